@@ -1,0 +1,114 @@
+# Every check is one command. `make help` lists them.
+#
+#   PYTHON=python3.12   the interpreter that makes the virtual environment (3.11 or later)
+#   VENV=.venv          where the virtual environment goes
+#   TORCH_INDEX=URL     where torch comes from. On Linux, PyPI's torch brings several GB of CUDA libraries; without a
+#                       GPU say  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   ARGS="-k auc -x"    more arguments for pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+BENCH_VENV ?= .venv-bench
+TORCH_INDEX ?=
+ARGS ?=
+
+ifeq ($(OS),Windows_NT)
+  BIN := Scripts
+  EXE := .exe
+else
+  BIN := bin
+  EXE :=
+endif
+
+PY := $(VENV)/$(BIN)/python$(EXE)
+TESTED := requirements/tested.txt
+NEEDS := pyproject.toml $(TESTED)
+CODE := src tests benchmarks
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test test-slow test-all lint format types docs bench bench-peers clean clean-all
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# -- installing -------------------------------------------------------------------------------------------------
+
+# The recipe runs only where there is no working interpreter, so --clear loses nothing that works.
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "overread needs Python 3.11 or later; '$(PYTHON)' says: $$($(PYTHON) --version 2>&1 | head -n 1)." \
+	       "Install one and say: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "The virtual environment $(VENV) cannot be made. On Debian and Ubuntu: apt install python3-venv" >&2; \
+	  rm -rf $(VENV); exit 2; }
+
+# $(call install,EXTRAS): torch first where an index is named, then the package, both with the tested versions.
+define install
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(VENV) holds a Python older than 3.11; remove it (make clean-all) and try again." >&2; exit 2; }
+	$(if $(TORCH_INDEX),$(PY) -m pip install --quiet --index-url "$(TORCH_INDEX)" -c $(TESTED) torch torchvision)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c $(TESTED) -e ".$(1)"
+endef
+
+# A stamp says which extras are installed; it is older than what it depends on when something must be installed anew.
+$(VENV)/.installed-run: $(NEEDS) | $(PY)
+	$(call install)
+	@touch $@
+
+$(VENV)/.installed-test: $(NEEDS) | $(PY)
+	$(call install,[test])
+	@touch $@ $(VENV)/.installed-run
+
+$(VENV)/.installed-dev: $(NEEDS) | $(PY)
+	$(call install,[dev])
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed-run
+
+install: $(VENV)/.installed-run  ## make .venv and install overread into it
+
+# -- using ------------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.installed-run  ## the whole path on a phantom cohort; ends with runs/demo/report.html
+	$(VENV)/$(BIN)/overread$(EXE) demo -o runs/demo
+
+# -- checking ---------------------------------------------------------------------------------------------------
+
+test: $(VENV)/.installed-test  ## every test that is not slow
+	$(PY) -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed-test  ## the tests that take minutes
+	$(PY) -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.installed-dev  ## ruff: rules and format
+	$(PY) -m ruff check $(wildcard $(CODE))
+	$(PY) -m ruff format --check $(wildcard $(CODE))
+
+format: $(VENV)/.installed-dev  ## ruff: mend what it can
+	$(PY) -m ruff check --fix $(wildcard $(CODE))
+	$(PY) -m ruff format $(wildcard $(CODE))
+
+types: $(VENV)/.installed-dev  ## mypy on the package
+	$(PY) -m mypy
+
+docs: $(VENV)/.installed-test  ## run the code blocks of the docs, check their links and the doctests
+	$(PY) -m pytest tests/docs src $(ARGS)
+
+bench: $(VENV)/.installed-run  ## the scripts of benchmarks/, one bar each
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+bench-peers:  ## the same beside the peers, in a virtual environment of its own
+	$(MAKE) VENV=$(BENCH_VENV) $(BENCH_VENV)/.installed-peers
+	$(MAKE) VENV=$(BENCH_VENV) bench
+
+# Peers ask for older versions of what they share with overread, so the tested versions do not bind here.
+$(BENCH_VENV)/.installed-peers: pyproject.toml | $(BENCH_VENV)/$(BIN)/python$(EXE)
+	$(if $(TORCH_INDEX),$(PY) -m pip install --quiet --index-url "$(TORCH_INDEX)" torch torchvision)
+	$(PY) -m pip install --quiet -e ".[bench]"
+	@touch $@ $(VENV)/.installed-run
+
+clean:  ## remove caches and build leavings
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+clean-all: clean  ## and the virtual environments (runs/ stays)
+	rm -rf $(VENV) $(BENCH_VENV)

@@ -1,0 +1,212 @@
+"""Cases: one row an image; the noun that flows through the program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.errors import InputError, checked, nearest, require
+from overread.record import fingerprint, publish, read_json, sha256, write_json
+
+#: Columns with a meaning. Every other column is carried along and can be a subgroup.
+ROLES = ("image", "case", "patient", "source", "view", "time", "split")
+PARTS = ("train", "tuning", "test")
+
+Kind = Literal["binary", "classes", "findings", "quantity"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be learned.
+
+    ``kind``: ``binary`` and ``classes`` have one label per case, the classes are ``names``; ``findings`` has a yes,
+    no or unknown per finding in ``names``; ``quantity`` is a number called ``names[0]``. ``positive`` are the classes
+    that count as disease when sensitivity and specificity are asked for (for ``binary`` exactly one of the two).
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+    positive: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(len(self.names) > 0, "a target needs at least one name")
+        require(len(set(self.names)) == len(self.names), "the names of a target must differ", given=self.names)
+        for name in self.positive:
+            require(name in self.names, f"the positive class {name!r} is not among the classes",
+                    given=", ".join(self.names), todo=nearest(name, self.names))  # fmt: skip
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a network for this target: classes, findings, or 1."""
+        return 1 if self.kind == "quantity" else len(self.names)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The label columns of a table with this target."""
+        if self.kind == "findings":
+            return tuple(f"label:{name}" for name in self.names)
+        return ("value",) if self.kind == "quantity" else ("label",)
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """A table of images with roles.
+
+    ``table`` has a row per image and the columns ``image`` (path relative to ``root``, or ``file.npz#array/row``),
+    ``case`` (what gets one prediction), ``patient`` (what is independent), ``source`` (site, scanner, microscope;
+    ``""`` where unknown), ``view``, ``time``, ``split`` (as given by the data's makers, ``""`` otherwise), then the
+    label columns of ``target`` (``label``: a class name, ``""`` where unknown; ``label:<finding>``: 1, 0 or NaN;
+    ``value``: a number or NaN), then any others as they were read. ``notes`` says what was guessed.
+    """
+
+    table: pd.DataFrame
+    target: Target
+    root: str = "."
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        wanted = [*ROLES, *self.target.columns]
+        for column in wanted:
+            require(column in self.table.columns, f"the table of cases lacks the column {column!r}",
+                    given=", ".join(map(str, self.table.columns)))  # fmt: skip
+        ordered = [*wanted, *(c for c in self.table.columns if c not in wanted)]
+        object.__setattr__(self, "table", self.table.loc[:, ordered].reset_index(drop=True))
+
+    # -- a frozen noun: prints, compares, hashes, saves itself ------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __str__(self) -> str:
+        kind = {"binary": "binary label", "classes": f"{len(self.target.names)} classes",
+                "findings": f"{len(self.target.names)} findings", "quantity": "a quantity"}  # fmt: skip
+        return f"{len(self):,} images of {self.patients:,} patients, {kind[self.target.kind]}"
+
+    __repr__ = __str__
+
+    @property
+    def digest(self) -> str:
+        """Hash of the content, in hexadecimal; equal for equal tables."""
+        body = self.table.to_csv(index=False, lineterminator="\n").encode()
+        return sha256(body + fingerprint(self.target).encode())[:16]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cases) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return int(self.digest, 16)
+
+    def __getitem__(self, case: str) -> Cases:
+        """The case of that name: ``cases["ISIC_0027419"]``."""
+        rows = self.table["case"] == case
+        if not rows.any():
+            raise InputError("there is no such case", given=repr(case), todo=nearest(case, self.table["case"].iloc[:2000]))
+        return self.take(np.flatnonzero(rows))
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``path`` (CSV) and, beside it, ``<name>.target.json``."""
+        path = Path(path)
+        with publish(path) as beside:
+            self.table.to_csv(beside, index=False, lineterminator="\n")
+        write_json(path.with_suffix(".target.json"), {"target": self.target, "root": str(self.root), "notes": self.notes})
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Cases:
+        """Read what :meth:`save` wrote. Raises :class:`InputError` if it is missing or damaged."""
+        from overread.record import build
+
+        path = Path(path)
+        about = read_json(path.with_suffix(".target.json"))
+        target = build(Target, about["target"], where=path.name)
+        try:
+            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise InputError("the table of cases cannot be read", given=f"{path}: {error}") from error
+        text = {*ROLES, *(target.columns if target.kind in ("binary", "classes") else ())}
+        table = table.apply(lambda column: column if column.name in text else typed(column))
+        return cls(table, target, about["root"], tuple(about["notes"]))
+
+    # -- questions --------------------------------------------------------------------------------------------
+
+    @property
+    def patients(self) -> int:
+        """The number of independent patients."""
+        return int(self.table["patient"].nunique())
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """What is to be learned, one row an image.
+
+        ``binary``/``classes``: int64 (N,), the index in ``target.names``, −1 where unknown. ``findings``: float32
+        (N, findings), NaN where unknown. ``quantity``: float32 (N,), NaN where unknown.
+        """
+        if self.target.kind in ("binary", "classes"):
+            index = {name: i for i, name in enumerate(self.target.names)}
+            return self.table["label"].map(lambda name: index.get(name, -1)).to_numpy(np.int64)
+        values = self.table.loc[:, list(self.target.columns)].to_numpy(np.float32)
+        return values[:, 0] if self.target.kind == "quantity" else values
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which rows have a label (for findings: at least one known), shape (N,)."""
+        labels = self.labels
+        if self.target.kind in ("binary", "classes"):
+            return labels >= 0
+        return ~np.isnan(labels) if labels.ndim == 1 else ~np.isnan(labels).all(axis=1)
+
+    @property
+    def strata(self) -> NDArray[np.int64]:
+        """A class number per row for stratified splitting: the class, or the rarest finding present, or a quintile."""
+        labels = self.labels
+        if self.target.kind in ("binary", "classes"):
+            return labels
+        if self.target.kind == "findings":
+            rarity = np.argsort(np.nansum(labels, axis=0), kind="stable")
+            stratum = np.zeros(len(labels), np.int64)
+            for rank, finding in enumerate(rarity[::-1]):
+                stratum[labels[:, finding] == 1] = rank + 1
+            return stratum
+        known = labels[~np.isnan(labels)]
+        edges = np.unique(np.quantile(known, [0.2, 0.4, 0.6, 0.8])) if known.size else np.array([math.nan])
+        return np.searchsorted(edges, labels).astype(np.int64)
+
+    # -- parts ------------------------------------------------------------------------------------------------
+
+    def take(self, rows: Sequence[int] | NDArray[Any]) -> Cases:
+        """The rows at these positions (or where a boolean mask is true), in that order."""
+        rows = np.asarray(rows)
+        table = self.table.loc[rows] if rows.dtype == bool else self.table.iloc[rows]
+        return replace(self, table=table)
+
+    def only(self, split: Any, part: str) -> Cases:
+        """The images of one part (``train``, ``tuning`` or ``test``) of a split."""
+        return self.take(split.rows(self, part))
+
+    def drop(self, cases: Iterable[str]) -> Cases:
+        """Without the images of these cases."""
+        return self.take(~self.table["case"].isin(list(cases)).to_numpy())
+
+
+def typed(column: pd.Series) -> pd.Series:
+    """A text column as numbers, NaN where blank, if every filled cell is a plain number (``007`` is a name)."""
+    filled = column[column != ""]
+    plain = filled.str.fullmatch(r"[+-]?(0|[1-9]\d*)?(\.\d*)?([eE][+-]?\d+)?") & (filled != ".")
+    if filled.empty or not plain.all():
+        return column
+    number = pd.to_numeric(column.mask(column == ""), errors="coerce")
+    return column if number[column != ""].isna().any() else number.astype(float)
+
+
+@checked
+def paths(cases: Cases) -> list[str]:
+    """Full addresses of the images: ``root`` joined to relative paths, ``file.npz#array/row`` kept as it is."""
+    root = Path(cases.root)
+    return [str(root / image) for image in cases.table["image"]]

@@ -1,0 +1,178 @@
+"""Near-duplicates: candidates by perceptual hash, confirmed by laying one likeness over the other.
+
+A hash alone says too much: two chest radiographs of different children differ in as few bits as one radiograph and
+its shifted copy. So a candidate counts only if gain, offset, a small shift and a small scale explain all but 0.8 % of
+the variance of the blurred likenesses, which no two different images of the test sets reach.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.cases.fingerprint import THUMB
+from overread.errors import checked, require
+from overread.record import cores
+
+#: Largest unexplained share of variance of a near-duplicate, on likenesses of 32 × 32 blurred by one pixel.
+UNEXPLAINED = 0.008
+_ROWS, _COLUMNS = 64, 4096  # a tile of distances that stays in the cache
+_BATCH = 2048  # pairs laid over each other at once
+_MARGIN = 3  # pixels at the border that a shift may spoil
+
+
+@checked
+def near_duplicates(
+    phash: NDArray[np.uint64], *, distance: int = 12, limit: int | None = None, threads: int = 0
+) -> NDArray[np.int64]:
+    """Pairs (P, 2), i < j, of hashes that differ in at most ``distance`` bits; exact, in tiles, without a table.
+
+    ``limit``: where more pairs than this are found, the distance is lowered until they are fewer (None: 20 pairs an
+    image, at least a million). 100,000 hashes take seconds: the work is quadratic, the memory is not.
+
+    >>> near_duplicates(np.array([0, 255, 1], np.uint64), distance=1).tolist()
+    [[0, 2]]
+    """
+    require(0 <= distance <= 64, "distance is between 0 and 64 bits", given=distance)
+    most = limit if limit is not None else max(1_000_000, 20 * len(phash))
+    search = _Search(np.ascontiguousarray(phash), distance, most)
+    with ThreadPoolExecutor(threads or cores()) as pool:
+        for found in pool.map(search.rows, range(0, len(phash), _ROWS)):
+            search.keep(found)
+    return search.pairs()
+
+
+class _Search:
+    """Pairs found so far and the distance still allowed; only :meth:`keep` changes it, in the order of the rows."""
+
+    def __init__(self, phash: NDArray[np.uint64], distance: int, limit: int) -> None:
+        self.phash, self.distance, self.limit = phash, distance, limit
+        self.found: list[NDArray[np.int64]] = []  # (n, 3): i, j, distance
+        self.count = 0
+
+    def rows(self, start: int) -> NDArray[np.int64]:
+        """Pairs (n, 3) whose first image is one of ``_ROWS`` from ``start``."""
+        mine, allowed = self.phash[start : start + _ROWS, None], self.distance
+        found = [np.empty((0, 3), np.int64)]
+        for left in range(start, len(self.phash), _COLUMNS):
+            bits = _count_bits(mine ^ self.phash[left : left + _COLUMNS])
+            i, j = np.nonzero(bits <= allowed)
+            later = i + start < j + left
+            found.append(np.stack([i + start, j + left, bits[i, j]], 1)[later])
+        return np.concatenate(found)
+
+    def keep(self, found: NDArray[np.int64]) -> None:
+        found = found[found[:, 2] <= self.distance]
+        self.found.append(found)
+        self.count += len(found)
+        while self.count > self.limit and self.distance > 0:
+            self.distance -= 1
+            self.found = [f[f[:, 2] <= self.distance] for f in self.found]
+            self.count = sum(map(len, self.found))
+
+    def pairs(self) -> NDArray[np.int64]:
+        every = np.concatenate([np.empty((0, 3), np.int64), *self.found])
+        return every[every[:, 2] <= self.distance, :2]
+
+
+_BITS = np.array([bin(i).count("1") for i in range(1 << 16)], np.uint8)
+
+
+def _count_bits(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        return np.bitwise_count(words)
+    return _BITS[words.view(np.uint16)].reshape(*words.shape, 4).sum(-1, dtype=np.uint8)
+
+
+@checked
+def similar(table: pd.DataFrame, *, distance: int = 12, threads: int = 0) -> NDArray[np.int64]:
+    """Confirmed near-duplicates (P, 2) of a fingerprint table, as positions i < j; one of several equal images stands for all.
+
+    Unreadable and near-constant images are left out: there is nothing in them to compare.
+    """
+    rows = np.flatnonzero((table["error"] == "") & (table["std"] > BLANK) & ~table["pixels"].duplicated())
+    pairs = near_duplicates(table["phash"].to_numpy()[rows], distance=distance, threads=threads)
+    pairs = rows[pairs]
+    close = unexplained(table["thumb"].to_numpy(), pairs, threads=threads) <= UNEXPLAINED
+    return pairs[close]
+
+
+#: Standard deviation, as a share of the full scale, below which an image counts as blank.
+BLANK = 0.004
+
+
+def unexplained(thumb: NDArray, pairs: NDArray[np.int64], *, threads: int = 0) -> NDArray[np.float64]:
+    """Share of variance of each pair's second likeness that its first cannot explain, shape (P,).
+
+    ``thumb`` (N,) holds 32 × 32 bytes each. Least squares on gain, offset and the derivatives for shift and scale
+    (Lucas & Kanade 1981), repeated after warping where the first try came near.
+    """
+    chunks = [pairs[i : i + _BATCH] for i in range(0, len(pairs), _BATCH)]
+    with ThreadPoolExecutor(threads or cores()) as pool:
+        return np.concatenate([np.empty(0), *pool.map(lambda chunk: _unexplained(thumb, chunk), chunks)])
+
+
+def _unexplained(thumb: NDArray, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    first, second = _blurred(thumb, pairs[:, 0]), _blurred(thumb, pairs[:, 1])
+    share, move = _fit(first, second)
+    for _ in range(2):
+        again = np.flatnonzero((share > UNEXPLAINED) & (share < 0.35))
+        if not len(again):
+            break
+        warped = np.stack([_warp(image, step) for image, step in zip(first[again], move[again])])
+        better, step = _fit(warped, second[again])
+        share[again] = np.minimum(share[again], better)
+        move[again] += step
+    return share
+
+
+def _blurred(thumb: NDArray, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    import cv2
+
+    images = np.stack([np.frombuffer(thumb[row], np.uint8) for row in rows]).reshape(-1, THUMB, THUMB)
+    return np.stack([cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.0) for image in images])
+
+
+def _fit(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Unexplained share (P,) and the shift in x, in y and the change of scale (P, 3) that explain the most."""
+    inner = slice(_MARGIN, -_MARGIN)
+    down, right = np.gradient(first, axis=(1, 2))
+    y, x = np.mgrid[-1 : 1 : THUMB * 1j, -1 : 1 : THUMB * 1j].astype(np.float32)
+    terms = [np.ones_like(first), first, right, down, right * x + down * y]
+    design = np.stack([t[:, inner, inner].reshape(len(first), -1) for t in terms], 1)  # (P, 5, n)
+    wanted = second[:, inner, inner].reshape(len(first), -1, 1)  # (P, n, 1)
+    normal = (design @ design.transpose(0, 2, 1)).astype(np.float64) + 1e-3 * np.eye(5)
+    weights = np.linalg.solve(normal, (design @ wanted).astype(np.float64))  # (P, 5, 1)
+    rest = wanted[..., 0] - (weights.transpose(0, 2, 1).astype(np.float32) @ design)[:, 0]
+    share = (rest**2).mean(1) / np.maximum(wanted[..., 0].var(1), 1e-3)
+    gain = np.where(np.abs(weights[:, 1]) > 1e-3, weights[:, 1], 1.0)
+    return share.astype(np.float64), np.clip(weights[:, 2:, 0] / gain, -3.0, 3.0)
+
+
+def _warp(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.float32]:
+    import cv2
+
+    middle, scale = (THUMB - 1) / 2, 1.0 + move[2] * 2 / (THUMB - 1)
+    matrix = np.array([[scale, 0, move[0] + middle * (1 - scale)], [0, scale, move[1] + middle * (1 - scale)]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, (THUMB, THUMB), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def exact(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Pairs (P, 2) of equal decoded pixels: each copy with the first that is equal; blank images are left out."""
+    rows = np.flatnonzero((table["error"] == "") & (table["std"] > BLANK))
+    codes, firsts = np.unique(table["pixels"].to_numpy(str)[rows], return_inverse=True)[1], {}
+    pairs = [(rows[firsts[c]], rows[i]) for i, c in enumerate(codes) if firsts.setdefault(c, i) != i]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number per item, equal for items that pairs connect, shape (count,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    return np.asarray(connected_components(links, directed=False)[1], np.int64)

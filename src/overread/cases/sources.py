@@ -1,0 +1,227 @@
+"""Cases from what people have: a table (CSV, TSV, Parquet), a folder of class folders, a MedMNIST archive."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from overread.cases.cases import ROLES, Cases, Kind, Target, typed
+from overread.cases.columns import Roles, find, is_split, known, parts
+from overread.cases.folders import ENDINGS, read_folder
+from overread.cases.labels import one_label, quantity, several_findings
+from overread.cases.medmnist import class_names, read_archive
+from overread.cases.tables import missing, read_table
+from overread.errors import InputError, checked, nearest, one_of, require
+
+NO_PATIENT = "patient: no column says who the patient is, so each image counts as a patient of its own"
+
+
+@checked
+def read_cases(
+    path: str | os.PathLike[str], *, image: str | None = None, label: str | None = None, patient: str | None = None,
+    case: str | None = None, source: str | None = None, view: str | None = None, time: str | None = None,
+    split: str | None = None, labels: Sequence[str] | None = None, value: str | None = None,
+    positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None,
+) -> Cases:  # fmt: skip
+    """Read a table of cases from a CSV, TSV or Parquet file, a folder of class folders, or a MedMNIST ``.npz``.
+
+    The names are columns of the table. One of ``label`` (class names), ``labels`` (a column of 1, 0 or blank per
+    finding) and ``value`` (a number) says what is to be learned. What is not named is guessed where a column's name
+    leaves no doubt, and ``Cases.notes`` says so. ``positive``: classes that count as disease. ``subgroups``: columns
+    that must be there for later. Paths of images are relative to the table.
+
+    Raises :class:`InputError` for a missing file, an unknown column (naming the nearest), an empty table, labels that
+    cannot be read, a case that stands twice, or images that are not there.
+    """
+    path = Path(os.path.abspath(path))
+    named = {"image": image, "case": case, "patient": patient, "source": source, "view": view, "time": time, "split": split}
+    require(sum(x is not None for x in (label, labels, value)) <= 1, "give one of label, labels and value")
+    if path.is_dir():
+        return _from_folder(path, positive, named | {"label": label, "value": value})
+    if path.suffix.lower() == ".npz":
+        return _from_archive(path, positive, kind, named | {"label": label, "value": value})
+    if not path.exists():
+        raise missing(path)
+    if path.with_suffix(".target.json").exists() and label is labels is value is None:
+        return Cases.load(path)
+    return _from_table(path, named, label, labels, value, positive, subgroups, kind)
+
+
+# -- a table -----------------------------------------------------------------------------------------------------
+
+
+def _from_table(path: Path, named: dict[str, str | None], label: str | None, labels: Sequence[str] | None,
+                value: str | None, positive: Sequence[str], subgroups: Sequence[str], kind: Kind | None) -> Cases:  # fmt: skip
+    table = read_table(path)
+    roles = Roles(table)
+    for name in subgroups:
+        find(roles.columns, name, "subgroup")
+    columns = _columns(roles, named)
+    wanted, target, notes = _target(roles, label, labels, value, positive, kind)
+    made = pd.DataFrame({role: table[column] if column else "" for role, column in columns.items()}, index=table.index)
+    made["image"], found = _locate(made["image"], path.parent)
+    made = _identify(made, columns, roles)
+    extra = _extras(table, roles, {*made.columns, *wanted.columns}, subgroups)
+    return Cases(pd.concat([made, wanted, extra], axis=1), target, str(path.parent), (*roles.notes, *notes, *found))
+
+
+def _columns(roles: Roles, named: dict[str, str | None]) -> dict[str, str | None]:
+    """The column of each role; roles that were named go first, so that no guess takes their column."""
+    columns: dict[str, str | None] = dict.fromkeys(ROLES)
+    for role in sorted(named, key=lambda role: named[role] is None):
+        fits = {"split": is_split, "case": lambda column: column.is_unique}.get(role)
+        columns[role] = roles.take(role, named[role], fits)
+    if columns["image"] is None:
+        raise InputError("no column names the images", given=f"columns {', '.join(roles.columns[:30])}",
+                         todo=f"name it with --image; {nearest('image', roles.columns)}")  # fmt: skip
+    return columns
+
+
+def _target(roles: Roles, label: str | None, labels: Sequence[str] | None, value: str | None, positive: Sequence[str],
+            kind: Kind | None) -> tuple[pd.DataFrame, Target, list[str]]:  # fmt: skip
+    if labels is None and label is None and value is None and kind in (None, "findings"):
+        labels = [c for c in roles.columns if c.startswith("label:")] or None
+    if labels is not None:
+        require(len(labels) > 0, "labels needs at least one column")
+        columns = [find(roles.columns, name, "labels") for name in labels]
+        roles.taken.update(dict.fromkeys(columns, "label"))
+        return several_findings(roles.table, columns, positive)
+    if value is not None or kind == "quantity":
+        column = roles.take("value", value) if value else roles.take("label", label)
+        return quantity(roles.table[_there(column, roles)], str(column))
+    column = roles.take("label", label)
+    return one_label(roles.table[_there(column, roles)], positive, kind, str(column))
+
+
+def _there(column: str | None, roles: Roles) -> str:
+    if column is None:
+        raise InputError("no column says what is to be learned", given=f"columns {', '.join(roles.columns[:30])}",
+                         todo="name it with --label, several findings with --labels, a quantity with --value")  # fmt: skip
+    return column
+
+
+def _identify(made: pd.DataFrame, columns: dict[str, str | None], roles: Roles) -> pd.DataFrame:
+    """Fill ``case`` and ``patient`` where the table does not say them, and refuse names that contradict each other."""
+    case = known(made["case"]) if columns["case"] else _stems(made["image"])
+    made["case"] = case.where(case != "", made["image"])
+    patient = known(made["patient"])
+    blank = int((patient == "").sum())
+    if columns["patient"] is None:
+        roles.notes.append(NO_PATIENT + "; name the column with --patient")
+    elif blank:
+        roles.notes.append(f"patient: {blank:,} images without one count as patients of their own")
+    made["patient"] = patient.where(patient != "", "case " + made["case"] if columns["patient"] else made["case"])
+    made["split"] = parts(made["split"])
+    _refuse_twice(made)
+    return made
+
+
+def _stems(images: pd.Series) -> pd.Series:
+    """File names without folder and ending where these are enough, else whole paths."""
+    stems = images.str.replace(r"^.*/", "", regex=True).str.replace(r"\.[A-Za-z]+$", "", regex=True)
+    return stems if stems.is_unique else images
+
+
+def _refuse_twice(made: pd.DataFrame) -> None:
+    twice = made.duplicated(["case", "view", "time"], keep=False)
+    if twice.any():
+        raise InputError(
+            "a case stands on more than one row", given=f"{int(twice.sum()):,} rows, first {made['case'][twice].iloc[0]!r}",
+            todo="remove the repeated rows, choose another column with --case, or tell the images of one case apart with --view",
+        )  # fmt: skip
+    split = made.groupby("case", sort=False)["patient"].nunique() > 1
+    if split.any():
+        raise InputError("a case belongs to two patients", given=f"{int(split.sum()):,} cases, first {split.idxmax()!r}",
+                         todo="correct the table, or choose another column with --case")  # fmt: skip
+
+
+def _extras(table: pd.DataFrame, roles: Roles, used: set[str], subgroups: Sequence[str]) -> pd.DataFrame:
+    """Every other column; one that a role has taken is carried too if it is a subgroup of another name."""
+    keep = [c for c in roles.columns if (c not in roles.taken or c in subgroups) and c not in used]
+    return pd.DataFrame({column: typed(table[column]) for column in keep}, index=table.index)
+
+
+# -- where the images are ----------------------------------------------------------------------------------------
+
+_FOLDERS = ("", "images/", "image/", "imgs/", "img/", "data/", "png/", "jpg/")
+
+
+def _locate(images: pd.Series, root: Path) -> tuple[pd.Series, list[str]]:
+    """Paths as they stand if the files are there; else with a usual folder before and an ending behind."""
+    images = images.str.replace("\\", "/", regex=False)
+    _refuse_addresses(images)
+    sample = images.iloc[:: max(1, len(images) // 20)].tolist()
+    for folder, ending in [(f, e) for e in ("", *ENDINGS) for f in _FOLDERS]:
+        if any(_exists(root, f"{folder}{name}{ending}") for name in sample if name):
+            notes = [f"image: files are found as {folder}<name>{ending}"] if folder or ending else []
+            return _count(images.where(images == "", folder + images + ending), root, notes)
+    raise InputError("the images are not there", given=f"0 of {len(sample)} tried, first {sample[0]!r} in {root}",
+                     todo="choose the column of file names with --image; they are relative to the table")  # fmt: skip
+
+
+def _refuse_addresses(images: pd.Series) -> None:
+    remote = images.str.match(r"[A-Za-z][A-Za-z0-9+.-]+://")
+    if remote.any():
+        raise InputError("images are read from files, never from the network", given=repr(images[remote].iloc[0]),
+                         todo="download them first and name the files")  # fmt: skip
+
+
+def _exists(root: Path, image: str) -> bool:
+    try:
+        return os.path.isfile(root / image.split("#", 1)[0])
+    except ValueError:  # a null byte in the name
+        return False
+
+
+def _count(images: pd.Series, root: Path, notes: list[str]) -> tuple[pd.Series, list[str]]:
+    files = {name: _exists(root, name) for name in images.str.split("#", n=1).str[0].unique()}
+    absent = images[~images.str.split("#", n=1).str[0].map(files)]
+    if len(absent) * 2 > len(images):
+        raise InputError(f"{len(absent):,} of {len(images):,} images are not there", given=f"first {absent.iloc[0]!r} in {root}",
+                         todo="complete the folder, or choose another column with --image")  # fmt: skip
+    if len(absent):
+        notes = [*notes, f"image: {len(absent):,} of {len(images):,} files are not there, first {absent.iloc[0]!r}; the audit sets them aside"]
+    return images, notes
+
+
+# -- a folder, an archive ----------------------------------------------------------------------------------------
+
+
+def _refuse_columns(named: dict[str, str | None], what: str) -> None:
+    given = [role for role, column in named.items() if column is not None]
+    if given:
+        raise InputError(f"{what} has no columns to choose from", given=", ".join(f"--{role}" for role in given), todo="leave these out")
+
+
+def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | None]) -> Cases:
+    _refuse_columns(named, "a folder of class folders")
+    table, notes = read_folder(folder)
+    made = table.assign(case=_stems(table["image"]), source="", view="", time="")
+    if (made["patient"] == "").all():
+        made["patient"] = made["case"]
+        notes.append(NO_PATIENT)
+    wanted, target, more = one_label(made.pop("label"), positive, None, "label")
+    _refuse_twice(made)
+    return Cases(pd.concat([made, wanted], axis=1), target, str(folder), (*notes, *more))
+
+
+def _from_archive(path: Path, positive: Sequence[str], kind: Kind | None, named: dict[str, str | None]) -> Cases:
+    _refuse_columns(named, "an archive")
+    if kind is not None:
+        one_of(kind, ("binary", "classes", "findings"), "the kind of an archive's labels")
+    table, labels, notes = read_archive(path)
+    names = class_names(path, labels)
+    if names:
+        notes.append("label: the names of the classes are those of the MedMNIST catalogue")
+    made = table.assign(patient=table["case"], source="", view="", time="")
+    if labels.shape[1] > 1:
+        columns = names or [f"finding {i}" for i in range(labels.shape[1])]
+        wanted, target, more = several_findings(pd.DataFrame(labels.astype(str), columns=columns), columns, positive)
+    else:
+        text = pd.Series(labels[:, 0]).astype(str)
+        named_text = text.map({str(i): name for i, name in enumerate(names)}) if names else text
+        wanted, target, more = one_label(named_text, positive, kind, "labels", names or ())
+    return Cases(pd.concat([made, wanted], axis=1), target, str(path.parent), (*notes, NO_PATIENT, *more))

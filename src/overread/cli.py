@@ -1,0 +1,477 @@
+"""The command line. Heavy imports happen inside the commands: ``--help`` must be quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overread import __version__
+from overread.errors import InputError, OverreadError
+from overread.progress import Progress
+
+if TYPE_CHECKING:
+    from overread.study import Desk, Study
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  help="From a table of medical images to a classifier that people can trust.",
+                  epilog="Start with `overread demo`, or `overread run TABLE -o runs/mine`. Nothing is ever sent anywhere.")  # fmt: skip
+data_app = typer.Typer(no_args_is_help=True, help="Openly licensed public data sets: the only command that downloads images.")
+weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights kept on this machine.")
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+# -- options that several commands share --------------------------------------------------------------------------
+
+Table = Annotated[str, typer.Argument(help="CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, or a study.toml")]
+Folder = Annotated[Path, typer.Argument(help="a run's folder, such as runs/skin")]
+Out = Annotated[Path, typer.Option("-o", "--output", help="the run's folder")]
+Column = Annotated[str, typer.Option(help="column of that name; guessed and said if not given")]
+Labels = Annotated[str, typer.Option(help="columns of several findings, separated by commas (blank cells = unknown)")]
+Subgroups = Annotated[list[str], typer.Option("--subgroup", help="column to judge by, such as sex; may be repeated")]
+Positive = Annotated[str, typer.Option(help="classes that count as disease, separated by commas")]
+Budget = Annotated[str, typer.Option(help="wall-clock time of the whole command, such as 15m or 1h30m")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="auto, features, finetune, scratch, or a .toml file")]
+Weights = Annotated[str, typer.Option(help="folder with pretrained weights", envvar="OVERREAD_WEIGHTS")]
+Settings = Annotated[list[str], typer.Option("--set", help="any other field of the recipe: key=value; may be repeated")]
+Threads = Annotated[int, typer.Option(help="threads to use; 0: all cores of this process", min=0)]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
+Cache = Annotated[str, typer.Option(help="folder for decoded images and features", envvar="OVERREAD_CACHE")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+# -- the whole path -----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    table: Table, output: Out = Path("runs/study"), image: Column = "", label: Column = "", labels: Labels = "", value: Column = "",
+    patient: Column = "", case: Column = "", source: Column = "", view: Column = "", time: Column = "", split: Column = "",
+    subgroup: Subgroups = [], positive: Positive = "",
+    test: Annotated[float, typer.Option(help="share of the patients for the test")] = 0.2,
+    tuning: Annotated[float, typer.Option(help="share of the patients for tuning")] = 0.1,
+    deploy_to: Annotated[str, typer.Option(help="where the model will be used, such as \"source == 'rosendahl'\"")] = "",
+    leave_out: Annotated[str, typer.Option(help="a source that is kept for the test alone")] = "",
+    by_time: Annotated[bool, typer.Option("--by-time", help="train on the past, test on the latest")] = False,
+    resplit: Annotated[bool, typer.Option("--resplit", help="split anew even if the table brings a split")] = False,
+    sensitivity: Annotated[float, typer.Option(help="choose the operating point for this sensitivity", min=0, max=1)] = 0.0,
+    specificity: Annotated[float, typer.Option(help="choose the operating point for this specificity", min=0, max=1)] = 0.0,
+    recipe: RecipeName = "auto", weights: Weights = "", budget: Budget = "",
+    seed: Annotated[int, typer.Option(min=0, help="same seed, same machine: same result, byte for byte")] = 0,
+    epochs: Annotated[int, typer.Option(min=0, help="passes over the training images; 0: chosen")] = 0,
+    backbone: Annotated[str, typer.Option(help="the network, see `overread recipes`")] = "",
+    image_size: Annotated[int, typer.Option(min=0, help="side in pixels; 0: chosen")] = 0,
+    batch_size: Annotated[int, typer.Option(min=0, help="images in a step; 0: chosen")] = 0,
+    settings: Settings = [],
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps; the best if not given")] = "",
+    threads: Threads = 0, cache: Cache = "",
+    offline: Annotated[bool, typer.Option("--offline", help="do not even try to fetch weights")] = False,
+) -> None:  # fmt: skip
+    """From a table of images to report.html; called again, it goes on where it was stopped."""
+    from overread import study as studies
+
+    if Path(table).suffix == ".toml":
+        study = studies.Study.load(table)
+        study = _relative_to(study, Path(table).parent)
+    else:
+        chosen = {"epochs": epochs, "backbone": backbone, "image_size": image_size, "batch_size": batch_size}
+        study = studies.Study(
+            table=str(Path(table).absolute()), image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
+            source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=_listed(positive), test=test,
+            tuning=tuning, deploy_to=deploy_to, leave_out=leave_out, by_time=by_time, keep_given=not resplit, sensitivity=sensitivity,
+            specificity=specificity, weights=str(Path(weights).absolute()) if weights else "", budget=budget, device=device,
+            threads=threads, seed=seed, recipe=_recipe(recipe, chosen, settings),
+        )  # fmt: skip
+    with _bars() as progress:
+        report = studies.run(study, output, cache=cache or None, network=not offline, progress=progress, say=_say)
+    _show_metrics(output)
+    _end([report, output / "model", output / "evaluation" / "metrics.json"], f"open {report}")
+
+
+@app.command()
+def demo(
+    output: Out = Path("runs/demo"),
+    patients: Annotated[int, typer.Option(min=40, help="patients of the phantom cohort")] = 240,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    budget: Budget = "2m",
+) -> None:
+    """The whole path on a phantom cohort: CPU, no network, about two minutes."""
+    from overread import study as studies
+    from overread.phantoms.cohort import draw_cohort
+
+    table = output / "cohort" / "metadata.csv"
+    if not table.exists():
+        _say(f"drawing a phantom cohort of {patients} patients under three microscopes")
+        draw_cohort(output / "cohort", patients=patients, seed=seed)
+    study = studies.Study(table=str(table.absolute()), image="image", label="diagnosis", patient="patient", source="microscope",
+                          subgroups=("sex", "age"), seed=seed, budget=budget, recipe=_recipe("auto", {}, []))  # fmt: skip
+    with _bars() as progress:
+        report = studies.run(study, output, network=False, progress=progress, say=_say)
+    _show_metrics(output)
+    _end([report], f"open {report}, then try your own table: overread run TABLE -o runs/mine")
+
+
+# -- one stage each -----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def audit(
+    table: Table, output: Out = Path("runs/study"), image: Column = "", label: Column = "", labels: Labels = "", value: Column = "",
+    patient: Column = "", case: Column = "", source: Column = "", view: Column = "", time: Column = "", split: Column = "",
+    subgroup: Subgroups = [], positive: Positive = "", threads: Threads = 0, cache: Cache = "", as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Is the table sound? Writes cases.csv, excluded.csv and audit.json; exit code 1 if there are errors."""
+    from overread import study as studies
+    from overread.cases.audit import Audit
+
+    study = studies.Study(
+        table=str(Path(table).absolute()), image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
+        source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=_listed(positive), threads=threads)  # fmt: skip
+    with _desk(study, output, cache, quiet=as_json) as desk:
+        studies.begin(study, output)
+        studies.read_table(desk)
+        studies.inspect(desk)
+    found = Audit.load(output / "audit.json")
+    if as_json:
+        typer.echo((output / "audit.json").read_text("utf-8"))
+    else:
+        typer.echo(str(found))
+        _end([output / "audit.json", output / "excluded.csv", output / "cases.csv"], f"overread split {output}")
+    if any(finding.severity == "error" for finding in found.findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def split(
+    folder: Folder,
+    test: Annotated[float, typer.Option(help="share of the patients for the test")] = 0.2,
+    tuning: Annotated[float, typer.Option(help="share of the patients for tuning")] = 0.1,
+    deploy_to: Annotated[str, typer.Option(help="where the model will be used, such as \"source == 'rosendahl'\"")] = "",
+    leave_out: Annotated[str, typer.Option(help="a source that is kept for the test alone")] = "",
+    by_time: Annotated[bool, typer.Option("--by-time", help="train on the past, test on the latest")] = False,
+    resplit: Annotated[bool, typer.Option("--resplit", help="split anew even if the table brings a split")] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Who trains, who tunes, who tests: by patient, with a proof. Writes split.csv and split.proof.json."""
+    from overread import study as studies
+
+    changes = {"test": test, "tuning": tuning, "deploy_to": deploy_to, "leave_out": leave_out, "by_time": by_time,
+               "keep_given": not resplit, "seed": seed}  # fmt: skip
+    study = _amended(folder, changes)
+    with _desk(study, folder) as desk:
+        studies.divide(desk)
+    _end([folder / "split.csv", folder / "split.proof.json"], f"overread train {folder}")
+
+
+@app.command()
+def train(
+    folder: Folder, recipe: RecipeName = "auto", weights: Weights = "", budget: Budget = "",
+    seed: Annotated[int, typer.Option(min=0)] = 0, epochs: Annotated[int, typer.Option(min=0)] = 0,
+    backbone: Annotated[str, typer.Option()] = "", image_size: Annotated[int, typer.Option(min=0)] = 0,
+    batch_size: Annotated[int, typer.Option(min=0)] = 0, settings: Settings = [],
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps; the best if not given")] = "", threads: Threads = 0, cache: Cache = "",
+    offline: Annotated[bool, typer.Option("--offline", help="do not even try to fetch weights")] = False,
+) -> None:  # fmt: skip
+    """Train by a recipe; called again, it goes on where it was stopped. Writes model/."""
+    from overread import study as studies
+
+    chosen = {"epochs": epochs, "backbone": backbone, "image_size": image_size, "batch_size": batch_size}
+    changes = {"recipe": _recipe(recipe, chosen, settings), "weights": str(Path(weights).absolute()) if weights else "", "budget": budget,
+               "device": device, "threads": threads, "seed": seed}  # fmt: skip
+    study = _amended(folder, changes)
+    with _desk(study, folder, cache, offline=offline) as desk:
+        studies.learn(desk)
+    _end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], f"overread predict {folder}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
+    table: Annotated[str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")] = "",
+    output: Annotated[Path, typer.Option("-o", "--output", help="the predictions of a new table")] = Path("predictions.csv"),
+    image: Column = "", patient: Column = "", case: Column = "", source: Column = "",
+    device: Annotated[str, typer.Option()] = "", threads: Threads = 0,
+) -> None:  # fmt: skip
+    """Predict the run's tuning and test parts, or the images of a new table."""
+    from overread import study as studies
+
+    if not table:
+        with _desk(studies.Study.load(model / "study.toml"), model) as desk:
+            studies.foresee(desk)
+        _end([model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"], f"overread evaluate {model}")
+        return
+    from overread.cases.sources import read_images
+    from overread.learning.predict import load_model
+    from overread.learning.predict import predict as predict_cases
+
+    loaded = load_model(model)
+    cases = read_images(table, loaded.target, image=image or None, patient=patient or None, case=case or None, source=source or None)
+    with _bars() as progress:
+        made = predict_cases(loaded, cases, device=device, threads=threads, progress=progress)
+    if len(made) < cases.table["case"].nunique():
+        _say(f"{cases.table['case'].nunique() - len(made)} cases are left out: their images cannot be read")
+    made.save(output)
+    _end([output], f"overread evaluate {output} (if the table has labels)")
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="a run's folder, or any predictions .csv")],
+    tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the operating point on")] = "",
+    subgroup: Subgroups = [], positive: Positive = "",
+    sensitivity: Annotated[float, typer.Option(min=0, max=1)] = 0.0, specificity: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
+    output: Annotated[str, typer.Option("-o", "--output", help="folder for metrics.json; beside the predictions if not given")] = "",
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Judge predictions: every number with its interval, at a point frozen on tuning data. Needs no torch."""
+    from overread import study as studies
+    from overread.evaluation.evaluate import Evaluation
+    from overread.evaluation.evaluate import evaluate as judge
+    from overread.predictions import Predictions
+
+    if predictions.is_dir():
+        with _desk(studies.Study.load(predictions / "study.toml"), predictions) as desk:
+            studies.judge(desk)
+        folder = predictions / "evaluation"
+    else:
+        classes = _listed(positive)
+        test = Predictions.read(predictions, classes)
+        options = studies.Study(table="", sensitivity=sensitivity, specificity=specificity)
+        points = studies.operating_points(Predictions.read(tuning, classes), options) if tuning else []
+        folder = Path(output) if output else predictions.parent / "evaluation"
+        judge(test, at=points or None, by=subgroup, ledger=folder / "ledger.jsonl").save(folder)
+    result = Evaluation.load(folder)
+    typer.echo((folder / "metrics.json").read_text("utf-8") if as_json else result.table())
+    if not as_json:
+        _end([folder / "metrics.json"], f"overread report {predictions}" if predictions.is_dir() else "")
+
+
+@app.command()
+def report(folder: Folder) -> None:
+    """Write report.html, model_card.md and the figures from what the run's folder holds."""
+    from overread import study as studies
+
+    with _desk(studies.Study.load(folder / "study.toml"), folder) as desk:
+        if (folder / "predictions" / "test.csv").exists():
+            studies.show_errors(desk)
+        studies.tell(desk)
+    _end([folder / "report.html", folder / "model_card.md"], f"open {folder / 'report.html'}")
+
+
+# -- what there is ------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def recipes(as_json: AsJson = False) -> None:
+    """Recipes and backbones that can be asked for."""
+    from dataclasses import asdict
+
+    from overread.learning.backbones import BACKBONES
+    from overread.learning.recipe import Recipe, bundled
+
+    if as_json:
+        typer.echo(json.dumps({"recipes": bundled(), "backbones": [asdict(b) for b in BACKBONES.values()]}, indent=2))
+        return
+    typer.echo("recipes: " + ", ".join(bundled()) + "\nfields for --set: " + ", ".join(Recipe.__dataclass_fields__))
+    rows = [(b.name, f"{b.parameters:,}", f"{b.top1:.1f}" if b.top1 else "–", str(b.input), b.licence, b.source) for b in BACKBONES.values()]
+    _table(("backbone", "parameters", "top-1 %", "input", "licence", "paper"), rows)
+
+
+@app.command()
+def doctor(weights: Weights = "", as_json: AsJson = False) -> None:
+    """Is this machine sound? Versions, cores, devices, weights at hand."""
+    from overread.learning import weights as stores
+    from overread.learning.device import pick_device
+    from overread.record import cache_folder, hardware, versions
+
+    found = {**hardware(), "device": pick_device(), "cache": str(cache_folder()), **versions(),
+             "weights": ", ".join(f.name for f in stores.listing(folder=Path(weights) if weights else None)) or "none at hand"}  # fmt: skip
+    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:24} {v}" for k, v in found.items()))
+
+
+@data_app.command("list")
+def data_list(as_json: AsJson = False) -> None:
+    """Data sets with licence and size."""
+    from dataclasses import asdict
+
+    from overread.cases.catalogue import CATALOGUE
+
+    if as_json:
+        typer.echo(json.dumps([asdict(d) for d in CATALOGUE.values()], indent=2))
+        return
+    _table(("name", "MB", "licence", "what"), [(d.name, f"{d.bytes / 1e6:.0f}" if d.bytes else "?", d.licence, d.description) for d in CATALOGUE.values()])
+
+
+@data_app.command("get")
+def data_get(
+    name: Annotated[str, typer.Argument(help="a name of `overread data list`")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="folder")] = Path("data"),
+    base_url: Annotated[str, typer.Option(help="another server, for tests and mirrors")] = "",
+) -> None:
+    """Download a data set, going on where an earlier try stopped, and check its sum."""
+    from overread.cases.catalogue import fetch
+
+    with _bars() as progress:
+        path = fetch(name, output, base_url=base_url or None, progress=progress)
+    _end([path], f"overread run {path} -o runs/{name}")
+
+
+@weights_app.command("list")
+def weights_list(folder: Weights = "", as_json: AsJson = False) -> None:
+    """Weights at hand, with licence."""
+    from dataclasses import asdict
+
+    from overread.learning import weights as stores
+
+    found = stores.listing(folder=Path(folder) if folder else None)
+    if as_json:
+        typer.echo(json.dumps([{k: str(v) for k, v in asdict(f).items()} for f in found], indent=2))
+    elif found:
+        _table(("backbone", "licence", "file"), [(f.name, f.licence or "not stated", str(f.path)) for f in found])
+    else:
+        typer.echo("no weights at hand; `overread weights add FILE` takes a .safetensors or .pth file, or give --weights FOLDER")
+
+
+@weights_app.command("add")
+def weights_add(
+    file: Annotated[Path, typer.Argument(help=".safetensors, or .pth of tensors alone")],
+    name: Annotated[str, typer.Option(help="the backbone, if the file's name does not say it")] = "",
+    licence: Annotated[str, typer.Option(help="the licence of the weights")] = "",
+) -> None:
+    """Copy weights into the store of this user."""
+    from overread.learning import weights as stores
+
+    added = stores.add(file, name=name or None, licence=licence)
+    _end([added.path], "overread weights list")
+
+
+@weights_app.command("where")
+def weights_where() -> None:
+    """The folder of the store."""
+    from overread.learning import weights as stores
+
+    typer.echo(str(stores.where()))
+
+
+# -- speaking -----------------------------------------------------------------------------------------------------
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _end(files: list[Path], then: str) -> None:
+    typer.echo("wrote " + ", ".join(str(f) for f in files), err=True)
+    if then:
+        typer.echo(f"next: {then}", err=True)
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
+    for row in [heads, *rows]:
+        typer.echo("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _show_metrics(folder: Path) -> None:
+    from overread.evaluation.evaluate import Evaluation
+
+    typer.echo(Evaluation.load(folder / "evaluation").table())
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _recipe(name: str, chosen: dict[str, Any], settings: list[str]) -> dict[str, Any]:
+    """The recipe's fields that differ from the defaults."""
+    from overread.learning.recipe import Recipe, override
+    from overread.record import plain
+
+    recipe = override(Recipe.load(name), settings).changed(**{k: v for k, v in chosen.items() if v})
+    usual = plain(Recipe())
+    return {k: v for k, v in plain(recipe).items() if v != usual[k] and k != "seed"}
+
+
+def _relative_to(study: Study, folder: Path) -> Study:
+    from dataclasses import replace
+
+    here = {k: str((folder / v).absolute()) for k in ("table", "weights") if (v := getattr(study, k))}
+    return replace(study, **here)
+
+
+def _amended(folder: Path, changes: dict[str, Any]) -> Study:
+    """The folder's study with what this stage was asked for; written back, since it is the question now."""
+    from dataclasses import replace
+
+    from overread.study import Study
+
+    if not (folder / "study.toml").exists():
+        raise InputError("the folder holds no study", given=str(folder), todo="start with `overread audit TABLE -o FOLDER`")
+    study = replace(Study.load(folder / "study.toml"), **changes)
+    study.save(folder / "study.toml")
+    return study
+
+
+@contextmanager
+def _desk(study: Study, folder: Path, cache: str = "", *, offline: bool = False, quiet: bool = False) -> Iterator[Desk]:
+    from overread.progress import Clock
+    from overread.record import folder_lock
+    from overread.study import Desk, seconds
+
+    with folder_lock(folder), _bars() as progress:
+        yield Desk(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.budget)), progress,
+                   (lambda line: None) if quiet else _say)  # fmt: skip
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """A progress bar with the time left; a line per step where the output is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True),
+                transient=True)  # fmt: skip
+    tasks: dict[str, TaskID] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        if what not in tasks or bars.tasks[tasks[what]].finished:
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done, total=total, visible=done < total)
+
+    with bars:
+        yield progress
+
+
+def main() -> None:
+    """The entry point: errors as one paragraph, exit codes 0 done, 1 unsound, 2 wrong input."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except OverreadError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"overread: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("overread: stopped. What was done is kept: run the same command again to go on.", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

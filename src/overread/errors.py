@@ -1,0 +1,106 @@
+"""One base error: what is wrong, what was given, what to do.
+
+Every error that a user can cause is an :class:`OverreadError`. Its message is one paragraph in a fixed order, and
+the class says which exit code the command line ends with.
+
+>>> print(InputError("there is no column 'diagnosis'", given="columns dx, age, sex", todo="use --label dx"))
+there is no column 'diagnosis' (given: columns dx, age, sex). Use --label dx.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from beartype import BeartypeConf, beartype
+
+F = TypeVar("F", bound=Callable)
+
+
+class OverreadError(Exception):
+    """Base of every error that overread raises on purpose.
+
+    Parameters: ``what`` is wrong, what was ``given``, what to do (``todo``). Never put a patient's identifier in any
+    of them.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, given: object = None, todo: str = "") -> None:
+        self.what, self.given, self.todo = what, given, todo
+        text = what if given is None else f"{what} (given: {given})"
+        if todo:
+            text = f"{text.rstrip('.')}. {todo[0].upper()}{todo[1:].rstrip('.')}."
+        super().__init__(text)
+
+
+class InputError(OverreadError):
+    """The input or its usage is wrong: a missing file, an unknown column, a value out of range. Exit code 2."""
+
+
+class ImageError(InputError):
+    """An image cannot be read, or is refused by a limit. Names the file, never the patient."""
+
+
+class ArgumentError(InputError, TypeError):
+    """A public function was called with an argument of the wrong type or out of its range."""
+
+
+class UnsoundError(OverreadError):
+    """The study is unsound: a leak, one class only, a test patient seen in training. Exit code 1."""
+
+    exit_code = 1
+
+
+class UnavailableError(OverreadError):
+    """Something outside cannot be had: weights without a network, a locked folder, a full disk. Exit code 1."""
+
+    exit_code = 1
+
+
+class _Violation(ArgumentError):
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()), todo="see help() of the function for what it takes")
+
+
+#: Decorator of every public function: arguments that do not fit the annotations raise :class:`ArgumentError`.
+checked = beartype(conf=BeartypeConf(violation_param_type=_Violation, is_pep484_tower=True))
+
+
+def nearest(name: str, options: Iterable[object]) -> str:
+    """A hint that names the nearest of ``options``, or lists them.
+
+    >>> nearest("diagnsis", ["age", "diagnosis"])
+    "did you mean 'diagnosis'?"
+    >>> nearest("xyz", ["age", "diagnosis"])
+    'choose from age, diagnosis'
+    """
+    options = [str(option) for option in options]
+    folded = {option.lower(): option for option in options}
+    close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{folded[close[0]]}'?"
+    shown = ", ".join(options[:20]) + (f" and {len(options) - 20} more" if len(options) > 20 else "")
+    return f"choose from {shown}" if options else "there is nothing to choose from"
+
+
+def require(condition: bool, what: str, *, given: object = None, todo: str = "") -> None:
+    """Raise :class:`ArgumentError` unless ``condition`` holds: for ranges, which annotations cannot say.
+
+    >>> require(0 < 0.5 < 1, "level must lie between 0 and 1", given=0.5)
+    """
+    if not condition:
+        raise ArgumentError(what, given=given, todo=todo)
+
+
+def one_of(value: str, options: Iterable[str], name: str) -> str:
+    """``value`` if it is among ``options``, else an :class:`ArgumentError` that names the nearest.
+
+    >>> one_of("crop", ["crop", "pad"], "fit")
+    'crop'
+    """
+    options = list(options)
+    if value not in options:
+        raise ArgumentError(f"{name} is not known", given=repr(value), todo=nearest(value, options))
+    return value

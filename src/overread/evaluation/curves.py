@@ -1,0 +1,90 @@
+"""Curves as stored numbers: a figure only draws them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.evaluation.judge import Question, Terms
+from overread.stats.calibration import Reliability, reliability, why_uncalibrated
+from overread.stats.precision_recall import precision_recall_curve
+from overread.stats.roc import roc_curve
+
+#: Points of a stored curve, at most.
+POINTS = 500
+#: Bars of a score histogram.
+BARS = 20
+
+
+def curves_of(
+    q: Question, codes: NDArray[np.int64], terms: Terms
+) -> tuple[dict[str, Any], Reliability | None]:
+    """ROC, precision–recall, calibration, score histogram and operating point of a question, ready for JSON.
+
+    Also the reliability diagram whose null draws give "ece if calibrated"; None for scores that are no probabilities.
+    """
+    if q.why:
+        return {"undefined": q.why}, None
+    fpr, tpr, thresholds = roc_curve(q.truth, q.score)
+    recall, precision, _ = precision_recall_curve(q.truth, q.score)
+    step, down = _thin(_corners(fpr, tpr)), _thin(np.arange(len(recall)))
+    diagram = None
+    if not why_uncalibrated(q.truth, q.score):
+        diagram = reliability(q.truth, q.score, codes[q.rows], level=terms.level, seed=terms.seed,
+                              resamples=terms.resamples or None)  # fmt: skip
+    return {
+        "roc": {"fpr": fpr[step], "tpr": tpr[step], "threshold": thresholds[step]},
+        "pr": {"recall": np.r_[0.0, recall[down]], "precision": np.r_[precision[0], precision[down]],
+               "prevalence": float(q.truth.mean())},
+        "calibration": _diagram(diagram) if diagram else {"undefined": why_uncalibrated(q.truth, q.score)},
+        "scores": _histogram(q),
+        "point": _point(q),
+    }, diagram  # fmt: skip
+
+
+def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions where a curve turns: points on a straight run are not needed to draw it."""
+    turn = np.abs(np.diff(x)[:-1] * np.diff(y)[1:] - np.diff(x)[1:] * np.diff(y)[:-1]) > 1e-15
+    return np.flatnonzero(np.concatenate(([True], turn, [True])))
+
+
+def _thin(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    return positions[
+        np.unique(np.linspace(0, len(positions) - 1, min(len(positions), POINTS - 1)).round().astype(int))
+    ]
+
+
+def _diagram(d: Reliability) -> dict[str, Any]:
+    return {"edges": d.edges, "predicted": d.predicted, "observed": d.observed, "low": d.low, "high": d.high,
+            "count": d.count, "null low": d.null_low, "null high": d.null_high}  # fmt: skip
+
+
+def _histogram(q: Question) -> dict[str, Any]:
+    low, high = (
+        (0.0, 1.0)
+        if 0 <= q.score.min() and q.score.max() <= 1
+        else (float(q.score.min()), float(q.score.max()))
+    )
+    edges = np.linspace(low, high, BARS + 1)
+    counts = [np.histogram(q.score[rows], edges)[0] for rows in (q.truth, ~q.truth)]
+    return {"edges": edges, "positive": counts[0], "negative": counts[1]}
+
+
+def counts_of(q: Question) -> list[list[int]]:
+    """[[true negative, false positive], [false negative, true positive]]."""
+    return [[int((~q.truth & ~q.flagged).sum()), int((~q.truth & q.flagged).sum())],
+            [int((q.truth & ~q.flagged).sum()), int((q.truth & q.flagged).sum())]]  # fmt: skip
+
+
+def _point(q: Question) -> dict[str, Any]:
+    (spared, alarm), (missed, hit) = counts_of(q)
+    flagged = hit + alarm
+    return {
+        "threshold": q.threshold, "rule": q.rule, "frozen": q.point is not None,
+        "sensitivity": hit / (hit + missed), "specificity": spared / (spared + alarm),
+        "fpr": alarm / (spared + alarm), "tpr": hit / (hit + missed),
+        "recall": hit / (hit + missed), "precision": hit / flagged if flagged else None,
+        "confusion": [[spared, alarm], [missed, hit]],
+    }  # fmt: skip

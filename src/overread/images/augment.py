@@ -1,0 +1,357 @@
+"""Augmentation in two pure steps: draw parameters, then apply them.
+
+What is drawn depends on (seed, epoch, sample, operation) only, so an image gets the same pixels in any
+batch, on any number of threads, and in a process that resumed. Here the parameters are applied by cv2;
+``learning`` applies the same ones by torch on a device.
+
+The order: warp (one affine map with bilinear interpolation) → blur → CLAHE → colour (one affine map of the
+channels: hue, saturation, contrast, brightness) → noise. Every step rounds and clips to the type of the
+image.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from overread import chance
+from overread.errors import checked, one_of, require
+from overread.record import cores
+
+BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "zero": cv2.BORDER_CONSTANT}
+#: Weights of red, green and blue in the luminance (ITU-R BT.601).
+LUMINANCE = np.array([0.299, 0.587, 0.114])
+#: RGB → YIQ (NTSC 1953, as in FCC 47 CFR 73.682): hue is the angle and saturation the length of (I, Q).
+YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+_YIQ_BACK = np.linalg.inv(YIQ)
+#: CLAHE (Pizer et al. 1987, Zuiderveld 1994): clip limit and tiles per side.
+CLAHE_CLIP, CLAHE_TILES = 2.0, 8
+_SMALL = 1 << 20  # values of a batch below which threads cost more than they give
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges from which parameters are drawn for training images; everything is off by default.
+
+    ``flip_horizontal``, ``flip_vertical``, ``clahe``: probabilities. ``rotate``: ± degrees. ``scale``: the
+    range of the magnification, drawn on the log scale. ``shift``: ± fraction of the side. ``brightness``: ±
+    fraction of full scale, added. ``contrast``: ± relative, about mid-grey. ``saturation``: ± relative,
+    ``hue``: ± fraction of the circle (colour only). ``noise``: largest standard deviation, fraction of full
+    scale. ``blur``: largest sigma, pixels. ``border``: what comes in from outside, ``reflect`` (about the
+    edge pixels) or ``zero``.
+    """
+
+    flip_horizontal: float = 0.0
+    flip_vertical: float = 0.0
+    rotate: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shift: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+    clahe: float = 0.0
+    border: str = "reflect"
+
+    def __post_init__(self) -> None:
+        limits = {"rotate": 180.0, "hue": 0.5, "blur": 100.0}
+        for field in fields(self):
+            if field.name not in ("scale", "border"):
+                value, top = getattr(self, field.name), limits.get(field.name, 1.0)
+                require(0 <= value <= top, f"{field.name} must lie within 0 … {top:g}", given=value)
+        low, high = self.scale
+        require(0.05 <= low <= high <= 20, "scale must be (low, high) within 0.05 … 20", given=self.scale)
+        one_of(self.border, BORDERS, "border")
+
+
+@checked
+def standard() -> Augmentation:
+    """A mild augmentation that suits most medical images: small shifts, rotations, scales, a mirror, a
+    little light.
+    """
+    return Augmentation(
+        flip_horizontal=0.5, rotate=15.0, scale=(0.9, 1.1), shift=0.05, brightness=0.1, contrast=0.1
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Parameters for a batch of B images; neutral where an operation is off.
+
+    ``matrices``: (B, 2, 3), from output to input in pixel coordinates (x, y), pixel centres at whole
+    numbers: what ``cv2.warpAffine`` takes with ``WARP_INVERSE_MAP``. ``colours``: (B, C, C+1), the affine
+    map of the channels on the scale 0 … 1 that stands for hue, saturation, contrast and brightness.
+    ``noise``: (B,) standard deviations on the scale 0 … 1; ``blur``: (B,) sigmas in pixels; ``clahe``: (B,)
+    bool. The arrays ``flip_horizontal`` … ``hue`` (B,) are what the maps were made of. ``seed``, ``epoch``,
+    ``samples`` (B,) key the noise.
+    """
+
+    matrices: NDArray[np.float64]
+    colours: NDArray[np.float64]
+    flip_horizontal: NDArray[np.bool_]
+    flip_vertical: NDArray[np.bool_]
+    rotate: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    brightness: NDArray[np.float64]
+    contrast: NDArray[np.float64]
+    saturation: NDArray[np.float64]
+    hue: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    blur: NDArray[np.float64]
+    clahe: NDArray[np.bool_]
+    border: str
+    seed: int
+    epoch: int
+    samples: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@checked
+def draw(
+    augmentation: Augmentation,
+    *,
+    seed: int,
+    epoch: int,
+    samples: ArrayLike,
+    size: tuple[int, int],
+    channels: int,
+) -> Drawn:
+    """Parameters for ``samples`` (the rows of the pack, shape (B,)) in an epoch.
+
+    ``size``: (height, width) in pixels; ``channels``: 1 or 3. A pure function of its arguments.
+
+    >>> drawn = draw(standard(), seed=1, epoch=0, samples=[4, 7], size=(8, 8), channels=1)
+    >>> alone = draw(standard(), seed=1, epoch=0, samples=[7], size=(8, 8), channels=1)
+    >>> bool((drawn.matrices[1] == alone.matrices[0]).all())
+    True
+    """
+    require(channels in (1, 3), "channels must be 1 or 3", given=channels)
+    rows = np.asarray(samples, dtype=np.int64).ravel()
+    a = augmentation
+
+    def spread(operation: str, top: float) -> NDArray[np.float64]:
+        return chance.uniform(seed, epoch, rows, operation, -top, top) if top else np.zeros(len(rows))
+
+    def happens(operation: str, probability: float) -> NDArray[np.bool_]:
+        return (
+            chance.uniform(seed, epoch, rows, operation) < probability
+            if probability
+            else np.zeros(len(rows), bool)
+        )
+
+    low, high = np.log(a.scale)
+    colour = channels == 3
+    values = {
+        "flip_horizontal": happens("flip horizontal", a.flip_horizontal),
+        "flip_vertical": happens("flip vertical", a.flip_vertical),
+        "rotate": spread("rotate", a.rotate),
+        "scale": np.exp(
+            chance.uniform(seed, epoch, rows, "scale", low, high) if high > low else np.full(len(rows), low)
+        ),
+        "shift": np.stack([spread("shift x", a.shift), spread("shift y", a.shift)], axis=1),
+        "brightness": spread("brightness", a.brightness),
+        "contrast": spread("contrast", a.contrast),
+        "saturation": spread("saturation", a.saturation if colour else 0.0),
+        "hue": spread("hue", a.hue if colour else 0.0),
+        "noise": np.abs(spread("noise", a.noise)),
+        "blur": np.abs(spread("blur", a.blur)),
+        "clahe": happens("clahe", a.clahe),
+    }
+    matrices = _matrices(values, size)
+    colours = _colours(values, channels)
+    return Drawn(matrices, colours, **values, border=a.border, seed=seed, epoch=epoch, samples=rows)
+
+
+def _matrices(drawn: dict[str, NDArray], size: tuple[int, int]) -> NDArray[np.float64]:
+    """(B, 2, 3) from output to input: x_in = R(−θ) F (x_out − centre − shift) / scale + centre."""
+    angle, scale = np.deg2rad(drawn["rotate"]), drawn["scale"]
+    cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
+    across = np.where(drawn["flip_horizontal"], -1.0, 1.0)
+    down = np.where(drawn["flip_vertical"], -1.0, 1.0)
+    linear = np.stack(
+        [np.stack([across * cosine, across * sine], 1), np.stack([-down * sine, down * cosine], 1)], 1
+    )
+    centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])  # (x, y)
+    moved = drawn["shift"] * np.array([size[1], size[0]]) + centre
+    offset = centre - np.einsum("bij,bj->bi", linear, moved)
+    return np.concatenate([linear, offset[..., None]], axis=2)
+
+
+def _colours(drawn: dict[str, NDArray], channels: int) -> NDArray[np.float64]:
+    """(B, C, C+1) on the scale 0 … 1: contrast about mid-grey and brightness after a turn of the (I, Q)
+    plane.
+    """
+    gain = 1.0 + drawn["contrast"]
+    linear = np.eye(channels) * gain[:, None, None]
+    if channels == 3 and (drawn["hue"].any() or drawn["saturation"].any()):
+        angle, length = 2 * np.pi * drawn["hue"], 1.0 + drawn["saturation"]
+        turn = np.zeros((len(gain), 3, 3))
+        turn[:, 0, 0] = 1.0
+        turn[:, 1, 1] = turn[:, 2, 2] = length * np.cos(angle)
+        turn[:, 1, 2], turn[:, 2, 1] = -length * np.sin(angle), length * np.sin(angle)
+        linear = gain[:, None, None] * (_YIQ_BACK @ turn @ YIQ)
+    offset = np.broadcast_to(
+        (0.5 - 0.5 * gain + drawn["brightness"])[:, None, None], (len(gain), channels, 1)
+    )
+    return np.concatenate([linear, offset], axis=2)
+
+
+# -- applying --------------------------------------------------------------------------------------------
+
+
+@checked
+def apply(
+    images: NDArray,
+    drawn: Drawn,
+    *,
+    rows: ArrayLike | None = None,
+    out: NDArray | None = None,
+    threads: int = 0,
+) -> NDArray:
+    """The augmented images, same type and shape as the batch.
+
+    ``images``: (B, H, W, C) or (B, D, H, W, C), uint8 or uint16; with ``rows`` (B,), images
+    ``images[rows]`` of a pack, read straight from the memory map. ``out``: where to write. Every plane of a
+    volume gets the same map. Each image depends on its own parameters only, whatever the batch and the
+    number of ``threads`` (0 = all cores).
+    """
+    picked = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
+    require(images.dtype in (np.uint8, np.uint16), "images must be uint8 or uint16", given=images.dtype)
+    require(images.ndim in (4, 5), "images must be (B, H, W, C) or (B, D, H, W, C)", given=images.shape)
+    require(
+        len(picked) == len(drawn),
+        "one set of parameters per image is needed",
+        given=f"{len(drawn)} for {len(picked)}",
+    )
+    shape = (len(picked), *images.shape[1:])
+    result = np.empty(shape, images.dtype) if out is None else out
+    require(
+        result.shape == shape and result.dtype == images.dtype and result.flags.c_contiguous,
+        "out must be a C-contiguous array of the batch's shape and type",
+        given=f"{result.dtype} {result.shape}",
+    )
+    plan = _Plan(drawn, 255 if images.dtype == np.uint8 else 65535)
+    count = min(threads or cores(), len(picked)) if result.size >= _SMALL else 1
+    plain = images.view(np.ndarray)  # slices of a memory map are slow to make
+    _in_threads(lambda part: _apply_part(plain, picked, plan, result, part), len(picked), count)
+    return result
+
+
+def _in_threads(work: Callable[[range], None], total: int, threads: int) -> None:
+    """Run ``work(range)`` on contiguous parts; the first error is raised here."""
+    edges = np.linspace(0, total, threads + 1).astype(int)
+    parts = [range(a, b) for a, b in pairwise(edges.tolist())]
+    if threads <= 1:
+        work(range(total))
+        return
+    errors: list[BaseException] = []
+
+    def guarded(part: range) -> None:
+        try:
+            work(part)
+        except (cv2.error, ValueError, TypeError, IndexError, MemoryError, OSError) as error:
+            errors.append(error)
+
+    others = [threading.Thread(target=guarded, args=(part,), daemon=True) for part in parts[1:]]
+    for other in others:
+        other.start()
+    guarded(parts[0])
+    for other in others:
+        other.join()
+    if errors:
+        raise errors[0]
+
+
+class _Plan:
+    """What is to be done with each image, decided once for the batch."""
+
+    def __init__(self, drawn: Drawn, full: int) -> None:
+        self.drawn, self.full = drawn, full
+        self.border = BORDERS[drawn.border]
+        identity = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+        self.warps = (np.abs(drawn.matrices - identity).max(axis=(1, 2)) > 1e-9).tolist()
+        self.matrices = drawn.matrices
+        colours = drawn.colours.copy()
+        self.recolours = (np.abs(colours - np.eye(*colours.shape[1:])).max(axis=(1, 2)) > 1e-9).tolist()
+        colours[:, :, -1] *= full
+        self.colours = colours
+        # Decided for each image alone: a batch's company must not change a pixel.
+        self.mixes = ((drawn.hue != 0) | (drawn.saturation != 0) | (full > 255)).tolist()
+        self.tables = _tables(colours)
+        self.blurs = ((drawn.blur > 0.05) | drawn.clahe).tolist()
+        self.noises = (drawn.noise > 0).tolist()
+
+
+def _tables(colours: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(B, 256): contrast and brightness of each image as a look-up table."""
+    grey = np.arange(256)[None] * colours[:, 0, 0, None] + colours[:, 0, -1, None]
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+
+
+def _apply_part(images: NDArray, rows: NDArray, plan: _Plan, out: NDArray, part: range) -> None:
+    flat = images.ndim == 4
+    for i in part:
+        source, target = images[rows[i]], out[i]
+        planes: Sequence[tuple[NDArray, NDArray]] = [(source, target)] if flat else list(zip(source, target))
+        for plane, (pixels, place) in enumerate(planes):
+            _apply_one(pixels, place, plan, i, plane)
+
+
+def _apply_one(pixels: NDArray, place: NDArray, plan: _Plan, i: int, plane: int) -> None:
+    """One (H, W, C) image into its place."""
+    height, width = pixels.shape[:2]
+    if plan.warps[i]:
+        cv2.warpAffine(
+            pixels,
+            plan.matrices[i],
+            (width, height),
+            place,
+            cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            plan.border,
+        )
+    else:
+        place[...] = pixels
+    if plan.blurs[i]:
+        _blur_and_clahe(place, plan, i)
+    if plan.recolours[i]:
+        if plan.mixes[i]:
+            cv2.transform(place, plan.colours[i], place)
+        else:
+            cv2.LUT(place, plan.tables[i], place)
+    if plan.noises[i]:
+        _noise(place, plan, i, plane)
+
+
+def _blur_and_clahe(place: NDArray, plan: _Plan, i: int) -> None:
+    sigma = float(plan.drawn.blur[i])
+    if sigma > 0.05:
+        cv2.GaussianBlur(place, (0, 0), sigma, place, borderType=cv2.BORDER_REFLECT_101)
+    if plan.drawn.clahe[i]:
+        clahe = cv2.createCLAHE(CLAHE_CLIP, (CLAHE_TILES, CLAHE_TILES))
+        if place.shape[-1] == 1:
+            place[..., 0] = clahe.apply(place[..., 0])
+        else:  # on the luminance; the colours move along
+            grey = cv2.cvtColor(place, cv2.COLOR_RGB2GRAY)
+            gain = clahe.apply(grey).astype(np.float32) - grey
+            place[...] = np.clip(place + gain[..., None], 0, plan.full)
+
+
+def _noise(place: NDArray, plan: _Plan, i: int, plane: int) -> None:
+    """Gaussian noise from a counter-based generator (Philox, Salmon et al. 2011) keyed by the sample."""
+    drawn = plan.drawn
+    key = int(chance.bits(drawn.seed, drawn.epoch, int(drawn.samples[i]), f"noise of plane {plane}"))
+    noise = np.random.Generator(np.random.Philox(key=key)).standard_normal(place.shape, dtype=np.float32)
+    noise *= np.float32(drawn.noise[i] * plan.full)
+    noise += place
+    place[...] = np.clip(np.rint(noise), 0, plan.full)

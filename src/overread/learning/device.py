@@ -1,0 +1,98 @@
+"""The machine: device, threads, precision, seeds; pixels to tensors and the same augmentation on a GPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from overread import chance
+from overread.errors import checked
+from overread.images.prepare import Preprocess
+
+
+@checked
+def pick_device(wanted: str = "") -> str:
+    """``wanted``, or the best that is here: ``cuda``, ``mps`` or ``cpu``."""
+    if wanted:
+        return wanted
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+@contextmanager
+def seeded(seed: int, epoch: int, step: int, what: str) -> Iterator[None]:
+    """torch's generator set from the counter for what torch draws itself (dropout, initial weights), then restored."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int(chance.bits(seed, epoch, step, what) >> np.uint64(1)))
+        yield
+
+
+@checked
+def to_tensor(images: NDArray, preprocess: Preprocess, mean_image: NDArray | None = None, device: str = "cpu") -> Tensor:
+    """Packed pixels (B, H, W, C) or (B, D, H, W, C) → normalised float32 (B, C, H, W), channels last in memory.
+
+    The same numbers as :func:`overread.images.prepare.normalise`, made on ``device``.
+    """
+    x = torch.from_numpy(np.ascontiguousarray(images))
+    x = (x if images.dtype == np.uint8 else x.to(torch.int32)).to(device)
+    x = x.movedim(-1, 1).float() / (255.0 if images.dtype == np.uint8 else 65535.0)
+    inner = tuple(range(1, x.ndim))
+    shape = (1, -1, *([1] * (x.ndim - 2)))
+    if preprocess.normalise == "min-max":
+        low, high = x.amin(inner, keepdim=True), x.amax(inner, keepdim=True)
+        return (x - low) / (high - low).clamp(min=1e-6)
+    if preprocess.normalise == "z-score":
+        centred = x - x.mean(inner, keepdim=True)
+        return centred / centred.square().mean(inner, keepdim=True).sqrt().clamp(min=1e-6)
+    if preprocess.normalise == "mean image":
+        assert mean_image is not None
+        return x - torch.as_tensor(mean_image, device=device).movedim(-1, 0)
+    x = x - torch.tensor(preprocess.mean, device=device).reshape(shape)
+    if preprocess.normalise == "channel mean":
+        return x
+    return x / torch.tensor(preprocess.std, device=device).reshape(shape)
+
+
+@checked
+def choose_precision(wanted: str, device: str, step: Callable[[torch.dtype], object]) -> str:
+    """The precision of the forward pass: ``wanted``, or what a probe of ``step(dtype)`` finds quicker.
+
+    A CPU without native bfloat16 is 9 to 14 times slower with it, so nothing is assumed.
+    """
+    if wanted != "auto":
+        return wanted
+    if device == "cpu" and not _cpu_bfloat16():
+        return "float32"
+    return min(("float32", "bfloat16"), key=lambda name: _seconds(step, getattr(torch, name)))
+
+
+def _cpu_bfloat16() -> bool:
+    capability = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return bool(capability())
+
+
+def _seconds(step: Callable[[torch.dtype], object], dtype: torch.dtype) -> float:
+    step(dtype)
+    start = time.monotonic()
+    step(dtype)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.monotonic() - start
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    """The context of a forward pass in ``precision``."""
+    return torch.autocast(device, dtype=getattr(torch, precision), enabled=precision != "float32")
+
+
+def layout(network: torch.nn.Module, device: str) -> torch.nn.Module:
+    """The network on its device, channels last where its convolutions are two-dimensional."""
+    return network.to(device).to(memory_format=torch.channels_last)

@@ -1,0 +1,172 @@
+"""The model: a network with everything that belongs to it, saved without pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from overread.cases.cases import Target
+from overread.errors import InputError, checked
+from overread.images.prepare import Preprocess
+from overread.learning import backbones
+from overread.learning.recipe import Recipe
+from overread.record import FORMAT, build, fingerprint, hashed, plain, publish, read_json, write_json
+
+_MEAN_IMAGE = "preprocess.mean_image"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network came from: its name, size, and the initial weights with their licence."""
+
+    name: str
+    parameters: int
+    pretrained: bool = False
+    licence: str = ""
+    weights_source: str = ""
+    weights_sha256: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Something that was chosen for the user, and why."""
+
+    what: str
+    choice: str
+    why: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What ``model.json`` holds. ``seen`` are hashed patients of training and tuning, by ``salt``."""
+
+    recipe: Recipe
+    preprocess: Preprocess
+    target: Target
+    backbone: Origin
+    seen: tuple[str, ...] = ()
+    salt: str = ""
+    scale: tuple[float, float] = (0.0, 1.0)  # mean and standard deviation of a quantity in training
+    decisions: tuple[Decision, ...] = ()
+    format: int = FORMAT
+
+
+class Tapped(nn.Module):
+    """A network's pooled activations of several layers, concatenated, under one linear head."""
+
+    def __init__(self, body: nn.Module, layers: tuple[str, ...], width: int, outputs: int) -> None:
+        super().__init__()
+        self.body, self.layers, self.width = body, layers, width
+        self.head = nn.Linear(width, outputs)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Pooled activations (B, F)."""
+        return backbones.tap(self.body, self.layers, x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, outputs)."""
+        return self.head(self.features(x))
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network with its contract. ``history`` is a list of one dict per epoch (or per penalty)."""
+
+    network: nn.Module
+    about: About
+    mean_image: NDArray[np.float32] | None = None
+    history: tuple[dict[str, Any], ...] = field(default=())
+
+    @property
+    def target(self) -> Target:
+        """What it predicts."""
+        return self.about.target
+
+    @property
+    def digest(self) -> str:
+        """Hash of weights and contract."""
+        from overread.learning.checkpoint import _digest
+
+        return fingerprint([_digest(self.network.state_dict()), plain(self.about)])
+
+    def __str__(self) -> str:
+        origin = self.about.backbone
+        return f"{origin.name} ({origin.parameters:,} parameters), {self.about.recipe.method}, for {', '.join(self.target.names)}"
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Model) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return int(self.digest, 16)
+
+    def has_seen(self, patients: list[str]) -> int:
+        """How many of these patients were in training or tuning."""
+        return len(set(hashed(sorted(set(patients)), self.about.salt)) & set(self.about.seen)) if self.about.salt else 0
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``model.safetensors``, ``model.json`` and ``history.json`` into ``folder``."""
+        folder = Path(folder)
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
+        if self.mean_image is not None:
+            tensors[_MEAN_IMAGE] = torch.from_numpy(np.ascontiguousarray(self.mean_image))
+        with publish(folder / "model.safetensors") as beside:
+            safetensors.torch.save_file(tensors, beside, metadata={"format": "pt"})
+        write_json(folder / "history.json", self.history)
+        write_json(folder / "model.json", self.about)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Model:
+        """Read what :meth:`save` wrote; nothing is unpickled or evaluated.
+
+        Raises :class:`InputError` where a file is missing, of a later format, or does not fit the network.
+        """
+        folder = Path(folder)
+        about = build(About, read_json(folder / "model.json"), where="model.json")
+        if about.format > FORMAT:
+            raise InputError("the model was saved by a later overread", given=f"format {about.format}", todo="upgrade overread")
+        try:
+            tensors = safetensors.torch.load_file(folder / "model.safetensors")
+        except (OSError, safetensors.SafetensorError) as error:
+            raise InputError("the weights of the model cannot be read", given=f"{folder}: {error}") from error
+        mean_image = tensors.pop(_MEAN_IMAGE, None)
+        network = make_network(about)
+        _load_exactly(network, tensors, folder)
+        history = read_json(folder / "history.json") if (folder / "history.json").exists() else []
+        return cls(network.eval(), about, None if mean_image is None else mean_image.numpy(), tuple(history))
+
+
+@checked
+def make_network(about: About) -> nn.Module:
+    """The empty network that a model's contract describes."""
+    outputs, recipe = about.target.outputs, about.recipe
+    network = backbones.build(about.backbone.name, outputs=outputs, channels=about.preprocess.channels, dropout=recipe.dropout)
+    return with_taps(network, recipe.layers, about.preprocess, outputs) if recipe.layers else network
+
+
+@checked
+def with_taps(network: nn.Module, layers: tuple[str, ...], preprocess: Preprocess, outputs: int) -> Tapped:
+    """``network`` under a head on several of its layers; the width is found by one forward pass of zeros."""
+    with torch.inference_mode():
+        blank = torch.zeros(1, preprocess.channels, *preprocess.size)
+        width = backbones.tap(network.eval(), layers, blank).shape[1]
+    return Tapped(network, layers, width, outputs)
+
+
+def _load_exactly(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    wanted = network.state_dict()
+    wrong = [k for k in {*wanted, *tensors} if k not in wanted or k not in tensors or wanted[k].shape != tensors[k].shape]
+    if wrong:
+        raise InputError("the weights do not fit the model's description", given=f"{folder}: {len(wrong)} tensors, first {sorted(wrong)[0]}")
+    network.load_state_dict(tensors)

@@ -1,0 +1,107 @@
+"""Prediction: images in, one row of probabilities per case out. Images are decoded once, in order, by threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from overread.cases.cases import Cases, Target, paths
+from overread.errors import ImageError, InputError, checked
+from overread.images.prepare import Preprocess, resize
+from overread.images.read import read_image
+from overread.learning.batches import ahead
+from overread.learning.device import autocast, layout, pick_device, to_tensor
+from overread.learning.losses import probabilities
+from overread.learning.model import Model
+from overread.predictions import Predictions
+from overread.progress import Progress, silent
+from overread.record import cores
+
+_BATCH = 32
+
+
+@checked
+def predict(model: Model, cases: Cases, *, device: str = "", threads: int = 0, part: str = "", progress: Progress = silent) -> Predictions:
+    """Predict every case: the mean over its images of the class probabilities.
+
+    ``part`` fills the column ``split``. Images that cannot be read are left out; raises :class:`InputError` if none
+    can. Columns that are no roles are carried along as subgroups.
+    """
+    values, errors = predict_images(model, paths(cases), device=device, threads=threads, progress=progress)
+    if len(errors) == len(cases):
+        raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
+    return tabulate(values, cases, model.target, part)
+
+
+@checked
+def predict_images(
+    model: Model, addresses: Sequence[str], *, device: str = "", threads: int = 0, progress: Progress = silent
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Probabilities (N, outputs) of images, NaN where one cannot be read, and the errors by position."""
+    device = pick_device(device)
+    about, network = model.about, layout(model.network, device).eval()
+    values = np.full((len(addresses), about.target.outputs), np.nan, np.float32)
+    errors: dict[int, str] = {}
+    for rows, pixels in ahead(_decoded(addresses, about.preprocess, threads or cores(), errors)):
+        if len(rows):
+            x = to_tensor(pixels, about.preprocess, model.mean_image, device)
+            values[rows] = probabilities(outputs_of(network, x, about.recipe.views, device), about.target).cpu().numpy()
+        progress("predicting", min(len(addresses), int(rows[-1]) + 1 if len(rows) else 0), len(addresses))
+    progress("predicting", len(addresses), len(addresses))
+    if about.target.kind == "quantity":
+        values = values * about.scale[1] + about.scale[0]
+    return values, errors
+
+
+def _decoded(addresses: Sequence[str], preprocess: Preprocess, threads: int, errors: dict[int, str]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def one(address: str) -> NDArray[Any] | str:
+        try:
+            return resize(read_image(address), preprocess)
+        except ImageError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(addresses), _BATCH):
+            made = list(pool.map(one, addresses[start : start + _BATCH]))
+            errors.update({start + i: item for i, item in enumerate(made) if isinstance(item, str)})
+            good = [i for i, item in enumerate(made) if not isinstance(item, str)]
+            yield np.array([start + i for i in good], np.int64), np.stack([made[i] for i in good]) if good else np.empty(0)
+
+
+@torch.inference_mode()
+def outputs_of(network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32") -> Tensor:
+    """Outputs (B, K) in float32, the mean over the image and, for two views, its mirror image."""
+    with autocast(device, precision):
+        outputs = network(x).float()
+        return (outputs + network(x.flip(-1)).float()) / 2 if views == 2 else outputs
+
+
+@checked
+def tabulate(values: NDArray, cases: Cases, target: Target, part: str = "") -> Predictions:
+    """The table of predictions from probabilities (images, outputs): the mean over each case's readable images."""
+    outputs = ["predicted"] if target.kind == "quantity" else [f"p:{name}" for name in target.names]
+    skip = ("image", "view", "time", "split")
+    table = cases.table.drop(columns=[c for c in skip if c in cases.table])
+    first = [c for c in ("case", "patient", "source", *target.columns) if c in table]
+    rest = [c for c in table.columns if c not in first]
+    readable = ~np.isnan(values).any(axis=1)
+    table, scores = table[readable], pd.DataFrame(values[readable].astype(np.float64), columns=outputs)
+    means = scores.groupby(table["case"].to_numpy(), sort=False).mean()
+    one = table.drop_duplicates("case").reset_index(drop=True)
+    one.insert(2, "split", part)
+    parts = [one[["case", "patient", "split", "source", *rest, *target.columns]], means.loc[one["case"]].reset_index(drop=True)]
+    return Predictions(pd.concat(parts, axis=1), target)
+
+
+def load_model(folder: str | Path) -> Model:
+    """A model from its folder, or from a run's folder that holds ``model/``."""
+    folder = Path(folder)
+    return Model.load(folder / "model" if (folder / "model" / "model.json").exists() else folder)

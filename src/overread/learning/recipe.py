@@ -1,0 +1,163 @@
+"""The recipe: everything that decides how a model is trained, frozen before the first step.
+
+A field that is 0 or "" is chosen by :mod:`overread.learning.plan` from the data, the hardware and the budget; what was
+chosen and why stands in the saved model and the report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from overread.errors import InputError, checked, nearest, one_of, require
+from overread.images.augment import Augmentation
+from overread.record import build, load, plain, save
+
+METHODS = ("auto", "features", "finetune", "scratch")
+FITS = ("squash", "crop", "pad")
+NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "channel mean and std")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    ``method``: ``features`` (frozen network, linear head), ``finetune`` (from pretrained weights), ``scratch``, or
+    ``auto``. ``image_size`` in pixels of a side. ``epochs`` passes over the training images. ``learning_rate`` is that
+    of the head; a pretrained body learns at ``body_rate`` times it. ``balance`` weighs a class by its frequency to the
+    power −``balance`` (0 none, 1 every class alike). ``average`` is the span, in epochs, of the exponential average of
+    the weights (0 none). ``warmup`` is the fraction of all steps with a rising rate. ``patience`` is the fraction of
+    all epochs without a better tuning score after which training stops. ``views`` copies of an image are averaged at
+    prediction (1, or 2 with a mirror image). ``layers`` and ``penalties`` belong to ``features``: layers to tap (empty:
+    the last) and L2 penalties to choose from by ``folds``-fold cross-validation within the training patients.
+    ``published`` is what the paper reached, for recipes of papers.
+    """
+
+    name: str = "auto"
+    method: str = "auto"
+    backbone: str = ""
+    image_size: int = 0
+    fit: str = "squash"
+    normalise: str = ""
+    epochs: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    body_rate: float = 0.1
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    label_smoothing: float = 0.1
+    balance: float = 1.0
+    dropout: float = 0.2
+    gradient_clip: float = 1.0
+    average: float = 1.0
+    patience: float = 0.5
+    views: int = 2
+    precision: str = "auto"
+    layers: tuple[str, ...] = ()
+    penalties: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+    folds: int = 5
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    augment: str = "standard"  # "standard": chosen by the plan · "none" · "given": `augmentation` as it stands
+    published: dict[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, options in (("method", METHODS), ("fit", FITS), ("normalise", NORMALISATIONS),
+                              ("precision", PRECISIONS), ("augment", ("standard", "none", "given"))):  # fmt: skip
+            one_of(getattr(self, name), options, name)
+        for name in ("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "average",
+                     "balance", "seed", "body_rate"):  # fmt: skip
+            require(getattr(self, name) >= 0, f"{name} must not be negative", given=getattr(self, name))
+        for name in ("label_smoothing", "dropout", "warmup"):
+            require(0 <= getattr(self, name) < 1, f"{name} must lie in 0 … 1", given=getattr(self, name))
+        require(0 < self.patience, "patience must be above 0", given=self.patience)
+        require(self.learning_rate <= 10, "the learning rate is far too high", given=self.learning_rate,
+                todo="use between 1e-5 and 1e-1")  # fmt: skip
+        require(self.views in (1, 2), "views must be 1 or 2", given=self.views)
+        require(self.folds >= 2, "folds must be at least 2", given=self.folds)
+        require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
+
+    def save(self, path: str | Path) -> Path:
+        """Write as TOML or JSON."""
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe: a TOML or JSON file, or the name of one that comes with overread (``auto``, ``features`` …).
+
+        Raises :class:`InputError` for an unknown name or key, naming the nearest.
+        """
+        if str(path) in bundled():
+            text = (importlib.resources.files("overread") / "recipes" / f"{path}.toml").read_text("utf-8")
+            return build(cls, tomllib.loads(text), where=f"{path}.toml")
+        if Path(path).suffix not in (".toml", ".json"):
+            raise InputError("there is no such recipe", given=str(path),
+                             todo=nearest(str(path), bundled()) + " or give a .toml file")  # fmt: skip
+        return load(cls, path)
+
+    def changed(self, **fields: Any) -> Recipe:
+        """The same recipe with other values of some fields.
+
+        >>> Recipe().changed(epochs=3).epochs
+        3
+        """
+        return replace(self, **fields)
+
+
+def bundled() -> list[str]:
+    """Names of the recipes that come with overread.
+
+    >>> "auto" in bundled()
+    True
+    """
+    folder = importlib.resources.files("overread") / "recipes"
+    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+@checked
+def override(recipe: Recipe, settings: list[str]) -> Recipe:
+    """Apply ``key=value`` texts; ``augmentation.rotate=20`` reaches inside. Values are TOML.
+
+    >>> override(Recipe(), ["epochs=3", "augmentation.rotate=20"]).augmentation.rotate
+    20.0
+    """
+    values = plain(recipe)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        require(bool(equals), "a setting must read key=value", given=setting)
+        _place(values, key.strip(), _toml_value(text.strip()))
+        if key.strip().startswith("augmentation."):
+            values["augment"] = "given"
+    return build(Recipe, values, where="--set")
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _place(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        if not isinstance(values.get(part), dict):
+            raise InputError(f"the recipe has no group {part!r}", todo=nearest(part, _fields()))
+        values = values[part]
+    if last not in values:
+        raise InputError(f"the recipe has no field {key!r}", todo=nearest(last, values))
+    values[last] = value
+
+
+def _fields() -> list[str]:
+    return [f.name for f in dataclasses.fields(Recipe)]
+
+
+def field_types() -> dict[str, Any]:
+    """Names and types of the recipe's fields, for ``overread recipes``."""
+    return get_type_hints(Recipe)

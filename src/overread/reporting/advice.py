@@ -1,0 +1,255 @@
+"""What the numbers mean, what to beware of, and what to do next: rules over stored findings, no judgement of its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from overread.reporting import words
+from overread.reporting.forest import shown, subgroups
+from overread.reporting.gather import Run
+from overread.stats.estimate import Estimate
+
+FEW_POSITIVES = 50  # patients; below it, the interval of a sensitivity of .9 is wider than ± .08
+WIDE = 0.10  # of an AUC's interval
+RISKY = ("error",)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do: what, why, and the command that does it (``""`` where a person must)."""
+
+    what: str
+    why: str
+    command: str = ""
+
+
+# -- the paragraph at the top ----------------------------------------------------------------------------------------
+
+
+def summary(run: Run) -> str:
+    """The result in a paragraph of plain words, with intervals."""
+    if not run.estimates:
+        return "The model has not been judged on a test set yet; this report shows what is there so far."
+    counts = run.evaluation.get("counts") or {}
+    opening = (
+        f"The model was tested on {words.size(counts.get('images'), counts.get('patients'))} that took no part in its training "
+        "or in the choice of its threshold. "
+    )
+    body = _detection(run) if run.primary else _quantity(run) if run.kind == "quantity" else _together(run)
+    return opening + body + _calibrated(run) + _weakest(run)
+
+
+def _detection(run: Run) -> str:
+    of, name = run.primary, run.called(run.primary)
+    auc, sensitivity, specificity, ppv = (run.estimate(m, of) for m in ("auc", "sensitivity", "specificity", "ppv"))
+    text = f"It told {name} from the rest with an AUC of {words.spoken(auc)}; 0.5 is a coin and 1 is perfect. " if auc else ""
+    if sensitivity and specificity and not sensitivity.undefined and not specificity.undefined:
+        text += (
+            f"At its operating point it flagged {words.spoken(sensitivity)} of the cases with {name} and cleared "
+            f"{words.spoken(specificity)} of those without. "
+        )
+    prevalence = (run.curve.get("pr") or {}).get("prevalence")
+    if ppv and not ppv.undefined and prevalence is not None:
+        text += (
+            f"Of the cases it flagged, {words.spoken(ppv)} had {name}; this holds where {words.percent(prevalence)} of the "
+            "cases have it, as here, and is lower where fewer do. "
+        )
+    return text
+
+
+def _together(run: Run) -> str:
+    macro, balanced = run.estimate("macro auc"), run.estimate("balanced accuracy")
+    things = "findings" if run.kind == "findings" else "classes"
+    text = f"Over the {len(run.names)} {things} the mean AUC was {words.spoken(macro)}; 0.5 is a coin and 1 is perfect. " if macro else ""
+    if balanced:
+        text += (
+            f"It called {words.spoken(balanced)} of the cases of a class correctly, on average over the classes; "
+            f"guessing would reach {words.percent(1 / max(1, len(run.names)))}. "
+        )
+    return text
+
+
+def _quantity(run: Run) -> str:
+    mae, r2 = run.estimate("mae", run.names[0]), run.estimate("r2", run.names[0])
+    text = f"It missed the true value by {words.spoken(mae)} on average" if mae else ""
+    return text + (f" and explained {words.spoken(r2)} of its variance. " if r2 else ". ")
+
+
+def _calibrated(run: Run) -> str:
+    verdict = calibration_verdict(run)
+    said = {"good": "Its probabilities agree with the observed frequencies as well as those of a calibrated model would. ",
+            "poor": "Its probabilities should not be read as risks before they are recalibrated. "}  # fmt: skip
+    return said.get(verdict, "")
+
+
+def calibration_verdict(run: Run) -> str:
+    """``good``, ``poor``, or ``""``: the calibration error against what chance gives a calibrated model."""
+    ece, null = run.estimate("ece", run.primary), run.estimate("ece if calibrated", run.primary)
+    if ece is None or null is None or ece.undefined or null.undefined or not math.isfinite(null.high):
+        return ""
+    return "good" if ece.value <= null.high else "poor"
+
+
+def _weakest(run: Run) -> str:
+    worst = weakest(run)
+    if worst is None:
+        return ""
+    column, value, estimate = worst
+    return (
+        f"It did least well where {words.name(column)} is {words.name(value) or 'unknown'}: {words.metric(estimate.metric).name} "
+        f"{words.spoken(estimate)}. "
+    )
+
+
+def weakest(run: Run) -> tuple[str, str, Estimate] | None:
+    """The judged subgroup whose whole interval lies below the overall value of the first metric; None if none does."""
+    metrics = [pair for pair in shown(run) if pair[0] not in ("mae",)]
+    if not metrics:
+        return None
+    metric, of = metrics[0]
+    overall = run.estimate(metric, of)
+    found = [(c, v, run.estimate(metric, of, {c: v})) for c, v in subgroups(run)]
+    low = [(c, v, e) for c, v, e in found if e and overall and not e.undefined and e.high < overall.value]
+    return min(low, key=lambda row: row[2].value, default=None)
+
+
+# -- before relying on it ---------------------------------------------------------------------------------------------
+
+
+def cautions(run: Run) -> list[str]:
+    """What a reader must know before believing the numbers; empty where nothing was found."""
+    found = [_sentence(f["message"]) for f in run.audit.get("findings", ()) if f.get("severity") in RISKY]
+    proof = run.split.get("proof") or {}
+    for key, what in (("patients shared", "patient"), ("duplicate groups shared", "group of duplicates")):
+        if proof.get(key):
+            words_ = words.count(int(proof[key]), what, "groups of duplicates" if "group" in what else "")
+            found.append(f"The split shares {words_} between its parts: the result is too good to be true.")
+    if (run.audit.get("shortcut") or {}).get("verdict") == "high":
+        found.append("The label can be told from source, image size or brightness alone; the model may have used that.")
+    if run.broken_ledger:
+        found.append(_sentence(run.broken_ledger))
+    if int(run.evaluation.get("looks") or 0) > 0:
+        found.append(f"The test set had been looked at {words.count(int(run.evaluation['looks']), 'time')} before this result.")
+    return list(dict.fromkeys([*found, *_weak_evidence(run)]))
+
+
+def _weak_evidence(run: Run) -> list[str]:
+    found = []
+    positives = positive_patients(run)
+    if run.primary and positives is not None and positives < FEW_POSITIVES:
+        found.append(
+            f"Only {words.count(positives, 'patient')} of the test set had {run.called(run.primary)}: the intervals are wide, "
+            "and they, not the values, are the result."
+        )
+    if run.primary and run.curve and not run.operating:
+        found.append("No threshold was frozen on tuning data: sensitivity and specificity hold at the stated default only.")
+    return found
+
+
+def positive_patients(run: Run) -> int | None:
+    """Patients of the test set in the primary group."""
+    held = (run.evaluation.get("counts") or {}).get("per class") or {}
+    parts = [run.primary] if run.primary in held else [name for name in run.primary.split("+") if name in held]
+    return sum(int(held[name].get("patients") or 0) for name in parts) if parts else None
+
+
+def _sentence(text: object) -> str:
+    said = words.name(text, 400).strip()
+    return said if said.endswith((".", "!", "?")) else said + "."
+
+
+# -- what to do next -------------------------------------------------------------------------------------------------
+
+
+def next_steps(run: Run) -> list[Advice]:
+    """Concrete steps, the most urgent first."""
+    rules = (_missing, _audit, _shortcut, _more_patients, _training, _calibration, _subgroup, _labels, _outside)
+    return [advice for rule in rules for advice in rule(run)]
+
+
+def _missing(run: Run) -> list[Advice]:
+    if run.estimates:
+        return []
+    return [Advice("Finish the run.", "Some stages have not run yet; the same command goes on where it stopped.",
+                   f"overread run {run.folder.name}/study.toml")]  # fmt: skip
+
+
+def _audit(run: Run) -> list[Advice]:
+    order = {"error": 0, "warning": 1}
+    found = [f for f in run.audit.get("findings", ()) if f.get("severity") in order and f.get("advice")]
+    found = [f for f in found if f.get("kind") != "shortcut"]
+    found.sort(key=lambda f: order[f["severity"]])
+    return [Advice(_sentence(f["advice"])[:1].upper() + _sentence(f["advice"])[1:], _sentence(f["message"])) for f in found[:6]]
+
+
+def _shortcut(run: Run) -> list[Advice]:
+    held = run.audit.get("shortcut") or {}
+    if held.get("verdict") not in ("moderate", "high"):
+        return []
+    source = ((held.get("by feature") or {}).get("source") or {}).get("auc") or 0
+    command = "overread split … --leave-out SOURCE" if source > 0.6 else ""
+    return [Advice("Rule out the shortcut: test on a source the model has not seen, and look at what it attends to.",
+                   f"Source, size and brightness alone tell the label with an AUC of {words.number(held.get('auc'), 2)}.", command)]  # fmt: skip
+
+
+def _more_patients(run: Run) -> list[Advice]:
+    metric, of = (shown(run) or [("auc", run.primary)])[0]
+    estimate = run.estimate(metric, of)
+    if "auc" not in metric or estimate is None or estimate.undefined or not estimate.high - estimate.low > WIDE:
+        return []
+    width = estimate.high - estimate.low
+    wanted = math.ceil(estimate.patients * (width / 0.06) ** 2 / 10) * 10
+    return [Advice(f"Test on more patients: about {wanted:,} for an interval of ± 0.03.",
+                   f"The interval of the {words.metric(metric).name} is {words.number(width, 2)} wide with {words.count(estimate.patients, 'patient')}; "
+                   "its width falls with the square root of their number.")]  # fmt: skip
+
+
+def _training(run: Run) -> list[Advice]:
+    rows = [row for row in run.history if row.get("tuning auc") is not None and "epoch" in row]
+    if len(rows) < 3:
+        return []
+    best = max(range(len(rows)), key=lambda i: rows[i]["tuning auc"])
+    if best >= len(rows) - 1 - len(rows) // 20:
+        return [Advice("Train for longer.", "The tuning AUC was still rising when training ended.",
+                       f"overread run {run.folder.name}/study.toml --epochs {2 * len(rows)} -o {run.folder.name}-longer")]  # fmt: skip
+    train, tuning = rows[-1].get("train loss"), rows[-1].get("tuning loss")
+    if train and tuning and tuning > 2 * train:
+        return [Advice("Add patients or stronger augmentation.", f"The training loss ended at {words.number(train, 2)}, the tuning loss at "
+                       f"{words.number(tuning, 2)}: the network remembers its training images.")]  # fmt: skip
+    return []
+
+
+def _calibration(run: Run) -> list[Advice]:
+    if calibration_verdict(run) != "poor":
+        return []
+    slope = run.estimate("calibration slope", run.primary)
+    return [Advice("Do not show the probabilities as risks before recalibrating them on tuning data.",
+                   f"The calibration error exceeds what chance gives a calibrated model; calibration slope {words.spoken(slope)}.")]  # fmt: skip
+
+
+def _subgroup(run: Run) -> list[Advice]:
+    worst = weakest(run)
+    if worst is None:
+        return []
+    column, value, estimate = worst
+    name = f"{words.name(column)} = {words.name(value) or 'unknown'}"
+    return [Advice(f"Look at the errors where {name}, and gather more such patients for training.",
+                   f"There the {words.metric(estimate.metric).name} is {words.spoken(estimate)}, its whole interval below the overall value. With many "
+                   "subgroups one such finding can be chance: confirm it on new data.")]  # fmt: skip
+
+
+def _labels(run: Run) -> list[Advice]:
+    if not run.gallery:
+        return []
+    return [Advice("Have a second reader look at the most confident errors below, without the model’s call.",
+                   "Among confident errors, wrong labels and unusable images are common; correcting them is often worth more than tuning.")]  # fmt: skip
+
+
+def _outside(run: Run) -> list[Advice]:
+    if not run.estimates:
+        return []
+    sources = len((run.audit.get("counts") or {}).get("sources") or {})
+    why = "All images come from one source." if sources <= 1 else f"The {sources} sources of the test set are also in the training set unless the split says otherwise."
+    return [Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.", why,
+                   f"overread predict {run.folder.name}/model NEW.csv -o new.csv && overread evaluate new.csv --at {run.folder.name}/evaluation/operating.json")]  # fmt: skip

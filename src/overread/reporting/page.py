@@ -1,0 +1,98 @@
+"""The report: one HTML file from the files of a run, without a network, for people."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import overread
+from overread.errors import checked
+from overread.record import fingerprint, write_json, write_text
+from overread.reporting import advice, sections, words
+from overread.reporting.figures import figures
+from overread.reporting.gather import Run, gather
+
+TEMPLATES = Path(__file__).parent / "templates"
+_PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_LARGEST = 512 * 1024  # bytes of a thumbnail
+
+
+@checked
+def report(folder: str | os.PathLike[str], *, case_names: bool = False) -> Path:
+    """Write ``report.html`` into a run folder, from its files only, and give its path.
+
+    Stages that have not run are left out with the command that makes them. Cases stand under short keys, which
+    ``explanations/keys.json`` resolves; ``case_names`` shows their names instead, where these identify nobody.
+    Raises InputError if the folder does not exist or one of its files is damaged.
+    """
+    run = gather(folder)
+    page = environment().get_template("report.html.j2").render(**content(run, case_names=case_names))
+    return write_text(run.folder / "report.html", page)
+
+
+def environment() -> Environment:
+    """Templates that escape everything, and refuse what is not there."""
+    found = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+                        trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    found.globals["css"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 ours
+    return found
+
+
+def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
+    """Everything the template sets."""
+    drawn = {name: figure and {"svg": Markup(figure.svg), "title": figure.title, "caption": figure.caption}  # noqa: S704
+             for name, figure in figures(run).items()}  # fmt: skip
+    return {
+        "run": run, "title": sections.title(run), "version": overread.__version__, "started": _date(run),
+        "summary": advice.summary(run), "key_numbers": sections.key_numbers(run), "cautions": advice.cautions(run),
+        "figures": drawn, "question": sections.question(run), "cases": sections.cases(run),
+        "findings": _findings(run), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
+        "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run),
+        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": sections.overall(run),
+        "each": sections.each(run), "points": sections.points(run), "looks": sections.looks(run),
+        "by_subgroup": sections.by_subgroup(run), "gallery": _gallery(run, case_names),
+        "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name,
+        "count": words.count,
+    }  # fmt: skip
+
+
+def _date(run: Run) -> str:
+    return words.name(run.record.get("started") or "", 40).replace("T", " ").split(".")[0].split("+")[0]
+
+
+def _findings(run: Run) -> list[dict[str, str]]:
+    """Audit findings, worst first, fit to be shown."""
+    order = {"error": 0, "warning": 1, "note": 2}
+    found = sorted(run.audit.get("findings", ()), key=lambda f: order.get(f.get("severity", ""), 3))
+    keys = ("severity", "kind", "message", "advice")
+    return [{**{k: words.name(f.get(k, ""), 500) for k in keys}, "count": sections.whole(f.get("count"))} for f in found]
+
+
+def _gallery(run: Run, case_names: bool) -> list[dict[str, str]]:
+    salt = str(run.model.get("salt") or fingerprint(run.split))
+    keys = {str(e.get("case", "")): words.case_key(str(e.get("case", "")), salt) for e in run.gallery}
+    if keys and not case_names:
+        write_json(run.folder / "explanations" / "keys.json", {key: case for case, key in keys.items()})
+    return [_entry(run, e, words.name(e.get("case", "")) if case_names else keys[str(e.get("case", ""))]) for e in run.gallery]
+
+
+def _entry(run: Run, entry: dict[str, Any], name: str) -> dict[str, str]:
+    return {
+        "name": name, "truth": words.name(entry.get("truth", "")), "predicted": words.name(entry.get("predicted", "")),
+        "probability": words.number(entry.get("probability"), 2), "picture": _picture(run.folder, str(entry.get("thumbnail") or "")),
+    }  # fmt: skip
+
+
+def _picture(folder: Path, relative: str) -> str:
+    """A thumbnail as a data address; ``""`` if it lies outside the run folder, is too large, or is no PNG or JPEG."""
+    path = (folder / relative).resolve()
+    if not relative or not path.is_relative_to(folder.resolve()) or not path.is_file() or path.stat().st_size > _LARGEST:
+        return ""
+    data = path.read_bytes()
+    kind = next((kind for start, kind in _PICTURES.items() if data.startswith(start)), "")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}" if kind else ""

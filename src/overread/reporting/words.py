@@ -1,0 +1,165 @@
+"""Numbers in words: how the report and the figures write estimates, counts and names."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import unicodedata
+from dataclasses import dataclass
+
+from overread.errors import checked
+from overread.stats.estimate import Estimate
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is written: its name, whether it is a percentage, and what it says in plain words."""
+
+    name: str
+    percent: bool = False
+    says: str = ""
+
+
+METRICS = {
+    "auc": Metric("AUC", says="chance that a case with the disease scores higher than one without"),
+    "macro auc": Metric("Macro AUC", says="mean over the classes of the AUC of each against the rest"),
+    "average precision": Metric("Average precision", says="mean precision over all sensitivities; the no-skill value is the prevalence"),
+    "sensitivity": Metric("Sensitivity", True, "of the cases with the disease, how many are flagged"),
+    "specificity": Metric("Specificity", True, "of the cases without the disease, how many are cleared"),
+    "ppv": Metric("Positive predictive value", True, "of the flagged cases, how many have the disease, at this prevalence"),
+    "npv": Metric("Negative predictive value", True, "of the cleared cases, how many are free of it, at this prevalence"),
+    "f1": Metric("F1", says="harmonic mean of sensitivity and positive predictive value"),
+    "macro f1": Metric("Macro F1", says="mean of F1 over the classes"),
+    "accuracy": Metric("Accuracy", True, "cases called correctly; depends on the mix of classes"),
+    "balanced accuracy": Metric("Balanced accuracy", True, "mean over the classes of the share called correctly"),
+    "brier": Metric("Brier score", says="mean squared error of the probabilities; 0 is perfect"),
+    "ece": Metric("Calibration error (ECE)", says="mean gap between stated probability and observed frequency"),
+    "ece if calibrated": Metric("ECE to expect by chance", says="range for a perfectly calibrated model of this size"),
+    "calibration intercept": Metric("Calibration intercept", says="0 is ideal; below 0, risks are overstated"),
+    "calibration slope": Metric("Calibration slope", says="1 is ideal; below 1, probabilities are too extreme"),
+    "mae": Metric("Mean absolute error", says="mean distance between prediction and truth"),
+    "rmse": Metric("Root mean squared error", says="like it, but large errors weigh more"),
+    "r2": Metric("R²", says="share of the variance explained"),
+    "pearson": Metric("Correlation", says="Pearson's correlation of prediction and truth"),
+    "bias": Metric("Bias", says="mean of prediction minus truth"),
+    "kappa": Metric("Quadratic kappa", says="agreement beyond chance; far misses weigh more"),
+}  # fmt: skip
+
+
+def metric(name: str) -> Metric:
+    """How ``name`` is written; unknown metrics by their own name."""
+    return METRICS.get(name, Metric(name))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with fixed digits, a true minus sign, and a dash for what is not known.
+
+    >>> number(0.9127), number(-1.5, 1), number(None)
+    ('0.913', '−1.5', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    text = f"{value:,.{digits}f}"
+    return text.replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share as a percentage.
+
+    >>> percent(0.837)
+    '84 %'
+    """
+    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+
+
+def value(estimate: Estimate | None, digits: int = 3) -> str:
+    """The estimate's value alone, as its metric is written."""
+    if estimate is None or estimate.undefined:
+        return NOTHING
+    if metric(estimate.metric).percent:
+        return percent(estimate.value, max(0, digits - 2))
+    return number(estimate.value, digits)
+
+
+def interval(estimate: Estimate | None, digits: int = 3, joint: str = " – ") -> str:
+    """The estimate's interval alone, ``""`` where there is none."""
+    if estimate is None or estimate.undefined or not math.isfinite(estimate.low):
+        return ""
+    scale, places = (100, max(0, digits - 2)) if metric(estimate.metric).percent else (1, digits)
+    low, high = (number(scale * edge, places) for edge in (estimate.low, estimate.high))
+    return f"{low}{joint}{high}"
+
+
+def spoken(estimate: Estimate | None) -> str:
+    """An estimate within a sentence: ``0.91 (95 % interval 0.86 to 0.95)``."""
+    between = interval(estimate, 2, " to ")
+    if estimate is None or not between:
+        return value(estimate, 2)
+    return f"{value(estimate, 2)} ({percent(estimate.level)} interval {between}{' %' if metric(estimate.metric).percent else ''})"
+
+
+def count(how_many: int | float | None, noun: str, plural: str = "") -> str:
+    """A number with its noun.
+
+    >>> count(1, "patient"), count(1203, "patient"), count(2, "class", "classes")
+    ('1 patient', '1,203 patients', '2 classes')
+    """
+    if how_many is None:
+        return f"an unknown number of {plural or noun + 's'}"
+    return f"{int(how_many):,} {noun if how_many == 1 else plural or noun + 's'}"
+
+
+def size(images: int | None, patients: int | None) -> str:
+    """How many images of how many patients: what stands on every figure."""
+    return f"{count(images, 'image')} of {count(patients, 'patient')}"
+
+
+def name(text: object, limit: int = 40) -> str:
+    """A name from the data, fit to be shown: no control characters, not too long.
+
+    >>> name("a\\x00b"), name("x" * 50, 5)
+    ('a�b', 'xxxx…')
+    """
+    clean = "".join("�" if unicodedata.category(c) in ("Cc", "Cs", "Cn", "Co") or c in _TURNS else c for c in str(text))
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # would reorder the text around them
+
+
+def group(of: str, names: tuple[str, ...] = (), limit: int = 60) -> str:
+    """A class, or the positive group, in words; ``names`` are the classes, which may themselves hold a plus sign.
+
+    >>> group("mel+bcc+akiec"), group("HER2+", ("HER2+", "HER2-"))
+    ('mel, bcc or akiec', 'HER2+')
+    """
+    parts = [name(part) for part in ([of] if of in names else of.split("+"))]
+    text = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " or " + parts[-1]
+    return name(text, limit)
+
+
+@checked
+def case_key(case: str, salt: str) -> str:
+    """A short key that stands for a case where its name must not be shown (8 hexadecimal digits).
+
+    >>> len(case_key("ISIC_0027419", "salt"))
+    8
+    """
+    return hashlib.blake2b(case.encode(), key=salt.encode()[:64], digest_size=4).hexdigest()
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them.
+
+    >>> duration(45), duration(605), duration(9000)
+    ('45 seconds', '10 minutes', '2 h 30 min')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 90:
+        return count(round(seconds), "second")
+    if seconds < 5400:
+        return count(round(seconds / 60), "minute")
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"

@@ -1,0 +1,1 @@
+"""Clinical statistics as pure functions on arrays. Nothing here imports torch."""

@@ -1,0 +1,121 @@
+"""What every statistic does first: check its arrays, number its patients; and the normal and t quantiles."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from overread.errors import ArgumentError, checked, require
+
+#: Below this, a variance is the rounding of zero.
+TINY = 1e-15
+
+
+@checked
+def patient_codes(patients: ArrayLike | None, count: int) -> NDArray[np.int64]:
+    """Number the patients 0 … P−1; without ``patients`` each of ``count`` rows is its own patient.
+
+    >>> patient_codes(["b", "a", "b"], 3).tolist()
+    [0, 1, 0]
+    """
+    if patients is None:
+        return np.arange(count)
+    given = np.asarray(patients)
+    require(
+        given.shape == (count,), "there must be one patient per row", given=f"{given.shape}, {count} rows"
+    )
+    if given.dtype.kind in "iu":
+        return np.unique(given, return_inverse=True)[1].astype(np.int64)
+    known: dict[Any, int] = {}
+    return np.fromiter((known.setdefault(p, len(known)) for p in given.tolist()), np.int64, count)
+
+
+@checked
+def zero_one(truth: ArrayLike, name: str = "truth") -> NDArray[np.bool_]:
+    """``truth`` as booleans, shape (N,). Raises :class:`ArgumentError` if it holds anything but 0 and 1.
+
+    >>> zero_one([0, 1.0, True]).tolist()
+    [False, True, True]
+    """
+    given = np.asarray(truth)
+    require(given.ndim == 1, f"{name} must have one dimension", given=given.shape)
+    if given.dtype == bool:
+        return given
+    good = given.dtype.kind in "iuf" and bool(((given == 0) | (given == 1)).all())
+    require(
+        good or given.size == 0, f"{name} must hold only 0 and 1", todo="drop the rows without a label first"
+    )
+    return given.astype(bool)
+
+
+@checked
+def numbers(values: ArrayLike, count: int | None = None, name: str = "score") -> NDArray[np.float64]:
+    """``values`` as float64, shape (N,): ``count`` of them where given. NaN and infinity are let through.
+
+    >>> numbers(np.float32([0.5, 1])).tolist()
+    [0.5, 1.0]
+    """
+    try:
+        given = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be numbers", given=type(values).__name__) from error
+    require(given.ndim == 1, f"{name} must have one dimension", given=given.shape)
+    require(count is None or len(given) == count, f"{name} and truth must be equally long",
+            given=f"{len(given)}, {count}")  # fmt: skip
+    return given
+
+
+def why_undefined(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> str:
+    """The reason why a ranking of ``score`` by ``truth`` has no value; empty if it has one."""
+    if not truth.size:
+        return "no cases"
+    bad = int((~np.isfinite(score)).sum())
+    if bad:
+        return f"{bad} of {score.size} scores are not finite"
+    if truth.all() or not truth.any():
+        return "0 negatives" if truth.any() else "0 positives"
+    return ""
+
+
+@checked
+def normal_quantile(level: float) -> float:
+    """The z of a two-sided interval.
+
+    >>> round(normal_quantile(0.95), 3)
+    1.96
+    """
+    require(0 < level < 1, "level must lie between 0 and 1", given=level)
+    return NormalDist().inv_cdf(0.5 + level / 2)
+
+
+@checked
+def t_quantile(level: float, freedom: int) -> float:
+    """Student's t of a two-sided interval, by expansion (Abramowitz & Stegun 1964, 26.7.5); within .1 % from 3 on.
+
+    >>> round(t_quantile(0.95, 10), 3)
+    2.228
+    """
+    require(freedom >= 1, "freedom must be at least 1", given=freedom)
+    z = normal_quantile(level)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**k for k, term in enumerate(terms, 1))
+
+
+def logit_interval(value: float, error: float, z: float) -> tuple[float, float]:
+    """value ± z·error, carried out on the logit scale, for a ``value`` strictly between 0 and 1."""
+    centre, half = math.log(value / (1 - value)), z * error / (value * (1 - value))
+    return expit(centre - half), expit(centre + half)
+
+
+def expit(x: float) -> float:
+    """The inverse of the logit, without overflow."""
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

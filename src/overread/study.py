@@ -1,0 +1,361 @@
+"""The whole path in named steps. Each step reads the files of the one before it, so a person, a program or another
+team's tool can take over anywhere; each is skipped when its files are there and its inputs have not changed."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from overread.cases.audit import Audit, audit
+from overread.cases.cases import Cases, Target
+from overread.cases.fingerprint import fingerprint as fingerprint_images
+from overread.cases.sources import read_cases
+from overread.cases.split import Split, leaked, split, without
+from overread.errors import InputError, UnsoundError, checked, require
+from overread.evaluation.evaluate import Evaluation, evaluate
+from overread.evaluation.operating import OperatingPoint, choose_threshold
+from overread.predictions import Predictions
+from overread.progress import Clock, Progress, silent
+from overread.record import (build, cache_folder, fingerprint, folder_lock, hardware, load, plain, publish, read_json, save, versions,
+                             write_json)  # fmt: skip
+
+if TYPE_CHECKING:
+    from overread.learning.model import Model
+
+#: Says one line to the person who waits.
+Say = Callable[[str], None]
+#: Seconds kept at the end of a budget for evaluation and report.
+CLOSING_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """The question, with every default filled in: what ``study.toml`` holds.
+
+    ``table``: CSV, TSV, Parquet, ``.npz`` or a folder of class folders. Columns by name; empty means guessed.
+    ``labels``: columns of several findings. ``positive``: classes that count as disease. ``test`` and ``tuning``:
+    shares of the patients. ``budget``: wall-clock time of the whole run, such as ``15m``. ``rule``: how the operating
+    point is chosen on tuning data; ``sensitivity``/``specificity`` fix it instead (0: not fixed).
+    """
+
+    table: str
+    image: str = ""
+    label: str = ""
+    labels: tuple[str, ...] = ()
+    value: str = ""
+    patient: str = ""
+    case: str = ""
+    source: str = ""
+    view: str = ""
+    time: str = ""
+    split: str = ""
+    subgroups: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
+    test: float = 0.2
+    tuning: float = 0.1
+    deploy_to: str = ""
+    leave_out: str = ""
+    by_time: bool = False
+    keep_given: bool = True
+    rule: str = "youden"
+    sensitivity: float = 0.0
+    specificity: float = 0.0
+    weights: str = ""
+    budget: str = ""
+    device: str = ""
+    threads: int = 0
+    seed: int = 0
+    recipe: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        require(0 < self.test < 1 and 0 < self.tuning < 1 and self.test + self.tuning < 1,
+                "test and tuning must be shares that leave something to train on", given=f"{self.test} and {self.tuning}")  # fmt: skip
+        require(self.seed >= 0, "seed must not be negative", given=self.seed)
+        require(self.threads >= 0, "threads must not be negative", given=self.threads)
+        seconds(self.budget)
+
+    def save(self, path: str | Path) -> Path:
+        """Write as TOML."""
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Study:
+        """Read a study file; unknown keys are refused, the nearest named."""
+        return load(cls, path)
+
+
+@checked
+def seconds(text: str) -> float | None:
+    """Seconds of ``90s``, ``15m``, ``1h30m`` or a bare number of seconds; None for an empty text.
+
+    >>> seconds("1h30m")
+    5400.0
+    """
+    if not text:
+        return None
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    total = sum(float(n or 0) * unit for n, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else 0.0
+    if total <= 0:
+        raise InputError("the budget is not a length of time", given=repr(text), todo="write 90s, 15m or 1h30m")
+    return total
+
+
+@checked
+def run(
+    study: Study, folder: str | Path, *, cache: str | Path | None = None, network: bool = True, progress: Progress = silent,
+    say: Callable = lambda line: None,
+) -> Path:  # fmt: skip
+    """Take a study from its table to its report, in ``folder``; called again, it goes on where it was stopped.
+
+    Returns the path of ``report.html``. Raises :class:`InputError` for a wrong input, :class:`UnsoundError` where the
+    study cannot be trusted, :class:`UnavailableError` if another process works in the folder.
+    """
+    folder = Path(folder)
+    with folder_lock(folder):
+        clock = Clock(seconds(study.budget))
+        begin(study, folder)
+        desk = Desk(study, folder, cache=Path(cache) if cache else None, network=network, clock=clock, progress=progress, say=say)
+        for step in STEPS:
+            step(desk)
+        _close_record(desk)
+    return folder / "report.html"
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """What each step works with: the question, the folder, and ways to speak."""
+
+    study: Study
+    folder: Path
+    cache: Path | None = None
+    network: bool = True
+    clock: Clock = field(default_factory=Clock)
+    progress: Progress = silent
+    say: Say = lambda line: None
+
+    def cases(self) -> Cases:
+        """All cases of the table."""
+        return Cases.load(self.folder / "cases.csv")
+
+    def usable(self) -> Cases:
+        """The cases without those that the audit or the split set aside."""
+        excluded = pd.read_csv(self.folder / "excluded.csv", dtype=str, keep_default_na=False)
+        return self.cases().drop(excluded["case"])
+
+    def predictions(self, part: str) -> Predictions:
+        """The predictions of one part."""
+        path = self.folder / "predictions" / f"{part}.csv"
+        return replace(Predictions.read(path), target=Cases.load(self.folder / "cases.csv").target)
+
+    def done(self, step: str, key: str, *files: str) -> bool:
+        """Whether this step was done with these inputs and its files are still there."""
+        return self.record().get("steps", {}).get(step, {}).get("key") == key and all((self.folder / f).exists() for f in files)
+
+    def record(self) -> dict[str, Any]:
+        """What ``record.json`` holds; an empty dict before the first step."""
+        path = self.folder / "record.json"
+        return read_json(path) if path.exists() else {}
+
+    def note(self, step: str, key: str, took: float) -> None:
+        """Write down that a step was done."""
+        record = self.record()
+        steps = {**record.get("steps", {}), step: {"key": key, "seconds": round(took, 1)}}
+        write_json(self.folder / "record.json", {**record, "steps": steps})
+
+
+@checked
+def begin(study: Study, folder: Path) -> None:
+    """Write ``study.toml`` and ``record.json``; refuse a folder that holds another study."""
+    path = folder / "study.toml"
+    if path.exists() and (before := Study.load(path)) != study:
+        names = [k for k, v in plain(study).items() if v != plain(before)[k]]
+        raise InputError("the folder holds another study", given=f"{folder}; different: {', '.join(names) or 'recipe'}",
+                         todo="choose another folder with -o, or delete this one")  # fmt: skip
+    study.save(path)
+    record_path = folder / "record.json"
+    if not record_path.exists():
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        write_json(record_path, {"started": started, "seed": study.seed, "versions": versions(), "hardware": hardware(),
+                                 "command": _command(), "steps": {}})  # fmt: skip
+
+
+def _command() -> str:
+    return " ".join(["overread", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])]) if "overread" in Path(sys.argv[0]).name else "Python"
+
+
+def _close_record(desk: Desk) -> None:
+    record = desk.record()
+    if "seconds" not in record:
+        write_json(desk.folder / "record.json", {**record, "seconds": round(desk.clock.elapsed, 1)})
+
+
+# -- the steps ----------------------------------------------------------------------------------------------------
+
+
+def read_table(desk: Desk) -> None:
+    """``cases.csv``: the table with roles."""
+    study = desk.study
+    cases = read_cases(
+        study.table, image=study.image or None, label=study.label or None, labels=list(study.labels) or None,
+        value=study.value or None, patient=study.patient or None, case=study.case or None, source=study.source or None,
+        view=study.view or None, time=study.time or None, split=study.split or None, positive=list(study.positive),
+        subgroups=list(study.subgroups),
+    )  # fmt: skip
+    cases.save(desk.folder / "cases.csv")
+    desk.say(str(cases))
+    for note in cases.notes:
+        desk.say(f"  {note}")
+    desk.note("cases", cases.digest, desk.clock.elapsed)
+
+
+def inspect(desk: Desk) -> None:
+    """``audit.json`` and ``excluded.csv``: what is wrong with the images and the table."""
+    began, cases = desk.clock.elapsed, desk.cases()
+    prints = fingerprint_images(cases, threads=desk.study.threads, progress=desk.progress, cache=desk.cache or cache_folder())
+    found = audit(cases, fingerprints=prints, threads=desk.study.threads, progress=desk.progress, seed=desk.study.seed)
+    found.save(desk.folder / "audit.json")
+    _write_excluded(desk, list(found.excluded))
+    for finding in found.findings:
+        desk.say(f"  {finding.severity}: {finding.message}")
+    desk.note("audit", cases.digest, desk.clock.elapsed - began)
+
+
+def divide(desk: Desk) -> None:
+    """``split.csv`` with its proof: who trains, who tunes, who tests."""
+    study, found = desk.study, Audit.load(desk.folder / "audit.json")
+    _write_excluded(desk, list(found.excluded))
+    usable = desk.usable()
+    usable = usable.take(usable.labelled)
+    parts = split(usable, test=study.test, tuning=study.tuning, deploy_to=study.deploy_to or None, leave_out=study.leave_out or None,
+                  by_time=study.by_time, seed=study.seed, audit=found, keep_given=study.keep_given)  # fmt: skip
+    dropped = leaked(usable, parts, found)
+    if dropped:
+        parts = without(usable, parts, dropped, found)
+        reason = "the same patient or image is in a later part of the given split"
+        _write_excluded(desk, [*found.excluded, *((case, reason) for case in sorted(dropped))])
+        desk.say(f"  {len(dropped)} cases leave training or tuning: {reason}")
+    parts.save(desk.folder / "split.csv")
+    desk.say(str(parts))
+
+
+def _write_excluded(desk: Desk, rows: list[tuple[str, str]]) -> None:
+    with publish(desk.folder / "excluded.csv") as beside:
+        pd.DataFrame(rows, columns=["case", "reason"]).to_csv(beside, index=False, lineterminator="\n")
+
+
+def learn(desk: Desk) -> None:
+    """``model/``: train by the recipe, within the budget."""
+    from overread.learning.train import train
+
+    study, cases, parts = desk.study, desk.usable(), Split.load(desk.folder / "split.csv")
+    recipe = recipe_of(study)
+    key = fingerprint([cases.digest, parts.table.to_csv(), recipe, study.weights, study.budget])
+    if desk.done("model", key, "model/model.json"):
+        desk.say("the model is there already")
+        return
+    began = desk.clock.elapsed
+    model = train(cases, parts, recipe, weights=study.weights or None, folder=desk.folder / "checkpoints", cache=desk.cache,
+                  clock=desk.clock, reserve=_closing(desk, cases, parts), device=study.device, threads=study.threads,
+                  network=desk.network, progress=desk.progress)  # fmt: skip
+    model.save(desk.folder / "model")
+    for decision in model.about.decisions:
+        desk.say(f"  {decision.what}: {decision.choice} — {decision.why}")
+    desk.note("model", key, desk.clock.elapsed - began)
+
+
+def recipe_of(study: Study) -> Any:
+    """The recipe of a study: its fields over the defaults, with the study's seed."""
+    from overread.learning.recipe import Recipe
+
+    return build(Recipe, {**study.recipe, "seed": study.seed}, where="the study's recipe")
+
+
+def _closing(desk: Desk, cases: Cases, parts: Split) -> float:
+    """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict."""
+    share = 1 - len(parts.rows(cases, "train")) / max(len(cases), 1)
+    return CLOSING_SECONDS + 0.06 * share * (desk.clock.limit or 0.0)
+
+
+def foresee(desk: Desk) -> None:
+    """``predictions/tuning.csv`` and ``test.csv``."""
+    from overread.learning.predict import load_model, predict
+
+    cases, parts = desk.usable(), Split.load(desk.folder / "split.csv")
+    model = load_model(desk.folder)
+    key = fingerprint([model.digest, cases.digest])
+    if desk.done("predictions", key, "predictions/tuning.csv", "predictions/test.csv"):
+        return
+    began = desk.clock.elapsed
+    _refuse_seen(model, cases.only(parts, "test"))
+    for part in ("tuning", "test"):
+        predictions = predict(model, cases.only(parts, part), device=desk.study.device, threads=desk.study.threads, part=part, progress=desk.progress)
+        predictions.save(desk.folder / "predictions" / f"{part}.csv")
+    desk.note("predictions", key, desk.clock.elapsed - began)
+
+
+def _refuse_seen(model: Model, test: Cases) -> None:
+    seen = model.has_seen(list(test.table["patient"].unique()))
+    if seen:
+        raise UnsoundError(f"the model has seen {seen} patients of the test part", todo="split again and train again")
+
+
+def judge(desk: Desk) -> None:
+    """``evaluation/``: operating points frozen on tuning data, then the test set through its one door."""
+    tuning, test = desk.predictions("tuning"), desk.predictions("test")
+    key = fingerprint([tuning.digest, test.digest, desk.study.rule, desk.study.sensitivity, desk.study.specificity, desk.study.subgroups])
+    if desk.done("evaluation", key, "evaluation/metrics.json"):
+        return
+    began = desk.clock.elapsed
+    points = operating_points(tuning, desk.study)
+    result = evaluate(test, at=points or None, by=_by(desk, test), seed=desk.study.seed, ledger=desk.folder / "ledger.jsonl",
+                      model=desk.record()["steps"]["model"]["key"] if "model" in desk.record().get("steps", {}) else "")  # fmt: skip
+    result.save(desk.folder / "evaluation")
+    desk.note("evaluation", key, desk.clock.elapsed - began)
+
+
+def operating_points(tuning: Predictions, study: Study) -> list[OperatingPoint]:
+    """The points at which sensitivity and specificity are told: one for the positive classes, or one per finding."""
+    target = tuning.target
+    if target.kind == "quantity" or (target.kind == "classes" and not target.positive):
+        return []
+    fixed = {"rule": study.rule, "sensitivity": study.sensitivity or None, "specificity": study.specificity or None}
+    if target.kind == "findings":
+        truth = tuning.truth
+        both = [n for k, n in enumerate(target.names) if {0.0, 1.0} <= set(truth[:, k][~np.isnan(truth[:, k])])]
+        return [choose_threshold(tuning, finding=name, **fixed) for name in both]
+    return [choose_threshold(tuning, **fixed)]
+
+
+def _by(desk: Desk, test: Predictions) -> list[str]:
+    sources = ["source"] if test.table["source"].nunique() > 1 else []
+    return [*sources, *(s for s in desk.study.subgroups if s in test.table)]
+
+
+def show_errors(desk: Desk) -> None:
+    """``explanations/gallery.json``: the most confident errors with a small picture of each."""
+    from overread.reporting.gallery import write_gallery
+
+    write_gallery(desk.predictions("test"), desk.usable(), desk.folder / "explanations")
+
+
+def tell(desk: Desk) -> None:
+    """``report.html``, ``model_card.md`` and the figures."""
+    from overread.reporting import card, figures, page
+
+    _close_record(desk)
+    figures.draw_all(desk.folder)
+    card.write(desk.folder)
+    page.report(desk.folder)
+
+
+STEPS: tuple[Callable[[Desk], None], ...] = (read_table, inspect, divide, learn, foresee, judge, show_errors, tell)
+
+__all__ = ["Desk", "Evaluation", "Study", "Target", "begin", "run", "seconds"]

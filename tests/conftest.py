@@ -1,0 +1,48 @@
+"""Fixtures for every test: shared real data, a phantom cohort, and a home that is not the user's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real images and weights: $OVERREAD_SHARED, or ``shared`` beside the project."""
+    folder = Path(os.environ.get("OVERREAD_SHARED") or ROOT.parent / "shared")
+    if not (folder / "data").is_dir():
+        pytest.skip(
+            f"no shared data at {folder}; set OVERREAD_SHARED to the folder that holds data/ and weights/"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``metadata.csv`` of a small phantom cohort, 32 pixels, three microscopes. To read, never to write."""
+    cohort = pytest.importorskip("overread.phantoms.cohort")
+    folder = tmp_path_factory.mktemp("phantom")
+    return Path(cohort.draw_cohort(folder, patients=60, images_per_patient=(1, 2), size=32, seed=11))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches and stores of the user stay untouched, and cannot help a test to pass."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+            patch.setenv(name, str(home / name.lower()))
+        patch.setenv("MPLBACKEND", "Agg")
+        patch.delenv("OVERREAD_WEIGHTS", raising=False)
+        yield

@@ -1,0 +1,124 @@
+"""What the contracts speak about: every module of the package, its syntax tree, and its public functions.
+
+A test that takes ``module`` runs once a module, one that takes ``function`` once a public function, so a new
+module is under law from its first day.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+PACKAGE = "overread"
+#: The doors speak to people, not to programs: their functions are commands.
+DOORS = ("overread.cli", "overread.commands", "overread.__main__", "overread.serving")
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file of the package."""
+
+    name: str
+    path: Path
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.path.read_text(encoding="utf-8"), filename=str(self.path))
+
+    @property
+    def is_door(self) -> bool:
+        return self.name.startswith(DOORS)
+
+    @cached_property
+    def for_types(self) -> set[int]:
+        """Lines of imports that only type checkers see: ``if TYPE_CHECKING:``."""
+        guards = [node for node in ast.walk(self.tree) if isinstance(node, ast.If)]
+        guards = [node for node in guards if ast.unparse(node.test).endswith("TYPE_CHECKING")]
+        return {line for node in guards for line in range(node.lineno, node.body[-1].end_lineno + 1)}
+
+    @cached_property
+    def imports(self) -> list[tuple[str, int]]:
+        """Every imported module with its line, also inside functions; ``from a import b`` gives ``a.b``."""
+        found = []
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Import):
+                found += [(alias.name, node.lineno) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = self._base(node)
+                found += [(f"{base}.{alias.name}", node.lineno) for alias in node.names]
+            elif (
+                isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args
+            ):
+                first = node.args[0]
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    found.append((first.value, node.lineno))
+        return found
+
+    def _base(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        here = self.name.split(".") if self.path.name == "__init__.py" else self.name.split(".")[:-1]
+        here = here[: len(here) - node.level + 1]
+        return ".".join([*here, node.module] if node.module else here)
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+@cache
+def modules() -> dict[str, Module]:
+    found = {}
+    for path in sorted((SOURCE / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = Module(name, path)
+    return found
+
+
+def _load(name: str) -> ModuleType | None:
+    """The module, or None: a broken one fails ``test_every_module_loads``, not the whole collection."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError):
+        return None
+
+
+@cache
+def public_functions() -> dict[str, Callable]:
+    """Every public function of the package by its full name, but for the doors."""
+    found = {}
+    for module in modules().values():
+        loaded = None if module.is_door else _load(module.name)
+        if loaded is not None:
+            found.update(_functions(module.name, loaded))
+    return found
+
+
+def _functions(name: str, loaded: ModuleType) -> Iterator[tuple[str, Callable]]:
+    for attribute, value in vars(loaded).items():
+        mine = getattr(value, "__module__", "") == name
+        if mine and not attribute.startswith("_") and inspect.isfunction(value):
+            yield f"{name}.{attribute}", value
+
+
+@pytest.fixture(scope="session")
+def package() -> dict[str, Module]:
+    """Every module by its full name."""
+    return modules()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "module" in metafunc.fixturenames:
+        metafunc.parametrize("module", modules().values(), ids=list(modules()))
+    if "function" in metafunc.fixturenames:
+        metafunc.parametrize("function", public_functions().values(), ids=list(public_functions()))

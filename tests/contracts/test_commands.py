@@ -1,0 +1,65 @@
+"""Every command answers ``--help``, and a wrong call ends with one paragraph and exit code 2."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+if importlib.util.find_spec("overread.cli") is None:
+    pytest.skip("there is no command line yet", allow_module_level=True)
+
+import typer
+from click import Command, Group
+from overread.cli import app
+from typer.testing import CliRunner
+
+WANTED = {"demo", "run", "audit", "split", "train", "predict", "evaluate", "report", "weights", "data"}
+
+
+def commands(command: Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [path]
+    if isinstance(command, Group) or hasattr(command, "commands"):
+        for name, child in command.commands.items():
+            found += commands(child, (*path, name))
+    return found
+
+
+ALL = commands(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize("command", ALL, ids=" ".join)
+def test_help(command):
+    answer = CliRunner().invoke(app, [*command, "--help"])
+    assert answer.exit_code == 0, answer.output
+    assert "Usage" in answer.output
+
+
+def test_the_commands_of_the_design_exist():
+    assert not WANTED - {command[0] for command in ALL if command}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("run",),
+        ("run", "no such table.csv", "-o", "no such folder"),
+        ("run", "--seed", "x", "y.csv"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_ends_with_two_and_no_traceback(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "overread", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.stderr.strip()
+    assert not list(tmp_path.iterdir()), "a refused call leaves nothing behind"

@@ -1,0 +1,283 @@
+"""What is saved comes back equal: classes with ``save`` and ``load`` or ``read``, and plain dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from overread import record
+from overread.errors import InputError, OverreadError
+
+# -- one example of everything that saves itself ------------------------------------------------------------
+
+
+def a_cases():
+    from overread.cases.cases import Cases, Target
+
+    table = pd.DataFrame(
+        {
+            "image": ["a.png", "b,ü.png", "c.npz#x/3", "d.png"],
+            "case": ["1", "02", "3", "4"],
+            "patient": ["p1", "p1", "007", "NA"],
+            "source": ["A", "", "nan", "B"],
+            "view": "",
+            "time": "",
+            "split": ["train", "", "test", ""],
+            "label": ["yes", "no", "", "no"],
+            "sex": ["f", "m", "", "f"],
+        }
+    )
+    return Cases(table, Target("binary", ("no", "yes"), ("yes",)), "images", ("patient: guessed 'pid'",))
+
+
+def some_findings():
+    from overread.cases.cases import Cases, Target
+
+    table = pd.DataFrame({role: ["1", "2"] for role in ("image", "case", "patient")})
+    for role in ("source", "view", "time", "split"):
+        table[role] = ""
+    table["label:oedema"], table["label:mass"] = [1.0, np.nan], [0.0, 1.0]
+    return Cases(table, Target("findings", ("oedema", "mass")))
+
+
+def some_predictions(n: int = 60):
+    from overread.cases.cases import Target
+    from overread.chance import uniform
+    from overread.predictions import Predictions
+
+    truth = np.arange(n) % 3 == 0
+    p = np.clip(0.35 * truth + 0.6 * uniform(3, 0, np.arange(n), "p"), 0, 1).astype(np.float32).astype(float)
+    table = pd.DataFrame(
+        {
+            "case": [f"c{i}" for i in range(n)],
+            "patient": [f"p{i // 2}" for i in range(n)],
+            "split": "test",
+            "source": np.where(np.arange(n) % 2, "A", "B"),
+            "sex": np.where(np.arange(n) % 5 < 2, "f", "m"),
+            "label": np.where(truth, "yes", "no"),
+            "p:no": 1 - p,
+            "p:yes": p,
+        }
+    )
+    return Predictions(table, Target("binary", ("no", "yes"), ("yes",)))
+
+
+def an_audit():
+    from overread.cases.audit import Audit, Finding
+
+    findings = (
+        Finding(
+            "leak", "error", "2 patients are in train and in test", "Cut them from train.", 2, ("a", "b")
+        ),
+        Finding("imbalance", "note", "10 % are positive", "Look at precision.", 0, ()),
+    )
+    pairs = (("a", "b", "exact-duplicate"),)
+    return Audit(findings, {"images": 4, "patients": 3}, {"auc": 0.6}, pairs, (("c", "unreadable"),))
+
+
+def a_split():
+    from overread.cases.split import Split
+
+    table = pd.DataFrame({"case": ["1", "02"], "patient": ["p1", "007"], "part": ["train", "test"]})
+    return Split(table, "by patient", 7, {"patients shared": 0})
+
+
+def an_evaluation():
+    from overread.evaluation.evaluate import evaluate
+
+    return evaluate(some_predictions(), by=("sex",))
+
+
+def a_recipe():
+    from overread.learning.recipe import Recipe
+
+    return Recipe(seed=7)
+
+
+EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {
+    "Cases": (a_cases, some_findings),
+    "Predictions": (some_predictions,),
+    "Audit": (an_audit,),
+    "Split": (a_split,),
+    "Evaluation": (an_evaluation,),
+    "Recipe": (a_recipe,),
+}
+#: Tested where they are made, because an example needs training: the class and the test that does it.
+ELSEWHERE = {"Model": "tests/learning"}
+ENDINGS = {"Cases": ".csv", "Predictions": ".csv", "Split": ".csv", "Audit": ".json", "Recipe": ".toml"}
+
+
+# -- the contracts ------------------------------------------------------------------------------------------
+
+
+def _reader(kind: type) -> Callable:
+    return getattr(kind, "load", None) or kind.read
+
+
+def _savers(package) -> Iterator[type]:
+    for module in package.values():
+        if module.is_door:
+            continue
+        for name, value in vars(importlib.import_module(module.name)).items():
+            mine = inspect.isclass(value) and value.__module__ == module.name and not name.startswith("_")
+            if mine and hasattr(value, "save") and (hasattr(value, "load") or hasattr(value, "read")):
+                yield value
+
+
+def test_everything_that_saves_itself_has_an_example(package):
+    missing = {kind.__name__ for kind in _savers(package)} - {*EXAMPLES, *ELSEWHERE}
+    assert not missing, f"add an example of each to {Path(__file__).name}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [(kind, make) for kind, makes in EXAMPLES.items() for make in makes],
+    ids=lambda v: getattr(v, "__name__", v),
+)
+def test_saved_and_loaded_is_equal(kind, make, tmp_path):
+    made = make()
+    path = tmp_path / ("saved" + ENDINGS.get(kind, ""))
+    made.save(path)
+    back = _reader(type(made))(path)
+    assert same(back, made)
+    assert str(back) == str(made)
+    again = tmp_path / ("again" + ENDINGS.get(kind, ""))
+    back.save(again)
+    assert _contents(again) == _contents(path), "saving what was loaded writes the same bytes"
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    if path.is_dir():
+        return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+    return {
+        p.name[len(path.stem) :]: p.read_bytes()
+        for p in sorted(path.parent.glob(f"{path.stem}*"))
+        if p.is_file()
+    }
+
+
+def same(one: object, other: object) -> bool:
+    """Equal, where NaN equals NaN and tables are compared cell by cell."""
+    if dataclasses.is_dataclass(one):
+        pairs = [(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one)]
+        return type(one) is type(other) and all(same(a, b) for a, b in pairs)
+    if isinstance(one, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, other, check_dtype=False, rtol=1e-8)
+        return True
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    return one == other or (one != one and other != other)
+
+
+DAMAGES = {
+    "empty": b"",
+    "cut": b"{",
+    "binary": b"\x00\xff\xfe" * 40,
+    "list": b"[]",
+    "null": b"null",
+    "other": b'{"surprise": 1}',
+}
+
+
+@pytest.mark.parametrize("kind", sorted(EXAMPLES))
+def test_loading_what_is_not_there_is_our_error(kind, tmp_path):
+    with pytest.raises(OverreadError):
+        _reader(type(EXAMPLES[kind][0]()))(tmp_path / ("missing" + ENDINGS.get(kind, "")))
+
+
+@pytest.mark.parametrize("kind", sorted(EXAMPLES))
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_loading_what_is_damaged_is_our_error(kind, damage, tmp_path):
+    made = EXAMPLES[kind][0]()
+    path = tmp_path / ("saved" + ENDINGS.get(kind, ""))
+    made.save(path)
+    for file in [p for p in ([path] if path.is_file() else sorted(path.rglob("*"))) if p.is_file()]:
+        whole = file.read_bytes()
+        if not damage and file.suffix == ".toml":
+            continue  # an empty TOML file is a table without keys: every default
+        file.write_bytes(damage)
+        with pytest.raises(OverreadError):
+            _reader(type(made))(path)
+        file.write_bytes(whole)
+
+
+# -- plain dataclasses through record.save and record.load --------------------------------------------------
+
+PLAIN = {
+    "overread.cases.cases.Target": {"kind": "classes", "names": ("a", "b", "c"), "positive": ("b",)},
+    "overread.stats.estimate.Estimate": {
+        "metric": "auc",
+        "value": 0.9,
+        "low": 0.8,
+        "high": 1.0,
+        "where": {"sex": "f"},
+    },
+    "overread.images.prepare.Preprocess": {"size": (28, 28), "channels": 1, "mean": (0.5,), "std": (0.25,)},
+    "overread.images.augment.Augmentation": {"rotate": 10.0, "scale": (0.9, 1.1)},
+    "overread.learning.recipe.Recipe": {"seed": 3},
+}
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN))
+@pytest.mark.parametrize("ending", [".json", ".toml"])
+def test_plain_dataclasses_survive_a_file(name, ending, tmp_path):
+    module, _, kind = name.rpartition(".")
+    kind = getattr(importlib.import_module(module), kind)
+    made = kind(**PLAIN[name])
+    back = record.load(kind, record.save(made, tmp_path / f"it{ending}"))
+    assert back == made
+    assert hash(back) == hash(made)
+
+
+@pytest.mark.parametrize("name", sorted(PLAIN))
+def test_plain_dataclasses_refuse_an_unknown_key_by_name(name):
+    module, _, kind = name.rpartition(".")
+    kind = getattr(importlib.import_module(module), kind)
+    first = dataclasses.fields(kind)[0].name
+    with pytest.raises(InputError, match=f"(?i){first}x.*did you mean '{first}'"):
+        record.build(kind, {**PLAIN[name], f"{first}x": 1})
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(TEXT, TEXT, st.floats(0, 1, width=32)), min_size=1, max_size=8, unique_by=lambda row: row[0]
+    )
+)
+def test_predictions_survive_any_names(tmp_path, rows):
+    """Names with commas, quotes, leading zeros, or such as ``NA`` come back as they were."""
+    from overread.cases.cases import Target
+    from overread.predictions import Predictions
+
+    table = pd.DataFrame(
+        {
+            "case": [f"c{row[0]}" for row in rows],
+            "patient": [row[1] for row in rows],
+            "split": "test",
+            "source": [row[1] for row in rows],
+            "label": "b",
+            "p:a": np.float32([1 - row[2] for row in rows]).astype(float),
+            "p:b": np.float32([row[2] for row in rows]).astype(float),
+        }
+    )
+    made = Predictions(table, Target("binary", ("a", "b"), ("b",)))
+    back = Predictions.read(made.save(tmp_path / "p.csv"))
+    assert list(back.table["case"]) == list(table["case"])
+    assert list(back.table["patient"]) == list(table["patient"])
+    assert np.array_equal(np.float32(back.scores), np.float32(made.scores))
