@@ -43,6 +43,7 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
             patch.setenv(name, str(home / name.lower()))
+        patch.setenv("OVERREAD_CACHE", str(home / "overread"))
         patch.setenv("MPLBACKEND", "Agg")
         patch.delenv("OVERREAD_WEIGHTS", raising=False)
         yield

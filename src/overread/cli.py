@@ -142,9 +142,9 @@ def audit(
     study = studies.Study(
         table=str(Path(table).absolute()), image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
         source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=_listed(positive), threads=threads)  # fmt: skip
+    cases = studies.table_of(study)
     with _desk(study, output, cache, quiet=as_json) as desk:
-        studies.begin(study, output)
-        studies.read_table(desk)
+        studies.begin(desk, cases)
         studies.inspect(desk)
     found = Audit.load(output / "audit.json")
     if as_json:
@@ -252,7 +252,7 @@ def evaluate(
         classes = _listed(positive)
         test = Predictions.read(predictions, classes)
         options = studies.Study(table="", sensitivity=sensitivity, specificity=specificity)
-        points = studies.operating_points(Predictions.read(tuning, classes), options) if tuning else []
+        points = studies.operating_points(Predictions.read(tuning, classes), options) if tuning else ()
         folder = Path(output) if output else predictions.parent / "evaluation"
         judge(test, at=points or None, by=subgroup, ledger=folder / "ledger.jsonl").save(folder)
     result = Evaluation.load(folder)

@@ -55,8 +55,7 @@ class Predictions:
     def truth(self) -> NDArray[Any]:
         """As :attr:`Cases.labels`: class index (−1 unknown), or 1/0/NaN per finding, or a number."""
         if self.target.kind in ("binary", "classes"):
-            index = {name: i for i, name in enumerate(self.target.names)}
-            return self.table["label"].map(lambda name: index.get(name, -1)).to_numpy(np.int64)
+            return pd.Index(self.target.names).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
         values = self.table.loc[:, list(self.target.columns)].to_numpy(np.float64)
         return values[:, 0] if self.target.kind == "quantity" else values
 

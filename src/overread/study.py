@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from overread.cases.audit import Audit, audit
@@ -21,7 +20,7 @@ from overread.cases.sources import read_cases
 from overread.cases.split import Split, leaked, split, without
 from overread.errors import InputError, UnsoundError, checked, require
 from overread.evaluation.evaluate import Evaluation, evaluate
-from overread.evaluation.operating import OperatingPoint, choose_threshold
+from overread.evaluation.operating import OperatingPoint, choose_thresholds
 from overread.predictions import Predictions
 from overread.progress import Clock, Progress, silent
 from overread.record import (build, cache_folder, fingerprint, folder_lock, hardware, load, plain, publish, read_json, save, versions,
@@ -118,11 +117,11 @@ def run(
     Returns the path of ``report.html``. Raises :class:`InputError` for a wrong input, :class:`UnsoundError` where the
     study cannot be trusted, :class:`UnavailableError` if another process works in the folder.
     """
-    folder = Path(folder)
+    folder, clock = Path(folder), Clock(seconds(study.budget))
+    cases = table_of(study)  # a wrong table leaves nothing behind
     with folder_lock(folder):
-        clock = Clock(seconds(study.budget))
-        begin(study, folder)
         desk = Desk(study, folder, cache=Path(cache) if cache else None, network=network, clock=clock, progress=progress, say=say)
+        begin(desk, cases)
         for step in STEPS:
             step(desk)
         _close_record(desk)
@@ -172,19 +171,32 @@ class Desk:
 
 
 @checked
-def begin(study: Study, folder: Path) -> None:
-    """Write ``study.toml`` and ``record.json``; refuse a folder that holds another study."""
-    path = folder / "study.toml"
-    if path.exists() and (before := Study.load(path)) != study:
-        names = [k for k, v in plain(study).items() if v != plain(before)[k]]
-        raise InputError("the folder holds another study", given=f"{folder}; different: {', '.join(names) or 'recipe'}",
+def table_of(study: Study) -> Cases:
+    """The table of a study as cases. Raises :class:`InputError` naming what is wrong with it."""
+    return read_cases(
+        study.table, image=study.image or None, label=study.label or None, labels=list(study.labels) or None,
+        value=study.value or None, patient=study.patient or None, case=study.case or None, source=study.source or None,
+        view=study.view or None, time=study.time or None, split=study.split or None, positive=list(study.positive),
+        subgroups=list(study.subgroups),
+    )  # fmt: skip
+
+
+@checked
+def begin(desk: Desk, cases: Cases) -> None:
+    """Write ``study.toml``, ``cases.csv`` and ``record.json``; refuse a folder where another study has trained."""
+    path, folder = desk.folder / "study.toml", desk.folder
+    if path.exists() and (before := Study.load(path)) != desk.study and (folder / "checkpoints" / "plan.json").exists():
+        names = [k for k, v in plain(desk.study).items() if v != plain(before)[k]]
+        raise InputError("the folder holds the training of another study", given=f"{folder}; different: {', '.join(names)}",
                          todo="choose another folder with -o, or delete this one")  # fmt: skip
-    study.save(path)
-    record_path = folder / "record.json"
-    if not record_path.exists():
+    desk.study.save(path)
+    cases.save(folder / "cases.csv")
+    if not (folder / "record.json").exists():
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        write_json(record_path, {"started": started, "seed": study.seed, "versions": versions(), "hardware": hardware(),
-                                 "command": _command(), "steps": {}})  # fmt: skip
+        write_json(folder / "record.json", {"started": started, "seed": desk.study.seed, "versions": versions(), "hardware": hardware(),
+                                            "cases digest": cases.digest, "command": _command(), "steps": {}})  # fmt: skip
+    for line in (str(cases), *(f"  {note}" for note in cases.notes)):
+        desk.say(line)
 
 
 def _command() -> str:
@@ -198,22 +210,6 @@ def _close_record(desk: Desk) -> None:
 
 
 # -- the steps ----------------------------------------------------------------------------------------------------
-
-
-def read_table(desk: Desk) -> None:
-    """``cases.csv``: the table with roles."""
-    study = desk.study
-    cases = read_cases(
-        study.table, image=study.image or None, label=study.label or None, labels=list(study.labels) or None,
-        value=study.value or None, patient=study.patient or None, case=study.case or None, source=study.source or None,
-        view=study.view or None, time=study.time or None, split=study.split or None, positive=list(study.positive),
-        subgroups=list(study.subgroups),
-    )  # fmt: skip
-    cases.save(desk.folder / "cases.csv")
-    desk.say(str(cases))
-    for note in cases.notes:
-        desk.say(f"  {note}")
-    desk.note("cases", cases.digest, desk.clock.elapsed)
 
 
 def inspect(desk: Desk) -> None:
@@ -315,47 +311,37 @@ def judge(desk: Desk) -> None:
         return
     began = desk.clock.elapsed
     points = operating_points(tuning, desk.study)
-    result = evaluate(test, at=points or None, by=_by(desk, test), seed=desk.study.seed, ledger=desk.folder / "ledger.jsonl",
+    result = evaluate(test, at=points or None, by=[s for s in desk.study.subgroups if s in test.table], seed=desk.study.seed, ledger=desk.folder / "ledger.jsonl",
                       model=desk.record()["steps"]["model"]["key"] if "model" in desk.record().get("steps", {}) else "")  # fmt: skip
     result.save(desk.folder / "evaluation")
     desk.note("evaluation", key, desk.clock.elapsed - began)
 
 
-def operating_points(tuning: Predictions, study: Study) -> list[OperatingPoint]:
-    """The points at which sensitivity and specificity are told: one for the positive classes, or one per finding."""
-    target = tuning.target
-    if target.kind == "quantity" or (target.kind == "classes" and not target.positive):
-        return []
-    fixed = {"rule": study.rule, "sensitivity": study.sensitivity or None, "specificity": study.specificity or None}
-    if target.kind == "findings":
-        truth = tuning.truth
-        both = [n for k, n in enumerate(target.names) if {0.0, 1.0} <= set(truth[:, k][~np.isnan(truth[:, k])])]
-        return [choose_threshold(tuning, finding=name, **fixed) for name in both]
-    return [choose_threshold(tuning, **fixed)]
-
-
-def _by(desk: Desk, test: Predictions) -> list[str]:
-    sources = ["source"] if test.table["source"].nunique() > 1 else []
-    return [*sources, *(s for s in desk.study.subgroups if s in test.table)]
+def operating_points(tuning: Predictions, study: Study) -> tuple[OperatingPoint, ...]:
+    """The points at which sensitivity and specificity are told, by the study's rule."""
+    return choose_thresholds(tuning, rule=study.rule, sensitivity=study.sensitivity or None, specificity=study.specificity or None)
 
 
 def show_errors(desk: Desk) -> None:
     """``explanations/gallery.json``: the most confident errors with a small picture of each."""
     from overread.reporting.gallery import write_gallery
 
-    write_gallery(desk.predictions("test"), desk.usable(), desk.folder / "explanations")
+    points = list(Evaluation.load(desk.folder / "evaluation").operating)
+    single = points[0] if len(points) == 1 else None
+    write_gallery(desk.folder, desk.usable(), desk.predictions("test"), positive=single.positive if single else (),
+                  threshold=single.threshold if single else None)  # fmt: skip
 
 
 def tell(desk: Desk) -> None:
     """``report.html``, ``model_card.md`` and the figures."""
-    from overread.reporting import card, figures, page
+    from overread.reporting import card, draw_all, report
 
     _close_record(desk)
-    figures.draw_all(desk.folder)
-    card.write(desk.folder)
-    page.report(desk.folder)
+    draw_all(desk.folder)
+    card(desk.folder)
+    report(desk.folder)
 
 
-STEPS: tuple[Callable[[Desk], None], ...] = (read_table, inspect, divide, learn, foresee, judge, show_errors, tell)
+STEPS: tuple[Callable[[Desk], None], ...] = (inspect, divide, learn, foresee, judge, show_errors, tell)
 
 __all__ = ["Desk", "Evaluation", "Study", "Target", "begin", "run", "seconds"]

@@ -1,7 +1,8 @@
 """What the contracts speak about: every module of the package, its syntax tree, and its public functions.
 
-A test that takes ``module`` runs once a module, one that takes ``function`` once a public function, so a new
-module is under law from its first day.
+A test that takes ``module`` runs once a module, one that takes ``function`` once a function without a leading
+underscore, one that takes ``offered`` once a public function: one that the package offers by name, or that is
+used from outside its folder. So a new module is under law from its first day.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Module:
         return ast.parse(self.path.read_text(encoding="utf-8"), filename=str(self.path))
 
     @property
+    def folder(self) -> str:
+        """What the module's neighbours share: its folder, or itself at the top."""
+        return ".".join(self.name.split(".")[:2])
+
+    @property
     def is_door(self) -> bool:
         return self.name.startswith(DOORS)
 
@@ -62,6 +68,23 @@ class Module:
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     found.append((first.value, node.lineno))
         return found
+
+    @cached_property
+    def uses(self) -> set[str]:
+        """Full names it imports, or reaches through an import: ``roc.auc`` after ``from … import roc``."""
+        names = {name for name, _ in self.imports}
+        aliases = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ImportFrom):
+                aliases |= {a.asname or a.name: f"{self._base(node)}.{a.name}" for a in node.names}
+        for node in ast.walk(self.tree):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id in aliases
+            ):
+                names.add(f"{aliases[node.value.id]}.{node.attr}")
+        return names
 
     def _base(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -94,8 +117,8 @@ def _load(name: str) -> ModuleType | None:
 
 
 @cache
-def public_functions() -> dict[str, Callable]:
-    """Every public function of the package by its full name, but for the doors."""
+def functions() -> dict[str, Callable]:
+    """Every function without a leading underscore by its full name, but for the doors."""
     found = {}
     for module in modules().values():
         loaded = None if module.is_door else _load(module.name)
@@ -111,6 +134,16 @@ def _functions(name: str, loaded: ModuleType) -> Iterator[tuple[str, Callable]]:
             yield f"{name}.{attribute}", value
 
 
+@cache
+def offered_functions() -> dict[str, Callable]:
+    """The public ones: what the package offers by name, the ground, and what other folders use."""
+    overread = importlib.import_module(PACKAGE)
+    names = {f"{home}.{name}" for name, home in overread._HOMES.items()}
+    for module in modules().values():
+        names |= {name for name in module.uses if ".".join(name.split(".")[:2]) != module.folder}
+    return {name: function for name, function in functions().items() if name in names or name.count(".") == 2}
+
+
 @pytest.fixture(scope="session")
 def package() -> dict[str, Module]:
     """Every module by its full name."""
@@ -121,4 +154,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "module" in metafunc.fixturenames:
         metafunc.parametrize("module", modules().values(), ids=list(modules()))
     if "function" in metafunc.fixturenames:
-        metafunc.parametrize("function", public_functions().values(), ids=list(public_functions()))
+        metafunc.parametrize("function", functions().values(), ids=list(functions()))
+    if "offered" in metafunc.fixturenames:
+        metafunc.parametrize("offered", offered_functions().values(), ids=list(offered_functions()))

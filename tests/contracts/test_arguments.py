@@ -45,11 +45,11 @@ def parameters(function) -> list[str]:
     return [name for name in names if not _takes_anything(hints.get(name, inspect.Parameter.empty))]
 
 
-def test_a_bad_argument_raises_our_error(function):
-    if _name(function) in UNCHECKED:
+def test_a_bad_argument_raises_our_error(offered):
+    if _name(offered) in UNCHECKED:
         pytest.skip("a helper without checks of its own")
-    accepted = [name for name in parameters(function) if not _refuses(function, name)]
-    assert not accepted, f"{_name(function)} does not check {accepted}: is it decorated with @checked?"
+    accepted = [name for name in parameters(offered) if not _refuses(offered, name)]
+    assert not accepted, f"{_name(offered)} does not check {accepted}: is it decorated with @checked?"
 
 
 def _refuses(function, parameter: str) -> bool:
@@ -75,8 +75,8 @@ def test_no_public_function_swallows_keywords(function):
     assert inspect.Parameter.VAR_KEYWORD not in kinds
 
 
-def test_public_functions_have_a_docstring(function):
-    doc = inspect.getdoc(function) or ""
+def test_public_functions_have_a_docstring(offered):
+    doc = inspect.getdoc(offered) or ""
     assert doc.split("\n\n")[0].rstrip().endswith((".", ":")), "one sentence first"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 
@@ -13,8 +14,9 @@ if importlib.util.find_spec("overread.cli") is None:
 
 import typer
 from click import Command, Group
-from overread.cli import app
 from typer.testing import CliRunner
+
+from overread.cli import app
 
 WANTED = {"demo", "run", "audit", "split", "train", "predict", "evaluate", "report", "weights", "data"}
 
@@ -41,6 +43,24 @@ def test_the_commands_of_the_design_exist():
     assert not WANTED - {command[0] for command in ALL if command}
 
 
+ANSWERS = [("recipes",), ("doctor",), ("data", "list"), ("weights", "list"), ("weights", "where")]
+
+
+@pytest.mark.parametrize("command", ANSWERS, ids=" ".join)
+def test_what_only_answers_does(command):
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 0, answer.exception
+    assert answer.output.strip()
+    assert "Path(" not in answer.output, "a person reads this"
+
+
+@pytest.mark.parametrize("command", ANSWERS[:-1], ids=" ".join)
+def test_json_is_json(command):
+    answer = CliRunner().invoke(app, [*command, "--json"])
+    assert answer.exit_code == 0, answer.exception
+    json.loads(answer.stdout)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -53,7 +73,7 @@ def test_the_commands_of_the_design_exist():
 )
 def test_a_wrong_call_ends_with_two_and_no_traceback(arguments, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "overread", *arguments],
+        [sys.executable, "-c", "from overread.cli import main; main()", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

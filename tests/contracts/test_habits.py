@@ -19,6 +19,8 @@ TORCH_DRAWS = {
 }
 #: Generators that are made from a key and hold no global state.
 KEYED = {"np.random.Generator", "np.random.Philox"}
+#: Where a loop stands changes while it runs; nobody outside the loop sees it change.
+MUTABLE = {"overread.learning.loop.State"}
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
@@ -83,7 +85,10 @@ def test_torch_is_seeded_in_one_place_at_most(package):
 
 
 def test_nothing_is_pickled(module):
-    assert not [(name, line) for name, line in module.imports if name.split(".")[0] in PICKLERS]
+    used = {name for name, _ in module.imports if "." in name} | {
+        dotted(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)
+    }
+    assert not {name for name in used if name.split(".")[0] in PICKLERS} - {"pickle.UnpicklingError"}
     for name, call in calls(module):
         if name == "torch.load":
             assert keywords(call).get("weights_only") is True, f"line {call.lineno}: weights_only=True"
@@ -103,7 +108,7 @@ def test_nothing_is_evaluated(module):
 
 def test_dataclasses_are_frozen(module):
     for node in ast.walk(module.tree):
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef) and f"{module.name}.{node.name}" not in MUTABLE:
             for decorator in node.decorator_list:
                 if dotted(decorator) in ("dataclass", "dataclasses.dataclass"):
                     raise AssertionError(f"{node.name} is not frozen")
@@ -112,6 +117,8 @@ def test_dataclasses_are_frozen(module):
 
 
 def test_no_function_takes_a_mutable_default(module):
+    if module.is_door:
+        return  # typer asks for one, and copies it
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef):
             for default in [*node.args.defaults, *node.args.kw_defaults]:

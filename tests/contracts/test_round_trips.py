@@ -80,15 +80,24 @@ def an_audit():
         ),
         Finding("imbalance", "note", "10 % are positive", "Look at precision.", 0, ()),
     )
-    pairs = (("a", "b", "exact-duplicate"),)
+    pairs = (("a", "b", "exact"),)
     return Audit(findings, {"images": 4, "patients": 3}, {"auc": 0.6}, pairs, (("c", "unreadable"),))
 
 
 def a_split():
-    from overread.cases.split import Split
+    from overread.cases.cases import Cases, Target
+    from overread.cases.split import split
 
-    table = pd.DataFrame({"case": ["1", "02"], "patient": ["p1", "007"], "part": ["train", "test"]})
-    return Split(table, "by patient", 7, {"patients shared": 0})
+    predicted = some_predictions().table
+    table = predicted.assign(image=predicted["case"] + ".png", view="", time="", split="")
+    cases = Cases(table, Target("binary", ("no", "yes"), ("yes",)))
+    return split(cases, seed=7)
+
+
+def a_point():
+    from overread.evaluation.operating import choose_threshold
+
+    return choose_threshold(some_predictions(), sensitivity=0.8)
 
 
 def an_evaluation():
@@ -103,17 +112,36 @@ def a_recipe():
     return Recipe(seed=7)
 
 
+def a_study():
+    from overread.study import Study
+
+    recipe = {"method": "features", "penalties": [0.1, 1.0]}
+    return Study(
+        table="a.csv", label="dx", subgroups=("sex", "age"), positive=("mel",), budget="15m", recipe=recipe
+    )
+
+
 EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {
     "Cases": (a_cases, some_findings),
     "Predictions": (some_predictions,),
     "Audit": (an_audit,),
     "Split": (a_split,),
+    "OperatingPoint": (a_point,),
     "Evaluation": (an_evaluation,),
     "Recipe": (a_recipe,),
+    "Study": (a_study,),
 }
 #: Tested where they are made, because an example needs training: the class and the test that does it.
 ELSEWHERE = {"Model": "tests/learning"}
-ENDINGS = {"Cases": ".csv", "Predictions": ".csv", "Split": ".csv", "Audit": ".json", "Recipe": ".toml"}
+ENDINGS = {
+    "Cases": ".csv",
+    "Predictions": ".csv",
+    "Split": ".csv",
+    "Audit": ".json",
+    "OperatingPoint": ".json",
+    "Recipe": ".toml",
+    "Study": ".toml",
+}
 
 
 # -- the contracts ------------------------------------------------------------------------------------------
@@ -199,18 +227,24 @@ def test_loading_what_is_not_there_is_our_error(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", sorted(EXAMPLES))
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_loading_what_is_damaged_is_our_error(kind, damage, tmp_path):
+    """Never an error from floors below; a list or an object may be read where it fits."""
     made = EXAMPLES[kind][0]()
     path = tmp_path / ("saved" + ENDINGS.get(kind, ""))
     made.save(path)
     for file in [p for p in ([path] if path.is_file() else sorted(path.rglob("*"))) if p.is_file()]:
         whole = file.read_bytes()
-        if not damage and file.suffix == ".toml":
+        if damage == "empty" and file.suffix == ".toml":
             continue  # an empty TOML file is a table without keys: every default
-        file.write_bytes(damage)
-        with pytest.raises(OverreadError):
+        file.write_bytes(DAMAGES[damage])
+        try:
             _reader(type(made))(path)
+        except OverreadError:
+            refused = True
+        else:
+            refused = False
+        assert refused or DAMAGES[damage].startswith((b"[", b'{"')), f"{file.name} was accepted"
         file.write_bytes(whole)
 
 
@@ -268,7 +302,7 @@ def test_predictions_survive_any_names(tmp_path, rows):
     table = pd.DataFrame(
         {
             "case": [f"c{row[0]}" for row in rows],
-            "patient": [row[1] for row in rows],
+            "patient": [f"{row[1]}." for row in rows],
             "split": "test",
             "source": [row[1] for row in rows],
             "label": "b",

@@ -25,11 +25,15 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, np.nd
 
 
 @pytest.mark.parametrize("order", ["forward", "backward", "random"])
-def test_rows_in_any_order(archive: tuple[Path, np.ndarray], order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_in_any_order(
+    archive: tuple[Path, np.ndarray], order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(arrays, "_BLOCK", 10_000)
     monkeypatch.setattr(arrays, "_STRETCH", 300_000)
     path, rows = archive
-    wanted = {"forward": range(3000), "backward": range(2999, -1, -1), "random": RNG.permutation(3000)[:500]}[order]
+    wanted = {"forward": range(3000), "backward": range(2999, -1, -1), "random": RNG.permutation(3000)[:500]}[
+        order
+    ]
     for row in wanted:
         assert np.array_equal(read_image(f"{path}#images/{row}").pixels[..., 0], rows[row])
 
@@ -42,11 +46,14 @@ def test_rows_from_many_threads(archive: tuple[Path, np.ndarray]) -> None:
 
 
 def test_shapes_of_rows(tmp_path: Path) -> None:
-    np.savez_compressed(
-        tmp_path / "b.npz", colour=RNG.integers(0, 256, (3, 8, 9, 3), dtype=np.uint8),
-        volume=RNG.integers(0, 256, (3, 5, 8, 9), dtype=np.uint8), deep=RNG.integers(0, 65536, (3, 8, 9), dtype=np.uint16),
-        bits=np.ones((3, 8, 9), bool), real=np.full((3, 8, 9), np.nan),
-    )  # fmt: skip
+    arrays = {
+        "colour": RNG.integers(0, 256, (3, 8, 9, 3), dtype=np.uint8),
+        "volume": RNG.integers(0, 256, (3, 5, 8, 9), dtype=np.uint8),
+        "deep": RNG.integers(0, 65536, (3, 8, 9), dtype=np.uint16),
+        "bits": np.ones((3, 8, 9), bool),
+        "real": np.full((3, 8, 9), np.nan),
+    }
+    np.savez_compressed(tmp_path / "b.npz", **arrays)
     at = lambda name: read_image(f"{tmp_path / 'b.npz'}#{name}/2")
     assert (at("colour").mode, at("colour").pixels.shape) == ("colour", (8, 9, 3))
     assert (at("volume").mode, at("volume").pixels.shape) == ("volume", (5, 8, 9, 1))
@@ -58,7 +65,9 @@ def test_shapes_of_rows(tmp_path: Path) -> None:
 
 def test_what_is_not_a_row_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.npz"
-    np.savez(path, flat=np.zeros((4, 4)), named=np.array([object()] * 3, dtype=object), images=np.zeros((2, 4, 4)))
+    np.savez(
+        path, flat=np.zeros((4, 4)), named=np.array([object()] * 3, dtype=object), images=np.zeros((2, 4, 4))
+    )
     for address in ("flat/0", "named/0", "image/0", "images/2"):
         with pytest.raises(ImageError):
             read_image(f"{path}#{address}")

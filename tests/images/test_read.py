@@ -245,7 +245,7 @@ def test_a_huge_png_is_refused_from_its_header() -> None:
         read_image(encoded(COLOUR, "JPEG"), limits=Limits(pixels=1000))
     with pytest.raises(ImageError, match="larger than the limit"):
         read_image(tiff(COLOUR, photometric="rgb"), limits=Limits(pixels=1000))
-    with pytest.raises(ImageError, match="larger than the limit"):
+    with pytest.raises(ImageError, match="too many pages"):
         read_image(tiff(np.zeros((9, 8, 8), np.uint8), photometric="minisblack"), limits=Limits(frames=4))
 
 
@@ -273,10 +273,8 @@ def test_a_directory_cycle_ends() -> None:
     (first,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, first)
     struct.pack_into("<I", data, first + 2 + 12 * entries, first)  # the next directory is this one
-    try:
-        assert read_image(bytes(data)).pixels.shape[1:] == (48, 64, 1) or True
-    except ImageError as error:
-        assert "bytes" in str(error)
+    with pytest.raises(ImageError, match="too many pages"):
+        read_image(bytes(data))
 
 
 def test_absurd_counts_of_tiles_are_refused() -> None:
@@ -321,7 +319,14 @@ def test_the_error_names_the_file_without_its_folder(tmp_path: Path) -> None:
 
 
 def test_random_bytes_after_every_magic_number_are_errors() -> None:
-    for magic in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"MM\0*", b"II+\0", bytes(128) + b"DICM"):
+    for magic in (
+        b"\x89PNG\r\n\x1a\n",
+        b"\xff\xd8\xff\xe0",
+        b"II*\0",
+        b"MM\0*",
+        b"II+\0",
+        bytes(128) + b"DICM",
+    ):
         for size in (0, 1, 7, 100, 3000):
             with pytest.raises(ImageError):
                 read_image(magic + RNG.bytes(size))

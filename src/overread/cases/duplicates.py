@@ -19,7 +19,9 @@ from overread.record import cores
 
 #: Largest unexplained share of variance of a near-duplicate, on likenesses of 32 × 32 blurred by one pixel.
 UNEXPLAINED = 0.008
-_ROWS, _COLUMNS = 64, 4096  # a tile of distances that stays in the cache
+#: Unexplained share of the first try up to which warping and trying again is worth it.
+NEARLY = 0.06
+_ROWS, _COLUMNS = 64, 2048  # a tile of distances that stays in the cache
 _BATCH = 2048  # pairs laid over each other at once
 _MARGIN = 3  # pixels at the border that a shift may spoil
 
@@ -30,14 +32,14 @@ def near_duplicates(
 ) -> NDArray[np.int64]:
     """Pairs (P, 2), i < j, of hashes that differ in at most ``distance`` bits; exact, in tiles, without a table.
 
-    ``limit``: where more pairs than this are found, the distance is lowered until they are fewer (None: 20 pairs an
-    image, at least a million). 100,000 hashes take seconds: the work is quadratic, the memory is not.
+    ``limit``: where more pairs than this are found, the distance is lowered until they are fewer (None: 5 pairs an
+    image, at least 200,000). 100,000 hashes take seconds: the work is quadratic, the memory is not.
 
     >>> near_duplicates(np.array([0, 255, 1], np.uint64), distance=1).tolist()
     [[0, 2]]
     """
     require(0 <= distance <= 64, "distance is between 0 and 64 bits", given=distance)
-    most = limit if limit is not None else max(1_000_000, 20 * len(phash))
+    most = limit if limit is not None else max(200_000, 5 * len(phash))
     search = _Search(np.ascontiguousarray(phash), distance, most)
     with ThreadPoolExecutor(threads or cores()) as pool:
         for found in pool.map(search.rows, range(0, len(phash), _ROWS)):
@@ -56,10 +58,11 @@ class _Search:
     def rows(self, start: int) -> NDArray[np.int64]:
         """Pairs (n, 3) whose first image is one of ``_ROWS`` from ``start``."""
         mine, allowed = self.phash[start : start + _ROWS, None], self.distance
-        found = [np.empty((0, 3), np.int64)]
+        found, tile = [np.empty((0, 3), np.int64)], np.empty((len(mine), _COLUMNS), np.uint64)
         for left in range(start, len(self.phash), _COLUMNS):
-            bits = _count_bits(mine ^ self.phash[left : left + _COLUMNS])
-            i, j = np.nonzero(bits <= allowed)
+            others = self.phash[left : left + _COLUMNS]
+            bits = _count_bits(np.bitwise_xor(mine, others, out=tile[:, : len(others)]))
+            i, j = np.divmod(np.flatnonzero(bits <= allowed), len(others))
             later = i + start < j + left
             found.append(np.stack([i + start, j + left, bits[i, j]], 1)[later])
         return np.concatenate(found)
@@ -119,7 +122,7 @@ def _unexplained(thumb: NDArray, pairs: NDArray[np.int64]) -> NDArray[np.float64
     first, second = _blurred(thumb, pairs[:, 0]), _blurred(thumb, pairs[:, 1])
     share, move = _fit(first, second)
     for _ in range(2):
-        again = np.flatnonzero((share > UNEXPLAINED) & (share < 0.35))
+        again = np.flatnonzero((share > UNEXPLAINED) & (share < NEARLY))
         if not len(again):
             break
         warped = np.stack([_warp(image, step) for image, step in zip(first[again], move[again])])
@@ -158,15 +161,16 @@ def _warp(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.f
     middle, scale = (THUMB - 1) / 2, 1.0 + move[2] * 2 / (THUMB - 1)
     matrix = np.array([[scale, 0, move[0] + middle * (1 - scale)], [0, scale, move[1] + middle * (1 - scale)]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, matrix, (THUMB, THUMB), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpAffine(image, matrix, (THUMB, THUMB), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return warped.astype(np.float32, copy=False)
 
 
 def exact(table: pd.DataFrame) -> NDArray[np.int64]:
     """Pairs (P, 2) of equal decoded pixels: each copy with the first that is equal; blank images are left out."""
     rows = np.flatnonzero((table["error"] == "") & (table["std"] > BLANK))
-    codes, firsts = np.unique(table["pixels"].to_numpy(str)[rows], return_inverse=True)[1], {}
-    pairs = [(rows[firsts[c]], rows[i]) for i, c in enumerate(codes) if firsts.setdefault(c, i) != i]
-    return np.array(pairs, np.int64).reshape(-1, 2)
+    firsts, code = np.unique(table["pixels"].to_numpy(str)[rows], return_index=True, return_inverse=True)[1:]
+    copies = firsts[code] != np.arange(len(rows))
+    return np.stack([rows[firsts[code]], rows], 1)[copies]
 
 
 def components(count: int, pairs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -114,7 +114,7 @@ def pixel_hash(pixels: NDArray[Any]) -> str:
     if _is_grey(pixels[::16, ::16]) and _is_grey(pixels):  # most colour images are told by a few pixels
         pixels = pixels[..., :1]
     head = f"{pixels.shape} {pixels.dtype}".encode()
-    return hashlib.blake2b(np.ascontiguousarray(pixels), key=head[:64], digest_size=16).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, key=head[:64], digest_size=16).hexdigest()
 
 
 def _is_grey(pixels: NDArray[Any]) -> bool:

@@ -17,7 +17,7 @@ from overread.errors import InputError
 _MAGIC = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def read_archive(path: Path) -> tuple[pd.DataFrame, NDArray, list[str]]:
+def read_archive(path: Path) -> tuple[pd.DataFrame, NDArray]:
     """A row per image (``image``, ``case``, ``split``) and the labels, shape (N, K); images are not loaded.
 
     Raises :class:`InputError` for a file that is not such an archive, or whose images and labels do not match.
@@ -27,7 +27,7 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, NDArray, list[str]]:
     if not prefixes:
         raise InputError("the archive holds no images", given=f"{path}: {', '.join(shapes) or 'nothing'}",
                          todo="arrays must be called <part>_images and <part>_labels")  # fmt: skip
-    rows, labels, notes = [], [], []
+    rows, labels = [], []
     for prefix in prefixes:
         count = shapes[f"{prefix}images"][0]
         labels.append(_labels(path, f"{prefix}labels", count))
@@ -35,7 +35,7 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, NDArray, list[str]]:
     table = pd.concat(rows, ignore_index=True)
     if table.empty:
         raise InputError("the archive holds no images", given=str(path))
-    return table, np.concatenate(labels), notes
+    return table, np.concatenate(labels)
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

@@ -212,7 +212,8 @@ def _from_archive(path: Path, positive: Sequence[str], kind: Kind | None, named:
     _refuse_columns(named, "an archive")
     if kind is not None:
         one_of(kind, ("binary", "classes", "findings"), "the kind of an archive's labels")
-    table, labels, notes = read_archive(path)
+    table, labels = read_archive(path)
+    notes: list[str] = []
     names = class_names(path, labels)
     if names:
         notes.append("label: the names of the classes are those of the MedMNIST catalogue")

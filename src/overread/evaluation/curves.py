@@ -23,7 +23,8 @@ def curves_of(
 ) -> tuple[dict[str, Any], Reliability | None]:
     """ROC, precision–recall, calibration, score histogram and operating point of a question, ready for JSON.
 
-    Also the reliability diagram whose null draws give "ece if calibrated"; None for scores that are no probabilities.
+    Also the reliability diagram whose null draws give "ece if calibrated"; None for scores that are no
+    probabilities.
     """
     if q.why:
         return {"undefined": q.why}, None
@@ -32,16 +33,25 @@ def curves_of(
     step, down = _thin(_corners(fpr, tpr)), _thin(np.arange(len(recall)))
     diagram = None
     if not why_uncalibrated(q.truth, q.score):
-        diagram = reliability(q.truth, q.score, codes[q.rows], level=terms.level, seed=terms.seed,
-                              resamples=terms.resamples or None)  # fmt: skip
+        diagram = reliability(
+            q.truth,
+            q.score,
+            codes[q.rows],
+            level=terms.level,
+            seed=terms.seed,
+            resamples=terms.resamples or None,
+        )
     return {
         "roc": {"fpr": fpr[step], "tpr": tpr[step], "threshold": thresholds[step]},
-        "pr": {"recall": np.r_[0.0, recall[down]], "precision": np.r_[precision[0], precision[down]],
-               "prevalence": float(q.truth.mean())},
+        "pr": {
+            "recall": np.r_[0.0, recall[down]],
+            "precision": np.r_[precision[0], precision[down]],
+            "prevalence": float(q.truth.mean()),
+        },
         "calibration": _diagram(diagram) if diagram else {"undefined": why_uncalibrated(q.truth, q.score)},
         "scores": _histogram(q),
         "point": _point(q),
-    }, diagram  # fmt: skip
+    }, diagram
 
 
 def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -57,16 +67,22 @@ def _thin(positions: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _diagram(d: Reliability) -> dict[str, Any]:
-    return {"edges": d.edges, "predicted": d.predicted, "observed": d.observed, "low": d.low, "high": d.high,
-            "count": d.count, "null low": d.null_low, "null high": d.null_high}  # fmt: skip
+    return {
+        "edges": d.edges,
+        "predicted": d.predicted,
+        "observed": d.observed,
+        "low": d.low,
+        "high": d.high,
+        "count": d.count,
+        "null low": d.null_low,
+        "null high": d.null_high,
+    }
 
 
 def _histogram(q: Question) -> dict[str, Any]:
-    low, high = (
-        (0.0, 1.0)
-        if 0 <= q.score.min() and q.score.max() <= 1
-        else (float(q.score.min()), float(q.score.max()))
-    )
+    low, high = float(q.score.min()), float(q.score.max())
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
     edges = np.linspace(low, high, BARS + 1)
     counts = [np.histogram(q.score[rows], edges)[0] for rows in (q.truth, ~q.truth)]
     return {"edges": edges, "positive": counts[0], "negative": counts[1]}
@@ -74,17 +90,24 @@ def _histogram(q: Question) -> dict[str, Any]:
 
 def counts_of(q: Question) -> list[list[int]]:
     """[[true negative, false positive], [false negative, true positive]]."""
-    return [[int((~q.truth & ~q.flagged).sum()), int((~q.truth & q.flagged).sum())],
-            [int((q.truth & ~q.flagged).sum()), int((q.truth & q.flagged).sum())]]  # fmt: skip
+    return [
+        [int((~q.truth & ~q.flagged).sum()), int((~q.truth & q.flagged).sum())],
+        [int((q.truth & ~q.flagged).sum()), int((q.truth & q.flagged).sum())],
+    ]
 
 
 def _point(q: Question) -> dict[str, Any]:
     (spared, alarm), (missed, hit) = counts_of(q)
     flagged = hit + alarm
     return {
-        "threshold": q.threshold, "rule": q.rule, "frozen": q.point is not None,
-        "sensitivity": hit / (hit + missed), "specificity": spared / (spared + alarm),
-        "fpr": alarm / (spared + alarm), "tpr": hit / (hit + missed),
-        "recall": hit / (hit + missed), "precision": hit / flagged if flagged else None,
+        "threshold": q.threshold,
+        "rule": q.rule,
+        "frozen": q.frozen,
+        "sensitivity": hit / (hit + missed),
+        "specificity": spared / (spared + alarm),
+        "fpr": alarm / (spared + alarm),
+        "tpr": hit / (hit + missed),
+        "recall": hit / (hit + missed),
+        "precision": hit / flagged if flagged else None,
         "confusion": [[spared, alarm], [missed, hit]],
-    }  # fmt: skip
+    }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from overread.errors import InputError, checked, nearest
@@ -30,9 +31,9 @@ from overread.stats.resample import resamples_for
 class Evaluation:
     """Estimates, and the numbers that figures are drawn from.
 
-    ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the one that
-    matters most. ``confusion``: counts with rows for the truth. ``looks``: how often this test set was looked at
-    before. ``about``: hashes and terms.
+    ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
+    one that matters most. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
+    was looked at before. ``about``: hashes and terms.
     """
 
     estimates: tuple[Estimate, ...]
@@ -90,10 +91,18 @@ class Evaluation:
     def save(self, folder: str | Path) -> Path:
         """Write ``metrics.json``, ``operating.json`` and ``curves.json`` into ``folder``."""
         folder = Path(folder)
-        write_json(folder / "curves.json", {
-            "primary": self.primary, "counts": self.counts, "looks": self.looks, **self.about,
-            "confusion": self.confusion, "scatter": self.scatter, "curves": self.curves,
-        })  # fmt: skip
+        write_json(
+            folder / "curves.json",
+            {
+                "primary": self.primary,
+                "counts": self.counts,
+                "looks": self.looks,
+                **self.about,
+                "confusion": self.confusion,
+                "scatter": self.scatter,
+                "curves": self.curves,
+            },
+        )
         write_json(folder / "operating.json", list(self.operating))
         write_json(folder / "metrics.json", list(self.estimates))
         return folder
@@ -140,11 +149,12 @@ def evaluate(
 ) -> Evaluation:
     """Judge predictions whose truth is known, with intervals by patient.
 
-    ``at``: operating points frozen on tuning data; without one, .5 is used and said. ``by``: columns to report by,
-    besides the source where there are several. ``level`` of the intervals, ``seed`` and number of the bootstrap
-    ``resamples`` (by default from the number of images, see :func:`resamples_for`). ``ledger``: where the look at
-    this test set is written down, under the hash ``model``. Raises :class:`UnsoundError` if a patient was seen when a
-    threshold was chosen, or the ledger was cut; :class:`InputError` for an empty table, an unknown class or column.
+    ``at``: operating points frozen on tuning data; without one, .5 is used and said. ``by``: columns to
+    report by, besides the source where there are several. ``level`` of the intervals, ``seed`` and number of
+    the bootstrap ``resamples`` (by default from the number of images, see :func:`resamples_for`). ``ledger``:
+    where the look at this test set is written down, under the hash ``model``. Raises :class:`UnsoundError` if
+    a patient was seen when a threshold was chosen, or the ledger was cut; :class:`InputError` for an empty
+    table, an unknown class or column.
     """
     points = (at,) if isinstance(at, OperatingPoint) else tuple(at or ())
     normal_quantile(level)
@@ -163,10 +173,23 @@ def evaluate(
     for where, rows in groups:
         found += _within(test, asked, codes, rows, terms, where, found)
     return Evaluation(
-        tuple(found), plain(curves), plain(_confusion(test, asked)), points, _counts(test, asked), looks, _primary(test, asked),
-        plain(_scatter(test)), {**entry, "model": model, "predictions": test.digest, "level": level, "seed": seed,
-                                "resamples": resamples or resamples_for(len(test))},
-    )  # fmt: skip
+        tuple(found),
+        plain(curves),
+        plain(_confusion(test, asked)),
+        points,
+        _counts(test, asked),
+        looks,
+        _primary(test, asked),
+        plain(_scatter(test)),
+        {
+            **entry,
+            "model": model,
+            "predictions": test.digest,
+            "level": level,
+            "seed": seed,
+            "resamples": resamples or resamples_for(len(test)),
+        },
+    )
 
 
 def _require_known(test: Predictions) -> None:
@@ -174,8 +197,11 @@ def _require_known(test: Predictions) -> None:
     if not len(test):
         raise InputError("there are no predictions to judge", given="an empty table")
     if not known.any():
-        raise InputError("no prediction has a known truth", given=f"{len(test):,} cases",
-                         todo="the label column must hold the names of the p: columns")  # fmt: skip
+        raise InputError(
+            "no prediction has a known truth",
+            given=f"{len(test):,} cases",
+            todo="the label column must hold the names of the p: columns",
+        )
 
 
 def _known(test: Predictions) -> NDArray[np.bool_]:
@@ -204,9 +230,14 @@ def _look(
 
 
 def _within(
-    test: Predictions, asked: list[Question], codes: NDArray[np.int64], rows: NDArray[np.bool_], terms: Terms,
-    where: dict[str, str], overall: list[Estimate],
-) -> list[Estimate]:  # fmt: skip
+    test: Predictions,
+    asked: list[Question],
+    codes: NDArray[np.int64],
+    rows: NDArray[np.bool_],
+    terms: Terms,
+    where: dict[str, str],
+    overall: list[Estimate],
+) -> list[Estimate]:
     """The estimates of one subgroup; without judging it where it has too few patients."""
     rows = rows & _known(test)
     patients = int(np.unique(codes[rows]).size)
@@ -272,13 +303,18 @@ def _counts(test: Predictions, asked: list[Question]) -> dict[str, Any]:
     if target.kind in ("binary", "classes"):
         rows = {name: table["label"] == name for name in target.names}
     else:
-        rows = {q.of: table.index.isin(q.rows[q.truth]) for q in asked}
+        rows = {q.of: pd.Series(table.index.isin(q.rows[q.truth])) for q in asked}
     return {
-        "images": len(test), "patients": len(per), "unlabelled": int((~_known(test)).sum()),
+        "images": len(test),
+        "patients": len(per),
+        "unlabelled": int((~_known(test)).sum()),
         "patients with several images": int((per > 1).sum()),
-        "per class": {n: {"images": int(r.sum()), "patients": int(table["patient"][r].nunique())} for n, r in rows.items()},
+        "per class": {
+            n: {"images": int(r.sum()), "patients": int(table["patient"][r].nunique())}
+            for n, r in rows.items()
+        },
         "sources": {str(n): int(k) for n, k in sorted(table["source"].value_counts().items())},
-    }  # fmt: skip
+    }
 
 
 def _primary(test: Predictions, asked: list[Question]) -> str:

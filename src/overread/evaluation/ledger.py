@@ -23,18 +23,24 @@ def record_look(
 ) -> int:
     """Write down a look at the test set ``test`` and return how many looks at it came before.
 
-    ``model`` and ``predictions`` are hashes, ``test`` the hash of cases and truth (by default that of the predictions).
-    Two processes may write at once. Raises :class:`UnsoundError` if the ledger has been cut or edited.
+    ``model`` and ``predictions`` are hashes, ``test`` the hash of cases and truth (by default that of the
+    predictions). Two processes may write at once. Raises :class:`UnsoundError` if the ledger has been cut or
+    edited.
     """
     path, test = Path(path), test or predictions
     with folder_lock(path.parent, wait=30, name=f".{path.name}.lock"):
         entries = verify(path)
         before = sum(entry["test"] == test for entry in entries)
         entry = {
-            "entry": len(entries) + 1, "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "test": test, "model": model, "threshold": plain(threshold), "predictions": predictions,
-            "looks before": before, "previous": entries[-1]["hash"] if entries else _START,
-        }  # fmt: skip
+            "entry": len(entries) + 1,
+            "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "test": test,
+            "model": model,
+            "threshold": plain(threshold),
+            "predictions": predictions,
+            "looks before": before,
+            "previous": entries[-1]["hash"] if entries else _START,
+        }
         entry["hash"] = _hash(entry)
         lines = [json.dumps(e, ensure_ascii=False) for e in (*entries, entry)]
         write_text(path, "\n".join(lines) + "\n")
@@ -43,10 +49,10 @@ def record_look(
 
 
 @checked
-def verify(path: str | Path) -> list[dict]:
+def verify(path: str | Path) -> list[dict[str, Any]]:
     """The entries of a ledger (none if there is no file); raises :class:`UnsoundError` if it was cut or edited."""
     path = Path(path)
-    head = read_json(_head(path)) if _head(path).exists() else {"entries": 0, "hash": _START}
+    head: dict[str, Any] = read_json(_head(path)) if _head(path).exists() else {"entries": 0, "hash": _START}
     if not path.exists():
         _require(head["entries"] == 0, "the ledger of looks at the test set is missing", str(path))
         return []

@@ -23,7 +23,8 @@ class OperatingPoint:
     """Call a case positive when its score is at least ``threshold``.
 
     The score is the sum of the probabilities of the ``positive`` classes (of the finding, for findings).
-    ``sensitivity`` and ``specificity`` are those on the tuning data, ``seen`` the salted hashes of its patients.
+    ``sensitivity`` and ``specificity`` are those on the tuning data, ``seen`` the salted hashes of its
+    patients.
     """
 
     threshold: float
@@ -41,8 +42,10 @@ class OperatingPoint:
         return "+".join(self.positive)
 
     def __str__(self) -> str:
-        return (f"{self.of}: score ≥ {self.threshold:.3g} ({self.rule}; sensitivity {self.sensitivity:.3f}, "
-                f"specificity {self.specificity:.3f} on tuning data)")  # fmt: skip
+        return (
+            f"{self.of}: score ≥ {self.threshold:.3g} ({self.rule}; sensitivity {self.sensitivity:.3f}, "
+            f"specificity {self.specificity:.3f} on tuning data)"
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write as JSON."""
@@ -68,8 +71,12 @@ def positives(
     for name in chosen:
         if name not in names:
             raise InputError(f"there is no class {name!r}", given=", ".join(names), todo=nearest(name, names))
-    require(len(chosen) > 0, "an operating point needs a positive class", given=", ".join(names),
-            todo="say which classes count as disease: positive=…")  # fmt: skip
+    require(
+        len(chosen) > 0,
+        "an operating point needs a positive class",
+        given=", ".join(names),
+        todo="say which classes count as disease: positive=…",
+    )
     require(len(set(chosen)) == len(chosen), "a positive class stands twice", given=", ".join(chosen))
     if predictions.target.kind == "findings":
         require(
@@ -108,10 +115,10 @@ def choose_threshold(
     """Choose a threshold on tuning predictions; it remembers (hashed) the patients it has seen.
 
     ``rule="youden"`` maximises sensitivity + specificity − 1 (Youden 1950; the lowest such threshold).
-    ``sensitivity=s`` takes the highest threshold that still reaches s, ``specificity=s`` the lowest. The threshold
-    lies halfway between two scores, so that rounding in a file cannot move a case across it. Raises
-    :class:`InputError` for unknown classes or scores that are not finite, :class:`UnsoundError` if the tuning data
-    hold one class only.
+    ``sensitivity=s`` takes the highest threshold that still reaches s, ``specificity=s`` the lowest. The
+    threshold lies halfway between two scores, so that rounding in a file cannot move a case across it. Raises
+    :class:`InputError` for unknown classes or scores that are not finite, :class:`UnsoundError` if the tuning
+    data hold one class only.
     """
     require(
         tuning.target.kind != "quantity", "a quantity has no operating point", given=tuning.target.names[0]
@@ -131,10 +138,15 @@ def choose_threshold(
     patients = sorted(set(map(str, tuning.patients[rows])))
     salt = tuning.digest
     return OperatingPoint(
-        _halfway(thresholds, at), names, rule if goal is None else f"{rule} ≥ {goal:g}",
+        _halfway(thresholds, at),
+        names,
+        rule if goal is None else f"{rule} ≥ {goal:g}",
         f"{len(rows):,} images of {len(patients):,} patients, predictions {salt}",
-        float(tpr[at]), float(1 - fpr[at]), tuple(sorted(hashed(patients, salt))), salt,
-    )  # fmt: skip
+        float(tpr[at]),
+        float(1 - fpr[at]),
+        tuple(sorted(hashed(patients, salt))),
+        salt,
+    )
 
 
 def _require_both(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
@@ -146,8 +158,9 @@ def _require_both(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
     if not truth.any() or truth.all():
         raise UnsoundError(
             "a threshold needs positive and negative cases in the tuning data",
-            given=f"{int(truth.sum())} positive, {int((~truth).sum())} negative", todo="give the tuning part more patients",
-        )  # fmt: skip
+            given=f"{int(truth.sum())} positive, {int((~truth).sum())} negative",
+            todo="give the tuning part more patients",
+        )
 
 
 def _pick(fpr: NDArray[np.float64], tpr: NDArray[np.float64], rule: str, goal: float | None) -> int:
@@ -178,7 +191,8 @@ def choose_thresholds(
 ) -> tuple[OperatingPoint, ...]:
     """The operating points a study needs: one for the positive classes, or one per finding that has both answers.
 
-    None for a quantity, nor for classes of which none is declared positive. Arguments as :func:`choose_threshold`.
+    None for a quantity, nor for classes of which none is declared positive. Arguments as
+    :func:`choose_threshold`.
     """
     target = tuning.target
     if target.kind == "quantity" or (target.kind == "classes" and not target.positive):
@@ -186,20 +200,25 @@ def choose_thresholds(
     if target.kind != "findings":
         return (choose_threshold(tuning, rule=rule, sensitivity=sensitivity, specificity=specificity),)
     truths = ((name, question(tuning, (name,))[1]) for name in target.names)
-    return tuple(choose_threshold(tuning, finding=name, rule=rule, sensitivity=sensitivity, specificity=specificity)
-                 for name, truth in truths if truth.any() and not truth.all())  # fmt: skip
+    return tuple(
+        choose_threshold(tuning, finding=name, rule=rule, sensitivity=sensitivity, specificity=specificity)
+        for name, truth in truths
+        if truth.any() and not truth.all()
+    )
 
 
 @checked
 def refuse_seen(test: Predictions, seen: Sequence[str], salt: str, what: str) -> None:
     """Raise :class:`UnsoundError` if patients of ``test`` are among the hashes ``seen``.
 
-    ``what`` completes "… patients of this test set were used ": "to train the model", "to choose the threshold".
+    ``what`` completes "… patients of this test set were used ": "to train the model", "to choose the
+    threshold".
     """
     known = set(seen)
     shared = sum(code in known for code in hashed(sorted(set(map(str, test.patients))), salt)) if known else 0
     if shared:
         raise UnsoundError(
-            f"{shared:,} patients of this test set were used {what}", given=f"{test}",
+            f"{shared:,} patients of this test set were used {what}",
+            given=f"{test}",
             todo="judge on patients that nothing has seen",
-        )  # fmt: skip
+        )

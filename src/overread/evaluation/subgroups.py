@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,9 @@ UNKNOWN = "unknown"
 def bands(values: pd.Series) -> pd.Series:
     """The group of each value, as text; blanks are ``unknown``.
 
-    Text and numbers with few values stay as they are. Ages are cut at 18 (if anybody is younger), 40 and 60; other
-    numbers into four or five bands at round numbers between their least and greatest, never at quantiles, so that the
-    bands of two data sets of one range are the same.
+    Text and numbers with few values stay as they are. Ages are cut at 18 (if anybody is younger), 40 and 60;
+    other numbers into four or five bands at round numbers between their least and greatest, never at
+    quantiles, so that the bands of two data sets of one range are the same.
 
     >>> bands(pd.Series([25, 41, 59, 60, 72, 33, 38, None], name="age")).tolist()
     ['<40', '40–59', '40–59', '≥60', '≥60', '<40', '<40', 'unknown']
@@ -74,9 +75,7 @@ def _names(cuts: list[float], whole: bool) -> list[str]:
     if not cuts:
         return ["all"]
     whole = whole and all(cut == int(cut) for cut in cuts)
-    inner = [
-        f"{a:g}–{b - 1:g}" if whole and b - a > 1 else f"{a:g} to <{b:g}" for a, b in zip(cuts, cuts[1:])
-    ]
+    inner = [f"{a:g}–{b - 1:g}" if whole and b - a > 1 else f"{a:g} to <{b:g}" for a, b in pairwise(cuts)]
     return [f"<{cuts[0]:g}", *inner, f"≥{cuts[-1]:g}"]
 
 
@@ -95,8 +94,11 @@ def subgroups(test: Predictions, by: Sequence[str]) -> Iterator[tuple[dict[str, 
         group = bands(test.table[column])
         names = sorted(group.unique(), key=lambda name: (name == UNKNOWN, _sortable(name)))
         if len(names) > MOST_GROUPS:
-            raise InputError(f"the column {column!r} has too many groups to report by", given=f"{len(names):,} groups",
-                             todo="choose a column with fewer, or bin it first")  # fmt: skip
+            raise InputError(
+                f"the column {column!r} has too many groups to report by",
+                given=f"{len(names):,} groups",
+                todo="choose a column with fewer, or bin it first",
+            )
         for name in names:
             yield {column: name}, (group == name).to_numpy()
 

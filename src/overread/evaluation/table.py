@@ -15,8 +15,10 @@ def as_text(estimates: Sequence[Estimate], primary: str, counts: dict[str, Any],
     """A line per estimate: metric, class, value with interval, images, patients; then the subgroups."""
     overall = [e for e in estimates if not e.where]
     level = next((f"{e.level:.0%} interval" for e in estimates if not e.undefined), "interval")
-    lines = [f"{counts.get('images', 0):,} images of {counts.get('patients', 0):,} patients"
-             + (f", looked at {looks:,} times before" if looks else "")]  # fmt: skip
+    lines = [
+        f"{counts.get('images', 0):,} images of {counts.get('patients', 0):,} patients"
+        + (f", looked at {looks:,} times before" if looks else "")
+    ]
     lines += _aligned([("metric", "of", f"value ({level})", "images", "patients"), *map(_row, overall)])
     groups = [e for e in estimates if e.where and e.of in ("", primary) and e.metric in BRIEF]
     if groups:
@@ -33,5 +35,9 @@ def _row(e: Estimate) -> tuple[str, ...]:
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     last = len(widths) - 2  # the counts stand to the right
-    return ["  ".join(cell.rjust(w) if i >= last else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))).rstrip()
-            for row in rows]  # fmt: skip
+    return [
+        "  ".join(
+            cell.rjust(w) if i >= last else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
+    ]

@@ -175,7 +175,7 @@ def _jpeg_frame(data: bytes, frame: tuple | None, orientation: int, scan: int) -
             given=f"process {marker - 0xC0}, {precision} bits, {samples} samples, {width} x {height}",
         )
     # In coded data FF is followed by 00 or a restart marker: FFD9 after the first scan is the end.
-    if data.find(b"\xff\xd9", scan) < 0:
+    if data.rfind(b"\xff\xd9", scan) < 0:
         raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an end")
     return Header(height, width, samples, 8, orientation, data)
 

@@ -8,21 +8,23 @@ appended while
   packing, so that a killed process goes on where it stopped
 - ``index.json``: published when all rows are there: digests, checksums, what failed
 
-Rows are checksummed when a store is opened and rebuilt where they do not match. A lock lets one process
+Rows are checksummed when a store is opened and rebuilt where they do not match, so nothing waits for the disk
+while packing: what a power cut took is decoded again. A lock lets one process
 pack while others wait for the result.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import struct
+import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -75,15 +77,14 @@ class _Job:
     progress: Progress
     limits: Limits
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
-        return int(np.prod(self.preprocess.shape)) * self.preprocess.dtype.itemsize
+        return prod(self.preprocess.shape) * self.preprocess.dtype.itemsize
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Row:
     index: int
-    data: bytes | memoryview
     crc: int
     error: str
 
@@ -128,12 +129,16 @@ def pack(
 def _digests(
     addresses: Sequence[str], known: Sequence[str], threads: int, progress: Progress, limits: Limits
 ) -> list[str]:
-    missing = [i for i, digest in enumerate(known) if not digest]
     found = list(known)
-    for done, (i, digest) in enumerate(
-        _mapped(lambda i: (i, _digest(addresses[i], limits)), missing, threads), 1
+    missing = [i for i, digest in enumerate(known) if not digest]
+    tasks = [missing[at : at + 64] for at in range(0, len(missing), 64)]
+    done = 0
+    for rows, digests in _mapped(
+        lambda rows: (rows, [_digest(addresses[i], limits) for i in rows]), tasks, threads
     ):
-        found[i] = digest
+        for i, digest in zip(rows, digests):
+            found[i] = digest
+        done += len(rows)
         progress("hashing images", done, len(missing))
     return found
 
@@ -153,15 +158,13 @@ def _build(job: _Job) -> Pack:
     _require_space(job)
     done, failed = _resume(job), {}
     todo = [i for i in range(len(job.addresses)) if i not in done]
-    with _open_rows(job) as rows, open(job.folder / "journal.bin", "ab", buffering=0) as journal:
-        for row in _decoded(job, todo, "packing images"):
-            _write(rows, row, job.row_bytes)
+    with open(job.folder / "journal.bin", "ab", buffering=0) as journal:
+        for row in _written(job, todo, "packing images"):
             if row.error:
                 failed[row.index] = row.error
             else:
                 journal.write(_record(row.index, row.crc, _GOOD))
             done[row.index] = row.crc
-        _sync(rows)
     _publish(job, [done[i] for i in range(len(job.addresses))], failed)
     (job.folder / "journal.bin").unlink(missing_ok=True)
     return _opened(job, failed, 0)
@@ -179,32 +182,6 @@ def _require_space(job: _Job) -> None:
             given=f"{need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
             todo="free some space, choose another cache, or a smaller image size",
         )
-
-
-def _open_rows(job: _Job) -> BinaryIO:
-    """The rows, opened for writing in place."""
-    path = job.folder / "images.bin"
-    path.touch()
-    handle = open(path, "r+b")  # noqa: SIM115 - closed by the caller
-    handle.truncate(len(job.addresses) * job.row_bytes)
-    return handle
-
-
-def _write(rows: BinaryIO, row: _Row, row_bytes: int) -> None:
-    try:
-        rows.seek(row.index * row_bytes)
-        rows.write(row.data)
-    except OSError as error:
-        raise UnavailableError(
-            "the packed images cannot be written",
-            given=error.strerror or str(error),
-            todo="free some space and run again: it goes on where it stopped",
-        ) from error
-
-
-def _sync(handle: BinaryIO) -> None:
-    handle.flush()
-    os.fsync(handle.fileno())
 
 
 def _record(row: int, crc: int, state: int) -> bytes:
@@ -254,33 +231,51 @@ def _publish(job: _Job, checksums: Sequence[int], failed: dict[int, str]) -> Non
 # -- decoding --------------------------------------------------------------------------------------------
 
 
-def _decoded(job: _Job, todo: Sequence[int], what: str) -> Iterator[_Row]:
-    """Decoded rows in order. A few tasks are under way at a time, so memory stays flat."""
+def _written(job: _Job, todo: Sequence[int], what: str) -> Iterator[_Row]:
+    """Decode rows and write them, in order. A few tasks are under way at a time, so memory stays flat."""
     size = max(1, min(32, (1 << 20) // job.row_bytes, -(-len(todo) // job.threads)))
     tasks = [todo[at : at + size] for at in range(0, len(todo), size)]
-    done = 0
-    for rows in _mapped(partial(_decode_rows, job), tasks, job.threads):
-        yield from rows
-        done += len(rows)
-        job.progress(what, done, len(todo))
+    path, lock, done = job.folder / "images.bin", threading.Lock(), 0
+    path.touch()
+    with open(path, "r+b", buffering=0) as handle:
+        handle.truncate(len(job.addresses) * job.row_bytes)
+
+        def write(rows: Sequence[int]) -> list[_Row]:
+            return [_write_row(job, row, handle, lock) for row in rows]
+
+        for rows in _mapped(write, tasks, job.threads):
+            yield from rows
+            done += len(rows)
+            job.progress(what, done, len(todo))
 
 
-def _decode_rows(job: _Job, rows: Sequence[int]) -> list[_Row]:
-    return [_decode_row(job, row) for row in rows]
+def _write_row(job: _Job, row: int, handle: BinaryIO, lock: threading.Lock) -> _Row:
+    """Decode one row and write it into its place, while it is still in the processor's cache."""
+    data, error = _decode_row(job, row)
+    with lock:
+        try:
+            handle.seek(row * job.row_bytes)
+            handle.write(data)
+        except OSError as fault:
+            raise UnavailableError(
+                "the packed images cannot be written",
+                given=fault.strerror or str(fault),
+                todo="free some space and run again: it goes on where it stopped",
+            ) from fault
+    return _Row(row, zlib.crc32(data), error)
 
 
-def _decode_row(job: _Job, row: int) -> _Row:
+def _decode_row(job: _Job, row: int) -> tuple[bytes | memoryview, str]:
+    """The bytes of a row, and what was wrong with it."""
     try:
         pixels, digest = _load(job.addresses[row], job.preprocess, job.limits)
     except ImageError as error:
-        data = bytes(job.row_bytes)
-        return _Row(row, data, zlib.crc32(data), str(error))
+        return bytes(job.row_bytes), str(error)
     if digest != job.digests[row]:
         raise InputError(
             "an image changed while it was being packed", given=f"image {row + 1}", todo="run again"
         )
-    flat = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
-    return _Row(row, flat.data, zlib.crc32(flat.data), "")
+    return np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data, ""
 
 
 def _mapped(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -325,14 +320,11 @@ def _open(job: _Job) -> Pack:
 
 
 def _rebuild(job: _Job, again: list[int], checksums: list[int], failed: dict[int, str]) -> None:
-    with _open_rows(job) as rows:
-        for row in _decoded(job, again, "rebuilding images"):
-            _write(rows, row, job.row_bytes)
-            checksums[row.index] = row.crc
-            failed.pop(row.index, None)
-            if row.error:
-                failed[row.index] = row.error
-        _sync(rows)
+    for row in _written(job, again, "rebuilding images"):
+        checksums[row.index] = row.crc
+        failed.pop(row.index, None)
+        if row.error:
+            failed[row.index] = row.error
 
 
 def _read_index(job: _Job) -> tuple[list[int], dict[int, str]] | None:

@@ -8,6 +8,7 @@ the bytes decoded.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import struct
@@ -76,7 +77,7 @@ class Limits:
             raise ImageError(
                 "the image is larger than the limit",
                 given=f"{frames} x {height} x {width} pixels",
-                todo=f"read it with Limits(pixels=…), now {self.pixels:,}",
+                todo=f"read it with Limits(pixels=…, frames=…), now {self.pixels:,} and {self.frames:,}",
             )
 
 
@@ -148,8 +149,8 @@ def read_bytes(path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> byte
                 given=f"{about.st_size:,} bytes",
                 todo=f"read it with Limits(file_bytes=…), now {limits.file_bytes:,}",
             )
-        with open(path, "rb") as handle:
-            return handle.read(limits.file_bytes)
+        with open(path, "rb", buffering=0) as handle:
+            return handle.readall()
     except FileNotFoundError as error:
         raise ImageError("the file does not exist", todo="check the image column and the folder") from error
     except (OSError, ValueError) as error:
@@ -282,10 +283,11 @@ def _upright(
 def _tiff(data: bytes, limits: Limits) -> tuple[NDArray[Any], tuple[str, ...]]:
     import tifffile
 
+    log = logging.getLogger("tifffile")
+    if not log.handlers:  # a damaged file is told by our error, not on stderr
+        log.addHandler(logging.NullHandler())
     with tifffile.TiffFile(BytesIO(data)) as file:
-        pages: list[Any] = [file.pages[0]]
-        while len(pages) <= limits.frames and _more(file, len(pages)):
-            pages.append(file.pages[len(pages)])
+        pages = _pages(file, limits.frames)
         first: Any = pages[0]
         limits.check(first.imagelength, first.imagewidth, len(pages))
         if len(pages) == 1:
@@ -300,12 +302,16 @@ def _tiff(data: bytes, limits: Limits) -> tuple[NDArray[Any], tuple[str, ...]]:
         return pixels, (*notes, f"first of {len(pages)} unlike pages")
 
 
-def _more(file: Any, index: int) -> bool:
-    try:
-        file.pages[index]
-    except IndexError:
-        return False
-    return True
+def _pages(file: Any, most: int) -> list[Any]:
+    """The pages; more than ``most``, or a chain that comes back to its first directory, is refused."""
+    pages: list[Any] = []
+    for page in file.pages:
+        if len(pages) == most or (pages and page.offset == pages[0].offset):
+            raise ImageError(
+                "the TIFF has too many pages, or a cycle of them", given=f"more than {len(pages)}"
+            )
+        pages.append(page)
+    return pages
 
 
 def _page(page: Any, size: int) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -41,24 +41,14 @@ def to_tensor(images: NDArray, preprocess: Preprocess, mean_image: NDArray | Non
 
     The same numbers as :func:`overread.images.prepare.normalise`, made on ``device``.
     """
-    x = torch.from_numpy(np.ascontiguousarray(images))
-    x = (x if images.dtype == np.uint8 else x.to(torch.int32)).to(device)
-    x = x.movedim(-1, 1).float() / (255.0 if images.dtype == np.uint8 else 65535.0)
-    inner = tuple(range(1, x.ndim))
+    x = torch.from_numpy(np.require(images, requirements=["C", "W"]))  # a memory map is read-only: copied
+    x = (x if images.dtype == np.uint8 else x.to(torch.int32)).to(device).movedim(-1, 1)
     shape = (1, -1, *([1] * (x.ndim - 2)))
-    if preprocess.normalise == "min-max":
-        low, high = x.amin(inner, keepdim=True), x.amax(inner, keepdim=True)
-        return (x - low) / (high - low).clamp(min=1e-6)
-    if preprocess.normalise == "z-score":
-        centred = x - x.mean(inner, keepdim=True)
-        return centred / centred.square().mean(inner, keepdim=True).sqrt().clamp(min=1e-6)
-    if preprocess.normalise == "mean image":
-        assert mean_image is not None
-        return x - torch.as_tensor(mean_image, device=device).movedim(-1, 0)
-    x = x - torch.tensor(preprocess.mean, device=device).reshape(shape)
-    if preprocess.normalise == "channel mean":
-        return x
-    return x / torch.tensor(preprocess.std, device=device).reshape(shape)
+    mean = torch.tensor(preprocess.mean, device=device).reshape(shape)
+    std = torch.tensor(preprocess.std, device=device).reshape(shape)
+    if mean_image is not None:
+        mean = mean + torch.as_tensor(mean_image, device=device).movedim(-1, 0)
+    return (x.float() / preprocess.full - mean) / std
 
 
 @checked

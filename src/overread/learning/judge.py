@@ -55,9 +55,8 @@ def score(outputs: NDArray, truth: NDArray, target: Target, loss: float) -> floa
 
 
 def _auc(positive: NDArray[np.bool_], value: NDArray[Any]) -> float:
-    """Mann and Whitney's statistic with midranks."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(value)
+    """Mann and Whitney's statistic with midranks; ``scipy.stats.rankdata`` without its import of 1.5 s."""
+    _, place, counts = np.unique(value, return_inverse=True, return_counts=True)
+    midrank = np.cumsum(counts) - (counts - 1) / 2
     n = int(positive.sum())
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(value) - n)))
+    return float((midrank[place][positive].sum() - n * (n + 1) / 2) / (n * (len(value) - n)))

@@ -1,7 +1,7 @@
-"""Networks as one shape: a trunk that makes maps, a neck that pools them, a linear head; and our own small ones.
+"""Every network as trunk (image to maps), neck (maps to features) and linear head; and our own small ones.
 
-Every backbone, ours or a library's, becomes a :class:`Network`, so that features, class activation maps and a fresh
-head are the same lines for all of them.
+Every backbone, ours or a library's, becomes a :class:`Network`, so that features, class activation maps and
+a fresh head are the same lines for all of them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ _POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 class Network(nn.Module):
     """A trunk (image to maps), a neck (maps to F features), dropout, and a linear head (F to outputs).
 
-    ``original`` names the library's classification layer, which the head stands for, in its published state dict.
-    ``recentre`` adds two buffers, identity at first, for published weights that want another normalisation.
+    ``original`` names the library's classification layer, which the head stands for, in its published state
+    dict. ``recentre`` adds two buffers, identity at first, for published weights that want another
+    normalisation.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Network(nn.Module):
         require(channels >= 1, "a network needs at least one input channel", given=channels)
         require(0 <= dropout < 1, "dropout must lie in [0, 1)", given=dropout)
         self.name, self.width, self.outputs, self.channels = name, width, outputs, channels
-        self.dimensions, self.original = dimensions, original
+        self.dimensions, self.original, self.recentres = dimensions, original, recentre
         self.trunk, self.neck, self.dropout = trunk, neck, nn.Dropout(dropout)
         self.head = nn.Linear(width, outputs)
         nn.init.normal_(self.head.weight, std=0.01)  # first loss close to log(outputs)
@@ -46,9 +47,9 @@ class Network(nn.Module):
 
     def maps(self, x: Tensor) -> Tensor:
         """The last maps before pooling, (B, C, h, w) or (B, C, d, h, w), of images (B, channels, H, W)."""
-        if hasattr(self, "input_scale"):
+        if self.recentres:
             shape = (1, -1) + (1,) * self.dimensions
-            x = x * self.input_scale.view(shape) + self.input_shift.view(shape)
+            x = x * self.get_buffer("input_scale").view(shape) + self.get_buffer("input_shift").view(shape)
         return self.trunk(x)
 
     def pooled(self, maps: Tensor) -> Tensor:
@@ -65,10 +66,11 @@ class Network(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """He's normal initialisation by fan-out for convolutions and dense layers, in place, from torch's generator.
+    """He's normal initialisation by fan-out, in place, from torch's generator.
 
-    Batch norms become the identity, but the last one of a residual block starts at zero, so that the block does (He
-    2015, arXiv:1502.01852; Goyal 2017, arXiv:1706.02677, section 5.1). Depthwise fans count one group only.
+    Batch norms become the identity, but the last one of a residual block starts at zero, so that the block
+    does (He 2015, arXiv:1502.01852; Goyal 2017, arXiv:1706.02677, section 5.1). Depthwise fans count one
+    group only.
     """
     for part in module.modules():
         if isinstance(part, (nn.Conv2d, nn.Conv3d)):
@@ -112,7 +114,7 @@ def residual(
     name: str, *, outputs: int, channels: int, dropout: float,
     widths: tuple[int, ...], dimensions: int = 2, stride: int = 1,
 ) -> Network:  # fmt: skip
-    """A residual network for small images: a 3×3 stem, then one block per width, each but the first halving the side."""
+    """A residual network for small images: a stem, then a block per width, all but the first halving the side."""
     trunk = nn.Sequential(OrderedDict(stem=_stem(channels, widths[0], stride, dimensions)))
     inputs = widths[0]
     for number, width in enumerate(widths, start=1):
@@ -138,7 +140,7 @@ def global_pool(dimensions: int = 2) -> nn.Sequential:
 
 
 def cnn_small(*, outputs: int, channels: int, dropout: float) -> Network:
-    """Three plain convolutions (32, 64, 128) with batch norm, ReLU and max pooling, for images up to 64 pixels."""
+    """Three convolutions (32, 64, 128) with batch norm, ReLU, max pooling, for images up to 64 pixels."""
     trunk = nn.Sequential()
     inputs = channels
     for number, width in enumerate((32, 64, 128), start=1):
@@ -157,8 +159,8 @@ def cnn_small(*, outputs: int, channels: int, dropout: float) -> Network:
 def lenet5(*, outputs: int, channels: int, dropout: float) -> Network:
     """LeNet-5 (LeCun 1998, figure 2), 32×32 pixels: C1, S2, C3, S4, C5, F6, tanh and average pooling.
 
-    C3 sees all six maps of S2 (the paper connects some, to save time) and the output layer is linear, hence 61,706
-    parameters with one channel and ten outputs. Other sizes are pooled to the 5×5 that C5 wants.
+    C3 sees all six maps of S2 (the paper connects some, to save time) and the output layer is linear, hence
+    61,706 parameters with one channel and ten outputs. Other sizes are pooled to the 5×5 that C5 wants.
     """
     trunk = nn.Sequential(OrderedDict(
         c1=nn.Conv2d(channels, 6, 5), tanh1=nn.Tanh(), s2=nn.AvgPool2d(2),
@@ -169,7 +171,7 @@ def lenet5(*, outputs: int, channels: int, dropout: float) -> Network:
         c5=nn.Linear(400, 120), tanh5=nn.Tanh(), f6=nn.Linear(120, 84), tanh6=nn.Tanh(),
     ))  # fmt: skip
     for part in (*trunk, *neck):
-        if isinstance(part, (nn.Conv2d, nn.Linear)):  # tanh: Glorot 2010, not He
+        if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None:  # tanh: Glorot 2010, not He
             nn.init.xavier_uniform_(part.weight)
             nn.init.zeros_(part.bias)
     return Network("lenet5", trunk, neck, width=84, outputs=outputs, channels=channels, dropout=dropout)

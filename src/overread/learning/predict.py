@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from overread.cases.cases import Cases, Target, paths
 from overread.errors import ImageError, InputError, checked
-from overread.images.prepare import Preprocess, resize
-from overread.images.read import read_image
+from overread.images.prepare import Preprocess, load
 from overread.learning.batches import ahead
 from overread.learning.device import autocast, layout, pick_device, to_tensor
 from overread.learning.losses import probabilities
@@ -64,7 +63,7 @@ def predict_images(
 def _decoded(addresses: Sequence[str], preprocess: Preprocess, threads: int, errors: dict[int, str]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     def one(address: str) -> NDArray[Any] | str:
         try:
-            return resize(read_image(address), preprocess)
+            return load(address, preprocess)
         except ImageError as error:
             return str(error)
 

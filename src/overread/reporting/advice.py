@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 
 from overread.reporting import words
@@ -33,27 +34,40 @@ def summary(run: Run) -> str:
         return "The model has not been judged on a test set yet; this report shows what is there so far."
     counts = run.evaluation.get("counts") or {}
     opening = (
-        f"The model was tested on {words.size(counts.get('images'), counts.get('patients'))} that took no part in its training "
-        "or in the choice of its threshold. "
+        f"The model was tested on {words.size(counts.get('images'), counts.get('patients'))}{_apart(run)}. "
     )
     body = _detection(run) if run.primary else _quantity(run) if run.kind == "quantity" else _together(run)
     return opening + body + _calibrated(run) + _weakest(run)
 
 
+def _apart(run: Run) -> str:
+    """Said only where the proof of the split says so."""
+    shared = (run.split.get("proof") or {}).get("patients shared")
+    if shared:
+        return f", but {words.count(int(shared), 'patient')} stand on both sides of the split"
+    return " that took no part in its training or in the choice of its threshold" if shared == 0 else ""
+
+
 def _detection(run: Run) -> str:
     of, name = run.primary, run.called(run.primary)
-    auc, sensitivity, specificity, ppv = (run.estimate(m, of) for m in ("auc", "sensitivity", "specificity", "ppv"))
-    text = f"It told {name} from the rest with an AUC of {words.spoken(auc)}; 0.5 is a coin and 1 is perfect. " if auc else ""
+    auc, sensitivity, specificity, ppv = (
+        run.estimate(m, of) for m in ("auc", "sensitivity", "specificity", "ppv")
+    )
+    text = (
+        f"It told {name} cases from the others with an AUC of {words.spoken(auc)}; 0.5 is the toss of a coin and 1 is perfect. "
+        if auc
+        else ""
+    )
     if sensitivity and specificity and not sensitivity.undefined and not specificity.undefined:
         text += (
-            f"At its operating point it flagged {words.spoken(sensitivity)} of the cases with {name} and cleared "
-            f"{words.spoken(specificity)} of those without. "
+            f"At its operating point it flagged {words.spoken(sensitivity)} of the {name} cases and cleared "
+            f"{words.spoken(specificity)} of the others. "
         )
     prevalence = (run.curve.get("pr") or {}).get("prevalence")
     if ppv and not ppv.undefined and prevalence is not None:
         text += (
-            f"Of the cases it flagged, {words.spoken(ppv)} had {name}; this holds where {words.percent(prevalence)} of the "
-            "cases have it, as here, and is lower where fewer do. "
+            f"Of the cases it flagged, {words.spoken(ppv)} were {name}; this holds where {words.percent(prevalence)} of all "
+            "cases are, as here, and is lower where fewer are. "
         )
     return text
 
@@ -61,7 +75,11 @@ def _detection(run: Run) -> str:
 def _together(run: Run) -> str:
     macro, balanced = run.estimate("macro auc"), run.estimate("balanced accuracy")
     things = "findings" if run.kind == "findings" else "classes"
-    text = f"Over the {len(run.names)} {things} the mean AUC was {words.spoken(macro)}; 0.5 is a coin and 1 is perfect. " if macro else ""
+    text = (
+        f"Over the {len(run.names)} {things} the mean AUC was {words.spoken(macro)}; 0.5 is the toss of a coin and 1 is perfect. "
+        if macro
+        else ""
+    )
     if balanced:
         text += (
             f"It called {words.spoken(balanced)} of the cases of a class correctly, on average over the classes; "
@@ -88,7 +106,9 @@ def calibration_verdict(run: Run) -> str:
     ece, null = run.estimate("ece", run.primary), run.estimate("ece if calibrated", run.primary)
     if ece is None or null is None or ece.undefined or null.undefined or not math.isfinite(null.high):
         return ""
-    return "good" if ece.value <= null.high else "poor"
+    slope = run.estimate("calibration slope", run.primary)
+    tilted = slope is not None and not slope.undefined and not slope.low <= 1 <= slope.high
+    return "poor" if tilted or ece.value > null.high else "good"
 
 
 def _weakest(run: Run) -> str:
@@ -126,11 +146,15 @@ def cautions(run: Run) -> list[str]:
             words_ = words.count(int(proof[key]), what, "groups of duplicates" if "group" in what else "")
             found.append(f"The split shares {words_} between its parts: the result is too good to be true.")
     if (run.audit.get("shortcut") or {}).get("verdict") == "high":
-        found.append("The label can be told from source, image size or brightness alone; the model may have used that.")
+        found.append(
+            "The label can be told from source, image size or brightness alone; the model may have used that."
+        )
     if run.broken_ledger:
         found.append(_sentence(run.broken_ledger))
     if int(run.evaluation.get("looks") or 0) > 0:
-        found.append(f"The test set had been looked at {words.count(int(run.evaluation['looks']), 'time')} before this result.")
+        found.append(
+            f"The test set had been looked at {words.times(int(run.evaluation['looks']))} before this result."
+        )
     return list(dict.fromkeys([*found, *_weak_evidence(run)]))
 
 
@@ -139,18 +163,22 @@ def _weak_evidence(run: Run) -> list[str]:
     positives = positive_patients(run)
     if run.primary and positives is not None and positives < FEW_POSITIVES:
         found.append(
-            f"Only {words.count(positives, 'patient')} of the test set had {run.called(run.primary)}: the intervals are wide, "
+            f"Only {words.count(positives, 'patient')} of the test set had {run.called(run.primary)} images: the intervals are wide, "
             "and they, not the values, are the result."
         )
     if run.primary and run.curve and not run.operating:
-        found.append("No threshold was frozen on tuning data: sensitivity and specificity hold at the stated default only.")
+        found.append(
+            "No threshold was frozen on tuning data: sensitivity and specificity hold at the stated default only."
+        )
     return found
 
 
 def positive_patients(run: Run) -> int | None:
     """Patients of the test set in the primary group."""
     held = (run.evaluation.get("counts") or {}).get("per class") or {}
-    parts = [run.primary] if run.primary in held else [name for name in run.primary.split("+") if name in held]
+    parts = (
+        [run.primary] if run.primary in held else [name for name in run.primary.split("+") if name in held]
+    )
     return sum(int(held[name].get("patients") or 0) for name in parts) if parts else None
 
 
@@ -164,7 +192,18 @@ def _sentence(text: object) -> str:
 
 def next_steps(run: Run) -> list[Advice]:
     """Concrete steps, the most urgent first."""
-    rules = (_missing, _audit, _shortcut, _more_patients, _training, _calibration, _subgroup, _labels, _outside)
+    rules = (
+        _missing,
+        _audit,
+        _shortcut,
+        _more_patients,
+        _training,
+        _calibration,
+        _subgroup,
+        _labels,
+        _purpose,
+        _outside,
+    )
     return [advice for rule in rules for advice in rule(run)]
 
 
@@ -172,7 +211,7 @@ def _missing(run: Run) -> list[Advice]:
     if run.estimates:
         return []
     return [Advice("Finish the run.", "Some stages have not run yet; the same command goes on where it stopped.",
-                   f"overread run {run.folder.name}/study.toml")]  # fmt: skip
+                   f"overread run {run.place}/study.toml -o {run.place}")]  # fmt: skip
 
 
 def _audit(run: Run) -> list[Advice]:
@@ -180,15 +219,22 @@ def _audit(run: Run) -> list[Advice]:
     found = [f for f in run.audit.get("findings", ()) if f.get("severity") in order and f.get("advice")]
     found = [f for f in found if f.get("kind") != "shortcut"]
     found.sort(key=lambda f: order[f["severity"]])
-    return [Advice(_sentence(f["advice"])[:1].upper() + _sentence(f["advice"])[1:], _sentence(f["message"])) for f in found[:6]]
+    return [
+        Advice(_sentence(f["message"]), _sentence(f["advice"])[:1].upper() + _sentence(f["advice"])[1:])
+        for f in found[:6]
+    ]
 
 
 def _shortcut(run: Run) -> list[Advice]:
     held = run.audit.get("shortcut") or {}
     if held.get("verdict") not in ("moderate", "high"):
         return []
-    source = ((held.get("by feature") or {}).get("source") or {}).get("auc") or 0
-    command = "overread split … --leave-out SOURCE" if source > 0.6 else ""
+    sources = list((run.audit.get("counts") or {}).get("sources") or {})
+    command = (
+        f"overread run TABLE … --leave-out {shlex.quote(words.name(sources[-1]))} -o {run.place}-elsewhere"
+        if len(sources) > 1
+        else ""
+    )
     return [Advice("Rule out the shortcut: test on a source the model has not seen, and look at what it attends to.",
                    f"Source, size and brightness alone tell the label with an AUC of {words.number(held.get('auc'), 2)}.", command)]  # fmt: skip
 
@@ -196,7 +242,12 @@ def _shortcut(run: Run) -> list[Advice]:
 def _more_patients(run: Run) -> list[Advice]:
     metric, of = (shown(run) or [("auc", run.primary)])[0]
     estimate = run.estimate(metric, of)
-    if "auc" not in metric or estimate is None or estimate.undefined or not estimate.high - estimate.low > WIDE:
+    if (
+        "auc" not in metric
+        or estimate is None
+        or estimate.undefined
+        or not estimate.high - estimate.low > WIDE
+    ):
         return []
     width = estimate.high - estimate.low
     wanted = math.ceil(estimate.patients * (width / 0.06) ** 2 / 10) * 10
@@ -212,7 +263,7 @@ def _training(run: Run) -> list[Advice]:
     best = max(range(len(rows)), key=lambda i: rows[i]["tuning auc"])
     if best >= len(rows) - 1 - len(rows) // 20:
         return [Advice("Train for longer.", "The tuning AUC was still rising when training ended.",
-                       f"overread run {run.folder.name}/study.toml --epochs {2 * len(rows)} -o {run.folder.name}-longer")]  # fmt: skip
+                       f"overread run TABLE … --epochs {2 * len(rows)} -o {run.place}-longer")]  # fmt: skip
     train, tuning = rows[-1].get("train loss"), rows[-1].get("tuning loss")
     if train and tuning and tuning > 2 * train:
         return [Advice("Add patients or stronger augmentation.", f"The training loss ended at {words.number(train, 2)}, the tuning loss at "
@@ -225,7 +276,7 @@ def _calibration(run: Run) -> list[Advice]:
         return []
     slope = run.estimate("calibration slope", run.primary)
     return [Advice("Do not show the probabilities as risks before recalibrating them on tuning data.",
-                   f"The calibration error exceeds what chance gives a calibrated model; calibration slope {words.spoken(slope)}.")]  # fmt: skip
+                   f"They differ from the observed frequencies by more than chance would make them; calibration slope {words.spoken(slope)}.")]  # fmt: skip
 
 
 def _subgroup(run: Run) -> list[Advice]:
@@ -242,14 +293,38 @@ def _subgroup(run: Run) -> list[Advice]:
 def _labels(run: Run) -> list[Advice]:
     if not run.gallery:
         return []
-    return [Advice("Have a second reader look at the most confident errors below, without the model’s call.",
+    return [Advice("Have a second reader look at the most confident errors of section 8, without the model’s call.",
                    "Among confident errors, wrong labels and unusable images are common; correcting them is often worth more than tuning.")]  # fmt: skip
+
+
+def _purpose(run: Run) -> list[Advice]:
+    if not run.primary or [p.get("rule") for p in run.operating] != ["youden"]:
+        return []
+    return [Advice("Decide what the model is for, and fix the sensitivity or specificity that this use needs.",
+                   "Youden’s rule weighs a missed case and a false alarm alike; few uses do. The other point needs another test set, or "
+                   "its figures are too good.", f"overread run TABLE … --sensitivity 0.95 -o {run.place}-sensitive")]  # fmt: skip
+
+
+def soundness(run: Run) -> list[str]:
+    """What was checked and found sound, for a run without cautions."""
+    said = []
+    if run.audit:
+        said.append("The audit found no error.")
+    if (run.split.get("proof") or {}).get("patients shared") == 0:
+        said.append("No patient stands on two sides of the split.")
+    if run.evaluation and run.looks is not None:
+        said.append("This was the first look at the test set.")
+    return said
 
 
 def _outside(run: Run) -> list[Advice]:
     if not run.estimates:
         return []
     sources = len((run.audit.get("counts") or {}).get("sources") or {})
-    why = "All images come from one source." if sources <= 1 else f"The {sources} sources of the test set are also in the training set unless the split says otherwise."
+    why = (
+        "All images come from one source."
+        if sources <= 1
+        else f"The {sources} sources of the test set are also in the training set unless the split says otherwise."
+    )
     return [Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.", why,
-                   f"overread predict {run.folder.name}/model NEW.csv -o new.csv && overread evaluate new.csv --at {run.folder.name}/evaluation/operating.json")]  # fmt: skip
+                   f"overread predict {run.place} NEW.csv -o new.csv && overread evaluate new.csv --tuning {run.place}/predictions/tuning.csv")]  # fmt: skip

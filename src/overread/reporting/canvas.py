@@ -72,7 +72,7 @@ def label(svg: str, name: str, title: str, alt: str) -> str:
     """Give an svg element its role, title and description."""
     head, rest = svg.split(">", 1)
     head = re.sub(r' (?:width|height)="[^"]*pt"', "", head)
-    about = f"<title id=\"{name}-title\">{escape(title)}</title><desc id=\"{name}-desc\">{escape(alt)}</desc>"
+    about = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(alt)}</desc>'
     return f'{head} role="img" aria-labelledby="{name}-title {name}-desc">{about}{rest}'
 
 
@@ -80,8 +80,8 @@ def unit_square(axes: Axes, across: str, up: str) -> None:
     """A square from 0 to 1 on both axes, in percent, with a quiet grid."""
     axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), xlabel=across, ylabel=up, aspect="equal")
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
-    axes.set_xticks(ticks, [f"{100 * t:.0f} %" for t in ticks])
-    axes.set_yticks(ticks, [f"{100 * t:.0f} %" for t in ticks])
+    axes.set_xticks(ticks, [f"{100 * t:.0f}\u00a0%" for t in ticks])
+    axes.set_yticks(ticks, [f"{100 * t:.0f}\u00a0%" for t in ticks])
     quiet_grid(axes)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from overread.errors import checked
 from overread.record import write_text
-from overread.reporting import advice, sections, words
+from overread.reporting import advice, results, sections, words
 from overread.reporting.gather import Run, gather
 
 
@@ -27,7 +27,9 @@ def card(folder: str | os.PathLike[str]) -> Path:
 def _safe(text: object) -> str:
     """Text from the data, in one line, with what Markdown or HTML would act on escaped."""
     one_line = words.name(str(text).replace("\n", " "), 400)
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    return re.sub(
+        r"([\\`*_\[\]|])", r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    )
 
 
 def _rows(pairs: tuple[tuple[str, ...], ...], head: tuple[str, ...]) -> str:
@@ -68,14 +70,20 @@ def _training(run: Run) -> str:
 
 
 def _results(run: Run) -> str:
-    tables = sections.overall(run)
+    tables = results.overall(run)
     if not tables:
         return "## Results\n\nNot evaluated yet."
-    text = [f"**{_safe(table.caption)}**\n\n" + _rows(tuple(row[:3] for row in table.rows), table.head[:3]) for table in tables]
-    said = [_safe(point) for point in sections.points(run)]
-    return "\n\n".join(["## Results", *said, *text, sections.looks(run)])
+    text = [
+        f"**{_safe(table.caption)}**\n\n" + _rows(tuple(row[:3] for row in table.rows), table.head[:3])
+        for table in tables
+    ]
+    said = [_safe(point) for point in results.points(run)]
+    return "\n\n".join(["## Results", *said, *text, results.looks(run)])
 
 
 def _limits(run: Run) -> str:
-    lines = [*advice.cautions(run), "The result holds for patients, devices and prevalence like those of the test set."]
+    lines = [
+        *advice.cautions(run),
+        "The result holds for patients, devices and prevalence like those of the test set.",
+    ]
     return "## Limits\n\n" + "\n".join(f"- {_safe(line)}" for line in lines)

@@ -15,14 +15,25 @@ from overread.errors import checked
 from overread.record import write_text
 from overread.reporting import words
 from overread.reporting.canvas import (
-    BLUE, COLOURS, FAINT, INK, SKY, SOFT, VERMILION, Figure, finish, quiet_grid, sheet, unit_square,
+    BLUE,
+    COLOURS,
+    FAINT,
+    INK,
+    SKY,
+    SOFT,
+    VERMILION,
+    Figure,
+    finish,
+    quiet_grid,
+    sheet,
+    unit_square,
 )  # fmt: skip
 from overread.reporting.flow import flow
 from overread.reporting.forest import forest
 from overread.reporting.gather import Run, gather
 from overread.stats.estimate import Estimate
 
-_SQUARE = (4.3, 4.35)
+_SQUARE = (4.3, 4.15)
 _LINES = 8  # curves in one figure
 
 
@@ -66,14 +77,18 @@ def roc(run: Run) -> Figure | None:
         unit_square(axes, "1 − specificity (false alarms)", "Sensitivity")
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
         for (of, curve), colour in zip(chosen, COLOURS, strict=False):
-            axes.plot(curve["roc"]["fpr"], curve["roc"]["tpr"], color=colour, label=_curve_label(run, of, "auc"))
+            axes.plot(
+                curve["roc"]["fpr"], curve["roc"]["tpr"], color=colour, label=_curve_label(run, of, "auc")
+            )
         if len(chosen) == 1:
             _cross(axes, run, chosen[0][0], chosen[0][1].get("point"))
         axes.legend(loc="lower right", handlelength=1.4)
         axes.set_title(_size(run))
-        spoken = "; ".join(f"{run.called(of)}: AUC {words.spoken(run.estimate('auc', of))}" for of, _ in chosen)
+        spoken = "; ".join(
+            f"{run.called(of)}: AUC {words.spoken(run.estimate('auc', of))}" for of, _ in chosen
+        )
         return finish(drawing, "roc", "ROC curve", f"Sensitivity against false alarms. {spoken}.",
-                      f"{_size(run)}. Dashed: a coin. " + _point_note(chosen))  # fmt: skip
+                      "Dashed: a coin. " + _point_note(chosen))  # fmt: skip
 
 
 def precision_recall(run: Run) -> Figure | None:
@@ -86,16 +101,25 @@ def precision_recall(run: Run) -> Figure | None:
         unit_square(axes, "Sensitivity (recall)", "Positive predictive value (precision)")
         for (of, curve), colour in zip(chosen, COLOURS, strict=False):
             pr = curve["pr"]
-            axes.axhline(pr["prevalence"], color=SOFT if len(chosen) == 1 else colour, linewidth=0.8, linestyle=(0, (4, 3)))
-            axes.plot(pr["recall"], pr["precision"], color=colour, label=_curve_label(run, of, "average precision"))
+            axes.axhline(
+                pr["prevalence"],
+                color=SOFT if len(chosen) == 1 else colour,
+                linewidth=0.8,
+                linestyle=(0, (4, 3)),
+            )
+            axes.plot(
+                pr["recall"], pr["precision"], color=colour, label=_curve_label(run, of, "average precision")
+            )
         if len(chosen) == 1 and (point := chosen[0][1].get("point")) and point.get("precision") is not None:
             axes.plot(point["recall"], point["precision"], "o", color=VERMILION, markersize=6, zorder=5)
-        axes.legend(loc="lower left", handlelength=1.4, bbox_to_anchor=(0, 0.03))
+        axes.legend(loc="lower left", handlelength=1.4, frameon=True, edgecolor="none", framealpha=0.9)
         axes.set_title(_size(run))
         base = ", ".join(f"{run.called(of)} {words.percent(c['pr']['prevalence'], 1)}" for of, c in chosen)
-        spoken = "; ".join(f"{run.called(of)}: {words.spoken(run.estimate('average precision', of))}" for of, _ in chosen)
+        spoken = "; ".join(
+            f"{run.called(of)}: {words.spoken(run.estimate('average precision', of))}" for of, _ in chosen
+        )
         return finish(drawing, "precision-recall", "Precision and recall", f"Average precision. {spoken}.",
-                      f"{_size(run)}. Dashed: no skill, the prevalence ({base}).")  # fmt: skip
+                      f"Dashed: no skill, the prevalence ({base}).")  # fmt: skip
 
 
 def _chosen(run: Run, part: str) -> list[tuple[str, dict[str, Any]]]:
@@ -109,7 +133,11 @@ def _curve_label(run: Run, of: str, metric: str) -> str:
     estimate = run.estimate(metric, of)
     between = words.interval(estimate, 2)
     number = f"{words.value(estimate, 2)} ({between})" if between else words.value(estimate, 2)
-    return f"{words.name(run.called(of), 22)}: {number}" if run.primary != of else f"{words.metric(metric).name} {number}"
+    return (
+        f"{words.name(run.called(of), 22)}: {number}"
+        if run.primary != of
+        else f"{words.metric(metric).name} {number}"
+    )
 
 
 def _cross(axes: Axes, run: Run, of: str, point: dict[str, Any] | None) -> None:
@@ -148,22 +176,31 @@ def scores(run: Run) -> Figure | None:
         for word, counts, colour in groups:
             share = np.asarray(counts, float) / max(1.0, float(np.sum(counts)))
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.35)
-            axes.stairs(share, edges, color=colour, linewidth=1.4, label=f"{word} the disease (n = {int(np.sum(counts)):,})")
+            axes.stairs(
+                share,
+                edges,
+                color=colour,
+                linewidth=1.4,
+                label=f"{word} the disease (n = {int(np.sum(counts)):,})",
+            )
         _threshold(axes, run.curve.get("point"))
-        axes.set(xlabel=f"Score for {words.name(run.called(run.primary), 34)}", ylabel="Share of the group", xlim=(edges[0], edges[-1]))
+        axes.set(
+            xlabel=f"Score for {words.name(run.called(run.primary), 34)}",
+            ylabel="Share of the group",
+            xlim=(edges[0], edges[-1]),
+        )
         axes.yaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.0f} %")
         quiet_grid(axes)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.22)
         axes.legend(loc="upper center")
         axes.set_title(_size(run))
         return finish(drawing, "scores", "Distribution of the score",
-                      "Histograms of the score for cases with and without the disease.", f"{_size(run)}. "
-                      "Dashed: the threshold.")  # fmt: skip
+                      "Histograms of the score for cases with and without the disease.", "Dashed: the threshold.")  # fmt: skip
 
 
 def _threshold(axes: Axes, point: dict[str, Any] | None) -> None:
     if point and point.get("threshold") is not None:
-        axes.axvline(float(point["threshold"]), color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.axvline(float(point["threshold"]), ymax=0.84, color=INK, linewidth=1, linestyle=(0, (4, 3)))
 
 
 def calibration(run: Run) -> Figure | None:
@@ -172,12 +209,16 @@ def calibration(run: Run) -> Figure | None:
     if not held or not held.get("count"):
         return None
     columns = ("predicted", "observed", "low", "high", "null low", "null high", "count")
-    p, o, low, high, null_low, null_high, n = (np.array([math.nan if v is None else v for v in held[c]], float) for c in columns)
+    p, o, low, high, null_low, null_high, n = (
+        np.array([math.nan if v is None else v for v in held[c]], float) for c in columns
+    )
     with sheet(4.3, 4.9) as drawing:
         axes, below = drawing.subplots(2, 1, height_ratios=(5, 1), sharex=True)
         unit_square(axes, "", "Observed frequency")
         axes.set_aspect("auto")
-        axes.fill_between(p, null_low, null_high, color=SKY, alpha=0.3, linewidth=0, label="if calibrated (95 %)")
+        axes.fill_between(
+            p, null_low, null_high, color=SKY, alpha=0.3, linewidth=0, label="if calibrated (95 %)"
+        )
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=(0, (4, 3)))
         error = np.vstack([np.maximum(o - low, 0), np.maximum(high - o, 0)])
         axes.errorbar(p, o, error, fmt="o", color=BLUE, markersize=4.5, linewidth=1.2, label="observed")
@@ -188,7 +229,7 @@ def calibration(run: Run) -> Figure | None:
         slope = words.spoken(run.estimate("calibration slope", run.primary))
         return finish(drawing, "calibration", "Calibration",
                       f"Observed frequency against stated probability in {len(p)} bins; slope {slope}.",
-                      f"{_size(run)}. Bars: 95 % intervals. Band: where a calibrated model would lie.")  # fmt: skip
+                      "Bars: 95 % intervals. Band: where a calibrated model would lie.")  # fmt: skip
 
 
 def confusion(run: Run) -> Figure | None:
@@ -206,19 +247,35 @@ def confusion(run: Run) -> Figure | None:
         small = 10 if len(labels) <= 4 else 8 if len(labels) <= 8 else 6.5
         for (i, j), number in np.ndenumerate(counts):
             text = f"{int(number):,}" + (f"\n{100 * share[i, j]:.0f} %" if len(labels) <= 8 else "")
-            axes.text(j, i, text, ha="center", va="center", fontsize=small, color="white" if share[i, j] > 0.55 else INK)
-        axes.set_xticks(range(len(labels)), labels, rotation=35 if len(labels) > 3 else 0, ha="right" if len(labels) > 3 else "center")
+            axes.text(
+                j,
+                i,
+                text,
+                ha="center",
+                va="center",
+                fontsize=small,
+                color="white" if share[i, j] > 0.55 else INK,
+            )
+        axes.set_xticks(
+            range(len(labels)),
+            labels,
+            rotation=35 if len(labels) > 3 else 0,
+            ha="right" if len(labels) > 3 else "center",
+        )
         axes.set_yticks(range(len(labels)), labels)
         axes.set(xlabel="Called", ylabel="Truth")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         axes.set_title(_size(run))
         return finish(drawing, "confusion", "Confusion matrix", _confusion_words(held["labels"], counts),
-                      f"{_size(run)}. Rows add up to the true class; called by {held.get('rule', 'largest probability')}.")  # fmt: skip
+                      f"Rows add up to the true class; called by {held.get('rule', 'largest probability')}.")  # fmt: skip
 
 
 def _confusion_words(labels: Sequence[object], counts: np.ndarray) -> str:
-    rows = (f"of {int(row.sum())} {words.name(label)}, {int(row[i])} called so" for i, (label, row) in enumerate(zip(labels, counts, strict=True)))
+    rows = (
+        f"of {int(row.sum())} {words.name(label)}, {int(row[i])} called so"
+        for i, (label, row) in enumerate(zip(labels, counts, strict=True))
+    )
     return "; ".join(rows) + "."
 
 
@@ -238,7 +295,14 @@ def _epochs(history: Sequence[dict[str, Any]]) -> Figure:
     with sheet(9.0, 3.1) as drawing:
         left, right = drawing.subplots(1, 2)
         for name, colour in (("train loss", BLUE), ("tuning loss", VERMILION)):
-            left.plot(epoch, _column(history, name), color=colour, label=name.replace("train ", "training "), marker="o", markersize=3)
+            left.plot(
+                epoch,
+                _column(history, name),
+                color=colour,
+                label=name.replace("train ", "training "),
+                marker="o",
+                markersize=3,
+            )
         left.set(xlabel="Epoch", ylabel="Loss")
         left.legend()
         right.plot(epoch, auc, color=VERMILION, marker="o", markersize=3)
@@ -246,7 +310,9 @@ def _epochs(history: Sequence[dict[str, Any]]) -> Figure:
         note = ""
         if np.isfinite(auc).any():
             best = int(np.nanargmax(auc))
-            right.plot(epoch[best], auc[best], "o", color=INK, markersize=7, fillstyle="none", markeredgewidth=1.5)
+            right.plot(
+                epoch[best], auc[best], "o", color=INK, markersize=7, fillstyle="none", markeredgewidth=1.5
+            )
             note = f" The highest tuning AUC was {auc[best]:.3f}, at epoch {epoch[best]:g} (circle)."
         for axes in (left, right):
             quiet_grid(axes)
@@ -266,8 +332,12 @@ def _penalties(history: Sequence[dict[str, Any]]) -> Figure:
         note = ""
         if np.isfinite(auc).any():
             best = int(np.nanargmax(auc))
-            axes.plot(penalty[best], auc[best], "o", color=INK, markersize=8, fillstyle="none", markeredgewidth=1.5)
-            note = f" The highest tuning AUC was {auc[best]:.3f}, at a penalty of {penalty[best]:.3g} (circle)."
+            axes.plot(
+                penalty[best], auc[best], "o", color=INK, markersize=8, fillstyle="none", markeredgewidth=1.5
+            )
+            note = (
+                f" The highest tuning AUC was {auc[best]:.3f}, at a penalty of {penalty[best]:.3g} (circle)."
+            )
         return finish(drawing, "training", "Choice of the penalty", f"Tuning AUC for {len(history)} penalties.{note}",
                       f"{len(history)} penalties.{note}")  # fmt: skip
 
@@ -289,4 +359,4 @@ def scatter(run: Run) -> Figure | None:
         error: Estimate | None = run.estimate("mae", run.names[0] if run.names else "")
         return finish(drawing, "scatter", "Predicted against true",
                       f"Scatter of predicted against true values; mean absolute error {words.spoken(error)}.",
-                      f"{_size(run)}. Dashed: perfect agreement.")  # fmt: skip
+                      "Dashed: perfect agreement.")  # fmt: skip

@@ -80,7 +80,11 @@ def _excluded_lines(run: Run) -> tuple[str, ...]:
     if not reasons:
         return ("Excluded: none",)
     lines = [f"{number:,}  {words.name(reason, 44)}" for reason, number in reasons.items()]
-    return (f"Excluded: {words.count(sum(reasons.values()), 'case')}", *lines[:8], *(("…",) if len(lines) > 8 else ()))
+    return (
+        f"Excluded: {words.count(sum(reasons.values()), 'case')}",
+        *lines[:8],
+        *(("…",) if len(lines) > 8 else ()),
+    )
 
 
 def _part_lines(title: str, part: dict[str, Any]) -> tuple[str, ...]:
@@ -98,8 +102,16 @@ def _call_boxes(run: Run, test: Box, bottom: float) -> list[Box]:
         return []
     (tn, fp), (fn, tp) = ((int(a), int(b)) for a, b in table)
     name, threshold = words.name(run.called(run.primary), 26), words.number(point.get("threshold"))
-    flagged = (f"Flagged: {fp + tp:,}  (score ≥ {threshold})", f"{tp:,}  are {name}", f"{fp:,}  are not: false alarms")
-    cleared = (f"Cleared: {fn + tn:,}  (score < {threshold})", f"{tn:,}  are free of it", f"{fn:,}  are {name}: missed")
+    flagged = (
+        f"Flagged: {fp + tp:,}  (score ≥ {threshold})",
+        f"{tp:,}  are {name}",
+        f"{fp:,}  are not: false alarms",
+    )
+    cleared = (
+        f"Cleared: {fn + tn:,}  (score < {threshold})",
+        f"{tn:,}  are free of it",
+        f"{fn:,}  are {name}: missed",
+    )
     return [Box(328, bottom + 34, 304, flagged, "#fdf3ec"), Box(650, bottom + 34, 304, cleared, "#edf5fa")]
 
 
@@ -116,12 +128,18 @@ def _box(box: Box) -> str:
 
 
 def _path(points: str, x: float, y: float, down: bool = True) -> str:
-    head = f"M{x - 4:.1f} {y - 7:.1f}L{x:.1f} {y:.1f}L{x + 4:.1f} {y - 7:.1f}Z" if down else f"M{x - 7:.1f} {y - 4:.1f}L{x:.1f} {y:.1f}L{x - 7:.1f} {y + 4:.1f}Z"
+    head = (
+        f"M{x - 4:.1f} {y - 7:.1f}L{x:.1f} {y:.1f}L{x + 4:.1f} {y - 7:.1f}Z"
+        if down
+        else f"M{x - 7:.1f} {y - 4:.1f}L{x:.1f} {y:.1f}L{x - 7:.1f} {y + 4:.1f}Z"
+    )
     return f'<path d="{points}" fill="none" stroke="{_RULE}"/><path d="{head}" fill="{_RULE}"/>'
 
 
 def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    return f'<path d="M{start[0]:.1f} {start[1]:.1f}L{end[0]:.1f} {end[1]:.1f}" fill="none" stroke="{_RULE}"/>'
+    return (
+        f'<path d="M{start[0]:.1f} {start[1]:.1f}L{end[0]:.1f} {end[1]:.1f}" fill="none" stroke="{_RULE}"/>'
+    )
 
 
 def _elbow(given: Box, side: Box) -> str:
@@ -131,7 +149,11 @@ def _elbow(given: Box, side: Box) -> str:
 
 def _fan(x: float, y: float, boxes: list[Box]) -> str:
     return "".join(
-        _path(f"M{x:.1f} {y:.1f}L{box.top[0]:.1f} {y:.1f}L{box.top[0]:.1f} {box.y - 1:.1f}", box.top[0], box.y - 1)
+        _path(
+            f"M{x:.1f} {y:.1f}L{box.top[0]:.1f} {y:.1f}L{box.top[0]:.1f} {box.y - 1:.1f}",
+            box.top[0],
+            box.y - 1,
+        )
         for box in boxes
     )
 
@@ -139,12 +161,18 @@ def _fan(x: float, y: float, boxes: list[Box]) -> str:
 def _down(above: Box, below: Box) -> str:
     (x, y), (to, end) = above.bottom, below.top
     middle = below.y - 17
-    return _path(f"M{x:.1f} {y:.1f}L{x:.1f} {middle:.1f}L{to:.1f} {middle:.1f}L{to:.1f} {end - 1:.1f}", to, end - 1)
+    return _path(
+        f"M{x:.1f} {y:.1f}L{x:.1f} {middle:.1f}L{to:.1f} {middle:.1f}L{to:.1f} {end - 1:.1f}", to, end - 1
+    )
 
 
 def _alt(run: Run, counts: dict[str, Any]) -> str:
     parts = (run.split.get("proof") or {}).get("parts") or {}
     said = [f"{words.size(counts.get('images'), counts.get('patients'))} in the table"]
     said.append("; ".join(_excluded_lines(run)))
-    said += [f"{_PARTS[k]}: {words.size(p.get('images'), p.get('patients'))}" for k, p in parts.items() if k in _PARTS]
+    said += [
+        f"{_PARTS[k]}: {words.size(p.get('images'), p.get('patients'))}"
+        for k, p in parts.items()
+        if k in _PARTS
+    ]
     return ". ".join(said) + "."

@@ -13,7 +13,10 @@ from overread.reporting.gather import Run
 from overread.stats.estimate import Estimate
 
 #: What is shown, in order of preference, for a group that is detected and for everything else.
-DETECTION, OVERALL = ("auc", "sensitivity", "specificity"), ("macro auc", "balanced accuracy", "accuracy", "mae", "r2")
+DETECTION, OVERALL = (
+    ("auc", "sensitivity", "specificity"),
+    ("macro auc", "balanced accuracy", "accuracy", "mae", "r2"),
+)
 
 
 def shown(run: Run) -> list[tuple[str, str]]:
@@ -44,7 +47,9 @@ def forest(run: Run) -> Figure | None:
         return _finish(drawing, run, groups, metrics)
 
 
-def _finish(drawing: Sheet, run: Run, groups: list[tuple[str, str]], metrics: list[tuple[str, str]]) -> Figure:
+def _finish(
+    drawing: Sheet, run: Run, groups: list[tuple[str, str]], metrics: list[tuple[str, str]]
+) -> Figure:
     metric, of = metrics[0]
     said = "; ".join(
         f"{words.name(column)} {words.name(value)} {words.spoken(run.estimate(metric, of, {column: value}))}"
@@ -77,7 +82,7 @@ def _panel(axes: Axes, run: Run, metric: str, of: str, lines: list[tuple[str, st
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_xlabel(words.metric(metric).name)
     if words.metric(metric).percent:
-        axes.xaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.0f} %")
+        axes.xaxis.set_major_formatter(lambda tick, _: f"{100 * tick:.0f}\u00a0%")
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines["left"].set_visible(False)
@@ -88,7 +93,9 @@ def _mark(axes: Axes, estimate: Estimate | None, row: int, colour: str) -> None:
     if estimate is None or estimate.undefined or not math.isfinite(estimate.value):
         return
     if math.isfinite(estimate.low):
-        axes.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=1.4, solid_capstyle="butt")
+        axes.plot(
+            [estimate.low, estimate.high], [row, row], color=colour, linewidth=1.4, solid_capstyle="butt"
+        )
     axes.plot(estimate.value, row, "D" if colour == INK else "s", color=colour, markersize=5.5)
 
 
@@ -103,5 +110,5 @@ def _line_name(run: Run, metric: tuple[str, str], column: str, value: str | None
     if value is None:
         return words.name(column, 26)
     estimate = _at(run, *metric, column, value)
-    patients = f"  n = {estimate.patients:,}" if estimate else ""
+    patients = f", n = {estimate.patients:,}" if estimate else ""
     return ("All test cases" if not column else words.name(value or "unknown", 22)) + patients

@@ -53,7 +53,9 @@ def _rows(predictions: Predictions, chosen: NDArray[np.bool_], truth: Any, said:
 def _classes(predictions: Predictions) -> pd.DataFrame:
     names = np.array(predictions.target.names, dtype=object)
     truth, said = predictions.truth, predictions.scores.argmax(axis=1)
-    return _rows(predictions, (truth >= 0) & (said != truth), names[truth], names[said], predictions.scores.max(axis=1))
+    return _rows(
+        predictions, (truth >= 0) & (said != truth), names[truth], names[said], predictions.scores.max(axis=1)
+    )
 
 
 def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: float) -> pd.DataFrame:

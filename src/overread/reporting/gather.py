@@ -46,6 +46,11 @@ class Run:
         return None
 
     @property
+    def place(self) -> str:
+        """The folder as a command would name it."""
+        return str(self.folder if not self.folder.is_absolute() else self.folder.name)
+
+    @property
     def kind(self) -> str:
         """``binary``, ``classes``, ``findings``, ``quantity``, or ``""`` before there is a table of cases."""
         return str(self.target.get("kind", ""))

@@ -13,7 +13,7 @@ from markupsafe import Markup
 import overread
 from overread.errors import checked
 from overread.record import fingerprint, write_json, write_text
-from overread.reporting import advice, sections, words
+from overread.reporting import advice, results, sections, words
 from overread.reporting.figures import figures
 from overread.reporting.gather import Run, gather
 
@@ -39,30 +39,44 @@ def environment() -> Environment:
     """Templates that escape everything, and refuse what is not there."""
     found = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
                         trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    found.globals["css"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 ours
+    found.globals["css"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
     return found
 
 
 def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
-    drawn = {name: figure and {"svg": Markup(figure.svg), "title": figure.title, "caption": figure.caption}  # noqa: S704
+    drawn = {name: figure and {"svg": Markup(figure.svg), "title": figure.title, "caption": figure.caption}
              for name, figure in figures(run).items()}  # fmt: skip
     return {
         "run": run, "title": sections.title(run), "version": overread.__version__, "started": _date(run),
-        "summary": advice.summary(run), "key_numbers": sections.key_numbers(run), "cautions": advice.cautions(run),
-        "figures": drawn, "question": sections.question(run), "cases": sections.cases(run),
+        "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "cautions": advice.cautions(run),
+        "figures": drawn, "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
+        "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
         "findings": _findings(run), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run),
-        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": sections.overall(run),
-        "each": sections.each(run), "points": sections.points(run), "looks": sections.looks(run),
-        "by_subgroup": sections.by_subgroup(run), "gallery": _gallery(run, case_names),
-        "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name,
+        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run),
+        "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
+        "by_subgroup": results.by_subgroup(run), "gallery": _gallery(run, case_names),
+        "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name,
         "count": words.count,
     }  # fmt: skip
 
 
+def _reading(run: Run) -> list[tuple[str, str]]:
+    """How to read the figures: what fills the grid beside an odd number of them."""
+    if not run.primary:
+        return []
+    return [
+        ("ROC curve.", "Each point is a threshold: how many are found against how many healthy are alarmed. Further up and left is better."),
+        ("Precision and recall.", "How many of the flagged are right. It depends on how common the disease is among these cases."),
+        ("Distribution of the score.", "Where the two groups overlap, no threshold can tell them apart."),
+        ("Calibration.", "Points on the diagonal mean what they say. Points within the band cannot be told from a calibrated model."),
+        ("Confusion matrix.", "What was called what at the frozen threshold."),
+    ]  # fmt: skip
+
+
 def _date(run: Run) -> str:
-    return words.name(run.record.get("started") or "", 40).replace("T", " ").split(".")[0].split("+")[0]
+    return words.name(run.record.get("started") or "", 40).replace("T", " ").split(".")[0].split("+")[0][:16]
 
 
 def _findings(run: Run) -> list[dict[str, str]]:
@@ -70,7 +84,10 @@ def _findings(run: Run) -> list[dict[str, str]]:
     order = {"error": 0, "warning": 1, "note": 2}
     found = sorted(run.audit.get("findings", ()), key=lambda f: order.get(f.get("severity", ""), 3))
     keys = ("severity", "kind", "message", "advice")
-    return [{**{k: words.name(f.get(k, ""), 500) for k in keys}, "count": sections.whole(f.get("count"))} for f in found]
+    return [
+        {**{k: words.name(f.get(k, ""), 500) for k in keys}, "count": sections.whole(f.get("count"))}
+        for f in found
+    ]
 
 
 def _gallery(run: Run, case_names: bool) -> list[dict[str, str]]:
@@ -78,7 +95,10 @@ def _gallery(run: Run, case_names: bool) -> list[dict[str, str]]:
     keys = {str(e.get("case", "")): words.case_key(str(e.get("case", "")), salt) for e in run.gallery}
     if keys and not case_names:
         write_json(run.folder / "explanations" / "keys.json", {key: case for case, key in keys.items()})
-    return [_entry(run, e, words.name(e.get("case", "")) if case_names else keys[str(e.get("case", ""))]) for e in run.gallery]
+    return [
+        _entry(run, e, words.name(e.get("case", "")) if case_names else keys[str(e.get("case", ""))])
+        for e in run.gallery
+    ]
 
 
 def _entry(run: Run, entry: dict[str, Any], name: str) -> dict[str, str]:
@@ -91,7 +111,12 @@ def _entry(run: Run, entry: dict[str, Any], name: str) -> dict[str, str]:
 def _picture(folder: Path, relative: str) -> str:
     """A thumbnail as a data address; ``""`` if it lies outside the run folder, is too large, or is no PNG or JPEG."""
     path = (folder / relative).resolve()
-    if not relative or not path.is_relative_to(folder.resolve()) or not path.is_file() or path.stat().st_size > _LARGEST:
+    if (
+        not relative
+        or not path.is_relative_to(folder.resolve())
+        or not path.is_file()
+        or path.stat().st_size > _LARGEST
+    ):
         return ""
     data = path.read_bytes()
     kind = next((kind for start, kind in _PICTURES.items() if data.startswith(start)), "")

@@ -11,6 +11,7 @@ from overread.errors import checked
 from overread.stats.estimate import Estimate
 
 NOTHING = "–"
+PERCENT = "\u00a0%"  # the sign stays with its number
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ METRICS = {
     "ece": Metric("Calibration error (ECE)", says="mean gap between stated probability and observed frequency"),
     "ece if calibrated": Metric("ECE to expect by chance", says="range for a perfectly calibrated model of this size"),
     "calibration intercept": Metric("Calibration intercept", says="0 is ideal; below 0, risks are overstated"),
-    "calibration slope": Metric("Calibration slope", says="1 is ideal; below 1, probabilities are too extreme"),
+    "calibration slope": Metric("Calibration slope", says="1 is ideal; below 1, probabilities are too extreme; above 1, too cautious"),
     "mae": Metric("Mean absolute error", says="mean distance between prediction and truth"),
     "rmse": Metric("Root mean squared error", says="like it, but large errors weigh more"),
     "r2": Metric("R²", says="share of the variance explained"),
@@ -68,10 +69,10 @@ def number(value: float | None, digits: int = 3) -> str:
 def percent(value: float | None, digits: int = 0) -> str:
     """A share as a percentage.
 
-    >>> percent(0.837)
+    >>> percent(0.837).replace("\\xa0", " ")
     '84 %'
     """
-    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{PERCENT}"
 
 
 def value(estimate: Estimate | None, digits: int = 3) -> str:
@@ -92,12 +93,17 @@ def interval(estimate: Estimate | None, digits: int = 3, joint: str = " – ") -
     return f"{low}{joint}{high}"
 
 
+def unit(estimate: Estimate | None) -> str:
+    """The percent sign of metrics that are percentages."""
+    return PERCENT if estimate is not None and metric(estimate.metric).percent else ""
+
+
 def spoken(estimate: Estimate | None) -> str:
     """An estimate within a sentence: ``0.91 (95 % interval 0.86 to 0.95)``."""
     between = interval(estimate, 2, " to ")
     if estimate is None or not between:
         return value(estimate, 2)
-    return f"{value(estimate, 2)} ({percent(estimate.level)} interval {between}{' %' if metric(estimate.metric).percent else ''})"
+    return f"{value(estimate, 2)} ({percent(estimate.level)} interval {between}{unit(estimate)})"
 
 
 def count(how_many: int | float | None, noun: str, plural: str = "") -> str:
@@ -111,6 +117,15 @@ def count(how_many: int | float | None, noun: str, plural: str = "") -> str:
     return f"{int(how_many):,} {noun if how_many == 1 else plural or noun + 's'}"
 
 
+def times(how_many: int) -> str:
+    """How often.
+
+    >>> times(1), times(3)
+    ('once', '3 times')
+    """
+    return "once" if how_many == 1 else f"{how_many:,} times"
+
+
 def size(images: int | None, patients: int | None) -> str:
     """How many images of how many patients: what stands on every figure."""
     return f"{count(images, 'image')} of {count(patients, 'patient')}"
@@ -122,11 +137,15 @@ def name(text: object, limit: int = 40) -> str:
     >>> name("a\\x00b"), name("x" * 50, 5)
     ('a�b', 'xxxx…')
     """
-    clean = "".join("�" if unicodedata.category(c) in ("Cc", "Cs", "Cn", "Co") or c in _TURNS else c for c in str(text))
+    clean = "".join(
+        "�" if unicodedata.category(c) in ("Cc", "Cs", "Cn", "Co") or c in _TURNS else c for c in str(text)
+    )
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
-_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # would reorder the text around them
+_TURNS = frozenset(
+    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)  # would reorder the text around them
 
 
 def group(of: str, names: tuple[str, ...] = (), limit: int = 60) -> str:
@@ -136,6 +155,7 @@ def group(of: str, names: tuple[str, ...] = (), limit: int = 60) -> str:
     ('mel, bcc or akiec', 'HER2+')
     """
     parts = [name(part) for part in ([of] if of in names else of.split("+"))]
+    parts = [f"class {part}" if part.isdigit() else part for part in parts]
     text = parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " or " + parts[-1]
     return name(text, limit)
 

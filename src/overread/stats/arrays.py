@@ -29,9 +29,20 @@ def patient_codes(patients: ArrayLike | None, count: int) -> NDArray[np.int64]:
         given.shape == (count,), "there must be one patient per row", given=f"{given.shape}, {count} rows"
     )
     if given.dtype.kind in "iu":
-        return np.unique(given, return_inverse=True)[1].astype(np.int64)
+        return _renumber(given.astype(np.int64))
     known: dict[Any, int] = {}
     return np.fromiter((known.setdefault(p, len(known)) for p in given.tolist()), np.int64, count)
+
+
+def _renumber(given: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not given.size or given.min() < 0 or given.max() > 4 * given.size:
+        return np.unique(given, return_inverse=True)[1].astype(np.int64)
+    return (np.cumsum(np.bincount(given) > 0) - 1)[given]  # small numbers need no sorting
+
+
+def distinct(codes: NDArray[np.int64]) -> int:
+    """How many patients there are among ``codes`` (N,)."""
+    return int(np.count_nonzero(np.bincount(codes)))
 
 
 @checked
@@ -64,8 +75,11 @@ def numbers(values: ArrayLike, count: int | None = None, name: str = "score") ->
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name} must be numbers", given=type(values).__name__) from error
     require(given.ndim == 1, f"{name} must have one dimension", given=given.shape)
-    require(count is None or len(given) == count, f"{name} and truth must be equally long",
-            given=f"{len(given)}, {count}")  # fmt: skip
+    require(
+        count is None or len(given) == count,
+        f"{name} and truth must be equally long",
+        given=f"{len(given)}, {count}",
+    )
     return given
 
 
@@ -94,7 +108,9 @@ def normal_quantile(level: float) -> float:
 
 @checked
 def t_quantile(level: float, freedom: int) -> float:
-    """Student's t of a two-sided interval, by expansion (Abramowitz & Stegun 1964, 26.7.5); within .1 % from 3 on.
+    """Student's t of a two-sided interval, by expansion: within .1 % from 3 degrees of freedom on.
+
+    Abramowitz & Stegun 1964, equation 26.7.5.
 
     >>> round(t_quantile(0.95, 10), 3)
     2.228

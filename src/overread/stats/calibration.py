@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from overread.chance import bits
 from overread.errors import checked, require
-from overread.stats.arrays import normal_quantile, numbers, patient_codes, why_undefined, zero_one
-from overread.stats.classification import per_patient
+from overread.stats.arrays import distinct, normal_quantile, numbers, patient_codes, why_undefined, zero_one
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
-from overread.stats.resample import CHUNK, Column, Statistic, Weights, bootstrap
+from overread.stats.resample import CHUNK, Column, Statistic, Weights, bootstrap, mean_statistic, per_patient
 
 #: Probabilities are moved this far from 0 and 1 before their logit is taken.
 EDGE = 1e-6
@@ -24,9 +23,10 @@ EDGE = 1e-6
 class Reliability:
     """A reliability diagram with its null band; arrays have one entry per bin that is not empty.
 
-    ``observed`` with ``low`` and ``high`` is the share of positives where ``predicted`` is the mean probability.
-    ``null_low`` and ``null_high`` (same length) hold the observed share in all but 5 % of draws from a perfectly
-    calibrated model; ``ece`` is Σ count/N · |observed − predicted|, and ``null_ece`` its draws under that model.
+    ``observed`` with ``low`` and ``high`` is the share of positives where ``predicted`` is the mean
+    probability. ``null_low`` and ``null_high`` (same length) hold the observed share in all but 5 % of draws
+    from a perfectly calibrated model; ``ece`` is Σ count/N · |observed − predicted|, and ``null_ece`` its
+    draws under that model.
     """
 
     edges: NDArray[np.float64]
@@ -58,15 +58,22 @@ def _bins(probability: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
 
 @checked
 def reliability(
-    truth: ArrayLike, probability: ArrayLike, patients: ArrayLike | None = None, *,
-    bins: int = 10, level: float = 0.95, resamples: int | None = None, seed: int = 0,
-) -> Reliability:  # fmt: skip
+    truth: ArrayLike,
+    probability: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    bins: int = 10,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> Reliability:
     """Observed against predicted probability in bins of equal width, with the band of a calibrated model.
 
     ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1 (a value of exactly 0 or 1 belongs to the outer bin),
-    ``patients`` (N,) or None. The band is simulated: labels are drawn from the probabilities, the images of a patient
-    with the same random number, as if a patient were ill or well as a whole (so it is wide rather than narrow where
-    patients repeat). Raises :class:`ArgumentError` for probabilities out of range or no cases.
+    ``patients`` (N,) or None. The band is simulated: labels are drawn from the probabilities, the images of a
+    patient with the same random number, as if a patient were ill or well as a whole (so it is wide rather
+    than narrow where patients repeat). Raises :class:`ArgumentError` for probabilities out of range or no
+    cases.
 
     >>> reliability([0, 1, 1], [0.2, 0.8, 1.0]).count.tolist()
     [1, 1, 1]
@@ -86,13 +93,28 @@ def reliability(
     low, high = np.quantile(null, tails, axis=0, method="inverted_cdf")
     observed = np.array([s.value for s in shares])
     ece = float(np.abs(observed - predicted) @ count / len(chance))
-    return Reliability(np.linspace(0, 1, bins + 1), predicted, observed, np.array([s.low for s in shares]),
-                       np.array([s.high for s in shares]), count, low, high, ece,
-                       np.abs(null - predicted) @ count / len(chance))  # fmt: skip
+    return Reliability(
+        np.linspace(0, 1, bins + 1),
+        predicted,
+        observed,
+        np.array([s.low for s in shares]),
+        np.array([s.high for s in shares]),
+        count,
+        low,
+        high,
+        ece,
+        np.abs(null - predicted) @ count / len(chance),
+    )
 
 
-def _null(chance: NDArray[np.float64], which: NDArray[np.int64], count: NDArray[np.int64], codes: NDArray[np.int64],
-          resamples: int, seed: int) -> NDArray[np.float64]:  # fmt: skip
+def _null(
+    chance: NDArray[np.float64],
+    which: NDArray[np.int64],
+    count: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
     """(resamples, bins) share of positives per bin when labels are drawn from the probabilities."""
     order = np.argsort(which, kind="stable")
     starts = np.concatenate(([0], np.cumsum(count)[:-1]))
@@ -110,21 +132,28 @@ def _null(chance: NDArray[np.float64], which: NDArray[np.int64], count: NDArray[
 
 @checked
 def expected_calibration_error(
-    truth: ArrayLike, probability: ArrayLike, patients: ArrayLike | None = None, *,
-    bins: int = 10, level: float = 0.95, of: str = "", resamples: int | None = None, seed: int = 0,
-) -> tuple[Estimate, Estimate]:  # fmt: skip
+    truth: ArrayLike,
+    probability: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    bins: int = 10,
+    level: float = 0.95,
+    of: str = "",
+    resamples: int | None = None,
+    seed: int = 0,
+) -> tuple[Estimate, Estimate]:
     """The ECE, and the ECE of a perfectly calibrated model with the same probabilities and patients.
 
-    Arguments as :func:`reliability`. The second estimate is the mean and the range of the null draws: an ECE within
-    it is no sign of miscalibration. The interval of the first is a patient bootstrap; like the ECE itself it is
-    biased upwards in small samples. Both are undefined for scores that are not probabilities.
+    Arguments as :func:`reliability`. The second estimate is the mean and the range of the null draws: an ECE
+    within it is no sign of miscalibration. The interval of the first is a patient bootstrap; like the ECE
+    itself it is biased upwards in small samples. Both are undefined for scores that are not probabilities.
 
     >>> [e.metric for e in expected_calibration_error([0, 1, 1], [0.2, 0.8, 1.0])]
     ['ece', 'ece if calibrated']
     """
     positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
     codes = patient_codes(patients, len(chance))
-    people = int(np.unique(codes).size)
+    people = distinct(codes)
     if why := why_uncalibrated(positive, chance):
         names = ("ece", "ece if calibrated")
         first, second = (undefined(m, why, of=of, images=len(chance), patients=people) for m in names)
@@ -140,35 +169,56 @@ def null_estimate(diagram: Reliability, level: float, of: str, images: int, pati
     """The mean and range of the ECE that a perfectly calibrated model shows by chance."""
     low, high = np.quantile(diagram.null_ece, ((1 - level) / 2, (1 + level) / 2))
     how = f"mean and range of {len(diagram.null_ece):,} draws of labels from the probabilities, by patient"
-    return Estimate("ece if calibrated", float(diagram.null_ece.mean()), float(low), float(high), level, how,
-                    images, patients, of)  # fmt: skip
+    return Estimate(
+        "ece if calibrated",
+        float(diagram.null_ece.mean()),
+        float(low),
+        float(high),
+        level,
+        how,
+        images,
+        patients,
+        of,
+    )
 
 
 def ece_statistic(
-    truth: NDArray[np.bool_], chance: NDArray[np.float64], codes: NDArray[np.int64], patients: int,
-    *, bins: int = 10, of: str = "", note: str = "",
-) -> Statistic:  # fmt: skip
-    """Brier score and ECE, for the bootstrap."""
+    truth: NDArray[np.bool_],
+    chance: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    patients: int,
+    *,
+    bins: int = 10,
+    of: str = "",
+    note: str = "",
+) -> Statistic:
+    """The ECE, for the bootstrap."""
     which, error = _bins(chance, bins), chance - truth
-    cells = per_patient(codes, patients, np.ones(len(truth)), error**2,
-                        *(np.where(which == k, error, 0.0) for k in np.unique(which)))  # fmt: skip
-    about = {"of": of, "images": len(truth), "patients": int(np.unique(codes).size)}
-    columns = (Column("ece", **about, scale="positive", note=f"{note}{bins} bins of equal width, biased upwards: compare with the null band"),
-               Column("brier", **about, scale="positive", note=note.removesuffix("; ")))  # fmt: skip
+    inside = (np.where(which == k, error, 0.0) for k in np.unique(which))
+    cells = per_patient(codes, patients, np.ones(len(truth)), *inside)
+    how = f"{bins} bins of equal width, biased upwards: compare with the null band"
+    how = f"{note}; {how}" if note else how
+    column = Column("ece", of, len(truth), distinct(codes), "positive", note=how)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
-        sums = weights @ cells
+        many, *sums = (weights @ cells).T
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.column_stack([np.abs(sums[:, 2:]).sum(axis=1) / sums[:, 0], sums[:, 1] / sums[:, 0]])
+            return (np.abs(sums).sum(axis=0) / many)[:, None]
 
-    return Statistic(columns, compute)
+    return Statistic((column,), compute)
 
 
 @checked
 def brier(
-    truth: ArrayLike, probability: ArrayLike, patients: ArrayLike | None = None, *,
-    level: float = 0.95, of: str = "", resamples: int | None = None, seed: int = 0,
-) -> Estimate:  # fmt: skip
+    truth: ArrayLike,
+    probability: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    of: str = "",
+    resamples: int | None = None,
+    seed: int = 0,
+) -> Estimate:
     """The Brier score: the mean squared distance of a probability from the truth; 0 is perfect.
 
     ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. Patient bootstrap.
@@ -179,10 +229,10 @@ def brier(
     positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
     codes = patient_codes(patients, len(chance))
     if why := why_uncalibrated(positive, chance):
-        return undefined("brier", why, of=of, images=len(chance), patients=int(np.unique(codes).size))
-    count = int(codes.max()) + 1
-    statistic = ece_statistic(positive, chance, codes, count, of=of)
-    return bootstrap([statistic], count, images=len(chance), level=level, resamples=resamples, seed=seed)[1]
+        return undefined("brier", why, of=of, images=len(chance), patients=distinct(codes))
+    most = int(codes.max()) + 1
+    statistic = mean_statistic("brier", (chance - positive) ** 2, codes, most, of=of)
+    return bootstrap([statistic], most, images=len(chance), level=level, resamples=resamples, seed=seed)[0]
 
 
 @checked
@@ -196,10 +246,11 @@ def intercept_and_slope(
 ) -> tuple[Estimate, Estimate]:
     """Calibration in the large and the calibration slope (Cox 1958; Van Calster et al. 2019): 0 and 1 are perfect.
 
-    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. The slope is that of a logistic
-    regression on the logit of the probability, the intercept that with the slope held at 1; intervals from the
-    sandwich variance by patient. Probabilities are first moved 10⁻⁶ away from 0 and 1. Undefined for one class,
-    constant probabilities (slope), or classes that the probability tells apart completely.
+    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. The slope is that of a
+    logistic regression on the logit of the probability, the intercept that with the slope held at 1;
+    intervals from the sandwich variance by patient. Probabilities are first moved 10⁻⁶ away from 0 and 1.
+    Undefined for one class, constant probabilities (slope), or classes that the probability tells apart
+    completely.
 
     >>> [e.metric for e in intercept_and_slope([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])]
     ['calibration intercept', 'calibration slope']
@@ -207,10 +258,12 @@ def intercept_and_slope(
     positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
     codes, z = patient_codes(patients, len(chance)), normal_quantile(level)
     why = why_uncalibrated(positive, chance) or why_undefined(positive, chance)
-    people = int(np.unique(codes).size)
+    people = distinct(codes)
     if why:
-        first, second = (undefined(m, why, of=of, images=len(chance), patients=people)
-                         for m in ("calibration intercept", "calibration slope"))  # fmt: skip
+        first, second = (
+            undefined(m, why, of=of, images=len(chance), patients=people)
+            for m in ("calibration intercept", "calibration slope")
+        )
         return first, second
     inside = np.clip(chance, EDGE, 1 - EDGE)
     logit = np.log(inside / (1 - inside))
@@ -232,8 +285,12 @@ def intercept_and_slope(
     return told("calibration intercept", large), told("calibration slope", slope)
 
 
-def _fit(truth: NDArray[np.bool_], columns: NDArray[np.float64], offset: NDArray[np.float64],
-         codes: NDArray[np.int64]) -> tuple[float, float] | None:  # fmt: skip
+def _fit(
+    truth: NDArray[np.bool_],
+    columns: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    codes: NDArray[np.int64],
+) -> tuple[float, float] | None:
     """Newton's method for a logistic regression: the last coefficient and its clustered error; None if it diverges."""
     weight = np.zeros(columns.shape[1])
     for _ in range(50):
@@ -252,9 +309,13 @@ def _fit(truth: NDArray[np.bool_], columns: NDArray[np.float64], offset: NDArray
     return None
 
 
-def _sandwich(columns: NDArray[np.float64], residual: NDArray[np.float64], hessian: NDArray[np.float64],
-              codes: NDArray[np.int64]) -> float:  # fmt: skip
-    patients = int(np.unique(codes).size)
+def _sandwich(
+    columns: NDArray[np.float64],
+    residual: NDArray[np.float64],
+    hessian: NDArray[np.float64],
+    codes: NDArray[np.int64],
+) -> float:
+    patients = distinct(codes)
     if patients < 2:
         return math.nan
     score = per_patient(codes, int(codes.max()) + 1, *(columns * residual[:, None]).T)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.errors import checked, require
-from overread.stats.arrays import patient_codes, zero_one
+from overread.stats.arrays import distinct, patient_codes, zero_one
 from overread.stats.estimate import Estimate
 from overread.stats.proportions import proportion
-from overread.stats.resample import Column, Statistic, Weights, bootstrap
+from overread.stats.resample import Column, Statistic, Weights, bootstrap, per_patient
 
 
 @checked
@@ -22,11 +24,17 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[n
     [[1, 0], [1, 1]]
     """
     rows, columns = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
-    require(rows.shape == columns.shape and rows.ndim == 1, "truth and predicted must be equally long",
-            given=f"{rows.shape}, {columns.shape}")  # fmt: skip
+    require(
+        rows.shape == columns.shape and rows.ndim == 1,
+        "truth and predicted must be equally long",
+        given=f"{rows.shape}, {columns.shape}",
+    )
     both = np.concatenate((rows, columns))
-    require(not both.size or (both.min() >= 0 and both.max() < classes), "a class number lies outside 0 … classes−1",
-            given=f"{classes} classes")  # fmt: skip
+    require(
+        not both.size or (both.min() >= 0 and both.max() < classes),
+        "a class number lies outside 0 … classes−1",
+        given=f"{classes} classes",
+    )
     return np.bincount(rows * classes + columns, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -42,8 +50,8 @@ def at_threshold(
 ) -> list[Estimate]:
     """Sensitivity, specificity, PPV, NPV and accuracy of calling ``flagged`` cases positive.
 
-    ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None. ``note`` says where the threshold comes from and
-    begins each ``method``. Each is a :func:`proportion`; undefined where its denominator is empty.
+    ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None. ``note`` says where the threshold comes
+    from and begins each ``method``. Each is a :func:`proportion`; undefined where its denominator is empty.
 
     >>> [str(e) for e in at_threshold([0, 1], [0, 1])][0]
     '1.000 (0.207–1.000)'
@@ -58,23 +66,16 @@ def at_threshold(
         "npv": (~positive, ~called, "none called negative"),
         "accuracy": (called == positive, np.ones(len(positive), bool), "no cases"),
     }
-    return [_noted(proportion(good[rows], codes[rows], level=level, metric=metric, of=of), why, note)
-            for metric, (good, rows, why) in among.items()]  # fmt: skip
+    return [
+        _noted(proportion(good[rows], codes[rows], level=level, metric=metric, of=of), why, note)
+        for metric, (good, rows, why) in among.items()
+    ]
 
 
 def _noted(estimate: Estimate, why: str, note: str) -> Estimate:
-    from dataclasses import replace
-
     if estimate.undefined:
         return replace(estimate, undefined=why)
     return replace(estimate, method=f"{note}; {estimate.method}" if note else estimate.method)
-
-
-def per_patient(
-    codes: NDArray[np.int64], patients: int, *columns: NDArray[np.generic]
-) -> NDArray[np.float64]:
-    """Sums of each column over the images of each patient: (P, columns)."""
-    return np.column_stack([np.bincount(codes, column, patients) for column in columns])
 
 
 def threshold_statistic(
@@ -88,10 +89,13 @@ def threshold_statistic(
 ) -> Statistic:
     """F1 and balanced accuracy of calling ``flagged`` cases positive, for the bootstrap."""
     cells = per_patient(codes, patients, truth & flagged, flagged, truth, ~truth & ~flagged, ~truth)
-    ill, well = (int(np.unique(codes[rows]).size) for rows in (truth, ~truth))
-    about = {"of": of, "images": len(truth), "patients": int(np.unique(codes).size), "note": note}
-    columns = (Column("f1", **about, effective=ill, why="0 positives"),
-               Column("balanced accuracy", **about, effective=min(ill, well), freedom=min(ill, well) - 1))  # fmt: skip
+    ill, well = distinct(codes[truth]), distinct(codes[~truth])
+    about = Column("", of, len(truth), distinct(codes), note=note)
+    fewest = min(ill, well)
+    columns = (
+        replace(about, metric="f1", effective=ill, why="0 positives"),
+        replace(about, metric="balanced accuracy", effective=fewest, freedom=fewest - 1),
+    )
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         hit, called, positive, spared, negative = (weights @ cells).T
@@ -104,9 +108,14 @@ def threshold_statistic(
 
 @checked
 def f1(
-    truth: ArrayLike, flagged: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95,
-    resamples: int | None = None, seed: int = 0,
-) -> Estimate:  # fmt: skip
+    truth: ArrayLike,
+    flagged: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> Estimate:
     """The F1 score, 2·TP / (2·TP + FP + FN), with a patient bootstrap.
 
     ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None. Undefined without positives.
@@ -119,9 +128,14 @@ def f1(
 
 @checked
 def balanced_accuracy(
-    truth: ArrayLike, flagged: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95,
-    resamples: int | None = None, seed: int = 0,
-) -> Estimate:  # fmt: skip
+    truth: ArrayLike,
+    flagged: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> Estimate:
     """The mean of sensitivity and specificity, with a patient bootstrap. Undefined with one class only.
 
     ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None.
@@ -132,8 +146,14 @@ def balanced_accuracy(
     return _threshold(truth, flagged, patients, level, resamples, seed)[1]
 
 
-def _threshold(truth: ArrayLike, flagged: ArrayLike, patients: ArrayLike | None, level: float,
-               resamples: int | None, seed: int) -> list[Estimate]:  # fmt: skip
+def _threshold(
+    truth: ArrayLike,
+    flagged: ArrayLike,
+    patients: ArrayLike | None,
+    level: float,
+    resamples: int | None,
+    seed: int,
+) -> list[Estimate]:
     positive, called = zero_one(truth), zero_one(flagged, "flagged")
     require(
         positive.shape == called.shape and len(positive) > 0,
@@ -146,32 +166,40 @@ def _threshold(truth: ArrayLike, flagged: ArrayLike, patients: ArrayLike | None,
 
 
 def classes_statistic(
-    truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int, codes: NDArray[np.int64], patients: int,
-    *, of: tuple[str, ...] = (), note: str = "",
-) -> Statistic:  # fmt: skip
-    """Balanced accuracy, macro F1 and each class's F1, for the bootstrap. Classes without a case are left out.
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: int,
+    codes: NDArray[np.int64],
+    patients: int,
+    *,
+    of: tuple[str, ...] = (),
+    note: str = "",
+) -> Statistic:
+    """Balanced accuracy, macro F1 and F1 of the classes named in ``of``, for the bootstrap.
 
-    ``truth`` and ``predicted`` (N,) class numbers; ``of`` names the classes, so that each gets its own F1.
+    ``truth`` and ``predicted`` (N,) class numbers; ``of`` names the classes (empty: no F1 of its own for that
+    class). Classes without a case are left out of the means.
     """
-    numbers = np.arange(classes)[:, None]
-    actual, called = truth == numbers, predicted == numbers  # (C, N)
-    present = actual.any(axis=1)
+    which = np.arange(classes)[:, None]
+    actual, called = truth == which, predicted == which  # (C, N)
+    present, named = actual.any(axis=1), np.flatnonzero([bool(name) for name in of])
     cells = [per_patient(codes, patients, *rows) for rows in (actual & called, called, actual)]
-    sizes = [int(np.unique(codes[rows]).size) for rows in actual]
-    about = {"images": len(truth), "patients": int(np.unique(codes).size)}
-    smallest = min((s for s in sizes if s), default=1)
-    absent = f"; without {', '.join(np.array(of)[~present])}" if of and not present.all() else ""
-    columns = (Column("balanced accuracy", **about, effective=smallest, note=note + absent),
-               Column("macro f1", **about, effective=smallest, note=note + absent),
-               *(Column("f1", name, **about, effective=n, note=note, why="0 positives") for name, n in zip(of, sizes)))  # fmt: skip
+    sizes = [distinct(codes[rows]) for rows in actual]
+    about = Column("", "", len(truth), distinct(codes), note=note)
+    overall = replace(
+        about,
+        effective=min((n for n in sizes if n), default=1),
+        note=f"{note}; mean over the {int(present.sum())} classes present",
+    )
+    each = [replace(about, metric="f1", of=of[i], effective=sizes[i], why="0 positives") for i in named]
+    columns = (replace(overall, metric="balanced accuracy"), replace(overall, metric="macro f1"), *each)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         hit, flagged, positive = (weights @ cell for cell in cells)  # (B, C) each
         with np.errstate(invalid="ignore", divide="ignore"):
             recall = np.where(positive > 0, hit / positive, np.nan)
-            each = np.where(positive > 0, 2 * hit / (flagged + positive), np.nan)
-        overall = [mean_known(recall[:, present]), mean_known(each[:, present])]
-        return np.column_stack([*overall, each] if of else overall)
+            f1s = np.where(positive > 0, 2 * hit / (flagged + positive), np.nan)
+        return np.column_stack([mean_known(recall[:, present]), mean_known(f1s[:, present]), f1s[:, named]])
 
     return Statistic(columns, compute)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.errors import checked, one_of, require
-from overread.stats.arrays import TINY, normal_quantile, patient_codes, t_quantile, zero_one
+from overread.stats.arrays import TINY, distinct, normal_quantile, patient_codes, t_quantile, zero_one
 from overread.stats.estimate import Estimate, undefined
 
 METHODS = ("wilson", "exact")
@@ -26,17 +26,17 @@ def proportion(
 ) -> Estimate:
     """The share of ones: sensitivity, specificity, accuracy and predictive values are all this.
 
-    ``success`` (N,) 0/1, ``patients`` (N,) or None. Wilson 1927; where patients repeat, Wilson with the effective
-    number of images from the ratio estimator's variance (Rao & Scott 1992) and Student's t for few patients (Korn &
-    Graubard 1998); a share of 0 or 1 then counts each patient once. ``method="exact"``: Clopper–Pearson, for
-    independent images only. Undefined without images.
+    ``success`` (N,) 0/1, ``patients`` (N,) or None. Wilson 1927; where patients repeat, Wilson with the
+    effective number of images from the ratio estimator's variance (Rao & Scott 1992) and Student's t for few
+    patients (Korn & Graubard 1998); a share of 0 or 1 then counts each patient once. ``method="exact"``:
+    Clopper–Pearson, for independent images only. Undefined without images.
 
     >>> print(proportion([0] * 20))
     0.000 (0.000–0.161)
     """
     good, z = zero_one(success, "success"), normal_quantile(level)
     codes = patient_codes(patients, len(good))
-    count = int(np.unique(codes).size)
+    count = distinct(codes)
     one_of(method, METHODS, "method")
     if not len(good):
         return undefined(metric, "no cases", of=of)

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.errors import checked
-from overread.stats.arrays import numbers, patient_codes
-from overread.stats.classification import per_patient
+from overread.stats.arrays import distinct, numbers, patient_codes
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.resample import Column, Statistic, Weights, bootstrap
+from overread.stats.resample import Column, Scale, Statistic, Weights, bootstrap, per_patient
 
 METRICS = ("mae", "rmse", "bias", "r2", "pearson")
+SCALES: dict[str, Scale] = {
+    "mae": "positive",
+    "rmse": "positive",
+    "bias": "plain",
+    "r2": "below one",
+    "pearson": "correlation",
+}
 
 
 @checked
 def errors_of(
-    truth: ArrayLike, predicted: ArrayLike, patients: ArrayLike | None = None, *,
-    level: float = 0.95, of: str = "", resamples: int | None = None, seed: int = 0,
-) -> list[Estimate]:  # fmt: skip
-    """Mean absolute error, root mean squared error, bias (predicted − true), R² and Pearson's r, by patient bootstrap.
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    of: str = "",
+    resamples: int | None = None,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Mean absolute error, root mean squared error, bias, R² and Pearson's r, by patient bootstrap.
 
-    ``truth`` and ``predicted`` (N,) in one unit, ``patients`` (N,) or None. R² and r are undefined for a constant
-    truth; all are for a number that is not finite.
+    Bias is predicted − true.     ``truth`` and ``predicted`` (N,) in one unit, ``patients`` (N,) or None. R² and r are undefined for a
+    constant truth; all are for a number that is not finite.
 
     >>> [round(e.value, 3) for e in errors_of([1, 2, 3], [1, 2, 4])]
     [0.333, 0.577, 0.333, 0.5, 0.982]
@@ -30,7 +44,7 @@ def errors_of(
     true = numbers(truth, name="truth")
     said = numbers(predicted, len(true), "predicted")
     codes = patient_codes(patients, len(true))
-    people = int(np.unique(codes).size)
+    people = distinct(codes)
     bad = int((~np.isfinite(true) | ~np.isfinite(said)).sum())
     if bad or not len(true):
         why = f"{bad} of {len(true)} values are not finite" if bad else "no cases"
@@ -56,11 +70,8 @@ def errors_statistic(
     cells = per_patient(
         codes, patients, np.ones(len(t)), np.abs(error), error**2, error, t, t * t, p, p * p, t * p
     )
-    about = {"of": of, "images": len(t), "patients": int(np.unique(codes).size)}
-    flat = "the truth or the prediction is constant"
-    columns = (Column("mae", **about, scale="positive"), Column("rmse", **about, scale="positive"),
-               Column("bias", **about, scale="plain"), Column("r2", **about, scale="below one", why=flat),
-               Column("pearson", **about, scale="correlation", why=flat))  # fmt: skip
+    about = Column("", of, len(t), distinct(codes), why="the truth or the prediction is constant")
+    columns = tuple(replace(about, metric=metric, scale=SCALES[metric]) for metric in METRICS)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         n, *sums = (weights @ cells).T

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 class Ranking:
     """Cases from the highest score to the lowest; equal scores are one group.
 
-    ``order`` (N,) sorts the cases, ``truth`` (N,) is sorted by it, ``score`` (N,) too; ``last`` (G,) is the position
-    of the last case of each group of ties.
+    ``order`` (N,) sorts the cases, ``truth`` (N,) is sorted by it, ``score`` (N,) too; ``last`` (G,) is the
+    position of the last case of each group of ties.
     """
 
     order: NDArray[np.int64]
@@ -43,8 +43,8 @@ def rank(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> Ranking:
 class Areas:
     """AUC and average precision under weights: what a bootstrap asks thousands of times.
 
-    Only the groups that hold a positive matter: a step of either curve's area is taken there. Weighted with one
-    each, the AUC is the Mann–Whitney statistic and the average precision that of scikit-learn.
+    Only the groups that hold a positive matter: a step of either curve's area is taken there. Weighted with
+    one each, the AUC is the Mann–Whitney statistic and the average precision that of scikit-learn.
     """
 
     patient: NDArray[np.int64]  # (N,) of the sorted cases

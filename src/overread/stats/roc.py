@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from overread.errors import checked
 from overread.stats.arrays import (
     TINY,
+    distinct,
     logit_interval,
     normal_quantile,
     numbers,
@@ -30,20 +31,20 @@ def auc(
     level: float = 0.95,
     of: str = "",
 ) -> Estimate:
-    """Area under the ROC curve: the chance that a positive scores higher than a negative, ties counting one half.
+    """Area under the ROC curve: the chance that a positive outscores a negative, ties counting one half.
 
-    ``truth`` (N,) 0/1, ``score`` (N,) higher = more likely positive, ``patients`` (N,) or None. The direction of a
-    score is never flipped. Variance: DeLong, DeLong & Clarke-Pearson 1988 in one sort, clustered after Obuchowski
-    1997 where patients repeat; interval on the logit scale. Where that variance is zero (all told apart, a constant
-    score, one positive patient) the interval is method 5 of Newcombe 2006, which has no zero width. Undefined for one
-    class or a score that is not finite.
+    ``truth`` (N,) 0/1, ``score`` (N,) higher = more likely positive, ``patients`` (N,) or None. The direction
+    of a score is never flipped. Variance: DeLong, DeLong & Clarke-Pearson 1988 in one sort, clustered after
+    Obuchowski 1997 where patients repeat; interval on the logit scale. Where that variance is zero (all told
+    apart, a constant score, one positive patient) the interval is method 5 of Newcombe 2006, which has no
+    zero width. Undefined for one class or a score that is not finite.
 
     >>> print(auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
     0.750 (0.114–0.987)
     """
     positive, scores = zero_one(truth), numbers(score, np.size(truth))
     codes, z = patient_codes(patients, len(scores)), normal_quantile(level)
-    count = _distinct(codes)
+    count = distinct(codes)
     if why := why_undefined(positive, scores):
         return undefined("auc", why, of=of, images=len(scores), patients=count)
     ranking = rank(positive, scores)
@@ -53,14 +54,10 @@ def auc(
     if variance > TINY and TINY < value < 1 - TINY:
         (low, high), how = logit_interval(value, math.sqrt(variance), z), "DeLong, logit"
     else:
-        sizes = _distinct(codes[ranking.truth]), _distinct(codes[~ranking.truth])
+        sizes = distinct(codes[ranking.truth]), distinct(codes[~ranking.truth])
         (low, high), how = newcombe(value, *sizes, z), "Newcombe 2006 method 5"
     how += "" if count == len(scores) else ", by patient"
     return Estimate("auc", value, low, high, level, how, len(scores), count, of)
-
-
-def _distinct(codes: NDArray[np.int64]) -> int:
-    return int(np.unique(codes).size)
 
 
 def _placements(ranking: Ranking) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
@@ -86,8 +83,10 @@ def _variance(
     """Obuchowski 1997, equations 4–6: sums within patients; DeLong's where no patient repeats."""
     patients = int(codes.max()) + 1
     count = [np.bincount(codes[rows], minlength=patients) for rows in (truth, ~truth)]
-    spread = [np.bincount(codes[rows], share, patients) - value * n
-              for rows, share, n in zip((truth, ~truth), (above, below), count)]  # fmt: skip
+    spread = [
+        np.bincount(codes[rows], share, patients) - value * n
+        for rows, share, n in zip((truth, ~truth), (above, below), count)
+    ]
     with_both = [int((n > 0).sum()) for n in count]
     if min(with_both) < 2:
         return 0.0
@@ -99,7 +98,9 @@ def _variance(
 
 @checked
 def newcombe(value: float, positives: int, negatives: int, z: float) -> tuple[float, float]:
-    """Method 5 of Newcombe 2006: where |AUC − value| = z·standard error *at that AUC* (Hanley & McNeil's variance).
+    """Method 5 of Newcombe 2006: the AUCs that lie z of their own standard errors from ``value``.
+
+    The standard error is that of Hanley & McNeil 1982 with mean group size.
 
     >>> [round(x, 3) for x in newcombe(1.0, 20, 20, 1.96)]
     [0.874, 1.0]
@@ -127,10 +128,10 @@ def _bisect(excess, outside: float, inside: float) -> float:  # type: ignore[no-
 def roc_curve(
     truth: ArrayLike, score: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """False-positive rate, true-positive rate and threshold of every step, from (0, 0) at an infinite threshold.
+    """False-positive rate, true-positive rate and threshold of every step, from (0, 0) at threshold ∞.
 
-    ``truth`` (N,) 0/1, ``score`` (N,). A case is called positive when its score is at least the threshold. Empty
-    arrays where the curve is undefined (one class only, a score that is not finite).
+    ``truth`` (N,) 0/1, ``score`` (N,). A case is called positive when its score is at least the threshold.
+    Empty arrays where the curve is undefined (one class only, a score that is not finite).
 
     >>> [x.tolist() for x in roc_curve([0, 1], [0.2, 0.7])]
     [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [inf, 0.7, 0.2]]
@@ -142,5 +143,8 @@ def roc_curve(
     true = np.cumsum(ranking.truth)[ranking.last]
     false = ranking.last + 1 - true
     start = np.zeros(1)
-    return (np.concatenate((start, false / false[-1])), np.concatenate((start, true / true[-1])),
-            np.concatenate(([math.inf], ranking.score[ranking.last])))  # fmt: skip
+    return (
+        np.concatenate((start, false / false[-1])),
+        np.concatenate((start, true / true[-1])),
+        np.concatenate(([math.inf], ranking.score[ranking.last])),
+    )

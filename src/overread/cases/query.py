@@ -1,0 +1,147 @@
+"""A small language for choosing rows: ``source == 'rosendahl' and age >= 40``. Nothing is ever evaluated as Python.
+
+    query  = every { "or" every }          every = term { "and" term }
+    term   = "not" term | "(" query ")" | column op value | column ["not"] "in" "(" value { "," value } ")"
+    op     = == | = | != | < | <= | > | >=
+    column = a word, or anything between backticks;   value = a number, a word, or a text in quotes
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.errors import InputError, checked, nearest
+
+_TOKEN = re.compile(r"""\s*(?:(?P<op>==|!=|<=|>=|=|<|>|\(|\)|,)|(?P<text>'[^']*'|"[^"]*")|`(?P<column>[^`]+)`|(?P<word>[^\s'"`()<>=!,]+))""")
+_OPS: dict[str, Callable] = {"==": operator.eq, "=": operator.eq, "!=": operator.ne, "<": operator.lt,
+                             "<=": operator.le, ">": operator.gt, ">=": operator.ge}  # fmt: skip
+_LONGEST = 2_000
+
+Mask = NDArray[np.bool_]
+
+
+@checked
+def matching(table: pd.DataFrame, query: str) -> NDArray[np.bool_]:
+    """Which rows of ``table`` (N,) fulfil the query. Numbers compare as numbers where the column holds numbers.
+
+    Raises :class:`InputError` for a query that cannot be read or a column that is not there (naming the nearest).
+
+    >>> matching(pd.DataFrame({"site": ["a", "b"], "age": [30, 50]}), "site == 'b' and age > 40").tolist()
+    [False, True]
+    """
+    return _Reader(table, query).read()
+
+
+class _Reader:
+    """Reads one query from left to right."""
+
+    def __init__(self, table: pd.DataFrame, query: str) -> None:
+        if len(query) > _LONGEST:
+            raise InputError("the query is too long", given=f"{len(query):,} characters", todo=f"at most {_LONGEST:,}")
+        self.table, self.query, self.at = table, query, 0
+        self.tokens = self._split(query)
+
+    def _split(self, query: str) -> list[tuple[str, str]]:
+        tokens, at, query = [], 0, query.rstrip()
+        while at < len(query):
+            match = _TOKEN.match(query, at)
+            if match is None:
+                raise self._wrong(f"{query[at:].strip()[:20]!r} is not understood")
+            kind = str(match.lastgroup)
+            tokens.append((kind, match[kind].strip("'\"") if kind == "text" else match[kind]))
+            at = match.end()
+        return tokens
+
+    def _wrong(self, what: str) -> InputError:
+        return InputError(f"the query cannot be read: {what}", given=repr(self.query[:200]), todo="write it like \"source == 'name'\"")
+
+    def _peek(self) -> tuple[str, str]:
+        return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
+
+    def _next(self) -> tuple[str, str]:
+        token = self._peek()
+        self.at += 1
+        return token
+
+    def _takes(self, kind: str, value: str) -> bool:
+        found = self._peek()
+        taken = found[0] == kind and found[1].lower() == value
+        self.at += taken
+        return taken
+
+    def read(self) -> Mask:
+        found = self._either(0)
+        if self._peek()[0] != "end":
+            raise self._wrong(f"{self._peek()[1]!r} is unexpected")
+        return found
+
+    def _either(self, depth: int) -> Mask:
+        found = self._every(depth)
+        while self._takes("word", "or"):
+            found = found | self._every(depth)
+        return found
+
+    def _every(self, depth: int) -> Mask:
+        found = self._term(depth)
+        while self._takes("word", "and"):
+            found = found & self._term(depth)
+        return found
+
+    def _term(self, depth: int) -> Mask:
+        if depth > 50:
+            raise self._wrong("it is nested too deeply")
+        if self._takes("word", "not"):
+            return ~self._term(depth + 1)
+        if self._takes("op", "("):
+            found = self._either(depth + 1)
+            if not self._takes("op", ")"):
+                raise self._wrong("a ')' is missing")
+            return found
+        return self._comparison(self._column())
+
+    def _column(self) -> pd.Series:
+        kind, name = self._next()
+        if kind not in ("word", "column"):
+            raise self._wrong(f"a column is expected, not {name!r}" if name else "it ends too early")
+        if name not in self.table.columns:
+            raise InputError(f"there is no column {name!r} in the query", given=repr(self.query[:200]), todo=nearest(name, self.table.columns))
+        return self.table[name]
+
+    def _comparison(self, column: pd.Series) -> Mask:
+        turned = self._takes("word", "not")
+        if self._takes("word", "in"):
+            return self._among(column) ^ turned
+        kind, op = self._next()
+        if turned or kind != "op" or op not in _OPS:
+            raise self._wrong(f"one of {' '.join(_OPS)} is expected, not {op!r}")
+        return _compare(column, op, self._value())
+
+    def _among(self, column: pd.Series) -> Mask:
+        if not self._takes("op", "("):
+            raise self._wrong("'(' is expected after 'in'")
+        found = _compare(column, "==", self._value())
+        while self._takes("op", ","):
+            found = found | _compare(column, "==", self._value())
+        if not self._takes("op", ")"):
+            raise self._wrong("a ')' is missing")
+        return found
+
+    def _value(self) -> str:
+        kind, value = self._next()
+        if kind not in ("word", "text"):
+            raise self._wrong(f"a value is expected, not {value!r}" if value else "it ends too early")
+        return value
+
+
+def _compare(column: pd.Series, op: str, value: str) -> Mask:
+    number = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
+    if pd.api.types.is_numeric_dtype(column) and not np.isnan(number):
+        return np.asarray(_OPS[op](column.to_numpy(np.float64), float(number)), bool)
+    text = column.fillna("").astype(str).to_numpy(object)
+    return np.asarray(_OPS[op](text, value), bool)

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+
+from overread.images.prepare import Preprocess, normalise
+from overread.learning.device import choose_precision, pick_device, seeded, to_tensor
+
+
+@pytest.mark.parametrize("kind", ["min-max", "z-score", "mean image", "channel mean", "channel mean and std"])
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 8, 9, 3), np.uint8), ((3, 8, 9, 1), np.uint16), ((2, 4, 8, 9, 1), np.uint8)])
+def test_the_same_numbers_as_the_numpy_truth(kind, shape, dtype) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+    channels = shape[-1]
+    preprocess = Preprocess(size=shape[1:-1], channels=channels, normalise=kind, mean=(0.4,) * channels, std=(0.2,) * channels,
+                            bits=8 if dtype == np.uint8 else 16)  # fmt: skip
+    mean_image = rng.random(shape[1:], dtype=np.float32)
+    wanted = normalise(images, preprocess, mean_image if kind == "mean image" else None)
+    ours = to_tensor(images, preprocess, mean_image if kind == "mean image" else None)
+    assert np.allclose(ours.movedim(1, -1).numpy(), wanted, atol=2e-5)
+    assert ours.shape == (shape[0], channels, *shape[1:-1])
+
+
+def test_photographs_are_channels_last_without_a_copy_of_a_read_only_map() -> None:
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    images.flags.writeable = False
+    preprocess = Preprocess(size=(8, 8), mean=(0.5,) * 3, std=(0.5,) * 3)
+    assert to_tensor(images, preprocess).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_seeded_draws_repeat_and_leave_the_generator_alone() -> None:
+    before = torch.random.get_rng_state()
+    with seeded(1, 2, 3, "dropout"):
+        a = torch.rand(3)
+    with seeded(1, 2, 3, "dropout"):
+        b = torch.rand(3)
+    with seeded(1, 2, 4, "dropout"):
+        c = torch.rand(3)
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_precision_is_probed_only_where_it_could_help(monkeypatch) -> None:
+    monkeypatch.setattr("overread.learning.device._cpu_bfloat16", lambda: False)
+    assert choose_precision("auto", "cpu", lambda dtype: pytest.fail("probed in vain")) == "float32"
+    assert choose_precision("bfloat16", "cpu", lambda dtype: None) == "bfloat16"
+    assert pick_device("cpu") == "cpu"

@@ -1,0 +1,41 @@
+import pytest
+
+from overread.errors import ArgumentError, InputError
+from overread.learning.recipe import Recipe, bundled, override
+
+
+def test_every_bundled_recipe_loads_and_bears_its_name() -> None:
+    for name in bundled():
+        assert Recipe.load(name).name == name
+    assert {"auto", "features", "finetune", "scratch"} <= set(bundled())
+
+
+@pytest.mark.parametrize("ending", [".toml", ".json"])
+def test_round_trip(tmp_path, ending) -> None:
+    recipe = override(Recipe(method="scratch", epochs=3, penalties=(1e-3,)), ["augmentation.rotate=12"])
+    assert Recipe.load(recipe.save(tmp_path / f"mine{ending}")) == recipe
+
+
+def test_override_reaches_inside_and_says_the_augmentation_is_given() -> None:
+    recipe = override(Recipe(), ["label_smoothing=0.2", "augmentation.scale=[0.9, 1.1]", "fit=crop"])
+    assert (recipe.label_smoothing, recipe.augmentation.scale, recipe.fit, recipe.augment) == (0.2, (0.9, 1.1), "crop", "given")
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [("epoch=3", "epochs"), ("augmentation.rotation=3", "rotate"), ("epochs", "key=value"), ("epochs=three", "epochs"),
+     ("learning_rate=1e7", "far too high"), ("method=finetun", "finetune"), ("dropout=1.5", "dropout")],
+)  # fmt: skip
+def test_a_wrong_setting_is_named(setting, words) -> None:
+    with pytest.raises((InputError, ArgumentError), match=words):
+        override(Recipe(), [setting])
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(InputError, match="scratch"):
+        Recipe.load("scrach")
+
+
+def test_text_in_a_recipe_stays_text(tmp_path) -> None:
+    (tmp_path / "evil.toml").write_text('name = "${__import__}"\nbackbone = "$expr"\n')
+    assert Recipe.load(tmp_path / "evil.toml").backbone == "$expr"

@@ -1,0 +1,98 @@
+"""The most confident errors, against a slow restatement, and their thumbnails."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from overread.cases.cases import Cases, Target
+from overread.errors import ArgumentError
+from overread.phantoms import draw_cohort
+from overread.predictions import Predictions
+from overread.record import read_json
+from overread.reporting.gallery import THUMBNAIL, confident_errors, write_gallery
+
+
+def predictions(target: Target, **columns) -> Predictions:
+    n = len(next(iter(columns.values())))
+    cases = [f"c{i}" for i in range(n)]
+    names = {k.replace("__", ":"): v for k, v in columns.items()}
+    return Predictions(
+        pd.DataFrame({"case": cases, "patient": cases, "split": "test", "source": "", **names}), target
+    )
+
+
+def test_classes():
+    target = Target("classes", ("a", "b", "c"))
+    made = predictions(target, label=["a", "a", "b", "", "c"], p__a=[0.1, 0.2, 0.6, 0.9, 0.05], p__b=[0.8, 0.7, 0.3, 0.05, 0.05],
+                       p__c=[0.1, 0.1, 0.1, 0.05, 0.9])  # fmt: skip
+    found = confident_errors(made)
+    assert found.to_dict("records") == [
+        {"case": "c0", "truth": "a", "predicted": "b", "probability": 0.8},
+        {"case": "c1", "truth": "a", "predicted": "b", "probability": 0.7},
+        {"case": "c2", "truth": "b", "predicted": "a", "probability": 0.6},
+    ]
+    assert list(confident_errors(made, count=1)["case"]) == ["c0"]
+
+
+def test_detection_orders_by_the_distance_from_the_threshold():
+    target = Target("binary", ("well", "ill"), ("ill",))
+    ill = np.array([0.05, 0.25, 0.9, 0.5, 0.31])
+    made = predictions(target, label=["ill", "ill", "well", "well", "ill"], p__well=1 - ill, p__ill=ill)
+    found = confident_errors(made, positive=("ill",), threshold=0.3)
+    assert list(found["case"]) == ["c2", "c0", "c3", "c1"]
+    assert list(found["predicted"]) == ["ill", "not ill", "ill", "not ill"]
+
+
+def test_findings_take_a_case_once_and_skip_what_is_unknown():
+    made = predictions(
+        Target("findings", ("x", "y")),
+        label__x=[1, 0, np.nan],
+        label__y=[0, 0, 1],
+        p__x=[0.2, 0.9, 0.9],
+        p__y=[0.7, 0.6, 0.8],
+    )
+    found = confident_errors(made)
+    assert list(found["case"]) == ["c1", "c0"]
+    assert list(found["predicted"]) == ["x", "no x"]
+
+
+def test_quantities_by_their_distance():
+    found = confident_errors(
+        predictions(Target("quantity", ("age",)), value=[50.0, 60.0, np.nan], predicted=[55.0, 40.0, 10.0])
+    )
+    assert list(found["case"]) == ["c1", "c0"]
+
+
+def test_count_must_be_positive():
+    with pytest.raises(ArgumentError):
+        confident_errors(predictions(Target("quantity", ("age",)), value=[1.0], predicted=[2.0]), count=0)
+
+
+def test_thumbnails_are_written_small(tmp_path):
+    table = pd.read_csv(draw_cohort(tmp_path, patients=8, size=32, unreadable=1))
+    deep = (np.arange(40 * 300, dtype=np.uint16) * 5).reshape(40, 300)
+    cv2.imwrite(str(tmp_path / "images/deep.png"), deep)
+    table.loc[0, "image"] = "images/deep.png"
+    truth = read_json(tmp_path / "truth.json")
+    target = Target("binary", ("benign", "malignant"), ("malignant",))
+    roles = {"source": table["microscope"], "view": "", "time": "", "split": "", "label": table["diagnosis"]}
+    cases = Cases(table.assign(**roles), target, str(tmp_path))
+    sick = (table["diagnosis"] == "malignant").to_numpy()
+    wrong = np.where(sick, 0.1, 0.9)
+    made = Predictions(pd.DataFrame({"case": table["case"], "patient": table["patient"], "split": "test", "source": "",
+                                     "label": table["diagnosis"], "p:benign": 1 - wrong, "p:malignant": wrong}), target)  # fmt: skip
+    entries = read_json(write_gallery(tmp_path / "run", cases, made, count=len(table)))
+    pictures = {e["case"]: e["thumbnail"] for e in entries}
+    assert len(pictures) == len(table)
+    assert [case for case, picture in pictures.items() if not picture] == [
+        table["case"][row] for row in truth["unreadable"]
+    ]
+    for case, picture in pictures.items():
+        if picture:
+            pixels = cv2.imread(str(tmp_path / "run" / picture), cv2.IMREAD_UNCHANGED)
+            assert max(pixels.shape[:2]) == THUMBNAIL
+            assert pixels.dtype == np.uint8
+    assert cv2.imread(str(tmp_path / "run" / pictures[table["case"][0]]), cv2.IMREAD_UNCHANGED).std() > 40

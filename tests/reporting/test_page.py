@@ -1,0 +1,306 @@
+"""The report: complete, true to the stored numbers, safe, private, readable."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from overread.cases.cases import Target
+from overread.errors import InputError
+from overread.record import read_json, write_bytes, write_json, write_text
+from overread.reporting import card, draw_all, report
+
+SECTIONS = (
+    "question",
+    "cases",
+    "audit",
+    "split",
+    "training",
+    "results",
+    "subgroups",
+    "errors",
+    "next",
+    "limits",
+    "record",
+)
+VOID = {"meta", "link", "br", "img", "hr", "input", "path", "use", "rect"}
+
+
+class Page(HTMLParser):
+    """A small reader that insists on balanced elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID or (
+            tag in ("path", "use", "rect") and not self.get_starttag_text().endswith("/>")
+        ):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not (self.open and self.open[-1] in ("style", "title", "desc")):
+            self.text += data
+
+    def of(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def words(page: Page) -> str:
+    return re.sub(r"\s+", " ", page.text.replace("\u00a0", " "))
+
+
+@pytest.fixture
+def run(tmp_path, finished) -> Path:
+    """A copy of a finished run, to be changed."""
+    return shutil.copytree(finished("binary"), tmp_path / "run")
+
+
+# -- what is there ---------------------------------------------------------------------------------------------------
+
+
+def test_every_section_is_there_under_one_heading(each):
+    page = read(each)
+    assert [a["id"] for a in page.of("h2") if a.get("id") in SECTIONS] == list(SECTIONS)
+    assert len(page.of("h1")) == 1
+    targets = {a["href"][1:] for a in page.of("a")}
+    assert targets <= {a.get("id") for _, a in page.elements}
+
+
+def test_the_numbers_are_those_of_the_files(run):
+    text = words(read(run))
+    stored = {(e["metric"], e["of"]): e for e in read_json(run / "evaluation/metrics.json") if not e["where"]}
+    auc, sensitivity = stored["auc", "malignant"], stored["sensitivity", "malignant"]
+    assert f"{auc['value']:.3f} {auc['low']:.3f} – {auc['high']:.3f}".split()[0] in text
+    assert f"AUC of {auc['value']:.2f} (95 % interval {auc['low']:.2f} to {auc['high']:.2f})" in text
+    assert f"{100 * sensitivity['value']:.1f} %" in text
+    assert f"{auc['images']} images of {auc['patients']} patients" in text
+    split = read_json(run / "split.proof.json")["proof"]
+    assert split["checked"] in text
+    assert split["digest"] in text
+    assert "no initial weights at hand" in text
+    assert "5 pairs of images are nearly equal." in text
+    assert "1,004 images of 502 patients" in (run / "report.html").read_text(encoding="utf-8")
+    assert "first look" in text
+
+
+def test_the_point_that_was_frozen_is_told(run):
+    point = read_json(run / "evaluation/operating.json")[0]
+    text = words(read(run))
+    assert f"at a score of {point['threshold']:.3f} or more" in text
+    assert "youden" in text
+
+
+def test_each_class_and_finding_has_its_row(finished):
+    for kind, names in (
+        ("classes", ("benign", "atypical", "malignant")),
+        ("findings", ("effusion", "nodule")),
+    ):
+        text = words(read(finished(kind)))
+        stored = {
+            e["of"]: e
+            for e in read_json(finished(kind) / "evaluation/metrics.json")
+            if e["metric"] == "auc" and not e["where"]
+        }
+        for name in names:
+            e = stored[name]
+            assert f"{e['value']:.2f} ({e['low']:.2f} – {e['high']:.2f})" in text
+
+
+def test_limits_and_use(each):
+    text = words(read(each))
+    assert "not a medical device" in text
+    assert "What to do next" in text
+    assert "overread predict" in text
+
+
+def test_the_same_run_gives_the_same_bytes(run):
+    before = (run / "report.html").read_bytes()
+    assert report(run).read_bytes() == before
+
+
+# -- what must not be there --------------------------------------------------------------------------------------------
+
+
+def test_no_network_no_script(each):
+    page = read(each)
+    tags = Counter(tag for tag, _ in page.elements)
+    assert not {"script", "iframe", "object", "embed", "link", "form", "base"} & set(tags)
+    policy = next(a["content"] for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'")
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/"))
+    style = re.search(r"<style>(.*?)</style>", (each / "report.html").read_text(encoding="utf-8"), re.DOTALL)[
+        1
+    ]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_names_from_the_data_are_escaped(finished):
+    folder = finished("nasty")
+    raw = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in raw
+    assert "<img src=x" not in raw
+    assert "\x00" not in raw
+    assert "&lt;script&gt;" in raw
+    assert "<script" not in card(folder).read_text(encoding="utf-8")
+
+
+def test_no_patient_and_no_case_is_named(each):
+    raw = (each / "report.html").read_text(encoding="utf-8") + card(each).read_text(encoding="utf-8")
+    raw += "".join(path.read_text(encoding="utf-8") for path in draw_all(each))
+    test = pd.read_csv(each / "predictions/test.csv", dtype=str)
+    assert not [name for name in {*test["patient"], *test["case"], "secret-patient-7"} if name in raw]
+
+
+def test_cases_stand_under_keys_that_a_file_resolves(run):
+    keys = read_json(run / "explanations/keys.json")
+    gallery = [entry["case"] for entry in read_json(run / "explanations/gallery.json")]
+    text = words(read(run))
+    assert sorted(keys.values()) == sorted(gallery)
+    assert all(key in text for key in keys)
+    report(run, case_names=True)
+    assert all(case in words(read(run)) for case in gallery)
+
+
+def test_folders_are_not_told(run):
+    record = read_json(run / "record.json")
+    write_json(
+        run / "record.json",
+        {**record, "command": "overread run /home/anna.smith/x/metadata.csv -o /data/anna.smith/runs"},
+    )
+    write_text(
+        run / "study.toml",
+        'table = "/home/anna.smith/x/metadata.csv"\nweights = "/home/anna.smith/weights"\n',
+    )
+    report(run)
+    raw = (run / "report.html").read_text(encoding="utf-8")
+    assert "anna.smith" not in raw
+    assert "metadata.csv" in raw
+
+
+# -- for everybody -----------------------------------------------------------------------------------------------------
+
+
+def test_figures_and_pictures_have_words(each):
+    page = read(each)
+    assert all(a.get("alt") for a in page.of("img"))
+    ids = Counter(a["id"] for _, a in page.elements if "id" in a)
+    assert [name for name, times in ids.items() if times > 1] == []
+    for svg in page.of("svg"):
+        assert svg["role"] == "img"
+        assert set(svg["aria-labelledby"].split()) <= set(ids)
+
+
+def test_headings_do_not_skip_a_level(each):
+    levels = [int(tag[1]) for tag, _ in read(each).elements if tag in ("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+
+
+def test_the_size_of_the_test_set_stands_on_each_figure(finished):
+    paths = {path.stem: path for path in draw_all(finished("binary"))}
+    for name in ("roc", "precision-recall", "calibration", "scores", "confusion"):
+        assert re.search(r"\d+ images of 60 patients", paths[name].read_text(encoding="utf-8")), name
+
+
+# -- unfinished and damaged runs ------------------------------------------------------------------------------------------
+
+
+def test_an_empty_folder_says_which_command_makes_each_section(tmp_path):
+    text = words(read(report(tmp_path).parent))
+    for command in ("audit TABLE", "split", "train", "evaluate", "predict", "run"):
+        assert f"overread {command}" in text
+    assert draw_all(tmp_path) == []
+    assert card(tmp_path).exists()
+
+
+@pytest.mark.parametrize("part", ["audit.json", "split.proof.json", "model", "evaluation", "explanations", "record.json", "study.toml",
+                                  "cases.target.json", "ledger.jsonl", "predictions"])  # fmt: skip
+def test_any_stage_may_be_missing(run, part):
+    path = run / part
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    report(run)
+    card(run)
+    assert len([a for a in read(run).of("h2") if a.get("id") in SECTIONS]) == len(SECTIONS)
+
+
+def test_there_must_be_a_folder(tmp_path):
+    with pytest.raises(InputError, match="no such run folder"):
+        report(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "part", ["audit.json", "model/history.json", "evaluation/metrics.json", "study.toml"]
+)
+def test_a_damaged_file_is_named(run, part):
+    write_text(run / part, '{"a": ' if part.endswith("json") else "a = = 1")
+    with pytest.raises(InputError, match=Path(part).name):
+        report(run)
+
+
+def test_unsound_runs_say_so_at_the_top(tmp_path, make):
+    make(
+        tmp_path / "run", Target("binary", ("benign", "malignant"), ("malignant",)), patients=40, sound=False
+    )
+    report(tmp_path / "run")
+    text = words(read(tmp_path / "run"))
+    top = text[: text.index("The question")]
+    assert "Before relying on these numbers" in top
+    for said in ("3 patients stand in training and in the test set", "shares 3 patients", "source, image size or brightness",
+                 "had been looked at once before", "3 patients stand on both sides"):  # fmt: skip
+        assert said in top
+    assert "took no part in its training" not in top
+
+
+def test_an_edited_ledger_is_reported(run):
+    ledger = run / "ledger.jsonl"
+    entry = json.loads(ledger.read_text(encoding="utf-8").splitlines()[0])
+    write_text(ledger, json.dumps({**entry, "model": "another"}) + "\n")
+    report(run)
+    assert "cannot be trusted" in words(read(run))
+
+
+@pytest.mark.parametrize(
+    ("address", "data"),
+    [("../outside.png", b"\x89PNG\r\n\x1a\n"), ("explanations/errors/0.png", b"<svg onload=alert(1)>"),
+     ("explanations/errors/0.png", b"\x89PNG\r\n\x1a\n" + bytes(600_000)), ("explanations/nothing.png", None)],
+)  # fmt: skip
+def test_only_small_pictures_of_the_run_are_shown(run, address, data):
+    if data is not None:
+        write_bytes(run / address, data)
+    write_json(
+        run / "explanations/gallery.json",
+        [{"case": "c", "truth": "a", "predicted": "b", "probability": 0.9, "thumbnail": address}],
+    )
+    report(run)
+    page = read(run)
+    assert page.of("img") == []
+    assert "no picture" in page.text

@@ -1,0 +1,56 @@
+"""How numbers and names are written."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from overread.reporting import words
+from overread.reporting.results import short
+from overread.reporting.sections import without_folders
+from overread.stats.estimate import Estimate, undefined
+
+AUC = Estimate("auc", 0.91234, 0.86, 0.951, images=10, patients=8)
+SENSITIVITY = Estimate("sensitivity", 0.5, 0.25, 0.75)
+
+
+def plain(text: str) -> str:
+    return text.replace("\u00a0", " ")
+
+
+def test_estimates():
+    assert words.value(AUC) == "0.912"
+    assert words.interval(AUC, 2) == "0.86 – 0.95"
+    assert plain(words.spoken(AUC)) == "0.91 (95 % interval 0.86 to 0.95)"
+    assert plain(words.spoken(SENSITIVITY)) == "50 % (95 % interval 25 to 75 %)"
+    assert plain(short(SENSITIVITY)) == "50 % (25 – 75)"
+
+
+def test_what_is_not_known_is_a_dash_or_its_reason():
+    nothing = undefined("auc", "0 positives")
+    assert words.value(nothing) == words.spoken(nothing) == words.value(None) == words.NOTHING
+    assert words.interval(nothing) == ""
+    assert short(nothing) == "0 positives"
+    assert words.number(math.inf) == words.number(math.nan) == words.NOTHING
+    assert plain(words.spoken(Estimate("kappa", 0.5))) == "0.50"
+
+
+@pytest.mark.parametrize(("given", "shown"), [("a\nb", "a�b"), ("x\u202ey", "x�y"), ("é✓", "é✓"), ("", "")])
+def test_names_are_fit_to_be_shown(given, shown):
+    assert words.name(given) == shown
+
+
+def test_groups():
+    assert words.group("a+b") == "a or b"
+    assert words.group("1", ("0", "1")) == "class 1"
+    assert words.group("HER2+", ("HER2+", "other")) == "HER2+"
+
+
+def test_keys_stand_for_cases():
+    assert words.case_key("a", "s") == words.case_key("a", "s")
+    assert len({words.case_key(case, salt) for case in "ab" for salt in "st"}) == 4
+
+
+def test_commands_lose_their_folders():
+    assert without_folders(r"overread run C:\Users\anna\t.csv -o out") == "overread run …/t.csv -o out"

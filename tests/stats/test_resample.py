@@ -1,0 +1,73 @@
+"""The weights matrix: what it draws, and that chunks, seeds and thread counts cannot change a result."""
+
+import numpy as np
+import pytest
+
+from overread.errors import ArgumentError
+from overread.stats import resample
+from overread.stats.resample import Column, Statistic, bootstrap, draws, mean_statistic, resamples_for
+
+
+def all_of(patients, resamples, seed=0, width=None):
+    return np.concatenate(list(draws(patients, resamples, seed, width=width)))
+
+
+def test_each_resample_draws_as_many_patients_as_there_are():
+    weights = all_of(37, 500)
+    assert weights.shape == (500, 37)
+    assert (weights.sum(axis=1) == 37).all()
+
+
+def test_counts_are_multinomial():
+    weights = all_of(20, 20_000).astype(float)
+    assert weights.mean(axis=0) == pytest.approx(np.ones(20), abs=0.04)
+    assert weights.var() == pytest.approx(1 - 1 / 20, rel=0.02)
+    assert np.corrcoef(weights[:-1, 0], weights[1:, 0])[0, 1] == pytest.approx(0, abs=0.03)
+    covariance = np.cov(weights[:, 0], weights[:, 1])[0, 1]
+    assert covariance == pytest.approx(-1 / 20, abs=0.03)
+
+
+def test_chunks_do_not_matter_and_seeds_do(monkeypatch):
+    whole = all_of(11, 100, seed=4)
+    monkeypatch.setattr(resample, "CHUNK", 50)
+    assert len(list(draws(11, 100, 4))) > 10
+    np.testing.assert_array_equal(all_of(11, 100, seed=4), whole)
+    np.testing.assert_array_equal(all_of(11, 100, seed=4, width=33), whole)
+    assert (all_of(11, 100, seed=5) != whole).any()
+
+
+def test_the_error_of_a_mean_is_that_of_theory():
+    values = np.random.default_rng(0).exponential(size=400)
+    column = Column("mean", scale="plain")
+    statistic = Statistic((column,), lambda w: (w @ values / w.sum(axis=1))[:, None])
+    (found,) = bootstrap([statistic], 400, resamples=4000)
+    half = 1.96 * values.std() / np.sqrt(400)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), rel=0.01)
+
+
+def test_patients_are_drawn_not_images():
+    values, codes = np.repeat(np.random.default_rng(0).random(50), 8), np.repeat(np.arange(50), 8)
+    together = bootstrap([mean_statistic("m", values, codes, 50)], 50, resamples=1000)[0]
+    alone = bootstrap([mean_statistic("m", values, np.arange(400), 400)], 400, resamples=1000)[0]
+    assert (together.high - together.low) / (alone.high - alone.low) == pytest.approx(np.sqrt(8), rel=0.1)
+    assert (together.images, together.patients) == (400, 50)
+
+
+def test_a_statistic_without_a_value_says_why():
+    nothing = Statistic((Column("x", why="no cases of melanoma"),), lambda w: np.full((len(w), 1), np.nan))
+    assert bootstrap([nothing], 5)[0].undefined == "no cases of melanoma"
+
+
+def test_mostly_undefined_resamples_give_no_interval():
+    rare = Statistic((Column("x"),), lambda w: np.where(w[:, :1] == 1, 0.5, np.nan))
+    found = bootstrap([rare], 100, resamples=500)[0]
+    assert found.value == 0.5
+    assert np.isnan(found.low)
+
+
+def test_resamples_fall_with_size_and_bad_arguments_are_refused():
+    assert [resamples_for(n) for n in (0, 1000, 10_000, 20_000, 10**6)] == [2000, 2000, 2000, 1000, 400]
+    for call in (lambda: list(draws(0, 5)), lambda: bootstrap([], 0), lambda: bootstrap([], 5, level=1.0)):
+        with pytest.raises(ArgumentError):
+            call()
