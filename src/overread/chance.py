@@ -75,9 +75,7 @@ def normal(seed: int, epoch: ArrayLike, sample: ArrayLike, operation: str) -> ND
 
 
 @checked
-def integers(
-    seed: int, epoch: ArrayLike, sample: ArrayLike, operation: str, high: int
-) -> NDArray[np.int64]:
+def integers(seed: int, epoch: ArrayLike, sample: ArrayLike, operation: str, high: int) -> NDArray[np.int64]:
     """Whole numbers in 0 … high−1.
 
     >>> sorted(set(integers(1, 0, np.arange(100), "x", 3).tolist()))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,24 +23,36 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="From a table of medical images to a classifier that people can trust.",
                   epilog="Start with `overread demo`, or `overread run TABLE -o runs/mine`. Nothing is ever sent anywhere.")  # fmt: skip
-data_app = typer.Typer(no_args_is_help=True, help="Openly licensed public data sets: the only command that downloads images.")
+data_app = typer.Typer(
+    no_args_is_help=True, help="Openly licensed public data sets: the only command that downloads images."
+)
 weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights kept on this machine.")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
 # -- options that several commands share --------------------------------------------------------------------------
 
-Table = Annotated[str, typer.Argument(help="CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, or a study.toml")]
+Table = Annotated[
+    str, typer.Argument(help="CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, or a study.toml")
+]
 Folder = Annotated[Path, typer.Argument(help="a run's folder, such as runs/skin")]
 Out = Annotated[Path, typer.Option("-o", "--output", help="the run's folder")]
 Column = Annotated[str, typer.Option(help="column of that name; guessed and said if not given")]
-Labels = Annotated[str, typer.Option(help="columns of several findings, separated by commas (blank cells = unknown)")]
-Subgroups = Annotated[list[str], typer.Option("--subgroup", help="column to judge by, such as sex; may be repeated")]
+Labels = Annotated[
+    str, typer.Option(help="columns of several findings, separated by commas (blank cells = unknown)")
+]
+Subgroups = Annotated[
+    list[str], typer.Option("--subgroup", help="column to judge by, such as sex; may be repeated")
+]
 Positive = Annotated[str, typer.Option(help="classes that count as disease, separated by commas")]
 Budget = Annotated[str, typer.Option(help="wall-clock time of the whole command, such as 15m or 1h30m")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="auto, features, finetune, scratch, or a .toml file")]
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="auto, features, finetune, scratch, or a .toml file")
+]
 Weights = Annotated[str, typer.Option(help="folder with pretrained weights", envvar="OVERREAD_WEIGHTS")]
-Settings = Annotated[list[str], typer.Option("--set", help="any other field of the recipe: key=value; may be repeated")]
+Settings = Annotated[
+    list[str], typer.Option("--set", help="any other field of the recipe: key=value; may be repeated")
+]
 Threads = Annotated[int, typer.Option(help="threads to use; 0: all cores of this process", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
 Cache = Annotated[str, typer.Option(help="folder for decoded images and features", envvar="OVERREAD_CACHE")]
@@ -98,7 +111,9 @@ def run(
             threads=threads, seed=seed, recipe=_recipe(recipe, chosen, settings),
         )  # fmt: skip
     with _bars() as progress:
-        report = studies.run(study, output, cache=cache or None, network=not offline, progress=progress, say=_say)
+        report = studies.run(
+            study, output, cache=cache or None, network=not offline, progress=progress, say=_say
+        )
     _show_metrics(output)
     _end([report, output / "model", output / "evaluation" / "metrics.json"], f"open {report}")
 
@@ -151,7 +166,9 @@ def audit(
         typer.echo((output / "audit.json").read_text("utf-8"))
     else:
         typer.echo(str(found))
-        _end([output / "audit.json", output / "excluded.csv", output / "cases.csv"], f"overread split {output}")
+        _end(
+            [output / "audit.json", output / "excluded.csv", output / "cases.csv"], f"overread split {output}"
+        )
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(1)
 
@@ -161,10 +178,14 @@ def split(
     folder: Folder,
     test: Annotated[float, typer.Option(help="share of the patients for the test")] = 0.2,
     tuning: Annotated[float, typer.Option(help="share of the patients for tuning")] = 0.1,
-    deploy_to: Annotated[str, typer.Option(help="where the model will be used, such as \"source == 'rosendahl'\"")] = "",
+    deploy_to: Annotated[
+        str, typer.Option(help="where the model will be used, such as \"source == 'rosendahl'\"")
+    ] = "",
     leave_out: Annotated[str, typer.Option(help="a source that is kept for the test alone")] = "",
     by_time: Annotated[bool, typer.Option("--by-time", help="train on the past, test on the latest")] = False,
-    resplit: Annotated[bool, typer.Option("--resplit", help="split anew even if the table brings a split")] = False,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="split anew even if the table brings a split")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Who trains, who tunes, who tests: by patient, with a proof. Writes split.csv and split.proof.json."""
@@ -196,7 +217,10 @@ def train(
     study = _amended(folder, changes)
     with _desk(study, folder, cache, offline=offline) as desk:
         studies.learn(desk)
-    _end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], f"overread predict {folder}")
+    _end(
+        [folder / "model" / "model.safetensors", folder / "model" / "model.json"],
+        f"overread predict {folder}",
+    )
 
 
 @app.command()
@@ -204,7 +228,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
     table: Annotated[str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")] = "",
     output: Annotated[Path, typer.Option("-o", "--output", help="the predictions of a new table")] = Path("predictions.csv"),
-    image: Column = "", patient: Column = "", case: Column = "", source: Column = "",
+    image: Column = "", label: Column = "", patient: Column = "", case: Column = "", source: Column = "",
     device: Annotated[str, typer.Option()] = "", threads: Threads = 0,
 ) -> None:  # fmt: skip
     """Predict the run's tuning and test parts, or the images of a new table."""
@@ -213,20 +237,31 @@ def predict(
     if not table:
         with _desk(studies.Study.load(model / "study.toml"), model) as desk:
             studies.foresee(desk)
-        _end([model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"], f"overread evaluate {model}")
+        _end(
+            [model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"],
+            f"overread evaluate {model}",
+        )
         return
-    from overread.cases.sources import read_images
+    from overread.cases.unlabelled import read_images
     from overread.learning.predict import load_model
     from overread.learning.predict import predict as predict_cases
 
     loaded = load_model(model)
-    cases = read_images(table, loaded.target, image=image or None, patient=patient or None, case=case or None, source=source or None)
+    cases = read_images(
+        table,
+        loaded.target,
+        image=image or None,
+        label=label or None,
+        patient=patient or None,
+        case=case or None,
+        source=source or None,
+    )
     with _bars() as progress:
         made = predict_cases(loaded, cases, device=device, threads=threads, progress=progress)
     if len(made) < cases.table["case"].nunique():
         _say(f"{cases.table['case'].nunique() - len(made)} cases are left out: their images cannot be read")
     made.save(output)
-    _end([output], f"overread evaluate {output} (if the table has labels)")
+    _end([output], f"overread evaluate {output}" if label else "")
 
 
 @app.command()
@@ -285,10 +320,17 @@ def recipes(as_json: AsJson = False) -> None:
     from overread.learning.recipe import Recipe, bundled
 
     if as_json:
-        typer.echo(json.dumps({"recipes": bundled(), "backbones": [asdict(b) for b in BACKBONES.values()]}, indent=2))
+        typer.echo(
+            json.dumps({"recipes": bundled(), "backbones": [asdict(b) for b in BACKBONES.values()]}, indent=2)
+        )
         return
-    typer.echo("recipes: " + ", ".join(bundled()) + "\nfields for --set: " + ", ".join(Recipe.__dataclass_fields__))
-    rows = [(b.name, f"{b.parameters:,}", f"{b.top1:.1f}" if b.top1 else "–", str(b.input), b.licence, b.source) for b in BACKBONES.values()]
+    typer.echo(
+        "recipes: " + ", ".join(bundled()) + "\nfields for --set: " + ", ".join(Recipe.__dataclass_fields__)
+    )
+    rows = [
+        (b.name, f"{b.parameters:,}", f"{b.top1:.1f}" if b.top1 else "–", str(b.input), b.licence, b.source)
+        for b in BACKBONES.values()
+    ]
     _table(("backbone", "parameters", "top-1 %", "input", "licence", "paper"), rows)
 
 
@@ -314,12 +356,14 @@ def data_list(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(d) for d in CATALOGUE.values()], indent=2))
         return
-    _table(("name", "MB", "licence", "what"), [(d.name, f"{d.bytes / 1e6:.0f}" if d.bytes else "?", d.licence, d.description) for d in CATALOGUE.values()])
+    rows = [(d.name, f"{d.bytes() / 1e6:,.0f}", f"{sum(d.images.values()):,}", d.licence, d.shows) for d in CATALOGUE.values()]
+    _table(("name", "MB at most", "images", "licence", "what"), rows)
 
 
 @data_app.command("get")
 def data_get(
     name: Annotated[str, typer.Argument(help="a name of `overread data list`")],
+    size: Annotated[int, typer.Option(help="side of the images in pixels: 28, for some sets also 64, 128 or 224")] = 28,
     output: Annotated[Path, typer.Option("-o", "--output", help="folder")] = Path("data"),
     base_url: Annotated[str, typer.Option(help="another server, for tests and mirrors")] = "",
 ) -> None:
@@ -327,7 +371,7 @@ def data_get(
     from overread.cases.catalogue import fetch
 
     with _bars() as progress:
-        path = fetch(name, output, base_url=base_url or None, progress=progress)
+        path = fetch(name, output, size=size, base_url=base_url or None, progress=progress)
     _end([path], f"overread run {path} -o runs/{name}")
 
 
@@ -342,9 +386,13 @@ def weights_list(folder: Weights = "", as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([{k: str(v) for k, v in asdict(f).items()} for f in found], indent=2))
     elif found:
-        _table(("backbone", "licence", "file"), [(f.name, f.licence or "not stated", str(f.path)) for f in found])
+        _table(
+            ("backbone", "licence", "file"), [(f.name, f.licence or "not stated", str(f.path)) for f in found]
+        )
     else:
-        typer.echo("no weights at hand; `overread weights add FILE` takes a .safetensors or .pth file, or give --weights FOLDER")
+        typer.echo(
+            "no weights at hand; `overread weights add FILE` takes a .safetensors or .pth file, or give --weights FOLDER"
+        )
 
 
 @weights_app.command("add")
@@ -381,10 +429,12 @@ def _end(files: list[Path], then: str) -> None:
         typer.echo(f"next: {then}", err=True)
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
     for row in [heads, *rows]:
-        typer.echo("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        typer.echo(
+            "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def _show_metrics(folder: Path) -> None:
@@ -410,8 +460,8 @@ def _recipe(name: str, chosen: dict[str, Any], settings: list[str]) -> dict[str,
 def _relative_to(study: Study, folder: Path) -> Study:
     from dataclasses import replace
 
-    here = {k: str((folder / v).absolute()) for k in ("table", "weights") if (v := getattr(study, k))}
-    return replace(study, **here)
+    weights = str((folder / study.weights).absolute()) if study.weights else ""
+    return replace(study, table=str((folder / study.table).absolute()), weights=weights)
 
 
 def _amended(folder: Path, changes: dict[str, Any]) -> Study:
@@ -421,14 +471,18 @@ def _amended(folder: Path, changes: dict[str, Any]) -> Study:
     from overread.study import Study
 
     if not (folder / "study.toml").exists():
-        raise InputError("the folder holds no study", given=str(folder), todo="start with `overread audit TABLE -o FOLDER`")
+        raise InputError(
+            "the folder holds no study", given=str(folder), todo="start with `overread audit TABLE -o FOLDER`"
+        )
     study = replace(Study.load(folder / "study.toml"), **changes)
     study.save(folder / "study.toml")
     return study
 
 
 @contextmanager
-def _desk(study: Study, folder: Path, cache: str = "", *, offline: bool = False, quiet: bool = False) -> Iterator[Desk]:
+def _desk(
+    study: Study, folder: Path, cache: str = "", *, offline: bool = False, quiet: bool = False
+) -> Iterator[Desk]:
     from overread.progress import Clock
     from overread.record import folder_lock
     from overread.study import Desk, seconds
@@ -440,7 +494,10 @@ def _desk(study: Study, folder: Path, cache: str = "", *, offline: bool = False,
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    """A progress bar with the time left; a line per step where the output is no terminal."""
+    """A progress bar with the time left; a line now and then where the output is no terminal."""
+    if not sys.stderr.isatty():
+        yield _lines()
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
@@ -456,6 +513,24 @@ def _bars() -> Iterator[Progress]:
 
     with bars:
         yield progress
+
+
+def _lines(every: float = 20.0) -> Progress:
+    """Progress as plain lines for a log: one per step at its start, then one in ``every`` seconds."""
+    began: dict[str, float] = {}
+    said: dict[str, float] = {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start = began.setdefault(what, now)
+        if done >= total or now - said.get(what, start) < every:
+            said.setdefault(what, now)
+            return
+        said[what] = now
+        left = (now - start) * (total - done) / max(done, 1)
+        _say(f"  {what}: {done:,} of {total:,}, about {left:.0f} s left")
+
+    return progress
 
 
 def main() -> None:

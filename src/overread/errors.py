@@ -31,7 +31,8 @@ class OverreadError(Exception):
         self.what, self.given, self.todo = what, given, todo
         text = what if given is None else f"{what} (given: {given})"
         if todo:
-            text = f"{text.rstrip('.')}. {todo[0].upper()}{todo[1:].rstrip('.')}."
+            end = "" if todo.endswith(("?", ".")) else "."
+            text = f"{text.rstrip('.')}. {todo[0].upper()}{todo[1:]}{end}"
         super().__init__(text)
 
 
@@ -76,13 +77,13 @@ def nearest(name: str, options: Iterable[object]) -> str:
     >>> nearest("xyz", ["age", "diagnosis"])
     'choose from age, diagnosis'
     """
-    options = [str(option) for option in options]
-    folded = {option.lower(): option for option in options}
+    names = [str(option) for option in options]
+    folded = {option.lower(): option for option in names}
     close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{folded[close[0]]}'?"
-    shown = ", ".join(options[:20]) + (f" and {len(options) - 20} more" if len(options) > 20 else "")
-    return f"choose from {shown}" if options else "there is nothing to choose from"
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"choose from {shown}" if names else "there is nothing to choose from"
 
 
 def require(condition: bool, what: str, *, given: object = None, todo: str = "") -> None:

@@ -12,11 +12,12 @@ import importlib.metadata
 import json
 import os
 import platform
+import threading
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from overread.errors import InputError, UnavailableError, checked, nearest
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 FORMAT = 1
 
 
+@checked
 @contextmanager
 def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path``; on a clean exit it is synced and renamed to ``path``, otherwise removed.
@@ -33,7 +35,7 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises :class:`UnavailableError` if the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -44,11 +46,13 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
         if isinstance(error, FileNotFoundError) and not beside.exists() and path.parent.exists():
             raise
         raise UnavailableError(
-            f"{path.name} cannot be written", given=f"{path}: {error.strerror or error}",
+            f"{path.name} cannot be written",
+            given=f"{path}: {error.strerror or error}",
             todo="free some space or choose another folder",
         ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # the error on its way says more
+            beside.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:
@@ -169,10 +173,7 @@ def build(kind: type, value: Any, *, where: str = "input") -> Any:
 
     if not isinstance(value, dict):
         raise InputError(f"{where} does not hold a table of fields", given=type(value).__name__)
-    names = [f.name for f in dataclasses.fields(kind)]
-    for key in value:
-        if key not in names:
-            raise InputError(f"{where} has an unknown key {key!r}", todo=nearest(key, names))
+    _refuse_unknown(kind, value, where)
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
@@ -183,6 +184,17 @@ def build(kind: type, value: Any, *, where: str = "input") -> Any:
         ) from error
 
 
+def _refuse_unknown(kind: type, value: dict[str, Any], where: str) -> None:
+    """Unknown keys by name, also in dataclasses inside."""
+    hints = get_type_hints(kind)
+    for key, item in value.items():
+        if key not in hints:
+            raise InputError(f"{where} has an unknown key {key!r}", todo=nearest(key, hints))
+        if dataclasses.is_dataclass(hints[key]) and isinstance(item, dict):
+            _refuse_unknown(hints[key], item, f"{where}: {key}")
+
+
+@checked
 @contextmanager
 def folder_lock(folder: str | os.PathLike[str], *, wait: float = 0.0, name: str = ".lock") -> Iterator[None]:
     """Hold ``folder`` for this process. The operating system frees the lock of a killed process.
@@ -198,7 +210,8 @@ def folder_lock(folder: str | os.PathLike[str], *, wait: float = 0.0, name: str 
         lock.acquire()
     except filelock.Timeout as error:
         raise UnavailableError(
-            "another overread process is working in this folder", given=str(folder),
+            "another overread process is working in this folder",
+            given=str(folder),
             todo="wait for it, or choose another folder",
         ) from error
     try:
@@ -207,6 +220,7 @@ def folder_lock(folder: str | os.PathLike[str], *, wait: float = 0.0, name: str 
         lock.release()
 
 
+@checked
 def sha256(data: bytes | memoryview) -> str:
     """The SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
@@ -265,7 +279,7 @@ def cores() -> int:
     """Cores this process may use: the affinity mask and a container's quota, at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
         if quota != "max":
             count = min(count, max(1, int(int(quota) / int(period))))
     except (OSError, ValueError):

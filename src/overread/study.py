@@ -23,8 +23,20 @@ from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.evaluation.operating import OperatingPoint, choose_thresholds
 from overread.predictions import Predictions
 from overread.progress import Clock, Progress, silent
-from overread.record import (build, cache_folder, fingerprint, folder_lock, hardware, load, plain, publish, read_json, save, versions,
-                             write_json)  # fmt: skip
+from overread.record import (
+    build,
+    cache_folder,
+    fingerprint,
+    folder_lock,
+    hardware,
+    load,
+    plain,
+    publish,
+    read_json,
+    save,
+    versions,
+    write_json,  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from overread.learning.model import Model
@@ -32,7 +44,7 @@ if TYPE_CHECKING:
 #: Says one line to the person who waits.
 Say = Callable[[str], None]
 #: Seconds kept at the end of a budget for evaluation and report.
-CLOSING_SECONDS = 20.0
+CLOSING_SECONDS = 25.0
 
 
 @dataclass(frozen=True)
@@ -101,9 +113,15 @@ def seconds(text: str) -> float | None:
     if not text:
         return None
     parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    total = sum(float(n or 0) * unit for n, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else 0.0
+    total = (
+        sum(float(n or 0) * unit for n, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+        if parts
+        else 0.0
+    )
     if total <= 0:
-        raise InputError("the budget is not a length of time", given=repr(text), todo="write 90s, 15m or 1h30m")
+        raise InputError(
+            "the budget is not a length of time", given=repr(text), todo="write 90s, 15m or 1h30m"
+        )
     return total
 
 
@@ -120,7 +138,15 @@ def run(
     folder, clock = Path(folder), Clock(seconds(study.budget))
     cases = table_of(study)  # a wrong table leaves nothing behind
     with folder_lock(folder):
-        desk = Desk(study, folder, cache=Path(cache) if cache else None, network=network, clock=clock, progress=progress, say=say)
+        desk = Desk(
+            study,
+            folder,
+            cache=Path(cache) if cache else None,
+            network=network,
+            clock=clock,
+            progress=progress,
+            say=say,
+        )
         begin(desk, cases)
         for step in STEPS:
             step(desk)
@@ -156,7 +182,9 @@ class Desk:
 
     def done(self, step: str, key: str, *files: str) -> bool:
         """Whether this step was done with these inputs and its files are still there."""
-        return self.record().get("steps", {}).get(step, {}).get("key") == key and all((self.folder / f).exists() for f in files)
+        return self.record().get("steps", {}).get(step, {}).get("key") == key and all(
+            (self.folder / f).exists() for f in files
+        )
 
     def record(self) -> dict[str, Any]:
         """What ``record.json`` holds; an empty dict before the first step."""
@@ -185,7 +213,11 @@ def table_of(study: Study) -> Cases:
 def begin(desk: Desk, cases: Cases) -> None:
     """Write ``study.toml``, ``cases.csv`` and ``record.json``; refuse a folder where another study has trained."""
     path, folder = desk.folder / "study.toml", desk.folder
-    if path.exists() and (before := Study.load(path)) != desk.study and (folder / "checkpoints" / "plan.json").exists():
+    if (
+        path.exists()
+        and (before := Study.load(path)) != desk.study
+        and (folder / "checkpoints" / "plan.json").exists()
+    ):
         names = [k for k, v in plain(desk.study).items() if v != plain(before)[k]]
         raise InputError("the folder holds the training of another study", given=f"{folder}; different: {', '.join(names)}",
                          todo="choose another folder with -o, or delete this one")  # fmt: skip
@@ -200,7 +232,11 @@ def begin(desk: Desk, cases: Cases) -> None:
 
 
 def _command() -> str:
-    return " ".join(["overread", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])]) if "overread" in Path(sys.argv[0]).name else "Python"
+    return (
+        " ".join(["overread", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
+        if "overread" in Path(sys.argv[0]).name
+        else "Python"
+    )
 
 
 def _close_record(desk: Desk) -> None:
@@ -212,11 +248,16 @@ def _close_record(desk: Desk) -> None:
 # -- the steps ----------------------------------------------------------------------------------------------------
 
 
+@checked
 def inspect(desk: Desk) -> None:
     """``audit.json`` and ``excluded.csv``: what is wrong with the images and the table."""
     began, cases = desk.clock.elapsed, desk.cases()
-    prints = fingerprint_images(cases, threads=desk.study.threads, progress=desk.progress, cache=desk.cache or cache_folder())
-    found = audit(cases, fingerprints=prints, threads=desk.study.threads, progress=desk.progress, seed=desk.study.seed)
+    prints = fingerprint_images(
+        cases, threads=desk.study.threads, progress=desk.progress, cache=desk.cache or cache_folder()
+    )
+    found = audit(
+        cases, fingerprints=prints, threads=desk.study.threads, progress=desk.progress, seed=desk.study.seed
+    )
     found.save(desk.folder / "audit.json")
     _write_excluded(desk, list(found.excluded))
     for finding in found.findings:
@@ -224,6 +265,7 @@ def inspect(desk: Desk) -> None:
     desk.note("audit", cases.digest, desk.clock.elapsed - began)
 
 
+@checked
 def divide(desk: Desk) -> None:
     """``split.csv`` with its proof: who trains, who tunes, who tests."""
     study, found = desk.study, Audit.load(desk.folder / "audit.json")
@@ -247,6 +289,7 @@ def _write_excluded(desk: Desk, rows: list[tuple[str, str]]) -> None:
         pd.DataFrame(rows, columns=["case", "reason"]).to_csv(beside, index=False, lineterminator="\n")
 
 
+@checked
 def learn(desk: Desk) -> None:
     """``model/``: train by the recipe, within the budget."""
     from overread.learning.train import train
@@ -267,6 +310,7 @@ def learn(desk: Desk) -> None:
     desk.note("model", key, desk.clock.elapsed - began)
 
 
+@checked
 def recipe_of(study: Study) -> Any:
     """The recipe of a study: its fields over the defaults, with the study's seed."""
     from overread.learning.recipe import Recipe
@@ -277,9 +321,10 @@ def recipe_of(study: Study) -> Any:
 def _closing(desk: Desk, cases: Cases, parts: Split) -> float:
     """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict."""
     share = 1 - len(parts.rows(cases, "train")) / max(len(cases), 1)
-    return CLOSING_SECONDS + 0.06 * share * (desk.clock.limit or 0.0)
+    return CLOSING_SECONDS + 0.1 * share * (desk.clock.limit or 0.0)
 
 
+@checked
 def foresee(desk: Desk) -> None:
     """``predictions/tuning.csv`` and ``test.csv``."""
     from overread.learning.predict import load_model, predict
@@ -292,7 +337,14 @@ def foresee(desk: Desk) -> None:
     began = desk.clock.elapsed
     _refuse_seen(model, cases.only(parts, "test"))
     for part in ("tuning", "test"):
-        predictions = predict(model, cases.only(parts, part), device=desk.study.device, threads=desk.study.threads, part=part, progress=desk.progress)
+        predictions = predict(
+            model,
+            cases.only(parts, part),
+            device=desk.study.device,
+            threads=desk.study.threads,
+            part=part,
+            progress=desk.progress,
+        )
         predictions.save(desk.folder / "predictions" / f"{part}.csv")
     desk.note("predictions", key, desk.clock.elapsed - began)
 
@@ -300,13 +352,25 @@ def foresee(desk: Desk) -> None:
 def _refuse_seen(model: Model, test: Cases) -> None:
     seen = model.has_seen(list(test.table["patient"].unique()))
     if seen:
-        raise UnsoundError(f"the model has seen {seen} patients of the test part", todo="split again and train again")
+        raise UnsoundError(
+            f"the model has seen {seen} patients of the test part", todo="split again and train again"
+        )
 
 
+@checked
 def judge(desk: Desk) -> None:
     """``evaluation/``: operating points frozen on tuning data, then the test set through its one door."""
     tuning, test = desk.predictions("tuning"), desk.predictions("test")
-    key = fingerprint([tuning.digest, test.digest, desk.study.rule, desk.study.sensitivity, desk.study.specificity, desk.study.subgroups])
+    key = fingerprint(
+        [
+            tuning.digest,
+            test.digest,
+            desk.study.rule,
+            desk.study.sensitivity,
+            desk.study.specificity,
+            desk.study.subgroups,
+        ]
+    )
     if desk.done("evaluation", key, "evaluation/metrics.json"):
         return
     began = desk.clock.elapsed
@@ -317,11 +381,15 @@ def judge(desk: Desk) -> None:
     desk.note("evaluation", key, desk.clock.elapsed - began)
 
 
+@checked
 def operating_points(tuning: Predictions, study: Study) -> tuple[OperatingPoint, ...]:
     """The points at which sensitivity and specificity are told, by the study's rule."""
-    return choose_thresholds(tuning, rule=study.rule, sensitivity=study.sensitivity or None, specificity=study.specificity or None)
+    return choose_thresholds(
+        tuning, rule=study.rule, sensitivity=study.sensitivity or None, specificity=study.specificity or None
+    )
 
 
+@checked
 def show_errors(desk: Desk) -> None:
     """``explanations/gallery.json``: the most confident errors with a small picture of each."""
     from overread.reporting.gallery import write_gallery
@@ -332,6 +400,7 @@ def show_errors(desk: Desk) -> None:
                   threshold=single.threshold if single else None)  # fmt: skip
 
 
+@checked
 def tell(desk: Desk) -> None:
     """``report.html``, ``model_card.md`` and the figures."""
     from overread.reporting import card, draw_all, report

@@ -30,7 +30,9 @@ class Tiny(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
         self.dropout, self.head = nn.Dropout(0.3), nn.Linear(4, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -45,11 +47,26 @@ def make_job() -> Callable[..., Job]:
         torch.set_num_threads(1)
         rng = np.random.default_rng(0)
         labels = np.arange(96) % 2
-        images = (rng.normal(100, 40, (96, 12, 12, 1)) + 25 * labels[:, None, None, None]).clip(0, 255).astype(np.uint8)
-        recipe = Recipe(method="scratch", seed=3).changed(**{"epochs": 3, "batch_size": 16, "learning_rate": 5e-3, **fields})
+        images = (
+            (rng.normal(100, 40, (96, 12, 12, 1)) + 25 * labels[:, None, None, None])
+            .clip(0, 255)
+            .astype(np.uint8)
+        )
+        recipe = Recipe(method="scratch", seed=3).changed(
+            **{"epochs": 3, "batch_size": 16, "learning_rate": 5e-3, **fields}
+        )
         preprocess = Preprocess(size=(12, 12), channels=1, mean=(0.4,), std=(0.2,))
         truth, training = torch.from_numpy(labels), np.arange(64)
-        batches = Batches(images, training, truth, recipe.batch_size, preprocess, Augmentation(rotate=10, noise=0.02), seed=3, threads=1)
+        batches = Batches(
+            images,
+            training,
+            truth,
+            recipe.batch_size,
+            preprocess,
+            Augmentation(rotate=10, noise=0.02),
+            seed=3,
+            threads=1,
+        )
         about = About(recipe, preprocess, TARGET, Origin("tiny", 0))
         with seeded(3, 0, 0, "initial weights"):
             network = Tiny()

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from overread.learning.batches import ahead
@@ -40,9 +41,5 @@ def test_ahead_keeps_order_and_passes_errors_on() -> None:
 
     made = ahead(broken())
     assert next(made) == 1
-    try:
+    with pytest.raises(ValueError, match="broken"):
         next(made)
-    except ValueError as error:
-        assert str(error) == "broken"
-    else:
-        raise AssertionError("the error was lost")

@@ -7,7 +7,9 @@ from overread.learning.device import choose_precision, pick_device, seeded, to_t
 
 
 @pytest.mark.parametrize("kind", ["min-max", "z-score", "mean image", "channel mean", "channel mean and std"])
-@pytest.mark.parametrize(("shape", "dtype"), [((3, 8, 9, 3), np.uint8), ((3, 8, 9, 1), np.uint16), ((2, 4, 8, 9, 1), np.uint8)])
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((3, 8, 9, 3), np.uint8), ((3, 8, 9, 1), np.uint16), ((2, 4, 8, 9, 1), np.uint8)]
+)
 def test_the_same_numbers_as_the_numpy_truth(kind, shape, dtype) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype)

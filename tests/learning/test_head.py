@@ -12,7 +12,9 @@ from overread.learning.head import choose_penalty, fit_heads
 def cloud():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 300)
-    features = (rng.normal(size=(300, 12)) * rng.uniform(0.5, 20, 12) + labels[:, None] * rng.normal(size=12)).astype(np.float32)
+    features = (
+        rng.normal(size=(300, 12)) * rng.uniform(0.5, 20, 12) + labels[:, None] * rng.normal(size=12)
+    ).astype(np.float32)
     return features, labels
 
 
@@ -32,7 +34,9 @@ def test_every_problem_equals_scikit_learn(cloud) -> None:
     for k, penalty in enumerate(penalties):
         rows = masks[k] > 0
         mean, std = features[rows].mean(0), features[rows].std(0) + 1e-4
-        oracle = LogisticRegression(C=1 / (penalty * rows.sum()), max_iter=5000, tol=1e-8).fit((features[rows] - mean) / std, labels[rows])
+        oracle = LogisticRegression(C=1 / (penalty * rows.sum()), max_iter=5000, tol=1e-8).fit(
+            (features[rows] - mean) / std, labels[rows]
+        )
         wanted = oracle.predict_proba((features - mean) / std)
         ours = (torch.from_numpy(features) @ heads.weight[k] + heads.bias[k]).softmax(1).numpy()
         assert np.abs(ours - wanted).max() < 5e-3
@@ -45,9 +49,14 @@ def test_findings_with_unknowns_equal_separate_regressions(cloud) -> None:
     heads = _fit(features, findings, Target("findings", ("x", "y")), [1e-2])
     mean, std = features.mean(0), features.std(0) + 1e-4
     known = ~np.isnan(findings[:, 1])
-    oracle = LogisticRegression(C=1 / (1e-2 * 300), max_iter=5000, tol=1e-8).fit(((features - mean) / std)[known], findings[known, 1])
+    oracle = LogisticRegression(C=1 / (1e-2 * 300), max_iter=5000, tol=1e-8).fit(
+        ((features - mean) / std)[known], findings[known, 1]
+    )
     ours = torch.from_numpy(features) @ heads.weight[0] + heads.bias[0]
-    assert np.abs(ours[:, 1].sigmoid().numpy() - oracle.predict_proba((features - mean) / std)[:, 1]).max() < 5e-3
+    assert (
+        np.abs(ours[:, 1].sigmoid().numpy() - oracle.predict_proba((features - mean) / std)[:, 1]).max()
+        < 5e-3
+    )
 
 
 def test_a_quantity_equals_ridge_regression(cloud) -> None:
@@ -80,6 +89,12 @@ def test_a_strong_penalty_wins_on_noise() -> None:
 def test_a_class_without_cases_and_a_constant_feature_do_no_harm() -> None:
     features = np.c_[np.ones(20), np.r_[np.zeros(10), np.ones(10)]].astype(np.float32)
     labels = np.r_[np.zeros(10), np.ones(10)].astype(np.int64)
-    heads = _fit(features, labels, Target("classes", ("a", "b", "never")), [1e-2], weights=np.array([1, 1, 0], np.float32))
+    heads = _fit(
+        features,
+        labels,
+        Target("classes", ("a", "b", "never")),
+        [1e-2],
+        weights=np.array([1, 1, 0], np.float32),
+    )
     assert torch.isfinite(heads.weight).all()
     assert ((torch.from_numpy(features) @ heads.weight[0] + heads.bias[0]).argmax(1).numpy() == labels).all()

@@ -17,7 +17,9 @@ def test_the_mean_auc_over_classes_equals_scikit_learn() -> None:
 def test_unknown_findings_are_left_out() -> None:
     truth = np.array([[1, np.nan], [0, np.nan], [1, 1], [0, 1]], np.float32)
     outputs = np.array([[0.9, 5], [0.1, 5], [0.2, 5], [0.4, 5]])
-    assert score(outputs, truth, Target("findings", ("x", "y")), 1.0) == pytest.approx(roc_auc_score(truth[:, 0], outputs[:, 0]))
+    assert score(outputs, truth, Target("findings", ("x", "y")), 1.0) == pytest.approx(
+        roc_auc_score(truth[:, 0], outputs[:, 0])
+    )
 
 
 def test_one_class_only_falls_back_on_the_loss() -> None:

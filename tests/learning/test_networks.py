@@ -67,8 +67,8 @@ def test_convolutions_start_with_he_variance_by_fan_out() -> None:
         torch.manual_seed(1)
         plain, grouped = nn.Conv2d(16, 256, 3), nn.Conv2d(256, 256, 3, groups=256)
         initialise(nn.Sequential(plain, grouped))
-    assert float(plain.weight.std()) == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.03)
-    assert float(grouped.weight.std()) == pytest.approx(math.sqrt(2 / 9), rel=0.05)
+    assert plain.weight.std().item() == pytest.approx(math.sqrt(2 / (256 * 9)), rel=0.03)
+    assert grouped.weight.std().item() == pytest.approx(math.sqrt(2 / 9), rel=0.05)
     assert not plain.bias.any()
 
 

@@ -6,13 +6,13 @@ import pytest
 from overread.cases.cases import Cases, Target
 from overread.errors import InputError, UnavailableError
 from overread.learning.plan import MOST_EPOCHS, Situation, decide, fewest_patients, standard
-from overread.learning.recipe import Recipe
+from overread.learning.recipe import AUTO, Recipe
 
 HERE = Situation(images=4000, patients=3000, fewest=60, side=224, volume=False, colour=True, pretrained=("squeezenet1_0",),
                  device="cpu", cores=2)  # fmt: skip
 
 
-def _decide(recipe=Recipe(), **changes):
+def _decide(recipe=AUTO, **changes):
     return decide(recipe, replace(HERE, **changes), lambda backbone, side, batch: batch * side**2 * 4e-7)
 
 
@@ -45,7 +45,15 @@ def test_a_budget_shrinks_the_images_until_enough_epochs_fit() -> None:
 
 
 def test_what_was_asked_for_is_kept() -> None:
-    asked = Recipe(method="finetune", backbone="resnet18", image_size=96, epochs=2, batch_size=7, learning_rate=0.5, normalise="z-score")
+    asked = Recipe(
+        method="finetune",
+        backbone="resnet18",
+        image_size=96,
+        epochs=2,
+        batch_size=7,
+        learning_rate=0.5,
+        normalise="z-score",
+    )
     recipe, decisions = _decide(asked, seconds=1e6)
     for name in ("method", "backbone", "image_size", "epochs", "batch_size", "learning_rate", "normalise"):
         assert getattr(recipe, name) == getattr(asked, name)

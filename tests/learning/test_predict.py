@@ -18,7 +18,12 @@ TARGET = Target("binary", ("n", "p"), ("p",))
 
 @pytest.fixture
 def model() -> Model:
-    about = About(Recipe(method="scratch", views=1), Preprocess(size=(28, 28), channels=1, mean=(0.4,), std=(0.2,)), TARGET, Origin("resnet_small", 1))
+    about = About(
+        Recipe(method="scratch", views=1),
+        Preprocess(size=(28, 28), channels=1, mean=(0.4,), std=(0.2,)),
+        TARGET,
+        Origin("resnet_small", 1),
+    )
     with seeded(0, 0, 0, "test"):
         return Model(make_network(about).eval(), about)
 

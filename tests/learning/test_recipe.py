@@ -18,7 +18,12 @@ def test_round_trip(tmp_path, ending) -> None:
 
 def test_override_reaches_inside_and_says_the_augmentation_is_given() -> None:
     recipe = override(Recipe(), ["label_smoothing=0.2", "augmentation.scale=[0.9, 1.1]", "fit=crop"])
-    assert (recipe.label_smoothing, recipe.augmentation.scale, recipe.fit, recipe.augment) == (0.2, (0.9, 1.1), "crop", "given")
+    assert (recipe.label_smoothing, recipe.augmentation.scale, recipe.fit, recipe.augment) == (
+        0.2,
+        (0.9, 1.1),
+        "crop",
+        "given",
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from overread.cases.cases import Target
-from overread.reporting import report
+from overread.reporting import draw_all, report
 
 
 def _beside(name: str):
@@ -49,7 +49,26 @@ def finished(tmp_path_factory):
     return get
 
 
+@pytest.fixture(scope="session")
+def drawn(finished):
+    """``drawn(kind)``: the figures of a finished run by name; drawn once."""
+    made: dict[str, dict[str, str]] = {}
+
+    def get(kind: str) -> dict[str, str]:
+        if kind not in made:
+            made[kind] = {path.stem: path.read_text(encoding="utf-8") for path in draw_all(finished(kind))}
+        return made[kind]
+
+    return get
+
+
 @pytest.fixture(params=sorted(TARGETS))
-def each(request, finished) -> Path:
+def kind(request) -> str:
+    """Each kind in turn."""
+    return request.param
+
+
+@pytest.fixture
+def each(kind, finished) -> Path:
     """A finished run of each kind in turn."""
-    return finished(request.param)
+    return finished(kind)

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,9 @@ import pytest
 from overread.cases.cases import Target
 from overread.errors import InputError
 from overread.record import read_json, write_bytes, write_json, write_text
-from overread.reporting import card, draw_all, report
+from overread.reporting import card, draw_all, page, report
+from overread.reporting.figures import figures
+from overread.reporting.gather import gather
 
 SECTIONS = (
     "question",
@@ -80,6 +83,18 @@ def run(tmp_path, finished) -> Path:
     return shutil.copytree(finished("binary"), tmp_path / "run")
 
 
+@pytest.fixture
+def quick(run, finished, monkeypatch) -> Path:
+    """The same, with its figures drawn before: for tests of what is not drawn."""
+    if not _DRAWN:
+        _DRAWN.update(figures(gather(finished("binary"))))
+    monkeypatch.setattr(page, "figures", lambda run: dict(_DRAWN))
+    return run
+
+
+_DRAWN: dict[str, object] = {}
+
+
 # -- what is there ---------------------------------------------------------------------------------------------------
 
 
@@ -139,8 +154,7 @@ def test_limits_and_use(each):
 
 
 def test_the_same_run_gives_the_same_bytes(run):
-    before = (run / "report.html").read_bytes()
-    assert report(run).read_bytes() == before
+    assert report(run).read_bytes() == report(run).read_bytes()
 
 
 # -- what must not be there --------------------------------------------------------------------------------------------
@@ -173,35 +187,35 @@ def test_names_from_the_data_are_escaped(finished):
     assert "<script" not in card(folder).read_text(encoding="utf-8")
 
 
-def test_no_patient_and_no_case_is_named(each):
+def test_no_patient_and_no_case_is_named(each, kind, drawn):
     raw = (each / "report.html").read_text(encoding="utf-8") + card(each).read_text(encoding="utf-8")
-    raw += "".join(path.read_text(encoding="utf-8") for path in draw_all(each))
+    raw += "".join(drawn(kind).values())
     test = pd.read_csv(each / "predictions/test.csv", dtype=str)
     assert not [name for name in {*test["patient"], *test["case"], "secret-patient-7"} if name in raw]
 
 
-def test_cases_stand_under_keys_that_a_file_resolves(run):
-    keys = read_json(run / "explanations/keys.json")
-    gallery = [entry["case"] for entry in read_json(run / "explanations/gallery.json")]
-    text = words(read(run))
+def test_cases_stand_under_keys_that_a_file_resolves(quick):
+    keys = read_json(quick / "explanations/keys.json")
+    gallery = [entry["case"] for entry in read_json(quick / "explanations/gallery.json")]
+    text = words(read(quick))
     assert sorted(keys.values()) == sorted(gallery)
     assert all(key in text for key in keys)
-    report(run, case_names=True)
-    assert all(case in words(read(run)) for case in gallery)
+    report(quick, case_names=True)
+    assert all(case in words(read(quick)) for case in gallery)
 
 
-def test_folders_are_not_told(run):
-    record = read_json(run / "record.json")
+def test_folders_are_not_told(quick):
+    record = read_json(quick / "record.json")
     write_json(
-        run / "record.json",
-        {**record, "command": "overread run /home/anna.smith/x/metadata.csv -o /data/anna.smith/runs"},
+        quick / "record.json",
+        {**record, "command": "overread quick /home/anna.smith/x/metadata.csv -o /data/anna.smith/runs"},
     )
     write_text(
-        run / "study.toml",
+        quick / "study.toml",
         'table = "/home/anna.smith/x/metadata.csv"\nweights = "/home/anna.smith/weights"\n',
     )
-    report(run)
-    raw = (run / "report.html").read_text(encoding="utf-8")
+    report(quick)
+    raw = (quick / "report.html").read_text(encoding="utf-8")
     assert "anna.smith" not in raw
     assert "metadata.csv" in raw
 
@@ -222,13 +236,12 @@ def test_figures_and_pictures_have_words(each):
 def test_headings_do_not_skip_a_level(each):
     levels = [int(tag[1]) for tag, _ in read(each).elements if tag in ("h1", "h2", "h3", "h4")]
     assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_the_size_of_the_test_set_stands_on_each_figure(finished):
-    paths = {path.stem: path for path in draw_all(finished("binary"))}
+def test_the_size_of_the_test_set_stands_on_each_figure(drawn):
     for name in ("roc", "precision-recall", "calibration", "scores", "confusion"):
-        assert re.search(r"\d+ images of 60 patients", paths[name].read_text(encoding="utf-8")), name
+        assert re.search(r"\d+ images of 60 patients", drawn("binary")[name]), name
 
 
 # -- unfinished and damaged runs ------------------------------------------------------------------------------------------
@@ -242,8 +255,18 @@ def test_an_empty_folder_says_which_command_makes_each_section(tmp_path):
     assert card(tmp_path).exists()
 
 
-@pytest.mark.parametrize("part", ["audit.json", "split.proof.json", "model", "evaluation", "explanations", "record.json", "study.toml",
-                                  "cases.target.json", "ledger.jsonl", "predictions"])  # fmt: skip
+def test_small_parts_may_be_missing(quick):
+    for part in ("explanations", "predictions"):
+        shutil.rmtree(quick / part)
+    for part in ("record.json", "study.toml", "ledger.jsonl", "excluded.csv"):
+        (quick / part).unlink(missing_ok=True)
+    report(quick)
+    assert "There is no gallery of errors" in words(read(quick))
+
+
+@pytest.mark.parametrize(
+    "part", ["audit.json", "split.proof.json", "model", "evaluation", "cases.target.json"]
+)
 def test_any_stage_may_be_missing(run, part):
     path = run / part
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -260,10 +283,10 @@ def test_there_must_be_a_folder(tmp_path):
 @pytest.mark.parametrize(
     "part", ["audit.json", "model/history.json", "evaluation/metrics.json", "study.toml"]
 )
-def test_a_damaged_file_is_named(run, part):
-    write_text(run / part, '{"a": ' if part.endswith("json") else "a = = 1")
+def test_a_damaged_file_is_named(quick, part):
+    write_text(quick / part, '{"a": ' if part.endswith("json") else "a = = 1")
     with pytest.raises(InputError, match=Path(part).name):
-        report(run)
+        report(quick)
 
 
 def test_unsound_runs_say_so_at_the_top(tmp_path, make):
@@ -280,12 +303,12 @@ def test_unsound_runs_say_so_at_the_top(tmp_path, make):
     assert "took no part in its training" not in top
 
 
-def test_an_edited_ledger_is_reported(run):
-    ledger = run / "ledger.jsonl"
+def test_an_edited_ledger_is_reported(quick):
+    ledger = quick / "ledger.jsonl"
     entry = json.loads(ledger.read_text(encoding="utf-8").splitlines()[0])
     write_text(ledger, json.dumps({**entry, "model": "another"}) + "\n")
-    report(run)
-    assert "cannot be trusted" in words(read(run))
+    report(quick)
+    assert "cannot be trusted" in words(read(quick))
 
 
 @pytest.mark.parametrize(
@@ -293,14 +316,14 @@ def test_an_edited_ledger_is_reported(run):
     [("../outside.png", b"\x89PNG\r\n\x1a\n"), ("explanations/errors/0.png", b"<svg onload=alert(1)>"),
      ("explanations/errors/0.png", b"\x89PNG\r\n\x1a\n" + bytes(600_000)), ("explanations/nothing.png", None)],
 )  # fmt: skip
-def test_only_small_pictures_of_the_run_are_shown(run, address, data):
+def test_only_small_pictures_of_the_run_are_shown(quick, address, data):
     if data is not None:
-        write_bytes(run / address, data)
+        write_bytes(quick / address, data)
     write_json(
-        run / "explanations/gallery.json",
+        quick / "explanations/gallery.json",
         [{"case": "c", "truth": "a", "predicted": "b", "probability": 0.9, "thumbnail": address}],
     )
-    report(run)
-    page = read(run)
+    report(quick)
+    page = read(quick)
     assert page.of("img") == []
     assert "no picture" in page.text

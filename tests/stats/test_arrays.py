@@ -16,7 +16,9 @@ from overread.stats.arrays import (
 )
 
 
-@pytest.mark.parametrize("patients", [["b", "a", "b"], [7, 3, 7], [10**12, -1, 10**12], np.array(["x", "y", "x"])])
+@pytest.mark.parametrize(
+    "patients", [["b", "a", "b"], [7, 3, 7], [10**12, -1, 10**12], np.array(["x", "y", "x"])]
+)
 def test_patients_are_numbered_alike_whatever_they_are_called(patients):
     codes = patient_codes(patients, 3)
     assert codes[0] == codes[2] != codes[1]

@@ -24,7 +24,9 @@ def test_slope_and_intercept_are_those_of_statsmodels():
     theirs = sm.GLM(truth, sm.add_constant(logit), sm.families.Binomial()).fit(**cluster)
     large = sm.GLM(truth, np.ones(600), sm.families.Binomial(), offset=logit).fit(**cluster)
     for found, value, error in zip(
-        intercept_and_slope(truth, chance, patients), (large.params[0], theirs.params[1]), (large.bse[0], theirs.bse[1])
+        intercept_and_slope(truth, chance, patients),
+        (large.params[0], theirs.params[1]),
+        (large.bse[0], theirs.bse[1]),
     ):
         assert found.value == pytest.approx(value, abs=1e-6)
         assert (found.high - found.low) / 2 / 1.959964 == pytest.approx(error, rel=0.01)

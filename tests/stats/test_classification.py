@@ -36,7 +36,13 @@ def test_values_at_a_threshold_are_those_of_scikit_learn():
 
 def test_empty_denominators_say_why():
     why = {e.metric: e.undefined for e in at_threshold([1, 1], [1, 1])}
-    assert why == {"sensitivity": "", "specificity": "0 negatives", "ppv": "", "npv": "none called negative", "accuracy": ""}
+    assert why == {
+        "sensitivity": "",
+        "specificity": "0 negatives",
+        "ppv": "",
+        "npv": "none called negative",
+        "accuracy": "",
+    }
     why = {e.metric: e.undefined for e in at_threshold([0, 0], [0, 0])}
     assert why["sensitivity"] == "0 positives"
     assert why["ppv"] == "none called positive"

@@ -149,5 +149,7 @@ def test_newcombe_ends_lie_z_standard_errors_away():
     low, high = newcombe(0.8, 15, 30, 1.96)
     for area in (low, high):
         half = (15 + 30) / 2 - 1
-        spread = area * (1 - area) * (1 + half * (1 - area) / (2 - area) + half * area / (1 + area)) / (15 * 30)
+        spread = (
+            area * (1 - area) * (1 + half * (1 - area) / (2 - area) + half * area / (1 + area)) / (15 * 30)
+        )
         assert abs(0.8 - area) == pytest.approx(1.96 * np.sqrt(spread), rel=1e-6)

@@ -29,9 +29,17 @@ def audit(
     Reads all images (or takes ``fingerprints`` made before); ``cache`` is a folder that makes a second audit quick.
     Raises :class:`InputError` if no image at all can be read.
     """
-    prints = fingerprint(cases, threads=threads, progress=progress, cache=cache) if fingerprints is None else fingerprints
+    prints = (
+        fingerprint(cases, threads=threads, progress=progress, cache=cache)
+        if fingerprints is None
+        else fingerprints
+    )
     prints = prints.reset_index(drop=True)
-    require(len(prints) == len(cases), "the fingerprints belong to other cases", given=f"{len(prints):,} for {len(cases):,} images")
+    require(
+        len(prints) == len(cases),
+        "the fingerprints belong to other cases",
+        given=f"{len(prints):,} for {len(cases):,} images",
+    )
     checks.refuse_unreadable(prints)
     progress("looking for duplicates", 0, 1)
     seen = checks.Seen(cases, prints, exact(prints), similar(prints, threads=threads))

@@ -37,7 +37,9 @@ class Target:
 
     def __post_init__(self) -> None:
         require(len(self.names) > 0, "a target needs at least one name")
-        require(len(set(self.names)) == len(self.names), "the names of a target must differ", given=self.names)
+        require(
+            len(set(self.names)) == len(self.names), "the names of a target must differ", given=self.names
+        )
         for name in self.positive:
             require(name in self.names, f"the positive class {name!r} is not among the classes",
                     given=", ".join(self.names), todo=nearest(name, self.names))  # fmt: skip
@@ -107,7 +109,9 @@ class Cases:
         """The case of that name: ``cases["ISIC_0027419"]``."""
         rows = self.table["case"] == case
         if not rows.any():
-            raise InputError("there is no such case", given=repr(case), todo=nearest(case, self.table["case"].iloc[:2000]))
+            raise InputError(
+                "there is no such case", given=repr(case), todo=nearest(case, self.table["case"].iloc[:2000])
+            )
         return self.take(np.flatnonzero(rows))
 
     def save(self, path: str | Path) -> Path:
@@ -115,7 +119,10 @@ class Cases:
         path = Path(path)
         with publish(path) as beside:
             self.table.to_csv(beside, index=False, lineterminator="\n")
-        write_json(path.with_suffix(".target.json"), {"target": self.target, "root": str(self.root), "notes": self.notes})
+        write_json(
+            path.with_suffix(".target.json"),
+            {"target": self.target, "root": str(self.root), "notes": self.notes},
+        )
         return path
 
     @classmethod

@@ -85,7 +85,12 @@ def fetch(
     """
     one_of(name, CATALOGUE, "the name of the set")
     entry = CATALOGUE[name]
-    require(size in entry.md5, f"{name} does not come in that size", given=size, todo=f"choose from {', '.join(map(str, entry.md5))}")
+    require(
+        size in entry.md5,
+        f"{name} does not come in that size",
+        given=size,
+        todo=f"choose from {', '.join(map(str, entry.md5))}",
+    )
     require(timeout > 0, "timeout must be positive", given=timeout)
     target, url = Path(folder) / entry.file(size), f"{(base_url or SERVER).rstrip('/')}/{entry.file(size)}"
     with folder_lock(folder, wait=timeout, name=f".{entry.file(size)}.lock"):
@@ -105,12 +110,18 @@ def _fetch(url: str, target: Path, md5: str, timeout: float, progress: Progress)
         ) from error  # fmt: skip
     if _md5(part) != md5:
         part.unlink()
-        raise UnavailableError(f"{target.name} arrived damaged and was removed", given=f"the MD5 is not {md5}", todo="fetch it again")
+        raise UnavailableError(
+            f"{target.name} arrived damaged and was removed",
+            given=f"the MD5 is not {md5}",
+            todo="fetch it again",
+        )
     _publish(part, target)
 
 
 def _download(url: str, part: Path, timeout: float, progress: Progress) -> None:
-    require(urllib.parse.urlsplit(url).scheme in ("http", "https"), "only http and https are fetched", given=url)
+    require(
+        urllib.parse.urlsplit(url).scheme in ("http", "https"), "only http and https are fetched", given=url
+    )
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
@@ -132,7 +143,9 @@ def _copy(answer: http.client.HTTPResponse, part: Path, done: int, total: int, p
         handle.flush()
         os.fsync(handle.fileno())
     if total and done < total:  # the connection closed early without an error
-        raise ConnectionResetError(f"the connection broke after {done:,} of {total:,} bytes; what arrived is kept")
+        raise ConnectionResetError(
+            f"the connection broke after {done:,} of {total:,} bytes; what arrived is kept"
+        )
 
 
 def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
@@ -161,5 +174,7 @@ def describe(name: str) -> str:
     >>> describe("pneumoniamnist")
     'pneumoniamnist: paediatric chest X-ray; 5,856 images, 2 classes, 28, 64, 128, 224 px, CC BY 4.0'
     """
-    require(name in CATALOGUE, "the set is not in the catalogue", given=repr(name), todo=nearest(name, CATALOGUE))
+    require(
+        name in CATALOGUE, "the set is not in the catalogue", given=repr(name), todo=nearest(name, CATALOGUE)
+    )
     return str(CATALOGUE[name])

@@ -15,7 +15,7 @@ from overread.cases.cases import PARTS, Cases
 from overread.cases.counts import modes, sizes
 from overread.cases.duplicates import BLANK, components
 from overread.cases.findings import Finding
-from overread.cases.groups import LONGEST
+from overread.cases.groups import longest
 from overread.errors import InputError
 
 _SHOWN = 1_000
@@ -52,7 +52,9 @@ class Seen:
 def _finding(seen: Seen, kind: str, severity: Literal["error", "warning", "note"], message: str, advice: str,
              rows: Iterable[int] | NDArray[Any], count: int | None = None) -> Finding:  # fmt: skip
     names = list(dict.fromkeys(seen.names[np.asarray(list(rows), np.int64)]))
-    return Finding(kind, severity, message, advice, len(names) if count is None else count, tuple(names[:_SHOWN]))
+    return Finding(
+        kind, severity, message, advice, len(names) if count is None else count, tuple(names[:_SHOWN])
+    )
 
 
 def _s(count: int, one: str, many: str = "") -> str:
@@ -65,7 +67,11 @@ def _s(count: int, one: str, many: str = "") -> str:
 def refuse_unreadable(prints: pd.DataFrame) -> None:
     """Raise :class:`InputError` if not one image can be read."""
     if len(prints) and (prints["error"] != "").all():
-        raise InputError(f"none of the {len(prints):,} images can be read", given=prints["error"].iloc[0], todo="check the folder and the column of the images")
+        raise InputError(
+            f"none of the {len(prints):,} images can be read",
+            given=prints["error"].iloc[0],
+            todo="check the folder and the column of the images",
+        )
 
 
 def unreadable(seen: Seen) -> list[Finding]:
@@ -142,12 +148,12 @@ def near_duplicates(seen: Seen) -> list[Finding]:
     across = int((seen.patients[seen.near[:, 0]] != seen.patients[seen.near[:, 1]]).sum())
     more = f", {across:,} of them of different patients" if across else ""
     found = [_finding(seen, "near-duplicate", "warning" if across else "note",
-                      f"{_s(len(seen.near), 'pair')} of images are the same but for compression, brightness, size or a small shift{more}",
+                      f"{_s(len(seen.near), 'pair')} of images alike but for compression, brightness, size or a small shift{more}",
                       "Splits keep them together; look whether the patients are truly different.", sets["row"], len(seen.near))]  # fmt: skip
-    longest = int(sets.groupby("set")["patient"].nunique().max())
-    if longest > LONGEST:
-        found.append(_finding(seen, "near-chain", "warning", f"a chain of near-duplicates ties {longest:,} patients together: these images are alike rather than the same",
-                              "Splits do not keep such a chain together; look at a few pairs.", sets["row"], longest))  # fmt: skip
+    chain = int(sets.groupby("set")["patient"].nunique().max())
+    if chain > longest(seen.cases.patients):
+        found.append(_finding(seen, "near-chain", "warning", f"a chain of near-duplicates ties {chain:,} patients together: these images are alike rather than the same",
+                              "Splits do not keep such a chain together; look at a few pairs.", sets["row"], chain))  # fmt: skip
     return found
 
 
@@ -209,7 +215,15 @@ def _leak(seen: Seen, table: pd.DataFrame, key: str, kind: str, what: str, how: 
 def patients(seen: Seen) -> list[Finding]:
     table = seen.cases.table
     if seen.cases.patients == 1 and len(table) > 1:
-        return [Finding("few-patients", "error", "all images belong to one patient", "Check the patient column: without a second patient nothing can be tested.", 1)]
+        return [
+            Finding(
+                "few-patients",
+                "error",
+                "all images belong to one patient",
+                "Check the patient column: without a second patient nothing can be tested.",
+                1,
+            )
+        ]
     if len(table) > 1 and (table["patient"] == table["case"]).all():
         return [Finding("no-patient", "warning", "no column says which images belong to one patient, so each image counts as a patient of its own",
                         "Name the patient column if there is one: images of a patient on both sides of a split make results too good.", len(table))]  # fmt: skip
@@ -221,7 +235,15 @@ def classes(seen: Seen) -> list[Finding]:
     names, has = _memberships(seen.cases)
     counts = {n: int(pd.Series(seen.patients[has[:, i]]).nunique()) for i, n in enumerate(names)}
     if _single(seen.cases):
-        return [Finding("one-class", "error", f"all {int(seen.cases.labelled.sum()):,} labelled images have the same label", "There is nothing to learn: add cases of another class.", 1)]
+        return [
+            Finding(
+                "one-class",
+                "error",
+                f"all {int(seen.cases.labelled.sum()):,} labelled images have the same label",
+                "There is nothing to learn: add cases of another class.",
+                1,
+            )
+        ]
     return [*_few(counts), *_apart(counts)]
 
 
@@ -229,7 +251,11 @@ def _memberships(cases: Cases) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
     labels = cases.labels
     if cases.target.kind == "quantity":
         return cases.target.names, ~np.isnan(labels)[:, None]
-    has = labels == 1 if cases.target.kind == "findings" else labels[:, None] == np.arange(len(cases.target.names))
+    has = (
+        labels == 1
+        if cases.target.kind == "findings"
+        else labels[:, None] == np.arange(len(cases.target.names))
+    )
     return cases.target.names, has
 
 
@@ -243,7 +269,9 @@ def _few(counts: dict[str, int]) -> list[Finding]:
     none = [n for n, c in counts.items() if c < 3]
     few = [n for n, c in counts.items() if 3 <= c < TOO_FEW]
     some = [n for n, c in counts.items() if TOO_FEW <= c < SOME_SIGNAL]
-    listed = lambda names: ", ".join(f"{n} ({counts[n]})" for n in names[:8]) + (" …" if len(names) > 8 else "")
+    listed = lambda names: (
+        ", ".join(f"{n} ({counts[n]})" for n in names[:8]) + (" …" if len(names) > 8 else "")
+    )
     found = []
     if none:
         found.append(Finding("few-patients", "error", f"fewer than 3 patients with {listed(none)}: train, tuning and test cannot each have one",
@@ -300,7 +328,9 @@ def shortcut_risk(told: dict[str, Any]) -> list[Finding]:
         return []
     each = {"together": told, **told["by feature"]}
     said = ", ".join(f"{name} {found['auc']:.2f}" for name, found in each.items())
-    severity: Literal["error", "warning"] = "error" if max(found["auc"] for found in each.values()) >= 0.97 else "warning"
+    severity: Literal["error", "warning"] = (
+        "error" if max(found["auc"] for found in each.values()) >= 0.97 else "warning"
+    )
     return [Finding("shortcut", severity, f"the label can be told without looking at what the image shows (AUC: {said})",
                     "A good result need not mean that the disease was seen: test on a source of its own (--deploy-to, --leave-out) and compare within each source.",
                     told["images"])]  # fmt: skip

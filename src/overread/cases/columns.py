@@ -45,7 +45,9 @@ def find(columns: Sequence[str], name: str, flag: str) -> str:
     if name in columns:
         return name
     shown = ", ".join(columns[:30]) + (" …" if len(columns) > 30 else "")
-    raise InputError(f"there is no column {name!r} for --{flag}", given=f"columns {shown}", todo=nearest(name, columns))
+    raise InputError(
+        f"there is no column {name!r} for --{flag}", given=f"columns {shown}", todo=nearest(name, columns)
+    )
 
 
 def guess(role: str, columns: Iterable[str]) -> str | None:
@@ -80,7 +82,9 @@ class Roles:
         self.notes: list[str] = []
         self.taken: dict[str, str] = {}  # column -> role
 
-    def take(self, role: str, name: str | None, fits: Callable[[pd.Series], bool] | None = None) -> str | None:
+    def take(
+        self, role: str, name: str | None, fits: Callable[[pd.Series], bool] | None = None
+    ) -> str | None:
         """The column for ``role``: ``name`` if it is given, else a guess that ``fits``; None if there is none."""
         if name is not None:
             column: str | None = find(self.columns, name, role)

@@ -47,7 +47,14 @@ def _labels(cases: Cases) -> dict[str, Any]:
     labels, names, patient = cases.labels, cases.target.names, cases.table["patient"]
     if cases.target.kind == "quantity":
         known = labels[~np.isnan(labels)]
-        found = {k: float(f(known)) for k, f in (("min", np.min), ("median", np.median), ("max", np.max), ("mean", np.mean))} if known.size else {}
+        found = (
+            {
+                k: float(f(known))
+                for k, f in (("min", np.min), ("median", np.median), ("max", np.max), ("mean", np.mean))
+            }
+            if known.size
+            else {}
+        )
         return {"value": {"images": int(known.size), **found}}
     if cases.target.kind == "findings":
         return {"classes": {n: {"images": int((labels[:, i] == 1).sum()), "patients": int(patient[labels[:, i] == 1].nunique()),
@@ -70,4 +77,10 @@ def _sources(cases: Cases) -> dict[str, Any]:
 
 def _given(table: pd.DataFrame) -> dict[str, Any]:
     parts = [p for p in PARTS if (table["split"] == p).any()]
-    return {p: {"images": int((table["split"] == p).sum()), "patients": int(table["patient"][table["split"] == p].nunique())} for p in parts}
+    return {
+        p: {
+            "images": int((table["split"] == p).sum()),
+            "patients": int(table["patient"][table["split"] == p].nunique()),
+        }
+        for p in parts
+    }

@@ -44,7 +44,9 @@ def deal(
 
 def _strata(labels: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rarest class of each group (0: none), and a number for its combination of classes."""
-    rarity = np.argsort(-labels.sum(0), kind="stable")  # the commonest first, so that the rarest is written last
+    rarity = np.argsort(
+        -labels.sum(0), kind="stable"
+    )  # the commonest first, so that the rarest is written last
     stratum = np.zeros(len(labels), np.int64)
     for k in rarity:
         stratum[labels[:, k]] = k + 1
@@ -76,7 +78,9 @@ def _pattern(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(counts)), counts)[np.argsort(place, kind="stable")]
 
 
-def _mend(part: NDArray[np.int64], labels: NDArray[np.bool_], parts: int, size: NDArray, random: NDArray[np.float64]) -> None:
+def _mend(
+    part: NDArray[np.int64], labels: NDArray[np.bool_], parts: int, size: NDArray, random: NDArray[np.float64]
+) -> None:
     """Move groups from the first part to parts that lack a class, the smallest first, never the first part's last."""
     used = np.unique(part)
     for k in np.argsort(labels.sum(0), kind="stable"):

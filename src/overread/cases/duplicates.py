@@ -22,7 +22,6 @@ UNEXPLAINED = 0.008
 #: Unexplained share of the first try up to which warping and trying again is worth it.
 NEARLY = 0.06
 _ROWS, _COLUMNS = 64, 2048  # a tile of distances that stays in the cache
-_BATCH = 2048  # pairs laid over each other at once
 _MARGIN = 3  # pixels at the border that a shift may spoil
 
 
@@ -113,53 +112,74 @@ def unexplained(thumb: NDArray, pairs: NDArray[np.int64], *, threads: int = 0) -
     ``thumb`` (N,) holds 32 × 32 bytes each. Least squares on gain, offset and the derivatives for shift and scale
     (Lucas & Kanade 1981), repeated after warping where the first try came near.
     """
-    chunks = [pairs[i : i + _BATCH] for i in range(0, len(pairs), _BATCH)]
+    if not len(pairs):
+        return np.empty(0)
+    used, place = np.unique(pairs, return_inverse=True)
+    place = place.reshape(pairs.shape)
+    soft = _blurred(thumb[used])
+    order = np.argsort(place[:, 0], kind="stable")
+    chunks = np.split(order, np.flatnonzero(np.diff(place[order, 0])) + 1)  # pairs of one first image each
+    share = np.empty(len(pairs))
     with ThreadPoolExecutor(threads or cores()) as pool:
-        return np.concatenate([np.empty(0), *pool.map(lambda chunk: _unexplained(thumb, chunk), chunks)])
-
-
-def _unexplained(thumb: NDArray, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
-    first, second = _blurred(thumb, pairs[:, 0]), _blurred(thumb, pairs[:, 1])
-    share, move = _fit(first, second)
-    for _ in range(2):
-        again = np.flatnonzero((share > UNEXPLAINED) & (share < NEARLY))
-        if not len(again):
-            break
-        warped = np.stack([_warp(image, step) for image, step in zip(first[again], move[again])])
-        better, step = _fit(warped, second[again])
-        share[again] = np.minimum(share[again], better)
-        move[again] += step
+        for mine, found in zip(chunks, pool.map(lambda mine: _with_first(soft, place[mine]), chunks)):
+            share[mine] = found
     return share
 
 
-def _blurred(thumb: NDArray, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _blurred(thumb: NDArray) -> NDArray[np.uint8]:
     import cv2
 
-    images = np.stack([np.frombuffer(thumb[row], np.uint8) for row in rows]).reshape(-1, THUMB, THUMB)
-    return np.stack([cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1.0) for image in images])
+    images = np.frombuffer(b"".join(thumb), np.uint8).reshape(-1, THUMB, THUMB)
+    return np.stack([cv2.GaussianBlur(image, (0, 0), 1.0) for image in images])
 
 
-def _fit(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Unexplained share (P,) and the shift in x, in y and the change of scale (P, 3) that explain the most."""
-    inner = slice(_MARGIN, -_MARGIN)
-    down, right = np.gradient(first, axis=(1, 2))
-    y, x = np.mgrid[-1 : 1 : THUMB * 1j, -1 : 1 : THUMB * 1j].astype(np.float32)
-    terms = [np.ones_like(first), first, right, down, right * x + down * y]
-    design = np.stack([t[:, inner, inner].reshape(len(first), -1) for t in terms], 1)  # (P, 5, n)
-    wanted = second[:, inner, inner].reshape(len(first), -1, 1)  # (P, n, 1)
-    normal = (design @ design.transpose(0, 2, 1)).astype(np.float64) + 1e-3 * np.eye(5)
-    weights = np.linalg.solve(normal, (design @ wanted).astype(np.float64))  # (P, 5, 1)
-    rest = wanted[..., 0] - (weights.transpose(0, 2, 1).astype(np.float32) @ design)[:, 0]
-    share = (rest**2).mean(1) / np.maximum(wanted[..., 0].var(1), 1e-3)
+def _with_first(soft: NDArray[np.uint8], pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    first, second = soft[pairs[0, 0]].astype(np.float32), soft[pairs[:, 1]]
+    share, move = _fit(first, second)
+    for i in np.flatnonzero((share > UNEXPLAINED) & (share < NEARLY)):
+        share[i] = min(share[i], _refined(first, second[i : i + 1], move[i]))
+    return share
+
+
+def _refined(first: NDArray[np.float32], second: NDArray[np.uint8], move: NDArray[np.float64]) -> float:
+    """The best share after warping by ``move`` and fitting again, twice."""
+    best = 1.0
+    for _ in range(2):
+        share, step = _fit(_warp(first, move), second)
+        best, move = min(best, float(share[0])), move + step[0]
+    return best
+
+
+_INNER = (slice(_MARGIN, -_MARGIN),) * 2
+_Y, _X = np.mgrid[-1 : 1 : THUMB * 1j, -1 : 1 : THUMB * 1j].astype(np.float32)
+
+
+def _fit(
+    first: NDArray[np.float32], second: NDArray[np.uint8]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How one image (32, 32) explains others (P, 32, 32): the share left over (P,), and the move (P, 3) that does it.
+
+    A move is the shift in x, in y, and the shift of the border by a change of scale, in pixels.
+    """
+    down, right = np.gradient(first)
+    terms = [np.ones_like(first), first, right, down, right * _X + down * _Y]
+    design = np.stack([t[_INNER].ravel() for t in terms]).astype(np.float64)  # (5, n)
+    wanted = second[:, _INNER[0], _INNER[1]].reshape(len(second), -1).astype(np.float64)  # (P, n)
+    wanted -= wanted.mean(1, keepdims=True)
+    weights = np.linalg.solve(design @ design.T + 1e-3 * np.eye(5), design @ wanted.T).T  # (P, 5)
+    rest = wanted - weights @ design
+    share = (rest**2).mean(1) / np.maximum((wanted**2).mean(1), 1e-3)
     gain = np.where(np.abs(weights[:, 1]) > 1e-3, weights[:, 1], 1.0)
-    return share.astype(np.float64), np.clip(weights[:, 2:, 0] / gain, -3.0, 3.0)
+    return share, np.clip(weights[:, 2:] / gain[:, None], -3.0, 3.0)
 
 
 def _warp(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.float32]:
     import cv2
 
     middle, scale = (THUMB - 1) / 2, 1.0 + move[2] * 2 / (THUMB - 1)
-    matrix = np.array([[scale, 0, move[0] + middle * (1 - scale)], [0, scale, move[1] + middle * (1 - scale)]])
+    matrix = np.array(
+        [[scale, 0, move[0] + middle * (1 - scale)], [0, scale, move[1] + middle * (1 - scale)]]
+    )
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(image, matrix, (THUMB, THUMB), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return warped.astype(np.float32, copy=False)

@@ -60,7 +60,9 @@ class Audit:
 
     def __str__(self) -> str:
         head = f"{self.counts.get('images', 0):,} images of {self.counts.get('patients', 0):,} patients"
-        return "\n".join([head, *(f"  {f}" for f in self.findings)] if self.findings else [f"{head}, nothing to report"])
+        return "\n".join(
+            [head, *(f"  {f}" for f in self.findings)] if self.findings else [f"{head}, nothing to report"]
+        )
 
     __repr__ = __str__
 
@@ -72,7 +74,9 @@ class Audit:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write as JSON."""
-        fields = {name: getattr(self, name) for name in ("findings", "counts", "shortcut", "pairs", "excluded")}
+        fields = {
+            name: getattr(self, name) for name in ("findings", "counts", "shortcut", "pairs", "excluded")
+        }
         return write_json(path, {"format": FORMAT, **fields})
 
     @classmethod

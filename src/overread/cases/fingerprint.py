@@ -29,12 +29,17 @@ _EMPTY: dict[str, Any] = {
     "bits": 0, "mode": "", "format": "", "mean": float("nan"), "std": float("nan"), "notes": "", "thumb": b"",
 }  # fmt: skip
 _TYPES = {"phash": np.uint64, "height": np.int64, "width": np.int64, "depth": np.int64, "channels": np.int64,
-          "bits": np.int64, "mean": np.float64, "std": np.float64}  # fmt: skip
+          "bits": np.int64, "mean": np.float64, "std": np.float64, "thumb": object,
+          **dict.fromkeys(("error", "digest", "pixels", "mode", "format", "notes"), str)}  # fmt: skip
 
 
 @checked
 def fingerprint(
-    cases: Cases, *, threads: int = 0, progress: Progress = silent, cache: str | os.PathLike[str] | None = None
+    cases: Cases,
+    *,
+    threads: int = 0,
+    progress: Progress = silent,
+    cache: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """One row per image of ``cases``, in their order; an image that cannot be read has its reason in ``error``.
 
@@ -54,7 +59,7 @@ def fingerprint(
     if cache is not None and len(made):
         _store(cache, made[made["error"] == ""])
     both = pd.concat([kept, made]) if len(kept) else made
-    return _typed(both[~both.index.duplicated()].loc[keys].reset_index(drop=True))
+    return both[~both.index.duplicated()].loc[keys].reset_index(drop=True)
 
 
 def _all(addresses: Sequence[str], threads: int, progress: Progress) -> pd.DataFrame:
@@ -66,7 +71,7 @@ def _all(addresses: Sequence[str], threads: int, progress: Progress) -> pd.DataF
             for found in pool.map(_some, batch):
                 rows.extend(found)
                 progress("reading images", len(rows), len(addresses))
-    return pd.DataFrame(rows, columns=list(_EMPTY))
+    return _typed(pd.DataFrame(rows, columns=list(_EMPTY)))
 
 
 def _some(addresses: Sequence[str]) -> list[dict[str, Any]]:
@@ -124,7 +129,9 @@ def _is_grey(pixels: NDArray[Any]) -> bool:
 def _likeness(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     import cv2
 
-    return cv2.resize(np.ascontiguousarray(grey), (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return cv2.resize(np.ascontiguousarray(grey), (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
 
 
 def _stretched(small: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -135,7 +142,9 @@ def _stretched(small: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.round((small - low) * (255.0 / (high - low))).astype(np.uint8)
 
 
-_LOW = [(i, j) for s in range(1, 12) for i in range(s + 1) for j in [s - i]][:64]  # lowest frequencies, no mean
+_LOW = [(i, j) for s in range(1, 12) for i in range(s + 1) for j in [s - i]][
+    :64
+]  # lowest frequencies, no mean
 
 
 def perceptual_hash(small: NDArray[np.float32]) -> int:
@@ -177,14 +186,14 @@ def _load(cache: str | os.PathLike[str] | None) -> pd.DataFrame:
     """What the cache holds; a damaged file counts as empty and is written anew."""
     import pyarrow
 
-    empty = pd.DataFrame(columns=list(_EMPTY))
+    empty = _typed(pd.DataFrame(columns=list(_EMPTY)))
     if cache is None or not (file := _file(cache)).exists():
         return empty
     try:
         table = pd.read_parquet(file)
     except (OSError, ValueError, pyarrow.ArrowException):
         return empty
-    return table if list(table.columns) == list(_EMPTY) else empty
+    return _typed(table) if list(table.columns) == list(_EMPTY) else empty
 
 
 def _store(cache: str | os.PathLike[str], made: pd.DataFrame) -> None:
@@ -192,7 +201,7 @@ def _store(cache: str | os.PathLike[str], made: pd.DataFrame) -> None:
         kept = _load(cache)
         both = pd.concat([kept[~kept.index.isin(made.index)], made]) if len(kept) else made
         with publish(_file(cache)) as beside:
-            _typed(both).to_parquet(beside)
+            both.to_parquet(beside)
 
 
 def _file(cache: str | os.PathLike[str]) -> Path:
@@ -200,4 +209,5 @@ def _file(cache: str | os.PathLike[str]) -> Path:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    # Before tables are joined: int64 beside uint64 would become float64, and hashes would lose bits.
     return table.astype(_TYPES)

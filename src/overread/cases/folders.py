@@ -28,7 +28,9 @@ def read_folder(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     top = {piece[0].lower() for piece in pieces}
     above = top <= set(PART_NAMES) and all(len(piece) > 2 for piece in pieces)
     if not all(len(piece) > 1 + above for piece in pieces):
-        raise InputError("images stand beside the class folders", given=f"{found[0]} in {folder}", todo=_hint(folder))
+        raise InputError(
+            "images stand beside the class folders", given=f"{found[0]} in {folder}", todo=_hint(folder)
+        )
     return _table(found, pieces, int(above))
 
 

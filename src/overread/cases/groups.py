@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 
 from overread.cases.duplicates import components
 
-#: Patients that near-duplicates may tie together; a longer chain says that the images are alike, not the same.
-LONGEST = 20
+
+def longest(patients: int) -> int:
+    """Patients of so many that near-duplicates may tie together: 1 %, at least 20.
+
+    A longer chain says that the images are alike rather than the same, and would make one group of the whole set.
+    """
+    return max(20, patients // 100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +43,12 @@ def group(table: pd.DataFrame, by: str, pairs: Iterable[tuple[str, str, str]] = 
     exact, near = _links(table["case"], owner, pairs)
     tied = components(len(patients), np.concatenate([exact, _same(table[by], owner)]))
     whole = _joined(tied, near)
-    long = _distinct(whole, tied) > LONGEST
+    long = _distinct(whole, tied) > longest(len(patients))
     loose = long[whole[near[:, 0]]]
     final = _joined(tied, near[~loose])
-    firsts = np.unique(final, return_index=True)[1]  # patients are sorted: the first of a group is its smallest
+    firsts = np.unique(final, return_index=True)[
+        1
+    ]  # patients are sorted: the first of a group is its smallest
     return Groups(final[owner], np.asarray(patients, dtype=object)[firsts], int(loose.sum()))
 
 
@@ -64,12 +71,14 @@ def _same(values: pd.Series, owner: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([first[code], owner], 1)[text != ""]
 
 
-def _links(case: pd.Series, owner: NDArray, pairs: Iterable[tuple[str, str, str]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _links(
+    case: pd.Series, owner: NDArray, pairs: Iterable[tuple[str, str, str]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Links between owners (n, 2) by exact and by near duplicates; cases that are not in the table have none."""
-    place = dict(zip(case, owner))
-    kinds: dict[str, list[tuple[int, int]]] = {"exact": [], "near": []}
-    for first, second, kind in pairs:
-        if first in place and second in place:
-            kinds[kind].append((int(place[first]), int(place[second])))
-    exact, near = (np.array(kinds[kind], np.int64).reshape(-1, 2) for kind in ("exact", "near"))
-    return exact, near
+    known = pd.DataFrame(list(pairs), columns=["first", "second", "kind"], dtype=object)
+    first = ~case.duplicated().to_numpy()
+    place = pd.Index(case[first])
+    ends = np.stack([place.get_indexer(known["first"]), place.get_indexer(known["second"])], 1)
+    here, exact = (ends >= 0).all(1), (known["kind"] == "exact").to_numpy(bool)
+    owners = owner[first]
+    return owners[ends[here & exact]], owners[ends[here & ~exact]]

@@ -41,28 +41,48 @@ def one_label(
 def _whole(values: pd.Series) -> pd.Series:
     """``1.0`` as ``1`` where every label is a whole number: a blank turned the column into floats elsewhere."""
     filled = values[values != ""]
-    return values.str.replace(r"\.0+$", "", regex=True) if filled.str.fullmatch(r"-?\d+\.0+").all() else values
+    return (
+        values.str.replace(r"\.0+$", "", regex=True) if filled.str.fullmatch(r"-?\d+\.0+").all() else values
+    )
 
 
 def _natural(name: str) -> tuple[tuple[int, float, str], ...]:
     pieces = re.findall(r"\d+(?:\.\d+)?|\D+", name)
-    return tuple((0, float(p), "") if p[0].isdigit() else (1, 0.0, p.lower()) for p in pieces) + ((2, 0.0, name),)
+    return tuple((0, float(p), "") if p[0].isdigit() else (1, 0.0, p.lower()) for p in pieces) + (
+        (2, 0.0, name),
+    )
 
 
 def _refuse_numbers(label: pd.Series, names: list[str], column: str) -> None:
     if len(names) <= 20 or (len(names) <= _MOST and len(names) < len(label) / 5):
         return
     number = pd.to_numeric(pd.Series(names), errors="coerce").notna().all()
-    todo = f"if it is a quantity, use --value {column}" if number else "choose the column of the diagnosis with --label"
-    raise InputError(f"the column {column!r} has {len(names):,} different labels in {len(label):,} rows", given=", ".join(names[:5]) + " …", todo=todo)
+    todo = (
+        f"if it is a quantity, use --value {column}"
+        if number
+        else "choose the column of the diagnosis with --label"
+    )
+    raise InputError(
+        f"the column {column!r} has {len(names):,} different labels in {len(label):,} rows",
+        given=", ".join(names[:5]) + " …",
+        todo=todo,
+    )
 
 
 def _positive(names: list[str], positive: tuple[str, ...], kind: Kind) -> tuple[tuple[str, ...], list[str]]:
     for name in positive:
         if name not in names:
-            raise InputError(f"the positive class {name!r} is not among the classes", given=", ".join(names), todo=nearest(name, names))
+            raise InputError(
+                f"the positive class {name!r} is not among the classes",
+                given=", ".join(names),
+                todo=nearest(name, names),
+            )
     if positive and len(set(positive)) >= len(names):
-        raise InputError("every class is called positive", given=", ".join(positive), todo="leave at least one class out of --positive")
+        raise InputError(
+            "every class is called positive",
+            given=", ".join(positive),
+            todo="leave at least one class out of --positive",
+        )
     if positive or kind != "binary":
         return positive, []
     healthy = [name for name in names if re.split(r"[\s,;_-]+", name.lower())[0] in _NEGATIVE]
@@ -70,7 +90,9 @@ def _positive(names: list[str], positive: tuple[str, ...], kind: Kind) -> tuple[
     return (chosen,), [f"positive class: guessed {chosen!r}; override with --positive"]
 
 
-def several_findings(table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]) -> tuple[pd.DataFrame, Target, list[str]]:
+def several_findings(
+    table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]
+) -> tuple[pd.DataFrame, Target, list[str]]:
     """A ``label:<finding>`` column of 1, 0 or NaN for each finding; blank and −1 are unknown."""
     notes = []
     found = {}
@@ -104,5 +126,9 @@ def quantity(values: pd.Series, name: str) -> tuple[pd.DataFrame, Target, list[s
         raise InputError(f"the quantity {name!r} must be a number or blank", given=repr(strange.iloc[0]),
                          todo="use --label for a column of class names")  # fmt: skip
     if number.notna().sum() == 0:
-        raise InputError(f"the column {name!r} holds no number at all", given=f"{len(text):,} blank cells", todo="choose another with --value")
+        raise InputError(
+            f"the column {name!r} holds no number at all",
+            given=f"{len(text):,} blank cells",
+            todo="choose another with --value",
+        )
     return pd.DataFrame({"value": number.astype(float)}), Target("quantity", (name,)), []

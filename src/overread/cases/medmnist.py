@@ -41,11 +41,15 @@ def read_archive(path: Path) -> tuple[pd.DataFrame, NDArray]:
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return {n.removesuffix(".npy"): _shape(archive, n) for n in archive.namelist() if n.endswith(".npy")}
+            return {
+                n.removesuffix(".npy"): _shape(archive, n) for n in archive.namelist() if n.endswith(".npy")
+            }
     except FileNotFoundError as error:
         raise missing(path) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError("the archive cannot be read", given=f"{path}: {error}", todo="fetch the file again") from error
+        raise InputError(
+            "the archive cannot be read", given=f"{path}: {error}", todo="fetch the file again"
+        ) from error
 
 
 def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
@@ -63,7 +67,9 @@ def _labels(path: Path, name: str, count: int) -> NDArray:
     except KeyError as error:
         raise InputError(f"the archive holds no {name!r}", given=str(path)) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError("the archive cannot be read", given=f"{path}: {error}", todo="fetch the file again") from error
+        raise InputError(
+            "the archive cannot be read", given=f"{path}: {error}", todo="fetch the file again"
+        ) from error
     labels = labels.reshape(len(labels), -1) if labels.ndim else labels.reshape(0, 1)
     if len(labels) != count or labels.shape[1] == 0:
         raise InputError(f"{count:,} images but {len(labels):,} labels in {name!r}", given=str(path))
@@ -83,4 +89,8 @@ def class_names(path: Path, labels: NDArray) -> list[str] | None:
     if entry is None:
         return None
     top = labels.shape[1] if labels.shape[1] > 1 else int(labels.max(initial=0)) + 1
-    return list(entry.classes) if top == len(entry.classes) or (labels.shape[1] == 1 and top < len(entry.classes)) else None
+    return (
+        list(entry.classes)
+        if top == len(entry.classes) or (labels.shape[1] == 1 and top < len(entry.classes))
+        else None
+    )

@@ -1,9 +1,9 @@
 """A small language for choosing rows: ``source == 'rosendahl' and age >= 40``. Nothing is ever evaluated as Python.
 
-    query  = every { "or" every }          every = term { "and" term }
-    term   = "not" term | "(" query ")" | column op value | column ["not"] "in" "(" value { "," value } ")"
-    op     = == | = | != | < | <= | > | >=
-    column = a word, or anything between backticks;   value = a number, a word, or a text in quotes
+query  = every { "or" every }          every = term { "and" term }
+term   = "not" term | "(" query ")" | column op value | column ["not"] "in" "(" value { "," value } ")"
+op     = == | = | != | < | <= | > | >=
+column = a word, or anything between backticks;   value = a number, a word, or a text in quotes
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from overread.errors import InputError, checked, nearest
 
-_TOKEN = re.compile(r"""\s*(?:(?P<op>==|!=|<=|>=|=|<|>|\(|\)|,)|(?P<text>'[^']*'|"[^"]*")|`(?P<column>[^`]+)`|(?P<word>[^\s'"`()<>=!,]+))""")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<op>==|!=|<=|>=|=|<|>|\(|\)|,)|(?P<text>'[^']*'|"[^"]*")|`(?P<column>[^`]+)`|(?P<word>[^\s'"`()<>=!,]+))"""
+)
 _OPS: dict[str, Callable] = {"==": operator.eq, "=": operator.eq, "!=": operator.ne, "<": operator.lt,
                              "<=": operator.le, ">": operator.gt, ">=": operator.ge}  # fmt: skip
 _LONGEST = 2_000
@@ -43,7 +45,9 @@ class _Reader:
 
     def __init__(self, table: pd.DataFrame, query: str) -> None:
         if len(query) > _LONGEST:
-            raise InputError("the query is too long", given=f"{len(query):,} characters", todo=f"at most {_LONGEST:,}")
+            raise InputError(
+                "the query is too long", given=f"{len(query):,} characters", todo=f"at most {_LONGEST:,}"
+            )
         self.table, self.query, self.at = table, query, 0
         self.tokens = self._split(query)
 
@@ -59,7 +63,11 @@ class _Reader:
         return tokens
 
     def _wrong(self, what: str) -> InputError:
-        return InputError(f"the query cannot be read: {what}", given=repr(self.query[:200]), todo="write it like \"source == 'name'\"")
+        return InputError(
+            f"the query cannot be read: {what}",
+            given=repr(self.query[:200]),
+            todo="write it like \"source == 'name'\"",
+        )
 
     def _peek(self) -> tuple[str, str]:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
@@ -110,7 +118,11 @@ class _Reader:
         if kind not in ("word", "column"):
             raise self._wrong(f"a column is expected, not {name!r}" if name else "it ends too early")
         if name not in self.table.columns:
-            raise InputError(f"there is no column {name!r} in the query", given=repr(self.query[:200]), todo=nearest(name, self.table.columns))
+            raise InputError(
+                f"there is no column {name!r} in the query",
+                given=repr(self.query[:200]),
+                todo=nearest(name, self.table.columns),
+            )
         return self.table[name]
 
     def _comparison(self, column: pd.Series) -> Mask:

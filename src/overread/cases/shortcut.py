@@ -43,9 +43,15 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
     usable &= _sampled(cases.table["patient"], usable, seed)
     tables = {name: _bands(cases, fingerprints, columns, usable) for name, columns in FEATURES.items()}
     tables = {name: table for name, table in tables.items() if table.shape[1] > 1}
-    kept = [i for i in range(len(names)) if _told(truth[usable, i], cases.table["patient"].to_numpy()[usable])]
+    kept = [
+        i for i in range(len(names)) if _told(truth[usable, i], cases.table["patient"].to_numpy()[usable])
+    ]
     if not kept or not tables:
-        why = "fewer than two classes with 10 patients" if not kept else "source, size and brightness are the same everywhere"
+        why = (
+            "fewer than two classes with 10 patients"
+            if not kept
+            else "source, size and brightness are the same everywhere"
+        )
         return _empty(why)
     patients = cases.table["patient"].to_numpy()[usable]
     fold = folds_of(patients, truth[usable][:, kept], k=_FOLDS, seed=seed)
@@ -79,7 +85,9 @@ def _told(truth: NDArray[np.float64], patients: NDArray) -> bool:
     return min(len(set(patients[truth == side])) for side in (0, 1)) >= 10
 
 
-def _bands(cases: Cases, prints: pd.DataFrame, columns: tuple[str, ...], usable: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _bands(
+    cases: Cases, prints: pd.DataFrame, columns: tuple[str, ...], usable: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     """One-hot bands (n, bands) of the columns that vary."""
     every = [np.empty((int(usable.sum()), 0))]
     for column in columns:
@@ -95,16 +103,26 @@ def _cut(values: NDArray) -> NDArray[np.int64]:
     if np.issubdtype(values.dtype, np.number):
         edges = np.unique(np.quantile(values.astype(np.float64), np.linspace(0, 1, _BINS + 1)[1:-1]))
         return np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)[1]
-    order = pd.Series(values).value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable").index
+    order = (
+        pd.Series(values)
+        .value_counts(sort=False)
+        .sort_index()
+        .sort_values(ascending=False, kind="stable")
+        .index
+    )
     place = {name: min(i, _BINS * 4) for i, name in enumerate(order)}
     return np.array([place[v] for v in values], np.int64)
 
 
-def _judge(table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray) -> list[Estimate]:
+def _judge(
+    table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray
+) -> list[Estimate]:
     return [_one(table, truth[:, i], fold, patients) for i in range(truth.shape[1])]
 
 
-def _one(table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray) -> Estimate:
+def _one(
+    table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray
+) -> Estimate:
     """AUC of one class; scores are the log odds less those of the fold's training part, so that folds compare."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -123,7 +141,10 @@ def _one(table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[n
 
 
 def _mean(found: list[Estimate]) -> dict[str, float]:
-    return {key: float(np.mean([getattr(e, name) for e in found])) for key, name in (("auc", "value"), ("low", "low"), ("high", "high"))}
+    return {
+        key: float(np.mean([getattr(e, name) for e in found]))
+        for key, name in (("auc", "value"), ("low", "low"), ("high", "high"))
+    }
 
 
 def _empty(why: str) -> dict[str, Any]:
@@ -131,11 +152,15 @@ def _empty(why: str) -> dict[str, Any]:
             "undefined": why, "by feature": {}, "by class": {}}  # fmt: skip
 
 
-def _result(together: list[Estimate], alone: dict[str, dict[str, float]], names: list[str], images: int, patients: int) -> dict[str, Any]:
+def _result(
+    together: list[Estimate], alone: dict[str, dict[str, float]], names: list[str], images: int, patients: int
+) -> dict[str, Any]:
     overall = _mean(together)
     every = [overall, *alone.values()]
     best = max(every, key=lambda found: found["auc"])
-    verdict = "high" if best["auc"] >= 0.9 else "moderate" if best["auc"] >= 0.7 and best["low"] > 0.5 else "low"
+    verdict = (
+        "high" if best["auc"] >= 0.9 else "moderate" if best["auc"] >= 0.7 and best["low"] > 0.5 else "low"
+    )
     return overall | {
         "images": images, "patients": patients, "verdict": verdict, "undefined": "", "by feature": alone,
         "method": "logistic regression on bands, 5 folds by patient; one class against the rest, mean over classes",

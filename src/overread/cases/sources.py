@@ -37,7 +37,15 @@ def read_cases(
     cannot be read, a case that stands twice, or images that are not there.
     """
     path = Path(os.path.abspath(path))
-    named = {"image": image, "case": case, "patient": patient, "source": source, "view": view, "time": time, "split": split}
+    named = {
+        "image": image,
+        "case": case,
+        "patient": patient,
+        "source": source,
+        "view": view,
+        "time": time,
+        "split": split,
+    }
     require(sum(x is not None for x in (label, labels, value)) <= 1, "give one of label, labels and value")
     if path.is_dir():
         return _from_folder(path, positive, named | {"label": label, "value": value})
@@ -61,11 +69,15 @@ def _from_table(path: Path, named: dict[str, str | None], label: str | None, lab
         find(roles.columns, name, "subgroup")
     columns = _columns(roles, named)
     wanted, target, notes = _target(roles, label, labels, value, positive, kind)
-    made = pd.DataFrame({role: table[column] if column else "" for role, column in columns.items()}, index=table.index)
+    made = pd.DataFrame(
+        {role: table[column] if column else "" for role, column in columns.items()}, index=table.index
+    )
     made["image"], found = _locate(made["image"], path.parent)
     made = _identify(made, columns, roles)
     extra = _extras(table, roles, {*made.columns, *wanted.columns}, subgroups)
-    return Cases(pd.concat([made, wanted, extra], axis=1), target, str(path.parent), (*roles.notes, *notes, *found))
+    return Cases(
+        pd.concat([made, wanted, extra], axis=1), target, str(path.parent), (*roles.notes, *notes, *found)
+    )
 
 
 def _columns(roles: Roles, named: dict[str, str | None]) -> dict[str, str | None]:
@@ -113,7 +125,9 @@ def _identify(made: pd.DataFrame, columns: dict[str, str | None], roles: Roles) 
         roles.notes.append(NO_PATIENT + "; name the column with --patient")
     elif blank:
         roles.notes.append(f"patient: {blank:,} images without one count as patients of their own")
-    made["patient"] = patient.where(patient != "", "case " + made["case"] if columns["patient"] else made["case"])
+    made["patient"] = patient.where(
+        patient != "", "case " + made["case"] if columns["patient"] else made["case"]
+    )
     made["split"] = parts(made["split"])
     _refuse_twice(made)
     return made
@@ -129,12 +143,12 @@ def _refuse_twice(made: pd.DataFrame) -> None:
     twice = made.duplicated(["case", "view", "time"], keep=False)
     if twice.any():
         raise InputError(
-            "a case stands on more than one row", given=f"{int(twice.sum()):,} rows, first {made['case'][twice].iloc[0]!r}",
+            "a case stands on more than one row", given=f"{int(twice.sum()):,} rows, first that of image {made['image'][twice].iloc[0]!r}",
             todo="remove the repeated rows, choose another column with --case, or tell the images of one case apart with --view",
         )  # fmt: skip
-    split = made.groupby("case", sort=False)["patient"].nunique() > 1
-    if split.any():
-        raise InputError("a case belongs to two patients", given=f"{int(split.sum()):,} cases, first {split.idxmax()!r}",
+    torn = made.groupby("case")["patient"].transform("nunique") > 1
+    if torn.any():
+        raise InputError("a case belongs to two patients", given=f"{made['case'][torn].nunique():,} cases, first that of image {made['image'][torn].iloc[0]!r}",
                          todo="correct the table, or choose another column with --case")  # fmt: skip
 
 
@@ -183,7 +197,10 @@ def _count(images: pd.Series, root: Path, notes: list[str]) -> tuple[pd.Series, 
         raise InputError(f"{len(absent):,} of {len(images):,} images are not there", given=f"first {absent.iloc[0]!r} in {root}",
                          todo="complete the folder, or choose another column with --image")  # fmt: skip
     if len(absent):
-        notes = [*notes, f"image: {len(absent):,} of {len(images):,} files are not there, first {absent.iloc[0]!r}; the audit sets them aside"]
+        notes = [
+            *notes,
+            f"image: {len(absent):,} of {len(images):,} files are not there, first {absent.iloc[0]!r}; the audit sets them aside",
+        ]
     return images, notes
 
 
@@ -193,7 +210,11 @@ def _count(images: pd.Series, root: Path, notes: list[str]) -> tuple[pd.Series, 
 def _refuse_columns(named: dict[str, str | None], what: str) -> None:
     given = [role for role, column in named.items() if column is not None]
     if given:
-        raise InputError(f"{what} has no columns to choose from", given=", ".join(f"--{role}" for role in given), todo="leave these out")
+        raise InputError(
+            f"{what} has no columns to choose from",
+            given=", ".join(f"--{role}" for role in given),
+            todo="leave these out",
+        )
 
 
 def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | None]) -> Cases:
@@ -208,7 +229,9 @@ def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | N
     return Cases(pd.concat([made, wanted], axis=1), target, str(folder), (*notes, *more))
 
 
-def _from_archive(path: Path, positive: Sequence[str], kind: Kind | None, named: dict[str, str | None]) -> Cases:
+def _from_archive(
+    path: Path, positive: Sequence[str], kind: Kind | None, named: dict[str, str | None]
+) -> Cases:
     _refuse_columns(named, "an archive")
     if kind is not None:
         one_of(kind, ("binary", "classes", "findings"), "the kind of an archive's labels")
@@ -220,7 +243,9 @@ def _from_archive(path: Path, positive: Sequence[str], kind: Kind | None, named:
     made = table.assign(patient=table["case"], source="", view="", time="")
     if labels.shape[1] > 1:
         columns = names or [f"finding {i}" for i in range(labels.shape[1])]
-        wanted, target, more = several_findings(pd.DataFrame(labels.astype(str), columns=columns), columns, positive)
+        wanted, target, more = several_findings(
+            pd.DataFrame(labels.astype(str), columns=columns), columns, positive
+        )
     else:
         text = pd.Series(labels[:, 0]).astype(str)
         named_text = text.map({str(i): name for i, name in enumerate(names)}) if names else text

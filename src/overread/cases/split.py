@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,18 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases import ways
 from overread.cases.cases import PARTS, Cases
 from overread.cases.columns import find
 from overread.cases.deal import deal
 from overread.cases.findings import Audit
-from overread.cases.groups import Groups, group
-from overread.cases.query import matching
-from overread.chance import by_name
+from overread.cases.groups import group
+from overread.cases.proof import digest, prove
 from overread.errors import InputError, UnsoundError, checked, nearest, require
-from overread.record import FORMAT, publish, read_json, sha256, write_json
-
-#: Share of the groups of a chosen source that tuning and test together may take.
-_MOST_OF_SOURCE = 0.45
+from overread.record import FORMAT, publish, read_json, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +46,12 @@ class Split:
     @property
     def digest(self) -> str:
         """Hash of who is where."""
-        return sha256(self.table.to_csv(index=False, lineterminator="\n").encode())[:16]
+        return digest(self.table)
 
     def __str__(self) -> str:
-        counts = "; ".join(f"{p} {c['cases']:,} cases of {c['patients']:,} patients" for p, c in self.counts().items())
+        counts = "; ".join(
+            f"{p} {c['cases']:,} cases of {c['patients']:,} patients" for p, c in self.counts().items()
+        )
         return f"{counts} ({self.method})"
 
     __repr__ = __str__
@@ -69,7 +67,10 @@ class Split:
         path = Path(path)
         with publish(path) as beside:
             self.table.to_csv(beside, index=False, lineterminator="\n")
-        write_json(_proof_path(path), {"format": FORMAT, "method": self.method, "seed": self.seed, "proof": self.proof})
+        write_json(
+            _proof_path(path),
+            {"format": FORMAT, "method": self.method, "seed": self.seed, "proof": self.proof},
+        )
         return path
 
     @classmethod
@@ -84,9 +85,18 @@ class Split:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
         except (OSError, ValueError) as error:
             raise InputError("the split cannot be read", given=f"{path}: {error}") from error
-        found = cls(_check(table, path), str(about.get("method", "")), int(about.get("seed", 0)), about.get("proof", {}))
+        found = cls(
+            _check(table, path),
+            str(about.get("method", "")),
+            int(about.get("seed", 0)),
+            about.get("proof", {}),
+        )
         if found.proof.get("digest") != found.digest:
-            raise InputError("the split does not match its proof", given=path.name, todo="make the split again, or read the edited table with a split column")
+            raise InputError(
+                "the split does not match its proof",
+                given=path.name,
+                todo="make the split again, or read the edited table with a split column",
+            )
         return found
 
 
@@ -99,7 +109,10 @@ def _check(table: pd.DataFrame, path: Path) -> pd.DataFrame:
         find(list(table.columns), column, "split")
     strange = set(table["part"]) - set(PARTS)
     if strange or table["case"].duplicated().any():
-        raise InputError("a split needs one row a case, each in train, tuning or test", given=f"{path.name}: {', '.join(sorted(strange)) or 'repeated cases'}")
+        raise InputError(
+            "a split needs one row a case, each in train, tuning or test",
+            given=f"{path.name}: {', '.join(sorted(strange)) or 'repeated cases'}",
+        )
     return table[["case", "patient", "part"]]
 
 
@@ -114,277 +127,64 @@ def split(
     """Divide cases into train, tuning and test so that no patient, and no duplicate that ``audit`` knows, is in two.
 
     ``test``, ``tuning``: shares of the patients. ``by``: a column whose values, beside patients, must not be divided
-    (a family, a site). Stratified by label and source. ``deploy_to``: a query (see :mod:`overread.cases.query`); tuning and test come from the patients that
-    fulfil it, and more of these train than both together. ``leave_out``: a source that becomes the test. ``by_time``:
+    (a family, a site). Stratified by label and source. ``deploy_to``: a query (see :mod:`overread.cases.query`); tuning
+    and test come from the patients that fulfil it, and more of these train than both together. ``leave_out``: a source that becomes the test. ``by_time``:
     the latest are tested. ``keep_given``: a split column of the data is kept. Cases without a label or set aside by
     the audit are in no part. Raises :class:`UnsoundError` where no sound split exists.
     """
-    require(0 < test < 1 and 0 <= tuning < 1 and test + tuning < 1, "test and tuning are shares whose sum is below 1", given=(test, tuning))
-    ways = {"deploy_to": deploy_to is not None, "leave_out": leave_out is not None, "by_time": by_time}
-    require(sum(ways.values()) <= 1, "choose one of deploy_to, leave_out and by_time", given=[w for w, on in ways.items() if on])
+    require(
+        0 < test < 1 and 0 <= tuning < 1 and test + tuning < 1,
+        "test and tuning are shares whose sum is below 1",
+        given=(test, tuning),
+    )
+    asked = [
+        name
+        for name, on in (("deploy_to", deploy_to), ("leave_out", leave_out), ("by_time", by_time))
+        if on not in (None, False)
+    ]
+    require(len(asked) <= 1, "choose one of deploy_to, leave_out and by_time", given=asked)
     find(list(cases.table.columns), by, "by")
-    usable, left_out = _usable(cases, audit)
-    work = _Work(usable, group(usable.table, by, audit.pairs if audit else ()), test, tuning, seed)
-    _refuse_unsound(work)
-    given = keep_given and not any(ways.values()) and _is_given(usable)
+    used, left_out = ways.usable(cases, audit)
+    work = ways.Work(used, group(used.table, by, audit.pairs if audit else ()), test, tuning, seed)
+    ways.refuse_unsound(work)
+    given = keep_given and not asked and ways.is_given(used)
+    part, method = _divide(work, given, deploy_to, leave_out, by_time)
+    table = _table(used, part)
+    if not given and (part < 0).any():
+        left_out |= {"another source of a tested patient": int((part < 0).sum())}
+    return _finish(Split(table, method, seed), cases, audit, left_out | work.left_out, work.warnings, given)
+
+
+def _divide(
+    work: ways.Work, given: bool, deploy_to: str | None, leave_out: str | None, by_time: bool
+) -> tuple[NDArray[np.int64], str]:
     if given:
-        part, method = _given(work)
-    elif deploy_to is not None:
-        part, method = _deploy(work, deploy_to)
-    elif leave_out is not None:
-        part, method = _leave_out(work, leave_out)
-    else:
-        part, method = _by_time(work) if by_time else _random(work)
-    return _finish(cases, usable, part, method, seed, audit, left_out | work.left_out, work.warnings, given)
+        return ways.as_given(work)
+    if deploy_to is not None:
+        return ways.deployed(work, deploy_to)
+    if leave_out is not None:
+        return ways.leaving_out(work, leave_out)
+    return ways.latest_last(work) if by_time else ways.at_random(work)
 
 
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """What every way of splitting needs; ``warnings`` and ``left_out`` collect what must be said."""
-
-    cases: Cases
-    groups: Groups
-    test: float
-    tuning: float
-    seed: int
-    warnings: list[str] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> NDArray[np.bool_]:
-        """Which strata each group has, (G, K)."""
-        strata = _strata(self.cases)
-        found = np.zeros((len(self.groups.names), strata.shape[1]), bool)
-        image, column = np.nonzero(strata)
-        found[self.groups.of[image], column] = True
-        return found
-
-    @property
-    def source(self) -> NDArray[np.int64]:
-        """The first source of each group in the alphabet, as a number."""
-        codes = pd.factorize(self.cases.table["source"], sort=True)[0]
-        found = np.full(len(self.groups.names), len(codes))
-        np.minimum.at(found, self.groups.of, codes)
-        return found
-
-    def any(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which groups have at least one of these rows."""
-        return np.bincount(self.groups.of[rows], minlength=len(self.groups.names)) > 0
-
-    def deal(self, some: NDArray[np.bool_], shares: tuple[float, float, float]) -> NDArray[np.int64]:
-        """Parts of ``some`` groups; those too large for tuning or test train."""
-        part = np.zeros(len(some), np.int64)
-        small = some & (self.groups.sizes <= max(1.0, 0.5 * shares[2] * self.groups.sizes[some].sum()))
-        part[small] = deal(self.labels[small], shares, self.groups.names[small], seed=self.seed,
-                           source=self.source[small], size=self.groups.sizes[small])  # fmt: skip
-        if shares[2] and (some & ~small).any():
-            self.warnings.append(f"{int((some & ~small).sum())} groups of images too large for the test set are in train")
-        return part
-
-
-def _strata(cases: Cases) -> NDArray[np.bool_]:
-    """(N, K): classes, findings that are present, or fifths of a quantity."""
-    labels = cases.labels
-    if cases.target.kind == "findings":
-        return labels == 1
-    codes = cases.strata if cases.target.kind == "quantity" else labels
-    return codes[:, None] == np.arange(codes.max(initial=0) + 1)[None, :]
-
-
-def _usable(cases: Cases, audit: Audit | None) -> tuple[Cases, dict[str, int]]:
-    """Cases with a label that the audit has not set aside, sorted by case, and why the others are not there."""
-    reasons = dict(audit.excluded) if audit else {}
-    names = cases.table["case"]
-    for name in names[~cases.labelled]:
-        reasons.setdefault(name, "no label")
-    here = set(names)
-    left_out = Counter(reason.split(":", 1)[0] for case, reason in reasons.items() if case in here)
-    kept = cases.drop(reasons)
-    order = np.lexsort((kept.table["image"], kept.table["case"]))
-    return kept.take(order), dict(left_out)
-
-
-def _refuse_unsound(work: _Work) -> None:
-    if not len(work.cases):
-        raise UnsoundError("no case with a label and a readable image is left", todo="see the audit for the reasons")
-    labels = work.cases.labels
-    values = labels[~np.isnan(labels)] if labels.dtype.kind == "f" else labels
-    if np.unique(values).size < 2:
-        raise UnsoundError("all cases have the same label, so there is nothing to learn", given=f"{len(work.cases):,} images", todo="add cases of another class")
-    if len(work.groups.names) < 3:
-        what = "all images belong to one patient" if work.cases.patients == 1 else "there are fewer than three independent patients"
-        raise UnsoundError(f"{what}, so no sound test is possible", given=f"{work.cases.patients} patients, {len(work.groups.names)} independent groups",
-                           todo="check the patient column, or add patients")  # fmt: skip
-
-
-def _random(work: _Work) -> tuple[NDArray[np.int64], str]:
-    everyone = np.ones(len(work.groups.names), bool)
-    part = work.deal(everyone, (1 - work.test - work.tuning, work.tuning, work.test))
-    return part[work.groups.of], "at random by patient, stratified by label and source"
-
-
-def _deploy(work: _Work, query: str) -> tuple[NDArray[np.int64], str]:
-    rows = matching(work.cases.table, query)
-    if not rows.any():
-        raise UnsoundError("no case fulfils the query of deploy_to", given=query, todo=_words(work.cases.table, query))
-    target = work.any(rows) & ~work.any(~rows)  # groups that lie in it wholly
-    few = int(target.sum())
-    if few < 3:
-        raise UnsoundError("fewer than three patients fulfil the query of deploy_to", given=f"{few} in {query!r}", todo="choose a larger source")
-    wanted = (work.test + work.tuning) * len(target) / few
-    scale = min(1.0, _MOST_OF_SOURCE / wanted) * len(target) / few
-    if wanted > _MOST_OF_SOURCE:
-        work.warnings.append(f"tuning and test are smaller than asked, so that more patients of {query} train than are tested")
-    _warn_absent(work, rows, query)
-    shares = (1 - scale * (work.test + work.tuning), scale * work.tuning, scale * work.test)
-    return work.deal(target, shares)[work.groups.of], f"tuning and test only from {query}, by patient, stratified by label"
-
-
-def _words(table: pd.DataFrame, query: str) -> str:
-    sources = sorted(set(table["source"]) - {""})
-    return f"sources are {', '.join(sources[:10])}" if sources and "source" in query else "check the words in the query"
-
-
-def _warn_absent(work: _Work, rows: NDArray[np.bool_], where: str) -> None:
-    """Classes that cannot be judged where the model will be used."""
-    present = _strata(work.cases)[rows].any(axis=0).tolist()
-    absent = [n for n, there in zip(work.cases.target.names, present) if not there] if work.cases.target.kind != "quantity" else []
-    if absent:
-        work.warnings.append(f"no case of {', '.join(absent)} in {where}: the test cannot say how well these are told")
-
-
-def _leave_out(work: _Work, source: str) -> tuple[NDArray[np.int64], str]:
-    sources = sorted(set(work.cases.table["source"]))
-    if source not in sources:
-        raise InputError("there is no such source to leave out", given=repr(source), todo=nearest(source, sources))
-    rows = (work.cases.table["source"] == source).to_numpy()
-    outside, others = work.any(rows), ~work.any(rows)
-    if others.sum() < 2:
-        raise UnsoundError("no other source is left to train on", given=source, todo="leave out another source")
-    tuning = work.tuning / (1 - work.test)
-    part = work.deal(others, (1 - tuning, 0.0, tuning))
-    part = np.minimum(part, 1)[work.groups.of]
-    part[rows] = 2
-    part[outside[work.groups.of] & ~rows] = -1  # the same patients elsewhere
-    _warn_absent(work, rows, source)
-    return part, f"source {source} is the test; tuning at random from the others by patient"
-
-
-def _by_time(work: _Work) -> tuple[NDArray[np.int64], str]:
-    when = _times(work.cases.table["time"])
-    latest = np.full(len(work.groups.names), -np.inf)
-    np.maximum.at(latest, work.groups.of, when)
-    order = np.lexsort((by_name(work.seed, work.groups.names, "split/time"), latest))
-    count = len(order)
-    tests = max(1, round(work.test * count))
-    tunes = max(1, round(work.tuning * count)) if work.tuning else 0
-    part = np.zeros(count, np.int64)
-    part[order[count - tests - tunes : count - tests]] = 1
-    part[order[count - tests :]] = 2
-    return part[work.groups.of], "by time: the patients seen last are the test, those before them tuning"
-
-
-def _times(values: pd.Series) -> NDArray[np.float64]:
-    number = pd.to_numeric(values, errors="coerce")
-    if number.isna().any():
-        dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-        number = dates.astype("int64").astype(float).where(dates.notna())
-    if number.isna().any():
-        raise InputError("a split by time needs a time for every case", given=f"{int(number.isna().sum()):,} cells are blank or no date",
-                         todo="name the column with --time; write dates as 2024-05-31 or numbers")  # fmt: skip
-    return number.to_numpy(np.float64)
-
-
-# -- a split that came with the data ---------------------------------------------------------------------------
-
-
-def _is_given(cases: Cases) -> bool:
-    return len(set(cases.table["split"]) & set(PARTS)) > 1
-
-
-def _given(work: _Work) -> tuple[NDArray[np.int64], str]:
-    """The parts as given; what is missing of tuning and test is cut from train."""
-    words = work.cases.table["split"]
-    part = words.map({p: i for i, p in enumerate(PARTS)}).fillna(-1).to_numpy(np.int64)
-    if (part < 0).any():
-        work.left_out["in no part of the given split"] = int(words[part < 0].size)
-    method = "as given with the data"
-    if not (part == 2).any():
-        part[part == 1] = 2
-        method += "; its tuning part is taken as the test"
-    if not (part == 1).any() and work.tuning:
-        free = work.any(part == 0) & ~work.any(part == 2)
-        cut = work.deal(free, (1 - work.tuning, 0.0, work.tuning))
-        part[(cut[work.groups.of] == 2) & (part == 0)] = 1
-        method += "; tuning is cut from train by patient"
-    return part, method
-
-
-# -- the proof ---------------------------------------------------------------------------------------------------
-
-
-def _finish(cases: Cases, usable: Cases, part: NDArray[np.int64], method: str, seed: int, audit: Audit | None,
-            left_out: dict[str, int], warnings: list[str], given: bool) -> Split:  # fmt: skip
+def _table(used: Cases, part: NDArray[np.int64]) -> pd.DataFrame:
     kept = part >= 0
-    if not given and not kept.all():
-        left_out = left_out | {"another source of a tested patient": int((~kept).sum())}
-    table = usable.table.loc[kept, ["case", "patient"]].assign(part=np.array(PARTS, object)[part[kept]])
-    table = table.drop_duplicates("case").sort_values("case", ignore_index=True)
-    made = Split(table, method, seed)
-    _refuse_empty(made)
-    return replace(made, proof=_prove(made, cases, audit, left_out, warnings, given))
+    table = used.table.loc[kept, ["case", "patient"]].assign(part=np.array(PARTS, object)[part[kept]])
+    return table.drop_duplicates("case").sort_values("case", ignore_index=True)
 
 
-def _refuse_empty(made: Split) -> None:
+def _finish(
+    made: Split, cases: Cases, audit: Audit | None, left_out: dict[str, int], warnings: list[str], given: bool
+) -> Split:
+    """The split with its proof; one without training or test cases is refused."""
     empty = [p for p in ("train", "test") if not (made.table["part"] == p).any()]
     if empty:
-        raise UnsoundError(f"the split leaves nothing for {' and '.join(empty)}", given=made.method, todo="add patients, or choose other shares")
-
-
-def _prove(made: Split, cases: Cases, audit: Audit | None, left_out: dict[str, int], warnings: list[str], given: bool) -> dict[str, Any]:
-    """Counted from the finished table alone, so that a fault in the dealing would show."""
-    where = made.table.set_index("case")["part"]
-    shared = int((made.table.groupby("patient")["part"].nunique() > 1).sum())
-    inside = cases.table[cases.table["case"].isin(where.index)]
-    groups = group(inside, "patient", audit.pairs if audit else ())
-    torn = int((inside["case"].map(where).groupby(groups.of).nunique() > 1).sum())
-    checked_how = "patients compared between all parts; " + (f"{len(audit.pairs):,} pairs of duplicates looked up" if audit else "duplicates not checked (no audit)")
-    notes = [*warnings, *_thin(made, cases)]
-    if groups.loosened:
-        notes.append(f"{groups.loosened:,} near-duplicate links form long chains of alike images and were not kept together")
-    return {"patients shared": shared, "duplicate groups shared": torn, "groups": len(groups.names),
-            "largest group": int(groups.sizes.max(initial=0)), "checked": checked_how, "parts": _part_counts(made, cases),
-            "left out": left_out, "warnings": notes, "given": given, "digest": made.digest}  # fmt: skip
-
-
-def _part_counts(made: Split, cases: Cases) -> dict[str, Any]:
-    return {part: _counted(cases.take(made.rows(cases, part))) for part in PARTS}
-
-
-def _counted(cases: Cases) -> dict[str, Any]:
-    table, names = cases.table, cases.target.names
-    found: dict[str, Any] = {"images": len(cases), "cases": int(table["case"].nunique()), "patients": cases.patients}
-    if cases.target.kind != "quantity":
-        strata = _columns(cases)
-        found["classes"] = {n: int(table["patient"][strata[:, i]].nunique()) for i, n in enumerate(names)}
-        found["class images"] = {n: int(strata[:, i].sum()) for i, n in enumerate(names)}
-    sources = table["source"][table["source"] != ""].value_counts()
-    return found | {"sources": {str(k): int(sources[k]) for k in sorted(sources.index)}}
-
-
-def _columns(cases: Cases) -> NDArray[np.bool_]:
-    """(N, names) of which class or finding each image has."""
-    labels = cases.labels
-    return labels == 1 if cases.target.kind == "findings" else labels[:, None] == np.arange(len(cases.target.names))
-
-
-def _thin(made: Split, cases: Cases) -> list[str]:
-    """Classes that a part lacks."""
-    if cases.target.kind == "quantity":
-        return []
-    used = [p for p in PARTS if (made.table["part"] == p).any()]
-    classes = {p: _counted(cases.take(made.rows(cases, p)))["classes"] for p in used}
-    return [f"no patient with {name} in {p}" for p in used for name, count in classes[p].items() if not count]
+        raise UnsoundError(
+            f"the split leaves nothing for {' and '.join(empty)}",
+            given=made.method,
+            todo="add patients, or choose other shares",
+        )
+    return replace(made, proof=prove(made.table, cases, audit, left_out, warnings, given))
 
 
 # -- cleaning a given split ------------------------------------------------------------------------------------
@@ -408,19 +208,21 @@ def leaked(cases: Cases, split: Split, audit: Audit | None = None) -> frozenset[
 def without(cases: Cases, split: Split, drop: Collection[str], audit: Audit | None = None) -> Split:
     """The split without these cases, and its proof made anew."""
     table = split.table[~split.table["case"].isin(list(drop))].reset_index(drop=True)
-    made = replace(split, table=table)
-    _refuse_empty(made)
     gone = len(split.table) - len(table)
-    left_out = split.proof.get("left out", {}) | ({"also in a later part of the given split": gone} if gone else {})
+    left_out = dict(split.proof.get("left out", {}))
+    if gone:
+        left_out["also in a later part of the given split"] = gone
     kept = [w for w in split.proof.get("warnings", []) if not w.startswith("no patient with ")]
-    return replace(made, proof=_prove(made, cases, audit, left_out, kept, bool(split.proof.get("given"))))
+    return _finish(replace(split, table=table), cases, audit, left_out, kept, bool(split.proof.get("given")))
 
 
 # -- folds -------------------------------------------------------------------------------------------------------
 
 
 @checked
-def folds(cases: Cases, *, k: int = 5, seed: int = 0, audit: Audit | None = None, rows: NDArray[Any] | None = None) -> NDArray[np.int64]:
+def folds(
+    cases: Cases, *, k: int = 5, seed: int = 0, audit: Audit | None = None, rows: NDArray[Any] | None = None
+) -> NDArray[np.int64]:
     """The fold 0 … k−1 of each image (N,), −1 for images outside ``rows``, without a label, or set aside.
 
     By patient, duplicates kept together, stratified by label and source; the same for any order of the rows.
@@ -432,10 +234,22 @@ def folds(cases: Cases, *, k: int = 5, seed: int = 0, audit: Audit | None = None
     aside = {case for case, _ in audit.excluded} if audit else set()
     chosen &= cases.labelled & ~cases.table["case"].isin(aside).to_numpy()
     some = cases.take(chosen)
-    work = _Work(some, group(some.table, "patient", audit.pairs if audit else ()), 0.0, 0.0, seed)
+    work = ways.Work(some, group(some.table, "patient", audit.pairs if audit else ()), 0.0, 0.0, seed)
     if len(work.groups.names) < k:
-        raise UnsoundError(f"{k} folds need at least {k} independent patients", given=len(work.groups.names), todo="use fewer folds")
-    part = deal(work.labels, [1 / k] * k, work.groups.names, seed=seed, source=work.source, size=work.groups.sizes, at_least_one=False)
+        raise UnsoundError(
+            f"{k} folds need at least {k} independent patients",
+            given=len(work.groups.names),
+            todo="use fewer folds",
+        )
+    part = deal(
+        work.labels,
+        [1 / k] * k,
+        work.groups.names,
+        seed=seed,
+        source=work.source,
+        size=work.groups.sizes,
+        at_least_one=False,
+    )
     found = np.full(len(cases), -1, np.int64)
     found[chosen] = part[work.groups.of]
     return found

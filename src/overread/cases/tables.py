@@ -23,7 +23,9 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     table = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_text(path)
     if table.empty:
-        raise InputError("the table holds no rows", given=str(path), todo="check that the file was exported completely")
+        raise InputError(
+            "the table holds no rows", given=str(path), todo="check that the file was exported completely"
+        )
     return table.apply(lambda column: column.str.strip())
 
 
@@ -63,11 +65,15 @@ def _header(path: Path) -> tuple[list[str], str]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing(path) from error
     except UnicodeDecodeError as error:
-        raise InputError("the table is not UTF-8 text", given=str(path), todo="save it as CSV with UTF-8 encoding") from error
+        raise InputError(
+            "the table is not UTF-8 text", given=str(path), todo="save it as CSV with UTF-8 encoding"
+        ) from error
     except OSError as error:
         raise InputError("the table cannot be read", given=f"{path}: {error.strerror}") from error
     if not head.strip():
-        raise InputError("the table is empty", given=str(path), todo="check that the file was exported completely")
+        raise InputError(
+            "the table is empty", given=str(path), todo="check that the file was exported completely"
+        )
     return _names(head, path)
 
 
@@ -80,9 +86,15 @@ def _names(head: str, path: Path) -> tuple[list[str], str]:
         raise InputError("the header of the table cannot be read", given=f"{path}: {error}") from error
     twice = sorted({name for name in names if names.count(name) > 1}) if len(names) <= MAX_COLUMNS else []
     if len(names) > MAX_COLUMNS:
-        raise InputError("the table has too many columns", given=f"{len(names):,} columns", todo=f"at most {MAX_COLUMNS:,} are read")
+        raise InputError(
+            "the table has too many columns",
+            given=f"{len(names):,} columns",
+            todo=f"at most {MAX_COLUMNS:,} are read",
+        )
     if twice:
-        raise InputError(f"the column {twice[0]!r} stands twice in the header", given=str(path), todo="rename one of them")
+        raise InputError(
+            f"the column {twice[0]!r} stands twice in the header", given=str(path), todo="rename one of them"
+        )
     return names, separator
 
 

@@ -62,10 +62,11 @@ class Question:
 
 def questions(test: Predictions, points: Sequence[OperatingPoint]) -> list[Question]:
     """What is asked: one question for a binary label, one per finding, or per class and group of classes."""
-    target, at = test.target, _by_classes(test, points)
+    target = test.target
     if target.kind == "quantity":
-        require(not at, "a quantity has no operating point")
+        require(not points, "a quantity has no operating point", given=len(points))
         return []
+    at = _by_classes(test, points)
     if target.kind == "binary":
         require(len(at) < 2, "a binary label has one operating point", given=len(at))
         return [_ask(test, next(iter(at), positives(test, None, None)), at)]

@@ -216,22 +216,19 @@ def _jpeg(
     if header.samples == 4:
         return _upright(_cmyk_jpeg(data), header.orientation, ("CMYK converted to RGB",))
     flag = _reduced(header, at_least) | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = _cv2(data, flag)
-    if pixels.ndim == 3:
-        cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
-    return _upright(_channels(pixels), header.orientation, ())
+    return _upright(_channels(_cv2(data, flag)), header.orientation, ())
 
 
 def _reduced(header: headers.Header, at_least: tuple[int, int] | None) -> int:
-    """The cv2 flag that decodes at the smallest size that is still large enough."""
-    grey = header.samples == 1
+    """The cv2 flag that decodes, colour as RGB, at the smallest size that is still large enough."""
+    flag = cv2.IMREAD_GRAYSCALE if header.samples == 1 else cv2.IMREAD_COLOR_RGB
     if at_least is not None:
         height, width = at_least if header.orientation < 5 else at_least[::-1]
         times = min(header.height // height, header.width // width)
-        for factor in (8, 4, 2):
+        for factor, bit in ((8, 64), (4, 32), (2, 16)):  # cv2.IMREAD_REDUCED_GRAYSCALE_8, _4, _2
             if times >= factor:
-                return int(getattr(cv2, f"IMREAD_REDUCED_{'GRAYSCALE' if grey else 'COLOR'}_{factor}"))
-    return int(cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
+                return int(flag | bit)
+    return int(flag)
 
 
 def _cv2(data: bytes, flag: int) -> NDArray[Any]:

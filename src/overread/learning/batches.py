@@ -51,9 +51,20 @@ class Batches:
     def _load(self, rows: NDArray[np.int64], epoch: int) -> tuple[NDArray[np.int64], Tensor, Tensor]:
         pixels = self.images[rows]
         height, width, channels = pixels.shape[-3:]
-        drawn = augment.draw(self.augmentation, seed=self.seed, epoch=epoch, samples=rows, size=(height, width), channels=channels)
+        drawn = augment.draw(
+            self.augmentation,
+            seed=self.seed,
+            epoch=epoch,
+            samples=rows,
+            size=(height, width),
+            channels=channels,
+        )
         pixels = augment.apply(pixels, drawn, threads=self.threads)
-        return rows, to_tensor(pixels, self.preprocess, self.mean_image, self.device), self.labels[torch.from_numpy(rows)].to(self.device)
+        return (
+            rows,
+            to_tensor(pixels, self.preprocess, self.mean_image, self.device),
+            self.labels[torch.from_numpy(rows)].to(self.device),
+        )
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

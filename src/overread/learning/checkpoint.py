@@ -44,7 +44,11 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
         if found is not None:
             return found
     if files:
-        raise UnavailableError("no checkpoint in the folder is whole", given=str(folder), todo="delete the folder and train again")
+        raise UnavailableError(
+            "no checkpoint in the folder is whole",
+            given=str(folder),
+            todo="delete the folder and train again",
+        )
     return None
 
 
@@ -65,5 +69,5 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         flat = tensors[name].detach().contiguous().flatten()
         total.update(name.encode())
-        total.update(flat.view(torch.uint8).numpy() if flat.numel() else b"")
+        total.update(flat.view(torch.uint8).numpy().tobytes())
     return total.hexdigest()

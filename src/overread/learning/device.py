@@ -36,7 +36,9 @@ def seeded(seed: int, epoch: int, step: int, what: str) -> Iterator[None]:
 
 
 @checked
-def to_tensor(images: NDArray, preprocess: Preprocess, mean_image: NDArray | None = None, device: str = "cpu") -> Tensor:
+def to_tensor(
+    images: NDArray, preprocess: Preprocess, mean_image: NDArray | None = None, device: str = "cpu"
+) -> Tensor:
     """Packed pixels (B, H, W, C) or (B, D, H, W, C) → normalised float32 (B, C, H, W), channels last in memory.
 
     The same numbers as :func:`overread.images.prepare.normalise`, made on ``device``.
@@ -85,4 +87,4 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 def layout(network: torch.nn.Module, device: str) -> torch.nn.Module:
     """The network on its device, channels last where its convolutions are two-dimensional."""
-    return network.to(device).to(memory_format=torch.channels_last)
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -56,7 +56,15 @@ def _cached(path: Path, count: int) -> Tensor | None:
 
 
 @torch.inference_mode()
-def _forward(network: Any, images: NDArray[Any], preprocess: Preprocess, views: int, device: str, mean_image: Any, progress: Progress) -> Tensor:
+def _forward(
+    network: Any,
+    images: NDArray[Any],
+    preprocess: Preprocess,
+    views: int,
+    device: str,
+    mean_image: Any,
+    progress: Progress,
+) -> Tensor:
     parts = []
     for start in range(0, len(images), _BATCH):
         x = to_tensor(images[start : start + _BATCH], preprocess, mean_image, device)

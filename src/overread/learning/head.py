@@ -52,7 +52,11 @@ def fit_heads(
     (K, N) of 0 and 1: which rows problem k sees; ``penalties`` (K,). Features are standardised inside each problem by
     the rows that it sees, and the heads are returned for raw features.
     """
-    require(masks.shape == (len(penalties), len(features)), "masks must be (problems, rows)", given=tuple(masks.shape))
+    require(
+        masks.shape == (len(penalties), len(features)),
+        "masks must be (problems, rows)",
+        given=tuple(masks.shape),
+    )
     counts = masks.sum(dim=1, keepdim=True).clamp(min=1)  # (K, 1)
     mean = masks @ features / counts  # (K, F)
     std = ((masks @ features.square()) / counts - mean.square()).clamp(min=1e-12).sqrt() + 1e-4
@@ -74,13 +78,17 @@ def fit_heads(
         pulled = (pulled - mean[:, :, None] * total[:, None]) / std[:, :, None]
         return loss, torch.cat([pulled + penalties[:, None, None] * parameters[:, :-1], total[:, None]], 1)
 
-    start = torch.zeros(len(penalties), features.shape[1] + 1, target.outputs, dtype=features.dtype, device=features.device)
+    start = torch.zeros(
+        len(penalties), features.shape[1] + 1, target.outputs, dtype=features.dtype, device=features.device
+    )
     best, loss = _lbfgs(objective, start, steps, tolerance, progress)
     weight = best[:, :-1] / std[:, :, None]
     return Heads(weight, best[:, -1] - torch.einsum("kf,kfc->kc", mean, weight), loss)
 
 
-def _loss_and_slope(outputs: Tensor, labels: Tensor, target: Target, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _loss_and_slope(
+    outputs: Tensor, labels: Tensor, target: Target, weights: Tensor
+) -> tuple[Tensor, Tensor]:
     """Loss (K, N) and its derivative by the outputs (K, N, C)."""
     if target.kind == "quantity":
         error = outputs[..., 0] - labels
@@ -179,7 +187,9 @@ def choose_penalty(
     """
     numbers = np.unique(folds)
     fold = torch.as_tensor(folds, device=features.device)
-    inside = torch.stack([(fold != k).to(features.dtype) for k in numbers] + [torch.ones_like(fold, dtype=features.dtype)])
+    inside = torch.stack(
+        [(fold != k).to(features.dtype) for k in numbers] + [torch.ones_like(fold, dtype=features.dtype)]
+    )
     count = len(penalties)
     heads = fit_heads(
         features, labels, target, weights=weights, masks=inside.repeat_interleave(count, 0),

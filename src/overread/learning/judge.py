@@ -20,7 +20,9 @@ from overread.learning.predict import outputs_of
 _BATCH = 64
 
 
-def judge_on(images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, about: About, mean_image: Any, device: str) -> Judge:
+def judge_on(
+    images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, about: About, mean_image: Any, device: str
+) -> Judge:
     """A function that judges a network on these rows of a pack, without augmentation, one view."""
     truth = labels[torch.from_numpy(rows)]
     loss = make_loss(about.target, np.ones(about.target.outputs, np.float32), 0.0)
@@ -45,7 +47,11 @@ def score(outputs: NDArray, truth: NDArray, target: Target, loss: float) -> floa
     if target.kind == "quantity":
         return -loss
     if target.kind == "findings":
-        pairs = [(truth[:, k][known] == 1, outputs[:, k][known]) for k in range(truth.shape[1]) if (known := ~np.isnan(truth[:, k])).any()]
+        pairs = [
+            (truth[:, k][known] == 1, outputs[:, k][known])
+            for k in range(truth.shape[1])
+            if (known := ~np.isnan(truth[:, k])).any()
+        ]
     else:
         shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         shares = shifted / shifted.sum(axis=1, keepdims=True)

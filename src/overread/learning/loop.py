@@ -46,7 +46,8 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What the loop needs. ``most`` bounds the epochs under a budget; ``reserve`` seconds are kept for what follows."""
+    """What the loop needs. ``fitted``: the network can predict already, so that it is the first snapshot. ``most``
+    bounds the epochs under a budget; ``reserve`` seconds are kept for what follows."""
 
     network: nn.Module
     batches: Batches
@@ -56,6 +57,7 @@ class Job:
     clock: Clock
     folder: Path | None = None
     precision: str = "float32"
+    fitted: bool = False
     most: int = 0
     reserve: float = 0.0
     progress: Progress = silent
@@ -72,7 +74,8 @@ def fit(job: Job) -> tuple[nn.Module, State]:
     best = _copied(average)
     state = State(epochs=recipe.epochs)
     if not _resume(job, state, average, optimizer, best):
-        _remember(state, job.judge(average), best, average, epoch=-1)
+        if job.fitted:
+            _remember(state, job.judge(average), best, average, epoch=-1)
         _save(job, state, average, optimizer, best)
     saved = began = time.monotonic()
     first = state.epoch
@@ -80,7 +83,10 @@ def fit(job: Job) -> tuple[nn.Module, State]:
         network.train()
         for rows, x, y in job.batches.epoch(state.epoch, state.step):
             rate = _set_rate(optimizer, recipe, state, len(job.batches))
-            with seeded(recipe.seed, state.epoch, state.step, "dropout"), autocast(job.batches.device, job.precision):
+            with (
+                seeded(recipe.seed, state.epoch, state.step, "dropout"),
+                autocast(job.batches.device, job.precision),
+            ):
                 outputs = network(x)
             value = job.loss(outputs.float(), y)
             if not math.isfinite(value.item()):
@@ -90,9 +96,17 @@ def fit(job: Job) -> tuple[nn.Module, State]:
             if recipe.gradient_clip:
                 nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
             optimizer.step()
-            update_average(average, network, recipe.average, state.epoch * len(job.batches) + state.step, len(job.batches))
+            update_average(
+                average,
+                network,
+                recipe.average,
+                state.epoch * len(job.batches) + state.step,
+                len(job.batches),
+            )
             state.step, state.total = state.step + 1, state.total + value.item()
-            job.progress("training", state.epoch * len(job.batches) + state.step, state.epochs * len(job.batches))
+            job.progress(
+                "training", state.epoch * len(job.batches) + state.step, state.epochs * len(job.batches)
+            )
             if job.clock.left < job.reserve:
                 state.stopped = "the budget was used up"
                 break
@@ -118,7 +132,10 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     for parameter in network.parameters():
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((1.0 if id(parameter) in head else slow, decay), []).append(parameter)
-    return torch.optim.AdamW([{"params": p, "weight_decay": d, "share": s} for (s, d), p in groups.items()], lr=recipe.learning_rate)
+    return torch.optim.AdamW(
+        [{"params": p, "weight_decay": d, "share": s} for (s, d), p in groups.items()],
+        lr=recipe.learning_rate,
+    )
 
 
 def schedule(done: float, warmup: float) -> float:
@@ -151,7 +168,9 @@ def update_average(average: nn.Module, network: nn.Module, span: float, step: in
             mean.copy_(new)
 
 
-def _remember(state: State, judged: dict[str, float], best: dict[str, Tensor], average: nn.Module, *, epoch: int) -> None:
+def _remember(
+    state: State, judged: dict[str, float], best: dict[str, Tensor], average: nn.Module, *, epoch: int
+) -> None:
     """Keep the snapshot with the best tuning score; the lower loss where scores tie."""
     gain = judged["score"] - state.best
     if gain > 1e-4 or (gain > -1e-4 and judged["loss"] < state.best_loss):
@@ -175,7 +194,13 @@ def _replan(job: Job, state: State, seconds: float) -> None:
     fitting = state.epoch + int(max(0.0, job.clock.left - job.reserve) / seconds)
     epochs = max(state.epoch, min(fitting, job.most))
     if epochs != state.epochs:
-        state.decisions.append({"what": "epochs", "choice": str(epochs), "why": f"after epoch {state.epoch} an epoch took {seconds:.1f} s"})
+        state.decisions.append(
+            {
+                "what": "epochs",
+                "choice": str(epochs),
+                "why": f"after epoch {state.epoch} an epoch took {seconds:.1f} s",
+            }
+        )
         state.epochs = epochs
 
 
@@ -187,7 +212,9 @@ def _not_finite(value: Tensor, rows: Any, state: State) -> UnsoundError:
     )
 
 
-def _save(job: Job, state: State, average: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]) -> float:
+def _save(
+    job: Job, state: State, average: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
+) -> float:
     if job.folder is not None:
         state.seconds = job.clock.elapsed
         tensors = {f"{part}/{name}": tensor for part, group in (("network", job.network.state_dict()), ("average", average.state_dict()),
@@ -198,7 +225,9 @@ def _save(job: Job, state: State, average: nn.Module, optimizer: torch.optim.Opt
     return time.monotonic()
 
 
-def _resume(job: Job, state: State, average: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]) -> bool:
+def _resume(
+    job: Job, state: State, average: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
+) -> bool:
     found = load_checkpoint(job.folder) if job.folder is not None else None
     if found is None:
         return False

@@ -112,7 +112,11 @@ class Model:
 
     def has_seen(self, patients: list[str]) -> int:
         """How many of these patients were in training or tuning."""
-        return len(set(hashed(sorted(set(patients)), self.about.salt)) & set(self.about.seen)) if self.about.salt else 0
+        return (
+            len(set(hashed(sorted(set(patients)), self.about.salt)) & set(self.about.seen))
+            if self.about.salt
+            else 0
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write ``model.safetensors``, ``model.json`` and ``history.json`` into ``folder``."""
@@ -135,7 +139,11 @@ class Model:
         folder = Path(folder)
         about = build(About, read_json(folder / "model.json"), where="model.json")
         if about.format > FORMAT:
-            raise InputError("the model was saved by a later overread", given=f"format {about.format}", todo="upgrade overread")
+            raise InputError(
+                "the model was saved by a later overread",
+                given=f"format {about.format}",
+                todo="upgrade overread",
+            )
         try:
             tensors = safetensors.torch.load_file(folder / "model.safetensors")
         except (OSError, safetensors.SafetensorError) as error:
@@ -151,7 +159,9 @@ class Model:
 def make_network(about: About) -> nn.Module:
     """The empty network that a model's contract describes."""
     outputs, recipe = about.target.outputs, about.recipe
-    network = backbones.build(about.backbone.name, outputs=outputs, channels=about.preprocess.channels, dropout=recipe.dropout)
+    network = backbones.build(
+        about.backbone.name, outputs=outputs, channels=about.preprocess.channels, dropout=recipe.dropout
+    )
     return with_taps(network, recipe.layers, about.preprocess, outputs) if recipe.layers else network
 
 
@@ -166,7 +176,14 @@ def with_taps(network: nn.Module, layers: tuple[str, ...], preprocess: Preproces
 
 def _load_exactly(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
     wanted = network.state_dict()
-    wrong = [k for k in {*wanted, *tensors} if k not in wanted or k not in tensors or wanted[k].shape != tensors[k].shape]
+    wrong = [
+        k
+        for k in {*wanted, *tensors}
+        if k not in wanted or k not in tensors or wanted[k].shape != tensors[k].shape
+    ]
     if wrong:
-        raise InputError("the weights do not fit the model's description", given=f"{folder}: {len(wrong)} tensors, first {sorted(wrong)[0]}")
+        raise InputError(
+            "the weights do not fit the model's description",
+            given=f"{folder}: {len(wrong)} tensors, first {sorted(wrong)[0]}",
+        )
     network.load_state_dict(tensors)

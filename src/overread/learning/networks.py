@@ -12,7 +12,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from overread.errors import require
+from overread.errors import checked, require
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -65,6 +65,7 @@ class Network(nn.Module):
         return self.head(self.dropout(self.features(x)))
 
 
+@checked
 def initialise(module: nn.Module) -> None:
     """He's normal initialisation by fan-out, in place, from torch's generator.
 
@@ -110,6 +111,7 @@ class Residual(nn.Module):
         return self.relu(self.norm2(self.conv2(y)) + self.skip(x))
 
 
+@checked
 def residual(
     name: str, *, outputs: int, channels: int, dropout: float,
     widths: tuple[int, ...], dimensions: int = 2, stride: int = 1,
@@ -134,11 +136,13 @@ def _stem(channels: int, width: int, stride: int, dimensions: int) -> nn.Sequent
     return nn.Sequential(OrderedDict(conv=conv, norm=_NORM[dimensions](width), relu=nn.ReLU(inplace=True)))
 
 
+@checked
 def global_pool(dimensions: int = 2) -> nn.Sequential:
     """Global average pooling, maps (B, C, …) to features (B, C)."""
     return nn.Sequential(OrderedDict(pool=_POOL[dimensions](1), flatten=nn.Flatten(1)))
 
 
+@checked
 def cnn_small(*, outputs: int, channels: int, dropout: float) -> Network:
     """Three convolutions (32, 64, 128) with batch norm, ReLU, max pooling, for images up to 64 pixels."""
     trunk = nn.Sequential()
@@ -156,6 +160,7 @@ def cnn_small(*, outputs: int, channels: int, dropout: float) -> Network:
     return network
 
 
+@checked
 def lenet5(*, outputs: int, channels: int, dropout: float) -> Network:
     """LeNet-5 (LeCun 1998, figure 2), 32×32 pixels: C1, S2, C3, S4, C5, F6, tanh and average pooling.
 

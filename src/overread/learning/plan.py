@@ -91,13 +91,25 @@ def _method(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, list
     if here.volume:
         method, why = "scratch", "the images are volumes, for which no pretrained weights are used"
     elif here.side <= SMALL_SIDE:
-        method, why = "scratch", f"the images are small ({here.side} pixels): a small network of our own learns them best"
+        method, why = (
+            "scratch",
+            f"the images are small ({here.side} pixels): a small network of our own learns them best",
+        )
     elif not _known(recipe, here):
-        method, why = "scratch", "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)"
+        method, why = (
+            "scratch",
+            "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)",
+        )
     elif here.fewest < FEW_PATIENTS:
-        method, why = "features", f"the rarest class has only {here.fewest} patients in training: too few to move a network"
+        method, why = (
+            "features",
+            f"the rarest class has only {here.fewest} patients in training: too few to move a network",
+        )
     else:
-        method, why = "finetune", f"the rarest class has {here.fewest} patients in training and pretrained weights are at hand"
+        method, why = (
+            "finetune",
+            f"the rarest class has {here.fewest} patients in training and pretrained weights are at hand",
+        )
     return recipe.changed(method=method), [Decision("method", method, why)]
 
 
@@ -108,16 +120,22 @@ def _known(recipe: Recipe, here: Situation) -> tuple[str, ...]:
 def _backbone(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, list[Decision]]:
     if recipe.backbone:
         if recipe.backbone not in BACKBONES:
-            raise InputError("there is no such backbone", given=recipe.backbone, todo=nearest(recipe.backbone, BACKBONES))
+            raise InputError(
+                "there is no such backbone", given=recipe.backbone, todo=nearest(recipe.backbone, BACKBONES)
+            )
         return recipe, [Decision("backbone", recipe.backbone, "asked for")]
     if recipe.method == "scratch":
         name = "resnet3d_small" if here.volume else "resnet_small"
-        return recipe.changed(backbone=name), [Decision("backbone", name, "a small residual network for training from random weights")]
+        return recipe.changed(backbone=name), [
+            Decision("backbone", name, "a small residual network for training from random weights")
+        ]
     if not here.pretrained:
         raise UnavailableError(f"--recipe {recipe.method} needs pretrained weights and none are at hand",
                                todo="give --weights FOLDER, run `overread weights add FILE`, or use --recipe scratch")  # fmt: skip
     name = here.pretrained[0]
-    return recipe.changed(backbone=name), [Decision("backbone", name, f"the first choice on a {here.device} among the weights at hand")]
+    return recipe.changed(backbone=name), [
+        Decision("backbone", name, f"the first choice on a {here.device} among the weights at hand")
+    ]
 
 
 def _size_and_epochs(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, list[Decision]]:
@@ -125,7 +143,11 @@ def _size_and_epochs(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Rec
     recipe = recipe.changed(batch_size=batch)
     if recipe.method == "features":
         size = recipe.image_size or min(max(here.side, 96), BACKBONES[recipe.backbone].input)
-        return recipe.changed(image_size=size, epochs=0), [Decision("image size", str(size), "what the network was trained with, unless the images are smaller")]
+        return recipe.changed(image_size=size, epochs=0), [
+            Decision(
+                "image size", str(size), "what the network was trained with, unless the images are smaller"
+            )
+        ]
     sizes = [recipe.image_size] if recipe.image_size else _sizes(recipe, here)
     if here.seconds is None:
         epochs = recipe.epochs or _USUAL_EPOCHS[recipe.method]
@@ -141,13 +163,18 @@ def _within(recipe: Recipe, here: Situation, probe: Probe, sizes: list[int]) -> 
     assert here.seconds is not None
     size, fitting, seconds = sizes[0], 0, 1.0
     for size in sizes:
-        seconds = probe(recipe.backbone, size, recipe.batch_size) * steps * 1.1  # and a tenth for judging and saving
+        seconds = (
+            probe(recipe.backbone, size, recipe.batch_size) * steps * 1.1
+        )  # and a tenth for judging and saving
         fitting = int(here.seconds / seconds)
         if fitting >= (recipe.epochs or FEWEST_EPOCHS):
             break
     epochs = max(1, min(recipe.epochs or MOST_EPOCHS[recipe.method], fitting))
     why = f"an epoch takes about {seconds:.0f} s at {size} pixels and {here.seconds:.0f} s are left for training"
-    return recipe.changed(image_size=size, epochs=epochs), [Decision("image size", str(size), why), Decision("epochs", str(epochs), why)]
+    return recipe.changed(image_size=size, epochs=epochs), [
+        Decision("image size", str(size), why),
+        Decision("epochs", str(epochs), why),
+    ]
 
 
 def _batch(recipe: Recipe, here: Situation) -> int:
@@ -166,11 +193,17 @@ def _sizes(recipe: Recipe, here: Situation) -> list[int]:
 
 def _rest(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, list[Decision]]:
     pretrained = recipe.method in ("features", "finetune")
-    rate = recipe.learning_rate or {"scratch": 2e-3, "finetune": 2e-3, "features": 1.0}[recipe.method]
+    rate = recipe.learning_rate or {"scratch": 2e-3, "finetune": 5e-4, "features": 1.0}[recipe.method]
     normalise = recipe.normalise or "channel mean and std"
     views = recipe.views if here.colour else 1
     recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
-    decisions = [Decision("normalisation", normalise, "as the pretrained weights expect" if pretrained else "fitted on the training images")]
+    decisions = [
+        Decision(
+            "normalisation",
+            normalise,
+            "as the pretrained weights expect" if pretrained else "fitted on the training images",
+        )
+    ]
     if recipe.augment == "standard" and recipe.method != "features":
         recipe = recipe.changed(augmentation=standard(here.colour, here.volume))
         kind = "colour images have no upright" if here.colour else "grey images keep their sides"

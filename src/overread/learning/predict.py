@@ -28,7 +28,15 @@ _BATCH = 32
 
 
 @checked
-def predict(model: Model, cases: Cases, *, device: str = "", threads: int = 0, part: str = "", progress: Progress = silent) -> Predictions:
+def predict(
+    model: Model,
+    cases: Cases,
+    *,
+    device: str = "",
+    threads: int = 0,
+    part: str = "",
+    progress: Progress = silent,
+) -> Predictions:
     """Predict every case: the mean over its images of the class probabilities.
 
     ``part`` fills the column ``split``. Images that cannot be read are left out; raises :class:`InputError` if none
@@ -36,7 +44,9 @@ def predict(model: Model, cases: Cases, *, device: str = "", threads: int = 0, p
     """
     values, errors = predict_images(model, paths(cases), device=device, threads=threads, progress=progress)
     if len(errors) == len(cases):
-        raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
+        raise InputError(
+            "none of the images can be read", given=next(iter(errors.values()), "an empty table")
+        )
     return tabulate(values, cases, model.target, part)
 
 
@@ -52,7 +62,9 @@ def predict_images(
     for rows, pixels in ahead(_decoded(addresses, about.preprocess, threads or cores(), errors)):
         if len(rows):
             x = to_tensor(pixels, about.preprocess, model.mean_image, device)
-            values[rows] = probabilities(outputs_of(network, x, about.recipe.views, device), about.target).cpu().numpy()
+            values[rows] = (
+                probabilities(outputs_of(network, x, about.recipe.views, device), about.target).cpu().numpy()
+            )
         progress("predicting", min(len(addresses), int(rows[-1]) + 1 if len(rows) else 0), len(addresses))
     progress("predicting", len(addresses), len(addresses))
     if about.target.kind == "quantity":
@@ -60,7 +72,9 @@ def predict_images(
     return values, errors
 
 
-def _decoded(addresses: Sequence[str], preprocess: Preprocess, threads: int, errors: dict[int, str]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+def _decoded(
+    addresses: Sequence[str], preprocess: Preprocess, threads: int, errors: dict[int, str]
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     def one(address: str) -> NDArray[Any] | str:
         try:
             return load(address, preprocess)
@@ -72,11 +86,16 @@ def _decoded(addresses: Sequence[str], preprocess: Preprocess, threads: int, err
             made = list(pool.map(one, addresses[start : start + _BATCH]))
             errors.update({start + i: item for i, item in enumerate(made) if isinstance(item, str)})
             good = [i for i, item in enumerate(made) if not isinstance(item, str)]
-            yield np.array([start + i for i in good], np.int64), np.stack([made[i] for i in good]) if good else np.empty(0)
+            yield (
+                np.array([start + i for i in good], np.int64),
+                np.stack([made[i] for i in good]) if good else np.empty(0),
+            )
 
 
 @torch.inference_mode()
-def outputs_of(network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32") -> Tensor:
+def outputs_of(
+    network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32"
+) -> Tensor:
     """Outputs (B, K) in float32, the mean over the image and, for two views, its mirror image."""
     with autocast(device, precision):
         outputs = network(x).float()
@@ -96,10 +115,14 @@ def tabulate(values: NDArray, cases: Cases, target: Target, part: str = "") -> P
     means = scores.groupby(table["case"].to_numpy(), sort=False).mean()
     one = table.drop_duplicates("case").reset_index(drop=True)
     one.insert(2, "split", part)
-    parts = [one[["case", "patient", "split", "source", *rest, *target.columns]], means.loc[one["case"]].reset_index(drop=True)]
+    parts = [
+        one[["case", "patient", "split", "source", *rest, *target.columns]],
+        means.loc[one["case"]].reset_index(drop=True),
+    ]
     return Predictions(pd.concat(parts, axis=1), target)
 
 
+@checked
 def load_model(folder: str | Path) -> Model:
     """A model from its folder, or from a run's folder that holds ``model/``."""
     folder = Path(folder)

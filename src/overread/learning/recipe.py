@@ -47,7 +47,7 @@ class Recipe:
     epochs: int = 0
     batch_size: int = 0
     learning_rate: float = 0.0
-    body_rate: float = 0.1
+    body_rate: float = 0.5
     weight_decay: float = 0.05
     warmup: float = 0.1
     label_smoothing: float = 0.1
@@ -63,7 +63,9 @@ class Recipe:
     folds: int = 5
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    augment: str = "standard"  # "standard": chosen by the plan · "none" · "given": `augmentation` as it stands
+    augment: str = (
+        "standard"  # "standard": chosen by the plan · "none" · "given": `augmentation` as it stands
+    )
     published: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -75,12 +77,16 @@ class Recipe:
             require(getattr(self, name) >= 0, f"{name} must not be negative", given=getattr(self, name))
         for name in ("label_smoothing", "dropout", "warmup"):
             require(0 <= getattr(self, name) < 1, f"{name} must lie in 0 … 1", given=getattr(self, name))
-        require(0 < self.patience, "patience must be above 0", given=self.patience)
+        require(self.patience > 0, "patience must be above 0", given=self.patience)
         require(self.learning_rate <= 10, "the learning rate is far too high", given=self.learning_rate,
                 todo="use between 1e-5 and 1e-1")  # fmt: skip
         require(self.views in (1, 2), "views must be 1 or 2", given=self.views)
         require(self.folds >= 2, "folds must be at least 2", given=self.folds)
-        require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
+        require(
+            bool(self.penalties) and min(self.penalties) > 0,
+            "penalties must be above 0",
+            given=self.penalties,
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write as TOML or JSON."""
@@ -107,6 +113,10 @@ class Recipe:
         3
         """
         return replace(self, **fields)
+
+
+#: Everything left open.
+AUTO = Recipe()
 
 
 def bundled() -> list[str]:

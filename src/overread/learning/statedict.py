@@ -79,6 +79,7 @@ def _recentre(network: overread.learning.networks.Network) -> None:
     network.get_buffer("input_shift").copy_(shift if three else shift.mean())
 
 
+@checked
 def plan_for(
     network: overread.learning.networks.Network, shapes: Mapping[str, tuple[int, ...]], file: str
 ) -> Plan:
@@ -241,6 +242,7 @@ def _plain_pickle(path: Path) -> Any:
         ) from error  # fmt: skip
 
 
+@checked
 def check_header(path: Path) -> None:
     """Refuse a header that is too long or names too many tensors, before anything parses it."""
     try:

@@ -18,7 +18,9 @@ from overread.errors import InputError, OverreadError, UnsoundError, checked
 from overread.images.pack import Pack, pack
 from overread.images.prepare import Preprocess, fit_normalisation
 from overread.images.read import read_image
-from overread.learning import backbones, device as devices, plan, weights as stores
+from overread.learning import backbones, plan
+from overread.learning import device as devices
+from overread.learning import weights as stores
 from overread.learning.batches import Batches
 from overread.learning.features import extract
 from overread.learning.head import choose_penalty
@@ -26,11 +28,21 @@ from overread.learning.judge import judge_on
 from overread.learning.loop import Job, State, fit
 from overread.learning.losses import class_weights, make_loss
 from overread.learning.model import About, Decision, Model, Origin, with_taps
-from overread.learning.recipe import Recipe
+from overread.learning.recipe import AUTO, Recipe
 from overread.progress import Clock, Progress, silent
-from overread.record import build, cache_folder, cores, fingerprint, hashed, plain, read_json, sha256, write_json
+from overread.record import (
+    build,
+    cache_folder,
+    cores,
+    fingerprint,
+    hashed,
+    plain,
+    read_json,
+    sha256,
+    write_json,
+)
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PROBED = 50  # images looked at for their size
 
 
@@ -60,7 +72,7 @@ class Bench:
 def train(
     cases: Cases,
     split: Split,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe = AUTO,
     *,
     weights: str | Path | None = None,
     folder: str | Path | None = None,
@@ -99,7 +111,10 @@ def _bench(cases, split, weights, folder, cache, clock, reserve, device, threads
     rows = {part: split.rows(cases, part) for part in ("train", "tuning")}
     used = np.sort(np.concatenate(list(rows.values())))
     if not len(rows["train"]) or not len(rows["tuning"]):
-        raise UnsoundError("the split leaves no images for training or for tuning", given=f"{len(rows['train'])} and {len(rows['tuning'])}")
+        raise UnsoundError(
+            "the split leaves no images for training or for tuning",
+            given=f"{len(rows['train'])} and {len(rows['tuning'])}",
+        )
     used = used[cases.labelled[used]]
     part = cases.take(used)
     bench = Bench(part, np.isin(used, rows["tuning"]), Path(folder) if folder else None, Path(cache) if cache else cache_folder(),
@@ -114,7 +129,11 @@ def _refuse_missing_classes(training: Cases) -> None:
         return
     counts = np.bincount(training.labels, minlength=len(training.target.names))
     if (counts > 0).sum() < 2:
-        raise UnsoundError("the training part has one class only", given=", ".join(training.target.names), todo="check the label column and the split")
+        raise UnsoundError(
+            "the training part has one class only",
+            given=", ".join(training.target.names),
+            todo="check the label column and the split",
+        )
 
 
 # -- what to do ---------------------------------------------------------------------------------------------------
@@ -122,16 +141,31 @@ def _refuse_missing_classes(training: Cases) -> None:
 
 def _settle(recipe: Recipe, bench: Bench) -> tuple[Recipe, list[Decision], str]:
     """The recipe without open fields. What was decided is written down, and kept when the run is resumed."""
-    key = fingerprint([plain(recipe), bench.cases.digest, bench.tuning.tolist(), bench.clock.limit, str(bench.weights)])
+    key = fingerprint(
+        [plain(recipe), bench.cases.digest, bench.tuning.tolist(), bench.clock.limit, str(bench.weights)]
+    )
     path = bench.folder / "plan.json" if bench.folder else None
     if path is not None and path.exists() and (kept := read_json(path))["key"] == key:
         bench.clock.credit(kept["seconds"])
-        return build(Recipe, kept["recipe"], where="plan.json"), [build(Decision, d) for d in kept["decisions"]], kept["weights"]
+        return (
+            build(Recipe, kept["recipe"], where="plan.json"),
+            [build(Decision, d) for d in kept["decisions"]],
+            kept["weights"],
+        )
     found = _weights_at_hand(recipe, bench)
     settled, decisions = plan.decide(recipe, _situation(bench, tuple(found)), _probe(bench))
     file = found.get(settled.backbone, "") if settled.method in ("features", "finetune") else ""
     if path is not None:
-        write_json(path, {"key": key, "recipe": settled, "decisions": decisions, "weights": file, "seconds": bench.clock.elapsed})
+        write_json(
+            path,
+            {
+                "key": key,
+                "recipe": settled,
+                "decisions": decisions,
+                "weights": file,
+                "seconds": bench.clock.elapsed,
+            },
+        )
     return settled, decisions, file
 
 
@@ -140,7 +174,11 @@ def _weights_at_hand(recipe: Recipe, bench: Bench) -> dict[str, str]:
     if recipe.method == "scratch":
         return {}
     names = (recipe.backbone,) if recipe.backbone else (*plan.preferred(bench.device), *backbones.BACKBONES)
-    found = {n: str(f.path) for n in names if n in backbones.BACKBONES and (f := stores.find(n, folder=bench.weights)) is not None}
+    found = {
+        n: str(f.path)
+        for n in names
+        if n in backbones.BACKBONES and (f := stores.find(n, folder=bench.weights)) is not None
+    }
     small = _image_facts(bench)[0] <= plan.SMALL_SIDE
     if found or not bench.network or (recipe.method == "auto" and small):
         return found
@@ -156,7 +194,9 @@ def _weights_at_hand(recipe: Recipe, bench: Bench) -> dict[str, str]:
 def _image_facts(bench: Bench) -> tuple[int, bool, bool]:
     """Median smaller side, whether volumes, whether colour: from a few images spread over the table."""
     addresses = paths(bench.cases)
-    picked = [read_image(addresses[i]) for i in np.unique(np.linspace(0, len(addresses) - 1, _PROBED).astype(int))]
+    picked = [
+        read_image(addresses[i]) for i in np.unique(np.linspace(0, len(addresses) - 1, _PROBED).astype(int))
+    ]
     volume = picked[0].mode == "volume"
     side = int(np.median([min(i.pixels.shape[:-1]) for i in picked]))
     return side, volume, any(i.mode == "colour" for i in picked)
@@ -172,12 +212,14 @@ def _situation(bench: Bench, pretrained: tuple[str, ...]) -> plan.Situation:
 
 def _probe(bench: Bench) -> plan.Probe:
     """Seconds of one training step on this machine: the quicker of two after a warm-up."""
-    side, volume, colour = _image_facts(bench)
+    _, volume, colour = _image_facts(bench)
 
     def seconds(backbone: str, size: int, batch: int) -> float:
         shape = (size,) * (3 if volume else 2)
         channels = _channels(backbone, colour, volume)
-        network = devices.layout(backbones.build(backbone, outputs=2, channels=channels), bench.device).train()
+        network = devices.layout(
+            backbones.build(backbone, outputs=2, channels=channels), bench.device
+        ).train()
         x = torch.zeros(batch, channels, *shape, device=bench.device)
         x = x if volume else x.contiguous(memory_format=torch.channels_last)
         return min(_timed_step(network, x) for _ in range(3))
@@ -217,9 +259,15 @@ def _pack(bench: Bench, preprocess: Preprocess) -> Pack:
     return store
 
 
-def _normalisation(store: Pack, bench: Bench, preprocess: Preprocess, recipe: Recipe) -> tuple[Preprocess, NDArray | None]:
-    if recipe.method in ("features", "finetune") and preprocess.normalise == "channel mean and std" and preprocess.channels == 3:
-        return replace(preprocess, **_IMAGENET), None  # what the pretrained weights were trained with
+def _normalisation(
+    store: Pack, bench: Bench, preprocess: Preprocess, recipe: Recipe
+) -> tuple[Preprocess, NDArray | None]:
+    if (
+        recipe.method in ("features", "finetune")
+        and preprocess.normalise == "channel mean and std"
+        and preprocess.channels == 3
+    ):
+        return replace(preprocess, mean=_IMAGENET_MEAN, std=_IMAGENET_STD), None  # what the pretrained weights were trained with
     return fit_normalisation(store, np.flatnonzero(~bench.tuning), preprocess)
 
 
@@ -227,33 +275,58 @@ def _about(recipe: Recipe, preprocess: Preprocess, bench: Bench, decisions: list
     salt = sha256(f"{bench.cases.digest}/{recipe.seed}".encode())[:32]
     seen = tuple(sorted(hashed(sorted(set(bench.cases.table["patient"])), salt)))
     labels = bench.training.labels
-    scale = (float(np.mean(labels)), max(float(np.std(labels)), 1e-8)) if bench.cases.target.kind == "quantity" else (0.0, 1.0)
-    return About(recipe, preprocess, bench.cases.target, Origin(recipe.backbone, 0), seen, salt, scale, tuple(decisions))
+    scale = (
+        (float(np.mean(labels)), max(float(np.std(labels)), 1e-8))
+        if bench.cases.target.kind == "quantity"
+        else (0.0, 1.0)
+    )
+    return About(
+        recipe,
+        preprocess,
+        bench.cases.target,
+        Origin(recipe.backbone, 0),
+        seen,
+        salt,
+        scale,
+        tuple(decisions),
+    )
 
 
 def _body(about: About, bench: Bench, file: str) -> tuple[nn.Module, About]:
     """The network with its initial weights, pretrained where there is a file."""
     recipe, outputs = about.recipe, about.target.outputs
     with devices.seeded(recipe.seed, 0, 0, "initial weights"):
-        network: nn.Module = backbones.build(recipe.backbone, outputs=outputs, channels=about.preprocess.channels, dropout=recipe.dropout)
+        network = backbones.build(
+            recipe.backbone, outputs=outputs, channels=about.preprocess.channels, dropout=recipe.dropout
+        )
     origin = Origin(recipe.backbone, sum(p.numel() for p in network.parameters()))
-    if file:
-        found = stores.find(recipe.backbone, folder=Path(file).parent)
+    found = stores.find(recipe.backbone, folder=Path(file)) if file else None
+    if found is not None:
         told = stores.load_into(network, found)
-        origin = Origin(recipe.backbone, origin.parameters, True, told.licence, told.source, told.sha256, tuple(told.notes))
-    if recipe.layers and recipe.method == "features":
-        network = with_taps(network, recipe.layers, about.preprocess, outputs)
-    return devices.layout(network, bench.device), replace(about, backbone=origin)
+        origin = Origin(
+            recipe.backbone,
+            origin.parameters,
+            True,
+            told.licence,
+            told.source,
+            told.sha256,
+            tuple(told.notes),
+        )
+    tapped = recipe.layers and recipe.method == "features"
+    body = with_taps(network, recipe.layers, about.preprocess, outputs) if tapped else network
+    return devices.layout(body, bench.device), replace(about, backbone=origin)
 
 
 def _tensor_labels(bench: Bench, about: About) -> Tensor:
     labels = bench.cases.labels
     if about.target.kind == "quantity":
         labels = (labels - np.float32(about.scale[0])) / np.float32(about.scale[1])
-    return torch.from_numpy(np.ascontiguousarray(labels))
+    return torch.from_numpy(np.array(labels))
 
 
-def _linear_head(network: nn.Module, about: About, store: Pack, bench: Bench, mean_image: Any) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
+def _linear_head(
+    network: nn.Module, about: About, store: Pack, bench: Bench, mean_image: Any
+) -> tuple[nn.Module, tuple[dict[str, Any], ...]]:
     """Fit the head on frozen features of the training rows; the penalty by folds of patients within them."""
     recipe, training = about.recipe, bench.training
     views = recipe.views if recipe.method == "features" else 1
@@ -273,15 +346,37 @@ def _linear_head(network: nn.Module, about: About, store: Pack, bench: Bench, me
     return network, tuple({**row, "chosen": row["penalty"] == penalty} for row in table)
 
 
-def _loop(network: nn.Module, about: About, store: Pack, bench: Bench, mean_image: Any) -> tuple[nn.Module, About, tuple[dict[str, Any], ...]]:
+def _loop(
+    network: nn.Module, about: About, store: Pack, bench: Bench, mean_image: Any
+) -> tuple[nn.Module, About, tuple[dict[str, Any], ...]]:
     recipe, labels = about.recipe, _tensor_labels(bench, about)
     batches = Batches(store.images, np.flatnonzero(~bench.tuning), labels, recipe.batch_size, about.preprocess, recipe.augmentation,
                       mean_image, recipe.seed, bench.device, bench.threads)  # fmt: skip
     judge = judge_on(store.images, np.flatnonzero(bench.tuning), labels, about, mean_image, bench.device)
-    loss = make_loss(about.target, class_weights(bench.training.labels, about.target, recipe.balance), recipe.label_smoothing, bench.device)
-    precision = devices.choose_precision(recipe.precision, bench.device, lambda dtype: _probe_precision(network, about, bench, dtype))
+    loss = make_loss(
+        about.target,
+        class_weights(bench.training.labels, about.target, recipe.balance),
+        recipe.label_smoothing,
+        bench.device,
+    )
+    precision = devices.choose_precision(
+        recipe.precision, bench.device, lambda dtype: _probe_precision(network, about, bench, dtype)
+    )
     most = plan.MOST_EPOCHS[recipe.method] if bench.clock.limit is not None else 0
-    job = Job(network, batches, loss, judge, recipe, bench.clock, bench.folder, precision, most, bench.reserve, bench.progress)
+    job = Job(
+        network,
+        batches,
+        loss,
+        judge,
+        recipe,
+        bench.clock,
+        bench.folder,
+        precision,
+        about.backbone.pretrained,
+        most,
+        bench.reserve,
+        bench.progress,
+    )
     trained, state = fit(job)
     _tensorboard(bench.folder, state)
     about = replace(about, decisions=(*about.decisions, *_told(state, precision)))
@@ -298,7 +393,14 @@ def _told(state: State, precision: str) -> list[Decision]:
     told = [Decision(**d) for d in state.decisions]
     told.append(Decision("precision", precision, "asked for or quicker in a probe on this machine"))
     kept = f"epoch {state.best_epoch + 1}" if state.best_epoch >= 0 else "the linear head before fine-tuning"
-    told.append(Decision("snapshot", kept, f"the best tuning score ({state.best:.3f})" + (f"; stopped because {state.stopped}" if state.stopped else "")))
+    told.append(
+        Decision(
+            "snapshot",
+            kept,
+            f"the best tuning score ({state.best:.3f})"
+            + (f"; stopped because {state.stopped}" if state.stopped else ""),
+        )
+    )
     return told
 
 

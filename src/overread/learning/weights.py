@@ -35,7 +35,7 @@ _WAYS = (
 
 @dataclass(frozen=True)
 class Place:
-    """A folder that is searched for weights, in the order of :func:`where`."""
+    """A folder that is searched for weights, in the order of :func:`places`."""
 
     label: str
     path: Path
@@ -72,27 +72,28 @@ class Report:
         return f"{self.name}: {len(self.loaded)} tensors from {self.source}; " + "; ".join(self.notes)
 
 
-def store() -> Path:
-    """The user's own folder of weights; it need not exist yet."""
+def where() -> Path:
+    """The store: the user's own folder of weights, which need not exist yet."""
     import platformdirs
 
     return platformdirs.user_data_path("overread") / "weights"
 
 
 @checked
-def where(*, folder: str | os.PathLike[str] | None = None) -> tuple[Place, ...]:
+def places(*, folder: str | os.PathLike[str] | None = None) -> tuple[Place, ...]:
     """The places that are searched, first to last: ``--weights``, ``OVERREAD_WEIGHTS``, the user's store.
 
-    >>> [place.label for place in where(folder=".")][0]
+    >>> [place.label for place in places(folder=".")][0]
     '--weights'
     """
-    places = [("--weights", Path(folder))] if folder is not None else []
+    found = [("--weights", Path(folder))] if folder is not None else []
     if os.environ.get("OVERREAD_WEIGHTS"):
-        places.append(("OVERREAD_WEIGHTS", Path(os.environ["OVERREAD_WEIGHTS"])))
-    places.append(("store", store()))
-    return tuple(Place(label, path.expanduser(), path.expanduser().exists()) for label, path in places)
+        found.append(("OVERREAD_WEIGHTS", Path(os.environ["OVERREAD_WEIGHTS"])))
+    found.append(("store", where()))
+    return tuple(Place(label, path.expanduser(), path.expanduser().exists()) for label, path in found)
 
 
+@checked
 def belongs_to(filename: str) -> str | None:
     """The backbone that a file name begins with, the longest if several do, or None.
 
@@ -106,14 +107,14 @@ def belongs_to(filename: str) -> str | None:
 
 @checked
 def find(name: str, *, folder: str | os.PathLike[str] | None = None) -> Found | None:
-    """The first file of weights of a backbone in the places of :func:`where`; None if there is none.
+    """The first file of weights of a backbone in the places of :func:`places`; None if there is none.
 
     ``folder`` may be one file. Raises :class:`InputError` if it is missing, or a file that no backbone's
     name begins.
     """
     one_of(name, BACKBONES, "the backbone")
     _check_folder(folder)
-    for place in where(folder=folder):
+    for place in places(folder=folder):
         for path in _files(place.path):
             if belongs_to(path.name) == name:
                 return _found(name, path, place.label)
@@ -124,7 +125,7 @@ def find(name: str, *, folder: str | os.PathLike[str] | None = None) -> Found | 
 def listing(*, folder: str | os.PathLike[str] | None = None) -> tuple[Found, ...]:
     """Every file of weights at hand, place by place."""
     found = []
-    for place in where(folder=folder):
+    for place in places(folder=folder):
         for path in _files(place.path):
             name = belongs_to(path.name)
             if name is not None:
@@ -170,7 +171,7 @@ def get(
     name: str, *, folder: str | os.PathLike[str] | None = None, network: bool = True, timeout: float = 5.0,
     progress: Progress = silent,
 ) -> Found:  # fmt: skip
-    """Weights of a backbone: from the places of :func:`where`, else fetched once into the store.
+    """Weights of a backbone: from the places of :func:`places`, else fetched once into the store.
 
     The hub gets one try; ``timeout`` in seconds bounds the wait for its answer and for each block. Raises
     :class:`UnavailableError`, one line with the ways around, if there are none.
@@ -185,7 +186,7 @@ def get(
             f"there are no published weights of {name}: it is trained from scratch",
             todo="use `--recipe scratch`, choose another --backbone, or point --weights at a file of yours",
         )
-    searched = ", ".join(f"{place.label} {place.path}" for place in where(folder=folder))
+    searched = ", ".join(f"{place.label} {place.path}" for place in places(folder=folder))
     if not network:
         raise UnavailableError(f"no weights of {name} at hand", given=f"searched {searched}", todo=_WAYS)
     try:
@@ -208,7 +209,7 @@ def _why(error: BaseException) -> str:
 
 def _fetch(row: Backbone, *, timeout: float, progress: Progress) -> Found:
     """Download, check, convert and publish into the store."""
-    folder = store()
+    folder = where()
     response = _open(row.url, timeout)
     folder.mkdir(parents=True, exist_ok=True)
     with response, tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
@@ -296,7 +297,7 @@ def _adopt(path: Path, name: str, stem: str, *, licence: str, source: str) -> Fo
         plan_for(network, tensors.shapes, path.name)
         kept = {key: tensors[key].contiguous().clone() for key in tensors.shapes}
         licence = licence or tensors.metadata.get("licence", "")
-    target = store() / f"{stem}.safetensors"
+    target = where() / f"{stem}.safetensors"
     with publish(target) as beside:
         save_file(kept, beside, metadata={"backbone": name, "licence": licence, "source": source})
     side_car = {

@@ -2,7 +2,8 @@
 
 Light is absorbed by two dyes (Beer & Lambert; stain vectors of Ruifrok & Johnston 2001, "Quantification of
 histochemical staining by color deconvolution"). Larger, darker, more irregular and more crowded nuclei mean a
-higher signal. The camera exposes automatically: mean brightness alone says nothing about the diagnosis.
+higher signal. The camera sets exposure and contrast automatically: brightness and its spread alone say nothing
+about the diagnosis.
 """
 
 from __future__ import annotations
@@ -109,9 +110,11 @@ def smooth_noise(seed: int, key: int, name: str, size: int, *, cells: int) -> ND
 
 @checked
 def photograph(light: NDArray, seed: int, key: int, camera: Camera) -> NDArray[np.uint8]:
-    """What the camera makes of light (H, W, 3) in 0..1: automatic exposure, colour, blur, noise; uint8."""
+    """What the camera makes of light (H, W, 3): automatic exposure and contrast, colour, blur, noise; uint8."""
     exposure = chance.uniform(seed, key, 0, "exposure", 0.56, 0.70)
-    light = light * (exposure / light.mean()) * np.array(camera.gain)
+    contrast = chance.uniform(seed, key, 0, "contrast", 0.12, 0.17)
+    light = exposure + (light - light.mean()) * (contrast / light.mean(axis=2).std())
+    light = light * np.array(camera.gain)
     light = cv2.GaussianBlur(np.clip(light, 0, 1) ** camera.gamma, (0, 0), camera.blur)
     noise = chance.normal(seed, key, np.arange(light.size), "noise").reshape(light.shape)
     return np.clip(np.rint(255 * (light + camera.noise * noise)), 0, 255).astype(np.uint8)

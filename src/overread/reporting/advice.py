@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from overread.stats.estimate import Estimate
 
 FEW_POSITIVES = 50  # patients; below it, the interval of a sensitivity of .9 is wider than ± .08
 WIDE = 0.10  # of an AUC's interval
+RISING = 0.005  # of a tuning score over a quarter of the epochs
 RISKY = ("error",)
 
 
@@ -139,7 +141,9 @@ def weakest(run: Run) -> tuple[str, str, Estimate] | None:
 
 def cautions(run: Run) -> list[str]:
     """What a reader must know before believing the numbers; empty where nothing was found."""
-    found = [_sentence(f["message"]) for f in run.audit.get("findings", ()) if f.get("severity") in RISKY]
+    found = [
+        words.sentence(f["message"]) for f in run.audit.get("findings", ()) if f.get("severity") in RISKY
+    ]
     proof = run.split.get("proof") or {}
     for key, what in (("patients shared", "patient"), ("duplicate groups shared", "group of duplicates")):
         if proof.get(key):
@@ -150,7 +154,7 @@ def cautions(run: Run) -> list[str]:
             "The label can be told from source, image size or brightness alone; the model may have used that."
         )
     if run.broken_ledger:
-        found.append(_sentence(run.broken_ledger))
+        found.append(words.sentence(run.broken_ledger))
     if int(run.evaluation.get("looks") or 0) > 0:
         found.append(
             f"The test set had been looked at {words.times(int(run.evaluation['looks']))} before this result."
@@ -180,11 +184,6 @@ def positive_patients(run: Run) -> int | None:
         [run.primary] if run.primary in held else [name for name in run.primary.split("+") if name in held]
     )
     return sum(int(held[name].get("patients") or 0) for name in parts) if parts else None
-
-
-def _sentence(text: object) -> str:
-    said = words.name(text, 400).strip()
-    return said if said.endswith((".", "!", "?")) else said + "."
 
 
 # -- what to do next -------------------------------------------------------------------------------------------------
@@ -219,10 +218,7 @@ def _audit(run: Run) -> list[Advice]:
     found = [f for f in run.audit.get("findings", ()) if f.get("severity") in order and f.get("advice")]
     found = [f for f in found if f.get("kind") != "shortcut"]
     found.sort(key=lambda f: order[f["severity"]])
-    return [
-        Advice(_sentence(f["message"]), _sentence(f["advice"])[:1].upper() + _sentence(f["advice"])[1:])
-        for f in found[:6]
-    ]
+    return [Advice(words.sentence(f["message"]), words.sentence(f["advice"])) for f in found[:6]]
 
 
 def _shortcut(run: Run) -> list[Advice]:
@@ -257,18 +253,39 @@ def _more_patients(run: Run) -> list[Advice]:
 
 
 def _training(run: Run) -> list[Advice]:
-    rows = [row for row in run.history if row.get("tuning auc") is not None and "epoch" in row]
-    if len(rows) < 3:
+    rows = [row for row in run.history if row.get("tuning score") is not None and "epoch" in row]
+    if rows and _out_of_time(run):
+        return [Advice("Give it more time.", f"The budget ended training after {words.count(len(rows), 'epoch')}.",
+                       f"{_command(run)} --budget {_longer(run)} -o {run.place}-longer")]  # fmt: skip
+    if len(rows) < 4:
         return []
-    best = max(range(len(rows)), key=lambda i: rows[i]["tuning auc"])
-    if best >= len(rows) - 1 - len(rows) // 20:
-        return [Advice("Train for longer.", "The tuning AUC was still rising when training ended.",
+    if rows[-1]["tuning score"] - rows[len(rows) * 3 // 4 - 1]["tuning score"] > RISING:
+        return [Advice("Train for longer.", "The tuning score was still rising in the last quarter of the epochs.",
                        f"overread run TABLE … --epochs {2 * len(rows)} -o {run.place}-longer")]  # fmt: skip
     train, tuning = rows[-1].get("train loss"), rows[-1].get("tuning loss")
     if train and tuning and tuning > 2 * train:
         return [Advice("Add patients or stronger augmentation.", f"The training loss ended at {words.number(train, 2)}, the tuning loss at "
                        f"{words.number(tuning, 2)}: the network remembers its training images.")]  # fmt: skip
     return []
+
+
+def _command(run: Run) -> str:
+    return (
+        "overread demo"
+        if str(run.record.get("command", "")).startswith("overread demo")
+        else "overread run TABLE …"
+    )
+
+
+def _out_of_time(run: Run) -> bool:
+    return any("budget was used up" in str(d.get("why", "")) for d in run.model.get("decisions") or ())
+
+
+def _longer(run: Run) -> str:
+    """Four times the budget of the study, in whole minutes; 30 minutes where it cannot be read."""
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", str(run.study.get("budget", "")))
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
+    return f"{math.ceil(4 * (3600 * hours + 60 * minutes + seconds) / 60) or 30}m"
 
 
 def _calibration(run: Run) -> list[Advice]:
@@ -324,7 +341,7 @@ def _outside(run: Run) -> list[Advice]:
     why = (
         "All images come from one source."
         if sources <= 1
-        else f"The {sources} sources of the test set are also in the training set unless the split says otherwise."
+        else f"Unless the split says otherwise, the test patients come from the same {sources} sources as the training patients."
     )
     return [Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.", why,
                    f"overread predict {run.place} NEW.csv -o new.csv && overread evaluate new.csv --tuning {run.place}/predictions/tuning.csv")]  # fmt: skip

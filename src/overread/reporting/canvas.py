@@ -12,6 +12,7 @@ from html import escape
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Sheet
 
 #: Okabe & Ito (2008), "Color universal design": told apart with every kind of colour blindness.
@@ -26,6 +27,8 @@ _STYLE = {
     "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.titlesize": 9, "axes.titlelocation": "left",
     "axes.titlecolor": SOFT, "legend.frameon": False, "legend.fontsize": 8.5, "lines.linewidth": 1.8,
     "xtick.major.size": 3, "ytick.major.size": 3, "axes.labelsize": 9, "axes.unicode_minus": True,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
 }  # fmt: skip
 _FONTS = "'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
@@ -53,7 +56,7 @@ def finish(drawing: Sheet, name: str, title: str, alt: str, caption: str) -> Fig
     """The sheet as a :class:`Figure`. Call it within :func:`sheet`."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    drawing.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    FigureCanvasSVG(drawing).print_svg(buffer, metadata=nothing)  # savefig would lay it out and draw it twice
     return Figure(name, title, alt, caption, label(_tidy(buffer.getvalue(), name), name, title, alt))
 
 

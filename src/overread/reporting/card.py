@@ -33,7 +33,7 @@ def _safe(text: object) -> str:
 
 
 def _rows(pairs: tuple[tuple[str, ...], ...], head: tuple[str, ...]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines = [f"| {' | '.join(map(_safe, head))} |", f"|{'---|' * len(head)}"]
     lines += [f"| {' | '.join(_safe(cell) for cell in row)} |" for row in pairs]
     return "\n".join(lines)
 

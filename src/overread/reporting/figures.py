@@ -35,17 +35,24 @@ from overread.stats.estimate import Estimate
 
 _SQUARE = (4.3, 4.15)
 _LINES = 8  # curves in one figure
+_CELLS = 15  # classes of a confusion matrix whose numbers can still be read
 
 
 @checked
 def draw_all(folder: str | os.PathLike[str]) -> list[Path]:
-    """Draw every figure that the run's stored numbers allow, as ``evaluation/figures/*.svg``; gives their paths."""
+    """Draw every figure that the run's stored numbers allow, as ``evaluation/figures/*.svg``; gives their paths.
+
+    Figures of an earlier state of the run that its numbers no longer allow are removed. Raises InputError if the
+    folder does not exist or one of its files is damaged.
+    """
     run = gather(folder)
-    drawn = [figure for figure in figures(run).values() if figure is not None]
-    return [
-        write_text(run.folder / "evaluation" / "figures" / f"{figure.name}.svg", _standalone(figure.svg))
-        for figure in drawn
-    ]
+    home, written = run.folder / "evaluation" / "figures", []
+    for name, figure in figures(run).items():
+        if figure is None:
+            (home / f"{name}.svg").unlink(missing_ok=True)
+        else:
+            written.append(write_text(home / f"{name}.svg", _standalone(figure.svg)))
+    return written
 
 
 def _standalone(svg: str) -> str:
@@ -56,7 +63,7 @@ def figures(run: Run) -> dict[str, Figure | None]:
     """Every figure of a run by its name; None where its numbers are not there yet."""
     return {
         "flow": flow(run),
-        "training": training(run.history),
+        "training": training(run),
         "roc": roc(run),
         "precision-recall": precision_recall(run),
         "scores": scores(run),
@@ -243,32 +250,33 @@ def confusion(run: Run) -> Figure | None:
     side = max(3.6, min(8.0, 1.6 + 0.62 * len(labels)))
     with sheet(side + 0.5, side) as drawing:
         axes = drawing.subplots()
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1.15, aspect="equal")
-        small = 10 if len(labels) <= 4 else 8 if len(labels) <= 8 else 6.5
-        for (i, j), number in np.ndenumerate(counts):
-            text = f"{int(number):,}" + (f"\n{100 * share[i, j]:.0f} %" if len(labels) <= 8 else "")
-            axes.text(
-                j,
-                i,
-                text,
-                ha="center",
-                va="center",
-                fontsize=small,
-                color="white" if share[i, j] > 0.55 else INK,
-            )
-        axes.set_xticks(
-            range(len(labels)),
-            labels,
-            rotation=35 if len(labels) > 3 else 0,
-            ha="right" if len(labels) > 3 else "center",
-        )
-        axes.set_yticks(range(len(labels)), labels)
+        axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1.15)  # vectors, where imshow would make a bitmap
+        axes.set(aspect="equal", ylim=(len(labels), 0))
+        _cells(axes, counts, share)
+        crowded = len(labels) > 3
+        middle = np.arange(len(labels)) + 0.5
+        axes.set_xticks(middle, labels, rotation=35 if crowded else 0, ha="right" if crowded else "center")
+        axes.set_yticks(middle, labels)
         axes.set(xlabel="Called", ylabel="Truth")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         axes.set_title(_size(run))
         return finish(drawing, "confusion", "Confusion matrix", _confusion_words(held["labels"], counts),
                       f"Rows add up to the true class; called by {held.get('rule', 'largest probability')}.")  # fmt: skip
+
+
+def _cells(axes: Axes, counts: np.ndarray, share: np.ndarray) -> None:
+    """Counts and shares of the row, as long as they can be read."""
+    if len(counts) > _CELLS:
+        return
+    size = 10 if len(counts) <= 4 else 8 if len(counts) <= 8 else 6.5
+    for (i, j), number in np.ndenumerate(counts):
+        colour, shares = "white" if share[i, j] > 0.55 else INK, len(counts) <= 8
+        how: dict[str, Any] = {"ha": "center", "fontsize": size, "color": colour}
+        # two texts of one line each: only these stay centred in the reader's own font
+        axes.text(j + 0.5, i + 0.5, f"{int(number):,}", va="bottom" if shares else "center", **how)
+        if shares:
+            axes.text(j + 0.5, i + 0.54, words.percent(float(share[i, j])), va="top", **how)
 
 
 def _confusion_words(labels: Sequence[object], counts: np.ndarray) -> str:
@@ -279,66 +287,63 @@ def _confusion_words(labels: Sequence[object], counts: np.ndarray) -> str:
     return "; ".join(rows) + "."
 
 
-def training(history: Sequence[dict[str, Any]]) -> Figure | None:
-    """Losses and tuning AUC by epoch, or tuning AUC by penalty for linear heads."""
-    if not history:
+def training(run: Run) -> Figure | None:
+    """Losses and tuning score by epoch, or the held-out loss by penalty for linear heads."""
+    history = run.history
+    if len(history) < 2:  # one point is no curve
         return None
-    return _penalties(history) if "penalty" in history[0] else _epochs(history)
+    return (
+        _penalties(history)
+        if "penalty" in history[0]
+        else _epochs(history, "AUC" if run.kind != "quantity" else "score")
+    )
 
 
 def _column(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     return np.array([math.nan if row.get(name) is None else float(row[name]) for row in history])
 
 
-def _epochs(history: Sequence[dict[str, Any]]) -> Figure:
-    epoch, auc = _column(history, "epoch"), _column(history, "tuning auc")
+def _epochs(history: Sequence[dict[str, Any]], score_name: str) -> Figure:
+    epoch, score = _column(history, "epoch"), _column(history, "tuning score")
     with sheet(9.0, 3.1) as drawing:
         left, right = drawing.subplots(1, 2)
         for name, colour in (("train loss", BLUE), ("tuning loss", VERMILION)):
-            left.plot(
-                epoch,
-                _column(history, name),
-                color=colour,
-                label=name.replace("train ", "training "),
-                marker="o",
-                markersize=3,
-            )
+            label = name.replace("train ", "training ")
+            left.plot(epoch, _column(history, name), color=colour, label=label, marker="o", markersize=3)
         left.set(xlabel="Epoch", ylabel="Loss")
         left.legend()
-        right.plot(epoch, auc, color=VERMILION, marker="o", markersize=3)
-        right.set(xlabel="Epoch", ylabel="Tuning AUC")
+        right.plot(epoch, score, color=VERMILION, marker="o", markersize=3)
+        right.set(xlabel="Epoch", ylabel=f"Tuning {score_name}")
         note = ""
-        if np.isfinite(auc).any():
-            best = int(np.nanargmax(auc))
-            right.plot(
-                epoch[best], auc[best], "o", color=INK, markersize=7, fillstyle="none", markeredgewidth=1.5
-            )
-            note = f" The highest tuning AUC was {auc[best]:.3f}, at epoch {epoch[best]:g} (circle)."
+        if np.isfinite(score).any():
+            best = int(np.nanargmax(score))
+            _circle(right, epoch[best], score[best])
+            note = f" The highest tuning {score_name} was {words.number(score[best])}, at epoch {epoch[best]:g} (circle)."
         for axes in (left, right):
             quiet_grid(axes)
-        return finish(drawing, "training", "Training curves", f"Loss and tuning AUC over {len(history)} epochs.{note}",
-                      f"{len(history)} epochs.{note}")  # fmt: skip
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        epochs = words.count(len(history), "epoch")
+        return finish(drawing, "training", "Training curves", f"Loss and tuning {score_name} over {epochs}.{note}",
+                      f"{epochs}.{note}")  # fmt: skip
+
+
+def _circle(axes: Axes, x: float, y: float) -> None:
+    axes.plot(x, y, "o", color=INK, markersize=8, fillstyle="none", markeredgewidth=1.5)
 
 
 def _penalties(history: Sequence[dict[str, Any]]) -> Figure:
-    penalty, auc = _column(history, "penalty"), _column(history, "tuning auc")
+    penalty, loss = _column(history, "penalty"), _column(history, "held-out loss")
     with sheet(9.0, 2.9) as drawing:
         axes = drawing.subplots()
-        axes.plot(penalty, auc, color=VERMILION, marker="o", markersize=4)
+        axes.plot(penalty, loss, color=VERMILION, marker="o", markersize=4)
         if (penalty > 0).all():
             axes.set_xscale("log")
-        axes.set(xlabel="Penalty of the linear head", ylabel="Tuning AUC")
+        axes.set(xlabel="Penalty of the linear head", ylabel="Held-out loss")
         quiet_grid(axes)
-        note = ""
-        if np.isfinite(auc).any():
-            best = int(np.nanargmax(auc))
-            axes.plot(
-                penalty[best], auc[best], "o", color=INK, markersize=8, fillstyle="none", markeredgewidth=1.5
-            )
-            note = (
-                f" The highest tuning AUC was {auc[best]:.3f}, at a penalty of {penalty[best]:.3g} (circle)."
-            )
-        return finish(drawing, "training", "Choice of the penalty", f"Tuning AUC for {len(history)} penalties.{note}",
+        chosen = next((i for i, row in enumerate(history) if row.get("chosen")), int(np.nanargmin(loss)))
+        _circle(axes, penalty[chosen], loss[chosen])
+        note = f" Chosen: {penalty[chosen]:.3g} (circle), with a loss of {words.number(loss[chosen])} on folds of training patients left out."
+        return finish(drawing, "training", "Choice of the penalty", f"Held-out loss for {len(history)} penalties.{note}",
                       f"{len(history)} penalties.{note}")  # fmt: skip
 
 

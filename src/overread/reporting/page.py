@@ -57,7 +57,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run),
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
         "by_subgroup": results.by_subgroup(run), "gallery": _gallery(run, case_names),
-        "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name,
+        "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
         "count": words.count,
     }  # fmt: skip
 
@@ -83,11 +83,11 @@ def _findings(run: Run) -> list[dict[str, str]]:
     """Audit findings, worst first, fit to be shown."""
     order = {"error": 0, "warning": 1, "note": 2}
     found = sorted(run.audit.get("findings", ()), key=lambda f: order.get(f.get("severity", ""), 3))
-    keys = ("severity", "kind", "message", "advice")
     return [
-        {**{k: words.name(f.get(k, ""), 500) for k in keys}, "count": sections.whole(f.get("count"))}
+        {"severity": words.name(f.get("severity", "")), "message": words.sentence(f.get("message", "")),
+         "advice": words.sentence(f.get("advice", "")), "count": sections.whole(f.get("count"))}
         for f in found
-    ]
+    ]  # fmt: skip
 
 
 def _gallery(run: Run, case_names: bool) -> list[dict[str, str]]:

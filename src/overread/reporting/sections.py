@@ -86,6 +86,8 @@ _STUDY = {
 
 def _shown(key: str, value: object) -> object:
     """Folders are nobody's business: they may hold names."""
+    if key in ("test", "tuning") and isinstance(value, float):
+        return words.percent(value)
     return PurePath(str(value)).name if key in ("table", "weights") else value
 
 
@@ -236,12 +238,12 @@ def training_facts(run: Run) -> tuple[tuple[str, str], ...]:
         ("Initial weights", words.name(weights, 120)),
         ("Licence of the weights", words.name(backbone.get("licence") or words.NOTHING, 80)),
         (
-            "Patients seen in training",
+            "Patients seen in training or tuning",
             whole(len(run.model.get("seen") or ())) + " (kept as hashes; evaluation on them is refused)",
         ),
         ("Time of the whole run", words.duration(run.record.get("seconds"))),
     ]
-    return tuple(rows)
+    return tuple(row for row in rows if row[1] != words.NOTHING)
 
 
 def recipe(run: Run) -> Table | None:

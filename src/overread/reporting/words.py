@@ -148,6 +148,17 @@ _TURNS = frozenset(
 )  # would reorder the text around them
 
 
+def sentence(text: object, limit: int = 500) -> str:
+    """A text from a file as a sentence: a capital at its start, a full stop at its end.
+
+    >>> sentence("two images are equal")
+    'Two images are equal.'
+    """
+    said = name(text, limit).strip()
+    said = said[:1].upper() + said[1:]
+    return said if not said or said.endswith((".", "!", "?", "…")) else said + "."
+
+
 def group(of: str, names: tuple[str, ...] = (), limit: int = 60) -> str:
     """A class, or the positive group, in words; ``names`` are the classes, which may themselves hold a plus sign.
 

@@ -83,6 +83,7 @@ def numbers(values: ArrayLike, count: int | None = None, name: str = "score") ->
     return given
 
 
+@checked
 def why_undefined(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> str:
     """The reason why a ranking of ``score`` by ``truth`` has no value; empty if it has one."""
     if not truth.size:

@@ -41,6 +41,7 @@ class Reliability:
     null_ece: NDArray[np.float64]
 
 
+@checked
 def why_uncalibrated(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> str:
     """The reason why calibration has no value; empty if it has one."""
     if not truth.size:
@@ -165,6 +166,7 @@ def expected_calibration_error(
     return found, null_estimate(diagram, level, of, len(chance), people)
 
 
+@checked
 def null_estimate(diagram: Reliability, level: float, of: str, images: int, patients: int) -> Estimate:
     """The mean and range of the ECE that a perfectly calibrated model shows by chance."""
     low, high = np.quantile(diagram.null_ece, ((1 - level) / 2, (1 + level) / 2))
@@ -182,6 +184,7 @@ def null_estimate(diagram: Reliability, level: float, of: str, images: int, pati
     )
 
 
+@checked
 def ece_statistic(
     truth: NDArray[np.bool_],
     chance: NDArray[np.float64],

@@ -78,6 +78,7 @@ def _noted(estimate: Estimate, why: str, note: str) -> Estimate:
     return replace(estimate, method=f"{note}; {estimate.method}" if note else estimate.method)
 
 
+@checked
 def threshold_statistic(
     truth: NDArray[np.bool_],
     flagged: NDArray[np.bool_],
@@ -165,6 +166,7 @@ def _threshold(
     return bootstrap([statistic], count, images=len(positive), level=level, resamples=resamples, seed=seed)
 
 
+@checked
 def classes_statistic(
     truth: NDArray[np.int64],
     predicted: NDArray[np.int64],

@@ -61,6 +61,7 @@ def average_precision(
     return bootstrap([statistic], count, images=len(scores), level=level, resamples=resamples, seed=seed)[0]
 
 
+@checked
 def areas_statistic(
     truths: list[NDArray[np.bool_]],
     scores: list[NDArray[np.float64]],

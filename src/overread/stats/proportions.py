@@ -76,14 +76,23 @@ def _clustered(
 
 
 def effective_images(good: NDArray[np.bool_], codes: NDArray[np.int64]) -> float:
-    """How many independent images give the variance of the ratio estimator; never more than there are."""
-    size = np.bincount(codes)
-    size, hits = size[size > 0], np.bincount(codes, good)[size > 0]
-    value, count, patients = good.mean(), len(good), len(size)
+    """How many independent images would be as uncertain; never more than there are.
+
+    The ratio estimator's variance gives the correlation within patients. Where few patients carry the rarer answer
+    it is often seen too small by chance, so half a patient whose images all agree is added to those few: without,
+    simulated coverage falls to 89 % (40 patients × 4 images at .95, correlation .5).
+    """
+    size = np.bincount(codes).astype(np.float64)
+    hits = np.bincount(codes, good)
+    count, patients, value = len(good), int((size > 0).sum()), float(good.mean())
     residual = hits - value * size
     variance = patients / (patients - 1) * float(residual @ residual) / count**2
-    simple = value * (1 - value) / (count - 1)
-    return float(min(count, count * simple / variance)) if variance > TINY else float(count)
+    extra = float(size @ size) / count - 1  # other images of an image's patient, on average
+    design = variance / (value * (1 - value) / (count - 1))
+    alike = max(0.0, (design - 1) / extra)
+    carriers = int(min((hits > 0).sum(), (hits < size).sum()))
+    alike = (carriers * alike + 0.5 * max(1.0, alike)) / (carriers + 0.5)
+    return count / (1 + alike * extra)
 
 
 @checked

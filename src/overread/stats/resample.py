@@ -21,8 +21,10 @@ from overread.stats.arrays import TINY, distinct, expit, normal_quantile, t_quan
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import wilson
 
-#: Numbers in one chunk of a (resamples, images) matrix: 8 MB at float64, whatever N is.
-CHUNK = 1 << 20
+#: Numbers in one chunk of a (resamples, images) matrix: memory stays bounded, whatever N is.
+CHUNK = 1 << 18
+#: Numbers drawn at once: they stay in the processor's nearest cache.
+CACHED = 1 << 14
 
 Weights = NDArray[np.uint16]
 Scale = Literal["share", "positive", "below one", "correlation", "plain"]
@@ -62,6 +64,7 @@ def per_patient(codes: NDArray[np.int64], patients: int, *columns: NDArray[Any])
     return np.column_stack([np.bincount(codes, column, patients) for column in columns])
 
 
+@checked
 def mean_statistic(
     metric: str,
     values: NDArray[np.float64],
@@ -113,12 +116,20 @@ def draws(patients: int, resamples: int, seed: int = 0, *, width: int | None = N
 
 
 def _draw(generator: np.random.Philox, count: int, patients: int) -> Weights:
+    counts = np.empty((count, patients), np.uint16)
+    block = max(1, CACHED // patients)
+    for start in range(0, count, block):
+        counts[start : start + block] = _draw_block(generator, min(block, count - start), patients)
+    return counts
+
+
+def _draw_block(generator: np.random.Philox, count: int, patients: int) -> NDArray[np.int64]:
     words = (patients + 1) // 2  # two draws of 32 bits from each word of 64
     raw = generator.random_raw(count * words).view(np.uint32).reshape(count, 2 * words)[:, :patients]
-    who = (raw.astype(np.uint64) * np.uint64(patients)) >> np.uint64(32)
+    who = np.multiply(raw, np.uint64(patients), dtype=np.uint64)
+    who >>= np.uint64(32)
     who += (np.arange(count, dtype=np.uint64) * np.uint64(patients))[:, None]
-    counts = np.bincount(who.ravel().astype(np.int64), minlength=count * patients)
-    return counts.reshape(count, patients).astype(np.uint16)
+    return np.bincount(who.ravel().view(np.int64), minlength=count * patients).reshape(count, patients)
 
 
 def replicate(

@@ -40,7 +40,7 @@ def auc(
     zero width. Undefined for one class or a score that is not finite.
 
     >>> print(auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
-    0.750 (0.114–0.987)
+    0.750 (0.069–0.992)
     """
     positive, scores = zero_one(truth), numbers(score, np.size(truth))
     codes, z = patient_codes(patients, len(scores)), normal_quantile(level)
@@ -103,7 +103,7 @@ def newcombe(value: float, positives: int, negatives: int, z: float) -> tuple[fl
     The standard error is that of Hanley & McNeil 1982 with mean group size.
 
     >>> [round(x, 3) for x in newcombe(1.0, 20, 20, 1.96)]
-    [0.874, 1.0]
+    [0.899, 1.0]
     """
 
     def excess(area: float) -> float:

@@ -1,0 +1,301 @@
+"""The whole evaluation: its numbers against scikit-learn, its refusals, its files, awkward predictions."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics
+
+from overread.cases.cases import Target
+from overread.errors import ArgumentError, InputError, UnsoundError
+from overread.evaluation.evaluate import Evaluation, evaluate
+from overread.evaluation.operating import choose_threshold, choose_thresholds
+from overread.predictions import Predictions
+
+KINDS = ("binary", "classes", "findings", "quantity")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_saved_is_what_is_loaded(predictions, kind, tmp_path):
+    tuning = predictions(kind, prefix="tuning", seed=1)
+    result = evaluate(predictions(kind), at=choose_thresholds(tuning), by=("sex", "age"), resamples=50)
+    assert Evaluation.load(result.save(tmp_path)) == result
+    assert hash(Evaluation.load(tmp_path)) == hash(result)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["curves.json", "metrics.json", "operating.json"]
+    listed = json.loads((tmp_path / "metrics.json").read_text())
+    assert set(listed[0]) == {
+        "metric", "value", "low", "high", "level", "method", "images", "patients", "of", "where", "undefined",
+    }  # fmt: skip
+    assert all((e["value"] is None) == bool(e["undefined"]) for e in listed)
+    assert all(e["method"] for e in listed if not e["undefined"])
+
+
+def test_binary_numbers_are_those_of_scikit_learn(predictions):
+    test, tuning = predictions(), predictions(prefix="tuning", seed=1)
+    point = choose_threshold(tuning)
+    result = evaluate(test, at=point, resamples=100)
+    truth, score = test.truth == 1, test.scores[:, 1]
+    flagged = score >= point.threshold
+    expected = {
+        "auc": metrics.roc_auc_score(truth, score),
+        "average precision": metrics.average_precision_score(truth, score),
+        "sensitivity": metrics.recall_score(truth, flagged),
+        "specificity": metrics.recall_score(~truth, ~flagged),
+        "ppv": metrics.precision_score(truth, flagged),
+        "npv": metrics.precision_score(~truth, ~flagged),
+        "f1": metrics.f1_score(truth, flagged),
+        "brier": metrics.brier_score_loss(truth, score),
+    }
+    assert {m: result[m, "melanoma"].value for m in expected} == pytest.approx(expected)
+    assert result["accuracy"].value == pytest.approx(metrics.accuracy_score(truth, flagged))
+    assert result["balanced accuracy", ""].value == pytest.approx(
+        metrics.balanced_accuracy_score(truth, flagged)
+    )
+    assert result["auc"] == result["auc", "melanoma"]
+    assert "frozen on tuning data" in result["sensitivity"].method
+    assert result["auc"].images == 120
+    assert result["auc"].patients == 60
+    assert result.confusion["labels"] == ["benign", "melanoma"]
+    np.testing.assert_array_equal(result.confusion["counts"], metrics.confusion_matrix(truth, flagged))
+    assert np.array(result.curves["melanoma"]["point"]["confusion"]).sum() == 120
+
+
+def test_numbers_of_several_classes_are_those_of_scikit_learn(predictions):
+    test, tuning = predictions("classes"), predictions("classes", prefix="tuning", seed=1)
+    point = choose_threshold(tuning, sensitivity=0.9)
+    result = evaluate(test, at=point, resamples=100)
+    truth, scores = test.truth, test.scores
+    said = scores.argmax(axis=1)
+    assert result["macro auc"].value == pytest.approx(
+        np.mean([metrics.roc_auc_score(truth == k, scores[:, k]) for k in range(4)])
+    )
+    assert result["balanced accuracy"].value == pytest.approx(metrics.balanced_accuracy_score(truth, said))
+    assert result["macro f1"].value == pytest.approx(metrics.f1_score(truth, said, average="macro"))
+    assert result["accuracy"].value == pytest.approx((truth == said).mean())
+    assert result["brier"].value == pytest.approx(((scores - np.eye(4)[truth]) ** 2).sum(axis=1).mean())
+    for k, name in enumerate(test.target.names):
+        assert result["auc", name].value == pytest.approx(metrics.roc_auc_score(truth == k, scores[:, k]))
+        assert result["f1", name].value == pytest.approx(metrics.f1_score(truth == k, said == k))
+        assert result["sensitivity", name].value == pytest.approx(metrics.recall_score(truth == k, said == k))
+    group, flagged = np.isin(truth, (1, 3)), scores[:, [1, 3]].sum(axis=1) >= point.threshold
+    assert result.primary == "melanoma+other"
+    assert result["f1", "melanoma+other"].value == pytest.approx(metrics.f1_score(group, flagged))
+    assert result["specificity", "melanoma+other"].value == pytest.approx(
+        metrics.recall_score(~group, ~flagged)
+    )
+    assert result["auc"] == result["auc", "melanoma+other"]
+    np.testing.assert_array_equal(result.confusion["counts"], metrics.confusion_matrix(truth, said))
+
+
+def test_a_point_for_one_class_judges_that_class(predictions):
+    test, tuning = predictions("classes"), predictions("classes", prefix="tuning", seed=1)
+    points = [choose_threshold(tuning), choose_threshold(tuning, positive="nevus")]
+    result = evaluate(test, at=points, resamples=50)
+    flagged = test.scores[:, 2] >= points[1].threshold
+    assert result["sensitivity", "nevus"].value == pytest.approx(
+        metrics.recall_score(test.truth == 2, flagged)
+    )
+    names = [(e.metric, e.of) for e in result.estimates if not e.where]
+    assert len(names) == len(set(names))
+
+
+def test_findings_leave_out_the_unknown_and_those_with_one_answer(predictions):
+    test = predictions("findings")
+    test.table["label:other"] = np.where(test.table["label:other"].isna(), np.nan, 0.0)
+    result = evaluate(test, resamples=50)
+    aucs = [result["auc", name] for name in ("benign", "melanoma", "nevus")]
+    assert result["macro auc"].value == pytest.approx(np.mean([e.value for e in aucs]))
+    assert "without other" in result["macro auc"].method
+    assert result["auc", "other"].undefined == "0 positives"
+    known = test.table["label:melanoma"].notna()
+    assert result["auc", "melanoma"].images == known.sum() < len(test)
+    assert result.curves["other"] == {"undefined": "0 positives"}
+
+
+def test_a_quantity(predictions):
+    test = predictions("quantity")
+    result = evaluate(test)
+    assert result["mae", "value"].value == pytest.approx(
+        metrics.mean_absolute_error(test.truth, test.scores[:, 0])
+    )
+    assert len(result.scatter["truth"]) == len(test)
+    with pytest.raises(ArgumentError, match="no operating point"):
+        evaluate(test, at=choose_threshold(predictions(prefix="tuning")))
+
+
+def test_patients_seen_when_the_threshold_was_chosen_are_refused(predictions):
+    tuning = predictions()
+    point = choose_threshold(tuning)
+    with pytest.raises(UnsoundError, match="60 patients of this test set were used to choose the threshold"):
+        evaluate(tuning, at=point)
+    one = predictions(prefix="new", seed=2)
+    one.table.loc[0, "patient"] = tuning.table.loc[5, "patient"]
+    with pytest.raises(UnsoundError, match="^1 patients") as caught:
+        evaluate(one, at=point)
+    assert tuning.table.loc[5, "patient"] not in str(caught.value)
+
+
+def test_subgroups_are_judged_by_themselves(predictions):
+    test = predictions(patients=90)
+    result = evaluate(test, by=("sex", "age"), resamples=50)
+    women = test.take((test.table["sex"] == "female").to_numpy())
+    alone = evaluate(women, resamples=50)
+    (found,) = [e for e in result.where("sex") if e.metric == "auc" and e.where == {"sex": "female"}]
+    assert (found.value, found.low, found.patients) == pytest.approx(
+        (alone["auc"].value, alone["auc"].low, alone["auc"].patients)
+    )
+    (f1,) = [e for e in result.where("sex") if e.metric == "f1" and e.where == {"sex": "female"}]
+    assert (f1.value, f1.low) == pytest.approx((alone["f1"].value, alone["f1"].low))
+    assert {next(iter(e.where.items())) for e in result.where("age")} == {
+        ("age", "<40"), ("age", "40–59"), ("age", "≥60"),
+    }  # fmt: skip
+    assert {e.where["source"] for e in result.where("source")} == {"north", "south"}
+    assert "source north" in result.table()
+
+
+def test_small_subgroups_are_counted_not_judged(predictions):
+    test = predictions(patients=30)
+    test.table["site"] = np.where(test.table.index < 18, "small", "large")
+    result = evaluate(test, by=("site",), resamples=50)
+    small = [e for e in result.where("site") if e.where["site"] == "small"]
+    assert {e.undefined for e in small} == {"fewer than 10 patients"}
+    assert {(e.images, e.patients) for e in small} == {(18, 9)}
+
+
+def test_the_ledger_counts_the_looks(predictions, tmp_path):
+    test = predictions()
+    looks = [
+        evaluate(test, ledger=tmp_path / "ledger.jsonl", model=f"m{i}", resamples=10).looks for i in range(3)
+    ]
+    assert looks == [0, 1, 2]
+    assert (
+        evaluate(predictions(seed=5, prefix="x"), ledger=tmp_path / "ledger.jsonl", resamples=10).looks == 0
+    )
+    result = evaluate(test, ledger=tmp_path / "ledger.jsonl", resamples=10)
+    assert "looked at 3 times before" in result.table()
+    assert result.about["ledger"]["entry"] == 5
+
+
+def test_without_a_point_the_threshold_is_said_to_be_unchosen(predictions):
+    assert "0.5, not chosen on tuning data" in evaluate(predictions(), resamples=10)["ppv"].method
+
+
+def test_the_same_whatever_the_order_of_rows_up_to_the_draw(predictions):
+    test = predictions()
+    mixed = test.take(np.random.default_rng(0).permutation(len(test)))
+    one, two = (evaluate(t, resamples=200) for t in (test, mixed))
+    for e in one.estimates:
+        other = next(o for o in two.estimates if (o.metric, o.of, o.where) == (e.metric, e.of, e.where))
+        assert other.value == pytest.approx(e.value, abs=0.01 if "if calibrated" in e.metric else 1e-9)
+
+
+def awkward(**columns):
+    table = pd.DataFrame({"case": list("abcdef"), "patient": list("uvwxyz"), "split": "", "source": ""})
+    table["label"] = ["no", "yes"] * 3
+    table["p:yes"] = [0.1, 0.9, 0.4, 0.6, 0.7, 0.3]
+    table = table.assign(**columns)
+    table.insert(5, "p:no", 1 - table["p:yes"])
+    return Predictions(table, Target("binary", ("no", "yes"), ("yes",)))
+
+
+@pytest.mark.parametrize(
+    ("columns", "metric", "why"),
+    [
+        ({"label": "yes"}, "auc", "0 negatives"),
+        ({"label": "no"}, "sensitivity", "0 positives"),
+        ({"p:yes": [0.1, np.nan, 0.4, 0.6, 0.7, 0.3]}, "auc", "1 of 6 scores are not finite"),
+        ({"p:yes": [0.1, np.nan, 0.4, 0.6, 0.7, 0.3]}, "f1", "1 of 6 scores are not finite"),
+        (
+            {"p:yes": [0.1, np.inf, 0.4, 0.6, -np.inf, 0.3]},
+            "average precision",
+            "2 of 6 scores are not finite",
+        ),
+        ({"p:yes": [-2.0, 3.0, 0.4, 0.6, 0.7, 0.3]}, "brier", "2 of 6 scores are not probabilities"),
+        ({"p:yes": 0.2}, "ppv", "none called positive"),
+        ({"p:yes": 0.2}, "calibration slope", "the scores are all equal"),
+    ],
+)
+def test_what_has_no_value_says_why(columns, metric, why, tmp_path):
+    result = evaluate(awkward(**columns), resamples=50)
+    assert result[metric].undefined == why
+    assert why in result.table()
+    assert Evaluation.load(result.save(tmp_path)) == result
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{}, {"patient": "one"}, {"p:yes": 0.5}, {"p:yes": np.float32([0, 1, 0, 1, 0, 1])}, {"label": ["yes"] + ["no"] * 5},
+     {"label": ["yes", "no", "", "", "", "unheard of"]}],
+)  # fmt: skip
+def test_awkward_but_defined(columns):
+    result = evaluate(awkward(**columns), resamples=50)
+    assert not result["auc"].undefined
+    assert result["auc"].low < result["auc"].high
+    assert not result["accuracy"].undefined
+
+
+def test_unlabelled_rows_are_counted():
+    result = evaluate(awkward(label=["yes", "no", "", "", "no", "unheard of"]), resamples=50)
+    assert result.counts["unlabelled"] == 3
+    assert result["auc"].images == 3
+
+
+def test_what_cannot_be_judged_is_an_error(predictions):
+    test = predictions()
+    with pytest.raises(InputError, match="no predictions to judge"):
+        evaluate(test.take(np.zeros(len(test), bool)))
+    with pytest.raises(InputError, match="known truth"):
+        evaluate(awkward(label=""))
+    with pytest.raises(InputError, match="Did you mean 'sex'"):
+        evaluate(test, by=("sexx",))
+    with pytest.raises(InputError, match="too many groups"):
+        evaluate(test, by=("patient",))
+    with pytest.raises(ArgumentError, match="level"):
+        evaluate(test, level=95.0)
+    with pytest.raises(InputError, match="there is no class 'nevus'"):
+        evaluate(test, at=choose_threshold(predictions("classes", prefix="t"), positive="nevus"))
+    result = evaluate(test, resamples=10)
+    with pytest.raises(InputError, match="no metric 'aucc'"):
+        result["aucc"]
+    with pytest.raises(InputError, match="Did you mean 'melanoma'"):
+        result["auc", "melanom"]
+
+
+def test_stored_curves_are_thin_and_whole(predictions):
+    result = evaluate(predictions(patients=4000, images=1), resamples=50)
+    curve = result.curves["melanoma"]
+    assert len(curve["roc"]["fpr"]) <= 500
+    assert (curve["roc"]["fpr"][0], curve["roc"]["tpr"][0], curve["roc"]["threshold"][0]) == (0, 0, None)
+    assert (curve["roc"]["fpr"][-1], curve["roc"]["tpr"][-1]) == (1, 1)
+    area = np.trapezoid(curve["roc"]["tpr"], curve["roc"]["fpr"])
+    assert area == pytest.approx(result["auc"].value, abs=2e-3)
+    assert len(curve["pr"]["recall"]) <= 500
+    assert curve["pr"]["recall"][-1] == 1
+    assert sum(curve["scores"]["positive"]) + sum(curve["scores"]["negative"]) == 4000
+    assert sum(curve["calibration"]["count"]) == 4000
+
+
+def test_the_door_is_light():
+    """Neither torch, nor scipy.stats, nor scikit-learn: `overread evaluate` has 2.5 seconds."""
+    code = "import sys, overread.evaluation.evaluate; print([m for m in ('torch', 'scipy', 'sklearn', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_thousand_rows_take_less_than_two_seconds(predictions):
+    test = predictions("classes", patients=500)
+    start = time.process_time()
+    evaluate(test)
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_rows_take_seconds(predictions):
+    test = predictions("classes", patients=50_000)
+    start = time.process_time()
+    evaluate(test)
+    assert time.process_time() - start < 20

@@ -1,0 +1,107 @@
+"""Training from cases and a split, in Python, on a phantom cohort."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from overread import Recipe, choose_threshold, evaluate, predict, read_cases, split, train
+from overread.errors import UnavailableError, UnsoundError
+from overread.learning.model import Model
+from overread.progress import Clock
+
+SCRATCH = Recipe(method="scratch", backbone="cnn_small", epochs=2, image_size=32, batch_size=16, seed=1)
+
+
+@pytest.fixture(scope="module")
+def cohort(phantom):
+    cases = read_cases(phantom, image="image", label="diagnosis", patient="patient", source="microscope")
+    return cases, split(cases, test=0.2, tuning=0.2, seed=1)
+
+
+def test_the_python_path_of_the_design(cohort, tmp_path) -> None:
+    cases, parts = cohort
+    model = train(cases, parts, SCRATCH, threads=1, cache=tmp_path)
+    tuning, test = (predict(model, cases.only(parts, part), threads=1) for part in ("tuning", "test"))
+    point = choose_threshold(tuning, sensitivity=0.9)
+    result = evaluate(test, at=point, by=("sex",))
+    assert 0 <= result["auc", cases.target.positive[0]].value <= 1
+    with pytest.raises(UnsoundError):
+        evaluate(tuning, at=point)
+    assert Model.load(model.save(tmp_path / "model")) == model
+    assert len(model.history) == 2
+
+
+def test_only_training_rows_teach_and_normalise(cohort, tmp_path) -> None:
+    """Test images may say anything: the model does not change by a bit."""
+    cases, parts = cohort
+    first = train(cases, parts, SCRATCH, threads=1, cache=tmp_path)
+    test = parts.rows(cases, "test")
+    table = cases.table.copy()
+    table.loc[test, "image"] = "missing.png"
+    from dataclasses import replace
+
+    second = train(replace(cases, table=table), parts, SCRATCH, threads=1, cache=tmp_path)
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(
+            first.network.state_dict().values(), second.network.state_dict().values(), strict=True
+        )
+    )
+
+
+def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
+    cases, parts = cohort
+    recipe = Recipe(seed=1, backbone="cnn_small", epochs=1)
+    train(
+        cases,
+        parts,
+        recipe,
+        threads=1,
+        cache=tmp_path / "cache",
+        folder=tmp_path / "checkpoints",
+        clock=Clock(60.0),
+        network=False,
+    )
+    kept = json.loads((tmp_path / "checkpoints" / "plan.json").read_text())
+    assert kept["recipe"]["method"] == "scratch"
+    kept["recipe"]["label_smoothing"] = 0.25  # as if another machine had decided so
+    (tmp_path / "checkpoints" / "plan.json").write_text(json.dumps(kept))
+    again = train(
+        cases,
+        parts,
+        recipe,
+        threads=1,
+        cache=tmp_path / "cache",
+        folder=tmp_path / "checkpoints",
+        clock=Clock(60.0),
+        network=False,
+    )
+    assert again.about.recipe.label_smoothing == 0.25
+
+
+def test_without_weights_features_say_the_way_around(cohort, tmp_path) -> None:
+    cases, parts = cohort
+    with pytest.raises(UnavailableError, match="scratch"):
+        train(cases, parts, Recipe(method="features"), network=False, cache=tmp_path, threads=1)
+
+
+def test_one_class_only_in_training_is_refused(cohort, tmp_path) -> None:
+    cases, parts = cohort
+    table = cases.table.assign(label=cases.target.names[0])
+    from dataclasses import replace
+
+    with pytest.raises(UnsoundError, match="one class only"):
+        train(replace(cases, table=table), parts, SCRATCH, cache=tmp_path, threads=1)
+
+
+@pytest.mark.parametrize("normalise", ["min-max", "z-score", "mean image", "channel mean"])
+def test_every_normalisation_trains_and_is_saved(cohort, tmp_path, normalise) -> None:
+    cases, parts = cohort
+    model = train(cases, parts, SCRATCH.changed(normalise=normalise, epochs=1), threads=1, cache=tmp_path)
+    again = Model.load(model.save(tmp_path / "m"))
+    few = cases.only(parts, "test").take(np.arange(3))
+    assert predict(again, few, threads=1) == predict(model, few, threads=1)
+    assert (model.mean_image is not None) == (normalise == "mean image")
