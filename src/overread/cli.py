@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -356,14 +357,19 @@ def data_list(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(d) for d in CATALOGUE.values()], indent=2))
         return
-    rows = [(d.name, f"{d.bytes() / 1e6:,.0f}", f"{sum(d.images.values()):,}", d.licence, d.shows) for d in CATALOGUE.values()]
+    rows = [
+        (d.name, f"{d.bytes() / 1e6:,.0f}", f"{sum(d.images.values()):,}", d.licence, d.shows)
+        for d in CATALOGUE.values()
+    ]
     _table(("name", "MB at most", "images", "licence", "what"), rows)
 
 
 @data_app.command("get")
 def data_get(
     name: Annotated[str, typer.Argument(help="a name of `overread data list`")],
-    size: Annotated[int, typer.Option(help="side of the images in pixels: 28, for some sets also 64, 128 or 224")] = 28,
+    size: Annotated[
+        int, typer.Option(help="side of the images in pixels: 28, for some sets also 64, 128 or 224")
+    ] = 28,
     output: Annotated[Path, typer.Option("-o", "--output", help="folder")] = Path("data"),
     base_url: Annotated[str, typer.Option(help="another server, for tests and mirrors")] = "",
 ) -> None:
@@ -533,18 +539,27 @@ def _lines(every: float = 20.0) -> Progress:
     return progress
 
 
+class _Stopped(BaseException):
+    """Ctrl-C, as something that no library on the way takes for its own."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _Stopped
+
+
 def main() -> None:
-    """The entry point: errors as one paragraph, exit codes 0 done, 1 unsound, 2 wrong input."""
+    """The entry point: errors as one paragraph, exit codes 0 done, 1 unsound, 2 wrong input, 130 stopped."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGINT, _stop)
     try:
         app()
     except OverreadError as error:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"overread: {error}", err=True)
+        _say(f"overread: {error}")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("overread: stopped. What was done is kept: run the same command again to go on.", err=True)
+    except _Stopped:
+        _say("overread: stopped. What was done is kept: run the same command again to go on.")
         sys.exit(130)
 
 

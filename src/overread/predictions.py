@@ -153,7 +153,9 @@ def _with_both_classes(table: pd.DataFrame) -> pd.DataFrame:
         raise InputError("one p: column needs a label with two values", given=", ".join((name, *others))[:200],
                          todo="add a p: column for every class")  # fmt: skip
     _require_numbers(table[given[0]])
-    table.insert(list(table.columns).index(given[0]), f"p:{(others or ['not ' + name])[0]}", 1 - table[given[0]])
+    table.insert(
+        list(table.columns).index(given[0]), f"p:{(others or ['not ' + name])[0]}", 1 - table[given[0]]
+    )
     return table
 
 

@@ -94,6 +94,18 @@ def test_near_duplicates_across_a_split(study, tmp_path):
     assert "of different patients" in found.of("near-duplicate").message
 
 
+def test_a_long_chain_of_near_duplicates_is_told(study, tmp_path):
+    cases = study(list(range(30)), size=64)
+    for i in range(24):
+        write(tmp_path / f"{i}.png", np.clip(picture(0, 64).astype(float) * 0.8 + i, 0, 255).astype(np.uint8))
+    found = ov.audit(cases)
+    assert found.of("near-chain").count == found.of("near-duplicate").count == 24 * 23 // 2
+    assert "more than 20 patients" in found.of("near-chain").message
+    made_split = ov.split(cases, audit=found)
+    assert any("long chains" in warning for warning in made_split.proof["warnings"])
+    assert made_split.proof["duplicate groups shared"] == 0
+
+
 def test_few_patients_by_class(study):
     labels = ["no"] * 45 + ["yes"] * 13 + ["rare"] * 2
     cases = study(list(range(60)), label=labels)

@@ -15,7 +15,7 @@ from overread.cases.cases import PARTS, Cases
 from overread.cases.counts import modes, sizes
 from overread.cases.duplicates import BLANK, components
 from overread.cases.findings import Finding
-from overread.cases.groups import longest
+from overread.cases.groups import group, longest
 from overread.errors import InputError
 
 _SHOWN = 1_000
@@ -147,14 +147,18 @@ def near_duplicates(seen: Seen) -> list[Finding]:
     sets = _sets(seen, seen.near)
     across = int((seen.patients[seen.near[:, 0]] != seen.patients[seen.near[:, 1]]).sum())
     more = f", {across:,} of them of different patients" if across else ""
-    found = [_finding(seen, "near-duplicate", "warning" if across else "note",
+    return [_finding(seen, "near-duplicate", "warning" if across else "note",
                       f"{_s(len(seen.near), 'pair')} of images alike but for compression, brightness, size or a small shift{more}",
                       "Splits keep them together; look whether the patients are truly different.", sets["row"], len(seen.near))]  # fmt: skip
-    chain = int(sets.groupby("set")["patient"].nunique().max())
-    if chain > longest(seen.cases.patients):
-        found.append(_finding(seen, "near-chain", "warning", f"a chain of near-duplicates ties {chain:,} patients together: these images are alike rather than the same",
-                              "Splits do not keep such a chain together; look at a few pairs.", sets["row"], chain))  # fmt: skip
-    return found
+
+
+def chains(seen: Seen) -> list[Finding]:
+    """Near-duplicates that would tie so many patients together that splits do not keep them."""
+    loosened = group(seen.cases.table, "patient", pairs(seen)).loosened
+    if not loosened:
+        return []
+    return [_finding(seen, "near-chain", "warning", f"{_s(loosened, 'pair')} of near-duplicates form chains that tie more than {longest(seen.cases.patients):,} patients together",
+                     "Such images are alike rather than the same, and splits do not keep them together: look at a few pairs, and remove copies.", seen.near.ravel(), loosened)]  # fmt: skip
 
 
 def conflicting_labels(seen: Seen) -> list[Finding]:
@@ -337,6 +341,6 @@ def shortcut_risk(told: dict[str, Any]) -> list[Finding]:
 
 
 CHECKS: tuple[Callable[[Seen], list[Finding]], ...] = (
-    unreadable, missing_label, leaks, near_leaks, exact_duplicates, near_duplicates, conflicting_labels, patients,
+    unreadable, missing_label, leaks, near_leaks, exact_duplicates, near_duplicates, chains, conflicting_labels, patients,
     classes, sources, blank, mixtures,
 )  # fmt: skip

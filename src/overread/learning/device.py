@@ -43,14 +43,26 @@ def to_tensor(
 
     The same numbers as :func:`overread.images.prepare.normalise`, made on ``device``.
     """
+    return standardise(to_unit(images, device), preprocess, mean_image)
+
+
+@checked
+def to_unit(images: NDArray, device: str = "cpu") -> Tensor:
+    """Packed pixels (B, H, W, C) or (B, D, H, W, C) → float32 (B, C, H, W) on the scale 0 … 1."""
     x = torch.from_numpy(np.require(images, requirements=["C", "W"]))  # a memory map is read-only: copied
     x = (x if images.dtype == np.uint8 else x.to(torch.int32)).to(device).movedim(-1, 1)
+    return x.float() / np.iinfo(images.dtype).max
+
+
+@checked
+def standardise(x: Tensor, preprocess: Preprocess, mean_image: NDArray | None = None) -> Tensor:
+    """(x − mean − mean image) / std of images (B, C, H, W) on the scale 0 … 1."""
     shape = (1, -1, *([1] * (x.ndim - 2)))
-    mean = torch.tensor(preprocess.mean, device=device).reshape(shape)
-    std = torch.tensor(preprocess.std, device=device).reshape(shape)
+    mean = torch.tensor(preprocess.mean, device=x.device).reshape(shape)
+    std = torch.tensor(preprocess.std, device=x.device).reshape(shape)
     if mean_image is not None:
-        mean = mean + torch.as_tensor(mean_image, device=device).movedim(-1, 0)
-    return (x.float() / preprocess.full - mean) / std
+        mean = mean + torch.as_tensor(mean_image, device=x.device).movedim(-1, 0)
+    return (x - mean) / std
 
 
 @checked

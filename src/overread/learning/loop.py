@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,65 +64,108 @@ class Job:
     progress: Progress = silent
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """The tensors that move with a job: average weights, the optimiser's slots, the best snapshot."""
+
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    best: dict[str, Tensor]
+
+
 def fit(job: Job) -> tuple[nn.Module, State]:
     """Train, and return the network with the best snapshot on tuning data, and the history.
 
     Raises :class:`UnsoundError` if the loss is not finite, naming the rows of the batch.
     """
-    network, recipe = job.network, job.recipe
-    average = copy.deepcopy(network).eval()
-    optimizer = make_optimizer(network, recipe)
-    best = _copied(average)
-    state = State(epochs=recipe.epochs)
-    if not _resume(job, state, average, optimizer, best):
+    average = copy.deepcopy(job.network).eval()
+    held = Held(average, make_optimizer(job.network, job.recipe), _copied(average))
+    state = State(epochs=job.recipe.epochs)
+    if not _resume(job, state, held):
         if job.fitted:
-            _remember(state, job.judge(average), best, average, epoch=-1)
-        _save(job, state, average, optimizer, best)
-    saved = began = time.monotonic()
-    first = state.epoch
-    while state.epoch < state.epochs and not state.stopped:
-        network.train()
-        for rows, x, y in job.batches.epoch(state.epoch, state.step):
-            rate = _set_rate(optimizer, recipe, state, len(job.batches))
-            with (
-                seeded(recipe.seed, state.epoch, state.step, "dropout"),
-                autocast(job.batches.device, job.precision),
-            ):
-                outputs = network(x)
-            value = job.loss(outputs.float(), y)
-            if not math.isfinite(value.item()):
-                raise _not_finite(value, rows, state)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            if recipe.gradient_clip:
-                nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
-            optimizer.step()
-            update_average(
-                average,
-                network,
-                recipe.average,
-                state.epoch * len(job.batches) + state.step,
-                len(job.batches),
-            )
-            state.step, state.total = state.step + 1, state.total + value.item()
-            job.progress(
-                "training", state.epoch * len(job.batches) + state.step, state.epochs * len(job.batches)
-            )
-            if job.clock.left < job.reserve:
-                state.stopped = "the budget was used up"
-                break
-            if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                saved = _save(job, state, average, optimizer, best)
-        judged = job.judge(average)
-        _remember(state, judged, best, average, epoch=state.epoch)
-        state.history.append({"epoch": state.epoch + 1, "train loss": state.total / max(state.step, 1), "tuning loss": judged["loss"],
-                              "tuning score": judged["score"], "learning rate": rate, "seconds": round(job.clock.elapsed, 1)})  # fmt: skip
-        state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
-        _replan(job, state, (time.monotonic() - began) / (state.epoch - first))
-        saved = _save(job, state, average, optimizer, best)
+            _remember(state, job.judge(average), held, epoch=-1)
+        _save(job, state, held)
+    began, first = time.monotonic(), state.epoch
+    with board(job.folder, state.epoch) as write:
+        while state.epoch < state.epochs and not state.stopped:
+            _epoch(job, state, held)
+            judged = job.judge(average)
+            _remember(state, judged, held, epoch=state.epoch)
+            state.history.append(_row(job, state, judged))
+            write(state.history[-1])
+            state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
+            _replan(job, state, (time.monotonic() - began) / (state.epoch - first))
+            _save(job, state, held)
     job.progress("training", 1, 1)
-    average.load_state_dict(best)
+    average.load_state_dict(held.best)
     return average, state
+
+
+def _epoch(job: Job, state: State, held: Held) -> None:
+    """The steps that are left of this epoch."""
+    saved, steps = time.monotonic(), len(job.batches)
+    job.network.train()
+    for rows, x, y in job.batches.epoch(state.epoch, state.step):
+        value = _step(job, state, held, x, y)
+        if not math.isfinite(value):
+            raise _not_finite(value, rows, state)
+        state.step, state.total = state.step + 1, state.total + value
+        job.progress("training", state.epoch * steps + state.step, state.epochs * steps)
+        if job.clock.left < job.reserve:
+            state.stopped = "the budget was used up"
+            return
+        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+            saved = _save(job, state, held)
+
+
+def _step(job: Job, state: State, held: Held, x: Tensor, y: Tensor) -> float:
+    """One step of the optimiser; nothing moves if the loss is not finite."""
+    recipe, steps = job.recipe, len(job.batches)
+    _set_rate(held.optimizer, _rate(recipe, state, steps))
+    with (
+        seeded(recipe.seed, state.epoch, state.step, "dropout"),
+        autocast(job.batches.device, job.precision),
+    ):
+        outputs = job.network(x)
+    loss = job.loss(outputs.float(), y)
+    value = loss.item()
+    if math.isfinite(value):
+        held.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if recipe.gradient_clip:
+            nn.utils.clip_grad_norm_(job.network.parameters(), recipe.gradient_clip)
+        held.optimizer.step()
+        update_average(held.average, job.network, recipe.average, state.epoch * steps + state.step, steps)
+    return value
+
+
+def _row(job: Job, state: State, judged: dict[str, float]) -> dict[str, Any]:
+    return {
+        "epoch": state.epoch + 1,
+        "train loss": state.total / max(state.step, 1),
+        "tuning loss": judged["loss"],
+        "tuning score": judged["score"],
+        "learning rate": _rate(job.recipe, state, len(job.batches)),
+        "seconds": round(job.clock.elapsed, 1),
+    }
+
+
+@contextmanager
+def board(folder: Path | None, done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Write rows of the history as TensorBoard scalars beside the checkpoints, from epoch ``done`` on."""
+    if folder is None:
+        yield lambda row: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder.parent / "tensorboard"), purge_step=done + 1) as writer:
+
+        def write(row: dict[str, Any]) -> None:
+            for name in ("train loss", "tuning loss", "tuning score", "learning rate"):
+                writer.add_scalar(name.replace(" ", "/"), row[name], row["epoch"])
+            writer.flush()
+
+        yield write
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -149,12 +193,15 @@ def schedule(done: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
 
 
-def _set_rate(optimizer: torch.optim.Optimizer, recipe: Recipe, state: State, steps: int) -> float:
-    done = (state.epoch + (state.step + 0.5) / steps) / state.epochs
-    rate = recipe.learning_rate * schedule(done, recipe.warmup)
+def _rate(recipe: Recipe, state: State, steps: int) -> float:
+    return recipe.learning_rate * schedule(
+        (state.epoch + (state.step + 0.5) / steps) / state.epochs, recipe.warmup
+    )
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate * group["share"]
-    return rate
 
 
 @torch.no_grad()
@@ -168,15 +215,13 @@ def update_average(average: nn.Module, network: nn.Module, span: float, step: in
             mean.copy_(new)
 
 
-def _remember(
-    state: State, judged: dict[str, float], best: dict[str, Tensor], average: nn.Module, *, epoch: int
-) -> None:
+def _remember(state: State, judged: dict[str, float], held: Held, *, epoch: int) -> None:
     """Keep the snapshot with the best tuning score; the lower loss where scores tie."""
     gain = judged["score"] - state.best
     if gain > 1e-4 or (gain > -1e-4 and judged["loss"] < state.best_loss):
         state.best, state.best_loss, state.best_epoch = judged["score"], judged["loss"], epoch
-        for name, tensor in average.state_dict().items():
-            best[name].copy_(tensor)
+        for name, tensor in held.average.state_dict().items():
+            held.best[name].copy_(tensor)
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:
@@ -204,30 +249,28 @@ def _replan(job: Job, state: State, seconds: float) -> None:
         state.epochs = epochs
 
 
-def _not_finite(value: Tensor, rows: Any, state: State) -> UnsoundError:
+def _not_finite(value: float, rows: Any, state: State) -> UnsoundError:
     return UnsoundError(
-        f"the loss became {value.item()} in epoch {state.epoch + 1}, step {state.step + 1}",
+        f"the loss became {value} in epoch {state.epoch + 1}, step {state.step + 1}",
         given="rows " + ", ".join(map(str, rows[:8])) + " of the training pack",
         todo="lower learning_rate (--set learning_rate=…) or look at these images; the last checkpoint is finite",
     )
 
 
-def _save(
-    job: Job, state: State, average: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
-) -> float:
+def _save(job: Job, state: State, held: Held) -> float:
+    """Write a checkpoint, if there is a folder for it; gives the time."""
     if job.folder is not None:
         state.seconds = job.clock.elapsed
-        tensors = {f"{part}/{name}": tensor for part, group in (("network", job.network.state_dict()), ("average", average.state_dict()),
-                                                               ("best", best)) for name, tensor in group.items()}  # fmt: skip
-        for index, slots in optimizer.state_dict()["state"].items():
+        parts = {"network": job.network.state_dict(), "average": held.average.state_dict(), "best": held.best}
+        tensors = {f"{part}/{name}": t for part, group in parts.items() for name, t in group.items()}
+        for index, slots in held.optimizer.state_dict()["state"].items():
             tensors.update({f"optimizer/{index}/{slot}": value for slot, value in slots.items()})
         save_checkpoint(job.folder, tensors, asdict(state))
     return time.monotonic()
 
 
-def _resume(
-    job: Job, state: State, average: nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, Tensor]
-) -> bool:
+def _resume(job: Job, state: State, held: Held) -> bool:
+    """Take over the newest checkpoint; False where there is none."""
     found = load_checkpoint(job.folder) if job.folder is not None else None
     if found is None:
         return False
@@ -240,11 +283,13 @@ def _resume(
         part, _, rest = name.partition("/")
         parts[part][rest] = tensor
     job.network.load_state_dict(parts["network"])
-    average.load_state_dict(parts["average"])
-    best.update({name: tensor.to(best[name].device) for name, tensor in parts["best"].items()})
+    held.average.load_state_dict(parts["average"])
+    for name, tensor in parts["best"].items():
+        held.best[name].copy_(tensor)
     slots: dict[int, dict[str, Tensor]] = {}
     for name, tensor in parts["optimizer"].items():
         index, _, slot = name.partition("/")
         slots.setdefault(int(index), {})[slot] = tensor
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    groups = held.optimizer.state_dict()["param_groups"]
+    held.optimizer.load_state_dict({"state": slots, "param_groups": groups})
     return True

@@ -24,7 +24,7 @@ FEW_PATIENTS = 25
 #: Up to this side the images are small and a network of our own serves best.
 SMALL_SIDE = 64
 #: Fine-tuning is worth its time from this many epochs on.
-FEWEST_EPOCHS = 6
+FEWEST_EPOCHS = 10
 #: More epochs than these were never seen to help; a larger budget is left unused.
 MOST_EPOCHS = {"scratch": 80, "finetune": 25, "features": 0}
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}

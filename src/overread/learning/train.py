@@ -267,7 +267,9 @@ def _normalisation(
         and preprocess.normalise == "channel mean and std"
         and preprocess.channels == 3
     ):
-        return replace(preprocess, mean=_IMAGENET_MEAN, std=_IMAGENET_STD), None  # what the pretrained weights were trained with
+        return replace(
+            preprocess, mean=_IMAGENET_MEAN, std=_IMAGENET_STD
+        ), None  # what the pretrained weights were trained with
     return fit_normalisation(store, np.flatnonzero(~bench.tuning), preprocess)
 
 
@@ -359,9 +361,7 @@ def _loop(
         recipe.label_smoothing,
         bench.device,
     )
-    precision = devices.choose_precision(
-        recipe.precision, bench.device, lambda dtype: _probe_precision(network, about, bench, dtype)
-    )
+    precision = _precision(network, about, bench)
     most = plan.MOST_EPOCHS[recipe.method] if bench.clock.limit is not None else 0
     job = Job(
         network,
@@ -378,9 +378,22 @@ def _loop(
         bench.progress,
     )
     trained, state = fit(job)
-    _tensorboard(bench.folder, state)
     about = replace(about, decisions=(*about.decisions, *_told(state, precision)))
     return trained, about, tuple(state.history)
+
+
+def _precision(network: nn.Module, about: About, bench: Bench) -> str:
+    """The precision of the forward passes; a probe's answer is written down, and kept when the run is resumed."""
+    path = bench.folder / "plan.json" if bench.folder else None
+    plan_kept = read_json(path) if path is not None else {}
+    if "precision" in plan_kept:
+        return plan_kept["precision"]
+    chosen = devices.choose_precision(
+        about.recipe.precision, bench.device, lambda dtype: _probe_precision(network, about, bench, dtype)
+    )
+    if path is not None:
+        write_json(path, {**plan_kept, "precision": chosen})
+    return chosen
 
 
 def _probe_precision(network: nn.Module, about: About, bench: Bench, dtype: torch.dtype) -> None:
@@ -402,18 +415,3 @@ def _told(state: State, precision: str) -> list[Decision]:
         )
     )
     return told
-
-
-def _tensorboard(folder: Path | None, state: State) -> None:
-    """The history as TensorBoard scalars, beside the checkpoints."""
-    if folder is None or not state.history:
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    place = folder.parent / "tensorboard"
-    for old in place.glob("events.*"):
-        old.unlink()
-    with SummaryWriter(str(place)) as writer:
-        for row in state.history:
-            for name in ("train loss", "tuning loss", "tuning score", "learning rate"):
-                writer.add_scalar(name.replace(" ", "/"), row[name], row["epoch"])
