@@ -16,7 +16,19 @@ import pytest
 
 from overread import cli
 
-SMALL = ("--recipe", "scratch", "--backbone", "cnn_small", "--epochs", "1", "--image-size", "32", "--threads", "1", "--offline")
+SMALL = (
+    "--recipe",
+    "scratch",
+    "--backbone",
+    "cnn_small",
+    "--epochs",
+    "1",
+    "--image-size",
+    "32",
+    "--threads",
+    "1",
+    "--offline",
+)
 
 
 @pytest.fixture
@@ -79,14 +91,29 @@ def test_a_wrong_input_is_one_clear_paragraph(name, overread, cohort, tmp_path) 
     spoil, more, code, words = WRONG[name]
     table = spoil(cohort)
     label = () if "--label" in more else ("--label", "diagnosis")
-    got, _, said = overread("run", table, "--image", "image", *label, "--patient", "patient", *more, "-o", tmp_path / "run")
+    got, _, said = overread(
+        "run", table, "--image", "image", *label, "--patient", "patient", *more, "-o", tmp_path / "run"
+    )
     assert got in (code if isinstance(code, tuple) else (code,)), said
     assert _one_paragraph(said), said
     assert words in said.splitlines()[-1], said
 
 
 def test_after_a_mistake_the_same_folder_can_be_used(overread, cohort, tmp_path) -> None:
-    run = ("run", cohort, "--image", "image", "--label", "diagnosis", "--patient", "patient", "-o", tmp_path / "run", "--tuning", "0.2")
+    run = (
+        "run",
+        cohort,
+        "--image",
+        "image",
+        "--label",
+        "diagnosis",
+        "--patient",
+        "patient",
+        "-o",
+        tmp_path / "run",
+        "--tuning",
+        "0.2",
+    )
     assert overread(*run, "--recipe", "features", "--offline")[0] == 1
     assert overread(*run, *SMALL)[0] == 0
 
@@ -105,7 +132,18 @@ def test_unreadable_images_and_missing_labels_are_set_aside_and_counted(overread
 
 
 def test_one_stage_at_a_time_gives_the_files_of_the_whole(overread, cohort, tmp_path) -> None:
-    columns = ("--image", "image", "--label", "diagnosis", "--patient", "patient", "--source", "microscope", "--subgroup", "sex")
+    columns = (
+        "--image",
+        "image",
+        "--label",
+        "diagnosis",
+        "--patient",
+        "patient",
+        "--source",
+        "microscope",
+        "--subgroup",
+        "sex",
+    )
     stages, whole = tmp_path / "stages", tmp_path / "whole"
     assert overread("audit", cohort, *columns, "-o", stages)[0] in (0, 1)
     for command in (("split", stages, "--tuning", "0.2", "--seed", "3"), ("train", stages, *SMALL, "--seed", "3"), ("predict", stages),
@@ -121,9 +159,13 @@ def test_one_stage_at_a_time_gives_the_files_of_the_whole(overread, cohort, tmp_
     assert code == 0
     assert any(e["metric"] == "auc" for e in json.loads(out))
 
-    code, _, said = overread("predict", whole, cohort, "--label", "diagnosis", "--patient", "patient", "-o", tmp_path / "new.csv")
+    code, _, said = overread(
+        "predict", whole, cohort, "--label", "diagnosis", "--patient", "patient", "-o", tmp_path / "new.csv"
+    )
     assert code == 0, said
-    code, out, said = overread("evaluate", tmp_path / "new.csv", "--tuning", whole / "predictions" / "tuning.csv")
+    code, out, said = overread(
+        "evaluate", tmp_path / "new.csv", "--tuning", whole / "predictions" / "tuning.csv"
+    )
     assert code == 1, "its tuning patients are among the cases: refused"
     code, out, said = overread("evaluate", tmp_path / "new.csv", "-o", tmp_path / "judged")
     assert code == 0, said

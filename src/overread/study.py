@@ -255,9 +255,7 @@ def inspect(desk: Desk) -> None:
     prints = fingerprint_images(
         cases, threads=desk.study.threads, progress=desk.progress, cache=desk.cache or cache_folder()
     )
-    found = audit(
-        cases, fingerprints=prints, threads=desk.study.threads, progress=desk.progress, seed=desk.study.seed
-    )
+    found = audit(cases, fingerprints=prints, threads=desk.study.threads, progress=desk.progress)
     found.save(desk.folder / "audit.json")
     _write_excluded(desk, list(found.excluded))
     for finding in found.findings:
