@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,8 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread import __version__
+from overread.commands import inventory
+from overread.commands.options import (
+    AsJson,
+    Budget,
+    Cache,
+    Column,
+    Folder,
+    Labels,
+    Out,
+    Positive,
+    RecipeName,
+    Settings,
+    Subgroups,
+    Table,
+    Threads,
+    Weights,
+)
+from overread.commands.speaking import bars, end, say
 from overread.errors import InputError, OverreadError
-from overread.progress import Progress
 
 if TYPE_CHECKING:
     from overread.study import Desk, Study
@@ -24,39 +39,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="From a table of medical images to a classifier that people can trust.",
                   epilog="Start with `overread demo`, or `overread run TABLE -o runs/mine`. Nothing is ever sent anywhere.")  # fmt: skip
-data_app = typer.Typer(
-    no_args_is_help=True, help="Openly licensed public data sets: the only command that downloads images."
-)
-weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights kept on this machine.")
-app.add_typer(data_app, name="data")
-app.add_typer(weights_app, name="weights")
-
-# -- options that several commands share --------------------------------------------------------------------------
-
-Table = Annotated[
-    str, typer.Argument(help="CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, or a study.toml")
-]
-Folder = Annotated[Path, typer.Argument(help="a run's folder, such as runs/skin")]
-Out = Annotated[Path, typer.Option("-o", "--output", help="the run's folder")]
-Column = Annotated[str, typer.Option(help="column of that name; guessed and said if not given")]
-Labels = Annotated[
-    str, typer.Option(help="columns of several findings, separated by commas (blank cells = unknown)")
-]
-Subgroups = Annotated[
-    list[str], typer.Option("--subgroup", help="column to judge by, such as sex; may be repeated")
-]
-Positive = Annotated[str, typer.Option(help="classes that count as disease, separated by commas")]
-Budget = Annotated[str, typer.Option(help="wall-clock time of the whole command, such as 15m or 1h30m")]
-RecipeName = Annotated[
-    str, typer.Option("--recipe", help="auto, features, finetune, scratch, or a .toml file")
-]
-Weights = Annotated[str, typer.Option(help="folder with pretrained weights", envvar="OVERREAD_WEIGHTS")]
-Settings = Annotated[
-    list[str], typer.Option("--set", help="any other field of the recipe: key=value; may be repeated")
-]
-Threads = Annotated[int, typer.Option(help="threads to use; 0: all cores of this process", min=0)]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
-Cache = Annotated[str, typer.Option(help="folder for decoded images and features", envvar="OVERREAD_CACHE")]
 
 
 @app.callback(invoke_without_command=True)
@@ -111,12 +93,12 @@ def run(
             specificity=specificity, weights=str(Path(weights).absolute()) if weights else "", budget=budget, device=device,
             threads=threads, seed=seed, recipe=_recipe(recipe, chosen, settings),
         )  # fmt: skip
-    with _bars() as progress:
+    with bars() as progress:
         report = studies.run(
-            study, output, cache=cache or None, network=not offline, progress=progress, say=_say
+            study, output, cache=cache or None, network=not offline, progress=progress, say=say
         )
     _show_metrics(output)
-    _end([report, output / "model", output / "evaluation" / "metrics.json"], f"open {report}")
+    end([report, output / "model", output / "evaluation" / "metrics.json"], f"open {report}")
 
 
 @app.command()
@@ -132,14 +114,14 @@ def demo(
 
     table = output / "cohort" / "metadata.csv"
     if not table.exists():
-        _say(f"drawing a phantom cohort of {patients} patients under three microscopes")
+        say(f"drawing a phantom cohort of {patients} patients under three microscopes")
         draw_cohort(output / "cohort", patients=patients, seed=seed)
     study = studies.Study(table=str(table.absolute()), image="image", label="diagnosis", patient="patient", source="microscope",
                           subgroups=("sex", "age"), seed=seed, budget=budget, recipe=_recipe("auto", {}, []))  # fmt: skip
-    with _bars() as progress:
-        report = studies.run(study, output, network=False, progress=progress, say=_say)
+    with bars() as progress:
+        report = studies.run(study, output, network=False, progress=progress, say=say)
     _show_metrics(output)
-    _end([report], f"open {report}, then try your own table: overread run TABLE -o runs/mine")
+    end([report], f"open {report}, then try your own table: overread run TABLE -o runs/mine")
 
 
 # -- one stage each -----------------------------------------------------------------------------------------------
@@ -167,7 +149,7 @@ def audit(
         typer.echo((output / "audit.json").read_text("utf-8"))
     else:
         typer.echo(str(found))
-        _end(
+        end(
             [output / "audit.json", output / "excluded.csv", output / "cases.csv"], f"overread split {output}"
         )
     if any(finding.severity == "error" for finding in found.findings):
@@ -197,7 +179,7 @@ def split(
     study = _amended(folder, changes)
     with _desk(study, folder) as desk:
         studies.divide(desk)
-    _end([folder / "split.csv", folder / "split.proof.json"], f"overread train {folder}")
+    end([folder / "split.csv", folder / "split.proof.json"], f"overread train {folder}")
 
 
 @app.command()
@@ -218,7 +200,7 @@ def train(
     study = _amended(folder, changes)
     with _desk(study, folder, cache, offline=offline) as desk:
         studies.learn(desk)
-    _end(
+    end(
         [folder / "model" / "model.safetensors", folder / "model" / "model.json"],
         f"overread predict {folder}",
     )
@@ -238,7 +220,7 @@ def predict(
     if not table:
         with _desk(studies.Study.load(model / "study.toml"), model) as desk:
             studies.foresee(desk)
-        _end(
+        end(
             [model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"],
             f"overread evaluate {model}",
         )
@@ -257,12 +239,12 @@ def predict(
         case=case or None,
         source=source or None,
     )
-    with _bars() as progress:
+    with bars() as progress:
         made = predict_cases(loaded, cases, device=device, threads=threads, progress=progress)
     if len(made) < cases.table["case"].nunique():
-        _say(f"{cases.table['case'].nunique() - len(made)} cases are left out: their images cannot be read")
+        say(f"{cases.table['case'].nunique() - len(made)} cases are left out: their images cannot be read")
     made.save(output)
-    _end([output], f"overread evaluate {output}" if label else "")
+    end([output], f"overread evaluate {output}" if label else "")
 
 
 @app.command()
@@ -294,7 +276,7 @@ def evaluate(
     result = Evaluation.load(folder)
     typer.echo((folder / "metrics.json").read_text("utf-8") if as_json else result.table())
     if not as_json:
-        _end([folder / "metrics.json"], f"overread report {predictions}" if predictions.is_dir() else "")
+        end([folder / "metrics.json"], f"overread report {predictions}" if predictions.is_dir() else "")
 
 
 @app.command()
@@ -306,141 +288,10 @@ def report(folder: Folder) -> None:
         if (folder / "predictions" / "test.csv").exists():
             studies.show_errors(desk)
         studies.tell(desk)
-    _end([folder / "report.html", folder / "model_card.md"], f"open {folder / 'report.html'}")
-
-
-# -- what there is ------------------------------------------------------------------------------------------------
-
-
-@app.command()
-def recipes(as_json: AsJson = False) -> None:
-    """Recipes and backbones that can be asked for."""
-    from dataclasses import asdict
-
-    from overread.learning.backbones import BACKBONES
-    from overread.learning.recipe import Recipe, bundled
-
-    if as_json:
-        typer.echo(
-            json.dumps({"recipes": bundled(), "backbones": [asdict(b) for b in BACKBONES.values()]}, indent=2)
-        )
-        return
-    typer.echo(
-        "recipes: " + ", ".join(bundled()) + "\nfields for --set: " + ", ".join(Recipe.__dataclass_fields__)
-    )
-    rows = [
-        (b.name, f"{b.parameters:,}", f"{b.top1:.1f}" if b.top1 else "–", str(b.input), b.licence, b.source)
-        for b in BACKBONES.values()
-    ]
-    _table(("backbone", "parameters", "top-1 %", "input", "licence", "paper"), rows)
-
-
-@app.command()
-def doctor(weights: Weights = "", as_json: AsJson = False) -> None:
-    """Is this machine sound? Versions, cores, devices, weights at hand."""
-    from overread.learning import weights as stores
-    from overread.learning.device import pick_device
-    from overread.record import cache_folder, hardware, versions
-
-    found = {**hardware(), "device": pick_device(), "cache": str(cache_folder()), **versions(),
-             "weights": ", ".join(f.name for f in stores.listing(folder=Path(weights) if weights else None)) or "none at hand"}  # fmt: skip
-    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:24} {v}" for k, v in found.items()))
-
-
-@data_app.command("list")
-def data_list(as_json: AsJson = False) -> None:
-    """Data sets with licence and size."""
-    from dataclasses import asdict
-
-    from overread.cases.catalogue import CATALOGUE
-
-    if as_json:
-        typer.echo(json.dumps([asdict(d) for d in CATALOGUE.values()], indent=2))
-        return
-    rows = [
-        (d.name, f"{d.bytes() / 1e6:,.0f}", f"{sum(d.images.values()):,}", d.licence, d.shows)
-        for d in CATALOGUE.values()
-    ]
-    _table(("name", "MB at most", "images", "licence", "what"), rows)
-
-
-@data_app.command("get")
-def data_get(
-    name: Annotated[str, typer.Argument(help="a name of `overread data list`")],
-    size: Annotated[
-        int, typer.Option(help="side of the images in pixels: 28, for some sets also 64, 128 or 224")
-    ] = 28,
-    output: Annotated[Path, typer.Option("-o", "--output", help="folder")] = Path("data"),
-    base_url: Annotated[str, typer.Option(help="another server, for tests and mirrors")] = "",
-) -> None:
-    """Download a data set, going on where an earlier try stopped, and check its sum."""
-    from overread.cases.catalogue import fetch
-
-    with _bars() as progress:
-        path = fetch(name, output, size=size, base_url=base_url or None, progress=progress)
-    _end([path], f"overread run {path} -o runs/{name}")
-
-
-@weights_app.command("list")
-def weights_list(folder: Weights = "", as_json: AsJson = False) -> None:
-    """Weights at hand, with licence."""
-    from dataclasses import asdict
-
-    from overread.learning import weights as stores
-
-    found = stores.listing(folder=Path(folder) if folder else None)
-    if as_json:
-        typer.echo(json.dumps([{k: str(v) for k, v in asdict(f).items()} for f in found], indent=2))
-    elif found:
-        _table(
-            ("backbone", "licence", "file"), [(f.name, f.licence or "not stated", str(f.path)) for f in found]
-        )
-    else:
-        typer.echo(
-            "no weights at hand; `overread weights add FILE` takes a .safetensors or .pth file, or give --weights FOLDER"
-        )
-
-
-@weights_app.command("add")
-def weights_add(
-    file: Annotated[Path, typer.Argument(help=".safetensors, or .pth of tensors alone")],
-    name: Annotated[str, typer.Option(help="the backbone, if the file's name does not say it")] = "",
-    licence: Annotated[str, typer.Option(help="the licence of the weights")] = "",
-) -> None:
-    """Copy weights into the store of this user."""
-    from overread.learning import weights as stores
-
-    added = stores.add(file, name=name or None, licence=licence)
-    _end([added.path], "overread weights list")
-
-
-@weights_app.command("where")
-def weights_where() -> None:
-    """The folder of the store."""
-    from overread.learning import weights as stores
-
-    typer.echo(str(stores.where()))
+    end([folder / "report.html", folder / "model_card.md"], f"open {folder / 'report.html'}")
 
 
 # -- speaking -----------------------------------------------------------------------------------------------------
-
-
-def _say(line: str) -> None:
-    typer.echo(line, err=True)
-
-
-def _end(files: list[Path], then: str) -> None:
-    typer.echo("wrote " + ", ".join(str(f) for f in files), err=True)
-    if then:
-        typer.echo(f"next: {then}", err=True)
-
-
-def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
-    for row in [heads, *rows]:
-        typer.echo(
-            "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        )
 
 
 def _show_metrics(folder: Path) -> None:
@@ -493,50 +344,15 @@ def _desk(
     from overread.record import folder_lock
     from overread.study import Desk, seconds
 
-    with folder_lock(folder), _bars() as progress:
+    with folder_lock(folder), bars() as progress:
         yield Desk(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.budget)), progress,
-                   (lambda line: None) if quiet else _say)  # fmt: skip
+                   (lambda line: None) if quiet else say)  # fmt: skip
 
 
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    """A progress bar with the time left; a line now and then where the output is no terminal."""
-    if not sys.stderr.isatty():
-        yield _lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True),
-                transient=True)  # fmt: skip
-    tasks: dict[str, TaskID] = {}
-
-    def progress(what: str, done: int, total: int) -> None:
-        if what not in tasks or bars.tasks[tasks[what]].finished:
-            tasks[what] = bars.add_task(what, total=total)
-        bars.update(tasks[what], completed=done, total=total, visible=done < total)
-
-    with bars:
-        yield progress
-
-
-def _lines(every: float = 20.0) -> Progress:
-    """Progress as plain lines for a log: one per step at its start, then one in ``every`` seconds."""
-    began: dict[str, float] = {}
-    said: dict[str, float] = {}
-
-    def progress(what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        start = began.setdefault(what, now)
-        if done >= total or now - said.get(what, start) < every:
-            said.setdefault(what, now)
-            return
-        said[what] = now
-        left = (now - start) * (total - done) / max(done, 1)
-        _say(f"  {what}: {done:,} of {total:,}, about {left:.0f} s left")
-
-    return progress
+app.command()(inventory.recipes)
+app.command()(inventory.doctor)
+app.add_typer(inventory.data_app, name="data")
+app.add_typer(inventory.weights_app, name="weights")
 
 
 class _Stopped(BaseException):
@@ -556,10 +372,10 @@ def main() -> None:
     except OverreadError as error:
         if "--debug" in sys.argv:
             raise
-        _say(f"overread: {error}")
+        say(f"overread: {error}")
         sys.exit(error.exit_code)
     except _Stopped:
-        _say("overread: stopped. What was done is kept: run the same command again to go on.")
+        say("overread: stopped. What was done is kept: run the same command again to go on.")
         sys.exit(130)
 
 
