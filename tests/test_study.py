@@ -170,8 +170,8 @@ def test_what_is_no_length_of_time(text) -> None:
 def test_a_study_file_is_checked(tmp_path) -> None:
     with pytest.raises(ArgumentError, match="leave something"):
         Study(table="x", test=0.9, tuning=0.2)
-    (tmp_path / "study.toml").write_text('table = "x.csv"\nlable = "dx"\n')
-    with pytest.raises(InputError, match="label"):
+    (tmp_path / "study.toml").write_text('table = "x.csv"\npatiant = "dx"\n')
+    with pytest.raises(InputError, match="patient"):
         Study.load(tmp_path / "study.toml")
 
 

@@ -299,3 +299,14 @@ def test_a_hundred_thousand_rows_take_seconds(predictions):
     start = time.process_time()
     evaluate(test)
     assert time.process_time() - start < 20
+
+
+def test_the_accuracy_without_a_threshold_equals_scikit_learn() -> None:
+    from sklearn.metrics import accuracy_score
+
+    rng = np.random.default_rng(4)
+    truth, score = rng.integers(0, 2, 80), rng.random(80)
+    table = pd.DataFrame({"case": [str(i) for i in range(80)], "patient": [str(i) for i in range(80)], "split": "test", "source": "",
+                          "label": np.array(["n", "p"])[truth], "p:n": 1 - score, "p:p": score})  # fmt: skip
+    made = evaluate(Predictions(table, Target("binary", ("n", "p"), ("p",))))
+    assert made["top accuracy", ""].value == pytest.approx(accuracy_score(truth, score > 0.5))

@@ -170,6 +170,7 @@ def judge(
     )
     if test.target.kind == "binary":  # these two are the same for either class
         found = [replace(e, of="") if e.metric in ("accuracy", "balanced accuracy") else e for e in found]
+        found.append(_top_accuracy(test, rows, local, terms.level))
     return _in_order(found, ["", *(q.of for q in asked)])
 
 
@@ -209,6 +210,18 @@ def _resampled(q: Question, codes: NDArray[np.int64], people: int) -> Parts:
         statistics.append(mean_statistic("brier", loss, codes, people, of=q.of))
         statistics.append(ece_statistic(q.truth, q.score, codes, people, of=q.of))
     return statistics, missing
+
+
+def _top_accuracy(
+    test: Predictions, rows: NDArray[np.int64], local: NDArray[np.int64], level: float
+) -> Estimate:
+    """Accuracy of the more probable of two classes: what papers without an operating point report."""
+    rows = rows[test.truth[rows] >= 0]
+    scores, truth, codes = test.scores[rows], test.truth[rows], local[rows]
+    if why := _not_finite(scores.ravel()):
+        return _lost(("top accuracy",), why, codes)[0]
+    found = proportion(scores.argmax(axis=1) == truth, codes, level=level, metric="top accuracy")
+    return replace(found, method=f"{LARGEST}; {found.method}")
 
 
 def _classes(
@@ -283,6 +296,7 @@ ORDER = (
     "auc",
     "average precision",
     "accuracy",
+    "top accuracy",
     "balanced accuracy",
     "macro f1",
     "sensitivity",

@@ -23,7 +23,7 @@ class KeyNumber:
     note: str
 
 
-_DETECTION = ("auc", "average precision", "sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "balanced accuracy", "brier", "calibration slope",
+_DETECTION = ("auc", "average precision", "sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "top accuracy", "balanced accuracy", "brier", "calibration slope",
               "calibration intercept", "ece", "ece if calibrated")  # fmt: skip
 _TOGETHER = (
     "macro auc",

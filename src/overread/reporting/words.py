@@ -34,6 +34,7 @@ METRICS = {
     "f1": Metric("F1", says="harmonic mean of sensitivity and positive predictive value"),
     "macro f1": Metric("Macro F1", says="mean of F1 over the classes"),
     "accuracy": Metric("Accuracy", True, "cases called correctly; depends on the mix of classes"),
+    "top accuracy": Metric("Accuracy without a threshold", True, "the same, by the more probable class"),
     "balanced accuracy": Metric("Balanced accuracy", True, "mean over the classes of the share called correctly"),
     "brier": Metric("Brier score", says="mean squared error of the probabilities; 0 is perfect"),
     "ece": Metric("Calibration error (ECE)", says="mean gap between stated probability and observed frequency"),
