@@ -98,5 +98,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
 
 
 def layout(network: torch.nn.Module, device: str) -> torch.nn.Module:
-    """The network on its device, channels last where its convolutions are two-dimensional."""
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """The network on its device, channels last in memory."""
+    solid = any(isinstance(part, torch.nn.Conv3d) for part in network.modules())
+    memory = torch.channels_last_3d if solid else torch.channels_last
+    return network.to(device).to(memory_format=memory)  # type: ignore[call-overload]
