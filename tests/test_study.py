@@ -16,6 +16,7 @@ import pytest
 
 from overread.cases.split import Split
 from overread.errors import ArgumentError, InputError, UnavailableError, UnsoundError
+from overread.evaluation.evaluate import Evaluation
 from overread.learning.model import Model
 from overread.predictions import Predictions
 from overread.record import folder_lock
@@ -192,3 +193,36 @@ def test_no_patient_reaches_what_should_not_hold_one(done) -> None:
 def test_the_ledger_counts_looks(done) -> None:
     entries = [json.loads(line) for line in (done / "ledger.jsonl").read_text().splitlines()]
     assert len(entries) == 1
+
+
+@pytest.fixture(scope="module")
+def many(phantom, tmp_path_factory) -> Path:
+    """The phantom cohort with two findings (one with unknowns), a number, and two images of a case."""
+    folder = tmp_path_factory.mktemp("many")
+    table = pd.read_csv(phantom, dtype=str)
+    sick = (table["diagnosis"] == "malignant").astype(int)
+    table["mass"] = sick.astype(str)
+    table["scar"] = [("", "0", "1")[i % 3] for i in range(len(table))]
+    table["size"] = (10 + 5 * sick + table.index % 4).astype(str)
+    table["exam"], table["eye"] = table["patient"], table.groupby("patient").cumcount().astype(str)
+    table["image"] = [str(phantom.parent / name) for name in table["image"]]
+    table.drop(columns=["diagnosis", "case"], errors="ignore").to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+@pytest.mark.parametrize(
+    ("question", "metric"),
+    [
+        ({"labels": ("mass", "scar")}, ("auc", "mass")),
+        ({"value": "size"}, ("mae", "size")),
+        ({"label": "mass", "case": "exam", "view": "eye"}, ("auc", "1")),
+    ],
+    ids=["findings", "quantity", "several images a case"],
+)
+def test_every_kind_of_question_ends_with_a_report(many, tmp_path, question, metric) -> None:
+    study = _study(many, **{"label": "", "subgroups": (), **question})
+    run(study, tmp_path, network=False)
+    assert not Evaluation.load(tmp_path / "evaluation")[metric].undefined
+    assert "report" in (tmp_path / "report.html").read_text("utf-8")
+    made = Predictions.read(tmp_path / "predictions" / "test.csv")
+    assert made.table["case"].is_unique
