@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from overread.cases.audit import Audit, audit
-from overread.cases.cases import Cases, Target
+from overread.cases.cases import Cases, Target, paths
 from overread.cases.fingerprint import fingerprint as fingerprint_images
 from overread.cases.sources import read_cases
 from overread.cases.split import Split, leaked, split, without
@@ -252,15 +252,19 @@ def _close_record(desk: Desk) -> None:
 def inspect(desk: Desk) -> None:
     """``audit.json`` and ``excluded.csv``: what is wrong with the images and the table."""
     began, cases = desk.clock.elapsed, desk.cases()
-    prints = fingerprint_images(
-        cases, threads=desk.study.threads, progress=desk.progress, cache=desk.cache or cache_folder()
-    )
+    prints = _prints(desk, cases)
     found = audit(cases, fingerprints=prints, threads=desk.study.threads, progress=desk.progress)
     found.save(desk.folder / "audit.json")
     _write_excluded(desk, list(found.excluded))
     for finding in found.findings:
         desk.say(f"  {finding.severity}: {finding.message}")
     desk.note("audit", cases.digest, desk.clock.elapsed - began)
+
+
+def _prints(desk: Desk, cases: Cases) -> pd.DataFrame:
+    """Fingerprints of the images; each file is read once, then known by path, size and time of change."""
+    cache = desk.cache or cache_folder()
+    return fingerprint_images(cases, threads=desk.study.threads, progress=desk.progress, cache=cache)
 
 
 @checked
@@ -299,8 +303,9 @@ def learn(desk: Desk) -> None:
         desk.say("the model is there already")
         return
     began = desk.clock.elapsed
+    prints = _prints(desk, cases)  # from the cache of the audit
     model = train(cases, parts, recipe, weights=study.weights or None, folder=desk.folder / "checkpoints", cache=desk.cache,
-                  clock=desk.clock, reserve=_closing(desk, cases, parts), device=study.device, threads=study.threads,
+                  digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=desk.clock, reserve=_closing(desk, cases, parts), device=study.device, threads=study.threads,
                   network=desk.network, progress=desk.progress)  # fmt: skip
     model.save(desk.folder / "model")
     for decision in model.about.decisions:

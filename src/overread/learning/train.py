@@ -54,6 +54,7 @@ class Bench:
     tuning: NDArray[np.bool_]  # which rows of ``cases`` are for tuning
     folder: Path | None
     cache: Path
+    digests: dict[str, str]  # of image files, by address, as far as they are known
     weights: Path | None
     device: str
     threads: int
@@ -77,6 +78,7 @@ def train(
     weights: str | Path | None = None,
     folder: str | Path | None = None,
     cache: str | Path | None = None,
+    digests: dict[str, str] | None = None,
     clock: Clock | None = None,
     reserve: float = 0.0,
     device: str = "",
@@ -87,10 +89,13 @@ def train(
     """Train a model on the training part, choose its snapshot on the tuning part; the test part is not touched.
 
     ``weights``: folder of pretrained weights. ``folder``: for checkpoints; training resumes from what it finds there.
-    ``clock``: bounds the seconds, of which ``reserve`` are left for what follows. ``network``: whether weights may be
+    ``digests``: SHA-256 of the image files by address, where an audit has read them already; a file that has changed
+    since is refused. ``clock``: bounds the seconds, of which ``reserve`` are left for what follows. ``network``: whether weights may be
     fetched. Raises :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
     """
-    bench = _bench(cases, split, weights, folder, cache, clock, reserve, device, threads, network, progress)
+    bench = _bench(
+        cases, split, weights, folder, cache, digests, clock, reserve, device, threads, network, progress
+    )
     recipe, decisions, origin_file = _settle(recipe, bench)
     if threads:
         torch.set_num_threads(threads)
@@ -107,7 +112,7 @@ def train(
     return Model(body.to("cpu").eval(), about, mean_image, history)
 
 
-def _bench(cases, split, weights, folder, cache, clock, reserve, device, threads, network, progress):  # type: ignore[no-untyped-def]
+def _bench(cases, split, weights, folder, cache, digests, clock, reserve, device, threads, network, progress):  # type: ignore[no-untyped-def]
     rows = {part: split.rows(cases, part) for part in ("train", "tuning")}
     used = np.sort(np.concatenate(list(rows.values())))
     if not len(rows["train"]) or not len(rows["tuning"]):
@@ -118,7 +123,7 @@ def _bench(cases, split, weights, folder, cache, clock, reserve, device, threads
     used = used[cases.labelled[used]]
     part = cases.take(used)
     bench = Bench(part, np.isin(used, rows["tuning"]), Path(folder) if folder else None, Path(cache) if cache else cache_folder(),
-                  Path(weights) if weights else None, devices.pick_device(device), threads or cores(), network,
+                  digests or {}, Path(weights) if weights else None, devices.pick_device(device), threads or cores(), network,
                   clock or Clock(), reserve, progress)  # fmt: skip
     _refuse_missing_classes(bench.training)
     return bench
@@ -252,7 +257,11 @@ def _preprocess(recipe: Recipe, bench: Bench) -> Preprocess:
 
 
 def _pack(bench: Bench, preprocess: Preprocess) -> Pack:
-    store = pack(paths(bench.cases), preprocess, bench.cache, threads=bench.threads, progress=bench.progress)
+    addresses = paths(bench.cases)
+    known = [bench.digests.get(address, "") for address in addresses]
+    store = pack(
+        addresses, preprocess, bench.cache, digests=known, threads=bench.threads, progress=bench.progress
+    )
     if store.failed:
         raise InputError(f"{len(store.failed)} images cannot be read", given=next(iter(store.failed.values())),
                          todo="run `overread audit`, which sets them aside")  # fmt: skip
