@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from overread.cases.audit import Audit, audit
-from overread.cases.cases import Cases, Target, paths
+from overread.cases.cases import Cases, paths
 from overread.cases.fingerprint import fingerprint as fingerprint_images
 from overread.cases.sources import read_cases
 from overread.cases.split import Split, leaked, split, without
@@ -415,5 +415,3 @@ def tell(desk: Desk) -> None:
 
 
 STEPS: tuple[Callable[[Desk], None], ...] = (inspect, divide, learn, foresee, judge, show_errors, tell)
-
-__all__ = ["Desk", "Evaluation", "Study", "Target", "begin", "run", "seconds"]

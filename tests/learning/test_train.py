@@ -105,3 +105,12 @@ def test_every_normalisation_trains_and_is_saved(cohort, tmp_path, normalise) ->
     few = cases.only(parts, "test").take(np.arange(3))
     assert predict(again, few, threads=1) == predict(model, few, threads=1)
     assert (model.mean_image is not None) == (normalise == "mean image")
+
+
+def test_checkpoints_of_another_split_teach_nothing(cohort, tmp_path) -> None:
+    """The same folder, another split: without this, yesterday's training patients would be in today's weights."""
+    cases, parts = cohort
+    other = split(cases, test=0.2, tuning=0.2, seed=9)
+    train(cases, parts, SCRATCH, threads=1, cache=tmp_path, folder=tmp_path / "checkpoints")
+    second = train(cases, other, SCRATCH, threads=1, cache=tmp_path, folder=tmp_path / "checkpoints")
+    assert second == train(cases, other, SCRATCH, threads=1, cache=tmp_path)

@@ -52,6 +52,13 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
     return None
 
 
+@checked
+def forget(folder: str | Path) -> None:
+    """Remove the checkpoints of a folder."""
+    for name in (_LAST, _PREVIOUS):
+        (Path(folder) / name).unlink(missing_ok=True)
+
+
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:

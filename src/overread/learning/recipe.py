@@ -11,7 +11,7 @@ import importlib.resources
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from overread.errors import InputError, checked, nearest, one_of, require
 from overread.images.augment import Augmentation
@@ -166,8 +166,3 @@ def _place(values: dict[str, Any], key: str, value: Any) -> None:
 
 def _fields() -> list[str]:
     return [f.name for f in dataclasses.fields(Recipe)]
-
-
-def field_types() -> dict[str, Any]:
-    """Names and types of the recipe's fields, for ``overread recipes``."""
-    return get_type_hints(Recipe)

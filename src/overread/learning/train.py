@@ -22,6 +22,7 @@ from overread.learning import backbones, plan
 from overread.learning import device as devices
 from overread.learning import weights as stores
 from overread.learning.batches import Batches
+from overread.learning.checkpoint import forget
 from overread.learning.features import extract
 from overread.learning.head import choose_penalty
 from overread.learning.judge import judge_on
@@ -157,6 +158,8 @@ def _settle(recipe: Recipe, bench: Bench) -> tuple[Recipe, list[Decision], str]:
             [build(Decision, d) for d in kept["decisions"]],
             kept["weights"],
         )
+    if bench.folder is not None:
+        forget(bench.folder)  # checkpoints of other cases, another split or recipe must not teach this model
     found = _weights_at_hand(recipe, bench)
     settled, decisions = plan.decide(recipe, _situation(bench, tuple(found)), _probe(bench))
     file = found.get(settled.backbone, "") if settled.method in ("features", "finetune") else ""
