@@ -185,7 +185,7 @@ def split(
 @app.command()
 def train(
     folder: Folder, recipe: RecipeName = "auto", weights: Weights = "", budget: Budget = "",
-    seed: Annotated[int, typer.Option(min=0)] = 0, epochs: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="that of the split if not given")] = None, epochs: Annotated[int, typer.Option(min=0)] = 0,
     backbone: Annotated[str, typer.Option()] = "", image_size: Annotated[int, typer.Option(min=0)] = 0,
     batch_size: Annotated[int, typer.Option(min=0)] = 0, settings: Settings = [],
     device: Annotated[str, typer.Option(help="cpu, cuda, mps; the best if not given")] = "", threads: Threads = 0, cache: Cache = "",
@@ -195,8 +195,9 @@ def train(
     from overread import study as studies
 
     chosen = {"epochs": epochs, "backbone": backbone, "image_size": image_size, "batch_size": batch_size}
-    changes = {"recipe": _recipe(recipe, chosen, settings), "weights": str(Path(weights).absolute()) if weights else "", "budget": budget,
-               "device": device, "threads": threads, "seed": seed}  # fmt: skip
+    changes: dict[str, Any] = {"recipe": _recipe(recipe, chosen, settings), "weights": str(Path(weights).absolute()) if weights else "", "budget": budget,
+               "device": device, "threads": threads}  # fmt: skip
+    changes |= {} if seed is None else {"seed": seed}
     study = _amended(folder, changes)
     with _desk(study, folder, cache, offline=offline) as desk:
         studies.learn(desk)
