@@ -43,6 +43,8 @@ class InputError(OverreadError):
 class ImageError(InputError):
     """An image cannot be read, or is refused by a limit. Names the file, never the patient."""
 
+    reason: str = ""
+
 
 class ArgumentError(InputError, TypeError):
     """A public function was called with an argument of the wrong type or out of its range."""

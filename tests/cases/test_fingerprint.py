@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.fingerprint import fingerprint, perceptual_hash, pixel_hash
+from overread.cases.fingerprint import _keys, fingerprint, perceptual_hash, pixel_hash
 
 from .conftest import made, picture, write
 
@@ -58,6 +58,23 @@ def test_one_row_an_image_in_their_order(folder):
     np.testing.assert_allclose(prints["std"].iloc[5], picture(3, 40)[..., 0].std() / 255, atol=1e-6)
 
 
+def test_reasons_name_no_files(folder):
+    errors = fingerprint(cases_in(folder, NAMES))["error"]
+    assert not errors.str.contains(r"cut\.png|empty\.png|gone\.png").any()
+    assert (errors.iloc[6:9] != "").all()
+
+
+def test_borders_circles_and_text_are_columns(folder):
+    framed = np.zeros((100, 100, 3), np.uint8)
+    framed[25:75] = picture(1, 100)[25:75]
+    write(folder / "framed.png", framed)
+    prints = fingerprint(cases_in(folder, ["framed.png", "a.png", "cut.png", "v.npz#train_images/0"]))
+    assert prints["border"].dtype == np.float64
+    assert prints["border"].tolist()[1:] == [0.0, 0.0, 0.0]
+    assert prints["border"].iloc[0] == pytest.approx(0.5, abs=0.03)
+    assert (prints["circle"].dtype, prints["text"].dtype) == (bool, np.int64)
+
+
 def test_equal_pixels_in_different_files(folder):
     prints = fingerprint(cases_in(folder, NAMES))
     assert prints["digest"].iloc[0] != prints["digest"].iloc[1]
@@ -66,14 +83,16 @@ def test_equal_pixels_in_different_files(folder):
     assert prints["pixels"].iloc[3] != prints["pixels"].iloc[5]
 
 
-def _refuse(address):
-    raise AssertionError("read although it is in the cache")
+def _refuse(*arguments, **options):
+    for address in arguments[1]:
+        raise AssertionError(f"{address} is read although it is in the cache")
+    yield from ()
 
 
 def test_the_cache_gives_the_same_and_forgets_what_changed(folder, tmp_path, monkeypatch):
     cases, cache = cases_in(folder, NAMES), tmp_path / "cache"
     first = fingerprint(cases, cache=cache)
-    monkeypatch.setattr("overread.cases.fingerprint.describe", _refuse)
+    monkeypatch.setattr("overread.cases.fingerprint.contained", _refuse)
     good = cases.take([0, 1, 2])
     assert fingerprint(good, cache=cache).equals(first.iloc[:3])
     monkeypatch.undo()
@@ -82,6 +101,22 @@ def test_the_cache_gives_the_same_and_forgets_what_changed(folder, tmp_path, mon
     again = fingerprint(cases, cache=cache)
     assert again["digest"].iloc[2] != first["digest"].iloc[2]
     pd.testing.assert_frame_equal(again.drop(2), first.drop(2))
+
+
+def test_a_series_is_read_again_when_its_folder_changes(folder):
+    one = _keys([f"{folder}/a.png#series", f"{folder}/a.png"])
+    os.utime(folder, ns=(1, 1))
+    two = _keys([f"{folder}/a.png#series", f"{folder}/a.png"])
+    assert one[0] != two[0]
+    assert one[1] == two[1]
+
+
+def test_addresses_within_a_file_follow_the_file(folder):
+    names = [f"{folder}/a.png#frame=1", f"{folder}/v.npz#train_images/0", f"{folder}/a.png#plane=axial&at=x"]
+    one = _keys(names)
+    os.utime(folder / "a.png", ns=(1, 1))
+    two = _keys(names)
+    assert [a == b for a, b in zip(one, two)] == [False, True, True]
 
 
 def test_failures_are_tried_again(folder, tmp_path):

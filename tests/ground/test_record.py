@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
 import math
 import os
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -343,3 +346,60 @@ def test_cores_respect_the_affinity_mask():
     if hasattr(os, "sched_setaffinity"):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == "1"
+
+
+# -- tables that a spreadsheet opens --------------------------------------------------------------------------
+
+HARMLESS = ["", "a", "it's", "-1.5", "+3e-7", "-.5", "12", "ü=1", "'a", " =1", "a@b.c"]
+GUARDED = [
+    "=1+1",
+    "+A1",
+    "-A1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "-",
+    "'=1",
+    "''@x",
+    "-1-2",
+    '=HYPERLINK("x","y")',
+]
+
+
+def test_cells_that_a_spreadsheet_would_compute_get_an_apostrophe():
+    table = pd.DataFrame({"text": HARMLESS + GUARDED, "=cmd": 1})
+    made = record.guarded(table)
+    assert list(made["text"]) == HARMLESS + [f"'{cell}" for cell in GUARDED]
+    assert list(made.columns) == ["text", "'=cmd"]
+    assert list(table.columns) == ["text", "=cmd"], "the table itself stays as it was"
+
+
+def test_what_is_no_text_stays_as_it_is():
+    table = pd.DataFrame(
+        {"a": [-1, 2], "b": [-1.5, np.nan], "c": [None, -3], "d": pd.Categorical(["x", "y"])}
+    )
+    assert record.guarded(table).equals(table)
+    empty = pd.DataFrame({"a": []}, dtype=str)
+    assert record.guarded(empty).equals(empty)
+    assert record.guarded(pd.DataFrame()).empty
+
+
+def test_a_table_survives_its_file(tmp_path):
+    table = pd.DataFrame({"@id": HARMLESS + GUARDED, "b": ['a\nb,"c"'] * (len(HARMLESS) + len(GUARDED))})
+    path = record.write_csv(tmp_path / "t.csv", table)
+    rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline="")))
+    assert not [cell for row in rows for cell in row if cell[:1] in ("=", "@", "\t", "\r", "\n")]
+    read = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert record.unguarded(read).equals(table)
+
+
+def test_numbers_are_written_as_asked(tmp_path):
+    path = record.write_csv(tmp_path / "t.csv", pd.DataFrame({"p": [-1 / 3]}), float_format="%.3g")
+    assert path.read_text("utf-8") == "p\n-0.333\n"
+
+
+@given(st.lists(st.text(), min_size=1))
+def test_unguarding_undoes_guarding(cells):
+    table = pd.DataFrame({"a": cells})
+    assert list(record.unguarded(record.guarded(table))["a"]) == cells

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
+from overread import contained_process
 from overread.errors import ArgumentError, InputError, UnavailableError
 from overread.images import pack as module
 from overread.images.pack import pack
@@ -92,12 +95,84 @@ def test_unreadable_images_are_rows_of_zeros(files: list[str], tmp_path: Path) -
     for _ in range(2):  # when made, and when opened
         made = pack(mixed, PLAN, tmp_path / "cache")
         assert sorted(made.failed) == [1, 2, 3]
-        assert "cut.png" in made.failed[1]
+        assert "cut off" in made.failed[1]
+        assert not any(
+            name in reason for reason in made.failed.values() for name in ("cut.png", "empty.jpg", "none.png")
+        )
         assert not made.images[1:4].any()
         assert made.images[0].any()
         assert made.images[4].any()
     volume = pack(files[:2], Preprocess((4, 8, 8), 1), tmp_path / "cache")
     assert sorted(volume.failed) == [0, 1]
+
+
+#: Patches the reader in the processes that decode, which import it when they start: files of some names are traps.
+TRAPS = """
+    import ctypes, importlib.util, os, sys, time
+
+    if "overread.contained_child" in sys.orig_argv:
+        from overread.images import read
+        whole = read._read
+
+        def trapped(text, *others):
+            name = os.path.basename(text)
+            if name.startswith("crash"):
+                ctypes.string_at(0)
+            if name.startswith("hang"):
+                while True:
+                    pass
+            return whole(text, *others)
+
+        read._read = trapped
+"""
+
+
+@pytest.fixture
+def traps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "traps").mkdir()
+    (tmp_path / "traps/sitecustomize.py").write_text(textwrap.dedent(TRAPS), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "traps")
+    contained_process.close()  # processes that started without the traps
+    yield
+    contained_process.close()
+
+
+def test_a_decoder_that_crashes_costs_a_row(
+    files: list[str], tmp_path: Path, traps: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERREAD_DECODE_SECONDS", "3")
+    for name in ("crash.png", "hang.png"):
+        shutil.copy(files[2], tmp_path / name)
+    mixed = [*files[:2], str(tmp_path / "crash.png"), *files[2:10], str(tmp_path / "hang.png"), files[10]]
+    made = pack(mixed, PLAN, tmp_path / "cache", threads=2)
+    assert sorted(made.failed) == [2, 11]
+    assert "crashed" in made.failed[2]
+    assert "did not end within 3 s" in made.failed[11]
+    assert not made.images[[2, 11]].any()
+    good = [i for i in range(len(mixed)) if i not in (2, 11)]
+    assert np.array_equal(made.images[good], [load(mixed[i], PLAN) for i in good])
+
+
+def test_a_full_disk_is_told(files: list[str], tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    with pytest.raises(UnavailableError, match="cannot be written"):
+        module._put(Path("/dev/full"), 0, b"x")
+
+
+def test_ctrl_c_ends_at_once_and_is_resumed(files: list[str], tmp_path: Path) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        if what == "packing images" and done == 20:
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        pack(files, PLAN, tmp_path / "cache", threads=2, progress=stop)
+    assert time.monotonic() - began < 5
+    seen: dict[str, int] = {}
+    resumed = pack(files, PLAN, tmp_path / "cache", progress=counting(seen))
+    assert 0 < seen["packing images"] <= 41
+    assert np.array_equal(resumed.images, pack(files, PLAN, tmp_path / "other").images)
 
 
 def test_damaged_rows_are_rebuilt_and_counted(files: list[str], tmp_path: Path) -> None:

@@ -5,31 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from overread.cases.cases import Cases, paths
-from overread.errors import ImageError, checked, require
-from overread.images.read import Image, read_image
+from overread.contained import contained
+from overread.errors import InputError, checked, require
+from overread.images.address import file_of
+from overread.images.likeness import NOTHING, THUMB, describe, flat, perceptual_hash, pixel_hash
 from overread.progress import Progress, silent
 from overread.record import cores, folder_lock, publish
 
-#: Side of the likeness that near-duplicates are confirmed on.
-THUMB = 32
-_VERSION = 1  # of the cache: raise it when a column changes its meaning
-_CHUNK = 64  # images per task
-_EMPTY: dict[str, Any] = {
-    "error": "", "digest": "", "pixels": "", "phash": 0, "height": 0, "width": 0, "depth": 0, "channels": 0,
-    "bits": 0, "mode": "", "format": "", "mean": float("nan"), "std": float("nan"), "notes": "", "thumb": b"",
-}  # fmt: skip
+__all__ = ["THUMB", "fingerprint", "flat", "perceptual_hash", "pixel_hash"]
+
+_VERSION = 2  # of the cache: raise it when a column changes its meaning
 _TYPES = {"phash": np.uint64, "height": np.int64, "width": np.int64, "depth": np.int64, "channels": np.int64,
-          "bits": np.int64, "mean": np.float64, "std": np.float64, "thumb": object,
+          "bits": np.int64, "mean": np.float64, "std": np.float64, "thumb": object, "border": np.float64, "circle": bool, "text": np.int64,
           **dict.fromkeys(("error", "digest", "pixels", "mode", "format", "notes"), str)}  # fmt: skip
 
 
@@ -46,8 +41,10 @@ def fingerprint(
     Columns: ``error``, ``digest`` (SHA-256 of the file's bytes), ``pixels`` (hash of what was decoded: equal for equal
     images in different files), ``phash`` (perceptual hash, uint64), ``height``, ``width``, ``depth`` (1 for an image),
     ``channels``, ``bits``, ``mode``, ``format``, ``mean`` and ``std`` (of the full scale, 0 to 1), ``notes``,
-    ``thumb`` (a likeness of 32 × 32 bytes). ``cache``: a folder that keeps results by path, size and time of change.
-    ``threads`` 0: as many as there are cores. No image stays in memory.
+    ``thumb`` (a likeness of 32 × 32 bytes), ``border`` (the part of a flat image that is black border, 0 to 1),
+    ``circle`` (whether it is a circular field), ``text`` (burned-in text boxes). ``cache``: a folder that keeps results
+    by path, size and time of change. ``threads``: processes that decode, 0 for as many as there are cores; a file that
+    crashes one is a row with an ``error`` (see :mod:`overread.contained`). No image stays in memory.
     """
     require(threads >= 0, "threads must not be negative", given=threads)
     addresses = paths(cases)
@@ -62,102 +59,14 @@ def fingerprint(
     return both[~both.index.duplicated()].loc[keys].reset_index(drop=True)
 
 
-def _all(addresses: Sequence[str], threads: int, progress: Progress) -> pd.DataFrame:
-    """Rows for all addresses. A few chunks at a time are under way, so that 10⁵ images queue no 10⁵ tasks."""
+def _all(addresses: Sequence[str], workers: int, progress: Progress) -> pd.DataFrame:
+    """Rows for all addresses, decoded where a malicious file can do no harm."""
     rows: list[dict[str, Any]] = []
-    chunks = iter([addresses[i : i + _CHUNK] for i in range(0, len(addresses), _CHUNK)])
-    with ThreadPoolExecutor(threads) as pool:
-        while batch := list(islice(chunks, 2 * threads)):
-            for found in pool.map(_some, batch):
-                rows.extend(found)
-                progress("reading images", len(rows), len(addresses))
-    return _typed(pd.DataFrame(rows, columns=list(_EMPTY)))
-
-
-def _some(addresses: Sequence[str]) -> list[dict[str, Any]]:
-    return [describe(address) for address in addresses]
-
-
-def describe(address: str) -> dict[str, Any]:
-    """The row of :func:`fingerprint` for one image."""
-    try:
-        image = read_image(address)
-    except ImageError as error:
-        return _EMPTY | {"error": str(error)}
-    pixels = image.pixels
-    scale = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
-    grey = flat(pixels)
-    small = _likeness(grey)
-    return {
-        "error": "", "digest": image.digest, "pixels": pixel_hash(pixels), "phash": perceptual_hash(small),
-        "height": pixels.shape[-3], "width": pixels.shape[-2], "depth": pixels.shape[0] if pixels.ndim == 4 else 1,
-        "channels": pixels.shape[-1], "bits": image.bits, "mode": image.mode, "format": image.format,
-        "mean": float(grey.mean(dtype=np.float64)) / scale, "std": _spread(image) / scale, "notes": "; ".join(image.notes),
-        "thumb": _stretched(small).tobytes(),
-    }  # fmt: skip
-
-
-def _spread(image: Image) -> float:
-    import cv2
-
-    flat_pixels = image.pixels.reshape(-1, 1, image.pixels.shape[-1])
-    return float(np.mean(cv2.meanStdDev(flat_pixels)[1]))
-
-
-def flat(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """One grey plane (H, W): the luminance of a colour image, the mean over the depth of a volume."""
-    import cv2
-
-    if pixels.ndim == 4:
-        return pixels[..., 0].mean(0, dtype=np.float32)
-    plane = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[-1] == 3 else pixels[..., 0]
-    return plane.astype(np.float32)
-
-
-def pixel_hash(pixels: NDArray[Any]) -> str:
-    """Hash of decoded pixels; grey stored as three equal channels counts as grey."""
-    if _is_grey(pixels[::16, ::16]) and _is_grey(pixels):  # most colour images are told by a few pixels
-        pixels = pixels[..., :1]
-    head = f"{pixels.shape} {pixels.dtype}".encode()
-    return hashlib.blake2b(np.ascontiguousarray(pixels).data, key=head[:64], digest_size=16).hexdigest()
-
-
-def _is_grey(pixels: NDArray[Any]) -> bool:
-    return pixels.shape[-1] == 3 and bool((pixels[..., :1] == pixels[..., 1:]).all())
-
-
-def _likeness(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    import cv2
-
-    return cv2.resize(np.ascontiguousarray(grey), (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(
-        np.float32
-    )
-
-
-def _stretched(small: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The likeness on 0 to 255 from its darkest to its brightest; all zero if there is nothing to see."""
-    low, high = float(small.min()), float(small.max())
-    if high <= low:
-        return np.zeros(small.shape, np.uint8)
-    return np.round((small - low) * (255.0 / (high - low))).astype(np.uint8)
-
-
-_LOW = [(i, j) for s in range(1, 12) for i in range(s + 1) for j in [s - i]][
-    :64
-]  # lowest frequencies, no mean
-
-
-def perceptual_hash(small: NDArray[np.float32]) -> int:
-    """64 signs of the lowest cosine coefficients of a 32 × 32 likeness, without the mean.
-
-    Zauner 2010, "Implementation and benchmarking of perceptual image hash functions", section 3.2.1, with a zigzag of
-    64 coefficients in place of a block, and the sign in place of the median: brightness and contrast do not matter.
-    """
-    import cv2
-
-    spectrum = cv2.dct(small)
-    signs = np.array([spectrum[i, j] > 0 for i, j in _LOW])
-    return int(np.packbits(signs).view(">u8")[0])
+    with closing(contained(describe, ((address,) for address in addresses), workers=workers)) as found:
+        for row in found:
+            rows.append(row if isinstance(row, dict) else NOTHING | {"error": row.reason or str(row)})
+            progress("reading images", len(rows), len(addresses))
+    return _typed(pd.DataFrame(rows, columns=list(NOTHING)))
 
 
 # -- the cache ---------------------------------------------------------------------------------------------------
@@ -167,11 +76,28 @@ def _keys(addresses: Sequence[str]) -> list[str]:
     """A key per image from its path, size and time of change, hashed: file names may hold what must not be copied."""
     stats: dict[str, str] = {}
     for address in addresses:
-        file = address.split("#", 1)[0]
+        file = _file_of(address)
         if file not in stats:
             stats[file] = _stat(file)
-    text = (f"{_VERSION}|{os.path.abspath(a)}|{stats[a.split('#', 1)[0]]}" for a in addresses)
+    text = (f"{_VERSION}|{os.path.abspath(a)}|{stats[_file_of(a)]}{_beside(a, stats)}" for a in addresses)
     return [hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for t in text]
+
+
+def _file_of(address: str) -> str:
+    try:
+        return file_of(address)
+    except InputError:  # an address with numbers that are none: reading it says so
+        return address
+
+
+def _beside(address: str, stats: dict[str, str]) -> str:
+    """A series changes when a file comes into its folder, or goes."""
+    if not address.endswith("#series") and "#series&" not in address:
+        return ""
+    folder = os.path.dirname(_file_of(address)) or "."
+    if folder not in stats:
+        stats[folder] = _stat(folder)
+    return f"|{stats[folder]}"
 
 
 def _stat(file: str) -> str:
@@ -186,14 +112,14 @@ def _load(cache: str | os.PathLike[str] | None) -> pd.DataFrame:
     """What the cache holds; a damaged file counts as empty and is written anew."""
     import pyarrow
 
-    empty = _typed(pd.DataFrame(columns=list(_EMPTY)))
+    empty = _typed(pd.DataFrame(columns=list(NOTHING)))
     if cache is None or not (file := _file(cache)).exists():
         return empty
     try:
         table = pd.read_parquet(file)
     except (OSError, ValueError, pyarrow.ArrowException):
         return empty
-    return _typed(table) if list(table.columns) == list(_EMPTY) else empty
+    return _typed(table) if list(table.columns) == list(NOTHING) else empty
 
 
 def _store(cache: str | os.PathLike[str], made: pd.DataFrame) -> None:

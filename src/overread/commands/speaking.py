@@ -12,6 +12,8 @@ import typer
 
 from overread.progress import Progress
 
+_DRAW = 0.05  # seconds between two changes of a bar
+
 
 def say(line: str) -> None:
     typer.echo(line, err=True)
@@ -33,7 +35,7 @@ def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 @contextmanager
 def bars() -> Iterator[Progress]:
-    """A progress bar with the time left; a line now and then where the output is no terminal."""
+    """A progress bar with the rate and the time left; a line now and then where the output is no terminal."""
     if not sys.stderr.isatty():
         yield _lines()
         return
@@ -41,17 +43,32 @@ def bars() -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True),
-                transient=True)  # fmt: skip
+    bars = Bars(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(), console=Console(stderr=True), transient=True)  # fmt: skip
     tasks: dict[str, TaskID] = {}
+    drawn = 0.0
 
     def progress(what: str, done: int, total: int) -> None:
+        nonlocal drawn
+        if what in tasks and 0 < done < total and time.monotonic() - drawn < _DRAW:
+            return
+        drawn = time.monotonic()
         if what not in tasks or bars.tasks[tasks[what]].finished:
-            tasks[what] = bars.add_task(what, total=total)
-        bars.update(tasks[what], completed=done, total=total, visible=done < total)
+            tasks[what] = bars.add_task(what, total=total, rate="")
+        task = tasks[what]
+        rate = _rate(what, bars.tasks[task].speed or 0.0)
+        bars.update(task, completed=done, total=total, visible=done < total, rate=rate)
 
     with bars:
         yield progress
+
+
+def _rate(what: str, speed: float) -> str:
+    """How quick a step is that counts images or files: the last word of its name says which."""
+    thing = what.rpartition(" ")[2]
+    if speed <= 0 or thing not in ("images", "files", "headers"):
+        return ""
+    return f"{speed:,.0f} {thing}/s" if speed >= 10 else f"{speed:.1f} {thing}/s"
 
 
 def _lines(every: float = 20.0) -> Progress:
@@ -66,7 +83,9 @@ def _lines(every: float = 20.0) -> Progress:
             said.setdefault(what, now)
             return
         said[what] = now
-        left = (now - start) * (total - done) / max(done, 1)
-        say(f"  {what}: {done:,} of {total:,}, about {left:.0f} s left")
+        speed = done / (now - start)
+        rate = _rate(what, speed)
+        left = (total - done) / speed if done else 0.0
+        say(f"  {what}: {done:,} of {total:,}{f', {rate}' if rate else ''}, about {left:.0f} s left")
 
     return progress

@@ -10,18 +10,19 @@ appended while
 
 Rows are checksummed when a store is opened and rebuilt where they do not match, so nothing waits for the disk
 while packing: what a power cut took is decoded again. A lock lets one process
-pack while others wait for the result.
+pack while others wait for the result. Images are decoded in processes of their own, which write each row
+into its place.
 """
 
 from __future__ import annotations
 
 import shutil
 import struct
-import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
@@ -31,6 +32,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.contained import contained
 from overread.errors import ImageError, InputError, UnavailableError, checked, require
 from overread.images.prepare import Preprocess, _load, geometry
 from overread.images.read import LIMITS, Limits, content_digest
@@ -73,7 +75,7 @@ class _Job:
     digests: tuple[str, ...]
     preprocess: Preprocess
     folder: Path
-    threads: int
+    workers: int
     progress: Progress
     limits: Limits
 
@@ -104,8 +106,9 @@ def pack(
     there.
 
     ``addresses``: paths, or rows of arrays ``file.npz#array/row``. ``digests``: SHA-256 of each file's
-    bytes where it is known (``""``: unknown). ``threads``: 0 = all cores; the store is the same for any
-    number. An image that cannot be read becomes a row of zeros and an entry in ``failed``.
+    bytes where it is known (``""``: unknown). ``threads``: processes that decode, 0 = all cores; the store is
+    the same for any number. An image that cannot be read, or that crashes its process (see
+    :mod:`overread.contained`), becomes a row of zeros and an entry in ``failed``, without its name.
 
     Raises :class:`UnavailableError` if the disk is too small, :class:`InputError` if a file changes
     meanwhile.
@@ -117,29 +120,25 @@ def pack(
         "one digest per image is needed",
         given=f"{len(digests or ())} for {len(addresses)}",
     )
-    threads = threads or cores()
-    known = _digests(addresses, digests or [""] * len(addresses), threads, progress, limits)
+    workers = threads or cores()
+    known = _digests(addresses, digests or [""] * len(addresses), workers, progress, limits)
     shape = geometry(preprocess)
     folder = cache / f"pack-{fingerprint([_FORMAT, sha256(' '.join(known).encode()), shape])}"
-    job = _Job(tuple(addresses), tuple(known), shape, folder, threads, progress, limits)
+    job = _Job(tuple(addresses), tuple(known), shape, folder, workers, progress, limits)
     with folder_lock(folder, wait=-1.0):
         return _open(job) if (folder / "index.json").exists() else _build(job)
 
 
 def _digests(
-    addresses: Sequence[str], known: Sequence[str], threads: int, progress: Progress, limits: Limits
+    addresses: Sequence[str], known: Sequence[str], workers: int, progress: Progress, limits: Limits
 ) -> list[str]:
     found = list(known)
     missing = [i for i, digest in enumerate(known) if not digest]
-    tasks = [missing[at : at + 64] for at in range(0, len(missing), 64)]
-    done = 0
-    for rows, digests in _mapped(
-        lambda rows: (rows, [_digest(addresses[i], limits) for i in rows]), tasks, threads
-    ):
-        for i, digest in zip(rows, digests):
-            found[i] = digest
-        done += len(rows)
-        progress("hashing images", done, len(missing))
+    tasks = ((addresses[i],) for i in missing)
+    with closing(contained(_digest, tasks, common=(limits,), workers=workers)) as digests:
+        for done, (i, digest) in enumerate(zip(missing, digests), 1):
+            found[i] = digest if isinstance(digest, str) else ""
+            progress("hashing images", done, len(missing))
     return found
 
 
@@ -232,50 +231,64 @@ def _publish(job: _Job, checksums: Sequence[int], failed: dict[int, str]) -> Non
 
 
 def _written(job: _Job, todo: Sequence[int], what: str) -> Iterator[_Row]:
-    """Decode rows and write them, in order. A few tasks are under way at a time, so memory stays flat."""
-    size = max(1, min(32, (1 << 20) // job.row_bytes, -(-len(todo) // job.threads)))
-    tasks = [todo[at : at + size] for at in range(0, len(todo), size)]
-    path, lock, done = job.folder / "images.bin", threading.Lock(), 0
+    """Decode rows and write them, in order. A few are under way at a time, so memory stays flat."""
+    path = job.folder / "images.bin"
     path.touch()
     with open(path, "r+b", buffering=0) as handle:
         handle.truncate(len(job.addresses) * job.row_bytes)
-
-        def write(rows: Sequence[int]) -> list[_Row]:
-            return [_write_row(job, row, handle, lock) for row in rows]
-
-        for rows in _mapped(write, tasks, job.threads):
-            yield from rows
-            done += len(rows)
+    about = (job.preprocess, job.limits, str(path.resolve()))
+    tasks = ((row, job.addresses[row], job.digests[row]) for row in todo)
+    with closing(contained(_write_row, tasks, common=about, workers=job.workers)) as found:
+        for done, (row, made) in enumerate(zip(todo, found), 1):
+            yield _row(job, row, made)
             job.progress(what, done, len(todo))
 
 
-def _write_row(job: _Job, row: int, handle: BinaryIO, lock: threading.Lock) -> _Row:
-    """Decode one row and write it into its place, while it is still in the processor's cache."""
-    data, error = _decode_row(job, row)
-    with lock:
-        try:
-            handle.seek(row * job.row_bytes)
-            handle.write(data)
-        except OSError as fault:
-            raise UnavailableError(
-                "the packed images cannot be written",
-                given=fault.strerror or str(fault),
-                todo="free some space and run again: it goes on where it stopped",
-            ) from fault
-    return _Row(row, zlib.crc32(data), error)
+def _row(job: _Job, row: int, made: dict[str, Any] | ImageError) -> _Row:
+    """What became of a row; one that cost its process is written here, as nothing."""
+    if isinstance(made, dict):
+        return _Row(row, int(made["crc"]), str(made["error"]))
+    nothing = bytes(job.row_bytes)
+    _put(job.folder / "images.bin", row, nothing)
+    return _Row(row, zlib.crc32(nothing), made.reason or str(made))
 
 
-def _decode_row(job: _Job, row: int) -> tuple[bytes | memoryview, str]:
-    """The bytes of a row, and what was wrong with it."""
+def _write_row(
+    row: int, address: str, digest: str, preprocess: Preprocess, limits: Limits, path: str
+) -> dict[str, Any]:
+    """In a process of its own: decode one row and write it into its place, while it is still in the cache."""
+    data: bytes | memoryview
     try:
-        pixels, digest = _load(job.addresses[row], job.preprocess, job.limits)
+        pixels, found = _load(address, preprocess, limits)
     except ImageError as error:
-        return bytes(job.row_bytes), str(error)
-    if digest != job.digests[row]:
-        raise InputError(
-            "an image changed while it was being packed", given=f"image {row + 1}", todo="run again"
-        )
-    return np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data, ""
+        data, wrong = bytes(prod(preprocess.shape) * preprocess.dtype.itemsize), error.reason or str(error)
+    else:
+        if found != digest:
+            raise InputError(
+                "an image changed while it was being packed", given=f"image {row + 1}", todo="run again"
+            )
+        data, wrong = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8).data, ""
+    _put(Path(path), row, data)
+    return {"crc": zlib.crc32(data), "error": wrong}
+
+
+def _put(path: Path, row: int, data: bytes | memoryview) -> None:
+    try:
+        with open(path, "r+b", buffering=0) as handle:
+            handle.seek(row * len(data))
+            written = handle.write(data)
+    except OSError as fault:
+        raise _unwritten(fault.strerror or str(fault)) from fault
+    if written != len(data):
+        raise _unwritten(f"{written:,} of {len(data):,} bytes of a row")
+
+
+def _unwritten(given: str) -> UnavailableError:
+    return UnavailableError(
+        "the packed images cannot be written",
+        given=given,
+        todo="free some space and run again: it goes on where it stopped",
+    )
 
 
 def _mapped(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -346,10 +359,10 @@ def _damaged(job: _Job, checksums: Sequence[int]) -> list[int]:
     starts = range(0, len(checksums), step)
     bad: list[int] = []
     for done, part in enumerate(
-        _mapped(partial(_check_part, rows, job.row_bytes, checksums, step), starts, job.threads), 1
+        _mapped(partial(_check_part, rows, job.row_bytes, checksums, step), starts, job.workers), 1
     ):
         bad += part
-        job.progress("checking images", done, len(starts))
+        job.progress("checking images", min(done * step, len(checksums)), len(checksums))
     return bad
 
 

@@ -1,9 +1,10 @@
-"""Prediction: images in, one row of probabilities per case out. Images are decoded once, in order, by threads."""
+"""Prediction: images in, one row of probabilities per case out. Images are decoded once, in order, where they can do no harm."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import Cases, Target, paths
+from overread.contained import contained
 from overread.errors import ImageError, InputError, checked
-from overread.images.prepare import Preprocess, load
+from overread.images.prepare import Preprocess, geometry, load
 from overread.learning.batches import ahead
 from overread.learning.device import autocast, layout, pick_device, to_tensor
 from overread.learning.losses import probabilities
@@ -73,19 +75,18 @@ def predict_images(
 
 
 def _decoded(
-    addresses: Sequence[str], preprocess: Preprocess, threads: int, errors: dict[int, str]
+    addresses: Sequence[str], preprocess: Preprocess, workers: int, errors: dict[int, str]
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    def one(address: str) -> NDArray[Any] | str:
-        try:
-            return load(address, preprocess)
-        except ImageError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(threads) as pool:
+    """``(rows, images)`` batch by batch; what cannot be read goes to ``errors``, without the name of its file."""
+    tasks = ((address,) for address in addresses)
+    with closing(contained(load, tasks, common=(geometry(preprocess),), workers=workers)) as found:
         for start in range(0, len(addresses), _BATCH):
-            made = list(pool.map(one, addresses[start : start + _BATCH]))
-            errors.update({start + i: item for i, item in enumerate(made) if isinstance(item, str)})
-            good = [i for i, item in enumerate(made) if not isinstance(item, str)]
+            made = list(islice(found, _BATCH))
+            wrong = {
+                i: item.reason or str(item) for i, item in enumerate(made) if isinstance(item, ImageError)
+            }
+            errors.update({start + i: reason for i, reason in wrong.items()})
+            good = [i for i in range(len(made)) if i not in wrong]
             yield (
                 np.array([start + i for i in good], np.int64),
                 np.stack([made[i] for i in good]) if good else np.empty(0),
