@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import tifffile
 from PIL import Image as Pillow
 
 from overread.errors import ArgumentError, ImageError
+from overread.images import read
 from overread.images.read import Limits, content_digest, read_bytes, read_image
 
 RNG = np.random.default_rng(5)
@@ -292,7 +294,10 @@ def test_absurd_counts_of_tiles_are_refused() -> None:
     ("data", "named"),
     [(b"", "empty"), (b"GIF89a" + bytes(50), "GIF"), (b"%PDF-1.4", "PDF"), (b"<svg xmlns=''/>", "SVG"),
      (b"SIMPLE  =                    T", "FITS"), (b"%!PS-Adobe-3.0 EPSF", "PostScript"),
-     (b"BM" + bytes(60), "BMP"), (os.urandom(8).hex().encode(), "unknown")],
+     (b"BM" + bytes(60), "BMP"), (os.urandom(8).hex().encode(), "unknown"), (b"PK\3\4" + bytes(40), "ZIP"),
+     (bytes(4) + b"ftypheic" + bytes(20), "HEIC"), (bytes(4) + b"ftypmif1" + bytes(20), "HEIF"),
+     (bytes(4) + b"ftypavif" + bytes(20), "AVIF"), (b"\xc5\xd0\xd3\xc6" + bytes(30), "EPS"),
+     (b"\xff\x0a" + bytes(30), "JPEG XL")],
 )  # fmt: skip
 def test_what_is_not_on_the_list_is_refused(data: bytes, named: str) -> None:
     with pytest.raises(ImageError, match=named):
@@ -337,3 +342,90 @@ def test_arguments_are_checked() -> None:
         read_image(3)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError):
         Limits(pixels=0)
+
+
+# -- addresses ---------------------------------------------------------------------------------------------
+
+
+def test_a_member_of_an_archive_is_the_image_itself(tmp_path: Path) -> None:
+    data = encoded(COLOUR, "PNG")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("IM/0001.png", data)
+    address = f"{tmp_path / 'study.zip'}#entry=IM/0001.png"
+    image = read_image(address)
+    assert np.array_equal(image.pixels, COLOUR)
+    assert image.digest == content_digest(address) == hashlib.sha256(data).hexdigest()
+    with pytest.raises(ImageError, match=r"^study\.zip#entry=0002: "):
+        read_image(f"{tmp_path / 'study.zip'}#entry=DOE/0002")
+
+
+def test_a_frame_is_a_page_with_a_digest_of_its_own(tmp_path: Path) -> None:
+    stack = RNG.integers(0, 256, (5, 20, 30), dtype=np.uint8)
+    path = tmp_path / "film.tif"
+    path.write_bytes(tiff(stack, photometric="minisblack"))
+    digests = {content_digest(path)}
+    for number in range(5):
+        image = read_image(f"{path}#frame={number}")
+        assert np.array_equal(image.pixels[..., 0], stack[number])
+        assert image.digest == content_digest(f"{path}#frame={number}")
+        digests.add(image.digest)
+    assert len(digests) == 6
+    for number in (5, -1):
+        with pytest.raises(ImageError, match="frame"):
+            read_image(f"{path}#frame={number}")
+    (tmp_path / "one.png").write_bytes(encoded(COLOUR, "PNG"))
+    assert np.array_equal(read_image(f"{tmp_path / 'one.png'}#frame=0").pixels, COLOUR)
+    with pytest.raises(ImageError, match="one frame"):
+        read_image(f"{tmp_path / 'one.png'}#frame=1")
+
+
+def test_an_address_that_is_none_is_an_error_of_the_image(tmp_path: Path) -> None:
+    for fragment in ("frame=x", "plane=diagonal", "plane=axial&point=1,2"):
+        for door in (read_image, content_digest):
+            with pytest.raises(ImageError, match=r"^a\.nii#") as error:
+                door(f"{tmp_path}/a.nii#{fragment}")
+            assert error.value.reason
+            assert "a.nii" not in error.value.reason
+
+
+def test_a_volume_is_told_by_its_content_and_a_photograph_by_its_own(tmp_path: Path) -> None:
+    (tmp_path / "photo.nii").write_bytes(encoded(COLOUR, "PNG"))
+    image = read_image(tmp_path / "photo.nii")
+    assert image.format == "PNG"
+    assert np.array_equal(image.pixels, COLOUR)
+    nibabel = pytest.importorskip("nibabel")
+    voxels = RNG.integers(0, 200, (6, 5, 4)).astype(np.int16)
+    for name in ("scan.nii", "scan.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / name)
+        (tmp_path / "renamed.dcm").write_bytes((tmp_path / name).read_bytes())
+        for path in (tmp_path / name, tmp_path / "renamed.dcm"):
+            image = read_image(path)
+            assert (image.format, image.mode) == ("NIfTI", "volume")
+            assert image.pixels.shape == (4, 5, 6, 1)
+            assert content_digest(path) == image.digest
+    with pytest.raises(ImageError, match="not from bytes"):
+        read_image((tmp_path / "scan.nii").read_bytes())
+
+
+def test_the_reason_is_the_message_without_the_name(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"GIF89a")
+    with pytest.raises(ImageError) as error:
+        read_image(tmp_path / "x.png")
+    assert str(error.value) == f"x.png: {error.value.reason}"
+    assert "GIF" in error.value.reason
+
+
+def test_an_image_is_hashed_as_it_was_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are read once: what is put in their place meanwhile changes neither digest nor pixels."""
+    path, data = tmp_path / "x.png", encoded(COLOUR, "PNG")
+    path.write_bytes(data)
+    real = read.sha256
+
+    def swapped(content: bytes) -> str:
+        path.write_bytes(encoded(SMOOTH, "PNG"))
+        return real(content)
+
+    monkeypatch.setattr(read, "sha256", swapped)
+    image = read_image(path)
+    assert np.array_equal(image.pixels, COLOUR)
+    assert image.digest == hashlib.sha256(data).hexdigest()

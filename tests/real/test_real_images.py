@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from overread.errors import ImageError
 from overread.images.augment import apply, draw, standard
+from overread.images.field import black_border, circular_field, text_boxes
 from overread.images.pack import pack
 from overread.images.prepare import Preprocess, fit_normalisation, normalise
 from overread.images.read import Image, read_image
@@ -114,3 +115,61 @@ def test_a_folder_of_photographs_is_packed(shared: Path, tmp_path: Path) -> None
     assert made.images.std() > 10
     mean = np.stack([read_image(p).pixels.mean(axis=(0, 1)) for p in paths])
     assert np.abs(np.asarray(made.images).mean(axis=(1, 2)) - mean).max() < 2
+
+
+def test_real_jpegs_that_lost_their_middle_are_found(shared: Path) -> None:
+    paths = sorted((shared / "data/bccd/JPEGImages").glob("*.jpg"))[:40:4]
+    for path in paths:
+        data = path.read_bytes()
+        scan = data.index(b"\xff\xda") + 14
+        at = (scan + len(data)) // 2
+        for broken in (
+            data[:at] + b"\xff\xd9",
+            data[:at] + bytes(512) + data[at + 512 :],
+            data[:at] + data[at + 512 :],
+        ):
+            with pytest.raises(ImageError, match="damaged"):
+                read_image(broken)
+        read_image(data)
+
+
+#: Files in data/dicom with a person's or a device's words in their pixels, found and not found; and without any.
+WRITTEN = (
+    "OBXXXX1A.dcm",
+    "examples_jpeg2k.dcm",
+    "examples_palette.dcm",
+    "JPGLosslessP14SV1_1s_1f_8b.dcm",
+    "examples_rgb_color.dcm",
+)
+PLAIN = (
+    "examples_overlay.dcm",
+    "JPEG-LL.dcm",
+    "CT_small.dcm",
+    "MR_small.dcm",
+    "explicit_VR-UN.dcm",
+    "SC_rgb_jpeg.dcm",
+    "liver_1frame.dcm",
+)
+
+
+def test_writing_in_real_images_is_found_and_little_else(shared: Path) -> None:
+    for name in WRITTEN:
+        assert len(text_boxes(read_image(shared / "data/dicom" / name).pixels)) >= 4, name
+    for name in PLAIN:
+        assert not text_boxes(read_image(shared / "data/dicom" / name).pixels), name
+    alarms = looked = 0
+    for folder in ("ham10000/images", "ham10000/lesions600x450", "bccd/JPEGImages", "dsb2018/images"):
+        for path in sorted(p for p in (shared / "data" / folder).rglob("*") if p.suffix in (".jpg", ".png"))[
+            ::12
+        ]:
+            looked += 1
+            alarms += bool(text_boxes(read_image(path).pixels))
+    assert looked > 100
+    assert alarms <= 0.02 * looked
+
+
+def test_photographs_have_no_circle_and_hardly_a_border(shared: Path) -> None:
+    paths = sorted(p for p in (shared / "data").rglob("*.jpg"))[::20]
+    pixels = [read_image(path).pixels for path in paths]
+    assert sum(circular_field(p) is not None for p in pixels) <= 0.02 * len(paths)
+    assert sum(black_border(p) is not None for p in pixels) <= 0.02 * len(paths)

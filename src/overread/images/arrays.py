@@ -12,6 +12,7 @@ import os
 import re
 import struct
 import threading
+import tokenize
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -78,6 +79,15 @@ def read_row(address: str, pixels: int) -> NDArray[Any]:
     return member.row(row)
 
 
+@checked
+def row_shape(address: str) -> tuple[int, ...]:
+    """The shape of the rows of the array that ``address`` names, from its header. Raises :class:`ImageError`."""
+    match = _ADDRESS.match(address)
+    if match is None:
+        raise ImageError("this is not the address of a row", todo="write file.npz#array/row")
+    return _open(match[1], match[2]).shape[1:]
+
+
 _OPEN: OrderedDict[tuple[Any, ...], _Member] = OrderedDict()
 _OPEN_LOCK = threading.Lock()
 
@@ -105,9 +115,8 @@ class _Member:
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist()]
             if f"{name}.npy" not in names:
-                raise ImageError(
-                    f"there is no array {name!r}", todo=nearest(name, (n.removesuffix(".npy") for n in names))
-                )
+                known = [n.removesuffix(".npy") for n in names if n.isprintable()]
+                raise ImageError(f"there is no array {name!r}", todo=nearest(name, known))
             info = archive.getinfo(f"{name}.npy")
             with archive.open(info) as member:
                 self.shape, self.dtype, self._head = _npy_header(member, info.file_size)
@@ -156,7 +165,10 @@ class _Member:
 def _npy_header(member: Any, size: int) -> tuple[tuple[int, ...], np.dtype, int]:
     version = np.lib.format.read_magic(member)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(member)
+    try:
+        shape, fortran, dtype = read(member)
+    except tokenize.TokenError as error:  # of numpy's parser, which is no ValueError
+        raise ImageError("the header of the array is damaged") from error
     head = member.tell()
     if dtype.hasobject or dtype.kind not in "buif" or (fortran and len(shape) > 1):
         raise ImageError(

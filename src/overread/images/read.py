@@ -1,4 +1,4 @@
-"""Read an image by its content, from a short list of allowed formats, under limits.
+"""Read an image by its content, from a short list of allowed formats, under limits: the one door.
 
 Every oddity has one defined conversion: EXIF rotation is applied; palettes become colour; CMYK becomes RGB by
 (1 − ink)(1 − black); alpha is composited onto black; 1 to 7 bits are stretched to 8, 9 to 15 to 16; 16 bits
@@ -8,98 +8,29 @@ the bytes decoded.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
-import struct
-import zipfile
-import zlib
-from dataclasses import dataclass
-from functools import partial
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from numpy.typing import NDArray
 
-from overread.errors import ImageError, checked, require
-from overread.images import arrays, dicom, headers
+from overread.errors import ArgumentError, ImageError, OverreadError, checked
+from overread.images import arrays, dicom, flat, headers, jpeg, jpeg2000, tiff, webp
+from overread.images.address import Address, parse
+from overread.images.image import BROKEN, LIMITS, Image, Limits, image_of, printable, read_bytes, short
 from overread.record import sha256
 
-#: What decoders raise on damaged input; anything else is a bug of ours and must show.
-BROKEN = (
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    AssertionError,
-    ImportError,
-    SyntaxError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    cv2.error,
-)
+_NOWHERE = Address("")
+#: Read by :mod:`.volume`, whatever the address says.
+VOLUMES = ("NIfTI", "NRRD", "MetaImage")
+#: Endings of volumes: only their first bytes are read here.
+_VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _EXTENSIONS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".dcm": "DICOM",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is refused before decoding: more ``pixels`` (all frames), ``frames`` or ``file_bytes`` than
-    these.
-    """
-
-    pixels: int = 200_000_000
-    frames: int = 4096
-    file_bytes: int = 2**31
-
-    def __post_init__(self) -> None:
-        require(min(self.pixels, self.frames, self.file_bytes) > 0, "limits must be positive", given=self)
-
-    def check(self, height: int, width: int, frames: int = 1) -> None:
-        """Raise :class:`ImageError` if an image of that size is beyond the limits."""
-        if frames > self.frames or height * width * frames > self.pixels:
-            raise ImageError(
-                "the image is larger than the limit",
-                given=f"{frames} x {height} x {width} pixels",
-                todo=f"read it with Limits(pixels=…, frames=…), now {self.pixels:,} and {self.frames:,}",
-            )
-
-
-#: The limits where none are given.
-LIMITS = Limits()
-
-
-@dataclass(frozen=True, eq=False)
-class Image:
-    """Decoded pixels and where they came from.
-
-    ``pixels``: (H, W, C) with C 1 (grey) or 3 (RGB), or (D, H, W, 1) for volumes; uint8, uint16 or float32.
-    ``mode``: ``grey``, ``colour`` or ``volume``; ``bits``: 8, 16 or 32; ``format``: PNG, JPEG, TIFF, DICOM
-    or array; ``digest``: SHA-256 of the bytes decoded; ``notes``: which conversions were made.
-    """
-
-    pixels: NDArray[Any]
-    mode: str
-    bits: int
-    format: str
-    digest: str
-    notes: tuple[str, ...] = ()
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".dcm": "DICOM", ".bmp": "BMP",
+    ".webp": "WebP", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".j2c": "JPEG 2000", ".jpx": "JPEG 2000",
+}  # fmt: skip
 
 
 @checked
@@ -108,53 +39,28 @@ def read_image(
     *,
     limits: Limits = LIMITS,
     at_least: tuple[int, int] | None = None,
+    window: str = "",
 ) -> Image:
-    """Read one image from a path, an address ``file.npz#array/row`` or bytes, by content.
+    """Read one image from a path, an address (see :mod:`.address` and :mod:`.arrays`) or bytes, by content.
 
     ``at_least`` (height, width) lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while it stays at
     least that large on both sides: quicker, and the pixels differ from a box average by about half a grey
-    level.
+    level. ``window`` (see :mod:`.windows`) brings DICOM and volumes to grey: by default as the file says.
 
     Raises :class:`ImageError` for what is missing, empty, cut off, damaged, too large, not finite or not of
-    an allowed format. The message names the file, never the patient.
+    an allowed format. The message names the file, never its folder or the patient; ``error.reason`` is the
+    message without the name.
     """
-    name = "bytes" if isinstance(source, bytes) else arrays.short_name(os.fspath(source))
     try:
-        if not isinstance(source, bytes) and arrays.is_address(os.fspath(source)):
-            return _from_array(os.fspath(source), limits)
-        data = source if isinstance(source, bytes) else read_bytes(source, limits=limits)
-        return _decode(data, name, limits, at_least)
+        if isinstance(source, bytes):
+            return _decode(source, _NOWHERE, limits, at_least, window)
+        return _read(os.fspath(source), limits, at_least, window)
     except ImageError as error:
-        raise ImageError(f"{name}: {error.what}", given=error.given, todo=error.todo) from error
+        raise _named(source, error) from error
+    except OverreadError:  # a window that is none
+        raise
     except BROKEN as error:
-        raise ImageError(f"{name}: the image is damaged", given=_short(error)) from error
-
-
-def _short(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:160]
-
-
-@checked
-def read_bytes(path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> bytes:
-    """The bytes of a regular file within the limits. Raises :class:`ImageError` otherwise, without opening
-    devices.
-    """
-    try:
-        about = os.stat(path)
-        if not stat.S_ISREG(about.st_mode):
-            raise ImageError("this is not a regular file")
-        if about.st_size > limits.file_bytes:
-            raise ImageError(
-                "the file is larger than the limit",
-                given=f"{about.st_size:,} bytes",
-                todo=f"read it with Limits(file_bytes=…), now {limits.file_bytes:,}",
-            )
-        with open(path, "rb", buffering=0) as handle:
-            return handle.readall()
-    except FileNotFoundError as error:
-        raise ImageError("the file does not exist", todo="check the image column and the folder") from error
-    except (OSError, ValueError) as error:
-        raise ImageError("the file cannot be opened", given=_short(error)) from error
+        raise _named(source, ImageError("the image is damaged", given=short(error))) from error
 
 
 @checked
@@ -163,223 +69,166 @@ def content_digest(address: str | os.PathLike[str], *, limits: Limits = LIMITS) 
     does.
     """
     text = os.fspath(address)
+    try:
+        return _digest(text, limits)
+    except ImageError as error:
+        raise _named(text, error) from error
+    except BROKEN as error:
+        raise _named(text, ImageError("the image is damaged", given=short(error))) from error
+
+
+@checked
+def shown(text: str) -> str:
+    """The name of an address in messages: without the folder, in printable characters.
+
+    >>> shown("patient-17/study.zip#entry=IM/0001&frame=3"), shown("data/lungs.npz#test/12")
+    ('study.zip#entry=0001&frame=3', 'lungs.npz#test/12')
+    """
+    if arrays.is_address(text):
+        return printable(arrays.short_name(text))
+    try:
+        address = parse(text)
+    except (ImageError, ArgumentError):
+        return printable(Path(text).name)
+    short_one = replace(address, path=Path(address.path).name, entry=address.entry.rpartition("/")[2])
+    return printable(str(short_one))
+
+
+def _named(source: str | os.PathLike[str] | bytes, error: ImageError) -> ImageError:
+    """The error under the name of its source; a file may have put anything into what is told of it."""
+    name = "bytes" if isinstance(source, bytes) else shown(os.fspath(source))
+    given = None if error.given is None else printable(str(error.given))
+    named = ImageError(f"{name}: {printable(error.what)}", given=given, todo=printable(error.todo))
+    named.reason = printable(str(error))
+    return named
+
+
+# -- where the bytes are -----------------------------------------------------------------------------------
+
+
+def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: str) -> Image:
+    if arrays.is_address(text):
+        return _from_array(text, limits)
+    address = _parsed(text)
+    if _is_volume(address):
+        return _volume(address, limits, window)
+    return _decode(_bytes(address, limits), address, limits, at_least, window)
+
+
+def _digest(text: str, limits: Limits) -> str:
     if arrays.is_address(text):
         return arrays.digest(arrays.read_row(text, limits.pixels))
-    return sha256(read_bytes(text, limits=limits))
+    address = _parsed(text)
+    if not _is_volume(address):
+        data = _bytes(address, limits)
+        if headers.sniff(data) not in VOLUMES:
+            return _digest_of(data, address)
+    from overread.images import volume
+
+    return volume.digest_of(address, limits)
 
 
-def _decode(data: bytes, name: str, limits: Limits, at_least: tuple[int, int] | None) -> Image:
+def _parsed(text: str) -> Address:
+    try:
+        return parse(text)
+    except ArgumentError as error:
+        raise ImageError(error.what, given=error.given, todo=error.todo) from error
+
+
+def _is_volume(address: Address) -> bool:
+    """Whether :mod:`.volume` reads it: a plane, a series, or a file that ends like a volume and is one."""
+    if address.series or address.plane:
+        return True
+    if address.entry or not address.path.lower().endswith(_VOLUME_ENDINGS):
+        return False
+    return headers.sniff(_first_bytes(address.path)) in VOLUMES
+
+
+def _first_bytes(path: str) -> bytes:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ImageError("this is not a regular file")
+        with open(path, "rb") as handle:
+            return handle.read(4096)
+    except FileNotFoundError as error:
+        raise ImageError("the file does not exist", todo="check the image column and the folder") from error
+    except OSError as error:
+        raise ImageError("the file cannot be opened", given=short(error)) from error
+
+
+def _bytes(address: Address, limits: Limits) -> bytes:
+    if not address.entry:
+        return read_bytes(address.path, limits=limits)
+    from overread.images import archives
+
+    return archives.read_member(address.path, address.entry, limits)
+
+
+def _volume(address: Address, limits: Limits, window: str) -> Image:
+    from overread.images import volume
+
+    try:
+        pixels, notes, digest, kind = volume.read_image_of(address, limits, window)
+    except OverreadError:
+        raise
+    except BROKEN as error:  # what a library says may quote a header, and that a name
+        raise ImageError("the volume is damaged", given=type(error).__name__) from error
+    return image_of(pixels, kind, digest, tuple(notes))
+
+
+# -- what the bytes are ------------------------------------------------------------------------------------
+
+
+def _decode(
+    data: bytes, address: Address, limits: Limits, at_least: tuple[int, int] | None, window: str
+) -> Image:
     kind = headers.sniff(data)
-    readers = {"PNG": _png, "JPEG": partial(_jpeg, at_least=at_least), "TIFF": _tiff, "DICOM": _dicom}
-    pixels, notes = readers[kind](data, limits)  # type: ignore[operator]
-    claimed = _EXTENSIONS.get(Path(name).suffix.lower())
+    if kind in VOLUMES:
+        if not address.path:
+            raise ImageError("a volume is read from a file, not from bytes", given=kind)
+        return _volume(address, limits, window)
+    pixels, notes = _pixels(kind, data, limits, at_least, window, address.frame)
+    ending = os.path.splitext(address.entry or address.path)[1]
+    claimed = _EXTENSIONS.get(ending.lower())
     if claimed not in (None, kind):
-        notes = (f"extension {Path(name).suffix}, content {kind}", *notes)
-    return _finish(pixels, kind, sha256(data), notes)
+        notes = (f"extension {ending}, content {kind}", *notes)
+    return image_of(pixels, kind, _digest_of(data, address), notes)
 
 
-def _finish(pixels: NDArray[Any], kind: str, digest: str, notes: tuple[str, ...]) -> Image:
-    """Bring ``pixels`` to uint8, uint16 or finite float32 with a channel axis, and name the mode."""
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8) * 255
-    elif pixels.dtype not in (np.uint8, np.uint16):
-        pixels = pixels.astype(np.float32)
-        if not np.isfinite(pixels).all():
-            raise ImageError("the image holds NaN or infinite pixels")
-    if not pixels.size:
-        raise ImageError("the image has no pixels", given=f"shape {pixels.shape}")
-    mode = "volume" if pixels.ndim == 4 else ("colour" if pixels.shape[-1] == 3 else "grey")
-    return Image(np.ascontiguousarray(pixels), mode, pixels.dtype.itemsize * 8, kind, digest, notes)
+def _digest_of(data: bytes, address: Address) -> str:
+    """Of the bytes; two frames of one file are two images."""
+    digest = sha256(data)
+    return digest if address.frame is None else sha256(f"{digest}#frame={address.frame}".encode())
 
 
-# -- PNG and JPEG ----------------------------------------------------------------------------------------
-
-
-def _png(data: bytes, limits: Limits) -> tuple[NDArray[Any], tuple[str, ...]]:
-    header = headers.png(data)
-    limits.check(header.height, header.width)
-    pixels = _cv2(header.payload, cv2.IMREAD_UNCHANGED)
-    notes = header.notes
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        pixels, seen = _onto_black(pixels)
-        notes += ("alpha composited onto black",) if seen else ()
-    if pixels.ndim == 3:
-        pixels = pixels[..., :1] if header.samples < 3 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return _upright(_channels(pixels), header.orientation, notes)
-
-
-def _jpeg(
-    data: bytes, limits: Limits, at_least: tuple[int, int] | None = None
+def _pixels(
+    kind: str, data: bytes, limits: Limits, at_least: tuple[int, int] | None, window: str, frame: int | None
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
-    header = headers.jpeg(data)
-    limits.check(header.height, header.width)
-    if header.samples == 4:
-        return _upright(_cmyk_jpeg(data), header.orientation, ("CMYK converted to RGB",))
-    flag = _reduced(header, at_least) | cv2.IMREAD_IGNORE_ORIENTATION
-    return _upright(_channels(_cv2(data, flag)), header.orientation, ())
+    if frame is not None and frame < 0:
+        raise ImageError("frames are counted from 0", given=frame)
+    if kind == "DICOM":
+        return _dicom(data, limits, window, frame)
+    if kind == "TIFF":
+        return tiff.decode_tiff(data, limits.check, most=limits.frames, frame=frame)
+    if frame:
+        raise ImageError("the file has one frame", given=f"frame {frame} of a {kind}")
+    if kind == "JPEG":
+        return jpeg.decode_jpeg(data, limits.check, at_least=at_least)
+    decoders = {
+        "PNG": flat.decode_png, "BMP": flat.decode_bmp, "WebP": webp.decode_webp, "JPEG 2000": jpeg2000.decode_jpeg2000
+    }  # fmt: skip
+    return decoders[kind](data, limits.check)
 
 
-def _reduced(header: headers.Header, at_least: tuple[int, int] | None) -> int:
-    """The cv2 flag that decodes, colour as RGB, at the smallest size that is still large enough."""
-    flag = cv2.IMREAD_GRAYSCALE if header.samples == 1 else cv2.IMREAD_COLOR_RGB
-    if at_least is not None:
-        height, width = at_least if header.orientation < 5 else at_least[::-1]
-        times = min(header.height // height, header.width // width)
-        for factor, bit in ((8, 64), (4, 32), (2, 16)):  # cv2.IMREAD_REDUCED_GRAYSCALE_8, _4, _2
-            if times >= factor:
-                return int(flag | bit)
-    return int(flag)
-
-
-def _cv2(data: bytes, flag: int) -> NDArray[Any]:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    if pixels is None:
-        raise ImageError("the image is damaged", given="the decoder gave up")
-    return pixels
-
-
-def _cmyk_jpeg(data: bytes) -> NDArray[Any]:
-    from PIL import Image as Pillow
-
-    with Pillow.open(BytesIO(data), formats=["JPEG"]) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def _channels(pixels: NDArray[Any]) -> NDArray[Any]:
-    return pixels[..., None] if pixels.ndim == 2 else pixels
-
-
-def _onto_black(pixels: NDArray[Any]) -> tuple[NDArray[Any], bool]:
-    """The colours of (…, C+1) pixels weighted by the last channel, and whether any of it was transparent."""
-    full = np.iinfo(pixels.dtype).max
-    colour, alpha = pixels[..., :-1], pixels[..., -1:]
-    if alpha.min() == full:
-        return np.ascontiguousarray(colour), False
-    weighted = (colour.astype(np.uint32) * alpha + full // 2) // full
-    return weighted.astype(pixels.dtype), True
-
-
-def _upright(
-    pixels: NDArray[Any], orientation: int, notes: tuple[str, ...]
+def _dicom(
+    data: bytes, limits: Limits, window: str, frame: int | None
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """Apply an EXIF orientation (Exif 2.32, tag 274) to (H, W, C) pixels."""
-    if orientation == 1:
-        return pixels, notes
-    if orientation >= 5:  # 5 … 8 are transposed
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels, (*notes, "EXIF rotation applied")
-
-
-# -- TIFF ------------------------------------------------------------------------------------------------
-
-
-def _tiff(data: bytes, limits: Limits) -> tuple[NDArray[Any], tuple[str, ...]]:
-    import tifffile
-
-    log = logging.getLogger("tifffile")
-    if not log.handlers:  # a damaged file is told by our error, not on stderr
-        log.addHandler(logging.NullHandler())
-    with tifffile.TiffFile(BytesIO(data)) as file:
-        pages = _pages(file, limits.frames)
-        first: Any = pages[0]
-        limits.check(first.imagelength, first.imagewidth, len(pages))
-        if len(pages) == 1:
-            return _page(first, len(data))
-        if all(
-            (p.imagelength, p.imagewidth, p.samplesperpixel) == (first.imagelength, first.imagewidth, 1)
-            for p in pages
-        ):
-            planes = [_page(page, len(data))[0] for page in pages]
-            return np.stack(planes), (f"{len(pages)} pages as a volume",)
-        pixels, notes = _page(first, len(data))
-        return pixels, (*notes, f"first of {len(pages)} unlike pages")
-
-
-def _pages(file: Any, most: int) -> list[Any]:
-    """The pages; more than ``most``, or a chain that comes back to its first directory, is refused."""
-    pages: list[Any] = []
-    for page in file.pages:
-        if len(pages) == most or (pages and page.offset == pages[0].offset):
-            raise ImageError(
-                "the TIFF has too many pages, or a cycle of them", given=f"more than {len(pages)}"
-            )
-        pages.append(page)
-    return pages
-
-
-def _page(page: Any, size: int) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """One page as (H, W, C), C 1 or 3."""
-    ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts)]
-    if not ends or max(ends) > size or min(page.databytecounts) == 0:
-        raise ImageError("the TIFF is cut off", given=f"{size:,} bytes, {max(ends, default=0):,} declared")
-    if page.imagedepth != 1 or page.photometric.name not in _PHOTOMETRIC:
-        raise ImageError(
-            "this kind of TIFF is not read",
-            given=f"{page.photometric.name}, depth {page.imagedepth}",
-            todo="convert it to grey or RGB",
-        )
-    pixels = page.asarray()
-    pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-    pixels = _scaled(_channels(pixels), int(page.bitspersample), page.photometric.name)
-    colours = _PHOTOMETRIC[page.photometric.name]
-    notes: tuple[str, ...] = ()
-    if pixels.shape[-1] == colours + 1 and pixels.dtype in (np.uint8, np.uint16):
-        pixels, seen = (
-            _onto_black(pixels)
-            if tuple(page.extrasamples) in ((1,), (2,))
-            else (pixels[..., :colours], False)
-        )
-        notes = ("alpha composited onto black",) if seen else ()
-    elif pixels.shape[-1] != colours:
-        raise ImageError("the TIFF has an odd number of channels", given=pixels.shape[-1])
-    pixels, more = _photometric(pixels, page)
-    tag = page.tags.get(274)
-    return _upright(
-        pixels, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1, notes + more
-    )
-
-
-_PHOTOMETRIC = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
-
-
-def _scaled(pixels: NDArray[Any], bits: int, photometric: str) -> NDArray[Any]:
-    """Samples of an odd number of bits stretched to 8 or 16; palettes keep their index."""
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8)
-    if pixels.dtype not in (np.uint8, np.uint16) or bits in (8, 16) or photometric == "PALETTE":
-        return pixels
-    wide = np.uint8 if bits < 8 else np.uint16
-    return (pixels.astype(np.uint32) * np.iinfo(wide).max // (2**bits - 1)).astype(wide)
-
-
-def _photometric(pixels: NDArray[Any], page: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
-    name = page.photometric.name
-    if name == "MINISWHITE":
-        inverted = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
-        return inverted, ("MINISWHITE inverted",)
-    if name == "PALETTE":
-        table = (page.colormap >> 8).astype(np.uint8).T  # 16-bit entries, (2**bits, 3)
-        return table[np.minimum(pixels[..., 0], len(table) - 1)], ("palette converted to RGB",)
-    if name == "SEPARATED":
-        full = int(np.iinfo(pixels.dtype).max)
-        ink, black = full - pixels[..., :3].astype(np.uint32), full - pixels[..., 3:].astype(np.uint32)
-        return ((ink * black + full // 2) // full).astype(pixels.dtype), ("CMYK converted to RGB",)
-    if name == "YCBCR" and page.compression.name not in ("JPEG", "OJPEG"):
-        raise ImageError(
-            "this kind of TIFF is not read", given="YCbCr without JPEG compression", todo="convert it to RGB"
-        )
-    return pixels, ()
-
-
-# -- DICOM and arrays ------------------------------------------------------------------------------------
-
-
-def _dicom(data: bytes, limits: Limits) -> tuple[NDArray[Any], tuple[str, ...]]:
-    return dicom.decode(data, limits.check)
+    try:
+        return dicom.decode(data, limits.check, window=window, frame=frame)
+    except OverreadError:
+        raise
+    except BROKEN as error:  # what a library says may quote a value of a tag, and that a name
+        raise ImageError("the DICOM file is damaged", given=type(error).__name__) from error
 
 
 def _from_array(address: str, limits: Limits) -> Image:
@@ -389,4 +238,4 @@ def _from_array(address: str, limits: Limits) -> Image:
         row = row[..., None]
     if row.ndim not in (3, 4) or row.shape[-1] not in (1, 3) or (row.ndim == 4 and row.shape[-1] != 1):
         raise ImageError("a row of the array is not an image", given=f"shape {row.shape}")
-    return _finish(row, "array", digest, ())
+    return image_of(row, "array", digest, ())

@@ -1,0 +1,105 @@
+"""Addresses: which image within a file, as text that fits into a cell of a table.
+
+``scan.dcm#frame=3``, ``study.zip#entry=IM/0001``, ``series/first.dcm#series``, ``lung.nii.gz#plane=axial&at=40``,
+``lung.nii.gz#plane=coronal&point=12.5,-40,88&side=60``, and ``file.npz#array/row`` (see :mod:`.arrays`). Text
+behind a ``#`` that is none of these belongs to the file's name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+from overread.errors import ImageError, checked, one_of, require
+
+#: The planes through a volume.
+PLANES = ("axial", "coronal", "sagittal")
+
+_PART = r"(?:series|(?:entry|frame|plane|at|point|side)=[^&#]*)"
+_FRAGMENT = re.compile(rf"(?s)(.+)#({_PART}(?:&{_PART})*)\Z")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A file and which image of it.
+
+    ``entry``: member of a zip archive. ``frame``: of a film, from 0. ``series``: the file and all of its series in
+    the same folder, as a volume. ``plane`` of a volume: the middle one, or the one numbered ``at`` (from the
+    inferior, posterior or left side, from 0), or the one through ``point`` (x, y, z in mm, RAS), there cut to a
+    square with a ``side`` in mm where that is above 0.
+    """
+
+    path: str
+    entry: str = ""
+    frame: int | None = None
+    series: bool = False
+    plane: str = ""
+    at: int | None = None
+    point: tuple[float, float, float] | None = None
+    side: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.plane:
+            one_of(self.plane, PLANES, "plane")
+        require(
+            self.plane != "" or (self.at is None and self.point is None),
+            "at and point need a plane",
+            given=self.at,
+        )
+        require(self.at is None or self.point is None, "give at or point, not both", given=self.at)
+        require(self.side >= 0, "side must not be negative", given=self.side)
+        require(self.side == 0 or self.point is not None, "side needs a point", given=self.side)
+
+    def __str__(self) -> str:
+        parts = [f"entry={quote(self.entry, safe='/')}"] if self.entry else []
+        parts += ["series"] if self.series else []
+        parts += [f"frame={self.frame}"] if self.frame is not None else []
+        parts += [f"plane={self.plane}"] if self.plane else []
+        parts += [f"at={self.at}"] if self.at is not None else []
+        parts += ["point=" + ",".join(f"{x:.6g}" for x in self.point)] if self.point is not None else []
+        parts += [f"side={self.side:.6g}"] if self.side else []
+        return f"{self.path}#{'&'.join(parts)}" if parts else self.path
+
+
+@checked
+def parse(text: str) -> Address:
+    """The address that ``text`` is. Raises :class:`ImageError` for numbers that are none.
+
+    >>> parse("lung.nii.gz#plane=axial&at=40")
+    Address(path='lung.nii.gz', entry='', frame=None, series=False, plane='axial', at=40, point=None, side=0.0)
+    >>> parse("a#b.png").path
+    'a#b.png'
+    """
+    match = _FRAGMENT.match(text)
+    if match is None:
+        return Address(text)
+    values = dict((part.split("=", 1) + [""])[:2] for part in match[2].split("&"))
+    try:
+        point = tuple(float(x) for x in values["point"].split(",")) if "point" in values else None
+        if point is not None and len(point) != 3:
+            raise ValueError("a point has three numbers")
+        return Address(
+            match[1], unquote(values.get("entry", "")), _whole(values, "frame"), "series" in values,
+            values.get("plane", ""), _whole(values, "at"), point, float(values.get("side", 0)),
+        )  # fmt: skip
+    except ValueError as error:
+        raise ImageError(
+            "the address of the image cannot be read", given=match[2][:80], todo=str(error)
+        ) from error
+
+
+def _whole(values: dict[str, str], name: str) -> int | None:
+    return int(values[name]) if name in values else None
+
+
+@checked
+def file_of(text: str) -> str:
+    """The file in an address, of whatever kind.
+
+    >>> file_of("lungs.npz#train/12#plane=axial"), file_of("scan.dcm#frame=3"), file_of("a#b.png")
+    ('lungs.npz', 'scan.dcm', 'a#b.png')
+    """
+    whole = parse(text).path
+    array = re.match(r"(?s)(.+\.npz)#[^#/]+/\d{1,15}\Z", whole, re.IGNORECASE)
+    return array[1] if array else whole

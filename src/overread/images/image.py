@@ -1,0 +1,153 @@
+"""What every reader of images shares: the image, the limits, and the bytes of a file. See :mod:`.read`."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.errors import ImageError, checked, require
+
+#: What decoders raise on damaged input; anything else is a bug of ours and must show.
+BROKEN = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    AssertionError,
+    ImportError,
+    SyntaxError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    cv2.error,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused before decoding: more ``pixels`` (all frames), ``frames`` or ``file_bytes`` than
+    these.
+    """
+
+    pixels: int = 200_000_000
+    frames: int = 4096
+    file_bytes: int = 2**31
+
+    def __post_init__(self) -> None:
+        require(min(self.pixels, self.frames, self.file_bytes) > 0, "limits must be positive", given=self)
+
+    def check(self, height: int, width: int, frames: int = 1) -> None:
+        """Raise :class:`ImageError` if an image of that size is beyond the limits."""
+        if frames > self.frames or height * width * frames > self.pixels:
+            raise ImageError(
+                "the image is larger than the limit",
+                given=f"{frames} x {height} x {width} pixels",
+                todo=f"read it with Limits(pixels=…, frames=…), now {self.pixels:,} and {self.frames:,}",
+            )
+
+
+#: The limits where none are given.
+LIMITS = Limits()
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """Decoded pixels and where they came from.
+
+    ``pixels``: (H, W, C) with C 1 (grey) or 3 (RGB), or (D, H, W, 1) for volumes; uint8, uint16 or float32.
+    ``mode``: ``grey``, ``colour`` or ``volume``; ``bits``: 8, 16 or 32; ``format``: PNG, JPEG, JPEG 2000, TIFF,
+    WebP, BMP, DICOM, NIfTI, NRRD, MetaImage or array; ``digest``: SHA-256 of the bytes decoded (of a frame or a
+    plane: with its number); ``notes``: which conversions were made.
+    """
+
+    pixels: NDArray[Any]
+    mode: str
+    bits: int
+    format: str
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+@checked
+def image_of(pixels: NDArray[Any], kind: str, digest: str, notes: tuple[str, ...] = ()) -> Image:
+    """An :class:`Image` of ``pixels`` (H, W, C) or (D, H, W, 1), brought to uint8, uint16 or finite float32.
+
+    Raises :class:`ImageError` for NaN, infinity, and where there are no pixels.
+    """
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8) * 255
+    elif pixels.dtype not in (np.uint8, np.uint16):
+        pixels = _finite(pixels)
+    if not pixels.size:
+        raise ImageError("the image has no pixels", given=f"shape {pixels.shape}")
+    mode = "volume" if pixels.ndim == 4 else ("colour" if pixels.shape[-1] == 3 else "grey")
+    return Image(np.ascontiguousarray(pixels), mode, pixels.dtype.itemsize * 8, kind, digest, notes)
+
+
+def _finite(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        pixels = pixels.astype(np.float32)
+    if not np.isfinite(pixels).all():
+        raise ImageError("the image holds NaN or infinite pixels")
+    return pixels
+
+
+@checked
+def read_bytes(path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> bytes:
+    """The bytes of a regular file within the limits. Raises :class:`ImageError` otherwise, without opening
+    devices.
+    """
+    try:
+        about = os.stat(path)
+        if not stat.S_ISREG(about.st_mode):
+            raise ImageError("this is not a regular file")
+        if about.st_size > limits.file_bytes:
+            raise ImageError(
+                "the file is larger than the limit",
+                given=f"{about.st_size:,} bytes",
+                todo=f"read it with Limits(file_bytes=…), now {limits.file_bytes:,}",
+            )
+        with open(path, "rb", buffering=0) as handle:
+            return handle.readall()
+    except FileNotFoundError as error:
+        raise ImageError("the file does not exist", todo="check the image column and the folder") from error
+    except (OSError, ValueError) as error:
+        raise ImageError("the file cannot be opened", given=short(error)) from error
+
+
+@checked
+def short(error: BaseException) -> str:
+    """One printable line of what a decoder or the system said, without the path in it.
+
+    >>> short(ValueError("bad\\nheader")), short(FileNotFoundError(2, "No such file", "/home/x"))
+    ('bad', 'No such file')
+    """
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return printable((said.strip() or type(error).__name__).splitlines()[0])[:160]
+
+
+@checked
+def printable(text: str) -> str:
+    """``text`` with control characters, line ends and undecodable bytes written as escapes.
+
+    >>> printable("a\\nb.png")
+    'a\\\\nb.png'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
