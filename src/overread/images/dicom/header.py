@@ -1,0 +1,349 @@
+"""What the header of a DICOM file says about an image: who, what, where; never its pixels.
+
+Identifiers are text and nothing else: a UID that looks like a path is never used as one. The date of birth is read
+for the age and stays here. What a header holds beyond the fields of :class:`Header` is not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import struct
+from dataclasses import dataclass
+from datetime import date
+from io import BytesIO
+
+from overread.errors import ImageError, checked
+from overread.images.dicom import elements as dicom_elements
+from overread.images.dicom.elements import Elements, Form, Handle, items
+
+#: The class of a DICOMDIR (PS3.4 table B.5-1 and PS3.10 §8.6).
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+#: Characters of an identifier or a name that are kept; the standard allows 64 (PS3.5 table 6.2-1).
+MAX_TEXT = 256
+#: Bytes of one value that are read; of functional groups only the first item is asked for.
+_MAX_VALUE = 1 << 20
+
+_TAGS = {
+    "class": 0x00080016, "class of media": 0x00020002, "instance": 0x00080018, "instance of media": 0x00020003,
+    "charset": 0x00080005, "image type": 0x00080008, "study date": 0x00080020, "series date": 0x00080021,
+    "acquisition date": 0x00080022, "content date": 0x00080023, "study time": 0x00080030, "series time": 0x00080031,
+    "acquisition time": 0x00080032, "content time": 0x00080033, "accession": 0x00080050, "modality": 0x00080060,
+    "manufacturer": 0x00080070, "site": 0x00080080, "device": 0x00081090, "patient": 0x00100020,
+    "issuer": 0x00100021, "birth date": 0x00100030, "sex": 0x00100040, "age": 0x00101010, "body part": 0x00180015,
+    "thickness": 0x00180050, "detector spacing": 0x00181164, "view": 0x00185101, "study": 0x0020000D,
+    "series": 0x0020000E, "series number": 0x00200011, "acquisition": 0x00200012, "number": 0x00200013,
+    "position": 0x00200032, "orientation": 0x00200037, "laterality": 0x00200060, "image laterality": 0x00200062,
+    "view codes": 0x00540220, "frames": 0x00280008, "rows": 0x00280010, "columns": 0x00280011,
+    "spacing": 0x00280030, "burned in": 0x00280301, "shared groups": 0x52009229, "frame groups": 0x52009230,
+}  # fmt: skip
+_WANTED = frozenset(_TAGS.values())
+
+#: Functional groups (PS3.3 C.7.6.16.2): group, element within it, name.
+_GROUPS = (
+    (0x00209113, 0x00200032, "position"),
+    (0x00209116, 0x00200037, "orientation"),
+    (0x00289110, 0x00280030, "spacing"),
+    (0x00289110, 0x00180050, "thickness"),
+    (0x00209071, 0x00209072, "laterality"),
+)
+#: Codes of views of the chest and the breast (PS3.16 CID 4010 and 4014), in SNOMED CT and as they were before.
+_VIEWS = {
+    "399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-10214": "PA", "R-40888": "PA", "399173006": "LL",
+    "R-10236": "LL", "399198007": "RL", "R-10232": "RL", "399067008": "LATERAL", "R-102CD": "LATERAL",
+    "399162004": "CC", "R-10242": "CC", "399368009": "MLO", "R-10226": "MLO", "399260004": "ML", "R-10224": "ML",
+    "399352003": "LM", "R-10228": "LM", "399099002": "LMO", "R-10230": "LMO", "399192008": "XCCL",
+    "R-1024A": "XCCL", "399101009": "XCCM", "R-1024B": "XCCM", "399196006": "FB", "R-10244": "FB",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of one DICOM file, without its path.
+
+    ``patient``, ``issuer`` (of the patient's identifier), ``study``, ``series``, ``instance``, ``accession``:
+    identifiers, ``""`` where missing. ``age`` in years, NaN where unknown; ``sex``: F, M, O or ``""``; ``date``:
+    ISO, of the study; ``time``: HH:MM:SS, of the acquisition. ``rows``, ``columns``, ``frames``: as stated, 0 and 1
+    where they are not. ``position`` (x, y, z) and ``orientation`` (row, then column direction) of the first frame in
+    mm, LPS; ``spacing`` (between rows, between columns) in mm, on the detector where the patient's is not known;
+    ``thickness`` in mm. ``laterality``: L, R, B, U or ``""``. ``burned_in``: YES, NO or ``""``. ``image_type``: its
+    words. ``class_uid``: the SOP class.
+    """
+
+    patient: str = ""
+    study: str = ""
+    series: str = ""
+    instance: str = ""
+    accession: str = ""
+    modality: str = ""
+    site: str = ""
+    manufacturer: str = ""
+    device: str = ""
+    view: str = ""
+    laterality: str = ""
+    age: float = math.nan
+    sex: str = ""
+    date: str = ""
+    body_part: str = ""
+    rows: int = 0
+    columns: int = 0
+    frames: int = 1
+    position: tuple[float, float, float] | None = None
+    orientation: tuple[float, float, float, float, float, float] | None = None
+    spacing: tuple[float, float] | None = None
+    thickness: float = math.nan
+    number: int | None = None
+    time: str = ""
+    burned_in: str = ""
+    has_pixels: bool = False
+    issuer: str = ""
+    series_number: int | None = None
+    acquisition: int | None = None
+    image_type: tuple[str, ...] = ()
+    class_uid: str = ""
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether this is a scout on which other images are planned (PS3.3 C.8.2.1.1.1, C.8.3.1.1.1)."""
+        return "LOCALIZER" in self.image_type
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether this is a DICOMDIR."""
+        return self.class_uid == MEDIA_DIRECTORY
+
+
+@checked
+def read_header(source: str | os.PathLike[str] | bytes) -> Header:
+    """The header of a DICOM file, from a path or from bytes; the pixels are not read.
+
+    Raises :class:`ImageError`, without the file's name, for what is missing, not a regular file, not DICOM, cut off
+    before its pixels, or written to exhaust its reader. Elements: PS3.6; encodings: PS3.5 §6.2 and §7.
+    """
+    if isinstance(source, bytes):
+        return header_of(BytesIO(source))
+    with dicom_elements.open_regular(source) as handle:
+        return header_of(handle)
+
+
+@checked
+def header_of(handle: Handle) -> Header:
+    """The header of an open DICOM file (anything that seeks and reads). Raises :class:`ImageError`."""
+    try:
+        return _header(_Values(dicom_elements.read_elements(handle, _WANTED, limit=_MAX_VALUE)))
+    except OSError as error:
+        raise ImageError("the file cannot be read", given=error.strerror or "the system refused") from error
+
+
+@checked
+def looks_like_dicom(path: str | os.PathLike[str]) -> bool:
+    """Whether a regular file begins as DICOM does; False for everything that cannot be opened."""
+    try:
+        with dicom_elements.open_regular(path) as handle:
+            return dicom_elements.looks_like_dicom(handle.read(132))
+    except (ImageError, OSError):
+        return False
+
+
+# -- values as bytes to fields -----------------------------------------------------------------------------------
+
+
+class _Values:
+    """The values of one file, by name, converted as they are asked for."""
+
+    def __init__(self, elements: Elements) -> None:
+        self.pixels, self._form = elements.pixels, elements.form
+        self._values = {name: elements.values[tag] for name, tag in _TAGS.items() if tag in elements.values}
+        for name in ("frame groups", "shared groups"):
+            if name in self._values:
+                self._values = _grouped(self._values[name], self._form) | self._values
+        self._charset = self._values.get("charset", b"")
+
+    def text(self, *names: str) -> str:
+        """The first filled one as text in the file's character set, in one line, without control characters."""
+        for name in names:
+            value = self._values.get(name)
+            if value and (found := clean(_decoded(value[: 4 * MAX_TEXT].strip(b"\0 "), self._charset))):
+                return found
+        return ""
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """The values of a code string, in capitals."""
+        return (
+            tuple(word.strip() for word in self.text(name).upper().split("\\"))[:16]
+            if name in self._values
+            else ()
+        )
+
+    def code(self, name: str, allowed: tuple[str, ...]) -> str:
+        """The value if it is one of those allowed, else blank."""
+        found = self.text(name).upper()
+        return found if found in allowed else ""
+
+    def numbers(self, name: str, count: int) -> tuple[float, ...] | None:
+        """The first ``count`` decimal numbers, or None if there are fewer or one is not finite."""
+        value = self._values.get(name)
+        found = tuple(map(_number, value[: 32 * count].split(b"\\")[:count])) if value else ()
+        return found if len(found) == count and all(map(math.isfinite, found)) else None
+
+    def whole(self, name: str) -> int | None:
+        """The first number of an integer string, or None."""
+        found = self.numbers(name, 1)
+        return int(found[0]) if found and abs(found[0]) < 2**31 else None
+
+    def short(self, name: str) -> int:
+        """An unsigned number of 16 bits, 0 where there is none."""
+        value = self._values.get(name, b"")
+        return int(struct.unpack(self._form.order + "H", value[:2])[0]) if len(value) >= 2 else 0
+
+    def codes(self, name: str) -> list[str]:
+        """The code values in a sequence of codes (PS3.3 table 8.8-1)."""
+        if name not in self._values:
+            return []
+        found = items(self._values[name], self._form, frozenset({0x00080100}), 4)
+        return [clean(item.get(0x00080100, b"").decode("latin-1")) for item in found]
+
+
+def _grouped(sequence: bytes, form: Form) -> dict[str, bytes]:
+    """What the first item of functional groups says of place and spacing."""
+    found: dict[str, bytes] = {}
+    wanted = frozenset(group for group, _, _ in _GROUPS)
+    for item in items(sequence, form, wanted, 1):
+        for group, element, name in _GROUPS:
+            for inner in items(item.get(group, b""), form, frozenset({element}), 1):
+                found |= {name: inner[element]} if element in inner else {}
+    return found
+
+
+def _header(values: _Values) -> Header:
+    day = values.text("study date") or values.text("series date", "acquisition date", "content date")
+    frames = values.whole("frames")
+    return Header(
+        patient=values.text("patient"),
+        study=values.text("study"),
+        series=values.text("series"),
+        instance=values.text("instance", "instance of media"),
+        accession=values.text("accession"),
+        modality=values.text("modality").upper(),
+        site=values.text("site"),
+        manufacturer=values.text("manufacturer"),
+        device=values.text("device"),
+        view=_view(values),
+        laterality=values.code("image laterality", ("L", "R", "B", "U"))
+        or values.code("laterality", ("L", "R", "B")),
+        age=_age(values.text("age"), values.text("birth date"), day),
+        sex=values.code("sex", ("F", "M", "O")),
+        date=_iso(day),
+        body_part=values.text("body part").upper(),
+        rows=values.short("rows"),
+        columns=values.short("columns"),
+        frames=frames if frames and frames > 0 else 1,
+        position=values.numbers("position", 3),  # type: ignore[arg-type]
+        orientation=_directions(values.numbers("orientation", 6)),  # type: ignore[arg-type]
+        spacing=_positive(values.numbers("spacing", 2) or values.numbers("detector spacing", 2)),  # type: ignore[arg-type]
+        thickness=(_positive(values.numbers("thickness", 1)) or (math.nan,))[0],
+        number=values.whole("number"),
+        time=_clock(values.text("acquisition time", "content time", "series time", "study time")),
+        burned_in=values.code("burned in", ("YES", "NO")),
+        has_pixels=values.pixels,
+        issuer=values.text("issuer"),
+        series_number=values.whole("series number"),
+        acquisition=values.whole("acquisition"),
+        image_type=values.words("image type"),
+        class_uid=values.text("class", "class of media"),
+    )
+
+
+def clean(text: str) -> str:
+    """One line without control, format and unassigned characters; blanks at the ends and doubled ones go.
+
+    >>> clean(" A\\x00B\\tC\\u202e ")
+    'A B C'
+    """
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else " " for letter in text)
+    return " ".join(text.split())[:MAX_TEXT]
+
+
+def _decoded(value: bytes, charset: bytes) -> str:
+    """Text by the file's character set (PS3.5 §6.1, PS3.3 C.12.1.1.2)."""
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    import warnings
+
+    from pydicom.charset import convert_encodings, decode_bytes
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an unknown character set is read as far as it goes
+        try:
+            names = convert_encodings(
+                [name.strip() for name in charset.decode("ascii", "replace").split("\\")]
+            )
+            return str(decode_bytes(value, names, {0x5C}))
+        except (LookupError, ValueError, TypeError, AttributeError):
+            return value.decode("latin-1")
+
+
+def _number(text: bytes) -> float:
+    try:
+        return float(text.strip(b" \0"))
+    except ValueError:
+        return math.nan
+
+
+def _positive(numbers: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    return numbers if numbers and min(numbers) > 0 else None
+
+
+def _directions(numbers: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """Two unit vectors at right angles (PS3.3 C.7.6.2.1.1), or None."""
+    if numbers is None:
+        return None
+    row, column = numbers[:3], numbers[3:]
+    across = sum(a * b for a, b in zip(row, column, strict=True))
+    straight = abs(math.hypot(*row) - 1) < 0.05 and abs(math.hypot(*column) - 1) < 0.05 and abs(across) < 0.05
+    return numbers if straight else None
+
+
+def _view(values: _Values) -> str:
+    """View position, or the view that the code says."""
+    return values.text("view").upper() or next(
+        (_VIEWS[c] for c in values.codes("view codes") if c in _VIEWS), ""
+    )
+
+
+_AGE = re.compile(r"(\d{1,3})([DWMY]?)\Z")
+_YEAR = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
+
+
+def _age(stated: str, born: str, day: str) -> float:
+    """Years, from the stated age, else whole years (below two years: months) from birth to study."""
+    match = _AGE.match(stated.upper())
+    if match:
+        years = int(match[1]) * _YEAR[match[2]]
+    else:
+        first, then = _day(born), _day(day)
+        if first is None or then is None:
+            return math.nan
+        months = (then.year - first.year) * 12 + then.month - first.month - (then.day < first.day)
+        years = months // 12 if months >= 24 else months / 12
+    return round(years, 2) if 0 <= years <= 130 else math.nan
+
+
+def _day(text: str) -> date | None:
+    digits = text.replace(".", "").replace("-", "")[:8]  # 1999.12.31 was allowed once
+    try:
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
+    except ValueError:
+        return None
+
+
+def _iso(text: str) -> str:
+    found = _day(text)
+    return found.isoformat() if found else ""
+
+
+def _clock(text: str) -> str:
+    match = re.match(r"([01]\d|2[0-3]):?([0-5]\d):?([0-5]\d|60)", text)
+    return ":".join(match.groups()) if match else ""

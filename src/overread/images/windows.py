@@ -1,0 +1,135 @@
+"""Windows: which values become black, which white, and how it goes in between.
+
+A window is named (``lung``), given as ``centre/width`` in the values' own unit, Hounsfield units for CT, or left to
+the file. The presets are round figures in wide use at workstations (compare Radiopaedia.org, "Windowing (CT)"); sites and
+vendors differ, so name centre and width where it matters.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.errors import InputError, checked, nearest, require
+
+
+@dataclass(frozen=True)
+class Window:
+    """``centre`` and ``width`` in the unit of the values. An infinite width stands for smallest to largest."""
+
+    centre: float
+    width: float
+
+    def __post_init__(self) -> None:
+        require(
+            math.isfinite(self.centre), "the centre of a window must be a finite number", given=self.centre
+        )
+        require(self.width > 0, "the width of a window must be positive", given=self.width)
+
+
+#: From the smallest to the largest value, whatever they are.
+FULL = Window(0.0, math.inf)
+#: Named windows, Hounsfield units.
+PRESETS: dict[str, Window] = {
+    "lung": Window(-600, 1500),
+    "mediastinum": Window(50, 350),
+    "soft tissue": Window(40, 400),
+    "bone": Window(400, 1800),
+    "brain": Window(40, 80),
+    "stroke": Window(40, 40),
+    "subdural": Window(80, 200),
+    "temporal bone": Window(600, 2800),
+    "abdomen": Window(50, 400),
+    "liver": Window(30, 150),
+    "spine": Window(50, 250),
+    "angio": Window(300, 600),
+}
+
+
+@checked
+def parse_window(text: str) -> Window | None:
+    """The window that ``text`` names: a preset, ``centre/width``, ``full``, or None for what the file says.
+
+    Case, ``-`` and ``_`` between words do not matter. Raises :class:`InputError` that names the nearest preset.
+
+    >>> parse_window("lung"), parse_window("Soft_Tissue"), parse_window("-600/1500")
+    (Window(centre=-600, width=1500), Window(centre=40, width=400), Window(centre=-600.0, width=1500.0))
+    >>> parse_window("") is None, parse_window("stored") is None, parse_window("full") is FULL
+    (True, True, True)
+    """
+    name = " ".join(text.lower().replace("_", " ").replace("-", " ").split())
+    if name in ("", "stored"):
+        return None
+    if name == "full":
+        return FULL
+    if name in PRESETS:
+        return PRESETS[name]
+    return _numbers(text)
+
+
+def _numbers(text: str) -> Window:
+    parts = text.split("/")
+    try:
+        centre, width = (float(part) for part in parts)
+    except ValueError as error:
+        raise InputError(
+            "the window is no name that is known, nor centre/width such as -600/1500",
+            given=repr(text[:40]),
+            todo=nearest(text[:40], [*PRESETS, "stored", "full"]),
+        ) from error
+    if not math.isfinite(centre) or not math.isfinite(width) or width <= 0:
+        raise InputError(
+            "a window needs a finite centre and a width above 0",
+            given=repr(text[:40]),
+            todo="give -600/1500, say",
+        )
+    return Window(centre, width)
+
+
+@checked
+def spanning(values: NDArray[Any]) -> tuple[float, float]:
+    """The smallest and the largest finite value; (0, 0) where there is none.
+
+    >>> spanning(np.array([3, -1, 8]))
+    (-1.0, 8.0)
+    """
+    kept = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return (float(kept.min()), float(kept.max())) if kept.size else (0.0, 0.0)
+
+
+@checked
+def between(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
+    """Values on 0 … 1 from ``low`` to ``high``, clipped; 0 everywhere if they are equal.
+
+    >>> between(np.array([0, 5, 20]), 0, 10).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    if high <= low:
+        return np.zeros(values.shape)
+    return np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+
+
+@checked
+def apply(values: NDArray[Any], window: Window, function: str = "LINEAR") -> NDArray[np.float64]:
+    """Values on 0 … 1 by a window and a VOI LUT function (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+
+    ``function``: LINEAR, in which a width of 1 is a threshold, LINEAR_EXACT or SIGMOID. :data:`FULL` goes from the
+    smallest to the largest of ``values``.
+
+    >>> apply(np.array([0.0, 50.0, 200.0]), Window(50.5, 101)).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    if math.isinf(window.width):
+        return between(values, *spanning(values))
+    x = values.astype(np.float64) - window.centre
+    if function == "SIGMOID":
+        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * x / window.width, -500, 500)))
+    if function == "LINEAR_EXACT":
+        return np.clip(x / window.width + 0.5, 0.0, 1.0)
+    if window.width <= 1:  # a threshold
+        return (x > -0.5).astype(np.float64)
+    return np.clip((x + 0.5) / (window.width - 1.0) + 0.5, 0.0, 1.0)
