@@ -1,0 +1,158 @@
+"""Volumes as images of cases: three orthogonal views, or slices, each a row of the same case and patient.
+
+A slice is never a patient of its own: it keeps case, patient, source, time, split and label of its volume, so that
+no split can part them, and the case gets one prediction.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from overread.cases.cases import Cases, Planes
+from overread.errors import ImageError, InputError, checked, one_of, require
+from overread.images import arrays, volume
+from overread.images.address import PLANES, Address, parse
+from overread.images.image import LIMITS, Limits
+
+ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+_VIEWS, _SLICES = Planes("views"), Planes("slices")
+
+
+@checked
+def is_volume(address: str, root: str | os.PathLike[str] = ".") -> bool:
+    """Whether an address below ``root`` names a whole volume: by its ending, as a series, or by the shape of its array.
+
+    >>> is_volume("lung.nii.gz"), is_volume("ct/1.dcm#series"), is_volume("lung.nii.gz#plane=axial"), is_volume("a.png")
+    (True, True, False, False)
+    """
+    try:
+        known = parse(address)
+    except InputError:
+        return False
+    if known.plane or known.frame is not None:
+        return False
+    if arrays.is_address(address):
+        return _is_solid(str(Path(root) / address))
+    return known.series or (known.entry or known.path).lower().endswith(ENDINGS)
+
+
+def _is_solid(address: str) -> bool:
+    """Whether rows of an array are volumes: three axes, or four with one channel at the end."""
+    try:
+        shape = arrays.row_shape(address)
+    except (ImageError, OSError):
+        return False
+    return (len(shape) == 3 and shape[-1] not in (1, 3)) or (len(shape) == 4 and shape[-1] == 1)
+
+
+@checked
+def as_views(cases: Cases, planes: Planes = _VIEWS) -> Cases:
+    """``cases`` with an axial, a coronal and a sagittal row in the place of each volume; other images stay.
+
+    They go through the middle, or where ``planes.point`` says: three columns x, y, z in mm (RAS), or one column with a
+    mask, relative to ``cases.root``, of which the centre of the largest piece is taken. ``planes.side``: mm of the
+    square around the point. A volume without a point is cut through its middle.
+
+    Raises :class:`InputError` for a missing column or a point that is none, :class:`ImageError` for a bad mask.
+    """
+    for column in planes.point:
+        require(column in cases.table.columns, f"there is no column {column!r} for the point",
+                given=", ".join(map(str, cases.table.columns)))  # fmt: skip
+    rows, middle = [], 0
+    for number, row in enumerate(cases.table.to_dict("records"), 1):
+        if not is_volume(row["image"], cases.root):
+            rows.append(row)
+            continue
+        try:
+            point = _point(row, planes, cases.root)
+        except InputError as error:
+            what = f"{error.what}, in row {number:,}"
+            raise type(error)(what, given=error.given, todo=error.todo) from error
+        middle += point is None
+        side = planes.side if point else 0.0
+        for name in PLANES:
+            cut = replace(parse(row["image"]), plane=name, point=point, side=side)
+            rows.append(_as(row, cut, name))
+    notes = (
+        (f"point: {middle} volumes have none and are cut through their middle",)
+        if planes.point and middle
+        else ()
+    )
+    return _made(cases, rows, planes, notes)
+
+
+@checked
+def as_slices(
+    cases: Cases, planes: Planes = _SLICES, *, plane: str = "axial", every: int = 1, mm: float = 0.0,
+    limits: Limits = LIMITS,
+) -> Cases:  # fmt: skip
+    """``cases`` with all slices in the place of each volume, as images of its one case; other images stay.
+
+    Every slice along ``plane``, or ``every`` n-th, or one each ``mm``. How many there are is read from headers. The
+    ``view`` of a slice is the plane and its number from the inferior, posterior or left side, from 0.
+
+    A volume whose header cannot be read keeps one row, and ``notes`` says so.
+    """
+    one_of(plane, PLANES, "plane")
+    require(every >= 1 and mm >= 0, "every is at least 1, and mm not negative", given=f"{every}, {mm}")
+    rows, unread = [], 0
+    for row in cases.table.to_dict("records"):
+        if not is_volume(row["image"], cases.root):
+            rows.append(row)
+            continue
+        whole = parse(row["image"])
+        try:
+            count, step = _count(whole, cases.root, plane, limits)
+        except ImageError:  # a row remains, so that the audit finds it and says why
+            count, step, unread = 1, 1.0, unread + 1
+        by = max(1, round(mm / step)) if mm else every
+        for at in range((count - 1) % by // 2, count, by):  # as much left out on either side
+            rows.append(_as(row, replace(whole, plane=plane, at=at), f"{plane} {at:03d}"))
+    notes = (f"slices: {unread} volumes could not be read and keep one row each",) if unread else ()
+    return _made(cases, rows, planes, notes)
+
+
+def _as(row: dict, address: Address, name: str) -> dict:
+    """The row of one cut: its address, and the plane behind whatever the view was."""
+    return row | {"image": str(address), "view": f"{row['view']} {name}".strip()}
+
+
+def _made(cases: Cases, rows: list[dict], planes: Planes, notes: tuple[str, ...]) -> Cases:
+    table = pd.DataFrame(rows, columns=list(cases.table.columns)).astype(cases.table.dtypes.to_dict())
+    return replace(cases, table=table, planes=planes, notes=(*cases.notes, *notes))
+
+
+def _count(address: Address, root: str, plane: str, limits: Limits) -> tuple[int, float]:
+    """How many slices there are along a plane's axis, and mm between them."""
+    shape, spacing = volume.geometry_of(_placed(address, root), limits)
+    axis = PLANES.index(plane)
+    return shape[axis], spacing[axis]
+
+
+def _placed(address: Address, root: str) -> Address:
+    return replace(address, path=str(Path(root) / address.path))
+
+
+def _point(row: dict, planes: Planes, root: str) -> tuple[float, float, float] | None:
+    """The point of a row in mm, or None where its cells are blank."""
+    cells = [row[column] for column in planes.point]
+    if any(cell == "" or (isinstance(cell, float) and math.isnan(cell)) for cell in cells) or not cells:
+        return None
+    if len(cells) == 1:
+        return _centre(str(cells[0]), root)
+    try:
+        x, y, z = (float(cell) for cell in cells)
+    except (TypeError, ValueError) as error:
+        raise InputError("a point in mm is not a number", given=", ".join(planes.point)) from error
+    if not all(map(math.isfinite, (x, y, z))):
+        raise InputError("a point in mm is not finite", given=", ".join(planes.point))
+    return x, y, z
+
+
+def _centre(mask: str, root: str) -> tuple[float, float, float]:
+    return volume.centre_of(volume.read_volume(_placed(parse(mask), root)))
