@@ -1,0 +1,308 @@
+"""A data set without its patient: every attribute at every depth, by the rules, safe by default.
+
+What stays: numbers, code strings, codes that PS3.16 knows (with the standard's own words for their meaning), UIDs
+of the standard, pixels and their tables, and the few texts of the rules. Whatever stays as text or as a code string
+is held against the names and identifiers that the file itself gives; what repeats one of them goes too.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from overread import __version__
+from overread.deidentify import rules as rulebook
+from overread.deidentify.file import broken, meta, transfer_syntax
+from overread.deidentify.pixels import settled
+from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules
+from overread.deidentify.words import names_in, speaks
+from overread.errors import ImageError, checked
+
+#: What is wrong with a report, a document, a plan or a signal.
+NO_IMAGE = "the DICOM file holds no image"
+_NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT"})
+_DUMMIES = {"DA": "19000101", "DT": "19000101000000", "TM": "000000", "AS": "000Y", "DS": "0", "IS": "0", "PN": "REMOVED",
+            "CS": "REMOVED", "UR": "urn:removed", "OB": b"\0\0", "OW": b"\0\0", "UN": b"\0\0"}  # fmt: skip
+#: Without these, or with others, the pixels would be read as something else.
+_ESSENTIAL = ("SOPClassUID", "SOPInstanceUID", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+              "SamplesPerPixel", "PlanarConfiguration", "PhotometricInterpretation", "NumberOfFrames")  # fmt: skip
+_PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422",
+                "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB")  # fmt: skip
+_CODE_STRING = re.compile(r"[A-Z0-9_ ]{0,16}")
+_PLAIN_TEXT = re.compile(r"[ -\[\]-~]{1,64}")  # printable ASCII without the backslash
+_LINK = re.compile(r"[0-9A-Za-z]{1,4}")
+_OVERLAYS_AND_CURVES = (0x50, 0x60)
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """What the cleaning of one file needs to know at every depth."""
+
+    rules: Rules
+    days: int
+    words: frozenset[str]
+    enhanced: bool
+
+
+@checked
+def clean(dataset: Any, rules: Rules) -> Any:
+    """A new data set (``pydicom.Dataset``) without the patient, by the Basic Profile of PS3.15 Annex E.
+
+    The argument stays as it is. Pixels stay bit for bit; comments inside compressed frames and bytes behind the
+    pixels are blanked or cut. The preamble and the file's meta information are made anew. Raises
+    :class:`ImageError` for what holds no image, cannot be read as one, or is compressed in a way not known here.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they may quote a value
+        try:
+            return _cleaned(dataset, rules)
+        except broken() as error:
+            raise ImageError("the DICOM file is damaged", given=type(error).__name__) from None
+
+
+def _cleaned(dataset: Any, rules: Rules) -> Any:
+    who = patient_of(dataset)
+    patient = _Patient(rules, rules.days(who), names_in(dataset), "SharedFunctionalGroupsSequence" in dataset)
+    new = _level(dataset, patient, 0)
+    _require_same_image(dataset, new)
+    syntax = transfer_syntax(dataset)
+    settled(new, syntax)
+    code = f"p-{rules.code('patient', who)}"
+    new.PatientName, new.PatientID = code, code
+    _say_what_was_done(new, rules)
+    new.file_meta, new.preamble = meta(new, syntax), bytes(128)
+    return new
+
+
+@checked
+def patient_of(dataset: Any) -> str:
+    """What tells patients apart: the identifier, else name and birth date, else the study. To be hashed, never shown."""
+    if found := _text(dataset, "PatientID"):
+        return found
+    name, born = _text(dataset, "PatientName"), _text(dataset, "PatientBirthDate")
+    return (
+        f"{name}\n{born}" if name else _text(dataset, "StudyInstanceUID") or _text(dataset, "SOPInstanceUID")
+    )
+
+
+def _text(dataset: Any, keyword: str) -> str:
+    try:
+        return str(dataset.get(keyword, "") or "").strip(" \0")
+    except broken():
+        return ""
+
+
+def _require_same_image(old: Any, new: Any) -> None:
+    if not any(keyword in new for keyword in rulebook.PIXELS[:3]):
+        raise ImageError(NO_IMAGE)
+    for keyword in _ESSENTIAL:
+        if keyword in old and keyword not in new:
+            raise ImageError("the header of the image is damaged", given=keyword)
+    if "SOPClassUID" not in new or "SOPInstanceUID" not in new:
+        raise ImageError("the DICOM file does not say what kind of image it is")
+
+
+def _say_what_was_done(new: Any, rules: Rules) -> None:
+    from pydicom.dataset import Dataset
+
+    new.PatientIdentityRemoved = "YES"
+    new.DeidentificationMethod = [f"DICOM PS3.15 {EDITION} Table E.1-1", f"overread {__version__}"]
+    items = []
+    for value, words in rules.methods.items():
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", words
+        items.append(item)
+    new.DeidentificationMethodCodeSequence = items
+    new.LongitudinalTemporalInformationModified = "MODIFIED" if rules.dates == "shifted" else "REMOVED"
+
+
+# -- levels and elements ----------------------------------------------------------------------------------------
+
+
+def _level(dataset: Any, patient: _Patient, depth: int) -> Any:
+    from pydicom.dataset import Dataset
+
+    new = Dataset()
+    for tag in sorted(dataset.keys()):
+        if _is_known(tag):
+            element = _read(dataset, tag)
+            cleaned = None if element is None else _element(element, patient, depth)
+            if cleaned is not None:
+                new[tag] = cleaned
+    return new
+
+
+def _is_known(tag: Any) -> bool:
+    """Whether the standard's dictionary has the tag, and it is none of a group that goes as a whole."""
+    from pydicom.datadict import dictionary_has_tag
+
+    gone = tag.is_private or tag.group < 8 or tag.element == 0 or tag.group >> 8 in _OVERLAYS_AND_CURVES
+    return not gone and dictionary_has_tag(tag)
+
+
+def _read(dataset: Any, tag: Any) -> Any:
+    """The element, or None where its bytes are not what its kind asks for, or its kind is not the dictionary's."""
+    from pydicom.datadict import dictionary_VR
+
+    try:
+        element = dataset[tag]
+        fits = set(element.VR.split(" or ")) <= set(dictionary_VR(tag).split(" or "))
+    except broken():
+        return None
+    return element if fits else None
+
+
+def _element(element: Any, patient: _Patient, depth: int) -> Any:
+    todo = rulebook.action(element.tag, element.VR, patient.rules, patient.enhanced)
+    if element.VR == "SQ":
+        return _sequence(element, todo, patient, depth)
+    if todo in ("X", "Z") or (todo == "D" and element.VR != "UI"):
+        return _replaced(element, todo)
+    if todo == "C":
+        return _shifted(element, patient)
+    if element.VR == "UI":
+        return element if todo == "K" else _changed(element, _uids(element, patient.rules))
+    return _filtered(element, todo, patient)
+
+
+def _replaced(element: Any, todo: str) -> Any:
+    """Removed, emptied, or a dummy in place of a value."""
+    if todo == "X":
+        return None
+    filled = todo == "D" and element.value not in (None, "", b"")
+    return _changed(
+        element, [_DUMMIES.get(element.VR, 0 if element.VR in _NUMBERS else "REMOVED")] if filled else []
+    )
+
+
+def _changed(element: Any, values: list[Any]) -> Any:
+    from pydicom.dataelem import DataElement
+
+    return DataElement(
+        element.tag, element.VR, None if not values else values[0] if len(values) == 1 else values
+    )
+
+
+def _values(element: Any) -> list[Any]:
+    value = element.value
+    if value is None or value == "" or value == b"":
+        return []
+    return list(value) if element.VM > 1 else [value]
+
+
+def _uids(element: Any, rules: Rules) -> list[str]:
+    """UIDs of the standard itself are nobody's; all others are replaced. Where one belongs, several count as one."""
+    from pydicom.datadict import dictionary_VM
+    from pydicom.uid import UID_dictionary
+
+    found = [str(uid).strip(" \0") for uid in _values(element)]
+    found = ["\\".join(found)] if len(found) > 1 and dictionary_VM(element.tag) == "1" else found
+    return [uid if uid in UID_dictionary or not uid else rules.uid(uid) for uid in found]
+
+
+def _filtered(element: Any, todo: str, patient: _Patient) -> Any:
+    """What no rule removes: kept as far as its kind, its form and the patient's names allow."""
+    tag, vr = element.tag, element.VR
+    if (
+        vr in _NUMBERS
+        or tag in rulebook.tags(rulebook.PIXELS)
+        or vr in ("US or SS", "US or OW", "US or SS or OW")
+    ):
+        return element
+    if vr in ("DS", "IS"):
+        return element if all(_is_number(str(value), patient.words) for value in _values(element)) else None
+    if vr == "CS":
+        return _code_strings(element, patient)
+    if vr == "AS":
+        return _changed(element, [_age(str(element.value))]) if todo == "K" else None
+    if todo == "K" and vr in ("DA", "TM"):
+        return element
+    return _kept_text(element, todo, patient)
+
+
+def _is_number(text: str, words: frozenset[str]) -> bool:
+    """Whether a number stands there, and not an identifier of the patient."""
+    number = re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", text) is not None
+    return number and not (len(text) > 5 and text in words)
+
+
+def _age(text: str) -> str:
+    """An age (PS3.5 6.2); 90 years and more are one group."""
+    if not re.fullmatch(r"\d{3}[DWMY]", text):
+        return ""
+    return "090Y" if text.endswith("Y") and text > "090Y" else text
+
+
+def _code_strings(element: Any, patient: _Patient) -> Any:
+    """Values that are no code string, or name the patient, are emptied where they stand: order has a meaning."""
+    values = [str(value) for value in _values(element)]
+    if element.keyword == "PhotometricInterpretation":
+        return element if values and values[0] in _PHOTOMETRIC else None
+    kept = [v if _CODE_STRING.fullmatch(v) and not speaks(v, patient.words) else "" for v in values]
+    return element if kept == values else _changed(element, kept) if any(kept) else None
+
+
+def _kept_text(element: Any, todo: str, patient: _Patient) -> Any:
+    form = _LINK if element.keyword in rulebook.LINKS else _PLAIN_TEXT
+    if todo != "K" and element.keyword not in (*rulebook.KEPT_TEXT, *rulebook.LINKS):
+        return None
+    values = [str(value) for value in _values(element)]
+    fits = all(form.fullmatch(value) and not speaks(value, patient.words) for value in values)
+    return element if fits else None
+
+
+def _sequence(element: Any, todo: str, patient: _Patient, depth: int) -> Any:
+    if todo in ("X", "D") or depth >= MAX_DEPTH:  # a dummy sequence would be of no use to a reader of images
+        return None
+    if todo == "Z":
+        return _items(element, [])
+    items = [item for item in (_item(item, patient, depth + 1) for item in element.value) if item is not None]
+    return _items(element, items) if items or not len(element.value) else None
+
+
+def _items(element: Any, items: list[Any]) -> Any:
+    from pydicom.dataelem import DataElement
+    from pydicom.sequence import Sequence
+
+    return DataElement(element.tag, "SQ", Sequence(items))
+
+
+def _item(item: Any, patient: _Patient, depth: int) -> Any:
+    """An item, cleaned; None for a code that PS3.16 does not know."""
+    new = _level(item, patient, depth)
+    value, scheme = _text(item, "CodeValue"), _text(item, "CodingSchemeDesignator")
+    if not scheme and not value:
+        return new
+    meaning = rulebook.meaning(scheme, value)
+    if not meaning:
+        return new if len(new) else None
+    new.CodeValue, new.CodingSchemeDesignator, new.CodeMeaning = value, scheme, meaning
+    return new
+
+
+# -- dates ------------------------------------------------------------------------------------------------------
+
+
+def _shifted(element: Any, patient: _Patient) -> Any:
+    """Dates some days earlier, times as they are; what is neither goes."""
+    values = [_earlier(str(value), element.VR, patient.days) for value in _values(element)]
+    return _changed(element, values) if all(values) else None
+
+
+def _earlier(text: str, vr: str, days: int) -> str:
+    if vr == "TM":
+        return text if re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", text) else ""
+    found = re.fullmatch(
+        r"(\d{4})(\d{2})(\d{2})" + (r"((?:\d{2}){0,3}(?:\.\d{1,6})?)(?:[+-]\d{4})?" if vr == "DT" else "()"),
+        text,
+    )
+    if found is None:
+        return ""
+    try:
+        day = date(int(found[1]), int(found[2]), int(found[3])) - timedelta(days=days)
+    except (ValueError, OverflowError):
+        return ""
+    return f"{day.year:04}{day.month:02}{day.day:02}{found[4]}"

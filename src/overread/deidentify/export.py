@@ -1,0 +1,325 @@
+"""A cleaned copy of a tree of DICOM files, by the Basic Application Level Confidentiality Profile of PS3.15 Annex E.
+
+Each file is read, judged, cleaned and written on its own, atomically, under a name made of codes. What cannot be
+cleaned by its tags is not written but counted: images with text in their pixels, reports, documents, damaged
+files. The secret salt makes the codes; without it they cannot be made again.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from overread.contained import contained
+from overread.deidentify.burned import burned_in, may_show_a_face
+from overread.deidentify.clean import NO_IMAGE, clean, patient_of
+from overread.deidentify.file import as_bytes, broken
+from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules
+from overread.deidentify.tree import (
+    LOCK,
+    RECORD,
+    TABLE,
+    Original,
+    Row,
+    files_of,
+    key_line,
+    new_salt,
+    read_key,
+    read_rows,
+    read_salt,
+    require_apart,
+    require_ours,
+    write_key,
+    write_rows,
+)
+from overread.errors import ImageError, InputError, checked
+from overread.images.dicom.elements import looks_like_dicom
+from overread.images.dicom.parse import parse
+from overread.images.image import LIMITS, Limits, read_bytes
+from overread.progress import Progress, silent
+from overread.record import folder_lock, read_json, sha256, versions, write_bytes, write_json
+
+__all__ = ["Deidentified", "Rules", "clean", "deidentify", "new_salt", "read_salt"]
+
+#: Seconds between two notes of what is done already.
+NOTE_EVERY = 10.0
+#: What a row says became of its file.
+WRITTEN, REFUSED, LEFT_OUT = "written", "refused", "left out"
+_NOT_CLEANED = "no image: a report, document, plan, signal or index cannot be cleaned by its tags"
+
+
+@dataclass(frozen=True)
+class Deidentified:
+    """A cleaned copy: its ``folder``, the ``edition`` of the profile, codes and meanings of the ``methods``, the counts.
+
+    ``written``, ``patients`` and ``faces``: files written, their patients, those that may show a face. ``refused``
+    and ``left_out``: files by reason. ``not_dicom`` and ``links``: files that were not looked into.
+    """
+
+    folder: Path
+    edition: str
+    methods: dict[str, str]
+    written: int
+    patients: int
+    faces: int
+    refused: dict[str, int]
+    left_out: dict[str, int]
+    not_dicom: int
+    links: int
+
+    @property
+    def files(self) -> list[Path]:
+        """The table of all files, and the record of how the copy was made."""
+        return [self.folder / TABLE, self.folder / RECORD]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One file to clean: where it is, the code of that, and where to write."""
+
+    path: str
+    source: str
+    folder: str
+    rules: Rules
+    allow_burned_in: bool
+    limits: Limits
+
+
+@checked
+def deidentify(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    rules: Rules | None = None,
+    key: str | os.PathLike[str] | None = None,
+    allow_burned_in: bool = False,
+    limits: Limits = LIMITS,
+    progress: Progress = silent,
+) -> Deidentified:
+    """Write a cleaned copy of a DICOM file or folder ``source`` to the folder ``output``.
+
+    Without ``rules`` everything goes that may go, under a salt that is forgotten. ``key``: a file for the list of
+    codes and the identifiers behind them, written only if named, readable for its owner alone. Called again with
+    the same salt, it goes on where it was stopped. Raises :class:`InputError` for folders that lie in each other,
+    a key inside the copy, and an output that holds anything else.
+    """
+    source, output, key = Path(source), Path(output), None if key is None else Path(key)
+    rules = rules or Rules(new_salt())
+    require_apart(source, output, [key])
+    require_ours(output)
+    files, links = files_of(source)
+    with folder_lock(output, name=LOCK):
+        rows, lines = _earlier(output, rules, allow_burned_in), read_key(key)
+        tasks = [_task(path, source, output, rules, allow_burned_in, limits) for path in files]
+        todo = [task for task in tasks if not _is_done(rows.get(task.source), output, key, lines)]
+        not_dicom = _work(todo, rows, lines, output, key, progress)
+        made = _counted(output, rules, rows.values(), not_dicom, links)
+        _write_record(made, rules, allow_burned_in, finished=True)
+    (output / LOCK).unlink(missing_ok=True)
+    return made
+
+
+def _task(
+    path: Path, source: Path, output: Path, rules: Rules, allow_burned_in: bool, limits: Limits
+) -> Task:
+    try:
+        about = path.stat()
+        state = f"{about.st_size}\n{about.st_mtime_ns}"
+    except OSError:  # gone meanwhile: told when it is opened
+        state = ""
+    place = f"{path.relative_to(source) if path != source else ''}\n{state}"
+    return Task(str(path), rules.code("source", place), str(output), rules, allow_burned_in, limits)
+
+
+def _work(
+    tasks: list[Task], rows: dict[str, Row], lines: dict[str, tuple[str, ...]], output: Path, key: Path | None, progress: Progress
+) -> int:  # fmt: skip
+    """Clean all files; ``rows`` and the ``lines`` of the key grow and are noted now and then. Returns how many are no DICOM."""
+    others, noted = 0, time.monotonic()
+    for number, (task, made) in enumerate(_cleaned(tasks), 1):
+        if made is None:
+            others += 1
+        else:
+            rows[task.source] = made.row
+            lines[made.code] = key_line(made)
+        if number == len(tasks) or time.monotonic() - noted > NOTE_EVERY:
+            _note(output, rows, key, lines)
+            noted = time.monotonic()
+        progress("cleaning files", number, len(tasks))
+    _note(output, rows, key, lines)
+    return others
+
+
+def _note(output: Path, rows: dict[str, Row], key: Path | None, lines: dict[str, tuple[str, ...]]) -> None:
+    write_rows(output / TABLE, _once(rows.values()))
+    if key is not None:
+        write_key(key, lines.values())
+
+
+def _cleaned(tasks: list[Task]) -> Iterator[tuple[Task, Original | None]]:
+    """What became of each file, in processes of their own: decoders and parsers meet whatever the tree holds."""
+    for task, made in zip(tasks, contained(clean_file, ((task,) for task in tasks)), strict=True):
+        yield task, _refused(task, b"", "its reader crashed") if isinstance(made, ImageError) else made
+
+
+def _once(rows: Iterable[Row]) -> list[Row]:
+    """Files with the same bytes are written once; the others are left out."""
+    seen: set[str] = set()
+    found = []
+    for row in rows:
+        again = row.outcome == WRITTEN and row.file in seen
+        seen.add(row.file)
+        found.append(
+            replace(row, outcome=LEFT_OUT, reason="the same bytes as another file", file="") if again else row
+        )
+    return found
+
+
+# -- one file ---------------------------------------------------------------------------------------------------
+
+
+@checked
+def clean_file(task: Task) -> Original | None:
+    """Clean one file and write it; what became of it, or None if it is not DICOM."""
+    try:
+        if not _is_dicom(task.path):
+            return None
+        data = read_bytes(task.path, limits=task.limits)
+    except (ImageError, OSError):
+        return _refused(task, b"", "the file cannot be read")
+    try:
+        return _exported(task, data)
+    except ImageError as error:
+        return _refused(task, data, error.what)
+    except broken():
+        return _refused(task, data, "the DICOM file is damaged")
+
+
+def _is_dicom(path: str) -> bool:
+    with open(path, "rb") as handle:
+        return looks_like_dicom(handle.read(4096))
+
+
+def _refused(task: Task, data: bytes, reason: str) -> Original:
+    code = task.rules.code("file", sha256(data) if data else task.source)
+    return Original(code, REFUSED, reason, source=task.source, path=task.path)
+
+
+def _exported(task: Task, data: bytes) -> Original:
+    import pydicom
+
+    try:
+        parse(data)  # bounds, before the whole is read: lengths, depth, what a deflated data set inflates to
+    except ImageError as error:
+        if error.what == NO_IMAGE:
+            return replace(_refused(task, data, _NOT_CLEANED), outcome=LEFT_OUT)
+        raise
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they may quote a value
+        dataset = pydicom.dcmread(BytesIO(data), force=True)
+        new = clean(dataset, task.rules)
+        made = _described(_identified(task, data, dataset), dataset, new)
+        reason = burned_in(dataset, data, task.limits)
+        if reason and not task.allow_burned_in:
+            return replace(made, outcome=REFUSED, reason=reason)
+        return _written(task, made, new, reason)
+
+
+def _identified(task: Task, data: bytes, dataset: Any) -> Original:
+    rules, who, study = task.rules, patient_of(dataset), str(dataset.get("StudyInstanceUID", "") or "")
+    return Original(rules.code("file", sha256(data)), WRITTEN, patient=f"p-{rules.code('patient', who)}", source=task.source,
+                    study=f"s-{rules.code('study', study or who)}", patient_identifier=who, study_uid=study, path=task.path)  # fmt: skip
+
+
+def _described(made: Original, dataset: Any, new: Any) -> Original:
+    before, after = set(_places(dataset)), set(_places(new))
+    private = sum(any(tag & 0x10000 for tag in place) for place in before)
+    return replace(made, modality=str(new.get("Modality", "") or ""), attributes=len(before), removed=len(before - after),
+                   private=private, may_show_a_face=may_show_a_face(new))  # fmt: skip
+
+
+def _places(dataset: Any, above: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
+    """Every attribute at every depth: the tags and the numbers of the items that lead to it."""
+    for tag in sorted(dataset.keys()):
+        place = (*above, int(tag))
+        yield place
+        with_items = tag in dataset and _vr(dataset, tag) == "SQ" and len(above) < 2 * MAX_DEPTH
+        for number, item in enumerate(dataset[tag].value if with_items else ()):
+            yield from _places(item, (*place, number << 32))
+
+
+def _vr(dataset: Any, tag: Any) -> str:
+    try:
+        return str(dataset[tag].VR)
+    except broken():
+        return ""
+
+
+def _written(task: Task, made: Original, new: Any, reason: str) -> Original:
+    if reason:
+        new.BurnedInAnnotation = "YES"
+        reason = f"{reason}; allowed"
+    file = f"{made.patient}/{made.study}/{made.code}.dcm"
+    write_bytes(Path(task.folder) / file, as_bytes(new))
+    return replace(made, reason=reason, file=file)
+
+
+# -- what is known of the copy ----------------------------------------------------------------------------------
+
+
+def _earlier(output: Path, rules: Rules, allow_burned_in: bool) -> dict[str, Row]:
+    """The rows of an earlier call with the same salt and options; the record is begun if there is none."""
+    if (output / RECORD).exists():
+        record = read_json(output / RECORD)
+        same = isinstance(record, dict) and record.get("check") == _check(rules)
+        if not same or (record.get("allow_burned_in") and not allow_burned_in):
+            raise InputError(
+                "the output folder holds a copy made with another salt or other options",
+                todo="give the same --salt and options to go on, or choose an empty folder",
+            )
+    else:
+        _write_record(_counted(output, rules, [], 0, 0), rules, allow_burned_in, finished=False)
+    return {row.source: row for row in read_rows(output / TABLE)}
+
+
+def _check(rules: Rules) -> str:
+    """Tells whether salt and options are those of an earlier call."""
+    return rules.code("check", f"{EDITION} {' '.join(rules.methods)}")
+
+
+def _is_done(row: Row | None, output: Path, key: Path | None, lines: dict[str, tuple[str, ...]]) -> bool:
+    """Whether a file need not be looked at again; what was refused may be allowed now."""
+    if row is None or row.outcome == REFUSED or (key is not None and row.code not in lines):
+        return False
+    return not row.file or (output / row.file).exists()
+
+
+def _counted(output: Path, rules: Rules, rows: Iterable[Row], not_dicom: int, links: int) -> Deidentified:
+    listed = _once(rows)
+    written = [row for row in listed if row.outcome == WRITTEN]
+    why = {
+        what: dict(sorted(Counter(r.reason for r in listed if r.outcome == what).items()))
+        for what in (REFUSED, LEFT_OUT)
+    }
+    return Deidentified(output, EDITION, rules.methods, len(written), len({row.patient for row in written}),
+                        sum(row.may_show_a_face for row in written), why[REFUSED], why[LEFT_OUT], not_dicom, links)  # fmt: skip
+
+
+def _write_record(made: Deidentified, rules: Rules, allow_burned_in: bool, *, finished: bool) -> None:
+    used = versions() | {"dicom-anonymizer": importlib.metadata.version("dicom-anonymizer")}
+    write_json(made.folder / RECORD, {
+        "profile": "Basic Application Level Confidentiality Profile", "standard": f"DICOM PS3.15 {EDITION}, Table E.1-1",
+        "methods": made.methods, "dates": rules.dates, "keep_device": rules.keep_device,
+        "keep_characteristics": rules.keep_characteristics, "allow_burned_in": allow_burned_in, "finished": finished,
+        "written": made.written, "patients": made.patients, "may_show_a_face": made.faces, "refused": made.refused,
+        "left_out": made.left_out, "not_dicom": made.not_dicom, "links": made.links, "check": _check(rules),
+        "versions": {name: used[name] for name in ("overread", "python", "pydicom", "numpy", "dicom-anonymizer") if name in used},
+    })  # fmt: skip
