@@ -1,0 +1,219 @@
+"""Models compared on the same cases: what they share cancels, so far fewer patients are needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from overread.errors import checked, require
+from overread.stats.arrays import normal_quantile, numbers, patient_codes, why_undefined, zero_one
+from overread.stats.difference import (
+    Difference,
+    chi_square_tail,
+    implied,
+    ratio,
+    square_and_add,
+    two_sided,
+    without,
+)
+from overread.stats.estimate import Estimate, undefined
+from overread.stats.placements import Cohort, covariance, placements, shares, variance_between
+from overread.stats.resample import Column, Statistic, Weights, bootstrap
+
+#: Below this the variance of a difference is the rounding of zero: models that differ in one pair of a million
+#: images are well above.
+NOTHING = 1e-30
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Several models on the same cases: ``areas`` (M), their ``covariance`` (M, M), each pair's ``differences``.
+
+    ``statistic`` is χ² with ``freedom`` for all areas being equal, ``p`` its tail; NaN where undefined.
+    """
+
+    areas: tuple[Estimate, ...]
+    covariance: NDArray[np.float64]
+    differences: tuple[Difference, ...]
+    statistic: float
+    freedom: int
+    p: float
+
+
+@checked
+def auc_difference(
+    truth: ArrayLike,
+    score: ArrayLike,
+    other: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    of: str = "",
+) -> Difference:
+    """AUC of ``score`` minus that of ``other`` on the same cases, with DeLong's test.
+
+    ``truth`` (N,) 0/1, ``score`` and ``other`` (N,), ``patients`` (N,) or None. Variance: DeLong, DeLong &
+    Clarke-Pearson 1988, clustered after Obuchowski 1997 where patients repeat; interval ± z standard errors.
+    Two scores that rank every case alike differ by 0 without error; where the variance is zero for another
+    reason (both areas 1, one positive patient) the interval is made of Newcombe's intervals of the two areas.
+    Undefined for one class or a score that is not finite.
+
+    >>> print(auc_difference([0, 0, 1, 1, 0, 1], [1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5]))
+    0.222 (-0.086–0.530), p = 0.157
+    """
+    return compare_aucs(truth, [score, other], patients, level=level, of=of).differences[0]
+
+
+@checked
+def compare_aucs(
+    truth: ArrayLike,
+    scores: Sequence[ArrayLike],
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    of: str = "",
+) -> Comparison:
+    """The AUCs of M ≥ 2 models on the same cases, every pair's difference, and the test that all are equal.
+
+    ``scores`` M times (N,), the rest as :func:`auc_difference`. The test of all is χ² (DeLong et al. 1988,
+    after equation 5) with as many degrees of freedom as the differences have; models that rank alike add none.
+
+    >>> found = compare_aucs([0, 0, 1, 1, 0, 1], [[1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5], [2, 4, 6, 8, 9, 10]])
+    >>> [round(d.difference.value, 3) for d in found.differences], found.freedom
+    ([0.222, 0.0, -0.222], 1)
+    """
+    require(len(scores) >= 2, "there must be at least two models to compare", given=len(scores))
+    positive = zero_one(truth)
+    given = [numbers(score, len(positive)) for score in scores]
+    codes = patient_codes(patients, len(positive))
+    cohort = Cohort.of(positive, codes)
+    if why := next(filter(None, (why_undefined(positive, score) for score in given)), ""):
+        return _no_comparison(cohort, len(given), why, of)
+    placed = np.stack([placements(positive, score) for score in given])  # (M, N)
+    parts = shares(cohort, placed)
+    together = covariance(cohort, parts)
+    areas = tuple(
+        cohort.estimate("auc", float(value), float(variance), level, of)
+        for value, variance in zip(parts.value, np.diag(together))
+    )
+    differences = tuple(
+        compared(cohort, (areas[i], areas[j]), variance_between(cohort, parts, i, j), (given[i], given[j]))
+        for i, j in combinations(range(len(given)), 2)
+    )
+    return Comparison(areas, together, differences, *_all_equal(parts.value, together))
+
+
+def _no_comparison(cohort: Cohort, models: int, why: str, of: str) -> Comparison:
+    def none(metric: str) -> Estimate:
+        return undefined(metric, why, of=of, images=cohort.images, patients=cohort.patients)
+
+    one = without(none("auc"), none("auc"), none("auc difference"))
+    pairs = models * (models - 1) // 2
+    nothing = np.full((models, models), math.nan)
+    return Comparison((one.first,) * models, nothing, (one,) * pairs, math.nan, 0, math.nan)
+
+
+def compared(
+    cohort: Cohort,
+    areas: tuple[Estimate, Estimate],
+    variance: float,
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> Difference:
+    """The difference of two areas and its ``variance``: Wald, unless that is zero."""
+    first, second = areas
+    error = math.sqrt(variance) if variance > NOTHING else 0.0
+    value, half = first.value - second.value, normal_quantile(first.level) * error
+    suffix = ", by patient" if cohort.clustered else ""
+    found = replace(first, metric=f"{first.metric} difference", value=value)
+    if not error and not same_order(*scores):
+        low, high = square_and_add(first, second, 0.0)
+        how = "Newcombe 2006 method 5, squared and added" + suffix
+        return implied(first, second, replace(found, low=low, high=high, method=how))
+    how = ("DeLong, paired" if error else "none: both rank the cases alike") + suffix
+    low, high = max(-1.0, value - half), min(1.0, value + half)
+    statistic = ratio(value, error)
+    wald = replace(found, low=low, high=high, method=how)
+    return Difference(first, second, wald, error, statistic, two_sided(statistic))
+
+
+def same_order(score: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether the two rank every case alike, ties included."""
+    order = np.argsort(score, kind="stable")
+    return bool((np.sign(np.diff(score[order])) == np.sign(np.diff(other[order]))).all())
+
+
+def _all_equal(values: NDArray[np.float64], together: NDArray[np.float64]) -> tuple[float, int, float]:
+    contrast = np.column_stack([np.ones(len(values) - 1), -np.eye(len(values) - 1)])
+    spread, gap = contrast @ together @ contrast.T, contrast @ values
+    scale = float(np.abs(together).max())
+    freedom = int(np.linalg.matrix_rank(spread, tol=max(1e-10 * scale, NOTHING), hermitian=True))
+    if not freedom:
+        return (0.0, 0, 1.0) if not gap.any() else (math.nan, 0, math.nan)
+    inverse = np.linalg.pinv(spread, rcond=1e-10 * scale / np.linalg.norm(spread, 2), hermitian=True)
+    statistic = float(gap @ inverse @ gap)
+    return statistic, freedom, chi_square_tail(statistic, freedom)
+
+
+@checked
+def difference_statistic(first: Statistic, second: Statistic) -> Statistic:
+    """What two statistics differ by, in the same resamples of the same patients, for the bootstrap."""
+    names = [[(c.metric, c.of) for c in s.columns] for s in (first, second)]
+    require(names[0] == names[1], "both statistics must have the same columns", given=names)
+
+    def compute(weights: Weights) -> NDArray[np.float64]:
+        return first.compute(weights) - second.compute(weights)
+
+    return Statistic(tuple(_apart(a, b) for a, b in zip(first.columns, second.columns)), compute)
+
+
+def _apart(a: Column, b: Column) -> Column:
+    few = min((f for f in (a.freedom, b.freedom) if f > 0), default=0)
+    return replace(a, metric=f"{a.metric} difference", scale="plain", freedom=few, why=a.why or b.why)
+
+
+@checked
+def bootstrap_difference(
+    first: Statistic,
+    second: Statistic,
+    patients: int,
+    *,
+    images: int = 0,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> list[Difference]:
+    """The paired difference of any two statistics with the same columns: F1, average precision, kappa …
+
+    Value ± z standard deviations of the difference over resamples of the patients 0 … P−1 (Student's t where a
+    column asks for it). Where no resample differs from another, the interval is made of those of the two
+    statistics; it has no width only where both are equal in every resample.
+
+    >>> from overread.stats.classification import threshold_statistic as at
+    >>> truth, codes = np.arange(8) < 4, np.arange(8)
+    >>> a, b = at(truth, truth, codes, 8), at(truth, np.arange(8) < 3, codes, 8)
+    >>> [round(d.difference.value, 3) for d in bootstrap_difference(a, b, 8, resamples=200)]
+    [0.143, 0.125]
+    """
+    apart = difference_statistic(first, second)
+    found = bootstrap(
+        [first, second, apart], patients, images=images, level=level, resamples=resamples, seed=seed
+    )
+    many = len(first.columns)
+    return [
+        _bootstrapped(a, b, d, column.freedom)
+        for a, b, d, column in zip(found[:many], found[many : 2 * many], found[2 * many :], apart.columns)
+    ]
+
+
+def _bootstrapped(a: Estimate, b: Estimate, d: Estimate, freedom: int) -> Difference:
+    if d.undefined or math.isnan(d.low):
+        return without(a, b, d)
+    if d.low == d.high and d.value:
+        low, high = square_and_add(a, b, 0.0)
+        d = replace(d, low=low, high=high, method="intervals of the two, squared and added")
+    return implied(a, b, d, freedom=freedom)
