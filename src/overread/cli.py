@@ -13,27 +13,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread import __version__
-from overread.commands import inventory
+from overread.commands import cohort, deidentify, inventory
 from overread.commands.options import (
     AsJson,
     Budget,
     Cache,
     Column,
+    Crop,
     Folder,
+    Key,
     Labels,
+    LabelsFrom,
+    Names,
     Out,
+    Point,
     Positive,
     RecipeName,
     Settings,
+    Side,
     Subgroups,
     Table,
     Threads,
+    Volumes,
     Weights,
+    Where,
+    Window,
 )
 from overread.commands.speaking import bars, end, say
 from overread.errors import InputError, OverreadError
 
 if TYPE_CHECKING:
+    from overread.cases.cases import Cases
     from overread.study import Desk, Study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -58,7 +68,8 @@ def _root(
 def run(
     table: Table, output: Out = Path("runs/study"), image: Column = "", label: Column = "", labels: Labels = "", value: Column = "",
     patient: Column = "", case: Column = "", source: Column = "", view: Column = "", time: Column = "", split: Column = "",
-    subgroup: Subgroups = [], positive: Positive = "",
+    subgroup: Subgroups = [], positive: Positive = "", where: Where = "", labels_from: LabelsFrom = "", key: Key = "", names: Names = "hash",
+    volumes: Volumes = "whole", point: Point = "", side: Side = 0.0, window: Window = "", crop: Crop = "none",
     test: Annotated[float, typer.Option(help="share of the patients for the test")] = 0.2,
     tuning: Annotated[float, typer.Option(help="share of the patients for tuning")] = 0.1,
     deploy_to: Annotated[str, typer.Option(help="where the model will be used, such as \"source == 'rosendahl'\"")] = "",
@@ -85,12 +96,20 @@ def run(
         study = studies.Study.load(table)
         study = _relative_to(study, Path(table).parent)
     else:
-        chosen = {"epochs": epochs, "backbone": backbone, "image_size": image_size, "batch_size": batch_size}
+        chosen = {
+            "epochs": epochs,
+            "backbone": backbone,
+            "image_size": image_size,
+            "batch_size": batch_size,
+            "window": window,
+            "crop": crop,
+        }
         study = studies.Study(
-            table=str(Path(table).absolute()), image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
+            table=str(Path(table).absolute()), where=where, labels_from=_absolute(labels_from), key=key, names=names, volumes=volumes, point=_listed(point),
+            side=side, image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
             source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=_listed(positive), test=test,
             tuning=tuning, deploy_to=deploy_to, leave_out=leave_out, by_time=by_time, keep_given=not resplit, sensitivity=sensitivity,
-            specificity=specificity, weights=str(Path(weights).absolute()) if weights else "", budget=budget, device=device,
+            specificity=specificity, weights=_absolute(weights), budget=budget, device=device,
             threads=threads, seed=seed, recipe=_recipe(recipe, chosen, settings),
         )  # fmt: skip
     with bars() as progress:
@@ -117,7 +136,7 @@ def demo(
         say(f"drawing a phantom cohort of {patients} patients under three microscopes")
         draw_cohort(output / "cohort", patients=patients, seed=seed)
     study = studies.Study(table=str(table.absolute()), image="image", label="diagnosis", patient="patient", source="microscope",
-                          subgroups=("sex", "age"), seed=seed, budget=budget, recipe=_recipe("auto", {}, []))  # fmt: skip
+                          subgroups=("sex", "age"), seed=seed, budget=budget, recipe=_recipe("auto", {}, []), names="keep")  # fmt: skip
     with bars() as progress:
         report = studies.run(study, output, network=False, progress=progress, say=say)
     _show_metrics(output)
@@ -131,17 +150,20 @@ def demo(
 def audit(
     table: Table, output: Out = Path("runs/study"), image: Column = "", label: Column = "", labels: Labels = "", value: Column = "",
     patient: Column = "", case: Column = "", source: Column = "", view: Column = "", time: Column = "", split: Column = "",
-    subgroup: Subgroups = [], positive: Positive = "", threads: Threads = 0, cache: Cache = "", as_json: AsJson = False,
+    subgroup: Subgroups = [], positive: Positive = "", where: Where = "", labels_from: LabelsFrom = "", key: Key = "", names: Names = "hash",
+    volumes: Volumes = "whole", point: Point = "", side: Side = 0.0, threads: Threads = 0, cache: Cache = "", as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Is the table sound? Writes cases.csv, excluded.csv and audit.json; exit code 1 if there are errors."""
     from overread import study as studies
     from overread.cases.audit import Audit
 
     study = studies.Study(
-        table=str(Path(table).absolute()), image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
+        table=str(Path(table).absolute()), where=where, labels_from=_absolute(labels_from), key=key, names=names, volumes=volumes, point=_listed(point),
+        side=side, image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
         source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=_listed(positive), threads=threads)  # fmt: skip
-    cases = studies.table_of(study)
-    with _desk(study, output, cache, quiet=as_json) as desk:
+    with bars() as progress:
+        study, cases = studies.opened(study, output, progress)
+    with _desk(study, output, cache, quiet=as_json, table=cases) as desk:
         studies.begin(desk, cases)
         studies.inspect(desk)
     found = Audit.load(output / "audit.json")
@@ -187,15 +209,22 @@ def train(
     folder: Folder, recipe: RecipeName = "auto", weights: Weights = "", budget: Budget = "",
     seed: Annotated[int | None, typer.Option(min=0, help="that of the split if not given")] = None, epochs: Annotated[int, typer.Option(min=0)] = 0,
     backbone: Annotated[str, typer.Option()] = "", image_size: Annotated[int, typer.Option(min=0)] = 0,
-    batch_size: Annotated[int, typer.Option(min=0)] = 0, settings: Settings = [],
+    batch_size: Annotated[int, typer.Option(min=0)] = 0, window: Window = "", crop: Crop = "none", settings: Settings = [],
     device: Annotated[str, typer.Option(help="cpu, cuda, mps; the best if not given")] = "", threads: Threads = 0, cache: Cache = "",
     offline: Annotated[bool, typer.Option("--offline", help="do not even try to fetch weights")] = False,
 ) -> None:  # fmt: skip
     """Train by a recipe; called again, it goes on where it was stopped. Writes model/."""
     from overread import study as studies
 
-    chosen = {"epochs": epochs, "backbone": backbone, "image_size": image_size, "batch_size": batch_size}
-    changes: dict[str, Any] = {"recipe": _recipe(recipe, chosen, settings), "weights": str(Path(weights).absolute()) if weights else "", "budget": budget,
+    chosen = {
+        "epochs": epochs,
+        "backbone": backbone,
+        "image_size": image_size,
+        "batch_size": batch_size,
+        "window": window,
+        "crop": crop,
+    }
+    changes: dict[str, Any] = {"recipe": _recipe(recipe, chosen, settings), "weights": _absolute(weights), "budget": budget,
                "device": device, "threads": threads}  # fmt: skip
     changes |= {} if seed is None else {"seed": seed}
     study = _amended(folder, changes)
@@ -212,7 +241,7 @@ def predict(
     model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
     table: Annotated[str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")] = "",
     output: Annotated[Path, typer.Option("-o", "--output", help="the predictions of a new table")] = Path("predictions.csv"),
-    image: Column = "", label: Column = "", patient: Column = "", case: Column = "", source: Column = "",
+    image: Column = "", label: Column = "", patient: Column = "", case: Column = "", source: Column = "", names: Names = "",
     device: Annotated[str, typer.Option()] = "", threads: Threads = 0,
 ) -> None:  # fmt: skip
     """Predict the run's tuning and test parts, or the images of a new table."""
@@ -231,16 +260,11 @@ def predict(
     from overread.learning.predict import predict as predict_cases
 
     loaded = load_model(model)
-    cases = read_images(
-        table,
-        loaded.target,
-        image=image or None,
-        label=label or None,
-        patient=patient or None,
-        case=case or None,
-        source=source or None,
-    )
+    about = loaded.about
     with bars() as progress:
+        cases = read_images(table, loaded.target, image=image or None, label=label or None, patient=patient or None, case=case or None,
+                            source=source or None, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
+                            planes=about.planes, progress=progress)  # fmt: skip
         made = predict_cases(loaded, cases, device=device, threads=threads, progress=progress)
     if len(made) < cases.table["case"].nunique():
         say(f"{cases.table['case'].nunique() - len(made)} cases are left out: their images cannot be read")
@@ -305,6 +329,10 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""
+
+
 def _recipe(name: str, chosen: dict[str, Any], settings: list[str]) -> dict[str, Any]:
     """The recipe's fields that differ from the defaults."""
     from overread.learning.recipe import Recipe, override
@@ -318,8 +346,10 @@ def _recipe(name: str, chosen: dict[str, Any], settings: list[str]) -> dict[str,
 def _relative_to(study: Study, folder: Path) -> Study:
     from dataclasses import replace
 
-    weights = str((folder / study.weights).absolute()) if study.weights else ""
-    return replace(study, table=str((folder / study.table).absolute()), weights=weights)
+    beside = lambda path: str((folder / path).absolute()) if path else ""
+    return replace(
+        study, table=beside(study.table), weights=beside(study.weights), labels_from=beside(study.labels_from)
+    )
 
 
 def _amended(folder: Path, changes: dict[str, Any]) -> Study:
@@ -339,7 +369,13 @@ def _amended(folder: Path, changes: dict[str, Any]) -> Study:
 
 @contextmanager
 def _desk(
-    study: Study, folder: Path, cache: str = "", *, offline: bool = False, quiet: bool = False
+    study: Study,
+    folder: Path,
+    cache: str = "",
+    *,
+    offline: bool = False,
+    quiet: bool = False,
+    table: Cases | None = None,
 ) -> Iterator[Desk]:
     from overread.progress import Clock
     from overread.record import folder_lock
@@ -347,11 +383,14 @@ def _desk(
 
     with folder_lock(folder), bars() as progress:
         yield Desk(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.budget)), progress,
-                   (lambda line: None) if quiet else say)  # fmt: skip
+                   (lambda line: None) if quiet else say, table)  # fmt: skip
 
 
 app.command()(inventory.recipes)
 app.command()(inventory.doctor)
+app.command()(cohort.scan)
+app.command()(cohort.key)
+app.command()(deidentify.deidentify)
 app.add_typer(inventory.data_app, name="data")
 app.add_typer(inventory.weights_app, name="weights")
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import Target
 from overread.errors import InputError, nearest
-from overread.record import fingerprint, publish, sha256
+from overread.record import fingerprint, sha256, unguarded, write_csv
 
 _FIRST = ("case", "patient", "split", "source")
 
@@ -97,9 +97,7 @@ class Predictions:
 
     def save(self, path: str | Path) -> Path:
         """Write as CSV with 9 significant digits, which a float32 survives."""
-        with publish(path) as beside:
-            self.table.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
-        return Path(path)
+        return write_csv(path, self.table, float_format="%.9g")
 
     @classmethod
     def read(cls, path: str | Path, positive: tuple[str, ...] = ()) -> Predictions:
@@ -119,7 +117,7 @@ class Predictions:
             ) from error
         except (OSError, ValueError) as error:
             raise InputError("the predictions cannot be read", given=f"{path}: {error}") from error
-        table = _with_defaults(_with_both_classes(table))
+        table = _with_defaults(_with_both_classes(unguarded(table)))
         return cls(table, _target_of(list(map(str, table.columns)), positive, str(path)))
 
 

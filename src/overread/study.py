@@ -8,13 +8,15 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from overread.cases.audit import Audit, audit
-from overread.cases.cases import Cases, paths
+from overread.cases.cases import Cases, Planes, paths
+from overread.cases.codes import codes
 from overread.cases.fingerprint import fingerprint as fingerprint_images
 from overread.cases.sources import read_cases
 from overread.cases.split import Split, leaked, split, without
@@ -31,10 +33,11 @@ from overread.record import (
     hardware,
     load,
     plain,
-    publish,
     read_json,
     save,
+    unguarded,
     versions,
+    write_csv,
     write_json,  # fmt: skip
 )
 
@@ -54,7 +57,10 @@ class Study:
     ``table``: CSV, TSV, Parquet, ``.npz`` or a folder of class folders. Columns by name; empty means guessed.
     ``labels``: columns of several findings. ``positive``: classes that count as disease. ``test`` and ``tuning``:
     shares of the patients. ``budget``: wall-clock time of the whole run, such as ``15m``. ``rule``: how the operating
-    point is chosen on tuning data; ``sensitivity``/``specificity`` fix it instead (0: not fixed).
+    point is chosen on tuning data; ``sensitivity``/``specificity`` fix it instead (0: not fixed). ``names``: ``hash``
+    puts codes, made with ``salt``, in the place of cases and patients; ``keep`` leaves names that identify nobody.
+    ``where``: a query for
+    the rows to take. ``labels_from`` and ``key``: labels for DICOM files. ``volumes``, ``point`` and ``side``: what is looked at in volumes.
     """
 
     table: str
@@ -84,6 +90,14 @@ class Study:
     device: str = ""
     threads: int = 0
     seed: int = 0
+    names: str = "hash"
+    salt: str = ""
+    where: str = ""
+    labels_from: str = ""
+    key: str = ""
+    volumes: str = "whole"
+    point: tuple[str, ...] = ()
+    side: float = 0.0
     recipe: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -92,6 +106,12 @@ class Study:
         require(self.seed >= 0, "seed must not be negative", given=self.seed)
         require(self.threads >= 0, "threads must not be negative", given=self.threads)
         seconds(self.budget)
+        _ = self.planes
+
+    @property
+    def planes(self) -> Planes:
+        """What is looked at in volumes."""
+        return Planes(self.volumes, self.point, self.side)
 
     def save(self, path: str | Path) -> Path:
         """Write as TOML."""
@@ -136,7 +156,7 @@ def run(
     study cannot be trusted, :class:`UnavailableError` if another process works in the folder.
     """
     folder, clock = Path(folder), Clock(seconds(study.budget))
-    cases = table_of(study)  # a wrong table leaves nothing behind
+    study, cases = opened(study, folder, progress)  # a wrong table leaves nothing behind
     with folder_lock(folder):
         desk = Desk(
             study,
@@ -146,6 +166,7 @@ def run(
             clock=clock,
             progress=progress,
             say=say,
+            table=cases,
         )
         begin(desk, cases)
         for step in STEPS:
@@ -165,14 +186,26 @@ class Desk:
     clock: Clock = field(default_factory=Clock)
     progress: Progress = silent
     say: Say = lambda line: None
+    table: Cases | None = None
 
     def cases(self) -> Cases:
-        """All cases of the table."""
-        return Cases.load(self.folder / "cases.csv")
+        """All cases of the table. Where ``cases.csv`` does not say where the images lie, the table is read again."""
+        return self.table or self._cases
+
+    @cached_property
+    def _cases(self) -> Cases:
+        saved = Cases.load(self.folder / "cases.csv")
+        if not saved.salt:
+            return saved
+        cases = table_of(self.study, self.progress)
+        if list(cases.table["case"]) != list(saved.table["case"]):
+            raise InputError("the table has changed since the study began", given=self.study.table,
+                             todo="start again from `overread audit`, in this folder or another")  # fmt: skip
+        return cases
 
     def usable(self) -> Cases:
         """The cases without those that the audit or the split set aside."""
-        excluded = pd.read_csv(self.folder / "excluded.csv", dtype=str, keep_default_na=False)
+        excluded = unguarded(pd.read_csv(self.folder / "excluded.csv", dtype=str, keep_default_na=False))
         return self.cases().drop(excluded["case"])
 
     def predictions(self, part: str) -> Predictions:
@@ -199,14 +232,39 @@ class Desk:
 
 
 @checked
-def table_of(study: Study) -> Cases:
+def opened(study: Study, folder: Path, progress: Progress = silent) -> tuple[Study, Cases]:
+    """The study and its table. The salt is the one that the folder knows, else that of the table: rows that are added
+    later leave the codes of the others as they are."""
+    path = folder / "study.toml"
+    if not study.salt and path.exists():
+        study = replace(study, salt=Study.load(path).salt)
+    cases = table_of(study, progress)
+    return replace(study, salt=cases.salt), cases
+
+
+@checked
+def table_of(study: Study, progress: Progress = silent) -> Cases:
     """The table of a study as cases. Raises :class:`InputError` naming what is wrong with it."""
     return read_cases(
         study.table, image=study.image or None, label=study.label or None, labels=list(study.labels) or None,
         value=study.value or None, patient=study.patient or None, case=study.case or None, source=study.source or None,
         view=study.view or None, time=study.time or None, split=study.split or None, positive=list(study.positive),
-        subgroups=list(study.subgroups),
+        subgroups=list(study.subgroups), names=study.names, salt=study.salt,
+        where=study.where, labels_from=study.labels_from or None, key=study.key, planes=study.planes, progress=progress,
     )  # fmt: skip
+
+
+@checked
+def key_of(study: Study, progress: Progress = silent) -> pd.DataFrame:
+    """Who is behind the codes of a study: ``code`` and ``patient code`` beside case, patient and image as named.
+
+    Raises :class:`InputError` where names were kept.
+    """
+    if not study.salt:
+        raise InputError("the run has no codes: its names were kept", given=f"names = {study.names!r}")
+    named = table_of(replace(study, names="keep", volumes="whole", point=(), side=0.0), progress).table
+    made = {"code": codes(named["case"], study.salt), "patient code": codes(named["patient"], study.salt)}
+    return pd.DataFrame({**made, **{name: named[name].to_numpy() for name in ("case", "patient", "image")}})
 
 
 @checked
@@ -287,8 +345,7 @@ def divide(desk: Desk) -> None:
 
 
 def _write_excluded(desk: Desk, rows: list[tuple[str, str]]) -> None:
-    with publish(desk.folder / "excluded.csv") as beside:
-        pd.DataFrame(rows, columns=["case", "reason"]).to_csv(beside, index=False, lineterminator="\n")
+    write_csv(desk.folder / "excluded.csv", pd.DataFrame(rows, columns=["case", "reason"]))
 
 
 @checked
@@ -399,8 +456,10 @@ def show_errors(desk: Desk) -> None:
 
     points = list(Evaluation.load(desk.folder / "evaluation").operating)
     single = points[0] if len(points) == 1 else None
-    write_gallery(desk.folder, desk.usable(), desk.predictions("test"), positive=single.positive if single else (),
-                  threshold=single.threshold if single else None)  # fmt: skip
+    cases = desk.usable()
+    written = frozenset(cases.table["case"][(_prints(desk, cases)["text"] > 0).to_numpy()])
+    write_gallery(desk.folder, cases, desk.predictions("test"), positive=single.positive if single else (),
+                  threshold=single.threshold if single else None, unseen=written)  # fmt: skip
 
 
 @checked

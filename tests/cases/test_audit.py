@@ -48,13 +48,14 @@ def test_unreadable_images_and_missing_labels_are_set_aside(study):
     cases = study([0, None, 2, 3, None, 5], label=["no", "yes", "", "no", "", "yes"])
     found = ov.audit(cases)
     assert found.of("unreadable").count == 2
-    assert "1.png" in found.of("unreadable").message
+    assert "the PNG is cut off" in found.of("unreadable").message
+    assert "1.png" not in found.of("unreadable").message  # a name of a file may be that of a person
     assert found.of("unreadable").severity == "error"  # a third of the images
     assert found.of("missing-label").count == 2
     reasons = dict(found.excluded)
     assert set(reasons) == {"c1", "c2", "c4"}
     assert reasons["c2"] == "no label"
-    assert reasons["c1"].startswith("unreadable: 1.png")
+    assert reasons["c1"].startswith("unreadable: the PNG is cut off")
 
 
 def test_if_nothing_can_be_read_it_stops(study):

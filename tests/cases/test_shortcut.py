@@ -22,6 +22,9 @@ def prints(count: int, **columns: object) -> pd.DataFrame:
             "format": "PNG",
             "mean": 0.5,
             "std": 0.1,
+            "border": 0.0,
+            "circle": False,
+            "text": 0,
         }
     )
     return table.assign(**columns)

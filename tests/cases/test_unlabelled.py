@@ -30,7 +30,7 @@ def test_a_folder_and_one_image(folder) -> None:
 
 
 def test_a_table_with_and_without_labels(folder) -> None:
-    bare = read_images(folder / "t.csv", TARGET, patient="pid")
+    bare = read_images(folder / "t.csv", TARGET, patient="pid", names="keep")
     assert not bare.labelled.any()
     assert list(bare.table["patient"]) == ["p", "q"]
     assert list(bare.table["sex"]) == ["f", "m"]

@@ -12,9 +12,9 @@ import pytest
 #: From the ground up; what stands on one line is neighbours, strangers to each other (the ground excepted).
 #: ``predictions`` stands on ``cases`` because both speak of the same target; everything above sees both.
 FLOORS = (
-    {"", "errors", "record", "chance", "progress"},
+    {"", "errors", "record", "chance", "progress", "contained", "contained_child", "contained_process"},
     {"stats", "images"},
-    {"cases", "phantoms"},
+    {"cases", "phantoms", "deidentify"},
     {"predictions"},
     {"evaluation"},
     {"learning"},

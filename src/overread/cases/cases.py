@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.errors import InputError, checked, nearest, require
-from overread.record import fingerprint, publish, read_json, sha256, write_json
+from overread.cases.codes import codes
+from overread.errors import InputError, checked, nearest, one_of, require
+from overread.record import fingerprint, read_json, sha256, unguarded, write_csv, write_json
 
 #: Columns with a meaning. Every other column is carried along and can be a subgroup.
 ROLES = ("image", "case", "patient", "source", "view", "time", "split")
@@ -57,6 +58,33 @@ class Target:
         return ("value",) if self.kind == "quantity" else ("label",)
 
 
+@dataclass(frozen=True)
+class Planes:
+    """What is looked at in a volume: ``whole``, three orthogonal ``views``, or its axial ``slices``.
+
+    Views go through the middle, or through the ``point``: the names of three columns (x, y, z in mm, RAS), or of the
+    one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
+    """
+
+    how: str = "whole"
+    point: tuple[str, ...] = ()
+    side: float = 0.0
+
+    def __post_init__(self) -> None:
+        one_of(self.how, ("whole", "views", "slices"), "volumes")
+        require(
+            len(self.point) in (0, 1, 3),
+            "a point is three columns, or one of masks",
+            given=", ".join(self.point),
+        )
+        require(not self.point or self.how == "views", "only views go through a point", given=self.how,
+                todo="say --volumes views")  # fmt: skip
+        require(self.side == 0 or bool(self.point), "the side of a square needs a point", given=self.side)
+
+
+WHOLE = Planes()
+
+
 @dataclass(frozen=True, eq=False)
 class Cases:
     """A table of images with roles.
@@ -65,13 +93,17 @@ class Cases:
     ``case`` (what gets one prediction), ``patient`` (what is independent), ``source`` (site, scanner, microscope;
     ``""`` where unknown), ``view``, ``time``, ``split`` (as given by the data's makers, ``""`` otherwise), then the
     label columns of ``target`` (``label``: a class name, ``""`` where unknown; ``label:<finding>``: 1, 0 or NaN;
-    ``value``: a number or NaN), then any others as they were read. ``notes`` says what was guessed.
+    ``value``: a number or NaN), then any others as they were read. ``notes`` says what was guessed. ``salt``: where
+    cases and patients are codes, what the codes were made with (see :mod:`.codes`); then :meth:`save` leaves out
+    where the images lie, since paths hold names. ``planes``: what the rows show of volumes.
     """
 
     table: pd.DataFrame
     target: Target
     root: str = "."
     notes: tuple[str, ...] = field(default=())
+    salt: str = ""
+    planes: Planes = WHOLE
 
     def __post_init__(self) -> None:
         wanted = [*ROLES, *self.target.columns]
@@ -106,8 +138,10 @@ class Cases:
         return int(self.digest, 16)
 
     def __getitem__(self, case: str) -> Cases:
-        """The case of that name: ``cases["ISIC_0027419"]``."""
+        """The case of that name, or of that code: ``cases["ISIC_0027419"]``."""
         rows = self.table["case"] == case
+        if not rows.any() and self.salt:
+            rows = self.table["case"] == codes([case], self.salt)[0]
         if not rows.any():
             raise InputError(
                 "there is no such case", given=repr(case), todo=nearest(case, self.table["case"].iloc[:2000])
@@ -117,12 +151,17 @@ class Cases:
     def save(self, path: str | Path) -> Path:
         """Write ``path`` (CSV) and, beside it, ``<name>.target.json``."""
         path = Path(path)
-        with publish(path) as beside:
-            self.table.to_csv(beside, index=False, lineterminator="\n")
-        write_json(
-            path.with_suffix(".target.json"),
-            {"target": self.target, "root": str(self.root), "notes": self.notes},
-        )
+        table = self.table.assign(image="") if self.salt else self.table
+        write_csv(path, table)
+        root = "" if self.salt else str(self.root)
+        about = {
+            "target": self.target,
+            "root": root,
+            "notes": self.notes,
+            "salt": self.salt,
+            "planes": self.planes,
+        }
+        write_json(path.with_suffix(".target.json"), about)
         return path
 
     @classmethod
@@ -134,12 +173,13 @@ class Cases:
         about = read_json(path.with_suffix(".target.json"))
         target = build(Target, about["target"], where=path.name)
         try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+            table = unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
         except (OSError, ValueError) as error:
             raise InputError("the table of cases cannot be read", given=f"{path}: {error}") from error
         text = {*ROLES, *(target.columns if target.kind in ("binary", "classes") else ())}
         table = table.apply(lambda column: column if column.name in text else typed(column))
-        return cls(table, target, about["root"], tuple(about["notes"]))
+        planes = build(Planes, about.get("planes", {}), where=path.name)
+        return cls(table, target, about["root"], tuple(about["notes"]), about.get("salt", ""), planes)
 
     # -- questions --------------------------------------------------------------------------------------------
 
@@ -214,6 +254,12 @@ def typed(column: pd.Series) -> pd.Series:
 
 @checked
 def paths(cases: Cases) -> list[str]:
-    """Full addresses of the images: ``root`` joined to relative paths, ``file.npz#array/row`` kept as it is."""
+    """Full addresses of the images: ``root`` joined to relative paths, ``file.npz#array/row`` kept as it is.
+
+    Raises :class:`InputError` for cases that were saved without their paths.
+    """
     root = Path(cases.root)
+    if cases.salt and (cases.table["image"] == "").all() and len(cases):
+        raise InputError("these cases were saved without the paths of their images",
+                         todo="read the table again, or keep names that identify nobody with --names keep")  # fmt: skip
     return [str(root / image) for image in cases.table["image"]]

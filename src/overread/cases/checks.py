@@ -326,6 +326,35 @@ def mixtures(seen: Seen) -> list[Finding]:
     return found
 
 
+#: The part of an image that may be black border before it is told.
+BORDER = 0.1
+
+
+def burned_in(seen: Seen) -> list[Finding]:
+    """Text in the pixels, by sight or by the header."""
+    said = seen.cases.table.get("burned_in", pd.Series("", index=seen.cases.table.index)).to_numpy() == "YES"
+    rows = np.flatnonzero((seen.prints["text"] > 0).to_numpy() | said)
+    if not len(rows):
+        return []
+    return [_finding(seen, "burned-in", "warning", f"{_s(len(rows), 'image')} {'seems' if len(rows) == 1 else 'seem'} to hold burned-in text",
+                     "Look at them: text can name the patient, and can tell a model where an image comes from. Mask it, cut it off, or leave them out.", rows)]  # fmt: skip
+
+
+def frames(seen: Seen) -> list[Finding]:
+    """Black borders, and circular fields."""
+    found = []
+    border = np.flatnonzero(seen.prints["border"] > BORDER)
+    circle = np.flatnonzero(seen.prints["circle"])
+    if len(circle):
+        found.append(_finding(seen, "circular-field", "note", f"{_s(len(circle), 'image')} {'shows' if len(circle) == 1 else 'show'} a circular field",
+                              "--crop field cuts to the circle, so that its size in the picture tells nothing.", circle))  # fmt: skip
+    border = np.setdiff1d(border, circle)
+    if len(border):
+        found.append(_finding(seen, "black-borders", "note", f"{_s(len(border), 'image')} with black borders over more than {BORDER:.0%} of the picture",
+                              "--crop border cuts them off.", border))  # fmt: skip
+    return found
+
+
 def shortcut_risk(told: dict[str, Any]) -> list[Finding]:
     """How bad it is that the label can be told without looking."""
     if told["verdict"] in ("", "low"):
@@ -342,5 +371,5 @@ def shortcut_risk(told: dict[str, Any]) -> list[Finding]:
 
 CHECKS: tuple[Callable[[Seen], list[Finding]], ...] = (
     unreadable, missing_label, leaks, near_leaks, exact_duplicates, near_duplicates, chains, conflicting_labels, patients,
-    classes, sources, blank, mixtures,
+    classes, sources, blank, mixtures, burned_in, frames,
 )  # fmt: skip

@@ -9,10 +9,11 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from overread.cases.columns import PART_NAMES
-from overread.errors import InputError
+from overread.errors import InputError, checked
 
 #: Endings of files that are taken for images; the content decides later what they are.
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp")
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".jp2", ".j2k", ".webp", ".nii", ".nii.gz",
+           ".nrrd", ".mha", ".mhd")  # fmt: skip
 _TABLES = (".csv", ".tsv", ".parquet")
 
 
@@ -24,28 +25,37 @@ def read_folder(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     found = sorted(_images(folder, ""))
     if not found:
         raise InputError("there are no images in class folders here", given=str(folder), todo=_hint(folder))
-    pieces = [PurePosixPath(name).parts for name in found]
+    try:
+        columns = class_folders(found)
+    except InputError as error:
+        raise InputError(error.what, given=str(folder), todo=_hint(folder)) from error
+    notes = ["label: the name of the folder"]
+    if any(columns["patient"]):
+        notes.append("patient: the name of the folder within the class's folder")
+    return pd.DataFrame({"image": found, **columns}), notes
+
+
+@checked
+def class_folders(images: list[str]) -> dict[str, list[str]]:
+    """What the folders above ``images`` say: ``label``, ``split``, and ``patient`` (blank unless all have one).
+
+    Raises :class:`InputError` if an image does not lie in a class's folder.
+
+    >>> class_folders(["train/mel/1.png", "test/nv/2.png"])["split"]
+    ['train', 'test']
+    """
+    pieces = [PurePosixPath(name).parts for name in images]
     top = {piece[0].lower() for piece in pieces}
-    above = top <= set(PART_NAMES) and all(len(piece) > 2 for piece in pieces)
+    above = int(top <= set(PART_NAMES) and all(len(piece) > 2 for piece in pieces))
     if not all(len(piece) > 1 + above for piece in pieces):
-        raise InputError(
-            "images stand beside the class folders", given=f"{found[0]} in {folder}", todo=_hint(folder)
-        )
-    return _table(found, pieces, int(above))
-
-
-def _table(found: list[str], pieces: list[tuple[str, ...]], above: int) -> tuple[pd.DataFrame, list[str]]:
+        raise InputError("images stand beside the class folders", given=f"{len(images):,} images",
+                         todo="name a column of labels with --label, or give a table of labels with --labels-from")  # fmt: skip
     nested = all(len(piece) > 2 + above for piece in pieces)
-    table = pd.DataFrame({
-        "image": found,
+    return {
         "label": [piece[above] for piece in pieces],
         "split": [PART_NAMES[piece[0].lower()] if above else "" for piece in pieces],
         "patient": [piece[1 + above] if nested else "" for piece in pieces],
-    })  # fmt: skip
-    notes = ["label: the name of the folder"]
-    if nested:
-        notes.append("patient: the name of the folder within the class's folder")
-    return table, notes
+    }
 
 
 def _images(folder: Path, prefix: str, depth: int = 0) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""How well the label can be told without looking: from source, size and brightness alone.
+"""How well the label can be told without looking: from source, size, brightness and what frames the picture alone.
 
 A model takes the easiest way. If the microscope or the size of the image tells the label, a good test result need not
 mean that anything was seen (Zech et al. 2018, PLoS Medicine 15:e1002683).
@@ -27,6 +27,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "view": ("view",),
     "size": ("height", "width", "depth", "channels", "bits", "format"),
     "intensity": ("mean", "std"),
+    "frame": ("border", "circle", "text"),
 }
 
 

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from overread.cases.cases import ROLES, Cases, Kind, Target, typed
+from overread.cases import tree
+from overread.cases.cases import ROLES, WHOLE, Cases, Kind, Planes, Target, typed
 from overread.cases.columns import Roles, find, is_split, known, parts
-from overread.cases.folders import ENDINGS, read_folder
+from overread.cases.cut import cut
+from overread.cases.folders import ENDINGS, class_folders, read_folder
 from overread.cases.labels import one_label, quantity, several_findings
 from overread.cases.medmnist import class_names, read_archive
+from overread.cases.private import hide
+from overread.cases.query import matching
 from overread.cases.tables import missing, read_table
 from overread.errors import InputError, checked, nearest, one_of, require
+from overread.images.address import file_of
+from overread.progress import Progress, silent
 
 NO_PATIENT = "patient: no column says who the patient is, so each image counts as a patient of its own"
 
@@ -24,60 +31,92 @@ def read_cases(
     path: str | os.PathLike[str], *, image: str | None = None, label: str | None = None, patient: str | None = None,
     case: str | None = None, source: str | None = None, view: str | None = None, time: str | None = None,
     split: str | None = None, labels: Sequence[str] | None = None, value: str | None = None,
-    positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None,
+    positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None, names: str = "hash", salt: str = "",
+    where: str = "", labels_from: str | os.PathLike[str] | None = None, key: str = "", planes: Planes = WHOLE, progress: Progress = silent,
 ) -> Cases:  # fmt: skip
-    """Read a table of cases from a CSV, TSV or Parquet file, a folder of class folders, or a MedMNIST ``.npz``.
+    """Read a table of cases: a CSV, TSV or Parquet file, a folder of class folders, a MedMNIST ``.npz``, or an export of
+    DICOM files (a folder, a DICOMDIR, a zip).
 
     The names are columns of the table. One of ``label`` (class names), ``labels`` (a column of 1, 0 or blank per
     finding) and ``value`` (a number) says what is to be learned. What is not named is guessed where a column's name
     leaves no doubt, and ``Cases.notes`` says so. ``positive``: classes that count as disease. ``subgroups``: columns
-    that must be there for later. Paths of images are relative to the table.
+    that must be there for later. ``where``: a query for the rows to take, such as ``modality == 'DX' and age >= 18``.
+    Paths of images are relative to the table. ``labels_from``: for DICOM, a table of
+    labels, joined by the identifier ``key`` (``patient``, ``study``, ``series``, ``instance``, ``accession`` or ``file``;
+    found out if not given). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place
+    of cases and patients, by ``salt`` where the study has one, and leaves out columns that may identify (see
+    :mod:`.private`); ``keep`` leaves all as it is, for data whose names identify nobody.
 
     Raises :class:`InputError` for a missing file, an unknown column (naming the nearest), an empty table, labels that
     cannot be read, a case that stands twice, or images that are not there.
     """
     path = Path(os.path.abspath(path))
-    named = {
-        "image": image,
-        "case": case,
-        "patient": patient,
-        "source": source,
-        "view": view,
-        "time": time,
-        "split": split,
-    }
+    named = {"image": image, "case": case, "patient": patient, "source": source, "view": view, "time": time, "split": split}  # fmt: skip
     require(sum(x is not None for x in (label, labels, value)) <= 1, "give one of label, labels and value")
-    if path.is_dir():
-        return _from_folder(path, positive, named | {"label": label, "value": value})
-    if path.suffix.lower() == ".npz":
-        return _from_archive(path, positive, kind, named | {"label": label, "value": value})
-    if not path.exists():
+    wanted = Wanted(label, labels, value, positive, subgroups, kind, where)
+    if labels_from is not None or tree.is_tree(path):
+        read = _from_tree(path, named, wanted, labels_from, key, progress)
+    elif path.is_dir():
+        read = _from_folder(path, positive, named | {"label": label, "value": value, "where": where or None})
+    elif path.suffix.lower() == ".npz":  # rows have numbers, not names
+        return cut(
+            _from_archive(
+                path, positive, kind, named | {"label": label, "value": value, "where": where or None}
+            ),
+            planes,
+        )
+    elif not path.exists():
         raise missing(path)
-    if path.with_suffix(".target.json").exists() and label is labels is value is None:
+    elif path.with_suffix(".target.json").exists() and label is labels is value is None:
         return Cases.load(path)
-    return _from_table(path, named, label, labels, value, positive, subgroups, kind)
+    else:
+        read = _from_table(read_table(path), path.parent, named, wanted)
+    return cut(hide(read, names=names, salt=salt, keep=(*subgroups, *planes.point)), planes)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be learned, and what is to be carried along, as it was asked for."""
+
+    label: str | None = None
+    labels: Sequence[str] | None = None
+    value: str | None = None
+    positive: Sequence[str] = ()
+    subgroups: Sequence[str] = ()
+    kind: Kind | None = None
+    where: str = ""
 
 
 # -- a table -----------------------------------------------------------------------------------------------------
 
 
-def _from_table(path: Path, named: dict[str, str | None], label: str | None, labels: Sequence[str] | None,
-                value: str | None, positive: Sequence[str], subgroups: Sequence[str], kind: Kind | None) -> Cases:  # fmt: skip
-    table = read_table(path)
+def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], want: Wanted) -> Cases:
+    table, taken = _taken(table, want.where)
     roles = Roles(table)
-    for name in subgroups:
+    for name in want.subgroups:
         find(roles.columns, name, "subgroup")
     columns = _columns(roles, named)
-    wanted, target, notes = _target(roles, label, labels, value, positive, kind)
+    wanted, target, notes = _target(roles, want)
     made = pd.DataFrame(
         {role: table[column] if column else "" for role, column in columns.items()}, index=table.index
     )
-    made["image"], found = _locate(made["image"], path.parent)
+    made["image"], found = _locate(made["image"], root)
     made = _identify(made, columns, roles)
-    extra = _extras(table, roles, {*made.columns, *wanted.columns}, subgroups)
+    extra = _extras(table, roles, {*made.columns, *wanted.columns}, want.subgroups)
     return Cases(
-        pd.concat([made, wanted, extra], axis=1), target, str(path.parent), (*roles.notes, *notes, *found)
+        pd.concat([made, wanted, extra], axis=1), target, str(root), (*taken, *roles.notes, *notes, *found)
     )
+
+
+def _taken(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
+    if not where:
+        return table, []
+    rows = matching(table.apply(typed), where)
+    if not rows.any():
+        raise InputError(
+            "no row fulfils the query", given=where, todo="see `overread scan` or the table for what is there"
+        )
+    return table[rows], [f"where {where}: {int(rows.sum()):,} of {len(table):,} rows"]
 
 
 def _columns(roles: Roles, named: dict[str, str | None]) -> dict[str, str | None]:
@@ -92,20 +131,20 @@ def _columns(roles: Roles, named: dict[str, str | None]) -> dict[str, str | None
     return columns
 
 
-def _target(roles: Roles, label: str | None, labels: Sequence[str] | None, value: str | None, positive: Sequence[str],
-            kind: Kind | None) -> tuple[pd.DataFrame, Target, list[str]]:  # fmt: skip
-    if labels is None and label is None and value is None and kind in (None, "findings"):
+def _target(roles: Roles, want: Wanted) -> tuple[pd.DataFrame, Target, list[str]]:
+    labels = want.labels
+    if labels is want.label is want.value is None and want.kind in (None, "findings"):
         labels = [c for c in roles.columns if c.startswith("label:")] or None
     if labels is not None:
         require(len(labels) > 0, "labels needs at least one column")
         columns = [find(roles.columns, name, "labels") for name in labels]
         roles.taken.update(dict.fromkeys(columns, "label"))
-        return several_findings(roles.table, columns, positive)
-    if value is not None or kind == "quantity":
-        column = roles.take("value", value) if value else roles.take("label", label)
+        return several_findings(roles.table, columns, want.positive)
+    if want.value is not None or want.kind == "quantity":
+        column = roles.take("value", want.value) if want.value else roles.take("label", want.label)
         return quantity(roles.table[_there(column, roles)], str(column))
-    column = roles.take("label", label)
-    return one_label(roles.table[_there(column, roles)], positive, kind, str(column))
+    column = roles.take("label", want.label)
+    return one_label(roles.table[_there(column, roles)], want.positive, want.kind, str(column))
 
 
 def _there(column: str | None, roles: Roles) -> str:
@@ -135,7 +174,9 @@ def _identify(made: pd.DataFrame, columns: dict[str, str | None], roles: Roles) 
 
 def _stems(images: pd.Series) -> pd.Series:
     """File names without folder and ending where these are enough, else whole paths."""
-    stems = images.str.replace(r"^.*/", "", regex=True).str.replace(r"\.[A-Za-z]+$", "", regex=True)
+    stems = images.str.replace(r"^.*/", "", regex=True).str.replace(
+        r"(\.nii\.gz|\.jp2|\.j2k|\.[A-Za-z]+)$", "", regex=True
+    )
     return stems if stems.is_unique else images
 
 
@@ -143,13 +184,19 @@ def _refuse_twice(made: pd.DataFrame) -> None:
     twice = made.duplicated(["case", "view", "time"], keep=False)
     if twice.any():
         raise InputError(
-            "a case stands on more than one row", given=f"{int(twice.sum()):,} rows, first that of image {made['image'][twice].iloc[0]!r}",
+            "a case stands on more than one row", given=f"{int(twice.sum()):,} rows, first {_rows(twice)}",
             todo="remove the repeated rows, choose another column with --case, or tell the images of one case apart with --view",
         )  # fmt: skip
     torn = made.groupby("case")["patient"].transform("nunique") > 1
     if torn.any():
-        raise InputError("a case belongs to two patients", given=f"{made['case'][torn].nunique():,} cases, first that of image {made['image'][torn].iloc[0]!r}",
+        raise InputError("a case belongs to two patients", given=f"{made['case'][torn].nunique():,} cases, first {_rows(torn)}",
                          todo="correct the table, or choose another column with --case")  # fmt: skip
+
+
+def _rows(mask: pd.Series) -> str:
+    """The first rows of a mask, counted from 1 below the header: a row says which, and not who."""
+    numbers = [f"{i + 1:,}" for i in mask.index[mask][:2]]
+    return f"row{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)}"
 
 
 def _extras(table: pd.DataFrame, roles: Roles, used: set[str], subgroups: Sequence[str]) -> pd.DataFrame:
@@ -172,36 +219,70 @@ def _locate(images: pd.Series, root: Path) -> tuple[pd.Series, list[str]]:
         if any(_exists(root, f"{folder}{name}{ending}") for name in sample if name):
             notes = [f"image: files are found as {folder}<name>{ending}"] if folder or ending else []
             return _count(images.where(images == "", folder + images + ending), root, notes)
-    raise InputError("the images are not there", given=f"0 of {len(sample)} tried, first {sample[0]!r} in {root}",
+    raise InputError("the images are not there", given=f"0 of {len(sample)} tried in {root}, among them that of row 1",
                      todo="choose the column of file names with --image; they are relative to the table")  # fmt: skip
 
 
 def _refuse_addresses(images: pd.Series) -> None:
     remote = images.str.match(r"[A-Za-z][A-Za-z0-9+.-]+://")
     if remote.any():
-        raise InputError("images are read from files, never from the network", given=repr(images[remote].iloc[0]),
+        raise InputError("images are read from files, never from the network", given=_rows(remote),
                          todo="download them first and name the files")  # fmt: skip
 
 
 def _exists(root: Path, image: str) -> bool:
     try:
-        return os.path.isfile(root / image.split("#", 1)[0])
+        return os.path.isfile(root / file_of(image))
     except ValueError:  # a null byte in the name
         return False
 
 
 def _count(images: pd.Series, root: Path, notes: list[str]) -> tuple[pd.Series, list[str]]:
-    files = {name: _exists(root, name) for name in images.str.split("#", n=1).str[0].unique()}
-    absent = images[~images.str.split("#", n=1).str[0].map(files)]
+    file = images.map(file_of)
+    there = {name: _exists(root, name) for name in file.unique()}
+    absent = images[~file.map(there)]
     if len(absent) * 2 > len(images):
-        raise InputError(f"{len(absent):,} of {len(images):,} images are not there", given=f"first {absent.iloc[0]!r} in {root}",
+        raise InputError(f"{len(absent):,} of {len(images):,} images are not there", given=f"first that of row {absent.index[0] + 1:,}, in {root}",
                          todo="complete the folder, or choose another column with --image")  # fmt: skip
     if len(absent):
         notes = [
             *notes,
-            f"image: {len(absent):,} of {len(images):,} files are not there, first {absent.iloc[0]!r}; the audit sets them aside",
+            f"image: {len(absent):,} of {len(images):,} files are not there, first that of row {absent.index[0] + 1:,}; the audit sets them aside",
         ]
     return images, notes
+
+
+# -- an export of DICOM files -----------------------------------------------------------------------------------
+
+
+def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_from: str | os.PathLike[str] | None,
+               key: str, progress: Progress) -> Cases:  # fmt: skip
+    """Cases from headers; labels from a table, a column, or the folders that the files lie in."""
+    if not path.exists():
+        raise missing(path)
+    found = tree.read_tree(path, progress=progress)
+    table, notes = found.table, [*found.notes, *found.problems]
+    roles = {role: role for role in ("image", "case", "patient", "source", "view")}
+    if labels_from is not None:
+        table, more = tree.join(found, read_table(Path(labels_from)), key)
+        notes += more
+    elif want.label is want.labels is want.value is None:
+        table, roles = _labelled_by_folders(table), roles | {"split": "split"}
+        want = replace(want, label="label")
+        notes.append("label: the name of the folder")
+    read = _from_table(table.astype(str), Path(found.root), {**named, **roles, **_given(named)}, want)
+    return replace(read, notes=(*notes, *read.notes))
+
+
+def _labelled_by_folders(table: pd.DataFrame) -> pd.DataFrame:
+    """With the class's folder as ``label``; a patient's folder counts where no header says who the patient is."""
+    said = class_folders(table["image"].tolist())
+    patient = table["patient"] if (table["patient"] != "").any() else said["patient"]
+    return table.assign(label=said["label"], split=said["split"], patient=patient)
+
+
+def _given(named: dict[str, str | None]) -> dict[str, str | None]:
+    return {role: column for role, column in named.items() if column is not None}
 
 
 # -- a folder, an archive ----------------------------------------------------------------------------------------

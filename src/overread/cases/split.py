@@ -20,7 +20,7 @@ from overread.cases.findings import Audit
 from overread.cases.groups import group
 from overread.cases.proof import digest, prove
 from overread.errors import InputError, UnsoundError, checked, nearest, require
-from overread.record import FORMAT, publish, read_json, write_json
+from overread.record import FORMAT, read_json, unguarded, write_csv, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +65,7 @@ class Split:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write ``path`` (CSV) and beside it ``<name>.proof.json``."""
         path = Path(path)
-        with publish(path) as beside:
-            self.table.to_csv(beside, index=False, lineterminator="\n")
+        write_csv(path, self.table)
         write_json(
             _proof_path(path),
             {"format": FORMAT, "method": self.method, "seed": self.seed, "proof": self.proof},
@@ -82,7 +81,7 @@ class Split:
         path = Path(path)
         about = read_json(_proof_path(path))
         try:
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+            table = unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
         except (OSError, ValueError) as error:
             raise InputError("the split cannot be read", given=f"{path}: {error}") from error
         found = cls(

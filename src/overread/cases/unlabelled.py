@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from overread.cases import sources
-from overread.cases.cases import ROLES, Cases, Target
+from overread.cases import sources, tree
+from overread.cases.cases import ROLES, WHOLE, Cases, Planes, Target
 from overread.cases.columns import Roles
+from overread.cases.cut import cut
 from overread.cases.folders import ENDINGS
+from overread.cases.private import hide
 from overread.cases.tables import read_table
 from overread.errors import InputError, checked, nearest
+from overread.progress import Progress, silent
 
 _UNKNOWN: dict[str, Any] = {"binary": "", "classes": "", "findings": np.nan, "quantity": np.nan}
 
@@ -30,24 +33,35 @@ def read_images(
     patient: str | None = None,
     case: str | None = None,
     source: str | None = None,
+    names: str = "hash",
+    salt: str = "",
+    planes: Planes = WHOLE,
+    progress: Progress = silent,
 ) -> Cases:
-    """One image, a folder of images, or a table of them, as cases of ``target``.
+    """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
-    ``label`` names a column of classes where they are known, so that the predictions can be judged. Raises
-    :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
+    ``label`` names a column of classes where they are known, so that the predictions can be judged. ``names``,
+    ``salt`` and ``planes`` as in :func:`read_cases`; with the salt of a model its patients are known again. Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
     """
     path = Path(os.path.abspath(path))
-    if label is not None:
-        return _labelled(
-            sources.read_cases(path, image=image, label=label, patient=patient, case=case, source=source),
-            target,
-        )
-    if path.is_dir():
-        images = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.suffix.lower() in ENDINGS)
-        return _bare(pd.DataFrame({"image": images}), target, path)
-    if path.suffix.lower() in ENDINGS:
-        return _bare(pd.DataFrame({"image": [path.name] if path.exists() else []}), target, path.parent)
     named = {"image": image, "patient": patient, "case": case, "source": source}
+    if label is not None:
+        read = sources.read_cases(path, image=image, label=label, patient=patient, case=case, source=source, names=names, salt=salt,
+                                  planes=planes, progress=progress)  # fmt: skip
+        return _labelled(read, target)
+    read = _unlabelled(path, named, target, progress)
+    return cut(hide(read, names=names, salt=salt, keep=planes.point), planes)
+
+
+def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress) -> Cases:
+    if tree.is_tree(path):
+        found = tree.read_tree(path, progress=progress)
+        return _from_table(found.table.astype(str), named, target, Path(found.root))
+    if path.is_dir():
+        images = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
+        return _bare(pd.DataFrame({"image": images}), target, path)
+    if path.name.lower().endswith(ENDINGS):
+        return _bare(pd.DataFrame({"image": [path.name] if path.exists() else []}), target, path.parent)
     return _from_table(read_table(path), named, target, path.parent)
 
 

@@ -8,8 +8,12 @@ from typing import Annotated
 import typer
 
 Table = Annotated[
-    str, typer.Argument(help="CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, or a study.toml")
+    str,
+    typer.Argument(
+        help="CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, DICOM files (folder, DICOMDIR, zip), or a study.toml"
+    ),
 ]
+Export = Annotated[str, typer.Argument(help="DICOM files: a folder, a DICOMDIR or a zip")]
 Folder = Annotated[Path, typer.Argument(help="a run's folder, such as runs/skin")]
 Out = Annotated[Path, typer.Option("-o", "--output", help="the run's folder")]
 Column = Annotated[str, typer.Option(help="column of that name; guessed and said if not given")]
@@ -31,3 +35,43 @@ Settings = Annotated[
 Threads = Annotated[int, typer.Option(help="threads to use; 0: all cores of this process", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
 Cache = Annotated[str, typer.Option(help="folder for decoded images and features", envvar="OVERREAD_CACHE")]
+Names = Annotated[
+    str,
+    typer.Option(
+        help="hash: codes in place of cases and patients; keep: as they stand, for data whose names identify nobody"
+    ),
+]
+Where = Annotated[
+    str,
+    typer.Option(
+        help="take the rows that fulfil this, such as \"modality == 'DX' and view in ('PA', 'AP')\""
+    ),
+]
+LabelsFrom = Annotated[str, typer.Option(help="for DICOM files: a table of labels to join")]
+Key = Annotated[
+    str,
+    typer.Option(
+        help="column of --labels-from to join by: patient, study, series, instance, accession or file; found out if not given"
+    ),
+]
+Volumes = Annotated[
+    str,
+    typer.Option(
+        help="whole: each volume as it is; views: three orthogonal views; slices: its axial slices, as images of one case"
+    ),
+]
+Point = Annotated[
+    str,
+    typer.Option(
+        help="columns x,y,z of a point in mm (RAS), or the column of a mask, that the views go through"
+    ),
+]
+Side = Annotated[
+    float, typer.Option(help="side in mm of the square around that point; 0: the whole plane", min=0)
+]
+Window = Annotated[
+    str, typer.Option(help="lung, bone, soft tissue, brain …, or centre/width; the file's own if not given")
+]
+Crop = Annotated[
+    str, typer.Option(help="none, border (black borders), or field (the circle of a fundus photograph)")
+]

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.errors import ImageError, checked, one_of, require
+from overread.images.field import crop
 from overread.images.read import LIMITS, Image, Limits, read_image
+from overread.images.windows import parse_window
 
 
 @runtime_checkable
@@ -31,6 +33,7 @@ class Packed(Protocol):
 
 
 FITS = ("squash", "crop", "pad")
+CROPS = ("none", "border", "field")
 NORMALISATIONS = ("channel mean and std", "min-max", "z-score", "mean image", "channel mean")
 
 
@@ -42,7 +45,9 @@ class Preprocess:
     repeated) or 1 (colour becomes luminance, ITU-R BT.601). ``fit``: ``squash`` to the size, ``crop`` the
     centre, or ``pad`` with black; along the depth of volumes always squash. ``normalise``: one of the five
     names; ``mean`` and ``std`` on the scale 0 … 1, one per channel, are filled in by
-    :func:`fit_normalisation`. ``bits`` of the pack: 8 or 16.
+    :func:`fit_normalisation`. ``bits`` of the pack: 8 or 16. ``window`` for DICOM and volumes: ``""`` for that
+    of the file, a preset's name, or ``centre/width`` (see :mod:`.windows`). ``crop`` before resizing: ``none``,
+    the black ``border``, or to the circular ``field`` of a fundus photograph (see :mod:`.field`).
     """
 
     size: tuple[int, ...]
@@ -52,8 +57,12 @@ class Preprocess:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     bits: int = 8
+    window: str = ""
+    crop: str = "none"
 
     def __post_init__(self) -> None:
+        parse_window(self.window)
+        one_of(self.crop, CROPS, "crop")
         require(
             len(self.size) in (2, 3) and all(1 <= side <= 16_384 for side in self.size),
             "size must be (height, width) or (depth, height, width)",
@@ -89,8 +98,8 @@ class Preprocess:
 
 @checked
 def geometry(preprocess: Preprocess) -> Preprocess:
-    """Only what a pack depends on: size, channels, fit, bits; the rest at its defaults."""
-    return Preprocess(preprocess.size, preprocess.channels, preprocess.fit, bits=preprocess.bits)
+    """Only what a pack depends on: size, channels, fit, bits, window, crop; the rest at its defaults."""
+    return replace(preprocess, normalise="channel mean and std", mean=(), std=())
 
 
 @checked
@@ -106,9 +115,16 @@ def load(
 
 def _load(source: Any, preprocess: Preprocess, limits: Limits) -> tuple[NDArray[Any], str]:
     """Prepared pixels and the digest of the bytes they came from."""
-    at_least = preprocess.size[-2:] if len(preprocess.size) == 2 else None
-    image = read_image(source, limits=limits, at_least=at_least)
-    return resize(image, preprocess), image.digest
+    height, width = preprocess.size[-2:]
+    at_least = (height, width) if len(preprocess.size) == 2 and preprocess.crop == "none" else None
+    image = read_image(source, limits=limits, at_least=at_least, window=preprocess.window)
+    return resize(_cropped(image, preprocess.crop), preprocess), image.digest
+
+
+def _cropped(image: Image, how: str) -> Image:
+    if how == "none" or image.mode == "volume":
+        return image
+    return replace(image, pixels=crop(image.pixels, how)[0])
 
 
 @checked

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from overread.cases.cases import Target
+from overread.cases.cases import WHOLE, Planes, Target
 from overread.errors import InputError, checked
 from overread.images.prepare import Preprocess
 from overread.learning import backbones
@@ -47,7 +47,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class About:
-    """What ``model.json`` holds. ``seen`` are hashed patients of training and tuning, by ``salt``."""
+    """What ``model.json`` holds. ``seen`` are hashed patients of training and tuning, by ``salt``.
+
+    ``names_salt``: what the codes of the study's cases and patients were made with; "" where names were kept.
+    ``planes``: what it was shown of volumes.
+    """
 
     recipe: Recipe
     preprocess: Preprocess
@@ -55,6 +59,8 @@ class About:
     backbone: Origin
     seen: tuple[str, ...] = ()
     salt: str = ""
+    names_salt: str = ""
+    planes: Planes = WHOLE
     scale: tuple[float, float] = (0.0, 1.0)  # mean and standard deviation of a quantity in training
     decisions: tuple[Decision, ...] = ()
     format: int = FORMAT

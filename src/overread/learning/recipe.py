@@ -15,10 +15,11 @@ from typing import Any
 
 from overread.errors import InputError, checked, nearest, one_of, require
 from overread.images.augment import Augmentation
+from overread.images.prepare import CROPS, FITS
+from overread.images.windows import parse_window
 from overread.record import build, load, plain, save
 
 METHODS = ("auto", "features", "finetune", "scratch")
-FITS = ("squash", "crop", "pad")
 NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "channel mean and std")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -28,7 +29,7 @@ class Recipe:
     """How a model is trained.
 
     ``method``: ``features`` (frozen network, linear head), ``finetune`` (from pretrained weights), ``scratch``, or
-    ``auto``. ``image_size`` in pixels of a side. ``epochs`` passes over the training images. ``learning_rate`` is that
+    ``auto``. ``image_size`` in pixels of a side. ``window`` (DICOM, volumes) and ``crop`` as in :class:`Preprocess`. ``epochs`` passes over the training images. ``learning_rate`` is that
     of the head; a pretrained body learns at ``body_rate`` times it. ``balance`` weighs a class by its frequency to the
     power −``balance`` (0 none, 1 every class alike). ``average`` is the span, in epochs, of the exponential average of
     the weights (0 none). ``warmup`` is the fraction of all steps with a rising rate. ``patience`` is the fraction of
@@ -44,6 +45,8 @@ class Recipe:
     image_size: int = 0
     fit: str = "squash"
     normalise: str = ""
+    window: str = ""
+    crop: str = "none"
     epochs: int = 0
     batch_size: int = 0
     learning_rate: float = 0.0
@@ -69,9 +72,10 @@ class Recipe:
     published: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        for name, options in (("method", METHODS), ("fit", FITS), ("normalise", NORMALISATIONS),
+        for name, options in (("method", METHODS), ("fit", FITS), ("crop", CROPS), ("normalise", NORMALISATIONS),
                               ("precision", PRECISIONS), ("augment", ("standard", "none", "given"))):  # fmt: skip
             one_of(getattr(self, name), options, name)
+        parse_window(self.window)
         for name in ("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "average",
                      "balance", "seed", "body_rate"):  # fmt: skip
             require(getattr(self, name) >= 0, f"{name} must not be negative", given=getattr(self, name))

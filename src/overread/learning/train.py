@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from overread.cases.cases import Cases, paths
 from overread.cases.split import Split, folds
+from overread.contained import contained_call
 from overread.errors import InputError, OverreadError, UnsoundError, checked
 from overread.images.pack import Pack, pack
 from overread.images.prepare import Preprocess, fit_normalisation
@@ -203,7 +204,8 @@ def _image_facts(bench: Bench) -> tuple[int, bool, bool]:
     """Median smaller side, whether volumes, whether colour: from a few images spread over the table."""
     addresses = paths(bench.cases)
     picked = [
-        read_image(addresses[i]) for i in np.unique(np.linspace(0, len(addresses) - 1, _PROBED).astype(int))
+        contained_call(read_image, addresses[i])
+        for i in np.unique(np.linspace(0, len(addresses) - 1, _PROBED).astype(int))
     ]
     volume = picked[0].mode == "volume"
     side = int(np.median([min(i.pixels.shape[:-1]) for i in picked]))
@@ -254,9 +256,12 @@ def _channels(backbone: str, colour: bool, volume: bool) -> int:
 
 def _preprocess(recipe: Recipe, bench: Bench) -> Preprocess:
     _, volume, colour = _image_facts(bench)
-    bits = max(read_image(a).bits for a in paths(bench.cases.take(np.arange(min(5, len(bench.cases))))))
+    bits = max(
+        contained_call(read_image, a).bits
+        for a in paths(bench.cases.take(np.arange(min(5, len(bench.cases)))))
+    )
     return Preprocess(size=(recipe.image_size,) * (3 if volume else 2), channels=_channels(recipe.backbone, colour, volume),
-                      fit=recipe.fit, normalise=recipe.normalise, bits=8 if bits <= 8 else 16)  # fmt: skip
+                      fit=recipe.fit, normalise=recipe.normalise, bits=8 if bits <= 8 else 16, window=recipe.window, crop=recipe.crop)  # fmt: skip
 
 
 def _pack(bench: Bench, preprocess: Preprocess) -> Pack:
@@ -301,6 +306,8 @@ def _about(recipe: Recipe, preprocess: Preprocess, bench: Bench, decisions: list
         Origin(recipe.backbone, 0),
         seen,
         salt,
+        bench.cases.salt,
+        bench.cases.planes,
         scale,
         tuple(decisions),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.cases import Cases, paths
+from overread.contained import contained_call
 from overread.errors import ImageError, checked, require
 from overread.images.read import Image, read_image
 from overread.predictions import Predictions
@@ -90,17 +92,19 @@ def _quantity(predictions: Predictions) -> pd.DataFrame:
 
 @checked
 def write_gallery(folder: str | os.PathLike[str], cases: Cases, predictions: Predictions, *, count: int = 12,
-                  positive: tuple[str, ...] = (), threshold: float | None = None) -> Path:  # fmt: skip
+                  positive: tuple[str, ...] = (), threshold: float | None = None, unseen: Collection[str] = ()) -> Path:  # fmt: skip
     """Write ``gallery.json`` and its thumbnails under ``folder/explanations``; gives the path of the list.
 
-    See :func:`confident_errors` for what counts as an error. An image that cannot be read gets no thumbnail.
+    See :func:`confident_errors` for what counts as an error. An image that cannot be read gets no thumbnail, and neither
+    do the ``unseen`` cases, whose pixels may name a patient.
     """
     home = Path(folder)
     errors = confident_errors(predictions, count=count, positive=positive, threshold=threshold)
     images = dict(zip(cases.table["case"][::-1], paths(cases)[::-1], strict=True))  # a case's first image
     entries = []
     for number, error in enumerate(errors.to_dict("records"), start=1):
-        thumbnail = _thumbnail(images.get(error["case"]), home, f"explanations/errors/{number:02d}.png")
+        address = None if error["case"] in unseen else images.get(error["case"])
+        thumbnail = _thumbnail(address, home, f"explanations/errors/{number:02d}.png")
         entries.append({**error, "thumbnail": thumbnail})
     return write_json(home / "explanations" / "gallery.json", entries)
 
@@ -109,7 +113,7 @@ def _thumbnail(address: str | None, home: Path, relative: str) -> str:
     if address is None:
         return ""
     try:
-        pixels = _small(read_image(address))
+        pixels = _small(contained_call(read_image, address))
     except ImageError:
         return ""
     done, data = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
