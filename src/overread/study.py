@@ -470,7 +470,7 @@ def tell(desk: Desk) -> None:
     _close_record(desk)
     draw_all(desk.folder)
     card(desk.folder)
-    report(desk.folder)
+    report(desk.folder, case_names=bool(desk.study.salt))  # codes name nobody, and `overread key` knows them
 
 
 STEPS: tuple[Callable[[Desk], None], ...] = (inspect, divide, learn, foresee, judge, show_errors, tell)

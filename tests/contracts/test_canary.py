@@ -214,3 +214,13 @@ def test_only_the_key_says_who_it_is(done, tmp_path) -> None:
     assert key["patient"].str.startswith(CANARIES[1]).all()
     if os.name == "posix":
         assert (tmp_path / "key.csv").stat().st_mode & 0o077 == 0
+
+
+def test_the_report_does_not_hold_what_the_codes_were_made_with(done) -> None:
+    salt = next(
+        line.split('"')[1]
+        for line in (done[0] / "run" / "study.toml").read_text().splitlines()
+        if line.startswith("salt")
+    )
+    for name in ("report.html", "model_card.md", "cases.csv", "predictions/test.csv"):
+        assert salt not in (done[0] / "run" / name).read_text()

@@ -80,7 +80,7 @@ _STUDY = {
     "table": "Table of cases", "label": "Label column", "labels": "Columns of findings", "value": "Column of the quantity",
     "patient": "Patient column", "source": "Source column", "subgroups": "Judged by", "deploy_to": "Will be used where",
     "leave_out": "Source kept for the test", "by_time": "Tested on the latest", "test": "Share for the test",
-    "tuning": "Share for tuning", "budget": "Time allowed",
+    "tuning": "Share for tuning", "budget": "Time allowed", "where": "Rows taken", "labels_from": "Labels from",
 }  # fmt: skip
 
 
@@ -88,7 +88,9 @@ def _shown(key: str, value: object) -> object:
     """Folders are nobody's business: they may hold names."""
     if key in ("test", "tuning") and isinstance(value, float):
         return words.percent(value)
-    return PurePath(str(value)).name if key in ("table", "weights") else value
+    if key == "salt":  # who holds it and the codes can test a guess
+        return "in study.toml" if value else ""
+    return PurePath(str(value)).name if key in ("table", "weights", "labels_from") else value
 
 
 def _rule(study: dict[str, Any]) -> str:
