@@ -32,7 +32,7 @@ _HOMES = {
     "predict": "overread.learning.predict",
     "report": "overread.reporting.page",
     "run": "overread.study",
-    "Study": "overread.study",
+    "Study": "overread.question",
     "OverreadError": "overread.errors",
 }
 

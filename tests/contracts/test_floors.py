@@ -20,6 +20,7 @@ FLOORS = (
     {"learning"},
     {"explanation", "retrieval", "cells", "slides"},
     {"reporting"},
+    {"question"},
     {"study"},
     {"serving", "cli"},
 )

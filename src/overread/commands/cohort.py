@@ -38,7 +38,7 @@ def key(
     ],
 ) -> None:
     """Who the codes of a run are: reads its table again and lists code, case, patient and image. Holds identifiers."""
-    from overread import study as studies
+    from overread.question import Study, key_of
     from overread.record import write_csv
 
     if output.resolve().is_relative_to(folder.resolve()):
@@ -46,7 +46,7 @@ def key(
             "the key must not lie in the run's folder", given=str(output), todo="choose a place apart from it"
         )
     with bars() as progress:
-        table = studies.key_of(studies.Study.load(folder / "study.toml"), progress)
+        table = key_of(Study.load(folder / "study.toml"), progress)
     write_csv(output, table)
     output.chmod(0o600)
     end([output], "keep this file apart: it says who the patients are")

@@ -1,0 +1,148 @@
+"""The question of a study: what ``study.toml`` holds, and the table that it asks about."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from overread.cases.cases import Cases, Planes
+from overread.cases.codes import codes
+from overread.cases.sources import read_cases
+from overread.errors import InputError, checked, require
+from overread.progress import Progress, silent
+from overread.record import load, save
+
+
+@dataclass(frozen=True)
+class Study:
+    """The question, with every default filled in: what ``study.toml`` holds.
+
+    ``table``: CSV, TSV, Parquet, ``.npz`` or a folder of class folders. Columns by name; empty means guessed.
+    ``labels``: columns of several findings. ``positive``: classes that count as disease. ``test`` and ``tuning``:
+    shares of the patients. ``budget``: wall-clock time of the whole run, such as ``15m``. ``rule``: how the operating
+    point is chosen on tuning data; ``sensitivity``/``specificity`` fix it instead (0: not fixed). ``names``: ``hash``
+    puts codes, made with ``salt``, in the place of cases and patients; ``keep`` leaves names that identify nobody.
+    ``where``: a query for
+    the rows to take. ``labels_from`` and ``key``: labels for DICOM files. ``volumes``, ``point`` and ``side``: what is looked at in volumes.
+    """
+
+    table: str
+    image: str = ""
+    label: str = ""
+    labels: tuple[str, ...] = ()
+    value: str = ""
+    patient: str = ""
+    case: str = ""
+    source: str = ""
+    view: str = ""
+    time: str = ""
+    split: str = ""
+    subgroups: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
+    test: float = 0.2
+    tuning: float = 0.1
+    deploy_to: str = ""
+    leave_out: str = ""
+    by_time: bool = False
+    keep_given: bool = True
+    rule: str = "youden"
+    sensitivity: float = 0.0
+    specificity: float = 0.0
+    weights: str = ""
+    budget: str = ""
+    device: str = ""
+    threads: int = 0
+    seed: int = 0
+    names: str = "hash"
+    salt: str = ""
+    where: str = ""
+    labels_from: str = ""
+    key: str = ""
+    volumes: str = "whole"
+    point: tuple[str, ...] = ()
+    side: float = 0.0
+    recipe: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        require(0 < self.test < 1 and 0 < self.tuning < 1 and self.test + self.tuning < 1,
+                "test and tuning must be shares that leave something to train on", given=f"{self.test} and {self.tuning}")  # fmt: skip
+        require(self.seed >= 0, "seed must not be negative", given=self.seed)
+        require(self.threads >= 0, "threads must not be negative", given=self.threads)
+        seconds(self.budget)
+        _ = self.planes
+
+    @property
+    def planes(self) -> Planes:
+        """What is looked at in volumes."""
+        return Planes(self.volumes, self.point, self.side)
+
+    def save(self, path: str | Path) -> Path:
+        """Write as TOML."""
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Study:
+        """Read a study file; unknown keys are refused, the nearest named."""
+        return load(cls, path)
+
+
+@checked
+def seconds(text: str) -> float | None:
+    """Seconds of ``90s``, ``15m``, ``1h30m`` or a bare number of seconds; None for an empty text.
+
+    >>> seconds("1h30m")
+    5400.0
+    """
+    if not text:
+        return None
+    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    total = (
+        sum(float(n or 0) * unit for n, unit in zip(parts.groups(), (3600, 60, 1), strict=True))
+        if parts
+        else 0.0
+    )
+    if total <= 0:
+        raise InputError(
+            "the budget is not a length of time", given=repr(text), todo="write 90s, 15m or 1h30m"
+        )
+    return total
+
+
+@checked
+def opened(study: Study, folder: Path, progress: Progress = silent) -> tuple[Study, Cases]:
+    """The study and its table. The salt is the one that the folder knows, else that of the table: rows that are added
+    later leave the codes of the others as they are."""
+    path = folder / "study.toml"
+    if not study.salt and path.exists():
+        study = replace(study, salt=Study.load(path).salt)
+    cases = table_of(study, progress)
+    return replace(study, salt=cases.salt), cases
+
+
+@checked
+def table_of(study: Study, progress: Progress = silent) -> Cases:
+    """The table of a study as cases. Raises :class:`InputError` naming what is wrong with it."""
+    return read_cases(
+        study.table, image=study.image or None, label=study.label or None, labels=list(study.labels) or None,
+        value=study.value or None, patient=study.patient or None, case=study.case or None, source=study.source or None,
+        view=study.view or None, time=study.time or None, split=study.split or None, positive=list(study.positive),
+        subgroups=list(study.subgroups), names=study.names, salt=study.salt,
+        where=study.where, labels_from=study.labels_from or None, key=study.key, planes=study.planes, progress=progress,
+    )  # fmt: skip
+
+
+@checked
+def key_of(study: Study, progress: Progress = silent) -> pd.DataFrame:
+    """Who is behind the codes of a study: ``code`` and ``patient code`` beside case, patient and image as named.
+
+    Raises :class:`InputError` where names were kept.
+    """
+    if not study.salt:
+        raise InputError("the run has no codes: its names were kept", given=f"names = {study.names!r}")
+    named = table_of(replace(study, names="keep", volumes="whole", point=(), side=0.0), progress).table
+    made = {"code": codes(named["case"], study.salt), "patient code": codes(named["patient"], study.salt)}
+    return pd.DataFrame({**made, **{name: named[name].to_numpy() for name in ("case", "patient", "image")}})
