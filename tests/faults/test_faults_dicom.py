@@ -424,3 +424,15 @@ def test_a_few_wrong_bytes(survived: Callable[..., Any], syntax: str, bits: int)
     data, _ = good(syntax, bits)
     for bad in damaged(data, 60, seed=bits):
         survived(read_image, bad)
+
+
+@pytest.mark.parametrize("read", [dicom.decode, dicom.physical, dicom.stored])
+def test_19_a_number_of_another_length_than_its_type(refused, read: Callable[..., Any]) -> None:
+    """Found by fuzzing: pydicom's own exception is no ValueError, and quotes the bytes of the tag."""
+    data = written(head(picture(8), 8))
+    rows = struct.pack("<HH", 0x0028, 0x0010)
+    assert data.count(rows + b"US") == 1
+    broken = data.replace(rows + b"US", rows + b"UL")
+    error = refused(read, broken, LIMITS.check)
+    assert error.__cause__ is None
+    refused(read_image, broken)

@@ -44,7 +44,7 @@ def decode(
     with itself, and :class:`.InputError` for a window that is not known.
     """
     chosen = windows.parse_window(window)
-    with _quiet():
+    with _discreet():
         parsed = parse(data)
         made = layout(parsed, check, one=frame is not None)
         if made.photometric not in GREY:
@@ -60,7 +60,7 @@ def physical(data: bytes, check: Check, *, frame: int | None = None) -> tuple[ND
     int16 where all values are whole and fit, else float32; one frame where ``frame`` names it. The notes say how
     samples became values. Raises :class:`ImageError` as :func:`decode` does, and for colour.
     """
-    with _quiet():
+    with _discreet():
         parsed = parse(data)
         made = layout(parsed, check, one=frame is not None)
         if made.photometric not in GREY:
@@ -85,18 +85,23 @@ def stored(data: bytes, check: Check, *, frame: int | None = None) -> NDArray[An
 
     Samples of JPEG 2000 that the code mixed come as RGB. Raises :class:`ImageError` as :func:`decode` does.
     """
-    with _quiet():
+    with _discreet():
         parsed = parse(data)
         made = layout(parsed, check, one=frame is not None)
         return np.stack([decode_frame(parsed, made, n).pixels for n in _numbers(made, frame)])
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Oddities of headers that do not concern the pixels are no warnings, which could quote a tag."""
+def _discreet() -> Iterator[None]:
+    """What pydicom says of a header may quote a tag: oddities are no warnings, and damage is an error of ours."""
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        except (BytesLengthException, InvalidDicomError) as error:  # neither is a ValueError
+            raise ImageError("the DICOM file is damaged", given=type(error).__name__) from None
 
 
 def _numbers(made: Layout, frame: int | None) -> list[int]:
