@@ -311,7 +311,10 @@ def report(folder: Folder) -> None:
 
     with _desk(studies.Study.load(folder / "study.toml"), folder) as desk:
         if (folder / "predictions" / "test.csv").exists():
-            studies.show_errors(desk)
+            try:
+                studies.show_errors(desk)
+            except InputError as error:  # the table, which says where the images lie, has moved
+                say(f"  the pictures of the errors are not drawn anew: {error}")
         studies.tell(desk)
     end([folder / "report.html", folder / "model_card.md"], f"open {folder / 'report.html'}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -224,3 +225,13 @@ def test_the_report_does_not_hold_what_the_codes_were_made_with(done) -> None:
     )
     for name in ("report.html", "model_card.md", "cases.csv", "predictions/test.csv"):
         assert salt not in (done[0] / "run" / name).read_text()
+
+
+def test_a_report_can_be_written_without_the_table(done, table, tmp_path) -> None:
+    shutil.copytree(done[0] / "run", tmp_path / "run")
+    study = tmp_path / "run" / "study.toml"
+    study.write_text(study.read_text().replace(str(table), str(tmp_path / "gone.csv")))
+    (tmp_path / "run" / "report.html").unlink()
+    said = _overread("report", tmp_path / "run", home=tmp_path)
+    assert "not drawn anew: the file does not exist" in said
+    assert (tmp_path / "run" / "report.html").exists()
