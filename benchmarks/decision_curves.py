@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -33,8 +34,11 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
 def main() -> None:
     """Print each ratio."""
     import pandas as pd
-    from dcurves import dca
 
+    try:
+        from dcurves import dca
+    except ImportError:
+        sys.exit("dcurves is not installed here: pip install dcurves, in an environment of its own")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repeats, N = 10⁴")
     quick = parser.parse_args().quick

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -41,8 +42,10 @@ def draw(count: int, digits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Print each ratio."""
-    from MLstatkit.delong import Delong_test
-
+    try:
+        from MLstatkit.delong import Delong_test
+    except ImportError:
+        sys.exit("MLstatkit is not installed here: pip install MLstatkit, in an environment of its own")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer repeats, no N = 10⁵")
     quick = parser.parse_args().quick

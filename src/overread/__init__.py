@@ -34,6 +34,20 @@ _HOMES = {
     "run": "overread.study",
     "Study": "overread.question",
     "OverreadError": "overread.errors",
+    "read_grades": "overread.cases.graders",
+    "Grades": "overread.cases.graders",
+    "consensus": "overread.cases.graders",
+    "compare": "overread.evaluation.compare",
+    "plan": "overread.evaluation.planning",
+    "judge_readers": "overread.evaluation.reading",
+    "judge_marks": "overread.evaluation.marks",
+    "fit_recalibration": "overread.evaluation.recalibrate",
+    "recalibrate": "overread.evaluation.recalibrate",
+    "uncertainty": "overread.evaluation.uncertainty",
+    "simulate": "overread.evaluation.workflow",
+    "threshold_uncertainty": "overread.evaluation.operating",
+    "learning_curve": "overread.evaluation.learning_curve",
+    "shift_matrix": "overread.evaluation.shift",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

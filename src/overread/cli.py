@@ -5,29 +5,47 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overread import __version__
-from overread.commands import cohort, deidentify, inventory
+from overread.commands import (
+    calibrating,
+    cohort,
+    comparing,
+    deidentify,
+    evaluating,
+    growing,
+    inventory,
+    marking,
+    planning,
+    reading,
+    simulating,
+    standards,
+)
+from overread.commands.desk import at_desk, listed
 from overread.commands.options import (
     AsJson,
     Budget,
     Cache,
     Column,
+    ConsensusRule,
+    Cost,
     Crop,
     Folder,
+    Graders,
     Key,
     Labels,
     LabelsFrom,
+    Margin,
+    MarginOf,
     Names,
     Out,
     Point,
     Positive,
+    Prevalence,
     RecipeName,
     Settings,
     Side,
@@ -43,8 +61,7 @@ from overread.commands.speaking import bars, end, say
 from overread.errors import InputError, OverreadError
 
 if TYPE_CHECKING:
-    from overread.cases.cases import Cases
-    from overread.study import Desk, Study
+    from overread.study import Study
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="From a table of medical images to a classifier that people can trust.",
@@ -86,6 +103,8 @@ def run(
     batch_size: Annotated[int, typer.Option(min=0, help="images in a step; 0: chosen")] = 0,
     settings: Settings = [],
     device: Annotated[str, typer.Option(help="cpu, cuda, mps; the best if not given")] = "",
+    graders: Graders = "", consensus: ConsensusRule = "majority", cost: Cost = 0.0, prevalence: Prevalence = 0.0,
+    margin: Margin = 0.0, margin_of: MarginOf = "auc",
     threads: Threads = 0, cache: Cache = "",
     offline: Annotated[bool, typer.Option("--offline", help="do not even try to fetch weights")] = False,
 ) -> None:  # fmt: skip
@@ -105,12 +124,13 @@ def run(
             "crop": crop,
         }
         study = studies.Study(
-            table=str(Path(table).absolute()), where=where, labels_from=_absolute(labels_from), key=key, names=names, volumes=volumes, point=_listed(point),
-            side=side, image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
-            source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=_listed(positive), test=test,
+            table=str(Path(table).absolute()), where=where, labels_from=_absolute(labels_from), key=key, names=names, volumes=volumes, point=listed(point),
+            side=side, image=image, label=label, labels=listed(labels), value=value, patient=patient, case=case,
+            source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=listed(positive), test=test,
             tuning=tuning, deploy_to=deploy_to, leave_out=leave_out, by_time=by_time, keep_given=not resplit, sensitivity=sensitivity,
             specificity=specificity, weights=_absolute(weights), budget=budget, device=device,
             threads=threads, seed=seed, recipe=_recipe(recipe, chosen, settings),
+            graders=_graders(graders), consensus=consensus, cost=cost, prevalence=prevalence, margin=margin, margin_of=margin_of,
         )  # fmt: skip
     with bars() as progress:
         report = studies.run(
@@ -151,19 +171,21 @@ def audit(
     table: Table, output: Out = Path("runs/study"), image: Column = "", label: Column = "", labels: Labels = "", value: Column = "",
     patient: Column = "", case: Column = "", source: Column = "", view: Column = "", time: Column = "", split: Column = "",
     subgroup: Subgroups = [], positive: Positive = "", where: Where = "", labels_from: LabelsFrom = "", key: Key = "", names: Names = "hash",
-    volumes: Volumes = "whole", point: Point = "", side: Side = 0.0, threads: Threads = 0, cache: Cache = "", as_json: AsJson = False,
+    volumes: Volumes = "whole", point: Point = "", side: Side = 0.0, graders: Graders = "", consensus: ConsensusRule = "majority",
+    threads: Threads = 0, cache: Cache = "", as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Is the table sound? Writes cases.csv, excluded.csv and audit.json; exit code 1 if there are errors."""
     from overread import study as studies
     from overread.cases.audit import Audit
 
     study = studies.Study(
-        table=str(Path(table).absolute()), where=where, labels_from=_absolute(labels_from), key=key, names=names, volumes=volumes, point=_listed(point),
-        side=side, image=image, label=label, labels=_listed(labels), value=value, patient=patient, case=case,
-        source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=_listed(positive), threads=threads)  # fmt: skip
+        table=str(Path(table).absolute()), where=where, labels_from=_absolute(labels_from), key=key, names=names, volumes=volumes, point=listed(point),
+        side=side, image=image, label=label, labels=listed(labels), value=value, patient=patient, case=case,
+        source=source, view=view, time=time, split=split, subgroups=tuple(subgroup), positive=listed(positive), threads=threads,
+        graders=_graders(graders), consensus=consensus)  # fmt: skip
     with bars() as progress:
         study, cases = studies.opened(study, output, progress)
-    with _desk(study, output, cache, quiet=as_json, table=cases) as desk:
+    with at_desk(study, output, cache, quiet=as_json, table=cases) as desk:
         studies.begin(desk, cases)
         studies.inspect(desk)
     found = Audit.load(output / "audit.json")
@@ -199,7 +221,7 @@ def split(
     changes = {"test": test, "tuning": tuning, "deploy_to": deploy_to, "leave_out": leave_out, "by_time": by_time,
                "keep_given": not resplit, "seed": seed}  # fmt: skip
     study = _amended(folder, changes)
-    with _desk(study, folder) as desk:
+    with at_desk(study, folder) as desk:
         studies.divide(desk)
     end([folder / "split.csv", folder / "split.proof.json"], f"overread train {folder}")
 
@@ -228,7 +250,7 @@ def train(
                "device": device, "threads": threads}  # fmt: skip
     changes |= {} if seed is None else {"seed": seed}
     study = _amended(folder, changes)
-    with _desk(study, folder, cache, offline=offline) as desk:
+    with at_desk(study, folder, cache, offline=offline) as desk:
         studies.learn(desk)
     end(
         [folder / "model" / "model.safetensors", folder / "model" / "model.json"],
@@ -248,7 +270,7 @@ def predict(
     from overread import study as studies
 
     if not table:
-        with _desk(studies.Study.load(model / "study.toml"), model) as desk:
+        with at_desk(studies.Study.load(model / "study.toml"), model) as desk:
             studies.foresee(desk)
         end(
             [model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"],
@@ -273,43 +295,11 @@ def predict(
 
 
 @app.command()
-def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="a run's folder, or any predictions .csv")],
-    tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the operating point on")] = "",
-    subgroup: Subgroups = [], positive: Positive = "",
-    sensitivity: Annotated[float, typer.Option(min=0, max=1)] = 0.0, specificity: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
-    output: Annotated[str, typer.Option("-o", "--output", help="folder for metrics.json; beside the predictions if not given")] = "",
-    as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Judge predictions: every number with its interval, at a point frozen on tuning data. Needs no torch."""
-    from overread import study as studies
-    from overread.evaluation.evaluate import Evaluation
-    from overread.evaluation.evaluate import evaluate as judge
-    from overread.predictions import Predictions
-
-    if predictions.is_dir():
-        with _desk(studies.Study.load(predictions / "study.toml"), predictions) as desk:
-            studies.judge(desk)
-        folder = predictions / "evaluation"
-    else:
-        classes = _listed(positive)
-        test = Predictions.read(predictions, classes)
-        options = studies.Study(table="", sensitivity=sensitivity, specificity=specificity)
-        points = studies.operating_points(Predictions.read(tuning, classes), options) if tuning else ()
-        folder = Path(output) if output else predictions.parent / "evaluation"
-        judge(test, at=points or None, by=subgroup, ledger=folder / "ledger.jsonl").save(folder)
-    result = Evaluation.load(folder)
-    typer.echo((folder / "metrics.json").read_text("utf-8") if as_json else result.table())
-    if not as_json:
-        end([folder / "metrics.json"], f"overread report {predictions}" if predictions.is_dir() else "")
-
-
-@app.command()
 def report(folder: Folder) -> None:
     """Write report.html, model_card.md and the figures from what the run's folder holds."""
     from overread import study as studies
 
-    with _desk(studies.Study.load(folder / "study.toml"), folder) as desk:
+    with at_desk(studies.Study.load(folder / "study.toml"), folder) as desk:
         if (folder / "predictions" / "test.csv").exists():
             try:
                 studies.show_errors(desk)
@@ -328,12 +318,14 @@ def _show_metrics(folder: Path) -> None:
     typer.echo(Evaluation.load(folder / "evaluation").table())
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _absolute(path: str) -> str:
     return str(Path(path).absolute()) if path else ""
+
+
+def _graders(text: str, folder: Path = Path()) -> str:
+    """The absolute path of a table of answers; columns, separated by commas, as they stand."""
+    path = (folder / text).absolute()
+    return str(path) if text and ("," not in text or path.exists()) else text
 
 
 def _recipe(name: str, chosen: dict[str, Any], settings: list[str]) -> dict[str, Any]:
@@ -350,9 +342,8 @@ def _relative_to(study: Study, folder: Path) -> Study:
     from dataclasses import replace
 
     beside = lambda path: str((folder / path).absolute()) if path else ""
-    return replace(
-        study, table=beside(study.table), weights=beside(study.weights), labels_from=beside(study.labels_from)
-    )
+    return replace(study, table=beside(study.table), weights=beside(study.weights), labels_from=beside(study.labels_from),
+                   graders=_graders(study.graders, folder))  # fmt: skip
 
 
 def _amended(folder: Path, changes: dict[str, Any]) -> Study:
@@ -370,25 +361,16 @@ def _amended(folder: Path, changes: dict[str, Any]) -> Study:
     return study
 
 
-@contextmanager
-def _desk(
-    study: Study,
-    folder: Path,
-    cache: str = "",
-    *,
-    offline: bool = False,
-    quiet: bool = False,
-    table: Cases | None = None,
-) -> Iterator[Desk]:
-    from overread.progress import Clock
-    from overread.record import folder_lock
-    from overread.study import Desk, seconds
-
-    with folder_lock(folder), bars() as progress:
-        yield Desk(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.budget)), progress,
-                   (lambda line: None) if quiet else say, table)  # fmt: skip
-
-
+app.command()(evaluating.evaluate)
+app.command()(comparing.compare)
+app.command()(reading.readers)
+app.command()(planning.plan)
+app.command()(marking.froc)
+app.command()(calibrating.calibrate)
+app.command()(simulating.simulate)
+app.command()(growing.curve)
+app.command()(growing.shift)
+app.command()(standards.checklist)
 app.command()(inventory.recipes)
 app.command()(inventory.doctor)
 app.command()(cohort.scan)

@@ -7,6 +7,7 @@ for several findings ``label:<finding>`` (blank = unknown) and ``p:<finding>``; 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import Target
 from overread.errors import InputError, nearest
-from overread.record import fingerprint, sha256, unguarded, write_csv
+from overread.record import fingerprint, unguarded, write_csv
 
 _FIRST = ("case", "patient", "split", "source")
 
@@ -74,8 +75,17 @@ class Predictions:
 
     @property
     def digest(self) -> str:
-        """Hash of the content."""
-        return sha256(self.table.to_csv(index=False).encode() + fingerprint(self.target).encode())[:16]
+        """Hash of the content, the same before and after a file."""
+        content = hashlib.sha256(fingerprint(self.target).encode())
+        for name in self.table.columns:
+            content.update(f"\n{name}\n".encode("utf-8", "surrogatepass"))
+            content.update(_bytes(self.table[name]))
+        return content.hexdigest()[:16]
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """(N,) the number of each row's patient, in the order in which patients first appear."""
+        return pd.factorize(self.table["patient"], use_na_sentinel=False)[0].astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -117,11 +127,30 @@ class Predictions:
             ) from error
         except (OSError, ValueError) as error:
             raise InputError("the predictions cannot be read", given=f"{path}: {error}") from error
-        table = _with_defaults(_with_both_classes(unguarded(table)))
+        table = _with_defaults(_with_both_classes(unguarded(table) if _has_apostrophes(table) else table))
         return cls(table, _target_of(list(map(str, table.columns)), positive, str(path)))
 
 
+def _has_apostrophes(table: pd.DataFrame) -> bool:
+    """Whether a text begins with one: most tables have none, and to look at each cell takes seconds."""
+    texts = [pd.Series(table.columns, dtype=str), *(table[c] for c in table if table[c].dtype.kind == "O")]
+    return any(bool(text.str.startswith("'").eq(True).any()) for text in texts)
+
+
+def _bytes(column: pd.Series) -> bytes:
+    """A column's content: numbers as float64 (one NaN for all), texts with their lengths, blanks as no text."""
+    if column.dtype.kind in "iuf":
+        values = column.to_numpy(np.float64)
+        return np.where(np.isnan(values), np.nan, values).tobytes()
+    blank = column.isna()
+    texts = list(map(str, (column.astype(object).where(~blank, "") if blank.any() else column).tolist()))
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    return lengths.tobytes() + "".join(texts).encode("utf-8", "surrogatepass")
+
+
 def _require_numbers(column: pd.Series) -> None:
+    if column.dtype.kind in "iuf":
+        return
     bad = column.notna() & pd.to_numeric(column, errors="coerce").isna()
     if bad.any():
         raise InputError(f"the column {str(column.name)!r} must hold numbers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ import pandas as pd
 
 from overread.cases.cases import Cases, Planes
 from overread.cases.codes import codes
+from overread.cases.graders import RULES
 from overread.cases.sources import read_cases
-from overread.errors import InputError, checked, require
+from overread.errors import InputError, checked, one_of, require
+from overread.evaluation.claims import Declaration, declare
+from overread.evaluation.operating import OperatingPoint, choose_thresholds
+from overread.predictions import Predictions
 from overread.progress import Progress, silent
-from overread.record import load, save
+from overread.record import build, load, save
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,10 @@ class Study:
     puts codes, made with ``salt``, in the place of cases and patients; ``keep`` leaves names that identify nobody.
     ``where``: a query for
     the rows to take. ``labels_from`` and ``key``: labels for DICOM files. ``volumes``, ``point`` and ``side``: what is looked at in volumes.
+    ``cost``: how much worse a missed case is than a false alarm (0: not used). ``prevalence`` where the model will be used
+    (0: that of the test set). ``graders``: a table of several readers' answers, or two columns or more of ``table``,
+    separated by commas, made one label by ``consensus``. ``margin`` of non-inferiority in ``margin_of`` (auc, sensitivity
+    or specificity; of one class: ``sensitivity:melanoma``), written to the ledger before the test set is opened.
     """
 
     table: str
@@ -65,6 +74,12 @@ class Study:
     volumes: str = "whole"
     point: tuple[str, ...] = ()
     side: float = 0.0
+    cost: float = 0.0
+    prevalence: float = 0.0
+    graders: str = ""
+    consensus: str = "majority"
+    margin: float = 0.0
+    margin_of: str = "auc"
     recipe: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -73,7 +88,31 @@ class Study:
         require(self.seed >= 0, "seed must not be negative", given=self.seed)
         require(self.threads >= 0, "threads must not be negative", given=self.threads)
         seconds(self.budget)
+        self._require_asked()
         _ = self.planes
+
+    def _require_asked(self) -> None:
+        """Refuse numbers out of range, and two ways of choosing the operating point at once, before anything is read."""
+        for name in ("sensitivity", "specificity", "prevalence", "margin"):
+            value = getattr(self, name)
+            most = value <= 1 if name in ("sensitivity", "specificity") else value < 1
+            require(value >= 0 and most, f"{name} must lie between 0 and 1", given=value)
+        require(
+            0 <= self.cost < float("inf"),
+            "cost says how much worse a missed case is than a false alarm: a positive number",
+            given=self.cost,
+        )
+        fixed = [name for name in ("sensitivity", "specificity", "cost") if getattr(self, name)]
+        require(
+            len(fixed) < 2,
+            "the operating point is chosen in one way",
+            given=" and ".join(fixed),
+            todo="give one of sensitivity, specificity and cost",
+        )
+        one_of(self.consensus, RULES, "consensus")
+        Declaration.read(self.margin or 0.1, self.margin_of)
+        labels = [name for name in ("label", "labels", "value", "graders") if getattr(self, name)]
+        require(len(labels) < 2, "labels come from one place", given=" and ".join(labels), todo="give one of label, labels, value and graders")  # fmt: skip
 
     @property
     def planes(self) -> Planes:
@@ -132,7 +171,50 @@ def table_of(study: Study, progress: Progress = silent) -> Cases:
         view=study.view or None, time=study.time or None, split=study.split or None, positive=list(study.positive),
         subgroups=list(study.subgroups), names=study.names, salt=study.salt,
         where=study.where, labels_from=study.labels_from or None, key=study.key, planes=study.planes, progress=progress,
+        graders=graders_of(study), consensus=study.consensus,
     )  # fmt: skip
+
+
+@checked
+def graders_of(study: Study) -> str | tuple[str, ...] | None:
+    """The path of the table of answers, or the columns of the study's table that readers answered in.
+
+    >>> graders_of(Study("t.csv", graders="first, second"))
+    ('first', 'second')
+    """
+    if "," not in study.graders or Path(study.graders).exists():
+        return study.graders or None
+    return tuple(name.strip() for name in study.graders.split(",") if name.strip())
+
+
+@checked
+def operating_points(tuning: Predictions, study: Study) -> tuple[OperatingPoint, ...]:
+    """The points at which sensitivity and specificity are told, by the study's rule."""
+    return choose_thresholds(tuning, rule=study.rule, sensitivity=study.sensitivity or None, specificity=study.specificity or None,
+                             cost=study.cost or None, prevalence=study.prevalence or None if study.cost else None)  # fmt: skip
+
+
+@checked
+def declare_margin(study: Study, ledger: Path) -> None:
+    """Write the study's margin to the ledger, once; nothing where it has none."""
+    if study.margin:
+        declare(ledger, Declaration.read(study.margin, study.margin_of))
+
+
+@checked
+def recipe_of(study: Study) -> Any:
+    """The recipe of a study: its fields over the defaults, with the study's seed."""
+    from overread.learning.recipe import Recipe
+
+    return build(Recipe, {**study.recipe, "seed": study.seed}, where="the study's recipe")
+
+
+@checked
+def command_line() -> str:
+    """How the program was called; ``Python`` where it was not by its command."""
+    if "overread" not in Path(sys.argv[0]).name:
+        return "Python"
+    return " ".join(["overread", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
 
 
 @checked

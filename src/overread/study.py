@@ -4,7 +4,6 @@ team's tool can take over anywhere; each is skipped when its files are there and
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,15 +15,26 @@ import pandas as pd
 from overread.cases.audit import Audit, audit
 from overread.cases.cases import Cases, paths
 from overread.cases.fingerprint import fingerprint as fingerprint_images
+from overread.cases.graders_agreement import panel_of, spoken
+from overread.cases.graders_labels import GradedCases
 from overread.cases.split import Split, leaked, split, without
 from overread.errors import InputError, UnsoundError, checked
+from overread.evaluation.characteristics import characteristics
 from overread.evaluation.evaluate import Evaluation, evaluate
-from overread.evaluation.operating import OperatingPoint, choose_thresholds
+from overread.evaluation.uncertainty import uncertainty
 from overread.predictions import Predictions
 from overread.progress import Clock, Progress, silent
-from overread.question import Study, opened, seconds, table_of
+from overread.question import (
+    Study,
+    command_line,
+    declare_margin,
+    opened,
+    operating_points,
+    recipe_of,
+    seconds,
+    table_of,
+)
 from overread.record import (
-    build,
     cache_folder,
     fingerprint,
     folder_lock,
@@ -42,6 +52,8 @@ if TYPE_CHECKING:
 
 #: Says one line to the person who waits.
 Say = Callable[[str], None]
+#: What may change when a model is there: how it is judged.
+JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "prevalence", "margin", "margin_of"})
 #: Seconds kept at the end of a budget for evaluation and report.
 CLOSING_SECONDS = 25.0
 
@@ -136,12 +148,9 @@ class Desk:
 def begin(desk: Desk, cases: Cases) -> None:
     """Write ``study.toml``, ``cases.csv`` and ``record.json``; refuse a folder where another study has trained."""
     path, folder = desk.folder / "study.toml", desk.folder
-    if (
-        path.exists()
-        and (before := Study.load(path)) != desk.study
-        and (folder / "checkpoints" / "plan.json").exists()
-    ):
-        names = [k for k, v in plain(desk.study).items() if v != plain(before)[k]]
+    before = plain(Study.load(path) if path.exists() else desk.study)
+    names = [k for k, v in plain(desk.study).items() if v != before[k] and k not in JUDGING]
+    if names and (folder / "checkpoints" / "plan.json").exists():
         raise InputError("the folder holds the training of another study", given=f"{folder}; different: {', '.join(names)}",
                          todo="choose another folder with -o, or delete this one")  # fmt: skip
     desk.study.save(path)
@@ -149,17 +158,10 @@ def begin(desk: Desk, cases: Cases) -> None:
     if not (folder / "record.json").exists():
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         write_json(folder / "record.json", {"started": started, "seed": desk.study.seed, "versions": versions(), "hardware": hardware(),
-                                            "cases digest": cases.digest, "command": _command(), "steps": {}})  # fmt: skip
+                                            "cases digest": cases.digest, "command": command_line(), "steps": {}})  # fmt: skip
+    declare_margin(desk.study, desk.folder / "ledger.jsonl")
     for line in (str(cases), *(f"  {note}" for note in cases.notes)):
         desk.say(line)
-
-
-def _command() -> str:
-    return (
-        " ".join(["overread", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
-        if "overread" in Path(sys.argv[0]).name
-        else "Python"
-    )
 
 
 def _close_record(desk: Desk) -> None:
@@ -177,11 +179,27 @@ def inspect(desk: Desk) -> None:
     began, cases = desk.clock.elapsed, desk.cases()
     prints = _prints(desk, cases)
     found = audit(cases, fingerprints=prints, threads=desk.study.threads, progress=desk.progress)
+    if isinstance(cases, GradedCases):
+        undecided = cases.undecided()
+        told = tuple((case, undecided.get(case, why) if why == "no label" else why) for case, why in found.excluded)  # fmt: skip
+        found = replace(found, excluded=told)
+        _write_agreement(desk, cases)
     found.save(desk.folder / "audit.json")
     _write_excluded(desk, list(found.excluded))
     for finding in found.findings:
         desk.say(f"  {finding.severity}: {finding.message}")
     desk.note("audit", cases.digest, desk.clock.elapsed - began)
+
+
+def _write_agreement(desk: Desk, cases: GradedCases) -> None:
+    """``graders.csv`` and ``agreement.json``: the readers' answers, under codes, and how far they agree."""
+    if cases.grades is None:
+        return
+    found = panel_of(cases.grades, rule=cases.rule, seed=desk.study.seed)
+    write_csv(desk.folder / "graders.csv", cases.grades.table)
+    write_json(desk.folder / "agreement.json", found)
+    for line in spoken(found):
+        desk.say(f"  {line}")
 
 
 def _prints(desk: Desk, cases: Cases) -> pd.DataFrame:
@@ -206,6 +224,7 @@ def divide(desk: Desk) -> None:
         _write_excluded(desk, [*found.excluded, *((case, reason) for case in sorted(dropped))])
         desk.say(f"  {len(dropped)} cases leave training or tuning: {reason}")
     parts.save(desk.folder / "split.csv")
+    write_json(desk.folder / "characteristics.json", characteristics(usable, parts, study.subgroups))
     desk.say(str(parts))
 
 
@@ -233,14 +252,6 @@ def learn(desk: Desk) -> None:
     for decision in model.about.decisions:
         desk.say(f"  {decision.what}: {decision.choice} — {decision.why}")
     desk.note("model", key, desk.clock.elapsed - began)
-
-
-@checked
-def recipe_of(study: Study) -> Any:
-    """The recipe of a study: its fields over the defaults, with the study's seed."""
-    from overread.learning.recipe import Recipe
-
-    return build(Recipe, {**study.recipe, "seed": study.seed}, where="the study's recipe")
 
 
 def _closing(desk: Desk, cases: Cases, parts: Split) -> float:
@@ -285,33 +296,21 @@ def _refuse_seen(model: Model, test: Cases) -> None:
 @checked
 def judge(desk: Desk) -> None:
     """``evaluation/``: operating points frozen on tuning data, then the test set through its one door."""
-    tuning, test = desk.predictions("tuning"), desk.predictions("test")
-    key = fingerprint(
-        [
-            tuning.digest,
-            test.digest,
-            desk.study.rule,
-            desk.study.sensitivity,
-            desk.study.specificity,
-            desk.study.subgroups,
-        ]
-    )
+    study, tuning, test = desk.study, desk.predictions("tuning"), desk.predictions("test")
+    declare_margin(study, desk.folder / "ledger.jsonl")  # before the test set is opened
+    path = desk.folder / "agreement.json"
+    agreed = {"agreement": read_json(path)} if study.graders and path.exists() else {}
+    asked = [study.rule, study.sensitivity, study.specificity, study.cost, study.prevalence, study.subgroups]
+    key = fingerprint([tuning.digest, test.digest, *asked, agreed])
     if desk.done("evaluation", key, "evaluation/metrics.json"):
         return
     began = desk.clock.elapsed
-    points = operating_points(tuning, desk.study)
-    result = evaluate(test, at=points or None, by=[s for s in desk.study.subgroups if s in test.table], seed=desk.study.seed, ledger=desk.folder / "ledger.jsonl",
-                      model=desk.record()["steps"]["model"]["key"] if "model" in desk.record().get("steps", {}) else "")  # fmt: skip
-    result.save(desk.folder / "evaluation")
+    points = operating_points(tuning, study)
+    result = evaluate(test, at=points or None, by=[s for s in study.subgroups if s in test.table], seed=study.seed, ledger=desk.folder / "ledger.jsonl",
+                      model=desk.record()["steps"]["model"]["key"] if "model" in desk.record().get("steps", {}) else "", prevalence=study.prevalence or None)  # fmt: skip
+    doubt = uncertainty(tuning, test, seed=study.seed)
+    result.extended(estimates=doubt.estimates, more={**doubt.more, **agreed}).save(desk.folder / "evaluation")
     desk.note("evaluation", key, desk.clock.elapsed - began)
-
-
-@checked
-def operating_points(tuning: Predictions, study: Study) -> tuple[OperatingPoint, ...]:
-    """The points at which sensitivity and specificity are told, by the study's rule."""
-    return choose_thresholds(
-        tuning, rule=study.rule, sensitivity=study.sensitivity or None, specificity=study.specificity or None
-    )
 
 
 @checked
@@ -329,12 +328,13 @@ def show_errors(desk: Desk) -> None:
 
 @checked
 def tell(desk: Desk) -> None:
-    """``report.html``, ``model_card.md`` and the figures."""
-    from overread.reporting import card, draw_all, report
+    """``report.html``, ``model_card.md``, the figures and the checklists."""
+    from overread.reporting import card, draw_all, report, write_checklists
 
     _close_record(desk)
-    draw_all(desk.folder)
+    draw_all(desk.folder, png=True)
     card(desk.folder)
+    write_checklists(desk.folder)
     report(desk.folder, case_names=bool(desk.study.salt))  # codes name nobody, and `overread key` knows them
 
 

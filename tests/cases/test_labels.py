@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.labels import one_label, quantity, several_findings
+from overread.cases.labels import natural, one_label, quantity, several_findings
 from overread.errors import InputError
 
 
@@ -75,3 +75,8 @@ def test_a_quantity_is_a_number_or_blank():
             quantity(text("1", bad), "age")
     with pytest.raises(InputError, match="no number at all"):
         quantity(text("", ""), "age")
+
+
+def test_the_natural_order_reads_numbers_in_words():
+    names = ["reader 10", "B", "reader 2", "10", "a", "9.5", "5²"]
+    assert sorted(names, key=natural) == ["5²", "9.5", "10", "a", "B", "reader 2", "reader 10"]

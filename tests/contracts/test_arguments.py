@@ -18,6 +18,8 @@ UNCHECKED = {
     "overread.errors.require",
     "overread.errors.one_of",
     "overread.progress.silent",
+    "overread.stats.resample.per_patient",  # any number of columns
+    "overread.stats.resample.draws",  # a generator: checked when its first chunk is asked for
 }
 
 

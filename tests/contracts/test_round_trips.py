@@ -121,6 +121,61 @@ def a_study():
     )
 
 
+def a_comparison():
+    from overread.evaluation.compare import compare
+
+    first = some_predictions()
+    table = first.table.assign(**{"p:yes": first.table["p:yes"] * 0.9, "p:no": 1 - 0.9 * first.table["p:yes"]})
+    return compare(first, dataclasses.replace(first, table=table), by=("sex",), margin=0.1, resamples=50)
+
+
+def a_recalibration():
+    from overread.evaluation.recalibrate import fit_recalibration
+
+    return fit_recalibration(some_predictions(), method="platt")
+
+
+def a_learning_curve():
+    from overread.evaluation.learning_curve import learning_curve
+
+    steps = [(size, some_predictions()) for size in (10, 20, 40, 80)]
+    return learning_curve(steps, metric="auc", resamples=50)
+
+
+def a_shift():
+    from overread.evaluation.shift import shift_matrix
+
+    sites = {site: some_predictions().take(np.arange(30) + 30 * i) for i, site in enumerate("AB")}
+    return shift_matrix({(one, other): sites[other] for one in "AB" for other in "AB"}, resamples=50)
+
+
+def a_plan():
+    from overread.evaluation.planning import plan
+
+    return plan(sensitivity=0.9, width=0.2, prevalence=0.3)
+
+
+def some_grades():
+    from overread.cases.graders import Grades
+
+    rows = [(f"c{i}", f"reader {r}", "", "yes" if (i + r) % 3 == 0 or i % 7 == r else "no") for i in range(60) for r in range(3)]  # fmt: skip
+    return Grades(pd.DataFrame(rows, columns=["case", "reader", "modality", "label"]), "label")
+
+
+def a_reading():
+    from overread.evaluation.reading import judge_readers
+
+    return judge_readers(some_grades(), some_predictions(), resamples=50)
+
+
+def a_localisation():
+    from overread.evaluation.marks import judge_marks
+
+    marks = pd.DataFrame({"image": ["1", "1", "2"], "score": [0.9, 0.5, 0.4], "lesion": ["a", "", "b"]})
+    lesions = pd.DataFrame({"image": ["1", "2"], "lesion": ["a", "b"]})
+    return judge_marks(marks, lesions, images=2, resamples=50)
+
+
 EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {
     "Cases": (a_cases, some_findings),
     "Predictions": (some_predictions,),
@@ -130,15 +185,23 @@ EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {
     "Evaluation": (an_evaluation,),
     "Recipe": (a_recipe,),
     "Study": (a_study,),
+    "Comparison": (a_comparison,),
+    "Recalibration": (a_recalibration,),
+    "LearningCurve": (a_learning_curve,),
+    "Shift": (a_shift,),
+    "Plan": (a_plan,),
+    "Reading": (a_reading,),
+    "Localisation": (a_localisation,),
 }
 #: Tested where they are made, because an example needs training: the class and the test that does it.
-ELSEWHERE = {"Model": "tests/learning"}
+ELSEWHERE = {"Model": "tests/learning", "GradedCases": "tests/cases/test_graders_labels.py"}
 ENDINGS = {
     "Cases": ".csv",
     "Predictions": ".csv",
     "Split": ".csv",
     "Audit": ".json",
     "OperatingPoint": ".json",
+    "Recalibration": ".json",
     "Recipe": ".toml",
     "Study": ".toml",
 }

@@ -15,6 +15,7 @@ from overread.errors import ArgumentError, InputError, UnsoundError
 from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.evaluation.operating import choose_threshold, choose_thresholds
 from overread.predictions import Predictions
+from overread.stats.estimate import Estimate
 
 KINDS = ("binary", "classes", "findings", "quantity")
 
@@ -310,3 +311,119 @@ def test_the_accuracy_without_a_threshold_equals_scikit_learn() -> None:
                           "label": np.array(["n", "p"])[truth], "p:n": 1 - score, "p:p": score})  # fmt: skip
     made = evaluate(Predictions(table, Target("binary", ("n", "p"), ("p",))))
     assert made["top accuracy", ""].value == pytest.approx(accuracy_score(truth, score > 0.5))
+
+
+def test_every_row_of_the_table_of_statistics_is_there(predictions):
+    test = predictions(patients=100)
+    result = evaluate(test, resamples=100, prevalence=0.05)
+    truth, score = test.truth == 1, test.scores[:, 1]
+    flagged = score >= 0.5
+    assert result["mcc"].value == pytest.approx(metrics.matthews_corrcoef(truth, flagged))
+    assert result["mcc"].of == ""
+    assert result["standardised partial auc"].value == pytest.approx(
+        metrics.roc_auc_score(truth, score, max_fpr=0.2)
+    )
+    parts = {p: result[f"brier {p}"].value for p in ("reliability", "resolution", "uncertainty")}
+    assert parts["reliability"] - parts["resolution"] + parts["uncertainty"] == pytest.approx(
+        result["brier"].value
+    )
+    sensitivity, specificity = result["sensitivity"].value, result["specificity"].value
+    alarm = 0.95 * (1 - specificity)
+    assert result["ppv at prevalence"].value == pytest.approx(
+        0.05 * sensitivity / (0.05 * sensitivity + alarm)
+    )
+    assert "at prevalence 0.05" in result["npv at prevalence"].method
+    assert "0.5, not chosen" in result["npv at prevalence"].method
+    assert result.about["prevalence"] == 0.05
+    with pytest.raises(InputError, match="no metric"):
+        evaluate(test, resamples=20)["ppv at prevalence"]
+    with pytest.raises(ArgumentError, match="prevalence"):
+        evaluate(test, prevalence=5.0)
+
+
+def test_classes_that_are_grades_have_a_quadratic_kappa(predictions):
+    test = predictions("classes")
+    with pytest.raises(InputError, match="no metric 'quadratic kappa'"):
+        evaluate(test, resamples=20)["quadratic kappa"]
+    names = dict(zip(test.target.names, ("10", "2", "1", "0")))  # their order is that of their numbers
+    table = test.table.rename(columns={f"p:{old}": f"p:{new}" for old, new in names.items()})
+    table["label"] = table["label"].map(names)
+    graded = Predictions(table, Target("classes", tuple(names.values())))
+    result = evaluate(graded, resamples=100)
+    truth, said = 3 - graded.truth, 3 - graded.scores.argmax(axis=1)
+    expected = metrics.cohen_kappa_score(truth, said, weights="quadratic")
+    assert result["quadratic kappa"].value == pytest.approx(expected)
+    assert "names are numbers" in result["quadratic kappa"].method
+    assert result["mcc"].value == pytest.approx(metrics.matthews_corrcoef(truth, said))
+
+
+def test_a_quantity_has_its_concordance(predictions):
+    test = predictions("quantity", patients=30)
+    truth, said = test.truth, test.scores[:, 0]
+    above = np.sign(truth[:, None] - truth) * np.sign(said[:, None] - said)
+    pairs = np.sign(truth[:, None] - truth) != 0
+    assert evaluate(test)["concordance"].value == pytest.approx((above[pairs].mean() + 1) / 2)
+    test.table.loc[0, "predicted"] = 1e200
+    result = evaluate(test)
+    assert "beyond" in result["rmse"].undefined
+    assert not result["concordance"].undefined
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_an_mcc_without_spread_has_a_width(flip):
+    right = np.array([0.1, 0.9] * 3)
+    result = evaluate(awkward(**{"p:yes": 1 - right if flip else right}), resamples=20)
+    assert result["mcc"].value == (-1 if flip else 1)
+    assert 0.1 < result["mcc"].high - result["mcc"].low < 1.9
+
+
+def test_unlabelled_patients_at_the_end_do_not_disturb(predictions):
+    """Sums per patient count up to the last patient with an answer; the bootstrap draws them all."""
+    for kind in ("binary", "classes"):
+        test = predictions(kind)
+        test.table.loc[100:, "label"] = ""
+        short = test.take(np.arange(100))
+        one, two = evaluate(test, resamples=50), evaluate(short, resamples=50)
+        assert one["mcc"].value == pytest.approx(two["mcc"].value)
+        assert one["mcc"].patients == 50
+
+
+def test_decision_curves_and_regions_are_stored(predictions):
+    test = predictions(patients=100)
+    curve = evaluate(test, resamples=20).curves["melanoma"]
+    decision, truth, score = curve["decision"], test.truth == 1, test.scores[:, 1]
+    at = decision["threshold"].index(0.3)
+    hit, alarm = (score >= 0.3) & truth, (score >= 0.3) & ~truth
+    assert decision["net benefit"][at] == pytest.approx(hit.mean() - alarm.mean() * 0.3 / 0.7)
+    assert decision["treat all"][at] == pytest.approx(truth.mean() - (1 - truth.mean()) * 0.3 / 0.7)
+    assert decision["low"][at] < decision["net benefit"][at] < decision["high"][at]
+    assert len({len(v) for v in decision.values() if isinstance(v, list)}) == 1
+    assert "prevalence" not in decision
+    assert len(curve["point"]["region"]["fpr"]) == len(curve["point"]["region"]["tpr"]) > 50
+    elsewhere = evaluate(test, resamples=20, prevalence=0.02).curves["melanoma"]["decision"]
+    assert elsewhere["prevalence"] == 0.02
+    assert elsewhere["treat all"][at] == pytest.approx(0.02 - 0.98 * 0.3 / 0.7)
+    risky = evaluate(awkward(**{"p:yes": [-2.0, 3.0, 0.4, 0.6, 0.7, 0.3]}), resamples=20).curves["yes"]
+    assert "not probabilities" in risky["decision"]["undefined"]
+
+
+def test_an_evaluation_can_be_extended(predictions, tmp_path):
+    result = evaluate(predictions(), by=("sex",), resamples=20, prevalence=0.1)
+    extra = Estimate("coverage", 0.9, 0.8, 0.95, method="Wilson", images=120, patients=60)
+    longer = result.extended([extra], {"conformal": {"sets": [1, 2], "why": None}})
+    assert longer["coverage"] == extra
+    assert longer.more["conformal"]["sets"] == [1, 2]
+    assert "coverage" not in {e.metric for e in result.estimates}
+    assert Evaluation.load(longer.save(tmp_path)) == longer
+    assert longer.extended(more={"agreement": 1}).more.keys() == {"conformal", "agreement"}
+    with pytest.raises(InputError, match="conformal"):
+        longer.extended(more={"conformal": {}})
+    assert json.loads((tmp_path / "curves.json").read_text())["gaps"] == longer.gaps
+
+
+def test_an_unknown_key_in_a_file_is_refused(predictions, tmp_path):
+    evaluate(predictions(), resamples=10).save(tmp_path)
+    listed = json.loads((tmp_path / "metrics.json").read_text())
+    (tmp_path / "metrics.json").write_text(json.dumps([{**listed[0], "vallue": 1.0}]))
+    with pytest.raises(InputError, match="Did you mean 'value'"):
+        Evaluation.load(tmp_path)

@@ -1,5 +1,6 @@
 """The ledger: it counts, and notices what was cut or edited."""
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -7,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from overread.errors import UnsoundError
-from overread.evaluation.ledger import record_look, verify
+from overread.evaluation.ledger import is_declaration, looks_at, record_declaration, record_look, verify
 
 
 @pytest.fixture
@@ -78,3 +79,80 @@ def test_writers_at_once_lose_nothing(tmp_path):
         looks = list(pool.map(lambda i: record_look(path, str(i), 0.5, "p"), range(12)))
     assert sorted(looks) == list(range(12))
     assert len(verify(path)) == 12
+
+
+def test_an_old_ledger_still_verifies_and_its_lines_are_looks(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    for i in range(2):  # as written before lines had a kind
+        entries = verify(path)
+        entry = {"entry": i + 1, "when": "2025-01-01T00:00:00+00:00", "test": "here", "model": "m", "threshold": None,
+                 "predictions": "p", "looks before": i, "previous": entries[-1]["hash"] if entries else "0" * 64}  # fmt: skip
+        body = json.dumps(entry, sort_keys=True, ensure_ascii=False).encode()
+        entry["hash"] = hashlib.sha256(body).hexdigest()
+        path.write_text("".join(json.dumps(e) + "\n" for e in (*entries, entry)))
+        path.with_suffix(".head.json").write_text(json.dumps({"entries": i + 1, "hash": entry["hash"]}))
+    assert len(looks_at(verify(path), "here")) == 2
+    assert record_look(path, "m", 0.5, "p", test="here") == 2
+
+
+def test_a_declaration_is_no_look_and_is_carried_by_later_looks(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    assert record_declaration(path, {"metric": "auc", "margin": 0.05})
+    assert not record_declaration(path, {"metric": "auc", "margin": 0.05})
+    assert record_look(path, "m", 0.5, "p", asked={"metric": "auc", "margin": 0.04}) == 0
+    assert record_declaration(path, {"metric": "auc", "margin": 0.04})
+    assert record_look(path, "m", 0.5, "p") == 1
+    entries = verify(path)
+    assert [is_declaration(e) for e in entries] == [True, False, True, False]
+    assert [d["margin"] for d in entries[3]["declared"]] == [0.05, 0.04]
+    assert entries[1]["asked"]["margin"] == 0.04
+
+
+def test_an_edited_declaration_is_noticed(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    record_declaration(path, {"metric": "auc", "margin": 0.05})
+    record_look(path, "m", 0.5, "p")
+    path.write_text(path.read_text().replace('"margin": 0.05', '"margin": 0.10'))
+    with pytest.raises(UnsoundError, match=r"edited.*line 1"):
+        verify(path)
+
+
+def test_a_half_written_line_is_noticed(ledger):
+    whole = ledger.read_bytes()
+    for kept in (len(whole) - 1, len(whole) - 2, len(whole) - 40, len(whole) // 2):
+        ledger.write_bytes(whole[:kept])
+        if kept == len(whole) - 1:  # the last line end alone says nothing
+            assert len(verify(ledger)) == 4
+            continue
+        with pytest.raises(UnsoundError, match="edited|cut"):
+            verify(ledger)
+
+
+@pytest.mark.parametrize("head", ["{}", "[]", '{"entries": -1, "hash": ""}', '{"entries": "4", "hash": ""}'])
+def test_an_edited_head_is_noticed(ledger, head):
+    ledger.with_suffix(".head.json").write_text(head)
+    with pytest.raises(UnsoundError, match="head"):
+        verify(ledger)
+
+
+@pytest.mark.parametrize("dies", ["write_text", "write_json"])
+def test_a_kill_at_either_write_leaves_a_whole_ledger(ledger, dies, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"overread.evaluation.ledger.{dies}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            record_look(ledger, "m", 0.5, "predictions", test="here")
+    kept = 4 if dies == "write_text" else 5
+    assert len(verify(ledger)) == kept
+    assert record_look(ledger, "m", 0.5, "predictions", test="here") == kept
+
+
+def test_who_reads_while_others_write_sees_a_whole_ledger(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(record_look, path, str(i), 0.5, "p") for i in range(16)]
+        seen = [len(verify(path)) for _ in range(60)]
+        assert sorted(w.result() for w in writers) == list(range(16))
+    assert seen == sorted(seen)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from overread.reporting import advice
+from overread.reporting import advice, steps
 from overread.reporting.gather import Run, gather
 from overread.stats.estimate import Estimate
 
@@ -24,7 +24,7 @@ def changed(run: Run, metric: str, of: str = "malignant", where=None, **numbers)
 
 
 def said(run: Run) -> str:
-    return " ".join(f"{a.what} {a.why} {a.command}" for a in advice.next_steps(run))
+    return " ".join(f"{a.what} {a.why} {a.command}" for a in steps.next_steps(run))
 
 
 def test_a_wide_interval_asks_for_patients_by_the_square_root_law(run):

@@ -44,13 +44,15 @@ def test_the_kinds_have_their_figures(drawn):
         "precision-recall",
         "scores",
         "calibration",
+        "decision",
         "confusion",
         "forest",
+        "gaps",
     }
     assert set(drawn("binary")) == detection == set(drawn("group"))
-    assert set(drawn("classes")) == detection - {"scores", "calibration"}
-    assert set(drawn("findings")) == detection - {"scores", "calibration", "confusion"}
-    assert set(drawn("quantity")) == {"flow", "training", "scatter", "forest"}
+    assert set(drawn("classes")) == detection - {"scores", "decision"}
+    assert set(drawn("findings")) == detection - {"scores", "decision"}
+    assert set(drawn("quantity")) == {"flow", "training", "scatter", "forest", "gaps"}
 
 
 def test_equal_bytes(finished, drawn):

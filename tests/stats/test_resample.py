@@ -2,10 +2,22 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from overread.errors import ArgumentError
 from overread.stats import resample
-from overread.stats.resample import Column, Statistic, bootstrap, draws, mean_statistic, resamples_for
+from overread.stats.classification import threshold_statistic
+from overread.stats.ranking import Areas, rank
+from overread.stats.resample import (
+    Column,
+    Statistic,
+    bootstrap,
+    draws,
+    kinds,
+    mean_statistic,
+    replicate,
+    resamples_for,
+)
 
 
 def all_of(patients, resamples, seed=0, width=None):
@@ -71,3 +83,48 @@ def test_resamples_fall_with_size_and_bad_arguments_are_refused():
     for call in (lambda: list(draws(0, 5)), lambda: bootstrap([], 0), lambda: bootstrap([], 5, level=1.0)):
         with pytest.raises(ArgumentError):
             call()
+
+
+@pytest.mark.parametrize(
+    ("images", "patients", "digits"), [(300, 300, 9), (300, 60, 1), (70_000, 70_000, 9), (50_000, 300, 2)]
+)
+def test_weighted_areas_are_those_of_scikit_learn_however_many_counts_share_a_word(images, patients, digits):
+    rng = np.random.default_rng(0)
+    truth, codes = rng.random(images) < 0.2, rng.integers(0, patients, images)
+    score = np.round(rng.normal(size=images) + truth, digits)
+    weights = np.stack(
+        [np.bincount(rng.integers(0, patients, patients), minlength=patients) for _ in range(5)]
+    )
+    found = Areas.of(rank(truth, score), codes)(weights.astype(np.uint16))
+    for values, mine in zip(found, weights):
+        w = mine[codes]
+        assert values[0] == pytest.approx(metrics.roc_auc_score(truth, score, sample_weight=w))
+        known = metrics.average_precision_score(truth[w > 0], score[w > 0], sample_weight=w[w > 0])
+        assert values[1] == pytest.approx(known)
+
+
+def test_kinds_of_patients_spread_as_patients_do():
+    rng = np.random.default_rng(0)
+    truth, codes = rng.random(900) < 0.3, np.repeat(np.arange(300), 3)
+    flagged = rng.random(900) < 0.2 + 0.5 * truth
+    quick = threshold_statistic(truth, flagged, codes, 300)
+    assert quick.sums is not None
+    cells, share = kinds(quick.sums.cells)
+    assert len(cells) < 60
+    assert share.sum() == pytest.approx(1)
+    slow = Statistic(quick.columns, quick.compute)
+    a, b = (replicate([s], 300, resamples=4000)[0] for s in (quick, slow))
+    assert a.mean(axis=0) == pytest.approx(b.mean(axis=0), abs=4 * b.std(axis=0).max() / 4000**0.5)
+    assert a.std(axis=0) == pytest.approx(b.std(axis=0), rel=0.06)
+    assert kinds(rng.random((400, 2))) is None
+
+
+def test_a_number_at_its_best_has_a_bound_or_says_it_has_none():
+    perfect = mean_statistic("brier", np.zeros(30), np.arange(30), 30, effective=30)
+    found = bootstrap([perfect], 30)[0]
+    assert (found.value, found.low) == (0, 0)
+    assert 0 < found.high < 0.2
+    none = bootstrap([mean_statistic("mae", np.zeros(30), np.arange(30), 30)], 30)[0]
+    assert none.value == 0
+    assert np.isnan(none.low)
+    assert "no interval" in none.method

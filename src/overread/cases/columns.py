@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from overread.errors import InputError, nearest
+from overread.errors import InputError, checked, nearest
 
 #: Names that tables in the field use for a role, best first; compared without case, blanks and punctuation.
 GUESSES: dict[str, tuple[str, ...]] = {
@@ -40,6 +40,7 @@ def folded(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+@checked
 def find(columns: Sequence[str], name: str, flag: str) -> str:
     """The column called ``name``; :class:`InputError` names the nearest one and the ``flag`` that was used."""
     if name in columns:
@@ -50,6 +51,7 @@ def find(columns: Sequence[str], name: str, flag: str) -> str:
     )
 
 
+@checked
 def guess(role: str, columns: Iterable[str]) -> str | None:
     """The column whose name says that it is ``role``, or None."""
     by_name: dict[str, str] = {}
@@ -58,6 +60,7 @@ def guess(role: str, columns: Iterable[str]) -> str | None:
     return next((by_name[word] for word in GUESSES[role] if word in by_name), None)
 
 
+@checked
 def known(values: pd.Series) -> pd.Series:
     """Text with every way of writing "not known" made blank."""
     return values.mask(values.str.lower().isin(MISSING), "")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from overread.cases.cases import Kind, Target
 from overread.cases.columns import MISSING, known
-from overread.errors import InputError, nearest
+from overread.errors import InputError, checked, nearest
 
 _NEGATIVE = ("normal", "benign", "negative", "healthy", "control", "absent", "no", "none", "false", "0", "n")
 _YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "present"}
@@ -23,9 +23,9 @@ def one_label(
     values: pd.Series, positive: Sequence[str], kind: Kind | None, name: str, order: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, Target, list[str]]:
     """The ``label`` column, its target, and notes; classes stand in ``order`` or the natural one, never the rows'."""
-    label = _whole(known(values))
+    label = whole(known(values))
     place = {name: i for i, name in enumerate(order)}
-    names = sorted(set(label) - {""}, key=lambda name: (place.get(name, len(place)), _natural(name)))
+    names = sorted(set(label) - {""}, key=lambda name: (place.get(name, len(place)), natural(name)))
     if not names:
         raise InputError(f"the column {name!r} holds no label at all", given=f"{len(label):,} blank cells",
                          todo="choose another column with --label")  # fmt: skip
@@ -38,7 +38,8 @@ def one_label(
     return pd.DataFrame({"label": label}), Target(found, tuple(names), chosen), notes
 
 
-def _whole(values: pd.Series) -> pd.Series:
+@checked
+def whole(values: pd.Series) -> pd.Series:
     """``1.0`` as ``1`` where every label is a whole number: a blank turned the column into floats elsewhere."""
     filled = values[values != ""]
     return (
@@ -46,9 +47,11 @@ def _whole(values: pd.Series) -> pd.Series:
     )
 
 
-def _natural(name: str) -> tuple[tuple[int, float, str], ...]:
+@checked
+def natural(name: str) -> tuple[tuple[int, float, str], ...]:
+    """A key to sort by that reads the numbers in a name: 2 before 10."""
     pieces = re.findall(r"\d+(?:\.\d+)?|\D+", name)
-    return tuple((0, float(p), "") if p[0].isdigit() else (1, 0.0, p.lower()) for p in pieces) + (
+    return tuple((0, float(p), "") if p[0].isdecimal() else (1, 0.0, p.lower()) for p in pieces) + (
         (2, 0.0, name),
     )
 

@@ -13,14 +13,15 @@ from overread.cases import tree
 from overread.cases.cases import ROLES, WHOLE, Cases, Kind, Planes, Target, typed
 from overread.cases.columns import Roles, find, is_split, known, parts
 from overread.cases.cut import cut
-from overread.cases.folders import ENDINGS, class_folders, read_folder
+from overread.cases.folders import class_folders, read_folder
+from overread.cases.graders_labels import Asked, GradedCases, judged
 from overread.cases.labels import one_label, quantity, several_findings
+from overread.cases.located import locate, numbered
 from overread.cases.medmnist import class_names, read_archive
 from overread.cases.private import hide
 from overread.cases.query import matching
 from overread.cases.tables import missing, read_table
 from overread.errors import InputError, checked, nearest, one_of, require
-from overread.images.address import file_of
 from overread.progress import Progress, silent
 
 NO_PATIENT = "patient: no column says who the patient is, so each image counts as a patient of its own"
@@ -33,6 +34,7 @@ def read_cases(
     split: str | None = None, labels: Sequence[str] | None = None, value: str | None = None,
     positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None, names: str = "hash", salt: str = "",
     where: str = "", labels_from: str | os.PathLike[str] | None = None, key: str = "", planes: Planes = WHOLE, progress: Progress = silent,
+    graders: Asked | None = None, consensus: str = "majority",
 ) -> Cases:  # fmt: skip
     """Read a table of cases: a CSV, TSV or Parquet file, a folder of class folders, a MedMNIST ``.npz``, or an export of
     DICOM files (a folder, a DICOMDIR, a zip).
@@ -43,7 +45,9 @@ def read_cases(
     that must be there for later. ``where``: a query for the rows to take, such as ``modality == 'DX' and age >= 18``.
     Paths of images are relative to the table. ``labels_from``: for DICOM, a table of
     labels, joined by the identifier ``key`` (``patient``, ``study``, ``series``, ``instance``, ``accession`` or ``file``;
-    found out if not given). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place
+    found out if not given). ``graders``: a table of several readers' answers (see :func:`.read_grades`), or columns of
+    this one, a reader each; their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the
+    column ``agreement`` says how many gave it. ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place
     of cases and patients, by ``salt`` where the study has one, and leaves out columns that may identify (see
     :mod:`.private`); ``keep`` leaves all as it is, for data whose names identify nobody.
 
@@ -52,26 +56,28 @@ def read_cases(
     """
     path = Path(os.path.abspath(path))
     named = {"image": image, "case": case, "patient": patient, "source": source, "view": view, "time": time, "split": split}  # fmt: skip
-    require(sum(x is not None for x in (label, labels, value)) <= 1, "give one of label, labels and value")
-    wanted = Wanted(label, labels, value, positive, subgroups, kind, where)
+    require(sum(x is not None for x in (label, labels, value, graders)) <= 1, "give one of label, labels, value and graders")  # fmt: skip
+    wanted = Wanted(label, labels, value, positive, subgroups, kind, where, graders, consensus)
+    no_columns: dict[str, str | None] = {
+        "label": label,
+        "value": value,
+        "where": where or None,
+        "graders": "graders" if graders else None,
+    }
     if labels_from is not None or tree.is_tree(path):
         read = _from_tree(path, named, wanted, labels_from, key, progress)
     elif path.is_dir():
-        read = _from_folder(path, positive, named | {"label": label, "value": value, "where": where or None})
+        read = _from_folder(path, positive, named | no_columns)
     elif path.suffix.lower() == ".npz":  # rows have numbers, not names
-        return cut(
-            _from_archive(
-                path, positive, kind, named | {"label": label, "value": value, "where": where or None}
-            ),
-            planes,
-        )
+        return cut(_from_archive(path, positive, kind, named | no_columns), planes)
     elif not path.exists():
         raise missing(path)
-    elif path.with_suffix(".target.json").exists() and label is labels is value is None:
+    elif path.with_suffix(".target.json").exists() and label is labels is value is graders is None:
         return Cases.load(path)
     else:
         read = _from_table(read_table(path), path.parent, named, wanted)
-    return cut(hide(read, names=names, salt=salt, keep=(*subgroups, *planes.point)), planes)
+    hidden = hide(read, names=names, salt=salt, keep=(*subgroups, *planes.point))
+    return cut(read.hidden(hidden) if isinstance(read, GradedCases) else hidden, planes)
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ class Wanted:
     subgroups: Sequence[str] = ()
     kind: Kind | None = None
     where: str = ""
+    graders: Asked | None = None
+    consensus: str = "majority"
 
 
 # -- a table -----------------------------------------------------------------------------------------------------
@@ -94,18 +102,39 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     table, taken = _taken(table, want.where)
     roles = Roles(table)
     for name in want.subgroups:
-        find(roles.columns, name, "subgroup")
+        find([*roles.columns, *(["agreement"] if want.graders else [])], name, "subgroup")
     columns = _columns(roles, named)
+    if want.graders:
+        return _graded(table, root, roles, columns, want, taken)
     wanted, target, notes = _target(roles, want)
-    made = pd.DataFrame(
-        {role: table[column] if column else "" for role, column in columns.items()}, index=table.index
-    )
-    made["image"], found = _locate(made["image"], root)
+    made = _roles(table, columns)
+    made["image"], found = locate(made["image"], root)
     made = _identify(made, columns, roles)
     extra = _extras(table, roles, {*made.columns, *wanted.columns}, want.subgroups)
     return Cases(
         pd.concat([made, wanted, extra], axis=1), target, str(root), (*taken, *roles.notes, *notes, *found)
     )
+
+
+def _graded(table: pd.DataFrame, root: Path, roles: Roles, columns: dict[str, str | None], want: Wanted,
+            taken: list[str]) -> GradedCases:  # fmt: skip
+    """Cases whose label is the consensus of readers; columns of readers are left behind, since they name people."""
+    asked = want.graders
+    if not isinstance(asked, (str, os.PathLike)):
+        asked = [find(roles.columns, name, "graders") for name in asked or ()]
+        roles.taken.update(dict.fromkeys(asked, "grader"))
+    made = _roles(table, columns)
+    made["image"], found = locate(made["image"], root)
+    made = _identify(made, columns, roles)
+    read = judged(made, table, asked, rule=want.consensus, positive=want.positive, kind=want.kind)
+    extra = _extras(table, roles, {*made.columns, *read.table.columns}, want.subgroups)
+    notes = (*taken, *roles.notes, *read.notes, *found)
+    return GradedCases(pd.concat([made, read.table, extra], axis=1), read.target, str(root), notes,
+                       grades=read.grades, rule=want.consensus)  # fmt: skip
+
+
+def _roles(table: pd.DataFrame, columns: dict[str, str | None]) -> pd.DataFrame:
+    return pd.DataFrame({role: table[name] if name else "" for role, name in columns.items()}, index=table.index)  # fmt: skip
 
 
 def _taken(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
@@ -184,72 +213,19 @@ def _refuse_twice(made: pd.DataFrame) -> None:
     twice = made.duplicated(["case", "view", "time"], keep=False)
     if twice.any():
         raise InputError(
-            "a case stands on more than one row", given=f"{int(twice.sum()):,} rows, first {_rows(twice)}",
+            "a case stands on more than one row", given=f"{int(twice.sum()):,} rows, first {numbered(twice)}",
             todo="remove the repeated rows, choose another column with --case, or tell the images of one case apart with --view",
         )  # fmt: skip
     torn = made.groupby("case")["patient"].transform("nunique") > 1
     if torn.any():
-        raise InputError("a case belongs to two patients", given=f"{made['case'][torn].nunique():,} cases, first {_rows(torn)}",
+        raise InputError("a case belongs to two patients", given=f"{made['case'][torn].nunique():,} cases, first {numbered(torn)}",
                          todo="correct the table, or choose another column with --case")  # fmt: skip
-
-
-def _rows(mask: pd.Series) -> str:
-    """The first rows of a mask, counted from 1 below the header: a row says which, and not who."""
-    numbers = [f"{i + 1:,}" for i in mask.index[mask][:2]]
-    return f"row{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)}"
 
 
 def _extras(table: pd.DataFrame, roles: Roles, used: set[str], subgroups: Sequence[str]) -> pd.DataFrame:
     """Every other column; one that a role has taken is carried too if it is a subgroup of another name."""
     keep = [c for c in roles.columns if (c not in roles.taken or c in subgroups) and c not in used]
     return pd.DataFrame({column: typed(table[column]) for column in keep}, index=table.index)
-
-
-# -- where the images are ----------------------------------------------------------------------------------------
-
-_FOLDERS = ("", "images/", "image/", "imgs/", "img/", "data/", "png/", "jpg/")
-
-
-def _locate(images: pd.Series, root: Path) -> tuple[pd.Series, list[str]]:
-    """Paths as they stand if the files are there; else with a usual folder before and an ending behind."""
-    images = images.str.replace("\\", "/", regex=False)
-    _refuse_addresses(images)
-    sample = images.iloc[:: max(1, len(images) // 20)].tolist()
-    for folder, ending in [(f, e) for e in ("", *ENDINGS) for f in _FOLDERS]:
-        if any(_exists(root, f"{folder}{name}{ending}") for name in sample if name):
-            notes = [f"image: files are found as {folder}<name>{ending}"] if folder or ending else []
-            return _count(images.where(images == "", folder + images + ending), root, notes)
-    raise InputError("the images are not there", given=f"0 of {len(sample)} tried in {root}, among them that of row 1",
-                     todo="choose the column of file names with --image; they are relative to the table")  # fmt: skip
-
-
-def _refuse_addresses(images: pd.Series) -> None:
-    remote = images.str.match(r"[A-Za-z][A-Za-z0-9+.-]+://")
-    if remote.any():
-        raise InputError("images are read from files, never from the network", given=_rows(remote),
-                         todo="download them first and name the files")  # fmt: skip
-
-
-def _exists(root: Path, image: str) -> bool:
-    try:
-        return os.path.isfile(root / file_of(image))
-    except ValueError:  # a null byte in the name
-        return False
-
-
-def _count(images: pd.Series, root: Path, notes: list[str]) -> tuple[pd.Series, list[str]]:
-    file = images.map(file_of)
-    there = {name: _exists(root, name) for name in file.unique()}
-    absent = images[~file.map(there)]
-    if len(absent) * 2 > len(images):
-        raise InputError(f"{len(absent):,} of {len(images):,} images are not there", given=f"first that of row {absent.index[0] + 1:,}, in {root}",
-                         todo="complete the folder, or choose another column with --image")  # fmt: skip
-    if len(absent):
-        notes = [
-            *notes,
-            f"image: {len(absent):,} of {len(images):,} files are not there, first that of row {absent.index[0] + 1:,}; the audit sets them aside",
-        ]
-    return images, notes
 
 
 # -- an export of DICOM files -----------------------------------------------------------------------------------
@@ -266,7 +242,7 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
     if labels_from is not None:
         table, more = tree.join(found, read_table(Path(labels_from)), key)
         notes += more
-    elif want.label is want.labels is want.value is None:
+    elif want.label is want.labels is want.value is want.graders is None:
         table, roles = _labelled_by_folders(table), roles | {"split": "split"}
         want = replace(want, label="label")
         notes.append("label: the name of the folder")

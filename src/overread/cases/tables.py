@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from overread.errors import InputError, nearest
+from overread.errors import InputError, checked, nearest
 
 #: Columns a table may have; more is an attack or a transposed table.
 MAX_COLUMNS = 10_000
 _HEAD = 8 << 20  # bytes in which the header must end
 
 
+@checked
 def read_table(path: Path) -> pd.DataFrame:
     """The table in a CSV, TSV or Parquet file: text cells, blank where nothing stands.
 

@@ -15,6 +15,7 @@ from overread.cases.cases import ROLES, WHOLE, Cases, Planes, Target
 from overread.cases.columns import Roles
 from overread.cases.cut import cut
 from overread.cases.folders import ENDINGS
+from overread.cases.located import locate
 from overread.cases.private import hide
 from overread.cases.tables import read_table
 from overread.errors import InputError, checked, nearest
@@ -68,10 +69,8 @@ def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progre
 def _from_table(table: pd.DataFrame, named: dict[str, str | None], target: Target, root: Path) -> Cases:
     roles = Roles(table)
     columns = sources._columns(roles, named)
-    made = pd.DataFrame(
-        {role: table[column] if column else "" for role, column in columns.items()}, index=table.index
-    )
-    made["image"], found = sources._locate(made["image"], root)
+    made = sources._roles(table, columns)
+    made["image"], found = locate(made["image"], root)
     made = sources._identify(made, columns, roles)
     blank = pd.DataFrame(dict.fromkeys(target.columns, _UNKNOWN[target.kind]), index=table.index)
     extra = sources._extras(table, roles, {*made.columns, *target.columns}, ())

@@ -75,3 +75,38 @@ Window = Annotated[
 Crop = Annotated[
     str, typer.Option(help="none, border (black borders), or field (the circle of a fundus photograph)")
 ]
+Graders = Annotated[
+    str,
+    typer.Option(
+        help="several readers' answers: a table of case, reader and label, or columns of the table, separated by commas"
+    ),
+]
+ConsensusRule = Annotated[
+    str,
+    typer.Option(
+        "--consensus",
+        help="one label of several readers: majority, median (of ordered classes) or dawid-skene",
+    ),
+]
+Cost = Annotated[
+    float,
+    typer.Option(
+        help="how much worse a missed case is than a false alarm: chooses the operating point", min=0
+    ),
+]
+Prevalence = Annotated[
+    float,
+    typer.Option(
+        help="share of the diseased where the model will be used; 0: that of the test set", min=0, max=1
+    ),
+]
+Margin = Annotated[
+    float,
+    typer.Option(help="margin of non-inferiority, written down before the test set is opened", min=0, max=1),
+]
+MarginOf = Annotated[
+    str,
+    typer.Option(
+        help="what the margin is of: auc, sensitivity or specificity; of one class: sensitivity:CLASS"
+    ),
+]

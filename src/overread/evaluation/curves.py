@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.evaluation.judge import Question, Terms
+from overread.evaluation.region import point_region
 from overread.stats.calibration import Reliability, reliability, why_uncalibrated
+from overread.stats.decision import decision_curve
 from overread.stats.precision_recall import precision_recall_curve
 from overread.stats.roc import roc_curve
 
@@ -50,8 +52,28 @@ def curves_of(
         },
         "calibration": _diagram(diagram) if diagram else {"undefined": why_uncalibrated(q.truth, q.score)},
         "scores": _histogram(q),
-        "point": _point(q),
+        "point": _point(q) | {"region": point_region(q.truth, q.flagged, codes[q.rows], level=terms.level)},
+        "decision": _decision(q, codes[q.rows], terms),
     }, diagram
+
+
+def _decision(q: Question, codes: NDArray[np.int64], terms: Terms) -> dict[str, Any]:
+    c = decision_curve(q.truth, q.score, codes, prevalence=terms.prevalence, level=terms.level)
+    if c.undefined:
+        return {"undefined": c.undefined}
+    found = {
+        "threshold": c.threshold,
+        "net benefit": c.net_benefit,
+        "low": c.low,
+        "high": c.high,
+        "treat all": c.treat_all,
+        "treat all low": c.treat_all_low,
+        "treat all high": c.treat_all_high,
+        "rule": "treat where risk ≥ t",
+        "level": c.level,
+        "method": c.method,
+    }
+    return found if terms.prevalence is None else found | {"prevalence": terms.prevalence}
 
 
 def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
-"""An append-only, hash-chained record of every look at a test set.
+"""An append-only, hash-chained record of every look at a test set, and of what was declared before.
 
 Each line holds the hash of the line before, so an edited line breaks the chain; a small file beside it
-(``ledger.head.json``) holds the count and the last hash, so that lines cut from the end are noticed too.
+(``ledger.head.json``) holds the count and the last hash, so that lines cut from the end are noticed too. A line is a
+look, or a declaration: what a study sets out to show, written before the test set is opened.
 """
 
 from __future__ import annotations
@@ -12,52 +13,101 @@ from pathlib import Path
 from typing import Any
 
 from overread.errors import UnsoundError, checked
+from overread.predictions import Predictions
 from overread.record import folder_lock, plain, read_json, sha256, write_json, write_text
 
 _START = "0" * 64
+_TRIES = 20  # readings, until no other process writes between the two files
 
 
 @checked
 def record_look(
-    path: str | Path, model: str, threshold: float | list[float] | None, predictions: str, *, test: str = ""
+    path: str | Path,
+    model: str,
+    threshold: float | list[float] | None,
+    predictions: str,
+    *,
+    test: str = "",
+    asked: dict[str, Any] | None = None,
 ) -> int:
     """Write down a look at the test set ``test`` and return how many looks at it came before.
 
     ``model`` and ``predictions`` are hashes, ``test`` the hash of cases and truth (by default that of the
-    predictions). Two processes may write at once. Raises :class:`UnsoundError` if the ledger has been cut or
-    edited.
+    predictions), ``asked`` the claim that is looked into. The line carries what was declared until then. Two
+    processes may write at once. Raises :class:`UnsoundError` if the ledger has been cut or edited.
     """
     path, test = Path(path), test or predictions
-    with folder_lock(path.parent, wait=30, name=f".{path.name}.lock"):
+    with folder_lock(path.parent, wait=30, name=_lock(path)):
         entries = verify(path)
-        before = sum(entry["test"] == test for entry in entries)
-        entry = {
-            "entry": len(entries) + 1,
-            "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "test": test,
-            "model": model,
-            "threshold": plain(threshold),
-            "predictions": predictions,
-            "looks before": before,
-            "previous": entries[-1]["hash"] if entries else _START,
-        }
-        entry["hash"] = _hash(entry)
-        lines = [json.dumps(e, ensure_ascii=False) for e in (*entries, entry)]
-        write_text(path, "\n".join(lines) + "\n")
-        write_json(_head(path), {"entries": len(lines), "hash": entry["hash"]})
+        before = len(looks_at(entries, test))
+        declared = [e["declaration"] for e in entries if is_declaration(e)]
+        look = {"kind": "look", "test": test, "model": model, "threshold": plain(threshold),
+                "predictions": predictions, "looks before": before}  # fmt: skip
+        look |= {"asked": plain(asked)} if asked else {}
+        look |= {"declared": declared} if declared else {}
+        _append(path, entries, look)
     return before
+
+
+@checked
+def record_declaration(path: str | Path, declaration: dict[str, Any]) -> bool:
+    """Write down what a study sets out to show; False, and nothing written, if the last one said the same.
+
+    Raises :class:`UnsoundError` if the ledger has been cut or edited.
+    """
+    path, declaration = Path(path), plain(declaration)
+    with folder_lock(path.parent, wait=30, name=_lock(path)):
+        entries = verify(path)
+        before = [e["declaration"] for e in entries if is_declaration(e)]
+        if before and before[-1] == declaration:
+            return False
+        _append(path, entries, {"kind": "declaration", "declaration": declaration})
+    return True
+
+
+@checked
+def is_declaration(entry: dict[str, Any]) -> bool:
+    """Whether a line is a declaration; lines of older ledgers say no kind and are looks."""
+    return entry.get("kind") == "declaration"
+
+
+@checked
+def looks_at(entries: list[dict[str, Any]], test: str) -> list[dict[str, Any]]:
+    """The looks at one test set."""
+    return [e for e in entries if not is_declaration(e) and e.get("test") == test]
+
+
+@checked
+def truth_hash(test: Predictions) -> str:
+    """The hash of cases and truth: the same for every model's predictions of one test set."""
+    truth = test.table.loc[:, ["case", *test.target.columns]].sort_values("case")
+    return sha256(truth.to_csv(index=False, lineterminator="\n").encode())[:16]
+
+
+def _append(path: Path, entries: list[dict[str, Any]], body: dict[str, Any]) -> None:
+    """Add a line to both files; the lock is held."""
+    entry = {
+        "entry": len(entries) + 1,
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **body,
+        "previous": entries[-1]["hash"] if entries else _START,
+    }
+    entry["hash"] = _hash(entry)
+    lines = [json.dumps(e, ensure_ascii=False) for e in (*entries, entry)]
+    write_text(path, "\n".join(lines) + "\n")
+    write_json(_head(path), {"entries": len(lines), "hash": entry["hash"]})
 
 
 @checked
 def verify(path: str | Path) -> list[dict[str, Any]]:
     """The entries of a ledger (none if there is no file); raises :class:`UnsoundError` if it was cut or edited."""
     path = Path(path)
-    head: dict[str, Any] = read_json(_head(path)) if _head(path).exists() else {"entries": 0, "hash": _START}
-    if not path.exists():
+    head, lines = _both(path)
+    if lines is None:
         _require(head["entries"] == 0, "the ledger of looks at the test set is missing", str(path))
         return []
     entries, previous = [], _START
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         entry = _entry(line)
         intact = bool(entry) and entry.get("previous") == previous and entry.get("hash") == _hash(entry)
         _require(
@@ -76,6 +126,27 @@ def verify(path: str | Path) -> list[dict[str, Any]]:
         whole, "the ledger of looks at the test set was cut", f"{len(entries)} entries, {recorded} recorded"
     )
     return entries
+
+
+def _both(path: Path) -> tuple[dict[str, Any], list[bytes] | None]:
+    """The head and the lines as of one moment: read again if another process wrote in between."""
+    head = _read_head(path)
+    for _ in range(_TRIES):
+        lines = path.read_bytes().splitlines() if path.exists() else None
+        before, head = head, _read_head(path)
+        if head == before:
+            break
+    return head, lines
+
+
+def _read_head(path: Path) -> dict[str, Any]:
+    """What the head records: nothing before the first entry."""
+    if not _head(path).exists():
+        return {"entries": 0, "hash": _START}
+    head = read_json(_head(path))
+    good = isinstance(head, dict) and isinstance(head.get("entries"), int) and head["entries"] >= 0
+    _require(good and "hash" in head, "the head of the ledger of looks was edited", _head(path).name)
+    return head
 
 
 def _require(condition: bool, what: str, given: str) -> None:
@@ -98,3 +169,7 @@ def _hash(entry: dict[str, Any]) -> str:
 
 def _head(path: Path) -> Path:
     return path.with_suffix(".head.json")
+
+
+def _lock(path: Path) -> str:
+    return f".{path.name}.lock"

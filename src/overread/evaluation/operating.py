@@ -10,12 +10,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.errors import ArgumentError, InputError, UnsoundError, checked, nearest, one_of, require
+from overread.errors import InputError, UnsoundError, checked, nearest, require
+from overread.evaluation.rules import RULES, Wish, criterion_of, cuts_of, pick, wish_of
 from overread.predictions import Predictions
 from overread.record import build, hashed, read_json, write_json
+from overread.stats.arrays import patient_codes
+from overread.stats.classification import at_threshold
+from overread.stats.estimate import Estimate
+from overread.stats.ranking import rank
+from overread.stats.readers_points import ReaderPoint
+from overread.stats.resample import draws, resamples_for
 from overread.stats.roc import roc_curve
 
-RULES = ("youden", "sensitivity", "specificity")
+__all__ = ["RULES", "OperatingPoint", "choose_threshold", "choose_thresholds", "positives", "question", "refuse_seen", "refuse_shared",
+           "threshold_uncertainty"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,8 @@ class OperatingPoint:
 
     The score is the sum of the probabilities of the ``positive`` classes (of the finding, for findings).
     ``sensitivity`` and ``specificity`` are those on the tuning data, ``seen`` the salted hashes of its
-    patients.
+    patients. ``rule`` says in words how it was chosen, ``criterion`` what was searched for: ``("slope", m)`` of the
+    ROC curve, ``("sensitivity", s)`` or ``("specificity", s)``.
     """
 
     threshold: float
@@ -35,6 +44,7 @@ class OperatingPoint:
     specificity: float
     seen: tuple[str, ...] = ()
     salt: str = ""
+    criterion: tuple[str, float] | None = None
 
     @property
     def of(self) -> str:
@@ -110,12 +120,19 @@ def choose_threshold(
     rule: str = "youden",
     sensitivity: float | None = None,
     specificity: float | None = None,
+    cost: float | None = None,
+    prevalence: float | None = None,
+    reader: ReaderPoint | tuple[float, float] | None = None,
+    match: str = "specificity",
     finding: str | None = None,
 ) -> OperatingPoint:
     """Choose a threshold on tuning predictions; it remembers (hashed) the patients it has seen.
 
     ``rule="youden"`` maximises sensitivity + specificity − 1 (Youden 1950; the lowest such threshold).
-    ``sensitivity=s`` takes the highest threshold that still reaches s, ``specificity=s`` the lowest. The
+    ``sensitivity=s`` takes the highest threshold that still reaches s, ``specificity=s`` the lowest. ``cost=c``: a
+    missed case is c times as bad as a false alarm; the point where a line of slope (1 − prevalence) / (prevalence ·
+    c) touches the ROC curve (Metz 1978), at the ``prevalence`` of the clinic or, without it, of the tuning data.
+    ``reader``: the threshold at which the model has the reader's specificity (or, by ``match``, sensitivity). The
     threshold lies halfway between two scores, so that rounding in a file cannot move a case across it. Raises
     :class:`InputError` for unknown classes or scores that are not finite, :class:`UnsoundError` if the tuning
     data hold one class only.
@@ -123,29 +140,27 @@ def choose_threshold(
     require(
         tuning.target.kind != "quantity", "a quantity has no operating point", given=tuning.target.names[0]
     )
-    wanted = {"sensitivity": sensitivity, "specificity": specificity}
-    given = [name for name, value in wanted.items() if value is not None]
-    require(len(given) < 2, "give a sensitivity or a specificity, not both", given=wanted)
-    rule = given[0] if given else one_of(rule, RULES, "rule")
-    goal = wanted.get(rule)
-    if rule != "youden" and (goal is None or not 0 < goal <= 1):
-        raise ArgumentError(f"the wanted {rule} must lie between 0 and 1", given=goal)
-    names = positives(tuning, positive, finding)
+    wish = wish_of(rule, sensitivity, specificity, cost, prevalence, reader, match)
+    return _choose(tuning, positives(tuning, positive, finding), wish, tuning.digest)
+
+
+def _choose(tuning: Predictions, names: tuple[str, ...], wish: Wish, salt: str) -> OperatingPoint:
     rows, truth, score = question(tuning, names)
     _require_both(truth, score)
     fpr, tpr, thresholds = roc_curve(truth, score)
-    at = _pick(fpr, tpr, rule, goal)
+    kind, goal, said = criterion_of(wish, float(truth.mean()))
+    at = int(pick(fpr[None], tpr[None], kind, goal)[0])
     patients = sorted(set(map(str, tuning.patients[rows])))
-    salt = tuning.digest
     return OperatingPoint(
-        _halfway(thresholds, at),
+        float(cuts_of(thresholds)[at]),
         names,
-        rule if goal is None else f"{rule} ≥ {goal:g}",
+        said,
         f"{len(rows):,} images of {len(patients):,} patients, predictions {salt}",
         float(tpr[at]),
         float(1 - fpr[at]),
         tuple(sorted(hashed(patients, salt))),
         salt,
+        (kind, goal),
     )
 
 
@@ -163,24 +178,6 @@ def _require_both(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
         )
 
 
-def _pick(fpr: NDArray[np.float64], tpr: NDArray[np.float64], rule: str, goal: float | None) -> int:
-    if rule == "sensitivity":
-        return int(np.flatnonzero(tpr >= (goal or 0) - 1e-12)[0])
-    if rule == "specificity":
-        return int(np.flatnonzero(1 - fpr >= (goal or 0) - 1e-12)[-1])
-    gain = tpr - fpr
-    return int(np.flatnonzero(gain >= gain.max() - 1e-12)[-1])
-
-
-def _halfway(thresholds: NDArray[np.float64], at: int) -> float:
-    """Between the last score called positive and the next; just above all scores at 0, the least score at the end."""
-    if at == 0:
-        return math.nextafter(float(thresholds[1]), math.inf) + 1e-6 * max(1.0, abs(float(thresholds[1])))
-    if at == len(thresholds) - 1:
-        return float(thresholds[at]) - 1e-6 * max(1.0, abs(float(thresholds[at])))
-    return float((thresholds[at] + thresholds[at + 1]) / 2)
-
-
 @checked
 def choose_thresholds(
     tuning: Predictions,
@@ -188,6 +185,8 @@ def choose_thresholds(
     rule: str = "youden",
     sensitivity: float | None = None,
     specificity: float | None = None,
+    cost: float | None = None,
+    prevalence: float | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """The operating points a study needs: one for the positive classes, or one per finding that has both answers.
 
@@ -195,16 +194,76 @@ def choose_thresholds(
     :func:`choose_threshold`.
     """
     target = tuning.target
+    wish = wish_of(rule, sensitivity, specificity, cost, prevalence, None, "specificity")
     if target.kind == "quantity" or (target.kind == "classes" and not target.positive):
         return ()
+    salt = tuning.digest
     if target.kind != "findings":
-        return (choose_threshold(tuning, rule=rule, sensitivity=sensitivity, specificity=specificity),)
+        return (_choose(tuning, positives(tuning, None, None), wish, salt),)
     truths = ((name, question(tuning, (name,))[1]) for name in target.names)
     return tuple(
-        choose_threshold(tuning, finding=name, rule=rule, sensitivity=sensitivity, specificity=specificity)
-        for name, truth in truths
-        if truth.any() and not truth.all()
+        _choose(tuning, (name,), wish, salt) for name, truth in truths if truth.any() and not truth.all()
     )
+
+
+@checked
+def threshold_uncertainty(
+    tuning: Predictions,
+    point: OperatingPoint,
+    *,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> tuple[Estimate, Estimate, Estimate]:
+    """How well tuning data pin a threshold down: the threshold, and its sensitivity and specificity, with intervals.
+
+    ``tuning``: the predictions that ``point`` was chosen on. The threshold is chosen again on resamples of the
+    patients, all of them together, and its interval holds their middle ``level``. Sensitivity and specificity are
+    those promised on tuning data, as if the threshold had been given: where it was searched for (Youden, cost), they
+    flatter a little. Raises :class:`InputError` if the point was chosen on other data.
+    """
+    require(tuning.target.kind != "quantity", "a quantity has no operating point")
+    if point.criterion is None or point.salt != tuning.digest:
+        raise InputError("the threshold was not chosen on these predictions", given=point.chosen_on,
+                         todo="give the tuning predictions it was chosen on")  # fmt: skip
+    rows, truth, score = question(tuning, positives(tuning, point.positive, None))
+    codes = patient_codes(tuning.patients[rows], len(rows))
+    flagged = score >= point.threshold
+    rates = at_threshold(truth, flagged, codes, level=level, of=point.of, note="on tuning data")[:2]
+    spread = _chosen_again(truth, score, codes, point.criterion, resamples or resamples_for(len(rows)), seed)
+    tails = (1 - level) / 2, (1 + level) / 2
+    low, high = np.quantile(spread, tails) if len(spread) > 1 else (math.nan, math.nan)
+    how = f"patient bootstrap, middle of {len(spread):,} resamples"
+    people = int(codes.max()) + 1
+    cut = Estimate(
+        "threshold", point.threshold, float(low), float(high), level, how, len(rows), people, point.of
+    )
+    return cut, rates[0], rates[1]
+
+
+def _chosen_again(
+    truth: NDArray[np.bool_],
+    score: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    criterion: tuple[str, float],
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """The threshold of every resample that holds both classes; none for a single patient."""
+    ranking = rank(truth, score)
+    who, ill = codes[ranking.order], ranking.truth
+    cuts = cuts_of(np.concatenate(([math.inf], ranking.score[ranking.last])))
+    people = int(codes.max()) + 1
+    found = []
+    for weights in draws(people, resamples if people > 1 else 0, seed, width=len(truth)):
+        drawn = np.take(weights, who, axis=1)
+        called = np.cumsum(drawn, axis=1, dtype=np.int32)[:, ranking.last]
+        hit = np.cumsum(drawn * ill, axis=1, dtype=np.int32)[:, ranking.last]
+        false = called - hit
+        both = (hit[:, -1] > 0) & (false[:, -1] > 0)
+        tpr, fpr = (np.pad(x[both] / x[both][:, -1:], ((0, 0), (1, 0))) for x in (hit, false))
+        found.append(cuts[pick(fpr, tpr, *criterion)])
+    return np.concatenate(found) if found else np.empty(0)
 
 
 @checked
@@ -216,6 +275,18 @@ def refuse_seen(test: Predictions, seen: Sequence[str], salt: str, what: str) ->
     """
     known = set(seen)
     shared = sum(code in known for code in hashed(sorted(set(map(str, test.patients))), salt)) if known else 0
+    if shared:
+        raise UnsoundError(
+            f"{shared:,} patients of this test set were used {what}",
+            given=f"{test}",
+            todo="judge on patients that nothing has seen",
+        )
+
+
+@checked
+def refuse_shared(tuning: Predictions, test: Predictions, what: str) -> None:
+    """Raise :class:`UnsoundError` if a patient is in both tables; ``what`` as in :func:`refuse_seen`."""
+    shared = len(set(map(str, tuning.patients)) & set(map(str, test.patients)))
     if shared:
         raise UnsoundError(
             f"{shared:,} patients of this test set were used {what}",

@@ -33,6 +33,14 @@ def bands(values: pd.Series) -> pd.Series:
     >>> bands(pd.Series([25, 41, 59, 60, 72, 33, 38, None], name="age")).tolist()
     ['<40', '40–59', '40–59', '≥60', '≥60', '<40', '<40', 'unknown']
     """
+    codes, kinds = pd.factorize(
+        values, use_na_sentinel=False
+    )  # what is said of a value holds for all its like
+    named = _bands(pd.Series(kinds, name=values.name)).to_numpy()
+    return pd.Series(named[codes] if len(named) else named, index=values.index, name=values.name)
+
+
+def _bands(values: pd.Series) -> pd.Series:
     blank = values.isna() | (values.astype(str).str.strip() == "")
     number = pd.to_numeric(values.where(~blank), errors="coerce")
     numeric = bool((number.notna() | blank).all()) and number.nunique() > MOST_VALUES

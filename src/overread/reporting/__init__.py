@@ -1,8 +1,31 @@
-"""For people: one HTML page, figures, a model card, a gallery of errors. Draws stored numbers, computes none."""
+"""For people: one HTML page, figures, a model card, checklists, a gallery of errors. Draws stored numbers, computes none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from overread.reporting.card import card
-from overread.reporting.figures import draw_all
-from overread.reporting.gallery import write_gallery
-from overread.reporting.page import report
 
-__all__ = ["card", "draw_all", "report", "write_gallery"]
+if TYPE_CHECKING:
+    from overread.reporting.checklist import write_checklists
+    from overread.reporting.figures import draw_all
+    from overread.reporting.gallery import write_gallery
+    from overread.reporting.page import report
+
+__all__ = ["card", "draw_all", "report", "write_checklists", "write_gallery"]
+
+#: What is slow to load (matplotlib, decoders of images) is loaded when it is asked for.
+_LATER = {
+    "draw_all": "figures",
+    "report": "page",
+    "write_checklists": "checklist",
+    "write_gallery": "gallery",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)

@@ -1,19 +1,27 @@
-"""One way to make a figure: matplotlib without a screen or a global state, SVG with text as text, equal bytes."""
+"""One way to make a figure: matplotlib without a screen or a global state, as SVG with text as text and as PNG, equal bytes."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Sheet
+from PIL import Image
+
+from overread.errors import checked
+from overread.record import write_bytes, write_text
+from overread.reporting.picture import Figure as Figure
 
 #: Okabe & Ito (2008), "Color universal design": told apart with every kind of colour blindness.
 BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
@@ -33,31 +41,62 @@ _STYLE = {
 _FONTS = "'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A drawing for a page: ``svg`` holds ``title`` and ``alt`` for those who cannot see it; ``caption`` says N."""
+#: Dots per inch of a PNG: journals ask for 200 and more of a drawing at the width it is printed in.
+DPI = 220
 
-    name: str
-    title: str
-    alt: str
-    caption: str
-    svg: str
+
+@checked
+def save_figures(figures: Iterable[Figure], folder: Path, *, png: bool = True) -> list[Path]:
+    """Write ``<name>.svg`` and, where it was made on a sheet, ``<name>.png`` of each; gives their paths.
+
+    The PNG is white, at :data:`DPI`, in the font that comes with matplotlib. Equal figures give equal bytes.
+    """
+    written = []
+    for figure in figures:
+        text = f'<?xml version="1.0" encoding="utf-8"?>\n{figure.svg}\n'
+        written.append(write_text(folder / f"{figure.name}.svg", text))
+        if png and figure.drawing is not None:
+            written.append(write_bytes(folder / f"{figure.name}.png", _png(figure.drawing)))
+    return written
+
+
+def _png(drawing: Sheet) -> bytes:
+    """The sheet, laid out already for its SVG, in dots."""
+    with _styled():
+        drawing.set(facecolor="white", dpi=DPI)
+        canvas = FigureCanvasAgg(drawing)
+        canvas.draw()
+        seen = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    buffer = io.BytesIO()
+    seen.save(buffer, format="png", dpi=(DPI, DPI), compress_level=3)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+        warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has other fonts
+        yield
 
 
 @contextmanager
 def sheet(width: float, height: float) -> Iterator[Sheet]:
     """An empty sheet, in inches, in the style of the report."""
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
-        warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has other fonts
+    with _styled():
         yield Sheet(figsize=(width, height), layout="constrained")
 
 
-def finish(drawing: Sheet, name: str, title: str, alt: str, caption: str) -> Figure:
-    """The sheet as a :class:`Figure`. Call it within :func:`sheet`."""
+def finish(
+    drawing: Sheet, name: str, title: str, alt: str, caption: str, *, wide: bool | None = None
+) -> Figure:
+    """The sheet as a :class:`Figure`, wide if it is wider than half a page. Call it within :func:`sheet`."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     FigureCanvasSVG(drawing).print_svg(buffer, metadata=nothing)  # savefig would lay it out and draw it twice
-    return Figure(name, title, alt, caption, label(_tidy(buffer.getvalue(), name), name, title, alt))
+    drawing.set_layout_engine("none")  # a PNG takes the same places
+    svg = label(_tidy(buffer.getvalue(), name), name, title, alt)
+    broad = bool(drawing.get_figwidth() > 6) if wide is None else wide
+    return Figure(name, title, alt, caption, svg, broad, drawing)
 
 
 def _tidy(svg: str, name: str) -> str:
@@ -86,6 +125,12 @@ def unit_square(axes: Axes, across: str, up: str) -> None:
     axes.set_xticks(ticks, [f"{100 * t:.0f}\u00a0%" for t in ticks])
     axes.set_yticks(ticks, [f"{100 * t:.0f}\u00a0%" for t in ticks])
     quiet_grid(axes)
+
+
+def percent_axis(*axes: Axis) -> None:
+    """Ticks as percentages, with the digits they need."""
+    for axis in axes:
+        axis.set_major_formatter(lambda tick, _: f"{round(100 * tick, 9):.3g}\u00a0%".replace("-", "\u2212"))
 
 
 def quiet_grid(axes: Axes) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from overread.errors import InputError, UnsoundError, checked
-from overread.evaluation import ledger
 from overread.record import build, read_json
 from overread.reporting import words
 from overread.stats.estimate import Estimate
@@ -70,6 +69,17 @@ class Run:
         return words.group(of, self.names)
 
     @property
+    def size(self) -> str:
+        """How many images of how many patients were judged."""
+        counts = self.evaluation.get("counts") or {}
+        return words.size(counts.get("images"), counts.get("patients"))
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What other stages added to the evaluation."""
+        return dict(self.evaluation.get("more") or {})
+
+    @property
     def curves(self) -> dict[str, Any]:
         """Per class, finding or positive group: what the figures draw."""
         return dict(self.evaluation.get("curves") or {})
@@ -79,6 +89,64 @@ class Run:
         """The primary curve, or an empty table."""
         found = self.curves.get(self.primary) or {}
         return {} if "undefined" in found else dict(found)
+
+    def chosen(self, part: str) -> list[tuple[str, dict[str, Any]]]:
+        """What a figure of ``part`` shows: the primary curve alone, or every one in which it is defined."""
+        found = {self.primary: self.curve} if self.primary else self.curves
+        return [
+            (of, curve) for of, curve in found.items() if curve.get(part) and "undefined" not in curve[part]
+        ]
+
+
+#: What is shown of subgroups, in order of preference, for a group that is detected and for everything else.
+DETECTION = ("auc", "sensitivity", "specificity")
+OVERALL = ("macro auc", "balanced accuracy", "accuracy", "mae", "r2")
+
+
+@checked
+def shown(run: Run) -> list[tuple[str, str]]:
+    """The (metric, of) pairs that stand for the run, at most three."""
+    if run.primary and run.estimate("auc", run.primary):
+        return [(m, run.primary) for m in DETECTION if run.estimate(m, run.primary)]
+    every = [(m, of) for m in OVERALL for of in ("", *run.names[:1]) if run.estimate(m, of)]
+    return every[:3]
+
+
+@checked
+def subgroups(run: Run) -> list[tuple[str, str]]:
+    """(column, value) of every subgroup for which something is stored, in the order of the file."""
+    found = [
+        next(iter(e.where.items()))
+        for e in run.estimates
+        if len(e.where) == 1 and not e.metric.endswith(" gap")
+    ]
+    return list(dict.fromkeys(found))
+
+
+@checked
+def compared(run: Run) -> list[tuple[str, str]]:
+    """The (metric, of) pairs by which subgroups were set against each other: those that are shown, else any; at most three."""
+    held = [gap for gap in run.evaluation.get("gaps") or [] if isinstance(gap, dict)]
+    found = dict.fromkeys((str(gap.get("metric")), str(gap.get("of"))) for gap in held)
+    return ([pair for pair in shown(run) if pair in found] or list(found))[:3]
+
+
+@checked
+def gather_evaluation(folder: str | os.PathLike[str], target: dict[str, Any]) -> Run:
+    """Read a folder with ``metrics.json``, ``operating.json`` and ``curves.json`` alone; ``target``: kind and names.
+
+    Raises InputError if one of them is damaged.
+    """
+    folder = Path(folder)
+    return Run(folder=folder, target=target, **_judged(folder))
+
+
+def _judged(folder: Path) -> dict[str, Any]:
+    return {
+        "estimates": tuple(_estimate(row) for row in _list(folder / "metrics.json")),
+        "operating": tuple(_list(folder / "operating.json")),
+        "evaluation": _json(folder / "curves.json"),
+    }
 
 
 @checked
@@ -97,10 +165,8 @@ def gather(folder: str | os.PathLike[str]) -> Run:
         target=cases.get("target") or model.get("target") or {}, notes=tuple(map(str, cases.get("notes", ()))),
         audit=audit, excluded=_excluded(folder / "excluded.csv", audit), split=split, model=model,
         history=tuple(_list(folder / "model/history.json")),
-        estimates=tuple(_estimate(row) for row in _list(folder / "evaluation/metrics.json")),
-        operating=tuple(_list(folder / "evaluation/operating.json")),
-        evaluation=_json(folder / "evaluation/curves.json"),
         gallery=tuple(_list(folder / "explanations/gallery.json")), looks=looks, broken_ledger=broken,
+        **_judged(folder / "evaluation"),
     )  # fmt: skip
 
 
@@ -147,8 +213,9 @@ def _looks(path: Path) -> tuple[int | None, str]:
         return None, ""
     with open(path, encoding="utf-8", errors="replace") as handle:
         entries = sum(1 for line in handle if line.strip())
+    from overread.evaluation import ledger  # loads pandas, which a figure has no need of
+
     try:
-        ledger.verify(path)
+        return sum(not ledger.is_declaration(entry) for entry in ledger.verify(path)), ""
     except UnsoundError as error:
         return entries, str(error)
-    return entries, ""

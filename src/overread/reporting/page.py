@@ -7,17 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-import overread
 from overread.errors import checked
 from overread.record import fingerprint, write_json, write_text
-from overread.reporting import advice, results, sections, words
+from overread.reporting import advice, results, sections, steps, words
 from overread.reporting.figures import figures
 from overread.reporting.gather import Run, gather
+from overread.reporting.paper import environment
 
-TEMPLATES = Path(__file__).parent / "templates"
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _LARGEST = 512 * 1024  # bytes of a thumbnail
 
@@ -35,29 +31,20 @@ def report(folder: str | os.PathLike[str], *, case_names: bool = False) -> Path:
     return write_text(run.folder / "report.html", page)
 
 
-def environment() -> Environment:
-    """Templates that escape everything, and refuse what is not there."""
-    found = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
-                        trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    found.globals["css"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    return found
-
-
 def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
-    drawn = {name: figure and {"svg": Markup(figure.svg), "title": figure.title, "caption": figure.caption}
-             for name, figure in figures(run).items()}  # fmt: skip
     return {
-        "run": run, "title": sections.title(run), "version": overread.__version__, "started": _date(run),
+        "run": run, "title": sections.title(run), "started": _date(run),
         "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "cautions": advice.cautions(run),
-        "figures": drawn, "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
+        "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
         "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
         "findings": _findings(run), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run),
         "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run),
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
-        "by_subgroup": results.by_subgroup(run), "gallery": _gallery(run, case_names),
-        "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
+        "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
+        "elsewhere": advice.elsewhere(run), "gallery": _gallery(run, case_names),
+        "many_classes": len(run.names) > 4, "next_steps": steps.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
         "count": words.count,
     }  # fmt: skip
 
@@ -71,6 +58,7 @@ def _reading(run: Run) -> list[tuple[str, str]]:
         ("Precision and recall.", "How many of the flagged are right. It depends on how common the disease is among these cases."),
         ("Distribution of the score.", "Where the two groups overlap, no threshold can tell them apart."),
         ("Calibration.", "Points on the diagonal mean what they say. Points within the band cannot be told from a calibrated model."),
+        *([("Decision curve.", "For someone who acts from a given risk on: above the other lines, the model does more good than harm.")] if "decision" in run.curve else []),
         ("Confusion matrix.", "What was called what at the frozen threshold."),
     ]  # fmt: skip
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from overread.errors import checked
 from overread.reporting import words
-from overread.reporting.forest import shown, subgroups
-from overread.reporting.gather import Run
+from overread.reporting.gather import Run, compared, shown, subgroups
 from overread.reporting.sections import Table, whole
 from overread.stats.estimate import Estimate
 
@@ -23,19 +23,22 @@ class KeyNumber:
     note: str
 
 
-_DETECTION = ("auc", "average precision", "sensitivity", "specificity", "ppv", "npv", "f1", "accuracy", "top accuracy", "balanced accuracy", "brier", "calibration slope",
-              "calibration intercept", "ece", "ece if calibrated")  # fmt: skip
+_DETECTION = ("auc", "standardised partial auc", "partial auc", "average precision", "sensitivity", "specificity", "ppv", "npv", "ppv at prevalence",
+              "npv at prevalence", "f1", "mcc", "accuracy", "top accuracy", "balanced accuracy", "brier", "brier reliability",
+              "brier resolution", "brier uncertainty", "calibration slope", "calibration intercept", "ece", "ece if calibrated")  # fmt: skip
 _TOGETHER = (
     "macro auc",
     "accuracy",
     "balanced accuracy",
     "macro f1",
+    "mcc",
     "kappa",
+    "quadratic kappa",
     "brier",
     "ece",
     "ece if calibrated",
 )
-_QUANTITY = ("mae", "rmse", "bias", "r2", "pearson")
+_QUANTITY = ("mae", "rmse", "bias", "r2", "pearson", "concordance", "c-index")
 _SHORT = {"ppv": "PPV"}
 _EACH = ("auc", "average precision", "sensitivity", "specificity", "ppv", "f1")
 
@@ -99,6 +102,7 @@ def _results(caption: str, run: Run, metrics: Sequence[str], of: Sequence[str]) 
         f"{caption}: {about} of the test set",
         ("Measure", "Value", f"{level} interval", "What it says", "Method"),
         rows,
+        kind="results",
     )
 
 
@@ -203,3 +207,69 @@ def by_subgroup(run: Run) -> Table | None:
                      whole(first.patients if first else None), *(short(e) for e in found)))  # fmt: skip
     head = ("Group", "Images", "Patients", *(words.metric(metric).name for metric, _ in metrics))
     return Table("Results by subgroup and source (95 % intervals)", head, tuple(rows))
+
+
+_GAPS = 40  # rows of the table; all are in curves.json
+
+
+@checked
+def gaps_table(run: Run) -> Table | None:
+    """What every subgroup is above or below its reference, with its test after Holm's correction."""
+    metrics = compared(run)
+    held = [gap for gap in run.evaluation.get("gaps") or [] if (gap.get("metric"), gap.get("of")) in metrics]
+    rows = tuple(
+        (_where(gap), words.metric(str(gap.get("metric"))).name, words.name(gap.get("reference") or "the others", 40),
+         *_gap_cells(gap), *(_p(gap.get(k)) for k in ("p", "adjusted")))
+        for gap in held[:_GAPS]
+    )  # fmt: skip
+    head = ("Group", "Measure", "Against", "Difference (interval)", "p", "p after Holm")
+    return Table("How far every subgroup is from the others", head, rows, 3) if rows else None
+
+
+def _where(held: dict[str, Any]) -> str:
+    return ", ".join(f"{words.name(c)}: {words.name(v) or 'unknown'}" for c, v in (held.get("where") or {}).items())  # fmt: skip
+
+
+def _gap_cells(gap: dict[str, Any]) -> tuple[str]:
+    nan = float("nan")
+    value, low, high = (nan if gap.get(k) is None else float(gap[k]) for k in ("value", "low", "high"))
+    why = str(gap.get("undefined") or "")
+    return (short(Estimate(f"{gap.get('metric')} gap", value, low, high, undefined=why)),)
+
+
+def _p(value: object) -> str:
+    if not isinstance(value, (int, float)):
+        return words.NOTHING
+    return words.probability(float(value)).removeprefix("p = ").removeprefix("p ")
+
+
+@checked
+def heterogeneity(run: Run) -> list[str]:
+    """A sentence for each column: do its groups differ at all?"""
+    metrics = compared(run)[:1]
+    held = [h for h in run.evaluation.get("heterogeneity") or [] if (h.get("metric"), h.get("of")) in metrics]
+    return [_differ(h) for h in held]
+
+
+def _differ(h: dict[str, Any]) -> str:
+    column, name = words.name(h.get("column")), words.metric(str(h.get("metric"))).name
+    if h.get("undefined") or h.get("p") is None:
+        return f"Whether {name} differs by {column} could not be tested: {words.name(h.get('undefined') or 'no test', 120)}."
+    groups = h.get("groups")
+    many = len(groups) if isinstance(groups, list) else int(groups or 0)
+    found = "differs" if float(h["p"]) < 0.05 else "was not shown to differ"
+    return f"{name} {found} between the {many} groups of {column} ({words.probability(float(h['p']))}, test of all groups at once)."
+
+
+@checked
+def everything(run: Run, limit: int = 400) -> Table:
+    """Every stored estimate, one a row, as far as a page can hold them."""
+    rows = tuple(
+        (words.metric(e.metric).name, words.name(run.called(e.of) if e.of else words.NOTHING, 40), _where({"where": e.where}) or "all",
+         short(e), f"{e.images:,}", f"{e.patients:,}", words.name(e.method, 160))
+        for e in run.estimates[:limit]
+    )  # fmt: skip
+    many = len(run.estimates)
+    left = f"; the first {limit:,} of {many:,}, all are in metrics.json" if many > limit else ""
+    head = ("Measure", "Of", "Among", "Value (interval)", "Images", "Patients", "Method")
+    return Table(f"Every estimate{left}", head, rows, 3, "all")

@@ -15,12 +15,16 @@ PARTS = {"train": "Training", "tuning": "Tuning", "test": "Test"}
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts. The columns from ``numbers_from`` on are set as numbers, to the right."""
+    """A table of texts. The columns from ``numbers_from`` on are set as numbers, to the right.
+
+    ``kind``: ``"results"`` (measure, value, interval, then words), ``"pairs"`` (what and which), or ``""``.
+    """
 
     caption: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers_from: int = 1
+    kind: str = ""
 
 
 # -- question and cases --------------------------------------------------------------------------------------------

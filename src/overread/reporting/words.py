@@ -47,12 +47,51 @@ METRICS = {
     "pearson": Metric("Correlation", says="Pearson's correlation of prediction and truth"),
     "bias": Metric("Bias", says="mean of prediction minus truth"),
     "kappa": Metric("Quadratic kappa", says="agreement beyond chance; far misses weigh more"),
+    "quadratic kappa": Metric("Quadratic kappa", says="agreement beyond chance; far misses weigh more"),
+    "mcc": Metric("Matthews correlation (MCC)", says="correlation of call and truth; 0 is chance, 1 is perfect"),
+    "standardised partial auc": Metric("Partial AUC, standardised", says="AUC of the part with few false alarms alone; 0.5 is chance, 1 is perfect"),
+    "partial auc": Metric("Partial AUC", says="area under the useful part of the ROC curve"),
+    "ppv at prevalence": Metric("PPV at the asked prevalence", True, "of the flagged cases, how many would have the disease where it is that common"),
+    "npv at prevalence": Metric("NPV at the asked prevalence", True, "of the cleared cases, how many would be free of it where it is that common"),
+    "brier reliability": Metric("Brier: reliability", says="part of the Brier score from probabilities that are off; 0 is perfect"),
+    "brier resolution": Metric("Brier: resolution", says="part by which telling cases apart lowers it; larger is better"),
+    "brier uncertainty": Metric("Brier: uncertainty", says="part that the prevalence alone brings"),
+    "concordance": Metric("Concordance (C-index)", says="share of pairs of cases put in the right order; 0.5 is chance"),
+    "c-index": Metric("Concordance (C-index)", says="share of pairs of cases put in the right order; 0.5 is chance"),
+    "net benefit": Metric("Net benefit", says="true positives per case, less the false alarms weighed by the threshold"),
+    "mean sensitivity": Metric("Mean sensitivity (FROC)", True, "mean share of lesions found at ¼, ½, 1, 2, 4 and 8 false alarms per image"),
+    "set coverage": Metric("Sets that hold the truth", True, "how often the set of answers holds the true one"),
+    "set size": Metric("Mean size of the sets", says="answers per set; 1 is sure"),
+    "sets of one class": Metric("Sets of one answer", True, "how often the model is sure of a single answer"),
+    "empty sets": Metric("Empty sets", True, "how often no answer is probable enough"),
+    "interval coverage": Metric("Intervals that hold the truth", True, "how often the predicted interval holds the true value"),
+    "interval width": Metric("Mean width of the intervals", says="in the unit of the quantity"),
+    "risk-coverage area": Metric("Area under the risk–coverage curve", says="mean error over all shares of cases answered; lower is better"),
 }  # fmt: skip
+
+#: Endings that make a metric of a metric.
+_MADE = {"gap": "the group minus its reference", "difference": "the first minus the second"}
 
 
 def metric(name: str) -> Metric:
-    """How ``name`` is written; unknown metrics by their own name."""
+    """How ``name`` is written; differences and gaps after their metric, unknown metrics by their own name.
+
+    >>> metric("auc gap").name, metric("sensitivity difference").percent
+    ('AUC, gap', True)
+    """
+    base, _, ending = name.rpartition(" ")
+    if name not in METRICS and base and ending in _MADE:
+        return Metric(f"{metric(base).name}, {ending}", metric(base).percent, _MADE[ending])
     return METRICS.get(name, Metric(name))
+
+
+def probability(p: float) -> str:
+    """A p-value as it is written: three digits, small ones as a bound.
+
+    >>> probability(0.0312), probability(1e-9)
+    ('p = 0.031', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {number(p)}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -64,7 +103,8 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return NOTHING
     text = f"{value:,.{digits}f}"
-    return text.replace("-", "−")
+    zero = not text.strip("-0.,")  # what is rounded to nothing has no sign
+    return text.removeprefix("-") if zero else text.replace("-", "−")
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -73,7 +113,16 @@ def percent(value: float | None, digits: int = 0) -> str:
     >>> percent(0.837).replace("\\xa0", " ")
     '84 %'
     """
-    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}{PERCENT}"
+    return NOTHING if value is None or not math.isfinite(value) else f"{number(100 * value, digits)}{PERCENT}"
+
+
+def share(value: float) -> str:
+    """A share that was given, with the digits it needs.
+
+    >>> share(0.05).replace("\\xa0", " "), share(0.0125).replace("\\xa0", " ")
+    ('5 %', '1.25 %')
+    """
+    return f"{100 * value:.3g}{PERCENT}"
 
 
 def value(estimate: Estimate | None, digits: int = 3) -> str:
@@ -86,12 +135,12 @@ def value(estimate: Estimate | None, digits: int = 3) -> str:
 
 
 def interval(estimate: Estimate | None, digits: int = 3, joint: str = " – ") -> str:
-    """The estimate's interval alone, ``""`` where there is none."""
+    """The estimate's interval alone, ``""`` where there is none; ``to`` in place of a dash beside a minus sign."""
     if estimate is None or estimate.undefined or not math.isfinite(estimate.low):
         return ""
     scale, places = (100, max(0, digits - 2)) if metric(estimate.metric).percent else (1, digits)
     low, high = (number(scale * edge, places) for edge in (estimate.low, estimate.high))
-    return f"{low}{joint}{high}"
+    return f"{low}{' to ' if low.startswith('−') else joint}{high}"
 
 
 def unit(estimate: Estimate | None) -> str:
@@ -182,6 +231,7 @@ def case_key(case: str, salt: str) -> str:
     return hashlib.blake2b(case.encode(), key=salt.encode()[:64], digest_size=4).hexdigest()
 
 
+@checked
 def duration(seconds: float | None) -> str:
     """Seconds as people say them.
 

@@ -11,7 +11,7 @@ from overread.errors import checked
 from overread.stats.arrays import distinct, numbers, patient_codes, zero_one
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.ranking import Ranking, rank
-from overread.stats.resample import Column, Statistic, Weights, bootstrap
+from overread.stats.resample import Column, Statistic, Weights, bootstrapped
 
 
 @checked
@@ -59,9 +59,8 @@ def abstention_area(
     codes = patient_codes(patients, len(sure))
     if why := _why(sure):
         return undefined("abstention area", why, of=of, images=len(sure), patients=distinct(codes))
-    count = int(codes.max()) + 1
     statistic = abstention_statistic(errors, sure, codes, of=of)
-    return bootstrap([statistic], count, images=len(sure), level=level, resamples=resamples, seed=seed)[0]
+    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
 
 
 def _why(confidence: NDArray[np.float64]) -> str:

@@ -117,7 +117,7 @@ def percent_agreement(
     """The chance that two readers of a case give it one class.
 
     ``ratings`` (N, R) class numbers 0, 1, …, NaN where missing, ``patients`` (N,) or None. The mean over cases
-    of the share of pairs of readers that agree (Fleiss 1971, equation 1). Two readers: Wilson, clustered where
+    of the share of pairs of readers that agree (Fleiss 1971). Two readers: Wilson, clustered where
     patients repeat; more: patient bootstrap. Undefined without a case that two readers answered.
 
     >>> print(percent_agreement([[0, 0], [1, 1], [0, 1], [1, 1]]))
@@ -209,7 +209,7 @@ def cohen_kappa(
 
     ``first`` and ``second`` (N,) class numbers 0 … ``classes``−1, NaN where missing, ``patients`` (N,) or
     None. ``weights``: how a disagreement grows with the distance of the classes. Variance: Fleiss, Cohen &
-    Everitt 1969, equation 6; where patients repeat, its terms are summed within patients. ``method``:
+    Everitt 1969; where patients repeat, its terms are summed within patients. ``method``:
     ``fisher`` carries the interval out on Fisher's z, with Student's t that counts the patients on whom the
     readers disagree; ``plain`` is value ± z standard errors, as textbooks have it, which at 30 to 60 cases
     covers 84 to 93 % instead of 95. Readers who never disagree keep the width of Wilson's bound. Undefined
@@ -234,7 +234,7 @@ def cohen_kappa(
     observed = float(seen.mean())
     value = (observed - by_chance) / (1 - by_chance)
     habit = (credit @ columns)[pairs[:, 0]] + (rows @ credit)[pairs[:, 1]]
-    terms = seen * (1 - by_chance) - habit * (1 - observed)  # Fleiss, Cohen & Everitt 1969, equation 6
+    terms = seen * (1 - by_chance) - habit * (1 - observed)  # Fleiss, Cohen & Everitt 1969
     terms = (terms - terms.mean()) / (1 - by_chance) ** 2
     low, high, how = _kappa_interval(given, value, terms, by_chance, level, method)
     how = f"{given.note}; {how}" if given.note else how

@@ -43,8 +43,8 @@ def fleiss_kappa(
 ) -> Estimate:
     """Fleiss' kappa of any number of readers, who need not be the same for each case.
 
-    ``ratings`` (N, R) class numbers 0, 1, …, NaN where missing, ``patients`` (N,) or None. Fleiss 1971,
-    equations 1–7; where cases have unequal numbers of answers each case counts the same in the agreement and
+    ``ratings`` (N, R) class numbers 0, 1, …, NaN where missing, ``patients`` (N,) or None. Fleiss 1971; where
+    cases have unequal numbers of answers each case counts the same in the agreement and
     each answer the same in the shares of the classes. Patient bootstrap. Undefined without a case that two
     readers answered, or where all answers are one class.
 

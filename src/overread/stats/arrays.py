@@ -40,6 +40,7 @@ def _renumber(given: NDArray[np.int64]) -> NDArray[np.int64]:
     return (np.cumsum(np.bincount(given) > 0) - 1)[given]  # small numbers need no sorting
 
 
+@checked
 def distinct(codes: NDArray[np.int64]) -> int:
     """How many patients there are among ``codes`` (N,)."""
     return int(np.count_nonzero(np.bincount(codes)))
@@ -127,6 +128,7 @@ def t_quantile(level: float, freedom: int) -> float:
     return z + sum(term / freedom**k for k, term in enumerate(terms, 1))
 
 
+@checked
 def logit_interval(value: float, error: float, z: float) -> tuple[float, float]:
     """value ± z·error, carried out on the logit scale, for a ``value`` strictly between 0 and 1."""
     centre, half = math.log(value / (1 - value)), z * error / (value * (1 - value))

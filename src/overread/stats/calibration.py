@@ -13,7 +13,15 @@ from overread.errors import checked, require
 from overread.stats.arrays import distinct, normal_quantile, numbers, patient_codes, why_undefined, zero_one
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
-from overread.stats.resample import CHUNK, Column, Statistic, Weights, bootstrap, mean_statistic, per_patient
+from overread.stats.resample import (
+    CHUNK,
+    Column,
+    Statistic,
+    Weights,
+    bootstrapped,
+    mean_statistic,
+    per_patient,
+)
 
 #: Probabilities are moved this far from 0 and 1 before their logit is taken.
 EDGE = 1e-6
@@ -53,8 +61,9 @@ def why_uncalibrated(truth: NDArray[np.bool_], probability: NDArray[np.float64])
     return f"{outside} of {probability.size} scores are not probabilities" if outside else ""
 
 
-def _bins(probability: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
-    return np.clip((probability * bins).astype(np.int64), 0, bins - 1)  # exactly 1 belongs to the last bin
+def bins_of(probability: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """(N,) the bin of equal width of each probability; exactly 1 belongs to the last."""
+    return np.clip((probability * bins).astype(np.int64), 0, bins - 1)
 
 
 @checked
@@ -84,7 +93,7 @@ def reliability(
     require(not why, "a reliability diagram needs probabilities", given=why)
     require(bins >= 1, "bins must be at least 1", given=bins)
     codes = patient_codes(patients, len(chance))
-    used, which, count = np.unique(_bins(chance, bins), return_inverse=True, return_counts=True)
+    used, which, count = np.unique(bins_of(chance, bins), return_inverse=True, return_counts=True)
     rows = [np.flatnonzero(which == k) for k in range(len(used))]
     shares = [proportion(positive[r], codes[r], level=level) for r in rows]
     predicted = np.bincount(which, chance) / count
@@ -159,9 +168,8 @@ def expected_calibration_error(
         names = ("ece", "ece if calibrated")
         first, second = (undefined(m, why, of=of, images=len(chance), patients=people) for m in names)
         return first, second
-    count = int(codes.max()) + 1
-    statistic = ece_statistic(positive, chance, codes, count, bins=bins, of=of)
-    found = bootstrap([statistic], count, images=len(chance), level=level, resamples=resamples, seed=seed)[0]
+    statistic = ece_statistic(positive, chance, codes, int(codes.max()) + 1, bins=bins, of=of)
+    found = bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
     diagram = reliability(positive, chance, codes, bins=bins, level=level, resamples=resamples, seed=seed)
     return found, null_estimate(diagram, level, of, len(chance), people)
 
@@ -196,12 +204,13 @@ def ece_statistic(
     note: str = "",
 ) -> Statistic:
     """The ECE, for the bootstrap."""
-    which, error = _bins(chance, bins), chance - truth
+    which, error = bins_of(chance, bins), chance - truth
     inside = (np.where(which == k, error, 0.0) for k in np.unique(which))
     cells = per_patient(codes, patients, np.ones(len(truth)), *inside)
     how = f"{bins} bins of equal width, biased upwards: compare with the null band"
     how = f"{note}; {how}" if note else how
-    column = Column("ece", of, len(truth), distinct(codes), "positive", note=how)
+    people = distinct(codes)
+    column = Column("ece", of, len(truth), people, "positive", effective=people, note=how)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         many, *sums = (weights @ cells).T
@@ -233,9 +242,9 @@ def brier(
     codes = patient_codes(patients, len(chance))
     if why := why_uncalibrated(positive, chance):
         return undefined("brier", why, of=of, images=len(chance), patients=distinct(codes))
-    most = int(codes.max()) + 1
-    statistic = mean_statistic("brier", (chance - positive) ** 2, codes, most, of=of)
-    return bootstrap([statistic], most, images=len(chance), level=level, resamples=resamples, seed=seed)[0]
+    loss, people = (chance - positive) ** 2, distinct(codes)
+    statistic = mean_statistic("brier", loss, codes, int(codes.max()) + 1, of=of, effective=people)
+    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
 
 
 @checked

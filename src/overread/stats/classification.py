@@ -11,7 +11,7 @@ from overread.errors import checked, require
 from overread.stats.arrays import distinct, patient_codes, zero_one
 from overread.stats.estimate import Estimate
 from overread.stats.proportions import proportion
-from overread.stats.resample import Column, Statistic, Weights, bootstrap, per_patient
+from overread.stats.resample import Column, Statistic, bootstrapped, of_sums, per_patient
 
 
 @checked
@@ -98,13 +98,13 @@ def threshold_statistic(
         replace(about, metric="balanced accuracy", effective=fewest, freedom=fewest - 1),
     )
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
-        hit, called, positive, spared, negative = (weights @ cells).T
+    def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        hit, called, positive, spared, negative = sums.T
         with np.errstate(invalid="ignore", divide="ignore"):
             f1 = np.where(positive > 0, 2 * hit / (called + positive), np.nan)
             return np.column_stack([f1, (hit / positive + spared / negative) / 2])
 
-    return Statistic(columns, compute)
+    return of_sums(columns, cells, compute)
 
 
 @checked
@@ -161,9 +161,8 @@ def _threshold(
         "truth and flagged must be equally long, and not empty",
     )
     codes = patient_codes(patients, len(positive))
-    count = int(codes.max()) + 1
-    statistic = threshold_statistic(positive, called, codes, count)
-    return bootstrap([statistic], count, images=len(positive), level=level, resamples=resamples, seed=seed)
+    statistic = threshold_statistic(positive, called, codes, int(codes.max()) + 1)
+    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)
 
 
 @checked
@@ -185,7 +184,7 @@ def classes_statistic(
     which = np.arange(classes)[:, None]
     actual, called = truth == which, predicted == which  # (C, N)
     present, named = actual.any(axis=1), np.flatnonzero([bool(name) for name in of])
-    cells = [per_patient(codes, patients, *rows) for rows in (actual & called, called, actual)]
+    cells = per_patient(codes, patients, *(actual & called), *called, *actual)
     sizes = [distinct(codes[rows]) for rows in actual]
     about = Column("", "", len(truth), distinct(codes), note=note)
     overall = replace(
@@ -196,14 +195,14 @@ def classes_statistic(
     each = [replace(about, metric="f1", of=of[i], effective=sizes[i], why="0 positives") for i in named]
     columns = (replace(overall, metric="balanced accuracy"), replace(overall, metric="macro f1"), *each)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
-        hit, flagged, positive = (weights @ cell for cell in cells)  # (B, C) each
+    def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        hit, flagged, positive = np.split(sums, 3, axis=1)  # (B, C) each
         with np.errstate(invalid="ignore", divide="ignore"):
             recall = np.where(positive > 0, hit / positive, np.nan)
             f1s = np.where(positive > 0, 2 * hit / (flagged + positive), np.nan)
         return np.column_stack([mean_known(recall[:, present]), mean_known(f1s[:, present]), f1s[:, named]])
 
-    return Statistic(columns, compute)
+    return of_sums(columns, cells, compute)
 
 
 def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:

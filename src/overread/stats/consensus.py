@@ -123,7 +123,7 @@ def dawid_skene(
 
     ``ratings`` (N, R) class numbers 0 … ``classes``−1, NaN where missing. ``readers`` (R,) numbers 0, 1, … of
     the columns, where a reader answered more than once; without, each column is a reader. Dawid & Skene 1979,
-    equations 2.3–2.5, by EM from the shares of the answers; given the truth, readers err independently.
+    by EM from the shares of the answers; given the truth, readers err independently.
     ``smoothing`` is added to each cell of a reader's counts and of the classes' (a Dirichlet prior; 0 is
     maximum likelihood), ``tolerance`` is the gain in mean log likelihood per case that ends the rounds. Equal
     rows of answers are one row, so a million cases cost no more than their patterns. Two readers cannot tell
@@ -194,7 +194,7 @@ class _Fit:
     smoothing: float
 
     def start(self) -> NDArray[np.float64]:
-        """(Q, C) the shares of the answers (Dawid & Skene 1979, equation 3.1)."""
+        """(Q, C) the shares of the answers (Dawid & Skene 1979)."""
         total = self.seen.reshape(len(self.seen), self.readers, self.classes).sum(axis=1)
         every = total.sum(axis=1, keepdims=True)
         return np.where(every > 0, total / np.maximum(every, 1), 1 / self.classes)

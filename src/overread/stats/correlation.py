@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.errors import checked
-from overread.stats.arrays import TINY, distinct, normal_quantile, numbers, patient_codes
+from overread.stats.arrays import TINY, distinct, numbers, patient_codes
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.proportions import wilson
-from overread.stats.resample import Column, Statistic, Weights, bootstrap, per_patient
+from overread.stats.resample import Column, Statistic, bootstrapped, of_sums, per_patient
 
 
 @checked
@@ -28,7 +27,7 @@ def mcc(
     """Matthews' correlation of two or more classes: 1 perfect, 0 chance.
 
     ``truth`` and ``predicted`` (N,) class numbers (0/1 for two), ``patients`` (N,) or None. Matthews 1975;
-    Gorodkin 2004, equation 8, for several classes. Patient bootstrap on the scale of Fisher's z; at ±1 Wilson's
+    Gorodkin 2004, for several classes. Patient bootstrap on the scale of Fisher's z; at ±1 Wilson's
     bound for the patients of the rarest class. Undefined where all cases are, or are called, one class.
 
     >>> round(mcc([1, 1, 0, 0], [1, 0, 0, 0]).value, 4)
@@ -38,7 +37,7 @@ def mcc(
     if why := _why_flat(actual, said):
         return undefined("mcc", why, of=of, images=len(actual), patients=distinct(codes))
     statistic = mcc_statistic(actual.astype(np.int64), said.astype(np.int64), codes, of=of)
-    return _bounded(statistic, codes, len(actual), level, resamples, seed)
+    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
 
 
 @checked
@@ -66,7 +65,7 @@ def quadratic_kappa(
     ):
         return undefined("quadratic kappa", why, of=of, images=len(actual), patients=distinct(codes))
     statistic = kappa_statistic(actual, said, codes, of=of)
-    return _bounded(statistic, codes, len(actual), level, resamples, seed)
+    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
 
 
 def _grades(
@@ -95,25 +94,6 @@ def _why_flat(actual: NDArray[np.float64], said: NDArray[np.float64]) -> str:
     return "" if whole else "class numbers must be whole"
 
 
-def _bounded(
-    statistic: Statistic,
-    codes: NDArray[np.int64],
-    images: int,
-    level: float,
-    resamples: int | None,
-    seed: int,
-) -> Estimate:
-    """The bootstrap; at ±1, where no resample differs, the bound of a share that is twice as near to its end."""
-    count = int(codes.max()) + 1
-    found = bootstrap([statistic], count, images=images, level=level, resamples=resamples, seed=seed)[0]
-    if found.undefined or abs(found.value) < 1 - TINY:
-        return found
-    effective = statistic.columns[0].effective
-    low, high = wilson(float(found.value > 0), effective, normal_quantile(level))
-    how = f"Wilson bound for {effective} patients"
-    return replace(found, low=2 * low - 1, high=2 * high - 1, method=how)
-
-
 @checked
 def mcc_statistic(
     truth: NDArray[np.int64],
@@ -127,22 +107,21 @@ def mcc_statistic(
     classes, both = np.unique(np.concatenate((truth, predicted)), return_inverse=True)
     actual, called = (part == np.arange(len(classes))[:, None] for part in np.split(both, 2))  # (C, N)
     count = int(codes.max()) + 1
-    hits = per_patient(codes, count, truth == predicted, np.ones(len(truth)))
-    cells = [per_patient(codes, count, *rows) for rows in (actual, called)]
+    cells = per_patient(codes, count, truth == predicted, np.ones(len(truth)), *actual, *called)
     fewest = min(distinct(codes[rows]) for rows in actual if rows.any())
     about = Column("mcc", of, len(truth), distinct(codes), "correlation", effective=fewest, note=note)
     why = "the truth is one class, or all cases are called one"
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
-        hit, total = (weights @ hits).T
-        true, said = (weights @ cell for cell in cells)  # (B, C)
+    def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        hit, total = sums[:, :2].T
+        true, said = np.split(sums[:, 2:], 2, axis=1)  # (B, C)
         spread_t = total**2 - np.einsum("bc,bc->b", true, true)
         spread_p = total**2 - np.einsum("bc,bc->b", said, said)
         shared = hit * total - np.einsum("bc,bc->b", true, said)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(spread_t * spread_p > 0, shared / np.sqrt(spread_t * spread_p), np.nan)[:, None]
 
-    return Statistic((replace(about, why=why),), compute)
+    return of_sums((replace(about, why=why),), cells, compute)
 
 
 @checked
@@ -164,11 +143,11 @@ def kappa_statistic(
         note=note,
     )  # fmt: skip
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
-        n, apart, *sums = (weights @ cells).T
-        mt, mp, mtt, mpp = (s / n for s in sums)
+    def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        n, apart, *rest = sums.T
+        mt, mp, mtt, mpp = (s / n for s in rest)
         by_chance = mtt + mpp - 2 * mt * mp
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(by_chance > TINY, 1 - apart / n / by_chance, np.nan)[:, None]
 
-    return Statistic((column,), compute)
+    return of_sums((column,), cells, compute)

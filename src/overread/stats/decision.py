@@ -63,7 +63,7 @@ def decision_curve(
     prevalence: float | None = None,
     level: float = 0.95,
 ) -> DecisionCurve:
-    """Net benefit of treating where ``risk`` ≥ t: TP/N − FP/N · t/(1−t) (Vickers & Elkin 2006, equation 1).
+    """Net benefit of treating where ``risk`` ≥ t: TP/N − FP/N · t/(1−t) (Vickers & Elkin 2006).
 
     ``truth`` (N,) 0/1, ``risk`` (N,) in 0 … 1, ``patients`` (N,) or None; ``thresholds`` (T,) in 0 ≤ t < 1, by
     default 0, .01 … .99. ``prevalence``: that of the clinic, where the cases were chosen by their truth
@@ -144,7 +144,7 @@ def _thresholds(given: ArrayLike | None) -> Floats:
 def _net(
     flagged: Flagged, gain: float, cost: Floats, limits: tuple[Floats, Floats]
 ) -> tuple[Floats, Floats, Floats]:
-    """gain · true − cost · false positives with its limits: Zou & Donner 2008, equations 8 and 9."""
+    """gain · true − cost · false positives with its limits: Zou & Donner 2008."""
     (true, false), (lows, highs) = flagged.share, limits
     value = gain * true - cost * false
     down, up = gain * (true - lows[0]), gain * (highs[0] - true)

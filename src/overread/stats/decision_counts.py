@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.errors import checked
 from overread.stats.arrays import TINY, normal_quantile, t_quantile
 from overread.stats.mcnemar import tango
 
@@ -41,7 +42,8 @@ class Flagged:
         return low, high
 
 
-def wilson_limits(share: Floats, count: Floats, z: float) -> tuple[Floats, Floats]:
+@checked
+def wilson_limits(share: Floats, count: Floats, z: float | NDArray[np.float64]) -> tuple[Floats, Floats]:
     """Wilson's interval for arrays of one shape."""
     scale = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / scale
@@ -49,6 +51,7 @@ def wilson_limits(share: Floats, count: Floats, z: float) -> tuple[Floats, Float
     return np.where(share <= 0, 0.0, centre - half), np.where(share >= 1, 1.0, centre + half)
 
 
+@checked
 def flagged_at(
     truth: NDArray[np.bool_],
     risks: list[Floats],

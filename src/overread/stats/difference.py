@@ -60,8 +60,9 @@ def _missing(estimate: Estimate, which: str) -> str:
     return "" if math.isfinite(estimate.high - estimate.low) else f"the {which} has no interval"
 
 
+@checked
 def square_and_add(first: Estimate, second: Estimate, correlation: float) -> tuple[float, float]:
-    """Zou & Donner 2008, equations 8 and 9: the interval of first − second from theirs."""
+    """Zou & Donner 2008: the interval of first − second from theirs."""
     down, up = first.value - first.low, first.high - first.value
     below, above = second.value - second.low, second.high - second.value
     value = first.value - second.value
@@ -70,11 +71,13 @@ def square_and_add(first: Estimate, second: Estimate, correlation: float) -> tup
     return value - low, value + high
 
 
+@checked
 def without(first: Estimate, second: Estimate, difference: Estimate) -> Difference:
     """A difference without a test."""
     return Difference(first, second, difference, math.nan, math.nan, math.nan)
 
 
+@checked
 def implied(first: Estimate, second: Estimate, difference: Estimate, *, freedom: int = 0) -> Difference:
     """The test that a confidence interval implies: p < 1 − level just where the interval excludes 0."""
     error = error_towards(difference, 0.0, freedom=freedom)
@@ -125,6 +128,7 @@ def two_sided(statistic: float, freedom: int = 0) -> float:
     return min(1.0, 2 * upper_tail(abs(statistic), freedom))
 
 
+@checked
 def chi_square_tail(statistic: float, freedom: int) -> float:
     """The chance of more than ``statistic`` under χ² with ``freedom``."""
     from scipy.special import chdtrc

@@ -101,7 +101,7 @@ def _sign_flips(apart: NDArray[Any]) -> float:
 def tango(first_only: ArrayLike, second_only: ArrayLike, count: ArrayLike, z: float) -> NDArray[np.float64]:
     """The score interval of (first_only − second_only) / count for paired shares: (2,) or (2, K) low and high.
 
-    Arrays (K,) or numbers, which need not be whole; ``count`` > 0. Tango 1998, equations 3–5: the differences
+    Arrays (K,) or numbers, which need not be whole; ``count`` > 0. Tango 1998: the differences
     that lie z of their own standard errors away. It has a width even where nothing is discordant.
 
     >>> tango(43, 0, 100, 1.959964).round(3).tolist()

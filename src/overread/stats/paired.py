@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.errors import checked, require
-from overread.stats.arrays import normal_quantile, numbers, patient_codes, why_undefined, zero_one
+from overread.stats.arrays import (
+    TINY,
+    expit,
+    normal_quantile,
+    numbers,
+    patient_codes,
+    why_undefined,
+    zero_one,
+)
 from overread.stats.difference import (
     Difference,
     chi_square_tail,
@@ -23,7 +31,7 @@ from overread.stats.difference import (
 )
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.placements import Cohort, covariance, placements, shares, variance_between
-from overread.stats.resample import Column, Statistic, Weights, bootstrap
+from overread.stats.resample import Column, Statistic, Sums, Weights, bootstrap
 
 #: Below this the variance of a difference is the rounding of zero: models that differ in one pair of a million
 #: images are well above.
@@ -58,13 +66,15 @@ def auc_difference(
     """AUC of ``score`` minus that of ``other`` on the same cases, with DeLong's test.
 
     ``truth`` (N,) 0/1, ``score`` and ``other`` (N,), ``patients`` (N,) or None. Variance: DeLong, DeLong &
-    Clarke-Pearson 1988, clustered after Obuchowski 1997 where patients repeat; interval ± z standard errors.
-    Two scores that rank every case alike differ by 0 without error; where the variance is zero for another
-    reason (both areas 1, one positive patient) the interval is made of Newcombe's intervals of the two areas.
-    Undefined for one class or a score that is not finite.
+    Clarke-Pearson 1988, clustered after Obuchowski 1997 where patients repeat; ``p`` is that of DeLong's test.
+    The interval is ± z of the same standard errors on the scale of the difference of the two logits, so that
+    near an area of 1 it is neither too wide nor too narrow; right at p = 1 − level it and the test can differ.
+    Two scores that rank every case alike differ by 0 without error; where an area is 0 or 1 or the variance is
+    zero (one positive patient) the interval is made of those of the two areas. Undefined for one class or a
+    score that is not finite.
 
     >>> print(auc_difference([0, 0, 1, 1, 0, 1], [1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5]))
-    0.222 (-0.086–0.530), p = 0.157
+    0.222 (-0.096–0.504), p = 0.157
     """
     return compare_aucs(truth, [score, other], patients, level=level, of=of).differences[0]
 
@@ -80,8 +90,8 @@ def compare_aucs(
 ) -> Comparison:
     """The AUCs of M ≥ 2 models on the same cases, every pair's difference, and the test that all are equal.
 
-    ``scores`` M times (N,), the rest as :func:`auc_difference`. The test of all is χ² (DeLong et al. 1988,
-    after equation 5) with as many degrees of freedom as the differences have; models that rank alike add none.
+    ``scores`` M times (N,), the rest as :func:`auc_difference`. The test of all is χ² (DeLong et al. 1988)
+    with as many degrees of freedom as the differences have; models that rank alike add none.
 
     >>> found = compare_aucs([0, 0, 1, 1, 0, 1], [[1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5], [2, 4, 6, 8, 9, 10]])
     >>> [round(d.difference.value, 3) for d in found.differences], found.freedom
@@ -118,27 +128,49 @@ def _no_comparison(cohort: Cohort, models: int, why: str, of: str) -> Comparison
     return Comparison((one.first,) * models, nothing, (one,) * pairs, math.nan, 0, math.nan)
 
 
+@checked
 def compared(
     cohort: Cohort,
     areas: tuple[Estimate, Estimate],
     variance: float,
     scores: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> Difference:
-    """The difference of two areas and its ``variance``: Wald, unless that is zero."""
+    """The difference of two areas and its ``variance``; of two intervals where a variance is zero."""
     first, second = areas
     error = math.sqrt(variance) if variance > NOTHING else 0.0
     value, half = first.value - second.value, normal_quantile(first.level) * error
     suffix = ", by patient" if cohort.clustered else ""
     found = replace(first, metric=f"{first.metric} difference", value=value)
-    if not error and not same_order(*scores):
-        low, high = square_and_add(first, second, 0.0)
-        how = "Newcombe 2006 method 5, squared and added" + suffix
-        return implied(first, second, replace(found, low=low, high=high, method=how))
-    how = ("DeLong, paired" if error else "none: both rank the cases alike") + suffix
-    low, high = max(-1.0, value - half), min(1.0, value + half)
+    inside = all(TINY < area.value < 1 - TINY for area in areas)
+    if not (error and inside) and not same_order(*scores):
+        return _of_the_two(found, areas, error, suffix)
+    how = ("DeLong, paired, logit" if error else "none: both rank the cases alike") + suffix
+    low, high = _difference_limits(first.value, second.value, half) if error else (value, value)
     statistic = ratio(value, error)
-    wald = replace(found, low=low, high=high, method=how)
-    return Difference(first, second, wald, error, statistic, two_sided(statistic))
+    told = replace(found, low=low, high=high, method=how)
+    return Difference(first, second, told, error, statistic, two_sided(statistic))
+
+
+def _of_the_two(found: Estimate, areas: tuple[Estimate, Estimate], error: float, suffix: str) -> Difference:
+    """An area of 0 or 1 has no logit: the interval is made of theirs, the test is DeLong's where there is one."""
+    low, high = square_and_add(*areas, 0.0)
+    told = replace(found, low=low, high=high, method=f"{areas[0].method}, squared and added{suffix}")
+    if not error:
+        return implied(*areas, told)
+    statistic = ratio(found.value, error)
+    return Difference(*areas, told, error, statistic, two_sided(statistic))
+
+
+def _difference_limits(first: float, second: float, half: float) -> tuple[float, float]:
+    """first − second ± ``half``, carried out on the difference of the logits while their mean is held.
+
+    Areas near 1 have room on one side only, so an interval of the plain difference is too wide or too narrow.
+    """
+    one, other = math.log(first / (1 - first)), math.log(second / (1 - second))
+    middle, apart = (one + other) / 2, one - other
+    wide = half / ((first * (1 - first) + second * (1 - second)) / 2)
+    low, high = (expit(middle + d / 2) - expit(middle - d / 2) for d in (apart - wide, apart + wide))
+    return min(low, first - second), max(high, first - second)
 
 
 def same_order(score: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
@@ -168,7 +200,19 @@ def difference_statistic(first: Statistic, second: Statistic) -> Statistic:
     def compute(weights: Weights) -> NDArray[np.float64]:
         return first.compute(weights) - second.compute(weights)
 
-    return Statistic(tuple(_apart(a, b) for a, b in zip(first.columns, second.columns)), compute)
+    return Statistic(
+        tuple(_apart(a, b) for a, b in zip(first.columns, second.columns)),
+        compute,
+        _sums_apart(first.sums, second.sums),
+    )
+
+
+def _sums_apart(first: Sums | None, second: Sums | None) -> Sums | None:
+    if first is None or second is None:
+        return None
+    one, other, many = first.of, second.of, first.cells.shape[1]
+    both = np.column_stack((first.cells, second.cells))
+    return Sums(both, lambda sums: one(sums[:, :many]) - other(sums[:, many:]))
 
 
 def _apart(a: Column, b: Column) -> Column:
@@ -187,7 +231,7 @@ def bootstrap_difference(
     resamples: int | None = None,
     seed: int = 0,
 ) -> list[Difference]:
-    """The paired difference of any two statistics with the same columns: F1, average precision, kappa …
+    """The paired difference of any two statistics with the same columns: F1, average precision, kappa and so on.
 
     Value ± z standard deviations of the difference over resamples of the patients 0 … P−1 (Student's t where a
     column asks for it). Where no resample differs from another, the interval is made of those of the two

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.errors import checked
 from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile
 from overread.stats.estimate import Estimate
 from overread.stats.roc import newcombe
@@ -63,6 +64,7 @@ class Cohort:
         return Estimate(metric, value, low, high, level, how, self.images, self.patients, of)
 
 
+@checked
 def placements(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N,): of a positive the share of negatives below it, of a negative the share of positives above it.
 
@@ -91,6 +93,7 @@ def _middle(total: NDArray[np.float64]) -> NDArray[np.float64]:
     return half
 
 
+@checked
 def shares(cohort: Cohort, placed: NDArray[np.float64]) -> Shares:
     """The areas of ``placed`` (M, N), the mean over the positives, and what each patient adds to them."""
     value, ill = _share(cohort, placed, np.flatnonzero(cohort.truth))
@@ -111,10 +114,11 @@ def _share(
     return mean, np.stack([np.bincount(codes, row, most) for row in mine])
 
 
+@checked
 def covariance(cohort: Cohort, parts: Shares) -> NDArray[np.float64]:
-    """(M, M) covariance of M areas from their :func:`shares`: Obuchowski 1997, equations 4–6.
+    """(M, M) covariance of M areas from their :func:`shares`: Obuchowski 1997.
 
-    Sums within patients; without repeats it is DeLong, DeLong & Clarke-Pearson 1988, equation 5. Zero where a
+    Sums within patients; without repeats it is DeLong, DeLong & Clarke-Pearson 1988. Zero where a
     class has one patient.
     """
     if min(cohort.sizes) < 2:
@@ -126,6 +130,7 @@ def covariance(cohort: Cohort, parts: Shares) -> NDArray[np.float64]:
     return own[0] + own[1] + cross + cross.T
 
 
+@checked
 def variance_between(cohort: Cohort, parts: Shares, i: int, j: int) -> float:
     """The variance of area i minus area j: exactly zero where both place every case alike."""
     value, ill, well = (x[i : i + 1] - x[j : j + 1] for x in (parts.value, parts.ill, parts.well))

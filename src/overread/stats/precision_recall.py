@@ -10,7 +10,7 @@ from overread.stats.arrays import distinct, numbers, patient_codes, why_undefine
 from overread.stats.classification import mean_known
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.ranking import Areas, rank
-from overread.stats.resample import Column, Statistic, Weights, bootstrap
+from overread.stats.resample import Column, Statistic, Weights, bootstrapped
 
 
 @checked
@@ -56,9 +56,8 @@ def average_precision(
     codes = patient_codes(patients, len(scores))
     if why := why_undefined(positive, scores):
         return undefined("average precision", why, of=of, images=len(scores), patients=distinct(codes))
-    count = int(codes.max()) + 1
     statistic = areas_statistic([positive], [scores], [codes], (of,), macro=False)
-    return bootstrap([statistic], count, images=len(scores), level=level, resamples=resamples, seed=seed)[0]
+    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
 
 
 @checked

@@ -96,7 +96,7 @@ def _half_width(
     for rows, sign in ((ill, 1.0), (~ill, -1.0)):
         hits = call[rows]
         each[rows] = sign * (hits / hits.sum() - 1 / len(hits))
-    if people == len(call):  # Mercaldo, Lau & Zhou 2007, equation 5
+    if people == len(call):  # Mercaldo, Lau & Zhou 2007
         return normal_quantile(level) * float(np.linalg.norm(each))
     error = float(np.linalg.norm(np.bincount(codes, each))) * math.sqrt(people / (people - 1))
     return t_quantile(level, people - 1) * error
@@ -116,7 +116,7 @@ def _effective(good: NDArray[np.bool_], codes: NDArray[np.int64], level: float) 
 def _koopman(
     shares: tuple[float, float], counts: tuple[float, float], z: float, value: float
 ) -> tuple[float, float]:
-    """The logarithms of the ratios that the data refuse at z: Koopman 1984, equation 2.1."""
+    """The logarithms of the ratios that the data refuse at z: Koopman 1984."""
     (m, n), (x, y) = counts, (shares[0] * counts[0], shares[1] * counts[1])
 
     def excess(log_ratio: float) -> float:

@@ -75,6 +75,7 @@ def _clustered(
     return wilson(value, max(effective * shrink, 1.0), normal_quantile(level))
 
 
+@checked
 def effective_images(good: NDArray[np.bool_], codes: NDArray[np.int64]) -> float:
     """How many independent images would be as uncertain; never more than there are.
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from overread.errors import checked
 from overread.stats.arrays import distinct, numbers, patient_codes
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.resample import Column, Scale, Statistic, Weights, bootstrap, per_patient
+from overread.stats.resample import Column, Scale, Statistic, Weights, bootstrapped, per_patient
 
 METRICS = ("mae", "rmse", "bias", "r2", "pearson")
 SCALES: dict[str, Scale] = {
@@ -35,7 +35,7 @@ def errors_of(
 ) -> list[Estimate]:
     """Mean absolute error, root mean squared error, bias, R² and Pearson's r, by patient bootstrap.
 
-    Bias is predicted − true.     ``truth`` and ``predicted`` (N,) in one unit, ``patients`` (N,) or None. R² and r are undefined for a
+    Bias is predicted − true. ``truth`` and ``predicted`` (N,) in one unit, ``patients`` (N,) or None. R² and r are undefined for a
     constant truth; all are for a number that is not finite.
 
     >>> [round(e.value, 3) for e in errors_of([1, 2, 3], [1, 2, 4])]
@@ -49,11 +49,11 @@ def errors_of(
     if bad or not len(true):
         why = f"{bad} of {len(true)} values are not finite" if bad else "no cases"
         return [undefined(m, why, of=of, images=len(true), patients=people) for m in METRICS]
-    count = int(codes.max()) + 1
-    statistic = errors_statistic(true, said, codes, count, of=of)
-    return bootstrap([statistic], count, images=len(true), level=level, resamples=resamples, seed=seed)
+    statistic = errors_statistic(true, said, codes, int(codes.max()) + 1, of=of)
+    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)
 
 
+@checked
 def errors_statistic(
     truth: NDArray[np.float64],
     predicted: NDArray[np.float64],

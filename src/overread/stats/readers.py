@@ -81,7 +81,7 @@ def compare_modalities(
     ``truth`` (N,) 0/1, ``scores`` (N, R, M) of R readers in M modalities (calls 0/1 for sensitivity and
     specificity), ``patients`` (N,) or None, ``names`` of the modalities. ``readers="fixed"``: these readers
     only; ``cases="fixed"``: these cases only. Obuchowski & Rockette 1995; F, degrees of freedom and intervals
-    after Hillis 2007, equations 12–15, and Hillis 2014. A mean uses its own modality only and stands on the
+    after Hillis 2007, and Hillis 2014. A mean uses its own modality only and stands on the
     logit scale. Undefined for one class, a score that is not finite, one reader where readers are random.
 
     >>> scores = np.random.default_rng(0).normal(size=(60, 4, 2)) + (np.arange(60) % 2)[:, None, None]

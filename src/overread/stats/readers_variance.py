@@ -136,7 +136,7 @@ def merit_covariance(
 
     ``truth`` (N,) 0/1, ``scores`` (N, K) finite (calls 0/1 where ``merit`` is sensitivity or specificity),
     ``patients`` (N,) or None. AUC: DeLong, DeLong & Clarke-Pearson 1988, one sort per column; where patients
-    repeat Obuchowski 1997, equations 4–6; shares: the ratio estimator. Zero for a class with one patient.
+    repeat Obuchowski 1997; shares: the ratio estimator. Zero for a class with one patient.
     Raises :class:`ArgumentError` for a class without cases or a score that is not finite.
 
     >>> merit_covariance([0, 0, 1, 1], [[0.1, 1], [0.4, 2], [0.35, 3], [0.8, 4]])[0].tolist()

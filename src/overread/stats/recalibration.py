@@ -85,7 +85,7 @@ class PriorShift:
 
     @checked
     def apply(self, probability: ArrayLike) -> Floats:
-        """(N,) of the second of two classes, or (N, C) → the same shape (Saerens et al. 2002, equation 2.4)."""
+        """(N,) of the second of two classes, or (N, C) → the same shape (Saerens et al. 2002)."""
         given = np.asarray(probability, np.float64)
         table = np.column_stack([1 - given, given]) if given.ndim == 1 else given
         require(table.shape[1] == len(self.training), "one column per class", given=table.shape)
@@ -206,7 +206,7 @@ def _pooled(totals: list[float], sizes: list[float]) -> tuple[list[float], list[
 
 @checked
 def estimate_prior(probability: ArrayLike, training: ArrayLike, *, rounds: int = 1000) -> PriorShift:
-    """The shares of the classes where labels are missing, by EM (Saerens, Latinne & Decaestecker 2002, equation 2.9).
+    """The shares of the classes where labels are missing, by EM (Saerens, Latinne & Decaestecker 2002).
 
     ``probability`` (N,) of the second of two classes, or (N, C), calibrated on tuning data with class shares
     ``training`` (C,) (or the share of the second of two). Assumes that images of a class look alike at both

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,11 @@ CHUNK = 1 << 18
 #: Numbers drawn at once: they stay in the processor's nearest cache.
 CACHED = 1 << 14
 
+#: More kinds of patients than this are not worth counting.
+KINDS = 256
+#: Irrational, so that no two rows of small whole numbers meet.
+MIXING = math.sqrt(2) + math.pi
+
 Weights = NDArray[np.uint16]
 Scale = Literal["share", "positive", "below one", "correlation", "plain"]
 
@@ -35,7 +40,7 @@ class Column:
     """One metric of a :class:`Statistic`: what it is called and how its interval is made.
 
     ``scale``: ``share`` for values in 0 … 1, ``positive`` from 0 on, ``below one`` up to 1, ``correlation``
-    −1 … 1, ``plain`` for any. ``effective``: the patients that bound a perfect share. ``freedom``: degrees of
+    −1 … 1, ``plain`` for any. ``effective``: the patients that bound a perfect share, or a number in 0 … 1. ``freedom``: degrees of
     freedom of Student's t where few patients carry the metric, 0 for the normal quantile. ``why``: the reason
     of a NaN.
     """
@@ -53,12 +58,36 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Statistic:
-    """Metrics computed together: ``compute`` takes weights (B, P) to (B, len(columns)), NaN where undefined."""
+    """Metrics computed together: ``compute`` takes weights (B, P) to (B, len(columns)), NaN where undefined.
+
+    ``sums``: for metrics that hang on sums over patients alone, what is summed. Patients with equal summands are
+    of one kind, and to draw how many of each kind is quicker than to draw patients.
+    """
 
     columns: tuple[Column, ...]
     compute: Callable[[Weights], NDArray[np.float64]]
+    sums: Sums | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """``cells`` (P, K) of each patient, and the metrics ``of`` their sums: (B, K) → (B, columns)."""
+
+    cells: NDArray[np.float64]
+    of: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@checked
+def of_sums(
+    columns: tuple[Column, ...],
+    cells: NDArray[np.float64],
+    of: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> Statistic:
+    """The statistic of metrics that hang on sums of ``cells`` (P, K) over patients alone."""
+    return Statistic(columns, lambda weights: of(weights @ cells), Sums(cells, of))
+
+
+@checked
 def per_patient(codes: NDArray[np.int64], patients: int, *columns: NDArray[Any]) -> NDArray[np.float64]:
     """Sums of each column over the images of each patient: (P, columns)."""
     return np.column_stack([np.bincount(codes, column, patients) for column in columns])
@@ -73,17 +102,20 @@ def mean_statistic(
     *,
     of: str = "",
     note: str = "",
+    effective: int = 1,
 ) -> Statistic:
-    """The mean of ``values`` (N,) ≥ 0 over images, such as the Brier score."""
+    """The mean of ``values`` (N,) ≥ 0 over images, such as the Brier score; ``effective`` as :class:`Column` says."""
     cells = per_patient(codes, patients, np.ones(len(values)), values)
-    column = Column(metric, of, len(values), distinct(codes), "positive", note=note, why="no cases")
+    about = Column(metric, of, len(values), distinct(codes), "positive", effective)
+    column = replace(about, note=note, why="no cases")
+    return of_sums((column,), cells, ratio_of_sums)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
-        many, total = (weights @ cells).T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (total / many)[:, None]
 
-    return Statistic((column,), compute)
+def ratio_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B, 2) how many, and their total → (B, 1) the mean."""
+    many, total = sums.T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (total / many)[:, None]
 
 
 @checked
@@ -128,18 +160,45 @@ def _draw_block(generator: np.random.Philox, count: int, patients: int) -> NDArr
     raw = generator.random_raw(count * words).view(np.uint32).reshape(count, 2 * words)[:, :patients]
     who = np.multiply(raw, np.uint64(patients), dtype=np.uint64)
     who >>= np.uint64(32)
-    who += (np.arange(count, dtype=np.uint64) * np.uint64(patients))[:, None]
+    if count > 1:
+        who += (np.arange(count, dtype=np.uint64) * np.uint64(patients))[:, None]
     return np.bincount(who.ravel().view(np.int64), minlength=count * patients).reshape(count, patients)
 
 
+@checked
 def replicate(
     statistics: Sequence[Statistic], patients: int, *, resamples: int, seed: int = 0, images: int = 0
 ) -> list[NDArray[np.float64]]:
     """The values of each statistic in each resample: arrays (resamples, columns)."""
-    chunks = [
-        [s.compute(weights) for s in statistics] for weights in draws(patients, resamples, seed, width=images)
-    ]
-    return [np.concatenate(parts) for parts in zip(*chunks)]
+    quick = [_by_kind(s.sums, resamples, seed) for s in statistics]
+    rest = [s for s, found in zip(statistics, quick) if found is None]
+    drawn = draws(patients, resamples, seed, width=images) if rest else iter(())
+    chunks = [[s.compute(weights) for s in rest] for weights in drawn]
+    slow = iter([np.concatenate(parts) for parts in zip(*chunks)])
+    return [next(slow) if found is None else found for found in quick]
+
+
+def _by_kind(sums: Sums | None, resamples: int, seed: int) -> NDArray[np.float64] | None:
+    """The values (resamples, columns) where the patients are of few kinds, else None."""
+    found = None if sums is None else kinds(sums.cells)
+    if sums is None or found is None:
+        return None
+    cells, share = found
+    generator = np.random.Generator(np.random.Philox(key=bits(seed, 0, np.arange(2), "kinds of patients")))
+    return sums.of(generator.multinomial(len(sums.cells), share, resamples) @ cells)
+
+
+def kinds(cells: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The distinct rows of ``cells`` (P, K) and the share of patients with each; None if there are many."""
+    if len(np.unique(cells[:: max(1, len(cells) // 1000)], axis=0)) > KINDS:
+        return None
+    mixed = np.zeros(len(cells))
+    for column in cells.T:  # distinct rows get distinct numbers, but for chance: that is looked at below
+        mixed = mixed * MIXING + column
+    _, first, which, counts = np.unique(mixed, return_index=True, return_inverse=True, return_counts=True)
+    if len(first) > KINDS or not (cells == cells[first][which]).all():
+        return None
+    return cells[first], counts / len(cells)
 
 
 @checked
@@ -156,8 +215,9 @@ def bootstrap(
 
     The interval is value ± z standard deviations of the resamples, on the logit scale for shares (Boyd, Eng &
     Page 2013 find it better than percentiles for average precision), on that of the logarithm for positive
-    numbers and of Fisher's z for correlations, so that it stays in range. A share of 0 or 1 takes Wilson's
-    bound for ``effective`` patients instead. With one patient there is no interval.
+    numbers and of Fisher's z for correlations, so that it stays in range. A share of 0 or 1, a correlation of
+    ±1 and a positive number of 0 take Wilson's bound for ``effective`` patients instead, where a column states
+    them. With one patient there is no interval.
     """
     require(patients >= 1, "there must be at least one patient", given=patients)
     z = normal_quantile(level)
@@ -175,6 +235,20 @@ def bootstrap(
     ]
 
 
+@checked
+def bootstrapped(
+    statistic: Statistic,
+    codes: NDArray[np.int64],
+    *,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> list[Estimate]:
+    """:func:`bootstrap` of one statistic of images whose patients are ``codes`` (N,), N ≥ 1."""
+    count = int(codes.max()) + 1
+    return bootstrap([statistic], count, images=len(codes), level=level, resamples=resamples, seed=seed)
+
+
 def _estimate(c: Column, value: float, spread: NDArray[np.float64], level: float, z: float) -> Estimate:
     if not math.isfinite(value):
         return undefined(c.metric, c.why, of=c.of, images=c.images, patients=c.patients)
@@ -189,10 +263,8 @@ def _interval(
     known = spread[np.isfinite(spread)]  # a resample without positives has no sensitivity
     if len(known) < 2 or len(known) < len(spread) / 2:
         return math.nan, math.nan, "no interval: too few patients to resample"
-    if c.scale == "share" and not TINY < value < 1 - TINY:
-        return *wilson(
-            min(max(value, 0.0), 1.0), max(c.effective, 1), z
-        ), f"Wilson bound for {c.effective} patients"
+    if (side := _at_an_end(c.scale, value)) is not None:
+        return _bound(c, side, z)
     if c.scale == "share":
         known = _off_the_ends(known, value, c.effective)
     to, back, name = _SCALES[c.scale]
@@ -200,6 +272,26 @@ def _interval(
     half, centre = wide * float(np.std(to(known), ddof=1)), float(to(np.array([value]))[0])
     ends = sorted((back(centre - half), back(centre + half)))
     return ends[0], ends[1], f"patient bootstrap, {len(spread):,} resamples{name}"
+
+
+def _at_an_end(scale: Scale, value: float) -> float | None:
+    """The end of the scale (0 or 1) that ``value`` lies on, where it has no transform and no resample differs."""
+    if scale == "plain":
+        return None
+    if value >= 1 - TINY and scale != "positive":
+        return 1.0
+    lowest = -1.0 if scale == "correlation" else 0.0
+    return 0.0 if value <= lowest + TINY and scale != "below one" else None
+
+
+def _bound(c: Column, side: float, z: float) -> tuple[float, float, str]:
+    """Wilson's for ``effective`` patients; none for a number that has no other end, unless it has been given them."""
+    if c.scale != "share" and c.effective < 2:
+        return math.nan, math.nan, "no interval: no resample differs from the best or worst value"
+    low, high = wilson(side, max(c.effective, 1), z)
+    if c.scale == "correlation":
+        low, high = 2 * low - 1, 2 * high - 1
+    return low, high, f"Wilson bound for {c.effective} patients"
 
 
 def _off_the_ends(known: NDArray[np.float64], value: float, effective: int) -> NDArray[np.float64]:

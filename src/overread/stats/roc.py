@@ -80,7 +80,7 @@ def _variance(
     below: NDArray[np.float64],
     codes: NDArray[np.int64],
 ) -> float:
-    """Obuchowski 1997, equations 4–6: sums within patients; DeLong's where no patient repeats."""
+    """Obuchowski 1997: sums within patients; DeLong's where no patient repeats."""
     patients = int(codes.max()) + 1
     count = [np.bincount(codes[rows], minlength=patients) for rows in (truth, ~truth)]
     spread = [

@@ -93,8 +93,8 @@ def patients_for_auc(
 ) -> SampleSize:
     """Patients for an interval of the AUC no wider than ``width`` around an expected ``area``, on the logit scale.
 
-    ``variance``: "hanley" (exponential scores; Hanley & McNeil 1982, equation 1), "normal" (normal scores of equal
-    spread, exactly), or "obuchowski" (Obuchowski 1994, equation 4: from rating scales, the most cautious). Raises
+    ``variance``: "hanley" (exponential scores; Hanley & McNeil 1982), "normal" (normal scores of equal
+    spread, exactly), or "obuchowski" (Obuchowski 1994: from rating scales, the most cautious). Raises
     :class:`ArgumentError` for a width or area out of 0 … 1.
 
     >>> patients_for_auc(0.85, 0.1, Design(prevalence=0.2)).patients
@@ -163,8 +163,8 @@ def patients_for_paired_proportions(
     """Patients to show that a share ``new`` differs from ``old`` on the same cases, or is not inferior by ``margin``.
 
     ``discordant``: the share of cases on which the two disagree; without it that of independent errors, which
-    is cautious. ``of`` as :func:`patients_for_proportion`; one-sided ``alpha``. McNemar's test (Connor 1987,
-    equation 3.2); with a margin Tango's score test, its null variance that of the restricted estimate (Nam
+    is cautious. ``of`` as :func:`patients_for_proportion`; one-sided ``alpha``. McNemar's test (Connor 1987);
+    with a margin Tango's score test, its null variance that of the restricted estimate (Nam
     1997). Raises :class:`ArgumentError` where there is nothing to show.
 
     >>> patients_for_paired_proportions(0.9, 0.8, discordant=0.2, of="all").patients
@@ -188,7 +188,7 @@ def patients_for_paired_proportions(
 
 
 def _tango_variance(first_only: float, second_only: float, at: float) -> float:
-    """Of one case's difference, were it ``at`` on average: Tango 1998, equations 3 and 4."""
+    """Of one case's difference, were it ``at`` on average: Tango 1998."""
     linear = (2 - first_only + second_only) * at - first_only - second_only
     root = math.sqrt(max(0.0, linear**2 + 8 * second_only * at * (1 - at)))
     return max(0.0, (root - linear) / 2 + at * (1 - at))
@@ -243,7 +243,7 @@ def _obuchowski(area: float, positives: float, negatives: float) -> float:
 
 
 def _normal(area: float, positives: float, negatives: float) -> float:
-    """As :func:`_hanley`, with the chance that one normal score beats two others: Owen 1956, equation 3.1."""
+    """As :func:`_hanley`, with the chance that one normal score beats two others: Owen 1956."""
     from scipy.special import owens_t
 
     both = area - 2 * float(owens_t(_quantile(area), math.sqrt(1 / 3)))

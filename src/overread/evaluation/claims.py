@@ -1,0 +1,153 @@
+"""Claims with a margin that was declared before the test set was opened, and the proof that it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from overread.errors import InputError, checked, nearest, one_of, require
+from overread.evaluation.ledger import is_declaration, looks_at, record_declaration, verify
+from overread.record import plain
+from overread.stats.estimate import Estimate
+from overread.stats.margins import Claim, equivalence, non_inferiority, superiority
+
+CLAIMS = ("non-inferiority", "equivalence", "superiority")
+#: What a margin can be of. More is better in each.
+METRICS = ("auc", "sensitivity", "specificity", "macro auc")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a study sets out to show: of which metric (and class ``of``), by which margin, at which one-sided alpha."""
+
+    metric: str
+    margin: float
+    claim: str = "non-inferiority"
+    alpha: float = 0.025
+    of: str = ""
+
+    def __post_init__(self) -> None:
+        one_of(self.metric, METRICS, "the metric of a margin")
+        one_of(self.claim, CLAIMS, "the claim")
+        least = self.margin >= 0 if self.claim == "superiority" else self.margin > 0
+        require(least and self.margin < 1, "margin must lie between 0 and 1", given=self.margin)
+        require(0 < self.alpha < 0.5, "alpha must lie between 0 and .5", given=self.alpha)
+
+    @classmethod
+    def read(
+        cls, margin: float, margin_of: str, claim: str = "non-inferiority", level: float = 0.95
+    ) -> Declaration:
+        """From a study's fields: ``margin_of`` is a metric, or ``metric:class``; alpha fits the interval's ``level``."""
+        metric, _, of = margin_of.partition(":")
+        return cls(metric.strip(), margin, claim, round((1 - level) / 2, 12), of.strip())
+
+    def __str__(self) -> str:
+        of = f" of {self.of}" if self.of else ""
+        return f"{self.claim} of {self.metric}{of}, margin {self.margin:g}, one-sided α {self.alpha:g}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim met with the data. ``declared``: it stood in the ledger before the first look at this test set.
+
+    ``why`` says when, or why not; ``others`` are other claims that were declared or asked of this test set.
+    """
+
+    claim: Claim
+    declared: bool
+    why: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def status(self) -> str:
+        """What stands beside the claim wherever it is shown."""
+        return "pre-declared" if self.declared else "not pre-declared (post hoc)"
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.claim}; {self.why}"
+
+
+@checked
+def declare(ledger: str | Path, declaration: Declaration) -> bool:
+    """Write down, before the test set is opened, what is to be shown.
+
+    False, and nothing written, if the last declaration was the same. Raises :class:`UnsoundError` if the ledger
+    has been cut or edited.
+    """
+    return record_declaration(ledger, plain(declaration))
+
+
+@checked
+def declared_at_first(ledger: str | Path, tests: Sequence[str], declaration: Declaration) -> bool:
+    """Declare now if nobody has looked at any of ``tests`` (hashes) yet; False once somebody has."""
+    entries = verify(ledger)
+    return not any(looks_at(entries, test) for test in tests) and declare(ledger, declaration)
+
+
+@checked
+def standing(
+    ledger: str | Path | None, tests: Sequence[str], declaration: Declaration
+) -> tuple[bool, str, tuple[str, ...]]:
+    """Whether a claim was declared before the first look at any of ``tests``, why, and what else was claimed.
+
+    The declaration that counts is the last one before that look for the same metric and class. Call it before
+    the look itself is written down.
+    """
+    if ledger is None:
+        return False, "no ledger was kept", ()
+    entries = verify(ledger)
+    looks = [look for test in tests for look in looks_at(entries, test)]
+    first = min((look["entry"] for look in looks), default=len(entries) + 1)
+    same = [
+        e for e in entries if is_declaration(e) and _subject(e["declaration"]) == _subject(plain(declaration))
+    ]
+    before = [e for e in same if e["entry"] < first]
+    others = _others(
+        [*(e["declaration"] for e in same), *(e["asked"] for e in looks if e.get("asked"))], declaration
+    )
+    if not before:
+        late = "declared only after" if same else "nothing was declared before"
+        return False, f"{late} the first look at this test set", others
+    if before[-1]["declaration"] != plain(declaration):
+        return False, f"declared was: {_read(before[-1]['declaration'])}", others
+    return True, f"declared {before[-1]['when']}, before the first look (entry {before[-1]['entry']})", others
+
+
+def _subject(declaration: dict[str, Any]) -> tuple[Any, Any]:
+    return declaration.get("metric"), declaration.get("of")
+
+
+def _others(found: Sequence[dict[str, Any]], declaration: Declaration) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_read(d) for d in found if d != plain(declaration)))
+
+
+def _read(declaration: dict[str, Any]) -> str:
+    return str(Declaration(**declaration))
+
+
+@checked
+def met(difference: Estimate, declaration: Declaration) -> Claim:
+    """The claim against the difference's interval: new minus old, more is better."""
+    by = {"non-inferiority": non_inferiority, "equivalence": equivalence, "superiority": superiority}
+    return by[declaration.claim](difference, declaration.margin, alpha=declaration.alpha)
+
+
+@checked
+def subject(declaration: Declaration, names: Sequence[str], primary: str) -> tuple[str, str]:
+    """The metric and the class that a declaration is about: its own, the primary one, or the only one of ``names``.
+
+    Raises :class:`InputError` if there is none, or several and none is named.
+    """
+    metric, of = declaration.metric, declaration.of
+    if metric == "macro auc":
+        return metric, ""
+    require(bool(names), "a quantity has no such margin", given=metric)
+    found = of or primary or (names[0] if len(names) == 1 else "")
+    if found in names:
+        return metric, found
+    todo = nearest(of, names) if of else f"say of which, such as {metric}:{names[0]}"
+    raise InputError(
+        "the margin is of nothing that is compared", given=f"{metric} of {of or 'no class'}", todo=todo
+    )
