@@ -15,7 +15,7 @@ from overread.cases.codes import codes
 from overread.cases.graders import RULES
 from overread.cases.sources import read_cases
 from overread.errors import InputError, checked, one_of, require
-from overread.evaluation.claims import Declaration, declare
+from overread.evaluation.comparing.claims import Declaration, declare
 from overread.evaluation.operating import OperatingPoint, choose_thresholds
 from overread.predictions import Predictions
 from overread.progress import Progress, silent

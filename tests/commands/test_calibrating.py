@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from overread.cli import app
 from overread.errors import OverreadError
-from overread.evaluation.recalibrate import Recalibration
+from overread.evaluation.mending.recalibrate import Recalibration
 from overread.predictions import Predictions
 
 

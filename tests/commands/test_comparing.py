@@ -16,7 +16,7 @@ from overread.cases.cases import Target
 from overread.cases.codes import codes
 from overread.cli import app
 from overread.errors import InputError
-from overread.evaluation.comparison import Comparison
+from overread.evaluation.comparing.comparison import Comparison
 from overread.evaluation.evaluate import evaluate
 from overread.evaluation.operating import choose_thresholds
 from overread.predictions import Predictions

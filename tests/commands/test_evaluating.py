@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from overread.cli import app
+from overread.reporting.figures.studio import Studio, studio
 from overread.reporting.gather import gather_evaluation
-from overread.reporting.studio import Studio, studio
 
 NASTY = "ill<script>alert(1)</script>"
 
@@ -65,7 +65,7 @@ def quantity(n: int, seed: int = 0, who: str = "p") -> pd.DataFrame:
 @pytest.fixture
 def here(monkeypatch):
     """Draw in this process, which has matplotlib loaded already."""
-    monkeypatch.setattr("overread.reporting.studio._started", lambda: None)
+    monkeypatch.setattr("overread.reporting.figures.studio._started", lambda: None)
 
 
 def evaluate(folder: Path, test: pd.DataFrame, *options: str, tuning: pd.DataFrame | None = None):
@@ -215,7 +215,7 @@ def test_a_process_that_fails_is_stood_in_for(judged):
 
 
 def test_readers_and_the_region_stand_on_the_roc(judged):
-    from overread.reporting.figures_ranking import roc
+    from overread.reporting.figures.ranking import roc
 
     run = gather_evaluation(judged[0], {"kind": "binary", "names": [NASTY, "well"]})
     run.evaluation["more"]["readers"] = [{"reader": "A", "sensitivity": {"value": 0.8, "low": 0.7, "high": 0.9},

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from overread.cli import app
-from overread.evaluation.reading import Reading
+from overread.evaluation.reading.reading import Reading
 from overread.phantoms.readers import draw_readings, draw_scores
 
 NAMES = ("benign", "malignant")

@@ -122,28 +122,30 @@ def a_study():
 
 
 def a_comparison():
-    from overread.evaluation.compare import compare
+    from overread.evaluation.comparing.compare import compare
 
     first = some_predictions()
-    table = first.table.assign(**{"p:yes": first.table["p:yes"] * 0.9, "p:no": 1 - 0.9 * first.table["p:yes"]})
+    table = first.table.assign(
+        **{"p:yes": first.table["p:yes"] * 0.9, "p:no": 1 - 0.9 * first.table["p:yes"]}
+    )
     return compare(first, dataclasses.replace(first, table=table), by=("sex",), margin=0.1, resamples=50)
 
 
 def a_recalibration():
-    from overread.evaluation.recalibrate import fit_recalibration
+    from overread.evaluation.mending.recalibrate import fit_recalibration
 
     return fit_recalibration(some_predictions(), method="platt")
 
 
 def a_learning_curve():
-    from overread.evaluation.learning_curve import learning_curve
+    from overread.evaluation.growing.learning_curve import learning_curve
 
     steps = [(size, some_predictions()) for size in (10, 20, 40, 80)]
     return learning_curve(steps, metric="auc", resamples=50)
 
 
 def a_shift():
-    from overread.evaluation.shift import shift_matrix
+    from overread.evaluation.growing.shift import shift_matrix
 
     sites = {site: some_predictions().take(np.arange(30) + 30 * i) for i, site in enumerate("AB")}
     return shift_matrix({(one, other): sites[other] for one in "AB" for other in "AB"}, resamples=50)
@@ -163,13 +165,13 @@ def some_grades():
 
 
 def a_reading():
-    from overread.evaluation.reading import judge_readers
+    from overread.evaluation.reading.reading import judge_readers
 
     return judge_readers(some_grades(), some_predictions(), resamples=50)
 
 
 def a_localisation():
-    from overread.evaluation.marks import judge_marks
+    from overread.evaluation.marking.marks import judge_marks
 
     marks = pd.DataFrame({"image": ["1", "1", "2"], "score": [0.9, 0.5, 0.4], "lesion": ["a", "", "b"]})
     lesions = pd.DataFrame({"image": ["1", "2"], "lesion": ["a", "b"]})

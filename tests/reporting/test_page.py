@@ -17,7 +17,7 @@ from overread.cases.cases import Target
 from overread.errors import InputError
 from overread.record import read_json, write_bytes, write_json, write_text
 from overread.reporting import card, draw_all, page, report
-from overread.reporting.figures import figures
+from overread.reporting.figures.all import figures
 from overread.reporting.gather import gather
 
 SECTIONS = (

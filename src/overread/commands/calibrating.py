@@ -13,8 +13,8 @@ from overread.commands.pairs import Pair, pair_of
 from overread.commands.speaking import end, say, table
 
 if TYPE_CHECKING:
-    from overread.evaluation.calibration_change import CalibrationChange
-    from overread.evaluation.recalibrate import Recalibration
+    from overread.evaluation.mending.change import CalibrationChange
+    from overread.evaluation.mending.recalibrate import Recalibration
     from overread.predictions import Predictions
 
 
@@ -33,8 +33,8 @@ def calibrate(
 ) -> None:  # fmt: skip
     """Mend probabilities on tuning data, apply the same to others, and tell what changed."""
     from overread.errors import InputError
+    from overread.evaluation.mending.recalibrate import fit_recalibration, recalibrate
     from overread.evaluation.operating import choose_thresholds
-    from overread.evaluation.recalibrate import fit_recalibration, recalibrate
     from overread.record import write_json
 
     if not tuning.is_dir() and not test:
@@ -94,8 +94,8 @@ def _prevalence(text: str) -> tuple[float | dict[str, float] | None, bool]:
 
 def _judged(pair: Pair, mended: Predictions, seed: int) -> CalibrationChange | None:
     """Before and after, where the test predictions come with their truth."""
-    from overread.evaluation.calibration_change import judge_calibration
-    from overread.evaluation.recalibrate import known
+    from overread.evaluation.mending.change import judge_calibration
+    from overread.evaluation.mending.recalibrate import known
 
     if not known(pair.test).any():
         say("no truth in the test predictions: they are mended, and not judged")
@@ -104,7 +104,7 @@ def _judged(pair: Pair, mended: Predictions, seed: int) -> CalibrationChange | N
 
 
 def _told(found: CalibrationChange | None, fitted: Recalibration, folder: Path) -> list[Path]:
-    from overread.reporting.calibrating import tell_calibration
+    from overread.reporting.pages.calibrating import tell_calibration
 
     if found is None:
         return []

@@ -53,8 +53,8 @@ def compare(
     ledger: Ledger = "", output: Output = "", as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Two tables of predictions on the same or on different patients: every difference with its interval."""
-    from overread.evaluation.compare import compare as judge
-    from overread.reporting.comparison import tell_comparison
+    from overread.evaluation.comparing.compare import compare as judge
+    from overread.reporting.pages.comparison import tell_comparison
 
     wanted = _Wanted(listed(positive), sensitivity, specificity)
     mine, other = _side(first, tuning, at, wanted), _side(second, other_tuning, other_at, wanted)

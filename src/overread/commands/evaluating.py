@@ -15,7 +15,7 @@ from overread.commands.speaking import end, say
 if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
     from overread.predictions import Predictions
-    from overread.reporting.studio import Studio
+    from overread.reporting.figures.studio import Studio
 
 Rate = Annotated[float, typer.Option(min=0, max=1)]
 
@@ -39,7 +39,7 @@ def evaluate(
 
     Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
     """
-    from overread.reporting.studio import studio
+    from overread.reporting.figures.studio import studio
 
     with studio(figures) as other:
         if predictions.is_dir():
@@ -111,7 +111,7 @@ def _show(folder: Path, as_json: bool) -> None:
 
 
 def _draw(other: Studio, folder: Path, test: Predictions, name: str) -> list[Path]:
-    from overread.reporting.evaluation_page import evaluation_page
+    from overread.reporting.pages.evaluation import evaluation_page
 
     target = {
         "kind": test.target.kind,

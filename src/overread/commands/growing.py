@@ -45,10 +45,10 @@ def curve(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """What more training images, or more grades per image, gained and would gain. Of tables without torch."""
-    from overread.evaluation.learning_curve import learning_curve
-    from overread.evaluation.single import metric_for
+    from overread.evaluation.comparing.single import metric_for
+    from overread.evaluation.growing.learning_curve import learning_curve
     from overread.predictions import Predictions
-    from overread.reporting.growing import curve_page
+    from overread.reporting.pages.growing import curve_page
 
     if not (len(what) == 1 and what[0].is_dir()):
         places = [_number(text) for text in listed(sizes)]
@@ -86,9 +86,9 @@ def shift(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train on one site, test on every other: the matrix, and internal minus external. Of a table without torch."""
-    from overread.evaluation.shift import by_source, shift_matrix
-    from overread.evaluation.single import metric_for
-    from overread.reporting.growing import shift_page
+    from overread.evaluation.comparing.single import metric_for
+    from overread.evaluation.growing.shift import by_source, shift_matrix
+    from overread.reporting.pages.growing import shift_page
 
     if not what.is_dir():
         results, trained = _from_table(what, trained_on, source, positive)
@@ -132,7 +132,7 @@ def _from_table(path: Path, trained_on: str, source: str, positive: str) -> tupl
     from dataclasses import replace
 
     from overread.cases.tables import read_table
-    from overread.evaluation.shift import by_source, read_shift
+    from overread.evaluation.growing.shift import by_source, read_shift
     from overread.predictions import Predictions
 
     columns = list(read_table(path).columns)

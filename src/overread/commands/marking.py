@@ -24,8 +24,8 @@ def froc(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Marks on images against lesions: FROC, its mean sensitivity, AFROC area, with intervals. Needs no torch."""
-    from overread.evaluation.marks import judge_marks, read_marks
-    from overread.reporting.marking import tell_marks
+    from overread.evaluation.marking.marks import judge_marks, read_marks
+    from overread.reporting.pages.marking import tell_marks
 
     count = int(images) if images.isdigit() else images or None
     given = read_marks(marks, lesions, count, tolerance=_number(tolerance, "--tolerance"))

@@ -44,7 +44,7 @@ def plan(
 ) -> None:  # fmt: skip
     """How many patients a study needs: for an interval of a wanted width, or for a power."""
     from overread.evaluation.planning import plan as size
-    from overread.reporting.planning import tell_plan
+    from overread.reporting.pages.planning import tell_plan
 
     found = size(sensitivity=sensitivity or None, specificity=specificity or None, auc=auc or None, accuracy=accuracy or None,
                  width=width or None, against=against or None, margin=margin, power=power, prevalence=prevalence or 0.5,
@@ -61,7 +61,7 @@ def plan(
 
 
 def _show(found: Plan, *, assumed: bool) -> None:
-    from overread.reporting.planning import cautions
+    from overread.reporting.pages.planning import cautions
 
     typer.echo(f"{found}\n")
     if assumed:

@@ -14,7 +14,7 @@ from overread.commands.speaking import end, say
 if TYPE_CHECKING:
     from overread.cases.graders import Grades
     from overread.evaluation.operating import OperatingPoint
-    from overread.evaluation.reading_board import Reference as Against
+    from overread.evaluation.reading.board import Reference as Against
     from overread.predictions import Predictions
 
 Readers = Annotated[
@@ -60,9 +60,9 @@ def readers(
     """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch."""
     from overread.cases.graders import RULES, read_grades
     from overread.errors import one_of
-    from overread.evaluation.reading import judge_readers
-    from overread.evaluation.reading_board import read_truth
-    from overread.reporting.reading import tell_readers
+    from overread.evaluation.reading.board import read_truth
+    from overread.evaluation.reading.reading import judge_readers
+    from overread.reporting.pages.reading import tell_readers
 
     one_of(consensus, RULES, "--consensus")
     grades = read_grades(readers, case=case, reader=reader, label=label, score=score, modality=modality)

@@ -13,7 +13,7 @@ from overread.commands.pairs import pair_of
 from overread.commands.speaking import bars, end, say, table
 
 if TYPE_CHECKING:
-    from overread.evaluation.workflow import Simulation
+    from overread.evaluation.workflow.simulate import Simulation
 
 
 def simulate(
@@ -34,9 +34,9 @@ def simulate(
 ) -> None:  # fmt: skip
     """Double reading, triage, disagreements to a reader: what would have happened on these cases."""
     from overread.cases.graders import read_grades
-    from overread.evaluation import workflow
     from overread.evaluation.operating import choose_threshold
-    from overread.reporting.simulating import tell_simulation
+    from overread.evaluation.workflow.simulate import simulate as simulated
+    from overread.reporting.pages.simulating import tell_simulation
 
     pair = pair_of(predictions, tuning, listed(positive), "simulation", output)
     which = finding or None
@@ -45,7 +45,7 @@ def simulate(
     grades = read_grades(readers) if readers else None
     with bars() as progress:
         progress("simulating workflows", 0, 1)
-        found = workflow.simulate(pair.test, grades, at=at, triage=triage, reader_threshold=reader_threshold,
+        found = simulated(pair.test, grades, at=at, triage=triage, reader_threshold=reader_threshold,
                                   modality=modality, prevalence=prevalence or None, costs=_costs(costs), seed=seed, ledger=pair.ledger, model=pair.model)  # fmt: skip
         progress("simulating workflows", 1, 1)
     folder = found.save(pair.folder)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.errors import InputError, checked, nearest, require
-from overread.evaluation.curves import curves_of
-from overread.evaluation.gaps import gap_estimates, gaps_of
-from overread.evaluation.judge import Facts, Question, Terms, judge, largest, questions
-from overread.evaluation.judge_counts import cohort_of, confusion_of, people_of, primary_of, scatter_of
+from overread.evaluation.judging.counts import cohort_of, confusion_of, people_of, primary_of, scatter_of
+from overread.evaluation.judging.curves import curves_of
+from overread.evaluation.judging.gaps import gap_estimates, gaps_of
+from overread.evaluation.judging.judge import Facts, Question, Terms, judge, largest, questions
 from overread.evaluation.ledger import record_look, truth_hash, verify
 from overread.evaluation.operating import OperatingPoint, refuse_seen
 from overread.evaluation.subgroups import FEWEST, subgroups
@@ -35,7 +35,7 @@ class Evaluation:
     ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
     one that matters most. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
     was looked at before. ``about``: hashes and terms. ``gaps`` and ``heterogeneity`` of the subgroups: see
-    :func:`overread.evaluation.gaps.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
+    :func:`overread.evaluation.judging.gaps.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
     """
 
     estimates: tuple[Estimate, ...]
@@ -99,7 +99,7 @@ class Evaluation:
 
     def table(self) -> str:
         """The results as aligned text for a terminal; subgroups by their main metrics."""
-        from overread.evaluation.table import as_text
+        from overread.evaluation.judging.table import as_text
 
         return as_text(self.estimates, self.primary, self.counts, self.looks, self.gaps)
 

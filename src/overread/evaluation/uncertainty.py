@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.errors import InputError, checked, nearest, require
-from overread.evaluation.judge import largest
+from overread.evaluation.judging.judge import largest
 from overread.evaluation.operating import refuse_shared
 from overread.evaluation.subgroups import FEWEST, bands
 from overread.predictions import Predictions

@@ -16,8 +16,8 @@ from overread.cases.graders import Grades
 from overread.cases.nested import beginning, fewer_grades, graded, nested_order
 from overread.cases.split import Split
 from overread.errors import InputError, UnsoundError, checked
-from overread.evaluation.learning_curve import Size
-from overread.evaluation.shift import ALL_BUT
+from overread.evaluation.growing.learning_curve import Size
+from overread.evaluation.growing.shift import ALL_BUT
 from overread.evaluation.subgroups import FEWEST
 from overread.learning.predict import predict
 from overread.learning.recipe import Recipe

@@ -8,7 +8,7 @@ from overread.reporting.card import card
 
 if TYPE_CHECKING:
     from overread.reporting.checklist import write_checklists
-    from overread.reporting.figures import draw_all
+    from overread.reporting.figures.all import draw_all
     from overread.reporting.gallery import write_gallery
     from overread.reporting.page import report
 
@@ -16,7 +16,7 @@ __all__ = ["card", "draw_all", "report", "write_checklists", "write_gallery"]
 
 #: What is slow to load (matplotlib, decoders of images) is loaded when it is asked for.
 _LATER = {
-    "draw_all": "figures",
+    "draw_all": "figures.all",
     "report": "page",
     "write_checklists": "checklist",
     "write_gallery": "gallery",

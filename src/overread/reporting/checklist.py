@@ -14,7 +14,7 @@ from overread.errors import InputError, checked, one_of
 from overread.record import build, write_csv, write_text
 from overread.reporting.facts import found
 from overread.reporting.gather import Run, gather
-from overread.reporting.leaflet import Part, leaflet
+from overread.reporting.pages.leaflet import Part, leaflet
 from overread.reporting.sections import Table, title
 
 #: The standards by the names of their files.

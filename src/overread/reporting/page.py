@@ -10,9 +10,9 @@ from typing import Any
 from overread.errors import checked
 from overread.record import fingerprint, write_json, write_text
 from overread.reporting import advice, results, sections, steps, words
-from overread.reporting.figures import figures
+from overread.reporting.figures.all import figures
 from overread.reporting.gather import Run, gather
-from overread.reporting.paper import environment
+from overread.reporting.pages.paper import environment
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _LARGEST = 512 * 1024  # bytes of a thumbnail

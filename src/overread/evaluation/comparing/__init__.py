@@ -1,0 +1,1 @@
+"""Two tables of predictions beside each other."""

@@ -1,0 +1,150 @@
+"""What comparing two models found: differences with their tests, in files and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from overread.errors import InputError, nearest
+from overread.evaluation.comparing.claims import Verdict
+from overread.record import build, fingerprint, read_json, write_json
+from overread.stats.difference import Difference
+from overread.stats.estimate import Estimate
+from overread.stats.margins import Claim
+
+#: Under this key ``where`` says whose estimate it is, for the estimates of one side.
+SIDE = "model compared"
+CORRECTED = (
+    "Holm's correction over the p values of all metrics and classes; subgroups of a column by themselves"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Differences, first minus second, and the numbers that figures are drawn from.
+
+    ``adjusted``: the p values of ``differences`` after Holm's correction. ``verdict``: the claim at its margin,
+    None where no margin was given. ``curves`` per class, finding or group; ``primary`` names the one that
+    matters most. ``cautions``: what a reader must know.
+    """
+
+    differences: tuple[Difference, ...]
+    adjusted: tuple[float, ...]
+    names: tuple[str, str]
+    paired: bool
+    verdict: Verdict | None = None
+    curves: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    looks: int = 0
+    primary: str = ""
+    cautions: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, key: str | tuple[str, ...]) -> Difference:
+        """``result["auc", "mel"]``, or ``result["auc"]``: over all classes, else of the primary one."""
+        metric, *rest = (key,) if isinstance(key, str) else key
+        found = {d.first.of: d for d in self.differences if d.first.metric == metric and not d.first.where}
+        for of in rest[:1] or ("", self.primary, *found):
+            if of in found:
+                return found[of]
+        if not found:
+            known = dict.fromkeys(d.first.metric for d in self.differences)
+            raise InputError(f"there is no metric {metric!r}", todo=nearest(metric, known))
+        raise InputError(f"there is no {metric} of {rest[0]!r}", todo=nearest(rest[0], found))
+
+    def where(self, column: str) -> tuple[Difference, ...]:
+        """The differences in the subgroups of a column."""
+        return tuple(d for d in self.differences if column in d.first.where)
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Each difference, then that metric of the first and of the second model."""
+        return tuple(
+            e
+            for d in self.differences
+            for e in (d.difference, *(_of_side(e, n) for e, n in zip((d.first, d.second), self.names)))
+        )
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def __repr__(self) -> str:
+        return f"comparison of {' with '.join(self.names)}, {len(self.differences):,} differences"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Comparison) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return int(self.digest, 16)
+
+    @property
+    def digest(self) -> str:
+        """Hash of the content, in hexadecimal."""
+        return fingerprint(self)
+
+    def table(self) -> str:
+        """The results as aligned text for a terminal."""
+        from overread.evaluation.comparing.table import as_text
+
+        return as_text(self)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``metrics.json`` and ``comparison.json`` into ``folder``."""
+        folder = Path(folder)
+        tests = [
+            {"metric": d.first.metric, "of": d.first.of, "where": d.first.where, "error": d.error,
+             "statistic": d.statistic, "p": d.p, "adjusted": adjusted}
+            for d, adjusted in zip(self.differences, self.adjusted)
+        ]  # fmt: skip
+        rest = {n: getattr(self, n) for n in _KEPT}
+        write_json(
+            folder / "comparison.json", {**rest, "correction": CORRECTED, "tests": tests, "about": self.about}
+        )
+        write_json(folder / "metrics.json", list(self.estimates))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Comparison:
+        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
+        metrics, rest = (read_json(Path(folder) / f"{n}.json") for n in ("metrics", "comparison"))
+        whole = isinstance(metrics, list) and isinstance(rest, dict)
+        tests = rest.get("tests") if whole else None
+        if not isinstance(tests, list) or len(metrics) != 3 * len(tests) or not {*_KEPT, "about"} <= {*rest}:
+            raise InputError("the comparison is damaged", given=str(folder), todo="compare again")
+        read = [build(Estimate, _with_nan(e), where="metrics.json") for e in metrics]
+        differences = tuple(_difference(read[3 * i : 3 * i + 3], t) for i, t in enumerate(tests))
+        kept = {n: rest[n] for n in _KEPT} | {"about": rest["about"]}
+        kept |= {"names": tuple(rest["names"]), "cautions": tuple(rest["cautions"])}
+        kept["verdict"] = _verdict(rest["verdict"]) if rest["verdict"] else None
+        return cls(differences, tuple(_number(t["adjusted"]) for t in tests), **kept)
+
+
+_KEPT = ("names", "paired", "primary", "counts", "looks", "cautions", "verdict", "curves")
+
+
+def _of_side(e: Estimate, name: str) -> Estimate:
+    return replace(e, where={**e.where, SIDE: name})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _with_nan(entry: dict[str, Any]) -> dict[str, Any]:
+    return {k: math.nan if v is None and k in ("value", "low", "high") else v for k, v in entry.items()}
+
+
+def _difference(parts: Sequence[Estimate], test: dict[str, Any]) -> Difference:
+    gap, *sides = parts
+    first, second = (replace(e, where={k: v for k, v in e.where.items() if k != SIDE}) for e in sides)
+    return Difference(first, second, gap, *(_number(test[n]) for n in ("error", "statistic", "p")))
+
+
+def _verdict(held: dict[str, Any]) -> Verdict:
+    claim = dict(held["claim"])
+    claim |= {n: _number(claim[n]) for n in ("statistic", "p")} | {"bound": tuple(claim["bound"])}
+    claim["difference"] = build(Estimate, _with_nan(claim["difference"]), where="comparison.json")
+    return Verdict(Claim(**claim), held["declared"], held["why"], tuple(held["others"]))

@@ -1,0 +1,203 @@
+"""Learning curves: what more images, or more grades per image, gained, and what twice as many would.
+
+Every model is tested on the same cases. The interval at a size is that of the test patients; how much models of one
+size differ, because they were taught by other patients, is told apart from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from overread.errors import checked, require
+from overread.evaluation.comparing.single import LOSSES, group_of, look_at, metric_for
+from overread.evaluation.growing.law import AHEAD, Law, law_through, why_no_law
+from overread.evaluation.growing.steps import (
+    Gain,
+    Job,
+    Size,
+    Step,
+    by_size,
+    few_of,
+    gains,
+    measured,
+    pooled,
+    resampled_curves,
+)
+from overread.predictions import Predictions
+from overread.record import build, read_json, write_json
+from overread.stats.arrays import normal_quantile
+from overread.stats.estimate import Estimate
+from overread.stats.resample import resamples_for
+
+UNITS = ("images", "patients", "grades per image")
+_TWICE = (1.85, 2.15)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """A metric over sizes in a ``unit``, with what each step gained and the law through them."""
+
+    metric: str
+    of: str
+    unit: str
+    steps: tuple[Step, ...]
+    gains: tuple[Gain, ...]
+    law: Law
+    level: float
+    part: str = ""
+    looks: int = 0
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Every number as an estimate: at the sizes, of the gains, of the law."""
+        law = self.law
+        return (
+            *(replace(s.estimate, where={self.unit: f"{s.size.value:g}"}) for s in self.steps),
+            *(
+                replace(g.difference, where={self.unit: f"{g.first:g} to {g.second:g}"})
+                for g in self.gains
+            ),
+            *(replace(g.anew, where={self.unit: f"{g.first:g} to {g.second:g}"}) for g in self.gains),
+            *(replace(e, where={self.unit: f"{AHEAD * law.largest:g}"}) for e in (law.ahead, law.more)),
+            law.asymptote, law.exponent,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return "\n".join(said(self))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``curve.json`` and ``metrics.json`` into ``folder``."""
+        write_json(Path(folder) / "curve.json", self)
+        write_json(Path(folder) / "metrics.json", list(self.estimates))
+        return Path(folder) / "curve.json"
+
+    @classmethod
+    def load(cls, path: str | Path) -> LearningCurve:
+        """Read the ``curve.json`` that :meth:`save` wrote. Raises :class:`InputError` if it is missing or damaged."""
+        return build(cls, _with_nan(read_json(path)), where=Path(path).name)
+
+
+_NUMBERS = ("value", "low", "high", "spread", "p", "adjusted", "largest")
+
+
+def _with_nan(value: Any, key: str = "") -> Any:
+    """JSON has no NaN: numbers that are null."""
+    if isinstance(value, dict):
+        return {k: _with_nan(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return tuple(_with_nan(v, "value") for v in value)
+    return math.nan if value is None and key in _NUMBERS else value
+
+
+@checked
+def learning_curve(
+    steps: Sequence[tuple[float | Size, Predictions]],
+    *,
+    metric: str = "",
+    unit: str = "images",
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int | None = None,
+    part: str = "",
+    ledger: str | Path | None = None,
+    models: Sequence[str] = (),
+) -> LearningCurve:
+    """A metric at every size of the training set, what each step up gained, and an inverse power law through it.
+
+    ``steps``: the size of each model's training set and its predictions of the same test cases; several of one size
+    are repeats, of which the mean is told. ``metric``: see :func:`metric_for`; by default the AUC. ``unit``: of the
+    sizes. Intervals are over the test patients: DeLong's for one AUC, paired for the gains, else a bootstrap. The
+    law's is a bootstrap of the same patients at all sizes, with the spread between repeats added where there are
+    repeats; it goes to twice the largest size, no further. ``part``: what the test cases are called; where they are a
+    test set, give ``ledger`` and the hashes ``models``. Raises :class:`InputError` for fewer than two sizes or other
+    test cases; :class:`UnsoundError` for a ledger that was cut.
+    """
+    require(
+        unit in UNITS,
+        "the unit of the sizes is not known",
+        given=unit,
+        todo=f"choose from {', '.join(UNITS)}",
+    )
+    normal_quantile(level)
+    groups = by_size(steps)
+    one = next(iter(groups.values()))[0]
+    metric = metric_for(one, metric)
+    every = [p for found in groups.values() for p in found]
+    names = list(models) or [""] * len(every)
+    looks = look_at(one, ledger, [(name, p.digest) for name, p in zip(names, every, strict=True)])
+    job = Job(groups, metric, group_of(one, metric), level, seed, resamples or resamples_for(len(one)))
+    found, gained = measured(job)
+    rows = tuple(
+        Step(size, estimate, values, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan)
+        for size, estimate, values in zip(groups, found, job.values, strict=True)
+    )
+    return LearningCurve(metric, job.of, unit, rows, gains(rows, gained), _law(job, rows), level, part, looks)
+
+
+# -- the law through the sizes --------------------------------------------------------------------------------------
+
+
+def _law(job: Job, rows: tuple[Step, ...]) -> Law:
+    estimates = [r.estimate for r in rows]
+    sizes = [r.size.value for r in rows]
+    why = why_no_law(estimates)
+    curves = np.empty((0, len(rows))) if why else resampled_curves(job, rows)
+    if not why and (few_of(job) < 2 or len(curves) < job.resamples / 2):
+        why = "too few test patients to resample"
+    return law_through(
+        sizes, estimates, curves, rising=job.metric not in LOSSES, note=_with_spread(rows), why=why
+    )
+
+
+def _with_spread(rows: tuple[Step, ...]) -> str:
+    spread, freedom = pooled(rows)
+    if not freedom:
+        return "; without the chance of who teaches, since no size was repeated"
+    return f"; with a spread between repeats of {spread:.3f}"
+
+
+# -- in words -------------------------------------------------------------------------------------------------------
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _between(e: Estimate) -> str:
+    return f"{_signed(e.value)} ({_signed(e.low)} to {_signed(e.high)})"
+
+
+@checked
+def said(curve: LearningCurve) -> tuple[str, ...]:
+    """What a curve says, in sentences: the last step, and what twice as many would bring."""
+    lines, name = [], curve.metric.upper() if curve.metric == "auc" else curve.metric
+    last = curve.gains[-1]
+    factor = last.second / last.first
+    how = "doubling" if _TWICE[0] <= factor <= _TWICE[1] else f"{factor:.3g} times"
+    thing = curve.unit if curve.unit != "grades per image" else "grades per image"
+    opening = f"Doubling the {thing}" if how == "doubling" else f"Taking {how} as many {thing}"
+    span = f"from {last.first:,.0f} to {last.second:,.0f}"
+    if last.difference.undefined:
+        lines.append(f"{opening} ({span}): undefined, {last.difference.undefined}.")
+    else:
+        anew = "" if last.anew.undefined else (
+            f"; had other patients taught, {_signed(last.anew.low)} to {_signed(last.anew.high)}")  # fmt: skip
+        lines.append(f"{opening} ({span}) changed the {name} by {_between(last.difference)}{anew}.")
+    law = curve.law
+    if law.undefined:
+        lines.append(f"No law is fitted: {law.undefined}.")
+    else:
+        alone = (
+            "" if any(math.isfinite(s.spread) for s in curve.steps) else ", without the chance of who teaches"
+        )
+        lines.append(
+            f"Twice as many as the largest set ({AHEAD * law.largest:,.0f}) would change it by "
+            f"{_between(law.more)}, if the law goes on as it began: an extrapolation{alone}."
+        )
+    return tuple(lines)

@@ -1,0 +1,1 @@
+"""From predictions to questions, from questions to estimates, curves and gaps."""

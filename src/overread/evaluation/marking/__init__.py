@@ -1,0 +1,1 @@
+"""Marks on images against lesions."""

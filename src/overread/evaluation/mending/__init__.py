@@ -1,0 +1,1 @@
+"""Probabilities mended on tuning data."""

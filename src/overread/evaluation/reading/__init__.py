@@ -1,0 +1,1 @@
+"""Readers among themselves, and a model beside them."""

@@ -1,0 +1,1 @@
+"""What would have happened with a model in the reading room."""

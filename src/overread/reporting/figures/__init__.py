@@ -1,0 +1,1 @@
+"""Figures: each draws stored numbers and computes none."""

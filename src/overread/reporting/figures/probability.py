@@ -1,0 +1,177 @@
+"""Figures of the score as a probability: its distribution, its calibration, and the net benefit of acting on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Sheet
+
+from overread.errors import checked
+from overread.reporting import words
+from overread.reporting.figures.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    SKY,
+    SOFT,
+    VERMILION,
+    Figure,
+    finish,
+    percent_axis,
+    quiet_grid,
+    sheet,
+    unit_square,
+)  # fmt: skip
+from overread.reporting.figures.drawing import THIN, column, curve_with_band
+from overread.reporting.figures.ranking import SQUARE
+from overread.reporting.gather import Run
+
+PANELS = 6  # small figures side by side
+
+
+@checked
+def scores(run: Run) -> Figure | None:
+    """How the score is distributed in cases with and without the disease."""
+    held = run.curve.get("scores")
+    if not run.primary or not held:
+        return None
+    edges = np.asarray(held["edges"], float)
+    groups = (("with", held["positive"], VERMILION, "-"), ("without", held["negative"], BLUE, (0, (3, 1.2))))
+    with sheet(*SQUARE) as drawing:
+        axes = drawing.subplots()
+        for word, counts, colour, stroke in groups:
+            many = int(np.sum(counts))
+            share = np.asarray(counts, float) / max(1, many)
+            axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
+            axes.stairs(share, edges, color=colour, linewidth=1.5, linestyle=stroke, label=f"{word} the disease (n = {many:,})")  # fmt: skip
+        _threshold(axes, run.curve.get("point"))
+        axes.set(xlabel=f"Score for {words.name(run.called(run.primary), 34)}", ylabel="Share of the group",
+                 xlim=(edges[0], edges[-1]), title=run.size)  # fmt: skip
+        percent_axis(axes.yaxis)
+        quiet_grid(axes)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.22)
+        axes.legend(loc="upper center", handlelength=2)
+        return finish(drawing, "scores", "Distribution of the score",
+                      "Histograms of the score for cases with and without the disease.",
+                      "Upright, dashed: the threshold. n: images.")  # fmt: skip
+
+
+def _threshold(axes: Axes, point: dict[str, Any] | None) -> None:
+    if point and point.get("threshold") is not None:
+        axes.axvline(float(point["threshold"]), ymax=0.84, color=INK, linewidth=1, linestyle=THIN)
+
+
+@checked
+def calibration(run: Run) -> Figure | None:
+    """Stated probability against observed frequency, with the band of a calibrated model; small ones of several."""
+    chosen = [(of, c["calibration"]) for of, c in run.chosen("calibration") if c["calibration"].get("count")]
+    if not chosen:
+        return None
+    if len(chosen) > 1:
+        return _calibrations(run, chosen)
+    of, held = chosen[0]
+    with sheet(4.3, 4.9) as drawing:
+        axes, below = drawing.subplots(2, 1, height_ratios=(5, 1), sharex=True)
+        unit_square(axes, "", "Observed frequency")
+        axes.set_aspect("auto")
+        _reliability(axes, held)
+        axes.legend(loc="upper left")
+        axes.set_title(run.size)
+        below.bar(column(held["predicted"]), column(held["count"]), width=0.05, color=FAINT, edgecolor=SOFT, linewidth=0.5)  # fmt: skip
+        below.set(xlabel="Stated probability", ylabel="Images")
+        return finish(drawing, "calibration", "Calibration", _slope(run, of, held), _BARS)
+
+
+_BARS = "Bars: 95 % intervals. Band: where a calibrated model would lie (95 %)."
+
+
+def _slope(run: Run, of: str, held: dict[str, Any]) -> str:
+    slope = words.spoken(run.estimate("calibration slope", of))
+    return f"Observed frequency against stated probability in {len(held['count'])} bins; slope {slope}."
+
+
+def _reliability(axes: Axes, held: dict[str, Any]) -> None:
+    p, o, low, high, null_low, null_high = (
+        column(held[c]) for c in ("predicted", "observed", "low", "high", "null low", "null high")
+    )
+    axes.fill_between(p, null_low, null_high, color=SKY, alpha=0.3, linewidth=0, label="if calibrated (95 %)")
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=THIN)
+    error = np.vstack([np.maximum(o - low, 0), np.maximum(high - o, 0)])
+    axes.errorbar(p, o, error, fmt="o", color=BLUE, markersize=4.5, linewidth=1.2, label="observed")
+
+
+def _calibrations(run: Run, chosen: list[tuple[str, dict[str, Any]]]) -> Figure:
+    """A small diagram of each, at most :data:`PANELS`."""
+    some = chosen[:PANELS]
+    across = 4 if len(some) == 4 else min(3, len(some))
+    down = -(-len(some) // across)
+    each = 9.0 / max(across, 2)  # inches
+    with sheet(each * across, 0.4 + 0.97 * each * down) as drawing:
+        grid = drawing.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+        for axes, (of, held) in zip(grid.ravel(), some, strict=False):
+            unit_square(axes, "", "")
+            axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
+            _reliability(axes, held)
+            axes.set_title(f"{words.name(run.called(of), 24)} ({int(column(held['count']).sum()):,} images)")
+        _outside(drawing, grid, len(some))
+        left = f" The first {PANELS} of {len(chosen)} are drawn." if len(chosen) > PANELS else ""
+        said = " ".join(f"{run.called(of)}: {_slope(run, of, held)}" for of, held in some)
+        return finish(drawing, "calibration", "Calibration", said, f"{_BARS}{left}", wide=True)
+
+
+def _outside(drawing: Sheet, grid: np.ndarray, many: int) -> None:
+    """One pair of axis titles for all; seats without a panel stay empty."""
+    for axes in grid.ravel()[many:]:
+        axes.set_visible(False)
+    drawing.supxlabel("Stated probability", fontsize=9)
+    drawing.supylabel("Observed frequency", fontsize=9)
+
+
+@checked
+def decision(run: Run) -> Figure | None:
+    """Net benefit against the risk from which one acts, with treating all and treating none."""
+    chosen = run.chosen("decision")
+    held = chosen[0][1]["decision"] if len(chosen) == 1 else {}
+    if not held.get("threshold"):
+        return None
+    x, top = column(held["threshold"]), column(held["net benefit"])
+    with sheet(*SQUARE) as drawing:
+        axes = drawing.subplots()
+        curve_with_band(axes, x, top, low=held.get("low"), high=held.get("high"), label="by the model")
+        curve_with_band(axes, x, held["treat all"], low=held.get("treat all low"), high=held.get("treat all high"), label="treat all", rank=1)  # fmt: skip
+        axes.axhline(0, color=INK, linewidth=1.3, linestyle=(0, (1.2, 1.2)), label="treat none")
+        axes.set(xlim=(0, 1), ylim=_useful(held), xlabel="Risk from which one acts", ylabel="Net benefit (true positives per image)",
+                 title=run.size)  # fmt: skip
+        percent_axis(axes.xaxis)
+        quiet_grid(axes)
+        axes.legend(loc="upper right", handlelength=2.6)
+        return finish(
+            drawing, "decision", "Decision curve", _best(x, top, column(held["treat all"])), _rule(held)
+        )
+
+
+def _useful(held: dict[str, Any]) -> tuple[float, float]:
+    """The range worth seeing: treating all falls without end."""
+    top = max(
+        float(np.nanmax(np.append(column(held.get(k) or []), 0.01)))
+        for k in ("net benefit", "high", "treat all")
+    )
+    lowest = float(np.nanmin(np.append(column(held["net benefit"]), 0.0)))
+    return float(np.clip(lowest, -top, -0.15 * top)), 1.12 * top
+
+
+def _best(x: np.ndarray, model: np.ndarray, everyone: np.ndarray) -> str:
+    better = x[(model > np.maximum(everyone, 0) + 1e-12) & np.isfinite(model)]
+    if not better.size:
+        return "Net benefit; at no risk does the model do better than treating all or none."
+    ends = f"{words.percent(float(better.min()))} and {words.percent(float(better.max()))}"
+    return f"Net benefit; between the risks {ends} the model does better than treating all or none."
+
+
+def _rule(held: dict[str, Any]) -> str:
+    rule = words.sentence(held.get("rule") or "treat where risk ≥ t", 120)
+    asked = held.get("prevalence")
+    where = f" At a prevalence of {words.share(asked)}." if asked is not None else ""
+    return f"{rule}{where} Bands: 95 % intervals."

@@ -1,0 +1,1 @@
+"""The page of each command, in the style of the report."""
