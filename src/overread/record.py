@@ -18,6 +18,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -222,19 +223,27 @@ def build(kind: type, value: Any, *, where: str = "input") -> Any:
 
     Raises :class:`InputError` naming the field, for a wrong type, a missing field or an unknown key.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     if not isinstance(value, dict):
         raise InputError(f"{where} does not hold a table of fields", given=type(value).__name__)
     _refuse_unknown(kind, value, where)
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return _adapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or kind.__name__
         raise InputError(
             f"{where}: {field} is wrong: {first['msg'].lower()}", given=repr(first.get("input"))[:80]
         ) from error
+
+
+@cache
+def _adapter(kind: type) -> Any:
+    """What checks values of ``kind``; making one takes a millisecond, and a table of results has hundreds."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _refuse_unknown(kind: type, value: dict[str, Any], where: str) -> None:

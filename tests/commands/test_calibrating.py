@@ -34,7 +34,7 @@ def test_the_files_of_a_calibration(tmp_path):
     assert result.exit_code == 0, result.output
     out = tmp_path / "out"
     names = {"recalibration.json", "calibrated.csv", "calibrated-tuning.csv", "operating.json", "metrics.json", "calibration.json",
-             "calibrate.html", "ledger.jsonl"}  # fmt: skip
+             "calibrate.html"}  # fmt: skip
     assert names <= {p.name for p in out.iterdir()}
     assert {p.suffix for p in (out / "figures").iterdir()} == {".svg", ".png"}
     assert "brier" in result.output

@@ -37,8 +37,9 @@ def test_files_and_page(folder):
     assert found.exit_code == 0, found.output
     made = folder / "froc"
     names = {p.name for p in made.rglob("*") if p.is_file()}
-    assert {"metrics.json", "froc.json", "froc.html", "froc.svg", "froc.png", "ledger.jsonl"} <= names
+    assert {"metrics.json", "froc.json", "froc.html", "froc.svg", "froc.png"} <= names
     page = (made / "froc.html").read_text()
+    assert (folder / "evaluation" / "ledger.jsonl").exists()  # beside the marks
     assert "LUNA16" in page
     assert "3 images of 3 patients" in page
     drawn = (made / "figures" / "froc.svg").read_text()
@@ -52,9 +53,11 @@ def test_files_and_page(folder):
         (("--images", "1"), "more images than that"),
         (("--images", "2", "--rates", "luna"), "rates are not known"),
         (("--images", "2", "--tolerance", "wide"), "--tolerance is not a number"),
+        (("--images", "2", "--rates", "0,1"), "must be numbers above 0"),
     ],
 )
 def test_faults_are_told(folder, words, told):
     found = run(folder, *words)
     assert told.lower() in (found.output + str(found.exception)).lower()
     assert found.exit_code != 0
+    assert not (folder / "evaluation" / "ledger.jsonl").exists()

@@ -45,6 +45,12 @@ def run(*words):
     return CliRunner().invoke(app, ["readers", *map(str, words)])
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without files of figures, which take longest and are looked at elsewhere."""
+    monkeypatch.setattr("overread.reporting.pages.reading.save_figures", lambda figures, folder: [])
+
+
 def test_readers_beside_a_model(folder):
     found = run(
         folder / "readers.csv", folder / "predictions.csv", "--margin", "0.2", "--margin-of", "sensitivity"
@@ -55,8 +61,10 @@ def test_readers_beside_a_model(folder):
     made = folder / "readers"
     names = {p.name for p in made.rglob("*") if p.is_file()}
     assert {"metrics.json", "readers.json", "readers.html", "readers-roc.svg", "readers-roc.png", "readers-differences.png",
-            "readers-agreement.svg", "ledger.jsonl"} <= names  # fmt: skip
-    assert len((made / "ledger.jsonl").read_text().splitlines()) == 2  # the declaration and one look
+            "readers-agreement.svg"} <= names  # fmt: skip
+    assert (
+        len((folder / "evaluation" / "ledger.jsonl").read_text().splitlines()) == 2
+    )  # the declaration and one look
     metrics = json.loads((made / "metrics.json").read_text())
     assert len(metrics) == len(Reading.load(made).all)
     everything = found.output + "".join(
@@ -66,19 +74,19 @@ def test_readers_beside_a_model(folder):
     assert "reader 2" in everything
 
 
-def test_wide_tables_give_the_same_numbers(folder):
+def test_wide_tables_give_the_same_numbers(folder, undrawn):
     for name in ("readers", "wide"):
         assert run(folder / f"{name}.csv", folder / "predictions.csv", "-o", folder / name).exit_code == 0
     one, other = (Reading.load(folder / name) for name in ("readers", "wide"))
     assert one.estimates == other.estimates
 
 
-def test_readers_among_themselves_open_nothing(folder):
+def test_readers_among_themselves_open_nothing(folder, undrawn):
     found = run(folder / "readers.csv", "--json")
     assert found.exit_code == 0, found.output
     told = json.loads(found.stdout)
     assert {"agreement", "fleiss kappa", "ceiling"} <= {e["metric"] for e in told["metrics"]}
-    assert not (folder / "readers" / "ledger.jsonl").exists()
+    assert not (folder / "evaluation" / "ledger.jsonl").exists()
 
 
 def test_two_modalities_against_a_truth_table(folder):
@@ -89,7 +97,7 @@ def test_two_modalities_against_a_truth_table(folder):
     assert (folder / "out" / "figures" / "readers-roc-2.png").exists()
 
 
-def test_the_threshold_is_frozen_on_tuning_data(folder):
+def test_the_threshold_is_frozen_on_tuning_data(folder, undrawn):
     tuning = pd.read_csv(folder / "predictions.csv")
     tuning["case"], tuning["patient"] = "t" + tuning["case"], "t" + tuning["patient"]
     tuning.to_csv(folder / "tuning.csv", index=False)
@@ -119,6 +127,8 @@ def test_the_threshold_is_frozen_on_tuning_data(folder):
         (("--reference", "gold"), "--reference is not known"),
         (("--positive", "cancer"), "'cancer'"),
         (("--reader", "radiologist"), "radiologist"),
+        (("--reference", "consensus", "--consensus", "dawid-skene"), "four in all"),
+        (("--sensitivity", "0.9"), "there are none"),
     ],
 )
 def test_faults_are_told_in_one_paragraph(folder, words, told):
@@ -127,9 +137,10 @@ def test_faults_are_told_in_one_paragraph(folder, words, told):
     found = run(folder / "readers.csv", folder / "predictions.csv", *words)
     assert found.exit_code == 2 or isinstance(found.exception, OverreadError)
     assert told in found.output + str(found.exception)
-    assert not (folder / "readers" / "ledger.jsonl").exists()  # refused before anybody looked
+    assert not (folder / "evaluation" / "ledger.jsonl").exists()  # refused before anybody looked
 
 
+@pytest.mark.slow
 def test_no_torch_is_imported(folder):
     code = "import sys; from overread.cli import app; app(sys.argv[1:], standalone_mode=False); assert 'torch' not in sys.modules"
     words = ["readers", str(folder / "readers.csv"), str(folder / "predictions.csv")]
@@ -137,3 +148,11 @@ def test_no_torch_is_imported(folder):
         [sys.executable, "-c", code, *words], env={**os.environ}, capture_output=True, text=True
     )
     assert made.returncode == 0, made.stderr
+
+
+def test_a_median_of_names_without_an_order_is_no_look(folder):
+    table = pd.read_csv(folder / "readers.csv")
+    table["label"] = table["label"].where(table.index % 7 > 0, "unclear")
+    table.to_csv(folder / "readers.csv", index=False)
+    found = run(folder / "readers.csv", "--consensus", "median")
+    assert "a median needs classes in order" in str(found.exception)

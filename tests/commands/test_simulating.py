@@ -46,7 +46,6 @@ def test_workflows_side_by_side(tables):
         "metrics.json",
         "operating.json",
         "simulation.html",
-        "ledger.jsonl",
         "figures",
     } <= names
     assert {"triage.svg", "triage.png", "workflows.svg"} <= {

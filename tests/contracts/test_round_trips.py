@@ -171,11 +171,11 @@ def a_reading():
 
 
 def a_localisation():
-    from overread.evaluation.marking.marks import judge_marks
+    from overread.evaluation.marking.marks import Marks, judge_marks
 
-    marks = pd.DataFrame({"image": ["1", "1", "2"], "score": [0.9, 0.5, 0.4], "lesion": ["a", "", "b"]})
-    lesions = pd.DataFrame({"image": ["1", "2"], "lesion": ["a", "b"]})
-    return judge_marks(marks, lesions, images=2, resamples=50)
+    rows = {"reader": "", "image": [0, 0, 1], "score": [0.9, 0.5, 0.4], "hit": [0, -1, 1]}
+    marks = Marks(2, np.arange(2), np.arange(2), pd.DataFrame(rows), "the lesion that each mark names", "")
+    return judge_marks(marks, resamples=50)
 
 
 EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import overread.stats
-from overread.errors import OverreadError
+from overread.errors import ArgumentError
 from overread.stats import (
     abstention,
     abstention_band,
@@ -51,6 +51,7 @@ from overread.stats import (
     readers_variance,
     recalibration,
     roc,
+    weighted,
 )
 from overread.stats.estimate import Estimate
 
@@ -177,6 +178,8 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     recalibration.estimate_prior: lambda c: recalibration.estimate_prior(c.p, 0.3, rounds=20),
     roc.auc: lambda c: roc.auc(c.y, c.s, c.g),
     roc.roc_curve: lambda c: roc.roc_curve(c.y, c.s),
+    weighted.weighted_auc: lambda c: weighted.weighted_auc(c.y, c.s, c.q, c.g),
+    weighted.weighted_proportion: lambda c: weighted.weighted_proportion(c.y, c.q, c.g),
 }  # fmt: skip
 #: Functions of arrays that are no truth and no score of cases: each has tests of its own on awkward input.
 OTHERS = {
@@ -241,7 +244,7 @@ def test_any_input_has_a_value_or_a_reason(statistic, case):
         warnings.simplefilter("error")
         try:
             found = CALLS[statistic](case)
-        except OverreadError:
+        except ArgumentError:  # malformed input; any other error is a fault of the function
             return
     for e in estimates(found):
         assert_sound(e)
@@ -283,3 +286,34 @@ def test_every_function_of_arrays_is_in_the_table():
                     found.add(f"{module.name}.{name}")
     assert found - known == set(), "say in CALLS how to call it, or in OTHERS that it takes no cases"
     assert known - found == set(), "the table names what is not there"
+
+
+#: Functions that promise an answer for any scores: these must not refuse a case of the right shape.
+ANSWER = [roc.auc, paired.auc_difference, paired.compare_aucs, proportions.proportion, mcnemar.mcnemar,
+          mcnemar.paired_proportions, partial_auc.partial_auc, concordance.concordance, decision.decision_curve,
+          precision_recall.average_precision, agreement.cohen_kappa, prevalence.at_prevalence,
+          readers.compare_with_readers, abstention.abstention_area, means.mean_over_images]  # fmt: skip
+#: Input that no function of truth and score can read.
+MALFORMED = [([0, 1, 2], [0.1, 0.2, 0.3]), ([0, 1], [0.1, 0.2, 0.3]), ([[0, 1]], [0.1, 0.2]), ([0, 1], ["a", "b"]),
+             ([0, 1, math.nan], [0.1, 0.2, 0.3])]  # fmt: skip
+
+
+@pytest.mark.parametrize("statistic", ANSWER, ids=lambda f: f.__name__)
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(case=cases())
+def test_scores_of_any_kind_are_answered_not_refused(statistic, case):
+    found = list(estimates(CALLS[statistic](case)))
+    for e in found:
+        assert_sound(e)
+
+
+@pytest.mark.parametrize("statistic", [roc.auc, roc.roc_curve, precision_recall.average_precision,
+                                       precision_recall.precision_recall_curve, decision.decision_curve,
+                                       calibration.brier, calibration.reliability, abstention.abstention_area,
+                                       recalibration.fit_platt], ids=lambda f: f.__name__)  # fmt: skip
+@pytest.mark.parametrize(("truth", "score"), MALFORMED, ids=str)
+def test_malformed_input_is_an_argument_error(statistic, truth, score):
+    with pytest.raises(ArgumentError):
+        statistic(truth, score)
+    with pytest.raises(ArgumentError):
+        statistic([0, 1, 1], None)  # type: ignore[arg-type]

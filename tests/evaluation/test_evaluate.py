@@ -427,3 +427,27 @@ def test_an_unknown_key_in_a_file_is_refused(predictions, tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps([{**listed[0], "vallue": 1.0}]))
     with pytest.raises(InputError, match="Did you mean 'value'"):
         Evaluation.load(tmp_path)
+
+
+SHARES = (
+    "auc", "macro auc", "average precision", "accuracy", "top accuracy", "balanced accuracy", "sensitivity",
+    "specificity", "ppv", "npv", "f1", "macro f1", "ece", "ece if calibrated", "brier uncertainty",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("digits", [1, 6])
+def test_shares_stay_between_0_and_1_also_among_many_patients(digits):
+    rng = np.random.default_rng(digits)
+    rows = 5000
+    truth = rng.random(rows) < 0.2
+    risk = np.round(1 / (1 + np.exp(2 - 1.5 * truth - rng.normal(size=rows))), digits)
+    columns = {"case": [f"c{i}" for i in range(rows)], "patient": [f"p{i // 2}" for i in range(rows)]}
+    table = pd.DataFrame(columns | {"split": "test", "source": "", "label": np.where(truth, "ill", "well")})
+    table = table.assign(sex=rng.choice(["f", "m"], rows), **{"p:well": 1 - risk, "p:ill": risk})
+    result = evaluate(Predictions(table, Target("binary", ("well", "ill"), ("ill",))), by=["sex"])
+    told = [e for e in result.estimates if e.metric in SHARES and not e.undefined]
+    assert {"average precision", "auc", "ece"} <= {e.metric for e in told if e.where}
+    for e in told:
+        assert 0 <= e.low <= e.value <= e.high <= 1, e
+    known = metrics.average_precision_score(truth, risk)
+    assert result["average precision"].value == pytest.approx(known, abs=1e-12)

@@ -8,7 +8,14 @@ from itertools import pairwise
 import pytest
 
 from overread.errors import UnsoundError
-from overread.evaluation.ledger import is_declaration, looks_at, record_declaration, record_look, verify
+from overread.evaluation.ledger import (
+    is_declaration,
+    ledger_beside,
+    looks_at,
+    record_declaration,
+    record_look,
+    verify,
+)
 
 
 @pytest.fixture
@@ -156,3 +163,13 @@ def test_who_reads_while_others_write_sees_a_whole_ledger(tmp_path):
         seen = [len(verify(path)) for _ in range(60)]
         assert sorted(w.result() for w in writers) == list(range(16))
     assert seen == sorted(seen)
+
+
+def test_one_ledger_for_all_commands(tmp_path):
+    run = tmp_path / "run"
+    (run / "predictions").mkdir(parents=True)
+    table = run / "predictions" / "test.csv"
+    assert ledger_beside(tmp_path / "new.csv") == tmp_path / "evaluation" / "ledger.jsonl"
+    assert ledger_beside(table) == run / "predictions" / "evaluation" / "ledger.jsonl"
+    (run / "study.toml").touch()
+    assert ledger_beside(table) == ledger_beside(run) == run / "ledger.jsonl"

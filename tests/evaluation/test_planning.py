@@ -174,3 +174,21 @@ def test_saved_is_loaded(asked, tmp_path):
 def test_nonsense_is_refused(asked):
     with pytest.raises(InputError):
         plan(**asked)
+
+
+@pytest.mark.parametrize(("asked", "said"), [
+    ({"sensitivity": 1.0, "width": 0.05}, "the expected sensitivity must lie between"),
+    ({"sensitivity": 0.8, "against": 0.9, "margin": 0.05}, "no number of patients would show it"),
+    ({"sensitivity": 0.9, "against": 0.8, "power": 1.0}, "the power must lie between"),
+    ({"auc": 0.9, "width": 0.1, "images": math.inf}, "at least 1 image"),
+])  # fmt: skip
+def test_nonsense_is_called_by_its_name(asked, said):
+    with pytest.raises(InputError, match=said):
+        plan(**asked)
+
+
+@pytest.mark.parametrize("prevalence", [0.1, 0.37, 0.5])
+def test_with_and_without_the_disease_add_up(prevalence):
+    found = plan(sensitivity=0.9, specificity=0.85, auc=0.8, accuracy=0.9, width=0.05, prevalence=prevalence)
+    assert all(size.positives + size.negatives == size.patients for size in (*found.sizes, found.needed))
+    assert all(row["positives"] + row["negatives"] == row["patients"] for row in found.neighbours)

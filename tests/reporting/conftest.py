@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from overread.cases.cases import Target
-from overread.reporting import draw_all, report
+from overread.reporting import page, report
+from overread.reporting.figures.all import figures, replace_figures
+from overread.reporting.gather import gather
 
 
 def _beside(name: str):
@@ -43,10 +45,19 @@ def finished(tmp_path_factory):
     def get(kind: str) -> Path:
         if kind not in made:
             made[kind] = runs.make_run(tmp_path_factory.mktemp("runs") / kind, TARGETS[kind], patients=60)
-            report(made[kind])
+            _draw_once(made[kind])
         return made[kind]
 
     return get
+
+
+def _draw_once(folder: Path) -> None:
+    """The report and the files of the figures from one drawing: what takes longest here."""
+    once = figures(gather(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "figures", lambda run: once)
+        report(folder)
+    replace_figures(once, folder / "evaluation" / "figures", png=False)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +67,8 @@ def drawn(finished):
 
     def get(kind: str) -> dict[str, str]:
         if kind not in made:
-            made[kind] = {path.stem: path.read_text(encoding="utf-8") for path in draw_all(finished(kind))}
+            home = finished(kind) / "evaluation" / "figures"
+            made[kind] = {path.stem: path.read_text(encoding="utf-8") for path in sorted(home.glob("*.svg"))}
         return made[kind]
 
     return get

@@ -390,10 +390,7 @@ def test_kappas_are_covered(patients, images, prevalence, accuracy, long):
         return [cohen_kappa(*ratings.T, patient, weights=w) for w in kinds]
 
     slack = 0.0 if long else 0.02
-    # settings of at most 60 patients hold up to 98.5 %: readers disagree on a dozen, kappa has few values, and
-    # Student's t errs on the wide side
-    high = 0.985 + slack / 2 if patients <= 60 else 0.975 + slack
-    assert_covered(draw, [known[k] for k in kinds], 6000 if long else 500, 0.925 - slack, high)
+    assert_covered(draw, [known[k] for k in kinds], 6000 if long else 500, 0.925 - slack, 0.975 + slack)
 
 
 @pytest.mark.parametrize("long", [SHORT, LONG])

@@ -201,4 +201,4 @@ def test_coverage(patients, images, prevalence, repeats):
         held += [(one.low <= known) & (known <= one.high), (two.low <= 0) & (two.high >= 0)]
     slack = 0.0 if repeats > 2000 else 0.02
     assert (held / repeats >= 0.925 - slack).all(), held / repeats
-    assert (held[0] / repeats <= 0.98 + slack).all(), held / repeats
+    assert (held[0] / repeats <= 0.975 + slack).all(), held / repeats

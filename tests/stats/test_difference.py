@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from overread.errors import ArgumentError
-from overread.stats.difference import error_towards, independent_difference, upper_tail
+from overread.stats.difference import chi_square_tail, error_towards, independent_difference, upper_tail
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
 
@@ -64,3 +64,11 @@ def test_what_is_undefined_stays_so_and_levels_must_agree():
     assert "no interval" in independent_difference(Estimate("x", 0.5), share(3, 4)).difference.undefined
     with pytest.raises(ArgumentError):
         independent_difference(Estimate("x", 0.5, 0.4, 0.6, 0.9), share(3, 4))
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 10, 29, 60])
+def test_the_tail_of_chi_square_is_scipys(freedom):
+    for x in (0.0, 1e-9, 0.3, 1.0, 3.84, 12.5, 60.0, 400.0):
+        assert chi_square_tail(x, freedom) == pytest.approx(stats.chi2.sf(x, freedom), rel=1e-10, abs=1e-300)
+    assert math.isnan(chi_square_tail(math.nan, freedom))
+    assert chi_square_tail(math.inf, freedom) == 0

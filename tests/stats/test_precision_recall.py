@@ -69,3 +69,20 @@ def test_a_perfect_ranking_has_a_width():
     found = average_precision([0] * 30 + [1] * 10, np.arange(40.0))
     assert found.value == found.high == 1
     assert 0.6 < found.low < 0.9
+
+
+@pytest.mark.parametrize("digits", [1, 12])
+@pytest.mark.parametrize("most", [9, 70_000])
+def test_each_area_alone_is_that_of_both_together(digits, most):
+    rng = np.random.default_rng(most)
+    truth, patients = rng.random(200) < 0.3, rng.integers(0, 60, 200)
+    score = np.round(rng.normal(size=200) + truth, digits)
+    weights = rng.integers(0, min(most, 65_535), (7, 60)).astype(np.uint16)
+    areas = Areas.of(rank(truth, score), patients)
+    both = areas(weights)
+    np.testing.assert_array_equal(areas.auc(weights), both[:, 0])
+    np.testing.assert_array_equal(areas.precision(weights), both[:, 1])
+    for found, weight in zip(both, weights[:, patients].astype(float)):
+        assert found[0] == pytest.approx(metrics.roc_auc_score(truth, score, sample_weight=weight), abs=1e-12)
+        known = metrics.average_precision_score(truth, score, sample_weight=weight)
+        assert found[1] == pytest.approx(known, abs=1e-12)

@@ -1,6 +1,7 @@
 """Multi-reader analyses against published results, slow restatements, and the model they are made for."""
 
 import math
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -16,40 +17,6 @@ from overread.stats.readers_variance import merit_covariance, variance_component
 
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
 SHORT = pytest.param(False, id="short")
-
-# Van Dyke et al. 1993 (RSNA): 5 readers rated 69 patients without and 45 with aortic dissection on spin-echo MRI
-# (first digit of each pair) and cine MRI (second digit). Ratings as distributed by the University of Iowa with
-# OR-DBM MRMC 2.51; a reader is four lines.
-VAN_DYKE = [
-    # without dissection, then with
-    "13 23 23 12 52 12 12 12 13 12 11 13 41 12 12 12 12 12 12 11 11 11 31 11 34 12 11 23 11 42 12 11 14 13 12 "
-    "33 11 22 13 21 12 12 22 33 33 11 31 11 13 33 33 11 11 13 14 11 12 24 22 11 12 14 11 34 34 22 11 11 11 "
-    "55 53 55 55 45 55 55 55 44 55 55 55 45 34 44 23 43 55 55 55 55 55 55 "
-    "55 13 55 45 43 55 45 55 55 34 54 55 55 15 13 55 55 55 45 45 55 11",
-    "23 32 22 22 22 22 22 22 23 32 22 22 52 22 22 21 32 22 22 22 21 22 22 22 43 22 22 22 22 32 22 21 22 22 21 "
-    "22 22 22 22 22 23 21 22 22 23 22 22 22 22 22 22 22 22 22 23 22 22 43 32 22 22 32 22 22 22 22 21 22 22 "
-    "55 33 55 55 55 55 55 45 22 55 55 55 43 44 24 22 24 55 54 55 55 55 54 "
-    "55 22 45 32 33 55 45 55 53 22 44 22 55 25 22 55 55 55 55 35 55 22",
-    "22 24 22 22 32 52 13 12 22 22 41 21 41 23 22 22 32 22 21 22 11 21 32 21 44 11 11 35 21 22 11 11 22 21 22 "
-    "42 12 21 12 42 12 21 11 13 22 21 21 21 22 23 33 21 11 13 22 12 11 22 23 12 13 54 11 42 24 12 21 12 21 "
-    "55 42 55 55 55 55 55 55 55 55 55 55 53 45 24 31 54 55 55 55 55 55 55 "
-    "55 22 55 23 23 55 55 55 54 23 55 55 55 25 23 54 55 55 55 55 55 21",
-    "12 12 11 11 11 11 33 11 12 11 11 11 11 12 12 11 11 11 12 11 21 11 11 11 23 12 11 12 11 22 11 11 11 11 12 "
-    "12 11 11 12 11 11 11 11 11 12 11 12 11 32 31 12 12 11 11 11 11 11 12 11 12 11 11 11 33 12 13 12 11 11 "
-    "55 54 55 55 55 55 55 55 54 55 55 55 54 55 55 15 55 55 55 55 55 55 55 "
-    "55 54 55 45 54 44 45 55 55 35 55 55 55 15 23 55 55 55 55 55 55 55",
-    "32 52 13 21 12 12 12 12 21 22 22 12 21 11 11 12 22 22 11 12 32 22 21 12 13 12 12 23 12 11 22 11 12 22 32 "
-    "12 21 21 12 11 12 31 31 33 22 11 12 12 23 13 12 11 12 12 12 12 11 32 42 12 22 33 11 22 13 23 11 11 31 "
-    "55 22 55 24 55 55 55 55 15 54 45 55 43 54 23 23 33 55 55 55 55 55 55 "
-    "45 12 45 41 33 23 22 15 53 12 55 14 55 15 13 53 55 55 35 55 55 23",
-]
-
-
-def van_dyke():
-    """Truth (114,) and ratings (114, 5, 2)."""
-    table = np.array([[[int(digit) for digit in pair] for pair in line.split()] for line in VAN_DYKE], float)
-    return np.arange(114) >= 69, table.transpose(1, 0, 2)
-
 
 def slow_auc(truth, score):
     ill, well = score[truth], score[~truth]
@@ -115,72 +82,121 @@ def test_covariance_of_shares_is_that_of_a_sample_mean():
     np.testing.assert_allclose(values, (~calls[~truth]).mean(axis=0))
 
 
-def jackknifed(truth, scores):
-    """Merits, and their covariance by leaving out each case (Quenouille; as OR-DBM MRMC does)."""
-    flat = scores.reshape(len(truth), -1)
-    values = np.array([slow_auc(truth, s) for s in flat.T])
-    keep = ~np.eye(len(truth), dtype=bool)
-    without = np.array([[slow_auc(truth[k], s[k]) for s in flat.T] for k in keep])
-    spread = without - without.mean(axis=0)
-    return values, (len(truth) - 1) / len(truth) * spread.T @ spread
+@dataclass(frozen=True)
+class Printed:
+    """A published analysis of readers × modalities: its summary numbers, and what was made of them.
+
+    ``variance`` and ``same_modality`` of each modality or of all; ``expected`` per design F, p, low and high of the
+    first modality − the second.
+    """
+
+    areas: tuple[tuple[float, ...], ...]  # one row per reader
+    variance: tuple[float, ...]
+    same_reader: float
+    same_modality: tuple[float, ...]
+    neither: float
+    expected: dict[tuple[str, str], tuple[float, float, float, float]]
+    freedom: float  # of the error, where readers and cases are random
+
+    def errors(self):
+        """(R·M, R·M) the covariance that has these means."""
+        count, modalities = np.shape(self.areas)
+        own, shared = (np.broadcast_to(x, modalities) for x in (self.variance, self.same_modality))
+        errors = np.full((count * modalities,) * 2, self.neither)
+        for a, b in product(product(range(count), range(modalities)), repeat=2):
+            at = a[0] * modalities + a[1], b[0] * modalities + b[1]
+            if a[1] == b[1]:
+                errors[at] = own[a[1]] if a == b else shared[a[1]]
+            elif a[0] == b[0]:
+                errors[at] = self.same_reader
+        return errors
 
 
-#: RJafroc 2.0.1 (Chakraborty), book chapter "Obuchowski Rockette applications", and MRMCaov 0.1.8 (Smith, Hillis &
-#: Pesce), README: both analyse these ratings with the jackknife covariance, and agree. F, p, low and high of spin
-#: echo − cine, then error and freedom of each mean (MRMCaov; OR-DBM MRMC 2.51 where readers are fixed).
+#: D. P. Chakraborty, book on RJafroc, chapter "Obuchowski Rockette applications", data sets 02 (Van Dyke et al. 1993:
+#: spin echo and cine MRI of the aorta) and 04 (Zanca et al. 2009: five ways to process mammograms; highest rating):
+#: only the summary numbers printed there. Readers and cases random, cases random, readers random.
 PUBLISHED = {
-    ("random", "random"): (4.4563187, 0.051665686, -0.087959499, 0.00035885444, (0.03317360, 12.74465), (0.02156637, 12.71019)),
-    ("fixed", "random"): (5.4759532, 0.019279843, -0.080485914, -0.0071147303, (0.02428971, math.inf), (0.01677632, math.inf)),
-    ("random", "fixed"): (8.704, 0.041958752, -0.085020224, -0.0025804202, None, None),
+    "two modalities": Printed(
+        ((0.91964573, 0.94782609), (0.85877617, 0.90531401), (0.90386473, 0.92173913), (0.97310789, 0.99935588),
+         (0.82979066, 0.92995169)),
+        (0.00101410277, 0.00059047376), 0.00034661371, (0.00048396180, 0.00020418785), 0.00023902837,
+        {("random", "random"): (4.4563187, 0.051665686, -0.087959499, 0.00035885444),
+         ("fixed", "random"): (5.4759532, 0.019279843, -0.080485914, -0.0071147303),
+         ("random", "fixed"): (8.704, 0.041958752, -0.085020224, -0.0025804202)},
+        15.259675,
+    ),
+    "five modalities": Printed(
+        ((0.90425, 0.86425, 0.81295, 0.90235, 0.84140), (0.79820, 0.84470, 0.81635, 0.83150, 0.77300),
+         (0.81175, 0.82050, 0.75275, 0.78865, 0.77115), (0.86645, 0.87160, 0.85730, 0.87980, 0.84800)),
+        (7.8911924e-04,), 2.9480096e-04, (2.3331406e-04,), 2.1212789e-04,
+        {("random", "random"): (3.4682364, 0.030544556, -0.04002130451, 0.0298213045),
+         ("fixed", "random"): (13.601264 / 4, 0.0086826618, -0.0378342386, 0.0276342386),
+         ("random", "fixed"): (4.1041306, 0.025328308, -0.0382225014, 0.0280225014)},
+        16.803749,
+    ),
 }  # fmt: skip
+DESIGNS = [("random", "random"), ("fixed", "random"), ("random", "fixed")]
 
 
-@pytest.mark.parametrize("design", PUBLISHED)
-def test_van_dyke_is_as_published(design, monkeypatch):
-    truth, scores = van_dyke()
-    values, errors = jackknifed(truth, scores)
-    monkeypatch.setattr(readers, "merits", lambda given: (values, errors))
-    found = compare_modalities(truth, scores, readers=design[0], cases=design[1])
-    statistic, p, low, high, *means = PUBLISHED[design]
+def as_printed(printed, monkeypatch, **design):
+    """The analysis of the printed areas and covariances; the scores themselves play no part."""
+    values = np.ravel(printed.areas)
+    monkeypatch.setattr(readers, "merits", lambda given: (values, printed.errors()))
+    truth = np.arange(8) % 2
+    return compare_modalities(truth, np.zeros((8, *np.shape(printed.areas))) + truth[:, None, None], **design)
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids="-".join)
+@pytest.mark.parametrize("example", PUBLISHED)
+def test_analyses_are_as_published(example, design, monkeypatch):
+    printed = PUBLISHED[example]
+    found = as_printed(printed, monkeypatch, readers=design[0], cases=design[1])
+    statistic, p, low, high = printed.expected[design]
+    areas = np.array(printed.areas).mean(axis=0)
     gap = found.differences[0].difference
-    assert found.statistic == pytest.approx(statistic, rel=1e-6)
-    assert found.p == pytest.approx(p, rel=1e-6)
-    assert found.differences[0].p == pytest.approx(p, rel=1e-6)
-    assert (gap.value, gap.low, gap.high) == pytest.approx((-0.043800322, low, high), rel=1e-6)
-    for mean, expected in zip(found.means, means):
-        if expected:
-            assert error_of(mean, expected[1]) == pytest.approx(expected[0], rel=1e-6)
-    assert [m.value for m in found.means] == pytest.approx([0.89703704, 0.94083736], abs=1e-8)
+    assert found.statistic == pytest.approx(statistic, rel=2e-6)  # what 8 printed digits leave
+    assert found.p == pytest.approx(p, rel=2e-6)
+    assert (gap.value, gap.low, gap.high) == pytest.approx((areas[0] - areas[1], low, high), abs=2e-8)
+    assert [m.value for m in found.means] == pytest.approx(areas, abs=1e-12)
+    if design == ("random", "random"):
+        assert found.freedom == pytest.approx((len(areas) - 1, printed.freedom), rel=2e-6)
 
 
-def error_of(estimate, freedom):
-    """The standard error that an interval on the logit scale was made of."""
-    logit = lambda p: np.log(p / (1 - p))
-    wide = stats.t.ppf(0.975, freedom) if math.isfinite(freedom) else stats.norm.ppf(0.975)
-    half = (logit(estimate.high) - logit(estimate.low)) / 2
-    return half / wide * estimate.value * (1 - estimate.value)
+def test_means_are_as_published(monkeypatch):
+    """Chakraborty as above, data set 02: half the interval of each modality's mean, which stands on its own data."""
+    for design, halves in {
+        ("random", "random"): (0.96885048 - 0.89703704, 0.98753689 - 0.94083736),
+        ("fixed", "random"): (0.89703704 - 0.84943008, 0.94083736 - 0.90795637),
+    }.items():
+        found = as_printed(PUBLISHED["two modalities"], monkeypatch, readers=design[0], cases=design[1])
+        for mean, half in zip(found.means, halves):
+            ends = [math.log(x / (1 - x)) for x in (mean.low, mean.high)]  # ours is on the logit scale
+            assert (ends[1] - ends[0]) / 2 * mean.value * (1 - mean.value) == pytest.approx(half, abs=3e-8)
 
 
-def test_van_dyke_components_are_as_published():
-    """RJafroc and MRMCaov as above: mean squares, Var and Cov1 … Cov3 of the jackknife."""
-    truth, scores = van_dyke()
-    values, errors = jackknifed(truth, scores)
-    expected = [0.91964573, 0.85877617, 0.90386473, 0.97310789, 0.82979066]
-    np.testing.assert_allclose(values.reshape(5, 2)[:, 0], expected, atol=1e-8)
-    c = variance_components(values.reshape(5, 2), errors)
-    assert (c.modality, c.reader, c.interaction) == pytest.approx(
-        (0.00479617053, 0.0038362, 0.00055103062), rel=1e-6
-    )
-    assert (c.variance, c.same_reader) == pytest.approx((0.00080228827, 0.00034661371), rel=1e-6)
-    assert (c.same_modality, c.neither) == pytest.approx((0.00034407483, 0.00023902837), rel=1e-6)
+def test_components_are_as_published():
+    """Chakraborty as above: mean squares of readers, modalities and their interaction, Var and Cov1 … Cov3."""
+    squares = {
+        "two modalities": (0.00479617053, 0.00383619999, 0.00055103062),
+        "five modalities": (0.00189695737, 0.00729417750, 0.00046220687),
+    }
+    for example, printed in PUBLISHED.items():
+        c = variance_components(np.array(printed.areas), printed.errors())
+        assert (c.modality, c.reader, c.interaction) == pytest.approx(squares[example], rel=1e-6)
+        shared = np.mean(printed.variance), printed.same_reader, np.mean(printed.same_modality), printed.neither
+        assert (c.variance, c.same_reader, c.same_modality, c.neither) == pytest.approx(shared, rel=1e-12)
 
 
-def test_van_dyke_by_delong_is_near_the_jackknife():
-    found = compare_modalities(*van_dyke(), names=("spin echo", "cine"))
-    assert found.statistic == pytest.approx(4.456, rel=0.01)
-    assert found.freedom == pytest.approx((1, 15.26), rel=0.02)
+def test_modalities_have_their_names():
+    truth, scores, _ = draw()
+    found = compare_modalities(truth, scores, names=("spin echo", "cine"))
     assert found.differences[0].difference.of == "spin echo − cine"
     assert [e.of for e in found.each[0]] == ["spin echo", "cine"]
+
+
+def exactly(value):
+    """The bar of the specification: 10⁻¹⁰."""
+    return pytest.approx(value, rel=1e-10, abs=1e-10)
 
 
 @pytest.mark.parametrize("images", [1, 2])
@@ -201,16 +217,16 @@ def test_three_modalities_are_those_of_a_slow_restatement(images):
     below = ms_tr + r * max(mean["cov2"] - mean["cov3"], 0)
     freedom = below**2 / (ms_tr**2 / ((t - 1) * (r - 1)))
     found = compare_modalities(truth, scores, patients)
-    assert found.statistic == pytest.approx(ms_t / below)
-    assert found.freedom == pytest.approx((t - 1, freedom))
-    assert found.p == pytest.approx(stats.f.sf(ms_t / below, t - 1, freedom))
+    assert found.statistic == exactly(ms_t / below)
+    assert found.freedom == exactly((t - 1, freedom))
+    assert found.p == exactly(stats.f.sf(ms_t / below, t - 1, freedom))
     gap, error = table[:, 0].mean() - table[:, 2].mean(), math.sqrt(2 / r * below)
-    assert found.differences[1].difference.value == pytest.approx(gap)
-    assert found.differences[1].error == pytest.approx(error)
+    assert found.differences[1].difference.value == exactly(gap)
+    assert found.differences[1].error == exactly(error)
     half = stats.t.ppf(0.975, freedom) * error
-    assert found.differences[1].difference.high == pytest.approx(gap + half)
+    assert found.differences[1].difference.high == exactly(gap + half)
     fixed = compare_modalities(truth, scores, patients, cases="fixed")
-    assert fixed.statistic == pytest.approx(ms_t / ms_tr)
+    assert fixed.statistic == exactly(ms_t / ms_tr)
 
 
 def test_a_model_against_readers_on_these_cases_is_a_t_test():
@@ -219,10 +235,10 @@ def test_a_model_against_readers_on_these_cases_is_a_t_test():
     found = compare_with_readers(truth, model, others, cases="fixed")
     gaps = [slow_auc(truth, model) - slow_auc(truth, s) for s in others.T]
     expected = stats.ttest_1samp(gaps, 0)
-    assert found.difference.statistic == pytest.approx(expected.statistic)
-    assert found.difference.p == pytest.approx(expected.pvalue)
+    assert found.difference.statistic == exactly(expected.statistic)
+    assert found.difference.p == exactly(expected.pvalue)
     assert found.freedom == 5
-    assert found.model.value == pytest.approx(slow_auc(truth, model))
+    assert found.model.value == exactly(slow_auc(truth, model))
 
 
 @pytest.mark.parametrize("images", [1, 2])
@@ -237,13 +253,13 @@ def test_a_model_against_readers_is_a_slow_restatement(images):
     error = math.sqrt(spread / 5 + max(shared, 0))
     freedom = (spread + 5 * max(shared, 0)) ** 2 / (spread**2 / 4)
     found = compare_with_readers(truth, table[:, 0], table[:, 1:], patients)
-    assert found.difference.difference.value == pytest.approx(gaps.mean())
-    assert found.difference.error == pytest.approx(error)
-    assert found.freedom == pytest.approx(freedom)
-    assert found.difference.p == pytest.approx(2 * stats.t.sf(abs(gaps.mean()) / error, freedom))
+    assert found.difference.difference.value == exactly(gaps.mean())
+    assert found.difference.error == exactly(error)
+    assert found.freedom == exactly(freedom)
+    assert found.difference.p == exactly(2 * stats.t.sf(abs(gaps.mean()) / error, freedom))
     fixed = compare_with_readers(truth, table[:, 0], table[:, 1:], patients, readers="fixed")
     weights = np.array([1, *[-1 / 5] * 5])
-    assert fixed.difference.error == pytest.approx(math.sqrt(weights @ cov @ weights))
+    assert fixed.difference.error == exactly(math.sqrt(weights @ cov @ weights))
 
 
 def test_the_same_readings_twice_differ_by_nothing_and_perfect_readers_have_no_variance():
@@ -301,7 +317,7 @@ def test_every_study_has_an_answer(data):
     size = cases * count * modalities
     flat = data.draw(st.lists(st.sampled_from([0.0, 1.0]) if clean else number, min_size=size, max_size=size))
     scores = np.reshape(flat, (cases, count, modalities))
-    design = data.draw(st.sampled_from(list(PUBLISHED)))
+    design = data.draw(st.sampled_from(DESIGNS))
     options = {"merit": merit, "readers": design[0], "cases": design[1]}
     found = compare_modalities(truth, scores, patients, **options)
     against = compare_with_readers(truth, scores[:, 0, 0], scores[:, :, 0], patients, **options)

@@ -128,3 +128,20 @@ def test_a_number_at_its_best_has_a_bound_or_says_it_has_none():
     assert none.value == 0
     assert np.isnan(none.low)
     assert "no interval" in none.method
+
+
+def test_one_draw_that_is_dealt_in_several_orders_is_as_good_as_several(monkeypatch):
+    people = resample.MANY + 1
+    weights = all_of(people, 400, seed=3).astype(float)
+    assert (weights.sum(axis=1) == people).all()
+    assert weights.var() == pytest.approx(1 - 1 / people, rel=0.01)
+    values = np.random.default_rng(0).exponential(size=people)
+    assert (weights @ values / people).std() == pytest.approx(values.std() / np.sqrt(people), rel=0.12)
+    own, other = weights[0::4], weights[1::4]
+    alike = [np.corrcoef(a, b)[0, 1] for a, b in zip(own, other)]
+    assert np.mean(alike) == pytest.approx(0, abs=4 / np.sqrt(people * len(alike)))
+    sums = weights @ values
+    assert np.corrcoef(sums[0::4], sums[1::4])[0, 1] == pytest.approx(0, abs=0.35)
+    monkeypatch.setattr(resample, "CHUNK", 10)
+    monkeypatch.setattr(resample, "TOGETHER", 3)
+    np.testing.assert_array_equal(all_of(people, 400, seed=3), weights)

@@ -129,6 +129,10 @@ class Grades:
     def _modality(self, name: str) -> str:
         if name == "" and len(self.modalities) == 1:
             return self.modalities[0]
+        if self.modalities == ("",):
+            raise InputError(
+                f"there is no modality {name!r}: the answers tell none apart", todo="leave the modality out"
+            )
         if name not in self.modalities:
             raise InputError("say which modality" if not name else f"there is no modality {name!r}",
                              given=", ".join(self.modalities[:20]), todo=nearest(name, self.modalities))  # fmt: skip
@@ -217,7 +221,7 @@ def consensus(
     names, cases = list(classes) or list(grades.classes), list(grades.cases)
     ratings = grades.ratings(cases, names, modality)
     if not names:
-        raise InputError("no reader gave any answer", given=str(grades))
+        raise InputError("no reader gave any answer", given=str(grades), todo="fill in the column of answers")
     if rule == "dawid-skene":
         return _by_chance(latent_classes(grades, classes=names, modality=modality), ratings, cases, names)
     made = (majority if rule == "majority" else median_label)(ratings, classes=len(names))

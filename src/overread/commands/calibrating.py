@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,10 +42,16 @@ def calibrate(
         raise InputError(
             "there are no predictions to mend",
             given=str(tuning),
-            todo="overread calibrate tuning.csv test.csv",
+            todo="give both tables: overread calibrate tuning.csv test.csv",
         )
     first = tuning if tuning.is_dir() else Path(test)
     pair = pair_of(first, str(tuning), listed(positive), "calibration", output)
+    if not len(pair.test):
+        raise InputError(
+            "there are no predictions to mend",
+            given=f"{first}: an empty table",
+            todo="give a table with rows",
+        )
     given, estimated = _prevalence(prevalence)
     fitted = fit_recalibration(
         pair.tuning, method=method, prevalence=given, unlabelled=pair.test if estimated else None, seed=seed
@@ -71,7 +78,11 @@ def calibrate(
         say(f"threshold on mended tuning data: {point}")
     if found:
         _show(found)
-    end(files, f"overread evaluate {files[1]} --tuning {files[2]}")
+    disease = f" --positive {shlex.quote(positive)}" if positive else ""
+    end(
+        files,
+        f"overread evaluate {shlex.quote(str(files[1]))} --tuning {shlex.quote(str(files[2]))}{disease}",
+    )
 
 
 def _prevalence(text: str) -> tuple[float | dict[str, float] | None, bool]:
@@ -107,12 +118,20 @@ def _told(found: CalibrationChange | None, fitted: Recalibration, folder: Path) 
     from overread.reporting.pages.calibrating import tell_calibration
 
     if found is None:
+        for name in (
+            "metrics.json",
+            "calibration.json",
+            "calibrate.html",
+        ):  # of another table, mended here before
+            (folder / name).unlink(missing_ok=True)
         return []
     found.save(folder)
     return [folder / "metrics.json", tell_calibration(folder)[0]]
 
 
 def _show(found: CalibrationChange) -> None:
+    from overread.evaluation.mending.change import said
+
     names = list(dict.fromkeys((e.metric.removesuffix(" difference"), e.of) for e in found.estimates))
 
     def cell(metric: str, of: str, which: str) -> str:
@@ -128,3 +147,5 @@ def _show(found: CalibrationChange) -> None:
         for m, of in names
     ]
     table(("metric", "of", "as given", "recalibrated", "difference"), rows)
+    for line in said(found.estimates):
+        say(line)

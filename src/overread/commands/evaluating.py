@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +32,7 @@ def evaluate(
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw figures and write the page")] = True,
+    ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the table")] = "",
     output: Annotated[str, typer.Option("-o", "--output", help="folder for metrics.json, figures and evaluation.html; beside the predictions if not given")] = "",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -39,6 +40,7 @@ def evaluate(
 
     Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
     """
+    from overread.evaluation.ledger import ledger_beside
     from overread.reporting.figures.studio import studio
 
     with studio(figures) as other:
@@ -48,11 +50,14 @@ def evaluate(
             folder = Path(output) if output else predictions.parent / "evaluation"
             rule = _Rule(sensitivity or None, specificity or None, cost or None, prevalence or None)
             test = _read(predictions, positive)
-            _judge(test, tuning, rule, subgroup, level, seed, folder).save(folder)
+            looks = Path(ledger) if ledger else ledger_beside(predictions)
+            _judge(test, tuning, rule, subgroup, level, seed, looks).save(folder)
         written = [folder / "metrics.json"]
+        if figures:
+            other.order(folder, _target(test))
         _show(folder, as_json)
         if figures:
-            written += _draw(other, folder, test, predictions.name)
+            written += _page(other, folder, test, predictions.name)
     if not as_json:
         end(written, f"overread report {predictions}" if predictions.is_dir() else "")
 
@@ -83,7 +88,7 @@ def _read(path: Path, positive: str) -> Predictions:
 
 
 def _judge(
-    test: Predictions, tuning: str, rule: _Rule, by: list[str], level: float, seed: int, folder: Path
+    test: Predictions, tuning: str, rule: _Rule, by: list[str], level: float, seed: int, looks: Path
 ) -> Evaluation:
     from overread.evaluation.evaluate import evaluate as judge
     from overread.evaluation.operating import choose_thresholds
@@ -95,7 +100,7 @@ def _judge(
     ) if learnt else ()  # fmt: skip
     if not tuning and (test.target.kind in ("binary", "findings") or test.target.positive):
         say(NO_TUNING)
-    result = judge(test, at=points or None, by=by, level=level, seed=seed, ledger=folder / "ledger.jsonl", prevalence=rule.prevalence)  # fmt: skip
+    result = judge(test, at=points or None, by=by, level=level, seed=seed, ledger=looks, prevalence=rule.prevalence)  # fmt: skip
     if learnt is None:
         return result
     from overread.evaluation.uncertainty import uncertainty
@@ -110,15 +115,16 @@ def _show(folder: Path, as_json: bool) -> None:
     typer.echo((folder / "metrics.json").read_text("utf-8") if as_json else Evaluation.load(folder).table())
 
 
-def _draw(other: Studio, folder: Path, test: Predictions, name: str) -> list[Path]:
+def _page(other: Studio, folder: Path, test: Predictions, name: str) -> list[Path]:
     from overread.reporting.pages.evaluation import evaluation_page
 
-    target = {
+    title = f"How good are the predictions of {name}?"
+    return [folder / "figures", evaluation_page(folder, _target(test), other.drawn(), title)]
+
+
+def _target(test: Predictions) -> dict[str, Any]:
+    return {
         "kind": test.target.kind,
         "names": list(test.target.names),
         "positive": list(test.target.positive),
     }
-    page = evaluation_page(
-        folder, target, other.draw(folder, target), f"How good are the predictions of {name}?"
-    )
-    return [folder / "figures", page]

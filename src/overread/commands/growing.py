@@ -36,7 +36,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="do not even try to fet
 def curve(
     what: Annotated[list[Path], typer.Argument(help="a run's folder; or a predictions .csv for every size")],
     sizes: Annotated[str, typer.Option(help="of a run: shares or images, 10%,50%,100% or 100,200; of tables: the size behind each")] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="models for each size, taught by other patients")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="models for each size, taught by other patients; their spread needs three or more")] = 3,
     part: Part = "tuning",
     grades: Annotated[str, typer.Option(help="several graders' answers to the training images: a curve over grades per image")] = "",
     per_image: Annotated[str, typer.Option(help="numbers of grades per image, with --grades")] = "1,2,3",
@@ -47,6 +47,7 @@ def curve(
     """What more training images, or more grades per image, gained and would gain. Of tables without torch."""
     from overread.evaluation.comparing.single import metric_for
     from overread.evaluation.growing.learning_curve import learning_curve
+    from overread.evaluation.ledger import ledger_beside
     from overread.predictions import Predictions
     from overread.reporting.pages.growing import curve_page
 
@@ -58,8 +59,8 @@ def curve(
         tables = [Predictions.read(path, listed(positive)) for path in what]
         folder = Path(output) if output else what[0].parent / "curve"
         found = learning_curve(list(zip(places, tables, strict=True)), metric=metric, unit=unit, seed=seed,
-                               ledger=folder / "ledger.jsonl")  # fmt: skip
-        _told(found, folder, curve_page(folder, found), as_json, "")
+                               ledger=ledger_beside(what[0]))  # fmt: skip
+        _told(found, folder, "curve", curve_page(folder, found), as_json)
         return
     run, folder = what[0], Path(output) if output else what[0] / "curve"
     _known(part)
@@ -74,7 +75,7 @@ def curve(
                                ledger=run / "ledger.jsonl" if part == "test" else None,
                                models=[model for _, _, model in learned])  # fmt: skip
         pages = curve_page(folder, found, notes=lessons.notes, cautions=cautions)
-    _told(found, folder, pages, as_json, "overread shift " + str(run))
+    _told(found, folder, "curve", pages, as_json, "overread shift " + str(run))
 
 
 def shift(
@@ -88,15 +89,14 @@ def shift(
     """Train on one site, test on every other: the matrix, and internal minus external. Of a table without torch."""
     from overread.evaluation.comparing.single import metric_for
     from overread.evaluation.growing.shift import by_source, shift_matrix
+    from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.growing import shift_page
 
     if not what.is_dir():
         results, trained = _from_table(what, trained_on, source, positive)
         folder = Path(output) if output else what.parent / "shift"
-        found = shift_matrix(
-            results, trained=trained, metric=metric, seed=seed, ledger=folder / "ledger.jsonl"
-        )
-        _told(found, folder, shift_page(folder, found), as_json, "")
+        found = shift_matrix(results, trained=trained, metric=metric, seed=seed, ledger=ledger_beside(what))
+        _told(found, folder, "shift", shift_page(folder, found), as_json)
         return
     from overread.learning.growth import lessons_by_source
 
@@ -114,14 +114,15 @@ def shift(
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, part=part, models=models,
                              ledger=what / "ledger.jsonl" if part == "test" else None)  # fmt: skip
         pages = shift_page(folder, found, notes=lessons.notes, cautions=cautions)
-    _told(found, folder, pages, as_json, "overread curve " + str(what))
+    _told(found, folder, "shift", pages, as_json, "overread curve " + str(what))
 
 
 # -- what both share ------------------------------------------------------------------------------------------------
 
 
-def _told(found: Any, folder: Path, pages: list[Path], as_json: bool, then: str) -> None:
-    stored = found.save(folder)
+def _told(found: Any, folder: Path, name: str, pages: list[Path], as_json: bool, then: str = "") -> None:
+    found.save(folder)
+    stored = folder / f"{name}.json"
     typer.echo(stored.read_text("utf-8") if as_json else str(found))
     if not as_json:
         end([stored, folder / "metrics.json", *pages], then)
@@ -247,7 +248,8 @@ def _cautions(lessons: Lessons, recipe: Recipe) -> tuple[str, ...]:
     found = []
     if recipe.method != "features" and one.stop.digest == one.judged.digest:
         found.append(
-            "The tuning patients also chose the snapshot of each model, so the values are on the optimistic side."
+            "The tuning patients also chose the snapshot of each model, so the values are on the optimistic side, and more so "
+            "for small training sets. They tell whether more images help; publish those of the test part."
         )
     if one.judged.patients < FEW:
         found.append(f"The {one.part} part has {one.judged.patients:,} patients: the intervals are wide. A study with a larger "

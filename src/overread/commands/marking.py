@@ -10,6 +10,7 @@ import typer
 from overread.commands.desk import listed
 from overread.commands.options import AsJson
 from overread.commands.speaking import bars, end
+from overread.commands.values import number, place
 
 
 def froc(
@@ -18,22 +19,23 @@ def froc(
     images: Annotated[str, typer.Option(help="number of images, or a table with a column image (and patient)")] = "",
     tolerance: Annotated[str, typer.Option(help="radius of lesions that have none, in the unit of x and y")] = "",
     rates: Annotated[str, typer.Option(help="false positives per image: camelyon16 (1/4 … 8), luna16 (1/8 … 8), or numbers, separated by commas")] = "camelyon16",
-    level: Annotated[float, typer.Option(help="of the intervals")] = 0.95, seed: Annotated[int, typer.Option(min=0)] = 0,
-    ledger: Annotated[str, typer.Option(help="file of looks at the test set; ledger.jsonl in the output if not given")] = "",
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")] = 0.95, seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+    ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the marks")] = "",
     output: Annotated[str, typer.Option("-o", "--output", help="folder for what is written; froc/ beside the marks")] = "",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Marks on images against lesions: FROC, its mean sensitivity, AFROC area, with intervals. Needs no torch."""
+    from overread.evaluation.ledger import ledger_beside
     from overread.evaluation.marking.marks import judge_marks, read_marks
     from overread.reporting.pages.marking import tell_marks
 
-    count = int(images) if images.isdigit() else images or None
-    given = read_marks(marks, lesions, count, tolerance=_number(tolerance, "--tolerance"))
-    folder = Path(output) if output else marks.parent / "froc"
+    count = int(images) if images.isdecimal() else images or None
+    given = read_marks(marks, lesions, count, tolerance=number(tolerance, "--tolerance"))
+    folder = place(output, marks.parent / "froc")
     with bars() as progress:
         progress("judging readers", 0, len(given.readers))
         found = judge_marks(given, rates=_rates(rates), level=level, seed=seed,
-                            ledger=Path(ledger) if ledger else folder / "ledger.jsonl")  # fmt: skip
+                            ledger=Path(ledger) if ledger else ledger_beside(marks))  # fmt: skip
         progress("judging readers", len(given.readers), len(given.readers))
     found.save(folder)
     pages = tell_marks(found, folder)
@@ -44,18 +46,7 @@ def froc(
     end([folder / "metrics.json", folder / "froc.json", pages[0]], f"open {pages[0]}")
 
 
-def _number(text: str, name: str) -> float | None:
-    from overread.errors import InputError
-
-    try:
-        return float(text) if text else None
-    except ValueError as error:
-        raise InputError(
-            f"{name} is not a number", given=repr(text), todo="give one, such as 5 or 2.5"
-        ) from error
-
-
 def _rates(text: str) -> str | tuple[float, ...]:
     if not text[:1].isdigit() and not text.startswith("."):
         return text
-    return tuple(number for part in listed(text) if (number := _number(part, "--rates")) is not None)
+    return tuple(rate for part in listed(text) if (rate := number(part, "--rates")) is not None)

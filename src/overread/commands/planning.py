@@ -9,6 +9,7 @@ import typer
 
 from overread.commands.options import AsJson
 from overread.commands.speaking import end, table
+from overread.commands.values import place
 
 if TYPE_CHECKING:
     from overread.evaluation.planning import Plan
@@ -50,7 +51,7 @@ def plan(
                  width=width or None, against=against or None, margin=margin, power=power, prevalence=prevalence or 0.5,
                  images=images, correlation=correlation, alike=alike, discordant=discordant or None, level=level,
                  variance=variance)  # fmt: skip
-    folder = Path(output)
+    folder = place(output, Path("plan"))
     found.save(folder)
     pages = tell_plan(found, folder)[:1]
     if as_json:
@@ -66,9 +67,11 @@ def _show(found: Plan, *, assumed: bool) -> None:
     typer.echo(f"{found}\n")
     if assumed:
         typer.echo("  the prevalence of 50 % is assumed: say --prevalence\n")
-    asked = str(found.goals[0]) if len(found.goals) == 1 else ""
     heads = ("changed", "to", "patients", "positives", "negatives", "images")
-    rows = [(row["changed"] + ("" if asked else f" ({row['goal'].split()[0]})"), f"{row['value']:g}",
-             *(f"{row[n]:,}" for n in heads[2:])) for row in found.neighbours]  # fmt: skip
-    table(heads, rows)
-    typer.echo("\n" + "\n".join(cautions(found)))
+    for goal in map(str, found.goals):
+        if len(found.goals) > 1:
+            typer.echo(goal)
+        rows = [(row["changed"], f"{row['value']:g}", *(f"{row[n]:,}" for n in heads[2:])) for row in found.neighbours if row["goal"] == goal]  # fmt: skip
+        table(heads, rows)
+        typer.echo("")
+    typer.echo("\n".join(cautions(found)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +10,13 @@ import typer
 
 from overread.commands.desk import listed
 from overread.commands.options import AsJson, Margin, Positive
+from overread.commands.pairs import Side, Wanted, require_tuning, side_of
 from overread.commands.speaking import end, say
+from overread.commands.values import number, place
 
 if TYPE_CHECKING:
     from overread.cases.graders import Grades
-    from overread.evaluation.operating import OperatingPoint
     from overread.evaluation.reading.board import Reference as Against
-    from overread.predictions import Predictions
 
 Readers = Annotated[
     Path, typer.Argument(help="the readers' answers: case, reader, label or score; or a column for each")
@@ -50,31 +51,35 @@ def readers(
     readers: Readers, predictions: Model = None, truth: Truth = "", tuning: Tuning = "", positive: Positive = "",
     reference: Reference = "auto", consensus: Rule = "majority", cut: Cut = "",
     sensitivity: Annotated[float, typer.Option(min=0, max=1, help="of the model on tuning data; Youden's point if not given")] = 0.0,
-    specificity: Annotated[float, typer.Option(min=0, max=1)] = 0.0,
+    specificity: Annotated[float, typer.Option(min=0, max=1, help="of the model on tuning data, in place of a sensitivity")] = 0.0,
     margin: Margin = 0.0, margin_of: MarginOf = "", case: Named = "case", reader: Named = "reader", label: Named = "label",
     score: Named = "score", modality: Named = "modality",
-    level: Annotated[float, typer.Option(help="of the intervals")] = 0.95, seed: Annotated[int, typer.Option(min=0)] = 0,
-    ledger: Annotated[str, typer.Option(help="file of looks at the test set; ledger.jsonl in the output if not given")] = "",
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")] = 0.95, seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+    ledger: Annotated[str, typer.Option(help="file of looks at the test set; else the run's own, or evaluation/ledger.jsonl beside the predictions (the readers' table)")] = "",
     output: Output = "", as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch."""
     from overread.cases.graders import RULES, read_grades
     from overread.errors import one_of
+    from overread.evaluation.ledger import ledger_beside
     from overread.evaluation.reading.board import read_truth
     from overread.evaluation.reading.reading import judge_readers
     from overread.reporting.pages.reading import tell_readers
 
     one_of(consensus, RULES, "--consensus")
+    wanted = Wanted(listed(positive), sensitivity, specificity)
+    require_tuning(wanted, tuning)
+    side = side_of(predictions, tuning, "", wanted) if predictions else None
     grades = read_grades(readers, case=case, reader=reader, label=label, score=score, modality=modality)
-    model, point, salt = _model(predictions, tuning, listed(positive), sensitivity, specificity)
-    grades = _coded(grades, model, salt)
-    folder = Path(output) if output else readers.parent / "readers"
+    grades = _coded(grades, side)
+    folder = place(output, readers.parent / "readers")
     if len(grades) > 100_000:
         say(f"judging {len(grades):,} answers")
     found = judge_readers(
-        grades, model, truth=read_truth(truth) if truth else None, at=point, positive=listed(positive),
-        reference=_reference(reference), rule=consensus, cut=_number(cut), margin=margin or None, margin_of=margin_of, level=level, seed=seed,
-        ledger=Path(ledger) if ledger else folder / "ledger.jsonl", model=str(predictions.name) if predictions else "",
+        grades, side.test if side else None, truth=read_truth(truth) if truth else None,
+        at=next(iter(side.points), None) if side else None, positive=listed(positive),
+        reference=_reference(reference), rule=consensus, cut=number(cut, "--cut"), margin=margin or None, margin_of=margin_of, level=level, seed=seed,
+        ledger=Path(ledger) if ledger else ledger_beside(predictions or readers), model=str(predictions.name) if predictions else "",
     )  # fmt: skip
     found.save(folder)
     pages = tell_readers(found, folder)
@@ -92,48 +97,13 @@ def _reference(name: str) -> Against:
     return "truth" if name == "truth" else "consensus" if name == "consensus" else "auto"
 
 
-def _number(text: str) -> float | None:
-    from overread.errors import InputError
-
-    try:
-        return float(text) if text else None
-    except ValueError as error:
-        raise InputError(
-            "--cut is not a number", given=repr(text), todo="give a score, such as --cut 3"
-        ) from error
-
-
-def _model(
-    path: Path | None, tuning: str, positive: tuple[str, ...], sensitivity: float, specificity: float
-) -> tuple[Predictions | None, OperatingPoint | None, str]:
-    """The model's predictions, its operating point frozen on tuning data, and the salt of a run's codes."""
-    from overread.evaluation.operating import choose_thresholds
-    from overread.predictions import Predictions
-
-    if path is None:
-        return None, None, ""
-    if path.is_dir():
-        from overread.commands.comparing import _run
-
-        side = _run(path, "")
-        return side.test, next(iter(side.points), None), side.study.salt if side.study else ""
-    test = Predictions.read(path, positive)
-    if not tuning:
-        return test, None, ""
-    seen = Predictions.read(tuning, positive)
-    points = choose_thresholds(seen, sensitivity=sensitivity or None, specificity=specificity or None)
-    return test, next(iter(points), None), ""
-
-
-def _coded(grades: Grades, model: Predictions | None, salt: str) -> Grades:
+def _coded(grades: Grades, side: Side | None) -> Grades:
     """Readers' answers by the names of cases, under the codes that a run gave them."""
-    from dataclasses import replace
-
     from overread.cases.codes import codes
 
-    if model is None or not salt or set(grades.cases) & set(model.table["case"]):
+    if side is None or not side.salt or set(grades.cases) & set(side.test.table["case"]):
         return grades
-    return replace(grades, table=grades.table.assign(case=codes(grades.table["case"], salt)))
+    return replace(grades, table=grades.table.assign(case=codes(grades.table["case"], side.salt)))
 
 
 def _as_json(folder: Path) -> str:

@@ -26,7 +26,7 @@ def simulate(
     positive: Positive = "",
     reader_threshold: Annotated[float | None, typer.Option(help="least score of a reader that counts as positive")] = None,
     modality: Annotated[str, typer.Option(help="which modality of the readers' table")] = "",
-    prevalence: Annotated[float, typer.Option(help="of the clinic, for workload and costs; that of the cases if not given", min=0, max=1)] = 0.0,
+    prevalence: Annotated[float | None, typer.Option(help="of the clinic, for workload and costs; that of the cases if not given", min=0, max=1)] = None,
     costs: Annotated[str, typer.Option(help="of a read, a miss and a false alarm, such as read=1,miss=50,alarm=2")] = "",
     seed: Annotated[int, typer.Option(help="of the resamples", min=0)] = 0,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for the results; beside the predictions if not given")] = "",
@@ -46,7 +46,7 @@ def simulate(
     with bars() as progress:
         progress("simulating workflows", 0, 1)
         found = simulated(pair.test, grades, at=at, triage=triage, reader_threshold=reader_threshold,
-                                  modality=modality, prevalence=prevalence or None, costs=_costs(costs), seed=seed, ledger=pair.ledger, model=pair.model)  # fmt: skip
+                                  modality=modality, prevalence=prevalence, costs=_costs(costs), seed=seed, ledger=pair.ledger, model=pair.model)  # fmt: skip
         progress("simulating workflows", 1, 1)
     folder = found.save(pair.folder)
     files = tell_simulation(folder)

@@ -10,7 +10,7 @@ import pandas as pd
 from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.errors import checked
-from overread.evaluation.subgroups import MOST_GROUPS, bands
+from overread.evaluation.subgroups import MOST_GROUPS, bands, by_size
 
 
 @checked
@@ -42,10 +42,10 @@ def counted(table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
     return [
         {
             "column": column,
-            "group": str(name),
+            "group": name,
             "parts": {part: _numbers(table[(group == name) & (table["part"] == part)]) for part in parts},
         }
-        for name in sorted(names, key=str)
+        for name in sorted(map(str, names), key=by_size)
     ]
 
 

@@ -269,8 +269,7 @@ def _within(
     rows = rows & test.known
     patients = people_of(codes[rows])
     if patients >= FEWEST:
-        many = terms.resamples or _resamples_within(int(rows.sum()))
-        found = judge(test, asked, codes, rows, replace(terms, parts=False, resamples=many))
+        found = judge(test, asked, codes, rows, replace(terms, parts=False))
         return [replace(e, where=where) for e in found]
     why, images = f"fewer than {FEWEST} patients", int(rows.sum())
     names = (
@@ -279,11 +278,6 @@ def _within(
     return [
         replace(undefined(m, why, of=of, images=images, patients=patients), where=where) for m, of in names
     ]
-
-
-def _resamples_within(images: int) -> int:
-    """As :func:`resamples_for`, but down to 200 from 100,000 images on: the width is then uncertain by 5 %."""
-    return min(resamples_for(images), max(200, 20_000_000 // max(images, 1)))
 
 
 def _curves(

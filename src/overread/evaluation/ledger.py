@@ -78,6 +78,34 @@ def looks_at(entries: list[dict[str, Any]], test: str) -> list[dict[str, Any]]:
 
 
 @checked
+def ledger_beside(predictions: str | Path) -> Path:
+    """Where looks at predictions are written down, wherever the results go: one ledger for all commands.
+
+    Of a run's folder its ``ledger.jsonl``, also for a table in its ``predictions/``; of any other table
+    ``evaluation/ledger.jsonl`` beside it.
+
+    >>> ledger_beside("new.csv").as_posix()
+    'evaluation/ledger.jsonl'
+    """
+    path = Path(predictions)
+    run = path if path.is_dir() else path.absolute().parent.parent
+    if path.is_dir() or (path.absolute().parent.name == "predictions" and (run / "study.toml").is_file()):
+        return run / "ledger.jsonl"
+    return path.parent / "evaluation" / "ledger.jsonl"
+
+
+@checked
+def looked(looks: int) -> str:
+    """How often a test set was looked at before, to stand behind a sentence; blank if never.
+
+    >>> looked(1), looked(3), looked(0)
+    (', looked at once before', ', looked at 3 times before', '')
+    """
+    times = {1: "once", 2: "twice"}.get(looks, f"{looks:,} times")
+    return f", looked at {times} before" if looks else ""
+
+
+@checked
 def truth_hash(test: Predictions) -> str:
     """The hash of cases and truth: the same for every model's predictions of one test set."""
     truth = test.table.loc[:, ["case", *test.target.columns]].sort_values("case")

@@ -85,7 +85,7 @@ def positives(
         len(chosen) > 0,
         "an operating point needs a positive class",
         given=", ".join(names),
-        todo="say which classes count as disease: positive=…",
+        todo="say which classes count as disease: --positive a,b, in Python positive=…",
     )
     require(len(set(chosen)) == len(chosen), "a positive class stands twice", given=", ".join(chosen))
     if predictions.target.kind == "findings":
@@ -168,7 +168,9 @@ def _require_both(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
     bad = int((~np.isfinite(score)).sum())
     if bad:
         raise InputError(
-            "a threshold cannot be chosen from scores that are not finite", given=f"{bad} of {len(score)}"
+            "a threshold cannot be chosen from scores that are not finite",
+            given=f"{bad} of {len(score)}",
+            todo="predict the tuning images again, or leave these rows out",
         )
     if not truth.any() or truth.all():
         raise UnsoundError(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from overread.errors import InputError, checked, require
-from overread.record import build, fingerprint, read_json, write_json
+from overread.evaluation.stored import Alike, damaged, read_results, with_nan
+from overread.record import build, plain, write_json
 from overread.stats.estimate import Estimate
 from overread.stats.sample_size import (
     Design,
@@ -66,7 +68,7 @@ class Terms:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(Alike):
     """The patients that every goal needs, and for each goal its own size, neighbours and curve.
 
     ``neighbours``: rows of ``goal``, ``changed``, ``value``, ``patients``. ``curves``: per goal the ``patients``
@@ -82,12 +84,7 @@ class Plan:
     @property
     def needed(self) -> SampleSize:
         """The size that is enough for every goal."""
-        most = max(self.sizes, key=lambda size: size.patients)
-        both = {
-            n: max(getattr(s, n) for s in self.sizes)
-            for n in ("patients", "positives", "negatives", "images")
-        }
-        return replace(most, **both)
+        return max(self.sizes, key=lambda size: size.patients)
 
     @property
     def estimates(self) -> tuple[Estimate, ...]:
@@ -99,18 +96,11 @@ class Plan:
             for name in ("patients", "positives", "negatives", "images")
         )  # fmt: skip
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self.digest == other.digest
+    def __repr__(self) -> str:
+        return f"plan of {self.needed.patients:,} patients for {len(self.goals):,} goals"
 
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
-
-    @property
-    def digest(self) -> str:
-        """Hash of the content, in hexadecimal."""
-        return fingerprint(self)
-
-    def __str__(self) -> str:
+    def table(self) -> str:
+        """The sizes as text for a terminal."""
         need, design = self.needed, self.terms.design
         lines = [f"{need.patients:,} patients: {need.positives:,} with and {need.negatives:,} without the disease"
                  + (f", {need.images:,} images" if design.images > 1 else "")]  # fmt: skip
@@ -123,24 +113,21 @@ class Plan:
     def save(self, folder: str | Path) -> Path:
         """Write ``plan.json`` and ``metrics.json`` into ``folder``."""
         folder = Path(folder)
-        held = {n: getattr(self, n) for n in ("goals", "sizes", "terms", "neighbours", "curves")}
-        write_json(folder / "plan.json", {**held, "needed": self.needed})
+        write_json(folder / "plan.json", {**{n: getattr(self, n) for n in _KEPT}, "needed": self.needed})
         write_json(folder / "metrics.json", list(self.estimates))
         return folder
 
     @classmethod
     def load(cls, folder: str | Path) -> Plan:
-        """Read what :meth:`save` wrote. Raises :class:`InputError` if it is missing or damaged."""
-        held = read_json(Path(folder) / "plan.json")
-        if not isinstance(held, dict) or not {"goals", "sizes", "terms", "neighbours", "curves"} <= {*held}:
-            raise InputError("the plan is damaged", given=str(folder), todo="plan again")
-        return cls(
-            tuple(build(Goal, goal, where="plan.json") for goal in held["goals"]),
-            tuple(build(SampleSize, size, where="plan.json") for size in held["sizes"]),
-            build(Terms, held["terms"], where="plan.json"),
-            tuple(held["neighbours"]),
-            tuple(held["curves"]),
-        )
+        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
+        metrics, held = read_results(folder, "plan", _KEPT, "plan")
+        found: Plan = build(cls, {name: with_nan(held[name]) for name in _KEPT}, where="plan.json")
+        if not found.sizes or len(found.sizes) != len(found.goals) or plain(found.estimates) != metrics:
+            raise damaged("plan", folder)
+        return found
+
+
+_KEPT = ("goals", "sizes", "terms", "neighbours", "curves")
 
 
 @checked
@@ -193,13 +180,11 @@ def plan(
     )
     require((width is None) != (against is None), "say how wide the interval may be, or what to compare with",
             given=f"width {width}, against {against}", todo="give one of width and against")  # fmt: skip
-    require(
-        not margin or against is not None,
-        "a margin needs something to compare with",
-        given=margin,
-        todo="give against",
-    )
-    require(against is None or len(expected) == 1, "one comparison at a time", given=", ".join(expected))
+    require(not margin or against is not None, "a margin needs something to compare with", given=margin,
+            todo="give against: what the other reaches on the same cases")  # fmt: skip
+    require(against is None or len(expected) == 1, "one comparison at a time", given=", ".join(expected),
+            todo="plan each by itself; the largest number is enough for all")  # fmt: skip
+    _refuse(expected, width, against, margin, power, prevalence, images)
     design = Design(float(prevalence), float(images), float(correlation))
     terms = Terms(design, float(level), float(alike), discordant, variance)
     asked = [float(x or 0.0) for x in (width, against, margin, power)]
@@ -213,9 +198,37 @@ def plan(
     )
 
 
+def _refuse(
+    expected: dict[str, float], width: float | None, against: float | None, margin: float, power: float,
+    prevalence: float, images: float,
+) -> None:  # fmt: skip
+    """Numbers that no study can be planned with, each by its name."""
+    shares = {**{f"the expected {metric}": value for metric, value in expected.items()}, "the width of the interval": width,
+              "what the other reaches": against}  # fmt: skip
+    for name, share in shares.items():
+        require(
+            share is None or 0 < share < 1, f"{name} must lie between 0 and 1, without these two", given=share
+        )
+    require(0.5 < power < 1, "the power must lie between .5 and 1", given=power, todo="usual are 0.8 and 0.9")
+    require(1 <= images < math.inf, "there must be at least 1 image per patient", given=images)
+    require(0 < prevalence <= 1, "the prevalence must lie between 0 and 1", given=prevalence)
+    for metric, value in expected.items() if against is not None else ():
+        effect = value - (against or 0) + margin if margin else abs(value - (against or 0))
+        why = "lies below the other's by the margin or more" if margin else "is that of the other"
+        require(effect > 0, f"no number of patients would show it: the expected {metric} {why}",
+                given=f"{value:g} against {against:g}, margin {margin:g}", todo="give a larger margin, or another value")  # fmt: skip
+
+
 @checked
 def size_for(goal: Goal, terms: Terms) -> SampleSize:
-    """The patients that one goal needs."""
+    """The patients that one goal needs; with and without the disease add up to them."""
+    size = _size(goal, terms)
+    if AMONG.get(goal.metric) == "negatives":
+        return replace(size, positives=size.patients - size.negatives)
+    return replace(size, negatives=size.patients - size.positives)
+
+
+def _size(goal: Goal, terms: Terms) -> SampleSize:
     design, level = terms.design, terms.level
     if not goal.against:
         if goal.metric == "auc":

@@ -100,7 +100,7 @@ def subgroups(test: Predictions, by: Sequence[str]) -> Iterator[tuple[dict[str, 
                 todo=nearest(column, ("source", *test.subgroups)),
             )
         group = bands(test.table[column])
-        names = sorted(group.unique(), key=lambda name: (name == UNKNOWN, _sortable(name)))
+        names = sorted(group.unique(), key=by_size)
         if len(names) > MOST_GROUPS:
             raise InputError(
                 f"the column {column!r} has too many groups to report by",
@@ -111,11 +111,16 @@ def subgroups(test: Predictions, by: Sequence[str]) -> Iterator[tuple[dict[str, 
             yield {column: name}, (group == name).to_numpy()
 
 
-def _sortable(name: str) -> tuple[float, str]:
-    """Bands and numbers by size, words by the alphabet."""
+@checked
+def by_size(name: str) -> tuple[bool, float, str]:
+    """A key to sort the names of groups by: bands and numbers by size, words by the alphabet, ``unknown`` at the end.
+
+    >>> sorted(["40–59", "unknown", "≥60", "<40"], key=by_size)
+    ['<40', '40–59', '≥60', 'unknown']
+    """
     digits = "".join(c if c.isdigit() or c in ".-" else " " for c in name.replace("–", " ")).split()
     try:
         size = float(digits[0]) if digits else math.inf
     except ValueError:
         size = math.inf
-    return (size - 0.5 if name.startswith("<") else size), name
+    return name == UNKNOWN, (size - 0.5 if name.startswith("<") else size), name

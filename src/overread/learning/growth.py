@@ -69,7 +69,7 @@ class Lessons:
 
 @checked
 def lessons_by_size(
-    cases: Cases, split: Split, sizes: Sequence[str], *, repeats: int = 2, part: str = "tuning", seed: int = 0
+    cases: Cases, split: Split, sizes: Sequence[str], *, repeats: int = 3, part: str = "tuning", seed: int = 0
 ) -> Lessons:
     """A lesson for each size and repeat, on nested beginnings of the training patients.
 
@@ -126,7 +126,7 @@ def _size(text: str) -> tuple[float, int]:
 
 @checked
 def lessons_by_grades(
-    cases: Cases, split: Split, grades: Grades, per_image: Sequence[int], *, repeats: int = 2, part: str = "tuning",
+    cases: Cases, split: Split, grades: Grades, per_image: Sequence[int], *, repeats: int = 3, part: str = "tuning",
     seed: int = 0,
 ) -> Lessons:  # fmt: skip
     """A lesson for each number of grades per image, whose majority labels the training images.
@@ -191,10 +191,11 @@ def _few_judged(judged: Cases, sources: Sequence[str], part: str) -> list[str]:
     """What is said of sources with few patients to be judged on; refuses where all are such."""
     many = judged.table.groupby("source")["patient"].nunique()
     few = [s for s in sources if many.get(s, 0) < FEWEST]
+    other = "open the test set with --part test if it has more, or " if part == "tuning" else ""
     if len(few) == len(sources):
         raise InputError(f"no source has {FEWEST} patients in the {part} part, so no site could be judged",
                          given=", ".join(f"{s} {many.get(s, 0):,}" for s in sources)[:200],
-                         todo="make a study with larger --tuning or --test shares, or more patients")  # fmt: skip
+                         todo=other + "make a study with larger --tuning or --test shares, or more patients")  # fmt: skip
     return [f"{s} has {many.get(s, 0):,} patients in the {part} part: counted, not judged" for s in few]
 
 

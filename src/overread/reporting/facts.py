@@ -5,54 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from overread.errors import InputError
-from overread.record import read_json
+from overread.errors import InputError, checked
 from overread.reporting import advice, results, sections, words
-from overread.reporting.gather import Run, shown, subgroups
-from overread.reporting.people import people
+from overread.reporting.facts_data import OF_THE_DATA
+from overread.reporting.gather import Run, compared, gap_of, shown, subgroups
 
 
 def _technology(run: Run) -> str:
     backbone = (run.model.get("backbone") or {}).get("name")
     return f"deep learning: a neural network ({words.name(backbone)}) on images" if backbone else ""
-
-
-def _task(run: Run) -> str:
-    return sections.title(run) + "; " + "; ".join(f"{a}: {b}" for a, b, *_ in sections.question(run).rows[:3]) if run.target else ""  # fmt: skip
-
-
-def _data(run: Run) -> str:
-    counts = run.audit.get("counts") or {}
-    if not counts:
-        return ""
-    sources = ", ".join(f"{words.name(name)} ({sections.whole(held.get('images'))} images)"
-                        for name, held in list((counts.get("sources") or {}).items())[:12])  # fmt: skip
-    return words.size(counts.get("images"), counts.get("patients")) + (
-        f"; sources: {sources}" if sources else ""
-    )
-
-
-def _centres(run: Run) -> str:
-    sources = (run.audit.get("counts") or {}).get("sources") or {}
-    return f"{words.count(len(sources), 'source')} in the table: {', '.join(map(words.name, sources))}" if len(sources) > 1 else ""  # fmt: skip
-
-
-def _devices(run: Run) -> str:
-    column = str(run.study.get("source") or "")
-    said = _centres(run)
-    return f"by the column {words.name(column)!r}: {said}" if column and said else ""
-
-
-def _exclusions(run: Run) -> str:
-    if not run.audit:
-        return ""
-    listed = "; ".join(f"{number:,} {words.name(reason, 90)}" for reason, number in run.excluded)
-    return f"excluded after the table was read: {listed}" if listed else "no case of the table was excluded"
-
-
-def _subset(run: Run) -> str:
-    query = run.study.get("where")
-    return f"rows that fulfil {words.name(query, 200)}" if query else ("every row of the table was read" if run.study else "")  # fmt: skip
 
 
 def _preprocessing(run: Run) -> str:
@@ -65,66 +26,6 @@ def _short(value: Any) -> str:
         joint = " × " if all(isinstance(item, int) for item in value) else ", "
         return joint.join(_short(item) for item in value)
     return f"{value:.4g}" if isinstance(value, float) else words.name(value, 80)
-
-
-def _codes(run: Run) -> str:
-    names = run.study.get("names")
-    if names == "hash":
-        return "cases and patients stand under salted codes; columns that identify people were left out when the table was read"
-    return "names were kept as they stood in the table" if names == "keep" else ""
-
-
-def _missing(run: Run) -> str:
-    if not run.audit:
-        return ""
-    counts = run.audit.get("counts") or {}
-    unknown = int(counts.get("images") or 0) - int(counts.get("labelled") or 0)
-    unread = sum(number for reason, number in run.excluded if "read" in reason)
-    return (
-        f"{words.count(unknown, 'image')} without a label and {words.count(unread, 'case')} that could not be read took no part; "
-        "nothing was imputed"
-    )
-
-
-def _reference(run: Run) -> str:
-    if run.study.get("graders"):
-        return f"consensus of several readers by the rule {words.name(run.study.get('consensus'))!r}"
-    column = run.study.get("label") or run.study.get("value") or ", ".join(run.study.get("labels") or ())
-    return f"column {words.name(column, 120)!r} of the table" if column else ""
-
-
-def _agreement(run: Run) -> str:
-    path = run.folder / "agreement.json"
-    held = read_json(path) if path.exists() else []
-    rows = held.get("estimates", []) if isinstance(held, dict) else held
-    said = [f"{e.get('metric')} {words.number(e.get('value'), 2)} ({words.number(e.get('low'), 2)} to {words.number(e.get('high'), 2)})"
-            for e in rows if isinstance(e, dict) and e.get("value") is not None and not e.get("of")]  # fmt: skip
-    return words.name("; ".join(said[:6]), 400)
-
-
-def _graders(run: Run) -> str:
-    return f"{_agreement(run)}; who they were only the authors know" if _agreement(run) else ""
-
-
-def _partitions(run: Run) -> str:
-    parts = (run.split.get("proof") or {}).get("parts") or {}
-    if not parts:
-        return ""
-    sizes = "; ".join(f"{sections.PARTS.get(k, words.name(k))} {words.size(p.get('images'), p.get('patients'))}" for k, p in parts.items())  # fmt: skip
-    return f"{words.name(run.split.get('method'), 120)}, seed {run.split.get('seed')}: {sizes}"
-
-
-def _disjoint(run: Run) -> str:
-    proof = run.split.get("proof") or {}
-    if not proof:
-        return ""
-    shared, twins = proof.get("patients shared"), proof.get("duplicate groups shared")
-    return f"the patient: {sections.whole(shared)} patients and {sections.whole(twins)} groups of duplicates in more than one part; {words.name(proof.get('checked'), 200)}"  # fmt: skip
-
-
-def _size(run: Run) -> str:
-    counts = run.evaluation.get("counts") or {}
-    return f"tested on {words.size(counts.get('images'), counts.get('patients'))}; how the number was arrived at only the authors know (`overread plan` computes it)" if counts else ""  # fmt: skip
 
 
 def _model(run: Run) -> str:
@@ -142,7 +43,7 @@ def _output(run: Run) -> str:
 
 def _software(run: Run) -> str:
     held = run.record.get("versions") or {}
-    machine = ", ".join(str(v) for v in (run.record.get("hardware") or {}).values())
+    machine = ", ".join(f"{k} {v}" for k, v in (run.record.get("hardware") or {}).items())
     return words.name("; ".join(f"{k} {v}" for k, v in held.items()), 400) + (
         f"; machine: {words.name(machine, 120)}" if machine else ""
     )
@@ -165,8 +66,12 @@ def _training(run: Run) -> str:
 
 
 def _selection(run: Run) -> str:
-    said = [f"{what}: {choice} ({why})" for what, choice, why in sections.decisions(run)[:6]]
-    return words.name("; ".join(said), 600) + "; on training and tuning patients only" if said else ""
+    last = {
+        what: f"{what}: {choice} ({why})" for what, choice, why in sections.decisions(run)
+    }  # the last word on each
+    first = [name for name in ("snapshot", "stopped", "method", "backbone") if name in last]
+    said = [last[name] for name in dict.fromkeys([*first, *last])][:6]
+    return words.name("; ".join(said), 700) + "; on training and tuning patients only" if said else ""
 
 
 def _ensemble(run: Run) -> str:
@@ -178,7 +83,10 @@ def _ensemble(run: Run) -> str:
 
 def _balance(run: Run) -> str:
     recipe = run.model.get("recipe") or {}
-    return f"classes were weighted by the power {_short(float(recipe['balance']))} of their inverse frequency in the loss (0: not at all)" if "balance" in recipe else ""  # fmt: skip
+    if run.kind == "quantity" or "balance" not in recipe:
+        return ""
+    power = float(recipe["balance"])
+    return f"in the loss, each class weighs its frequency to the power {words.number(-power, 2)} (0: all images alike, −1: all classes alike)"
 
 
 def _metrics(run: Run) -> str:
@@ -191,12 +99,28 @@ def _uncertainty(run: Run) -> str:
     methods = dict.fromkeys(
         e.method.split(";")[-1].strip() for e in run.estimates if e.method and not e.where
     )
-    level = run.evaluation.get("level")
-    return f"{words.percent(level)} intervals that know which images share a patient: {words.name('; '.join(methods), 500)}"  # fmt: skip
+    adjusted = (
+        "; p-values of gaps between groups after Holm's correction" if run.evaluation.get("gaps") else ""
+    )
+    return f"{words.percent(run.level)} intervals that take into account which images share a patient: {words.name('; '.join(methods), 500)}{adjusted}"  # fmt: skip
 
 
 def _threshold(run: Run) -> str:
-    return " ".join(results.points(run))
+    if not run.estimates:
+        return ""
+    if run.kind == "quantity":
+        return "none: the output is a number"
+    several = [
+        f"{run.called('+'.join(map(str, p.get('positive') or ())))} {words.number(p.get('threshold'))}"
+        for p in run.operating
+    ]
+    if len(several) > 1:
+        return f"one for each label, by the rule {words.name(run.operating[0].get('rule'), 60)!r} on tuning data and frozen before the test set was opened: {words.name(', '.join(several), 600)}"
+    default = (run.curve.get("point") or {}).get("rule")
+    other = (
+        f"not prespecified: {words.name(default, 80)}" if default else "none: the most probable answer counts"
+    )
+    return " ".join(results.points(run)) or other
 
 
 def _subgroups(run: Run) -> str:
@@ -213,57 +137,48 @@ def _largest_gap(run: Run) -> str:
         return ""
     worst = min(gaps, key=lambda g: g["adjusted"])
     where = " ".join(f"{words.name(k)} {words.name(v)}" for k, v in worst["where"].items())
-    return f"; least probable gap: {worst['metric']} of {where} {words.number(worst['value'])}, p = {words.number(worst['adjusted'])} after Holm's correction"  # fmt: skip
+    against, of = (
+        words.name(worst.get("reference") or "the others", 40),
+        f" of {run.called(worst['of'])}" if worst.get("of") else "",
+    )
+    return f"; the gap least likely to be chance: {words.metric(worst['metric']).name}{of}, {where} minus {against}, {words.spoken(gap_of(worst, run.level))}, {words.probability(float(worst['adjusted']))} after Holm's correction"  # fmt: skip
 
 
 def _heterogeneity(run: Run) -> str:
     tests = [h for h in run.evaluation.get("heterogeneity") or () if h.get("p") is not None]
-    return "; ".join(f"{words.metric(h['metric']).name} by {words.name(h['column'])}: Q = {words.number(h['statistic'], 2)}, p = {words.number(h['p'])}" for h in tests[:6])  # fmt: skip
+    first = [h for h in tests if (h.get("metric"), h.get("of")) in compared(run)] or tests
+    return "; ".join(f"{words.metric(h['metric']).name} by {words.name(h['column'])}: Cochran's Q = {words.number(h['statistic'], 2)}, {words.probability(float(h['p']))}" for h in first[:6])  # fmt: skip
 
 
 def _clusters(run: Run) -> str:
-    return "images of a patient are one cluster in every interval; sources are reported as subgroups" if run.estimates else ""  # fmt: skip
-
-
-def _internal(run: Run) -> str:
-    proof = run.split.get("proof") or {}
-    if not proof or run.study.get("leave_out"):
-        return ""
-    return f"on held-out patients of the same table ({words.name(run.split.get('method'), 120)})"
-
-
-def _external(run: Run) -> str:
-    for key, said in (
-        ("leave_out", "no image of the source {} was trained on"),
-        ("deploy_to", "tuned and tested only where {}"),
-    ):
-        if run.study.get(key):
-            return said.format(words.name(run.study[key], 120))
-    return "tested on the latest patients, trained on earlier ones" if run.study.get("by_time") else ""
-
-
-def _flow(run: Run) -> str:
-    return f"{_exclusions(run)}; the diagram stands in report.html and evaluation/figures/flow.svg" if run.audit else ""  # fmt: skip
-
-
-def _characteristics(run: Run) -> str:
-    table = people(run)
-    columns = dict.fromkeys(row[0] for row in table.rows) if table else {}
-    return f"by part, for {', '.join(columns)}: the table in model_card.md" if columns else ""
+    sources = (run.evaluation.get("counts") or {}).get("sources") or {}
+    apart = "; sources are reported as subgroups" if len(sources) > 1 else ""
+    return (
+        f"images of a patient are one cluster in every interval{apart}"
+        if run.estimates and sections.by_patient(run)
+        else ""
+    )
 
 
 def _classes(run: Run) -> str:
     per = (run.evaluation.get("counts") or {}).get("per class") or {}
-    return "test set: " + "; ".join(f"{words.name(k)} {words.size(v.get('images'), v.get('patients'))}" for k, v in per.items()) if per else ""  # fmt: skip
+    what = "with each finding in the test set" if run.kind == "findings" else "test set"
+    return f"{what}: " + "; ".join(f"{words.name(k)} {words.size(v.get('images'), v.get('patients'))}" for k, v in per.items()) if per else ""  # fmt: skip
 
 
 def _prevalence(run: Run) -> str:
-    here = (run.curve.get("pr") or {}).get("prevalence")
-    if here is None:
+    if run.kind == "quantity":
+        return "does not apply to a quantity" if run.estimates else ""
+    here = [
+        f"{words.percent(c['pr'].get('prevalence'), 1)} are {run.called(of)}" for of, c in run.chosen("pr")
+    ]
+    if not here:
         return ""
     there = run.study.get("prevalence")
-    use = f"; expected in use: {words.percent(there, 1)}" if there else "; what is expected in use only the authors know"  # fmt: skip
-    return f"{words.percent(here, 1)} of the test images are {run.called(run.primary)}{use}"
+    use = (
+        f"expected in use: {words.share(there)}" if there else "what is expected in use only the authors know"
+    )
+    return f"of the test images, {words.name(', '.join(here), 500)}; {use}"
 
 
 def _performance(run: Run) -> str:
@@ -272,23 +187,27 @@ def _performance(run: Run) -> str:
 
 
 def _calibration(run: Run) -> str:
-    found = [(m, run.estimate(m, run.primary)) for m in ("calibration slope", "calibration intercept", "ece")]
+    of, wanted = (
+        (run.names[0], ("bias",))
+        if run.kind == "quantity" and run.names
+        else (run.primary, ("calibration slope", "calibration intercept", "ece"))
+    )
+    found = [(m, run.estimate(m, of)) for m in wanted]
     return "; ".join(f"{words.metric(m).name} {words.spoken(e)}" for m, e in found if e is not None and not e.undefined)  # fmt: skip
 
 
 def _crosstab(run: Run) -> str:
     held = run.evaluation.get("confusion") or {}
-    if not held.get("labels"):
-        return ""
-    if len(held["labels"]) > 3:
+    each = run.kind == "findings" and any(c["point"].get("confusion") for _, c in run.chosen("point"))
+    if len(held.get("labels") or ()) > 3 or each:
         return "evaluation/figures/confusion.svg and curves.json"
     return "; ".join(f"truly {words.name(name)}: " + ", ".join(f"{n:,} called {words.name(called)}" for called, n in zip(held["labels"], row, strict=True))
-                     for name, row in zip(held["labels"], held["counts"], strict=True))  # fmt: skip
+                     for name, row in zip(held.get("labels") or (), held.get("counts") or (), strict=True))  # fmt: skip
 
 
 def _indeterminate(run: Run) -> str:
     counts = run.evaluation.get("counts") or {}
-    return f"every readable image gets an answer; {words.count(counts.get('unlabelled', 0), 'test image')} without a reference standard took no part" if counts else ""  # fmt: skip
+    return f"none: every readable image gets an answer; {words.count(counts.get('unlabelled', 0), 'test image')} without a reference standard took no part" if counts else ""  # fmt: skip
 
 
 def _errors(run: Run) -> str:
@@ -296,25 +215,17 @@ def _errors(run: Run) -> str:
 
 
 def _blind(run: Run) -> str:
-    return "the model is given the image alone, no clinical information" if run.model else ""
+    return "the model is given the image alone: no clinical information, nothing of the reference standard, and no input that a person assesses" if run.model else ""  # fmt: skip
 
 
 def _limits(run: Run) -> str:
-    return words.name(" ".join(advice.cautions(run)), 900)
-
-
-def _margin(run: Run) -> str:
-    margin = run.study.get("margin")
-    return f"non-inferiority by a margin of {margin:g} in {words.name(run.study.get('margin_of'))}, written in study.toml" if margin else ""  # fmt: skip
-
-
-def _protocol(run: Run) -> str:
-    return "study.toml holds every choice of this run; a protocol only the authors have" if run.study else ""
+    found = words.name(" ".join(advice.cautions(run)), 900)
+    return f"what the program found: {found}" if found else ""
 
 
 def _availability(run: Run) -> str:
     version = (run.record.get("versions") or {}).get("overread")
-    return f"the folder model/ holds weights, preprocessing and classes; made with overread {words.name(version)} (Apache-2.0); whether it is shared only the authors know" if run.model and version else ""  # fmt: skip
+    return f"the folder model/ holds weights, preprocessing and classes; the code is overread {words.name(version)} (Apache-2.0); whether the model is shared only the authors know" if run.model and version else ""  # fmt: skip
 
 
 def _audit(run: Run) -> str:
@@ -323,14 +234,9 @@ def _audit(run: Run) -> str:
     return f"every prediction is in predictions/, every look at the test set in ledger.jsonl ({words.count(run.looks, 'look')}{', which has been tampered with' if run.broken_ledger else ', chain intact'})"  # fmt: skip
 
 
-def _audit_of_data(run: Run) -> str:
-    found = run.audit.get("findings") or ()
-    return f"audit.json: {words.count(len(found), 'finding')} on unreadable, duplicate, mislabelled or marked images and shortcuts" if run.audit else ""  # fmt: skip
-
-
 def _updating(run: Run) -> str:
     path = run.folder / "calibration" / "recalibration.json"
-    return "probabilities were recalibrated on tuning data (calibration/recalibration.json)" if path.exists() else "the model was not updated after the test" if run.estimates else ""  # fmt: skip
+    return "probabilities were recalibrated on tuning data (calibration/recalibration.json)" if path.exists() else "no recalibration or other updating is recorded in this run" if run.estimates else ""  # fmt: skip
 
 
 def _bad_input(run: Run) -> str:
@@ -339,19 +245,12 @@ def _bad_input(run: Run) -> str:
 
 #: What can be asked of a run, under the names that the standards' files use.
 FACTS: dict[str, Callable[[Run], str]] = {
-    "technology": _technology, "task": _task, "data": _data, "centres": _centres, "devices": _devices, "exclusions": _exclusions,
-    "subset": _subset, "preprocessing": _preprocessing, "codes": _codes, "missing": _missing, "reference": _reference,
-    "agreement": _agreement, "graders": _graders, "partitions": _partitions, "disjoint": _disjoint, "size": _size, "model": _model,
-    "output": _output, "software": _software, "initial": _initial, "training": _training, "selection": _selection,
-    "ensemble": _ensemble, "balance": _balance, "metrics": _metrics, "uncertainty": _uncertainty, "threshold": _threshold,
-    "subgroups": _subgroups, "heterogeneity": _heterogeneity, "clusters": _clusters, "internal": _internal, "external": _external,
-    "flow": _flow, "characteristics": _characteristics, "classes": _classes, "prevalence": _prevalence, "performance": _performance,
-    "calibration": _calibration, "crosstab": _crosstab, "indeterminate": _indeterminate, "errors": _errors, "blind": _blind,
-    "limits": _limits, "margin": _margin, "protocol": _protocol, "availability": _availability, "audit": _audit,
-    "audit_of_data": _audit_of_data, "updating": _updating, "bad_input": _bad_input,
+    **OF_THE_DATA,
+    "technology": _technology, "preprocessing": _preprocessing, "model": _model, "output": _output, "software": _software, "initial": _initial, "training": _training, "selection": _selection, "ensemble": _ensemble, "balance": _balance, "metrics": _metrics, "uncertainty": _uncertainty, "threshold": _threshold, "subgroups": _subgroups, "heterogeneity": _heterogeneity, "clusters": _clusters, "classes": _classes, "prevalence": _prevalence, "performance": _performance, "calibration": _calibration, "crosstab": _crosstab, "indeterminate": _indeterminate, "errors": _errors, "blind": _blind, "limits": _limits, "availability": _availability, "audit": _audit, "updating": _updating, "bad_input": _bad_input,
 }  # fmt: skip
 
 
+@checked
 def found(run: Run, names: Sequence[str]) -> tuple[str, ...]:
     """What the run says to these questions, as sentences; those it cannot answer are left out.
 

@@ -28,6 +28,7 @@ class Run:
     audit: dict[str, Any] = field(default_factory=dict)
     excluded: tuple[tuple[str, int], ...] = ()  # reason, cases
     split: dict[str, Any] = field(default_factory=dict)
+    agreement: dict[str, Any] = field(default_factory=dict)  # of the readers who made the labels
     model: dict[str, Any] = field(default_factory=dict)
     history: tuple[dict[str, Any], ...] = ()
     estimates: tuple[Estimate, ...] = ()
@@ -73,6 +74,11 @@ class Run:
         """How many images of how many patients were judged."""
         counts = self.evaluation.get("counts") or {}
         return words.size(counts.get("images"), counts.get("patients"))
+
+    @property
+    def level(self) -> float:
+        """The level of the intervals, such as 0.95."""
+        return float(self.evaluation.get("level") or 0.95)
 
     @property
     def more(self) -> dict[str, Any]:
@@ -143,7 +149,7 @@ def gather_evaluation(folder: str | os.PathLike[str], target: dict[str, Any]) ->
 
 def _judged(folder: Path) -> dict[str, Any]:
     return {
-        "estimates": tuple(_estimate(row) for row in _list(folder / "metrics.json")),
+        "estimates": tuple(read_estimate(row, "metrics.json") for row in _list(folder / "metrics.json")),
         "operating": tuple(_list(folder / "operating.json")),
         "evaluation": _json(folder / "curves.json"),
     }
@@ -164,6 +170,7 @@ def gather(folder: str | os.PathLike[str]) -> Run:
         folder=folder, study=_toml(folder / "study.toml"), record=_json(folder / "record.json"),
         target=cases.get("target") or model.get("target") or {}, notes=tuple(map(str, cases.get("notes", ()))),
         audit=audit, excluded=_excluded(folder / "excluded.csv", audit), split=split, model=model,
+        agreement=_json(folder / "agreement.json"),
         history=tuple(_list(folder / "model/history.json")),
         gallery=tuple(_list(folder / "explanations/gallery.json")), looks=looks, broken_ledger=broken,
         **_judged(folder / "evaluation"),
@@ -193,9 +200,27 @@ def _toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path.name} is not valid TOML", given=str(error)) from error
 
 
-def _estimate(row: dict[str, Any]) -> Estimate:
+@checked
+def read_estimate(row: dict[str, Any], where: str) -> Estimate:
+    """An estimate as a file holds it; null is NaN. Raises InputError, which names the file, if it is none."""
     numbers = {k: float("nan") for k in ("value", "low", "high") if row.get(k) is None}
-    return build(Estimate, {**row, **numbers}, where="metrics.json")
+    return build(Estimate, {**row, **numbers}, where=where)
+
+
+@checked
+def gap_of(gap: dict[str, Any], level: float) -> Estimate:
+    """A gap of ``curves.json`` as an estimate of ``<metric> gap``."""
+    value, low, high = (
+        float("nan") if gap.get(k) is None else float(gap[k]) for k in ("value", "low", "high")
+    )
+    return Estimate(
+        f"{gap.get('metric')} gap",
+        value,
+        low,
+        high,
+        float(gap.get("level") or level),
+        undefined=str(gap.get("undefined") or ""),
+    )
 
 
 def _excluded(path: Path, audit: dict[str, Any]) -> tuple[tuple[str, int], ...]:

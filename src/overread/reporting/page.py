@@ -12,7 +12,9 @@ from overread.record import fingerprint, write_json, write_text
 from overread.reporting import advice, results, sections, steps, words
 from overread.reporting.figures.all import figures
 from overread.reporting.gather import Run, gather
+from overread.reporting.graders import graders_table, graders_words
 from overread.reporting.pages.paper import environment
+from overread.reporting.unsure import unsure
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _LARGEST = 512 * 1024  # bytes of a thumbnail
@@ -40,9 +42,10 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
         "findings": _findings(run), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run),
-        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run),
+        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
         "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
+        "graders": graders_words(run), "graders_table": graders_table(run), "unsure": unsure(run), "beside": _beside(run),
         "elsewhere": advice.elsewhere(run), "gallery": _gallery(run, case_names),
         "many_classes": len(run.names) > 4, "next_steps": steps.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
         "count": words.count,
@@ -60,7 +63,20 @@ def _reading(run: Run) -> list[tuple[str, str]]:
         ("Calibration.", "Points on the diagonal mean what they say. Points within the band cannot be told from a calibrated model."),
         *([("Decision curve.", "For someone who acts from a given risk on: above the other lines, the model does more good than harm.")] if "decision" in run.curve else []),
         ("Confusion matrix.", "What was called what at the frozen threshold."),
+        *([("Errors when it may stay silent.", "To the left it answers only where it is surest. A curve that falls to the left: its confidence is worth something.")] if run.more.get("abstention") else []),
     ]  # fmt: skip
+
+
+def _beside(run: Run) -> list[tuple[str, str]]:
+    """Pages that lie beside this one, and what they are."""
+    known = (
+        (
+            "checklists/checklists.html",
+            "the reporting checklists CLAIM, STARD-AI and TRIPOD+AI, filled in as far as the run knows",
+        ),
+        ("model_card.md", "the model card"),
+    )
+    return [(path, what) for path, what in known if (run.folder / path).exists()]
 
 
 def _date(run: Run) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from overread.errors import checked
 from overread.reporting import words
-from overread.reporting.gather import Run, compared, shown, subgroups
+from overread.reporting.gather import Run, compared, gap_of, shown, subgroups
 from overread.reporting.sections import Table, whole
 from overread.stats.estimate import Estimate
 
@@ -23,9 +23,11 @@ class KeyNumber:
     note: str
 
 
-_DETECTION = ("auc", "standardised partial auc", "partial auc", "average precision", "sensitivity", "specificity", "ppv", "npv", "ppv at prevalence",
-              "npv at prevalence", "f1", "mcc", "accuracy", "top accuracy", "balanced accuracy", "brier", "brier reliability",
-              "brier resolution", "brier uncertainty", "calibration slope", "calibration intercept", "ece", "ece if calibrated")  # fmt: skip
+_DETECTION = ("auc", "average precision", "sensitivity", "specificity", "ppv", "npv", "ppv at prevalence", "npv at prevalence", "accuracy",
+              "brier", "calibration slope", "calibration intercept", "ece", "ece if calibrated")  # fmt: skip
+#: What few ask for: folded up.
+_REST = ("standardised partial auc", "partial auc", "f1", "mcc", "top accuracy", "balanced accuracy", "brier reliability", "brier resolution",
+         "brier uncertainty")  # fmt: skip
 _TOGETHER = (
     "macro auc",
     "accuracy",
@@ -84,6 +86,13 @@ def overall(run: Run) -> list[Table]:
             ),
         ]
     return [table for table in tables if table.rows]
+
+
+@checked
+def rest(run: Run) -> Table | None:
+    """Further measures of telling the primary group; None where there is no such group."""
+    table = _results("Further measures", run, _REST, (run.primary, "")) if run.primary else None
+    return table if table and table.rows else None
 
 
 def _results(caption: str, run: Run, metrics: Sequence[str], of: Sequence[str]) -> Table:
@@ -206,7 +215,7 @@ def by_subgroup(run: Run) -> Table | None:
         rows.append((f"{words.name(column)}: {words.name(value) or 'unknown'}", whole(first.images if first else None),
                      whole(first.patients if first else None), *(short(e) for e in found)))  # fmt: skip
     head = ("Group", "Images", "Patients", *(words.metric(metric).name for metric, _ in metrics))
-    return Table("Results by subgroup and source (95 % intervals)", head, tuple(rows))
+    return Table(f"Results by subgroup and source ({words.percent(run.level)} intervals)", head, tuple(rows))
 
 
 _GAPS = 40  # rows of the table; all are in curves.json
@@ -219,7 +228,7 @@ def gaps_table(run: Run) -> Table | None:
     held = [gap for gap in run.evaluation.get("gaps") or [] if (gap.get("metric"), gap.get("of")) in metrics]
     rows = tuple(
         (_where(gap), words.metric(str(gap.get("metric"))).name, words.name(gap.get("reference") or "the others", 40),
-         *_gap_cells(gap), *(_p(gap.get(k)) for k in ("p", "adjusted")))
+         short(gap_of(gap, run.level)), *(_p(gap.get(k)) for k in ("p", "adjusted")))
         for gap in held[:_GAPS]
     )  # fmt: skip
     head = ("Group", "Measure", "Against", "Difference (interval)", "p", "p after Holm")
@@ -228,13 +237,6 @@ def gaps_table(run: Run) -> Table | None:
 
 def _where(held: dict[str, Any]) -> str:
     return ", ".join(f"{words.name(c)}: {words.name(v) or 'unknown'}" for c, v in (held.get("where") or {}).items())  # fmt: skip
-
-
-def _gap_cells(gap: dict[str, Any]) -> tuple[str]:
-    nan = float("nan")
-    value, low, high = (nan if gap.get(k) is None else float(gap[k]) for k in ("value", "low", "high"))
-    why = str(gap.get("undefined") or "")
-    return (short(Estimate(f"{gap.get('metric')} gap", value, low, high, undefined=why)),)
 
 
 def _p(value: object) -> str:
@@ -258,7 +260,7 @@ def _differ(h: dict[str, Any]) -> str:
     groups = h.get("groups")
     many = len(groups) if isinstance(groups, list) else int(groups or 0)
     found = "differs" if float(h["p"]) < 0.05 else "was not shown to differ"
-    return f"{name} {found} between the {many} groups of {column} ({words.probability(float(h['p']))}, test of all groups at once)."
+    return f"{name} {found} between the {many} groups of {column} that could be judged ({words.probability(float(h['p']))}, test of all groups at once)."
 
 
 @checked

@@ -63,15 +63,36 @@ def question(run: Run) -> Table:
         ("What is told", kinds.get(run.kind, words.NOTHING)),
         ("Names", ", ".join(words.name(name) for name in run.names) or words.NOTHING),
         ("Counts as disease", ", ".join(positive) or words.NOTHING),
-        ("Independent unit", "the patient: the split and the intervals are by patient"),
+        ("Independent unit", _unit(run)),
         *(
             (label, _plain(_shown(key, run.study[key])))
             for key, label in _STUDY.items()
-            if run.study.get(key)
+            if run.study.get(key) and (key != "consensus" or run.study.get("graders"))
         ),
         ("Operating point", _rule(run.study)),
+        ("Claim", claim(run.study)),
     ]
     return Table("What the study asks", ("", ""), tuple(row for row in rows if row[1] != words.NOTHING), 2)
+
+
+def by_patient(run: Run) -> bool:
+    """Whether the table says who the patients are; otherwise each image counts as a patient of its own."""
+    return not any(note.startswith("patient: no column") for note in run.notes)
+
+
+def _unit(run: Run) -> str:
+    if by_patient(run):
+        return "the patient: the split and the intervals are by patient"
+    return "the image, because no column says who the patient is: images of one patient may stand on both sides of the split"
+
+
+def claim(study: dict[str, Any]) -> str:
+    """The margin that was declared; nothing where none was."""
+    if not study.get("margin"):
+        return words.NOTHING
+    named = words.metric(str(study.get("margin_of") or "auc"))
+    size = f"{100 * study['margin']:.3g} percentage points" if named.percent else f"{study['margin']:.3g}"
+    return f"non-inferiority in {named.name} by a margin of {size}, declared in the study and its ledger; `overread compare` judges it"
 
 
 def study_file(run: Run) -> Table | None:
@@ -85,13 +106,15 @@ _STUDY = {
     "patient": "Patient column", "source": "Source column", "subgroups": "Judged by", "deploy_to": "Will be used where",
     "leave_out": "Source kept for the test", "by_time": "Tested on the latest", "test": "Share for the test",
     "tuning": "Share for tuning", "budget": "Time allowed", "where": "Rows taken", "labels_from": "Labels from",
+    "graders": "Columns of the readers", "consensus": "Label of several readers", "cost": "A missed case costs, in false alarms",
+    "prevalence": "Prevalence where it will be used",
 }  # fmt: skip
 
 
 def _shown(key: str, value: object) -> object:
     """Folders are nobody's business: they may hold names."""
-    if key in ("test", "tuning") and isinstance(value, float):
-        return words.percent(value)
+    if key in ("test", "tuning", "prevalence") and isinstance(value, float):
+        return words.share(value)
     if key == "salt":  # who holds it and the codes can test a guess
         return "in study.toml" if value else ""
     return PurePath(str(value)).name if key in ("table", "weights", "labels_from") else value

@@ -12,6 +12,7 @@ from overread.stats.estimate import Estimate
 
 NOTHING = "–"
 PERCENT = "\u00a0%"  # the sign stays with its number
+POINTS = "\u00a0points"
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,11 @@ METRICS = {
 }  # fmt: skip
 
 #: Endings that make a metric of a metric.
-_MADE = {"gap": "the group minus its reference", "difference": "the first minus the second", "gain": "what the last step added"}
+_MADE = {
+    "gap": "the group minus its reference",
+    "difference": "the first minus the second",
+    "gain": "what the last step added",
+}
 
 
 def metric(name: str) -> Metric:
@@ -161,7 +166,7 @@ def value(estimate: Estimate | None, digits: int = 3) -> str:
     if estimate is None or estimate.undefined:
         return NOTHING
     if metric(estimate.metric).percent:
-        return percent(estimate.value, max(0, digits - 2))
+        return number(100 * estimate.value, max(0, digits - 2)) + unit(estimate)
     return number(estimate.value, digits)
 
 
@@ -175,8 +180,14 @@ def interval(estimate: Estimate | None, digits: int = 3, joint: str = " – ") -
 
 
 def unit(estimate: Estimate | None) -> str:
-    """The percent sign of metrics that are percentages."""
-    return PERCENT if estimate is not None and metric(estimate.metric).percent else ""
+    """The percent sign of metrics that are percentages; percentages differ by points.
+
+    >>> unit(Estimate("sensitivity difference", 0.022)).strip(), unit(Estimate("auc", 0.9))
+    ('points', '')
+    """
+    if estimate is None or not metric(estimate.metric).percent:
+        return ""
+    return POINTS if estimate.metric.rpartition(" ")[2] in _MADE else PERCENT
 
 
 def spoken(estimate: Estimate | None) -> str:

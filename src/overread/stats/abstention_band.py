@@ -105,11 +105,12 @@ def _effective(
     residual = np.maximum(hits2 - 2 * value * both + value**2 * size2, 0)
     extra = size2 / count - 1
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = people / (people - 1) * residual / count**2
+        kish = count**2 / size2
+        variance = kish / (kish - 1) * residual / count**2
         alike = np.maximum(0.0, (variance / (value * (1 - value) / (count - 1)) - 1) / extra)
         alike = (carriers * alike + 0.5 * np.maximum(1.0, alike)) / (carriers + 0.5)
         z = normal_quantile(level)
-        shrink = np.array([(z / t_quantile(level, max(int(p) - 1, 1))) ** 2 for p in people])
+        shrink = np.array([(z / t_quantile(level, max(int(p - 1 + 1e-9), 1))) ** 2 for p in kish])
         few = np.maximum(count / (1 + alike * extra) * shrink, 1.0)
     seen = (people > 1) & (value > TINY) & (value < 1 - TINY)
     return np.where(people == count, count, np.where(seen, few, people))

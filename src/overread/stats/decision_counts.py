@@ -125,14 +125,16 @@ def _by_patient(
     squares, product, crossed = _sums(truth, reached, codes, per, share.shape[1])
     known = np.maximum((per > 0).sum(axis=1), 2)[:, None]
     cover = per @ per.T
+    kish = np.maximum(counts**2 / np.maximum(np.diag(cover), 1.0), 1 + TINY)[:, None]
     residual = squares - 2 * share * crossed[[0, 1], [0, 1]] + share**2 * np.diag(cover)[:, None]
     both = product - share[1] * crossed[0, 1] - share[0] * crossed[1, 0] + share[0] * share[1] * cover[0, 1]
-    design = known / (known - 1) * residual / np.maximum(counts[:, None] * spread, TINY)
+    design = kish / (kish - 1) * residual / np.maximum(counts[:, None] * spread, TINY)
     others = (np.diag(cover) / counts - 1)[:, None]
     alike = np.where(spread > TINY, np.maximum(0.0, (design - 1) / np.maximum(others, TINY)), 0.0)
     carriers = only.sum(axis=1) / (counts[:, None] / known)  # at most as many patients as flagged images
     alike = (carriers * alike + 0.5 * np.maximum(1.0, alike)) / (carriers + 0.5)
-    shrink = (normal_quantile(level) / t_quantile(level, int(known.min()) - 1)) ** 2
+    freedom = max(1, int(float(kish.min()) - 1 + 1e-9))
+    shrink = (normal_quantile(level) / t_quantile(level, freedom)) ** 2
     effective = np.maximum(1.0, counts[:, None] / (1 + alike * others) * shrink)
     return effective, _correlation(both, *np.maximum(residual, 0.0))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +12,7 @@ from overread.errors import checked, one_of, require
 from overread.stats.arrays import distinct, normal_quantile, patient_codes, t_quantile, zero_one
 from overread.stats.difference import Difference, error_towards, two_sided, without
 from overread.stats.estimate import undefined
-from overread.stats.proportions import proportion
+from overread.stats.proportions import patient_freedom, proportion
 
 METHODS = ("obuchowski", "durkalski")
 #: With fewer discordant pairs (patients, where they repeat) the p value is exact.
@@ -64,7 +63,7 @@ def mcnemar(
     if not len(right):
         return McNemar(0, 0, math.nan, math.nan, "", 0, 0, "no cases")
     counts = int((right & ~other).sum()), int((other & ~right).sum())
-    apart = np.bincount(codes, right.astype(np.float64) - other)
+    apart = np.bincount(codes, right.astype(np.float64) - other).astype(np.float64)
     clustered = many < len(right)
     size = np.bincount(codes)
     weighed = apart / np.maximum(size, 1) if clustered and method == "durkalski" else apart
@@ -72,7 +71,7 @@ def mcnemar(
     shrink = (many - 1) / many if clustered and method == "obuchowski" else 1.0
     statistic = shrink * float(weighed.sum()) ** 2 / squares if squares else 0.0
     few = int(np.count_nonzero(apart)) < EXACT_BELOW
-    p = _sign_flips(apart) if few else two_sided(math.sqrt(statistic))
+    p = _sign_flips(weighed) if few else two_sided(math.sqrt(statistic))
     how = ("exact " if few else "") + "McNemar" + (f", by patient ({method.title()})" if clustered else "")
     return McNemar(*counts, statistic, p, how, len(right), many)
 
@@ -85,16 +84,24 @@ def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.bool_], NDArr
     return right, other
 
 
-def _sign_flips(apart: NDArray[Any]) -> float:
-    """The share of all 2^k signs of ``apart`` (k ≤ 24 not zero) whose sum is as far from 0 as that observed."""
-    steps = np.abs(apart[apart != 0]).astype(np.int64)
-    most = int(steps.sum())
-    chance = np.zeros(2 * most + 1)  # of each sum from −most to most
-    chance[most] = 1.0
+def _sign_flips(apart: NDArray[np.float64]) -> float:
+    """The share of all 2^k signs of ``apart`` (k ≤ 24 not zero) whose sum is as far from 0 as that observed.
+
+    Each half of them has 2^12 sums at most; how many of one half complete a sum of the other is looked up.
+    """
+    steps, far = np.abs(apart[apart != 0]), abs(float(apart.sum())) - 1e-9
+    left, right = (_signed_sums(half) for half in (steps[::2], steps[1::2]))
+    left.sort()
+    beyond = len(left) - np.searchsorted(left, far - right, side="left")
+    return min(1.0, 2 * float(beyond.sum()) / (len(left) * len(right)))
+
+
+def _signed_sums(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2^k,) sums of ``steps`` (k,) under all signs."""
+    sums = np.zeros(1)
     for step in steps:
-        chance = (np.roll(chance, step) + np.roll(chance, -step)) / 2  # never reaches round the ends
-    far = np.abs(np.arange(-most, most + 1)) >= abs(apart.sum())
-    return min(1.0, float(chance[far].sum()))
+        sums = np.concatenate((sums + step, sums - step))
+    return sums
 
 
 @checked
@@ -193,10 +200,11 @@ def effective_pairs(
     alike, carriers = 1.0, int(np.count_nonzero(np.bincount(codes, right != other)))
     if spread > 0:
         residual = total - value * size
-        design = patients / (patients - 1) * float(residual @ residual) / (count * spread)
+        kish = count**2 / float(size @ size)
+        design = kish / (kish - 1) * float(residual @ residual) / (count * spread)
         alike = max(0.0, (design - 1) / extra)
     alike = (carriers * alike + 0.5 * max(1.0, alike)) / (carriers + 0.5)
-    shrink = (normal_quantile(level) / t_quantile(level, patients - 1)) ** 2
+    shrink = (normal_quantile(level) / t_quantile(level, patient_freedom(codes))) ** 2
     return max(1.0, count / (1 + alike * extra) * shrink)
 
 

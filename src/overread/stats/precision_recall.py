@@ -77,6 +77,7 @@ def areas_statistic(
     classes of a question, the mean is over the others.
     """
     require(len(truths) > 0, "there must be at least one question")
+    require(macro or each, "there must be something to compute: macro or each")
     areas = [Areas.of(rank(t, s), c) for t, s, c in zip(truths, scores, codes)]
     ill = [distinct(c[t]) for t, c in zip(truths, codes)]
     well = [distinct(c[~t]) for t, c in zip(truths, codes)]
@@ -94,8 +95,11 @@ def areas_statistic(
         ]
 
     def compute(weights: Weights) -> NDArray[np.float64]:
+        if not macro:
+            return np.stack([area.precision(weights) for area in areas], axis=1)
+        if not each:
+            return mean_known(np.stack([area.auc(weights) for area in areas], axis=1))[:, None]
         values = np.stack([area(weights) for area in areas], axis=1)  # (B, questions, 2)
-        precision = values[:, :, 1] if each else values[:, :0, 1]
-        return np.column_stack([mean_known(values[:, :, 0]), precision]) if macro else precision
+        return np.column_stack([mean_known(values[:, :, 0]), values[:, :, 1]])
 
     return Statistic(tuple(columns), compute)

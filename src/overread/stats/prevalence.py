@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from overread.errors import checked, require
 from overread.stats.arrays import distinct, expit, normal_quantile, patient_codes, t_quantile, zero_one
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.proportions import effective_images
+from overread.stats.proportions import effective_images, patient_freedom
 
 #: Below so many in a cell (patients, where they repeat) the delta method is not to be trusted.
 FEW = 5
@@ -98,8 +98,9 @@ def _half_width(
         each[rows] = sign * (hits / hits.sum() - 1 / len(hits))
     if people == len(call):  # Mercaldo, Lau & Zhou 2007
         return normal_quantile(level) * float(np.linalg.norm(each))
-    error = float(np.linalg.norm(np.bincount(codes, each))) * math.sqrt(people / (people - 1))
-    return t_quantile(level, people - 1) * error
+    kish = len(codes) ** 2 / float((np.bincount(codes) ** 2).sum())
+    error = float(np.linalg.norm(np.bincount(codes, each))) * math.sqrt(kish / (kish - 1))
+    return t_quantile(level, patient_freedom(codes)) * error
 
 
 def _effective(good: NDArray[np.bool_], codes: NDArray[np.int64], level: float) -> float:
@@ -110,7 +111,7 @@ def _effective(good: NDArray[np.bool_], codes: NDArray[np.int64], level: float) 
     if people < 2:
         return 1.0
     count = float(people) if good.all() or not good.any() else effective_images(good, codes)
-    return max(1.0, count * (normal_quantile(level) / t_quantile(level, people - 1)) ** 2)
+    return max(1.0, count * (normal_quantile(level) / t_quantile(level, patient_freedom(codes))) ** 2)
 
 
 def _koopman(

@@ -28,7 +28,8 @@ def proportion(
 
     ``success`` (N,) 0/1, ``patients`` (N,) or None. Wilson 1927; where patients repeat, Wilson with the
     effective number of images from the ratio estimator's variance (Rao & Scott 1992) and Student's t for few
-    patients (Korn & Graubard 1998); a share of 0 or 1 then counts each patient once. ``method="exact"``:
+    patients (Korn & Graubard 1998), of whom those with many images count for more (:func:`patient_freedom`); a share
+    of 0 or 1 counts each patient once. With 15 patients or fewer it is too wide (97 to 99 %). ``method="exact"``:
     Clopper–Pearson, for independent images only. Undefined without images.
 
     >>> print(proportion([0] * 20))
@@ -71,8 +72,23 @@ def _clustered(
     if patients < 2 or not TINY < value < 1 - TINY:
         return wilson(value, patients, normal_quantile(level))  # no spread to be seen: a patient counts once
     effective = effective_images(good, codes)
-    shrink = (normal_quantile(level) / t_quantile(level, patients - 1)) ** 2
+    shrink = (normal_quantile(level) / t_quantile(level, patient_freedom(codes))) ** 2
     return wilson(value, max(effective * shrink, 1.0), normal_quantile(level))
+
+
+@checked
+def patient_freedom(codes: NDArray[np.int64]) -> int:
+    """Degrees of freedom of a variance between patients: Kish's effective number of patients, less one.
+
+    ``codes`` (N,) of two patients or more. (Σn)² / Σn² of their n images (Kish 1965) is their number where all have
+    equally many; where three of 15 patients have 20 images and the others two, it is five and a half. Without it,
+    simulated coverage is 88 % there; with it 95.
+
+    >>> patient_freedom(np.repeat(np.arange(15), 4)), patient_freedom(np.repeat(np.arange(15), [20] * 3 + [2] * 12))
+    (14, 4)
+    """
+    size = np.bincount(codes).astype(np.float64)
+    return max(1, int(len(codes) ** 2 / float(size @ size) - 1 + 1e-9))
 
 
 @checked
@@ -81,11 +97,13 @@ def effective_images(good: NDArray[np.bool_], codes: NDArray[np.int64]) -> float
 
     The ratio estimator's variance gives the correlation within patients. Where few patients carry the rarer answer
     it is often seen too small by chance, so half a patient whose images all agree is added to those few: without,
-    simulated coverage falls to 89 % (40 patients × 4 images at .95, correlation .5).
+    simulated coverage falls to 89 % (40 patients × 4 images at .95, correlation .5). The variance is made unbiased
+    with the number of patients that :func:`patient_freedom` counts.
     """
     size = np.bincount(codes).astype(np.float64)
     hits = np.bincount(codes, good)
-    count, patients, value = len(good), int((size > 0).sum()), float(good.mean())
+    count, value = len(good), float(good.mean())
+    patients = count**2 / float(size @ size)
     residual = hits - value * size
     variance = patients / (patients - 1) * float(residual @ residual) / count**2
     extra = float(size @ size) / count - 1  # other images of an image's patient, on average

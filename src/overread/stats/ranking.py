@@ -72,26 +72,69 @@ class Areas:
 
     def __call__(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
         """(B, P) weights of the patients → (B, 2): AUC and average precision, NaN where a class has no weight."""
-        lanes = _lanes(int(weights.sum(axis=1, dtype=np.int64).max()) * self.most)
+        counts = self._counted(weights)
+        return np.stack([_auc(counts), _precision(counts)], axis=1)
+
+    def auc(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """(B,) the AUC alone."""
+        return _auc(self._counted(weights))
+
+    def precision(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """(B,) the average precision alone."""
+        return _precision(self._counted(weights))
+
+    def _counted(self, weights: NDArray[np.uint16]) -> _Counts:
+        lanes = _lanes(int(weights.sum(axis=1, dtype=np.uint32).max()) * self.most)
         drawn = np.take(_packed(weights, lanes), self.patient, axis=1)  # (B/lanes, N)
         hits = np.cumsum(np.take(drawn, self.positive, axis=1), axis=1)
         total = np.cumsum(drawn, axis=1, out=drawn)  # flagged at or above each case
-        true = _unpacked(np.take(hits, self.hits, axis=1), lanes)  # (B/lanes, G, lanes)
-        flagged = _unpacked(np.take(total, self.end, axis=1), lanes)
-        gained = np.diff(true, axis=1, prepend=0)
-        false = flagged - true
-        if self.tied:  # a pair of equal scores counts one half
-            above = _unpacked(np.take(total, np.maximum(self.start, 0), axis=1), lanes)
+        true = _unpacked(np.take(hits, self.hits, axis=1), lanes)[: len(weights)]
+        flagged = _unpacked(np.take(total, self.end, axis=1), lanes)[: len(weights)]
+        gained = true.copy()
+        gained[:, 1:] -= true[:, :-1]
+        above = None
+        if self.tied:
+            above = _unpacked(np.take(total, np.maximum(self.start, 0), axis=1), lanes)[: len(weights)]
             above[:, self.start < 0] = 0
-            false += above - (true - gained)
-            false /= 2
-        positives = true[:, -1].copy()
-        negatives = _unpacked(total[:, -1:], lanes)[:, 0] - positives
-        with np.errstate(invalid="ignore", divide="ignore"):
-            auc = 1 - np.einsum("bgl,bgl->bl", gained, false) / (positives * negatives)
-            true /= np.maximum(flagged, 1)  # precision; of nothing flagged nothing is true
-            area = np.einsum("bgl,bgl->bl", gained, true) / positives
-        return np.stack([auc.ravel(), area.ravel()], axis=1)[: len(weights)]
+        everyone = _unpacked(total[:, -1:], lanes)[: len(weights), 0]
+        return _Counts(true, flagged, gained, above, everyone)
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Weights (B, G) at or above each group with positives: ``true`` ones and all that are ``flagged``.
+
+    ``gained``: the positives within the group; ``above``: all above it, None where no scores are tied. ``everyone`` (B,).
+    """
+
+    true: NDArray[np.float64]
+    flagged: NDArray[np.float64]
+    gained: NDArray[np.float64]
+    above: NDArray[np.float64] | None
+    everyone: NDArray[np.float64]
+
+
+def _auc(c: _Counts) -> NDArray[np.float64]:
+    """Mann and Whitney's: whole numbers throughout, so the order in which they are added does not matter."""
+    lost = 2 * (_dot(c.gained, c.flagged) - _dot(c.gained, c.true))
+    if c.above is not None:  # a pair of equal scores counts one half
+        lost += _dot(c.gained, c.above) - _dot(c.gained, c.flagged) + _dot(c.gained, c.gained)
+    positives = c.true[:, -1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1 - lost / 2 / (positives * (c.everyone - positives))
+
+
+def _precision(c: _Counts) -> NDArray[np.float64]:
+    """Of nothing flagged nothing is true."""
+    share = np.maximum(c.flagged, 1)
+    np.divide(c.true, share, out=share)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _dot(c.gained, share) / c.true[:, -1]
+
+
+def _dot(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) the products of rows (B, G)."""
+    return np.einsum("bg,bg->b", one, other)
 
 
 def _lanes(largest: int) -> int:
@@ -110,5 +153,6 @@ def _packed(weights: NDArray[np.uint16], lanes: int) -> NDArray[np.uint64]:
 
 
 def _unpacked(words: NDArray[np.uint64], lanes: int) -> NDArray[np.float64]:
-    """(B/lanes, G) words → (B/lanes, G, lanes) counts."""
-    return np.ascontiguousarray(words)[:, :, None].view(f"u{8 // lanes}").astype(np.float64)
+    """(B/lanes, G) words → (B, G) counts, B rounded up."""
+    counts = np.ascontiguousarray(words)[:, :, None].view(f"u{8 // lanes}").transpose(0, 2, 1)
+    return counts.astype(np.float64, order="C").reshape(-1, words.shape[1])

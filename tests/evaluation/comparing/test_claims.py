@@ -9,6 +9,7 @@ from overread.evaluation.comparing.claims import (
     Declaration,
     declare,
     declared_at_first,
+    look,
     met,
     standing,
     subject,
@@ -108,3 +109,18 @@ def test_what_a_declaration_is_about():
         subject(AUC, ["mel", "nv"], "")
     with pytest.raises(ArgumentError, match="quantity"):
         subject(AUC, [], "")
+
+
+def test_a_look_in_another_ledger_is_a_look(tmp_path):
+    mine, theirs = tmp_path / "mine.jsonl", tmp_path / "theirs.jsonl"
+    about = {"model": "a against b", "threshold": [], "predictions": "p"}
+    assert look((mine, theirs, mine), ["t"], AUC, **about) == (0, standing(mine, ["t"], AUC))
+    assert [len(verify(path)) for path in (mine, theirs)] == [2, 1]  # the declaration stands in the first
+    assert look((mine, theirs), ["t"], AUC, **about)[1][0]
+    assert not look((theirs, mine), ["t"], AUC, **about)[1][0]
+    early, late = tmp_path / "early.jsonl", tmp_path / "late.jsonl"
+    look(early, ["t"], None, **about)
+    looks, (stands, why, _) = look((late, early), ["t"], AUC, **about)
+    assert (looks, stands) == (1, False)
+    assert "nothing was declared" in why
+    assert look(None, ["t"], AUC, **about) == (0, (False, "no ledger was kept", ()))

@@ -117,8 +117,11 @@ def test_identical_models_differ_by_nothing(predictions, kind):
     assert {d.p for d in found.differences} == {1.0}
 
 
-@pytest.mark.parametrize("kind", ["binary", "classes", "findings", "quantity"])
-@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize(("kind", "paired"), [
+    ("binary", True), ("classes", False), ("quantity", True),
+    *(pytest.param(kind, paired, marks=pytest.mark.slow) for kind, paired in
+      [("binary", False), ("classes", True), ("findings", True), ("findings", False), ("quantity", False)]),
+])  # fmt: skip
 def test_saved_is_loaded(predictions, kind, paired, tmp_path):
     first = predictions(kind)
     second = noisy(first) if paired else predictions(kind, prefix="other", seed=4)
@@ -352,7 +355,8 @@ def true_differences():
 @pytest.mark.parametrize("make", [paired(1), paired(3), unpaired], ids=["paired", "clustered", "unpaired"])
 def test_coverage(make):
     found = coverage(1000, make, true_differences())
-    assert all(0.92 <= share <= 0.985 for share in found.values()), found
+    wide = {"sensitivity": 0.985}  # few patients are ill: docs/reference/metrics.md names it
+    assert all(0.925 <= share <= wide.get(name, 0.975) for name, share in found.items()), found
 
 
 def test_coverage_roughly():
@@ -362,8 +366,8 @@ def test_coverage_roughly():
         truth, (a, b), who = two(seed, 60, 2, skill=(1.0, 1.0))
         return compare(table(truth, a, who), table(truth, b, who), resamples=2)
 
-    found = coverage(60, make, wanted)
-    assert all(0.88 <= share <= 1.0 for share in found.values()), found
+    found = coverage(24, make, wanted)
+    assert all(0.83 <= share <= 1.0 for share in found.values()), found
 
 
 values = st.one_of(
@@ -371,7 +375,7 @@ values = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.booleans(), values, values, st.integers(0, 4)), min_size=1, max_size=14),
     st.booleans(),

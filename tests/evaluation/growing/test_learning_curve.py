@@ -122,7 +122,7 @@ def test_the_law_leads_to_twice_the_largest_size_and_no_further(tmp_path) -> Non
     assert "an extrapolation" in said(curve)[-1]
     assert said(curve)[0].startswith("Doubling the images (from 200 to 400)")
     curve.save(tmp_path)
-    again = LearningCurve.load(tmp_path / "curve.json")
+    again = LearningCurve.load(tmp_path)
     assert str(again) == str(curve)
     assert again.law == curve.law
     assert len(curve.estimates) == 5 + 4 + 4 + 4
@@ -224,4 +224,4 @@ def test_intervals_hold_what_they_say() -> None:
 ])  # fmt: skip
 def test_intervals_hold_what_they_say_in_long(how) -> None:
     found = coverage(400, **how)
-    assert min(found.values()) >= 0.90, found
+    assert all(0.925 <= share <= 0.975 for share in found.values()), found

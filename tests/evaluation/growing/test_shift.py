@@ -175,7 +175,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path) -> None:
     results = matrix() | {("a", "d"): judged_at("d", 0.8, 3, patients=4)}
     found = shift_matrix(results, ledger=tmp_path / "l.jsonl", models={"a": "hash"}, part="test")
     found.save(tmp_path)
-    again = Shift.load(tmp_path / "shift.json")
+    again = Shift.load(tmp_path)
     assert str(again) == str(found)
     assert again.cell("a", "b") == found.cell("a", "b")
     assert [e["model"] for e in verify(tmp_path / "l.jsonl")] == ["hash", "", ""]

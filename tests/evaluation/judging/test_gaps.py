@@ -225,7 +225,9 @@ def test_quick_coverage(eyes):
 )
 def test_coverage(settings, metric):
     inside, _ = covered(settings, metric, 0.0, 1000)
-    assert 0.925 <= inside <= 0.99  # with ten patients of a class on a side, a little wide
+    # shares of 10 to 15 patients of a class on a side have wide intervals: docs/reference/metrics.md names them
+    few = settings["patients"] <= 60 and metric != "auc"
+    assert 0.925 <= inside <= (0.99 if few else 0.975), inside
 
 
 @pytest.mark.slow

@@ -247,7 +247,7 @@ def difference_interval(seed):
     return gap.low <= 0 <= gap.high
 
 
-@pytest.mark.parametrize("runs", [16, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [8, pytest.param(1500, marks=pytest.mark.slow)])
 def test_the_interval_against_the_others_covers(runs):
     """Given these readers, model and reader have one expected accuracy against the others, up to the readers drawn."""
     share = np.mean([difference_interval(seed) for seed in range(runs)])
@@ -257,7 +257,7 @@ def test_the_interval_against_the_others_covers(runs):
 # -- type I error through the whole path --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("runs", [10, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("runs", [6, pytest.param(2000, marks=pytest.mark.slow)])
 def test_type_one_error_of_two_modalities(runs):
     """Two equal modalities, readers and cases drawn anew: 5 % of the tests may say that they differ."""
     truth = (np.arange(60) % 2).astype(int)

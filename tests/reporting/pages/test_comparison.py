@@ -34,9 +34,16 @@ def table(kind, seed=0, prefix="c", name="<b>mel</b>"):
     return Predictions(made, Target("binary", ("nv", name), (name,)))
 
 
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Without files of figures: the page holds them."""
+    monkeypatch.setattr("overread.reporting.pages.comparison.save_figures", lambda figures, folder: [])
+
+
 @pytest.mark.parametrize(("kind", "wanted"), [
     ("binary", {"claim", "differences", "subgroups", "roc", "net-benefit", "scores"}),
-    ("findings", {"differences", "subgroups", "roc-1", "roc-2", "net-benefit-1", "net-benefit-2", "scores-1", "scores-2"}),
+    pytest.param("findings", {"differences", "subgroups", "roc-1", "roc-2", "net-benefit-1", "net-benefit-2", "scores-1", "scores-2"},
+                 marks=pytest.mark.slow),
     ("quantity", {"differences", "subgroups"}),
 ])  # fmt: skip
 def test_figures_of_every_kind(kind, wanted, tmp_path):
@@ -52,7 +59,7 @@ def test_figures_of_every_kind(kind, wanted, tmp_path):
         assert "images of" in figure.svg or "n =" in figure.svg
 
 
-def test_a_name_from_the_data_cannot_enter_the_page(tmp_path):
+def test_a_name_from_the_data_cannot_enter_the_page(tmp_path, unsaved):
     found = compare(table("binary", 1), table("binary", 2), resamples=50, names=("<script>1</script>", "b"))
     tell_comparison(found, tmp_path)
     page = (tmp_path / "comparison.html").read_text()
@@ -60,7 +67,7 @@ def test_a_name_from_the_data_cannot_enter_the_page(tmp_path):
     assert "<b>mel" not in page
 
 
-def test_what_is_undefined_is_told(tmp_path):
+def test_what_is_undefined_is_told(tmp_path, unsaved):
     first = table("binary", 1)
     hurt = replace(first, table=first.table.assign(**{"p:<b>mel</b>": np.nan}))
     found = compare(first, hurt, margin=0.05, claim="equivalence", resamples=50)
@@ -71,7 +78,7 @@ def test_what_is_undefined_is_told(tmp_path):
     assert "cannot be judged" in page
 
 
-def test_different_patients(tmp_path):
+def test_different_patients(tmp_path, unsaved):
     found = compare(table("binary", 1), table("binary", 2, prefix="d"), resamples=50)
     tell_comparison(found, tmp_path)
     assert "on different patients" in (tmp_path / "comparison.html").read_text()

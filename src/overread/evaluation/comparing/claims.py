@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from overread.errors import InputError, checked, nearest, one_of, require
-from overread.evaluation.ledger import is_declaration, looks_at, record_declaration, verify
+from overread.evaluation.ledger import is_declaration, looks_at, record_declaration, record_look, verify
 from overread.record import plain
 from overread.stats.estimate import Estimate
 from overread.stats.margins import Claim, equivalence, non_inferiority, superiority
 
+#: One ledger, several of which the first is the study's own, or none.
+Ledgers = str | Path | Sequence[str | Path] | None
+#: Whether a claim was declared, why, and what else was claimed.
+Standing = tuple[bool, str, tuple[str, ...]]
+NOT_ASKED: Standing = (False, "", ())
 CLAIMS = ("non-inferiority", "equivalence", "superiority")
 #: What a margin can be of. More is better in each.
 METRICS = ("auc", "sensitivity", "specificity", "macro auc")
@@ -80,33 +85,56 @@ def declare(ledger: str | Path, declaration: Declaration) -> bool:
 
 
 @checked
-def declared_at_first(ledger: str | Path, tests: Sequence[str], declaration: Declaration) -> bool:
-    """Declare now if nobody has looked at any of ``tests`` (hashes) yet; False once somebody has."""
-    entries = verify(ledger)
-    return not any(looks_at(entries, test) for test in tests) and declare(ledger, declaration)
+def declared_at_first(ledgers: Ledgers, tests: Sequence[str], declaration: Declaration) -> bool:
+    """Declare now, in the first ledger, if nobody has looked at any of ``tests`` (hashes) yet; False once somebody has."""
+    paths = paths_of(ledgers)
+    looked = any(looks_at(verify(path), test) for path in paths for test in tests)
+    return bool(paths) and not looked and declare(paths[0], declaration)
 
 
 @checked
-def standing(
-    ledger: str | Path | None, tests: Sequence[str], declaration: Declaration
-) -> tuple[bool, str, tuple[str, ...]]:
+def paths_of(ledgers: Ledgers) -> tuple[Path, ...]:
+    """The files of ledgers, each once."""
+    several = () if ledgers is None else (ledgers,) if isinstance(ledgers, (str, Path)) else ledgers
+    return tuple({Path(path).resolve(): Path(path) for path in several}.values())
+
+
+@checked
+def look(
+    ledgers: Ledgers, tests: Sequence[str], wanted: Declaration | None, *, model: str,
+    threshold: float | list[float] | None, predictions: str,
+) -> tuple[int, Standing]:  # fmt: skip
+    """Write a look at ``tests`` (hashes) into every ledger: how many came before, and how the claim stands.
+
+    Call it when everything has been computed and nothing was shown: what cannot be computed is no look. A claim is
+    declared first, if nobody has looked yet. Raises :class:`UnsoundError` if a ledger was cut or edited.
+    """
+    paths = paths_of(ledgers)
+    if wanted:
+        declared_at_first(paths, tests, wanted)
+    stands = standing(paths, tests, wanted) if wanted else NOT_ASKED
+    asked = plain(wanted) if wanted else None
+    looks = [record_look(path, model, threshold, predictions, test=test, asked=asked) for path in paths for test in tests]  # fmt: skip
+    return max(looks, default=0), stands
+
+
+@checked
+def standing(ledgers: Ledgers, tests: Sequence[str], declaration: Declaration) -> Standing:
     """Whether a claim was declared before the first look at any of ``tests``, why, and what else was claimed.
 
-    The declaration that counts is the last one before that look for the same metric and class. Call it before
-    the look itself is written down.
+    The declaration that counts is the last one in the first ledger before that look, for the same metric and class;
+    another ledger must hold no earlier look. Call it before the look itself is written down.
     """
-    if ledger is None:
+    paths = paths_of(ledgers)
+    if not paths:
         return False, "no ledger was kept", ()
-    entries = verify(ledger)
-    looks = [look for test in tests for look in looks_at(entries, test)]
-    first = min((look["entry"] for look in looks), default=len(entries) + 1)
-    same = [
-        e for e in entries if is_declaration(e) and _subject(e["declaration"]) == _subject(plain(declaration))
-    ]
-    before = [e for e in same if e["entry"] < first]
-    others = _others(
-        [*(e["declaration"] for e in same), *(e["asked"] for e in looks if e.get("asked"))], declaration
-    )
+    entries, *beside = (verify(path) for path in paths)
+    looks, other = ([e for held in several for test in tests for e in looks_at(held, test)] for several in ([entries], beside))  # fmt: skip
+    first = min((e["entry"] for e in looks), default=len(entries) + 1)
+    same = [e for e in entries if is_declaration(e) and _subject(e["declaration"]) == _subject(plain(declaration))]  # fmt: skip
+    before = [e for e in same if e["entry"] < first and not any(o["when"] < e["when"] for o in other)]
+    asked = (e["asked"] for e in (*looks, *other) if e.get("asked"))
+    others = _others([*(e["declaration"] for e in same), *asked], declaration)
     if not before:
         late = "declared only after" if same else "nothing was declared before"
         return False, f"{late} the first look at this test set", others

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,11 @@ from overread.errors import checked, require
 from overread.evaluation.comparing.asking import Asked, asked_of, half_and_chosen
 from overread.evaluation.comparing.claims import (
     Declaration,
+    Ledgers,
     Verdict,
-    declared_at_first,
+    look,
     met,
-    standing,
+    paths_of,
     subject,
 )
 from overread.evaluation.comparing.comparison import Comparison
@@ -32,7 +32,7 @@ from overread.evaluation.comparing.differences import (
 )
 from overread.evaluation.comparing.pairing import Pair, pair
 from overread.evaluation.judging.judge import Terms
-from overread.evaluation.ledger import record_look, truth_hash
+from overread.evaluation.ledger import truth_hash, verify
 from overread.evaluation.operating import OperatingPoint, positives, refuse_seen
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
@@ -41,11 +41,8 @@ from overread.stats.arrays import normal_quantile, patient_codes
 from overread.stats.difference import Difference
 from overread.stats.multiple import holm
 
-#: Whether a claim was declared, why, and what else was claimed.
-Standing = tuple[bool, str, tuple[str, ...]]
 #: Rows (N,) of the first and of the second table.
 Sides = tuple[NDArray[np.bool_], NDArray[np.bool_]]
-NOT_ASKED: Standing = (False, "", ())
 
 
 @checked
@@ -61,7 +58,7 @@ def compare(
     claim: str = "non-inferiority",
     level: float = 0.95,
     seed: int = 0,
-    ledger: str | Path | None = None,
+    ledger: Ledgers = None,
     names: tuple[str, str] = ("first", "second"),
     resamples: int | None = None,
 ) -> Comparison:
@@ -71,7 +68,8 @@ def compare(
     ``other_at``: operating points frozen on tuning data, of the first and of the second; without one, .5 is used
     and said. ``by``: columns to report by. ``margin`` > 0 of ``margin_of`` (auc, sensitivity, specificity, macro
     auc; or ``auc:mel``) for a ``claim`` of non-inferiority, equivalence or superiority of the first, one-sided at
-    (1 − ``level``)/2; it counts as pre-declared only if it stands in the ``ledger`` before the first look.
+    (1 − ``level``)/2; it counts as pre-declared only if it stands in the ``ledger`` before the first look. Of several
+    ledgers the first is the study's own, and each gets the look, once everything is computed.
     Methods: DeLong's paired AUCs (by patient), McNemar and Tango at thresholds, patient bootstrap with the same
     resamples for both; for different patients the two intervals squared and added (Zou & Donner 2008).
     Raises :class:`InputError` where the tables do not fit, :class:`UnsoundError` where patients are shared
@@ -79,6 +77,8 @@ def compare(
     """
     normal_quantile(level)
     require(names[0] != names[1], "the two models need different names", given=names)
+    empty = [name for name, test in zip(names, (first, second)) if not len(test)]
+    require(not empty, "a table of predictions holds no case", given=", ".join(empty), todo="check the file")
     points, others = _points(at), _points(other_at)
     for test, chosen in ((first, points), (second, others)):
         for point in chosen:
@@ -86,26 +86,27 @@ def compare(
     joined = _aimed(pair(first, second), [*points, *others])
     asked, terms = asked_of(joined, points, others), Terms(level, seed, resamples or 0)
     require(
-        _any_known(joined), "no case has a known truth in both tables", given=f"{len(joined.first):,} cases"
+        _any_known(joined),
+        "no case has a known truth in both tables",
+        given=f"{len(joined.first):,} cases",
+        todo="complete the column of labels",
     )
     wanted = None if margin is None else Declaration.read(margin, margin_of, claim, level)
     primary = _primary(joined, asked)
     about = subject(wanted, [q.of for q in asked], primary) if wanted else ("", "")
     groups = _groups(joined, by)
-    looks, stands = _look(first, second, [*points, *others], ledger, wanted, names)
+    for path in paths_of(ledger):
+        verify(path)
     differences = _differences(joined, asked, groups, terms)
     codes = patient_codes(joined.first.patients, len(joined.first))
+    kept = plain({q.of: contrast(q, joined.paired, codes, level) for q in asked})
+    tests = dict.fromkeys((truth_hash(first), truth_hash(second)))
+    looks, stands = look(ledger, list(tests), wanted, model=" against ".join(names),
+                         threshold=[p.threshold for p in (*points, *others)],
+                         predictions=f"{first.digest} {second.digest}")  # fmt: skip
     found = Comparison(
-        tuple(differences),
-        _adjusted(differences),
-        names,
-        joined.paired,
-        None,
-        plain({q.of: contrast(q, joined.paired, codes, level) for q in asked}),
-        _counts(joined, asked),
-        looks,
-        primary,
-        _cautions(joined, asked, names),
+        tuple(differences), _adjusted(differences), names, joined.paired, None, kept, _counts(joined, asked), looks,
+        primary, _cautions(joined, asked, names),
         {"level": level, "seed": seed, "predictions": [first.digest, second.digest],
          "kind": first.target.kind, "points": plain([points, others])},
     )  # fmt: skip
@@ -137,30 +138,6 @@ def _known(test: Predictions) -> NDArray[np.bool_]:
     if test.target.kind in ("binary", "classes"):
         return truth >= 0
     return ~np.isnan(truth) if truth.ndim == 1 else ~np.isnan(truth).all(axis=1)
-
-
-def _look(
-    first: Predictions,
-    second: Predictions,
-    points: Sequence[OperatingPoint],
-    ledger: str | Path | None,
-    wanted: Declaration | None,
-    names: tuple[str, str],
-) -> tuple[int, Standing]:
-    """Looks before at this test set, and how the claim stands; writes the declaration, then the look."""
-    if ledger is None:
-        return 0, standing(None, (), wanted) if wanted else NOT_ASKED
-    tests = list(dict.fromkeys((truth_hash(first), truth_hash(second))))
-    if wanted:
-        declared_at_first(ledger, tests, wanted)
-    stands = standing(ledger, tests, wanted) if wanted else NOT_ASKED
-    digests, thresholds = f"{first.digest} {second.digest}", [p.threshold for p in points]
-    looks = [
-        record_look(ledger, " against ".join(names), thresholds, digests, test=test,
-                    asked=plain(wanted) if wanted else None)
-        for test in tests
-    ]  # fmt: skip
-    return max(looks), stands
 
 
 def _groups(joined: Pair, by: Sequence[str]) -> list[tuple[dict[str, str], Sides]]:
@@ -245,6 +222,8 @@ def _counts(joined: Pair, asked: Sequence[Asked]) -> dict[str, Any]:
 
 def _cautions(joined: Pair, asked: Sequence[Asked], names: tuple[str, str]) -> tuple[str, ...]:
     found = list(joined.notes)
+    if joined.first.digest == joined.second.digest:
+        found.append("both tables hold the same predictions")
     for count, name in zip(joined.left_out, names):
         if count:
             found.append(f"{count:,} cases stand in {name} only and are left out")

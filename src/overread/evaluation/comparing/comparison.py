@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,10 +9,18 @@ from typing import Any
 
 from overread.errors import InputError, nearest
 from overread.evaluation.comparing.claims import Verdict
-from overread.record import build, fingerprint, read_json, write_json
+from overread.evaluation.stored import (
+    Alike,
+    claim_again,
+    damaged,
+    difference_again,
+    estimates,
+    read_results,
+    with_nan,
+)
+from overread.record import build, write_json
 from overread.stats.difference import Difference
 from overread.stats.estimate import Estimate
-from overread.stats.margins import Claim
 
 #: Under this key ``where`` says whose estimate it is, for the estimates of one side.
 SIDE = "model compared"
@@ -23,7 +30,7 @@ CORRECTED = (
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Alike):
     """Differences, first minus second, and the numbers that figures are drawn from.
 
     ``adjusted``: the p values of ``differences`` after Holm's correction. ``verdict``: the claim at its margin,
@@ -68,22 +75,8 @@ class Comparison:
             for e in (d.difference, *(_of_side(e, n) for e, n in zip((d.first, d.second), self.names)))
         )
 
-    def __str__(self) -> str:
-        return self.table()
-
     def __repr__(self) -> str:
         return f"comparison of {' with '.join(self.names)}, {len(self.differences):,} differences"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Comparison) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
-
-    @property
-    def digest(self) -> str:
-        """Hash of the content, in hexadecimal."""
-        return fingerprint(self)
 
     def table(self) -> str:
         """The results as aligned text for a terminal."""
@@ -109,42 +102,51 @@ class Comparison:
     @classmethod
     def load(cls, folder: str | Path) -> Comparison:
         """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        metrics, rest = (read_json(Path(folder) / f"{n}.json") for n in ("metrics", "comparison"))
-        whole = isinstance(metrics, list) and isinstance(rest, dict)
-        tests = rest.get("tests") if whole else None
-        if not isinstance(tests, list) or len(metrics) != 3 * len(tests) or not {*_KEPT, "about"} <= {*rest}:
-            raise InputError("the comparison is damaged", given=str(folder), todo="compare again")
-        read = [build(Estimate, _with_nan(e), where="metrics.json") for e in metrics]
-        differences = tuple(_difference(read[3 * i : 3 * i + 3], t) for i, t in enumerate(tests))
-        kept = {n: rest[n] for n in _KEPT} | {"about": rest["about"]}
-        kept |= {"names": tuple(rest["names"]), "cautions": tuple(rest["cautions"])}
-        kept["verdict"] = _verdict(rest["verdict"]) if rest["verdict"] else None
-        return cls(differences, tuple(_number(t["adjusted"]) for t in tests), **kept)
+        metrics, rest = read_results(folder, "comparison", (*_KEPT, "about", "tests"), "comparison")
+        tests, whole = rest["tests"], estimates(metrics)
+        if not isinstance(tests, list) or len(whole) != 3 * len(tests):
+            raise damaged("comparison", folder)
+        kept = {n: rest[n] for n in ("primary", "counts", "looks", "curves", "about", "paired")}
+        held = build(_Held, {n: with_nan(rest[n]) for n in ("names", "cautions", "verdict")} | {"tests": with_nan(tests)},
+                     where="comparison.json")  # fmt: skip
+        differences = tuple(_difference(whole[3 * i : 3 * i + 3], t) for i, t in enumerate(held.tests))
+        verdict = replace(held.verdict, claim=claim_again(held.verdict.claim)) if held.verdict else None
+        return cls(
+            differences, tuple(t.adjusted for t in held.tests), held.names, verdict=verdict, cautions=held.cautions, **kept
+        )  # fmt: skip
 
 
 _KEPT = ("names", "paired", "primary", "counts", "looks", "cautions", "verdict", "curves")
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A difference's test, beside its estimates."""
+
+    metric: str
+    of: str
+    where: dict[str, str]
+    error: float
+    statistic: float
+    p: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What ``comparison.json`` holds of fixed types."""
+
+    names: tuple[str, str]
+    cautions: tuple[str, ...]
+    verdict: Verdict | None
+    tests: tuple[_Test, ...]
 
 
 def _of_side(e: Estimate, name: str) -> Estimate:
     return replace(e, where={**e.where, SIDE: name})
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _with_nan(entry: dict[str, Any]) -> dict[str, Any]:
-    return {k: math.nan if v is None and k in ("value", "low", "high") else v for k, v in entry.items()}
-
-
-def _difference(parts: Sequence[Estimate], test: dict[str, Any]) -> Difference:
+def _difference(parts: Sequence[Estimate], test: _Test) -> Difference:
     gap, *sides = parts
     first, second = (replace(e, where={k: v for k, v in e.where.items() if k != SIDE}) for e in sides)
-    return Difference(first, second, gap, *(_number(test[n]) for n in ("error", "statistic", "p")))
-
-
-def _verdict(held: dict[str, Any]) -> Verdict:
-    claim = dict(held["claim"])
-    claim |= {n: _number(claim[n]) for n in ("statistic", "p")} | {"bound": tuple(claim["bound"])}
-    claim["difference"] = build(Estimate, _with_nan(claim["difference"]), where="comparison.json")
-    return Verdict(Claim(**claim), held["declared"], held["why"], tuple(held["others"]))
+    return difference_again(Difference(first, second, gap, test.error, test.statistic, test.p))

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from overread.evaluation.comparing.asking import Asked
 from overread.evaluation.judging.judge import Question
+from overread.evaluation.stored import drawn
 from overread.stats.calibration import why_uncalibrated
 from overread.stats.decision import RULE, decision_curve, decision_difference
 from overread.stats.roc import roc_curve
 
-#: Points of a stored curve, at most.
-POINTS = 500
 #: Cells of the scatter along each score.
 CELLS = 20
 UNPAIRED = "different patients: net benefit depends on how common the disease is in each table"
@@ -36,7 +35,7 @@ def _side(q: Question) -> dict[str, Any]:
     if q.why:
         return {"undefined": q.why}
     fpr, tpr, _ = roc_curve(q.truth, q.score)
-    step = np.unique(np.linspace(0, len(fpr) - 1, min(len(fpr), POINTS)).round().astype(int))
+    step = drawn(fpr, tpr)
     return {
         "roc": {"fpr": fpr[step], "tpr": tpr[step]},
         "point": {

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from overread.errors import checked
+from overread.evaluation.ledger import looked
 from overread.stats.difference import Difference
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ def as_text(found: Comparison) -> str:
     """A line per difference: metric, class, both values, difference with interval, p; then the subgroups."""
     counts = found.counts
     how = "the same cases" if found.paired else "different patients"
-    lines = [f"{counts['images']:,} images of {counts['patients']:,} patients, {how}"
-             + (f", looked at {found.looks:,} times before" if found.looks else "")]  # fmt: skip
+    lines = [f"{counted(counts['images'], 'image')} of {counted(counts['patients'], 'patient')}, {how}"
+             + looked(found.looks)]  # fmt: skip
     lines += [f"caution: {caution}" for caution in found.cautions]
     rows = list(zip(found.differences, found.adjusted))
     level = f"difference ({found.about.get('level', 0.95):.0%} interval)"
@@ -39,6 +40,16 @@ def as_text(found: Comparison) -> str:
 def _row(d: Difference, adjusted: float) -> tuple[str, ...]:
     values = ("–" if math.isnan(e.value) else f"{e.value:.3f}" for e in (d.first, d.second))
     return d.first.metric, d.first.of, *values, str(d.difference), p_text(d.p), p_text(adjusted)
+
+
+@checked
+def counted(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "image"), counted(1200, "image")
+    ('1 image', '1,200 images')
+    """
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 @checked

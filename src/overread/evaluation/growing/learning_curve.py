@@ -29,8 +29,9 @@ from overread.evaluation.growing.steps import (
     pooled,
     resampled_curves,
 )
+from overread.evaluation.stored import NUMBERS, read_results, with_nan
 from overread.predictions import Predictions
-from overread.record import build, read_json, write_json
+from overread.record import build, write_json
 from overread.stats.arrays import normal_quantile
 from overread.stats.estimate import Estimate
 from overread.stats.resample import resamples_for
@@ -72,27 +73,23 @@ class LearningCurve:
         return "\n".join(said(self))
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``curve.json`` and ``metrics.json`` into ``folder``."""
+        """Write ``metrics.json`` and ``curve.json`` into ``folder``."""
         write_json(Path(folder) / "curve.json", self)
-        write_json(Path(folder) / "metrics.json", list(self.estimates))
-        return Path(folder) / "curve.json"
+        return write_json(Path(folder) / "metrics.json", list(self.estimates)).parent
 
     @classmethod
-    def load(cls, path: str | Path) -> LearningCurve:
-        """Read the ``curve.json`` that :meth:`save` wrote. Raises :class:`InputError` if it is missing or damaged."""
-        return build(cls, _with_nan(read_json(path)), where=Path(path).name)
+    def load(cls, folder: str | Path) -> LearningCurve:
+        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
+        _, held = read_results(folder, "curve", ("metric", "steps", "gains", "law"), "learning curve")
+        held = with_nan(held, (*NUMBERS, "spread", "largest"))
+        return build(cls, {**held, "steps": _with_values(held["steps"])}, where="curve.json")
 
 
-_NUMBERS = ("value", "low", "high", "spread", "p", "adjusted", "largest")
-
-
-def _with_nan(value: Any, key: str = "") -> Any:
-    """JSON has no NaN: numbers that are null."""
-    if isinstance(value, dict):
-        return {k: _with_nan(v, k) for k, v in value.items()}
-    if isinstance(value, list):
-        return tuple(_with_nan(v, "value") for v in value)
-    return math.nan if value is None and key in _NUMBERS else value
+def _with_values(steps: Any) -> Any:
+    """Steps whose single models' undefined values are NaN again."""
+    if not isinstance(steps, tuple) or not all(isinstance(s, dict) and s.get("values") for s in steps):
+        return steps
+    return tuple({**s, "values": tuple(math.nan if v is None else v for v in s["values"])} for s in steps)
 
 
 @checked

@@ -14,9 +14,10 @@ import pandas as pd
 
 from overread.errors import InputError, checked, nearest
 from overread.evaluation.comparing.single import LOSSES, estimate_of, group_of, look_at, metric_for
+from overread.evaluation.stored import read_results, with_nan
 from overread.evaluation.subgroups import FEWEST
 from overread.predictions import Predictions
-from overread.record import build, read_json, unguarded, write_csv, write_json
+from overread.record import build, unguarded, write_csv, write_json
 from overread.stats.arrays import normal_quantile
 from overread.stats.difference import independent_difference
 from overread.stats.estimate import Estimate, undefined
@@ -89,24 +90,15 @@ class Shift:
         return "\n".join(said(self))
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``shift.json`` and ``metrics.json`` into ``folder``."""
+        """Write ``metrics.json`` and ``shift.json`` into ``folder``."""
         write_json(Path(folder) / "shift.json", self)
-        write_json(Path(folder) / "metrics.json", list(self.estimates))
-        return Path(folder) / "shift.json"
+        return write_json(Path(folder) / "metrics.json", list(self.estimates)).parent
 
     @classmethod
-    def load(cls, path: str | Path) -> Shift:
-        """Read the ``shift.json`` that :meth:`save` wrote. Raises :class:`InputError` if it is missing or damaged."""
-        return build(cls, _with_nan(read_json(path)), where=Path(path).name)
-
-
-def _with_nan(value: Any, key: str = "") -> Any:
-    """JSON has no NaN: numbers that are null."""
-    if isinstance(value, dict):
-        return {k: _with_nan(v, k) for k, v in value.items()}
-    if isinstance(value, list):
-        return tuple(_with_nan(v) for v in value)
-    return math.nan if value is None and key in ("value", "low", "high", "p", "adjusted") else value
+    def load(cls, folder: str | Path) -> Shift:
+        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
+        _, held = read_results(folder, "shift", ("metric", "trained", "sources", "cells", "gaps"), "shift")
+        return build(cls, with_nan(held), where="shift.json")
 
 
 @checked

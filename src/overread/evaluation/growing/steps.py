@@ -170,8 +170,10 @@ def _areas(job: Job) -> tuple[list[Estimate], list[Difference]]:
     repeats = list(job.groups.values())
     asked = [[question(p, positives(p, None, None)) for p in found] for found in repeats]
     rows, truth, _ = asked[0][0]
-    if any(why_undefined(truth, score) for found in asked for _, _, score in found):
-        return _resampled(job)
+    whys = [next(filter(None, (why_undefined(truth, s) for _, _, s in found)), "") for found in asked]
+    if any(whys):
+        means, gained = _resampled(job)
+        return [replace(e, undefined=why) if why else e for e, why in zip(means, whys, strict=True)], gained
     cohort = Cohort.of(truth, patient_codes(job.codes[rows], len(rows)))
     placed = np.stack([np.mean([placements(truth, s) for _, _, s in found], axis=0) for found in asked])
     order = [np.sum([_ranks(s) for _, _, s in found], axis=0) for found in asked]
@@ -211,7 +213,7 @@ def gains(rows: tuple[Step, ...], gained: list[Difference]) -> tuple[Gain, ...]:
         Gain(
             a.size.value,
             b.size.value,
-            replace(g.difference, metric=f"{a.estimate.metric} gain"),
+            replace(g.difference, metric=f"{a.estimate.metric} gain", undefined=_why(a, b, g)),
             g.p,
             float(q),
             _anew(rows, a, b, g),
@@ -220,11 +222,15 @@ def gains(rows: tuple[Step, ...], gained: list[Difference]) -> tuple[Gain, ...]:
     )
 
 
+def _why(a: Step, b: Step, gained: Difference) -> str:
+    return a.estimate.undefined or b.estimate.undefined or gained.difference.undefined
+
+
 def _anew(rows: tuple[Step, ...], a: Step, b: Step, gained: Difference) -> Estimate:
     """The gain had other patients taught: the variance of the repeats' means added, Satterthwaite's (1946) freedom."""
     test, metric = gained.difference, f"{a.estimate.metric} gain anew"
     spread, freedom = pooled(rows)
-    why = test.undefined or (
+    why = _why(a, b, gained) or (
         "" if freedom else "no size was repeated, so the chance of who teaches is not known"
     )
     if why or math.isnan(gained.error):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,23 +11,24 @@ import numpy as np
 import pandas as pd
 
 from overread.errors import InputError, checked, require
-from overread.evaluation.ledger import record_look
+from overread.evaluation.ledger import looked, record_look, verify
 from overread.evaluation.marking.tables import Marks, read_marks
-from overread.record import build, fingerprint, plain, read_json, write_json
+from overread.evaluation.stored import Alike, drawn, estimates, read_results
+from overread.record import fingerprint, plain, write_json
 from overread.stats.arrays import distinct
 from overread.stats.estimate import Estimate
 from overread.stats.localisation import CAMELYON16, LUNA16, afroc_area, froc, froc_curve
 
-__all__ = ["BAND", "POINTS", "RATES", "Localisation", "Marks", "judge_marks", "read_marks"]
+__all__ = ["BAND", "RATES", "Localisation", "Marks", "judge_marks", "read_marks"]
 
 #: Whose rates of false positives per image the mean sensitivity is taken over.
 RATES = {"camelyon16": CAMELYON16, "luna16": LUNA16}
-#: Points of a stored curve, and of its band, at most.
-POINTS, BAND = 500, 25
+#: Points of the band of a stored curve.
+BAND = 25
 
 
 @dataclass(frozen=True, eq=False)
-class Localisation:
+class Localisation(Alike):
     """What marks on images found: estimates by reader (``where["reader"]``), the FROC curve of each, and counts."""
 
     estimates: tuple[Estimate, ...]
@@ -48,26 +48,17 @@ class Localisation:
             f"there is no {metric!r}", given=", ".join(dict.fromkeys(e.metric for e in self.estimates))
         )
 
-    def __str__(self) -> str:
-        return self.table()
-
     def __repr__(self) -> str:
         return f"localisation on {self.counts.get('images', 0):,} images, {len(self.estimates):,} estimates"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Localisation) and fingerprint(self) == fingerprint(other)
-
-    def __hash__(self) -> int:
-        return int(fingerprint(self), 16)
-
     def table(self) -> str:
         """The results as aligned text for a terminal."""
-        from overread.evaluation.comparing.table import aligned
+        from overread.evaluation.comparing.table import aligned, counted
 
         c = self.counts
-        head = f"{c['images']:,} images of {c['patients']:,} patients, {c['lesions']:,} lesions"
+        head = f"{counted(c['images'], 'image')} of {counted(c['patients'], 'patient')}, {counted(c['lesions'], 'lesion')}"
         lines = [
-            head + (f", looked at {self.looks:,} times before" if self.looks else ""),
+            head + looked(self.looks),
             *(f"caution: {text}" for text in self.cautions),
         ]
         rows = [
@@ -87,13 +78,9 @@ class Localisation:
     @classmethod
     def load(cls, folder: str | Path) -> Localisation:
         """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        metrics, held = (read_json(Path(folder) / f"{name}.json") for name in ("metrics", "froc"))
-        if not (isinstance(metrics, list) and isinstance(held, dict) and {*_KEPT} <= {*held}):
-            raise InputError("the results are damaged", given=str(folder), todo="judge the marks again")
+        metrics, held = read_results(folder, "froc", _KEPT, "localisation")
         kept = {name: held[name] for name in _KEPT} | {"cautions": tuple(held["cautions"])}
-        numbers = ("value", "low", "high")
-        read = ({k: math.nan if v is None and k in numbers else v for k, v in e.items()} for e in metrics)
-        return cls(tuple(build(Estimate, e, where="metrics.json") for e in read), **kept)
+        return cls(estimates(metrics), **kept)
 
 
 _KEPT = ("curves", "counts", "cautions", "looks", "about")
@@ -117,7 +104,8 @@ def judge_marks(
     0.9167
     """
     at = _rates(rates)
-    looks = 0 if ledger is None else record_look(ledger, "marks", None, fingerprint(marks.marks.to_dict("list")), test=marks.digest)  # fmt: skip
+    if ledger is not None:
+        verify(ledger)
     parts = {reader: _judged(marks, reader, at, level, seed, resamples) for reader in marks.readers}
     extra = {reader: _extra(marks.marks[marks.marks["reader"] == reader]) for reader in marks.readers}
     cautions = [f"{sum(extra.values()):,} further marks on lesions that were hit already are ignored"] if any(extra.values()) else []  # fmt: skip
@@ -129,21 +117,22 @@ def judge_marks(
     estimates = tuple(
         replace(e, where={"reader": r} if r else {}) for r, (found, _) in parts.items() for e in found
     )
+    # what could not be computed is no look
+    looks = 0 if ledger is None else record_look(ledger, "marks", None, fingerprint(marks.marks.to_dict("list")), test=marks.digest)  # fmt: skip
     return Localisation(
         estimates, plain({r: curve for r, (_, curve) in parts.items()}), counts, tuple(cautions), looks, about
     )
 
 
 def _rates(rates: str | Sequence[float]) -> tuple[float, ...]:
-    if not isinstance(rates, str):
-        return tuple(float(rate) for rate in rates)
-    require(
-        rates in RATES,
-        "rates are not known",
-        given=rates,
-        todo=f"choose {' or '.join(RATES)}, or give numbers",
-    )
-    return RATES[rates]
+    if isinstance(rates, str):
+        todo = f"choose {' or '.join(RATES)}, or give numbers"
+        require(rates in RATES, "rates are not known", given=rates, todo=todo)
+        return RATES[rates]
+    given = tuple(float(rate) for rate in rates)
+    good = bool(given) and all(1e-6 <= rate <= 1e6 for rate in given)
+    require(good, "rates of false positives per image must be numbers above 0", given=given, todo="give some, such as 0.5, 1, 2")  # fmt: skip
+    return given
 
 
 def _extra(marks: pd.DataFrame) -> int:
@@ -173,7 +162,7 @@ def _judged(
     across, up, threshold = froc_curve(*given)
     if not len(across):
         return [mean, *found[1:], *areas], {"undefined": mean.undefined}
-    step = np.unique(np.linspace(0, len(across) - 1, min(len(across), POINTS)).round().astype(int))
+    step = drawn(across, up)
     curve = {"false positives per image": across[step], "sensitivity": up[step], "threshold": threshold[step],
              "band": {"false positives per image": grid, "value": [e.value for e in band], "low": [e.low for e in band], "high": [e.high for e in band]}}  # fmt: skip
     return [mean, *found[1:], *areas], curve

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,6 +110,36 @@ def judge_calibration(
         found += estimates
     counts = {"images": len(before), "patients": int(before.table["patient"].nunique())}
     return CalibrationChange(tuple(found), plain(curves), counts, looks)
+
+
+@checked
+def said(found: Sequence[Estimate]) -> tuple[str, ...]:
+    """Whether the mending helped on the judged patients, in sentences: by the log loss of all classes, or of each label.
+
+    ``found``: the estimates of a :class:`CalibrationChange`.
+    """
+    gaps = [
+        e for e in found if e.metric == "log loss difference" and not e.undefined and math.isfinite(e.low)
+    ]
+    told = []
+    for e in [e for e in gaps if not e.of] or gaps:
+        of = f"the log loss of {e.of}" if e.of else "the log loss"
+        size = f"{abs(e.value):.3f} ({_signed(e.low)} to {_signed(e.high)})"
+        if e.low == e.high == 0:
+            told.append(f"The probabilities stay as they were: {of} does not change.")
+        elif e.high < 0:
+            told.append(f"Better on these patients: {of} fell by {size}.")
+        elif e.low > 0:
+            told.append(f"Worse on these patients, by more than chance: {of} rose by {size}. The tuning patients "
+                        "were too few or unlike these: what was learned on them does not hold here.")  # fmt: skip
+        else:
+            told.append(f"No change is shown on these patients: {of} changed by {_signed(e.value)} "
+                        f"({_signed(e.low)} to {_signed(e.high)}).")  # fmt: skip
+    return tuple(told)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _asked(before: Predictions, after: Predictions) -> list[_Ask]:

@@ -21,6 +21,8 @@ from overread.stats.recalibration import PriorShift, estimate_prior
 METHODS = ("auto", "none", "temperature", "platt", "isotonic", "prior")
 #: Below this, isotonic regression learns the tuning cases by heart (Niculescu-Mizil & Caruana 2005, section 5).
 ENOUGH = 1000
+#: With fewer tuning patients of a class than this, what is fitted is told to be uncertain.
+FEW = 20
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def fit_recalibration(
     for part in parts.values():
         _require_sound(part, method)
     chosen, why = choose_method(parts, seed) if method == "auto" else (method, "")
+    why = "; ".join(said for said in (why, _few(parts)) if said)
     steps = {of: fit_steps(part, chosen) for of, part in parts.items()}
     patients = sorted({str(p) for part in parts.values() for p in tuning.patients[part.rows]})
     salt = tuning.digest
@@ -125,7 +128,8 @@ def recalibrate(
     target = predictions.target
     if (target.kind, target.names) != (recalibration.kind, recalibration.names):
         raise InputError("the recalibration was fitted on other classes",
-                         given=f"{', '.join(recalibration.names)}; here {', '.join(target.names)}")  # fmt: skip
+                         given=f"{', '.join(recalibration.names)}; here {', '.join(target.names)}",
+                         todo="give tuning and test predictions of one model")  # fmt: skip
     if not tuning:
         judged = predictions.take(known(predictions))
         refuse_seen(judged, recalibration.seen, recalibration.salt, "to recalibrate the probabilities")
@@ -177,6 +181,16 @@ def part_of(tuning: Predictions, of: str) -> Part:
 
 def _both(part: Part) -> bool:
     return len(np.unique(part.truth)) > 1
+
+
+def _few(parts: dict[str, Part]) -> str:
+    """What is said of a fit on few patients; empty where there are enough of every class."""
+    fewest = min(
+        len(np.unique(part.codes[part.truth == k])) for part in parts.values() for k in np.unique(part.truth)
+    )
+    if fewest >= FEW:
+        return ""
+    return f"the rarest class has {fewest} patient{'s' if fewest > 1 else ''} in the tuning data: with fewer than {FEW} a fit follows chance"
 
 
 def _require_sound(part: Part, method: str) -> None:
@@ -253,7 +267,8 @@ def _wanted(held: Recalibration, prevalence: float | Mapping[str, float] | None)
     if prevalence is None:
         return {}
     if isinstance(prevalence, Mapping):
-        require(held.kind == "findings", "a prevalence by name is for findings", given=", ".join(prevalence))
+        require(held.kind == "findings", "a prevalence by name is for findings", given=", ".join(prevalence),
+                todo="give one number, such as .05")  # fmt: skip
         for name in prevalence:
             require(
                 name in held.steps, f"there is no finding {name!r} to shift", todo=nearest(name, held.steps)
@@ -264,7 +279,11 @@ def _wanted(held: Recalibration, prevalence: float | Mapping[str, float] | None)
                 given=prevalence, todo="give it by name: prevalence={'effusion': 0.1, …}")  # fmt: skip
         wanted = {next(iter(held.steps)): float(prevalence)}
     good = all(0 < share < 1 for share in wanted.values())
-    require(good, "prevalence must lie between 0 and 1", given=tuple(wanted.values()))
+    require(
+        good,
+        "prevalence must lie between 0 and 1",
+        given=", ".join(f"{share:g}" for share in wanted.values()),
+    )
     return wanted
 
 

@@ -145,7 +145,9 @@ def _alone(board: Board, calls: Floats | None, scores: Floats | None, chosen: Fl
     if calls is not None:
         rows = board.known & ~np.isnan(calls)
         points = at_threshold(board.ill[rows], calls[rows], board.codes[rows], level=terms.level, of=board.of)
-        found += [points[0], points[1], *(points[4:] if chosen is None else ())]
+        half = auc(board.ill[rows], calls[rows], board.codes[rows], level=terms.level, of=board.of)
+        # the area under the curve of a call is the mean of sensitivity and specificity
+        found += [points[0], points[1], replace(half, metric="balanced accuracy"), *(points[4:] if chosen is None else ())]  # fmt: skip
     if chosen is not None:
         rows = board.known & ~np.isnan(chosen)
         right = chosen[rows] == board.truth[rows]

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from overread.cases.graders import Grades
+from overread.cases.graders import Grades, in_order
 from overread.errors import InputError, checked, nearest, require
-from overread.evaluation.comparing.claims import Declaration, Verdict, declared_at_first, standing
+from overread.evaluation.comparing.claims import NOT_ASKED, Declaration, Standing, Verdict, look
 from overread.evaluation.judging.judge import Terms
-from overread.evaluation.ledger import record_look, truth_hash
+from overread.evaluation.ledger import truth_hash, verify
 from overread.evaluation.operating import OperatingPoint, refuse_seen
 from overread.evaluation.reading.board import Answers, Board, Reference, answers_of, board_of, with_truth
 from overread.evaluation.reading.others import against_others
@@ -29,16 +29,24 @@ from overread.evaluation.reading.parts import (
     each,
 )
 from overread.evaluation.reading.stored import cautions, counts, curves
+from overread.evaluation.stored import (
+    Alike,
+    claim_again,
+    damaged,
+    difference_again,
+    estimates,
+    read_results,
+    with_nan,
+)
 from overread.predictions import Predictions
-from overread.record import build, fingerprint, plain, read_json, sha256, write_json
+from overread.record import build, plain, sha256, write_json
 from overread.stats.arrays import normal_quantile
-from overread.stats.difference import Difference
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.margins import Claim, non_inferiority
+from overread.stats.margins import non_inferiority
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class Reading(Alike):
     """What a reader study found.
 
     ``estimates``: agreement, then each reader's and the model's numbers; ``where["reader"]`` says whose (``model``,
@@ -86,22 +94,8 @@ class Reading:
         """Every estimate: those of people, then the differences."""
         return (*self.estimates, *(c.estimate for c in self.contrasts))
 
-    def __str__(self) -> str:
-        return self.table()
-
     def __repr__(self) -> str:
         return f"reading of {self.counts.get('images', 0):,} cases, {len(self.all):,} estimates"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Reading) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
-
-    @property
-    def digest(self) -> str:
-        """Hash of the content, in hexadecimal."""
-        return fingerprint(self)
 
     def table(self) -> str:
         """The results as aligned text for a terminal."""
@@ -123,48 +117,36 @@ class Reading:
     @classmethod
     def load(cls, folder: str | Path) -> Reading:
         """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        metrics, held = (read_json(Path(folder) / f"{name}.json") for name in ("metrics", "readers"))
-        whole = (
-            isinstance(metrics, list)
-            and isinstance(held, dict)
-            and {*_KEPT, "estimates", "contrasts"} <= {*held}
-        )
-        if not whole or len(metrics) != held["estimates"] + len(held["contrasts"]):
-            raise InputError("the reading is damaged", given=str(folder), todo="judge the readers again")
-        kept = {name: held[name] for name in _KEPT} | {"cautions": tuple(held["cautions"])}
-        kept["verdict"] = _verdict(held["verdict"]) if held["verdict"] else None
-        estimates = tuple(_estimate(e) for e in metrics[: held["estimates"]])
-        return cls(estimates, tuple(_contrast(c) for c in held["contrasts"]), **kept)
+        metrics, held = read_results(folder, "readers", (*_KEPT, "estimates", "contrasts"), "reading")
+        fixed = build(_Held, {n: with_nan(held[n]) for n in ("estimates", "contrasts", "verdict", "cautions")},
+                      where="readers.json")  # fmt: skip
+        if len(metrics) != fixed.estimates + len(fixed.contrasts):
+            raise damaged("reading", folder)
+        kept = {n: held[n] for n in ("curves", "matrix", "counts", "looks", "of", "about")}
+        verdict = replace(fixed.verdict, claim=claim_again(fixed.verdict.claim)) if fixed.verdict else None
+        return cls(
+            estimates(metrics[: fixed.estimates]), tuple(map(_contrast, fixed.contrasts)), verdict=verdict,
+            cautions=fixed.cautions, **kept,
+        )  # fmt: skip
 
 
 _KEPT = ("curves", "matrix", "counts", "verdict", "cautions", "looks", "of", "about")
 
 
-def _estimate(held: dict[str, Any]) -> Estimate:
-    numbers = {k: math.nan if held[k] is None else held[k] for k in ("value", "low", "high")}
-    return build(Estimate, held | numbers, where="readers.json")
+@dataclass(frozen=True)
+class _Held:
+    """What ``readers.json`` holds of fixed types."""
+
+    estimates: int
+    contrasts: tuple[Contrast, ...]
+    verdict: Verdict | None
+    cautions: tuple[str, ...]
 
 
-def _number(value: float | None, missing: float = math.nan) -> float:
-    return missing if value is None else float(value)
-
-
-def _contrast(held: dict[str, Any]) -> Contrast:
-    gap = held["gap"]
-    first, second, difference = (_estimate(gap[name]) for name in ("first", "second", "difference"))
-    error, statistic, p = (_number(gap[name]) for name in ("error", "statistic", "p"))
-    made = Difference(first, second, difference, error, statistic, p)
-    lost = math.nan if made.difference.undefined else math.inf  # JSON has no infinity
-    return Contrast(made, held["where"], _number(held["freedom"], lost), _number(held["adjusted"]))
-
-
-def _verdict(held: dict[str, Any]) -> Verdict:
-    claim = held["claim"]
-    numbers = {k: _number(claim[k]) for k in ("statistic", "p")}
-    made = Claim(
-        **claim | numbers | {"bound": tuple(claim["bound"]), "difference": _estimate(claim["difference"])}
-    )
-    return Verdict(made, held["declared"], held["why"], tuple(held["others"]))
+def _contrast(held: Contrast) -> Contrast:
+    """With the infinities that JSON has not."""
+    lost = math.isnan(held.freedom) and not held.gap.difference.undefined
+    return replace(held, gap=difference_again(held.gap), freedom=math.inf if lost else held.freedom)
 
 
 @checked
@@ -215,15 +197,18 @@ def judge_readers(
     board = board if judged else replace(board, truth=np.full(len(board.cases), -1))
     several = [answers_of(grades, board, modality, cut) for modality in grades.modalities]
     wanted = None if margin is None else _declaration(margin, margin_of, level, board, several)
-    looks, stands = _look(grades, predictions, board, truth, wanted, ledger, model)
+    _require_rule(board, several, judged, rule)
+    if ledger is not None:
+        verify(ledger)
     terms = Terms(level, seed, resamples or 0)
     parts = [_of_modality(grades, board, answers, rule, terms) for answers in several]
     means, changes = between_modalities(board, several, terms) if len(several) > 1 else ([], [])
     estimates = [e for part in parts for e in part[0]] + means
     contrasts = [c for part in parts for c in part[1]] + changes
+    kept = plain({a.modality: curves(board, a, estimates) for a in several})
+    looks, stands = _look(grades, predictions, board, truth, wanted, ledger, model)
     return Reading(
-        tuple(estimates), tuple(contrasts),
-        plain({a.modality: curves(board, a, estimates) for a in several}), plain({a.modality: p[2] for a, p in zip(several, parts, strict=True)}),
+        tuple(estimates), tuple(contrasts), kept, plain({a.modality: p[2] for a, p in zip(several, parts, strict=True)}),
         plain(counts(board, several)), _claim(wanted, contrasts, stands) if wanted else None, cautions(board, several, judged, rule),
         looks, board.of,
         plain({"level": level, "seed": seed, "names": board.names, "kind": grades.kind, "model": model, "threshold": board.rule,
@@ -254,10 +239,10 @@ def _declaration(
 def _look(
     grades: Grades, predictions: Predictions | None, board: Board, truth: pd.DataFrame | None,
     wanted: Declaration | None, ledger: str | Path | None, model: str,
-) -> tuple[int, tuple[bool, str, tuple[str, ...]]]:  # fmt: skip
+) -> tuple[int, Standing]:  # fmt: skip
     """One line in the ledger where a truth, or readers in its place, judge somebody; how the claim stands."""
     if predictions is None and truth is None:
-        return 0, (False, "", ())
+        return 0, NOT_ASKED
     if predictions is not None and board.known.any():
         test = truth_hash(predictions)
     else:
@@ -267,16 +252,23 @@ def _look(
             else truth.sort_values("case")
         )
         test = sha256(kept.to_csv(index=False, lineterminator="\n").encode())[:16]
-    if ledger is None:
-        return 0, standing(None, (), wanted) if wanted else (False, "", ())
-    if wanted:
-        declared_at_first(ledger, [test], wanted)
-    stands = standing(ledger, [test], wanted) if wanted else (False, "", ())
     threshold = None if predictions is None else board.threshold
     digest = predictions.digest if predictions is not None else test
     who = model or (MODEL if predictions is not None else "readers")
-    asked = plain(wanted) if wanted else None
-    return record_look(ledger, who, threshold, digest, test=test, asked=asked), stands
+    return look(ledger, [test], wanted, model=who, threshold=threshold, predictions=digest)
+
+
+def _require_rule(board: Board, several: list[Answers], judged: bool, rule: str) -> None:
+    """The consensus of the other readers exists by this rule."""
+    fewest = min(len(answers.readers) for answers in several)
+    if judged or any(answers.ratings is None for answers in several):
+        return
+    if rule == "dawid-skene" and 1 < fewest < 4:
+        raise InputError("Dawid and Skene's model of the other readers needs three of them, so four in all",
+                         given=f"{fewest:,} readers", todo="choose --consensus majority")  # fmt: skip
+    if rule == "median" and not in_order(board.names):
+        raise InputError("a median needs classes in order, and these are names without numbers",
+                         given=", ".join(board.names[:10]), todo="choose --consensus majority, or number the classes")  # fmt: skip
 
 
 def _of_modality(
@@ -295,9 +287,7 @@ def _of_modality(
     return found, [replace(c, where={**c.where, **mark}) for c in against], matrix
 
 
-def _claim(
-    wanted: Declaration, contrasts: list[Contrast], stands: tuple[bool, str, tuple[str, ...]]
-) -> Verdict:
+def _claim(wanted: Declaration, contrasts: list[Contrast], stands: Standing) -> Verdict:
     """Non-inferiority to the mean reader at the exact, broken degrees of freedom."""
     found = [c for c in contrasts if c.gap.first.metric == wanted.metric and c.where.get("reader") == MEAN and "design" not in c.where]  # fmt: skip
     if not found:

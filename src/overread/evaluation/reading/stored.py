@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from overread.errors import checked
-from overread.evaluation.judging.curves import _corners, _thin
+from overread.evaluation.comparing.table import counted
 from overread.evaluation.reading.board import Answers, Board
 from overread.evaluation.reading.parts import MEAN, MODEL, crossed
+from overread.evaluation.stored import drawn
 from overread.stats.estimate import Estimate
 from overread.stats.roc import roc_curve
 
@@ -41,7 +42,7 @@ def _roc(board: Board, score: Any, rows: Any) -> dict[str, Any]:
     across, up, _ = roc_curve(board.ill[rows], score[rows])
     if not len(across):
         return {}
-    step = _thin(_corners(across, up))
+    step = drawn(across, up)
     return {"fpr": across[step], "tpr": up[step]}
 
 
@@ -86,7 +87,9 @@ def cautions(board: Board, several: list[Answers], judged: bool, rule: str) -> t
                          f"readers and cases{within}; {every['read by all']:,} stay")  # fmt: skip
         few = int((~answers.judged).sum())
         if few:
-            found.append(f"{few:,} readers of fewer than 10 cases are counted, not judged{within}")
+            found.append(
+                f"counted, but not judged, because they read fewer than 10 cases{within}: {counted(few, 'reader')}"
+            )
         if int(answers.judged.sum()) == 1:
             found.append(f"one reader cannot stand for other readers: no analysis of random readers{within}")
     return tuple(dict.fromkeys(found))

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from overread.errors import checked
-from overread.evaluation.comparing.table import aligned, p_text
+from overread.evaluation.comparing.table import aligned, counted, p_text
+from overread.evaluation.ledger import looked
 from overread.evaluation.reading.parts import MEAN, MODEL, Contrast
 from overread.stats.estimate import Estimate
 
@@ -19,9 +20,9 @@ SHOWN = ("sensitivity", "specificity", "balanced accuracy", "accuracy", "auc")
 
 def as_text(found: Reading) -> str:
     """Counts, cautions, agreement, a line per reader, and a line per difference."""
-    counts, looks = found.counts, found.looks
-    lines = [f"{counts['readers']:,} readers of {counts['images']:,} cases of {counts['patients']:,} patients, reference: {found.about['reference']}"
-             + (f", looked at {looks:,} times before" if looks else "")]  # fmt: skip
+    counts = found.counts
+    lines = [f"{counted(counts['readers'], 'reader')} of {counted(counts['images'], 'case')} of {counted(counts['patients'], 'patient')}, reference: {found.about['reference']}"
+             + looked(found.looks)]  # fmt: skip
     lines += [f"caution: {caution}" for caution in found.cautions]
     for modality in found.about["modalities"]:
         lines += ["", *_modality(found, modality)]

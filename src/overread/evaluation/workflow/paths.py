@@ -152,7 +152,7 @@ def calls_of(
         raise InputError("a reader's answer is none of the classes", given=f"{strange[0]!r}, {len(strange)} in all",
                          todo=f"write {', '.join(names)}, or 1 and 0")  # fmt: skip
     if not said:
-        raise InputError("no reader gave any answer", given=str(grades))
+        raise InputError("no reader gave any answer", given=str(grades), todo="fill in the column of answers")
     table = np.array([float(bool(said[name])) for name in grades.classes])
     numbers = grades.ratings(cases, grades.classes, modality)
     return np.where(np.isnan(numbers), np.nan, table[np.nan_to_num(numbers).astype(np.int64)])

@@ -146,8 +146,7 @@ def simulate(
     codes = patient_codes(test.patients[rows], len(rows))
     reading = readings(truth, score, calls, codes, at.threshold, triage.threshold)
     if not len(reading):
-        raise InputError("no case has a known truth and a reader's call", given=f"{len(rows):,} cases with a truth",
-                         todo="the column case must hold the same names in both tables")  # fmt: skip
+        raise _nothing(len(test), len(rows))
     points = [p.threshold for p in (at, triage)]
     looks = record_look(ledger, model, points, test.digest, test=truth_hash(test)) if ledger else 0
     bad = int((~np.isfinite(reading.score)).sum())
@@ -160,6 +159,16 @@ def simulate(
         (at,) if at == triage else (at, triage),
         looks,
     )
+
+
+def _nothing(cases: int, known: int) -> InputError:
+    """The error for cases without a truth, or readers of other cases."""
+    if not known:
+        return InputError(
+            "no case has a known truth", given=f"{cases:,} cases", todo="fill in the column of the label"
+        )
+    return InputError("no case has a known truth and a reader's call", given=f"{known:,} cases with a truth",
+                      todo="the column case must hold the same names in both tables")  # fmt: skip
 
 
 def _calls(
@@ -182,7 +191,9 @@ def _costs(costs: Mapping[str, float] | None) -> tuple[float, float, float] | No
         return None
     for name, value in costs.items():
         one_of(name, COSTS, "cost")
-        require(math.isfinite(value) and value >= 0, "a cost must not be negative", given=value)
+        require(
+            math.isfinite(value) and value >= 0, "a cost is a number from 0 on", given=f"{name}={value:g}"
+        )
     read, miss, alarm = (float(costs.get(name, 0.0)) for name in COSTS)
     return read, miss, alarm
 

@@ -36,6 +36,7 @@ from overread.reporting.figures.drawing import (
     mark,
     plain_rows,
     roc_axes,
+    roomy,
 )  # fmt: skip
 from overread.stats.difference import Difference
 
@@ -83,6 +84,7 @@ def claim_figure(found: Comparison) -> Figure | None:
             [y == 0 for y in range(len(rows))],
         )
         axes.set(xlabel=_across(found, gap.metric), title=f"{_size(found)}; {status}")
+        roomy(drawing)
         bounds = " and ".join(words.number(b, 3) for b in claim.bound)
         said = f"{claim.claim} at a margin of {claim.margin:g}, {status}: difference {words.spoken(gap)}, bound {bounds}."
         return finish(drawing, "claim", claim.claim.capitalize(), said,

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Sheet
 
 from overread.errors import checked
 from overread.reporting import words
-from overread.reporting.figures.canvas import INK, Figure, finish, sheet
+from overread.reporting.figures.canvas import INK, SOFT, Figure, finish, percent_axis, sheet
 from overread.reporting.gather import Run
 
 _CELLS = 15  # classes of a confusion matrix whose numbers can still be read
@@ -26,10 +27,12 @@ def confusion(run: Run) -> Figure | None:
     labels = [words.name(label, 18) for label in held["labels"]]
     counts = np.asarray(held["counts"], float)
     side = max(3.6, min(8.0, 1.6 + 0.62 * len(labels)))
-    with sheet(side + 0.5, side) as drawing:
+    with sheet(side + 0.5 + (0.9 if len(labels) > _CELLS else 0), side) as drawing:
         axes = drawing.subplots()
         _matrix(axes, counts, labels, 10 if len(counts) <= 4 else 8 if len(counts) <= 8 else 6.5)
         axes.set(xlabel="Called", ylabel="Truth", title=run.size)
+        if len(labels) > _CELLS:
+            _scale(drawing, axes)
         return finish(drawing, "confusion", "Confusion matrix", _said(held["labels"], counts),
                       f"Images; rows add up to the true class. Called by {held.get('rule', 'largest probability')}.")  # fmt: skip
 
@@ -50,17 +53,29 @@ def confusions(run: Run) -> Figure | None:
             axes.set_title(words.name(run.called(of), 26))
         for axes in grid.ravel()[len(some) :]:
             axes.set_visible(False)
+        drawing.suptitle(run.size, fontsize=9, color=SOFT, x=0.01, ha="left")
         drawing.supxlabel("Called", fontsize=9)
         drawing.supylabel("Truth", fontsize=9)
         said = " ".join(f"{run.called(of)}: {_said(('absent', 'present'), np.asarray(p['confusion'], float))}" for of, p in some)  # fmt: skip
         left = f" The first {_PANELS} of {len(found)} are drawn." if len(found) > _PANELS else ""
         return finish(drawing, "confusion", "Confusion matrices", said,
-                      f"{words.sentence(run.size)} Rows add up to the truth; each at its own threshold.{left}", wide=True)  # fmt: skip
+                      f"Images; rows add up to the truth. Each at its own threshold.{left}", wide=True)  # fmt: skip
+
+
+def _scale(drawing: Sheet, axes: Axes) -> None:
+    """What the shades mean, where there are too many fields to hold numbers."""
+    bar = drawing.colorbar(axes.collections[0], ax=axes, label="Share of the true class", shrink=0.6, boundaries=np.linspace(0, 1, 101))  # fmt: skip
+    bar.set_ticks([0, 0.25, 0.5, 0.75, 1])
+    percent_axis(bar.ax.yaxis)
+    bar.outline.set_visible(False)
 
 
 def _matrix(axes: Axes, counts: np.ndarray, labels: Sequence[str], size: float) -> None:
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1.15)  # vectors, where imshow would make a bitmap
+    many = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, many, out=np.full(counts.shape, np.nan), where=many > 0)
+    axes.pcolormesh(
+        np.nan_to_num(share), cmap="Blues", vmin=0, vmax=1.15
+    )  # vectors, where imshow would make a bitmap
     axes.set(aspect="equal", ylim=(len(labels), 0))
     _cells(axes, counts, share, size)
     crowded = len(labels) > 3
@@ -76,7 +91,7 @@ def _cells(axes: Axes, counts: np.ndarray, share: np.ndarray, size: float) -> No
     if len(counts) > _CELLS:
         return
     for (i, j), number in np.ndenumerate(counts):
-        colour, shares = "white" if share[i, j] > 0.55 else INK, len(counts) <= 8
+        colour, shares = "white" if share[i, j] > 0.75 else INK, len(counts) <= 8
         how: dict[str, Any] = {"ha": "center", "fontsize": size, "color": colour}
         # two texts of one line each: only these stay centred in the reader's own font
         axes.text(j + 0.5, i + 0.5, f"{int(number):,}", va="bottom" if shares else "center", **how)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Sheet
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
 from overread.errors import checked
@@ -45,6 +47,8 @@ STROKES = (
 )
 #: The stroke of lines that only help to read: a coin, no skill, perfect agreement.
 THIN = (0, (4, 3))
+#: Endings of metrics that are differences of others.
+_BETWEEN = (" gap", " difference", " gain")
 
 
 @checked
@@ -144,9 +148,8 @@ def forest_rows(
         for y, row in enumerate(rows):
             mark(axes, row.estimate, y, INK if row.whole else BLUE)
         _beside(axes, rows)
-        if any(row.estimate and words.metric(row.estimate.metric).percent for row in rows):
-            percent_axis(axes.xaxis)
-        axes.set(xlabel=across, title=size)
+        axes.set(xlabel=across + _unit(axes, rows), title=size)
+        roomy(drawing)
         said = "; ".join(f"{row.label} {words.spoken(row.estimate)}" for row in rows if row.estimate)
         level = next(
             (row.estimate.level for row in rows if row.estimate and not row.estimate.undefined), 0.95
@@ -155,6 +158,26 @@ def forest_rows(
             "Dashed: the margin. " if margin is not None else ""
         )
         return finish(drawing, name, title, f"{title}: {said}.", (note + caption).strip(), wide=True)
+
+
+@checked
+def roomy(drawing: Sheet) -> None:
+    """Leave room beside long names: the letters of the PNG, and of other fonts, are wider than those of the layout."""
+    engine = drawing.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=0.16)
+
+
+def _unit(axes: Axes, rows: Sequence[ForestRow]) -> str:
+    """Ticks in percent where the estimates are; what the axis says of differences, which are in points."""
+    named = [row.estimate.metric for row in rows if row.estimate]
+    if not any(words.metric(name).percent for name in named):
+        return ""
+    if not all(name.endswith(_BETWEEN) for name in named):
+        percent_axis(axes.xaxis)
+        return ""
+    axes.xaxis.set_major_formatter(lambda tick, _: f"{round(100 * tick, 9):.3g}".replace("-", "−"))
+    return " (percentage points)"
 
 
 def _beside(axes: Axes, rows: Sequence[ForestRow]) -> None:

@@ -77,14 +77,16 @@ def calibration(run: Run) -> Figure | None:
         unit_square(axes, "", "Observed frequency")
         axes.set_aspect("auto")
         _reliability(axes, held)
-        axes.legend(loc="upper left")
+        axes.legend(loc="upper left", frameon=True, edgecolor="none", framealpha=0.9)
         axes.set_title(run.size)
         below.bar(column(held["predicted"]), column(held["count"]), width=0.05, color=FAINT, edgecolor=SOFT, linewidth=0.5)  # fmt: skip
         below.set(xlabel="Stated probability", ylabel="Images")
-        return finish(drawing, "calibration", "Calibration", _slope(run, of, held), _BARS)
+        return finish(drawing, "calibration", "Calibration", _slope(run, of, held), _bars(run))
 
 
-_BARS = "Bars: 95 % intervals. Band: where a calibrated model would lie (95 %)."
+def _bars(run: Run) -> str:
+    level = words.percent(run.level)
+    return f"Bars: {level} intervals. Band: where a calibrated model would lie ({level})."
 
 
 def _slope(run: Run, of: str, held: dict[str, Any]) -> str:
@@ -96,7 +98,7 @@ def _reliability(axes: Axes, held: dict[str, Any]) -> None:
     p, o, low, high, null_low, null_high = (
         column(held[c]) for c in ("predicted", "observed", "low", "high", "null low", "null high")
     )
-    axes.fill_between(p, null_low, null_high, color=SKY, alpha=0.3, linewidth=0, label="if calibrated (95 %)")
+    axes.fill_between(p, null_low, null_high, color=SKY, alpha=0.3, linewidth=0, label="if calibrated")
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=THIN)
     error = np.vstack([np.maximum(o - low, 0), np.maximum(high - o, 0)])
     axes.errorbar(p, o, error, fmt="o", color=BLUE, markersize=4.5, linewidth=1.2, label="observed")
@@ -114,11 +116,18 @@ def _calibrations(run: Run, chosen: list[tuple[str, dict[str, Any]]]) -> Figure:
             unit_square(axes, "", "")
             axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
             _reliability(axes, held)
-            axes.set_title(f"{words.name(run.called(of), 24)} ({int(column(held['count']).sum()):,} images)")
+            axes.set_title(f"{words.name(run.called(of), 24)}\n{_judged(run, of, held)}")
         _outside(drawing, grid, len(some))
         left = f" The first {PANELS} of {len(chosen)} are drawn." if len(chosen) > PANELS else ""
         said = " ".join(f"{run.called(of)}: {_slope(run, of, held)}" for of, held in some)
-        return finish(drawing, "calibration", "Calibration", said, f"{_BARS}{left}", wide=True)
+        return finish(drawing, "calibration", "Calibration", said, f"{_bars(run)}{left}", wide=True)
+
+
+def _judged(run: Run, of: str, held: dict[str, Any]) -> str:
+    """How many images of how many patients have a known truth here."""
+    brier = run.estimate("ece", of) or run.estimate("brier", of) or run.estimate("auc", of)
+    images = int(column(held["count"]).sum())
+    return words.size(images, brier.patients) if brier else words.count(images, "image")
 
 
 def _outside(drawing: Sheet, grid: np.ndarray, many: int) -> None:
@@ -146,9 +155,10 @@ def decision(run: Run) -> Figure | None:
                  title=run.size)  # fmt: skip
         percent_axis(axes.xaxis)
         quiet_grid(axes)
-        axes.legend(loc="upper right", handlelength=2.6)
+        axes.legend(loc="upper right", handlelength=2.6, frameon=True, edgecolor="none", framealpha=0.9)
+        best = _best(x, top, column(held["treat all"]))
         return finish(
-            drawing, "decision", "Decision curve", _best(x, top, column(held["treat all"])), _rule(held)
+            drawing, "decision", "Decision curve", f"Net benefit. {best}", f"{best} {_rule(run, held)}"
         )
 
 
@@ -163,15 +173,25 @@ def _useful(held: dict[str, Any]) -> tuple[float, float]:
 
 
 def _best(x: np.ndarray, model: np.ndarray, everyone: np.ndarray) -> str:
-    better = x[(model > np.maximum(everyone, 0) + 1e-12) & np.isfinite(model)]
+    better = x[_longest((model > np.maximum(everyone, 0) + 1e-12) & np.isfinite(model))]
     if not better.size:
-        return "Net benefit; at no risk does the model do better than treating all or none."
+        return "At no risk does the model do better than treating all or none."
     ends = f"{words.percent(float(better.min()))} and {words.percent(float(better.max()))}"
-    return f"Net benefit; between the risks {ends} the model does better than treating all or none."
+    return f"Between the risks {ends} the model does better than treating all or none, by these estimates."
 
 
-def _rule(held: dict[str, Any]) -> str:
-    rule = words.sentence(held.get("rule") or "treat where risk ≥ t", 120)
+def _longest(holds: np.ndarray) -> slice:
+    """The longest unbroken run of True: what can be told by its two ends."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], holds, [0]))))
+    starts, ends = edges[::2], edges[1::2]
+    widest = int((ends - starts).argmax()) if len(starts) else 0
+    return slice(int(starts[widest]), int(ends[widest])) if len(starts) else slice(0, 0)
+
+
+def _rule(run: Run, held: dict[str, Any]) -> str:
+    level, lowest = held.get("level", run.level), np.nanmin(column(held["net benefit"]))
+    below = " Below the frame: treating nobody is better." if lowest < _useful(held)[0] else ""
+    rule = words.sentence(held.get("rule") or "treat where risk ≥ t", 120) + " At t = 0 everybody is treated."
     asked = held.get("prevalence")
     where = f" At a prevalence of {words.share(asked)}." if asked is not None else ""
-    return f"{rule}{where} Bands: 95 % intervals."
+    return f"{rule}{where} Bands: {words.percent(level)} intervals.{below}"

@@ -12,18 +12,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from overread.errors import checked
-from overread.record import cores
+from overread.record import cores, plain
 from overread.reporting.figures.picture import Figure
 from overread.reporting.gather import Run, gather_evaluation
 
 _CHILD = "from overread.reporting.figures.studio import serve; serve()"
 _HANDS = 2  # processes that draw
+_SLOW = ("forest", "calibration", "decision", "gaps")  # these are begun first
 
 
 class Studio:
@@ -31,27 +32,45 @@ class Studio:
 
     def __init__(self, child: subprocess.Popen[str] | None) -> None:
         self._child = child
+        self._order: tuple[Path, dict[str, Any]] | None = None
 
     @property
     def returned(self) -> int | None:
         """0 once it has drawn; None while it works, or where there is none."""
         return self._child.returncode if self._child else None
 
-    def draw(self, folder: Path, target: dict[str, Any]) -> list[Figure]:
-        """The figures of ``folder/metrics.json`` and ``curves.json``, written to ``folder/figures`` as SVG and PNG.
+    def order(self, folder: Path, target: dict[str, Any]) -> None:
+        """Have the figures of ``folder/metrics.json`` and ``curves.json`` drawn, without waiting for them.
 
-        ``target``: kind and names. Draws here if the other process cannot.
+        ``target``: kind and names.
         """
-        order = json.dumps({"folder": str(folder.absolute()), "target": target})
-        told = self._told(order) if self._child else ""
-        entries = json.loads(told) if self.returned == 0 else _drawn(folder, target, hands=1)
-        return [_read(folder, entry) for entry in entries]
+        self._order = folder, target
+        if self._child is None or self._child.stdin is None:
+            return
+        with suppress(OSError):  # it has died: its pipes are closed
+            self._child.stdin.write(json.dumps({"folder": str(folder.absolute()), "target": target}) + "\n")
+            self._child.stdin.flush()
 
-    def _told(self, order: str) -> str:
+    def drawn(self) -> Iterator[Figure]:
+        """The figures that were ordered, once they lie in ``folder/figures`` as SVG and PNG.
+
+        Draws here if the other process cannot.
+        """
+        assert self._order is not None, "nothing was ordered"
+        told = self._told() if self._child else ""
+        entries = json.loads(told) if self.returned == 0 else _drawn(*self._order, hands=1)
+        yield from (_read(self._order[0], entry) for entry in entries)
+
+    def draw(self, folder: Path, target: dict[str, Any]) -> list[Figure]:
+        """Order the figures and wait for them."""
+        self.order(folder, target)
+        return list(self.drawn())
+
+    def _told(self) -> str:
         assert self._child is not None
         try:
-            return self._child.communicate(order + "\n")[0]
-        except OSError:  # it has died: its pipes are closed
+            return self._child.communicate()[0]
+        except OSError:
             return ""
 
 
@@ -83,8 +102,7 @@ def _started() -> subprocess.Popen[str] | None:
 @checked
 def serve() -> None:
     """What the other process does: load, wait for a folder, draw, tell."""
-    import overread.reporting.figures.all  # noqa: F401  # while the other side computes
-
+    _warm()  # while the other side computes
     asked = sys.stdin.readline()
     if asked:
         order = json.loads(asked)
@@ -92,14 +110,33 @@ def serve() -> None:
         json.dump(entries, sys.stdout)  # a pipe to the process that asked
 
 
+def _warm() -> None:
+    """Draw for nobody: what comes first loads fonts, the writers of files and the readers of numbers."""
+    from overread.record import build
+    from overread.reporting.figures.all import DRAWN  # noqa: F401  # loads what draws
+    from overread.reporting.figures.canvas import finish, png_of, sheet
+    from overread.reporting.figures.drawing import curve_with_band, roc_axes
+    from overread.stats.estimate import Estimate, undefined
+
+    build(Estimate, plain(undefined("auc", "nothing", of="")) | dict.fromkeys(("value", "low", "high"), 0.5))
+    with sheet(3, 3) as drawing:
+        axes = drawing.subplots()
+        roc_axes(axes, "N")
+        curve_with_band(axes, [0, 1], [0, 1], low=[0, 1], high=[0, 1], label="0")
+        axes.legend()
+        png_of(finish(drawing, "none", "", "", "").drawing)
+
+
 def _drawn(folder: Path, target: dict[str, Any], hands: int) -> list[dict[str, Any]]:
-    """Draw every figure in its turn, or in several processes where these cost nothing to start."""
+    """Draw every figure in its turn, or in several processes where these cost nothing to start; told in the order of the page."""
     from overread.reporting.figures.all import DRAWN
 
     draw = partial(_one, gather_evaluation(folder, target))
     if hands > 1 and sys.platform == "linux":
+        names = sorted(DRAWN, key=lambda name: name not in _SLOW)  # so that nobody waits for the last
         with multiprocessing.get_context("fork").Pool(hands) as pool:
-            return [entry for entry in pool.map(draw, DRAWN, chunksize=1) if entry]
+            found = dict(zip(names, pool.map(draw, names, chunksize=1)))
+        return [entry for name in DRAWN if (entry := found[name])]
     return [entry for entry in map(draw, DRAWN) if entry]
 
 

@@ -13,6 +13,7 @@ from overread.reporting.figures.canvas import Figure, finish, percent_axis, quie
 from overread.reporting.figures.drawing import ForestRow, column, curve_with_band, forest_rows
 from overread.reporting.figures.ranking import LINES, SQUARE
 from overread.reporting.gather import Run
+from overread.reporting.unsure import silence_curves, surest_half
 from overread.stats.estimate import Estimate
 
 _ROWS = 30  # groups in one figure
@@ -21,8 +22,7 @@ _ROWS = 30  # groups in one figure
 @checked
 def abstention(run: Run) -> Figure | None:
     """How often the model is wrong among the cases it is surest of, for each share of cases it answers."""
-    held = run.more.get("abstention")
-    found = [(of, c) for of, c in held.items() if c.get("coverage")] if isinstance(held, dict) else []
+    found = silence_curves(run)
     if not found:
         return None
     some = found[:LINES]
@@ -41,7 +41,7 @@ def abstention(run: Run) -> Figure | None:
         said = "; ".join(f"{run.called(of) or 'the model'}: {_ends(c)}" for of, c in some)
         left = f" The first {LINES} of {len(found)} are drawn." if len(found) > LINES else ""
         band_note = (
-            f"Band: {words.percent(some[0][1].get('level', 0.95))} interval." if len(some) == 1 else ""
+            f"Band: {words.percent(some[0][1].get('level', run.level))} interval." if len(some) == 1 else ""
         )
         return finish(drawing, "abstention", "Errors when it may stay silent", f"{said}.",
                       f"By the largest probability of a class. {band_note}{left}".strip())  # fmt: skip
@@ -58,10 +58,8 @@ def _top(some: list[tuple[str, dict[str, Any]]]) -> float:
 
 
 def _ends(c: dict[str, Any]) -> str:
-    coverage, risk = column(c["coverage"]), column(c["risk"])
-    half = int(abs(coverage - 0.5).argmin())
-    everything = int(coverage.argmax())
-    return f"wrong on {words.percent(float(risk[everything]), 1)} of all and {words.percent(float(risk[half]), 1)} of the surest half"
+    every, half = (words.percent(share, 1) for share in surest_half(c))
+    return f"wrong on {every} of all and {half} of the surest half"
 
 
 @checked
@@ -73,8 +71,9 @@ def conformal(run: Run) -> Figure | None:
         return None
     rows = [_row(run, group) for group in groups[:_ROWS]]
     left = f" The first {_ROWS} of {len(groups)} are drawn." if len(groups) > _ROWS else ""
+    what = "interval" if run.kind == "quantity" else "set"
     return forest_rows(
-        rows, name="conformal", title="Sets that hold the truth", across="Share of images whose set holds the truth",
+        rows, name="conformal", title=f"{what.capitalize()}s that hold the truth", across=f"Share of images whose {what} holds the truth",
         size=run.size, line=float(held.get("level", 0.9)),
         caption=f"Upright: the share promised, {words.percent(held.get('level', 0.9))}. n: patients.{left}",
     )  # fmt: skip
@@ -85,9 +84,10 @@ def _row(run: Run, group: dict[str, Any]) -> ForestRow:
     value, low, high = (_float((group.get("coverage") or {}).get(k)) for k in ("value", "low", "high"))
     patients = int(group.get("patients") or 0)
     why = str(group.get("undefined") or ("" if math.isfinite(value) else "no estimate"))
-    estimate = Estimate("set coverage", value, low, high, patients=patients, undefined=why)
+    estimate = Estimate("set coverage", value, low, high, level=run.level, patients=patients, undefined=why)
     label = name if not of or run.kind == "quantity" else f"{words.name(of, 16)}, {name}"
-    size = f"mean size {words.number(group.get('size'), 2)}" if group.get("size") is not None else ""
+    measured = "width" if run.kind == "quantity" else "size"
+    size = f"mean {measured} {words.number(group.get('size'), 2)}" if group.get("size") is not None else ""
     return ForestRow(label, estimate, f"{patients:,}", whole=name == "all", note=size)
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from overread.errors import InputError, checked
+from overread.evaluation.mending import change
+from overread.evaluation.stored import estimates
 from overread.record import read_json
 from overread.reporting import words
 from overread.reporting.figures.canvas import (
@@ -118,6 +120,7 @@ def _page(
     )
     summary = [f"Fitted on {fitted['fitted_on']}: {method}{'; ' + fitted['why'] if fitted['why'] else ''}.",
                f"Judged on {words.size(counts['images'], counts['patients'])}, none of whom the fit has seen."]  # fmt: skip
+    summary += change.said(estimates(metrics))
     summary += (
         [f"This test set was looked at {words.times(held['looks'])} before."] if held.get("looks") else []
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,26 @@ FEW = 10  # cases of a class that cannot be judged apart from chance
 
 
 @checked
-def evaluation_page(folder: Path, target: dict[str, Any], figures: Sequence[Figure], title: str) -> Path:
+def evaluation_page(folder: Path, target: dict[str, Any], figures: Iterable[Figure], title: str) -> Path:
     """Write ``folder/evaluation.html`` from the numbers in ``folder``, and give its path.
 
-    ``target``: kind and names; ``figures``: what was drawn of them. Raises InputError if a file is damaged.
+    ``target``: kind and names; ``figures``: what was drawn of them, asked for when the rest is there. Raises InputError if a file is damaged.
     """
     run = gather_evaluation(folder, target)
+    tables = (
+        _tables(results.points_table(run), *results.overall(run)),
+        _tables(results.each(run)),
+        (results.everything(run),),
+    )
     drawn = {figure.name: figure for figure in figures}
     parts = [
-        Part("Results", (results.looks(run), *results.points(run)), _tables(results.points_table(run), *results.overall(run)), _of(drawn, _RANK)),
-        Part("Each class or finding", (), _tables(results.each(run))),
+        Part("Results", (results.looks(run), *results.points(run)), tables[0], _of(drawn, _RANK)),
+        Part("Each class or finding", (), tables[1]),
         Part("The score as a risk", _risk(run), (), _of(drawn, _RISK)),
         Part("Subgroups and sources", (*results.heterogeneity(run),), _tables(results.by_subgroup(run), results.gaps_table(run)), _of(drawn, _GROUPS)),
         Part("When the model may say that it is not sure", _sets(run), (), _of(drawn, _SILENT)),
         Part("How to read this", (), (_reading(drawn),)),
-        Part("Every number", (), (results.everything(run),)),
+        Part("Every number", (), tables[2]),
         Part("What it takes to run this again", (), (_provenance(run),)),
     ]  # fmt: skip
     return leaflet(folder / "evaluation.html", title, _summary(run), parts, cautions=cautions(run), keys=results.key_numbers(run))  # fmt: skip

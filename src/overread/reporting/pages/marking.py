@@ -143,8 +143,8 @@ def _curve(
     x, y = column(curve["false positives per image"]), column(curve["sensitivity"])
     end = float(across.max())
     inside = x <= end
-    # steps: between two marks nothing is found; the last height is carried on
-    axes.plot(np.append(x[inside], end), np.append(y[inside], y[inside].max()), drawstyle="steps-post", color=colour,
+    # straight lines between the steps, as the estimates read it; the last height is carried on
+    axes.plot(np.append(x[inside], end), np.append(y[inside], np.interp(end, x, y)), color=colour,
               linestyle=STROKES[rank % len(STROKES)], label=_label(found, name))  # fmt: skip
     at = np.isin(across, found.about["rates"])
     axes.plot(

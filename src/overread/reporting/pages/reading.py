@@ -58,7 +58,8 @@ def _summary(found: Reading) -> list[str]:
                      f"{words.spoken(c.estimate)}, p {said_p(c.gap.p)}.")  # fmt: skip
     for e in found.estimates:
         if e.metric == "ceiling" and not e.undefined:
-            lines.append(f"Against a single reader no accuracy can pass {words.percent(e.value)} ({words.percent(e.low)} to {words.percent(e.high)}), given how far these readers agree.")  # fmt: skip
+            within = f" in {words.name(e.where['modality'])}" if "modality" in e.where else ""
+            lines.append(f"Against a single reader{within} no accuracy can pass {words.percent(e.value)} ({words.percent(e.low)} to {words.percent(e.high)}), given how far these readers agree.")  # fmt: skip
     return lines
 
 
