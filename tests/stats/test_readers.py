@@ -18,6 +18,7 @@ from overread.stats.readers_variance import merit_covariance, variance_component
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
 SHORT = pytest.param(False, id="short")
 
+
 def slow_auc(truth, score):
     ill, well = score[truth], score[~truth]
     return np.mean((ill[:, None] > well) + 0.5 * (ill[:, None] == well))
@@ -183,7 +184,12 @@ def test_components_are_as_published():
     for example, printed in PUBLISHED.items():
         c = variance_components(np.array(printed.areas), printed.errors())
         assert (c.modality, c.reader, c.interaction) == pytest.approx(squares[example], rel=1e-6)
-        shared = np.mean(printed.variance), printed.same_reader, np.mean(printed.same_modality), printed.neither
+        shared = (
+            np.mean(printed.variance),
+            printed.same_reader,
+            np.mean(printed.same_modality),
+            printed.neither,
+        )
         assert (c.variance, c.same_reader, c.same_modality, c.neither) == pytest.approx(shared, rel=1e-12)
 
 

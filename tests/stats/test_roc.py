@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from overread.errors import ArgumentError
+from overread.stats.arrays import t_quantile
 from overread.stats.roc import auc, newcombe, roc_curve
 
 
@@ -35,11 +36,14 @@ def slow_variance(truth, score, patients):
     return area, s10 / m + s01 / n + 2 * s11 / (m * n)
 
 
-def error_of(estimate):
+NORMAL = NormalDist().inv_cdf(0.975)
+
+
+def error_of(estimate, quantile=NORMAL):
     """The standard error that an interval on the logit scale was made of."""
     logit = lambda p: np.log(p / (1 - p))
     half = (logit(estimate.high) - logit(estimate.low)) / 2
-    return half / NormalDist().inv_cdf(0.975) * estimate.value * (1 - estimate.value)
+    return half / quantile * estimate.value * (1 - estimate.value)
 
 
 @pytest.mark.parametrize("ties", [True, False])
@@ -58,7 +62,12 @@ def test_variance_is_that_of_the_definition(images):
     area, variance = slow_variance(truth, score, patients)
     found = auc(truth, score, patients)
     assert found.value == pytest.approx(area, abs=1e-10)
-    assert error_of(found) == pytest.approx(np.sqrt(variance), rel=1e-10)
+    fewest = min(len(np.unique(patients[truth == y])) for y in (0, 1))
+    sizes = [np.unique(patients[truth == y], return_counts=True)[1] for y in (0, 1)]
+    kish = min(int(n.sum() ** 2 / (n @ n) - 1 + 1e-9) for n in sizes)
+    assert kish <= fewest - 1
+    quantile = NORMAL if images == 1 else t_quantile(0.95, kish)
+    assert error_of(found, quantile) == pytest.approx(np.sqrt(variance), rel=1e-10)
     assert found.patients == 90 // images
 
 
@@ -66,7 +75,11 @@ def test_an_image_shown_twice_adds_nothing():
     truth, score = draw(100)
     once = auc(truth, score)
     twice = auc(np.repeat(truth, 2), np.repeat(score, 2), np.repeat(np.arange(100), 2))
-    assert (twice.value, twice.low, twice.high) == pytest.approx((once.value, once.low, once.high), rel=1e-9)
+    assert twice.value == pytest.approx(once.value, rel=1e-12)
+    freedom = (
+        int(min(truth.sum(), (~truth).sum())) - 1
+    )  # clusters: Student's t in place of the normal quantile
+    assert error_of(twice, t_quantile(0.95, freedom)) == pytest.approx(error_of(once), rel=1e-9)
     assert twice.images == 200
     assert twice.patients == 100
 
@@ -155,3 +168,25 @@ def test_newcombe_ends_lie_z_standard_errors_away():
             area * (1 - area) * (1 + half * (1 - area) / (2 - area) + half * area / (1 + area)) / (15 * 30)
         )
         assert abs(0.8 - area) == pytest.approx(1.96 * np.sqrt(spread), rel=1e-6)
+
+
+def unequal_coverage(runs, seed):
+    """How often the interval holds .80 where one patient in five has 20 images and the others two."""
+    rng, held = np.random.default_rng(seed), 0
+    images = np.where(np.arange(60) % 5 == 0, 20, 2)
+    who, ill = np.repeat(np.arange(60), images), np.arange(60) % 2 == 0
+    shift = np.sqrt(2) * NormalDist().inv_cdf(0.8)
+    for _ in range(runs):
+        own = rng.normal(size=60) * np.sqrt(0.5) + shift * ill
+        found = auc(ill[who], own[who] + rng.normal(size=len(who)) * np.sqrt(0.5), who)
+        held += found.low <= 0.8 <= found.high
+    return held / runs
+
+
+def test_patients_with_many_images_do_not_make_the_interval_too_narrow():
+    assert unequal_coverage(200, 1) >= 0.88  # with the normal quantile 85 to 89 %
+
+
+@pytest.mark.slow
+def test_patients_with_many_images_do_not_make_the_interval_too_narrow_in_long():
+    assert 0.915 <= unequal_coverage(2000, 2) <= 0.975

@@ -17,6 +17,7 @@ from overread.images.address import file_of, parse
 
 #: A table of answers, or columns of the table of images.
 Asked = str | os.PathLike[str] | Sequence[str]
+_NAMED = "readers: the names of their columns stand in study.toml and in the recorded command; rename them if they are people's names"
 _TIED, _SILENT = "the readers are tied", "no reader answered"
 
 
@@ -87,7 +88,7 @@ def _columns(
 ) -> tuple[pd.Series, Grades, list[str]]:
     rows = table.assign(case=made["case"], modality="").drop(columns="patient", errors="ignore")
     grades = grades_of(wide(rows, readers), "label", repeats="same")
-    return made["case"], grades, []
+    return made["case"], grades, [_NAMED]
 
 
 def _joined(made: pd.DataFrame, grades: Grades) -> tuple[pd.Series, Grades, list[str]]:

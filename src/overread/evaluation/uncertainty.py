@@ -13,12 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.errors import InputError, checked, nearest, require
-from overread.evaluation.judging.judge import largest
 from overread.evaluation.operating import refuse_shared
 from overread.evaluation.subgroups import FEWEST, bands
+from overread.evaluation.uncertainty_parts import part_of, silence
 from overread.predictions import Predictions
 from overread.record import plain, write_json
-from overread.stats.abstention_band import RiskCurve, risk_curve
 from overread.stats.arrays import patient_codes
 from overread.stats.calibration import why_uncalibrated
 from overread.stats.conformal import ConformalSets, fit_sets, set_coverage
@@ -67,15 +66,6 @@ class Uncertainty:
         return write_json(Path(folder) / "uncertainty.json", {"estimates": self.estimates, **self.more})
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One label or finding of tuning or test data: rows with a known truth, class numbers and their probabilities."""
-
-    rows: NDArray[np.int64]
-    truth: NDArray[Any]
-    chance: NDArray[np.float64]  # (K, C)
-
-
 @checked
 def uncertainty(
     tuning: Predictions,
@@ -115,7 +105,7 @@ def uncertainty(
         found += judged.estimates
         entries += judged.groups
         fitted |= judged.fitted
-        silent[of] = _silence(test, of, codes, confidence)
+        silent[of] = silence(test, of, codes, confidence)
     said = WORDS["residual" if test.target.kind == "quantity" else method]
     conformal = {"level": level, "method": said, "groups": entries, "thresholds": _thresholds(fitted, test)}
     more = {"conformal": conformal if fitted else {"undefined": _why(found)}, "abstention": silent}
@@ -168,17 +158,6 @@ def _groups(tuning: Predictions, test: Predictions, group: str) -> tuple[NDArray
     return both[: len(tuning)], both[len(tuning) :]
 
 
-def _part(table: Predictions, of: str) -> _Part:
-    if not of:
-        truth, scores = table.truth, table.scores
-        rows = np.flatnonzero(~np.isnan(truth) if table.target.kind == "quantity" else truth >= 0)
-        return _Part(rows, truth[rows], scores[rows])
-    column = table.target.names.index(of)
-    truth, score = table.truth[:, column], table.scores[:, column]
-    rows = np.flatnonzero(~np.isnan(truth))
-    return _Part(rows, truth[rows].astype(np.int64), np.column_stack([1 - score[rows], score[rows]]))
-
-
 def _sets(
     tuning: Predictions,
     test: Predictions,
@@ -187,7 +166,7 @@ def _sets(
     codes: NDArray[np.int64],
     terms: _Terms,
 ) -> _Judged:
-    learn, judge = _part(tuning, of), _part(test, of)
+    learn, judge = part_of(tuning, of), part_of(test, of)
     people = codes[judge.rows]
     why = why_uncalibrated(np.zeros(learn.chance.size, bool), learn.chance.ravel())
     if why or not len(judge.rows):
@@ -295,7 +274,7 @@ def _quantity(
     codes: NDArray[np.int64],
     terms: _Terms,
 ) -> _Judged:
-    learn, judge = _part(tuning, of), _part(test, of)
+    learn, judge = part_of(tuning, of), part_of(test, of)
     name = test.target.names[0]
     bad = int((~np.isfinite(learn.chance)).sum())
     if bad or not len(judge.rows) or not len(learn.rows):
@@ -324,26 +303,6 @@ def _quantity(
 
     found, entries = _by_group(told, own, people, terms.group, name)
     return _Judged(found, entries, {name: fitted})
-
-
-def _silence(test: Predictions, of: str, codes: NDArray[np.int64], confidence: float) -> dict[str, Any]:
-    """The risk of the most probable class at each share of cases answered."""
-    if test.target.kind == "quantity":
-        return {"undefined": "a predicted number comes without a confidence"}
-    part = _part(test, of)
-    if of:
-        said, sure = part.chance.argmax(axis=1), part.chance.max(axis=1)
-    else:
-        said, sure = largest(test)[part.rows], part.chance.max(axis=1)
-    curve = risk_curve(said != part.truth, sure, codes[part.rows], level=confidence)
-    return _stored(curve)
-
-
-def _stored(curve: RiskCurve) -> dict[str, Any]:
-    if curve.undefined:
-        return {"undefined": curve.undefined}
-    names = ("coverage", "risk", "low", "high", "threshold")
-    return {**{n: getattr(curve, n) for n in names}, "level": curve.level, "method": curve.method}
 
 
 def _thresholds(fitted: dict[str, Any], test: Predictions) -> list[dict[str, Any]]:

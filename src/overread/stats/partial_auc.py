@@ -23,7 +23,7 @@ from overread.stats.estimate import Estimate, undefined
 from overread.stats.paired import NOTHING, same_order
 from overread.stats.placements import Cohort, Shares, covariance, shares, variance_between
 from overread.stats.ranking import rank
-from overread.stats.roc import newcombe
+from overread.stats.roc import auc_quantile, newcombe
 
 Range = tuple[float, float]
 
@@ -164,7 +164,8 @@ def _partial_aucs(
 def _estimate(cohort: Cohort, part: _Part, height: float, variance: float, level: float, of: str) -> Estimate:
     z = normal_quantile(level)
     if variance > TINY and TINY < height < 1 - TINY:
-        (low, high), how = logit_interval(height, math.sqrt(variance), z), "placements, logit"
+        wide = auc_quantile(cohort.truth, cohort.codes, level)
+        (low, high), how = logit_interval(height, math.sqrt(variance), wide), "placements, logit"
     else:  # as the area over those negatives whom the range holds
         ill, well = cohort.sizes
         within = max(1, round(well * part.width))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from overread.errors import checked
 from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile
 from overread.stats.estimate import Estimate
-from overread.stats.roc import newcombe
+from overread.stats.roc import auc_quantile, newcombe
 
 #: So many scores are looked at to see whether they repeat.
 SAMPLE = 300
@@ -63,7 +63,8 @@ class Cohort:
         """An area with its interval: on the logit scale, or Newcombe's where the variance is zero."""
         z = normal_quantile(level)
         if variance > TINY and TINY < value < 1 - TINY:
-            (low, high), how = logit_interval(value, math.sqrt(variance), z), "DeLong, logit"
+            wide = auc_quantile(self.truth, self.codes, level)
+            (low, high), how = logit_interval(value, math.sqrt(variance), wide), "DeLong, logit"
         else:
             (low, high), how = newcombe(value, *self.sizes, z), "Newcombe 2006 method 5"
         how += ", by patient" if self.clustered else ""

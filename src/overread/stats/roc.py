@@ -15,10 +15,12 @@ from overread.stats.arrays import (
     normal_quantile,
     numbers,
     patient_codes,
+    t_quantile,
     why_undefined,
     zero_one,
 )
 from overread.stats.estimate import Estimate, undefined
+from overread.stats.proportions import patient_freedom
 from overread.stats.ranking import Ranking, rank
 
 
@@ -52,12 +54,21 @@ def auc(
     codes = codes[ranking.order]
     variance = _variance(ranking.truth, value, above, below, codes)
     if variance > TINY and TINY < value < 1 - TINY:
-        (low, high), how = logit_interval(value, math.sqrt(variance), z), "DeLong, logit"
+        quantile = auc_quantile(ranking.truth, codes, level)
+        (low, high), how = logit_interval(value, math.sqrt(variance), quantile), "DeLong, logit"
     else:
         sizes = distinct(codes[ranking.truth]), distinct(codes[~ranking.truth])
         (low, high), how = newcombe(value, *sizes, z), "Newcombe 2006 method 5"
     how += "" if count == len(scores) else ", by patient"
     return Estimate("auc", value, low, high, level, how, len(scores), count, of)
+
+
+@checked
+def auc_quantile(truth: NDArray[np.bool_], codes: NDArray[np.int64], level: float) -> float:
+    """The normal quantile; where patients repeat Student's t of the class with fewer patients to tell (Kish 1965)."""
+    if distinct(codes) == len(codes):
+        return normal_quantile(level)
+    return t_quantile(level, min(patient_freedom(codes[rows]) for rows in (truth, ~truth)))
 
 
 def _placements(ranking: Ranking) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:

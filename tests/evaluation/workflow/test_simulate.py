@@ -127,7 +127,7 @@ def test_prevalence_and_costs_weigh_positives_and_negatives(setting):
         assert found["triage"][metric].value == pytest.approx(wanted)
     with pytest.raises(ArgumentError, match="cost is not known"):
         simulate(test, grades, at=at, costs={"scan": 1.0})
-    with pytest.raises(ArgumentError, match="not be negative"):
+    with pytest.raises(ArgumentError, match="number from 0 on"):
         simulate(test, grades, at=at, costs={"read": -1.0})
 
 
