@@ -102,13 +102,13 @@ class Desk:
     table: Cases | None = None
 
     def cases(self) -> Cases:
-        """All cases of the table. Where ``cases.csv`` does not say where the images lie, the table is read again."""
+        """All cases of the table. Where ``cases.csv`` does not say all of it, the table is read again."""
         return self.table or self._cases
 
     @cached_property
     def _cases(self) -> Cases:
         saved = Cases.load(self.folder / "cases.csv")
-        if not saved.salt:
+        if not saved.salt and not self.study.graders:  # the readers' answers are in no file of the run
             return saved
         cases = table_of(self.study, self.progress)
         if list(cases.table["case"]) != list(saved.table["case"]):

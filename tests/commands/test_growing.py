@@ -74,7 +74,7 @@ def test_a_curve_from_tables(tmp_path) -> None:
         "curve.html",
         "figures/learning-curve.svg",
         "figures/learning-curve.png",
-        "ledger.jsonl",
+        "../evaluation/ledger.jsonl",  # beside the predictions, wherever the results go
     ):
         assert (folder / name).stat().st_size > 0, name
     assert [s["size"]["value"] for s in json.loads((folder / "curve.json").read_text("utf-8"))["steps"]] == [

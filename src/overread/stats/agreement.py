@@ -217,7 +217,7 @@ def cohen_kappa(
     Wilson's bound. Undefined without a case that both answered, or where both give a single class.
 
     >>> print(cohen_kappa([0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0]))
-    0.667 (-0.885–0.995)
+    0.667 (-0.885 to 0.995)
     """
     given = pair(first, second, patients)
     count = classes or given.classes

@@ -33,7 +33,8 @@ class Estimate:
             return f"undefined ({self.undefined})"
         if math.isnan(self.low):
             return f"{self.value:.3f} (no interval)"
-        return f"{self.value:.3f} ({self.low:.3f}–{self.high:.3f})"
+        joint = "–" if self.low >= 0 else " to "  # no dash before a minus
+        return f"{self.value:.3f} ({self.low:.3f}{joint}{self.high:.3f})"
 
 
 @checked

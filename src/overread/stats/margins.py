@@ -58,7 +58,7 @@ def non_inferiority(
     2012). Undefined without a difference or its interval. Raises :class:`ArgumentError` for a margin ≤ 0.
 
     >>> print(non_inferiority(Estimate("auc difference", -0.01, -0.04, 0.02), 0.05))
-    non-inferiority, margin 0.05 (higher is better): shown, p = 0.00448, auc difference -0.010 (-0.040–0.020)
+    non-inferiority, margin 0.05 (higher is better): shown, p = 0.00448, auc difference -0.010 (-0.040 to 0.020)
     """
     require(margin > 0, "margin must be positive", given=margin)
     sign = _sign(better)

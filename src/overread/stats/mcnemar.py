@@ -157,7 +157,7 @@ def paired_proportions(
     of the side of the interval towards 0. Undefined without images.
 
     >>> print(paired_proportions([1] * 8 + [0] * 2, [1] * 5 + [0] * 5))
-    0.300 (-0.061–0.603), p = 0.25
+    0.300 (-0.061 to 0.603), p = 0.25
     """
     right, other = _pair(first, second)
     codes = patient_codes(patients, len(right))
@@ -224,7 +224,7 @@ def threshold_differences(
     :func:`paired_proportions` among the positives, the negatives, all; undefined where there are none.
 
     >>> [str(d) for d in threshold_differences([1, 1, 0], [1, 1, 0], [1, 0, 0])][0]
-    '0.500 (-0.486–0.905), p = 1'
+    '0.500 (-0.486 to 0.905), p = 1'
     """
     positive, called = _pair(truth, flagged)
     _, also = _pair(truth, other)

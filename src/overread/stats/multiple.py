@@ -56,7 +56,7 @@ def gaps(subgroups: Sequence[Estimate], reference: Estimate | None = None) -> li
 
     >>> wilson = lambda x, lo, hi: Estimate("sensitivity", x, lo, hi)
     >>> [str(g.gap) for g in gaps([wilson(0.8, 0.692, 0.877), wilson(0.6, 0.490, 0.700)])]
-    ['-0.200 (-0.334–-0.053), p = 0.00774']
+    ['-0.200 (-0.334 to -0.053), p = 0.00774']
     """
     require(len(subgroups) + (reference is not None) >= 2, "a gap needs two groups", given=len(subgroups))
     base = subgroups[0] if reference is None else reference

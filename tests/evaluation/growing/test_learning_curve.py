@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
 from overread.cases.cases import Target
@@ -84,7 +85,11 @@ def test_the_mean_of_repeats_has_the_variance_of_a_mean_of_correlated_areas() ->
     v = step.estimate.value
     error = math.sqrt(together.covariance.sum()) / 3 / (v * (1 - v))
     middle = math.log(v / (1 - v))
-    wanted = [1 / (1 + math.exp(-(middle + side * 1.959964 * error))) for side in (-1, 1)]
+    ill = [mine[0].table["patient"][mine[0].truth == k].nunique() for k in (0, 1)]
+    wide = student.ppf(
+        0.975, min(ill) - 1
+    )  # two images of every patient: as many to tell as there are patients
+    wanted = [1 / (1 + math.exp(-(middle + side * wide * error))) for side in (-1, 1)]
     assert (step.estimate.low, step.estimate.high) == pytest.approx(wanted, abs=1e-6)
 
 
@@ -225,3 +230,15 @@ def test_intervals_hold_what_they_say() -> None:
 def test_intervals_hold_what_they_say_in_long(how) -> None:
     found = coverage(400, **how)
     assert all(0.925 <= share <= 0.975 for share in found.values()), found
+
+
+def test_one_score_that_is_no_number_is_the_reason_everywhere(tmp_path) -> None:
+    steps = steps_of()
+    broken = steps[0][1].table.copy()
+    broken.loc[3, [c for c in broken if c.startswith("p:")]] = np.nan
+    curve = learning_curve([(steps[0][0], replace(steps[0][1], table=broken)), *steps[1:]], resamples=20)
+    assert "not finite" in curve.steps[0].estimate.undefined
+    assert "not finite" in curve.gains[0].difference.undefined
+    assert "not finite" in curve.gains[0].anew.undefined
+    curve.save(tmp_path)
+    assert str(LearningCurve.load(tmp_path)) == str(curve)

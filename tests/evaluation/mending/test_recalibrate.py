@@ -280,3 +280,21 @@ def test_a_method_is_chosen_on_some_of_very_many_patients(predictions, monkeypat
     some = fit_recalibration(tuning, method="auto")
     assert some.why != whole.why
     assert some.steps == fit_recalibration(tuning, method=some.method).steps  # fitted on all of them
+
+
+def test_it_is_said_whether_the_mending_helped():
+    from overread.evaluation.mending.change import said
+    from overread.stats.estimate import Estimate, undefined
+
+    def told(low: float, high: float, of: str = "mass") -> str:
+        return " ".join(said([Estimate("log loss difference", (low + high) / 2, low, high, of=of)]))
+
+    assert (
+        told(-0.2, -0.1) == "Better on these patients: the log loss of mass fell by 0.150 (−0.200 to −0.100)."
+    )
+    assert told(0.1, 0.2).startswith(
+        "Worse on these patients, by more than chance: the log loss of mass rose by 0.150"
+    )
+    assert told(-0.1, 0.2).startswith("No change is shown")
+    assert told(0.0, 0.0, "").startswith("The probabilities stay as they were")
+    assert said([undefined("log loss difference", "0 positives")]) == ()

@@ -231,7 +231,11 @@ def _anew(rows: tuple[Step, ...], a: Step, b: Step, gained: Difference) -> Estim
     test, metric = gained.difference, f"{a.estimate.metric} gain anew"
     spread, freedom = pooled(rows)
     why = _why(a, b, gained) or (
-        "" if freedom else "no size was repeated, so the chance of who teaches is not known"
+        ""
+        if freedom > 1
+        else "too few repeats to know the chance of who teaches"
+        if freedom
+        else "no size was repeated, so the chance of who teaches is not known"
     )
     if why or math.isnan(gained.error):
         return undefined(metric, why or "no interval", of=test.of, images=test.images, patients=test.patients)

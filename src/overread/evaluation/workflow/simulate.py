@@ -137,8 +137,8 @@ def simulate(
         given=f"{at.of}; {triage.of}",
     )
     require(prevalence is None or 0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
-    for point in (at, triage):
-        refuse_seen(test, point.seen, point.salt, "to choose the threshold")
+    for seen, salt in {(point.seen, point.salt) for point in (at, triage)}:  # mostly one: hashing takes time
+        refuse_seen(test, seen, salt, "to choose the threshold")
     names = positives(test, at.positive, None)
     rows, truth, score = question(test, names)
     calls = _calls(test, rows, names, grades, reader_threshold, modality)
