@@ -5,12 +5,14 @@
 #   TORCH_INDEX=URL     where torch comes from. On Linux, PyPI's torch brings several GB of CUDA libraries; without a
 #                       GPU say  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #   ARGS="-k auc -x"    more arguments for pytest
+#   JOBS=2              processes that run the tests, each with one thread; 0: all in one
 
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 TORCH_INDEX ?=
 ARGS ?=
+JOBS ?= 2
 
 ifeq ($(OS),Windows_NT)
   BIN := Scripts
@@ -74,7 +76,7 @@ demo: $(VENV)/.installed-run  ## the whole path on a phantom cohort; ends with r
 # -- checking ---------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-test  ## every test that is not slow
-	$(PY) -m pytest $(ARGS)
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)
