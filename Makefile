@@ -76,7 +76,7 @@ demo: $(VENV)/.installed-run  ## the whole path on a phantom cohort; ends with r
 # -- checking ---------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-test  ## every test that is not slow
-	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)
