@@ -219,3 +219,9 @@ def test_what_is_wrong_is_told_before_anything_is_trained(done, tmp_path) -> Non
         answer = call(*arguments)
         assert isinstance(answer.exception, InputError), (arguments, answer.exception)
         assert text in str(answer.exception)
+
+
+def test_a_mistyped_folder_is_said_to_be_missing(tmp_path):
+    done = CliRunner().invoke(app, ["curve", str(tmp_path / "nowhere")])
+    assert done.exit_code != 0
+    assert "no such run folder" in str(done.exception)

@@ -51,10 +51,16 @@ def curve(
     from overread.predictions import Predictions
     from overread.reporting.pages.growing import curve_page
 
+    if missing := [path for path in what if not path.exists()]:
+        raise InputError(
+            "there is no such run folder or table of predictions",
+            given=str(missing[0]),
+            todo="check the path",
+        )
     if not (len(what) == 1 and what[0].is_dir()):
         places = [_number(text) for text in listed(sizes)]
         if len(places) != len(what):
-            raise InputError("every table of predictions needs its size", given=f"{len(what)} tables, {len(places)} sizes",
+            raise InputError("every table of predictions needs its size", given=f"tables: {len(what)}, sizes: {len(places)}",
                              todo="--sizes 100,200,… in the order of the tables; repeats of one size bear the same number")  # fmt: skip
         tables = [Predictions.read(path, listed(positive)) for path in what]
         folder = Path(output) if output else what[0].parent / "curve"
