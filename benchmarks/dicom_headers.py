@@ -28,9 +28,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from overread.cases.tree import read_tree
+from overread.cases.sources.dicom_export import read_tree
+from overread.core.files import cores
 from overread.images.dicom.header import read_header
-from overread.record import cores
 
 SIDE, PER_SERIES = 512, 200
 BAR = 2.5
@@ -93,21 +93,15 @@ def our_table(folder: Path, processes: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument(
-        "--processes", type=int, default=0, help="of the scan; 0 for as many as there are cores"
-    )
+    parser.add_argument("--processes", type=int, default=0, help="of the scan; 0 for as many as there are cores")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = write_export(folder, options.files)
-        print(
-            f"{len(paths):,} files of {SIDE} pixels, {len(header(0, 0)) / 1024:.1f} KiB of header, {cores()} cores\n"
-        )
+        print(f"{len(paths):,} files of {SIDE} pixels, {len(header(0, 0)) / 1024:.1f} KiB of header, {cores()} cores\n")
         peer = "pydicom, stop_before_pixels, one thread"
         works: dict[str, Callable[[], int]] = {
             peer: lambda: plain_pydicom(paths),

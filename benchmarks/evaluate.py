@@ -20,7 +20,7 @@ import pandas as pd
 
 #: Runs the command, then says on the last line whether torch has been imported.
 RUN = (
-    "import sys; from overread.cli import main; sys.argv = ['overread', *sys.argv[1:]]\n"
+    "import sys; from overread.cli.main import main; sys.argv = ['overread', *sys.argv[1:]]\n"
     "try: main()\n"
     "except SystemExit as end: code = end.code or 0\n"
     "else: code = 0\n"
@@ -46,9 +46,7 @@ def run(*arguments: str) -> tuple[int, float, float, float]:
     """Exit code, wall-clock seconds, processor seconds and peak memory in GB of one process."""
     start = time.perf_counter()
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    child = os.posix_spawn(
-        sys.executable, [sys.executable, "-c", RUN, *arguments], os.environ, file_actions=quiet
-    )
+    child = os.posix_spawn(sys.executable, [sys.executable, "-c", RUN, *arguments], os.environ, file_actions=quiet)
     _, status, usage = os.wait4(child, 0)
     unit = 1 if sys.platform == "darwin" else 1024
     code, spent = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime

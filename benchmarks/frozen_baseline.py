@@ -18,13 +18,13 @@ from sklearn.preprocessing import StandardScaler
 
 from overread.cases.cases import Cases, paths
 from overread.cases.split import Split
+from overread.core.files import cache_folder
 from overread.evaluation.evaluate import Evaluation
-from overread.images.pack import pack
-from overread.images.prepare import Preprocess
-from overread.learning import backbones, weights
-from overread.learning.features import extract
+from overread.images.preprocess import Preprocess
+from overread.images.store import pack
+from overread.learning.linear_probe import extract
 from overread.learning.predict import load_model
-from overread.record import cache_folder
+from overread.networks import backbones, weights
 
 
 def features_of(cases: Cases, name: str, folder: Path) -> np.ndarray:

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from sklearn import metrics
 
-from overread.stats.roc import auc
+from overread.stats.discrimination.roc import auc
 
 RESAMPLES = 2000
 
@@ -56,9 +56,7 @@ def delong(count: int, tried: int) -> None:
     """AUC with its interval."""
     truth, score = draw(count)
     ours, peer = seconds(lambda: auc(truth, score)), loop(metrics.roc_auc_score, truth, score, tried)
-    print(
-        f"N = {count:>7,}  AUC with interval  ours {ours * 1000:7.1f} ms  loop {peer:8.1f} s  {peer / ours:8,.0f}×"
-    )
+    print(f"N = {count:>7,}  AUC with interval  ours {ours * 1000:7.1f} ms  loop {peer:8.1f} s  {peer / ours:8,.0f}×")
     try:
         from MLstatkit.delong import Delong_test
     except ImportError:
@@ -66,9 +64,7 @@ def delong(count: int, tried: int) -> None:
         return
     other = score + 0.1 * np.random.default_rng(1).normal(size=count)
     half = seconds(lambda: Delong_test(truth, score, other)) / 2
-    print(
-        f"N = {count:>7,}  the same, MLstatkit's half of two scores {half * 1000:7.1f} ms  {half / ours:6.1f}×"
-    )
+    print(f"N = {count:>7,}  the same, MLstatkit's half of two scores {half * 1000:7.1f} ms  {half / ours:6.1f}×")
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.cases.duplicates import near_duplicates
-from overread.chance import bits, integers, uniform
-from overread.record import cores
+from overread.cases.audit.duplicates import near_duplicates
+from overread.core.files import cores
+from overread.core.random import bits, integers, uniform
 
 
 def drawn(count: int) -> NDArray[np.uint64]:
@@ -53,9 +53,7 @@ def main() -> None:
         wall, work = time.perf_counter() - start, time.process_time() - work
         print(f"{name}: {count:,} hashes, {len(pairs):,} pairs in {wall:.1f} s on {cores()} cores ({work:.1f} s of work); "
               f"a loop over rows {loop(phash, 200):.0f} s (from 200 rows)")  # fmt: skip
-    print(
-        f"largest memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB"
-    )
+    print(f"largest memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -27,25 +27,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from overread.core.files import cores
 from overread.images.augment import Augmentation, apply, draw
-from overread.images.pack import pack
-from overread.images.prepare import Preprocess, resize
+from overread.images.preprocess import Preprocess, resize
 from overread.images.read import read_image
-from overread.learning.backbones import torchvision_models
-from overread.record import cores
+from overread.images.store import pack
+from overread.networks.backbones import torchvision_models
 
 SIZE, BATCH = 224, 32
-OURS = Augmentation(
-    flip_horizontal=0.5, rotate=15, scale=(0.9, 1.1), shift=0.05, brightness=0.1, contrast=0.1
-)
+OURS = Augmentation(flip_horizontal=0.5, rotate=15, scale=(0.9, 1.1), shift=0.05, brightness=0.1, contrast=0.1)
 WITH_HUE = Augmentation(0.5, 0.0, 15, (0.9, 1.1), 0.05, 0.1, 0.1, saturation=0.1, hue=0.03)
-BARS = {
-    "torchvision v2": 10.0,
-    "MONAI CacheDataset": 10.0,
-    "fastai": 15.0,
-    "timm": 4.0,
-    "albumentations": 3.5,
-}
+BARS = {"torchvision v2": 10.0, "MONAI CacheDataset": 10.0, "fastai": 15.0, "timm": 4.0, "albumentations": 3.5}
 
 
 def write_sources(folder: Path, count: int, side: int, grey: bool) -> list[str]:
@@ -129,9 +121,7 @@ def our_batches(images: np.ndarray, augmentation: Augmentation, epoch: list[int]
     made = 0
     for at in range(0, len(order), BATCH):
         rows = order[at : at + BATCH]
-        drawn = draw(
-            augmentation, seed=1, epoch=epoch[0], samples=rows, size=(SIZE, SIZE), channels=images.shape[-1]
-        )
+        drawn = draw(augmentation, seed=1, epoch=epoch[0], samples=rows, size=(SIZE, SIZE), channels=images.shape[-1])
         made += len(apply(images, drawn, rows=rows))
     return made
 
@@ -244,9 +234,7 @@ def monai_peer(paths: list[str]) -> Callable[[], int]:
         ]
     )
     return epoch_of(
-        torch.utils.data.DataLoader(
-            CacheDataset(paths, change, progress=False), BATCH, shuffle=True, num_workers=2
-        )
+        torch.utils.data.DataLoader(CacheDataset(paths, change, progress=False), BATCH, shuffle=True, num_workers=2)
     )
 
 
@@ -301,9 +289,7 @@ def packing(paths: list[str], channels: int, repeats: int, cache: Path) -> None:
     }
     found = interleaved(works, repeats)
     for name, (clock, busy) in found.items():
-        ratios = (
-            f"{clock / found[bare][0]:5.2f}x by the clock {busy / found[bare][1]:5.2f}x of processor time"
-        )
+        ratios = f"{clock / found[bare][0]:5.2f}x by the clock {busy / found[bare][1]:5.2f}x of processor time"
         print(f"  {name:42} {clock:7.0f} images/s {ratios}")
     print("  bar: pack at least 0.90x of bare decode")
 
@@ -334,9 +320,7 @@ def small(repeats: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=600)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--side", type=int, default=512)

@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from overread.stats.paired import auc_difference
+from overread.stats.discrimination.delong import auc_difference
 
 
 def seconds(ours: Callable[[], object], peer: Callable[[], object], repeats: int) -> tuple[float, float]:

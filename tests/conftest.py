@@ -22,16 +22,14 @@ def shared() -> Path:
     """The folder with real images and weights: $OVERREAD_SHARED, or ``shared`` beside the project."""
     folder = Path(os.environ.get("OVERREAD_SHARED") or ROOT.parent / "shared")
     if not (folder / "data").is_dir():
-        pytest.skip(
-            f"no shared data at {folder}; set OVERREAD_SHARED to the folder that holds data/ and weights/"
-        )
+        pytest.skip(f"no shared data at {folder}; set OVERREAD_SHARED to the folder that holds data/ and weights/")
     return folder
 
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``metadata.csv`` of a small phantom cohort, 32 pixels, three microscopes. To read, never to write."""
-    cohort = pytest.importorskip("overread.phantoms.cohort")
+    cohort = pytest.importorskip("overread.synthetic.cohort")
     folder = tmp_path_factory.mktemp("phantom")
     return Path(cohort.draw_cohort(folder, patients=60, images_per_patient=(1, 2), size=32, seed=11))
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Target
-from overread.errors import InputError
+from overread.core.errors import InputError
 from overread.predictions import Predictions
 
 
@@ -27,10 +27,7 @@ def test_one_column_of_probabilities_is_enough_for_two_classes(tmp_path):
     found = Predictions.read(write(tmp_path, "case,label,p:1\na,0,.25\nb,1,.75\n"))
     assert found.target == Target("binary", ("0", "1"), ("1",))
     assert found.scores.tolist() == [[0.75, 0.25], [0.25, 0.75]]
-    assert Predictions.read(write(tmp_path, "case,label,p:ill\na,ill,.25\n")).target.names == (
-        "not ill",
-        "ill",
-    )
+    assert Predictions.read(write(tmp_path, "case,label,p:ill\na,ill,.25\n")).target.names == ("not ill", "ill")
     with pytest.raises(InputError, match="two values"):
         Predictions.read(write(tmp_path, "case,label,p:a\nx,a,.1\ny,b,.2\nz,c,.3\n"))
 
@@ -45,14 +42,9 @@ def test_findings_and_quantities_are_known_by_their_columns(tmp_path):
 
 
 def test_names_that_look_like_numbers_or_blanks_stay_text(tmp_path):
-    found = Predictions.read(
-        write(tmp_path, "case,patient,label,p:NA,p:01\n007,1e5,01,.1,.9\n008,,NA,.8,.2\n")
-    )
+    found = Predictions.read(write(tmp_path, "case,patient,label,p:NA,p:01\n007,1e5,01,.1,.9\n008,,NA,.8,.2\n"))
     assert found.table["case"].tolist() == ["007", "008"]
-    assert found.patients.tolist() == [
-        "1e5",
-        "008",
-    ]  # a blank patient is the case itself, not one with all blanks
+    assert found.patients.tolist() == ["1e5", "008"]  # a blank patient is the case itself, not one with all blanks
     assert found.truth.tolist() == [1, 0]
 
 

@@ -17,8 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.cases import Target
-from overread.errors import InputError, nearest
-from overread.record import fingerprint, unguarded, write_csv
+from overread.core.errors import InputError, nearest
+from overread.core.files import fingerprint, unguarded, write_csv
 
 _FIRST = ("case", "patient", "split", "source")
 
@@ -45,9 +45,7 @@ class Predictions:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The columns that hold what the model says."""
-        return (
-            ("predicted",) if self.target.kind == "quantity" else tuple(f"p:{n}" for n in self.target.names)
-        )
+        return ("predicted",) if self.target.kind == "quantity" else tuple(f"p:{n}" for n in self.target.names)
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -122,9 +120,7 @@ class Predictions:
             table = pd.read_csv(path, dtype=text, keep_default_na=False,
                                 na_values={c: [""] for c in head if c.startswith(("p:", "label:")) or c in ("value", "predicted")})  # fmt: skip
         except FileNotFoundError as error:
-            raise InputError(
-                "the predictions do not exist", given=str(path), todo="check the path"
-            ) from error
+            raise InputError("the predictions do not exist", given=str(path), todo="check the path") from error
         except (OSError, ValueError) as error:
             raise InputError("the predictions cannot be read", given=f"{path}: {error}") from error
         table = _with_defaults(_with_both_classes(unguarded(table) if _has_apostrophes(table) else table))
@@ -180,9 +176,7 @@ def _with_both_classes(table: pd.DataFrame) -> pd.DataFrame:
         raise InputError("one p: column needs a label with two values", given=", ".join((name, *others))[:200],
                          todo="add a p: column for every class")  # fmt: skip
     _require_numbers(table[given[0]])
-    table.insert(
-        list(table.columns).index(given[0]), f"p:{(others or ['not ' + name])[0]}", 1 - table[given[0]]
-    )
+    table.insert(list(table.columns).index(given[0]), f"p:{(others or ['not ' + name])[0]}", 1 - table[given[0]])
     return table
 
 

@@ -36,20 +36,14 @@ def made(rows: dict, kind: str = "binary", names: tuple[str, ...] = ("no", "yes"
     return Cases(table, Target(kind, names, names[1:2] if kind == "binary" else ()))
 
 
-def cohort(
-    patients: int = 200, seed: int = 0, names: tuple[str, ...] = ("a", "b", "c"), **columns: object
-) -> Cases:
+def cohort(patients: int = 200, seed: int = 0, names: tuple[str, ...] = ("a", "b", "c"), **columns: object) -> Cases:
     """Patients with one to three images; the classes get rarer, the sources differ in their mixture."""
     rng = np.random.default_rng(seed)
     images = rng.integers(1, 4, patients)
     label = rng.choice(len(names), patients, p=np.array([0.7, 0.25, 0.05]) if len(names) == 3 else None)
     source = np.where(rng.uniform(size=patients) < 0.3 + 0.3 * (label == 1), "x", "y")
     who = np.repeat(np.arange(patients), images)
-    rows = {
-        "patient": [f"p{i}" for i in who],
-        "label": np.array(names, object)[label[who]],
-        "source": source[who],
-    }
+    rows = {"patient": [f"p{i}" for i in who], "label": np.array(names, object)[label[who]], "source": source[who]}
     return made(rows | columns, "classes", names)
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Cases, Target, paths, typed
-from overread.errors import ArgumentError, InputError
+from overread.core.errors import ArgumentError, InputError
 
 from .conftest import cohort, made
 

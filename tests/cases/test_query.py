@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from overread.cases.query import matching
-from overread.errors import InputError
+from overread.core.errors import InputError
 
 TABLE = pd.DataFrame(
     {"source": ["a", "b", "b c", ""], "age": [30.0, 50.0, np.nan, 41.0], "two words": ["1", "2", "3", "4"]}

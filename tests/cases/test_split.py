@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import overread as ov
 from overread.cases.cases import Cases
 from overread.cases.split import leaked, without
-from overread.errors import ArgumentError, InputError, UnsoundError
+from overread.core.errors import ArgumentError, InputError, UnsoundError
 
 from .conftest import cohort, made
 
@@ -21,9 +21,7 @@ def parts_of(cases: Cases, made_split: ov.Split) -> pd.Series:
 def patients_shared(cases: Cases, made_split: ov.Split) -> int:
     """By definition, one patient after the other."""
     part = parts_of(cases, made_split)
-    return sum(
-        part[cases.table["patient"] == p].dropna().nunique() > 1 for p in cases.table["patient"].unique()
-    )
+    return sum(part[cases.table["patient"] == p].dropna().nunique() > 1 for p in cases.table["patient"].unique())
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +45,7 @@ def test_shares_and_strata(cases):
             total = cases.table["patient"][cases.table["label"] == name].nunique()
             assert count == pytest.approx(share * total, abs=1.5)
     shares = [
-        made_split.proof["parts"][p]["sources"]["x"] / made_split.proof["parts"][p]["images"]
-        for p in ("train", "test")
+        made_split.proof["parts"][p]["sources"]["x"] / made_split.proof["parts"][p]["images"] for p in ("train", "test")
     ]
     assert shares[0] == pytest.approx(shares[1], abs=0.06)
 
@@ -73,18 +70,18 @@ def test_another_seed_is_another_split(cases):
 def test_a_rare_class_reaches_every_part():
     cases = made({"label": ["a"] * 60 + ["b"] * 3, "source": ["x", "y", "z"] * 21}, "classes", ("a", "b"))
     for seed in range(10):
-        assert [
-            ov.split(cases, seed=seed).proof["parts"][p]["classes"]["b"] for p in ("train", "tuning", "test")
-        ] == [1, 1, 1]
+        assert [ov.split(cases, seed=seed).proof["parts"][p]["classes"]["b"] for p in ("train", "tuning", "test")] == [
+            1,
+            1,
+            1,
+        ]
 
 
 def test_a_patient_with_several_labels():
     rng = np.random.default_rng(0)
     patient = rng.integers(0, 80, 300)
     cases = made(
-        {"patient": [f"p{i}" for i in patient], "label": rng.choice(["a", "b", "c"], 300)},
-        "classes",
-        ("a", "b", "c"),
+        {"patient": [f"p{i}" for i in patient], "label": rng.choice(["a", "b", "c"], 300)}, "classes", ("a", "b", "c")
     )
     made_split = ov.split(cases)
     assert patients_shared(cases, made_split) == 0
@@ -116,9 +113,7 @@ def test_a_quantity_is_stratified_by_fifths():
 
 def test_duplicates_stay_together(cases):
     some = cases.table["case"].tolist()
-    pairs = tuple(
-        (a, b, "exact" if i % 2 else "near") for i, (a, b) in enumerate(zip(some[:40:2], some[200:240:2]))
-    )
+    pairs = tuple((a, b, "exact" if i % 2 else "near") for i, (a, b) in enumerate(zip(some[:40:2], some[200:240:2])))
     found = ov.Audit((), pairs=pairs)
     made_split = ov.split(cases, audit=found)
     where = made_split.table.set_index("case")["part"]
@@ -151,16 +146,12 @@ def test_deploy_to(cases):
 def test_deploy_to_keeps_to_the_shares_where_it_can(cases):
     made_split = ov.split(cases, deploy_to="source == 'x'", test=0.05, tuning=0.05)
     assert made_split.counts()["test"]["patients"] == pytest.approx(0.05 * cases.patients, abs=3)
-    assert made_split.proof["warnings"] == [
-        w for w in made_split.proof["warnings"] if w.startswith("no patient")
-    ]
+    assert made_split.proof["warnings"] == [w for w in made_split.proof["warnings"] if w.startswith("no patient")]
 
 
 def test_deploy_to_says_which_class_is_missing_there():
     cases = made(
-        {"label": ["a", "b"] * 30 + ["a", "b", "c"] * 10, "source": ["x"] * 60 + ["y"] * 30},
-        "classes",
-        ("a", "b", "c"),
+        {"label": ["a", "b"] * 30 + ["a", "b", "c"] * 10, "source": ["x"] * 60 + ["y"] * 30}, "classes", ("a", "b", "c")
     )
     warnings = ov.split(cases, deploy_to="source == x").proof["warnings"]
     assert any(w.startswith("no case of c in source == x") for w in warnings)
@@ -179,8 +170,7 @@ def test_a_patient_of_two_sources_trains():
 
 
 @pytest.mark.parametrize(
-    ("query", "error"),
-    [("source == zzz", UnsoundError), ("site == x", InputError), ("source == 'x", InputError)],
+    ("query", "error"), [("source == zzz", UnsoundError), ("site == x", InputError), ("source == 'x", InputError)]
 )
 def test_deploy_to_nowhere(cases, query, error):
     with pytest.raises(error):

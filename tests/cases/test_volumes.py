@@ -10,9 +10,8 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Cases, Planes, Target, paths
-from overread.cases.cut import cut
-from overread.cases.volumes import as_slices, as_views, is_volume
-from overread.errors import ImageError, InputError, OverreadError
+from overread.cases.volumes import as_slices, as_views, cut, is_volume
+from overread.core.errors import ImageError, InputError, OverreadError
 from overread.images.address import parse
 from overread.images.read import read_image
 
@@ -55,20 +54,11 @@ def test_views_are_three_rows_of_one_case(cases: Cases) -> None:
     assert list(views.table["image"])[:4] == [
         "v0.nii.gz#plane=axial", "v0.nii.gz#plane=coronal", "v0.nii.gz#plane=sagittal", "photo.png",
     ]  # fmt: skip
-    assert list(views.table["view"]) == [
-        "axial",
-        "coronal",
-        "sagittal",
-        "AP",
-        "T1 axial",
-        "T1 coronal",
-        "T1 sagittal",
-    ]
+    assert list(views.table["view"]) == ["axial", "coronal", "sagittal", "AP", "T1 axial", "T1 coronal", "T1 sagittal"]
     for column in ("case", "patient", "source", "label", "age"):
         by_image = dict(zip(cases.table["case"], cases.table[column]))
         assert all(
-            value == by_image[case] or value != value
-            for case, value in zip(views.table["case"], views.table[column])
+            value == by_image[case] or value != value for case, value in zip(views.table["case"], views.table[column])
         )
     assert not views.table.duplicated(["case", "view", "time"]).any()
     assert views.patients == cases.patients

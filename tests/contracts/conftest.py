@@ -21,7 +21,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = "overread"
 #: The doors speak to people, not to programs: their functions are commands.
-DOORS = ("overread.cli", "overread.commands", "overread.__main__", "overread.serving")
+DOORS = ("overread.cli.main", "overread.cli", "overread.__main__", "overread.serving")
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,7 @@ class Module:
             elif isinstance(node, ast.ImportFrom):
                 base = self._base(node)
                 found += [(f"{base}.{alias.name}", node.lineno) for alias in node.names]
-            elif (
-                isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args
-            ):
+            elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args:
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
                     found.append((first.value, node.lineno))
@@ -78,11 +76,7 @@ class Module:
             if isinstance(node, ast.ImportFrom):
                 aliases |= {a.asname or a.name: f"{self._base(node)}.{a.name}" for a in node.names}
         for node in ast.walk(self.tree):
-            if (
-                isinstance(node, ast.Attribute)
-                and isinstance(node.value, ast.Name)
-                and node.value.id in aliases
-            ):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
                 names.add(f"{aliases[node.value.id]}.{node.attr}")
         return names
 
@@ -141,7 +135,9 @@ def offered_functions() -> dict[str, Callable]:
     names = {f"{home}.{name}" for name, home in overread._HOMES.items()}
     for module in modules().values():
         names |= {name for name in module.uses if ".".join(name.split(".")[:2]) != module.folder}
-    return {name: function for name, function in functions().items() if name in names or name.count(".") == 2}
+    return {
+        name: function for name, function in functions().items() if name in names or name.startswith(f"{PACKAGE}.core.")
+    }
 
 
 @pytest.fixture(scope="session")

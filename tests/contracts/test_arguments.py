@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pytest
 
-from overread.errors import OverreadError
+from overread.core.errors import OverreadError
 
 #: Helpers that run inside error paths, or thousands of times a second: their callers have checked already.
 UNCHECKED = {
-    "overread.errors.nearest",
-    "overread.errors.require",
-    "overread.errors.one_of",
-    "overread.progress.silent",
+    "overread.core.errors.nearest",
+    "overread.core.errors.require",
+    "overread.core.errors.one_of",
+    "overread.core.progress.silent",
     "overread.stats.resample.per_patient",  # any number of columns
     "overread.stats.resample.draws",  # a generator: checked when its first chunk is asked for
 }
@@ -32,9 +32,7 @@ def _name(function) -> str:
 
 
 def _takes_anything(annotation: object) -> bool:
-    return annotation in (inspect.Parameter.empty, typing.Any, object) or isinstance(
-        annotation, typing.TypeVar
-    )
+    return annotation in (inspect.Parameter.empty, typing.Any, object) or isinstance(annotation, typing.TypeVar)
 
 
 def parameters(function) -> list[str]:
@@ -93,7 +91,7 @@ def test_the_api_says_how_it_fails_or_shows_an_example(name):
 
 def test_no_error_of_the_check_itself_names_this_machine():
     """The message of a refused argument is one line of plain text."""
-    from overread.chance import integers
+    from overread.core.random import integers
 
     with pytest.raises(OverreadError) as caught:
         integers("seven", 0, np.arange(3), "x", 3)

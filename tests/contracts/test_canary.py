@@ -123,7 +123,7 @@ def _overread(*arguments: object, home: Path) -> str:
         "XDG_DATA_HOME": str(home / "data"),
         "OMP_NUM_THREADS": "1",
     }
-    done = subprocess.run([sys.executable, "-m", "overread.cli", *map(str, arguments)], capture_output=True, text=True, env=env, timeout=300)  # fmt: skip
+    done = subprocess.run([sys.executable, "-m", "overread.cli.main", *map(str, arguments)], capture_output=True, text=True, env=env, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-if importlib.util.find_spec("overread.cli") is None:
+if importlib.util.find_spec("overread.cli.main") is None:
     pytest.skip("there is no command line yet", allow_module_level=True)
 
 import typer
 from click import Command, Group
 from typer.testing import CliRunner
 
-from overread.cli import app
+from overread.cli.main import app
 
 WANTED = {"demo", "run", "audit", "split", "train", "predict", "evaluate", "report", "weights", "data"}
 
@@ -63,17 +63,12 @@ def test_json_is_json(command):
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ("nonsense",),
-        ("run",),
-        ("run", "no such table.csv", "-o", "no such folder"),
-        ("run", "--seed", "x", "y.csv"),
-    ],
+    [("nonsense",), ("run",), ("run", "no such table.csv", "-o", "no such folder"), ("run", "--seed", "x", "y.csv")],
     ids=" ".join,
 )
 def test_a_wrong_call_ends_with_two_and_no_traceback(arguments, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", "from overread.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from overread.cli.main import main; main()", *arguments],
         capture_output=True,
         text=True,
         timeout=120,

@@ -9,24 +9,22 @@ from itertools import pairwise
 
 import pytest
 
-#: From the ground up; what stands on one line is neighbours, strangers to each other (the ground excepted).
+#: From the ground up; what stands on one line is neighbours, strangers to each other.
 #: ``predictions`` stands on ``cases`` because both speak of the same target; everything above sees both.
 FLOORS = (
-    {"", "errors", "record", "chance", "progress", "contained", "contained_child", "contained_process"},
+    {"", "core"},
     {"stats", "images"},
-    {"cases", "phantoms", "deidentify"},
+    {"tasks"},
+    {"cases", "synthetic", "deidentify"},
     {"predictions"},
-    {"evaluation"},
+    {"evaluation", "networks"},
     {"learning"},
-    {"explanation", "retrieval", "cells", "slides"},
+    {"explanation", "retrieval", "cells", "slides", "distributed"},
     {"reporting"},
-    {"question"},
     {"study"},
     {"serving", "cli"},
 )
-#: Two folders of one door.
-SAME = {"commands": "cli", "__main__": "cli"}
-TORCH_FREE = ("stats", "images", "cases", "phantoms", "predictions", "evaluation", "reporting")
+TORCH_FREE = ("core", "stats", "images", "tasks", "cases", "synthetic", "predictions", "evaluation", "reporting")
 TORCH = ("torch", "torchvision", "timm")
 
 
@@ -34,16 +32,14 @@ def unit(name: str) -> str:
     """The folder or top-level module that ``name`` belongs to; "" for the package itself and the ground."""
     parts = name.split(".")
     first = parts[1] if len(parts) > 1 else ""
-    return SAME.get(first, first)
+    return first
 
 
 def floor(unit: str) -> int:
     for number, units in enumerate(FLOORS):
         if unit in units:
             return number
-    raise LookupError(
-        f"{unit!r} has no floor: add it to FLOORS in {__file__} and to docs/decisions/floors.md"
-    )
+    raise LookupError(f"{unit!r} has no floor: add it to FLOORS in {__file__} and to docs/decisions/floors.md")
 
 
 def imported(module, package) -> list[tuple[str, int]]:
@@ -144,10 +140,7 @@ def test_every_public_name_has_a_home(name):
 def _python(setup: str, names: str) -> set[str]:
     """The names in an expression after ``setup`` in a fresh interpreter."""
     done = subprocess.run(
-        [sys.executable, "-c", f"{setup}; print(*{names}, sep='\\n')"],
-        capture_output=True,
-        text=True,
-        timeout=120,
+        [sys.executable, "-c", f"{setup}; print(*{names}, sep='\\n')"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())

@@ -6,17 +6,7 @@ import ast
 from collections.abc import Iterator
 
 #: Draw from the global generator of torch unless they are handed one.
-TORCH_DRAWS = {
-    "rand",
-    "randn",
-    "randint",
-    "randperm",
-    "normal",
-    "bernoulli",
-    "multinomial",
-    "rand_like",
-    "randn_like",
-}
+TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "rand_like", "randn_like"}
 #: Generators that are made from a key and hold no global state.
 KEYED = {"np.random.Generator", "np.random.Philox"}
 #: Where a loop stands changes while it runs; nobody outside the loop sees it change.
@@ -61,25 +51,18 @@ def test_no_except_catches_everything(module):
 def test_no_global_random_state(module):
     names = {dotted(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)}
     assert not {name for name in names if name.startswith(("np.random.", "numpy.random."))} - KEYED
-    assert not [
-        line for name, line in module.imports if name.split(".")[0] == "random" or name == "numpy.random"
-    ]
+    assert not [line for name, line in module.imports if name.split(".")[0] == "random" or name == "numpy.random"]
     bare = [
         (name, call.lineno)
         for name, call in calls(module)
         if name.startswith("torch.") and name[6:] in TORCH_DRAWS and "generator" not in keywords(call)
     ]
-    assert not bare, (
-        "torch draws from its global generator: hand it a generator=, or draw with overread.chance"
-    )
+    assert not bare, "torch draws from its global generator: hand it a generator=, or draw with overread.core.random"
 
 
 def test_torch_is_seeded_in_one_place_at_most(package):
     seeded = {
-        m.name
-        for m in package.values()
-        for name, _ in calls(m)
-        if name.endswith("manual_seed") and "torch" in name
+        m.name for m in package.values() for name, _ in calls(m) if name.endswith("manual_seed") and "torch" in name
     }
     assert len(seeded) <= 1, seeded
 
@@ -97,12 +80,8 @@ def test_nothing_is_pickled(module):
 
 
 def test_nothing_is_evaluated(module):
-    assert not [
-        call.lineno for name, call in calls(module) if name in ("eval", "exec", "compile", "__import__")
-    ]
-    shell = [
-        call.lineno for name, call in calls(module) if keywords(call).get("shell") or name == "os.system"
-    ]
+    assert not [call.lineno for name, call in calls(module) if name in ("eval", "exec", "compile", "__import__")]
+    shell = [call.lineno for name, call in calls(module) if keywords(call).get("shell") or name == "os.system"]
     assert not shell
 
 
@@ -132,7 +111,5 @@ def test_files_are_opened_as_utf8(module):
         if name == "open" and "encoding" not in given:
             mode = ast.unparse(call.args[1]) if len(call.args) > 1 else str(given.get("mode", "r"))
             assert "b" in mode, f"line {call.lineno}"
-        if name.endswith(".read_text") or (
-            isinstance(call.func, ast.Attribute) and call.func.attr == "read_text"
-        ):
+        if name.endswith(".read_text") or (isinstance(call.func, ast.Attribute) and call.func.attr == "read_text"):
             assert "encoding" in given or call.args, f"line {call.lineno}"

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from overread import record
-from overread.errors import InputError, OverreadError
+from overread.core import files
+from overread.core.errors import InputError, OverreadError
 
 # -- one example of everything that saves itself ------------------------------------------------------------
 
@@ -51,7 +51,7 @@ def some_findings():
 
 def some_predictions(n: int = 60):
     from overread.cases.cases import Target
-    from overread.chance import uniform
+    from overread.core.random import uniform
     from overread.predictions import Predictions
 
     truth = np.arange(n) % 3 == 0
@@ -72,12 +72,10 @@ def some_predictions(n: int = 60):
 
 
 def an_audit():
-    from overread.cases.audit import Audit, Finding
+    from overread.cases.audit.audit import Audit, Finding
 
     findings = (
-        Finding(
-            "leak", "error", "2 patients are in train and in test", "Cut them from train.", 2, ("a", "b")
-        ),
+        Finding("leak", "error", "2 patients are in train and in test", "Cut them from train.", 2, ("a", "b")),
         Finding("imbalance", "note", "10 % are positive", "Look at precision.", 0, ()),
     )
     pairs = (("a", "b", "exact"),)
@@ -95,7 +93,7 @@ def a_split():
 
 
 def a_point():
-    from overread.evaluation.operating import choose_threshold
+    from overread.evaluation.operating_point import choose_threshold
 
     return choose_threshold(some_predictions(), sensitivity=0.8)
 
@@ -113,65 +111,61 @@ def a_recipe():
 
 
 def a_study():
-    from overread.study import Study
+    from overread.study.steps import Study
 
     recipe = {"method": "features", "penalties": [0.1, 1.0]}
-    return Study(
-        table="a.csv", label="dx", subgroups=("sex", "age"), positive=("mel",), budget="15m", recipe=recipe
-    )
+    return Study(table="a.csv", label="dx", subgroups=("sex", "age"), positive=("mel",), budget="15m", recipe=recipe)
 
 
 def a_comparison():
-    from overread.evaluation.comparing.compare import compare
+    from overread.evaluation.comparison.compare import compare
 
     first = some_predictions()
-    table = first.table.assign(
-        **{"p:yes": first.table["p:yes"] * 0.9, "p:no": 1 - 0.9 * first.table["p:yes"]}
-    )
+    table = first.table.assign(**{"p:yes": first.table["p:yes"] * 0.9, "p:no": 1 - 0.9 * first.table["p:yes"]})
     return compare(first, dataclasses.replace(first, table=table), by=("sex",), margin=0.1, resamples=50)
 
 
 def a_recalibration():
-    from overread.evaluation.mending.recalibrate import fit_recalibration
+    from overread.evaluation.recalibrate import fit_recalibration
 
     return fit_recalibration(some_predictions(), method="platt")
 
 
 def a_learning_curve():
-    from overread.evaluation.growing.learning_curve import learning_curve
+    from overread.evaluation.generalisation.learning_curve import learning_curve
 
     steps = [(size, some_predictions()) for size in (10, 20, 40, 80)]
     return learning_curve(steps, metric="auc", resamples=50)
 
 
 def a_shift():
-    from overread.evaluation.growing.shift import shift_matrix
+    from overread.evaluation.generalisation.site_transfer import shift_matrix
 
     sites = {site: some_predictions().take(np.arange(30) + 30 * i) for i, site in enumerate("AB")}
     return shift_matrix({(one, other): sites[other] for one in "AB" for other in "AB"}, resamples=50)
 
 
 def a_plan():
-    from overread.evaluation.planning import plan
+    from overread.evaluation.sample_size import plan
 
     return plan(sensitivity=0.9, width=0.2, prevalence=0.3)
 
 
 def some_grades():
-    from overread.cases.graders import Grades
+    from overread.cases.grades import Grades
 
     rows = [(f"c{i}", f"reader {r}", "", "yes" if (i + r) % 3 == 0 or i % 7 == r else "no") for i in range(60) for r in range(3)]  # fmt: skip
     return Grades(pd.DataFrame(rows, columns=["case", "reader", "modality", "label"]), "label")
 
 
 def a_reading():
-    from overread.evaluation.reading.reading import judge_readers
+    from overread.evaluation.readers.reader_study import judge_readers
 
     return judge_readers(some_grades(), some_predictions(), resamples=50)
 
 
 def a_localisation():
-    from overread.evaluation.marking.marks import Marks, judge_marks
+    from overread.evaluation.detection import Marks, judge_marks
 
     rows = {"reader": "", "image": [0, 0, 1], "score": [0.9, 0.5, 0.4], "hit": [0, -1, 1]}
     marks = Marks(2, np.arange(2), np.arange(2), pd.DataFrame(rows), "the lesion that each mark names", "")
@@ -251,11 +245,7 @@ def test_saved_and_loaded_is_equal(kind, make, tmp_path):
 def _contents(path: Path) -> dict[str, bytes]:
     if path.is_dir():
         return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
-    return {
-        p.name[len(path.stem) :]: p.read_bytes()
-        for p in sorted(path.parent.glob(f"{path.stem}*"))
-        if p.is_file()
-    }
+    return {p.name[len(path.stem) :]: p.read_bytes() for p in sorted(path.parent.glob(f"{path.stem}*")) if p.is_file()}
 
 
 def same(one: object, other: object) -> bool:
@@ -317,14 +307,8 @@ def test_loading_what_is_damaged_is_our_error(kind, damage, tmp_path):
 
 PLAIN = {
     "overread.cases.cases.Target": {"kind": "classes", "names": ("a", "b", "c"), "positive": ("b",)},
-    "overread.stats.estimate.Estimate": {
-        "metric": "auc",
-        "value": 0.9,
-        "low": 0.8,
-        "high": 1.0,
-        "where": {"sex": "f"},
-    },
-    "overread.images.prepare.Preprocess": {"size": (28, 28), "channels": 1, "mean": (0.5,), "std": (0.25,)},
+    "overread.stats.estimate.Estimate": {"metric": "auc", "value": 0.9, "low": 0.8, "high": 1.0, "where": {"sex": "f"}},
+    "overread.images.preprocess.Preprocess": {"size": (28, 28), "channels": 1, "mean": (0.5,), "std": (0.25,)},
     "overread.images.augment.Augmentation": {"rotate": 10.0, "scale": (0.9, 1.1)},
     "overread.learning.recipe.Recipe": {"seed": 3},
 }
@@ -336,7 +320,7 @@ def test_plain_dataclasses_survive_a_file(name, ending, tmp_path):
     module, _, kind = name.rpartition(".")
     kind = getattr(importlib.import_module(module), kind)
     made = kind(**PLAIN[name])
-    back = record.load(kind, record.save(made, tmp_path / f"it{ending}"))
+    back = files.load(kind, files.save(made, tmp_path / f"it{ending}"))
     assert back == made
     assert hash(back) == hash(made)
 
@@ -347,18 +331,14 @@ def test_plain_dataclasses_refuse_an_unknown_key_by_name(name):
     kind = getattr(importlib.import_module(module), kind)
     first = dataclasses.fields(kind)[0].name
     with pytest.raises(InputError, match=f"(?i){first}x.*did you mean '{first}'"):
-        record.build(kind, {**PLAIN[name], f"{first}x": 1})
+        files.build(kind, {**PLAIN[name], f"{first}x": 1})
 
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=12)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(
-        st.tuples(TEXT, TEXT, st.floats(0, 1, width=32)), min_size=1, max_size=8, unique_by=lambda row: row[0]
-    )
-)
+@given(st.lists(st.tuples(TEXT, TEXT, st.floats(0, 1, width=32)), min_size=1, max_size=8, unique_by=lambda row: row[0]))
 def test_predictions_survive_any_names(tmp_path, rows):
     """Names with commas, quotes, leading zeros, or such as ``NA`` come back as they were."""
     from overread.cases.cases import Target

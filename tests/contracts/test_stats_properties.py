@@ -20,39 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import overread.stats
-from overread.errors import ArgumentError
-from overread.stats import (
-    abstention,
-    abstention_band,
-    agreement,
-    agreement_intraclass,
-    agreement_panel,
-    calibration,
-    calibration_parts,
-    classification,
-    concordance,
-    conformal,
-    conformal_quantity,
-    consensus,
-    correlation,
-    decision,
-    localisation,
-    mcnemar,
-    means,
-    paired,
-    partial_auc,
-    power_law,
-    precision_recall,
-    prevalence,
-    proportions,
-    quantities,
-    readers,
-    readers_points,
-    readers_variance,
-    recalibration,
-    roc,
-    weighted,
-)
+from overread.core.errors import ArgumentError
+from overread.stats import classification, decision, froc, power_law, regression, weighted
+from overread.stats import proportions as mcnemar
+from overread.stats.agreement import consensus, mrmc, mrmc_points, pairs, panel
+from overread.stats.calibration import abstention, conformal, recalibration, reliability
+from overread.stats.discrimination import delong, partial_auc, precision_recall
+from overread.stats.discrimination import roc as concordance
 from overread.stats.estimate import Estimate
 
 
@@ -104,26 +78,26 @@ SMALL = {"resamples": 20}
 CALLS: dict[Callable, Callable[[Case], object]] = {
     abstention.abstention_curve: lambda c: abstention.abstention_curve(c.y, c.s),
     abstention.abstention_area: lambda c: abstention.abstention_area(c.y, c.s, c.g, **SMALL),
-    abstention_band.risk_curve: lambda c: abstention_band.risk_curve(c.y, c.s, c.g),
-    agreement.percent_agreement: lambda c: agreement.percent_agreement(c.r, c.g, **SMALL),
-    agreement.specific_agreement: lambda c: agreement.specific_agreement(c.r, c.g, **SMALL),
-    agreement.cohen_kappa: lambda c: agreement.cohen_kappa(c.y, c.z, c.g),
-    agreement_intraclass.intraclass_correlation: lambda c: agreement_intraclass.intraclass_correlation(
+    abstention.risk_curve: lambda c: abstention.risk_curve(c.y, c.s, c.g),
+    pairs.percent_agreement: lambda c: pairs.percent_agreement(c.r, c.g, **SMALL),
+    pairs.specific_agreement: lambda c: pairs.specific_agreement(c.r, c.g, **SMALL),
+    pairs.cohen_kappa: lambda c: pairs.cohen_kappa(c.y, c.z, c.g),
+    pairs.intraclass_correlation: lambda c: pairs.intraclass_correlation(
         c.pair.T, c.g, **SMALL
     ),
-    agreement_panel.fleiss_kappa: lambda c: agreement_panel.fleiss_kappa(c.r[:, :2], c.g, **SMALL),
-    agreement_panel.krippendorff_alpha: lambda c: agreement_panel.krippendorff_alpha(c.r, c.g, **SMALL),
-    agreement_panel.ceiling: lambda c: agreement_panel.ceiling(c.r, c.g, **SMALL),
-    calibration.reliability: lambda c: calibration.reliability(c.y, c.p, c.g, **SMALL),
-    calibration.expected_calibration_error: lambda c: calibration.expected_calibration_error(
+    panel.fleiss_kappa: lambda c: panel.fleiss_kappa(c.r[:, :2], c.g, **SMALL),
+    panel.krippendorff_alpha: lambda c: panel.krippendorff_alpha(c.r, c.g, **SMALL),
+    panel.ceiling: lambda c: panel.ceiling(c.r, c.g, **SMALL),
+    reliability.reliability: lambda c: reliability.reliability(c.y, c.p, c.g, **SMALL),
+    reliability.expected_calibration_error: lambda c: reliability.expected_calibration_error(
         c.y, c.p, c.g, **SMALL
     ),
-    calibration.brier: lambda c: calibration.brier(c.y, c.p, c.g, **SMALL),
-    calibration.intercept_and_slope: lambda c: calibration.intercept_and_slope(c.y, c.p, c.g),
-    calibration_parts.brier_decomposition: lambda c: calibration_parts.brier_decomposition(
+    reliability.brier: lambda c: reliability.brier(c.y, c.p, c.g, **SMALL),
+    reliability.intercept_and_slope: lambda c: reliability.intercept_and_slope(c.y, c.p, c.g),
+    reliability.brier_decomposition: lambda c: reliability.brier_decomposition(
         c.y, c.p, c.g, **SMALL
     ),
-    calibration_parts.brier_uncertainty: lambda c: calibration_parts.brier_uncertainty(c.y, c.g),
+    reliability.brier_uncertainty: lambda c: reliability.brier_uncertainty(c.y, c.g),
     classification.confusion: lambda c: classification.confusion(c.y, c.z, 2),
     classification.at_threshold: lambda c: classification.at_threshold(c.y, c.z, c.g),
     classification.f1: lambda c: classification.f1(c.y, c.z, c.g, **SMALL),
@@ -133,30 +107,30 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     conformal.set_coverage: lambda c: conformal.set_coverage(
         np.asarray(c.y, int), np.nan_to_num(c.two) > 0.4, c.g, **SMALL
     ),
-    conformal_quantity.fit_intervals: lambda c: conformal_quantity.fit_intervals(c.s, c.u, c.g),
-    conformal_quantity.interval_coverage: lambda c: conformal_quantity.interval_coverage(
+    conformal.fit_intervals: lambda c: conformal.fit_intervals(c.s, c.u, c.g),
+    conformal.interval_coverage: lambda c: conformal.interval_coverage(
         c.s, c.u, np.ones(c.images), c.g
     ),
     consensus.majority: lambda c: consensus.majority(c.r),
     consensus.median_label: lambda c: consensus.median_label(c.r),
     consensus.dawid_skene: lambda c: consensus.dawid_skene(c.r, rounds=20),
-    correlation.mcc: lambda c: correlation.mcc(c.k, c.y, c.g, **SMALL),
-    correlation.quadratic_kappa: lambda c: correlation.quadratic_kappa(c.k, c.s, c.g, **SMALL),
+    regression.mcc: lambda c: regression.mcc(c.k, c.y, c.g, **SMALL),
+    regression.quadratic_kappa: lambda c: regression.quadratic_kappa(c.k, c.s, c.g, **SMALL),
     decision.decision_curve: lambda c: decision.decision_curve(c.y, c.p, c.g),
     decision.decision_difference: lambda c: decision.decision_difference(c.y, c.p, c.q, c.g),
-    localisation.froc_curve: lambda c: localisation.froc_curve([], np.arange(c.images), c.s, np.full(c.images, -1), c.images),
-    localisation.froc: lambda c: localisation.froc(
+    froc.froc_curve: lambda c: froc.froc_curve([], np.arange(c.images), c.s, np.full(c.images, -1), c.images),
+    froc.froc: lambda c: froc.froc(
         np.flatnonzero(c.y), np.arange(c.images), c.s, np.full(c.images, -1), c.images, c.g, **SMALL
     ),
-    localisation.afroc_area: lambda c: localisation.afroc_area(
+    froc.afroc_area: lambda c: froc.afroc_area(
         np.flatnonzero(c.y), np.arange(c.images), c.s, np.full(c.images, -1), c.images, c.g, **SMALL
     ),
     mcnemar.mcnemar: lambda c: mcnemar.mcnemar(c.y, c.z, c.g),
     mcnemar.paired_proportions: lambda c: mcnemar.paired_proportions(c.y, c.z, c.g),
     mcnemar.threshold_differences: lambda c: mcnemar.threshold_differences(c.y, c.z, np.asarray(c.s) > 0, c.g),
-    means.mean_over_images: lambda c: means.mean_over_images("dice", c.p, c.g, **SMALL),
-    paired.auc_difference: lambda c: paired.auc_difference(c.y, c.s, c.u, c.g),
-    paired.compare_aucs: lambda c: paired.compare_aucs(c.y, [c.s, c.u, c.p], c.g),
+    regression.mean_over_images: lambda c: regression.mean_over_images("dice", c.p, c.g, **SMALL),
+    delong.auc_difference: lambda c: delong.auc_difference(c.y, c.s, c.u, c.g),
+    delong.compare_aucs: lambda c: delong.compare_aucs(c.y, [c.s, c.u, c.p], c.g),
     partial_auc.partial_auc: lambda c: partial_auc.partial_auc(c.y, c.s, c.g, specificity=(0.5, 1)),
     partial_auc.partial_auc_difference: lambda c: partial_auc.partial_auc_difference(
         c.y, c.s, c.u, c.g, sensitivity=(0.5, 1)
@@ -164,20 +138,20 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     power_law.power_laws: lambda c: power_law.power_laws(1 + np.arange(c.images), np.c_[c.p, c.p].T),
     precision_recall.precision_recall_curve: lambda c: precision_recall.precision_recall_curve(c.y, c.s),
     precision_recall.average_precision: lambda c: precision_recall.average_precision(c.y, c.s, c.g, **SMALL),
-    prevalence.at_prevalence: lambda c: prevalence.at_prevalence(c.y, c.z, 0.1, c.g),
-    proportions.proportion: lambda c: proportions.proportion(c.y, c.g),
-    quantities.errors_of: lambda c: quantities.errors_of(c.s, c.u, c.g, **SMALL),
-    readers.compare_modalities: lambda c: readers.compare_modalities(c.y, board(c), c.g),
-    readers.compare_with_readers: lambda c: readers.compare_with_readers(c.y, c.p, c.pair.T, c.g),
-    readers_points.reader_points: lambda c: readers_points.reader_points(c.y, np.column_stack([c.z, c.y]), c.g),
-    readers_points.compare_with_reader: lambda c: readers_points.compare_with_reader(c.y, c.s, c.z, c.g, **SMALL),
-    readers_variance.merit_covariance: lambda c: readers_variance.merit_covariance(c.y, c.pair.T, c.g),
+    classification.at_prevalence: lambda c: classification.at_prevalence(c.y, c.z, 0.1, c.g),
+    mcnemar.proportion: lambda c: mcnemar.proportion(c.y, c.g),
+    regression.errors_of: lambda c: regression.errors_of(c.s, c.u, c.g, **SMALL),
+    mrmc.compare_modalities: lambda c: mrmc.compare_modalities(c.y, board(c), c.g),
+    mrmc.compare_with_readers: lambda c: mrmc.compare_with_readers(c.y, c.p, c.pair.T, c.g),
+    mrmc_points.reader_points: lambda c: mrmc_points.reader_points(c.y, np.column_stack([c.z, c.y]), c.g),
+    mrmc_points.compare_with_reader: lambda c: mrmc_points.compare_with_reader(c.y, c.s, c.z, c.g, **SMALL),
+    mrmc.merit_covariance: lambda c: mrmc.merit_covariance(c.y, c.pair.T, c.g),
     recalibration.fit_temperature: lambda c: recalibration.fit_temperature(c.y, c.p),
     recalibration.fit_platt: lambda c: recalibration.fit_platt(c.y, c.p),
     recalibration.fit_isotonic: lambda c: recalibration.fit_isotonic(c.y, c.p),
     recalibration.estimate_prior: lambda c: recalibration.estimate_prior(c.p, 0.3, rounds=20),
-    roc.auc: lambda c: roc.auc(c.y, c.s, c.g),
-    roc.roc_curve: lambda c: roc.roc_curve(c.y, c.s),
+    concordance.auc: lambda c: concordance.auc(c.y, c.s, c.g),
+    concordance.roc_curve: lambda c: concordance.roc_curve(c.y, c.s),
     weighted.weighted_auc: lambda c: weighted.weighted_auc(c.y, c.s, c.q, c.g),
     weighted.weighted_proportion: lambda c: weighted.weighted_proportion(c.y, c.q, c.g),
 }  # fmt: skip
@@ -186,8 +160,9 @@ OTHERS = {
     "arrays.patient_codes",
     "arrays.zero_one",
     "arrays.numbers",
-    "mcnemar.tango",
-    "multiple.holm",
+    "proportions.tango",
+    "mrmc.variance_components",
+    "hypotheses.holm",
     "readers_variance.variance_components",
     "image_error.image_error",
     "image_error.mean_image_error",
@@ -253,15 +228,13 @@ def test_any_input_has_a_value_or_a_reason(statistic, case):
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(case=cases())
 def test_an_area_always_answers_and_is_never_flipped(case):
-    found = roc.auc(case.y, case.s, case.g)
+    found = concordance.auc(case.y, case.s, case.g)
     assert_sound(found)
-    back = roc.auc(case.y, -np.asarray(case.s, float), case.g)
+    back = concordance.auc(case.y, -np.asarray(case.s, float), case.g)
     assert bool(found.undefined) == bool(back.undefined)
     if not found.undefined:
         assert found.high > found.low
-        assert (back.value, back.low, back.high) == pytest.approx(
-            (1 - found.value, 1 - found.high, 1 - found.low)
-        )
+        assert (back.value, back.low, back.high) == pytest.approx((1 - found.value, 1 - found.high, 1 - found.low))
 
 
 @pytest.mark.parametrize("statistic", CALLS, ids=lambda f: f.__name__)
@@ -276,23 +249,23 @@ def test_good_input_is_taken(statistic):
 def test_every_function_of_arrays_is_in_the_table():
     known = {f"{f.__module__.rsplit('.', 1)[1]}.{f.__name__}" for f in CALLS} | OTHERS
     found = set()
-    for module in pkgutil.iter_modules(overread.stats.__path__):
-        whole = importlib.import_module(f"overread.stats.{module.name}")
+    for module in pkgutil.walk_packages(overread.stats.__path__, "overread.stats."):
+        whole = importlib.import_module(module.name)
         for name, function in vars(whole).items():
             own = inspect.isfunction(function) and function.__module__ == whole.__name__
             if own and hasattr(function, "__wrapped__") and not name.startswith("_"):
                 kinds = inspect.signature(function.__wrapped__).parameters.values()
                 if any("SupportsArray" in str(p.annotation) for p in kinds):  # what ArrayLike is made of
-                    found.add(f"{module.name}.{name}")
+                    found.add(f"{module.name.rsplit('.', 1)[1]}.{name}")
     assert found - known == set(), "say in CALLS how to call it, or in OTHERS that it takes no cases"
     assert known - found == set(), "the table names what is not there"
 
 
 #: Functions that promise an answer for any scores: these must not refuse a case of the right shape.
-ANSWER = [roc.auc, paired.auc_difference, paired.compare_aucs, proportions.proportion, mcnemar.mcnemar,
+ANSWER = [concordance.auc, delong.auc_difference, delong.compare_aucs, mcnemar.proportion, mcnemar.mcnemar,
           mcnemar.paired_proportions, partial_auc.partial_auc, concordance.concordance, decision.decision_curve,
-          precision_recall.average_precision, agreement.cohen_kappa, prevalence.at_prevalence,
-          readers.compare_with_readers, abstention.abstention_area, means.mean_over_images]  # fmt: skip
+          precision_recall.average_precision, pairs.cohen_kappa, classification.at_prevalence,
+          mrmc.compare_with_readers, abstention.abstention_area, regression.mean_over_images]  # fmt: skip
 #: Input that no function of truth and score can read.
 MALFORMED = [([0, 1, 2], [0.1, 0.2, 0.3]), ([0, 1], [0.1, 0.2, 0.3]), ([[0, 1]], [0.1, 0.2]), ([0, 1], ["a", "b"]),
              ([0, 1, math.nan], [0.1, 0.2, 0.3])]  # fmt: skip
@@ -307,9 +280,9 @@ def test_scores_of_any_kind_are_answered_not_refused(statistic, case):
         assert_sound(e)
 
 
-@pytest.mark.parametrize("statistic", [roc.auc, roc.roc_curve, precision_recall.average_precision,
+@pytest.mark.parametrize("statistic", [concordance.auc, concordance.roc_curve, precision_recall.average_precision,
                                        precision_recall.precision_recall_curve, decision.decision_curve,
-                                       calibration.brier, calibration.reliability, abstention.abstention_area,
+                                       reliability.brier, reliability.reliability, abstention.abstention_area,
                                        recalibration.fit_platt], ids=lambda f: f.__name__)  # fmt: skip
 @pytest.mark.parametrize(("truth", "score"), MALFORMED, ids=str)
 def test_malformed_input_is_an_argument_error(statistic, truth, score):

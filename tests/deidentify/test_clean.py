@@ -15,9 +15,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from overread.core.errors import ArgumentError, ImageError
 from overread.deidentify.export import Rules, clean
-from overread.deidentify.file import as_bytes
-from overread.errors import ArgumentError, ImageError
+from overread.deidentify.instance import as_bytes
 
 NAME = "KANARIENVOGEL"
 SALT = b"a salt of sixteen bytes and more"
@@ -31,11 +31,7 @@ def image(pixels: bytes | None = None) -> Dataset:
     """A small CT of a patient who is named only in the name."""
     made = Dataset()
     made.SOPClassUID, made.SOPInstanceUID = CT, f"{UID}.3"
-    made.StudyInstanceUID, made.SeriesInstanceUID, made.FrameOfReferenceUID = (
-        f"{UID}.1",
-        f"{UID}.2",
-        f"{UID}.4",
-    )
+    made.StudyInstanceUID, made.SeriesInstanceUID, made.FrameOfReferenceUID = (f"{UID}.1", f"{UID}.2", f"{UID}.4")
     made.PatientName, made.PatientID, made.PatientBirthDate = f"{NAME}^Anna", "MRN-0815-4711", "19610203"
     made.Modality, made.StudyDate, made.StudyTime = "CT", "20240131", "101112"
     made.Rows, made.Columns, made.SamplesPerPixel, made.BitsAllocated, made.BitsStored = 4, 6, 1, 16, 12
@@ -87,9 +83,7 @@ def table(kind: str) -> list[int]:
     from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as lists
 
     return [
-        tag[0] << 16 | tag[1]
-        for tag in getattr(lists, f"{kind}_TAGS")
-        if len(tag) == 2 and tag[0] not in (0, 2, 4)
+        tag[0] << 16 | tag[1] for tag in getattr(lists, f"{kind}_TAGS") if len(tag) == 2 and tag[0] not in (0, 2, 4)
     ]
 
 
@@ -146,11 +140,7 @@ def test_a_dummy_is_valid_where_an_enhanced_image_needs_a_value():
         "4711",
     )
     made = clean(source, RULES)
-    assert (made.AcquisitionDateTime, made.ContentDate, made.ContentTime) == (
-        "19000101000000",
-        "19000101",
-        "000000",
-    )
+    assert (made.AcquisitionDateTime, made.ContentDate, made.ContentTime) == ("19000101000000", "19000101", "000000")
     assert made.DeviceSerialNumber == "REMOVED"
 
 
@@ -203,15 +193,10 @@ def test_a_name_in_every_attribute_of_the_dictionary():
     for tag, (vr, _, _, _, keyword) in DicomDictionary.items():
         first = vr.split(" or ")[0]
         free = (
-            tag >> 16 > 8
-            and tag not in source
-            and keyword not in (*PIXELS, "NumberOfFrames")
-            and tag >> 16 != 0xFFFE
+            tag >> 16 > 8 and tag not in source and keyword not in (*PIXELS, "NumberOfFrames") and tag >> 16 != 0xFFFE
         )
         if free and (
-            first in (*TEXT, "CS", "AS", "DA", "TM", "DT", "UI", "DS", "IS")
-            or first[0] == "O"
-            or first == "UN"
+            first in (*TEXT, "CS", "AS", "DA", "TM", "DT", "UI", "DS", "IS") or first[0] == "O" or first == "UN"
         ):
             if first in ("OB", "OW", "OF", "OD", "OL", "OV", "UN"):
                 source[tag] = DataElement(tag, first, (NAME * 8).encode())
@@ -353,12 +338,7 @@ def test_a_number_that_is_text_and_text_that_claims_to_be_a_number():
 
 def test_pixels_and_what_describes_them_stay():
     source = image()
-    source.RescaleSlope, source.RescaleIntercept, source.WindowCenter, source.WindowWidth = (
-        "2",
-        "-1024",
-        "40",
-        "400",
-    )
+    source.RescaleSlope, source.RescaleIntercept, source.WindowCenter, source.WindowWidth = ("2", "-1024", "40", "400")
     source.ImagePositionPatient, source.PixelSpacing = ["1.5", "-2.25", "3"], ["0.5", "0.5"]
     source.Manufacturer, source.ConvolutionKernel, source.BodyPartExamined = "ACME", "B30f", "CHEST"
     made = reread(clean(source, RULES))
@@ -417,12 +397,7 @@ def test_cleaning_again_takes_nothing_more_away():
 
 def test_device_and_characteristics_are_kept_on_request():
     source = image()
-    source.PatientAge, source.PatientSex, source.PatientWeight, source.EthnicGroup = (
-        "063Y",
-        "F",
-        "61.5",
-        "somewhere",
-    )
+    source.PatientAge, source.PatientSex, source.PatientWeight, source.EthnicGroup = ("063Y", "F", "61.5", "somewhere")
     source.DeviceSerialNumber, source.StationName, source.SoftwareVersions, source.DeviceUID = (
         "SN-1",
         "ROOM2",
@@ -471,8 +446,7 @@ def test_shifted_dates_keep_their_distances():
     days = rules.days("MRN-0815-4711")
     assert 1 <= days <= 3650
     shifted = [
-        datetime.strptime(text[:8], "%Y%m%d")
-        for text in (made.StudyDate, made.SeriesDate, made.AcquisitionDateTime)
+        datetime.strptime(text[:8], "%Y%m%d") for text in (made.StudyDate, made.SeriesDate, made.AcquisitionDateTime)
     ]
     assert shifted[1] - shifted[0] == timedelta(31)  # 2024 is a leap year
     assert datetime(2024, 1, 31) - shifted[0] == timedelta(days)
@@ -541,9 +515,7 @@ def refused_without_a_name():
 
 def test_a_damaged_header_of_the_pixels_is_refused(refused_without_a_name):
     source = image()
-    source[0x00280008] = pydicom.dataelem.RawDataElement(
-        pydicom.tag.Tag(0x00280008), "IS", 4, b"1AB ", 0, False, True
-    )
+    source[0x00280008] = pydicom.dataelem.RawDataElement(pydicom.tag.Tag(0x00280008), "IS", 4, b"1AB ", 0, False, True)
     refused_without_a_name(source)
     source = image()
     with warnings.catch_warnings():

@@ -18,9 +18,9 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from overread.core.errors import InputError
+from overread.deidentify.manifest import read_rows
 from overread.deidentify.export import Rules, Task, clean_file, deidentify, read_salt
-from overread.deidentify.tree import read_rows
-from overread.errors import InputError
 from overread.images.image import LIMITS
 
 NAME = "KANARIENVOGEL"
@@ -40,9 +40,7 @@ def image(
     made.StudyDate, made.StudyDescription, made.BodyPartExamined = "20240131", f"for {NAME}", "CHEST"
     made.Rows, made.Columns, made.SamplesPerPixel, made.BitsAllocated, made.BitsStored = 8, 8, 1, 16, 16
     made.HighBit, made.PixelRepresentation, made.PhotometricInterpretation = 15, 0, "MONOCHROME2"
-    made.PixelData = (
-        (np.arange(64) + number).astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
-    )
+    made.PixelData = (np.arange(64) + number).astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
     made["PixelData"].VR = "OW"
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = syntax
@@ -101,9 +99,7 @@ def test_a_tree_end_to_end(tree, tmp_path):
             == found.file_meta.MediaStorageSOPInstanceUID
             == RULES.uid(f"{UID}.{found.pixel_array[0, 0]}")
         )
-        np.testing.assert_array_equal(
-            found.pixel_array, np.arange(64).reshape(8, 8) + found.pixel_array[0, 0]
-        )
+        np.testing.assert_array_equal(found.pixel_array, np.arange(64).reshape(8, 8) + found.pixel_array[0, 0])
 
 
 def test_the_table_and_the_record(tree, tmp_path):
@@ -124,8 +120,7 @@ def test_the_table_and_the_record(tree, tmp_path):
 
 def test_the_same_salt_gives_the_same_bytes_another_one_others(tree, tmp_path):
     one, two, three = (
-        deidentify(tree, tmp_path / n, rules=Rules(s)).folder
-        for n, s in (("a", SALT), ("b", SALT), ("c", SALT + b"!"))
+        deidentify(tree, tmp_path / n, rules=Rules(s)).folder for n, s in (("a", SALT), ("b", SALT), ("c", SALT + b"!"))
     )
     assert bytes_of(one) == bytes_of(two)
     assert not {n for n in bytes_of(one) if n.endswith(".dcm")} & set(bytes_of(three))
@@ -231,11 +226,7 @@ def test_the_key_is_written_only_on_request_and_for_its_owner(tree, tmp_path):
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
     with open(key, encoding="utf-8", newline="") as handle:
         lines = list(csv.DictReader(handle))
-    assert {line["patient identifier"] for line in lines if line["file"]} == {
-        "MRN-1",
-        "MRN-2",
-        "'=HYPERLINK(1)",
-    }
+    assert {line["patient identifier"] for line in lines if line["file"]} == {"MRN-1", "MRN-2", "'=HYPERLINK(1)"}
     assert {line["patient"]: line["patient identifier"] for line in lines}[
         f"p-{RULES.code('patient', 'MRN-2')}"
     ] == "MRN-2"
@@ -334,9 +325,7 @@ def test_whatever_a_file_holds_no_error_but_ours_and_no_name(tmp_path, rounds):
     pydicom.dcmwrite(plain, image("1", 1), enforce_file_format=True)
     for seed in range(rounds):
         (tmp_path / "x.dcm").write_bytes(mutated(plain.getvalue(), seed))
-        made = clean_file(
-            Task(str(tmp_path / "x.dcm"), "0" * 16, str(tmp_path / "clean"), RULES, True, LIMITS)
-        )
+        made = clean_file(Task(str(tmp_path / "x.dcm"), "0" * 16, str(tmp_path / "clean"), RULES, True, LIMITS))
         if made is not None and made.file:
             out = tmp_path / "clean" / made.file
             assert NAME.encode() not in out.read_bytes(), seed

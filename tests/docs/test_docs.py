@@ -16,12 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 
 
@@ -80,9 +75,7 @@ def test_the_tutorial_runs(page, tmp_path, monkeypatch):
         elif block.language == "bash":
             shell = ["bash", "-euo", "pipefail", "-c", block.text]
             done = subprocess.run(shell, capture_output=True, text=True, timeout=300)
-            assert done.returncode == 0, (
-                f"{name(page)}:{block.line}\n{block.text}\n{done.stdout}\n{done.stderr}"
-            )
+            assert done.returncode == 0, f"{name(page)}:{block.line}\n{block.text}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -97,9 +90,7 @@ def test_python_blocks_are_python(page):
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_names_of_the_api_exist(page):
     overread = importlib.import_module("overread")
-    used = {
-        m for b in blocks(page) if b.language.startswith("python") for m in re.findall(r"\bov\.(\w+)", b.text)
-    }
+    used = {m for b in blocks(page) if b.language.startswith("python") for m in re.findall(r"\bov\.(\w+)", b.text)}
     assert not used - set(overread.__all__)
 
 
@@ -112,15 +103,13 @@ def test_commands_and_options_exist(page):
     if not lines:
         pytest.skip("no commands on this page")
     typer = pytest.importorskip("typer")
-    root = typer.main.get_command(pytest.importorskip("overread.cli").app)
+    root = typer.main.get_command(pytest.importorskip("overread.cli.main").app)
     for line, words in lines:
         command = root
         while words and words[0] in getattr(command, "commands", {}):
             command, words = command.commands[words[0]], words[1:]
         assert not hasattr(command, "commands"), f"{name(page)}:{line}: no such command: {words[:1]}"
-        known = {
-            option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
-        }
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         unknown = [w for w in words if w.startswith("-") and w.split("=")[0] not in {*known, "--help"}]
         assert not unknown, f"{name(page)}:{line}: {command.name} has no option {unknown}"
 
@@ -156,15 +145,10 @@ def test_every_page_of_the_docs_is_listed(page):
 
 def test_every_dependency_has_its_reason():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [
-        *project["dependencies"],
-        *(n for extra in project["optional-dependencies"].values() for n in extra),
-    ]
+    wanted = [*project["dependencies"], *(n for extra in project["optional-dependencies"].values() for n in extra)]
     page = (ROOT / "docs" / "decisions" / "dependencies.md").read_text(encoding="utf-8")
     missing = (
-        {re.split(r"[\[><=~! ]", n)[0] for n in wanted}
-        - {"overread"}
-        - set(re.findall(r"^\| `([^`]+)`", page, re.M))
+        {re.split(r"[\[><=~! ]", n)[0] for n in wanted} - {"overread"} - set(re.findall(r"^\| `([^`]+)`", page, re.M))
     )
     assert not missing
 
@@ -173,10 +157,7 @@ def test_every_tested_version_is_of_a_dependency_and_new_enough():
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [
-        *project["dependencies"],
-        *(n for extra in project["optional-dependencies"].values() for n in extra),
-    ]
+    wanted = [*project["dependencies"], *(n for extra in project["optional-dependencies"].values() for n in extra)]
     floors = {r.name: r.specifier for r in map(Requirement, wanted)}
     for line in (ROOT / "requirements" / "tested.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -196,18 +177,14 @@ def test_every_field_of_the_recipe_is_described():
 
 def test_every_command_and_option_is_described():
     typer = pytest.importorskip("typer")
-    root = typer.main.get_command(pytest.importorskip("overread.cli").app)
+    root = typer.main.get_command(pytest.importorskip("overread.cli.main").app)
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     for path, command in leaves(root):
-        assert f"`overread {path}" in page, (
-            f"docs/reference/command-line.md does not describe 'overread {path}'"
-        )
+        assert f"`overread {path}" in page, f"docs/reference/command-line.md does not describe 'overread {path}'"
         for parameter in command.params:
             if parameter.param_type_name == "option" and not parameter.hidden and parameter.name != "help":
                 long = max(parameter.opts, key=len)
-                assert long in page, (
-                    f"docs/reference/command-line.md does not describe {long} of 'overread {path}'"
-                )
+                assert long in page, f"docs/reference/command-line.md does not describe {long} of 'overread {path}'"
 
 
 def leaves(command, path: tuple[str, ...] = ()):

@@ -42,9 +42,7 @@ def make(
         table["label"] = np.array(names)[truth]
         for i, name in enumerate(names):
             table[f"p:{name}"] = chance[:, i]
-        return Predictions(
-            table, Target(kind, names, ("melanoma",) if kind == "binary" else ("melanoma", "other"))
-        )
+        return Predictions(table, Target(kind, names, ("melanoma",) if kind == "binary" else ("melanoma", "other")))
     if kind == "findings":
         for i, name in enumerate(names):
             table[f"label:{name}"] = np.where(rng.random(count) < 0.1, np.nan, truth == i)

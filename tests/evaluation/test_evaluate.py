@@ -11,9 +11,9 @@ import pytest
 from sklearn import metrics
 
 from overread.cases.cases import Target
-from overread.errors import ArgumentError, InputError, UnsoundError
+from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.evaluation.evaluate import Evaluation, evaluate
-from overread.evaluation.operating import choose_threshold, choose_thresholds
+from overread.evaluation.operating_point import choose_threshold, choose_thresholds
 from overread.predictions import Predictions
 from overread.stats.estimate import Estimate
 
@@ -53,9 +53,7 @@ def test_binary_numbers_are_those_of_scikit_learn(predictions):
     }
     assert {m: result[m, "melanoma"].value for m in expected} == pytest.approx(expected)
     assert result["accuracy"].value == pytest.approx(metrics.accuracy_score(truth, flagged))
-    assert result["balanced accuracy", ""].value == pytest.approx(
-        metrics.balanced_accuracy_score(truth, flagged)
-    )
+    assert result["balanced accuracy", ""].value == pytest.approx(metrics.balanced_accuracy_score(truth, flagged))
     assert result["auc"] == result["auc", "melanoma"]
     assert "frozen on tuning data" in result["sensitivity"].method
     assert result["auc"].images == 120
@@ -85,9 +83,7 @@ def test_numbers_of_several_classes_are_those_of_scikit_learn(predictions):
     group, flagged = np.isin(truth, (1, 3)), scores[:, [1, 3]].sum(axis=1) >= point.threshold
     assert result.primary == "melanoma+other"
     assert result["f1", "melanoma+other"].value == pytest.approx(metrics.f1_score(group, flagged))
-    assert result["specificity", "melanoma+other"].value == pytest.approx(
-        metrics.recall_score(~group, ~flagged)
-    )
+    assert result["specificity", "melanoma+other"].value == pytest.approx(metrics.recall_score(~group, ~flagged))
     assert result["auc"] == result["auc", "melanoma+other"]
     np.testing.assert_array_equal(result.confusion["counts"], metrics.confusion_matrix(truth, said))
 
@@ -97,9 +93,7 @@ def test_a_point_for_one_class_judges_that_class(predictions):
     points = [choose_threshold(tuning), choose_threshold(tuning, positive="nevus")]
     result = evaluate(test, at=points, resamples=50)
     flagged = test.scores[:, 2] >= points[1].threshold
-    assert result["sensitivity", "nevus"].value == pytest.approx(
-        metrics.recall_score(test.truth == 2, flagged)
-    )
+    assert result["sensitivity", "nevus"].value == pytest.approx(metrics.recall_score(test.truth == 2, flagged))
     names = [(e.metric, e.of) for e in result.estimates if not e.where]
     assert len(names) == len(set(names))
 
@@ -120,9 +114,7 @@ def test_findings_leave_out_the_unknown_and_those_with_one_answer(predictions):
 def test_a_quantity(predictions):
     test = predictions("quantity")
     result = evaluate(test)
-    assert result["mae", "value"].value == pytest.approx(
-        metrics.mean_absolute_error(test.truth, test.scores[:, 0])
-    )
+    assert result["mae", "value"].value == pytest.approx(metrics.mean_absolute_error(test.truth, test.scores[:, 0]))
     assert len(result.scatter["truth"]) == len(test)
     with pytest.raises(ArgumentError, match="no operating point"):
         evaluate(test, at=choose_threshold(predictions(prefix="tuning")))
@@ -169,13 +161,9 @@ def test_small_subgroups_are_counted_not_judged(predictions):
 
 def test_the_ledger_counts_the_looks(predictions, tmp_path):
     test = predictions()
-    looks = [
-        evaluate(test, ledger=tmp_path / "ledger.jsonl", model=f"m{i}", resamples=10).looks for i in range(3)
-    ]
+    looks = [evaluate(test, ledger=tmp_path / "ledger.jsonl", model=f"m{i}", resamples=10).looks for i in range(3)]
     assert looks == [0, 1, 2]
-    assert (
-        evaluate(predictions(seed=5, prefix="x"), ledger=tmp_path / "ledger.jsonl", resamples=10).looks == 0
-    )
+    assert evaluate(predictions(seed=5, prefix="x"), ledger=tmp_path / "ledger.jsonl", resamples=10).looks == 0
     result = evaluate(test, ledger=tmp_path / "ledger.jsonl", resamples=10)
     assert "looked at 3 times before" in result.table()
     assert result.about["ledger"]["entry"] == 5
@@ -210,11 +198,7 @@ def awkward(**columns):
         ({"label": "no"}, "sensitivity", "0 positives"),
         ({"p:yes": [0.1, np.nan, 0.4, 0.6, 0.7, 0.3]}, "auc", "1 of 6 scores are not finite"),
         ({"p:yes": [0.1, np.nan, 0.4, 0.6, 0.7, 0.3]}, "f1", "1 of 6 scores are not finite"),
-        (
-            {"p:yes": [0.1, np.inf, 0.4, 0.6, -np.inf, 0.3]},
-            "average precision",
-            "2 of 6 scores are not finite",
-        ),
+        ({"p:yes": [0.1, np.inf, 0.4, 0.6, -np.inf, 0.3]}, "average precision", "2 of 6 scores are not finite"),
         ({"p:yes": [-2.0, 3.0, 0.4, 0.6, 0.7, 0.3]}, "brier", "2 of 6 scores are not probabilities"),
         ({"p:yes": 0.2}, "ppv", "none called positive"),
         ({"p:yes": 0.2}, "calibration slope", "the scores are all equal"),
@@ -320,18 +304,12 @@ def test_every_row_of_the_table_of_statistics_is_there(predictions):
     flagged = score >= 0.5
     assert result["mcc"].value == pytest.approx(metrics.matthews_corrcoef(truth, flagged))
     assert result["mcc"].of == ""
-    assert result["standardised partial auc"].value == pytest.approx(
-        metrics.roc_auc_score(truth, score, max_fpr=0.2)
-    )
+    assert result["standardised partial auc"].value == pytest.approx(metrics.roc_auc_score(truth, score, max_fpr=0.2))
     parts = {p: result[f"brier {p}"].value for p in ("reliability", "resolution", "uncertainty")}
-    assert parts["reliability"] - parts["resolution"] + parts["uncertainty"] == pytest.approx(
-        result["brier"].value
-    )
+    assert parts["reliability"] - parts["resolution"] + parts["uncertainty"] == pytest.approx(result["brier"].value)
     sensitivity, specificity = result["sensitivity"].value, result["specificity"].value
     alarm = 0.95 * (1 - specificity)
-    assert result["ppv at prevalence"].value == pytest.approx(
-        0.05 * sensitivity / (0.05 * sensitivity + alarm)
-    )
+    assert result["ppv at prevalence"].value == pytest.approx(0.05 * sensitivity / (0.05 * sensitivity + alarm))
     assert "at prevalence 0.05" in result["npv at prevalence"].method
     assert "0.5, not chosen" in result["npv at prevalence"].method
     assert result.about["prevalence"] == 0.05

@@ -7,15 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from overread.errors import UnsoundError
-from overread.evaluation.ledger import (
-    is_declaration,
-    ledger_beside,
-    looks_at,
-    record_declaration,
-    record_look,
-    verify,
-)
+from overread.core.errors import UnsoundError
+from overread.evaluation.ledger import is_declaration, ledger_beside, looks_at, record_declaration, record_look, verify
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from overread.cases.cases import Target
-from overread.errors import OverreadError
+from overread.core.errors import OverreadError
 from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.predictions import Predictions
 
@@ -107,13 +107,7 @@ def judged(test: Predictions, prevalence: float | None) -> None:
 
 
 def properties(kind: str):
-    @settings(
-        max_examples=15,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(tables(kind), st.sampled_from((None, 0.01)))
     def test(test: Predictions, prevalence: float | None) -> None:
         judged(test, prevalence)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.errors import InputError
+from overread.core.errors import InputError
 from overread.evaluation.subgroups import bands, subgroups
 
 
@@ -29,10 +29,7 @@ def test_ages_have_clinical_bands(name):
 
 
 def test_text_numbers_are_numbers():
-    assert bands(series(["25", "70", "41", "50", "30", "61", "62", ""], "age")).iloc[-2:].tolist() == [
-        "≥60",
-        "unknown",
-    ]
+    assert bands(series(["25", "70", "41", "50", "30", "61", "62", ""], "age")).iloc[-2:].tolist() == ["≥60", "unknown"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from overread.errors import ArgumentError, InputError, UnsoundError
+from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.evaluation.uncertainty import uncertainty
 
 
@@ -23,9 +23,7 @@ def test_sets_and_coverage_against_a_slow_restatement(predictions):
     assert found["set size"].value == pytest.approx(np.mean([len(s) for s in sets]))
     assert found["sets of one class"].value == pytest.approx(np.mean([len(s) == 1 for s in sets]))
     ill = test.truth == 1
-    assert found["set coverage", "melanoma"].value == pytest.approx(
-        np.mean([1 in s for s, i in zip(sets, ill) if i])
-    )
+    assert found["set coverage", "melanoma"].value == pytest.approx(np.mean([1 in s for s, i in zip(sets, ill) if i]))
     assert found.more["conformal"]["thresholds"][0]["score"]["nevus"] == pytest.approx(limit)
 
 
@@ -39,9 +37,7 @@ def test_every_kind_tells_its_groups_as_json(predictions, tmp_path, kind):
     for entry in held["conformal"]["groups"]:
         assert 0 <= entry["coverage"]["low"] <= entry["coverage"]["value"] <= entry["coverage"]["high"] <= 1
     for curve in held["abstention"].values():
-        assert (
-            "undefined" in curve or len(curve["coverage"]) == len(curve["risk"]) == len(curve["low"]) <= 200
-        )
+        assert "undefined" in curve or len(curve["coverage"]) == len(curve["risk"]) == len(curve["low"]) <= 200
     assert str(found).count("coverage") >= 1
 
 
@@ -91,9 +87,7 @@ def test_one_patient_and_one_class(predictions):
     assert uncertainty(tuning, test)["set coverage"].images == 3
     ill = tuning.take(tuning.truth == 1)
     assert uncertainty(ill, predictions())["set coverage"].value >= 0
-    assert (
-        uncertainty(tuning.take(np.arange(2)), predictions())["set size"].value == 2
-    )  # nothing can be left out
+    assert uncertainty(tuning.take(np.arange(2)), predictions())["set size"].value == 2  # nothing can be left out
 
 
 @pytest.mark.parametrize("kind", ["binary", "classes"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from overread.errors import OverreadError
+from overread.core.errors import OverreadError
 
 #: Stands for a patient: it is planted where names hide and must come out nowhere.
 CANARY = "KANARIENVOGEL"

@@ -17,10 +17,10 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from overread.cases.tree import is_tree, join, read_tree
-from overread.images.archives import ArchiveLimits, members, read_member
+from overread.cases.sources.dicom_export import is_tree, join, read_tree
 from overread.images.dicom.header import read_header
 from overread.images.dicom.series import series_entries, series_files
+from overread.images.formats.archives import ArchiveLimits, members, read_member
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -105,8 +105,7 @@ def test_17_records_in_a_loop_end(root, survived):
 
 
 @pytest.mark.parametrize(
-    "uid",
-    ["../../secret/secret.dcm", "/etc/passwd", "C:\\Windows\\x", "a.dcm#entry=x", "1.2/../3", "%2e%2e/x"],
+    "uid", ["../../secret/secret.dcm", "/etc/passwd", "C:\\Windows\\x", "a.dcm#entry=x", "1.2/../3", "%2e%2e/x"]
 )
 def test_18_an_identifier_that_looks_like_a_path(uid, root, survived, canary):
     tags = dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "AccessionNumber"), uid)
@@ -194,8 +193,7 @@ def bomb(path: Path, copies: int, size: int = 100_000_000) -> Path:
     sizes = (crc, len(kernel), size >> 20 << 20)
     local = struct.pack("<4s5HLLLHH", b"PK\3\4", 20, 0, 8, 0, 33, *sizes, 4, 0) + b"0000"
     entries = [
-        struct.pack("<4s6HLLLHHHHHLL", b"PK\1\2", 20, 20, 0, 8, 0, 33, *sizes, 4, 0, 0, 0, 0, 0, 0)
-        + f"{n:04}".encode()
+        struct.pack("<4s6HLLLHHHHHLL", b"PK\1\2", 20, 20, 0, 8, 0, 33, *sizes, 4, 0, 0, 0, 0, 0, 0) + f"{n:04}".encode()
         for n in range(copies)
     ]
     central = b"".join(entries)
@@ -269,9 +267,7 @@ def test_26_a_directory_longer_than_it_claims(tmp_path, refused):
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [{"flag_bits": 1}, {"compress_type": zipfile.ZIP_LZMA}, {"compress_type": zipfile.ZIP_BZIP2}],
-    ids=str,
+    "fields", [{"flag_bits": 1}, {"compress_type": zipfile.ZIP_LZMA}, {"compress_type": zipfile.ZIP_BZIP2}], ids=str
 )
 def test_26_encrypted_or_squeezed_otherwise(fields, tmp_path, refused):
     path = archive(tmp_path / "study.zip", ("a", b"abc"), **fields)
@@ -387,9 +383,7 @@ def test_21_a_name_is_in_no_message(root, survived, refused, canary):
     with pydicom.config.disable_value_validation():
         write(
             folder / f"{canary}.dcm",
-            dataset(
-                canary, **{k: v for k, v in tags.items() if k not in ("InstanceNumber", "NumberOfFrames")}
-            ),
+            dataset(canary, **{k: v for k, v in tags.items() if k not in ("InstanceNumber", "NumberOfFrames")}),
         )
     cut = folder / f"{canary}-cut.dcm"
     cut.write_bytes((root / "a.dcm").read_bytes()[:200])

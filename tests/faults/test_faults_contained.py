@@ -13,21 +13,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread import contained_process
-from overread.cases.audit import audit
+from overread.cases.audit.audit import audit
+from overread.cases.audit.fingerprint import fingerprint
 from overread.cases.cases import paths
-from overread.cases.fingerprint import fingerprint
-from overread.cases.sources import read_cases
-from overread.contained import Lost, contained_call
+from overread.cases.sources.read_cases import read_cases
+from overread.core import sandbox
+from overread.core.sandbox import Lost, contained_call
 from overread.learning.model import Model
 from overread.learning.predict import predict_images
-from overread.study import Study, run
+from overread.study.steps import Study, run
 
 #: Patches the reader in the processes that decode, and in no other: files of some names are traps.
 TRAPS = """
     import ctypes, os, sys
 
-    if "overread.contained_child" in sys.orig_argv:
+    if "overread.core.sandbox_worker" in sys.orig_argv:
         from overread.images import read
         whole = read._read
 
@@ -53,9 +53,9 @@ def traps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "traps/sitecustomize.py").write_text(textwrap.dedent(TRAPS), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path / "traps")
     monkeypatch.setenv("OVERREAD_DECODE_SECONDS", "4")
-    contained_process.close()  # processes that started without the traps
+    sandbox.close()  # processes that started without the traps
     yield
-    contained_process.close()
+    sandbox.close()
 
 
 @pytest.fixture
@@ -87,13 +87,7 @@ def test_the_audit_sets_aside_what_crashes(table: Path, traps: None) -> None:
 
 def test_the_run_goes_on_without_what_crashes(table: Path, traps: None, tmp_path: Path) -> None:
     study = Study(
-        table=str(table),
-        image="image",
-        label="diagnosis",
-        patient="patient",
-        seed=3,
-        tuning=0.2,
-        recipe=RECIPE,
+        table=str(table), image="image", label="diagnosis", patient="patient", seed=3, tuning=0.2, recipe=RECIPE
     )
     report = run(study, tmp_path / "run", network=False)
     assert report.exists()
@@ -113,7 +107,7 @@ def test_a_bomb_that_no_limit_foresees_stays_within_the_memory(
     survived: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An image beyond the memory that decoding may take: the process that decodes feels it, and this one does not."""
-    from overread.images.likeness import describe
+    from overread.images.perceptual_hash import describe
 
     if not Path("/proc/self/statm").exists():
         pytest.skip("the system does not hold a process to its memory")

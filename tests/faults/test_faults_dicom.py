@@ -135,9 +135,7 @@ def test_a_file_cut_at_every_sixteenth(refused: Refused, syntax: str, bits: int)
             refused(read_image, data[:-missing])
 
 
-@pytest.mark.parametrize(
-    ("syntax", "bits"), [pair for pair in SYNTAXES if pair[0] not in (EXPLICIT, DEFLATED)]
-)
+@pytest.mark.parametrize(("syntax", "bits"), [pair for pair in SYNTAXES if pair[0] not in (EXPLICIT, DEFLATED)])
 def test_a_codestream_cut_within_a_whole_file(refused: Refused, syntax: str, bits: int) -> None:
     """The file is whole, the frame in it is not: with and without an end mark, which some decoders are content with."""
     _, stream = good(syntax, bits)
@@ -194,9 +192,7 @@ def test_a_million_nested_sequences(refused: Refused) -> None:
 @pytest.mark.parametrize("vr", [b"OB", b"UN", b"SQ", b"UT"])
 @pytest.mark.parametrize("length", [0x7FFFFFFF, 0xFFFFFFFE, 100_000])
 def test_a_length_beyond_the_file(refused: Refused, vr: bytes, length: int) -> None:
-    assert "cut off" in str(
-        refused(read_image, with_extra(element(0x00091010, vr, b"KANARIENVOGEL ", length)))
-    )
+    assert "cut off" in str(refused(read_image, with_extra(element(0x00091010, vr, b"KANARIENVOGEL ", length))))
 
 
 def test_lengths_of_pixels_and_fragments_beyond_the_file(refused: Refused) -> None:
@@ -214,8 +210,7 @@ def test_lengths_of_pixels_and_fragments_beyond_the_file(refused: Refused) -> No
 def test_an_undefined_length_that_does_not_end(refused: Refused) -> None:
     refused(read_image, with_extra(element(0x00091010, b"SQ", b"", 0xFFFFFFFF)))
     refused(
-        read_image,
-        with_extra(element(0x00091010, b"UN", struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF), 0xFFFFFFFF)),
+        read_image, with_extra(element(0x00091010, b"UN", struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF), 0xFFFFFFFF))
     )
 
 
@@ -339,9 +334,7 @@ def test_tags_that_contradict_the_bytes(refused: Refused, tags: dict[str, object
     refused(read_image, data)
 
 
-@pytest.mark.parametrize(
-    "name", ["Rows", "Columns", "BitsAllocated", "PhotometricInterpretation", "PixelData"]
-)
+@pytest.mark.parametrize("name", ["Rows", "Columns", "BitsAllocated", "PhotometricInterpretation", "PixelData"])
 def test_what_is_needed_and_absent(refused: Refused, name: str) -> None:
     made = head(picture(8), 8, EXPLICIT)
     delattr(made, name)

@@ -32,12 +32,7 @@ def image(pixels: np.ndarray | None = None, **changes: object) -> Dataset:
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8) if pixels is None else pixels
     made = Dataset()
     made.SOPClassUID, made.SOPInstanceUID, made.StudyInstanceUID = CT, "1.2.3.4", "1.2.3"
-    made.PatientName, made.PatientID, made.Modality, made.BodyPartExamined = (
-        "Doe^Jane",
-        "4711-0815",
-        "CT",
-        "CHEST",
-    )
+    made.PatientName, made.PatientID, made.Modality, made.BodyPartExamined = ("Doe^Jane", "4711-0815", "CT", "CHEST")
     made.Rows, made.Columns = pixels.shape
     made.SamplesPerPixel, made.BitsAllocated, made.BitsStored, made.HighBit = 1, 8, 8, 7
     made.PixelRepresentation, made.PhotometricInterpretation = 0, "MONOCHROME2"
@@ -123,18 +118,7 @@ def test_15_lengths_beyond_the_file(tmp_path, survived, canary):
 
 @pytest.mark.parametrize(
     "uid",
-    [
-        "../../../../etc/passwd",
-        "/tmp/x",
-        "..\\..\\x",
-        "1.2.3/../../x",
-        "",
-        "x" * 300,
-        "CON",
-        "a\0b",
-        "~/x",
-        "%2e%2e/",
-    ],
+    ["../../../../etc/passwd", "/tmp/x", "..\\..\\x", "1.2.3/../../x", "", "x" * 300, "CON", "a\0b", "~/x", "%2e%2e/"],
 )
 def test_18_a_uid_or_identifier_like_a_path(tmp_path, uid):
     source = image()
@@ -151,9 +135,7 @@ def test_18_a_uid_or_identifier_like_a_path(tmp_path, uid):
     new = {p for p in tmp_path.rglob("*") if p.is_file()} - before
     for path in new:
         inside = path.relative_to(tmp_path / "deep" / "clean").as_posix()
-        assert re.fullmatch(
-            r"deidentified\.(csv|json)|p-[0-9a-f]{16}/s-[0-9a-f]{16}/[0-9a-f]{16}\.dcm", inside
-        ), inside
+        assert re.fullmatch(r"deidentified\.(csv|json)|p-[0-9a-f]{16}/s-[0-9a-f]{16}/[0-9a-f]{16}\.dcm", inside), inside
     (out,) = (tmp_path / "deep").rglob("*.dcm")
     assert re.fullmatch(r"2\.25\.\d+", pydicom.dcmread(out).SOPInstanceUID)
 
@@ -241,9 +223,7 @@ def infested(tmp_path, canary) -> Path:
         )
         made.Manufacturer = made.ManufacturerModelName = made.StationName = made.ProtocolName = canary
         made.BodyPartExamined, made.ImageType = canary, ["ORIGINAL", "PRIMARY", canary]
-        made.ReferencedImageSequence = made.SourceImageSequence = made.ReferencedStudySequence = [
-            sequences(canary)
-        ]
+        made.ReferencedImageSequence = made.SourceImageSequence = made.ReferencedStudySequence = [sequences(canary)]
         made.OriginalAttributesSequence = made.StructuredDisplayTextBoxSequence = made.ViewCodeSequence = [
             sequences(canary)
         ]
@@ -264,15 +244,11 @@ def infested(tmp_path, canary) -> Path:
         made.file_meta.SourceApplicationEntityTitle = canary
         made.preamble, made.SOPInstanceUID = canary.encode().ljust(128), f"1.2.3.{number}"
         save(made, tree / f"{canary}_{number}.dcm")
-    report = image(
-        PatientName=canary, ContentSequence=[sequences(canary)], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"
-    )
+    report = image(PatientName=canary, ContentSequence=[sequences(canary)], SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11")
     del report.PixelData
     save(report, tree / "SR")
     document = image(
-        PatientName=canary,
-        EncapsulatedDocument=b"%PDF " + canary.encode(),
-        SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1",
+        PatientName=canary, EncapsulatedDocument=b"%PDF " + canary.encode(), SOPClassUID="1.2.840.10008.5.1.4.1.1.104.1"
     )
     del document.PixelData
     save(document, tree / "PDF")
@@ -319,12 +295,7 @@ def test_21_errors_name_nobody(infested, tmp_path, canary, refused):
 )
 def test_23_tags_reach_no_table(tmp_path, text):
     source = image()
-    for keyword, kind in (
-        ("Modality", "CS"),
-        ("PatientID", "LO"),
-        ("StudyInstanceUID", "UI"),
-        ("Manufacturer", "LO"),
-    ):
+    for keyword, kind in (("Modality", "CS"), ("PatientID", "LO"), ("StudyInstanceUID", "UI"), ("Manufacturer", "LO")):
         tag, value = pydicom.tag.Tag(keyword), text.encode()
         value += b" " * (len(value) % 2)
         source[tag] = pydicom.dataelem.RawDataElement(tag, kind, len(value), value, 0, False, True)

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from overread.errors import ImageError
+from overread.core.errors import ImageError
 from overread.images.read import Limits, read_image
 
 RNG = np.random.default_rng(44)
@@ -42,8 +42,7 @@ def tiff(pixels: np.ndarray, **options: object) -> bytes:
 def png(header: bytes, body: bytes, *more: tuple[bytes, bytes]) -> bytes:
     chunks = [(b"IHDR", header), *more, (b"IDAT", body), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
 
 
@@ -170,9 +169,7 @@ def test_05_pixels_that_inflate_to_more_than_the_image_stay_small(survived, bomb
      (b"GIF89a" + bytes(100), "GIF"), (b"\0\0\0\x18ftypheic" + bytes(90), "HEIC"), (b"8BPS" + bytes(90), "Photoshop"),
      (b"\0\0\0\x18ftypavif" + bytes(90), "AVIF"), (b"\0\0\0\x18ftypmif1" + bytes(90), "HEIF"), (b"\x93NUMPY", "NPY")],
 )  # fmt: skip
-def test_06_other_formats_are_refused_by_name_before_a_decoder(
-    data: bytes, name: str, refused, monkeypatch
-) -> None:
+def test_06_other_formats_are_refused_by_name_before_a_decoder(data: bytes, name: str, refused, monkeypatch) -> None:
     def never(*arguments: object, **options: object) -> None:
         raise AssertionError("a decoder ran")
 
@@ -193,8 +190,7 @@ def entries(data: bytes) -> dict[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("tag", "value"),
-    [(256, 2**31), (257, 2**31), (277, 60_000), (322, 2**28), (323, 2**28), (322, 0), (258, 77)],
+    ("tag", "value"), [(256, 2**31), (257, 2**31), (277, 60_000), (322, 2**28), (323, 2**28), (322, 0), (258, 77)]
 )
 def test_07_absurd_sizes_in_a_tiff(tag: int, value: int, refused) -> None:
     data = bytearray(tiff(COLOUR[..., 0], photometric="minisblack", tile=(32, 32), compression="zlib"))
@@ -259,9 +255,7 @@ def test_08_pages_without_end(refused, survived) -> None:
 @pytest.mark.parametrize("back_to", [0, 1, 2, 3])
 @pytest.mark.parametrize("big", [False, True])
 def test_08_a_cycle_of_directories_wherever_it_closes(back_to: int, big: bool, refused) -> None:
-    data = bytearray(
-        tiff(np.zeros((4, 8, 8), np.uint8), photometric="minisblack", bigtiff=big, metadata=None)
-    )
+    data = bytearray(tiff(np.zeros((4, 8, 8), np.uint8), photometric="minisblack", bigtiff=big, metadata=None))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         places = [page.offset for page in file.pages]
     assert len(places) == 4
@@ -291,10 +285,7 @@ def test_09_chunks_and_segments_without_end(refused) -> None:
     refused(read_image, b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x08free" * 1_100_000)
     refused(
         read_image,
-        b"\xff\x4f\xff\x51"
-        + struct.pack(">HH8IH", 41, 0, 8, 8, 0, 0, 8, 8, 0, 0, 1)
-        + b"\x07\1\1"
-        + bytes(8_000_000),
+        b"\xff\x4f\xff\x51" + struct.pack(">HH8IH", 41, 0, 8, 8, 0, 0, 8, 8, 0, 0, 1) + b"\x07\1\1" + bytes(8_000_000),
     )
 
 
@@ -306,9 +297,9 @@ def test_10_every_oddity_has_one_conversion_against_pillow() -> None:
     exif = Pillow.Exif()
     exif[274] = 8
     rgba = np.dstack([COLOUR, COLOUR[..., 0]])
-    composited = Pillow.alpha_composite(
-        Pillow.new("RGBA", (64, 48), (0, 0, 0, 255)), Pillow.fromarray(rgba)
-    ).convert("RGB")
+    composited = Pillow.alpha_composite(Pillow.new("RGBA", (64, 48), (0, 0, 0, 255)), Pillow.fromarray(rgba)).convert(
+        "RGB"
+    )
     wanted = {
         "rotation": (encoded(COLOUR, "PNG", exif=exif), full.transpose(Pillow.Transpose.ROTATE_90), 0),
         "palette": (_saved(full.quantize(99), "PNG"), full.quantize(99).convert("RGB"), 0),
@@ -341,7 +332,5 @@ def test_11_pixels_that_are_no_finite_number(value: float, refused) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb.png", "a\x1b[31mb.png", "a\u202eb.png", "\udcff.png"])
-def test_49_a_name_with_control_characters_is_printable_in_the_message(
-    name: str, refused, tmp_path: Path
-) -> None:
+def test_49_a_name_with_control_characters_is_printable_in_the_message(name: str, refused, tmp_path: Path) -> None:
     refused(read_image, str(tmp_path / name))

@@ -16,17 +16,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread import record
-from overread.cases.audit import audit
+from overread.cases.audit.audit import audit
+from overread.cases.audit.fingerprint import fingerprint
 from overread.cases.cases import Cases, Target
-from overread.cases.fingerprint import fingerprint
-from overread.cases.sources import read_cases
-from overread.errors import OverreadError
-from overread.images.pack import pack
-from overread.images.prepare import Preprocess
+from overread.cases.sources.read_cases import read_cases
+from overread.core import files
+from overread.core.errors import OverreadError
+from overread.core.progress import silent
+from overread.images.preprocess import Preprocess
 from overread.images.read import read_image
+from overread.images.store import pack
 from overread.predictions import Predictions
-from overread.progress import silent
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a name that Windows does not allow")
 Refused = Callable[..., OverreadError]
@@ -66,9 +66,7 @@ HEAD = "image,patient,label\n"
 
 @posix
 @pytest.mark.parametrize("name", ["a\nb.png", "a\r.png", "a\x1b[31mb.png", "a\x00b.png", "\u202egnp.png"])
-def test_49_a_control_character_in_a_file_name_is_a_name_like_others(
-    folder: Path, refused: Refused, name: str
-) -> None:
+def test_49_a_control_character_in_a_file_name_is_a_name_like_others(folder: Path, refused: Refused, name: str) -> None:
     text = HEAD + rows() + f'"{name}",p9,yes\n'
     if "\0" in name:  # no file can have it
         refused(fingerprint_of, table(folder, text), folder)
@@ -143,9 +141,7 @@ def test_50_the_pack_refuses_an_image_that_changed_since_the_audit(folder: Path,
     assert not list((folder / "cache").rglob("index.json"))
 
 
-def test_50_an_image_that_changes_after_hashing_is_noticed_in_the_pack(
-    folder: Path, refused: Refused
-) -> None:
+def test_50_an_image_that_changes_after_hashing_is_noticed_in_the_pack(folder: Path, refused: Refused) -> None:
     addresses = [str(folder / f"{i}.png") for i in range(8)]
 
     def meddle(what: str, done: int, total: int) -> None:
@@ -204,9 +200,7 @@ def test_51_an_identifier_that_stands_twice_is_refused_or_told(folder: Path, ref
 
 @pytest.mark.parametrize("columns", [20_000, 1_000_000])
 def test_51_a_million_columns_are_refused(folder: Path, refused: Refused, columns: int) -> None:
-    text = (
-        "image,label," + ",".join(f"c{i}" for i in range(columns)) + "\n" + "0.png,yes" + "," * columns + "\n"
-    )
+    text = "image,label," + ",".join(f"c{i}" for i in range(columns)) + "\n" + "0.png,yes" + "," * columns + "\n"
     assert "columns" in str(refused(read_cases, table(folder, text), label="label"))
 
 
@@ -268,9 +262,9 @@ def sick() -> pd.DataFrame:
 
 
 def test_23_tables_are_written_so_that_nothing_is_computed(tmp_path: Path) -> None:
-    path = record.write_csv(tmp_path / "t.csv", sick())
+    path = files.write_csv(tmp_path / "t.csv", sick())
     assert not dangerous(path)
-    read = record.unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
+    read = files.unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
     assert read["case"].tolist() == list(FORMULAS)
     assert "@site" in read
 
@@ -282,16 +276,14 @@ def test_23_cases_survive_their_file(tmp_path: Path) -> None:
 
 
 def test_23_predictions_survive_their_file(tmp_path: Path) -> None:
-    made = sick()[["case", "patient", "split", "source", "@site", "label"]].assign(
-        **{"p:no": 0.25, "p:yes": 0.75}
-    )
+    made = sick()[["case", "patient", "split", "source", "@site", "label"]].assign(**{"p:no": 0.25, "p:yes": 0.75})
     predictions = Predictions(made, Target("binary", ("no", "yes"), ("yes",)))
     assert not dangerous(predictions.save(tmp_path / "predictions.csv"))
     again: Any = Predictions.read(tmp_path / "predictions.csv", positive=("yes",))
     assert again == predictions
 
 
-@pytest.mark.parametrize("module", ["cases/cases.py", "cases/split.py", "predictions.py", "study.py"])
+@pytest.mark.parametrize("module", ["cases/cases.py", "cases/split.py", "predictions.py", "study/steps.py"])
 def test_23_nothing_writes_a_table_on_its_own(root: Path, module: str) -> None:
     """Where a CSV file is written it goes through ``record.write_csv``; hashing and Parquet may differ."""
     text = (root / "src/overread" / module).read_text(encoding="utf-8")

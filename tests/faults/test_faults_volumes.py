@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from overread.images.address import Address
 from overread.images.read import content_digest, read_image
-from overread.images.volume.reading import geometry_of, read_volume
+from overread.images.volumes.volume import geometry_of, read_volume
 
 RNG = np.random.default_rng(23)
 VOXELS = RNG.integers(0, 2000, (9, 10, 11), dtype=np.int16)
@@ -106,16 +106,12 @@ def test_affines_that_cannot_be_are_passed_over_and_told(survived: Callable, tmp
     nan, zero = [np.nan] * 4, [0.0] * 4
     for rows in ((nan, nan, nan), (zero, zero, zero), ([1e30, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0])):
         x, y, z = rows
-        data = header(
-            sform_code=1, srow_x=x, srow_y=y, srow_z=z, qform_code=1, quatern_b=np.nan, pixdim=[np.nan] * 8
-        )
+        data = header(sform_code=1, srow_x=x, srow_y=y, srow_z=z, qform_code=1, quatern_b=np.nan, pixdim=[np.nan] * 8)
         (tmp_path / "v.nii").write_bytes(data + VOXELS.tobytes())
         volume = survived(read_volume, tmp_path / "v.nii")
         assert volume.spacing == (1, 1, 1)
         assert "sform cannot be used" in volume.notes
-        assert "no usable voxel size" not in "".join(volume.notes) or volume.notes[-1].startswith(
-            "no orientation"
-        )
+        assert "no usable voxel size" not in "".join(volume.notes) or volume.notes[-1].startswith("no orientation")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -187,9 +183,7 @@ def meta(**changes: str) -> bytes:
     fields = {"ObjectType": "Image", "NDims": "3", "BinaryData": "True", "DimSize": "11 10 9", "ElementType": "MET_SHORT",
               "ElementDataFile": "LOCAL"}  # fmt: skip
     fields |= changes
-    lines = [
-        f"{name} = {fields[name]}" for name in sorted(fields, key="ElementDataFile".__eq__) if fields[name]
-    ]
+    lines = [f"{name} = {fields[name]}" for name in sorted(fields, key="ElementDataFile".__eq__) if fields[name]]
     return ("\n".join(lines) + "\n").encode()
 
 

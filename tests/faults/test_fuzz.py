@@ -34,7 +34,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import generate_uid
 
-from overread.contained import Lost, contained
+from overread.core.sandbox import Lost, contained
 
 #: How long the slow round takes, and the quick one, in minutes.
 MINUTES, QUICK = float(os.environ.get("OVERREAD_FUZZ_MINUTES", "10")), 5 / 60
@@ -44,7 +44,7 @@ SECONDS, MEMORY = 10.0, 10**9
 #: Run in the processes that decode.
 ATTEMPT = '''
     import traceback
-    from overread.errors import ImageError
+    from overread.core.errors import ImageError
     from overread.images.read import LIMITS, read_image, content_digest
 
     def attempt(data, path, fragment):
@@ -109,15 +109,7 @@ def tiff(pixels: np.ndarray, **options: Any) -> bytes:
 
 def photographs() -> Iterator[Sample]:
     alpha = np.dstack([COLOUR, GREY])
-    for pixels, mode in (
-        (GREY, ""),
-        (COLOUR, ""),
-        (DEEP, ""),
-        (COLOUR, "P"),
-        (alpha, ""),
-        (GREY, "1"),
-        (GREY, "LA"),
-    ):
+    for pixels, mode in ((GREY, ""), (COLOUR, ""), (DEEP, ""), (COLOUR, "P"), (alpha, ""), (GREY, "1"), (GREY, "LA")):
         yield "", pillow(pixels, "PNG", mode), ""
     for pixels, mode, options in (
         (GREY, "", {}), (COLOUR, "", {}), (COLOUR, "", {"progressive": True}), (COLOUR, "CMYK", {}), (COLOUR, "", {"subsampling": 2}),
@@ -181,9 +173,7 @@ def dicom(syntax: str, pixels: np.ndarray, encode: Callable[..., bytes] | None =
     frames = pixels if pixels.ndim == 3 else pixels[None]
     order = ">" if syntax == "1.2.840.10008.1.2.2" else "<"
     plain = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
-    made.PixelData = (
-        encapsulate([encode(frame) for frame in frames]) if encode else plain + b"\0" * (len(plain) % 2)
-    )
+    made.PixelData = encapsulate([encode(frame) for frame in frames]) if encode else plain + b"\0" * (len(plain) % 2)
     made["PixelData"].VR = "OB" if encode or pixels.itemsize == 1 else "OW"
     handle = io.BytesIO()
     made.save_as(handle, enforce_file_format=True)
@@ -196,18 +186,10 @@ def dicoms() -> Iterator[Sample]:
         if syntax[-3:] not in (".50",):
             yield "", dicom(syntax, DEEP, encode), ""
         yield "", dicom(syntax, np.stack([GREY] * 3), encode), ""
-    yield (
-        ".dcm",
-        dicom("1.2.840.10008.1.2.5", np.stack([GREY] * 3), SYNTAXES["1.2.840.10008.1.2.5"]),
-        "#frame=2",
-    )
+    yield (".dcm", dicom("1.2.840.10008.1.2.5", np.stack([GREY] * 3), SYNTAXES["1.2.840.10008.1.2.5"]), "#frame=2")
     table = {f"{c}PaletteColorLookupTableData": bytes(range(256)) * 2 for c in ("Red", "Green", "Blue")}
     about = {f"{c}PaletteColorLookupTableDescriptor": [256, 0, 16] for c in ("Red", "Green", "Blue")}
-    yield (
-        "",
-        dicom("1.2.840.10008.1.2.1", GREY, PhotometricInterpretation="PALETTE COLOR", **about, **table),
-        "",
-    )
+    yield ("", dicom("1.2.840.10008.1.2.1", GREY, PhotometricInterpretation="PALETTE COLOR", **about, **table), "")
     item = pydicom.Dataset()
     item.LUTDescriptor, item.LUTData = [256, 0, 16], bytes(range(256)) * 2
     item["LUTData"].VR = "OW"
@@ -380,9 +362,7 @@ def fuzzed(
         ending, data, fragment = log[number]
         line = told.strip().splitlines()[-1] if isinstance(told, str) else str(told)
         place = (
-            next((x for x in reversed(told.splitlines()) if "src/overread" in x), "")
-            if isinstance(told, str)
-            else ""
+            next((x for x in reversed(told.splitlines()) if "src/overread" in x), "") if isinstance(told, str) else ""
         )
         key = re.sub(r"\d+", "", f"{place} {line[:60]} {ending if isinstance(told, Lost) else ''}")
         if key not in found:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overread.errors import ArgumentError, ImageError
+from overread.core.errors import ArgumentError, ImageError
 from overread.images.address import PLANES, Address, file_of, parse
 
 NAMES = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=30)
@@ -19,9 +19,7 @@ PARTS = st.one_of(
     st.builds(lambda name: {"entry": name}, NAMES),
     st.builds(lambda frame: {"frame": frame}, st.integers(0, 10**6)),
     st.just({"series": True}),
-    st.builds(
-        lambda plane, at: {"plane": plane, "at": at}, st.sampled_from(PLANES), st.integers(0, 999) | st.none()
-    ),
+    st.builds(lambda plane, at: {"plane": plane, "at": at}, st.sampled_from(PLANES), st.integers(0, 999) | st.none()),
     POINTS,
 )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
 from overread.images.augment import LUMINANCE, Augmentation, apply, draw, standard
 
 RNG = np.random.default_rng(8)
@@ -32,9 +32,7 @@ def test_nothing_drawn_changes_nothing() -> None:
 
 
 def test_flips_are_exact() -> None:
-    assert np.array_equal(
-        apply(NOISE, drawn_for(Augmentation(flip_horizontal=1.0), NOISE)), NOISE[:, :, ::-1]
-    )
+    assert np.array_equal(apply(NOISE, drawn_for(Augmentation(flip_horizontal=1.0), NOISE)), NOISE[:, :, ::-1])
     assert np.array_equal(apply(NOISE, drawn_for(Augmentation(flip_vertical=1.0), NOISE)), NOISE[:, ::-1])
     half = drawn_for(Augmentation(flip_horizontal=0.5), NOISE)
     assert 8 < half.flip_horizontal.sum() < 32
@@ -123,9 +121,7 @@ def test_blur_is_gaussian() -> None:
     made = apply(SMOOTH, drawn)
     for i in range(8):
         if drawn.blur[i] > 0.05:
-            wanted = ndimage.gaussian_filter(
-                SMOOTH[i].astype(float), (drawn.blur[i], drawn.blur[i], 0), mode="mirror"
-            )
+            wanted = ndimage.gaussian_filter(SMOOTH[i].astype(float), (drawn.blur[i], drawn.blur[i], 0), mode="mirror")
             assert np.abs(made[i] - wanted).max() < 3
 
 
@@ -178,8 +174,7 @@ def test_another_process_makes_the_same_pixels() -> None:
         "sys.stdout.write(str(zlib.crc32(apply(x, d))))\n"
     )
     answers = {
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        for _ in "ab"
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "ab"
     }
     assert len(answers) == 1
     assert answers != {""}
@@ -218,12 +213,6 @@ def test_out_and_arguments() -> None:
     ):
         with pytest.raises(ArgumentError):
             apply(**{"images": NOISE, "drawn": drawn, **bad})  # type: ignore[arg-type]
-    for bad in (
-        {"rotate": -1.0},
-        {"scale": (1.2, 1.0)},
-        {"border": "wrap"},
-        {"hue": 0.6},
-        {"noise": float("nan")},
-    ):
+    for bad in ({"rotate": -1.0}, {"scale": (1.2, 1.0)}, {"border": "wrap"}, {"hue": 0.6}, {"noise": float("nan")}):
         with pytest.raises(ArgumentError):
             Augmentation(**bad)  # type: ignore[arg-type]

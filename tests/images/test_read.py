@@ -15,7 +15,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from overread.errors import ArgumentError, ImageError
+from overread.core.errors import ArgumentError, ImageError
 from overread.images import read
 from overread.images.read import Limits, content_digest, read_bytes, read_image
 
@@ -82,8 +82,7 @@ def test_sixteen_bit_colour_png() -> None:
 def png(header: bytes, body: bytes, *more: tuple[bytes, bytes]) -> bytes:
     chunks = [(b"IHDR", header), *more, (b"IDAT", body), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
 
 
@@ -324,14 +323,7 @@ def test_the_error_names_the_file_without_its_folder(tmp_path: Path) -> None:
 
 
 def test_random_bytes_after_every_magic_number_are_errors() -> None:
-    for magic in (
-        b"\x89PNG\r\n\x1a\n",
-        b"\xff\xd8\xff\xe0",
-        b"II*\0",
-        b"MM\0*",
-        b"II+\0",
-        bytes(128) + b"DICM",
-    ):
+    for magic in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"II*\0", b"MM\0*", b"II+\0", bytes(128) + b"DICM"):
         for size in (0, 1, 7, 100, 3000):
             with pytest.raises(ImageError):
                 read_image(magic + RNG.bytes(size))

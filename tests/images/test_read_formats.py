@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
-from overread.errors import ImageError
+from overread.core.errors import ImageError
 from overread.images.read import read_image
 
 RNG = np.random.default_rng(21)
@@ -121,8 +121,7 @@ def png(width: int, height: int, bits: int, kind: int, lines: bytes, *more: tupl
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
 
 
@@ -134,9 +133,7 @@ def test_few_bits_are_stretched_to_eight(bits: int) -> None:
     image = read_image(data)
     assert np.array_equal(image.pixels[..., 0], values * (255 // (2**bits - 1)))
     key = struct.pack(">H", 1)
-    masked = read_image(
-        png(16, 6, bits, 0, b"".join(b"\0" + row.tobytes() for row in packed), (b"tRNS", key))
-    )
+    masked = read_image(png(16, 6, bits, 0, b"".join(b"\0" + row.tobytes() for row in packed), (b"tRNS", key)))
     assert np.array_equal(masked.pixels[..., 0], np.where(values == 1, 0, image.pixels[..., 0]))
 
 
@@ -193,9 +190,7 @@ def test_other_kinds_of_jpeg_are_named(kind: str) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits", "zstd", "lzma"])
-@pytest.mark.parametrize(
-    "layout", [{}, {"tile": (32, 32)}, {"rowsperstrip": 7}, {"bigtiff": True}, {"byteorder": ">"}]
-)
+@pytest.mark.parametrize("layout", [{}, {"tile": (32, 32)}, {"rowsperstrip": 7}, {"bigtiff": True}, {"byteorder": ">"}])
 def test_lossless_tiff_is_what_was_written(compression: str | None, layout: dict[str, object]) -> None:
     for pixels, kind in ((COLOUR, "rgb"), (DEEP, "minisblack"), (DEEP.astype(np.float32) / 7, "minisblack")):
         image = read_image(tiff(pixels, photometric=kind, compression=compression, **layout))
@@ -219,9 +214,7 @@ def test_tiff_with_a_predictor_planes_and_other_types() -> None:
 @pytest.mark.parametrize("layout", [{}, {"tile": (32, 32)}])
 def test_tiff_of_jpeg_and_jpeg_2000(layout: dict[str, object]) -> None:
     for kind in ("rgb", "ycbcr"):
-        data = tiff(
-            SMOOTH, photometric=kind, compression="jpeg", compressionargs={"outcolorspace": kind}, **layout
-        )
+        data = tiff(SMOOTH, photometric=kind, compression="jpeg", compressionargs={"outcolorspace": kind}, **layout)
         assert np.abs(read_image(data).pixels.astype(int) - by_pillow(data)).max() <= 1
     data = tiff(COLOUR, photometric="rgb", compression="jpeg2000", **layout)
     assert np.array_equal(read_image(data).pixels, COLOUR)
@@ -246,9 +239,7 @@ def test_alpha_of_tiff_premultiplied_or_not() -> None:
     straight = read_image(tiff(both, photometric="rgb", extrasamples=["unassalpha"]))
     assert np.abs(straight.pixels - COLOUR * (ALPHA / 255.0)).max() <= 0.5001
     done = (COLOUR * (ALPHA / 255.0)).astype(np.uint8)
-    premultiplied = read_image(
-        tiff(np.concatenate([done, ALPHA], -1), photometric="rgb", extrasamples=["assocalpha"])
-    )
+    premultiplied = read_image(tiff(np.concatenate([done, ALPHA], -1), photometric="rgb", extrasamples=["assocalpha"]))
     assert np.array_equal(premultiplied.pixels, done)
     unknown = read_image(tiff(both, photometric="rgb", extrasamples=["unspecified"]))
     assert np.array_equal(unknown.pixels, COLOUR)

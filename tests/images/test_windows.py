@@ -7,7 +7,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 
-from overread.errors import ArgumentError, InputError
+from overread.core.errors import ArgumentError, InputError
 from overread.images.windows import FULL, PRESETS, Window, apply, between, parse_window, spanning
 
 VALUES = np.random.default_rng(3).integers(-1024, 3072, 2000).astype(np.float64)
@@ -21,15 +21,7 @@ def test_presets_by_any_spelling(name: str, window: Window) -> None:
 
 def test_presets_hold_what_they_are_named_for() -> None:
     """Typical Hounsfield units lie within the window, and neither black nor white."""
-    typical = {
-        "lung": -800,
-        "mediastinum": 40,
-        "bone": 700,
-        "brain": 35,
-        "stroke": 30,
-        "liver": 55,
-        "angio": 350,
-    }
+    typical = {"lung": -800, "mediastinum": 40, "bone": 700, "brain": 35, "stroke": 30, "liver": 55, "angio": 350}
     for name, value in typical.items():
         assert 0.05 < apply(np.array([float(value)]), PRESETS[name])[0] < 0.95
 
@@ -42,9 +34,7 @@ def test_numbers() -> None:
     assert parse_window("FULL") is FULL
 
 
-@pytest.mark.parametrize(
-    "text", ["lungs", "40", "40/0", "40/-1", "nan/3", "40/inf", "1/2/3", "a/b", "40/400/", "/"]
-)
+@pytest.mark.parametrize("text", ["lungs", "40", "40/0", "40/-1", "nan/3", "40/inf", "1/2/3", "a/b", "40/400/", "/"])
 def test_what_is_no_window(text: str) -> None:
     with pytest.raises(InputError) as error:
         parse_window(text)

@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from overread.cases.cases import Target
+from overread.core.progress import Clock
 from overread.images.augment import Augmentation
-from overread.images.prepare import Preprocess
-from overread.learning.batches import Batches
+from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
-from overread.learning.judge import judge_on
+from overread.learning.loader import Batches
 from overread.learning.loop import Job
 from overread.learning.losses import make_loss
 from overread.learning.model import About, Origin
+from overread.learning.predict import judge_on
 from overread.learning.recipe import Recipe
-from overread.progress import Clock
 
 TARGET = Target("binary", ("dark", "bright"), ("bright",))
 
@@ -47,11 +47,7 @@ def make_job() -> Callable[..., Job]:
         torch.set_num_threads(1)
         rng = np.random.default_rng(0)
         labels = np.arange(96) % 2
-        images = (
-            (rng.normal(100, 40, (96, 12, 12, 1)) + 25 * labels[:, None, None, None])
-            .clip(0, 255)
-            .astype(np.uint8)
-        )
+        images = (rng.normal(100, 40, (96, 12, 12, 1)) + 25 * labels[:, None, None, None]).clip(0, 255).astype(np.uint8)
         recipe = Recipe(method="scratch", seed=3).changed(
             **{"epochs": 3, "batch_size": 16, "learning_rate": 5e-3, **fields}
         )

@@ -1,14 +1,12 @@
 import pytest
 import torch
 
-from overread.errors import UnavailableError
+from overread.core.errors import UnavailableError
 from overread.learning.checkpoint import load_checkpoint, save_checkpoint
 
 
 def _save(folder, value: float):
-    return save_checkpoint(
-        folder, {"a/weight": torch.full((3, 2), value), "b": torch.tensor(7)}, {"epoch": int(value)}
-    )
+    return save_checkpoint(folder, {"a/weight": torch.full((3, 2), value), "b": torch.tensor(7)}, {"epoch": int(value)})
 
 
 def test_round_trip_and_an_empty_folder(tmp_path) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from overread.images.prepare import Preprocess, normalise
+from overread.images.preprocess import Preprocess, normalise
 from overread.learning.device import choose_precision, pick_device, seeded, to_tensor
 
 

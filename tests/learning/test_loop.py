@@ -4,16 +4,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from overread.errors import UnsoundError
+from overread.core.errors import UnsoundError
+from overread.core.progress import Clock
 from overread.learning import loop
 from overread.learning.loop import fit, make_optimizer, schedule, update_average
-from overread.progress import Clock
 
 
 def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
-    return all(
-        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
-    )
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 def test_it_learns_and_remembers(make_job) -> None:
@@ -70,9 +68,7 @@ def test_a_loss_that_is_not_finite_stops_within_the_step(make_job, tmp_path) -> 
 
 def test_the_best_snapshot_is_kept_and_patience_ends(make_job) -> None:
     scores = iter([0.5, 0.6, 0.9, *[0.7] * 50])
-    job = replace(
-        make_job(epochs=30, patience=0.2), judge=lambda network: {"score": next(scores), "loss": 1.0}
-    )
+    job = replace(make_job(epochs=30, patience=0.2), judge=lambda network: {"score": next(scores), "loss": 1.0})
     _, state = fit(job)
     assert (state.best, state.best_epoch) == (0.9, 2)
     assert len(state.history) == 9  # six epochs without a gain: a fifth of thirty

@@ -19,10 +19,7 @@ def test_class_weights_average_one_over_the_images() -> None:
 
 
 def test_smoothed_cross_entropy_against_its_definition() -> None:
-    outputs, labels = (
-        torch.randn(6, 3, generator=torch.Generator().manual_seed(1)),
-        torch.tensor([0, 1, 2, 0, 1, 2]),
-    )
+    outputs, labels = (torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 0, 1, 2]))
     weights = np.array([1.0, 2.0, 3.0], np.float32)
     log = np.log(np.exp(outputs.numpy()) / np.exp(outputs.numpy()).sum(1, keepdims=True))
     aim = np.eye(3)[labels.numpy()] * 0.9 + 0.1 / 3
@@ -34,9 +31,7 @@ def test_unknown_findings_do_not_count() -> None:
     outputs = torch.tensor([[0.3, -2.0], [1.0, 5.0]])
     known = torch.tensor([[1.0, float("nan")], [0.0, float("nan")]])
     wanted = np.mean([np.log1p(np.exp(-0.3)), np.log1p(np.exp(1.0))])
-    assert float(make_loss(FINDINGS, np.ones(2, np.float32), 0.0)(outputs, known)) == pytest.approx(
-        wanted, rel=1e-5
-    )
+    assert float(make_loss(FINDINGS, np.ones(2, np.float32), 0.0)(outputs, known)) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_probabilities_by_kind() -> None:

@@ -6,13 +6,13 @@ import safetensors.torch
 import torch
 
 from overread.cases.cases import Target
-from overread.errors import InputError
-from overread.images.prepare import Preprocess
-from overread.learning import backbones
+from overread.core.errors import InputError
+from overread.core.files import hashed
+from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
 from overread.learning.model import About, Decision, Model, Origin, make_network, with_taps
 from overread.learning.recipe import Recipe
-from overread.record import hashed
+from overread.networks import backbones
 
 
 def _model(layers=(), mean_image=None) -> Model:
@@ -29,11 +29,7 @@ def test_a_loaded_model_gives_the_same_outputs(tmp_path, layers) -> None:
     if layers:
         network = backbones.build("resnet_small", outputs=2, channels=1)
         layers = (
-            next(
-                name
-                for name, _ in network.named_modules()
-                if name.count(".") == 1 and name.startswith("trunk")
-            ),
+            next(name for name, _ in network.named_modules() if name.count(".") == 1 and name.startswith("trunk")),
         )
     model = _model(layers, np.full((28, 28, 1), 0.25, np.float32))
     again = Model.load(model.save(tmp_path))
@@ -56,9 +52,7 @@ def test_nothing_half_loaded(tmp_path) -> None:
     model = _model()
     model.save(tmp_path)
     tensors = safetensors.torch.load_file(tmp_path / "model.safetensors")
-    safetensors.torch.save_file(
-        {k: v for k, v in tensors.items() if k != "head.bias"}, tmp_path / "model.safetensors"
-    )
+    safetensors.torch.save_file({k: v for k, v in tensors.items() if k != "head.bias"}, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match=r"head\.bias"):
         Model.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"garbage")
@@ -79,9 +73,7 @@ def test_a_later_format_and_an_unknown_key_are_refused(tmp_path) -> None:
 
 def test_taps_widen_the_head() -> None:
     network = backbones.build("resnet_small", outputs=2, channels=1)
-    names = [
-        name for name, _ in network.named_modules() if name.count(".") == 1 and name.startswith("trunk")
-    ][:2]
+    names = [name for name, _ in network.named_modules() if name.count(".") == 1 and name.startswith("trunk")][:2]
     tapped = with_taps(network, tuple(names), Preprocess(size=(28, 28), channels=1), 5)
     assert tapped(torch.zeros(3, 1, 28, 28)).shape == (3, 5)
     assert tapped.features(torch.zeros(3, 1, 28, 28)).shape == (3, tapped.width)

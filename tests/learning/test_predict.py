@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from overread.cases.cases import Cases, Target
-from overread.errors import InputError
-from overread.images.prepare import Preprocess
+from overread.core.errors import InputError
+from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.predict import predict, predict_images, tabulate

@@ -1,6 +1,6 @@
 import pytest
 
-from overread.errors import ArgumentError, InputError
+from overread.core.errors import ArgumentError, InputError
 from overread.learning.recipe import Recipe, bundled, override
 
 

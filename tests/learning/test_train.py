@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from overread import Recipe, choose_threshold, evaluate, predict, read_cases, split, train
-from overread.errors import UnavailableError, UnsoundError
+from overread.core.errors import UnavailableError, UnsoundError
+from overread.core.progress import Clock
 from overread.learning.model import Model
-from overread.progress import Clock
 
 SCRATCH = Recipe(method="scratch", backbone="cnn_small", epochs=2, image_size=32, batch_size=16, seed=1)
 
@@ -46,9 +46,7 @@ def test_only_training_rows_teach_and_normalise(cohort, tmp_path) -> None:
     second = train(replace(cases, table=table), parts, SCRATCH, threads=1, cache=tmp_path)
     assert all(
         np.array_equal(a, b)
-        for a, b in zip(
-            first.network.state_dict().values(), second.network.state_dict().values(), strict=True
-        )
+        for a, b in zip(first.network.state_dict().values(), second.network.state_dict().values(), strict=True)
     )
 
 

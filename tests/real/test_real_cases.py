@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import overread as ov
+from overread.cases.audit.duplicates import similar
+from overread.cases.audit.fingerprint import fingerprint
 from overread.cases.cases import paths
-from overread.cases.duplicates import similar
-from overread.cases.fingerprint import fingerprint
 from overread.cases.split import leaked, without
 from overread.images.read import read_image
 
@@ -47,9 +47,7 @@ def test_the_eight_leaked_images_are_found(pneumonia, pneumonia_audit):
     table = pneumonia.table.set_index("case").loc[list(leak.cases)]
     assert set(table["split"]) == {"train", "tuning"}
     pixels = {}
-    for case, address in zip(
-        leak.cases, paths(ov.Cases(table.reset_index(), pneumonia.target, pneumonia.root))
-    ):
+    for case, address in zip(leak.cases, paths(ov.Cases(table.reset_index(), pneumonia.target, pneumonia.root))):
         pixels.setdefault(read_image(address).pixels.tobytes(), set()).add(table.loc[case, "split"])
     assert list(pixels.values()) == [{"train", "tuning"}] * 8
 

@@ -12,8 +12,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from overread.deidentify.manifest import read_key
 from overread.deidentify.export import Deidentified, Rules, deidentify
-from overread.deidentify.tree import read_key
 
 SYNTAXES_WITHOUT_PIXEL_CHECK = ("1.2.840.10008.1.2.8.1",)  # pydicom has no decoder for deflated frames
 
@@ -51,8 +51,7 @@ def test_no_identifier_is_left(cleaned):
     for original, copy in copies.items():
         old, data = read(original), copy.read_bytes()
         telling = {
-            str(old.get(k, ""))
-            for k in ("PatientID", "PatientName", "AccessionNumber", "InstitutionName", "StudyID")
+            str(old.get(k, "")) for k in ("PatientID", "PatientName", "AccessionNumber", "InstitutionName", "StudyID")
         }
         telling = {
             text for text in telling if text not in str(old.get("Manufacturer", ""))

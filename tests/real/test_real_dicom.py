@@ -24,7 +24,7 @@ import pytest
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import expand_ybr422
 
-from overread.errors import ImageError
+from overread.core.errors import ImageError
 from overread.images.dicom import pixels as dicom
 from overread.images.read import LIMITS, read_image
 
@@ -237,10 +237,7 @@ def by_gdcm(head: Head, path: Path) -> np.ndarray:
     assert reader.Read()
     image = reader.GetImage()
     raw = image.GetBuffer().encode("utf-8", "surrogateescape")
-    about, sizes = (
-        image.GetPixelFormat(),
-        [image.GetDimension(n) for n in range(image.GetNumberOfDimensions())],
-    )
+    about, sizes = (image.GetPixelFormat(), [image.GetDimension(n) for n in range(image.GetNumberOfDimensions())])
     bits = 8 if about.GetBitsAllocated() == 1 else about.GetBitsAllocated()
     samples = np.frombuffer(raw, f"<{'ui'[about.GetPixelRepresentation()]}{bits // 8}")
     colours, frames = about.GetSamplesPerPixel(), sizes[2] if len(sizes) > 2 else 1

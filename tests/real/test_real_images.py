@@ -12,20 +12,18 @@ import pydicom
 import pytest
 from PIL import Image as Pillow
 
-from overread.errors import ImageError
+from overread.core.errors import ImageError
 from overread.images.augment import apply, draw, standard
-from overread.images.field import black_border, circular_field, text_boxes
-from overread.images.pack import pack
-from overread.images.prepare import Preprocess, fit_normalisation, normalise
+from overread.images.crop import black_border, circular_field, text_boxes
+from overread.images.preprocess import Preprocess, fit_normalisation, normalise
 from overread.images.read import Image, read_image
+from overread.images.store import pack
 
 
 def test_photographs_are_what_pillow_decodes(shared: Path) -> None:
     folders = ("ham10000", "bccd/JPEGImages", "dsb2018")
     for folder in folders:
-        paths = sorted(p for p in (shared / "data" / folder).rglob("*") if p.suffix in (".jpg", ".png"))[
-            :400:40
-        ]
+        paths = sorted(p for p in (shared / "data" / folder).rglob("*") if p.suffix in (".jpg", ".png"))[:400:40]
         assert paths
         for path in paths:
             with Pillow.open(path) as theirs:
@@ -159,9 +157,7 @@ def test_writing_in_real_images_is_found_and_little_else(shared: Path) -> None:
         assert not text_boxes(read_image(shared / "data/dicom" / name).pixels), name
     alarms = looked = 0
     for folder in ("ham10000/images", "ham10000/lesions600x450", "bccd/JPEGImages", "dsb2018/images"):
-        for path in sorted(p for p in (shared / "data" / folder).rglob("*") if p.suffix in (".jpg", ".png"))[
-            ::12
-        ]:
+        for path in sorted(p for p in (shared / "data" / folder).rglob("*") if p.suffix in (".jpg", ".png"))[::12]:
             looked += 1
             alarms += bool(text_boxes(read_image(path).pixels))
     assert looked > 100

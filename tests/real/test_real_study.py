@@ -7,18 +7,16 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Cases
-from overread.cases.sources import read_cases
+from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import split
 from overread.learning.predict import predict
 from overread.learning.recipe import Recipe
 from overread.learning.train import train
-from overread.study import Study, run
+from overread.study.steps import Study, run
 
 
 def _few(cases: Cases, per_class: int) -> Cases:
-    rows = np.concatenate(
-        [np.flatnonzero(cases.labels == k)[:per_class] for k in range(len(cases.target.names))]
-    )
+    rows = np.concatenate([np.flatnonzero(cases.labels == k)[:per_class] for k in range(len(cases.target.names))])
     return cases.take(np.sort(rows))
 
 
@@ -34,18 +32,14 @@ def test_frozen_features_tell_skin_lesions_apart(skin, shared, tmp_path) -> None
     recipe = Recipe(method="features", image_size=96, folds=3, views=1)
     model = train(skin, parts, recipe, weights=shared / "weights", network=False, cache=tmp_path)
     assert model.about.backbone.pretrained
-    assert "squeezenet1_1" in model.about.backbone.licence, (
-        "where the licence is not known, the file is named"
-    )
+    assert "squeezenet1_1" in model.about.backbone.licence, "where the licence is not known, the file is named"
     made = predict(model, skin.only(parts, "test"))
     assert (made.scores.argmax(1) == made.truth).mean() > 2 / 7  # twice what guessing gives
 
 
 def test_fine_tuning_starts_from_the_linear_head(skin, shared, tmp_path) -> None:
     parts = split(skin, test=0.25, tuning=0.15, seed=0)
-    recipe = Recipe(
-        method="finetune", backbone="squeezenet1_0", image_size=64, epochs=1, batch_size=16, folds=3
-    )
+    recipe = Recipe(method="finetune", backbone="squeezenet1_0", image_size=64, epochs=1, batch_size=16, folds=3)
     model = train(skin, parts, recipe, weights=shared / "weights", network=False, cache=tmp_path)
     assert model.history[0]["epoch"] == 1
     assert any(d.what == "snapshot" for d in model.about.decisions)
@@ -68,11 +62,7 @@ def test_a_medmnist_file_with_its_own_split_and_leaks(shared, tmp_path) -> None:
 def test_volumes_train_a_three_dimensional_network(shared, tmp_path) -> None:
     cases = read_cases(shared / "data/adrenalmnist3d/adrenalmnist3d.npz")
     few = cases.take(
-        np.sort(
-            np.concatenate(
-                [np.flatnonzero(cases.table["split"] == p)[:24] for p in ("train", "tuning", "test")]
-            )
-        )
+        np.sort(np.concatenate([np.flatnonzero(cases.table["split"] == p)[:24] for p in ("train", "tuning", "test")]))
     )
     model = train(few, split(few, seed=0), Recipe(epochs=1, batch_size=8), network=False, cache=tmp_path)
     assert model.about.recipe.backbone == "resnet3d_small"

@@ -11,15 +11,10 @@ import pytest
 import SimpleITK as sitk
 
 from overread.images.read import content_digest, read_image
-from overread.images.volume.grid import LPS
-from overread.images.volume.reading import centre_of, geometry_of, plane, read_volume, resample, three_views
+from overread.images.volumes.grid import LPS
+from overread.images.volumes.volume import centre_of, geometry_of, plane, read_volume, resample, three_views
 
-NIFTI = (
-    "anatomical.nii",
-    "anatomical_label.nii.gz",
-    "reoriented_anat_moved.nii",
-    "reoriented_anat_moved_label.nii.gz",
-)
+NIFTI = ("anatomical.nii", "anatomical_label.nii.gz", "reoriented_anat_moved.nii", "reoriented_anat_moved_label.nii.gz")
 
 
 @pytest.mark.parametrize("name", NIFTI)
@@ -68,9 +63,7 @@ def test_real_anatomy_resampled_as_simpleitk_does(shared: Path) -> None:
     grid.SetSpacing(spacing.tolist())
     grid.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     grid.SetOrigin(affine[:3, 3].tolist())
-    theirs = sitk.GetArrayFromImage(
-        sitk.Resample(sitk.ReadImage(str(path)), grid, sitk.Transform(), sitk.sitkLinear)
-    )
+    theirs = sitk.GetArrayFromImage(sitk.Resample(sitk.ReadImage(str(path)), grid, sitk.Transform(), sitk.sitkLinear))
     inner = tuple(slice(2, -2) for _ in range(3))
     assert np.allclose(finer.voxels[inner], theirs[inner], atol=1e-3 * np.ptp(volume.voxels))
 
@@ -85,9 +78,7 @@ def test_adrenal_glands_by_planes_are_the_rows(shared: Path) -> None:
         assert volume.spacing == (1, 1, 1)
         for at in (0, 13, 27):
             assert np.array_equal(read_image(f"{address}#plane=axial&at={at}").pixels[..., 0], row[at])
-            assert np.array_equal(
-                read_image(f"{address}#plane=coronal&at={at}").pixels[..., 0], row[::-1, 27 - at]
-            )
+            assert np.array_equal(read_image(f"{address}#plane=coronal&at={at}").pixels[..., 0], row[::-1, 27 - at])
 
 
 @pytest.mark.parametrize("coding", ["", "_RLE", "_big_endian", "_jpeg_2k_lossless", "_jpeg_ls_lossless"])
@@ -123,7 +114,5 @@ def test_a_segmentation_by_its_functional_groups(name: str, shared: Path) -> Non
     places = [f.PlanePositionSequence[0].ImagePositionPatient for f in head.PerFrameFunctionalGroupsSequence]
     order = np.argsort([place[2] for place in places])
     assert volume.spacing[1:] == pytest.approx((0.810547, 0.810547))
-    assert volume.spacing[0] == pytest.approx(
-        float(np.diff(np.sort([place[2] for place in places])).mean()), abs=1e-4
-    )
+    assert volume.spacing[0] == pytest.approx(float(np.diff(np.sort([place[2] for place in places])).mean()), abs=1e-4)
     assert np.array_equal(volume.voxels[:, ::-1, ::-1], head.pixel_array[order])

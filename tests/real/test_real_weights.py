@@ -14,8 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from overread.learning import weights
-from overread.learning.backbones import build, torchvision_models
+from overread.networks import weights
+from overread.networks.backbones import build, torchvision_models
 
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
@@ -33,8 +33,7 @@ def lesions(shared: Path, count: int, side: int) -> tuple[torch.Tensor, np.ndarr
     rows = pd.concat([part.sample(count // 2, random_state=4) for part in (cancer, naevi)])
     images = [cv2.cvtColor(cv2.imread(str(folder / name)), cv2.COLOR_BGR2RGB) for name in rows["file"]]
     images = [
-        (cv2.resize(i, (side, side), interpolation=cv2.INTER_AREA) / np.float32(255) - MEAN) / STD
-        for i in images
+        (cv2.resize(i, (side, side), interpolation=cv2.INTER_AREA) / np.float32(255) - MEAN) / STD for i in images
     ]
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), (rows["dx"] != "nv").to_numpy()
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from overread.stats.discrimination.roc import auc
 from overread.stats.proportions import clopper_pearson, proportion
-from overread.stats.roc import auc
 
 # R. G. Newcombe, "Two-sided confidence intervals for the single proportion: comparison of seven methods",
 # Statistics in Medicine 17 (1998) 857–872, table I: methods 3 (Wilson) and 5 (Clopper–Pearson).

@@ -9,8 +9,8 @@ import pytest
 
 from overread.cases.cases import Target
 from overread.reporting import page, report
-from overread.reporting.figures.all import figures, replace_figures
-from overread.reporting.gather import gather
+from overread.reporting.page import figures, replace_figures
+from overread.reporting.run import gather
 
 
 def _beside(name: str):

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from overread.cases.cases import Target
+from overread.core.files import write_bytes, write_json, write_text
 from overread.evaluation.evaluate import evaluate
-from overread.evaluation.operating import choose_threshold
-from overread.phantoms import microscope
+from overread.evaluation.operating_point import choose_threshold
 from overread.predictions import Predictions
-from overread.record import write_bytes, write_json, write_text
+from overread.synthetic import phantoms
 
 NASTY = "<script>alert('x')</script> & $\\frac{1}{0}$"
 
@@ -81,11 +81,7 @@ def _study(folder: Path, target: Target) -> None:
                'recipe = "auto"\nseed = 7\nbudget = "10m"\n[split]\ntest = 0.2\ntuning = 0.1\n')  # fmt: skip
     write_json(
         folder / "cases.target.json",
-        {
-            "target": target,
-            "root": ".",
-            "notes": ["label: guessed column 'diagnosis'; override with --label"],
-        },
+        {"target": target, "root": ".", "notes": ["label: guessed column 'diagnosis'; override with --label"]},
     )
     write_json(folder / "record.json", {
         "versions": {"python": "3.12.1", "overread": "0.1.0", "torch": "2.6.0"}, "hardware": {"system": "Linux x86_64", "cores": "2"},
@@ -120,14 +116,7 @@ def _audit(folder: Path, target: Target, sound: bool, sources) -> None:
     ]
     write_json(
         folder / "audit.json",
-        {
-            "format": 1,
-            "findings": findings,
-            "counts": counts,
-            "shortcut": shortcut,
-            "pairs": [],
-            "excluded": excluded,
-        },
+        {"format": 1, "findings": findings, "counts": counts, "shortcut": shortcut, "pairs": [], "excluded": excluded},
     )
     parts = {p: {"images": n, "cases": n, "patients": m, "classes": {}, "class images": {name: n // len(target.names) for name in target.names}}
              for p, n, m in (("train", 700, 351), ("tuning", 102, 51), ("test", 199, 100))}  # fmt: skip
@@ -159,10 +148,9 @@ def _gallery(folder: Path, test: Predictions) -> None:
 
     entries = []
     for i in range(6):
-        picture = microscope.draw(0, i, float(i % 3), device=i)
+        picture = phantoms.draw_microscope(0, i, float(i % 3), device=i)
         write_bytes(
-            folder / "explanations" / "errors" / f"{i}.png",
-            cv2.imencode(".png", picture[..., ::-1])[1].tobytes(),
+            folder / "explanations" / "errors" / f"{i}.png", cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
         )
         names = test.target.names
         entries.append({"case": str(test.table["case"][i]), "truth": names[0], "predicted": names[-1], "probability": 0.97 - i / 50,

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from overread.reporting import advice, steps
-from overread.reporting.gather import Run, gather
+from overread.reporting import advice
+from overread.reporting.run import Run, gather
 from overread.stats.estimate import Estimate
 
 
@@ -24,7 +24,7 @@ def changed(run: Run, metric: str, of: str = "malignant", where=None, **numbers)
 
 
 def said(run: Run) -> str:
-    return " ".join(f"{a.what} {a.why} {a.command}" for a in steps.next_steps(run))
+    return " ".join(f"{a.what} {a.why} {a.command}" for a in advice.next_steps(run))
 
 
 def test_a_wide_interval_asks_for_patients_by_the_square_root_law(run):
@@ -57,13 +57,11 @@ def test_a_subgroup_is_named_only_when_its_interval_lies_below(run):
 
 def test_training_that_was_still_rising_asks_for_more_epochs(run):
     rising = tuple(
-        {"epoch": e, "train loss": 1.0, "tuning loss": 1.0, "tuning score": 0.5 + e / 100}
-        for e in range(1, 11)
+        {"epoch": e, "train loss": 1.0, "tuning loss": 1.0, "tuning score": 0.5 + e / 100} for e in range(1, 11)
     )
     assert "--epochs 20" in said(replace(run, history=rising))
     over = tuple(
-        {"epoch": e, "train loss": 1 / e, "tuning loss": 1.0, "tuning score": 0.9 - e / 100}
-        for e in range(1, 11)
+        {"epoch": e, "train loss": 1 / e, "tuning loss": 1.0, "tuning score": 0.9 - e / 100} for e in range(1, 11)
     )
     assert "remembers its training images" in said(replace(run, history=over))
 
@@ -72,9 +70,7 @@ def test_training_cut_short_by_the_budget_asks_for_time(run):
     rows = ({"epoch": 1, "train loss": 1.0, "tuning loss": 1.0, "tuning score": 0.7},)
     cut = {
         **run.model,
-        "decisions": [
-            {"what": "snapshot", "choice": "epoch 1", "why": "stopped because the budget was used up"}
-        ],
+        "decisions": [{"what": "snapshot", "choice": "epoch 1", "why": "stopped because the budget was used up"}],
     }
     cut_short = replace(run, history=rows, model=cut)
     assert "--budget 6m" in said(replace(cut_short, study={"budget": "90s"}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from overread.record import read_json
+from overread.core.files import read_json
 from overread.reporting import card
 
 
@@ -17,9 +17,7 @@ def test_the_card_holds_use_data_training_results_and_limits(each):
 def test_its_numbers_are_those_of_the_files(finished):
     folder = finished("binary")
     text = card(folder).read_text(encoding="utf-8")
-    auc = next(
-        e for e in read_json(folder / "evaluation/metrics.json") if e["metric"] == "auc" and not e["where"]
-    )
+    auc = next(e for e in read_json(folder / "evaluation/metrics.json") if e["metric"] == "auc" and not e["where"])
     assert f"| AUC | {auc['value']:.3f} | {auc['low']:.3f} – {auc['high']:.3f} |" in text
 
 

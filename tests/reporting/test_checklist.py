@@ -8,11 +8,11 @@ import json
 import pytest
 
 from overread.cases.cases import Target
-from overread.errors import InputError, OverreadError
-from overread.record import write_json
+from overread.core.errors import InputError, OverreadError
+from overread.core.files import write_json
 from overread.reporting.checklist import OPEN, STANDARDS, fill_in, standard, write_checklists
 from overread.reporting.facts import FACTS, found
-from overread.reporting.gather import gather
+from overread.reporting.run import gather
 
 BINARY = Target("binary", ("benign", "malignant"), ("malignant",))
 #: How many rows each has: items with their parts.

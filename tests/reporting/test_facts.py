@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 
-from overread.record import read_json, write_json
+from overread.core.files import read_json, write_json
 from overread.reporting.facts import found
-from overread.reporting.gather import gather
+from overread.reporting.run import gather
 
 
 def said(folder, *names):
@@ -26,9 +26,7 @@ def test_a_threshold_is_told_or_why_there_is_none(finished, tmp_path):
     assert said(finished("quantity"), "threshold") == "None: the output is a number."
     assert said(finished("classes"), "threshold") == "None: the most probable answer counts."
     folder = copied(finished, tmp_path, "findings")
-    points = [
-        {"positive": [n], "threshold": t, "rule": "youden"} for n, t in (("effusion", 0.31), ("nodule", 0.42))
-    ]
+    points = [{"positive": [n], "threshold": t, "rule": "youden"} for n, t in (("effusion", 0.31), ("nodule", 0.42))]
     write_json(folder / "evaluation" / "operating.json", points)
     assert "effusion 0.310, nodule 0.420" in said(folder, "threshold")
 
@@ -47,9 +45,7 @@ def test_external_is_said_only_of_what_is(finished, tmp_path):
 
 
 def test_prevalence_and_calibration_by_kind(finished):
-    assert "are malignant; what is expected in use only the authors know" in said(
-        finished("binary"), "prevalence"
-    )
+    assert "are malignant; what is expected in use only the authors know" in said(finished("binary"), "prevalence")
     assert "effusion" in said(finished("findings"), "prevalence")
     assert "nodule" in said(finished("findings"), "prevalence")
     assert said(finished("quantity"), "prevalence") == "Does not apply to a quantity."
@@ -62,16 +58,14 @@ def test_images_without_patients_are_not_called_patients(finished, tmp_path):
     assert "level of the patient" in said(folder, "disjoint")
     assert "cluster" in said(folder, "clusters")
     held = read_json(folder / "cases.target.json")
-    held["notes"] = [
-        "patient: no column says who the patient is, so each image counts as a patient of its own"
-    ]
+    held["notes"] = ["patient: no column says who the patient is, so each image counts as a patient of its own"]
     write_json(folder / "cases.target.json", held)
     assert "level of the image" in said(folder, "disjoint")
     assert said(folder, "clusters") == ""
 
 
 def test_the_note_that_is_looked_for_is_the_one_that_is_written():
-    from overread.cases.sources import NO_PATIENT
+    from overread.cases.sources.read_cases import NO_PATIENT
 
     assert NO_PATIENT.startswith("patient: no column")
 
@@ -96,13 +90,11 @@ def test_the_margin_is_in_the_words_of_its_measure(finished, tmp_path):
     folder = copied(finished, tmp_path, margin_of="sensitivity")
     text = (folder / "study.toml").read_text("utf-8")
     (folder / "study.toml").write_text("margin = 0.05\n" + text, "utf-8")
-    assert "non-inferiority in Sensitivity by a margin of 5 percentage points" in said(
-        folder, "margin"
-    ).replace("Non", "non")
+    assert "non-inferiority in Sensitivity by a margin of 5 percentage points" in said(folder, "margin").replace(
+        "Non", "non"
+    )
     assert said(finished("binary"), "margin") == ""
 
 
 def test_no_update_is_claimed_that_nobody_recorded(finished):
-    assert (
-        said(finished("binary"), "updating") == "No recalibration or other updating is recorded in this run."
-    )
+    assert said(finished("binary"), "updating") == "No recalibration or other updating is recorded in this run."

@@ -8,20 +8,18 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Cases, Target
-from overread.errors import ArgumentError
-from overread.phantoms import draw_cohort
+from overread.core.errors import ArgumentError
+from overread.core.files import read_json
 from overread.predictions import Predictions
-from overread.record import read_json
 from overread.reporting.gallery import THUMBNAIL, confident_errors, write_gallery
+from overread.synthetic import draw_cohort
 
 
 def predictions(target: Target, **columns) -> Predictions:
     n = len(next(iter(columns.values())))
     cases = [f"c{i}" for i in range(n)]
     names = {k.replace("__", ":"): v for k, v in columns.items()}
-    return Predictions(
-        pd.DataFrame({"case": cases, "patient": cases, "split": "test", "source": "", **names}), target
-    )
+    return Predictions(pd.DataFrame({"case": cases, "patient": cases, "split": "test", "source": "", **names}), target)
 
 
 def test_classes():

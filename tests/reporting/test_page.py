@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Target
-from overread.errors import InputError
-from overread.record import read_json, write_bytes, write_json, write_text
+from overread.core.errors import InputError
+from overread.core.files import read_json, write_bytes, write_json, write_text
 from overread.reporting import card, draw_all, page, report
-from overread.reporting.figures.all import figures
-from overread.reporting.gather import gather
+from overread.reporting.page import figures
+from overread.reporting.run import gather
 
 SECTIONS = (
     "question",
@@ -50,9 +50,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs)))
-        if tag not in VOID or (
-            tag in ("path", "use", "rect") and not self.get_starttag_text().endswith("/>")
-        ):
+        if tag not in VOID or (tag in ("path", "use", "rect") and not self.get_starttag_text().endswith("/>")):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
@@ -131,10 +129,7 @@ def test_the_point_that_was_frozen_is_told(run):
 
 
 def test_each_class_and_finding_has_its_row(finished):
-    for kind, names in (
-        ("classes", ("benign", "atypical", "malignant")),
-        ("findings", ("effusion", "nodule")),
-    ):
+    for kind, names in (("classes", ("benign", "atypical", "malignant")), ("findings", ("effusion", "nodule"))):
         text = words(read(finished(kind)))
         stored = {
             e["of"]: e
@@ -170,9 +165,7 @@ def test_no_network_no_script(each):
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "xlink:href"):
             assert attributes.get(name, "#").startswith(("#", "data:image/"))
-    style = re.search(r"<style>(.*?)</style>", (each / "report.html").read_text(encoding="utf-8"), re.DOTALL)[
-        1
-    ]
+    style = re.search(r"<style>(.*?)</style>", (each / "report.html").read_text(encoding="utf-8"), re.DOTALL)[1]
     assert "url(" not in style
     assert "@import" not in style
 
@@ -211,8 +204,7 @@ def test_folders_are_not_told(quick):
         {**record, "command": "overread quick /home/anna.smith/x/metadata.csv -o /data/anna.smith/runs"},
     )
     write_text(
-        quick / "study.toml",
-        'table = "/home/anna.smith/x/metadata.csv"\nweights = "/home/anna.smith/weights"\n',
+        quick / "study.toml", 'table = "/home/anna.smith/x/metadata.csv"\nweights = "/home/anna.smith/weights"\n'
     )
     report(quick)
     raw = (quick / "report.html").read_text(encoding="utf-8")
@@ -264,9 +256,7 @@ def test_small_parts_may_be_missing(quick):
     assert "There is no gallery of errors" in words(read(quick))
 
 
-@pytest.mark.parametrize(
-    "part", ["audit.json", "split.proof.json", "model", "evaluation", "cases.target.json"]
-)
+@pytest.mark.parametrize("part", ["audit.json", "split.proof.json", "model", "evaluation", "cases.target.json"])
 def test_any_stage_may_be_missing(run, part):
     path = run / part
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -280,9 +270,7 @@ def test_there_must_be_a_folder(tmp_path):
         report(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize(
-    "part", ["audit.json", "model/history.json", "evaluation/metrics.json", "study.toml"]
-)
+@pytest.mark.parametrize("part", ["audit.json", "model/history.json", "evaluation/metrics.json", "study.toml"])
 def test_a_damaged_file_is_named(quick, part):
     write_text(quick / part, '{"a": ' if part.endswith("json") else "a = = 1")
     with pytest.raises(InputError, match=Path(part).name):
@@ -290,9 +278,7 @@ def test_a_damaged_file_is_named(quick, part):
 
 
 def test_unsound_runs_say_so_at_the_top(tmp_path, make):
-    make(
-        tmp_path / "run", Target("binary", ("benign", "malignant"), ("malignant",)), patients=40, sound=False
-    )
+    make(tmp_path / "run", Target("binary", ("benign", "malignant"), ("malignant",)), patients=40, sound=False)
     report(tmp_path / "run")
     text = words(read(tmp_path / "run"))
     top = text[: text.index("The question")]

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from overread.reporting import words
-from overread.reporting.results import short
+from overread.reporting.main_results import short
 from overread.reporting.sections import without_folders
 from overread.stats.estimate import Estimate, undefined
 

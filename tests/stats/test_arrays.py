@@ -4,21 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from overread.errors import ArgumentError
-from overread.stats.arrays import (
-    distinct,
-    expit,
-    normal_quantile,
-    numbers,
-    patient_codes,
-    t_quantile,
-    zero_one,
-)
+from overread.core.errors import ArgumentError
+from overread.stats.arrays import distinct, expit, normal_quantile, numbers, patient_codes, t_quantile, zero_one
 
 
-@pytest.mark.parametrize(
-    "patients", [["b", "a", "b"], [7, 3, 7], [10**12, -1, 10**12], np.array(["x", "y", "x"])]
-)
+@pytest.mark.parametrize("patients", [["b", "a", "b"], [7, 3, 7], [10**12, -1, 10**12], np.array(["x", "y", "x"])])
 def test_patients_are_numbered_alike_whatever_they_are_called(patients):
     codes = patient_codes(patients, 3)
     assert codes[0] == codes[2] != codes[1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
 from overread.stats.classification import at_threshold, balanced_accuracy, classes_statistic, confusion, f1
 from overread.stats.resample import bootstrap
 
@@ -27,9 +27,7 @@ def test_values_at_a_threshold_are_those_of_scikit_learn():
     }
     assert {m: e.value for m, e in found.items()} == pytest.approx(expected)
     assert f1(truth, flagged).value == pytest.approx(metrics.f1_score(truth, flagged))
-    assert balanced_accuracy(truth, flagged).value == pytest.approx(
-        metrics.balanced_accuracy_score(truth, flagged)
-    )
+    assert balanced_accuracy(truth, flagged).value == pytest.approx(metrics.balanced_accuracy_score(truth, flagged))
     assert found["ppv"].images == flagged.sum()
     assert found["ppv"].method.startswith("score ≥ 0.5; Wilson")
 

@@ -15,22 +15,20 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from overread.stats.calibration import intercept_and_slope
+from overread.stats.calibration.reliability import intercept_and_slope
 from overread.stats.classification import classes_statistic, threshold_statistic
+from overread.stats.discrimination.precision_recall import areas_statistic
+from overread.stats.discrimination.roc import auc
 from overread.stats.estimate import Estimate
-from overread.stats.precision_recall import areas_statistic
 from overread.stats.proportions import proportion
 from overread.stats.resample import bootstrap
-from overread.stats.roc import auc
 
 RANGE = (0.925, 0.975)
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
 SHORT = pytest.param(False, id="short")
 
 
-def coverage(
-    draw: Callable[[np.random.Generator], list[Estimate]], truths: list[float], repeats: int
-) -> np.ndarray:
+def coverage(draw: Callable[[np.random.Generator], list[Estimate]], truths: list[float], repeats: int) -> np.ndarray:
     """The share of repeats in which each interval held its truth."""
     held = np.zeros(len(truths))
     for seed in range(repeats):
@@ -48,9 +46,7 @@ def cohort(rng, patients, prevalence, distance, images=1, share=0.0):
     """Truth, score, patient: a patient's scores correlate by ``share``, her images are ill or well together."""
     truth = np.repeat(rng.random(patients) < prevalence, images)
     own = np.repeat(rng.normal(size=patients), images)
-    score = (
-        distance * truth + math.sqrt(share) * own + math.sqrt(1 - share) * rng.normal(size=patients * images)
-    )
+    score = distance * truth + math.sqrt(share) * own + math.sqrt(1 - share) * rng.normal(size=patients * images)
     return truth, score, np.repeat(np.arange(patients), images)
 
 

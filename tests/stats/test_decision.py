@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
 from overread.stats.decision import decision_curve, decision_difference
-from overread.stats.mcnemar import tango
-from overread.stats.proportions import wilson
+from overread.stats.proportions import tango, wilson
 from overread.stats.resample import draws
 
 AT = np.array([0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8])
@@ -31,9 +30,7 @@ def slow(truth, risk, at, prevalence=None):
         if prevalence is None:
             found.append((treated & truth).mean() - (treated & ~truth).mean() * odds)
         else:
-            found.append(
-                prevalence * treated[truth].mean() - (1 - prevalence) * treated[~truth].mean() * odds
-            )
+            found.append(prevalence * treated[truth].mean() - (1 - prevalence) * treated[~truth].mean() * odds)
     return np.array(found)
 
 
@@ -177,8 +174,7 @@ def population(rng, patients, images, ill=None):
     truth = np.repeat(rng.random(patients) < 0.2 if ill is None else np.arange(patients) < ill, images)
     own = np.repeat(rng.normal(size=patients), images)
     a, b = (
-        1
-        / (1 + np.exp(1.8 - 1.6 * truth - math.sqrt(0.5) * own - math.sqrt(0.5) * rng.normal(size=len(own))))
+        1 / (1 + np.exp(1.8 - 1.6 * truth - math.sqrt(0.5) * own - math.sqrt(0.5) * rng.normal(size=len(own))))
         for _ in range(2)
     )
     return truth, a, b, np.repeat(np.arange(patients), images)

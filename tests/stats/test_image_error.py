@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
 from overread.stats.image_error import image_error, mean_image_error
 
 

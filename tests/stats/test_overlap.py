@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
 from overread.stats.overlap import (
     AP,
     METRICS,
@@ -51,18 +51,14 @@ def test_masks_are_those_of_simpleitk(seed):
     assert jaccard(a, b).value == pytest.approx(both.GetJaccardCoefficient(), abs=1e-12)
     far = sitk.HausdorffDistanceImageFilter()
     far.Execute(*images)
-    assert hausdorff(a, b, spacing=spacing, share=1).value == pytest.approx(
-        far.GetHausdorffDistance(), rel=1e-6
-    )
+    assert hausdorff(a, b, spacing=spacing, share=1).value == pytest.approx(far.GetHausdorffDistance(), rel=1e-6)
 
 
 def slow_border(mask):
     """A pixel without four neighbours (six in three dimensions) in the mask."""
     inside, found = set(map(tuple, np.argwhere(mask))), []
     for point in inside:
-        steps = [
-            tuple(p + (a == k) * s for k, p in enumerate(point)) for a in range(mask.ndim) for s in (-1, 1)
-        ]
+        steps = [tuple(p + (a == k) * s for k, p in enumerate(point)) for a in range(mask.ndim) for s in (-1, 1)]
         if not all(step in inside for step in steps):
             found.append(point)
     return np.array(found, float)
@@ -86,9 +82,7 @@ def test_distances_are_those_between_all_pairs_of_border_pixels(shape):
 def slow_instances(a, b):
     """Every true instance against every predicted one."""
     trues, drawns = ([x == k for k in np.unique(x) if k] for x in (a, b))
-    iou = np.array([[(t & p).sum() / (t | p).sum() for p in drawns] for t in trues]).reshape(
-        len(trues), len(drawns)
-    )
+    iou = np.array([[(t & p).sum() / (t | p).sum() for p in drawns] for t in trues]).reshape(len(trues), len(drawns))
     precision = []
     for k in range(10):
         tp = sum(1 for row in iou for v in row if v > (10 + k) / 20 + 1e-12)
@@ -135,9 +129,7 @@ def test_empty_against_empty_is_undefined_with_a_reason():
     assert (found["dice"].value, found["panoptic quality"].value, found[AP].value) == (0, 0, 0)
     assert found["hausdorff 95 %"].undefined == "one of the two images is empty"
     assert found["segmentation quality"].undefined == "no instance is matched"
-    assert {e.undefined for e in overlap(np.zeros((0, 4), int), np.zeros((0, 4), int))} == {
-        "both images are empty"
-    }
+    assert {e.undefined for e in overlap(np.zeros((0, 4), int), np.zeros((0, 4), int))} == {"both images are empty"}
     assert all(e.undefined == "no images" for e in mean_overlap([], []))
     assert all(e.undefined == "undefined for every image" for e in mean_overlap([none], [none]))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
 from overread.stats.power_law import power_laws
 
 SIZES = np.array([20.0, 50, 100, 250, 600])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.proportion import proportion_confint
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
 from overread.stats.proportions import clopper_pearson, effective_images, proportion, wilson
 
 

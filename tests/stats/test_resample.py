@@ -4,20 +4,11 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
 from overread.stats import resample
 from overread.stats.classification import threshold_statistic
-from overread.stats.ranking import Areas, rank
-from overread.stats.resample import (
-    Column,
-    Statistic,
-    bootstrap,
-    draws,
-    kinds,
-    mean_statistic,
-    replicate,
-    resamples_for,
-)
+from overread.stats.discrimination.roc import Areas, rank
+from overread.stats.resample import Column, Statistic, bootstrap, draws, kinds, mean_statistic, replicate, resamples_for
 
 
 def all_of(patients, resamples, seed=0, width=None):
@@ -92,9 +83,7 @@ def test_weighted_areas_are_those_of_scikit_learn_however_many_counts_share_a_wo
     rng = np.random.default_rng(0)
     truth, codes = rng.random(images) < 0.2, rng.integers(0, patients, images)
     score = np.round(rng.normal(size=images) + truth, digits)
-    weights = np.stack(
-        [np.bincount(rng.integers(0, patients, patients), minlength=patients) for _ in range(5)]
-    )
+    weights = np.stack([np.bincount(rng.integers(0, patients, patients), minlength=patients) for _ in range(5)])
     found = Areas.of(rank(truth, score), codes)(weights.astype(np.uint16))
     for values, mine in zip(found, weights):
         w = mine[codes]

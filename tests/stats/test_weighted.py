@@ -7,9 +7,9 @@ import pytest
 from scipy import special, stats
 from sklearn import metrics
 
-from overread.errors import ArgumentError
+from overread.core.errors import ArgumentError
+from overread.stats.discrimination.roc import auc
 from overread.stats.proportions import proportion
-from overread.stats.roc import auc
 from overread.stats.weighted import weighted_auc, weighted_proportion
 
 
@@ -98,9 +98,7 @@ def test_awkward_input_has_a_value_or_a_reason():
     assert weighted_proportion([0, 1], [0, 0]).undefined == "every weight is 0"
     assert weighted_auc([], [], []).undefined
     assert "not finite" in weighted_auc([0, 1], [1, math.nan], [1, 2]).undefined
-    assert (
-        weighted_auc([0, 1, 1], [2, math.nan, 1], [1, 0, 2]).value == 0
-    )  # who stands for nobody is not asked
+    assert weighted_auc([0, 1, 1], [2, math.nan, 1], [1, 0, 2]).value == 0  # who stands for nobody is not asked
     assert weighted_auc([0, 1, 0, 1], [5, 5, 5, 5], [1, 2, 3, 4]).value == 0.5
     one = weighted_proportion([1, 0, 1], [1, 2, 3], [7, 7, 7])
     assert 0 <= one.low < one.value < one.high <= 1

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.codes import codes
-from overread.errors import InputError, checked, nearest, one_of, require
-from overread.record import fingerprint, read_json, sha256, unguarded, write_csv, write_json
+from overread.cases.pseudonyms import codes
+from overread.core.errors import InputError, checked, nearest, one_of, require
+from overread.core.files import fingerprint, read_json, sha256, unguarded, write_csv, write_json
 
 #: Columns with a meaning. Every other column is carried along and can be a subgroup.
 ROLES = ("image", "case", "patient", "source", "view", "time", "split")
@@ -38,9 +38,7 @@ class Target:
 
     def __post_init__(self) -> None:
         require(len(self.names) > 0, "a target needs at least one name")
-        require(
-            len(set(self.names)) == len(self.names), "the names of a target must differ", given=self.names
-        )
+        require(len(set(self.names)) == len(self.names), "the names of a target must differ", given=self.names)
         for name in self.positive:
             require(name in self.names, f"the positive class {name!r} is not among the classes",
                     given=", ".join(self.names), todo=nearest(name, self.names))  # fmt: skip
@@ -72,11 +70,7 @@ class Planes:
 
     def __post_init__(self) -> None:
         one_of(self.how, ("whole", "views", "slices"), "volumes")
-        require(
-            len(self.point) in (0, 1, 3),
-            "a point is three columns, or one of masks",
-            given=", ".join(self.point),
-        )
+        require(len(self.point) in (0, 1, 3), "a point is three columns, or one of masks", given=", ".join(self.point))
         require(not self.point or self.how == "views", "only views go through a point", given=self.how,
                 todo="say --volumes views")  # fmt: skip
         require(self.side == 0 or bool(self.point), "the side of a square needs a point", given=self.side)
@@ -154,20 +148,14 @@ class Cases:
         table = self.table.assign(image="") if self.salt else self.table
         write_csv(path, table)
         root = "" if self.salt else str(self.root)
-        about = {
-            "target": self.target,
-            "root": root,
-            "notes": self.notes,
-            "salt": self.salt,
-            "planes": self.planes,
-        }
+        about = {"target": self.target, "root": root, "notes": self.notes, "salt": self.salt, "planes": self.planes}
         write_json(path.with_suffix(".target.json"), about)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Cases:
         """Read what :meth:`save` wrote. Raises :class:`InputError` if it is missing or damaged."""
-        from overread.record import build
+        from overread.core.files import build
 
         path = Path(path)
         about = read_json(path.with_suffix(".target.json"))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.errors import InputError, checked, nearest
+from overread.core.errors import InputError, checked, nearest
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<op>==|!=|<=|>=|=|<|>|\(|\)|,)|(?P<text>'[^']*'|"[^"]*")|`(?P<column>[^`]+)`|(?P<word>[^\s'"`()<>=!,]+))"""
@@ -45,9 +45,7 @@ class _Reader:
 
     def __init__(self, table: pd.DataFrame, query: str) -> None:
         if len(query) > _LONGEST:
-            raise InputError(
-                "the query is too long", given=f"{len(query):,} characters", todo=f"at most {_LONGEST:,}"
-            )
+            raise InputError("the query is too long", given=f"{len(query):,} characters", todo=f"at most {_LONGEST:,}")
         self.table, self.query, self.at = table, query, 0
         self.tokens = self._split(query)
 
@@ -64,9 +62,7 @@ class _Reader:
 
     def _wrong(self, what: str) -> InputError:
         return InputError(
-            f"the query cannot be read: {what}",
-            given=repr(self.query[:200]),
-            todo="write it like \"source == 'name'\"",
+            f"the query cannot be read: {what}", given=repr(self.query[:200]), todo="write it like \"source == 'name'\""
         )
 
     def _peek(self) -> tuple[str, str]:

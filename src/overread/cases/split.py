@@ -12,15 +12,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases import ways
+from overread.cases import strategies
+from overread.cases.audit.duplicates import group
+from overread.cases.audit.findings import Audit
 from overread.cases.cases import PARTS, Cases
-from overread.cases.columns import find
-from overread.cases.deal import deal
-from overread.cases.findings import Audit
-from overread.cases.groups import group
-from overread.cases.proof import digest, prove
-from overread.errors import InputError, UnsoundError, checked, nearest, require
-from overread.record import FORMAT, read_json, unguarded, write_csv, write_json
+from overread.cases.sources.tables import find
+from overread.cases.strategies import deal
+from overread.core.errors import InputError, UnsoundError, checked, nearest, require
+from overread.core.files import FORMAT, read_json, sha256, unguarded, write_csv, write_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +48,7 @@ class Split:
         return digest(self.table)
 
     def __str__(self) -> str:
-        counts = "; ".join(
-            f"{p} {c['cases']:,} cases of {c['patients']:,} patients" for p, c in self.counts().items()
-        )
+        counts = "; ".join(f"{p} {c['cases']:,} cases of {c['patients']:,} patients" for p, c in self.counts().items())
         return f"{counts} ({self.method})"
 
     __repr__ = __str__
@@ -66,10 +63,7 @@ class Split:
         """Write ``path`` (CSV) and beside it ``<name>.proof.json``."""
         path = Path(path)
         write_csv(path, self.table)
-        write_json(
-            _proof_path(path),
-            {"format": FORMAT, "method": self.method, "seed": self.seed, "proof": self.proof},
-        )
+        write_json(_proof_path(path), {"format": FORMAT, "method": self.method, "seed": self.seed, "proof": self.proof})
         return path
 
     @classmethod
@@ -85,10 +79,7 @@ class Split:
         except (OSError, ValueError) as error:
             raise InputError("the split cannot be read", given=f"{path}: {error}") from error
         found = cls(
-            _check(table, path),
-            str(about.get("method", "")),
-            int(about.get("seed", 0)),
-            about.get("proof", {}),
+            _check(table, path), str(about.get("method", "")), int(about.get("seed", 0)), about.get("proof", {})
         )
         if found.proof.get("digest") != found.digest:
             raise InputError(
@@ -143,10 +134,10 @@ def split(
     ]
     require(len(asked) <= 1, "choose one of deploy_to, leave_out and by_time", given=asked)
     find(list(cases.table.columns), by, "by")
-    used, left_out = ways.usable(cases, audit)
-    work = ways.Work(used, group(used.table, by, audit.pairs if audit else ()), test, tuning, seed)
-    ways.refuse_unsound(work)
-    given = keep_given and not asked and ways.is_given(used)
+    used, left_out = strategies.usable(cases, audit)
+    work = strategies.Work(used, group(used.table, by, audit.pairs if audit else ()), test, tuning, seed)
+    strategies.refuse_unsound(work)
+    given = keep_given and not asked and strategies.is_given(used)
     part, method = _divide(work, given, deploy_to, leave_out, by_time)
     table = _table(used, part)
     if not given and (part < 0).any():
@@ -155,15 +146,15 @@ def split(
 
 
 def _divide(
-    work: ways.Work, given: bool, deploy_to: str | None, leave_out: str | None, by_time: bool
+    work: strategies.Work, given: bool, deploy_to: str | None, leave_out: str | None, by_time: bool
 ) -> tuple[NDArray[np.int64], str]:
     if given:
-        return ways.as_given(work)
+        return strategies.as_given(work)
     if deploy_to is not None:
-        return ways.deployed(work, deploy_to)
+        return strategies.deployed(work, deploy_to)
     if leave_out is not None:
-        return ways.leaving_out(work, leave_out)
-    return ways.latest_last(work) if by_time else ways.at_random(work)
+        return strategies.leaving_out(work, leave_out)
+    return strategies.latest_last(work) if by_time else strategies.at_random(work)
 
 
 def _table(used: Cases, part: NDArray[np.int64]) -> pd.DataFrame:
@@ -233,12 +224,10 @@ def folds(
     aside = {case for case, _ in audit.excluded} if audit else set()
     chosen &= cases.labelled & ~cases.table["case"].isin(aside).to_numpy()
     some = cases.take(chosen)
-    work = ways.Work(some, group(some.table, "patient", audit.pairs if audit else ()), 0.0, 0.0, seed)
+    work = strategies.Work(some, group(some.table, "patient", audit.pairs if audit else ()), 0.0, 0.0, seed)
     if len(work.groups.names) < k:
         raise UnsoundError(
-            f"{k} folds need at least {k} independent patients",
-            given=len(work.groups.names),
-            todo="use fewer folds",
+            f"{k} folds need at least {k} independent patients", given=len(work.groups.names), todo="use fewer folds"
         )
     part = deal(
         work.labels,
@@ -252,3 +241,68 @@ def folds(
     found = np.full(len(cases), -1, np.int64)
     found[chosen] = part[work.groups.of]
     return found
+
+
+# -- the proof beside a split: counted from the finished table alone, so that a fault in the dealing would show ---
+
+
+def digest(table: pd.DataFrame) -> str:
+    """Hash of who is where."""
+    return sha256(table.to_csv(index=False, lineterminator="\n").encode())[:16]
+
+
+def prove(
+    table: pd.DataFrame, cases: Cases, audit: Audit | None, left_out: dict[str, int], warnings: list[str], given: bool
+) -> dict[str, Any]:
+    """``proof`` of a split with this table (``case``, ``patient``, ``part``), as in ``split.proof.json``."""
+    where = table.set_index("case")["part"]
+    part = cases.table["case"].map(where)
+    inside = part.notna().to_numpy()
+    groups = group(cases.table[inside].reset_index(drop=True), "patient", audit.pairs if audit else ())
+    torn = int((part[inside].reset_index(drop=True).groupby(groups.of).nunique() > 1).sum())
+    parts = {p: _counted(cases.take((part == p).to_numpy())) for p in PARTS}
+    notes = [*warnings, *_thin(parts)]
+    if groups.loosened:
+        notes.append(
+            f"{groups.loosened:,} near-duplicate links form long chains of alike images and were not kept together"
+        )
+    return {
+        "patients shared": int((table.groupby("patient")["part"].nunique() > 1).sum()),
+        "duplicate groups shared": torn, "groups": len(groups.names), "largest group": int(groups.sizes.max(initial=0)),
+        "checked": f"patients compared between all parts; {_looked_up(audit)}", "parts": parts, "left out": left_out,
+        "warnings": notes, "given": given, "digest": digest(table),
+    }  # fmt: skip
+
+
+def _looked_up(audit: Audit | None) -> str:
+    if audit is None:
+        return "duplicates not checked (no audit)"
+    return f"{len(audit.pairs):,} {'pair' if len(audit.pairs) == 1 else 'pairs'} of duplicates looked up"
+
+
+def _counted(cases: Cases) -> dict[str, Any]:
+    table, names = cases.table, cases.target.names
+    found: dict[str, Any] = {"images": len(cases), "cases": int(table["case"].nunique()), "patients": cases.patients}
+    if cases.target.kind != "quantity":
+        strata = _columns(cases)
+        found["classes"] = {n: int(table["patient"][strata[:, i]].nunique()) for i, n in enumerate(names)}
+        found["class images"] = {n: int(strata[:, i].sum()) for i, n in enumerate(names)}
+    sources = table["source"][table["source"] != ""].value_counts()
+    return found | {"sources": {str(k): int(sources[k]) for k in sorted(sources.index)}}
+
+
+def _columns(cases: Cases) -> NDArray[np.bool_]:
+    """(N, names) of which class or finding each image has."""
+    labels = cases.labels
+    return labels == 1 if cases.target.kind == "findings" else labels[:, None] == np.arange(len(cases.target.names))
+
+
+def _thin(parts: dict[str, Any]) -> list[str]:
+    """Classes that a part lacks, as sentences; parts without anybody are left out."""
+    used = {p: counts for p, counts in parts.items() if counts["images"]}
+    return [
+        f"no patient with {name} in {p}"
+        for p, counts in used.items()
+        for name, n in counts.get("classes", {}).items()
+        if not n
+    ]

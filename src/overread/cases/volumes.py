@@ -14,9 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from overread.cases.cases import Cases, Planes
-from overread.errors import ImageError, InputError, checked, one_of, require
-from overread.images import arrays, volume
+from overread.core.errors import ImageError, InputError, checked, one_of, require
+from overread.images import volumes
 from overread.images.address import PLANES, Address, parse
+from overread.images.formats import npz
 from overread.images.image import LIMITS, Limits
 
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -36,7 +37,7 @@ def is_volume(address: str, root: str | os.PathLike[str] = ".") -> bool:
         return False
     if known.plane or known.frame is not None:
         return False
-    if arrays.is_address(address):
+    if npz.is_address(address):
         return _is_solid(str(Path(root) / address))
     return known.series or (known.entry or known.path).lower().endswith(ENDINGS)
 
@@ -44,7 +45,7 @@ def is_volume(address: str, root: str | os.PathLike[str] = ".") -> bool:
 def _is_solid(address: str) -> bool:
     """Whether rows of an array are volumes: three axes, or four with one channel at the end."""
     try:
-        shape = arrays.row_shape(address)
+        shape = npz.row_shape(address)
     except (ImageError, OSError):
         return False
     return (len(shape) == 3 and shape[-1] not in (1, 3)) or (len(shape) == 4 and shape[-1] == 1)
@@ -78,11 +79,7 @@ def as_views(cases: Cases, planes: Planes = _VIEWS) -> Cases:
         for name in PLANES:
             cut = replace(parse(row["image"]), plane=name, point=point, side=side)
             rows.append(_as(row, cut, name))
-    notes = (
-        (f"point: {middle} volumes have none and are cut through their middle",)
-        if planes.point and middle
-        else ()
-    )
+    notes = (f"point: {middle} volumes have none and are cut through their middle",) if planes.point and middle else ()
     return _made(cases, rows, planes, notes)
 
 
@@ -129,7 +126,7 @@ def _made(cases: Cases, rows: list[dict], planes: Planes, notes: tuple[str, ...]
 
 def _count(address: Address, root: str, plane: str, limits: Limits) -> tuple[int, float]:
     """How many slices there are along a plane's axis, and mm between them."""
-    shape, spacing = volume.geometry_of(_placed(address, root), limits)
+    shape, spacing = volumes.geometry_of(_placed(address, root), limits)
     axis = PLANES.index(plane)
     return shape[axis], spacing[axis]
 
@@ -155,4 +152,24 @@ def _point(row: dict, planes: Planes, root: str) -> tuple[float, float, float] |
 
 
 def _centre(mask: str, root: str) -> tuple[float, float, float]:
-    return volume.centre_of(volume.read_volume(_placed(parse(mask), root)))
+    return volumes.centre_of(volumes.read_volume(_placed(parse(mask), root)))
+
+
+# -- volumes cut into what is looked at: the rows that :class:`Planes` asks for -----------------------------------
+
+
+@checked
+def cut(cases: Cases, planes: Planes) -> Cases:
+    """``cases`` with three views or all slices of each volume in its place; images that are none stay as they are.
+
+    Raises :class:`InputError` if there is no volume among them.
+    """
+    if planes.how == "whole":
+        return cases
+    if not any(is_volume(image, cases.root) for image in cases.table["image"]):
+        raise InputError(f"there are no volumes to take {planes.how} of", given=f"{len(cases):,} images",
+                         todo="leave out --volumes")  # fmt: skip
+    if planes.how == "slices":
+        return as_slices(cases, planes)
+    made = as_views(cases, planes)
+    return replace(made, table=made.table.drop(columns=list(planes.point)))  # it is in the addresses; masks are paths

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
 from overread import __version__
+from overread.core.errors import ImageError, checked
 from overread.deidentify import rules as rulebook
-from overread.deidentify.file import broken, meta, transfer_syntax
-from overread.deidentify.pixels import settled
-from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules
-from overread.deidentify.words import names_in, speaks
-from overread.errors import ImageError, checked
+from overread.deidentify.instance import broken, meta, settled, transfer_syntax
+from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules, tags
 
 #: What is wrong with a report, a document, a plan or a signal.
 NO_IMAGE = "the DICOM file holds no image"
@@ -83,9 +82,7 @@ def patient_of(dataset: Any) -> str:
     if found := _text(dataset, "PatientID"):
         return found
     name, born = _text(dataset, "PatientName"), _text(dataset, "PatientBirthDate")
-    return (
-        f"{name}\n{born}" if name else _text(dataset, "StudyInstanceUID") or _text(dataset, "SOPInstanceUID")
-    )
+    return f"{name}\n{born}" if name else _text(dataset, "StudyInstanceUID") or _text(dataset, "SOPInstanceUID")
 
 
 def _text(dataset: Any, keyword: str) -> str:
@@ -173,17 +170,13 @@ def _replaced(element: Any, todo: str) -> Any:
     if todo == "X":
         return None
     filled = todo == "D" and element.value not in (None, "", b"")
-    return _changed(
-        element, [_DUMMIES.get(element.VR, 0 if element.VR in _NUMBERS else "REMOVED")] if filled else []
-    )
+    return _changed(element, [_DUMMIES.get(element.VR, 0 if element.VR in _NUMBERS else "REMOVED")] if filled else [])
 
 
 def _changed(element: Any, values: list[Any]) -> Any:
     from pydicom.dataelem import DataElement
 
-    return DataElement(
-        element.tag, element.VR, None if not values else values[0] if len(values) == 1 else values
-    )
+    return DataElement(element.tag, element.VR, None if not values else values[0] if len(values) == 1 else values)
 
 
 def _values(element: Any) -> list[Any]:
@@ -206,11 +199,7 @@ def _uids(element: Any, rules: Rules) -> list[str]:
 def _filtered(element: Any, todo: str, patient: _Patient) -> Any:
     """What no rule removes: kept as far as its kind, its form and the patient's names allow."""
     tag, vr = element.tag, element.VR
-    if (
-        vr in _NUMBERS
-        or tag in rulebook.tags(rulebook.PIXELS)
-        or vr in ("US or SS", "US or OW", "US or SS or OW")
-    ):
+    if vr in _NUMBERS or tag in rulebook.tags(rulebook.PIXELS) or vr in ("US or SS", "US or OW", "US or SS or OW"):
         return element
     if vr in ("DS", "IS"):
         return element if all(_is_number(str(value), patient.words) for value in _values(element)) else None
@@ -296,8 +285,7 @@ def _earlier(text: str, vr: str, days: int) -> str:
     if vr == "TM":
         return text if re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", text) else ""
     found = re.fullmatch(
-        r"(\d{4})(\d{2})(\d{2})" + (r"((?:\d{2}){0,3}(?:\.\d{1,6})?)(?:[+-]\d{4})?" if vr == "DT" else "()"),
-        text,
+        r"(\d{4})(\d{2})(\d{2})" + (r"((?:\d{2}){0,3}(?:\.\d{1,6})?)(?:[+-]\d{4})?" if vr == "DT" else "()"), text
     )
     if found is None:
         return ""
@@ -306,3 +294,42 @@ def _earlier(text: str, vr: str, days: int) -> str:
     except (ValueError, OverflowError):
         return ""
     return f"{day.year:04}{day.month:02}{day.day:02}{found[4]}"
+
+
+# -- names and identifiers that a file gives, to hold against them whatever else is kept of it --------------------
+
+
+_IDENTIFIERS = ("PatientID", "OtherPatientIDs", "AccessionNumber", "PatientBirthDate", "MedicalRecordLocator")
+
+
+@checked
+def names_in(dataset: Any) -> frozenset[str]:
+    """Every word of three letters or digits and more in names of people and in identifiers, at any depth."""
+    named = tags(_IDENTIFIERS)
+    texts = (str(e.value) for e in _elements(dataset, 0) if e.VR == "PN" or e.tag in named)
+    return frozenset(word for text in texts for word in re.findall(r"[^\W_]{3,}", text.casefold()))
+
+
+def _elements(dataset: Any, depth: int) -> Iterator[Any]:
+    for tag in sorted(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except broken():
+            continue
+        if element.VR == "SQ" and depth < MAX_DEPTH:
+            for item in element.value:
+                yield from _elements(item, depth + 1)
+        else:
+            yield element
+
+
+@checked
+def speaks(text: str, words: frozenset[str]) -> bool:
+    """Whether ``text`` has one of ``words`` in it: as a word, or as a part if that has five letters or more.
+
+    >>> speaks("DOE_THORAX", frozenset({"doe"})), speaks("THORAX", frozenset({"tho"}))
+    (True, False)
+    """
+    folded = text.casefold()
+    parts = set(re.findall(r"[^\W_]+", folded))
+    return not words.isdisjoint(parts) or any(len(word) > 4 and word in folded for word in words)

@@ -18,12 +18,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from overread.contained import contained
-from overread.deidentify.burned import burned_in, may_show_a_face
+from overread.core.errors import ImageError, InputError, checked
+from overread.core.files import folder_lock, read_json, sha256, versions, write_bytes, write_json
+from overread.core.progress import Progress, silent
+from overread.core.sandbox import contained
+from overread.deidentify.burned_in_names import burned_in, may_show_a_face
 from overread.deidentify.clean import NO_IMAGE, clean, patient_of
-from overread.deidentify.file import as_bytes, broken
-from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules
-from overread.deidentify.tree import (
+from overread.deidentify.manifest import (
     LOCK,
     RECORD,
     TABLE,
@@ -40,12 +41,11 @@ from overread.deidentify.tree import (
     write_key,
     write_rows,
 )
-from overread.errors import ImageError, InputError, checked
+from overread.deidentify.instance import as_bytes, broken
+from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules
 from overread.images.dicom.elements import looks_like_dicom
 from overread.images.dicom.parse import parse
 from overread.images.image import LIMITS, Limits, read_bytes
-from overread.progress import Progress, silent
-from overread.record import folder_lock, read_json, sha256, versions, write_bytes, write_json
 
 __all__ = ["Deidentified", "Rules", "clean", "deidentify", "new_salt", "read_salt"]
 
@@ -127,9 +127,7 @@ def deidentify(
     return made
 
 
-def _task(
-    path: Path, source: Path, output: Path, rules: Rules, allow_burned_in: bool, limits: Limits
-) -> Task:
+def _task(path: Path, source: Path, output: Path, rules: Rules, allow_burned_in: bool, limits: Limits) -> Task:
     try:
         about = path.stat()
         state = f"{about.st_size}\n{about.st_mtime_ns}"
@@ -177,9 +175,7 @@ def _once(rows: Iterable[Row]) -> list[Row]:
     for row in rows:
         again = row.outcome == WRITTEN and row.file in seen
         seen.add(row.file)
-        found.append(
-            replace(row, outcome=LEFT_OUT, reason="the same bytes as another file", file="") if again else row
-        )
+        found.append(replace(row, outcome=LEFT_OUT, reason="the same bytes as another file", file="") if again else row)
     return found
 
 

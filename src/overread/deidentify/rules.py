@@ -12,7 +12,7 @@ import uuid
 from dataclasses import dataclass, field
 from functools import cache
 
-from overread.errors import checked, one_of, require
+from overread.core.errors import checked, one_of, require
 
 #: The edition of PS3.15 that the table of actions is from.
 EDITION = "2026c"
@@ -87,11 +87,7 @@ class Rules:
     @property
     def methods(self) -> dict[str, str]:
         """Codes and meanings of the methods used (PS3.16 CID 7050)."""
-        used = {
-            "113107": self.dates == "shifted",
-            "113108": self.keep_characteristics,
-            "113109": self.keep_device,
-        }
+        used = {"113107": self.dates == "shifted", "113108": self.keep_characteristics, "113109": self.keep_device}
         return {code: meaning for code, meaning in METHODS.items() if used.get(code, True)}
 
     def code(self, kind: str, text: str) -> str:
@@ -119,12 +115,7 @@ def actions() -> dict[int, str]:
     from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
 
     lists = dicom_anonymization_database_selector(f"dicomfields_{EDITION}")
-    return {
-        tag[0] << 16 | tag[1]: action
-        for name, action in _LISTS.items()
-        for tag in lists[name]
-        if len(tag) == 2
-    }
+    return {tag[0] << 16 | tag[1]: action for name, action in _LISTS.items() for tag in lists[name] if len(tag) == 2}
 
 
 @cache

@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.errors import InputError, checked, nearest, require
-from overread.evaluation.judging.counts import cohort_of, confusion_of, people_of, primary_of, scatter_of
-from overread.evaluation.judging.curves import curves_of
-from overread.evaluation.judging.gaps import gap_estimates, gaps_of
-from overread.evaluation.judging.judge import Facts, Question, Terms, judge, largest, questions
+from overread.core.errors import InputError, checked, nearest, require
+from overread.core.files import build, fingerprint, plain, read_json, write_json
+from overread.evaluation.curves import counts_of, curves_of
+from overread.evaluation.gaps import gap_estimates, gaps_of
 from overread.evaluation.ledger import record_look, truth_hash, verify
-from overread.evaluation.operating import OperatingPoint, refuse_seen
+from overread.evaluation.metrics import LARGEST, Facts, Question, Terms, judge, largest, questions
+from overread.evaluation.operating_point import OperatingPoint, refuse_seen
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
-from overread.record import build, fingerprint, plain, read_json, write_json
-from overread.stats.arrays import normal_quantile
-from overread.stats.calibration import null_estimate, reliability, why_uncalibrated
-from overread.stats.calibration_parts import PARTS
+from overread.stats.arrays import distinct, normal_quantile
+from overread.stats.calibration.reliability import PARTS, null_estimate, reliability, why_uncalibrated
+from overread.stats.classification import confusion
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import resamples_for
 
@@ -35,7 +34,7 @@ class Evaluation:
     ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
     one that matters most. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
     was looked at before. ``about``: hashes and terms. ``gaps`` and ``heterogeneity`` of the subgroups: see
-    :func:`overread.evaluation.judging.gaps.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
+    :func:`overread.evaluation.gaps.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
     """
 
     estimates: tuple[Estimate, ...]
@@ -61,14 +60,11 @@ class Evaluation:
                 return found[of]
         if not found:
             raise InputError(
-                f"there is no metric {metric!r}",
-                todo=nearest(metric, dict.fromkeys(e.metric for e in self.estimates)),
+                f"there is no metric {metric!r}", todo=nearest(metric, dict.fromkeys(e.metric for e in self.estimates))
             )
         raise InputError(f"there is no {metric} of {wanted!r}", todo=nearest(str(wanted), found))
 
-    def extended(
-        self, estimates: Iterable[Estimate] = (), more: Mapping[str, Any] | None = None
-    ) -> Evaluation:
+    def extended(self, estimates: Iterable[Estimate] = (), more: Mapping[str, Any] | None = None) -> Evaluation:
         """With more estimates, and more under ``more`` by name; raises :class:`InputError` for a name that is taken."""
         added = plain(dict(more or {}))
         taken = sorted(set(added) & set(self.more))
@@ -99,7 +95,6 @@ class Evaluation:
 
     def table(self) -> str:
         """The results as aligned text for a terminal; subgroups by their main metrics."""
-        from overread.evaluation.judging.table import as_text
 
         return as_text(self.estimates, self.primary, self.counts, self.looks, self.gaps)
 
@@ -146,12 +141,9 @@ def _with_nan(entry: object) -> object:
         return entry
     numbers = ("value", "low", "high", "sensitivity", "specificity", "threshold")
     for name in set(entry) - _FIELDS:
-        raise InputError(
-            f"an estimate or operating point has an unknown key {name!r}", todo=nearest(name, _FIELDS)
-        )
+        raise InputError(f"an estimate or operating point has an unknown key {name!r}", todo=nearest(name, _FIELDS))
     return {
-        k: math.nan if v is None and k in numbers else tuple(v) if isinstance(v, list) else v
-        for k, v in entry.items()
+        k: math.nan if v is None and k in numbers else tuple(v) if isinstance(v, list) else v for k, v in entry.items()
     }
 
 
@@ -240,11 +232,7 @@ def _columns(test: Predictions, by: Sequence[str]) -> list[str]:
 
 
 def _look(
-    test: Predictions,
-    points: Sequence[OperatingPoint],
-    ledger: str | Path | None,
-    model: str,
-    digest: str,
+    test: Predictions, points: Sequence[OperatingPoint], ledger: str | Path | None, model: str, digest: str
 ) -> tuple[int, dict[str, Any]]:
     if ledger is None:
         return 0, {"ledger": {}}
@@ -272,12 +260,8 @@ def _within(
         found = judge(test, asked, codes, rows, replace(terms, parts=False))
         return [replace(e, where=where) for e in found]
     why, images = f"fewer than {FEWEST} patients", int(rows.sum())
-    names = (
-        (e.metric, e.of) for e in overall if not e.where and e.metric not in (*PARTS, "ece if calibrated")
-    )
-    return [
-        replace(undefined(m, why, of=of, images=images, patients=patients), where=where) for m, of in names
-    ]
+    names = ((e.metric, e.of) for e in overall if not e.where and e.metric not in (*PARTS, "ece if calibrated"))
+    return [replace(undefined(m, why, of=of, images=images, patients=patients), where=where) for m, of in names]
 
 
 def _curves(
@@ -307,8 +291,129 @@ def _confidence(test: Facts, codes: NDArray[np.int64], terms: Terms) -> dict[str
 
 
 def _beside_ece(found: list[Estimate], nulls: dict[str, Estimate]) -> list[Estimate]:
+    return [e for one in found for e in ([one, nulls[one.of]] if one.metric == "ece" and one.of in nulls else [one])]
+
+
+# -- what is counted beside the estimates: the confusion matrix, cases and patients, the scatter of a quantity ----
+
+
+def confusion_of(test: Facts, asked: list[Question]) -> dict[str, Any]:
+    """Counts with rows for the truth, of the most probable class or at the threshold; empty for other targets."""
+    names = test.target.names
+    if test.target.kind == "classes":
+        rows = np.flatnonzero(test.known)
+        counts = confusion(test.truth[rows], largest(test)[rows], len(names)).tolist()
+        return {"labels": list(names), "counts": counts, "rows": "truth", "rule": LARGEST}
+    if test.target.kind == "binary":
+        q = asked[0]
+        labels = sorted(names, key=lambda name: name == q.of)  # the positive class last
+        return {"labels": labels, "counts": counts_of(q), "rows": "truth", "rule": q.rule}
+    return {"labels": [], "counts": [], "rows": "truth", "rule": ""}
+
+
+def cohort_of(test: Predictions, facts: Facts, asked: list[Question], codes: NDArray[np.int64]) -> dict[str, Any]:
+    """Images and patients: all, by class (or with the finding) and by source."""
+    target, per = test.target, np.bincount(codes)
+    if target.kind in ("binary", "classes"):
+        rows = {name: np.flatnonzero(facts.truth == i) for i, name in enumerate(target.names)}
+    else:
+        rows = {q.of: q.rows[q.truth] for q in asked}
+    return {
+        "images": len(test),
+        "patients": len(per),
+        "unlabelled": int((~facts.known).sum()),
+        "patients with several images": int((per > 1).sum()),
+        "per class": {n: {"images": len(r), "patients": people_of(codes[r])} for n, r in rows.items()},
+        "sources": {str(n): int(k) for n, k in sorted(test.table["source"].value_counts().items())},
+    }
+
+
+def people_of(codes: NDArray[np.int64]) -> int:
+    """How many patients there are, also among no cases."""
+    return distinct(codes) if len(codes) else 0
+
+
+def primary_of(test: Predictions, asked: list[Question]) -> str:
+    """The class or group of classes that matters most; empty if none is declared."""
+    if test.target.kind == "binary":
+        return asked[0].of
+    full = [q.of for q in asked if q.full]
+    return full[0] if test.target.kind == "classes" and full else ""
+
+
+def scatter_of(test: Facts) -> dict[str, Any]:
+    """Up to 2,000 pairs of a quantity."""
+    if test.target.kind != "quantity":
+        return {}
+    rows = np.flatnonzero(test.known)
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 2000)).astype(int))]
+    return {"truth": test.truth[rows], "predicted": test.scores[rows, 0]}
+
+
+# -- estimates as aligned text for a terminal ---------------------------------------------------------------------
+
+
+#: What is shown of a subgroup; everything is in metrics.json.
+BRIEF = ("macro auc", "auc", "sensitivity", "specificity", "balanced accuracy", "mae", "r2")
+
+
+def as_text(
+    estimates: Sequence[Estimate], primary: str, counts: dict[str, Any], looks: int, gaps: Sequence[dict[str, Any]] = ()
+) -> str:
+    """A line per estimate: metric, class, value with interval, images, patients; then the subgroups and their gaps."""
+    overall = [e for e in estimates if not e.where]
+    level = next((f"{e.level:.0%} interval" for e in estimates if not e.undefined), "interval")
+    lines = [
+        f"{counts.get('images', 0):,} images of {counts.get('patients', 0):,} patients"
+        + (f", looked at {looks:,} times before" if looks else "")
+    ]
+    lines += _aligned([("metric", "of", f"value ({level})", "images", "patients"), *map(_row, overall)])
+    groups = [e for e in estimates if e.where and e.of in ("", primary) and e.metric in BRIEF]
+    head: tuple[str, ...]
+    if groups:
+        head = ("subgroup", "metric", "of", f"value ({level})", "images", "patients")
+        rows = [(", ".join(f"{k} {v}" for k, v in e.where.items()), *_row(e)) for e in groups]
+        lines += ["", *_aligned([head, *rows])]
+    largest = _largest_gaps([g for g in gaps if g["of"] in ("", primary)])
+    if largest:
+        head = ("largest gap", "subgroup", "minus", f"value ({level})", "p after Holm")
+        lines += ["", *_aligned([head, *largest])]
+    return "\n".join(lines)
+
+
+def _largest_gaps(gaps: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Of each metric the gap with the smallest p, of equals the widest; then only, if there is none, why."""
+    found: dict[str, dict[str, Any]] = {}
+    for gap in gaps:
+        before = found.get(gap["metric"])
+        if gap["p"] is not None and (before is None or _rank(gap) < _rank(before)):
+            found[gap["metric"]] = gap
     return [
-        e
-        for one in found
-        for e in ([one, nulls[one.of]] if one.metric == "ece" and one.of in nulls else [one])
+        (
+            f"{g['metric']} gap",
+            ", ".join(f"{k} {v}" for k, v in g["where"].items()),
+            g["reference"],
+            f"{g['value']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})",
+            "<.001" if g["adjusted"] < 0.001 else f"{g['adjusted']:.3f}",
+        )
+        for g in found.values()
+    ]
+
+
+def _rank(gap: dict[str, Any]) -> tuple[float, float]:
+    return gap["p"], -abs(gap["value"])
+
+
+def _row(e: Estimate) -> tuple[str, ...]:
+    return e.metric, e.of, str(e), f"{e.images:,}", f"{e.patients:,}"
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    last = len(widths) - 2  # the counts stand to the right
+    return [
+        "  ".join(
+            cell.rjust(w) if i >= last else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))
+        ).rstrip()
+        for row in rows
     ]

@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from overread.errors import UnsoundError, checked
+from overread.core.errors import UnsoundError, checked
+from overread.core.files import folder_lock, plain, read_json, sha256, write_json, write_text
 from overread.predictions import Predictions
-from overread.record import folder_lock, plain, read_json, sha256, write_json, write_text
 
 _START = "0" * 64
 _TRIES = 20  # readings, until no other process writes between the two files
@@ -139,20 +139,14 @@ def verify(path: str | Path) -> list[dict[str, Any]]:
         entry = _entry(line)
         intact = bool(entry) and entry.get("previous") == previous and entry.get("hash") == _hash(entry)
         _require(
-            intact and entry.get("entry") == number,
-            "the ledger of looks at the test set was edited",
-            f"line {number}",
+            intact and entry.get("entry") == number, "the ledger of looks at the test set was edited", f"line {number}"
         )
         entries.append(entry)
         previous = entry["hash"]
     # a crash between the two writes leaves the head one entry behind
     recorded = head["entries"]
-    whole = recorded <= len(entries) <= recorded + 1 and (
-        not recorded or entries[recorded - 1]["hash"] == head["hash"]
-    )
-    _require(
-        whole, "the ledger of looks at the test set was cut", f"{len(entries)} entries, {recorded} recorded"
-    )
+    whole = recorded <= len(entries) <= recorded + 1 and (not recorded or entries[recorded - 1]["hash"] == head["hash"])
+    _require(whole, "the ledger of looks at the test set was cut", f"{len(entries)} entries, {recorded} recorded")
     return entries
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.errors import InputError, checked, nearest
+from overread.cases.cases import Cases
+from overread.cases.split import Split
+from overread.core.errors import InputError, checked, nearest
 from overread.predictions import Predictions
 
 #: Fewer patients than this are counted, not judged.
@@ -33,9 +36,7 @@ def bands(values: pd.Series) -> pd.Series:
     >>> bands(pd.Series([25, 41, 59, 60, 72, 33, 38, None], name="age")).tolist()
     ['<40', '40–59', '40–59', '≥60', '≥60', '<40', '<40', 'unknown']
     """
-    codes, kinds = pd.factorize(
-        values, use_na_sentinel=False
-    )  # what is said of a value holds for all its like
+    codes, kinds = pd.factorize(values, use_na_sentinel=False)  # what is said of a value holds for all its like
     named = _bands(pd.Series(kinds, name=values.name)).to_numpy()
     return pd.Series(named[codes] if len(named) else named, index=values.index, name=values.name)
 
@@ -46,9 +47,7 @@ def _bands(values: pd.Series) -> pd.Series:
     numeric = bool((number.notna() | blank).all()) and number.nunique() > MOST_VALUES
     if not numeric:
         text = (
-            number.map(lambda x: f"{x:g}")
-            if bool((number.notna() | blank).all())
-            else values.astype(str).str.strip()
+            number.map(lambda x: f"{x:g}") if bool((number.notna() | blank).all()) else values.astype(str).str.strip()
         )
         return text.where(~blank, UNKNOWN)
     cuts = _cuts(str(values.name), number[np.isfinite(number)])
@@ -96,8 +95,7 @@ def subgroups(test: Predictions, by: Sequence[str]) -> Iterator[tuple[dict[str, 
     for column in by:
         if column not in test.table.columns:
             raise InputError(
-                f"there is no column {column!r} to report by",
-                todo=nearest(column, ("source", *test.subgroups)),
+                f"there is no column {column!r} to report by", todo=nearest(column, ("source", *test.subgroups))
             )
         group = bands(test.table[column])
         names = sorted(group.unique(), key=by_size)
@@ -124,3 +122,46 @@ def by_size(name: str) -> tuple[bool, float, str]:
     except ValueError:
         size = math.inf
     return name == UNKNOWN, (size - 0.5 if name.startswith("<") else size), name
+
+
+# -- who the patients of each part are: the table that every reporting standard asks for --------------------------
+
+
+@checked
+def characteristics(cases: Cases, parts: Split, by: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Images and patients of each part in every group of the columns ``by``, of the source and of the label.
+
+    A list of ``{"column", "group", "parts": {part: {"images", "patients"}}}``. A patient counts in each group that one
+    of the images is in, so groups may add up to more than all. Columns with one group, with more than fifty, or that
+    are not there, are left out.
+
+    >>> table = pd.DataFrame({"sex": ["f", "f", "m"], "patient": ["a", "a", "b"], "part": ["train", "train", "test"]})
+    >>> [(row["group"], row["parts"]) for row in counted(table, "sex")]  # doctest: +NORMALIZE_WHITESPACE
+    [('f', {'train': {'images': 2, 'patients': 1}, 'test': {'images': 0, 'patients': 0}}),
+     ('m', {'train': {'images': 0, 'patients': 0}, 'test': {'images': 1, 'patients': 1}})]
+    """
+    of = parts.table.drop_duplicates("case").set_index("case")["part"]
+    table = cases.table.assign(part=cases.table["case"].map(of)).dropna(subset=["part"])
+    wanted = [c for c in dict.fromkeys(("label", "source", *by)) if c in table.columns]
+    return [row for column in wanted for row in counted(table, column)]
+
+
+def counted(table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
+    """The rows of one column; none where it tells nothing."""
+    group = bands(table[column])
+    names = [name for name in group.unique() if name != ""]
+    if not 1 < len(names) <= MOST_GROUPS:
+        return []
+    parts = [part for part in ("train", "tuning", "test") if (table["part"] == part).any()]
+    return [
+        {
+            "column": column,
+            "group": name,
+            "parts": {part: _numbers(table[(group == name) & (table["part"] == part)]) for part in parts},
+        }
+        for name in sorted(map(str, names), key=by_size)
+    ]
+
+
+def _numbers(rows: pd.DataFrame) -> dict[str, int]:
+    return {"images": len(rows), "patients": int(rows["patient"].nunique())}

@@ -12,16 +12,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.errors import InputError, checked, nearest, require
-from overread.evaluation.operating import refuse_shared
+from overread.core.errors import InputError, checked, nearest, require
+from overread.core.files import plain, write_json
+from overread.evaluation.metrics import largest
+from overread.evaluation.operating_point import refuse_shared
 from overread.evaluation.subgroups import FEWEST, bands
-from overread.evaluation.uncertainty_parts import part_of, silence
 from overread.predictions import Predictions
-from overread.record import plain, write_json
 from overread.stats.arrays import patient_codes
-from overread.stats.calibration import why_uncalibrated
-from overread.stats.conformal import ConformalSets, fit_sets, set_coverage
-from overread.stats.conformal_quantity import ConformalIntervals, fit_intervals, interval_coverage
+from overread.stats.calibration.abstention import RiskCurve, risk_curve
+from overread.stats.calibration.conformal import (
+    ConformalIntervals,
+    ConformalSets,
+    fit_intervals,
+    fit_sets,
+    interval_coverage,
+    set_coverage,
+)
+from overread.stats.calibration.reliability import why_uncalibrated
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
 
@@ -53,8 +60,7 @@ class Uncertainty:
         wanted = rest[0] if rest else next(iter(found), "")
         if wanted not in found:
             raise InputError(
-                f"there is no {metric} of {wanted!r}",
-                todo=nearest(metric, [e.metric for e in self.estimates]),
+                f"there is no {metric} of {wanted!r}", todo=nearest(metric, [e.metric for e in self.estimates])
             )
         return found[wanted]
 
@@ -83,7 +89,7 @@ def uncertainty(
 
     ``level``: how often a set is to hold the truth of a new patient's image; ``by_class``: within every class,
     ``group``: within every group of that column, which is then reported too (Vovk et al. 2005, Mondrian sets).
-    ``method`` "lac" or "aps" (see :func:`overread.stats.conformal.fit_sets`). Findings have sets of absent and
+    ``method`` "lac" or "aps" (see :func:`overread.stats.calibration.conformal.fit_sets`). Findings have sets of absent and
     present each. Where patients repeat each counts once in the fit. ``confidence`` of the intervals. The abstention
     curve is the risk of the most probable class among the cases the model is surest of. Raises
     :class:`UnsoundError` if a patient is in both tables, :class:`InputError` for tables of different targets or a
@@ -141,9 +147,7 @@ def _require_alike(tuning: Predictions, test: Predictions, group: str) -> None:
                          todo="give two tables of one model")  # fmt: skip
     for table in (tuning.table, test.table):
         if group and group not in table.columns:
-            raise InputError(
-                f"there is no column {group!r} to fit sets by", todo=nearest(group, test.subgroups)
-            )
+            raise InputError(f"there is no column {group!r} to fit sets by", todo=nearest(group, test.subgroups))
 
 
 def _labels(test: Predictions) -> tuple[str, ...]:
@@ -203,9 +207,7 @@ def _sets(
     for number, name in enumerate(names):
         rows = judge.truth == number
         e = proportion(held[rows], people[rows], level=terms.confidence, metric="set coverage")
-        e = replace(
-            e, of=f"{of}: {name}" if of else name, method=f"{_short(terms)}; {e.method}" if rows.any() else ""
-        )
+        e = replace(e, of=f"{of}: {name}" if of else name, method=f"{_short(terms)}; {e.method}" if rows.any() else "")
         found.append(e)
         entries.append(_entry(e, None, of, f"truth: {name}"))
     return _Judged(found, entries, {of: sets})
@@ -250,14 +252,7 @@ def _by_group(
 def _entry(coverage: Estimate, size: Estimate | None, of: str, group: str) -> dict[str, Any]:
     held = {"value": coverage.value, "low": coverage.low, "high": coverage.high}
     wide = {} if size is None else {"size": size.value, "size low": size.low, "size high": size.high}
-    entry = {
-        "of": of,
-        "group": group,
-        "coverage": held,
-        **wide,
-        "n": coverage.images,
-        "patients": coverage.patients,
-    }
+    entry = {"of": of, "group": group, "coverage": held, **wide, "n": coverage.images, "patients": coverage.patients}
     return {**entry, "undefined": coverage.undefined} if coverage.undefined else entry
 
 
@@ -320,3 +315,49 @@ def _thresholds(fitted: dict[str, Any], test: Predictions) -> list[dict[str, Any
 
 def _why(found: list[Estimate]) -> str:
     return next((e.undefined for e in found if e.undefined), "no cases")
+
+
+# -- what sets and silence are judged on: the rows of a label or finding, and the risk of answering only where sure ---
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One label or finding of tuning or test data: rows with a known truth, class numbers and their probabilities."""
+
+    rows: NDArray[np.int64]
+    truth: NDArray[Any]
+    chance: NDArray[np.float64]  # (K, C)
+
+
+@checked
+def part_of(table: Predictions, of: str) -> Part:
+    """The rows of ``table`` with a known truth, of a finding ``of``, or of the one label."""
+    if not of:
+        truth, scores = table.truth, table.scores
+        rows = np.flatnonzero(~np.isnan(truth) if table.target.kind == "quantity" else truth >= 0)
+        return Part(rows, truth[rows], scores[rows])
+    column = table.target.names.index(of)
+    truth, score = table.truth[:, column], table.scores[:, column]
+    rows = np.flatnonzero(~np.isnan(truth))
+    return Part(rows, truth[rows].astype(np.int64), np.column_stack([1 - score[rows], score[rows]]))
+
+
+@checked
+def silence(test: Predictions, of: str, codes: NDArray[np.int64], confidence: float) -> dict[str, Any]:
+    """The risk of the most probable class at each share of cases answered."""
+    if test.target.kind == "quantity":
+        return {"undefined": "a predicted number comes without a confidence"}
+    part = part_of(test, of)
+    if of:
+        said, sure = part.chance.argmax(axis=1), part.chance.max(axis=1)
+    else:
+        said, sure = largest(test)[part.rows], part.chance.max(axis=1)
+    curve = risk_curve(said != part.truth, sure, codes[part.rows], level=confidence)
+    return _stored(curve)
+
+
+def _stored(curve: RiskCurve) -> dict[str, Any]:
+    if curve.undefined:
+        return {"undefined": curve.undefined}
+    names = ("coverage", "risk", "low", "high", "threshold")
+    return {**{n: getattr(curve, n) for n in names}, "level": curve.level, "method": curve.method}

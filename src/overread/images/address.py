@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from overread.errors import ImageError, checked, one_of, require
+from overread.core.errors import ImageError, checked, one_of, require
 
 #: The planes through a volume.
 PLANES = ("axial", "coronal", "sagittal")
@@ -43,9 +43,7 @@ class Address:
         if self.plane:
             one_of(self.plane, PLANES, "plane")
         require(
-            self.plane != "" or (self.at is None and self.point is None),
-            "at and point need a plane",
-            given=self.at,
+            self.plane != "" or (self.at is None and self.point is None), "at and point need a plane", given=self.at
         )
         require(self.at is None or self.point is None, "give at or point, not both", given=self.at)
         require(self.side >= 0, "side must not be negative", given=self.side)
@@ -84,9 +82,7 @@ def parse(text: str) -> Address:
             values.get("plane", ""), _whole(values, "at"), point, float(values.get("side", 0)),
         )  # fmt: skip
     except ValueError as error:
-        raise ImageError(
-            "the address of the image cannot be read", given=match[2][:80], todo=str(error)
-        ) from error
+        raise ImageError("the address of the image cannot be read", given=match[2][:80], todo=str(error)) from error
 
 
 def _whole(values: dict[str, str], name: str) -> int | None:

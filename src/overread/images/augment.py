@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread import chance
-from overread.errors import checked, one_of, require
-from overread.record import cores
+from overread.core import random
+from overread.core.errors import checked, one_of, require
+from overread.core.files import cores
 
 BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "zero": cv2.BORDER_CONSTANT}
 #: Weights of red, green and blue in the luminance (ITU-R BT.601).
@@ -77,9 +77,7 @@ def standard() -> Augmentation:
     """A mild augmentation that suits most medical images: small shifts, rotations, scales, a mirror, a
     little light.
     """
-    return Augmentation(
-        flip_horizontal=0.5, rotate=15.0, scale=(0.9, 1.1), shift=0.05, brightness=0.1, contrast=0.1
-    )
+    return Augmentation(flip_horizontal=0.5, rotate=15.0, scale=(0.9, 1.1), shift=0.05, brightness=0.1, contrast=0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +117,7 @@ class Drawn:
 
 @checked
 def draw(
-    augmentation: Augmentation,
-    *,
-    seed: int,
-    epoch: int,
-    samples: ArrayLike,
-    size: tuple[int, int],
-    channels: int,
+    augmentation: Augmentation, *, seed: int, epoch: int, samples: ArrayLike, size: tuple[int, int], channels: int
 ) -> Drawn:
     """Parameters for ``samples`` (the rows of the pack, shape (B,)) in an epoch.
 
@@ -141,14 +133,10 @@ def draw(
     a = augmentation
 
     def spread(operation: str, top: float) -> NDArray[np.float64]:
-        return chance.uniform(seed, epoch, rows, operation, -top, top) if top else np.zeros(len(rows))
+        return random.uniform(seed, epoch, rows, operation, -top, top) if top else np.zeros(len(rows))
 
     def happens(operation: str, probability: float) -> NDArray[np.bool_]:
-        return (
-            chance.uniform(seed, epoch, rows, operation) < probability
-            if probability
-            else np.zeros(len(rows), bool)
-        )
+        return random.uniform(seed, epoch, rows, operation) < probability if probability else np.zeros(len(rows), bool)
 
     low, high = np.log(a.scale)
     colour = channels == 3
@@ -157,7 +145,7 @@ def draw(
         "flip_vertical": happens("flip vertical", a.flip_vertical),
         "rotate": spread("rotate", a.rotate),
         "scale": np.exp(
-            chance.uniform(seed, epoch, rows, "scale", low, high) if high > low else np.full(len(rows), low)
+            random.uniform(seed, epoch, rows, "scale", low, high) if high > low else np.full(len(rows), low)
         ),
         "shift": np.stack([spread("shift x", a.shift), spread("shift y", a.shift)], axis=1),
         "brightness": spread("brightness", a.brightness),
@@ -179,9 +167,7 @@ def _matrices(drawn: dict[str, NDArray], size: tuple[int, int]) -> NDArray[np.fl
     cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
     across = np.where(drawn["flip_horizontal"], -1.0, 1.0)
     down = np.where(drawn["flip_vertical"], -1.0, 1.0)
-    linear = np.stack(
-        [np.stack([across * cosine, across * sine], 1), np.stack([-down * sine, down * cosine], 1)], 1
-    )
+    linear = np.stack([np.stack([across * cosine, across * sine], 1), np.stack([-down * sine, down * cosine], 1)], 1)
     centre = np.array([(size[1] - 1) / 2, (size[0] - 1) / 2])  # (x, y)
     moved = drawn["shift"] * np.array([size[1], size[0]]) + centre
     offset = centre - np.einsum("bij,bj->bi", linear, moved)
@@ -201,9 +187,7 @@ def _colours(drawn: dict[str, NDArray], channels: int) -> NDArray[np.float64]:
         turn[:, 1, 1] = turn[:, 2, 2] = length * np.cos(angle)
         turn[:, 1, 2], turn[:, 2, 1] = -length * np.sin(angle), length * np.sin(angle)
         linear = gain[:, None, None] * (_YIQ_BACK @ turn @ YIQ)
-    offset = np.broadcast_to(
-        (0.5 - 0.5 * gain + drawn["brightness"])[:, None, None], (len(gain), channels, 1)
-    )
+    offset = np.broadcast_to((0.5 - 0.5 * gain + drawn["brightness"])[:, None, None], (len(gain), channels, 1))
     return np.concatenate([linear, offset], axis=2)
 
 
@@ -212,12 +196,7 @@ def _colours(drawn: dict[str, NDArray], channels: int) -> NDArray[np.float64]:
 
 @checked
 def apply(
-    images: NDArray,
-    drawn: Drawn,
-    *,
-    rows: ArrayLike | None = None,
-    out: NDArray | None = None,
-    threads: int = 0,
+    images: NDArray, drawn: Drawn, *, rows: ArrayLike | None = None, out: NDArray | None = None, threads: int = 0
 ) -> NDArray:
     """The augmented images, same type and shape as the batch.
 
@@ -230,9 +209,7 @@ def apply(
     require(images.dtype in (np.uint8, np.uint16), "images must be uint8 or uint16", given=images.dtype)
     require(images.ndim in (4, 5), "images must be (B, H, W, C) or (B, D, H, W, C)", given=images.shape)
     require(
-        len(picked) == len(drawn),
-        "one set of parameters per image is needed",
-        given=f"{len(drawn)} for {len(picked)}",
+        len(picked) == len(drawn), "one set of parameters per image is needed", given=f"{len(drawn)} for {len(picked)}"
     )
     shape = (len(picked), *images.shape[1:])
     result = np.empty(shape, images.dtype) if out is None else out
@@ -313,12 +290,7 @@ def _apply_one(pixels: NDArray, place: NDArray, plan: _Plan, i: int, plane: int)
     height, width = pixels.shape[:2]
     if plan.warps[i]:
         cv2.warpAffine(
-            pixels,
-            plan.matrices[i],
-            (width, height),
-            place,
-            cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            plan.border,
+            pixels, plan.matrices[i], (width, height), place, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, plan.border
         )
     else:
         place[...] = pixels
@@ -350,7 +322,7 @@ def _blur_and_clahe(place: NDArray, plan: _Plan, i: int) -> None:
 def _noise(place: NDArray, plan: _Plan, i: int, plane: int) -> None:
     """Gaussian noise from a counter-based generator (Philox, Salmon et al. 2011) keyed by the sample."""
     drawn = plan.drawn
-    key = int(chance.bits(drawn.seed, drawn.epoch, int(drawn.samples[i]), f"noise of plane {plane}"))
+    key = int(random.bits(drawn.seed, drawn.epoch, int(drawn.samples[i]), f"noise of plane {plane}"))
     noise = np.random.Generator(np.random.Philox(key=key)).standard_normal(place.shape, dtype=np.float32)
     noise *= np.float32(drawn.noise[i] * plan.full)
     noise += place

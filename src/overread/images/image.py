@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.errors import ImageError, checked, require
+from overread.core.errors import ImageError, checked, require
 
 #: What decoders raise on damaged input; anything else is a bug of ours and must show.
 BROKEN = (

@@ -16,11 +16,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from overread.errors import ArgumentError, ImageError, OverreadError, checked
-from overread.images import arrays, dicom, flat, headers, jpeg, jpeg2000, tiff, webp
+from overread.core.errors import ArgumentError, ImageError, OverreadError, checked
+from overread.core.files import sha256
+from overread.images import dicom
 from overread.images.address import Address, parse
+from overread.images.formats import headers, jpeg, jpeg2000, npz, png_bmp, tiff, webp
 from overread.images.image import BROKEN, LIMITS, Image, Limits, image_of, printable, read_bytes, short
-from overread.record import sha256
 
 _NOWHERE = Address("")
 #: Read by :mod:`.volume`, whatever the address says.
@@ -84,8 +85,8 @@ def shown(text: str) -> str:
     >>> shown("patient-17/study.zip#entry=IM/0001&frame=3"), shown("data/lungs.npz#test/12")
     ('study.zip#entry=0001&frame=3', 'lungs.npz#test/12')
     """
-    if arrays.is_address(text):
-        return printable(arrays.short_name(text))
+    if npz.is_address(text):
+        return printable(npz.short_name(text))
     try:
         address = parse(text)
     except (ImageError, ArgumentError):
@@ -107,7 +108,7 @@ def _named(source: str | os.PathLike[str] | bytes, error: ImageError) -> ImageEr
 
 
 def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: str) -> Image:
-    if arrays.is_address(text):
+    if npz.is_address(text):
         return _from_array(text, limits)
     address = _parsed(text)
     if _is_volume(address):
@@ -116,16 +117,16 @@ def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: s
 
 
 def _digest(text: str, limits: Limits) -> str:
-    if arrays.is_address(text):
-        return arrays.digest(arrays.read_row(text, limits.pixels))
+    if npz.is_address(text):
+        return npz.digest(npz.read_row(text, limits.pixels))
     address = _parsed(text)
     if not _is_volume(address):
         data = _bytes(address, limits)
         if headers.sniff(data) not in VOLUMES:
             return _digest_of(data, address)
-    from overread.images import volume
+    from overread.images import volumes
 
-    return volume.digest_of(address, limits)
+    return volumes.digest_of(address, limits)
 
 
 def _parsed(text: str) -> Address:
@@ -159,16 +160,16 @@ def _first_bytes(path: str) -> bytes:
 def _bytes(address: Address, limits: Limits) -> bytes:
     if not address.entry:
         return read_bytes(address.path, limits=limits)
-    from overread.images import archives
+    from overread.images.formats import archives
 
     return archives.read_member(address.path, address.entry, limits)
 
 
 def _volume(address: Address, limits: Limits, window: str) -> Image:
-    from overread.images import volume
+    from overread.images import volumes
 
     try:
-        pixels, notes, digest, kind = volume.read_image_of(address, limits, window)
+        pixels, notes, digest, kind = volumes.read_image_of(address, limits, window)
     except OverreadError:
         raise
     except BROKEN as error:  # what a library says may quote a header, and that a name
@@ -179,9 +180,7 @@ def _volume(address: Address, limits: Limits, window: str) -> Image:
 # -- what the bytes are ------------------------------------------------------------------------------------
 
 
-def _decode(
-    data: bytes, address: Address, limits: Limits, at_least: tuple[int, int] | None, window: str
-) -> Image:
+def _decode(data: bytes, address: Address, limits: Limits, at_least: tuple[int, int] | None, window: str) -> Image:
     kind = headers.sniff(data)
     if kind in VOLUMES:
         if not address.path:
@@ -215,14 +214,12 @@ def _pixels(
     if kind == "JPEG":
         return jpeg.decode_jpeg(data, limits.check, at_least=at_least)
     decoders = {
-        "PNG": flat.decode_png, "BMP": flat.decode_bmp, "WebP": webp.decode_webp, "JPEG 2000": jpeg2000.decode_jpeg2000
+        "PNG": png_bmp.decode_png, "BMP": png_bmp.decode_bmp, "WebP": webp.decode_webp, "JPEG 2000": jpeg2000.decode_jpeg2000
     }  # fmt: skip
     return decoders[kind](data, limits.check)
 
 
-def _dicom(
-    data: bytes, limits: Limits, window: str, frame: int | None
-) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _dicom(data: bytes, limits: Limits, window: str, frame: int | None) -> tuple[NDArray[Any], tuple[str, ...]]:
     try:
         return dicom.decode(data, limits.check, window=window, frame=frame)
     except OverreadError:
@@ -232,8 +229,8 @@ def _dicom(
 
 
 def _from_array(address: str, limits: Limits) -> Image:
-    row = arrays.read_row(address, limits.pixels)
-    digest = arrays.digest(row)
+    row = npz.read_row(address, limits.pixels)
+    digest = npz.digest(row)
     if row.ndim == 2 or (row.ndim == 3 and row.shape[-1] not in (1, 3)):
         row = row[..., None]
     if row.ndim not in (3, 4) or row.shape[-1] not in (1, 3) or (row.ndim == 4 and row.shape[-1] != 1):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.errors import InputError, checked, nearest, require
+from overread.core.errors import InputError, checked, nearest, require
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ class Window:
     width: float
 
     def __post_init__(self) -> None:
-        require(
-            math.isfinite(self.centre), "the centre of a window must be a finite number", given=self.centre
-        )
+        require(math.isfinite(self.centre), "the centre of a window must be a finite number", given=self.centre)
         require(self.width > 0, "the width of a window must be positive", given=self.width)
 
 
@@ -83,9 +81,7 @@ def _numbers(text: str) -> Window:
         ) from error
     if not math.isfinite(centre) or not math.isfinite(width) or width <= 0:
         raise InputError(
-            "a window needs a finite centre and a width above 0",
-            given=repr(text[:40]),
-            todo="give -600/1500, say",
+            "a window needs a finite centre and a width above 0", given=repr(text[:40]), todo="give -600/1500, say"
         )
     return Window(centre, width)
 

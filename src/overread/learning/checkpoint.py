@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from overread.errors import UnavailableError, checked
-from overread.record import publish
+from overread.core.errors import UnavailableError, checked
+from overread.core.files import publish
 
 _LAST, _PREVIOUS = "last.safetensors", "previous.safetensors"
 
@@ -45,9 +45,7 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
             return found
     if files:
         raise UnavailableError(
-            "no checkpoint in the folder is whole",
-            given=str(folder),
-            todo="delete the folder and train again",
+            "no checkpoint in the folder is whole", given=str(folder), todo="delete the folder and train again"
         )
     return None
 

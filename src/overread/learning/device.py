@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from overread import chance
-from overread.errors import checked
-from overread.images.prepare import Preprocess
+from overread.core import random
+from overread.core.errors import checked
+from overread.images.preprocess import Preprocess
 
 
 @checked
@@ -31,7 +31,7 @@ def seeded(seed: int, epoch: int, step: int, what: str) -> Iterator[None]:
     """torch's generator set from the counter for what torch draws itself (dropout, initial weights), then restored."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(int(chance.bits(seed, epoch, step, what) >> np.uint64(1)))
+        torch.manual_seed(int(random.bits(seed, epoch, step, what) >> np.uint64(1)))
         yield
 
 
@@ -41,7 +41,7 @@ def to_tensor(
 ) -> Tensor:
     """Packed pixels (B, H, W, C) or (B, D, H, W, C) → normalised float32 (B, C, H, W), channels last in memory.
 
-    The same numbers as :func:`overread.images.prepare.normalise`, made on ``device``.
+    The same numbers as :func:`overread.images.preprocess.normalise`, made on ``device``.
     """
     return standardise(to_unit(images, device), preprocess, mean_image)
 

@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from overread.errors import UnsoundError
-from overread.learning.batches import Batches
+from overread.core.errors import UnsoundError
+from overread.core.progress import Clock, Progress, silent
 from overread.learning.checkpoint import load_checkpoint, save_checkpoint
 from overread.learning.device import autocast, seeded
+from overread.learning.loader import Batches
 from overread.learning.losses import Loss
 from overread.learning.recipe import Recipe
-from overread.progress import Clock, Progress, silent
 
 #: ``(network) -> {"score": higher is better, "loss": …}`` on the tuning images.
 Judge = Callable[[nn.Module], dict[str, float]]
@@ -122,10 +122,7 @@ def _step(job: Job, state: State, held: Held, x: Tensor, y: Tensor) -> float:
     """One step of the optimiser; nothing moves if the loss is not finite."""
     recipe, steps = job.recipe, len(job.batches)
     _set_rate(held.optimizer, _rate(recipe, state, steps))
-    with (
-        seeded(recipe.seed, state.epoch, state.step, "dropout"),
-        autocast(job.batches.device, job.precision),
-    ):
+    with seeded(recipe.seed, state.epoch, state.step, "dropout"), autocast(job.batches.device, job.precision):
         outputs = job.network(x)
     loss = job.loss(outputs.float(), y)
     value = loss.item()
@@ -177,8 +174,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((1.0 if id(parameter) in head else slow, decay), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": p, "weight_decay": d, "share": s} for (s, d), p in groups.items()],
-        lr=recipe.learning_rate,
+        [{"params": p, "weight_decay": d, "share": s} for (s, d), p in groups.items()], lr=recipe.learning_rate
     )
 
 
@@ -194,9 +190,7 @@ def schedule(done: float, warmup: float) -> float:
 
 
 def _rate(recipe: Recipe, state: State, steps: int) -> float:
-    return recipe.learning_rate * schedule(
-        (state.epoch + (state.step + 0.5) / steps) / state.epochs, recipe.warmup
-    )
+    return recipe.learning_rate * schedule((state.epoch + (state.step + 0.5) / steps) / state.epochs, recipe.warmup)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -240,11 +234,7 @@ def _replan(job: Job, state: State, seconds: float) -> None:
     epochs = max(state.epoch, min(fitting, job.most))
     if epochs != state.epochs:
         state.decisions.append(
-            {
-                "what": "epochs",
-                "choice": str(epochs),
-                "why": f"after epoch {state.epoch} an epoch took {seconds:.1f} s",
-            }
+            {"what": "epochs", "choice": str(epochs), "why": f"after epoch {state.epoch} an epoch took {seconds:.1f} s"}
         )
         state.epochs = epochs
 

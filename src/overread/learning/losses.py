@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from overread.cases.cases import Target
-from overread.errors import checked
+from overread.core.errors import checked
 
 #: ``(outputs (B, K), labels (B,) or (B, K)) -> scalar``
 Loss = Callable[[Tensor, Tensor], Tensor]

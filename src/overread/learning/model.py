@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import WHOLE, Planes, Target
-from overread.errors import InputError, checked
-from overread.images.prepare import Preprocess
-from overread.learning import backbones
+from overread.core.errors import InputError, checked
+from overread.core.files import FORMAT, build, fingerprint, hashed, plain, publish, read_json, write_json
+from overread.images.preprocess import Preprocess
 from overread.learning.recipe import Recipe
-from overread.record import FORMAT, build, fingerprint, hashed, plain, publish, read_json, write_json
+from overread.networks import backbones
 
 _MEAN_IMAGE = "preprocess.mean_image"
 
@@ -118,11 +118,7 @@ class Model:
 
     def has_seen(self, patients: list[str]) -> int:
         """How many of these patients were in training or tuning."""
-        return (
-            len(set(hashed(sorted(set(patients)), self.about.salt)) & set(self.about.seen))
-            if self.about.salt
-            else 0
-        )
+        return len(set(hashed(sorted(set(patients)), self.about.salt)) & set(self.about.seen)) if self.about.salt else 0
 
     def save(self, folder: str | Path) -> Path:
         """Write ``model.safetensors``, ``model.json`` and ``history.json`` into ``folder``."""
@@ -146,9 +142,7 @@ class Model:
         about = build(About, read_json(folder / "model.json"), where="model.json")
         if about.format > FORMAT:
             raise InputError(
-                "the model was saved by a later overread",
-                given=f"format {about.format}",
-                todo="upgrade overread",
+                "the model was saved by a later overread", given=f"format {about.format}", todo="upgrade overread"
             )
         try:
             tensors = safetensors.torch.load_file(folder / "model.safetensors")
@@ -183,9 +177,7 @@ def with_taps(network: nn.Module, layers: tuple[str, ...], preprocess: Preproces
 def _load_exactly(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
     wanted = network.state_dict()
     wrong = [
-        k
-        for k in {*wanted, *tensors}
-        if k not in wanted or k not in tensors or wanted[k].shape != tensors[k].shape
+        k for k in {*wanted, *tensors} if k not in wanted or k not in tensors or wanted[k].shape != tensors[k].shape
     ]
     if wrong:
         raise InputError(

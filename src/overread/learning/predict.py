@@ -15,29 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import Cases, Target, paths
-from overread.contained import contained
-from overread.errors import ImageError, InputError, checked
-from overread.images.prepare import Preprocess, geometry, load
-from overread.learning.batches import ahead
+from overread.core.errors import ImageError, InputError, checked
+from overread.core.files import cores
+from overread.core.progress import Progress, silent
+from overread.core.sandbox import contained
+from overread.images.preprocess import Preprocess, geometry, load
 from overread.learning.device import autocast, layout, pick_device, to_tensor
-from overread.learning.losses import probabilities
-from overread.learning.model import Model
+from overread.learning.loader import ahead
+from overread.learning.loop import Judge
+from overread.learning.losses import make_loss, probabilities
+from overread.learning.model import About, Model
 from overread.predictions import Predictions
-from overread.progress import Progress, silent
-from overread.record import cores
 
 _BATCH = 32
 
 
 @checked
 def predict(
-    model: Model,
-    cases: Cases,
-    *,
-    device: str = "",
-    threads: int = 0,
-    part: str = "",
-    progress: Progress = silent,
+    model: Model, cases: Cases, *, device: str = "", threads: int = 0, part: str = "", progress: Progress = silent
 ) -> Predictions:
     """Predict every case: the mean over its images of the class probabilities.
 
@@ -46,9 +41,7 @@ def predict(
     """
     values, errors = predict_images(model, paths(cases), device=device, threads=threads, progress=progress)
     if len(errors) == len(cases):
-        raise InputError(
-            "none of the images can be read", given=next(iter(errors.values()), "an empty table")
-        )
+        raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
     return tabulate(values, cases, model.target, part)
 
 
@@ -64,9 +57,7 @@ def predict_images(
     for rows, pixels in ahead(_decoded(addresses, about.preprocess, threads or cores(), errors)):
         if len(rows):
             x = to_tensor(pixels, about.preprocess, model.mean_image, device)
-            values[rows] = (
-                probabilities(outputs_of(network, x, about.recipe.views, device), about.target).cpu().numpy()
-            )
+            values[rows] = probabilities(outputs_of(network, x, about.recipe.views, device), about.target).cpu().numpy()
         progress("predicting", min(len(addresses), int(rows[-1]) + 1 if len(rows) else 0), len(addresses))
     progress("predicting", len(addresses), len(addresses))
     if about.target.kind == "quantity":
@@ -82,9 +73,7 @@ def _decoded(
     with closing(contained(load, tasks, common=(geometry(preprocess),), workers=workers)) as found:
         for start in range(0, len(addresses), _BATCH):
             made = list(islice(found, _BATCH))
-            wrong = {
-                i: item.reason or str(item) for i, item in enumerate(made) if isinstance(item, ImageError)
-            }
+            wrong = {i: item.reason or str(item) for i, item in enumerate(made) if isinstance(item, ImageError)}
             errors.update({start + i: reason for i, reason in wrong.items()})
             good = [i for i in range(len(made)) if i not in wrong]
             yield (
@@ -94,9 +83,7 @@ def _decoded(
 
 
 @torch.inference_mode()
-def outputs_of(
-    network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32"
-) -> Tensor:
+def outputs_of(network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32") -> Tensor:
     """Outputs (B, K) in float32, the mean over the image and, for two views, its mirror image."""
     with autocast(device, precision):
         outputs = network(x).float()
@@ -128,3 +115,57 @@ def load_model(folder: str | Path) -> Model:
     """A model from its folder, or from a run's folder that holds ``model/``."""
     folder = Path(folder)
     return Model.load(folder / "model" if (folder / "model" / "model.json").exists() else folder)
+
+
+# -- how good a network is on tuning images: the score that picks a snapshot --------------------------------------
+
+
+_TUNING_BATCH = 64
+
+
+def judge_on(
+    images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, about: About, mean_image: Any, device: str
+) -> Judge:
+    """A function that judges a network on these rows of a pack, without augmentation, one view."""
+    truth = labels[torch.from_numpy(rows)]
+    loss = make_loss(about.target, np.ones(about.target.outputs, np.float32), 0.0)
+
+    def judge(network: nn.Module) -> dict[str, float]:
+        network.eval()
+        parts = [outputs_of(network, to_tensor(images[rows[i : i + _TUNING_BATCH]], about.preprocess, mean_image, device), 1, device).cpu()
+                 for i in range(0, len(rows), _TUNING_BATCH)]  # fmt: skip
+        outputs = torch.cat(parts)
+        value = float(loss(outputs, truth))
+        return {"score": score(outputs.numpy(), truth.numpy(), about.target, value), "loss": value}
+
+    return judge
+
+
+@checked
+def score(outputs: NDArray, truth: NDArray, target: Target, loss: float) -> float:
+    """The mean AUC over classes or findings with both answers present; minus the loss where there is none.
+
+    Monotone per class in the outputs' rank; for a quantity minus the squared error.
+    """
+    if target.kind == "quantity":
+        return -loss
+    if target.kind == "findings":
+        pairs = [
+            (truth[:, k][known] == 1, outputs[:, k][known])
+            for k in range(truth.shape[1])
+            if (known := ~np.isnan(truth[:, k])).any()
+        ]
+    else:
+        shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        shares = shifted / shifted.sum(axis=1, keepdims=True)
+        pairs = [(truth == k, shares[:, k]) for k in range(outputs.shape[1])]
+    areas = [_auc(positive, value) for positive, value in pairs if 0 < positive.sum() < len(positive)]
+    return float(np.mean(areas)) if areas else -loss
+
+
+def _auc(positive: NDArray[np.bool_], value: NDArray[Any]) -> float:
+    """Mann and Whitney's statistic with midranks; ``scipy.stats.rankdata`` without its import of 1.5 s."""
+    _, place, counts = np.unique(value, return_inverse=True, return_counts=True)
+    midrank = np.cumsum(counts) - (counts - 1) / 2
+    n = int(positive.sum())
+    return float((midrank[place][positive].sum() - n * (n + 1) / 2) / (n * (len(value) - n)))

@@ -1,6 +1,6 @@
 """The recipe: everything that decides how a model is trained, frozen before the first step.
 
-A field that is 0 or "" is chosen by :mod:`overread.learning.plan` from the data, the hardware and the budget; what was
+A field that is 0 or "" is chosen by :mod:`overread.learning.auto` from the data, the hardware and the budget; what was
 chosen and why stands in the saved model and the report.
 """
 
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from overread.errors import InputError, checked, nearest, one_of, require
+from overread.core.errors import InputError, checked, nearest, one_of, require
+from overread.core.files import build, load, plain, save
 from overread.images.augment import Augmentation
-from overread.images.prepare import CROPS, FITS
+from overread.images.preprocess import CROPS, FITS
 from overread.images.windows import parse_window
-from overread.record import build, load, plain, save
 
 METHODS = ("auto", "features", "finetune", "scratch")
 NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "channel mean and std")
@@ -66,9 +66,7 @@ class Recipe:
     folds: int = 5
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    augment: str = (
-        "standard"  # "standard": chosen by the plan · "none" · "given": `augmentation` as it stands
-    )
+    augment: str = "standard"  # "standard": chosen by the plan · "none" · "given": `augmentation` as it stands
     published: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -86,11 +84,7 @@ class Recipe:
                 todo="use between 1e-5 and 1e-1")  # fmt: skip
         require(self.views in (1, 2), "views must be 1 or 2", given=self.views)
         require(self.folds >= 2, "folds must be at least 2", given=self.folds)
-        require(
-            bool(self.penalties) and min(self.penalties) > 0,
-            "penalties must be above 0",
-            given=self.penalties,
-        )
+        require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
 
     def save(self, path: str | Path) -> Path:
         """Write as TOML or JSON."""

@@ -14,35 +14,25 @@ from torch import Tensor, nn
 
 from overread.cases.cases import Cases, paths
 from overread.cases.split import Split, folds
-from overread.contained import contained_call
-from overread.errors import InputError, OverreadError, UnsoundError, checked
-from overread.images.pack import Pack, pack
-from overread.images.prepare import Preprocess, fit_normalisation
+from overread.core.errors import InputError, OverreadError, UnsoundError, checked
+from overread.core.files import build, cache_folder, cores, fingerprint, hashed, plain, read_json, sha256, write_json
+from overread.core.progress import Clock, Progress, silent
+from overread.core.sandbox import contained_call
+from overread.images.preprocess import Preprocess, fit_normalisation
 from overread.images.read import read_image
-from overread.learning import backbones, plan
+from overread.images.store import Pack, pack
+from overread.learning import auto
 from overread.learning import device as devices
-from overread.learning import weights as stores
-from overread.learning.batches import Batches
 from overread.learning.checkpoint import forget
-from overread.learning.features import extract
-from overread.learning.head import choose_penalty
-from overread.learning.judge import judge_on
+from overread.learning.linear_probe import choose_penalty, extract
+from overread.learning.loader import Batches
 from overread.learning.loop import Job, State, fit
 from overread.learning.losses import class_weights, make_loss
 from overread.learning.model import About, Decision, Model, Origin, with_taps
+from overread.learning.predict import judge_on
 from overread.learning.recipe import AUTO, Recipe
-from overread.progress import Clock, Progress, silent
-from overread.record import (
-    build,
-    cache_folder,
-    cores,
-    fingerprint,
-    hashed,
-    plain,
-    read_json,
-    sha256,
-    write_json,
-)
+from overread.networks import backbones
+from overread.networks import weights as stores
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PROBED = 50  # images looked at for their size
@@ -95,9 +85,7 @@ def train(
     since is refused. ``clock``: bounds the seconds, of which ``reserve`` are left for what follows. ``network``: whether weights may be
     fetched. Raises :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
     """
-    bench = _bench(
-        cases, split, weights, folder, cache, digests, clock, reserve, device, threads, network, progress
-    )
+    bench = _bench(cases, split, weights, folder, cache, digests, clock, reserve, device, threads, network, progress)
     recipe, decisions, origin_file = _settle(recipe, bench)
     if threads:
         torch.set_num_threads(threads)
@@ -148,9 +136,7 @@ def _refuse_missing_classes(training: Cases) -> None:
 
 def _settle(recipe: Recipe, bench: Bench) -> tuple[Recipe, list[Decision], str]:
     """The recipe without open fields. What was decided is written down, and kept when the run is resumed."""
-    key = fingerprint(
-        [plain(recipe), bench.cases.digest, bench.tuning.tolist(), bench.clock.limit, str(bench.weights)]
-    )
+    key = fingerprint([plain(recipe), bench.cases.digest, bench.tuning.tolist(), bench.clock.limit, str(bench.weights)])
     path = bench.folder / "plan.json" if bench.folder else None
     if path is not None and path.exists() and (kept := read_json(path))["key"] == key:
         bench.clock.credit(kept["seconds"])
@@ -162,18 +148,12 @@ def _settle(recipe: Recipe, bench: Bench) -> tuple[Recipe, list[Decision], str]:
     if bench.folder is not None:
         forget(bench.folder)  # checkpoints of other cases, another split or recipe must not teach this model
     found = _weights_at_hand(recipe, bench)
-    settled, decisions = plan.decide(recipe, _situation(bench, tuple(found)), _probe(bench))
+    settled, decisions = auto.decide(recipe, _situation(bench, tuple(found)), _probe(bench))
     file = found.get(settled.backbone, "") if settled.method in ("features", "finetune") else ""
     if path is not None:
         write_json(
             path,
-            {
-                "key": key,
-                "recipe": settled,
-                "decisions": decisions,
-                "weights": file,
-                "seconds": bench.clock.elapsed,
-            },
+            {"key": key, "recipe": settled, "decisions": decisions, "weights": file, "seconds": bench.clock.elapsed},
         )
     return settled, decisions, file
 
@@ -182,16 +162,16 @@ def _weights_at_hand(recipe: Recipe, bench: Bench) -> dict[str, str]:
     """Backbones with weights in the store, best first, and their files; else what the hub gives in a few seconds."""
     if recipe.method == "scratch":
         return {}
-    names = (recipe.backbone,) if recipe.backbone else (*plan.preferred(bench.device), *backbones.BACKBONES)
+    names = (recipe.backbone,) if recipe.backbone else (*auto.preferred(bench.device), *backbones.BACKBONES)
     found = {
         n: str(f.path)
         for n in names
         if n in backbones.BACKBONES and (f := stores.find(n, folder=bench.weights)) is not None
     }
-    small = _image_facts(bench)[0] <= plan.SMALL_SIDE
+    small = _image_facts(bench)[0] <= auto.SMALL_SIDE
     if found or not bench.network or (recipe.method == "auto" and small):
         return found
-    name = recipe.backbone or plan.preferred(bench.device)[0]
+    name = recipe.backbone or auto.preferred(bench.device)[0]
     try:
         return {name: str(stores.get(name, folder=bench.weights, network=True).path)}
     except OverreadError:
@@ -212,24 +192,22 @@ def _image_facts(bench: Bench) -> tuple[int, bool, bool]:
     return side, volume, any(i.mode == "colour" for i in picked)
 
 
-def _situation(bench: Bench, pretrained: tuple[str, ...]) -> plan.Situation:
+def _situation(bench: Bench, pretrained: tuple[str, ...]) -> auto.Situation:
     side, volume, colour = _image_facts(bench)
     training = bench.training
     seconds = None if bench.clock.limit is None else max(1.0, bench.clock.left - bench.reserve)
-    return plan.Situation(len(training), training.patients, plan.fewest_patients(training), side, volume, colour,
+    return auto.Situation(len(training), training.patients, auto.fewest_patients(training), side, volume, colour,
                           pretrained, bench.device, bench.threads, seconds)  # fmt: skip
 
 
-def _probe(bench: Bench) -> plan.Probe:
+def _probe(bench: Bench) -> auto.Probe:
     """Seconds of one training step on this machine: the quicker of two after a warm-up."""
     _, volume, colour = _image_facts(bench)
 
     def seconds(backbone: str, size: int, batch: int) -> float:
         shape = (size,) * (3 if volume else 2)
         channels = _channels(backbone, colour, volume)
-        network = devices.layout(
-            backbones.build(backbone, outputs=2, channels=channels), bench.device
-        ).train()
+        network = devices.layout(backbones.build(backbone, outputs=2, channels=channels), bench.device).train()
         x = torch.zeros(batch, channels, *shape, device=bench.device)
         x = x if volume else x.contiguous(memory_format=torch.channels_last)
         return min(_timed_step(network, x) for _ in range(3))
@@ -256,10 +234,7 @@ def _channels(backbone: str, colour: bool, volume: bool) -> int:
 
 def _preprocess(recipe: Recipe, bench: Bench) -> Preprocess:
     _, volume, colour = _image_facts(bench)
-    bits = max(
-        contained_call(read_image, a).bits
-        for a in paths(bench.cases.take(np.arange(min(5, len(bench.cases)))))
-    )
+    bits = max(contained_call(read_image, a).bits for a in paths(bench.cases.take(np.arange(min(5, len(bench.cases))))))
     return Preprocess(size=(recipe.image_size,) * (3 if volume else 2), channels=_channels(recipe.backbone, colour, volume),
                       fit=recipe.fit, normalise=recipe.normalise, bits=8 if bits <= 8 else 16, window=recipe.window, crop=recipe.crop)  # fmt: skip
 
@@ -267,9 +242,7 @@ def _preprocess(recipe: Recipe, bench: Bench) -> Preprocess:
 def _pack(bench: Bench, preprocess: Preprocess) -> Pack:
     addresses = paths(bench.cases)
     known = [bench.digests.get(address, "") for address in addresses]
-    store = pack(
-        addresses, preprocess, bench.cache, digests=known, threads=bench.threads, progress=bench.progress
-    )
+    store = pack(addresses, preprocess, bench.cache, digests=known, threads=bench.threads, progress=bench.progress)
     if store.failed:
         raise InputError(f"{len(store.failed)} images cannot be read", given=next(iter(store.failed.values())),
                          todo="run `overread audit`, which sets them aside")  # fmt: skip
@@ -325,13 +298,7 @@ def _body(about: About, bench: Bench, file: str) -> tuple[nn.Module, About]:
     if found is not None:
         told = stores.load_into(network, found)
         origin = Origin(
-            recipe.backbone,
-            origin.parameters,
-            True,
-            told.licence,
-            told.source,
-            told.sha256,
-            tuple(told.notes),
+            recipe.backbone, origin.parameters, True, told.licence, told.source, told.sha256, tuple(told.notes)
         )
     tapped = recipe.layers and recipe.method == "features"
     body = with_taps(network, recipe.layers, about.preprocess, outputs) if tapped else network
@@ -381,7 +348,7 @@ def _loop(
         bench.device,
     )
     precision = _precision(network, about, bench)
-    most = plan.MOST_EPOCHS[recipe.method] if bench.clock.limit is not None else 0
+    most = auto.MOST_EPOCHS[recipe.method] if bench.clock.limit is not None else 0
     job = Job(
         network,
         batches,

@@ -8,19 +8,13 @@ from overread.reporting.card import card
 
 if TYPE_CHECKING:
     from overread.reporting.checklist import write_checklists
-    from overread.reporting.figures.all import draw_all
     from overread.reporting.gallery import write_gallery
-    from overread.reporting.page import report
+    from overread.reporting.page import draw_all, report
 
 __all__ = ["card", "draw_all", "report", "write_checklists", "write_gallery"]
 
 #: What is slow to load (matplotlib, decoders of images) is loaded when it is asked for.
-_LATER = {
-    "draw_all": "figures.all",
-    "report": "page",
-    "write_checklists": "checklist",
-    "write_gallery": "gallery",
-}
+_LATER = {"draw_all": "page", "report": "page", "write_checklists": "checklist", "write_gallery": "gallery"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,12 +7,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from overread.errors import checked
-from overread.record import write_text
-from overread.reporting import advice, results, sections, words
+from overread.core.errors import checked
+from overread.core.files import write_text
+from overread.reporting import advice, main_results, sections, words
 from overread.reporting.facts import found
-from overread.reporting.gather import Run, gather
-from overread.reporting.people import people
+from overread.reporting.run import Run, gather
+from overread.reporting.sections import people
 
 
 @checked
@@ -31,9 +31,7 @@ def card(folder: str | os.PathLike[str]) -> Path:
 def safe(text: object, limit: int = 1500) -> str:
     """Text from the data, in one line, with what Markdown or HTML would act on escaped."""
     one_line = words.name(str(text).replace("\n", " "), limit)
-    return re.sub(
-        r"([\\`*_\[\]|])", r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    )
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
 
 
 @checked
@@ -63,19 +61,19 @@ def _details(run: Run) -> str:
 
 
 def _groups(run: Run) -> str:
-    table = results.by_subgroup(run)
+    table = main_results.by_subgroup(run)
     said = [safe(line) for line in found(run, ["subgroups", "heterogeneity"])]
     if not table:
-        return (
-            "## Groups\n\nNo groups of patients were declared: `--subgroup sex --subgroup age` reports them."
-        )
+        return "## Groups\n\nNo groups of patients were declared: `--subgroup sex --subgroup age` reports them."
     return "\n\n".join(["## Groups", *said, rows(table.rows, table.head)])
 
 
 def _ethics(run: Run) -> str:
     said = " ".join(safe(line) for line in found(run, ["codes", "audit"]))
-    return f"## Ethics and privacy\n\n{said} Approval, consent, risks and harms: to be completed by the authors.".replace(
-        "\n\n ", "\n\n"
+    return (
+        f"## Ethics and privacy\n\n{said} Approval, consent, risks and harms: to be completed by the authors.".replace(
+            "\n\n ", "\n\n"
+        )
     )
 
 
@@ -108,20 +106,17 @@ def _training(run: Run) -> str:
 
 
 def _results(run: Run) -> str:
-    tables = results.overall(run)
+    tables = main_results.overall(run)
     if not tables:
         return "## Results\n\nNot evaluated yet."
     text = [
         f"**{safe(table.caption)}**\n\n" + rows(tuple(row[:3] for row in table.rows), table.head[:3])
         for table in tables
     ]
-    said = [safe(point) for point in results.points(run)]
-    return "\n\n".join(["## Results", *said, *text, results.looks(run)])
+    said = [safe(point) for point in main_results.points(run)]
+    return "\n\n".join(["## Results", *said, *text, main_results.looks(run)])
 
 
 def _limits(run: Run) -> str:
-    lines = [
-        *advice.cautions(run),
-        "The result holds for patients, devices and prevalence like those of the test set.",
-    ]
+    lines = [*advice.cautions(run), "The result holds for patients, devices and prevalence like those of the test set."]
     return "## Limits\n\n" + "\n".join(f"- {safe(line)}" for line in lines)

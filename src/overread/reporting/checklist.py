@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from overread.errors import InputError, checked, one_of
-from overread.record import build, write_csv, write_text
+from overread.core.errors import InputError, checked, one_of
+from overread.core.files import build, write_csv, write_text
 from overread.reporting.facts import found
-from overread.reporting.gather import Run, gather
-from overread.reporting.pages.leaflet import Part, leaflet
+from overread.reporting.page import Part, leaflet
+from overread.reporting.run import Run, gather
 from overread.reporting.sections import Table, title
 
 #: The standards by the names of their files.
 STANDARDS = ("claim", "stard_ai", "tripod_ai")
 #: What stands where the run has no answer.
 OPEN = "To be completed by the authors."
-_HOME = Path(__file__).parent / "standards"
+_HOME = Path(__file__).parent / "checklists"
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,7 @@ def write_checklists(folder: str | os.PathLike[str], names: Sequence[str] = STAN
     run = gather(folder)
     if not (run.study or run.audit or run.estimates):
         raise InputError(
-            "the folder holds no run to report",
-            given=run.place,
-            todo="start with `overread run TABLE -o FOLDER`",
+            "the folder holds no run to report", given=run.place, todo="start with `overread run TABLE -o FOLDER`"
         )
     home, filled = run.folder / "checklists", [(each, fill_in(run, each)) for each in map(standard, names)]
     written = []

@@ -13,11 +13,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.cases import Cases, paths
-from overread.contained import contained_call
-from overread.errors import ImageError, checked, require
+from overread.core.errors import ImageError, checked, require
+from overread.core.files import write_bytes, write_json
+from overread.core.sandbox import contained_call
 from overread.images.read import Image, read_image
 from overread.predictions import Predictions
-from overread.record import write_bytes, write_json
 
 THUMBNAIL = 176  # pixels, the longer side
 
@@ -55,9 +55,7 @@ def _rows(predictions: Predictions, chosen: NDArray[np.bool_], truth: Any, said:
 def _classes(predictions: Predictions) -> pd.DataFrame:
     names = np.array(predictions.target.names, dtype=object)
     truth, said = predictions.truth, predictions.scores.argmax(axis=1)
-    return _rows(
-        predictions, (truth >= 0) & (said != truth), names[truth], names[said], predictions.scores.max(axis=1)
-    )
+    return _rows(predictions, (truth >= 0) & (said != truth), names[truth], names[said], predictions.scores.max(axis=1))
 
 
 def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: float) -> pd.DataFrame:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from overread.errors import checked
-from overread.record import fingerprint, write_json, write_text
-from overread.reporting import advice, results, sections, steps, words
-from overread.reporting.figures.all import figures
-from overread.reporting.gather import Run, gather
-from overread.reporting.graders import graders_table, graders_words
-from overread.reporting.pages.paper import environment
-from overread.reporting.unsure import unsure
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import overread
+from overread.core.errors import checked
+from overread.core.files import fingerprint, write_json, write_text
+from overread.reporting import advice, main_results, sections, words
+from overread.reporting.figures.calibration import abstention, calibration, conformal, decision, scores
+from overread.reporting.figures.canvas import Figure, save_figures
+from overread.reporting.figures.cohort import confusion, confusions, flow
+from overread.reporting.figures.groups import forest, gaps
+from overread.reporting.figures.roc import precision_recall, roc
+from overread.reporting.figures.training import scatter, training
+from overread.reporting.main_results import KeyNumber, graders_table, graders_words, unsure
+from overread.reporting.run import Run, gather
+from overread.reporting.sections import Table
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _LARGEST = 512 * 1024  # bytes of a thumbnail
@@ -37,17 +47,17 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
     return {
         "run": run, "title": sections.title(run), "started": _date(run),
-        "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "cautions": advice.cautions(run),
+        "summary": advice.summary(run), "key_numbers": main_results.key_numbers(run), "cautions": advice.cautions(run),
         "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
-        "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
+        "points_table": main_results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
         "findings": _findings(run), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run),
-        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),
-        "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
-        "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
+        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": main_results.overall(run), "rest": main_results.rest(run),
+        "each": main_results.each(run), "points": main_results.points(run), "looks": main_results.looks(run),
+        "by_subgroup": main_results.by_subgroup(run), "gaps": main_results.gaps_table(run), "heterogeneity": main_results.heterogeneity(run),
         "graders": graders_words(run), "graders_table": graders_table(run), "unsure": unsure(run), "beside": _beside(run),
         "elsewhere": advice.elsewhere(run), "gallery": _gallery(run, case_names),
-        "many_classes": len(run.names) > 4, "next_steps": steps.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
+        "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
         "count": words.count,
     }  # fmt: skip
 
@@ -125,3 +135,100 @@ def _picture(folder: Path, relative: str) -> str:
     data = path.read_bytes()
     kind = next((kind for start, kind in _PICTURES.items() if data.startswith(start)), "")
     return f"data:{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
+
+
+# -- figures from stored numbers: each takes what a file of the run holds and computes nothing of its own ---------
+
+
+#: What is drawn from an evaluation alone, in the order of the page.
+DRAWN = {
+    "roc": roc,
+    "precision-recall": precision_recall,
+    "scores": scores,
+    "calibration": calibration,
+    "decision": decision,
+    "confusion": lambda run: confusion(run) or confusions(run),
+    "scatter": scatter,
+    "abstention": abstention,
+    "conformal": conformal,
+    "forest": forest,
+    "gaps": gaps,
+}
+
+
+@checked
+def draw_all(folder: str | os.PathLike[str], *, png: bool = False) -> list[Path]:
+    """Draw every figure that the run's stored numbers allow, as ``evaluation/figures/*.svg``; gives their paths.
+
+    ``png``: for print as well. Figures of an earlier state of the run that its numbers no longer allow are removed.
+    Raises InputError if the folder does not exist or one of its files is damaged.
+    """
+    run = gather(folder)
+    return replace_figures(figures(run), run.folder / "evaluation" / "figures", png=png)
+
+
+@checked
+def replace_figures(drawn: dict[str, Figure | None], home: Path, *, png: bool = True) -> list[Path]:
+    """Write the figures into ``home``, and remove there what is of an earlier state: missing ones, and old PNG."""
+    for name, figure in drawn.items():
+        for ending in (".svg", ".png"):
+            if figure is None or (ending == ".png" and not png):
+                (home / f"{name}{ending}").unlink(missing_ok=True)
+    return save_figures([figure for figure in drawn.values() if figure], home, png=png)
+
+
+@checked
+def figures(run: Run) -> dict[str, Figure | None]:
+    """Every figure of a run by its name; None where its numbers are not there yet."""
+    return {"flow": flow(run), "training": training(run), **{name: draw(run) for name, draw in DRAWN.items()}}
+
+
+# -- A short page of its own: what a command on a table writes for people, in the style of the report -------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of a page: its title, then sentences, tables and figures in this order."""
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+@checked
+def leaflet(
+    path: str | os.PathLike[str],
+    title: str,
+    summary: Sequence[str],
+    parts: Sequence[Part],
+    *,
+    cautions: Sequence[str] = (),
+    keys: Sequence[KeyNumber] = (),
+) -> Path:
+    """Write one HTML file that needs no network, and give its path.
+
+    ``summary``: paragraphs at the top. ``cautions``: what a reader must know before believing the numbers. ``keys``: at most four
+    numbers in large type.
+    Parts without content are left out. All texts are escaped; figures stand in the page as SVG, the wide ones
+    in a row of their own. Equal input gives equal bytes.
+    """
+    shown = [part for part in parts if part.paragraphs or part.tables or part.figures]
+    page = environment().get_template("leaflet.html.j2")
+    return write_text(path, page.render(title=title, summary=summary, cautions=cautions, parts=shown, keys=keys))
+
+
+# -- what every page is printed on: the templates, which escape everything and refuse what is not there -----------
+
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def environment() -> Environment:
+    """Templates with the style sheet; a figure's SVG is the only text set as it stands."""
+    found = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+                        trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    found.globals["css"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    found.globals["Markup"] = Markup
+    found.globals["version"] = overread.__version__
+    return found

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from overread.core.errors import InputError
+from overread.core.files import read_json
 from overread.reporting import words
-from overread.reporting.gather import Run
+from overread.reporting.run import Run
 
 PARTS = {"train": "Training", "tuning": "Tuning", "test": "Test"}
 
@@ -43,9 +45,7 @@ def title(run: Run) -> str:
     if run.target.get("positive"):
         return f"Telling {run.called('+'.join(run.target['positive']))} from {_others(run)}"
     return (
-        f"Telling {words.count(len(names), 'class', 'classes')} apart on images"
-        if names
-        else "Study of medical images"
+        f"Telling {words.count(len(names), 'class', 'classes')} apart on images" if names else "Study of medical images"
     )
 
 
@@ -160,9 +160,7 @@ def cases(run: Run) -> list[Table]:
             ("Reason", "Cases"),
             tuple((words.name(r, 90), f"{n:,}") for r, n in run.excluded),
         ),
-        Table(
-            "Labels in the whole table", ("Label", "Images", "Patients"), _image_rows(counts.get("classes"))
-        ),
+        Table("Labels in the whole table", ("Label", "Images", "Patients"), _image_rows(counts.get("classes"))),
         Table("Sources", ("Source", "Images", "Patients"), _image_rows(counts.get("sources"))),
     ]
     return [table for table in tables if table.rows]
@@ -189,9 +187,7 @@ def shortcut(run: Run) -> Table:
     rows = [("All together", _range(held))] if held.get("auc") is not None else []
     rows += [(words.name(k).capitalize(), _range(v)) for k, v in (held.get("by feature") or {}).items()]
     return Table(
-        "AUC of the label from what is not anatomy (0.5: no risk)",
-        ("Told from", "AUC (interval)"),
-        tuple(rows),
+        "AUC of the label from what is not anatomy (0.5: no risk)", ("Told from", "AUC (interval)"), tuple(rows)
     )
 
 
@@ -216,9 +212,7 @@ def split_table(run: Run) -> Table | None:
     parts = (run.split.get("proof") or {}).get("parts") or {}
     if not parts:
         return None
-    classes = list(dict.fromkeys(name for part in parts.values() for name in part.get("class images") or {}))[
-        :12
-    ]
+    classes = list(dict.fromkeys(name for part in parts.values() for name in part.get("class images") or {}))[:12]
     head = ("Part", "Images", "Patients", *(words.name(name, 24) for name in classes))
     rows = tuple(
         (PARTS.get(key, words.name(key)), whole(part.get("images")), whole(part.get("patients")),
@@ -291,18 +285,10 @@ def provenance(run: Run) -> Table:
     steps = held.get("steps") or {}
     rows = [("Command", without_folders(str(held["command"])))] if held.get("command") else []
     rows += [(_readable(k), _plain(held.get(k))) for k in ("started", "seed", "cases digest") if k in held]
-    rows += [
-        (f"Digest of the {_STEPS.get(k, words.name(k))}", _plain(v.get("key"))) for k, v in steps.items()
-    ]
+    rows += [(f"Digest of the {_STEPS.get(k, words.name(k))}", _plain(v.get("key"))) for k, v in steps.items()]
     rows += [(_readable(k), _plain(v)) for k, v in held.items() if k.startswith(("sha256", "digest", "hash"))]
-    rows += (
-        [("Digest of the split", _plain((run.split.get("proof") or {}).get("digest")))] if run.split else []
-    )
-    rows += (
-        [("Digest of the predictions judged", _plain(run.evaluation.get("predictions")))]
-        if run.evaluation
-        else []
-    )
+    rows += [("Digest of the split", _plain((run.split.get("proof") or {}).get("digest")))] if run.split else []
+    rows += [("Digest of the predictions judged", _plain(run.evaluation.get("predictions")))] if run.evaluation else []
     rows += [("Model", _plain(str(run.evaluation["model"])[:16]))] if run.evaluation.get("model") else []
     rows += [(f"Hardware: {words.name(k)}", _plain(v)) for k, v in flatten(held.get("hardware") or {})]
     rows += [(words.name(k), _plain(v)) for k, v in (held.get("versions") or {}).items()]
@@ -319,6 +305,28 @@ def without_folders(command: str) -> str:
     >>> without_folders("overread run /home/anna/skin/metadata.csv -o runs/skin --set a=1")
     'overread run …/metadata.csv -o …/skin --set a=1'
     """
-    return words.name(
-        " ".join(re.sub(r"^(.*[/\\\\])([^/\\\\]*)$", r"…/\2", word) for word in command.split(" ")), 500
-    )
+    return words.name(" ".join(re.sub(r"^(.*[/\\\\])([^/\\\\]*)$", r"…/\2", word) for word in command.split(" ")), 500)
+
+
+# -- who the patients of each part are, as a table: from ``characteristics.json`` of a run ------------------------
+
+
+def people(run: Run) -> Table | None:
+    """Patients and images of each part by label, source and declared column; None before the split."""
+    path = run.folder / "characteristics.json"
+    rows = read_json(path) if path.exists() else []
+    if not (isinstance(rows, list) and all(isinstance(row, dict) and "parts" in row for row in rows)):
+        raise InputError("characteristics.json is damaged", todo="run `overread split` again")
+    parts = list(dict.fromkeys(part for row in rows for part in row["parts"]))
+    if not parts:
+        return None
+    body = tuple(
+        (words.name(row.get("column"), 40), words.name(row.get("group"), 40), *(_both(row["parts"].get(part)) for part in parts))
+        for row in rows
+    )  # fmt: skip
+    head = ("Column", "Group", *(PARTS.get(part, words.name(part)) for part in parts))
+    return Table("Patients (images) of each part", head, body, 2)
+
+
+def _both(held: dict[str, int] | None) -> str:
+    return f"{held['patients']:,} ({held['images']:,})" if held else words.NOTHING

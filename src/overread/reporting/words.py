@@ -7,7 +7,7 @@ import math
 import unicodedata
 from dataclasses import dataclass
 
-from overread.errors import checked
+from overread.core.errors import checked
 from overread.stats.estimate import Estimate
 
 NOTHING = "–"
@@ -229,15 +229,11 @@ def name(text: object, limit: int = 40) -> str:
     >>> name("a\\x00b"), name("x" * 50, 5)
     ('a�b', 'xxxx…')
     """
-    clean = "".join(
-        "�" if unicodedata.category(c) in ("Cc", "Cs", "Cn", "Co") or c in _TURNS else c for c in str(text)
-    )
+    clean = "".join("�" if unicodedata.category(c) in ("Cc", "Cs", "Cn", "Co") or c in _TURNS else c for c in str(text))
     return clean if len(clean) <= limit else clean[: limit - 1] + "…"
 
 
-_TURNS = frozenset(
-    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)  # would reorder the text around them
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # would reorder the text around them
 
 
 def sentence(text: object, limit: int = 500) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.errors import ArgumentError, checked, require
+from overread.core.errors import ArgumentError, checked, require
 
 #: Below this, a variance is the rounding of zero.
 TINY = 1e-15
@@ -25,9 +25,7 @@ def patient_codes(patients: ArrayLike | None, count: int) -> NDArray[np.int64]:
     if patients is None:
         return np.arange(count)
     given = np.asarray(patients)
-    require(
-        given.shape == (count,), "there must be one patient per row", given=f"{given.shape}, {count} rows"
-    )
+    require(given.shape == (count,), "there must be one patient per row", given=f"{given.shape}, {count} rows")
     if given.dtype.kind in "iu":
         return _renumber(given.astype(np.int64))
     known: dict[Any, int] = {}
@@ -58,9 +56,7 @@ def zero_one(truth: ArrayLike, name: str = "truth") -> NDArray[np.bool_]:
     if given.dtype == bool:
         return given
     good = given.dtype.kind in "iuf" and bool(((given == 0) | (given == 1)).all())
-    require(
-        good or given.size == 0, f"{name} must hold only 0 and 1", todo="drop the rows without a label first"
-    )
+    require(good or given.size == 0, f"{name} must hold only 0 and 1", todo="drop the rows without a label first")
     return given.astype(bool)
 
 
@@ -77,9 +73,7 @@ def numbers(values: ArrayLike, count: int | None = None, name: str = "score") ->
         raise ArgumentError(f"{name} must be numbers", given=type(values).__name__) from error
     require(given.ndim == 1, f"{name} must have one dimension", given=given.shape)
     require(
-        count is None or len(given) == count,
-        f"{name} and truth must be equally long",
-        given=f"{len(given)}, {count}",
+        count is None or len(given) == count, f"{name} and truth must be equally long", given=f"{len(given)}, {count}"
     )
     return given
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from overread.errors import checked, require
+from overread.core.errors import checked, require
+from overread.stats.arrays import normal_quantile, t_quantile
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,143 @@ def undefined(metric: str, why: str, *, of: str = "", images: int = 0, patients:
     """
     require(bool(why), "an undefined estimate needs its reason")
     return Estimate(metric, math.nan, of=of, images=images, patients=patients, undefined=why)
+
+
+# -- A difference of two numbers: its interval, its standard error, and the chance of a larger one ----------------
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``first`` − ``second``, with the test of no difference.
+
+    ``error`` is the standard error (for an interval that is not symmetric, that of its side towards 0),
+    ``statistic`` the difference over it, ``p`` two-sided. All three are NaN where undefined.
+    """
+
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+    error: float
+    statistic: float
+    p: float
+
+    def __str__(self) -> str:
+        return str(self.difference) if math.isnan(self.p) else f"{self.difference}, p = {self.p:.3g}"
+
+
+@checked
+def independent_difference(first: Estimate, second: Estimate, *, metric: str = "") -> Difference:
+    """The difference of two estimates from different patients, from their two intervals.
+
+    Each side of the interval is made of the sides of the two that face it, squared and added (Zou & Donner
+    2008, "MOVER"; for Wilson intervals method 10 of Newcombe 1998), so each keeps the scale it was made on.
+    Undefined where one of the two is, or has no interval. Raises :class:`ArgumentError` for unequal levels.
+
+    >>> wilson = lambda x, lo, hi: Estimate("sensitivity", x, lo, hi, images=70, patients=70)
+    >>> print(independent_difference(wilson(0.8, 0.6918, 0.8766), wilson(0.6, 0.4904, 0.7004)))
+    0.200 (0.052–0.334), p = 0.00791
+    """
+    require(first.level == second.level, "both intervals need one level", given=(first.level, second.level))
+    name = metric or f"{first.metric} difference"
+    images, patients = first.images + second.images, first.patients + second.patients
+    if why := _missing(first, "first") or _missing(second, "second"):
+        return without(first, second, undefined(name, why, of=first.of, images=images, patients=patients))
+    low, high = square_and_add(first, second, 0.0)
+    how = "unpaired, squared and added"
+    value = first.value - second.value
+    return implied(first, second, Estimate(name, value, low, high, first.level, how, images, patients, first.of))
+
+
+def _missing(estimate: Estimate, which: str) -> str:
+    if estimate.undefined:
+        return f"the {which} is undefined: {estimate.undefined}"
+    return "" if math.isfinite(estimate.high - estimate.low) else f"the {which} has no interval"
+
+
+@checked
+def square_and_add(first: Estimate, second: Estimate, correlation: float) -> tuple[float, float]:
+    """Zou & Donner 2008: the interval of first − second from theirs."""
+    down, up = first.value - first.low, first.high - first.value
+    below, above = second.value - second.low, second.high - second.value
+    value = first.value - second.value
+    low = math.sqrt(max(0.0, down**2 + above**2 - 2 * correlation * down * above))
+    high = math.sqrt(max(0.0, up**2 + below**2 - 2 * correlation * up * below))
+    return value - low, value + high
+
+
+@checked
+def without(first: Estimate, second: Estimate, difference: Estimate) -> Difference:
+    """A difference without a test."""
+    return Difference(first, second, difference, math.nan, math.nan, math.nan)
+
+
+@checked
+def implied(first: Estimate, second: Estimate, difference: Estimate, *, freedom: int = 0) -> Difference:
+    """The test that a confidence interval implies: p < 1 − level just where the interval excludes 0."""
+    error = error_towards(difference, 0.0, freedom=freedom)
+    if math.isnan(error):
+        return without(first, second, difference)
+    statistic = ratio(difference.value, error)
+    return Difference(first, second, difference, error, statistic, two_sided(statistic, freedom))
+
+
+@checked
+def error_towards(estimate: Estimate, point: float, *, freedom: int = 0) -> float:
+    """The standard error of ``estimate`` on the side that faces ``point``: half-interval over its quantile.
+
+    For an interval value ± z·error it is that error. ``freedom``: the degrees of freedom of Student's t that
+    the interval was made with, 0 for the normal quantile. NaN without an interval.
+
+    >>> round(error_towards(Estimate("auc difference", 0.1, 0.002, 0.198), 0.0), 3)
+    0.05
+    """
+    wide = t_quantile(estimate.level, freedom) if freedom else normal_quantile(estimate.level)
+    side = estimate.value - estimate.low if estimate.value > point else estimate.high - estimate.value
+    return side / wide
+
+
+def ratio(value: float, error: float) -> float:
+    """``value`` over ``error``: 0 for nothing over nothing, infinite for something over nothing."""
+    if error > 0:
+        return value / error
+    return 0.0 if value == 0 else math.copysign(math.inf, value)
+
+
+@checked
+def upper_tail(statistic: float, freedom: int = 0) -> float:
+    """The chance of more than ``statistic``: normal, or Student's t with ``freedom``.
+
+    >>> round(upper_tail(1.959964), 4), round(upper_tail(2.228, 10), 4)
+    (0.025, 0.025)
+    """
+    if freedom <= 0:
+        return math.erfc(statistic / math.sqrt(2)) / 2
+    from scipy.special import stdtr
+
+    return float(stdtr(freedom, -statistic))
+
+
+def two_sided(statistic: float, freedom: int = 0) -> float:
+    """The chance of as much or more in either direction."""
+    return min(1.0, 2 * upper_tail(abs(statistic), freedom))
+
+
+@checked
+def chi_square_tail(statistic: float, freedom: int) -> float:
+    """The chance of more than ``statistic`` under χ² with ``freedom`` ≥ 1: a finite sum, as the freedom is whole.
+
+    >>> round(chi_square_tail(3.841459, 1), 6), round(chi_square_tail(5.991465, 2), 6)
+    (0.05, 0.05)
+    """
+    require(freedom >= 1, "freedom must be at least 1", given=freedom)
+    if math.isnan(statistic):
+        return math.nan
+    if statistic <= 0 or math.isinf(statistic):
+        return 1.0 if statistic <= 0 else 0.0
+    half, odd = statistic / 2, freedom % 2
+    total = math.erfc(math.sqrt(half)) if odd else 0.0
+    term = math.sqrt(half) * math.exp(-half) / math.gamma(1.5) if odd else math.exp(-half)
+    for k in range(freedom // 2):
+        total += term
+        term *= half / (k + 1 + odd / 2)
+    return total

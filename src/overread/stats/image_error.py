@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.errors import ArgumentError, checked, require
+from overread.core.errors import ArgumentError, checked, require
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.means import mean_over_images
+from overread.stats.regression import mean_over_images
 from overread.stats.resample import Scale
 
 #: What :func:`image_error` gives, in its order, and the scale of the interval of each one's mean.
@@ -100,8 +100,6 @@ def mean_image_error(
     each = [[e.value for e in image_error(a, b, span=span)] for a, b in zip(truths, made)]
     table = np.array(each).reshape(len(each), len(METRICS))
     return [
-        mean_over_images(
-            metric, column, patients, scale=scale, level=level, of=of, resamples=resamples, seed=seed
-        )
+        mean_over_images(metric, column, patients, scale=scale, level=level, of=of, resamples=resamples, seed=seed)
         for (metric, scale), column in zip(METRICS.items(), table.T)
     ]

@@ -14,9 +14,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.errors import checked, require
+from overread.core.errors import checked, require
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.means import mean_over_images
+from overread.stats.regression import mean_over_images
 from overread.stats.resample import Scale
 
 #: Intersection over union that a match must exceed, in twentieths: .50, .55 … .95.
@@ -58,9 +58,7 @@ class Instances:
         real, drawn = names > 0, others > 0
         both = real[rows] & drawn[columns]
         ranks = np.cumsum(real) - 1, np.cumsum(drawn) - 1
-        return cls(
-            sizes[0][real], sizes[1][drawn], ranks[0][rows[both]], ranks[1][columns[both]], counts[both]
-        )
+        return cls(sizes[0][real], sizes[1][drawn], ranks[0][rows[both]], ranks[1][columns[both]], counts[both])
 
     @cached_property
     def union(self) -> NDArray[np.int64]:
@@ -112,11 +110,7 @@ def _pixels(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> tuple[int
 
 @checked
 def hausdorff(
-    truth: ArrayLike,
-    predicted: ArrayLike,
-    *,
-    spacing: Sequence[float] | None = None,
-    share: float = 0.95,
+    truth: ArrayLike, predicted: ArrayLike, *, spacing: Sequence[float] | None = None, share: float = 0.95
 ) -> Estimate:
     """The distance within which a ``share`` of each foreground's border lies from the other's border.
 
@@ -238,9 +232,7 @@ def _merged(found: Instances) -> tuple[float, float]:
 
 
 @checked
-def overlap(
-    truth: ArrayLike, predicted: ArrayLike, *, spacing: Sequence[float] | None = None
-) -> list[Estimate]:
+def overlap(truth: ArrayLike, predicted: ArrayLike, *, spacing: Sequence[float] | None = None) -> list[Estimate]:
     """All of :data:`METRICS` of one image, without intervals: one image has none.
 
     Arguments as :func:`dice` and :func:`hausdorff`.
@@ -281,17 +273,13 @@ def mean_overlap(
     >>> found[0].metric, round(found[0].value, 3)
     ('dice', 0.778)
     """
-    require(
-        len(truths) == len(predicted), "each image needs its truth", given=f"{len(truths)}, {len(predicted)}"
-    )
+    require(len(truths) == len(predicted), "each image needs its truth", given=f"{len(truths)}, {len(predicted)}")
     steps = spacings if spacings is not None else [None] * len(truths)
     require(len(steps) == len(truths), "each image needs its spacing", given=f"{len(steps)}, {len(truths)}")
     each = [overlap(a, b, spacing=s) for a, b, s in zip(truths, predicted, steps)]
     table = np.array([[e.value for e in one] for one in each]).reshape(len(each), len(METRICS))
     return [
-        mean_over_images(
-            metric, column, patients, scale=scale, level=level, of=of, resamples=resamples, seed=seed
-        )
+        mean_over_images(metric, column, patients, scale=scale, level=level, of=of, resamples=resamples, seed=seed)
         for (metric, scale), column in zip(METRICS.items(), table.T)
     ]
 

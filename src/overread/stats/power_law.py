@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.errors import checked, require
+from overread.core.errors import checked, require
 from overread.stats.arrays import numbers
 
 #: Fewer sizes than this do not fix three numbers and leave anything to judge them by.
@@ -34,9 +34,7 @@ class PowerLaws:
 
 
 @checked
-def power_laws(
-    sizes: ArrayLike, values: ArrayLike, *, rising: bool = True, limit: float = math.inf
-) -> PowerLaws:
+def power_laws(sizes: ArrayLike, values: ArrayLike, *, rising: bool = True, limit: float = math.inf) -> PowerLaws:
     """Least-squares fits of a − b · n^(−c) to B curves over the same sizes.
 
     ``sizes`` (S,) above 0, at least :data:`FEWEST_SIZES` different; ``values`` (B, S) or (S,) finite. b ≥ 0 where
@@ -52,9 +50,7 @@ def power_laws(
     n = numbers(sizes, name="sizes")
     curves = np.atleast_2d(np.asarray(values, np.float64))
     require(bool((n > 0).all()), "sizes must be above 0", given=n.min(initial=0))
-    require(
-        len(np.unique(n)) >= FEWEST_SIZES, f"a power law needs {FEWEST_SIZES} sizes", given=len(np.unique(n))
-    )
+    require(len(np.unique(n)) >= FEWEST_SIZES, f"a power law needs {FEWEST_SIZES} sizes", given=len(np.unique(n)))
     require(curves.shape[1] == len(n), "there must be a value for every size", given=(curves.shape, len(n)))
     require(bool(np.isfinite(curves).all()), "the values must be finite")
     sign = 1.0 if rising else -1.0

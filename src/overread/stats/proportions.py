@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.errors import checked, one_of, require
+from overread.core.errors import checked, one_of, require
 from overread.stats.arrays import TINY, distinct, normal_quantile, patient_codes, t_quantile, zero_one
-from overread.stats.estimate import Estimate, undefined
+from overread.stats.estimate import Difference, Estimate, error_towards, two_sided, undefined, without
 
 METHODS = ("wilson", "exact")
 
@@ -123,10 +124,238 @@ def clopper_pearson(successes: int, count: int, level: float = 0.95) -> tuple[fl
     """
     from scipy.special import betaincinv
 
-    require(
-        0 <= successes <= count and count > 0, "successes must lie in 0 … count", given=(successes, count)
-    )
+    require(0 <= successes <= count and count > 0, "successes must lie in 0 … count", given=(successes, count))
     tail = (1 - level) / 2
     low = 0.0 if successes == 0 else float(betaincinv(successes, count - successes + 1, tail))
     high = 1.0 if successes == count else float(betaincinv(successes + 1, count - successes, 1 - tail))
     return low, high
+
+
+# -- two classifiers at their thresholds on the same cases: only the cases on which they disagree tell ------------
+
+
+PAIRED_METHODS = ("obuchowski", "durkalski")
+#: With fewer discordant pairs (patients, where they repeat) the p value is exact.
+EXACT_BELOW = 25
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """The test that two classifiers are right equally often.
+
+    ``first_only`` and ``second_only`` count the images that only one got right; ``statistic`` is χ² with one
+    degree of freedom, ``p`` two-sided. NaN where undefined, and then ``undefined`` says why.
+    """
+
+    first_only: int
+    second_only: int
+    statistic: float
+    p: float
+    method: str
+    images: int
+    patients: int
+    undefined: str = ""
+
+
+@checked
+def mcnemar(
+    first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = None, *, method: str = "obuchowski"
+) -> McNemar:
+    """McNemar's test of two classifiers on the same cases, by patient where patients repeat.
+
+    ``first`` and ``second`` (N,) 0/1: whether each was right. χ² without continuity correction (McNemar 1947);
+    where patients repeat that of Obuchowski 1998 (each image counts once), or of Durkalski et al. 2003 (each
+    patient counts once). Below 25 discordant pairs (patients with an imbalance) the p value is exact: signs of
+    the patients' imbalances are flipped, which for single images is the binomial test. Without a discordant
+    pair p is 1; without cases it is undefined.
+
+    >>> mcnemar([1] * 10 + [0] * 2, [0] * 9 + [1] * 3).p
+    0.0654296875
+    """
+    one_of(method, PAIRED_METHODS, "method")
+    right, other = _pair(first, second)
+    codes = patient_codes(patients, len(right))
+    many = distinct(codes)
+    if not len(right):
+        return McNemar(0, 0, math.nan, math.nan, "", 0, 0, "no cases")
+    counts = int((right & ~other).sum()), int((other & ~right).sum())
+    apart = np.bincount(codes, right.astype(np.float64) - other).astype(np.float64)
+    clustered = many < len(right)
+    size = np.bincount(codes)
+    weighed = apart / np.maximum(size, 1) if clustered and method == "durkalski" else apart
+    squares = float(weighed @ weighed)
+    shrink = (many - 1) / many if clustered and method == "obuchowski" else 1.0
+    statistic = shrink * float(weighed.sum()) ** 2 / squares if squares else 0.0
+    few = int(np.count_nonzero(apart)) < EXACT_BELOW
+    p = _sign_flips(weighed) if few else two_sided(math.sqrt(statistic))
+    how = ("exact " if few else "") + "McNemar" + (f", by patient ({method.title()})" if clustered else "")
+    return McNemar(*counts, statistic, p, how, len(right), many)
+
+
+def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    right, other = zero_one(first, "first"), zero_one(second, "second")
+    require(right.shape == other.shape, "first and second must be equally long", given=(len(right), len(other)))
+    return right, other
+
+
+def _sign_flips(apart: NDArray[np.float64]) -> float:
+    """The share of all 2^k signs of ``apart`` (k ≤ 24 not zero) whose sum is as far from 0 as that observed.
+
+    Each half of them has 2^12 sums at most; how many of one half complete a sum of the other is looked up.
+    """
+    steps, far = np.abs(apart[apart != 0]), abs(float(apart.sum())) - 1e-9
+    left, right = (_signed_sums(half) for half in (steps[::2], steps[1::2]))
+    left.sort()
+    beyond = len(left) - np.searchsorted(left, far - right, side="left")
+    return min(1.0, 2 * float(beyond.sum()) / (len(left) * len(right)))
+
+
+def _signed_sums(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2^k,) sums of ``steps`` (k,) under all signs."""
+    sums = np.zeros(1)
+    for step in steps:
+        sums = np.concatenate((sums + step, sums - step))
+    return sums
+
+
+@checked
+def tango(first_only: ArrayLike, second_only: ArrayLike, count: ArrayLike, z: float) -> NDArray[np.float64]:
+    """The score interval of (first_only − second_only) / count for paired shares: (2,) or (2, K) low and high.
+
+    Arrays (K,) or numbers, which need not be whole; ``count`` > 0. Tango 1998: the differences
+    that lie z of their own standard errors away. It has a width even where nothing is discordant.
+
+    >>> tango(43, 0, 100, 1.959964).round(3).tolist()
+    [0.337, 0.528]
+    """
+    b, c, n = (np.asarray(x, np.float64) for x in (first_only, second_only, count))
+    require(bool((n > 0).all()), "count must be positive")
+    value = (b - c) / n
+    return np.stack([_score_end(b, c, n, z, value, -1.0), _score_end(b, c, n, z, value, 1.0)])
+
+
+def _score_end(
+    b: NDArray[np.float64],
+    c: NDArray[np.float64],
+    n: NDArray[np.float64],
+    z: float,
+    inside: NDArray[np.float64],
+    end: float,
+) -> NDArray[np.float64]:
+    """Where the score reaches z on the way from the estimate ``inside`` to ``end``."""
+    outside = np.full_like(inside, end)
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        linear = (2 * n - b + c) * middle - b - c
+        root = np.sqrt(np.maximum(linear**2 + 8 * n * c * middle * (1 - middle), 0.0))
+        spread = n * np.maximum((root - linear) / (2 * n) + middle * (1 - middle), 0.0)
+        beyond = (b - c - n * middle) ** 2 > z * z * spread
+        inside, outside = np.where(beyond, inside, middle), np.where(beyond, middle, outside)
+    return (inside + outside) / 2
+
+
+@checked
+def paired_proportions(
+    first: ArrayLike,
+    second: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    metric: str = "proportion",
+    of: str = "",
+) -> Difference:
+    """The share of ``first`` minus that of ``second`` on the same cases, with McNemar's p value.
+
+    ``first`` and ``second`` (N,) 0/1, ``patients`` (N,) or None. Tango's score interval; where patients repeat,
+    with the effective number of images from the ratio estimator's variance, and Student's t. ``error`` is that
+    of the side of the interval towards 0. Undefined without images.
+
+    >>> print(paired_proportions([1] * 8 + [0] * 2, [1] * 5 + [0] * 5))
+    0.300 (-0.061 to 0.603), p = 0.25
+    """
+    right, other = _pair(first, second)
+    codes = patient_codes(patients, len(right))
+    shares = [proportion(good, codes, level=level, metric=metric, of=of) for good in (right, other)]
+    name = f"{metric} difference"
+    if not len(right):
+        return without(shares[0], shares[1], undefined(name, "no cases", of=of))
+    test = mcnemar(right, other, codes)
+    count = float(len(right))
+    clustered = test.patients < test.images
+    if clustered:
+        count = effective_pairs(right, other, codes, level)
+    scale = count / len(right)
+    low, high = tango(test.first_only * scale, test.second_only * scale, count, normal_quantile(level))
+    how = "Tango, ratio estimator by patient" if clustered else "Tango"
+    value = (test.first_only - test.second_only) / len(right)
+    found = replace(
+        shares[0], metric=name, value=value, low=float(low), high=float(high), method=f"{how}; {test.method}"
+    )
+    signed = math.copysign(math.sqrt(test.statistic), value)
+    return Difference(shares[0], shares[1], found, error_towards(found, 0.0), signed, test.p)
+
+
+def effective_pairs(
+    right: NDArray[np.bool_], other: NDArray[np.bool_], codes: NDArray[np.int64], level: float
+) -> float:
+    """How many independent images would leave the difference as uncertain; never more than there are.
+
+    As :func:`overread.stats.proportions.effective_images`, with half a patient added to those few who carry a
+    discordant image, as if all of hers agreed; and Student's t for few patients (Korn & Graubard 1998).
+    """
+    size = np.bincount(codes).astype(np.float64)
+    apart = right.astype(np.float64) - other
+    total = np.bincount(codes, apart)
+    count, patients, value = len(right), int((size > 0).sum()), float(apart.mean())
+    if patients < 2:
+        return 1.0
+    extra = float(size @ size) / count - 1
+    spread = float((apart**2).mean()) - value**2
+    alike, carriers = 1.0, int(np.count_nonzero(np.bincount(codes, right != other)))
+    if spread > 0:
+        residual = total - value * size
+        kish = count**2 / float(size @ size)
+        design = kish / (kish - 1) * float(residual @ residual) / (count * spread)
+        alike = max(0.0, (design - 1) / extra)
+    alike = (carriers * alike + 0.5 * max(1.0, alike)) / (carriers + 0.5)
+    shrink = (normal_quantile(level) / t_quantile(level, patient_freedom(codes))) ** 2
+    return max(1.0, count / (1 + alike * extra) * shrink)
+
+
+@checked
+def threshold_differences(
+    truth: ArrayLike,
+    flagged: ArrayLike,
+    other: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    of: str = "",
+) -> list[Difference]:
+    """Sensitivity, specificity and accuracy of ``flagged`` minus those of ``other`` on the same cases.
+
+    ``truth``, ``flagged`` and ``other`` (N,) 0/1, ``patients`` (N,) or None. Each is a
+    :func:`paired_proportions` among the positives, the negatives, all; undefined where there are none.
+
+    >>> [str(d) for d in threshold_differences([1, 1, 0], [1, 1, 0], [1, 0, 0])][0]
+    '0.500 (-0.486 to 0.905), p = 1'
+    """
+    positive, called = _pair(truth, flagged)
+    _, also = _pair(truth, other)
+    codes = patient_codes(patients, len(positive))
+    among = {
+        "sensitivity": (positive, "0 positives"),
+        "specificity": (~positive, "0 negatives"),
+        "accuracy": (np.ones(len(positive), bool), "no cases"),
+    }
+    found = []
+    for metric, (rows, why) in among.items():
+        first, second = ((call == positive)[rows] for call in (called, also))
+        pair = paired_proportions(first, second, codes[rows], level=level, metric=metric, of=of)
+        found.append(pair if rows.any() else _because(pair, why))
+    return found
+
+
+def _because(pair: Difference, why: str) -> Difference:
+    first, second, apart = (replace(e, undefined=why) for e in (pair.first, pair.second, pair.difference))
+    return without(first, second, apart)

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.chance import bits
-from overread.errors import checked, require
+from overread.core.errors import checked, require
+from overread.core.random import bits
 from overread.stats.arrays import TINY, distinct, expit, normal_quantile, t_quantile
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import wilson
@@ -85,9 +85,7 @@ class Sums:
 
 @checked
 def of_sums(
-    columns: tuple[Column, ...],
-    cells: NDArray[np.float64],
-    of: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    columns: tuple[Column, ...], cells: NDArray[np.float64], of: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> Statistic:
     """The statistic of metrics that hang on sums of ``cells`` (P, K) over patients alone."""
     return Statistic(columns, lambda weights: of(weights @ cells), Sums(cells, of))
@@ -266,12 +264,7 @@ def bootstrap(
 
 @checked
 def bootstrapped(
-    statistic: Statistic,
-    codes: NDArray[np.int64],
-    *,
-    level: float = 0.95,
-    resamples: int | None = None,
-    seed: int = 0,
+    statistic: Statistic, codes: NDArray[np.int64], *, level: float = 0.95, resamples: int | None = None, seed: int = 0
 ) -> list[Estimate]:
     """:func:`bootstrap` of one statistic of images whose patients are ``codes`` (N,), N ≥ 1."""
     count = int(codes.max()) + 1
@@ -286,9 +279,7 @@ def _estimate(c: Column, value: float, spread: NDArray[np.float64], level: float
     return Estimate(c.metric, value, low, high, level, how, c.images, c.patients, c.of)
 
 
-def _interval(
-    c: Column, value: float, spread: NDArray[np.float64], level: float, z: float
-) -> tuple[float, float, str]:
+def _interval(c: Column, value: float, spread: NDArray[np.float64], level: float, z: float) -> tuple[float, float, str]:
     known = spread[np.isfinite(spread)]  # a resample without positives has no sensitivity
     if len(known) < 2 or len(known) < len(spread) / 2:
         return math.nan, math.nan, "no interval: too few patients to resample"

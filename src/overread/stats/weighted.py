@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.errors import checked, require
+from overread.core.errors import checked, require
 from overread.stats.arrays import (
     TINY,
     distinct,
@@ -23,9 +23,9 @@ from overread.stats.arrays import (
     why_undefined,
     zero_one,
 )
+from overread.stats.discrimination.roc import auc, newcombe
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion, wilson
-from overread.stats.roc import auc, newcombe
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def weighted_auc(
     """The AUC of the population that the cases stand for: each pair counts the product of its two weights.
 
     ``truth`` (N,) 0/1, ``score`` (N,), ``weights`` (N,) finite and ≥ 0, ``patients`` (N,) or None. Cases of weight 0
-    are left out. Equal weights give :func:`overread.stats.roc.auc`. Else the variance is that of the linearised ratio,
+    are left out. Equal weights give :func:`overread.stats.discrimination.roc.auc`. Else the variance is that of the linearised ratio,
     summed by patient (Binder 1983; Obuchowski 1997 is its case of equal weights), on the logit scale; where it is zero
     the interval is Newcombe's with as many patients as the weights leave (Kish 1965). Undefined as ``auc`` is, or
     where all weights are 0. Raises :class:`ArgumentError` for a weight that is negative or not finite.

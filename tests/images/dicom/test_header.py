@@ -21,17 +21,13 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from overread.errors import ImageError
+from overread.core.errors import ImageError
 from overread.images.dicom import elements as dicom_elements
 from overread.images.dicom.elements import MAX_DEPTH
-from overread.images.dicom.header import Header, clean, looks_like_dicom, read_header
+from overread.images.dicom.header import Header, clean, read_header
+from overread.images.dicom.header import is_dicom_file as looks_like_dicom
 
-SYNTAXES = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    DeflatedExplicitVRLittleEndian,
-)
+SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 PACKAGED = sorted((Path(pydicom.__file__).parent / "data" / "test_files").glob("*.dcm"))
 #: Field of ours: keyword of pydicom's.
 TEXTS = {"patient": "PatientID", "study": "StudyInstanceUID", "series": "SeriesInstanceUID", "instance": "SOPInstanceUID",
@@ -84,10 +80,7 @@ def same_as_pydicom(ours: Header, path_or_bytes: object) -> None:
     theirs = pydicom.dcmread(source, force=True, stop_before_pixels=True)  # type: ignore[arg-type]
     for field, keyword in TEXTS.items():
         value = theirs.get(keyword)
-        if value is not None or field not in (
-            "instance",
-            "class_uid",
-        ):  # ours fall back on the file meta information
+        if value is not None or field not in ("instance", "class_uid"):  # ours fall back on the file meta information
             assert getattr(ours, field) == clean(str(value if value is not None else "")), field
     for field, keyword in (("rows", "Rows"), ("columns", "Columns")):
         assert getattr(ours, field) == (theirs.get(keyword) or 0)
@@ -120,18 +113,14 @@ def test_files_of_pydicom(path):
         return
     same_as_pydicom(found, path)
     whole = pydicom.dcmread(path, force=True)
-    assert found.has_pixels == any(
-        name in whole for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-    )
+    assert found.has_pixels == any(name in whole for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"))
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES[:3], ids=lambda s: s.name)
 def test_sequences_of_unknown_length_are_passed(syntax):
     inner = item(CodeValue="1", ReferencedImageSequence=Sequence([item(ReferencedSOPInstanceUID="1.2.9")]))
     made = dataset(
-        ReferencedStudySequence=Sequence([inner, inner]),
-        InstanceNumber="4",
-        RequestAttributesSequence=Sequence([]),
+        ReferencedStudySequence=Sequence([inner, inner]), InstanceNumber="4", RequestAttributesSequence=Sequence([])
     )
     for sequence in (made["ReferencedStudySequence"], inner["ReferencedImageSequence"]):
         sequence.is_undefined_length = True
@@ -158,9 +147,7 @@ def test_an_image_within_the_header_is_not_the_image():
 def test_functional_groups():
     shared = item(PlaneOrientationSequence=Sequence([item(ImageOrientationPatient=[0, 1, 0, 0, 0, -1])]),
                   PixelMeasuresSequence=Sequence([item(PixelSpacing=[0.25, 0.5], SliceThickness="3")]))  # fmt: skip
-    frames = [
-        item(PlanePositionSequence=Sequence([item(ImagePositionPatient=[1, 2, z])])) for z in (5, 8, 11)
-    ]
+    frames = [item(PlanePositionSequence=Sequence([item(ImagePositionPatient=[1, 2, z])])) for z in (5, 8, 11)]
     made = dataset(
         SharedFunctionalGroupsSequence=Sequence([shared]),
         PerFrameFunctionalGroupsSequence=Sequence(frames),
@@ -228,9 +215,7 @@ def test_ages(tags, age):
 
 def test_views_by_code():
     code = item(CodeValue="399368009", CodingSchemeDesignator="SCT", CodeMeaning="medio-lateral oblique")
-    found = read_header(
-        written(dataset(Modality="MG", ViewCodeSequence=Sequence([code]), ImageLaterality="R"))
-    )
+    found = read_header(written(dataset(Modality="MG", ViewCodeSequence=Sequence([code]), ImageLaterality="R")))
     assert (found.view, found.laterality) == ("MLO", "R")
 
 

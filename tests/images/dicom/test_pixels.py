@@ -24,7 +24,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from overread.errors import ImageError, InputError
+from overread.core.errors import ImageError, InputError
 from overread.images.dicom import pixels as dicom
 from overread.images.read import LIMITS, Limits, read_image
 from overread.images.windows import PRESETS
@@ -33,9 +33,7 @@ RNG = np.random.default_rng(9)
 STORED = RNG.integers(0, 4096, (12, 10), dtype=np.uint16)
 
 
-def dataset(
-    pixels: np.ndarray, photometric: str = "MONOCHROME2", bits: int | None = None, **tags: object
-) -> Dataset:
+def dataset(pixels: np.ndarray, photometric: str = "MONOCHROME2", bits: int | None = None, **tags: object) -> Dataset:
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -113,9 +111,7 @@ def test_eight_bits_without_a_window_stay_as_they_are() -> None:
 
 def test_monochrome1_is_inverted_last() -> None:
     tags = {"WindowCenter": 600, "WindowWidth": 400}
-    assert np.array_equal(
-        read(STORED, "MONOCHROME1", 12, **tags), 65535 - read(STORED, "MONOCHROME2", 12, **tags)
-    )
+    assert np.array_equal(read(STORED, "MONOCHROME1", 12, **tags), 65535 - read(STORED, "MONOCHROME2", 12, **tags))
 
 
 def test_frames_are_a_volume() -> None:
@@ -498,9 +494,7 @@ def test_a_film_in_colour_is_read_frame_by_frame() -> None:
         dicom.physical(data, LIMITS.check)
 
 
-def palette(
-    index: np.ndarray, descriptor: list[int], name: str, tables: list[np.ndarray], **tags: object
-) -> Dataset:
+def palette(index: np.ndarray, descriptor: list[int], name: str, tables: list[np.ndarray], **tags: object) -> Dataset:
     made = dataset(index, "PALETTE COLOR", **tags)  # type: ignore[arg-type]
     for colour, entries in zip(("Red", "Green", "Blue"), tables):
         setattr(made, f"{colour}PaletteColorLookupTableDescriptor", descriptor)

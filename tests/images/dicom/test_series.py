@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from overread.errors import ImageError
+from overread.core.errors import ImageError
 from overread.images.dicom import series
 from overread.images.dicom.header import Header
 from overread.images.dicom.series import fit_together, normal, order, series_entries, series_files, stacks
@@ -78,9 +78,7 @@ def test_of_slices_in_one_place_the_first_taken_is_kept():
 def test_what_does_not_fit_is_left_out():
     volume = slices(range(6))
     other = (
-        slices(range(3), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0))
-        + slices(range(2), spacing=(2.0, 2.0))
-        + slices([9], rows=8)
+        slices(range(3), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)) + slices(range(2), spacing=(2.0, 2.0)) + slices([9], rows=8)
     )
     scouts = slices([50], image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
     found = order([*scouts, *other, *volume])
@@ -114,9 +112,7 @@ def test_without_positions_numbers_count_and_it_is_said():
 
 
 def test_a_tilted_gantry_is_told():
-    headers = [
-        Header(position=(0, math.tan(math.radians(12)) * z, z), orientation=AXIAL) for z in range(0, 50, 5)
-    ]
+    headers = [Header(position=(0, math.tan(math.radians(12)) * z, z), orientation=AXIAL) for z in range(0, 50, 5)]
     assert "tilt of 12.0 degrees" in order(headers).problems[0]
 
 
@@ -197,9 +193,7 @@ def test_a_series_within_a_zip(folder, tmp_path_factory):
             made.write(path, f"A/{path.name}")
         made.write(folder / "IM0", "B/IM0")
     inside = series_entries(archive, "A/IM3")
-    assert [name.removeprefix("A/") for name in inside] == [
-        path.name for path in series_files(folder / "IM3")
-    ]
+    assert [name.removeprefix("A/") for name in inside] == [path.name for path in series_files(folder / "IM3")]
     assert series_entries(archive, "B/IM0") == ["B/IM0"]
     with pytest.raises(ImageError):
         series_entries(archive, "A/absent")

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from overread.errors import ImageError, checked
+from overread.core.errors import ImageError, checked
 
 #: Elements walked over in one file, and sequences within sequences.
 MAX_ELEMENTS, MAX_DEPTH = 1_000_000, 1_000
@@ -151,9 +151,7 @@ def _inflated(blocks: Blocks, at: int) -> Blocks:
     try:
         data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(blocks.read(at, DEFLATED), INFLATED)
     except zlib.error as error:
-        raise ImageError(
-            "the DICOM file is damaged", given="its deflated data set cannot be inflated"
-        ) from error
+        raise ImageError("the DICOM file is damaged", given="its deflated data set cannot be inflated") from error
     return Blocks(io.BytesIO(data), len(data))
 
 
@@ -216,9 +214,7 @@ def _past(blocks: Blocks, at: int, end: int, form: Form) -> int:
         else:
             at = start + length
         if len(open_forms) > 2 * MAX_DEPTH:
-            raise ImageError(
-                "the DICOM header is nested too deeply", given=f"more than {MAX_DEPTH:,} sequences"
-            )
+            raise ImageError("the DICOM header is nested too deeply", given=f"more than {MAX_DEPTH:,} sequences")
     raise ImageError("the DICOM header has too many elements", given=f"more than {MAX_ELEMENTS:,}")
 
 

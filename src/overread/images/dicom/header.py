@@ -6,17 +6,21 @@ for the age and stays here. What a header holds beyond the fields of :class:`Hea
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import re
 import struct
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from io import BytesIO
+from typing import Any
 
-from overread.errors import ImageError, checked
+from overread.core.errors import ImageError, checked
 from overread.images.dicom import elements as dicom_elements
-from overread.images.dicom.elements import Elements, Form, Handle, items
+from overread.images.dicom.elements import Elements, Form, Handle, items, looks_like_dicom, open_regular
+from overread.images.formats import archives
 
 #: The class of a DICOMDIR (PS3.4 table B.5-1 and PS3.10 §8.6).
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -137,7 +141,7 @@ def header_of(handle: Handle) -> Header:
 
 
 @checked
-def looks_like_dicom(path: str | os.PathLike[str]) -> bool:
+def is_dicom_file(path: str | os.PathLike[str]) -> bool:
     """Whether a regular file begins as DICOM does; False for everything that cannot be opened."""
     try:
         with dicom_elements.open_regular(path) as handle:
@@ -170,11 +174,7 @@ class _Values:
 
     def words(self, name: str) -> tuple[str, ...]:
         """The values of a code string, in capitals."""
-        return (
-            tuple(word.strip() for word in self.text(name).upper().split("\\"))[:16]
-            if name in self._values
-            else ()
-        )
+        return tuple(word.strip() for word in self.text(name).upper().split("\\"))[:16] if name in self._values else ()
 
     def code(self, name: str, allowed: tuple[str, ...]) -> str:
         """The value if it is one of those allowed, else blank."""
@@ -230,8 +230,7 @@ def _header(values: _Values) -> Header:
         manufacturer=values.text("manufacturer"),
         device=values.text("device"),
         view=_view(values),
-        laterality=values.code("image laterality", ("L", "R", "B", "U"))
-        or values.code("laterality", ("L", "R", "B")),
+        laterality=values.code("image laterality", ("L", "R", "B", "U")) or values.code("laterality", ("L", "R", "B")),
         age=_age(values.text("age"), values.text("birth date"), day),
         sex=values.code("sex", ("F", "M", "O")),
         date=_iso(day),
@@ -277,9 +276,7 @@ def _decoded(value: bytes, charset: bytes) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an unknown character set is read as far as it goes
         try:
-            names = convert_encodings(
-                [name.strip() for name in charset.decode("ascii", "replace").split("\\")]
-            )
+            names = convert_encodings([name.strip() for name in charset.decode("ascii", "replace").split("\\")])
             return str(decode_bytes(value, names, {0x5C}))
         except (LookupError, ValueError, TypeError, AttributeError):
             return value.decode("latin-1")
@@ -308,9 +305,7 @@ def _directions(numbers: tuple[float, ...] | None) -> tuple[float, ...] | None:
 
 def _view(values: _Values) -> str:
     """View position, or the view that the code says."""
-    return values.text("view").upper() or next(
-        (_VIEWS[c] for c in values.codes("view codes") if c in _VIEWS), ""
-    )
+    return values.text("view").upper() or next((_VIEWS[c] for c in values.codes("view codes") if c in _VIEWS), "")
 
 
 _AGE = re.compile(r"(\d{1,3})([DWMY]?)\Z")
@@ -347,3 +342,55 @@ def _iso(text: str) -> str:
 def _clock(text: str) -> str:
     match = re.match(r"([01]\d|2[0-3]):?([0-5]\d):?([0-5]\d|60)", text)
     return ":".join(match.groups()) if match else ""
+
+
+# -- headers of many files at once, as plain values: what a process of its own does for a scan of an export -------
+
+
+#: Fields that may be NaN.
+_NUMBERS = tuple(i for i, field in enumerate(dataclasses.fields(Header)) if field.type == "float")
+
+
+@checked
+def scan(folder: str, archive: str, names: list[str]) -> list[list[Any] | str]:
+    """What each of the files in ``folder`` is, or of the members of an ``archive`` in it.
+
+    A list with the fields of its header for DICOM (see :func:`header_from`), the reason for what looks like DICOM and
+    cannot be read or is no file, and ``""`` for everything else. Never raises for what is in a file.
+    """
+    path = os.path.join(folder, archive)
+    if archive:
+        return [_seen(lambda name=name: archives.open_member(path, name)) for name in names]  # type: ignore[misc]
+    return [_seen(lambda name=name: open_regular(os.path.join(path, name))) for name in names]  # type: ignore[misc]
+
+
+def _seen(opened: Callable[[], Handle]) -> list[Any] | str:
+    try:
+        with opened() as handle:
+            if not looks_like_dicom(handle.read(132) or b""):
+                return ""
+            values = vars(header_of(handle)).values()
+            return [None if value != value else value for value in values]  # JSON knows no NaN
+    except ImageError as error:
+        return error.what
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}"
+
+
+@checked
+def header_from(values: Sequence[Any]) -> Header:
+    """The header that :func:`scan` made plain: NaN came as None, tuples as lists."""
+    made: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
+    for place in _NUMBERS:
+        made[place] = math.nan if made[place] is None else made[place]
+    return Header(*made)
+
+
+@checked
+def any_dicom(archive: str | os.PathLike[str], names: Iterable[str]) -> bool:
+    """Whether one of these members of a zip archive begins as DICOM does. Raises :class:`ImageError`."""
+    for name in names:
+        with archives.open_member(archive, name) as handle:
+            if looks_like_dicom(handle.read(132) or b""):
+                return True
+    return False

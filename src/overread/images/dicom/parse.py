@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, NamedTuple
 
-from overread.errors import ImageError, checked
+from overread.core.errors import ImageError, checked
 
 #: A deflated file may hold this many bytes when inflated (PS3.5 A.5).
 INFLATED = 2**28
@@ -49,17 +49,7 @@ _SEQUENCES = frozenset((SHARED, PER_FRAME, MODALITY_LUT, VOI_LUT))
 _PLAIN = frozenset(
     (0x00080060, 0x3004000E, 0x7FE00001, 0x7FE00002)
     + (0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011)
-    + (
-        0x00280100,
-        0x00280101,
-        0x00280102,
-        0x00280103,
-        0x00280120,
-        0x00280121,
-        0x00280122,
-        0x00280124,
-        0x00280125,
-    )
+    + (0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120, 0x00280121, 0x00280122, 0x00280124, 0x00280125)
     + (0x00281050, 0x00281051, 0x00281052, 0x00281053, 0x00281054, 0x00281056)
     + (0x00281101, 0x00281102, 0x00281103, 0x00281201, 0x00281202, 0x00281203)
     + (0x00281221, 0x00281222, 0x00281223, 0x00283002, 0x00283006)
@@ -150,9 +140,7 @@ def _plain(data: bytes, elements: Iterable[_Element], implicit: bool, little: bo
     """The plain elements that matter, read by pydicom; sequences never reach it."""
     from pydicom.filereader import read_dataset
 
-    kept = [
-        data[e.at : e.end] for e in elements if e.tag in _PLAIN and e.length != _UNDEFINED and e.vr != b"SQ"
-    ]
+    kept = [data[e.at : e.end] for e in elements if e.tag in _PLAIN and e.length != _UNDEFINED and e.vr != b"SQ"]
     return read_dataset(BytesIO(b"".join(kept)), implicit, little)
 
 
@@ -182,9 +170,7 @@ def _meta(data: bytes) -> tuple[str, int]:
             syntax = data[element.value : element.end].rstrip(b"\0 ").decode("ascii", "replace")
         at = element.end
     if not all(letter in "0123456789." for letter in syntax):
-        raise ImageError(
-            "the DICOM file does not say how its pixels are coded", given="no valid transfer syntax"
-        )
+        raise ImageError("the DICOM file does not say how its pixels are coded", given="no valid transfer syntax")
     return syntax, at
 
 
@@ -196,9 +182,7 @@ def _inflate(data: bytes) -> bytes:
     except zlib.error as error:
         raise ImageError("the deflated DICOM file is damaged", given=str(error)[:80]) from error
     if inflater.unconsumed_tail or len(plain) == INFLATED:
-        raise ImageError(
-            "the deflated DICOM file is larger than the limit", given=f"above {INFLATED:,} bytes"
-        )
+        raise ImageError("the deflated DICOM file is larger than the limit", given=f"above {INFLATED:,} bytes")
     if not inflater.eof:
         raise ImageError("the deflated DICOM file is cut off", given=f"{len(data):,} bytes")
     return plain
@@ -260,9 +244,7 @@ class _Walk:
             if tag == _SEQUENCE_END:
                 return
             if tag != _ITEM or length == _UNDEFINED:
-                raise ImageError(
-                    "the coded pixels of the DICOM file are damaged", given=f"no item at byte {at:,}"
-                )
+                raise ImageError("the coded pixels of the DICOM file are damaged", given=f"no item at byte {at:,}")
             yield view[at + 8 : self._within(at + 8 + length)]
             at += 8 + length
         raise ImageError("the coded pixels have too many parts", given=f"more than {PARTS:,}")
@@ -286,9 +268,7 @@ class _Walk:
         open_items = [item]  # one entry for each level without a length: is it an item?
         while open_items:
             if len(open_items) > 2 * NESTING:
-                raise ImageError(
-                    "the DICOM file nests its sequences too deeply", given=f"more than {NESTING} levels"
-                )
+                raise ImageError("the DICOM file nests its sequences too deeply", given=f"more than {NESTING} levels")
             tag, length = self._mark(at)
             if tag in (_ITEM_END, _SEQUENCE_END):
                 if (tag == _ITEM_END) != open_items.pop():
@@ -324,7 +304,5 @@ class _Walk:
 
     def _within(self, stop: int) -> int:
         if stop > self._size:
-            raise ImageError(
-                "the DICOM file is cut off", given=f"{len(self._data):,} bytes, {stop:,} declared"
-            )
+            raise ImageError("the DICOM file is cut off", given=f"{len(self._data):,} bytes, {stop:,} declared")
         return stop

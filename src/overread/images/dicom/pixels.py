@@ -10,20 +10,20 @@ and :mod:`.dicom_values` for the steps.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.errors import ImageError, checked
+from overread.core.errors import ImageError, checked
 from overread.images import windows
-from overread.images.dicom import values as dicom_values
 from overread.images.dicom.frames import GREY, YBR, Layout, decode_frame, layout
-from overread.images.dicom.parse import PER_FRAME, Parsed, parse, text
-from overread.images.dicom.values import Meaning, meaning
+from overread.images.dicom.parse import MODALITY_LUT, PER_FRAME, SHARED, VOI_LUT, Parsed, parse, raw, text
 from overread.images.windows import Window
 
 Check = Callable[[int, int, int], None]
@@ -31,9 +31,7 @@ Notes = tuple[str, ...]
 
 
 @checked
-def decode(
-    data: bytes, check: Check, *, window: str = "", frame: int | None = None
-) -> tuple[NDArray[Any], Notes]:
+def decode(data: bytes, check: Check, *, window: str = "", frame: int | None = None) -> tuple[NDArray[Any], Notes]:
     """Pixels and notes from the bytes of a DICOM file.
 
     (H, W, 1) or (H, W, 3), or (D, H, W, 1) for a film in grey; uint8 or uint16. ``frame``: only that one, from 0; of
@@ -64,9 +62,7 @@ def physical(data: bytes, check: Check, *, frame: int | None = None) -> tuple[ND
         parsed = parse(data)
         made = layout(parsed, check, one=frame is not None)
         if made.photometric not in GREY:
-            raise ImageError(
-                "colours are no physical values", given=made.photometric, todo="read it as an image"
-            )
+            raise ImageError("colours are no physical values", given=made.photometric, todo="read it as an image")
         numbers = _numbers(made, frame)
         means = _meanings(parsed, made, numbers)
         values = np.empty((len(numbers), made.rows, made.columns), np.float32)
@@ -135,13 +131,10 @@ def _grey(
     notes: Notes = (f"frame {frame} of {made.frames}",) if frame is not None and made.frames > 1 else ()
     display = samples[0].dtype == np.uint8 and means[0].plain  # 8 bits to be seen, not measured
     if display and chosen not in (None, windows.FULL):
-        chosen, notes = (
-            None,
-            (*notes, f"window {name[:40]} not applied: 8-bit samples are no physical values"),
-        )
+        chosen, notes = (None, (*notes, f"window {name[:40]} not applied: 8-bit samples are no physical values"))
     as_stored = display and chosen is None and not means[0].note
     if as_stored:
-        grey, note = np.stack([dicom_values.stretch(one, frames[0].bits) for one in samples]), "as stored"
+        grey, note = np.stack([stretch(one, frames[0].bits) for one in samples]), "as stored"
     else:
         grey, note = _of_interest(parsed, made, samples, means, chosen)
     notes = (*notes, note)
@@ -181,20 +174,18 @@ def _of_interest(
     return grey, note
 
 
-def _ends(
-    parsed: Parsed, made: Layout, samples: list[NDArray[Any]], means: list[Meaning]
-) -> tuple[float, float]:
+def _ends(parsed: Parsed, made: Layout, samples: list[NDArray[Any]], means: list[Meaning]) -> tuple[float, float]:
     """Smallest and largest value of all frames, padding left out."""
     ends: list[float] = []
     for one, mean in zip(samples, means):
-        values, padded = mean.values(one), dicom_values.padding(parsed, made, one)
+        values, padded = mean.values(one), padding(parsed, made, one)
         ends += windows.spanning(values if padded is None or padded.all() else values[~padded])
     return min(ends), max(ends)
 
 
 def _blacken(parsed: Parsed, made: Layout, samples: list[NDArray[Any]], grey: NDArray[Any]) -> None:
     for one, shade in zip(samples, grey):
-        padded = dicom_values.padding(parsed, made, one)
+        padded = padding(parsed, made, one)
         if padded is not None:
             shade[padded] = 0
 
@@ -202,21 +193,303 @@ def _blacken(parsed: Parsed, made: Layout, samples: list[NDArray[Any]], grey: ND
 # -- colour ----------------------------------------------------------------------------------------------
 
 
-def _colour(
-    parsed: Parsed, made: Layout, frame: int | None, chosen: Window | None
-) -> tuple[NDArray[Any], Notes]:
+def _colour(parsed: Parsed, made: Layout, frame: int | None, chosen: Window | None) -> tuple[NDArray[Any], Notes]:
     """One frame as RGB (H, W, 3), uint8 or uint16."""
     one = decode_frame(parsed, made, frame or 0)
     notes: Notes = ()
     if made.frames > 1:
-        notes = (
-            (f"frame {frame} of {made.frames}",) if frame is not None else (f"first of {made.frames} frames",)
-        )
+        notes = (f"frame {frame} of {made.frames}",) if frame is not None else (f"first of {made.frames} frames",)
     notes += ("window not applied: the image is in colour",) if chosen is not None else ()
     if made.photometric == "PALETTE COLOR":
-        return dicom_values.palette(parsed, made, one.pixels), (*notes, "palette converted to RGB")
+        return palette(parsed, made, one.pixels), (*notes, "palette converted to RGB")
     pixels = one.pixels.view(f"u{one.pixels.dtype.itemsize}")
     if one.photometric in YBR:
-        pixels, notes = dicom_values.ybr_to_rgb(pixels, one.bits), (*notes, "YBR converted to RGB")
+        pixels, notes = ybr_to_rgb(pixels, one.bits), (*notes, "YBR converted to RGB")
     notes += (f"{one.bits} bits reduced to 16",) if one.bits > 16 else ()
-    return np.ascontiguousarray(dicom_values.stretch(pixels, one.bits)), notes
+    return np.ascontiguousarray(stretch(pixels, one.bits)), notes
+
+
+# -- from stored samples to what they mean: physical values, grey by window or table, colour ----------------------
+
+
+_TRANSFORMATION, _FRAME_VOI = 0x00289145, 0x00289132
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A lookup table: ``entries`` for the values from ``first`` on, of so many ``bits`` (PS3.3 C.11.1.1)."""
+
+    entries: NDArray[np.float64]
+    first: int
+    bits: int
+
+    def of(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """The entries of ``values``; below the first and above the last it is these."""
+        return self.entries[np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)]
+
+
+@dataclass(frozen=True, eq=False)
+class Meaning:
+    """How the samples of a frame become values, and values grey.
+
+    ``slope`` and ``intercept``, or the ``modality`` table. ``table`` of interest, or else the ``window`` with its
+    ``function``; ``windows`` counts the windows that the file has.
+    """
+
+    slope: float
+    intercept: float
+    modality: Table | None
+    table: Table | None
+    window: Window | None
+    function: str
+    windows: int
+
+    @property
+    def plain(self) -> bool:
+        """Whether samples are the values."""
+        return self.slope == 1 and self.intercept == 0 and self.modality is None
+
+    @property
+    def note(self) -> str:
+        """How values become grey, in words; empty where the file does not say."""
+        if self.table is not None:
+            return "table of the file"
+        if self.window is None:
+            return ""
+        several = f", the first of {self.windows}" if self.windows > 1 else ""
+        kind = "" if self.function == "LINEAR" else f" {self.function}"
+        return f"window {self.window.centre:g}/{self.window.width:g}{kind}{several}"
+
+    def values(self, samples: NDArray[Any]) -> NDArray[np.float64]:
+        """The physical values of ``samples``."""
+        if self.modality is not None:
+            return self.modality.of(samples)
+        return samples.astype(np.float64) * self.slope + self.intercept
+
+    def grey(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values on 0 … 1 by the table or the window; one of them must be there."""
+        if self.table is not None:
+            return np.clip(self.table.of(values) / (2.0**self.table.bits - 1), 0.0, 1.0)
+        assert self.window is not None
+        return windows.apply(values, self.window, self.function)
+
+
+@checked
+def meaning(parsed: Parsed, made: Layout, index: int) -> Meaning:
+    """How frame ``index`` is to be understood. Raises :class:`ImageError` for tables and numbers that are not valid."""
+    rescale = _group(parsed, index, _TRANSFORMATION)
+    voi = _group(parsed, index, _FRAME_VOI)
+    slope, intercept = _first(rescale, "RescaleSlope"), _first(rescale, "RescaleIntercept")
+    if slope is None and intercept is None:
+        slope = _first(parsed.head, "DoseGridScaling")
+    modality = None if rescale is not parsed.head else _table(parsed, made, MODALITY_LUT, signed=made.signed)
+    slope, intercept = slope or 1.0, intercept or 0.0
+    window, count = _window(voi)
+    function = text(voi, "VOILUTFunction")
+    negative = modality is None and (made.signed or intercept < 0)
+    return Meaning(
+        slope=slope,
+        intercept=intercept,
+        modality=modality,
+        table=_table(parsed, made, VOI_LUT, signed=negative) if voi is parsed.head and made.kind == "int" else None,
+        window=window,
+        function=function if function in _FUNCTIONS else "LINEAR",
+        windows=count,
+    )
+
+
+def _group(parsed: Parsed, index: int, tag: int) -> Any:
+    """Where the elements of a functional group are: the frame's, the shared one, or the file's head."""
+    frames, shared = parsed.items.get(PER_FRAME, ()), parsed.items.get(SHARED, ())
+    for item in (*frames[index : index + 1], *shared[:1]):
+        inner = parsed.within(item, tag)
+        if inner:
+            return parsed.read(inner)
+    return parsed.head
+
+
+def _window(head: Any) -> tuple[Window | None, int]:
+    """The first window that can be used, and how many there are."""
+    centres, widths = _decimals(head, "WindowCenter"), _decimals(head, "WindowWidth")
+    exact = text(head, "VOILUTFunction") in _FUNCTIONS[1:]
+    usable = [Window(c, w) for c, w in zip(centres, widths) if w >= 1 or (w > 0 and exact)]
+    return (usable[0] if usable else None), len(usable)
+
+
+def _first(head: Any, name: str) -> float | None:
+    return next(iter(_decimals(head, name)), None)
+
+
+def _decimals(head: Any, name: str) -> list[float]:
+    """The numbers of an element; empty where it is absent, empty or not a finite number."""
+    try:
+        value = head.get(name)
+        many = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else [value]
+        numbers = [float(item) for item in many if item not in (None, "")]
+    except (ValueError, TypeError, OverflowError, NotImplementedError) as error:
+        raise ImageError("the DICOM header is not valid", given=f"{name} is not a number") from error
+    if not all(map(math.isfinite, numbers)):
+        raise ImageError("the DICOM header is not valid", given=f"{name} is not finite")
+    return numbers
+
+
+# -- tables ----------------------------------------------------------------------------------------------
+
+
+def _table(parsed: Parsed, made: Layout, tag: int, *, signed: bool) -> Table | None:
+    """The first table of a sequence (PS3.3 C.11.1.1 and C.11.2.1.1)."""
+    items = parsed.items.get(tag, ())
+    if not items:
+        return None
+    head = parsed.read(items[0])
+    descriptor, data = raw(head, "LUTDescriptor"), raw(head, "LUTData")
+    if not descriptor and not data:
+        return None
+    return lookup(descriptor, data, little=parsed.little, signed=signed)
+
+
+@checked
+def lookup(descriptor: bytes, data: bytes, *, little: bool, signed: bool) -> Table:
+    """The table of a descriptor (entries, 0 for 65,536; first value; bits) and its data in 8 or 16 bits.
+
+    Raises :class:`ImageError` where there are fewer data than entries.
+    """
+    count, first, bits = _described(descriptor, little=little, signed=signed)
+    if len(data) >= 2 * count:
+        entries = np.frombuffer(data, "<u2" if little else ">u2")[:count]
+    elif len(data) >= count:
+        entries = _bytewise(data, little=little)[:count]
+    else:
+        raise ImageError("a table of the DICOM file is too short", given=f"{len(data)} bytes for {count} entries")
+    return Table(entries.astype(np.float64), first, bits)
+
+
+def _described(descriptor: bytes, *, little: bool, signed: bool) -> tuple[int, int, int]:
+    if len(descriptor) < 6:
+        raise ImageError("a table of the DICOM file is not valid", given=f"a descriptor of {len(descriptor)} bytes")
+    count, first, bits = (int(n) for n in np.frombuffer(descriptor[:6], "<u2" if little else ">u2"))
+    if not 0 < bits <= 16:
+        raise ImageError("a table of the DICOM file is not valid", given=f"entries of {bits} bits")
+    return count or 2**16, first - 2**16 * (signed and first >= 2**15), bits
+
+
+def _bytewise(data: bytes, *, little: bool) -> NDArray[np.uint8]:
+    """Entries of one byte; in big-endian files they stand in words, the second byte first."""
+    words = np.frombuffer(data[: len(data) // 2 * 2], np.uint8).reshape(-1, 2)
+    tail = np.frombuffer(data[len(data) // 2 * 2 :], np.uint8)
+    return np.concatenate([(words if little else words[:, ::-1]).reshape(-1), tail])
+
+
+@checked
+def padding(parsed: Parsed, made: Layout, samples: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Where stored samples are padding (PS3.3 C.7.5.1.1.2); None where the file does not say."""
+    names = {"float32": "FloatPixelPadding", "float64": "DoubleFloatPixelPadding"}
+    name = names.get(made.kind, "PixelPadding")
+    value, limit = raw(parsed.head, f"{name}Value"), raw(parsed.head, f"{name}RangeLimit")
+    size = {"float32": 4, "float64": 8}.get(made.kind, 2)
+    if len(value) < size:
+        return None
+    kind = f"{'<' if parsed.little else '>'}{'f' if size > 2 else 'i' if made.signed else 'u'}{size}"
+    one = np.frombuffer(value[:size], kind)[0]
+    other = np.frombuffer(limit[:size], kind)[0] if len(limit) >= size else one
+    return np.asarray((samples >= min(one, other)) & (samples <= max(one, other)))
+
+
+# -- colour ----------------------------------------------------------------------------------------------
+
+
+@checked
+def ybr_to_rgb(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
+    """YBR_FULL samples (H, W, 3) of so many bits as RGB (PS3.3 C.7.6.3.1.2)."""
+    full, half = float(2**bits - 1), float(2 ** (bits - 1))
+    light, blue, red = (pixels[..., channel].astype(np.float64) for channel in range(3))
+    blue, red = blue - half, red - half
+    channels = (light + 1.402 * red, light - (0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587, light + 1.772 * blue)
+    return np.stack([np.clip(np.rint(c), 0, full) for c in channels], axis=-1).astype(pixels.dtype)
+
+
+@checked
+def stretch(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Unsigned samples of so many bits on the whole range of 8 or 16 bits; of more, the upper 16 are kept.
+
+    >>> stretch(np.array([0, 1], np.uint8), 1).tolist(), stretch(np.array([4095], np.uint16), 12).tolist()
+    ([0, 255], [65535])
+    """
+    if bits > 16:
+        return (pixels >> pixels.dtype.type(bits - 16)).astype(np.uint16)
+    kind = np.uint8 if bits <= 8 else np.uint16
+    full = int(np.iinfo(kind).max)
+    if 2**bits - 1 == full:
+        return pixels.astype(kind)
+    return (np.minimum(pixels, 2**bits - 1).astype(np.uint32) * full // (2**bits - 1)).astype(kind)
+
+
+@checked
+def palette(parsed: Parsed, made: Layout, index: NDArray[Any]) -> NDArray[np.uint8]:
+    """Indices (H, W) as RGB (H, W, 3) by the colour tables of the file (PS3.3 C.7.6.3.1.5 and C.7.9.2).
+
+    Tables of 16 bits give their upper 8. Raises :class:`ImageError` for tables that are missing or not valid.
+    """
+    tables = [_colour_table(parsed, made, name) for name in ("Red", "Green", "Blue")]
+    deep = max(float(table.entries.max()) for table in tables) > 255
+    shades = [table.of(index).astype(np.uint16) for table in tables]
+    return np.stack([shade >> 8 if deep else shade for shade in shades], axis=-1).astype(np.uint8)
+
+
+def _colour_table(parsed: Parsed, made: Layout, name: str) -> Table:
+    descriptor = raw(parsed.head, f"{name}PaletteColorLookupTableDescriptor")
+    segmented = raw(parsed.head, f"Segmented{name}PaletteColorLookupTableData")
+    if not segmented:
+        data = raw(parsed.head, f"{name}PaletteColorLookupTableData")
+        return lookup(descriptor, data, little=parsed.little, signed=made.signed)
+    count, first, bits = _described(descriptor, little=parsed.little, signed=made.signed)
+    words = np.frombuffer(segmented[: len(segmented) // 2 * 2], "<u2" if parsed.little else ">u2")
+    if bits == 8:
+        words = _bytewise(segmented, little=parsed.little).astype(np.uint16)
+    return Table(np.asarray(_expanded(words.tolist(), count, bits), np.float64), first, bits)
+
+
+def _expanded(words: list[int], count: int, bits: int) -> list[float]:
+    """Segments of a table, discrete, linear or repeated (PS3.3 C.7.9.2), written out to ``count`` entries."""
+    entries: list[float] = []
+    try:
+        at = 0
+        while at < len(words) and len(entries) < count:
+            if words[at] == 2:
+                at = _repeat(words, at, entries, bits)
+            else:
+                at = _segment(words, at, entries)
+    except IndexError as error:
+        raise ImageError("a colour table of the DICOM file is cut off", given=f"{len(words)} words") from error
+    if len(entries) < count:
+        raise ImageError("a colour table of the DICOM file is too short", given=f"{len(entries)} of {count} entries")
+    return entries[:count]
+
+
+def _segment(words: list[int], at: int, entries: list[float]) -> int:
+    """Append a discrete (0) or linear (1) segment; where the next begins."""
+    kind, length = words[at], words[at + 1]
+    if kind == 0:
+        words[at + 1 + length]  # all of them must be there
+        entries += words[at + 2 : at + 2 + length]
+        return at + 2 + length
+    if kind != 1 or not entries:
+        raise ImageError("a colour table of the DICOM file is not valid", given=f"segment of kind {kind}")
+    entries += np.rint(np.linspace(entries[-1], words[at + 2], length + 1)[1:]).tolist()
+    return at + 3
+
+
+def _repeat(words: list[int], at: int, entries: list[float], bits: int) -> int:
+    """Append segments that came before: their number, and where the first is, counted in entries.
+
+    The standard is read as pydicom and GDCM do. Whoever repeats a repetition means harm.
+    """
+    times, size = words[at + 1], 4 if bits == 8 else 2
+    words[at + 1 + size]  # all of the offset must be there
+    place = sum(word << (32 // size * n) for n, word in enumerate(words[at + 2 : at + 2 + size]))
+    for _ in range(times):
+        if words[place] == 2 or len(entries) > 2**16:
+            raise ImageError("a colour table of the DICOM file is not valid", given="a repeated repetition")
+        place = _segment(words, place, entries)
+    return at + 2 + size

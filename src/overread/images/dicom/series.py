@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from overread.errors import ImageError, checked
-from overread.images import archives
-from overread.images.archives import ARCHIVE_LIMITS, ArchiveLimits
+from overread.core.errors import ImageError, checked
 from overread.images.dicom.header import Header, header_of, read_header
+from overread.images.formats import archives
+from overread.images.formats.archives import ARCHIVE_LIMITS, ArchiveLimits
 
 #: A step between two slices above this many median steps is a gap.
 GAP = 1.5
@@ -94,9 +94,7 @@ def order(headers: Sequence[Header]) -> SeriesOrder:
     kept.sort(key=lambda i: (places[i], *_taken(headers[i]), i))
     unique = [i for n, i in enumerate(kept) if n == 0 or places[i] - places[kept[n - 1]] > SAME_PLACE]
     if len(unique) < len(kept):
-        problems.append(
-            f"slices in places that are taken: {len(kept) - len(unique)}; the first of each is kept"
-        )
+        problems.append(f"slices in places that are taken: {len(kept) - len(unique)}; the first of each is kept")
     spacing, gaps, more = _steps([places[i] for i in unique])
     tilt = _tilt(headers[unique[0]], headers[unique[-1]])
     return _made(headers, unique, spacing, gaps, [*problems, *more, *tilt])
@@ -144,11 +142,7 @@ def _numbered(headers: Sequence[Header], kept: list[int], problems: list[str]) -
     kept.sort(key=lambda i: (_taken(headers[i])[::-1], i))
     numbers = [headers[i].number for i in kept]
     known = len(set(numbers)) == len(numbers) and None not in numbers
-    how = (
-        "ordered by instance number"
-        if known
-        else "instance numbers are missing or repeated, the order is a guess"
-    )
+    how = "ordered by instance number" if known else "instance numbers are missing or repeated, the order is a guess"
     problems = [*problems, f"positions are missing: {how}"] if len(kept) > 1 else problems
     return _made(headers, kept, headers[kept[0]].thickness, (), problems)
 
@@ -178,9 +172,7 @@ def _steps(places: list[float]) -> tuple[float, tuple[int, ...], list[str]]:
     middle = median(steps)
     gaps = tuple(i for i, step in enumerate(steps) if step > GAP * middle)
     problems = (
-        [f"gaps: {len(gaps)}, the widest {max(steps):.4g} mm where slices stand {middle:.4g} mm apart"]
-        if gaps
-        else []
+        [f"gaps: {len(gaps)}, the widest {max(steps):.4g} mm where slices stand {middle:.4g} mm apart"] if gaps else []
     )
     uneven = [s for i, s in enumerate(steps) if i not in gaps and abs(s - middle) > UNEVEN * middle]
     if uneven:
@@ -220,12 +212,10 @@ def series_files(first: str | os.PathLike[str]) -> list[Path]:
 
 
 @checked
-def series_entries(
-    path: str | os.PathLike[str], entry: str, *, limits: ArchiveLimits = ARCHIVE_LIMITS
-) -> list[str]:
+def series_entries(path: str | os.PathLike[str], entry: str, *, limits: ArchiveLimits = ARCHIVE_LIMITS) -> list[str]:
     """All members beside ``entry`` in a zip archive that are of its series and its stack, in order.
 
-    Raises :class:`ImageError` as :func:`overread.images.archives.members` does.
+    Raises :class:`ImageError` as :func:`overread.images.formats.archives.members` does.
     """
     index = _archive(path, limits)
     folder = _folder_of(entry)

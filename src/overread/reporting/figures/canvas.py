@@ -9,8 +9,10 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,9 +23,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Sheet
 from numpy.typing import NDArray
 
-from overread.errors import checked
-from overread.record import write_bytes, write_text
-from overread.reporting.figures.picture import Figure as Figure
+from overread.core.errors import checked
+from overread.core.files import write_bytes, write_text
 
 #: Okabe & Ito (2008), "Color universal design": told apart with every kind of colour blindness.
 BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
@@ -97,9 +98,7 @@ def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
     per_metre = round(DPI / 0.0254)
     parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"pHYs": struct.pack(">IIB", per_metre, per_metre, 1),
              b"IDAT": zlib.compress(rows.tobytes(), 2), b"IEND": b""}  # fmt: skip
-    made = [
-        struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts.items()
-    ]
+    made = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts.items()]
     return b"\x89PNG\r\n\x1a\n" + b"".join(made)
 
 
@@ -117,9 +116,7 @@ def sheet(width: float, height: float) -> Iterator[Sheet]:
         yield Sheet(figsize=(width, height), layout="constrained")
 
 
-def finish(
-    drawing: Sheet, name: str, title: str, alt: str, caption: str, *, wide: bool | None = None
-) -> Figure:
+def finish(drawing: Sheet, name: str, title: str, alt: str, caption: str, *, wide: bool | None = None) -> Figure:
     """The sheet as a :class:`Figure`, wide if it is wider than half a page. Call it within :func:`sheet`."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -168,3 +165,22 @@ def quiet_grid(axes: Axes) -> None:
     """Thin grey lines behind everything."""
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+# -- A figure as pages and files hold it; nothing here loads matplotlib -------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing for a page: ``svg`` holds ``title`` and ``alt`` for those who cannot see it; ``caption`` says N.
+
+    ``wide`` ones take a row of their own. ``drawing`` is the sheet a PNG is drawn from, when one is asked for.
+    """
+
+    name: str
+    title: str
+    alt: str
+    caption: str
+    svg: str
+    wide: bool = False
+    drawing: Any = field(default=None, repr=False, compare=False)

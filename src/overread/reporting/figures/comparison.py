@@ -9,12 +9,11 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from overread.errors import checked
-from overread.evaluation.comparing.comparison import Comparison
-from overread.evaluation.comparing.differences import LOWER
-from overread.evaluation.comparing.table import p_text
+from overread.core.errors import checked
+from overread.evaluation.comparison.comparison import Comparison, p_text
+from overread.evaluation.comparison.differences import LOWER
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
+from overread.reporting.figures.canvas import (  # fmt: skip
     BLUE,
     COLOURS,
     INK,
@@ -25,8 +24,8 @@ from overread.reporting.figures.canvas import (
     quiet_grid,
     sheet,
     unit_square,
-)  # fmt: skip
-from overread.reporting.figures.drawing import (
+)
+from overread.reporting.figures.drawing import (  # fmt: skip
     STROKES,
     THIN,
     ForestRow,
@@ -37,8 +36,8 @@ from overread.reporting.figures.drawing import (
     plain_rows,
     roc_axes,
     roomy,
-)  # fmt: skip
-from overread.stats.difference import Difference
+)
+from overread.stats.estimate import Difference
 
 #: Classes or findings that get figures of their own, at most.
 MOST = 6
@@ -79,14 +78,14 @@ def claim_figure(found: Comparison) -> Figure | None:
         for y, (_, estimate) in enumerate(rows):
             mark(axes, estimate, y, INK if y == 0 else BLUE)
         plain_rows(
-            axes,
-            [f"{words.name(n, 30)}, n = {e.patients:,}" for n, e in rows],
-            [y == 0 for y in range(len(rows))],
+            axes, [f"{words.name(n, 30)}, n = {e.patients:,}" for n, e in rows], [y == 0 for y in range(len(rows))]
         )
         axes.set(xlabel=_across(found, gap.metric), title=f"{_size(found)}; {status}")
         roomy(drawing)
         bounds = " and ".join(words.number(b, 3) for b in claim.bound)
-        said = f"{claim.claim} at a margin of {claim.margin:g}, {status}: difference {words.spoken(gap)}, bound {bounds}."
+        said = (
+            f"{claim.claim} at a margin of {claim.margin:g}, {status}: difference {words.spoken(gap)}, bound {bounds}."
+        )
         return finish(drawing, "claim", claim.claim.capitalize(), said,
                       f"Dashed: the margin ({bounds}), {status}. Bars: {words.percent(gap.level)} intervals. n: patients.",
                       wide=True)  # fmt: skip
@@ -129,9 +128,7 @@ def _forest(
     ]
     if not lines:
         return None
-    caption = (
-        f"Line: no difference. n: patients. p: after Holm's correction. ↓: less is better. {caption}".strip()
-    )
+    caption = f"Line: no difference. n: patients. p: after Holm's correction. ↓: less is better. {caption}".strip()
     return forest_rows(
         lines, name=name, title=title, across=_across(found, ""), size=_size(found), caption=caption, line=0.0
     )
@@ -174,29 +171,18 @@ def roc(found: Comparison, of: str, ending: str) -> Figure | None:
     with sheet(4.3, 4.15) as drawing:
         axes = drawing.subplots()
         roc_axes(axes, _of(found, of))
-        for i, (side, name, estimate) in enumerate(
-            zip(("first", "second"), found.names, (auc.first, auc.second))
-        ):
+        for i, (side, name, estimate) in enumerate(zip(("first", "second"), found.names, (auc.first, auc.second))):
             curve, colour = held[side], COLOURS[i]
             label = f"{words.name(name, 20)}: AUC {words.value(estimate, 2)} ({words.interval(estimate, 2)})"
-            axes.plot(
-                curve["roc"]["fpr"], curve["roc"]["tpr"], color=colour, linestyle=STROKES[i], label=label
-            )
+            axes.plot(curve["roc"]["fpr"], curve["roc"]["tpr"], color=colour, linestyle=STROKES[i], label=label)
             point = curve["point"]
             axes.plot(
-                point["fpr"],
-                point["tpr"],
-                "os"[i],
-                color=colour,
-                markersize=6,
-                markeredgecolor="white",
-                zorder=5,
+                point["fpr"], point["tpr"], "os"[i], color=colour, markersize=6, markeredgecolor="white", zorder=5
             )
             sides.append(f"{words.name(name)} AUC {words.spoken(estimate)}")
         axes.legend(loc="lower right", handlelength=2.2)
         rules = "; ".join(
-            f"{words.name(n, 20)} {held[s]['point']['rule']}"
-            for s, n in zip(("first", "second"), found.names)
+            f"{words.name(n, 20)} {held[s]['point']['rule']}" for s, n in zip(("first", "second"), found.names)
         )
         return finish(drawing, f"roc{ending}", f"ROC curves{titled(of)}", f"{'; '.join(sides)}.",
                       f"Dashed thin: a coin. Circle and square: the operating points ({rules}).")  # fmt: skip
@@ -220,13 +206,7 @@ def net_benefit(found: Comparison, of: str, ending: str) -> Figure | None:
         quiet_grid(axes)
         first, second = (words.name(n, 26) for n in found.names)
         axes.text(
-            0.98,
-            0.97,
-            f"above 0: {first} does more good",
-            transform=axes.transAxes,
-            ha="right",
-            va="top",
-            color=SOFT,
+            0.98, 0.97, f"above 0: {first} does more good", transform=axes.transAxes, ha="right", va="top", color=SOFT
         )
         best = int(np.nanargmax(np.abs(np.where(near, gap, 0))))
         said = f"Largest up to a risk of {words.percent(RISKS)}: {words.number(gap[best], 3)} at {words.percent(at[best])}."
@@ -241,9 +221,7 @@ def scatter(found: Comparison, of: str, ending: str) -> Figure | None:
     if "edges" not in held:
         return None
     edges = np.asarray(held["edges"], float)
-    groups = [
-        (word, np.asarray(held[key], float)) for word, key in (("with", "positive"), ("without", "negative"))
-    ]
+    groups = [(word, np.asarray(held[key], float)) for word, key in (("with", "positive"), ("without", "negative"))]
     most = max(2.0, *(float(counts.max()) for _, counts in groups))
     with sheet(9.0, 4.3) as drawing:
         panels = drawing.subplots(1, 2, sharey=True)
@@ -251,9 +229,7 @@ def scatter(found: Comparison, of: str, ending: str) -> Figure | None:
             if edges[0] == 0 and edges[-1] == 1:
                 unit_square(axes, "", "")
             axes.set_aspect("equal")
-            shown = axes.pcolormesh(
-                edges, edges, np.ma.masked_less(counts.T, 1), cmap="Blues", norm=LogNorm(0.5, most)
-            )
+            shown = axes.pcolormesh(edges, edges, np.ma.masked_less(counts.T, 1), cmap="Blues", norm=LogNorm(0.5, most))
             axes.plot(edges[[0, -1]], edges[[0, -1]], color=SOFT, linewidth=0.8, linestyle=THIN)
             axes.set(
                 title=f"{word} the disease (n = {int(counts.sum()):,})",

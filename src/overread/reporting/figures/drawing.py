@@ -17,9 +17,9 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import ArrayLike
 
-from overread.errors import checked
+from overread.core.errors import checked
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
+from overread.reporting.figures.canvas import (  # fmt: skip
     BLUE,
     COLOURS,
     FAINT,
@@ -31,7 +31,7 @@ from overread.reporting.figures.canvas import (
     percent_axis,
     sheet,
     unit_square,
-)  # fmt: skip
+)
 from overread.stats.estimate import Estimate
 
 #: Strokes told apart without colour; the curve of rank 0 is solid.
@@ -104,9 +104,7 @@ def reader_points(axes: Axes, readers: Sequence[dict[str, object]]) -> None:
         if None not in (sp.get("low"), sp.get("high")):
             axes.plot([1 - sp["high"], 1 - sp["low"]], [y, y], color=SOFT, linewidth=0.9)
         label = "" if i else f"Readers ({len(readers)})"
-        axes.plot(
-            x, y, "D", color=INK, markersize=4.5, markerfacecolor="white", zorder=6, label=label or None
-        )
+        axes.plot(x, y, "D", color=INK, markersize=4.5, markerfacecolor="white", zorder=6, label=label or None)
 
 
 @dataclass(frozen=True)
@@ -151,9 +149,7 @@ def forest_rows(
         axes.set(xlabel=across + _unit(axes, rows), title=size)
         roomy(drawing)
         said = "; ".join(f"{row.label} {words.spoken(row.estimate)}" for row in rows if row.estimate)
-        level = next(
-            (row.estimate.level for row in rows if row.estimate and not row.estimate.undefined), 0.95
-        )
+        level = next((row.estimate.level for row in rows if row.estimate and not row.estimate.undefined), 0.95)
         note = f"Squares: estimates with {words.percent(level)} intervals. " + (
             "Dashed: the margin. " if margin is not None else ""
         )

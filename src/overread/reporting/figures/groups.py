@@ -9,19 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
-from overread.errors import checked
+from overread.core.errors import checked
 from overread.reporting import words
 from overread.reporting.figures.canvas import BLUE, INK, SOFT, Figure, finish, percent_axis, sheet
-from overread.reporting.figures.drawing import (
-    THIN,
-    ForestRow,
-    bare_rows,
-    forest_rows,
-    mark,
-    plain_rows,
-    roomy,
-)
-from overread.reporting.gather import Run, compared, gap_of, shown, subgroups
+from overread.reporting.figures.drawing import THIN, ForestRow, bare_rows, forest_rows, mark, plain_rows, roomy
+from overread.reporting.run import Run, compared, gap_of, shown, subgroups
 from overread.stats.estimate import Estimate
 
 _ROWS = 36  # of one figure
@@ -123,10 +115,7 @@ def gaps(run: Run) -> Figure | None:
     metric, of = pairs[0]
     rows: list[ForestRow] = []
     for name in dict.fromkeys(_column(gap) for gap in found):
-        rows += [
-            ForestRow(words.name(name, 34)),
-            *(_gap_row(run, gap) for gap in found if _column(gap) == name),
-        ]
+        rows += [ForestRow(words.name(name, 34)), *(_gap_row(run, gap) for gap in found if _column(gap) == name)]
     left = f" The first {_ROWS} of {len(rows)} rows are drawn." if len(rows) > _ROWS else ""
     name = words.metric(metric).name
     told = f" of {run.called(of)}" if of else ""
@@ -160,6 +149,4 @@ def _gap_row(run: Run, gap: dict[str, Any]) -> ForestRow:
     ]
     label = words.name(group or "unknown", 24) + ("" if alone else f" – {words.name(against, 20)}")
     note = "" if gap.get("adjusted") is None else words.probability(float(gap["adjusted"]))
-    return ForestRow(
-        label, gap_of(gap, run.level), " and ".join(f"{e.patients:,}" for e in sizes if e), note=note
-    )
+    return ForestRow(label, gap_of(gap, run.level), " and ".join(f"{e.patients:,}" for e in sizes if e), note=note)

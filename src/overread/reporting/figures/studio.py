@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from overread.errors import checked
-from overread.record import cores, plain
-from overread.reporting.figures.picture import Figure
-from overread.reporting.gather import Run, gather_evaluation
+from overread.core.errors import checked
+from overread.core.files import cores, plain
+from overread.reporting.figures.canvas import Figure
+from overread.reporting.run import Run, gather_evaluation
 
 _CHILD = "from overread.reporting.figures.studio import serve; serve()"
 _HANDS = 2  # processes that draw
@@ -112,10 +112,10 @@ def serve() -> None:
 
 def _warm() -> None:
     """Draw for nobody: what comes first loads fonts, the writers of files and the readers of numbers."""
-    from overread.record import build
-    from overread.reporting.figures.all import DRAWN  # noqa: F401  # loads what draws
+    from overread.core.files import build
     from overread.reporting.figures.canvas import finish, png_of, sheet
     from overread.reporting.figures.drawing import curve_with_band, roc_axes
+    from overread.reporting.page import DRAWN  # noqa: F401  # loads what draws
     from overread.stats.estimate import Estimate, undefined
 
     build(Estimate, plain(undefined("auc", "nothing", of="")) | dict.fromkeys(("value", "low", "high"), 0.5))
@@ -129,7 +129,7 @@ def _warm() -> None:
 
 def _drawn(folder: Path, target: dict[str, Any], hands: int) -> list[dict[str, Any]]:
     """Draw every figure in its turn, or in several processes where these cost nothing to start; told in the order of the page."""
-    from overread.reporting.figures.all import DRAWN
+    from overread.reporting.page import DRAWN
 
     draw = partial(_one, gather_evaluation(folder, target))
     if hands > 1 and sys.platform == "linux":
@@ -141,7 +141,7 @@ def _drawn(folder: Path, target: dict[str, Any], hands: int) -> list[dict[str, A
 
 
 def _one(run: Run, name: str) -> dict[str, Any] | None:
-    from overread.reporting.figures.all import DRAWN, replace_figures
+    from overread.reporting.page import DRAWN, replace_figures
 
     figure = DRAWN[name](run)
     replace_figures({name: figure}, run.folder / "figures")

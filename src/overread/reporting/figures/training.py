@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from overread.errors import checked
+from overread.core.errors import checked
 from overread.reporting import words
 from overread.reporting.figures.canvas import BLUE, INK, SOFT, VERMILION, Figure, finish, quiet_grid, sheet
 from overread.reporting.figures.drawing import THIN
-from overread.reporting.figures.ranking import SQUARE
-from overread.reporting.gather import Run
+from overread.reporting.figures.roc import SQUARE
+from overread.reporting.run import Run
 
 
 @checked
@@ -50,7 +50,9 @@ def _epochs(history: Sequence[dict[str, Any]], score_name: str) -> Figure:
         if np.isfinite(score).any():
             best = int(np.nanargmax(score))
             _circle(right, epoch[best], score[best])
-            note = f" The highest tuning {score_name} was {words.number(score[best])}, at epoch {epoch[best]:g} (circle)."
+            note = (
+                f" The highest tuning {score_name} was {words.number(score[best])}, at epoch {epoch[best]:g} (circle)."
+            )
         for axes in (left, right):
             quiet_grid(axes)
             axes.xaxis.get_major_locator().set_params(integer=True)

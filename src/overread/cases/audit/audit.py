@@ -1,0 +1,484 @@
+"""Is the table sound? Everything that makes a result too good, found before anything is trained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.cases.audit.duplicates import BLANK, components, exact, group, longest, similar
+from overread.cases.audit.findings import ORDER, Audit, Finding
+from overread.cases.audit.fingerprint import fingerprint
+from overread.cases.audit.shortcut import shortcut
+from overread.cases.cases import PARTS, Cases
+from overread.core.errors import InputError, checked, require
+from overread.core.progress import Progress, silent
+
+__all__ = ["Audit", "Finding", "audit"]
+
+
+@checked
+def audit(
+    cases: Cases, *, fingerprints: pd.DataFrame | None = None, threads: int = 0, progress: Progress = silent,
+    cache: str | os.PathLike[str] | None = None, seed: int = 0,
+) -> Audit:  # fmt: skip
+    """Look at every image and every row once and say what is wrong, how bad it is, and what to do.
+
+    Reads all images (or takes ``fingerprints`` made before); ``cache`` is a folder that makes a second audit quick.
+    Raises :class:`InputError` if no image at all can be read.
+    """
+    prints = (
+        fingerprint(cases, threads=threads, progress=progress, cache=cache) if fingerprints is None else fingerprints
+    )
+    prints = prints.reset_index(drop=True)
+    require(
+        len(prints) == len(cases),
+        "the fingerprints belong to other cases",
+        given=f"{len(prints):,} for {len(cases):,} images",
+    )
+    refuse_unreadable(prints)
+    progress("looking for duplicates", 0, 1)
+    seen = Seen(cases, prints, exact(prints), similar(prints, threads=threads))
+    progress("looking for duplicates", 1, 1)
+    told = shortcut(cases, prints, seed=seed)
+    findings = [finding for check in CHECKS for finding in check(seen)] + shortcut_risk(told)
+    findings.sort(key=lambda finding: ORDER[finding.severity])
+    left_out = excluded(seen)
+    return Audit(tuple(findings), count(cases, prints, len(left_out)), told, pairs(seen), left_out)
+
+
+# -- the checks of the audit, one function each: from what was seen to findings -----------------------------------
+
+
+_SHOWN = 1_000
+#: Patients per class: below the first too few, below the second some signal (Stanford, medical imaging courses).
+TOO_FEW, SOME_SIGNAL = 36, 300
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Cases, their fingerprints row by row, and the pairs of equal and of near-equal images as positions."""
+
+    cases: Cases
+    prints: pd.DataFrame
+    exact: NDArray[np.int64]
+    near: NDArray[np.int64]
+
+    @property
+    def names(self) -> NDArray:
+        """Case of each row."""
+        return self.cases.table["case"].to_numpy(object)
+
+    @property
+    def patients(self) -> NDArray:
+        """Patient of each row."""
+        return self.cases.table["patient"].to_numpy(object)
+
+    @property
+    def parts(self) -> NDArray:
+        """Given part of each row, blank where there is none."""
+        given = self.cases.table["split"]
+        return given.where(given.isin(PARTS), "").to_numpy(object)
+
+
+def _finding(seen: Seen, kind: str, severity: Literal["error", "warning", "note"], message: str, advice: str,
+             rows: Iterable[int] | NDArray[Any], count: int | None = None) -> Finding:  # fmt: skip
+    names = list(dict.fromkeys(seen.names[np.asarray(list(rows), np.int64)]))
+    return Finding(kind, severity, message, advice, len(names) if count is None else count, tuple(names[:_SHOWN]))
+
+
+def _s(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+# -- what cannot be used -----------------------------------------------------------------------------------------
+
+
+def refuse_unreadable(prints: pd.DataFrame) -> None:
+    """Raise :class:`InputError` if not one image can be read."""
+    if len(prints) and (prints["error"] != "").all():
+        raise InputError(
+            f"none of the {len(prints):,} images can be read",
+            given=prints["error"].iloc[0],
+            todo="check the folder and the column of the images",
+        )
+
+
+def unreadable(seen: Seen) -> list[Finding]:
+    rows = np.flatnonzero(seen.prints["error"] != "")
+    if not len(rows):
+        return []
+    first = seen.prints["error"].iloc[rows[0]]
+    severity: Literal["error", "warning"] = "error" if len(rows) * 20 > len(seen.prints) else "warning"
+    return [_finding(seen, "unreadable", severity, f"{_s(len(rows), 'image')} cannot be read and {'is' if len(rows) == 1 else 'are'} set aside, first: {first}",
+                     "Restore these files, or remove their rows.", rows)]  # fmt: skip
+
+
+def missing_label(seen: Seen) -> list[Finding]:
+    rows = np.flatnonzero(~seen.cases.labelled)
+    if not len(rows):
+        return []
+    return [_finding(seen, "missing-label", "warning", f"{_s(len(rows), 'image')} without a label {'is' if len(rows) == 1 else 'are'} set aside",
+                     "Add the labels, or remove these rows.", rows)]  # fmt: skip
+
+
+def excluded(seen: Seen) -> tuple[tuple[str, str], ...]:
+    """(case, reason) of every case that cannot be used, once each."""
+    errors = seen.prints["error"].to_numpy(object)
+    found = {seen.names[i]: f"unreadable: {errors[i]}" for i in np.flatnonzero(errors != "")}
+    for i in np.flatnonzero(~seen.cases.labelled):
+        found.setdefault(seen.names[i], "no label")
+    return tuple(sorted(found.items()))
+
+
+def blank(seen: Seen) -> list[Finding]:
+    rows = np.flatnonzero((seen.prints["error"] == "") & (seen.prints["std"] <= BLANK))
+    if not len(rows):
+        return []
+    return [_finding(seen, "blank", "warning", f"{_s(len(rows), 'image')} {'is' if len(rows) == 1 else 'are'} blank or nearly constant",
+                     "Look at them; remove those that show nothing.", rows)]  # fmt: skip
+
+
+# -- duplicates --------------------------------------------------------------------------------------------------
+
+
+def pairs(seen: Seen) -> tuple[tuple[str, str, Literal["exact", "near"]], ...]:
+    """Pairs of cases that are the same image, or nearly; each once, in the order of their names."""
+    found: dict[tuple[str, str], Literal["exact", "near"]] = {}
+    for positions, kind in ((seen.near, "near"), (seen.exact, "exact")):
+        for a, b in seen.names[positions]:
+            if a != b:
+                found[min(a, b), max(a, b)] = kind  # type: ignore[assignment]
+    return tuple((a, b, kind) for (a, b), kind in sorted(found.items()))
+
+
+def _sets(seen: Seen, links: NDArray[np.int64]) -> pd.DataFrame:
+    """Rows that ``links`` tie together: ``row``, ``set``, ``part``, ``patient``."""
+    rows = np.unique(links)
+    which = components(len(seen.prints), links)[rows]
+    return pd.DataFrame({"row": rows, "set": which, "part": seen.parts[rows], "patient": seen.patients[rows]})
+
+
+def exact_duplicates(seen: Seen) -> list[Finding]:
+    if not len(seen.exact):
+        return []
+    sets = _sets(seen, seen.exact)
+    distinct, copies = sets["set"].nunique(), len(sets) - sets["set"].nunique()
+    across = int((sets.groupby("set")["patient"].nunique() > 1).sum())
+    more = f", {across:,} of them under different patients" if across else ""
+    return [_finding(seen, "exact-duplicate", "warning" if across else "note",
+                     f"{_s(distinct, 'image')} {'stands' if distinct == 1 else 'stand'} more than once, pixel for pixel ({_s(copies, 'copy', 'copies')}){more}",
+                     "Splits keep copies together; remove them if they are no true repetitions.", sets["row"], copies)]  # fmt: skip
+
+
+def near_duplicates(seen: Seen) -> list[Finding]:
+    if not len(seen.near):
+        return []
+    sets = _sets(seen, seen.near)
+    across = int((seen.patients[seen.near[:, 0]] != seen.patients[seen.near[:, 1]]).sum())
+    more = f", {across:,} of them of different patients" if across else ""
+    return [_finding(seen, "near-duplicate", "warning" if across else "note",
+                      f"{_s(len(seen.near), 'pair')} of images alike but for compression, brightness, size or a small shift{more}",
+                      "Splits keep them together; look whether the patients are truly different.", sets["row"], len(seen.near))]  # fmt: skip
+
+
+def chains(seen: Seen) -> list[Finding]:
+    """Near-duplicates that would tie so many patients together that splits do not keep them."""
+    loosened = group(seen.cases.table, "patient", pairs(seen)).loosened
+    if not loosened:
+        return []
+    return [_finding(seen, "near-chain", "warning", f"{_s(loosened, 'pair')} of near-duplicates form chains that tie more than {longest(seen.cases.patients):,} patients together",
+                     "Such images are alike rather than the same, and splits do not keep them together: look at a few pairs, and remove copies.", seen.near.ravel(), loosened)]  # fmt: skip
+
+
+def conflicting_labels(seen: Seen) -> list[Finding]:
+    if not len(seen.exact):
+        return []
+    sets = _sets(seen, seen.exact)
+    labels = seen.cases.table.loc[sets["row"], list(seen.cases.target.columns)].reset_index(drop=True)
+    labels = labels.mask(labels == "")
+    torn = (labels.groupby(sets["set"]).nunique() > 1).any(axis=1)
+    rows = sets["row"][sets["set"].map(torn)]
+    if not torn.any():
+        return []
+    return [_finding(seen, "conflicting-label", "warning", f"{_s(int(torn.sum()), 'image')} {'stands' if torn.sum() == 1 else 'stand'} under two different labels",
+                     "Find out which label is right, or remove both rows.", rows, int(torn.sum()))]  # fmt: skip
+
+
+# -- a split that came with the data ---------------------------------------------------------------------------
+
+
+def leaks(seen: Seen) -> list[Finding]:
+    """Images, then patients, that stand in more than one part of the given split."""
+    found = []
+    if len(seen.exact):
+        sets = _sets(seen, seen.exact)
+        found += _leak(seen, sets[sets["part"] != ""], "set", "leak", "distinct image", "pixel for pixel")
+    rows = np.flatnonzero(seen.parts != "")
+    everyone = pd.DataFrame({"row": rows, "part": seen.parts[rows], "patient": seen.patients[rows]})
+    return found + _leak(seen, everyone, "patient", "leak", "patient", "")
+
+
+def near_leaks(seen: Seen) -> list[Finding]:
+    """Near-duplicates of different parts of the given split."""
+    if not len(seen.near):
+        return []
+    parts = seen.parts[seen.near]
+    torn = seen.near[(parts[:, 0] != parts[:, 1]) & (parts != "").all(1)]
+    if not len(torn):
+        return []
+    return [_finding(seen, "near-leak", "error", f"{_s(len(torn), 'pair')} of near-duplicates {'stands' if len(torn) == 1 else 'stand'} on both sides of the given split",
+                     "Drop the copies from train and tuning.", torn.ravel(), len(torn))]  # fmt: skip
+
+
+def _leak(seen: Seen, table: pd.DataFrame, key: str, kind: str, what: str, how: str) -> list[Finding]:
+    shared = table[table.groupby(key)["part"].transform("nunique") > 1]
+    if shared.empty:
+        return []
+    count = int(shared[key].nunique())
+    where = shared.groupby(key)["part"].agg(set)
+    ways = [(a, b, int(sum({a, b} <= s for s in where))) for a, b in combinations(PARTS, 2)]
+    said = "; ".join(f"{n:,} in both {a} and {b}" for a, b, n in ways if n)
+    return [_finding(seen, kind, "error", f"the given split leaks: {_s(count, what)} {'stands' if count == 1 else 'stand'} in more than one part{', ' + how if how else ''} ({said})",
+                     "Results on it are too good; drop them from train and tuning, or make a new split.", shared["row"], count)]  # fmt: skip
+
+
+# -- who is there ------------------------------------------------------------------------------------------------
+
+
+def patients(seen: Seen) -> list[Finding]:
+    table = seen.cases.table
+    if seen.cases.patients == 1 and len(table) > 1:
+        return [
+            Finding(
+                "few-patients",
+                "error",
+                "all images belong to one patient",
+                "Check the patient column: without a second patient nothing can be tested.",
+                1,
+            )
+        ]
+    if len(table) > 1 and (table["patient"] == table["case"]).all():
+        return [Finding("no-patient", "warning", "no column says which images belong to one patient, so each image counts as a patient of its own",
+                        "Name the patient column if there is one: images of a patient on both sides of a split make results too good.", len(table))]  # fmt: skip
+    return []
+
+
+def classes(seen: Seen) -> list[Finding]:
+    """One class only, classes with few patients, and classes far apart in number."""
+    names, has = _memberships(seen.cases)
+    counts = {n: int(pd.Series(seen.patients[has[:, i]]).nunique()) for i, n in enumerate(names)}
+    if _single(seen.cases):
+        return [
+            Finding(
+                "one-class",
+                "error",
+                f"all {int(seen.cases.labelled.sum()):,} labelled images have the same label",
+                "There is nothing to learn: add cases of another class.",
+                1,
+            )
+        ]
+    return [*_few(counts), *_apart(counts)]
+
+
+def _memberships(cases: Cases) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    labels = cases.labels
+    if cases.target.kind == "quantity":
+        return cases.target.names, ~np.isnan(labels)[:, None]
+    has = labels == 1 if cases.target.kind == "findings" else labels[:, None] == np.arange(len(cases.target.names))
+    return cases.target.names, has
+
+
+def _single(cases: Cases) -> bool:
+    labels = cases.labels
+    known = labels[~np.isnan(labels)] if labels.dtype.kind == "f" else labels[labels >= 0]
+    return np.unique(known).size < 2
+
+
+def _few(counts: dict[str, int]) -> list[Finding]:
+    none = [n for n, c in counts.items() if c < 3]
+    few = [n for n, c in counts.items() if 3 <= c < TOO_FEW]
+    some = [n for n, c in counts.items() if TOO_FEW <= c < SOME_SIGNAL]
+    listed = lambda names: ", ".join(f"{n} ({counts[n]})" for n in names[:8]) + (" …" if len(names) > 8 else "")
+    found = []
+    if none:
+        found.append(Finding("few-patients", "error", f"fewer than 3 patients with {listed(none)}: train, tuning and test cannot each have one",
+                             "Collect more, merge the class with another, or leave it out.", len(none)))  # fmt: skip
+    if few:
+        found.append(Finding("few-patients", "warning", f"too few patients to learn from with {listed(few)}",
+                             "Low dozens are too few; high dozens to low hundreds give some signal; high hundreds to thousands are good.", len(few)))  # fmt: skip
+    if some:
+        found.append(Finding("few-patients", "note", f"enough patients for some signal, not for a good result, with {listed(some)}",
+                             "High hundreds to thousands of patients per class are good.", len(some)))  # fmt: skip
+    return found
+
+
+def _apart(counts: dict[str, int]) -> list[Finding]:
+    low, high = min(counts, key=lambda n: counts[n]), max(counts, key=lambda n: counts[n])
+    if counts[low] == 0 or counts[high] < 10 * counts[low]:
+        return []
+    return [Finding("imbalance", "note", f"{high} has {counts[high] / counts[low]:.0f} times as many patients as {low}",
+                    "Accuracy says little here; read sensitivity, balanced accuracy and AUC. Training weighs the classes.", len(counts))]  # fmt: skip
+
+
+def sources(seen: Seen) -> list[Finding]:
+    """Sources that hold one class only: there the source is the label."""
+    if seen.cases.target.kind not in ("binary", "classes"):
+        return []
+    table = seen.cases.table[seen.cases.labelled & (seen.cases.table["source"] != "").to_numpy()]
+    one = table.groupby("source")["label"].nunique() == 1
+    if not one.any() or one.size < 2:
+        return []
+    rows = np.flatnonzero(seen.cases.table["source"].isin(one.index[one]))
+    return [_finding(seen, "source-class", "warning", f"{_s(int(one.sum()), 'source')} with one class only: {', '.join(map(str, one.index[one][:8]))}",
+                     "A model can learn the source in place of the disease; judge every source by itself.", rows, int(one.sum()))]  # fmt: skip
+
+
+# -- what the images are -----------------------------------------------------------------------------------------
+
+
+def mixtures(seen: Seen) -> list[Finding]:
+    readable = seen.prints[seen.prints["error"] == ""]
+    size, mode = sizes(readable).value_counts(), modes(readable).value_counts()
+    found = []
+    if len(size) > 1:
+        found.append(Finding("mixed-sizes", "note", f"images come in {len(size):,} sizes, most often {size.index[0]} ({size.iloc[0]:,})",
+                             "They are brought to one size; see that size does not tell the label (shortcut risk).", len(size)))  # fmt: skip
+    if len(mode) > 1:
+        found.append(Finding("mixed-modes", "warning", f"images come in {len(mode)} modes: {', '.join(f'{k} ({v:,})' for k, v in mode.items())}",
+                             "See that the mode does not tell the label; convert them alike if it does.", len(mode)))  # fmt: skip
+    return found
+
+
+#: The part of an image that may be black border before it is told.
+BORDER = 0.1
+
+
+def burned_in(seen: Seen) -> list[Finding]:
+    """Text in the pixels, by sight or by the header."""
+    said = seen.cases.table.get("burned_in", pd.Series("", index=seen.cases.table.index)).to_numpy() == "YES"
+    rows = np.flatnonzero((seen.prints["text"] > 0).to_numpy() | said)
+    if not len(rows):
+        return []
+    return [_finding(seen, "burned-in", "warning", f"{_s(len(rows), 'image')} {'seems' if len(rows) == 1 else 'seem'} to hold burned-in text",
+                     "Look at them: text can name the patient, and can tell a model where an image comes from. Mask it, cut it off, or leave them out.", rows)]  # fmt: skip
+
+
+def frames(seen: Seen) -> list[Finding]:
+    """Black borders, and circular fields."""
+    found = []
+    border = np.flatnonzero(seen.prints["border"] > BORDER)
+    circle = np.flatnonzero(seen.prints["circle"])
+    if len(circle):
+        found.append(_finding(seen, "circular-field", "note", f"{_s(len(circle), 'image')} {'shows' if len(circle) == 1 else 'show'} a circular field",
+                              "--crop field cuts to the circle, so that its size in the picture tells nothing.", circle))  # fmt: skip
+    border = np.setdiff1d(border, circle)
+    if len(border):
+        found.append(_finding(seen, "black-borders", "note", f"{_s(len(border), 'image')} with black borders over more than {BORDER:.0%} of the picture",
+                              "--crop border cuts them off.", border))  # fmt: skip
+    return found
+
+
+def shortcut_risk(told: dict[str, Any]) -> list[Finding]:
+    """How bad it is that the label can be told without looking."""
+    if told["verdict"] in ("", "low"):
+        return []
+    each = {"together": told, **told["by feature"]}
+    said = ", ".join(f"{name} {found['auc']:.2f}" for name, found in each.items())
+    severity: Literal["error", "warning"] = (
+        "error" if max(found["auc"] for found in each.values()) >= 0.97 else "warning"
+    )
+    return [Finding("shortcut", severity, f"the label can be told without looking at what the image shows (AUC: {said})",
+                    "A good result need not mean that the disease was seen: test on a source of its own (--deploy-to, --leave-out) and compare within each source.",
+                    told["images"])]  # fmt: skip
+
+
+CHECKS: tuple[Callable[[Seen], list[Finding]], ...] = (
+    unreadable, missing_label, leaks, near_leaks, exact_duplicates, near_duplicates, chains, conflicting_labels, patients,
+    classes, sources, blank, mixtures, burned_in, frames,
+)  # fmt: skip
+
+
+# -- what the table holds, counted: images and patients by class, source, size, mode and given part ---------------
+
+
+def count(cases: Cases, prints: pd.DataFrame, excluded: int) -> dict[str, Any]:
+    """``counts`` of an audit, as JSON."""
+    table = cases.table
+    per_patient = table.groupby("patient").size()
+    readable = prints[prints["error"] == ""]
+    return {
+        "images": len(table), "cases": int(table["case"].nunique()), "patients": cases.patients,
+        "labelled": int(cases.labelled.sum()), "excluded": excluded,
+        "images per patient": {"median": float(per_patient.median()), "max": int(per_patient.max())},
+        **_labels(cases), "sources": _sources(cases),
+        "sizes": _most(sizes(readable)), "modes": _most(modes(readable)), "formats": _most(readable["format"]),
+        "given split": _given(table),
+    }  # fmt: skip
+
+
+def sizes(prints: pd.DataFrame) -> pd.Series:
+    """``224×224`` or ``28×28×28`` for each image."""
+    flat = prints["height"].astype(str) + "×" + prints["width"].astype(str)
+    return flat.where(prints["depth"] <= 1, prints["depth"].astype(str) + "×" + flat)
+
+
+def modes(prints: pd.DataFrame) -> pd.Series:
+    """``colour, 8 bit`` for each image."""
+    return prints["mode"] + ", " + prints["bits"].astype(str) + " bit"
+
+
+def _most(values: pd.Series, most: int = 20) -> dict[str, int]:
+    counts = values.value_counts()
+    counts = counts[sorted(counts.index, key=lambda name: (-counts[name], str(name)))]
+    rest = int(counts.iloc[most:].sum())
+    return {str(k): int(v) for k, v in counts.iloc[:most].items()} | ({"other": rest} if rest else {})
+
+
+def _labels(cases: Cases) -> dict[str, Any]:
+    labels, names, patient = cases.labels, cases.target.names, cases.table["patient"]
+    if cases.target.kind == "quantity":
+        known = labels[~np.isnan(labels)]
+        found = (
+            {
+                k: float(f(known))
+                for k, f in (("min", np.min), ("median", np.median), ("max", np.max), ("mean", np.mean))
+            }
+            if known.size
+            else {}
+        )
+        return {"value": {"images": int(known.size), **found}}
+    if cases.target.kind == "findings":
+        return {"classes": {n: {"images": int((labels[:, i] == 1).sum()), "patients": int(patient[labels[:, i] == 1].nunique()),
+                                "absent": int((labels[:, i] == 0).sum()), "unknown": int(np.isnan(labels[:, i]).sum())}
+                            for i, n in enumerate(names)}}  # fmt: skip
+    return {"classes": {n: {"images": int((labels == i).sum()), "patients": int(patient[labels == i].nunique())}
+                        for i, n in enumerate(names)}}  # fmt: skip
+
+
+def _sources(cases: Cases) -> dict[str, Any]:
+    table = cases.table
+    found = {}
+    for source in sorted(set(table["source"]) - {""}):
+        rows = (table["source"] == source).to_numpy()
+        some = cases.take(rows)
+        classes = {n: c["images"] for n, c in _labels(some).get("classes", {}).items()}
+        found[source] = {"images": int(rows.sum()), "patients": some.patients, "classes": classes}
+    return found
+
+
+def _given(table: pd.DataFrame) -> dict[str, Any]:
+    parts = [p for p in PARTS if (table["split"] == p).any()]
+    return {
+        p: {
+            "images": int((table["split"] == p).sum()),
+            "patients": int(table["patient"][table["split"] == p].nunique()),
+        }
+        for p in parts
+    }

@@ -1,0 +1,159 @@
+"""How well the label can be told without looking: from source, size, brightness and what frames the picture alone.
+
+A model takes the easiest way. If the microscope or the size of the image tells the label, a good test result need not
+mean that anything was seen (Zech et al. 2018, PLoS Medicine 15:e1002683).
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.cases.cases import Cases
+from overread.cases.strategies import folds_of
+from overread.core.errors import checked
+from overread.core.random import by_name
+from overread.stats.discrimination.roc import auc
+from overread.stats.estimate import Estimate
+
+_BINS, _FOLDS, _MOST = 12, 5, 20_000
+#: Columns of a fingerprint table and of the cases behind each feature.
+FEATURES: dict[str, tuple[str, ...]] = {
+    "source": ("source",),
+    "view": ("view",),
+    "size": ("height", "width", "depth", "channels", "bits", "format"),
+    "intensity": ("mean", "std"),
+    "frame": ("border", "circle", "text"),
+}
+
+
+@checked
+def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict[str, Any]:
+    """AUC of each class against the rest from what can be told without looking, by folds that keep patients whole.
+
+    Each feature is cut into at most 12 bands and goes, alone and with the others, through a logistic regression.
+    ``auc`` is the mean over classes; its interval is the mean of the classes' intervals, which is wider than needed.
+    A quantity is taken as above or below its median. At most 20,000 patients are used. Keys as in ``audit.json``.
+    """
+    truth, names = _truth(cases)
+    usable = (fingerprints["error"] == "").to_numpy() & cases.labelled
+    usable &= _sampled(cases.table["patient"], usable, seed)
+    tables = {name: _bands(cases, fingerprints, columns, usable) for name, columns in FEATURES.items()}
+    tables = {name: table for name, table in tables.items() if table.shape[1] > 1}
+    kept = [i for i in range(len(names)) if _told(truth[usable, i], cases.table["patient"].to_numpy()[usable])]
+    if not kept or not tables:
+        why = (
+            "fewer than two classes with 10 patients"
+            if not kept
+            else "source, size and brightness are the same everywhere"
+        )
+        return _empty(why)
+    patients = cases.table["patient"].to_numpy()[usable]
+    fold = folds_of(patients, truth[usable][:, kept], k=_FOLDS, seed=seed)
+    judge = lambda table: _judge(table, truth[usable][:, kept], fold, patients)
+    together = judge(np.concatenate(list(tables.values()), axis=1))
+    alone = {name: _mean(judge(table)) for name, table in tables.items()}
+    return _result(together, alone, [names[i] for i in kept], int(usable.sum()), len(set(patients)))
+
+
+def _truth(cases: Cases) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """(N, classes) 1, 0 or NaN; one column where one says all."""
+    labels, names = cases.labels, cases.target.names
+    if cases.target.kind == "findings":
+        return labels.astype(np.float64), names
+    if cases.target.kind == "quantity":
+        return (labels > np.nanmedian(labels)).astype(np.float64)[:, None], (f"{names[0]} above its median",)
+    chosen = cases.target.positive if cases.target.kind == "binary" else names
+    return np.stack([(labels == names.index(name)).astype(np.float64) for name in chosen], 1), tuple(chosen)
+
+
+def _sampled(patients: pd.Series, usable: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
+    names = patients[usable].unique()
+    if len(names) <= _MOST:
+        return np.ones(len(patients), bool)
+    chosen = names[np.argsort(by_name(seed, names, "shortcut"))[:_MOST]]
+    return patients.isin(chosen).to_numpy()
+
+
+def _told(truth: NDArray[np.float64], patients: NDArray) -> bool:
+    """Whether a class has 10 patients on either side."""
+    return min(len(set(patients[truth == side])) for side in (0, 1)) >= 10
+
+
+def _bands(
+    cases: Cases, prints: pd.DataFrame, columns: tuple[str, ...], usable: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """One-hot bands (n, bands) of the columns that vary."""
+    every = [np.empty((int(usable.sum()), 0))]
+    for column in columns:
+        values = (prints[column] if column in prints else cases.table[column])[usable].to_numpy()
+        codes = _cut(values)
+        if codes.max(initial=0) > 0:
+            every.append(np.eye(codes.max() + 1)[codes])
+    return np.concatenate(every, axis=1)
+
+
+def _cut(values: NDArray) -> NDArray[np.int64]:
+    """Band numbers: quantiles of numbers, the commonest words of texts with the rest together."""
+    if np.issubdtype(values.dtype, np.number):
+        edges = np.unique(np.quantile(values.astype(np.float64), np.linspace(0, 1, _BINS + 1)[1:-1]))
+        return np.unique(np.searchsorted(edges, values, side="left"), return_inverse=True)[1]
+    order = pd.Series(values).value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable").index
+    place = {name: min(i, _BINS * 4) for i, name in enumerate(order)}
+    return np.array([place[v] for v in values], np.int64)
+
+
+def _judge(
+    table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray
+) -> list[Estimate]:
+    return [_one(table, truth[:, i], fold, patients) for i in range(truth.shape[1])]
+
+
+def _one(
+    table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray
+) -> Estimate:
+    """AUC of one class; scores are the log odds less those of the fold's training part, so that folds compare."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    known = ~np.isnan(truth)
+    score = np.zeros(len(truth))
+    for k in range(_FOLDS):
+        train, test = known & (fold != k), known & (fold == k)
+        if len(np.unique(truth[train])) < 2 or not test.any():
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model = LogisticRegression(C=1.0, max_iter=50).fit(table[train], truth[train])
+        score[test] = model.decision_function(table[test])
+    return auc(truth[known].astype(int), np.round(score[known], 6), patients[known])
+
+
+def _mean(found: list[Estimate]) -> dict[str, float]:
+    return {
+        key: float(np.mean([getattr(e, name) for e in found]))
+        for key, name in (("auc", "value"), ("low", "low"), ("high", "high"))
+    }
+
+
+def _empty(why: str) -> dict[str, Any]:
+    return {"auc": None, "low": None, "high": None, "images": 0, "patients": 0, "method": "", "verdict": "",
+            "undefined": why, "by feature": {}, "by class": {}}  # fmt: skip
+
+
+def _result(
+    together: list[Estimate], alone: dict[str, dict[str, float]], names: list[str], images: int, patients: int
+) -> dict[str, Any]:
+    overall = _mean(together)
+    every = [overall, *alone.values()]
+    best = max(every, key=lambda found: found["auc"])
+    verdict = "high" if best["auc"] >= 0.9 else "moderate" if best["auc"] >= 0.7 and best["low"] > 0.5 else "low"
+    return overall | {
+        "images": images, "patients": patients, "verdict": verdict, "undefined": "", "by feature": alone,
+        "method": "logistic regression on bands, 5 folds by patient; one class against the rest, mean over classes",
+        "by class": {name: {"auc": e.value, "low": e.low, "high": e.high} for name, e in zip(names, together)},
+    }  # fmt: skip

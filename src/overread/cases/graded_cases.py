@@ -1,0 +1,216 @@
+"""The label of a study from several readers: their answers joined to the images, one label for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.cases.cases import Cases, Kind, Target
+from overread.cases.grades import Grades, coded, consensus, grades_of, in_order, latent_classes, read_grades, wide
+from overread.cases.sources.labels import one_label
+from overread.core.errors import InputError, checked
+from overread.images.address import file_of, parse
+from overread.stats.agreement.pairs import cohen_kappa, specific_agreement
+from overread.stats.agreement.panel import ceiling, fleiss_kappa, krippendorff_alpha
+from overread.stats.estimate import Estimate
+
+#: A table of answers, or columns of the table of images.
+Asked = str | os.PathLike[str] | Sequence[str]
+_NAMED = "readers: the names of their columns stand in study.toml and in the recorded command; rename them if they are people's names"
+_TIED, _SILENT = "the readers are tied", "no reader answered"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GradedCases(Cases):
+    """Cases whose labels are the consensus of readers, by ``rule``; their column ``agreement`` is the share of a
+    case's answers that gave its label. ``grades`` are the answers to these cases, under the names that the cases have.
+    """
+
+    grades: Grades | None = None
+    rule: str = "majority"
+
+    def hidden(self, hide: Cases) -> GradedCases:
+        """``hide``, these cases with codes for names, with the answers under the same codes."""
+        grades = coded(self.grades, hide.salt) if self.grades and hide.salt and not self.salt else self.grades
+        return replace(self, table=hide.table, salt=hide.salt, notes=hide.notes, grades=grades)
+
+    def undecided(self) -> dict[str, str]:
+        """The cases that got no label, and why."""
+        if self.grades is None:
+            return {}
+        made = consensus(self.grades, rule=self.rule)
+        tied = set(made["case"][made["tied"]])
+        silent = self.table["case"][(self.table["label"] == "").to_numpy()]
+        return {case: _TIED if case in tied else _SILENT for case in silent}
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """The readers' answers to the rows of a table: the label columns, their target, the answers, and notes."""
+
+    table: pd.DataFrame
+    target: Target
+    grades: Grades
+    notes: tuple[str, ...]
+
+
+@checked
+def judged(
+    made: pd.DataFrame, table: pd.DataFrame, asked: Asked, *, rule: str = "majority", positive: Sequence[str] = (),
+    kind: Kind | None = None, case: str = "",
+) -> Judged:  # fmt: skip
+    """The consensus of readers as ``label`` of each row of ``made``, and its ``agreement``.
+
+    ``made`` has the columns ``image``, ``case`` and ``patient``; ``table`` is the table that it came from. ``asked``: a
+    table of answers, joined by case or by the name of the image, or names of columns of ``table``, a reader each.
+    ``case``: the column of cases in that table, if it is called as in the other. Raises :class:`InputError` as
+    :func:`read_grades`, and where the answers do not fit the cases.
+    """
+    if isinstance(asked, (str, os.PathLike)):
+        keys, grades, notes = _joined(made, read_grades(asked, case=case or "case"))
+    else:
+        keys, grades, notes = _columns(made, table, asked)
+    if grades.kind != "label":
+        raise InputError("the label of a study comes from labels, and the readers gave scores", given=str(grades),
+                         todo="give a table with a column of labels")  # fmt: skip
+    one = consensus(grades, rule=rule).set_index("case")
+    labels = keys.map(one["label"]).fillna("")
+    wanted, target, more = one_label(labels, positive, kind, "the readers' consensus")
+    wanted["agreement"] = keys.map(one["share"]).astype(float).round(4)
+    blank = int((wanted["label"] == "").sum())
+    said = f"label: {rule} of {len(grades.readers):,} readers; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip
+    return Judged(wanted, target, _known(grades, keys, made), (said, *notes, *more))
+
+
+def _columns(made: pd.DataFrame, table: pd.DataFrame, readers: Sequence[str]) -> tuple[pd.Series, Grades, list[str]]:
+    rows = table.assign(case=made["case"], modality="").drop(columns="patient", errors="ignore")
+    grades = grades_of(wide(rows, readers), "label", repeats="same")
+    return made["case"], grades, [_NAMED]
+
+
+def _joined(made: pd.DataFrame, grades: Grades) -> tuple[pd.Series, Grades, list[str]]:
+    """The name under which readers know each row, by the form that fits most rows, and the answers to these."""
+    known = set(grades.cases)
+    forms = [(int(form.isin(known).sum()), i, form) for i, form in enumerate(_forms(made))]
+    hits, _, keys = max(forms, key=lambda found: (found[0], -found[1]))
+    shared = set(keys) & known
+    if (2 * hits < len(made) and 2 * len(shared) < len(known)) or not hits:
+        raise InputError("the readers' answers do not fit the cases", given=f"at best {hits:,} of {len(made):,} images and {len(shared):,} of {len(known):,} cases with answers share a name",
+                         todo="name cases in both tables alike, or name the column with --case")  # fmt: skip
+    spare = len(known) - len(shared)
+    notes = [f"readers: {spare:,} of {len(known):,} cases with answers have no image"] if spare else []
+    kept = grades.table[grades.table["case"].isin(shared)].reset_index(drop=True)
+    return keys, replace(grades, table=kept), notes
+
+
+def _forms(made: pd.DataFrame) -> Iterator[pd.Series]:
+    """Ways to name rows: the case, the image as path, as name, and as name without its ending."""
+    yield made["case"]
+    paths = made["image"].map(lambda text: parse(text).entry or file_of(text)) if len(made) else made["image"]
+    names = paths.str.rsplit("/", n=1).str[-1]
+    for form in (paths, names, names.str.replace(r"(\.nii\.gz|\.\w{1,5})$", "", regex=True)):
+        if form.is_unique:  # one name for two images would give both the same answers
+            yield form
+
+
+def _known(grades: Grades, keys: pd.Series, made: pd.DataFrame) -> Grades:
+    """The answers under the names of the cases, where a case has one name among readers; with its patient."""
+    pairs = pd.DataFrame({"key": keys, "case": made["case"], "patient": made["patient"]}).drop_duplicates()
+    alone = ~pairs["case"].duplicated(keep=False) & ~pairs["key"].duplicated(keep=False)
+    names = dict(zip(pairs["key"][alone], pairs["case"][alone], strict=True))
+    patients = dict(zip(pairs["key"], pairs["patient"], strict=True))
+    key = grades.table["case"]
+    case = key.map(names)
+    table = grades.table.assign(case=case.where(case.notna(), key), patient=key.map(patients))
+    return replace(grades, table=table)
+
+
+# -- how far readers agree, with intervals, and what that means for a model that is judged against one of them ----
+
+
+#: Readers whose every pair is compared; more would be a table that nobody reads.
+MOST_PAIRED = 10
+
+
+@checked
+def agreement(
+    grades: Grades, *, classes: Sequence[str] = (), modality: str = "", level: float = 0.95,
+    resamples: int | None = None, seed: int = 0,
+) -> list[Estimate]:  # fmt: skip
+    """How far readers agree: ``agreement``, ``fleiss kappa``, ``nominal alpha``, ``specific agreement`` of each class,
+    ``kappa`` of each pair (ten readers at most), ``ceiling`` and ``panel accuracy``.
+
+    Where classes have an order, also ``ordinal alpha`` and ``quadratic kappa`` of each pair. Intervals are by patient
+    where the grades name patients, else by case. Sources: :mod:`overread.stats.agreement.pairs` and
+    :mod:`overread.stats.agreement.panel`. Raises :class:`InputError` for scores or unknown classes.
+    """
+    names, cases = list(classes) or list(grades.classes), list(grades.cases)
+    ratings, who = grades.ratings(cases, names, modality), grades.patients(cases)
+    patients = None if who is None else pd.factorize(who)[0]  # numbers: each statistic numbers them again
+    how: dict[str, Any] = {"level": level, "resamples": resamples, "seed": seed}
+    top = ceiling(ratings, patients, classes=max(len(names), 2), **how)
+    ordered = len(names) > 2 and in_order(names)
+    alphas = [krippendorff_alpha(ratings, patients, **how)]
+    alphas += [krippendorff_alpha(ratings, patients, scale="ordinal", **how)] if ordered else []
+    each = specific_agreement(ratings, patients, classes=len(names), **how) if names else []
+    each = [replace(found, of=name) for found, name in zip(each, names, strict=True)]
+    pairs = _pairs(ratings, patients, grades.readers, max(len(names), 1), ordered, level)
+    return [top.agreement, fleiss_kappa(ratings, patients, **how), *alphas, *each, *pairs, top.best, top.panel]  # fmt: skip
+
+
+def _pairs(
+    ratings: NDArray[np.float64], patients: NDArray[Any] | None, readers: Sequence[str], classes: int,
+    ordered: bool, level: float,
+) -> list[Estimate]:  # fmt: skip
+    if len(readers) > MOST_PAIRED:
+        return []
+    return [
+        replace(cohen_kappa(ratings[:, i], ratings[:, j], patients, weights=weights, classes=classes, level=level), of=f"{readers[i]} and {readers[j]}")
+        for weights in (("none", "quadratic") if ordered else ("none",))
+        for i, j in combinations(range(len(readers)), 2)
+    ]  # fmt: skip
+
+
+@checked
+def panel_of(grades: Grades, *, rule: str = "majority", level: float = 0.95, seed: int = 0) -> dict[str, Any]:
+    """What ``agreement.json`` holds: counts, the estimates of :func:`agreement`, and how the consensus came about.
+
+    ``undecided`` counts cases without a label; ``model`` are prevalence and each reader's confusion (rows: the truth)
+    where ``rule`` is ``dawid-skene``.
+    """
+    made = consensus(grades, rule=rule)
+    silent = made["answers"] == 0
+    found = {
+        "readers": list(grades.readers), "cases": len(made), "answers": int(made["answers"].sum()), "rule": rule,
+        "classes": list(grades.classes), "undecided": {"tied": int(made["tied"].sum()), "no answer": int(silent.sum())},
+        "estimates": agreement(grades, level=level, seed=seed),
+    }  # fmt: skip
+    return {**found, "model": _model(grades)} if rule == "dawid-skene" else found
+
+
+def _model(grades: Grades) -> dict[str, Any]:
+    model, names = latent_classes(grades), grades.classes
+    return {
+        "prevalence": dict(zip(names, model.prevalence.tolist(), strict=True)),
+        "confusion": {reader: table.tolist() for reader, table in zip(grades.readers, model.confusion, strict=True)},
+        "log likelihood": model.likelihood, "rounds": model.rounds, "converged": model.converged, "doubt": model.doubt,
+    }  # fmt: skip
+
+
+@checked
+def spoken(found: dict[str, Any]) -> list[str]:
+    """What :func:`panel_of` found, in two lines at most."""
+    by_name = {estimate.metric: estimate for estimate in found["estimates"] if not estimate.of}
+    lines = [f"{len(found['readers']):,} readers of {found['cases']:,} cases: two agree in {by_name['agreement']}, Fleiss' kappa {by_name['fleiss kappa']}"]  # fmt: skip
+    best, panel = by_name["ceiling"], by_name["panel accuracy"]
+    if not best.undefined:
+        rest = "" if panel.undefined else f"; the majority of the others reaches {panel}"
+        lines.append(f"against a single reader no accuracy can pass {best}{rest}")
+    return lines

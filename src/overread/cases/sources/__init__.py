@@ -1,0 +1,1 @@
+"""Tables, folders, archives and DICOM exports as cases."""

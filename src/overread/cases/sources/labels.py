@@ -1,0 +1,292 @@
+"""What is to be learned, from the columns of a table: one label, several findings, or a quantity."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from overread.cases.cases import Kind, Target
+from overread.cases.sources.tables import MISSING, known
+from overread.core.errors import InputError, checked, nearest
+from overread.images.address import file_of, parse
+
+_NEGATIVE = ("normal", "benign", "negative", "healthy", "control", "absent", "no", "none", "false", "0", "n")
+_YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "present"}
+_NO = {"0", "0.0", "no", "n", "false", "f", "negative", "absent"}
+_UNSURE = {"-1", "-1.0", "unknown", "uncertain"}  # −1 is CheXpert's "uncertain" (Irvin et al. 2019)
+_MOST = 200
+
+
+def one_label(
+    values: pd.Series, positive: Sequence[str], kind: Kind | None, name: str, order: Sequence[str] = ()
+) -> tuple[pd.DataFrame, Target, list[str]]:
+    """The ``label`` column, its target, and notes; classes stand in ``order`` or the natural one, never the rows'."""
+    label = whole(known(values))
+    place = {name: i for i, name in enumerate(order)}
+    names = sorted(set(label) - {""}, key=lambda name: (place.get(name, len(place)), natural(name)))
+    if not names:
+        raise InputError(f"the column {name!r} holds no label at all", given=f"{len(label):,} blank cells",
+                         todo="choose another column with --label")  # fmt: skip
+    _refuse_numbers(label, names, name)
+    found: Kind = "binary" if len(names) == 2 and kind != "classes" else "classes"
+    if kind == "binary" and found != "binary":
+        raise InputError(f"a binary label needs two classes, the column {name!r} has {len(names)}",
+                         given=", ".join(names[:20]), todo="leave --kind out")  # fmt: skip
+    chosen, notes = _positive(names, tuple(positive), found)
+    return pd.DataFrame({"label": label}), Target(found, tuple(names), chosen), notes
+
+
+@checked
+def whole(values: pd.Series) -> pd.Series:
+    """``1.0`` as ``1`` where every label is a whole number: a blank turned the column into floats elsewhere."""
+    filled = values[values != ""]
+    return values.str.replace(r"\.0+$", "", regex=True) if filled.str.fullmatch(r"-?\d+\.0+").all() else values
+
+
+@checked
+def natural(name: str) -> tuple[tuple[int, float, str], ...]:
+    """A key to sort by that reads the numbers in a name: 2 before 10."""
+    pieces = re.findall(r"\d+(?:\.\d+)?|\D+", name)
+    return tuple((0, float(p), "") if p[0].isdecimal() else (1, 0.0, p.lower()) for p in pieces) + ((2, 0.0, name),)
+
+
+def _refuse_numbers(label: pd.Series, names: list[str], column: str) -> None:
+    if len(names) <= 20 or (len(names) <= _MOST and len(names) < len(label) / 5):
+        return
+    number = pd.to_numeric(pd.Series(names), errors="coerce").notna().all()
+    todo = f"if it is a quantity, use --value {column}" if number else "choose the column of the diagnosis with --label"
+    raise InputError(
+        f"the column {column!r} has {len(names):,} different labels in {len(label):,} rows",
+        given=", ".join(names[:5]) + " …",
+        todo=todo,
+    )
+
+
+def _positive(names: list[str], positive: tuple[str, ...], kind: Kind) -> tuple[tuple[str, ...], list[str]]:
+    for name in positive:
+        if name not in names:
+            raise InputError(
+                f"the positive class {name!r} is not among the classes",
+                given=", ".join(names),
+                todo=nearest(name, names),
+            )
+    if positive and len(set(positive)) >= len(names):
+        raise InputError(
+            "every class is called positive",
+            given=", ".join(positive),
+            todo="leave at least one class out of --positive",
+        )
+    if positive or kind != "binary":
+        return positive, []
+    healthy = [name for name in names if re.split(r"[\s,;_-]+", name.lower())[0] in _NEGATIVE]
+    chosen = next(name for name in reversed(names) if [name] != healthy)
+    return (chosen,), [f"positive class: guessed {chosen!r}; override with --positive"]
+
+
+def several_findings(
+    table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]
+) -> tuple[pd.DataFrame, Target, list[str]]:
+    """A ``label:<finding>`` column of 1, 0 or NaN for each finding; blank and −1 are unknown."""
+    notes = []
+    found = {}
+    for name in columns:
+        short = name.removeprefix("label:")
+        values, unsure = _yes_no(table[name], name)
+        found[f"label:{short}"] = values
+        if unsure:
+            notes.append(f"{short}: {unsure:,} uncertain marks (−1 or 'unknown') are taken as unknown")
+    names = tuple(c.removeprefix("label:") for c in found)
+    _positive(list(names) + [""], tuple(positive), "findings")
+    return pd.DataFrame(found), Target("findings", names, tuple(positive)), notes
+
+
+def _yes_no(values: pd.Series, name: str) -> tuple[pd.Series, int]:
+    text = values.str.lower()
+    strange = sorted(set(text) - _YES - _NO - _UNSURE - MISSING)
+    if strange:
+        raise InputError(f"the finding {name!r} must be 1, 0 or blank", given=", ".join(map(repr, strange[:5])),
+                         todo="use --label for a column of class names")  # fmt: skip
+    number = text.isin(_YES).astype(float).where(text.isin(_YES | _NO))
+    return number, int(text.isin(_UNSURE).sum())
+
+
+def quantity(values: pd.Series, name: str) -> tuple[pd.DataFrame, Target, list[str]]:
+    """The ``value`` column as numbers, NaN where blank."""
+    text = known(values)
+    number = pd.to_numeric(text.mask(text == ""), errors="coerce")
+    strange = text[~np.isfinite(number) & (text != "")]
+    if len(strange):
+        raise InputError(f"the quantity {name!r} must be a number or blank", given=repr(strange.iloc[0]),
+                         todo="use --label for a column of class names")  # fmt: skip
+    if number.notna().sum() == 0:
+        raise InputError(
+            f"the column {name!r} holds no number at all",
+            given=f"{len(text):,} blank cells",
+            todo="choose another with --value",
+        )
+    return pd.DataFrame({"value": number.astype(float)}), Target("quantity", (name,)), []
+
+
+# -- labels to images: a table of labels joined to an export by the identifier that fits best ---------------------
+
+
+#: Identifiers that a table of labels may share with an export, the most telling first, and their columns there.
+KEYS = {"instance": "instance", "series": "series", "study": "case", "accession": "accession", "file": "image",
+        "patient": "patient"}  # fmt: skip
+#: Columns of the export that a table of labels never replaces.
+_KEPT = ("image", "case", "patient", "series", "instance", "accession", "frames", "slices", "problems")
+
+
+@dataclass(frozen=True, eq=False)
+class _Match:
+    """A way to join: by ``key``, with a column of the labels; the values of both, and how many fit."""
+
+    key: str
+    column: str
+    images: pd.Series
+    labels: pd.Series
+    note: str = ""
+
+    @property
+    def images_hit(self) -> int:
+        """Rows of the export with a label."""
+        return int(self.images.isin(set(self.labels) - {""}).sum())
+
+    @property
+    def labels_hit(self) -> int:
+        """Rows of the labels with an image."""
+        return int(self.labels.isin(set(self.images) - {""}).sum())
+
+
+def join_labels(table: pd.DataFrame, labels: pd.DataFrame, on: str) -> tuple[pd.DataFrame, list[str]]:
+    """See :func:`overread.cases.sources.dicom_export.join`."""
+    labels = labels.reset_index(drop=True).astype(object).where(labels.reset_index(drop=True).notna(), "")
+    labels = labels.astype(str).apply(lambda column: column.str.strip()).rename(columns=str)
+    keys, columns = _asked(on, labels)
+    match = _best(table, labels, keys, columns)
+    kept = _one_each(match, labels)
+    values = kept.drop(columns=match.column).reindex(match.images.to_numpy()).set_axis(table.index)
+    values = values.astype(object).where(values.notna(), "")
+    joined, notes = _beside(table, values)
+    blank = len(table) - match.images_hit
+    spare = len(labels) - match.labels_hit
+    first = f"labels: joined by {match.key} with the column {match.column!r}{match.note}"
+    counts = f"{match.images_hit:,} of {len(table):,} rows have labels"
+    rest = f", {spare:,} of {len(labels):,} rows of labels have no image" if spare else ""
+    return joined, [f"{first}: {counts}{rest}", *([f"labels: {blank:,} rows stay without"] if blank else []), *notes]
+
+
+def _asked(on: str, labels: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Which identifiers and which columns to try."""
+    columns = [str(column) for column in labels.columns]
+    if not on:
+        return list(KEYS), columns
+    if on in KEYS:
+        return [on], columns
+    if on in columns:
+        return list(KEYS), [on]
+    raise InputError("there is no such key for joining labels", given=repr(on), todo=nearest(on, [*KEYS, *columns]))
+
+
+def _best(table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: list[str]) -> _Match:
+    """The match that fits best: without contradictions first, then by share, as written, and by how much it tells."""
+    found = [m for loose in (False, True) for m in _matches(table, labels, keys, columns, loose)]
+    fits = [match for match in found if _fits(match)]
+    if fits:
+        told = [(_contradicts(m, labels), -round(_share(m), 1), m.note, list(KEYS).index(m.key)) for m in fits]
+        return fits[min(range(len(fits)), key=told.__getitem__)]
+    best = max(found, key=lambda match: (match.images_hit, match.labels_hit))
+    raise InputError(
+        "the table of labels does not fit the export",
+        given=f"at best {best.images_hit:,} of {len(table):,} rows and {best.labels_hit:,} of {len(labels):,} rows of labels share {best.key} (column {best.column!r})",
+        todo=f"give labels with one of {', '.join(KEYS)}, and name it with --key",
+    )
+
+
+def _matches(
+    table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: list[str], loose: bool
+) -> Iterator[_Match]:
+    plain = {column: _known(labels[column]) for column in columns}
+    for key in keys:
+        for images in _forms(key, _known(table[KEYS[key]])):
+            for column, values in plain.items():
+                if not loose:
+                    yield _Match(key, column, images, values)
+                elif _loose(images).nunique() == images.nunique():  # two must not become one
+                    yield _Match(key, column, _loose(images), _loose(values), " (without leading zeros and case)")
+
+
+def _known(values: pd.Series) -> pd.Series:
+    values = values.astype(str)
+    return values.mask(values.str.lower().isin(MISSING), "")
+
+
+def _loose(values: pd.Series) -> pd.Series:
+    """Without what spreadsheets change: leading zeros, a decimal point behind a number, case."""
+    plain = values.str.lower().str.replace(r"^(\d+)\.0$", r"\1", regex=True)
+    return plain.str.replace(r"^0+(?=\w)", "", regex=True)
+
+
+def _forms(key: str, values: pd.Series) -> Iterator[pd.Series]:
+    """Ways to write the values: files as paths, as names, and as names without their endings."""
+    if key == "patient" and values.str.contains("^^^", regex=False).any():
+        yield values
+        yield values.str.split("^^^", regex=False).str[0]
+    elif key == "file":
+        paths = values.map(lambda text: parse(text).entry or file_of(text))
+        names = paths.str.rsplit("/", n=1).str[-1]
+        for form in (
+            paths,
+            paths.str.replace(r"\.\w{1,5}$", "", regex=True),
+            names,
+            names.str.replace(r"\.\w{1,5}$", "", regex=True),
+        ):
+            if form.is_unique:
+                yield form
+    else:
+        yield values
+
+
+def _fits(match: _Match) -> bool:
+    """Whether half of the images, or half of the labels, find each other."""
+    return match.images_hit > 0 and _share(match) >= 0.5
+
+
+def _share(match: _Match) -> float:
+    return max(match.images_hit / len(match.images), match.labels_hit / len(match.labels))
+
+
+def _contradicts(match: _Match, labels: pd.DataFrame) -> bool:
+    filled = labels.drop(columns=match.column).assign(key=match.labels)[match.labels != ""].drop_duplicates()
+    return bool(filled["key"].duplicated().any())
+
+
+def _one_each(match: _Match, labels: pd.DataFrame) -> pd.DataFrame:
+    """The labels by key, a row each; rows that say the same twice are one."""
+    filled = labels[match.labels != ""]
+    keyed = filled.set_axis(match.labels[filled.index], axis="index")
+    repeats = pd.concat(
+        [filled.drop(columns=match.column), match.labels[filled.index].rename("\0")], axis=1
+    ).duplicated()
+    kept = keyed[~repeats.to_numpy()]
+    twice = kept.index.duplicated(keep=False)
+    if twice.any():
+        rows = filled.index[~repeats.to_numpy()][kept.index == kept.index[twice][0]][:2]
+        raise InputError(f"the same {match.key} stands on several rows of the labels, with different values",
+                         given=f"{int(twice.sum()):,} rows, first rows {' and '.join(f'{row + 1:,}' for row in rows)}",
+                         todo="correct the table, or join by another identifier with --key")  # fmt: skip
+    return kept
+
+
+def _beside(table: pd.DataFrame, values: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Both tables side by side; of a column in both, what the labels say counts, but for identifiers."""
+    both = [column for column in values.columns if column in table.columns]
+    replaced = [column for column in both if column not in _KEPT]
+    fresh = values.drop(columns=both)
+    filled = {column: values[column].where(values[column] != "", table[column]) for column in replaced}
+    notes = [f"labels: the columns {', '.join(replaced)} are taken from the table of labels"] if replaced else []
+    return pd.concat([table.assign(**filled), fresh], axis=1), notes

@@ -1,0 +1,103 @@
+"""Comparing two systems."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overread.cli.console import end, listed, place, say
+from overread.cli.inputs import Side, Wanted, require_tuning, side_of
+from overread.cli.options import AsJson, Positive, Subgroups
+
+First = Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: the new one")]
+Second = Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: what it is compared with")]
+Tuning = Annotated[
+    str, typer.Option(help="predictions of the tuning part, to choose the first one's operating point on")
+]
+OtherTuning = Annotated[str, typer.Option(help="the same for the second")]
+At = Annotated[str, typer.Option("--at", help="the first one's operating points, frozen before: an operating.json")]
+OtherAt = Annotated[str, typer.Option(help="the same for the second")]
+Sensitivity = Annotated[float, typer.Option(min=0, max=1, help="on tuning data; Youden's point if not given")]
+Specificity = Annotated[float, typer.Option(min=0, max=1, help="on tuning data, in place of a sensitivity")]
+Margin = Annotated[
+    float, typer.Option(min=0, max=1, help="that the first must not be worse by (of --claim); a run's own if not given")
+]
+MarginOf = Annotated[str, typer.Option(help="auc, sensitivity, specificity or macro auc; of one class: auc:melanoma")]
+Claim = Annotated[str, typer.Option(help="non-inferiority, equivalence or superiority of the first")]
+Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")]
+Ledger = Annotated[
+    str,
+    typer.Option(
+        help="file of looks at the test set; else each run's own, or evaluation/ledger.jsonl beside each table"
+    ),
+]
+Output = Annotated[str, typer.Option("-o", "--output", help="folder; comparison/ in the run, or beside the first")]
+
+
+def compare(
+    first: First, second: Second, tuning: Tuning = "", other_tuning: OtherTuning = "", at: At = "", other_at: OtherAt = "",
+    subgroup: Subgroups = [], positive: Positive = "", sensitivity: Sensitivity = 0.0, specificity: Specificity = 0.0,
+    margin: Margin = 0.0, margin_of: MarginOf = "", claim: Claim = "non-inferiority", level: Level = 0.95,
+    ledger: Ledger = "", output: Output = "", as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Two tables of predictions on the same or on different patients: every difference with its interval."""
+    from overread.evaluation.comparison.compare import compare as judge
+    from overread.evaluation.ledger import ledger_beside
+    from overread.reporting.pages.compare import tell_comparison
+
+    wanted = Wanted(listed(positive), sensitivity, specificity)
+    require_tuning(wanted, tuning, other_tuning)
+    mine, other = side_of(first, tuning, at, wanted), side_of(second, other_tuning, other_at, wanted)
+    mine, other = _coded(mine, other), _coded(other, mine)
+    study = mine.study
+    if study and not margin:
+        margin, margin_of = study.margin, margin_of or study.margin_of
+    home = first if study else first.parent
+    ledgers = [Path(ledger)] if ledger else [ledger_beside(path) for path in (first, second)]
+    folder = place(output, home / "comparison")
+    if len(mine.test) > 100_000:
+        say(f"comparing {len(mine.test):,} cases")
+    found = judge(mine.test, other.test, at=mine.points, other_at=other.points, by=subgroup, margin=margin or None,
+                  margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=_names(first, second))  # fmt: skip
+    found.save(folder)
+    pages = tell_comparison(found, folder)[:1]
+    if as_json:
+        typer.echo(_as_json(folder))
+        return
+    typer.echo(found.table())
+    end([folder / "metrics.json", folder / "comparison.json", *pages], f"open {pages[0]}")
+
+
+def _coded(table: Side, run: Side) -> Side:
+    """A table with names, beside a run with codes: its cases and patients under the run's codes."""
+    from overread.cases.pseudonyms import codes
+
+    theirs = set(run.test.table["case"])
+    if not run.salt or table.study or theirs & set(table.test.table["case"]):
+        return table
+    made = {name: codes(table.test.table[name].astype(str), run.salt) for name in ("case", "patient")}
+    if not theirs & set(made["case"]):
+        return table
+    return replace(table, test=replace(table.test, table=table.test.table.assign(**made)))
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    """What tells the two apart: the files' names, or the last folders that differ; else both in order."""
+    a, b = ([*reversed(p.resolve().parts[:-1]), p.resolve().name if p.is_dir() else p.stem] for p in (first, second))
+    for one, other in zip((a[-1], *a), (b[-1], *b)):
+        if one != other:
+            return one, other
+    return f"{a[-1]} (first)", f"{b[-1]} (second)"
+
+
+def _as_json(folder: Path) -> str:
+    import json
+
+    from overread.core.files import read_json
+
+    held = read_json(folder / "comparison.json")
+    held.pop("curves")
+    return json.dumps({"metrics": read_json(folder / "metrics.json"), **held}, indent=2, ensure_ascii=False)

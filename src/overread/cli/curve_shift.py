@@ -1,0 +1,270 @@
+"""Would more images, more grades or another site help?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overread.cli.console import at_desk, end, listed, say
+from overread.cli.options import AsJson, Cache, Positive
+from overread.core.errors import InputError
+
+if TYPE_CHECKING:
+    from overread.cases.cases import Cases
+    from overread.cases.split import Split
+    from overread.learning.recipe import Recipe
+    from overread.learning.repeated import Lesson, Lessons
+    from overread.predictions import Predictions
+    from overread.study.steps import Desk
+
+Metric = Annotated[
+    str, typer.Option(help="auc, macro auc, average precision, accuracy, brier, mae, rmse or r2; chosen if not given")
+]
+Part = Annotated[str, typer.Option(help="tuning, or test: opens the test set, which the ledger writes down")]
+Seed = Annotated[int, typer.Option(min=0, help="who is drawn, and the bootstrap")]
+Given = Annotated[str, typer.Option("-o", "--output", help="folder for what is written")]
+Offline = Annotated[bool, typer.Option("--offline", help="do not even try to fetch weights")]
+
+
+def curve(
+    what: Annotated[list[Path], typer.Argument(help="a run's folder; or a predictions .csv for every size")],
+    sizes: Annotated[str, typer.Option(help="of a run: shares or images, 10%,50%,100% or 100,200; of tables: the size behind each")] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="models for each size, taught by other patients; their spread needs three or more")] = 3,
+    part: Part = "tuning",
+    grades: Annotated[str, typer.Option(help="several graders' answers to the training images: a curve over grades per image")] = "",
+    per_image: Annotated[str, typer.Option(help="numbers of grades per image, with --grades")] = "1,2,3",
+    unit: Annotated[str, typer.Option(help="of the sizes of tables: images, patients, or grades per image")] = "images",
+    metric: Metric = "", positive: Positive = "", seed: Seed = 0, output: Given = "", cache: Cache = "", offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """What more training images, or more grades per image, gained and would gain. Of tables without torch."""
+    from overread.evaluation.generalisation.learning_curve import learning_curve
+    from overread.evaluation.generalisation.one_metric import metric_for
+    from overread.evaluation.ledger import ledger_beside
+    from overread.predictions import Predictions
+    from overread.reporting.pages.curve_shift import curve_page
+
+    if missing := [path for path in what if not path.exists()]:
+        raise InputError(
+            "there is no such run folder or table of predictions", given=str(missing[0]), todo="check the path"
+        )
+    if not (len(what) == 1 and what[0].is_dir()):
+        places = [_number(text) for text in listed(sizes)]
+        if len(places) != len(what):
+            raise InputError("every table of predictions needs its size", given=f"tables: {len(what)}, sizes: {len(places)}",
+                             todo="--sizes 100,200,… in the order of the tables; repeats of one size bear the same number")  # fmt: skip
+        tables = [Predictions.read(path, listed(positive)) for path in what]
+        folder = Path(output) if output else what[0].parent / "curve"
+        found = learning_curve(list(zip(places, tables, strict=True)), metric=metric, unit=unit, seed=seed,
+                               ledger=ledger_beside(what[0]))  # fmt: skip
+        _told(found, folder, "curve", curve_page(folder, found), as_json)
+        return
+    run, folder = what[0], Path(output) if output else what[0] / "curve"
+    _known(part)
+    with _opened(run, cache, offline, as_json) as desk:
+        cases, split = _cases_and_split(desk)
+        metric_for(_blank(cases), metric)  # a wrong name is told before anything is trained
+        lessons = _by_grades(desk, cases, split, grades, per_image, repeats, part, seed) if grades else _by_size(
+            cases, split, sizes, repeats, part, seed)  # fmt: skip
+        learned, cautions = _train(desk, lessons, folder)
+        found = learning_curve([(lesson.size, p) for lesson, p, _ in learned], metric=metric, seed=seed, part=part,
+                               unit="grades per image" if grades else "images",
+                               ledger=run / "ledger.jsonl" if part == "test" else None,
+                               models=[model for _, _, model in learned])  # fmt: skip
+        pages = curve_page(folder, found, notes=lessons.notes, cautions=cautions)
+    _told(found, folder, "curve", pages, as_json, "overread shift " + str(run))
+
+
+def shift(
+    what: Annotated[Path, typer.Argument(help="a run's folder; or one predictions .csv")],
+    part: Part = "tuning",
+    trained_on: Annotated[str, typer.Option(help="of a table: the column that names the training site; or the site that taught the one model, or several, a+b")] = "",
+    source: Annotated[str, typer.Option(help="of a table: the column that names the tested site")] = "source",
+    metric: Metric = "", positive: Positive = "", seed: Seed = 0, output: Given = "", cache: Cache = "", offline: Offline = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Train on one site, test on every other: the matrix, and internal minus external. Of a table without torch."""
+    from overread.evaluation.generalisation.one_metric import metric_for
+    from overread.evaluation.generalisation.site_transfer import by_source, shift_matrix
+    from overread.evaluation.ledger import ledger_beside
+    from overread.reporting.pages.curve_shift import shift_page
+
+    if not what.is_dir():
+        results, trained = _from_table(what, trained_on, source, positive)
+        folder = Path(output) if output else what.parent / "shift"
+        found = shift_matrix(results, trained=trained, metric=metric, seed=seed, ledger=ledger_beside(what))
+        _told(found, folder, "shift", shift_page(folder, found), as_json)
+        return
+    from overread.learning.repeated import lessons_by_source
+
+    folder = Path(output) if output else what / "shift"
+    _known(part)
+    with _opened(what, cache, offline, as_json) as desk:
+        cases, split = _cases_and_split(desk)
+        metric_for(_blank(cases), metric)
+        lessons = lessons_by_source(cases, split, part=part, seed=seed)
+        learned, cautions = _train(desk, lessons, folder)
+        results, trained, models = {}, {}, {}
+        for lesson, predictions, model in learned:
+            results |= by_source(predictions, (), name=lesson.name)[0]
+            trained[lesson.name], models[lesson.name] = lesson.sources, model
+        found = shift_matrix(results, trained=trained, metric=metric, seed=seed, part=part, models=models,
+                             ledger=what / "ledger.jsonl" if part == "test" else None)  # fmt: skip
+        pages = shift_page(folder, found, notes=lessons.notes, cautions=cautions)
+    _told(found, folder, "shift", pages, as_json, "overread curve " + str(what))
+
+
+# -- what both share ------------------------------------------------------------------------------------------------
+
+
+def _told(found: Any, folder: Path, name: str, pages: list[Path], as_json: bool, then: str = "") -> None:
+    found.save(folder)
+    stored = folder / f"{name}.json"
+    typer.echo(stored.read_text("utf-8") if as_json else str(found))
+    if not as_json:
+        end([stored, folder / "metrics.json", *pages], then)
+
+
+def _from_table(path: Path, trained_on: str, source: str, positive: str) -> tuple[Any, Any]:
+    """Results and training sets of one table: by its column, or of one model whose training sites are named."""
+    from dataclasses import replace
+
+    from overread.cases.sources.tables import read_table
+    from overread.evaluation.generalisation.site_transfer import by_source, read_shift
+    from overread.predictions import Predictions
+
+    columns = list(read_table(path).columns)
+    column = trained_on or "trained_on"
+    if column in columns:
+        return read_shift(path, trained_on=column, source=source, positive=listed(positive))
+    if not trained_on:
+        raise InputError("nothing says which site the model was trained on", given=", ".join(map(str, columns))[:200],
+                         todo="--trained-on COLUMN, or --trained-on SITE for one model")  # fmt: skip
+    test = Predictions.read(path, listed(positive))
+    if source not in test.table:
+        raise InputError(f"there is no column {source!r}", given=", ".join(map(str, columns))[:200],
+                         todo="--source COLUMN")  # fmt: skip
+    test = replace(test, table=test.table.assign(source=test.table[source].astype(str)))
+    return by_source(test, tuple(part.strip() for part in trained_on.split("+")), name=trained_on)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InputError("the size of a table is a number", given=repr(text), todo="--sizes 100,200") from error
+
+
+def _known(part: str) -> None:
+    if part not in ("tuning", "test"):
+        raise InputError("models are judged on the tuning or the test part", given=repr(part), todo="--part tuning")
+    if part == "test":
+        say("  this opens the test set: the ledger writes down every model that is judged on it")
+
+
+def _opened(run: Path, cache: str, offline: bool, quiet: bool) -> Any:
+    from overread.study.steps import Study
+
+    if not (run / "model" / "model.json").exists():
+        raise InputError("the run has no model yet, so nothing says how to train", given=str(run),
+                         todo="run it to its end first: overread run")  # fmt: skip
+    return at_desk(Study.load(run / "study.toml"), run, cache, offline=offline, quiet=quiet)
+
+
+def _cases_and_split(desk: Desk) -> tuple[Cases, Split]:
+    from overread.cases.split import Split
+
+    return desk.usable(), Split.load(desk.folder / "split.csv")
+
+
+def _blank(cases: Cases) -> Predictions:
+    """An empty table of the run's target."""
+    import pandas as pd
+
+    from overread.predictions import Predictions
+
+    outputs = ["predicted"] if cases.target.kind == "quantity" else [f"p:{n}" for n in cases.target.names]
+    return Predictions(
+        pd.DataFrame(columns=["case", "patient", "split", "source", *cases.target.columns, *outputs]), cases.target
+    )
+
+
+def _by_size(cases: Cases, split: Split, sizes: str, repeats: int, part: str, seed: int) -> Lessons:
+    from overread.learning.repeated import lessons_by_size
+
+    asked = listed(sizes) or ("12.5%", "25%", "50%", "100%")
+    return lessons_by_size(cases, split, asked, repeats=repeats, part=part, seed=seed)
+
+
+def _by_grades(desk: Desk, cases: Cases, split: Split, path: str, per_image: str, repeats: int, part: str, seed: int) -> Lessons:  # fmt: skip
+    from overread.cases.grades import coded, read_grades
+    from overread.learning.repeated import lessons_by_grades
+
+    grades = read_grades(path)
+    if cases.salt:
+        grades = coded(grades, cases.salt)
+    many = [_number(text) for text in listed(per_image)]
+    if not many or any(k != int(k) or k < 1 for k in many):
+        raise InputError(
+            "grades per image are whole numbers from 1 on", given=repr(per_image), todo="--per-image 1,2,3"
+        )
+    return lessons_by_grades(cases, split, grades, [int(k) for k in many], repeats=repeats, part=part, seed=seed)
+
+
+def _train(desk: Desk, lessons: Lessons, folder: Path) -> tuple[list[tuple[Lesson, Predictions, str]], tuple[str, ...]]:
+    """Every lesson's predictions, after its cost was told, and what to be careful about."""
+    from overread.learning.predict import load_model
+    from overread.learning.repeated import recipe_again, taught
+    from overread.study.steps import recipe_of
+
+    about = load_model(desk.folder).about
+    recipe = recipe_again(recipe_of(desk.study), about.recipe, about.backbone.pretrained)
+    for note in lessons.notes:
+        desk.say(f"  {note}")
+    _tell_cost(desk, lessons, recipe, quick=recipe.method != about.recipe.method)
+    learned = taught(lessons, recipe, folder / "steps", weights=desk.study.weights or None, cache=desk.cache, device=desk.study.device,
+                     threads=desk.study.threads, network=desk.network, progress=desk.progress, done=_heard(desk.say))  # fmt: skip
+    return learned, _cautions(lessons, recipe)
+
+
+#: Fewer judged patients than this, and a curve says little: the page tells so.
+FEW = 30
+
+
+def _cautions(lessons: Lessons, recipe: Recipe) -> tuple[str, ...]:
+    one = lessons.lessons[0]
+    found = []
+    if recipe.method != "features" and one.stop.digest == one.judged.digest:
+        found.append(
+            "The tuning patients also chose the snapshot of each model, so the values are on the optimistic side, and more so "
+            "for small training sets. They tell whether more images help; publish those of the test part."
+        )
+    if one.judged.patients < FEW:
+        found.append(f"The {one.part} part has {one.judged.patients:,} patients: the intervals are wide. A study with a larger "
+                     f"share for {one.part} would tell more.")  # fmt: skip
+    return tuple(found)
+
+
+def _heard(say: Callable[[str], None]) -> Callable[[Lesson, bool], None]:
+    def heard(lesson: Lesson, new: bool) -> None:
+        say(f"  {lesson.name}: {len(lesson.teach):,} training images of {lesson.teach.patients:,} patients"
+            + ("" if new else ", kept from before"))  # fmt: skip
+
+    return heard
+
+
+def _tell_cost(desk: Desk, lessons: Lessons, recipe: Recipe, *, quick: bool) -> None:
+    """How many trainings, and how long they will take if they go as the run's own did."""
+    from overread.cases.split import Split
+    from overread.reporting.words import duration
+
+    took = desk.record().get("steps", {}).get("model", {}).get("seconds")
+    own = len(Split.load(desk.folder / "split.csv").rows(desk.usable(), "train"))
+    how = f"{len(lessons.lessons)} models to train ({recipe.method}, {recipe.backbone})"
+    if quick:
+        how += "; frozen features in the place of fine-tuning, which is quicker"
+    about = f", about {duration(took * lessons.images / own)} in all" if took and own and not quick else ""
+    desk.say(f"  {how}{about}; stop at any time: what is trained is kept")

@@ -1,0 +1,50 @@
+"""Marks on images: localisation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from overread.cli.console import bars, end, listed, number, place
+from overread.cli.options import AsJson
+
+
+def froc(
+    marks: Annotated[Path, typer.Argument(help="marks: image, score, and lesion (blank: false positive) or x, y")],
+    lesions: Annotated[Path, typer.Argument(help="lesions: image, lesion, and for places x, y, radius")],
+    images: Annotated[str, typer.Option(help="number of images, or a table with a column image (and patient)")] = "",
+    tolerance: Annotated[str, typer.Option(help="radius of lesions that have none, in the unit of x and y")] = "",
+    rates: Annotated[str, typer.Option(help="false positives per image: camelyon16 (1/4 … 8), luna16 (1/8 … 8), or numbers, separated by commas")] = "camelyon16",
+    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")] = 0.95, seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+    ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the marks")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help="folder for what is written; froc/ beside the marks")] = "",
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Marks on images against lesions: FROC, its mean sensitivity, AFROC area, with intervals. Needs no torch."""
+    from overread.evaluation.detection import judge_marks, read_marks
+    from overread.evaluation.ledger import ledger_beside
+    from overread.reporting.pages.froc import tell_marks
+
+    count = int(images) if images.isdecimal() else images or None
+    given = read_marks(marks, lesions, count, tolerance=number(tolerance, "--tolerance"))
+    folder = place(output, marks.parent / "froc")
+    with bars() as progress:
+        progress("judging readers", 0, len(given.readers))
+        found = judge_marks(given, rates=_rates(rates), level=level, seed=seed,
+                            ledger=Path(ledger) if ledger else ledger_beside(marks))  # fmt: skip
+        progress("judging readers", len(given.readers), len(given.readers))
+    found.save(folder)
+    pages = tell_marks(found, folder)
+    if as_json:
+        typer.echo((folder / "metrics.json").read_text("utf-8"))
+        return
+    typer.echo(found.table())
+    end([folder / "metrics.json", folder / "froc.json", pages[0]], f"open {pages[0]}")
+
+
+def _rates(text: str) -> str | tuple[float, ...]:
+    if not text[:1].isdigit() and not text.startswith("."):
+        return text
+    return tuple(rate for part in listed(text) if (rate := number(part, "--rates")) is not None)

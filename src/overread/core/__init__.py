@@ -1,0 +1,1 @@
+"""What everything stands on: errors, files, random numbers, progress, and decoding in a process of its own."""

@@ -1,0 +1,347 @@
+"""Frozen dataclass to file and back; atomic writes; locks; versions, hardware, hashes.
+
+A file is written beside its place, flushed, synced, renamed, and its folder synced: after a power cut the old or the
+new file is there, never half of one. Reading checks every field's type and refuses unknown ones by name.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from overread.core.errors import InputError, UnavailableError, checked, nearest
+
+T = TypeVar("T")
+
+#: Version of the files a run leaves; a reader refuses files of a later one.
+FORMAT = 1
+
+
+@checked
+@contextmanager
+def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside ``path``; on a clean exit it is synced and renamed to ``path``, otherwise removed.
+
+    Raises :class:`UnavailableError` if the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        _sync(beside)
+        os.replace(beside, path)
+        _sync(path.parent)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not beside.exists() and path.parent.exists():
+            raise
+        raise UnavailableError(
+            f"{path.name} cannot be written",
+            given=f"{path}: {error.strerror or error}",
+            todo="free some space or choose another folder",
+        ) from error
+    finally:
+        with suppress(OSError):  # the error on its way says more
+            beside.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@checked
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write ``data`` to ``path`` atomically."""
+    with publish(path) as beside:
+        beside.write_bytes(data)
+    return Path(path)
+
+
+@checked
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write ``text`` to ``path`` atomically, as UTF-8 with ``\\n``."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+@checked
+def write_json(path: str | os.PathLike[str], value: object) -> Path:
+    """Write ``value`` as JSON (NaN becomes null), atomically. Dataclasses become objects."""
+    return write_text(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+#: Where a spreadsheet would compute the cell instead of showing it, with the apostrophes that stand before it.
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+
+
+@checked
+def write_csv(path: str | os.PathLike[str], table: Any, *, float_format: str | None = None) -> Path:
+    """Write a pandas table as CSV, atomically, without the index; see :func:`guarded` for cells like ``=1+1``."""
+    table = guarded(table)
+    texts = [table[name] for name in table.columns if table[name].dtype.kind == "O"]
+    torn = any("\r" in cell for column in texts for cell in column if isinstance(cell, str))
+    how = csv.QUOTE_NONNUMERIC if torn else csv.QUOTE_MINIMAL  # which knows no other line end than its own
+    with publish(path) as beside:
+        table.to_csv(beside, index=False, float_format=float_format, lineterminator="\n", quoting=how)
+    return Path(path)
+
+
+@checked
+def guarded(table: Any) -> Any:
+    """A pandas table whose texts and column names are safe in a spreadsheet: an apostrophe before = + - @ and controls.
+
+    Numbers stay as they are, also as text. :func:`unguarded` takes the apostrophes away again. After OWASP, "CSV
+    injection".
+
+    >>> import pandas as pd
+    >>> list(guarded(pd.DataFrame({"a": ["=1+1", "-1.5", "it's", "'=x"]}))["a"])
+    ["'=1+1", '-1.5', "it's", "''=x"]
+    """
+    return _cells(table, lambda text: f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text)
+
+
+@checked
+def unguarded(table: Any) -> Any:
+    """The table before :func:`guarded`, from a file that :func:`write_csv` wrote."""
+    return _cells(table, lambda text: text[1:] if text[:1] == "'" and _FORMULA.match(text) else text)
+
+
+def _cells(table: Any, change: Callable[[str], str]) -> Any:
+    """``table`` with every text in it, and every column's name, changed."""
+
+    def changed(cell: Any) -> Any:
+        return change(cell) if isinstance(cell, str) else cell
+
+    table = table.rename(columns=changed)  # a copy
+    for name in table.columns[[kind.kind == "O" for kind in table.dtypes]]:
+        table[name] = table[name].map(changed)
+    return table
+
+
+@checked
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file. Duplicate keys and broken files raise :class:`InputError`."""
+    text = _read_text(Path(path))
+    try:
+        return json.loads(text, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{Path(path).name} is not valid JSON", given=str(error)) from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError("the file does not exist", given=str(path), todo="check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("the file cannot be read", given=f"{path}: {error}") from error
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice")
+        found[key] = value
+    return found
+
+
+def plain(value: Any) -> Any:
+    """``value`` as what JSON knows: dict, list, str, int, float, bool, None. NaN and infinity become None."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return plain(value.tolist())
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+@checked
+def save(value: object, path: str | os.PathLike[str]) -> Path:
+    """Save a dataclass of plain fields as ``.json`` or ``.toml`` (by the path's ending), atomically."""
+    path = Path(path)
+    if path.suffix == ".toml":
+        import tomli_w
+
+        return write_text(path, tomli_w.dumps(_without_none(plain(value))))
+    if path.suffix == ".json":
+        return write_json(path, value)
+    raise InputError("only .json and .toml can be written here", given=path.name)
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list) else value
+
+
+@checked
+def load(kind: type, path: str | os.PathLike[str]) -> Any:
+    """Read a dataclass ``kind`` from ``.json`` or ``.toml``; types are checked, unknown keys refused by name."""
+    path = Path(path)
+    if path.suffix == ".toml":
+        try:
+            value = tomllib.loads(_read_text(path))
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise InputError(f"{path.name} is not valid TOML", given=str(error)) from error
+    else:
+        value = read_json(path)
+    return build(kind, value, where=path.name)
+
+
+@checked
+def build(kind: type, value: Any, *, where: str = "input") -> Any:
+    """A dataclass ``kind`` from a dict: the inverse of :func:`plain`.
+
+    Raises :class:`InputError` naming the field, for a wrong type, a missing field or an unknown key.
+    """
+    from pydantic import ValidationError
+
+    if not isinstance(value, dict):
+        raise InputError(f"{where} does not hold a table of fields", given=type(value).__name__)
+    _refuse_unknown(kind, value, where)
+    try:
+        return _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        raise InputError(
+            f"{where}: {field} is wrong: {first['msg'].lower()}", given=repr(first.get("input"))[:80]
+        ) from error
+
+
+@cache
+def _adapter(kind: type) -> Any:
+    """What checks values of ``kind``; making one takes a millisecond, and a table of results has hundreds."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _refuse_unknown(kind: type, value: dict[str, Any], where: str) -> None:
+    """Unknown keys by name, also in dataclasses inside."""
+    hints = get_type_hints(kind)
+    for key, item in value.items():
+        if key not in hints:
+            raise InputError(f"{where} has an unknown key {key!r}", todo=nearest(key, hints))
+        if dataclasses.is_dataclass(hints[key]) and isinstance(item, dict):
+            _refuse_unknown(hints[key], item, f"{where}: {key}")
+
+
+@checked
+@contextmanager
+def folder_lock(folder: str | os.PathLike[str], *, wait: float = 0.0, name: str = ".lock") -> Iterator[None]:
+    """Hold ``folder`` for this process. The operating system frees the lock of a killed process.
+
+    Raises :class:`UnavailableError` if another process holds it for longer than ``wait`` seconds.
+    """
+    import filelock
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / name, timeout=wait)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise UnavailableError(
+            "another overread process is working in this folder",
+            given=str(folder),
+            todo="wait for it, or choose another folder",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@checked
+def sha256(data: bytes | memoryview) -> str:
+    """The SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@checked
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, read in blocks."""
+    try:
+        with open(path, "rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError("the file cannot be read", given=f"{path}: {error.strerror}") from error
+
+
+@checked
+def fingerprint(value: object) -> str:
+    """A short hash (16 hexadecimal digits) of plain data or a dataclass, equal for equal content."""
+    return sha256(json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode())[:16]
+
+
+@checked
+def hashed(names: list[str], salt: str) -> list[str]:
+    """Identifiers as salted hashes (16 hexadecimal digits), for what must not hold the identifiers themselves."""
+    return [hashlib.blake2b(n.encode(), key=salt.encode()[:64], digest_size=8).hexdigest() for n in names]
+
+
+_PACKAGES = ("overread", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "scikit-learn",
+             "opencv-python-headless", "pillow", "pydicom")  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, str]:
+    """The machine in words: system, processor, cores this process may use. No host name, no user name."""
+    return {"system": f"{platform.system()} {platform.machine()}", "cores": str(cores())}
+
+
+def cache_folder() -> Path:
+    """Where packs, features and fingerprints are kept: ``$OVERREAD_CACHE``, else the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("OVERREAD_CACHE") or platformdirs.user_cache_dir("overread"))
+
+
+def cores() -> int:
+    """Cores this process may use: the affinity mask and a container's quota, at least 1."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text("ascii").split()
+        if quota != "max":
+            count = min(count, max(1, int(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return count

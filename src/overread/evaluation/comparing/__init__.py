@@ -1,1 +1,0 @@
-"""Two tables of predictions beside each other."""

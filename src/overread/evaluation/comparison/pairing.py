@@ -1,0 +1,184 @@
+"""Two tables of predictions side by side: the same cases in one order, or different patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.core.errors import InputError, UnsoundError, checked, require
+from overread.evaluation.metrics import HALF, Question, questions
+from overread.evaluation.operating_point import OperatingPoint
+from overread.predictions import Predictions
+
+#: A join of less than this share of the smaller table is worth a word.
+FEW = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two tables with one target. ``paired``: row i of both is the same case.
+
+    ``left_out``: how many cases stand in one table only, of the first and of the second. ``notes``: what a reader
+    must know.
+    """
+
+    first: Predictions
+    second: Predictions
+    paired: bool
+    left_out: tuple[int, int] = (0, 0)
+    notes: tuple[str, ...] = ()
+
+
+@checked
+def pair(first: Predictions, second: Predictions) -> Pair:
+    """Join two tables by case, whatever their order.
+
+    Cases in one table only are left out and counted. Without a shared case the two are different patients. Raises
+    :class:`InputError` for different kinds or classes, and where truth or patients of a shared case differ;
+    :class:`UnsoundError` where no case but some patients are shared.
+    """
+    second = _alike(first, second)
+    place = pd.Index(second.table["case"]).get_indexer(pd.Index(first.table["case"]))  # (N,) −1: not there
+    rows = np.flatnonzero(place >= 0)
+    if not len(rows):
+        return _apart(first, second)
+    left_out = len(first) - len(rows), len(second) - len(rows)
+    first, second = first.take(rows), second.take(place[rows])
+    truth = _same_truth(first, second)
+    people, notes = _same_patients(first, second)
+    first, second = (replace(p, table=p.table.assign(**truth, patient=people)) for p in (first, second))
+    if len(rows) < FEW * (len(rows) + min(left_out)):
+        notes = (*notes, "fewer than half of the cases of either table stand in both: are these the same test set?")
+    return Pair(first, second, True, left_out, notes)
+
+
+def _alike(first: Predictions, second: Predictions) -> Predictions:
+    """The second with the target of the first."""
+    kinds = first.target.kind, second.target.kind
+    if kinds[0] != kinds[1]:
+        raise InputError("the two tables answer different questions", given=" and ".join(kinds))
+    if kinds[0] != "quantity" and set(first.target.names) != set(second.target.names):
+        names = "; ".join(", ".join(t.target.names[:10]) for t in (first, second))
+        raise InputError("the two tables have different classes", given=names[:200],
+                         todo="name the p: columns alike in both")  # fmt: skip
+    return replace(second, target=first.target)
+
+
+def _apart(first: Predictions, second: Predictions) -> Pair:
+    shared = len(set(map(str, first.patients)) & set(map(str, second.patients)))
+    if shared:
+        raise UnsoundError(
+            f"the two tables share no case, but {shared:,} patients",
+            given=f"{len(first):,} and {len(second):,} cases",
+            todo="compare on the same cases, or leave these patients out of one table: they are not independent",
+        )
+    note = ("no case stands in both tables: they are compared as different patients, and may also differ by "
+            "how common and how severe the disease is in each")  # fmt: skip
+    return Pair(first, second, False, (0, 0), (note,))
+
+
+def _same_truth(first: Predictions, second: Predictions) -> dict[str, NDArray]:
+    """The truth columns: what one table does not know, the other may."""
+    columns, wrong = {}, np.zeros(len(first), bool)
+    for name in first.target.columns:
+        a, b = (p.table[name].reset_index(drop=True) for p in (first, second))
+        unknown, missing = _blank(a), _blank(b)
+        wrong |= (~unknown & ~missing & _differ(a, b)).to_numpy()
+        columns[name] = a.where(~unknown, b).to_numpy()
+    if wrong.any():
+        raise InputError(
+            "the two tables disagree about the truth",
+            given=f"{int(wrong.sum()):,} of {len(wrong):,} shared cases",
+            todo="a comparison needs one reference standard: mend the labels first",
+        )
+    return columns
+
+
+def _differ(a: pd.Series, b: pd.Series) -> pd.Series:
+    if a.dtype.kind == "f" and b.dtype.kind == "f":  # nine digits survive a file
+        return (a - b).abs() > 1e-6 * a.abs()
+    return a != b
+
+
+def _blank(column: pd.Series) -> pd.Series:
+    return column.isna() | (column == "")
+
+
+def _same_patients(first: Predictions, second: Predictions) -> tuple[NDArray, tuple[str, ...]]:
+    """Who each case belongs to; a table that names none (each case its own patient) follows the other."""
+    a, b = (p.table["patient"].astype(str).to_numpy() for p in (first, second))
+    case = first.table["case"].astype(str).to_numpy()
+    wrong = int((a != b).sum())
+    if not wrong:
+        return a, ()
+    for mine, other, which in ((a, b, "second"), (b, a, "first")):
+        if (other == case).all():
+            return mine, (f"the {which} table names no patients: those of the other are used",)
+    raise InputError(
+        "the two tables disagree about who the patients are",
+        given=f"{wrong:,} of {len(a):,} shared cases",
+        todo="give both tables the same patient column",
+    )
+
+
+# -- one question put to two models -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A question put to both models; where paired, of the same rows in the same order."""
+
+    first: Question
+    second: Question
+
+    @property
+    def of(self) -> str:
+        """The class, group or finding."""
+        return self.first.of
+
+    def only(self, inside: NDArray[np.bool_]) -> Asked:
+        """Of the rows where ``inside`` (N,) is true, for pairs."""
+        return Asked(self.first.only(inside), self.second.only(inside))
+
+    @property
+    def why(self) -> str:
+        """Why the two cannot be ranked; empty if they can."""
+        return self.first.why or self.second.why
+
+    @property
+    def why_not_flagged(self) -> str:
+        """Why nothing can be said at a threshold: scores that are not finite, or no case."""
+        return not_finite(self.first.score, self.second.score)
+
+    @property
+    def rule(self) -> str:
+        """What was called positive by each."""
+        a, b = self.first.rule, self.second.rule
+        return a if a == b else f"{a} against {b}"
+
+
+def asked_of(pair: Pair, points: Sequence[OperatingPoint], others: Sequence[OperatingPoint]) -> list[Asked]:
+    """The questions that both models answer, in the order of the first."""
+    first, second = questions(pair.first, points), {q.of: q for q in questions(pair.second, others)}
+    found = [Asked(q, second[q.of]) for q in first if q.of in second]
+    require(bool(found) or not first, "the two operating points are for different classes",
+            given=", ".join((first[0].of, *second)) if first else "")  # fmt: skip
+    return found
+
+
+def not_finite(*scores: NDArray[np.float64]) -> str:
+    """The reason why scores cannot be used; empty if all are finite."""
+    for score in scores:
+        if bad := int((~np.isfinite(score)).sum()):
+            return f"{bad} of {len(score)} scores are not finite"
+    return "" if len(scores[0]) else "no cases"
+
+
+def half_and_chosen(asked: Sequence[Asked]) -> bool:
+    """Whether one model has a threshold chosen on tuning data and the other has .5."""
+    full = [q for q in asked if q.first.full and q.first.threshold is not None]
+    return any(q.first.frozen != q.second.frozen and HALF in (q.first.threshold, q.second.threshold) for q in full)

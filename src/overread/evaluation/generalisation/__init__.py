@@ -1,0 +1,1 @@
+"""Would more images help, and does it hold elsewhere?"""

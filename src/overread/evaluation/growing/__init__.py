@@ -1,1 +1,0 @@
-"""More images, more grades, other sites."""

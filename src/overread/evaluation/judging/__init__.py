@@ -1,1 +1,0 @@
-"""From predictions to questions, from questions to estimates, curves and gaps."""

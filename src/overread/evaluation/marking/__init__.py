@@ -1,1 +1,0 @@
-"""Marks on images against lesions."""

@@ -1,1 +1,0 @@
-"""Probabilities mended on tuning data."""

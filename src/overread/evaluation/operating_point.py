@@ -1,0 +1,373 @@
+"""An operating point: chosen on tuning data, frozen, and refused on the patients it was chosen on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.core.errors import ArgumentError, InputError, UnsoundError, checked, nearest, one_of, require
+from overread.core.files import build, hashed, read_json, write_json
+from overread.predictions import Predictions
+from overread.stats.agreement.mrmc_points import ReaderPoint
+from overread.stats.arrays import patient_codes
+from overread.stats.classification import at_threshold
+from overread.stats.discrimination.roc import rank, roc_curve
+from overread.stats.estimate import Estimate
+from overread.stats.resample import draws, resamples_for
+
+__all__ = ["RULES", "OperatingPoint", "choose_threshold", "choose_thresholds", "positives", "question", "refuse_seen", "refuse_shared",
+           "threshold_uncertainty"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Call a case positive when its score is at least ``threshold``.
+
+    The score is the sum of the probabilities of the ``positive`` classes (of the finding, for findings).
+    ``sensitivity`` and ``specificity`` are those on the tuning data, ``seen`` the salted hashes of its
+    patients. ``rule`` says in words how it was chosen, ``criterion`` what was searched for: ``("slope", m)`` of the
+    ROC curve, ``("sensitivity", s)`` or ``("specificity", s)``.
+    """
+
+    threshold: float
+    positive: tuple[str, ...]
+    rule: str
+    chosen_on: str
+    sensitivity: float
+    specificity: float
+    seen: tuple[str, ...] = ()
+    salt: str = ""
+    criterion: tuple[str, float] | None = None
+
+    @property
+    def of(self) -> str:
+        """The name under which its results stand: the positive classes joined by ``+``."""
+        return "+".join(self.positive)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.of}: score ≥ {self.threshold:.3g} ({self.rule}; sensitivity {self.sensitivity:.3f}, "
+            f"specificity {self.specificity:.3f} on tuning data)"
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write as JSON."""
+        return write_json(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> OperatingPoint:
+        """Read what :meth:`save` wrote. Raises :class:`InputError` if it is missing or damaged."""
+        return build(cls, read_json(path), where=Path(path).name)
+
+
+def positives(predictions: Predictions, positive: str | Sequence[str] | None, finding: str | None) -> tuple[str, ...]:
+    """The names whose probabilities are summed; by default those the target declares."""
+    if finding is not None:
+        positive = finding
+    chosen = predictions.target.positive if positive is None else positive
+    chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    names = predictions.target.names
+    if not chosen and predictions.target.kind == "binary":
+        chosen = (names[1],)
+    for name in chosen:
+        if name not in names:
+            raise InputError(f"there is no class {name!r}", given=", ".join(names), todo=nearest(name, names))
+    require(
+        len(chosen) > 0,
+        "an operating point needs a positive class",
+        given=", ".join(names),
+        todo="say which classes count as disease: --positive a,b, in Python positive=…",
+    )
+    require(len(set(chosen)) == len(chosen), "a positive class stands twice", given=", ".join(chosen))
+    if predictions.target.kind == "findings":
+        require(
+            len(chosen) == 1, "findings have one operating point each", given=", ".join(chosen), todo="name one finding"
+        )
+    return chosen
+
+
+def question(
+    predictions: Predictions, positive: tuple[str, ...]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Rows with a known label (K,), whether positive (K,), and the score (K,)."""
+    names = predictions.target.names
+    columns = [names.index(name) for name in positive]
+    truth, score = predictions.truth, predictions.scores[:, columns].sum(axis=1)
+    if predictions.target.kind == "findings":
+        rows = np.flatnonzero(~np.isnan(truth[:, columns[0]]))
+        return rows, truth[rows, columns[0]] == 1, score[rows]
+    rows = np.flatnonzero(truth >= 0)
+    return rows, np.isin(truth[rows], columns), score[rows]
+
+
+@checked
+def choose_threshold(
+    tuning: Predictions,
+    *,
+    positive: str | Sequence[str] | None = None,
+    rule: str = "youden",
+    sensitivity: float | None = None,
+    specificity: float | None = None,
+    cost: float | None = None,
+    prevalence: float | None = None,
+    reader: ReaderPoint | tuple[float, float] | None = None,
+    match: str = "specificity",
+    finding: str | None = None,
+) -> OperatingPoint:
+    """Choose a threshold on tuning predictions; it remembers (hashed) the patients it has seen.
+
+    ``rule="youden"`` maximises sensitivity + specificity − 1 (Youden 1950; the lowest such threshold).
+    ``sensitivity=s`` takes the highest threshold that still reaches s, ``specificity=s`` the lowest. ``cost=c``: a
+    missed case is c times as bad as a false alarm; the point where a line of slope (1 − prevalence) / (prevalence ·
+    c) touches the ROC curve (Metz 1978), at the ``prevalence`` of the clinic or, without it, of the tuning data.
+    ``reader``: the threshold at which the model has the reader's specificity (or, by ``match``, sensitivity). The
+    threshold lies halfway between two scores, so that rounding in a file cannot move a case across it. Raises
+    :class:`InputError` for unknown classes or scores that are not finite, :class:`UnsoundError` if the tuning
+    data hold one class only.
+    """
+    require(tuning.target.kind != "quantity", "a quantity has no operating point", given=tuning.target.names[0])
+    wish = wish_of(rule, sensitivity, specificity, cost, prevalence, reader, match)
+    return _choose(tuning, positives(tuning, positive, finding), wish, tuning.digest)
+
+
+def _choose(tuning: Predictions, names: tuple[str, ...], wish: Wish, salt: str) -> OperatingPoint:
+    rows, truth, score = question(tuning, names)
+    _require_both(truth, score)
+    fpr, tpr, thresholds = roc_curve(truth, score)
+    kind, goal, said = criterion_of(wish, float(truth.mean()))
+    at = int(pick(fpr[None], tpr[None], kind, goal)[0])
+    patients = sorted(set(map(str, tuning.patients[rows])))
+    return OperatingPoint(
+        float(cuts_of(thresholds)[at]),
+        names,
+        said,
+        f"{len(rows):,} images of {len(patients):,} patients, predictions {salt}",
+        float(tpr[at]),
+        float(1 - fpr[at]),
+        tuple(sorted(hashed(patients, salt))),
+        salt,
+        (kind, goal),
+    )
+
+
+def _require_both(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
+    bad = int((~np.isfinite(score)).sum())
+    if bad:
+        raise InputError(
+            "a threshold cannot be chosen from scores that are not finite",
+            given=f"{bad} of {len(score)}",
+            todo="predict the tuning images again, or leave these rows out",
+        )
+    if not truth.any() or truth.all():
+        raise UnsoundError(
+            "a threshold needs positive and negative cases in the tuning data",
+            given=f"{int(truth.sum())} positive, {int((~truth).sum())} negative",
+            todo="give the tuning part more patients",
+        )
+
+
+@checked
+def choose_thresholds(
+    tuning: Predictions,
+    *,
+    rule: str = "youden",
+    sensitivity: float | None = None,
+    specificity: float | None = None,
+    cost: float | None = None,
+    prevalence: float | None = None,
+) -> tuple[OperatingPoint, ...]:
+    """The operating points a study needs: one for the positive classes, or one per finding that has both answers.
+
+    None for a quantity, nor for classes of which none is declared positive. Arguments as
+    :func:`choose_threshold`.
+    """
+    target = tuning.target
+    wish = wish_of(rule, sensitivity, specificity, cost, prevalence, None, "specificity")
+    if target.kind == "quantity" or (target.kind == "classes" and not target.positive):
+        return ()
+    salt = tuning.digest
+    if target.kind != "findings":
+        return (_choose(tuning, positives(tuning, None, None), wish, salt),)
+    truths = ((name, question(tuning, (name,))[1]) for name in target.names)
+    return tuple(_choose(tuning, (name,), wish, salt) for name, truth in truths if truth.any() and not truth.all())
+
+
+@checked
+def threshold_uncertainty(
+    tuning: Predictions, point: OperatingPoint, *, level: float = 0.95, resamples: int | None = None, seed: int = 0
+) -> tuple[Estimate, Estimate, Estimate]:
+    """How well tuning data pin a threshold down: the threshold, and its sensitivity and specificity, with intervals.
+
+    ``tuning``: the predictions that ``point`` was chosen on. The threshold is chosen again on resamples of the
+    patients, all of them together, and its interval holds their middle ``level``. Sensitivity and specificity are
+    those promised on tuning data, as if the threshold had been given: where it was searched for (Youden, cost), they
+    flatter a little. Raises :class:`InputError` if the point was chosen on other data.
+    """
+    require(tuning.target.kind != "quantity", "a quantity has no operating point")
+    if point.criterion is None or point.salt != tuning.digest:
+        raise InputError("the threshold was not chosen on these predictions", given=point.chosen_on,
+                         todo="give the tuning predictions it was chosen on")  # fmt: skip
+    rows, truth, score = question(tuning, positives(tuning, point.positive, None))
+    codes = patient_codes(tuning.patients[rows], len(rows))
+    flagged = score >= point.threshold
+    rates = at_threshold(truth, flagged, codes, level=level, of=point.of, note="on tuning data")[:2]
+    spread = _chosen_again(truth, score, codes, point.criterion, resamples or resamples_for(len(rows)), seed)
+    tails = (1 - level) / 2, (1 + level) / 2
+    low, high = np.quantile(spread, tails) if len(spread) > 1 else (math.nan, math.nan)
+    how = f"patient bootstrap, middle of {len(spread):,} resamples"
+    people = int(codes.max()) + 1
+    cut = Estimate("threshold", point.threshold, float(low), float(high), level, how, len(rows), people, point.of)
+    return cut, rates[0], rates[1]
+
+
+def _chosen_again(
+    truth: NDArray[np.bool_],
+    score: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    criterion: tuple[str, float],
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """The threshold of every resample that holds both classes; none for a single patient."""
+    ranking = rank(truth, score)
+    who, ill = codes[ranking.order], ranking.truth
+    cuts = cuts_of(np.concatenate(([math.inf], ranking.score[ranking.last])))
+    people = int(codes.max()) + 1
+    found = []
+    for weights in draws(people, resamples if people > 1 else 0, seed, width=len(truth)):
+        drawn = np.take(weights, who, axis=1)
+        called = np.cumsum(drawn, axis=1, dtype=np.int32)[:, ranking.last]
+        hit = np.cumsum(drawn * ill, axis=1, dtype=np.int32)[:, ranking.last]
+        false = called - hit
+        both = (hit[:, -1] > 0) & (false[:, -1] > 0)
+        tpr, fpr = (np.pad(x[both] / x[both][:, -1:], ((0, 0), (1, 0))) for x in (hit, false))
+        found.append(cuts[pick(fpr, tpr, *criterion)])
+    return np.concatenate(found) if found else np.empty(0)
+
+
+@checked
+def refuse_seen(test: Predictions, seen: Sequence[str], salt: str, what: str) -> None:
+    """Raise :class:`UnsoundError` if patients of ``test`` are among the hashes ``seen``.
+
+    ``what`` completes "… patients of this test set were used ": "to train the model", "to choose the
+    threshold".
+    """
+    known = set(seen)
+    shared = sum(code in known for code in hashed(sorted(set(map(str, test.patients))), salt)) if known else 0
+    if shared:
+        raise UnsoundError(
+            f"{shared:,} patients of this test set were used {what}",
+            given=f"{test}",
+            todo="judge on patients that nothing has seen",
+        )
+
+
+@checked
+def refuse_shared(tuning: Predictions, test: Predictions, what: str) -> None:
+    """Raise :class:`UnsoundError` if a patient is in both tables; ``what`` as in :func:`refuse_seen`."""
+    shared = len(set(map(str, tuning.patients)) & set(map(str, test.patients)))
+    if shared:
+        raise UnsoundError(
+            f"{shared:,} patients of this test set were used {what}",
+            given=f"{test}",
+            todo="judge on patients that nothing has seen",
+        )
+
+
+# -- rules by which a threshold is chosen: what is searched for on a ROC curve, and which of its steps it is ------
+
+
+RULES = ("youden", "sensitivity", "specificity", "cost", "reader")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of a threshold: a rule and its number; ``said`` if the rule is to be told in other words."""
+
+    rule: str
+    goal: float = 1.0
+    prevalence: float | None = None
+    said: str = ""
+
+
+@checked
+def wish_of(
+    rule: str,
+    sensitivity: float | None,
+    specificity: float | None,
+    cost: float | None,
+    prevalence: float | None,
+    reader: ReaderPoint | tuple[float, float] | None,
+    match: str,
+) -> Wish:
+    """The rule and its number from the arguments of :func:`~overread.evaluation.operating_point.choose_threshold`."""
+    wanted = {"sensitivity": sensitivity, "specificity": specificity, "cost": cost, "reader": reader}
+    given = [name for name, value in wanted.items() if value is not None]
+    require(len(given) < 2, "give a sensitivity, a specificity, a cost or a reader, not both", given=", ".join(given))
+    rule = given[0] if given else one_of(rule, RULES, "rule")
+    require(prevalence is None or 0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
+    require(
+        prevalence is None or rule == "cost", "a prevalence says something with a cost only", given=rule,
+        todo="give cost=…, or leave it out",
+    )  # fmt: skip
+    if rule == "reader":
+        return _matched(reader, one_of(match, ("sensitivity", "specificity"), "match"))
+    if rule == "cost":
+        if cost is None or not 0 < cost < math.inf:
+            raise ArgumentError("the cost of a missed case over that of a false alarm must be positive", given=cost)
+        return Wish(rule, cost, prevalence)
+    goal = {"sensitivity": sensitivity, "specificity": specificity}.get(rule)
+    if rule != "youden" and (goal is None or not 0 < goal <= 1):
+        raise ArgumentError(f"the wanted {rule} must lie between 0 and 1", given=goal)
+    return Wish(rule, 1.0 if goal is None else goal)
+
+
+def _matched(reader: ReaderPoint | tuple[float, float] | None, match: str) -> Wish:
+    if reader is None:
+        raise ArgumentError("no reader was given to match", todo="give reader=(sensitivity, specificity)")
+    rates = reader if isinstance(reader, tuple) else (reader.sensitivity.value, reader.specificity.value)
+    goal = dict(zip(("sensitivity", "specificity"), rates))[match]
+    if not 0 < goal <= 1:
+        raise ArgumentError(f"the reader's {match} must lie between 0 and 1", given=goal)
+    return Wish(match, goal, said=f"reader's {match}")
+
+
+@checked
+def criterion_of(wish: Wish, share: float) -> tuple[str, float, str]:
+    """What the curve is searched for (a slope, a sensitivity or a specificity), its number, and the rule in words."""
+    if wish.rule == "youden":
+        return "slope", 1.0, "youden"
+    if wish.rule != "cost":
+        return wish.rule, wish.goal, f"{wish.said or wish.rule} ≥ {wish.goal:.4g}"
+    chance = share if wish.prevalence is None else wish.prevalence
+    slope = (1 - chance) / (chance * wish.goal)
+    where = "of the tuning data" if wish.prevalence is None else "of the clinic"
+    return "slope", slope, f"cost {wish.goal:g}:1 at prevalence {chance:.3g} {where}, ROC slope {slope:.3g}"
+
+
+@checked
+def pick(fpr: NDArray[np.float64], tpr: NDArray[np.float64], kind: str, goal: float) -> NDArray[np.int64]:
+    """(B,) the step chosen on each of B curves (B, G): the first that reaches a sensitivity, the last that keeps a
+    specificity, the last of the best at a slope."""
+    if kind == "sensitivity":
+        return (tpr >= goal - 1e-12).argmax(axis=1)
+    if kind == "specificity":
+        good = 1 - fpr >= goal - 1e-12
+    else:
+        gain = tpr - goal * fpr
+        good = gain >= gain.max(axis=1, keepdims=True) - 1e-12 * max(1.0, goal)
+    return good.shape[1] - 1 - good[:, ::-1].argmax(axis=1)
+
+
+@checked
+def cuts_of(thresholds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(G,) between the last score called positive and the next; just above all scores at 0, below them at the end."""
+    top, bottom = float(thresholds[1]), float(thresholds[-1])
+    above = math.nextafter(top, math.inf) + 1e-6 * max(1.0, abs(top))
+    below = bottom - 1e-6 * max(1.0, abs(bottom))
+    return np.concatenate(([above], (thresholds[1:-1] + thresholds[2:]) / 2, [below]))

@@ -1,1 +1,0 @@
-"""Readers among themselves, and a model beside them."""

@@ -1,1 +1,0 @@
-"""What would have happened with a model in the reading room."""

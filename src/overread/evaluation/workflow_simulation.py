@@ -1,0 +1,415 @@
+"""What would have happened with the model in the reading room: simulated on recorded cases and readers' calls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.cases.grades import Grades
+from overread.core.errors import InputError, checked, nearest, one_of, require
+from overread.core.files import plain, write_json
+from overread.evaluation.ledger import record_look, truth_hash
+from overread.evaluation.operating_point import OperatingPoint, positives, question, refuse_seen
+from overread.evaluation.reading_paths import BASELINES, PATHS, Reading, Route, calls_of, readings, route
+from overread.predictions import Predictions
+from overread.stats.arrays import distinct, normal_quantile, patient_codes, why_undefined
+from overread.stats.classification import at_threshold
+from overread.stats.decision import flagged_at
+from overread.stats.discrimination.delong import bootstrap_difference
+from overread.stats.discrimination.roc import auc
+from overread.stats.estimate import Difference, Estimate, undefined, without
+from overread.stats.proportions import paired_proportions
+from overread.stats.resample import Column, Scale, Statistic, Weights, bootstrap, per_patient, resamples_for
+
+COSTS = ("read", "miss", "alarm")
+
+
+@dataclass(frozen=True, eq=False)
+class Workflow:
+    """One way through the reading room: what happens on it, its estimates, and differences from other ways.
+
+    ``differences``: by the name of the other way, such as ``reader alone``; on the same readers and cases, paired.
+    """
+
+    name: str
+    says: str
+    estimates: tuple[Estimate, ...]
+    differences: dict[str, tuple[Difference, ...]] = field(default_factory=dict)
+
+    def __getitem__(self, metric: str) -> Estimate:
+        """``workflow["sensitivity"]``."""
+        found = {e.metric: e for e in self.estimates}
+        if metric not in found:
+            raise InputError(f"there is no metric {metric!r}", todo=nearest(metric, found))
+        return found[metric]
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """Workflows side by side, the triage curve, the order of the worklist, and what it was made from."""
+
+    workflows: tuple[Workflow, ...]
+    triage: dict[str, Any] = field(default_factory=dict)
+    worklist: tuple[Estimate, ...] = ()
+    counts: dict[str, Any] = field(default_factory=dict)
+    operating: tuple[OperatingPoint, ...] = ()
+    looks: int = 0
+
+    def __getitem__(self, name: str) -> Workflow:
+        """``simulation["triage"]``."""
+        found = {w.name: w for w in self.workflows}
+        if name not in found:
+            raise InputError(f"there is no workflow {name!r}", todo=nearest(name, found))
+        return found[name]
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Every estimate, ``where`` naming the workflow and, for a difference, what it is taken from."""
+        found = [replace(e, where={"workflow": w.name}) for w in self.workflows for e in w.estimates]
+        for w in self.workflows:
+            for other, pairs in w.differences.items():
+                where = {"workflow": w.name, "against": other}
+                found += [replace(d.difference, where=where) for d in pairs]
+        return (*found, *self.worklist)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``simulation.json``, ``metrics.json`` and ``operating.json`` into ``folder``."""
+        folder = Path(folder)
+        ways = [
+            {"name": w.name, "says": w.says, "estimates": w.estimates,
+             "differences": [{"against": o, **_told(d)} for o, ds in w.differences.items() for d in ds]}
+            for w in self.workflows
+        ]  # fmt: skip
+        body = {
+            "counts": self.counts,
+            "looks": self.looks,
+            "workflows": ways,
+            "triage": self.triage,
+            "worklist": self.worklist,
+        }
+        write_json(folder / "simulation.json", body)
+        write_json(folder / "operating.json", list(self.operating))
+        write_json(folder / "metrics.json", list(self.estimates))
+        return folder
+
+
+def _told(d: Difference) -> dict[str, Any]:
+    names = ("metric", "value", "low", "high", "level", "method", "images", "patients", "undefined")
+    return {**{n: getattr(d.difference, n) for n in names}, "p": d.p}
+
+
+@checked
+def simulate(
+    test: Predictions,
+    grades: Grades | None = None,
+    *,
+    at: OperatingPoint,
+    triage: OperatingPoint | None = None,
+    workflows: Sequence[str] = (),
+    reader_threshold: float | None = None,
+    modality: str = "",
+    prevalence: float | None = None,
+    costs: Mapping[str, float] | None = None,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int | None = None,
+    ledger: str | Path | None = None,
+    model: str = "",
+) -> Simulation:
+    """Send recorded cases along several workflows and compare each with a reader alone, and with two readers.
+
+    ``at``: the point at which the model acts as a reader; ``triage``: that below which a case is not read (by default
+    the same); both frozen on tuning data. ``grades``: the readers' calls; without, triage alone is simulated, with a
+    reader who is never wrong. ``workflows``: names of :data:`overread.evaluation.reading_paths.PATHS`, all that can be told if
+    empty. Each row is a reader with a case she read, so every number is that of the average of these readers, and the
+    intervals, by patient, are for new patients and these readers. Readers are assumed to call as they did without the
+    model. ``prevalence`` of the clinic: for workload, share called positive, and costs. ``costs``: of one ``read``, one
+    ``miss`` and one ``alarm`` (a false one), in any unit. Differences: Tango's interval and McNemar's p for sensitivity
+    and specificity, a paired patient bootstrap for the rest. Raises :class:`UnsoundError` for patients that a
+    threshold was chosen on, :class:`InputError` where no case has both truth and a reader.
+    """
+    triage = at if triage is None else triage
+    require(
+        set(at.positive) == set(triage.positive),
+        "both points must be for the same classes",
+        given=f"{at.of}; {triage.of}",
+    )
+    require(prevalence is None or 0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
+    for seen, salt in {(point.seen, point.salt) for point in (at, triage)}:  # mostly one: hashing takes time
+        refuse_seen(test, seen, salt, "to choose the threshold")
+    names = positives(test, at.positive, None)
+    rows, truth, score = question(test, names)
+    calls = _calls(test, rows, names, grades, reader_threshold, modality)
+    terms = Terms(level, seed, resamples, prevalence, _costs(costs), at.of)
+    codes = patient_codes(test.patients[rows], len(rows))
+    reading = readings(truth, score, calls, codes, at.threshold, triage.threshold)
+    if not len(reading):
+        raise _nothing(len(test), len(rows))
+    points = [p.threshold for p in (at, triage)]
+    looks = record_look(ledger, model, points, test.digest, test=truth_hash(test)) if ledger else 0
+    bad = int((~np.isfinite(reading.score)).sum())
+    found = _followed(reading, _wanted(workflows, grades), terms, bad)
+    return Simulation(
+        tuple(found),
+        plain(triage_curve(reading, triage.threshold, terms, bad)),
+        tuple(worklist(truth, score, codes, terms)),
+        _counts(truth, score, calls, reading, triage.threshold, prevalence),
+        (at,) if at == triage else (at, triage),
+        looks,
+    )
+
+
+def _nothing(cases: int, known: int) -> InputError:
+    """The error for cases without a truth, or readers of other cases."""
+    if not known:
+        return InputError("no case has a known truth", given=f"{cases:,} cases", todo="fill in the column of the label")
+    return InputError("no case has a known truth and a reader's call", given=f"{known:,} cases with a truth",
+                      todo="the column case must hold the same names in both tables")  # fmt: skip
+
+
+def _calls(
+    test: Predictions,
+    rows: NDArray[np.int64],
+    names: tuple[str, ...],
+    grades: Grades | None,
+    threshold: float | None,
+    modality: str,
+) -> NDArray[np.float64] | None:
+    if grades is None:
+        return None
+    cases = [str(case) for case in test.table["case"].to_numpy()[rows]]
+    every = names if test.target.kind == "findings" else test.target.names
+    return calls_of(grades, cases, names, every, threshold=threshold, modality=modality)
+
+
+def _costs(costs: Mapping[str, float] | None) -> tuple[float, float, float] | None:
+    if costs is None:
+        return None
+    for name, value in costs.items():
+        one_of(name, COSTS, "cost")
+        require(math.isfinite(value) and value >= 0, "a cost is a number from 0 on", given=f"{name}={value:g}")
+    read, miss, alarm = (float(costs.get(name, 0.0)) for name in COSTS)
+    return read, miss, alarm
+
+
+def _wanted(workflows: Sequence[str], grades: Grades | None) -> list[str]:
+    wanted = list(workflows) or list(PATHS)
+    for name in wanted:
+        one_of(name, PATHS, "workflow")
+    if grades is None:
+        return ["reader alone", *(n for n in wanted if n in ("triage", "model alone"))]
+    return list(dict.fromkeys(("reader alone", *wanted)))
+
+
+def _followed(reading: Reading, names: Sequence[str], terms: Terms, bad: int) -> list[Workflow]:
+    """Each way with its estimates and its differences from the ways without a model."""
+    routes = {name: route(reading, name) for name in names}
+    found = []
+    for name, way in routes.items():
+        why = f"{bad} of {len(reading)} scores are not finite" if bad and name not in BASELINES else ""
+        why = why or ("" if way.known.any() else "no case was read by a second reader")
+        if why:
+            lost = (undefined(m, why, of=terms.of) for m in metrics_of(terms))
+            found.append(Workflow(name, PATHS[name], tuple(lost)))
+            continue
+        others = [o for o in BASELINES if o in routes and o != name and name != BASELINES[0]]
+        pairs = {o: tuple(apart(reading, way, routes[o], terms)) for o in others if (way.known & routes[o].known).any()}
+        found.append(Workflow(name, PATHS[name], tuple(judged(reading, way, terms)), pairs))
+    return found
+
+
+def _counts(
+    truth: NDArray[np.bool_],
+    score: NDArray[np.float64],
+    calls: NDArray[np.float64] | None,
+    reading: Reading,
+    triage: float,
+    prevalence: float | None,
+) -> dict[str, Any]:
+    """Cases, patients and readings; what triage leaves unread, and misses."""
+    read = np.ones(len(truth), bool) if calls is None else (~np.isnan(calls)).any(axis=1)
+    with np.errstate(invalid="ignore"):
+        left = read & (score < triage)
+    return {
+        "images": int(read.sum()),
+        "patients": distinct(reading.codes),
+        "readers": 0 if calls is None else int((~np.isnan(calls)).any(axis=0).sum()),
+        "readings": len(reading),
+        "positives": int((truth & read).sum()),
+        "not read by triage": int(left.sum()),
+        "missed by triage": int((left & truth).sum()),
+        "missed by triage, found by a reader": int((reading.truth & ~reading.held & reading.first).sum()),
+        "prevalence": float(truth[read].mean()) if prevalence is None else prevalence,
+    }
+
+
+# -- the numbers of each way through a reading room, and what it changes against another, by patient --------------
+
+
+#: Points of a stored curve, at most.
+POINTS = 200
+#: From this many rows on fewer resamples are drawn: the intervals are narrow anyway.
+LARGE, RESAMPLES = 200_000, 100
+_RATES = ("reads per case", "called positive")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How numbers are made; ``costs`` of a read, a miss and a false alarm."""
+
+    level: float
+    seed: int
+    resamples: int | None
+    prevalence: float | None
+    costs: tuple[float, float, float] | None
+    of: str
+
+    def many(self, rows: int) -> int:
+        return self.resamples or (RESAMPLES if rows > LARGE else resamples_for(rows))
+
+
+@checked
+def metrics_of(terms: Terms) -> tuple[str, ...]:
+    """The metrics of every way."""
+    return ("sensitivity", "specificity", *_RATES, *(("cost per case",) if terms.costs else ()))
+
+
+@checked
+def judged(reading: Reading, way: Route, terms: Terms) -> list[Estimate]:
+    """Sensitivity, specificity and the rates of one way."""
+    rows = way.known
+    truth, codes = reading.truth[rows], patient_codes(reading.codes[rows], int(rows.sum()))
+    shares = at_threshold(truth, way.called[rows], codes, level=terms.level, of=terms.of)[:2]
+    people = int(codes.max()) + 1
+    rates = bootstrap(
+        [_rates(reading, way, rows, codes, terms)],
+        people,
+        images=len(truth),
+        level=terms.level,
+        resamples=terms.many(len(truth)),
+        seed=terms.seed,
+    )
+    return [*shares, *(_by_design(e, way.reads[rows]) if e.metric == "reads per case" else e for e in rates)]
+
+
+def _by_design(e: Estimate, reads: NDArray[np.float64]) -> Estimate:
+    if len(np.unique(reads)) > 1 or e.undefined:
+        return e
+    return replace(e, low=math.nan, high=math.nan, method="the same for every case, by design")
+
+
+def _rates(reading: Reading, way: Route, rows: NDArray[np.bool_], codes: NDArray[np.int64], terms: Terms) -> Statistic:
+    """Reads per case, share called positive and cost per case, at the prevalence asked for."""
+    truth, called, reads = reading.truth[rows], way.called[rows], way.reads[rows]
+    values = [reads, called.astype(np.float64)]
+    if terms.costs:
+        read, miss, alarm = terms.costs
+        values.append(read * reads + miss * (truth & ~called) + alarm * (~truth & called))
+    people = int(codes.max()) + 1
+    cells = np.stack([per_patient(codes, people, side * 1.0, *(v * side for v in values)) for side in (truth, ~truth)])
+    note = "" if terms.prevalence is None else f"at a prevalence of {terms.prevalence:g}"
+    about = Column("", terms.of, len(truth), distinct(codes), note=note, why="no cases of one class")
+    scales: dict[str, Scale] = {"reads per case": "positive", "called positive": "share", "cost per case": "positive"}
+    columns = tuple(replace(about, metric=m, scale=scales[m], effective=about.patients) for m in metrics_of(terms)[2:])
+
+    def compute(weights: Weights) -> NDArray[np.float64]:
+        ill, well = (weights @ cell for cell in cells)  # (B, 1 + K) each
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if terms.prevalence is None:
+                return (ill[:, 1:] + well[:, 1:]) / (ill[:, :1] + well[:, :1])
+            share = terms.prevalence
+            return share * ill[:, 1:] / ill[:, :1] + (1 - share) * well[:, 1:] / well[:, :1]
+
+    return Statistic(columns, compute)
+
+
+@checked
+def apart(reading: Reading, way: Route, other: Route, terms: Terms) -> list[Difference]:
+    """``way`` minus ``other`` on the rows where both can be followed."""
+    rows = way.known & other.known
+    truth, codes = reading.truth[rows], patient_codes(reading.codes[rows], int(rows.sum()))
+    found = []
+    for metric, among in (("sensitivity", truth), ("specificity", ~truth)):
+        first, second = ((w.called[rows] == truth)[among] for w in (way, other))
+        pair = paired_proportions(first, second, codes[among], level=terms.level, metric=metric, of=terms.of)
+        why = f"0 {'positives' if metric == 'sensitivity' else 'negatives'}"
+        found.append(pair if among.any() else replace(pair, difference=replace(pair.difference, undefined=why)))
+    many = len(truth)
+    rates = bootstrap_difference(
+        _rates(reading, way, rows, codes, terms),
+        _rates(reading, other, rows, codes, terms),
+        int(codes.max()) + 1,
+        images=many,
+        level=terms.level,
+        resamples=terms.many(many),
+        seed=terms.seed,
+    )
+    steady = len(np.unique((way.reads - other.reads)[rows])) == 1
+    return [*found, *(_fixed(d) if steady and d.first.metric == "reads per case" else d for d in rates)]
+
+
+def _fixed(d: Difference) -> Difference:
+    value = replace(d.difference, low=math.nan, high=math.nan, method="the same for every case, by design")
+    return without(d.first, d.second, value)
+
+
+@checked
+def triage_curve(reading: Reading, threshold: float, terms: Terms, bad: int) -> dict[str, Any]:
+    """Sensitivity of model and reader against the share of cases read, over triage thresholds."""
+    if bad:
+        return {"undefined": f"{bad} of {len(reading)} scores are not finite"}
+    if why := why_undefined(reading.truth, reading.score):
+        return {"undefined": why}
+    at = np.unique(np.quantile(reading.score, np.linspace(0, 1, POINTS - 1), method="lower"))
+    codes = reading.codes if distinct(reading.codes) < len(reading) else None
+    path = np.where(reading.first, reading.score, -np.inf)
+    found, alone = (
+        flagged_at(reading.truth, [s], at, codes, by_class=True, level=terms.level) for s in (path, reading.score)
+    )
+    low, high = found.limits(normal_quantile(terms.level), paired=False)
+    share = float(reading.truth.mean()) if terms.prevalence is None else terms.prevalence
+    reader = reading.first[reading.truth].mean(), 1 - reading.first[~reading.truth].mean()
+    return {
+        "threshold": at,
+        "read": share * alone.share[0] + (1 - share) * alone.share[1],
+        "sensitivity": found.share[0],
+        "low": low[0],
+        "high": high[0],
+        "specificity": 1 - found.share[1],
+        "kept": alone.share[0],
+        "reader": {"sensitivity": reader[0], "specificity": reader[1]},
+        "point": {
+            "threshold": threshold,
+            "read": float(
+                share * reading.held[reading.truth].mean() + (1 - share) * reading.held[~reading.truth].mean()
+            ),
+            "sensitivity": float((reading.first & reading.held)[reading.truth].mean()),
+        },
+        "prevalence": share,
+        "level": terms.level,
+        "method": "Wilson" + ("" if codes is None else ", ratio estimator by patient"),
+    }
+
+
+@checked
+def worklist(
+    truth: NDArray[np.bool_], score: NDArray[np.float64], codes: NDArray[np.int64], terms: Terms
+) -> list[Estimate]:
+    """Where positives stand in a list sorted by the score: the mean share of the list before them; ½ as they come.
+
+    The positives stand among themselves, (π/2), and behind a share 1 − AUC of the negatives.
+    """
+    area = auc(truth, score, codes, level=terms.level, of=terms.of)
+    name = "place in the worklist"
+    if area.undefined:
+        return [undefined(name, area.undefined, of=terms.of, images=area.images, patients=area.patients)]
+    share = float(truth.mean()) if terms.prevalence is None else terms.prevalence
+    value, high, low = (share / 2 + (1 - share) * (1 - a) for a in (area.value, area.low, area.high))
+    how = f"mean share of the list before a positive, sorted by score; .5 if read as they come; {area.method}"
+    return [Estimate(name, value, low, high, terms.level, how, area.images, area.patients, terms.of)]

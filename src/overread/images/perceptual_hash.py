@@ -1,0 +1,122 @@
+"""What an image is, in numbers: hashes, a small likeness, sizes, brightness, borders, or why it cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.core.errors import ImageError, checked
+from overread.images.crop import black_border, circular_field, text_boxes
+from overread.images.read import Image, read_image
+
+#: Side of the likeness that near-duplicates are confirmed on.
+THUMB = 32
+#: The description of an image of which nothing is known.
+NOTHING: dict[str, Any] = {
+    "error": "", "digest": "", "pixels": "", "phash": 0, "height": 0, "width": 0, "depth": 0, "channels": 0,
+    "bits": 0, "mode": "", "format": "", "mean": float("nan"), "std": float("nan"), "notes": "", "thumb": b"",
+    "border": 0.0, "circle": False, "text": 0,
+}  # fmt: skip
+_LOW = [(i, s - i) for s in range(1, 12) for i in range(s + 1)][:64]  # lowest frequencies, no mean
+
+
+@checked
+def describe(address: str) -> dict[str, Any]:
+    """The keys of :data:`NOTHING` for one image; one that cannot be read has the reason, without its name, in
+    ``error``.
+
+    ``digest``: SHA-256 of the bytes decoded. ``pixels``: hash of what was decoded. ``phash``: perceptual hash, 64 bits.
+    ``depth``: 1 for a flat image. ``mean`` and ``std``: of the full scale, 0 to 1. ``thumb``: a likeness of 32 × 32
+    bytes. ``border``: the part of a flat image that is black border, 0 to 1; ``circle``: whether it is a circular
+    field; ``text``: burned-in text boxes.
+    """
+    try:
+        image = read_image(address)
+    except ImageError as error:
+        return NOTHING | {"error": error.reason or str(error)}
+    pixels = image.pixels
+    scale = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
+    grey = flat(pixels)
+    small = _likeness(grey)
+    return {
+        "error": "", "digest": image.digest, "pixels": pixel_hash(pixels), "phash": perceptual_hash(small),
+        "height": pixels.shape[-3], "width": pixels.shape[-2], "depth": pixels.shape[0] if pixels.ndim == 4 else 1,
+        "channels": pixels.shape[-1], "bits": image.bits, "mode": image.mode, "format": image.format,
+        "mean": float(grey.mean(dtype=np.float64)) / scale, "std": _spread(image) / scale, "notes": "; ".join(image.notes),
+        "thumb": _stretched(small).tobytes(), **_field(pixels),
+    }  # fmt: skip
+
+
+def _field(pixels: NDArray[Any]) -> dict[str, Any]:
+    """What surrounds and covers the picture; of volumes it is not asked."""
+    if pixels.ndim == 4:
+        return {"border": 0.0, "circle": False, "text": 0}
+    bright = _brightest(pixels)
+    inner, area = black_border(bright), pixels.shape[0] * pixels.shape[1]
+    kept = area if inner is None else (inner.bottom - inner.top) * (inner.right - inner.left)
+    circle = circular_field(bright)
+    return {"border": 1.0 - kept / area, "circle": circle is not None, "text": len(text_boxes(pixels))}
+
+
+def _brightest(pixels: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 1), the brightest channel: that is what borders and circles are found on."""
+    if pixels.shape[-1] == 1:
+        return pixels
+    red, green, blue = cv2.split(pixels)
+    return np.asarray(cv2.max(cv2.max(red, green), blue))[..., None]
+
+
+def _spread(image: Image) -> float:
+    flat_pixels = image.pixels.reshape(-1, 1, image.pixels.shape[-1])
+    return float(np.mean(cv2.meanStdDev(flat_pixels)[1]))
+
+
+@checked
+def flat(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """One grey plane (H, W) of pixels (H, W, C) or (D, H, W, 1): luminance, or the mean over the depth."""
+    if pixels.ndim == 4:
+        return pixels[..., 0].mean(0, dtype=np.float32)
+    plane = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[-1] == 3 else pixels[..., 0]
+    return plane.astype(np.float32)
+
+
+@checked
+def pixel_hash(pixels: NDArray[Any]) -> str:
+    """Hash of decoded pixels; grey stored as three equal channels counts as grey."""
+    if _is_grey(pixels[::16, ::16]) and _is_grey(pixels):  # most colour images are told by a few pixels
+        pixels = pixels[..., :1]
+    head = f"{pixels.shape} {pixels.dtype}".encode()
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, key=head[:64], digest_size=16).hexdigest()
+
+
+def _is_grey(pixels: NDArray[Any]) -> bool:
+    return pixels.shape[-1] == 3 and bool((pixels[..., :1] == pixels[..., 1:]).all())
+
+
+def _likeness(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    grey = np.ascontiguousarray(grey)
+    return cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _stretched(small: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The likeness on 0 to 255 from its darkest to its brightest; all zero if there is nothing to see."""
+    low, high = float(small.min()), float(small.max())
+    if high <= low:
+        return np.zeros(small.shape, np.uint8)
+    return np.round((small - low) * (255.0 / (high - low))).astype(np.uint8)
+
+
+@checked
+def perceptual_hash(small: NDArray[np.float32]) -> int:
+    """64 signs of the lowest cosine coefficients of a 32 × 32 likeness, without the mean.
+
+    Zauner 2010, "Implementation and benchmarking of perceptual image hash functions", section 3.2.1, with a zigzag of
+    64 coefficients in place of a block, and the sign in place of the median: brightness and contrast do not matter.
+    """
+    spectrum = cv2.dct(small)
+    signs = np.array([spectrum[i, j] > 0 for i, j in _LOW])
+    return int(np.packbits(signs).view(">u8")[0])

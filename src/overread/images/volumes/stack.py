@@ -1,0 +1,291 @@
+"""Volumes from DICOM: a series of slices, or a film whose frames are slices.
+
+The place of a slice is ImagePositionPatient along the normal of its plane (PS3.3 C.7.6.2.1.1), that of a frame
+comes from its functional groups (C.7.6.16.2) or, for doses, from the grid of offsets (C.8.8.3.2). Slices at uneven
+steps are brought to the median step by linear interpolation, and a note says so; their values are those after the
+modality transformation, Hounsfield units for CT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.core.errors import ImageError, checked
+from overread.core.files import sha256
+from overread.images import dicom
+from overread.images.address import Address
+from overread.images.dicom import elements as dicom_elements
+from overread.images.dicom import series
+from overread.images.dicom.header import Header, read_header
+from overread.images.image import Limits, read_bytes
+from overread.images.volumes.grid import LPS, Volume, canonical, check_memory, member_bytes, usable
+
+_SHARED, _PER_FRAME = 0x52009229, 0x52009230
+_PLACE, _DIRECTIONS, _MEASURES = 0x00209113, 0x00209116, 0x00289110
+_POSITION, _ORIENTATION, _SPACING = 0x00200032, 0x00200037, 0x00280030
+_BETWEEN, _OFFSETS = 0x00180088, 0x3004000C
+_FILM = frozenset({_SHARED, _PER_FRAME, _POSITION, _ORIENTATION, _SPACING, _BETWEEN, _OFFSETS})
+#: Steps that differ by less than this share of the median step are even.
+EVEN = 0.1
+Grid = tuple[tuple[int, int, int], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Where slices lie. ``positions``: (N, 3) mm, LPS, or None; ``orientation``: row, then column direction, or None;
+    ``spacing`` between rows and columns in mm, or None; ``step`` in mm between slices where positions do not say.
+    """
+
+    count: int
+    positions: NDArray[np.float64] | None
+    orientation: tuple[float, ...] | None
+    spacing: tuple[float, float] | None
+    step: float
+
+
+@dataclass(frozen=True, eq=False)
+class Arrangement:
+    """How slices become a volume: which are ``kept``, in order; ``at`` which places among them the planes of the
+    volume lie, whole numbers where nothing is interpolated; the ``affine`` from (column, row, plane) to RAS mm.
+    """
+
+    kept: NDArray[np.int64]
+    at: NDArray[np.float64]
+    affine: NDArray[np.float64]
+    notes: tuple[str, ...]
+
+
+# -- a series --------------------------------------------------------------------------------------------
+
+
+@checked
+def read_series(address: Address, limits: Limits) -> Volume:
+    """The volume of a series: all of its files in the folder, or the archive, of the one that is named."""
+    frames: list[Any] = []
+    heads, digests = [], []
+    names = _names(address)
+    for data in _bytes_of(address, names, limits):
+        head = read_header(data)
+        limits.check(head.rows, head.columns, max(len(names), head.frames))
+        if head.frames > 1 and len(names) == 1:
+            return read_film(data, limits)
+        values = _values(data, limits)
+        if values.shape[0] != 1 or (frames and values.shape[1:] != frames[0].shape):
+            raise ImageError("the images of the series do not make one volume", given="films, or other sizes")
+        check_memory(values.nbytes * len(names), limits)
+        frames.append(values[0])
+        heads.append(head)
+        digests.append(sha256(data))
+    notes = (*_problems(heads), f"{len(frames)} slices of a series")
+    digest = digests[0] if len(digests) == 1 else sha256("".join(digests).encode())
+    return _volume(frames, arrange(_of_headers(heads)), notes, digest, limits)
+
+
+@checked
+def series_bytes(address: Address, limits: Limits) -> Iterator[bytes]:
+    """The bytes of each file of a series, in order."""
+    return _bytes_of(address, _names(address), limits)
+
+
+@checked
+def series_grid(address: Address, limits: Limits) -> Grid:
+    """Voxels along, and the affine of, the stored axes of a series, from headers only."""
+    names = _names(address)
+    if address.entry:
+        heads = [read_header(data) for data in _bytes_of(address, names, limits)]
+    else:
+        heads = [read_header(name) for name in names]
+    if len(heads) == 1 and heads[0].frames > 1:
+        return film_grid(next(_bytes_of(address, names, limits)), limits)
+    return _grid(heads[0], arrange(_of_headers(heads)), limits)
+
+
+def _grid(head: Header, arrangement: Arrangement, limits: Limits) -> Grid:
+    limits.check(head.rows, head.columns, len(arrangement.at))
+    return (head.columns, head.rows, len(arrangement.at)), arrangement.affine
+
+
+def _names(address: Address) -> list[str]:
+    if address.entry:
+        return series.series_entries(address.path, address.entry)
+    return [str(path) for path in series.series_files(address.path)]
+
+
+def _bytes_of(address: Address, names: Sequence[str], limits: Limits) -> Iterator[bytes]:
+    for name in names:
+        yield member_bytes(address.path, name, limits) if address.entry else read_bytes(name, limits=limits)
+
+
+def _problems(heads: Sequence[Header]) -> tuple[str, ...]:
+    return series.order(heads).problems
+
+
+def _of_headers(heads: Sequence[Header]) -> Slices:
+    """The slices of a series that is in order already."""
+    first, places = heads[0], [head.position for head in heads]
+    positions = None if None in places else np.asarray(places, np.float64)
+    return Slices(len(heads), positions, first.orientation, first.spacing, first.thickness)
+
+
+# -- a film ----------------------------------------------------------------------------------------------
+
+
+@checked
+def read_film(data: bytes, limits: Limits) -> Volume:
+    """The volume of one file whose frames are slices; a file of one frame is one slice."""
+    head = read_header(data)
+    limits.check(head.rows, head.columns, head.frames)
+    frames = list(_values(data, limits))
+    if len(frames) != head.frames:
+        raise ImageError("the file does not hold the frames it announces", given=f"{len(frames)} of {head.frames}")
+    arrangement = arrange(_of_film(data, head))
+    return _volume(frames, arrangement, (f"{len(frames)} frames as slices",), sha256(data), limits)
+
+
+@checked
+def film_grid(data: bytes, limits: Limits) -> Grid:
+    """Voxels along, and the affine of, the stored axes of a film, from its header."""
+    head = read_header(data)
+    limits.check(head.rows, head.columns, head.frames)
+    return _grid(head, arrange(_of_film(data, head)), limits)
+
+
+def _of_film(data: bytes, head: Header) -> Slices:
+    elements = dicom_elements.read_elements(BytesIO(data), _FILM)
+    values, form = elements.values, elements.form
+    shared = _groups(values.get(_SHARED, b""), form, 1)
+    frames = _groups(values.get(_PER_FRAME, b""), form, head.frames)
+    positions = [frame.get(_POSITION, ()) for frame in frames]
+    if len(positions) != head.frames or {len(position) for position in positions} != {3}:
+        positions = _offset_positions(values, head)
+    directions = {frame[_ORIENTATION] for frame in frames if len(frame.get(_ORIENTATION, ())) == 6}
+    if len(directions) > 1:
+        raise ImageError("the frames lie in different directions and make no volume", given=f"{len(directions)}")
+    common = {tag: value for frame in (*shared, *frames[:1]) for tag, value in frame.items()}
+    between = common.get(_BETWEEN) or _numbers(values.get(_BETWEEN, b""))
+    step = between[0] if between else head.thickness
+    known = np.asarray(positions, np.float64) if positions else None
+    return Slices(head.frames, known, common.get(_ORIENTATION) or head.orientation, head.spacing, step)
+
+
+def _groups(data: bytes, form: dicom_elements.Form, most: int) -> list[dict[int, tuple[float, ...]]]:
+    """Position, orientation and step in each item of a sequence of functional groups."""
+    found = []
+    inside = frozenset({_POSITION, _ORIENTATION, _BETWEEN})
+    for item in dicom_elements.items(data, form, frozenset({_PLACE, _DIRECTIONS, _MEASURES}), most):
+        parts = [inner for group in item.values() for inner in dicom_elements.items(group, form, inside, 1)]
+        found.append({tag: numbers for part in parts for tag, value in part.items() if (numbers := _numbers(value))})
+    return found
+
+
+def _offset_positions(values: dict[int, bytes], head: Header) -> list[tuple[float, ...]]:
+    """Positions by GridFrameOffsetVector: along the normal, from the first, or z itself (PS3.3 C.8.8.3.2)."""
+    offsets = _numbers(values.get(_OFFSETS, b""))
+    if len(offsets) != head.frames or head.position is None or head.orientation is None:
+        return []
+    normal, first = np.asarray(series.normal(head)), np.asarray(head.position)
+    return [tuple((first + normal * (offset - offsets[0])).tolist()) for offset in offsets]
+
+
+def _numbers(value: bytes) -> tuple[float, ...]:
+    """Decimal strings as finite numbers; () if one is none."""
+    try:
+        found = tuple(float(part.strip(b" \0")) for part in value.split(b"\\"))
+    except ValueError:
+        return ()
+    return found if np.isfinite(found).all() else ()
+
+
+# -- both ------------------------------------------------------------------------------------------------
+
+
+@checked
+def arrange(slices: Slices) -> Arrangement:
+    """Put slices in order along their normal, at even steps, and find the affine (PS3.3 C.7.6.2.1.1)."""
+    notes: tuple[str, ...] = ()
+    if slices.positions is None or slices.orientation is None:
+        return _without_places(slices)
+    rows, columns = np.asarray(slices.orientation[:3]), np.asarray(slices.orientation[3:])
+    places = slices.positions @ np.cross(rows, columns)
+    kept = np.argsort(places, kind="stable")
+    new = np.r_[True, np.diff(places[kept]) > series.SAME_PLACE]
+    if not new.all():
+        notes = (f"{int((~new).sum())} slices in places that are taken are left out",)
+        kept = kept[new]
+    at, more = _even(places[kept])
+    first, last = slices.positions[kept[0]], slices.positions[kept[-1]]
+    step = (last - first) / max(len(at) - 1, 1) if len(kept) > 1 else np.cross(rows, columns) * _step(slices)
+    between, across = slices.spacing or (1.0, 1.0)
+    affine = np.eye(4)
+    affine[:3] = np.column_stack([rows * across, columns * between, step, first])
+    if not usable(affine):
+        raise ImageError("the slices do not span a volume", given="their positions or orientation")
+    return Arrangement(kept, at, LPS @ affine, (*notes, *more, *_unknown(slices)))
+
+
+def _even(places: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Where the planes of the volume lie, counted in slices: at each, or at the median step between first and last."""
+    count = np.arange(len(places), dtype=np.float64)
+    if len(places) < 3:
+        return count, ()
+    step, extent = float(np.median(np.diff(places))), float(places[-1] - places[0])
+    if np.abs(places - places[0] - count * extent / (len(places) - 1)).max() <= EVEN * step:
+        return count, ()
+    planes = round(extent / step) + 1
+    if planes > 16 * len(places):
+        raise ImageError("the slices lie too far apart to make a volume", given=f"{extent:.4g} mm, steps of {step:.4g}")
+    at = np.interp(np.linspace(places[0], places[-1], planes), places, count)
+    return at, (f"uneven slices brought to steps of {extent / (planes - 1):.4g} mm",)
+
+
+def _without_places(slices: Slices) -> Arrangement:
+    """As they come, in LPS."""
+    between, across = slices.spacing or (1.0, 1.0)
+    order = np.arange(slices.count)
+    affine = LPS @ np.diag([across, between, _step(slices), 1.0])
+    notes = ("no positions: slices as they come, axial and LPS assumed", *_unknown(slices))
+    return Arrangement(order, order.astype(np.float64), affine, notes)
+
+
+def _step(slices: Slices) -> float:
+    return abs(slices.step) if np.isfinite(slices.step) and slices.step else 1.0
+
+
+def _unknown(slices: Slices) -> tuple[str, ...]:
+    one = slices.positions is None or slices.count == 1
+    unknown = (["pixels"] if slices.spacing is None else []) + (["slices"] if one and not _has_step(slices) else [])
+    return (f"unknown distance of {' and '.join(unknown)}: 1 mm assumed",) if unknown else ()
+
+
+def _has_step(slices: Slices) -> bool:
+    return bool(np.isfinite(slices.step) and slices.step)
+
+
+def _volume(
+    frames: Sequence[NDArray], arrangement: Arrangement, notes: tuple[str, ...], digest: str, limits: Limits
+) -> Volume:
+    rows, columns = frames[0].shape
+    limits.check(rows, columns, len(arrangement.at))
+    kept = [frames[index] for index in arrangement.kept]
+    if (arrangement.at == np.rint(arrangement.at)).all() and len(arrangement.at) == len(kept):
+        stack = np.stack(kept)
+    else:
+        stack = np.stack([_between(kept, place) for place in arrangement.at])
+    return canonical(stack, arrangement.affine, (*notes, *arrangement.notes), digest)
+
+
+def _between(frames: Sequence[NDArray], place: float) -> NDArray[np.float32]:
+    below = min(int(place), len(frames) - 2)
+    part = np.float32(place - below)
+    return frames[below].astype(np.float32) * (1 - part) + frames[below + 1].astype(np.float32) * part
+
+
+def _values(data: bytes, limits: Limits) -> NDArray:
+    """Physical values (frames, rows, columns) of a grey file, int16 or float32."""
+    return dicom.physical(data, limits.check)[0]

@@ -1,0 +1,290 @@
+"""Read a volume: NIfTI, NRRD, MetaImage, a DICOM series, a DICOM film, or a row of an array, to one convention.
+
+What comes out is a :class:`Volume`: voxels[k, j, i] from inferior to superior, posterior to anterior, left to right,
+and an affine to RAS mm (see :mod:`.volume_grid`). Formats are told by content. As an image, a volume is the stack of
+its axial planes from below upwards, each as a radiologist sees it: anterior on top, the patient's right on the left.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.core.errors import ImageError, OverreadError, checked
+from overread.core.files import sha256
+from overread.images.address import Address, file_of, parse
+from overread.images.formats import headers, npz
+from overread.images.formats import nifti as volume_nifti
+from overread.images.formats import nrrd_metaimage as volume_text
+from overread.images.image import BROKEN, LIMITS, Limits
+from overread.images.volumes import planes
+from overread.images.volumes import stack as volume_dicom
+from overread.images.volumes.grid import (
+    FLAT,
+    Plan,
+    Volume,
+    address_bytes,
+    canonical,
+    canonical_affine,
+    canonical_shape,
+    check_memory,
+    decoded,
+    head_bytes,
+    inflated,
+    neighbour_bytes,
+    spacing_of,
+    start_of,
+)
+from overread.images.volumes.planes import centre_of, patch, plane, resample, scaled, three_views
+
+__all__ = ["KINDS", "Volume", "centre_of", "digest_of", "geometry_of", "patch", "plane", "read_image_of", "read_volume",
+           "resample", "scaled", "shape_of", "sniff", "three_views"]  # fmt: skip
+
+#: What is a volume by its first bytes.
+KINDS = ("NIfTI", "NRRD", "MetaImage")
+
+
+@checked
+def sniff(data: bytes) -> str:
+    """``NIfTI``, ``NRRD`` or ``MetaImage`` by the first bytes of a file, else ``""``.
+
+    >>> sniff(b"NRRD0004\\ntype: short\\n"), sniff(b"\\x89PNG\\r\\n\\x1a\\n")
+    ('NRRD', '')
+    """
+    try:
+        kind = headers.sniff(data)
+    except ImageError:
+        return ""
+    return kind if kind in KINDS else ""
+
+
+@checked
+def read_volume(address: Address | str | os.PathLike[str], *, limits: Limits = LIMITS) -> Volume:
+    """The whole volume that an address names, whatever plane it asks for.
+
+    A file, a member of an archive, ``folder/first.dcm#series``, or ``file.npz#array/row`` (which has no place in space:
+    1 mm, axes as they are). Raises :class:`ImageError` for what is missing, cut off, damaged, too large, coloured or not
+    finite; the message does not name the file.
+    """
+    address = address if isinstance(address, Address) else parse(os.fspath(address))
+    return _read(address, limits)[0]
+
+
+def _read(address: Address, limits: Limits) -> tuple[Volume, str]:
+    """The volume and its format."""
+    try:
+        if npz.is_address(address.path):
+            return _of_array(address.path, limits), "array"
+        if address.series:
+            return volume_dicom.read_series(address, limits), "DICOM"
+        data = address_bytes(address, limits)
+        kind = headers.sniff(data)
+        if kind == "DICOM":
+            return volume_dicom.read_film(data, limits), kind
+        return _of_file(data, kind, address, limits), kind
+    except OverreadError:
+        raise
+    except BROKEN as error:  # what a library says may quote a header, and that a name
+        raise ImageError("the volume is damaged", given=type(error).__name__) from error
+
+
+def _of_array(path: str, limits: Limits) -> Volume:
+    row = npz.read_row(path, limits.pixels)
+    digest = npz.digest(row)
+    if row.ndim == 4 and row.shape[-1] == 1:
+        row = row[..., 0]
+    if row.ndim != 3:
+        raise ImageError("a row of the array is not a volume", given=f"shape {row.shape}")
+    limits.check(row.shape[1], row.shape[2], row.shape[0])
+    upright = row[:, ::-1, ::-1]  # the row is the image: its planes are already as they are looked at
+    return canonical(upright, np.eye(4), ("an array has no place in space: 1 mm, RAS assumed",), digest)
+
+
+def _of_file(data: bytes, kind: str, address: Address, limits: Limits) -> Volume:
+    plan = _plan(data, kind, limits)
+    payload, digest = data, sha256(data)
+    if plan.beside:
+        payload = neighbour_bytes(address, plan.beside, limits)
+        digest = _joined([digest, sha256(payload)])
+    return canonical(decoded(plan, _voxel_bytes(plan, payload)), plan.affine, plan.notes, digest)
+
+
+def _plan(data: bytes, kind: str, limits: Limits) -> Plan:
+    """What the header says, from the first bytes of a file, as they are stored."""
+    if kind == "NIfTI":
+        plan = volume_nifti.plan(start_of(data, volume_nifti.HEAD), limits)
+        plan = replace(plan, coding="gzip" if data[:2] == b"\x1f\x8b" else "raw")
+    elif kind == "NRRD":
+        plan = volume_text.nrrd_plan(data[: volume_text.HEAD], limits)
+    elif kind == "MetaImage":
+        plan = volume_text.meta_plan(data[: volume_text.HEAD], limits)
+    else:
+        raise ImageError("this is not a volume", given=kind, todo="leave out the plane")
+    check_memory(plan.memory, limits)
+    return plan
+
+
+def _voxel_bytes(plan: Plan, data: bytes) -> memoryview:
+    """The bytes of the first volume."""
+    total = plan.bytes * plan.volumes
+    start = len(data) - total if plan.start == -1 else plan.start
+    if start < 0 or (plan.coding == "raw" and len(data) < start + plan.skip + total):
+        raise ImageError("the file is cut off", given=f"{len(data):,} bytes, voxels take {total:,}")
+    if plan.coding == "raw":
+        return inflated(data, "raw", start + plan.skip, plan.bytes)
+    return inflated(data[start:], plan.coding, plan.skip, plan.bytes, on=plan.volumes > 1)
+
+
+def _joined(digests: Sequence[str]) -> str:
+    """One digest for one or several files."""
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode())
+
+
+# -- without the voxels ----------------------------------------------------------------------------------
+
+
+@checked
+def geometry_of(
+    address: Address | str | os.PathLike[str], limits: Limits = LIMITS
+) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Voxels and mm between them, both (k, j, i), of the :class:`Volume` that would be read, from headers only.
+
+    Raises :class:`ImageError` as :func:`read_volume` does, for headers.
+    """
+    address = address if isinstance(address, Address) else parse(os.fspath(address))
+    try:
+        return _geometry(address, limits)
+    except OverreadError:
+        raise
+    except BROKEN as error:
+        raise ImageError("the volume is damaged", given=type(error).__name__) from error
+
+
+def _geometry(address: Address, limits: Limits) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    if npz.is_address(address.path):
+        k, j, i = _of_array(address.path, limits).voxels.shape
+        return (k, j, i), (1.0, 1.0, 1.0)
+    if address.series:
+        shape, affine = volume_dicom.series_grid(address, limits)
+    else:
+        head = head_bytes(address, limits, 4096)
+        kind = headers.sniff(head)
+        if kind in ("NRRD", "MetaImage"):
+            head = head_bytes(address, limits, volume_text.HEAD)
+        if kind == "DICOM":
+            shape, affine = volume_dicom.film_grid(address_bytes(address, limits), limits)
+        else:
+            plan = _plan(head, kind, limits)
+            shape, affine = plan.shape, plan.affine
+    return canonical_shape(shape, affine), spacing_of(canonical_affine(shape, affine))
+
+
+@checked
+def shape_of(address: Address | str | os.PathLike[str], limits: Limits = LIMITS) -> tuple[int, int, int]:
+    """Voxels (K, J, I) of the :class:`Volume` that would be read, from headers only."""
+    return geometry_of(address, limits)[0]
+
+
+@checked
+def digest_of(address: Address, limits: Limits = LIMITS) -> str:
+    """The digest that :func:`read_image_of` would report, without decoding."""
+    if npz.is_address(address.path):
+        return _of_plane(npz.digest(npz.read_row(address.path, limits.pixels)), address)
+    if address.series:
+        return _of_plane(_joined([sha256(data) for data in volume_dicom.series_bytes(address, limits)]), address)
+    data = address_bytes(address, limits)
+    kind, digests = headers.sniff(data), [sha256(data)]
+    if kind in ("NRRD", "MetaImage"):
+        beside = _plan(data, kind, limits).beside
+        digests += [sha256(neighbour_bytes(address, beside, limits))] if beside else []
+    return _of_plane(_joined(digests), address)
+
+
+def _of_plane(digest: str, address: Address) -> str:
+    """Two planes of one volume are two images."""
+    if not address.plane:
+        return digest
+    fragment = str(replace(address, path="", entry="", series=False))
+    return sha256(f"{digest}{fragment}".encode())
+
+
+# -- as an image -----------------------------------------------------------------------------------------
+
+
+@checked
+def read_image_of(
+    address: Address, limits: Limits = LIMITS, window: str = "", spacing: tuple[float, ...] = ()
+) -> tuple[NDArray[Any], tuple[str, ...], str, str]:
+    """Pixels, notes, digest and format of a volume (D, H, W, 1) or of one of its planes (H, W, 1).
+
+    uint16 by a ``window`` (see :mod:`.windows`) or between percentiles; 8 bits and maps of labels as they are.
+    ``spacing``: mm (k, j, i) to resample to before. The last volumes are kept, so that planes in a row decode once.
+    Raises :class:`ImageError` as :func:`read_volume` does.
+    """
+    volume, kind, ends = _kept(address, limits, window, spacing)
+    digest = _of_plane(volume.digest, address)
+    if address.plane:
+        flat = plane(volume, address.plane, address.at, address.point, address.side)  # type: ignore[arg-type]
+        pixels, note = planes.grey(volume, flat, window, ends)
+        about = f"{address.plane} plane"
+        return np.ascontiguousarray(pixels)[..., None], (*volume.notes, about, note), digest, kind
+    seen = volume.voxels[:, ::-1, ::-1]
+    if FLAT in volume.notes:  # an image, in whatever plane it lies
+        seen = np.take(volume.voxels, 0, volume.voxels.shape.index(1))[None, ::-1, ::-1]
+    pixels, note = planes.grey(volume, seen, window, ends)
+    pixels = (pixels[0] if FLAT in volume.notes else pixels)[..., None]
+    return np.ascontiguousarray(pixels), (*volume.notes, note), digest, kind
+
+
+_Entry = tuple[Volume, str, tuple[float, float] | None]
+_KEPT: OrderedDict[tuple[Any, ...], _Entry] = OrderedDict()
+_KEPT_BYTES = 1 << 30
+_LOCK, _READING = threading.Lock(), tuple(threading.Lock() for _ in range(16))
+
+
+def _kept(address: Address, limits: Limits, window: str, spacing: tuple[float, ...]) -> _Entry:
+    """The volume, its format and its black and white. Kept if a plane is asked for: others will be."""
+    if not address.plane:
+        return _entry(address, limits, window, spacing)
+    key = (*_identity(address), limits, window, spacing)
+    with _READING[hash(key) % len(_READING)]:  # who asks for the same volume waits; others do not
+        with _LOCK:
+            found = _KEPT.get(key)
+            if found is not None:
+                _KEPT.move_to_end(key)
+        if found is None:
+            found = _entry(address, limits, window, spacing)
+            with _LOCK:
+                _KEPT[key] = found
+                while len(_KEPT) > 1 and (len(_KEPT) > 4 or _bytes_kept() > _KEPT_BYTES):
+                    _KEPT.popitem(last=False)
+    return found
+
+
+def _bytes_kept() -> int:
+    return sum(volume.voxels.nbytes for volume, _, _ in _KEPT.values())
+
+
+def _identity(address: Address) -> tuple[Any, ...]:
+    """What changes when a file, or a folder with a series, does."""
+    path = file_of(address.path)
+    try:
+        about = [os.stat(path)] + ([os.stat(Path(path).parent)] if address.series else [])
+    except (OSError, ValueError):
+        about = []  # reading says what is wrong
+    times = tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in about)
+    return (os.getpid(), os.path.abspath(address.path), address.entry, address.series, times)
+
+
+def _entry(address: Address, limits: Limits, window: str, spacing: tuple[float, ...]) -> _Entry:
+    volume, kind = _read(address, limits)
+    ends = planes.levels(volume, window)
+    return (resample(volume, spacing) if spacing else volume), kind, ends

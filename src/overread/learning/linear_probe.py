@@ -1,0 +1,267 @@
+"""Linear heads on frozen features: all folds and penalties in one batched L-BFGS.
+
+The objective of problem k is ``mean_i m_ki w_i loss(x_i W_k + b_k, y_i) + penalty_k / 2 |W_k|²``: penalised logistic
+regression for classes and findings, ridge regression for a quantity. Limited-memory BFGS after Nocedal & Wright 2006,
+algorithm 7.4 and 7.5, with Armijo backtracking; every problem has its own history and step, one matrix product serves
+them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from overread.cases.cases import Target
+from overread.core.errors import checked, require
+from overread.core.files import fingerprint, publish
+from overread.core.progress import Progress, silent
+from overread.images.preprocess import Preprocess
+from overread.learning.device import to_tensor
+
+_MEMORY, _ARMIJO, _HALVINGS = 10, 1e-4, 20
+_CELLS = 20_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """``weight`` (K, F, outputs) and ``bias`` (K, outputs) of K problems, for raw (not standardised) features."""
+
+    weight: Tensor
+    bias: Tensor
+    loss: Tensor  # (K,) final objective
+
+
+@checked
+def fit_heads(
+    features: Tensor,
+    labels: Tensor,
+    target: Target,
+    *,
+    weights: Tensor,
+    masks: Tensor,
+    penalties: Tensor,
+    steps: int = 150,
+    tolerance: float = 1e-5,
+    progress: Progress = silent,
+) -> Heads:
+    """Fit K linear heads at once.
+
+    ``features`` (N, F) float32; ``labels`` as :attr:`Cases.labels`; ``weights`` (classes,) or (findings,); ``masks``
+    (K, N) of 0 and 1: which rows problem k sees; ``penalties`` (K,). Features are standardised inside each problem by
+    the rows that it sees, and the heads are returned for raw features.
+    """
+    require(masks.shape == (len(penalties), len(features)), "masks must be (problems, rows)", given=tuple(masks.shape))
+    counts = masks.sum(dim=1, keepdim=True).clamp(min=1)  # (K, 1)
+    mean = masks @ features / counts  # (K, F)
+    std = ((masks @ features.square()) / counts - mean.square()).clamp(min=1e-12).sqrt() + 1e-4
+    share = masks / counts  # (K, N)
+    chunk = max(1, _CELLS // (len(penalties) * target.outputs))  # rows at a time: bounded memory at any N
+
+    def objective(parameters: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = parameters[:, :-1] / std[:, :, None]  # (K, F, C): standardisation folded into the weights
+        bias = parameters[:, -1] - torch.einsum("kf,kfc->kc", mean, scaled)
+        loss = penalties / 2 * parameters[:, :-1].square().sum(dim=(1, 2))
+        total, pulled = torch.zeros_like(bias), torch.zeros_like(scaled)
+        for rows in torch.arange(len(features), device=features.device).split(chunk):
+            outputs = torch.einsum("nf,kfc->knc", features[rows], scaled) + bias[:, None]
+            each, slope = _loss_and_slope(outputs, labels[rows], target, weights)  # (K, n), (K, n, C)
+            slope = slope * share[:, rows, None]
+            loss = loss + (each * share[:, rows]).sum(dim=1)
+            total += slope.sum(dim=1)
+            pulled += torch.einsum("nf,knc->kfc", features[rows], slope)
+        pulled = (pulled - mean[:, :, None] * total[:, None]) / std[:, :, None]
+        return loss, torch.cat([pulled + penalties[:, None, None] * parameters[:, :-1], total[:, None]], 1)
+
+    start = torch.zeros(
+        len(penalties), features.shape[1] + 1, target.outputs, dtype=features.dtype, device=features.device
+    )
+    best, loss = _lbfgs(objective, start, steps, tolerance, progress)
+    weight = best[:, :-1] / std[:, :, None]
+    return Heads(weight, best[:, -1] - torch.einsum("kf,kfc->kc", mean, weight), loss)
+
+
+def _loss_and_slope(outputs: Tensor, labels: Tensor, target: Target, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss (K, N) and its derivative by the outputs (K, N, C)."""
+    if target.kind == "quantity":
+        error = outputs[..., 0] - labels
+        return error.square() / 2, error[..., None]
+    if target.kind == "findings":
+        known = (~torch.isnan(labels)).to(outputs.dtype)
+        aim = torch.where(known > 0, labels, 0.0)
+        weight = known * torch.where(aim > 0, weights, 1.0)
+        each = functional.binary_cross_entropy_with_logits(outputs, aim.expand_as(outputs), reduction="none")
+        return (each * weight).sum(-1), (outputs.sigmoid() - aim) * weight
+    row = weights[labels]
+    log = outputs.log_softmax(-1)
+    each = -log.gather(-1, labels.expand(len(outputs), -1)[..., None])[..., 0] * row
+    hot = functional.one_hot(labels, outputs.shape[-1]).to(outputs.dtype)
+    return each, (log.exp() - hot) * row[:, None]
+
+
+def _lbfgs(objective, start, steps, tolerance, progress):  # type: ignore[no-untyped-def]
+    """Minimise K problems at once; returns (K, …) parameters and (K,) objectives."""
+    x = start
+    f, g = objective(x)
+    moves: list[Tensor] = []
+    turns: list[Tensor] = []
+    for step in range(steps):
+        progress("fitting linear heads", step, steps)
+        direction = -_two_loop(g, moves, turns)
+        descent = _dot(direction, g)
+        direction = torch.where((descent < 0)[:, None, None], direction, -g)
+        new, f_new, g_new, moved = _backtrack(objective, x, f, g, direction, first=not moves)
+        gain = (f - f_new) / f.abs().clamp(min=1e-8)
+        moves, turns = [*moves, new - x][-_MEMORY:], [*turns, g_new - g][-_MEMORY:]
+        x, f, g = new, f_new, g_new
+        if not moved.any() or bool((gain < tolerance * 1e-1).all()):
+            break
+    progress("fitting linear heads", steps, steps)
+    return x, f
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dim=(1, 2))
+
+
+def _two_loop(g: Tensor, moves: list[Tensor], turns: list[Tensor]) -> Tensor:
+    """Nocedal & Wright, algorithm 7.4; a pair without curvature is passed over."""
+    q, kept = g, []
+    for s, y in zip(reversed(moves), reversed(turns), strict=True):
+        curve = _dot(s, y)
+        rho = torch.where(curve > 1e-12, 1.0 / curve.clamp(min=1e-12), 0.0)
+        alpha = rho * _dot(s, q)
+        q = q - alpha[:, None, None] * y
+        kept.append((rho, alpha, s, y))
+    if moves:
+        s, y = moves[-1], turns[-1]
+        scale = _dot(s, y) / _dot(y, y).clamp(min=1e-20)
+        q = q * torch.where(scale > 0, scale, 1.0)[:, None, None]
+    for rho, alpha, s, y in reversed(kept):
+        q = q + (alpha - rho * _dot(y, q))[:, None, None] * s
+    return q
+
+
+def _backtrack(objective, x, f, g, direction, first):  # type: ignore[no-untyped-def]
+    """Halve each problem's step until it descends enough (Armijo); problems that cannot stay where they are."""
+    slope = _dot(direction, g)
+    size = 1.0 / _dot(g, g).sqrt().clamp(min=1.0) if first else torch.ones_like(f)
+    done = torch.zeros_like(f, dtype=torch.bool)
+    new, f_new, g_new = x, f, g
+    for _ in range(_HALVINGS):
+        trial = x + size[:, None, None] * direction
+        f_trial, g_trial = objective(trial)
+        good = (f_trial <= f + _ARMIJO * size * slope) & ~done
+        pick = good[:, None, None]
+        new, g_new = torch.where(pick, trial, new), torch.where(pick, g_trial, g_new)
+        f_new = torch.where(good, f_trial, f_new)
+        done = done | good
+        if bool(done.all()):
+            break
+        size = torch.where(done, size, size / 2)
+    return new, f_new, g_new, done
+
+
+@checked
+def choose_penalty(
+    features: Tensor,
+    labels: Tensor,
+    target: Target,
+    *,
+    weights: Tensor,
+    folds: NDArray,
+    penalties: tuple[float, ...],
+    progress: Progress = silent,
+) -> tuple[Heads, float, list[dict[str, float]]]:
+    """Fit every penalty on every fold and on all rows, choose the penalty by the held-out loss.
+
+    ``folds`` (N,) whole numbers: patients never stand in two. Returns the head of the chosen penalty on all rows
+    (K = 1), the penalty, and a table of held-out losses.
+    """
+    numbers = np.unique(folds)
+    fold = torch.as_tensor(folds, device=features.device)
+    inside = torch.stack(
+        [(fold != k).to(features.dtype) for k in numbers] + [torch.ones_like(fold, dtype=features.dtype)]
+    )
+    count = len(penalties)
+    heads = fit_heads(
+        features, labels, target, weights=weights, masks=inside.repeat_interleave(count, 0),
+        penalties=torch.tensor(penalties, dtype=features.dtype, device=features.device).repeat(len(inside)), progress=progress,
+    )  # fmt: skip
+    outside = (1 - inside[:-1]).repeat_interleave(count, 0)
+    some = slice(0, len(outside))
+    outputs = torch.einsum("nf,kfc->knc", features, heads.weight[some]) + heads.bias[some][:, None]
+    each, _ = _loss_and_slope(outputs, labels, target, weights)
+    held = ((each * outside).sum(1) / outside.sum(1).clamp(min=1)).reshape(-1, count).mean(0)  # (penalties,)
+    best = int(held.argmin())
+    pick = slice(len(outside) + best, len(outside) + best + 1)
+    table = [{"penalty": p, "held-out loss": float(h)} for p, h in zip(penalties, held, strict=True)]
+    return Heads(heads.weight[pick], heads.bias[pick], heads.loss[pick]), penalties[best], table
+
+
+# -- frozen features: one pass over the images through a pretrained network, cached by content --------------------
+
+
+_BATCH = 16
+
+
+@checked
+def extract(
+    network: nn.Module,
+    images: NDArray[Any],
+    preprocess: Preprocess,
+    *,
+    key: object,
+    views: int = 1,
+    cache: Path | None = None,
+    device: str = "cpu",
+    mean_image: NDArray | None = None,
+    progress: Progress = silent,
+) -> Tensor:
+    """Pooled features (N, F) float32 of packed images, the mean over ``views``.
+
+    ``key``: plain data that names weights, layers and images; equal keys share a cache entry.
+    """
+    path = cache / "features" / f"{fingerprint([key, preprocess, views])}.safetensors" if cache else None
+    if path is not None and (found := _cached(path, len(images))) is not None:
+        return found
+    features = _forward(network.eval(), images, preprocess, views, device, mean_image, progress)
+    if path is not None:
+        with publish(path) as beside:
+            safetensors.torch.save_file({"features": features}, beside)
+    return features
+
+
+def _cached(path: Path, count: int) -> Tensor | None:
+    try:
+        found = safetensors.torch.load_file(path)["features"]
+    except (OSError, KeyError, safetensors.SafetensorError):
+        return None  # absent or damaged: made anew
+    return found if len(found) == count else None
+
+
+@torch.inference_mode()
+def _forward(
+    network: Any,
+    images: NDArray[Any],
+    preprocess: Preprocess,
+    views: int,
+    device: str,
+    mean_image: Any,
+    progress: Progress,
+) -> Tensor:
+    parts = []
+    for start in range(0, len(images), _BATCH):
+        x = to_tensor(images[start : start + _BATCH], preprocess, mean_image, device)
+        f = network.features(x).float()
+        parts.append(((f + network.features(x.flip(-1)).float()) / 2 if views == 2 else f).cpu())
+        progress("extracting features", min(start + _BATCH, len(images)), len(images))
+    return torch.cat(parts)

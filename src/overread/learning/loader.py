@@ -1,0 +1,152 @@
+"""Batches of training images: order, augmentation and normalisation as pure functions of (seed, epoch, row)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from overread.core import random
+from overread.core.errors import checked, require
+from overread.images.augment import Augmentation, Drawn, apply, draw
+from overread.images.preprocess import Preprocess
+from overread.learning.device import standardise, to_unit
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """The training images of a pack, batch by batch.
+
+    ``images`` (N, H, W, C) memory-mapped, ``rows`` the training rows, ``labels`` for all N rows.
+    """
+
+    images: NDArray[Any]
+    rows: NDArray[np.int64]
+    labels: Tensor
+    size: int
+    preprocess: Preprocess
+    augmentation: Augmentation
+    mean_image: NDArray[np.float32] | None = None
+    seed: int = 0
+    device: str = "cpu"
+    threads: int = 0
+
+    def __len__(self) -> int:
+        """Steps in an epoch. Batches differ by at most one image, so none is too small for batch normalisation."""
+        return max(1, round(len(self.rows) / self.size))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+        """``(rows, images (B, C, H, W), labels)`` from step ``start`` on, one batch prepared ahead."""
+        order = self.rows[random.permutation(self.seed, epoch, len(self.rows))]
+        parts = np.array_split(order, len(self))[start:]
+        yield from ahead(self._load(rows, epoch) for rows in parts)
+
+    def _load(self, rows: NDArray[np.int64], epoch: int) -> tuple[NDArray[np.int64], Tensor, Tensor]:
+        height, width, channels = self.images.shape[-3:]
+        drawn = draw(
+            self.augmentation, seed=self.seed, epoch=epoch, samples=rows, size=(height, width), channels=channels
+        )
+        labels = self.labels[torch.from_numpy(rows)].to(self.device)
+        return rows, standardise(self._augmented(rows, drawn), self.preprocess, self.mean_image), labels
+
+    def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> Tensor:
+        """On the CPU by OpenCV, four to ten times quicker there; on another device by torch, but for CLAHE."""
+        if self.device == "cpu" or drawn.clahe.any():
+            return to_unit(apply(self.images, drawn, rows=rows, threads=self.threads), self.device)
+        return augment(to_unit(self.images[rows], self.device), drawn)
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield ``items``, the next one made in a thread while the present one is used."""
+    iterator = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, iterator, end)
+        while (item := waiting.result()) is not end:
+            waiting = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]
+
+
+# -- augmentation on a device: the parameters that :mod:`overread.images.augment` draws, applied by torch to a batch ---
+
+
+_PADDING = {"reflect": "reflection", "zero": "zeros"}
+
+
+@checked
+def augment(images: Tensor, drawn: Drawn) -> Tensor:
+    """The augmented images, (B, C, H, W) or (B, C, D, H, W) on the scale 0 … 1, on their device.
+
+    The same maps as :func:`overread.images.augment.apply` to within its rounding to whole grey levels; the noise has
+    the same standard deviation but other numbers. CLAHE has no counterpart here: raises :class:`ArgumentError`.
+    """
+    require(not drawn.clahe.any(), "CLAHE is applied on the CPU only", given="a batch with CLAHE")
+    require(
+        len(images) == len(drawn), "one set of parameters per image is needed", given=f"{len(drawn)} for {len(images)}"
+    )
+    planes = images.movedim(2, 1) if images.ndim == 5 else images[:, None]  # (B, D, C, H, W)
+    depth = planes.shape[1]
+    flat = planes.reshape(-1, *planes.shape[2:])
+    flat = _noise(_colour(_blur(_warp(flat, drawn, depth), drawn, depth), drawn, depth), drawn, depth)
+    made = flat.reshape(planes.shape)
+    return made.movedim(1, 2) if images.ndim == 5 else made[:, 0]
+
+
+def _each(values: np.ndarray, like: Tensor, depth: int) -> Tensor:
+    """Parameters of B images for B × D planes."""
+    return torch.as_tensor(values, dtype=like.dtype, device=like.device).repeat_interleave(depth, 0)
+
+
+def _warp(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
+    """Pixel coordinates to those of ``grid_sample`` with aligned corners: u = 2 x / (W − 1) − 1."""
+    height, width = x.shape[-2:]
+    to_unit = np.array([[2 / max(width - 1, 1), 0, -1], [0, 2 / max(height - 1, 1), -1], [0, 0, 1]])
+    square = np.concatenate([drawn.matrices, np.tile([[[0.0, 0.0, 1.0]]], (len(drawn), 1, 1))], axis=1)
+    theta = (to_unit @ square @ np.linalg.inv(to_unit))[:, :2]
+    grid = functional.affine_grid(_each(theta, x, depth), list(x.shape), align_corners=True)
+    return functional.grid_sample(x, grid, mode="bilinear", padding_mode=_PADDING[drawn.border], align_corners=True)
+
+
+def _blur(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
+    """Gaussian blur, one sigma an image, along rows and then columns."""
+    if not (drawn.blur > 0.05).any():
+        return x
+    count, channels = x.shape[:2]
+    radius = min(math.ceil(4 * float(drawn.blur.max())), min(x.shape[-2:]) - 1)
+    place = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
+    sigma = _each(np.maximum(drawn.blur, 1e-3), x, depth)[:, None]
+    kernel = torch.exp(-(place**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]  # (B·D·C, 1, k)
+    y = x.reshape(1, count * channels, *x.shape[-2:])
+    for shape, pad in (((1, -1), (radius, radius, 0, 0)), ((-1, 1), (0, 0, radius, radius))):
+        padded = functional.pad(y, pad, mode="reflect")
+        y = functional.conv2d(padded, kernel.reshape(count * channels, 1, *shape), groups=count * channels)
+    return y.reshape(x.shape)
+
+
+def _colour(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
+    maps = _each(drawn.colours, x, depth)  # (B·D, C, C + 1)
+    mixed = torch.einsum("bij,bjhw->bihw", maps[:, :, :-1], x)
+    return (mixed + maps[:, :, -1, None, None]).clamp(0, 1)
+
+
+def _noise(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
+    if not drawn.noise.any():
+        return x
+    generator = torch.Generator(x.device)
+    seeds = random.bits(drawn.seed, drawn.epoch, drawn.samples, "noise on a device") >> np.uint64(1)
+    made = []
+    for seed, planes in zip(seeds.tolist(), x.split(depth), strict=True):
+        generator.manual_seed(seed)
+        made.append(torch.randn(planes.shape, generator=generator, device=x.device, dtype=x.dtype))
+    return (x + torch.cat(made) * _each(drawn.noise, x, depth)[:, None, None, None]).clamp(0, 1)

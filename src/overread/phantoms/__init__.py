@@ -1,5 +1,0 @@
-"""Synthetic patients with a known truth, drawn by seed: for the demo, the tests and the docs."""
-
-from overread.phantoms.cohort import draw_cohort
-
-__all__ = ["draw_cohort"]

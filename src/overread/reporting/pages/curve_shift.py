@@ -1,0 +1,314 @@
+"""Learning curves and shifts between sites, drawn and told from their stored numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullLocator
+
+from overread.core.errors import checked
+from overread.evaluation.generalisation import learning_curve, site_transfer
+from overread.evaluation.generalisation.learning_curve import Gain, LearningCurve, Step
+from overread.evaluation.generalisation.site_transfer import Shift, SiteGap
+from overread.reporting import words
+from overread.reporting.figures.canvas import (
+    BLUE,
+    FAINT,
+    INK,
+    SOFT,
+    VERMILION,
+    Figure,
+    finish,
+    quiet_grid,
+    save_figures,
+    sheet,
+)
+from overread.reporting.page import Part, leaflet
+from overread.reporting.sections import Table
+from overread.stats.estimate import Estimate
+
+_PALE, _WHITE = (0.08, 0.8)  # shares of the colour: in the palest field of a matrix; from where letters are white
+
+
+def _metric(metric: str, of: str) -> str:
+    name = words.metric(metric).name
+    return f"{name} of {words.group(of)}" if of else name
+
+
+def _p(p: float) -> str:
+    return words.NOTHING if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _change(e: Estimate) -> tuple[str, str]:
+    """A difference with its sign, and its interval."""
+    if e.undefined:
+        return words.NOTHING, e.undefined
+    return _signed(e.value), f"{_signed(e.low)} to {_signed(e.high)}" if math.isfinite(e.low) else ""
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+# -- learning curves ------------------------------------------------------------------------------------------------
+
+
+@checked
+def curve_figure(curve: LearningCurve) -> Figure:
+    """The metric at every size with its interval, each model, the law, and its extrapolation, dashed."""
+    with sheet(6.6, 4.3) as drawing:
+        axes = drawing.subplots()
+        _law(axes, curve)
+        _points(axes, curve.steps)
+        _sizes(axes, curve)
+        quiet_grid(axes)
+        axes.set_ylabel(_metric(curve.metric, curve.of))
+        axes.legend(loc="lower right" if _rises(curve) else "upper right")
+        one = curve.steps[0].estimate
+        tested = words.size(one.images, one.patients)
+        axes.set_title(f"Tested on {tested}")
+        told = "; ".join(f"{s.size.value:,.0f} {curve.unit} {words.spoken(s.estimate)}" for s in curve.steps)
+        dashed = "" if curve.law.undefined else " Dashed: extrapolated, to twice the largest size and no further."
+        return finish(drawing, "learning-curve", "Learning curve", f"{_metric(curve.metric, curve.of)}: {told}.",
+                      f"Bars: {words.percent(curve.level)} intervals over the test patients. Small dots: single models. "
+                      f"All tested on the same {tested}{_named(curve.part)}.{dashed}", wide=True)  # fmt: skip
+
+
+def _named(part: str) -> str:
+    return f" ({part} part)" if part else ""
+
+
+def _rises(curve: LearningCurve) -> bool:
+    return curve.steps[-1].estimate.value >= curve.steps[0].estimate.value
+
+
+def _law(axes: Axes, curve: LearningCurve) -> None:
+    law = curve.law
+    if law.undefined:
+        return
+    cut = next((i for i, n in enumerate(law.sizes) if n > law.largest * (1 + 1e-9)), len(law.sizes))
+    axes.fill_between(law.sizes, law.low, law.high, color=BLUE, alpha=0.12, linewidth=0)
+    axes.plot(law.sizes[:cut], law.values[:cut], color=BLUE, linewidth=1.5, label="fitted a − b · n⁻ᶜ with its band")
+    axes.plot(law.sizes[max(cut - 1, 0) :], law.values[max(cut - 1, 0) :], color=BLUE, linewidth=1.5,
+              linestyle=(0, (4, 3)), label="extrapolated")  # fmt: skip
+
+
+def _points(axes: Axes, steps: Sequence[Step]) -> None:
+    known = [s for s in steps if not s.estimate.undefined]
+    sizes, values = [s.size.value for s in known], [s.estimate.value for s in known]
+    around = [[s.estimate.value - s.estimate.low for s in known], [s.estimate.high - s.estimate.value for s in known]]
+    axes.errorbar(sizes, values, yerr=around, fmt="s", color=INK, markersize=5.5, linewidth=1.3, capsize=3,
+                  label="mean over models")  # fmt: skip
+    single = [(s.size.value, v) for s in known if len(s.values) > 1 for v in s.values]
+    if single:
+        axes.plot(*zip(*single, strict=True), ".", color=VERMILION, markersize=5, zorder=5, label="single models")
+
+
+def _sizes(axes: Axes, curve: LearningCurve) -> None:
+    if curve.unit != "grades per image":
+        axes.set_xscale("log")
+    ticks = [s.size.value for s in curve.steps]
+    names = [f"{s.size.value:,.0f}" + (f"\n{s.size.patients:,} patients" if s.size.patients and curve.unit == "images" else "")
+             for s in curve.steps]  # fmt: skip
+    if not curve.law.undefined:
+        ticks.append(learning_curve.AHEAD * curve.law.largest)
+        names.append(f"{ticks[-1]:,.0f}\nnot tried")
+    axes.set_xticks(ticks, names)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(
+        {"images": "Training images", "patients": "Training patients"}.get(curve.unit, "Grades per training image")
+    )
+
+
+@checked
+def curve_page(
+    folder: Path, curve: LearningCurve, *, notes: Sequence[str] = (), cautions: Sequence[str] = ()
+) -> list[Path]:
+    """Write ``figures/learning-curve.svg`` and ``.png`` and ``curve.html`` into ``folder``."""
+    figure = curve_figure(curve)
+    parts = [
+        Part("The curve", tuple(notes), (_steps(curve),), (figure,)),
+        Part("What each step gained", ("Paired: every model was tested on the same patients.",), (_gained(curve),)),
+        Part("What more would bring", _ahead(curve), () if curve.law.undefined else (_fitted(curve),)),
+    ]  # fmt: skip
+    page = leaflet(folder / "curve.html", f"Would more {_more(curve.unit)} help?", learning_curve.said(curve), parts,
+                   cautions=tuple(cautions) + _looks(curve.part, curve.looks))  # fmt: skip
+    return [*save_figures([figure], folder / "figures"), page]
+
+
+def _more(unit: str) -> str:
+    return unit
+
+
+def _looks(part: str, looks: int) -> tuple[str, ...]:
+    if part != "test":
+        return ()
+    return (f"The test set was opened for this, as the ledger says; it was looked at {words.times(looks)} before.",) if looks else (
+        "The test set was opened for this, as the ledger says.",)  # fmt: skip
+
+
+def _steps(curve: LearningCurve) -> Table:
+    rows = [
+        (
+            f"{s.size.value:,.0f}",
+            f"{s.size.patients:,}" if s.size.patients else words.NOTHING,
+            words.value(s.estimate),
+            words.interval(s.estimate) or s.estimate.undefined,
+            f"{len(s.values)}",
+            words.number(s.spread),
+        )
+        for s in curve.steps
+    ]
+    head = (curve.unit.capitalize(), "Training patients", _metric(curve.metric, curve.of), "Interval", "Models",
+            "Spread between models")  # fmt: skip
+    one = curve.steps[0].estimate
+    return Table(f"Tested on {words.size(one.images, one.patients)}{_named(curve.part)}. Spread: standard deviation.",
+                 head, tuple(rows))  # fmt: skip
+
+
+def _gained(curve: LearningCurve) -> Table:
+    rows = [_gain(g) for g in curve.gains]
+    head = ("From", "To", "Change", "Interval", "p", "p after Holm", "Interval had others taught")
+    return Table(f"Change of {_metric(curve.metric, curve.of)}. The last column adds the chance of who teaches.",
+                 head, tuple(rows))  # fmt: skip
+
+
+def _gain(g: Gain) -> tuple[str, ...]:
+    return (f"{g.first:,.0f}", f"{g.second:,.0f}", *_change(g.difference), _p(g.p), _p(g.adjusted),
+            words.NOTHING if g.anew.undefined else _change(g.anew)[1])  # fmt: skip
+
+
+def _ahead(curve: LearningCurve) -> tuple[str, ...]:
+    if curve.law.undefined:
+        return (f"No law is fitted: {curve.law.undefined}.",)
+    return (
+        "The line is an inverse power law, a − b · n^(−c), fitted by least squares; it can only improve with n. "
+        f"Its interval: {curve.law.ahead.method}. Beyond {curve.law.largest:,.0f} it is an extrapolation, "
+        "which holds only for more of the same patients.",
+    )
+
+
+def _fitted(curve: LearningCurve) -> Table:
+    law, twice = curve.law, f"{learning_curve.AHEAD * curve.law.largest:,.0f}"
+    name = _metric(curve.metric, curve.of)
+    rows = [(f"{name} at {twice} (extrapolated)", words.number(law.ahead.value), words.interval(law.ahead)),
+            ("Gain from the largest size to there", *_change(law.more)),
+            ("Asymptote a", words.number(law.asymptote.value), words.interval(law.asymptote)),
+            ("Exponent c", words.number(law.exponent.value, 2), words.interval(law.exponent, 2))]  # fmt: skip
+    return Table("The fitted law.", ("Measure", "Value", "Interval"), tuple(rows))
+
+
+# -- shifts between sites -------------------------------------------------------------------------------------------
+
+
+@checked
+def matrix_figure(found: Shift) -> Figure:
+    """Training sets by tested sources: value, interval and patients in every field; own sources framed."""
+    rows, columns = len(found.trained), len(found.sources)
+    with sheet(2.2 + 1.5 * columns, 0.9 + 0.62 * rows) as drawing:
+        axes = drawing.subplots()
+        values = [c.estimate.value for c in found.cells if math.isfinite(c.estimate.value)]
+        low, high = min(values, default=0.0), max(values, default=1.0)
+        for cell in found.cells:
+            place = found.sources.index(cell.source), found.trained.index(cell.trained_on)
+            _field(axes, place, cell.estimate, cell.inside, (low, high))
+        axes.set(xlim=(-0.52, columns - 0.48), ylim=(rows - 0.48, -0.52), xlabel="Tested at", ylabel="Trained on")
+        axes.set_xticks(range(columns), [words.name(s, 18) for s in found.sources])
+        axes.set_yticks(range(rows), [words.name(s, 24) for s in found.trained])
+        axes.tick_params(length=0)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        name = _metric(found.metric, found.of)
+        told = "; ".join(
+            f"trained on {c.trained_on}, tested at {c.source}: {words.spoken(c.estimate)}" for c in found.cells
+        )
+        return finish(drawing, "shift-matrix", f"{name}: trained on, tested at", f"{told}.",
+                      f"{name}, with {words.percent(found.level)} intervals; n: tested patients. Framed: sources that taught the "
+                      "model (other patients of them). Fewer than ten patients are counted, not judged.", wide=True)  # fmt: skip
+
+
+def _field(axes: Axes, place: tuple[int, int], e: Estimate, inside: bool, span: tuple[float, float]) -> None:
+    known = math.isfinite(e.value)
+    share = (e.value - span[0]) / (span[1] - span[0]) if known and span[1] > span[0] else 0.5
+    share = _PALE + (1 - _PALE) * share if known else 0.0
+    colour = tuple(1 - share * (1 - c) for c in to_rgb(BLUE))
+    x, y = place
+    edge, width = (INK, 2.2) if inside else (FAINT, 0.6)
+    axes.add_patch(
+        Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, facecolor=colour, edgecolor=edge, linewidth=width, zorder=3 if inside else 2)
+    )  # fmt: skip
+    ink = "white" if share > _WHITE else INK
+    axes.text(x, y - 0.2, words.value(e) if known else "not judged", ha="center", va="center", color=ink, zorder=4,
+              fontsize=10.5 if known else 9, fontweight="bold" if known else "normal")  # fmt: skip
+    axes.text(x, y + 0.07, words.interval(e), ha="center", va="center", color=ink, fontsize=7.5, zorder=4)
+    axes.text(x, y + 0.3, f"n = {e.patients:,}", ha="center", va="center", color=ink, fontsize=7.5, zorder=4)
+
+
+@checked
+def gaps_figure(found: Shift) -> Figure:
+    """Internal minus external of every training set, with its interval."""
+    rows = found.gaps
+    with sheet(7.2, 1.1 + 0.42 * len(rows)) as drawing:
+        axes = drawing.subplots()
+        axes.axvline(0, color=SOFT, linewidth=0.9)
+        for i, g in enumerate(rows):
+            if math.isfinite(g.gap.low):
+                axes.plot([g.gap.low, g.gap.high], [i, i], color=BLUE, linewidth=1.6, solid_capstyle="butt")
+                axes.plot(g.gap.value, i, "s", color=BLUE, markersize=6)
+            else:
+                axes.text(0.0, i, "  not judged", va="center", fontsize=8.5, color=SOFT)
+        axes.set_yticks(range(len(rows)), [_gap_name(g) for g in rows])
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"{_metric(found.metric, found.of)}: internal minus external")
+        axes.grid(axis="x", color=FAINT, linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        told = "; ".join(f"{g.trained_on} {' ('.join(_change(g.gap))})" for g in rows)
+        return finish(drawing, "shift-gaps", "Internal minus external", f"{told}.",
+                      f"Squares: difference of the two estimates, with {words.percent(found.level)} intervals. n: tested patients "
+                      "at the sources that taught the model, and elsewhere. Right of the line: better at home.", wide=True)  # fmt: skip
+
+
+def _gap_name(g: SiteGap) -> str:
+    return f"{words.name(g.trained_on, 24)}, n = {g.internal.patients:,} and {g.external.patients:,}"
+
+
+@checked
+def shift_page(folder: Path, found: Shift, *, notes: Sequence[str] = (), cautions: Sequence[str] = ()) -> list[Path]:
+    """Write the figures as SVG and PNG and ``shift.html`` into ``folder``."""
+    matrix, forest = matrix_figure(found), gaps_figure(found)
+    shared = sum(g.shared for g in found.gaps)
+    also = (
+        (f"{words.count(shared, 'patient')} of both kinds of sources are left out of the external ones.",)
+        if shared
+        else ()
+    )
+    parts = [
+        Part("The matrix", tuple(notes), (_cells(found),), (matrix,)),
+        Part("Internal minus external", ("Other patients on either side, so the comparison is unpaired.", *also),
+             (_gaps(found),), (forest,)),
+    ]  # fmt: skip
+    page = leaflet(folder / "shift.html", "What is lost at another site?", site_transfer.said(found), parts,
+                   cautions=tuple(cautions) + _looks(found.part, found.looks))  # fmt: skip
+    return [*save_figures([matrix, forest], folder / "figures"), page]
+
+
+def _cells(found: Shift) -> Table:
+    rows = [
+        (words.name(c.trained_on), words.name(c.source), "yes" if c.inside else "no", words.value(c.estimate),
+         words.interval(c.estimate) or c.estimate.undefined, f"{c.estimate.images:,}", f"{c.estimate.patients:,}")
+        for c in found.cells
+    ]  # fmt: skip
+    head = ("Trained on", "Tested at", "Own source", _metric(found.metric, found.of), "Interval", "Images", "Patients")
+    return Table(f"{_metric(found.metric, found.of)}{_named(found.part)}.", head, tuple(rows), 3)
+
+
+def _gaps(found: Shift) -> Table:
+    rows = [(words.name(g.trained_on), words.value(g.internal), words.value(g.external), *_change(g.gap), _p(g.p), _p(g.adjusted))
+            for g in found.gaps]  # fmt: skip
+    head = ("Trained on", "Internal", "External", "Difference", "Interval", "p", "p after Holm")
+    return Table("P values are corrected for the number of training sets (Holm).", head, tuple(rows))

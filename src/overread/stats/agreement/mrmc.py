@@ -1,0 +1,420 @@
+"""Several readers read the same cases: do two modalities differ, or a model and the readers?
+
+Obuchowski & Rockette 1995 with the covariance of DeLong, DeLong & Clarke-Pearson 1988; degrees of freedom after
+Hillis 2007 and 2014. Every reader has read every case in every modality.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from overread.core.errors import ArgumentError, checked, require
+from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile, patient_codes, zero_one
+from overread.stats.discrimination.delong import Cohort, covariance, placements, shares
+from overread.stats.discrimination.roc import auc, newcombe
+from overread.stats.estimate import Difference, Estimate, undefined
+from overread.stats.proportions import proportion, wilson
+
+
+@dataclass(frozen=True)
+class Modalities:
+    """Modalities compared: each reader's merit (R × M), the means, every pair's difference, the test of all.
+
+    ``statistic`` is F with ``freedom``; the second is ∞ where readers are fixed. ``p`` is NaN where nothing
+    varies.
+    """
+
+    each: tuple[tuple[Estimate, ...], ...]
+    means: tuple[Estimate, ...]
+    differences: tuple[Difference, ...]
+    statistic: float = math.nan
+    freedom: tuple[float, float] = (math.nan, math.nan)
+    p: float = math.nan
+    components: Components | None = None
+
+
+@dataclass(frozen=True)
+class AgainstReaders:
+    """A model, each reader, and model minus the readers' mean; ``freedom`` is that of its test."""
+
+    model: Estimate
+    each: tuple[Estimate, ...]
+    mean: Estimate
+    difference: Difference
+    freedom: float = math.nan
+
+
+@checked
+def compare_modalities(
+    truth: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    merit: Merit = "auc",
+    readers: Sampled = "random",
+    cases: Sampled = "random",
+    level: float = 0.95,
+    names: Sequence[str] = (),
+) -> Modalities:
+    """Whether the readers' mean merit differs between modalities, for readers and cases like these.
+
+    ``truth`` (N,) 0/1, ``scores`` (N, R, M) of R readers in M modalities (calls 0/1 for sensitivity and
+    specificity), ``patients`` (N,) or None, ``names`` of the modalities. ``readers="fixed"``: these readers
+    only; ``cases="fixed"``: these cases only. Obuchowski & Rockette 1995; F, degrees of freedom and intervals
+    after Hillis 2007, and Hillis 2014. A mean uses its own modality only and stands on the
+    logit scale. Undefined for one class, a score that is not finite, one reader where readers are random.
+
+    >>> scores = np.random.default_rng(0).normal(size=(60, 4, 2)) + (np.arange(60) % 2)[:, None, None]
+    >>> len(compare_modalities(np.arange(60) % 2, scores).differences)
+    1
+    """
+    given = readings(truth, scores, patients, 3, merit=merit, readers=readers, cases=cases, level=level)
+    count, modalities = np.shape(scores)[1:]
+    require(len(names) in (0, modalities), "there must be one name per modality", given=len(names))
+    called = tuple(names) or tuple(str(k + 1) for k in range(modalities))
+    if why := given.why_undefined(count):
+        return _no_modalities(given, why, count, called)
+    values, errors = merits(given)
+    table = values.reshape(count, modalities)
+    means = tuple(_mean(given, table[:, m], errors[m::modalities, m::modalities], of) for m, of in enumerate(called))
+    each = tuple(tuple(given.alone(r * modalities + m, of) for m, of in enumerate(called)) for r in range(count))
+    c = variance_components(table, errors)
+    own, shared = c.variance - c.same_reader, c.same_modality - c.neither
+    term, freedom = error_term(given, count, c.interaction, (count - 1) * (modalities - 1), own, shared)
+    differences = tuple(
+        _difference(given, means[a], means[b], 2 * term / count, freedom, c.variance)
+        for a, b in combinations(range(modalities), 2)
+    )
+    return Modalities(each, means, differences, *_overall(c.modality, term, modalities - 1, freedom), c)
+
+
+def _no_modalities(given: Readings, why: str, readers: int, names: tuple[str, ...]) -> Modalities:
+    lost = tuple(given.undefined(why, of) for of in names)
+    pairs = combinations(lost, 2)
+    return Modalities((lost,) * readers, lost, tuple(_no_difference(given, why, *pair) for pair in pairs))
+
+
+def _overall(between: float, term: float, freedom: int, second: float) -> tuple[float, tuple[float, float], float]:
+    """F, its degrees of freedom and p; NaN where there is one modality or no variance."""
+    from scipy.special import chdtrc, fdtrc
+
+    both = float(freedom), second
+    if not freedom or term <= TINY:
+        return math.nan, both, math.nan
+    ratio = between / term
+    exact = fdtrc(freedom, second, ratio) if math.isfinite(second) else chdtrc(freedom, freedom * ratio)
+    return ratio, both, float(exact)
+
+
+@checked
+def compare_with_readers(
+    truth: ArrayLike,
+    model: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    merit: Merit = "auc",
+    readers: Sampled = "random",
+    cases: Sampled = "random",
+    level: float = 0.95,
+) -> AgainstReaders:
+    """Whether one model differs from the mean of readers who have read the same cases.
+
+    ``truth`` (N,) 0/1, ``model`` (N,) and ``scores`` (N, R) of R readers (calls 0/1 for sensitivity and
+    specificity), ``patients`` (N,) or None. The merit is model minus reader, one for each reader, in the
+    analysis of a single modality (Hillis 2007, section 5; Hillis 2014): the model is no sample of models, but
+    it shares its cases with the readers, which DeLong's covariance carries. Undefined as
+    :func:`compare_modalities` is.
+
+    >>> rng, truth = np.random.default_rng(0), np.arange(60) % 2
+    >>> found = compare_with_readers(truth, 2 * truth + rng.normal(size=60), rng.normal(size=(60, 5)))
+    >>> found.difference.p < 0.01
+    True
+    """
+    own, others = number_table(model, "model"), number_table(scores, "scores")
+    require(own.ndim == 1, "model must have one dimension", given=own.shape)
+    require(
+        others.ndim == 2 and len(own) == len(others) and others.shape[1] > 0,
+        "scores must have one row per case and one column per reader",
+        given=f"{others.shape}, {len(own)} cases",
+    )
+    both = np.column_stack((own, others))
+    given = readings(truth, both, patients, 2, merit=merit, readers=readers, cases=cases, level=level)
+    count = others.shape[1]
+    if why := given.why_undefined(count):
+        lost, mean = given.undefined(why, "model"), given.undefined(why, "readers")
+        return AgainstReaders(lost, (mean,) * count, mean, _no_difference(given, why, lost, mean))
+    values, errors = merits(given)
+    first, mean = given.alone(0, "model"), _mean(given, values[1:], errors[1:, 1:], "readers")
+    minus = np.column_stack((np.ones(count), -np.eye(count)))  # (R, 1 + R): model minus reader
+    c = variance_components((minus @ values)[:, None], minus @ errors @ minus.T)
+    term, freedom = error_term(given, count, c.reader, count - 1, c.variance, c.same_modality)
+    difference = _difference(given, first, mean, term / count, freedom, float(np.trace(errors)))
+    each = tuple(given.alone(k + 1) for k in range(count))
+    return AgainstReaders(first, each, mean, difference, freedom)
+
+
+def _mean(given: Readings, values: Matrix, errors: Matrix, of: str) -> Estimate:
+    """The readers' mean in one modality, from its own data only."""
+    c, value, readers = variance_components(values[:, None], errors), float(values.mean()), len(values)
+    term, freedom = error_term(given, readers, c.reader, readers - 1, c.variance, c.same_modality)
+    z, (ill, well) = normal_quantile(given.level), given.sizes
+    if term > TINY and TINY < value < 1 - TINY:
+        (low, high), how = (
+            logit_interval(value, math.sqrt(term / readers), quantile(given.level, freedom)),
+            f"{given.how}, logit",
+        )
+    elif given.merit == "auc":
+        (low, high), how = newcombe(value, ill, well, z), "Newcombe 2006 method 5"
+    else:
+        count = ill if given.merit == "sensitivity" else well
+        (low, high), how = wilson(value, count, z), f"Wilson for {count} patients"
+    return Estimate(given.merit, value, low, high, given.level, how, *given.counts, of)
+
+
+def _difference(
+    given: Readings, first: Estimate, second: Estimate, variance: float, freedom: float, own: float
+) -> Difference:
+    """``own`` is the error variance of one merit: where it is 0, no variance of a difference can be seen."""
+    value, metric = first.value - second.value, f"{given.merit} difference"
+    if variance > TINY:
+        error = math.sqrt(variance)
+        half, statistic = quantile(given.level, freedom) * error, value / error
+        low, high, how, p = value - half, value + half, given.how, two_sided(statistic, freedom)
+    elif own > TINY and abs(value) < 1e-12:  # the same order of cases, not merely the same merit
+        error, statistic, low, high, how, p = 0.0, 0.0, 0.0, 0.0, f"{given.how}; the same answers", 1.0
+    else:
+        error, statistic, low, high, p = (math.nan,) * 5
+        how = "no interval: no variance to be seen"
+    low, high = max(low, -1.0), min(high, 1.0)
+    of = f"{first.of} − {second.of}"
+    found = Estimate(metric, value, low, high, given.level, how, *given.counts, of)
+    return Difference(first, second, found, error, statistic, p)
+
+
+def _no_difference(given: Readings, why: str, first: Estimate, second: Estimate) -> Difference:
+    metric = f"{given.merit} difference"
+    lost = given.undefined(why, f"{first.of} − {second.of}", metric=metric)
+    return Difference(first, second, lost, math.nan, math.nan, math.nan)
+
+
+# -- the variance of readers and of the cases they share: what every multi-reader analysis is made of -------------
+
+
+Merit = Literal["auc", "sensitivity", "specificity"]
+Sampled = Literal["random", "fixed"]
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Components:
+    """Mean squares of the table of readers × modalities, and what the errors of its entries share on average.
+
+    ``same_reader``, ``same_modality`` and ``neither`` are Cov1, Cov2 and Cov3 of Obuchowski & Rockette 1995.
+    """
+
+    modality: float
+    reader: float
+    interaction: float
+    variance: float
+    same_reader: float
+    same_modality: float
+    neither: float
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """Every reading of every case (N, K), and how the study samples readers and cases."""
+
+    truth: NDArray[np.bool_]
+    scores: Matrix
+    codes: NDArray[np.int64]
+    merit: Merit
+    readers: Sampled
+    cases: Sampled
+    level: float
+
+    @property
+    def how(self) -> str:
+        """The beginning of each estimate's method."""
+        return f"Obuchowski–Rockette, readers {self.readers}, cases {self.cases}"
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Images and patients."""
+        return len(self.truth), distinct(self.codes)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Patients with a positive, with a negative."""
+        return distinct(self.codes[self.truth]), distinct(self.codes[~self.truth])
+
+    def why_undefined(self, readers: int) -> str:
+        """The reason why there is no merit, or no population of readers; empty if there are both."""
+        if not self.truth.size:
+            return "no cases"
+        if bad := int((~np.isfinite(self.scores)).sum()):
+            return f"{bad} of {self.scores.size} scores are not finite"
+        if not self.truth.any() and self.merit != "specificity":
+            return "0 positives"
+        if self.truth.all() and self.merit != "sensitivity":
+            return "0 negatives"
+        return "one reader cannot stand for others" if readers < 2 and self.readers == "random" else ""
+
+    def undefined(self, why: str, of: str = "", *, metric: str = "") -> Estimate:
+        """An estimate of this study without a value."""
+        images, patients = self.counts
+        return undefined(metric or self.merit, why, of=of, images=images, patients=patients)
+
+    def alone(self, column: int, of: str = "") -> Estimate:
+        """One reader's merit, with the interval of that reader alone."""
+        score, wanted = self.scores[:, column], self.merit == "sensitivity"
+        if self.merit == "auc":
+            return auc(self.truth, score, self.codes, level=self.level, of=of)
+        rows = self.truth == wanted
+        return proportion(score[rows] == wanted, self.codes[rows], level=self.level, metric=self.merit, of=of)
+
+
+def readings(
+    truth: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike | None,
+    dimensions: int,
+    *,
+    merit: Merit = "auc",
+    readers: Sampled = "random",
+    cases: Sampled = "random",
+    level: float = 0.95,
+) -> Readings:
+    """The arrays of a study, checked; ``scores`` of so many ``dimensions``, flattened to (N, K)."""
+    positive, table = zero_one(truth), number_table(scores, "scores")
+    require(
+        table.ndim == dimensions and len(table) == len(positive) and 0 not in table.shape[1:],
+        f"scores must have {dimensions} dimensions and one row per case",
+        given=f"{table.shape}, {len(positive)} cases",
+    )
+    require("random" in (readers, cases), "readers or cases must be random")
+    normal_quantile(level)
+    flat = table.reshape(len(positive), math.prod(table.shape[1:]))
+    binary = (flat == 0) | (flat == 1) | ~np.isfinite(flat)
+    require(merit == "auc" or bool(binary.all()), f"{merit} needs calls of 0 or 1", todo="apply a threshold")
+    return Readings(positive, flat, patient_codes(patients, len(positive)), merit, readers, cases, level)
+
+
+def number_table(values: ArrayLike, name: str) -> Matrix:
+    """``values`` as float64 of any shape; NaN and infinity are let through."""
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be numbers", given=type(values).__name__) from error
+
+
+@checked
+def merit_covariance(
+    truth: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None, *, merit: Merit = "auc"
+) -> tuple[Matrix, Matrix]:
+    """Figures of merit (K,) of K columns of scores, and their covariance (K, K) over patients.
+
+    ``truth`` (N,) 0/1, ``scores`` (N, K) finite (calls 0/1 where ``merit`` is sensitivity or specificity),
+    ``patients`` (N,) or None. AUC: DeLong, DeLong & Clarke-Pearson 1988, one sort per column; where patients
+    repeat Obuchowski 1997; shares: the ratio estimator. Zero for a class with one patient.
+    Raises :class:`ArgumentError` for a class without cases or a score that is not finite.
+
+    >>> merit_covariance([0, 0, 1, 1], [[0.1, 1], [0.4, 2], [0.35, 3], [0.8, 4]])[0].tolist()
+    [0.75, 1.0]
+    """
+    given = readings(truth, scores, patients, 2, merit=merit)
+    why = given.why_undefined(2)
+    require(not why, "there is no figure of merit", given=why)
+    return merits(given)
+
+
+def merits(given: Readings) -> tuple[Matrix, Matrix]:
+    """Values (K,) and covariance (K, K) of readings whose merit is defined."""
+    if given.merit == "auc":
+        cohort = Cohort.of(given.truth, given.codes)
+        placed = np.stack([placements(given.truth, score) for score in given.scores.T])  # (K, N)
+        return placed[:, given.truth].mean(axis=1), covariance(cohort, shares(cohort, placed))
+    wanted = given.merit == "sensitivity"
+    rows = given.truth == wanted
+    right, codes = given.scores[rows] == wanted, given.codes[rows]
+    values, patients = right.mean(axis=0), distinct(codes)
+    if patients < 2:
+        return values, np.zeros((len(values), len(values)))
+    sums = np.array([np.bincount(codes, column) for column in (right - values).T])  # (K, P)
+    return values, patients / (patients - 1) * sums @ sums.T / len(codes) ** 2
+
+
+@checked
+def variance_components(values: ArrayLike, errors: ArrayLike) -> Components:
+    """Mean squares of a table of merits, and mean covariances of its errors.
+
+    ``values`` (R, M) one row per reader, ``errors`` (R·M, R·M) their covariance in the order of
+    ``values.ravel()``. What one reader or one modality cannot show is 0. Obuchowski & Rockette 1995.
+
+    >>> round(variance_components([[0.8, 0.9], [0.6, 0.7]], np.eye(4)).reader, 3)
+    0.04
+    """
+    table, shared = number_table(values, "values"), number_table(errors, "errors")
+    require(table.ndim == 2 and table.size > 0, "values must be readers × modalities", given=table.shape)
+    require(shared.shape == (table.size,) * 2, "errors must have a row per value", given=shared.shape)
+    shared = shared.reshape(*table.shape, *table.shape)
+    down, across, middle = table.mean(axis=0), table.mean(axis=1), table.mean()
+    rest = table - down - across[:, None] + middle
+    few_readers, few_modalities = len(table) - 1, len(down) - 1
+    own, reader, modality = (float(np.einsum(k, shared)) for k in ("rmrm->", "rmrn->", "rmsm->"))
+    both = few_readers * few_modalities
+    return Components(
+        modality=_over(len(table) * ((down - middle) ** 2).sum(), few_modalities),
+        reader=_over(len(down) * ((across - middle) ** 2).sum(), few_readers),
+        interaction=_over((rest**2).sum(), both),
+        variance=own / table.size,
+        same_reader=_over(reader - own, table.size * few_modalities),
+        same_modality=_over(modality - own, table.size * few_readers),
+        neither=_over(shared.sum() - reader - modality + own, table.size * both),
+    )
+
+
+def _over(total: float, count: int) -> float:
+    return float(total) / count if count else 0.0
+
+
+def error_term(
+    given: Readings, readers: int, spread: float, freedom: int, own: float, shared: float
+) -> tuple[float, float]:
+    """The variance of a mean over readers times their number, and its degrees of freedom (Hillis 2007).
+
+    ``spread`` is a mean square with ``freedom``; ``own`` is the error variance of one reader, ``shared`` the
+    covariance of two, constrained not to be negative. Without a random reader the freedom is ∞.
+    """
+    shared = max(shared, 0.0)
+    if given.readers == "fixed":
+        return own + (readers - 1) * shared, math.inf
+    if given.cases == "fixed":
+        return spread, float(freedom)
+    term = spread + readers * shared
+    return term, freedom * (term / spread) ** 2 if spread > TINY else math.inf
+
+
+def quantile(level: float, freedom: float) -> float:
+    """Student's t of a two-sided interval for any ``freedom``, also broken or ∞."""
+    if not math.isfinite(freedom):
+        return normal_quantile(level)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + level / 2))
+
+
+def two_sided(statistic: float, freedom: float) -> float:
+    """The chance of as much or more in either direction, for any ``freedom``."""
+    from scipy.special import ndtr, stdtr
+
+    tail = stdtr(freedom, -abs(statistic)) if math.isfinite(freedom) else ndtr(-abs(statistic))
+    return float(2 * tail)

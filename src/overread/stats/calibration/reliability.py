@@ -1,0 +1,404 @@
+"""Whether a probability of 30 % comes true three times in ten."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from overread.core.errors import checked, require
+from overread.core.random import bits
+from overread.stats.arrays import distinct, normal_quantile, numbers, patient_codes, why_undefined, zero_one
+from overread.stats.estimate import Estimate, undefined
+from overread.stats.proportions import proportion
+from overread.stats.resample import CHUNK, Column, Statistic, Weights, bootstrapped, mean_statistic, per_patient
+
+#: Probabilities are moved this far from 0 and 1 before their logit is taken.
+EDGE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """A reliability diagram with its null band; arrays have one entry per bin that is not empty.
+
+    ``observed`` with ``low`` and ``high`` is the share of positives where ``predicted`` is the mean
+    probability. ``null_low`` and ``null_high`` (same length) hold the observed share in all but 5 % of draws
+    from a perfectly calibrated model; ``ece`` is Σ count/N · |observed − predicted|, and ``null_ece`` its
+    draws under that model.
+    """
+
+    edges: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    count: NDArray[np.int64]
+    null_low: NDArray[np.float64]
+    null_high: NDArray[np.float64]
+    ece: float
+    null_ece: NDArray[np.float64]
+
+
+@checked
+def why_uncalibrated(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> str:
+    """The reason why calibration has no value; empty if it has one."""
+    if not truth.size:
+        return "no cases"
+    bad = int((~np.isfinite(probability)).sum())
+    if bad:
+        return f"{bad} of {probability.size} scores are not finite"
+    outside = int(((probability < 0) | (probability > 1)).sum())
+    return f"{outside} of {probability.size} scores are not probabilities" if outside else ""
+
+
+def bins_of(probability: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """(N,) the bin of equal width of each probability; exactly 1 belongs to the last."""
+    return np.clip((probability * bins).astype(np.int64), 0, bins - 1)
+
+
+@checked
+def reliability(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    bins: int = 10,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> Reliability:
+    """Observed against predicted probability in bins of equal width, with the band of a calibrated model.
+
+    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1 (a value of exactly 0 or 1 belongs to the outer bin),
+    ``patients`` (N,) or None. The band is simulated: labels are drawn from the probabilities, the images of a
+    patient with the same random number, as if a patient were ill or well as a whole (so it is wide rather
+    than narrow where patients repeat). Raises :class:`ArgumentError` for probabilities out of range or no
+    cases.
+
+    >>> reliability([0, 1, 1], [0.2, 0.8, 1.0]).count.tolist()
+    [1, 1, 1]
+    """
+    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
+    why = why_uncalibrated(positive, chance)
+    require(not why, "a reliability diagram needs probabilities", given=why)
+    require(bins >= 1, "bins must be at least 1", given=bins)
+    codes = patient_codes(patients, len(chance))
+    used, which, count = np.unique(bins_of(chance, bins), return_inverse=True, return_counts=True)
+    rows = [np.flatnonzero(which == k) for k in range(len(used))]
+    shares = [proportion(positive[r], codes[r], level=level) for r in rows]
+    predicted = np.bincount(which, chance) / count
+    many = resamples or int(min(1000, max(200, 20_000_000 // len(chance))))
+    null = _null(chance, which, count, codes, many, seed)
+    tails = (1 - level) / 2, (1 + level) / 2
+    low, high = np.quantile(null, tails, axis=0, method="inverted_cdf")
+    observed = np.array([s.value for s in shares])
+    ece = float(np.abs(observed - predicted) @ count / len(chance))
+    return Reliability(
+        np.linspace(0, 1, bins + 1),
+        predicted,
+        observed,
+        np.array([s.low for s in shares]),
+        np.array([s.high for s in shares]),
+        count,
+        low,
+        high,
+        ece,
+        np.abs(null - predicted) @ count / len(chance),
+    )
+
+
+def _null(
+    chance: NDArray[np.float64],
+    which: NDArray[np.int64],
+    count: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    resamples: int,
+    seed: int,
+) -> NDArray[np.float64]:
+    """(resamples, bins) share of positives per bin when labels are drawn from the probabilities."""
+    order = np.argsort(which, kind="stable")
+    starts = np.concatenate(([0], np.cumsum(count)[:-1]))
+    people, limit = codes[order], (chance[order] * 2.0**32)
+    patients = int(codes.max()) + 1
+    generator = np.random.Philox(key=bits(seed, 0, np.arange(2), "calibrated"))
+    at_once, shares = max(1, CHUNK // len(chance)), []
+    for start in range(0, resamples, at_once):
+        many, words = min(at_once, resamples - start), (patients + 1) // 2
+        drawn = generator.random_raw(many * words).view(np.uint32).reshape(many, 2 * words)
+        ill = np.take(drawn, people, axis=1) < limit
+        shares.append(np.add.reduceat(ill, starts, axis=1, dtype=np.int32) / count)
+    return np.concatenate(shares)
+
+
+@checked
+def expected_calibration_error(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    bins: int = 10,
+    level: float = 0.95,
+    of: str = "",
+    resamples: int | None = None,
+    seed: int = 0,
+) -> tuple[Estimate, Estimate]:
+    """The ECE, and the ECE of a perfectly calibrated model with the same probabilities and patients.
+
+    Arguments as :func:`reliability`. The second estimate is the mean and the range of the null draws: an ECE
+    within it is no sign of miscalibration. The interval of the first is a patient bootstrap; like the ECE
+    itself it is biased upwards in small samples. Both are undefined for scores that are not probabilities.
+
+    >>> [e.metric for e in expected_calibration_error([0, 1, 1], [0.2, 0.8, 1.0])]
+    ['ece', 'ece if calibrated']
+    """
+    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
+    codes = patient_codes(patients, len(chance))
+    people = distinct(codes)
+    if why := why_uncalibrated(positive, chance):
+        names = ("ece", "ece if calibrated")
+        first, second = (undefined(m, why, of=of, images=len(chance), patients=people) for m in names)
+        return first, second
+    statistic = ece_statistic(positive, chance, codes, int(codes.max()) + 1, bins=bins, of=of)
+    found = bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
+    diagram = reliability(positive, chance, codes, bins=bins, level=level, resamples=resamples, seed=seed)
+    return found, null_estimate(diagram, level, of, len(chance), people)
+
+
+@checked
+def null_estimate(diagram: Reliability, level: float, of: str, images: int, patients: int) -> Estimate:
+    """The mean and range of the ECE that a perfectly calibrated model shows by chance."""
+    low, high = np.quantile(diagram.null_ece, ((1 - level) / 2, (1 + level) / 2))
+    how = f"mean and range of {len(diagram.null_ece):,} draws of labels from the probabilities, by patient"
+    return Estimate(
+        "ece if calibrated", float(diagram.null_ece.mean()), float(low), float(high), level, how, images, patients, of
+    )
+
+
+@checked
+def ece_statistic(
+    truth: NDArray[np.bool_],
+    chance: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    patients: int,
+    *,
+    bins: int = 10,
+    of: str = "",
+    note: str = "",
+) -> Statistic:
+    """The ECE, for the bootstrap."""
+    which, error = bins_of(chance, bins), chance - truth
+    inside = (np.where(which == k, error, 0.0) for k in np.unique(which))
+    cells = per_patient(codes, patients, np.ones(len(truth)), *inside)
+    how = f"{bins} bins of equal width, biased upwards: compare with the null band"
+    how = f"{note}; {how}" if note else how
+    people = distinct(codes)
+    column = Column("ece", of, len(truth), people, "positive", effective=people, note=how)
+
+    def compute(weights: Weights) -> NDArray[np.float64]:
+        many, *sums = (weights @ cells).T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (np.abs(sums).sum(axis=0) / many)[:, None]
+
+    return Statistic((column,), compute)
+
+
+@checked
+def brier(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+    of: str = "",
+    resamples: int | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """The Brier score: the mean squared distance of a probability from the truth; 0 is perfect.
+
+    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. Patient bootstrap.
+
+    >>> round(brier([0, 1], [0.1, 0.8]).value, 3)
+    0.025
+    """
+    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
+    codes = patient_codes(patients, len(chance))
+    if why := why_uncalibrated(positive, chance):
+        return undefined("brier", why, of=of, images=len(chance), patients=distinct(codes))
+    loss, people = (chance - positive) ** 2, distinct(codes)
+    statistic = mean_statistic("brier", loss, codes, int(codes.max()) + 1, of=of, effective=people)
+    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
+
+
+@checked
+def intercept_and_slope(
+    truth: ArrayLike, probability: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95, of: str = ""
+) -> tuple[Estimate, Estimate]:
+    """Calibration in the large and the calibration slope (Cox 1958; Van Calster et al. 2019): 0 and 1 are perfect.
+
+    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. The slope is that of a
+    logistic regression on the logit of the probability, the intercept that with the slope held at 1;
+    intervals from the sandwich variance by patient. Probabilities are first moved 10⁻⁶ away from 0 and 1.
+    Undefined for one class, constant probabilities (slope), or classes that the probability tells apart
+    completely.
+
+    >>> [e.metric for e in intercept_and_slope([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])]
+    ['calibration intercept', 'calibration slope']
+    """
+    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
+    codes, z = patient_codes(patients, len(chance)), normal_quantile(level)
+    why = why_uncalibrated(positive, chance) or why_undefined(positive, chance)
+    people = distinct(codes)
+    if why:
+        first, second = (
+            undefined(m, why, of=of, images=len(chance), patients=people)
+            for m in ("calibration intercept", "calibration slope")
+        )
+        return first, second
+    inside = np.clip(chance, EDGE, 1 - EDGE)
+    logit = np.log(inside / (1 - inside))
+    one = np.ones((len(logit), 1))
+    spread = float(np.ptp(logit)) > 1e-9
+    large = _fit(positive, one, logit, codes)
+    slope = _fit(positive, np.column_stack([one, logit]), np.zeros(len(logit)), codes) if spread else None
+
+    def told(metric: str, fit: tuple[float, float] | None) -> Estimate:
+        if fit is None:
+            reason = "the scores tell the classes apart completely" if spread else "the scores are all equal"
+            return undefined(metric, reason, of=of, images=len(chance), patients=people)
+        value, error = fit
+        how = "logistic, sandwich variance by patient" if people > 1 else "logistic; no interval: one patient"
+        return Estimate(metric, value, value - z * error, value + z * error, level, how, len(chance), people, of)
+
+    return told("calibration intercept", large), told("calibration slope", slope)
+
+
+def _fit(
+    truth: NDArray[np.bool_], columns: NDArray[np.float64], offset: NDArray[np.float64], codes: NDArray[np.int64]
+) -> tuple[float, float] | None:
+    """Newton's method for a logistic regression: the last coefficient and its clustered error; None if it diverges."""
+    weight = np.zeros(columns.shape[1])
+    for _ in range(50):
+        expected = 1 / (1 + np.exp(-np.clip(columns @ weight + offset, -500, 500)))
+        hessian = columns.T @ (columns * (expected * (1 - expected))[:, None])
+        gradient = columns.T @ (truth - expected)
+        if not np.isfinite(hessian).all() or np.linalg.cond(hessian) > 1e12:
+            return None
+        step = np.linalg.solve(hessian, gradient)
+        step *= min(1.0, 5 / max(float(np.abs(step).max()), 1e-300))  # far from the optimum, no leaps
+        weight += step
+        if np.abs(step).max() < 1e-9:
+            return float(weight[-1]), _sandwich(columns, truth - expected, hessian, codes)
+        if np.abs(weight).max() > 100:
+            return None
+    return None
+
+
+def _sandwich(
+    columns: NDArray[np.float64], residual: NDArray[np.float64], hessian: NDArray[np.float64], codes: NDArray[np.int64]
+) -> float:
+    patients = distinct(codes)
+    if patients < 2:
+        return math.nan
+    score = per_patient(codes, int(codes.max()) + 1, *(columns * residual[:, None]).T)
+    bread = np.linalg.inv(hessian)
+    return math.sqrt(max(0.0, (bread @ (score.T @ score) @ bread)[-1, -1]) * patients / (patients - 1))
+
+
+# -- what a Brier score is made of: reliability, resolution and uncertainty ---------------------------------------
+
+
+#: What :func:`brier_decomposition` gives, in its order.
+PARTS = ("brier reliability", "brier resolution", "brier uncertainty")
+
+
+@checked
+def brier_decomposition(
+    truth: ArrayLike,
+    probability: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    bins: int = 10,
+    level: float = 0.95,
+    of: str = "",
+    resamples: int | None = None,
+    seed: int = 0,
+) -> list[Estimate]:
+    """The three parts of the Brier score, which is reliability − resolution + uncertainty, exactly.
+
+    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. In ``bins`` of equal width
+    (Murphy 1973): reliability is the mean squared distance of predicted and observed share (0 is perfect),
+    resolution how far the bins lie from the prevalence (the more, the better), uncertainty
+    prevalence · (1 − prevalence). What varies within a bin is added to the resolution, as Stephenson, Coelho
+    & Jolliffe 2008 do; so a resolution can be negative. Reliability and resolution are biased upwards where a
+    bin holds few cases: below some 200 to a bin their intervals hold the truth less often than they say.
+    Patient bootstrap; the uncertainty takes the interval of the prevalence. Undefined for scores that are not
+    probabilities.
+
+    >>> [round(e.value, 3) for e in brier_decomposition([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.8])]
+    [0.075, 0.25, 0.25]
+    """
+    require(bins >= 1, "bins must be at least 1", given=bins)
+    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
+    codes = patient_codes(patients, len(chance))
+    if why := why_uncalibrated(positive, chance):
+        return [undefined(m, why, of=of, images=len(chance), patients=distinct(codes)) for m in PARTS]
+    statistic = decomposition_statistic(positive, chance, codes, int(codes.max()) + 1, bins=bins, of=of)
+    parts = bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)
+    return [*parts, brier_uncertainty(positive, codes, level=level, of=of)]
+
+
+@checked
+def brier_uncertainty(
+    truth: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95, of: str = "", note: str = ""
+) -> Estimate:
+    """The Brier score of the prevalence itself, prevalence · (1 − prevalence): Wilson's interval, transformed.
+
+    ``truth`` (N,) 0/1, ``patients`` (N,) or None: clustered where patients repeat. Undefined without cases.
+
+    >>> print(brier_uncertainty([0, 0, 0, 1]))
+    0.188 (0.044–0.250)
+    """
+    share = proportion(zero_one(truth), patients, level=level, metric=PARTS[2], of=of)
+    if share.undefined:
+        return share
+    ends = [p * (1 - p) for p in (share.low, share.high)]
+    high = 0.25 if share.low <= 0.5 <= share.high else max(ends)
+    how = "; ".join(filter(None, (note, share.method)))
+    return replace(share, value=share.value * (1 - share.value), low=min(ends), high=high, method=how)
+
+
+@checked
+def decomposition_statistic(
+    truth: NDArray[np.bool_],
+    chance: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    patients: int,
+    *,
+    bins: int = 10,
+    of: str = "",
+    note: str = "",
+) -> Statistic:
+    """Reliability and resolution, for the bootstrap: from two sums per patient and bin, and three per patient."""
+    which, error = bins_of(chance, bins), chance - truth
+    inside = which == np.unique(which)[:, None]  # (K, N)
+    cells = per_patient(codes, patients, np.ones(len(truth)), truth, error**2, *inside, *(inside * error))
+
+    def compute(weights: Weights) -> NDArray[np.float64]:
+        sums = weights @ cells
+        n, ill, squared = sums[:, :3].T
+        many, errors = np.split(sums[:, 3:], 2, axis=1)  # (B, K)
+        far = np.divide(errors**2, many, out=np.zeros_like(many), where=many > 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            apart, unsure = far.sum(axis=1) / n, ill / n * (1 - ill / n)
+            return np.column_stack([apart, apart + unsure - squared / n])
+
+    return Statistic(_columns(of, codes, f"{bins} bins of equal width", note), compute)
+
+
+def _columns(of: str, codes: NDArray[np.int64], how: str, note: str) -> tuple[Column, ...]:
+    people = distinct(codes)
+    how = "; ".join(filter(None, (note, how, "biased upwards where a bin holds few cases")))
+    about = Column(PARTS[0], of, len(codes), people, "positive", effective=people, why="no cases", note=how)
+    return about, replace(about, metric=PARTS[1], scale="plain")

@@ -1,0 +1,1 @@
+"""How well scores tell two groups apart."""

@@ -1,0 +1,199 @@
+"""The area under the part of the ROC curve that a clinic could work at."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from overread.core.errors import checked, require
+from overread.stats.arrays import TINY, logit_interval, normal_quantile, numbers, patient_codes, why_undefined, zero_one
+from overread.stats.discrimination.delong import (
+    NOTHING,
+    Cohort,
+    Shares,
+    covariance,
+    same_order,
+    shares,
+    variance_between,
+)
+from overread.stats.discrimination.roc import auc_quantile, newcombe, rank
+from overread.stats.estimate import Difference, Estimate, implied, ratio, square_and_add, two_sided, undefined, without
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Which part of the curve, and how its area is told. ``swap``: over sensitivity, the classes swap roles."""
+
+    low: float
+    high: float
+    swap: bool
+    standardised: bool
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+    @property
+    def metric(self) -> str:
+        return "standardised partial auc" if self.standardised else "partial auc"
+
+    @property
+    def about(self) -> str:
+        return f"{'sensitivity' if self.swap else 'specificity'} {self.low:g} to {self.high:g}"
+
+    def told(self, share: float) -> float:
+        """The area, or its McClish form, of the mean height ``share`` of the part."""
+        if not self.standardised:
+            return share * self.width
+        chance = 1 - (self.low + self.high) / 2  # mean height of the diagonal
+        return (1 + (share - chance) / (1 - chance)) / 2
+
+
+@checked
+def partial_auc(
+    truth: ArrayLike,
+    score: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    specificity: Range | None = None,
+    sensitivity: Range | None = None,
+    standardised: bool = False,
+    level: float = 0.95,
+    of: str = "",
+) -> Estimate:
+    """Area under the ROC curve over a range of specificity, or beside it over a range of sensitivity.
+
+    ``truth`` (N,) 0/1, ``score`` (N,), ``patients`` (N,) or None; one range (low, high) within 0 … 1. The area
+    lies in 0 … high − low; ``standardised`` gives .5 to chance and 1 to a perfect score (McClish 1989). Ties
+    and the ends of the range lie on straight pieces of the curve. Estimator: Dodd & Pepe
+    2003; variance: of the placements, those beyond the range held at its ends (the ends are
+    estimated too), clustered after Obuchowski 1997; interval on the logit scale of the mean height, or
+    Newcombe's where that variance is zero. Undefined for one class or a score that is not finite. Raises
+    :class:`ArgumentError` unless exactly one range is given.
+
+    >>> print(partial_auc([0, 0, 0, 1, 1, 1], [1, 2, 4, 3, 5, 6], specificity=(0.5, 1), standardised=True))
+    0.852 (0.393–0.995)
+    """
+    part = _part(specificity, sensitivity, standardised)
+    return _partial_aucs(truth, [score], patients, part, level, of)[0][0]
+
+
+@checked
+def partial_auc_difference(
+    truth: ArrayLike,
+    score: ArrayLike,
+    other: ArrayLike,
+    patients: ArrayLike | None = None,
+    *,
+    specificity: Range | None = None,
+    sensitivity: Range | None = None,
+    standardised: bool = False,
+    level: float = 0.95,
+    of: str = "",
+) -> Difference:
+    """Partial AUC of ``score`` minus that of ``other`` on the same cases.
+
+    Arguments as :func:`partial_auc`. Interval ± z standard errors of the difference of the placements; two
+    scores that rank every case alike differ by 0 without error.
+
+    >>> d = partial_auc_difference([0, 0, 1, 1], [1, 2, 3, 4], [2, 4, 6, 8], specificity=(0.8, 1))
+    >>> d.difference.value, d.p
+    (0.0, 1.0)
+    """
+    part = _part(specificity, sensitivity, standardised)
+    (first, second), cohort, parts = _partial_aucs(truth, [score, other], patients, part, level, of)
+    found = replace(first, metric=f"{part.metric} difference", value=first.value - second.value)
+    if parts is None:
+        return without(first, second, found)
+    scale = part.told(1.0) - part.told(0.0)
+    variance = variance_between(cohort, parts, 0, 1)
+    error = scale * math.sqrt(variance) if variance > NOTHING else 0.0
+    how = f"; {part.about}" + (", by patient" if cohort.clustered else "")
+    if not error and not same_order(numbers(score), numbers(other)):
+        low, high = square_and_add(first, second, 0.0)
+        return implied(first, second, replace(found, low=low, high=high, method="squared and added" + how))
+    half, statistic = normal_quantile(level) * error, ratio(found.value, error)
+    how = ("placements, paired" if error else "none: both rank the cases alike") + how
+    wald = replace(found, low=found.value - half, high=found.value + half, method=how)
+    return Difference(first, second, wald, error, statistic, two_sided(statistic))
+
+
+def _part(specificity: Range | None, sensitivity: Range | None, standardised: bool) -> _Part:
+    require(
+        (specificity is None) != (sensitivity is None),
+        "a partial area needs one range, of specificity or of sensitivity",
+        given=(specificity, sensitivity),
+    )
+    swap = specificity is None
+    low, high = sensitivity if swap else specificity  # type: ignore[misc]
+    require(0 <= low < high <= 1, "a range must rise within 0 … 1", given=(low, high))
+    return _Part(float(low), float(high), swap, standardised)
+
+
+def _partial_aucs(
+    truth: ArrayLike, scores: list[ArrayLike], patients: ArrayLike | None, part: _Part, level: float, of: str
+) -> tuple[list[Estimate], Cohort, Shares | None]:
+    positive = zero_one(truth)
+    given = [numbers(score, len(positive)) for score in scores]
+    cohort = Cohort.of(positive, patient_codes(patients, len(positive)))
+    if why := next(filter(None, (why_undefined(positive, score) for score in given)), ""):
+        none = undefined(part.metric, why, of=of, images=cohort.images, patients=cohort.patients)
+        return [none] * len(given), cohort, None
+    if part.swap:
+        cohort, given = Cohort.of(~positive, cohort.codes), [-score for score in given]
+    placed = np.stack([partial_placements(cohort.truth, score, part.low, part.high) for score in given])
+    parts = shares(cohort, placed)
+    spread = np.diag(covariance(cohort, parts))
+    found = [_estimate(cohort, part, float(h), float(v), level, of) for h, v in zip(parts.value, spread)]
+    return found, cohort, parts
+
+
+def _estimate(cohort: Cohort, part: _Part, height: float, variance: float, level: float, of: str) -> Estimate:
+    z = normal_quantile(level)
+    if variance > TINY and TINY < height < 1 - TINY:
+        wide = auc_quantile(cohort.truth, cohort.codes, level)
+        (low, high), how = logit_interval(height, math.sqrt(variance), wide), "placements, logit"
+    else:  # as the area over those negatives whom the range holds
+        ill, well = cohort.sizes
+        within = max(1, round(well * part.width))
+        low, high = newcombe(min(max(height, 0.0), 1.0), ill, within, z)
+        how = "Newcombe 2006 method 5"
+    how = f"{part.about}; {how}" + (", by patient" if cohort.clustered else "")
+    ends = part.told(height), part.told(low), part.told(high)
+    return Estimate(part.metric, *ends, level, how, cohort.images, cohort.patients, of)
+
+
+def partial_placements(
+    truth: NDArray[np.bool_], score: NDArray[np.float64], low: float, high: float
+) -> NDArray[np.float64]:
+    """(N,): as :func:`overread.stats.discrimination.delong.placements`, between two specificities.
+
+    Of a positive the share of the range of false-positive rates at which it is flagged: their mean is the mean
+    height of the curve. Of a negative the sensitivity at its score, held between those at the ends of the range,
+    over the range's width. Both classes present.
+    """
+    ranking, (first, last) = rank(truth, score), (1 - high, 1 - low)
+    true = np.cumsum(ranking.truth)[ranking.last].astype(np.float64)  # (G,)
+    false = ranking.last + 1 - true
+    false, true = np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1])
+    flagged = _flagged_until(last, false) - _flagged_until(first, false)
+    ends = np.interp((first, last), false, true)
+    sensitivity = np.clip((true[1:] + true[:-1]) / 2, *ends)
+    placed = np.empty(len(truth))
+    of_group = np.where(ranking.truth, flagged[ranking.group], sensitivity[ranking.group])
+    placed[ranking.order] = of_group / (high - low)
+    return placed
+
+
+def _flagged_until(end: float, false: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Per group of ties, over which length of 0 … ``end`` of the false-positive rate it is flagged, its ramp halved."""
+    before, after = false[:-1], false[1:]
+    inside = np.clip(end, before, after) - before
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ramp = np.where(after > before, inside**2 / (2 * (after - before)), 0.0)
+    return ramp + np.maximum(end - after, 0.0)

@@ -1,0 +1,393 @@
+"""The ROC curve and its area, with an interval that knows which images share a patient."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from overread.core.errors import checked
+from overread.stats.arrays import (
+    TINY,
+    distinct,
+    logit_interval,
+    normal_quantile,
+    numbers,
+    patient_codes,
+    t_quantile,
+    why_undefined,
+    zero_one,
+)
+from overread.stats.estimate import Estimate, undefined
+from overread.stats.proportions import patient_freedom
+
+
+@checked
+def auc(
+    truth: ArrayLike, score: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95, of: str = ""
+) -> Estimate:
+    """Area under the ROC curve: the chance that a positive outscores a negative, ties counting one half.
+
+    ``truth`` (N,) 0/1, ``score`` (N,) higher = more likely positive, ``patients`` (N,) or None. The direction
+    of a score is never flipped. Variance: DeLong, DeLong & Clarke-Pearson 1988 in one sort, clustered after
+    Obuchowski 1997 where patients repeat; interval on the logit scale. Where that variance is zero (all told
+    apart, a constant score, one positive patient) the interval is method 5 of Newcombe 2006, which has no
+    zero width. Undefined for one class or a score that is not finite.
+
+    >>> print(auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
+    0.750 (0.069–0.992)
+    """
+    positive, scores = zero_one(truth), numbers(score, np.size(truth))
+    codes, z = patient_codes(patients, len(scores)), normal_quantile(level)
+    count = distinct(codes)
+    if why := why_undefined(positive, scores):
+        return undefined("auc", why, of=of, images=len(scores), patients=count)
+    ranking = rank(positive, scores)
+    value, above, below = _placements(ranking)
+    codes = codes[ranking.order]
+    variance = _variance(ranking.truth, value, above, below, codes)
+    if variance > TINY and TINY < value < 1 - TINY:
+        quantile = auc_quantile(ranking.truth, codes, level)
+        (low, high), how = logit_interval(value, math.sqrt(variance), quantile), "DeLong, logit"
+    else:
+        sizes = distinct(codes[ranking.truth]), distinct(codes[~ranking.truth])
+        (low, high), how = newcombe(value, *sizes, z), "Newcombe 2006 method 5"
+    how += "" if count == len(scores) else ", by patient"
+    return Estimate("auc", value, low, high, level, how, len(scores), count, of)
+
+
+@checked
+def auc_quantile(truth: NDArray[np.bool_], codes: NDArray[np.int64], level: float) -> float:
+    """The normal quantile; where patients repeat Student's t of the class with fewer patients to tell (Kish 1965)."""
+    if distinct(codes) == len(codes):
+        return normal_quantile(level)
+    return t_quantile(level, min(patient_freedom(codes[rows]) for rows in (truth, ~truth)))
+
+
+def _placements(ranking: Ranking) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """The AUC; per positive the share of negatives below it; per negative the share of positives above it."""
+    first, last, truth = ranking.first, ranking.last, ranking.truth
+    hits = np.concatenate(([0], np.cumsum(truth)))  # positives before each position
+    misses = np.arange(len(truth) + 1) - hits
+    # per group: before it, and half of those within it
+    positives = (hits[first] + hits[last + 1]) / 2
+    negatives = (misses[first] + misses[last + 1]) / 2
+    above = 1 - negatives[ranking.group[truth]] / misses[-1]
+    below = positives[ranking.group[~truth]] / hits[-1]
+    return float(above.mean()), above, below
+
+
+def _variance(
+    truth: NDArray[np.bool_],
+    value: float,
+    above: NDArray[np.float64],
+    below: NDArray[np.float64],
+    codes: NDArray[np.int64],
+) -> float:
+    """Obuchowski 1997: sums within patients; DeLong's where no patient repeats."""
+    patients = int(codes.max()) + 1
+    count = [np.bincount(codes[rows], minlength=patients) for rows in (truth, ~truth)]
+    spread = [
+        np.bincount(codes[rows], share, patients) - value * n
+        for rows, share, n in zip((truth, ~truth), (above, below), count)
+    ]
+    with_both = [int((n > 0).sum()) for n in count]
+    if min(with_both) < 2:
+        return 0.0
+    own = sum(k / (k - 1) * float(s @ s) / n.sum() ** 2 for k, s, n in zip(with_both, spread, count))
+    all_of_them = int(((count[0] + count[1]) > 0).sum())
+    cross = all_of_them / (all_of_them - 1) * float(spread[0] @ spread[1]) / (count[0].sum() * count[1].sum())
+    return own + 2 * cross
+
+
+@checked
+def newcombe(value: float, positives: int, negatives: int, z: float) -> tuple[float, float]:
+    """Method 5 of Newcombe 2006: the AUCs that lie z of their own standard errors from ``value``.
+
+    The standard error is that of Hanley & McNeil 1982 with mean group size.
+
+    >>> [round(x, 3) for x in newcombe(1.0, 20, 20, 1.96)]
+    [0.899, 1.0]
+    """
+
+    def excess(area: float) -> float:
+        pairs, half = positives * negatives, (positives + negatives) / 2 - 1
+        spread = 1 + half * (1 - area) / (2 - area) + half * area / (1 + area)
+        return (value - area) ** 2 - z * z * area * (1 - area) * spread / pairs
+
+    low = 0.0 if value <= 0 else _bisect(excess, 0.0, value)
+    return low, 1.0 if value >= 1 else _bisect(excess, 1.0, value)
+
+
+def _bisect(excess, outside: float, inside: float) -> float:  # type: ignore[no-untyped-def]
+    """Where ``excess`` turns from positive (towards ``outside``) to negative."""
+    inside += (outside - inside) * 1e-12  # at value 0 or 1 the excess is 0 itself
+    for _ in range(60):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if excess(middle) > 0 else (outside, middle)
+    return (outside + inside) / 2
+
+
+@checked
+def roc_curve(
+    truth: ArrayLike, score: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """False-positive rate, true-positive rate and threshold of every step, from (0, 0) at threshold ∞.
+
+    ``truth`` (N,) 0/1, ``score`` (N,). A case is called positive when its score is at least the threshold.
+    Empty arrays where the curve is undefined (one class only, a score that is not finite).
+
+    >>> [x.tolist() for x in roc_curve([0, 1], [0.2, 0.7])]
+    [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [inf, 0.7, 0.2]]
+    """
+    positive, scores = zero_one(truth), numbers(score, np.size(truth))
+    if why_undefined(positive, scores):
+        return np.empty(0), np.empty(0), np.empty(0)
+    ranking = rank(positive, scores)
+    true = np.cumsum(ranking.truth)[ranking.last]
+    false = ranking.last + 1 - true
+    start = np.zeros(1)
+    return (
+        np.concatenate((start, false / false[-1])),
+        np.concatenate((start, true / true[-1])),
+        np.concatenate(([math.inf], ranking.score[ranking.last])),
+    )
+
+
+# -- scores sorted once: the common root of ROC, precision–recall and their bootstrap -----------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Cases from the highest score to the lowest; equal scores are one group.
+
+    ``order`` (N,) sorts the cases, ``truth`` (N,) is sorted by it, ``score`` (N,) too; ``last`` (G,) is the
+    position of the last case of each group of ties.
+    """
+
+    order: NDArray[np.int64]
+    truth: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    last: NDArray[np.int64]
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """(G,) the position of the first case of each group."""
+        return np.concatenate(([0], self.last[:-1] + 1))
+
+    @property
+    def group(self) -> NDArray[np.int64]:
+        """(N,) the group of each sorted case."""
+        return np.repeat(np.arange(len(self.last)), np.diff(self.last, prepend=-1))
+
+
+@checked
+def rank(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> Ranking:
+    """Sort by falling score. ``truth`` (N,), ``score`` (N,) finite, N ≥ 1.
+
+    What lies where within a tie does not matter, so the sort need not be stable, which makes it faster.
+    """
+    order = np.argsort(-score)
+    ranked = score[order]
+    return Ranking(order, truth[order], ranked, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)))
+
+
+@dataclass(frozen=True, eq=False)
+class Areas:
+    """AUC and average precision under weights: what a bootstrap asks thousands of times.
+
+    Only the groups that hold a positive matter: a step of either curve's area is taken there. Weighted with
+    one each, the AUC is the Mann–Whitney statistic and the average precision that of scikit-learn.
+    """
+
+    patient: NDArray[np.int64]  # (N,) of the sorted cases
+    positive: NDArray[np.int64]  # (M,) positions of the positives
+    end: NDArray[np.int64]  # (G,) per group with positives: its last position,
+    start: NDArray[np.int64]  # (G,) the position before its first (−1 at the top),
+    hits: NDArray[np.int64]  # (G,) and which of the M positives is its last
+    most: int  # images of one patient
+    tied: bool
+
+    @classmethod
+    def of(cls, ranking: Ranking, patients: NDArray[np.int64]) -> Areas:
+        """``patients`` (N,) are the codes of the cases in their own order."""
+        positive = np.flatnonzero(ranking.truth)
+        groups, counts = np.unique(ranking.group[positive], return_counts=True)
+        end, start = ranking.last[groups], ranking.first[groups] - 1
+        tied, most = bool((end - start > 1).any()), int(np.bincount(patients).max())
+        return cls(patients[ranking.order], positive, end, start, np.cumsum(counts) - 1, most, tied)
+
+    def __call__(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """(B, P) weights of the patients → (B, 2): AUC and average precision, NaN where a class has no weight."""
+        counts = self._counted(weights)
+        return np.stack([_auc(counts), _precision(counts)], axis=1)
+
+    def auc(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """(B,) the AUC alone."""
+        return _auc(self._counted(weights))
+
+    def precision(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """(B,) the average precision alone."""
+        return _precision(self._counted(weights))
+
+    def _counted(self, weights: NDArray[np.uint16]) -> _Counts:
+        lanes = _lanes(int(weights.sum(axis=1, dtype=np.uint32).max()) * self.most)
+        drawn = np.take(_packed(weights, lanes), self.patient, axis=1)  # (B/lanes, N)
+        hits = np.cumsum(np.take(drawn, self.positive, axis=1), axis=1)
+        total = np.cumsum(drawn, axis=1, out=drawn)  # flagged at or above each case
+        true = _unpacked(np.take(hits, self.hits, axis=1), lanes)[: len(weights)]
+        flagged = _unpacked(np.take(total, self.end, axis=1), lanes)[: len(weights)]
+        gained = true.copy()
+        gained[:, 1:] -= true[:, :-1]
+        above = None
+        if self.tied:
+            above = _unpacked(np.take(total, np.maximum(self.start, 0), axis=1), lanes)[: len(weights)]
+            above[:, self.start < 0] = 0
+        everyone = _unpacked(total[:, -1:], lanes)[: len(weights), 0]
+        return _Counts(true, flagged, gained, above, everyone)
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Weights (B, G) at or above each group with positives: ``true`` ones and all that are ``flagged``.
+
+    ``gained``: the positives within the group; ``above``: all above it, None where no scores are tied. ``everyone`` (B,).
+    """
+
+    true: NDArray[np.float64]
+    flagged: NDArray[np.float64]
+    gained: NDArray[np.float64]
+    above: NDArray[np.float64] | None
+    everyone: NDArray[np.float64]
+
+
+def _auc(c: _Counts) -> NDArray[np.float64]:
+    """Mann and Whitney's: whole numbers throughout, so the order in which they are added does not matter."""
+    lost = 2 * (_dot(c.gained, c.flagged) - _dot(c.gained, c.true))
+    if c.above is not None:  # a pair of equal scores counts one half
+        lost += _dot(c.gained, c.above) - _dot(c.gained, c.flagged) + _dot(c.gained, c.gained)
+    positives = c.true[:, -1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1 - lost / 2 / (positives * (c.everyone - positives))
+
+
+def _precision(c: _Counts) -> NDArray[np.float64]:
+    """Of nothing flagged nothing is true."""
+    share = np.maximum(c.flagged, 1)
+    np.divide(c.true, share, out=share)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _dot(c.gained, share) / c.true[:, -1]
+
+
+def _dot(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) the products of rows (B, G)."""
+    return np.einsum("bg,bg->b", one, other)
+
+
+def _lanes(largest: int) -> int:
+    """How many counts up to ``largest`` one word of 64 bits holds, so that one addition adds them all."""
+    return 4 if largest < 1 << 16 else 2 if largest < 1 << 32 else 1
+
+
+def _packed(weights: NDArray[np.uint16], lanes: int) -> NDArray[np.uint64]:
+    """(B, P) → (B/lanes, P), rounded up: neighbours among the resamples share a word."""
+    words = -(-len(weights) // lanes)
+    packed = np.zeros((words, weights.shape[1], lanes), f"u{8 // lanes}")
+    for lane in range(lanes):
+        mine = weights[lane::lanes]
+        packed[: len(mine), :, lane] = mine
+    return packed.view(np.uint64)[:, :, 0]
+
+
+def _unpacked(words: NDArray[np.uint64], lanes: int) -> NDArray[np.float64]:
+    """(B/lanes, G) words → (B, G) counts, B rounded up."""
+    counts = np.ascontiguousarray(words)[:, :, None].view(f"u{8 // lanes}").transpose(0, 2, 1)
+    return counts.astype(np.float64, order="C").reshape(-1, words.shape[1])
+
+
+# -- the C-index: whether of two cases the one with more has the higher prediction --------------------------------
+
+
+@checked
+def concordance(
+    truth: ArrayLike, predicted: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95, of: str = ""
+) -> Estimate:
+    """The chance that of two cases with different truth the greater has the higher prediction, ties one half.
+
+    ``truth`` (N,) a quantity or ordered grade (all known: no censoring), ``predicted`` (N,), ``patients`` (N,) or
+    None. Harrell et al. 1982; for 0/1 it is the AUC. Each case's pairs are counted in O(N·log²N), so the variance
+    needs no resampling: that of a ratio of sums by patient (Newson 2006), interval on the logit scale, Student's t.
+    Where it is zero, Newcombe's method 5 with half of the patients on either side. Undefined for a constant
+    truth or a number that is not finite.
+
+    >>> round(concordance([1, 2, 3, 4], [1, 3, 2, 4]).value, 4)
+    0.8333
+    """
+    true = numbers(truth, name="truth")
+    said = numbers(predicted, len(true), "predicted")
+    codes = patient_codes(patients, len(true))
+    people = distinct(codes)
+    if why := _why(true, said):
+        return undefined("concordance", why, of=of, images=len(true), patients=people)
+    agree, pairs = concordant(true, said)
+    total = float(pairs.sum())
+    value = float(agree.sum()) / total
+    moved = np.bincount(codes, agree - value * pairs)
+    error = 2 * float(np.linalg.norm(moved)) / total * math.sqrt(people / max(people - 1, 1))
+    if people > 2 and error**2 > TINY and TINY < value < 1 - TINY:
+        (low, high), how = logit_interval(value, error, t_quantile(level, people - 1)), "ratio of sums, logit"
+    else:
+        half = max(people // 2, 1)
+        (low, high), how = newcombe(value, half, half, normal_quantile(level)), "Newcombe 2006 method 5"
+    how += ", by patient" if people < len(true) else ""
+    return Estimate("concordance", value, low, high, level, how, len(true), people, of)
+
+
+def _why(true: NDArray[np.float64], said: NDArray[np.float64]) -> str:
+    if not len(true):
+        return "no cases"
+    bad = int((~np.isfinite(true) | ~np.isfinite(said)).sum())
+    if bad:
+        return f"{bad} of {len(true)} values are not finite"
+    return "" if np.ptp(true) else "the truth is constant"
+
+
+def concordant(
+    truth: NDArray[np.float64], predicted: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N,) with how many cases each agrees in order (ties of the prediction one half), and how many differ in truth.
+
+    Two truths differ first at one binary digit of their ranks: at each digit, among cases with the same higher
+    digits, those with a one are compared with those with a zero. So each pair is counted once per case.
+    """
+    order = np.argsort(predicted, kind="stable")
+    rank = np.unique(truth, return_inverse=True)[1]
+    agree, size = np.zeros(len(truth)), np.bincount(rank)
+    tie = np.unique(predicted, return_inverse=True)[1]
+    for digit in range(int(rank.max()).bit_length()):
+        block = rank[order] >> (digit + 1)
+        inside = order[np.argsort(block, kind="stable")]  # by block, within it by prediction
+        block, one = rank[inside] >> (digit + 1), (rank[inside] >> digit) & 1
+        agree[inside] += _agreeing(block, one, tie[inside])
+    return agree, (len(truth) - size[rank]).astype(np.float64)
+
+
+def _agreeing(block: NDArray[np.int64], one: NDArray[np.int64], tie: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of a one, the zeros of its block below it; of a zero, the ones above it; halves of those tied with it."""
+    place = np.arange(len(block))
+    new_block = np.append(True, block[1:] != block[:-1])
+    new_tie = new_block | np.append(True, tie[1:] != tie[:-1])
+    ones = np.append(0, np.cumsum(one))
+    zeros = np.append(place, len(block)) - ones
+
+    def around(starts: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        first = np.flatnonzero(starts)
+        size = np.diff(np.append(first, len(starts)))
+        return np.repeat(first, size), np.repeat(first + size, size)
+
+    (start, stop), (before, after) = around(new_block), around(new_tie)
+    below = (zeros[before] + zeros[after]) / 2 - zeros[start]
+    above = ones[stop] - (ones[before] + ones[after]) / 2
+    return np.where(one == 1, below, above)

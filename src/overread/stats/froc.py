@@ -1,0 +1,286 @@
+"""Finding lesions: the free-response ROC curve, its sensitivity at a few false positives per image, its area.
+
+Lesions are numbered 0 … L−1 and images 0 … N−1. A mark is a point with a score: it hits a lesion or is a false
+positive. Several marks on one lesion count once, with the highest score; a lesion without a mark is missed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from overread.core.errors import checked, require
+from overread.stats.arrays import distinct, numbers, patient_codes
+from overread.stats.estimate import Estimate, undefined
+from overread.stats.resample import Column, Statistic, Weights, bootstrap
+
+#: False positives per image at which CAMELYON16 (Ehteshami Bejnordi et al. 2017) reads the sensitivity.
+CAMELYON16 = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+#: … and those of LUNA16 (Setio et al. 2017).
+LUNA16 = (0.125, *CAMELYON16)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Marks that count, and what they are looked for in: one mark per lesion at most."""
+
+    lesion_image: NDArray[np.int64]  # (L,)
+    best: NDArray[np.float64]  # (L,) the highest score on each lesion, −∞ where it has no mark
+    false_image: NDArray[np.int64]  # (F,)
+    false_score: NDArray[np.float64]  # (F,)
+    codes: NDArray[np.int64]  # (N,) the patient of each image
+    why: str
+
+    @property
+    def images(self) -> int:
+        return len(self.codes)
+
+    @property
+    def patients(self) -> int:
+        return int(self.codes.max()) + 1
+
+    def undefined(self, metric: str, why: str) -> Estimate:
+        return undefined(metric, why, images=self.images, patients=distinct(self.codes))
+
+
+def _search(
+    lesion_image: ArrayLike,
+    mark_image: ArrayLike,
+    score: ArrayLike,
+    hit: ArrayLike,
+    images: int,
+    patients: ArrayLike | None,
+) -> _Search:
+    require(images >= 0, "images must not be negative", given=images)
+    where = _indices(lesion_image, images, "lesion_image")
+    place = _indices(mark_image, images, "mark_image")
+    scores = numbers(score, len(place))
+    lesion = _indices(hit, len(where), "hit", lowest=-1)
+    require(len(lesion) == len(place), "hit and mark_image must be equally long", given=len(lesion))
+    on = lesion >= 0
+    require(bool((where[lesion[on]] == place[on]).all()), "a mark hits a lesion of another image", todo="see hit")
+    bad = int((~np.isfinite(scores)).sum())
+    best = np.full(len(where), -math.inf)
+    np.maximum.at(best, lesion[on], np.where(np.isnan(scores[on]), -math.inf, scores[on]))
+    why = "no images" if not images else f"{bad} of {len(scores)} scores are not finite" if bad else ""
+    return _Search(where, best, place[~on], scores[~on], patient_codes(patients, images), why)
+
+
+def _indices(values: ArrayLike, limit: int, name: str, lowest: int = 0) -> NDArray[np.int64]:
+    given = numbers(values, name=name)
+    whole = np.isfinite(given) & (given >= lowest) & (given < limit) & (given == np.floor(given))
+    require(bool(whole.all()), f"{name} must hold whole numbers in {lowest} … {limit - 1}")
+    return given.astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """Marks from the highest score to the lowest: what the curve climbs."""
+
+    patient: NDArray[np.int64]  # (K,) of each mark
+    hit: NDArray[np.bool_]  # (K,)
+    last: NDArray[np.int64]  # (G,) the last mark of each distinct score
+    threshold: NDArray[np.float64]  # (G,)
+    cells: NDArray[np.float64]  # (P, 2) images and lesions of each patient
+
+    @classmethod
+    def of(cls, found: _Search) -> _Steps:
+        marked = np.isfinite(found.best)
+        score = np.concatenate((found.best[marked], found.false_score))
+        where = np.concatenate((found.lesion_image[marked], found.false_image))
+        order = np.argsort(-score, kind="stable")
+        score = score[order]
+        last = np.flatnonzero(np.append(np.diff(score) != 0, True)) if len(score) else np.zeros(0, np.int64)
+        lesions = np.bincount(found.codes[found.lesion_image], minlength=found.patients)
+        cells = np.column_stack((np.bincount(found.codes, minlength=found.patients), lesions))
+        codes = found.codes[where[order]]
+        return cls(codes, order < int(marked.sum()), last, score[last], cells.astype(np.float64))
+
+    def __call__(self, weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(B, P) weights → (B, G) false positives per image, and sensitivity; NaN without a lesion."""
+        drawn = np.take(weights, self.patient, axis=1)
+        every = np.take(np.cumsum(drawn, axis=1, dtype=np.int64), self.last, axis=1)
+        true = np.take(np.cumsum(drawn * self.hit, axis=1, dtype=np.int64), self.last, axis=1)
+        images, lesions = (weights @ self.cells).T[:, :, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (every - true) / images, true / lesions
+
+
+@checked
+def froc_curve(
+    lesion_image: ArrayLike, mark_image: ArrayLike, score: ArrayLike, hit: ArrayLike, images: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """False positives per image, sensitivity and threshold of every step, from (0, 0) at threshold ∞.
+
+    ``lesion_image`` (L,) the image 0 … N−1 of each lesion; ``mark_image`` (K,), ``score`` (K,) and ``hit``
+    (K,), the lesion 0 … L−1 that a mark lies on, or −1; ``images`` is N, with those that have neither. A mark
+    counts when its score is at least the threshold, so the lowest score is a threshold too. Empty arrays
+    where undefined (no lesions, no images, a score that is not finite).
+
+    >>> [x.tolist() for x in froc_curve([0, 1], [0, 1, 1], [0.9, 0.4, 0.5], [0, 1, -1], 2)]
+    [[0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0], [inf, 0.9, 0.5, 0.4]]
+    """
+    found = _search(lesion_image, mark_image, score, hit, images, None)
+    if found.why or not len(found.best):
+        return np.empty(0), np.empty(0), np.empty(0)
+    steps = _Steps.of(found)
+    false, true = steps(np.ones((1, images), np.uint16))
+    start = np.zeros(1)
+    return (
+        np.concatenate((start, false[0])),
+        np.concatenate((start, true[0])),
+        np.concatenate(([math.inf], steps.threshold)),
+    )
+
+
+@checked
+def froc(
+    lesion_image: ArrayLike,
+    mark_image: ArrayLike,
+    score: ArrayLike,
+    hit: ArrayLike,
+    images: int,
+    patients: ArrayLike | None = None,
+    *,
+    rates: Sequence[float] = CAMELYON16,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> list[Estimate]:
+    """The mean sensitivity over ``rates`` of false positives per image, then the sensitivity at each.
+
+    Arguments as in :func:`froc_curve`; ``patients`` (N,) of the images, or None. At a rate the curve is read
+    at its highest, and between two steps (where a hit and a false positive have one score) on the line that
+    joins them, as in LUNA16 (Setio et al. 2017); beyond its end it stays level. Interval: patient bootstrap.
+    Undefined without lesions or images or for a score that is not finite.
+
+    >>> round(froc([0, 1], [0, 1, 1], [0.9, 0.4, 0.5], [0, 1, -1], 2)[0].value, 4)
+    0.9167
+    """
+    require(len(rates) > 0, "there must be at least one rate")
+    require(all(rate > 0 and math.isfinite(rate) for rate in rates), "rates must be positive", given=rates)
+    found = _search(lesion_image, mark_image, score, hit, images, patients)
+    names = ["froc sensitivity", *(f"sensitivity at {rate:g} false positives per image" for rate in rates)]
+    if why := found.why or ("" if len(found.best) else "0 lesions"):
+        return [found.undefined(name, why) for name in names]
+    ill = distinct(found.codes[found.lesion_image])
+    columns = tuple(Column(n, "", images, distinct(found.codes), effective=ill, why="0 lesions") for n in names)
+    steps, at = _Steps.of(found), np.asarray(rates, np.float64)
+
+    def compute(weights: Weights) -> NDArray[np.float64]:
+        false, true = steps(weights)
+        lesions = weights @ steps.cells[:, 1]
+        heights = np.column_stack([height_at(false, true, np.full(len(true), rate)) for rate in at])
+        heights[lesions == 0] = math.nan
+        return np.column_stack((heights.mean(axis=1), heights))
+
+    many = max(images, len(steps.patient))
+    statistic = Statistic(columns, compute)
+    return bootstrap([statistic], found.patients, images=many, level=level, resamples=resamples, seed=seed)
+
+
+def height_at(across: NDArray[np.float64], up: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B,) the height at ``at`` (B,) of curves through (0, 0) and the steps ``across``, ``up`` (B, G).
+
+    Both rise with G. Where the curve is upright its top is taken; past its end it stays level.
+    """
+    if not across.shape[1]:
+        return np.zeros(len(at))
+    rows = np.arange(len(at))
+    passed = (across <= at[:, None] + 1e-9).sum(axis=1)  # steps at or before ``at``; rounding is no distance
+    before, after = np.maximum(passed - 1, 0), np.minimum(passed, across.shape[1] - 1)
+    left = np.where(passed > 0, across[rows, before], 0.0)
+    base = np.where(passed > 0, up[rows, before], 0.0)
+    run, rise = across[rows, after] - left, up[rows, after] - base
+    part = np.divide(at - left, run, out=np.zeros(len(at)), where=run > 1e-9)
+    return base + np.clip(part, 0, 1) * rise
+
+
+@checked
+def afroc_area(
+    lesion_image: ArrayLike,
+    mark_image: ArrayLike,
+    score: ArrayLike,
+    hit: ArrayLike,
+    images: int,
+    patients: ArrayLike | None = None,
+    *,
+    weighted: bool = True,
+    all_images: bool = False,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> Estimate:
+    """The chance that a lesion outscores the worst false positive of an image without lesions.
+
+    Arguments as in :func:`froc_curve`; ``patients`` (N,) of the images, or None. Ties count one half, as do a
+    missed lesion and an image without a false positive. The figure of merit of JAFROC (Chakraborty & Berbaum
+    2004); ``weighted``: each image with lesions counts the same, however many it has (Chakraborty & Zhai
+    2016); ``all_images``: false positives on images with lesions count too (JAFROC1). Interval: patient
+    bootstrap. Undefined without lesions, without images to be clear, or for a score that is not finite.
+
+    >>> afroc_area([0], [0, 1], [0.9, 0.4], [0, -1], 3).value
+    1.0
+    """
+    name = "weighted afroc area" if weighted else "afroc area"
+    found = _search(lesion_image, mark_image, score, hit, images, patients)
+    held = np.bincount(found.lesion_image, minlength=images)
+    clear = np.arange(images) if all_images else np.flatnonzero(held == 0)
+    lost = "" if len(found.best) else "0 lesions"
+    if why := found.why or lost or ("" if len(clear) else "0 images without lesions"):
+        return found.undefined(name, why)
+    worst = np.full(images, -math.inf)
+    np.maximum.at(worst, found.false_image, found.false_score)
+    share = 1 / held[found.lesion_image] if weighted else np.ones(len(found.best))
+    who = found.codes[found.lesion_image], found.codes[clear]
+    compute = _Area.of(found.best, share, who[0], worst[clear], who[1])
+    few = min(distinct(who[0]), distinct(who[1]))
+    why = "0 lesions or 0 images without"
+    column = Column(name, "", images, distinct(found.codes), effective=few, why=why)
+    return bootstrap(
+        [Statistic((column,), compute)],
+        found.patients,
+        images=max(images, len(found.best) + len(clear)),
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Area:
+    """A Mann–Whitney statistic of lesions that count ``share``, under weights of the patients."""
+
+    patient: NDArray[np.int64]  # (K,) sorted from the lowest score
+    share: NDArray[np.float64]  # (K,) 0 for an image
+    image: NDArray[np.bool_]  # (K,)
+    first: NDArray[np.int64]  # (G,) the first of each group of ties
+
+    @classmethod
+    def of(
+        cls,
+        lesion: NDArray[np.float64],
+        share: NDArray[np.float64],
+        lesion_patient: NDArray[np.int64],
+        worst: NDArray[np.float64],
+        image_patient: NDArray[np.int64],
+    ) -> _Area:
+        score = np.concatenate((lesion, worst))
+        order = np.argsort(score, kind="stable")
+        new = score[order][1:] != score[order][:-1]  # a difference would make NaN of −∞ and −∞
+        shares = np.concatenate((share, np.zeros(len(worst))))[order]
+        codes = np.concatenate((lesion_patient, image_patient))[order]
+        return cls(codes, shares, order >= len(lesion), np.flatnonzero(np.append(True, new)))
+
+    def __call__(self, weights: Weights) -> NDArray[np.float64]:
+        drawn = np.take(weights, self.patient, axis=1)
+        clear = np.add.reduceat(drawn * self.image, self.first, axis=1, dtype=np.float64)  # (B, G)
+        found = np.add.reduceat(drawn * self.share, self.first, axis=1)
+        below = np.cumsum(clear, axis=1) - clear / 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pairs = found.sum(axis=1) * clear.sum(axis=1)
+            return (np.einsum("bg,bg->b", found, below) / pairs)[:, None]

@@ -1,0 +1,1 @@
+"""The question of a study, and its steps from table to report."""

@@ -1,0 +1,219 @@
+"""`overread evaluate` on any table: numbers, figures, a page; for every kind, and for tables that hold little."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from overread.cli.main import app
+from overread.reporting.figures.studio import Studio, studio
+from overread.reporting.run import gather_evaluation
+
+NASTY = "ill<script>alert(1)</script>"
+
+
+def table(n: int, seed: int = 0, who: str = "p") -> pd.DataFrame:
+    rows = np.arange(n)
+    return pd.DataFrame({"case": [f"secret-{who}{i}" for i in rows], "patient": [f"hidden-{who}{i // 2}" for i in rows], "split": "test",
+                         "source": np.where(rows // 2 % 3 == 0, "A", "B"), "sex": np.where(rows // 2 % 2 == 0, "f", "m")})  # fmt: skip
+
+
+def binary(n: int, seed: int = 0, who: str = "p", ill: str = "ill") -> pd.DataFrame:
+    rng, t = np.random.default_rng(seed), table(n, seed, who)
+    truth = rng.random(n) < 0.4
+    t["label"] = np.where(truth, ill, "well")
+    t[f"p:{ill}"] = 1 / (1 + np.exp(-(2.0 * truth - 1 + rng.normal(size=n))))
+    t["p:well"] = 1 - t[f"p:{ill}"]
+    return t
+
+
+def classes(n: int) -> pd.DataFrame:
+    rng, t, names = np.random.default_rng(1), table(n), ["normal", "naevus " + "long " * 30, "mel"]
+    truth = rng.integers(0, 3, n)
+    p = np.exp(rng.normal(size=(n, 3)) + 2 * np.eye(3)[truth])
+    t["label"] = np.array(names)[truth]
+    for i, name in enumerate(names):
+        t[f"p:{name}"] = p[:, i] / p.sum(axis=1)
+    return t
+
+
+def findings(n: int, seed: int = 0, who: str = "p") -> pd.DataFrame:
+    rng, t = np.random.default_rng(seed), table(n, seed, who)
+    for name in ("effusion", "nodule"):
+        truth = rng.random(n) < 0.3
+        t[f"label:{name}"] = np.where(rng.random(n) < 0.1, "", truth.astype(int).astype(str))
+        t[f"p:{name}"] = 1 / (1 + np.exp(-(2.0 * truth - 1 + rng.normal(size=n))))
+    return t
+
+
+def quantity(n: int, seed: int = 0, who: str = "p") -> pd.DataFrame:
+    rng, t = np.random.default_rng(seed), table(n, seed, who)
+    t["value"] = rng.normal(60, 10, n)
+    t["predicted"] = t["value"] + rng.normal(0, 5, n)
+    return t
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Draw in this process, which has matplotlib loaded already."""
+    monkeypatch.setattr("overread.reporting.figures.studio._started", lambda: None)
+
+
+def evaluate(folder: Path, test: pd.DataFrame, *options: str, tuning: pd.DataFrame | None = None):
+    test.to_csv(folder / "test.csv", index=False)
+    if tuning is not None:
+        tuning.to_csv(folder / "tuning.csv", index=False)
+        options = (*options, "--tuning", str(folder / "tuning.csv"))
+    return CliRunner().invoke(app, ["evaluate", str(folder / "test.csv"), "-o", str(folder / "out"), *options])
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """A binary table with everything asked for, judged once."""
+    folder = tmp_path_factory.mktemp("judged")
+    said = evaluate(folder, binary(240, ill=NASTY), "--positive", NASTY, "--subgroup", "sex", "--prevalence", "0.05",
+                    "--sensitivity", "0.9", tuning=binary(200, 1, "q", NASTY))  # fmt: skip
+    assert said.exit_code == 0, said.output
+    return folder / "out", said
+
+
+def test_it_writes_numbers_figures_and_a_page(judged):
+    folder, said = judged
+    names = {
+        "roc",
+        "precision-recall",
+        "scores",
+        "calibration",
+        "decision",
+        "confusion",
+        "forest",
+        "gaps",
+        "abstention",
+        "conformal",
+    }
+    assert {p.stem for p in (folder / "figures").glob("*.svg")} == names
+    assert {p.stem for p in (folder / "figures").glob("*.png")} == names
+    assert "evaluation.html" in said.output
+    assert "no --tuning" not in said.output
+    for path in (folder / "figures").glob("*.svg"):
+        assert "<script" not in path.read_text("utf-8")
+        ElementTree.fromstring(path.read_text("utf-8"))
+
+
+def test_the_page_tells_the_stored_numbers_and_names_nobody(judged):
+    folder, _ = judged
+    page = (folder / "evaluation.html").read_text("utf-8")
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    auc = next(m for m in metrics if m["metric"] == "auc" and not m["where"])
+    there = next(m for m in metrics if m["metric"] == "ppv at prevalence")
+    text = page.replace("\u00a0", " ")
+    assert f"{auc['value']:.3f}" in text
+    assert f"{auc['low']:.3f} – {auc['high']:.3f}" in text
+    assert "Where 5 % of all cases are" in text
+    assert f"{100 * there['value']:.0f} %" in text
+    assert "Sets made on the tuning data to hold the truth of 90 %" in text
+    assert "This was the first look at this test set." in text
+    assert "<script" not in page
+    assert "secret-" not in page
+    assert "hidden-" not in page
+    assert not re.search(r"(?:src|href)=\"(?!#)", page)
+
+
+def test_every_figure_says_its_n(judged):
+    for path in (judged[0] / "figures").glob("*.svg"):
+        assert "240 images of 120 patients" in path.read_text("utf-8"), path.name
+
+
+def test_equal_input_gives_equal_bytes(judged, tmp_path, here):
+    folder, _ = judged
+    again = evaluate(tmp_path, binary(240, ill=NASTY), "--positive", NASTY, "--subgroup", "sex", "--prevalence", "0.05",
+                     "--sensitivity", "0.9", tuning=binary(200, 1, "q", NASTY))  # fmt: skip
+    assert again.exit_code == 0
+    for path in sorted((folder / "figures").iterdir()):
+        assert path.read_bytes() == (tmp_path / "out/figures" / path.name).read_bytes(), path.name
+
+    def stable(place: Path) -> str:  # the ledger's hash holds the time
+        return re.sub(r"Entry in the ledger.*", "", (place / "evaluation.html").read_text("utf-8"))
+
+    assert stable(folder) == stable(tmp_path / "out")
+
+
+def test_a_second_look_is_said(tmp_path, here):
+    evaluate(tmp_path, binary(60), "--positive", "ill", "--no-figures")
+    said = evaluate(tmp_path, binary(60), "--positive", "ill")
+    assert "no --tuning" in said.output
+    page = (tmp_path / "out/evaluation.html").read_text("utf-8")
+    assert "looked at once before" in page
+    assert "No threshold was frozen on tuning data" in page
+
+
+@pytest.mark.parametrize(("make", "options", "drawn"), [
+    (classes, (), {"roc", "precision-recall", "calibration", "confusion", "forest", "gaps"}),
+    (findings, ("--tuning",), {"roc", "precision-recall", "calibration", "confusion", "forest", "gaps", "abstention", "conformal"}),
+    (quantity, ("--tuning",), {"scatter", "forest", "gaps", "conformal"}),
+])  # fmt: skip
+def test_other_kinds(tmp_path, here, make, options, drawn):
+    said = evaluate(tmp_path, make(150), "--subgroup", "sex", tuning=make(120, 1, "q") if options else None)
+    assert said.exit_code == 0, said.output
+    assert {p.stem for p in (tmp_path / "out/figures").glob("*.svg")} == drawn
+    assert "no --tuning" not in said.output  # the most probable class needs no threshold
+
+
+@pytest.mark.parametrize("rows", [binary(12), binary(1), binary(40).assign(label="well")], ids=["12 images", "1 image", "one class"])  # fmt: skip
+def test_little_is_no_exception(tmp_path, here, rows):
+    said = evaluate(tmp_path, rows, "--positive", "ill", "--subgroup", "sex")
+    assert said.exit_code == 0, said.output
+    page = (tmp_path / "out/evaluation.html").read_text("utf-8")
+    assert "Before relying on these numbers" in page
+    assert "AUC of –" not in page
+    assert ">nan<" not in page
+
+
+def test_json_is_only_json_and_figures_can_be_left_out(tmp_path):
+    binary(60).to_csv(tmp_path / "test.csv", index=False)
+    ran = CliRunner().invoke(app, ["evaluate", str(tmp_path / "test.csv"), "--json", "--no-figures", "--level", "0.9"])
+    found = json.loads(ran.stdout)
+    assert found == json.loads((tmp_path / "evaluation/metrics.json").read_text("utf-8"))
+    assert {m["level"] for m in found if m["low"] is not None} == {0.9}
+    assert not (tmp_path / "evaluation/figures").exists()
+
+
+def test_the_other_process_draws_what_this_one_would(judged, tmp_path):
+    folder, _ = judged
+    target = {"kind": "binary", "names": [NASTY, "well"], "positive": [NASTY]}
+    before = {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
+    with studio() as other:
+        there = other.draw(folder, target)
+        assert other.returned == 0
+    assert there == Studio(None).draw(folder, target)
+    assert before == {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
+
+
+def test_a_process_that_fails_is_stood_in_for(judged):
+    target = {"kind": "binary", "names": [NASTY, "well"], "positive": [NASTY]}
+    dead = subprocess.Popen(
+        [sys.executable, "-c", "raise SystemExit(3)"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    dead.wait()
+    assert {figure.name for figure in Studio(dead).draw(judged[0], target)} >= {"roc", "forest"}
+
+
+def test_readers_and_the_region_stand_on_the_roc(judged):
+    from overread.reporting.figures.roc import roc
+
+    run = gather_evaluation(judged[0], {"kind": "binary", "names": [NASTY, "well"]})
+    run.evaluation["more"]["readers"] = [{"reader": "A", "sensitivity": {"value": 0.8, "low": 0.7, "high": 0.9},
+                                          "specificity": {"value": 0.7, "low": 0.6, "high": 0.8}}]  # fmt: skip
+    figure = roc(run)
+    assert "Readers (1)" in figure.svg
+    assert "Diamonds: readers" in figure.caption
+    assert "Shaded" in figure.caption

@@ -1,0 +1,61 @@
+"""``overread froc``: the command, its files, its page."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from overread.cli.main import app
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "marks.csv").write_text("image,score,lesion\nMRN-a,.9,1\nMRN-b,.4,1\nMRN-b,.5,\n")
+    (tmp_path / "lesions.csv").write_text("image,lesion\nMRN-a,1\nMRN-b,1\n")
+    (tmp_path / "images.csv").write_text("image,patient\nMRN-a,p\nMRN-b,q\nMRN-c,r\n")
+    return tmp_path
+
+
+def run(folder, *words):
+    return CliRunner().invoke(app, ["froc", str(folder / "marks.csv"), str(folder / "lesions.csv"), *map(str, words)])
+
+
+def test_the_published_pitfall(folder):
+    """True positives .9 and .4, a false positive .5, two images: .9167, where two public scripts say .50."""
+    found = run(folder, "--images", 2, "--json")
+    assert found.exit_code == 0, found.output
+    metrics = {e["metric"]: e for e in json.loads(found.stdout)}
+    assert round(metrics["mean sensitivity"]["value"], 4) == 0.9167
+
+
+def test_files_and_page(folder):
+    found = run(folder, "--images", folder / "images.csv", "--rates", "luna16")
+    assert found.exit_code == 0, found.output
+    made = folder / "froc"
+    names = {p.name for p in made.rglob("*") if p.is_file()}
+    assert {"metrics.json", "froc.json", "froc.html", "froc.svg", "froc.png"} <= names
+    page = (made / "froc.html").read_text()
+    assert (folder / "evaluation" / "ledger.jsonl").exists()  # beside the marks
+    assert "LUNA16" in page
+    assert "3 images of 3 patients" in page
+    drawn = (made / "figures" / "froc.svg").read_text()
+    assert "MRN-" not in found.output + page + drawn + (made / "froc.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "give --images"),
+        (("--images", "1"), "more images than that"),
+        (("--images", "2", "--rates", "luna"), "rates are not known"),
+        (("--images", "2", "--tolerance", "wide"), "--tolerance is not a number"),
+        (("--images", "2", "--rates", "0,1"), "must be numbers above 0"),
+    ],
+)
+def test_faults_are_told(folder, words, told):
+    found = run(folder, *words)
+    assert told.lower() in (found.output + str(found.exception)).lower()
+    assert found.exit_code != 0
+    assert not (folder / "evaluation" / "ledger.jsonl").exists()

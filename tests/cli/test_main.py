@@ -1,0 +1,203 @@
+"""The command line as a person meets it: wrong inputs, one stage at a time, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from overread.cli import main
+
+SMALL = (
+    "--recipe",
+    "scratch",
+    "--backbone",
+    "cnn_small",
+    "--epochs",
+    "1",
+    "--image-size",
+    "32",
+    "--threads",
+    "1",
+    "--offline",
+)
+
+
+@pytest.fixture
+def overread(monkeypatch, capsys):
+    """``overread("run", …)`` → (exit code, standard output, standard error)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["overread", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            main.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            signal.signal(signal.SIGINT, before)
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return call
+
+
+@pytest.fixture
+def cohort(phantom, tmp_path) -> Path:
+    """A copy of the phantom cohort that a test may spoil."""
+    shutil.copytree(phantom.parent, tmp_path / "cohort")
+    return tmp_path / "cohort" / phantom.name
+
+
+def _spoil(table: Path, **columns: object) -> Path:
+    frame = pd.read_csv(table, dtype=str)
+    frame.assign(**columns).to_csv(table, index=False)
+    return table
+
+
+def _one_paragraph(said: str) -> bool:
+    return "Traceback" not in said and said.strip().splitlines()[-1].startswith("overread: ")
+
+
+WRONG = {
+    "missing file": (lambda t: t.with_name("absent.csv"), (), 2, "exist"),
+    "wrong column": (lambda t: t, ("--label", "diagnosys"), 2, "Did you mean 'diagnosis'?"),
+    "one class only": (lambda t: _spoil(t, diagnosis="benign"), (), (1, 2), "class"),
+    "all one patient": (lambda t: _spoil(t, patient="p1"), (), 1, "patient"),
+    "empty table": (lambda t: (t.write_text("image,diagnosis,patient\n"), t)[1], (), 2, "no rows"),
+    "empty file": (lambda t: (t.write_text(""), t)[1], (), 2, "empty"),
+    "no labels at all": (lambda t: _spoil(t, diagnosis="nan"), (), (1, 2), "label"),
+    "a positive class that is not there": (lambda t: t, ("--positive", "malignent"), 2, "malignant"),
+    "a budget that is no time": (lambda t: t, ("--budget", "soon"), 2, "length of time"),
+    "an unknown recipe": (lambda t: t, ("--recipe", "finetun"), 2, "finetune"),
+    "an unknown field": (lambda t: t, ("--set", "epoch=3"), 2, "epochs"),
+    "an unknown backbone": (lambda t: t, ("--backbone", "resnet81"), 2, "resnet"),
+    "features without weights": (lambda t: t, ("--recipe", "features", "--offline"), 1, "--recipe scratch"),
+    "an expression for deploy-to": (lambda t: t, ("--deploy-to", "__import__('os')"), 2, "source"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_input_is_one_clear_paragraph(name, overread, cohort, tmp_path) -> None:
+    spoil, more, code, words = WRONG[name]
+    table = spoil(cohort)
+    label = () if "--label" in more else ("--label", "diagnosis")
+    got, _, said = overread(
+        "run", table, "--image", "image", *label, "--patient", "patient", *more, "-o", tmp_path / "run"
+    )
+    assert got in (code if isinstance(code, tuple) else (code,)), said
+    assert _one_paragraph(said), said
+    assert words in said.splitlines()[-1], said
+
+
+def test_after_a_mistake_the_same_folder_can_be_used(overread, cohort, tmp_path) -> None:
+    run = (
+        "run",
+        cohort,
+        "--image",
+        "image",
+        "--label",
+        "diagnosis",
+        "--patient",
+        "patient",
+        "-o",
+        tmp_path / "run",
+        "--tuning",
+        "0.2",
+    )
+    assert overread(*run, "--recipe", "features", "--offline")[0] == 1
+    assert overread(*run, *SMALL)[0] == 0
+
+
+def test_unreadable_images_and_missing_labels_are_set_aside_and_counted(overread, cohort, tmp_path) -> None:
+    frame = pd.read_csv(cohort, dtype=str)
+    (cohort.parent / frame.image[0]).write_bytes(b"broken")
+    frame.loc[1, "diagnosis"] = "NaN"
+    frame.to_csv(cohort, index=False)
+    code, _, said = overread("run", cohort, "--image", "image", "--label", "diagnosis", "--patient", "patient", *SMALL, "--tuning", "0.2",
+                             "-o", tmp_path / "run")  # fmt: skip
+    assert code == 0, said
+    excluded = pd.read_csv(tmp_path / "run" / "excluded.csv")
+    assert len(excluded) == 2
+    assert len(pd.read_csv(tmp_path / "run" / "split.csv")) == frame.image.nunique() - 2
+
+
+def test_one_stage_at_a_time_gives_the_files_of_the_whole(overread, cohort, tmp_path) -> None:
+    columns = (
+        "--image",
+        "image",
+        "--label",
+        "diagnosis",
+        "--patient",
+        "patient",
+        "--source",
+        "microscope",
+        "--subgroup",
+        "sex",
+    )
+    stages, whole = tmp_path / "stages", tmp_path / "whole"
+    assert overread("audit", cohort, *columns, "-o", stages)[0] in (0, 1)
+    for command in (("split", stages, "--tuning", "0.2", "--seed", "3"), ("train", stages, *SMALL), ("predict", stages),
+                    ("evaluate", stages), ("report", stages)):  # fmt: skip
+        code, _, said = overread(*command)
+        assert code == 0, said
+        assert "wrote" in said
+    assert overread("run", cohort, *columns, *SMALL, "--tuning", "0.2", "--seed", "3", "-o", whole)[0] == 0
+    for name in ("cases.csv", "audit.json", "split.csv", "predictions/test.csv", "evaluation/metrics.json"):
+        assert (stages / name).read_bytes() == (whole / name).read_bytes(), name
+
+    code, out, _ = overread("evaluate", whole, "--json")
+    assert code == 0
+    assert any(e["metric"] == "auc" for e in json.loads(out))
+
+    code, _, said = overread(
+        "predict", whole, cohort, "--label", "diagnosis", "--patient", "patient", "-o", tmp_path / "new.csv"
+    )
+    assert code == 0, said
+    code, out, said = overread("evaluate", tmp_path / "new.csv", "--tuning", whole / "predictions" / "tuning.csv")
+    assert code == 1, "its tuning patients are among the cases: refused"
+    code, out, said = overread("evaluate", tmp_path / "new.csv", "-o", tmp_path / "judged")
+    assert code == 0, said
+    assert "auc" in out
+
+
+def test_a_study_file_says_the_same(overread, cohort, tmp_path) -> None:
+    (cohort.parent / "study.toml").write_text(
+        'table = "metadata.csv"\nimage = "image"\nlabel = "diagnosis"\npatient = "patient"\ntuning = 0.2\nthreads = 1\n'
+        '[recipe]\nmethod = "scratch"\nbackbone = "cnn_small"\nepochs = 1\nimage_size = 32\n'
+    )
+    code, _, said = overread("run", cohort.parent / "study.toml", "--offline", "-o", tmp_path / "run")
+    assert code == 0, said
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_stages_out_of_order_say_which_comes_first(overread, tmp_path) -> None:
+    for command in ("split", "train", "predict", "evaluate", "report"):
+        code, _, said = overread(command, tmp_path)
+        assert code == 2, (command, said)
+        assert _one_paragraph(said), said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C otherwise")
+def test_ctrl_c_says_how_to_go_on_and_the_next_call_does(cohort, tmp_path) -> None:
+    command = [sys.executable, "-c", "import sys; from overread.cli.main import main; sys.argv[0] = 'overread'; main()", "run", str(cohort),
+               "--image", "image", "--label", "diagnosis", "--patient", "patient", "--tuning", "0.2", *SMALL, "--epochs", "60", "-o", str(tmp_path / "r")]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 120
+    while not (tmp_path / "r" / "checkpoints" / "last.safetensors").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "r" / "report.html").exists()

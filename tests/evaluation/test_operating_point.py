@@ -1,0 +1,249 @@
+"""Thresholds: the rules, the memory of patients, and what cannot be chosen."""
+
+import numpy as np
+import pytest
+
+from overread.core.errors import ArgumentError, InputError, UnsoundError
+from overread.evaluation.operating_point import (
+    OperatingPoint,
+    choose_threshold,
+    choose_thresholds,
+    refuse_seen,
+    refuse_shared,
+    threshold_uncertainty,
+)
+from overread.stats.agreement.mrmc_points import reader_points
+from overread.stats.resample import draws
+
+
+def rates(predictions, point):
+    columns = [predictions.target.names.index(n) for n in point.positive]
+    truth, flagged = (
+        np.isin(predictions.truth, columns),
+        predictions.scores[:, columns].sum(axis=1) >= point.threshold,
+    )
+    return flagged[truth].mean(), (~flagged[~truth]).mean()
+
+
+def all_rates(predictions):
+    truth, score = predictions.truth == 1, predictions.scores[:, 1]
+    return [((score >= t)[truth].mean(), (score < t)[~truth].mean()) for t in np.append(score, 2.0)]
+
+
+def test_youden_is_the_best_of_all_thresholds(predictions):
+    tuning = predictions()
+    point = choose_threshold(tuning)
+    assert sum(rates(tuning, point)) == pytest.approx(max(map(sum, all_rates(tuning))))
+    assert rates(tuning, point) == pytest.approx((point.sensitivity, point.specificity))
+    assert point.rule == "youden"
+
+
+@pytest.mark.parametrize("goal", [0.5, 0.8, 0.95, 1.0])
+def test_a_wanted_sensitivity_costs_the_least_specificity_and_the_other_way_round(predictions, goal):
+    tuning = predictions()
+    point = choose_threshold(tuning, sensitivity=goal)
+    assert rates(tuning, point) == pytest.approx((point.sensitivity, point.specificity))
+    assert point.sensitivity >= goal
+    assert point.specificity == pytest.approx(max(sp for se, sp in all_rates(tuning) if se >= goal))
+    point = choose_threshold(tuning, specificity=goal)
+    assert rates(tuning, point) == pytest.approx((point.sensitivity, point.specificity))
+    assert point.sensitivity == pytest.approx(max(se for se, sp in all_rates(tuning) if sp >= goal))
+    assert point.rule == f"specificity ≥ {goal:g}"
+
+
+def test_rounding_in_a_file_moves_no_case_across(predictions, tmp_path):
+    tuning = predictions()
+    again = type(tuning).read(tuning.save(tmp_path / "p.csv"))
+    point = choose_threshold(tuning)
+    assert rates(again, point) == rates(tuning, point)
+    assert OperatingPoint.load(point.save(tmp_path / "point.json")) == point
+
+
+def test_the_score_of_several_classes_is_their_sum(predictions):
+    tuning = predictions("classes")
+    point = choose_threshold(tuning)
+    assert point.positive == ("melanoma", "other")
+    assert point.of == "melanoma+other"
+    assert rates(tuning, point) == pytest.approx((point.sensitivity, point.specificity))
+    assert choose_threshold(tuning, positive="nevus").positive == ("nevus",)
+
+
+def test_it_remembers_its_patients_but_not_their_names(predictions):
+    tuning = predictions()
+    point = choose_threshold(tuning)
+    assert len(point.seen) == 60
+    assert not set(point.seen) & set(tuning.table["patient"])
+    with pytest.raises(UnsoundError, match="60 patients"):
+        refuse_seen(tuning, point.seen, point.salt, "to train the model")
+    refuse_seen(predictions(prefix="other"), point.seen, point.salt, "to train the model")
+    refuse_seen(tuning, (), "", "to train the model")
+
+
+def test_one_point_per_finding_that_has_both_answers(predictions):
+    tuning = predictions("findings")
+    tuning.table["label:nevus"] = 0.0
+    points = choose_thresholds(tuning, sensitivity=0.9)
+    assert [p.of for p in points] == ["benign", "melanoma", "other"]
+    assert choose_threshold(tuning, finding="other") == choose_threshold(tuning, positive="other")
+    assert len(choose_thresholds(predictions())) == len(choose_thresholds(predictions("classes"))) == 1
+    assert choose_thresholds(predictions("quantity")) == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"rule": "yuden"}, ArgumentError, "Did you mean 'youden'"),
+        ({"rule": "sensitivity"}, ArgumentError, "wanted sensitivity"),
+        ({"sensitivity": 1.2}, ArgumentError, "between 0 and 1"),
+        ({"sensitivity": 0.9, "specificity": 0.9}, ArgumentError, "not both"),
+        ({"positive": "melanom"}, InputError, "Did you mean 'melanoma'"),
+        ({"positive": ("melanoma", "melanoma")}, ArgumentError, "twice"),
+        ({"positive": ()}, ArgumentError, "positive class"),
+    ],
+)
+def test_bad_arguments_are_refused(predictions, options, error, message):
+    with pytest.raises(error, match=message):
+        choose_threshold(predictions("classes"), **options)
+
+
+def test_what_cannot_be_chosen_is_an_error(predictions):
+    tuning = predictions()
+    ill = tuning.take(tuning.truth == 1)
+    with pytest.raises(UnsoundError, match="positive and negative"):
+        choose_threshold(ill)
+    tuning.table.loc[0, "p:melanoma"] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        choose_threshold(tuning)
+    with pytest.raises(ArgumentError, match="no operating point"):
+        choose_threshold(predictions("quantity"))
+    with pytest.raises(ArgumentError, match="one operating point each"):
+        choose_threshold(predictions("findings"), positive=("benign", "nevus"))
+
+
+def test_constant_scores_call_everybody_positive(predictions):
+    tuning = predictions()
+    tuning.table["p:melanoma"] = 0.5
+    point = choose_threshold(tuning)
+    assert (point.sensitivity, point.specificity) == (1, 0)
+    assert rates(tuning, point) == (1, 0)
+    nobody = choose_threshold(tuning, specificity=0.9)
+    assert rates(tuning, nobody) == (nobody.sensitivity, nobody.specificity) == (0, 1)
+
+
+# -- cost, reader, uncertainty --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cost", "prevalence"), [(1, None), (5, None), (10, 0.02), (0.2, 0.3)])
+def test_a_cost_maximises_the_expected_utility(predictions, cost, prevalence):
+    tuning = predictions()
+    point = choose_threshold(tuning, cost=cost, prevalence=prevalence)
+    chance = (tuning.truth == 1).mean() if prevalence is None else prevalence
+
+    def loss(sensitivity, specificity):
+        return chance * cost * (1 - sensitivity) + (1 - chance) * (1 - specificity)
+
+    best = min(loss(*pair) for pair in all_rates(tuning))
+    assert loss(*rates(tuning, point)) == pytest.approx(best)
+    slope = (1 - chance) / (chance * cost)
+    assert point.rule.endswith(f"ROC slope {slope:.3g}")
+    assert point.criterion == ("slope", pytest.approx(slope))
+
+
+def test_of_equal_costs_the_lowest_threshold(predictions):
+    tuning = predictions(patients=2, images=2)
+    tuning.table["label"] = ["melanoma", "benign", "melanoma", "benign"]
+    tuning.table["p:melanoma"] = [0.9, 0.8, 0.7, 0.6]  # at a slope of 1, above .9 or from .7 on are as good
+    assert choose_threshold(tuning, cost=1.0).threshold == pytest.approx(0.65)
+    assert choose_threshold(tuning, cost=1.0) != choose_threshold(tuning, cost=0.1)
+
+
+def test_a_threshold_matched_to_a_reader(predictions):
+    tuning = predictions()
+    by_specificity = choose_threshold(tuning, reader=(0.7, 0.85))
+    assert by_specificity.threshold == choose_threshold(tuning, specificity=0.85).threshold
+    assert by_specificity.rule == "reader's specificity ≥ 0.85"
+    point = reader_points([1, 1, 0, 0], [[1], [0], [0], [0]])[0]
+    found = choose_threshold(tuning, reader=point, match="sensitivity")
+    assert found.threshold == choose_threshold(tuning, sensitivity=0.5).threshold
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "cost"}, "must be positive"),
+        ({"cost": 0.0}, "must be positive"),
+        ({"cost": float("inf")}, "must be positive"),
+        ({"cost": 2.0, "sensitivity": 0.9}, "not both"),
+        ({"prevalence": 0.1}, "with a cost only"),
+        ({"cost": 2.0, "prevalence": 1.0}, "prevalence must lie"),
+        ({"rule": "reader"}, "no reader was given"),
+        ({"reader": (0.9, 0.0)}, "reader's specificity"),
+        ({"reader": (0.9, 0.9), "match": "sensitvity"}, "Did you mean"),
+    ],
+)
+def test_bad_costs_and_readers_are_refused(predictions, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        choose_threshold(predictions(), **options)
+
+
+def test_costs_for_all_findings(predictions):
+    points = choose_thresholds(predictions("findings"), cost=4.0, prevalence=0.1)
+    assert len(points) == 4
+    assert all(p.criterion == ("slope", pytest.approx(2.25)) for p in points)
+
+
+@pytest.mark.parametrize("options", [{}, {"sensitivity": 0.9}, {"specificity": 0.8}, {"cost": 3.0}])
+def test_the_uncertainty_of_a_threshold_is_that_of_choosing_again(predictions, options):
+    tuning = predictions(patients=40)
+    point = choose_threshold(tuning, **options)
+    cut, sensitivity, specificity = threshold_uncertainty(tuning, point, resamples=400)
+    assert (sensitivity.value, specificity.value) == pytest.approx((point.sensitivity, point.specificity))
+    assert cut.low <= point.threshold <= cut.high
+    truth, score, codes = tuning.truth == 1, tuning.scores[:, 1], np.repeat(np.arange(40), 2)
+    kind, goal = point.criterion
+    ranked = np.unique(score)[::-1]
+    cuts = np.r_[ranked[0] + 1e-6, (ranked[:-1] + ranked[1:]) / 2, ranked[-1] - 1e-6]
+    again = []
+    for weights in next(draws(40, 60, 0)):
+        own = weights[codes].astype(float)
+        tpr = np.array([own[truth & (score >= c)].sum() / own[truth].sum() for c in cuts])
+        fpr = np.array([own[~truth & (score >= c)].sum() / own[~truth].sum() for c in cuts])
+        good = {"sensitivity": tpr >= goal - 1e-12, "specificity": 1 - fpr >= goal - 1e-12}.get(kind)
+        gain = tpr - goal * fpr
+        good = gain >= gain.max() - 1e-12 if good is None else good
+        again.append(cuts[np.flatnonzero(good)[0 if kind == "sensitivity" else -1]])
+    quick = threshold_uncertainty(tuning, point, resamples=60)[0]
+    assert (quick.low, quick.high) == pytest.approx(tuple(np.quantile(again, [0.025, 0.975])), abs=2e-6)
+
+
+def test_the_uncertainty_of_a_threshold_chosen_elsewhere_is_refused(predictions):
+    point = choose_threshold(predictions(seed=1))
+    with pytest.raises(InputError, match="not chosen on these predictions"):
+        threshold_uncertainty(predictions(), point)
+
+
+def coverage_of_thresholds(predictions, runs, people):
+    """How often the interval holds the threshold that has sensitivity .8 among all patients."""
+    everyone = predictions(patients=40_000, images=1, seed=99)
+    true = choose_threshold(everyone, sensitivity=0.8).threshold
+    held = 0
+    for seed in range(runs):
+        tuning = predictions(patients=people, images=2, seed=seed)
+        cut = threshold_uncertainty(tuning, choose_threshold(tuning, sensitivity=0.8), resamples=300)[0]
+        held += cut.low <= true <= cut.high
+    return held / runs
+
+
+def test_coverage_of_the_interval_of_a_threshold(predictions):
+    assert 0.86 <= coverage_of_thresholds(predictions, 120, 150) <= 0.995
+
+
+@pytest.mark.slow
+def test_coverage_of_the_interval_of_a_threshold_long(predictions):
+    assert 0.925 <= coverage_of_thresholds(predictions, 2000, 150) <= 0.975
+
+
+def test_patients_in_both_tables_are_refused(predictions):
+    refuse_shared(predictions(), predictions(prefix="other"), "to fit the sets")
+    with pytest.raises(UnsoundError, match="60 patients of this test set were used to fit the sets"):
+        refuse_shared(predictions(), predictions(), "to fit the sets")

@@ -1,0 +1,91 @@
+"""The first bytes tell the format, and headers are read as other libraries read them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from overread.core.errors import ImageError
+from overread.images.formats import headers
+
+RNG = np.random.default_rng(3)
+PIXELS = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+
+
+def encoded(kind: str, **options: object) -> bytes:
+    handle = io.BytesIO()
+    Pillow.fromarray(PIXELS).save(handle, kind, **options)
+    return handle.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("PNG", "PNG"), ("JPEG", "JPEG"), ("TIFF", "TIFF"), ("WEBP", "WebP"), ("BMP", "BMP"), ("JPEG2000", "JPEG 2000")],
+)
+def test_formats_are_told_by_their_content(kind: str, name: str) -> None:
+    assert headers.sniff(encoded(kind)) == name
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"\x08\0\x05\0CS\x0a\0ISO_IR 100", "DICOM"),
+        (bytes(344) + b"n+1\0", "NIfTI"),
+        (b"\x1c\x02\0\0n+2\0\r\n\x1a\n", "NIfTI"),
+        (b"NRRD0004\n", "NRRD"),
+        (b"ObjectType = Image\nNDims = 3\nElementType = MET_SHORT\n", "MetaImage"),
+        (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    ],
+)
+def test_medical_formats_are_told_by_their_content(data: bytes, name: str) -> None:
+    assert headers.sniff(data) == name
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"RIFF\0\0\0\0WAVE", b"ObjectType = Image\n", b"\x1f\x8b\x08" + bytes(30), bytes(600)]
+)
+def test_everything_else_is_refused(data: bytes) -> None:
+    with pytest.raises(ImageError):
+        headers.sniff(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "process"),
+    [({}, headers.BASELINE), ({"progressive": True}, headers.PROGRESSIVE), ({"subsampling": 0}, headers.BASELINE)],
+)
+def test_a_jpeg_header_is_that_of_pillow(options: dict[str, object], process: int) -> None:
+    header = headers.jpeg(encoded("JPEG", **options))
+    assert (header.height, header.width, header.samples, header.bits) == (37, 53, 3, 8)
+    assert header.process == process
+    assert header.payload[header.scan : header.scan + 2] == b"\xff\xda"
+    assert header.payload[header.frame + 1] == process
+
+
+def test_a_png_header_drops_what_is_not_needed() -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    text.add_text("k", "v" * 10_000, zip=True)
+    plain, wordy = encoded("PNG"), encoded("PNG", pnginfo=text)
+    assert len(wordy) > len(plain)
+    assert headers.png(wordy).payload == plain
+
+
+def test_a_bmp_header_is_that_of_pillow() -> None:
+    header = headers.bmp(encoded("BMP"))
+    assert (header.height, header.width, header.bits) == (37, 53, 24)
+
+
+def test_exif_of_both_byte_orders() -> None:
+    for value in range(1, 9):
+        exif = Pillow.Exif()
+        exif[274] = value
+        block = exif.tobytes().removeprefix(b"Exif\0\0")
+        assert headers.exif_orientation(block) == value
+        big = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0" + bytes([value]) + bytes(6)
+        assert headers.exif_orientation(big) == value
+    assert headers.exif_orientation(b"rubbish") == 1

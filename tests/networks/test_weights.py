@@ -1,0 +1,453 @@
+"""Weights: found, checked, adapted, refused, fetched from a server on loopback; never half loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from overread.core.errors import ArgumentError, InputError, UnavailableError
+from overread.networks import weights
+from overread.networks.backbones import BACKBONES, build, torchvision_models
+
+Edit = Callable[[dict[str, torch.Tensor]], None]
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store of its own for each test."""
+    folder = tmp_path / "store"
+    monkeypatch.setattr(weights, "where", lambda: folder)
+    monkeypatch.delenv("OVERREAD_WEIGHTS", raising=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, torch.Tensor]:
+    """A state dict as the hub publishes it: torchvision's names, 1,000 classes, random values."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        return torchvision_models().squeezenet1_1(weights=None).state_dict()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, published: dict[str, torch.Tensor]) -> Path:
+    """A folder with a file for squeezenet1_1."""
+    path = tmp_path / "given"
+    path.mkdir()
+    save_file(published, path / "squeezenet1_1_imagenet.safetensors")
+    return path
+
+
+def fitted(folder: Path, *, outputs: int = 3, channels: int = 3) -> tuple[torch.nn.Module, weights.Report]:
+    network = build("squeezenet1_1", outputs=outputs, channels=channels).eval()
+    found = weights.find("squeezenet1_1", folder=folder)
+    assert found is not None
+    return network, weights.load_into(network, found)
+
+
+# -- the same network as the library's ----------------------------------------------------------------------------
+
+WHOLE = {"resnet18": 64, "mobilenet_v2": 64, "mobilenet_v3_small": 64, "efficientnet_b0": 64, "densenet121": 64,
+         "googlenet": 64, "inception_v3": 96, "alexnet": 64}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "side"), WHOLE.items())
+def test_loaded_network_answers_as_torchvisions(name: str, side: int, tmp_path: Path) -> None:
+    """With the hub's names and 1,000 classes, outputs equal those of the library's own network and forward pass."""
+    models = torchvision_models()
+    extra = (
+        {"aux_logits": True, "transform_input": True, "init_weights": False} if "cept" in name or "goog" in name else {}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        theirs = models.get_model(name, weights=None, **extra).eval()
+        for module in theirs.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # else statistics are 0 and 1
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 2)
+        x = torch.randn(2, 3, side, side)
+    file = tmp_path / f"{name}.safetensors"
+    save_file(theirs.state_dict(), file)
+    ours = build(name, outputs=1000).eval()
+    report = weights.load_into(ours, weights.find(name, folder=file))
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    assert all(key.startswith(("AuxLogits", "aux")) for key in report.left_out)
+    assert set(report.fresh) <= {"input_scale", "input_shift"}
+    file.unlink()
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "resnet10t", "efficientnet_lite0"])
+def test_loaded_network_answers_as_timms(name: str, tmp_path: Path) -> None:
+    torchvision_models()
+    import timm
+
+    theirs = timm.create_model(name, pretrained=False).eval()
+    save_file(theirs.state_dict(), tmp_path / f"{name}.safetensors")
+    ours = build(name, outputs=1000).eval()
+    weights.load_into(ours, weights.find(name, folder=tmp_path))
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_old_names_of_densenet_are_understood(tmp_path: Path) -> None:
+    """The file on the hub says norm.1 where the module says norm1, and counts no batches."""
+    theirs = torchvision_models().densenet121(weights=None).state_dict()
+    old = {}
+    for key, value in theirs.items():
+        if not key.endswith("num_batches_tracked"):
+            for part in ("norm1", "norm2", "conv1", "conv2"):
+                key = key.replace(f".{part}.", f".{part[:4]}.{part[4]}.") if "denselayer" in key else key
+            old[key] = value
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "densenet121-a639ec97.pth")
+    network = build("densenet121", outputs=2)
+    weights.load_into(network, weights.find("densenet121", folder=tmp_path))
+    ours = network.state_dict()["trunk.features.denseblock1.denselayer1.norm1.weight"]
+    assert torch.equal(ours, theirs["features.denseblock1.denselayer1.norm1.weight"])
+
+
+# -- loading ------------------------------------------------------------------------------------------------------
+
+
+def test_report_says_what_was_loaded_and_what_not(folder: Path, published: dict[str, torch.Tensor]) -> None:
+    network, report = fitted(folder)
+    assert set(report.fresh) == {"head.weight", "head.bias"}
+    assert set(report.left_out) == {"classifier.1.weight", "classifier.1.bias"}
+    assert len(report.loaded) == len(published) - 2
+    assert "head is fresh" in str(report)
+    assert report.sha256 == hashlib.sha256((folder / "squeezenet1_1_imagenet.safetensors").read_bytes()).hexdigest()
+    assert "not stated" in report.licence
+    assert torch.equal(network.trunk.features[0].weight, published["features.0.weight"])
+
+
+def test_a_grey_image_gives_what_its_copy_in_three_channels_gave(folder: Path) -> None:
+    grey = torch.randn(2, 1, 48, 48)
+    colour, _ = fitted(folder)
+    for channels in (1, 2, 5):
+        network, report = fitted(folder, channels=channels)
+        assert any(f"to {channels} input channels" in note for note in report.notes)
+        with torch.inference_mode():
+            expected = colour.features(grey.expand(-1, 3, -1, -1))
+            torch.testing.assert_close(
+                network.features(grey.expand(-1, channels, -1, -1)), expected, rtol=1e-4, atol=1e-5
+            )
+
+
+def test_our_own_weights_load_back_with_their_head(tmp_path: Path) -> None:
+    first = build("resnet_tiny", outputs=4, channels=1)
+    save_file(first.state_dict(), tmp_path / "resnet_tiny_mine.safetensors")
+    same, other = build("resnet_tiny", outputs=4, channels=1), build("resnet_tiny", outputs=2, channels=1)
+    report = weights.load_into(same, weights.find("resnet_tiny", folder=tmp_path))
+    assert report.fresh == report.left_out == ()
+    assert torch.equal(same.head.weight, first.head.weight)
+    report = weights.load_into(other, weights.find("resnet_tiny", folder=tmp_path))
+    assert set(report.fresh) == set(report.left_out) == {"head.weight", "head.bias"}
+
+
+def test_half_precision_files_become_single(tmp_path: Path, published: dict[str, torch.Tensor]) -> None:
+    save_file({k: v.half() for k, v in published.items()}, tmp_path / "squeezenet1_1.safetensors")
+    network, _ = fitted(tmp_path)
+    assert network.trunk.features[0].weight.dtype == torch.float32
+
+
+def _drop(state: dict[str, torch.Tensor]) -> None:
+    del state["features.12.squeeze.bias"]
+
+
+def _reshape(state: dict[str, torch.Tensor]) -> None:
+    state["features.12.squeeze.bias"] = torch.zeros(63)
+
+
+def _invent(state: dict[str, torch.Tensor]) -> None:
+    state["features.99.weight"] = torch.zeros(2)
+
+
+def _spoil(state: dict[str, torch.Tensor]) -> None:
+    state["features.12.squeeze.bias"] = torch.full((64,), float("nan"))
+
+
+@pytest.mark.parametrize(("edit", "says"), [
+    (_drop, "features.12.squeeze.bias' is missing"), (_reshape, "63"), (_invent, "features.99.weight"),
+    (_spoil, "not finite"),
+])  # fmt: skip
+def test_what_does_not_fit_is_refused_and_nothing_is_half_loaded(
+    edit: Edit, says: str, tmp_path: Path, published: dict[str, torch.Tensor]
+) -> None:
+    state = dict(published)
+    edit(state)
+    save_file(state, tmp_path / "squeezenet1_1.safetensors")
+    network = build("squeezenet1_1", outputs=2)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(InputError, match=says):
+        weights.load_into(network, weights.find("squeezenet1_1", folder=tmp_path))
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, published: dict[str, torch.Tensor]) -> None:
+    save_file(published, tmp_path / "resnet18_renamed.safetensors")
+    with pytest.raises(InputError, match="do not fit resnet18") as raised:
+        weights.load_into(build("resnet18", outputs=2), weights.find("resnet18", folder=tmp_path))
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 700
+
+
+# -- hostile files ------------------------------------------------------------------------------------------------
+
+
+def _with_header(header: bytes, body: bytes = b"") -> bytes:
+    return len(header).to_bytes(8, "little") + header + body
+
+
+def _overlapping() -> bytes:
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    return _with_header(json.dumps({"a": entry, "b": entry}).encode(), bytes(8))
+
+
+def _many() -> bytes:
+    entry = '"t%d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    return _with_header(("{" + ",".join(entry % i for i in range(100_000)) + "}").encode())
+
+
+HOSTILE = {
+    "empty": b"", "short": b"abc", "header longer than the file": (1 << 60).to_bytes(8, "little") + b"{}",
+    "not JSON": _with_header(b"hello there"), "deep": _with_header(b"[" * 1_000_000), "a list": _with_header(b"[1]"),
+    "no tensors": _with_header(b"{}"), "overlapping": _overlapping(), "100,000 tensors": _many(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_safetensors_are_refused_within_a_second(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "squeezenet1_1.safetensors"
+    path.write_bytes(HOSTILE[kind])
+    network = build("squeezenet1_1", outputs=2)
+    start = time.process_time()
+    with pytest.raises(InputError, match="weights"):
+        weights.load_into(network, weights.find("squeezenet1_1", folder=tmp_path))
+    assert time.process_time() - start < 1.0
+
+
+def test_thousands_of_strange_names_are_refused_in_one_short_paragraph(tmp_path: Path) -> None:
+    state = {f"features.{i}.squeeze.weights": torch.zeros(1) for i in range(15_000)}
+    save_file(state, tmp_path / "squeezenet1_1.safetensors")
+    network = build("squeezenet1_1", outputs=2)
+    start = time.process_time()
+    with pytest.raises(InputError, match="and 15047 more") as raised:
+        weights.load_into(network, weights.find("squeezenet1_1", folder=tmp_path))
+    assert time.process_time() - start < 2
+    assert len(str(raised.value)) < 700
+
+
+def test_a_header_of_two_gigabytes_is_never_read(tmp_path: Path) -> None:
+    path = tmp_path / "squeezenet1_1.safetensors"
+    with open(path, "wb") as handle:
+        handle.write((2_000_000_000).to_bytes(8, "little"))
+        handle.truncate(2_100_000_000)  # a hole, not a disk full
+    start = time.process_time()
+    with pytest.raises(InputError, match="header"):
+        weights.add(path)
+    assert time.process_time() - start < 5
+
+
+class _Evil:
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple:
+        return os.system, (f"touch {self.witness}",)
+
+
+@pytest.mark.parametrize("saver", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+def test_a_pickle_with_code_is_never_run(saver: Callable, tmp_path: Path) -> None:
+    witness, path = tmp_path / "witness", tmp_path / "squeezenet1_1.pth"
+    saver({"features.0.weight": _Evil(witness)}, path)
+    for attempt in (weights.add, lambda p: fitted(p.parent)):
+        with pytest.raises(InputError, match="plain weights"):
+            attempt(path)
+    assert not witness.exists()
+
+
+# -- the store ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("file", "name"), [
+    ("squeezenet1_0_imagenet.safetensors", "squeezenet1_0"), ("SqueezeNet1_1.safetensors", "squeezenet1_1"),
+    ("resnet50-0676ba61.pth", "resnet50"), ("resnet50d.safetensors", None), ("resnet501.pth", None),
+    ("vgg16_bn-6c64b313.pth", None), ("mobilenet_v3_small-047dcff4.pth", "mobilenet_v3_small"),
+    ("efficientnet_b0_rwightman-7f5810bc.pth", "efficientnet_b0"), ("my_resnet50.pth", None),
+    ("efficientnet_lite0.ra_in1k.safetensors", "efficientnet_lite0"),
+])  # fmt: skip
+def test_a_file_belongs_to_the_longest_name_that_begins_it(file: str, name: str | None) -> None:
+    assert weights.belongs_to(file) == name
+
+
+def test_every_file_of_the_hub_belongs_to_its_backbone() -> None:
+    for row in BACKBONES.values():
+        if row.library == "torchvision":
+            assert weights.belongs_to(Path(row.url).name) == row.name
+
+
+def test_places_are_searched_in_order(
+    folder: Path, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "squeezenet1_1_imagenet.safetensors"
+    assert weights.find("squeezenet1_1") is None
+    weights.add(file)
+    assert weights.find("squeezenet1_1").place == "store"
+    monkeypatch.setenv("OVERREAD_WEIGHTS", str(folder))
+    assert weights.find("squeezenet1_1").place == "OVERREAD_WEIGHTS"
+    assert weights.find("squeezenet1_1", folder=file).place == "--weights"
+    assert weights.find("squeezenet1_0", folder=file) is None
+    assert [place.label for place in weights.places(folder=folder)] == ["--weights", "OVERREAD_WEIGHTS", "store"]
+    assert len(weights.listing(folder=folder)) == 3
+
+
+def test_an_interrupted_file_is_not_found(folder: Path) -> None:
+    (folder / "squeezenet1_1_imagenet.safetensors").rename(folder / ".squeezenet1_1.safetensors.123.part")
+    (folder / ".squeezenet1_1.safetensors").touch()
+    assert weights.find("squeezenet1_1", folder=folder) is None
+
+
+def test_missing_and_nameless_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        weights.find("resnet18", folder=tmp_path / "nowhere")
+    with pytest.raises(ArgumentError, match="squeezenet1_1"):
+        weights.find("squeezenet_1_1")
+    nameless = (folder / "squeezenet1_1_imagenet.safetensors").rename(folder / "model.safetensors")
+    for attempt in (lambda: weights.find("resnet18", folder=nameless), lambda: weights.add(nameless)):
+        with pytest.raises(InputError, match="--name"):
+            attempt()
+
+
+def test_add_converts_and_writes_a_side_car(store: Path, tmp_path: Path, published: dict[str, torch.Tensor]) -> None:
+    torch.save({"state_dict": {f"module.{k}": v for k, v in published.items()}}, tmp_path / "my best.pth")
+    added = weights.add(tmp_path / "my best.pth", name="squeezenet1_1", licence="MIT")
+    assert added.path == store / "squeezenet1_1_my_best.safetensors"
+    assert set(load_file(added.path)) == {f"module.{k}" for k in published}
+    side_car = json.loads(added.path.with_suffix(".json").read_text())
+    assert side_car["sha256"] == hashlib.sha256(added.path.read_bytes()).hexdigest() == added.sha256
+    _, report = fitted(store)
+    assert (report.licence, report.source) == ("MIT", "my best.pth")
+    assert sorted(p.name for p in store.iterdir()) == [
+        "squeezenet1_1_my_best.json",
+        "squeezenet1_1_my_best.safetensors",
+    ]
+
+
+def test_add_refuses_what_does_not_fit_and_leaves_the_store(folder: Path, store: Path) -> None:
+    with pytest.raises(InputError, match="do not fit resnet18"):
+        weights.add(folder / "squeezenet1_1_imagenet.safetensors", name="resnet18")
+    assert not store.exists()
+
+
+def test_a_file_changed_after_it_was_added_is_refused(folder: Path, store: Path) -> None:
+    added = weights.add(folder / "squeezenet1_1_imagenet.safetensors")
+    data = bytearray(added.path.read_bytes())
+    data[-5] ^= 1
+    added.path.write_bytes(data)
+    with pytest.raises(InputError, match="SHA-256"):
+        fitted(store)
+
+
+# -- the hub ------------------------------------------------------------------------------------------------------
+
+
+class _Hub(BaseHTTPRequestHandler):
+    data = b""
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        if "slow" in self.path:
+            time.sleep(3)
+        if "missing" in self.path:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.data)))
+        self.end_headers()
+        self.wfile.write(self.data[: len(self.data) // 2] if "cut" in self.path else self.data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(folder: Path, tmp_path: Path, published: dict[str, torch.Tensor]) -> Iterator[str]:
+    """A hub on loopback that has squeezenet1_1 as ``.pth``."""
+    torch.save(published, tmp_path / "published.pth")
+    _Hub.data, _Hub.asked = (tmp_path / "published.pth").read_bytes(), 0
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    server.handle_error = lambda *_: None  # the slow answer finds nobody there
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def lies_at(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setitem(BACKBONES, "squeezenet1_1", replace(BACKBONES["squeezenet1_1"], url=url))
+
+
+def test_weights_are_fetched_once_checked_and_kept(hub: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = hashlib.sha256(_Hub.data).hexdigest()[:8]
+    lies_at(monkeypatch, f"{hub}/squeezenet1_1-{digest}.pth")
+    told: list[tuple[str, int, int]] = []
+    first = weights.get("squeezenet1_1", progress=lambda *step: told.append(step))
+    again = weights.get("squeezenet1_1")
+    assert _Hub.asked == 1
+    assert (first.path, first.licence) == (again.path, "BSD-3-Clause")
+    assert told[-1] == ("fetching squeezenet1_1", len(_Hub.data), len(_Hub.data))
+    _, report = fitted(store)
+    assert report.source.endswith(f"{digest}.pth")
+    assert sorted(p.suffix for p in store.iterdir()) == [".json", ".safetensors"]
+
+
+@pytest.mark.parametrize(("path", "says"), [
+    ("squeezenet1_1-00000000.pth", "damaged"), ("missing.pth", "Not Found"), ("cut.pth", "broke"),
+    ("slow.pth", "0.5 s"),
+])  # fmt: skip
+def test_what_goes_wrong_is_one_line_with_the_ways_around(
+    path: str, says: str, hub: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lies_at(monkeypatch, f"{hub}/{path}")
+    start = time.monotonic()
+    with pytest.raises(UnavailableError, match=says) as raised:
+        weights.get("squeezenet1_1", timeout=0.5)
+    assert time.monotonic() - start < 2.5  # the slow one would take 3
+    text = str(raised.value)
+    assert "\n" not in text
+    assert all(way in text for way in ("--weights", "overread weights add FILE", "--recipe scratch"))
+    assert _Hub.asked <= 1
+    assert not store.exists() or not list(store.iterdir())
+
+
+def test_without_a_network_the_answer_is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    lies_at(monkeypatch, "http://127.0.0.1:9/squeezenet1_1.pth")
+    with pytest.raises(UnavailableError, match="cannot be fetched"):
+        weights.get("squeezenet1_1", timeout=2.0)
+
+
+def test_network_false_never_asks(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lies_at(monkeypatch, f"{hub}/squeezenet1_1.pth")
+    with pytest.raises(UnavailableError, match="--recipe scratch"):
+        weights.get("squeezenet1_1", network=False)
+    assert _Hub.asked == 0
+
+
+def test_our_own_networks_have_no_published_weights() -> None:
+    with pytest.raises(UnavailableError, match="trained from scratch"):
+        weights.get("resnet_small")

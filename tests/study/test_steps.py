@@ -1,0 +1,219 @@
+"""The whole path on a phantom cohort: files, resuming, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from overread.cases.split import Split
+from overread.core.errors import ArgumentError, InputError, UnavailableError, UnsoundError
+from overread.core.files import folder_lock
+from overread.evaluation.evaluate import Evaluation
+from overread.learning.model import Model
+from overread.predictions import Predictions
+from overread.study.steps import Desk, Study, divide, foresee, run, seconds
+
+RECIPE = {"method": "scratch", "backbone": "cnn_small", "epochs": 2, "image_size": 32, "batch_size": 16}
+
+
+def _study(table: Path, **fields: object) -> Study:
+    plain = Study(table=str(table), image="image", label="diagnosis", patient="patient", source="microscope", subgroups=("sex",),
+                  seed=3, threads=1, recipe=RECIPE, tuning=0.2)  # fmt: skip
+    return replace(plain, **fields)
+
+
+@pytest.fixture(scope="module")
+def done(phantom, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "done"
+    run(_study(phantom), folder, network=False)
+    return folder
+
+
+def test_a_run_leaves_the_files_of_the_design(done) -> None:
+    for name in ("study.toml", "record.json", "cases.csv", "excluded.csv", "audit.json", "split.csv", "split.proof.json",
+                 "model/model.safetensors", "model/model.json", "checkpoints/last.safetensors", "predictions/tuning.csv",
+                 "predictions/test.csv", "evaluation/metrics.json", "evaluation/operating.json", "ledger.jsonl", "report.html",
+                 "model_card.md"):  # fmt: skip
+        assert (done / name).stat().st_size > 0, name
+    assert list((done / "tensorboard").iterdir())
+    assert list((done / "evaluation" / "figures").glob("*.svg"))
+    assert not list(done.rglob("*.part"))
+    assert Study.load(done / "study.toml").seed == 3
+
+
+def test_the_parts_share_no_patient_and_the_model_knows_whom_it_saw(done) -> None:
+    parts = Split.load(done / "split.csv").table
+    assert not set(parts.patient[parts.part == "test"]) & set(parts.patient[parts.part != "test"])
+    model = Model.load(done / "model")
+    assert model.has_seen(list(parts.patient[parts.part == "test"])) == 0
+    assert model.has_seen(list(parts.patient[parts.part == "train"])) == parts.patient[parts.part == "train"].nunique()
+    tested = Predictions.read(done / "predictions" / "test.csv").table
+    assert set(tested.case) == set(parts.case[parts.part == "test"])
+
+
+def test_a_second_call_changes_nothing_and_does_not_look_again(done, phantom) -> None:
+    before = {
+        p: p.read_bytes() for p in done.rglob("*") if p.is_file() and p.suffix in (".csv", ".safetensors", ".jsonl")
+    }
+    run(_study(phantom), done, network=False)
+    assert {p: p.read_bytes() for p in before} == before
+
+
+def test_the_same_study_elsewhere_gives_the_same_bytes(done, phantom, tmp_path) -> None:
+    run(_study(phantom), tmp_path / "again", network=False)
+    for name in (
+        "split.csv",
+        "predictions/test.csv",
+        "predictions/tuning.csv",
+        "model/model.safetensors",
+        "evaluation/metrics.json",
+    ):
+        assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes(), name
+
+
+def test_any_order_of_rows_gives_the_same_split(done, phantom, tmp_path) -> None:
+    shuffled = pd.read_csv(phantom, dtype=str).sample(frac=1, random_state=5)
+    shuffled.to_csv(phantom.parent / "shuffled.csv", index=False)
+    run(_study(phantom.parent / "shuffled.csv", recipe={**RECIPE, "epochs": 1}), tmp_path / "s", network=False)
+    assert (tmp_path / "s" / "split.csv").read_bytes() == (done / "split.csv").read_bytes()
+
+
+_RUN = "import sys; from overread.cli.main import main; sys.argv[0] = 'overread'; main()"
+
+
+def _command(table: Path, folder: Path) -> list[str]:
+    return [sys.executable, "-c", _RUN, "run", str(table), "--image", "image", "--label", "diagnosis", "--patient", "patient", "--source",
+            "microscope", "--recipe", "scratch", "--backbone", "cnn_small", "--image-size", "32", "--batch-size", "16", "--epochs", "4",
+            "--seed", "3", "--threads", "1", "--offline", "-o", str(folder)]  # fmt: skip
+
+
+def _killed_when(folder: Path, sign: str, command: list[str], env: dict[str, str]) -> None:
+    """Start the command and kill it hard as soon as the file ``sign`` is there."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+    end = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < end and not list(folder.glob(sign)):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_killed_hard_at_several_moments_a_run_ends_with_the_same_predictions(phantom, tmp_path) -> None:
+    """The bar of the issue: kill -9, the same command again, the same test predictions byte for byte."""
+    env = {**os.environ, "OVERREAD_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for sign in (
+        "audit.json",
+        "checkpoints/last.safetensors",
+        "model/model.safetensors",
+        "predictions/test.csv",
+        "ledger.jsonl",
+    ):
+        _killed_when(killed, sign, _command(phantom, killed), env)
+    for folder in (killed, whole):
+        answer = subprocess.run(_command(phantom, folder), capture_output=True, text=True, env=env, timeout=300)
+        assert answer.returncode == 0, answer.stderr
+    for name in ("predictions/test.csv", "model/model.safetensors"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_two_runs_in_one_folder_are_refused(phantom, tmp_path) -> None:
+    with folder_lock(tmp_path), pytest.raises(UnavailableError, match="another overread process"):
+        run(_study(phantom), tmp_path)
+
+
+def test_a_folder_where_another_study_has_trained_is_refused(done, phantom) -> None:
+    with pytest.raises(InputError, match="seed"):
+        run(_study(phantom, seed=4), done)
+
+
+def test_a_model_that_has_seen_the_test_patients_is_refused(phantom, tmp_path) -> None:
+    """Split again by another seed under a model that is there: its training patients are in the new test part."""
+    run(_study(phantom, recipe={**RECIPE, "epochs": 1}), tmp_path, network=False)
+    (tmp_path / "predictions" / "test.csv").unlink()
+    desk = Desk(_study(phantom, seed=99), tmp_path)
+    divide(desk)
+    with pytest.raises(UnsoundError, match="has seen"):
+        foresee(desk)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2.5m", 150), ("45", 45), ("", None)]
+)
+def test_lengths_of_time(text, wanted) -> None:
+    assert seconds(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["soon", "15 minutes", "-3m", "0s", "m"])
+def test_what_is_no_length_of_time(text) -> None:
+    with pytest.raises(InputError, match="length of time"):
+        seconds(text)
+
+
+def test_a_study_file_is_checked(tmp_path) -> None:
+    with pytest.raises(ArgumentError, match="leave something"):
+        Study(table="x", test=0.9, tuning=0.2)
+    (tmp_path / "study.toml").write_text('table = "x.csv"\npatiant = "dx"\n')
+    with pytest.raises(InputError, match="patient"):
+        Study.load(tmp_path / "study.toml")
+
+
+def test_no_patient_reaches_what_should_not_hold_one(done) -> None:
+    """Only the tables keyed by patient hold patients: cases, split and predictions."""
+    patients = set(Split.load(done / "split.csv").table.patient)
+    allowed = {"cases.csv", "split.csv", "tuning.csv", "test.csv", "excluded.csv"}
+    for path in done.rglob("*"):
+        if (
+            path.is_file()
+            and path.name not in allowed
+            and path.suffix in (".json", ".jsonl", ".html", ".md", ".toml", ".svg")
+        ):
+            text = path.read_text("utf-8")
+            assert not [p for p in patients if f'"{p}"' in text or f">{p}<" in text], path
+
+
+def test_the_ledger_counts_looks(done) -> None:
+    entries = [json.loads(line) for line in (done / "ledger.jsonl").read_text().splitlines()]
+    assert len(entries) == 1
+
+
+@pytest.fixture(scope="module")
+def many(phantom, tmp_path_factory) -> Path:
+    """The phantom cohort with two findings (one with unknowns), a number, and two images of a case."""
+    folder = tmp_path_factory.mktemp("many")
+    table = pd.read_csv(phantom, dtype=str)
+    sick = (table["diagnosis"] == "malignant").astype(int)
+    table["mass"] = sick.astype(str)
+    table["scar"] = [("", "0", "1")[i % 3] for i in range(len(table))]
+    table["size"] = (10 + 5 * sick + table.index % 4).astype(str)
+    table["exam"], table["eye"] = table["patient"], table.groupby("patient").cumcount().astype(str)
+    table["image"] = [str(phantom.parent / name) for name in table["image"]]
+    table.drop(columns=["diagnosis", "case"], errors="ignore").to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+@pytest.mark.parametrize(
+    ("question", "metric"),
+    [
+        ({"labels": ("mass", "scar")}, ("auc", "mass")),
+        ({"value": "size"}, ("mae", "size")),
+        ({"label": "mass", "case": "exam", "view": "eye"}, ("auc", "1")),
+    ],
+    ids=["findings", "quantity", "several images a case"],
+)
+def test_every_kind_of_question_ends_with_a_report(many, tmp_path, question, metric) -> None:
+    study = _study(many, **{"label": "", "subgroups": (), **question})
+    run(study, tmp_path, network=False)
+    assert not Evaluation.load(tmp_path / "evaluation")[metric].undefined
+    assert "report" in (tmp_path / "report.html").read_text("utf-8")
+    made = Predictions.read(tmp_path / "predictions" / "test.csv")
+    assert made.table["case"].is_unique
