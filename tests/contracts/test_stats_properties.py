@@ -163,7 +163,6 @@ OTHERS = {
     "proportions.tango",
     "mrmc.variance_components",
     "hypotheses.holm",
-    "readers_variance.variance_components",
     "image_error.image_error",
     "image_error.mean_image_error",
     *(f"overlap.{n}" for n in ("dice", "jaccard", "hausdorff", "average_precision_over_iou", "panoptic_quality",

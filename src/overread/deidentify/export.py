@@ -24,6 +24,7 @@ from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.deidentify.burned_in_names import burned_in, may_show_a_face
 from overread.deidentify.clean import NO_IMAGE, clean, patient_of
+from overread.deidentify.instance import as_bytes, broken
 from overread.deidentify.manifest import (
     LOCK,
     RECORD,
@@ -41,7 +42,6 @@ from overread.deidentify.manifest import (
     write_key,
     write_rows,
 )
-from overread.deidentify.instance import as_bytes, broken
 from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules
 from overread.images.dicom.elements import looks_like_dicom
 from overread.images.dicom.parse import parse
