@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import TypeVar
-
-from beartype import BeartypeConf, beartype
+from functools import cache
+from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable)
 
@@ -67,8 +66,17 @@ class _Violation(ArgumentError):
         super().__init__(" ".join(message.split()), todo="see help() of the function for what it takes")
 
 
-#: Decorator of every public function: arguments that do not fit the annotations raise :class:`ArgumentError`.
-checked = beartype(conf=BeartypeConf(violation_param_type=_Violation, is_pep484_tower=True))
+@cache
+def _checker() -> Any:
+    """Beartype with our error; imported with the first function that is checked, so that ``--help`` is quick."""
+    from beartype import BeartypeConf, beartype
+
+    return beartype(conf=BeartypeConf(violation_param_type=_Violation, is_pep484_tower=True))
+
+
+def checked(function: F) -> F:
+    """Decorate a public function: arguments that do not fit its annotations raise :class:`ArgumentError`."""
+    return _checker()(function)
 
 
 def nearest(name: str, options: Iterable[object]) -> str:
