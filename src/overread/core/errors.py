@@ -10,9 +10,9 @@ there is no column 'diagnosis' (given: columns dx, age, sex). Use --label dx.
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Iterable
-from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable)
 
@@ -66,17 +66,29 @@ class _Violation(ArgumentError):
         super().__init__(" ".join(message.split()), todo="see help() of the function for what it takes")
 
 
-@cache
-def _checker() -> Any:
-    """Beartype with our error; imported with the first function that is checked, so that ``--help`` is quick."""
+def checked(function: F) -> F:
+    """Decorator of every public function: arguments that do not fit the annotations raise :class:`ArgumentError`.
+
+    The check is made at the first call. There are hundreds of public functions, a check takes two milliseconds to make,
+    and a process calls few of them.
+    """
+    made: Callable | None = None
+
+    @functools.wraps(function)
+    def checking(*arguments: Any, **named: Any) -> Any:
+        nonlocal made
+        if made is None:
+            made = _decorator()(function)
+        return made(*arguments, **named)
+
+    return cast(F, checking)
+
+
+@functools.cache
+def _decorator() -> Callable[[Callable], Callable]:
     from beartype import BeartypeConf, beartype
 
     return beartype(conf=BeartypeConf(violation_param_type=_Violation, is_pep484_tower=True))
-
-
-def checked(function: F) -> F:
-    """Decorate a public function: arguments that do not fit its annotations raise :class:`ArgumentError`."""
-    return _checker()(function)
 
 
 def nearest(name: str, options: Iterable[object]) -> str:

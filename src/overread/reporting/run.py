@@ -161,7 +161,7 @@ def gather(folder: str | os.PathLike[str]) -> Run:
     audit = _json(folder / "audit.json")
     looks, broken = _looks(folder / "ledger.jsonl")
     return Run(
-        folder=folder, study=_toml(folder / "study.toml"), record=_json(folder / "record.json"),
+        folder=folder, study=_study(folder / "study.toml"), record=_json(folder / "record.json"),
         target=cases.get("target") or model.get("target") or {}, notes=tuple(map(str, cases.get("notes", ()))),
         audit=audit, excluded=_excluded(folder / "excluded.csv", audit), split=split, model=model,
         agreement=_json(folder / "agreement.json"),
@@ -183,6 +183,13 @@ def _list(path: Path) -> list[dict[str, Any]]:
     if not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
         raise InputError(f"{path.name} does not hold a list of tables", given=type(value).__name__)
     return value
+
+
+def _study(path: Path) -> dict[str, Any]:
+    """The fields of a study file by their names, out of the groups that they stand in; no two groups share a name."""
+    held = _toml(path)
+    groups = [name for name, value in held.items() if isinstance(value, dict) and name != "recipe"]
+    return {k: v for k, v in held.items() if k not in groups} | {k: v for name in groups for k, v in held[name].items()}
 
 
 def _toml(path: Path) -> dict[str, Any]:
