@@ -10,7 +10,7 @@ TORCH_DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli", "m
 #: Generators that are made from a key and hold no global state.
 KEYED = {"np.random.Generator", "np.random.Philox"}
 #: Where a loop stands changes while it runs; nobody outside the loop sees it change.
-MUTABLE = {"overread.learning.loop.State"}
+MUTABLE = {"overread.learning.loop.LoopState"}
 PICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 

@@ -1,19 +1,21 @@
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from overread.cases.cases import Cases, Target
 from overread.core.errors import InputError, UnavailableError
-from overread.learning.auto import MOST_EPOCHS, Situation, decide, fewest_patients, standard
-from overread.learning.recipe import AUTO, Recipe
+from overread.learning.auto import Facts, fewest_patients, look, plan, standard
+from overread.learning.recipe import AUTO, MOST_EPOCHS, Recipe
 
-HERE = Situation(images=4000, patients=3000, fewest=60, side=224, volume=False, colour=True, pretrained=("squeezenet1_0",),
-                 device="cpu", cores=2)  # fmt: skip
+FACTS = Facts(images=4000, patients=3000, fewest=60, side=224, colour=True)
 
 
-def _decide(recipe=AUTO, **changes):
-    return decide(recipe, replace(HERE, **changes), lambda backbone, side, batch: batch * side**2 * 4e-7)
+def _plan(recipe=AUTO, *, pretrained=("squeezenet1_0",), seconds=None, **changes):
+    return plan(recipe, replace(FACTS, **changes), pretrained=pretrained, seconds=seconds,
+                probe=lambda backbone, side, batch, precision: batch * side**2 * 4e-7)  # fmt: skip
 
 
 def _why(decisions, what):
@@ -26,7 +28,7 @@ def _why(decisions, what):
      ({"side": 28, "colour": False}, "scratch", "28 pixels"), ({"volume": True, "side": 28}, "scratch", "volumes")],
 )  # fmt: skip
 def test_auto_decides_by_patients_weights_and_size_and_says_why(changes, method, words) -> None:
-    recipe, decisions = _decide(**changes)
+    recipe, decisions = _plan(**changes)
     assert recipe.method == method
     assert words in _why(decisions, "method")
     assert recipe.backbone
@@ -35,13 +37,13 @@ def test_auto_decides_by_patients_weights_and_size_and_says_why(changes, method,
 
 
 def test_a_budget_shrinks_the_images_until_enough_epochs_fit() -> None:
-    rich, _ = _decide(seconds=10_000.0)
-    poor, decisions = _decide(seconds=300.0)
+    rich, _ = _plan(seconds=10_000.0)
+    poor, decisions = _plan(seconds=300.0)
     assert rich.image_size == 224
     assert poor.image_size < 224
     assert poor.epochs >= 10
     assert "300 s" in _why(decisions, "epochs")
-    assert _decide(seconds=1e9)[0].epochs == MOST_EPOCHS["finetune"]
+    assert _plan(seconds=1e9)[0].epochs == MOST_EPOCHS["finetune"]
 
 
 def test_what_was_asked_for_is_kept() -> None:
@@ -54,7 +56,7 @@ def test_what_was_asked_for_is_kept() -> None:
         learning_rate=0.5,
         normalise="z-score",
     )
-    recipe, decisions = _decide(asked, seconds=1e6)
+    recipe, decisions = _plan(asked, seconds=1e6)
     for name in ("method", "backbone", "image_size", "epochs", "batch_size", "learning_rate", "normalise"):
         assert getattr(recipe, name) == getattr(asked, name)
     assert _why(decisions, "method") == "asked for"
@@ -62,18 +64,42 @@ def test_what_was_asked_for_is_kept() -> None:
 
 def test_no_weights_and_no_such_backbone() -> None:
     with pytest.raises(UnavailableError, match="--recipe scratch"):
-        _decide(Recipe(method="features"), pretrained=())
+        _plan(Recipe(method="features"), pretrained=())
     with pytest.raises(InputError, match="resnet18"):
-        _decide(Recipe(backbone="resnet81"))
+        _plan(Recipe(backbone="resnet81"))
 
 
 def test_augmentation_is_for_training_by_kind_and_can_be_given_or_left_out() -> None:
-    assert _decide()[0].augmentation == standard(True)
-    assert _decide(colour=False)[0].augmentation.flip_horizontal == 0  # a heart has a side
-    assert _decide(Recipe(augment="none"))[0].augmentation == Recipe().augmentation
+    assert _plan()[0].augmentation == standard(True)
+    assert _plan(colour=False)[0].augmentation.flip_horizontal == 0  # a heart has a side
+    assert _plan(Recipe(augment="none"))[0].augmentation == Recipe().augmentation
 
 
 def test_fewest_patients_counts_patients_not_images() -> None:
     table = pd.DataFrame({"image": list("abcdef"), "case": list("abcdef"), "patient": list("ppqrst"), "source": "", "view": "", "time": "",
                           "split": "", "label": ["x", "x", "x", "y", "y", "y"]})  # fmt: skip
     assert fewest_patients(Cases(table, Target("binary", ("x", "y"), ("y",)))) == 2
+
+
+def test_a_plan_leaves_no_field_open_and_is_kept_when_planned_again() -> None:
+    for changes in ({}, {"fewest": 8}, {"side": 28, "colour": False}, {"volume": True, "side": 28}):
+        recipe, _ = _plan(**changes)
+        assert recipe.open_fields == ()
+        assert _plan(recipe, **changes)[0] == recipe
+    assert set(AUTO.open_fields) == {"method", "backbone", "image_size", "normalise", "epochs", "batch_size",
+                                     "learning_rate", "precision"}  # fmt: skip
+
+
+def test_looking_decodes_each_image_once_and_counts_the_teachers(tmp_path, monkeypatch) -> None:
+    opened = []
+    monkeypatch.setattr(
+        "overread.learning.auto.contained_call", lambda read, path: (opened.append(path), read(path))[1]
+    )
+    for k in range(60):
+        Image.new("RGB" if k == 59 else "L", (40 + k % 3, 30)).save(tmp_path / f"{k}.png")
+    table = pd.DataFrame({"image": [f"{k}.png" for k in range(60)], "case": [f"c{k}" for k in range(60)],
+                          "patient": [f"p{k // 2}" for k in range(60)], "source": "", "view": "", "time": "", "split": "",
+                          "label": ["x", "y", "y"] * 20})  # fmt: skip
+    facts = look(Cases(table, Target("binary", ("x", "y"), ("y",)), tmp_path), np.arange(40))
+    assert len(opened) == len(set(opened)) == 50
+    assert facts == Facts(images=40, patients=20, fewest=14, side=30, bits=8, volume=False, colour=True)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from overread.images.preprocess import Preprocess, normalise
-from overread.learning.device import choose_precision, pick_device, seeded, to_tensor
+from overread.learning.device import choose_precision, pick_device, seeded, time_step, to_tensor
 
 
 @pytest.mark.parametrize("kind", ["min-max", "z-score", "mean image", "channel mean", "channel mean and std"])
@@ -45,6 +45,16 @@ def test_seeded_draws_repeat_and_leave_the_generator_alone() -> None:
 
 def test_precision_is_probed_only_where_it_could_help(monkeypatch) -> None:
     monkeypatch.setattr("overread.learning.device._cpu_bfloat16", lambda: False)
-    assert choose_precision("auto", "cpu", lambda dtype: pytest.fail("probed in vain")) == "float32"
-    assert choose_precision("bfloat16", "cpu", lambda dtype: None) == "bfloat16"
+    assert choose_precision("auto", "cpu", lambda precision: pytest.fail("probed in vain"))[0] == "float32"
+    assert choose_precision("bfloat16", "cpu", lambda precision: 0.0) == ("bfloat16", "asked for")
+    monkeypatch.setattr("overread.learning.device._cpu_bfloat16", lambda: True)
+    assert choose_precision("auto", "cpu", {"float32": 2.0, "bfloat16": 1.0}.__getitem__)[0] == "bfloat16"
     assert pick_device("cpu") == "cpu"
+
+
+def test_a_timed_step_counts_forward_and_backward_and_takes_the_quickest(monkeypatch) -> None:
+    times = iter([0.0, 9.0, 10.0, 12.0, 20.0, 23.0])
+    monkeypatch.setattr("overread.learning.device.time.monotonic", lambda: next(times))
+    network = torch.nn.Conv2d(1, 2, 3)
+    assert time_step(network, torch.zeros(2, 1, 8, 8), "float32") == 2.0
+    assert network.weight.grad is not None

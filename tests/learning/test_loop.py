@@ -7,52 +7,51 @@ import torch
 from overread.core.errors import UnsoundError
 from overread.core.progress import Clock
 from overread.learning import loop
-from overread.learning.loop import fit, make_optimizer, schedule, update_average
+from overread.learning.loop import make_optimizer, optimise, schedule, update_average
 
 
 def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def test_it_learns_and_remembers(make_job) -> None:
-    network, state = fit(make_job(epochs=8))
+def test_it_learns_and_remembers(make_training) -> None:
+    network, state = optimise(**make_training(epochs=8))
     assert state.best > 0.9
     assert [row["epoch"] for row in state.history] == list(range(1, 9))
     assert not network.training
 
 
 @pytest.mark.parametrize("at", [1, 4, 5, 6, 9, 12])  # four steps an epoch
-def test_a_stopped_run_ends_byte_for_byte_like_an_unbroken_one(make_job, tmp_path, monkeypatch, at) -> None:
+def test_a_stopped_run_ends_byte_for_byte_like_an_unbroken_one(make_training, tmp_path, monkeypatch, at) -> None:
     """Stopped in the middle of an epoch, after any step, and resumed in new objects."""
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    unbroken, whole = fit(make_job())
+    unbroken, whole = optimise(**make_training())
 
     def stop(what: str, done: int, total: int) -> None:
         if done == at:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(replace(make_job(tmp_path), progress=stop))
-    resumed, state = fit(make_job(tmp_path))
+        optimise(**make_training(tmp_path), progress=stop)
+    resumed, state = optimise(**make_training(tmp_path))
     assert _same(unbroken, resumed)
     assert [r["train loss"] for r in state.history] == [r["train loss"] for r in whole.history]
 
 
-def test_a_finished_run_is_not_trained_again(make_job, tmp_path) -> None:
-    first, _ = fit(make_job(tmp_path))
-    again, state = fit(replace(make_job(tmp_path), loss=lambda outputs, labels: pytest.fail("trained again")))
+def test_a_finished_run_is_not_trained_again(make_training, tmp_path) -> None:
+    first, _ = optimise(**make_training(tmp_path))
+    again, state = optimise(**{**make_training(tmp_path), "loss": lambda outputs, labels: pytest.fail("trained again")})
     assert _same(first, again)
     assert len(state.history) == 3
 
 
-def test_another_seed_is_another_result(make_job) -> None:
-    job = make_job()
-    other = replace(job, batches=replace(job.batches, seed=4))
-    assert not _same(fit(make_job())[0], fit(other)[0])
+def test_another_seed_is_another_result(make_training) -> None:
+    training = make_training()
+    other = {**training, "batches": replace(training["batches"], seed=4)}
+    assert not _same(optimise(**make_training())[0], optimise(**other)[0])
 
 
-def test_a_loss_that_is_not_finite_stops_within_the_step(make_job, tmp_path) -> None:
-    job = make_job(tmp_path)
+def test_a_loss_that_is_not_finite_stops_within_the_step(make_training, tmp_path) -> None:
     steps = []
 
     def loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -60,22 +59,22 @@ def test_a_loss_that_is_not_finite_stops_within_the_step(make_job, tmp_path) -> 
         return outputs.mean() * (math.nan if len(steps) == 3 else 1.0)
 
     with pytest.raises(UnsoundError, match="epoch 1, step 3.*rows"):
-        fit(replace(job, loss=loss))
+        optimise(**{**make_training(tmp_path), "loss": loss})
     assert len(steps) == 3
-    resumed, _ = fit(make_job(tmp_path))
+    resumed, _ = optimise(**make_training(tmp_path))
     assert all(torch.isfinite(t).all() for t in resumed.state_dict().values())
 
 
-def test_the_best_snapshot_is_kept_and_patience_ends(make_job) -> None:
+def test_the_best_snapshot_is_kept_and_patience_ends(make_training) -> None:
     scores = iter([0.5, 0.6, 0.9, *[0.7] * 50])
-    job = replace(make_job(epochs=30, patience=0.2), judge=lambda network: {"score": next(scores), "loss": 1.0})
-    _, state = fit(job)
+    training = make_training(epochs=30, patience=0.2)
+    _, state = optimise(**{**training, "judge": lambda network: {"score": next(scores), "loss": 1.0}})
     assert (state.best, state.best_epoch) == (0.9, 2)
     assert len(state.history) == 9  # six epochs without a gain: a fifth of thirty
     assert "no better tuning score since epoch 3" in state.stopped
 
 
-def test_under_a_budget_the_number_of_epochs_follows_the_time(make_job) -> None:
+def test_under_a_budget_the_number_of_epochs_follows_the_time(make_training) -> None:
     class Slow(Clock):
         ticks = 0
 
@@ -84,8 +83,7 @@ def test_under_a_budget_the_number_of_epochs_follows_the_time(make_job) -> None:
             self.ticks += 1
             return self.ticks * 0.01
 
-    limited = replace(make_job(epochs=1000, clock=Slow(0.6), most=1000, patience=9.0), reserve=0.1)
-    _, state = fit(limited)
+    _, state = optimise(**make_training(epochs=1000, clock=Slow(0.6), patience=9.0), reserve=0.1)
     assert 1 <= len(state.history) < 40
     assert state.decisions or state.stopped
 
@@ -108,8 +106,8 @@ def test_average_against_its_definition() -> None:
     assert torch.equal(average.weight, network.weight)
 
 
-def test_a_pretrained_body_learns_slowly_and_norms_do_not_decay(make_job) -> None:
-    job = make_job()
-    groups = make_optimizer(job.network, job.recipe.changed(method="finetune")).param_groups
-    told = {(g["share"], g["weight_decay"]): sum(p.numel() for p in g["params"]) for g in groups}
-    assert told == {(0.5, 0.05): 36, (0.5, 0.0): 4 + 8, (1.0, 0.05): 8, (1.0, 0.0): 2}
+def test_a_pretrained_body_learns_slowly_and_norms_do_not_decay(make_training) -> None:
+    training = make_training()
+    groups = make_optimizer(training["network"], training["recipe"].changed(method="finetune")).param_groups
+    sizes = {(g["share"], g["weight_decay"]): sum(p.numel() for p in g["params"]) for g in groups}
+    assert sizes == {(0.5, 0.05): 36, (0.5, 0.0): 4 + 8, (1.0, 0.05): 8, (1.0, 0.0): 2}

@@ -64,8 +64,8 @@ def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
         network=False,
     )
     kept = json.loads((tmp_path / "checkpoints" / "plan.json").read_text())
-    assert kept["recipe"]["method"] == "scratch"
-    kept["recipe"]["label_smoothing"] = 0.25  # as if another machine had decided so
+    assert kept["plan"]["recipe"]["method"] == "scratch"
+    kept["plan"]["recipe"]["label_smoothing"] = 0.25  # as if another machine had decided so
     (tmp_path / "checkpoints" / "plan.json").write_text(json.dumps(kept))
     again = train(
         cases,

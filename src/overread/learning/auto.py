@@ -1,32 +1,40 @@
-"""The plan: fills what the recipe left open from patients, weights, hardware and budget, and says why each time.
+"""The plan: look at the data once, then fill what the recipe left open from patients, weights, hardware and budget.
 
 Rules of thumb of transfer learning (Yosinski 2014, "How transferable are features in deep neural networks?"; Raghu
 2019, "Transfusion"): few patients, a linear head on frozen features; more, fine-tuning; small images or no weights, a
-small network of one's own.
+small network of one's own. Each decision is written down with its reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from overread.cases.cases import Cases
-from overread.core.errors import InputError, UnavailableError, checked, nearest
+from overread.cases.cases import Cases, paths
+from overread.core.errors import InputError, OverreadError, UnavailableError, checked, nearest
+from overread.core.sandbox import contained_call
 from overread.images.augment import Augmentation
+from overread.images.preprocess import Preprocess
+from overread.images.read import read_image
+from overread.learning.device import choose_precision, layout, seeded, time_step
 from overread.learning.model import Decision
-from overread.learning.recipe import Recipe
-from overread.networks.backbones import BACKBONES
+from overread.learning.recipe import MOST_EPOCHS, Recipe
+from overread.networks import weights as stores
+from overread.networks.backbones import BACKBONES, build
 
+#: Images that are looked at, spread over the table.
+LOOKED_AT = 50
 #: Fewer patients than this in the rarest class: only a linear head is fitted ("low dozens per class: too few").
 FEW_PATIENTS = 25
 #: Up to this side the images are small and a network of our own serves best.
 SMALL_SIDE = 64
 #: Fine-tuning is worth its time from this many epochs on.
 FEWEST_EPOCHS = 10
-#: More epochs than these were never seen to help; a larger budget is left unused.
-MOST_EPOCHS = {"scratch": 80, "finetune": 25, "features": 0}
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}
 _SIDES = (224, 192, 160, 128, 96)
 #: Pretrained networks in the order of preference: on a CPU quick ones first, on a GPU accurate ones.
@@ -34,31 +42,45 @@ _ON_CPU = ("resnet18", "efficientnet_b0", "mobilenet_v3_large", "mobilenet_v2", 
            "densenet121", "resnet34", "resnet50")  # fmt: skip
 _ON_GPU = ("resnet50", "densenet121", "efficientnet_b0", "resnet34", "resnet18", "squeezenet1_0")
 
+#: ``(backbone, side, batch, precision) -> seconds`` of one training step on this machine.
+Probe = Callable[[str, int, int, str], float]
+
 
 @dataclass(frozen=True)
-class Situation:
-    """What the plan looks at. ``side`` is the median of the images' smaller sides, ``fewest`` the patients of the
-    rarest class in training, ``pretrained`` the backbones with weights at hand, best first."""
+class Facts:
+    """What is known of the data before anything is decided.
+
+    ``images``, ``patients`` and ``fewest`` (patients of the rarest class) are of the training rows; ``side`` is the
+    median of the images' smaller sides in pixels, ``bits`` the most of any image looked at.
+    """
 
     images: int
     patients: int
     fewest: int
     side: int
-    volume: bool
-    colour: bool
-    pretrained: tuple[str, ...]
-    device: str
-    cores: int
-    seconds: float | None = None
+    bits: int = 8
+    volume: bool = False
+    colour: bool = False
 
 
-#: ``(backbone, side, batch) -> seconds of one training step``: a probe on this machine.
-Probe = Callable[[str, int, int], float]
+@checked
+def look(cases: Cases, training: NDArray[np.int64]) -> Facts:
+    """The facts of a training: patients counted, and some fifty images decoded once.
 
-
-def preferred(device: str) -> tuple[str, ...]:
-    """Pretrained backbones in order of preference on this kind of device."""
-    return _ON_CPU if device == "cpu" else _ON_GPU
+    ``cases``: the rows that teach or tune; ``training``: which of them teach.
+    """
+    addresses, teachers = paths(cases), cases.take(training)
+    rows = np.unique(np.linspace(0, len(addresses) - 1, LOOKED_AT).astype(int))
+    images = [contained_call(read_image, addresses[i]) for i in rows]
+    return Facts(
+        images=len(teachers),
+        patients=teachers.patients,
+        fewest=fewest_patients(teachers),
+        side=int(np.median([min(image.pixels.shape[:-1]) for image in images])),
+        bits=max(image.bits for image in images),
+        volume=images[0].mode == "volume",
+        colour=any(image.mode == "colour" for image in images),
+    )
 
 
 @checked
@@ -73,51 +95,97 @@ def fewest_patients(cases: Cases) -> int:
 
 
 @checked
-def decide(recipe: Recipe, situation: Situation, probe: Probe) -> tuple[Recipe, list[Decision]]:
+def weights_at_hand(
+    recipe: Recipe, facts: Facts, *, folder: str | Path | None = None, device: str = "cpu", network: bool = False
+) -> dict[str, str]:
+    """Backbones with pretrained weights and their files, best first; where there are none, what the network gives.
+
+    ``folder``: of weights, looked into first. Nothing is fetched for a plan that would not use it. Raises
+    :class:`UnavailableError` where ``features`` or ``finetune`` is asked for and the weights cannot be fetched.
+    """
+    if recipe.method == "scratch":
+        return {}
+    names = (recipe.backbone,) if recipe.backbone else (*preferred(device), *BACKBONES)
+    found = {
+        name: str(file.path)
+        for name in names
+        if name in BACKBONES and (file := stores.find(name, folder=folder)) is not None
+    }
+    if found or not network or (recipe.method == "auto" and facts.side <= SMALL_SIDE):
+        return found
+    name = recipe.backbone or preferred(device)[0]
+    try:
+        return {name: str(stores.get(name, folder=folder, network=True).path)}
+    except OverreadError:
+        if recipe.method == "auto":
+            return {}
+        raise
+
+
+def preferred(device: str) -> tuple[str, ...]:
+    """Pretrained backbones in order of preference on this kind of device."""
+    return _ON_CPU if device == "cpu" else _ON_GPU
+
+
+@checked
+def make_probe(facts: Facts, device: str) -> Probe:
+    """What times training steps on this machine, on black images of the kind that was looked at."""
+
+    def seconds(backbone: str, side: int, batch: int, precision: str) -> float:
+        channels = channels_of(backbone, facts)
+        with seeded(0, 0, 0, "probe"):
+            network = layout(build(backbone, outputs=2, channels=channels), device).train()
+        x = torch.zeros(batch, channels, *(side,) * (3 if facts.volume else 2), device=device)
+        return time_step(network, x if facts.volume else x.contiguous(memory_format=torch.channels_last), precision)
+
+    return seconds
+
+
+@checked
+def plan(
+    recipe: Recipe,
+    facts: Facts,
+    *,
+    pretrained: tuple[str, ...] = (),
+    device: str = "cpu",
+    seconds: float | None = None,
+    probe: Probe,
+) -> tuple[Recipe, list[Decision]]:
     """A recipe without open fields, and the decisions taken.
 
-    Raises :class:`UnavailableError` where ``features`` or ``finetune`` is asked for and no weights are at hand.
+    ``pretrained``: backbones with weights at hand, best first. ``seconds`` of the budget for training; None: as long
+    as it takes. Raises :class:`UnavailableError` where ``features`` or ``finetune`` is asked for without weights,
+    :class:`InputError` for an unknown backbone.
     """
-    decisions: list[Decision] = []
-    for step in (_method, _backbone, _size_and_epochs, _rest):
-        recipe, taken = step(recipe, situation, probe)
-        decisions += taken
-    return recipe, decisions
+    recipe, method = _method(recipe, facts, pretrained)
+    recipe, backbone = _backbone(recipe, facts, pretrained, device)
+    recipe, size = _size_and_epochs(recipe, facts, device, seconds, probe)
+    recipe, rest = _rest(recipe, facts)
+    recipe, precision = _precision(recipe, device, probe)
+    return recipe, [*method, *backbone, *size, *rest, *precision]
 
 
-def _method(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, list[Decision]]:
+def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[Recipe, list[Decision]]:
     if recipe.method != "auto":
         return recipe, [Decision("method", recipe.method, "asked for")]
-    if here.volume:
+    if facts.volume:
         method, why = "scratch", "the images are volumes, for which no pretrained weights are used"
-    elif here.side <= SMALL_SIDE:
-        method, why = (
-            "scratch",
-            f"the images are small ({here.side} pixels): a small network of our own learns them best",
-        )
-    elif not _known(recipe, here):
-        method, why = (
-            "scratch",
-            "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)",
-        )
-    elif here.fewest < FEW_PATIENTS:
-        method, why = (
-            "features",
-            f"the rarest class has only {here.fewest} patients in training: too few to move a network",
-        )
+    elif facts.side <= SMALL_SIDE:
+        method = "scratch"
+        why = f"the images are small ({facts.side} pixels): a small network of our own learns them best"
+    elif not any(recipe.backbone in ("", name) for name in pretrained):
+        method = "scratch"
+        why = "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)"
+    elif facts.fewest < FEW_PATIENTS:
+        method = "features"
+        why = f"the rarest class has only {facts.fewest} patients in training: too few to move a network"
     else:
-        method, why = (
-            "finetune",
-            f"the rarest class has {here.fewest} patients in training and pretrained weights are at hand",
-        )
+        method = "finetune"
+        why = f"the rarest class has {facts.fewest} patients in training and pretrained weights are at hand"
     return recipe.changed(method=method), [Decision("method", method, why)]
 
 
-def _known(recipe: Recipe, here: Situation) -> tuple[str, ...]:
-    return tuple(b for b in here.pretrained if not recipe.backbone or b == recipe.backbone)
-
-
-def _backbone(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, list[Decision]]:
+def _backbone(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], device: str) -> tuple[Recipe, list[Decision]]:
     if recipe.backbone:
         if recipe.backbone not in BACKBONES:
             raise InputError(
@@ -125,86 +193,91 @@ def _backbone(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, li
             )
         return recipe, [Decision("backbone", recipe.backbone, "asked for")]
     if recipe.method == "scratch":
-        name = "resnet3d_small" if here.volume else "resnet_small"
-        return recipe.changed(backbone=name), [
-            Decision("backbone", name, "a small residual network for training from random weights")
-        ]
-    if not here.pretrained:
+        name = "resnet3d_small" if facts.volume else "resnet_small"
+        why = "a small residual network for training from random weights"
+    elif pretrained:
+        name, why = pretrained[0], f"the first choice on a {device} among the weights at hand"
+    else:
         raise UnavailableError(f"--recipe {recipe.method} needs pretrained weights and none are at hand",
                                todo="give --weights FOLDER, run `overread weights add FILE`, or use --recipe scratch")  # fmt: skip
-    name = here.pretrained[0]
-    return recipe.changed(backbone=name), [
-        Decision("backbone", name, f"the first choice on a {here.device} among the weights at hand")
-    ]
+    return recipe.changed(backbone=name), [Decision("backbone", name, why)]
 
 
-def _size_and_epochs(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, list[Decision]]:
-    batch = recipe.batch_size or _batch(recipe, here)
-    recipe = recipe.changed(batch_size=batch)
+def _size_and_epochs(
+    recipe: Recipe, facts: Facts, device: str, seconds: float | None, probe: Probe
+) -> tuple[Recipe, list[Decision]]:
+    recipe = recipe.changed(batch_size=recipe.batch_size or _batch(recipe, facts))
     if recipe.method == "features":
-        size = recipe.image_size or min(max(here.side, 96), BACKBONES[recipe.backbone].input)
+        size = recipe.image_size or min(max(facts.side, 96), BACKBONES[recipe.backbone].input)
         return recipe.changed(image_size=size, epochs=0), [
             Decision("image size", str(size), "what the network was trained with, unless the images are smaller")
         ]
-    sizes = [recipe.image_size] if recipe.image_size else _sizes(recipe, here)
-    if here.seconds is None:
-        epochs = recipe.epochs or _USUAL_EPOCHS[recipe.method]
-        return recipe.changed(image_size=sizes[0], epochs=epochs), [
-            Decision("image size", str(sizes[0]), "asked for" if recipe.image_size else "as large as the network and the images go"),
-            Decision("epochs", str(epochs), "asked for" if recipe.epochs else "usual for this method; give --budget to use a given time")]  # fmt: skip
-    return _within(recipe, here, probe, sizes)
+    sizes = [recipe.image_size] if recipe.image_size else _sizes(recipe, facts, device)
+    if seconds is not None:
+        return _within(recipe, facts, seconds, probe, sizes)
+    epochs = recipe.epochs or _USUAL_EPOCHS[recipe.method]
+    return recipe.changed(image_size=sizes[0], epochs=epochs), [
+        Decision("image size", str(sizes[0]), "asked for" if recipe.image_size else "as large as the network and the images go"),
+        Decision("epochs", str(epochs), "asked for" if recipe.epochs else "usual for this method; give --budget to use a given time")]  # fmt: skip
 
 
-def _within(recipe: Recipe, here: Situation, probe: Probe, sizes: list[int]) -> tuple[Recipe, list[Decision]]:
+def _within(
+    recipe: Recipe, facts: Facts, seconds: float, probe: Probe, sizes: list[int]
+) -> tuple[Recipe, list[Decision]]:
     """The largest size at which enough epochs fit into the seconds."""
-    steps = max(1, round(here.images / recipe.batch_size))
-    assert here.seconds is not None
-    size, fitting, seconds = sizes[0], 0, 1.0
+    steps = max(1, round(facts.images / recipe.batch_size))
+    size, fitting, epoch = sizes[0], 0, 1.0
     for size in sizes:
-        seconds = probe(recipe.backbone, size, recipe.batch_size) * steps * 1.1  # and a tenth for judging and saving
-        fitting = int(here.seconds / seconds)
+        step = probe(recipe.backbone, size, recipe.batch_size, "float32")
+        epoch = step * steps * 1.1  # and a tenth for judging and saving
+        fitting = int(seconds / epoch)
         if fitting >= (recipe.epochs or FEWEST_EPOCHS):
             break
     epochs = max(1, min(recipe.epochs or MOST_EPOCHS[recipe.method], fitting))
-    why = f"an epoch takes about {seconds:.0f} s at {size} pixels and {here.seconds:.0f} s are left for training"
+    why = f"an epoch takes about {epoch:.0f} s at {size} pixels and {seconds:.0f} s are left for training"
     return recipe.changed(image_size=size, epochs=epochs), [
         Decision("image size", str(size), why),
         Decision("epochs", str(epochs), why),
     ]
 
 
-def _batch(recipe: Recipe, here: Situation) -> int:
-    usual = 32 if recipe.method == "finetune" or here.side > SMALL_SIDE or here.volume else 128
-    return int(np.clip(here.images // 8, 4, usual))  # at least eight steps in an epoch
+def _batch(recipe: Recipe, facts: Facts) -> int:
+    usual = 32 if recipe.method == "finetune" or facts.side > SMALL_SIDE or facts.volume else 128
+    return int(np.clip(facts.images // 8, 4, usual))  # at least eight steps in an epoch
 
 
-def _sizes(recipe: Recipe, here: Situation) -> list[int]:
+def _sizes(recipe: Recipe, facts: Facts, device: str) -> list[int]:
     least = BACKBONES[recipe.backbone].minimum
-    if here.side <= SMALL_SIDE or here.volume:
-        return [max(here.side, least)]
-    sides = _SIDES if recipe.method == "finetune" or here.device != "cpu" else _SIDES[3:]
-    fitting = [s for s in sides if least <= s <= max(here.side, 96)]
+    if facts.side <= SMALL_SIDE or facts.volume:
+        return [max(facts.side, least)]
+    sides = _SIDES if recipe.method == "finetune" or device != "cpu" else _SIDES[3:]
+    fitting = [s for s in sides if least <= s <= max(facts.side, 96)]
     return fitting or [max(least, 96)]
 
 
-def _rest(recipe: Recipe, here: Situation, probe: Probe) -> tuple[Recipe, list[Decision]]:
+def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     pretrained = recipe.method in ("features", "finetune")
     rate = recipe.learning_rate or {"scratch": 2e-3, "finetune": 5e-4, "features": 1.0}[recipe.method]
     normalise = recipe.normalise or "channel mean and std"
-    views = recipe.views if here.colour else 1
+    views = recipe.views if facts.colour else 1
     recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
-    decisions = [
-        Decision(
-            "normalisation",
-            normalise,
-            "as the pretrained weights expect" if pretrained else "fitted on the training images",
-        )
-    ]
+    published = pretrained and normalise == "channel mean and std"
+    why = "as the pretrained weights expect" if published else "fitted on the training images"
+    decisions = [Decision("normalisation", normalise, why)]
     if recipe.augment == "standard" and recipe.method != "features":
-        recipe = recipe.changed(augmentation=standard(here.colour, here.volume))
-        kind = "colour images have no upright" if here.colour else "grey images keep their sides"
+        recipe = recipe.changed(augmentation=standard(facts.colour, facts.volume))
+        kind = "colour images have no upright" if facts.colour else "grey images keep their sides"
         decisions.append(Decision("augmentation", "standard", f"{kind}; training images only"))
     return recipe, decisions
+
+
+def _precision(recipe: Recipe, device: str, probe: Probe) -> tuple[Recipe, list[Decision]]:
+    if recipe.method == "features":
+        return recipe, []
+    precision, why = choose_precision(
+        recipe.precision, device, lambda p: probe(recipe.backbone, recipe.image_size, 8, p)
+    )
+    return recipe.changed(precision=precision), [Decision("precision", precision, why)]
 
 
 def standard(colour: bool, volume: bool = False) -> Augmentation:
@@ -215,3 +288,19 @@ def standard(colour: bool, volume: bool = False) -> Augmentation:
     if volume:
         return Augmentation(rotate=10.0, scale=(0.9, 1.1), shift=0.08, contrast=0.1, brightness=0.05)
     return Augmentation(rotate=15.0, scale=(0.85, 1.15), shift=0.1, brightness=0.1, contrast=0.3)
+
+
+@checked
+def preprocess_of(recipe: Recipe, facts: Facts) -> Preprocess:
+    """How the images are decoded under a recipe without open fields; the normalisation is fitted with the model."""
+    return Preprocess(
+        size=(recipe.image_size,) * (3 if facts.volume else 2), channels=channels_of(recipe.backbone, facts), fit=recipe.fit,
+        normalise=recipe.normalise, bits=8 if facts.bits <= 8 else 16, window=recipe.window, crop=recipe.crop,
+    )  # fmt: skip
+
+
+def channels_of(backbone: str, facts: Facts) -> int:
+    """Channels of the network's input: 1 for volumes and, in networks of our own, for grey images; else 3."""
+    if facts.volume:
+        return 1
+    return 3 if facts.colour or BACKBONES[backbone].library != "overread" else 1

@@ -24,7 +24,7 @@ def save_checkpoint(folder: str | Path, tensors: dict[str, Tensor], state: dict[
     """Write ``folder/last.safetensors``; the one before it becomes ``previous.safetensors``."""
     path = Path(folder) / _LAST
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"state": json.dumps(state), "digest": _digest(flat)}
+    header = {"state": json.dumps(state), "digest": digest_of(flat)}
     with publish(path) as beside:
         safetensors.torch.save_file(flat, beside, metadata=header)
         if path.exists():
@@ -64,12 +64,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError):
         return None
-    if header.get("digest") != _digest(tensors):
+    if header.get("digest") != digest_of(tensors):
         return None
     return tensors, json.loads(header["state"])
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def digest_of(tensors: dict[str, Tensor]) -> str:
+    """A hash of named tensors: names, bytes, in the order of the names."""
     total = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         flat = tensors[name].detach().contiguous().flatten()

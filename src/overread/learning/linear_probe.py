@@ -21,11 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from overread.cases.cases import Target
+from overread.cases.split import folds as folds_of
 from overread.core.errors import checked, require
 from overread.core.files import fingerprint, publish
 from overread.core.progress import Progress, silent
 from overread.images.preprocess import Preprocess
 from overread.learning.device import to_tensor
+from overread.learning.loader import TrainingData
+from overread.learning.recipe import Recipe
 
 _MEMORY, _ARMIJO, _HALVINGS = 10, 1e-4, 20
 _CELLS = 20_000_000
@@ -205,6 +208,41 @@ def choose_penalty(
     pick = slice(len(outside) + best, len(outside) + best + 1)
     table = [{"penalty": p, "held-out loss": float(h)} for p, h in zip(penalties, held, strict=True)]
     return Heads(heads.weight[pick], heads.bias[pick], heads.loss[pick]), penalties[best], table
+
+
+@checked
+def fit_head(
+    network: nn.Module,
+    data: TrainingData,
+    recipe: Recipe,
+    preprocess: Preprocess,
+    labels: Tensor,
+    weights: Tensor,
+    *,
+    key: object,
+    cache: Path | None = None,
+    device: str = "cpu",
+    mean_image: NDArray | None = None,
+    progress: Progress = silent,
+) -> tuple[dict[str, Any], ...]:
+    """Fit the network's head, in place, on frozen features of the training rows; the penalty by folds of patients.
+
+    ``labels`` of all rows, ``weights`` of the classes, ``key`` as in :func:`extract`. Returns the held-out loss of each
+    penalty, and which was chosen.
+    """
+    views = recipe.views if recipe.method == "features" else 1
+    features = extract(network, data.images, preprocess, key=key, views=views, cache=cache, device=device,
+                       mean_image=mean_image, progress=progress)  # fmt: skip
+    training, rows = data.cases.take(data.training), torch.from_numpy(data.training)
+    heads, penalty, table = choose_penalty(
+        features[rows], labels[rows], data.cases.target, weights=weights,
+        folds=folds_of(training, k=recipe.folds, seed=recipe.seed), penalties=recipe.penalties, progress=progress,
+    )  # fmt: skip
+    head = network.get_submodule("head")
+    with torch.no_grad():
+        head.weight.copy_(heads.weight[0].T)  # type: ignore[operator, union-attr]
+        head.bias.copy_(heads.bias[0])  # type: ignore[operator, union-attr]
+    return tuple({**row, "chosen": row["penalty"] == penalty} for row in table)
 
 
 # -- frozen features: one pass over the images through a pretrained network, cached by content --------------------

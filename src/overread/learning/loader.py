@@ -1,11 +1,12 @@
-"""Batches of training images: order, augmentation and normalisation as pure functions of (seed, epoch, row)."""
+"""The data of a training, and its batches: order, augmentation and normalisation are functions of (seed, epoch, row)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,13 +15,75 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from overread.cases.cases import Cases, paths
 from overread.core import random
-from overread.core.errors import checked, require
+from overread.core.errors import InputError, checked, require
+from overread.core.progress import Progress, silent
 from overread.images.augment import Augmentation, Drawn, apply, draw
 from overread.images.preprocess import Preprocess
+from overread.images.store import pack
 from overread.learning.device import standardise, to_unit
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What models are fitted on: decoded images with their answers, and which rows teach and which tune.
+
+    ``images`` (N, H, W, C) or (N, D, H, W, C), memory-mapped, of the geometry of ``preprocess``; row i is the image of
+    row i of ``cases``, whose columns say which case and which patient it belongs to. ``digests``: SHA-256 of the bytes
+    of each. ``training`` and ``tuning``: rows, ascending, disjoint; others are neither learned from nor looked at.
+    """
+
+    cases: Cases
+    images: NDArray[Any]
+    digests: tuple[str, ...]
+    preprocess: Preprocess
+    training: NDArray[np.int64]
+    tuning: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        require(len(self.images) == len(self.cases), "there must be one image for each row of the cases",
+                given=f"{len(self.images)} for {len(self.cases)}")  # fmt: skip
+        require(bool(len(self.training) and len(self.tuning)), "rows for training and for tuning are needed",
+                given=f"{len(self.training)} and {len(self.tuning)}")  # fmt: skip
+        require(not np.intersect1d(self.training, self.tuning).size, "a row cannot both teach and tune")
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Rows without an image: none, for :func:`decode` refuses them."""
+        return {}
+
+    def on(self, training: NDArray[np.int64], tuning: NDArray[np.int64]) -> TrainingData:
+        """The same images with other rows: a fold, a member of an ensemble, fewer patients. Nothing is decoded again."""
+        return replace(self, training=np.sort(training), tuning=np.sort(tuning))
+
+
+@checked
+def decode(
+    cases: Cases,
+    training: NDArray[np.int64],
+    tuning: NDArray[np.int64],
+    preprocess: Preprocess,
+    cache: Path,
+    *,
+    digests: dict[str, str] | None = None,
+    threads: int = 0,
+    progress: Progress = silent,
+) -> TrainingData:
+    """The data of a training, its images decoded once into a store under ``cache``.
+
+    ``digests``: SHA-256 of image files by address, as far as they are known. Raises :class:`InputError` where images
+    cannot be read, or a file has changed since its digest was taken.
+    """
+    addresses = paths(cases)
+    known = [(digests or {}).get(address, "") for address in addresses]
+    store = pack(addresses, preprocess, cache, digests=known, threads=threads, progress=progress)
+    if store.failed:
+        raise InputError(f"{len(store.failed)} images cannot be read", given=next(iter(store.failed.values())),
+                         todo="run `overread audit`, which sets them aside")  # fmt: skip
+    return TrainingData(cases, store.images, store.digests, preprocess, training, tuning)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,9 +19,10 @@ from overread.core.progress import Clock, Progress, silent
 from overread.learning.checkpoint import load_checkpoint, save_checkpoint
 from overread.learning.device import autocast, seeded
 from overread.learning.loader import Batches
-from overread.learning.losses import Loss
-from overread.learning.recipe import Recipe
+from overread.learning.recipe import MOST_EPOCHS, Recipe
 
+#: ``(outputs (B, K), labels (B,) or (B, K)) -> scalar``
+Loss = Callable[[Tensor, Tensor], Tensor]
 #: ``(network) -> {"score": higher is better, "loss": …}`` on the tuning images.
 Judge = Callable[[nn.Module], dict[str, float]]
 #: Seconds between two checkpoints inside an epoch.
@@ -29,7 +30,7 @@ CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass
-class State:
+class LoopState:
     """Where the loop stands; with the tensors, all that a checkpoint needs."""
 
     epochs: int
@@ -46,109 +47,102 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
-    """What the loop needs. ``fitted``: the network can predict already, so that it is the first snapshot. ``most``
-    bounds the epochs under a budget; ``reserve`` seconds are kept for what follows."""
+class Learner:
+    """The tensors that move: the network, the average of its weights, the optimiser's slots, the best snapshot."""
 
     network: nn.Module
-    batches: Batches
-    loss: Loss
-    judge: Judge
-    recipe: Recipe
-    clock: Clock
-    folder: Path | None = None
-    precision: str = "float32"
-    fitted: bool = False
-    most: int = 0
-    reserve: float = 0.0
-    progress: Progress = silent
-
-
-@dataclass(frozen=True, eq=False)
-class Held:
-    """The tensors that move with a job: average weights, the optimiser's slots, the best snapshot."""
-
     average: nn.Module
     optimizer: torch.optim.Optimizer
     best: dict[str, Tensor]
 
 
-def fit(job: Job) -> tuple[nn.Module, State]:
-    """Train, and return the network with the best snapshot on tuning data, and the history.
+def optimise(
+    network: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    judge: Judge,
+    recipe: Recipe,
+    *,
+    clock: Clock,
+    reserve: float = 0.0,
+    folder: Path | None = None,
+    fitted: bool = False,
+    progress: Progress = silent,
+) -> tuple[nn.Module, LoopState]:
+    """Train, and return the network with the best snapshot on tuning data, and where the loop ended.
 
-    Raises :class:`UnsoundError` if the loss is not finite, naming the rows of the batch.
+    ``clock`` bounds the seconds, of which ``reserve`` are kept for what follows. ``folder``: for checkpoints, from
+    which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. Raises
+    :class:`UnsoundError` if the loss is not finite, naming the rows of the batch.
     """
-    average = copy.deepcopy(job.network).eval()
-    held = Held(average, make_optimizer(job.network, job.recipe), _copied(average))
-    state = State(epochs=job.recipe.epochs)
-    if not _resume(job, state, held):
-        if job.fitted:
-            _remember(state, job.judge(average), held, epoch=-1)
-        _save(job, state, held)
-    began, first = time.monotonic(), state.epoch
-    with board(job.folder, state.epoch) as write:
+    average = copy.deepcopy(network).eval()
+    learner = Learner(network, average, make_optimizer(network, recipe), _copied(average))
+    state, steps = LoopState(epochs=recipe.epochs), len(batches)
+    if not _resume(folder, learner, state, clock):
+        if fitted:
+            _remember(learner, state, judge(average), epoch=-1)
+        _save(folder, learner, state, clock)
+    began = saved = time.monotonic()
+    first = state.epoch
+    with scalars(folder, state.epoch) as write:
         while state.epoch < state.epochs and not state.stopped:
-            _epoch(job, state, held)
-            judged = job.judge(average)
-            _remember(state, judged, held, epoch=state.epoch)
-            state.history.append(_row(job, state, judged))
+            network.train()
+            for rows, x, y in batches.epoch(state.epoch, state.step):
+                value = _step(learner, loss, recipe, state, steps, x, y)
+                if not math.isfinite(value):
+                    raise _not_finite(value, rows, state)
+                state.step, state.total = state.step + 1, state.total + value
+                progress("training", state.epoch * steps + state.step, state.epochs * steps)
+                if clock.left < reserve:
+                    state.stopped = "the budget was used up"
+                    break
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    saved = _save(folder, learner, state, clock)
+            judged = judge(average)
+            _remember(learner, state, judged, epoch=state.epoch)
+            state.history.append(_row(recipe, state, steps, judged, clock))
             write(state.history[-1])
             state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
-            _replan(job, state, (time.monotonic() - began) / (state.epoch - first))
-            _save(job, state, held)
-    job.progress("training", 1, 1)
-    average.load_state_dict(held.best)
+            _stop_early(recipe, state)
+            _fit_budget(recipe, state, clock.left - reserve, (time.monotonic() - began) / (state.epoch - first))
+            saved = _save(folder, learner, state, clock)
+    progress("training", 1, 1)
+    average.load_state_dict(learner.best)
     return average, state
 
 
-def _epoch(job: Job, state: State, held: Held) -> None:
-    """The steps that are left of this epoch."""
-    saved, steps = time.monotonic(), len(job.batches)
-    job.network.train()
-    for rows, x, y in job.batches.epoch(state.epoch, state.step):
-        value = _step(job, state, held, x, y)
-        if not math.isfinite(value):
-            raise _not_finite(value, rows, state)
-        state.step, state.total = state.step + 1, state.total + value
-        job.progress("training", state.epoch * steps + state.step, state.epochs * steps)
-        if job.clock.left < job.reserve:
-            state.stopped = "the budget was used up"
-            return
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
-            saved = _save(job, state, held)
-
-
-def _step(job: Job, state: State, held: Held, x: Tensor, y: Tensor) -> float:
+def _step(learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps: int, x: Tensor, y: Tensor) -> float:
     """One step of the optimiser; nothing moves if the loss is not finite."""
-    recipe, steps = job.recipe, len(job.batches)
-    _set_rate(held.optimizer, _rate(recipe, state, steps))
-    with seeded(recipe.seed, state.epoch, state.step, "dropout"), autocast(job.batches.device, job.precision):
-        outputs = job.network(x)
-    loss = job.loss(outputs.float(), y)
-    value = loss.item()
+    network, optimizer = learner.network, learner.optimizer
+    for group in optimizer.param_groups:
+        group["lr"] = _rate(recipe, state, steps) * group["share"]
+    with seeded(recipe.seed, state.epoch, state.step, "dropout"), autocast(x.device.type, recipe.precision):
+        outputs = network(x)
+    mean = loss(outputs.float(), y)
+    value = mean.item()
     if math.isfinite(value):
-        held.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        optimizer.zero_grad(set_to_none=True)
+        mean.backward()
         if recipe.gradient_clip:
-            nn.utils.clip_grad_norm_(job.network.parameters(), recipe.gradient_clip)
-        held.optimizer.step()
-        update_average(held.average, job.network, recipe.average, state.epoch * steps + state.step, steps)
+            nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+        optimizer.step()
+        update_average(learner.average, network, recipe.average, state.epoch * steps + state.step, steps)
     return value
 
 
-def _row(job: Job, state: State, judged: dict[str, float]) -> dict[str, Any]:
+def _row(recipe: Recipe, state: LoopState, steps: int, judged: dict[str, float], clock: Clock) -> dict[str, Any]:
     return {
         "epoch": state.epoch + 1,
         "train loss": state.total / max(state.step, 1),
         "tuning loss": judged["loss"],
         "tuning score": judged["score"],
-        "learning rate": _rate(job.recipe, state, len(job.batches)),
-        "seconds": round(job.clock.elapsed, 1),
+        "learning rate": _rate(recipe, state, steps),
+        "seconds": round(clock.elapsed, 1),
     }
 
 
 @contextmanager
-def board(folder: Path | None, done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+def scalars(folder: Path | None, done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
     """Write rows of the history as TensorBoard scalars beside the checkpoints, from epoch ``done`` on."""
     if folder is None:
         yield lambda row: None
@@ -189,13 +183,8 @@ def schedule(done: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
 
 
-def _rate(recipe: Recipe, state: State, steps: int) -> float:
+def _rate(recipe: Recipe, state: LoopState, steps: int) -> float:
     return recipe.learning_rate * schedule((state.epoch + (state.step + 0.5) / steps) / state.epochs, recipe.warmup)
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["share"]
 
 
 @torch.no_grad()
@@ -209,29 +198,31 @@ def update_average(average: nn.Module, network: nn.Module, span: float, step: in
             mean.copy_(new)
 
 
-def _remember(state: State, judged: dict[str, float], held: Held, *, epoch: int) -> None:
+def _remember(learner: Learner, state: LoopState, judged: dict[str, float], *, epoch: int) -> None:
     """Keep the snapshot with the best tuning score; the lower loss where scores tie."""
     gain = judged["score"] - state.best
     if gain > 1e-4 or (gain > -1e-4 and judged["loss"] < state.best_loss):
         state.best, state.best_loss, state.best_epoch = judged["score"], judged["loss"], epoch
-        for name, tensor in held.average.state_dict().items():
-            held.best[name].copy_(tensor)
+        for name, tensor in learner.average.state_dict().items():
+            learner.best[name].copy_(tensor)
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
-def _replan(job: Job, state: State, seconds: float) -> None:
-    """After an epoch: stop if nothing improves; under a budget, as many epochs as still fit."""
-    if state.stopped:
-        return
-    if state.epoch - 1 - max(state.best_epoch, 0) >= max(5, math.ceil(job.recipe.patience * state.epochs)):
+def _stop_early(recipe: Recipe, state: LoopState) -> None:
+    """Stop where no epoch of the last ``patience`` has a better tuning score."""
+    since = state.epoch - 1 - max(state.best_epoch, 0)
+    if not state.stopped and since >= max(5, math.ceil(recipe.patience * state.epochs)):
         state.stopped = f"no better tuning score since epoch {state.best_epoch + 1}"
-    if job.clock.limit is None or not job.most:
+
+
+def _fit_budget(recipe: Recipe, state: LoopState, left: float, seconds: float) -> None:
+    """Under a budget, as many epochs as still fit into the seconds ``left``; written down where that changes."""
+    if state.stopped or math.isinf(left):
         return
-    fitting = state.epoch + int(max(0.0, job.clock.left - job.reserve) / seconds)
-    epochs = max(state.epoch, min(fitting, job.most))
+    epochs = max(state.epoch, min(state.epoch + int(max(0.0, left) / seconds), MOST_EPOCHS[recipe.method]))
     if epochs != state.epochs:
         state.decisions.append(
             {"what": "epochs", "choice": str(epochs), "why": f"after epoch {state.epoch} an epoch took {seconds:.1f} s"}
@@ -239,7 +230,7 @@ def _replan(job: Job, state: State, seconds: float) -> None:
         state.epochs = epochs
 
 
-def _not_finite(value: float, rows: Any, state: State) -> UnsoundError:
+def _not_finite(value: float, rows: Any, state: LoopState) -> UnsoundError:
     return UnsoundError(
         f"the loss became {value} in epoch {state.epoch + 1}, step {state.step + 1}",
         given="rows " + ", ".join(map(str, rows[:8])) + " of the training pack",
@@ -247,39 +238,43 @@ def _not_finite(value: float, rows: Any, state: State) -> UnsoundError:
     )
 
 
-def _save(job: Job, state: State, held: Held) -> float:
+def _save(folder: Path | None, learner: Learner, state: LoopState, clock: Clock) -> float:
     """Write a checkpoint, if there is a folder for it; gives the time."""
-    if job.folder is not None:
-        state.seconds = job.clock.elapsed
-        parts = {"network": job.network.state_dict(), "average": held.average.state_dict(), "best": held.best}
-        tensors = {f"{part}/{name}": t for part, group in parts.items() for name, t in group.items()}
-        for index, slots in held.optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer/{index}/{slot}": value for slot, value in slots.items()})
-        save_checkpoint(job.folder, tensors, asdict(state))
+    if folder is not None:
+        state.seconds = clock.elapsed
+        groups = {
+            "network": learner.network.state_dict(),
+            "average": learner.average.state_dict(),
+            "best": learner.best,
+            "optimizer": {f"{index}/{slot}": tensor for index, slots in learner.optimizer.state_dict()["state"].items()
+                          for slot, tensor in slots.items()},
+        }  # fmt: skip
+        save_checkpoint(
+            folder, {f"{g}/{name}": t for g, group in groups.items() for name, t in group.items()}, asdict(state)
+        )
     return time.monotonic()
 
 
-def _resume(job: Job, state: State, held: Held) -> bool:
+def _resume(folder: Path | None, learner: Learner, state: LoopState, clock: Clock) -> bool:
     """Take over the newest checkpoint; False where there is none."""
-    found = load_checkpoint(job.folder) if job.folder is not None else None
+    found = load_checkpoint(folder) if folder is not None else None
     if found is None:
         return False
     tensors, saved = found
     for name, value in saved.items():
         setattr(state, name, value)
-    job.clock.credit(state.seconds)
-    parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimizer": {}}
+    clock.credit(state.seconds)
+    groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
-        part, _, rest = name.partition("/")
-        parts[part][rest] = tensor
-    job.network.load_state_dict(parts["network"])
-    held.average.load_state_dict(parts["average"])
-    for name, tensor in parts["best"].items():
-        held.best[name].copy_(tensor)
+        group, _, rest = name.partition("/")
+        groups[group][rest] = tensor
+    learner.network.load_state_dict(groups["network"])
+    learner.average.load_state_dict(groups["average"])
+    for name, tensor in groups["best"].items():
+        learner.best[name].copy_(tensor)
     slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
+    for name, tensor in groups["optimizer"].items():
         index, _, slot = name.partition("/")
         slots.setdefault(int(index), {})[slot] = tensor
-    groups = held.optimizer.state_dict()["param_groups"]
-    held.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+    learner.optimizer.load_state_dict({"state": slots, "param_groups": learner.optimizer.state_dict()["param_groups"]})
     return True

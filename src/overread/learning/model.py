@@ -17,8 +17,11 @@ from overread.cases.cases import WHOLE, Planes, Target
 from overread.core.errors import InputError, checked
 from overread.core.files import FORMAT, build, fingerprint, hashed, plain, publish, read_json, write_json
 from overread.images.preprocess import Preprocess
+from overread.learning.checkpoint import digest_of
+from overread.learning.device import seeded
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
+from overread.networks import weights as stores
 
 _MEAN_IMAGE = "preprocess.mean_image"
 
@@ -100,9 +103,7 @@ class Model:
     @property
     def digest(self) -> str:
         """Hash of weights and contract."""
-        from overread.learning.checkpoint import _digest
-
-        return fingerprint([_digest(self.network.state_dict()), plain(self.about)])
+        return fingerprint([digest_of(self.network.state_dict()), plain(self.about)])
 
     def __str__(self) -> str:
         origin = self.about.backbone
@@ -153,6 +154,27 @@ class Model:
         _load_exactly(network, tensors, folder)
         history = read_json(folder / "history.json") if (folder / "history.json").exists() else []
         return cls(network.eval(), about, None if mean_image is None else mean_image.numpy(), tuple(history))
+
+
+@checked
+def initial_network(
+    recipe: Recipe, preprocess: Preprocess, outputs: int, *, weights: str | Path | None = None
+) -> tuple[nn.Module, Origin]:
+    """The network of a recipe with its initial weights: drawn from the seed, or pretrained ones from a file.
+
+    With ``layers``, the method ``features`` gets a head on several of them.
+    """
+    with seeded(recipe.seed, 0, 0, "initial weights"):
+        network = backbones.build(
+            recipe.backbone, outputs=outputs, channels=preprocess.channels, dropout=recipe.dropout
+        )
+    origin = Origin(recipe.backbone, sum(p.numel() for p in network.parameters()))
+    found = stores.find(recipe.backbone, folder=weights) if weights else None
+    if found is not None:
+        loaded = stores.load_into(network, found)
+        origin = Origin(origin.name, origin.parameters, True, loaded.licence, loaded.source, loaded.sha256, tuple(loaded.notes))  # fmt: skip
+    tapped = recipe.layers and recipe.method == "features"
+    return (with_taps(network, recipe.layers, preprocess, outputs) if tapped else network), origin
 
 
 @checked

@@ -24,7 +24,7 @@ from overread.learning.device import autocast, layout, pick_device, to_tensor
 from overread.learning.loader import ahead
 from overread.learning.loop import Judge
 from overread.learning.losses import make_loss, probabilities
-from overread.learning.model import About, Model
+from overread.learning.model import Model
 from overread.predictions import Predictions
 
 _BATCH = 32
@@ -124,19 +124,20 @@ _TUNING_BATCH = 64
 
 
 def judge_on(
-    images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, about: About, mean_image: Any, device: str
-) -> Judge:
-    """A function that judges a network on these rows of a pack, without augmentation, one view."""
+    images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, target: Target, preprocess: Preprocess,
+    *, mean_image: NDArray | None = None, device: str = "cpu",
+) -> Judge:  # fmt: skip
+    """A function that judges a network on these rows of a pack, without augmentation or mirror images."""
     truth = labels[torch.from_numpy(rows)]
-    loss = make_loss(about.target, np.ones(about.target.outputs, np.float32), 0.0)
+    loss = make_loss(target, np.ones(target.outputs, np.float32), 0.0)
 
     def judge(network: nn.Module) -> dict[str, float]:
         network.eval()
-        parts = [outputs_of(network, to_tensor(images[rows[i : i + _TUNING_BATCH]], about.preprocess, mean_image, device), 1, device).cpu()
-                 for i in range(0, len(rows), _TUNING_BATCH)]  # fmt: skip
-        outputs = torch.cat(parts)
+        batches = (to_tensor(images[rows[i : i + _TUNING_BATCH]], preprocess, mean_image, device)
+                   for i in range(0, len(rows), _TUNING_BATCH))  # fmt: skip
+        outputs = torch.cat([outputs_of(network, x, 1, device).cpu() for x in batches])
         value = float(loss(outputs, truth))
-        return {"score": score(outputs.numpy(), truth.numpy(), about.target, value), "loss": value}
+        return {"score": score(outputs.numpy(), truth.numpy(), target, value), "loss": value}
 
     return judge
 

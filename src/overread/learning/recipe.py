@@ -22,6 +22,8 @@ from overread.images.windows import parse_window
 METHODS = ("auto", "features", "finetune", "scratch")
 NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "channel mean and std")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+#: More epochs than these were never seen to help; a larger budget is left unused.
+MOST_EPOCHS = {"scratch": 80, "finetune": 25, "features": 0}
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,17 @@ class Recipe:
         require(self.views in (1, 2), "views must be 1 or 2", given=self.views)
         require(self.folds >= 2, "folds must be at least 2", given=self.folds)
         require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
+
+    @property
+    def open_fields(self) -> tuple[str, ...]:
+        """Names of the fields that the plan has still to fill; empty: ready to be fitted.
+
+        >>> Recipe(method="features", backbone="resnet18", normalise="z-score").open_fields
+        ('image_size',)
+        """
+        steps = () if self.method == "features" else ("epochs", "batch_size", "learning_rate", "precision")
+        names = ("method", "backbone", "image_size", "normalise", *steps)
+        return tuple(name for name in names if getattr(self, name) in (0, "", "auto"))
 
     def save(self, path: str | Path) -> Path:
         """Write as TOML or JSON."""

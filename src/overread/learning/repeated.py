@@ -218,6 +218,7 @@ def recipe_again(asked: Recipe, settled: Recipe, pretrained: bool) -> Recipe:
     head: minutes in the place of hours.
     """
     quick = pretrained and asked.method in ("auto", "features")
+    settled = settled.changed(precision=asked.precision)  # this machine may be another
     return settled.changed(method="features") if quick else settled
 
 
