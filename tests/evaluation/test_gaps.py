@@ -9,9 +9,10 @@ from scipy import stats
 from sklearn import metrics
 
 from overread.cases.cases import Target
+from overread.evaluation.estimators import Terms
 from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.evaluation.gaps import gaps_of
-from overread.evaluation.metrics import Facts, Terms, questions
+from overread.evaluation.questions import Facts, questions
 from overread.predictions import Predictions
 from overread.stats.hypotheses import heterogeneity, holm
 

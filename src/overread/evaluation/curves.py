@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
+from overread.evaluation.estimators import Terms
 from overread.evaluation.gaps import moved_by, together
-from overread.evaluation.metrics import Question, Terms
+from overread.evaluation.questions import Question
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability, why_uncalibrated
 from overread.stats.decision import decision_curve, wilson_limits

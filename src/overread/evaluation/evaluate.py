@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import build, fingerprint, plain, read_json, write_json
 from overread.evaluation.curves import counts_of, curves_of
+from overread.evaluation.estimators import Terms
 from overread.evaluation.gaps import gap_estimates, gaps_of
 from overread.evaluation.ledger import record_look, truth_hash, verify
-from overread.evaluation.metrics import LARGEST, Facts, Question, Terms, judge, largest, questions
+from overread.evaluation.metrics import judge
 from overread.evaluation.operating_point import OperatingPoint, refuse_seen
+from overread.evaluation.questions import LARGEST, Facts, Question, largest, questions
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile

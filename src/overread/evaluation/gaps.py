@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.evaluation.metrics import Facts, Question, Terms, largest, not_finite, too_large
+from overread.evaluation.estimators import Terms, not_finite, too_large
+from overread.evaluation.questions import Facts, Question, largest
 from overread.evaluation.subgroups import FEWEST
 from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile, t_quantile
 from overread.stats.discrimination.delong import Cohort, covariance, placements, shares

@@ -1,37 +1,208 @@
-"""From predictions to estimates: every metric of a set of rows, in the order in which they are told."""
+"""The table of metrics: what each is called, what it means, where it is shown; and every estimate of a set of rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.cases.cases import Target
-from overread.core.errors import require
-from overread.evaluation.operating_point import OperatingPoint, positives, question
+from overread.core.errors import checked
+from overread.evaluation.estimators import Parts, Terms, areas, classes, directly, quantity, resampled, top_accuracy
+from overread.evaluation.questions import Facts, Question
 from overread.predictions import Predictions
-from overread.stats.arrays import patient_codes, why_undefined
-from overread.stats.calibration.reliability import (
-    PARTS,
-    brier_uncertainty,
-    decomposition_statistic,
-    ece_statistic,
-    intercept_and_slope,
-    why_uncalibrated,
-)
-from overread.stats.classification import at_prevalence, at_threshold, classes_statistic, threshold_statistic
-from overread.stats.discrimination.partial_auc import partial_auc
-from overread.stats.discrimination.precision_recall import areas_statistic
-from overread.stats.discrimination.roc import auc
-from overread.stats.estimate import Estimate, undefined
-from overread.stats.proportions import proportion
-from overread.stats.regression import METRICS, errors_of, kappa_statistic, mcc_statistic
-from overread.stats.resample import Statistic, bootstrap, mean_statistic, of_sums
+from overread.stats.arrays import patient_codes
+from overread.stats.estimate import Estimate
+from overread.stats.resample import Scale, bootstrap
 
-__all__ = ["HALF", "LARGEST", "ORDER", "Facts", "Question", "Terms", "judge", "largest", "questions"]
+Subject = Literal["question", "all", "quantity", "other"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """All that is to be known of a metric: what it is of, how it is written, and where it is shown.
+
+    ``subject``: a yes-or-no ``question`` (a binary label, a finding, a class against the rest), ``all`` classes or
+    findings together, a ``quantity``, or ``other``: what another result than an evaluation tells. ``definition`` is a
+    sentence without its full stop. ``shown``: place → the rank there, from 1 on. The places are ``top`` (the numbers
+    that head a page), ``main`` table, ``further`` measures, ``each class``, ``subgroups`` of a page, ``brief`` table of
+    subgroups in a terminal, ``gaps``, ``comparison`` and its ``brief comparison``, ``margin`` (what a claim can be of),
+    ``curve`` (over sizes and sites); of others the page's name. ``unit``: ``%`` for a share that is written as a
+    percentage. ``better``: ``higher``, ``lower``, or empty. ``scale``: where errors are stable, as
+    :class:`overread.stats.resample.Column`. ``tasks``: the kinds of target that have it; empty: all that have its subject.
+    """
+
+    name: str
+    subject: Subject
+    label: str
+    definition: str
+    shown: dict[str, int] = field(hash=False)
+    unit: str = ""
+    better: str = "higher"
+    scale: Scale = "share"
+    tasks: tuple[str, ...] = ()
+
+
+#: In the order in which they are told.
+METRICS: tuple[Metric, ...] = (
+    Metric("macro auc", "all", "Macro AUC", "mean over the classes of the AUC of each against the rest",
+           shown={"top": 1, "main": 1, "subgroups": 1, "brief": 1, "comparison": 1, "brief comparison": 1, "margin": 4, "curve": 2, "gaps": 1}, tasks=("classes", "findings")),
+    Metric("auc", "question", "AUC", "chance that a case with the disease scores higher than one without",
+           shown={"top": 1, "main": 1, "each class": 1, "subgroups": 1, "brief": 2, "comparison": 2, "brief comparison": 2, "margin": 1, "curve": 1, "gaps": 1}),
+    Metric("standardised partial auc", "question", "Partial AUC, standardised", "AUC of the part with few false alarms alone; 0.5 is chance, 1 is perfect",
+           shown={"further": 1, "comparison": 3}),
+    Metric("average precision", "question", "Average precision", "mean precision over all sensitivities; the no-skill value is the prevalence",
+           shown={"main": 2, "each class": 2, "comparison": 4, "curve": 3}),
+    Metric("accuracy", "question", "Accuracy", "cases called correctly; depends on the mix of classes",
+           shown={"main": 9, "comparison": 7}, unit="%"),
+    Metric("accuracy", "all", "Accuracy", "cases called correctly; depends on the mix of classes",
+           shown={"top": 3, "main": 2, "subgroups": 3, "comparison": 7, "curve": 4, "gaps": 2}, unit="%"),
+    Metric("top accuracy", "question", "Accuracy without a threshold", "the same, by the more probable class",
+           shown={"further": 5}, unit="%", tasks=("binary",)),
+    Metric("balanced accuracy", "question", "Balanced accuracy", "mean over the classes of the share called correctly",
+           shown={"further": 6, "brief": 5, "comparison": 8, "gaps": 4}, unit="%"),
+    Metric("balanced accuracy", "all", "Balanced accuracy", "mean over the classes of the share called correctly",
+           shown={"top": 2, "main": 3, "subgroups": 2, "brief": 5, "comparison": 8}, unit="%"),
+    Metric("macro f1", "all", "Macro F1", "mean of F1 over the classes",
+           shown={"top": 4, "main": 4, "comparison": 10}),
+    Metric("sensitivity", "question", "Sensitivity", "of the cases with the disease, how many are flagged",
+           shown={"top": 2, "main": 3, "each class": 3, "subgroups": 2, "brief": 3, "comparison": 5, "brief comparison": 3, "margin": 2, "gaps": 2}, unit="%"),
+    Metric("specificity", "question", "Specificity", "of the cases without the disease, how many are cleared",
+           shown={"top": 3, "main": 4, "each class": 4, "subgroups": 3, "brief": 4, "comparison": 6, "brief comparison": 4, "margin": 3, "gaps": 3}, unit="%"),
+    Metric("ppv", "question", "Positive predictive value", "of the flagged cases, how many have the disease, at this prevalence",
+           shown={"top": 4, "main": 5, "each class": 5}, unit="%"),
+    Metric("npv", "question", "Negative predictive value", "of the cleared cases, how many are free of it, at this prevalence",
+           shown={"main": 6}, unit="%"),
+    Metric("ppv at prevalence", "question", "PPV at the asked prevalence", "of the flagged cases, how many would have the disease where it is that common",
+           shown={"main": 7}, unit="%"),
+    Metric("npv at prevalence", "question", "NPV at the asked prevalence", "of the cleared cases, how many would be free of it where it is that common",
+           shown={"main": 8}, unit="%"),
+    Metric("f1", "question", "F1", "harmonic mean of sensitivity and positive predictive value",
+           shown={"further": 3, "each class": 6, "comparison": 11}),
+    Metric("mcc", "question", "Matthews correlation (MCC)", "correlation of call and truth; 0 is chance, 1 is perfect",
+           shown={"further": 4, "comparison": 9}, scale="correlation"),
+    Metric("mcc", "all", "Matthews correlation (MCC)", "correlation of call and truth; 0 is chance, 1 is perfect",
+           shown={"main": 5, "comparison": 9}, scale="correlation"),
+    Metric("quadratic kappa", "all", "Quadratic kappa", "agreement beyond chance; far misses weigh more",
+           shown={"main": 7}, scale="correlation"),
+    Metric("brier", "question", "Brier score", "mean squared error of the probabilities; 0 is perfect",
+           shown={"main": 10, "comparison": 12, "curve": 5}, better="lower", scale="positive"),
+    Metric("brier", "all", "Brier score", "mean squared error of the probabilities; 0 is perfect",
+           shown={"main": 8, "comparison": 12, "curve": 5}, better="lower", scale="positive"),
+    Metric("brier reliability", "question", "Brier: reliability", "part of the Brier score from probabilities that are off; 0 is perfect",
+           shown={"further": 7}, better="lower", scale="positive"),
+    Metric("brier resolution", "question", "Brier: resolution", "part by which telling cases apart lowers it; larger is better",
+           shown={"further": 8}, scale="positive"),
+    Metric("brier uncertainty", "question", "Brier: uncertainty", "part that the prevalence alone brings",
+           shown={"further": 9}, better="", scale="positive"),
+    Metric("ece", "question", "Calibration error (ECE)", "mean gap between stated probability and observed frequency",
+           shown={"main": 13}, better="lower", scale="positive"),
+    Metric("ece", "all", "Calibration error (ECE)", "mean gap between stated probability and observed frequency",
+           shown={"main": 9}, better="lower", scale="positive"),
+    Metric("ece if calibrated", "question", "ECE to expect by chance", "range for a perfectly calibrated model of this size",
+           shown={"main": 14}, better="", scale="positive"),
+    Metric("ece if calibrated", "all", "ECE to expect by chance", "range for a perfectly calibrated model of this size",
+           shown={"main": 10}, better="", scale="positive"),
+    Metric("calibration intercept", "question", "Calibration intercept", "0 is ideal; below 0, risks are overstated",
+           shown={"main": 12}, better="", scale="plain"),
+    Metric("calibration slope", "question", "Calibration slope", "1 is ideal; below 1, probabilities are too extreme; above 1, too cautious",
+           shown={"main": 11}, better="", scale="plain"),
+    Metric("mae", "quantity", "Mean absolute error", "mean distance between prediction and truth",
+           shown={"top": 1, "main": 1, "subgroups": 4, "brief": 6, "comparison": 13, "brief comparison": 5, "curve": 6, "gaps": 1}, better="lower", scale="positive"),
+    Metric("rmse", "quantity", "Root mean squared error", "like it, but large errors weigh more",
+           shown={"top": 2, "main": 2, "comparison": 14, "curve": 7}, better="lower", scale="positive"),
+    Metric("bias", "quantity", "Bias", "mean of prediction minus truth",
+           shown={"main": 3, "comparison": 15}, better="", scale="plain"),
+    Metric("r2", "quantity", "R²", "share of the variance explained",
+           shown={"top": 3, "main": 4, "subgroups": 5, "brief": 7, "comparison": 16, "curve": 8}, scale="below one"),
+    Metric("pearson", "quantity", "Correlation", "Pearson's correlation of prediction and truth",
+           shown={"top": 4, "main": 5, "comparison": 17}, scale="correlation"),
+    Metric("concordance", "quantity", "Concordance (C-index)", "share of pairs of cases put in the right order; 0.5 is chance",
+           shown={"main": 6}),
+)  # fmt: skip
+
+#: What other results tell, under the same words.
+OTHER_METRICS: tuple[Metric, ...] = (
+    Metric("kappa", "other", "Cohen's kappa", "agreement of two readers beyond chance; 1 is perfect", {"readers": 1}),
+    Metric("partial auc", "other", "Partial AUC", "area under the useful part of the ROC curve", {"python": 1}),
+    Metric("net benefit", "other", "Net benefit", "true positives per case, less the false alarms weighed by the threshold", {"decision curve": 1}),
+    Metric("mean sensitivity", "other", "Mean sensitivity (FROC)", "mean share of lesions found, over the stated rates of false alarms per image", {"marks": 1}, unit="%"),
+    Metric("set coverage", "other", "Sets that hold the truth", "how often the set of answers holds the true one", {"uncertainty": 1}, unit="%"),
+    Metric("set size", "other", "Mean size of the sets", "answers per set; 1 is sure", {"uncertainty": 1}),
+    Metric("sets of one class", "other", "Sets of one answer", "how often the model is sure of a single answer", {"uncertainty": 1}, unit="%"),
+    Metric("empty sets", "other", "Empty sets", "how often no answer is probable enough", {"uncertainty": 1}, unit="%"),
+    Metric("interval coverage", "other", "Intervals that hold the truth", "how often the predicted interval holds the true value", {"uncertainty": 1}, unit="%"),
+    Metric("interval width", "other", "Mean width of the intervals", "in the unit of the quantity", {"uncertainty": 1}),
+    Metric("agreement", "other", "Agreement", "how often two readers of a case give one answer", {"readers": 1}, unit="%"),
+    Metric("specific agreement", "other", "Specific agreement", "where a reader gives this answer, how often another does too", {"readers": 1}, unit="%"),
+    Metric("fleiss kappa", "other", "Fleiss' kappa", "agreement of any readers beyond chance; 1 is perfect", {"readers": 1}),
+    Metric("nominal alpha", "other", "Krippendorff's alpha", "agreement of any readers beyond chance, with missing answers; 1 is perfect", {"readers": 1}),
+    Metric("ordinal alpha", "other", "Krippendorff's alpha (ordered)", "the same, where far disagreements weigh more", {"readers": 1}),
+    Metric("interval alpha", "other", "Krippendorff's alpha (scores)", "the same, for scores", {"readers": 1}),
+    Metric("icc(2,1)", "other", "Intraclass correlation, ICC(2,1)", "share of the variance of one reader's scores that belongs to the cases; absolute agreement", {"readers": 1}),
+    Metric("icc(3,1)", "other", "Intraclass correlation, ICC(3,1)", "the same, where readers may differ by a constant", {"readers": 1}),
+    Metric("ceiling", "other", "Highest possible accuracy against one reader", "what no classifier can pass, given how readers disagree", {"readers": 1}, unit="%"),
+    Metric("panel accuracy", "other", "Accuracy of the panel against one reader", "what the majority of the readers reaches", {"readers": 1}, unit="%"),
+    Metric("afroc area", "other", "AFROC area", "chance that a lesion outscores the worst false alarm of an image without lesions", {"marks": 1}),
+    Metric("weighted afroc area", "other", "AFROC area, weighted", "the same, where each image with lesions weighs alike", {"marks": 1}),
+    Metric("log loss", "other", "Log loss", "mean surprise at the truth; 0 is perfect", {"calibration": 1}),
+    Metric("threshold", "other", "Threshold", "the score from which a case is called positive", {"operating point": 1}),
+    Metric("reads per case", "other", "Reads per case", "how often a case is read by a person", {"workflow": 1}),
+    Metric("called positive", "other", "Called positive", "of all cases, how many", {"workflow": 1}, unit="%"),
+    Metric("cost per case", "other", "Cost per case", "by the stated costs of reads, misses and false alarms", {"workflow": 1}),
+    Metric("place in the worklist", "other", "Place of the diseased in the worklist", "50 % is first come, first read; lower is earlier", {"workflow": 1}, unit="%"),
+    Metric("internal minus external", "other", "Internal minus external", "what is lost at sites that nobody trained on", {"site transfer": 1}),
+    Metric("asymptote", "other", "Where the curve levels off", "by the fitted power law", {"learning curve": 1}),
+    Metric("extrapolated", "other", "At twice the size, extrapolated", "by the fitted power law", {"learning curve": 1}),
+    Metric("learning exponent", "other", "Exponent of the learning curve", "of the fitted power law", {"learning curve": 1}),
+    Metric("patients needed", "other", "Patients needed", "", {"sample size": 1}),
+    Metric("positives needed", "other", "Of them with the disease", "", {"sample size": 1}),
+    Metric("negatives needed", "other", "Of them without", "", {"sample size": 1}),
+    Metric("images needed", "other", "Images needed", "", {"sample size": 1}),
+    Metric("dice", "other", "Dice", "overlap of two regions; 1 is perfect", {"python": 1}),
+    Metric("jaccard", "other", "Jaccard (IoU)", "overlap of two regions over their union; 1 is perfect", {"python": 1}),
+    Metric("panoptic quality", "other", "Panoptic quality", "objects found, times how well; 1 is perfect", {"python": 1}),
+    Metric("psnr", "other", "PSNR, dB", "", {"python": 1}),
+    Metric("ssim", "other", "SSIM", "structural similarity of two images; 1 is equal", {"python": 1}),
+    Metric("risk-coverage area", "other", "Area under the risk–coverage curve", "mean error over all shares of cases answered; lower is better", {"uncertainty": 1}),
+)  # fmt: skip
+
+#: Endings that make a metric of a metric.
+ENDINGS = {
+    "gap": "the group minus its reference",
+    "difference": "the first minus the second",
+    "gain": "what the last step added",
+}
+
+
+def shown(place: str, *subjects: Subject) -> list[Metric]:
+    """The metrics that are shown at a place, in their order there; of all subjects, or of those named."""
+    found = [m for m in (*METRICS, *OTHER_METRICS) if place in m.shown and (not subjects or m.subject in subjects)]
+    return sorted(found, key=lambda m: m.shown[place])
+
+
+@checked
+def metric_named(name: str) -> Metric:
+    """The metric of that name; differences, gaps and gains after theirs; of an unknown one only the name is known.
+
+    >>> metric_named("auc gap").label, metric_named("sensitivity difference").unit
+    ('AUC, gap', '%')
+    """
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    base, _, ending = name.rpartition(" ")
+    if base and ending in ENDINGS:
+        of = metric_named(base)
+        return replace(of, name=name, label=f"{of.label}, {ending}", definition=ENDINGS[ending], shown={})
+    return Metric(name, "other", name, "", {})
+
+
+_BY_NAME = {m.name: m for m in reversed((*METRICS, *OTHER_METRICS))}
+
+
+# -- every estimate of a set of rows --------------------------------------------------------------------------------
 
 #: The same for either of two classes.
 OF_BOTH = ("accuracy", "balanced accuracy", "mcc")
@@ -81,379 +252,6 @@ def _parts(
     return sum(parts, Parts())
 
 
-ORDER = (
-    "macro auc",
-    "auc",
-    "standardised partial auc",
-    "average precision",
-    "accuracy",
-    "top accuracy",
-    "balanced accuracy",
-    "macro f1",
-    "sensitivity",
-    "specificity",
-    "ppv",
-    "npv",
-    "ppv at prevalence",
-    "npv at prevalence",
-    "f1",
-    "mcc",
-    "quadratic kappa",
-    "brier",
-    "brier reliability",
-    "brier resolution",
-    "brier uncertainty",
-    "ece",
-    "ece if calibrated",
-    "calibration intercept",
-    "calibration slope",
-)
-
-
 def _in_order(found: list[Estimate], names: list[str]) -> list[Estimate]:
-    metric, of = {m: i for i, m in enumerate(ORDER)}, {n: i for i, n in enumerate(names)}
+    metric, of = {m.name: i for i, m in reversed(list(enumerate(METRICS)))}, {n: i for i, n in enumerate(names)}
     return sorted(found, key=lambda e: (of.get(e.of, len(of)), metric.get(e.metric, len(metric))))
-
-
-# -- the estimates of one question, of several classes together, and of a quantity --------------------------------
-
-
-CONFIDENCE = "confidence of the most probable class"
-#: The part of the ROC curve whose area is told: what a clinic with few false alarms can work at.
-SPECIFIC = (0.8, 1.0)
-#: The square of a larger number may overflow.
-LARGEST_NUMBER = 1e150
-GRADES = "classes are grades: their names are numbers"
-
-Codes = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How intervals are made: their level, the seed and number of resamples (0: by the number of images).
-
-    ``prevalence``: that of the clinic, for predictive values there. ``parts``: whether the Brier score is taken apart.
-    """
-
-    level: float = 0.95
-    seed: int = 0
-    resamples: int = 0
-    prevalence: float | None = None
-    parts: bool = True
-
-
-@dataclass(frozen=True)
-class Parts:
-    """``statistics`` to resample, and estimates ``ready`` without."""
-
-    statistics: tuple[Statistic, ...] = ()
-    ready: tuple[Estimate, ...] = ()
-
-    def __add__(self, other: Parts) -> Parts:
-        return Parts(self.statistics + other.statistics, self.ready + other.ready)
-
-
-def of_all(statistic: Statistic, patients: int) -> Statistic:
-    """A statistic of sums that counts the patients up to its own last, as one of all ``patients``."""
-    if statistic.sums is None or len(statistic.sums.cells) == patients:
-        return statistic
-    cells = np.zeros((patients, statistic.sums.cells.shape[1]))
-    cells[: len(statistic.sums.cells)] = statistic.sums.cells
-    return of_sums(statistic.columns, cells, statistic.sums.of)
-
-
-def lost(metrics: Sequence[str], why: str, codes: Codes, of: str = "") -> tuple[Estimate, ...]:
-    """Estimates without a value, for one reason."""
-    people = int(np.unique(codes).size)
-    return tuple(undefined(metric, why, of=of, images=len(codes), patients=people) for metric in metrics)
-
-
-def not_finite(score: NDArray[np.float64]) -> str:
-    """Why nothing can be said at a threshold; empty if something can."""
-    bad = int((~np.isfinite(score)).sum())
-    return f"{bad} of {len(score)} scores are not finite" if bad else "" if len(score) else "no cases"
-
-
-def directly(q: Question, codes: Codes, terms: Terms) -> list[Estimate]:
-    """What has an interval in closed form."""
-    level, of = terms.level, q.of
-    found = [auc(q.truth, q.score, codes, level=level, of=of)]
-    found.append(partial_auc(q.truth, q.score, codes, specificity=SPECIFIC, standardised=True, level=level, of=of))
-    if q.full:
-        found += intercept_and_slope(q.truth, q.score, codes, level=level, of=of)
-    found += _at_threshold(q, codes, terms)
-    return found if q.full else [e for e in found if e.metric != "accuracy"]
-
-
-def _at_threshold(q: Question, codes: Codes, terms: Terms) -> list[Estimate]:
-    elsewhere = terms.prevalence if q.full else None
-    if why := not_finite(q.score):
-        names = ["sensitivity", "specificity", "ppv", "npv", "accuracy"]
-        return [*lost([*names, *(("ppv at prevalence", "npv at prevalence") if elsewhere else ())], why, codes, q.of)]
-    found = at_threshold(q.truth, q.flagged, codes, level=terms.level, of=q.of, note=q.rule)
-    if elsewhere is None:
-        return found
-    there = at_prevalence(q.truth, q.flagged, elsewhere, codes, level=terms.level, of=q.of)
-    return found + [_there(e, q.rule) for e in there]
-
-
-def _there(e: Estimate, rule: str) -> Estimate:
-    return replace(e, metric=f"{e.metric} at prevalence", method=f"{rule}; {e.method}" if e.method else "")
-
-
-def resampled(q: Question, codes: Codes, people: int, terms: Terms) -> Parts:
-    """F1, balanced accuracy, MCC, Brier score with its parts and ECE of a question that is judged in full."""
-    return _flags(q, codes, people) + _chances(q, codes, people, terms)
-
-
-def _flags(q: Question, codes: Codes, people: int) -> Parts:
-    if why := not_finite(q.score):
-        return Parts(ready=lost(("f1", "balanced accuracy", "mcc"), why, codes, q.of))
-    truth, said = q.truth.astype(np.int64), q.flagged.astype(np.int64)
-    return Parts(
-        (
-            threshold_statistic(q.truth, q.flagged, codes, people, of=q.of, note=q.rule),
-            of_all(mcc_statistic(truth, said, codes, of=q.of, note=q.rule), people),
-        )
-    )
-
-
-def _chances(q: Question, codes: Codes, people: int, terms: Terms) -> Parts:
-    names = ("brier", *(PARTS if terms.parts else ()), "ece")
-    if why := why_uncalibrated(q.truth, q.score):
-        return Parts(ready=lost(names, why, codes, q.of))
-    found = Parts(
-        (
-            mean_statistic("brier", (q.score - q.truth) ** 2, codes, people, of=q.of),
-            ece_statistic(q.truth, q.score, codes, people, of=q.of),
-        )
-    )
-    if not terms.parts:
-        return found
-    parts = decomposition_statistic(q.truth, q.score, codes, people, of=q.of)
-    return found + Parts((parts,), (brier_uncertainty(q.truth, codes, level=terms.level, of=q.of),))
-
-
-def top_accuracy(facts: Facts, rows: Codes, local: Codes, level: float) -> Estimate:
-    """Accuracy of the more probable of two classes: what papers without an operating point report."""
-    rows = rows[facts.truth[rows] >= 0]
-    first, second, truth = facts.scores[rows, 0], facts.scores[rows, 1], facts.truth[rows]
-    bad = int((~np.isfinite(first)).sum() + (~np.isfinite(second)).sum())
-    if bad or not len(rows):
-        return lost(("top accuracy",), f"{bad} of {2 * len(rows)} scores are not finite" if bad else "no cases",
-                    local[rows])[0]  # fmt: skip
-    found = proportion((second > first) == (truth == 1), local[rows], level=level, metric="top accuracy")
-    return replace(found, method=f"{LARGEST}; {found.method}")
-
-
-def classes(facts: Facts, asked: Sequence[Question], rows: Codes, local: Codes, people: int, terms: Terms) -> Parts:
-    """Accuracy, balanced accuracy, F1, MCC, kappa of grades, Brier score and ECE of the most probable class."""
-    scores, truth, codes, names = facts.scores[rows], facts.truth[rows], local[rows], facts.target.names
-    own = {q.of for q in asked if q.full}
-    others = tuple("" if name in own else name for name in names)  # "": its F1 is that at its threshold
-    graded = grades(names)
-    if why := not_finite(scores.ravel()):
-        overall = ["accuracy", "balanced accuracy", "macro f1", "mcc", "brier", "ece"]
-        missing = lost([*overall, *(["quadratic kappa"] if graded else [])], why, codes)
-        return Parts(ready=missing + tuple(e for n in others if n for e in lost(("f1",), why, codes, n)))
-    said = scores.argmax(axis=1)
-    accuracy = proportion(said == truth, codes, level=terms.level, metric="accuracy")
-    several = classes_statistic(truth, said, len(names), codes, people, of=others, note=LARGEST)
-    parts = Parts((several,), (replace(accuracy, method=f"{LARGEST}; {accuracy.method}"),))
-    return parts + _alike(truth, said, codes, people, graded) + _classes_calibrated(scores, truth, codes, people)
-
-
-def grades(names: Sequence[str]) -> tuple[int, ...]:
-    """The place of each class in the order of its number, if every name is a different number and there are three.
-
-    >>> grades(("10", "9", "11")), grades(("mild", "severe", "none"))
-    ((1, 0, 2), ())
-    """
-    try:
-        values = [float(name) for name in names]
-    except ValueError:
-        return ()
-    if len(names) < 3 or len(set(values)) < len(names) or not all(map(np.isfinite, values)):
-        return ()
-    order = sorted(values)
-    return tuple(order.index(value) for value in values)
-
-
-def _alike(truth: Codes, said: Codes, codes: Codes, people: int, graded: Sequence[int]) -> Parts:
-    """MCC and, of grades, quadratic kappa."""
-    found = Parts((of_all(mcc_statistic(truth, said, codes, note=LARGEST), people),))
-    if not graded:
-        return found
-    place, note = np.array(graded, np.float64), f"{LARGEST}; {GRADES}"
-    return found + Parts((of_all(kappa_statistic(place[truth], place[said], codes, note=note), people),))
-
-
-def _classes_calibrated(scores: NDArray[np.float64], truth: NDArray[np.int64], codes: Codes, people: int) -> Parts:
-    """The Brier score summed over classes, and the ECE of the confidence in the most probable class."""
-    right, confidence = scores.argmax(axis=1) == truth, scores.max(axis=1)
-    if why := why_uncalibrated(right, confidence):
-        return Parts(ready=lost(("brier", "ece"), why, codes))
-    loss = ((scores - np.eye(scores.shape[1])[truth]) ** 2).sum(axis=1)
-    return Parts(
-        (
-            mean_statistic("brier", loss, codes, people, note="summed over the classes"),
-            ece_statistic(right, confidence, codes, people, note=CONFIDENCE),
-        )
-    )
-
-
-def areas(asked: Sequence[Question], local: Codes, *, macro: bool) -> Parts:
-    """Macro AUC over the questions that have both answers, and each one's average precision."""
-    known = [q for q in asked if not q.why]
-    without = [q.of for q in asked if q.why]
-    missing = tuple(e for q in asked if q.why for e in lost(("average precision",), q.why, local[q.rows], q.of))
-    if not known:
-        none = (undefined("macro auc", "no class or finding has both answers"),) if macro else ()
-        return Parts(ready=none + missing)
-    note = f"mean over {len(known)}" + (f", without {', '.join(without)}" if without else "")
-    truths, scores = [q.truth for q in known], [q.score for q in known]
-    names, codes = tuple(q.of for q in known), [local[q.rows] for q in known]
-    return Parts((areas_statistic(truths, scores, codes, names, macro=macro, note=note),), missing)
-
-
-def quantity(facts: Facts, rows: Codes, local: Codes, terms: Terms) -> list[Estimate]:
-    """How far the predicted numbers are from the truth, and whether they are in its order."""
-    from overread.stats.discrimination.roc import concordance
-
-    rows, of = rows[~np.isnan(facts.truth[rows])], facts.target.names[0]
-    truth, said, codes = facts.truth[rows], facts.scores[rows, 0], local[rows]
-    index = concordance(truth, said, codes, level=terms.level, of=of)
-    if why := too_large(truth, said):
-        return [*lost(METRICS, why, codes, of), index]
-    many = terms.resamples or None
-    found = errors_of(truth, said, codes, level=terms.level, of=of, seed=terms.seed, resamples=many)
-    return [*found, index]
-
-
-def too_large(*values: NDArray[np.float64]) -> str:
-    """Why errors cannot be squared and summed; empty if they can."""
-    bad = sum(int((np.isfinite(v) & (np.abs(v) > LARGEST_NUMBER)).sum()) for v in values)
-    return f"{bad} of {len(values) * len(values[0])} values are beyond ±{LARGEST_NUMBER:g}" if bad else ""
-
-
-# -- from predictions to questions with a yes or no ---------------------------------------------------------------
-
-
-#: The threshold where none was chosen: the more probable of yes and no.
-HALF = 0.5
-LARGEST = "largest probability"
-
-
-@dataclass(frozen=True, eq=False)
-class Facts:
-    """What judges need of a table of predictions, read off it once; fields as the properties of :class:`Predictions`."""
-
-    target: Target
-    truth: NDArray[Any]
-    scores: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, test: Predictions | Facts) -> Facts:
-        """The facts of a table."""
-        return test if isinstance(test, Facts) else cls(test.target, test.truth, test.scores)
-
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """(N,) whether any answer is known."""
-        if self.target.kind in ("binary", "classes"):
-            return np.asarray(self.truth >= 0)
-        blank = np.isnan(self.truth)
-        return ~(blank if blank.ndim == 1 else blank.all(axis=1))
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """One yes or no, asked of the rows whose answer is known.
-
-    ``rows`` (K,) positions in the predictions, ``truth`` (K,), ``score`` (K,), ``flagged`` (K,) whether
-    called positive, by ``rule``. ``frozen``: the threshold was chosen on tuning data. ``full``: judged with
-    calibration and at a threshold, not as one class of several; ``group``: a set of classes, left out of
-    means over the classes.
-    """
-
-    of: str
-    rows: NDArray[np.int64]
-    truth: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    flagged: NDArray[np.bool_]
-    rule: str
-    threshold: float | None = None
-    frozen: bool = False
-    full: bool = True
-    group: bool = False
-
-    @property
-    def why(self) -> str:
-        """The reason why nothing can be ranked; empty if it can."""
-        return why_undefined(self.truth, self.score)
-
-    def only(self, inside: NDArray[np.bool_]) -> Question:
-        """The question asked of the rows where ``inside`` (N,) is true."""
-        if inside.all():
-            return self
-        keep = inside[self.rows]
-        parts = {name: getattr(self, name)[keep] for name in ("rows", "truth", "score", "flagged")}
-        return replace(self, **parts)
-
-
-def questions(test: Predictions | Facts, points: Sequence[OperatingPoint]) -> list[Question]:
-    """What is asked: one question for a binary label, one per finding, or per class and group of classes."""
-    test, target = cast(Predictions, Facts.of(test)), test.target  # of a table, only the facts are read
-    if target.kind == "quantity":
-        require(not points, "a quantity has no operating point", given=len(points))
-        return []
-    at = _by_classes(test, points)
-    if target.kind == "binary":
-        require(len(at) < 2, "a binary label has one operating point", given=len(at))
-        return [_ask(test, next(iter(at), positives(test, None, None)), at)]
-    if target.kind == "findings":
-        return [_ask(test, (name,), at) for name in target.names]
-    groups = dict.fromkeys((target.positive, *at))
-    single = [
-        _ask(test, (name,), at) if (name,) in groups else _one_of_several(test, i)
-        for i, name in enumerate(target.names)
-    ]
-    return [*(_ask(test, group, at) for group in groups if len(group) > 1), *single]
-
-
-def _by_classes(test: Predictions, points: Sequence[OperatingPoint]) -> dict[tuple[str, ...], OperatingPoint]:
-    """Each point under its positive classes, in the order in which the target declares them."""
-    declared, found = test.target.positive, {}
-    for point in points:
-        names = positives(test, point.positive, None)
-        names = declared if set(names) == set(declared) else names
-        require(names not in found, "two operating points are for the same classes", given=point.of)
-        found[names] = point
-    return found
-
-
-def _ask(test: Predictions, positive: tuple[str, ...], at: dict[tuple[str, ...], OperatingPoint]) -> Question:
-    rows, truth, score = question(test, positive)
-    point = at.get(positive)
-    threshold = point.threshold if point else HALF
-    rule = f"score ≥ {threshold:.4g}, " + ("frozen on tuning data" if point else "not chosen on tuning data")
-    with np.errstate(invalid="ignore"):
-        flagged = score >= threshold
-    return Question(
-        "+".join(positive), rows, truth, score, flagged, rule, threshold, point is not None, group=len(positive) > 1
-    )
-
-
-def _one_of_several(test: Predictions, index: int) -> Question:
-    name = test.target.names[index]
-    rows, truth, score = question(test, (name,))
-    return Question(name, rows, truth, score, largest(test)[rows] == index, LARGEST, full=False)
-
-
-def largest(test: Predictions | Facts) -> NDArray[np.int64]:
-    """(N,) the most probable class; of equals the first."""
-    scores = test.scores
-    return np.where(np.isfinite(scores), scores, -np.inf).argmax(axis=1)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import plain, write_json
-from overread.evaluation.metrics import largest
 from overread.evaluation.operating_point import refuse_shared
+from overread.evaluation.questions import largest
 from overread.evaluation.subgroups import FEWEST, bands
 from overread.predictions import Predictions
 from overread.stats.arrays import patient_codes

@@ -23,8 +23,8 @@ from overread.evaluation.comparison.differences import (
     unpaired_differences,
 )
 from overread.evaluation.comparison.pairing import Asked, Pair, asked_of, half_and_chosen, pair
+from overread.evaluation.estimators import Terms
 from overread.evaluation.ledger import truth_hash, verify
-from overread.evaluation.metrics import Terms
 from overread.evaluation.operating_point import OperatingPoint, positives, refuse_seen
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions

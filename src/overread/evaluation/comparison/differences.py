@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.evaluation.comparison.pairing import Asked, Pair, not_finite
-from overread.evaluation.metrics import LARGEST, Question, Terms, judge, largest
+from overread.evaluation.estimators import Terms
+from overread.evaluation.metrics import judge
+from overread.evaluation.questions import LARGEST, Question, largest
 from overread.evaluation.results import drawn
 from overread.predictions import Predictions
 from overread.stats.arrays import patient_codes

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, UnsoundError, checked, require
-from overread.evaluation.metrics import HALF, Question, questions
 from overread.evaluation.operating_point import OperatingPoint
+from overread.evaluation.questions import HALF, Question, questions
 from overread.predictions import Predictions
 
 #: A join of less than this share of the smaller table is worth a word.

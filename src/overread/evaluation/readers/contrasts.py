@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from overread.cases.graded_cases import MOST_PAIRED, agreement
 from overread.cases.grades import Grades, consensus
 from overread.core.errors import checked
-from overread.evaluation.metrics import Terms
+from overread.evaluation.estimators import Terms
 from overread.evaluation.readers.answers import FEWEST_CASES, Answers, Board, Floats
 from overread.stats.agreement.mrmc import Modalities, compare_modalities, compare_with_readers
 from overread.stats.agreement.mrmc_points import compare_with_reader

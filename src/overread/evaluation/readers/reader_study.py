@@ -16,8 +16,8 @@ from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import build, plain, sha256, write_json
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
 from overread.evaluation.comparison.comparison import aligned, counted, p_text
+from overread.evaluation.estimators import Terms
 from overread.evaluation.ledger import looked, truth_hash, verify
-from overread.evaluation.metrics import Terms
 from overread.evaluation.operating_point import OperatingPoint, refuse_seen
 from overread.evaluation.readers.answers import Answers, Board, Reference, answers_of, board_of, with_truth
 from overread.evaluation.readers.contrasts import (
