@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Target
 from overread.core.errors import InputError
 from overread.predictions import Predictions
+from overread.tasks.target import Target
 
 
 def write(folder, text):

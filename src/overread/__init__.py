@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "read_cases": "overread.cases.sources.read_cases",
     "Cases": "overread.cases.cases",
-    "Target": "overread.cases.cases",
+    "Target": "overread.tasks.target",
     "audit": "overread.cases.audit.audit",
     "Audit": "overread.cases.audit.audit",
     "Finding": "overread.cases.audit.audit",

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.cases import Target
 from overread.core.errors import InputError, nearest
 from overread.core.files import fingerprint, unguarded, write_csv
+from overread.tasks.target import Target
 
 _FIRST = ("case", "patient", "split", "source")
 
@@ -45,7 +45,7 @@ class Predictions:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The columns that hold what the model says."""
-        return ("predicted",) if self.target.kind == "quantity" else tuple(f"p:{n}" for n in self.target.names)
+        return self.target.task.prediction_columns
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -55,10 +55,7 @@ class Predictions:
     @property
     def truth(self) -> NDArray[Any]:
         """As :attr:`Cases.labels`: class index (−1 unknown), or 1/0/NaN per finding, or a number."""
-        if self.target.kind in ("binary", "classes"):
-            return pd.Index(self.target.names).get_indexer(pd.Index(self.table["label"])).astype(np.int64)
-        values = self.table.loc[:, list(self.target.columns)].to_numpy(np.float64)
-        return values[:, 0] if self.target.kind == "quantity" else values
+        return self.target.task.read_labels(self.table)
 
     @property
     def patients(self) -> NDArray[Any]:

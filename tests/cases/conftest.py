@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Cases, Target
+from overread.cases.cases import Cases
+from overread.tasks.target import Target
 
 
 def picture(seed: int, size: int = 48) -> np.ndarray:

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Cases, Target, paths, typed
+from overread.cases.cases import Cases, paths, typed
 from overread.core.errors import ArgumentError, InputError
+from overread.tasks.target import Target
 
 from .conftest import cohort, made
 

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Cases, Target
+from overread.cases.cases import Cases
 from overread.cases.grades import Grades
 from overread.cases.strategies import beginning, fewer_grades, graded, nested_order
 from overread.core.errors import ArgumentError, InputError
+from overread.tasks.target import Target
 
 
 def cohort(patients: int = 100, rate: float = 0.2, seed: int = 0) -> Cases:

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Cases, Planes, Target, paths
+from overread.cases.cases import Cases, Planes, paths
 from overread.cases.volumes import as_slices, as_views, cut, is_volume
 from overread.core.errors import ImageError, InputError, OverreadError
 from overread.images.address import parse
 from overread.images.read import read_image
+from overread.tasks.target import Target
 
 RNG = np.random.default_rng(17)
 AFFINE = np.array([[-1.0, 0, 0, 20], [0, 1.5, 0, -8], [0, 0, 4.0, 100], [0, 0, 0, 1]])

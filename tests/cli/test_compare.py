@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from overread.cases.cases import Target
 from overread.cases.pseudonyms import codes
 from overread.cli.main import app
 from overread.core.errors import InputError, OverreadError
@@ -21,6 +20,7 @@ from overread.evaluation.evaluate import evaluate
 from overread.evaluation.operating_point import choose_thresholds
 from overread.predictions import Predictions
 from overread.study.question import Study
+from overread.tasks.target import Target
 
 FILES = ("metrics.json", "comparison.json", "comparison.html", "figures/roc.svg", "figures/roc.png", "figures/differences.svg",
          "figures/net-benefit.png", "figures/scores.png")  # fmt: skip

@@ -21,7 +21,8 @@ from overread.core.errors import InputError, OverreadError
 
 
 def a_cases():
-    from overread.cases.cases import Cases, Target
+    from overread.cases.cases import Cases
+    from overread.tasks.target import Target
 
     table = pd.DataFrame(
         {
@@ -40,7 +41,8 @@ def a_cases():
 
 
 def some_findings():
-    from overread.cases.cases import Cases, Target
+    from overread.cases.cases import Cases
+    from overread.tasks.target import Target
 
     table = pd.DataFrame({role: ["1", "2"] for role in ("image", "case", "patient")})
     for role in ("source", "view", "time", "split"):
@@ -50,9 +52,9 @@ def some_findings():
 
 
 def some_predictions(n: int = 60):
-    from overread.cases.cases import Target
     from overread.core.random import uniform
     from overread.predictions import Predictions
+    from overread.tasks.target import Target
 
     truth = np.arange(n) % 3 == 0
     p = np.clip(0.35 * truth + 0.6 * uniform(3, 0, np.arange(n), "p"), 0, 1).astype(np.float32).astype(float)
@@ -83,8 +85,9 @@ def an_audit():
 
 
 def a_split():
-    from overread.cases.cases import Cases, Target
+    from overread.cases.cases import Cases
     from overread.cases.split import split
+    from overread.tasks.target import Target
 
     predicted = some_predictions().table
     table = predicted.assign(image=predicted["case"] + ".png", view="", time="", split="")
@@ -341,8 +344,8 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), ma
 @given(st.lists(st.tuples(TEXT, TEXT, st.floats(0, 1, width=32)), min_size=1, max_size=8, unique_by=lambda row: row[0]))
 def test_predictions_survive_any_names(tmp_path, rows):
     """Names with commas, quotes, leading zeros, or such as ``NA`` come back as they were."""
-    from overread.cases.cases import Target
     from overread.predictions import Predictions
+    from overread.tasks.target import Target
 
     table = pd.DataFrame(
         {

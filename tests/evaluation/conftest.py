@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Target
 from overread.predictions import Predictions
+from overread.tasks.target import Target
 
 
 def make(

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from overread.cases.cases import Target
 from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.evaluation.operating_point import choose_threshold, choose_thresholds
 from overread.predictions import Predictions
 from overread.stats.estimate import Estimate
+from overread.tasks.target import Target
 
 KINDS = ("binary", "classes", "findings", "quantity")
 

@@ -8,13 +8,13 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from overread.cases.cases import Target
 from overread.evaluation.estimators import Terms
 from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.evaluation.gaps import gaps_of
 from overread.evaluation.questions import Facts, questions
 from overread.predictions import Predictions
 from overread.stats.hypotheses import heterogeneity, holm
+from overread.tasks.target import Target
 
 
 def table(patients, per, seed, *, shift=0.0, eyes=False, skill=1.0, correlation=0.5):

@@ -11,10 +11,10 @@ import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from overread.cases.cases import Target
 from overread.core.errors import OverreadError
 from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.predictions import Predictions
+from overread.tasks.target import Target
 
 NASTY = (math.nan, math.inf, -math.inf)
 #: A group of equals, ends, the smallest and largest of their kind, and what is no probability.

@@ -66,8 +66,8 @@ def test_probabilities_stay_within_bounds_and_the_ranking_stays(seed, method, sh
     rng = np.random.default_rng(seed)
     import pandas as pd
 
-    from overread.cases.cases import Target
     from overread.predictions import Predictions
+    from overread.tasks.target import Target
 
     def table(prefix, count):
         truth = np.r_[0, 1, rng.integers(0, 2, count - 2)]

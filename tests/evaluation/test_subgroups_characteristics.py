@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from overread.cases.cases import Cases, Target
+from overread.cases.cases import Cases
 from overread.cases.split import split
 from overread.evaluation.subgroups import characteristics
+from overread.tasks.target import Target
 
 
 def cohort(patients: int = 60) -> Cases:

@@ -18,7 +18,7 @@ import pytest
 
 from overread.cases.audit.audit import audit
 from overread.cases.audit.fingerprint import fingerprint
-from overread.cases.cases import Cases, Target
+from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_cases
 from overread.core import files
 from overread.core.errors import OverreadError
@@ -27,6 +27,7 @@ from overread.images.preprocess import Preprocess
 from overread.images.read import read_image
 from overread.images.store import pack
 from overread.predictions import Predictions
+from overread.tasks.target import Target
 
 posix = pytest.mark.skipif(os.name != "posix", reason="a name that Windows does not allow")
 Refused = Callable[..., OverreadError]

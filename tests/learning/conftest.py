@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from overread.cases.cases import Target
 from overread.core.progress import Clock
 from overread.images.augment import Augmentation
 from overread.images.preprocess import Preprocess
@@ -20,6 +19,7 @@ from overread.learning.loader import Batches
 from overread.learning.losses import make_loss
 from overread.learning.predict import judge_on
 from overread.learning.recipe import Recipe
+from overread.tasks.target import Target
 
 TARGET = Target("binary", ("dark", "bright"), ("bright",))
 

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from overread.cases.cases import Cases, Target
+from overread.cases.cases import Cases
 from overread.core.errors import InputError, UnavailableError
 from overread.learning.auto import Facts, fewest_patients, look, plan, standard
 from overread.learning.recipe import AUTO, MOST_EPOCHS, Recipe
+from overread.tasks.target import Target
 
 FACTS = Facts(images=4000, patients=3000, fewest=60, side=224, colour=True)
 

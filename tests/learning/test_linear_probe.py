@@ -3,9 +3,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from overread.cases.cases import Target
 from overread.learning import linear_probe
 from overread.learning.linear_probe import choose_penalty, fit_heads
+from overread.tasks.target import Target
 
 
 @pytest.fixture

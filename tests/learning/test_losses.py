@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from overread.cases.cases import Target
 from overread.learning.losses import class_weights, make_loss, probabilities
+from overread.tasks.target import Target
 
 CLASSES = Target("classes", ("a", "b", "c"))
 FINDINGS = Target("findings", ("x", "y"))

@@ -5,7 +5,6 @@ import pytest
 import safetensors.torch
 import torch
 
-from overread.cases.cases import Target
 from overread.core.errors import InputError
 from overread.core.files import hashed
 from overread.images.preprocess import Preprocess
@@ -13,6 +12,7 @@ from overread.learning.device import seeded
 from overread.learning.model import About, Decision, Model, Origin, make_network, with_taps
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
+from overread.tasks.target import Target
 
 
 def _model(layers=(), mean_image=None) -> Model:

@@ -5,13 +5,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from overread.cases.cases import Cases, Target
+from overread.cases.cases import Cases
 from overread.core.errors import InputError
 from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.predict import predict, predict_images, tabulate
 from overread.learning.recipe import Recipe
+from overread.tasks.target import Target
 
 TARGET = Target("binary", ("n", "p"), ("p",))
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from overread.cases.cases import Target
 from overread.learning.predict import score
+from overread.tasks.target import Target
 
 
 def test_the_mean_auc_over_classes_equals_scikit_learn() -> None:

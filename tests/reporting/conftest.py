@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from overread.cases.cases import Target
 from overread.reporting import page, report
 from overread.reporting.page import figures, replace_figures
 from overread.reporting.run import gather
+from overread.tasks.target import Target
 
 
 def _beside(name: str):

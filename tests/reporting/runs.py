@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from overread.cases.cases import Target
 from overread.core.files import write_bytes, write_json, write_text
 from overread.evaluation.evaluate import evaluate
 from overread.evaluation.operating_point import choose_threshold
 from overread.predictions import Predictions
 from overread.synthetic import phantoms
+from overread.tasks.target import Target
 
 NASTY = "<script>alert('x')</script> & $\\frac{1}{0}$"
 

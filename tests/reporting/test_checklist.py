@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from overread.cases.cases import Target
 from overread.core.errors import InputError, OverreadError
 from overread.core.files import write_json
 from overread.reporting.checklist import OPEN, STANDARDS, fill_in, standard, write_checklists
 from overread.reporting.facts import FACTS, found
 from overread.reporting.run import gather
+from overread.tasks.target import Target
 
 BINARY = Target("binary", ("benign", "malignant"), ("malignant",))
 #: How many rows each has: items with their parts.

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Cases, Target
+from overread.cases.cases import Cases
 from overread.core.errors import ArgumentError
 from overread.core.files import read_json
 from overread.predictions import Predictions
 from overread.reporting.gallery import THUMBNAIL, confident_errors, write_gallery
 from overread.synthetic import draw_cohort
+from overread.tasks.target import Target
 
 
 def predictions(target: Target, **columns) -> Predictions:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Target
 from overread.core.errors import InputError
 from overread.core.files import read_json, write_bytes, write_json, write_text
 from overread.reporting import card, draw_all, page, report
 from overread.reporting.page import figures
 from overread.reporting.run import gather
+from overread.tasks.target import Target
 
 SECTIONS = (
     "question",

@@ -9,13 +9,13 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from overread.cases.cases import Target
 from overread.core.files import read_json, write_json
 from overread.reporting import draw_all
 from overread.reporting.figures.cohort import flow
 from overread.reporting.figures.training import training
 from overread.reporting.page import DRAWN
 from overread.reporting.run import gather, gather_evaluation
+from overread.tasks.target import Target
 
 
 def redrawn(folder):

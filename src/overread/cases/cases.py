@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,45 +14,11 @@ from numpy.typing import NDArray
 from overread.cases.pseudonyms import codes
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import fingerprint, read_json, sha256, unguarded, write_csv, write_json
+from overread.tasks.target import Target
 
 #: Columns with a meaning. Every other column is carried along and can be a subgroup.
 ROLES = ("image", "case", "patient", "source", "view", "time", "split")
 PARTS = ("train", "tuning", "test")
-
-Kind = Literal["binary", "classes", "findings", "quantity"]
-
-
-@dataclass(frozen=True)
-class Target:
-    """What is to be learned.
-
-    ``kind``: ``binary`` and ``classes`` have one label per case, the classes are ``names``; ``findings`` has a yes,
-    no or unknown per finding in ``names``; ``quantity`` is a number called ``names[0]``. ``positive`` are the classes
-    that count as disease when sensitivity and specificity are asked for (for ``binary`` exactly one of the two).
-    """
-
-    kind: Kind
-    names: tuple[str, ...]
-    positive: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        require(len(self.names) > 0, "a target needs at least one name")
-        require(len(set(self.names)) == len(self.names), "the names of a target must differ", given=self.names)
-        for name in self.positive:
-            require(name in self.names, f"the positive class {name!r} is not among the classes",
-                    given=", ".join(self.names), todo=nearest(name, self.names))  # fmt: skip
-
-    @property
-    def outputs(self) -> int:
-        """Outputs of a network for this target: classes, findings, or 1."""
-        return 1 if self.kind == "quantity" else len(self.names)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The label columns of a table with this target."""
-        if self.kind == "findings":
-            return tuple(f"label:{name}" for name in self.names)
-        return ("value",) if self.kind == "quantity" else ("label",)
 
 
 @dataclass(frozen=True)
@@ -113,9 +78,7 @@ class Cases:
         return len(self.table)
 
     def __str__(self) -> str:
-        kind = {"binary": "binary label", "classes": f"{len(self.target.names)} classes",
-                "findings": f"{len(self.target.names)} findings", "quantity": "a quantity"}  # fmt: skip
-        return f"{len(self):,} images of {self.patients:,} patients, {kind[self.target.kind]}"
+        return f"{len(self):,} images of {self.patients:,} patients, {self.target.task.summary}"
 
     __repr__ = __str__
 
@@ -164,7 +127,7 @@ class Cases:
             table = unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
         except (OSError, ValueError) as error:
             raise InputError("the table of cases cannot be read", given=f"{path}: {error}") from error
-        text = {*ROLES, *(target.columns if target.kind in ("binary", "classes") else ())}
+        text = {*ROLES, *(target.columns if target.task.exclusive else ())}
         table = table.apply(lambda column: column if column.name in text else typed(column))
         planes = build(Planes, about.get("planes", {}), where=path.name)
         return cls(table, target, about["root"], tuple(about["notes"]), about.get("salt", ""), planes)
@@ -183,35 +146,18 @@ class Cases:
         ``binary``/``classes``: int64 (N,), the index in ``target.names``, −1 where unknown. ``findings``: float32
         (N, findings), NaN where unknown. ``quantity``: float32 (N,), NaN where unknown.
         """
-        if self.target.kind in ("binary", "classes"):
-            index = {name: i for i, name in enumerate(self.target.names)}
-            return self.table["label"].map(lambda name: index.get(name, -1)).to_numpy(np.int64)
-        values = self.table.loc[:, list(self.target.columns)].to_numpy(np.float32)
-        return values[:, 0] if self.target.kind == "quantity" else values
+        labels = self.target.task.read_labels(self.table)
+        return labels if labels.dtype == np.int64 else labels.astype(np.float32)
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """Which rows have a label (for findings: at least one known), shape (N,)."""
-        labels = self.labels
-        if self.target.kind in ("binary", "classes"):
-            return labels >= 0
-        return ~np.isnan(labels) if labels.ndim == 1 else ~np.isnan(labels).all(axis=1)
+        return self.target.task.known(self.labels)
 
     @property
     def strata(self) -> NDArray[np.int64]:
         """A class number per row for stratified splitting: the class, or the rarest finding present, or a quintile."""
-        labels = self.labels
-        if self.target.kind in ("binary", "classes"):
-            return labels
-        if self.target.kind == "findings":
-            rarity = np.argsort(np.nansum(labels, axis=0), kind="stable")
-            stratum = np.zeros(len(labels), np.int64)
-            for rank, finding in enumerate(rarity[::-1]):
-                stratum[labels[:, finding] == 1] = rank + 1
-            return stratum
-        known = labels[~np.isnan(labels)]
-        edges = np.unique(np.quantile(known, [0.2, 0.4, 0.6, 0.8])) if known.size else np.array([math.nan])
-        return np.searchsorted(edges, labels).astype(np.int64)
+        return self.target.task.strata(self.labels)
 
     # -- parts ------------------------------------------------------------------------------------------------
 

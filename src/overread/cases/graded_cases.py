@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.cases import Cases, Kind, Target
+from overread.cases.cases import Cases
 from overread.cases.grades import Grades, coded, consensus, grades_of, in_order, latent_classes, read_grades, wide
 from overread.cases.sources.labels import one_label
 from overread.core.errors import InputError, checked
@@ -20,6 +20,7 @@ from overread.images.address import file_of, parse
 from overread.stats.agreement.pairs import cohen_kappa, specific_agreement
 from overread.stats.agreement.panel import ceiling, fleiss_kappa, krippendorff_alpha
 from overread.stats.estimate import Estimate
+from overread.tasks.target import Kind, Target
 
 #: A table of answers, or columns of the table of images.
 Asked = str | os.PathLike[str] | Sequence[str]

@@ -283,18 +283,12 @@ def _looked_up(audit: Audit | None) -> str:
 def _counted(cases: Cases) -> dict[str, Any]:
     table, names = cases.table, cases.target.names
     found: dict[str, Any] = {"images": len(cases), "cases": int(table["case"].nunique()), "patients": cases.patients}
-    if cases.target.kind != "quantity":
-        strata = _columns(cases)
+    if not cases.target.task.continuous:
+        strata = cases.target.task.presence(cases.labels)
         found["classes"] = {n: int(table["patient"][strata[:, i]].nunique()) for i, n in enumerate(names)}
         found["class images"] = {n: int(strata[:, i].sum()) for i, n in enumerate(names)}
     sources = table["source"][table["source"] != ""].value_counts()
     return found | {"sources": {str(k): int(sources[k]) for k in sorted(sources.index)}}
-
-
-def _columns(cases: Cases) -> NDArray[np.bool_]:
-    """(N, names) of which class or finding each image has."""
-    labels = cases.labels
-    return labels == 1 if cases.target.kind == "findings" else labels[:, None] == np.arange(len(cases.target.names))
 
 
 def _thin(parts: dict[str, Any]) -> list[str]:

@@ -73,11 +73,7 @@ class Work:
 
 def strata(cases: Cases) -> NDArray[np.bool_]:
     """(N, K): classes, findings that are present, or fifths of a quantity."""
-    labels = cases.labels
-    if cases.target.kind == "findings":
-        return labels == 1
-    codes = cases.strata if cases.target.kind == "quantity" else labels
-    return codes[:, None] == np.arange(codes.max(initial=0) + 1)[None, :]
+    return cases.target.task.presence(cases.labels)
 
 
 def usable(cases: Cases, audit: Audit | None) -> tuple[Cases, dict[str, int]]:
@@ -97,7 +93,7 @@ def refuse_unsound(work: Work) -> None:
     if not len(work.cases):
         raise UnsoundError("no case with a label and a readable image is left", todo="see the audit for the reasons")
     labels = work.cases.labels
-    values = labels[~np.isnan(labels)] if labels.dtype.kind == "f" else labels
+    values = labels if work.cases.target.task.exclusive else labels[~np.isnan(labels)]
     if np.unique(values).size < 2:
         raise UnsoundError(
             "all cases have the same label, so there is nothing to learn",
@@ -155,7 +151,7 @@ def _warn_absent(work: Work, rows: NDArray[np.bool_], where: str) -> None:
     present = np.atleast_1d(strata(work.cases)[rows].any(axis=0))
     absent = (
         [n for n, there in zip(work.cases.target.names, present) if not there]
-        if work.cases.target.kind != "quantity"
+        if not work.cases.target.task.continuous
         else []
     )
     if absent:
@@ -378,7 +374,7 @@ def graded(cases: Cases, grades: Grades) -> tuple[Cases, int]:
     how many graded them. Raises :class:`InputError` for a target without classes, an answer that is none of them, or
     cases without any grade.
     """
-    if cases.target.kind not in ("binary", "classes"):
+    if not cases.target.task.exclusive:
         raise InputError("grades can teach one label with classes", given=f"a target of kind {cases.target.kind}")
     found = consensus(grades, classes=cases.target.names)
     first = grades.table.drop_duplicates("case").set_index("case")["label"]

@@ -9,11 +9,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.cases.cases import Target
 from overread.core.errors import require
 from overread.evaluation.operating_point import OperatingPoint, positives, question
 from overread.predictions import Predictions
 from overread.stats.arrays import why_undefined
+from overread.tasks.target import Target
 
 #: The threshold where none was chosen: the more probable of yes and no.
 HALF = 0.5

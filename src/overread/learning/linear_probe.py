@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from overread.cases.cases import Target
 from overread.cases.split import folds as folds_of
 from overread.core.errors import checked, require
 from overread.core.files import fingerprint, publish
@@ -29,6 +28,7 @@ from overread.images.preprocess import Preprocess
 from overread.learning.device import to_tensor
 from overread.learning.loader import TrainingData
 from overread.learning.recipe import Recipe
+from overread.tasks.target import Target
 
 _MEMORY, _ARMIJO, _HALVINGS = 10, 1e-4, 20
 _CELLS = 20_000_000

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from overread.cases.cases import Target
 from overread.core.errors import checked
+from overread.tasks.target import Target
 
 #: ``(outputs (B, K), labels (B,) or (B, K)) -> scalar``
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from overread.cases.cases import WHOLE, Planes, Target
+from overread.cases.cases import WHOLE, Planes
 from overread.core.errors import InputError, checked
 from overread.core.files import FORMAT, build, fingerprint, hashed, plain, publish, read_json, write_json
 from overread.images.preprocess import Preprocess
@@ -22,6 +22,7 @@ from overread.learning.device import seeded
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
+from overread.tasks.target import Target
 
 _MEAN_IMAGE = "preprocess.mean_image"
 

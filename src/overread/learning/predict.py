@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from overread.cases.cases import Cases, Target, paths
+from overread.cases.cases import Cases, paths
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.files import cores
 from overread.core.progress import Progress, silent
@@ -26,6 +26,7 @@ from overread.learning.loop import Judge
 from overread.learning.losses import make_loss, probabilities
 from overread.learning.model import Model
 from overread.predictions import Predictions
+from overread.tasks.target import Target
 
 _BATCH = 32
 

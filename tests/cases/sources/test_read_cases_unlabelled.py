@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from overread.cases.cases import Target
 from overread.cases.sources.read_cases import read_images
 from overread.core.errors import InputError
+from overread.tasks.target import Target
 
 TARGET = Target("binary", ("benign", "malignant"), ("malignant",))
 

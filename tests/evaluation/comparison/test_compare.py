@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 
-from overread.cases.cases import Target
 from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.evaluation.comparison.claims import Declaration, declare
 from overread.evaluation.comparison.compare import compare
@@ -21,6 +20,7 @@ from overread.evaluation.evaluate import evaluate
 from overread.evaluation.ledger import looks_at, truth_hash, verify
 from overread.evaluation.operating_point import choose_threshold
 from overread.predictions import Predictions
+from overread.tasks.target import Target
 
 TARGET = Target("binary", ("nv", "mel"), ("mel",))
 

@@ -12,12 +12,12 @@ from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
 
-from overread.cases.cases import Target
 from overread.core.errors import InputError
 from overread.evaluation.generalisation.learning_curve import LearningCurve, Size, learning_curve, said
 from overread.evaluation.ledger import verify
 from overread.predictions import Predictions
 from overread.stats.discrimination.delong import auc_difference, compare_aucs
+from overread.tasks.target import Target
 
 TARGET = Target("binary", ("well", "ill"), ("ill",))
 A, B, C = 0.92, 0.9, 0.5

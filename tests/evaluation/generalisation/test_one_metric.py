@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from overread.cases.cases import Target
 from overread.core.errors import InputError, UnsoundError
 from overread.evaluation.evaluate import evaluate
 from overread.evaluation.generalisation.one_metric import estimate_of, look_at, metric_for, statistic_of
 from overread.evaluation.ledger import verify
 from overread.stats.arrays import patient_codes
+from overread.tasks.target import Target
 
 
 def test_every_metric_as_scikit_learn_tells_it(predictions) -> None:

@@ -11,7 +11,6 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from overread.cases.cases import Target
 from overread.core.errors import InputError
 from overread.evaluation.generalisation.site_transfer import Shift, by_source, read_shift, said, shift_matrix, teachers
 from overread.evaluation.ledger import verify
@@ -19,6 +18,7 @@ from overread.predictions import Predictions
 from overread.stats.discrimination.roc import auc
 from overread.stats.estimate import independent_difference
 from overread.stats.hypotheses import holm
+from overread.tasks.target import Target
 
 TARGET = Target("binary", ("well", "ill"), ("ill",))
 

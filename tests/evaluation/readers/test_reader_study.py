@@ -11,7 +11,6 @@ import pytest
 from scipy import stats as scipy_stats
 from statsmodels.stats import inter_rater
 
-from overread.cases.cases import Target
 from overread.cases.grades import grades_of, read_grades
 from overread.core.errors import InputError, UnsoundError
 from overread.evaluation.ledger import verify
@@ -20,6 +19,7 @@ from overread.evaluation.readers.answers import read_truth
 from overread.evaluation.readers.reader_study import Reading, judge_readers
 from overread.predictions import Predictions
 from overread.synthetic.readers import Variances, draw_readings, draw_scores
+from overread.tasks.target import Target
 
 NAMES = ("benign", "malignant")
 TRUTH = (np.arange(90) % 3 == 0).astype(int)

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Target
 from overread.evaluation.comparison.compare import compare
 from overread.evaluation.comparison.comparison import Comparison
 from overread.predictions import Predictions
 from overread.reporting.figures.comparison import draw_comparison
 from overread.reporting.pages.compare import tell_comparison
+from overread.tasks.target import Target
 
 
 def table(kind, seed=0, prefix="c", name="<b>mel</b>"):

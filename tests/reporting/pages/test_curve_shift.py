@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Target
 from overread.evaluation.generalisation.learning_curve import LearningCurve, Size, learning_curve
 from overread.evaluation.generalisation.site_transfer import Shift, shift_matrix
 from overread.predictions import Predictions
 from overread.reporting import words
 from overread.reporting.pages.curve_shift import curve_figure, curve_page, gaps_figure, matrix_figure, shift_page
+from overread.tasks.target import Target
 
 TARGET = Target("binary", ("well", "ill"), ("ill",))
 

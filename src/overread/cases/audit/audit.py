@@ -288,16 +288,13 @@ def classes(seen: Seen) -> list[Finding]:
 
 
 def _memberships(cases: Cases) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-    labels = cases.labels
-    if cases.target.kind == "quantity":
-        return cases.target.names, ~np.isnan(labels)[:, None]
-    has = labels == 1 if cases.target.kind == "findings" else labels[:, None] == np.arange(len(cases.target.names))
-    return cases.target.names, has
+    task, labels = cases.target.task, cases.labels
+    return task.names, task.known(labels)[:, None] if task.continuous else task.presence(labels)
 
 
 def _single(cases: Cases) -> bool:
     labels = cases.labels
-    known = labels[~np.isnan(labels)] if labels.dtype.kind == "f" else labels[labels >= 0]
+    known = labels[labels >= 0] if cases.target.task.exclusive else labels[~np.isnan(labels)]
     return np.unique(known).size < 2
 
 
@@ -329,7 +326,7 @@ def _apart(counts: dict[str, int]) -> list[Finding]:
 
 def sources(seen: Seen) -> list[Finding]:
     """Sources that hold one class only: there the source is the label."""
-    if seen.cases.target.kind not in ("binary", "classes"):
+    if not seen.cases.target.task.exclusive:
         return []
     table = seen.cases.table[seen.cases.labelled & (seen.cases.table["source"] != "").to_numpy()]
     one = table.groupby("source")["label"].nunique() == 1
@@ -417,7 +414,7 @@ def count(cases: Cases, prints: pd.DataFrame, excluded: int) -> dict[str, Any]:
         "images": len(table), "cases": int(table["case"].nunique()), "patients": cases.patients,
         "labelled": int(cases.labelled.sum()), "excluded": excluded,
         "images per patient": {"median": float(per_patient.median()), "max": int(per_patient.max())},
-        **_labels(cases), "sources": _sources(cases),
+        **cases.target.task.count(cases.labels, cases.table["patient"]), "sources": _sources(cases),
         "sizes": _most(sizes(readable)), "modes": _most(modes(readable)), "formats": _most(readable["format"]),
         "given split": _given(table),
     }  # fmt: skip
@@ -441,34 +438,14 @@ def _most(values: pd.Series, most: int = 20) -> dict[str, int]:
     return {str(k): int(v) for k, v in counts.iloc[:most].items()} | ({"other": rest} if rest else {})
 
 
-def _labels(cases: Cases) -> dict[str, Any]:
-    labels, names, patient = cases.labels, cases.target.names, cases.table["patient"]
-    if cases.target.kind == "quantity":
-        known = labels[~np.isnan(labels)]
-        found = (
-            {
-                k: float(f(known))
-                for k, f in (("min", np.min), ("median", np.median), ("max", np.max), ("mean", np.mean))
-            }
-            if known.size
-            else {}
-        )
-        return {"value": {"images": int(known.size), **found}}
-    if cases.target.kind == "findings":
-        return {"classes": {n: {"images": int((labels[:, i] == 1).sum()), "patients": int(patient[labels[:, i] == 1].nunique()),
-                                "absent": int((labels[:, i] == 0).sum()), "unknown": int(np.isnan(labels[:, i]).sum())}
-                            for i, n in enumerate(names)}}  # fmt: skip
-    return {"classes": {n: {"images": int((labels == i).sum()), "patients": int(patient[labels == i].nunique())}
-                        for i, n in enumerate(names)}}  # fmt: skip
-
-
 def _sources(cases: Cases) -> dict[str, Any]:
     table = cases.table
     found = {}
     for source in sorted(set(table["source"]) - {""}):
         rows = (table["source"] == source).to_numpy()
         some = cases.take(rows)
-        classes = {n: c["images"] for n, c in _labels(some).get("classes", {}).items()}
+        counted = cases.target.task.count(some.labels, some.table["patient"])
+        classes = {n: c["images"] for n, c in counted.get("classes", {}).items()}
         found[source] = {"images": int(rows.sum()), "patients": some.patients, "classes": classes}
     return found
 

@@ -39,7 +39,7 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
     ``auc`` is the mean over classes; its interval is the mean of the classes' intervals, which is wider than needed.
     A quantity is taken as above or below its median. At most 20,000 patients are used. Keys as in ``audit.json``.
     """
-    truth, names = _truth(cases)
+    truth, names = cases.target.task.yes_or_no(cases.labels)
     usable = (fingerprints["error"] == "").to_numpy() & cases.labelled
     usable &= _sampled(cases.table["patient"], usable, seed)
     tables = {name: _bands(cases, fingerprints, columns, usable) for name, columns in FEATURES.items()}
@@ -58,17 +58,6 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
     together = judge(np.concatenate(list(tables.values()), axis=1))
     alone = {name: _mean(judge(table)) for name, table in tables.items()}
     return _result(together, alone, [names[i] for i in kept], int(usable.sum()), len(set(patients)))
-
-
-def _truth(cases: Cases) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """(N, classes) 1, 0 or NaN; one column where one says all."""
-    labels, names = cases.labels, cases.target.names
-    if cases.target.kind == "findings":
-        return labels.astype(np.float64), names
-    if cases.target.kind == "quantity":
-        return (labels > np.nanmedian(labels)).astype(np.float64)[:, None], (f"{names[0]} above its median",)
-    chosen = cases.target.positive if cases.target.kind == "binary" else names
-    return np.stack([(labels == names.index(name)).astype(np.float64) for name in chosen], 1), tuple(chosen)
 
 
 def _sampled(patients: pd.Series, usable: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from overread.cases.cases import Kind, Target
 from overread.cases.sources.tables import MISSING, known
 from overread.core.errors import InputError, checked, nearest
 from overread.images.address import file_of, parse
+from overread.tasks.target import Kind, Target
 
 _NEGATIVE = ("normal", "benign", "negative", "healthy", "control", "absent", "no", "none", "false", "0", "n")
 _YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "present"}

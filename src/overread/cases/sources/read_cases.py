@@ -6,12 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from overread.cases.cases import ROLES, WHOLE, Cases, Kind, Planes, Target, typed
+from overread.cases.cases import ROLES, WHOLE, Cases, Planes, typed
 from overread.cases.graded_cases import Asked, GradedCases, judged
 from overread.cases.privacy import hide
 from overread.cases.query import matching
@@ -35,6 +33,7 @@ from overread.cases.sources.tables import (
 from overread.cases.volumes import cut
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.progress import Progress, silent
+from overread.tasks.target import Kind, Target
 
 NO_PATIENT = "patient: no column says who the patient is, so each image counts as a patient of its own"
 
@@ -317,9 +316,6 @@ def _from_archive(path: Path, positive: Sequence[str], kind: Kind | None, named:
 # -- new images for a model that exists: the labels may be missing, the target is the model's ---------------------
 
 
-_UNKNOWN: dict[str, Any] = {"binary": "", "classes": "", "findings": np.nan, "quantity": np.nan}
-
-
 @checked
 def read_images(
     path: str | os.PathLike[str],
@@ -368,7 +364,7 @@ def _new_from_table(table: pd.DataFrame, named: dict[str, str | None], target: T
     made = _roles(table, columns)
     made["image"], found = locate(made["image"], root)
     made = _identify(made, columns, roles)
-    blank = pd.DataFrame(dict.fromkeys(target.columns, _UNKNOWN[target.kind]), index=table.index)
+    blank = pd.DataFrame(dict.fromkeys(target.columns, target.task.unknown), index=table.index)
     extra = _extras(table, roles, {*made.columns, *target.columns}, ())
     return Cases(pd.concat([made, blank, extra], axis=1), target, str(root), (*roles.notes, *found))
 
@@ -387,5 +383,5 @@ def _bare(table: pd.DataFrame, target: Target, root: Path) -> Cases:
     made = table.assign(case=table["image"], patient=table["image"])
     for column in (*ROLES, *target.columns):
         if column not in made:
-            made[column] = _UNKNOWN[target.kind] if column in target.columns else ""
+            made[column] = target.task.unknown if column in target.columns else ""
     return Cases(made, target, str(root))

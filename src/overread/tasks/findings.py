@@ -1,0 +1,111 @@
+"""Several findings a case, each present, absent or unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.tasks.task import Loss, Task, mean_auc
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Findings(Task):
+    """A yes, no or unknown per finding: a sigmoid each, binary cross-entropy, unknowns masked."""
+
+    multilabel: ClassVar[bool] = True
+    plural: ClassVar[str] = "findings"
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """``label:<finding>``."""
+        return tuple(f"label:{name}" for name in self.names)
+
+    @property
+    def separate_names(self) -> tuple[str, ...]:
+        """The findings."""
+        return self.names
+
+    def read_labels(self, table: pd.DataFrame) -> NDArray[Any]:
+        """float64 (N, findings): 1, 0, NaN where unknown."""
+        return table.loc[:, list(self.label_columns)].to_numpy(np.float64)
+
+    def known(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """(N,) where any finding is known."""
+        return ~np.isnan(labels).all(axis=1)
+
+    def strata(self, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """The rarest finding that is present, counted from 1; 0 for none."""
+        rarity = np.argsort(np.nansum(labels, axis=0), kind="stable")
+        stratum = np.zeros(len(labels), np.int64)
+        for rank, finding in enumerate(rarity[::-1]):
+            stratum[labels[:, finding] == 1] = rank + 1
+        return stratum
+
+    def presence(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """(N, findings) which are present."""
+        return np.asarray(labels == 1)
+
+    def yes_or_no(self, labels: NDArray[Any]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+        """The findings as they are."""
+        return labels.astype(np.float64), self.names
+
+    def count(self, labels: NDArray[Any], patient: pd.Series) -> dict[str, Any]:
+        """Also where a finding is absent or unknown."""
+        present, absent, unknown = labels == 1, labels == 0, np.isnan(labels)
+        return {"classes": {name: {"images": int(present[:, i].sum()), "patients": int(patient[present[:, i]].nunique()),
+                                   "absent": int(absent[:, i].sum()), "unknown": int(unknown[:, i].sum())}
+                            for i, name in enumerate(self.names)}}  # fmt: skip
+
+    def fewest_patients(self, labels: NDArray[Any], patient: NDArray[Any]) -> int:
+        """Patients of the rarer answer of the rarest finding."""
+        answers = [(k, value) for k in range(labels.shape[1]) for value in (0, 1)]
+        return min(len(np.unique(patient[labels[:, k] == value])) for k, value in answers)
+
+    def class_weights(self, labels: NDArray[Any], balance: float) -> NDArray[np.float32]:
+        """(findings,) the weight of a positive where a negative weighs 1."""
+        positive, negative = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
+        ratio = np.where(positive > 0, negative / np.maximum(positive, 1), 1.0)
+        return np.asarray(ratio**balance, np.float32)
+
+    def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
+        """Binary cross-entropy over the known labels, positives weighted."""
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        scale = torch.as_tensor(weights, device=device)
+
+        def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+            known = ~torch.isnan(labels)
+            aim = torch.where(known, labels, 0.0) * (1 - smoothing) + smoothing / 2
+            each = binary_cross_entropy_with_logits(outputs, aim, pos_weight=scale, reduction="none")
+            return (each * known).sum() / known.sum().clamp(min=1)
+
+        return loss
+
+    def loss_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted binary cross-entropy, summed over the known findings."""
+        import torch
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        known = (~torch.isnan(labels)).to(outputs.dtype)
+        aim = torch.where(known > 0, labels, 0.0)
+        weight = known * torch.where(aim > 0, weights, 1.0)
+        each = binary_cross_entropy_with_logits(outputs, aim.expand_as(outputs), reduction="none")
+        return (each * weight).sum(-1), (outputs.sigmoid() - aim) * weight
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """A sigmoid per finding."""
+        return outputs.sigmoid()
+
+    def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:
+        """The mean AUC of the findings, each over the rows where it is known."""
+        known = ~np.isnan(labels)
+        auc = mean_auc([(labels[rows, k] == 1, outputs[rows, k]) for k, rows in enumerate(known.T) if rows.any()])
+        return -loss if auc is None else auc

@@ -1,0 +1,95 @@
+"""A number a case."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.tasks.task import Loss, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Quantity(Task):
+    """One number, learned standardised by squared error."""
+
+    continuous: ClassVar[bool] = True
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """``value``."""
+        return ("value",)
+
+    @property
+    def prediction_columns(self) -> tuple[str, ...]:
+        """``predicted``."""
+        return ("predicted",)
+
+    @property
+    def outputs(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def summary(self) -> str:
+        """``a quantity``."""
+        return "a quantity"
+
+    def read_labels(self, table: pd.DataFrame) -> NDArray[Any]:
+        """float64 (N,), NaN where unknown."""
+        return table["value"].to_numpy(np.float64)
+
+    def known(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """(N,) where the number is known."""
+        return ~np.isnan(labels)
+
+    def strata(self, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """The fifth of the known numbers."""
+        known = labels[~np.isnan(labels)]
+        edges = np.unique(np.quantile(known, [0.2, 0.4, 0.6, 0.8])) if known.size else np.array([math.nan])
+        return np.searchsorted(edges, labels).astype(np.int64)
+
+    def yes_or_no(self, labels: NDArray[Any]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+        """Whether it lies above its median."""
+        return (labels > np.nanmedian(labels)).astype(np.float64)[:, None], (f"{self.names[0]} above its median",)
+
+    def count(self, labels: NDArray[Any], patient: pd.Series) -> dict[str, Any]:
+        """Known images and the range of their numbers."""
+        known = labels[~np.isnan(labels)]
+        functions = (("min", np.min), ("median", np.median), ("max", np.max), ("mean", np.mean))
+        described = {name: float(function(known)) for name, function in functions} if known.size else {}
+        return {"value": {"images": int(known.size), **described}}
+
+    def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
+        """The squared error of the standardised number."""
+        from torch.nn.functional import mse_loss
+
+        return lambda outputs, labels: mse_loss(outputs[:, 0], labels)
+
+    def loss_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Half the squared error."""
+        error = outputs[..., 0] - labels
+        return error.square() / 2, error[..., None]
+
+    def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:
+        """Minus the squared error."""
+        return -loss
+
+    def label_scale(self, labels: NDArray[Any]) -> tuple[float, float]:
+        """Mean and standard deviation."""
+        return float(np.mean(labels)), max(float(np.std(labels)), 1e-8)
+
+    def scaled(self, labels: NDArray[Any], scale: tuple[float, float]) -> NDArray[Any]:
+        """(N,) standardised."""
+        return (labels - np.float32(scale[0])) / np.float32(scale[1])
+
+    def unscaled(self, values: NDArray[Any], scale: tuple[float, float]) -> NDArray[Any]:
+        """(N, 1) in the unit of the labels."""
+        return values * scale[1] + scale[0]

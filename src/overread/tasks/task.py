@@ -1,0 +1,156 @@
+"""What a task owes the rest of the program: labels, outputs, loss, strata, columns of predictions, and words.
+
+A task is bound to its names (classes, findings, or the one quantity). Labels are an array with a row an image or case:
+a class index (−1 unknown), or 1, 0 and NaN per finding, or a number (NaN unknown).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: ``(outputs (B, K), labels (B,) or (B, K)) -> scalar``
+Loss = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One task. ``names``: classes, findings or the quantity; ``positive``: classes that count as disease.
+
+    Subclasses say all that depends on what is asked; who needs something new of every task adds a method here.
+    """
+
+    names: tuple[str, ...]
+    positive: tuple[str, ...] = ()
+
+    #: Whether a case has exactly one of the names as its label: classes, also two.
+    exclusive: ClassVar[bool] = False
+    #: Whether the label is one of exactly two classes, so that there is one question.
+    binary: ClassVar[bool] = False
+    #: Whether each name is a yes-or-no question of its own, which may be unknown.
+    multilabel: ClassVar[bool] = False
+    #: Whether a number is predicted in place of probabilities; then there is no operating point.
+    continuous: ClassVar[bool] = False
+    #: The cell of a label that is not known.
+    unknown: ClassVar[Any] = np.nan
+    #: What several names are called: ``classes``, ``findings``; empty where there is one number.
+    plural: ClassVar[str] = ""
+
+    # -- tables -----------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns of a table that hold labels."""
+
+    @property
+    def prediction_columns(self) -> tuple[str, ...]:
+        """The columns of a table that hold predictions: ``p:<name>`` of each name."""
+        return tuple(f"p:{name}" for name in self.names)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a network for this task."""
+        return len(self.names)
+
+    @property
+    def summary(self) -> str:
+        """What is asked, in a few words: ``binary label``, ``7 classes``."""
+        return f"{len(self.names)} {self.plural}"
+
+    @property
+    def separate_names(self) -> tuple[str, ...]:
+        """What is calibrated and covered on its own: each finding; else ``""``, the whole."""
+        return ("",)
+
+    @abstractmethod
+    def read_labels(self, table: pd.DataFrame) -> NDArray[Any]:
+        """The labels of a table: int64 (N,) of classes, float64 (N, findings) or (N,) else."""
+
+    @abstractmethod
+    def known(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """(N,) which rows have a label (for findings: at least one known)."""
+
+    @abstractmethod
+    def strata(self, labels: NDArray[Any]) -> NDArray[np.int64]:
+        """(N,) a number per row for stratified splitting."""
+
+    def presence(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """(N, K) which classes, present findings, or strata of the quantity each row has."""
+        codes = self.strata(labels)
+        return codes[:, None] == np.arange(codes.max(initial=0) + 1)[None, :]
+
+    def fewest_patients(self, labels: NDArray[Any], patient: NDArray[Any]) -> int:
+        """Patients of the rarest class, or of the rarer answer of the rarest finding; of a quantity all."""
+        return len(np.unique(patient))
+
+    @abstractmethod
+    def yes_or_no(self, labels: NDArray[Any]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+        """(N, K) 1, 0 or NaN, and what each column asks: one where one says all; of a quantity, above its median."""
+
+    @abstractmethod
+    def count(self, labels: NDArray[Any], patient: pd.Series) -> dict[str, Any]:
+        """Images and patients of each class or finding, or the range of the quantity; for a summary of a table."""
+
+    # -- learning: torch is imported where it is called -----------------------------------------------------------
+
+    def class_weights(self, labels: NDArray[Any], balance: float) -> NDArray[np.float32]:
+        """Weights (classes,), or of the positives (findings,): frequency to the power −``balance``.
+
+        Scaled so that the mean weight over the known labels is 1. A class without a case weighs 0.
+        """
+        return np.ones(self.outputs, np.float32)
+
+    @abstractmethod
+    def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
+        """The loss over a batch; unknown labels are masked, classes weighted, labels smoothed by ``smoothing``."""
+
+    @abstractmethod
+    def loss_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Of K linear heads at once: the loss (K, N) and its derivative by the outputs (K, N, C)."""
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """A network's outputs (B, K) as what is predicted: probabilities; a quantity as it is."""
+        return outputs
+
+    @abstractmethod
+    def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:
+        """What chooses a snapshot on tuning data; the larger, the better.
+
+        The mean AUC over classes or findings with both answers present; minus the loss where there is none.
+        """
+
+    def label_scale(self, labels: NDArray[Any]) -> tuple[float, float]:
+        """Mean and deviation by which labels are standardised for a network; (0, 1) where they are not."""
+        return 0.0, 1.0
+
+    def scaled(self, labels: NDArray[Any], scale: tuple[float, float]) -> NDArray[Any]:
+        """Labels as a network learns them."""
+        return labels
+
+    def unscaled(self, values: NDArray[Any], scale: tuple[float, float]) -> NDArray[Any]:
+        """What a network says, in the unit of the labels."""
+        return values
+
+
+def mean_auc(asked: list[tuple[NDArray[np.bool_], NDArray[Any]]]) -> float | None:
+    """The mean AUC of (positive, score) pairs with both answers; None where there is none."""
+    areas = [_auc(positive, score) for positive, score in asked if 0 < positive.sum() < len(positive)]
+    return float(np.mean(areas)) if areas else None
+
+
+def _auc(positive: NDArray[np.bool_], score: NDArray[Any]) -> float:
+    """Mann and Whitney's statistic with midranks; ``scipy.stats.rankdata`` without its import of 1.5 s."""
+    _, place, counts = np.unique(score, return_inverse=True, return_counts=True)
+    midrank = np.cumsum(counts) - (counts - 1) / 2
+    n = int(positive.sum())
+    return float((midrank[place][positive].sum() - n * (n + 1) / 2) / (n * (len(score) - n)))
