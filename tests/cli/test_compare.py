@@ -110,7 +110,9 @@ def run_of(folder, frame, salt="", margin=0.0):
     for part in ("test", "tuning"):
         mine = made if part == "test" else made.assign(case="t" + made["case"], patient="t" + made["patient"])
         replace(Predictions(mine, target)).save(folder / "predictions" / f"{part}.csv")
-    Study(table="t.csv", salt=salt, names="hash" if salt else "keep", margin=margin).save(folder / "study.toml")
+    Study.from_flat(table="t.csv", salt=salt, names="hash" if salt else "keep", margin=margin).save(
+        folder / "study.toml"
+    )
     cases = made.assign(image="x.png", view="", time="")[["image", "case", "patient", "source", "label"]]
     _cases(cases, target).save(folder / "cases.csv")
     return folder

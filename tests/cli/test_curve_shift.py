@@ -27,7 +27,7 @@ def done(phantom, tmp_path_factory) -> Path:
     two = pd.read_csv(phantom, dtype=str)
     two["microscope"] = two["microscope"].replace({"C": "B"})  # few patients: two sites in the place of three
     two.to_csv(phantom.parent / "two.csv", index=False)
-    study = Study(table=str(phantom.parent / "two.csv"), image="image", label="diagnosis", patient="patient", source="microscope", seed=3, threads=1,
+    study = Study.from_flat(table=str(phantom.parent / "two.csv"), image="image", label="diagnosis", patient="patient", source="microscope", seed=3, threads=1,
                   recipe=RECIPE, tuning=0.4)  # fmt: skip
     run(study, folder, network=False)
     return folder
@@ -141,7 +141,7 @@ def test_the_test_part_goes_through_the_ledger(done) -> None:
 def test_a_curve_over_grades(done, tmp_path) -> None:
     study = Study.load(done / "study.toml")
     named = pd.read_csv(study.table, dtype=str)
-    from overread.study.question import key_of
+    from overread.study.steps import key_of
 
     names = key_of(study)["case"]
     label = named["diagnosis"].to_numpy()

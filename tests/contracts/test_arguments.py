@@ -18,6 +18,8 @@ UNCHECKED = {
     "overread.core.errors.require",
     "overread.core.errors.one_of",
     "overread.core.progress.silent",
+    "overread.core.settings.setting",  # called while modules load
+    "overread.core.settings.settings",
     "overread.stats.resample.per_patient",  # any number of columns
     "overread.stats.resample.draws",  # a generator: checked when its first chunk is asked for
 }

@@ -117,7 +117,9 @@ def a_study():
     from overread.study.steps import Study
 
     recipe = {"method": "features", "penalties": [0.1, 1.0]}
-    return Study(table="a.csv", label="dx", subgroups=("sex", "age"), positive=("mel",), budget="15m", recipe=recipe)
+    return Study.from_flat(
+        table="a.csv", label="dx", subgroups=("sex", "age"), positive=("mel",), budget="15m", recipe=recipe
+    )
 
 
 def a_comparison():

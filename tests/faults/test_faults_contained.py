@@ -86,7 +86,7 @@ def test_the_audit_sets_aside_what_crashes(table: Path, traps: None) -> None:
 
 
 def test_the_run_goes_on_without_what_crashes(table: Path, traps: None, tmp_path: Path) -> None:
-    study = Study(
+    study = Study.from_flat(
         table=str(table), image="image", label="diagnosis", patient="patient", seed=3, tuning=0.2, recipe=RECIPE
     )
     report = run(study, tmp_path / "run", network=False)

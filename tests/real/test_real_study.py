@@ -46,7 +46,7 @@ def test_fine_tuning_starts_from_the_linear_head(skin, shared, tmp_path) -> None
 
 
 def test_a_medmnist_file_with_its_own_split_and_leaks(shared, tmp_path) -> None:
-    study = Study(
+    study = Study.from_flat(
         table=str(shared / "data/pneumoniamnist/pneumoniamnist.npz"),
         recipe={"method": "scratch", "backbone": "cnn_small", "epochs": 1},
     )

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,15 +19,16 @@ from overread.core.files import folder_lock
 from overread.evaluation.evaluate import Evaluation
 from overread.learning.model import Model
 from overread.predictions import Predictions
-from overread.study.steps import Desk, Study, divide, foresee, run, seconds
+from overread.study.question import Study, seconds
+from overread.study.steps import RunContext, predict, run, split
 
 RECIPE = {"method": "scratch", "backbone": "cnn_small", "epochs": 2, "image_size": 32, "batch_size": 16}
 
 
 def _study(table: Path, **fields: object) -> Study:
-    plain = Study(table=str(table), image="image", label="diagnosis", patient="patient", source="microscope", subgroups=("sex",),
+    plain = Study.from_flat(table=str(table), image="image", label="diagnosis", patient="patient", source="microscope", subgroups=("sex",),
                   seed=3, threads=1, recipe=RECIPE, tuning=0.2)  # fmt: skip
-    return replace(plain, **fields)
+    return plain.changed(**fields)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_run_leaves_the_files_of_the_design(done) -> None:
     assert list((done / "tensorboard").iterdir())
     assert list((done / "evaluation" / "figures").glob("*.svg"))
     assert not list(done.rglob("*.part"))
-    assert Study.load(done / "study.toml").seed == 3
+    assert Study.load(done / "study.toml").training.seed == 3
 
 
 def test_the_parts_share_no_patient_and_the_model_knows_whom_it_saw(done) -> None:
@@ -140,10 +140,10 @@ def test_a_model_that_has_seen_the_test_patients_is_refused(phantom, tmp_path) -
     """Split again by another seed under a model that is there: its training patients are in the new test part."""
     run(_study(phantom, recipe={**RECIPE, "epochs": 1}), tmp_path, network=False)
     (tmp_path / "predictions" / "test.csv").unlink()
-    desk = Desk(_study(phantom, seed=99), tmp_path)
-    divide(desk)
+    context = RunContext(_study(phantom, seed=99), tmp_path)
+    split(context)
     with pytest.raises(UnsoundError, match="has seen"):
-        foresee(desk)
+        predict(context)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_what_is_no_length_of_time(text) -> None:
 
 def test_a_study_file_is_checked(tmp_path) -> None:
     with pytest.raises(ArgumentError, match="leave something"):
-        Study(table="x", test=0.9, tuning=0.2)
+        Study.from_flat(table="x", test=0.9, tuning=0.2)
     (tmp_path / "study.toml").write_text('table = "x.csv"\npatiant = "dx"\n')
     with pytest.raises(InputError, match="patient"):
         Study.load(tmp_path / "study.toml")

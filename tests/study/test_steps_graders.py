@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +12,8 @@ import pytest
 from overread.core.errors import ArgumentError, InputError
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.ledger import verify
-from overread.study.question import Study, graders_of, opened
-from overread.study.steps import Desk, begin, divide, foresee, inspect, judge, learn, run
+from overread.study.question import Columns, Study
+from overread.study.steps import RunContext, audit, begin, evaluate, open_study, predict, run, split, train
 from overread.synthetic.cohort import draw_cohort
 from overread.synthetic.readers import draw_readings
 
@@ -46,18 +45,18 @@ def home(tmp_path_factory) -> Path:
 
 
 def _study(home: Path, **fields: object) -> Study:
-    plain = Study(table=str(home / "metadata.csv"), image="image", case="case", patient="patient", source="microscope", tuning=0.25, test=0.3,
+    plain = Study.from_flat(table=str(home / "metadata.csv"), image="image", case="case", patient="patient", source="microscope", tuning=0.25, test=0.3,
                   graders=str(home / "answers.csv"), seed=3, threads=1, recipe=RECIPE)  # fmt: skip
-    return replace(plain, **fields)
+    return plain.changed(**fields)
 
 
 def _again(study: Study, folder: Path) -> None:
     """A second run, without its report, which takes most of the time."""
-    study, cases = opened(study, folder)
-    desk = Desk(study, folder, network=False, table=cases)
-    begin(desk, cases)
-    for step in (inspect, divide, learn, foresee, judge):
-        step(desk)
+    study, cases = open_study(study, folder)
+    context = RunContext(study, folder, network=False, table=cases)
+    begin(context, cases)
+    for step in (audit, split, train, predict, evaluate):
+        step(context)
 
 
 @pytest.fixture(scope="module")
@@ -156,14 +155,14 @@ def test_other_labels_need_another_folder(home, done, tmp_path) -> None:
 )  # fmt: skip
 def test_a_study_that_asks_for_nonsense_is_refused(fields) -> None:
     with pytest.raises(ArgumentError):
-        Study("t.csv", **fields)
+        Study.from_flat(table="t.csv", **fields)
 
 
 def test_columns_and_paths_are_told_apart(tmp_path) -> None:
-    assert graders_of(Study("t.csv")) is None
-    assert graders_of(Study("t.csv", graders="answers.csv")) == "answers.csv"
+    assert Columns().readers is None
+    assert Columns(graders="answers.csv").readers == "answers.csv"
     (tmp_path / "a, b.csv").touch()
-    assert graders_of(Study("t.csv", graders=str(tmp_path / "a, b.csv"))) == str(tmp_path / "a, b.csv")
+    assert Columns(graders=str(tmp_path / "a, b.csv")).readers == str(tmp_path / "a, b.csv")
 
 
 def test_the_command_takes_columns_and_files(home, tmp_path) -> None:
@@ -181,12 +180,10 @@ def test_the_command_takes_columns_and_files(home, tmp_path) -> None:
         found = json.loads((tmp_path / str(number) / "agreement.json").read_text())
         assert found["rule"] == rule
         assert ("model" in found) == (rule == "dawid-skene")
-        assert Study.load(tmp_path / str(number) / "study.toml").graders == graders
+        assert Study.load(tmp_path / str(number) / "study.toml").columns.graders == graders
 
 
 def test_a_study_file_names_its_graders_from_where_it_lies(home) -> None:
-    from overread.cli.main import _relative_to
-
-    study = Study("metadata.csv", graders="answers.csv")
-    assert _relative_to(study, home).graders == str(home / "answers.csv")
-    assert _relative_to(replace(study, graders="a,b"), home).graders == "a,b"
+    study = Study.from_flat(table="metadata.csv", graders="answers.csv")
+    assert study.seen_from(home).columns.graders == str(home / "answers.csv")
+    assert study.changed(graders="a,b").seen_from(home).columns.graders == "a,b"

@@ -45,7 +45,7 @@ def table(tmp_path_factory) -> Path:
 
 
 def test_views_through_a_point(table, tmp_path) -> None:
-    study = Study(table=str(table), image="image", label="label", patient="patient", volumes="views", point=("x", "y", "z"), side=20.0,
+    study = Study.from_flat(table=str(table), image="image", label="label", patient="patient", volumes="views", point=("x", "y", "z"), side=20.0,
                   tuning=0.2, threads=1, recipe=RECIPE)  # fmt: skip
     run(study, tmp_path / "run", network=False)
     cases = pd.read_csv(tmp_path / "run" / "cases.csv")
@@ -54,7 +54,7 @@ def test_views_through_a_point(table, tmp_path) -> None:
     test = Predictions.read(tmp_path / "run" / "predictions" / "test.csv")
     assert len(test) == test.table["case"].nunique()  # one prediction for three views
     model = Model.load(tmp_path / "run" / "model")
-    assert model.about.planes == study.planes
+    assert model.about.planes == study.images.planes
     assert model.about.preprocess.window == "soft tissue"
     assert len(model.about.preprocess.size) == 2
 
@@ -68,7 +68,7 @@ def test_views_through_a_point(table, tmp_path) -> None:
 
 def test_whole_volumes_and_slices(table, tmp_path) -> None:
     for how, size in (("whole", 3), ("slices", 2)):
-        study = Study(table=str(table), image="image", label="label", patient="patient", volumes=how, tuning=0.2, threads=1,
+        study = Study.from_flat(table=str(table), image="image", label="label", patient="patient", volumes=how, tuning=0.2, threads=1,
                       recipe=RECIPE | {"backbone": "", "image_size": 16})  # fmt: skip
         run(study, tmp_path / how, network=False)
         model = Model.load(tmp_path / how / "model")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import end, listed, say, table
+from overread.cli.console import end, say, table
 from overread.cli.inputs import Pair, pair_of
-from overread.cli.options import AsJson, Positive
+from overread.cli.options import AsJson, Positive, listed
 
 if TYPE_CHECKING:
     from overread.evaluation.calibration_change import CalibrationChange

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import end, listed, place, say
+from overread.cli.console import end, place, say
 from overread.cli.inputs import Side, Wanted, require_tuning, side_of
-from overread.cli.options import AsJson, Positive, Subgroups
+from overread.cli.options import AsJson, Positive, Subgroups, listed
 
 First = Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: the new one")]
 Second = Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: what it is compared with")]
@@ -54,7 +54,7 @@ def compare(
     mine, other = _coded(mine, other), _coded(other, mine)
     study = mine.study
     if study and not margin:
-        margin, margin_of = study.margin, margin_of or study.margin_of
+        margin, margin_of = study.operating_point.margin, margin_of or study.operating_point.margin_of
     home = first if study else first.parent
     ledgers = [Path(ledger)] if ledger else [ledger_beside(path) for path in (first, second)]
     folder = place(output, home / "comparison")

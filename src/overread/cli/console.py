@@ -15,7 +15,7 @@ from overread.core.progress import Progress
 
 if TYPE_CHECKING:
     from overread.cases.cases import Cases
-    from overread.study.steps import Desk, Study
+    from overread.study.steps import RunContext, Study
 
 
 _DRAW = 0.05  # seconds between two changes of a bar
@@ -98,12 +98,8 @@ def _lines(every: float = 20.0) -> Progress:
 # -- what commands on a run's folder share ------------------------------------------------------------------------
 
 
-def listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 @contextmanager
-def at_desk(
+def open_run(
     study: Study,
     folder: Path,
     cache: str = "",
@@ -111,14 +107,15 @@ def at_desk(
     offline: bool = False,
     quiet: bool = False,
     table: Cases | None = None,
-) -> Iterator[Desk]:
+) -> Iterator[RunContext]:
+    """The context of one stage on a run's folder, which is locked meanwhile."""
     from overread.core.files import folder_lock
     from overread.core.progress import Clock
-    from overread.study.steps import Desk, seconds
+    from overread.study.steps import RunContext, seconds
 
     with folder_lock(folder), bars() as progress:
-        yield Desk(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.budget)), progress,
-                   (lambda line: None) if quiet else say, table)  # fmt: skip
+        yield RunContext(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.resources.budget)), progress,
+                         (lambda line: None) if quiet else say, table)  # fmt: skip
 
 
 # -- values that options hold as text -----------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overread.cli.console import at_desk, end, listed, say
-from overread.cli.options import AsJson, Cache, Positive
+from overread.cli.console import end, open_run, say
+from overread.cli.options import AsJson, Cache, Offline, Positive, listed
 from overread.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from overread.learning.recipe import Recipe
     from overread.learning.repeated import Lesson, Lessons
     from overread.predictions import Predictions
-    from overread.study.steps import Desk
+    from overread.study.steps import RunContext
 
 Metric = Annotated[
     str, typer.Option(help="auc, macro auc, average precision, accuracy, brier, mae, rmse or r2; chosen if not given")
@@ -26,7 +26,6 @@ Metric = Annotated[
 Part = Annotated[str, typer.Option(help="tuning, or test: opens the test set, which the ledger writes down")]
 Seed = Annotated[int, typer.Option(min=0, help="who is drawn, and the bootstrap")]
 Given = Annotated[str, typer.Option("-o", "--output", help="folder for what is written")]
-Offline = Annotated[bool, typer.Option("--offline", help="do not even try to fetch weights")]
 
 
 def curve(
@@ -64,12 +63,12 @@ def curve(
         return
     run, folder = what[0], Path(output) if output else what[0] / "curve"
     _known(part)
-    with _opened(run, cache, offline, as_json) as desk:
-        cases, split = _cases_and_split(desk)
+    with _opened(run, cache, offline, as_json) as context:
+        cases, split = _cases_and_split(context)
         metric_for(_blank(cases), metric)  # a wrong name is told before anything is trained
-        lessons = _by_grades(desk, cases, split, grades, per_image, repeats, part, seed) if grades else _by_size(
+        lessons = _by_grades(context, cases, split, grades, per_image, repeats, part, seed) if grades else _by_size(
             cases, split, sizes, repeats, part, seed)  # fmt: skip
-        learned, cautions = _train(desk, lessons, folder)
+        learned, cautions = _train(context, lessons, folder)
         found = learning_curve([(lesson.size, p) for lesson, p, _ in learned], metric=metric, seed=seed, part=part,
                                unit="grades per image" if grades else "images",
                                ledger=run / "ledger.jsonl" if part == "test" else None,
@@ -102,11 +101,11 @@ def shift(
 
     folder = Path(output) if output else what / "shift"
     _known(part)
-    with _opened(what, cache, offline, as_json) as desk:
-        cases, split = _cases_and_split(desk)
+    with _opened(what, cache, offline, as_json) as context:
+        cases, split = _cases_and_split(context)
         metric_for(_blank(cases), metric)
         lessons = lessons_by_source(cases, split, part=part, seed=seed)
-        learned, cautions = _train(desk, lessons, folder)
+        learned, cautions = _train(context, lessons, folder)
         results, trained, models = {}, {}, {}
         for lesson, predictions, model in learned:
             results |= by_source(predictions, (), name=lesson.name)[0]
@@ -166,18 +165,18 @@ def _known(part: str) -> None:
 
 
 def _opened(run: Path, cache: str, offline: bool, quiet: bool) -> Any:
-    from overread.study.steps import Study
+    from overread.study.question import Study
 
     if not (run / "model" / "model.json").exists():
         raise InputError("the run has no model yet, so nothing says how to train", given=str(run),
                          todo="run it to its end first: overread run")  # fmt: skip
-    return at_desk(Study.load(run / "study.toml"), run, cache, offline=offline, quiet=quiet)
+    return open_run(Study.load(run / "study.toml"), run, cache, offline=offline, quiet=quiet)
 
 
-def _cases_and_split(desk: Desk) -> tuple[Cases, Split]:
+def _cases_and_split(context: RunContext) -> tuple[Cases, Split]:
     from overread.cases.split import Split
 
-    return desk.usable(), Split.load(desk.folder / "split.csv")
+    return context.usable(), Split.load(context.folder / "split.csv")
 
 
 def _blank(cases: Cases) -> Predictions:
@@ -199,7 +198,7 @@ def _by_size(cases: Cases, split: Split, sizes: str, repeats: int, part: str, se
     return lessons_by_size(cases, split, asked, repeats=repeats, part=part, seed=seed)
 
 
-def _by_grades(desk: Desk, cases: Cases, split: Split, path: str, per_image: str, repeats: int, part: str, seed: int) -> Lessons:  # fmt: skip
+def _by_grades(context: RunContext, cases: Cases, split: Split, path: str, per_image: str, repeats: int, part: str, seed: int) -> Lessons:  # fmt: skip
     from overread.cases.grades import coded, read_grades
     from overread.learning.repeated import lessons_by_grades
 
@@ -214,19 +213,21 @@ def _by_grades(desk: Desk, cases: Cases, split: Split, path: str, per_image: str
     return lessons_by_grades(cases, split, grades, [int(k) for k in many], repeats=repeats, part=part, seed=seed)
 
 
-def _train(desk: Desk, lessons: Lessons, folder: Path) -> tuple[list[tuple[Lesson, Predictions, str]], tuple[str, ...]]:
+def _train(
+    context: RunContext, lessons: Lessons, folder: Path
+) -> tuple[list[tuple[Lesson, Predictions, str]], tuple[str, ...]]:
     """Every lesson's predictions, after its cost was told, and what to be careful about."""
     from overread.learning.predict import load_model
     from overread.learning.repeated import recipe_again, taught
     from overread.study.steps import recipe_of
 
-    about = load_model(desk.folder).about
-    recipe = recipe_again(recipe_of(desk.study), about.recipe, about.backbone.pretrained)
+    about = load_model(context.folder).about
+    recipe = recipe_again(recipe_of(context.study), about.recipe, about.backbone.pretrained)
     for note in lessons.notes:
-        desk.say(f"  {note}")
-    _tell_cost(desk, lessons, recipe, quick=recipe.method != about.recipe.method)
-    learned = taught(lessons, recipe, folder / "steps", weights=desk.study.weights or None, cache=desk.cache, device=desk.study.device,
-                     threads=desk.study.threads, network=desk.network, progress=desk.progress, done=_heard(desk.say))  # fmt: skip
+        context.say(f"  {note}")
+    _tell_cost(context, lessons, recipe, quick=recipe.method != about.recipe.method)
+    learned = taught(lessons, recipe, folder / "steps", weights=context.study.training.weights or None, cache=context.cache, device=context.study.resources.device,
+                     threads=context.study.resources.threads, network=context.network, progress=context.progress, done=_heard(context.say))  # fmt: skip
     return learned, _cautions(lessons, recipe)
 
 
@@ -256,15 +257,15 @@ def _heard(say: Callable[[str], None]) -> Callable[[Lesson, bool], None]:
     return heard
 
 
-def _tell_cost(desk: Desk, lessons: Lessons, recipe: Recipe, *, quick: bool) -> None:
+def _tell_cost(context: RunContext, lessons: Lessons, recipe: Recipe, *, quick: bool) -> None:
     """How many trainings, and how long they will take if they go as the run's own did."""
     from overread.cases.split import Split
     from overread.reporting.words import duration
 
-    took = desk.record().get("steps", {}).get("model", {}).get("seconds")
-    own = len(Split.load(desk.folder / "split.csv").rows(desk.usable(), "train"))
+    took = context.record().get("steps", {}).get("model", {}).get("seconds")
+    own = len(Split.load(context.folder / "split.csv").rows(context.usable(), "train"))
     how = f"{len(lessons.lessons)} models to train ({recipe.method}, {recipe.backbone})"
     if quick:
         how += "; frozen features in the place of fine-tuning, which is quicker"
     about = f", about {duration(took * lessons.images / own)} in all" if took and own and not quick else ""
-    desk.say(f"  {how}{about}; stop at any time: what is trained is kept")
+    context.say(f"  {how}{about}; stop at any time: what is trained is kept")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overread.cli.console import at_desk, end, listed, say
-from overread.cli.options import AsJson, Cost, Positive, Prevalence, Subgroups
+from overread.cli.console import end, open_run, say
+from overread.cli.options import AsJson, Cost, Positive, Prevalence, Subgroups, listed
 
 if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
@@ -71,11 +71,12 @@ class _Rule:
 
 def _run(folder: Path) -> Predictions:
     """Judge the test part of a run, and give it."""
-    from overread.study import steps as studies
+    from overread.study.question import Study
+    from overread.study.steps import evaluate as judge
 
-    with at_desk(studies.Study.load(folder / "study.toml"), folder) as desk:
-        studies.judge(desk)
-        return desk.predictions("test")
+    with open_run(Study.load(folder / "study.toml"), folder) as context:
+        judge(context)
+        return context.predictions("test")
 
 
 def _read(path: Path, positive: str) -> Predictions:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import bars, end, listed, number, place
-from overread.cli.options import AsJson
+from overread.cli.console import bars, end, number, place
+from overread.cli.options import AsJson, listed
 
 
 def froc(

@@ -96,7 +96,7 @@ class Side:
     @property
     def salt(self) -> str:
         """Of the codes that a run gave to names; blank where names stand as they are."""
-        return self.study.salt if self.study else ""
+        return self.study.columns.salt if self.study else ""
 
 
 def side_of(path: Path, tuning: str, at: str, wanted: Wanted) -> Side:

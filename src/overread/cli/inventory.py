@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from overread.cli.console import bars, end, table
-from overread.cli.options import AsJson, Weights
+from overread.cli.options import AsJson, Commands, Weights
 
 data_app = typer.Typer(
-    no_args_is_help=True, help="Openly licensed public data sets: the only command that downloads images."
+    cls=Commands, no_args_is_help=True, help="Openly licensed public data sets: the only command that downloads images."
 )
-weights_app = typer.Typer(no_args_is_help=True, help="Pretrained weights kept on this machine.")
+weights_app = typer.Typer(cls=Commands, no_args_is_help=True, help="Pretrained weights kept on this machine.")
 
 
 def recipes(as_json: AsJson = False) -> None:

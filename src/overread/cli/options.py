@@ -1,84 +1,192 @@
-"""Options that several commands share."""
+"""Options of the commands, made from the fields of dataclasses (:mod:`overread.core.settings`), and how help shows them.
+
+A command that takes a group of settings has one parameter for it, of the group's class; :func:`expanded` puts an option
+for each of its fields in the place of that parameter.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
-Table = Annotated[
-    str,
-    typer.Argument(
-        help="CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, DICOM files (folder, DICOMDIR, zip), or a study.toml"
-    ),
-]
+from overread.core.settings import Setting, setting, settings
+from overread.study.question import Columns, OperatingRule, Resources, Study, Training
+
+#: Heading of the options that most people need, which stand first.
+FIRST = "Options"
+
+
+@dataclass(frozen=True)
+class Only:
+    """The fields of a group that a command takes."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RecipeChoice:
+    """How to train: the recipe, and the most asked-for of its fields."""
+
+    recipe: str = setting("auto", "auto, features, finetune, scratch, or a .toml file", first=True)
+    epochs: int = setting(0, "passes over the training images; 0: chosen", least=0)
+    backbone: str = setting("", "the network, see `overread recipes`")
+    image_size: int = setting(0, "side in pixels; 0: chosen", least=0)
+    batch_size: int = setting(0, "images in a step; 0: chosen", least=0)
+    window: str = setting("", "lung, bone, soft tissue, brain …, or centre/width; the file's own if not given")
+    crop: str = setting("none", "none, border (black borders), or field (the circle of a fundus photograph)")
+    settings: tuple[str, ...] = setting(
+        (), "any other field of the recipe: key=value; may be repeated", option="--set", repeated=True
+    )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What to use of this machine."""
+
+    cache: str = setting("", "folder for decoded images and features", env="OVERREAD_CACHE")
+    offline: bool = setting(False, "do not even try to fetch weights")
+
+
+# -- from a field to an option --------------------------------------------------------------------------------------
+
+
+def option_of(kind: type, name: str, heading: str = "") -> Any:
+    """The option of one field, for a command that takes it alone."""
+    about = settings(kind)[name]
+    flag = about.option or "--" + name.replace("_", "-")
+    return typer.Option(
+        flag,
+        help=about.help,
+        min=about.least,
+        max=about.most,
+        envvar=about.env or None,
+        rich_help_panel=heading or None,
+    )
+
+
+def expanded(command: Callable) -> Callable:
+    """``command`` with options in the place of its groups; they are put together again when it is called."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, tuple[type, tuple[str, ...]]] = {}
+    taken: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            taken.append(parameter.replace(annotation=hints[name]))
+            continue
+        only = [extra.names for extra in extras if isinstance(extra, Only)]
+        fields = only[0] if only else tuple(name for name, about in settings(kind).items() if about.offered)
+        groups[name] = (kind, fields)
+        taken += [_parameter(kind, field) for field in fields]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> Any:
+        built = {
+            name: kind(**{f: _value(settings(kind)[f], given.pop(f)) for f in fields})
+            for name, (kind, fields) in groups.items()
+        }
+        return command(**given, **built)
+
+    signature = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in taken])
+    called.__signature__ = signature  # type: ignore[attr-defined]
+    called.__annotations__ = {p.name: p.annotation for p in taken}
+    return called
+
+
+def _parameter(kind: type, name: str) -> inspect.Parameter:
+    about = settings(kind)[name]
+    heading = "" if about.first else (kind.__doc__ or "").partition("\n")[0].partition(":")[0].rstrip(".")
+    what: Any = type(about.default)
+    default = about.default
+    if about.repeated:
+        what, default = list[str], []
+    elif what is tuple:
+        what, default = str, ",".join(default)
+    elif what is bool:
+        default = False  # given, it turns the setting to what it is not by default
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[what, option_of(kind, name, heading)],
+    )
+
+
+def _value(about: Setting, given: Any) -> Any:
+    if isinstance(about.default, bool):
+        return about.default != given
+    if not isinstance(about.default, tuple):
+        return given
+    return tuple(given) if about.repeated else listed(given)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The values of a text that holds several, separated by commas.
+
+    >>> listed("a, b")
+    ('a', 'b')
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+# -- options that several commands share ----------------------------------------------------------------------------
+
+Table = Annotated[str, typer.Argument(help=settings(Study)["table"].help)]
 Export = Annotated[str, typer.Argument(help="DICOM files: a folder, a DICOMDIR or a zip")]
 Folder = Annotated[Path, typer.Argument(help="a run's folder, such as runs/skin")]
 Out = Annotated[Path, typer.Option("-o", "--output", help="the run's folder")]
-Column = Annotated[str, typer.Option(help="column of that name; guessed and said if not given")]
-Labels = Annotated[str, typer.Option(help="columns of several findings, separated by commas (blank cells = unknown)")]
-Subgroups = Annotated[list[str], typer.Option("--subgroup", help="column to judge by, such as sex; may be repeated")]
-Positive = Annotated[str, typer.Option(help="classes that count as disease, separated by commas")]
-Budget = Annotated[str, typer.Option(help="wall-clock time of the whole command, such as 15m or 1h30m")]
-RecipeName = Annotated[str, typer.Option("--recipe", help="auto, features, finetune, scratch, or a .toml file")]
-Weights = Annotated[str, typer.Option(help="folder with pretrained weights", envvar="OVERREAD_WEIGHTS")]
-Settings = Annotated[list[str], typer.Option("--set", help="any other field of the recipe: key=value; may be repeated")]
-Threads = Annotated[int, typer.Option(help="threads to use; 0: all cores of this process", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
-Cache = Annotated[str, typer.Option(help="folder for decoded images and features", envvar="OVERREAD_CACHE")]
-Names = Annotated[
-    str,
-    typer.Option(
-        help="hash: codes in place of cases and patients; keep: as they stand, for data whose names identify nobody"
-    ),
-]
-Where = Annotated[
-    str, typer.Option(help="take the rows that fulfil this, such as \"modality == 'DX' and view in ('PA', 'AP')\"")
-]
-LabelsFrom = Annotated[str, typer.Option(help="for DICOM files: a table of labels to join")]
-Key = Annotated[
-    str,
-    typer.Option(
-        help="column of --labels-from to join by: patient, study, series, instance, accession or file; found out if not given"
-    ),
-]
-Volumes = Annotated[
-    str,
-    typer.Option(
-        help="whole: each volume as it is; views: three orthogonal views; slices: its axial slices, as images of one case"
-    ),
-]
-Point = Annotated[
-    str, typer.Option(help="columns x,y,z of a point in mm (RAS), or the column of a mask, that the views go through")
-]
-Side = Annotated[float, typer.Option(help="side in mm of the square around that point; 0: the whole plane", min=0)]
-Window = Annotated[
-    str, typer.Option(help="lung, bone, soft tissue, brain …, or centre/width; the file's own if not given")
-]
-Crop = Annotated[str, typer.Option(help="none, border (black borders), or field (the circle of a fundus photograph)")]
-Graders = Annotated[
-    str,
-    typer.Option(
-        help="several readers' answers: a table of case, reader and label, or columns of the table, separated by commas"
-    ),
-]
-ConsensusRule = Annotated[
-    str,
-    typer.Option(
-        "--consensus", help="one label of several readers: majority, median (of ordered classes) or dawid-skene"
-    ),
-]
-Cost = Annotated[
-    float, typer.Option(help="how much worse a missed case is than a false alarm: chooses the operating point", min=0)
-]
-Prevalence = Annotated[
-    float,
-    typer.Option(help="share of the diseased where the model will be used; 0: that of the test set", min=0, max=1),
-]
-Margin = Annotated[
-    float, typer.Option(help="margin of non-inferiority, written down before the test set is opened", min=0, max=1)
-]
-MarginOf = Annotated[
-    str, typer.Option(help="what the margin is of: auc, sensitivity or specificity; of one class: sensitivity:CLASS")
-]
+Subgroups = Annotated[list[str], option_of(Columns, "subgroups")]
+Positive = Annotated[str, option_of(Columns, "positive")]
+Names = Annotated[str, option_of(Columns, "names")]
+Budget = Annotated[str, option_of(Resources, "budget")]
+Threads = Annotated[int, option_of(Resources, "threads")]
+Weights = Annotated[str, option_of(Training, "weights")]
+Cache = Annotated[str, option_of(Machine, "cache")]
+Offline = Annotated[bool, option_of(Machine, "offline")]
+Cost = Annotated[float, option_of(OperatingRule, "cost")]
+Prevalence = Annotated[float, option_of(OperatingRule, "prevalence")]
+Margin = Annotated[float, option_of(OperatingRule, "margin")]
+MarginOf = Annotated[str, option_of(OperatingRule, "margin_of")]
+
+
+# -- how help shows them --------------------------------------------------------------------------------------------
+
+
+class HelpWithHeadings(TyperCommand):
+    """A command whose help shows the options that most people need, then the others under headings."""
+
+    def format_options(self, context: Any, formatter: Any) -> None:
+        """Write the arguments, then the options, by their headings."""
+        found: dict[str, list[tuple[str, str]]] = {"Arguments": [], FIRST: []}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record is not None:
+                heading = (
+                    (getattr(parameter, "rich_help_panel", None) or FIRST)
+                    if isinstance(parameter, TyperOption)
+                    else "Arguments"
+                )
+                found.setdefault(heading, []).append(record)
+        for heading, rows in found.items():
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+class Commands(TyperGroup):
+    """A group of commands whose own ``--help`` has a value when it is not given: to check none takes a sixth of a second."""
+
+    def get_help_option(self, context: Any) -> Any:
+        """The option ``--help``, off by default."""
+        found = super().get_help_option(context)
+        if found is not None:
+            found.default = False
+        return found

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import end, listed, number, place, say
+from overread.cli.console import end, number, place, say
 from overread.cli.inputs import Side, Wanted, require_tuning, side_of
-from overread.cli.options import AsJson, Margin, Positive
+from overread.cli.options import AsJson, Margin, Positive, listed
 
 if TYPE_CHECKING:
     from overread.cases.grades import Grades

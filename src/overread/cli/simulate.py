@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import bars, end, listed, say, table
+from overread.cli.console import bars, end, say, table
 from overread.cli.inputs import pair_of
-from overread.cli.options import AsJson, Positive
+from overread.cli.options import AsJson, Positive, listed
 
 if TYPE_CHECKING:
     from overread.evaluation.workflow_simulation import Simulation

@@ -204,15 +204,20 @@ def _without_none(value: Any) -> Any:
 @checked
 def load(kind: type, path: str | os.PathLike[str]) -> Any:
     """Read a dataclass ``kind`` from ``.json`` or ``.toml``; types are checked, unknown keys refused by name."""
+    return build(kind, read_fields(path), where=Path(path).name)
+
+
+@checked
+def read_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a ``.toml`` or ``.json`` file holds by name. Raises :class:`InputError` for a broken file, or another thing than fields."""
     path = Path(path)
-    if path.suffix == ".toml":
-        try:
-            value = tomllib.loads(_read_text(path))
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise InputError(f"{path.name} is not valid TOML", given=str(error)) from error
-    else:
-        value = read_json(path)
-    return build(kind, value, where=path.name)
+    try:
+        value = tomllib.loads(_read_text(path)) if path.suffix == ".toml" else read_json(path)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path.name} is not valid TOML", given=str(error)) from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path.name} does not hold a table of fields", given=type(value).__name__)
+    return value
 
 
 @checked

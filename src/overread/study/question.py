@@ -1,132 +1,287 @@
-"""The question of a study: what ``study.toml`` holds, and the table that it asks about."""
+"""The question of a study: what ``study.toml`` holds, by subject. The options of the command line are made from it.
+
+Each field says what it is for, what it is where nobody says it, and which values it takes. Nothing heavy is imported
+here: ``overread run --help`` reads this module.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
-import sys
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from overread.core.errors import ArgumentError, InputError, checked, nearest, require
+from overread.core.settings import require_allowed, setting, settings
 
-from overread.cases.cases import Cases, Planes
-from overread.cases.grades import RULES
-from overread.cases.pseudonyms import codes
-from overread.cases.sources.read_cases import read_cases
-from overread.core.errors import InputError, checked, one_of, require
-from overread.core.files import build, load, save
-from overread.core.progress import Progress, silent
-from overread.evaluation.comparison.claims import Declaration, declare
-from overread.evaluation.operating_point import OperatingPoint, choose_thresholds
-from overread.predictions import Predictions
+if TYPE_CHECKING:
+    from overread.cases.cases import Planes
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the table holds."""
+
+    image: str = setting("", "column of the images' files; guessed, and said, if not given", first=True)
+    label: str = setting("", "column of the class; guessed, and said, if not given", first=True)
+    labels: tuple[str, ...] = setting((), "columns of several findings, separated by commas (blank cells = unknown)")
+    value: str = setting("", "column of a number to be predicted")
+    patient: str = setting(
+        "", "column of the patient, who is what is independent; guessed, and said, if not given", first=True
+    )
+    case: str = setting("", "column of what gets one prediction; each image if not given")
+    source: str = setting("", "column of the site, scanner or microscope; guessed, and said, if not given", first=True)
+    view: str = setting("", "column that tells the images of one case apart, such as L-MLO")
+    time: str = setting("", "column of the date or time; needed for --by-time")
+    split: str = setting("", "column of a split that the table brings along")
+    subgroups: tuple[str, ...] = setting(
+        (), "column to judge by, such as sex; may be repeated", option="--subgroup", repeated=True, first=True
+    )
+    positive: tuple[str, ...] = setting((), "classes that count as disease, separated by commas")
+    where: str = setting("", "take the rows that fulfil this, such as \"modality == 'DX' and view in ('PA', 'AP')\"")
+    labels_from: str = setting("", "for DICOM files: a table of labels to join", path=True)
+    key: str = setting(
+        "",
+        "column of --labels-from to join by: patient, study, series, instance, accession or file; found out if not given",
+    )
+    graders: str = setting(
+        "",
+        "several readers' answers: a table of case, reader and label, or columns of the table, separated by commas",
+        path=True,
+    )
+    consensus: str = setting("majority", "one label of several readers: majority, median (of ordered classes) or dawid-skene",
+                             choices=("majority", "median", "dawid-skene"))  # fmt: skip
+    names: str = setting(
+        "hash", "hash: codes in place of cases and patients; keep: as they stand, for data whose names identify nobody"
+    )
+    salt: str = setting("", "what the codes are made with; that of the table if not given", offered=False)
+
+    def __post_init__(self) -> None:
+        require_allowed(self)
+        given = [name for name in ("label", "labels", "value", "graders") if getattr(self, name)]
+        require(
+            len(given) < 2,
+            "labels come from one place",
+            given=" and ".join(given),
+            todo="give one of label, labels, value and graders",
+        )
+
+    @property
+    def readers(self) -> str | tuple[str, ...] | None:
+        """The path of the table of answers, or the columns of the study's table that readers answered in.
+
+        >>> Columns(graders="first, second").readers
+        ('first', 'second')
+        """
+        if "," not in self.graders or Path(self.graders).exists():
+            return self.graders or None
+        return tuple(name.strip() for name in self.graders.split(",") if name.strip())
+
+
+@dataclass(frozen=True)
+class Images:
+    """What to look at in volumes."""
+
+    volumes: str = setting(
+        "whole",
+        "whole: each volume as it is; views: three orthogonal views; slices: its axial slices, as images of one case",
+    )
+    point: tuple[str, ...] = setting(
+        (), "columns x,y,z of a point in mm (RAS), or the column of a mask, that the views go through"
+    )
+    side: float = setting(0.0, "side in mm of the square around that point; 0: the whole plane", least=0)
+
+    def __post_init__(self) -> None:
+        _ = self.planes
+
+    @property
+    def planes(self) -> Planes:
+        """The same as the cases carry it. Raises :class:`ArgumentError` where the three do not fit each other."""
+        from overread.cases.cases import Planes
+
+        return Planes(self.volumes, self.point, self.side)
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """Who trains, who tests."""
+
+    test: float = setting(0.2, "share of the patients for the test")
+    tuning: float = setting(0.1, "share of the patients for tuning")
+    deploy_to: str = setting("", "where the model will be used, such as \"source == 'rosendahl'\"")
+    leave_out: str = setting("", "a source that is kept for the test alone")
+    by_time: bool = setting(False, "train on the past, test on the latest")
+    keep_given: bool = setting(True, "split anew even if the table brings a split", option="--resplit")
+
+    def __post_init__(self) -> None:
+        require(0 < self.test < 1 and 0 < self.tuning < 1 and self.test + self.tuning < 1,
+                "test and tuning must be shares that leave something to train on", given=f"{self.test} and {self.tuning}")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OperatingRule:
+    """How to judge: the operating point, chosen on tuning data."""
+
+    rule: str = setting(
+        "youden", "how the operating point is chosen where none of the next three is given", offered=False
+    )
+    sensitivity: float = setting(0.0, "choose the operating point for this sensitivity", least=0, most=1, first=True)
+    specificity: float = setting(0.0, "choose the operating point for this specificity", least=0, most=1)
+    cost: float = setting(
+        0.0, "how much worse a missed case is than a false alarm: chooses the operating point", least=0
+    )
+    prevalence: float = setting(
+        0.0, "share of the diseased where the model will be used; 0: that of the test set", least=0, most=1
+    )
+    margin: float = setting(
+        0.0, "margin of non-inferiority, written down before the test set is opened", least=0, most=1
+    )
+    margin_of: str = setting(
+        "auc", "what the margin is of: auc, sensitivity or specificity; of one class: sensitivity:CLASS"
+    )
+
+    def __post_init__(self) -> None:
+        from overread.evaluation.comparison.claims import Declaration
+
+        require_allowed(self)
+        for name in ("prevalence", "margin"):
+            require(getattr(self, name) < 1, f"{name} must lie between 0 and 1", given=getattr(self, name))
+        require(
+            self.cost < float("inf"),
+            "cost says how much worse a missed case is than a false alarm: a number",
+            given=self.cost,
+        )
+        fixed = [name for name in ("sensitivity", "specificity", "cost") if getattr(self, name)]
+        require(len(fixed) < 2, "the operating point is chosen in one way", given=" and ".join(fixed),
+                todo="give one of sensitivity, specificity and cost")  # fmt: skip
+        Declaration.read(self.margin or 0.1, self.margin_of)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train."""
+
+    weights: str = setting("", "folder with pretrained weights", path=True, env="OVERREAD_WEIGHTS", first=True)
+    seed: int = setting(0, "same seed, same machine: same result, byte for byte", least=0)
+    recipe: dict[str, Any] = setting({}, "the fields of the recipe that differ from its defaults", offered=False)  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        require_allowed(self)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What to use of this machine."""
+
+    budget: str = setting("", "wall-clock time of the whole command, such as 15m or 1h30m", first=True)
+    device: str = setting("", "cpu, cuda, mps; the best if not given")
+    threads: int = setting(0, "threads to use; 0: all cores of this process", least=0)
+
+    def __post_init__(self) -> None:
+        require_allowed(self)
+        seconds(self.budget)
 
 
 @dataclass(frozen=True)
 class Study:
     """The question, with every default filled in: what ``study.toml`` holds.
 
-    ``table``: CSV, TSV, Parquet, ``.npz`` or a folder of class folders. Columns by name; empty means guessed.
-    ``labels``: columns of several findings. ``positive``: classes that count as disease. ``test`` and ``tuning``:
-    shares of the patients. ``budget``: wall-clock time of the whole run, such as ``15m``. ``rule``: how the operating
-    point is chosen on tuning data; ``sensitivity``/``specificity`` fix it instead (0: not fixed). ``names``: ``hash``
-    puts codes, made with ``salt``, in the place of cases and patients; ``keep`` leaves names that identify nobody.
-    ``where``: a query for
-    the rows to take. ``labels_from`` and ``key``: labels for DICOM files. ``volumes``, ``point`` and ``side``: what is looked at in volumes.
-    ``cost``: how much worse a missed case is than a false alarm (0: not used). ``prevalence`` where the model will be used
-    (0: that of the test set). ``graders``: a table of several readers' answers, or two columns or more of ``table``,
-    separated by commas, made one label by ``consensus``. ``margin`` of non-inferiority in ``margin_of`` (auc, sensitivity
-    or specificity; of one class: ``sensitivity:melanoma``), written to the ledger before the test set is opened.
+    ``table``: CSV, TSV, Parquet, ``.npz``, DICOM files or a folder of class folders. Raises :class:`ArgumentError` for values out of range, and for two ways of saying
+    one thing.
     """
 
-    table: str
-    image: str = ""
-    label: str = ""
-    labels: tuple[str, ...] = ()
-    value: str = ""
-    patient: str = ""
-    case: str = ""
-    source: str = ""
-    view: str = ""
-    time: str = ""
-    split: str = ""
-    subgroups: tuple[str, ...] = ()
-    positive: tuple[str, ...] = ()
-    test: float = 0.2
-    tuning: float = 0.1
-    deploy_to: str = ""
-    leave_out: str = ""
-    by_time: bool = False
-    keep_given: bool = True
-    rule: str = "youden"
-    sensitivity: float = 0.0
-    specificity: float = 0.0
-    weights: str = ""
-    budget: str = ""
-    device: str = ""
-    threads: int = 0
-    seed: int = 0
-    names: str = "hash"
-    salt: str = ""
-    where: str = ""
-    labels_from: str = ""
-    key: str = ""
-    volumes: str = "whole"
-    point: tuple[str, ...] = ()
-    side: float = 0.0
-    cost: float = 0.0
-    prevalence: float = 0.0
-    graders: str = ""
-    consensus: str = "majority"
-    margin: float = 0.0
-    margin_of: str = "auc"
-    recipe: dict[str, Any] = field(default_factory=dict, hash=False)
+    table: str = setting(
+        MISSING,
+        "CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, DICOM files (folder, DICOMDIR, zip), or a study.toml",
+        path=True,
+    )
+    columns: Columns = field(default_factory=Columns)
+    images: Images = field(default_factory=Images)
+    split: SplitRule = field(default_factory=SplitRule)
+    operating_point: OperatingRule = field(default_factory=OperatingRule)
+    training: Training = field(default_factory=Training)
+    resources: Resources = field(default_factory=Resources)
 
-    def __post_init__(self) -> None:
-        require(0 < self.test < 1 and 0 < self.tuning < 1 and self.test + self.tuning < 1,
-                "test and tuning must be shares that leave something to train on", given=f"{self.test} and {self.tuning}")  # fmt: skip
-        require(self.seed >= 0, "seed must not be negative", given=self.seed)
-        require(self.threads >= 0, "threads must not be negative", given=self.threads)
-        seconds(self.budget)
-        self._require_asked()
-        _ = self.planes
+    def __new__(cls, *given: object, **fields: object) -> Study:
+        old = [name for name in fields if name in _GROUP_OF and not dataclasses.is_dataclass(fields[name])]
+        if old or any(not dataclasses.is_dataclass(group) for group in given[1:]):
+            raise ArgumentError("a study is made of groups of fields", given=", ".join(old) or "values without names",
+                                todo="write Study.from_flat(table=…, image=…, label=…), or Study(table, columns=Columns(image=…))")  # fmt: skip
+        return super().__new__(cls)
 
-    def _require_asked(self) -> None:
-        """Refuse numbers out of range, and two ways of choosing the operating point at once, before anything is read."""
-        for name in ("sensitivity", "specificity", "prevalence", "margin"):
-            value = getattr(self, name)
-            most = value <= 1 if name in ("sensitivity", "specificity") else value < 1
-            require(value >= 0 and most, f"{name} must lie between 0 and 1", given=value)
-        require(
-            0 <= self.cost < float("inf"),
-            "cost says how much worse a missed case is than a false alarm: a positive number",
-            given=self.cost,
-        )
-        fixed = [name for name in ("sensitivity", "specificity", "cost") if getattr(self, name)]
-        require(
-            len(fixed) < 2,
-            "the operating point is chosen in one way",
-            given=" and ".join(fixed),
-            todo="give one of sensitivity, specificity and cost",
-        )
-        one_of(self.consensus, RULES, "consensus")
-        Declaration.read(self.margin or 0.1, self.margin_of)
-        labels = [name for name in ("label", "labels", "value", "graders") if getattr(self, name)]
-        require(len(labels) < 2, "labels come from one place", given=" and ".join(labels), todo="give one of label, labels, value and graders")  # fmt: skip
+    @classmethod
+    def from_flat(cls, *, table: str, **fields: Any) -> Study:
+        """A study from fields of any group by their own names. Raises :class:`InputError` for one that is in none.
 
-    @property
-    def planes(self) -> Planes:
-        """What is looked at in volumes."""
-        return Planes(self.volumes, self.point, self.side)
+        >>> Study.from_flat(table="t.csv", image="file", label="dx", seed=3).columns.label
+        'dx'
+        """
+        return cls(table).changed(**fields)
+
+    def changed(self, **fields: Any) -> Study:
+        """The same study with other values of some fields, of whichever group."""
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in fields.items():
+            if name not in _GROUP_OF:
+                raise InputError(f"a study has no field {name!r}", todo=nearest(name, ["table", *_GROUP_OF]))
+            groups.setdefault(_GROUP_OF[name], {})[name] = value
+        return replace(self, **{group: replace(getattr(self, group), **values) for group, values in groups.items()})
+
+    def flat(self) -> dict[str, Any]:
+        """Every field by its own name, in the order of the groups: ``Study.from_flat`` takes them back."""
+        return {"table": self.table} | {name: getattr(getattr(self, group), name) for name, group in _GROUP_OF.items()}
+
+    def seen_from(self, folder: Path) -> Study:
+        """The same study with absolute paths, where they were written as seen from ``folder``."""
+        written = {name: text for name, text in self.flat().items() if name in _PATHS and text}
+        moved = {name: str((folder / text).absolute()) for name, text in written.items()}
+        if "," in self.columns.graders and not Path(moved["graders"]).exists():
+            moved["graders"] = self.columns.graders  # columns of the table
+        return replace(self, table=str((folder / self.table).absolute())).changed(**moved)
 
     def save(self, path: str | Path) -> Path:
         """Write as TOML."""
+        from overread.core.files import save
+
         return save(self, path)
 
     @classmethod
-    def load(cls, path: str | Path) -> Study:
-        """Read a study file; unknown keys are refused, the nearest named."""
-        return load(cls, path)
+    def load(cls, path: str | Path, say: Callable[[str], None] = lambda line: None) -> Study:
+        """Read a study file; unknown keys are refused, the nearest named. ``say`` hears of a file in the old form,
+        without groups."""
+        from overread.core.files import build, read_fields
+
+        held = read_fields(path)
+        grouped: dict[str, dict[str, Any]] = {}
+        flat = {
+            name: held.pop(name)
+            for name in (*_GROUP_OF, "recipe")
+            if name in held and (name == "recipe" or not isinstance(held[name], dict))
+        }
+        for name, value in flat.items():
+            grouped.setdefault(_GROUP_OF[name], {})[name] = value
+        for group, values in grouped.items():
+            held[group] = {**values, **held.get(group, {})}
+        unknown = [name for name in held if name != "table" and name not in _GROUPS]
+        if unknown:
+            raise InputError(
+                f"{Path(path).name} has an unknown key {unknown[0]!r}", todo=nearest(unknown[0], [*_GROUPS, *_GROUP_OF])
+            )
+        if flat:
+            say(
+                f"{Path(path).name} was read in its old form, without groups such as [columns]; it will be written in groups"
+            )
+        return build(cls, held, where=Path(path).name)
+
+
+#: The groups of a study by the names of its fields.
+_GROUPS: dict[str, type] = {"columns": Columns, "images": Images, "split": SplitRule, "operating_point": OperatingRule,
+                            "training": Training, "resources": Resources}  # fmt: skip
+#: The group of each field. No two groups share a name.
+_GROUP_OF = {name: group for group, kind in _GROUPS.items() for name in settings(kind)}
+_PATHS = {name for kind in _GROUPS.values() for name, about in settings(kind).items() if about.path}
 
 
 @checked
@@ -143,82 +298,3 @@ def seconds(text: str) -> float | None:
     if total <= 0:
         raise InputError("the budget is not a length of time", given=repr(text), todo="write 90s, 15m or 1h30m")
     return total
-
-
-@checked
-def opened(study: Study, folder: Path, progress: Progress = silent) -> tuple[Study, Cases]:
-    """The study and its table. The salt is the one that the folder knows, else that of the table: rows that are added
-    later leave the codes of the others as they are."""
-    path = folder / "study.toml"
-    if not study.salt and path.exists():
-        study = replace(study, salt=Study.load(path).salt)
-    cases = table_of(study, progress)
-    return replace(study, salt=cases.salt), cases
-
-
-@checked
-def table_of(study: Study, progress: Progress = silent) -> Cases:
-    """The table of a study as cases. Raises :class:`InputError` naming what is wrong with it."""
-    return read_cases(
-        study.table, image=study.image or None, label=study.label or None, labels=list(study.labels) or None,
-        value=study.value or None, patient=study.patient or None, case=study.case or None, source=study.source or None,
-        view=study.view or None, time=study.time or None, split=study.split or None, positive=list(study.positive),
-        subgroups=list(study.subgroups), names=study.names, salt=study.salt,
-        where=study.where, labels_from=study.labels_from or None, key=study.key, planes=study.planes, progress=progress,
-        graders=graders_of(study), consensus=study.consensus,
-    )  # fmt: skip
-
-
-@checked
-def graders_of(study: Study) -> str | tuple[str, ...] | None:
-    """The path of the table of answers, or the columns of the study's table that readers answered in.
-
-    >>> graders_of(Study("t.csv", graders="first, second"))
-    ('first', 'second')
-    """
-    if "," not in study.graders or Path(study.graders).exists():
-        return study.graders or None
-    return tuple(name.strip() for name in study.graders.split(",") if name.strip())
-
-
-@checked
-def operating_points(tuning: Predictions, study: Study) -> tuple[OperatingPoint, ...]:
-    """The points at which sensitivity and specificity are told, by the study's rule."""
-    return choose_thresholds(tuning, rule=study.rule, sensitivity=study.sensitivity or None, specificity=study.specificity or None,
-                             cost=study.cost or None, prevalence=study.prevalence or None if study.cost else None)  # fmt: skip
-
-
-@checked
-def declare_margin(study: Study, ledger: Path) -> None:
-    """Write the study's margin to the ledger, once; nothing where it has none."""
-    if study.margin:
-        declare(ledger, Declaration.read(study.margin, study.margin_of))
-
-
-@checked
-def recipe_of(study: Study) -> Any:
-    """The recipe of a study: its fields over the defaults, with the study's seed."""
-    from overread.learning.recipe import Recipe
-
-    return build(Recipe, {**study.recipe, "seed": study.seed}, where="the study's recipe")
-
-
-@checked
-def command_line() -> str:
-    """How the program was called; ``Python`` where it was not by its command."""
-    if "overread" not in Path(sys.argv[0]).name:
-        return "Python"
-    return " ".join(["overread", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
-
-
-@checked
-def key_of(study: Study, progress: Progress = silent) -> pd.DataFrame:
-    """Who is behind the codes of a study: ``code`` and ``patient code`` beside case, patient and image as named.
-
-    Raises :class:`InputError` where names were kept.
-    """
-    if not study.salt:
-        raise InputError("the run has no codes: its names were kept", given=f"names = {study.names!r}")
-    named = table_of(replace(study, names="keep", volumes="whole", point=(), side=0.0), progress).table
-    made = {"code": codes(named["case"], study.salt), "patient code": codes(named["patient"], study.salt)}
-    return pd.DataFrame({**made, **{name: named[name].to_numpy() for name in ("case", "patient", "image")}})

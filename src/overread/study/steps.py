@@ -4,6 +4,7 @@ team's tool can take over anywhere; each is skipped when its files are there and
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,13 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from overread.cases.audit.audit import Audit, audit
+from overread.cases.audit.audit import Audit
+from overread.cases.audit.audit import audit as audit_cases
 from overread.cases.audit.fingerprint import fingerprint as fingerprint_images
 from overread.cases.cases import Cases, paths
 from overread.cases.graded_cases import GradedCases, panel_of, spoken
-from overread.cases.split import Split, leaked, split, without
+from overread.cases.pseudonyms import codes
+from overread.cases.sources.read_cases import read_cases
+from overread.cases.split import Split, leaked, without
+from overread.cases.split import split as split_cases
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import (
+    build,
     cache_folder,
     fingerprint,
     folder_lock,
@@ -31,20 +37,14 @@ from overread.core.files import (
     write_json,
 )
 from overread.core.progress import Clock, Progress, silent
-from overread.evaluation.evaluate import Evaluation, evaluate
+from overread.evaluation.comparison.claims import Declaration, declare
+from overread.evaluation.evaluate import Evaluation
+from overread.evaluation.evaluate import evaluate as evaluate_predictions
+from overread.evaluation.operating_point import OperatingPoint, choose_thresholds
 from overread.evaluation.subgroups import characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.predictions import Predictions
-from overread.study.question import (
-    Study,
-    command_line,
-    declare_margin,
-    opened,
-    operating_points,
-    recipe_of,
-    seconds,
-    table_of,
-)
+from overread.study.question import Study, seconds
 
 if TYPE_CHECKING:
     from overread.learning.model import Model
@@ -67,28 +67,19 @@ def run(
     Returns the path of ``report.html``. Raises :class:`InputError` for a wrong input, :class:`UnsoundError` where the
     study cannot be trusted, :class:`UnavailableError` if another process works in the folder.
     """
-    folder, clock = Path(folder), Clock(seconds(study.budget))
-    study, cases = opened(study, folder, progress)  # a wrong table leaves nothing behind
+    folder, clock = Path(folder), Clock(seconds(study.resources.budget))
+    study, cases = open_study(study, folder, progress)  # a wrong table leaves nothing behind
     with folder_lock(folder):
-        desk = Desk(
-            study,
-            folder,
-            cache=Path(cache) if cache else None,
-            network=network,
-            clock=clock,
-            progress=progress,
-            say=say,
-            table=cases,
-        )
-        begin(desk, cases)
+        context = RunContext(study, folder, Path(cache) if cache else None, network, clock, progress, say, cases)
+        begin(context, cases)
         for step in STEPS:
-            step(desk)
-        _close_record(desk)
+            step(context)
+        _close_record(context)
     return folder / "report.html"
 
 
 @dataclass(frozen=True, eq=False)
-class Desk:
+class RunContext:
     """What each step works with: the question, the folder, and ways to speak."""
 
     study: Study
@@ -107,9 +98,9 @@ class Desk:
     @cached_property
     def _cases(self) -> Cases:
         saved = Cases.load(self.folder / "cases.csv")
-        if not saved.salt and not self.study.graders:  # the readers' answers are in no file of the run
+        if not saved.salt and not self.study.columns.graders:  # the readers' answers are in no file of the run
             return saved
-        cases = table_of(self.study, self.progress)
+        cases = cases_of(self.study, self.progress)
         if list(cases.table["case"]) != list(saved.table["case"]):
             raise InputError("the table has changed since the study began", given=self.study.table,
                              todo="start again from `overread audit`, in this folder or another")  # fmt: skip
@@ -144,144 +135,139 @@ class Desk:
 
 
 @checked
-def begin(desk: Desk, cases: Cases) -> None:
+def begin(context: RunContext, cases: Cases) -> None:
     """Write ``study.toml``, ``cases.csv`` and ``record.json``; refuse a folder where another study has trained."""
-    path, folder = desk.folder / "study.toml", desk.folder
-    before = plain(Study.load(path) if path.exists() else desk.study)
-    names = [k for k, v in plain(desk.study).items() if v != before[k] and k not in JUDGING]
+    path, folder = context.folder / "study.toml", context.folder
+    before = plain((Study.load(path, context.say) if path.exists() else context.study).flat())
+    names = [k for k, v in plain(context.study.flat()).items() if v != before[k] and k not in JUDGING]
     if names and (folder / "checkpoints" / "plan.json").exists():
         raise InputError("the folder holds the training of another study", given=f"{folder}; different: {', '.join(names)}",
                          todo="choose another folder with -o, or delete this one")  # fmt: skip
-    desk.study.save(path)
+    context.study.save(path)
     cases.save(folder / "cases.csv")
     if not (folder / "record.json").exists():
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        write_json(folder / "record.json", {"started": started, "seed": desk.study.seed, "versions": versions(), "hardware": hardware(),
+        write_json(folder / "record.json", {"started": started, "seed": context.study.training.seed, "versions": versions(), "hardware": hardware(),
                                             "cases digest": cases.digest, "command": command_line(), "steps": {}})  # fmt: skip
-    declare_margin(desk.study, desk.folder / "ledger.jsonl")
+    declare_margin(context.study, context.folder / "ledger.jsonl")
     for line in (str(cases), *(f"  {note}" for note in cases.notes)):
-        desk.say(line)
+        context.say(line)
 
 
-def _close_record(desk: Desk) -> None:
-    record = desk.record()
+def _close_record(context: RunContext) -> None:
+    record = context.record()
     if "seconds" not in record:
-        write_json(desk.folder / "record.json", {**record, "seconds": round(desk.clock.elapsed, 1)})
+        write_json(context.folder / "record.json", {**record, "seconds": round(context.clock.elapsed, 1)})
 
 
 # -- the steps ----------------------------------------------------------------------------------------------------
 
 
 @checked
-def inspect(desk: Desk) -> None:
+def audit(context: RunContext) -> None:
     """``audit.json`` and ``excluded.csv``: what is wrong with the images and the table."""
-    began, cases = desk.clock.elapsed, desk.cases()
-    prints = _prints(desk, cases)
-    found = audit(cases, fingerprints=prints, threads=desk.study.threads, progress=desk.progress)
+    began, cases = context.clock.elapsed, context.cases()
+    prints = _prints(context, cases)
+    found = audit_cases(cases, fingerprints=prints, threads=context.study.resources.threads, progress=context.progress)
     if isinstance(cases, GradedCases):
         undecided = cases.undecided()
-        told = tuple((case, undecided.get(case, why) if why == "no label" else why) for case, why in found.excluded)  # fmt: skip
-        found = replace(found, excluded=told)
-        _write_agreement(desk, cases)
-    found.save(desk.folder / "audit.json")
-    _write_excluded(desk, list(found.excluded))
+        found = replace(found, excluded=tuple(
+            (case, undecided.get(case, reason) if reason == "no label" else reason) for case, reason in found.excluded))  # fmt: skip
+        _write_agreement(context, cases)
+    found.save(context.folder / "audit.json")
+    _write_excluded(context, list(found.excluded))
     for finding in found.findings:
-        desk.say(f"  {finding.severity}: {finding.message}")
-    desk.note("audit", cases.digest, desk.clock.elapsed - began)
+        context.say(f"  {finding.severity}: {finding.message}")
+    context.note("audit", cases.digest, context.clock.elapsed - began)
 
 
-def _write_agreement(desk: Desk, cases: GradedCases) -> None:
+def _write_agreement(context: RunContext, cases: GradedCases) -> None:
     """``graders.csv`` and ``agreement.json``: the readers' answers, under codes, and how far they agree."""
     if cases.grades is None:
         return
-    found = panel_of(cases.grades, rule=cases.rule, seed=desk.study.seed)
-    write_csv(desk.folder / "graders.csv", cases.grades.table)
-    write_json(desk.folder / "agreement.json", found)
+    found = panel_of(cases.grades, rule=cases.rule, seed=context.study.training.seed)
+    write_csv(context.folder / "graders.csv", cases.grades.table)
+    write_json(context.folder / "agreement.json", found)
     for line in spoken(found):
-        desk.say(f"  {line}")
+        context.say(f"  {line}")
 
 
-def _prints(desk: Desk, cases: Cases) -> pd.DataFrame:
+def _prints(context: RunContext, cases: Cases) -> pd.DataFrame:
     """Fingerprints of the images; each file is read once, then known by path, size and time of change."""
-    cache = desk.cache or cache_folder()
-    return fingerprint_images(cases, threads=desk.study.threads, progress=desk.progress, cache=cache)
+    cache = context.cache or cache_folder()
+    return fingerprint_images(cases, threads=context.study.resources.threads, progress=context.progress, cache=cache)
 
 
 @checked
-def divide(desk: Desk) -> None:
+def split(context: RunContext) -> None:
     """``split.csv`` with its proof: who trains, who tunes, who tests."""
-    study, found = desk.study, Audit.load(desk.folder / "audit.json")
-    _write_excluded(desk, list(found.excluded))
-    usable = desk.usable()
+    study, rule, found = context.study, context.study.split, Audit.load(context.folder / "audit.json")
+    _write_excluded(context, list(found.excluded))
+    usable = context.usable()
     usable = usable.take(usable.labelled)
-    parts = split(usable, test=study.test, tuning=study.tuning, deploy_to=study.deploy_to or None, leave_out=study.leave_out or None,
-                  by_time=study.by_time, seed=study.seed, audit=found, keep_given=study.keep_given)  # fmt: skip
+    parts = split_cases(usable, test=rule.test, tuning=rule.tuning, deploy_to=rule.deploy_to or None, leave_out=rule.leave_out or None,
+                        by_time=rule.by_time, seed=study.training.seed, audit=found, keep_given=rule.keep_given)  # fmt: skip
     dropped = leaked(usable, parts, found)
     if dropped:
         parts = without(usable, parts, dropped, found)
         reason = "the same patient or image is in a later part of the given split"
-        _write_excluded(desk, [*found.excluded, *((case, reason) for case in sorted(dropped))])
-        desk.say(f"  {len(dropped)} cases leave training or tuning: {reason}")
-    parts.save(desk.folder / "split.csv")
-    write_json(desk.folder / "characteristics.json", characteristics(usable, parts, study.subgroups))
-    desk.say(str(parts))
+        _write_excluded(context, [*found.excluded, *((case, reason) for case in sorted(dropped))])
+        context.say(f"  {len(dropped)} cases leave training or tuning: {reason}")
+    parts.save(context.folder / "split.csv")
+    write_json(context.folder / "characteristics.json", characteristics(usable, parts, study.columns.subgroups))
+    context.say(str(parts))
 
 
-def _write_excluded(desk: Desk, rows: list[tuple[str, str]]) -> None:
-    write_csv(desk.folder / "excluded.csv", pd.DataFrame(rows, columns=["case", "reason"]))
+def _write_excluded(context: RunContext, rows: list[tuple[str, str]]) -> None:
+    write_csv(context.folder / "excluded.csv", pd.DataFrame(rows, columns=["case", "reason"]))
 
 
 @checked
-def learn(desk: Desk) -> None:
+def train(context: RunContext) -> None:
     """``model/``: train by the recipe, within the budget."""
-    from overread.learning.train import train
+    from overread.learning.train import train as train_model
 
-    study, cases, parts = desk.study, desk.usable(), Split.load(desk.folder / "split.csv")
+    study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     recipe = recipe_of(study)
-    key = fingerprint([cases.digest, parts.table.to_csv(), recipe, study.weights, study.budget])
-    if desk.done("model", key, "model/model.json"):
-        desk.say("the model is there already")
+    key = fingerprint([cases.digest, parts.table.to_csv(), recipe, study.training.weights, study.resources.budget])
+    if context.done("model", key, "model/model.json"):
+        context.say("the model is there already")
         return
-    began = desk.clock.elapsed
-    prints = _prints(desk, cases)  # from the cache of the audit
-    model = train(cases, parts, recipe, weights=study.weights or None, folder=desk.folder / "checkpoints", cache=desk.cache,
-                  digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=desk.clock, reserve=_closing(desk, cases, parts), device=study.device, threads=study.threads,
-                  network=desk.network, progress=desk.progress)  # fmt: skip
-    model.save(desk.folder / "model")
+    began = context.clock.elapsed
+    prints = _prints(context, cases)  # from the cache of the audit
+    model = train_model(cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
+                        digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=context.clock, reserve=_closing(context, cases, parts),
+                        device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress)  # fmt: skip
+    model.save(context.folder / "model")
     for decision in model.about.decisions:
-        desk.say(f"  {decision.what}: {decision.choice} — {decision.why}")
-    desk.note("model", key, desk.clock.elapsed - began)
+        context.say(f"  {decision.what}: {decision.choice} — {decision.why}")
+    context.note("model", key, context.clock.elapsed - began)
 
 
-def _closing(desk: Desk, cases: Cases, parts: Split) -> float:
+def _closing(context: RunContext, cases: Cases, parts: Split) -> float:
     """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict."""
     share = 1 - len(parts.rows(cases, "train")) / max(len(cases), 1)
-    return CLOSING_SECONDS + 0.1 * share * (desk.clock.limit or 0.0)
+    return CLOSING_SECONDS + 0.1 * share * (context.clock.limit or 0.0)
 
 
 @checked
-def foresee(desk: Desk) -> None:
+def predict(context: RunContext) -> None:
     """``predictions/tuning.csv`` and ``test.csv``."""
-    from overread.learning.predict import load_model, predict
+    from overread.learning.predict import load_model
+    from overread.learning.predict import predict as predict_cases
 
-    cases, parts = desk.usable(), Split.load(desk.folder / "split.csv")
-    model = load_model(desk.folder)
+    cases, parts, resources = context.usable(), Split.load(context.folder / "split.csv"), context.study.resources
+    model = load_model(context.folder)
     key = fingerprint([model.digest, cases.digest])
-    if desk.done("predictions", key, "predictions/tuning.csv", "predictions/test.csv"):
+    if context.done("predictions", key, "predictions/tuning.csv", "predictions/test.csv"):
         return
-    began = desk.clock.elapsed
+    began = context.clock.elapsed
     _refuse_seen(model, cases.only(parts, "test"))
     for part in ("tuning", "test"):
-        predictions = predict(
-            model,
-            cases.only(parts, part),
-            device=desk.study.device,
-            threads=desk.study.threads,
-            part=part,
-            progress=desk.progress,
-        )
-        predictions.save(desk.folder / "predictions" / f"{part}.csv")
-    desk.note("predictions", key, desk.clock.elapsed - began)
+        predictions = predict_cases(model, cases.only(parts, part), device=resources.device, threads=resources.threads,
+                                    part=part, progress=context.progress)  # fmt: skip
+        predictions.save(context.folder / "predictions" / f"{part}.csv")
+    context.note("predictions", key, context.clock.elapsed - began)
 
 
 def _refuse_seen(model: Model, test: Cases) -> None:
@@ -291,48 +277,136 @@ def _refuse_seen(model: Model, test: Cases) -> None:
 
 
 @checked
-def judge(desk: Desk) -> None:
+def evaluate(context: RunContext) -> None:
     """``evaluation/``: operating points frozen on tuning data, then the test set through its one door."""
-    study, tuning, test = desk.study, desk.predictions("tuning"), desk.predictions("test")
-    declare_margin(study, desk.folder / "ledger.jsonl")  # before the test set is opened
-    path = desk.folder / "agreement.json"
-    agreed = {"agreement": read_json(path)} if study.graders and path.exists() else {}
-    asked = [study.rule, study.sensitivity, study.specificity, study.cost, study.prevalence, study.subgroups]
-    key = fingerprint([tuning.digest, test.digest, *asked, agreed])
-    if desk.done("evaluation", key, "evaluation/metrics.json"):
+    study, tuning, test = context.study, context.predictions("tuning"), context.predictions("test")
+    declare_margin(study, context.folder / "ledger.jsonl")  # before the test set is opened
+    path = context.folder / "agreement.json"
+    agreed = {"agreement": read_json(path)} if study.columns.graders and path.exists() else {}
+    rule, subgroups = study.operating_point, study.columns.subgroups
+    key = fingerprint(
+        [
+            tuning.digest,
+            test.digest,
+            rule.rule,
+            rule.sensitivity,
+            rule.specificity,
+            rule.cost,
+            rule.prevalence,
+            subgroups,
+            agreed,
+        ]
+    )
+    if context.done("evaluation", key, "evaluation/metrics.json"):
         return
-    began = desk.clock.elapsed
+    began = context.clock.elapsed
     points = operating_points(tuning, study)
-    result = evaluate(test, at=points or None, by=[s for s in study.subgroups if s in test.table], seed=study.seed, ledger=desk.folder / "ledger.jsonl",
-                      model=desk.record()["steps"]["model"]["key"] if "model" in desk.record().get("steps", {}) else "", prevalence=study.prevalence or None)  # fmt: skip
-    doubt = uncertainty(tuning, test, seed=study.seed)
-    result.extended(estimates=doubt.estimates, more={**doubt.more, **agreed}).save(desk.folder / "evaluation")
-    desk.note("evaluation", key, desk.clock.elapsed - began)
+    trained = context.record().get("steps", {}).get("model", {})
+    result = evaluate_predictions(test, at=points or None, by=[s for s in subgroups if s in test.table], seed=study.training.seed,
+                                  ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None)  # fmt: skip
+    doubt = uncertainty(tuning, test, seed=study.training.seed)
+    result.extended(estimates=doubt.estimates, more={**doubt.more, **agreed}).save(context.folder / "evaluation")
+    context.note("evaluation", key, context.clock.elapsed - began)
 
 
 @checked
-def show_errors(desk: Desk) -> None:
+def show_errors(context: RunContext) -> None:
     """``explanations/gallery.json``: the most confident errors with a small picture of each."""
     from overread.reporting.gallery import write_gallery
 
-    points = list(Evaluation.load(desk.folder / "evaluation").operating)
+    points = list(Evaluation.load(context.folder / "evaluation").operating)
     single = points[0] if len(points) == 1 else None
-    cases = desk.usable()
-    written = frozenset(cases.table["case"][(_prints(desk, cases)["text"] > 0).to_numpy()])
-    write_gallery(desk.folder, cases, desk.predictions("test"), positive=single.positive if single else (),
+    cases = context.usable()
+    written = frozenset(cases.table["case"][(_prints(context, cases)["text"] > 0).to_numpy()])
+    write_gallery(context.folder, cases, context.predictions("test"), positive=single.positive if single else (),
                   threshold=single.threshold if single else None, unseen=written)  # fmt: skip
 
 
 @checked
-def tell(desk: Desk) -> None:
+def report(context: RunContext) -> None:
     """``report.html``, ``model_card.md``, the figures and the checklists."""
-    from overread.reporting import card, draw_all, report, write_checklists
+    from overread.reporting import card, draw_all, write_checklists
+    from overread.reporting import report as write_report
 
-    _close_record(desk)
-    draw_all(desk.folder, png=True)
-    card(desk.folder)
-    write_checklists(desk.folder)
-    report(desk.folder, case_names=bool(desk.study.salt))  # codes name nobody, and `overread key` knows them
+    _close_record(context)
+    draw_all(context.folder, png=True)
+    card(context.folder)
+    write_checklists(context.folder)
+    write_report(
+        context.folder, case_names=bool(context.study.columns.salt)
+    )  # codes name nobody, and `overread key` knows them
 
 
-STEPS: tuple[Callable[[Desk], None], ...] = (inspect, divide, learn, foresee, judge, show_errors, tell)
+STEPS: tuple[Callable[[RunContext], None], ...] = (audit, split, train, predict, evaluate, show_errors, report)
+
+
+# -- the table and the answers of a study -------------------------------------------------------------------------
+
+
+@checked
+def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple[Study, Cases]:
+    """The study and its table. The salt is the one that the folder knows, else that of the table: rows that are added
+    later leave the codes of the others as they are."""
+    path = folder / "study.toml"
+    if not study.columns.salt and path.exists():
+        study = study.changed(salt=Study.load(path).columns.salt)
+    cases = cases_of(study, progress)
+    return study.changed(salt=cases.salt), cases
+
+
+@checked
+def cases_of(study: Study, progress: Progress = silent) -> Cases:
+    """The table of a study as cases. Raises :class:`InputError` naming what is wrong with it."""
+    c = study.columns
+    return read_cases(
+        study.table, image=c.image or None, label=c.label or None, labels=list(c.labels) or None, value=c.value or None,
+        patient=c.patient or None, case=c.case or None, source=c.source or None, view=c.view or None, time=c.time or None,
+        split=c.split or None, positive=list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
+        labels_from=c.labels_from or None, key=c.key, planes=study.images.planes, progress=progress, graders=c.readers, consensus=c.consensus,
+    )  # fmt: skip
+
+
+@checked
+def operating_points(tuning: Predictions, study: Study) -> tuple[OperatingPoint, ...]:
+    """The points at which sensitivity and specificity are told, by the study's rule."""
+    rule = study.operating_point
+    return choose_thresholds(tuning, rule=rule.rule, sensitivity=rule.sensitivity or None, specificity=rule.specificity or None,
+                             cost=rule.cost or None, prevalence=rule.prevalence or None if rule.cost else None)  # fmt: skip
+
+
+@checked
+def declare_margin(study: Study, ledger: Path) -> None:
+    """Write the study's margin to the ledger, once; nothing where it has none."""
+    rule = study.operating_point
+    if rule.margin:
+        declare(ledger, Declaration.read(rule.margin, rule.margin_of))
+
+
+@checked
+def recipe_of(study: Study) -> Any:
+    """The recipe of a study: its fields over the defaults, with the study's seed."""
+    from overread.learning.recipe import Recipe
+
+    return build(Recipe, {**study.training.recipe, "seed": study.training.seed}, where="the study's recipe")
+
+
+@checked
+def command_line() -> str:
+    """How the program was called; ``Python`` where it was not by its command."""
+    if "overread" not in Path(sys.argv[0]).name:
+        return "Python"
+    return " ".join(["overread", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
+
+
+@checked
+def key_of(study: Study, progress: Progress = silent) -> pd.DataFrame:
+    """Who is behind the codes of a study: ``code`` and ``patient code`` beside case, patient and image as named.
+
+    Raises :class:`InputError` where names were kept.
+    """
+    salt = study.columns.salt
+    if not salt:
+        raise InputError("the run has no codes: its names were kept", given=f"names = {study.columns.names!r}")
+    named = cases_of(study.changed(names="keep", volumes="whole", point=(), side=0.0), progress).table
+    made = {"code": codes(named["case"], salt), "patient code": codes(named["patient"], salt)}
+    return pd.DataFrame({**made, **{name: named[name].to_numpy() for name in ("case", "patient", "image")}})

@@ -1,0 +1,205 @@
+"""The whole path in one command, and each of its stages as one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overread.cli.console import bars, end, open_run, say
+from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, RecipeChoice, Table
+from overread.core.errors import InputError
+from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
+
+if TYPE_CHECKING:
+    from overread.learning.model import Model
+
+
+def run(
+    table: Table, columns: Columns, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
+    training: Training, resources: Resources, machine: Machine, output: Out = Path("runs/study"),
+) -> None:  # fmt: skip
+    """From a table of images to report.html; called again, it goes on where it was stopped."""
+    from overread.study import steps
+
+    if Path(table).suffix == ".toml":
+        study = Study.load(table, say).seen_from(Path(table).parent)
+    else:
+        training = replace(training, recipe=_changes(recipe))
+        study = Study(table, columns, images, split, operating_point, training, resources).seen_from(Path())
+    with bars() as progress:
+        page = steps.run(
+            study, output, cache=machine.cache or None, network=not machine.offline, progress=progress, say=say
+        )
+    _show_metrics(output)
+    end([page, output / "model", output / "evaluation" / "metrics.json"], f"open {page}")
+
+
+def demo(
+    output: Out = Path("runs/demo"),
+    patients: Annotated[int, typer.Option(min=40, help="patients of the phantom cohort")] = 240,
+    seed: Annotated[int, typer.Option(min=0, help="of the cohort and of the training")] = 0,
+    budget: Budget = "2m",
+) -> None:
+    """The whole path on a phantom cohort: CPU, no network, about two minutes."""
+    from overread.study import steps
+    from overread.synthetic.cohort import draw_cohort
+
+    table = output / "cohort" / "metadata.csv"
+    if not table.exists():
+        say(f"drawing a phantom cohort of {patients} patients under three microscopes")
+        draw_cohort(output / "cohort", patients=patients, seed=seed)
+    columns = Columns(
+        image="image", label="diagnosis", patient="patient", source="microscope", subgroups=("sex", "age"), names="keep"
+    )
+    training = Training(seed=seed, recipe=_changes(RecipeChoice()))
+    study = Study(str(table.absolute()), columns, training=training, resources=Resources(budget=budget))
+    with bars() as progress:
+        page = steps.run(study, output, network=False, progress=progress, say=say)
+    _show_metrics(output)
+    end([page], f"open {page}, then try your own table: overread run TABLE -o runs/mine")
+
+
+# -- one stage each -----------------------------------------------------------------------------------------------
+
+
+def audit(
+    table: Table, columns: Columns, images: Images, resources: Annotated[Resources, Only(("threads",))],
+    machine: Annotated[Machine, Only(("cache",))], output: Out = Path("runs/study"), as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Is the table sound? Writes cases.csv, excluded.csv and audit.json; exit code 1 if there are errors."""
+    from overread.cases.audit.audit import Audit
+    from overread.study import steps
+
+    study = Study(table, columns, images, resources=resources).seen_from(Path())
+    with bars() as progress:
+        study, cases = steps.open_study(study, output, progress)
+    with open_run(study, output, machine.cache, quiet=as_json, table=cases) as context:
+        steps.begin(context, cases)
+        steps.audit(context)
+    found = Audit.load(output / "audit.json")
+    if as_json:
+        typer.echo((output / "audit.json").read_text("utf-8"))
+    else:
+        typer.echo(str(found))
+        end([output / "audit.json", output / "excluded.csv", output / "cases.csv"], f"overread split {output}")
+    if any(finding.severity == "error" for finding in found.findings):
+        raise typer.Exit(1)
+
+
+def split(folder: Folder, split: SplitRule, training: Annotated[Training, Only(("seed",))]) -> None:
+    """Who trains, who tunes, who tests: by patient, with a proof. Writes split.csv and split.proof.json."""
+    from overread.study import steps
+
+    study = _amended(folder, vars(split) | {"seed": training.seed})
+    with open_run(study, folder) as context:
+        steps.split(context)
+    end([folder / "split.csv", folder / "split.proof.json"], f"overread train {folder}")
+
+
+def train(
+    folder: Folder, recipe: RecipeChoice, training: Annotated[Training, Only(("weights",))], resources: Resources, machine: Machine,
+    seed: Annotated[int | None, typer.Option(min=0, help="that of the split if not given", rich_help_panel="How to train")] = None,
+) -> None:  # fmt: skip
+    """Train by a recipe; called again, it goes on where it was stopped. Writes model/."""
+    from overread.study import steps
+
+    weights = str(Path(training.weights).absolute()) if training.weights else ""
+    changes = {"recipe": _changes(recipe), "weights": weights, **vars(resources)} | (
+        {} if seed is None else {"seed": seed}
+    )
+    study = _amended(folder, changes)
+    with open_run(study, folder, machine.cache, offline=machine.offline) as context:
+        steps.train(context)
+    end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], f"overread predict {folder}")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
+    columns: Annotated[Columns, Only(("image", "label", "patient", "case", "source"))],
+    resources: Annotated[Resources, Only(("device", "threads"))],
+    table: Annotated[
+        str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")
+    ] = "",
+    output: Annotated[Path, typer.Option("-o", "--output", help="the predictions of a new table")] = Path(
+        "predictions.csv"
+    ),
+    names: Annotated[str, typer.Option(help="hash or keep; as when the model was trained if not given")] = "",
+) -> None:
+    """Predict the run's tuning and test parts, or the images of a new table."""
+    from overread.study import steps
+
+    if not table:
+        with open_run(Study.load(model / "study.toml"), model) as context:
+            steps.predict(context)
+        end([model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"], f"overread evaluate {model}")
+        return
+    from overread.learning.predict import load_model
+
+    _predict_table(load_model(model), table, columns, names, resources, output)
+
+
+def _predict_table(model: Model, table: str, columns: Columns, names: str, resources: Resources, output: Path) -> None:
+    from overread.cases.sources.read_cases import read_images
+    from overread.learning.predict import predict as predict_cases
+
+    about = model.about
+    roles: dict[str, Any] = {
+        name: getattr(columns, name) or None for name in ("image", "label", "patient", "case", "source")
+    }
+    with bars() as progress:
+        cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
+                            planes=about.planes, progress=progress, **roles)  # fmt: skip
+        made = predict_cases(model, cases, device=resources.device, threads=resources.threads, progress=progress)
+    if len(made) < cases.table["case"].nunique():
+        say(f"{cases.table['case'].nunique() - len(made)} cases are left out: their images cannot be read")
+    made.save(output)
+    end([output], f"overread evaluate {output}" if columns.label else "")
+
+
+def report(folder: Folder) -> None:
+    """Write report.html, model_card.md and the figures from what the run's folder holds."""
+    from overread.study import steps
+
+    with open_run(Study.load(folder / "study.toml"), folder) as context:
+        if (folder / "predictions" / "test.csv").exists():
+            try:
+                steps.show_errors(context)
+            except InputError as error:  # the table, which says where the images lie, has moved
+                say(f"  the pictures of the errors are not drawn anew: {error}")
+        steps.report(context)
+    end([folder / "report.html", folder / "model_card.md"], f"open {folder / 'report.html'}")
+
+
+# -- what they share ------------------------------------------------------------------------------------------------
+
+
+def _show_metrics(folder: Path) -> None:
+    from overread.evaluation.evaluate import Evaluation
+
+    typer.echo(Evaluation.load(folder / "evaluation").table())
+
+
+def _changes(choice: RecipeChoice) -> dict[str, Any]:
+    """The recipe's fields that differ from the defaults."""
+    from overread.core.files import plain
+    from overread.learning.recipe import Recipe, override
+
+    chosen = {name: value for name, value in vars(choice).items() if value and name not in ("recipe", "settings")}
+    recipe = override(Recipe.load(choice.recipe), list(choice.settings)).changed(**chosen)
+    usual = plain(Recipe())
+    return {name: value for name, value in plain(recipe).items() if value != usual[name] and name != "seed"}
+
+
+def _amended(folder: Path, changes: dict[str, Any]) -> Study:
+    """The folder's study with what this stage was asked for; written back, since it is the question now."""
+    path = folder / "study.toml"
+    if not path.exists():
+        raise InputError(
+            "the folder holds no study", given=str(folder), todo="start with `overread audit TABLE -o FOLDER`"
+        )
+    study = Study.load(path, say).changed(**changes)
+    study.save(path)
+    return study
