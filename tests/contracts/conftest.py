@@ -1,8 +1,7 @@
 """What the contracts speak about: every module of the package, its syntax tree, and its public functions.
 
-A test that takes ``module`` runs once a module, one that takes ``function`` once a function without a leading
-underscore, one that takes ``offered`` once a public function: one that the package offers by name, or that is
-used from outside its folder. So a new module is under law from its first day.
+Each contract is a rule, a generator of ``(line, what is wrong)`` for one module, and one test that lists every offender
+of the package. So a new module is under law from its first day, and a rule is tested on a snippet that breaks it.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -30,10 +29,16 @@ class Module:
 
     name: str
     path: Path
+    text: str
 
     @cached_property
     def tree(self) -> ast.Module:
-        return ast.parse(self.path.read_text(encoding="utf-8"), filename=str(self.path))
+        return ast.parse(self.text, filename=str(self.path))
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of the tree; walked once for all rules."""
+        return list(ast.walk(self.tree))
 
     @property
     def folder(self) -> str:
@@ -47,15 +52,21 @@ class Module:
     @cached_property
     def for_types(self) -> set[int]:
         """Lines of imports that only type checkers see: ``if TYPE_CHECKING:``."""
-        guards = [node for node in ast.walk(self.tree) if isinstance(node, ast.If)]
+        guards = [node for node in self.nodes if isinstance(node, ast.If)]
         guards = [node for node in guards if ast.unparse(node.test).endswith("TYPE_CHECKING")]
         return {line for node in guards for line in range(node.lineno, node.body[-1].end_lineno + 1)}
+
+    @cached_property
+    def later(self) -> set[int]:
+        """Lines inside functions: what they import is loaded when they are called."""
+        inside = [node for node in self.nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        return {line for node in inside for line in range(node.body[0].lineno, node.end_lineno + 1)}
 
     @cached_property
     def imports(self) -> list[tuple[str, int]]:
         """Every imported module with its line, also inside functions; ``from a import b`` gives ``a.b``."""
         found = []
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 found += [(alias.name, node.lineno) for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -72,10 +83,10 @@ class Module:
         """Full names it imports, or reaches through an import: ``roc.auc`` after ``from … import roc``."""
         names = {name for name, _ in self.imports}
         aliases = {}
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.ImportFrom):
                 aliases |= {a.asname or a.name: f"{self._base(node)}.{a.name}" for a in node.names}
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
                 names.add(f"{aliases[node.value.id]}.{node.attr}")
         return names
@@ -98,12 +109,12 @@ def modules() -> dict[str, Module]:
     for path in sorted((SOURCE / PACKAGE).rglob("*.py")):
         parts = path.relative_to(SOURCE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name] = Module(name, path)
+        found[name] = Module(name, path, path.read_text(encoding="utf-8"))
     return found
 
 
 def _load(name: str) -> ModuleType | None:
-    """The module, or None: a broken one fails ``test_every_module_loads``, not the whole collection."""
+    """The module, or None: a broken one fails ``test_every_module_loads`` only."""
     try:
         return importlib.import_module(name)
     except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError):
@@ -146,10 +157,33 @@ def package() -> dict[str, Module]:
     return modules()
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "module" in metafunc.fixturenames:
-        metafunc.parametrize("module", modules().values(), ids=list(modules()))
-    if "function" in metafunc.fixturenames:
-        metafunc.parametrize("function", functions().values(), ids=list(functions()))
-    if "offered" in metafunc.fixturenames:
-        metafunc.parametrize("offered", offered_functions().values(), ids=list(offered_functions()))
+@pytest.fixture(scope="session")
+def public() -> dict[str, Callable]:
+    """Every function without a leading underscore by its full name."""
+    return functions()
+
+
+@pytest.fixture(scope="session")
+def offered() -> dict[str, Callable]:
+    """The public functions that the package offers by name, or that are used from outside their folder."""
+    return offered_functions()
+
+
+@pytest.fixture(scope="session")
+def snippet() -> Callable[..., Module]:
+    """A module made of a few lines, to show a rule what breaks it."""
+
+    def make(text: str, name: str = f"{PACKAGE}.core.snippet") -> Module:
+        return Module(name, SOURCE / Path(*name.split(".")).with_suffix(".py"), text)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def offenders() -> Callable[[Callable, Iterable[Module]], list[str]]:
+    """Every place where modules break a rule, as ``file:line what``."""
+
+    def find(rule: Callable[[Module], Iterable[tuple[int, str]]], found: Iterable[Module]) -> list[str]:
+        return [f"{m.path.relative_to(SOURCE)}:{line} {what}" for m in found for line, what in rule(m)]
+
+    return find

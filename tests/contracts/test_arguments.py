@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import typing
 from contextlib import AbstractContextManager
@@ -10,7 +9,8 @@ from contextlib import AbstractContextManager
 import numpy as np
 import pytest
 
-from overread.core.errors import OverreadError
+import overread
+from overread.core.errors import OverreadError, checked
 
 #: Helpers that run inside error paths, or thousands of times a second: their callers have checked already.
 UNCHECKED = {
@@ -29,15 +29,12 @@ class Wrong:
     """Nothing asks for one of these."""
 
 
-def _name(function) -> str:
-    return f"{function.__module__}.{function.__name__}"
+def place(function) -> str:
+    code = inspect.unwrap(function).__code__
+    return f"{function.__module__}.{function.__name__} (line {code.co_firstlineno})"
 
 
-def _takes_anything(annotation: object) -> bool:
-    return annotation in (inspect.Parameter.empty, typing.Any, object) or isinstance(annotation, typing.TypeVar)
-
-
-def parameters(function) -> list[str]:
+def refusing(function) -> list[str]:
     """Parameters whose annotation refuses something."""
     try:
         hints = typing.get_type_hints(inspect.unwrap(function))
@@ -47,11 +44,13 @@ def parameters(function) -> list[str]:
     return [name for name in names if not _takes_anything(hints.get(name, inspect.Parameter.empty))]
 
 
-def test_a_bad_argument_raises_our_error(offered):
-    if _name(offered) in UNCHECKED:
-        pytest.skip("a helper without checks of its own")
-    accepted = [name for name in parameters(offered) if not _refuses(offered, name)]
-    assert not accepted, f"{_name(offered)} does not check {accepted}: is it decorated with @checked?"
+def _takes_anything(annotation: object) -> bool:
+    return annotation in (inspect.Parameter.empty, typing.Any, object) or isinstance(annotation, typing.TypeVar)
+
+
+def accepted(function) -> list[str]:
+    """Parameters that take what does not fit their annotation."""
+    return [name for name in refusing(function) if not _refuses(function, name)]
 
 
 def _refuses(function, parameter: str) -> bool:
@@ -67,28 +66,57 @@ def _refuses(function, parameter: str) -> bool:
     return False
 
 
-def test_every_parameter_is_annotated(function):
-    bare = [p.name for p in inspect.signature(function).parameters.values() if p.annotation is p.empty]
-    assert not bare
+def careless(function) -> list[str]:
+    """What a signature lacks: annotations, and names in place of ``**keywords``."""
+    given = inspect.signature(function).parameters.values()
+    bare = [f"{p.name} is not annotated" for p in given if p.annotation is p.empty]
+    return bare + [f"**{p.name} swallows any name" for p in given if p.kind is p.VAR_KEYWORD]
 
 
-def test_no_public_function_swallows_keywords(function):
-    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
-    assert inspect.Parameter.VAR_KEYWORD not in kinds
+def silent(function) -> bool:
+    """Whether a docstring does not begin with one sentence."""
+    doc = inspect.getdoc(function) or ""
+    return not doc.split("\n\n")[0].rstrip().endswith((".", ":"))
+
+
+def test_bad_arguments_raise_our_error(offered):
+    found = {place(f): accepted(f) for name, f in offered.items() if name not in UNCHECKED}
+    found = {name: parameters for name, parameters in found.items() if parameters}
+    assert not found, "not checked: are they decorated with @checked?"
+
+
+def test_every_parameter_is_annotated_and_named(public):
+    found = {place(f): careless(f) for f in public.values()}
+    assert not {name: what for name, what in found.items() if what}
 
 
 def test_public_functions_have_a_docstring(offered):
-    doc = inspect.getdoc(offered) or ""
-    assert doc.split("\n\n")[0].rstrip().endswith((".", ":")), "one sentence first"
+    assert not [place(f) for f in offered.values() if silent(f)], "one sentence first"
 
 
-@pytest.mark.parametrize("name", [n for n in __import__("overread").__all__ if n != "__version__"])
-def test_the_api_says_how_it_fails_or_shows_an_example(name):
-    value = getattr(importlib.import_module("overread"), name)
-    doc = inspect.getdoc(value) or ""
-    assert doc.strip()
-    if inspect.isfunction(value):
-        assert ">>>" in doc or "Raises" in doc or "raises" in doc
+def test_the_rules_find_what_breaks_them():
+    def bare(a: int, b, **rest) -> None:
+        """no sentence"""
+
+    def good(a: int, *, b: object = None) -> None:
+        """One sentence."""
+
+    assert accepted(bare) == ["a"]
+    assert accepted(checked(good)) == []
+    assert careless(bare) == ["b is not annotated", "rest is not annotated", "**rest swallows any name"]
+    assert careless(good) == []
+    assert silent(bare)
+    assert not silent(good)
+
+
+def test_the_api_says_how_it_fails_or_shows_an_example():
+    mute = []
+    for name in overread.__all__:
+        value = getattr(overread, name)
+        doc = inspect.getdoc(value) or ""
+        if not doc.strip() or (inspect.isfunction(value) and not (">>>" in doc or "aises" in doc)):
+            mute.append(name)
+    assert not [name for name in mute if name != "__version__"]
 
 
 def test_no_error_of_the_check_itself_names_this_machine():
