@@ -16,7 +16,6 @@ from overread.images.augment import Augmentation
 from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
 from overread.learning.loader import Batches
-from overread.learning.losses import make_loss
 from overread.learning.predict import judge_on
 from overread.learning.recipe import Recipe
 from overread.tasks.target import Target
@@ -56,8 +55,8 @@ def make_training() -> Callable[..., dict[str, Any]]:
                           seed=3, threads=1)  # fmt: skip
         with seeded(3, 0, 0, "initial weights"):
             network = Tiny()
-        judge = judge_on(images, np.arange(64, 96), truth, TARGET, preprocess)
-        loss = make_loss(TARGET, np.ones(2, np.float32), recipe.label_smoothing)
+        judge = judge_on(images, np.arange(64, 96), truth, TARGET.task, preprocess)
+        loss = TARGET.task.loss(np.ones(2, np.float32), recipe.label_smoothing)
         return {"network": network, "batches": batches, "loss": loss, "judge": judge, "recipe": recipe,
                 "clock": clock or Clock(), "folder": folder}  # fmt: skip
 

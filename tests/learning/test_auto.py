@@ -7,7 +7,7 @@ from PIL import Image
 
 from overread.cases.cases import Cases
 from overread.core.errors import InputError, UnavailableError
-from overread.learning.auto import Facts, fewest_patients, look, plan, standard
+from overread.learning.auto import Facts, look, plan, standard
 from overread.learning.recipe import AUTO, MOST_EPOCHS, Recipe
 from overread.tasks.target import Target
 
@@ -74,12 +74,6 @@ def test_augmentation_is_for_training_by_kind_and_can_be_given_or_left_out() -> 
     assert _plan()[0].augmentation == standard(True)
     assert _plan(colour=False)[0].augmentation.flip_horizontal == 0  # a heart has a side
     assert _plan(Recipe(augment="none"))[0].augmentation == Recipe().augmentation
-
-
-def test_fewest_patients_counts_patients_not_images() -> None:
-    table = pd.DataFrame({"image": list("abcdef"), "case": list("abcdef"), "patient": list("ppqrst"), "source": "", "view": "", "time": "",
-                          "split": "", "label": ["x", "x", "x", "y", "y", "y"]})  # fmt: skip
-    assert fewest_patients(Cases(table, Target("binary", ("x", "y"), ("y",)))) == 2
 
 
 def test_a_plan_leaves_no_field_open_and_is_kept_when_planned_again() -> None:

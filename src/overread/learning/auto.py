@@ -75,23 +75,12 @@ def look(cases: Cases, training: NDArray[np.int64]) -> Facts:
     return Facts(
         images=len(teachers),
         patients=teachers.patients,
-        fewest=fewest_patients(teachers),
+        fewest=teachers.target.task.fewest_patients(teachers.labels, teachers.table["patient"].to_numpy()),
         side=int(np.median([min(image.pixels.shape[:-1]) for image in images])),
         bits=max(image.bits for image in images),
         volume=images[0].mode == "volume",
         colour=any(image.mode == "colour" for image in images),
     )
-
-
-@checked
-def fewest_patients(cases: Cases) -> int:
-    """Patients of the rarest class (or of the rarer answer of the rarest finding; of a quantity: all patients)."""
-    labels, patient = cases.labels, cases.table["patient"]
-    if cases.target.kind == "quantity":
-        return cases.patients
-    if cases.target.kind == "findings":
-        return min(int(patient[labels[:, k] == v].nunique()) for k in range(labels.shape[1]) for v in (0, 1))
-    return min(int(patient[labels == k].nunique()) for k in range(len(cases.target.names)))
 
 
 @checked
@@ -123,13 +112,13 @@ def weights_at_hand(
 
 
 def preferred(device: str) -> tuple[str, ...]:
-    """Pretrained backbones in order of preference on this kind of device."""
+    """Pretrained backbones in order of preference on such a device."""
     return _ON_CPU if device == "cpu" else _ON_GPU
 
 
 @checked
 def make_probe(facts: Facts, device: str) -> Probe:
-    """What times training steps on this machine, on black images of the kind that was looked at."""
+    """What times training steps on this machine, on black images like those that were looked at."""
 
     def seconds(backbone: str, side: int, batch: int, precision: str) -> float:
         channels = channels_of(backbone, facts)
@@ -266,8 +255,8 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     decisions = [Decision("normalisation", normalise, why)]
     if recipe.augment == "standard" and recipe.method != "features":
         recipe = recipe.changed(augmentation=standard(facts.colour, facts.volume))
-        kind = "colour images have no upright" if facts.colour else "grey images keep their sides"
-        decisions.append(Decision("augmentation", "standard", f"{kind}; training images only"))
+        why = "colour images have no upright" if facts.colour else "grey images keep their sides"
+        decisions.append(Decision("augmentation", "standard", f"{why}; training images only"))
     return recipe, decisions
 
 

@@ -18,7 +18,6 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from overread.cases.split import folds as folds_of
 from overread.core.errors import checked, require
@@ -28,7 +27,7 @@ from overread.images.preprocess import Preprocess
 from overread.learning.device import to_tensor
 from overread.learning.loader import TrainingData
 from overread.learning.recipe import Recipe
-from overread.tasks.target import Target
+from overread.tasks.task import Task
 
 _MEMORY, _ARMIJO, _HALVINGS = 10, 1e-4, 20
 _CELLS = 20_000_000
@@ -47,7 +46,7 @@ class Heads:
 def fit_heads(
     features: Tensor,
     labels: Tensor,
-    target: Target,
+    task: Task,
     *,
     weights: Tensor,
     masks: Tensor,
@@ -67,7 +66,7 @@ def fit_heads(
     mean = masks @ features / counts  # (K, F)
     std = ((masks @ features.square()) / counts - mean.square()).clamp(min=1e-12).sqrt() + 1e-4
     share = masks / counts  # (K, N)
-    chunk = max(1, _CELLS // (len(penalties) * target.outputs))  # rows at a time: bounded memory at any N
+    chunk = max(1, _CELLS // (len(penalties) * task.outputs))  # rows at a time: bounded memory at any N
 
     def objective(parameters: Tensor) -> tuple[Tensor, Tensor]:
         scaled = parameters[:, :-1] / std[:, :, None]  # (K, F, C): standardisation folded into the weights
@@ -76,7 +75,7 @@ def fit_heads(
         total, pulled = torch.zeros_like(bias), torch.zeros_like(scaled)
         for rows in torch.arange(len(features), device=features.device).split(chunk):
             outputs = torch.einsum("nf,kfc->knc", features[rows], scaled) + bias[:, None]
-            each, slope = _loss_and_slope(outputs, labels[rows], target, weights)  # (K, n), (K, n, C)
+            each, slope = task.loss_and_slope(outputs, labels[rows], weights)  # (K, n), (K, n, C)
             slope = slope * share[:, rows, None]
             loss = loss + (each * share[:, rows]).sum(dim=1)
             total += slope.sum(dim=1)
@@ -85,29 +84,11 @@ def fit_heads(
         return loss, torch.cat([pulled + penalties[:, None, None] * parameters[:, :-1], total[:, None]], 1)
 
     start = torch.zeros(
-        len(penalties), features.shape[1] + 1, target.outputs, dtype=features.dtype, device=features.device
+        len(penalties), features.shape[1] + 1, task.outputs, dtype=features.dtype, device=features.device
     )
     best, loss = _lbfgs(objective, start, steps, tolerance, progress)
     weight = best[:, :-1] / std[:, :, None]
     return Heads(weight, best[:, -1] - torch.einsum("kf,kfc->kc", mean, weight), loss)
-
-
-def _loss_and_slope(outputs: Tensor, labels: Tensor, target: Target, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss (K, N) and its derivative by the outputs (K, N, C)."""
-    if target.kind == "quantity":
-        error = outputs[..., 0] - labels
-        return error.square() / 2, error[..., None]
-    if target.kind == "findings":
-        known = (~torch.isnan(labels)).to(outputs.dtype)
-        aim = torch.where(known > 0, labels, 0.0)
-        weight = known * torch.where(aim > 0, weights, 1.0)
-        each = functional.binary_cross_entropy_with_logits(outputs, aim.expand_as(outputs), reduction="none")
-        return (each * weight).sum(-1), (outputs.sigmoid() - aim) * weight
-    row = weights[labels]
-    log = outputs.log_softmax(-1)
-    each = -log.gather(-1, labels.expand(len(outputs), -1)[..., None])[..., 0] * row
-    hot = functional.one_hot(labels, outputs.shape[-1]).to(outputs.dtype)
-    return each, (log.exp() - hot) * row[:, None]
 
 
 def _lbfgs(objective, start, steps, tolerance, progress):  # type: ignore[no-untyped-def]
@@ -177,7 +158,7 @@ def _backtrack(objective, x, f, g, direction, first):  # type: ignore[no-untyped
 def choose_penalty(
     features: Tensor,
     labels: Tensor,
-    target: Target,
+    task: Task,
     *,
     weights: Tensor,
     folds: NDArray,
@@ -196,13 +177,13 @@ def choose_penalty(
     )
     count = len(penalties)
     heads = fit_heads(
-        features, labels, target, weights=weights, masks=inside.repeat_interleave(count, 0),
+        features, labels, task, weights=weights, masks=inside.repeat_interleave(count, 0),
         penalties=torch.tensor(penalties, dtype=features.dtype, device=features.device).repeat(len(inside)), progress=progress,
     )  # fmt: skip
     outside = (1 - inside[:-1]).repeat_interleave(count, 0)
     some = slice(0, len(outside))
     outputs = torch.einsum("nf,kfc->knc", features, heads.weight[some]) + heads.bias[some][:, None]
-    each, _ = _loss_and_slope(outputs, labels, target, weights)
+    each, _ = task.loss_and_slope(outputs, labels, weights)
     held = ((each * outside).sum(1) / outside.sum(1).clamp(min=1)).reshape(-1, count).mean(0)  # (penalties,)
     best = int(held.argmin())
     pick = slice(len(outside) + best, len(outside) + best + 1)
@@ -235,7 +216,7 @@ def fit_head(
                        mean_image=mean_image, progress=progress)  # fmt: skip
     training, rows = data.cases.take(data.training), torch.from_numpy(data.training)
     heads, penalty, table = choose_penalty(
-        features[rows], labels[rows], data.cases.target, weights=weights,
+        features[rows], labels[rows], data.cases.target.task, weights=weights,
         folds=folds_of(training, k=recipe.folds, seed=recipe.seed), penalties=recipe.penalties, progress=progress,
     )  # fmt: skip
     head = network.get_submodule("head")

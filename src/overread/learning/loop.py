@@ -20,9 +20,8 @@ from overread.learning.checkpoint import load_checkpoint, save_checkpoint
 from overread.learning.device import autocast, seeded
 from overread.learning.loader import Batches
 from overread.learning.recipe import MOST_EPOCHS, Recipe
+from overread.tasks.task import Loss
 
-#: ``(outputs (B, K), labels (B,) or (B, K)) -> scalar``
-Loss = Callable[[Tensor, Tensor], Tensor]
 #: ``(network) -> {"score": higher is better, "loss": …}`` on the tuning images.
 Judge = Callable[[nn.Module], dict[str, float]]
 #: Seconds between two checkpoints inside an epoch.

@@ -23,10 +23,10 @@ from overread.images.preprocess import Preprocess, geometry, load
 from overread.learning.device import autocast, layout, pick_device, to_tensor
 from overread.learning.loader import ahead
 from overread.learning.loop import Judge
-from overread.learning.losses import make_loss, probabilities
 from overread.learning.model import Model
 from overread.predictions import Predictions
 from overread.tasks.target import Target
+from overread.tasks.task import Task
 
 _BATCH = 32
 
@@ -52,18 +52,16 @@ def predict_images(
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
     """Probabilities (N, outputs) of images, NaN where one cannot be read, and the errors by position."""
     device = pick_device(device)
-    about, network = model.about, layout(model.network, device).eval()
+    about, task, network = model.about, model.target.task, layout(model.network, device).eval()
     values = np.full((len(addresses), about.target.outputs), np.nan, np.float32)
     errors: dict[int, str] = {}
     for rows, pixels in ahead(_decoded(addresses, about.preprocess, threads or cores(), errors)):
         if len(rows):
             x = to_tensor(pixels, about.preprocess, model.mean_image, device)
-            values[rows] = probabilities(outputs_of(network, x, about.recipe.views, device), about.target).cpu().numpy()
+            values[rows] = task.probabilities(outputs_of(network, x, about.recipe.views, device)).cpu().numpy()
         progress("predicting", min(len(addresses), int(rows[-1]) + 1 if len(rows) else 0), len(addresses))
     progress("predicting", len(addresses), len(addresses))
-    if about.target.kind == "quantity":
-        values = values * about.scale[1] + about.scale[0]
-    return values, errors
+    return task.unscaled(values, about.scale), errors
 
 
 def _decoded(
@@ -94,7 +92,7 @@ def outputs_of(network: nn.Module, x: Tensor, views: int, device: str = "cpu", p
 @checked
 def tabulate(values: NDArray, cases: Cases, target: Target, part: str = "") -> Predictions:
     """The table of predictions from probabilities (images, outputs): the mean over each case's readable images."""
-    outputs = ["predicted"] if target.kind == "quantity" else [f"p:{name}" for name in target.names]
+    outputs = list(target.task.prediction_columns)
     skip = ("image", "view", "time", "split")
     table = cases.table.drop(columns=[c for c in skip if c in cases.table])
     first = [c for c in ("case", "patient", "source", *target.columns) if c in table]
@@ -125,12 +123,12 @@ _TUNING_BATCH = 64
 
 
 def judge_on(
-    images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, target: Target, preprocess: Preprocess,
+    images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, task: Task, preprocess: Preprocess,
     *, mean_image: NDArray | None = None, device: str = "cpu",
 ) -> Judge:  # fmt: skip
     """A function that judges a network on these rows of a pack, without augmentation or mirror images."""
     truth = labels[torch.from_numpy(rows)]
-    loss = make_loss(target, np.ones(target.outputs, np.float32), 0.0)
+    loss = task.loss(np.ones(task.outputs, np.float32), 0.0)
 
     def judge(network: nn.Module) -> dict[str, float]:
         network.eval()
@@ -138,36 +136,6 @@ def judge_on(
                    for i in range(0, len(rows), _TUNING_BATCH))  # fmt: skip
         outputs = torch.cat([outputs_of(network, x, 1, device).cpu() for x in batches])
         value = float(loss(outputs, truth))
-        return {"score": score(outputs.numpy(), truth.numpy(), target, value), "loss": value}
+        return {"score": task.snapshot_score(outputs.numpy(), truth.numpy(), value), "loss": value}
 
     return judge
-
-
-@checked
-def score(outputs: NDArray, truth: NDArray, target: Target, loss: float) -> float:
-    """The mean AUC over classes or findings with both answers present; minus the loss where there is none.
-
-    Monotone per class in the outputs' rank; for a quantity minus the squared error.
-    """
-    if target.kind == "quantity":
-        return -loss
-    if target.kind == "findings":
-        pairs = [
-            (truth[:, k][known] == 1, outputs[:, k][known])
-            for k in range(truth.shape[1])
-            if (known := ~np.isnan(truth[:, k])).any()
-        ]
-    else:
-        shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        shares = shifted / shifted.sum(axis=1, keepdims=True)
-        pairs = [(truth == k, shares[:, k]) for k in range(outputs.shape[1])]
-    areas = [_auc(positive, value) for positive, value in pairs if 0 < positive.sum() < len(positive)]
-    return float(np.mean(areas)) if areas else -loss
-
-
-def _auc(positive: NDArray[np.bool_], value: NDArray[Any]) -> float:
-    """Mann and Whitney's statistic with midranks; ``scipy.stats.rankdata`` without its import of 1.5 s."""
-    _, place, counts = np.unique(value, return_inverse=True, return_counts=True)
-    midrank = np.cumsum(counts) - (counts - 1) / 2
-    n = int(positive.sum())
-    return float((midrank[place][positive].sum() - n * (n + 1) / 2) / (n * (len(value) - n)))

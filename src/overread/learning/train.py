@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from overread.cases.cases import Cases
 from overread.cases.split import Split
@@ -29,7 +28,6 @@ from overread.learning.device import layout, pick_device
 from overread.learning.linear_probe import fit_head
 from overread.learning.loader import Batches, TrainingData, decode
 from overread.learning.loop import LoopState, optimise
-from overread.learning.losses import class_weights, make_loss
 from overread.learning.model import About, Decision, Model, Origin, initial_network
 from overread.learning.predict import judge_on
 from overread.learning.recipe import AUTO, Recipe
@@ -109,10 +107,9 @@ def fit(
     network, origin = initial_network(recipe, preprocess, data.cases.target.outputs, weights=weights)
     network = layout(network, device)
     about = _about(data, recipe, preprocess, origin, decisions)
-    labels, balance = (
-        _labels(data, about),
-        class_weights(data.cases.labels[data.training], about.target, recipe.balance),
-    )
+    task = data.cases.target.task
+    labels = torch.from_numpy(np.array(task.scaled(data.cases.labels, about.scale)))
+    balance = task.class_weights(data.cases.labels[data.training], recipe.balance)
     history: tuple[dict[str, Any], ...] = ()
     if origin.pretrained:
         key = [origin, recipe.layers, data.digests]
@@ -121,10 +118,8 @@ def fit(
     if recipe.method != "features":
         batches = Batches(data.images, data.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
                           device, threads)  # fmt: skip
-        loss = make_loss(about.target, balance, recipe.label_smoothing, device)
-        judge = judge_on(
-            data.images, data.tuning, labels, about.target, preprocess, mean_image=mean_image, device=device
-        )
+        loss = task.loss(balance, recipe.label_smoothing, device)
+        judge = judge_on(data.images, data.tuning, labels, task, preprocess, mean_image=mean_image, device=device)
         network, state = optimise(network, batches, loss, judge, recipe, clock=clock or Clock(), reserve=reserve, folder=folder,
                                   fitted=origin.pretrained, progress=progress)  # fmt: skip
         about = replace(about, decisions=(*about.decisions, *_decisions(state)))
@@ -193,7 +188,7 @@ def _keep_plan(folder: Path | None, key: str, settled: SettledPlan, clock: Clock
 
 def _refuse_missing_classes(data: TrainingData) -> None:
     target, labels = data.cases.target, data.cases.labels[data.training]
-    if target.kind in ("binary", "classes") and len(np.unique(labels)) < 2:
+    if target.task.exclusive and len(np.unique(labels)) < 2:
         raise UnsoundError(
             "the training part has one class only",
             given=", ".join(target.names),
@@ -223,20 +218,9 @@ def _about(
     cases = data.cases
     salt = sha256(f"{cases.digest}/{recipe.seed}".encode())[:32]
     patients = cases.table["patient"].iloc[np.union1d(data.training, data.tuning)]
-    labels = cases.labels[data.training]
-    scale = (
-        (float(np.mean(labels)), max(float(np.std(labels)), 1e-8)) if cases.target.kind == "quantity" else (0.0, 1.0)
-    )
+    scale = cases.target.task.label_scale(cases.labels[data.training])
     return About(recipe, preprocess, cases.target, origin, tuple(sorted(hashed(sorted(set(patients)), salt))), salt,
                  cases.salt, cases.planes, scale, tuple(decisions))  # fmt: skip
-
-
-def _labels(data: TrainingData, about: About) -> Tensor:
-    """The answers of all rows as the loss wants them."""
-    labels = data.cases.labels
-    if about.target.kind == "quantity":
-        labels = (labels - np.float32(about.scale[0])) / np.float32(about.scale[1])
-    return torch.from_numpy(np.array(labels))
 
 
 def _decisions(state: LoopState) -> list[Decision]:

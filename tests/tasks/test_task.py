@@ -1,0 +1,105 @@
+"""What every task says of labels and outputs, against slow restatements, numpy and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from overread.tasks.target import Target
+
+CLASSES = Target("classes", ("a", "b", "c")).task
+BINARY = Target("binary", ("n", "p"), ("p",)).task
+FINDINGS = Target("findings", ("x", "y")).task
+QUANTITY = Target("quantity", ("v",)).task
+
+
+def test_class_weights_average_one_over_the_images() -> None:
+    labels = np.array([0] * 70 + [1] * 20 + [2] * 10 + [-1] * 5)
+    weights = CLASSES.class_weights(labels, 1.0)
+    assert weights[labels[labels >= 0]].mean() == pytest.approx(1.0)
+    assert weights[1] / weights[0] == pytest.approx(3.5)
+    assert np.allclose(CLASSES.class_weights(labels, 0.0), 1.0)
+    assert CLASSES.class_weights(np.array([0, 0, 1]), 1.0)[2] == 0  # nobody has it
+    findings = np.array([[1, 0], [0, 0], [0, np.nan], [0, 0]], np.float32)
+    assert FINDINGS.class_weights(findings, 1.0).tolist() == [3.0, 1.0]  # of y nothing is known to be present
+    assert QUANTITY.class_weights(np.zeros(3), 1.0).tolist() == [1.0]
+
+
+def test_smoothed_cross_entropy_against_its_definition() -> None:
+    outputs, labels = (torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 0, 1, 2]))
+    weights = np.array([1.0, 2.0, 3.0], np.float32)
+    log = np.log(np.exp(outputs.numpy()) / np.exp(outputs.numpy()).sum(1, keepdims=True))
+    aim = np.eye(3)[labels.numpy()] * 0.9 + 0.1 / 3
+    wanted = np.mean(weights[labels.numpy()] * -(aim * log).sum(1))
+    assert float(CLASSES.loss(weights, 0.1)(outputs, labels)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_unknown_findings_do_not_count_in_the_loss() -> None:
+    outputs = torch.tensor([[0.3, -2.0], [1.0, 5.0]])
+    known = torch.tensor([[1.0, float("nan")], [0.0, float("nan")]])
+    wanted = np.mean([np.log1p(np.exp(-0.3)), np.log1p(np.exp(1.0))])
+    assert float(FINDINGS.loss(np.ones(2, np.float32), 0.0)(outputs, known)) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [(CLASSES, np.array([0, 2, 1, 1])), (FINDINGS, np.array([[1, 0], [np.nan, 1], [0, 0], [1, np.nan]], np.float32)),
+     (QUANTITY, np.array([0.5, -1, 2, 0], np.float32))],
+    ids=["classes", "findings", "quantity"],
+)  # fmt: skip
+def test_the_slope_of_a_linear_heads_loss_is_its_derivative(task, labels) -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(2, 4, task.outputs, generator=generator, dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor(task.class_weights(labels, 0.5), dtype=torch.float64)
+    each, slope = task.loss_and_slope(outputs, torch.from_numpy(labels), weights)
+    assert each.shape == (2, 4)
+    assert torch.allclose(torch.autograd.grad(each.sum(), outputs)[0], slope)
+
+
+def test_probabilities_of_outputs() -> None:
+    outputs = torch.tensor([[0.0, 0.0]])
+    assert BINARY.probabilities(outputs).tolist() == [[0.5, 0.5]]
+    assert FINDINGS.probabilities(outputs).tolist() == [[0.5, 0.5]]
+    assert QUANTITY.probabilities(outputs[:, :1]).tolist() == [[0.0]]
+
+
+def test_a_quantity_is_standardised_and_comes_back() -> None:
+    values = np.array([1.0, 2.0, 6.0], np.float32)
+    scale = QUANTITY.label_scale(values)
+    assert QUANTITY.scaled(values, scale).mean() == pytest.approx(0, abs=1e-6)
+    assert QUANTITY.unscaled(QUANTITY.scaled(values, scale), scale) == pytest.approx(values)
+    assert QUANTITY.label_scale(np.ones(3))[1] > 0  # everybody alike
+    assert CLASSES.scaled(np.array([0, 1]), CLASSES.label_scale(np.array([0, 1]))).tolist() == [0, 1]
+
+
+# -- what chooses a snapshot ---------------------------------------------------------------------------------------
+
+
+def test_the_mean_auc_over_classes_equals_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    truth, outputs = rng.integers(0, 3, 200), rng.normal(size=(200, 3))
+    shares = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)
+    wanted = np.mean([roc_auc_score(truth == k, shares[:, k]) for k in range(3)])
+    assert CLASSES.snapshot_score(outputs, truth, 1.0) == pytest.approx(wanted)
+
+
+def test_unknown_findings_are_left_out_of_the_score() -> None:
+    truth = np.array([[1, np.nan], [0, np.nan], [1, 1], [0, 1]], np.float32)
+    outputs = np.array([[0.9, 5], [0.1, 5], [0.2, 5], [0.4, 5]])
+    assert FINDINGS.snapshot_score(outputs, truth, 1.0) == pytest.approx(roc_auc_score(truth[:, 0], outputs[:, 0]))
+
+
+def test_one_class_only_falls_back_on_the_loss() -> None:
+    assert BINARY.snapshot_score(np.zeros((3, 2)), np.zeros(3, np.int64), 0.7) == -0.7
+    assert QUANTITY.snapshot_score(np.zeros((3, 1)), np.zeros(3), 0.3) == -0.3
+
+
+# -- tables --------------------------------------------------------------------------------------------------------
+
+
+def test_fewest_patients_counts_patients_not_images() -> None:
+    patient = np.array(list("ppqrst"))
+    assert BINARY.fewest_patients(np.array([0, 0, 0, 1, 1, 1]), patient) == 2
+    findings = np.array([[1, 0], [1, 1], [0, 1], [0, np.nan], [0, 1], [0, 0]], np.float32)
+    assert FINDINGS.fewest_patients(findings, patient) == 1  # x is present in p alone
+    assert QUANTITY.fewest_patients(np.zeros(6), patient) == 5
