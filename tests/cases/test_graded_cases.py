@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from phantom_readers import draw_readings
 
 import overread as ov
 from overread.cases.graded_cases import GradedCases, agreement, panel_of, spoken
 from overread.cases.grades import grades_of, read_grades
 from overread.cases.volumes import cut
 from overread.core.errors import ArgumentError, InputError
-from overread.synthetic.readers import draw_readings
 
 ROWS = {
     "image": ["img/a1.png", "img/a2.png", "img/b1.png", "img/c1.png"],

@@ -12,10 +12,10 @@ from statistics import median_high, median_low
 import numpy as np
 import pandas as pd
 import pytest
+from phantom_readers import draw_readings, draw_scores
 
 from overread.cases.grades import Grades, coded, consensus, in_order, latent_classes, read_grades
 from overread.core.errors import ArgumentError, InputError
-from overread.synthetic.readers import draw_readings, draw_scores
 
 
 @pytest.fixture

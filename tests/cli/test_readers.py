@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from phantom_readers import draw_readings, draw_scores
 from typer.testing import CliRunner
 
 from overread.cli.main import app
 from overread.evaluation.readers.reader_study import Reading
-from overread.synthetic.readers import draw_readings, draw_scores
 
 NAMES = ("benign", "malignant")
 TRUTH = (np.arange(60) % 3 == 0).astype(int)

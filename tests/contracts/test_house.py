@@ -30,7 +30,7 @@ WITHOUT_CALLER = {
         "weighted_auc",
         "weighted_proportion",
     ),
-    *("draw_readings", "refuse_unknown", "metric_named", "serve", "draw_scores", "expected_auc"),
+    *("refuse_unknown", "metric_named", "serve"),
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from phantom_readers import draw_readings
 
 from overread.core.errors import ArgumentError, InputError
 from overread.evaluation.evaluate import Evaluation
@@ -15,7 +16,6 @@ from overread.evaluation.ledger import verify
 from overread.study.question import Columns, Study
 from overread.study.steps import RunContext, audit, begin, evaluate, open_study, predict, run, split, train
 from overread.synthetic.cohort import draw_cohort
-from overread.synthetic.readers import draw_readings
 
 RECIPE = {"method": "scratch", "backbone": "cnn_small", "epochs": 1, "image_size": 32, "batch_size": 16}
 #: What must come out nowhere where names are hashed.

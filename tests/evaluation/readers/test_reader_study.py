@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from phantom_readers import Variances, draw_readings, draw_scores
 from scipy import stats as scipy_stats
 from statsmodels.stats import inter_rater
 
@@ -18,7 +19,6 @@ from overread.evaluation.operating_point import choose_threshold
 from overread.evaluation.readers.answers import read_truth
 from overread.evaluation.readers.reader_study import Reading, judge_readers
 from overread.predictions import Predictions
-from overread.synthetic.readers import Variances, draw_readings, draw_scores
 from overread.tasks.target import Target
 
 NAMES = ("benign", "malignant")
