@@ -16,7 +16,8 @@ from overread.cases.split import Split
 from overread.cli.main import app
 from overread.core.errors import InputError
 from overread.evaluation.ledger import verify
-from overread.study.steps import Study, run
+from overread.study.question import Study
+from overread.study.steps import run
 
 RECIPE = {"method": "scratch", "backbone": "cnn_small", "epochs": 1, "image_size": 32, "batch_size": 16, "views": 1}
 

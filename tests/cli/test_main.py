@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from overread.cli import main
+from overread.study import steps
 
 SMALL = (
     "--recipe",
@@ -29,6 +30,7 @@ SMALL = (
     "1",
     "--offline",
 )
+COLUMNS = ("--image", "image", "--label", "diagnosis", "--patient", "patient")
 
 
 @pytest.fixture
@@ -99,31 +101,24 @@ def test_a_wrong_input_is_one_clear_paragraph(name, overread, cohort, tmp_path) 
     assert words in said.splitlines()[-1], said
 
 
-def test_after_a_mistake_the_same_folder_can_be_used(overread, cohort, tmp_path) -> None:
-    run = (
-        "run",
-        cohort,
-        "--image",
-        "image",
-        "--label",
-        "diagnosis",
-        "--patient",
-        "patient",
-        "-o",
-        tmp_path / "run",
-        "--tuning",
-        "0.2",
-    )
+@pytest.fixture
+def no_report(monkeypatch) -> None:
+    """Runs end with the evaluation: the report takes half of the time, and is looked at elsewhere."""
+    monkeypatch.setattr(steps, "STEPS", (steps.audit, steps.split, steps.train, steps.predict, steps.evaluate))
+
+
+def test_after_a_mistake_the_same_folder_can_be_used(overread, cohort, tmp_path, no_report) -> None:
+    run = ("run", cohort, *COLUMNS, "-o", tmp_path / "run", "--tuning", "0.2")
     assert overread(*run, "--recipe", "features", "--offline")[0] == 1
     assert overread(*run, *SMALL)[0] == 0
 
 
-def test_unreadable_images_and_missing_labels_are_set_aside_and_counted(overread, cohort, tmp_path) -> None:
+def test_unreadable_images_and_missing_labels_are_set_aside_and_counted(overread, cohort, tmp_path, no_report) -> None:
     frame = pd.read_csv(cohort, dtype=str)
     (cohort.parent / frame.image[0]).write_bytes(b"broken")
     frame.loc[1, "diagnosis"] = "NaN"
     frame.to_csv(cohort, index=False)
-    code, _, said = overread("run", cohort, "--image", "image", "--label", "diagnosis", "--patient", "patient", *SMALL, "--tuning", "0.2",
+    code, _, said = overread("run", cohort, *COLUMNS, *SMALL, "--tuning", "0.2",
                              "-o", tmp_path / "run")  # fmt: skip
     assert code == 0, said
     excluded = pd.read_csv(tmp_path / "run" / "excluded.csv")
@@ -131,19 +126,36 @@ def test_unreadable_images_and_missing_labels_are_set_aside_and_counted(overread
     assert len(pd.read_csv(tmp_path / "run" / "split.csv")) == frame.image.nunique() - 2
 
 
-def test_one_stage_at_a_time_gives_the_files_of_the_whole(overread, cohort, tmp_path) -> None:
-    columns = (
-        "--image",
-        "image",
-        "--label",
-        "diagnosis",
-        "--patient",
-        "patient",
-        "--source",
-        "microscope",
-        "--subgroup",
-        "sex",
-    )
+#: The same as the options of the stages below say.
+STUDY = """
+table = "metadata.csv"
+
+[columns]
+image = "image"
+label = "diagnosis"
+patient = "patient"
+source = "microscope"
+subgroups = ["sex"]
+
+[split]
+tuning = 0.2
+
+[training]
+seed = 3
+
+[training.recipe]
+method = "scratch"
+backbone = "cnn_small"
+epochs = 1
+image_size = 32
+
+[resources]
+threads = 1
+"""
+
+
+def test_one_stage_at_a_time_gives_the_files_of_the_whole(overread, cohort, tmp_path, no_report) -> None:
+    columns = (*COLUMNS, "--source", "microscope", "--subgroup", "sex")
     stages, whole = tmp_path / "stages", tmp_path / "whole"
     assert overread("audit", cohort, *columns, "-o", stages)[0] in (0, 1)
     for command in (("split", stages, "--tuning", "0.2", "--seed", "3"), ("train", stages, *SMALL), ("predict", stages),
@@ -151,7 +163,11 @@ def test_one_stage_at_a_time_gives_the_files_of_the_whole(overread, cohort, tmp_
         code, _, said = overread(*command)
         assert code == 0, said
         assert "wrote" in said
-    assert overread("run", cohort, *columns, *SMALL, "--tuning", "0.2", "--seed", "3", "-o", whole)[0] == 0
+    (cohort.parent / "study.toml").write_text(STUDY)
+    code, _, said = overread("run", cohort.parent / "study.toml", "--offline", "-o", whole)
+    assert code == 0, said
+    assert (stages / "report.html").exists()
+    assert (whole / "report.html").exists() is False, "the fixture leaves it out"
     for name in ("cases.csv", "audit.json", "split.csv", "predictions/test.csv", "evaluation/metrics.json"):
         assert (stages / name).read_bytes() == (whole / name).read_bytes(), name
 
@@ -165,19 +181,9 @@ def test_one_stage_at_a_time_gives_the_files_of_the_whole(overread, cohort, tmp_
     assert code == 0, said
     code, out, said = overread("evaluate", tmp_path / "new.csv", "--tuning", whole / "predictions" / "tuning.csv")
     assert code == 1, "its tuning patients are among the cases: refused"
-    code, out, said = overread("evaluate", tmp_path / "new.csv", "-o", tmp_path / "judged")
+    code, out, said = overread("evaluate", tmp_path / "new.csv", "--no-figures", "-o", tmp_path / "judged")
     assert code == 0, said
     assert "auc" in out
-
-
-def test_a_study_file_says_the_same(overread, cohort, tmp_path) -> None:
-    (cohort.parent / "study.toml").write_text(
-        'table = "metadata.csv"\nimage = "image"\nlabel = "diagnosis"\npatient = "patient"\ntuning = 0.2\nthreads = 1\n'
-        '[recipe]\nmethod = "scratch"\nbackbone = "cnn_small"\nepochs = 1\nimage_size = 32\n'
-    )
-    code, _, said = overread("run", cohort.parent / "study.toml", "--offline", "-o", tmp_path / "run")
-    assert code == 0, said
-    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_stages_out_of_order_say_which_comes_first(overread, tmp_path) -> None:
@@ -190,7 +196,7 @@ def test_stages_out_of_order_say_which_comes_first(overread, tmp_path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends Ctrl-C otherwise")
 def test_ctrl_c_says_how_to_go_on_and_the_next_call_does(cohort, tmp_path) -> None:
     command = [sys.executable, "-c", "import sys; from overread.cli.main import main; sys.argv[0] = 'overread'; main()", "run", str(cohort),
-               "--image", "image", "--label", "diagnosis", "--patient", "patient", "--tuning", "0.2", *SMALL, "--epochs", "60", "-o", str(tmp_path / "r")]  # fmt: skip
+               *COLUMNS, "--tuning", "0.2", *SMALL, "--epochs", "60", "-o", str(tmp_path / "r")]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120
     while not (tmp_path / "r" / "checkpoints" / "last.safetensors").exists() and time.monotonic() < end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -16,21 +17,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from overread.cli import main
+
 #: What must come out nowhere: a name, an identifier, a birth date, an accession number, a name in a private tag.
 CANARIES = ("KANARIENVOGEL", "8812345678", "19630229", "ACC0077441", "PRIVATGELB")
 PATIENTS = 40
-RECIPE = (
-    "--set",
-    "method=scratch",
-    "--set",
-    "backbone=cnn_small",
-    "--epochs",
-    "1",
-    "--image-size",
-    "32",
-    "--threads",
-    "1",
-)
+RECIPE = ("--recipe", "scratch", "--backbone", "cnn_small", "--epochs", "1", "--image-size", "32", "--threads", "1")
 
 
 def _picture(number: int, sick: bool) -> np.ndarray:
@@ -116,7 +108,7 @@ def _dicom(path: Path, number: int, who: dict[str, str], pixels: np.ndarray) -> 
 
 
 def _overread(*arguments: object, home: Path) -> str:
-    """What a command said; its cache and its data lie in ``home``."""
+    """What a command in a process of its own said; its cache and its data lie in ``home``."""
     env = {
         **os.environ,
         "OVERREAD_CACHE": str(home / "cache"),
@@ -126,6 +118,27 @@ def _overread(*arguments: object, home: Path) -> str:
     done = subprocess.run([sys.executable, "-m", "overread.cli.main", *map(str, arguments)], capture_output=True, text=True, env=env, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.fixture
+def overread(tmp_path, monkeypatch, capfd):
+    """``overread("predict", …)`` → what the command said, in this process; its cache and its data lie in ``tmp_path``."""
+    monkeypatch.setenv("OVERREAD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+
+    def call(*arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["overread", *map(str, arguments)])
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            with pytest.raises(SystemExit) as stop:
+                main.main()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        said = capfd.readouterr()
+        assert not stop.value.code, said.err
+        return said.out + said.err
+
+    return call
 
 
 def _bytes(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -154,10 +167,11 @@ def _idat(data: bytes) -> Iterator[bytes]:
 
 
 def _assert_clean(folder: Path, said: str) -> None:
+    files = list(_bytes(folder))
+    assert not [canary for canary in CANARIES if canary in said]
     for canary in CANARIES:
-        assert canary not in said
         for encoding in ("utf-8", "utf-16-le", "utf-16-be"):
-            found = [name for name, data in _bytes(folder) if canary.encode(encoding) in data]
+            found = [name for name, data in files if canary.encode(encoding) in data]
             assert not found, (canary, encoding, found)
 
 
@@ -175,40 +189,29 @@ def done(table, tmp_path_factory) -> tuple[Path, str]:
     return home, _overread("run", table, *columns, "-o", home / "run", *RECIPE, home=home)
 
 
-def test_a_table_of_pictures(done) -> None:
+def test_a_table_of_pictures(done, overread) -> None:
     home, said = done
     assert "PatientName, birthdate, remarks" in said  # the columns are named, and left out
     _assert_clean(home, said)
-    _assert_clean(home, _overread("report", home / "run", home=home))
+    _assert_clean(home, overread("report", home / "run"))
 
 
-def test_an_export_of_dicom_files(export, tmp_path) -> None:
+def test_an_export_of_dicom_files(export, tmp_path, overread) -> None:
     files, labels = export
-    said = _overread("scan", files, "-o", tmp_path / "scan.csv", home=tmp_path)
-    run = [
-        "run",
-        files,
-        "--labels-from",
-        labels,
-        "--key",
-        "accession",
-        "--label",
-        "dx",
-        "-o",
-        tmp_path / "run",
-        *RECIPE,
-    ]
-    said += _overread(*run, home=tmp_path)
+    said = overread("scan", files, "-o", tmp_path / "scan.csv")
+    said += overread(
+        "run", files, "--labels-from", labels, "--key", "accession", "--label", "dx", "-o", tmp_path / "run", *RECIPE
+    )
     _assert_clean(tmp_path, said)
 
 
-def test_new_images_of_a_model(done, export, tmp_path) -> None:
-    said = _overread("predict", done[0] / "run", export[0], "-o", tmp_path / "new.csv", home=tmp_path)
+def test_new_images_of_a_model(done, export, tmp_path, overread) -> None:
+    said = overread("predict", done[0] / "run", export[0], "-o", tmp_path / "new.csv")
     _assert_clean(tmp_path, said)
 
 
-def test_only_the_key_says_who_it_is(done, tmp_path) -> None:
-    _overread("key", done[0] / "run", "-o", tmp_path / "key.csv", home=tmp_path)
+def test_only_the_key_says_who_it_is(done, tmp_path, overread) -> None:
+    overread("key", done[0] / "run", "-o", tmp_path / "key.csv")
     key = pd.read_csv(tmp_path / "key.csv", dtype=str)
     cases = pd.read_csv(done[0] / "run" / "cases.csv", dtype=str)
     assert list(key["code"]) == list(cases["case"])
@@ -227,11 +230,11 @@ def test_the_report_does_not_hold_what_the_codes_were_made_with(done) -> None:
         assert salt not in (done[0] / "run" / name).read_text()
 
 
-def test_a_report_can_be_written_without_the_table(done, table, tmp_path) -> None:
+def test_a_report_can_be_written_without_the_table(done, table, tmp_path, overread) -> None:
     shutil.copytree(done[0] / "run", tmp_path / "run")
     study = tmp_path / "run" / "study.toml"
     study.write_text(study.read_text().replace(str(table), str(tmp_path / "gone.csv")))
     (tmp_path / "run" / "report.html").unlink()
-    said = _overread("report", tmp_path / "run", home=tmp_path)
+    said = overread("report", tmp_path / "run")
     assert "not drawn anew: the file does not exist" in said
     assert (tmp_path / "run" / "report.html").exists()

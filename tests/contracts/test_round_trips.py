@@ -114,7 +114,7 @@ def a_recipe():
 
 
 def a_study():
-    from overread.study.steps import Study
+    from overread.study.question import Study
 
     recipe = {"method": "features", "penalties": [0.1, 1.0]}
     return Study.from_flat(

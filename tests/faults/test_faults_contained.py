@@ -21,7 +21,8 @@ from overread.core import sandbox
 from overread.core.sandbox import Lost, contained_call
 from overread.learning.model import Model
 from overread.learning.predict import predict_images
-from overread.study.steps import Study, run
+from overread.study.question import Study
+from overread.study.steps import run
 
 #: Patches the reader in the processes that decode, and in no other: files of some names are traps.
 TRAPS = """

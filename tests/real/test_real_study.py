@@ -12,7 +12,8 @@ from overread.cases.split import split
 from overread.learning.predict import predict
 from overread.learning.recipe import Recipe
 from overread.learning.train import train
-from overread.study.steps import Study, run
+from overread.study.question import Study
+from overread.study.steps import run
 
 
 def _few(cases: Cases, per_class: int) -> Cases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,17 +13,28 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tomli_w
 
 from overread.cases.split import Split
-from overread.core.errors import ArgumentError, InputError, UnavailableError, UnsoundError
+from overread.core.errors import InputError, UnavailableError, UnsoundError
 from overread.core.files import folder_lock
 from overread.evaluation.evaluate import Evaluation
 from overread.learning.model import Model
 from overread.predictions import Predictions
-from overread.study.question import Study, seconds
+from overread.study import steps
+from overread.study.question import Study
 from overread.study.steps import RunContext, predict, run, split
 
 RECIPE = {"method": "scratch", "backbone": "cnn_small", "epochs": 2, "image_size": 32, "batch_size": 16}
+
+#: What is the same, byte for byte, wherever and however often a study is run.
+BYTES = (
+    "split.csv",
+    "predictions/test.csv",
+    "predictions/tuning.csv",
+    "model/model.safetensors",
+    "evaluation/metrics.json",
+)
 
 
 def _study(table: Path, **fields: object) -> Study:
@@ -68,19 +80,19 @@ def test_a_second_call_changes_nothing_and_does_not_look_again(done, phantom) ->
     assert {p: p.read_bytes() for p in before} == before
 
 
-def test_the_same_study_elsewhere_gives_the_same_bytes(done, phantom, tmp_path) -> None:
+@pytest.fixture
+def no_report(monkeypatch) -> None:
+    """Runs end with the evaluation: the report takes half of the time, and is looked at elsewhere."""
+    monkeypatch.setattr(steps, "STEPS", (steps.audit, split, steps.train, predict, steps.evaluate))
+
+
+def test_the_same_study_elsewhere_gives_the_same_bytes(done, phantom, tmp_path, no_report) -> None:
     run(_study(phantom), tmp_path / "again", network=False)
-    for name in (
-        "split.csv",
-        "predictions/test.csv",
-        "predictions/tuning.csv",
-        "model/model.safetensors",
-        "evaluation/metrics.json",
-    ):
+    for name in BYTES:
         assert (tmp_path / "again" / name).read_bytes() == (done / name).read_bytes(), name
 
 
-def test_any_order_of_rows_gives_the_same_split(done, phantom, tmp_path) -> None:
+def test_any_order_of_rows_gives_the_same_split(done, phantom, tmp_path, no_report) -> None:
     shuffled = pd.read_csv(phantom, dtype=str).sample(frac=1, random_state=5)
     shuffled.to_csv(phantom.parent / "shuffled.csv", index=False)
     run(_study(phantom.parent / "shuffled.csv", recipe={**RECIPE, "epochs": 1}), tmp_path / "s", network=False)
@@ -91,9 +103,10 @@ _RUN = "import sys; from overread.cli.main import main; sys.argv[0] = 'overread'
 
 
 def _command(table: Path, folder: Path) -> list[str]:
+    """The study of this file, as a command."""
     return [sys.executable, "-c", _RUN, "run", str(table), "--image", "image", "--label", "diagnosis", "--patient", "patient", "--source",
-            "microscope", "--recipe", "scratch", "--backbone", "cnn_small", "--image-size", "32", "--batch-size", "16", "--epochs", "4",
-            "--seed", "3", "--threads", "1", "--offline", "-o", str(folder)]  # fmt: skip
+            "microscope", "--subgroup", "sex", "--tuning", "0.2", "--recipe", "scratch", "--backbone", "cnn_small", "--image-size", "32",
+            "--batch-size", "16", "--epochs", "2", "--seed", "3", "--threads", "1", "--offline", "-o", str(folder)]  # fmt: skip
 
 
 def _killed_when(folder: Path, sign: str, command: list[str], env: dict[str, str]) -> None:
@@ -107,10 +120,23 @@ def _killed_when(folder: Path, sign: str, command: list[str], env: dict[str, str
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_killed_hard_at_several_moments_a_run_ends_with_the_same_predictions(phantom, tmp_path) -> None:
-    """The bar of the issue: kill -9, the same command again, the same test predictions byte for byte."""
+def test_killed_hard_after_an_epoch_a_run_ends_with_the_same_bytes(done, phantom, tmp_path, no_report) -> None:
+    """A command is killed when its first checkpoint is there; the same study goes on, and ends as if nothing had been."""
+    _killed_when(
+        tmp_path / "killed", "checkpoints/last.safetensors", _command(phantom, tmp_path / "killed"), dict(os.environ)
+    )
+    assert not (tmp_path / "killed" / "evaluation").exists()
+    run(Study.load(tmp_path / "killed" / "study.toml"), tmp_path / "killed", network=False)
+    for name in BYTES:
+        assert (tmp_path / "killed" / name).read_bytes() == (done / name).read_bytes(), name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_killed_hard_at_several_moments_a_run_ends_with_the_same_bytes(done, phantom, tmp_path) -> None:
+    """kill -9 at each stage, the same command again, the same bytes as of a run that nobody killed."""
     env = {**os.environ, "OVERREAD_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = _command(phantom, tmp_path / "killed")
     for sign in (
         "audit.json",
         "checkpoints/last.safetensors",
@@ -118,12 +144,11 @@ def test_killed_hard_at_several_moments_a_run_ends_with_the_same_predictions(pha
         "predictions/test.csv",
         "ledger.jsonl",
     ):
-        _killed_when(killed, sign, _command(phantom, killed), env)
-    for folder in (killed, whole):
-        answer = subprocess.run(_command(phantom, folder), capture_output=True, text=True, env=env, timeout=300)
-        assert answer.returncode == 0, answer.stderr
-    for name in ("predictions/test.csv", "model/model.safetensors"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes()
+        _killed_when(tmp_path / "killed", sign, command, env)
+    answer = subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    assert answer.returncode == 0, answer.stderr
+    for name in BYTES:
+        assert (tmp_path / "killed" / name).read_bytes() == (done / name).read_bytes(), name
 
 
 def test_two_runs_in_one_folder_are_refused(phantom, tmp_path) -> None:
@@ -131,40 +156,37 @@ def test_two_runs_in_one_folder_are_refused(phantom, tmp_path) -> None:
         run(_study(phantom), tmp_path)
 
 
+def test_a_run_of_an_older_version_goes_on(done, phantom, tmp_path) -> None:
+    """Its study file has no groups; nothing is trained or judged anew, and the file is written in groups."""
+    shutil.copytree(done, tmp_path / "run")
+    study = Study.load(done / "study.toml")
+    old = {name: value for name, value in study.flat().items() if name != "recipe"}
+    (tmp_path / "run" / "study.toml").write_text(tomli_w.dumps({**old, "recipe": study.training.recipe}))
+    before = {
+        p: p.stat().st_mtime_ns
+        for p in (tmp_path / "run").rglob("*")
+        if p.suffix == ".safetensors" or p.name == "metrics.json"
+    }
+    said: list[str] = []
+    run(_study(phantom), tmp_path / "run", network=False, say=said.append)
+    assert any("old form" in line for line in said)
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert (tmp_path / "run" / "study.toml").read_bytes() == (done / "study.toml").read_bytes()
+
+
 def test_a_folder_where_another_study_has_trained_is_refused(done, phantom) -> None:
     with pytest.raises(InputError, match="seed"):
         run(_study(phantom, seed=4), done)
 
 
-def test_a_model_that_has_seen_the_test_patients_is_refused(phantom, tmp_path) -> None:
+def test_a_model_that_has_seen_the_test_patients_is_refused(done, phantom, tmp_path) -> None:
     """Split again by another seed under a model that is there: its training patients are in the new test part."""
-    run(_study(phantom, recipe={**RECIPE, "epochs": 1}), tmp_path, network=False)
-    (tmp_path / "predictions" / "test.csv").unlink()
-    context = RunContext(_study(phantom, seed=99), tmp_path)
+    shutil.copytree(done, tmp_path / "run")
+    (tmp_path / "run" / "predictions" / "test.csv").unlink()
+    context = RunContext(_study(phantom, seed=99), tmp_path / "run")
     split(context)
     with pytest.raises(UnsoundError, match="has seen"):
         predict(context)
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2.5m", 150), ("45", 45), ("", None)]
-)
-def test_lengths_of_time(text, wanted) -> None:
-    assert seconds(text) == wanted
-
-
-@pytest.mark.parametrize("text", ["soon", "15 minutes", "-3m", "0s", "m"])
-def test_what_is_no_length_of_time(text) -> None:
-    with pytest.raises(InputError, match="length of time"):
-        seconds(text)
-
-
-def test_a_study_file_is_checked(tmp_path) -> None:
-    with pytest.raises(ArgumentError, match="leave something"):
-        Study.from_flat(table="x", test=0.9, tuning=0.2)
-    (tmp_path / "study.toml").write_text('table = "x.csv"\npatiant = "dx"\n')
-    with pytest.raises(InputError, match="patient"):
-        Study.load(tmp_path / "study.toml")
 
 
 def test_no_patient_reaches_what_should_not_hold_one(done) -> None:

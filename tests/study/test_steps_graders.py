@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from phantom_readers import draw_readings
 
-from overread.core.errors import ArgumentError, InputError
+from overread.core.errors import InputError
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.ledger import verify
-from overread.study.question import Columns, Study
+from overread.study.question import Study
 from overread.study.steps import RunContext, audit, begin, evaluate, open_study, predict, run, split, train
 from overread.synthetic.cohort import draw_cohort
 
@@ -148,23 +148,6 @@ def test_other_labels_need_another_folder(home, done, tmp_path) -> None:
         run(_study(home, margin=0.05, cost=3.0, consensus="dawid-skene"), tmp_path / "run", network=False)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{"cost": -1.0}, {"cost": float("nan")}, {"prevalence": 1.0}, {"prevalence": -0.1}, {"margin": 1.0}, {"margin_of": "acc"},
-     {"consensus": "mean"}, {"cost": 2.0, "sensitivity": 0.9}, {"graders": "a.csv", "label": "dx"}, {"sensitivity": 1.5}],
-)  # fmt: skip
-def test_a_study_that_asks_for_nonsense_is_refused(fields) -> None:
-    with pytest.raises(ArgumentError):
-        Study.from_flat(table="t.csv", **fields)
-
-
-def test_columns_and_paths_are_told_apart(tmp_path) -> None:
-    assert Columns().readers is None
-    assert Columns(graders="answers.csv").readers == "answers.csv"
-    (tmp_path / "a, b.csv").touch()
-    assert Columns(graders=str(tmp_path / "a, b.csv")).readers == str(tmp_path / "a, b.csv")
-
-
 def test_the_command_takes_columns_and_files(home, tmp_path) -> None:
     from typer.testing import CliRunner
 
@@ -181,9 +164,3 @@ def test_the_command_takes_columns_and_files(home, tmp_path) -> None:
         assert found["rule"] == rule
         assert ("model" in found) == (rule == "dawid-skene")
         assert Study.load(tmp_path / str(number) / "study.toml").columns.graders == graders
-
-
-def test_a_study_file_names_its_graders_from_where_it_lies(home) -> None:
-    study = Study.from_flat(table="metadata.csv", graders="answers.csv")
-    assert study.seen_from(home).columns.graders == str(home / "answers.csv")
-    assert study.changed(graders="a,b").seen_from(home).columns.graders == "a,b"
