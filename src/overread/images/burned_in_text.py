@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
+from overread.images.image import Box
 
 #: The longer side of the copy that is searched, at most: writing below about 7 pixels there is not found.
 SIDE = 1600
@@ -213,30 +214,3 @@ def _joined(boxes: list[Box]) -> list[Box]:
 
 def _overlap(one: Box, two: Box) -> bool:
     return one.top < two.bottom and two.top < one.bottom and one.left < two.right and two.left < one.right
-
-
-# -- places in an image, in pixels --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Box:
-    """Rows ``top`` … ``bottom`` and columns ``left`` … ``right``, the ends left out, as slices take them."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """The box as an index of pixels (H, W, C)."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-
-@dataclass(frozen=True)
-class Circle:
-    """A circle around ``row`` and ``column``; it may reach beyond the image."""
-
-    row: float
-    column: float
-    radius: float

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked, one_of, require
-from overread.images.burned_in_text import Box, Circle, text_boxes
+from overread.images.burned_in_text import text_boxes
+from overread.images.image import Box, Circle
 
 __all__ = ["Box", "Circle", "black_border", "circular_field", "crop", "text_boxes"]
 
@@ -38,7 +39,7 @@ def black_border(pixels: NDArray[Any]) -> Box | None:
     Box(top=10, left=30, bottom=90, right=160)
     """
     height, width = pixels.shape[:2]
-    seen = _seen(pixels, _SIDE)
+    seen = _without_dark(pixels, _SIDE)
     if seen is None or seen.all():
         return None
     picture = _picture(seen)
@@ -62,7 +63,7 @@ def circular_field(pixels: NDArray[Any]) -> Circle | None:
     ``pixels`` (H, W, C). The circle may be cut at the sides of the image. A circle is fitted to the rim of what is
     not dark by least squares, twice, the second time without what lies off the first (a notch, a label).
     """
-    seen = _seen(pixels, _SIDE)
+    seen = _without_dark(pixels, _SIDE)
     if seen is None or not 0.15 < seen.mean() < 0.985:
         return None
     outlines, _ = cv2.findContours(_largest(seen), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -114,7 +115,7 @@ def _within(pixels: NDArray[Any], circle: Circle) -> NDArray[Any]:
 # -- what is not dark --------------------------------------------------------------------------------------
 
 
-def _seen(pixels: NDArray[Any], side: int) -> NDArray[np.bool_] | None:
+def _without_dark(pixels: NDArray[Any], side: int) -> NDArray[np.bool_] | None:
     """Where a small copy is not dark; None where all of it is one brightness."""
     height, width = pixels.shape[:2]
     shrink = max(1.0, max(height, width) / side)

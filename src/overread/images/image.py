@@ -83,6 +83,30 @@ class Image:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Box:
+    """Rows ``top`` … ``bottom`` and columns ``left`` … ``right``, the ends left out, as slices take them."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The box as an index of pixels (H, W, C)."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A circle around ``row`` and ``column``; it may reach beyond the image."""
+
+    row: float
+    column: float
+    radius: float
+
+
 @checked
 def image_of(pixels: NDArray[Any], kind: str, digest: str, notes: tuple[str, ...] = ()) -> Image:
     """An :class:`Image` of ``pixels`` (H, W, C) or (D, H, W, 1), brought to uint8, uint16 or finite float32.

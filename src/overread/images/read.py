@@ -18,20 +18,16 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ArgumentError, ImageError, OverreadError, checked
 from overread.core.files import sha256
-from overread.images import dicom
 from overread.images.address import Address, parse
-from overread.images.formats import headers, jpeg, jpeg2000, npz, png_bmp, tiff, webp
+from overread.images.formats import npz
+from overread.images.formats.signatures import FORMATS, VOLUMES, sniff
 from overread.images.image import BROKEN, LIMITS, Image, Limits, image_of, printable, read_bytes, short
 
 _NOWHERE = Address("")
-#: Read by :mod:`.volume`, whatever the address says.
-VOLUMES = ("NIfTI", "NRRD", "MetaImage")
+_READERS = {row.name: row for row in FORMATS}
 #: Endings of volumes: only their first bytes are read here.
-_VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-_EXTENSIONS = {
-    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF", ".dcm": "DICOM", ".bmp": "BMP",
-    ".webp": "WebP", ".jp2": "JPEG 2000", ".j2k": "JPEG 2000", ".j2c": "JPEG 2000", ".jpx": "JPEG 2000",
-}  # fmt: skip
+_VOLUME_ENDINGS = tuple(ending for row in FORMATS if row.name in VOLUMES for ending in row.endings)
+_EXTENSIONS = {ending: row.name for row in FORMATS if row.reader for ending in row.endings}
 
 
 @checked
@@ -122,7 +118,7 @@ def _digest(text: str, limits: Limits) -> str:
     address = _parsed(text)
     if not _is_volume(address):
         data = _bytes(address, limits)
-        if headers.sniff(data) not in VOLUMES:
+        if sniff(data) not in VOLUMES:
             return _digest_of(data, address)
     from overread.images import volumes
 
@@ -142,7 +138,7 @@ def _is_volume(address: Address) -> bool:
         return True
     if address.entry or not address.path.lower().endswith(_VOLUME_ENDINGS):
         return False
-    return headers.sniff(_first_bytes(address.path)) in VOLUMES
+    return sniff(_first_bytes(address.path)) in VOLUMES
 
 
 def _first_bytes(path: str) -> bytes:
@@ -181,7 +177,7 @@ def _volume(address: Address, limits: Limits, window: str) -> Image:
 
 
 def _decode(data: bytes, address: Address, limits: Limits, at_least: tuple[int, int] | None, window: str) -> Image:
-    kind = headers.sniff(data)
+    kind = sniff(data)
     if kind in VOLUMES:
         if not address.path:
             raise ImageError("a volume is read from a file, not from bytes", given=kind)
@@ -205,27 +201,13 @@ def _pixels(
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
     if frame is not None and frame < 0:
         raise ImageError("frames are counted from 0", given=frame)
-    if kind == "DICOM":
-        return _dicom(data, limits, window, frame)
-    if kind == "TIFF":
-        return tiff.decode_tiff(data, limits.check, most=limits.frames, frame=frame)
-    if frame:
+    row = _READERS[kind]
+    if frame and "frame" not in row.options:
         raise ImageError("the file has one frame", given=f"frame {frame} of a {kind}")
-    if kind == "JPEG":
-        return jpeg.decode_jpeg(data, limits.check, at_least=at_least)
-    decoders = {
-        "PNG": png_bmp.decode_png, "BMP": png_bmp.decode_bmp, "WebP": webp.decode_webp, "JPEG 2000": jpeg2000.decode_jpeg2000
-    }  # fmt: skip
-    return decoders[kind](data, limits.check)
-
-
-def _dicom(data: bytes, limits: Limits, window: str, frame: int | None) -> tuple[NDArray[Any], tuple[str, ...]]:
-    try:
-        return dicom.decode(data, limits.check, window=window, frame=frame)
-    except OverreadError:
-        raise
-    except BROKEN as error:  # what a library says may quote a value of a tag, and that a name
-        raise ImageError("the DICOM file is damaged", given=type(error).__name__) from error
+    offered = {"at_least": at_least, "window": window, "frame": frame, "most": limits.frames}
+    assert row.reader is not None
+    pixels, notes = row.reader(data, limits.check, **{name: offered[name] for name in row.options})
+    return pixels, notes
 
 
 def _from_array(address: str, limits: Limits) -> Image:

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from overread.cases.sources.dicom_export import COLUMNS, is_tree, join, read_tree
 from overread.core.errors import ImageError, InputError
 from overread.images.address import parse
-from overread.images.dicom.header import Header, read_header
+from overread.images.dicom.header import DicomHeader, read_header
 
 CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MG": "1.2.840.10008.5.1.4.1.1.1.2", "DX": "1.2.840.10008.5.1.4.1.1.1.1"}
 
@@ -345,4 +345,4 @@ def test_the_real_files(shared):
     wanted = set(index["file"][index["has_pixels"].astype(str) == "True"])
     assert {parse(image).path for image in found.table["image"]} >= wanted
     assert not found.table.duplicated(["case", "view", "date"]).any()
-    assert all(isinstance(read_header(shared_dicom / image), Header) for image in found.table["image"])
+    assert all(isinstance(read_header(shared_dicom / image), DicomHeader) for image in found.table["image"])

@@ -24,7 +24,7 @@ from pydicom.uid import (
 from overread.core.errors import ImageError
 from overread.images.dicom import elements as dicom_elements
 from overread.images.dicom.elements import MAX_DEPTH
-from overread.images.dicom.header import Header, clean, read_header
+from overread.images.dicom.header import DicomHeader, clean, read_header
 from overread.images.dicom.header import is_dicom_file as looks_like_dicom
 
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
@@ -75,7 +75,7 @@ FULL = {
 }  # fmt: skip
 
 
-def same_as_pydicom(ours: Header, path_or_bytes: object) -> None:
+def same_as_pydicom(ours: DicomHeader, path_or_bytes: object) -> None:
     source = io.BytesIO(path_or_bytes) if isinstance(path_or_bytes, bytes) else path_or_bytes
     theirs = pydicom.dcmread(source, force=True, stop_before_pixels=True)  # type: ignore[arg-type]
     for field, keyword in TEXTS.items():
@@ -95,7 +95,7 @@ def test_every_field_in_every_encoding(syntax):
     data = written(dataset(**FULL), syntax)
     found = read_header(data)
     same_as_pydicom(found, data)
-    assert found == Header(
+    assert found == DicomHeader(
         patient="P-1", study="1.2.3", series="1.2.3.9", instance="1.2.3.4", accession="A1", modality="CT", site="Spital Zürich",
         manufacturer="Röntgen & Söhne", device="Strahler 3", view="AP", laterality="L", age=45.0, sex="F", date="2020-02-29",
         body_part="CHEST", rows=4, columns=6, frames=3, position=(-1.5, 2.0, 30.25), orientation=(1, 0, 0, 0, 1, 0),
@@ -252,7 +252,7 @@ def test_only_files(tmp_path):
         assert not looks_like_dicom(path)
 
 
-def header_or_error(data: bytes) -> Header | str:
+def header_or_error(data: bytes) -> DicomHeader | str:
     """The header, or the text of our error; any other exception is a bug."""
     try:
         return read_header(data)

@@ -16,7 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from overread.core.errors import ImageError
 from overread.images.dicom import series
-from overread.images.dicom.header import Header
+from overread.images.dicom.header import DicomHeader
 from overread.images.dicom.series import fit_together, normal, order, series_entries, series_files, stacks
 
 RNG = np.random.default_rng(5)
@@ -28,13 +28,13 @@ def rotation() -> np.ndarray:
     return turned * np.sign(np.linalg.det(turned))
 
 
-def slices(places, orientation=AXIAL, **fields: object) -> list[Header]:
+def slices(places, orientation=AXIAL, **fields: object) -> list[DicomHeader]:
     """Headers of slices at these places along the normal, in random places within the plane."""
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
     across = np.cross(row, column)
     common = {"rows": 4, "columns": 4, "spacing": (1.0, 1.0), "series": "1.2", "modality": "CT"} | fields
     return [
-        Header(position=tuple((place * across).tolist()), orientation=orientation, number=n, **common)
+        DicomHeader(position=tuple((place * across).tolist()), orientation=orientation, number=n, **common)
         for n, place in enumerate(places)
     ]
 
@@ -102,17 +102,17 @@ def test_rounding_does_not_part_a_stack():
 
 
 def test_without_positions_numbers_count_and_it_is_said():
-    headers = [Header(number=n, thickness=3.0) for n in (5, 3, 9)]
+    headers = [DicomHeader(number=n, thickness=3.0) for n in (5, 3, 9)]
     found = order(headers)
     assert found.indices == (1, 0, 2)
     assert found.spacing == 3
     assert found.problems == ("positions are missing: ordered by instance number",)
-    unsure = order([Header(number=1), Header(number=1), Header()])
+    unsure = order([DicomHeader(number=1), DicomHeader(number=1), DicomHeader()])
     assert "guess" in unsure.problems[0]
 
 
 def test_a_tilted_gantry_is_told():
-    headers = [Header(position=(0, math.tan(math.radians(12)) * z, z), orientation=AXIAL) for z in range(0, 50, 5)]
+    headers = [DicomHeader(position=(0, math.tan(math.radians(12)) * z, z), orientation=AXIAL) for z in range(0, 50, 5)]
     assert "tilt of 12.0 degrees" in order(headers).problems[0]
 
 

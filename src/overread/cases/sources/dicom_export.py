@@ -20,7 +20,7 @@ from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.images.address import Address
 from overread.images.dicom import header as dicom_header
-from overread.images.dicom.header import Header
+from overread.images.dicom.header import DicomHeader
 from overread.images.dicom.series import normal, order, stacks
 from overread.images.formats import archives
 
@@ -117,11 +117,11 @@ def read_tree(
     path = Path(path)
     root = path if path.is_dir() else path.parent
     places, notes, problems = _places(path, progress)
-    seen = list(zip(places, _seen(root, places, progress, threads), strict=True))
-    images, more, told, unreadable = _sorted_out(seen)
+    seen = list(zip(places, _headers_of(root, places, progress, threads), strict=True))
+    images, more, doubts, unreadable = _sorted_out(seen)
     table = rows(images, slices)
     notes = [*_counted(images, table), *notes, *more]
-    problems += [*told, *_doubtful(table, sum(not header.study for _, header in images))]
+    problems += [*doubts, *_doubtful(table, sum(not header.study for _, header in images))]
     return Tree(table, tuple(notes), tuple(problems), str(root), unreadable)
 
 
@@ -177,16 +177,16 @@ def _opened(root: Path, found: Walk, names: list[str], problems: list[str]) -> t
 
 
 def _left(found: Walk) -> list[str]:
-    told = (
+    counts = (
         (found.outside, "links lead out of the folder and are not followed"),
         (found.special, "devices or pipes are left alone"),
         (found.closed, "folders may not be read"),
         (found.unnamed, "files are left out: a table cannot hold their names (control characters, backslashes, #)"),
     )
-    return [f"{count:,} {what}" for count, what in told if count]
+    return [f"{count:,} {what}" for count, what in counts if count]
 
 
-def _seen(root: Path, places: Sequence[Place], progress: Progress, threads: int) -> Iterator[list[Any] | str]:
+def _headers_of(root: Path, places: Sequence[Place], progress: Progress, threads: int) -> Iterator[list[Any] | str]:
     """What :func:`overread.images.dicom.header.scan` says of every place, in order."""
     tasks = list(_tasks(os.fspath(root.absolute()), places))
     here = threads == 1 or len(places) < _FEW
@@ -213,7 +213,7 @@ def _tasks(root: str, places: Sequence[Place]) -> Iterator[tuple[str, str, list[
 
 def _sorted_out(
     seen: list[tuple[Place, list[Any] | str]],
-) -> tuple[list[tuple[Place, Header]], list[str], list[str], tuple[tuple[str, str], ...]]:
+) -> tuple[list[tuple[Place, DicomHeader]], list[str], list[str], tuple[tuple[str, str], ...]]:
     """Images with their headers, notes and problems about the rest, and what cannot be read."""
     headers = [(place, dicom_header.header_from(found)) for place, found in seen if not isinstance(found, str)]
     images = [(place, header) for place, header in headers if header.has_pixels]
@@ -231,12 +231,12 @@ def _sorted_out(
     return images, notes, problems, unreadable
 
 
-def _kind(header: Header) -> str:
+def _kind(header: DicomHeader) -> str:
     """The modality if it is one of those known to have no pixels: text from a header could be anything."""
     return header.modality if header.modality in _WITHOUT_PIXELS else "other"
 
 
-def _counted(images: list[tuple[Place, Header]], table: pd.DataFrame) -> list[str]:
+def _counted(images: list[tuple[Place, DicomHeader]], table: pd.DataFrame) -> list[str]:
     studies = len({case_of(header) for _, header in images})
     patients = len({header.patient for _, header in images} - {""})
     notes = [f"{_s(len(images), 'DICOM image')} in {_s(studies, 'study', 'studies')} of {_s(patients, 'patient')}"]
@@ -247,13 +247,13 @@ def _counted(images: list[tuple[Place, Header]], table: pd.DataFrame) -> list[st
 def _doubtful(table: pd.DataFrame, without_study: int) -> list[str]:
     """What a reader of the table should know before using it."""
     named = table["instance"][table["instance"] != ""]
-    told = (
+    checks = (
         (table["patient"] == "", "do not say whose they are"),
         (table["burned_in"] == "YES", "have text burned into their pixels, by their headers"),
         (named.duplicated(), "repeat the identifier of another"),
         (table["problems"] != "", "have gaps, mixed or repeated slices: see the column problems"),
     )
-    problems = [f"{mask.sum():,} of {len(table):,} rows {what}" for mask, what in told if mask.any()]
+    problems = [f"{mask.sum():,} of {len(table):,} rows {what}" for mask, what in checks if mask.any()]
     known = table[table["patient"] != ""]
     torn = int((known.groupby("case")["patient"].nunique() > 1).sum())
     if without_study:
@@ -303,15 +303,15 @@ class _Row:
     """One row in the making: where, the header that speaks for it, slices, step between them in mm, and problems."""
 
     address: str
-    header: Header
+    header: DicomHeader
     slices: int = 1
     step: float = math.nan
     problems: tuple[str, ...] = ()
 
 
-def rows(found: Sequence[tuple[Place, Header]], slices: bool) -> pd.DataFrame:
+def rows(found: Sequence[tuple[Place, DicomHeader]], slices: bool) -> pd.DataFrame:
     """The table of images with the columns :data:`COLUMNS`: text, blank where unknown, and two counts."""
-    groups: dict[tuple[object, ...], list[tuple[Place, Header]]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[tuple[Place, DicomHeader]]] = defaultdict(list)
     for place, header in found:
         groups[(place.folder, header.study, header.series or place)].append((place, header))
     made = [row for group in groups.values() for row in _series(group, slices)]
@@ -322,7 +322,7 @@ def rows(found: Sequence[tuple[Place, Header]], slices: bool) -> pd.DataFrame:
     return table.astype({name: object for name in COLUMNS if name not in ("frames", "slices")})
 
 
-def _series(group: list[tuple[Place, Header]], slices: bool) -> list[_Row]:
+def _series(group: list[tuple[Place, DicomHeader]], slices: bool) -> list[_Row]:
     """Rows of one series in one folder: a volume for each stack that is one, else every image."""
     made, headers = [], [header for _, header in group]
     for stack in stacks(headers):
@@ -331,7 +331,7 @@ def _series(group: list[tuple[Place, Header]], slices: bool) -> list[_Row]:
     return made
 
 
-def _volume(stack: list[tuple[Place, Header]]) -> _Row | None:
+def _volume(stack: list[tuple[Place, DicomHeader]]) -> _Row | None:
     """One row for slices that stand side by side, None where they are too few or of another kind."""
     header = stack[0][1]
     several = len(stack) >= FEWEST_SLICES and header.series != "" and header.modality in CROSS_SECTIONAL
@@ -356,7 +356,7 @@ def _cells(row: _Row, view: str, issuers: frozenset[str]) -> tuple[object, ...]:
             spacing, _plain(row.step), h.burned_in, "; ".join(row.problems))  # fmt: skip
 
 
-def case_of(header: Header) -> str:
+def case_of(header: DicomHeader) -> str:
     """The study, else the series, else the image itself."""
     return header.study or header.series or header.instance
 
@@ -399,7 +399,7 @@ def _sequence(row: _Row) -> tuple[float, float, str]:
     return (math.inf if series is None else series, math.inf if number is None else number, row.address)
 
 
-def _view(header: Header) -> str:
+def _view(header: DicomHeader) -> str:
     """Side and projection (L-MLO, PA), or the plane of a slice; blank where the header says neither."""
     if header.is_localizer:
         return "localizer"
@@ -409,10 +409,10 @@ def _view(header: Header) -> str:
     return "-".join(part for part in (side, header.view) if part)
 
 
-def plane(header: Header) -> str:
+def plane(header: DicomHeader) -> str:
     """Axial, coronal or sagittal if the plane is within 25 degrees of it, else oblique.
 
-    >>> plane(Header(orientation=(1.0, 0.0, 0.0, 0.0, 0.0, -1.0)))
+    >>> plane(DicomHeader(orientation=(1.0, 0.0, 0.0, 0.0, 0.0, -1.0)))
     'coronal'
     """
     try:

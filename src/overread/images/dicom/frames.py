@@ -26,7 +26,7 @@ _MANY = ("PALETTE COLOR", *GREY, *COLOUR)
 
 @dataclass(frozen=True)
 class Layout:
-    """How the samples lie (PS3.3 C.7.6.3): sizes, bits, sign, ``kind`` (int, float32, float64), photometric."""
+    """How the samples lie (PS3.3 C.7.6.3): sizes, bits, sign, ``number`` (int, float32 or float64), photometric."""
 
     rows: int
     columns: int
@@ -38,7 +38,7 @@ class Layout:
     signed: bool
     planar: bool
     photometric: str
-    kind: str
+    number: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def layout(parsed: Parsed, check: Callable[[int, int, int], None], *, one: bool 
         signed=_number(parsed, "PixelRepresentation", 0) == 1,
         planar=_number(parsed, "PlanarConfiguration", 0) == 1,
         photometric=photometric,
-        kind=parsed.samples,
+        number=parsed.samples,
     )
     _valid(made)
     check(made.rows, made.columns, 1 if one or made.photometric not in GREY else made.frames)
@@ -207,11 +207,11 @@ def _shaped(data: NDArray[np.uint8], made: Layout, skip: int, *, little: bool, s
     count = made.rows * made.columns * made.samples
     if made.allocated == 1:
         return np.unpackbits(data, bitorder="little")[skip : skip + count].reshape(made.rows, made.columns)
-    size, kind = made.allocated // 8, "u" if made.kind == "int" else "f"
+    size, kind = made.allocated // 8, "u" if made.number == "int" else "f"
     count = count * 2 // 3 if subsampled else count
     raw = data[skip // 8 : skip // 8 + count * size].view(f"{'<' if little else '>'}{kind}{size}")
     raw = raw.astype(raw.dtype.newbyteorder("="))
-    if made.kind == "int":
+    if made.number == "int":
         raw = interpret(raw, made.stored, made.high, made.signed)
     if subsampled:
         return _spread(raw, made)

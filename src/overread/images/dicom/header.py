@@ -1,7 +1,7 @@
 """What the header of a DICOM file says about an image: who, what, where; never its pixels.
 
 Identifiers are text and nothing else: a UID that looks like a path is never used as one. The date of birth is read
-for the age and stays here. What a header holds beyond the fields of :class:`Header` is not looked at.
+for the age and stays here. What a header holds beyond the fields of :class:`DicomHeader` is not looked at.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _VIEWS = {
 
 
 @dataclass(frozen=True)
-class Header:
+class DicomHeader:
     """The header of one DICOM file, without its path.
 
     ``patient``, ``issuer`` (of the patient's identifier), ``study``, ``series``, ``instance``, ``accession``:
@@ -119,7 +119,7 @@ class Header:
 
 
 @checked
-def read_header(source: str | os.PathLike[str] | bytes) -> Header:
+def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
     """The header of a DICOM file, from a path or from bytes; the pixels are not read.
 
     Raises :class:`ImageError`, without the file's name, for what is missing, not a regular file, not DICOM, cut off
@@ -132,7 +132,7 @@ def read_header(source: str | os.PathLike[str] | bytes) -> Header:
 
 
 @checked
-def header_of(handle: Handle) -> Header:
+def header_of(handle: Handle) -> DicomHeader:
     """The header of an open DICOM file (anything that seeks and reads). Raises :class:`ImageError`."""
     try:
         return _header(_Values(dicom_elements.read_elements(handle, _WANTED, limit=_MAX_VALUE)))
@@ -216,10 +216,10 @@ def _grouped(sequence: bytes, form: Form) -> dict[str, bytes]:
     return found
 
 
-def _header(values: _Values) -> Header:
+def _header(values: _Values) -> DicomHeader:
     day = values.text("study date") or values.text("series date", "acquisition date", "content date")
     frames = values.whole("frames")
-    return Header(
+    return DicomHeader(
         patient=values.text("patient"),
         study=values.text("study"),
         series=values.text("series"),
@@ -348,7 +348,7 @@ def _clock(text: str) -> str:
 
 
 #: Fields that may be NaN.
-_NUMBERS = tuple(i for i, field in enumerate(dataclasses.fields(Header)) if field.type == "float")
+_NUMBERS = tuple(i for i, field in enumerate(dataclasses.fields(DicomHeader)) if field.type == "float")
 
 
 @checked
@@ -360,11 +360,11 @@ def scan(folder: str, archive: str, names: list[str]) -> list[list[Any] | str]:
     """
     path = os.path.join(folder, archive)
     if archive:
-        return [_seen(lambda name=name: archives.open_member(path, name)) for name in names]  # type: ignore[misc]
-    return [_seen(lambda name=name: open_regular(os.path.join(path, name))) for name in names]  # type: ignore[misc]
+        return [_scanned(lambda name=name: archives.open_member(path, name)) for name in names]  # type: ignore[misc]
+    return [_scanned(lambda name=name: open_regular(os.path.join(path, name))) for name in names]  # type: ignore[misc]
 
 
-def _seen(opened: Callable[[], Handle]) -> list[Any] | str:
+def _scanned(opened: Callable[[], Handle]) -> list[Any] | str:
     try:
         with opened() as handle:
             if not looks_like_dicom(handle.read(132) or b""):
@@ -378,12 +378,12 @@ def _seen(opened: Callable[[], Handle]) -> list[Any] | str:
 
 
 @checked
-def header_from(values: Sequence[Any]) -> Header:
+def header_from(values: Sequence[Any]) -> DicomHeader:
     """The header that :func:`scan` made plain: NaN came as None, tuples as lists."""
     made: list[Any] = [tuple(value) if isinstance(value, list) else value for value in values]
     for place in _NUMBERS:
         made[place] = math.nan if made[place] is None else made[place]
-    return Header(*made)
+    return DicomHeader(*made)
 
 
 @checked

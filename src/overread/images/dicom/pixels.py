@@ -4,8 +4,8 @@ Grey images that are stored in 8 bits without rescale, window or table stay as t
 black to white by the table or the first window of the file, by a window that the user names, or from the smallest to
 the largest value. Padding becomes black. A window that the user gives is one of physical values (Hounsfield units for
 CT), whatever the file has of its own; 8-bit samples without rescale are no physical values and keep theirs. Nothing
-but pixels leaves this module: no tag, no name. See :mod:`.dicom_parse`, :mod:`.dicom_frames`, :mod:`.dicom_codecs`
-and :mod:`.dicom_values` for the steps.
+but pixels leaves this module: no tag, no name. See :mod:`.elements`
+and :mod:`.frames` for the steps before.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import ImageError, checked
+from overread.core.errors import ImageError, OverreadError, checked
 from overread.images import windows
 from overread.images.dicom.frames import GREY, YBR, Layout, decode_frame, layout
 from overread.images.dicom.parse import MODALITY_LUT, PER_FRAME, SHARED, VOI_LUT, Parsed, parse, raw, text
+from overread.images.image import BROKEN
 from overread.images.windows import Window
 
 Check = Callable[[int, int, int], None]
@@ -96,7 +97,9 @@ def _discreet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
-        except (BytesLengthException, InvalidDicomError) as error:  # neither is a ValueError
+        except OverreadError:
+            raise
+        except (*BROKEN, BytesLengthException, InvalidDicomError) as error:  # the last two are no ValueErrors
             raise ImageError("the DICOM file is damaged", given=type(error).__name__) from None
 
 
@@ -292,7 +295,7 @@ def meaning(parsed: Parsed, made: Layout, index: int) -> Meaning:
         slope=slope,
         intercept=intercept,
         modality=modality,
-        table=_table(parsed, made, VOI_LUT, signed=negative) if voi is parsed.head and made.kind == "int" else None,
+        table=_table(parsed, made, VOI_LUT, signed=negative) if voi is parsed.head and made.number == "int" else None,
         window=window,
         function=function if function in _FUNCTIONS else "LINEAR",
         windows=count,
@@ -385,9 +388,9 @@ def _bytewise(data: bytes, *, little: bool) -> NDArray[np.uint8]:
 def padding(parsed: Parsed, made: Layout, samples: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Where stored samples are padding (PS3.3 C.7.5.1.1.2); None where the file does not say."""
     names = {"float32": "FloatPixelPadding", "float64": "DoubleFloatPixelPadding"}
-    name = names.get(made.kind, "PixelPadding")
+    name = names.get(made.number, "PixelPadding")
     value, limit = raw(parsed.head, f"{name}Value"), raw(parsed.head, f"{name}RangeLimit")
-    size = {"float32": 4, "float64": 8}.get(made.kind, 2)
+    size = {"float32": 4, "float64": 8}.get(made.number, 2)
     if len(value) < size:
         return None
     kind = f"{'<' if parsed.little else '>'}{'f' if size > 2 else 'i' if made.signed else 'u'}{size}"

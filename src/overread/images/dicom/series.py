@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from overread.core.errors import ImageError, checked
-from overread.images.dicom.header import Header, header_of, read_header
+from overread.images.dicom.header import DicomHeader, header_of, read_header
 from overread.images.formats import archives
 from overread.images.formats.archives import ARCHIVE_LIMITS, ArchiveLimits
 
@@ -49,7 +49,7 @@ class SeriesOrder:
 
 
 @checked
-def fit_together(one: Header, other: Header) -> bool:
+def fit_together(one: DicomHeader, other: DicomHeader) -> bool:
     """Whether two slices can be of one volume: same size, orientation and pixel spacing, both scouts or neither."""
     same = (one.rows, one.columns, one.is_localizer) == (other.rows, other.columns, other.is_localizer)
     placed = (one.position is None) == (other.position is None)
@@ -64,7 +64,7 @@ def _close(one: tuple[float, ...] | None, other: tuple[float, ...] | None, toler
 
 
 @checked
-def stacks(headers: Sequence[Header]) -> list[list[int]]:
+def stacks(headers: Sequence[DicomHeader]) -> list[list[int]]:
     """Indices of the images that fit together, a list for each stack, in the order of their first images."""
     found: list[list[int]] = []
     for i, header in enumerate(headers):
@@ -78,7 +78,7 @@ def stacks(headers: Sequence[Header]) -> list[list[int]]:
 
 
 @checked
-def order(headers: Sequence[Header]) -> SeriesOrder:
+def order(headers: Sequence[DicomHeader]) -> SeriesOrder:
     """The slices of the largest stack in order, by ImagePositionPatient along the normal (PS3.3 C.7.6.2.1.1).
 
     Without positions the instance numbers order them, and the order says so. Of slices in one place the one with the
@@ -100,13 +100,13 @@ def order(headers: Sequence[Header]) -> SeriesOrder:
     return _made(headers, unique, spacing, gaps, [*problems, *more, *tilt])
 
 
-def _made(headers: Sequence[Header], kept: list[int], spacing: float, gaps: tuple[int, ...],
+def _made(headers: Sequence[DicomHeader], kept: list[int], spacing: float, gaps: tuple[int, ...],
           problems: list[str]) -> SeriesOrder:  # fmt: skip
     left = tuple(sorted(set(range(len(headers))) - set(kept)))
     return SeriesOrder(tuple(kept), spacing, gaps, left, tuple(problems))
 
 
-def _taken(header: Header) -> tuple[float, float]:
+def _taken(header: DicomHeader) -> tuple[float, float]:
     """Acquisition and instance number; unknown ones come last."""
     return (
         math.inf if header.acquisition is None else header.acquisition,
@@ -114,7 +114,7 @@ def _taken(header: Header) -> tuple[float, float]:
     )
 
 
-def _largest(headers: Sequence[Header]) -> tuple[list[int], list[str]]:
+def _largest(headers: Sequence[DicomHeader]) -> tuple[list[int], list[str]]:
     """The positions of the largest stack, scouts only if there is nothing else, and what was left out."""
     groups = stacks(headers)
     plain = [group for group in groups if not headers[group[0]].is_localizer] or groups
@@ -127,7 +127,7 @@ def _largest(headers: Sequence[Header]) -> tuple[list[int], list[str]]:
     return list(kept), problems
 
 
-def _differing(headers: Sequence[Header]) -> list[str]:
+def _differing(headers: Sequence[DicomHeader]) -> list[str]:
     """In what the stacks differ, in words."""
     parts: dict[str, set[object]] = {
         "sizes": {(h.rows, h.columns) for h in headers},
@@ -138,7 +138,7 @@ def _differing(headers: Sequence[Header]) -> list[str]:
     return [what for what, values in parts.items() if len(values) > 1] or ["orientations"]
 
 
-def _numbered(headers: Sequence[Header], kept: list[int], problems: list[str]) -> SeriesOrder:
+def _numbered(headers: Sequence[DicomHeader], kept: list[int], problems: list[str]) -> SeriesOrder:
     kept.sort(key=lambda i: (_taken(headers[i])[::-1], i))
     numbers = [headers[i].number for i in kept]
     known = len(set(numbers)) == len(numbers) and None not in numbers
@@ -148,7 +148,7 @@ def _numbered(headers: Sequence[Header], kept: list[int], problems: list[str]) -
 
 
 @checked
-def normal(header: Header) -> tuple[float, float, float]:
+def normal(header: DicomHeader) -> tuple[float, float, float]:
     """The direction across the image plane, row × column direction (PS3.3 C.7.6.2.1.1), in LPS.
 
     Raises :class:`ImageError` where the header has no orientation.
@@ -159,7 +159,7 @@ def normal(header: Header) -> tuple[float, float, float]:
     return (b * f - c * e, c * d - a * f, a * e - b * d)
 
 
-def _along(header: Header) -> float:
+def _along(header: DicomHeader) -> float:
     assert header.position is not None
     return sum(p * n for p, n in zip(header.position, normal(header), strict=True))
 
@@ -180,7 +180,7 @@ def _steps(places: list[float]) -> tuple[float, tuple[int, ...], list[str]]:
     return middle, gaps, problems
 
 
-def _tilt(first: Header, last: Header) -> list[str]:
+def _tilt(first: DicomHeader, last: DicomHeader) -> list[str]:
     """Whether the stack is a sheared box: a tilted gantry moves each slice within its plane."""
     assert first.position is not None
     assert last.position is not None
@@ -228,7 +228,7 @@ def _folder_of(entry: str) -> str:
     return entry.rpartition("/")[0]
 
 
-def _ordered(header: Header, name: str, index: dict[str, Header]) -> list[str]:
+def _ordered(header: DicomHeader, name: str, index: dict[str, DicomHeader]) -> list[str]:
     """Names of the stack of ``header`` in order; itself alone where the series has no identifier."""
     names = [n for n in sorted(index) if index[n].series == header.series]
     if not header.series or name not in names:
@@ -238,11 +238,11 @@ def _ordered(header: Header, name: str, index: dict[str, Header]) -> list[str]:
     return [names[group[i]] for i in order([headers[i] for i in group]).indices]
 
 
-_INDEX: OrderedDict[tuple[Any, ...], dict[str, Header]] = OrderedDict()
+_INDEX: OrderedDict[tuple[Any, ...], dict[str, DicomHeader]] = OrderedDict()
 _INDEX_LOCK = threading.Lock()
 
 
-def _folder(folder: Path, links: bool) -> dict[str, Header]:
+def _folder(folder: Path, links: bool) -> dict[str, DicomHeader]:
     """Headers by file name of the images with a series that lie in ``folder``; links only if asked for."""
     try:
         about = os.stat(folder)
@@ -252,7 +252,7 @@ def _folder(folder: Path, links: bool) -> dict[str, Header]:
     return _cached(key, lambda: _headers(folder, links))
 
 
-def _cached(key: tuple[Any, ...], make: Any) -> dict[str, Header]:
+def _cached(key: tuple[Any, ...], make: Any) -> dict[str, DicomHeader]:
     with _INDEX_LOCK:
         if key not in _INDEX:
             _INDEX[key] = make()
@@ -262,14 +262,14 @@ def _cached(key: tuple[Any, ...], make: Any) -> dict[str, Header]:
         return _INDEX[key]
 
 
-def _headers(folder: Path, links: bool) -> dict[str, Header]:
+def _headers(folder: Path, links: bool) -> dict[str, DicomHeader]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=links))
     if len(names) > MAX_FILES:
         raise ImageError("the folder has more files than the limit", given=f"{len(names):,} files", todo=f"at most {MAX_FILES:,} are looked at, split the folder")  # fmt: skip
     return _readable((name, folder / name) for name in names)
 
 
-def _readable(places: Iterable[tuple[str, Path]]) -> dict[str, Header]:
+def _readable(places: Iterable[tuple[str, Path]]) -> dict[str, DicomHeader]:
     found = {}
     for name, path in places:
         try:
@@ -281,7 +281,7 @@ def _readable(places: Iterable[tuple[str, Path]]) -> dict[str, Header]:
     return found
 
 
-def _archive(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, Header]:
+def _archive(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, DicomHeader]:
     try:
         about = os.stat(path)
     except (OSError, ValueError) as error:
@@ -290,7 +290,7 @@ def _archive(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, H
     return _cached(key, lambda: _entries(path, limits))
 
 
-def _entries(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, Header]:
+def _entries(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, DicomHeader]:
     found = {}
     for name in archives.members(path, limits=limits):
         try:
@@ -302,6 +302,6 @@ def _entries(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, H
     return found
 
 
-def _member_header(path: str | os.PathLike[str], name: str, limits: ArchiveLimits) -> Header:
+def _member_header(path: str | os.PathLike[str], name: str, limits: ArchiveLimits) -> DicomHeader:
     with archives.open_member(path, name, limits) as handle:
         return header_of(handle)

@@ -10,7 +10,9 @@ again with more coded data before each marker, which a whole picture ignores and
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -19,14 +21,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.formats import headers
-from overread.images.formats.headers import stretched, upright, with_channels
+from overread.images.formats.conversions import PIECES, by_cv2, exif_orientation, stretched, upright, with_channels
 
 END = b"\xff\xd9"
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # start of frame, without DHT, JPG, DAC
+BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS = 0xC0, 0xC1, 0xC2, 0xC3
+_PROCESS = {
+    BASELINE: "baseline", EXTENDED: "extended", PROGRESSIVE: "progressive", LOSSLESS: "lossless",
+    0xC9: "arithmetic coding", 0xCA: "progressive arithmetic coding", 0xCB: "lossless arithmetic coding",
+    0xF7: "JPEG-LS",
+}  # fmt: skip
 _FILLING = 128  # what zero coefficients decode to
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")  # in coded data FF is followed by 00
 _MORE = bytes(range(90, 122)) * 2  # coded data that mean something in any Huffman table, without FF
 _ZEROS = bytes(32)
+
+
+@dataclass(frozen=True)
+class JpegHeader:
+    """Size, ``samples`` per pixel as stored, ``bits`` per sample, EXIF ``orientation`` (1 = upright).
+
+    ``process``: the marker of the frame, ``frame`` where it is, ``scan`` where the first scan begins.
+    """
+
+    height: int
+    width: int
+    samples: int
+    bits: int
+    orientation: int
+    process: int
+    frame: int
+    scan: int
 
 
 @checked
@@ -38,20 +63,20 @@ def decode_jpeg(
     ``check(height, width)`` is asked before decoding. Raises :class:`ImageError`, also where a part of the picture
     is missing (see above).
     """
-    header = headers.jpeg(data)
+    header = jpeg_header(data)
     check(header.height, header.width)
     notes: tuple[str, ...] = ()
     if header.samples == 4:
         pixels, notes = _by_pillow(data, "RGB"), ("CMYK converted to RGB",)
-    elif header.bits != 8 or header.process == headers.LOSSLESS:
+    elif header.bits != 8 or header.process == LOSSLESS:
         pixels = stretched(with_channels(_deep(data, header)), header.bits)
     else:
-        pixels = with_channels(_by_cv2(data, _reduced(header, at_least) | cv2.IMREAD_IGNORE_ORIENTATION))
+        pixels = with_channels(by_cv2(data, _reduced(header, at_least) | cv2.IMREAD_IGNORE_ORIENTATION))
     _require_whole(data, header, pixels)
     return upright(pixels, header.orientation, notes)
 
 
-def _reduced(header: headers.Header, at_least: tuple[int, int] | None) -> int:
+def _reduced(header: JpegHeader, at_least: tuple[int, int] | None) -> int:
     """The cv2 flag that decodes, colour as RGB, at the smallest size that is still large enough."""
     flag = cv2.IMREAD_GRAYSCALE if header.samples == 1 else cv2.IMREAD_COLOR_RGB
     if at_least is not None:
@@ -63,14 +88,7 @@ def _reduced(header: headers.Header, at_least: tuple[int, int] | None) -> int:
     return int(flag)
 
 
-def _by_cv2(data: bytes, flag: int) -> NDArray[Any]:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    if pixels is None:
-        raise ImageError("the image is damaged", given="the decoder gave up")
-    return pixels
-
-
-def _deep(data: bytes, header: headers.Header) -> NDArray[Any]:
+def _deep(data: bytes, header: JpegHeader) -> NDArray[Any]:
     """Lossless, or more than 8 bits."""
     import imagecodecs
 
@@ -90,13 +108,61 @@ def _by_pillow(data: bytes, mode: str, *, part: int = 1) -> NDArray[Any]:
         return np.asarray(image.convert(mode) if mode else image)
 
 
+@checked
+def jpeg_header(data: bytes) -> JpegHeader:
+    """Walk the markers of a JPEG. Raises :class:`ImageError` if it is cut off or of a kind that is not
+    read (T.81 Annex B).
+    """
+    at, orientation, frame = 2, 1, 0
+    for _ in range(PIECES):
+        if at + 4 > len(data):
+            break
+        if data[at] != 0xFF:
+            raise ImageError("the JPEG is damaged", given=f"no marker at byte {at:,}")
+        marker = data[at + 1]
+        if marker in (0xFF, 0x01) or 0xD0 <= marker <= 0xD8:  # fill bytes and markers without a length
+            at += 1 if marker == 0xFF else 2
+            continue
+        stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xDA:
+            return _jpeg_frame(data, frame, orientation, at)
+        if marker in _SOF and stop - at >= 10:
+            frame = at
+        elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            orientation = exif_orientation(data[at + 10 : stop])
+        at = stop
+    raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an image")
+
+
+def _jpeg_frame(data: bytes, frame: int, orientation: int, scan: int) -> JpegHeader:
+    if not frame:
+        raise ImageError("the JPEG is damaged", given="a scan before its frame")
+    marker, _, bits, height, width, samples = struct.unpack_from(">BHBHHB", data, frame + 1)
+    if not width or not height or not _is_read(marker, bits, samples):
+        raise ImageError(
+            "this kind of JPEG is not read",
+            todo="convert it to PNG, or to baseline JPEG",
+            given=f"{_PROCESS.get(marker, 'hierarchical')}, {bits} bits, {samples} samples, {width} x {height}",
+        )
+    # In coded data FF is followed by 00 or a restart marker: FFD9 after the first scan is the end.
+    if not data.endswith(b"\xff\xd9") and data.find(b"\xff\xd9", scan) < 0:
+        raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an end")
+    return JpegHeader(height, width, samples, bits, orientation, marker, frame, scan)
+
+
+def _is_read(marker: int, bits: int, samples: int) -> bool:
+    if marker == LOSSLESS:
+        return 2 <= bits <= 16 and samples in (1, 3)
+    return marker in _PROCESS and marker < LOSSLESS and (bits, samples) in ((8, 1), (8, 3), (8, 4), (12, 1), (12, 3))
+
+
 # -- is all of it there? -----------------------------------------------------------------------------------
 
 
-def _require_whole(data: bytes, header: headers.Header, pixels: NDArray[Any]) -> None:
+def _require_whole(data: bytes, header: JpegHeader, pixels: NDArray[Any]) -> None:
     """Raise :class:`ImageError` where a part of the picture is missing."""
     restart = data.find(b"\xff\xdd\0\x04", 0, header.scan)
-    several = header.process == headers.PROGRESSIVE or data[header.scan + 4] < header.samples
+    several = header.process == PROGRESSIVE or data[header.scan + 4] < header.samples
     if several:
         _require_scans(data, header)
     elif restart >= 0:
@@ -109,16 +175,16 @@ def _require_whole(data: bytes, header: headers.Header, pixels: NDArray[Any]) ->
         raise ImageError("the JPEG is damaged", given="a part of the picture is missing")
 
 
-def _may_be_filled(header: headers.Header, pixels: NDArray[Any], restarts: bool) -> bool:
+def _may_be_filled(header: JpegHeader, pixels: NDArray[Any], restarts: bool) -> bool:
     """Whether the last pixel, or with restart markers the middle of a block, has the grey of the filling."""
-    if header.samples == 4 or header.bits != 8 or header.process == headers.LOSSLESS:
+    if header.samples == 4 or header.bits != 8 or header.process == LOSSLESS:
         return True  # rare: always looked at twice
     at_end = set(pixels[-1, -1].tolist()) == {_FILLING}
     step = max(1, 8 * pixels.shape[1] // header.width)  # a block of 8 x 8, as decoded
     return at_end or (restarts and bool((pixels[step // 2 :: step, step // 2 :: step] == _FILLING).all(-1).any()))
 
 
-def _zeros_are_flat(data: bytes, header: headers.Header) -> bool:
+def _zeros_are_flat(data: bytes, header: JpegHeader) -> bool:
     """Whether zeros in the coded data can mean a flat part: the code of zeros says so in each table of the scan.
 
     In the tables that most programs write they mean 63 equal coefficients a block, which no picture has.
@@ -141,7 +207,7 @@ def _tables(data: bytes, stop: int) -> Iterator[tuple[int, bytes]]:
         at += 2 + length if data[at + 1] != 0xFF else 1
 
 
-def _runs_short(data: bytes, header: headers.Header, zeros: bool) -> bool:
+def _runs_short(data: bytes, header: JpegHeader, zeros: bool) -> bool:
     """Whether more coded data would change the picture; after a run of ``zeros`` also: whether less would not."""
     try:
         once = _again(data, header)
@@ -149,7 +215,7 @@ def _runs_short(data: bytes, header: headers.Header, zeros: bool) -> bool:
         if not np.array_equal(once, more):
             return True
         end = data.find(END, header.scan)
-        single = header.process != headers.PROGRESSIVE and end > header.scan + 64
+        single = header.process != PROGRESSIVE and end > header.scan + 64
         if not (zeros and single) or once.min() == once.max():
             return False
         return np.array_equal(once, _again(data[: end - 16] + _MORE[:16] + data[end:], header))
@@ -157,14 +223,14 @@ def _runs_short(data: bytes, header: headers.Header, zeros: bool) -> bool:
         return True
 
 
-def _again(data: bytes, header: headers.Header) -> NDArray[Any]:
+def _again(data: bytes, header: JpegHeader) -> NDArray[Any]:
     """The picture decoded once more, small where that is quicker and shows the same."""
-    if header.bits != 8 or header.process == headers.LOSSLESS:
+    if header.bits != 8 or header.process == LOSSLESS:
         return _deep(data, header)
-    return _by_pillow(data, "", part=1 if header.process == headers.PROGRESSIVE else 8)
+    return _by_pillow(data, "", part=1 if header.process == PROGRESSIVE else 8)
 
 
-def _with_more(data: bytes, header: headers.Header) -> Iterator[bytes]:
+def _with_more(data: bytes, header: JpegHeader) -> Iterator[bytes]:
     """The file in pieces, with more coded data before each marker that ends some."""
     done = 0
     for _, end in _scans(data, header.scan):
@@ -180,7 +246,7 @@ def _scans(data: bytes, at: int) -> Iterator[tuple[bytes, int]]:
     A restart marker ends a stretch, as does any other marker, whether it belongs there or not.
     """
     scan = b""
-    for _ in range(4 * headers.PIECES):
+    for _ in range(4 * PIECES):
         if at + 4 > len(data) or data[at + 1] == 0xD9:
             return
         marker = data[at + 1]
@@ -201,7 +267,7 @@ def _scans(data: bytes, at: int) -> Iterator[tuple[bytes, int]]:
             return
 
 
-def _require_scans(data: bytes, header: headers.Header) -> None:
+def _require_scans(data: bytes, header: JpegHeader) -> None:
     """Each component was sent; of a progressive file, the first one to its last bit (T.81 G.1.1.1)."""
     sent: dict[int, list[int]] = {}
     for scan, _ in _scans(data, header.scan):
@@ -215,7 +281,7 @@ def _require_scans(data: bytes, header: headers.Header) -> None:
         raise ImageError("the JPEG is damaged", given="some of its scans are missing")
 
 
-def _require_restarts(data: bytes, header: headers.Header, interval: int) -> None:
+def _require_restarts(data: bytes, header: JpegHeader, interval: int) -> None:
     """Restart markers count 0 … 7 around, and there are as many as the picture needs (T.81 B.2.1, E.1.4)."""
     end = data.find(END, header.scan)
     found = re.findall(rb"\xff([\xd0-\xd7])", data[header.scan : end])
@@ -225,7 +291,7 @@ def _require_restarts(data: bytes, header: headers.Header, interval: int) -> Non
         raise ImageError("the JPEG is damaged", given=f"{len(numbers)} restart markers, {wanted} expected")
 
 
-def _units(data: bytes, header: headers.Header) -> int:
+def _units(data: bytes, header: JpegHeader) -> int:
     """Minimum coded units of the picture (T.81 A.2)."""
     factors = [data[header.frame + 11 + 3 * i] for i in range(header.samples)]
     across = max(factor >> 4 for factor in factors) * 8 if header.samples > 1 else 8

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.formats.headers import PIECES, ink_to_rgb, onto_black, stretched, with_channels
+from overread.images.formats.conversions import PIECES, ink_to_rgb, onto_black, stretched, with_channels
 
 #: Packets that a codestream may declare: the decoder keeps a record of each.
 PACKETS = 10_000_000
@@ -25,7 +25,7 @@ _CMYK, _OPACITY, _PREMULTIPLIED = 12, 1, 2
 
 
 @dataclass(frozen=True)
-class Header:
+class CodestreamHeader:
     """What a codestream says (SIZ and COD, A.5.1 and A.6.1): size, ``samples`` of so many ``bits``, ``tiles``."""
 
     height: int
@@ -58,7 +58,7 @@ def decode_jpeg2000(data: bytes, check: Callable[..., None]) -> tuple[NDArray[An
 
 
 @checked
-def sound(data: bytes) -> Header:
+def sound(data: bytes) -> CodestreamHeader:
     """The header of a JPEG 2000 image that is whole and asks for no absurd work. Raises :class:`ImageError`."""
     start, stop = _places(data)[b"jp2c"]
     header = _header(data, start)
@@ -66,7 +66,7 @@ def sound(data: bytes) -> Header:
     return header
 
 
-def _require_sound(data: bytes, header: Header, stop: int) -> None:
+def _require_sound(data: bytes, header: CodestreamHeader, stop: int) -> None:
     _require_few_packets(data, header)
     _require_whole(data, header, stop)
 
@@ -100,7 +100,7 @@ def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, tuple[int, 
         at = end
 
 
-def _header(data: bytes, at: int) -> Header:
+def _header(data: bytes, at: int) -> CodestreamHeader:
     if data[at : at + 4] != b"\xff\x4f\xff\x51" or len(data) < at + 42:
         raise ImageError("the JPEG 2000 codestream has no header")
     length, _, *places, samples = struct.unpack_from(">HH8IH", data, at + 4)
@@ -117,10 +117,10 @@ def _header(data: bytes, at: int) -> Header:
             todo="convert it to PNG or TIFF",
         )
     tiles = -(-(right - tile_left) // tile[0]) * -(-(bottom - tile_top) // tile[1])
-    return Header(height, width, samples, bits, tiles, (tile[1], tile[0]), at)
+    return CodestreamHeader(height, width, samples, bits, tiles, (tile[1], tile[0]), at)
 
 
-def _segments(data: bytes, header: Header) -> Iterator[tuple[int, int]]:
+def _segments(data: bytes, header: CodestreamHeader) -> Iterator[tuple[int, int]]:
     """Marker and place of each segment of the main header, up to the first tile-part."""
     at = header.start + 2
     for _ in range(PIECES):
@@ -134,7 +134,7 @@ def _segments(data: bytes, header: Header) -> Iterator[tuple[int, int]]:
     raise ImageError("the JPEG 2000 codestream is cut off", given=f"{len(data):,} bytes without an image")
 
 
-def _require_few_packets(data: bytes, header: Header) -> None:
+def _require_few_packets(data: bytes, header: CodestreamHeader) -> None:
     """Packets = tiles × components × layers × precincts (B.6, B.10), at most :data:`PACKETS`."""
     at = next((at for marker, at in _segments(data, header) if marker == 0xFF52), None)
     if at is None:
@@ -156,7 +156,7 @@ def _require_few_packets(data: bytes, header: Header) -> None:
         )
 
 
-def _require_whole(data: bytes, header: Header, stop: int) -> None:
+def _require_whole(data: bytes, header: CodestreamHeader, stop: int) -> None:
     """Every tile has a part, and the parts end at the end marker (A.4.2, A.4.4)."""
     *_, (_, at) = _segments(data, header)
     seen = set()

@@ -1,25 +1,54 @@
-"""PNG, JPEG and BMP: photographs of one plane of samples."""
+"""PNG and BMP: photographs of one plane of samples.
+
+PNG: W3C Recommendation "Portable Network Graphics", third edition, §5. The chunks are walked before the decoder is
+started, so a header that lies about its size costs nothing, and a file that was cut off is an error.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.formats import headers
-from overread.images.formats.headers import onto_black, upright, with_channels
+from overread.images.formats.conversions import (
+    PIECES,
+    Pixels,
+    by_cv2,
+    exif_orientation,
+    onto_black,
+    upright,
+    with_channels,
+)
 
-Pixels = tuple[NDArray[Any], tuple[str, ...]]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class PngHeader:
+    """Size, ``samples`` per pixel and ``bits`` as decoded, EXIF ``orientation`` (1 = upright), notes.
+
+    ``payload``: the bytes for the decoder, without text, profiles and further frames. ``transparent``: the one colour
+    that is, as decoded.
+    """
+
+    height: int
+    width: int
+    samples: int
+    bits: int
+    orientation: int
+    payload: bytes
+    notes: tuple[str, ...] = ()
+    transparent: tuple[int, ...] = ()
 
 
 @checked
 def decode_png(data: bytes, check: Callable[..., None]) -> Pixels:
     """Pixels (H, W, C) of a PNG, and notes. ``check(height, width)`` is asked first."""
-    header = headers.png(data)
+    header = png_header(data)
     check(header.height, header.width)
     pixels = by_cv2(header.payload, cv2.IMREAD_UNCHANGED)
     notes = header.notes
@@ -36,23 +65,94 @@ def decode_png(data: bytes, check: Callable[..., None]) -> Pixels:
 
 
 @checked
-def by_cv2(data: bytes, flag: int) -> NDArray[Any]:
-    """Pixels as OpenCV decodes them under ``flag``. Raises :class:`ImageError` where it gives up."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    if pixels is None:
-        raise ImageError("the image is damaged", given="the decoder gave up")
-    return pixels
+def decode_bmp(data: bytes, check: Callable[..., None]) -> Pixels:
+    """Pixels (H, W, C) of a BMP without compression, 1, 4, 8, 24 or 32 bits; a palette of greys stays grey."""
+    height, width, bits = bmp_header(data)
+    check(height, width)
+    pixels = by_cv2(data, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 3:
+        pixels = np.ascontiguousarray(pixels[..., 2::-1])  # BGR, the fourth byte has no meaning
+    if pixels.ndim == 3 and bits < 24 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]
+    notes = ("palette converted to RGB",) if bits < 24 and pixels.ndim == 3 else ()
+    return with_channels(pixels), notes
+
+
+# -- headers --------------------------------------------------------------------------------------------------
 
 
 @checked
-def decode_bmp(data: bytes, check: Callable[..., None]) -> Pixels:
-    """Pixels (H, W, C) of a BMP without compression, 1, 4, 8, 24 or 32 bits; a palette of greys stays grey."""
-    header = headers.bmp(data)
-    check(header.height, header.width)
-    pixels = by_cv2(header.payload, cv2.IMREAD_UNCHANGED)
-    if pixels.ndim == 3:
-        pixels = np.ascontiguousarray(pixels[..., 2::-1])  # BGR, the fourth byte has no meaning
-    if pixels.ndim == 3 and header.bits < 24 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    notes = ("palette converted to RGB",) if header.bits < 24 and pixels.ndim == 3 else ()
-    return with_channels(pixels), notes
+def png_header(data: bytes) -> PngHeader:
+    """Walk the chunks of a PNG. Raises :class:`ImageError` if it is cut off or has no proper header."""
+    chunks, frames, orientation, transparent = [], 1, 1, b""
+    for name, start, stop in _chunks(data):
+        if name in (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"):
+            chunks.append((name, start, stop))
+            transparent = data[start + 8 : stop - 4] if name == b"tRNS" else transparent
+        elif name == b"acTL" and stop - start >= 16:
+            frames = struct.unpack(">I", data[start + 8 : start + 12])[0]
+        elif name == b"eXIf":
+            orientation = exif_orientation(data[start + 8 : stop - 4])
+    if not chunks or chunks[0][0] != b"IHDR" or chunks[0][2] - chunks[0][1] != 25:
+        raise ImageError("the PNG has no header")
+    width, height, bits, kind = struct.unpack(">IIBB", data[chunks[0][1] + 8 : chunks[0][1] + 18])
+    samples = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(kind)
+    if samples is None or not width or not height:
+        raise ImageError("the PNG header is not valid", given=f"{width} x {height}, colour type {kind}")
+    notes = (f"animated, first of {frames} frames",) if frames > 1 else ()
+    return PngHeader(
+        height, width, samples, 16 if bits == 16 else 8, orientation, _critical(data, chunks, kind), notes,
+        transparent=_key(transparent, samples, bits) if kind in (0, 2) else (),
+    )  # fmt: skip
+
+
+def _key(body: bytes, samples: int, bits: int) -> tuple[int, ...]:
+    """The transparent grey or colour, stretched as the pixels are (third edition, 11.3.2.1)."""
+    if len(body) != 2 * samples:
+        return ()
+    return tuple(value * (255 // (2**bits - 1)) if bits < 8 else value for value in struct.unpack(f">{samples}H", body))
+
+
+def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
+    at = len(PNG)
+    found: list[tuple[bytes, int, int]] = []
+    while at + 12 <= len(data) and len(found) < PIECES:
+        length = struct.unpack(">I", data[at : at + 4])[0]
+        name, stop = data[at + 4 : at + 8], at + 12 + length
+        if stop > len(data):
+            break
+        found.append((name, at, stop))
+        if name == b"IEND":
+            return found
+        at = stop
+    raise ImageError("the PNG is cut off", given=f"{len(data):,} bytes without an end")
+
+
+def _critical(data: bytes, chunks: list[tuple[bytes, int, int]], kind: int) -> bytes:
+    """The bytes without text, profiles and animation; transparency is kept for palettes only."""
+    kept = [c for c in chunks if c[0] != b"tRNS" or kind == 3]
+    if len(kept) >= 2 and len(PNG) + sum(stop - start for _, start, stop in kept) == len(data):
+        return data
+    return PNG + b"".join(data[start:stop] for _, start, stop in kept)
+
+
+@checked
+def bmp_header(data: bytes) -> tuple[int, int, int]:
+    """Height, width and bits of a pixel of a BMP (BITMAPINFOHEADER and later). Raises :class:`ImageError` if it is cut off, compressed
+    or of an older kind.
+    """
+    if len(data) < 54:
+        raise ImageError("the BMP is cut off", given=f"{len(data):,} bytes")
+    start, size, width, height, _, bits, packing = struct.unpack_from("<IIiiHHI", data, 10)
+    if size not in (40, 52, 56, 108, 124) or bits not in (1, 4, 8, 24, 32) or packing != 0:
+        raise ImageError(
+            "this kind of BMP is not read", given=f"header {size}, {bits} bits, packing {packing}",
+            todo="convert it to PNG",
+        )  # fmt: skip
+    height = abs(height)  # negative: from the top
+    if width < 1 or height < 1:
+        raise ImageError("the BMP header is not valid", given=f"{width} x {height}")
+    end = start + (width * bits + 31) // 32 * 4 * height  # rows are filled up to four bytes
+    if start < 14 + size or end > len(data):
+        raise ImageError("the BMP is cut off", given=f"{len(data):,} bytes, {end:,} declared")
+    return height, width, bits

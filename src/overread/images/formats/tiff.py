@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.formats import headers, jpeg2000
-from overread.images.formats.headers import ink_to_rgb, onto_black, stretched, upright, with_channels
+from overread.images.formats import jpeg2000
+from overread.images.formats.conversions import ink_to_rgb, onto_black, stretched, upright, with_channels
+from overread.images.formats.jpeg import jpeg_header
 
 #: Samples of a pixel, by the kind of colour (PhotometricInterpretation).
 _SAMPLES = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4, "YCBCR": 3}
@@ -122,7 +123,7 @@ def _require_whole(page: Any, data: bytes, check: Callable[..., None]) -> None:
 
 def _require_segment(segment: bytes, is_jpeg: bool, height: int, width: int) -> None:
     """A strip or tile that is an image of its own must be whole, and no larger than its place."""
-    head: Any = headers.jpeg(segment) if is_jpeg else jpeg2000.sound(segment)
+    head: Any = jpeg_header(segment) if is_jpeg else jpeg2000.sound(segment)
     if head.height > height or head.width > width:
         raise ImageError("the TIFF is damaged", given=f"{head.width} x {head.height} in a place of {width} x {height}")
 

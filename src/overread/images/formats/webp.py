@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.formats.headers import PIECES, exif_orientation, onto_black, upright
+from overread.images.formats.conversions import PIECES, exif_orientation, onto_black, upright
 
 
 @checked

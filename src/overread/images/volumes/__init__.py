@@ -1,7 +1,6 @@
 """Volumes: NIfTI, NRRD, MetaImage, series; planes and patches in millimetres, RAS."""
 
 from overread.images.volumes.volume import (
-    KINDS,
     Volume,
     centre_of,
     digest_of,
@@ -18,7 +17,6 @@ from overread.images.volumes.volume import (
 )
 
 __all__ = [
-    "KINDS",
     "Volume",
     "centre_of",
     "digest_of",

@@ -22,7 +22,7 @@ from overread.images import dicom
 from overread.images.address import Address
 from overread.images.dicom import elements as dicom_elements
 from overread.images.dicom import series
-from overread.images.dicom.header import Header, read_header
+from overread.images.dicom.header import DicomHeader, read_header
 from overread.images.image import Limits, read_bytes
 from overread.images.volumes.grid import LPS, Volume, canonical, check_memory, member_bytes, usable
 
@@ -106,7 +106,7 @@ def series_grid(address: Address, limits: Limits) -> Grid:
     return _grid(heads[0], arrange(_of_headers(heads)), limits)
 
 
-def _grid(head: Header, arrangement: Arrangement, limits: Limits) -> Grid:
+def _grid(head: DicomHeader, arrangement: Arrangement, limits: Limits) -> Grid:
     limits.check(head.rows, head.columns, len(arrangement.at))
     return (head.columns, head.rows, len(arrangement.at)), arrangement.affine
 
@@ -122,11 +122,11 @@ def _bytes_of(address: Address, names: Sequence[str], limits: Limits) -> Iterato
         yield member_bytes(address.path, name, limits) if address.entry else read_bytes(name, limits=limits)
 
 
-def _problems(heads: Sequence[Header]) -> tuple[str, ...]:
+def _problems(heads: Sequence[DicomHeader]) -> tuple[str, ...]:
     return series.order(heads).problems
 
 
-def _of_headers(heads: Sequence[Header]) -> Slices:
+def _of_headers(heads: Sequence[DicomHeader]) -> Slices:
     """The slices of a series that is in order already."""
     first, places = heads[0], [head.position for head in heads]
     positions = None if None in places else np.asarray(places, np.float64)
@@ -156,7 +156,7 @@ def film_grid(data: bytes, limits: Limits) -> Grid:
     return _grid(head, arrange(_of_film(data, head)), limits)
 
 
-def _of_film(data: bytes, head: Header) -> Slices:
+def _of_film(data: bytes, head: DicomHeader) -> Slices:
     elements = dicom_elements.read_elements(BytesIO(data), _FILM)
     values, form = elements.values, elements.form
     shared = _groups(values.get(_SHARED, b""), form, 1)
@@ -184,7 +184,7 @@ def _groups(data: bytes, form: dicom_elements.Form, most: int) -> list[dict[int,
     return found
 
 
-def _offset_positions(values: dict[int, bytes], head: Header) -> list[tuple[float, ...]]:
+def _offset_positions(values: dict[int, bytes], head: DicomHeader) -> list[tuple[float, ...]]:
     """Positions by GridFrameOffsetVector: along the normal, from the first, or z itself (PS3.3 C.8.8.3.2)."""
     offsets = _numbers(values.get(_OFFSETS, b""))
     if len(offsets) != head.frames or head.position is None or head.orientation is None:

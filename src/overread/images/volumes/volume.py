@@ -1,7 +1,7 @@
 """Read a volume: NIfTI, NRRD, MetaImage, a DICOM series, a DICOM film, or a row of an array, to one convention.
 
 What comes out is a :class:`Volume`: voxels[k, j, i] from inferior to superior, posterior to anterior, left to right,
-and an affine to RAS mm (see :mod:`.volume_grid`). Formats are told by content. As an image, a volume is the stack of
+and an affine to RAS mm (see :mod:`.grid`). Formats are told by content. As an image, a volume is the stack of
 its axial planes from below upwards, each as a radiologist sees it: anterior on top, the patient's right on the left.
 """
 
@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, OverreadError, checked
 from overread.core.files import sha256
 from overread.images.address import Address, file_of, parse
-from overread.images.formats import headers, npz
 from overread.images.formats import nifti as volume_nifti
+from overread.images.formats import npz, signatures
 from overread.images.formats import nrrd_metaimage as volume_text
 from overread.images.image import BROKEN, LIMITS, Limits
 from overread.images.volumes import planes
@@ -45,11 +45,8 @@ from overread.images.volumes.grid import (
 )
 from overread.images.volumes.planes import centre_of, patch, plane, resample, scaled, three_views
 
-__all__ = ["KINDS", "Volume", "centre_of", "digest_of", "geometry_of", "patch", "plane", "read_image_of", "read_volume",
+__all__ = ["Volume", "centre_of", "digest_of", "geometry_of", "patch", "plane", "read_image_of", "read_volume",
            "resample", "scaled", "shape_of", "sniff", "three_views"]  # fmt: skip
-
-#: What is a volume by its first bytes.
-KINDS = ("NIfTI", "NRRD", "MetaImage")
 
 
 @checked
@@ -60,10 +57,10 @@ def sniff(data: bytes) -> str:
     ('NRRD', '')
     """
     try:
-        kind = headers.sniff(data)
+        kind = signatures.sniff(data)
     except ImageError:
         return ""
-    return kind if kind in KINDS else ""
+    return kind if kind in signatures.VOLUMES else ""
 
 
 @checked
@@ -86,7 +83,7 @@ def _read(address: Address, limits: Limits) -> tuple[Volume, str]:
         if address.series:
             return volume_dicom.read_series(address, limits), "DICOM"
         data = address_bytes(address, limits)
-        kind = headers.sniff(data)
+        kind = signatures.sniff(data)
         if kind == "DICOM":
             return volume_dicom.read_film(data, limits), kind
         return _of_file(data, kind, address, limits), kind
@@ -176,7 +173,7 @@ def _geometry(address: Address, limits: Limits) -> tuple[tuple[int, int, int], t
         shape, affine = volume_dicom.series_grid(address, limits)
     else:
         head = head_bytes(address, limits, 4096)
-        kind = headers.sniff(head)
+        kind = signatures.sniff(head)
         if kind in ("NRRD", "MetaImage"):
             head = head_bytes(address, limits, volume_text.HEAD)
         if kind == "DICOM":
@@ -201,7 +198,7 @@ def digest_of(address: Address, limits: Limits = LIMITS) -> str:
     if address.series:
         return _of_plane(_joined([sha256(data) for data in volume_dicom.series_bytes(address, limits)]), address)
     data = address_bytes(address, limits)
-    kind, digests = headers.sniff(data), [sha256(data)]
+    kind, digests = signatures.sniff(data), [sha256(data)]
     if kind in ("NRRD", "MetaImage"):
         beside = _plan(data, kind, limits).beside
         digests += [sha256(neighbour_bytes(address, beside, limits))] if beside else []

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image as Pillow
 
 from overread.core.errors import ImageError
+from overread.images.formats.jpeg import BASELINE, PROGRESSIVE, jpeg_header
 from overread.images.read import read_image
 
 RNG = np.random.default_rng(13)
@@ -96,3 +97,17 @@ def test_what_follows_the_end_does_not_matter() -> None:
     data = encoded("4:2:0")
     assert np.array_equal(read_image(data + bytes(100)).pixels, read_image(data).pixels)
     assert np.array_equal(read_image(data + encoded("grey")).pixels, read_image(data).pixels)
+
+
+@pytest.mark.parametrize(
+    ("options", "process"), [({}, BASELINE), ({"progressive": True}, PROGRESSIVE), ({"subsampling": 0}, BASELINE)]
+)
+def test_a_jpeg_header_is_that_of_pillow(options: dict[str, object], process: int) -> None:
+    handle = io.BytesIO()
+    Pillow.fromarray(np.random.default_rng(3).integers(0, 256, (37, 53, 3), np.uint8)).save(handle, "JPEG", **options)
+    data = handle.getvalue()
+    header = jpeg_header(data)
+    assert (header.height, header.width, header.samples, header.bits) == (37, 53, 3, 8)
+    assert header.process == process
+    assert data[header.scan : header.scan + 2] == b"\xff\xda"
+    assert data[header.frame + 1] == process
