@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from overread.cases.cases import Cases
     from overread.cases.split import Split
     from overread.learning.recipe import Recipe
-    from overread.learning.repeated import Lesson, Lessons
+    from overread.learning.repeated import Training, Trainings
     from overread.predictions import Predictions
     from overread.study.steps import RunContext
 
@@ -66,14 +66,14 @@ def curve(
     with _opened(run, cache, offline, as_json) as context:
         cases, split = _cases_and_split(context)
         metric_for(_blank(cases), metric)  # a wrong name is told before anything is trained
-        lessons = _by_grades(context, cases, split, grades, per_image, repeats, part, seed) if grades else _by_size(
+        trainings = _by_grades(context, cases, split, grades, per_image, repeats, part, seed) if grades else _by_size(
             cases, split, sizes, repeats, part, seed)  # fmt: skip
-        learned, cautions = _train(context, lessons, folder)
-        found = learning_curve([(lesson.size, p) for lesson, p, _ in learned], metric=metric, seed=seed, part=part,
+        learned, cautions = _train(context, trainings, folder)
+        found = learning_curve([(training.size, p) for training, p, _ in learned], metric=metric, seed=seed, part=part,
                                unit="grades per image" if grades else "images",
                                ledger=run / "ledger.jsonl" if part == "test" else None,
                                models=[model for _, _, model in learned])  # fmt: skip
-        pages = curve_page(folder, found, notes=lessons.notes, cautions=cautions)
+        pages = curve_page(folder, found, notes=trainings.notes, cautions=cautions)
     _told(found, folder, "curve", pages, as_json, "overread shift " + str(run))
 
 
@@ -97,22 +97,22 @@ def shift(
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, ledger=ledger_beside(what))
         _told(found, folder, "shift", shift_page(folder, found), as_json)
         return
-    from overread.learning.repeated import lessons_by_source
+    from overread.learning.repeated import trainings_by_source
 
     folder = Path(output) if output else what / "shift"
     _known(part)
     with _opened(what, cache, offline, as_json) as context:
         cases, split = _cases_and_split(context)
         metric_for(_blank(cases), metric)
-        lessons = lessons_by_source(cases, split, part=part, seed=seed)
-        learned, cautions = _train(context, lessons, folder)
+        trainings = trainings_by_source(cases, split, part=part, seed=seed)
+        learned, cautions = _train(context, trainings, folder)
         results, trained, models = {}, {}, {}
-        for lesson, predictions, model in learned:
-            results |= by_source(predictions, (), name=lesson.name)[0]
-            trained[lesson.name], models[lesson.name] = lesson.sources, model
+        for training, predictions, model in learned:
+            results |= by_source(predictions, (), name=training.name)[0]
+            trained[training.name], models[training.name] = training.sources, model
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, part=part, models=models,
                              ledger=what / "ledger.jsonl" if part == "test" else None)  # fmt: skip
-        pages = shift_page(folder, found, notes=lessons.notes, cautions=cautions)
+        pages = shift_page(folder, found, notes=trainings.notes, cautions=cautions)
     _told(found, folder, "shift", pages, as_json, "overread curve " + str(what))
 
 
@@ -191,16 +191,16 @@ def _blank(cases: Cases) -> Predictions:
     )
 
 
-def _by_size(cases: Cases, split: Split, sizes: str, repeats: int, part: str, seed: int) -> Lessons:
-    from overread.learning.repeated import lessons_by_size
+def _by_size(cases: Cases, split: Split, sizes: str, repeats: int, part: str, seed: int) -> Trainings:
+    from overread.learning.repeated import trainings_by_size
 
     asked = listed(sizes) or ("12.5%", "25%", "50%", "100%")
-    return lessons_by_size(cases, split, asked, repeats=repeats, part=part, seed=seed)
+    return trainings_by_size(cases, split, asked, repeats=repeats, part=part, seed=seed)
 
 
-def _by_grades(context: RunContext, cases: Cases, split: Split, path: str, per_image: str, repeats: int, part: str, seed: int) -> Lessons:  # fmt: skip
+def _by_grades(context: RunContext, cases: Cases, split: Split, path: str, per_image: str, repeats: int, part: str, seed: int) -> Trainings:  # fmt: skip
     from overread.cases.grades import coded, read_grades
-    from overread.learning.repeated import lessons_by_grades
+    from overread.learning.repeated import trainings_by_grades
 
     grades = read_grades(path)
     if cases.salt:
@@ -210,35 +210,35 @@ def _by_grades(context: RunContext, cases: Cases, split: Split, path: str, per_i
         raise InputError(
             "grades per image are whole numbers from 1 on", given=repr(per_image), todo="--per-image 1,2,3"
         )
-    return lessons_by_grades(cases, split, grades, [int(k) for k in many], repeats=repeats, part=part, seed=seed)
+    return trainings_by_grades(cases, split, grades, [int(k) for k in many], repeats=repeats, part=part, seed=seed)
 
 
 def _train(
-    context: RunContext, lessons: Lessons, folder: Path
-) -> tuple[list[tuple[Lesson, Predictions, str]], tuple[str, ...]]:
-    """Every lesson's predictions, after its cost was told, and what to be careful about."""
+    context: RunContext, trainings: Trainings, folder: Path
+) -> tuple[list[tuple[Training, Predictions, str]], tuple[str, ...]]:
+    """Every training's predictions, after its cost was told, and what to be careful about."""
     from overread.learning.predict import load_model
-    from overread.learning.repeated import recipe_again, taught
+    from overread.learning.repeated import recipe_again, train_each
     from overread.study.steps import recipe_of
 
     about = load_model(context.folder).about
     recipe = recipe_again(recipe_of(context.study), about.recipe, about.backbone.pretrained)
-    for note in lessons.notes:
+    for note in trainings.notes:
         context.say(f"  {note}")
-    _tell_cost(context, lessons, recipe, quick=recipe.method != about.recipe.method)
-    learned = taught(lessons, recipe, folder / "steps", weights=context.study.training.weights or None, cache=context.cache, device=context.study.resources.device,
+    _tell_cost(context, trainings, recipe, quick=recipe.method != about.recipe.method)
+    learned = train_each(trainings, recipe, folder / "steps", weights=context.study.training.weights or None, cache=context.cache, device=context.study.resources.device,
                      threads=context.study.resources.threads, network=context.network, progress=context.progress, done=_heard(context.say))  # fmt: skip
-    return learned, _cautions(lessons, recipe)
+    return learned, _cautions(trainings, recipe)
 
 
 #: Fewer judged patients than this, and a curve says little: the page tells so.
 FEW = 30
 
 
-def _cautions(lessons: Lessons, recipe: Recipe) -> tuple[str, ...]:
-    one = lessons.lessons[0]
+def _cautions(trainings: Trainings, recipe: Recipe) -> tuple[str, ...]:
+    one = trainings.all[0]
     found = []
-    if recipe.method != "features" and one.stop.digest == one.judged.digest:
+    if recipe.method != "features" and one.tuning.digest == one.judged.digest:
         found.append(
             "The tuning patients also chose the snapshot of each model, so the values are on the optimistic side, and more so "
             "for small training sets. They tell whether more images help; publish those of the test part."
@@ -249,23 +249,23 @@ def _cautions(lessons: Lessons, recipe: Recipe) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _heard(say: Callable[[str], None]) -> Callable[[Lesson, bool], None]:
-    def heard(lesson: Lesson, new: bool) -> None:
-        say(f"  {lesson.name}: {len(lesson.teach):,} training images of {lesson.teach.patients:,} patients"
+def _heard(say: Callable[[str], None]) -> Callable[[Training, bool], None]:
+    def heard(training: Training, new: bool) -> None:
+        say(f"  {training.name}: {len(training.train):,} training images of {training.train.patients:,} patients"
             + ("" if new else ", kept from before"))  # fmt: skip
 
     return heard
 
 
-def _tell_cost(context: RunContext, lessons: Lessons, recipe: Recipe, *, quick: bool) -> None:
+def _tell_cost(context: RunContext, trainings: Trainings, recipe: Recipe, *, quick: bool) -> None:
     """How many trainings, and how long they will take if they go as the run's own did."""
     from overread.cases.split import Split
     from overread.reporting.words import duration
 
     took = context.record().get("steps", {}).get("model", {}).get("seconds")
     own = len(Split.load(context.folder / "split.csv").rows(context.usable(), "train"))
-    how = f"{len(lessons.lessons)} models to train ({recipe.method}, {recipe.backbone})"
+    how = f"{len(trainings.all)} models to train ({recipe.method}, {recipe.backbone})"
     if quick:
         how += "; frozen features in the place of fine-tuning, which is quicker"
-    about = f", about {duration(took * lessons.images / own)} in all" if took and own and not quick else ""
+    about = f", about {duration(took * trainings.images / own)} in all" if took and own and not quick else ""
     context.say(f"  {how}{about}; stop at any time: what is trained is kept")

@@ -1,4 +1,4 @@
-"""Many small trainings on one split: with less, with fewer grades, with one site; judged on patients nobody taught."""
+"""Many small trainings on one split: with fewer patients, fewer grades, one site; judged on patients none was trained on."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from overread.learning.recipe import Recipe
 from overread.learning.train import train
 from overread.predictions import Predictions
 
-#: Fewer training patients than this teach nothing worth a point on a curve.
-FEWEST_TEACHERS = 10
+#: From fewer training patients than this nothing is learned that is worth a point on a curve.
+FEWEST_TRAINING_PATIENTS = 10
 #: Share of a site's training patients who choose the snapshot of its model: tuning patients stay unseen.
 STOPPING = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
-    """One model to train: who ``teach``, whose images choose the snapshot (``stop``), who are ``judged``.
+class Training:
+    """One model to train: on the cases ``train``, its snapshot chosen on ``tuning``, for the cases ``judged``.
 
-    ``name`` says what it is; ``size`` its place on a curve; ``sources`` of the teachers, for shifts.
+    ``name`` says what it is; ``size`` its place on a curve; ``sources`` it is trained on, for shifts.
     """
 
     name: str
-    teach: Cases
-    stop: Cases
+    train: Cases
+    tuning: Cases
     judged: Cases
     part: str = "tuning"
     repeat: int = 0
@@ -51,52 +51,53 @@ class Lesson:
     @property
     def digest(self) -> str:
         """Hash of everything the model can learn from, and of whom it is asked about."""
-        return fingerprint([self.teach.digest, self.stop.digest, self.judged.digest, self.repeat])
+        return fingerprint([self.train.digest, self.tuning.digest, self.judged.digest, self.repeat])
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
+class Trainings:
     """What is to be trained, and what was left out with its reason."""
 
-    lessons: tuple[Lesson, ...]
+    all: tuple[Training, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
         """Training images of all models together: what the cost is in proportion to."""
-        return sum(len(lesson.teach) for lesson in self.lessons)
+        return sum(len(training.train) for training in self.all)
 
 
 @checked
-def lessons_by_size(
+def trainings_by_size(
     cases: Cases, split: Split, sizes: Sequence[str], *, repeats: int = 3, part: str = "tuning", seed: int = 0
-) -> Lessons:
-    """A lesson for each size and repeat, on nested beginnings of the training patients.
+) -> Trainings:
+    """A training for each size and repeat, on nested beginnings of the training patients.
 
     ``sizes``: shares of the training patients (``20%``) or numbers of images (``200``). The tuning patients stay as
-    they are. Sizes of fewer than ten patients are left out and told. Raises :class:`InputError` for a size that is
+    they are. Sizes of fewer than ten patients are left out, with a note. Raises :class:`InputError` for a size that is
     neither, or fewer than two that are left.
     """
-    training, stop, judged = (_part(cases, split, p) for p in ("train", "tuning", part))
-    found: list[Lesson] = []
+    pool, tuning, judged = (_part(cases, split, p) for p in ("train", "tuning", part))
+    found: list[Training] = []
     notes: list[str] = []
     for text in sizes:
         share, images = _size(text)
-        taught = [
-            beginning(training, nested_order(training, seed=seed, repeat=r), share=share, images=images)
-            for r in range(repeats)
+        drawn = [
+            beginning(pool, nested_order(pool, seed=seed, repeat=r), share=share, images=images) for r in range(repeats)
         ]
-        fewest = min(t.patients for t in taught)
-        if fewest < FEWEST_TEACHERS:
-            notes.append(f"{text} of the training set is left out: {fewest} patients are fewer than {FEWEST_TEACHERS}")
+        fewest = min(cases.patients for cases in drawn)
+        if fewest < FEWEST_TRAINING_PATIENTS:
+            notes.append(
+                f"{text} of the training set is left out: {fewest} patients are fewer than {FEWEST_TRAINING_PATIENTS}"
+            )
             continue
-        value = Size(float(round(np.mean([len(t) for t in taught]))), round(np.mean([len(t) for t in taught])),
-                     taught[0].patients)  # fmt: skip
-        found += [Lesson(f"{text}, repeat {r + 1}", t, stop, judged, part, r, value) for r, t in enumerate(taught)]
-    if len({lesson.size.value for lesson in found}) < 2:
+        images = round(np.mean([len(cases) for cases in drawn]))
+        size = Size(float(images), images, drawn[0].patients)
+        found += [Training(f"{text}, repeat {r + 1}", c, tuning, judged, part, r, size) for r, c in enumerate(drawn)]
+    if len({training.size.value for training in found}) < 2:
         raise InputError("a learning curve needs two sizes at least", given="; ".join(notes) or ", ".join(sizes),
-                         todo=f"the training part has {training.patients} patients: give larger --sizes")  # fmt: skip
-    return Lessons(tuple(found), tuple(notes))
+                         todo=f"the training part has {pool.patients} patients: give larger --sizes")  # fmt: skip
+    return Trainings(tuple(found), tuple(notes))
 
 
 def _part(cases: Cases, split: Split, part: str) -> Cases:
@@ -119,19 +120,19 @@ def _size(text: str) -> tuple[float, int]:
 
 
 @checked
-def lessons_by_grades(
+def trainings_by_grades(
     cases: Cases, split: Split, grades: Grades, per_image: Sequence[int], *, repeats: int = 3, part: str = "tuning",
     seed: int = 0,
-) -> Lessons:  # fmt: skip
-    """A lesson for each number of grades per image, whose majority labels the training images.
+) -> Trainings:  # fmt: skip
+    """A training for each number of grades per image, whose majority labels the training images.
 
     The labels of tuning and test stay as they are. Raises :class:`InputError` where cases have no grade, or fewer
     than two different numbers are asked for.
     """
-    training, stop, judged = (_part(cases, split, p) for p in ("train", "tuning", part))
+    pool, tuning, judged = (_part(cases, split, p) for p in ("train", "tuning", part))
     if len(set(per_image)) < 2:
         raise InputError("a curve over grades needs two numbers of grades", given=list(per_image), todo="--per-image 1,3")  # fmt: skip
-    mine = grades.table["case"].isin(set(training.table["case"]))
+    mine = grades.table["case"].isin(set(pool.table["case"]))
     own = replace(grades, table=grades.table[mine].reset_index(drop=True))
     answered = own.table[own.table["label"] != ""].groupby("case").size()
     found, notes = [], []
@@ -142,23 +143,23 @@ def lessons_by_grades(
                 f"{short:,} of {len(answered):,} training cases have fewer than {k} grades: they keep all they have"
             )
         for r in range(repeats):
-            taught, ties = graded(training, fewer_grades(own, k, seed=seed, repeat=r))
-            size = Size(float(k), len(taught), taught.patients)
-            found.append(Lesson(f"{k} grades, repeat {r + 1}", taught, stop, judged, part, r, size))
+            labelled, ties = graded(pool, fewer_grades(own, k, seed=seed, repeat=r))
+            size = Size(float(k), len(labelled), labelled.patients)
+            found.append(Training(f"{k} grades, repeat {r + 1}", labelled, tuning, judged, part, r, size))
             if ties and not r:
                 notes.append(f"{k} grades per image: {ties:,} ties, which go to the grader who was drawn first")
-    return Lessons(tuple(found), tuple(notes))
+    return Trainings(tuple(found), tuple(notes))
 
 
 @checked
-def lessons_by_source(cases: Cases, split: Split, *, part: str = "tuning", seed: int = 0) -> Lessons:
-    """A lesson for each source, and one for all sources but it.
+def trainings_by_source(cases: Cases, split: Split, *, part: str = "tuning", seed: int = 0) -> Trainings:
+    """A training for each source, and one for all sources but it.
 
-    A tenth of the teachers choose the snapshot instead of tuning patients, who stay unseen. Sources with fewer than
-    ten training patients, or one class, are left out and told. Raises :class:`InputError` for fewer than two sources, or
+    A tenth of the training patients choose the snapshot instead of tuning patients, who stay unseen. Sources with fewer than
+    ten training patients, or one class, are left out, with a note. Raises :class:`InputError` for fewer than two sources, or
     where none of them has ten patients to be judged on: before anything is trained.
     """
-    training, judged = _part(cases, split, "train"), _part(cases, split, part)
+    pool, judged = _part(cases, split, "train"), _part(cases, split, part)
     sources = sorted(set(cases.table["source"]) - {""})
     if len(sources) < 2:
         raise InputError("a shift between sites needs two sources or more", given=f"{len(sources)}",
@@ -169,14 +170,14 @@ def lessons_by_source(cases: Cases, split: Split, *, part: str = "tuning", seed:
         sets |= {ALL_BUT + s: tuple(o for o in sources if o != s) for s in sources}
     found = []
     for name, homes in sets.items():
-        teach, stop = _halves(training.take(training.table["source"].isin(homes).to_numpy()), seed)
-        if why := _why_not(teach, stop):
-            notes.append(f"no model is trained on {name}: {why}")
+        own, stopping = _hold_out(pool.take(pool.table["source"].isin(homes).to_numpy()), seed)
+        if reason := _too_few(own, stopping):
+            notes.append(f"no model is trained on {name}: {reason}")
             continue
-        found.append(Lesson(name, teach, stop, judged, part, sources=homes))
+        found.append(Training(name, own, stopping, judged, part, sources=homes))
     if not found:
         raise InputError("no source has enough training patients", given="; ".join(notes)[:300])
-    return Lessons(tuple(found), tuple(notes))
+    return Trainings(tuple(found), tuple(notes))
 
 
 def _few_judged(judged: Cases, sources: Sequence[str], part: str) -> list[str]:
@@ -191,18 +192,19 @@ def _few_judged(judged: Cases, sources: Sequence[str], part: str) -> list[str]:
     return [f"{s} has {many.get(s, 0):,} patients in the {part} part: counted, not judged" for s in few]
 
 
-def _halves(cases: Cases, seed: int) -> tuple[Cases, Cases]:
-    """Those who teach, and the last of a nested order, who choose the snapshot."""
+def _hold_out(cases: Cases, seed: int) -> tuple[Cases, Cases]:
+    """Those to train on, and the last patients of a nested order, to choose the snapshot on."""
     order = nested_order(cases, seed=seed) if cases.labelled.any() else ()
     many = max(1, round(STOPPING * len(order))) if order else 0
-    stop = cases.table["patient"].isin(order[len(order) - many :]).to_numpy()
-    return cases.take(~stop), cases.take(stop)
+    held_out = cases.table["patient"].isin(order[len(order) - many :]).to_numpy()
+    return cases.take(~held_out), cases.take(held_out)
 
 
-def _why_not(teach: Cases, stop: Cases) -> str:
-    if teach.patients < FEWEST_TEACHERS:
-        return f"{teach.patients + stop.patients} training patients are too few"
-    if len(np.unique(teach.strata)) < 2:
+def _too_few(train: Cases, tuning: Cases) -> str:
+    """The reason against a training; empty where there is none."""
+    if train.patients < FEWEST_TRAINING_PATIENTS:
+        return f"{train.patients + tuning.patients} training patients are too few"
+    if len(np.unique(train.strata)) < 2:
         return "its training patients are of one class"
     return ""
 
@@ -223,8 +225,8 @@ def recipe_again(asked: Recipe, settled: Recipe, pretrained: bool) -> Recipe:
 
 
 @checked
-def taught(
-    lessons: Lessons,
+def train_each(
+    trainings: Trainings,
     recipe: Recipe,
     folder: Path,
     *,
@@ -234,72 +236,73 @@ def taught(
     threads: int = 0,
     network: bool = True,
     progress: Progress = silent,
-    done: Callable[[Lesson, bool], Any] = lambda lesson, new: None,
-) -> list[tuple[Lesson, Predictions, str]]:
-    """Train every lesson and predict its judged cases: the lesson, its predictions, and the hash of its model.
+    done: Callable[[Training, bool], Any] = lambda training, new: None,
+) -> list[tuple[Training, Predictions, str]]:
+    """Train each model and predict its judged cases: the training, its predictions, and the hash of its model.
 
     Each is kept in ``folder`` under a key of its images, labels and recipe; called again, only what is missing is
-    trained, a stopped training goes on. ``done`` hears of each lesson, and whether it was new. Raises
-    :class:`UnsoundError` should a judged patient have taught.
+    trained, a stopped training goes on. ``done`` hears of each training, and whether it was new. Raises
+    :class:`UnsoundError` should a judged patient be among those trained on.
     """
     found = []
-    for i, lesson in enumerate(lessons.lessons):
-        progress("training models", i, len(lessons.lessons))
-        key = fingerprint([lesson.digest, recipe, str(weights or "")])
-        kept = _kept(folder, key, lesson)
+    for i, training in enumerate(trainings.all):
+        progress("training models", i, len(trainings.all))
+        key = fingerprint([training.digest, recipe, str(weights or "")])
+        kept = _saved(folder, key, training)
         if kept is None:
-            _learn(lesson, recipe.changed(seed=recipe.seed + lesson.repeat), folder, key, weights=weights,
+            _train_one(training, recipe.changed(seed=recipe.seed + training.repeat), folder, key, weights=weights,
                    cache=cache, device=device, threads=threads, network=network, progress=progress)  # fmt: skip
-            again = _kept(folder, key, lesson)
+            again = _saved(folder, key, training)
             assert again is not None
-            found.append((lesson, *again))
+            found.append((training, *again))
         else:
-            found.append((lesson, *kept))
-        done(lesson, kept is None)
-    progress("training models", len(lessons.lessons), len(lessons.lessons))
+            found.append((training, *kept))
+        done(training, kept is None)
+    progress("training models", len(trainings.all), len(trainings.all))
     return found
 
 
-def _kept(folder: Path, key: str, lesson: Lesson) -> tuple[Predictions, str] | None:
+def _saved(folder: Path, key: str, training: Training) -> tuple[Predictions, str] | None:
     path = folder / f"{key}.csv"
     if not path.exists() or not path.with_suffix(".json").exists():
         return None
-    predictions = replace(Predictions.read(path), target=lesson.judged.target)
+    predictions = replace(Predictions.read(path), target=training.judged.target)
     return predictions, read_json(path.with_suffix(".json"))["model"]
 
 
-def _learn(
-    lesson: Lesson, recipe: Recipe, folder: Path, key: str, *, weights: Any, cache: Any, device: str, threads: int,
+def _train_one(
+    training: Training, recipe: Recipe, folder: Path, key: str, *, weights: Any, cache: Any, device: str, threads: int,
     network: bool, progress: Progress,
 ) -> None:  # fmt: skip
-    _refuse_teachers(lesson)
-    cases, split = _together(lesson)
+    _refuse_overlap(training)
+    cases, split = _with_split(training)
 
     def heard(what: str, done: int, total: int) -> None:
-        progress(f"{lesson.name}: {what}", done, total)
+        progress(f"{training.name}: {what}", done, total)
 
     model = train(cases, split, recipe, weights=weights, folder=folder / key / "checkpoints", cache=cache, device=device,
                   threads=threads, network=network, progress=heard)  # fmt: skip
-    predictions = predict(model, lesson.judged, device=device, threads=threads, part=lesson.part, progress=heard)
+    predictions = predict(model, training.judged, device=device, threads=threads, part=training.part, progress=heard)
     predictions.save(folder / f"{key}.csv")
-    write_json(folder / f"{key}.json", {"name": lesson.name, "model": model.digest})
+    write_json(folder / f"{key}.json", {"name": training.name, "model": model.digest})
     shutil.rmtree(folder / key, ignore_errors=True)  # checkpoints: of no use once the predictions are there
 
 
-def _refuse_teachers(lesson: Lesson) -> None:
-    tuned = lesson.stop.digest == lesson.judged.digest  # tuning patients may be judged: they choose, and do not teach
-    known = [lesson.teach.table["patient"], *([] if tuned else [lesson.stop.table["patient"]])]
-    seen = len(set().union(*known) & set(lesson.judged.table["patient"]))
+def _refuse_overlap(training: Training) -> None:
+    tuned = training.tuning.digest == training.judged.digest  # tuning patients may be judged: they choose only
+    known = [training.train.table["patient"], *([] if tuned else [training.tuning.table["patient"]])]
+    seen = len(set().union(*known) & set(training.judged.table["patient"]))
     if seen:
-        raise UnsoundError(f"{seen:,} patients would teach a model that is judged on them", given=lesson.name,
+        raise UnsoundError(f"{seen:,} patients would be trained on by a model that is judged on them", given=training.name,
                            todo="split again: overread split")  # fmt: skip
 
 
-def _together(lesson: Lesson) -> tuple[Cases, Split]:
-    """Teachers and those who choose the snapshot as one table with its split."""
-    table = pd.concat([lesson.teach.table, lesson.stop.table], ignore_index=True)
+def _with_split(training: Training) -> tuple[Cases, Split]:
+    """The cases to train and to tune on as one table, with its split."""
+    table = pd.concat([training.train.table, training.tuning.table], ignore_index=True)
     parts = [
-        c.table[["case", "patient"]].assign(part=part) for part, c in (("train", lesson.teach), ("tuning", lesson.stop))
+        c.table[["case", "patient"]].assign(part=part)
+        for part, c in (("train", training.train), ("tuning", training.tuning))
     ]
     split = pd.concat(parts).drop_duplicates("case").sort_values("case", ignore_index=True)
-    return replace(lesson.teach, table=table), Split(split, lesson.name, 0)
+    return replace(training.train, table=table), Split(split, training.name, 0)
