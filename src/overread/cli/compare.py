@@ -10,8 +10,9 @@ import typer
 
 from overread.cli.console import end, place, say
 from overread.cli.inputs import Side, Wanted, require_tuning, side_of
-from overread.cli.options import AsJson, Positive, Subgroups, listed
+from overread.cli.options import AsJson, Level, Positive, Subgroups, listed
 
+CLAIM = "A claim, written down before the test set is opened"
 First = Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: the new one")]
 Second = Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: what it is compared with")]
 Tuning = Annotated[
@@ -23,11 +24,21 @@ OtherAt = Annotated[str, typer.Option(help="the same for the second")]
 Sensitivity = Annotated[float, typer.Option(min=0, max=1, help="on tuning data; Youden's point if not given")]
 Specificity = Annotated[float, typer.Option(min=0, max=1, help="on tuning data, in place of a sensitivity")]
 Margin = Annotated[
-    float, typer.Option(min=0, max=1, help="that the first must not be worse by (of --claim); a run's own if not given")
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="that the first must not be worse by (of --claim); a run's own if not given",
+        rich_help_panel=CLAIM,
+    ),
 ]
-MarginOf = Annotated[str, typer.Option(help="auc, sensitivity, specificity or macro auc; of one class: auc:melanoma")]
-Claim = Annotated[str, typer.Option(help="non-inferiority, equivalence or superiority of the first")]
-Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")]
+MarginOf = Annotated[
+    str,
+    typer.Option(help="auc, sensitivity, specificity or macro auc; of one class: auc:melanoma", rich_help_panel=CLAIM),
+]
+Claim = Annotated[
+    str, typer.Option(help="non-inferiority, equivalence or superiority of the first", rich_help_panel=CLAIM)
+]
 Ledger = Annotated[
     str,
     typer.Option(

@@ -185,7 +185,7 @@ def _blank(cases: Cases) -> Predictions:
 
     from overread.predictions import Predictions
 
-    outputs = ["predicted"] if cases.target.kind == "quantity" else [f"p:{n}" for n in cases.target.names]
+    outputs = cases.target.task.prediction_columns
     return Predictions(
         pd.DataFrame(columns=["case", "patient", "split", "source", *cases.target.columns, *outputs]), cases.target
     )

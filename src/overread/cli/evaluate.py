@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cli.console import end, open_run, say
-from overread.cli.options import AsJson, Cost, Positive, Prevalence, Subgroups, listed
+from overread.cli.options import (
+    AsJson,
+    BootstrapSeed,
+    Cost,
+    Level,
+    Positive,
+    Prevalence,
+    Sensitivity,
+    Specificity,
+    Subgroups,
+    listed,
+)
 
 if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
     from overread.predictions import Predictions
     from overread.reporting.figures.studio import Studio
-
-Rate = Annotated[float, typer.Option(min=0, max=1)]
 
 NO_TUNING = "no --tuning: the threshold was not chosen on other patients, so that of .5 is used; it may suit nobody"
 
@@ -25,9 +34,8 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="a run's folder, or any predictions .csv")],
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the operating point on")] = "",
     subgroup: Subgroups = [], positive: Positive = "",
-    sensitivity: Rate = 0.0, specificity: Rate = 0.0, cost: Cost = 0.0, prevalence: Prevalence = 0.0,
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+    sensitivity: Sensitivity = 0.0, specificity: Specificity = 0.0, cost: Cost = 0.0, prevalence: Prevalence = 0.0,
+    level: Level = 0.95, seed: BootstrapSeed = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw figures and write the page")] = True,
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the table")] = "",
     output: Annotated[str, typer.Option("-o", "--output", help="folder for metrics.json, figures and evaluation.html; beside the predictions if not given")] = "",
@@ -96,7 +104,7 @@ def _judge(
         learnt, sensitivity=rule.sensitivity, specificity=rule.specificity, cost=rule.cost,
         prevalence=rule.prevalence if rule.cost else None,
     ) if learnt else ()  # fmt: skip
-    if not tuning and (test.target.kind in ("binary", "findings") or test.target.positive):
+    if not tuning and (test.target.task.binary or test.target.task.multilabel or test.target.positive):
         say(NO_TUNING)
     result = judge(test, at=points or None, by=by, level=level, seed=seed, ledger=looks, prevalence=rule.prevalence)  # fmt: skip
     if learnt is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from overread.cli.console import bars, end, number, place
-from overread.cli.options import AsJson, listed
+from overread.cli.options import AsJson, BootstrapSeed, Level, listed
 
 
 def froc(
@@ -17,7 +17,7 @@ def froc(
     images: Annotated[str, typer.Option(help="number of images, or a table with a column image (and patient)")] = "",
     tolerance: Annotated[str, typer.Option(help="radius of lesions that have none, in the unit of x and y")] = "",
     rates: Annotated[str, typer.Option(help="false positives per image: camelyon16 (1/4 … 8), luna16 (1/8 … 8), or numbers, separated by commas")] = "camelyon16",
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")] = 0.95, seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+    level: Level = 0.95, seed: BootstrapSeed = 0,
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the marks")] = "",
     output: Annotated[str, typer.Option("-o", "--output", help="folder for what is written; froc/ beside the marks")] = "",
     as_json: AsJson = False,

@@ -10,7 +10,7 @@ import typer
 
 from overread.cli.console import end, number, place, say
 from overread.cli.inputs import Side, Wanted, require_tuning, side_of
-from overread.cli.options import AsJson, Margin, Positive, listed
+from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, Positive, listed
 
 if TYPE_CHECKING:
     from overread.cases.grades import Grades
@@ -32,7 +32,7 @@ Cut = Annotated[
 MarginOf = Annotated[
     str, typer.Option(help="auc (of scores), sensitivity or specificity; of the model minus the mean reader")
 ]
-Named = Annotated[str, typer.Option(help="column of that name in the readers' table")]
+Named = Annotated[str, typer.Option(help="column of that name", rich_help_panel="Columns of the readers' table")]
 Output = Annotated[str, typer.Option("-o", "--output", help="folder for what is written; readers/ beside the table")]
 
 
@@ -43,7 +43,7 @@ def readers(
     specificity: Annotated[float, typer.Option(min=0, max=1, help="of the model on tuning data, in place of a sensitivity")] = 0.0,
     margin: Margin = 0.0, margin_of: MarginOf = "", case: Named = "case", reader: Named = "reader", label: Named = "label",
     score: Named = "score", modality: Named = "modality",
-    level: Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals")] = 0.95, seed: Annotated[int, typer.Option(min=0, help="of the bootstrap")] = 0,
+    level: Level = 0.95, seed: BootstrapSeed = 0,
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else the run's own, or evaluation/ledger.jsonl beside the predictions (the readers' table)")] = "",
     output: Output = "", as_json: AsJson = False,
 ) -> None:  # fmt: skip
