@@ -25,7 +25,6 @@ from overread.cli.options import (
 if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
     from overread.predictions import Predictions
-    from overread.reporting.figures.studio import Studio
 
 NO_TUNING = "no --tuning: the threshold was not chosen on other patients, so that of .5 is used; it may suit nobody"
 
@@ -46,23 +45,19 @@ def evaluate(
     Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
     """
     from overread.evaluation.ledger import ledger_beside
-    from overread.reporting.figures.studio import studio
 
-    with studio(figures) as other:
-        if predictions.is_dir():
-            folder, test = predictions / "evaluation", _run(predictions)
-        else:
-            folder = Path(output) if output else predictions.parent / "evaluation"
-            rule = _Rule(sensitivity or None, specificity or None, cost or None, prevalence or None)
-            test = _read(predictions, positive)
-            looks = Path(ledger) if ledger else ledger_beside(predictions)
-            _judge(test, tuning, rule, subgroup, level, seed, looks).save(folder)
-        written = [folder / "metrics.json"]
-        if figures:
-            other.order(folder, _target(test))
-        _show(folder, as_json)
-        if figures:
-            written += _page(other, folder, test, predictions.name)
+    if predictions.is_dir():
+        folder, test = predictions / "evaluation", _run(predictions)
+    else:
+        folder = Path(output) if output else predictions.parent / "evaluation"
+        rule = _Rule(sensitivity or None, specificity or None, cost or None, prevalence or None)
+        test = _read(predictions, positive)
+        looks = Path(ledger) if ledger else ledger_beside(predictions)
+        _judge(test, tuning, rule, subgroup, level, seed, looks).save(folder)
+    written = [folder / "metrics.json"]
+    _show(folder, as_json)
+    if figures:
+        written += _page(folder, test, predictions.name)
     if not as_json:
         end(written, f"overread report {predictions}" if predictions.is_dir() else "")
 
@@ -121,11 +116,13 @@ def _show(folder: Path, as_json: bool) -> None:
     typer.echo((folder / "metrics.json").read_text("utf-8") if as_json else Evaluation.load(folder).table())
 
 
-def _page(other: Studio, folder: Path, test: Predictions, name: str) -> list[Path]:
+def _page(folder: Path, test: Predictions, name: str) -> list[Path]:
+    from overread.reporting.page import draw_evaluation
     from overread.reporting.pages.evaluate import evaluation_page
 
+    target = _target(test)
     title = f"How good are the predictions of {name}?"
-    return [folder / "figures", evaluation_page(folder, _target(test), other.drawn(), title)]
+    return [folder / "figures", evaluation_page(folder, target, draw_evaluation(folder, target), title)]
 
 
 def _target(test: Predictions) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def summary(run: Run) -> str:
         return "The model has not been judged on a test set yet; this report shows what is there so far."
     counts = run.evaluation.get("counts") or {}
     opening = f"The model was tested on {words.size(counts.get('images'), counts.get('patients'))}{_apart(run)}. "
-    body = _detection(run) if run.primary else _quantity(run) if run.kind == "quantity" else _together(run)
+    body = _detection(run) if run.primary else _quantity(run) if run.continuous else _together(run)
     return opening + body + _calibrated(run) + _weakest(run)
 
 
@@ -61,7 +61,7 @@ def _detection(run: Run) -> str:
 
 def _together(run: Run) -> str:
     macro, balanced = run.estimate("macro auc"), run.estimate("balanced accuracy")
-    things = "findings" if run.kind == "findings" else "classes"
+    things = "findings" if run.multilabel else "classes"
     text = (
         f"Over the {len(run.names)} {things} the mean AUC was {words.spoken(macro)}; 0.5 is the toss of a coin and 1 is perfect. "
         if macro

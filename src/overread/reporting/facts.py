@@ -68,9 +68,7 @@ def _missing(run: Run) -> str:
     counts = run.audit.get("counts") or {}
     unknown = int(counts.get("images") or 0) - int(counts.get("labelled") or 0)
     unread = sum(number for reason, number in run.excluded if "read" in reason)
-    single = (
-        "; an image without a label for one finding is left out of that finding alone" if run.kind == "findings" else ""
-    )
+    single = "; an image without a label for one finding is left out of that finding alone" if run.multilabel else ""
     return (
         f"{words.count(unknown, 'image')} without a label and {words.count(unread, 'case')} that could not be read took no part"
         f"{single}; nothing was imputed"
@@ -213,9 +211,7 @@ def _model(run: Run) -> str:
 
 
 def _output(run: Run) -> str:
-    kinds = {"binary": "a probability for each of two classes", "classes": f"a probability for each of {len(run.names)} classes",
-             "findings": f"a probability for each of {len(run.names)} findings", "quantity": "a number"}  # fmt: skip
-    return kinds.get(run.kind, "")
+    return run.task.answer if run.task else ""
 
 
 def _software(run: Run) -> str:
@@ -258,7 +254,7 @@ def _ensemble(run: Run) -> str:
 
 def _balance(run: Run) -> str:
     recipe = run.model.get("recipe") or {}
-    if run.kind == "quantity" or "balance" not in recipe:
+    if run.continuous or "balance" not in recipe:
         return ""
     power = float(recipe["balance"])
     return f"in the loss, each class weighs its frequency to the power {words.number(-power, 2)} (0: all images alike, −1: all classes alike)"
@@ -279,7 +275,7 @@ def _uncertainty(run: Run) -> str:
 def _threshold(run: Run) -> str:
     if not run.estimates:
         return ""
-    if run.kind == "quantity":
+    if run.continuous:
         return "none: the output is a number"
     several = [
         f"{run.called('+'.join(map(str, p.get('positive') or ())))} {words.number(p.get('threshold'))}"
@@ -331,12 +327,12 @@ def _clusters(run: Run) -> str:
 
 def _classes(run: Run) -> str:
     per = (run.evaluation.get("counts") or {}).get("per class") or {}
-    what = "with each finding in the test set" if run.kind == "findings" else "test set"
+    what = "with each finding in the test set" if run.multilabel else "test set"
     return f"{what}: " + "; ".join(f"{words.name(k)} {words.size(v.get('images'), v.get('patients'))}" for k, v in per.items()) if per else ""  # fmt: skip
 
 
 def _prevalence(run: Run) -> str:
-    if run.kind == "quantity":
+    if run.continuous:
         return "does not apply to a quantity" if run.estimates else ""
     here = [f"{words.percent(c['pr'].get('prevalence'), 1)} are {run.called(of)}" for of, c in run.chosen("pr")]
     if not here:
@@ -354,7 +350,7 @@ def _performance(run: Run) -> str:
 def _calibration(run: Run) -> str:
     of, wanted = (
         (run.names[0], ("bias",))
-        if run.kind == "quantity" and run.names
+        if run.continuous and run.names
         else (run.primary, ("calibration slope", "calibration intercept", "ece"))
     )
     found = [(m, run.estimate(m, of)) for m in wanted]
@@ -363,7 +359,7 @@ def _calibration(run: Run) -> str:
 
 def _crosstab(run: Run) -> str:
     held = run.evaluation.get("confusion") or {}
-    each = run.kind == "findings" and any(c["point"].get("confusion") for _, c in run.chosen("point"))
+    each = run.multilabel and any(c["point"].get("confusion") for _, c in run.chosen("point"))
     if len(held.get("labels") or ()) > 3 or each:
         return "evaluation/figures/confusion.svg and curves.json"
     return "; ".join(f"truly {words.name(name)}: " + ", ".join(f"{n:,} called {words.name(called)}" for called, n in zip(held["labels"], row, strict=True))

@@ -32,10 +32,10 @@ def confident_errors(predictions: Predictions, *, count: int = 12, positive: tup
     cases are left out. Raises ArgumentError for a count below 1.
     """
     require(count >= 1, "count must be at least 1", given=count)
-    kind = predictions.target.kind
-    if kind == "findings":
+    task = predictions.target.task
+    if task.multilabel:
         rows = _findings(predictions)
-    elif kind == "quantity":
+    elif task.continuous:
         rows = _quantity(predictions)
     elif positive and threshold is not None:
         rows = _detection(predictions, positive, threshold)

@@ -50,7 +50,7 @@ def key_numbers(run: Run) -> tuple[KeyNumber, ...]:
     """At most four numbers for the top."""
     if run.primary:
         wanted = [(m, run.primary) for m in ("auc", "sensitivity", "specificity", "ppv")]
-    elif run.kind == "quantity":
+    elif run.continuous:
         wanted = [(m, run.names[0]) for m in ("mae", "rmse", "r2", "pearson")]
     else:
         wanted = [(m, "") for m in ("macro auc", "balanced accuracy", "accuracy", "macro f1")]
@@ -66,9 +66,9 @@ def _key_number(e: Estimate) -> KeyNumber:
 
 def overall(run: Run) -> list[Table]:
     """The tables of the main results."""
-    if run.kind == "quantity":
+    if run.continuous:
         tables = [_results("Prediction of the quantity", run, _QUANTITY, run.names[:1])]
-    elif run.kind == "binary":
+    elif run.binary:
         tables = [_results(f"Telling {run.called(run.primary)} from the rest", run, _DETECTION, (run.primary, ""))]
     else:
         told = (
@@ -76,10 +76,7 @@ def overall(run: Run) -> list[Table]:
             if run.primary
             else []
         )
-        tables = [
-            *told,
-            _results(f"All {'findings' if run.kind == 'findings' else 'classes'} together", run, _TOGETHER, ("",)),
-        ]
+        tables = [*told, _results(f"All {'findings' if run.multilabel else 'classes'} together", run, _TOGETHER, ("",))]
     return [table for table in tables if table.rows]
 
 
@@ -118,7 +115,11 @@ def _cells(e: Estimate) -> tuple[str, str]:
 
 def each(run: Run) -> Table | None:
     """One row per class or finding, where there are several."""
-    names = [name for name in run.names if run.estimate("auc", name)] if run.kind in ("classes", "findings") else []
+    names = (
+        [name for name in run.names if run.estimate("auc", name)]
+        if run.task and not run.binary and not run.continuous
+        else []
+    )
     metrics = [m for m in _EACH if any(run.estimate(m, name) for name in names)]
     if not metrics:
         return None
@@ -379,7 +380,7 @@ def _sets(run: Run) -> list[str]:
     every = [group for group in groups if str(group.get("group")) == "all"]
     if not isinstance(held, dict) or not every:
         return []
-    what = "an interval" if run.kind == "quantity" else "a set of answers"
+    what = "an interval" if run.continuous else "a set of answers"
     told = "; ".join(_held(run, group) for group in every[:_MOST])
     left = f"; {len(every) - _MOST} more are in the figure" if len(every) > _MOST else ""
     return [f"Where it may answer with {what}, made on tuning data to hold the truth of {words.percent(held.get('level', 0.9))} of new images, "
@@ -391,11 +392,11 @@ def _held(run: Run, group: dict[str, Any]) -> str:
     if not math.isfinite(value):
         return f"an unknown share ({words.name(group.get('undefined') or 'undefined', 80)})"
     said = words.spoken(Estimate("set coverage", value, low, high, run.level))
-    size = "with a mean width of" if run.kind == "quantity" else "with a mean of"
+    size = "with a mean width of" if run.continuous else "with a mean of"
     rest = f", {size} {words.number(_number(group.get('size')), 2)}" if group.get("size") is not None else ""
-    unit = "" if not rest else " in the unit of the table" if run.kind == "quantity" else " answers"
+    unit = "" if not rest else " in the unit of the table" if run.continuous else " answers"
     of = str(group.get("of") or "")
-    return f"{said}{f' for {run.called(of)}' if of and run.kind != 'quantity' else ''}{rest}{unit}"
+    return f"{said}{f' for {run.called(of)}' if of and not run.continuous else ''}{rest}{unit}"
 
 
 def _silence(run: Run) -> list[str]:

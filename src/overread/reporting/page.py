@@ -23,7 +23,7 @@ from overread.reporting.figures.groups import forest, gaps
 from overread.reporting.figures.roc import precision_recall, roc
 from overread.reporting.figures.training import scatter, training
 from overread.reporting.main_results import KeyNumber, graders_table, graders_words, unsure
-from overread.reporting.run import Run, gather
+from overread.reporting.run import Run, gather, gather_evaluation
 from overread.reporting.sections import Table
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
@@ -165,6 +165,15 @@ def draw_all(folder: str | os.PathLike[str], *, png: bool = False) -> list[Path]
     """
     run = gather(folder)
     return replace_figures(figures(run), run.folder / "evaluation" / "figures", png=png)
+
+
+@checked
+def draw_evaluation(folder: str | os.PathLike[str], target: dict[str, Any]) -> tuple[Figure, ...]:
+    """Draw ``folder/metrics.json`` and ``curves.json`` into ``folder/figures`` as SVG and PNG; ``target``: kind, names."""
+    run = gather_evaluation(folder, target)
+    drawn = {name: draw(run) for name, draw in DRAWN.items()}
+    replace_figures(drawn, run.folder / "figures")
+    return tuple(figure for figure in drawn.values() if figure)
 
 
 @checked

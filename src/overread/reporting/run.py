@@ -7,6 +7,7 @@ import os
 import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, read_json
 from overread.reporting import words
 from overread.stats.estimate import Estimate
+from overread.tasks.target import Target
+from overread.tasks.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +53,25 @@ class Run:
         """The folder as a command would name it."""
         return str(self.folder if not self.folder.is_absolute() else self.folder.name)
 
+    @cached_property
+    def task(self) -> Task | None:
+        """What is asked of an image; None before there is a table of cases."""
+        return build(Target, self.target, where="the target of the run").task if self.target else None
+
     @property
-    def kind(self) -> str:
-        """``binary``, ``classes``, ``findings``, ``quantity``, or ``""`` before there is a table of cases."""
-        return str(self.target.get("kind", ""))
+    def continuous(self) -> bool:
+        """Whether a quantity is estimated."""
+        return self.task is not None and self.task.continuous
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether several findings are told."""
+        return self.task is not None and self.task.multilabel
+
+    @property
+    def binary(self) -> bool:
+        """Whether two classes are told apart."""
+        return self.task is not None and self.task.binary
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -38,9 +38,9 @@ def title(run: Run) -> str:
     if given:
         return words.name(given, 120)
     names = [words.name(name) for name in run.names]
-    if run.kind == "quantity":
+    if run.continuous:
         return f"Estimating {names[0]} from images"
-    if run.kind == "findings":
+    if run.multilabel:
         return f"Detecting {words.count(len(names), 'finding')} on images"
     if run.target.get("positive"):
         return f"Telling {run.called('+'.join(run.target['positive']))} from {_others(run)}"
@@ -56,11 +56,9 @@ def _others(run: Run) -> str:
 
 def question(run: Run) -> Table:
     """The question in rows of what and which."""
-    kinds = {"binary": "two classes", "classes": f"{len(run.names)} classes", "findings": f"{len(run.names)} findings, each present or absent",
-             "quantity": "a quantity"}  # fmt: skip
     positive = [words.name(name) for name in run.target.get("positive") or ()]
     rows = [
-        ("What is told", kinds.get(run.kind, words.NOTHING)),
+        ("What is told", run.task.question if run.task else words.NOTHING),
         ("Names", ", ".join(words.name(name) for name in run.names) or words.NOTHING),
         ("Counts as disease", ", ".join(positive) or words.NOTHING),
         ("Independent unit", _unit(run)),

@@ -109,3 +109,13 @@ class Binary(Classes):
     def summary(self) -> str:
         """``binary label``."""
         return "binary label"
+
+    @property
+    def question(self) -> str:
+        """``two classes``."""
+        return "two classes"
+
+    @property
+    def answer(self) -> str:
+        """Of two classes, in a word."""
+        return "a probability for each of two classes"

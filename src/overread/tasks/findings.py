@@ -28,6 +28,11 @@ class Findings(Task):
         return tuple(f"label:{name}" for name in self.names)
 
     @property
+    def question(self) -> str:
+        """The findings, and that each is asked for on its own."""
+        return f"{self.summary}, each present or absent"
+
+    @property
     def separate_names(self) -> tuple[str, ...]:
         """The findings."""
         return self.names

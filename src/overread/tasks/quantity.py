@@ -42,6 +42,11 @@ class Quantity(Task):
         """``a quantity``."""
         return "a quantity"
 
+    @property
+    def answer(self) -> str:
+        """``a number``."""
+        return "a number"
+
     def read_labels(self, table: pd.DataFrame) -> NDArray[Any]:
         """float64 (N,), NaN where unknown."""
         return table["value"].to_numpy(np.float64)

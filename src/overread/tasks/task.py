@@ -68,6 +68,16 @@ class Task(ABC):
         return f"{len(self.names)} {self.plural}"
 
     @property
+    def question(self) -> str:
+        """What is told of an image, as a page puts it: ``7 classes``, ``two classes``, ``a quantity``."""
+        return self.summary
+
+    @property
+    def answer(self) -> str:
+        """What a model says of an image, in words."""
+        return f"a probability for each of {self.summary}"
+
+    @property
     def separate_names(self) -> tuple[str, ...]:
         """What is calibrated and covered on its own: each finding; else ``""``, the whole."""
         return ("",)

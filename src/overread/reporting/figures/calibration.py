@@ -253,7 +253,7 @@ def conformal(run: Run) -> Figure | None:
         return None
     rows = [_row(run, group) for group in groups[:_ROWS]]
     left = f" The first {_ROWS} of {len(groups)} are drawn." if len(groups) > _ROWS else ""
-    what = "interval" if run.kind == "quantity" else "set"
+    what = "interval" if run.continuous else "set"
     return forest_rows(
         rows, name="conformal", title=f"{what.capitalize()}s that hold the truth", across=f"Share of images whose {what} holds the truth",
         size=run.size, line=float(held.get("level", 0.9)),
@@ -267,8 +267,8 @@ def _row(run: Run, group: dict[str, Any]) -> ForestRow:
     patients = int(group.get("patients") or 0)
     why = str(group.get("undefined") or ("" if math.isfinite(value) else "no estimate"))
     estimate = Estimate("set coverage", value, low, high, level=run.level, patients=patients, undefined=why)
-    label = name if not of or run.kind == "quantity" else f"{words.name(of, 16)}, {name}"
-    measured = "width" if run.kind == "quantity" else "size"
+    label = name if not of or run.continuous else f"{words.name(of, 16)}, {name}"
+    measured = "width" if run.continuous else "size"
     size = f"mean {measured} {words.number(group.get('size'), 2)}" if group.get("size") is not None else ""
     return ForestRow(label, estimate, f"{patients:,}", whole=name == "all", note=size)
 

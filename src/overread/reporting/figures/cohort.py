@@ -190,7 +190,7 @@ def confusion(run: Run) -> Figure | None:
 def confusions(run: Run) -> Figure | None:
     """A small matrix for each finding, at its own threshold; None for other questions."""
     found = [(of, c["point"]) for of, c in run.chosen("point") if c["point"].get("confusion")]
-    if run.kind != "findings" or not found:
+    if not run.multilabel or not found:
         return None
     some = found[:_PANELS]
     across = min(4, len(some))

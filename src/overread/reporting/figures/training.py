@@ -24,9 +24,7 @@ def training(run: Run) -> Figure | None:
     if len(history) < 2:  # one point is no curve
         return None
     return (
-        _penalties(history)
-        if "penalty" in history[0]
-        else _epochs(history, "AUC" if run.kind != "quantity" else "score")
+        _penalties(history) if "penalty" in history[0] else _epochs(history, "AUC" if not run.continuous else "score")
     )
 
 
