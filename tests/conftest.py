@@ -11,6 +11,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a simulation, one quick setting runs with every change; the others, and the long ones, are slow."""
+    kept: set[str] = set()
+    for item in items:
+        if item.get_closest_marker("simulation") and not item.get_closest_marker("slow"):
+            function = item.nodeid.partition("[")[0]
+            if function in kept:
+                item.add_marker("slow")
+            kept.add(function)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The project's root."""

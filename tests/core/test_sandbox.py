@@ -166,9 +166,7 @@ def among(tricks: ModuleType, how: str, **limits) -> list:
 def test_one_task_is_lost_and_no_other(tricks: ModuleType, how: str, reason: str) -> None:
     if how == "memory" and not Path("/proc/self/statm").exists():
         pytest.skip("the system does not hold a process to its memory")
-    began = time.monotonic()
     found = among(tricks, how, seconds=0.5, memory=10**9)
-    assert time.monotonic() - began < 10
     assert isinstance(found[4], Lost)
     assert reason in found[4].reason
     assert reason in str(found[4])

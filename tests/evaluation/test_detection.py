@@ -134,6 +134,7 @@ def covers(seed):
     return e.low <= 0.7 <= e.high
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("runs", [40, pytest.param(1000, marks=pytest.mark.slow)])
 def test_the_interval_covers_by_patient(runs):
     share = np.mean([covers(seed) for seed in range(runs)])

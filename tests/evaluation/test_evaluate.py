@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -271,19 +270,11 @@ def test_the_door_is_light():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_thousand_rows_take_less_than_two_seconds(predictions):
-    test = predictions("classes", patients=500)
-    start = time.process_time()
-    evaluate(test)
-    assert time.process_time() - start < 2
-
-
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_take_seconds(predictions):
+def test_a_hundred_thousand_rows(predictions):
+    """How long they take is measured in benchmarks/."""
     test = predictions("classes", patients=50_000)
-    start = time.process_time()
-    evaluate(test)
-    assert time.process_time() - start < 20
+    assert evaluate(test)["accuracy"].images == len(test.table)
 
 
 def test_the_accuracy_without_a_threshold_equals_scikit_learn() -> None:

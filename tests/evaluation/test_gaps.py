@@ -197,6 +197,7 @@ def covered(settings: dict, metric: str, true: float, draws: int) -> tuple[float
     return inside / known, rejected / known
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("eyes", [False, True])
 def test_quick_coverage(eyes):
     inside, rejected = covered({"patients": 60, "per": 2, "eyes": eyes}, "auc", 0.0, 300)

@@ -98,6 +98,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("repeats", "case"),
     [(300, SETTINGS[2]), (300, SETTINGS[5]), *(pytest.param(4000, s, marks=pytest.mark.slow) for s in SETTINGS)],

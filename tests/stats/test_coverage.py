@@ -54,6 +54,7 @@ def distance_of(area: float) -> float:
     return math.sqrt(2) * NormalDist().inv_cdf(area)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(
     ("area", "positives", "negatives"), [(0.97, 20, 80), (0.8, 20, 80), (0.9, 50, 50), (0.99, 50, 150)]
@@ -68,6 +69,7 @@ def test_auc_of_independent_patients(area, positives, negatives, long):
     assert_covers(coverage(draw, [area], 6000 if long else 1500))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(("patients", "images", "share"), [(200, 4, 0.5), (100, 3, 0.8)])
 def test_auc_of_patients_with_several_images(patients, images, share, long):
@@ -132,6 +134,7 @@ def test_proportion_of_patients_with_several_images(patients, images, share, lon
     assert_covers(coverage(draw, [share], 6000 if long else 600), high=high)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(
     ("patients", "prevalence", "distance", "images", "share"),
@@ -158,6 +161,7 @@ def test_bootstrapped_metrics_at_a_frozen_threshold(patients, prevalence, distan
     assert_covers(coverage(draw, known, 4000 if long else 250), RANGE[0] - slack, RANGE[1] + slack)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 def test_means_over_several_classes(long):
     def population(rng, patients):
@@ -186,6 +190,7 @@ def test_means_over_several_classes(long):
     assert_covers(coverage(draw, known, 4000 if long else 250), RANGE[0] - slack, RANGE[1] + slack)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 def test_calibration_slope_and_intercept(long):
     def draw(rng):

@@ -151,7 +151,8 @@ def test_any_probabilities_have_values_within_their_limits(rows, prevalence):
             assert (curve.net_benefit <= curve.high + 1e-12).all()
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     truth, risk, other = draw(1_000_000, digits=9)
     assert decision_difference(truth, risk, other, np.arange(1_000_000) // 3).patients == 333_334
 
@@ -180,6 +181,7 @@ def population(rng, patients, images, ill=None):
     return truth, a, b, np.repeat(np.arange(patients), images)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("prevalence", [None, 0.1])
 @pytest.mark.parametrize("repeats", [250, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("patients", "images"), [(100, 1), (300, 1), (200, 4)])

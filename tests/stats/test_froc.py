@@ -227,6 +227,7 @@ def test_bad_arguments_are_refused():
             call()
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(("patients", "images", "share"), [(100, 1, 0.0), (60, 3, 0.5), (40, 1, 0.0)])
 @pytest.mark.parametrize(("false", "distance"), [(1.0, 2.0), (3.0, 1.5)])

@@ -1,6 +1,7 @@
 """Holm's correction against statsmodels; gaps and heterogeneity against their definitions and simulation."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -16,10 +17,19 @@ from overread.stats.hypotheses import gaps, heterogeneity, holm
 from overread.stats.proportions import proportion
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+@pytest.mark.parametrize("p", [[0.04], [0.01, 0.04, 0.03, 0.005], [0.5, 0.5, 0.02, 1.0, 0.0]])
 def test_holm_is_that_of_statsmodels(p):
+    """A few: their function collects the garbage of the whole test run at each call."""
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_the_closed_test_of_bonferroni(p):
+    """A hypothesis is rejected when every set of hypotheses with it is (Marcus, Peritz & Gabriel 1976)."""
+    sets = [s for size in range(1, len(p) + 1) for s in combinations(range(len(p)), size)]
+    slow = [max(min(1, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in range(len(p))]
+    np.testing.assert_allclose(holm(p), slow, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None)
@@ -74,6 +84,7 @@ def test_groups_without_an_interval_are_left_out_and_ends_have_errors():
     assert heterogeneity([wide, wide], scale="positive").p == 1
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [300, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("sizes", "chance"), [((50, 80, 200), 0.8), ((30,) * 4, 0.9), ((100,) * 5, 0.7)])
 def test_equal_groups_are_told_apart_in_5_percent(sizes, chance, repeats):

@@ -145,6 +145,7 @@ def test_studies_of_this_size_have_intervals_of_this_width(repeats, images):
     np.testing.assert_allclose(np.mean(widths, axis=0), 0.12, rtol=0.12)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [150, pytest.param(2000, marks=SLOW)])
 @pytest.mark.parametrize(("new", "margin"), [(0.85, 0.07), (0.92, 0.0)])
 def test_studies_of_this_size_have_this_power_for_areas(repeats, new, margin):
@@ -165,6 +166,7 @@ def test_studies_of_this_size_have_this_power_for_areas(repeats, new, margin):
     assert 0.8 - slack <= shown / repeats <= 0.8 + slack, shown / repeats
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [150, pytest.param(2000, marks=SLOW)])
 @pytest.mark.parametrize(("new", "margin", "discordant"), [(0.9, 0.0, 0.2), (0.85, 0.08, 0.15)])
 def test_studies_of_this_size_have_this_power_for_paired_shares(repeats, new, margin, discordant):

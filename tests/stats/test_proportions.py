@@ -62,6 +62,7 @@ def test_nothing_is_undefined_and_bad_arguments_are_refused():
             call()
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [400, pytest.param(4000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("patients", "share", "alike"), [(15, 0.6, 0.9), (30, 0.8, 0.5), (40, 0.9, 0.9), (60, 0.9, 0.5)]

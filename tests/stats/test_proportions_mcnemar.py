@@ -172,6 +172,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("repeats", "case"),
     [(250, SETTINGS[0]), (250, SETTINGS[4]), *(pytest.param(3000, s, marks=pytest.mark.slow) for s in SETTINGS)],

@@ -115,7 +115,8 @@ def test_any_input_has_a_value_or_a_reason(rows):
             assert e.value - 1e-6 <= e.high <= 1
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=1_000_000)
     assert concordance(truth, truth + rng.normal(size=1_000_000)).value == pytest.approx(0.75, abs=0.002)
@@ -130,6 +131,7 @@ def test_bad_arguments_are_refused():
             metric([0, 1], [0, 1], level=1.5)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [200, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("patients", "images"), [(80, 1), (200, 1), (100, 3)])
 def test_coverage(patients, images, repeats):

@@ -27,6 +27,7 @@ def dices(rng, patients, images):
     return 1 / (1 + np.exp(-1.5 - 0.6 * own)).ravel(), np.repeat(np.arange(patients), images)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [250, pytest.param(4000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("patients", "images"), [(15, 1), (40, 1), (25, 4)])
 @pytest.mark.parametrize("scale", ["share", "positive"])

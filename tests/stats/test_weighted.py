@@ -115,7 +115,8 @@ def test_bad_weights_are_refused(weights):
         weighted_proportion([0, 1], weights)
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     rng = np.random.default_rng(0)
     truth = rng.random(1_000_000) < 0.3
     assert weighted_auc(truth, truth + rng.normal(size=len(truth)), rng.random(len(truth)) + 0.1).high < 1
@@ -135,6 +136,7 @@ TRUE_AUC = 0.8 * stats.norm.cdf(1.8 / math.sqrt(2)) + 0.2 * stats.norm.cdf(0.6 /
 TRUE_ACCURACY = 0.1 * stats.norm.sf(-0.8) + 0.9 * (0.8 * stats.norm.cdf(1.0) + 0.2 * stats.norm.cdf(-0.2))
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [250, pytest.param(4000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("patients", "images"), [(60, 1), (200, 1), (100, 3)])
 def test_coverage_in_an_enriched_sample(patients, images, repeats):

@@ -225,6 +225,7 @@ def difference_interval(seed):
     return gap.low <= 0 <= gap.high
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("runs", [8, pytest.param(1500, marks=pytest.mark.slow)])
 def test_the_interval_against_the_others_covers(runs):
     """Given these readers, model and reader have one expected accuracy against the others, up to the readers drawn."""

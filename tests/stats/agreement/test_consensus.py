@@ -181,7 +181,8 @@ def test_labels_are_those_of_the_definition_and_always_there(rows):
         assert ((found.label >= 0) == [any(x is not None for x in row) for row in rows]).all()
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     truth, ratings, confusion = planted(np.random.default_rng(0), 1_000_000)
     found = dawid_skene(ratings)
     np.testing.assert_allclose(found.confusion, confusion, atol=0.01)

@@ -359,6 +359,7 @@ def roe_metz(rng, well, ill, count, distance, case, reader):
     return truth, scores
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(("well", "ill", "count"), [(50, 50, 5), (100, 25, 4), (25, 25, 3)])
 @pytest.mark.parametrize(("case", "reader"), [(0.3, 0.011), (0.1, 0.0553)])
@@ -382,6 +383,7 @@ def clinic(rng, well, ill, count, distance, images):
     return truth, scores, np.repeat(np.arange(well + ill), images)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(
     ("well", "ill", "count", "distance", "images"),

@@ -150,6 +150,7 @@ def test_bad_arguments_are_refused():
             call()
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(
     ("cases", "ill", "distance", "images"),

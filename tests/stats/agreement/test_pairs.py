@@ -341,7 +341,8 @@ def test_bad_arguments_are_refused():
             call()
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     ratings, _ = panel(np.random.default_rng(0), 1_000_000, 2, (0.7, 0.3), 0.9)
     assert cohen_kappa(*ratings.T).images == 1_000_000
     assert intraclass_correlation(ratings).high <= 1
@@ -356,6 +357,7 @@ def assert_covered(draw, known, repeats, low, high):
     assert (held / repeats <= high).all(), held / repeats
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(
     ("patients", "images", "prevalence", "accuracy"),
@@ -380,6 +382,7 @@ def test_kappas_are_covered(patients, images, prevalence, accuracy, long):
     assert_covered(draw, [known[k] for k in kinds], 6000 if long else 500, 0.925 - slack, 0.975 + slack)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(
     ("patients", "images", "prevalence", "accuracy"),
@@ -405,6 +408,7 @@ def test_panels_are_covered(patients, images, prevalence, accuracy, long):
     assert_covered(draw, truths, 2000 if long else 250, 0.925 - slack, 0.975 + slack)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 @pytest.mark.parametrize(("cases", "readers", "judge"), [(15, 3, 0.2), (40, 4, 0.2), (100, 3, 0.5), (30, 2, 0.05)])
 def test_intraclass_correlations_are_covered(cases, readers, judge, long):
@@ -420,6 +424,7 @@ def test_intraclass_correlations_are_covered(cases, readers, judge, long):
     assert_covered(draw, truths, 2000 if long else 300, 0.925 - slack, 0.975 + slack)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("long", [SHORT, LONG])
 def test_clustered_intraclass_correlation_is_covered(long):
     def draw(rng):

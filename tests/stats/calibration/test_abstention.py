@@ -66,6 +66,7 @@ def test_any_input_has_a_value_or_a_reason(rows):
         assert 0 <= found.low <= found.value + 1e-9 <= found.high + 2e-9
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [200, pytest.param(3000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("patients", "images"), [(150, 1), (150, 3)])
 def test_coverage(patients, images, repeats):

@@ -129,12 +129,14 @@ def test_bad_arguments_are_refused():
             call()
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     rng = np.random.default_rng(0)
     truth, probability, _ = draw(rng, 1_000_000, classes=4)
     assert fit_sets(truth, probability, method="aps").sets(probability).shape == (1_000_000, 4)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("repeats", [150, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("patients", "images", "method", "by_class"),

@@ -147,7 +147,8 @@ def test_any_tuning_data_give_rising_probabilities_and_nan_stays_nan(rows):
         assert np.isfinite(found[1:]).all() or isinstance(fitted, PriorShift)
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     truth, p = draw(1_000_000)
     for fit in (fit_temperature, fit_platt, fit_isotonic):
         fit(truth, p).apply(p)

@@ -74,6 +74,7 @@ def test_uncertainty_takes_the_interval_of_the_prevalence():
     assert brier_uncertainty([]).undefined
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("repeats", "patients", "images"),
     [(150, 3000, 1), *(pytest.param(2000, n, m, marks=pytest.mark.slow) for n, m in ((3000, 1), (3000, 3)))],

@@ -139,7 +139,8 @@ def test_any_input_has_a_value_or_a_reason(rows):
         assert (back.value, back.low, back.high) == pytest.approx((-d.value, -d.high, -d.low), abs=1e-9)
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     truth, (score, other) = draw(1_000_000, digits=6)
     assert auc_difference(truth, score, other).difference.images == 1_000_000
 
@@ -201,6 +202,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("repeats", "case"),
     [(300, SETTINGS[2]), (300, SETTINGS[-2]), *(pytest.param(3000, s, marks=pytest.mark.slow) for s in SETTINGS)],

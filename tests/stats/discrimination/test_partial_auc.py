@@ -125,6 +125,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("repeats", "case"),
     [(300, SETTINGS[2]), (300, SETTINGS[4]), *(pytest.param(3000, s, marks=pytest.mark.slow) for s in SETTINGS)],

@@ -140,7 +140,8 @@ def test_one_positive_constant_scores_and_one_patient_are_defined():
     assert one.patients == 1
 
 
-def test_a_million_cases_take_seconds():
+@pytest.mark.slow
+def test_a_million_cases():
     truth, score = draw(1_000_000)
     assert auc(truth, score).images == 1_000_000
 
