@@ -43,8 +43,7 @@ from overread.deidentify.manifest import (
     write_rows,
 )
 from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules
-from overread.images.dicom.elements import looks_like_dicom
-from overread.images.dicom.parse import parse
+from overread.images.dicom.elements import looks_like_dicom, parse
 from overread.images.image import LIMITS, Limits, read_bytes
 
 __all__ = ["Deidentified", "Rules", "clean", "deidentify", "new_salt", "read_salt"]

@@ -109,9 +109,9 @@ def test_a_folder(export):
         "2 DICOM files without pixels left out (SR 1, other 1)",
         "1 file of another kind left out",
     )
-    assert found.unreadable == (("P2/MG9", "the DICOM header is cut off"),)
+    assert found.unreadable == (("P2/MG9", "the DICOM file is cut off"),)
     assert found.problems == (
-        "1 file cannot be read: the DICOM header is cut off",
+        "1 file cannot be read: the DICOM file is cut off",
         "4 of 6 rows have text burned into their pixels, by their headers",
     )
     assert not found.table.duplicated(["case", "view"]).any()

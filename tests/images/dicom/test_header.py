@@ -278,7 +278,7 @@ def test_the_walk_is_bounded():
     )
     head = written(dataset())[:132]
     for data, what in (
-        (head + nested * 1_000_000, "nested too deeply"),
+        (head + nested * 1_000_000, "nests its sequences too deeply"),
         (head + nested * (MAX_DEPTH - 1), "cut off"),
         (head + struct.pack("<HH2sH", 0x0008, 0x0008, b"CS", 0) * 1_100_000, "too many elements"),
         (head + struct.pack("<HH2sHL", 0x0008, 0x1140, b"OB", 0, 2**31), "cut off"),
@@ -288,7 +288,7 @@ def test_the_walk_is_bounded():
 
 
 def test_a_deflated_bomb_is_not_inflated(monkeypatch):
-    monkeypatch.setattr(dicom_elements, "INFLATED", 1 << 16)
+    monkeypatch.setattr(dicom_elements, "HEADER_INFLATED", 1 << 16)
     made = dataset()
     made.add_new(0x00091001, "OB", bytes(1 << 20))
     with pytest.raises(ImageError, match="cut off"):

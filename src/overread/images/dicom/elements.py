@@ -1,8 +1,10 @@
-"""Where the elements of a DICOM file begin and end, without reading what nobody asked for (PS3.5 §7.1, §7.5, A.5).
+"""Where the elements of a DICOM file begin and end, without reading what nobody asked for (PS3.5 §7.1, §7.5, A.4, A.5).
 
-A scan of thousands of files needs some thirty short values of each. This walk reads the file in blocks, jumps over
-everything else, and never calls itself: a thousand nested sequences cost a thousand steps. A length that points
-behind the end, too many elements and a deflated data set that does not end are errors.
+One walk for all who read DICOM. :func:`read_elements` gives some thirty short values of a file for a scan of thousands:
+the file is read in blocks, and everything else is jumped over. :func:`parse` gives the pixels and the elements that
+describe them; only these are given to pydicom, so that a name or an identifier is never even parsed. The walk never
+calls itself. A length that points behind the end, an end mark that ends nothing, too many elements and sequences nested
+too deeply are errors.
 """
 
 from __future__ import annotations
@@ -12,29 +14,53 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
 
 from overread.core.errors import ImageError, checked
 
-#: Elements walked over in one file, and sequences within sequences.
-MAX_ELEMENTS, MAX_DEPTH = 1_000_000, 1_000
+#: Data elements that are walked before a file is refused; a long enhanced film has some 300,000.
+MAX_ELEMENTS = 1_000_000
+#: Sequences within sequences; real files stay below ten.
+MAX_DEPTH = 64
+#: Items of a sequence and fragments of coded pixels; a film has one or a few for each frame.
+MAX_ITEMS = 1 << 17
 #: Bytes of one value that is read; functional groups of long films take megabytes.
 MAX_VALUE = 64 << 20
-#: Bytes of a deflated data set that are read, and bytes of it that are inflated.
-DEFLATED, INFLATED = 4 << 20, 16 << 20
+#: Bytes that a deflated data set may hold when inflated (PS3.5 A.5).
+MAX_INFLATED = 1 << 28
+#: For the header alone: bytes of a deflated data set that are read, and bytes of it that are inflated.
+HEADER_DEFLATED, HEADER_INFLATED = 4 << 20, 16 << 20
 
-#: PixelData, FloatPixelData, DoubleFloatPixelData.
-PIXELS = frozenset({0x7FE00010, 0x7FE00008, 0x7FE00009})
+#: FloatPixelData, DoubleFloatPixelData, PixelData, and what their samples are.
+PIXELS = {0x7FE00008: "float32", 0x7FE00009: "float64", 0x7FE00010: "int"}
 _DATA_SET, _BEFORE_PIXELS = 0x00030000, 0x7FE00008
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
+_NOWHERE = 1 << 32  # no tag is that large
 _BLOCK = 1 << 15
 _PAD = bytes(12)  # behind each block: the header of an element may be read at its very end
 #: Value representations with a length of 4 bytes (PS3.5 table 7.1-1).
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-_SYNTAX, _DEFLATED = 0x00020010, b"1.2.840.10008.1.2.1.99"
+_SYNTAX, _DEFLATED = 0x00020010, "1.2.840.10008.1.2.1.99"
+#: Transfer syntaxes of pixels that are not coded (PS3.5 A.1 to A.5); empty where the file does not say.
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED, "")
+#: Sequences whose items are kept: functional groups (shared, per frame), modality LUT, VOI LUT.
+SHARED, PER_FRAME, MODALITY_LUT, VOI_LUT = 0x52009229, 0x52009230, 0x00283000, 0x00283010
+_SEQUENCES = frozenset((SHARED, PER_FRAME, MODALITY_LUT, VOI_LUT))
+#: Plain elements that are kept: modality, image pixel module, padding, rescale, windows, palettes, tables,
+#: dose scaling, offset tables.
+_PLAIN = frozenset(
+    (0x00080060, 0x3004000E, 0x7FE00001, 0x7FE00002)
+    + (0x00280002, 0x00280004, 0x00280006, 0x00280008, 0x00280010, 0x00280011)
+    + (0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280120, 0x00280121, 0x00280122, 0x00280124, 0x00280125)
+    + (0x00281050, 0x00281051, 0x00281052, 0x00281053, 0x00281054, 0x00281056)
+    + (0x00281101, 0x00281102, 0x00281103, 0x00281201, 0x00281202, 0x00281203)
+    + (0x00281221, 0x00281222, 0x00281223, 0x00283002, 0x00283006)
+)
 
 
 @dataclass(frozen=True)
@@ -54,16 +80,27 @@ class Elements:
     pixels: bool
 
 
+class Element(NamedTuple):  # quicker than a dataclass
+    """Where an element is: of its tag, ``start`` of its value, ``end`` (``start`` for pixels, which are not walked)."""
+
+    tag: int
+    vr: bytes  # empty where the coding does not say
+    at: int
+    start: int
+    length: int  # _UNDEFINED for sequences and coded pixels with an end mark
+    end: int
+
+
 #: What is read: a file without a buffer, or bytes.
 Handle = io.RawIOBase | io.BufferedIOBase
 _META = Form("<", False)
 
 
 class Blocks:
-    """A file read in blocks, from the position that is asked for."""
+    """A file read in blocks, from the position that is asked for. ``left``: elements that may still be walked over."""
 
     def __init__(self, handle: Handle, size: int) -> None:
-        self._handle, self.size = handle, size
+        self._handle, self.size, self.left = handle, size, MAX_ELEMENTS
         self.start, self.block, self.edge = 0, b"", 0
         self.move(0)
 
@@ -72,6 +109,14 @@ class Blocks:
         self._handle.seek(at)
         self.start, self.block = at, (self._handle.read(_BLOCK) or b"") + _PAD
         self.edge = len(self.block) - 2 * len(_PAD)  # the last header that surely lies in the block
+
+    def step(self, at: int, end: int) -> None:
+        """Count an element that begins at ``at``. Raises where there is none before ``end``, or one too many."""
+        self.left -= 1
+        if at + 8 > end:
+            raise _cut_off(end, at + 8)
+        if self.left < 0:
+            raise ImageError("the DICOM file has too many elements", given=f"more than {MAX_ELEMENTS:,}")
 
     def read(self, at: int, count: int) -> bytes:
         """``count`` bytes at ``at``; fewer at the end of the file."""
@@ -130,26 +175,40 @@ def read_elements(handle: Handle, wanted: frozenset[int], *, limit: int = MAX_VA
     blocks = Blocks(handle, size)
     if not looks_like_dicom(blocks.block[:132]):
         raise ImageError("this is not a DICOM file", given=f"{size:,} bytes without its marks")
-    at = 132 if blocks.block[128:132] == b"DICM" else 0
-    values: dict[int, bytes] = {}
-    if blocks.read(at, 2) == b"\x02\0":
-        found, at, _ = _walk(blocks, at, size, _META, wanted | {_SYNTAX}, _DATA_SET)
-        values = _read(blocks, found, limit)
-    if values.get(_SYNTAX, b"").rstrip(b"\0 ") == _DEFLATED:
-        blocks, at = _inflated(blocks, at), 0
+    found, at, syntax = _meta(blocks, wanted)
+    values = _values(blocks, found, limit)
+    if syntax == _DEFLATED:
+        blocks, at = _inflated_header(blocks, at), 0
     form = _form(blocks.read(at, 6))
-    found, at, pixels = _walk(blocks, at, blocks.size, form, wanted, _BEFORE_PIXELS)
-    return Elements(values | _read(blocks, found, limit), form, pixels)
+    found, _, pixels = _walk(blocks, at, blocks.size, form, wanted, _BEFORE_PIXELS)
+    has_pixels = pixels is not None and pixels.tag in PIXELS and pixels.length > 0 and pixels.start < blocks.size
+    return Elements(values | _values(blocks, found, limit), form, has_pixels)
 
 
-def _read(blocks: Blocks, found: dict[int, tuple[int, int]], limit: int) -> dict[int, bytes]:
-    return {tag: blocks.read(start, min(length, limit)) for tag, (start, length) in found.items()}
+def _values(blocks: Blocks, found: dict[int, Element], limit: int) -> dict[int, bytes]:
+    return {tag: blocks.read(one.start, min(one.end - one.start, limit)) for tag, one in found.items()}
 
 
-def _inflated(blocks: Blocks, at: int) -> Blocks:
+def _meta(blocks: Blocks, wanted: frozenset[int]) -> tuple[dict[int, Element], int, str]:
+    """The ``wanted`` of the file meta information (PS3.10 7.1), where the data set begins, and its transfer syntax."""
+    at = 132 if blocks.block[128:132] == b"DICM" else 0
+    if blocks.read(at, 2) != b"\x02\0":
+        return {}, at, ""
+    found, at, _ = _walk(blocks, at, blocks.size, _META, wanted | {_SYNTAX}, _DATA_SET)
+    syntax = found.get(_SYNTAX)
+    text = (
+        ""
+        if syntax is None
+        else blocks.read(syntax.start, min(syntax.end - syntax.start, 256)).decode("ascii", "replace")
+    )
+    return found, at, text.rstrip("\0 ")
+
+
+def _inflated_header(blocks: Blocks, at: int) -> Blocks:
     """The beginning of a deflated data set (PS3.5 A.5), long enough for any header and short enough for any bomb."""
     try:
-        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(blocks.read(at, DEFLATED), INFLATED)
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        data = inflater.decompress(blocks.read(at, HEADER_DEFLATED), HEADER_INFLATED)
     except zlib.error as error:
         raise ImageError("the DICOM file is damaged", given="its deflated data set cannot be inflated") from error
     return Blocks(io.BytesIO(data), len(data))
@@ -161,17 +220,22 @@ def _form(head: bytes) -> Form:
     return Form(">" if len(head) == 6 and head[0] == 0 and head[1] != 0 else "<", implicit)
 
 
+# -- the walk ------------------------------------------------------------------------------------------------------
+
+
 def _walk(
     blocks: Blocks, at: int, end: int, form: Form, wanted: frozenset[int], stop: int
-) -> tuple[dict[int, tuple[int, int]], int, bool]:
-    """Places (start, length) of the wanted values, where the walk ended, and whether pixels begin there."""
-    found: dict[int, tuple[int, int]] = {}
+) -> tuple[dict[int, Element], int, Element | None]:
+    """The wanted elements, where the walk ended, and the element from ``stop`` on that ended it, if one did.
+
+    Trailing bytes too few for an element end it, too.
+    """
+    found: dict[int, Element] = {}
     header = struct.Struct(form.order + "HH2sH").unpack_from
     four = struct.Struct(form.order + "L").unpack_from
     implicit, block, origin, edge = form.implicit, blocks.block, blocks.start, blocks.edge
-    for _ in range(MAX_ELEMENTS):
-        if at + 8 > end:
-            return found, at, False
+    while at + 8 <= end:
+        blocks.step(at, end)
         begin = at - origin
         if not 0 <= begin <= edge:
             blocks.move(at)
@@ -179,47 +243,54 @@ def _walk(
         group, element, vr, length = header(block, begin)
         tag, start = group << 16 | element, at + 8
         if implicit or (vr not in _SHORT and vr not in _LONG and not _lettered(vr)):
-            length = four(block, begin + 4)[0]
+            vr, length = b"", four(block, begin + 4)[0]
         elif vr in _LONG:
             length, start = four(block, begin + 8)[0], at + 12
         if tag >= stop:
-            return found, at, tag in PIXELS and length > 0 and start < end
+            return found, at, Element(tag, vr, at, start, length, start)
         if length == _UNDEFINED:
-            at = _past(blocks, start, end, Form(form.order, form.implicit or vr == b"UN"))
+            after = _past(blocks, start, end, Form(form.order, form.implicit or vr == b"UN"), item=False)
+            block, origin, edge = blocks.block, blocks.start, blocks.edge
         else:
-            at = start + length
-        if at > end:
-            raise ImageError("the DICOM header is cut off", given=f"{end:,} bytes, {at:,} announced")
+            after = start + length
+        if after > end:
+            raise _cut_off(end, after)
         if tag in wanted:
-            found[tag] = (start, at - start)
-    raise ImageError("the DICOM header has too many elements", given=f"more than {MAX_ELEMENTS:,}")
+            found[tag] = Element(tag, vr, at, start, length, after)
+        at = after
+    return found, at, None
 
 
-def _past(blocks: Blocks, at: int, end: int, form: Form) -> int:
-    """The position behind a sequence of undefined length, its delimiter included (PS3.5 §7.5)."""
-    open_forms = [form]  # one for each sequence or item that is open
-    for _ in range(MAX_ELEMENTS):
-        if at + 8 > end:
-            raise ImageError("the DICOM header is cut off", given=f"{end:,} bytes, within a sequence")
-        tag, length, start, unknown = _header(blocks, at, open_forms[-1])
+def _cut_off(size: int, declared: int) -> ImageError:
+    return ImageError("the DICOM file is cut off", given=f"{size:,} bytes, {declared:,} declared")
+
+
+def _past(blocks: Blocks, at: int, end: int, form: Form, *, item: bool) -> int:
+    """The position behind a sequence or ``item`` of undefined length, its delimiter included (PS3.5 §7.5)."""
+    opened = [(item, form)]  # for each that is open: is it an item, and how it is written
+    while opened:
+        blocks.step(at, end)
+        is_item, form = opened[-1]
+        tag, vr, length, start = _header(blocks, at, form)
         if tag in (_ITEM_END, _SEQUENCE_END):
-            open_forms.pop()
-            if not open_forms:
-                return start
+            if (tag == _ITEM_END) != is_item:
+                raise ImageError("the DICOM file is damaged", given=f"a stray end at byte {at:,}")
+            opened.pop()
             at = start
+        elif not is_item and tag != _ITEM:
+            raise ImageError("the DICOM file is damaged", given=f"no item at byte {at:,}")
         elif length == _UNDEFINED:
-            form = open_forms[-1]
-            open_forms.append(Form(form.order, form.implicit or unknown))
+            opened.append((not is_item, Form(form.order, form.implicit or vr == b"UN")))
             at = start
         else:
             at = start + length
-        if len(open_forms) > 2 * MAX_DEPTH:
-            raise ImageError("the DICOM header is nested too deeply", given=f"more than {MAX_DEPTH:,} sequences")
-    raise ImageError("the DICOM header has too many elements", given=f"more than {MAX_ELEMENTS:,}")
+        if len(opened) > 2 * MAX_DEPTH:
+            raise ImageError("the DICOM file nests its sequences too deeply", given=f"more than {MAX_DEPTH} levels")
+    return at
 
 
-def _header(blocks: Blocks, at: int, form: Form) -> tuple[int, int, int, bool]:
-    """Tag, length, start of the value, and whether it is of unknown representation (then written implicitly)."""
+def _header(blocks: Blocks, at: int, form: Form) -> tuple[int, bytes, int, int]:
+    """Tag, value representation, length and start of the value; item and end marks never have a representation."""
     begin = at - blocks.start
     if not 0 <= begin <= blocks.edge:
         blocks.move(at)
@@ -227,10 +298,10 @@ def _header(blocks: Blocks, at: int, form: Form) -> tuple[int, int, int, bool]:
     group, element, vr, length = struct.unpack_from(form.order + "HH2sH", blocks.block, begin)
     tag = group << 16 | element
     if group == 0xFFFE or form.implicit or not _lettered(vr):
-        return tag, struct.unpack_from(form.order + "L", blocks.block, begin + 4)[0], at + 8, False
+        return tag, b"", struct.unpack_from(form.order + "L", blocks.block, begin + 4)[0], at + 8
     if vr in _LONG:
-        return tag, struct.unpack_from(form.order + "L", blocks.block, begin + 8)[0], at + 12, vr == b"UN"
-    return tag, length, at + 8, False
+        return tag, vr, struct.unpack_from(form.order + "L", blocks.block, begin + 8)[0], at + 12
+    return tag, vr, length, at + 8
 
 
 @checked
@@ -239,30 +310,163 @@ def items(data: bytes, form: Form, wanted: frozenset[int], most: int) -> Iterato
 
     Raises :class:`ImageError` where they are cut off.
     """
-    return _items(data, form, wanted, most)
+    return (_inside(item, form, wanted) for item in islice(_items(data, form), most))
 
 
-def _items(data: bytes, form: Form, wanted: frozenset[int], most: int) -> Iterator[dict[int, bytes]]:
+def _items(data: bytes, form: Form) -> Iterator[bytes]:
+    """The contents of the items of a sequence's bytes."""
     blocks, at, end = Blocks(io.BytesIO(data), len(data)), 0, len(data)
-    for _ in range(most):
-        if at + 8 > end:
-            return
-        tag, length, start, _ = _header(blocks, at, form)
+    while at + 8 <= end:
+        tag, _, length, start = _header(blocks, at, form)
         if tag != _ITEM:
             return
-        if length == _UNDEFINED:
-            stop = _past(blocks, start, end, form)  # the item's delimiter included
-            inside = data[start : stop - 8]
-        else:
-            stop = start + length
-            inside = data[start:stop]
-        if stop > end:
-            raise ImageError("the DICOM header is cut off", given="within a sequence")
-        yield _inside(inside, form, wanted)
-        at = stop
+        at = start + length if length != _UNDEFINED else _past(blocks, start, end, form, item=True)
+        if at > end:
+            raise _cut_off(end, at)
+        yield data[start : at if length != _UNDEFINED else at - 8]
 
 
 def _inside(data: bytes, form: Form, wanted: frozenset[int]) -> dict[int, bytes]:
     blocks = Blocks(io.BytesIO(data), len(data))
-    found, _, _ = _walk(blocks, 0, len(data), form, wanted, 0x100000000)
-    return {tag: blocks.read(*place) for tag, place in found.items()}
+    return _values(blocks, _walk(blocks, 0, len(data), form, wanted, _NOWHERE)[0], MAX_VALUE)
+
+
+# -- the pixels and what describes them ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """What a file says about its pixels.
+
+    ``head``: the needed elements (a pydicom Dataset). ``syntax``: transfer syntax UID, empty where the file does
+    not say. ``form``: how its elements are written. ``samples``: int, float32 or float64. ``native``: the bytes of the pixels, or
+    None where they are coded in ``fragments``, the offset table first. ``wide``: the pixels are written in words
+    (OW). ``items``: the bytes of the items of the sequences that matter, by tag.
+    """
+
+    head: Any
+    syntax: str
+    form: Form
+    samples: str
+    native: memoryview | None
+    fragments: tuple[memoryview, ...]
+    wide: bool
+    items: dict[int, tuple[bytes, ...]]
+
+    @property
+    def little(self) -> bool:
+        """Whether the lower byte comes first."""
+        return self.form.order == "<"
+
+    def within(self, item: bytes, tag: int) -> bytes:
+        """The first item of the sequence ``tag`` within ``item``; empty where there is none."""
+        sequence = _inside(item, self.form, frozenset({tag})).get(tag, b"")
+        return next(_items(sequence, self.form), b"")
+
+    def read(self, item: bytes) -> Any:
+        """The plain elements of ``item`` that matter, as a pydicom Dataset."""
+        found, _, _ = _walk(Blocks(io.BytesIO(item), len(item)), 0, len(item), self.form, _PLAIN, _NOWHERE)
+        return _plain(item, found.values(), self.form)
+
+
+@checked
+def parse(data: bytes) -> Parsed:
+    """The pixels of a DICOM file and what describes them (PS3.10 chapter 7, PS3.5 chapter 7).
+
+    Raises :class:`ImageError` for what is no DICOM file, holds no pixels, is cut off or beyond a limit.
+    """
+    blocks = Blocks(io.BytesIO(data), len(data))
+    _, at, syntax = _meta(blocks, frozenset())
+    if not all(letter in "0123456789." for letter in syntax):
+        raise ImageError("the DICOM file does not say how its pixels are coded", given="no valid transfer syntax")
+    if syntax == _DEFLATED:
+        data = _inflated(data[at:])
+        blocks, at = Blocks(io.BytesIO(data), len(data)), 0
+    if at + 6 > len(data):
+        raise _cut_off(len(data), at + 6)
+    form = _form(data[at : at + 6])
+    found, _, pixels = _walk(blocks, at, len(data), form, _PLAIN | _SEQUENCES, _BEFORE_PIXELS)
+    if pixels is None or pixels.tag not in PIXELS:
+        raise ImageError("the DICOM file holds no image", given="without pixel data")
+    coded, end = pixels.length == _UNDEFINED, pixels.start + pixels.length
+    if coded == (syntax in _NATIVE):
+        raise ImageError(
+            "the pixels of the DICOM file are not coded as it says",
+            given=f"transfer syntax {syntax[:64] or 'none'}, {'coded' if coded else 'plain'} pixels",
+        )
+    if not coded and end > len(data):
+        raise _cut_off(len(data), end)
+    return Parsed(
+        head=_plain(data, found.values(), form),
+        syntax=syntax,
+        form=form,
+        samples=PIXELS[pixels.tag],
+        native=None if coded else memoryview(data)[pixels.start : end],
+        fragments=tuple(_fragments(data, pixels.start)) if coded else (),
+        wide=pixels.vr != b"OB",
+        items={tag: _all_items(data[one.start : one.end], form) for tag, one in found.items() if tag in _SEQUENCES},
+    )
+
+
+def _all_items(sequence: bytes, form: Form) -> tuple[bytes, ...]:
+    found = tuple(islice(_items(sequence, form), MAX_ITEMS + 1))
+    if len(found) > MAX_ITEMS:
+        raise ImageError("a sequence of the DICOM file has too many items", given=f"more than {MAX_ITEMS:,}")
+    return found
+
+
+def _fragments(data: bytes, at: int) -> Iterator[memoryview]:
+    """The items of coded pixels (PS3.5 A.4), the offset table first."""
+    view = memoryview(data)
+    for _ in range(MAX_ITEMS):
+        if at + 8 > len(data):
+            raise _cut_off(len(data), at + 8)
+        group, element, length = struct.unpack_from("<HHL", data, at)
+        tag, end = group << 16 | element, at + 8 + length
+        if tag == _SEQUENCE_END:
+            return
+        if tag != _ITEM or length == _UNDEFINED:
+            raise ImageError("the coded pixels of the DICOM file are damaged", given=f"no item at byte {at:,}")
+        if end > len(data):
+            raise _cut_off(len(data), end)
+        yield view[at + 8 : end]
+        at = end
+    raise ImageError("the coded pixels have too many parts", given=f"more than {MAX_ITEMS:,}")
+
+
+def _inflated(data: bytes) -> bytes:
+    """The deflated data set, up to the limit."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = inflater.decompress(data, MAX_INFLATED)
+    except zlib.error as error:
+        raise ImageError("the deflated DICOM file is damaged", given=str(error)[:80]) from error
+    if inflater.unconsumed_tail or len(plain) == MAX_INFLATED:
+        raise ImageError("the deflated DICOM file is larger than the limit", given=f"above {MAX_INFLATED:,} bytes")
+    if not inflater.eof:
+        raise ImageError("the deflated DICOM file is cut off", given=f"{len(data):,} bytes")
+    return plain
+
+
+def _plain(data: bytes, elements: Iterable[Element], form: Form) -> Any:
+    """The plain elements that matter, read by pydicom; sequences never reach it."""
+    from pydicom.filereader import read_dataset
+
+    kept = [data[e.at : e.end] for e in elements if e.tag in _PLAIN and e.length != _UNDEFINED and e.vr != b"SQ"]
+    return read_dataset(io.BytesIO(b"".join(kept)), form.implicit, form.order == "<")
+
+
+@checked
+def raw(head: Any, name: str) -> bytes:
+    """The bytes of an element, before pydicom makes something of them; empty where it is absent.
+
+    VRs are often wrong, absent or ambiguous, and pydicom refuses those that it does not know.
+    """
+    value = head.get_item(name).value if name in head else b""
+    return value if isinstance(value, bytes) else b""
+
+
+@checked
+def text(head: Any, name: str) -> str:
+    """A code string in capitals (PS3.5 6.2), without padding; what is not ASCII becomes ``?``."""
+    return " ".join(raw(head, name).replace(b"\0", b" ").decode("ascii", "replace").upper().split())

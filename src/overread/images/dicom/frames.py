@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.dicom.parse import Parsed, text
+from overread.images.dicom.elements import Parsed, text
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 YBR = ("YBR_FULL", "YBR_FULL_422")

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, OverreadError, checked
 from overread.images import windows
+from overread.images.dicom.elements import MODALITY_LUT, PER_FRAME, SHARED, VOI_LUT, Parsed, parse, raw, text
 from overread.images.dicom.frames import GREY, YBR, Layout, decode_frame, layout
-from overread.images.dicom.parse import MODALITY_LUT, PER_FRAME, SHARED, VOI_LUT, Parsed, parse, raw, text
 from overread.images.image import BROKEN
 from overread.images.windows import Window
 
