@@ -66,7 +66,7 @@ def calibrate(
         write_json(folder / "operating.json", list(points)),
     ]
     found = _judged(pair, mended, seed)
-    files += _told(found, fitted, folder)
+    files += _write(found, fitted, folder)
     if as_json:
         typer.echo((folder / ("metrics.json" if found else "recalibration.json")).read_text("utf-8"))
         return
@@ -106,7 +106,7 @@ def _judged(pair: Pair, mended: Predictions, seed: int) -> CalibrationChange | N
     return judge_calibration(pair.test, mended, seed=seed, ledger=pair.ledger, model=pair.model)
 
 
-def _told(found: CalibrationChange | None, fitted: Recalibration, folder: Path) -> list[Path]:
+def _write(found: CalibrationChange | None, fitted: Recalibration, folder: Path) -> list[Path]:
     from overread.reporting.pages.calibrate import tell_calibration
 
     if found is None:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import end, place, say
-from overread.cli.inputs import Side, Wanted, require_tuning, side_of
+from overread.cli.console import end, output_folder, say
+from overread.cli.inputs import PointChoice, System, require_tuning, system_of
 from overread.cli.options import AsJson, Level, Positive, Subgroups, listed
 
 CLAIM = "A claim, written down before the test set is opened"
@@ -59,16 +59,16 @@ def compare(
     from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.compare import tell_comparison
 
-    wanted = Wanted(listed(positive), sensitivity, specificity)
+    wanted = PointChoice(listed(positive), sensitivity, specificity)
     require_tuning(wanted, tuning, other_tuning)
-    mine, other = side_of(first, tuning, at, wanted), side_of(second, other_tuning, other_at, wanted)
+    mine, other = system_of(first, tuning, at, wanted), system_of(second, other_tuning, other_at, wanted)
     mine, other = _coded(mine, other), _coded(other, mine)
     study = mine.study
     if study and not margin:
         margin, margin_of = study.operating_point.margin, margin_of or study.operating_point.margin_of
     home = first if study else first.parent
     ledgers = [Path(ledger)] if ledger else [ledger_beside(path) for path in (first, second)]
-    folder = place(output, home / "comparison")
+    folder = output_folder(output, home / "comparison")
     if len(mine.test) > 100_000:
         say(f"comparing {len(mine.test):,} cases")
     found = judge(mine.test, other.test, at=mine.points, other_at=other.points, by=subgroup, margin=margin or None,
@@ -82,7 +82,7 @@ def compare(
     end([folder / "metrics.json", folder / "comparison.json", *pages], f"open {pages[0]}")
 
 
-def _coded(table: Side, run: Side) -> Side:
+def _coded(table: System, run: System) -> System:
     """A table with names, beside a run with codes: its cases and patients under the run's codes."""
     from overread.cases.pseudonyms import codes
 

@@ -136,7 +136,7 @@ def number(text: str, option: str) -> float | None:
     return value
 
 
-def place(output: str, otherwise: Path) -> Path:
+def output_folder(output: str, otherwise: Path) -> Path:
     """The folder for what is written, made before anything is judged: an error after a look at a test set costs the look.
 
     Raises :class:`InputError` if it cannot be made.

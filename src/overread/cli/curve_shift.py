@@ -59,10 +59,10 @@ def curve(
         folder = Path(output) if output else what[0].parent / "curve"
         found = learning_curve(list(zip(places, tables, strict=True)), metric=metric, unit=unit, seed=seed,
                                ledger=ledger_beside(what[0]))  # fmt: skip
-        _told(found, folder, "curve", curve_page(folder, found), as_json)
+        _write(found, folder, "curve", curve_page(folder, found), as_json)
         return
     run, folder = what[0], Path(output) if output else what[0] / "curve"
-    _known(part)
+    _require_part(part)
     with _opened(run, cache, offline, as_json) as context:
         cases, split = _cases_and_split(context)
         metric_for(_blank(cases), metric)  # a wrong name is told before anything is trained
@@ -74,7 +74,7 @@ def curve(
                                ledger=run / "ledger.jsonl" if part == "test" else None,
                                models=[model for _, _, model in learned])  # fmt: skip
         pages = curve_page(folder, found, notes=trainings.notes, cautions=cautions)
-    _told(found, folder, "curve", pages, as_json, "overread shift " + str(run))
+    _write(found, folder, "curve", pages, as_json, "overread shift " + str(run))
 
 
 def shift(
@@ -95,12 +95,12 @@ def shift(
         results, trained = _from_table(what, trained_on, source, positive)
         folder = Path(output) if output else what.parent / "shift"
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, ledger=ledger_beside(what))
-        _told(found, folder, "shift", shift_page(folder, found), as_json)
+        _write(found, folder, "shift", shift_page(folder, found), as_json)
         return
     from overread.learning.repeated import trainings_by_source
 
     folder = Path(output) if output else what / "shift"
-    _known(part)
+    _require_part(part)
     with _opened(what, cache, offline, as_json) as context:
         cases, split = _cases_and_split(context)
         metric_for(_blank(cases), metric)
@@ -113,13 +113,13 @@ def shift(
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, part=part, models=models,
                              ledger=what / "ledger.jsonl" if part == "test" else None)  # fmt: skip
         pages = shift_page(folder, found, notes=trainings.notes, cautions=cautions)
-    _told(found, folder, "shift", pages, as_json, "overread curve " + str(what))
+    _write(found, folder, "shift", pages, as_json, "overread curve " + str(what))
 
 
 # -- what both share ------------------------------------------------------------------------------------------------
 
 
-def _told(found: Any, folder: Path, name: str, pages: list[Path], as_json: bool, then: str = "") -> None:
+def _write(found: Any, folder: Path, name: str, pages: list[Path], as_json: bool, then: str = "") -> None:
     found.save(folder)
     stored = folder / f"{name}.json"
     typer.echo(stored.read_text("utf-8") if as_json else str(found))
@@ -157,7 +157,7 @@ def _number(text: str) -> float:
         raise InputError("the size of a table is a number", given=repr(text), todo="--sizes 100,200") from error
 
 
-def _known(part: str) -> None:
+def _require_part(part: str) -> None:
     if part not in ("tuning", "test"):
         raise InputError("models are judged on the tuning or the test part", given=repr(part), todo="--part tuning")
     if part == "test":
@@ -227,7 +227,7 @@ def _train(
         context.say(f"  {note}")
     _tell_cost(context, trainings, recipe, quick=recipe.method != about.recipe.method)
     learned = train_each(trainings, recipe, folder / "steps", weights=context.study.training.weights or None, cache=context.cache, device=context.study.resources.device,
-                     threads=context.study.resources.threads, network=context.network, progress=context.progress, done=_heard(context.say))  # fmt: skip
+                     threads=context.study.resources.threads, network=context.network, progress=context.progress, done=_announcer(context.say))  # fmt: skip
     return learned, _cautions(trainings, recipe)
 
 
@@ -249,12 +249,12 @@ def _cautions(trainings: Trainings, recipe: Recipe) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _heard(say: Callable[[str], None]) -> Callable[[Training, bool], None]:
-    def heard(training: Training, new: bool) -> None:
+def _announcer(say: Callable[[str], None]) -> Callable[[Training, bool], None]:
+    def announce(training: Training, new: bool) -> None:
         say(f"  {training.name}: {len(training.train):,} training images of {training.train.patients:,} patients"
             + ("" if new else ", kept from before"))  # fmt: skip
 
-    return heard
+    return announce
 
 
 def _tell_cost(context: RunContext, trainings: Trainings, recipe: Recipe, *, quick: bool) -> None:

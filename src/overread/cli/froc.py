@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import bars, end, number, place
+from overread.cli.console import bars, end, number, output_folder
 from overread.cli.options import AsJson, BootstrapSeed, Level, listed
 
 
@@ -29,7 +29,7 @@ def froc(
 
     count = int(images) if images.isdecimal() else images or None
     given = read_marks(marks, lesions, count, tolerance=number(tolerance, "--tolerance"))
-    folder = place(output, marks.parent / "froc")
+    folder = output_folder(output, marks.parent / "froc")
     with bars() as progress:
         progress("judging readers", 0, len(given.readers))
         found = judge_marks(given, rates=_rates(rates), level=level, seed=seed,

@@ -77,7 +77,7 @@ def _of_run(folder: Path, part: str) -> Predictions:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PointChoice:
     """How operating points are chosen on tuning predictions, and which classes count as disease."""
 
     positive: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class System:
     """Test predictions, the operating points that were frozen for them, and the study where they are a run's."""
 
     test: Predictions
@@ -99,7 +99,7 @@ class Side:
         return self.study.columns.salt if self.study else ""
 
 
-def side_of(path: Path, tuning: str, at: str, wanted: Wanted) -> Side:
+def system_of(path: Path, tuning: str, at: str, wanted: PointChoice) -> System:
     """A run at the points frozen in it, or a table at the points of ``at``, or at points chosen on ``tuning``.
 
     Raises :class:`InputError` for both, and for ``tuning`` beside a run.
@@ -114,12 +114,12 @@ def side_of(path: Path, tuning: str, at: str, wanted: Wanted) -> Side:
         return _run(path, at)
     test = _read(path, wanted.positive)
     if at or not tuning:
-        return Side(test, _frozen(Path(at)) if at else ())
+        return System(test, _frozen(Path(at)) if at else ())
     seen = _read(tuning, wanted.positive)
-    return Side(test, choose_thresholds(seen, sensitivity=wanted.sensitivity or None, specificity=wanted.specificity or None))  # fmt: skip
+    return System(test, choose_thresholds(seen, sensitivity=wanted.sensitivity or None, specificity=wanted.specificity or None))  # fmt: skip
 
 
-def require_tuning(wanted: Wanted, *tuning: str) -> None:
+def require_tuning(wanted: PointChoice, *tuning: str) -> None:
     """Refuse a wanted sensitivity or specificity that nothing is chosen by."""
     from overread.core.errors import InputError
 
@@ -129,17 +129,17 @@ def require_tuning(wanted: Wanted, *tuning: str) -> None:
                          todo="give a table of other patients: --tuning tuning.csv; a run has frozen its own threshold")  # fmt: skip
 
 
-def _run(folder: Path, at: str) -> Side:
+def _run(folder: Path, at: str) -> System:
     from overread.study.question import Study
 
     test = _of_run(folder, "test")
     frozen = Path(at) if at else folder / "evaluation" / "operating.json"
     study = Study.load(folder / "study.toml")
     if frozen.exists() or at:
-        return Side(test, _frozen(frozen), study)
+        return System(test, _frozen(frozen), study)
     from overread.study.steps import operating_points
 
-    return Side(test, operating_points(_of_run(folder, "tuning"), study), study)
+    return System(test, operating_points(_of_run(folder, "tuning"), study), study)
 
 
 def _frozen(path: Path) -> tuple[OperatingPoint, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import end, place, table
+from overread.cli.console import end, output_folder, table
 from overread.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def plan(
                  width=width or None, against=against or None, margin=margin, power=power, prevalence=prevalence or 0.5,
                  images=images, correlation=correlation, alike=alike, discordant=discordant or None, level=level,
                  variance=variance)  # fmt: skip
-    folder = place(output, Path("plan"))
+    folder = output_folder(output, Path("plan"))
     found.save(folder)
     pages = tell_plan(found, folder)[:1]
     if as_json:

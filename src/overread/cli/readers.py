@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import end, number, place, say
-from overread.cli.inputs import Side, Wanted, require_tuning, side_of
+from overread.cli.console import end, number, output_folder, say
+from overread.cli.inputs import PointChoice, System, require_tuning, system_of
 from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, Positive, listed
 
 if TYPE_CHECKING:
@@ -56,12 +56,12 @@ def readers(
     from overread.reporting.pages.readers import tell_readers
 
     one_of(consensus, RULES, "--consensus")
-    wanted = Wanted(listed(positive), sensitivity, specificity)
+    wanted = PointChoice(listed(positive), sensitivity, specificity)
     require_tuning(wanted, tuning)
-    side = side_of(predictions, tuning, "", wanted) if predictions else None
+    side = system_of(predictions, tuning, "", wanted) if predictions else None
     grades = read_grades(readers, case=case, reader=reader, label=label, score=score, modality=modality)
     grades = _coded(grades, side)
-    folder = place(output, readers.parent / "readers")
+    folder = output_folder(output, readers.parent / "readers")
     if len(grades) > 100_000:
         say(f"judging {len(grades):,} answers")
     found = judge_readers(
@@ -86,7 +86,7 @@ def _reference(name: str) -> Against:
     return "truth" if name == "truth" else "consensus" if name == "consensus" else "auto"
 
 
-def _coded(grades: Grades, side: Side | None) -> Grades:
+def _coded(grades: Grades, side: System | None) -> Grades:
     """Readers' answers by the names of cases, under the codes that a run gave them."""
     from overread.cases.pseudonyms import codes
 
