@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Cases, Planes, paths
-from overread.cases.volumes import as_slices, as_views, cut, is_volume
+from overread.cases.volumes import as_planes, as_slices, cut, is_volume
 from overread.core.errors import ImageError, InputError, OverreadError
 from overread.images.address import parse
 from overread.images.read import read_image
@@ -51,7 +51,7 @@ def test_what_counts_as_a_volume(address: str, yes: bool) -> None:
 
 
 def test_views_are_three_rows_of_one_case(cases: Cases) -> None:
-    views = as_views(cases)
+    views = as_planes(cases)
     assert list(views.table["image"])[:4] == [
         "v0.nii.gz#plane=axial", "v0.nii.gz#plane=coronal", "v0.nii.gz#plane=sagittal", "photo.png",
     ]  # fmt: skip
@@ -69,8 +69,8 @@ def test_views_are_three_rows_of_one_case(cases: Cases) -> None:
 
 
 def test_views_through_a_point_and_through_a_mask_are_the_same(cases: Cases) -> None:
-    points = as_views(cases, Planes("views", ("x", "y", "z"), 6.0))
-    masks = as_views(cases, Planes("views", ("mask",), 6.0))
+    points = as_planes(cases, Planes("views", ("x", "y", "z"), 6.0))
+    masks = as_planes(cases, Planes("views", ("mask",), 6.0))
     for views in (points, masks):
         address = parse(views.table["image"][0])
         assert np.allclose(address.point, (AFFINE @ [3, 4, 2, 1])[:3], atol=1e-4)
@@ -121,24 +121,24 @@ def test_a_broken_volume_keeps_a_row_that_says_why(cases: Cases) -> None:
 
 def test_points_and_masks_that_are_none(cases: Cases) -> None:
     with pytest.raises(OverreadError, match="no column 'where'"):
-        as_views(cases, Planes("views", ("where",)))
+        as_planes(cases, Planes("views", ("where",)))
     for wrong in ("left", float("inf")):
         table = cases.table.assign(x=pd.Series([wrong, "", ""], dtype=object))
         with pytest.raises(InputError, match="point in mm"):
-            as_views(Cases(table, cases.target, cases.root), Planes("views", ("x", "y", "z")))
+            as_planes(Cases(table, cases.target, cases.root), Planes("views", ("x", "y", "z")))
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.uint8), AFFINE), Path(cases.root) / "m0.nii.gz")
     with pytest.raises(ImageError, match="the mask is empty, in row 1"):
-        as_views(cases, Planes("views", ("mask",)))
+        as_planes(cases, Planes("views", ("mask",)))
 
 
 def test_cutting_as_a_study_asks_for_it(cases: Cases) -> None:
     assert cut(cases, Planes()) is cases
-    assert cut(cases, Planes("views")) == as_views(cases)
+    assert cut(cases, Planes("views")) == as_planes(cases)
     assert cut(cases, Planes("slices")) == as_slices(cases)
 
 
 def test_views_survive_saving(cases: Cases, tmp_path: Path) -> None:
-    views = as_views(cases, Planes("views", ("x", "y", "z"), 6.0))
+    views = as_planes(cases, Planes("views", ("x", "y", "z"), 6.0))
     assert Cases.load(views.save(tmp_path / "cases.csv")) == views
 
 

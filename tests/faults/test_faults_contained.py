@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from overread.cases.audit.audit import audit
-from overread.cases.audit.fingerprint import fingerprint
+from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import paths
 from overread.cases.sources.read_cases import read_cases
 from overread.core import sandbox
@@ -76,7 +76,7 @@ def table(phantom: Path, tmp_path: Path) -> Path:
 
 def test_the_audit_sets_aside_what_crashes(table: Path, traps: None) -> None:
     cases = read_cases(table, label="diagnosis", patient="patient")
-    prints = fingerprint(cases, threads=2)
+    prints = take_fingerprints(cases, threads=2)
     bad = prints["error"][prints["error"] != ""]
     assert list(bad.index) == [3, 20, 41]
     assert "crashed" in bad[3]

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from overread.cases.audit.audit import audit
-from overread.cases.audit.fingerprint import fingerprint
+from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_cases
 from overread.core import files
@@ -75,7 +75,7 @@ def test_49_a_control_character_in_a_file_name_is_a_name_like_others(folder: Pat
     (folder / name).write_bytes(png(99))
     (folder / f"cut {name}").write_bytes(png(99)[:60])
     cases = read_cases(table(folder, text), label="label", names="keep")
-    prints = fingerprint(cases)
+    prints = take_fingerprints(cases)
     assert (prints["error"] == "").all()
     assert prints["digest"].iloc[-1] == hashlib.sha256(png(99)).hexdigest()
     error = refused(read_image, folder / f"cut {name}")
@@ -87,7 +87,7 @@ def test_49_a_control_character_in_a_file_name_is_a_name_like_others(folder: Pat
 def fingerprint_of(path: Path, folder: Path) -> pd.DataFrame:
     """Raises if the last image of the table cannot be read."""
     cases = read_cases(path, label="label", names="keep")
-    prints = fingerprint(cases)
+    prints = take_fingerprints(cases)
     if prints["error"].iloc[-1]:
         raise OverreadError(prints["error"].iloc[-1])
     return prints

@@ -9,7 +9,7 @@ import pytest
 
 import overread as ov
 from overread.cases.audit.duplicates import similar
-from overread.cases.audit.fingerprint import fingerprint
+from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import paths
 from overread.cases.split import leaked, without
 from overread.images.read import read_image
@@ -70,7 +70,7 @@ def test_volumes(shared):
     cases = ov.read_cases(shared / "data/adrenalmnist3d/adrenalmnist3d.npz")
     assert cases.target == ov.Target("binary", ("normal", "hyperplasia"), ("hyperplasia",))
     assert cases.table["split"].value_counts().to_dict() == {"train": 1188, "test": 298, "tuning": 98}
-    prints = fingerprint(cases.take(np.arange(200)))
+    prints = take_fingerprints(cases.take(np.arange(200)))
     assert (prints["error"] == "").all()
     assert set(prints["depth"]) == {28}
     assert len(similar(prints)) == 0
@@ -138,7 +138,7 @@ def test_planted_near_duplicates_of_real_images(skin, tmp_path, change):
     table = pd.concat(
         [some.table.assign(image=paths(some)), some.table.iloc[::10].assign(image=copies)], ignore_index=True
     )
-    found = set(map(tuple, similar(fingerprint(ov.Cases(table, skin.target))).tolist()))
+    found = set(map(tuple, similar(take_fingerprints(ov.Cases(table, skin.target))).tolist()))
     planted = {(10 * k, 300 + k) for k in range(30)}
     assert len(found & planted) >= 27
     assert len(found - planted) <= 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from overread.cases.audit.audit import audit
-from overread.cases.audit.fingerprint import fingerprint
+from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import leaked, split, without
 from overread.synthetic import draw_cohort
@@ -19,7 +19,7 @@ def look(path: Path):
     cases = read_cases(path, label="diagnosis", patient="patient", source="microscope", positive=["malignant"])
     return (
         cases,
-        audit(cases, fingerprints=fingerprint(cases)),
+        audit(cases, fingerprints=take_fingerprints(cases)),
         json.loads((path.parent / "truth.json").read_text("utf-8")),
     )
 

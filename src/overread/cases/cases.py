@@ -23,9 +23,9 @@ PARTS = ("train", "tuning", "test")
 
 @dataclass(frozen=True)
 class Planes:
-    """What is looked at in a volume: ``whole``, three orthogonal ``views``, or its axial ``slices``.
+    """What is looked at in a volume: the ``whole``, three orthogonal planes (``views``), or its axial ``slices``.
 
-    Views go through the middle, or through the ``point``: the names of three columns (x, y, z in mm, RAS), or of the
+    The three planes go through the middle, or through the ``point``: the names of three columns (x, y, z in mm, RAS), or of the
     one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
     """
 
@@ -36,7 +36,7 @@ class Planes:
     def __post_init__(self) -> None:
         one_of(self.how, ("whole", "views", "slices"), "volumes")
         require(len(self.point) in (0, 1, 3), "a point is three columns, or one of masks", given=", ".join(self.point))
-        require(not self.point or self.how == "views", "only views go through a point", given=self.how,
+        require(not self.point or self.how == "views", "only three planes go through a point", given=self.how,
                 todo="say --volumes views")  # fmt: skip
         require(self.side == 0 or bool(self.point), "the side of a square needs a point", given=self.side)
 

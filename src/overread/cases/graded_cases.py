@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from overread.cases.cases import Cases
 from overread.cases.grades import Grades, coded, consensus, grades_of, in_order, latent_classes, read_grades, wide
 from overread.cases.sources.labels import one_label
-from overread.core.errors import InputError, checked
+from overread.core.errors import InputError, checked, require
+from overread.core.random import by_name
 from overread.images.address import file_of, parse
 from overread.stats.agreement.pairs import cohen_kappa, specific_agreement
 from overread.stats.agreement.panel import ceiling, fleiss_kappa, krippendorff_alpha
@@ -43,7 +44,7 @@ class GradedCases(Cases):
         return replace(self, table=hide.table, salt=hide.salt, notes=hide.notes, grades=grades)
 
     def undecided(self) -> dict[str, str]:
-        """The cases that got no label, and why."""
+        """The cases that got no label, and the reason."""
         if self.grades is None:
             return {}
         made = consensus(self.grades, rule=self.rule)
@@ -86,8 +87,8 @@ def judged(
     wanted, target, more = one_label(labels, positive, kind, "the readers' consensus")
     wanted["agreement"] = keys.map(one["share"]).astype(float).round(4)
     blank = int((wanted["label"] == "").sum())
-    said = f"label: {rule} of {len(grades.readers):,} readers; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip
-    return Judged(wanted, target, _known(grades, keys, made), (said, *notes, *more))
+    note = f"label: {rule} of {len(grades.readers):,} readers; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip
+    return Judged(wanted, target, _known(grades, keys, made), (note, *notes, *more))
 
 
 def _columns(made: pd.DataFrame, table: pd.DataFrame, readers: Sequence[str]) -> tuple[pd.Series, Grades, list[str]]:
@@ -215,3 +216,43 @@ def spoken(found: dict[str, Any]) -> list[str]:
         rest = "" if panel.undefined else f"; the majority of the others reaches {panel}"
         lines.append(f"against a single reader no accuracy can pass {best}{rest}")
     return lines
+
+
+# -- fewer graders, and the labels that they would have given -------------------------------------------------------
+
+
+@checked
+def fewer_grades(grades: Grades, many: int, *, seed: int = 0, repeat: int = 0) -> Grades:
+    """The answers of ``many`` readers of each case, drawn at random from those who answered it.
+
+    The draws of one ``repeat`` are nested: two readers are the one and another. Cases with fewer answers keep all.
+    """
+    require(many >= 1, "at least one grade per image is needed", given=many)
+    table = grades.table[grades.table["label"] != ""]
+    names = [f"{c}\n{r}" for c, r in zip(table["case"], table["reader"], strict=True)]
+    drawn = table.assign(_chance=by_name(seed, names, f"grades/{repeat}")).sort_values(["case", "_chance"])
+    kept = drawn[drawn.groupby("case").cumcount() < many]
+    return replace(grades, table=kept.drop(columns="_chance").reset_index(drop=True))
+
+
+@checked
+def graded(cases: Cases, grades: Grades) -> tuple[Cases, int]:
+    """Cases with the majority of their ``grades`` as label, and how many of them had a tie.
+
+    A tie goes to the reader who was drawn first: none is left out, so that the number of images does not depend on
+    how many graded them. Raises :class:`InputError` for a target without classes, an answer that is none of them, or
+    cases without any grade.
+    """
+    if not cases.target.task.exclusive:
+        raise InputError("grades can teach one label with classes", given=f"a target of kind {cases.target.kind}")
+    found = consensus(grades, classes=cases.target.names)
+    first = grades.table.drop_duplicates("case").set_index("case")["label"]
+    label = found["label"].where(found["label"] != "", found["case"].map(first))
+    known = dict(zip(found["case"], label, strict=True))
+    new = cases.table["case"].map(known)
+    missing = int(new.isna().sum())
+    if missing:
+        raise InputError("some training cases have no grade", given=f"{missing:,} of {len(cases):,} images",
+                         todo="give at least one grade for each, under the names of the study's table")  # fmt: skip
+    ties = int(found["tied"][found["case"].isin(set(cases.table["case"]))].sum())
+    return replace(cases, table=cases.table.assign(label=new)), ties

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,14 +13,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases import strategies
-from overread.cases.audit.duplicates import group
-from overread.cases.audit.findings import Audit
+from overread.cases.audit.audit import Audit
+from overread.cases.audit.duplicates import Groups, group
 from overread.cases.cases import PARTS, Cases
+from overread.cases.query import matching
 from overread.cases.sources.tables import find
-from overread.cases.strategies import deal
+from overread.cases.stratify import stratify
 from overread.core.errors import InputError, UnsoundError, checked, nearest, require
 from overread.core.files import FORMAT, read_json, sha256, unguarded, write_csv, write_json
+from overread.core.random import by_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,27 +136,27 @@ def split(
     ]
     require(len(asked) <= 1, "choose one of deploy_to, leave_out and by_time", given=asked)
     find(list(cases.table.columns), by, "by")
-    used, left_out = strategies.usable(cases, audit)
-    work = strategies.Work(used, group(used.table, by, audit.pairs if audit else ()), test, tuning, seed)
-    strategies.refuse_unsound(work)
-    given = keep_given and not asked and strategies.is_given(used)
-    part, method = _divide(work, given, deploy_to, leave_out, by_time)
+    used, left_out = _usable(cases, audit)
+    division = Division(used, group(used.table, by, audit.pairs if audit else ()), test, tuning, seed)
+    _refuse_unsound(division)
+    given = keep_given and not asked and _is_given(used)
+    part, method = _divide(division, given, deploy_to, leave_out, by_time)
     table = _table(used, part)
     if not given and (part < 0).any():
         left_out |= {"another source of a tested patient": int((part < 0).sum())}
-    return _finish(Split(table, method, seed), cases, audit, left_out | work.left_out, work.warnings, given)
+    return _finish(Split(table, method, seed), cases, audit, left_out | division.left_out, division.warnings, given)
 
 
 def _divide(
-    work: strategies.Work, given: bool, deploy_to: str | None, leave_out: str | None, by_time: bool
+    division: Division, given: bool, deploy_to: str | None, leave_out: str | None, by_time: bool
 ) -> tuple[NDArray[np.int64], str]:
     if given:
-        return strategies.as_given(work)
+        return _as_given(division)
     if deploy_to is not None:
-        return strategies.deployed(work, deploy_to)
+        return _for_use_in(division, deploy_to)
     if leave_out is not None:
-        return strategies.leaving_out(work, leave_out)
-    return strategies.latest_last(work) if by_time else strategies.at_random(work)
+        return _source_as_test(division, leave_out)
+    return _latest_as_test(division) if by_time else _at_random(division)
 
 
 def _table(used: Cases, part: NDArray[np.int64]) -> pd.DataFrame:
@@ -175,6 +177,207 @@ def _finish(
             todo="add patients, or choose other shares",
         )
     return replace(made, proof=prove(made.table, cases, audit, left_out, warnings, given))
+
+
+# -- the strategies: from a division to the part of each image (0 train, 1 tuning, 2 test, −1 none), and a sentence --
+
+
+#: Share of the groups of a chosen source that tuning and test together may take.
+_MOST_OF_SOURCE = 0.45
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """What every strategy needs; ``warnings`` and ``left_out`` collect what must be said."""
+
+    cases: Cases
+    groups: Groups
+    test: float
+    tuning: float
+    seed: int
+    warnings: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> NDArray[np.bool_]:
+        """Which strata each group has, (G, K)."""
+        has = self.cases.target.task.presence(self.cases.labels)
+        found = np.zeros((len(self.groups.names), has.shape[1]), bool)
+        image, column = np.nonzero(has)
+        found[self.groups.of[image], column] = True
+        return found
+
+    @property
+    def source(self) -> NDArray[np.int64]:
+        """The first source of each group in the alphabet, as a number."""
+        codes = pd.factorize(self.cases.table["source"], sort=True)[0]
+        found = np.full(len(self.groups.names), len(codes))
+        np.minimum.at(found, self.groups.of, codes)
+        return found
+
+    def any(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which groups have at least one of these rows."""
+        return np.bincount(self.groups.of[rows], minlength=len(self.groups.names)) > 0
+
+    def divide(self, some: NDArray[np.bool_], shares: tuple[float, float, float]) -> NDArray[np.int64]:
+        """Parts of ``some`` groups; those too large for tuning or test train."""
+        part = np.zeros(len(some), np.int64)
+        small = some & (self.groups.sizes <= max(1.0, 0.5 * shares[2] * self.groups.sizes[some].sum()))
+        part[small] = stratify(self.labels[small], shares, self.groups.names[small], seed=self.seed,
+                           source=self.source[small], size=self.groups.sizes[small])  # fmt: skip
+        if shares[2] and (some & ~small).any():
+            self.warnings.append(
+                f"{int((some & ~small).sum())} groups of images too large for the test set are in train"
+            )
+        return part
+
+
+def _usable(cases: Cases, audit: Audit | None) -> tuple[Cases, dict[str, int]]:
+    """Cases with a label that the audit has not set aside, sorted by case, and why the others are not there."""
+    reasons = dict(audit.excluded) if audit else {}
+    names = cases.table["case"]
+    for name in names[~cases.labelled]:
+        reasons.setdefault(name, "no label")
+    here = set(names)
+    left_out = Counter(reason.split(":", 1)[0] for case, reason in reasons.items() if case in here)
+    kept = cases.drop(reasons)
+    order = np.lexsort((kept.table["image"], kept.table["case"]))
+    return kept.take(order), dict(left_out)
+
+
+def _refuse_unsound(division: Division) -> None:
+    if not len(division.cases):
+        raise UnsoundError("no case with a label and a readable image is left", todo="see the audit for the reasons")
+    if division.cases.target.task.distinct(division.cases.labels) < 2:
+        raise UnsoundError(
+            "all cases have the same label, so there is nothing to learn",
+            given=f"{len(division.cases):,} images",
+            todo="add cases of another class",
+        )
+    if len(division.groups.names) < 3:
+        what = (
+            "all images belong to one patient"
+            if division.cases.patients == 1
+            else "there are fewer than three independent patients"
+        )
+        raise UnsoundError(f"{what}, so no sound test is possible", given=f"{division.cases.patients} patients, {len(division.groups.names)} independent groups",
+                           todo="check the patient column, or add patients")  # fmt: skip
+
+
+def _at_random(division: Division) -> tuple[NDArray[np.int64], str]:
+    everyone = np.ones(len(division.groups.names), bool)
+    part = division.divide(everyone, (1 - division.test - division.tuning, division.tuning, division.test))
+    return part[division.groups.of], "at random by patient, stratified by label and source"
+
+
+def _for_use_in(division: Division, query: str) -> tuple[NDArray[np.int64], str]:
+    rows = matching(division.cases.table, query)
+    if not rows.any():
+        raise UnsoundError(
+            "no case fulfils the query of deploy_to", given=query, todo=_sources_in(division.cases.table, query)
+        )
+    target = division.any(rows) & ~division.any(~rows)  # groups that lie in it wholly
+    few = int(target.sum())
+    if few < 3:
+        raise UnsoundError(
+            "fewer than three patients fulfil the query of deploy_to",
+            given=f"{few} in {query!r}",
+            todo="choose a larger source",
+        )
+    wanted = (division.test + division.tuning) * len(target) / few
+    scale = min(1.0, _MOST_OF_SOURCE / wanted) * len(target) / few
+    if wanted > _MOST_OF_SOURCE:
+        division.warnings.append(
+            f"tuning and test are smaller than asked, so that more patients of {query} train than are tested"
+        )
+    _warn_absent(division, rows, query)
+    shares = (1 - scale * (division.test + division.tuning), scale * division.tuning, scale * division.test)
+    return division.divide(target, shares)[
+        division.groups.of
+    ], f"tuning and test only from {query}, by patient, stratified by label"
+
+
+def _sources_in(table: pd.DataFrame, query: str) -> str:
+    sources = sorted(set(table["source"]) - {""})
+    return f"sources are {', '.join(sources[:10])}" if sources and "source" in query else "check the words in the query"
+
+
+def _warn_absent(division: Division, rows: NDArray[np.bool_], where: str) -> None:
+    """Classes that cannot be judged where the model will be used."""
+    present = np.atleast_1d(division.cases.target.task.presence(division.cases.labels)[rows].any(axis=0))
+    absent = (
+        [n for n, there in zip(division.cases.target.names, present) if not there]
+        if not division.cases.target.task.continuous
+        else []
+    )
+    if absent:
+        division.warnings.append(
+            f"no case of {', '.join(absent)} in {where}: the test cannot say how well these are told"
+        )
+
+
+def _source_as_test(division: Division, source: str) -> tuple[NDArray[np.int64], str]:
+    sources = sorted(set(division.cases.table["source"]))
+    if source not in sources:
+        raise InputError("there is no such source to leave out", given=repr(source), todo=nearest(source, sources))
+    rows = (division.cases.table["source"] == source).to_numpy()
+    outside, others = division.any(rows), ~division.any(rows)
+    if others.sum() < 2:
+        raise UnsoundError("no other source is left to train on", given=source, todo="leave out another source")
+    tuning = division.tuning / (1 - division.test)
+    part = division.divide(others, (1 - tuning, 0.0, tuning))[division.groups.of]
+    part[part == 2] = 1
+    part[rows] = 2
+    part[outside[division.groups.of] & ~rows] = -1  # the same patients elsewhere
+    _warn_absent(division, rows, source)
+    return part, f"source {source} is the test; tuning at random from the others by patient"
+
+
+def _latest_as_test(division: Division) -> tuple[NDArray[np.int64], str]:
+    when = _times(division.cases.table["time"])
+    latest = np.full(len(division.groups.names), -np.inf)
+    np.maximum.at(latest, division.groups.of, when)
+    order = np.lexsort((by_name(division.seed, division.groups.names, "split/time"), latest))
+    count = len(order)
+    tests = max(1, round(division.test * count))
+    tunes = max(1, round(division.tuning * count)) if division.tuning else 0
+    part = np.zeros(count, np.int64)
+    part[order[count - tests - tunes : count - tests]] = 1
+    part[order[count - tests :]] = 2
+    return part[division.groups.of], "by time: the patients seen last are the test, those before them tuning"
+
+
+def _times(values: pd.Series) -> NDArray[np.float64]:
+    number = pd.to_numeric(values, errors="coerce")
+    if number.isna().any():
+        dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+        number = dates.astype("int64").astype(float).where(dates.notna())
+    if number.isna().any():
+        raise InputError("a split by time needs a time for every case", given=f"{int(number.isna().sum()):,} cells are blank or no date",
+                         todo="name the column with --time; write dates as 2024-05-31 or numbers")  # fmt: skip
+    return number.to_numpy(np.float64)
+
+
+def _is_given(cases: Cases) -> bool:
+    return len(set(cases.table["split"]) & set(PARTS)) > 1
+
+
+def _as_given(division: Division) -> tuple[NDArray[np.int64], str]:
+    """The parts as given; what is missing of tuning and test is cut from train."""
+    words = division.cases.table["split"]
+    part = np.array(words.map({p: i for i, p in enumerate(PARTS)}).fillna(-1), np.int64)
+    if (part < 0).any():
+        division.left_out["in no part of the given split"] = int(words[part < 0].size)
+    method = "as given with the data"
+    if not (part == 2).any():
+        part[part == 1] = 2
+        method += "; its tuning part is taken as the test"
+    if not (part == 1).any() and division.tuning:
+        free = division.any(part == 0) & ~division.any(part == 2)
+        cut = division.divide(free, (1 - division.tuning, 0.0, division.tuning))
+        part[(cut[division.groups.of] == 2) & (part == 0)] = 1
+        method += "; tuning is cut from train by patient"
+    return part, method
 
 
 # -- cleaning a given split ------------------------------------------------------------------------------------
@@ -224,22 +427,24 @@ def folds(
     aside = {case for case, _ in audit.excluded} if audit else set()
     chosen &= cases.labelled & ~cases.table["case"].isin(aside).to_numpy()
     some = cases.take(chosen)
-    work = strategies.Work(some, group(some.table, "patient", audit.pairs if audit else ()), 0.0, 0.0, seed)
-    if len(work.groups.names) < k:
+    division = Division(some, group(some.table, "patient", audit.pairs if audit else ()), 0.0, 0.0, seed)
+    if len(division.groups.names) < k:
         raise UnsoundError(
-            f"{k} folds need at least {k} independent patients", given=len(work.groups.names), todo="use fewer folds"
+            f"{k} folds need at least {k} independent patients",
+            given=len(division.groups.names),
+            todo="use fewer folds",
         )
-    part = deal(
-        work.labels,
+    part = stratify(
+        division.labels,
         [1 / k] * k,
-        work.groups.names,
+        division.groups.names,
         seed=seed,
-        source=work.source,
-        size=work.groups.sizes,
+        source=division.source,
+        size=division.groups.sizes,
         at_least_one=False,
     )
     found = np.full(len(cases), -1, np.int64)
-    found[chosen] = part[work.groups.of]
+    found[chosen] = part[division.groups.of]
     return found
 
 

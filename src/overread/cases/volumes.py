@@ -1,4 +1,4 @@
-"""Volumes as images of cases: three orthogonal views, or slices, each a row of the same case and patient.
+"""Volumes as images of cases: three orthogonal planes, or slices, each a row of the same case and patient.
 
 A slice is never a patient of its own: it keeps case, patient, source, time, split and label of its volume, so that
 no split can part them, and the case gets one prediction.
@@ -21,7 +21,7 @@ from overread.images.formats import npz
 from overread.images.image import LIMITS, Limits
 
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-_VIEWS, _SLICES = Planes("views"), Planes("slices")
+_THREE, _SLICES = Planes("views"), Planes("slices")
 
 
 @checked
@@ -52,7 +52,7 @@ def _is_solid(address: str) -> bool:
 
 
 @checked
-def as_views(cases: Cases, planes: Planes = _VIEWS) -> Cases:
+def as_planes(cases: Cases, planes: Planes = _THREE) -> Cases:
     """``cases`` with an axial, a coronal and a sagittal row in the place of each volume; other images stay.
 
     They go through the middle, or where ``planes.point`` says: three columns x, y, z in mm (RAS), or one column with a
@@ -160,7 +160,7 @@ def _centre(mask: str, root: str) -> tuple[float, float, float]:
 
 @checked
 def cut(cases: Cases, planes: Planes) -> Cases:
-    """``cases`` with three views or all slices of each volume in its place; images that are none stay as they are.
+    """``cases`` with three planes or all slices of each volume in its place; images that are none stay as they are.
 
     Raises :class:`InputError` if there is no volume among them.
     """
@@ -171,5 +171,5 @@ def cut(cases: Cases, planes: Planes) -> Cases:
                          todo="leave out --volumes")  # fmt: skip
     if planes.how == "slices":
         return as_slices(cases, planes)
-    made = as_views(cases, planes)
+    made = as_planes(cases, planes)
     return replace(made, table=made.table.drop(columns=list(planes.point)))  # it is in the addresses; masks are paths

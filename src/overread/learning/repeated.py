@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from overread.cases.cases import Cases
+from overread.cases.graded_cases import fewer_grades, graded
 from overread.cases.grades import Grades
 from overread.cases.split import Split
-from overread.cases.strategies import beginning, fewer_grades, graded, nested_order
+from overread.cases.stratify import beginning, nested_order
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import fingerprint, read_json, write_json
 from overread.core.progress import Progress, silent

@@ -230,7 +230,7 @@ def make_plan(
     table = _shortcut(table, seed, faults.shortcut)
     if faults.given_split or faults.leaks:
         table["split"] = _given_split(table, seed)
-    readings, table = _read(table, seed, names, faults)
+    readings, table = _with_readers(table, seed, names, faults)
     table = _leak(table, seed, faults.leaks)
     table = _copies(table, seed, names, faults)
     table = _spoil(table, seed, faults)
@@ -291,17 +291,19 @@ def _given_split(table: pd.DataFrame, seed: int) -> NDArray[Any]:
     return np.where(drawn < 0.2, "test", np.where(drawn < 0.35, "tuning", "train"))
 
 
-def _read(table: pd.DataFrame, seed: int, names: tuple[str, ...], faults: Faults) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _with_readers(
+    table: pd.DataFrame, seed: int, names: tuple[str, ...], faults: Faults
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Readers err at rates around ``label_noise``; the first reader's word is what the table records."""
     rates = faults.label_noise * (np.linspace(0.5, 1.5, faults.readers) if faults.readers > 1 else np.ones(1))
-    said = np.stack([_misread(table, seed, len(names), rate, i) for i, rate in enumerate(rates)])
-    recorded = [names[grade] for grade in said[0]]
+    answers = np.stack([_misread(table, seed, len(names), rate, i) for i, rate in enumerate(rates)])
+    recorded = [names[grade] for grade in answers[0]]
     table = table.assign(diagnosis=recorded, true=[names[g] for g in table["grade"]])
     if not faults.readers:
         return pd.DataFrame(), table
     parts = [
         pd.DataFrame({"case": table["case"], "reader": f"R{i + 1}", "label": [names[g] for g in grades]})
-        for i, grades in enumerate(said)
+        for i, grades in enumerate(answers)
     ]
     return pd.concat(parts, ignore_index=True), table
 

@@ -36,6 +36,10 @@ class Classes(Task):
         """(N,) where the class is known."""
         return np.asarray(labels >= 0)
 
+    def distinct(self, labels: NDArray[Any]) -> int:
+        """How many classes there are."""
+        return len(np.unique(labels[labels >= 0]))
+
     def strata(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """The class."""
         return labels

@@ -90,6 +90,10 @@ class Task(ABC):
     def known(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         """(N,) which rows have a label (for findings: at least one known)."""
 
+    def distinct(self, labels: NDArray[Any]) -> int:
+        """How many different answers are known; with fewer than two there is nothing to learn."""
+        return len(np.unique(labels[~np.isnan(labels)]))
+
     @abstractmethod
     def strata(self, labels: NDArray[Any]) -> NDArray[np.int64]:
         """(N,) a number per row for stratified splitting."""

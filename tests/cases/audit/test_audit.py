@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import overread as ov
-from overread.cases.audit.fingerprint import fingerprint
+from overread.cases.audit.fingerprints import take_fingerprints
 from overread.core.errors import InputError, UnsoundError
 
 from ..conftest import made, picture, write
@@ -192,7 +192,7 @@ def test_a_damaged_audit_is_refused(tmp_path, text):
 
 def test_fingerprints_of_other_cases_are_refused(study):
     cases = study([0, 1, 2, 3])
-    prints = fingerprint(cases)
+    prints = take_fingerprints(cases)
     assert ov.audit(cases, fingerprints=prints) == ov.audit(cases)
     with pytest.raises(InputError, match="other cases"):
         ov.audit(cases.take([0, 1]), fingerprints=prints)

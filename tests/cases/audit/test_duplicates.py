@@ -6,7 +6,7 @@ import pytest
 
 from overread.cases.audit import duplicates
 from overread.cases.audit.duplicates import components, exact, near_duplicates, similar, unexplained
-from overread.cases.audit.fingerprint import fingerprint
+from overread.cases.audit.fingerprints import take_fingerprints
 
 from ..conftest import made, picture, write
 
@@ -95,7 +95,7 @@ def planted(tmp_path_factory):
     names.append("copy.png")
     cases = made({"image": names, "label": ["yes", "no"] * (len(names) // 2) + ["no"] * (len(names) % 2)})
     object.__setattr__(cases, "root", str(folder))
-    return fingerprint(cases), truth, names
+    return take_fingerprints(cases), truth, names
 
 
 def test_planted_near_duplicates_are_found_and_no_others(planted):
@@ -113,7 +113,7 @@ def test_blank_images_are_nobodys_copy(tmp_path):
         write(tmp_path / f"{i}.png", np.full((16, 16), 20 * (i // 2), np.uint8))
     cases = made({"image": [f"{i}.png" for i in range(4)], "label": ["yes", "no"] * 2})
     object.__setattr__(cases, "root", str(tmp_path))
-    prints = fingerprint(cases)
+    prints = take_fingerprints(cases)
     assert len(exact(prints)) == 0
     assert len(similar(prints)) == 0
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,14 +14,88 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.audit.duplicates import BLANK, components, exact, group, longest, similar
-from overread.cases.audit.findings import ORDER, Audit, Finding
-from overread.cases.audit.fingerprint import fingerprint
+from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.audit.shortcut import shortcut
 from overread.cases.cases import PARTS, Cases
-from overread.core.errors import InputError, checked, require
+from overread.core.errors import InputError, UnsoundError, checked, require
+from overread.core.files import FORMAT, build, fingerprint, read_json, write_json
 from overread.core.progress import Progress, silent
 
 __all__ = ["Audit", "Finding", "audit"]
+
+
+Severity = Literal["error", "warning", "note"]
+_WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing the audit found: what, how bad, in how many cases, and what to do. ``cases``: the first 1,000 names."""
+
+    kind: str
+    severity: Severity
+    message: str
+    advice: str = ""
+    count: int = 0
+    cases: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.message}. {self.advice}".rstrip()
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What was found, worst first; ``counts`` and ``shortcut`` as in ``audit.json``.
+
+    ``pairs``: (case, case, "exact" or "near"); ``excluded``: (case, reason) of cases that cannot be used.
+    """
+
+    findings: tuple[Finding, ...]
+    counts: dict[str, Any] = field(default_factory=dict)
+    shortcut: dict[str, Any] = field(default_factory=dict)
+    pairs: tuple[tuple[str, str, Literal["exact", "near"]], ...] = ()
+    excluded: tuple[tuple[str, str], ...] = ()
+
+    def of(self, kind: str) -> Finding | None:
+        """The first finding of a kind, or None."""
+        return next(iter(self.all(kind)), None)
+
+    def all(self, kind: str) -> tuple[Finding, ...]:
+        """Every finding of a kind: there can be a leak of images and one of patients."""
+        return tuple(f for f in self.findings if f.kind == kind)
+
+    def require_none(self, *kinds: str) -> None:
+        """Raise :class:`UnsoundError` if there is a finding of one of these kinds."""
+        found = [f for kind in kinds for f in self.all(kind)]
+        if found:
+            raise UnsoundError("; ".join(f.message for f in found), todo=found[0].advice)
+
+    def __str__(self) -> str:
+        head = f"{self.counts.get('images', 0):,} images of {self.counts.get('patients', 0):,} patients"
+        return "\n".join(
+            [head, *(f"  {f}" for f in self.findings)] if self.findings else [f"{head}, nothing to report"]
+        )
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Audit) and fingerprint(self) == fingerprint(other)
+
+    def __hash__(self) -> int:
+        return int(fingerprint(self), 16)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write as JSON."""
+        fields = {name: getattr(self, name) for name in ("findings", "counts", "shortcut", "pairs", "excluded")}
+        return write_json(path, {"format": FORMAT, **fields})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Audit:
+        """Read what :meth:`save` wrote. Raises :class:`InputError` if it is missing, damaged or of a later version."""
+        value = read_json(path)
+        if not isinstance(value, dict) or value.pop("format", 0) != FORMAT:
+            raise InputError("the audit is of another version", given=str(path), todo="run the audit again")
+        return build(cls, value, where=Path(path).name)
 
 
 @checked
@@ -34,7 +109,9 @@ def audit(
     Raises :class:`InputError` if no image at all can be read.
     """
     prints = (
-        fingerprint(cases, threads=threads, progress=progress, cache=cache) if fingerprints is None else fingerprints
+        take_fingerprints(cases, threads=threads, progress=progress, cache=cache)
+        if fingerprints is None
+        else fingerprints
     )
     prints = prints.reset_index(drop=True)
     require(
@@ -46,11 +123,11 @@ def audit(
     progress("looking for duplicates", 0, 1)
     seen = Seen(cases, prints, exact(prints), similar(prints, threads=threads))
     progress("looking for duplicates", 1, 1)
-    told = shortcut(cases, prints, seed=seed)
-    findings = [finding for check in CHECKS for finding in check(seen)] + shortcut_risk(told)
-    findings.sort(key=lambda finding: ORDER[finding.severity])
+    shortcuts = shortcut(cases, prints, seed=seed)
+    findings = [finding for check in CHECKS for finding in check(seen)] + shortcut_risk(shortcuts)
+    findings.sort(key=lambda finding: _WORST_FIRST[finding.severity])
     left_out = excluded(seen)
-    return Audit(tuple(findings), count(cases, prints, len(left_out)), told, pairs(seen), left_out)
+    return Audit(tuple(findings), count(cases, prints, len(left_out)), shortcuts, pairs(seen), left_out)
 
 
 # -- the checks of the audit, one function each: from what was seen to findings -----------------------------------
@@ -243,9 +320,9 @@ def _leak(seen: Seen, table: pd.DataFrame, key: str, kind: str, what: str, how: 
         return []
     count = int(shared[key].nunique())
     where = shared.groupby(key)["part"].agg(set)
-    ways = [(a, b, int(sum({a, b} <= s for s in where))) for a, b in combinations(PARTS, 2)]
-    said = "; ".join(f"{n:,} in both {a} and {b}" for a, b, n in ways if n)
-    return [_finding(seen, kind, "error", f"the given split leaks: {_s(count, what)} {'stands' if count == 1 else 'stand'} in more than one part{', ' + how if how else ''} ({said})",
+    shared_by = [(a, b, int(sum({a, b} <= s for s in where))) for a, b in combinations(PARTS, 2)]
+    listed = "; ".join(f"{n:,} in both {a} and {b}" for a, b, n in shared_by if n)
+    return [_finding(seen, kind, "error", f"the given split leaks: {_s(count, what)} {'stands' if count == 1 else 'stand'} in more than one part{', ' + how if how else ''} ({listed})",
                      "Results on it are too good; drop them from train and tuning, or make a new split.", shared["row"], count)]  # fmt: skip
 
 
@@ -274,7 +351,7 @@ def classes(seen: Seen) -> list[Finding]:
     """One class only, classes with few patients, and classes far apart in number."""
     names, has = _memberships(seen.cases)
     counts = {n: int(pd.Series(seen.patients[has[:, i]]).nunique()) for i, n in enumerate(names)}
-    if _single(seen.cases):
+    if seen.cases.target.task.distinct(seen.cases.labels) < 2:
         return [
             Finding(
                 "one-class",
@@ -290,12 +367,6 @@ def classes(seen: Seen) -> list[Finding]:
 def _memberships(cases: Cases) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
     task, labels = cases.target.task, cases.labels
     return task.names, task.known(labels)[:, None] if task.continuous else task.presence(labels)
-
-
-def _single(cases: Cases) -> bool:
-    labels = cases.labels
-    known = labels[labels >= 0] if cases.target.task.exclusive else labels[~np.isnan(labels)]
-    return np.unique(known).size < 2
 
 
 def _few(counts: dict[str, int]) -> list[Finding]:
@@ -353,14 +424,14 @@ def mixtures(seen: Seen) -> list[Finding]:
     return found
 
 
-#: The part of an image that may be black border before it is told.
+#: The part of an image that may be black border before it is reported.
 BORDER = 0.1
 
 
 def burned_in(seen: Seen) -> list[Finding]:
     """Text in the pixels, by sight or by the header."""
-    said = seen.cases.table.get("burned_in", pd.Series("", index=seen.cases.table.index)).to_numpy() == "YES"
-    rows = np.flatnonzero((seen.prints["text"] > 0).to_numpy() | said)
+    tagged = seen.cases.table.get("burned_in", pd.Series("", index=seen.cases.table.index)).to_numpy() == "YES"
+    rows = np.flatnonzero((seen.prints["text"] > 0).to_numpy() | tagged)
     if not len(rows):
         return []
     return [_finding(seen, "burned-in", "warning", f"{_s(len(rows), 'image')} {'seems' if len(rows) == 1 else 'seem'} to hold burned-in text",
@@ -382,18 +453,18 @@ def frames(seen: Seen) -> list[Finding]:
     return found
 
 
-def shortcut_risk(told: dict[str, Any]) -> list[Finding]:
+def shortcut_risk(found: dict[str, Any]) -> list[Finding]:
     """How bad it is that the label can be told without looking."""
-    if told["verdict"] in ("", "low"):
+    if found["verdict"] in ("", "low"):
         return []
-    each = {"together": told, **told["by feature"]}
-    said = ", ".join(f"{name} {found['auc']:.2f}" for name, found in each.items())
+    each = {"together": found, **found["by feature"]}
+    listed = ", ".join(f"{name} {one['auc']:.2f}" for name, one in each.items())
     severity: Literal["error", "warning"] = (
         "error" if max(found["auc"] for found in each.values()) >= 0.97 else "warning"
     )
-    return [Finding("shortcut", severity, f"the label can be told without looking at what the image shows (AUC: {said})",
+    return [Finding("shortcut", severity, f"the label can be told without looking at what the image shows (AUC: {listed})",
                     "A good result need not mean that the disease was seen: test on a source of its own (--deploy-to, --leave-out) and compare within each source.",
-                    told["images"])]  # fmt: skip
+                    found["images"])]  # fmt: skip
 
 
 CHECKS: tuple[Callable[[Seen], list[Finding]], ...] = (

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.audit.fingerprint import THUMB
 from overread.core.errors import checked, require
 from overread.core.files import cores
+from overread.images.perceptual_hash import THUMB
 
 #: Largest unexplained share of variance of a near-duplicate, on likenesses of 32 × 32 blurred by one pixel.
 UNEXPLAINED = 0.008

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.cases import Cases
-from overread.cases.strategies import folds_of
+from overread.cases.stratify import patient_folds
 from overread.core.errors import checked
 from overread.core.random import by_name
 from overread.stats.discrimination.roc import auc
@@ -44,16 +44,18 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
     usable &= _sampled(cases.table["patient"], usable, seed)
     tables = {name: _bands(cases, fingerprints, columns, usable) for name, columns in FEATURES.items()}
     tables = {name: table for name, table in tables.items() if table.shape[1] > 1}
-    kept = [i for i in range(len(names)) if _told(truth[usable, i], cases.table["patient"].to_numpy()[usable])]
+    kept = [
+        i for i in range(len(names)) if _has_both_sides(truth[usable, i], cases.table["patient"].to_numpy()[usable])
+    ]
     if not kept or not tables:
-        why = (
+        reason = (
             "fewer than two classes with 10 patients"
             if not kept
             else "source, size and brightness are the same everywhere"
         )
-        return _empty(why)
+        return _empty(reason)
     patients = cases.table["patient"].to_numpy()[usable]
-    fold = folds_of(patients, truth[usable][:, kept], k=_FOLDS, seed=seed)
+    fold = patient_folds(patients, truth[usable][:, kept], k=_FOLDS, seed=seed)
     judge = lambda table: _judge(table, truth[usable][:, kept], fold, patients)
     together = judge(np.concatenate(list(tables.values()), axis=1))
     alone = {name: _mean(judge(table)) for name, table in tables.items()}
@@ -68,7 +70,7 @@ def _sampled(patients: pd.Series, usable: NDArray[np.bool_], seed: int) -> NDArr
     return patients.isin(chosen).to_numpy()
 
 
-def _told(truth: NDArray[np.float64], patients: NDArray) -> bool:
+def _has_both_sides(truth: NDArray[np.float64], patients: NDArray) -> bool:
     """Whether a class has 10 patients on either side."""
     return min(len(set(patients[truth == side])) for side in (0, 1)) >= 10
 
@@ -129,9 +131,9 @@ def _mean(found: list[Estimate]) -> dict[str, float]:
     }
 
 
-def _empty(why: str) -> dict[str, Any]:
+def _empty(reason: str) -> dict[str, Any]:
     return {"auc": None, "low": None, "high": None, "images": 0, "patients": 0, "method": "", "verdict": "",
-            "undefined": why, "by feature": {}, "by class": {}}  # fmt: skip
+            "undefined": reason, "by feature": {}, "by class": {}}  # fmt: skip
 
 
 def _result(

@@ -66,7 +66,7 @@ class PublicSet:
 
 
 @lru_cache(maxsize=1)
-def _read() -> dict[str, PublicSet]:
+def _load_catalogue() -> dict[str, PublicSet]:
     text = (files("overread.cases.sources") / "medmnist.json").read_text(encoding="utf-8")
     return {name: PublicSet(name=name, shows=e["shows"], task=e["task"], classes=tuple(e["classes"]),
                             channels=e["channels"], images=e["images"], licence=e["licence"],
@@ -75,7 +75,7 @@ def _read() -> dict[str, PublicSet]:
 
 
 #: Every set that can be fetched, by name.
-CATALOGUE: dict[str, PublicSet] = _read()
+CATALOGUE: dict[str, PublicSet] = _load_catalogue()
 
 
 @checked

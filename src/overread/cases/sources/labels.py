@@ -197,8 +197,8 @@ def _best(table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: l
     found = [m for loose in (False, True) for m in _matches(table, labels, keys, columns, loose)]
     fits = [match for match in found if _fits(match)]
     if fits:
-        told = [(_contradicts(m, labels), -round(_share(m), 1), m.note, list(KEYS).index(m.key)) for m in fits]
-        return fits[min(range(len(fits)), key=told.__getitem__)]
+        ranks = [(_contradicts(m, labels), -round(_share(m), 1), m.note, list(KEYS).index(m.key)) for m in fits]
+        return fits[min(range(len(fits)), key=ranks.__getitem__)]
     best = max(found, key=lambda match: (match.images_hit, match.labels_hit))
     raise InputError(
         "the table of labels does not fit the export",

@@ -259,9 +259,9 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
 
 def _labelled_by_folders(table: pd.DataFrame) -> pd.DataFrame:
     """With the class's folder as ``label``; a patient's folder counts where no header says who the patient is."""
-    said = class_folders(table["image"].tolist())
-    patient = table["patient"] if (table["patient"] != "").any() else said["patient"]
-    return table.assign(label=said["label"], split=said["split"], patient=patient)
+    by_folder = class_folders(table["image"].tolist())
+    patient = table["patient"] if (table["patient"] != "").any() else by_folder["patient"]
+    return table.assign(label=by_folder["label"], split=by_folder["split"], patient=patient)
 
 
 def _given(named: dict[str, str | None]) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""What every image is, in one pass over the files: hashes, a small likeness, sizes, brightness, or why it failed."""
+"""What every image is, in one pass over the files: hashes, a small likeness, sizes, brightness, or the reason why it failed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from overread.core.files import cores, folder_lock, publish
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.images.address import file_of
-from overread.images.perceptual_hash import NOTHING, THUMB, describe, flat, perceptual_hash, pixel_hash
-
-__all__ = ["THUMB", "fingerprint", "flat", "perceptual_hash", "pixel_hash"]
+from overread.images.perceptual_hash import NOTHING, describe
 
 _VERSION = 2  # of the cache: raise it when a column changes its meaning
 _TYPES = {"phash": np.uint64, "height": np.int64, "width": np.int64, "depth": np.int64, "channels": np.int64,
@@ -29,7 +27,7 @@ _TYPES = {"phash": np.uint64, "height": np.int64, "width": np.int64, "depth": np
 
 
 @checked
-def fingerprint(
+def take_fingerprints(
     cases: Cases, *, threads: int = 0, progress: Progress = silent, cache: str | os.PathLike[str] | None = None
 ) -> pd.DataFrame:
     """One row per image of ``cases``, in their order; an image that cannot be read has its reason in ``error``.

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.audit.fingerprint import _keys, fingerprint, perceptual_hash, pixel_hash
+from overread.cases.audit.fingerprints import _keys, take_fingerprints
+from overread.images.perceptual_hash import perceptual_hash, pixel_hash
 
 from ..conftest import made, picture, write
 
@@ -47,7 +48,7 @@ NAMES = [
 
 
 def test_one_row_an_image_in_their_order(folder):
-    prints = fingerprint(cases_in(folder, NAMES))
+    prints = take_fingerprints(cases_in(folder, NAMES))
     assert (prints["error"] != "").tolist() == [False] * 6 + [True] * 3 + [False]
     assert prints["format"].tolist()[:3] == ["PNG", "PNG", "JPEG"]
     assert prints["mode"].tolist()[:4] == ["colour", "colour", "colour", "grey"]
@@ -59,7 +60,7 @@ def test_one_row_an_image_in_their_order(folder):
 
 
 def test_reasons_name_no_files(folder):
-    errors = fingerprint(cases_in(folder, NAMES))["error"]
+    errors = take_fingerprints(cases_in(folder, NAMES))["error"]
     assert not errors.str.contains(r"cut\.png|empty\.png|gone\.png").any()
     assert (errors.iloc[6:9] != "").all()
 
@@ -68,7 +69,7 @@ def test_borders_circles_and_text_are_columns(folder):
     framed = np.zeros((100, 100, 3), np.uint8)
     framed[25:75] = picture(1, 100)[25:75]
     write(folder / "framed.png", framed)
-    prints = fingerprint(cases_in(folder, ["framed.png", "a.png", "cut.png", "v.npz#train_images/0"]))
+    prints = take_fingerprints(cases_in(folder, ["framed.png", "a.png", "cut.png", "v.npz#train_images/0"]))
     assert prints["border"].dtype == np.float64
     assert prints["border"].tolist()[1:] == [0.0, 0.0, 0.0]
     assert prints["border"].iloc[0] == pytest.approx(0.5, abs=0.03)
@@ -76,7 +77,7 @@ def test_borders_circles_and_text_are_columns(folder):
 
 
 def test_equal_pixels_in_different_files(folder):
-    prints = fingerprint(cases_in(folder, NAMES))
+    prints = take_fingerprints(cases_in(folder, NAMES))
     assert prints["digest"].iloc[0] != prints["digest"].iloc[1]
     assert prints["pixels"].iloc[0] == prints["pixels"].iloc[1]
     assert prints["pixels"].iloc[3] == prints["pixels"].iloc[4]  # grey stored as colour
@@ -91,14 +92,14 @@ def _refuse(*arguments, **options):
 
 def test_the_cache_gives_the_same_and_forgets_what_changed(folder, tmp_path, monkeypatch):
     cases, cache = cases_in(folder, NAMES), tmp_path / "cache"
-    first = fingerprint(cases, cache=cache)
-    monkeypatch.setattr("overread.cases.audit.fingerprint.contained", _refuse)
+    first = take_fingerprints(cases, cache=cache)
+    monkeypatch.setattr("overread.cases.audit.fingerprints.contained", _refuse)
     good = cases.take([0, 1, 2])
-    assert fingerprint(good, cache=cache).equals(first.iloc[:3])
+    assert take_fingerprints(good, cache=cache).equals(first.iloc[:3])
     monkeypatch.undo()
     write(folder / "c.jpg", picture(7, 40))
     os.utime(folder / "c.jpg", ns=(1, 1))
-    again = fingerprint(cases, cache=cache)
+    again = take_fingerprints(cases, cache=cache)
     assert again["digest"].iloc[2] != first["digest"].iloc[2]
     pd.testing.assert_frame_equal(again.drop(2), first.drop(2))
 
@@ -121,23 +122,23 @@ def test_addresses_within_a_file_follow_the_file(folder):
 
 def test_failures_are_tried_again(folder, tmp_path):
     cases = cases_in(folder, ["a.png", "cut.png"])
-    fingerprint(cases, cache=tmp_path / "cache")
+    take_fingerprints(cases, cache=tmp_path / "cache")
     write(folder / "cut.png", picture(1, 40))
-    assert (fingerprint(cases, cache=tmp_path / "cache")["error"] == "").all()
+    assert (take_fingerprints(cases, cache=tmp_path / "cache")["error"] == "").all()
 
 
 def test_a_damaged_cache_counts_as_empty(folder, tmp_path):
     cases, cache = cases_in(folder, ["a.png"]), tmp_path / "cache"
-    first = fingerprint(cases, cache=cache)
+    first = take_fingerprints(cases, cache=cache)
     (cache / "fingerprints.parquet").write_bytes(b"PAR1 damaged")
-    assert fingerprint(cases, cache=cache).equals(first)
-    assert fingerprint(cases, cache=cache).equals(first)
+    assert take_fingerprints(cases, cache=cache).equals(first)
+    assert take_fingerprints(cases, cache=cache).equals(first)
 
 
 def test_the_cache_holds_no_names(folder, tmp_path):
     cache = tmp_path / "cache"
     write(folder / "Jane_Doe.png", picture(5, 20))
-    fingerprint(cases_in(folder, ["Jane_Doe.png"]), cache=cache)
+    take_fingerprints(cases_in(folder, ["Jane_Doe.png"]), cache=cache)
     assert b"Jane" not in (cache / "fingerprints.parquet").read_bytes()
 
 
@@ -147,7 +148,7 @@ def test_threads_do_not_matter(folder):
         {"image": names, "case": [str(i) for i in range(len(names))], "label": ["yes", "no"] * (len(names) // 2)}
     )
     object.__setattr__(cases, "root", str(folder))
-    assert fingerprint(cases, threads=1).equals(fingerprint(cases, threads=3))
+    assert take_fingerprints(cases, threads=1).equals(take_fingerprints(cases, threads=3))
 
 
 def test_the_perceptual_hash_ignores_brightness_and_contrast():
