@@ -19,7 +19,7 @@ EMPTY_NAMES = {"parts", "table", "stored", "others"}
 #: What the rules below still find; each list shrinks to nothing and goes.
 CROWDED = {"evaluation"}
 GERUNDS = {"pairing", "drawing", "training"}
-TWINS = {"findings"}
+TWINS: set[str] = set()
 WITHOUT_CALLER = {
     *("merit_covariance", "abstention_area", "expected_calibration_error", "brier_decomposition", "balanced_accuracy"),
     *(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from overread.cases.audit.audit import Audit
 from overread.cases.audit.audit import audit as audit_cases
-from overread.cases.audit.fingerprint import fingerprint as fingerprint_images
+from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases, paths
 from overread.cases.graded_cases import GradedCases, panel_of, spoken
 from overread.cases.pseudonyms import codes
@@ -195,7 +195,7 @@ def _write_agreement(context: RunContext, cases: GradedCases) -> None:
 def _prints(context: RunContext, cases: Cases) -> pd.DataFrame:
     """Fingerprints of the images; each file is read once, then known by path, size and time of change."""
     cache = context.cache or cache_folder()
-    return fingerprint_images(cases, threads=context.study.resources.threads, progress=context.progress, cache=cache)
+    return take_fingerprints(cases, threads=context.study.resources.threads, progress=context.progress, cache=cache)
 
 
 @checked

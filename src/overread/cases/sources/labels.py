@@ -12,7 +12,7 @@ import pandas as pd
 from overread.cases.sources.tables import MISSING, known
 from overread.core.errors import InputError, checked, nearest
 from overread.images.address import file_of, parse
-from overread.tasks.target import Kind, Target
+from overread.tasks.target import TASKS, Kind, Target
 
 _NEGATIVE = ("normal", "benign", "negative", "healthy", "control", "absent", "no", "none", "false", "0", "n")
 _YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "present"}
@@ -32,12 +32,14 @@ def one_label(
         raise InputError(f"the column {name!r} holds no label at all", given=f"{len(label):,} blank cells",
                          todo="choose another column with --label")  # fmt: skip
     _refuse_numbers(label, names, name)
-    found: Kind = "binary" if len(names) == 2 and kind != "classes" else "classes"
-    if kind == "binary" and found != "binary":
+    asked = TASKS[kind] if kind else None
+    one_of_two = len(names) == 2 and (asked is None or asked.binary or not asked.exclusive)
+    if asked and asked.binary and not one_of_two:
         raise InputError(f"a binary label needs two classes, the column {name!r} has {len(names)}",
                          given=", ".join(names[:20]), todo="leave --kind out")  # fmt: skip
-    chosen, notes = _positive(names, tuple(positive), found)
-    return pd.DataFrame({"label": label}), Target(found, tuple(names), chosen), notes
+    chosen, notes = _positive(names, tuple(positive), guess=one_of_two)
+    target = Target("binary" if one_of_two else "classes", tuple(names), chosen)
+    return pd.DataFrame({"label": label}), target, notes
 
 
 @checked
@@ -66,7 +68,7 @@ def _refuse_numbers(label: pd.Series, names: list[str], column: str) -> None:
     )
 
 
-def _positive(names: list[str], positive: tuple[str, ...], kind: Kind) -> tuple[tuple[str, ...], list[str]]:
+def _positive(names: list[str], positive: tuple[str, ...], *, guess: bool = False) -> tuple[tuple[str, ...], list[str]]:
     for name in positive:
         if name not in names:
             raise InputError(
@@ -80,7 +82,7 @@ def _positive(names: list[str], positive: tuple[str, ...], kind: Kind) -> tuple[
             given=", ".join(positive),
             todo="leave at least one class out of --positive",
         )
-    if positive or kind != "binary":
+    if positive or not guess:
         return positive, []
     healthy = [name for name in names if re.split(r"[\s,;_-]+", name.lower())[0] in _NEGATIVE]
     chosen = next(name for name in reversed(names) if [name] != healthy)
@@ -100,7 +102,7 @@ def several_findings(
         if unsure:
             notes.append(f"{short}: {unsure:,} uncertain marks (−1 or 'unknown') are taken as unknown")
     names = tuple(c.removeprefix("label:") for c in found)
-    _positive(list(names) + [""], tuple(positive), "findings")
+    _positive(list(names) + [""], tuple(positive))
     return pd.DataFrame(found), Target("findings", names, tuple(positive)), notes
 
 

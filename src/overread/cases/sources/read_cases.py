@@ -33,7 +33,7 @@ from overread.cases.sources.tables import (
 from overread.cases.volumes import cut
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.progress import Progress, silent
-from overread.tasks.target import Kind, Target
+from overread.tasks.target import TASKS, Kind, Target
 
 NO_PATIENT = "patient: no column says who the patient is, so each image counts as a patient of its own"
 
@@ -170,15 +170,15 @@ def _columns(roles: Roles, named: dict[str, str | None]) -> dict[str, str | None
 
 
 def _target(roles: Roles, want: Wanted) -> tuple[pd.DataFrame, Target, list[str]]:
-    labels = want.labels
-    if labels is want.label is want.value is None and want.kind in (None, "findings"):
+    labels, asked = want.labels, TASKS[want.kind] if want.kind else None
+    if labels is want.label is want.value is None and (asked is None or asked.multilabel):
         labels = [c for c in roles.columns if c.startswith("label:")] or None
     if labels is not None:
         require(len(labels) > 0, "labels needs at least one column")
         columns = [find(roles.columns, name, "labels") for name in labels]
         roles.taken.update(dict.fromkeys(columns, "label"))
         return several_findings(roles.table, columns, want.positive)
-    if want.value is not None or want.kind == "quantity":
+    if want.value is not None or (asked and asked.continuous):
         column = roles.take("value", want.value) if want.value else roles.take("label", want.label)
         return quantity(roles.table[_there(column, roles)], str(column))
     column = roles.take("label", want.label)

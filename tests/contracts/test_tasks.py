@@ -1,0 +1,70 @@
+"""Nothing outside ``tasks/`` branches on the kind of a task: it asks the task."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import get_args
+
+from overread.tasks import TASKS, Kind
+from overread.tasks.task import Task
+
+#: Folders that still ask; the list shrinks to nothing and goes.
+PENDING = ("overread.evaluation", "overread.reporting", "overread.cli")
+
+
+def branches(module) -> Iterator[tuple[int, str]]:
+    """A kind is compared, or looked up among words for tasks."""
+    for node in module.nodes:
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            words = any(_is_word(inner) for side in sides for inner in ast.walk(side))
+            if any(_is_target_kind(s) for s in sides) or (words and any(_is_kind(s) for s in sides)):
+                yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.Dict) and sum(_is_word(key) for key in node.keys) > 1:
+            yield node.lineno, f"a table by kind: {ast.unparse(node)[:60]}"
+        elif isinstance(node, ast.match_case) and any(_is_word(inner) for inner in ast.walk(node.pattern)):
+            yield node.pattern.lineno, ast.unparse(node.pattern)
+
+
+def _is_kind(node: ast.AST) -> bool:
+    return getattr(node, "attr", getattr(node, "id", "")) == "kind"
+
+
+def _is_target_kind(node: ast.AST) -> bool:
+    inside = [inner for inner in ast.walk(node) if isinstance(inner, ast.Attribute) and inner.attr == "kind"]
+    return any(getattr(one.value, "attr", getattr(one.value, "id", "")) == "target" for one in inside)
+
+
+def _is_word(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value in TASKS
+
+
+def test_no_module_branches_on_a_kind(package, offenders):
+    asking = [m for m in package.values() if not m.name.startswith(("overread.tasks", *PENDING))]
+    assert not offenders(branches, asking), branches.__doc__
+
+
+def test_a_branch_on_a_kind_is_found(snippet):
+    wrong = (
+        'target.kind == "binary"',
+        'run.kind in ("classes", "findings")',
+        'kind != "quantity"',
+        "(first.target.kind, 1) != (second.target.kind, 1)",
+        '{"binary": 1, "classes": 2}[target.kind]',
+        'match kind:\n    case "quantity":\n        pass',
+    )
+    for text in wrong:
+        assert list(branches(snippet(text))), text
+    for text in ('dtype.kind == "f"', 'grades.kind == "label"', "target.task.binary", 'Target("binary", names)'):
+        assert not list(branches(snippet(text))), text
+
+
+def test_every_kind_has_a_task_that_says_everything():
+    assert tuple(TASKS) == get_args(Kind)
+    for kind, task in TASKS.items():
+        assert issubclass(task, Task)
+        assert not task.__abstractmethods__, kind
+        made = task(("a", "b"), ("b",))
+        assert made.outputs == len(made.prediction_columns), kind
+        assert made.label_columns and made.summary, kind  # noqa: PT018
