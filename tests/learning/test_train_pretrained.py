@@ -124,7 +124,8 @@ def test_fine_tuning_starts_from_the_linear_head(cohort, weights, cache, tmp_pat
     assert same == (snapshot == "the linear head before fine-tuning")
 
 
-def test_auto_with_weights_few_patients_and_a_budget(cohort, weights, cache, tmp_path) -> None:
+def test_auto_with_weights_few_patients_and_a_budget(cohort, weights, cache, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(auto, "preferred", lambda device: ("squeezenet1_1",))
     model = train(*cohort, Recipe(seed=4, folds=3), weights=weights, cache=cache, folder=tmp_path / "checkpoints", clock=Clock(600.0),
                   threads=1, network=False)  # fmt: skip
     reasons = {d.what: (d.choice, d.why) for d in model.about.decisions}
@@ -140,6 +141,7 @@ def test_auto_with_weights_few_patients_and_a_budget(cohort, weights, cache, tmp
 
 
 def test_auto_with_enough_patients_fine_tunes_within_the_budget(cohort, weights, cache, monkeypatch) -> None:
+    monkeypatch.setattr(auto, "preferred", lambda device: ("squeezenet1_1",))
     monkeypatch.setattr(auto, "FEW_PATIENTS", 5)
     monkeypatch.setattr(auto, "make_probe", lambda facts, device: lambda backbone, side, batch, precision: 60.0)
     recipe = Recipe(seed=4, folds=3, augment="none", epochs=2)
