@@ -308,7 +308,7 @@ def test_loading_what_is_damaged_is_our_error(kind, damage, tmp_path):
         file.write_bytes(whole)
 
 
-# -- plain dataclasses through record.save and record.load --------------------------------------------------
+# -- plain dataclasses through files.save and files.load ----------------------------------------------------
 
 PLAIN = {
     "overread.cases.cases.Target": {"kind": "classes", "names": ("a", "b", "c"), "positive": ("b",)},

@@ -286,6 +286,6 @@ def test_23_predictions_survive_their_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["cases/cases.py", "cases/split.py", "predictions.py", "study/steps.py"])
 def test_23_nothing_writes_a_table_on_its_own(root: Path, module: str) -> None:
-    """Where a CSV file is written it goes through ``record.write_csv``; hashing and Parquet may differ."""
+    """Where a CSV file is written it goes through ``overread.core.files.write_csv``; hashing and Parquet may differ."""
     text = (root / "src/overread" / module).read_text(encoding="utf-8")
     assert ".to_csv(beside" not in text
