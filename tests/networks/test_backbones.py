@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
-from overread.core.errors import ArgumentError
-from overread.networks.backbones import BACKBONES, build, layer, tap, torchvision_models
+from overread.core.errors import ArgumentError, UnavailableError
+from overread.networks import backbones
+from overread.networks.backbones import BACKBONES, build, layer, library, preferred, tap
 
 LIBRARY = [name for name, row in BACKBONES.items() if row.url]
 # Figures of the lecture notes and papers, in millions
@@ -52,27 +54,45 @@ def test_a_convolution_of_five_by_five_by_three_with_ten_filters_has_760_paramet
     assert count(nn.Conv2d(3, 10, 5)) == (5 * 5 * 3 + 1) * 10 == 760
 
 
-@pytest.mark.parametrize("name", [n for n in LIBRARY if BACKBONES[n].library == "torchvision"])
-def test_table_agrees_with_torchvision(name: str) -> None:
+@pytest.mark.parametrize("name", [n for n in LIBRARY if "pytorch.org" in BACKBONES[n].url])
+def test_rows_with_torchvisions_weights_agree_with_torchvision(name: str) -> None:
     row = BACKBONES[name]
-    published = torchvision_models().get_model_weights(name).IMAGENET1K_V1
+    published = library("torchvision.models").get_model_weights(name).IMAGENET1K_V1
     accuracy = published.meta["_metrics"]["ImageNet-1K"]
     assert (row.top1, row.top5) == (accuracy["acc@1"], accuracy["acc@5"])
     assert row.url == published.url
-    assert row.input == published.transforms().crop_size[0]
     assert row.minimum >= max(published.meta["min_size"])
     if name != "inception_v3":  # counted there with its auxiliary head
         assert row.parameters == published.meta["num_params"]
+    wanted = published.transforms()
+    assert (row.size, row.interpolation) == (wanted.crop_size[0], wanted.interpolation.value)
+    assert row.crop == pytest.approx(wanted.crop_size[0] / wanted.resize_size[0], abs=1e-3)
+    if name in ("googlenet", "inception_v3"):  # torchvision recentres ImageNet's mean in their forward pass
+        assert (row.mean, row.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    else:
+        assert (list(row.mean), list(row.std)) == (wanted.mean, wanted.std)
 
 
-@pytest.mark.parametrize("name", [n for n in LIBRARY if BACKBONES[n].library == "timm"])
-def test_table_agrees_with_timm(name: str) -> None:
-    torchvision_models()
-    import timm
+@pytest.mark.parametrize("name", [n for n in LIBRARY if "huggingface.co/timm/" in BACKBONES[n].url])
+def test_rows_with_timms_weights_agree_with_timm(name: str) -> None:
+    row = BACKBONES[name]
+    published = library("timm").get_pretrained_cfg(row.url.split("/")[4])
+    assert f"{published.hf_hub_id}/" in row.url
+    assert published.license.lower() == row.licence.lower()
+    assert (row.mean, row.std, row.interpolation) == (published.mean, published.std, published.interpolation)
+    sizes = {published.input_size[1]: published.crop_pct}
+    if published.test_input_size:
+        sizes[published.test_input_size[1]] = published.test_crop_pct
+    assert sizes[row.size] == row.crop
 
-    published = timm.get_pretrained_cfg(name)
-    assert published.hf_hub_id in BACKBONES[name].url
-    assert published.license.lower() == BACKBONES[name].licence.lower()
+
+def test_torchvision_stands_in_only_where_timm_has_nothing() -> None:
+    known = set(library("timm").list_models())
+    for row in BACKBONES.values():
+        if row.library == "torchvision":
+            assert not any(model.startswith(row.name.partition("1_")[0]) for model in known)
+        elif row.library == "timm":
+            assert (row.model or row.name) in known
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -80,9 +100,11 @@ def test_every_network_takes_its_smallest_image_with_any_channels(name: str) -> 
     channels = 1 + len(name) % 5
     network = on_meta(name, outputs=7, channels=channels).eval()
     x = blank(name, side=BACKBONES[name].minimum, channels=channels)
+    encoded = network.encode(x)
     maps = network.maps(x)
     assert maps.ndim == x.ndim
-    assert network.pooled(maps).shape == network.features(x).shape == (2, network.width)
+    assert network.grid(encoded).shape == maps.shape
+    assert network.pooled(encoded).shape == network.features(x).shape == (2, network.width)
     assert network(x).shape == (2, 7)
     assert isinstance(network.head, nn.Linear)
     assert network.head.in_features == network.width
@@ -92,7 +114,9 @@ def test_every_network_takes_its_smallest_image_with_any_channels(name: str) -> 
 @pytest.mark.parametrize(("name", "side", "maps"), [
     ("alexnet", 224, (256, 6)), ("vgg16", 224, (512, 7)), ("googlenet", 224, (1024, 7)),
     ("inception_v3", 299, (2048, 8)), ("resnet50", 224, (2048, 7)), ("densenet121", 224, (1024, 7)),
-    ("squeezenet1_0", 224, (512, 13)), ("mobilenet_v2", 224, (1280, 7)),
+    ("squeezenet1_0", 224, (512, 13)), ("mobilenet_v2", 224, (1280, 7)), ("vit_tiny_patch16_224", 224, (192, 14)),
+    ("vit_small_patch16_224", 96, (384, 6)), ("swin_tiny_patch4_window7_224", 224, (768, 7)),
+    ("convnext_tiny", 224, (768, 7)),
 ])  # fmt: skip
 def test_last_maps_have_the_published_size(name: str, side: int, maps: tuple[int, int]) -> None:
     network = on_meta(name, outputs=2, channels=3).eval()
@@ -105,7 +129,9 @@ def test_size_of_an_output_follows_the_formula() -> None:
     assert first(blank("alexnet", side=224, channels=3)).shape[-1] == (224 - 11 + 2 * 2) // 4 + 1 == 55
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "googlenet"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "googlenet", "vit_tiny_patch16_224"]
+)
 def test_gradients_reach_every_parameter_and_nothing_is_nan(name: str) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -155,6 +181,111 @@ def test_tap_of_alexnet_gives_layers_five_six_seven() -> None:
     assert tap(network, ["features.11", "classifier.2", "classifier.5"], x).shape == (2, 256 + 4096 + 4096)
 
 
+# -- timm's networks ----------------------------------------------------------------------------------------------
+
+TIMM = ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto", "resnet10t",
+        "mobilenet_v2", "mobilenet_v3_small", "tf_efficientnet_lite0"]  # fmt: skip
+
+
+@cache
+def seeded(name: str) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    """Ours with seeded weights, timm's own whole network with the same, and two images of 224 pixels."""
+    row = BACKBONES[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(17)
+        ours = build(name, outputs=5).eval()
+        theirs = library("timm").create_model(row.model or name, num_classes=5, **dict(row.options)).eval()
+        state = {key: value for key, value in ours.trunk.state_dict().items() if key in theirs.state_dict()}
+        theirs.load_state_dict(state, strict=False)
+        theirs.get_classifier().load_state_dict(ours.head.state_dict())
+        x = torch.randn(2, 3, 224, 224)
+    return ours, theirs, x
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_output_and_embedding_are_those_of_timms_own_forward(name: str) -> None:
+    ours, theirs, x = seeded(name)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs(x))
+        embedding = theirs.forward_head(theirs.forward_features(x), pre_logits=True)
+        torch.testing.assert_close(ours.features(x), embedding)
+
+
+def test_maps_of_a_vit_are_its_patch_tokens_on_their_grid() -> None:
+    """Rows first: token 1 + 14·r + c is the patch in row r and column c; also where the image is not square."""
+    ours, theirs, x = seeded("vit_tiny_patch16_224")
+    with torch.inference_mode():
+        tokens, maps = theirs.forward_features(x), ours.maps(x)
+        torch.testing.assert_close(maps[:, :, 3, 5], tokens[:, 1 + 14 * 3 + 5])
+        assert ours.maps(x[:, :, :96, :160]).shape == (2, 192, 6, 10)
+    with pytest.raises(ArgumentError, match="grid"):
+        ours.grid(torch.zeros(1, 1 + 13, 192))
+
+
+def test_maps_of_swin_have_their_channels_second() -> None:
+    ours, theirs, x = seeded("swin_tiny_patch4_window7_224")
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.maps(x)[:, :, 2, 4], theirs.forward_features(x)[:, 2, 4])
+
+
+@pytest.mark.parametrize(("name", "layers", "means"), [
+    ("vit_tiny_patch16_224", ["patch_embed.proj", "blocks.3", "blocks.3.mlp.fc1"], [(2, 3), (1,), (1,)]),
+    ("swin_tiny_patch4_window7_224", ["patch_embed.proj", "layers.1", "layers.1.blocks.0.norm1"], [(2, 3), (1, 2), (1, 2)]),
+    ("convnext_atto", ["stem", "stages.1", "stages.1.blocks.0.mlp"], [(2, 3), (2, 3), (2, 3)]),
+])  # fmt: skip
+def test_taps_average_over_space_wherever_the_channels_are(
+    name: str, layers: list[str], means: list[tuple[int, ...]]
+) -> None:
+    ours, _, x = seeded(name)
+    seen: dict[str, torch.Tensor] = {}
+    for each in layers:
+        layer(ours, each).register_forward_hook(lambda _, __, output, key=each: seen.update({key: output.clone()}))
+    with torch.inference_mode():
+        ours(x)
+        expected = torch.cat([seen[each].mean(dim) for each, dim in zip(layers, means, strict=True)], dim=1)
+        torch.testing.assert_close(tap(ours, layers, x), expected)
+        torch.testing.assert_close(tap(ours, ["neck"], x), ours.features(x))
+
+
+# -- libraries that do not fit ------------------------------------------------------------------------------------
+
+
+def test_torch_and_torchvision_fit_each_other() -> None:
+    import torchvision
+
+    boxes, scores = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2.1], [5, 5, 6, 6]]), torch.tensor([0.9, 0.8, 0.7])
+    assert torchvision.ops.nms(boxes, scores, 0.5).tolist() == [0, 2]  # the operator that a wrong pair lacks
+
+
+@pytest.mark.parametrize(("error", "says"), [
+    (RuntimeError("operator torchvision::nms does not exist"), "do not fit each other"),
+    (ImportError("libtorch_cuda.so: cannot open shared object file"), "do not fit each other"),
+    (ModuleNotFoundError("No module named 'timm'", name="timm"), "timm is not installed"),
+])  # fmt: skip
+def test_libraries_that_cannot_be_imported_are_one_paragraph_with_the_fix(
+    error: Exception, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", failing)
+    with pytest.raises(UnavailableError, match=says) as raised:
+        build("resnet18", outputs=2)
+    text = str(raised.value)
+    assert "\n" not in text
+    assert "pip install" in text
+    assert f"torch {torch.__version__.partition('+')[0]}" in text
+    assert build("lenet5", outputs=2).width == 84  # ours need neither
+
+
+def test_first_choice_on_a_cpu_comes_with_the_package() -> None:
+    from overread.networks.weights import PACKAGES
+
+    assert preferred("cpu")[0] == PACKAGES[0].name
+    assert preferred("cuda") == preferred("mps")
+    assert {name for names in backbones.PREFERRED.values() for name in names} <= set(LIBRARY)
+
+
 def test_hooks_go_away_when_the_network_fails() -> None:
     network = build("lenet5", outputs=2, channels=1)
     with pytest.raises(RuntimeError):
@@ -180,7 +311,7 @@ def test_every_row_says_where_it_comes_from() -> None:
         assert row.licence
         assert row.source == "overread" or re.search(r"\d{4}, (arXiv|doi):", row.source)
         assert bool(row.url) == (row.top1 is not None) == (row.library != "overread")
-        assert row.minimum <= row.input
+        assert row.minimum <= row.size
 
 
 def test_table_is_read_without_torch(root: Path) -> None:

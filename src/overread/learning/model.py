@@ -22,6 +22,7 @@ from overread.learning.device import seeded
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
+from overread.networks.state_dict import renamed
 from overread.tasks.target import Target
 
 _MEAN_IMAGE = "preprocess.mean_image"
@@ -152,7 +153,7 @@ class Model:
             raise InputError("the weights of the model cannot be read", given=f"{folder}: {error}") from error
         mean_image = tensors.pop(_MEAN_IMAGE, None)
         network = make_network(about)
-        _load_exactly(network, tensors, folder)
+        _load_exactly(network, renamed(network, tensors), folder)
         history = read_json(folder / "history.json") if (folder / "history.json").exists() else []
         return cls(network.eval(), about, None if mean_image is None else mean_image.numpy(), tuple(history))
 

@@ -31,8 +31,7 @@ from overread.learning.loop import LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network
 from overread.learning.predict import judge_on
 from overread.learning.recipe import AUTO, Recipe
-
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from overread.networks.backbones import BACKBONES
 
 
 @checked
@@ -208,7 +207,8 @@ def normalisation(data: TrainingData, recipe: Recipe) -> tuple[Preprocess, NDArr
         and preprocess.normalise == "channel mean and std"
         and preprocess.channels == 3
     ):
-        return replace(preprocess, mean=_IMAGENET_MEAN, std=_IMAGENET_STD), None
+        contract = BACKBONES[recipe.backbone]
+        return replace(preprocess, mean=contract.mean, std=contract.std), None
     return fit_normalisation(data, data.training, preprocess)
 
 

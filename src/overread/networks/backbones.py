@@ -1,18 +1,20 @@
 """Every backbone in one table, and one function that builds any of them.
 
-The table can be read without torch; building imports what the network needs. Accuracies are ImageNet-1k,
-single centre crop, of the weights that :mod:`overread.networks.weights` fetches, as torchvision and timm
-publish them. The licence is that of code and weights; ImageNet's own images were given for research and
-teaching.
+The table can be read without torch; building imports what the network needs: timm, by its own contract
+(``create_model``, ``forward_features``, ``forward_head``), and torchvision for the three that timm lacks. A
+further CNN or ViT of timm's is one more row. Accuracies are ImageNet-1k, single centre crop, of the weights that
+:mod:`overread.networks.weights` fetches, as torchvision and timm publish them. The licence is that of code and
+weights; ImageNet's own images were given for research and teaching.
 """
 
 from __future__ import annotations
 
-import sys
+import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from overread.core.errors import ArgumentError, UnavailableError, checked, nearest, one_of, require
@@ -22,32 +24,44 @@ if TYPE_CHECKING:
 
     import overread.networks.small
 
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HALF = (0.5, 0.5, 0.5)
+
 
 @dataclass(frozen=True)
 class Backbone:
-    """One row of the table: what a network is, costs and reaches.
+    """One row of the table: what a network is, costs, reaches, and how its published weights want their images.
 
-    ``parameters`` with the published head (1,000 classes; ours with ten and one channel) and without
-    auxiliary heads. ``input`` is the published side in pixels, ``minimum`` the smallest that works.
-    ``default_tap`` names the layer whose maps explain best. ``url`` is where the published weights lie,
-    empty for what is trained from scratch.
+    ``parameters`` with the published head (1,000 classes; ours with ten and one channel) and without auxiliary
+    heads. The input contract: pixels from 0 to 1 (``range``), less ``mean``, over ``std``, a channel each, at
+    ``size`` pixels, resized by ``interpolation`` such that ``crop`` of the shorter side is kept. ``minimum`` is the
+    smallest side that works. ``default_tap`` names the layer whose maps explain best. ``url`` is where the published
+    weights lie, empty for what is trained from scratch. ``model`` is timm's name where it is not ours, ``options``
+    what is given to ``timm.create_model`` besides.
     """
 
     name: str
     library: Literal["torchvision", "timm", "overread"]
     parameters: int
-    input: int
+    size: int
     top1: float | None
     top5: float | None
     licence: str
     source: str
-    dimensions: int = 2
     minimum: int = 32
     default_tap: str = "trunk.features"
     url: str = ""
+    dimensions: int = 2
+    mean: tuple[float, ...] = _IMAGENET_MEAN
+    std: tuple[float, ...] = _IMAGENET_STD
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    crop: float = 0.875
+    range: tuple[float, float] = (0.0, 1.0)
+    model: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
 
 
-_BSD = "BSD-3-Clause"
+_BSD, _APACHE, _MIT = "BSD-3-Clause", "Apache-2.0", "MIT"
 _ALEX = "Krizhevsky 2014, arXiv:1404.5997"
 _VGG = "Simonyan 2014, arXiv:1409.1556"
 _GOOGLENET = "Szegedy 2014, arXiv:1409.4842"
@@ -59,52 +73,77 @@ _MOBILE3 = "Howard 2019, arXiv:1905.02244"
 _EFFICIENT = "Tan 2019, arXiv:1905.11946"
 _SQUEEZE = "Iandola 2016, arXiv:1602.07360"
 _CONVNEXT = "Liu 2022, arXiv:2201.03545"
-_APACHE = "Apache-2.0"
-# weights carried over from TensorFlow's or timm's, which are Apache-2.0
-_FROM_TENSORFLOW = (_GOOGLENET, _INCEPTION, _EFFICIENT)
+_VIT = "Steiner 2021, arXiv:2106.10270"
+_DEIT = "Touvron 2020, arXiv:2012.12877"
+_SWIN = "Liu 2021, arXiv:2103.14030"
+_TORCH = "https://download.pytorch.org/models/"
+_HUB = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
 
-# name, parameters, input, top-1, top-5, paper, minimum, default tap, file
-_FROM_TORCHVISION: tuple[tuple[Any, ...], ...] = (
-    ("alexnet", 61_100_840, 224, 56.522, 79.066, _ALEX, 63, "features.11", "alexnet-owt-7be5be79.pth"),
-    ("vgg16", 138_357_544, 224, 71.592, 90.382, _VGG, 32, "features.29", "vgg16-397923af.pth"),
-    ("vgg19", 143_667_240, 224, 72.376, 90.876, _VGG, 32, "features.35", "vgg19-dcbb9e9d.pth"),
-    ("googlenet", 6_624_904, 224, 69.778, 89.53, _GOOGLENET, 15, "inception5b", "googlenet-1378be20.pth"),
-    ("inception_v3", 23_834_568, 299, 77.294, 93.45, _INCEPTION, 75, "Mixed_7c",
-     "inception_v3_google-0cc3c7bd.pth"),
-    ("resnet18", 11_689_512, 224, 69.758, 89.078, _RESNET, 16, "layer4", "resnet18-f37072fd.pth"),
-    ("resnet34", 21_797_672, 224, 73.314, 91.42, _RESNET, 16, "layer4", "resnet34-b627a593.pth"),
-    ("resnet50", 25_557_032, 224, 76.13, 92.862, _RESNET, 16, "layer4", "resnet50-0676ba61.pth"),
-    ("resnet101", 44_549_160, 224, 77.374, 93.546, _RESNET, 16, "layer4", "resnet101-63fe2227.pth"),
-    ("resnet152", 60_192_808, 224, 78.312, 94.046, _RESNET, 16, "layer4", "resnet152-394f9c45.pth"),
-    ("densenet121", 7_978_856, 224, 74.434, 91.972, _DENSENET, 29, "relu", "densenet121-a639ec97.pth"),
-    ("mobilenet_v2", 3_504_872, 224, 71.878, 90.286, _MOBILE2, 16, "features", "mobilenet_v2-b0353104.pth"),
-    ("mobilenet_v3_small", 2_542_856, 224, 67.668, 87.402, _MOBILE3, 16, "features",
-     "mobilenet_v3_small-047dcff4.pth"),
-    ("mobilenet_v3_large", 5_483_032, 224, 74.042, 91.34, _MOBILE3, 16, "features",
-     "mobilenet_v3_large-8738ca79.pth"),
-    ("efficientnet_b0", 5_288_548, 224, 77.692, 93.532, _EFFICIENT, 16, "features",
-     "efficientnet_b0_rwightman-7f5810bc.pth"),
-    ("efficientnet_b1", 7_794_184, 240, 78.642, 94.186, _EFFICIENT, 16, "features",
-     "efficientnet_b1_rwightman-bac287d4.pth"),
-    ("efficientnet_b2", 9_109_994, 288, 80.608, 95.31, _EFFICIENT, 16, "features",
-     "efficientnet_b2_rwightman-c35c1473.pth"),
-    ("efficientnet_b3", 12_233_232, 300, 82.008, 96.054, _EFFICIENT, 16, "features",
-     "efficientnet_b3_rwightman-b3899882.pth"),
-    ("squeezenet1_0", 1_248_424, 224, 58.092, 80.42, _SQUEEZE, 21, "features", "squeezenet1_0-b66bff10.pth"),
-    ("squeezenet1_1", 1_235_496, 224, 58.178, 80.624, _SQUEEZE, 17, "features", "squeezenet1_1-b8a52dc0.pth"),
-    ("convnext_tiny", 28_589_128, 224, 82.52, 96.146, _CONVNEXT, 32, "features",
-     "convnext_tiny-983f1562.pth"),
+# how the rows differ from ImageNet's usual contract, and from the defaults of timm's networks
+_CENTRED: dict[str, Any] = {"mean": _HALF, "std": _HALF}
+_CUBIC: dict[str, Any] = {"interpolation": "bicubic"}
+_ANY_SIZE: dict[str, Any] = {"options": (("dynamic_img_size", True),), "crop": 0.9, **_CUBIC}
+_EPSILON: dict[str, Any] = {"options": (("bn_eps", 1e-3),)}  # of torchvision's MobileNet-V3; timm's is 1e-5
+
+# name, library, parameters, size, top-1, top-5, licence, paper, minimum, default tap, file of torchvision's weights or
+# tag on timm's hub, and what differs from the usual contract
+_PUBLISHED: tuple[tuple[Any, ...], ...] = (
+    ("alexnet", "torchvision", 61_100_840, 224, 56.522, 79.066, _BSD, _ALEX, 63, "features.11",
+     "alexnet-owt-7be5be79.pth", {}),
+    ("googlenet", "torchvision", 6_624_904, 224, 69.778, 89.53, _APACHE, _GOOGLENET, 15, "inception5b",
+     "googlenet-1378be20.pth", _CENTRED),
+    ("squeezenet1_0", "torchvision", 1_248_424, 224, 58.092, 80.42, _BSD, _SQUEEZE, 21, "features",
+     "squeezenet1_0-b66bff10.pth", {}),
+    ("squeezenet1_1", "torchvision", 1_235_496, 224, 58.178, 80.624, _BSD, _SQUEEZE, 17, "features",
+     "squeezenet1_1-b8a52dc0.pth", {}),
+    ("vgg16", "timm", 138_357_544, 224, 71.592, 90.382, _BSD, _VGG, 32, "features.29", "vgg16-397923af.pth", {}),
+    ("vgg19", "timm", 143_667_240, 224, 72.376, 90.876, _BSD, _VGG, 32, "features.35", "vgg19-dcbb9e9d.pth", {}),
+    ("inception_v3", "timm", 23_834_568, 299, 77.294, 93.45, _APACHE, _INCEPTION, 75, "Mixed_7c",
+     "inception_v3_google-0cc3c7bd.pth", _CENTRED),
+    ("resnet18", "timm", 11_689_512, 224, 69.758, 89.078, _BSD, _RESNET, 16, "layer4", "resnet18-f37072fd.pth", {}),
+    ("resnet34", "timm", 21_797_672, 224, 73.314, 91.42, _BSD, _RESNET, 16, "layer4", "resnet34-b627a593.pth", {}),
+    ("resnet50", "timm", 25_557_032, 224, 76.13, 92.862, _BSD, _RESNET, 16, "layer4", "resnet50-0676ba61.pth", {}),
+    ("resnet101", "timm", 44_549_160, 224, 77.374, 93.546, _BSD, _RESNET, 16, "layer4", "resnet101-63fe2227.pth", {}),
+    ("resnet152", "timm", 60_192_808, 224, 78.312, 94.046, _BSD, _RESNET, 16, "layer4", "resnet152-394f9c45.pth", {}),
+    ("densenet121", "timm", 7_978_856, 224, 74.434, 91.972, _BSD, _DENSENET, 29, "features",
+     "densenet121-a639ec97.pth", {}),
+    ("mobilenet_v2", "timm", 3_504_872, 224, 71.878, 90.286, _BSD, _MOBILE2, 16, "bn2",
+     "mobilenet_v2-b0353104.pth", {"model": "mobilenetv2_100"}),
+    ("mobilenet_v3_small", "timm", 2_542_856, 224, 67.668, 87.402, _BSD, _MOBILE3, 16, "blocks",
+     "mobilenet_v3_small-047dcff4.pth", {"model": "mobilenetv3_small_100", **_EPSILON}),
+    ("mobilenet_v3_large", "timm", 5_483_032, 224, 74.042, 91.34, _BSD, _MOBILE3, 16, "blocks",
+     "mobilenet_v3_large-8738ca79.pth", {"model": "mobilenetv3_large_100", **_EPSILON}),
+    ("efficientnet_b0", "timm", 5_288_548, 224, 77.692, 93.532, _APACHE, _EFFICIENT, 16, "bn2",
+     "efficientnet_b0_rwightman-7f5810bc.pth", _CUBIC),
+    ("efficientnet_b1", "timm", 7_794_184, 240, 78.642, 94.186, _APACHE, _EFFICIENT, 16, "bn2",
+     "efficientnet_b1_rwightman-bac287d4.pth", {"crop": 0.9375, **_CUBIC}),
+    ("efficientnet_b2", "timm", 9_109_994, 288, 80.608, 95.31, _APACHE, _EFFICIENT, 16, "bn2",
+     "efficientnet_b2_rwightman-c35c1473.pth", {"crop": 1.0, **_CUBIC}),
+    ("efficientnet_b3", "timm", 12_233_232, 300, 82.008, 96.054, _APACHE, _EFFICIENT, 16, "bn2",
+     "efficientnet_b3_rwightman-b3899882.pth", {"crop": 0.9375, **_CUBIC}),
+    ("efficientnet_lite0", "timm", 4_652_008, 224, 75.48, 92.522, _APACHE, _EFFICIENT, 16, "bn2",
+     "efficientnet_lite0.ra_in1k", _CUBIC),
+    ("tf_efficientnet_lite0", "timm", 4_652_008, 224, 74.83, 92.172, _APACHE, _EFFICIENT, 16, "bn2",
+     "tf_efficientnet_lite0.in1k", {**_CENTRED, **_CUBIC}),
+    ("tf_efficientnet_lite2", "timm", 6_092_072, 260, 77.464, 93.75, _APACHE, _EFFICIENT, 16, "bn2",
+     "tf_efficientnet_lite2.in1k", {"crop": 0.89, **_CENTRED, **_CUBIC}),
+    ("convnext_tiny", "timm", 28_589_128, 224, 82.52, 96.146, _BSD, _CONVNEXT, 32, "stages",
+     "convnext_tiny-983f1562.pth", {"crop": 224 / 236}),
+    ("convnext_atto", "timm", 3_695_520, 288, 77.008, 93.702, _APACHE, _CONVNEXT, 32, "stages",
+     "convnext_atto.d2_in1k", {"crop": 0.95, **_CUBIC}),
+    ("resnet10t", "timm", 5_435_488, 224, 68.358, 88.04, _APACHE, _RESNET, 16, "layer4", "resnet10t.c3_in1k",
+     {"crop": 0.95, **_CUBIC}),
+    ("vit_tiny_patch16_224", "timm", 5_717_416, 224, 75.454, 92.844, _APACHE, _VIT, 16, "blocks.11.norm1",
+     "vit_tiny_patch16_224.augreg_in21k_ft_in1k", {**_CENTRED, **_ANY_SIZE}),
+    ("vit_small_patch16_224", "timm", 22_050_664, 224, 81.384, 96.136, _APACHE, _VIT, 16, "blocks.11.norm1",
+     "vit_small_patch16_224.augreg_in21k_ft_in1k", {**_CENTRED, **_ANY_SIZE}),
+    ("deit_tiny_patch16_224", "timm", 5_717_416, 224, 72.172, 91.112, _APACHE, _DEIT, 16, "blocks.11.norm1",
+     "deit_tiny_patch16_224.fb_in1k", _ANY_SIZE),
+    ("swin_tiny_patch4_window7_224", "timm", 28_288_354, 224, 81.376, 95.544, _MIT, _SWIN, 32, "norm",
+     "swin_tiny_patch4_window7_224.ms_in1k", {"options": (("strict_img_size", False),), "crop": 0.9, **_CUBIC}),
 )  # fmt: skip
 
-# as above; the file is the tag on the hub of timm's organisation
-_FROM_TIMM: tuple[tuple[Any, ...], ...] = (
-    ("convnext_atto", 3_695_520, 288, 77.008, 93.702, _CONVNEXT, 32, "stages", "convnext_atto.d2_in1k"),
-    ("efficientnet_lite0", 4_652_008, 224, 75.48, 92.522, _EFFICIENT, 16, "bn2",
-     "efficientnet_lite0.ra_in1k"),
-    ("resnet10t", 5_435_488, 224, 68.358, 88.04, _RESNET, 16, "layer4", "resnet10t.c3_in1k"),
-)  # fmt: skip
-
-# name, parameters, input, paper, minimum, default tap, dimensions
+# name, parameters, size, paper, minimum, default tap, dimensions
 _OURS: tuple[tuple[Any, ...], ...] = (
     ("lenet5", 61_706, 32, "LeCun 1998, doi:10.1109/5.726791", 16, "tanh3", 2),
     ("cnn_small", 94_186, 28, "overread", 8, "relu3", 2),
@@ -116,23 +155,38 @@ _OURS: tuple[tuple[Any, ...], ...] = (
 
 def _rows() -> list[Backbone]:
     rows = []
-    for name, parameters, side, top1, top5, paper, minimum, tapped, file in _FROM_TORCHVISION:
-        licence = _APACHE if paper in _FROM_TENSORFLOW else _BSD
-        row = Backbone(name, "torchvision", parameters, side, top1, top5, licence, paper)
-        url = f"https://download.pytorch.org/models/{file}"
-        rows.append(replace(row, minimum=minimum, default_tap=f"trunk.{tapped}", url=url))
-    for name, parameters, side, top1, top5, paper, minimum, tapped, tag in _FROM_TIMM:
-        row = Backbone(name, "timm", parameters, side, top1, top5, _APACHE, paper)
-        url = f"https://huggingface.co/timm/{tag}/resolve/main/model.safetensors"
-        rows.append(replace(row, minimum=minimum, default_tap=f"trunk.{tapped}", url=url))
-    for name, parameters, side, paper, minimum, tapped, dimensions in _OURS:
-        row = Backbone(name, "overread", parameters, side, None, None, _APACHE, paper, dimensions, minimum)
-        rows.append(replace(row, default_tap=f"trunk.{tapped}"))
+    for name, parameters, size, paper, minimum, tapped, dimensions in _OURS:
+        row = Backbone(name, "overread", parameters, size, None, None, _APACHE, paper, minimum, f"trunk.{tapped}")
+        rows.append(replace(row, dimensions=dimensions, mean=(), std=()))
+    for fields in _PUBLISHED:
+        tapped, file, differs = fields[9:]
+        url = _TORCH + file if file.endswith(".pth") else _HUB.format(file)
+        rows.append(replace(Backbone(*fields[:9]), default_tap=f"trunk.{tapped}", url=url, **differs))
     return rows
 
 
 #: Every backbone by name, ours first.
-BACKBONES: dict[str, Backbone] = {row.name: row for row in sorted(_rows(), key=lambda r: r.library)}
+BACKBONES: dict[str, Backbone] = {row.name: row for row in _rows()}
+
+#: Pretrained networks, best first. On a CPU by balanced accuracy on skin lesions per second of one thread for 64
+#: images (docs/reference/measured.md), and after them those that were not measured, quick ones first; on a GPU by
+#: accuracy.
+PREFERRED = {
+    "cpu": ("mobilenet_v2", "squeezenet1_0", "tf_efficientnet_lite0", "resnet18", "efficientnet_b0",
+            "mobilenet_v3_large", "squeezenet1_1", "densenet121", "resnet34", "resnet50"),
+    "cuda": ("resnet50", "densenet121", "efficientnet_b0", "resnet34", "resnet18", "mobilenet_v2",
+             "tf_efficientnet_lite0", "squeezenet1_0"),
+}  # fmt: skip
+
+
+@checked
+def preferred(device: str) -> tuple[str, ...]:
+    """Pretrained backbones in order of preference on this kind of device (``cpu``, or any other).
+
+    >>> preferred("cpu")[0]
+    'mobilenet_v2'
+    """
+    return PREFERRED["cpu" if device == "cpu" else "cuda"]
 
 
 @checked
@@ -143,8 +197,8 @@ def build(name: str, *, outputs: int, channels: int = 3, dropout: float = 0.0) -
     ``minimum``. Weights are drawn from torch's generator: fork and seed it around the call. Auxiliary heads
     are left out and the first convolution takes any number of channels. Activations work in place, as
     published (SqueezeNet's features are a quarter slower otherwise): for gradients with respect to the last
-    maps use ``maps`` and ``pooled``, not hooks. Raises :class:`ArgumentError` for an unknown name,
-    :class:`UnavailableError` if the library is missing.
+    maps use ``encode`` and ``pooled``, not hooks. Raises :class:`ArgumentError` for an unknown name,
+    :class:`UnavailableError` if the library is missing or does not fit the torch that is installed.
 
     >>> build("lenet5", outputs=10, channels=1).width
     84
@@ -153,7 +207,7 @@ def build(name: str, *, outputs: int, channels: int = 3, dropout: float = 0.0) -
     require(outputs >= 1, "a network needs at least one output", given=outputs)
     require(channels >= 1, "a network needs at least one input channel", given=channels)
     require(0 <= dropout < 1, "dropout must lie in [0, 1)", given=dropout)
-    makers = {"overread": _ours, "torchvision": _from_library, "timm": _from_library}
+    makers = {"overread": _ours, "torchvision": _from_torchvision, "timm": _from_timm}
     return makers[BACKBONES[name].library](name, outputs=outputs, channels=channels, dropout=dropout)
 
 
@@ -172,37 +226,59 @@ def _ours(name: str, *, outputs: int, channels: int, dropout: float) -> overread
     )  # fmt: skip
 
 
-def _from_library(name: str, *, outputs: int, channels: int, dropout: float) -> overread.networks.small.Network:
-    from overread.networks.small import Network
+def _from_timm(name: str, *, outputs: int, channels: int, dropout: float) -> overread.networks.small.Network:
+    from overread.networks.small import TimmNetwork
 
-    published = _published(name)
+    row = BACKBONES[name]
+    trunk = library("timm").create_model(
+        row.model or name, pretrained=False, in_chans=channels, num_classes=0, **dict(row.options)
+    )
+    return TimmNetwork(name, trunk, outputs=outputs, channels=channels, dropout=dropout)
+
+
+def _from_torchvision(name: str, *, outputs: int, channels: int, dropout: float) -> overread.networks.small.Network:
+    """AlexNet, GoogLeNet or SqueezeNet as trunk and neck; layers keep their names, so published files fit."""
+    from torch import nn
+
+    from overread.networks.small import Network, initialise
+
+    # GoogLeNet's own initialisation takes half a minute
+    options = {"aux_logits": False, "transform_input": False, "init_weights": False} if name == "googlenet" else {}
+    published = library("torchvision.models").get_model(name, weights=None, **options)
+    if name in ("googlenet", "alexnet"):
+        initialise(published)
     _rebuild_first_convolution(published, channels)
-    original, width = _classification_layer(published)
-    trunk, neck = _cut(published, original)
+    layers = dict(published.named_children())
+    tail = ("avgpool", "dropout", "fc", "classifier")
+    trunk = OrderedDict((key, layer) for key, layer in layers.items() if key not in tail)
+    neck: OrderedDict[str, nn.Module] = OrderedDict(avgpool=layers.get("avgpool") or nn.AdaptiveAvgPool2d(1))
+    neck["flatten"] = nn.Flatten(1)
+    width, original = (1024, "fc") if name == "googlenet" else (512, "classifier.1")
+    if name == "alexnet":  # its last dense layer is the head, those before it stay
+        width, original = 4096, "classifier.6"
+        neck["classifier"] = nn.Sequential(OrderedDict(list(layers["classifier"].named_children())[:-1]))
     return Network(
-        name, trunk, neck, width=width, outputs=outputs, channels=channels, dropout=dropout,
-        original=original, recentre=name in ("googlenet", "inception_v3"),
+        name, nn.Sequential(trunk), nn.Sequential(neck), width=width, outputs=outputs, channels=channels,
+        dropout=dropout, original=original,
     )  # fmt: skip
 
 
-def _published(name: str) -> torch.nn.Module:
-    """The library's own network, 1,000 classes, fresh, without auxiliary heads."""
-    from overread.networks.small import initialise
+@cache
+def torchvision_names(name: str) -> dict[str, str]:
+    """Torchvision's name of each tensor of a published network → timm's; empty where they do not differ.
 
-    models = torchvision_models()
-    if BACKBONES[name].library == "timm":
-        return _timm().create_model(name, pretrained=False)
-    options: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):  # their own initialisation takes half a minute
-        options = {"aux_logits": False, "transform_input": False, "init_weights": False}
-    elif name.startswith("vgg"):
-        options = {"init_weights": False}
-    elif name.startswith("resnet"):
-        options = {"zero_init_residual": True}
-    network = models.get_model(name, weights=None, **options)
-    if name in ("googlenet", "inception_v3", "alexnet") or name.startswith("vgg"):
-        initialise(network)
-    return network
+    timm registers the same layers in the same order, so the two lists of names are laid side by side.
+    """
+    row = BACKBONES[name]
+    if row.library != "timm" or not row.url.startswith(_TORCH):
+        return {}
+    import torch
+
+    options = {"init_weights": False, "aux_logits": False} if name == "inception_v3" else {}
+    with torch.device("meta"):
+        theirs = library("torchvision.models").get_model(name, weights=None, **options).state_dict()
+        ours = library("timm").create_model(row.model or name, pretrained=False).state_dict()
+    return {} if set(theirs) == set(ours) else dict(zip(theirs, ours, strict=True))
 
 
 def _rebuild_first_convolution(network: torch.nn.Module, channels: int) -> None:
@@ -221,51 +297,6 @@ def _rebuild_first_convolution(network: torch.nn.Module, channels: int) -> None:
     initialise(new)
     parent, _, last = name.rpartition(".")
     setattr(network.get_submodule(parent), last, new)
-
-
-def _classification_layer(network: torch.nn.Module) -> tuple[str, int]:
-    """Name and inputs of the layer the head replaces: the last dense one, or SqueezeNet's 1×1 convolution."""
-    from torch import nn
-
-    dense = [(n, m.in_features) for n, m in network.named_modules() if isinstance(m, nn.Linear)]
-    return dense[-1] if dense else ("classifier.1", 512)
-
-
-_TAIL = ("avgpool", "global_pool", "dropout", "fc", "classifier", "head")
-
-
-def _cut(network: torch.nn.Module, original: str) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The published network as trunk and neck; parts keep their names, so published state dicts fit."""
-    from torch import nn
-
-    parts = dict(network.named_children())
-    trunk = OrderedDict((name, part) for name, part in parts.items() if name not in _TAIL)
-    if type(network).__name__ == "DenseNet":
-        trunk["relu"] = nn.ReLU()  # torchvision applies it as a function
-    if "head" in parts:  # timm's ConvNeXt: pooling, norm and dense layer in one
-        setattr(network.get_submodule("head"), original.rpartition(".")[2], nn.Identity())
-        return nn.Sequential(trunk), nn.Sequential(OrderedDict(head=parts["head"]))
-    neck: OrderedDict[str, nn.Module] = OrderedDict()
-    neck["avgpool"] = parts.get("avgpool") or nn.AdaptiveAvgPool2d(1)
-    between = _before_the_last(parts.get("classifier"), original)
-    if between is None or not any(isinstance(part, nn.Flatten) for part in between.children()):
-        neck["flatten"] = nn.Flatten(1)
-    if between is not None:
-        neck["classifier"] = between
-    return nn.Sequential(trunk), nn.Sequential(neck)
-
-
-def _before_the_last(classifier: torch.nn.Module | None, original: str) -> torch.nn.Module | None:
-    """What stands in a classifier before its last layer, without a dropout at the end."""
-    from torch import nn
-
-    if not isinstance(classifier, nn.Sequential):
-        return None
-    names = [name for name, _ in classifier.named_children()]
-    names = names[: names.index(original.rpartition(".")[2])]
-    while names and isinstance(classifier.get_submodule(names[-1]), nn.Dropout):
-        names.pop()
-    return nn.Sequential(OrderedDict((n, classifier.get_submodule(n)) for n in names)) if names else None
 
 
 @checked
@@ -287,7 +318,7 @@ def layer(network: torch.nn.Module, name: str) -> torch.nn.Module:
 def tap(network: torch.nn.Module, layers: Sequence[str], x: torch.Tensor) -> torch.Tensor:
     """The activations of named layers, averaged over space and concatenated, (B, sum of their channels).
 
-    Where a layer runs more than once, its last activation counts. Hooks live inside the call only; training
+    Tokens (B, N, C) are averaged over all N. Where a layer runs more than once, its last activation counts. Hooks live inside the call only; training
     mode and gradients are the caller's. Raises :class:`ArgumentError` for an unknown layer. After Bar 2015
     (layers 5, 6, 7).
 
@@ -302,7 +333,7 @@ def tap(network: torch.nn.Module, layers: Sequence[str], x: torch.Tensor) -> tor
     kept: dict[int, torch.Tensor] = {}
 
     def keep(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
-        kept[id(module)] = output.mean(dim=tuple(range(2, output.ndim))) if output.ndim > 2 else output.clone()
+        kept[id(module)] = _averaged(output, channels_last=_channels_last(network, module, output.ndim))
 
     hooks = [module.register_forward_hook(keep) for module in dict.fromkeys(found)]
     try:
@@ -313,45 +344,46 @@ def tap(network: torch.nn.Module, layers: Sequence[str], x: torch.Tensor) -> tor
     return torch.cat([kept[id(module)] for module in found], dim=1)
 
 
-# Kept for the life of the process: the operators below vanish with it.
-_OPERATORS: list[object] = []
+def _averaged(output: torch.Tensor, *, channels_last: bool) -> torch.Tensor:
+    if output.ndim <= 2:
+        return output.clone()
+    return output.mean(dim=tuple(range(1, output.ndim - 1) if channels_last else range(2, output.ndim)))
 
 
-def torchvision_models() -> ModuleType:
-    """``torchvision.models``, also where its compiled part does not fit the torch that is installed.
+def _channels_last(network: torch.nn.Module, module: torch.nn.Module, dimensions: int) -> bool:
+    """Whether a layer of ``network`` gives (B, …, C): tokens, dense layers over maps, and all of Swin's but convolutions."""
+    from torch import nn
 
-    Such a torchvision cannot be imported, because it describes operators of boxes (``nms``) that nobody has
-    defined. We define their names without code and import again. That is sound here: only classification
-    networks are used, which are pure Python on torch's own operators; calling ``nms`` itself would still
-    fail.
+    if dimensions == 3 or type(module) in (nn.Linear, nn.LayerNorm):
+        return True
+    return dimensions == 4 and getattr(network, "channels_last", False) and not isinstance(module, nn.Conv2d)
+
+
+def library(name: str) -> Any:
+    """The module ``torchvision.models`` or ``timm``.
+
+    Raises :class:`UnavailableError` if it is not installed, or does not fit the torch that is: a compiled torchvision
+    works with one release of torch only, and timm imports it.
     """
     try:
-        import torchvision.models as models
-    except ImportError as error:
-        raise UnavailableError("torchvision is not installed", todo="run: pip install torchvision") from error
-    except RuntimeError as error:
-        if "torchvision::" not in str(error) or _OPERATORS:
-            raise
-        _define_missing_operators()
-        import torchvision.models as models
-    return models
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError, AttributeError, OSError) as error:
+        package = name.partition(".")[0]
+        installed = ", ".join(f"{each} {_version(each)}" for each in ("torch", "torchvision", "timm"))
+        if isinstance(error, ModuleNotFoundError) and error.name == package:
+            raise UnavailableError(
+                f"{package} is not installed", given=installed, todo=f"run: pip install {package}"
+            ) from error
+        raise UnavailableError(
+            f"{package} cannot be imported; most likely torch and torchvision do not fit each other",
+            given=f"{installed}; {' '.join(str(error).split())[:200]}",
+            todo="install a pair that fits, both from one index: pip install --upgrade torch torchvision timm (tried: torch "
+            "2.14.1 with torchvision 0.29.1)",
+        ) from error  # fmt: skip
 
 
-def _define_missing_operators() -> None:
-    import torch
-
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _OPERATORS.append(library)
-    for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]  # half imported
-
-
-def _timm() -> ModuleType:
-    torchvision_models()  # timm imports it too
+def _version(package: str) -> str:
     try:
-        import timm
-    except ImportError as error:
-        raise UnavailableError("timm is not installed", todo="run: pip install timm") from error
-    return timm
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

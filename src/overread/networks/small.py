@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from overread.core.errors import checked, require
@@ -22,47 +22,100 @@ _POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 class Network(nn.Module):
     """A trunk (image to maps), a neck (maps to F features), dropout, and a linear head (F to outputs).
 
-    ``original`` names the library's classification layer, which the head stands for, in its published state
-    dict. ``recentre`` adds two buffers, identity at first, for published weights that want another
-    normalisation.
+    ``original`` names the library's classification layer, which the head stands for, in its published state dict.
     """
+
+    channels_last = False  # whether the trunk's layers give (B, h, w, C)
 
     def __init__(
         self, name: str, trunk: nn.Module, neck: nn.Module, *, width: int, outputs: int, channels: int,
-        dropout: float = 0.0, dimensions: int = 2, original: str = "", recentre: bool = False,
+        dropout: float = 0.0, dimensions: int = 2, original: str = "",
     ) -> None:  # fmt: skip
         super().__init__()
         require(outputs >= 1, "a network needs at least one output", given=outputs)
         require(channels >= 1, "a network needs at least one input channel", given=channels)
         require(0 <= dropout < 1, "dropout must lie in [0, 1)", given=dropout)
         self.name, self.width, self.outputs, self.channels = name, width, outputs, channels
-        self.dimensions, self.original, self.recentres = dimensions, original, recentre
+        self.dimensions, self.original = dimensions, original
         self.trunk, self.neck, self.dropout = trunk, neck, nn.Dropout(dropout)
         self.head = nn.Linear(width, outputs)
         nn.init.normal_(self.head.weight, std=0.01)  # first loss close to log(outputs)
         nn.init.zeros_(self.head.bias)
-        if recentre:
-            self.register_buffer("input_scale", torch.ones(channels))
-            self.register_buffer("input_shift", torch.zeros(channels))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """What the trunk makes of images (B, channels, H, W): the last maps or tokens, laid out as the trunk has them."""
+        return self.trunk(self._recentred(x))
+
+    def grid(self, encoded: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+        """What :meth:`encode` returned, or a gradient of it, as maps (B, C, h, w) or (B, C, d, h, w).
+
+        ``shape``: the sides of the image, of which tokens keep nothing but the product; square by default.
+        """
+        return encoded
 
     def maps(self, x: Tensor) -> Tensor:
         """The last maps before pooling, (B, C, h, w) or (B, C, d, h, w), of images (B, channels, H, W)."""
-        if self.recentres:
-            shape = (1, -1) + (1,) * self.dimensions
-            x = x * self.get_buffer("input_scale").view(shape) + self.get_buffer("input_shift").view(shape)
-        return self.trunk(x)
+        return self.grid(self.encode(x), tuple(x.shape[2:]))
 
-    def pooled(self, maps: Tensor) -> Tensor:
-        """The features (B, F) of what :meth:`maps` returned."""
-        return self.neck(maps)
+    def pooled(self, encoded: Tensor) -> Tensor:
+        """The features (B, F) of what :meth:`encode` returned."""
+        return self.neck(encoded)
 
     def features(self, x: Tensor) -> Tensor:
         """The pooled features (B, F) that the head sees, before dropout."""
-        return self.pooled(self.maps(x))
+        return self.pooled(self.encode(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """The outputs before softmax or sigmoid, (B, outputs)."""
         return self.head(self.dropout(self.features(x)))
+
+    def recentre(self, scale: Tensor, shift: Tensor) -> None:
+        """Multiply and shift each channel of the images first, as GoogLeNet and Inception did in models of overread 0.1."""
+        self.register_buffer("input_scale", scale.clone())
+        self.register_buffer("input_shift", shift.clone())
+
+    def _recentred(self, x: Tensor) -> Tensor:
+        if "input_scale" not in self._buffers:
+            return x
+        shape = (1, -1) + (1,) * self.dimensions
+        return x * self.get_buffer("input_scale").view(shape) + self.get_buffer("input_shift").view(shape)
+
+
+class TimmNetwork(Network):
+    """A network of timm's without its classifier: ``forward_features``, then ``forward_head(pre_logits=True)``."""
+
+    def __init__(self, name: str, trunk: Any, *, outputs: int, channels: int, dropout: float = 0.0) -> None:
+        super().__init__(
+            name, trunk, nn.Identity(), width=trunk.head_hidden_size, outputs=outputs, channels=channels,
+            dropout=dropout, original=trunk.pretrained_cfg["classifier"],
+        )  # fmt: skip
+        self.channels_last = getattr(trunk, "output_fmt", "") == "NHWC"
+        self.prefix = getattr(trunk, "num_prefix_tokens", 0)  # class tokens and registers, which have no place
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The last maps (B, C, h, w), Swin's (B, h, w, C), or a ViT's tokens (B, prefix + h·w, C)."""
+        return self._timm.forward_features(self._recentred(x))
+
+    def grid(self, encoded: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+        """As maps (B, C, h, w); class tokens are left out.
+
+        Where a ViT pools its class token, the last patch tokens do not move the output: explain with an earlier tap.
+        """
+        if encoded.ndim == 4:
+            return encoded.movedim(-1, 1) if self.channels_last else encoded
+        tokens = encoded[:, self.prefix :]
+        ratio = shape[0] / shape[1] if shape else 1.0
+        height = max(1, round(math.sqrt(tokens.shape[1] * ratio)))
+        require(tokens.shape[1] % height == 0, "the tokens do not lie on a grid", given=tuple(tokens.shape))
+        return tokens.unflatten(1, (height, -1)).movedim(-1, 1)
+
+    def pooled(self, encoded: Tensor) -> Tensor:
+        """The embedding (B, F) of what :meth:`encode` returned."""
+        return self.neck(self._timm.forward_head(encoded, pre_logits=True))
+
+    @property
+    def _timm(self) -> Any:
+        return self.trunk
 
 
 @checked

