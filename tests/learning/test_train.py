@@ -80,8 +80,11 @@ def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
     assert again.about.recipe.label_smoothing == 0.25
 
 
-def test_without_weights_features_say_the_way_around(cohort, tmp_path) -> None:
+def test_without_weights_features_say_the_way_around(cohort, tmp_path, monkeypatch) -> None:
     cases, parts = cohort
+    monkeypatch.setattr(weights, "PACKAGES", ())
+    monkeypatch.setattr(weights, "where", lambda: tmp_path / "store")
+    monkeypatch.delenv("OVERREAD_WEIGHTS", raising=False)
     with pytest.raises(UnavailableError, match="scratch"):
         train(cases, parts, Recipe(method="features"), network=False, cache=tmp_path, threads=1)
 

@@ -359,6 +359,7 @@ def _channels_last(network: torch.nn.Module, module: torch.nn.Module, dimensions
     return dimensions == 4 and getattr(network, "channels_last", False) and not isinstance(module, nn.Conv2d)
 
 
+@checked
 def library(name: str) -> Any:
     """The module ``torchvision.models`` or ``timm``.
 
