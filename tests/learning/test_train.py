@@ -11,6 +11,7 @@ from overread import Recipe, choose_threshold, evaluate, predict, read_cases, sp
 from overread.core.errors import UnavailableError, UnsoundError
 from overread.core.progress import Clock
 from overread.learning.model import Model
+from overread.networks import weights
 
 SCRATCH = Recipe(method="scratch", backbone="cnn_small", epochs=2, image_size=32, batch_size=16, seed=1)
 
