@@ -485,13 +485,11 @@ def test_ctrl_c_ends_the_children_and_is_told(tricks: ModuleType) -> None:
 
 @linux
 def test_an_abandoned_call_ends_what_is_under_way(tricks: ModuleType) -> None:
-    found = contained(tricks.slow, [(i, 0.0 if i < 2 else 50.0) for i in range(20)], workers=2)
+    found = contained(tricks.slow, [(i, 0.0 if i < 2 else 3600.0) for i in range(20)], workers=2)
     assert next(found) == 0
     time.sleep(0.2)
     before = mine()
-    began = time.monotonic()
-    found.close()
-    assert time.monotonic() - began < 3
+    found.close()  # waits for none of them: the test would run out of its time
     assert len(mine()) < len(before)
     assert not [pid for pid in before if not alive(pid) and Path(f"/proc/{pid}").exists()], "a zombie"
 
