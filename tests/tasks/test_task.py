@@ -1,6 +1,7 @@
 """What every task says of labels and outputs, against slow restatements, numpy and scikit-learn."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -103,3 +104,44 @@ def test_fewest_patients_counts_patients_not_images() -> None:
     findings = np.array([[1, 0], [1, 1], [0, 1], [0, np.nan], [0, 1], [0, 0]], np.float32)
     assert FINDINGS.fewest_patients(findings, patient) == 1  # x is present in p alone
     assert QUANTITY.fewest_patients(np.zeros(6), patient) == 5
+
+
+def test_strata_against_slow_restatements() -> None:
+    labels = np.array([2, 0, -1, 1])
+    assert CLASSES.strata(labels).tolist() == labels.tolist()
+    findings = np.array([[1, 1], [1, 0], [1, np.nan], [0, 0], [np.nan, 1], [1, 0]])
+    common, rare = 1, 2  # x is present four times, y twice: who has both belongs to y
+    assert FINDINGS.strata(findings).tolist() == [rare, common, common, 0, rare, common]
+    values = np.random.default_rng(0).normal(size=101)
+    edges = [np.quantile(values, share) for share in (0.2, 0.4, 0.6, 0.8)]
+    assert QUANTITY.strata(values).tolist() == [sum(value > edge for edge in edges) for value in values]
+
+
+def test_presence_and_questions_of_each_task() -> None:
+    labels = np.array([2, -1, 0])
+    assert CLASSES.presence(labels).tolist() == [[False, False, True], [False] * 3, [True, False, False]]
+    assert BINARY.yes_or_no(np.array([0, 1]))[1] == ("p",)  # one question of two classes
+    assert BINARY.yes_or_no(np.array([0, 1]))[0].tolist() == [[0.0], [1.0]]
+    asked, names = QUANTITY.yes_or_no(np.array([1.0, 5.0, 2.0]))
+    assert asked.ravel().tolist() == [0.0, 1.0, 0.0]
+    assert names == ("v above its median",)
+
+
+def test_labels_are_read_off_columns_and_known_or_not() -> None:
+    table = pd.DataFrame(
+        {"label": ["b", "", "z"], "label:x": [1, 0, None], "label:y": [None] * 3, "value": [2, None, 3]}
+    )
+    table = table.astype({"label:x": float, "label:y": float})
+    assert CLASSES.read_labels(table).tolist() == [1, -1, -1]
+    assert CLASSES.known(CLASSES.read_labels(table)).tolist() == [True, False, False]
+    assert FINDINGS.known(FINDINGS.read_labels(table)).tolist() == [True, True, False]
+    assert QUANTITY.known(QUANTITY.read_labels(table)).tolist() == [True, False, True]
+    assert [t.distinct(t.read_labels(table)) for t in (CLASSES, FINDINGS, QUANTITY)] == [1, 2, 2]
+
+
+def test_columns_and_words_of_each_task() -> None:
+    assert FINDINGS.label_columns == ("label:x", "label:y")
+    assert [t.label_columns for t in (CLASSES, BINARY, QUANTITY)] == [("label",), ("label",), ("value",)]
+    assert CLASSES.prediction_columns == ("p:a", "p:b", "p:c")
+    assert QUANTITY.prediction_columns == ("predicted",)
+    assert [t.summary for t in (BINARY, CLASSES, FINDINGS, QUANTITY)] == ["binary label", "3 classes", "2 findings", "a quantity"]  # fmt: skip
