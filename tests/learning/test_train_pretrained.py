@@ -26,6 +26,7 @@ from overread.learning.loader import TrainingData, decode
 from overread.learning.predict import load_model, predict
 from overread.learning.recipe import Recipe
 from overread.learning.train import fit, train
+from overread.networks.backbones import BACKBONES
 from overread.synthetic.cohort import draw_cohort
 
 SIDE = 72
@@ -164,6 +165,26 @@ def test_auto_without_weights_trains_a_small_network(cohort, cache, monkeypatch)
     assert "no pretrained weights" in reasons["method"][1]
     assert not model.about.backbone.pretrained
     assert model.about.recipe.backbone == "resnet_small"
+
+
+def test_a_network_is_fed_by_its_own_mean_and_deviation(data, weights, monkeypatch) -> None:
+    """Not by ImageNet's: a row with other numbers, and the features that the head was fitted on, made by hand."""
+    monkeypatch.setitem(
+        BACKBONES, "squeezenet1_1", replace(BACKBONES["squeezenet1_1"], mean=(0.5,) * 3, std=(0.5,) * 3)
+    )
+    recipe = FEATURES.changed(image_size=24, normalise="channel mean and std", views=1, layers=())
+    model = fit(data, recipe, weights=weights)
+    assert (model.about.preprocess.mean, model.about.preprocess.std) == ((0.5,) * 3, (0.5,) * 3)
+    x = torch.from_numpy(data.images[data.training] / 127.5 - 1).permute(0, 3, 1, 2).float()
+    with torch.inference_mode():
+        features = published().features(x).mean((2, 3)).numpy()
+    penalty = next(row["penalty"] for row in model.history if row["chosen"])
+    scaled = (features - features.mean(0)) / (features.std(0) + 1e-4)
+    oracle = LogisticRegression(C=2 / (penalty * len(x)), class_weight="balanced", max_iter=10_000, tol=1e-10)
+    wanted = oracle.fit(scaled, data.cases.labels[data.training]).decision_function(scaled)
+    head = model.network.head
+    outputs = features @ head.weight.detach().numpy().T + head.bias.detach().numpy()
+    assert np.abs(outputs[:, 1] - outputs[:, 0] - wanted).max() < 0.05
 
 
 # -- fit alone -----------------------------------------------------------------------------------------------------
