@@ -89,7 +89,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_input_is_one_clear_paragraph(name, overread, cohort, tmp_path) -> None:
+def test_a_wrong_input_is_one_clear_paragraph(name, overread, cohort, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("overread.networks.weights.PACKAGES", ())  # no weights at hand
     spoil, more, code, words = WRONG[name]
     table = spoil(cohort)
     label = () if "--label" in more else ("--label", "diagnosis")
@@ -107,7 +108,8 @@ def no_report(monkeypatch) -> None:
     monkeypatch.setattr(steps, "STEPS", (steps.audit, steps.split, steps.train, steps.predict, steps.evaluate))
 
 
-def test_after_a_mistake_the_same_folder_can_be_used(overread, cohort, tmp_path, no_report) -> None:
+def test_after_a_mistake_the_same_folder_can_be_used(overread, cohort, tmp_path, no_report, monkeypatch) -> None:
+    monkeypatch.setattr("overread.networks.weights.PACKAGES", ())  # no weights at hand
     run = ("run", cohort, *COLUMNS, "-o", tmp_path / "run", "--tuning", "0.2")
     assert overread(*run, "--recipe", "features", "--offline")[0] == 1
     assert overread(*run, *SMALL)[0] == 0

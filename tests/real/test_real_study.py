@@ -33,7 +33,7 @@ def test_frozen_features_tell_skin_lesions_apart(skin, shared, tmp_path) -> None
     recipe = Recipe(method="features", image_size=96, folds=3, views=1)
     model = train(skin, parts, recipe, weights=shared / "weights", network=False, cache=tmp_path)
     assert model.about.backbone.pretrained
-    assert "squeezenet1_1" in model.about.backbone.licence, "where the licence is not known, the file is named"
+    assert "mobilenet_v2" in model.about.backbone.licence, "where the licence is not known, the file is named"
     made = predict(model, skin.only(parts, "test"))
     assert (made.scores.argmax(1) == made.truth).mean() > 2 / 7  # twice what guessing gives
 

@@ -255,9 +255,9 @@ def kappa_statistic(
 
     def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         n, apart, *rest = sums.T
-        mt, mp, mtt, mpp = (s / n for s in rest)
-        by_chance = mtt + mpp - 2 * mt * mp
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no case
+            mt, mp, mtt, mpp = (s / n for s in rest)
+            by_chance = mtt + mpp - 2 * mt * mp
             return np.where(by_chance > TINY, 1 - apart / n / by_chance, np.nan)[:, None]
 
     return of_sums((column,), cells, compute)
