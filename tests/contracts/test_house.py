@@ -22,15 +22,8 @@ GERUNDS = {"pairing", "drawing", "training"}
 TWINS: set[str] = set()
 WITHOUT_CALLER = {
     *("merit_covariance", "abstention_area", "expected_calibration_error", "brier_decomposition", "balanced_accuracy"),
-    *(
-        "average_precision",
-        "mean_image_error",
-        "mean_overlap",
-        "quadratic_kappa",
-        "weighted_auc",
-        "weighted_proportion",
-    ),
-    *("refuse_unknown", "metric_named", "serve"),
+    *("average_precision", "mean_image_error", "mean_overlap", "quadratic_kappa"),
+    *("refuse_unknown", "metric_named"),
 }
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import overread.stats
 from overread.core.errors import ArgumentError
-from overread.stats import classification, decision, froc, power_law, regression, weighted
+from overread.stats import classification, decision, froc, power_law, regression
 from overread.stats import proportions as mcnemar
 from overread.stats.agreement import consensus, mrmc, mrmc_points, pairs, panel
 from overread.stats.calibration import abstention, conformal, recalibration, reliability
@@ -152,8 +152,6 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     recalibration.estimate_prior: lambda c: recalibration.estimate_prior(c.p, 0.3, rounds=20),
     concordance.auc: lambda c: concordance.auc(c.y, c.s, c.g),
     concordance.roc_curve: lambda c: concordance.roc_curve(c.y, c.s),
-    weighted.weighted_auc: lambda c: weighted.weighted_auc(c.y, c.s, c.q, c.g),
-    weighted.weighted_proportion: lambda c: weighted.weighted_proportion(c.y, c.q, c.g),
 }  # fmt: skip
 #: Functions of arrays that are no truth and no score of cases: each has tests of its own on awkward input.
 OTHERS = {
