@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from overread.evaluation.estimators import Terms
+from overread.evaluation.estimators import Intervals
 from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.evaluation.gaps import gaps_of
-from overread.evaluation.questions import Facts, questions
+from overread.evaluation.questions import ScoredCases, questions
 from overread.predictions import Predictions
 from overread.stats.hypotheses import heterogeneity, holm
 from overread.tasks.target import Target
@@ -185,10 +185,10 @@ def covered(settings: dict, metric: str, true: float, draws: int) -> tuple[float
     inside = rejected = known = 0
     for seed in range(draws):
         test = table(seed=seed, **settings)
-        facts = Facts.of(test)
+        facts = ScoredCases.of(test)
         left = (test.table["side"] == "left").to_numpy()
         groups = [({"side": "left"}, left), ({"side": "right"}, ~left)]
-        found, _ = gaps_of(facts, questions(facts, ()), test.codes, groups, Terms())
+        found, _ = gaps_of(facts, questions(facts, ()), test.codes, groups, Intervals())
         (gap,) = [g.gap for g in found if g.metric == metric]
         if not gap.difference.undefined:
             known += 1

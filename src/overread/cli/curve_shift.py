@@ -41,8 +41,8 @@ def curve(
 ) -> None:  # fmt: skip
     """What more training images, or more grades per image, gained and would gain. Of tables without torch."""
     from overread.evaluation.generalisation.learning_curve import learning_curve
-    from overread.evaluation.generalisation.one_metric import metric_for
     from overread.evaluation.ledger import ledger_beside
+    from overread.evaluation.metrics import metric_for
     from overread.predictions import Predictions
     from overread.reporting.pages.curve_shift import curve_page
 
@@ -86,9 +86,9 @@ def shift(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train on one site, test on every other: the matrix, and internal minus external. Of a table without torch."""
-    from overread.evaluation.generalisation.one_metric import metric_for
     from overread.evaluation.generalisation.site_transfer import by_source, shift_matrix
     from overread.evaluation.ledger import ledger_beside
+    from overread.evaluation.metrics import metric_for
     from overread.reporting.pages.curve_shift import shift_page
 
     if not what.is_dir():

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
-from overread.evaluation.estimators import Terms
-from overread.evaluation.gaps import moved_by, together
+from overread.evaluation.estimators import Intervals
+from overread.evaluation.group_values import correlation, influence_on_share
 from overread.evaluation.questions import Question
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability, why_uncalibrated
@@ -25,21 +25,21 @@ POINTS = 500
 BARS = 20
 
 
-def curves_of(q: Question, codes: NDArray[np.int64], terms: Terms) -> tuple[dict[str, Any], Reliability | None]:
+def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[dict[str, Any], Reliability | None]:
     """ROC, precision–recall, calibration, score histogram and operating point of a question, ready for JSON.
 
     Also the reliability diagram whose null draws give "ece if calibrated"; None for scores that are no
     probabilities.
     """
-    if q.why:
-        return {"undefined": q.why}, None
+    if q.undefined:
+        return {"undefined": q.undefined}, None
     fpr, tpr, thresholds = roc_curve(q.truth, q.score)
     recall, precision, _ = precision_recall_curve(q.truth, q.score)
     step, down = _thin(_corners(fpr, tpr)), _thin(np.arange(len(recall)))
     diagram = None
     if not why_uncalibrated(q.truth, q.score):
         diagram = reliability(
-            q.truth, q.score, codes[q.rows], level=terms.level, seed=terms.seed, resamples=terms.resamples or None
+            q.truth, q.score, codes[q.rows], level=how.level, seed=how.seed, resamples=how.resamples or None
         )
     return {
         "roc": {"fpr": fpr[step], "tpr": tpr[step], "threshold": thresholds[step]},
@@ -50,13 +50,13 @@ def curves_of(q: Question, codes: NDArray[np.int64], terms: Terms) -> tuple[dict
         },
         "calibration": _diagram(diagram) if diagram else {"undefined": why_uncalibrated(q.truth, q.score)},
         "scores": _histogram(q),
-        "point": _point(q) | {"region": point_region(q.truth, q.flagged, codes[q.rows], level=terms.level)},
-        "decision": _decision(q, codes[q.rows], terms),
+        "point": _point(q) | {"region": point_region(q.truth, q.flagged, codes[q.rows], level=how.level)},
+        "decision": _decision(q, codes[q.rows], how),
     }, diagram
 
 
-def _decision(q: Question, codes: NDArray[np.int64], terms: Terms) -> dict[str, Any]:
-    c = decision_curve(q.truth, q.score, codes, prevalence=terms.prevalence, level=terms.level)
+def _decision(q: Question, codes: NDArray[np.int64], how: Intervals) -> dict[str, Any]:
+    c = decision_curve(q.truth, q.score, codes, prevalence=how.prevalence, level=how.level)
     if c.undefined:
         return {"undefined": c.undefined}
     found = {
@@ -71,7 +71,7 @@ def _decision(q: Question, codes: NDArray[np.int64], terms: Terms) -> dict[str, 
         "level": c.level,
         "method": c.method,
     }
-    return found if terms.prevalence is None else found | {"prevalence": terms.prevalence}
+    return found if how.prevalence is None else found | {"prevalence": how.prevalence}
 
 
 def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -161,7 +161,11 @@ def point_region(
     if clustered and min(people) < LEAST:
         return {"undefined": f"fewer than {LEAST} patients of a class"}
     sides = [_side(flagged[ill], codes[ill], clustered), _side(flagged[~ill], codes[~ill], clustered)]
-    shared = together(moved_by(flagged[ill], codes[ill]), moved_by(flagged[~ill], codes[~ill])) if clustered else 0.0
+    shared = (
+        correlation(influence_on_share(flagged[ill], codes[ill]), influence_on_share(flagged[~ill], codes[~ill]))
+        if clustered
+        else 0.0
+    )
     angle = np.linspace(0, 2 * math.pi, CORNERS + 1)
     radius = math.sqrt(_radius2(level, distinct(codes) if clustered else 0))
     up, right = np.cos(angle), shared * np.cos(angle) + math.sqrt(1 - shared**2) * np.sin(angle)

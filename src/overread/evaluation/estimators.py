@@ -1,14 +1,19 @@
-"""What a metric is of a set of rows: closed forms at once, the rest as statistics to resample."""
+"""What each metric is of a sample: at once where there is a closed form, else as a statistic to resample.
+
+An estimator takes a :class:`Sample` and :class:`Intervals` and gives :class:`Measures`; one of two models takes both
+samples and gives their differences. The table of :mod:`overread.evaluation.metrics` says which metric has which.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.evaluation.questions import LARGEST, Facts, Question
+from overread.evaluation.questions import LARGEST, Codes, Sample
+from overread.stats.arrays import distinct
 from overread.stats.calibration.reliability import (
     PARTS,
     brier_uncertainty,
@@ -18,12 +23,14 @@ from overread.stats.calibration.reliability import (
     why_uncalibrated,
 )
 from overread.stats.classification import at_prevalence, at_threshold, classes_statistic, threshold_statistic
-from overread.stats.discrimination.partial_auc import partial_auc
+from overread.stats.discrimination.delong import auc_difference
+from overread.stats.discrimination.partial_auc import partial_auc, partial_auc_difference
 from overread.stats.discrimination.precision_recall import areas_statistic
-from overread.stats.discrimination.roc import auc
-from overread.stats.estimate import Estimate, undefined
-from overread.stats.proportions import proportion
-from overread.stats.regression import METRICS, errors_of, kappa_statistic, mcc_statistic
+from overread.stats.discrimination.roc import auc, concordance
+from overread.stats.estimate import Difference, Estimate, undefined, without
+from overread.stats.proportions import paired_proportions, proportion, threshold_differences
+from overread.stats.regression import METRICS as ERRORS
+from overread.stats.regression import errors_statistic, kappa_statistic, mcc_statistic
 from overread.stats.resample import Statistic, mean_statistic, of_sums
 
 CONFIDENCE = "confidence of the most probable class"
@@ -33,35 +40,65 @@ SPECIFIC = (0.8, 1.0)
 LARGEST_NUMBER = 1e150
 GRADES = "classes are grades: their names are numbers"
 
-Codes = NDArray[np.int64]
-
 
 @dataclass(frozen=True)
-class Terms:
+class Intervals:
     """How intervals are made: their level, the seed and number of resamples (0: by the number of images).
 
-    ``prevalence``: that of the clinic, for predictive values there. ``parts``: whether the Brier score is taken apart.
+    ``prevalence``: that of the clinic, for predictive values there. ``decompose``: whether the Brier score is taken
+    apart.
     """
 
     level: float = 0.95
     seed: int = 0
     resamples: int = 0
     prevalence: float | None = None
-    parts: bool = True
+    decompose: bool = True
 
 
 @dataclass(frozen=True)
-class Parts:
-    """``statistics`` to resample, and estimates ``ready`` without."""
+class Measures:
+    """``statistics`` to resample, and ``estimates`` without."""
 
     statistics: tuple[Statistic, ...] = ()
-    ready: tuple[Estimate, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
 
-    def __add__(self, other: Parts) -> Parts:
-        return Parts(self.statistics + other.statistics, self.ready + other.ready)
+    def __add__(self, other: Measures) -> Measures:
+        return Measures(self.statistics + other.statistics, self.estimates + other.estimates)
+
+    def only(self, keep: Callable[[str, str], bool]) -> Measures:
+        """The metrics of which ``keep(metric, of)`` is true."""
+        kept = (s.only([i for i, c in enumerate(s.columns) if keep(c.metric, c.of)]) for s in self.statistics)
+        return Measures(tuple(s for s in kept if s.columns), tuple(e for e in self.estimates if keep(e.metric, e.of)))
 
 
-def of_all(statistic: Statistic, patients: int) -> Statistic:
+Estimator = Callable[[Sample, Intervals], Measures]
+PairedEstimator = Callable[[Sample, Sample, Intervals], list[Difference]]
+
+
+def missing(metrics: Iterable[str], reason: str, codes: Codes, of: str = "") -> Measures:
+    """Estimates without a value, for one reason."""
+    patients = distinct(codes) if len(codes) else 0
+    return Measures(estimates=tuple(undefined(m, reason, of=of, images=len(codes), patients=patients) for m in metrics))
+
+
+def missing_difference(metric: str, reason: str, *, of: str = "", images: int = 0, patients: int = 0) -> Difference:
+    """A difference that does not exist, and its reason."""
+    one, gap = (
+        undefined(name, reason, of=of, images=images, patients=patients) for name in (metric, f"{metric} difference")
+    )
+    return without(one, one, gap)
+
+
+def not_finite(*scores: NDArray[np.float64]) -> str:
+    """The reason why scores cannot be used; empty if all are finite."""
+    for score in scores:
+        if bad := int((~np.isfinite(score)).sum()):
+            return f"{bad} of {len(score)} scores are not finite"
+    return "" if len(scores[0]) else "no cases"
+
+
+def padded(statistic: Statistic, patients: int) -> Statistic:
     """A statistic of sums that counts the patients up to its own last, as one of all ``patients``."""
     if statistic.sums is None or len(statistic.sums.cells) == patients:
         return statistic
@@ -70,105 +107,228 @@ def of_all(statistic: Statistic, patients: int) -> Statistic:
     return of_sums(statistic.columns, cells, statistic.sums.of)
 
 
-def lost(metrics: Sequence[str], why: str, codes: Codes, of: str = "") -> tuple[Estimate, ...]:
-    """Estimates without a value, for one reason."""
-    people = int(np.unique(codes).size)
-    return tuple(undefined(metric, why, of=of, images=len(codes), patients=people) for metric in metrics)
+# -- of a question ------------------------------------------------------------------------------------------------
 
 
-def not_finite(score: NDArray[np.float64]) -> str:
-    """Why nothing can be said at a threshold; empty if something can."""
-    bad = int((~np.isfinite(score)).sum())
-    return f"{bad} of {len(score)} scores are not finite" if bad else "" if len(score) else "no cases"
+def area(s: Sample, how: Intervals) -> Measures:
+    """The AUC."""
+    return Measures(estimates=(auc(s.truth, s.score, s.codes, level=how.level, of=s.of),))
 
 
-def directly(q: Question, codes: Codes, terms: Terms) -> list[Estimate]:
-    """What has an interval in closed form."""
-    level, of = terms.level, q.of
-    found = [auc(q.truth, q.score, codes, level=level, of=of)]
-    found.append(partial_auc(q.truth, q.score, codes, specificity=SPECIFIC, standardised=True, level=level, of=of))
-    if q.full:
-        found += intercept_and_slope(q.truth, q.score, codes, level=level, of=of)
-    found += _at_threshold(q, codes, terms)
-    return found if q.full else [e for e in found if e.metric != "accuracy"]
+def area_difference(a: Sample, b: Sample, how: Intervals) -> list[Difference]:
+    """Of two AUCs, by DeLong."""
+    return [auc_difference(a.truth, a.score, b.score, a.codes, level=how.level, of=a.of)]
 
 
-def _at_threshold(q: Question, codes: Codes, terms: Terms) -> list[Estimate]:
-    elsewhere = terms.prevalence if q.full else None
-    if why := not_finite(q.score):
-        names = ["sensitivity", "specificity", "ppv", "npv", "accuracy"]
-        return [*lost([*names, *(("ppv at prevalence", "npv at prevalence") if elsewhere else ())], why, codes, q.of)]
-    found = at_threshold(q.truth, q.flagged, codes, level=terms.level, of=q.of, note=q.rule)
-    if elsewhere is None:
-        return found
-    there = at_prevalence(q.truth, q.flagged, elsewhere, codes, level=terms.level, of=q.of)
-    return found + [_there(e, q.rule) for e in there]
+def area_resampled(s: Sample, how: Intervals) -> Measures:
+    """The AUC as a statistic."""
+    if s.undefined:
+        return missing(("auc",), s.undefined, s.codes, s.of)
+    found = areas_statistic([s.truth], [s.score], [s.codes], (s.of,), macro=True, each=False)
+    return Measures((replace(found, columns=tuple(replace(c, metric="auc", of=s.of) for c in found.columns)),))
 
 
-def _there(e: Estimate, rule: str) -> Estimate:
-    return replace(e, metric=f"{e.metric} at prevalence", method=f"{rule}; {e.method}" if e.method else "")
+def specific_area(s: Sample, how: Intervals) -> Measures:
+    """The standardised partial AUC."""
+    found = partial_auc(s.truth, s.score, s.codes, specificity=SPECIFIC, standardised=True, level=how.level, of=s.of)
+    return Measures(estimates=(found,))
 
 
-def resampled(q: Question, codes: Codes, people: int, terms: Terms) -> Parts:
-    """F1, balanced accuracy, MCC, Brier score with its parts and ECE of a question that is judged in full."""
-    return _flags(q, codes, people) + _chances(q, codes, people, terms)
+def specific_area_difference(a: Sample, b: Sample, how: Intervals) -> list[Difference]:
+    """Of two partial AUCs; of a question that is judged in full."""
+    if not a.full:
+        return []
+    return [partial_auc_difference(a.truth, a.score, b.score, a.codes, specificity=SPECIFIC, standardised=True,
+                                   level=how.level, of=a.of)]  # fmt: skip
 
 
-def _flags(q: Question, codes: Codes, people: int) -> Parts:
-    if why := not_finite(q.score):
-        return Parts(ready=lost(("f1", "balanced accuracy", "mcc"), why, codes, q.of))
-    truth, said = q.truth.astype(np.int64), q.flagged.astype(np.int64)
-    return Parts(
-        (
-            threshold_statistic(q.truth, q.flagged, codes, people, of=q.of, note=q.rule),
-            of_all(mcc_statistic(truth, said, codes, of=q.of, note=q.rule), people),
-        )
+def precision_resampled(s: Sample, how: Intervals) -> Measures:
+    """The average precision of one question alone."""
+    if s.undefined:
+        return missing(("average precision",), s.undefined, s.codes, s.of)
+    return Measures((areas_statistic([s.truth], [s.score], [s.codes], (s.of,), macro=False),))
+
+
+def rates(s: Sample, how: Intervals) -> Measures:
+    """Sensitivity, specificity, predictive values; accuracy of a question that is judged in full."""
+    if reason := not_finite(s.score):
+        found = missing(("sensitivity", "specificity", "ppv", "npv", "accuracy"), reason, s.codes, s.of).estimates
+    else:
+        found = tuple(at_threshold(s.truth, s.called, s.codes, level=how.level, of=s.of, note=s.rule))
+    return Measures(estimates=(*found[:4], *(replace(e, of=s.either) for e in found[4:] if s.full)))
+
+
+def rates_difference(a: Sample, b: Sample, how: Intervals) -> list[Difference]:
+    """Sensitivity, specificity and accuracy, by McNemar and Tango."""
+    if reason := not_finite(a.score, b.score):
+        return [missing_difference(m, reason, of=of, images=len(a.codes), patients=distinct(a.codes) if len(a.codes) else 0)
+                for m, of in (("sensitivity", a.of), ("specificity", a.of), ("accuracy", a.either))]  # fmt: skip
+    rule = a.rule if a.rule == b.rule else f"{a.rule} against {b.rule}"
+    found = threshold_differences(a.truth, a.called, b.called, a.codes, level=how.level, of=a.of)
+    noted = [_with_rules(d, (a.rule, b.rule, rule)) for d in found]
+    return [*noted[:2], *(relabelled(d, of=a.either) for d in noted[2:] if a.full)]
+
+
+def _with_rules(found: Difference, rules: tuple[str, str, str]) -> Difference:
+    sides = (found.first, found.second, found.difference)
+    first, second, gap = (replace(e, method=f"{rule}; {e.method}") if e.method else e for rule, e in zip(rules, sides))
+    return replace(found, first=first, second=second, difference=gap)
+
+
+def relabelled(found: Difference, *, of: str | None = None, where: dict[str, str] | None = None) -> Difference:
+    """The difference under another name, or of a subgroup."""
+    first, second, gap = (
+        replace(e, of=e.of if of is None else of, where=e.where if where is None else where)
+        for e in (found.first, found.second, found.difference)
     )
+    return replace(found, first=first, second=second, difference=gap)
 
 
-def _chances(q: Question, codes: Codes, people: int, terms: Terms) -> Parts:
-    names = ("brier", *(PARTS if terms.parts else ()), "ece")
-    if why := why_uncalibrated(q.truth, q.score):
-        return Parts(ready=lost(names, why, codes, q.of))
-    found = Parts(
-        (
-            mean_statistic("brier", (q.score - q.truth) ** 2, codes, people, of=q.of),
-            ece_statistic(q.truth, q.score, codes, people, of=q.of),
-        )
-    )
-    if not terms.parts:
-        return found
-    parts = decomposition_statistic(q.truth, q.score, codes, people, of=q.of)
-    return found + Parts((parts,), (brier_uncertainty(q.truth, codes, level=terms.level, of=q.of),))
+def clinic_values(s: Sample, how: Intervals) -> Measures:
+    """Predictive values at the prevalence of the clinic."""
+    if how.prevalence is None or not s.full:
+        return Measures()
+    if reason := not_finite(s.score):
+        return missing(("ppv at prevalence", "npv at prevalence"), reason, s.codes, s.of)
+    found = at_prevalence(s.truth, s.called, how.prevalence, s.codes, level=how.level, of=s.of)
+    return Measures(estimates=tuple(
+        replace(e, metric=f"{e.metric} at prevalence", method=f"{s.rule}; {e.method}" if e.method else "") for e in found
+    ))  # fmt: skip
 
 
-def top_accuracy(facts: Facts, rows: Codes, local: Codes, level: float) -> Estimate:
-    """Accuracy of the more probable of two classes: what papers without an operating point report."""
-    rows = rows[facts.truth[rows] >= 0]
-    first, second, truth = facts.scores[rows, 0], facts.scores[rows, 1], facts.truth[rows]
-    bad = int((~np.isfinite(first)).sum() + (~np.isfinite(second)).sum())
-    if bad or not len(rows):
-        return lost(("top accuracy",), f"{bad} of {2 * len(rows)} scores are not finite" if bad else "no cases",
-                    local[rows])[0]  # fmt: skip
-    found = proportion((second > first) == (truth == 1), local[rows], level=level, metric="top accuracy")
-    return replace(found, method=f"{LARGEST}; {found.method}")
+def calls(s: Sample, how: Intervals) -> Measures:
+    """F1 and balanced accuracy at the threshold."""
+    if not s.full:
+        return Measures()
+    if reason := not_finite(s.score):
+        return missing(("f1",), reason, s.codes, s.of) + missing(("balanced accuracy",), reason, s.codes, s.either)
+    found = threshold_statistic(s.truth, s.called, s.codes, s.patients, of=s.of, note=s.rule)
+    f1, balanced = found.columns
+    return Measures((replace(found, columns=(f1, replace(balanced, of=s.either))),))
 
 
-def classes(facts: Facts, asked: Sequence[Question], rows: Codes, local: Codes, people: int, terms: Terms) -> Parts:
-    """Accuracy, balanced accuracy, F1, MCC, kappa of grades, Brier score and ECE of the most probable class."""
-    scores, truth, codes, names = facts.scores[rows], facts.truth[rows], local[rows], facts.target.names
-    own = {q.of for q in asked if q.full}
-    others = tuple("" if name in own else name for name in names)  # "": its F1 is that at its threshold
-    graded = grades(names)
-    if why := not_finite(scores.ravel()):
-        overall = ["accuracy", "balanced accuracy", "macro f1", "mcc", "brier", "ece"]
-        missing = lost([*overall, *(["quadratic kappa"] if graded else [])], why, codes)
-        return Parts(ready=missing + tuple(e for n in others if n for e in lost(("f1",), why, codes, n)))
-    said = scores.argmax(axis=1)
-    accuracy = proportion(said == truth, codes, level=terms.level, metric="accuracy")
-    several = classes_statistic(truth, said, len(names), codes, people, of=others, note=LARGEST)
-    parts = Parts((several,), (replace(accuracy, method=f"{LARGEST}; {accuracy.method}"),))
-    return parts + _alike(truth, said, codes, people, graded) + _classes_calibrated(scores, truth, codes, people)
+def correlation(s: Sample, how: Intervals) -> Measures:
+    """Matthews' correlation of call and truth, of a question or of all classes."""
+    if not s.full:
+        return Measures()
+    if reason := not_finite(s.score.ravel()):
+        return missing(("mcc",), reason, s.codes, s.either)
+    truth, called = s.truth.astype(np.int64), s.called.astype(np.int64)
+    return Measures((padded(mcc_statistic(truth, called, s.codes, of=s.either, note=s.rule), s.patients),))
+
+
+def squared_error(s: Sample, how: Intervals) -> Measures:
+    """The Brier score of a question."""
+    if not s.full:
+        return Measures()
+    if reason := why_uncalibrated(s.truth, s.score):
+        return missing(("brier",), reason, s.codes, s.of)
+    return Measures((mean_statistic("brier", (s.score - s.truth) ** 2, s.codes, s.patients, of=s.of),))
+
+
+def calibration_error(s: Sample, how: Intervals) -> Measures:
+    """The ECE of a question."""
+    if not s.full:
+        return Measures()
+    if reason := why_uncalibrated(s.truth, s.score):
+        return missing(("ece",), reason, s.codes, s.of)
+    return Measures((ece_statistic(s.truth, s.score, s.codes, s.patients, of=s.of),))
+
+
+def decomposition(s: Sample, how: Intervals) -> Measures:
+    """What the Brier score is made of."""
+    if not (s.full and how.decompose):
+        return Measures()
+    if reason := why_uncalibrated(s.truth, s.score):
+        return missing(PARTS, reason, s.codes, s.of)
+    found = decomposition_statistic(s.truth, s.score, s.codes, s.patients, of=s.of)
+    return Measures((found,), (brier_uncertainty(s.truth, s.codes, level=how.level, of=s.of),))
+
+
+def calibration_line(s: Sample, how: Intervals) -> Measures:
+    """Calibration intercept and slope."""
+    found = intercept_and_slope(s.truth, s.score, s.codes, level=how.level, of=s.of) if s.full else ()
+    return Measures(estimates=tuple(found))
+
+
+# -- of all classes or findings together --------------------------------------------------------------------------
+
+
+def ranking(s: Sample, how: Intervals) -> Measures:
+    """Macro AUC over the questions that have both answers, and each one's average precision: one sort serves both."""
+    single, groups = ([q for q in s.questions if q.group is group] for group in (False, True))
+    return _areas(single, macro=not s.target.task.binary) + _areas(groups, macro=False)
+
+
+def macro_area(s: Sample, how: Intervals) -> Measures:
+    """Macro AUC alone, of two classes as well."""
+    asked = [q for q in s.questions if not q.group]
+    known = [q for q in asked if not q.undefined]
+    if not known:
+        return Measures(estimates=(undefined("macro auc", "no class or finding has both answers"),))
+    note = f"mean over {len(known)} of {len(asked)}"
+    return Measures((areas_statistic([q.truth for q in known], [q.score for q in known], [q.codes for q in known],
+                                     ("",) * len(known), macro=True, each=False, note=note),))  # fmt: skip
+
+
+def _areas(asked: Sequence[Sample], *, macro: bool) -> Measures:
+    known, without_both = [q for q in asked if not q.undefined], [q for q in asked if q.undefined]
+    lost = sum((missing(("average precision",), q.undefined, q.codes, q.of) for q in without_both), Measures())
+    if not known:
+        none = (undefined("macro auc", "no class or finding has both answers"),) if macro else ()
+        return Measures(estimates=none) + lost
+    note = f"mean over {len(known)}" + (f", without {', '.join(q.of for q in without_both)}" if without_both else "")
+    found = areas_statistic([q.truth for q in known], [q.score for q in known], [q.codes for q in known],
+                            tuple(q.of for q in known), macro=macro, note=note)  # fmt: skip
+    return Measures((found,)) + lost
+
+
+def top_choice(s: Sample, how: Intervals) -> Measures:
+    """Accuracy of the most probable of several classes, or of two: what papers without an operating point report."""
+    metric = "top accuracy" if s.target.task.binary else "accuracy"
+    if reason := not_finite(s.score.ravel()):
+        return missing((metric,), reason, s.codes)
+    right = s.score[:, 1] > s.score[:, 0] if s.target.task.binary else s.called
+    found = proportion(right == s.truth, s.codes, level=how.level, metric=metric)
+    return Measures(estimates=(replace(found, method=f"{LARGEST}; {found.method}"),))
+
+
+def top_choice_difference(a: Sample, b: Sample, how: Intervals) -> list[Difference]:
+    """Of two accuracies, by McNemar and Tango."""
+    if reason := not_finite(a.score.ravel(), b.score.ravel()):
+        patients = distinct(a.codes) if len(a.codes) else 0
+        return [missing_difference("accuracy", reason, images=len(a.codes), patients=patients)]
+    found = paired_proportions(a.called == a.truth, b.called == a.truth, a.codes, level=how.level, metric="accuracy")
+    return [replace(found, difference=replace(found.difference, method=f"{LARGEST}; {found.difference.method}"))]
+
+
+def top_choice_resampled(s: Sample, how: Intervals) -> Measures:
+    """The same as a statistic, of two classes too."""
+    if reason := not_finite(s.score.ravel()):
+        return missing(("accuracy",), reason, s.codes)
+    right = (s.called == s.truth).astype(np.float64)
+    found = mean_statistic("accuracy", right, s.codes, s.patients, note=LARGEST)
+    return Measures((replace(found, columns=(replace(found.columns[0], scale="share", effective=distinct(s.codes)),)),))
+
+
+def class_calls(s: Sample, how: Intervals) -> Measures:
+    """Balanced accuracy, macro F1, and the F1 of classes without a threshold of their own."""
+    if reason := not_finite(s.score.ravel()):
+        each = (missing(("f1",), reason, s.codes, name) for name in s.names if name)
+        return sum(each, missing(("balanced accuracy", "macro f1"), reason, s.codes))
+    found = classes_statistic(s.truth, s.called, len(s.names), s.codes, s.patients, of=s.names, note=LARGEST)
+    return Measures((found,))
+
+
+def grade_agreement(s: Sample, how: Intervals) -> Measures:
+    """Quadratic kappa, where the classes are grades."""
+    place = np.array(grades([q.of for q in s.questions if not q.group]), np.float64)
+    if not len(place):
+        return Measures()
+    if reason := not_finite(s.score.ravel()):
+        return missing(("quadratic kappa",), reason, s.codes)
+    note = f"{LARGEST}; {GRADES}"
+    return Measures((padded(kappa_statistic(place[s.truth], place[s.called], s.codes, note=note), s.patients),))
 
 
 def grades(names: Sequence[str]) -> tuple[int, ...]:
@@ -187,55 +347,36 @@ def grades(names: Sequence[str]) -> tuple[int, ...]:
     return tuple(order.index(value) for value in values)
 
 
-def _alike(truth: Codes, said: Codes, codes: Codes, people: int, graded: Sequence[int]) -> Parts:
-    """MCC and, of grades, quadratic kappa."""
-    found = Parts((of_all(mcc_statistic(truth, said, codes, note=LARGEST), people),))
-    if not graded:
-        return found
-    place, note = np.array(graded, np.float64), f"{LARGEST}; {GRADES}"
-    return found + Parts((of_all(kappa_statistic(place[truth], place[said], codes, note=note), people),))
+def squared_error_of_classes(s: Sample, how: Intervals) -> Measures:
+    """The Brier score summed over the classes."""
+    if reason := not_finite(s.score.ravel()) or why_uncalibrated(s.called == s.truth, s.score.max(axis=1)):
+        return missing(("brier",), reason, s.codes)
+    loss = ((s.score - np.eye(s.score.shape[1])[s.truth]) ** 2).sum(axis=1)
+    return Measures((mean_statistic("brier", loss, s.codes, s.patients, note="summed over the classes"),))
 
 
-def _classes_calibrated(scores: NDArray[np.float64], truth: NDArray[np.int64], codes: Codes, people: int) -> Parts:
-    """The Brier score summed over classes, and the ECE of the confidence in the most probable class."""
-    right, confidence = scores.argmax(axis=1) == truth, scores.max(axis=1)
-    if why := why_uncalibrated(right, confidence):
-        return Parts(ready=lost(("brier", "ece"), why, codes))
-    loss = ((scores - np.eye(scores.shape[1])[truth]) ** 2).sum(axis=1)
-    return Parts(
-        (
-            mean_statistic("brier", loss, codes, people, note="summed over the classes"),
-            ece_statistic(right, confidence, codes, people, note=CONFIDENCE),
-        )
-    )
+def confidence_error(s: Sample, how: Intervals) -> Measures:
+    """The ECE of the confidence in the most probable class."""
+    if reason := not_finite(s.score.ravel()) or why_uncalibrated(s.called == s.truth, s.score.max(axis=1)):
+        return missing(("ece",), reason, s.codes)
+    return Measures((ece_statistic(s.called == s.truth, s.score.max(axis=1), s.codes, s.patients, note=CONFIDENCE),))
 
 
-def areas(asked: Sequence[Question], local: Codes, *, macro: bool) -> Parts:
-    """Macro AUC over the questions that have both answers, and each one's average precision."""
-    known = [q for q in asked if not q.why]
-    without = [q.of for q in asked if q.why]
-    missing = tuple(e for q in asked if q.why for e in lost(("average precision",), q.why, local[q.rows], q.of))
-    if not known:
-        none = (undefined("macro auc", "no class or finding has both answers"),) if macro else ()
-        return Parts(ready=none + missing)
-    note = f"mean over {len(known)}" + (f", without {', '.join(without)}" if without else "")
-    truths, scores = [q.truth for q in known], [q.score for q in known]
-    names, codes = tuple(q.of for q in known), [local[q.rows] for q in known]
-    return Parts((areas_statistic(truths, scores, codes, names, macro=macro, note=note),), missing)
+# -- of a quantity ------------------------------------------------------------------------------------------------
 
 
-def quantity(facts: Facts, rows: Codes, local: Codes, terms: Terms) -> list[Estimate]:
-    """How far the predicted numbers are from the truth, and whether they are in its order."""
-    from overread.stats.discrimination.roc import concordance
+def errors(s: Sample, how: Intervals) -> Measures:
+    """How far the predicted numbers are from the truth."""
+    bad = int((~np.isfinite(s.truth) | ~np.isfinite(s.score)).sum())
+    reason = f"{bad} of {len(s.truth)} values are not finite" if bad else "" if len(s.truth) else "no cases"
+    if reason := too_large(s.truth, s.score) or reason:
+        return missing(ERRORS, reason, s.codes, s.of)
+    return Measures((errors_statistic(s.truth, s.score, s.codes, s.patients, of=s.of),))
 
-    rows, of = rows[~np.isnan(facts.truth[rows])], facts.target.names[0]
-    truth, said, codes = facts.truth[rows], facts.scores[rows, 0], local[rows]
-    index = concordance(truth, said, codes, level=terms.level, of=of)
-    if why := too_large(truth, said):
-        return [*lost(METRICS, why, codes, of), index]
-    many = terms.resamples or None
-    found = errors_of(truth, said, codes, level=terms.level, of=of, seed=terms.seed, resamples=many)
-    return [*found, index]
+
+def order(s: Sample, how: Intervals) -> Measures:
+    """Whether the predicted numbers are in the order of the truth."""
+    return Measures(estimates=(concordance(s.truth, s.score, s.codes, level=how.level, of=s.of),))
 
 
 def too_large(*values: NDArray[np.float64]) -> str:

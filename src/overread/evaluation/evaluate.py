@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import build, fingerprint, plain, read_json, write_json
 from overread.evaluation.curves import counts_of, curves_of
-from overread.evaluation.estimators import Terms
+from overread.evaluation.estimators import Intervals
 from overread.evaluation.gaps import gap_estimates, gaps_of
 from overread.evaluation.ledger import record_look, truth_hash, verify
-from overread.evaluation.metrics import judge
+from overread.evaluation.metrics import judge, shown
 from overread.evaluation.operating_point import OperatingPoint, refuse_seen
-from overread.evaluation.questions import LARGEST, Facts, Question, largest, questions
+from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest, questions
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile
@@ -35,7 +35,7 @@ class Evaluation:
 
     ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
     one that matters most. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
-    was looked at before. ``about``: hashes and terms. ``gaps`` and ``heterogeneity`` of the subgroups: see
+    was looked at before. ``about``: hashes and how. ``gaps`` and ``heterogeneity`` of the subgroups: see
     :func:`overread.evaluation.gaps.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
     """
 
@@ -181,14 +181,14 @@ def evaluate(
     asked, codes, digest = questions(facts, points), test.codes, test.digest
     groups = list(subgroups(test, _columns(test, by)))
     looks, entry = _look(test, points, ledger, model, digest)
-    terms = Terms(level, seed, resamples or 0, prevalence)
-    found = judge(facts, asked, codes, np.ones(len(test), bool), terms)
-    curves, nulls = _curves(facts, asked, codes, terms)
+    how = Intervals(level, seed, resamples or 0, prevalence)
+    found = judge(facts, asked, codes, np.ones(len(test), bool), how)
+    curves, nulls = _curves(facts, asked, codes, how)
     found = _beside_ece(found, nulls)
     for where, rows in groups:
-        found += _within(facts, asked, codes, rows, terms, where, found)
-    gaps, mixed = gaps_of(facts, asked, codes, groups, terms)
-    about = _about(test, model, digest, terms)
+        found += _within(facts, asked, codes, rows, how, where, found)
+    gaps, mixed = gaps_of(facts, asked, codes, groups, how)
+    about = _about(test, model, digest, how)
     return Evaluation(
         (*found, *gap_estimates(gaps)),
         plain(curves),
@@ -204,21 +204,21 @@ def evaluate(
     )
 
 
-def _about(test: Predictions, model: str, digest: str, terms: Terms) -> dict[str, Any]:
+def _about(test: Predictions, model: str, digest: str, how: Intervals) -> dict[str, Any]:
     found = {
         "model": model,
         "predictions": digest,
-        "level": terms.level,
-        "seed": terms.seed,
-        "resamples": terms.resamples or resamples_for(len(test)),
+        "level": how.level,
+        "seed": how.seed,
+        "resamples": how.resamples or resamples_for(len(test)),
     }
-    return found if terms.prevalence is None else found | {"prevalence": terms.prevalence}
+    return found if how.prevalence is None else found | {"prevalence": how.prevalence}
 
 
-def _known_facts(test: Predictions) -> Facts:
+def _known_facts(test: Predictions) -> ScoredCases:
     if not len(test):
         raise InputError("there are no predictions to judge", given="an empty table")
-    facts = Facts.of(test)
+    facts = ScoredCases.of(test)
     if not facts.known.any():
         raise InputError(
             "no prediction has a known truth",
@@ -244,11 +244,11 @@ def _look(
 
 
 def _within(
-    test: Facts,
+    test: ScoredCases,
     asked: list[Question],
     codes: NDArray[np.int64],
     rows: NDArray[np.bool_],
-    terms: Terms,
+    how: Intervals,
     where: dict[str, str],
     overall: list[Estimate],
 ) -> list[Estimate]:
@@ -259,7 +259,7 @@ def _within(
     rows = rows & test.known
     patients = people_of(codes[rows])
     if patients >= FEWEST:
-        found = judge(test, asked, codes, rows, replace(terms, parts=False))
+        found = judge(test, asked, codes, rows, replace(how, decompose=False))
         return [replace(e, where=where) for e in found]
     why, images = f"fewer than {FEWEST} patients", int(rows.sum())
     names = ((e.metric, e.of) for e in overall if not e.where and e.metric not in (*PARTS, "ece if calibrated"))
@@ -267,29 +267,29 @@ def _within(
 
 
 def _curves(
-    test: Facts, asked: list[Question], codes: NDArray[np.int64], terms: Terms
+    test: ScoredCases, asked: list[Question], codes: NDArray[np.int64], how: Intervals
 ) -> tuple[dict[str, Any], dict[str, Estimate]]:
     curves, nulls = {}, {}
     for q in asked:
-        curves[q.of], diagram = curves_of(q, codes, terms)
+        curves[q.of], diagram = curves_of(q, codes, how)
         if diagram is not None and q.full:
             people = people_of(codes[q.rows])
-            nulls[q.of] = null_estimate(diagram, terms.level, q.of, len(q.rows), people)
-    if test.target.kind == "classes":
-        nulls |= _confidence(test, codes, terms)
+            nulls[q.of] = null_estimate(diagram, how.level, q.of, len(q.rows), people)
+    if test.target.task.exclusive and not test.target.task.binary:
+        nulls |= _confidence(test, codes, how)
     return curves, nulls
 
 
-def _confidence(test: Facts, codes: NDArray[np.int64], terms: Terms) -> dict[str, Estimate]:
+def _confidence(test: ScoredCases, codes: NDArray[np.int64], how: Intervals) -> dict[str, Estimate]:
     """The null ECE of the most probable class's confidence."""
     rows = np.flatnonzero(test.known)
     right, confidence = largest(test)[rows] == test.truth[rows], test.scores[rows].max(axis=1)
     if why_uncalibrated(right, confidence):
         return {}
     diagram = reliability(
-        right, confidence, codes[rows], level=terms.level, seed=terms.seed, resamples=terms.resamples or None
+        right, confidence, codes[rows], level=how.level, seed=how.seed, resamples=how.resamples or None
     )
-    return {"": null_estimate(diagram, terms.level, "", len(rows), people_of(codes[rows]))}
+    return {"": null_estimate(diagram, how.level, "", len(rows), people_of(codes[rows]))}
 
 
 def _beside_ece(found: list[Estimate], nulls: dict[str, Estimate]) -> list[Estimate]:
@@ -299,24 +299,24 @@ def _beside_ece(found: list[Estimate], nulls: dict[str, Estimate]) -> list[Estim
 # -- what is counted beside the estimates: the confusion matrix, cases and patients, the scatter of a quantity ----
 
 
-def confusion_of(test: Facts, asked: list[Question]) -> dict[str, Any]:
+def confusion_of(test: ScoredCases, asked: list[Question]) -> dict[str, Any]:
     """Counts with rows for the truth, of the most probable class or at the threshold; empty for other targets."""
     names = test.target.names
-    if test.target.kind == "classes":
+    if test.target.task.exclusive and not test.target.task.binary:
         rows = np.flatnonzero(test.known)
         counts = confusion(test.truth[rows], largest(test)[rows], len(names)).tolist()
         return {"labels": list(names), "counts": counts, "rows": "truth", "rule": LARGEST}
-    if test.target.kind == "binary":
+    if test.target.task.binary:
         q = asked[0]
         labels = sorted(names, key=lambda name: name == q.of)  # the positive class last
         return {"labels": labels, "counts": counts_of(q), "rows": "truth", "rule": q.rule}
     return {"labels": [], "counts": [], "rows": "truth", "rule": ""}
 
 
-def cohort_of(test: Predictions, facts: Facts, asked: list[Question], codes: NDArray[np.int64]) -> dict[str, Any]:
+def cohort_of(test: Predictions, facts: ScoredCases, asked: list[Question], codes: NDArray[np.int64]) -> dict[str, Any]:
     """Images and patients: all, by class (or with the finding) and by source."""
     target, per = test.target, np.bincount(codes)
-    if target.kind in ("binary", "classes"):
+    if target.task.exclusive:
         rows = {name: np.flatnonzero(facts.truth == i) for i, name in enumerate(target.names)}
     else:
         rows = {q.of: q.rows[q.truth] for q in asked}
@@ -337,15 +337,15 @@ def people_of(codes: NDArray[np.int64]) -> int:
 
 def primary_of(test: Predictions, asked: list[Question]) -> str:
     """The class or group of classes that matters most; empty if none is declared."""
-    if test.target.kind == "binary":
+    if test.target.task.binary:
         return asked[0].of
     full = [q.of for q in asked if q.full]
-    return full[0] if test.target.kind == "classes" and full else ""
+    return full[0] if test.target.task.exclusive and full else ""
 
 
-def scatter_of(test: Facts) -> dict[str, Any]:
+def scatter_of(test: ScoredCases) -> dict[str, Any]:
     """Up to 2,000 pairs of a quantity."""
-    if test.target.kind != "quantity":
+    if not test.target.task.continuous:
         return {}
     rows = np.flatnonzero(test.known)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 2000)).astype(int))]
@@ -353,10 +353,6 @@ def scatter_of(test: Facts) -> dict[str, Any]:
 
 
 # -- estimates as aligned text for a terminal ---------------------------------------------------------------------
-
-
-#: What is shown of a subgroup; everything is in metrics.json.
-BRIEF = ("macro auc", "auc", "sensitivity", "specificity", "balanced accuracy", "mae", "r2")
 
 
 def as_text(
@@ -370,7 +366,8 @@ def as_text(
         + (f", looked at {looks:,} times before" if looks else "")
     ]
     lines += _aligned([("metric", "of", f"value ({level})", "images", "patients"), *map(_row, overall)])
-    groups = [e for e in estimates if e.where and e.of in ("", primary) and e.metric in BRIEF]
+    brief = {m.name for m in shown("brief")}
+    groups = [e for e in estimates if e.where and e.of in ("", primary) and e.metric in brief]
     head: tuple[str, ...]
     if groups:
         head = ("subgroup", "metric", "of", f"value ({level})", "images", "patients")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,16 @@ def _head(path: Path) -> Path:
 
 def _lock(path: Path) -> str:
     return f".{path.name}.lock"
+
+
+@checked
+def look_at(test: Predictions, ledger: str | Path | None, models: Sequence[tuple[str, str]]) -> int:
+    """Write down that ``models`` (their hashes, and those of their predictions) are judged on a test set.
+
+    Returns how many looks came before the first; 0 without a ledger.
+    """
+    if ledger is None or not models:
+        return 0
+    same = truth_hash(test)
+    before = [record_look(ledger, model, None, digest, test=same) for model, digest in models]
+    return min(before)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import checked
-from overread.evaluation.estimators import Parts, Terms, areas, classes, directly, quantity, resampled, top_accuracy
-from overread.evaluation.questions import Facts, Question
+from overread.core.errors import InputError, checked, one_of
+from overread.evaluation import estimators as of
+from overread.evaluation import group_values as group
+from overread.evaluation.estimators import Estimator, Intervals, Measures, PairedEstimator
+from overread.evaluation.group_values import GapEstimator
+from overread.evaluation.operating_point import positives
+from overread.evaluation.questions import Question, Sample, ScoredCases, Subject, ask, sample_of, samples
 from overread.predictions import Predictions
-from overread.stats.arrays import patient_codes
+from overread.stats.arrays import distinct, patient_codes
 from overread.stats.estimate import Estimate
-from overread.stats.resample import Scale, bootstrap
-
-Subject = Literal["question", "all", "quantity", "other"]
+from overread.stats.resample import Column, Scale, Statistic, bootstrap
+from overread.tasks.target import Target
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,13 @@ class Metric:
     subgroups in a terminal, ``gaps``, ``comparison`` and its ``brief comparison``, ``margin`` (what a claim can be of),
     ``curve`` (over sizes and sites); of others the page's name. ``unit``: ``%`` for a share that is written as a
     percentage. ``better``: ``higher``, ``lower``, or empty. ``scale``: where errors are stable, as
-    :class:`overread.stats.resample.Column`. ``tasks``: the kinds of target that have it; empty: all that have its subject.
+    :class:`overread.stats.resample.Column`. ``tasks``: the kinds of target that have it; empty: all that have its
+    subject (of ``all``: several classes).
+
+    ``estimator`` gives the estimates or the statistic of a sample (one estimator may serve several metrics).
+    ``difference`` of two models on the same cases: without one, that of the statistic in the same resamples.
+    ``resampled``: the statistic, where the estimator has a closed form. ``gap``: the value in a subgroup with what each
+    patient adds to it. ``computed_of``: the subject whose sample the estimator takes, if not its own.
     """
 
     name: str
@@ -43,84 +52,134 @@ class Metric:
     better: str = "higher"
     scale: Scale = "share"
     tasks: tuple[str, ...] = ()
+    estimator: Estimator | None = None
+    difference: PairedEstimator | None = None
+    resampled: Estimator | None = None
+    gap: GapEstimator | None = None
+    computed_of: Subject | None = None
+
+    def fits(self, sample: Sample) -> bool:
+        """Whether the metric is computed from a sample like this one."""
+        kind, tasks = sample.target.kind, self.tasks or (("classes",) if self.subject == "all" else ())
+        return sample.subject == (self.computed_of or self.subject) and (not tasks or kind in tasks)
+
+    def along_curve(self, sample: Sample, how: Intervals) -> Measures:
+        """The metric as a statistic of a sample, where it is followed over sizes or sites."""
+        estimator = self.resampled or self.estimator
+        return estimator(sample, how).only(lambda metric, of: metric == self.name) if estimator else Measures()
 
 
 #: In the order in which they are told.
 METRICS: tuple[Metric, ...] = (
     Metric("macro auc", "all", "Macro AUC", "mean over the classes of the AUC of each against the rest",
-           shown={"top": 1, "main": 1, "subgroups": 1, "brief": 1, "comparison": 1, "brief comparison": 1, "margin": 4, "curve": 2, "gaps": 1}, tasks=("classes", "findings")),
+           shown={"top": 1, "main": 1, "subgroups": 1, "brief": 1, "comparison": 1, "brief comparison": 1, "margin": 4, "curve": 2, "gaps": 1}, tasks=("classes", "findings"),
+           estimator=of.ranking, gap=group.macro_area, resampled=of.macro_area),
     Metric("auc", "question", "AUC", "chance that a case with the disease scores higher than one without",
-           shown={"top": 1, "main": 1, "each class": 1, "subgroups": 1, "brief": 2, "comparison": 2, "brief comparison": 2, "margin": 1, "curve": 1, "gaps": 1}),
+           shown={"top": 1, "main": 1, "each class": 1, "subgroups": 1, "brief": 2, "comparison": 2, "brief comparison": 2, "margin": 1, "curve": 1, "gaps": 1},
+           estimator=of.area, difference=of.area_difference, gap=group.area, resampled=of.area_resampled),
     Metric("standardised partial auc", "question", "Partial AUC, standardised", "AUC of the part with few false alarms alone; 0.5 is chance, 1 is perfect",
-           shown={"further": 1, "comparison": 3}),
+           shown={"further": 1, "comparison": 3},
+           estimator=of.specific_area, difference=of.specific_area_difference),
     Metric("average precision", "question", "Average precision", "mean precision over all sensitivities; the no-skill value is the prevalence",
-           shown={"main": 2, "each class": 2, "comparison": 4, "curve": 3}),
+           shown={"main": 2, "each class": 2, "comparison": 4, "curve": 3},
+           estimator=of.ranking, resampled=of.precision_resampled, computed_of="all"),
     Metric("accuracy", "question", "Accuracy", "cases called correctly; depends on the mix of classes",
-           shown={"main": 9, "comparison": 7}, unit="%"),
+           shown={"main": 9, "comparison": 7}, unit="%",
+           estimator=of.rates, difference=of.rates_difference),
     Metric("accuracy", "all", "Accuracy", "cases called correctly; depends on the mix of classes",
-           shown={"top": 3, "main": 2, "subgroups": 3, "comparison": 7, "curve": 4, "gaps": 2}, unit="%"),
+           shown={"top": 3, "main": 2, "subgroups": 3, "comparison": 7, "curve": 4, "gaps": 2}, unit="%",
+           estimator=of.top_choice, difference=of.top_choice_difference, gap=group.top_choice, resampled=of.top_choice_resampled),
     Metric("top accuracy", "question", "Accuracy without a threshold", "the same, by the more probable class",
-           shown={"further": 5}, unit="%", tasks=("binary",)),
+           shown={"further": 5}, unit="%", tasks=("binary",),
+           estimator=of.top_choice, computed_of="all"),
     Metric("balanced accuracy", "question", "Balanced accuracy", "mean over the classes of the share called correctly",
-           shown={"further": 6, "brief": 5, "comparison": 8, "gaps": 4}, unit="%"),
+           shown={"further": 6, "brief": 5, "comparison": 8, "gaps": 4}, unit="%",
+           estimator=of.calls, gap=group.balanced_accuracy),
     Metric("balanced accuracy", "all", "Balanced accuracy", "mean over the classes of the share called correctly",
-           shown={"top": 2, "main": 3, "subgroups": 2, "brief": 5, "comparison": 8}, unit="%"),
+           shown={"top": 2, "main": 3, "subgroups": 2, "brief": 5, "comparison": 8}, unit="%",
+           estimator=of.class_calls),
     Metric("macro f1", "all", "Macro F1", "mean of F1 over the classes",
-           shown={"top": 4, "main": 4, "comparison": 10}),
+           shown={"top": 4, "main": 4, "comparison": 10},
+           estimator=of.class_calls),
     Metric("sensitivity", "question", "Sensitivity", "of the cases with the disease, how many are flagged",
-           shown={"top": 2, "main": 3, "each class": 3, "subgroups": 2, "brief": 3, "comparison": 5, "brief comparison": 3, "margin": 2, "gaps": 2}, unit="%"),
+           shown={"top": 2, "main": 3, "each class": 3, "subgroups": 2, "brief": 3, "comparison": 5, "brief comparison": 3, "margin": 2, "gaps": 2}, unit="%",
+           estimator=of.rates, difference=of.rates_difference, gap=group.sensitivity),
     Metric("specificity", "question", "Specificity", "of the cases without the disease, how many are cleared",
-           shown={"top": 3, "main": 4, "each class": 4, "subgroups": 3, "brief": 4, "comparison": 6, "brief comparison": 4, "margin": 3, "gaps": 3}, unit="%"),
+           shown={"top": 3, "main": 4, "each class": 4, "subgroups": 3, "brief": 4, "comparison": 6, "brief comparison": 4, "margin": 3, "gaps": 3}, unit="%",
+           estimator=of.rates, difference=of.rates_difference, gap=group.specificity),
     Metric("ppv", "question", "Positive predictive value", "of the flagged cases, how many have the disease, at this prevalence",
-           shown={"top": 4, "main": 5, "each class": 5}, unit="%"),
+           shown={"top": 4, "main": 5, "each class": 5}, unit="%",
+           estimator=of.rates),
     Metric("npv", "question", "Negative predictive value", "of the cleared cases, how many are free of it, at this prevalence",
-           shown={"main": 6}, unit="%"),
+           shown={"main": 6}, unit="%",
+           estimator=of.rates),
     Metric("ppv at prevalence", "question", "PPV at the asked prevalence", "of the flagged cases, how many would have the disease where it is that common",
-           shown={"main": 7}, unit="%"),
+           shown={"main": 7}, unit="%",
+           estimator=of.clinic_values),
     Metric("npv at prevalence", "question", "NPV at the asked prevalence", "of the cleared cases, how many would be free of it where it is that common",
-           shown={"main": 8}, unit="%"),
+           shown={"main": 8}, unit="%",
+           estimator=of.clinic_values),
     Metric("f1", "question", "F1", "harmonic mean of sensitivity and positive predictive value",
-           shown={"further": 3, "each class": 6, "comparison": 11}),
+           shown={"further": 3, "each class": 6, "comparison": 11},
+           estimator=of.calls),
     Metric("mcc", "question", "Matthews correlation (MCC)", "correlation of call and truth; 0 is chance, 1 is perfect",
-           shown={"further": 4, "comparison": 9}, scale="correlation"),
+           shown={"further": 4, "comparison": 9}, scale="correlation",
+           estimator=of.correlation),
     Metric("mcc", "all", "Matthews correlation (MCC)", "correlation of call and truth; 0 is chance, 1 is perfect",
-           shown={"main": 5, "comparison": 9}, scale="correlation"),
+           shown={"main": 5, "comparison": 9}, scale="correlation",
+           estimator=of.correlation),
     Metric("quadratic kappa", "all", "Quadratic kappa", "agreement beyond chance; far misses weigh more",
-           shown={"main": 7}, scale="correlation"),
+           shown={"main": 7}, scale="correlation",
+           estimator=of.grade_agreement),
     Metric("brier", "question", "Brier score", "mean squared error of the probabilities; 0 is perfect",
-           shown={"main": 10, "comparison": 12, "curve": 5}, better="lower", scale="positive"),
+           shown={"main": 10, "comparison": 12, "curve": 5}, better="lower", scale="positive",
+           estimator=of.squared_error),
     Metric("brier", "all", "Brier score", "mean squared error of the probabilities; 0 is perfect",
-           shown={"main": 8, "comparison": 12, "curve": 5}, better="lower", scale="positive"),
+           shown={"main": 8, "comparison": 12, "curve": 5}, better="lower", scale="positive",
+           estimator=of.squared_error_of_classes),
     Metric("brier reliability", "question", "Brier: reliability", "part of the Brier score from probabilities that are off; 0 is perfect",
-           shown={"further": 7}, better="lower", scale="positive"),
+           shown={"further": 7}, better="lower", scale="positive",
+           estimator=of.decomposition),
     Metric("brier resolution", "question", "Brier: resolution", "part by which telling cases apart lowers it; larger is better",
-           shown={"further": 8}, scale="positive"),
+           shown={"further": 8}, scale="positive",
+           estimator=of.decomposition),
     Metric("brier uncertainty", "question", "Brier: uncertainty", "part that the prevalence alone brings",
-           shown={"further": 9}, better="", scale="positive"),
+           shown={"further": 9}, better="", scale="positive",
+           estimator=of.decomposition),
     Metric("ece", "question", "Calibration error (ECE)", "mean gap between stated probability and observed frequency",
-           shown={"main": 13}, better="lower", scale="positive"),
+           shown={"main": 13}, better="lower", scale="positive",
+           estimator=of.calibration_error),
     Metric("ece", "all", "Calibration error (ECE)", "mean gap between stated probability and observed frequency",
-           shown={"main": 9}, better="lower", scale="positive"),
+           shown={"main": 9}, better="lower", scale="positive",
+           estimator=of.confidence_error),
     Metric("ece if calibrated", "question", "ECE to expect by chance", "range for a perfectly calibrated model of this size",
            shown={"main": 14}, better="", scale="positive"),
     Metric("ece if calibrated", "all", "ECE to expect by chance", "range for a perfectly calibrated model of this size",
            shown={"main": 10}, better="", scale="positive"),
     Metric("calibration intercept", "question", "Calibration intercept", "0 is ideal; below 0, risks are overstated",
-           shown={"main": 12}, better="", scale="plain"),
+           shown={"main": 12}, better="", scale="plain",
+           estimator=of.calibration_line),
     Metric("calibration slope", "question", "Calibration slope", "1 is ideal; below 1, probabilities are too extreme; above 1, too cautious",
-           shown={"main": 11}, better="", scale="plain"),
+           shown={"main": 11}, better="", scale="plain",
+           estimator=of.calibration_line),
     Metric("mae", "quantity", "Mean absolute error", "mean distance between prediction and truth",
-           shown={"top": 1, "main": 1, "subgroups": 4, "brief": 6, "comparison": 13, "brief comparison": 5, "curve": 6, "gaps": 1}, better="lower", scale="positive"),
+           shown={"top": 1, "main": 1, "subgroups": 4, "brief": 6, "comparison": 13, "brief comparison": 5, "curve": 6, "gaps": 1}, better="lower", scale="positive",
+           estimator=of.errors, gap=group.mean_error),
     Metric("rmse", "quantity", "Root mean squared error", "like it, but large errors weigh more",
-           shown={"top": 2, "main": 2, "comparison": 14, "curve": 7}, better="lower", scale="positive"),
+           shown={"top": 2, "main": 2, "comparison": 14, "curve": 7}, better="lower", scale="positive",
+           estimator=of.errors),
     Metric("bias", "quantity", "Bias", "mean of prediction minus truth",
-           shown={"main": 3, "comparison": 15}, better="", scale="plain"),
+           shown={"main": 3, "comparison": 15}, better="", scale="plain",
+           estimator=of.errors),
     Metric("r2", "quantity", "R²", "share of the variance explained",
-           shown={"top": 3, "main": 4, "subgroups": 5, "brief": 7, "comparison": 16, "curve": 8}, scale="below one"),
+           shown={"top": 3, "main": 4, "subgroups": 5, "brief": 7, "comparison": 16, "curve": 8}, scale="below one",
+           estimator=of.errors),
     Metric("pearson", "quantity", "Correlation", "Pearson's correlation of prediction and truth",
-           shown={"top": 4, "main": 5, "comparison": 17}, scale="correlation"),
+           shown={"top": 4, "main": 5, "comparison": 17}, scale="correlation",
+           estimator=of.errors),
     Metric("concordance", "quantity", "Concordance (C-index)", "share of pairs of cases put in the right order; 0.5 is chance",
-           shown={"main": 6}),
+           shown={"main": 6},
+           estimator=of.order),
 )  # fmt: skip
 
 #: What other results tell, under the same words.
@@ -204,54 +263,109 @@ _BY_NAME = {m.name: m for m in reversed((*METRICS, *OTHER_METRICS))}
 
 # -- every estimate of a set of rows --------------------------------------------------------------------------------
 
-#: The same for either of two classes.
-OF_BOTH = ("accuracy", "balanced accuracy", "mcc")
-
 
 def judge(
-    test: Predictions | Facts,
+    test: Predictions | ScoredCases,
     asked: Sequence[Question],
     codes: NDArray[np.int64],
     inside: NDArray[np.bool_],
-    terms: Terms,
+    how: Intervals,
 ) -> list[Estimate]:
     """Every estimate of the rows where ``inside`` (N,) is true. ``codes`` (N,) number the patients."""
-    facts, rows = Facts.of(test), np.flatnonzero(inside)
-    local = np.full(len(codes), -1)
+    cases = ScoredCases.of(test)
+    inside = inside if asked else inside & cases.known
+    rows, local = np.flatnonzero(inside), np.full(len(codes), -1)
     local[rows] = patient_codes(codes[rows], len(rows))
-    if facts.target.kind == "quantity":
-        return _in_order(quantity(facts, rows, local, terms), list(facts.target.names))
-    kept, people = [q.only(inside) for q in asked], int(local.max(initial=-1)) + 1
-    found = [estimate for q in kept for estimate in directly(q, local[q.rows], terms)]
-    parts = _parts(facts, kept, rows, local, people, terms)
-    found += parts.ready
-    found += bootstrap(
-        parts.statistics,
-        max(people, 1),
-        images=len(rows),
-        level=terms.level,
-        seed=terms.seed,
-        resamples=terms.resamples or None,
-    )
-    if facts.target.kind == "binary":
-        found = [replace(e, of="") if e.metric in OF_BOTH else e for e in found]
-        found.append(top_accuracy(facts, rows, local, terms.level))
-    return _in_order(found, ["", *(q.of for q in asked)])
+    patients = int(local.max(initial=-1)) + 1
+    found = Measures()
+    for sample in samples(cases, [q.only(inside) for q in asked], local, patients, inside):
+        for estimator in estimators_of(sample):
+            found += estimator(sample, how)
+    resampled = bootstrap(found.statistics, max(patients, 1), images=len(rows), level=how.level, seed=how.seed,
+                          resamples=how.resamples or None)  # fmt: skip
+    return _in_order([*found.estimates, *resampled], ["", *(q.of for q in asked)])
 
 
-def _parts(
-    facts: Facts, kept: Sequence[Question], rows: NDArray[np.int64], local: NDArray[np.int64], people: int, terms: Terms
-) -> Parts:
-    parts = [
-        areas([q for q in kept if not q.group], local, macro=facts.target.kind != "binary"),
-        areas([q for q in kept if q.group], local, macro=False),
-        *(resampled(q, local[q.rows], people, terms) for q in kept if q.full),
-    ]
-    if facts.target.kind == "classes":
-        parts.append(classes(facts, kept, rows[facts.truth[rows] >= 0], local, people, terms))
-    return sum(parts, Parts())
+def estimators_of(sample: Sample) -> list[Estimator]:
+    """The estimators of all metrics that a sample has, each once."""
+    fitting = (m for m in METRICS if m.fits(sample) and m.estimator)
+    return list(dict.fromkeys(m.estimator for m in fitting if m.estimator))
 
 
 def _in_order(found: list[Estimate], names: list[str]) -> list[Estimate]:
     metric, of = {m.name: i for i, m in reversed(list(enumerate(METRICS)))}, {n: i for i, n in enumerate(names)}
     return sorted(found, key=lambda e: (of.get(e.of, len(of)), metric.get(e.metric, len(metric))))
+
+
+# -- one metric of a table, as it is followed over sizes and sites ------------------------------------------------
+
+
+@checked
+def metric_for(test: Predictions, metric: str = "") -> str:
+    """``metric``, or the first choice of the target: ``auc``, ``macro auc`` where there is no positive class, ``mae``.
+
+    Raises :class:`InputError` for a metric that is not known, or not of this kind of target.
+    """
+    names = list(dict.fromkeys(m.name for m in shown("curve")))
+    options = list(dict.fromkeys(m.name for m in shown("curve") if _followed_of(m, test.target)))
+    if metric in names and metric not in options and metric != "auc":
+        raise InputError(f"{metric} cannot be told of this target", given=test.target.kind,
+                         todo=f"choose from {', '.join(options)}, or name the positive classes")  # fmt: skip
+    return options[0] if metric in ("", "auc") else one_of(metric, tuple(names), "metric")
+
+
+def _followed_of(m: Metric, target: Target) -> bool:
+    """Whether one number of that metric stands for the target: of findings only one over all, of classes also."""
+    task = target.task
+    if m.subject == "quantity" or task.continuous:
+        return m.subject == "quantity" and task.continuous
+    if m.subject == "question":
+        return task.binary or (task.exclusive and bool(target.positive))
+    return task.exclusive or "findings" in m.tasks
+
+
+def _record_of(target: Target, metric: str) -> Metric:
+    """Of a metric that is told of a question and of all classes, the one of all, unless there is one question."""
+    found = [m for m in shown("curve") if m.name == metric and _followed_of(m, target)]
+    wanted = "question" if target.task.binary else "all"
+    return min(found, key=lambda m: m.subject != wanted)
+
+
+@checked
+def group_of(test: Predictions, metric: str) -> str:
+    """The class, or positive classes, that a metric is of; empty for one over all classes."""
+    return "+".join(positives(test, None, None)) if _record_of(test.target, metric).subject == "question" else ""
+
+
+@checked
+def statistic_of(test: Predictions, metric: str, codes: NDArray, patients: int) -> Statistic:
+    """The metric as a function of how often each patient is drawn; NaN with its reason where it is undefined.
+
+    ``codes`` (N,) number the patients 0 … ``patients`` − 1.
+    """
+    record, target = _record_of(test.target, metric), test.target
+    names = positives(test, None, None) if record.subject == "question" else ()
+    groups = [names] if names else [] if target.task.continuous else [(name,) for name in target.names]
+    asked = [ask(test, group, {}) for group in groups]
+    every = samples(test, asked, codes.astype(np.int64), patients)
+    sample = every[0] if record.subject == "question" else every[-1]
+    found = record.along_curve(sample, Intervals())
+    if found.statistics:
+        return found.statistics[0]
+    e = found.estimates[0]
+    column = Column(metric, e.of, e.images or len(test), e.patients or patients, why=e.undefined)
+    return Statistic((column,), lambda weights: np.full((len(weights), 1), math.nan))
+
+
+@checked
+def estimate_of(
+    test: Predictions, metric: str, *, level: float = 0.95, seed: int = 0, resamples: int | None = None
+) -> Estimate:
+    """The metric with its interval: DeLong's, clustered by patient, for one AUC, else a bootstrap over patients."""
+    codes = patient_codes(test.patients, len(test))
+    patients = max(distinct(codes), 1)
+    if metric == "auc":
+        asked = ask(test, positives(test, None, None), {})
+        return of.area(sample_of(asked, codes, patients, test.target), Intervals(level)).estimates[0]
+    one = statistic_of(test, metric, codes, patients)
+    return bootstrap([one], patients, images=len(test), level=level, seed=seed, resamples=resamples)[0]

@@ -1,10 +1,10 @@
-"""From predictions to questions with a yes or no."""
+"""From predictions to questions with a yes or no, and to the samples that metrics are computed from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,12 @@ from overread.tasks.target import Target
 HALF = 0.5
 LARGEST = "largest probability"
 
+Subject = Literal["question", "all", "quantity", "other"]
+Codes = NDArray[np.int64]
+
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class ScoredCases:
     """What judges need of a table of predictions, read off it once; fields as the properties of :class:`Predictions`."""
 
     target: Target
@@ -29,17 +32,14 @@ class Facts:
     scores: NDArray[np.float64]
 
     @classmethod
-    def of(cls, test: Predictions | Facts) -> Facts:
-        """The facts of a table."""
-        return test if isinstance(test, Facts) else cls(test.target, test.truth, test.scores)
+    def of(cls, test: Predictions | ScoredCases) -> ScoredCases:
+        """Those of a table."""
+        return test if isinstance(test, ScoredCases) else cls(test.target, test.truth, test.scores)
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """(N,) whether any answer is known."""
-        if self.target.kind in ("binary", "classes"):
-            return np.asarray(self.truth >= 0)
-        blank = np.isnan(self.truth)
-        return ~(blank if blank.ndim == 1 else blank.all(axis=1))
+        return self.target.task.known(self.truth)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -67,7 +67,7 @@ class Question:
     group: bool = False
 
     @property
-    def why(self) -> str:
+    def undefined(self) -> str:
         """The reason why nothing can be ranked; empty if it can."""
         return why_undefined(self.truth, self.score)
 
@@ -76,28 +76,27 @@ class Question:
         if inside.all():
             return self
         keep = inside[self.rows]
-        parts = {name: getattr(self, name)[keep] for name in ("rows", "truth", "score", "flagged")}
-        return replace(self, **parts)
+        kept = {name: getattr(self, name)[keep] for name in ("rows", "truth", "score", "flagged")}
+        return replace(self, **kept)
 
 
-def questions(test: Predictions | Facts, points: Sequence[OperatingPoint]) -> list[Question]:
+def questions(test: Predictions | ScoredCases, points: Sequence[OperatingPoint]) -> list[Question]:
     """What is asked: one question for a binary label, one per finding, or per class and group of classes."""
-    test, target = cast(Predictions, Facts.of(test)), test.target  # of a table, only the facts are read
-    if target.kind == "quantity":
+    test, target = cast(Predictions, ScoredCases.of(test)), test.target  # of a table, only these are read
+    if target.task.continuous:
         require(not points, "a quantity has no operating point", given=len(points))
         return []
     at = _by_classes(test, points)
-    if target.kind == "binary":
+    if target.task.binary:
         require(len(at) < 2, "a binary label has one operating point", given=len(at))
-        return [_ask(test, next(iter(at), positives(test, None, None)), at)]
-    if target.kind == "findings":
-        return [_ask(test, (name,), at) for name in target.names]
+        return [ask(test, next(iter(at), positives(test, None, None)), at)]
+    if target.task.multilabel:
+        return [ask(test, (name,), at) for name in target.names]
     groups = dict.fromkeys((target.positive, *at))
     single = [
-        _ask(test, (name,), at) if (name,) in groups else _one_of_several(test, i)
-        for i, name in enumerate(target.names)
+        ask(test, (name,), at) if (name,) in groups else _one_of_several(test, i) for i, name in enumerate(target.names)
     ]
-    return [*(_ask(test, group, at) for group in groups if len(group) > 1), *single]
+    return [*(ask(test, group, at) for group in groups if len(group) > 1), *single]
 
 
 def _by_classes(test: Predictions, points: Sequence[OperatingPoint]) -> dict[tuple[str, ...], OperatingPoint]:
@@ -111,7 +110,8 @@ def _by_classes(test: Predictions, points: Sequence[OperatingPoint]) -> dict[tup
     return found
 
 
-def _ask(test: Predictions, positive: tuple[str, ...], at: dict[tuple[str, ...], OperatingPoint]) -> Question:
+def ask(test: Predictions, positive: tuple[str, ...], at: dict[tuple[str, ...], OperatingPoint]) -> Question:
+    """Whether a case is one of ``positive``; at .5 where no point ``at`` is for them."""
     rows, truth, score = question(test, positive)
     point = at.get(positive)
     threshold = point.threshold if point else HALF
@@ -129,7 +129,81 @@ def _one_of_several(test: Predictions, index: int) -> Question:
     return Question(name, rows, truth, score, largest(test)[rows] == index, LARGEST, full=False)
 
 
-def largest(test: Predictions | Facts) -> NDArray[np.int64]:
+def largest(test: Predictions | ScoredCases) -> NDArray[np.int64]:
     """(N,) the most probable class; of equals the first."""
     scores = test.scores
     return np.where(np.isfinite(scores), scores, -np.inf).argmax(axis=1)
+
+
+# -- what a metric is computed from -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """K cases whose answer is known, and what was said of them: all that the estimator of a metric is given.
+
+    ``subject``: a ``question`` (``truth`` and ``called`` (K,) booleans, ``score`` (K,)), ``all`` classes or findings
+    together (class numbers (K,), scores (K, C)), or a ``quantity`` (numbers (K,)). ``rows`` (K,) positions in the
+    predictions; ``codes`` (K,) number the ``patients`` of the table. ``rule``, ``full`` and ``group`` as
+    :class:`Question`. ``either``: the ``of`` of what is the same for either of two classes. Of ``all``: its
+    ``questions``, its ``names`` (those whose F1 stands at a threshold of their own are empty). ``reason``: why nothing can be ranked.
+    """
+
+    subject: Subject
+    target: Target
+    of: str
+    rows: Codes
+    truth: NDArray[Any]
+    score: NDArray[np.float64]
+    called: NDArray[Any]
+    codes: Codes
+    patients: int
+    rule: str = ""
+    full: bool = True
+    group: bool = False
+    either: str = ""
+    names: tuple[str, ...] = ()
+    questions: tuple[Sample, ...] = ()
+    reason: str = ""
+
+    @property
+    def undefined(self) -> str:
+        """Why nothing can be ranked; empty if it can."""
+        return self.reason or why_undefined(self.truth, self.score)
+
+    def only(self, inside: NDArray[np.bool_]) -> Sample:
+        """The cases at the rows where ``inside`` (N,) is true, under the same numbers of patients."""
+        keep = inside[self.rows]
+        kept = {name: getattr(self, name)[keep] for name in ("rows", "truth", "score", "called", "codes")}
+        return replace(self, **kept, questions=tuple(q.only(inside) for q in self.questions))
+
+
+def samples(
+    test: Predictions | ScoredCases,
+    asked: Sequence[Question],
+    codes: Codes,
+    patients: int,
+    inside: NDArray[np.bool_] | None = None,
+) -> list[Sample]:
+    """A sample per question, then one of all together; or the one of a quantity. ``codes`` (N,) of ``patients``.
+
+    ``inside`` (N,): the rows that count, which ``asked`` has been cut to.
+    """
+    cases = ScoredCases.of(test)
+    known = cases.known if inside is None else cases.known & inside
+    rows, target, names = np.flatnonzero(known), cases.target, cases.target.names
+    if not asked:
+        return [Sample("quantity", target, names[0], rows, cases.truth[rows], cases.scores[rows, 0], cases.scores[rows, 0],
+                       codes[rows], patients)]  # fmt: skip
+    each = tuple(sample_of(q, codes, patients, target) for q in asked)
+    own = {q.of for q in asked if q.full}
+    every = Sample("all", target, "", rows, cases.truth[rows], cases.scores[rows], largest(cases)[rows], codes[rows],
+                   patients, LARGEST, names=tuple("" if n in own else n for n in names), questions=each)  # fmt: skip
+    return [*each, every]
+
+
+def sample_of(q: Question, codes: Codes, patients: int, target: Target) -> Sample:
+    """The sample of one question; ``codes`` (N,) of all rows."""
+    either = "" if target.task.binary else q.of
+    return Sample("question", target, q.of, q.rows, q.truth, q.score, q.flagged, codes[q.rows], patients, q.rule, q.full,
+                  q.group, either)  # fmt: skip

@@ -74,6 +74,14 @@ class Statistic:
     compute: Callable[[Weights], NDArray[np.float64]]
     sums: Sums | None = None
 
+    def only(self, places: Sequence[int]) -> Statistic:
+        """Of the columns at these places alone."""
+        if len(places) == len(self.columns):
+            return self
+        columns, of = tuple(self.columns[i] for i in places), self.sums.of if self.sums else None
+        sums = Sums(self.sums.cells, lambda totals: of(totals)[:, places]) if self.sums and of else None
+        return Statistic(columns, lambda weights: self.compute(weights)[:, places], sums)
+
 
 @dataclass(frozen=True, eq=False)
 class Sums:

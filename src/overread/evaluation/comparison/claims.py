@@ -10,6 +10,7 @@ from typing import Any
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import plain
 from overread.evaluation.ledger import is_declaration, looks_at, record_declaration, record_look, verify
+from overread.evaluation.metrics import shown
 from overread.stats.estimate import Estimate
 from overread.stats.hypotheses import Claim, equivalence, non_inferiority, superiority
 
@@ -20,7 +21,7 @@ Standing = tuple[bool, str, tuple[str, ...]]
 NOT_ASKED: Standing = (False, "", ())
 CLAIMS = ("non-inferiority", "equivalence", "superiority")
 #: What a margin can be of. More is better in each.
-METRICS = ("auc", "sensitivity", "specificity", "macro auc")
+METRICS = tuple(m.name for m in shown("margin"))
 
 
 @dataclass(frozen=True)

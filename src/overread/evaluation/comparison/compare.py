@@ -15,15 +15,9 @@ from overread.core.errors import checked, require
 from overread.core.files import plain
 from overread.evaluation.comparison.claims import Declaration, Ledgers, Verdict, look, met, paths_of, subject
 from overread.evaluation.comparison.comparison import Comparison
-from overread.evaluation.comparison.differences import (
-    contrast,
-    lost,
-    paired_differences,
-    relabelled,
-    unpaired_differences,
-)
+from overread.evaluation.comparison.differences import contrast, paired_differences, unpaired_differences
 from overread.evaluation.comparison.pairing import Asked, Pair, asked_of, half_and_chosen, pair
-from overread.evaluation.estimators import Terms
+from overread.evaluation.estimators import Intervals, missing_difference, relabelled
 from overread.evaluation.ledger import truth_hash, verify
 from overread.evaluation.operating_point import OperatingPoint, positives, refuse_seen
 from overread.evaluation.subgroups import FEWEST, subgroups
@@ -75,7 +69,7 @@ def compare(
         for point in chosen:
             refuse_seen(test, point.seen, point.salt, "to choose the threshold")
     joined = _aimed(pair(first, second), [*points, *others])
-    asked, terms = asked_of(joined, points, others), Terms(level, seed, resamples or 0)
+    asked, how = asked_of(joined, points, others), Intervals(level, seed, resamples or 0)
     require(
         _any_known(joined),
         "no case has a known truth in both tables",
@@ -88,7 +82,7 @@ def compare(
     groups = _groups(joined, by)
     for path in paths_of(ledger):
         verify(path)
-    differences = _differences(joined, asked, groups, terms)
+    differences = _differences(joined, asked, groups, how)
     codes = patient_codes(joined.first.patients, len(joined.first))
     kept = plain({q.of: contrast(q, joined.paired, codes, level) for q in asked})
     tests = dict.fromkeys((truth_hash(first), truth_hash(second)))
@@ -112,7 +106,7 @@ def _points(at: OperatingPoint | Sequence[OperatingPoint] | None) -> tuple[Opera
 
 def _aimed(joined: Pair, points: Sequence[OperatingPoint]) -> Pair:
     """Of two classes, the one that the operating points are for counts as disease in both tables."""
-    if joined.first.target.kind != "binary" or not points:
+    if not joined.first.target.task.binary or not points:
         return joined
     target = replace(joined.first.target, positive=positives(joined.first, points[0].positive, None))
     first, second = (replace(p, target=target) for p in (joined.first, joined.second))
@@ -125,10 +119,7 @@ def _any_known(joined: Pair) -> bool:
 
 
 def _known(test: Predictions) -> NDArray[np.bool_]:
-    truth = test.truth
-    if test.target.kind in ("binary", "classes"):
-        return truth >= 0
-    return ~np.isnan(truth) if truth.ndim == 1 else ~np.isnan(truth).all(axis=1)
+    return test.target.task.known(test.truth)
 
 
 def _groups(joined: Pair, by: Sequence[str]) -> list[tuple[dict[str, str], Sides]]:
@@ -143,28 +134,30 @@ def _groups(joined: Pair, by: Sequence[str]) -> list[tuple[dict[str, str], Sides
 
 
 def _differences(
-    joined: Pair, asked: Sequence[Asked], groups: Sequence[tuple[dict[str, str], Sides]], terms: Terms
+    joined: Pair, asked: Sequence[Asked], groups: Sequence[tuple[dict[str, str], Sides]], how: Intervals
 ) -> list[Difference]:
     """Over all cases, then in every subgroup of every column."""
     tables = joined.first, joined.second
-    found = _within(joined, asked, (np.ones(len(tables[0]), bool), np.ones(len(tables[1]), bool)), terms)
+    found = _within(joined, asked, (np.ones(len(tables[0]), bool), np.ones(len(tables[1]), bool)), how)
     overall = list(found)
     for where, sides in groups:
         people = min(int(p.table["patient"][r].nunique()) for p, r in zip(tables, sides))
         images = int(sides[0].sum())
         if people < FEWEST:
             few = f"fewer than {FEWEST} patients"
-            part = [lost(d.first.metric, few, of=d.first.of, images=images, patients=people) for d in overall]
+            part = [
+                missing_difference(d.first.metric, few, of=d.first.of, images=images, patients=people) for d in overall
+            ]
         else:
-            part = _within(joined, asked, sides, terms)
+            part = _within(joined, asked, sides, how)
         found += [relabelled(d, where=where) for d in part]
     return found
 
 
-def _within(joined: Pair, asked: Sequence[Asked], sides: Sides, terms: Terms) -> list[Difference]:
+def _within(joined: Pair, asked: Sequence[Asked], sides: Sides, how: Intervals) -> list[Difference]:
     if joined.paired:
-        return paired_differences(joined, asked, sides[0], terms)
-    return unpaired_differences(joined, asked, sides, terms)
+        return paired_differences(joined, asked, sides[0], how)
+    return unpaired_differences(joined, asked, sides, how)
 
 
 def _stacked(joined: Pair) -> Predictions:
@@ -182,12 +175,11 @@ def _adjusted(differences: Sequence[Difference]) -> tuple[float, ...]:
 
 
 def _primary(joined: Pair, asked: Sequence[Asked]) -> str:
-    if joined.first.target.kind == "binary":
-        return asked[0].of
-    if joined.first.target.kind == "quantity":
-        return joined.first.target.names[0]
+    target = joined.first.target
+    if target.task.continuous:
+        return target.names[0]
     full = [q.of for q in asked if q.first.full]
-    return full[0] if joined.first.target.kind == "classes" and full else ""
+    return full[0] if target.task.exclusive and full else ""
 
 
 def _counts(joined: Pair, asked: Sequence[Asked]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from overread.core.errors import InputError, checked, nearest
 from overread.core.files import build, write_json
 from overread.evaluation.comparison.claims import Verdict
 from overread.evaluation.ledger import looked
+from overread.evaluation.metrics import shown
 from overread.evaluation.results import Alike, claim_again, damaged, difference_again, estimates, read_results, with_nan
 from overread.stats.estimate import Difference, Estimate
 
@@ -143,10 +144,6 @@ def _difference(parts: Sequence[Estimate], test: _Test) -> Difference:
 # -- differences as aligned text for a terminal -------------------------------------------------------------------
 
 
-#: What is shown of a subgroup; everything is in the files.
-BRIEF = ("macro auc", "auc", "sensitivity", "specificity", "mae")
-
-
 def as_text(found: Comparison) -> str:
     """A line per difference: metric, class, both values, difference with interval, p; then the subgroups."""
     counts = found.counts
@@ -158,7 +155,8 @@ def as_text(found: Comparison) -> str:
     level = f"difference ({found.about.get('level', 0.95):.0%} interval)"
     head = ("metric", "of", found.names[0], found.names[1], level, "p", "p (Holm)")
     lines += aligned([head, *(_row(d, p) for d, p in rows if not d.first.where)])
-    groups = [(d, p) for d, p in rows if d.first.where and d.first.metric in BRIEF
+    brief = {m.name for m in shown("brief comparison")}
+    groups = [(d, p) for d, p in rows if d.first.where and d.first.metric in brief
               and d.first.of in ("", found.primary)]  # fmt: skip
     if groups:
         told = [(", ".join(f"{k} {v}" for k, v in d.first.where.items()), *_row(d, p)) for d, p in groups]

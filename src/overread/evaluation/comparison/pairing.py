@@ -61,7 +61,7 @@ def _alike(first: Predictions, second: Predictions) -> Predictions:
     kinds = first.target.kind, second.target.kind
     if kinds[0] != kinds[1]:
         raise InputError("the two tables answer different questions", given=" and ".join(kinds))
-    if kinds[0] != "quantity" and set(first.target.names) != set(second.target.names):
+    if not first.target.task.continuous and set(first.target.names) != set(second.target.names):
         names = "; ".join(", ".join(t.target.names[:10]) for t in (first, second))
         raise InputError("the two tables have different classes", given=names[:200],
                          todo="name the p: columns alike in both")  # fmt: skip
@@ -145,20 +145,9 @@ class Asked:
         return Asked(self.first.only(inside), self.second.only(inside))
 
     @property
-    def why(self) -> str:
+    def undefined(self) -> str:
         """Why the two cannot be ranked; empty if they can."""
-        return self.first.why or self.second.why
-
-    @property
-    def why_not_flagged(self) -> str:
-        """Why nothing can be said at a threshold: scores that are not finite, or no case."""
-        return not_finite(self.first.score, self.second.score)
-
-    @property
-    def rule(self) -> str:
-        """What was called positive by each."""
-        a, b = self.first.rule, self.second.rule
-        return a if a == b else f"{a} against {b}"
+        return self.first.undefined or self.second.undefined
 
 
 def asked_of(pair: Pair, points: Sequence[OperatingPoint], others: Sequence[OperatingPoint]) -> list[Asked]:
@@ -168,14 +157,6 @@ def asked_of(pair: Pair, points: Sequence[OperatingPoint], others: Sequence[Oper
     require(bool(found) or not first, "the two operating points are for different classes",
             given=", ".join((first[0].of, *second)) if first else "")  # fmt: skip
     return found
-
-
-def not_finite(*scores: NDArray[np.float64]) -> str:
-    """The reason why scores cannot be used; empty if all are finite."""
-    for score in scores:
-        if bad := int((~np.isfinite(score)).sum()):
-            return f"{bad} of {len(score)} scores are not finite"
-    return "" if len(scores[0]) else "no cases"
 
 
 def half_and_chosen(asked: Sequence[Asked]) -> bool:

@@ -29,7 +29,8 @@ from overread.evaluation.generalisation.learning_curve_steps import (
     pooled,
     resampled_curves,
 )
-from overread.evaluation.generalisation.one_metric import LOSSES, group_of, look_at, metric_for
+from overread.evaluation.ledger import look_at
+from overread.evaluation.metrics import group_of, metric_for, metric_named
 from overread.evaluation.results import NUMBERS, read_results, with_nan
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
@@ -143,7 +144,9 @@ def _law(job: Job, rows: tuple[Step, ...]) -> Law:
     curves = np.empty((0, len(rows))) if why else resampled_curves(job, rows)
     if not why and (few_of(job) < 2 or len(curves) < job.resamples / 2):
         why = "too few test patients to resample"
-    return law_through(sizes, estimates, curves, rising=job.metric not in LOSSES, note=_with_spread(rows), why=why)
+    return law_through(
+        sizes, estimates, curves, rising=metric_named(job.metric).better != "lower", note=_with_spread(rows), why=why
+    )
 
 
 def _with_spread(rows: tuple[Step, ...]) -> str:

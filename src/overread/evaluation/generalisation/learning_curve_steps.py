@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, require
 from overread.core.random import normal
-from overread.evaluation.generalisation.one_metric import statistic_of
+from overread.evaluation.metrics import statistic_of
 from overread.evaluation.operating_point import positives, question
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile, patient_codes, t_quantile, why_undefined

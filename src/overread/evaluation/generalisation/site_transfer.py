@@ -14,7 +14,8 @@ import pandas as pd
 
 from overread.core.errors import InputError, checked, nearest
 from overread.core.files import build, unguarded, write_csv, write_json
-from overread.evaluation.generalisation.one_metric import LOSSES, estimate_of, group_of, look_at, metric_for
+from overread.evaluation.ledger import look_at
+from overread.evaluation.metrics import estimate_of, group_of, metric_for, metric_named
 from overread.evaluation.results import read_results, with_nan
 from overread.evaluation.subgroups import FEWEST
 from overread.predictions import Predictions
@@ -286,7 +287,7 @@ def said(shift: Shift) -> tuple[str, ...]:
 
 
 def _verdict(shift: Shift) -> str:
-    sign = -1 if shift.metric in LOSSES else 1
+    sign = -1 if metric_named(shift.metric).better == "lower" else 1
     judged = [g for g in shift.gaps if not g.gap.undefined]
     sure = [g for g in judged if g.adjusted < 1 - shift.level and sign * g.gap.value > 0]
     if not judged:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from overread.cases.graded_cases import MOST_PAIRED, agreement
 from overread.cases.grades import Grades, consensus
 from overread.core.errors import checked
-from overread.evaluation.estimators import Terms
+from overread.evaluation.estimators import Intervals
 from overread.evaluation.readers.answers import FEWEST_CASES, Answers, Board, Floats
 from overread.stats.agreement.mrmc import Modalities, compare_modalities, compare_with_readers
 from overread.stats.agreement.mrmc_points import compare_with_reader
@@ -75,7 +75,7 @@ class _Asked:
 
 
 @checked
-def agreed(grades: Grades, board: Board, answers: Answers, terms: Terms) -> tuple[list[Estimate], dict[str, Any]]:
+def agreed(grades: Grades, board: Board, answers: Answers, terms: Intervals) -> tuple[list[Estimate], dict[str, Any]]:
     """How far readers agree, and the matrix of every pair (ten readers at most) for a figure."""
     how: dict[str, Any] = {"level": terms.level, "resamples": terms.resamples or None, "seed": terms.seed}
     if answers.ratings is not None:
@@ -123,7 +123,7 @@ def _matrix(readers: Sequence[str], pairs: Sequence[Estimate], metric: str) -> d
 
 
 @checked
-def each(board: Board, answers: Answers, terms: Terms) -> list[Estimate]:
+def each(board: Board, answers: Answers, terms: Intervals) -> list[Estimate]:
     """Every reader's and the model's sensitivity, specificity, accuracy and AUC where the truth is known."""
     found: list[Estimate] = []
     for r, name in enumerate(answers.readers):
@@ -139,7 +139,7 @@ def each(board: Board, answers: Answers, terms: Terms) -> list[Estimate]:
     return found + [replace(e, where={"reader": MODEL}) for e in _alone(board, flagged, score, chosen, terms)]
 
 
-def _alone(board: Board, calls: Floats | None, scores: Floats | None, chosen: Floats | None, terms: Terms) -> list[Estimate]:  # fmt: skip
+def _alone(board: Board, calls: Floats | None, scores: Floats | None, chosen: Floats | None, terms: Intervals) -> list[Estimate]:  # fmt: skip
     """``calls`` and ``scores`` against the positive classes, ``chosen`` against the truth itself; NaN is left out."""
     found: list[Estimate] = []
     if calls is not None:
@@ -210,7 +210,7 @@ def _design(readers: str, cases: str) -> dict[str, str]:
 
 
 @checked
-def against_mean(board: Board, answers: Answers, terms: Terms) -> tuple[list[Estimate], list[Contrast]]:
+def against_mean(board: Board, answers: Answers, terms: Intervals) -> tuple[list[Estimate], list[Contrast]]:
     """The readers' mean, and the model minus it, for readers and cases that are a sample and that are not.
 
     Obuchowski–Rockette; see :func:`overread.stats.agreement.mrmc.compare_with_readers`.
@@ -237,7 +237,7 @@ def against_mean(board: Board, answers: Answers, terms: Terms) -> tuple[list[Est
 
 
 @checked
-def against_each(board: Board, answers: Answers, terms: Terms) -> list[Contrast]:
+def against_each(board: Board, answers: Answers, terms: Intervals) -> list[Contrast]:
     """The model against each reader on that reader's own cases, Holm's correction over the readers.
 
     Calls: at the reader's own specificity, and at the reader's own sensitivity; scores: AUC (DeLong).
@@ -263,7 +263,9 @@ def _of(gap: Difference, of: str) -> Difference:
     return replace(gap, first=first, second=second, difference=difference)
 
 
-def _against_one(board: Board, answers: Answers, r: int, terms: Terms) -> Iterator[tuple[Difference, dict[str, str]]]:
+def _against_one(
+    board: Board, answers: Answers, r: int, terms: Intervals
+) -> Iterator[tuple[Difference, dict[str, str]]]:
     assert board.score is not None
     if answers.scores is not None:
         rows = board.known & ~np.isnan(answers.scores[:, r])
@@ -277,7 +279,9 @@ def _against_one(board: Board, answers: Answers, r: int, terms: Terms) -> Iterat
 
 
 @checked
-def between_modalities(board: Board, several: Sequence[Answers], terms: Terms) -> tuple[list[Estimate], list[Contrast]]:
+def between_modalities(
+    board: Board, several: Sequence[Answers], terms: Intervals
+) -> tuple[list[Estimate], list[Contrast]]:
     """The readers' mean in each modality and every difference of two, on cases that all have read in all of them."""
     several, means, contrasts = _same_judged(several), [], []
     if not several or not board.known.any():
@@ -344,7 +348,7 @@ class _Leave:
 
 @checked
 def against_others(
-    grades: Grades, board: Board, answers: Answers, rule: str, terms: Terms
+    grades: Grades, board: Board, answers: Answers, rule: str, terms: Intervals
 ) -> tuple[list[Estimate], list[Contrast]]:
     """Each reader's accuracy (and sensitivity, specificity) against the consensus of the other readers, by ``rule``.
 
@@ -381,7 +385,7 @@ def _leave(grades: Grades, board: Board, answers: Answers, r: int, rule: str) ->
                   np.isin(own, board.places), (None if chosen is None else np.zeros(len(rows), bool)) if flagged is None else flagged == 1)  # fmt: skip
 
 
-def _shares(one: _Leave, board: Board, judged: bool, terms: Terms) -> Iterator[Estimate]:
+def _shares(one: _Leave, board: Board, judged: bool, terms: Intervals) -> Iterator[Estimate]:
     """The reader's shares, and the model's against the same reference."""
     for who in (one.reader, *((MODEL,) if one.model is not None else ())):
         where = {"reader": who} if who == one.reader else {"reader": MODEL, "beside": one.reader}
@@ -397,7 +401,7 @@ def _shares(one: _Leave, board: Board, judged: bool, terms: Terms) -> Iterator[E
 
 
 def _together(
-    judged: list[_Leave], board: Board, terms: Terms, about: dict[str, str]
+    judged: list[_Leave], board: Board, terms: Intervals, about: dict[str, str]
 ) -> tuple[list[Estimate], list[Contrast]]:
     means: list[Estimate] = []
     contrasts: list[Contrast] = []
@@ -423,7 +427,7 @@ def _contrast(trio: list[Estimate], who: str, about: dict[str, str]) -> Contrast
     return Contrast(implied(*sides, gap, freedom=freedom), {"reader": who, **about}, float(freedom) or math.inf)
 
 
-def _resampled(judged: list[_Leave], board: Board, metric: str, terms: Terms) -> list[Estimate]:
+def _resampled(judged: list[_Leave], board: Board, metric: str, terms: Intervals) -> list[Estimate]:
     """Of the mean, then of every reader: the reader's share, the model's against the same reference, the difference."""
     beside, count = judged[0].model is not None, len(judged)
     people, patients = board.codes, int(board.codes.max()) + 1

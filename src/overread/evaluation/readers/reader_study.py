@@ -16,7 +16,7 @@ from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import build, plain, sha256, write_json
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
 from overread.evaluation.comparison.comparison import aligned, counted, p_text
-from overread.evaluation.estimators import Terms
+from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import looked, truth_hash, verify
 from overread.evaluation.operating_point import OperatingPoint, refuse_seen
 from overread.evaluation.readers.answers import Answers, Board, Reference, answers_of, board_of, with_truth
@@ -198,7 +198,7 @@ def judge_readers(
     _require_rule(board, several, judged, rule)
     if ledger is not None:
         verify(ledger)
-    terms = Terms(level, seed, resamples or 0)
+    terms = Intervals(level, seed, resamples or 0)
     parts = [_of_modality(grades, board, answers, rule, terms) for answers in several]
     means, changes = between_modalities(board, several, terms) if len(several) > 1 else ([], [])
     estimates = [e for part in parts for e in part[0]] + means
@@ -262,7 +262,7 @@ def _require_rule(board: Board, several: list[Answers], judged: bool, rule: str)
 
 
 def _of_modality(
-    grades: Grades, board: Board, answers: Answers, rule: str, terms: Terms
+    grades: Grades, board: Board, answers: Answers, rule: str, terms: Intervals
 ) -> tuple[list[Estimate], list[Contrast], dict[str, Any]]:
     """Estimates, contrasts and the matrix of agreement of one modality."""
     among, matrix = agreed(grades, board, answers, terms)

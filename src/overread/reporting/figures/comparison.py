@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 
 from overread.core.errors import checked
 from overread.evaluation.comparison.comparison import Comparison, p_text
-from overread.evaluation.comparison.differences import LOWER
+from overread.evaluation.metrics import metric_named
 from overread.reporting import words
 from overread.reporting.figures.canvas import (  # fmt: skip
     BLUE,
@@ -140,7 +140,7 @@ def _p_note(p: float) -> str:
 
 def named(d: Difference) -> str:
     of = f", {words.group(d.first.of, limit=22)}" if d.first.of else ""
-    less = " ↓" if d.first.metric in LOWER else ""
+    less = " ↓" if metric_named(d.first.metric).better == "lower" else ""
     return words.metric(d.first.metric).name + of + less
 
 

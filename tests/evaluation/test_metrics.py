@@ -10,8 +10,8 @@ from sklearn import metrics as sk
 
 from overread.core.errors import InputError, UnsoundError
 from overread.evaluation.evaluate import evaluate
-from overread.evaluation.generalisation.one_metric import estimate_of, look_at, metric_for, statistic_of
-from overread.evaluation.ledger import verify
+from overread.evaluation.ledger import look_at, verify
+from overread.evaluation.metrics import estimate_of, metric_for, statistic_of
 from overread.stats.arrays import patient_codes
 from overread.tasks.target import Target
 

@@ -1,0 +1,160 @@
+"""Every metric is shown somewhere, documented, and recomputed here by something independent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+from sklearn import metrics as sk
+from sklearn.linear_model import LogisticRegression
+
+from overread.evaluation.evaluate import evaluate
+from overread.evaluation.metrics import METRICS, OTHER_METRICS
+from overread.predictions import Predictions
+from overread.tasks.target import Target
+
+DOCS = Path(__file__).parents[2] / "docs/reference/metrics.md"
+PREVALENCE = 0.1
+
+
+def binned(truth, score):
+    """(cases, mean probability, share of positives) of each of ten bins that hold a case."""
+    place = np.minimum((score * 10).astype(int), 9)
+    return [(int((place == b).sum()), score[place == b].mean(), truth[place == b].mean()) for b in np.unique(place)]
+
+
+def ece(truth, score):
+    return sum(n * abs(p - o) for n, p, o in binned(truth, score)) / len(truth)
+
+
+def ece_of_calibrated(score):
+    rng = np.random.default_rng(0)
+    return np.mean([ece(rng.random(len(score)) < score, score) for _ in range(2000)])
+
+
+def line(truth, score, *, slope):
+    """Cox's line by maximum likelihood; the intercept is that at a slope of one."""
+    logit = np.log(score / (1 - score))
+    if slope:
+        return LogisticRegression(C=np.inf, tol=1e-10).fit(logit[:, None], truth).coef_[0, 0]
+    at = 0.0
+    for _ in range(50):  # Newton's steps
+        chance = 1 / (1 + np.exp(-(at + logit)))
+        at += (truth - chance).sum() / (chance * (1 - chance)).sum()
+    return at
+
+
+def at_clinic(truth, called, positive):
+    sensitivity, specificity = called[truth].mean(), (~called[~truth]).mean()
+    ill, well = PREVALENCE, 1 - PREVALENCE
+    if positive:
+        return sensitivity * ill / (sensitivity * ill + (1 - specificity) * well)
+    return specificity * well / (specificity * well + (1 - sensitivity) * ill)
+
+
+#: Of (truth, score) of a question, called positive at .5.
+QUESTION = {
+    "auc": sk.roc_auc_score,
+    "standardised partial auc": lambda t, s: sk.roc_auc_score(t, s, max_fpr=0.2),
+    "average precision": sk.average_precision_score,
+    "accuracy": lambda t, s: sk.accuracy_score(t, s >= 0.5),
+    "top accuracy": lambda t, s: sk.accuracy_score(t, s > 0.5),
+    "balanced accuracy": lambda t, s: sk.balanced_accuracy_score(t, s >= 0.5),
+    "sensitivity": lambda t, s: sk.recall_score(t, s >= 0.5),
+    "specificity": lambda t, s: sk.recall_score(~t, s < 0.5),
+    "ppv": lambda t, s: sk.precision_score(t, s >= 0.5),
+    "npv": lambda t, s: sk.precision_score(~t, s < 0.5),
+    "ppv at prevalence": lambda t, s: at_clinic(t, s >= 0.5, True),
+    "npv at prevalence": lambda t, s: at_clinic(t, s >= 0.5, False),
+    "f1": lambda t, s: sk.f1_score(t, s >= 0.5),
+    "mcc": lambda t, s: sk.matthews_corrcoef(t, s >= 0.5),
+    "brier": sk.brier_score_loss,
+    "brier reliability": lambda t, s: sum(n * (p - o) ** 2 for n, p, o in binned(t, s)) / len(t),
+    # what the other parts leave, so that spread within a bin counts here (Stephenson, Coelho & Jolliffe 2008)
+    "brier resolution": lambda t, s: (
+        sum(n * (p - o) ** 2 for n, p, o in binned(t, s)) / len(t) + t.mean() * (1 - t.mean()) - sk.brier_score_loss(t, s)
+    ),
+    "brier uncertainty": lambda t, s: t.mean() * (1 - t.mean()),
+    "ece": ece,
+    "ece if calibrated": lambda t, s: ece_of_calibrated(s),
+    "calibration intercept": lambda t, s: line(t, s, slope=False),
+    "calibration slope": lambda t, s: line(t, s, slope=True),
+}
+#: Of class numbers (N,) and probabilities (N, C).
+ALL = {
+    "macro auc": lambda t, s: sk.roc_auc_score(t, s, multi_class="ovr", average="macro"),
+    "accuracy": lambda t, s: sk.accuracy_score(t, s.argmax(axis=1)),
+    "balanced accuracy": lambda t, s: sk.balanced_accuracy_score(t, s.argmax(axis=1)),
+    "macro f1": lambda t, s: sk.f1_score(t, s.argmax(axis=1), average="macro"),
+    "mcc": lambda t, s: sk.matthews_corrcoef(t, s.argmax(axis=1)),
+    "quadratic kappa": lambda t, s: sk.cohen_kappa_score(t, s.argmax(axis=1), weights="quadratic"),
+    "brier": lambda t, s: np.mean([sum((s[i, k] - (t[i] == k)) ** 2 for k in range(s.shape[1])) for i in range(len(t))]),
+    "ece": lambda t, s: ece(s.argmax(axis=1) == t, s.max(axis=1)),
+    "ece if calibrated": lambda t, s: ece_of_calibrated(s.max(axis=1)),
+}
+#: Of true and predicted numbers (N,).
+QUANTITY = {
+    "mae": sk.mean_absolute_error,
+    "rmse": lambda t, p: sk.mean_squared_error(t, p) ** 0.5,
+    "bias": lambda t, p: sum(b - a for a, b in zip(t, p)) / len(t),
+    "r2": sk.r2_score,
+    "pearson": lambda t, p: scipy_stats.pearsonr(t, p).statistic,
+    "concordance": lambda t, p: (1 + scipy_stats.somersd(t, p).statistic) / 2,
+}
+RECOMPUTED = {("question", n): f for n, f in QUESTION.items()} | {("all", n): f for n, f in ALL.items()}
+RECOMPUTED |= {("quantity", n): f for n, f in QUANTITY.items()}
+
+
+def table(subject: str) -> Predictions:
+    """200 patients with one image each: two classes, three grades, or a number."""
+    rng = np.random.default_rng(4)
+    who = [f"p{i}" for i in range(200)]
+    rows = pd.DataFrame({"case": who, "patient": who, "split": "test", "source": ""})
+    if subject == "quantity":
+        value = rng.normal(size=200)
+        rows = rows.assign(value=value, predicted=value + rng.normal(size=200))
+        return Predictions(rows, Target("quantity", ("value",)))
+    names = ("0", "1") if subject == "question" else ("0", "1", "2")
+    truth = rng.integers(0, len(names), 200)
+    score = np.exp(rng.normal(size=(200, len(names))) + 1.2 * np.eye(len(names))[truth])
+    score /= score.sum(axis=1, keepdims=True)
+    rows["label"] = np.array(names)[truth]
+    for i, name in enumerate(names):
+        rows[f"p:{name}"] = score[:, i]
+    kind = "binary" if subject == "question" else "classes"
+    return Predictions(rows, Target(kind, names, ("1",) if subject == "question" else ()))
+
+
+def test_every_metric_is_shown_documented_and_recomputed() -> None:
+    docs = DOCS.read_text("utf-8")
+    found = [f"{m.name} of {m.subject}: shown nowhere" for m in (*METRICS, *OTHER_METRICS) if not m.shown]
+    found += [f"{m.name}: not in {DOCS.name}" for m in METRICS if f"`{m.name}`" not in docs]
+    found += [f"{m.name} of {m.subject}: not recomputed" for m in METRICS if (m.subject, m.name) not in RECOMPUTED]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("subject", ["question", "all", "quantity"])
+def test_every_metric_is_what_something_independent_says(subject) -> None:
+    test = table(subject)
+    result = evaluate(test, resamples=50, prevalence=PREVALENCE if subject == "question" else None)
+    truth, score = test.truth, test.scores
+    truth, score = (truth == 1, score[:, 1]) if subject == "question" else (truth, score)
+    score = score[:, 0] if subject == "quantity" else score
+    wrong = []
+    for (of, name), again in RECOMPUTED.items():
+        if of != subject:
+            continue
+        value, wanted = (result[name, ""] if of == "all" else result[name]).value, again(truth, score)
+        near = 0.003 if name == "ece if calibrated" else 1e-6
+        wrong += [] if abs(value - wanted) < near else [f"{name}: {value}, by the other way {wanted}"]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_metric_and_no_rank_is_given_twice() -> None:
+    keys = [(m.subject, m.name) for m in (*METRICS, *OTHER_METRICS)]
+    assert len(set(keys)) == len(keys)
+    ranks = [(place, m.subject, rank) for m in METRICS for place, rank in m.shown.items()]
+    assert len(set(ranks)) == len(ranks), sorted(r for r in ranks if ranks.count(r) > 1)
