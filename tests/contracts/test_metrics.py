@@ -75,7 +75,9 @@ QUESTION = {
     "brier reliability": lambda t, s: sum(n * (p - o) ** 2 for n, p, o in binned(t, s)) / len(t),
     # what the other parts leave, so that spread within a bin counts here (Stephenson, Coelho & Jolliffe 2008)
     "brier resolution": lambda t, s: (
-        sum(n * (p - o) ** 2 for n, p, o in binned(t, s)) / len(t) + t.mean() * (1 - t.mean()) - sk.brier_score_loss(t, s)
+        sum(n * (p - o) ** 2 for n, p, o in binned(t, s)) / len(t)
+        + t.mean() * (1 - t.mean())
+        - sk.brier_score_loss(t, s)
     ),
     "brier uncertainty": lambda t, s: t.mean() * (1 - t.mean()),
     "ece": ece,
@@ -91,7 +93,9 @@ ALL = {
     "macro f1": lambda t, s: sk.f1_score(t, s.argmax(axis=1), average="macro"),
     "mcc": lambda t, s: sk.matthews_corrcoef(t, s.argmax(axis=1)),
     "quadratic kappa": lambda t, s: sk.cohen_kappa_score(t, s.argmax(axis=1), weights="quadratic"),
-    "brier": lambda t, s: np.mean([sum((s[i, k] - (t[i] == k)) ** 2 for k in range(s.shape[1])) for i in range(len(t))]),
+    "brier": lambda t, s: np.mean(
+        [sum((s[i, k] - (t[i] == k)) ** 2 for k in range(s.shape[1])) for i in range(len(t))]
+    ),
     "ece": lambda t, s: ece(s.argmax(axis=1) == t, s.max(axis=1)),
     "ece if calibrated": lambda t, s: ece_of_calibrated(s.max(axis=1)),
 }

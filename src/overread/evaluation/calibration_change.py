@@ -94,7 +94,7 @@ def judge_calibration(
     found: list[Estimate] = []
     curves: dict[str, Any] = {}
     many = resamples or (RESAMPLES if len(before) > LARGE else resamples_for(len(before)))
-    if before.target.kind == "classes":
+    if before.target.task.multiclass:
         found += _together(before, after, level, many, seed)
     for ask in asked:
         estimates, curves[ask.of] = _judged(ask, level, many, seed)
@@ -136,7 +136,7 @@ def _asked(before: Predictions, after: Predictions) -> list[_Ask]:
     for of in labels(before):
         part = part_of(before, of)
         changed = chances(after, of)[part.rows]
-        if before.target.kind == "classes":
+        if before.target.task.multiclass:
             names = enumerate(before.target.names)
             found += [_Ask(n, part.truth == k, part.chance[:, k], changed[:, k], part.codes) for k, n in names]
         else:

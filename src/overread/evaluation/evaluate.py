@@ -275,7 +275,7 @@ def _curves(
         if diagram is not None and q.full:
             people = people_of(codes[q.rows])
             nulls[q.of] = null_estimate(diagram, how.level, q.of, len(q.rows), people)
-    if test.target.task.exclusive and not test.target.task.binary:
+    if test.target.task.multiclass:
         nulls |= _confidence(test, codes, how)
     return curves, nulls
 
@@ -302,7 +302,7 @@ def _beside_ece(found: list[Estimate], nulls: dict[str, Estimate]) -> list[Estim
 def confusion_of(test: ScoredCases, asked: list[Question]) -> dict[str, Any]:
     """Counts with rows for the truth, of the most probable class or at the threshold; empty for other targets."""
     names = test.target.names
-    if test.target.task.exclusive and not test.target.task.binary:
+    if test.target.task.multiclass:
         rows = np.flatnonzero(test.known)
         counts = confusion(test.truth[rows], largest(test)[rows], len(names)).tolist()
         return {"labels": list(names), "counts": counts, "rows": "truth", "rule": LARGEST}

@@ -117,7 +117,7 @@ def gaps_of(
 def _with_gaps(test: ScoredCases, asked: Sequence[Question], codes: Codes) -> list[tuple[Metric, Sample]]:
     """The metrics whose gaps are told, with their samples: of each question, or of several classes all together."""
     every = samples(test, asked, codes, int(codes.max(initial=-1)) + 1)
-    several = test.target.task.exclusive and not test.target.task.binary
+    several = test.target.task.multiclass
     kept = [s for s in every if s.subject != ("question" if several else "all")]
     return [(m, s) for s in kept for m in shown("gaps", s.subject)]
 

@@ -72,7 +72,7 @@ def positives(predictions: Predictions, positive: str | Sequence[str] | None, fi
     chosen = predictions.target.positive if positive is None else positive
     chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
     names = predictions.target.names
-    if not chosen and predictions.target.kind == "binary":
+    if not chosen and predictions.target.task.binary:
         chosen = (names[1],)
     for name in chosen:
         if name not in names:
@@ -84,7 +84,7 @@ def positives(predictions: Predictions, positive: str | Sequence[str] | None, fi
         todo="say which classes count as disease: --positive a,b, in Python positive=…",
     )
     require(len(set(chosen)) == len(chosen), "a positive class stands twice", given=", ".join(chosen))
-    if predictions.target.kind == "findings":
+    if predictions.target.task.multilabel:
         require(
             len(chosen) == 1, "findings have one operating point each", given=", ".join(chosen), todo="name one finding"
         )
@@ -98,7 +98,7 @@ def question(
     names = predictions.target.names
     columns = [names.index(name) for name in positive]
     truth, score = predictions.truth, predictions.scores[:, columns].sum(axis=1)
-    if predictions.target.kind == "findings":
+    if predictions.target.task.multilabel:
         rows = np.flatnonzero(~np.isnan(truth[:, columns[0]]))
         return rows, truth[rows, columns[0]] == 1, score[rows]
     rows = np.flatnonzero(truth >= 0)
@@ -130,7 +130,7 @@ def choose_threshold(
     :class:`InputError` for unknown classes or scores that are not finite, :class:`UnsoundError` if the tuning
     data hold one class only.
     """
-    require(tuning.target.kind != "quantity", "a quantity has no operating point", given=tuning.target.names[0])
+    require(not tuning.target.task.continuous, "a quantity has no operating point", given=tuning.target.names[0])
     wish = wish_of(rule, sensitivity, specificity, cost, prevalence, reader, match)
     return _choose(tuning, positives(tuning, positive, finding), wish, tuning.digest)
 
@@ -188,10 +188,10 @@ def choose_thresholds(
     """
     target = tuning.target
     wish = wish_of(rule, sensitivity, specificity, cost, prevalence, None, "specificity")
-    if target.kind == "quantity" or (target.kind == "classes" and not target.positive):
+    if target.task.continuous or (target.task.multiclass and not target.positive):
         return ()
     salt = tuning.digest
-    if target.kind != "findings":
+    if not target.task.multilabel:
         return (_choose(tuning, positives(tuning, None, None), wish, salt),)
     truths = ((name, question(tuning, (name,))[1]) for name in target.names)
     return tuple(_choose(tuning, (name,), wish, salt) for name, truth in truths if truth.any() and not truth.all())
@@ -208,7 +208,7 @@ def threshold_uncertainty(
     those promised on tuning data, as if the threshold had been given: where it was searched for (Youden, cost), they
     flatter a little. Raises :class:`InputError` if the point was chosen on other data.
     """
-    require(tuning.target.kind != "quantity", "a quantity has no operating point")
+    require(not tuning.target.task.continuous, "a quantity has no operating point")
     if point.criterion is None or point.salt != tuning.digest:
         raise InputError("the threshold was not chosen on these predictions", given=point.chosen_on,
                          todo="give the tuning predictions it was chosen on")  # fmt: skip

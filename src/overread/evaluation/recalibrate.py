@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from overread.stats.calibration.recalibration import (
     fit_temperature,
 )
 from overread.stats.calibration.reliability import EDGE, why_uncalibrated
+from overread.tasks.target import Kind, Target
 
 METHODS = ("auto", "none", "temperature", "platt", "isotonic", "prior")
 #: Below this, isotonic regression learns the tuning cases by heart (Niculescu-Mizil & Caruana 2005, section 5).
@@ -53,6 +55,11 @@ class Recalibration:
     fitted_on: str = ""
     seen: tuple[str, ...] = ()
     salt: str = ""
+
+    @property
+    def target(self) -> Target:
+        """What the probabilities answer."""
+        return Target(cast(Kind, self.kind), self.names, self.positive)
 
     def __str__(self) -> str:
         return f"{self.method}, fitted on {self.fitted_on}" + (f": {self.why}" if self.why else "")
@@ -88,7 +95,7 @@ def fit_recalibration(
     data without both answers, or too few for the method.
     """
     one_of(method, METHODS, "method")
-    require(tuning.target.kind != "quantity", "a quantity has no probabilities", given=tuning.target.names[0])
+    require(not tuning.target.task.continuous, "a quantity has no probabilities", given=tuning.target.names[0])
     require(
         prevalence is None or unlabelled is None, "give a prevalence or unlabelled predictions, not both",
         given=prevalence,
@@ -99,7 +106,7 @@ def fit_recalibration(
         todo="give prevalence=…, or unlabelled=predictions to estimate it from",
     )
     parts = {of: part_of(tuning, of) for of in labels(tuning)}
-    parts = {of: part for of, part in parts.items() if tuning.target.kind != "findings" or _both(part)}
+    parts = {of: part for of, part in parts.items() if not tuning.target.task.multilabel or _both(part)}
     if not parts:
         raise UnsoundError("no finding has both answers in the tuning data", given=str(tuning))
     for part in parts.values():
@@ -113,7 +120,7 @@ def fit_recalibration(
         chosen,
         tuning.target.kind,
         tuning.target.names,
-        positives(tuning, None, None) if tuning.target.kind == "binary" else tuning.target.positive,
+        positives(tuning, None, None) if tuning.target.task.binary else tuning.target.positive,
         steps,
         {},
         why,
@@ -133,7 +140,7 @@ def recalibrate(predictions: Predictions, recalibration: Recalibration, *, tunin
     flatter. Raises :class:`InputError` for predictions with other classes, or scores that are no probabilities.
     """
     target = predictions.target
-    if (target.kind, target.names) != (recalibration.kind, recalibration.names):
+    if not target.asks_as(recalibration.target):
         raise InputError("the recalibration was fitted on other classes",
                          given=f"{', '.join(recalibration.names)}; here {', '.join(target.names)}",
                          todo="give tuning and test predictions of one model")  # fmt: skip
@@ -150,7 +157,7 @@ def recalibrate(predictions: Predictions, recalibration: Recalibration, *, tunin
 @checked
 def labels(predictions: Predictions) -> tuple[str, ...]:
     """The findings, or one nameless label."""
-    return predictions.target.names if predictions.target.kind == "findings" else ("",)
+    return predictions.target.task.separate_names
 
 
 @checked
@@ -163,7 +170,7 @@ def known(predictions: Predictions) -> NDArray[np.bool_]:
 @checked
 def chances(predictions: Predictions, of: str) -> Floats:
     """(N, C) for a label; (N, 2), absent and present, for a finding or a binary label."""
-    if not of and predictions.target.kind == "classes":
+    if not of and predictions.target.task.multiclass:
         return predictions.scores
     column = predictions.target.names.index(of or positives(predictions, None, None)[0])
     present = predictions.scores[:, column]
@@ -181,7 +188,7 @@ def part_of(tuning: Predictions, of: str) -> Part:
     else:
         rows = np.flatnonzero(truth >= 0)
         actual = truth[rows]
-        if tuning.target.kind == "binary":
+        if tuning.target.task.binary:
             actual = (actual == tuning.target.names.index(positives(tuning, None, None)[0])).astype(np.int64)
     return Part(rows, actual, chance[rows], patient_codes(tuning.patients[rows], len(rows)))
 
@@ -222,7 +229,7 @@ def _apply(held: Recalibration, of: str, chance: Floats, where: str) -> Floats:
     made = np.clip(made, 0, 1)
     if of:
         return made[:, 1:]
-    turned = held.kind == "binary" and held.positive[0] == held.names[0]
+    turned = held.target.task.binary and held.positive[0] == held.names[0]
     return made[:, ::-1] if turned else made
 
 
@@ -237,7 +244,7 @@ def _shifts(
 ) -> dict[str, Step]:
     if prevalence is None and unlabelled is None:
         return {}
-    if unlabelled is not None and (unlabelled.target.kind, unlabelled.target.names) != (held.kind, held.names):
+    if unlabelled is not None and not unlabelled.target.asks_as(held.target):
         raise InputError("the unlabelled predictions have other classes", given=", ".join(unlabelled.target.names))
     wanted = _wanted(held, prevalence)
     found = {}
@@ -261,13 +268,13 @@ def _wanted(held: Recalibration, prevalence: float | Mapping[str, float] | None)
     if prevalence is None:
         return {}
     if isinstance(prevalence, Mapping):
-        require(held.kind == "findings", "a prevalence by name is for findings", given=", ".join(prevalence),
+        require(held.target.task.multilabel, "a prevalence by name is for findings", given=", ".join(prevalence),
                 todo="give one number, such as .05")  # fmt: skip
         for name in prevalence:
             require(name in held.steps, f"there is no finding {name!r} to shift", todo=nearest(name, held.steps))
         wanted = dict(prevalence)
     else:
-        require(held.kind != "findings" or len(held.steps) == 1, "each finding has a prevalence of its own",
+        require(not held.target.task.multilabel or len(held.steps) == 1, "each finding has a prevalence of its own",
                 given=prevalence, todo="give it by name: prevalence={'effusion': 0.1, …}")  # fmt: skip
         wanted = {next(iter(held.steps)): float(prevalence)}
     good = all(0 < share < 1 for share in wanted.values())
@@ -276,7 +283,7 @@ def _wanted(held: Recalibration, prevalence: float | Mapping[str, float] | None)
 
 
 def _positions(held: Recalibration) -> list[int]:
-    if held.kind != "classes":
+    if not held.target.task.multiclass:
         return [1]
     require(len(held.positive) > 0, "a prevalence needs positive classes", given=", ".join(held.names),
             todo="say which classes count as disease: positive=…")  # fmt: skip

@@ -100,7 +100,7 @@ def uncertainty(
     refuse_shared(tuning, test, "to fit the sets")
     terms = _Terms(level, by_class, method, confidence, seed, resamples, group)
     groups = _groups(tuning, test, group)
-    judge = _quantity if test.target.kind == "quantity" else _sets
+    judge = _quantity if test.target.task.continuous else _sets
     found: list[Estimate] = []
     entries: list[dict[str, Any]] = []
     fitted: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def uncertainty(
         entries += judged.groups
         fitted |= judged.fitted
         silent[of] = silence(test, of, codes, confidence)
-    said = WORDS["residual" if test.target.kind == "quantity" else method]
+    said = WORDS["residual" if test.target.task.continuous else method]
     conformal = {"level": level, "method": said, "groups": entries, "thresholds": _thresholds(fitted, test)}
     more = {"conformal": conformal if fitted else {"undefined": _why(found)}, "abstention": silent}
     return Uncertainty(tuple(found), plain(more), fitted)
@@ -140,8 +140,7 @@ class _Judged:
 
 
 def _require_alike(tuning: Predictions, test: Predictions, group: str) -> None:
-    same = tuning.target.kind == test.target.kind and tuning.target.names == test.target.names
-    if not same:
+    if not tuning.target.asks_as(test.target):
         raise InputError("tuning and test predictions ask different questions",
                          given=f"{', '.join(tuning.target.names)}; {', '.join(test.target.names)}",
                          todo="give two tables of one model")  # fmt: skip
@@ -151,7 +150,7 @@ def _require_alike(tuning: Predictions, test: Predictions, group: str) -> None:
 
 
 def _labels(test: Predictions) -> tuple[str, ...]:
-    return test.target.names if test.target.kind == "findings" else ("",)
+    return test.target.task.separate_names
 
 
 def _groups(tuning: Predictions, test: Predictions, group: str) -> tuple[NDArray[Any], NDArray[Any]] | None:
@@ -334,7 +333,7 @@ def part_of(table: Predictions, of: str) -> Part:
     """The rows of ``table`` with a known truth, of a finding ``of``, or of the one label."""
     if not of:
         truth, scores = table.truth, table.scores
-        rows = np.flatnonzero(~np.isnan(truth) if table.target.kind == "quantity" else truth >= 0)
+        rows = np.flatnonzero(~np.isnan(truth) if table.target.task.continuous else truth >= 0)
         return Part(rows, truth[rows], scores[rows])
     column = table.target.names.index(of)
     truth, score = table.truth[:, column], table.scores[:, column]
@@ -345,7 +344,7 @@ def part_of(table: Predictions, of: str) -> Part:
 @checked
 def silence(test: Predictions, of: str, codes: NDArray[np.int64], confidence: float) -> dict[str, Any]:
     """The risk of the most probable class at each share of cases answered."""
-    if test.target.kind == "quantity":
+    if test.target.task.continuous:
         return {"undefined": "a predicted number comes without a confidence"}
     part = part_of(test, of)
     if of:

@@ -184,7 +184,7 @@ def _calls(
     if grades is None:
         return None
     cases = [str(case) for case in test.table["case"].to_numpy()[rows]]
-    every = names if test.target.kind == "findings" else test.target.names
+    every = names if test.target.task.multilabel else test.target.names
     return calls_of(grades, cases, names, every, threshold=threshold, modality=modality)
 
 

@@ -44,6 +44,10 @@ class Target:
         """All that depends on what is asked."""
         return TASKS[self.kind](self.names, self.positive)
 
+    def asks_as(self, other: Target) -> bool:
+        """Whether the same is asked: the same task with the same names in one order, whatever counts as disease."""
+        return (self.kind, self.names) == (other.kind, other.names)
+
     @property
     def outputs(self) -> int:
         """Outputs of a network for this target: classes, findings, or 1."""

@@ -63,6 +63,11 @@ class Task(ABC):
         return len(self.names)
 
     @property
+    def multiclass(self) -> bool:
+        """Whether each case has one of several classes, of which each is told against the rest."""
+        return self.exclusive and not self.binary
+
+    @property
     def summary(self) -> str:
         """What is asked, in a few words: ``binary label``, ``7 classes``."""
         return f"{len(self.names)} {self.plural}"

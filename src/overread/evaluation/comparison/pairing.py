@@ -59,7 +59,7 @@ def pair(first: Predictions, second: Predictions) -> Pair:
 def _alike(first: Predictions, second: Predictions) -> Predictions:
     """The second with the target of the first."""
     kinds = first.target.kind, second.target.kind
-    if kinds[0] != kinds[1]:
+    if len(set(kinds)) > 1:
         raise InputError("the two tables answer different questions", given=" and ".join(kinds))
     if not first.target.task.continuous and set(first.target.names) != set(second.target.names):
         names = "; ".join(", ".join(t.target.names[:10]) for t in (first, second))

@@ -276,7 +276,7 @@ def few_of(job: Job) -> int:
 
 def _rarer(job: Job) -> int:
     """Patients of the rarer class, of a label; all, of anything else."""
-    if job.one.target.kind not in ("binary", "classes"):
+    if not job.one.target.task.exclusive:
         return job.people
     return int(job.one.table.groupby("label")["patient"].nunique().min())
 

@@ -152,7 +152,7 @@ def _pooled(parts: Sequence[Predictions]) -> Predictions:
     """All rows of several tables of one target; a case that stands in several once."""
     first = parts[0]
     for p in parts:
-        if p.target.kind != first.target.kind or p.target.names != first.target.names:
+        if not p.target.asks_as(first.target):
             raise InputError("the tables of predictions are not of one target",
                              given=f"{', '.join(first.target.names)}; {', '.join(p.target.names)}"[:200])  # fmt: skip
     table = pd.concat([p.table for p in parts], ignore_index=True).drop_duplicates("case")

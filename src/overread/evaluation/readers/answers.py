@@ -129,9 +129,9 @@ def with_truth(predictions: Predictions, truth: pd.DataFrame) -> Predictions:
 
 
 def _require_one_label(predictions: Predictions) -> None:
-    kind = predictions.target.kind
-    if kind not in ("binary", "classes"):
-        what = "findings" if kind == "findings" else "a quantity"
+    task = predictions.target.task
+    if not task.exclusive:
+        what = task.plural or "a quantity"
         raise InputError(f"readers are judged beside a model of one label, and these are predictions of {what}",
                          given=", ".join(predictions.target.names)[:200],
                          todo="give a table with the columns case, label and p:<class>")  # fmt: skip
