@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,13 +14,13 @@ from hypothesis import strategies as st
 
 from overread.core.errors import InputError
 from overread.core.files import build, plain
-from overread.evaluation.results import Alike, claim_again, difference_again, drawn, estimates, read_results, with_nan
+from overread.evaluation.results import Result, drawn, estimates
 from overread.stats.estimate import Difference, Estimate, implied, undefined
 from overread.stats.hypotheses import Claim, non_inferiority
 
 
 def again(kind, held):
-    return build(kind, with_nan(json.loads(json.dumps(plain(held)))))
+    return build(kind, json.loads(json.dumps(plain(held))), null_is_nan=True)
 
 
 def test_numbers_that_json_has_not_come_back():
@@ -26,11 +28,11 @@ def test_numbers_that_json_has_not_come_back():
     for value in (0.2, -0.2):
         made = implied(*sides, Estimate("auc difference", value, value, value))
         assert math.isinf(made.statistic)
-        assert difference_again(again(Difference, made)) == made
+        assert again(Difference, made) == made
     claim = non_inferiority(Estimate("auc difference", 0.0, 0.0, 0.0), 0.1)
     assert claim.statistic == math.inf
-    assert claim_again(again(Claim, claim)) == claim
-    lost = claim_again(again(Claim, non_inferiority(undefined("auc difference", "0 positives"), 0.1)))
+    assert again(Claim, claim) == claim
+    lost = again(Claim, non_inferiority(undefined("auc difference", "0 positives"), 0.1))
     assert math.isnan(lost.statistic)
 
 
@@ -47,12 +49,43 @@ def test_estimates_come_back_in_order():
         estimates([{"metric": "auc", "value": "much"}])
 
 
-@pytest.mark.parametrize("held", ["[]", "null", "{}", '{"curves": 1}'])
+@dataclass(frozen=True, eq=False)
+class Found(Result):
+    file: ClassVar[str] = "found.json"
+
+    estimates: tuple[Estimate, ...]
+    best: float = math.nan
+    ends: tuple[float, float] = (0.0, 1.0)
+    rows: tuple[dict[str, float], ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def table(self) -> str:
+        return f"best {self.best}"
+
+
+def test_a_result_comes_back_from_its_two_files(tmp_path):
+    made = Found(
+        (undefined("auc", "0 positives"),), ends=(math.nan, 2.0), rows=({"a": math.nan},), about={"note": None}
+    )
+    assert made.save(tmp_path) == tmp_path
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "metrics.json"]
+    back = Found.load(tmp_path)
+    assert back == made
+    assert all(map(math.isnan, (back.best, back.ends[0], back.rows[0]["a"], back.estimates[0].value)))
+    assert back.about == {"note": None}, "only where a number is meant"
+
+
+@pytest.mark.parametrize("held", ["[]", "null", "{", '{"ends": 1}', '{"best": "much"}'])
 def test_damaged_results_are_said(tmp_path, held):
-    (tmp_path / "metrics.json").write_text("[]")
-    (tmp_path / "some.json").write_text(held)
-    with pytest.raises(InputError, match="the thing is damaged"):
-        read_results(tmp_path, "some", ("curves", "counts"), "thing")
+    Found(()).save(tmp_path)
+    (tmp_path / "found.json").write_text(held)
+    with pytest.raises(InputError, match=r"found\.json"):
+        Found.load(tmp_path)
+
+
+def test_null_is_refused_where_nothing_says_that_it_is_a_number():
+    with pytest.raises(InputError, match="value is wrong"):
+        build(Estimate, {"metric": "auc", "value": None})
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
@@ -67,17 +100,6 @@ def test_a_drawn_curve_is_the_curve(steps):
 
 
 def test_equal_content_is_equal():
-    class Found(Alike):
-        def __init__(self, value):
-            self.value = value
-
-        @property
-        def digest(self):
-            return f"{self.value:x}"
-
-        def table(self):
-            return f"value {self.value}"
-
-    assert Found(1) == Found(1) != Found(2)
-    assert len({Found(1), Found(1)}) == 1
-    assert str(Found(3)) == "value 3"
+    assert Found((), 1.0) == Found((), 1.0) != Found((), 2.0)
+    assert len({Found((), 1.0), Found((), 1.0)}) == 1
+    assert str(Found((), 3.0)) == "best 3.0"

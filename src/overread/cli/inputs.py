@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from overread.evaluation.operating_point import OperatingPoint
@@ -105,7 +105,7 @@ def system_of(path: Path, tuning: str, at: str, wanted: PointChoice) -> System:
     Raises :class:`InputError` for both, and for ``tuning`` beside a run.
     """
     from overread.core.errors import InputError
-    from overread.evaluation.operating_point import choose_thresholds
+    from overread.evaluation.operating_point import choose_thresholds, load_operating_points
 
     if tuning and (at or path.is_dir()):
         kept = "a file of operating points" if at else "a run, whose operating points are frozen"
@@ -114,7 +114,7 @@ def system_of(path: Path, tuning: str, at: str, wanted: PointChoice) -> System:
         return _run(path, at)
     test = _read(path, wanted.positive)
     if at or not tuning:
-        return System(test, _frozen(Path(at)) if at else ())
+        return System(test, load_operating_points(at) if at else ())
     seen = _read(tuning, wanted.positive)
     return System(test, choose_thresholds(seen, sensitivity=wanted.sensitivity or None, specificity=wanted.specificity or None))  # fmt: skip
 
@@ -130,25 +130,14 @@ def require_tuning(wanted: PointChoice, *tuning: str) -> None:
 
 
 def _run(folder: Path, at: str) -> System:
+    from overread.evaluation.operating_point import load_operating_points
     from overread.study.question import Study
 
     test = _of_run(folder, "test")
     frozen = Path(at) if at else folder / "evaluation" / "operating.json"
     study = Study.load(folder / "study.toml")
     if frozen.exists() or at:
-        return System(test, _frozen(frozen), study)
+        return System(test, load_operating_points(frozen), study)
     from overread.study.steps import operating_points
 
     return System(test, operating_points(_of_run(folder, "tuning"), study), study)
-
-
-def _frozen(path: Path) -> tuple[OperatingPoint, ...]:
-    """The points of an ``operating.json``, or of one point's own file."""
-    from overread.core.files import build, read_json
-    from overread.evaluation.operating_point import OperatingPoint
-    from overread.evaluation.results import with_nan
-
-    held: Any = read_json(path)
-    listing = held if isinstance(held, list) else [held]
-    numbers = ("threshold", "sensitivity", "specificity")
-    return tuple(build(OperatingPoint, with_nan(entry, numbers), where=path.name) for entry in listing)

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -20,7 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from overread.core.errors import InputError, UnavailableError, checked, nearest
 
@@ -221,16 +223,18 @@ def read_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 @checked
-def build(kind: type, value: Any, *, where: str = "input") -> Any:
+def build(kind: type, value: Any, *, where: str = "input", null_is_nan: bool = False) -> Any:
     """A dataclass ``kind`` from a dict: the inverse of :func:`plain`.
 
-    Raises :class:`InputError` naming the field, for a wrong type, a missing field or an unknown key.
+    With ``null_is_nan`` None in a field of type ``float`` is NaN, as :func:`plain` writes it. Raises :class:`InputError` naming the field, for a wrong type, a missing field or an unknown key.
     """
     from pydantic import ValidationError
 
     if not isinstance(value, dict):
         raise InputError(f"{where} does not hold a table of fields", given=type(value).__name__)
     _refuse_unknown(kind, value, where)
+    if null_is_nan:
+        value = _with_nan(kind, value)
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
@@ -249,9 +253,33 @@ def _adapter(kind: type) -> Any:
     return TypeAdapter(kind)
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _with_nan(hint: Any, value: Any) -> Any:
+    """``value`` with NaN for None wherever the annotation ``hint`` says that a number stands there."""
+    if value is None:
+        return math.nan if hint is float else None
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        known = _hints(cast("Any", hint))
+        return {key: _with_nan(known.get(key), item) for key, item in value.items()}
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        inside = tuple(each for each in inside if each is not type(None))
+        return _with_nan(inside[0], value) if len(inside) == 1 else value
+    if origin is dict and isinstance(value, dict):
+        return {key: _with_nan(inside[1], item) for key, item in value.items()}
+    if origin in (list, tuple) and isinstance(value, (list, tuple)):
+        each = inside[:1] * len(value) if origin is list or inside[-1] is Ellipsis else inside
+        return [_with_nan(of, item) for of, item in zip(each, value)] if len(each) == len(value) else value
+    return value
+
+
 def _refuse_unknown(kind: type, value: dict[str, Any], where: str) -> None:
     """Unknown keys by name, also in dataclasses inside."""
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for key, item in value.items():
         if key not in hints:
             raise InputError(f"{where} has an unknown key {key!r}", todo=nearest(key, hints))

@@ -6,15 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked
-from overread.core.files import plain, write_json
+from overread.core.files import plain
 from overread.evaluation.ledger import record_look, truth_hash
 from overread.evaluation.recalibrate import Floats, chances, labels, log_loss, part_of, two_columns
+from overread.evaluation.results import Result
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, patient_codes, why_undefined
 from overread.stats.calibration.reliability import (
@@ -36,22 +37,22 @@ LARGE, RESAMPLES = 200_000, 100
 
 
 @dataclass(frozen=True, eq=False)
-class CalibrationChange:
+class CalibrationChange(Result):
     """Each metric as given and recalibrated (``where["probabilities"]``), and the difference, after − before.
 
     ``curves``: per label the reliability diagrams ``before`` and ``after``; ``looks`` at the test set before this one.
     """
 
+    file: ClassVar[str] = "calibration.json"
+
     estimates: tuple[Estimate, ...]
-    curves: dict[str, Any] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     looks: int = 0
+    curves: dict[str, Any] = field(default_factory=dict)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``metrics.json`` and ``calibration.json`` into ``folder``."""
-        folder = Path(folder)
-        write_json(folder / "calibration.json", {"counts": self.counts, "looks": self.looks, "curves": self.curves})
-        return write_json(folder / "metrics.json", list(self.estimates)).parent
+    def table(self) -> str:
+        """A line per estimate."""
+        return "\n".join(f"{e.metric:30} {e.of:16} {e}" for e in self.estimates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ def judge_calibration(
         estimates, curves[ask.of] = _judged(ask, level, many, seed)
         found += estimates
     counts = {"images": len(before), "patients": int(before.table["patient"].nunique())}
-    return CalibrationChange(tuple(found), plain(curves), counts, looks)
+    return CalibrationChange(tuple(found), counts, looks, plain(curves))
 
 
 @checked

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from overread.cases.sources.labels import natural
 from overread.cases.sources.tables import find, guess, known, read_table
 from overread.core.errors import InputError, checked, require
-from overread.core.files import fingerprint, plain, sha256, write_json
+from overread.core.files import fingerprint, plain, sha256
 from overread.evaluation.ledger import looked, record_look, verify
-from overread.evaluation.results import Alike, drawn, estimates, read_results
+from overread.evaluation.results import Result, drawn
 from overread.stats.arrays import distinct, patient_codes
 from overread.stats.estimate import Estimate
 from overread.stats.froc import CAMELYON16, LUNA16, afroc_area, froc, froc_curve
@@ -32,8 +32,10 @@ BAND = 25
 
 
 @dataclass(frozen=True, eq=False)
-class Localisation(Alike):
+class Localisation(Result):
     """What marks on images found: estimates by reader (``where["reader"]``), the FROC curve of each, and counts."""
+
+    file: ClassVar[str] = "froc.json"
 
     estimates: tuple[Estimate, ...]
     curves: dict[str, Any] = field(default_factory=dict)
@@ -68,23 +70,6 @@ class Localisation(Alike):
         ]
         start = 0 if any(row[0] for row in rows[1:]) else 1
         return "\n".join([*lines, *aligned([row[start:] for row in rows])])
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``metrics.json`` and ``froc.json``."""
-        folder = Path(folder)
-        write_json(folder / "froc.json", {name: getattr(self, name) for name in _KEPT})
-        write_json(folder / "metrics.json", list(self.estimates))
-        return folder
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Localisation:
-        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        metrics, held = read_results(folder, "froc", _KEPT, "localisation")
-        kept = {name: held[name] for name in _KEPT} | {"cautions": tuple(held["cautions"])}
-        return cls(estimates(metrics), **kept)
-
-
-_KEPT = ("curves", "counts", "cautions", "looks", "about")
 
 
 @checked

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, nearest, require
-from overread.core.files import build, fingerprint, plain, read_json, write_json
+from overread.core.files import plain, write_json
 from overread.evaluation.curves import counts_of, curves_of
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.gaps import gap_estimates, gaps_of
 from overread.evaluation.ledger import record_look, truth_hash, verify
 from overread.evaluation.metrics import judge, shown
-from overread.evaluation.operating_point import OperatingPoint, refuse_seen
+from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen
 from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest, questions
+from overread.evaluation.results import Result
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile
@@ -30,7 +30,7 @@ from overread.stats.resample import resamples_for
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Result):
     """Estimates, and the numbers that figures are drawn from.
 
     ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
@@ -38,6 +38,8 @@ class Evaluation:
     was looked at before. ``about``: hashes and how. ``gaps`` and ``heterogeneity`` of the subgroups: see
     :func:`overread.evaluation.gaps.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
     """
+
+    file: ClassVar[str] = "curves.json"
 
     estimates: tuple[Estimate, ...]
     curves: dict[str, Any] = field(default_factory=dict)
@@ -78,75 +80,38 @@ class Evaluation:
         """The estimates of the subgroups of a column."""
         return tuple(e for e in self.estimates if column in e.where)
 
-    def __str__(self) -> str:
-        return self.table()
-
     def __repr__(self) -> str:
         return f"evaluation of {self.counts.get('images', 0):,} images, {len(self.estimates):,} estimates"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Evaluation) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
-
-    @property
-    def digest(self) -> str:
-        """Hash of the content, in hexadecimal."""
-        return fingerprint(self)
 
     def table(self) -> str:
         """The results as aligned text for a terminal; subgroups by their main metrics."""
 
         return as_text(self.estimates, self.primary, self.counts, self.looks, self.gaps)
 
+    def held(self) -> dict[str, Any]:
+        """Everything but the estimates and the operating points; what was asked stands at the top."""
+        return {**self.about, **{name: getattr(self, name) for name in _NAMED}}
+
     def save(self, folder: str | Path) -> Path:
         """Write ``metrics.json``, ``operating.json`` and ``curves.json`` into ``folder``."""
-        folder = Path(folder)
-        named = {name: getattr(self, name) for name in _NAMED}
-        write_json(folder / "curves.json", {**self.about, **named})
-        write_json(folder / "operating.json", list(self.operating))
-        write_json(folder / "metrics.json", list(self.estimates))
-        return folder
+        write_json(Path(folder) / "operating.json", list(self.operating))
+        return super().save(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Evaluation:
         """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        folder = Path(folder)
-        metrics, points, rest = (read_json(folder / f"{n}.json") for n in ("metrics", "operating", "curves"))
-        if not (isinstance(metrics, list) and isinstance(points, list) and isinstance(rest, dict)):
-            raise InputError("the evaluation is damaged", given=str(folder), todo="evaluate again")
-        found = build(_Lists, {"metrics": list(map(_with_nan, metrics)), "operating": list(map(_with_nan, points))},
-                      where=folder.name)  # fmt: skip
-        named = {name: rest.pop(name) for name in _NAMED if name in rest}
-        return cls(estimates=found.metrics, operating=found.operating, about=rest, **named)
+        return replace(super().load(folder), operating=load_operating_points(Path(folder) / "operating.json"))
+
+    @classmethod
+    def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Evaluation:
+        """The evaluation, without its operating points, from what two of its files hold."""
+        named = {name: held[name] for name in _NAMED if name in held}
+        about = {name: value for name, value in held.items() if name not in _NAMED}
+        return super().restored({**named, "about": about}, metrics)
 
 
 #: What ``curves.json`` holds under its own name; everything else in it is ``about``.
 _NAMED = ("primary", "counts", "looks", "confusion", "scatter", "curves", "gaps", "heterogeneity", "more")
-
-
-@dataclass(frozen=True)
-class _Lists:
-    """What two of the files hold: read together, because to prepare the reading of one estimate takes milliseconds."""
-
-    metrics: tuple[Estimate, ...]
-    operating: tuple[OperatingPoint, ...]
-
-
-_FIELDS = {f.name for kind in (Estimate, OperatingPoint) for f in fields(kind)}
-
-
-def _with_nan(entry: object) -> object:
-    """JSON has no NaN: the numbers of an estimate or a point that are null."""
-    if not isinstance(entry, dict):
-        return entry
-    numbers = ("value", "low", "high", "sensitivity", "specificity", "threshold")
-    for name in set(entry) - _FIELDS:
-        raise InputError(f"an estimate or operating point has an unknown key {name!r}", todo=nearest(name, _FIELDS))
-    return {
-        k: math.nan if v is None and k in numbers else tuple(v) if isinstance(v, list) else v for k, v in entry.items()
-    }
 
 
 @checked

@@ -65,6 +65,14 @@ class OperatingPoint:
         return build(cls, read_json(path), where=Path(path).name)
 
 
+@checked
+def load_operating_points(path: str | Path) -> tuple[OperatingPoint, ...]:
+    """The points of an ``operating.json``, or of one point's own file. Raises :class:`InputError` if it is missing or damaged."""
+    held = read_json(path)
+    listing = held if isinstance(held, list) else [held]
+    return tuple(build(OperatingPoint, entry, where=Path(path).name, null_is_nan=True) for entry in listing)
+
+
 def positives(predictions: Predictions, positive: str | Sequence[str] | None, finding: str | None) -> tuple[str, ...]:
     """The names whose probabilities are summed; by default those the target declares."""
     if finding is not None:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked
-from overread.core.files import build, fingerprint, read_json
-from overread.stats.estimate import Difference, Estimate
-from overread.stats.hypotheses import Claim
+from overread.core.files import build, fingerprint, read_json, write_json
+from overread.stats.estimate import Estimate
 
 #: Points of a stored curve, at most.
 POINTS = 500
-#: Fields of estimates, differences, claims and contrasts that are numbers: there null is NaN.
-NUMBERS = ("value", "low", "high", "error", "statistic", "p", "adjusted", "freedom")
 
 
-class Alike:
-    """Results that are equal where their content is, and print as their table."""
+class Result:
+    """What a stage of judging found: a frozen dataclass that prints, compares, and saves itself in one file beside its estimates.
+
+    A subclass names the :attr:`file` and has ``estimates``, as a field or made from its fields; what stands in the file
+    under another form than its field it says in :meth:`held` and takes back in :meth:`restored`.
+    """
+
+    #: The file in which everything but the estimates stands, as ``comparison.json``.
+    file: ClassVar[str]
+
+    if TYPE_CHECKING:
+
+        @property
+        def estimates(self) -> tuple[Estimate, ...]:
+            """Every number as an estimate: what ``metrics.json`` holds."""
 
     def __str__(self) -> str:
         return self.table()
@@ -43,35 +51,36 @@ class Alike:
         """The results as aligned text for a terminal."""
         raise NotImplementedError
 
+    def held(self) -> dict[str, Any]:
+        """What :attr:`file` holds."""
+        return {f.name: getattr(self, f.name) for f in fields(cast("Any", self)) if f.name != "estimates"}
 
-@checked
-def read_results(folder: str | Path, name: str, keys: Sequence[str], what: str) -> tuple[list[Any], dict[str, Any]]:  # fmt: skip
-    """The list in ``metrics.json`` and the object in ``<name>.json``, which must have all ``keys``.
+    @classmethod
+    def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Self:
+        """The result from what its two files hold."""
+        names = {f.name for f in fields(cast("Any", cls))}
+        held = {name: value for name, value in {**held, "estimates": metrics}.items() if name in names}
+        return cast("Self", build(cls, held, where=cls.file, null_is_nan=True))
 
-    Raises :class:`InputError`, naming ``what`` is damaged, if a file is missing or holds something else.
-    """
-    metrics, held = (read_json(Path(folder) / f"{n}.json") for n in ("metrics", name))
-    if not isinstance(metrics, list) or not isinstance(held, dict) or not {*keys} <= {*held}:
-        raise damaged(what, folder)
-    return metrics, held
+    def save(self, folder: str | Path) -> Path:
+        """Write ``metrics.json`` and :attr:`file` into ``folder``."""
+        write_json(Path(folder) / self.file, self.held())
+        return write_json(Path(folder) / "metrics.json", list(self.estimates)).parent
 
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
+        held, metrics = (read_json(Path(folder) / name) for name in (cls.file, "metrics.json"))
+        if not isinstance(metrics, list) or not isinstance(held, dict):
+            raise cls.damaged(folder)
+        return cls.restored(held, metrics)
 
-@checked
-def damaged(what: str, folder: str | Path) -> InputError:
-    """The error for results that cannot be read back."""
-    return InputError(f"the {what} is damaged", given=str(folder), todo="run the command that made it again")
-
-
-@checked
-def with_nan(held: Any, numbers: Sequence[str] = NUMBERS) -> Any:
-    """JSON with NaN where one of ``numbers`` is null, and tuples in place of lists.
-
-    >>> with_nan({"value": None, "undefined": "", "bound": [1]})
-    {'value': nan, 'undefined': '', 'bound': (1,)}
-    """
-    if isinstance(held, dict):
-        return {k: math.nan if v is None and k in numbers else with_nan(v, numbers) for k, v in held.items()}
-    return tuple(with_nan(v, numbers) for v in held) if isinstance(held, (list, tuple)) else held
+    @classmethod
+    def damaged(cls, where: str | Path) -> InputError:
+        """The error for results that cannot be read back."""
+        return InputError(
+            f"{cls.file} or its metrics.json is damaged", given=str(where), todo="run the command that made it again"
+        )
 
 
 @dataclass(frozen=True)
@@ -84,23 +93,7 @@ class _Estimates:
 @checked
 def estimates(held: list[Any], where: str = "metrics.json") -> tuple[Estimate, ...]:
     """The estimates of a file, in order. Raises :class:`InputError` for anything else."""
-    return tuple(build(_Estimates, {"estimates": with_nan(held)}, where=where).estimates)
-
-
-@checked
-def difference_again(found: Difference) -> Difference:
-    """A difference from JSON with the infinite statistic that it had: one without any spread has p = 0."""
-    if found.p == 0 and math.isnan(found.statistic):
-        return replace(found, statistic=math.copysign(math.inf, found.difference.value))
-    return found
-
-
-@checked
-def claim_again(found: Claim) -> Claim:
-    """A claim from JSON with the infinite statistic that it had."""
-    if found.p in (0, 1) and math.isnan(found.statistic):
-        return replace(found, statistic=math.inf if found.p == 0 else -math.inf)
-    return found
+    return tuple(build(_Estimates, {"estimates": held}, where=where, null_is_nan=True).estimates)
 
 
 @checked

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from overread.core.errors import InputError, checked, require
-from overread.core.files import build, plain, write_json
-from overread.evaluation.results import Alike, damaged, read_results, with_nan
+from overread.core.files import plain
+from overread.evaluation.results import Result
 from overread.stats.estimate import Estimate
 from overread.stats.power import (
     Design,
@@ -68,12 +67,14 @@ class Terms:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan(Alike):
+class Plan(Result):
     """The patients that every goal needs, and for each goal its own size, neighbours and curve.
 
     ``neighbours``: rows of ``goal``, ``changed``, ``value``, ``patients``. ``curves``: per goal the ``patients``
     for widths or powers ``at``.
     """
+
+    file: ClassVar[str] = "plan.json"
 
     goals: tuple[Goal, ...]
     sizes: tuple[SampleSize, ...]
@@ -107,24 +108,17 @@ class Plan(Alike):
         lines += [f"  {goal}: {size.patients:,} patients ({size.method})" for goal, size in zip(self.goals, self.sizes)]
         return "\n".join([*lines, f"  {about(self.terms)}"])
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``plan.json`` and ``metrics.json`` into ``folder``."""
-        folder = Path(folder)
-        write_json(folder / "plan.json", {**{n: getattr(self, n) for n in _KEPT}, "needed": self.needed})
-        write_json(folder / "metrics.json", list(self.estimates))
-        return folder
+    def held(self) -> dict[str, Any]:
+        """The fields, and the size that is enough for every goal."""
+        return {**super().held(), "needed": self.needed}
 
     @classmethod
-    def load(cls, folder: str | Path) -> Plan:
-        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        metrics, held = read_results(folder, "plan", _KEPT, "plan")
-        found: Plan = build(cls, {name: with_nan(held[name]) for name in _KEPT}, where="plan.json")
+    def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Plan:
+        """The plan from what its two files hold."""
+        found = super().restored(held, metrics)
         if not found.sizes or len(found.sizes) != len(found.goals) or plain(found.estimates) != metrics:
-            raise damaged("plan", folder)
+            raise cls.damaged(cls.file)
         return found
-
-
-_KEPT = ("goals", "sizes", "terms", "neighbours", "curves")
 
 
 @checked

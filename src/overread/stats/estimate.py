@@ -67,6 +67,10 @@ class Difference:
     statistic: float
     p: float
 
+    def __post_init__(self) -> None:
+        if self.p == 0 and math.isnan(self.statistic):  # from a file: JSON has no infinity
+            object.__setattr__(self, "statistic", math.copysign(math.inf, self.difference.value))
+
     def __str__(self) -> str:
         return str(self.difference) if math.isnan(self.p) else f"{self.difference}, p = {self.p:.3g}"
 

@@ -47,6 +47,10 @@ class Claim:
     shown: bool
     undefined: str = ""
 
+    def __post_init__(self) -> None:
+        if self.p in (0, 1) and math.isnan(self.statistic):  # from a file: JSON has no infinity
+            object.__setattr__(self, "statistic", math.inf if self.p == 0 else -math.inf)
+
     def __str__(self) -> str:
         verdict = f"undefined ({self.undefined})" if self.undefined else "shown" if self.shown else "not shown"
         return (

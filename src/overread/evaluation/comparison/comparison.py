@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from overread.core.errors import InputError, checked, nearest
-from overread.core.files import build, write_json
+from overread.core.files import build
 from overread.evaluation.comparison.claims import Verdict
 from overread.evaluation.ledger import looked
 from overread.evaluation.metrics import shown
-from overread.evaluation.results import Alike, claim_again, damaged, difference_again, estimates, read_results, with_nan
+from overread.evaluation.results import Result, estimates
 from overread.stats.estimate import Difference, Estimate
 
 #: Under this key ``where`` says whose estimate it is, for the estimates of one side.
@@ -22,13 +21,15 @@ CORRECTED = "Holm's correction over the p values of all metrics and classes; sub
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison(Alike):
+class Comparison(Result):
     """Differences, first minus second, and the numbers that figures are drawn from.
 
     ``adjusted``: the p values of ``differences`` after Holm's correction. ``verdict``: the claim at its margin,
     None where no margin was given. ``curves`` per class, finding or group; ``primary`` names the one that
     matters most. ``cautions``: what a reader must know.
     """
+
+    file: ClassVar[str] = "comparison.json"
 
     differences: tuple[Difference, ...]
     adjusted: tuple[float, ...]
@@ -75,34 +76,28 @@ class Comparison(Alike):
 
         return as_text(self)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``metrics.json`` and ``comparison.json`` into ``folder``."""
-        folder = Path(folder)
+    def held(self) -> dict[str, Any]:
+        """Everything but the estimates; tests lie apart from their differences, and the correction is told."""
         tests = [
             {"metric": d.first.metric, "of": d.first.of, "where": d.first.where, "error": d.error,
              "statistic": d.statistic, "p": d.p, "adjusted": adjusted}
             for d, adjusted in zip(self.differences, self.adjusted)
         ]  # fmt: skip
-        rest = {n: getattr(self, n) for n in _KEPT}
-        write_json(folder / "comparison.json", {**rest, "correction": CORRECTED, "tests": tests, "about": self.about})
-        write_json(folder / "metrics.json", list(self.estimates))
-        return folder
+        rest = {name: getattr(self, name) for name in _KEPT}
+        return {**rest, "correction": CORRECTED, "tests": tests, "about": self.about}
 
     @classmethod
-    def load(cls, folder: str | Path) -> Comparison:
-        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        metrics, rest = read_results(folder, "comparison", (*_KEPT, "about", "tests"), "comparison")
-        tests, whole = rest["tests"], estimates(metrics)
-        if not isinstance(tests, list) or len(whole) != 3 * len(tests):
-            raise damaged("comparison", folder)
-        kept = {n: rest[n] for n in ("primary", "counts", "looks", "curves", "about", "paired")}
-        held = build(_Held, {n: with_nan(rest[n]) for n in ("names", "cautions", "verdict")} | {"tests": with_nan(tests)},
-                     where="comparison.json")  # fmt: skip
-        differences = tuple(_difference(whole[3 * i : 3 * i + 3], t) for i, t in enumerate(held.tests))
-        verdict = replace(held.verdict, claim=claim_again(held.verdict.claim)) if held.verdict else None
-        return cls(
-            differences, tuple(t.adjusted for t in held.tests), held.names, verdict=verdict, cautions=held.cautions, **kept
-        )  # fmt: skip
+    def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Comparison:
+        """The comparison from what its two files hold."""
+        if not {*_KEPT, "about", "tests"} <= {*held}:
+            raise cls.damaged(cls.file)
+        rest = build(_Held, {name: held[name] for name in (*_KEPT, "about", "tests")}, where=cls.file, null_is_nan=True)
+        whole = estimates(metrics)
+        if len(whole) != 3 * len(rest.tests):
+            raise cls.damaged(cls.file)
+        differences = tuple(_difference(whole[3 * i : 3 * i + 3], test) for i, test in enumerate(rest.tests))
+        kept = {name: getattr(rest, name) for name in (*_KEPT, "about")}
+        return cls(differences, tuple(test.adjusted for test in rest.tests), **kept)
 
 
 _KEPT = ("names", "paired", "primary", "counts", "looks", "cautions", "verdict", "curves")
@@ -123,11 +118,17 @@ class _Test:
 
 @dataclass(frozen=True)
 class _Held:
-    """What ``comparison.json`` holds of fixed types."""
+    """What ``comparison.json`` holds."""
 
     names: tuple[str, str]
+    paired: bool
+    primary: str
+    counts: dict[str, Any]
+    looks: int
     cautions: tuple[str, ...]
     verdict: Verdict | None
+    curves: dict[str, Any]
+    about: dict[str, Any]
     tests: tuple[_Test, ...]
 
 
@@ -138,7 +139,7 @@ def _of_side(e: Estimate, name: str) -> Estimate:
 def _difference(parts: Sequence[Estimate], test: _Test) -> Difference:
     gap, *sides = parts
     first, second = (replace(e, where={k: v for k, v in e.where.items() if k != SIDE}) for e in sides)
-    return difference_again(Difference(first, second, gap, test.error, test.statistic, test.p))
+    return Difference(first, second, gap, test.error, test.statistic, test.p)
 
 
 # -- differences as aligned text for a terminal -------------------------------------------------------------------

@@ -10,13 +10,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
-from overread.core.files import build, write_json
 from overread.evaluation.generalisation.learning_curve_steps import (
     Gain,
     Job,
@@ -31,7 +30,7 @@ from overread.evaluation.generalisation.learning_curve_steps import (
 )
 from overread.evaluation.ledger import look_at
 from overread.evaluation.metrics import group_of, metric_for, metric_named
-from overread.evaluation.results import NUMBERS, read_results, with_nan
+from overread.evaluation.results import Result
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
 from overread.stats.estimate import Estimate, undefined
@@ -42,9 +41,11 @@ UNITS = ("images", "patients", "grades per image")
 _TWICE = (1.85, 2.15)
 
 
-@dataclass(frozen=True)
-class LearningCurve:
+@dataclass(frozen=True, eq=False)
+class LearningCurve(Result):
     """A metric over sizes in a ``unit``, with what each step gained and the law through them."""
+
+    file: ClassVar[str] = "curve.json"
 
     metric: str
     of: str
@@ -71,27 +72,9 @@ class LearningCurve:
             law.asymptote, law.exponent,
         )  # fmt: skip
 
-    def __str__(self) -> str:
+    def table(self) -> str:
+        """The steps, gains and the law as text for a terminal."""
         return "\n".join(said(self))
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``metrics.json`` and ``curve.json`` into ``folder``."""
-        write_json(Path(folder) / "curve.json", self)
-        return write_json(Path(folder) / "metrics.json", list(self.estimates)).parent
-
-    @classmethod
-    def load(cls, folder: str | Path) -> LearningCurve:
-        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        _, held = read_results(folder, "curve", ("metric", "steps", "gains", "law"), "learning curve")
-        held = with_nan(held, (*NUMBERS, "spread", "largest"))
-        return build(cls, {**held, "steps": _with_values(held["steps"])}, where="curve.json")
-
-
-def _with_values(steps: Any) -> Any:
-    """Steps whose single models' undefined values are NaN again."""
-    if not isinstance(steps, tuple) or not all(isinstance(s, dict) and s.get("values") for s in steps):
-        return steps
-    return tuple({**s, "values": tuple(math.nan if v is None else v for v in s["values"])} for s in steps)
 
 
 @checked

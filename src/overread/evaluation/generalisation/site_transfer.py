@@ -7,16 +7,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from overread.core.errors import InputError, checked, nearest
-from overread.core.files import build, unguarded, write_csv, write_json
+from overread.core.files import unguarded, write_csv
 from overread.evaluation.ledger import look_at
 from overread.evaluation.metrics import estimate_of, group_of, metric_for, metric_named
-from overread.evaluation.results import read_results, with_nan
+from overread.evaluation.results import Result
 from overread.evaluation.subgroups import FEWEST
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
@@ -54,9 +54,11 @@ class SiteGap:
     shared: int = 0
 
 
-@dataclass(frozen=True)
-class Shift:
+@dataclass(frozen=True, eq=False)
+class Shift(Result):
     """The matrix of a metric: a row per training set, a column per source, and each training set's gap."""
+
+    file: ClassVar[str] = "shift.json"
 
     metric: str
     of: str
@@ -84,19 +86,9 @@ class Shift:
         ]
         return (*cells, *sides, *(replace(g.gap, where={"trained on": g.trained_on}) for g in self.gaps))
 
-    def __str__(self) -> str:
+    def table(self) -> str:
+        """The matrix and the gaps as text for a terminal."""
         return "\n".join(said(self))
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``metrics.json`` and ``shift.json`` into ``folder``."""
-        write_json(Path(folder) / "shift.json", self)
-        return write_json(Path(folder) / "metrics.json", list(self.estimates)).parent
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Shift:
-        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        _, held = read_results(folder, "shift", ("metric", "trained", "sources", "cells", "gaps"), "shift")
-        return build(cls, with_nan(held), where="shift.json")
 
 
 @checked

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from overread.cases.grades import Grades, in_order
 from overread.core.errors import InputError, checked, nearest, require
-from overread.core.files import build, plain, sha256, write_json
+from overread.core.files import plain, sha256
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
 from overread.evaluation.comparison.comparison import aligned, counted, p_text
 from overread.evaluation.estimators import Intervals
@@ -32,16 +32,7 @@ from overread.evaluation.readers.contrasts import (
     crossed,
     each,
 )
-from overread.evaluation.results import (
-    Alike,
-    claim_again,
-    damaged,
-    difference_again,
-    drawn,
-    estimates,
-    read_results,
-    with_nan,
-)
+from overread.evaluation.results import Result, drawn
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
 from overread.stats.discrimination.roc import roc_curve
@@ -50,7 +41,7 @@ from overread.stats.hypotheses import non_inferiority
 
 
 @dataclass(frozen=True, eq=False)
-class Reading(Alike):
+class Reading(Result):
     """What a reader study found.
 
     ``estimates``: agreement, then each reader's and the model's numbers; ``where["reader"]`` says whose (``model``,
@@ -58,6 +49,8 @@ class Reading(Alike):
     modality, ``matrix``: the agreement of every pair. ``verdict``: the claim at a margin. ``cautions``: what a reader
     of the report must know. ``looks``: how often this test set was looked at before.
     """
+
+    file: ClassVar[str] = "readers.json"
 
     estimates: tuple[Estimate, ...]
     contrasts: tuple[Contrast, ...] = ()
@@ -104,49 +97,18 @@ class Reading(Alike):
 
         return as_text(self)
 
-    def save(self, folder: str | Path) -> Path:
-        """Write ``metrics.json`` (every estimate) and ``readers.json`` (all that figures and pages need)."""
-        folder = Path(folder)
-        held = {name: getattr(self, name) for name in _KEPT}
-        write_json(
-            folder / "readers.json", {**held, "estimates": len(self.estimates), "contrasts": list(self.contrasts)}
-        )
-        write_json(folder / "metrics.json", list(self.all))
-        return folder
+    def held(self) -> dict[str, Any]:
+        """Everything but the estimates, of which it says how many are not of differences."""
+        fields = {name: value for name, value in super().held().items() if name != "contrasts"}
+        return {**fields, "estimates": len(self.estimates), "contrasts": list(self.contrasts)}
 
     @classmethod
-    def load(cls, folder: str | Path) -> Reading:
-        """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        metrics, held = read_results(folder, "readers", (*_KEPT, "estimates", "contrasts"), "reading")
-        fixed = build(_Held, {n: with_nan(held[n]) for n in ("estimates", "contrasts", "verdict", "cautions")},
-                      where="readers.json")  # fmt: skip
-        if len(metrics) != fixed.estimates + len(fixed.contrasts):
-            raise damaged("reading", folder)
-        kept = {n: held[n] for n in ("curves", "matrix", "counts", "looks", "of", "about")}
-        verdict = replace(fixed.verdict, claim=claim_again(fixed.verdict.claim)) if fixed.verdict else None
-        return cls(
-            estimates(metrics[: fixed.estimates]), tuple(map(_contrast, fixed.contrasts)), verdict=verdict,
-            cautions=fixed.cautions, **kept,
-        )  # fmt: skip
-
-
-_KEPT = ("curves", "matrix", "counts", "verdict", "cautions", "looks", "of", "about")
-
-
-@dataclass(frozen=True)
-class _Held:
-    """What ``readers.json`` holds of fixed types."""
-
-    estimates: int
-    contrasts: tuple[Contrast, ...]
-    verdict: Verdict | None
-    cautions: tuple[str, ...]
-
-
-def _contrast(held: Contrast) -> Contrast:
-    """With the infinities that JSON has not."""
-    lost = math.isnan(held.freedom) and not held.gap.difference.undefined
-    return replace(held, gap=difference_again(held.gap), freedom=math.inf if lost else held.freedom)
+    def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Reading:
+        """The reading from what its two files hold."""
+        own, contrasts = held.get("estimates"), held.get("contrasts")
+        if not isinstance(own, int) or not isinstance(contrasts, list) or len(metrics) != own + len(contrasts):
+            raise cls.damaged(cls.file)
+        return super().restored(held, metrics[:own])
 
 
 @checked
