@@ -14,7 +14,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.cases.audit.duplicates import near_duplicates
+from overread.cases.audit.fingerprints import near_duplicates
 from overread.core.files import cores
 from overread.core.random import bits, integers, uniform
 

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 import overread as ov
-from overread.cases.privacy import hide, identifying, salt_of, unnamed
-from overread.cases.pseudonyms import codes
+from overread.cases.privacy import codes, identifying, salt_of, unnamed
 from overread.cases.sources.read_cases import read_images
 from overread.core.errors import ArgumentError, InputError
 
@@ -86,9 +85,9 @@ def test_patient_and_case_stay_equal_where_they_were(path) -> None:
 
 def test_hiding_twice_changes_nothing(path) -> None:
     cases = read(path)
-    assert hide(cases) is cases
+    assert cases.hidden() is cases
     with pytest.raises(ArgumentError, match="Did you mean 'keep'"):
-        hide(cases, names="kep")
+        cases.hidden(names="kep")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from overread.cases.pseudonyms import codes
+from overread.cases.privacy import codes
 from overread.cli.main import app
 from overread.core.errors import InputError, OverreadError
 from overread.evaluation.comparison.comparison import Comparison

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 
 import overread as ov
-from overread.cases.audit.duplicates import similar
-from overread.cases.audit.fingerprints import take_fingerprints
+from overread.cases.audit.fingerprints import similar, take_fingerprints
 from overread.cases.cases import paths
 from overread.cases.split import leaked, without
 from overread.images.read import read_image

@@ -12,8 +12,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from overread.deidentify.export import Deidentified, Rules, deidentify
-from overread.deidentify.manifest import read_key
+from overread.deidentify.export import Deidentified, Rules, deidentify, read_key
 
 SYNTAXES_WITHOUT_PIXEL_CHECK = ("1.2.840.10008.1.2.8.1",)  # pydicom has no decoder for deflated frames
 

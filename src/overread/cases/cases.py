@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.pseudonyms import codes
+from overread.cases.privacy import IDENTIFIERS, NAMES, codes, identifying, salt_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import fingerprint, read_json, sha256, unguarded, write_csv, write_json
 from overread.tasks.target import Target
@@ -53,7 +53,7 @@ class Cases:
     ``""`` where unknown), ``view``, ``time``, ``split`` (as given by the data's makers, ``""`` otherwise), then the
     label columns of ``target`` (``label``: a class name, ``""`` where unknown; ``label:<finding>``: 1, 0 or NaN;
     ``value``: a number or NaN), then any others as they were read. ``notes`` says what was guessed. ``salt``: where
-    cases and patients are codes, what the codes were made with (see :mod:`.codes`); then :meth:`save` leaves out
+    cases and patients are codes, what the codes were made with (see :mod:`.privacy`); then :meth:`save` leaves out
     where the images lie, since paths hold names. ``planes``: what the rows show of volumes.
     """
 
@@ -170,6 +170,23 @@ class Cases:
     def only(self, split: Any, part: str) -> Cases:
         """The images of one part (``train``, ``tuning`` or ``test``) of a split."""
         return self.take(split.rows(self, part))
+
+    def hidden(self, *, names: str = "hash", salt: str = "", keep: Sequence[str] = ()) -> Self:
+        """With codes for cases and patients, and without columns that may identify, but for those to ``keep``.
+
+        ``salt``: that of the study where there is one already. With ``names="keep"`` nothing changes. Raises
+        :class:`ArgumentError` for another word.
+        """
+        if one_of(names, NAMES, "names") == "keep" or self.salt:
+            return self
+        salt = salt or salt_of(self.table)
+        table = self.table.assign(case=codes(self.table["case"], salt), patient=codes(self.table["patient"], salt))
+        extra = table.drop(columns=[c for c in (*ROLES, *self.target.columns, *keep) if c in table])
+        left = [c for c in extra if c in IDENTIFIERS or c in identifying(extra[[c]], self.patients)]
+        shown = ", ".join(left[:12]) + (f" and {len(left) - 12} more" if len(left) > 12 else "")
+        note = "names: cases and patients are codes (--names keep: as they stand)"
+        note += f"; left out, as they may identify: {shown}" if left else ""
+        return replace(self, table=table.drop(columns=left), salt=salt, notes=(*self.notes, note))
 
     def drop(self, cases: Iterable[str]) -> Cases:
         """Without the images of these cases."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -38,10 +38,10 @@ class GradedCases(Cases):
     grades: Grades | None = None
     rule: str = "majority"
 
-    def hidden(self, hide: Cases) -> GradedCases:
-        """``hide``, these cases with codes for names, with the answers under the same codes."""
-        grades = coded(self.grades, hide.salt) if self.grades and hide.salt and not self.salt else self.grades
-        return replace(self, table=hide.table, salt=hide.salt, notes=hide.notes, grades=grades)
+    def hidden(self, *, names: str = "hash", salt: str = "", keep: Sequence[str] = ()) -> Self:
+        """As :meth:`.Cases.hidden`, with the answers under the same codes."""
+        hidden = super().hidden(names=names, salt=salt, keep=keep)
+        return hidden if hidden is self or not self.grades else replace(hidden, grades=coded(self.grades, hidden.salt))
 
     def undecided(self) -> dict[str, str]:
         """The cases that got no label, and the reason."""

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.pseudonyms import codes
+from overread.cases.privacy import codes
 from overread.cases.sources.labels import natural, whole
 from overread.cases.sources.tables import find, folded, guess, known, read_table
 from overread.core.errors import InputError, checked, nearest, one_of

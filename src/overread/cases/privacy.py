@@ -1,16 +1,21 @@
-"""Private by construction: what a table says about who the patients are is left behind on the way in."""
+"""Private by construction: what a table says about who the patients are is left behind on the way in.
+
+A code in place of a name tells patients apart without saying who they are. It is BLAKE2b (RFC 7693) of the name, 48 bits
+long. Its key is the salt of the study, which travels with the model so that a patient who was seen is known again, and,
+where ``$OVERREAD_SECRET`` is set, that secret. Who holds the key can test a guess: codes are pseudonyms (GDPR Art. 4(5)),
+not anonymity.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 import pandas as pd
 
-from overread.cases.cases import ROLES, Cases
-from overread.cases.pseudonyms import codes
-from overread.core.errors import checked, one_of
+from overread.core.errors import InputError, checked, one_of
 from overread.core.files import sha256
 
 #: What becomes of names: codes in their place, or kept where they identify nobody.
@@ -24,6 +29,35 @@ NAMING = frozenset({"name", "birth", "dob", "mrn", "address", "street", "postcod
 _ENDINGS = ("name", "birthdate", "dateofbirth", "patient", "patientnumber", "patientid", "filepath")
 _DATE = re.compile(r"\d{4}[-/.]?\d{2}[-/.]?\d{2}.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}.*")
 _FEW = 20  # values that a column of groups may have, whatever the number of rows
+#: A secret of the house that is mixed into every code; the same one must be there to know a patient again.
+SECRET = "OVERREAD_SECRET"
+
+
+@checked
+def codes(names: Iterable[str], salt: str) -> list[str]:
+    """A code for each name: ``k`` and 12 hexadecimal digits; blank stays blank.
+
+    Raises :class:`InputError` should two names share a code (1 in 50,000 for 100,000 names).
+
+    >>> codes(["DOE^JANE", "", "DOE^JANE"], "salt")
+    ['kf1d568fd77ca', '', 'kf1d568fd77ca']
+    """
+    secret = os.environ.get(SECRET, "")
+    key = hashlib.blake2b(f"{salt}\n{secret}".encode(), digest_size=32).digest()
+    made: dict[str, str] = {}
+    found = []
+    for name in names:
+        if name not in made:
+            made[name] = _code(name, key) if name else ""
+        found.append(made[name])
+    if len(set(made.values())) < len(made):
+        raise InputError("two names have the same code", todo="set another salt in study.toml")
+    return found
+
+
+def _code(name: str, key: bytes) -> str:
+    """A letter first, so that no program takes a code for a number."""
+    return "k" + hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=key, digest_size=6).hexdigest()
 
 
 @checked
@@ -60,27 +94,6 @@ def _telling(values: pd.Series, patients: int) -> bool:
     different = filled.nunique()
     sample = filled.iloc[:: max(1, len(filled) // 1000)]
     return different > max(_FEW, len(filled) // 10) or bool(sample.str.fullmatch(_DATE).mean() > 0.9)
-
-
-@checked
-def hide(cases: Cases, *, names: str = "hash", salt: str = "", keep: Sequence[str] = ()) -> Cases:
-    """``cases`` with codes for cases and patients, and without columns that may identify, but for those to ``keep``.
-
-    ``salt``: that of the study where there is one already. With ``names="keep"`` nothing changes. Raises
-    :class:`ArgumentError` for another word.
-    """
-    if one_of(names, NAMES, "names") == "keep" or cases.salt:
-        return cases
-    salt = salt or salt_of(cases.table)
-    table = cases.table.assign(case=codes(cases.table["case"], salt), patient=codes(cases.table["patient"], salt))
-    extra = table.drop(columns=[c for c in (*ROLES, *cases.target.columns, *keep) if c in table])
-    left = [c for c in extra if c in IDENTIFIERS or c in identifying(extra[[c]], cases.patients)]
-    return replace(cases, table=table.drop(columns=left), salt=salt, notes=(*cases.notes, *_said(left)))
-
-
-def _said(left: list[str]) -> list[str]:
-    shown = ", ".join(left[:12]) + (f" and {len(left) - 12} more" if len(left) > 12 else "")
-    return [f"names: cases and patients are codes (--names keep: as they stand){f'; left out, as they may identify: {shown}' if left else ''}"]  # fmt: skip
 
 
 @checked

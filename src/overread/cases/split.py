@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.audit.audit import Audit
-from overread.cases.audit.duplicates import Groups, group
+from overread.cases.audit.fingerprints import Groups, group
 from overread.cases.cases import PARTS, Cases
 from overread.cases.query import matching
 from overread.cases.sources.tables import find

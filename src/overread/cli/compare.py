@@ -84,7 +84,7 @@ def compare(
 
 def _coded(table: System, run: System) -> System:
     """A table with names, beside a run with codes: its cases and patients under the run's codes."""
-    from overread.cases.pseudonyms import codes
+    from overread.cases.privacy import codes
 
     theirs = set(run.test.table["case"])
     if not run.salt or table.study or theirs & set(table.test.table["case"]):

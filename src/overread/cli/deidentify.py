@@ -26,10 +26,9 @@ def deidentify(
 ) -> None:  # fmt: skip
     """A cleaned copy of DICOM files by the basic profile of PS3.15; exit code 1 if images were refused."""
     from overread.deidentify import export as cleaning
-    from overread.deidentify.manifest import require_apart
 
     one_of(keep_dates, ("", "shifted"), "--keep-dates")
-    require_apart(source, output, [Path(name) for name in (salt, key) if name])
+    cleaning.require_apart(source, output, [Path(name) for name in (salt, key) if name])
     secret = cleaning.read_salt(salt) if salt else cleaning.new_salt()
     rules = cleaning.Rules(secret, keep_dates or "removed", keep_device, keep_characteristics)
     with bars() as progress:

@@ -88,7 +88,7 @@ def _reference(name: str) -> Against:
 
 def _coded(grades: Grades, side: System | None) -> Grades:
     """Readers' answers by the names of cases, under the codes that a run gave them."""
-    from overread.cases.pseudonyms import codes
+    from overread.cases.privacy import codes
 
     if side is None or not side.salt or set(grades.cases) & set(side.test.table["case"]):
         return grades

@@ -7,42 +7,37 @@ files. The secret salt makes the codes; without it they cannot be made again.
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
 import os
+import re
+import stat
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from io import BytesIO
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 from overread.core.errors import ImageError, InputError, checked
-from overread.core.files import folder_lock, read_json, sha256, versions, write_bytes, write_json
+from overread.core.files import (
+    build,
+    folder_lock,
+    publish,
+    read_json,
+    sha256,
+    versions,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
-from overread.deidentify.burned_in_names import burned_in, may_show_a_face
-from overread.deidentify.clean import NO_IMAGE, clean, patient_of
+from overread.deidentify.clean import NO_IMAGE, burned_in, clean, may_show_a_face, patient_of
 from overread.deidentify.instance import as_bytes, broken
-from overread.deidentify.manifest import (
-    LOCK,
-    RECORD,
-    TABLE,
-    Original,
-    Row,
-    files_of,
-    key_line,
-    new_salt,
-    read_key,
-    read_rows,
-    read_salt,
-    require_apart,
-    require_ours,
-    write_key,
-    write_rows,
-)
-from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules
+from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules, create_secret, new_salt, read_salt
 from overread.images.dicom.elements import looks_like_dicom, parse
 from overread.images.image import LIMITS, Limits, read_bytes
 
@@ -53,6 +48,12 @@ NOTE_EVERY = 10.0
 #: What a row says became of its file.
 WRITTEN, REFUSED, LEFT_OUT = "written", "refused", "left out"
 _NOT_CLEANED = "no image: a report, document, plan, signal or index cannot be cleaned by its tags"
+
+#: Files beside the images of a copy.
+TABLE, RECORD, LOCK = "deidentified.csv", "deidentified.json", ".lock"
+_OURS = re.compile(r"(p-[0-9a-f]{16}/(s-[0-9a-f]{16}/)?)?[^/]*")
+_IMAGE = re.compile(r"[0-9a-f]{16}\.dcm")
+_KEY_COLUMNS = ("code", "file", "patient", "study", "patient identifier", "study UID", "path")
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,43 @@ class Deidentified:
     def files(self) -> list[Path]:
         """The table of all files, and the record of how the copy was made."""
         return [self.folder / TABLE, self.folder / RECORD]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one file, without anything that was in it.
+
+    ``code``: the keyed hash of its bytes. ``outcome``: written, refused or left out, with the ``reason``. ``removed``:
+    attributes that are gone, at any depth, of which ``private``. ``may_show_a_face``: CT, MR or PET of the head, or
+    of a part that is not named. ``source``: the keyed hash of its path, size and time.
+    """
+
+    code: str
+    outcome: str
+    reason: str = ""
+    file: str = ""
+    patient: str = ""
+    study: str = ""
+    modality: str = ""
+    attributes: int = 0
+    removed: int = 0
+    private: int = 0
+    may_show_a_face: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Original(Row):
+    """A row and what stands behind its codes: these three go into the key and nowhere else."""
+
+    patient_identifier: str = field(default="", repr=False)
+    study_uid: str = field(default="", repr=False)
+    path: str = field(default="", repr=False)
+
+    @property
+    def row(self) -> Row:
+        """The row alone."""
+        return Row(**{part.name: getattr(self, part.name) for part in fields(Row)})
 
 
 @dataclass(frozen=True)
@@ -318,3 +356,120 @@ def _write_record(made: Deidentified, rules: Rules, allow_burned_in: bool, *, fi
         "left_out": made.left_out, "not_dicom": made.not_dicom, "links": made.links, "check": _check(rules),
         "versions": {name: used[name] for name in ("overread", "python", "pydicom", "numpy", "dicom-anonymizer") if name in used},
     })  # fmt: skip
+
+
+# -- files that are read, and where the copy may lie ------------------------------------------------------------------------------------------------------
+
+
+@checked
+def files_of(source: Path) -> tuple[list[Path], int]:
+    """All regular files in a folder (or the file itself), sorted, and the number of links, which are not followed."""
+    if source.is_file():
+        return [source], 0
+    if not source.is_dir():
+        raise InputError("there is no such file or folder to de-identify", todo="check the path")
+    found: list[Path] = []
+    links = 0
+    for folder, folders, names in os.walk(source, followlinks=False):
+        links += sum(os.path.islink(os.path.join(folder, name)) for name in (*folders, *names))
+        found += [Path(folder, name) for name in names if _is_regular(os.path.join(folder, name))]
+    return sorted(found), links
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+@checked
+def require_apart(source: Path, output: Path, secret_files: Sequence[Path | None] = ()) -> None:
+    """Raise :class:`InputError` if the copy lies in the source, the source in the copy, or a secret file in the copy."""
+    here, there = source.resolve(), output.resolve()
+    if there == here or here in there.parents or there in here.parents:
+        raise InputError(
+            "the source and the cleaned copy lie in each other", todo="choose an output folder outside the source"
+        )
+    for secret in secret_files:
+        if secret is not None and there in (secret.resolve(), *secret.resolve().parents):
+            raise InputError(
+                "a secret file would lie inside the cleaned copy",
+                todo="keep the salt and the key outside the output folder",
+            )
+
+
+@checked
+def require_ours(output: Path) -> None:
+    """Raise :class:`InputError` if the output holds anything that is not part of a cleaned copy."""
+    if output.exists() and not output.is_dir():
+        raise InputError("the output is a file, not a folder", todo="choose a folder")
+    for folder, folders, names in os.walk(output):
+        place = os.path.relpath(folder, output).replace(os.sep, "/")
+        for name in (*names, *(f for f in folders if os.path.islink(os.path.join(folder, f)))):
+            if not _is_ours("" if place == "." else f"{place}/", name):
+                raise InputError(
+                    "the output folder holds files that are not of a cleaned copy", todo="choose an empty folder"
+                )
+
+
+def _is_ours(place: str, name: str) -> bool:
+    if name.endswith(".part"):  # left by a process that was killed
+        name = name.removeprefix(".").rsplit(".", 2)[0]
+    level = place.count("/")
+    fits = name in (TABLE, RECORD, LOCK) if level == 0 else level == 2 and _IMAGE.fullmatch(name) is not None
+    return fits and _OURS.fullmatch(f"{place}{name}") is not None
+
+
+# -- the table and the key --------------------------------------------------------------------------------------
+
+
+@checked
+def read_rows(path: Path) -> list[Row]:
+    """The rows of an earlier call; none if there is no table."""
+    if not path.exists():
+        return []
+    with open(path, encoding="utf-8", newline="") as handle:
+        return [build(Row, row, where=path.name) for row in csv.DictReader(handle)]
+
+
+@checked
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write the table of what became of the files, atomically."""
+    write_text(path, _as_csv([tuple(f.name for f in fields(Row)), *map(astuple, rows)]))
+
+
+def _as_csv(rows: Iterable[tuple[object, ...]]) -> str:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+@checked
+def read_key(path: Path | None) -> dict[str, tuple[str, ...]]:
+    """The lines of a key by code of file; none if there is no key yet. Raises :class:`InputError` for another table."""
+    if path is None or not path.exists():
+        return {}
+    try:
+        with open(path, encoding="utf-8", newline="") as handle:
+            heads, *lines = [tuple(line) for line in csv.reader(handle)] or [()]
+    except (OSError, ValueError, csv.Error):
+        heads, lines = (), []
+    if heads != _KEY_COLUMNS:
+        raise InputError("the file named for the key holds something else", todo="name a new file")
+    return {line[0]: line for line in lines if len(line) == len(_KEY_COLUMNS)}
+
+
+@checked
+def key_line(made: Original) -> tuple[str, ...]:
+    """A line of the key. Cells that a spreadsheet would take for a formula get an apostrophe in front."""
+    row = (made.code, made.file, made.patient, made.study, made.patient_identifier, made.study_uid, made.path)
+    cells = [cell.encode("utf-8", "replace").decode("utf-8") for cell in row]
+    return tuple(f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells)
+
+
+@checked
+def write_key(path: Path, lines: Iterable[tuple[str, ...]]) -> None:
+    """Write the key atomically, readable for its owner alone."""
+    with publish(path) as beside:
+        create_secret(beside, _as_csv([_KEY_COLUMNS, *lines]))

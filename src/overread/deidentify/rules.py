@@ -8,11 +8,15 @@ hold a name, so text outside it goes too, unless it is on the short lists below.
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
-from overread.core.errors import checked, one_of, require
+from overread.core.errors import InputError, UnavailableError, checked, one_of, require
 
 #: The edition of PS3.15 that the table of actions is from.
 EDITION = "2026c"
@@ -20,8 +24,8 @@ EDITION = "2026c"
 MAX_DEPTH = 32
 #: What may become of dates: removed, or shifted by the same number of days for all files of a patient.
 DATES = ("removed", "shifted")
-#: Bytes of a salt at least, and of one that is made here.
-SALT_AT_LEAST, SALT_BYTES = 16, 32
+#: Bytes of a salt at least, at most, and of one that is made here.
+SALT_AT_LEAST, SALT_AT_MOST, SALT_BYTES = 16, 4096, 32
 #: Dates are shifted into the past by one day to ten years.
 SHIFT_AT_MOST = 3650
 
@@ -174,3 +178,47 @@ def meaning(scheme: str, value: str) -> str:
     if scheme in ("SRT", "SNM3"):
         scheme, value = "SCT", snomed_mapping["SRT"].get(value, "")
     return _meanings().get((scheme, value), "")[:64]
+
+
+# -- the salt ---------------------------------------------------------------------------------------------------
+
+
+@checked
+def new_salt() -> bytes:
+    """A salt of 32 random bytes, from the operating system."""
+    return secrets.token_bytes(SALT_BYTES)
+
+
+@checked
+def read_salt(path: str | os.PathLike[str]) -> bytes:
+    """The salt in a file; a file that is not there is made, with 32 random bytes, readable for its owner alone.
+
+    Raises :class:`InputError` for one that is too short to be a secret, or far too long to be a salt.
+    """
+    path = Path(path)
+    with suppress(FileExistsError):
+        create_secret(path, secrets.token_hex(SALT_BYTES) + "\n")
+    try:
+        with open(path, "rb") as handle:
+            salt = handle.read(SALT_AT_MOST + 1).strip()
+    except OSError as error:
+        raise InputError("the file of the salt cannot be read", given=error.strerror) from None
+    if not SALT_AT_LEAST <= len(salt) <= SALT_AT_MOST:
+        raise InputError(
+            "the file of the salt does not hold a salt",
+            given=f"{len(salt)} bytes",
+            todo=f"give a file of {SALT_AT_LEAST} to {SALT_AT_MOST} bytes, or the name of a new one",
+        )
+    return salt
+
+
+def create_secret(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise UnavailableError("a secret file cannot be written", given=error.strerror) from None
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -18,7 +18,7 @@ from overread.cases.audit.audit import audit as audit_cases
 from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases, paths
 from overread.cases.graded_cases import GradedCases, panel_of, spoken
-from overread.cases.pseudonyms import codes
+from overread.cases.privacy import codes
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import Split, leaked, without
 from overread.cases.split import split as split_cases

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.audit.duplicates import BLANK, components, exact, group, longest, similar
-from overread.cases.audit.fingerprints import take_fingerprints
+from overread.cases.audit.fingerprints import BLANK, components, exact, group, longest, similar, take_fingerprints
 from overread.cases.audit.shortcut import shortcut
 from overread.cases.cases import PARTS, Cases
 from overread.core.errors import InputError, UnsoundError, checked, require

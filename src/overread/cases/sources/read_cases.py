@@ -11,7 +11,6 @@ import pandas as pd
 
 from overread.cases.cases import ROLES, WHOLE, Cases, Planes, typed
 from overread.cases.graded_cases import Asked, GradedCases, judged
-from overread.cases.privacy import hide
 from overread.cases.query import matching
 from overread.cases.sources import dicom_export
 from overread.cases.sources.catalogue import class_names, read_archive
@@ -60,7 +59,7 @@ def read_cases(
     this one, a reader each; their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the
     column ``agreement`` says how many gave it. ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place
     of cases and patients, by ``salt`` where the study has one, and leaves out columns that may identify (see
-    :mod:`.private`); ``keep`` leaves all as it is, for data whose names identify nobody.
+    :mod:`.privacy`); ``keep`` leaves all as it is, for data whose names identify nobody.
 
     Raises :class:`InputError` for a missing file, an unknown column (naming the nearest), an empty table, labels that
     cannot be read, a case that stands twice, or images that are not there.
@@ -87,8 +86,7 @@ def read_cases(
         return Cases.load(path)
     else:
         read = _from_table(read_table(path), path.parent, named, wanted)
-    hidden = hide(read, names=names, salt=salt, keep=(*subgroups, *planes.point))
-    return cut(read.hidden(hidden) if isinstance(read, GradedCases) else hidden, planes)
+    return cut(read.hidden(names=names, salt=salt, keep=(*subgroups, *planes.point)), planes)
 
 
 @dataclass(frozen=True)
@@ -343,7 +341,7 @@ def read_images(
                                   planes=planes, progress=progress)  # fmt: skip
         return _labelled(read, target)
     read = _unlabelled(path, named, target, progress)
-    return cut(hide(read, names=names, salt=salt, keep=planes.point), planes)
+    return cut(read.hidden(names=names, salt=salt, keep=planes.point), planes)
 
 
 def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress) -> Cases:

@@ -19,8 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from overread.core.errors import InputError
-from overread.deidentify.export import Rules, Task, clean_file, deidentify, read_salt
-from overread.deidentify.manifest import read_rows
+from overread.deidentify.export import Rules, Task, clean_file, deidentify, read_rows, read_salt
 from overread.images.image import LIMITS
 
 NAME = "KANARIENVOGEL"

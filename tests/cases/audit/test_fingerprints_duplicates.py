@@ -4,9 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from overread.cases.audit import duplicates
-from overread.cases.audit.duplicates import components, exact, near_duplicates, similar, unexplained
-from overread.cases.audit.fingerprints import take_fingerprints
+from overread.cases.audit.fingerprints import (
+    components,
+    exact,
+    near_duplicates,
+    similar,
+    take_fingerprints,
+    unexplained,
+)
 
 from ..conftest import made, picture, write
 
@@ -133,4 +138,4 @@ def test_components():
     assert found[0] == found[3] == found[5] != found[1]
     assert found[1] == found[2]
     assert len(set(found)) == 3
-    assert duplicates.components(2, np.empty((0, 2), np.int64)).tolist() == [0, 1]
+    assert components(2, np.empty((0, 2), np.int64)).tolist() == [0, 1]

@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from overread.deidentify.burned_in_names import at_risk, burned_in, may_show_a_face
+from overread.deidentify.clean import at_risk, burned_in, may_show_a_face
 from overread.images.image import LIMITS
 
 ULTRASOUND, CT, CAPTURE = ("1.2.840.10008.5.1.4.1.1.6.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.7")

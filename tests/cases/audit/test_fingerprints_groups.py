@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from overread.cases.audit.duplicates import group, longest
+from overread.cases.audit.fingerprints import group, longest
 
 from ..conftest import made
 

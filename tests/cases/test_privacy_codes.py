@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from overread.cases import pseudonyms as module
-from overread.cases.pseudonyms import SECRET, codes
+from overread.cases import privacy as module
+from overread.cases.privacy import SECRET, codes
 from overread.core.errors import InputError
 
 
