@@ -17,19 +17,8 @@ import pytest
 from overread.cli import main
 from overread.study import steps
 
-SMALL = (
-    "--recipe",
-    "scratch",
-    "--backbone",
-    "cnn_small",
-    "--epochs",
-    "1",
-    "--image-size",
-    "32",
-    "--threads",
-    "1",
-    "--offline",
-)
+_NETWORK = ("--recipe", "scratch", "--backbone", "cnn_small", "--offline")
+SMALL = (*_NETWORK, "--epochs", "1", "--image-size", "32", "--threads", "1")
 COLUMNS = ("--image", "image", "--label", "diagnosis", "--patient", "patient")
 
 
@@ -84,6 +73,12 @@ WRONG = {
     "an unknown field": (lambda t: t, ("--set", "epoch=3"), 2, "epochs"),
     "an unknown backbone": (lambda t: t, ("--backbone", "resnet81"), 2, "resnet"),
     "features without weights": (lambda t: t, ("--recipe", "features", "--offline"), 1, "--recipe scratch"),
+    "a network without weights": (
+        lambda t: t,
+        ("--recipe", "finetune", "--backbone", "resnet18", "--offline"),
+        1,
+        "resnet18",
+    ),
     "an expression for deploy-to": (lambda t: t, ("--deploy-to", "__import__('os')"), 2, "source"),
 }
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from overread.cases.cases import Cases
 from overread.core.errors import InputError, UnavailableError
-from overread.learning.auto import Facts, look, plan, standard
+from overread.learning.auto import Facts, look, plan, standard, weights_at_hand
 from overread.learning.recipe import AUTO, MOST_EPOCHS, Recipe
 from overread.tasks.target import Target
 
@@ -57,7 +57,7 @@ def test_what_was_asked_for_is_kept() -> None:
         learning_rate=0.5,
         normalise="z-score",
     )
-    recipe, decisions = _plan(asked, seconds=1e6)
+    recipe, decisions = _plan(asked, seconds=1e6, pretrained=("squeezenet1_0", "resnet18"))
     for name in ("method", "backbone", "image_size", "epochs", "batch_size", "learning_rate", "normalise"):
         assert getattr(recipe, name) == getattr(asked, name)
     assert _why(decisions, "method") == "asked for"
@@ -68,6 +68,32 @@ def test_no_weights_and_no_such_backbone() -> None:
         _plan(Recipe(method="features"), pretrained=())
     with pytest.raises(InputError, match="resnet18"):
         _plan(Recipe(backbone="resnet81"))
+
+
+@pytest.mark.parametrize("method", ["features", "finetune"])
+@pytest.mark.parametrize("pretrained", [(), ("squeezenet1_0",)])
+def test_a_backbone_without_weights_is_refused_and_never_replaced_by_a_random_one(method, pretrained) -> None:
+    with pytest.raises(UnavailableError, match=f"--recipe {method} needs pretrained weights of resnet18"):
+        _plan(Recipe(method=method, backbone="resnet18"), pretrained=pretrained)
+    assert _plan(Recipe(method="scratch", backbone="resnet18"), pretrained=pretrained)[0].backbone == "resnet18"
+
+
+def test_weights_are_fetched_where_that_is_allowed(monkeypatch) -> None:
+    """An asked backbone of which nothing is at hand: one try of the network, and none without it."""
+    asked = []
+
+    def get(name, folder=None, network=True):
+        asked.append((name, network))
+        raise UnavailableError("no weights", todo="none")
+
+    monkeypatch.setattr("overread.learning.auto.stores.find", lambda name, folder=None: None)
+    monkeypatch.setattr("overread.learning.auto.stores.get", get)
+    recipe = Recipe(method="finetune", backbone="resnet18")
+    assert weights_at_hand(recipe, FACTS) == {}
+    assert asked == []
+    with pytest.raises(UnavailableError):
+        weights_at_hand(recipe, FACTS, network=True)
+    assert asked == [("resnet18", True)]
 
 
 def test_augmentation_is_for_training_by_kind_and_can_be_given_or_left_out() -> None:

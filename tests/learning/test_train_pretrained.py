@@ -17,7 +17,7 @@ from torchvision.models import squeezenet1_1
 from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import Split, split
-from overread.core.errors import ArgumentError, UnsoundError
+from overread.core.errors import ArgumentError, UnavailableError, UnsoundError
 from overread.core.progress import Clock
 from overread.images.augment import Augmentation
 from overread.images.preprocess import Preprocess
@@ -165,6 +165,16 @@ def test_auto_without_weights_trains_a_small_network(cohort, cache, monkeypatch)
     assert "no pretrained weights" in reasons["method"][1]
     assert not model.about.backbone.pretrained
     assert model.about.recipe.backbone == "resnet_small"
+
+
+@pytest.mark.parametrize("method", ["features", "finetune"])
+def test_nothing_is_trained_on_random_weights_in_the_place_of_pretrained_ones(cohort, cache, data, method) -> None:
+    recipe = FEATURES.changed(method=method, backbone="resnet18")
+    with pytest.raises(UnavailableError, match="pretrained weights of resnet18"):
+        train(*cohort, recipe, cache=cache, threads=1, network=False)
+    settled = recipe.changed(epochs=1, batch_size=8, learning_rate=1e-3, normalise="z-score", precision="float32")
+    with pytest.raises(UnavailableError, match="pretrained weights of resnet18"):
+        fit(data, settled)
 
 
 def test_a_network_is_fed_by_its_own_mean_and_deviation(data, weights, monkeypatch) -> None:

@@ -165,21 +165,22 @@ def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[
 
 
 def _backbone(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], device: str) -> tuple[Recipe, list[Decision]]:
-    if recipe.backbone:
-        if recipe.backbone not in BACKBONES:
-            raise InputError(
-                "there is no such backbone", given=recipe.backbone, todo=nearest(recipe.backbone, BACKBONES)
-            )
-        return recipe, [Decision("backbone", recipe.backbone, "asked for")]
+    name = recipe.backbone
+    if name and name not in BACKBONES:
+        raise InputError("there is no such backbone", given=name, todo=nearest(name, BACKBONES))
+    if recipe.method != "scratch" and not any(name in ("", each) for each in pretrained):
+        raise UnavailableError(
+            f"--recipe {recipe.method} needs pretrained weights{f' of {name}' * bool(name)} and none are at hand",
+            todo="give --weights FOLDER, run `overread weights add FILE`, or use --recipe scratch",
+        )
+    if name:
+        return recipe, [Decision("backbone", name, "asked for")]
     if recipe.method == "scratch":
         name = "resnet3d_small" if facts.volume else "resnet_small"
-        why = "a small residual network for training from random weights"
-    elif pretrained:
-        name, why = pretrained[0], f"the first choice on a {device} among the weights at hand"
+        reason = "a small residual network for training from random weights"
     else:
-        raise UnavailableError(f"--recipe {recipe.method} needs pretrained weights and none are at hand",
-                               todo="give --weights FOLDER, run `overread weights add FILE`, or use --recipe scratch")  # fmt: skip
-    return recipe.changed(backbone=name), [Decision("backbone", name, why)]
+        name, reason = pretrained[0], f"the first choice on a {device} among the weights at hand"
+    return recipe.changed(backbone=name), [Decision("backbone", name, reason)]
 
 
 def _size_and_epochs(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import WHOLE, Planes
-from overread.core.errors import InputError, checked
+from overread.core.errors import InputError, UnavailableError, checked
 from overread.core.files import FORMAT, build, fingerprint, hashed, plain, publish, read_json, write_json
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
@@ -164,14 +164,18 @@ def initial_network(
 ) -> tuple[nn.Module, Origin]:
     """The network of a recipe with its initial weights: drawn from the seed, or pretrained ones from a file.
 
-    With ``layers``, the method ``features`` gets a head on several of them.
+    With ``layers``, the method ``features`` gets a head on several of them. Raises :class:`UnavailableError` where
+    ``features`` or ``finetune`` would work on random weights.
     """
+    found = stores.find(recipe.backbone, folder=weights) if weights else None
+    if found is None and recipe.method != "scratch":
+        raise UnavailableError(f"{recipe.method} needs pretrained weights of {recipe.backbone}", given=repr(weights),
+                               todo="give their file, or use the method scratch")  # fmt: skip
     with seeded(recipe.seed, 0, 0, "initial weights"):
         network = backbones.build(
             recipe.backbone, outputs=outputs, channels=preprocess.channels, dropout=recipe.dropout
         )
     origin = Origin(recipe.backbone, sum(p.numel() for p in network.parameters()))
-    found = stores.find(recipe.backbone, folder=weights) if weights else None
     if found is not None:
         loaded = stores.load_into(network, found)
         origin = Origin(origin.name, origin.parameters, True, loaded.licence, loaded.source, loaded.sha256, tuple(loaded.notes))  # fmt: skip

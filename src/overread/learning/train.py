@@ -97,7 +97,8 @@ def fit(
     ones; ``decisions`` are kept in the model. ``folder``: for checkpoints of this one training, from which it resumes;
     ``cache``: for features of frozen networks. Call it with ``data.on(training, tuning)`` for a fold or a member of an
     ensemble: rows are images, so keep those of a case and of a patient together. Raises :class:`ArgumentError` for a
-    recipe with open fields, :class:`UnsoundError` for a class without training images or a loss that is not finite.
+    recipe with open fields, :class:`UnavailableError` for ``features`` or ``finetune`` without weights,
+    :class:`UnsoundError` for a class without training images or a loss that is not finite.
     """
     require(not recipe.open_fields, "the recipe leaves fields open", given=", ".join(recipe.open_fields),
             todo="settle it with plan() or give them")  # fmt: skip
