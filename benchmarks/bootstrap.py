@@ -20,7 +20,7 @@ import numpy as np
 from sklearn import metrics
 
 from overread.stats.classification import threshold_statistic
-from overread.stats.discrimination.precision_recall import areas_statistic
+from overread.stats.discrimination.roc import areas_statistic
 from overread.stats.regression import kappa_statistic, mcc_statistic
 from overread.stats.resample import Statistic, bootstrap, replicate
 

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 import overread.stats
 from overread.core.errors import ArgumentError
-from overread.stats import classification, decision, froc, power_law, regression
+from overread.stats import classification, decision, froc, power, regression
 from overread.stats import proportions as mcnemar
-from overread.stats.agreement import consensus, mrmc, mrmc_points, pairs, panel
+from overread.stats.agreement import consensus, mrmc, pairs, panel
 from overread.stats.calibration import abstention, conformal, recalibration, reliability
-from overread.stats.discrimination import delong, partial_auc, precision_recall
+from overread.stats.discrimination import delong, partial_auc
 from overread.stats.discrimination import roc as concordance
 from overread.stats.estimate import Estimate
 
@@ -135,16 +135,16 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     partial_auc.partial_auc_difference: lambda c: partial_auc.partial_auc_difference(
         c.y, c.s, c.u, c.g, sensitivity=(0.5, 1)
     ),
-    power_law.power_laws: lambda c: power_law.power_laws(1 + np.arange(c.images), np.c_[c.p, c.p].T),
-    precision_recall.precision_recall_curve: lambda c: precision_recall.precision_recall_curve(c.y, c.s),
-    precision_recall.average_precision: lambda c: precision_recall.average_precision(c.y, c.s, c.g, **SMALL),
+    power.power_laws: lambda c: power.power_laws(1 + np.arange(c.images), np.c_[c.p, c.p].T),
+    concordance.precision_recall_curve: lambda c: concordance.precision_recall_curve(c.y, c.s),
+    concordance.average_precision: lambda c: concordance.average_precision(c.y, c.s, c.g, **SMALL),
     classification.at_prevalence: lambda c: classification.at_prevalence(c.y, c.z, 0.1, c.g),
     mcnemar.proportion: lambda c: mcnemar.proportion(c.y, c.g),
     regression.errors_of: lambda c: regression.errors_of(c.s, c.u, c.g, **SMALL),
     mrmc.compare_modalities: lambda c: mrmc.compare_modalities(c.y, board(c), c.g),
     mrmc.compare_with_readers: lambda c: mrmc.compare_with_readers(c.y, c.p, c.pair.T, c.g),
-    mrmc_points.reader_points: lambda c: mrmc_points.reader_points(c.y, np.column_stack([c.z, c.y]), c.g),
-    mrmc_points.compare_with_reader: lambda c: mrmc_points.compare_with_reader(c.y, c.s, c.z, c.g, **SMALL),
+    mrmc.reader_points: lambda c: mrmc.reader_points(c.y, np.column_stack([c.z, c.y]), c.g),
+    mrmc.compare_with_reader: lambda c: mrmc.compare_with_reader(c.y, c.s, c.z, c.g, **SMALL),
     mrmc.merit_covariance: lambda c: mrmc.merit_covariance(c.y, c.pair.T, c.g),
     recalibration.fit_temperature: lambda c: recalibration.fit_temperature(c.y, c.p),
     recalibration.fit_platt: lambda c: recalibration.fit_platt(c.y, c.p),
@@ -261,7 +261,7 @@ def test_every_function_of_arrays_is_in_the_table():
 #: Functions that promise an answer for any scores: these must not refuse a case of the right shape.
 ANSWER = [concordance.auc, delong.auc_difference, delong.compare_aucs, mcnemar.proportion, mcnemar.mcnemar,
           mcnemar.paired_proportions, partial_auc.partial_auc, concordance.concordance, decision.decision_curve,
-          precision_recall.average_precision, pairs.cohen_kappa, classification.at_prevalence,
+          concordance.average_precision, pairs.cohen_kappa, classification.at_prevalence,
           mrmc.compare_with_readers, abstention.abstention_area, regression.mean_over_images]  # fmt: skip
 #: Input that no function of truth and score can read.
 MALFORMED = [([0, 1, 2], [0.1, 0.2, 0.3]), ([0, 1], [0.1, 0.2, 0.3]), ([[0, 1]], [0.1, 0.2]), ([0, 1], ["a", "b"]),
@@ -277,8 +277,8 @@ def test_scores_of_any_kind_are_answered_not_refused(statistic, case):
         assert_sound(e)
 
 
-@pytest.mark.parametrize("statistic", [concordance.auc, concordance.roc_curve, precision_recall.average_precision,
-                                       precision_recall.precision_recall_curve, decision.decision_curve,
+@pytest.mark.parametrize("statistic", [concordance.auc, concordance.roc_curve, concordance.average_precision,
+                                       concordance.precision_recall_curve, decision.decision_curve,
                                        reliability.brier, reliability.reliability, abstention.abstention_area,
                                        recalibration.fit_platt], ids=lambda f: f.__name__)  # fmt: skip
 @pytest.mark.parametrize(("truth", "score"), MALFORMED, ids=str)

@@ -12,7 +12,7 @@ from overread.evaluation.operating_point import (
     refuse_shared,
     threshold_uncertainty,
 )
-from overread.stats.agreement.mrmc_points import reader_points
+from overread.stats.agreement.mrmc import reader_points
 from overread.stats.resample import draws
 
 

@@ -17,8 +17,7 @@ from sklearn import metrics
 
 from overread.stats.calibration.reliability import intercept_and_slope
 from overread.stats.classification import classes_statistic, threshold_statistic
-from overread.stats.discrimination.precision_recall import areas_statistic
-from overread.stats.discrimination.roc import auc
+from overread.stats.discrimination.roc import areas_statistic, auc
 from overread.stats.estimate import Estimate
 from overread.stats.proportions import proportion
 from overread.stats.resample import bootstrap

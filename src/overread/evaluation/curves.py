@@ -15,8 +15,7 @@ from overread.evaluation.questions import Question
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability, why_uncalibrated
 from overread.stats.decision import decision_curve, wilson_limits
-from overread.stats.discrimination.precision_recall import precision_recall_curve
-from overread.stats.discrimination.roc import roc_curve
+from overread.stats.discrimination.roc import precision_recall_curve, roc_curve
 from overread.stats.proportions import effective_images
 
 #: Points of a stored curve, at most.

@@ -25,8 +25,7 @@ from overread.stats.calibration.reliability import (
 from overread.stats.classification import at_prevalence, at_threshold, classes_statistic, threshold_statistic
 from overread.stats.discrimination.delong import auc_difference
 from overread.stats.discrimination.partial_auc import partial_auc, partial_auc_difference
-from overread.stats.discrimination.precision_recall import areas_statistic
-from overread.stats.discrimination.roc import auc, concordance
+from overread.stats.discrimination.roc import areas_statistic, auc, concordance
 from overread.stats.estimate import Difference, Estimate, undefined, without
 from overread.stats.proportions import paired_proportions, proportion, threshold_differences
 from overread.stats.regression import METRICS as ERRORS

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ArgumentError, InputError, UnsoundError, checked, nearest, one_of, require
 from overread.core.files import build, hashed, read_json, write_json
 from overread.predictions import Predictions
-from overread.stats.agreement.mrmc_points import ReaderPoint
+from overread.stats.agreement.mrmc import ReaderPoint
 from overread.stats.arrays import patient_codes
 from overread.stats.classification import at_threshold
 from overread.stats.discrimination.roc import rank, roc_curve

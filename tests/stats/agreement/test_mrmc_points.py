@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from overread.core.errors import ArgumentError
-from overread.stats.agreement.mrmc_points import compare_with_reader, reader_points
+from overread.stats.agreement.mrmc import compare_with_reader, reader_points
 from overread.stats.proportions import wilson
 
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")

@@ -12,8 +12,7 @@ from sklearn import metrics
 from overread.core.errors import ArgumentError
 from overread.stats.classification import classes_statistic, threshold_statistic
 from overread.stats.discrimination.delong import auc_difference, bootstrap_difference, compare_aucs
-from overread.stats.discrimination.precision_recall import areas_statistic
-from overread.stats.discrimination.roc import auc
+from overread.stats.discrimination.roc import areas_statistic, auc
 
 
 def draw(n, seed=0, models=2, digits=1):

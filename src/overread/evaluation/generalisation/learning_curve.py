@@ -34,7 +34,7 @@ from overread.evaluation.results import Result
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.power_law import FEWEST_SIZES, power_laws
+from overread.stats.power import FEWEST_SIZES, power_laws
 from overread.stats.resample import resamples_for
 
 UNITS = ("images", "patients", "grades per image")

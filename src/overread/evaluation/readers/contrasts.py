@@ -17,8 +17,7 @@ from overread.cases.grades import Grades, consensus
 from overread.core.errors import checked
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.readers.answers import FEWEST_CASES, Answers, Board, Floats
-from overread.stats.agreement.mrmc import Modalities, compare_modalities, compare_with_readers
-from overread.stats.agreement.mrmc_points import compare_with_reader
+from overread.stats.agreement.mrmc import Modalities, compare_modalities, compare_with_reader, compare_with_readers
 from overread.stats.agreement.pairs import intraclass_correlation
 from overread.stats.agreement.panel import krippendorff_alpha
 from overread.stats.arrays import distinct

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from overread.stats.discrimination.precision_recall import average_precision, precision_recall_curve
-from overread.stats.discrimination.roc import Areas, rank
+from overread.stats.discrimination.roc import Areas, average_precision, precision_recall_curve, rank
 
 
 def draw(n, seed=0, ties=True):

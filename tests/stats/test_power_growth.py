@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from overread.core.errors import ArgumentError
-from overread.stats.power_law import power_laws
+from overread.stats.power import power_laws
 
 SIZES = np.array([20.0, 50, 100, 250, 600])
 
