@@ -23,7 +23,7 @@ TWINS: set[str] = set()
 WITHOUT_CALLER = {
     *("merit_covariance", "abstention_area", "expected_calibration_error", "brier_decomposition", "balanced_accuracy"),
     *("average_precision", "mean_image_error", "mean_overlap", "quadratic_kappa"),
-    *("refuse_unknown",),
+    *("refuse_unknown", "errors_of"),
 }
 
 
