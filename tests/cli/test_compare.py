@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from overread.cases.privacy import codes
 from overread.cli.main import app
 from overread.core.errors import InputError, OverreadError
-from overread.evaluation.comparison.comparison import Comparison
+from overread.evaluation.comparison.compare import Comparison
 from overread.evaluation.evaluate import evaluate
 from overread.evaluation.operating_point import choose_thresholds
 from overread.predictions import Predictions

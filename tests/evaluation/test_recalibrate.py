@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overread.core.errors import ArgumentError, InputError, UnsoundError
-from overread.evaluation.calibration_change import judge_calibration
+from overread.evaluation.comparison.calibration_change import judge_calibration
 from overread.evaluation.ledger import verify
 from overread.evaluation.operating_point import choose_threshold
 from overread.evaluation.recalibrate import Recalibration, fit_recalibration, recalibrate
@@ -269,7 +269,7 @@ def test_a_method_is_chosen_on_some_of_very_many_patients(predictions, monkeypat
 
 
 def test_it_is_said_whether_the_mending_helped():
-    from overread.evaluation.calibration_change import said
+    from overread.evaluation.comparison.calibration_change import said
     from overread.stats.estimate import Estimate, undefined
 
     def told(low: float, high: float, of: str = "mass") -> str:

@@ -13,7 +13,7 @@ from overread.cli.inputs import Pair, pair_of
 from overread.cli.options import AsJson, Positive, listed
 
 if TYPE_CHECKING:
-    from overread.evaluation.calibration_change import CalibrationChange
+    from overread.evaluation.comparison.calibration_change import CalibrationChange
     from overread.evaluation.recalibrate import Recalibration
     from overread.predictions import Predictions
 
@@ -97,7 +97,7 @@ def _prevalence(text: str) -> tuple[float | dict[str, float] | None, bool]:
 
 def _judged(pair: Pair, mended: Predictions, seed: int) -> CalibrationChange | None:
     """Before and after, where the test predictions come with their truth."""
-    from overread.evaluation.calibration_change import judge_calibration
+    from overread.evaluation.comparison.calibration_change import judge_calibration
     from overread.evaluation.recalibrate import known
 
     if not known(pair.test).any():
@@ -118,7 +118,7 @@ def _write(found: CalibrationChange | None, fitted: Recalibration, folder: Path)
 
 
 def _show(found: CalibrationChange) -> None:
-    from overread.evaluation.calibration_change import said
+    from overread.evaluation.comparison.calibration_change import said
 
     names = list(dict.fromkeys((e.metric.removesuffix(" difference"), e.of) for e in found.estimates))
 

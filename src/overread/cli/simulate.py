@@ -12,7 +12,7 @@ from overread.cli.inputs import pair_of
 from overread.cli.options import AsJson, Positive, listed
 
 if TYPE_CHECKING:
-    from overread.evaluation.workflow_simulation import Simulation
+    from overread.evaluation.workflow import Simulation
 
 
 def simulate(
@@ -34,7 +34,7 @@ def simulate(
     """Double reading, triage, disagreements to a reader: what would have happened on these cases."""
     from overread.cases.grades import read_grades
     from overread.evaluation.operating_point import choose_threshold
-    from overread.evaluation.workflow_simulation import simulate as simulated
+    from overread.evaluation.workflow import simulate as simulated
     from overread.reporting.pages.simulate import tell_simulation
 
     pair = pair_of(predictions, tuning, listed(positive), "simulation", output)

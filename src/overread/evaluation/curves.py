@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
-from overread.evaluation.estimators import Intervals
-from overread.evaluation.group_values import correlation, influence_on_share
+from overread.evaluation.estimators import Intervals, influence_correlation, influence_on_share
 from overread.evaluation.questions import Question
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability, why_uncalibrated
@@ -161,7 +160,9 @@ def point_region(
         return {"undefined": f"fewer than {LEAST} patients of a class"}
     sides = [_side(flagged[ill], codes[ill], clustered), _side(flagged[~ill], codes[~ill], clustered)]
     shared = (
-        correlation(influence_on_share(flagged[ill], codes[ill]), influence_on_share(flagged[~ill], codes[~ill]))
+        influence_correlation(
+            influence_on_share(flagged[ill], codes[ill]), influence_on_share(flagged[~ill], codes[~ill])
+        )
         if clustered
         else 0.0
     )

@@ -57,7 +57,7 @@ class Localisation(Result):
 
     def table(self) -> str:
         """The results as aligned text for a terminal."""
-        from overread.evaluation.comparison.comparison import aligned, counted
+        from overread.evaluation.comparison.compare import aligned, counted
 
         c = self.counts
         head = (

@@ -14,13 +14,12 @@ from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import plain, write_json
 from overread.evaluation.curves import counts_of, curves_of
 from overread.evaluation.estimators import Intervals
-from overread.evaluation.gaps import gap_estimates, gaps_of
 from overread.evaluation.ledger import record_look, truth_hash, verify
 from overread.evaluation.metrics import judge, shown
 from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen
 from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest, questions
 from overread.evaluation.results import Result
-from overread.evaluation.subgroups import FEWEST, subgroups
+from overread.evaluation.subgroups import FEWEST, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile
 from overread.stats.calibration.reliability import PARTS, null_estimate, reliability, why_uncalibrated
@@ -36,7 +35,7 @@ class Evaluation(Result):
     ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
     one that matters most. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
     was looked at before. ``about``: hashes and how. ``gaps`` and ``heterogeneity`` of the subgroups: see
-    :func:`overread.evaluation.gaps.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
+    :func:`overread.evaluation.subgroups.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
     """
 
     file: ClassVar[str] = "curves.json"

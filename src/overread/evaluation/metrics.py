@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, one_of
 from overread.evaluation import estimators as of
-from overread.evaluation import group_values as group
-from overread.evaluation.estimators import Estimator, Intervals, Measures, PairedEstimator
-from overread.evaluation.group_values import GapEstimator
+from overread.evaluation.estimators import Estimator, GapEstimator, Intervals, Measures, PairedEstimator
 from overread.evaluation.operating_point import positives
 from overread.evaluation.questions import Question, Sample, ScoredCases, Subject, ask, sample_of, samples
 from overread.predictions import Predictions
@@ -73,10 +71,10 @@ class Metric:
 METRICS: tuple[Metric, ...] = (
     Metric("macro auc", "all", "Macro AUC", "mean over the classes of the AUC of each against the rest",
            shown={"top": 1, "main": 1, "subgroups": 1, "brief": 1, "comparison": 1, "brief comparison": 1, "margin": 4, "curve": 2, "gaps": 1}, tasks=("classes", "findings"),
-           estimator=of.ranking, gap=group.macro_area, resampled=of.macro_area),
+           estimator=of.ranking, gap=of.group_macro_area, resampled=of.macro_area),
     Metric("auc", "question", "AUC", "chance that a case with the disease scores higher than one without",
            shown={"top": 1, "main": 1, "each class": 1, "subgroups": 1, "brief": 2, "comparison": 2, "brief comparison": 2, "margin": 1, "curve": 1, "gaps": 1},
-           estimator=of.area, difference=of.area_difference, gap=group.area, resampled=of.area_resampled),
+           estimator=of.area, difference=of.area_difference, gap=of.group_area, resampled=of.area_resampled),
     Metric("standardised partial auc", "question", "Partial AUC, standardised", "AUC of the part with few false alarms alone; 0.5 is chance, 1 is perfect",
            shown={"further": 1, "comparison": 3},
            estimator=of.specific_area, difference=of.specific_area_difference),
@@ -88,13 +86,13 @@ METRICS: tuple[Metric, ...] = (
            estimator=of.rates, difference=of.rates_difference),
     Metric("accuracy", "all", "Accuracy", "cases called correctly; depends on the mix of classes",
            shown={"top": 3, "main": 2, "subgroups": 3, "comparison": 7, "curve": 4, "gaps": 2}, unit="%",
-           estimator=of.top_choice, difference=of.top_choice_difference, gap=group.top_choice, resampled=of.top_choice_resampled),
+           estimator=of.top_choice, difference=of.top_choice_difference, gap=of.group_top_choice, resampled=of.top_choice_resampled),
     Metric("top accuracy", "question", "Accuracy without a threshold", "the same, by the more probable class",
            shown={"further": 5}, unit="%", tasks=("binary",),
            estimator=of.top_choice, computed_of="all"),
     Metric("balanced accuracy", "question", "Balanced accuracy", "mean over the classes of the share called correctly",
            shown={"further": 6, "brief": 5, "comparison": 8, "gaps": 4}, unit="%",
-           estimator=of.calls, gap=group.balanced_accuracy),
+           estimator=of.calls, gap=of.group_balanced_accuracy),
     Metric("balanced accuracy", "all", "Balanced accuracy", "mean over the classes of the share called correctly",
            shown={"top": 2, "main": 3, "subgroups": 2, "brief": 5, "comparison": 8}, unit="%",
            estimator=of.class_calls),
@@ -103,10 +101,10 @@ METRICS: tuple[Metric, ...] = (
            estimator=of.class_calls),
     Metric("sensitivity", "question", "Sensitivity", "of the cases with the disease, how many are flagged",
            shown={"top": 2, "main": 3, "each class": 3, "subgroups": 2, "brief": 3, "comparison": 5, "brief comparison": 3, "margin": 2, "gaps": 2}, unit="%",
-           estimator=of.rates, difference=of.rates_difference, gap=group.sensitivity),
+           estimator=of.rates, difference=of.rates_difference, gap=of.group_sensitivity),
     Metric("specificity", "question", "Specificity", "of the cases without the disease, how many are cleared",
            shown={"top": 3, "main": 4, "each class": 4, "subgroups": 3, "brief": 4, "comparison": 6, "brief comparison": 4, "margin": 3, "gaps": 3}, unit="%",
-           estimator=of.rates, difference=of.rates_difference, gap=group.specificity),
+           estimator=of.rates, difference=of.rates_difference, gap=of.group_specificity),
     Metric("ppv", "question", "Positive predictive value", "of the flagged cases, how many have the disease, at this prevalence",
            shown={"top": 4, "main": 5, "each class": 5}, unit="%",
            estimator=of.rates),
@@ -164,7 +162,7 @@ METRICS: tuple[Metric, ...] = (
            estimator=of.calibration_line),
     Metric("mae", "quantity", "Mean absolute error", "mean distance between prediction and truth",
            shown={"top": 1, "main": 1, "subgroups": 4, "brief": 6, "comparison": 13, "brief comparison": 5, "curve": 6, "gaps": 1}, better="lower", scale="positive",
-           estimator=of.errors, gap=group.mean_error),
+           estimator=of.errors, gap=of.group_mean_error),
     Metric("rmse", "quantity", "Root mean squared error", "like it, but large errors weigh more",
            shown={"top": 2, "main": 2, "comparison": 14, "curve": 7}, better="lower", scale="positive",
            estimator=of.errors),

@@ -1,10 +1,12 @@
-"""Which rows belong to which subgroup."""
+"""Which rows belong to which subgroup, how far a subgroup is from the others, and whether those of a column differ at all."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,14 @@ from numpy.typing import NDArray
 from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.core.errors import InputError, checked, nearest
+from overread.evaluation.estimators import GroupValue, Intervals, influence_correlation
+from overread.evaluation.metrics import Metric, shown
+from overread.evaluation.questions import Codes, Question, Sample, ScoredCases, samples
 from overread.predictions import Predictions
+from overread.stats.arrays import distinct
+from overread.stats.estimate import Difference, Estimate, chi_square_tail, implied, square_and_add, undefined, without
+from overread.stats.hypotheses import Heterogeneity, heterogeneity, holm
+from overread.stats.resample import Scale
 
 #: Fewer patients than this are counted, not judged.
 FEWEST = 10
@@ -165,3 +174,192 @@ def counted(table: pd.DataFrame, column: str) -> list[dict[str, Any]]:
 
 def _numbers(rows: pd.DataFrame) -> dict[str, int]:
     return {"images": len(rows), "patients": int(rows["patient"].nunique())}
+
+
+#: What a group of more than two is compared with.
+OTHERS = "the others"
+#: Which tests Holm's correction counts together.
+FAMILY = "Holm over all groups of the metric"
+
+Where = dict[str, str]
+Groups = Sequence[tuple[Where, NDArray[np.bool_]]]
+#: The value of a region, and of the regions that it is compared with.
+Measured = Callable[[int, Sequence[int]], GroupValue]
+
+
+@dataclass(frozen=True)
+class GroupGap:
+    """``gap``: a metric in the group ``where`` minus that in its ``reference``; ``adjusted``: its p after Holm."""
+
+    metric: str
+    of: str
+    where: Where
+    reference: str
+    gap: Difference
+    adjusted: float = math.nan
+
+    def plain(self) -> dict[str, Any]:
+        """As ``curves.json`` holds it."""
+        e = self.gap.difference
+        return {"metric": self.metric, "of": self.of, "where": self.where, "reference": self.reference,
+                "value": e.value, "low": e.low, "high": e.high, "level": e.level, "method": e.method,
+                "images": e.images, "patients": e.patients, "p": self.gap.p, "adjusted": self.adjusted,
+                "undefined": e.undefined}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """The groups of one column as regions of rows: each group, then of each what is not in it."""
+
+    name: str
+    groups: tuple[str, ...]
+    regions: tuple[NDArray[np.bool_], ...]
+    patients: tuple[int, ...]
+    codes: Codes
+
+    @classmethod
+    def of(cls, name: str, groups: Groups, codes: Codes, known: NDArray[np.bool_]) -> _Column:
+        """The groups of the column ``name``; rows whose truth is not known count nowhere."""
+        inside = [rows & known for where, rows in groups if name in where]
+        regions = (*inside, *(known & ~rows for rows in inside))
+        patients = tuple(distinct(codes[rows]) if rows.any() else 0 for rows in regions)
+        return cls(name, tuple(w[name] for w, _ in groups if name in w), regions, patients, codes)
+
+    @property
+    def pairs(self) -> list[tuple[int, int, str]]:
+        """Which regions are compared, and what the second is called: of two groups the first with the second."""
+        count = len(self.groups)
+        if count == 2:
+            return [(0, 1, self.groups[1])]
+        return [(i, count + i, OTHERS) for i in range(count)] if count > 2 else []
+
+    @property
+    def judged(self) -> list[int]:
+        """The groups with enough patients."""
+        return [i for i in range(len(self.groups)) if self.patients[i] >= FEWEST]
+
+    def share_patients(self, regions: Sequence[int]) -> bool:
+        """Whether a patient is in two of the regions."""
+        one = [np.bincount(self.codes[self.regions[i]], minlength=1) > 0 for i in regions]
+        return any(bool((a[: len(b)] & b[: len(a)]).any()) for a, b in combinations(one, 2))
+
+
+def gaps_of(
+    test: ScoredCases, asked: Sequence[Question], codes: Codes, groups: Groups, how: Intervals
+) -> tuple[list[GroupGap], list[dict[str, Any]]]:
+    """Every gap with its p value after Holm's correction, and the heterogeneity of every column.
+
+    ``codes`` (N,) number the patients, ``groups`` hold the rows (N,) of each subgroup. Each group is compared with all
+    other cases, or of two groups the first with the second. The interval is squared and added from those of the two
+    sides (Zou & Donner 2008), with their correlation where a patient is on both. Holm's correction is over all groups
+    of all columns, for each metric. Groups of fewer than ten patients are not judged.
+    """
+    columns = [_Column.of(name, groups, codes, test.known) for name in dict.fromkeys(n for w, _ in groups for n in w)]
+    found, mixed = [], []
+    for metric, sample in _with_gaps(test, asked, codes):
+        family = []
+        for column in columns:
+            value = _measured(metric, sample, column, how.level)
+            of = value(0, (0,)).estimate.of
+            family += [_gap(metric, of, column, value, *pair) for pair in column.pairs]
+            if len(column.groups) > 1:
+                mixed.append(_mixed(metric, of, column, value))
+        found += _adjusted(family)
+    return found, mixed
+
+
+def _with_gaps(test: ScoredCases, asked: Sequence[Question], codes: Codes) -> list[tuple[Metric, Sample]]:
+    """The metrics whose gaps are told, with their samples: of each question, or of several classes all together."""
+    every = samples(test, asked, codes, int(codes.max(initial=-1)) + 1)
+    several = test.target.task.multiclass
+    kept = [s for s in every if s.subject != ("question" if several else "all")]
+    return [(m, s) for s in kept for m in shown("gaps", s.subject)]
+
+
+def gap_estimates(found: Sequence[GroupGap]) -> list[Estimate]:
+    """The gaps as estimates for ``metrics.json``."""
+    return [replace(g.gap.difference, metric=f"{g.metric} gap", where=g.where) for g in found]
+
+
+def _measured(metric: Metric, sample: Sample, column: _Column, level: float) -> Measured:
+    """A function from a region, and the regions it is compared with, to its value; each is measured once."""
+
+    @cache
+    def of(region: int, beside: tuple[int, ...]) -> GroupValue:
+        estimator = metric.gap
+        assert estimator is not None  # only such metrics are asked for
+        own = sample.only(column.regions[region])
+        return estimator(own, [sample.only(column.regions[i]) for i in beside], level)
+
+    return lambda region, beside: of(region, tuple(beside) if sample.questions else ())
+
+
+def _gap(
+    metric: Metric, of: str, column: _Column, value: Measured, first: int, second: int, reference: str
+) -> GroupGap:
+    where = {column.name: column.groups[first]}
+    sides = column.patients[first], column.patients[second]
+    if min(sides) < FEWEST:
+        which = "" if sides[0] < FEWEST else f"{reference}: "
+        rows = column.regions[first]
+        none = undefined(f"{metric.name} gap", f"{which}fewer than {FEWEST} patients", of=of,
+                         images=int(rows.sum()), patients=sides[0])  # fmt: skip
+        return GroupGap(metric.name, of, where, reference, without(none, none, none))
+    one, other = (value(region, (first, second)) for region in (first, second))
+    both = column.share_patients((first, second))
+    return GroupGap(metric.name, of, where, reference, _difference(one, other, reference, both))
+
+
+def _difference(one: GroupValue, other: GroupValue, reference: str, both: bool) -> Difference:
+    a, b = one.estimate, other.estimate
+    patients = int(np.count_nonzero(one.present | other.present))
+    name, images = f"{a.metric} gap", a.images + b.images
+    for e, whose in ((a, ""), (b, f"{reference}: ")):
+        reason = e.undefined or ("" if math.isfinite(e.high - e.low) else "no interval")
+        if reason:
+            return without(a, b, undefined(name, whose + reason, of=a.of, images=images, patients=patients))
+    low, high = square_and_add(a, b, influence_correlation(one.influence, other.influence) if both else 0.0)
+    how = f"minus {reference}; squared and added"
+    how += ", with the correlation of patients on both sides" if both else ""
+    how += f"; {one.note}" if one.note else ""
+    return implied(a, b, Estimate(name, a.value - b.value, low, high, a.level, how, images, patients, a.of))
+
+
+def _adjusted(family: list[GroupGap]) -> list[GroupGap]:
+    if not family:
+        return []
+    corrected = holm([g.gap.p for g in family])
+    return [replace(g, adjusted=float(p)) for g, p in zip(family, corrected)]
+
+
+def _mixed(metric: Metric, of: str, column: _Column, value: Measured) -> dict[str, Any]:
+    """Cochran's heterogeneity of a column's groups; where they share patients, with what they share."""
+    judged = column.judged
+    values: list[GroupValue] = [value(i, judged) for i in judged]
+    estimates = [v.estimate for v in values]
+    both = column.share_patients(judged)
+    found = _least_squares(values, metric.scale) if both else heterogeneity(estimates, scale=metric.scale)
+    how = "Cochran's Q" + (", with the covariance of patients in several groups" if both else "")
+    return {"metric": metric.name, "of": of, "column": column.name, "statistic": found.statistic,
+            "freedom": found.freedom, "p": found.p, "groups": found.groups, "method": f"{how}; not corrected",
+            "undefined": found.undefined}  # fmt: skip
+
+
+def _least_squares(values: Sequence[GroupValue], scale: Scale) -> Heterogeneity:
+    """Generalised least squares: with independent groups it is Cochran's Q.
+
+    The errors are those of the intervals on the scale of :func:`overread.stats.hypotheses.heterogeneity`.
+    """
+    known = [v for v in values if not v.estimate.undefined and math.isfinite(v.estimate.high - v.estimate.low)]
+    if len(known) < 2:
+        reason = f"{len(known)} of {len(values)} groups have an interval"
+        return Heterogeneity(math.nan, 0, math.nan, len(known), reason)
+    one = np.array([[influence_correlation(a.influence, b.influence) for b in known] for a in known])
+    np.fill_diagonal(one, 1.0)
+    centre, error = np.array([v.on_scale(scale) for v in known]).T
+    if not (error > 0).all() or np.linalg.cond(one) > 1e8:
+        return Heterogeneity(math.nan, 0, math.nan, len(known), "the groups' errors cannot be told apart")
+    precision = np.linalg.inv(one * np.outer(error, error))
+    mean = (precision @ centre).sum() / precision.sum()
+    statistic, freedom = float((centre - mean) @ precision @ (centre - mean)), len(known) - 1
+    return Heterogeneity(statistic, freedom, chi_square_tail(statistic, freedom), len(known))

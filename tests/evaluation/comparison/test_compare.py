@@ -14,8 +14,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.evaluation.comparison.claims import Declaration, declare
-from overread.evaluation.comparison.compare import compare
-from overread.evaluation.comparison.comparison import Comparison
+from overread.evaluation.comparison.compare import Comparison, compare
 from overread.evaluation.evaluate import evaluate
 from overread.evaluation.ledger import looks_at, truth_hash, verify
 from overread.evaluation.operating_point import choose_threshold

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.evaluation.comparison.compare import compare
-from overread.evaluation.comparison.comparison import Comparison
+from overread.evaluation.comparison.compare import Comparison, compare
 from overread.predictions import Predictions
 from overread.reporting.figures.comparison import draw_comparison
 from overread.reporting.pages.compare import tell_comparison

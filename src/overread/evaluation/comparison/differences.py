@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.evaluation.comparison.pairing import Asked, Pair
+from overread.evaluation.comparison.paired_cases import Asked, Pair
 from overread.evaluation.estimators import Estimator, Intervals, PairedEstimator, missing_difference
 from overread.evaluation.metrics import METRICS, judge, shown
 from overread.evaluation.questions import Question, Sample, ScoredCases, samples

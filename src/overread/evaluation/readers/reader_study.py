@@ -15,7 +15,7 @@ from overread.cases.grades import Grades, in_order
 from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import plain, sha256
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
-from overread.evaluation.comparison.comparison import aligned, counted, p_text
+from overread.evaluation.comparison.compare import aligned, counted, p_text
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import looked, truth_hash, verify
 from overread.evaluation.operating_point import OperatingPoint, refuse_seen

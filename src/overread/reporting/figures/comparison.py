@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from overread.core.errors import checked
-from overread.evaluation.comparison.comparison import Comparison, p_text
+from overread.evaluation.comparison.compare import Comparison, p_text
 from overread.evaluation.metrics import metric_named
 from overread.reporting import words
 from overread.reporting.figures.canvas import (  # fmt: skip

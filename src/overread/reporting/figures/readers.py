@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from overread.core.errors import checked
-from overread.evaluation.comparison.comparison import p_text
+from overread.evaluation.comparison.compare import p_text
 from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
 from overread.evaluation.readers.reader_study import Reading, shown
 from overread.reporting import words

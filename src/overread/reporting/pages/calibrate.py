@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from overread.core.errors import InputError, checked
 from overread.core.files import read_json
-from overread.evaluation import calibration_change
+from overread.evaluation.comparison import calibration_change
 from overread.evaluation.results import estimates
 from overread.reporting import words
 from overread.reporting.figures.canvas import BLUE, FAINT, SKY, SOFT, Figure, finish, save_figures, sheet, unit_square

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from overread.core.errors import checked
-from overread.evaluation.comparison.comparison import CORRECTED, Comparison, p_text
+from overread.evaluation.comparison.compare import CORRECTED, Comparison, p_text
 from overread.reporting import words
 from overread.reporting.figures.canvas import Figure, save_figures
 from overread.reporting.figures.comparison import MOST, draw_comparison, named, titled, where_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from overread.core.errors import checked
-from overread.evaluation.comparison.comparison import p_text
+from overread.evaluation.comparison.compare import p_text
 from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
 from overread.evaluation.readers.reader_study import SHOWN, Reading, shown
 from overread.reporting import words

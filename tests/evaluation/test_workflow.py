@@ -10,8 +10,7 @@ from overread.cases.grades import grades_of
 from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.evaluation.ledger import verify
 from overread.evaluation.operating_point import choose_threshold
-from overread.evaluation.reading_paths import PATHS, calls_of
-from overread.evaluation.workflow_simulation import simulate
+from overread.evaluation.workflow import PATHS, calls_of, simulate
 from overread.stats.proportions import paired_proportions
 
 
@@ -218,8 +217,7 @@ def test_calls_from_labels_words_and_scores(setting):
 
 def covered(runs, people, resamples):
     """How often intervals of differences against a reader alone hold the truth: three readers, two images a patient."""
-    from overread.evaluation.reading_paths import readings, route
-    from overread.evaluation.workflow_simulation import Terms, apart
+    from overread.evaluation.workflow import Terms, apart, readings, route
 
     def draw(seed, people):
         rng = np.random.default_rng(seed)

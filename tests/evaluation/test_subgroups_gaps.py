@@ -10,8 +10,8 @@ from sklearn import metrics
 
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.evaluate import Evaluation, evaluate
-from overread.evaluation.gaps import gaps_of
 from overread.evaluation.questions import ScoredCases, questions
+from overread.evaluation.subgroups import gaps_of
 from overread.predictions import Predictions
 from overread.stats.hypotheses import heterogeneity, holm
 from overread.tasks.target import Target

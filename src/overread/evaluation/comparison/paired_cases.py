@@ -49,8 +49,8 @@ def pair(first: Predictions, second: Predictions) -> Pair:
     left_out = len(first) - len(rows), len(second) - len(rows)
     first, second = first.take(rows), second.take(place[rows])
     truth = _same_truth(first, second)
-    people, notes = _same_patients(first, second)
-    first, second = (replace(p, table=p.table.assign(**truth, patient=people)) for p in (first, second))
+    patients, notes = _same_patients(first, second)
+    first, second = (replace(p, table=p.table.assign(**truth, patient=patients)) for p in (first, second))
     if len(rows) < FEW * (len(rows) + min(left_out)):
         notes = (*notes, "fewer than half of the cases of either table stand in both: are these the same test set?")
     return Pair(first, second, True, left_out, notes)
