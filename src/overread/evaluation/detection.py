@@ -18,7 +18,7 @@ from overread.cases.sources.tables import find, guess, known, read_table
 from overread.core.errors import InputError, checked, require
 from overread.core.files import fingerprint, plain, sha256
 from overread.evaluation.ledger import looked, record_look, verify
-from overread.evaluation.results import Result, drawn
+from overread.evaluation.results import Result, drawn, lookup
 from overread.stats.arrays import distinct, patient_codes
 from overread.stats.estimate import Estimate
 from overread.stats.froc import CAMELYON16, LUNA16, afroc_area, froc, froc_curve
@@ -46,11 +46,7 @@ class Localisation(Result):
 
     def __getitem__(self, key: str | tuple[str, str]) -> Estimate:
         """``result["mean sensitivity"]``, or ``result["mean sensitivity", "reader 2"]``."""
-        metric, who = (key, None) if isinstance(key, str) else key
-        for e in self.estimates:
-            if e.metric == metric and who in (None, e.where.get("reader", "")):
-                return e
-        raise InputError(f"there is no {metric!r}", given=", ".join(dict.fromkeys(e.metric for e in self.estimates)))
+        return lookup(((e.metric, e.where.get("reader", ""), e) for e in self.estimates), key)
 
     def __repr__(self) -> str:
         return f"localisation on {self.counts.get('images', 0):,} images, {len(self.estimates):,} estimates"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import InputError, checked, nearest, require
+from overread.core.errors import InputError, checked, require
 from overread.core.files import plain, write_json
 from overread.evaluation.curves import counts_of, curves_of
 from overread.evaluation.estimators import Intervals
@@ -18,7 +18,7 @@ from overread.evaluation.ledger import record_look, truth_hash, verify
 from overread.evaluation.metrics import judge, shown
 from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen
 from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest, questions
-from overread.evaluation.results import Result
+from overread.evaluation.results import Result, lookup
 from overread.evaluation.subgroups import FEWEST, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile
@@ -55,17 +55,7 @@ class Evaluation(Result):
 
     def __getitem__(self, key: str | tuple[str, ...]) -> Estimate:
         """``result["auc", "mel"]``, or ``result["auc"]``: over all classes, else of the primary one."""
-        metric, *rest = (key,) if isinstance(key, str) else key
-        wanted = rest[0] if rest else None
-        found = {e.of: e for e in self.estimates if e.metric == metric and not e.where}
-        for of in ("", self.primary, *found) if wanted is None else (wanted,):
-            if of in found:
-                return found[of]
-        if not found:
-            raise InputError(
-                f"there is no metric {metric!r}", todo=nearest(metric, dict.fromkeys(e.metric for e in self.estimates))
-            )
-        raise InputError(f"there is no {metric} of {wanted!r}", todo=nearest(str(wanted), found))
+        return lookup(((e.metric, e.of, e) for e in self.estimates if not e.where), key, ("", self.primary))
 
     def extended(self, estimates: Iterable[Estimate] = (), more: Mapping[str, Any] | None = None) -> Evaluation:
         """With more estimates, and more under ``more`` by name; raises :class:`InputError` for a name that is taken."""

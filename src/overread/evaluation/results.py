@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import InputError, checked
+from overread.core.errors import InputError, checked, nearest
 from overread.core.files import build, fingerprint, read_json, write_json
 from overread.stats.estimate import Estimate
 
 #: Points of a stored curve, at most.
 POINTS = 500
+
+T = TypeVar("T")
 
 
 class Result:
@@ -31,7 +34,7 @@ class Result:
 
         @property
         def estimates(self) -> tuple[Estimate, ...]:
-            """Every number as an estimate: what ``metrics.json`` holds."""
+            """The numbers that were found."""
 
     def __str__(self) -> str:
         return self.table()
@@ -51,6 +54,11 @@ class Result:
         """The results as aligned text for a terminal."""
         raise NotImplementedError
 
+    @property
+    def all(self) -> tuple[Estimate, ...]:
+        """Every estimate: what ``metrics.json`` holds."""
+        return self.estimates
+
     def held(self) -> dict[str, Any]:
         """What :attr:`file` holds."""
         return {f.name: getattr(self, f.name) for f in fields(cast("Any", self)) if f.name != "estimates"}
@@ -65,7 +73,7 @@ class Result:
     def save(self, folder: str | Path) -> Path:
         """Write ``metrics.json`` and :attr:`file` into ``folder``."""
         write_json(Path(folder) / self.file, self.held())
-        return write_json(Path(folder) / "metrics.json", list(self.estimates)).parent
+        return write_json(Path(folder) / "metrics.json", list(self.all)).parent
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -81,6 +89,29 @@ class Result:
         return InputError(
             f"{cls.file} or its metrics.json is damaged", given=str(where), todo="run the command that made it again"
         )
+
+
+@checked
+def lookup(found: Iterable[tuple[str, str, T]], key: str | tuple[str, ...], order: Sequence[str] = ()) -> T:
+    """The item under ``metric`` or ``(metric, name)`` among (metric, name, item).
+
+    Without a name it is that of the first name of ``order`` which is there, else the first item of the metric. Raises
+    :class:`InputError` naming the nearest.
+
+    >>> lookup([("auc", "mel", 0.9), ("auc", "", 0.8)], "auc", order=[""])
+    0.8
+    """
+    metric, *name = (key,) if isinstance(key, str) else key
+    items = list(found)
+    same = {of: item for each, of, item in items if each == metric}
+    if not same:
+        raise InputError(
+            f"there is no metric {metric!r}", todo=nearest(metric, dict.fromkeys(each for each, _, _ in items))
+        )
+    for of in name[:1] or (*order, *same):
+        if of in same:
+            return same[of]
+    raise InputError(f"there is no {metric} of {name[0]!r}", todo=nearest(name[0], same))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import plain, write_json
 from overread.evaluation.operating_point import refuse_shared
 from overread.evaluation.questions import largest
+from overread.evaluation.results import lookup
 from overread.evaluation.subgroups import FEWEST, bands
 from overread.predictions import Predictions
 from overread.stats.arrays import patient_codes
@@ -55,14 +56,7 @@ class Uncertainty:
 
     def __getitem__(self, key: str | tuple[str, ...]) -> Estimate:
         """``result["set coverage"]`` or ``result["set coverage", "effusion"]``."""
-        metric, *rest = (key,) if isinstance(key, str) else key
-        found = {e.of: e for e in self.estimates if e.metric == metric and not e.where}
-        wanted = rest[0] if rest else next(iter(found), "")
-        if wanted not in found:
-            raise InputError(
-                f"there is no {metric} of {wanted!r}", todo=nearest(metric, [e.metric for e in self.estimates])
-            )
-        return found[wanted]
+        return lookup(((e.metric, e.of, e) for e in self.estimates if not e.where), key)
 
     def __str__(self) -> str:
         return "\n".join(f"{e.metric:20} {e.of:16} {e}" for e in self.estimates if not e.where)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.core.errors import InputError, checked, nearest, require
+from overread.core.errors import checked, require
 from overread.core.files import build, plain
 from overread.evaluation.comparison.claims import Declaration, Ledgers, Verdict, look, met, paths_of, subject
 from overread.evaluation.comparison.differences import contrast, paired_differences, unpaired_differences
@@ -20,7 +20,7 @@ from overread.evaluation.estimators import Intervals, missing_difference, relabe
 from overread.evaluation.ledger import looked, truth_hash, verify
 from overread.evaluation.metrics import shown
 from overread.evaluation.operating_point import OperatingPoint, positives, refuse_seen
-from overread.evaluation.results import Result, estimates
+from overread.evaluation.results import Result, estimates, lookup
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile, patient_codes
@@ -245,15 +245,8 @@ class Comparison(Result):
 
     def __getitem__(self, key: str | tuple[str, ...]) -> Difference:
         """``result["auc", "mel"]``, or ``result["auc"]``: over all classes, else of the primary one."""
-        metric, *rest = (key,) if isinstance(key, str) else key
-        found = {d.first.of: d for d in self.differences if d.first.metric == metric and not d.first.where}
-        for of in rest[:1] or ("", self.primary, *found):
-            if of in found:
-                return found[of]
-        if not found:
-            known = dict.fromkeys(d.first.metric for d in self.differences)
-            raise InputError(f"there is no metric {metric!r}", todo=nearest(metric, known))
-        raise InputError(f"there is no {metric} of {rest[0]!r}", todo=nearest(rest[0], found))
+        whole = ((d.first.metric, d.first.of, d) for d in self.differences if not d.first.where)
+        return lookup(whole, key, ("", self.primary))
 
     def where(self, column: str) -> tuple[Difference, ...]:
         """The differences in the subgroups of a column."""

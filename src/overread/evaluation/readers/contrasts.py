@@ -52,6 +52,10 @@ class Contrast:
     freedom: float = math.inf
     adjusted: float = math.nan
 
+    def __post_init__(self) -> None:
+        if math.isnan(self.freedom) and not self.gap.difference.undefined:  # from a file: JSON has no infinity
+            object.__setattr__(self, "freedom", math.inf)
+
     @property
     def estimate(self) -> Estimate:
         """The difference with its ``where``."""

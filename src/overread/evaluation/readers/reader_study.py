@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from overread.cases.grades import Grades, in_order
-from overread.core.errors import InputError, checked, nearest, require
+from overread.core.errors import InputError, checked, require
 from overread.core.files import plain, sha256
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
 from overread.evaluation.comparison.compare import aligned, counted, p_text
@@ -32,7 +32,7 @@ from overread.evaluation.readers.contrasts import (
     crossed,
     each,
 )
-from overread.evaluation.results import Result, drawn
+from overread.evaluation.results import Result, drawn, lookup
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
 from overread.stats.discrimination.roc import roc_curve
@@ -65,16 +65,7 @@ class Reading(Result):
 
     def __getitem__(self, key: str | tuple[str, str]) -> Estimate:
         """``result["fleiss kappa"]``; ``result["auc", "reader 2"]``, ``result["auc", "model"]``."""
-        metric, who = (key, "") if isinstance(key, str) else key
-        same = [e for e in self.estimates if e.metric == metric]
-        if not same:
-            raise InputError(f"there is no metric {metric!r}", todo=nearest(metric, dict.fromkeys(e.metric for e in self.estimates)))  # fmt: skip
-        people = [e.where.get("reader", "") for e in same]
-        if who not in people:
-            raise InputError(
-                f"there is no {metric} of {who or 'all readers'!r}", todo=nearest(who, dict.fromkeys(people))
-            )
-        return same[people.index(who)]
+        return lookup(((e.metric, e.where.get("reader", ""), e) for e in self.estimates), key)
 
     def contrast(self, metric: str, who: str = MEAN, **where: str) -> Contrast:
         """The model minus a reader, or minus the readers' mean (for random readers and cases)."""
