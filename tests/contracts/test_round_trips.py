@@ -169,6 +169,14 @@ def a_reading():
     return judge_readers(some_grades(), some_predictions(), resamples=50)
 
 
+def a_calibration_change():
+    from overread.evaluation.comparison.calibration_change import CalibrationChange
+    from overread.stats.estimate import Estimate, undefined
+
+    estimates = (Estimate("calibration slope", 0.8, where={"probabilities": "as given"}), undefined("ece", "no cases"))
+    return CalibrationChange(estimates, {"images": 12, "patients": 10}, 2, {"mel": {"before": {"mean": [0.1, 0.9]}}})
+
+
 def a_localisation():
     from overread.evaluation.detection import Marks, judge_marks
 
@@ -193,9 +201,14 @@ EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {
     "Plan": (a_plan,),
     "Reading": (a_reading,),
     "Localisation": (a_localisation,),
+    "CalibrationChange": (a_calibration_change,),
 }
 #: Tested where they are made, because an example needs training: the class and the test that does it.
-ELSEWHERE = {"Model": "tests/learning", "GradedCases": "tests/cases/test_graders_labels.py"}
+ELSEWHERE = {
+    "Result": "every subclass above",
+    "Model": "tests/learning",
+    "GradedCases": "tests/cases/test_graders_labels.py",
+}
 ENDINGS = {
     "Cases": ".csv",
     "Predictions": ".csv",

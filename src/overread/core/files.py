@@ -283,8 +283,10 @@ def _refuse_unknown(kind: type, value: dict[str, Any], where: str) -> None:
     for key, item in value.items():
         if key not in hints:
             raise InputError(f"{where} has an unknown key {key!r}", todo=nearest(key, hints))
-        if dataclasses.is_dataclass(hints[key]) and isinstance(item, dict):
-            _refuse_unknown(hints[key], item, f"{where}: {key}")
+        each = next((hint for hint in (hints[key], *get_args(hints[key])) if dataclasses.is_dataclass(hint)), None)
+        for inside in item if isinstance(item, (list, tuple)) else (item,):
+            if each is not None and isinstance(inside, dict):
+                _refuse_unknown(cast("Any", each), inside, f"{where}: {key}")
 
 
 @checked

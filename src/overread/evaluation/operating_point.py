@@ -105,7 +105,8 @@ def question(
     """Rows with a known label (K,), whether positive (K,), and the score (K,)."""
     names = predictions.target.names
     columns = [names.index(name) for name in positive]
-    truth, score = predictions.truth, predictions.scores[:, columns].sum(axis=1)
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN, and said to be no number where it counts
+        truth, score = predictions.truth, predictions.scores[:, columns].sum(axis=1)
     if predictions.target.task.multilabel:
         rows = np.flatnonzero(~np.isnan(truth[:, columns[0]]))
         return rows, truth[rows, columns[0]] == 1, score[rows]
