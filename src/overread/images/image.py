@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked, require
+from overread.images.address import Address
 
 #: What decoders raise on damaged input; anything else is a bug of ours and must show.
 BROKEN = (
@@ -132,26 +134,66 @@ def _finite(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 @checked
-def read_bytes(path: str | os.PathLike[str], *, limits: Limits = LIMITS) -> bytes:
-    """The bytes of a regular file within the limits. Raises :class:`ImageError` otherwise, without opening
-    devices.
+def read_bytes(path: str | os.PathLike[str], *, limits: Limits = LIMITS, most: int = -1) -> bytes:
+    """The bytes of a regular file within the limits, or its first ``most`` whatever its size.
+
+    Raises :class:`ImageError` otherwise, without opening devices.
     """
     try:
         about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):
             raise ImageError("this is not a regular file")
-        if about.st_size > limits.file_bytes:
+        if most < 0 and about.st_size > limits.file_bytes:
             raise ImageError(
                 "the file is larger than the limit",
                 given=f"{about.st_size:,} bytes",
                 todo=f"read it with Limits(file_bytes=…), now {limits.file_bytes:,}",
             )
         with open(path, "rb", buffering=0) as handle:
-            return handle.readall()
+            return handle.read(most)
     except FileNotFoundError as error:
         raise ImageError("the file does not exist", todo="check the image column and the folder") from error
     except (OSError, ValueError) as error:
         raise ImageError("the file cannot be opened", given=short(error)) from error
+
+
+@checked
+def address_bytes(address: Address, limits: Limits) -> bytes:
+    """The bytes of the file, or of the member of a zip archive, that an address names."""
+    if not address.entry:
+        return read_bytes(address.path, limits=limits)
+    from overread.images.formats import archives
+
+    return archives.read_member(address.path, address.entry, limits)
+
+
+@checked
+def head_bytes(address: Address, limits: Limits, count: int) -> bytes:
+    """The first ``count`` bytes of what an address names, without reading the rest where that can be avoided."""
+    if address.entry:
+        return address_bytes(address, limits)[:count]
+    return read_bytes(address.path, limits=limits, most=count)
+
+
+@checked
+def neighbour_bytes(address: Address, name: str, limits: Limits) -> bytes:
+    """The bytes of a file that a header points to: only a plain name in the header's own folder is followed.
+
+    Raises :class:`ImageError` for folders, links and headers within an archive.
+    """
+    if name in ("", ".", "..") or not name.isprintable() or set(name) & set('/\\:*?"<>|'):
+        raise ImageError(
+            "the header points to a file outside of its folder",
+            todo="put the file with the voxels beside the header, under a plain name",
+        )
+    if address.entry:
+        raise ImageError("a header apart from its voxels is not read from an archive", todo="extract it")
+    path = Path(address.path).with_name(name)
+    if path.is_symlink():
+        raise ImageError("the file with the voxels is a link", todo="put the file itself beside the header")
+    if not path.exists():
+        raise ImageError("the file with the voxels is missing", todo="put it beside the header")
+    return read_bytes(path, limits=limits)
 
 
 @checked

@@ -4,13 +4,18 @@ Every oddity has one defined conversion: EXIF rotation is applied; palettes beco
 (1 − ink)(1 − black); alpha is composited onto black; 1 to 7 bits are stretched to 8, 9 to 15 to 16; 16 bits
 stay 16 bits; MINISWHITE and MONOCHROME1 are inverted last. NaN and infinity are refused. The digest is of
 the bytes decoded.
+
+A new format of images is a file in :mod:`overread.images.formats` and a row in :data:`FORMATS` here; everything else
+is refused before any decoder sees it.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from dataclasses import replace
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +23,76 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ArgumentError, ImageError, OverreadError, checked
 from overread.core.files import sha256
+from overread.images import dicom
 from overread.images.address import Address, parse
-from overread.images.formats import npz
-from overread.images.formats.signatures import FORMATS, VOLUMES, sniff
-from overread.images.image import BROKEN, LIMITS, Image, Limits, image_of, printable, read_bytes, short
+from overread.images.formats import jpeg, jpeg2000, npz, png_bmp_webp, tiff
+from overread.images.image import BROKEN, LIMITS, Image, Limits, address_bytes, head_bytes, image_of, printable, short
 
+
+@dataclass(frozen=True)
+class Format:
+    """A format by ``name``; ``magic``: first bytes and where they stand; ``endings`` of its files' names.
+
+    ``reader(data, check, **options)`` gives pixels and notes; it takes those of the options ``at_least``, ``window``,
+    ``frame`` and ``most`` that ``options`` names. Without a reader it is a volume, which :mod:`overread.images.volumes`
+    reads.
+    """
+
+    name: str
+    magic: tuple[tuple[bytes, int], ...]
+    endings: tuple[str, ...]
+    reader: Callable[..., Any] | None = None
+    options: tuple[str, ...] = ()
+
+
+FORMATS = (
+    Format("DICOM", ((b"DICM", 128),), (".dcm",), dicom.decode, ("window", "frame")),
+    Format("PNG", ((png_bmp_webp.PNG, 0),), (".png",), png_bmp_webp.decode_png),
+    Format("JPEG", ((b"\xff\xd8\xff", 0),), (".jpg", ".jpeg"), jpeg.decode_jpeg, ("at_least",)),
+    Format("TIFF", ((b"II*\0", 0), (b"MM\0*", 0), (b"II+\0", 0), (b"MM\0+", 0)), (".tif", ".tiff"),
+           tiff.decode_tiff, ("frame", "most")),
+    Format("JPEG 2000", ((b"\0\0\0\x0cjP  \r\n\x87\n", 0), (b"\xff\x4f\xff\x51", 0)),
+           (".jp2", ".j2k", ".j2c", ".jpx"), jpeg2000.decode_jpeg2000),
+    Format("WebP", ((b"WEBP", 8),), (".webp",), png_bmp_webp.decode_webp),
+    Format("NRRD", ((b"NRRD000", 0),), (".nrrd", ".nhdr")),
+    Format("NIfTI", ((b"n+1\0", 344), (b"n+2\0\r\n\x1a\n", 4)), (".nii", ".nii.gz")),
+    Format("MetaImage", (), (".mha", ".mhd")),  # text without magic: see sniff
+    Format("BMP", ((b"BM", 0),), (".bmp",), png_bmp_webp.decode_bmp),
+)  # fmt: skip
+#: What is a volume by its first bytes, whatever the address says.
+VOLUMES = tuple(row.name for row in FORMATS if row.reader is None)
+#: Formats that are recognised only to name them in the refusal.
+_OTHERS = (
+    (b"GIF8", 0, "GIF"),
+    (b"RIFF", 0, "RIFF"),
+    (b"%PDF", 0, "PDF"),
+    (b"%!PS", 0, "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", 0, "EPS"),
+    (b"SIMPLE  =", 0, "FITS"),
+    (b"PK\x03\x04", 0, "ZIP or NPZ"),
+    (b"PK\x05\x06", 0, "ZIP or NPZ"),
+    (b"\x1f\x8b", 0, "gzip"),
+    (b"<svg", 0, "SVG"),
+    (b"<?xml", 0, "XML or SVG"),
+    (b"\x93NUMPY", 0, "NPY"),
+    (b"8BPS", 0, "Photoshop"),
+    (b"\xff\x0a", 0, "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", 0, "JPEG XL"),
+    (b"\x89HDF", 0, "HDF5"),
+    (b"ni1\0", 344, "NIfTI in two files"),
+    (b"II\xbc\x01", 0, "JPEG XR"),
+)
+_BRANDS = {
+    b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF",
+    b"avif": "AVIF", b"avis": "AVIF",
+}  # fmt: skip
+#: MetaImage is text without a magic number: a key it begins with, and the type of its elements further on.
+_META = re.compile(rb"\s*(?:ObjectType|NDims|Comment|ObjectSubType)\s*=(?s:.*)\bElementType\s*=")
+_VR = (b"UL", b"UI", b"CS", b"OB", b"DA", b"\0\0")
 _NOWHERE = Address("")
 _READERS = {row.name: row for row in FORMATS}
 #: Endings of volumes: only their first bytes are read here.
-_VOLUME_ENDINGS = tuple(ending for row in FORMATS if row.name in VOLUMES for ending in row.endings)
+_VOLUME_ENDINGS = tuple(ending for row in FORMATS if not row.reader for ending in row.endings)
 _EXTENSIONS = {ending: row.name for row in FORMATS if row.reader for ending in row.endings}
 
 
@@ -42,7 +108,7 @@ def read_image(
 
     ``at_least`` (height, width) lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while it stays at
     least that large on both sides: quicker, and the pixels differ from a box average by about half a grey
-    level. ``window`` (see :mod:`.windows`) brings DICOM and volumes to grey: by default as the file says.
+    level. ``window`` (see :func:`.parse_window`) brings DICOM and volumes to grey: by default as the file says.
 
     Raises :class:`ImageError` for what is missing, empty, cut off, damaged, too large, not finite or not of
     an allowed format. The message names the file, never its folder or the patient; ``error.reason`` is the
@@ -100,6 +166,59 @@ def _named(source: str | os.PathLike[str] | bytes, error: ImageError) -> ImageEr
     return named
 
 
+# -- which format it is -------------------------------------------------------------------------------------
+
+
+@checked
+def sniff(data: bytes) -> str:
+    """The format of ``data`` by content: PNG, JPEG, JPEG 2000, TIFF, WebP, BMP, DICOM, NIfTI, NRRD or MetaImage.
+
+    Raises :class:`ImageError` for an empty file and for everything that is not on the list.
+
+    >>> sniff(b"\\x89PNG\\r\\n\\x1a\\n....")
+    'PNG'
+    """
+    if not data:
+        raise ImageError("the file is empty", given="0 bytes")
+    for row in FORMATS:
+        if any(data[at : at + len(magic)] == magic for magic, at in row.magic):
+            return row.name
+    if _is_bare_dicom(data):
+        return "DICOM"
+    if data[:2] == b"\x1f\x8b" and _is_nifti(_inflated(data)):
+        return "NIfTI"
+    if _META.match(data[:4096]):
+        return "MetaImage"
+    raise ImageError(
+        "the format is not one that is read", given=_other(data), todo="convert it to PNG, JPEG, TIFF or DICOM"
+    )
+
+
+def _is_bare_dicom(data: bytes) -> bool:
+    """Without a preamble: group 0002 or 0008 comes first, in either byte order, with or without its type."""
+    little = data[:2] in (b"\x08\0", b"\x02\0") and data[2:4] < b"\x20"
+    implicit = data[:2] == b"\x08\0" and data[6:8] == b"\0\0"
+    return (little and (data[4:6] in _VR or implicit)) or (data[:2] == b"\0\x08" and data[4:6] in _VR)
+
+
+def _other(data: bytes) -> str:
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12], "video or HEIF")
+    return next((n for magic, at, n in _OTHERS if data[at : at + len(magic)] == magic), "unknown content")
+
+
+def _is_nifti(data: bytes) -> bool:
+    return data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0"
+
+
+def _inflated(data: bytes) -> bytes:
+    """The first bytes inside gzip."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data[:4096], 1024)
+    except zlib.error:
+        return b""
+
+
 # -- where the bytes are -----------------------------------------------------------------------------------
 
 
@@ -109,7 +228,7 @@ def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: s
     address = _parsed(text)
     if _is_volume(address):
         return _volume(address, limits, window)
-    return _decode(_bytes(address, limits), address, limits, at_least, window)
+    return _decode(address_bytes(address, limits), address, limits, at_least, window)
 
 
 def _digest(text: str, limits: Limits) -> str:
@@ -117,12 +236,12 @@ def _digest(text: str, limits: Limits) -> str:
         return npz.digest(npz.read_row(text, limits.pixels))
     address = _parsed(text)
     if not _is_volume(address):
-        data = _bytes(address, limits)
+        data = address_bytes(address, limits)
         if sniff(data) not in VOLUMES:
             return _digest_of(data, address)
-    from overread.images import volumes
+    from overread.images.volumes import volume
 
-    return volumes.digest_of(address, limits)
+    return volume.digest_of(address, limits)
 
 
 def _parsed(text: str) -> Address:
@@ -138,34 +257,14 @@ def _is_volume(address: Address) -> bool:
         return True
     if address.entry or not address.path.lower().endswith(_VOLUME_ENDINGS):
         return False
-    return sniff(_first_bytes(address.path)) in VOLUMES
-
-
-def _first_bytes(path: str) -> bytes:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ImageError("this is not a regular file")
-        with open(path, "rb") as handle:
-            return handle.read(4096)
-    except FileNotFoundError as error:
-        raise ImageError("the file does not exist", todo="check the image column and the folder") from error
-    except OSError as error:
-        raise ImageError("the file cannot be opened", given=short(error)) from error
-
-
-def _bytes(address: Address, limits: Limits) -> bytes:
-    if not address.entry:
-        return read_bytes(address.path, limits=limits)
-    from overread.images.formats import archives
-
-    return archives.read_member(address.path, address.entry, limits)
+    return sniff(head_bytes(address, LIMITS, 4096)) in VOLUMES
 
 
 def _volume(address: Address, limits: Limits, window: str) -> Image:
-    from overread.images import volumes
+    from overread.images.volumes import volume
 
     try:
-        pixels, notes, digest, kind = volumes.read_image_of(address, limits, window)
+        pixels, notes, digest, kind = volume.read_image_of(address, limits, window)
     except OverreadError:
         raise
     except BROKEN as error:  # what a library says may quote a header, and that a name

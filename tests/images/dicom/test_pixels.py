@@ -25,9 +25,9 @@ from pydicom.uid import (
 )
 
 from overread.core.errors import ImageError, InputError
+from overread.images.conversions import PRESETS
 from overread.images.dicom import pixels as dicom
 from overread.images.read import LIMITS, Limits, read_image
-from overread.images.windows import PRESETS
 
 RNG = np.random.default_rng(9)
 STORED = RNG.integers(0, 4096, (12, 10), dtype=np.uint16)

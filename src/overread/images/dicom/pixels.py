@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, OverreadError, checked
-from overread.images import windows
+from overread.images.conversions import FULL, Window, between, parse_window, spanning, windowed
 from overread.images.dicom.elements import MODALITY_LUT, PER_FRAME, SHARED, VOI_LUT, Parsed, parse, raw, text
 from overread.images.dicom.frames import GREY, YBR, Layout, decode_frame, layout
 from overread.images.image import BROKEN
-from overread.images.windows import Window
 
 Check = Callable[[int, int, int], None]
 Notes = tuple[str, ...]
@@ -36,13 +35,13 @@ def decode(data: bytes, check: Check, *, window: str = "", frame: int | None = N
     """Pixels and notes from the bytes of a DICOM file.
 
     (H, W, 1) or (H, W, 3), or (D, H, W, 1) for a film in grey; uint8 or uint16. ``frame``: only that one, from 0; of
-    a film in colour it is the first where none is named. ``window``: see :func:`.windows.parse_window`.
+    a film in colour it is the first where none is named. ``window``: see :func:`.parse_window`.
     ``check(height, width, frames)`` is asked before anything is decoded.
 
     Raises :class:`ImageError` for what is no image, cut off, damaged, of a kind that is not read, or in contradiction
     with itself, and :class:`.InputError` for a window that is not known.
     """
-    chosen = windows.parse_window(window)
+    chosen = parse_window(window)
     with _discreet():
         parsed = parse(data)
         made = layout(parsed, check, one=frame is not None)
@@ -133,7 +132,7 @@ def _grey(
     samples = [one.pixels for one in frames]
     notes: Notes = (f"frame {frame} of {made.frames}",) if frame is not None and made.frames > 1 else ()
     display = samples[0].dtype == np.uint8 and means[0].plain  # 8 bits to be seen, not measured
-    if display and chosen not in (None, windows.FULL):
+    if display and chosen not in (None, FULL):
         chosen, notes = (None, (*notes, f"window {name[:40]} not applied: 8-bit samples are no physical values"))
     as_stored = display and chosen is None and not means[0].note
     if as_stored:
@@ -154,7 +153,7 @@ def _of_interest(
     """Frames as uint16 by the window that is chosen, else by what the file says, else over the whole range."""
     own = chosen is None and all(mean.note for mean in means)
     low, high = (0.0, 0.0)
-    if chosen is windows.FULL or (chosen is None and not own):
+    if chosen is FULL or (chosen is None and not own):
         chosen, note = None, "smallest to largest value"
         low, high = _ends(parsed, made, samples, means)
     elif own:
@@ -170,9 +169,9 @@ def _of_interest(
         if own:
             shade = mean.grey(values)
         elif chosen is not None:
-            shade = windows.apply(values, chosen)
+            shade = windowed(values, chosen)
         else:
-            shade = windows.between(values, low, high)
+            shade = between(values, low, high)
         place[:] = np.rint(shade * 65535)
     return grey, note
 
@@ -182,7 +181,7 @@ def _ends(parsed: Parsed, made: Layout, samples: list[NDArray[Any]], means: list
     ends: list[float] = []
     for one, mean in zip(samples, means):
         values, padded = mean.values(one), padding(parsed, made, one)
-        ends += windows.spanning(values if padded is None or padded.all() else values[~padded])
+        ends += spanning(values if padded is None or padded.all() else values[~padded])
     return min(ends), max(ends)
 
 
@@ -275,7 +274,7 @@ class Meaning:
         if self.table is not None:
             return np.clip(self.table.of(values) / (2.0**self.table.bits - 1), 0.0, 1.0)
         assert self.window is not None
-        return windows.apply(values, self.window, self.function)
+        return windowed(values, self.window, self.function)
 
 
 @checked

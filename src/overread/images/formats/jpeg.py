@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.formats.conversions import PIECES, by_cv2, exif_orientation, stretched, upright, with_channels
+from overread.images.conversions import PIECES, by_cv2, exif_orientation, stretched, upright, with_channels
 
 END = b"\xff\xd9"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # start of frame, without DHT, JPG, DAC

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.formats.conversions import PIECES, ink_to_rgb, onto_black, stretched, with_channels
+from overread.images.conversions import PIECES, ink_to_rgb, onto_black, stretched, with_channels
 
 #: Packets that a codestream may declare: the decoder keeps a record of each.
 PACKETS = 10_000_000

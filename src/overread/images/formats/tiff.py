@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
+from overread.images.conversions import ink_to_rgb, onto_black, stretched, upright, with_channels
 from overread.images.formats import jpeg2000
-from overread.images.formats.conversions import ink_to_rgb, onto_black, stretched, upright, with_channels
 from overread.images.formats.jpeg import jpeg_header
 
 #: Samples of a pixel, by the kind of colour (PhotometricInterpretation).

@@ -1,33 +1,6 @@
 """Volumes: NIfTI, NRRD, MetaImage, series; planes and patches in millimetres, RAS."""
 
-from overread.images.volumes.volume import (
-    Volume,
-    centre_of,
-    digest_of,
-    geometry_of,
-    patch,
-    plane,
-    read_image_of,
-    read_volume,
-    resample,
-    scaled,
-    shape_of,
-    sniff,
-    three_views,
-)
+from overread.images.volumes.grid import Volume, centre_of, patch, plane, resample, scaled, three_views
+from overread.images.volumes.volume import geometry_of, read_volume
 
-__all__ = [
-    "Volume",
-    "centre_of",
-    "digest_of",
-    "geometry_of",
-    "patch",
-    "plane",
-    "read_image_of",
-    "read_volume",
-    "resample",
-    "scaled",
-    "shape_of",
-    "sniff",
-    "three_views",
-]
+__all__ = ["Volume", "centre_of", "geometry_of", "patch", "plane", "read_volume", "resample", "scaled", "three_views"]

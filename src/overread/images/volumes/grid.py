@@ -2,32 +2,45 @@
 
 RAS: x grows to the patient's right, y to the anterior, z to the superior side. DICOM, NRRD and MetaImage count x and
 y the other way round (LPS, PS3.3 C.7.6.2.1.1). Voxels are only permuted and flipped to get there, never
-interpolated, so the affine of an oblique scan stays oblique.
+interpolated, so the affine of an oblique scan stays oblique. Planes and cubes follow the voxel axes; there every
+interpolation is linear along one axis after the other; where it shrinks, the weights widen with the step, so that each
+voxel counts. Outside of the volume stands its smallest value.
 """
 
 from __future__ import annotations
 
-import bz2
-import zlib
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from math import prod
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked, require
-from overread.images.address import Address
-from overread.images.formats import archives
-from overread.images.image import Limits, read_bytes
+from overread.images.address import PLANES
+from overread.images.conversions import FULL, Window, between, parse_window, windowed
+from overread.images.image import Limits
 
 #: LPS to RAS and back.
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TINY, _HUGE = 1e-6, 1e6  # mm; a voxel outside is a damaged header
 #: A note of files that hold one plane only: they are images rather than volumes.
 FLAT = "one plane, not a volume"
+#: The longest header in front of the voxels, in bytes.
+HEADER_BYTES = 4 << 20
+Point = tuple[float, float, float]
+Plane = Literal["axial", "coronal", "sagittal"]
+#: The longest side of a plane in pixels.
+LONGEST = 4096
+#: Share of its values that a volume without a window leaves out, dark and bright.
+TAIL = 0.5
+SAMPLE = 1 << 24
+#: An integer volume with at most so many different values, none below 0, is a map of labels.
+LABELS = 32
+_SAME = 0.01  # spacings that differ by less are equal
+_AXIS = {name: axis for axis, name in enumerate(PLANES)}  # axial: k, coronal: j, sagittal: i
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,121 +235,251 @@ def check_memory(size: int, limits: Limits) -> None:
         )
 
 
-# -- the bytes of volumes: a regular file within the limits, inflated to what its header declares and no further ---
-
-
-#: The longest header in front of the voxels.
-HEADER_BYTES = 4 << 20
-_CHUNK = 1 << 16  # compressed bytes inflated at once
-_MEMBERS = 100_000  # of one file, each with at least a few bytes
-_SLACK = 1 << 16  # bytes behind the voxels that are looked over
-_GZIP = b"\x1f\x8b"
+# -- resampling ------------------------------------------------------------------------------------------
 
 
 @checked
-def address_bytes(address: Address, limits: Limits) -> bytes:
-    """The bytes of the file, or of the member of a zip archive, that an address names."""
-    if not address.entry:
-        return read_bytes(address.path, limits=limits)
-    return member_bytes(address.path, address.entry, limits)
+def resample(volume: Volume, spacing: float | Sequence[float]) -> Volume:
+    """The volume at another spacing in mm, one number or (k, j, i), around the same centre.
 
-
-@checked
-def member_bytes(path: str, entry: str, limits: Limits) -> bytes:
-    """The bytes of a member of a zip archive, no larger than a file may be."""
-    return archives.read_member(path, entry, limits)
-
-
-@checked
-def head_bytes(address: Address, limits: Limits, count: int) -> bytes:
-    """The first ``count`` bytes of what an address names, without reading the rest where that can be avoided."""
-    path = Path(address.path)
-    if address.entry or not path.is_file():
-        return address_bytes(address, limits)[:count]
-    with path.open("rb") as handle:
-        return handle.read(count)
-
-
-@checked
-def neighbour_bytes(address: Address, name: str, limits: Limits) -> bytes:
-    """The bytes of a file that a header points to: only a plain name in the header's own folder is followed.
-
-    Raises :class:`ImageError` for folders, links and headers within an archive.
+    float32, or the volume itself where nothing changes. The size is rounded, the spacing exact. Raises
+    :class:`ImageError` if that takes more than 4,096 voxels along an axis.
     """
-    if name in ("", ".", "..") or not name.isprintable() or set(name) & set('/\\:*?"<>|'):
+    wanted = (float(spacing),) * 3 if isinstance(spacing, (int, float)) else tuple(map(float, spacing))
+    require(len(wanted) == 3 and min(wanted) > 0, "spacing is one number of mm, or three", given=spacing)
+    if np.allclose(wanted, volume.spacing, rtol=1e-6):
+        return volume
+    sizes = [max(1, round(n * old / new)) for n, old, new in zip(volume.voxels.shape, volume.spacing, wanted)]
+    middle = [(n - 1) / 2 for n in volume.voxels.shape]
+    return _cut(volume, middle, wanted, sizes)
+
+
+def _cut(volume: Volume, middle: Sequence[float], spacing: Sequence[float], sizes: Sequence[int]) -> Volume:
+    """A box of ``sizes`` voxels of ``spacing`` mm around ``middle``, all (k, j, i), middle in old voxels."""
+    if max(sizes) > LONGEST:
+        raise ImageError("the spacing is too fine for this volume", given=f"{max(sizes):,} voxels along an axis")
+    voxels, affine = volume.voxels, volume.affine.copy()
+    order = sorted(range(3), key=lambda axis: sizes[axis] / volume.voxels.shape[axis])  # shrink first
+    for axis in order:
+        step = spacing[axis] / volume.spacing[axis]
+        voxels = _along(voxels, axis, middle[axis] + (np.arange(sizes[axis]) - (sizes[axis] - 1) / 2) * step, step)
+    steps = [new / old for new, old in zip(spacing, volume.spacing)]
+    first = [m - (n - 1) / 2 * step for m, n, step in zip(middle, sizes, steps)]
+    affine[:3, 3] += volume.affine[:3, :3] @ first[::-1]
+    affine[:3, :3] *= steps[::-1]
+    return replace(volume, voxels=voxels.astype(np.float32, copy=False), affine=affine)
+
+
+def _along(voxels: NDArray[Any], axis: int, at: NDArray[np.floating[Any]], step: float) -> NDArray[Any]:
+    """Voxels at the places ``at`` of an axis, linear; half a voxel beyond the edge the smallest value stands."""
+    have = voxels.shape[axis]
+    whole = np.rint(at)
+    inside = (at >= -0.5 - 1e-6) & (at <= have - 0.5 + 1e-6)
+    if step < 1 + 1e-6 and np.allclose(at, whole, atol=1e-6):
+        found = np.take(voxels, np.clip(whole, 0, have - 1).astype(np.int64), axis)
+    else:
+        weights = _weights(have, np.clip(at, 0, have - 1), max(1.0, step))
+        found = np.moveaxis(np.tensordot(weights, voxels.astype(np.float32), (1, axis)), 0, axis)
+    if not inside.all():
+        found = np.moveaxis(found, axis, 0)
+        found[~inside] = voxels.min()
+        found = np.moveaxis(found, 0, axis)
+    return found
+
+
+def _weights(have: int, at: NDArray[np.floating[Any]], width: float) -> NDArray[np.float32]:
+    """(places, have) weights of a triangle of that half width around each place; rows add up to 1."""
+    weights = np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(have)[None]) / width)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+# -- planes and cubes ------------------------------------------------------------------------------------
+
+
+@checked
+def plane(
+    volume: Volume, name: Plane, at: int | None = None, point: Point | None = None, side: float = 0.0
+) -> NDArray[Any]:
+    """One plane (H, W), as a radiologist sees it, with square pixels of the finer of its two spacings.
+
+    ``axial``: anterior on top; ``coronal``: superior on top; both with the patient's right on the left; ``sagittal``:
+    superior on top, anterior on the left. ``at``: its number from the inferior, posterior or left side, from 0; or the
+    plane through ``point`` (x, y, z in mm, RAS), there cut to a square with a ``side`` in mm where that is above 0;
+    or the middle one. Values as in the volume where pixels were square already, else float32.
+
+    Raises :class:`ImageError` for a plane or a point outside of the volume.
+    """
+    require(at is None or point is None, "give at or point, not both", given=at)
+    require(side >= 0 and (side == 0 or point is not None), "a side is not negative and needs a point", given=side)
+    axis = _AXIS[name]
+    places = None if point is None else _place(volume, point)
+    flat = np.take(volume.voxels, _number(volume, name, at, places), axis)
+    rest = [other for other in range(3) if other != axis]
+    spacing = [volume.spacing[other] for other in rest]
+    pixel = _pixel(flat.shape, spacing, side)
+    middle = [(n - 1) / 2 for n in flat.shape] if side == 0 or places is None else [places[other] for other in rest]
+    for row, (step, centre) in enumerate(zip((pixel / old for old in spacing), middle)):
+        size = max(1, round(side / pixel)) if side else _rounded(flat.shape[row], step)
+        if side or size != flat.shape[row]:
+            flat = _along(flat, row, centre + (np.arange(size) - (size - 1) / 2) * step, step)
+    return flat[::-1, ::-1]
+
+
+def _pixel(shape: Sequence[int], spacing: Sequence[float], side: float) -> float:
+    """Side of a pixel in mm: the finer spacing, or coarser where the plane would be too long."""
+    fine = min(spacing)
+    if side > LONGEST * fine:
+        raise ImageError("the square is too large", given=f"side {side:.6g} mm, pixels of {fine:.4g} mm")
+    return max(fine, max(n * mm for n, mm in zip(shape, spacing)) / LONGEST) if side == 0 else fine
+
+
+def _rounded(have: int, step: float) -> int:
+    return have if abs(step - 1) < _SAME else max(1, round(have / step))
+
+
+def _number(volume: Volume, name: Plane, at: int | None, places: Sequence[float] | None) -> int:
+    """The number of the plane that is meant. Raises if there is none."""
+    have = volume.voxels.shape[_AXIS[name]]
+    if places is not None:
+        return min(max(round(places[_AXIS[name]]), 0), have - 1)
+    number = have // 2 if at is None else at
+    if not 0 <= number < have:
+        raise ImageError(f"the volume has no such {name} plane", given=f"{number}, of {have} from 0")
+    return number
+
+
+def _place(volume: Volume, point: Point) -> tuple[float, float, float]:
+    """Where a point (x, y, z in mm, RAS) lies, in voxels (k, j, i). Raises if that is outside."""
+    place = np.linalg.solve(volume.affine, [*point, 1.0])[2::-1]
+    sizes = np.array(volume.voxels.shape)
+    if not np.isfinite(place).all() or (place < -0.5 - 1e-6).any() or (place > sizes - 0.5 + 1e-6).any():
         raise ImageError(
-            "the header points to a file outside of its folder",
-            todo="put the file with the voxels beside the header, under a plain name",
+            "the point lies outside of the volume",
+            given=f"{', '.join(f'{x:.6g}' for x in point)} mm, the middle of the volume is at {_middle_of(volume)}",
+            todo="give x, y, z in mm: to the right, anterior, superior",
         )
-    if address.entry:
-        raise ImageError("a header apart from its voxels is not read from an archive", todo="extract it")
-    path = Path(address.path).with_name(name)
-    if path.is_symlink():
-        raise ImageError("the file with the voxels is a link", todo="put the file itself beside the header")
-    if not path.exists():
-        raise ImageError("the file with the voxels is missing", todo="put it beside the header")
-    return read_bytes(path, limits=limits)
+    k, j, i = place.tolist()
+    return k, j, i
+
+
+def _middle_of(volume: Volume) -> str:
+    middle = volume.affine @ [*((n - 1) / 2 for n in volume.voxels.shape[::-1]), 1.0]
+    return ", ".join(f"{x:.6g}" for x in middle[:3])
 
 
 @checked
-def start_of(data: bytes, count: int) -> bytes:
-    """The first ``count`` bytes, inflated where they are gzip; fewer where there are no more.
-
-    >>> import gzip
-    >>> start_of(gzip.compress(b"12345"), 3), start_of(b"12345", 3)
-    (b'123', b'123')
-    """
-    if data[:2] != _GZIP:
-        return data[:count]
-    try:
-        return zlib.decompressobj(31).decompress(data, count)
-    except zlib.error as error:
-        raise ImageError("the file is damaged", given="gzip that cannot be inflated") from error
+def three_views(volume: Volume, point: Point | None = None) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The axial, coronal and sagittal :func:`plane` through a point in mm, or through the middle."""
+    axial, coronal, sagittal = (plane(volume, name, point=point) for name in PLANES)  # type: ignore[arg-type]
+    return axial, coronal, sagittal
 
 
 @checked
-def inflated(data: bytes, coding: str, start: int, count: int, *, on: bool = False) -> memoryview:
-    """``count`` bytes from ``start`` on, of bytes that are ``raw``, ``gzip`` (or zlib) or ``bzip2``.
+def patch(volume: Volume, point: Point, side: float) -> Volume:
+    """A cube with a ``side`` in mm around ``point`` (x, y, z in mm, RAS), its voxels cubes of the finest spacing.
 
-    Nothing is inflated beyond but a few bytes, to get to the checksum; with ``on`` not even these, since more follows.
-    Raises :class:`ImageError` if the bytes end before, go on where they should not, or are damaged.
+    Raises :class:`ImageError` for a point outside of the volume, or a cube of more than 512 voxels a side.
     """
-    whole = memoryview(data) if coding == "raw" else _inflate(data, coding, start + count, 0 if on else _SLACK)
-    part = whole[start : start + count]
-    if len(part) != count:
-        raise ImageError("the file is cut off", given=f"{len(part):,} of {count:,} bytes of voxels")
-    return part
+    require(side > 0, "side must be above 0 mm", given=side)
+    fine = min(volume.spacing)
+    size = max(1, round(side / fine))
+    if size > 512:
+        raise ImageError("the cube is too large", given=f"{size:,} voxels a side", todo="give a smaller side")
+    return _cut(volume, _place(volume, point), (fine,) * 3, (size,) * 3)
 
 
-def _inflate(data: bytes, coding: str, count: int, slack: int) -> memoryview:
-    """The first ``count`` inflated bytes, or fewer; a file may be several members in a row."""
-    found, rest = bytearray(), memoryview(data)
-    for _ in range(_MEMBERS):
-        if len(found) >= count or not rest:
-            break
-        try:
-            rest = _member(rest, coding, count + slack, found)
-        except (zlib.error, OSError, EOFError, ValueError) as error:
-            raise ImageError("the file is damaged", given=f"{coding} that cannot be inflated") from error
-        if slack and len(found) == count + slack:
-            raise ImageError("the file holds more than its header announces", given=f"over {count:,} bytes")
-    return memoryview(found)[:count]
+@checked
+def centre_of(mask: Volume) -> Point:
+    """The centre (x, y, z in mm, RAS) of the largest piece of what is not 0. Voxels that touch by a corner are one piece.
 
-
-def _member(data: memoryview, coding: str, most: int, found: bytearray) -> memoryview:
-    """Inflate one member into ``found``, up to ``most`` bytes in all, and return what stands behind it.
-
-    Of one that reaches ``most`` the end is not looked for.
+    Raises :class:`ImageError` for an empty mask.
     """
-    inflater = _inflater(coding)
-    for at in range(0, len(data), _CHUNK):
-        found += inflater.decompress(data[at : at + _CHUNK], most - len(found))
-        if len(found) >= most:
-            return data[:0]
-        if inflater.eof:  # the checksum was right
-            return data[min(at + _CHUNK, len(data)) - len(inflater.unused_data) :]
-    raise ImageError("the file is cut off", given=f"{len(found):,} bytes inflated, and no end")
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(mask.voxels != 0, np.ones((3, 3, 3)))
+    if not count:
+        raise ImageError("the mask is empty", todo="leave the row out, or give a point")
+    largest = int(np.argmax(np.bincount(pieces.ravel())[1:])) + 1
+    place = ndimage.center_of_mass(pieces == largest)
+    x, y, z, _ = (mask.affine @ [*place[::-1], 1.0]).tolist()
+    return x, y, z
 
 
-def _inflater(coding: str) -> Any:
-    return bz2.BZ2Decompressor() if coding == "bzip2" else zlib.decompressobj(47)  # zlib or gzip, by its head
+# -- grey values -----------------------------------------------------------------------------------------
+
+
+@checked
+def levels(volume: Volume, window: str = "") -> tuple[float, float] | None:
+    """Black and white of a whole volume: the 0.5 and 99.5 percentile, or the ends for the window ``full``.
+
+    Percentiles are exact, for floats up to 16 million voxels and of every n-th above. None where a window says it, or values stay as they are: those of 8 bits, which are to be seen rather than
+    measured, and a map of labels: integers, none negative, at most 32 different ones.
+    """
+    chosen = parse_window(window)
+    if chosen == FULL:
+        return _range(volume)
+    if chosen is not None or volume.voxels.dtype == np.uint8:
+        return None
+    if volume.voxels.dtype.kind == "f":
+        few = volume.voxels.flat[:: 1 + volume.voxels.size // SAMPLE]
+        low, high = np.percentile(few, [TAIL, 100 - TAIL]).tolist()
+    else:
+        first, counts = _counts(volume.voxels)
+        if first >= 0 and np.count_nonzero(counts) <= LABELS:
+            return None
+        low, high = (first + _percentile(counts, q) for q in (TAIL, 100 - TAIL))
+    return (low, high) if low < high else _range(volume)
+
+
+def _range(volume: Volume) -> tuple[float, float]:
+    return float(volume.voxels.min()), float(volume.voxels.max())
+
+
+def _counts(voxels: NDArray[Any]) -> tuple[int, NDArray[np.int64]]:
+    """The smallest of integer voxels, and how often it and each of those above stand there."""
+    low, high = int(voxels.min()), int(voxels.max())
+    counts = np.zeros(high - low + 1, np.int64)
+    for part in voxels:
+        counts += np.bincount((part.astype(np.int32) - low).ravel(), minlength=len(counts))
+    return low, counts
+
+
+def _percentile(counts: NDArray[np.int64], q: float) -> float:
+    """The q-th percentile of the values 0, 1, 2 … that stand so often, between two of them linearly."""
+    upto = np.cumsum(counts)
+    place = q / 100 * (int(upto[-1]) - 1)
+    below, above = np.searchsorted(upto, [np.floor(place), np.ceil(place)], "right").tolist()
+    return float(below + (above - below) * (place % 1))
+
+
+@checked
+def grey(
+    volume: Volume, values: NDArray[Any], window: str = "", ends: tuple[float, float] | None = None
+) -> tuple[NDArray[Any], str]:
+    """Values of a volume, or of a plane of it, as uint16 from black to white, or as they are; a note says which.
+
+    By a ``window`` (see :func:`.parse_window`), else between the ``ends`` that :func:`levels` gave for the whole volume.
+    """
+    chosen = parse_window(window)
+    if ends is None and (chosen is None or volume.voxels.dtype == np.uint8):
+        whole = np.rint(values) if values.dtype.kind == "f" else values
+        note = f"window {window} not applied: 8 bits are no physical values" if chosen else "values as stored"
+        return whole.astype(np.uint8 if whole.max() < 256 else np.uint16), note
+    shades = np.empty(values.shape, np.uint16)
+    for part, shade in zip(values, shades):  # one after another: on the way there they are in double precision
+        unit = between(part, *ends) if ends else windowed(part, chosen or FULL)
+        shade[...] = np.rint(unit * 65535)
+    return shades, _note(chosen, ends)
+
+
+def _note(chosen: Window | None, ends: tuple[float, float] | None) -> str:
+    if ends is None:
+        return f"window {chosen.centre:g}/{chosen.width:g}" if chosen else ""
+    tail = "" if chosen == FULL else f", the {TAIL:g} and {100 - TAIL:g} percentile"
+    return f"from {ends[0]:g} to {ends[1]:g}{tail}"
+
+
+@checked
+def scaled(volume: Volume, window: str = "") -> NDArray[Any]:
+    """Voxels (K, J, I) as uint16 by a window, or between percentiles; 8 bits and maps of labels stay as they are."""
+    return grey(volume, volume.voxels, window, levels(volume, window))[0]

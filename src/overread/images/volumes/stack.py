@@ -23,8 +23,8 @@ from overread.images.address import Address
 from overread.images.dicom import elements as dicom_elements
 from overread.images.dicom import series
 from overread.images.dicom.header import DicomHeader, read_header
-from overread.images.image import Limits, read_bytes
-from overread.images.volumes.grid import LPS, Volume, canonical, check_memory, member_bytes, usable
+from overread.images.image import Limits, address_bytes
+from overread.images.volumes.grid import LPS, Volume, canonical, check_memory, usable
 
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
 _PLACE, _DIRECTIONS, _MEASURES = 0x00209113, 0x00209116, 0x00289110
@@ -119,7 +119,7 @@ def _names(address: Address) -> list[str]:
 
 def _bytes_of(address: Address, names: Sequence[str], limits: Limits) -> Iterator[bytes]:
     for name in names:
-        yield member_bytes(address.path, name, limits) if address.entry else read_bytes(name, limits=limits)
+        yield address_bytes(Address(address.path, name) if address.entry else Address(name), limits)
 
 
 def _problems(heads: Sequence[DicomHeader]) -> tuple[str, ...]:

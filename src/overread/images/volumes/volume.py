@@ -7,8 +7,10 @@ its axial planes from below upwards, each as a radiologist sees it: anterior on 
 
 from __future__ import annotations
 
+import bz2
 import os
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,46 +23,25 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, OverreadError, checked
 from overread.core.files import sha256
 from overread.images.address import Address, file_of, parse
-from overread.images.formats import nifti as volume_nifti
-from overread.images.formats import npz, signatures
-from overread.images.formats import nrrd_metaimage as volume_text
-from overread.images.image import BROKEN, LIMITS, Limits
-from overread.images.volumes import planes
-from overread.images.volumes import stack as volume_dicom
+from overread.images.formats import nifti, npz, nrrd_metaimage
+from overread.images.image import BROKEN, LIMITS, Limits, address_bytes, head_bytes, neighbour_bytes
+from overread.images.read import sniff
+from overread.images.volumes import stack
 from overread.images.volumes.grid import (
     FLAT,
     Plan,
     Volume,
-    address_bytes,
     canonical,
     canonical_affine,
     canonical_shape,
     check_memory,
     decoded,
-    head_bytes,
-    inflated,
-    neighbour_bytes,
+    grey,
+    levels,
+    plane,
+    resample,
     spacing_of,
-    start_of,
 )
-from overread.images.volumes.planes import centre_of, patch, plane, resample, scaled, three_views
-
-__all__ = ["Volume", "centre_of", "digest_of", "geometry_of", "patch", "plane", "read_image_of", "read_volume",
-           "resample", "scaled", "shape_of", "sniff", "three_views"]  # fmt: skip
-
-
-@checked
-def sniff(data: bytes) -> str:
-    """``NIfTI``, ``NRRD`` or ``MetaImage`` by the first bytes of a file, else ``""``.
-
-    >>> sniff(b"NRRD0004\\ntype: short\\n"), sniff(b"\\x89PNG\\r\\n\\x1a\\n")
-    ('NRRD', '')
-    """
-    try:
-        kind = signatures.sniff(data)
-    except ImageError:
-        return ""
-    return kind if kind in signatures.VOLUMES else ""
 
 
 @checked
@@ -81,11 +62,11 @@ def _read(address: Address, limits: Limits) -> tuple[Volume, str]:
         if npz.is_address(address.path):
             return _of_array(address.path, limits), "array"
         if address.series:
-            return volume_dicom.read_series(address, limits), "DICOM"
+            return stack.read_series(address, limits), "DICOM"
         data = address_bytes(address, limits)
-        kind = signatures.sniff(data)
+        kind = sniff(data)
         if kind == "DICOM":
-            return volume_dicom.read_film(data, limits), kind
+            return stack.read_film(data, limits), kind
         return _of_file(data, kind, address, limits), kind
     except OverreadError:
         raise
@@ -117,12 +98,12 @@ def _of_file(data: bytes, kind: str, address: Address, limits: Limits) -> Volume
 def _plan(data: bytes, kind: str, limits: Limits) -> Plan:
     """What the header says, from the first bytes of a file, as they are stored."""
     if kind == "NIfTI":
-        plan = volume_nifti.plan(start_of(data, volume_nifti.HEAD), limits)
+        plan = nifti.plan(start_of(data, nifti.HEAD), limits)
         plan = replace(plan, coding="gzip" if data[:2] == b"\x1f\x8b" else "raw")
     elif kind == "NRRD":
-        plan = volume_text.nrrd_plan(data[: volume_text.HEAD], limits)
+        plan = nrrd_metaimage.nrrd_plan(data[: nrrd_metaimage.HEAD], limits)
     elif kind == "MetaImage":
-        plan = volume_text.meta_plan(data[: volume_text.HEAD], limits)
+        plan = nrrd_metaimage.meta_plan(data[: nrrd_metaimage.HEAD], limits)
     else:
         raise ImageError("this is not a volume", given=kind, todo="leave out the plane")
     check_memory(plan.memory, limits)
@@ -143,6 +124,79 @@ def _voxel_bytes(plan: Plan, data: bytes) -> memoryview:
 def _joined(digests: Sequence[str]) -> str:
     """One digest for one or several files."""
     return digests[0] if len(digests) == 1 else sha256("".join(digests).encode())
+
+
+# -- coded voxels, inflated to what their header declares and no further ---------------------------------
+
+
+_CHUNK = 1 << 16  # compressed bytes inflated at once
+_MEMBERS = 100_000  # of one file, each with at least a few bytes
+_SLACK = 1 << 16  # bytes behind the voxels that are looked over
+_GZIP = b"\x1f\x8b"
+
+
+@checked
+def start_of(data: bytes, count: int) -> bytes:
+    """The first ``count`` bytes, inflated where they are gzip; fewer where there are no more.
+
+    >>> import gzip
+    >>> start_of(gzip.compress(b"12345"), 3), start_of(b"12345", 3)
+    (b'123', b'123')
+    """
+    if data[:2] != _GZIP:
+        return data[:count]
+    try:
+        return zlib.decompressobj(31).decompress(data, count)
+    except zlib.error as error:
+        raise ImageError("the file is damaged", given="gzip that cannot be inflated") from error
+
+
+@checked
+def inflated(data: bytes, coding: str, start: int, count: int, *, on: bool = False) -> memoryview:
+    """``count`` bytes from ``start`` on, of bytes that are ``raw``, ``gzip`` (or zlib) or ``bzip2``.
+
+    Nothing is inflated beyond but a few bytes, to get to the checksum; with ``on`` not even these, since more follows.
+    Raises :class:`ImageError` if the bytes end before, go on where they should not, or are damaged.
+    """
+    whole = memoryview(data) if coding == "raw" else _inflate(data, coding, start + count, 0 if on else _SLACK)
+    part = whole[start : start + count]
+    if len(part) != count:
+        raise ImageError("the file is cut off", given=f"{len(part):,} of {count:,} bytes of voxels")
+    return part
+
+
+def _inflate(data: bytes, coding: str, count: int, slack: int) -> memoryview:
+    """The first ``count`` inflated bytes, or fewer; a file may be several members in a row."""
+    found, rest = bytearray(), memoryview(data)
+    for _ in range(_MEMBERS):
+        if len(found) >= count or not rest:
+            break
+        try:
+            rest = _inflate_member(rest, coding, count + slack, found)
+        except (zlib.error, OSError, EOFError, ValueError) as error:
+            raise ImageError("the file is damaged", given=f"{coding} that cannot be inflated") from error
+        if slack and len(found) == count + slack:
+            raise ImageError("the file holds more than its header announces", given=f"over {count:,} bytes")
+    return memoryview(found)[:count]
+
+
+def _inflate_member(data: memoryview, coding: str, most: int, found: bytearray) -> memoryview:
+    """Inflate one member into ``found``, up to ``most`` bytes in all, and return what stands behind it.
+
+    Of one that reaches ``most`` the end is not looked for.
+    """
+    inflater = _inflater(coding)
+    for at in range(0, len(data), _CHUNK):
+        found += inflater.decompress(data[at : at + _CHUNK], most - len(found))
+        if len(found) >= most:
+            return data[:0]
+        if inflater.eof:  # the checksum was right
+            return data[min(at + _CHUNK, len(data)) - len(inflater.unused_data) :]
+    raise ImageError("the file is cut off", given=f"{len(found):,} bytes inflated, and no end")
+
+
+def _inflater(coding: str) -> Any:
+    return bz2.BZ2Decompressor() if coding == "bzip2" else zlib.decompressobj(47)  # zlib or gzip, by its head
 
 
 # -- without the voxels ----------------------------------------------------------------------------------
@@ -170,14 +224,14 @@ def _geometry(address: Address, limits: Limits) -> tuple[tuple[int, int, int], t
         k, j, i = _of_array(address.path, limits).voxels.shape
         return (k, j, i), (1.0, 1.0, 1.0)
     if address.series:
-        shape, affine = volume_dicom.series_grid(address, limits)
+        shape, affine = stack.series_grid(address, limits)
     else:
         head = head_bytes(address, limits, 4096)
-        kind = signatures.sniff(head)
+        kind = sniff(head)
         if kind in ("NRRD", "MetaImage"):
-            head = head_bytes(address, limits, volume_text.HEAD)
+            head = head_bytes(address, limits, nrrd_metaimage.HEAD)
         if kind == "DICOM":
-            shape, affine = volume_dicom.film_grid(address_bytes(address, limits), limits)
+            shape, affine = stack.film_grid(address_bytes(address, limits), limits)
         else:
             plan = _plan(head, kind, limits)
             shape, affine = plan.shape, plan.affine
@@ -196,9 +250,9 @@ def digest_of(address: Address, limits: Limits = LIMITS) -> str:
     if npz.is_address(address.path):
         return _of_plane(npz.digest(npz.read_row(address.path, limits.pixels)), address)
     if address.series:
-        return _of_plane(_joined([sha256(data) for data in volume_dicom.series_bytes(address, limits)]), address)
+        return _of_plane(_joined([sha256(data) for data in stack.series_bytes(address, limits)]), address)
     data = address_bytes(address, limits)
-    kind, digests = signatures.sniff(data), [sha256(data)]
+    kind, digests = sniff(data), [sha256(data)]
     if kind in ("NRRD", "MetaImage"):
         beside = _plan(data, kind, limits).beside
         digests += [sha256(neighbour_bytes(address, beside, limits))] if beside else []
@@ -222,7 +276,7 @@ def read_image_of(
 ) -> tuple[NDArray[Any], tuple[str, ...], str, str]:
     """Pixels, notes, digest and format of a volume (D, H, W, 1) or of one of its planes (H, W, 1).
 
-    uint16 by a ``window`` (see :mod:`.windows`) or between percentiles; 8 bits and maps of labels as they are.
+    uint16 by a ``window`` (see :func:`.parse_window`) or between percentiles; 8 bits and maps of labels as they are.
     ``spacing``: mm (k, j, i) to resample to before. The last volumes are kept, so that planes in a row decode once.
     Raises :class:`ImageError` as :func:`read_volume` does.
     """
@@ -230,13 +284,13 @@ def read_image_of(
     digest = _of_plane(volume.digest, address)
     if address.plane:
         flat = plane(volume, address.plane, address.at, address.point, address.side)  # type: ignore[arg-type]
-        pixels, note = planes.grey(volume, flat, window, ends)
+        pixels, note = grey(volume, flat, window, ends)
         about = f"{address.plane} plane"
         return np.ascontiguousarray(pixels)[..., None], (*volume.notes, about, note), digest, kind
     seen = volume.voxels[:, ::-1, ::-1]
     if FLAT in volume.notes:  # an image, in whatever plane it lies
         seen = np.take(volume.voxels, 0, volume.voxels.shape.index(1))[None, ::-1, ::-1]
-    pixels, note = planes.grey(volume, seen, window, ends)
+    pixels, note = grey(volume, seen, window, ends)
     pixels = (pixels[0] if FLAT in volume.notes else pixels)[..., None]
     return np.ascontiguousarray(pixels), (*volume.notes, note), digest, kind
 
@@ -283,5 +337,5 @@ def _identity(address: Address) -> tuple[Any, ...]:
 
 def _entry(address: Address, limits: Limits, window: str, spacing: tuple[float, ...]) -> _Entry:
     volume, kind = _read(address, limits)
-    ends = planes.levels(volume, window)
+    ends = levels(volume, window)
     return (resample(volume, spacing) if spacing else volume), kind, ends

@@ -10,8 +10,18 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from overread.core.errors import ArgumentError, ImageError
-from overread.images.volumes.grid import LPS, Volume
-from overread.images.volumes.planes import centre_of, grey, levels, patch, plane, resample, scaled, three_views
+from overread.images.volumes.grid import (
+    LPS,
+    Volume,
+    centre_of,
+    grey,
+    levels,
+    patch,
+    plane,
+    resample,
+    scaled,
+    three_views,
+)
 
 RNG = np.random.default_rng(3)
 SIZE = (12, 20, 16)  # (K, J, I)

@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_windowing
 
 from overread.core.errors import ArgumentError, InputError
-from overread.images.windows import FULL, PRESETS, Window, apply, between, parse_window, spanning
+from overread.images.conversions import FULL, PRESETS, Window, between, parse_window, spanning, windowed
 
 VALUES = np.random.default_rng(3).integers(-1024, 3072, 2000).astype(np.float64)
 
@@ -23,7 +23,7 @@ def test_presets_hold_what_they_are_named_for() -> None:
     """Typical Hounsfield units lie within the window, and neither black nor white."""
     typical = {"lung": -800, "mediastinum": 40, "bone": 700, "brain": 35, "stroke": 30, "liver": 55, "angio": 350}
     for name, value in typical.items():
-        assert 0.05 < apply(np.array([float(value)]), PRESETS[name])[0] < 0.95
+        assert 0.05 < windowed(np.array([float(value)]), PRESETS[name])[0] < 0.95
 
 
 def test_numbers() -> None:
@@ -53,11 +53,11 @@ def test_functions_are_those_of_pydicom(centre: float, width: float, function: s
     head.PhotometricInterpretation, head.PixelRepresentation, head.BitsStored = "MONOCHROME2", 0, 16
     head.WindowCenter, head.WindowWidth, head.VOILUTFunction = centre, width, function
     theirs = apply_windowing(VALUES.astype(np.int32) + 2048, head) / 65535
-    assert np.abs(apply(VALUES + 2048, Window(centre, width), function) - theirs).max() < 1e-4
+    assert np.abs(windowed(VALUES + 2048, Window(centre, width), function) - theirs).max() < 1e-4
 
 
 def test_full_and_between() -> None:
-    assert np.array_equal(apply(VALUES, FULL), between(VALUES, VALUES.min(), VALUES.max()))
+    assert np.array_equal(windowed(VALUES, FULL), between(VALUES, VALUES.min(), VALUES.max()))
     assert spanning(np.array([np.nan, 2.0, np.inf, 5.0])) == (2.0, 5.0)
     assert spanning(np.array([np.nan])) == (0.0, 0.0)
     assert not between(np.ones(3), 1, 1).any()

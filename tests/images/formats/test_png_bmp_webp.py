@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image as Pillow
 
-from overread.images.formats.png_bmp import bmp_header, png_header
+from overread.images.formats.png_bmp_webp import bmp_header, png_header
 
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)

@@ -1,0 +1,225 @@
+"""The one defined conversion of each oddity: windows, alpha, ink, odd depths, cameras that were turned.
+
+A window says which values become black and which white. It is named (``lung``), given as ``centre/width`` in the
+values' own unit, Hounsfield units for CT, or left to the file. The presets are round figures in wide use at
+workstations (compare Radiopaedia.org, "Windowing (CT)"); sites and vendors differ, so name centre and width where it
+matters.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.core.errors import ImageError, InputError, checked, nearest, require
+
+#: Pixels (H, W, C) with C 1 or 3, or (D, H, W, 1), and notes of what was converted: what every reader of a format gives.
+Pixels = tuple[NDArray[Any], tuple[str, ...]]
+#: Chunks, boxes or segments of one file that are walked at most.
+PIECES = 1_000_000
+
+
+# -- windows: which values become black, which white, and how it goes in between --------------------------
+
+
+@dataclass(frozen=True)
+class Window:
+    """``centre`` and ``width`` in the unit of the values. An infinite width stands for smallest to largest."""
+
+    centre: float
+    width: float
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.centre), "the centre of a window must be a finite number", given=self.centre)
+        require(self.width > 0, "the width of a window must be positive", given=self.width)
+
+
+#: From the smallest to the largest value, whatever they are.
+FULL = Window(0.0, math.inf)
+#: Named windows, Hounsfield units.
+PRESETS: dict[str, Window] = {
+    "lung": Window(-600, 1500),
+    "mediastinum": Window(50, 350),
+    "soft tissue": Window(40, 400),
+    "bone": Window(400, 1800),
+    "brain": Window(40, 80),
+    "stroke": Window(40, 40),
+    "subdural": Window(80, 200),
+    "temporal bone": Window(600, 2800),
+    "abdomen": Window(50, 400),
+    "liver": Window(30, 150),
+    "spine": Window(50, 250),
+    "angio": Window(300, 600),
+}
+
+
+@checked
+def parse_window(text: str) -> Window | None:
+    """The window that ``text`` names: a preset, ``centre/width``, ``full``, or None for what the file says.
+
+    Case, ``-`` and ``_`` between words do not matter. Raises :class:`InputError` that names the nearest preset.
+
+    >>> parse_window("lung"), parse_window("Soft_Tissue"), parse_window("-600/1500")
+    (Window(centre=-600, width=1500), Window(centre=40, width=400), Window(centre=-600.0, width=1500.0))
+    >>> parse_window("") is None, parse_window("stored") is None, parse_window("full") is FULL
+    (True, True, True)
+    """
+    name = " ".join(text.lower().replace("_", " ").replace("-", " ").split())
+    if name in ("", "stored"):
+        return None
+    if name == "full":
+        return FULL
+    if name in PRESETS:
+        return PRESETS[name]
+    return _centre_and_width(text)
+
+
+def _centre_and_width(text: str) -> Window:
+    parts = text.split("/")
+    try:
+        centre, width = (float(part) for part in parts)
+    except ValueError as error:
+        raise InputError(
+            "the window is no name that is known, nor centre/width such as -600/1500",
+            given=repr(text[:40]),
+            todo=nearest(text[:40], [*PRESETS, "stored", "full"]),
+        ) from error
+    if not math.isfinite(centre) or not math.isfinite(width) or width <= 0:
+        raise InputError(
+            "a window needs a finite centre and a width above 0", given=repr(text[:40]), todo="give -600/1500, say"
+        )
+    return Window(centre, width)
+
+
+@checked
+def spanning(values: NDArray[Any]) -> tuple[float, float]:
+    """The smallest and the largest finite value; (0, 0) where there is none.
+
+    >>> spanning(np.array([3, -1, 8]))
+    (-1.0, 8.0)
+    """
+    kept = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    return (float(kept.min()), float(kept.max())) if kept.size else (0.0, 0.0)
+
+
+@checked
+def between(values: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
+    """Values on 0 … 1 from ``low`` to ``high``, clipped; 0 everywhere if they are equal.
+
+    >>> between(np.array([0, 5, 20]), 0, 10).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    if high <= low:
+        return np.zeros(values.shape)
+    return np.clip((values.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+
+
+@checked
+def windowed(values: NDArray[Any], window: Window, function: str = "LINEAR") -> NDArray[np.float64]:
+    """Values on 0 … 1 by a window and a VOI LUT function (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+
+    ``function``: LINEAR, in which a width of 1 is a threshold, LINEAR_EXACT or SIGMOID. :data:`FULL` goes from the
+    smallest to the largest of ``values``.
+
+    >>> windowed(np.array([0.0, 50.0, 200.0]), Window(50.5, 101)).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    if math.isinf(window.width):
+        return between(values, *spanning(values))
+    x = values.astype(np.float64) - window.centre
+    if function == "SIGMOID":
+        return 1.0 / (1.0 + np.exp(np.clip(-4.0 * x / window.width, -500, 500)))
+    if function == "LINEAR_EXACT":
+        return np.clip(x / window.width + 0.5, 0.0, 1.0)
+    if window.width <= 1:  # a threshold
+        return (x > -0.5).astype(np.float64)
+    return np.clip((x + 0.5) / (window.width - 1.0) + 0.5, 0.0, 1.0)
+
+
+# -- samples to 8 or 16 bits, grey or RGB, upright ---------------------------------------------------------
+
+
+@checked
+def by_cv2(data: bytes, flag: int) -> NDArray[Any]:
+    """Pixels as OpenCV decodes them under ``flag``. Raises :class:`ImageError` where it gives up."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    if pixels is None:
+        raise ImageError("the image is damaged", given="the decoder gave up")
+    return pixels
+
+
+@checked
+def with_channels(pixels: NDArray[Any]) -> NDArray[Any]:
+    """(H, W) as (H, W, 1); (H, W, C) as it is."""
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+@checked
+def onto_black(pixels: NDArray[Any]) -> tuple[NDArray[Any], bool]:
+    """The colours of (…, C+1) pixels weighted by the last channel, and whether any of it was transparent."""
+    full = np.iinfo(pixels.dtype).max
+    colour, alpha = pixels[..., :-1], pixels[..., -1:]
+    if alpha.min(initial=full) == full:
+        return np.ascontiguousarray(colour), False
+    weighted = (colour.astype(np.uint32) * alpha + full // 2) // full
+    return weighted.astype(pixels.dtype), True
+
+
+@checked
+def ink_to_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
+    """CMYK (…, 4), full ink at the largest value, as RGB: (1 − ink)(1 − black)."""
+    full = int(np.iinfo(pixels.dtype).max)
+    ink, black = full - pixels[..., :3].astype(np.uint32), full - pixels[..., 3:].astype(np.uint32)
+    return ((ink * black + full // 2) // full).astype(pixels.dtype)
+
+
+@checked
+def stretched(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
+    """Samples of 1 … 7 bits stretched to 8, those of 9 … 15 to 16: the largest stays the largest.
+
+    >>> stretched(np.array([0, 3], np.uint8), 2).tolist()
+    [0, 255]
+    """
+    if pixels.dtype == bool:
+        pixels = pixels.astype(np.uint8)
+    if pixels.dtype not in (np.uint8, np.uint16) or bits in (8, 16):
+        return pixels
+    wide = np.uint8 if bits < 8 else np.uint16
+    return (pixels.astype(np.uint32) * np.iinfo(wide).max // (2**bits - 1)).astype(wide)
+
+
+@checked
+def upright(pixels: NDArray[Any], orientation: int, notes: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Apply an EXIF orientation (Exif 2.32, tag 274) to (H, W, C) pixels, and note it."""
+    if orientation == 1:
+        return pixels, notes
+    if orientation >= 5:  # 5 … 8 are transposed
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels, (*notes, "EXIF rotation applied")
+
+
+@checked
+def exif_orientation(block: bytes) -> int:
+    """The orientation 1 … 8 in a block of EXIF (TIFF 6.0 directory, tag 274); 1 where it is absent or
+    damaged.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None or len(block) < 14:
+        return 1
+    (at,) = struct.unpack(order + "I", block[4:8])
+    (count,) = struct.unpack(order + "H", block[at : at + 2].ljust(2, b"\0"))
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(block) - 11), 12):
+        tag, kind, _, value = struct.unpack(order + "HHIH", block[entry : entry + 10])
+        if tag == 274 and kind == 3:
+            return value if 1 <= value <= 8 else 1
+    return 1
