@@ -17,7 +17,8 @@ from PIL import Image as Pillow
 
 from overread.core.errors import ArgumentError, ImageError
 from overread.images import read
-from overread.images.read import Limits, content_digest, read_bytes, read_image
+from overread.images.image import read_bytes
+from overread.images.read import Limits, content_digest, read_image
 
 RNG = np.random.default_rng(5)
 COLOUR = RNG.integers(0, 256, (48, 64, 3), dtype=np.uint8)

@@ -11,8 +11,8 @@ import pytest
 import SimpleITK as sitk
 
 from overread.images.read import content_digest, read_image
-from overread.images.volumes.grid import LPS
 from overread.images.volumes import centre_of, geometry_of, plane, read_volume, resample, three_views
+from overread.images.volumes.grid import LPS
 
 NIFTI = ("anatomical.nii", "anatomical_label.nii.gz", "reoriented_anat_moved.nii", "reoriented_anat_moved_label.nii.gz")
 

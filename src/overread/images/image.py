@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import struct
+import threading
 import zipfile
 import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -194,6 +197,37 @@ def neighbour_bytes(address: Address, name: str, limits: Limits) -> bytes:
     if not path.exists():
         raise ImageError("the file with the voxels is missing", todo="put it beside the header")
     return read_bytes(path, limits=limits)
+
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """The last few things that are dear to make, for all threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._kept: OrderedDict[Hashable, T] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What stands under ``key``; made now where it is not among the last."""
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+                while len(self._kept) > self._most:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+
+@checked
+def file_key(path: str | os.PathLike[str], what: str = "file") -> tuple[Hashable, ...]:
+    """What changes when a file, or a folder, does. Raises :class:`ImageError` where it is not there."""
+    try:
+        about = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"the {what} does not exist", todo="check the path") from error
+    return (os.path.abspath(path), about.st_mtime_ns, about.st_size, about.st_ino)
 
 
 @checked

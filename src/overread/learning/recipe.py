@@ -16,8 +16,8 @@ from typing import Any
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import build, load, plain, save
 from overread.images.augment import Augmentation
-from overread.images.preprocess import CROPS, FITS
 from overread.images.conversions import parse_window
+from overread.images.preprocess import CROPS, FITS
 
 METHODS = ("auto", "features", "finetune", "scratch")
 NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "channel mean and std")

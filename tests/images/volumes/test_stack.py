@@ -14,6 +14,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, RTDoseStorage
 
 from overread.core.errors import ImageError
+from overread.images.dicom.header import DicomHeader
+from overread.images.dicom.series import order
 from overread.images.image import Limits
 from overread.images.read import content_digest, read_image
 from overread.images.volumes.stack import Slices, arrange
@@ -118,6 +120,20 @@ def test_mixed_steps_are_brought_to_one() -> None:
     heights = np.interp(made.at, np.arange(7), places[:, 2])
     assert np.allclose(heights, np.arange(len(made.at)) * step)
     assert any("uneven" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    ("steps", "uneven"),
+    [((1, 1, 1, 1), False), ((1, 1.1, 1, 1.1), False), ((1, 1.16, 1), False), ((1,) * 6 + (1.09,) * 6, True),
+     ((1, 1.4, 1, 1), True), ((1, 1, 2, 1), True)],
+)  # fmt: skip
+def test_the_order_of_a_series_and_its_volume_agree_on_what_is_uneven(steps, uneven: bool) -> None:
+    heights = np.r_[0.0, np.cumsum(steps)]
+    headers = [DicomHeader(position=(0.0, 0.0, z), orientation=AXIAL, rows=4, columns=4) for z in heights]
+    made = arrange(Slices(len(heights), np.array([head.position for head in headers]), AXIAL, (1.0, 1.0), 1.0))
+    off = np.abs(heights - np.linspace(0, heights[-1], len(heights))).max()  # how far from an even grid
+    assert bool(order(headers).problems) == any("uneven" in note for note in made.notes) == uneven
+    assert uneven == (off > 0.1 * np.median(steps))
 
 
 def test_slices_that_stand_twice_are_kept_once() -> None:

@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import math
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
 from overread.images.dicom.header import DicomHeader, header_of, read_header
 from overread.images.formats import archives
 from overread.images.formats.archives import ARCHIVE_LIMITS, ArchiveLimits
+from overread.images.image import Recent, file_key
 
 #: A step between two slices above this many median steps is a gap.
 GAP = 1.5
-#: Steps that differ by more than this share from the median are called uneven.
+#: Slices that lie off an even grid by more than this share of the median step are uneven.
 UNEVEN = 0.1
 #: Positions closer than this, in mm, are the same.
 SAME_PLACE = 0.01
@@ -46,6 +47,42 @@ class SeriesOrder:
     gaps: tuple[int, ...]
     left_out: tuple[int, ...]
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Slices along the normal of their plane.
+
+    ``kept``: (N,) their indices in order, without those in places that are taken; ``places``: (N,) in mm. ``step``: the
+    median one, NaN for one slice. ``gaps``: after which of them something is missing. ``uneven``: whether they lie off
+    an even grid, gaps aside.
+    """
+
+    kept: NDArray[np.int64]
+    places: NDArray[np.float64]
+    step: float
+    gaps: tuple[int, ...]
+    uneven: bool
+
+
+@checked
+def in_order(
+    positions: NDArray[np.float64], orientation: Sequence[float], ranks: NDArray[np.float64] | None = None
+) -> Placement:
+    """Slices by their ``positions`` (N, 3) in mm, LPS, along the normal of the plane (PS3.3 C.7.6.2.1.1).
+
+    ``orientation``: row, then column direction. Of slices in one place the one with the lowest ``ranks`` (N, any), or
+    the first, is kept.
+    """
+    places = (positions @ np.cross(orientation[:3], orientation[3:])).round(4)
+    kept = np.lexsort([*(() if ranks is None else ranks.T[::-1]), places])
+    kept = kept[np.r_[True, np.diff(places[kept]) > SAME_PLACE]]
+    steps = np.diff(places[kept])
+    step = float(np.median(steps)) if len(steps) else math.nan
+    gaps = np.flatnonzero(steps > GAP * step)
+    closed = np.r_[0.0, np.cumsum(np.delete(steps, gaps))]
+    off = np.abs(closed - np.linspace(0.0, closed[-1], len(closed))).max()
+    return Placement(kept, places[kept], step, tuple(gaps.tolist()), bool(off > UNEVEN * step))
 
 
 @checked
@@ -79,7 +116,7 @@ def stacks(headers: Sequence[DicomHeader]) -> list[list[int]]:
 
 @checked
 def order(headers: Sequence[DicomHeader]) -> SeriesOrder:
-    """The slices of the largest stack in order, by ImagePositionPatient along the normal (PS3.3 C.7.6.2.1.1).
+    """The slices of the largest stack in order, by :func:`in_order`.
 
     Without positions the instance numbers order them, and the order says so. Of slices in one place the one with the
     lowest acquisition and instance number is kept. Raises :class:`ImageError` where there is no header.
@@ -90,14 +127,13 @@ def order(headers: Sequence[DicomHeader]) -> SeriesOrder:
     first = headers[kept[0]]
     if first.position is None or first.orientation is None:
         return _numbered(headers, kept, problems)
-    places = {i: round(_along(headers[i]), 4) for i in kept}
-    kept.sort(key=lambda i: (places[i], *_taken(headers[i]), i))
-    unique = [i for n, i in enumerate(kept) if n == 0 or places[i] - places[kept[n - 1]] > SAME_PLACE]
+    positions = np.array([headers[i].position for i in kept], np.float64)
+    placed = in_order(positions, first.orientation, np.array([_taken(headers[i]) for i in kept], np.float64))
+    unique = [kept[n] for n in placed.kept]
     if len(unique) < len(kept):
         problems.append(f"slices in places that are taken: {len(kept) - len(unique)}; the first of each is kept")
-    spacing, gaps, more = _steps([places[i] for i in unique])
-    tilt = _tilt(headers[unique[0]], headers[unique[-1]])
-    return _made(headers, unique, spacing, gaps, [*problems, *more, *tilt])
+    problems += _steps(placed) + _tilt(headers[unique[0]], headers[unique[-1]])
+    return _made(headers, unique, placed.step, placed.gaps, problems)
 
 
 def _made(headers: Sequence[DicomHeader], kept: list[int], spacing: float, gaps: tuple[int, ...],
@@ -155,47 +191,38 @@ def normal(header: DicomHeader) -> tuple[float, float, float]:
     """
     if header.orientation is None:
         raise ImageError("the image has no orientation")
-    a, b, c, d, e, f = header.orientation
-    return (b * f - c * e, c * d - a * f, a * e - b * d)
+    x, y, z = np.cross(header.orientation[:3], header.orientation[3:]).tolist()
+    return x, y, z
 
 
-def _along(header: DicomHeader) -> float:
-    assert header.position is not None
-    return sum(p * n for p, n in zip(header.position, normal(header), strict=True))
-
-
-def _steps(places: list[float]) -> tuple[float, tuple[int, ...], list[str]]:
-    """The median step, after which slices there are gaps, and problems."""
-    steps = [after - before for before, after in pairwise(places)]
-    if not steps:
-        return math.nan, (), []
-    middle = median(steps)
-    gaps = tuple(i for i, step in enumerate(steps) if step > GAP * middle)
-    problems = (
-        [f"gaps: {len(gaps)}, the widest {max(steps):.4g} mm where slices stand {middle:.4g} mm apart"] if gaps else []
-    )
-    uneven = [s for i, s in enumerate(steps) if i not in gaps and abs(s - middle) > UNEVEN * middle]
-    if uneven:
-        problems.append(f"steps between slices vary from {min(steps):.4g} to {max(uneven):.4g} mm")
-    return middle, gaps, problems
+def _steps(placed: Placement) -> list[str]:
+    """What is wrong with the steps between slices."""
+    steps, gaps = np.diff(placed.places), list(placed.gaps)
+    problems = []
+    if gaps:
+        widest = f"{steps.max():.4g} mm where slices stand {placed.step:.4g} mm apart"
+        problems.append(f"gaps: {len(gaps)}, the widest {widest}")
+    if placed.uneven:
+        most = np.delete(steps, gaps).max()
+        problems.append(f"steps between slices vary from {steps.min():.4g} to {most:.4g} mm")
+    return problems
 
 
 def _tilt(first: DicomHeader, last: DicomHeader) -> list[str]:
     """Whether the stack is a sheared box: a tilted gantry moves each slice within its plane."""
-    assert first.position is not None
-    assert last.position is not None
-    way = [b - a for a, b in zip(first.position, last.position, strict=True)]
-    along = sum(w * n for w, n in zip(way, normal(first), strict=True))
-    aside = math.sqrt(max(0.0, sum(w * w for w in way) - along * along))
+    way = np.subtract(last.position or (), first.position or ())
+    along = float(way @ normal(first))
+    aside = math.sqrt(max(0.0, float(way @ way) - along * along))
     angle = math.degrees(math.atan2(aside, abs(along)))
-    return (
-        [f"the slices are shifted within their planes (gantry tilt of {angle:.1f} degrees)"]
-        if angle > 1 and aside > 1
-        else []
-    )
+    if angle <= 1 or aside <= 1:
+        return []
+    return [f"the slices are shifted within their planes (gantry tilt of {angle:.1f} degrees)"]
 
 
 # -- the series of a file or a member -------------------------------------------------------------------------------
+
+#: Headers by name of the images of a series, for the last folders and archives.
+_INDEX: Recent[dict[str, DicomHeader]] = Recent(8)
 
 
 @checked
@@ -206,7 +233,8 @@ def series_files(first: str | os.PathLike[str]) -> list[Path]:
     :class:`ImageError` where ``first`` is not an image with a header.
     """
     path = Path(os.path.abspath(first))
-    index = _folder(path.parent, path.is_symlink())
+    links = path.is_symlink()  # others are of the series only if the first is one
+    index = _INDEX.get((file_key(path.parent, "folder"), links), lambda: _headers(path.parent, links))
     header = index.get(path.name) or read_header(path)
     return [path.parent / name for name in _ordered(header, path.name, index)]
 
@@ -217,15 +245,11 @@ def series_entries(path: str | os.PathLike[str], entry: str, *, limits: ArchiveL
 
     Raises :class:`ImageError` as :func:`overread.images.formats.archives.members` does.
     """
-    index = _archive(path, limits)
-    folder = _folder_of(entry)
-    beside = {name: header for name, header in index.items() if _folder_of(name) == folder}
+    index = _INDEX.get((file_key(path), limits), lambda: _member_headers(path, limits))
+    folder = entry.rpartition("/")[0]
+    beside = {name: header for name, header in index.items() if name.rpartition("/")[0] == folder}
     header = index.get(entry) or _member_header(path, entry, limits)
     return _ordered(header, entry, beside)
-
-
-def _folder_of(entry: str) -> str:
-    return entry.rpartition("/")[0]
 
 
 def _ordered(header: DicomHeader, name: str, index: dict[str, DicomHeader]) -> list[str]:
@@ -238,67 +262,30 @@ def _ordered(header: DicomHeader, name: str, index: dict[str, DicomHeader]) -> l
     return [names[group[i]] for i in order([headers[i] for i in group]).indices]
 
 
-_INDEX: OrderedDict[tuple[Any, ...], dict[str, DicomHeader]] = OrderedDict()
-_INDEX_LOCK = threading.Lock()
-
-
-def _folder(folder: Path, links: bool) -> dict[str, DicomHeader]:
-    """Headers by file name of the images with a series that lie in ``folder``; links only if asked for."""
-    try:
-        about = os.stat(folder)
-    except (OSError, ValueError) as error:
-        raise ImageError("the folder does not exist", todo="check the path") from error
-    key = (str(folder), about.st_mtime_ns, about.st_ino, links)
-    return _cached(key, lambda: _headers(folder, links))
-
-
-def _cached(key: tuple[Any, ...], make: Any) -> dict[str, DicomHeader]:
-    with _INDEX_LOCK:
-        if key not in _INDEX:
-            _INDEX[key] = make()
-            while len(_INDEX) > 8:
-                _INDEX.popitem(last=False)
-        _INDEX.move_to_end(key)
-        return _INDEX[key]
-
-
 def _headers(folder: Path, links: bool) -> dict[str, DicomHeader]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=links))
     if len(names) > MAX_FILES:
-        raise ImageError("the folder has more files than the limit", given=f"{len(names):,} files", todo=f"at most {MAX_FILES:,} are looked at, split the folder")  # fmt: skip
-    return _readable((name, folder / name) for name in names)
+        raise ImageError(
+            "the folder has more files than the limit",
+            given=f"{len(names):,} files",
+            todo=f"at most {MAX_FILES:,} are looked at, split the folder",
+        )
+    return _images({name: partial(read_header, folder / name) for name in names})
 
 
-def _readable(places: Iterable[tuple[str, Path]]) -> dict[str, DicomHeader]:
+def _member_headers(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, DicomHeader]:
+    names = archives.members(path, limits=limits)
+    return _images({name: partial(_member_header, path, name, limits) for name in names})
+
+
+def _images(headers: dict[str, Callable[[], DicomHeader]]) -> dict[str, DicomHeader]:
+    """The headers that can be read and are those of images of a series."""
     found = {}
-    for name, path in places:
-        try:
-            header = read_header(path)
-        except ImageError:  # another kind of file, or a damaged one: the tree tells it
-            continue
-        if header.series and header.has_pixels:
-            found[name] = header
-    return found
-
-
-def _archive(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, DicomHeader]:
-    try:
-        about = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise ImageError("the file does not exist", todo="check the path") from error
-    key = (os.path.abspath(path), about.st_mtime_ns, about.st_ino, limits)
-    return _cached(key, lambda: _entries(path, limits))
-
-
-def _entries(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, DicomHeader]:
-    found = {}
-    for name in archives.members(path, limits=limits):
-        try:
-            header = _member_header(path, name, limits)
-        except ImageError:
-            continue
-        if header.series and header.has_pixels:
-            found[name] = header
+    for name, read in headers.items():
+        with suppress(ImageError):  # another kind of file, or a damaged one: the tree tells it
+            header = read()
+            if header.series and header.has_pixels:
+                found[name] = header
     return found
 
 

@@ -12,11 +12,9 @@ import os
 import re
 import stat
 import struct
-import threading
 import unicodedata
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -24,7 +22,7 @@ from typing import Any
 
 from overread.core.errors import ImageError, checked, require
 from overread.images.dicom.elements import open_regular
-from overread.images.image import LIMITS, Limits
+from overread.images.image import LIMITS, Limits, Recent, file_key
 
 
 @dataclass(frozen=True)
@@ -173,24 +171,12 @@ class _Archive:
         return self.infos[name]
 
 
-_OPEN: OrderedDict[tuple[Any, ...], _Archive] = OrderedDict()
-_OPEN_LOCK = threading.Lock()
+_OPEN: Recent[_Archive] = Recent(4)
 
 
 def _opened(path: str | os.PathLike[str], limits: ArchiveLimits) -> _Archive:
     """The checked archive, one of the last four; a file that changed, or a forked process, opens it anew."""
-    try:
-        about = os.stat(path)
-    except (OSError, ValueError) as error:
-        raise ImageError("the file does not exist", todo="check the path") from error
-    key = (os.getpid(), os.path.abspath(path), about.st_mtime_ns, about.st_size, about.st_ino, limits)
-    with _OPEN_LOCK:
-        if key not in _OPEN:
-            _OPEN[key] = _Archive(os.fspath(path), limits)
-            while len(_OPEN) > 4:
-                _OPEN.popitem(last=False)
-        _OPEN.move_to_end(key)
-        return _OPEN[key]
+    return _OPEN.get((os.getpid(), file_key(path), limits), lambda: _Archive(os.fspath(path), limits))
 
 
 def _damaged(error: BaseException) -> ImageError:

@@ -11,11 +11,9 @@ import bisect
 import os
 import re
 import struct
-import threading
 import tokenize
 import zipfile
 import zlib
-from collections import OrderedDict
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked, nearest
 from overread.core.files import sha256
+from overread.images.image import Recent, file_key
 
 _ADDRESS = re.compile(r"(?s)(.+\.npz)#([^#/]+)/(\d{1,15})\Z", re.IGNORECASE)
 _BLOCK = 1 << 20  # bytes of rows inflated at once
@@ -65,11 +64,7 @@ def read_row(address: str, pixels: int) -> NDArray[Any]:
     """The row that ``address`` names, a copy. Raises :class:`ImageError`; ``pixels`` caps the values in a
     row.
     """
-    match = _ADDRESS.match(address)
-    if match is None:
-        raise ImageError("this is not the address of a row", given=Path(address).name, todo="write file.npz#array/row")
-    path, name, row = match[1], match[2], int(match[3])
-    member = _open(path, name)
+    member, name, row = _named(address)
     if not 0 <= row < member.shape[0]:
         raise ImageError(f"the array {name} has no row {row}", given=f"{member.shape[0]} rows")
     if prod(member.shape[1:]) > pixels:
@@ -80,30 +75,15 @@ def read_row(address: str, pixels: int) -> NDArray[Any]:
 @checked
 def row_shape(address: str) -> tuple[int, ...]:
     """The shape of the rows of the array that ``address`` names, from its header. Raises :class:`ImageError`."""
+    return _named(address)[0].shape[1:]
+
+
+def _named(address: str) -> tuple[_Member, str, int]:
+    """The array that an address names, its name and the row."""
     match = _ADDRESS.match(address)
     if match is None:
-        raise ImageError("this is not the address of a row", todo="write file.npz#array/row")
-    return _open(match[1], match[2]).shape[1:]
-
-
-_OPEN: OrderedDict[tuple[Any, ...], _Member] = OrderedDict()
-_OPEN_LOCK = threading.Lock()
-
-
-def _open(path: str, name: str) -> _Member:
-    """The open member, one of the last eight; a file that changed, or a forked process, opens it anew."""
-    try:
-        about = os.stat(path)
-    except OSError as error:
-        raise ImageError("the file does not exist", todo="check the path") from error
-    key = (os.getpid(), os.path.abspath(path), about.st_mtime_ns, about.st_size, name)
-    with _OPEN_LOCK:
-        if key not in _OPEN:
-            _OPEN[key] = _Member(path, name)
-            while len(_OPEN) > 8:
-                _OPEN.popitem(last=False)
-        _OPEN.move_to_end(key)
-        return _OPEN[key]
+        raise ImageError("this is not the address of a row", given=Path(address).name, todo="write file.npz#array/row")
+    return _open(match[1], match[2]), match[2], int(match[3])
 
 
 class _Member:
@@ -123,8 +103,7 @@ class _Member:
         self.path, self._info = path, info
         self._start = _payload_start(path, info)
         self._row_bytes = prod(self.shape[1:]) * self.dtype.itemsize
-        self._lock = threading.Lock()
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._blocks: Recent[bytes] = Recent(8)
         self._rows_per_block = max(1, _BLOCK // self._row_bytes)
         stored = info.compress_type == zipfile.ZIP_STORED
         self._map = np.memmap(path, np.uint8, "r", self._start, (info.file_size,)) if stored else None
@@ -132,21 +111,15 @@ class _Member:
 
     def row(self, index: int) -> NDArray[Any]:
         block, within = divmod(index, self._rows_per_block)
-        with self._lock:
-            data = self._block(block)
+        data = self._block(block)
         flat = np.frombuffer(data, self.dtype, prod(self.shape[1:]), within * self._row_bytes)
         return flat.reshape(self.shape[1:]).astype(self.dtype.newbyteorder("="))
 
     def _block(self, block: int) -> bytes:
         """Rows of a block, from the few last used."""
-        if block not in self._blocks:
-            first = block * self._rows_per_block
-            rows = min(self._rows_per_block, self.shape[0] - first)
-            self._blocks[block] = self._read(self._head + first * self._row_bytes, rows * self._row_bytes)
-            while len(self._blocks) > 8:
-                self._blocks.popitem(last=False)
-        self._blocks.move_to_end(block)
-        return self._blocks[block]
+        start = block * self._rows_per_block
+        rows = min(self._rows_per_block, self.shape[0] - start)
+        return self._blocks.get(block, lambda: self._read(self._head + start * self._row_bytes, rows * self._row_bytes))
 
     def _read(self, start: int, count: int) -> bytes:
         if self._map is not None:
@@ -156,6 +129,14 @@ class _Member:
         if self._stream.crc_of(self._info.file_size) not in (None, self._info.CRC):
             raise ImageError("the archive is damaged", given="its checksum does not match")
         return data
+
+
+_OPEN: Recent[_Member] = Recent(8)
+
+
+def _open(path: str, name: str) -> _Member:
+    """The open member, one of the last eight; a file that changed, or a forked process, opens it anew."""
+    return _OPEN.get((os.getpid(), file_key(path), name), lambda: _Member(path, name))
 
 
 def _npy_header(member: Any, size: int) -> tuple[tuple[int, ...], np.dtype, int]:

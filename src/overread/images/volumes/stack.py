@@ -31,8 +31,6 @@ _PLACE, _DIRECTIONS, _MEASURES = 0x00209113, 0x00209116, 0x00289110
 _POSITION, _ORIENTATION, _SPACING = 0x00200032, 0x00200037, 0x00280030
 _BETWEEN, _OFFSETS = 0x00180088, 0x3004000C
 _FILM = frozenset({_SHARED, _PER_FRAME, _POSITION, _ORIENTATION, _SPACING, _BETWEEN, _OFFSETS})
-#: Steps that differ by less than this share of the median step are even.
-EVEN = 0.1
 Grid = tuple[tuple[int, int, int], NDArray[np.float64]]
 
 
@@ -82,9 +80,14 @@ def read_series(address: Address, limits: Limits) -> Volume:
         frames.append(values[0])
         heads.append(head)
         digests.append(sha256(data))
-    notes = (*_problems(heads), f"{len(frames)} slices of a series")
-    digest = digests[0] if len(digests) == 1 else sha256("".join(digests).encode())
-    return _volume(frames, arrange(_of_headers(heads)), notes, digest, limits)
+    notes = (*series.order(heads).problems, f"{len(frames)} slices of a series")
+    return _volume(frames, arrange(_of_headers(heads)), notes, digest_of_files(digests), limits)
+
+
+@checked
+def digest_of_files(digests: Sequence[str]) -> str:
+    """One digest for one or several files."""
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode())
 
 
 @checked
@@ -120,10 +123,6 @@ def _names(address: Address) -> list[str]:
 def _bytes_of(address: Address, names: Sequence[str], limits: Limits) -> Iterator[bytes]:
     for name in names:
         yield address_bytes(Address(address.path, name) if address.entry else Address(name), limits)
-
-
-def _problems(heads: Sequence[DicomHeader]) -> tuple[str, ...]:
-    return series.order(heads).problems
 
 
 def _of_headers(heads: Sequence[DicomHeader]) -> Slices:
@@ -208,17 +207,13 @@ def _numbers(value: bytes) -> tuple[float, ...]:
 @checked
 def arrange(slices: Slices) -> Arrangement:
     """Put slices in order along their normal, at even steps, and find the affine (PS3.3 C.7.6.2.1.1)."""
-    notes: tuple[str, ...] = ()
     if slices.positions is None or slices.orientation is None:
         return _without_places(slices)
+    placed = series.in_order(slices.positions, slices.orientation)
+    kept, taken = placed.kept, slices.count - len(placed.kept)
+    notes = (f"{taken} slices in places that are taken are left out",) if taken else ()
+    at, more = _even(placed)
     rows, columns = np.asarray(slices.orientation[:3]), np.asarray(slices.orientation[3:])
-    places = slices.positions @ np.cross(rows, columns)
-    kept = np.argsort(places, kind="stable")
-    new = np.r_[True, np.diff(places[kept]) > series.SAME_PLACE]
-    if not new.all():
-        notes = (f"{int((~new).sum())} slices in places that are taken are left out",)
-        kept = kept[new]
-    at, more = _even(places[kept])
     first, last = slices.positions[kept[0]], slices.positions[kept[-1]]
     step = (last - first) / max(len(at) - 1, 1) if len(kept) > 1 else np.cross(rows, columns) * _step(slices)
     between, across = slices.spacing or (1.0, 1.0)
@@ -229,17 +224,17 @@ def arrange(slices: Slices) -> Arrangement:
     return Arrangement(kept, at, LPS @ affine, (*notes, *more, *_unknown(slices)))
 
 
-def _even(places: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+def _even(placed: series.Placement) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Where the planes of the volume lie, counted in slices: at each, or at the median step between first and last."""
+    places = placed.places
     count = np.arange(len(places), dtype=np.float64)
-    if len(places) < 3:
+    if not placed.gaps and not placed.uneven:
         return count, ()
-    step, extent = float(np.median(np.diff(places))), float(places[-1] - places[0])
-    if np.abs(places - places[0] - count * extent / (len(places) - 1)).max() <= EVEN * step:
-        return count, ()
-    planes = round(extent / step) + 1
+    extent = float(places[-1] - places[0])
+    planes = round(extent / placed.step) + 1
     if planes > 16 * len(places):
-        raise ImageError("the slices lie too far apart to make a volume", given=f"{extent:.4g} mm, steps of {step:.4g}")
+        given = f"{extent:.4g} mm, steps of {placed.step:.4g}"
+        raise ImageError("the slices lie too far apart to make a volume", given=given)
     at = np.interp(np.linspace(places[0], places[-1], planes), places, count)
     return at, (f"uneven slices brought to steps of {extent / (planes - 1):.4g} mm",)
 

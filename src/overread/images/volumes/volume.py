@@ -12,7 +12,6 @@ import os
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ def _of_file(data: bytes, kind: str, address: Address, limits: Limits) -> Volume
     payload, digest = data, sha256(data)
     if plan.beside:
         payload = neighbour_bytes(address, plan.beside, limits)
-        digest = _joined([digest, sha256(payload)])
+        digest = stack.digest_of_files([digest, sha256(payload)])
     return canonical(decoded(plan, _voxel_bytes(plan, payload)), plan.affine, plan.notes, digest)
 
 
@@ -119,11 +118,6 @@ def _voxel_bytes(plan: Plan, data: bytes) -> memoryview:
     if plan.coding == "raw":
         return inflated(data, "raw", start + plan.skip, plan.bytes)
     return inflated(data[start:], plan.coding, plan.skip, plan.bytes, on=plan.volumes > 1)
-
-
-def _joined(digests: Sequence[str]) -> str:
-    """One digest for one or several files."""
-    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode())
 
 
 # -- coded voxels, inflated to what their header declares and no further ---------------------------------
@@ -239,24 +233,18 @@ def _geometry(address: Address, limits: Limits) -> tuple[tuple[int, int, int], t
 
 
 @checked
-def shape_of(address: Address | str | os.PathLike[str], limits: Limits = LIMITS) -> tuple[int, int, int]:
-    """Voxels (K, J, I) of the :class:`Volume` that would be read, from headers only."""
-    return geometry_of(address, limits)[0]
-
-
-@checked
 def digest_of(address: Address, limits: Limits = LIMITS) -> str:
     """The digest that :func:`read_image_of` would report, without decoding."""
     if npz.is_address(address.path):
         return _of_plane(npz.digest(npz.read_row(address.path, limits.pixels)), address)
     if address.series:
-        return _of_plane(_joined([sha256(data) for data in stack.series_bytes(address, limits)]), address)
+        return _of_plane(stack.digest_of_files([sha256(data) for data in stack.series_bytes(address, limits)]), address)
     data = address_bytes(address, limits)
     kind, digests = sniff(data), [sha256(data)]
     if kind in ("NRRD", "MetaImage"):
         beside = _plan(data, kind, limits).beside
         digests += [sha256(neighbour_bytes(address, beside, limits))] if beside else []
-    return _of_plane(_joined(digests), address)
+    return _of_plane(stack.digest_of_files(digests), address)
 
 
 def _of_plane(digest: str, address: Address) -> str:
