@@ -17,8 +17,9 @@ from hypothesis.extra import numpy as arrays_of
 
 from overread.core.errors import ImageError
 from overread.images.address import Address, parse
+from overread.images.formats.signatures import sniff
 from overread.images.image import Limits
-from overread.images.read import content_digest, read_image, sniff
+from overread.images.read import content_digest, read_image
 from overread.images.volumes.grid import canonical, narrow
 from overread.images.volumes.volume import digest_of, geometry_of, read_image_of, read_volume
 

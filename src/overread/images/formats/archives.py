@@ -18,11 +18,13 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from overread.core.errors import ImageError, checked, require
+from overread.images.address import Address
 from overread.images.dicom.elements import open_regular
-from overread.images.image import LIMITS, Limits, Recent, file_key
+from overread.images.image import LIMITS, Limits, Recent, file_key, read_bytes
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,46 @@ class _Member(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+# -- the bytes of what an address names -----------------------------------------------------------------------------
+
+
+@checked
+def address_bytes(address: Address, limits: Limits) -> bytes:
+    """The bytes of the file, or of the member of a zip archive, that an address names."""
+    if not address.entry:
+        return read_bytes(address.path, limits=limits)
+    return read_member(address.path, address.entry, limits)
+
+
+@checked
+def head_bytes(address: Address, limits: Limits, count: int) -> bytes:
+    """The first ``count`` bytes of what an address names, without reading the rest where that can be avoided."""
+    if address.entry:
+        return address_bytes(address, limits)[:count]
+    return read_bytes(address.path, limits=limits, most=count)
+
+
+@checked
+def neighbour_bytes(address: Address, name: str, limits: Limits) -> bytes:
+    """The bytes of a file that a header points to: only a plain name in the header's own folder is followed.
+
+    Raises :class:`ImageError` for folders, links and headers within an archive.
+    """
+    if name in ("", ".", "..") or not name.isprintable() or set(name) & set('/\\:*?"<>|'):
+        raise ImageError(
+            "the header points to a file outside of its folder",
+            todo="put the file with the voxels beside the header, under a plain name",
+        )
+    if address.entry:
+        raise ImageError("a header apart from its voxels is not read from an archive", todo="extract it")
+    path = Path(address.path).with_name(name)
+    if path.is_symlink():
+        raise ImageError("the file with the voxels is a link", todo="put the file itself beside the header")
+    if not path.exists():
+        raise ImageError("the file with the voxels is missing", todo="put it beside the header")
+    return read_bytes(path, limits=limits)
 
 
 # -- an archive that was checked, and stays open ------------------------------------------------------------------

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +27,6 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TINY, _HUGE = 1e-6, 1e6  # mm; a voxel outside is a damaged header
 #: A note of files that hold one plane only: they are images rather than volumes.
 FLAT = "one plane, not a volume"
-#: The longest header in front of the voxels, in bytes.
-HEADER_BYTES = 4 << 20
 Point = tuple[float, float, float]
 Plane = Literal["axial", "coronal", "sagittal"]
 #: The longest side of a plane in pixels.
@@ -65,39 +62,6 @@ class Volume:
     def spacing(self) -> tuple[float, float, float]:
         """Distance of neighbouring voxels in mm along (k, j, i)."""
         return spacing_of(self.affine)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a header says of voxels that have not been read yet.
-
-    ``shape``: voxels along the stored axes (i, j, k), i fastest. ``affine``: from these to RAS mm. ``dtype`` with its
-    byte order; the value of a voxel is ``slope`` × stored + ``intercept``. ``start``: bytes before the coded voxels
-    (-1: they end the file); ``skip``: inflated bytes before the voxels; ``volumes`` in the file, of which the first is
-    read; ``coding``: raw, gzip or bzip2; ``beside``: the name of the file with the voxels, "" for the same.
-    """
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
-    dtype: np.dtype[Any]
-    start: int = 0
-    skip: int = 0
-    slope: float = 1.0
-    intercept: float = 0.0
-    volumes: int = 1
-    coding: str = "raw"
-    beside: str = ""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the voxels of one volume, as stored."""
-        return prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def memory(self) -> int:
-        """Bytes that one volume takes when it is read."""
-        return self.bytes if (self.slope, self.intercept) == (1, 0) else max(self.bytes, 4 * prod(self.shape))
 
 
 @checked
@@ -199,29 +163,6 @@ def _finite(voxels: NDArray[Any]) -> NDArray[np.float32]:
         if not np.isfinite(plane).all():
             raise ImageError("the image holds NaN or infinite pixels")
     return single
-
-
-@checked
-def decoded(plan: Plan, raw: bytes | memoryview) -> NDArray[Any]:
-    """Voxels (k, j, i) from the bytes of one volume, scaled by slope and intercept."""
-    stored = np.frombuffer(raw, plan.dtype).reshape(plan.shape[::-1])
-    stored = stored.astype(plan.dtype.newbyteorder("="), copy=False)
-    if plan.slope == 1 and plan.intercept == 0:
-        return stored
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = stored.astype(np.float32)
-        values *= np.float32(plan.slope)
-        values += np.float32(plan.intercept)
-    return values
-
-
-@checked
-def check_shape(shape: tuple[int, ...], limits: Limits) -> None:
-    """Raise :class:`ImageError` for sizes below 1 or beyond the limits, before anything is allocated."""
-    if min(shape, default=0) < 1:
-        raise ImageError("the header gives a size that cannot be", given=" x ".join(map(str, shape))[:80])
-    i, j, k = (*shape, 1, 1)[:3]
-    limits.check(j, i, k)
 
 
 @checked

@@ -23,7 +23,8 @@ from overread.images.address import Address
 from overread.images.dicom import elements as dicom_elements
 from overread.images.dicom import series
 from overread.images.dicom.header import DicomHeader, read_header
-from overread.images.image import Limits, address_bytes
+from overread.images.formats.archives import address_bytes
+from overread.images.image import Limits
 from overread.images.volumes.grid import LPS, Volume, canonical, check_memory, usable
 
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230

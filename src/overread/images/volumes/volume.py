@@ -22,25 +22,25 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, OverreadError, checked
 from overread.core.files import sha256
 from overread.images.address import Address, file_of, parse
-from overread.images.formats import nifti, npz, nrrd_metaimage
-from overread.images.image import BROKEN, LIMITS, Limits, address_bytes, head_bytes, neighbour_bytes
-from overread.images.read import sniff
+from overread.images.formats import npz
+from overread.images.formats.archives import address_bytes, head_bytes, neighbour_bytes
+from overread.images.formats.signatures import sniff
+from overread.images.image import BROKEN, LIMITS, Limits
 from overread.images.volumes import stack
 from overread.images.volumes.grid import (
     FLAT,
-    Plan,
     Volume,
     canonical,
     canonical_affine,
     canonical_shape,
     check_memory,
-    decoded,
     grey,
     levels,
     plane,
     resample,
     spacing_of,
 )
+from overread.images.volumes.volume_headers import HEAD, NIFTI_HEAD, Plan, decoded, meta_plan, nifti_plan, nrrd_plan
 
 
 @checked
@@ -97,12 +97,12 @@ def _of_file(data: bytes, kind: str, address: Address, limits: Limits) -> Volume
 def _plan(data: bytes, kind: str, limits: Limits) -> Plan:
     """What the header says, from the first bytes of a file, as they are stored."""
     if kind == "NIfTI":
-        plan = nifti.plan(start_of(data, nifti.HEAD), limits)
+        plan = nifti_plan(start_of(data, NIFTI_HEAD), limits)
         plan = replace(plan, coding="gzip" if data[:2] == b"\x1f\x8b" else "raw")
     elif kind == "NRRD":
-        plan = nrrd_metaimage.nrrd_plan(data[: nrrd_metaimage.HEAD], limits)
+        plan = nrrd_plan(data[:HEAD], limits)
     elif kind == "MetaImage":
-        plan = nrrd_metaimage.meta_plan(data[: nrrd_metaimage.HEAD], limits)
+        plan = meta_plan(data[:HEAD], limits)
     else:
         raise ImageError("this is not a volume", given=kind, todo="leave out the plane")
     check_memory(plan.memory, limits)
@@ -223,7 +223,7 @@ def _geometry(address: Address, limits: Limits) -> tuple[tuple[int, int, int], t
         head = head_bytes(address, limits, 4096)
         kind = sniff(head)
         if kind in ("NRRD", "MetaImage"):
-            head = head_bytes(address, limits, nrrd_metaimage.HEAD)
+            head = head_bytes(address, limits, HEAD)
         if kind == "DICOM":
             shape, affine = stack.film_grid(address_bytes(address, limits), limits)
         else:

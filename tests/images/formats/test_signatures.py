@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from overread.core.errors import ImageError
 from overread.images.conversions import exif_orientation
-from overread.images.read import sniff
+from overread.images.formats.signatures import sniff
 
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)

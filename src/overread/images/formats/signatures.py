@@ -1,0 +1,129 @@
+"""Formats that are read, one row each: what a file begins with, how its name ends, and who reads it.
+
+A new format of images is a file beside this one and a row here: :func:`sniff` and :mod:`overread.images.read` go by
+the rows. Everything else is refused before any decoder sees it.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from overread.core.errors import ImageError, checked
+from overread.images import dicom
+from overread.images.formats import jpeg, jpeg2000, png_bmp_webp, tiff
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format by ``name``; ``magic``: first bytes and where they stand; ``endings`` of its files' names.
+
+    ``reader(data, check, **options)`` gives pixels and notes; it takes those of the options ``at_least``, ``window``,
+    ``frame`` and ``most`` that ``options`` names. Without a reader it is a volume, which :mod:`overread.images.volumes`
+    reads.
+    """
+
+    name: str
+    magic: tuple[tuple[bytes, int], ...]
+    endings: tuple[str, ...]
+    reader: Callable[..., Any] | None = None
+    options: tuple[str, ...] = ()
+
+
+FORMATS = (
+    Format("DICOM", ((b"DICM", 128),), (".dcm",), dicom.decode, ("window", "frame")),
+    Format("PNG", ((png_bmp_webp.PNG, 0),), (".png",), png_bmp_webp.decode_png),
+    Format("JPEG", ((b"\xff\xd8\xff", 0),), (".jpg", ".jpeg"), jpeg.decode_jpeg, ("at_least",)),
+    Format("TIFF", ((b"II*\0", 0), (b"MM\0*", 0), (b"II+\0", 0), (b"MM\0+", 0)), (".tif", ".tiff"),
+           tiff.decode_tiff, ("frame", "most")),
+    Format("JPEG 2000", ((b"\0\0\0\x0cjP  \r\n\x87\n", 0), (b"\xff\x4f\xff\x51", 0)),
+           (".jp2", ".j2k", ".j2c", ".jpx"), jpeg2000.decode_jpeg2000),
+    Format("WebP", ((b"WEBP", 8),), (".webp",), png_bmp_webp.decode_webp),
+    Format("NRRD", ((b"NRRD000", 0),), (".nrrd", ".nhdr")),
+    Format("NIfTI", ((b"n+1\0", 344), (b"n+2\0\r\n\x1a\n", 4)), (".nii", ".nii.gz")),
+    Format("MetaImage", (), (".mha", ".mhd")),  # text without magic: see sniff
+    Format("BMP", ((b"BM", 0),), (".bmp",), png_bmp_webp.decode_bmp),
+)  # fmt: skip
+#: What is a volume by its first bytes, whatever the address says.
+VOLUMES = tuple(row.name for row in FORMATS if row.reader is None)
+#: Formats that are recognised only to name them in the refusal.
+_OTHERS = (
+    (b"GIF8", 0, "GIF"),
+    (b"RIFF", 0, "RIFF"),
+    (b"%PDF", 0, "PDF"),
+    (b"%!PS", 0, "PostScript"),
+    (b"\xc5\xd0\xd3\xc6", 0, "EPS"),
+    (b"SIMPLE  =", 0, "FITS"),
+    (b"PK\x03\x04", 0, "ZIP or NPZ"),
+    (b"PK\x05\x06", 0, "ZIP or NPZ"),
+    (b"\x1f\x8b", 0, "gzip"),
+    (b"<svg", 0, "SVG"),
+    (b"<?xml", 0, "XML or SVG"),
+    (b"\x93NUMPY", 0, "NPY"),
+    (b"8BPS", 0, "Photoshop"),
+    (b"\xff\x0a", 0, "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", 0, "JPEG XL"),
+    (b"\x89HDF", 0, "HDF5"),
+    (b"ni1\0", 344, "NIfTI in two files"),
+    (b"II\xbc\x01", 0, "JPEG XR"),
+)
+_BRANDS = {
+    b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF",
+    b"avif": "AVIF", b"avis": "AVIF",
+}  # fmt: skip
+#: MetaImage is text without a magic number: a key it begins with, and the type of its elements further on.
+_META = re.compile(rb"\s*(?:ObjectType|NDims|Comment|ObjectSubType)\s*=(?s:.*)\bElementType\s*=")
+_VR = (b"UL", b"UI", b"CS", b"OB", b"DA", b"\0\0")
+
+
+@checked
+def sniff(data: bytes) -> str:
+    """The format of ``data`` by content: PNG, JPEG, JPEG 2000, TIFF, WebP, BMP, DICOM, NIfTI, NRRD or MetaImage.
+
+    Raises :class:`ImageError` for an empty file and for everything that is not on the list.
+
+    >>> sniff(b"\\x89PNG\\r\\n\\x1a\\n....")
+    'PNG'
+    """
+    if not data:
+        raise ImageError("the file is empty", given="0 bytes")
+    for row in FORMATS:
+        if any(data[at : at + len(magic)] == magic for magic, at in row.magic):
+            return row.name
+    if _is_bare_dicom(data):
+        return "DICOM"
+    if data[:2] == b"\x1f\x8b" and _is_nifti(_inflated(data)):
+        return "NIfTI"
+    if _META.match(data[:4096]):
+        return "MetaImage"
+    raise ImageError(
+        "the format is not one that is read", given=_other(data), todo="convert it to PNG, JPEG, TIFF or DICOM"
+    )
+
+
+def _is_bare_dicom(data: bytes) -> bool:
+    """Without a preamble: group 0002 or 0008 comes first, in either byte order, with or without its type."""
+    little = data[:2] in (b"\x08\0", b"\x02\0") and data[2:4] < b"\x20"
+    implicit = data[:2] == b"\x08\0" and data[6:8] == b"\0\0"
+    return (little and (data[4:6] in _VR or implicit)) or (data[:2] == b"\0\x08" and data[4:6] in _VR)
+
+
+def _other(data: bytes) -> str:
+    if data[4:8] == b"ftyp":
+        return _BRANDS.get(data[8:12], "video or HEIF")
+    return next((n for magic, at, n in _OTHERS if data[at : at + len(magic)] == magic), "unknown content")
+
+
+def _is_nifti(data: bytes) -> bool:
+    return data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0"
+
+
+def _inflated(data: bytes) -> bytes:
+    """The first bytes inside gzip."""
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data[:4096], 1024)
+    except zlib.error:
+        return b""
