@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from overread.core.errors import ImageError
-from overread.images.dicom.frames import Wanted, decode, inflate, jpeg_2000_stream, jpeg_stream, run_lengths
+from overread.images.dicom.frames import Layout, decode, inflate, run_lengths
+from overread.images.formats.jpeg import jpeg_stream
+from overread.images.formats.jpeg2000 import codestream_header
 
 BASELINE, LOSSLESS = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.70"
 RGB = np.empty((64, 80, 3), np.uint8)
@@ -26,8 +28,8 @@ def jfif(pixels: np.ndarray) -> bytes:
     return handle.getvalue()
 
 
-def wanted(photometric: str, samples: int = 3) -> Wanted:
-    return Wanted(64, 80, samples, 8, photometric)
+def wanted(photometric: str, samples: int = 3, bits: int = 8) -> Layout:
+    return Layout(64, 80, 1, samples, bits, bits, bits - 1, False, False, photometric, "int")
 
 
 def without_jfif(stream: bytes) -> bytes:
@@ -64,7 +66,7 @@ def test_components_named_rgb() -> None:
 def test_lossless_jpeg_with_each_predictor(predictor: int) -> None:
     pixels = np.random.default_rng(predictor).integers(0, 2**16, (64, 80), dtype=np.uint16)
     stream = imagecodecs.jpeg8_encode(pixels, lossless=True, predictor=predictor, bitspersample=16)
-    ours, bits, _ = decode(LOSSLESS, bytes(stream), Wanted(64, 80, 1, 16, "MONOCHROME2"))
+    ours, bits, _ = decode(LOSSLESS, bytes(stream), wanted("MONOCHROME2", 1, 16))
     assert bits == 16
     assert np.array_equal(ours, pixels)
     assert np.array_equal(imagecodecs.ljpeg_decode(stream), pixels)
@@ -81,18 +83,18 @@ def test_headers_that_are_none(data: bytes) -> None:
     with pytest.raises(ImageError):
         jpeg_stream(data)
     with pytest.raises(ImageError):
-        jpeg_2000_stream(data)
+        codestream_header(data)
 
 
 def test_header_of_jpeg_2000() -> None:
     for pixels, samples, coding in ((RGB, 3, "RGB"), (RGB[..., 0].copy(), 1, "")):
         stream = imagecodecs.jpeg2k_encode(pixels, codecformat="J2K", level=0, reversible=True, mct=samples == 3)
-        about = jpeg_2000_stream(bytes(stream))
-        assert (about.rows, about.columns, about.samples, about.bits, about.coding) == (64, 80, samples, 8, coding)
+        about = codestream_header(bytes(stream))
+        assert (about.height, about.width, about.samples, about.bits, about.coding) == (64, 80, samples, 8, coding)
     bad = bytearray(stream)
     bad[41:44] = b"\x01\x07\x02"  # one sample that is subsampled
     with pytest.raises(ImageError, match="subsampled"):
-        jpeg_2000_stream(bytes(bad))
+        codestream_header(bytes(bad))
 
 
 def test_run_lengths_by_hand() -> None:

@@ -25,11 +25,11 @@ from overread.images.conversions import PIECES, by_cv2, exif_orientation, stretc
 
 END = b"\xff\xd9"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # start of frame, without DHT, JPG, DAC
-BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS = 0xC0, 0xC1, 0xC2, 0xC3
+BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, JPEG_LS = 0xC0, 0xC1, 0xC2, 0xC3, 0xF7
 _PROCESS = {
     BASELINE: "baseline", EXTENDED: "extended", PROGRESSIVE: "progressive", LOSSLESS: "lossless",
     0xC9: "arithmetic coding", 0xCA: "progressive arithmetic coding", 0xCB: "lossless arithmetic coding",
-    0xF7: "JPEG-LS",
+    JPEG_LS: "JPEG-LS",
 }  # fmt: skip
 _FILLING = 128  # what zero coefficients decode to
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")  # in coded data FF is followed by 00
@@ -41,7 +41,8 @@ _ZEROS = bytes(32)
 class JpegHeader:
     """Size, ``samples`` per pixel as stored, ``bits`` per sample, EXIF ``orientation`` (1 = upright).
 
-    ``process``: the marker of the frame, ``frame`` where it is, ``scan`` where the first scan begins.
+    ``coding`` of colour: ``RGB``, ``YBR_FULL`` or empty where the file does not say. ``process``: the marker of the
+    frame, ``frame`` where it is, ``scan`` where the first scan begins.
     """
 
     height: int
@@ -49,6 +50,7 @@ class JpegHeader:
     samples: int
     bits: int
     orientation: int
+    coding: str
     process: int
     frame: int
     scan: int
@@ -110,10 +112,29 @@ def _by_pillow(data: bytes, mode: str, *, part: int = 1) -> NDArray[Any]:
 
 @checked
 def jpeg_header(data: bytes) -> JpegHeader:
-    """Walk the markers of a JPEG. Raises :class:`ImageError` if it is cut off or of a kind that is not
-    read (T.81 Annex B).
+    """The header of a JPEG of a kind that is read, with an end. Raises :class:`ImageError` otherwise."""
+    header = jpeg_stream(data)
+    if not header.width or not header.height or not _is_read(header.process, header.bits, header.samples):
+        raise ImageError(
+            "this kind of JPEG is not read",
+            todo="convert it to PNG, or to baseline JPEG",
+            given=f"{_PROCESS.get(header.process, 'hierarchical')}, {header.bits} bits, {header.samples} samples, "
+            f"{header.width} x {header.height}",
+        )
+    # In coded data FF is followed by 00 or a restart marker: FFD9 after the first scan is the end.
+    if not data.endswith(END) and data.find(END, header.scan) < 0:
+        raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an end")
+    return header
+
+
+@checked
+def jpeg_stream(data: bytes) -> JpegHeader:
+    """Walk the markers of a JPEG or JPEG-LS up to its first scan (T.81 Annex B, T.87 Annex C).
+
+    How colour is coded: an Adobe segment says (T.872 6.5.3), else JFIF means YCbCr (T.871), else components named
+    R, G, B. Raises :class:`ImageError` if it is cut off or damaged.
     """
-    at, orientation, frame = 2, 1, 0
+    at, orientation, coding, frame = 2, 1, "", 0
     for _ in range(PIECES):
         if at + 4 > len(data):
             break
@@ -124,30 +145,28 @@ def jpeg_header(data: bytes) -> JpegHeader:
             at += 1 if marker == 0xFF else 2
             continue
         stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        body = data[at + 4 : stop]
         if marker == 0xDA:
-            return _jpeg_frame(data, frame, orientation, at)
-        if marker in _SOF and stop - at >= 10:
+            return _jpeg_frame(data, frame, orientation, coding, at)
+        if marker in _SOF and len(body) >= 6:
             frame = at
-        elif marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = exif_orientation(data[at + 10 : stop])
+        elif marker == 0xE1 and body[:6] == b"Exif\0\0":
+            orientation = exif_orientation(body[6:])
+        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
+            coding = "YBR_FULL" if body[11] else "RGB"
+        elif marker == 0xE0 and body[:4] == b"JFIF":
+            coding = coding or "YBR_FULL"
         at = stop
     raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an image")
 
 
-def _jpeg_frame(data: bytes, frame: int, orientation: int, scan: int) -> JpegHeader:
+def _jpeg_frame(data: bytes, frame: int, orientation: int, coding: str, scan: int) -> JpegHeader:
     if not frame:
         raise ImageError("the JPEG is damaged", given="a scan before its frame")
     marker, _, bits, height, width, samples = struct.unpack_from(">BHBHHB", data, frame + 1)
-    if not width or not height or not _is_read(marker, bits, samples):
-        raise ImageError(
-            "this kind of JPEG is not read",
-            todo="convert it to PNG, or to baseline JPEG",
-            given=f"{_PROCESS.get(marker, 'hierarchical')}, {bits} bits, {samples} samples, {width} x {height}",
-        )
-    # In coded data FF is followed by 00 or a restart marker: FFD9 after the first scan is the end.
-    if not data.endswith(b"\xff\xd9") and data.find(b"\xff\xd9", scan) < 0:
-        raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an end")
-    return JpegHeader(height, width, samples, bits, orientation, marker, frame, scan)
+    named = "RGB" if data[frame + 10 : frame + 19 : 3].upper() == b"RGB" else ""
+    coding = (coding or named) if samples == 3 else ""
+    return JpegHeader(height, width, samples, bits, orientation, coding, marker, frame, scan)
 
 
 def _is_read(marker: int, bits: int, samples: int) -> bool:

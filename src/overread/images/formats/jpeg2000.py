@@ -26,15 +26,22 @@ _CMYK, _OPACITY, _PREMULTIPLIED = 12, 1, 2
 
 @dataclass(frozen=True)
 class CodestreamHeader:
-    """What a codestream says (SIZ and COD, A.5.1 and A.6.1): size, ``samples`` of so many ``bits``, ``tiles``."""
+    """What a codestream says (SIZ and COD, A.5.1 and A.6.1): size, ``samples`` of so many ``bits``, ``tiles``.
+
+    ``coding``: ``RGB`` where the multiple component transformation is used, which decoders undo. ``start`` of the
+    codestream and ``style``, where its coding style is; 0 if nowhere.
+    """
 
     height: int
     width: int
     samples: int
     bits: int
+    signed: bool
     tiles: int
     tile: tuple[int, int]
+    coding: str
     start: int
+    style: int
 
 
 @checked
@@ -47,9 +54,7 @@ def decode_jpeg2000(data: bytes, check: Callable[..., None]) -> tuple[NDArray[An
     import imagecodecs
 
     boxes = _places(data)
-    header = _header(data, boxes[b"jp2c"][0])
-    check(header.height, header.width)
-    _require_sound(data, header, boxes[b"jp2c"][1])
+    header = _sound(data, boxes, check)
     pixels = with_channels(imagecodecs.jpeg2k_decode(data))
     if pixels.shape[:2] != (header.height, header.width) or pixels.dtype not in (np.uint8, np.uint16):
         raise ImageError("this kind of JPEG 2000 is not read", given=f"{pixels.dtype} {pixels.shape}")
@@ -60,15 +65,24 @@ def decode_jpeg2000(data: bytes, check: Callable[..., None]) -> tuple[NDArray[An
 @checked
 def sound(data: bytes) -> CodestreamHeader:
     """The header of a JPEG 2000 image that is whole and asks for no absurd work. Raises :class:`ImageError`."""
-    start, stop = _places(data)[b"jp2c"]
-    header = _header(data, start)
-    _require_sound(data, header, stop)
+    return _sound(data, _places(data))
+
+
+def _sound(
+    data: bytes, boxes: dict[bytes, tuple[int, int]], check: Callable[..., None] = lambda *sizes: None
+) -> CodestreamHeader:
+    start, stop = boxes[b"jp2c"]
+    header = codestream_header(data, start)
+    if header.signed or header.samples > 4 or header.bits > 16:
+        raise _unread(f"{header.samples} samples, {header.bits} bits, signed or of several sizes")
+    check(header.height, header.width)
+    _require_few_packets(data, header)
+    _require_whole(data, header, stop)
     return header
 
 
-def _require_sound(data: bytes, header: CodestreamHeader, stop: int) -> None:
-    _require_few_packets(data, header)
-    _require_whole(data, header, stop)
+def _unread(given: str) -> ImageError:
+    return ImageError("this kind of JPEG 2000 is not read", given=given, todo="convert it to PNG or TIFF")
 
 
 def _places(data: bytes) -> dict[bytes, tuple[int, int]]:
@@ -100,7 +114,9 @@ def _boxes(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, tuple[int, 
         at = end
 
 
-def _header(data: bytes, at: int) -> CodestreamHeader:
+@checked
+def codestream_header(data: bytes, at: int = 0) -> CodestreamHeader:
+    """The header of the codestream at ``at``. Raises :class:`ImageError`, also for samples that are not alike."""
     if data[at : at + 4] != b"\xff\x4f\xff\x51" or len(data) < at + 42:
         raise ImageError("the JPEG 2000 codestream has no header")
     length, _, *places, samples = struct.unpack_from(">HH8IH", data, at + 4)
@@ -109,20 +125,18 @@ def _header(data: bytes, at: int) -> CodestreamHeader:
     sizes = data[at + 42 : at + 42 + 3 * samples]
     if min(width, height, *tile) < 1 or tile_left > left or tile_top > top or length != 38 + 3 * samples:
         raise ImageError("the JPEG 2000 header is not valid", given=f"{width} x {height}, tiles of {tile}")
-    bits = (sizes[0] & 0x7F) + 1 if sizes else 0
-    if not 1 <= samples <= 4 or bits > 16 or sizes != bytes((bits - 1, 1, 1)) * samples:
-        raise ImageError(
-            "this kind of JPEG 2000 is not read",
-            given=f"{samples} samples, {bits} bits, signed or of several sizes",
-            todo="convert it to PNG or TIFF",
-        )
+    if not sizes or sizes != bytes((sizes[0], 1, 1)) * samples:
+        raise _unread(f"{samples} samples, unlike or subsampled")
     tiles = -(-(right - tile_left) // tile[0]) * -(-(bottom - tile_top) // tile[1])
-    return CodestreamHeader(height, width, samples, bits, tiles, (tile[1], tile[0]), at)
+    style = next((place for marker, place in _segments(data, at) if marker == 0xFF52), 0)
+    coding = "RGB" if style and samples == 3 and data[style + 8] == 1 else ""
+    bits, signed = (sizes[0] & 0x7F) + 1, sizes[0] > 0x7F
+    return CodestreamHeader(height, width, samples, bits, signed, tiles, (tile[1], tile[0]), coding, at, style)
 
 
-def _segments(data: bytes, header: CodestreamHeader) -> Iterator[tuple[int, int]]:
+def _segments(data: bytes, start: int) -> Iterator[tuple[int, int]]:
     """Marker and place of each segment of the main header, up to the first tile-part."""
-    at = header.start + 2
+    at = start + 2
     for _ in range(PIECES):
         if at + 4 > len(data):
             break
@@ -136,8 +150,8 @@ def _segments(data: bytes, header: CodestreamHeader) -> Iterator[tuple[int, int]
 
 def _require_few_packets(data: bytes, header: CodestreamHeader) -> None:
     """Packets = tiles × components × layers × precincts (B.6, B.10), at most :data:`PACKETS`."""
-    at = next((at for marker, at in _segments(data, header) if marker == 0xFF52), None)
-    if at is None:
+    at = header.style
+    if not at:
         raise ImageError("the JPEG 2000 codestream has no coding style")
     style, layers, levels = data[at + 4], int.from_bytes(data[at + 6 : at + 8], "big"), data[at + 9]
     if not layers or levels > 32:
@@ -158,7 +172,7 @@ def _require_few_packets(data: bytes, header: CodestreamHeader) -> None:
 
 def _require_whole(data: bytes, header: CodestreamHeader, stop: int) -> None:
     """Every tile has a part, and the parts end at the end marker (A.4.2, A.4.4)."""
-    *_, (_, at) = _segments(data, header)
+    *_, (_, at) = _segments(data, header.start)
     seen = set()
     for _ in range(PIECES):
         if data[at : at + 2] != b"\xff\x90" or at + 12 > stop:
