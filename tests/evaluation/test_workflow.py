@@ -217,7 +217,7 @@ def test_calls_from_labels_words_and_scores(setting):
 
 def covered(runs, people, resamples):
     """How often intervals of differences against a reader alone hold the truth: three readers, two images a patient."""
-    from overread.evaluation.workflow import Terms, apart, readings, route
+    from overread.evaluation.workflow import Conditions, apart, readings, route
 
     def draw(seed, people):
         rng = np.random.default_rng(seed)
@@ -232,7 +232,7 @@ def covered(runs, people, resamples):
     everyone = draw(10**6, 50_000)
 
     def values(reading, name, resamples=resamples):
-        terms = Terms(0.95, 0, resamples, None, None, "x")
+        terms = Conditions(0.95, 0, resamples, None, None, "x")
         return [d.difference for d in apart(reading, route(reading, name), route(reading, "reader alone"), terms)[:3]]
 
     true = {name: [d.value for d in values(everyone, name, 2)] for name in names}

@@ -140,15 +140,15 @@ def choose_threshold(
     data hold one class only.
     """
     require(not tuning.target.task.continuous, "a quantity has no operating point", given=tuning.target.names[0])
-    wish = wish_of(rule, sensitivity, specificity, cost, prevalence, reader, match)
-    return _choose(tuning, positives(tuning, positive, finding), wish, tuning.digest)
+    wanted = threshold_rule(rule, sensitivity, specificity, cost, prevalence, reader, match)
+    return _choose(tuning, positives(tuning, positive, finding), wanted, tuning.digest)
 
 
-def _choose(tuning: Predictions, names: tuple[str, ...], wish: Wish, salt: str) -> OperatingPoint:
+def _choose(tuning: Predictions, names: tuple[str, ...], wanted: ThresholdRule, salt: str) -> OperatingPoint:
     rows, truth, score = question(tuning, names)
     _require_both(truth, score)
     fpr, tpr, thresholds = roc_curve(truth, score)
-    kind, goal, said = criterion_of(wish, float(truth.mean()))
+    kind, goal, said = criterion_of(wanted, float(truth.mean()))
     at = int(pick(fpr[None], tpr[None], kind, goal)[0])
     patients = sorted(set(map(str, tuning.patients[rows])))
     return OperatingPoint(
@@ -196,14 +196,14 @@ def choose_thresholds(
     :func:`choose_threshold`.
     """
     target = tuning.target
-    wish = wish_of(rule, sensitivity, specificity, cost, prevalence, None, "specificity")
+    wanted = threshold_rule(rule, sensitivity, specificity, cost, prevalence, None, "specificity")
     if target.task.continuous or (target.task.multiclass and not target.positive):
         return ()
     salt = tuning.digest
     if not target.task.multilabel:
-        return (_choose(tuning, positives(tuning, None, None), wish, salt),)
+        return (_choose(tuning, positives(tuning, None, None), wanted, salt),)
     truths = ((name, question(tuning, (name,))[1]) for name in target.names)
-    return tuple(_choose(tuning, (name,), wish, salt) for name, truth in truths if truth.any() and not truth.all())
+    return tuple(_choose(tuning, (name,), wanted, salt) for name, truth in truths if truth.any() and not truth.all())
 
 
 @checked
@@ -295,7 +295,7 @@ RULES = ("youden", "sensitivity", "specificity", "cost", "reader")
 
 
 @dataclass(frozen=True)
-class Wish:
+class ThresholdRule:
     """What is asked of a threshold: a rule and its number; ``said`` if the rule is to be told in other words."""
 
     rule: str
@@ -305,7 +305,7 @@ class Wish:
 
 
 @checked
-def wish_of(
+def threshold_rule(
     rule: str,
     sensitivity: float | None,
     specificity: float | None,
@@ -313,7 +313,7 @@ def wish_of(
     prevalence: float | None,
     reader: ReaderPoint | tuple[float, float] | None,
     match: str,
-) -> Wish:
+) -> ThresholdRule:
     """The rule and its number from the arguments of :func:`~overread.evaluation.operating_point.choose_threshold`."""
     wanted = {"sensitivity": sensitivity, "specificity": specificity, "cost": cost, "reader": reader}
     given = [name for name, value in wanted.items() if value is not None]
@@ -329,34 +329,34 @@ def wish_of(
     if rule == "cost":
         if cost is None or not 0 < cost < math.inf:
             raise ArgumentError("the cost of a missed case over that of a false alarm must be positive", given=cost)
-        return Wish(rule, cost, prevalence)
+        return ThresholdRule(rule, cost, prevalence)
     goal = {"sensitivity": sensitivity, "specificity": specificity}.get(rule)
     if rule != "youden" and (goal is None or not 0 < goal <= 1):
         raise ArgumentError(f"the wanted {rule} must lie between 0 and 1", given=goal)
-    return Wish(rule, 1.0 if goal is None else goal)
+    return ThresholdRule(rule, 1.0 if goal is None else goal)
 
 
-def _matched(reader: ReaderPoint | tuple[float, float] | None, match: str) -> Wish:
+def _matched(reader: ReaderPoint | tuple[float, float] | None, match: str) -> ThresholdRule:
     if reader is None:
         raise ArgumentError("no reader was given to match", todo="give reader=(sensitivity, specificity)")
     rates = reader if isinstance(reader, tuple) else (reader.sensitivity.value, reader.specificity.value)
     goal = dict(zip(("sensitivity", "specificity"), rates))[match]
     if not 0 < goal <= 1:
         raise ArgumentError(f"the reader's {match} must lie between 0 and 1", given=goal)
-    return Wish(match, goal, said=f"reader's {match}")
+    return ThresholdRule(match, goal, said=f"reader's {match}")
 
 
 @checked
-def criterion_of(wish: Wish, share: float) -> tuple[str, float, str]:
+def criterion_of(wanted: ThresholdRule, share: float) -> tuple[str, float, str]:
     """What the curve is searched for (a slope, a sensitivity or a specificity), its number, and the rule in words."""
-    if wish.rule == "youden":
+    if wanted.rule == "youden":
         return "slope", 1.0, "youden"
-    if wish.rule != "cost":
-        return wish.rule, wish.goal, f"{wish.said or wish.rule} ≥ {wish.goal:.4g}"
-    chance = share if wish.prevalence is None else wish.prevalence
-    slope = (1 - chance) / (chance * wish.goal)
-    where = "of the tuning data" if wish.prevalence is None else "of the clinic"
-    return "slope", slope, f"cost {wish.goal:g}:1 at prevalence {chance:.3g} {where}, ROC slope {slope:.3g}"
+    if wanted.rule != "cost":
+        return wanted.rule, wanted.goal, f"{wanted.said or wanted.rule} ≥ {wanted.goal:.4g}"
+    chance = share if wanted.prevalence is None else wanted.prevalence
+    slope = (1 - chance) / (chance * wanted.goal)
+    where = "of the tuning data" if wanted.prevalence is None else "of the clinic"
+    return "slope", slope, f"cost {wanted.goal:g}:1 at prevalence {chance:.3g} {where}, ROC slope {slope:.3g}"
 
 
 @checked

@@ -51,7 +51,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Terms:
+class Assumptions:
     """What a size rests on besides the goal: the patients, the level, and how alike two models are."""
 
     design: Design = field(default_factory=Design)
@@ -78,7 +78,7 @@ class Plan(Result):
 
     goals: tuple[Goal, ...]
     sizes: tuple[SampleSize, ...]
-    terms: Terms
+    terms: Assumptions
     neighbours: tuple[dict[str, Any], ...] = ()
     curves: tuple[dict[str, Any], ...] = field(default_factory=tuple)
 
@@ -122,7 +122,7 @@ class Plan(Result):
 
 
 @checked
-def about(terms: Terms) -> str:
+def about(terms: Assumptions) -> str:
     """What the sizes rest on, in words."""
     design = terms.design
     said = f"prevalence {100 * design.prevalence:g} %, {100 * terms.level:g} % interval (one-sided α {terms.alpha:g})"
@@ -177,7 +177,7 @@ def plan(
             todo="plan each by itself; the largest number is enough for all")  # fmt: skip
     _refuse(expected, width, against, margin, power, prevalence, images)
     design = Design(float(prevalence), float(images), float(correlation))
-    terms = Terms(design, float(level), float(alike), discordant, variance)
+    terms = Assumptions(design, float(level), float(alike), discordant, variance)
     asked = [float(x or 0.0) for x in (width, against, margin, power)]
     goals = tuple(Goal(m, float(v), *asked) for m, v in expected.items())
     return Plan(
@@ -209,7 +209,7 @@ def _refuse(
 
 
 @checked
-def size_for(goal: Goal, terms: Terms) -> SampleSize:
+def size_for(goal: Goal, terms: Assumptions) -> SampleSize:
     """The patients that one goal needs; with and without the disease add up to them."""
     size = _size(goal, terms)
     if AMONG.get(goal.metric) == "negatives":
@@ -217,7 +217,7 @@ def size_for(goal: Goal, terms: Terms) -> SampleSize:
     return replace(size, negatives=size.patients - size.positives)
 
 
-def _size(goal: Goal, terms: Terms) -> SampleSize:
+def _size(goal: Goal, terms: Assumptions) -> SampleSize:
     design, level = terms.design, terms.level
     if not goal.against:
         if goal.metric == "auc":
@@ -232,11 +232,11 @@ def _size(goal: Goal, terms: Terms) -> SampleSize:
 
 
 @checked
-def neighbours(goal: Goal, terms: Terms) -> list[dict[str, Any]]:
+def neighbours(goal: Goal, terms: Assumptions) -> list[dict[str, Any]]:
     """The answers next to the one asked for: other widths or powers, prevalences, expected values, correlations."""
     rows: list[dict[str, Any]] = []
 
-    def add(changed: str, values: list[float], change: Callable[[float], tuple[Goal, Terms]]) -> None:
+    def add(changed: str, values: list[float], change: Callable[[float], tuple[Goal, Assumptions]]) -> None:
         for value in values:
             size = _tried(change, value)
             if size:
@@ -259,7 +259,7 @@ def neighbours(goal: Goal, terms: Terms) -> list[dict[str, Any]]:
 
 
 @checked
-def curve(goal: Goal, terms: Terms) -> dict[str, Any]:
+def curve(goal: Goal, terms: Assumptions) -> dict[str, Any]:
     """Patients against the width of the interval, or against the power."""
     powered = bool(goal.against)
     at = list(POWERS) if powered else [goal.width * x for x in WIDTHS if goal.width * x < 0.95]
@@ -272,7 +272,7 @@ def curve(goal: Goal, terms: Terms) -> dict[str, Any]:
             "needed": size_for(goal, terms).patients}  # fmt: skip
 
 
-def _tried(change: Callable[[float], tuple[Goal, Terms]], value: float) -> SampleSize | None:
+def _tried(change: Callable[[float], tuple[Goal, Assumptions]], value: float) -> SampleSize | None:
     """None where a neighbour has no answer, such as a difference that there would not be."""
     try:
         return size_for(*change(value))
@@ -280,7 +280,7 @@ def _tried(change: Callable[[float], tuple[Goal, Terms]], value: float) -> Sampl
         return None
 
 
-def _designed(terms: Terms, **changes: float) -> Terms:
+def _designed(terms: Assumptions, **changes: float) -> Assumptions:
     return replace(terms, design=replace(terms.design, **changes))
 
 

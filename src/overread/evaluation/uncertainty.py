@@ -92,7 +92,7 @@ def uncertainty(
     require(0 < level < 1, "level must lie between 0 and 1", given=level)
     _require_alike(tuning, test, group)
     refuse_shared(tuning, test, "to fit the sets")
-    terms = _Terms(level, by_class, method, confidence, seed, resamples, group)
+    terms = _Conditions(level, by_class, method, confidence, seed, resamples, group)
     groups = _groups(tuning, test, group)
     judge = _quantity if test.target.task.continuous else _sets
     found: list[Estimate] = []
@@ -113,7 +113,7 @@ def uncertainty(
 
 
 @dataclass(frozen=True)
-class _Terms:
+class _Conditions:
     level: float
     by_class: bool
     method: str
@@ -161,7 +161,7 @@ def _sets(
     of: str,
     groups: tuple[NDArray[Any], NDArray[Any]] | None,
     codes: NDArray[np.int64],
-    terms: _Terms,
+    terms: _Conditions,
 ) -> _Judged:
     learn, judge = part_of(tuning, of), part_of(test, of)
     people = codes[judge.rows]
@@ -209,7 +209,7 @@ def _sets(
 _SET_METRICS = ("set coverage", "set size", "sets of one class", "empty sets")
 
 
-def _short(terms: _Terms) -> str:
+def _short(terms: _Conditions) -> str:
     within = " within each class" if terms.by_class else ""
     return f"{terms.method.upper()} sets for {100 * terms.level:g} %{within}, fitted on tuning data"
 
@@ -260,7 +260,7 @@ def _quantity(
     of: str,
     groups: tuple[NDArray[Any], NDArray[Any]] | None,
     codes: NDArray[np.int64],
-    terms: _Terms,
+    terms: _Conditions,
 ) -> _Judged:
     learn, judge = part_of(tuning, of), part_of(test, of)
     name = test.target.names[0]

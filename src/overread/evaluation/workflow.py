@@ -51,7 +51,7 @@ YES, NO = (
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class CaseReadings:
     """One row for each reader and case that she read, arrays (M,).
 
     ``first`` is her call, ``second`` and ``third`` those of the next readers of the same case (NaN: nobody), ``model``
@@ -73,7 +73,7 @@ class Reading:
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """What became of the rows (M,) of a :class:`Reading`: ``known`` where the way can be followed."""
+    """What became of the rows (M,) of a :class:`CaseReadings`: ``known`` where the way can be followed."""
 
     name: str
     called: Bools
@@ -84,7 +84,7 @@ class Route:
 @checked
 def readings(
     truth: Bools, score: Floats, calls: Floats | None, codes: NDArray[np.int64], at: float, triage: float
-) -> Reading:
+) -> CaseReadings:
     """Every reader's view of every case she read. ``calls`` (N, R) 0/1/NaN; None: one reader who is never wrong.
 
     The next readers of a case are those that follow in the order of the columns, the first after the last: every
@@ -99,7 +99,7 @@ def readings(
     case = case[rows]
     with np.errstate(invalid="ignore"):
         model, held = score[case] >= at, score[case] >= triage
-    return Reading(truth[case], score[case], model, held, first[rows] == 1, second[rows], third[rows], codes[case])
+    return CaseReadings(truth[case], score[case], model, held, first[rows] == 1, second[rows], third[rows], codes[case])
 
 
 def _others(table: Floats) -> tuple[Floats, Floats, Floats]:
@@ -115,7 +115,7 @@ def _others(table: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 @checked
-def route(reading: Reading, name: str) -> Route:
+def route(reading: CaseReadings, name: str) -> Route:
     """Send every row along the way ``name`` (see :data:`PATHS`)."""
     one_of(name, PATHS, "workflow")
     r, every = reading, np.ones(len(reading), bool)
@@ -300,7 +300,7 @@ def simulate(
     names = positives(test, at.positive, None)
     rows, truth, score = question(test, names)
     calls = _calls(test, rows, names, grades, reader_threshold, modality)
-    terms = Terms(level, seed, resamples, prevalence, _costs(costs), at.of)
+    terms = Conditions(level, seed, resamples, prevalence, _costs(costs), at.of)
     codes = patient_codes(test.patients[rows], len(rows))
     reading = readings(truth, score, calls, codes, at.threshold, triage.threshold)
     if not len(reading):
@@ -361,7 +361,7 @@ def _wanted(workflows: Sequence[str], grades: Grades | None) -> list[str]:
     return list(dict.fromkeys(("reader alone", *wanted)))
 
 
-def _followed(reading: Reading, names: Sequence[str], terms: Terms, bad: int) -> list[Workflow]:
+def _followed(reading: CaseReadings, names: Sequence[str], terms: Conditions, bad: int) -> list[Workflow]:
     """Each way with its estimates and its differences from the ways without a model."""
     routes = {name: route(reading, name) for name in names}
     found = []
@@ -382,7 +382,7 @@ def _counts(
     truth: NDArray[np.bool_],
     score: NDArray[np.float64],
     calls: NDArray[np.float64] | None,
-    reading: Reading,
+    reading: CaseReadings,
     triage: float,
     prevalence: float | None,
 ) -> dict[str, Any]:
@@ -414,7 +414,7 @@ _RATES = ("reads per case", "called positive")
 
 
 @dataclass(frozen=True)
-class Terms:
+class Conditions:
     """How numbers are made; ``costs`` of a read, a miss and a false alarm."""
 
     level: float
@@ -429,13 +429,13 @@ class Terms:
 
 
 @checked
-def metrics_of(terms: Terms) -> tuple[str, ...]:
+def metrics_of(terms: Conditions) -> tuple[str, ...]:
     """The metrics of every way."""
     return ("sensitivity", "specificity", *_RATES, *(("cost per case",) if terms.costs else ()))
 
 
 @checked
-def judged(reading: Reading, way: Route, terms: Terms) -> list[Estimate]:
+def judged(reading: CaseReadings, way: Route, terms: Conditions) -> list[Estimate]:
     """Sensitivity, specificity and the rates of one way."""
     rows = way.known
     truth, codes = reading.truth[rows], patient_codes(reading.codes[rows], int(rows.sum()))
@@ -458,7 +458,9 @@ def _by_design(e: Estimate, reads: NDArray[np.float64]) -> Estimate:
     return replace(e, low=math.nan, high=math.nan, method="the same for every case, by design")
 
 
-def _rates(reading: Reading, way: Route, rows: NDArray[np.bool_], codes: NDArray[np.int64], terms: Terms) -> Statistic:
+def _rates(
+    reading: CaseReadings, way: Route, rows: NDArray[np.bool_], codes: NDArray[np.int64], terms: Conditions
+) -> Statistic:
     """Reads per case, share called positive and cost per case, at the prevalence asked for."""
     truth, called, reads = reading.truth[rows], way.called[rows], way.reads[rows]
     values = [reads, called.astype(np.float64)]
@@ -484,7 +486,7 @@ def _rates(reading: Reading, way: Route, rows: NDArray[np.bool_], codes: NDArray
 
 
 @checked
-def apart(reading: Reading, way: Route, other: Route, terms: Terms) -> list[Difference]:
+def apart(reading: CaseReadings, way: Route, other: Route, terms: Conditions) -> list[Difference]:
     """``way`` minus ``other`` on the rows where both can be followed."""
     rows = way.known & other.known
     truth, codes = reading.truth[rows], patient_codes(reading.codes[rows], int(rows.sum()))
@@ -514,7 +516,7 @@ def _fixed(d: Difference) -> Difference:
 
 
 @checked
-def triage_curve(reading: Reading, threshold: float, terms: Terms, bad: int) -> dict[str, Any]:
+def triage_curve(reading: CaseReadings, threshold: float, terms: Conditions, bad: int) -> dict[str, Any]:
     """Sensitivity of model and reader against the share of cases read, over triage thresholds."""
     if bad:
         return {"undefined": f"{bad} of {len(reading)} scores are not finite"}
@@ -553,7 +555,7 @@ def triage_curve(reading: Reading, threshold: float, terms: Terms, bad: int) -> 
 
 @checked
 def worklist(
-    truth: NDArray[np.bool_], score: NDArray[np.float64], codes: NDArray[np.int64], terms: Terms
+    truth: NDArray[np.bool_], score: NDArray[np.float64], codes: NDArray[np.int64], terms: Conditions
 ) -> list[Estimate]:
     """Where positives stand in a list sorted by the score: the mean share of the list before them; ½ as they come.
 

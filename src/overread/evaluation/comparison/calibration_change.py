@@ -56,7 +56,7 @@ class CalibrationChange(Result):
 
 
 @dataclass(frozen=True, eq=False)
-class _Ask:
+class _BinaryLabel:
     """A yes or no with its two probabilities: truth (K,), before and after (K,), patients (K,)."""
 
     of: str
@@ -132,21 +132,21 @@ def _signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def _asked(before: Predictions, after: Predictions) -> list[_Ask]:
+def _asked(before: Predictions, after: Predictions) -> list[_BinaryLabel]:
     found = []
     for of in labels(before):
         part = part_of(before, of)
         changed = chances(after, of)[part.rows]
         if before.target.task.multiclass:
             names = enumerate(before.target.names)
-            found += [_Ask(n, part.truth == k, part.chance[:, k], changed[:, k], part.codes) for k, n in names]
+            found += [_BinaryLabel(n, part.truth == k, part.chance[:, k], changed[:, k], part.codes) for k, n in names]
         else:
             name = of or (before.target.positive or before.target.names[1:])[0]
-            found.append(_Ask(name, part.truth == 1, part.chance[:, 1], changed[:, 1], part.codes))
+            found.append(_BinaryLabel(name, part.truth == 1, part.chance[:, 1], changed[:, 1], part.codes))
     return found
 
 
-def _judged(ask: _Ask, level: float, resamples: int, seed: int) -> tuple[list[Estimate], dict[str, Any]]:
+def _judged(ask: _BinaryLabel, level: float, resamples: int, seed: int) -> tuple[list[Estimate], dict[str, Any]]:
     """The estimates of one yes or no, and its two diagrams."""
     names = ("brier", "log loss", "ece", "calibration intercept", "calibration slope")
     why = why_uncalibrated(ask.truth, ask.before) or why_uncalibrated(ask.truth, ask.after)
@@ -187,7 +187,7 @@ def _stored(d: Reliability) -> dict[str, Any]:
     return {**{n: getattr(d, n) for n in names}, "null low": d.null_low, "null high": d.null_high}
 
 
-def _losses(ask: _Ask, chance: Floats) -> list[Statistic | None]:
+def _losses(ask: _BinaryLabel, chance: Floats) -> list[Statistic | None]:
     people = int(ask.codes.max()) + 1
     loss = log_loss(ask.truth.astype(np.int64), two_columns(chance))
     return [
@@ -197,7 +197,7 @@ def _losses(ask: _Ask, chance: Floats) -> list[Statistic | None]:
     ]
 
 
-def _regressions(ask: _Ask, chance: Floats, line: tuple[Estimate, Estimate]) -> list[Statistic | None]:
+def _regressions(ask: _BinaryLabel, chance: Floats, line: tuple[Estimate, Estimate]) -> list[Statistic | None]:
     """Intercept and slope under weights, linear in them: the influence of each patient."""
     inside = np.clip(chance, EDGE, 1 - EDGE)
     logit = np.log(inside / (1 - inside))
@@ -210,7 +210,7 @@ def _regressions(ask: _Ask, chance: Floats, line: tuple[Estimate, Estimate]) -> 
     ]
 
 
-def _linear(ask: _Ask, columns: Floats, offset: Floats, fitted: Estimate) -> Statistic:
+def _linear(ask: _BinaryLabel, columns: Floats, offset: Floats, fitted: Estimate) -> Statistic:
     """The last coefficient, ``fitted``, as a function of the patients' weights (one Newton step from it)."""
     base = offset + columns[:, -1] * fitted.value
     start = 0.0

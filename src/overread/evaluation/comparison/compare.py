@@ -15,7 +15,7 @@ from overread.core.errors import checked, require
 from overread.core.files import build, plain
 from overread.evaluation.comparison.claims import Declaration, Ledgers, Verdict, look, met, paths_of, subject
 from overread.evaluation.comparison.differences import contrast, paired_differences, unpaired_differences
-from overread.evaluation.comparison.paired_cases import Asked, Pair, asked_of, half_and_chosen, pair
+from overread.evaluation.comparison.paired_cases import Pair, PairedQuestion, half_and_chosen, pair, paired_questions
 from overread.evaluation.estimators import Intervals, missing_difference, relabelled
 from overread.evaluation.ledger import looked, truth_hash, verify
 from overread.evaluation.metrics import shown
@@ -70,7 +70,7 @@ def compare(
         for point in chosen:
             refuse_seen(test, point.seen, point.salt, "to choose the threshold")
     joined = _aimed(pair(first, second), [*points, *others])
-    asked, how = asked_of(joined, points, others), Intervals(level, seed, resamples or 0)
+    asked, how = paired_questions(joined, points, others), Intervals(level, seed, resamples or 0)
     require(
         _any_known(joined),
         "no case has a known truth in both tables",
@@ -135,7 +135,7 @@ def _groups(joined: Pair, by: Sequence[str]) -> list[tuple[dict[str, str], Sides
 
 
 def _differences(
-    joined: Pair, asked: Sequence[Asked], groups: Sequence[tuple[dict[str, str], Sides]], how: Intervals
+    joined: Pair, asked: Sequence[PairedQuestion], groups: Sequence[tuple[dict[str, str], Sides]], how: Intervals
 ) -> list[Difference]:
     """Over all cases, then in every subgroup of every column."""
     tables = joined.first, joined.second
@@ -155,7 +155,7 @@ def _differences(
     return found
 
 
-def _within(joined: Pair, asked: Sequence[Asked], sides: Sides, how: Intervals) -> list[Difference]:
+def _within(joined: Pair, asked: Sequence[PairedQuestion], sides: Sides, how: Intervals) -> list[Difference]:
     if joined.paired:
         return paired_differences(joined, asked, sides[0], how)
     return unpaired_differences(joined, asked, sides, how)
@@ -175,7 +175,7 @@ def _adjusted(differences: Sequence[Difference]) -> tuple[float, ...]:
     return tuple(float(p) for p in adjusted)
 
 
-def _primary(joined: Pair, asked: Sequence[Asked]) -> str:
+def _primary(joined: Pair, asked: Sequence[PairedQuestion]) -> str:
     target = joined.first.target
     if target.task.continuous:
         return target.names[0]
@@ -183,7 +183,7 @@ def _primary(joined: Pair, asked: Sequence[Asked]) -> str:
     return full[0] if target.task.exclusive and full else ""
 
 
-def _counts(joined: Pair, asked: Sequence[Asked]) -> dict[str, Any]:
+def _counts(joined: Pair, asked: Sequence[PairedQuestion]) -> dict[str, Any]:
     def of(test: Predictions, which: str) -> dict[str, Any]:
         sides = [getattr(q, which) for q in asked]
         return {
@@ -202,7 +202,7 @@ def _counts(joined: Pair, asked: Sequence[Asked]) -> dict[str, Any]:
     return {**whole, **left, "first": first, "second": second}
 
 
-def _cautions(joined: Pair, asked: Sequence[Asked], names: tuple[str, str]) -> tuple[str, ...]:
+def _cautions(joined: Pair, asked: Sequence[PairedQuestion], names: tuple[str, str]) -> tuple[str, ...]:
     found = list(joined.notes)
     if joined.first.digest == joined.second.digest:
         found.append("both tables hold the same predictions")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.evaluation.comparison.paired_cases import Asked, Pair
+from overread.evaluation.comparison.paired_cases import Pair, PairedQuestion
 from overread.evaluation.estimators import Estimator, Intervals, PairedEstimator, missing_difference
 from overread.evaluation.metrics import METRICS, judge, shown
 from overread.evaluation.questions import Question, Sample, ScoredCases, samples
@@ -27,7 +27,7 @@ from overread.stats.resample import Statistic, Weights
 
 
 def paired_differences(
-    pair: Pair, asked: Sequence[Asked], inside: NDArray[np.bool_], how: Intervals
+    pair: Pair, asked: Sequence[PairedQuestion], inside: NDArray[np.bool_], how: Intervals
 ) -> list[Difference]:
     """Every difference on the rows where ``inside`` (N,) is true."""
     rows, local = np.flatnonzero(inside), np.full(len(inside), -1)
@@ -117,7 +117,7 @@ def merged(statistics: Sequence[Statistic]) -> Statistic:
 
 
 def unpaired_differences(
-    pair: Pair, asked: Sequence[Asked], inside: tuple[NDArray[np.bool_], NDArray[np.bool_]], how: Intervals
+    pair: Pair, asked: Sequence[PairedQuestion], inside: tuple[NDArray[np.bool_], NDArray[np.bool_]], how: Intervals
 ) -> list[Difference]:
     """Every difference between the rows of the first and those of the second, who are different patients."""
     sides = [
@@ -168,7 +168,7 @@ CELLS = 20
 UNPAIRED = "different patients: net benefit depends on how common the disease is in each table"
 
 
-def contrast(q: Asked, paired: bool, codes: NDArray[np.int64], level: float) -> dict[str, Any]:
+def contrast(q: PairedQuestion, paired: bool, codes: NDArray[np.int64], level: float) -> dict[str, Any]:
     """ROC curve and point of both, their net benefit, and how their scores lie to each other; ready for JSON.
 
     ``codes`` (N,) number the patients of the first table.
@@ -197,7 +197,7 @@ def _side(q: Question) -> dict[str, Any]:
     }
 
 
-def _decision(q: Asked, codes: NDArray[np.int64], level: float) -> dict[str, Any]:
+def _decision(q: PairedQuestion, codes: NDArray[np.int64], level: float) -> dict[str, Any]:
     truth, a, b = q.first.truth, q.first.score, q.second.score
     if why := q.undefined or why_uncalibrated(truth, a) or why_uncalibrated(truth, b):
         return {"undefined": why}
@@ -220,7 +220,7 @@ def _decision(q: Asked, codes: NDArray[np.int64], level: float) -> dict[str, Any
     }
 
 
-def _scatter(q: Asked) -> dict[str, Any]:
+def _scatter(q: PairedQuestion) -> dict[str, Any]:
     """Counts of cases by both scores: (first, second), cells of equal width over their common range."""
     if q.undefined:
         return {"undefined": q.undefined}

@@ -129,7 +129,7 @@ def _same_patients(first: Predictions, second: Predictions) -> tuple[NDArray, tu
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class PairedQuestion:
     """A question put to both models; where paired, of the same rows in the same order."""
 
     first: Question
@@ -140,9 +140,9 @@ class Asked:
         """The class, group or finding."""
         return self.first.of
 
-    def only(self, inside: NDArray[np.bool_]) -> Asked:
+    def only(self, inside: NDArray[np.bool_]) -> PairedQuestion:
         """Of the rows where ``inside`` (N,) is true, for pairs."""
-        return Asked(self.first.only(inside), self.second.only(inside))
+        return PairedQuestion(self.first.only(inside), self.second.only(inside))
 
     @property
     def undefined(self) -> str:
@@ -150,16 +150,18 @@ class Asked:
         return self.first.undefined or self.second.undefined
 
 
-def asked_of(pair: Pair, points: Sequence[OperatingPoint], others: Sequence[OperatingPoint]) -> list[Asked]:
+def paired_questions(
+    pair: Pair, points: Sequence[OperatingPoint], others: Sequence[OperatingPoint]
+) -> list[PairedQuestion]:
     """The questions that both models answer, in the order of the first."""
     first, second = questions(pair.first, points), {q.of: q for q in questions(pair.second, others)}
-    found = [Asked(q, second[q.of]) for q in first if q.of in second]
+    found = [PairedQuestion(q, second[q.of]) for q in first if q.of in second]
     require(bool(found) or not first, "the two operating points are for different classes",
             given=", ".join((first[0].of, *second)) if first else "")  # fmt: skip
     return found
 
 
-def half_and_chosen(asked: Sequence[Asked]) -> bool:
+def half_and_chosen(asked: Sequence[PairedQuestion]) -> bool:
     """Whether one model has a threshold chosen on tuning data and the other has .5."""
     full = [q for q in asked if q.first.full and q.first.threshold is not None]
     return any(q.first.frozen != q.second.frozen and HALF in (q.first.threshold, q.second.threshold) for q in full)

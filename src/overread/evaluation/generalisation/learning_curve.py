@@ -110,27 +110,27 @@ def learning_curve(
     every = [p for found in groups.values() for p in found]
     names = list(models) or [""] * len(every)
     looks = look_at(one, ledger, [(name, p.digest) for name, p in zip(names, every, strict=True)])
-    job = Job(groups, metric, group_of(one, metric), level, seed, resamples or resamples_for(len(one)))
-    found, gained = measured(job)
+    data = CurveData(groups, metric, group_of(one, metric), level, seed, resamples or resamples_for(len(one)))
+    found, gained = measured(data)
     rows = tuple(
         Step(size, estimate, values, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan)
-        for size, estimate, values in zip(groups, found, job.values, strict=True)
+        for size, estimate, values in zip(groups, found, data.values, strict=True)
     )
-    return LearningCurve(metric, job.of, unit, rows, gains(rows, gained), _law(job, rows), level, part, looks)
+    return LearningCurve(metric, data.of, unit, rows, gains(rows, gained), _law(data, rows), level, part, looks)
 
 
 # -- the law through the sizes --------------------------------------------------------------------------------------
 
 
-def _law(job: Job, rows: tuple[Step, ...]) -> Law:
+def _law(data: CurveData, rows: tuple[Step, ...]) -> Law:
     estimates = [r.estimate for r in rows]
     sizes = [r.size.value for r in rows]
     why = why_no_law(estimates)
-    curves = np.empty((0, len(rows))) if why else resampled_curves(job, rows)
-    if not why and (few_of(job) < 2 or len(curves) < job.resamples / 2):
+    curves = np.empty((0, len(rows))) if why else resampled_curves(data, rows)
+    if not why and (few_of(data) < 2 or len(curves) < data.resamples / 2):
         why = "too few test patients to resample"
     return law_through(
-        sizes, estimates, curves, rising=metric_named(job.metric).better != "lower", note=_with_spread(rows), why=why
+        sizes, estimates, curves, rising=metric_named(data.metric).better != "lower", note=_with_spread(rows), why=why
     )
 
 
@@ -355,7 +355,7 @@ def _alike(p: Predictions, first: Predictions) -> Predictions:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class CurveData:
     """What every part of a curve needs: the repeats of each size, and how intervals are made."""
 
     groups: dict[Size, list[Predictions]]
@@ -413,27 +413,28 @@ def _noted(estimate: Estimate, repeats: int) -> Estimate:
     return replace(estimate, method=how)
 
 
-def measured(job: Job) -> tuple[list[Estimate], list[Difference]]:
+def measured(data: CurveData) -> tuple[list[Estimate], list[Difference]]:
     """The metric at every size, the mean over its repeats, and each step's paired difference."""
-    return (_areas if job.metric == "auc" else _resampled)(job)
+    return (_areas if data.metric == "auc" else _resampled)(data)
 
 
-def _areas(job: Job) -> tuple[list[Estimate], list[Difference]]:
+def _areas(data: CurveData) -> tuple[list[Estimate], list[Difference]]:
     """AUCs by DeLong: the mean of several areas is the area of the mean placements."""
-    repeats = list(job.groups.values())
+    repeats = list(data.groups.values())
     asked = [[question(p, positives(p, None, None)) for p in found] for found in repeats]
     rows, truth, _ = asked[0][0]
     whys = [next(filter(None, (why_undefined(truth, s) for _, _, s in found)), "") for found in asked]
     if any(whys):
-        means, gained = _resampled(job)
+        means, gained = _resampled(data)
         return [replace(e, undefined=why) if why else e for e, why in zip(means, whys, strict=True)], gained
-    cohort = Cohort.of(truth, patient_codes(job.codes[rows], len(rows)))
+    cohort = Cohort.of(truth, patient_codes(data.codes[rows], len(rows)))
     placed = np.stack([np.mean([placements(truth, s) for _, _, s in found], axis=0) for found in asked])
     order = [np.sum([_ranks(s) for _, _, s in found], axis=0) for found in asked]
     parts = shares(cohort, placed)
     spread = np.diag(covariance(cohort, parts))
     areas = [
-        cohort.estimate("auc", float(v), float(s), job.level, job.of) for v, s in zip(parts.value, spread, strict=True)
+        cohort.estimate("auc", float(v), float(s), data.level, data.of)
+        for v, s in zip(parts.value, spread, strict=True)
     ]
     gained = [
         compared(cohort, (areas[i + 1], areas[i]), variance_between(cohort, parts, i + 1, i), (order[i + 1], order[i]))
@@ -446,11 +447,11 @@ def _ranks(score: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.unique(score, return_inverse=True)[1].astype(np.float64)
 
 
-def _resampled(job: Job) -> tuple[list[Estimate], list[Difference]]:
-    means, many = job.statistics, [len(found) for found in job.groups.values()]
-    how: dict[str, Any] = {"images": len(job.one), "level": job.level, "seed": job.seed, "resamples": job.resamples}
-    found = [bootstrap([s], job.people, **how)[0] for s in means]
-    gained = [bootstrap_difference(b, a, job.people, **how)[0] for a, b in pairwise(means)]
+def _resampled(data: CurveData) -> tuple[list[Estimate], list[Difference]]:
+    means, many = data.statistics, [len(found) for found in data.groups.values()]
+    how: dict[str, Any] = {"images": len(data.one), "level": data.level, "seed": data.seed, "resamples": data.resamples}
+    found = [bootstrap([s], data.people, **how)[0] for s in means]
+    gained = [bootstrap_difference(b, a, data.people, **how)[0] for a, b in pairwise(means)]
     return [_noted(e, n) for e, n in zip(found, many, strict=True)], gained
 
 
@@ -497,38 +498,38 @@ def _anew(rows: tuple[Step, ...], a: Step, b: Step, gained: Difference) -> Estim
 # -- resampled ------------------------------------------------------------------------------------------------------
 
 
-def resampled_curves(job: Job, rows: tuple[Step, ...]) -> NDArray[np.float64]:
+def resampled_curves(data: CurveData, rows: tuple[Step, ...]) -> NDArray[np.float64]:
     """(B, sizes) the curve in resamples of the test patients, with the chance of the training patients added."""
     found = np.column_stack(
-        replicate(job.statistics, job.people, resamples=job.resamples, seed=job.seed, images=len(job.one))
+        replicate(data.statistics, data.people, resamples=data.resamples, seed=data.seed, images=len(data.one))
     )
     found = found[np.isfinite(found).all(axis=1)]
     middle = np.array([r.estimate.value for r in rows])
-    found = middle + _wider(job) * (found - middle)
+    found = middle + _wider(data) * (found - middle)
     (spread, freedom), many = pooled(rows), np.array([len(r.values) for r in rows])
     if freedom:
         draw = np.arange(found.size).reshape(found.shape)
-        found = found + normal(job.seed, 0, draw, "learning curve") * spread / np.sqrt(many)
+        found = found + normal(data.seed, 0, draw, "learning curve") * spread / np.sqrt(many)
     return found
 
 
-def _wider(job: Job) -> float:
+def _wider(data: CurveData) -> float:
     """What percentiles of a bootstrap lack where few patients carry the metric: Student's t, and n for n − 1."""
-    few = max(few_of(job), 2)
-    return t_quantile(job.level, few - 1) / normal_quantile(job.level) * math.sqrt(few / (few - 1))
+    few = max(few_of(data), 2)
+    return t_quantile(data.level, few - 1) / normal_quantile(data.level) * math.sqrt(few / (few - 1))
 
 
-def few_of(job: Job) -> int:
+def few_of(data: CurveData) -> int:
     """The patients that carry the metric: those of the rarer answer."""
-    few = max(s.columns[0].effective for s in job.statistics)
-    return few if few > 1 else min(job.people, _rarer(job))
+    few = max(s.columns[0].effective for s in data.statistics)
+    return few if few > 1 else min(data.people, _rarer(data))
 
 
-def _rarer(job: Job) -> int:
+def _rarer(data: CurveData) -> int:
     """Patients of the rarer class, of a label; all, of anything else."""
-    if not job.one.target.task.exclusive:
-        return job.people
-    return int(job.one.table.groupby("label")["patient"].nunique().min())
+    if not data.one.target.task.exclusive:
+        return data.people
+    return int(data.one.table.groupby("label")["patient"].nunique().min())
 
 
 def pooled(rows: tuple[Step, ...]) -> tuple[float, int]:

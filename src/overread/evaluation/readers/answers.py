@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Board:
+class CommonCases:
     """The N cases, their truth and the model. ``truth`` (N,) places in ``names``, −1 unknown; ``score`` (N,) of the
     positive classes and ``chosen`` (N,) the model's class (NaN where it has none), None without a model."""
 
@@ -74,7 +74,7 @@ class Board:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What R readers said of the N cases of a board in one modality: tables (N, R), NaN for no answer.
+    """What R readers said of the N cases in common in one modality: tables (N, R), NaN for no answer.
 
     ``ratings`` are class numbers, ``calls`` 0/1, ``scores`` numbers; None where readers gave none. ``judged`` are the
     readers of enough cases.
@@ -145,10 +145,10 @@ def _require_classes(labels: pd.Series, names: Sequence[str]) -> None:
 
 
 @checked
-def board_of(
+def common_cases(
     grades: Grades, predictions: Predictions | None, truth: pd.DataFrame | None, *,
     at: OperatingPoint | None = None, positive: Sequence[str] = (),
-) -> Board:  # fmt: skip
+) -> CommonCases:  # fmt: skip
     """The cases that were read, and predicted where there is a model.
 
     ``predictions`` hold the truth in their label; ``truth`` is the table of :func:`read_truth` where there is no model.
@@ -167,13 +167,13 @@ def board_of(
     if labels and not (places >= 0).any():
         raise InputError("the readers and the truth share no case", given=f"{len(cases):,} cases read, {len(labels):,} with a truth",
                          todo="name cases in both tables alike")  # fmt: skip
-    return Board(cases, names, chosen, places.astype(np.int64), people, None, None, math.nan, "",
+    return CommonCases(cases, names, chosen, places.astype(np.int64), people, None, None, math.nan, "",
                  _counts(cases, people, places), said if labels else ())  # fmt: skip
 
 
 def _with_model(
     grades: Grades, predictions: Predictions, at: OperatingPoint | None, positive: tuple[str, ...]
-) -> Board:
+) -> CommonCases:
     _require_one_label(predictions)
     names, table = predictions.target.names, predictions.table
     wanted = positive or (at.positive if at else ())
@@ -199,7 +199,7 @@ def _with_model(
         if at or not chosen
         else ("the model is called positive from .5 on, a threshold that was not chosen on tuning data",)
     )
-    return Board(cases, names, chosen, truth, codes, score, best, threshold, rule, _counts(cases, codes, truth) | alone,
+    return CommonCases(cases, names, chosen, truth, codes, score, best, threshold, rule, _counts(cases, codes, truth) | alone,
                  (*said, *cautions, *lost))  # fmt: skip
 
 
@@ -238,18 +238,18 @@ def _counts(cases: tuple[str, ...], codes: NDArray[np.int64], truth: NDArray[Any
 
 
 @checked
-def answers_of(grades: Grades, board: Board, modality: str, cut: float | None = None) -> Answers:
+def answers_of(grades: Grades, common: CommonCases, modality: str, cut: float | None = None) -> Answers:
     """The readers' answers in one modality. ``cut``: scores from there on are calls, where there are no labels.
 
     Raises :class:`InputError` for an answer that is none of the classes.
     """
-    cases, table = board.cases, grades.table
+    cases, table = common.cases, grades.table
     scores = grades.scores(cases, modality) if "score" in table else None
-    ratings = grades.ratings(cases, board.names, modality) if "label" in table and board.names else None
+    ratings = grades.ratings(cases, common.names, modality) if "label" in table and common.names else None
     if ratings is not None:
-        calls = np.where(np.isnan(ratings), math.nan, np.isin(ratings, board.places)) if board.positive else None
+        calls = np.where(np.isnan(ratings), math.nan, np.isin(ratings, common.places)) if common.positive else None
         return Answers(modality, grades.readers, ratings, calls, scores, "the readers' labels")
-    if scores is not None and cut is not None and board.positive:
+    if scores is not None and cut is not None and common.positive:
         calls = np.where(np.isnan(scores), math.nan, scores >= cut)
         return Answers(modality, grades.readers, None, calls, scores, f"the readers' scores from {cut:g} on")
     return Answers(modality, grades.readers, None, None, scores, "")

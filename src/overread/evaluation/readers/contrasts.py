@@ -16,7 +16,7 @@ from overread.cases.graded_cases import MOST_PAIRED, agreement
 from overread.cases.grades import Grades, consensus
 from overread.core.errors import checked
 from overread.evaluation.estimators import Intervals
-from overread.evaluation.readers.answers import FEWEST_CASES, Answers, Board, Floats
+from overread.evaluation.readers.answers import FEWEST_CASES, Answers, CommonCases, Floats
 from overread.stats.agreement.mrmc import Modalities, compare_modalities, compare_with_reader, compare_with_readers
 from overread.stats.agreement.pairs import intraclass_correlation
 from overread.stats.agreement.panel import krippendorff_alpha
@@ -63,7 +63,7 @@ class Contrast:
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _Merit:
     """A merit: the truth it is judged by, what the model and the readers (N, R) said, and the cases that count."""
 
     metric: str
@@ -78,35 +78,37 @@ class _Asked:
 
 
 @checked
-def agreed(grades: Grades, board: Board, answers: Answers, terms: Intervals) -> tuple[list[Estimate], dict[str, Any]]:
+def agreed(
+    grades: Grades, common: CommonCases, answers: Answers, terms: Intervals
+) -> tuple[list[Estimate], dict[str, Any]]:
     """How far readers agree, and the matrix of every pair (ten readers at most) for a figure."""
     how: dict[str, Any] = {"level": terms.level, "resamples": terms.resamples or None, "seed": terms.seed}
     if answers.ratings is not None:
-        kept = _of_patients(grades, board)
-        found = agreement(kept, classes=board.names, modality=answers.modality, **how)
+        kept = _of_patients(grades, common)
+        found = agreement(kept, classes=common.names, modality=answers.modality, **how)
         by = "quadratic kappa" if any(e.metric == "quadratic kappa" for e in found) else "kappa"
         return found, _matrix(answers.readers, [e for e in found if e.metric == by], by)
     if answers.scores is None:
         return [], {}
-    pairs = _score_pairs(answers, board, how)
-    alike = [intraclass_correlation(answers.scores, board.codes, kind=kind, **how) for kind in ("agreement", "consistency")]  # fmt: skip
-    alpha = krippendorff_alpha(answers.scores, board.codes, scale="interval", **how)
+    pairs = _score_pairs(answers, common, how)
+    alike = [intraclass_correlation(answers.scores, common.codes, kind=kind, **how) for kind in ("agreement", "consistency")]  # fmt: skip
+    alpha = krippendorff_alpha(answers.scores, common.codes, scale="interval", **how)
     return [*alike, alpha, *pairs], _matrix(answers.readers, pairs, "icc(2,1)")
 
 
-def _of_patients(grades: Grades, board: Board) -> Grades:
-    """The answers to the cases of the board, under its patients."""
-    person = dict(zip(board.cases, board.codes.astype(str), strict=True))
-    table = grades.table[grades.table["case"].isin(board.cases)]
+def _of_patients(grades: Grades, common: CommonCases) -> Grades:
+    """The answers to the cases in common, under its patients."""
+    person = dict(zip(common.cases, common.codes.astype(str), strict=True))
+    table = grades.table[grades.table["case"].isin(common.cases)]
     return replace(grades, table=table.assign(patient=table["case"].map(person)))
 
 
-def _score_pairs(answers: Answers, board: Board, how: dict[str, Any]) -> list[Estimate]:
+def _score_pairs(answers: Answers, common: CommonCases, how: dict[str, Any]) -> list[Estimate]:
     assert answers.scores is not None
     if not 2 < len(answers.readers) <= MOST_PAIRED:
         return []
     return [
-        replace(intraclass_correlation(answers.scores[:, [i, j]], board.codes, **how),
+        replace(intraclass_correlation(answers.scores[:, [i, j]], common.codes, **how),
                 of=f"{answers.readers[i]} and {answers.readers[j]}")
         for i, j in combinations(range(len(answers.readers)), 2)
     ]  # fmt: skip
@@ -126,84 +128,84 @@ def _matrix(readers: Sequence[str], pairs: Sequence[Estimate], metric: str) -> d
 
 
 @checked
-def each(board: Board, answers: Answers, terms: Intervals) -> list[Estimate]:
+def each(common: CommonCases, answers: Answers, terms: Intervals) -> list[Estimate]:
     """Every reader's and the model's sensitivity, specificity, accuracy and AUC where the truth is known."""
     found: list[Estimate] = []
     for r, name in enumerate(answers.readers):
         calls, scores, ratings = (t[:, r] if t is not None else None for t in (answers.calls, answers.scores, answers.ratings))  # fmt: skip
-        own = _alone(board, calls, scores, ratings, terms)
+        own = _alone(common, calls, scores, ratings, terms)
         if not answers.judged[r]:
             own = [undefined(e.metric, FEW, of=e.of, images=e.images, patients=e.patients) for e in own]
         found += [replace(e, where={"reader": name}) for e in own]
     read = answers.read.any(axis=1)
     flagged, score, chosen = (
-        None if t is None else np.where(read, t, math.nan) for t in (board.flagged, board.score, board.chosen)
+        None if t is None else np.where(read, t, math.nan) for t in (common.flagged, common.score, common.chosen)
     )
-    return found + [replace(e, where={"reader": MODEL}) for e in _alone(board, flagged, score, chosen, terms)]
+    return found + [replace(e, where={"reader": MODEL}) for e in _alone(common, flagged, score, chosen, terms)]
 
 
-def _alone(board: Board, calls: Floats | None, scores: Floats | None, chosen: Floats | None, terms: Intervals) -> list[Estimate]:  # fmt: skip
+def _alone(common: CommonCases, calls: Floats | None, scores: Floats | None, chosen: Floats | None, terms: Intervals) -> list[Estimate]:  # fmt: skip
     """``calls`` and ``scores`` against the positive classes, ``chosen`` against the truth itself; NaN is left out."""
     found: list[Estimate] = []
     if calls is not None:
-        rows = board.known & ~np.isnan(calls)
-        points = at_threshold(board.ill[rows], calls[rows], board.codes[rows], level=terms.level, of=board.of)
-        half = auc(board.ill[rows], calls[rows], board.codes[rows], level=terms.level, of=board.of)
+        rows = common.known & ~np.isnan(calls)
+        points = at_threshold(common.ill[rows], calls[rows], common.codes[rows], level=terms.level, of=common.of)
+        half = auc(common.ill[rows], calls[rows], common.codes[rows], level=terms.level, of=common.of)
         # the area under the curve of a call is the mean of sensitivity and specificity
         found += [points[0], points[1], replace(half, metric="balanced accuracy"), *(points[4:] if chosen is None else ())]  # fmt: skip
     if chosen is not None:
-        rows = board.known & ~np.isnan(chosen)
-        right = chosen[rows] == board.truth[rows]
-        found.append(proportion(right, board.codes[rows], level=terms.level, metric="accuracy", of=board.of))
-    if scores is not None and board.positive:
-        rows = board.known & ~np.isnan(scores)
-        found.append(auc(board.ill[rows], scores[rows], board.codes[rows], level=terms.level, of=board.of))
+        rows = common.known & ~np.isnan(chosen)
+        right = chosen[rows] == common.truth[rows]
+        found.append(proportion(right, common.codes[rows], level=terms.level, metric="accuracy", of=common.of))
+    if scores is not None and common.positive:
+        rows = common.known & ~np.isnan(scores)
+        found.append(auc(common.ill[rows], scores[rows], common.codes[rows], level=terms.level, of=common.of))
     return found
 
 
 # -- merits of a multi-reader analysis --------------------------------------------------------------------------------
 
 
-def _asked(board: Board, answers: Answers) -> list[_Asked]:
+def _asked(common: CommonCases, answers: Answers) -> list[_Merit]:
     """AUC of scores; sensitivity, specificity and their mean of calls; accuracy of classes. The readers judged only."""
-    kept, known = answers.judged, board.known
+    kept, known = answers.judged, common.known
     found = []
-    if answers.scores is not None and board.positive:
-        found.append(_Asked("auc", "auc", board.ill, board.score, answers.scores[:, kept], known))
+    if answers.scores is not None and common.positive:
+        found.append(_Merit("auc", "auc", common.ill, common.score, answers.scores[:, kept], known))
     if answers.calls is not None:
-        calls, mine = answers.calls[:, kept], board.flagged
+        calls, mine = answers.calls[:, kept], common.flagged
         found += [
-            _Asked("sensitivity", "sensitivity", board.ill, mine, calls, known),
-            _Asked("specificity", "specificity", board.ill, mine, calls, known),
+            _Merit("sensitivity", "sensitivity", common.ill, mine, calls, known),
+            _Merit("specificity", "specificity", common.ill, mine, calls, known),
             # the area under the curve of a call is the mean of sensitivity and specificity
-            _Asked("balanced accuracy", "auc", board.ill, mine, calls, known),
+            _Merit("balanced accuracy", "auc", common.ill, mine, calls, known),
         ]
     if answers.ratings is not None:
-        found.append(_right(board, answers.ratings[:, kept]))
+        found.append(_right(common, answers.ratings[:, kept]))
     return found
 
 
-def _right(board: Board, ratings: Floats) -> _Asked:
+def _right(common: CommonCases, ratings: Floats) -> _Merit:
     """Accuracy is the sensitivity of being right where being right is the truth."""
-    right = np.where(np.isnan(ratings), math.nan, ratings == board.truth[:, None])
-    mine = None if board.chosen is None else np.where(np.isnan(board.chosen), math.nan, board.chosen == board.truth)
-    return _Asked("accuracy", "sensitivity", np.ones(len(right), bool), mine, right, board.known)
+    right = np.where(np.isnan(ratings), math.nan, ratings == common.truth[:, None])
+    mine = None if common.chosen is None else np.where(np.isnan(common.chosen), math.nan, common.chosen == common.truth)
+    return _Merit("accuracy", "sensitivity", np.ones(len(right), bool), mine, right, common.known)
 
 
-def _crossed(asked: _Asked) -> NDArray[np.bool_]:
+def _crossed(asked: _Merit) -> NDArray[np.bool_]:
     """(N,) the cases with a truth that all readers have read."""
     return np.asarray(asked.rows & ~np.isnan(asked.table).any(axis=1))
 
 
 @checked
-def crossed(board: Board, answers: Answers) -> dict[str, int]:
+def crossed(common: CommonCases, answers: Answers) -> dict[str, int]:
     """How many cases with a truth all judged readers have read, and how many only some of them."""
     read = answers.read[:, answers.judged]
-    some, every = (read[board.known].any(axis=1).sum(), read[board.known].all(axis=1).sum()) if read.size else (0, 0)
+    some, every = (read[common.known].any(axis=1).sum(), read[common.known].all(axis=1).sum()) if read.size else (0, 0)
     return {"read by all": int(every), "read by some": int(some - every)}
 
 
-def _named(estimate: Estimate, asked: _Asked, of: str, where: dict[str, str]) -> Estimate:
+def _named(estimate: Estimate, asked: _Merit, of: str, where: dict[str, str]) -> Estimate:
     metric = estimate.metric.replace(asked.merit, asked.metric, 1)
     return replace(estimate, metric=metric, of=of, where=where)
 
@@ -213,26 +215,26 @@ def _design(readers: str, cases: str) -> dict[str, str]:
 
 
 @checked
-def against_mean(board: Board, answers: Answers, terms: Intervals) -> tuple[list[Estimate], list[Contrast]]:
+def against_mean(common: CommonCases, answers: Answers, terms: Intervals) -> tuple[list[Estimate], list[Contrast]]:
     """The readers' mean, and the model minus it, for readers and cases that are a sample and that are not.
 
     Obuchowski–Rockette; see :func:`overread.stats.agreement.mrmc.compare_with_readers`.
     """
     means: list[Estimate] = []
     contrasts: list[Contrast] = []
-    for asked in _asked(board, answers) if answers.judged.any() and board.known.any() else ():
+    for asked in _asked(common, answers) if answers.judged.any() and common.known.any() else ():
         rows = _crossed(asked)
-        truth, table, people = asked.truth[rows], asked.table[rows], board.codes[rows]
+        truth, table, people = asked.truth[rows], asked.table[rows], common.codes[rows]
         for readers, cases in DESIGNS:
             where = {"reader": MEAN, **_design(readers, cases)}
             how: dict[str, Any] = {"merit": asked.merit, "readers": readers, "cases": cases, "level": terms.level}
             if asked.model is None:
                 one = compare_modalities(truth, table[:, :, None], people, **how)
-                means.append(_named(one.means[0], asked, board.of, where))
+                means.append(_named(one.means[0], asked, common.of, where))
                 continue
             found = compare_with_readers(truth, asked.model[rows], table, people, **how)
-            first, second = _named(found.model, asked, board.of, {"reader": MODEL}), _named(found.mean, asked, board.of, {"reader": MEAN})  # fmt: skip
-            difference = _named(found.difference.difference, asked, board.of, {})
+            first, second = _named(found.model, asked, common.of, {"reader": MODEL}), _named(found.mean, asked, common.of, {"reader": MEAN})  # fmt: skip
+            difference = _named(found.difference.difference, asked, common.of, {})
             gap = replace(found.difference, first=first, second=second, difference=difference)
             means.append(replace(second, where=where))
             contrasts.append(Contrast(gap, where, found.freedom))
@@ -240,18 +242,18 @@ def against_mean(board: Board, answers: Answers, terms: Intervals) -> tuple[list
 
 
 @checked
-def against_each(board: Board, answers: Answers, terms: Intervals) -> list[Contrast]:
+def against_each(common: CommonCases, answers: Answers, terms: Intervals) -> list[Contrast]:
     """The model against each reader on that reader's own cases, Holm's correction over the readers.
 
     Calls: at the reader's own specificity, and at the reader's own sensitivity; scores: AUC (DeLong).
     """
-    if board.score is None or not board.positive or not board.known.any():
+    if common.score is None or not common.positive or not common.known.any():
         return []
     made = [
-        Contrast(_of(gap, board.of), {"reader": name, **at})
+        Contrast(_of(gap, common.of), {"reader": name, **at})
         for r, name in enumerate(answers.readers)
         if answers.judged[r]
-        for gap, at in _against_one(board, answers, r, terms)
+        for gap, at in _against_one(common, answers, r, terms)
     ]
     kinds = [(c.gap.difference.metric, c.where.get("at", "")) for c in made]
     adjusted = np.full(len(made), math.nan)
@@ -267,15 +269,15 @@ def _of(gap: Difference, of: str) -> Difference:
 
 
 def _against_one(
-    board: Board, answers: Answers, r: int, terms: Intervals
+    common: CommonCases, answers: Answers, r: int, terms: Intervals
 ) -> Iterator[tuple[Difference, dict[str, str]]]:
-    assert board.score is not None
+    assert common.score is not None
     if answers.scores is not None:
-        rows = board.known & ~np.isnan(answers.scores[:, r])
-        yield auc_difference(board.ill[rows], board.score[rows], answers.scores[rows, r], board.codes[rows], level=terms.level), {}  # fmt: skip
+        rows = common.known & ~np.isnan(answers.scores[:, r])
+        yield auc_difference(common.ill[rows], common.score[rows], answers.scores[rows, r], common.codes[rows], level=terms.level), {}  # fmt: skip
     if answers.calls is not None:
-        rows = board.known & ~np.isnan(answers.calls[:, r])
-        found = compare_with_reader(board.ill[rows], board.score[rows], answers.calls[rows, r], board.codes[rows],
+        rows = common.known & ~np.isnan(answers.calls[:, r])
+        found = compare_with_reader(common.ill[rows], common.score[rows], answers.calls[rows, r], common.codes[rows],
                                     level=terms.level, resamples=terms.resamples or None, seed=terms.seed)  # fmt: skip
         yield found.sensitivity, {"at": "the reader's specificity"}
         yield found.specificity, {"at": "the reader's sensitivity"}
@@ -283,22 +285,22 @@ def _against_one(
 
 @checked
 def between_modalities(
-    board: Board, several: Sequence[Answers], terms: Intervals
+    common: CommonCases, several: Sequence[Answers], terms: Intervals
 ) -> tuple[list[Estimate], list[Contrast]]:
     """The readers' mean in each modality and every difference of two, on cases that all have read in all of them."""
     several, means, contrasts = _same_judged(several), [], []
-    if not several or not board.known.any():
+    if not several or not common.known.any():
         return [], []
     names = tuple(answers.modality for answers in several)
-    for group in zip(*(_asked(board, answers) for answers in several), strict=True):
+    for group in zip(*(_asked(common, answers) for answers in several), strict=True):
         rows = np.logical_and.reduce([_crossed(asked) for asked in group])
         table = np.stack([asked.table[rows] for asked in group], axis=2)  # (N, R, M)
         for readers, cases in DESIGNS:
-            made = compare_modalities(group[0].truth[rows], table, board.codes[rows], merit=group[0].merit,
+            made = compare_modalities(group[0].truth[rows], table, common.codes[rows], merit=group[0].merit,
                                       readers=readers, cases=cases, level=terms.level, names=names)  # fmt: skip
             wheres = [{"reader": MEAN, "modality": m, "cases": EVERY, **_design(readers, cases)} for m in names]
-            means += [_named(e, group[0], board.of, w) for e, w in zip(made.means, wheres, strict=True)]
-            contrasts += _changes(made, group[0], board.of, names, _design(readers, cases))
+            means += [_named(e, group[0], common.of, w) for e, w in zip(made.means, wheres, strict=True)]
+            contrasts += _changes(made, group[0], common.of, names, _design(readers, cases))
     return means, contrasts
 
 
@@ -313,7 +315,7 @@ def _same_judged(several: Sequence[Answers]) -> list[Answers]:
     return [replace(a, readers=readers, ratings=kept(a.ratings), calls=kept(a.calls), scores=kept(a.scores)) for a in several] if both.any() else []  # fmt: skip
 
 
-def _changes(made: Modalities, asked: _Asked, of: str, names: Sequence[str], design: dict[str, str]) -> list[Contrast]:
+def _changes(made: Modalities, asked: _Merit, of: str, names: Sequence[str], design: dict[str, str]) -> list[Contrast]:
     found = []
     for (a, b), gap in zip(combinations(names, 2), made.differences, strict=True):
         first, second, difference = (_named(e, asked, of, {}) for e in (gap.first, gap.second, gap.difference))
@@ -330,7 +332,7 @@ METRICS = ("accuracy", "sensitivity", "specificity")
 
 
 @dataclass(frozen=True, eq=False)
-class _Leave:
+class _LeftOut:
     """One reader left out: the cases that this reader read and the others decided, and who was right of them."""
 
     reader: str
@@ -351,7 +353,7 @@ class _Leave:
 
 @checked
 def against_others(
-    grades: Grades, board: Board, answers: Answers, rule: str, terms: Intervals
+    grades: Grades, common: CommonCases, answers: Answers, rule: str, terms: Intervals
 ) -> tuple[list[Estimate], list[Contrast]]:
     """Each reader's accuracy (and sensitivity, specificity) against the consensus of the other readers, by ``rule``.
 
@@ -361,55 +363,55 @@ def against_others(
     """
     if answers.ratings is None or len(answers.readers) < 2:
         return [], []
-    left = [_leave(grades, board, answers, r, rule) for r in range(len(answers.readers))]
+    left = [_leave(grades, common, answers, r, rule) for r in range(len(answers.readers))]
     about = {"reference": f"consensus of the other readers ({rule})"}
     found, judged = [], [one for r, one in enumerate(left) if answers.judged[r]]
     for one, good in zip(left, answers.judged, strict=True):
-        found += [replace(e, where={**e.where, **about}) for e in _shares(one, board, bool(good), terms)]
-    means, contrasts = _together(judged, board, terms, about) if judged else ([], [])
+        found += [replace(e, where={**e.where, **about}) for e in _shares(one, common, bool(good), terms)]
+    means, contrasts = _together(judged, common, terms, about) if judged else ([], [])
     return found + means, contrasts
 
 
-def _leave(grades: Grades, board: Board, answers: Answers, r: int, rule: str) -> _Leave:
+def _leave(grades: Grades, common: CommonCases, answers: Answers, r: int, rule: str) -> _LeftOut:
     assert answers.ratings is not None
     table = grades.table
-    others = (table["reader"] != answers.readers[r]) & (table["modality"] == answers.modality) & table["case"].isin(board.cases)  # fmt: skip
-    made = consensus(replace(grades, table=table[others]), rule=rule, classes=board.names) if others.any() else None
+    others = (table["reader"] != answers.readers[r]) & (table["modality"] == answers.modality) & table["case"].isin(common.cases)  # fmt: skip
+    made = consensus(replace(grades, table=table[others]), rule=rule, classes=common.names) if others.any() else None
     labels = {} if made is None else dict(zip(made["case"], made["label"], strict=True))
-    reference = pd.Index(board.names).get_indexer(pd.Index([labels.get(c, "") for c in board.cases], dtype=object))
+    reference = pd.Index(common.names).get_indexer(pd.Index([labels.get(c, "") for c in common.cases], dtype=object))
     own = answers.ratings[:, r]
     rows = (reference >= 0) & ~np.isnan(own)
-    if board.chosen is not None:
-        rows &= ~np.isnan(board.chosen)
-    ill = np.isin(reference, board.places)
-    among = {"accuracy": rows} | ({"sensitivity": rows & ill, "specificity": rows & ~ill} if board.positive else {})
-    chosen, flagged = board.chosen, board.flagged
-    return _Leave(answers.readers[r], rows, among, own == reference, None if chosen is None else chosen == reference,
-                  np.isin(own, board.places), (None if chosen is None else np.zeros(len(rows), bool)) if flagged is None else flagged == 1)  # fmt: skip
+    if common.chosen is not None:
+        rows &= ~np.isnan(common.chosen)
+    ill = np.isin(reference, common.places)
+    among = {"accuracy": rows} | ({"sensitivity": rows & ill, "specificity": rows & ~ill} if common.positive else {})
+    chosen, flagged = common.chosen, common.flagged
+    return _LeftOut(answers.readers[r], rows, among, own == reference, None if chosen is None else chosen == reference,
+                  np.isin(own, common.places), (None if chosen is None else np.zeros(len(rows), bool)) if flagged is None else flagged == 1)  # fmt: skip
 
 
-def _shares(one: _Leave, board: Board, judged: bool, terms: Intervals) -> Iterator[Estimate]:
+def _shares(one: _LeftOut, common: CommonCases, judged: bool, terms: Intervals) -> Iterator[Estimate]:
     """The reader's shares, and the model's against the same reference."""
     for who in (one.reader, *((MODEL,) if one.model is not None else ())):
         where = {"reader": who} if who == one.reader else {"reader": MODEL, "beside": one.reader}
         for metric, rows in one.among.items():
-            images, patients = int(rows.sum()), distinct(board.codes[rows])
+            images, patients = int(rows.sum()), distinct(common.codes[rows])
             if not judged:
-                yield replace(undefined(metric, FEW, of=board.of, images=images, patients=patients), where=where)
+                yield replace(undefined(metric, FEW, of=common.of, images=images, patients=patients), where=where)
                 continue
             good = one.good(metric, who)[rows]
             yield replace(
-                proportion(good, board.codes[rows], level=terms.level, metric=metric, of=board.of), where=where
+                proportion(good, common.codes[rows], level=terms.level, metric=metric, of=common.of), where=where
             )
 
 
 def _together(
-    judged: list[_Leave], board: Board, terms: Intervals, about: dict[str, str]
+    judged: list[_LeftOut], common: CommonCases, terms: Intervals, about: dict[str, str]
 ) -> tuple[list[Estimate], list[Contrast]]:
     means: list[Estimate] = []
     contrasts: list[Contrast] = []
     for metric in judged[0].among:
-        made = _resampled(judged, board, metric, terms)
+        made = _resampled(judged, common, metric, terms)
         who = (MEAN, MODEL) if judged[0].model is not None else (MEAN,)
         means += [replace(e, where={"reader": name, **about}) for e, name in zip(made, who)]
         if len(who) < 2:
@@ -430,10 +432,10 @@ def _contrast(trio: list[Estimate], who: str, about: dict[str, str]) -> Contrast
     return Contrast(implied(*sides, gap, freedom=freedom), {"reader": who, **about}, float(freedom) or math.inf)
 
 
-def _resampled(judged: list[_Leave], board: Board, metric: str, terms: Intervals) -> list[Estimate]:
+def _resampled(judged: list[_LeftOut], common: CommonCases, metric: str, terms: Intervals) -> list[Estimate]:
     """Of the mean, then of every reader: the reader's share, the model's against the same reference, the difference."""
     beside, count = judged[0].model is not None, len(judged)
-    people, patients = board.codes, int(board.codes.max()) + 1
+    people, patients = common.codes, int(common.codes.max()) + 1
     cells = [
         column
         for one in judged
@@ -441,7 +443,9 @@ def _resampled(judged: list[_Leave], board: Board, metric: str, terms: Intervals
                        one.among[metric] & one.good(metric, MODEL) if beside else one.among[metric] & False)
     ]  # fmt: skip
     every = np.logical_or.reduce([one.among[metric] for one in judged])
-    columns = [c for rows in (every, *(one.among[metric] for one in judged)) for c in _trio(rows, board, metric, count)]
+    columns = [
+        c for rows in (every, *(one.among[metric] for one in judged)) for c in _trio(rows, common, metric, count)
+    ]
 
     def compute(sums: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -453,9 +457,9 @@ def _resampled(judged: list[_Leave], board: Board, metric: str, terms: Intervals
     return bootstrapped(statistic, people, level=terms.level, resamples=terms.resamples or None, seed=terms.seed)
 
 
-def _trio(rows: NDArray[np.bool_], board: Board, metric: str, readers: int) -> tuple[Column, Column, Column]:
+def _trio(rows: NDArray[np.bool_], common: CommonCases, metric: str, readers: int) -> tuple[Column, Column, Column]:
     """The reader's share, the model's and the difference, on these cases."""
-    size = distinct(board.codes[rows])
-    share = Column(metric, board.of, int(rows.sum()), size, effective=max(size, 1), freedom=max(size - 1, 0),
+    size = distinct(common.codes[rows])
+    share = Column(metric, common.of, int(rows.sum()), size, effective=max(size, 1), freedom=max(size - 1, 0),
                    note=f"{readers} readers, fixed", why=f"a reader without cases for {metric}")  # fmt: skip
     return share, share, replace(share, scale="plain", effective=1)

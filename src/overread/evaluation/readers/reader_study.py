@@ -19,7 +19,7 @@ from overread.evaluation.comparison.compare import aligned, counted, p_text
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import looked, truth_hash, verify
 from overread.evaluation.operating_point import OperatingPoint, refuse_seen
-from overread.evaluation.readers.answers import Answers, Board, Reference, answers_of, board_of, with_truth
+from overread.evaluation.readers.answers import Answers, CommonCases, Reference, answers_of, common_cases, with_truth
 from overread.evaluation.readers.contrasts import (
     MEAN,
     MODEL,
@@ -141,37 +141,39 @@ def judge_readers(
         predictions, truth = with_truth(predictions, truth), None
     if at is not None and predictions is not None:
         refuse_seen(predictions, at.seen, at.salt, "to choose the threshold")
-    board = board_of(grades, predictions, truth, at=at, positive=positive)
-    if reference == "truth" and not board.known.any():
-        raise InputError("no case that was read has a known truth", given=f"{len(board.cases):,} cases", todo="give --truth, or choose the consensus")  # fmt: skip
-    judged = reference != "consensus" and bool(board.known.any())
-    board = board if judged else replace(board, truth=np.full(len(board.cases), -1))
-    several = [answers_of(grades, board, modality, cut) for modality in grades.modalities]
-    wanted = None if margin is None else _declaration(margin, margin_of, level, board, several)
-    _require_rule(board, several, judged, rule)
+    common = common_cases(grades, predictions, truth, at=at, positive=positive)
+    if reference == "truth" and not common.known.any():
+        raise InputError("no case that was read has a known truth", given=f"{len(common.cases):,} cases", todo="give --truth, or choose the consensus")  # fmt: skip
+    judged = reference != "consensus" and bool(common.known.any())
+    common = common if judged else replace(common, truth=np.full(len(common.cases), -1))
+    several = [answers_of(grades, common, modality, cut) for modality in grades.modalities]
+    wanted = None if margin is None else _declaration(margin, margin_of, level, common, several)
+    _require_rule(common, several, judged, rule)
     if ledger is not None:
         verify(ledger)
     terms = Intervals(level, seed, resamples or 0)
-    parts = [_of_modality(grades, board, answers, rule, terms) for answers in several]
-    means, changes = between_modalities(board, several, terms) if len(several) > 1 else ([], [])
+    parts = [_of_modality(grades, common, answers, rule, terms) for answers in several]
+    means, changes = between_modalities(common, several, terms) if len(several) > 1 else ([], [])
     estimates = [e for part in parts for e in part[0]] + means
     contrasts = [c for part in parts for c in part[1]] + changes
-    kept = plain({a.modality: curves(board, a, estimates) for a in several})
-    looks, stands = _look(grades, predictions, board, truth, wanted, ledger, model)
+    kept = plain({a.modality: curves(common, a, estimates) for a in several})
+    looks, stands = _look(grades, predictions, common, truth, wanted, ledger, model)
     return Reading(
         tuple(estimates), tuple(contrasts), kept, plain({a.modality: p[2] for a, p in zip(several, parts, strict=True)}),
-        plain(counts(board, several)), _claim(wanted, contrasts, stands) if wanted else None, cautions(board, several, judged, rule),
-        looks, board.of,
-        plain({"level": level, "seed": seed, "names": board.names, "kind": grades.kind, "model": model, "threshold": board.rule,
+        plain(counts(common, several)), _claim(wanted, contrasts, stands) if wanted else None, cautions(common, several, judged, rule),
+        looks, common.of,
+        plain({"level": level, "seed": seed, "names": common.names, "kind": grades.kind, "model": model, "threshold": common.rule,
                "reference": "truth" if judged else f"consensus of the other readers ({rule})", "modalities": grades.modalities,
                "predictions": predictions.digest if predictions is not None else ""}),
     )  # fmt: skip
 
 
-def _declaration(margin: float, margin_of: str, level: float, board: Board, several: list[Answers]) -> Declaration:
+def _declaration(
+    margin: float, margin_of: str, level: float, common: CommonCases, several: list[Answers]
+) -> Declaration:
     """What is claimed; refused before anybody looks if nothing is compared so."""
     there = [name for name, table in (("auc", several[0].scores), ("sensitivity", several[0].calls), ("specificity", several[0].calls))
-             if table is not None and board.positive]  # fmt: skip
+             if table is not None and common.positive]  # fmt: skip
     made = Declaration.read(margin, margin_of or "auc", "non-inferiority", level)
     if made.metric not in there:
         raise InputError("the margin is of nothing that is compared", given=f"{made.metric}, compared: {', '.join(there) or 'none'}",
@@ -180,28 +182,28 @@ def _declaration(margin: float, margin_of: str, level: float, board: Board, seve
         raise InputError(
             "a margin needs one modality", given=f"{len(several)} modalities", todo="give the answers in one of them"
         )
-    return replace(made, of=made.of or board.of)
+    return replace(made, of=made.of or common.of)
 
 
 def _look(
-    grades: Grades, predictions: Predictions | None, board: Board, truth: pd.DataFrame | None,
+    grades: Grades, predictions: Predictions | None, common: CommonCases, truth: pd.DataFrame | None,
     wanted: Declaration | None, ledger: str | Path | None, model: str,
 ) -> tuple[int, Standing]:  # fmt: skip
     """One line in the ledger where a truth, or readers in its place, judge somebody; how the claim stands."""
     if predictions is None and truth is None:
         return 0, NOT_ASKED
-    if predictions is not None and board.known.any():
+    if predictions is not None and common.known.any():
         test = truth_hash(predictions)
     else:
         kept = grades.table.sort_values(["case", "reader", "modality"]) if truth is None else truth.sort_values("case")
         test = sha256(kept.to_csv(index=False, lineterminator="\n").encode())[:16]
-    threshold = None if predictions is None else board.threshold
+    threshold = None if predictions is None else common.threshold
     digest = predictions.digest if predictions is not None else test
     who = model or (MODEL if predictions is not None else "readers")
     return look(ledger, [test], wanted, model=who, threshold=threshold, predictions=digest)
 
 
-def _require_rule(board: Board, several: list[Answers], judged: bool, rule: str) -> None:
+def _require_rule(common: CommonCases, several: list[Answers], judged: bool, rule: str) -> None:
     """The consensus of the other readers exists by this rule."""
     fewest = min(len(answers.readers) for answers in several)
     if judged or any(answers.ratings is None for answers in several):
@@ -209,22 +211,22 @@ def _require_rule(board: Board, several: list[Answers], judged: bool, rule: str)
     if rule == "dawid-skene" and 1 < fewest < 4:
         raise InputError("Dawid and Skene's model of the other readers needs three of them, so four in all",
                          given=f"{fewest:,} readers", todo="choose --consensus majority")  # fmt: skip
-    if rule == "median" and not in_order(board.names):
+    if rule == "median" and not in_order(common.names):
         raise InputError("a median needs classes in order, and these are names without numbers",
-                         given=", ".join(board.names[:10]), todo="choose --consensus majority, or number the classes")  # fmt: skip
+                         given=", ".join(common.names[:10]), todo="choose --consensus majority, or number the classes")  # fmt: skip
 
 
 def _of_modality(
-    grades: Grades, board: Board, answers: Answers, rule: str, terms: Intervals
+    grades: Grades, common: CommonCases, answers: Answers, rule: str, terms: Intervals
 ) -> tuple[list[Estimate], list[Contrast], dict[str, Any]]:
     """Estimates, contrasts and the matrix of agreement of one modality."""
-    among, matrix = agreed(grades, board, answers, terms)
-    if board.known.any():
-        alone = each(board, answers, terms)
-        means, against = against_mean(board, answers, terms)
-        means, against = alone + means, against + against_each(board, answers, terms)
+    among, matrix = agreed(grades, common, answers, terms)
+    if common.known.any():
+        alone = each(common, answers, terms)
+        means, against = against_mean(common, answers, terms)
+        means, against = alone + means, against + against_each(common, answers, terms)
     else:
-        means, against = against_others(grades, board, answers, rule, terms)
+        means, against = against_others(grades, common, answers, rule, terms)
     mark = {"modality": answers.modality} if answers.modality else {}
     found = [replace(e, where={**e.where, **mark}) for e in among + means]
     return found, [replace(c, where={**c.where, **mark}) for c in against], matrix
@@ -257,16 +259,16 @@ def _tail(statistic: float, freedom: float) -> float:
 
 
 @checked
-def curves(board: Board, answers: Answers, estimates: list[Estimate]) -> dict[str, Any]:
+def curves(common: CommonCases, answers: Answers, estimates: list[Estimate]) -> dict[str, Any]:
     """The ROC of the model and of readers who gave scores, and every point with its intervals."""
-    if not board.known.any() or not board.positive:
+    if not common.known.any() or not common.positive:
         return {}
-    read = answers.read.any(axis=1) & board.known
-    model = {} if board.score is None else _roc(board, board.score, read)
+    read = answers.read.any(axis=1) & common.known
+    model = {} if common.score is None else _roc(common, common.score, read)
     model = {"roc": model} if model else {}
     model |= {"point": _point(MODEL, answers.modality, estimates)} if model else {}
     lines = {} if answers.scores is None else {
-        name: _roc(board, answers.scores[:, r], read) for r, name in enumerate(answers.readers) if answers.judged[r]
+        name: _roc(common, answers.scores[:, r], read) for r, name in enumerate(answers.readers) if answers.judged[r]
     }  # fmt: skip
     points = [_point(name, answers.modality, estimates) for name in (*answers.readers, MEAN)] if answers.calls is not None else []  # fmt: skip
     return {
@@ -277,10 +279,10 @@ def curves(board: Board, answers: Answers, estimates: list[Estimate]) -> dict[st
     }
 
 
-def _roc(board: Board, score: Any, rows: Any) -> dict[str, Any]:
+def _roc(common: CommonCases, score: Any, rows: Any) -> dict[str, Any]:
     """Corners of the curve; empty with one class only."""
     rows = rows & ~np.isnan(score)
-    across, up, _ = roc_curve(board.ill[rows], score[rows])
+    across, up, _ = roc_curve(common.ill[rows], score[rows])
     if not len(across):
         return {}
     step = drawn(across, up)
@@ -297,21 +299,21 @@ def _point(who: str, modality: str, estimates: list[Estimate]) -> dict[str, Any]
 
 
 @checked
-def counts(board: Board, several: list[Answers]) -> dict[str, Any]:
+def counts(common: CommonCases, several: list[Answers]) -> dict[str, Any]:
     per = {
         a.modality: {"readers": {n: int(k) for n, k in zip(a.readers, a.read.sum(axis=0), strict=True)}, "answers": int(a.read.sum()),
-                     **crossed(board, a)}
+                     **crossed(common, a)}
         for a in several
     }  # fmt: skip
-    known = board.known
-    return board.counts | {"positives": int((board.ill & known).sum()), "negatives": int((~board.ill & known).sum()),
+    known = common.known
+    return common.counts | {"positives": int((common.ill & known).sum()), "negatives": int((~common.ill & known).sum()),
                            "readers": len(several[0].readers) if several else 0, "modalities": per}  # fmt: skip
 
 
 @checked
-def cautions(board: Board, several: list[Answers], judged: bool, rule: str) -> tuple[str, ...]:
-    found = list(board.cautions)
-    if not judged and board.chosen is not None:
+def cautions(common: CommonCases, several: list[Answers], judged: bool, rule: str) -> tuple[str, ...]:
+    found = list(common.cautions)
+    if not judged and common.chosen is not None:
         others = any(a.ratings is not None and len(a.readers) > 1 for a in several)
         found.append(
             f"the model and each reader are judged against the consensus of the other readers ({rule}), not against a truth: "
@@ -320,7 +322,7 @@ def cautions(board: Board, several: list[Answers], judged: bool, rule: str) -> t
         )  # fmt: skip
     for answers in several:
         within = f" ({answers.modality})" if answers.modality else ""
-        every = crossed(board, answers)
+        every = crossed(common, answers)
         if judged and every["read by some"]:
             found.append(f"{every['read by some']:,} cases that not all readers have read are left out of the analysis of "
                          f"readers and cases{within}; {every['read by all']:,} stay")  # fmt: skip
