@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import end, say, table
-from overread.cli.inputs import Pair, pair_of
+from overread.cli.console import Pair, end, pair_of, say, table
 from overread.cli.options import AsJson, Positive, listed
+from overread.core.errors import InputError
 
 if TYPE_CHECKING:
     from overread.evaluation.comparison.calibration_change import CalibrationChange
@@ -32,33 +32,25 @@ def calibrate(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Mend probabilities on tuning data, apply the same to others, and tell what changed."""
-    from overread.core.errors import InputError
     from overread.core.files import write_json
     from overread.evaluation.operating_point import choose_thresholds
     from overread.evaluation.recalibrate import fit_recalibration, recalibrate
 
     if not tuning.is_dir() and not test:
-        raise InputError(
-            "there are no predictions to mend",
-            given=str(tuning),
-            todo="give both tables: overread calibrate tuning.csv test.csv",
-        )
+        raise InputError("there are no predictions to mend", given=str(tuning),
+                         todo="give both tables: overread calibrate tuning.csv test.csv")  # fmt: skip
     first = tuning if tuning.is_dir() else Path(test)
     pair = pair_of(first, str(tuning), listed(positive), "calibration", output)
     if not len(pair.test):
-        raise InputError(
-            "there are no predictions to mend", given=f"{first}: an empty table", todo="give a table with rows"
-        )
+        empty = f"{first}: an empty table"
+        raise InputError("there are no predictions to mend", given=empty, todo="give a table with rows")
     given, estimated = _prevalence(prevalence)
-    fitted = fit_recalibration(
-        pair.tuning, method=method, prevalence=given, unlabelled=pair.test if estimated else None, seed=seed
-    )
+    unlabelled = pair.test if estimated else None
+    fitted = fit_recalibration(pair.tuning, method=method, prevalence=given, unlabelled=unlabelled, seed=seed)
     mended = recalibrate(pair.test, fitted)
     tuned = recalibrate(pair.tuning, fitted, tuning=True)
-    points = choose_thresholds(
-        tuned, sensitivity=sensitivity or None, specificity=specificity or None, cost=cost or None
-    )
-    folder = pair.folder
+    rule = {"sensitivity": sensitivity or None, "specificity": specificity or None, "cost": cost or None}
+    points, folder = choose_thresholds(tuned, **rule), pair.folder
     files = [
         fitted.save(folder / "recalibration.json"),
         mended.save(folder / "calibrated.csv"),
@@ -80,8 +72,6 @@ def calibrate(
 
 
 def _prevalence(text: str) -> tuple[float | dict[str, float] | None, bool]:
-    from overread.core.errors import InputError
-
     if text.strip().lower() == "estimate":
         return None, True
     try:
@@ -90,9 +80,8 @@ def _prevalence(text: str) -> tuple[float | dict[str, float] | None, bool]:
         parts = (part.rpartition("=") for part in listed(text))
         return {name.strip(): float(value) for name, _, value in parts}, False
     except ValueError as error:
-        raise InputError(
-            "the prevalence is not understood", given=text, todo="write .05, or effusion=.1,mass=.02, or estimate"
-        ) from error
+        todo = "write .05, or effusion=.1,mass=.02, or estimate"
+        raise InputError("the prevalence is not understood", given=text, todo=todo) from error
 
 
 def _judged(pair: Pair, mended: Predictions, seed: int) -> CalibrationChange | None:
@@ -120,20 +109,13 @@ def _write(found: CalibrationChange | None, fitted: Recalibration, folder: Path)
 def _show(found: CalibrationChange) -> None:
     from overread.evaluation.comparison.calibration_change import said
 
+    by_place = {(e.metric, e.of, e.where.get("probabilities", "")): str(e) for e in reversed(found.estimates)}
     names = list(dict.fromkeys((e.metric.removesuffix(" difference"), e.of) for e in found.estimates))
 
     def cell(metric: str, of: str, which: str) -> str:
-        fits = [
-            e
-            for e in found.estimates
-            if e.metric == metric and e.of == of and e.where.get("probabilities", "") == which
-        ]
-        return str(fits[0]) if fits else "–"
+        return by_place.get((metric, of, which), "–")
 
-    rows = [
-        (m, of, cell(m, of, "as given"), cell(m, of, "recalibrated"), cell(f"{m} difference", of, ""))
-        for m, of in names
-    ]
+    rows = [(m, of, cell(m, of, "as given"), cell(m, of, "recalibrated"), cell(f"{m} difference", of, "")) for m, of in names]  # fmt: skip
     table(("metric", "of", "as given", "recalibrated", "difference"), rows)
     for line in said(found.estimates):
         say(line)

@@ -8,51 +8,38 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import end, output_folder, say
-from overread.cli.inputs import PointChoice, System, require_tuning, system_of
+from overread.cli.console import (
+    PointChoice,
+    System,
+    end,
+    json_with_metrics,
+    output_folder,
+    require_tuning,
+    say,
+    system_of,
+)
 from overread.cli.options import AsJson, Level, Positive, Subgroups, listed
 
 CLAIM = "A claim, written down before the test set is opened"
-First = Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: the new one")]
-Second = Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: what it is compared with")]
-Tuning = Annotated[
-    str, typer.Option(help="predictions of the tuning part, to choose the first one's operating point on")
-]
-OtherTuning = Annotated[str, typer.Option(help="the same for the second")]
-At = Annotated[str, typer.Option("--at", help="the first one's operating points, frozen before: an operating.json")]
-OtherAt = Annotated[str, typer.Option(help="the same for the second")]
-Sensitivity = Annotated[float, typer.Option(min=0, max=1, help="on tuning data; Youden's point if not given")]
-Specificity = Annotated[float, typer.Option(min=0, max=1, help="on tuning data, in place of a sensitivity")]
-Margin = Annotated[
-    float,
-    typer.Option(
-        min=0,
-        max=1,
-        help="that the first must not be worse by (of --claim); a run's own if not given",
-        rich_help_panel=CLAIM,
-    ),
-]
-MarginOf = Annotated[
-    str,
-    typer.Option(help="auc, sensitivity, specificity or macro auc; of one class: auc:melanoma", rich_help_panel=CLAIM),
-]
-Claim = Annotated[
-    str, typer.Option(help="non-inferiority, equivalence or superiority of the first", rich_help_panel=CLAIM)
-]
-Ledger = Annotated[
-    str,
-    typer.Option(
-        help="file of looks at the test set; else each run's own, or evaluation/ledger.jsonl beside each table"
-    ),
-]
-Output = Annotated[str, typer.Option("-o", "--output", help="folder; comparison/ in the run, or beside the first")]
 
 
 def compare(
-    first: First, second: Second, tuning: Tuning = "", other_tuning: OtherTuning = "", at: At = "", other_at: OtherAt = "",
-    subgroup: Subgroups = [], positive: Positive = "", sensitivity: Sensitivity = 0.0, specificity: Specificity = 0.0,
-    margin: Margin = 0.0, margin_of: MarginOf = "", claim: Claim = "non-inferiority", level: Level = 0.95,
-    ledger: Ledger = "", output: Output = "", as_json: AsJson = False,
+    first: Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: the new one")],
+    second: Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: what it is compared with")],
+    tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the first one's operating point on")] = "",
+    other_tuning: Annotated[str, typer.Option(help="the same for the second")] = "",
+    at: Annotated[str, typer.Option("--at", help="the first one's operating points, frozen before: an operating.json")] = "",
+    other_at: Annotated[str, typer.Option(help="the same for the second")] = "",
+    subgroup: Subgroups = [], positive: Positive = "",
+    sensitivity: Annotated[float, typer.Option(min=0, max=1, help="on tuning data; Youden's point if not given")] = 0.0,
+    specificity: Annotated[float, typer.Option(min=0, max=1, help="on tuning data, in place of a sensitivity")] = 0.0,
+    margin: Annotated[float, typer.Option(min=0, max=1, help="that the first must not be worse by (of --claim); a run's own if not given", rich_help_panel=CLAIM)] = 0.0,
+    margin_of: Annotated[str, typer.Option(help="auc, sensitivity, specificity or macro auc; of one class: auc:melanoma", rich_help_panel=CLAIM)] = "",
+    claim: Annotated[str, typer.Option(help="non-inferiority, equivalence or superiority of the first", rich_help_panel=CLAIM)] = "non-inferiority",
+    level: Level = 0.95,
+    ledger: Annotated[str, typer.Option(help="file of looks at the test set; else each run's own, or evaluation/ledger.jsonl beside each table")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help="folder; comparison/ in the run, or beside the first")] = "",
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Two tables of predictions on the same or on different patients: every difference with its interval."""
     from overread.evaluation.comparison.compare import compare as judge
@@ -76,7 +63,7 @@ def compare(
     found.save(folder)
     pages = tell_comparison(found, folder)[:1]
     if as_json:
-        typer.echo(_as_json(folder))
+        typer.echo(json_with_metrics(folder / "comparison.json", "curves"))
         return
     typer.echo(found.table())
     end([folder / "metrics.json", folder / "comparison.json", *pages], f"open {pages[0]}")
@@ -102,13 +89,3 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
         if one != other:
             return one, other
     return f"{a[-1]} (first)", f"{b[-1]} (second)"
-
-
-def _as_json(folder: Path) -> str:
-    import json
-
-    from overread.core.files import read_json
-
-    held = read_json(folder / "comparison.json")
-    held.pop("curves")
-    return json.dumps({"metrics": read_json(folder / "metrics.json"), **held}, indent=2, ensure_ascii=False)

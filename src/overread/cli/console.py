@@ -1,22 +1,31 @@
-"""How the commands speak: lines and bars to standard error, results to standard output."""
+"""What the commands share: how they speak, and the runs and tables that they open.
+
+Lines and bars go to standard error, results to standard output.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from overread.core.errors import InputError
 from overread.core.progress import Progress
 
 if TYPE_CHECKING:
     from overread.cases.cases import Cases
-    from overread.study.steps import RunContext, Study
-
+    from overread.evaluation.operating_point import OperatingPoint
+    from overread.predictions import Predictions
+    from overread.study.question import Study
+    from overread.study.steps import RunContext
 
 _DRAW = 0.05  # seconds between two changes of a bar
 
@@ -95,23 +104,18 @@ def _lines(every: float = 20.0) -> Progress:
     return progress
 
 
-# -- what commands on a run's folder share ------------------------------------------------------------------------
+# -- a run's folder --------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def open_run(
-    study: Study,
-    folder: Path,
-    cache: str = "",
-    *,
-    offline: bool = False,
-    quiet: bool = False,
-    table: Cases | None = None,
-) -> Iterator[RunContext]:
+    study: Study, folder: Path, cache: str = "", *, offline: bool = False, quiet: bool = False, table: Cases | None = None,
+) -> Iterator[RunContext]:  # fmt: skip
     """The context of one stage on a run's folder, which is locked meanwhile."""
     from overread.core.files import folder_lock
     from overread.core.progress import Clock
-    from overread.study.steps import RunContext, seconds
+    from overread.study.question import seconds
+    from overread.study.steps import RunContext
 
     with folder_lock(folder), bars() as progress:
         yield RunContext(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.resources.budget)), progress,
@@ -123,10 +127,6 @@ def open_run(
 
 def number(text: str, option: str) -> float | None:
     """The number that ``option`` was given; None where it is blank. Raises :class:`InputError` for anything else."""
-    import math
-
-    from overread.core.errors import InputError
-
     try:
         value = float(text) if text.strip() else None
     except ValueError:
@@ -141,8 +141,6 @@ def output_folder(output: str, otherwise: Path) -> Path:
 
     Raises :class:`InputError` if it cannot be made.
     """
-    from overread.core.errors import InputError
-
     folder = Path(output) if output else otherwise
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,3 +148,140 @@ def output_folder(output: str, otherwise: Path) -> Path:
         raise InputError("the folder for what is written cannot be made", given=f"{folder}: {error.strerror}",
                          todo="choose another: -o FOLDER") from error  # fmt: skip
     return folder
+
+
+def json_with_metrics(file: Path, *without: str) -> str:
+    """What ``file`` and the ``metrics.json`` beside it hold, but for some fields of ``file``, as JSON."""
+    from overread.core.files import read_json
+
+    held = {name: value for name, value in read_json(file).items() if name not in without}
+    metrics = read_json(file.with_name("metrics.json"))
+    return json.dumps({"metrics": metrics, **held}, indent=2, ensure_ascii=False)
+
+
+# -- predictions that belong together -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Tuning and test predictions, the folder for what is made of them, and the ledger of looks at the test set."""
+
+    tuning: Predictions
+    test: Predictions
+    folder: Path
+    ledger: Path
+    model: str = ""
+
+
+def pair_of(first: Path, tuning: str, positive: tuple[str, ...], name: str, output: str) -> Pair:
+    """The pair of a run's folder ``first``, or of the table ``first`` and its ``tuning`` table.
+
+    ``name`` of the folder beside the table (in the run's folder) where no ``output`` is given. The ledger lies beside
+    the predictions, wherever the output goes.
+    """
+    from overread.core.files import read_json
+    from overread.evaluation.ledger import ledger_beside
+
+    ledger = ledger_beside(first)
+    if first.is_dir():
+        test, held = (_of_run(first, part) for part in ("test", "tuning"))
+        record = read_json(first / "record.json") if (first / "record.json").exists() else {}
+        model = record.get("steps", {}).get("model", {}).get("key", "") if isinstance(record, dict) else ""
+        return Pair(held, test, Path(output) if output else first / name, ledger, model)
+    if not tuning:
+        raise InputError("there are no tuning predictions", given=str(first),
+                         todo="give a table of other patients, on which thresholds are chosen: --tuning tuning.csv")  # fmt: skip
+    folder = Path(output) if output else first.parent / name
+    return Pair(_read(tuning, positive), _read(first, positive), folder, ledger)
+
+
+def _read(path: str | Path, positive: tuple[str, ...]) -> Predictions:
+    """Predictions from a table; of several tables an error says which."""
+    from overread.predictions import Predictions
+
+    try:
+        return Predictions.read(path, positive)
+    except InputError as error:
+        name = Path(path).name
+        what = error.what if name in str(error) else f"{name}: {error.what}"
+        given = None if error.given is None else " ".join(str(error.given).split())
+        raise InputError(what, given=given, todo=error.todo) from error
+
+
+def _of_run(folder: Path, part: str) -> Predictions:
+    """A run's predictions of one part, with the target that its table was prepared with."""
+    from overread.cases.cases import Cases
+    from overread.predictions import Predictions
+
+    path = folder / "predictions" / f"{part}.csv"
+    if not (folder / "cases.csv").exists():
+        raise InputError("this folder is no run: it has no cases.csv", given=str(folder),
+                         todo="give a run's folder, or a table of predictions")  # fmt: skip
+    if not path.exists():
+        raise InputError(f"the run has no predictions of its {part} part yet", given=str(folder),
+                         todo=f"overread predict {folder}")  # fmt: skip
+    return replace(Predictions.read(path), target=Cases.load(folder / "cases.csv").target)
+
+
+@dataclass(frozen=True)
+class PointChoice:
+    """How operating points are chosen on tuning predictions, and which classes count as disease."""
+
+    positive: tuple[str, ...] = ()
+    sensitivity: float = 0.0
+    specificity: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """Test predictions, the operating points that were frozen for them, and the study where they are a run's."""
+
+    test: Predictions
+    points: tuple[OperatingPoint, ...]
+    study: Study | None = None
+
+    @property
+    def salt(self) -> str:
+        """Of the codes that a run gave to names; blank where names stand as they are."""
+        return self.study.columns.salt if self.study else ""
+
+
+def system_of(path: Path, tuning: str, at: str, wanted: PointChoice) -> System:
+    """A run at the points frozen in it, or a table at the points of ``at``, or at points chosen on ``tuning``.
+
+    Raises :class:`InputError` for both, and for ``tuning`` beside a run.
+    """
+    from overread.evaluation.operating_point import choose_thresholds, load_operating_points
+
+    if tuning and (at or path.is_dir()):
+        kept = "a file of operating points" if at else "a run, whose operating points are frozen"
+        raise InputError(f"tuning predictions beside {kept}", given=tuning, todo="give one of them")
+    if path.is_dir():
+        return _run(path, at)
+    test = _read(path, wanted.positive)
+    if at or not tuning:
+        return System(test, load_operating_points(at) if at else ())
+    seen = _read(tuning, wanted.positive)
+    return System(test, choose_thresholds(seen, sensitivity=wanted.sensitivity or None, specificity=wanted.specificity or None))  # fmt: skip
+
+
+def require_tuning(wanted: PointChoice, *tuning: str) -> None:
+    """Refuse a wanted sensitivity or specificity that nothing is chosen by."""
+    if (wanted.sensitivity or wanted.specificity) and not any(tuning):
+        raise InputError("a threshold for a wanted sensitivity or specificity is chosen on tuning data, and there are none",
+                         given=f"sensitivity {wanted.sensitivity:g}, specificity {wanted.specificity:g}",
+                         todo="give a table of other patients: --tuning tuning.csv; a run has frozen its own threshold")  # fmt: skip
+
+
+def _run(folder: Path, at: str) -> System:
+    from overread.evaluation.operating_point import load_operating_points
+    from overread.study.question import Study
+
+    test = _of_run(folder, "test")
+    frozen = Path(at) if at else folder / "evaluation" / "operating.json"
+    study = Study.load(folder / "study.toml")
+    if frozen.exists() or at:
+        return System(test, load_operating_points(frozen), study)
+    from overread.study.steps import operating_points
+
+    return System(test, operating_points(_of_run(folder, "tuning"), study), study)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ from overread.core.errors import InputError
 
 if TYPE_CHECKING:
     from overread.cases.cases import Cases
-    from overread.cases.split import Split
+    from overread.cases.grades import Grades
     from overread.learning.recipe import Recipe
     from overread.learning.repeated import Training, Trainings
     from overread.predictions import Predictions
@@ -46,10 +45,8 @@ def curve(
     from overread.predictions import Predictions
     from overread.reporting.pages.curve_shift import curve_page
 
-    if missing := [path for path in what if not path.exists()]:
-        raise InputError(
-            "there is no such run folder or table of predictions", given=str(missing[0]), todo="check the path"
-        )
+    if missing := [str(path) for path in what if not path.exists()]:
+        raise InputError("there is no such run folder or table of predictions", given=missing[0], todo="check the path")
     if not (len(what) == 1 and what[0].is_dir()):
         places = [_number(text) for text in listed(sizes)]
         if len(places) != len(what):
@@ -61,13 +58,20 @@ def curve(
                                ledger=ledger_beside(what[0]))  # fmt: skip
         _write(found, folder, "curve", curve_page(folder, found), as_json)
         return
+    from overread.cases.split import Split
+    from overread.learning.repeated import trainings_by_grades, trainings_by_size
+
     run, folder = what[0], Path(output) if output else what[0] / "curve"
     _require_part(part)
     with _opened(run, cache, offline, as_json) as context:
-        cases, split = _cases_and_split(context)
+        cases, split = context.usable(), Split.load(run / "split.csv")
         metric_for(_blank(cases), metric)  # a wrong name is told before anything is trained
-        trainings = _by_grades(context, cases, split, grades, per_image, repeats, part, seed) if grades else _by_size(
-            cases, split, sizes, repeats, part, seed)  # fmt: skip
+        if grades:
+            asked, many = _grades(grades, cases), _whole(per_image)
+            trainings = trainings_by_grades(cases, split, asked, many, repeats=repeats, part=part, seed=seed)
+        else:
+            shares = listed(sizes) or ("12.5%", "25%", "50%", "100%")
+            trainings = trainings_by_size(cases, split, shares, repeats=repeats, part=part, seed=seed)
         learned, cautions = _train(context, trainings, folder)
         found = learning_curve([(training.size, p) for training, p, _ in learned], metric=metric, seed=seed, part=part,
                                unit="grades per image" if grades else "images",
@@ -97,12 +101,13 @@ def shift(
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, ledger=ledger_beside(what))
         _write(found, folder, "shift", shift_page(folder, found), as_json)
         return
+    from overread.cases.split import Split
     from overread.learning.repeated import trainings_by_source
 
     folder = Path(output) if output else what / "shift"
     _require_part(part)
     with _opened(what, cache, offline, as_json) as context:
-        cases, split = _cases_and_split(context)
+        cases, split = context.usable(), Split.load(what / "split.csv")
         metric_for(_blank(cases), metric)
         trainings = trainings_by_source(cases, split, part=part, seed=seed)
         learned, cautions = _train(context, trainings, folder)
@@ -173,44 +178,28 @@ def _opened(run: Path, cache: str, offline: bool, quiet: bool) -> Any:
     return open_run(Study.load(run / "study.toml"), run, cache, offline=offline, quiet=quiet)
 
 
-def _cases_and_split(context: RunContext) -> tuple[Cases, Split]:
-    from overread.cases.split import Split
-
-    return context.usable(), Split.load(context.folder / "split.csv")
-
-
 def _blank(cases: Cases) -> Predictions:
     """An empty table of the run's target."""
     import pandas as pd
 
     from overread.predictions import Predictions
 
-    outputs = cases.target.task.prediction_columns
-    return Predictions(
-        pd.DataFrame(columns=["case", "patient", "split", "source", *cases.target.columns, *outputs]), cases.target
-    )
+    columns = ["case", "patient", "split", "source", *cases.target.columns, *cases.target.task.prediction_columns]
+    return Predictions(pd.DataFrame(columns=columns), cases.target)
 
 
-def _by_size(cases: Cases, split: Split, sizes: str, repeats: int, part: str, seed: int) -> Trainings:
-    from overread.learning.repeated import trainings_by_size
-
-    asked = listed(sizes) or ("12.5%", "25%", "50%", "100%")
-    return trainings_by_size(cases, split, asked, repeats=repeats, part=part, seed=seed)
-
-
-def _by_grades(context: RunContext, cases: Cases, split: Split, path: str, per_image: str, repeats: int, part: str, seed: int) -> Trainings:  # fmt: skip
+def _grades(path: str, cases: Cases) -> Grades:
     from overread.cases.grades import coded, read_grades
-    from overread.learning.repeated import trainings_by_grades
 
     grades = read_grades(path)
-    if cases.salt:
-        grades = coded(grades, cases.salt)
-    many = [_number(text) for text in listed(per_image)]
+    return coded(grades, cases.salt) if cases.salt else grades
+
+
+def _whole(text: str) -> list[int]:
+    many = [_number(each) for each in listed(text)]
     if not many or any(k != int(k) or k < 1 for k in many):
-        raise InputError(
-            "grades per image are whole numbers from 1 on", given=repr(per_image), todo="--per-image 1,2,3"
-        )
-    return trainings_by_grades(cases, split, grades, [int(k) for k in many], repeats=repeats, part=part, seed=seed)
+        raise InputError("grades per image are whole numbers from 1 on", given=repr(text), todo="--per-image 1,2,3")
+    return [int(k) for k in many]
 
 
 def _train(
@@ -221,13 +210,21 @@ def _train(
     from overread.learning.repeated import recipe_again, train_each
     from overread.study.steps import recipe_of
 
-    about = load_model(context.folder).about
-    recipe = recipe_again(recipe_of(context.study), about.recipe, about.backbone.pretrained)
+    about, study = load_model(context.folder).about, context.study
+    recipe = recipe_again(recipe_of(study), about.recipe, about.backbone.pretrained)
     for note in trainings.notes:
         context.say(f"  {note}")
     _tell_cost(context, trainings, recipe, quick=recipe.method != about.recipe.method)
-    learned = train_each(trainings, recipe, folder / "steps", weights=context.study.training.weights or None, cache=context.cache, device=context.study.resources.device,
-                     threads=context.study.resources.threads, network=context.network, progress=context.progress, done=_announcer(context.say))  # fmt: skip
+
+    def announce(training: Training, new: bool) -> None:
+        many = f"{len(training.train):,} training images of {training.train.patients:,} patients"
+        context.say(f"  {training.name}: {many}{'' if new else ', kept from before'}")
+
+    learned = train_each(
+        trainings, recipe, folder / "steps", weights=study.training.weights or None, cache=context.cache,
+        device=study.resources.device, threads=study.resources.threads, network=context.network,
+        progress=context.progress, done=announce,
+    )  # fmt: skip
     return learned, _cautions(trainings, recipe)
 
 
@@ -239,22 +236,12 @@ def _cautions(trainings: Trainings, recipe: Recipe) -> tuple[str, ...]:
     one = trainings.all[0]
     found = []
     if recipe.method != "features" and one.tuning.digest == one.judged.digest:
-        found.append(
-            "The tuning patients also chose the snapshot of each model, so the values are on the optimistic side, and more so "
-            "for small training sets. They tell whether more images help; publish those of the test part."
-        )
+        found.append("The tuning patients also chose the snapshot of each model, so the values are on the optimistic side, and "
+                     "more so for small training sets. They tell whether more images help; publish those of the test part.")  # fmt: skip
     if one.judged.patients < FEW:
         found.append(f"The {one.part} part has {one.judged.patients:,} patients: the intervals are wide. A study with a larger "
                      f"share for {one.part} would tell more.")  # fmt: skip
     return tuple(found)
-
-
-def _announcer(say: Callable[[str], None]) -> Callable[[Training, bool], None]:
-    def announce(training: Training, new: bool) -> None:
-        say(f"  {training.name}: {len(training.train):,} training images of {training.train.patients:,} patients"
-            + ("" if new else ", kept from before"))  # fmt: skip
-
-    return announce
 
 
 def _tell_cost(context: RunContext, trainings: Trainings, recipe: Recipe, *, quick: bool) -> None:

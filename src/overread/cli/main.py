@@ -14,7 +14,6 @@ import typer
 
 from overread import __version__
 from overread.cli.calibrate import calibrate
-from overread.cli.checklist import checklist
 from overread.cli.compare import compare
 from overread.cli.console import say
 from overread.cli.curve_shift import curve, shift
@@ -25,7 +24,7 @@ from overread.cli.inventory import data_app, doctor, recipes, weights_app
 from overread.cli.options import Commands, HelpWithHeadings, expanded
 from overread.cli.plan import plan
 from overread.cli.readers import readers
-from overread.cli.run import audit, demo, predict, report, run, split, train
+from overread.cli.run import audit, checklist, demo, predict, report, run, split, train
 from overread.cli.scan import key, scan
 from overread.cli.simulate import simulate
 from overread.core.errors import OverreadError

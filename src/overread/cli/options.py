@@ -61,14 +61,8 @@ def option_of(kind: type, name: str, heading: str = "") -> Any:
     """The option of one field, for a command that takes it alone."""
     about = settings(kind)[name]
     flag = about.option or "--" + name.replace("_", "-")
-    return typer.Option(
-        flag,
-        help=about.help,
-        min=about.least,
-        max=about.most,
-        envvar=about.env or None,
-        rich_help_panel=heading or None,
-    )
+    limits = {"min": about.least, "max": about.most}
+    return typer.Option(flag, help=about.help, envvar=about.env or None, rich_help_panel=heading or None, **limits)
 
 
 def expanded(command: Callable) -> Callable:
@@ -88,10 +82,9 @@ def expanded(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def called(**given: Any) -> Any:
-        built = {
-            name: kind(**{f: _value(settings(kind)[f], given.pop(f)) for f in fields})
-            for name, (kind, fields) in groups.items()
-        }
+        built: dict[str, Any] = {}
+        for name, (kind, fields) in groups.items():
+            built[name] = kind(**{field: _value(settings(kind)[field], given.pop(field)) for field in fields})
         return command(**given, **built)
 
     signature = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in taken])
@@ -111,12 +104,8 @@ def _parameter(kind: type, name: str) -> inspect.Parameter:
         what, default = str, ",".join(default)
     elif what is bool:
         default = False  # given, it turns the setting to what it is not by default
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[what, option_of(kind, name, heading)],
-    )
+    option = Annotated[what, option_of(kind, name, heading)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
 
 
 def _value(about: Setting, given: Any) -> Any:
@@ -171,13 +160,9 @@ class HelpWithHeadings(TyperCommand):
         """Write the arguments, then the options, by their headings."""
         found: dict[str, list[tuple[str, str]]] = {"Arguments": [], FIRST: []}
         for parameter in self.get_params(context):
-            record = parameter.get_help_record(context)
-            if record is not None:
-                heading = (
-                    (getattr(parameter, "rich_help_panel", None) or FIRST)
-                    if isinstance(parameter, TyperOption)
-                    else "Arguments"
-                )
+            option = isinstance(parameter, TyperOption)
+            heading = (getattr(parameter, "rich_help_panel", None) or FIRST) if option else "Arguments"
+            if (record := parameter.get_help_record(context)) is not None:
                 found.setdefault(heading, []).append(record)
         for heading, rows in found.items():
             if rows:

@@ -4,58 +4,59 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overread.cli.console import end, number, output_folder, say
-from overread.cli.inputs import PointChoice, System, require_tuning, system_of
+from overread.cli.console import (
+    PointChoice,
+    System,
+    end,
+    json_with_metrics,
+    number,
+    output_folder,
+    require_tuning,
+    say,
+    system_of,
+)
 from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, Positive, listed
+from overread.core.errors import one_of
 
 if TYPE_CHECKING:
     from overread.cases.grades import Grades
-    from overread.evaluation.readers.answers import Reference as Against
 
-Readers = Annotated[
-    Path, typer.Argument(help="the readers' answers: case, reader, label or score; or a column for each")
-]
-Model = Annotated[Path | None, typer.Argument(help="a model's predictions .csv of the same cases, or a run's folder")]
-Truth = Annotated[str, typer.Option(help="table of case and label, where the predictions do not hold it")]
-Tuning = Annotated[str, typer.Option(help="predictions of the tuning part, to choose the model's operating point on")]
-Reference = Annotated[
-    str, typer.Option(help="truth, consensus (of the other readers), or auto: the truth where one is known")
-]
-Rule = Annotated[str, typer.Option("--consensus", help="of the other readers: majority, median or dawid-skene")]
-Cut = Annotated[
-    str, typer.Option(help="readers' scores from here on are calls: gives them sensitivity and specificity")
-]
-MarginOf = Annotated[
-    str, typer.Option(help="auc (of scores), sensitivity or specificity; of the model minus the mean reader")
-]
 Named = Annotated[str, typer.Option(help="column of that name", rich_help_panel="Columns of the readers' table")]
-Output = Annotated[str, typer.Option("-o", "--output", help="folder for what is written; readers/ beside the table")]
 
 
 def readers(
-    readers: Readers, predictions: Model = None, truth: Truth = "", tuning: Tuning = "", positive: Positive = "",
-    reference: Reference = "auto", consensus: Rule = "majority", cut: Cut = "",
+    readers: Annotated[Path, typer.Argument(help="the readers' answers: case, reader, label or score; or a column for each")],
+    predictions: Annotated[Path | None, typer.Argument(help="a model's predictions .csv of the same cases, or a run's folder")] = None,
+    truth: Annotated[str, typer.Option(help="table of case and label, where the predictions do not hold it")] = "",
+    tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the model's operating point on")] = "",
+    positive: Positive = "",
+    reference: Annotated[str, typer.Option(help="truth, consensus (of the other readers), or auto: the truth where one is known")] = "auto",
+    consensus: Annotated[str, typer.Option("--consensus", help="of the other readers: majority, median or dawid-skene")] = "majority",
+    cut: Annotated[str, typer.Option(help="readers' scores from here on are calls: gives them sensitivity and specificity")] = "",
     sensitivity: Annotated[float, typer.Option(min=0, max=1, help="of the model on tuning data; Youden's point if not given")] = 0.0,
     specificity: Annotated[float, typer.Option(min=0, max=1, help="of the model on tuning data, in place of a sensitivity")] = 0.0,
-    margin: Margin = 0.0, margin_of: MarginOf = "", case: Named = "case", reader: Named = "reader", label: Named = "label",
+    margin: Margin = 0.0,
+    margin_of: Annotated[str, typer.Option(help="auc (of scores), sensitivity or specificity; of the model minus the mean reader")] = "",
+    case: Named = "case", reader: Named = "reader", label: Named = "label",
     score: Named = "score", modality: Named = "modality",
     level: Level = 0.95, seed: BootstrapSeed = 0,
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else the run's own, or evaluation/ledger.jsonl beside the predictions (the readers' table)")] = "",
-    output: Output = "", as_json: AsJson = False,
+    output: Annotated[str, typer.Option("-o", "--output", help="folder for what is written; readers/ beside the table")] = "",
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch."""
     from overread.cases.grades import RULES, read_grades
-    from overread.core.errors import one_of
     from overread.evaluation.ledger import ledger_beside
     from overread.evaluation.readers.answers import read_truth
     from overread.evaluation.readers.reader_study import judge_readers
     from overread.reporting.pages.readers import tell_readers
 
     one_of(consensus, RULES, "--consensus")
+    against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")
     wanted = PointChoice(listed(positive), sensitivity, specificity)
     require_tuning(wanted, tuning)
     side = system_of(predictions, tuning, "", wanted) if predictions else None
@@ -67,23 +68,16 @@ def readers(
     found = judge_readers(
         grades, side.test if side else None, truth=read_truth(truth) if truth else None,
         at=next(iter(side.points), None) if side else None, positive=listed(positive),
-        reference=_reference(reference), rule=consensus, cut=number(cut, "--cut"), margin=margin or None, margin_of=margin_of, level=level, seed=seed,
+        reference=against, rule=consensus, cut=number(cut, "--cut"), margin=margin or None, margin_of=margin_of, level=level, seed=seed,
         ledger=Path(ledger) if ledger else ledger_beside(predictions or readers), model=str(predictions.name) if predictions else "",
     )  # fmt: skip
     found.save(folder)
     pages = tell_readers(found, folder)
     if as_json:
-        typer.echo(_as_json(folder))
+        typer.echo(json_with_metrics(folder / "readers.json", "curves", "estimates"))
         return
     typer.echo(found.table())
     end([folder / "metrics.json", folder / "readers.json", pages[0]], f"open {pages[0]}")
-
-
-def _reference(name: str) -> Against:
-    from overread.core.errors import one_of
-
-    one_of(name, ("auto", "truth", "consensus"), "--reference")
-    return "truth" if name == "truth" else "consensus" if name == "consensus" else "auto"
 
 
 def _coded(grades: Grades, side: System | None) -> Grades:
@@ -93,13 +87,3 @@ def _coded(grades: Grades, side: System | None) -> Grades:
     if side is None or not side.salt or set(grades.cases) & set(side.test.table["case"]):
         return grades
     return replace(grades, table=grades.table.assign(case=codes(grades.table["case"], side.salt)))
-
-
-def _as_json(folder: Path) -> str:
-    import json
-
-    from overread.core.files import read_json
-
-    held = read_json(folder / "readers.json")
-    kept = {name: value for name, value in held.items() if name not in ("curves", "estimates")}
-    return json.dumps({"metrics": read_json(folder / "metrics.json"), **kept}, indent=2, ensure_ascii=False)

@@ -16,6 +16,9 @@ from overread.study.question import Columns, Images, OperatingRule, Resources, S
 if TYPE_CHECKING:
     from overread.learning.model import Model
 
+#: The roles of a table that is to be predicted.
+PREDICTED = ("image", "label", "patient", "case", "source")
+
 
 def run(
     table: Table, columns: Columns, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
@@ -29,10 +32,9 @@ def run(
     else:
         training = replace(training, recipe=_changes(recipe))
         study = Study(table, columns, images, split, operating_point, training, resources).seen_from(Path())
+    cache, network = machine.cache or None, not machine.offline
     with bars() as progress:
-        page = steps.run(
-            study, output, cache=machine.cache or None, network=not machine.offline, progress=progress, say=say
-        )
+        page = steps.run(study, output, cache=cache, network=network, progress=progress, say=say)
     _show_metrics(output)
     end([page, output / "model", output / "evaluation" / "metrics.json"], f"open {page}")
 
@@ -107,10 +109,8 @@ def train(
     from overread.study import steps
 
     weights = str(Path(training.weights).absolute()) if training.weights else ""
-    changes = {"recipe": _changes(recipe), "weights": weights, **vars(resources)} | (
-        {} if seed is None else {"seed": seed}
-    )
-    study = _amended(folder, changes)
+    changes = {"recipe": _changes(recipe), "weights": weights, **vars(resources)}
+    study = _amended(folder, changes if seed is None else {**changes, "seed": seed})
     with open_run(study, folder, machine.cache, offline=machine.offline) as context:
         steps.train(context)
     end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], f"overread predict {folder}")
@@ -118,16 +118,12 @@ def train(
 
 def predict(
     model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
-    columns: Annotated[Columns, Only(("image", "label", "patient", "case", "source"))],
+    columns: Annotated[Columns, Only(PREDICTED)],
     resources: Annotated[Resources, Only(("device", "threads"))],
-    table: Annotated[
-        str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")
-    ] = "",
-    output: Annotated[Path, typer.Option("-o", "--output", help="the predictions of a new table")] = Path(
-        "predictions.csv"
-    ),
+    table: Annotated[str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")] = "",
+    output: Annotated[Path, typer.Option("-o", "--output", help="the predictions of a new table")] = Path("predictions.csv"),
     names: Annotated[str, typer.Option(help="hash or keep; as when the model was trained if not given")] = "",
-) -> None:
+) -> None:  # fmt: skip
     """Predict the run's tuning and test parts, or the images of a new table."""
     from overread.study import steps
 
@@ -146,15 +142,13 @@ def _predict_table(model: Model, table: str, columns: Columns, names: str, resou
     from overread.learning.predict import predict as predict_cases
 
     about = model.about
-    roles: dict[str, Any] = {
-        name: getattr(columns, name) or None for name in ("image", "label", "patient", "case", "source")
-    }
+    roles: dict[str, Any] = {name: getattr(columns, name) or None for name in PREDICTED}
     with bars() as progress:
         cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
                             planes=about.planes, progress=progress, **roles)  # fmt: skip
         made = predict_cases(model, cases, device=resources.device, threads=resources.threads, progress=progress)
-    if len(made) < cases.table["case"].nunique():
-        say(f"{cases.table['case'].nunique() - len(made)} cases are left out: their images cannot be read")
+    if left_out := cases.table["case"].nunique() - len(made):
+        say(f"{left_out} cases are left out: their images cannot be read")
     made.save(output)
     end([output], f"overread evaluate {output}" if columns.label else "")
 
@@ -171,6 +165,24 @@ def report(folder: Folder) -> None:
                 say(f"  the pictures of the errors are not drawn anew: {error}")
         steps.report(context)
     end([folder / "report.html", folder / "model_card.md"], f"open {folder / 'report.html'}")
+
+
+def checklist(
+    folder: Folder,
+    standard: Annotated[list[str], typer.Option(help="claim, stard-ai or tripod-ai; may be repeated; all three if not given")] = [],
+) -> None:  # fmt: skip
+    """CLAIM, STARD-AI and TRIPOD+AI, filled in from a run; what only people know is marked."""
+    from overread.reporting.checklist import STANDARDS, fill_in, write_checklists
+    from overread.reporting.checklist import standard as read
+    from overread.reporting.run import gather
+
+    names = standard or list(STANDARDS)
+    run = gather(folder)
+    for each in map(read, names):
+        answers = fill_in(run, each)
+        say(f"{each.name}, {each.edition}: {sum(bool(a.found) for a in answers)} of {len(answers)} items have an answer in the run")  # fmt: skip
+    written = write_checklists(folder, names)
+    end(written, f"open {written[-1]}, and complete what only you know")
 
 
 # -- what they share ------------------------------------------------------------------------------------------------
@@ -197,9 +209,8 @@ def _amended(folder: Path, changes: dict[str, Any]) -> Study:
     """The folder's study with what this stage was asked for; written back, since it is the question now."""
     path = folder / "study.toml"
     if not path.exists():
-        raise InputError(
-            "the folder holds no study", given=str(folder), todo="start with `overread audit TABLE -o FOLDER`"
-        )
+        todo = "start with `overread audit TABLE -o FOLDER`"
+        raise InputError("the folder holds no study", given=str(folder), todo=todo)
     study = Study.load(path, say).changed(**changes)
     study.save(path)
     return study

@@ -41,9 +41,8 @@ def key(
     from overread.study.steps import key_of
 
     if output.resolve().is_relative_to(folder.resolve()):
-        raise InputError(
-            "the key must not lie in the run's folder", given=str(output), todo="choose a place apart from it"
-        )
+        todo = "choose a place apart from it"
+        raise InputError("the key must not lie in the run's folder", given=str(output), todo=todo)
     with bars() as progress:
         table = key_of(Study.load(folder / "study.toml"), progress)
     write_csv(output, table)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import bars, end, say, table
-from overread.cli.inputs import pair_of
+from overread.cli.console import bars, end, pair_of, say, table
 from overread.cli.options import AsJson, Positive, listed
+from overread.core.errors import InputError
 
 if TYPE_CHECKING:
     from overread.evaluation.workflow import Simulation
@@ -59,17 +59,14 @@ def simulate(
 
 
 def _costs(text: str) -> dict[str, float] | None:
-    from overread.core.errors import InputError
-
     found = {}
     for part in listed(text):
         name, _, value = part.partition("=")
         try:
             found[name.strip()] = float(value)
         except ValueError as error:
-            raise InputError(
-                "a cost is not understood", given=part, todo="write --costs read=1,miss=50,alarm=2"
-            ) from error
+            todo = "write --costs read=1,miss=50,alarm=2"
+            raise InputError("a cost is not understood", given=part, todo=todo) from error
     return found or None
 
 
@@ -78,6 +75,5 @@ def _show(found: Simulation) -> None:
     rows = [(w.name, *(str(e) if not e.undefined else "–" for e in w.estimates)) for w in found.workflows]
     table(("workflow", *metrics), rows)
     for w in found.workflows:
-        for e in w.estimates[:1]:
-            if e.undefined:
-                say(f"{w.name}: {e.undefined}")
+        if w.estimates and w.estimates[0].undefined:
+            say(f"{w.name}: {w.estimates[0].undefined}")

@@ -7,6 +7,7 @@ small network of one's own. Each decision is written down with its reason.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +91,8 @@ def weights_at_hand(
     if recipe.method == "scratch":
         return {}
     names = (recipe.backbone,) if recipe.backbone else (*preferred(device), *BACKBONES)
-    found = {
-        name: str(file.path)
-        for name in names
-        if name in BACKBONES and (file := stores.find(name, folder=folder)) is not None
-    }
+    files = {name: stores.find(name, folder=folder) for name in names if name in BACKBONES}
+    found = {name: str(file.path) for name, file in files.items() if file is not None}
     if found or not network or (recipe.method == "auto" and facts.side <= SMALL_SIDE):
         return found
     name = recipe.backbone or preferred(device)[0]
@@ -147,21 +145,20 @@ def plan(
 def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[Recipe, list[Decision]]:
     if recipe.method != "auto":
         return recipe, [Decision("method", recipe.method, "asked for")]
+    method = "scratch"
     if facts.volume:
-        method, why = "scratch", "the images are volumes, for which no pretrained weights are used"
+        reason = "the images are volumes, for which no pretrained weights are used"
     elif facts.side <= SMALL_SIDE:
-        method = "scratch"
-        why = f"the images are small ({facts.side} pixels): a small network of our own learns them best"
+        reason = f"the images are small ({facts.side} pixels): a small network of our own learns them best"
     elif not any(recipe.backbone in ("", name) for name in pretrained):
-        method = "scratch"
-        why = "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)"
+        reason = "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)"
     elif facts.fewest < FEW_PATIENTS:
         method = "features"
-        why = f"the rarest class has only {facts.fewest} patients in training: too few to move a network"
+        reason = f"the rarest class has only {facts.fewest} patients in training: too few to move a network"
     else:
         method = "finetune"
-        why = f"the rarest class has {facts.fewest} patients in training and pretrained weights are at hand"
-    return recipe.changed(method=method), [Decision("method", method, why)]
+        reason = f"the rarest class has {facts.fewest} patients in training and pretrained weights are at hand"
+    return recipe.changed(method=method), [Decision("method", method, reason)]
 
 
 def _backbone(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], device: str) -> tuple[Recipe, list[Decision]]:
@@ -189,9 +186,8 @@ def _size_and_epochs(
     recipe = recipe.changed(batch_size=recipe.batch_size or _batch(recipe, facts))
     if recipe.method == "features":
         size = recipe.image_size or min(max(facts.side, 96), BACKBONES[recipe.backbone].size)
-        return recipe.changed(image_size=size, epochs=0), [
-            Decision("image size", str(size), "what the network was trained with, unless the images are smaller")
-        ]
+        reason = "what the network was trained with, unless the images are smaller"
+        return recipe.changed(image_size=size, epochs=0), [Decision("image size", str(size), reason)]
     sizes = [recipe.image_size] if recipe.image_size else _sizes(recipe, facts, device)
     if seconds is not None:
         return _within(recipe, facts, seconds, probe, sizes)
@@ -214,11 +210,9 @@ def _within(
         if fitting >= (recipe.epochs or FEWEST_EPOCHS):
             break
     epochs = max(1, min(recipe.epochs or MOST_EPOCHS[recipe.method], fitting))
-    why = f"an epoch takes about {epoch:.0f} s at {size} pixels and {seconds:.0f} s are left for training"
-    return recipe.changed(image_size=size, epochs=epochs), [
-        Decision("image size", str(size), why),
-        Decision("epochs", str(epochs), why),
-    ]
+    reason = f"an epoch takes about {epoch:.0f} s at {size} pixels and {seconds:.0f} s are left for training"
+    decisions = [Decision("image size", str(size), reason), Decision("epochs", str(epochs), reason)]
+    return recipe.changed(image_size=size, epochs=epochs), decisions
 
 
 def _batch(recipe: Recipe, facts: Facts) -> int:
@@ -242,22 +236,21 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     views = recipe.views if facts.colour else 1
     recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
     published = pretrained and normalise == "channel mean and std"
-    why = "as the pretrained weights expect" if published else "fitted on the training images"
-    decisions = [Decision("normalisation", normalise, why)]
+    reason = "as the pretrained weights expect" if published else "fitted on the training images"
+    decisions = [Decision("normalisation", normalise, reason)]
     if recipe.augment == "standard" and recipe.method != "features":
         recipe = recipe.changed(augmentation=standard(facts.colour, facts.volume))
-        why = "colour images have no upright" if facts.colour else "grey images keep their sides"
-        decisions.append(Decision("augmentation", "standard", f"{why}; training images only"))
+        reason = "colour images have no upright" if facts.colour else "grey images keep their sides"
+        decisions.append(Decision("augmentation", "standard", f"{reason}; training images only"))
     return recipe, decisions
 
 
 def _precision(recipe: Recipe, device: str, probe: Probe) -> tuple[Recipe, list[Decision]]:
     if recipe.method == "features":
         return recipe, []
-    precision, why = choose_precision(
-        recipe.precision, device, lambda p: probe(recipe.backbone, recipe.image_size, 8, p)
-    )
-    return recipe.changed(precision=precision), [Decision("precision", precision, why)]
+    seconds = functools.partial(probe, recipe.backbone, recipe.image_size, 8)
+    precision, reason = choose_precision(recipe.precision, device, seconds)
+    return recipe.changed(precision=precision), [Decision("precision", precision, reason)]
 
 
 def standard(colour: bool, volume: bool = False) -> Augmentation:

@@ -44,9 +44,8 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
         if found is not None:
             return found
     if files:
-        raise UnavailableError(
-            "no checkpoint in the folder is whole", given=str(folder), todo="delete the folder and train again"
-        )
+        todo = "delete the folder and train again"
+        raise UnavailableError("no checkpoint in the folder is whole", given=str(folder), todo=todo)
     return None
 
 

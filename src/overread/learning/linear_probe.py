@@ -83,9 +83,7 @@ def fit_heads(
         pulled = (pulled - mean[:, :, None] * total[:, None]) / std[:, :, None]
         return loss, torch.cat([pulled + penalties[:, None, None] * parameters[:, :-1], total[:, None]], 1)
 
-    start = torch.zeros(
-        len(penalties), features.shape[1] + 1, task.outputs, dtype=features.dtype, device=features.device
-    )
+    start = features.new_zeros(len(penalties), features.shape[1] + 1, task.outputs)
     best, loss = _lbfgs(objective, start, steps, tolerance, progress)
     weight = best[:, :-1] / std[:, :, None]
     return Heads(weight, best[:, -1] - torch.einsum("kf,kfc->kc", mean, weight), loss)
@@ -172,14 +170,10 @@ def choose_penalty(
     """
     numbers = np.unique(folds)
     fold = torch.as_tensor(folds, device=features.device)
-    inside = torch.stack(
-        [(fold != k).to(features.dtype) for k in numbers] + [torch.ones_like(fold, dtype=features.dtype)]
-    )
+    inside = torch.stack([fold != k for k in [*numbers, numbers.max() + 1]]).to(features.dtype)  # the last: all rows
     count = len(penalties)
-    heads = fit_heads(
-        features, labels, task, weights=weights, masks=inside.repeat_interleave(count, 0),
-        penalties=torch.tensor(penalties, dtype=features.dtype, device=features.device).repeat(len(inside)), progress=progress,
-    )  # fmt: skip
+    heads = fit_heads(features, labels, task, weights=weights, masks=inside.repeat_interleave(count, 0),
+                      penalties=features.new_tensor(penalties).repeat(len(inside)), progress=progress)  # fmt: skip
     outside = (1 - inside[:-1]).repeat_interleave(count, 0)
     some = slice(0, len(outside))
     outputs = torch.einsum("nf,kfc->knc", features, heads.weight[some]) + heads.bias[some][:, None]
@@ -250,10 +244,10 @@ def extract(
     ``key``: plain data that names weights, layers and images; equal keys share a cache entry.
     """
     path = cache / "features" / f"{fingerprint([key, preprocess, views])}.safetensors" if cache else None
-    if path is not None and (found := _cached(path, len(images))) is not None:
+    if path and (found := _cached(path, len(images))) is not None:
         return found
     features = _forward(network.eval(), images, preprocess, views, device, mean_image, progress)
-    if path is not None:
+    if path:
         with publish(path) as beside:
             safetensors.torch.save_file({"features": features}, beside)
     return features

@@ -115,10 +115,8 @@ class Batches:
         yield from ahead(self._load(rows, epoch) for rows in parts)
 
     def _load(self, rows: NDArray[np.int64], epoch: int) -> tuple[NDArray[np.int64], Tensor, Tensor]:
-        height, width, channels = self.images.shape[-3:]
-        drawn = draw(
-            self.augmentation, seed=self.seed, epoch=epoch, samples=rows, size=(height, width), channels=channels
-        )
+        *size, channels = self.images.shape[-3:]
+        drawn = draw(self.augmentation, seed=self.seed, epoch=epoch, samples=rows, size=tuple(size), channels=channels)
         labels = self.labels[torch.from_numpy(rows)].to(self.device)
         return rows, standardise(self._augmented(rows, drawn), self.preprocess, self.mean_image), labels
 
@@ -154,9 +152,8 @@ def augment(images: Tensor, drawn: Drawn) -> Tensor:
     the same standard deviation but other numbers. CLAHE has no counterpart here: raises :class:`ArgumentError`.
     """
     require(not drawn.clahe.any(), "CLAHE is applied on the CPU only", given="a batch with CLAHE")
-    require(
-        len(images) == len(drawn), "one set of parameters per image is needed", given=f"{len(drawn)} for {len(images)}"
-    )
+    given = f"{len(drawn)} for {len(images)}"
+    require(len(images) == len(drawn), "one set of parameters per image is needed", given=given)
     planes = images.movedim(2, 1) if images.ndim == 5 else images[:, None]  # (B, D, C, H, W)
     depth = planes.shape[1]
     flat = planes.reshape(-1, *planes.shape[2:])

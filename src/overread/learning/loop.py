@@ -223,9 +223,8 @@ def _fit_budget(recipe: Recipe, state: LoopState, left: float, seconds: float) -
         return
     epochs = max(state.epoch, min(state.epoch + int(max(0.0, left) / seconds), MOST_EPOCHS[recipe.method]))
     if epochs != state.epochs:
-        state.decisions.append(
-            {"what": "epochs", "choice": str(epochs), "why": f"after epoch {state.epoch} an epoch took {seconds:.1f} s"}
-        )
+        reason = f"after epoch {state.epoch} an epoch took {seconds:.1f} s"
+        state.decisions.append({"what": "epochs", "choice": str(epochs), "why": reason})
         state.epochs = epochs
 
 
@@ -248,9 +247,8 @@ def _save(folder: Path | None, learner: Learner, state: LoopState, clock: Clock)
             "optimizer": {f"{index}/{slot}": tensor for index, slots in learner.optimizer.state_dict()["state"].items()
                           for slot, tensor in slots.items()},
         }  # fmt: skip
-        save_checkpoint(
-            folder, {f"{g}/{name}": t for g, group in groups.items() for name, t in group.items()}, asdict(state)
-        )
+        flat = {f"{group}/{name}": tensor for group, held in groups.items() for name, tensor in held.items()}
+        save_checkpoint(folder, flat, asdict(state))
     return time.monotonic()
 
 

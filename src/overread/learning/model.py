@@ -144,9 +144,8 @@ class Model:
         folder = Path(folder)
         about = build(About, read_json(folder / "model.json"), where="model.json")
         if about.format > FORMAT:
-            raise InputError(
-                "the model was saved by a later overread", given=f"format {about.format}", todo="upgrade overread"
-            )
+            given = f"format {about.format}"
+            raise InputError("the model was saved by a later overread", given=given, todo="upgrade overread")
         try:
             tensors = safetensors.torch.load_file(folder / "model.safetensors")
         except (OSError, safetensors.SafetensorError) as error:
@@ -172,9 +171,7 @@ def initial_network(
         raise UnavailableError(f"{recipe.method} needs pretrained weights of {recipe.backbone}", given=repr(weights),
                                todo="give their file, or use the method scratch")  # fmt: skip
     with seeded(recipe.seed, 0, 0, "initial weights"):
-        network = backbones.build(
-            recipe.backbone, outputs=outputs, channels=preprocess.channels, dropout=recipe.dropout
-        )
+        network = _built(recipe.backbone, recipe, preprocess, outputs)
     origin = Origin(recipe.backbone, sum(p.numel() for p in network.parameters()))
     if found is not None:
         loaded = stores.load_into(network, found)
@@ -187,10 +184,12 @@ def initial_network(
 def make_network(about: About) -> nn.Module:
     """The empty network that a model's contract describes."""
     outputs, recipe = about.target.outputs, about.recipe
-    network = backbones.build(
-        about.backbone.name, outputs=outputs, channels=about.preprocess.channels, dropout=recipe.dropout
-    )
+    network = _built(about.backbone.name, recipe, about.preprocess, outputs)
     return with_taps(network, recipe.layers, about.preprocess, outputs) if recipe.layers else network
+
+
+def _built(name: str, recipe: Recipe, preprocess: Preprocess, outputs: int) -> nn.Module:
+    return backbones.build(name, outputs=outputs, channels=preprocess.channels, dropout=recipe.dropout)
 
 
 @checked
@@ -203,13 +202,9 @@ def with_taps(network: nn.Module, layers: tuple[str, ...], preprocess: Preproces
 
 
 def _load_exactly(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
-    wanted = network.state_dict()
-    wrong = [
-        k for k in {*wanted, *tensors} if k not in wanted or k not in tensors or wanted[k].shape != tensors[k].shape
-    ]
+    wanted, held = ({name: tensor.shape for name, tensor in each.items()} for each in (network.state_dict(), tensors))
+    wrong = sorted(name for name in {*wanted, *held} if wanted.get(name) != held.get(name))
     if wrong:
-        raise InputError(
-            "the weights do not fit the model's description",
-            given=f"{folder}: {len(wrong)} tensors, first {sorted(wrong)[0]}",
-        )
+        given = f"{folder}: {len(wrong)} tensors, first {wrong[0]}"
+        raise InputError("the weights do not fit the model's description", given=given)
     network.load_state_dict(tensors)

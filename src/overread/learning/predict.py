@@ -75,10 +75,8 @@ def _decoded(
             wrong = {i: item.reason or str(item) for i, item in enumerate(made) if isinstance(item, ImageError)}
             errors.update({start + i: reason for i, reason in wrong.items()})
             good = [i for i in range(len(made)) if i not in wrong]
-            yield (
-                np.array([start + i for i in good], np.int64),
-                np.stack([made[i] for i in good]) if good else np.empty(0),
-            )
+            images = np.stack([made[i] for i in good]) if good else np.empty(0)
+            yield np.array([start + i for i in good], np.int64), images
 
 
 @torch.inference_mode()
@@ -102,11 +100,8 @@ def tabulate(values: NDArray, cases: Cases, target: Target, part: str = "") -> P
     means = scores.groupby(table["case"].to_numpy(), sort=False).mean()
     one = table.drop_duplicates("case").reset_index(drop=True)
     one.insert(2, "split", part)
-    parts = [
-        one[["case", "patient", "split", "source", *rest, *target.columns]],
-        means.loc[one["case"]].reset_index(drop=True),
-    ]
-    return Predictions(pd.concat(parts, axis=1), target)
+    one = one[["case", "patient", "split", "source", *rest, *target.columns]]
+    return Predictions(pd.concat([one, means.loc[one["case"]].reset_index(drop=True)], axis=1), target)
 
 
 @checked

@@ -6,7 +6,6 @@ chosen and why stands in the saved model and the report.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.resources
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -168,12 +167,8 @@ def _place(values: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
         if not isinstance(values.get(part), dict):
-            raise InputError(f"the recipe has no group {part!r}", todo=nearest(part, _fields()))
+            raise InputError(f"the recipe has no group {part!r}", todo=nearest(part, Recipe.__dataclass_fields__))
         values = values[part]
     if last not in values:
         raise InputError(f"the recipe has no field {key!r}", todo=nearest(last, values))
     values[last] = value
-
-
-def _fields() -> list[str]:
-    return [f.name for f in dataclasses.fields(Recipe)]

@@ -83,14 +83,12 @@ def trainings_by_size(
     notes: list[str] = []
     for text in sizes:
         share, images = _size(text)
-        drawn = [
-            beginning(pool, nested_order(pool, seed=seed, repeat=r), share=share, images=images) for r in range(repeats)
-        ]
+        orders = [nested_order(pool, seed=seed, repeat=r) for r in range(repeats)]
+        drawn = [beginning(pool, order, share=share, images=images) for order in orders]
         fewest = min(cases.patients for cases in drawn)
         if fewest < FEWEST_TRAINING_PATIENTS:
-            notes.append(
-                f"{text} of the training set is left out: {fewest} patients are fewer than {FEWEST_TRAINING_PATIENTS}"
-            )
+            few = f"{fewest} patients are fewer than {FEWEST_TRAINING_PATIENTS}"
+            notes.append(f"{text} of the training set is left out: {few}")
             continue
         images = round(np.mean([len(cases) for cases in drawn]))
         size = Size(float(images), images, drawn[0].patients)
@@ -111,9 +109,8 @@ def _size(text: str) -> tuple[float, int]:
     try:
         number = float(text.strip().removesuffix("%"))
     except ValueError as error:
-        raise InputError(
-            "a size is a share or a number of images", given=repr(text), todo="write 20% or 200"
-        ) from error
+        given = repr(text)
+        raise InputError("a size is a share or a number of images", given=given, todo="write 20% or 200") from error
     percent = text.strip().endswith("%")
     if not (0 < number <= 100 if percent else number >= 1 and number == int(number)):
         raise InputError("a size lies above 0 % and up to 100 %, or is a whole number of images", given=repr(text))
@@ -140,9 +137,8 @@ def trainings_by_grades(
     for k in sorted(set(per_image)):
         short = int((answered < k).sum())
         if short:
-            notes.append(
-                f"{short:,} of {len(answered):,} training cases have fewer than {k} grades: they keep all they have"
-            )
+            few = f"{short:,} of {len(answered):,} training cases have fewer than {k} grades"
+            notes.append(f"{few}: they keep all they have")
         for r in range(repeats):
             labelled, ties = graded(pool, fewer_grades(own, k, seed=seed, repeat=r))
             size = Size(float(k), len(labelled), labelled.patients)
@@ -196,8 +192,8 @@ def _few_judged(judged: Cases, sources: Sequence[str], part: str) -> list[str]:
 def _hold_out(cases: Cases, seed: int) -> tuple[Cases, Cases]:
     """Those to train on, and the last patients of a nested order, to choose the snapshot on."""
     order = nested_order(cases, seed=seed) if cases.labelled.any() else ()
-    many = max(1, round(STOPPING * len(order))) if order else 0
-    held_out = cases.table["patient"].isin(order[len(order) - many :]).to_numpy()
+    many = max(1, round(STOPPING * len(order)))
+    held_out = cases.table["patient"].isin(order[-many:]).to_numpy()
     return cases.take(~held_out), cases.take(held_out)
 
 
@@ -249,44 +245,27 @@ def train_each(
     for i, training in enumerate(trainings.all):
         progress("training models", i, len(trainings.all))
         key = fingerprint([training.digest, recipe, str(weights or "")])
-        kept = _saved(folder, key, training)
-        if kept is None:
-            _train_one(training, recipe.changed(seed=recipe.seed + training.repeat), folder, key, weights=weights,
-                   cache=cache, device=device, threads=threads, network=network, progress=progress)  # fmt: skip
-            again = _saved(folder, key, training)
-            assert again is not None
-            found.append((training, *again))
-        else:
-            found.append((training, *kept))
-        done(training, kept is None)
+        table, about = folder / f"{key}.csv", folder / f"{key}.json"
+        new = not (table.exists() and about.exists())
+        if new:
+            _refuse_overlap(training)
+
+            def heard(what: str, done: int, total: int, name: str = training.name) -> None:
+                progress(f"{name}: {what}", done, total)
+
+            model = train(*_with_split(training), recipe.changed(seed=recipe.seed + training.repeat), weights=weights,
+                          folder=folder / key / "checkpoints", cache=cache, device=device, threads=threads,
+                          network=network, progress=heard)  # fmt: skip
+            predict(model, training.judged, device=device, threads=threads, part=training.part, progress=heard).save(
+                table
+            )
+            write_json(about, {"name": training.name, "model": model.digest})
+            shutil.rmtree(folder / key, ignore_errors=True)  # checkpoints: of no use once the predictions are there
+        predictions = replace(Predictions.read(table), target=training.judged.target)
+        found.append((training, predictions, read_json(about)["model"]))
+        done(training, new)
     progress("training models", len(trainings.all), len(trainings.all))
     return found
-
-
-def _saved(folder: Path, key: str, training: Training) -> tuple[Predictions, str] | None:
-    path = folder / f"{key}.csv"
-    if not path.exists() or not path.with_suffix(".json").exists():
-        return None
-    predictions = replace(Predictions.read(path), target=training.judged.target)
-    return predictions, read_json(path.with_suffix(".json"))["model"]
-
-
-def _train_one(
-    training: Training, recipe: Recipe, folder: Path, key: str, *, weights: Any, cache: Any, device: str, threads: int,
-    network: bool, progress: Progress,
-) -> None:  # fmt: skip
-    _refuse_overlap(training)
-    cases, split = _with_split(training)
-
-    def heard(what: str, done: int, total: int) -> None:
-        progress(f"{training.name}: {what}", done, total)
-
-    model = train(cases, split, recipe, weights=weights, folder=folder / key / "checkpoints", cache=cache, device=device,
-                  threads=threads, network=network, progress=heard)  # fmt: skip
-    predictions = predict(model, training.judged, device=device, threads=threads, part=training.part, progress=heard)
-    predictions.save(folder / f"{key}.csv")
-    write_json(folder / f"{key}.json", {"name": training.name, "model": model.digest})
-    shutil.rmtree(folder / key, ignore_errors=True)  # checkpoints: of no use once the predictions are there
 
 
 def _refuse_overlap(training: Training) -> None:
@@ -301,9 +280,7 @@ def _refuse_overlap(training: Training) -> None:
 def _with_split(training: Training) -> tuple[Cases, Split]:
     """The cases to train and to tune on as one table, with its split."""
     table = pd.concat([training.train.table, training.tuning.table], ignore_index=True)
-    parts = [
-        c.table[["case", "patient"]].assign(part=part)
-        for part, c in (("train", training.train), ("tuning", training.tuning))
-    ]
-    split = pd.concat(parts).drop_duplicates("case").sort_values("case", ignore_index=True)
+    parts = {"train": training.train, "tuning": training.tuning}
+    assigned = [cases.table[["case", "patient"]].assign(part=part) for part, cases in parts.items()]
+    split = pd.concat(assigned).drop_duplicates("case").sort_values("case", ignore_index=True)
     return replace(training.train, table=table), Split(split, training.name, 0)

@@ -144,10 +144,8 @@ def _rows(cases: Cases, split: Split) -> tuple[Cases, NDArray[np.int64], NDArray
     """The labelled cases of training and tuning, in the order of the table, and the rows of each."""
     rows = {name: split.rows(cases, name) for name in ("train", "tuning")}
     if not len(rows["train"]) or not len(rows["tuning"]):
-        raise UnsoundError(
-            "the split leaves no images for training or for tuning",
-            given=f"{len(rows['train'])} and {len(rows['tuning'])}",
-        )
+        given = f"{len(rows['train'])} and {len(rows['tuning'])}"
+        raise UnsoundError("the split leaves no images for training or for tuning", given=given)
     used = np.sort(np.concatenate(list(rows.values())))
     used = used[cases.labelled[used]]
     tuned = np.isin(used, rows["tuning"])
@@ -189,11 +187,8 @@ def _keep_plan(folder: Path | None, key: str, settled: SettledPlan, clock: Clock
 def _refuse_missing_classes(data: TrainingData) -> None:
     target, labels = data.cases.target, data.cases.labels[data.training]
     if target.task.exclusive and len(np.unique(labels)) < 2:
-        raise UnsoundError(
-            "the training part has one class only",
-            given=", ".join(target.names),
-            todo="check the label column and the split",
-        )
+        raise UnsoundError("the training part has one class only", given=", ".join(target.names),
+                           todo="check the label column and the split")  # fmt: skip
 
 
 @checked
@@ -203,11 +198,8 @@ def normalisation(data: TrainingData, recipe: Recipe) -> tuple[Preprocess, NDArr
     The second result is the mean image, where the recipe asks for it.
     """
     preprocess = data.preprocess
-    if (
-        recipe.method in ("features", "finetune")
-        and preprocess.normalise == "channel mean and std"
-        and preprocess.channels == 3
-    ):
+    usual = preprocess.normalise == "channel mean and std" and preprocess.channels == 3
+    if recipe.method in ("features", "finetune") and usual:
         contract = BACKBONES[recipe.backbone]
         return replace(preprocess, mean=contract.mean, std=contract.std), None
     return fit_normalisation(data, data.training, preprocess)
@@ -227,5 +219,5 @@ def _about(
 def _decisions(state: LoopState) -> list[Decision]:
     snapshot = f"epoch {state.best_epoch + 1}" if state.best_epoch >= 0 else "the linear head before fine-tuning"
     stopped = f"; stopped because {state.stopped}" if state.stopped else ""
-    why = f"the best tuning score ({state.best:.3f}){stopped}"
-    return [*(Decision(**decision) for decision in state.decisions), Decision("snapshot", snapshot, why)]
+    reason = f"the best tuning score ({state.best:.3f}){stopped}"
+    return [*(Decision(**decision) for decision in state.decisions), Decision("snapshot", snapshot, reason)]

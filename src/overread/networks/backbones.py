@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -156,12 +156,12 @@ _OURS: tuple[tuple[Any, ...], ...] = (
 def _rows() -> list[Backbone]:
     rows = []
     for name, parameters, size, paper, minimum, tapped, dimensions in _OURS:
-        row = Backbone(name, "overread", parameters, size, None, None, _APACHE, paper, minimum, f"trunk.{tapped}")
-        rows.append(replace(row, dimensions=dimensions, mean=(), std=()))
+        rows.append(Backbone(name, "overread", parameters, size, None, None, _APACHE, paper, minimum, f"trunk.{tapped}",
+                             dimensions=dimensions, mean=(), std=()))  # fmt: skip
     for fields in _PUBLISHED:
         tapped, file, differs = fields[9:]
         url = _TORCH + file if file.endswith(".pth") else _HUB.format(file)
-        rows.append(replace(Backbone(*fields[:9]), default_tap=f"trunk.{tapped}", url=url, **differs))
+        rows.append(Backbone(*fields[:9], default_tap=f"trunk.{tapped}", url=url, **differs))
     return rows
 
 
@@ -214,25 +214,20 @@ def build(name: str, *, outputs: int, channels: int = 3, dropout: float = 0.0) -
 def _ours(name: str, *, outputs: int, channels: int, dropout: float) -> overread.networks.small.Network:
     from overread.networks import small
 
-    if name == "lenet5":
-        return small.lenet5(outputs=outputs, channels=channels, dropout=dropout)
-    if name == "cnn_small":
-        return small.cnn_small(outputs=outputs, channels=channels, dropout=dropout)
-    volume = BACKBONES[name].dimensions == 3
+    if name in ("lenet5", "cnn_small"):
+        return getattr(small, name)(outputs=outputs, channels=channels, dropout=dropout)
+    dimensions = BACKBONES[name].dimensions
     widths = (16, 32, 64) if name == "resnet_tiny" else (32, 64, 128)
-    return small.residual(
-        name, outputs=outputs, channels=channels, dropout=dropout, widths=widths,
-        dimensions=3 if volume else 2, stride=2 if volume else 1,
-    )  # fmt: skip
+    return small.residual(name, outputs=outputs, channels=channels, dropout=dropout, widths=widths,
+                          dimensions=dimensions, stride=dimensions - 1)  # fmt: skip
 
 
 def _from_timm(name: str, *, outputs: int, channels: int, dropout: float) -> overread.networks.small.Network:
     from overread.networks.small import TimmNetwork
 
     row = BACKBONES[name]
-    trunk = library("timm").create_model(
-        row.model or name, pretrained=False, in_chans=channels, num_classes=0, **dict(row.options)
-    )
+    timm = library("timm")
+    trunk = timm.create_model(row.model or name, in_chans=channels, num_classes=0, **dict(row.options))
     return TimmNetwork(name, trunk, outputs=outputs, channels=channels, dropout=dropout)
 
 
@@ -372,9 +367,8 @@ def library(name: str) -> Any:
         package = name.partition(".")[0]
         installed = ", ".join(f"{each} {_version(each)}" for each in ("torch", "torchvision", "timm"))
         if isinstance(error, ModuleNotFoundError) and error.name == package:
-            raise UnavailableError(
-                f"{package} is not installed", given=installed, todo=f"run: pip install {package}"
-            ) from error
+            todo = f"run: pip install {package}"
+            raise UnavailableError(f"{package} is not installed", given=installed, todo=todo) from error
         raise UnavailableError(
             f"{package} cannot be imported; most likely torch and torchvision do not fit each other",
             given=f"{installed}; {' '.join(str(error).split())[:200]}",

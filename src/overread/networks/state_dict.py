@@ -124,13 +124,11 @@ def renamed(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> di
 
 
 def _refusal(name: str, file: str, misfits: list[str], wrong: int, missing: list[str]) -> InputError:
-    told = [*misfits, *(f"{key!r} is missing" for key in missing[:3])][:3]
-    more = wrong + len(missing) - len(told)
-    return InputError(
-        f"the weights do not fit {name}",
-        given=f"{file}: {'; '.join(told)}" + (f"; and {more} more" if more else ""),
-        todo="choose the backbone that they belong to, or other weights",
-    )  # fmt: skip
+    first = [*misfits, *(f"{key!r} is missing" for key in missing[:3])][:3]
+    more = wrong + len(missing) - len(first)
+    given = f"{file}: {'; '.join(first)}" + (f"; and {more} more" if more else "")
+    todo = "choose the backbone that they belong to, or other weights"
+    return InputError(f"the weights do not fit {name}", given=given, todo=todo)
 
 
 _HEAD = ("head.weight", "head.bias")
@@ -195,10 +193,7 @@ class Tensors:
         self.shapes: dict[str, tuple[int, ...]] = {}
 
     def __enter__(self) -> Tensors:
-        if self._path.suffix == ".safetensors":
-            self._open_safetensors()
-        else:
-            self._open_pickle()
+        (self._open_safetensors if self._path.suffix == ".safetensors" else self._open_pickle)()
         if not self.shapes:
             raise InputError("the file of weights holds no tensors", given=self._path.name)
         return self
@@ -216,8 +211,7 @@ class Tensors:
         try:
             self._tensors = opened = safe_open(self._path, framework="pt")
             self.metadata = dict(opened.metadata() or {})
-            names = opened.keys()
-            self.shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+            self.shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError) as error:
             raise InputError("the file of weights is broken", given=f"{self._path.name}: {error}") from error
 
@@ -247,10 +241,8 @@ def _plain_pickle(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except refusals as error:
-        raise InputError(
-            "the file is not plain weights, so it is not opened", given=path.name,
-            todo="save the state dict alone, as .safetensors or with torch.save",
-        ) from error  # fmt: skip
+        todo = "save the state dict alone, as .safetensors or with torch.save"
+        raise InputError("the file is not plain weights, so it is not opened", given=path.name, todo=todo) from error
 
 
 @checked
@@ -265,9 +257,7 @@ def check_header(path: Path) -> None:
     except OSError as error:
         raise InputError("the file of weights cannot be read", given=f"{path.name}: {error.strerror}") from error
     if not fits:
-        raise InputError(
-            "the file of weights is broken or refused: its header does not fit",
-            given=f"{path.name}: {length} bytes of {size}",
-        )  # fmt: skip
+        given = f"{path.name}: {length} bytes of {size}"
+        raise InputError("the file of weights is broken or refused: its header does not fit", given=given)
     if header.count(b'"dtype"') > MAX_TENSORS:
         raise InputError("the file of weights is refused: too many tensors", given=path.name)

@@ -8,13 +8,17 @@ weights; their code is never imported, their file is checked by SHA-256 and kept
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import tempfile
+import threading
+import urllib.request
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from overread.core.errors import InputError, UnavailableError, checked, one_of, require
 from overread.core.files import cache_folder, publish, read_json, sha256, sha256_file, write_json
@@ -43,7 +47,6 @@ class Place:
 
     label: str
     path: Path
-    exists: bool
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,16 @@ class Package:
         """The command that installs it, and nothing else."""
         return f"pip install {'--no-deps ' if self.pinned else ''}{self.package}"
 
+    @property
+    def place(self) -> str:
+        """What it is called among the places."""
+        return f"package {self.package}"
+
+    @property
+    def source(self) -> str:
+        """Where its weights come from, for people."""
+        return f"{self.package}: {self.file}"
+
     def path(self) -> Path | None:
         """The file where the package is installed, else None; nothing of the package is imported."""
         try:
@@ -136,7 +149,7 @@ def places(*, folder: str | os.PathLike[str] | None = None) -> tuple[Place, ...]
     if os.environ.get("OVERREAD_WEIGHTS"):
         found.append(("OVERREAD_WEIGHTS", Path(os.environ["OVERREAD_WEIGHTS"])))
     found.append(("store", where()))
-    return tuple(Place(label, path.expanduser(), path.expanduser().exists()) for label, path in found)
+    return tuple(Place(label, path.expanduser()) for label, path in found)
 
 
 @checked
@@ -171,20 +184,11 @@ def find(name: str, *, folder: str | os.PathLike[str] | None = None) -> Found | 
 @checked
 def listing(*, folder: str | os.PathLike[str] | None = None) -> tuple[Found, ...]:
     """Every file of weights at hand, place by place, and those of installed packages; nothing is opened."""
-    found = []
-    for place in places(folder=folder):
-        for path in _files(place.path):
-            name = _owner(path)
-            if name is not None:
-                found.append(_found(name, path, place.label))
+    files = [(place.label, path) for place in places(folder=folder) for path in _files(place.path)]
+    found = [_found(name, path, label) for label, path in files if (name := _owner(path)) is not None]
     for package in PACKAGES:
         if (file := package.path()) is not None:
-            found.append(
-                Found(
-                    package.name, file, f"package {package.package}", package.licence, f"{package.package}: {package.file}",
-                    package.sha256, file.stat().st_size,
-                )
-            )  # fmt: skip
+            found.append(Found(package.name, file, package.place, package.licence, package.source, package.sha256, file.stat().st_size))  # fmt: skip
     return tuple(found)
 
 
@@ -202,10 +206,9 @@ def _from_package(package: Package) -> Found:
     if not target.with_suffix(".json").is_file() or not target.is_file():
         assert path is not None
         if sha256_file(path) != package.sha256:
-            raise InputError(
-                "the weights of an installed package are not the published ones: the SHA-256 differs",
-                given=str(path), todo=f"install it anew: {package.pip} --force-reinstall{'' if package.pinned else ' --no-deps'}",
-            )  # fmt: skip
+            again = f"{package.pip} --force-reinstall{'' if package.pinned else ' --no-deps'}"
+            raise InputError("the weights of an installed package are not the published ones: the SHA-256 differs",
+                             given=str(path), todo=f"install it anew: {again}")  # fmt: skip
         with Tensors(path) as tensors:
             state = {key: tensors[key] for key in tensors.shapes}
         row = BACKBONES[package.name]
@@ -213,8 +216,8 @@ def _from_package(package: Package) -> Found:
             with torch.device("meta"):
                 published = library("timm").create_model(row.model or row.name, pretrained=False).state_dict()
             state = dict(zip(published, state.values(), strict=True))
-        _keep(state, target, package.name, package.licence, f"{package.package}: {package.file}", package.sha256)
-    return _found(package.name, target, f"package {package.package}")
+        _keep(state, target, package.name, package.licence, package.source, package.sha256)
+    return _found(package.name, target, package.place)
 
 
 # The two EfficientNet-Lite0 of timm share every name and shape; those ported from TensorFlow want other padding and
@@ -290,30 +293,19 @@ def get(
         return found
     row = BACKBONES[name]
     if not row.url:
-        raise UnavailableError(
-            f"there are no published weights of {name}: it is trained from scratch",
-            todo="use `--recipe scratch`, choose another --backbone, or point --weights at a file of yours",
-        )
+        raise UnavailableError(f"there are no published weights of {name}: it is trained from scratch",
+                               todo="use `--recipe scratch`, choose another --backbone, or point --weights at a file of yours")  # fmt: skip
     searched = ", ".join(f"{place.label} {place.path}" for place in places(folder=folder))
     ways = "".join(f"run `{package.pip}`, " for package in PACKAGES if package.name == name) + _WAYS
     if not network:
         raise UnavailableError(f"no weights of {name} at hand", given=f"searched {searched}", todo=ways)
     try:
         return _fetch(row, timeout=timeout, progress=progress)
-    except (OSError, _Refused) as error:
-        raise UnavailableError(
-            f"no weights of {name} at hand, and they cannot be fetched",
-            given=f"searched {searched}; {_reason(error)}", todo=ways,
-        ) from error  # fmt: skip
-
-
-class _Refused(Exception):
-    """What came from the hub is not what was asked for."""
-
-
-def _reason(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or error
-    return " ".join(str(reason).split()) or type(reason).__name__
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        reason = " ".join(str(reason).split()) or type(reason).__name__
+        raise UnavailableError(f"no weights of {name} at hand, and they cannot be fetched",
+                               given=f"searched {searched}; {reason}", todo=ways) from error  # fmt: skip
 
 
 def _fetch(row: Backbone, *, timeout: float, progress: Progress) -> Found:
@@ -326,54 +318,39 @@ def _fetch(row: Backbone, *, timeout: float, progress: Progress) -> Found:
         _download(response, path, f"fetching {row.name}", progress)
         said = re.search(r"-([0-9a-f]{8})\.pth$", row.url)
         if said and not sha256_file(path).startswith(said[1]):
-            raise _Refused("the file that came is damaged: its SHA-256 is another")
+            raise OSError("the file that came is damaged: its SHA-256 is another")
         return _adopt(path, row.name, f"{row.name}_imagenet", licence=row.licence, source=row.url)
 
 
-def _open(url: str, timeout: float) -> Any:
+def _open(url: str, timeout: float) -> http.client.HTTPResponse:
     """The hub's answer, or TimeoutError: in a thread, since no time-out covers looking up a name."""
-    import http.client
-    import queue
-    import threading
-    import urllib.request
-
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    answer: Future[http.client.HTTPResponse] = Future()
 
     def ask() -> None:
         try:
-            answers.put(urllib.request.urlopen(url, timeout=timeout))
+            answer.set_result(urllib.request.urlopen(url, timeout=timeout))
         except (OSError, ValueError, http.client.HTTPException) as error:
-            answers.put(error)
+            answer.set_exception(error)
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        answer = answers.get(timeout=timeout)
-    except queue.Empty:
+        return answer.result(timeout)
+    except TimeoutError:
         raise TimeoutError(f"no answer within {timeout:g} s") from None
-    if isinstance(answer, OSError):
-        raise answer
-    if isinstance(answer, Exception):
-        raise _Refused(_reason(answer)) from answer
-    return answer
 
 
-def _download(response: Any, path: Path, what: str, progress: Progress) -> None:
-    import http.client
-
+def _download(response: http.client.HTTPResponse, path: Path, what: str, progress: Progress) -> None:
     total = int(response.headers.get("Content-Length") or 0)
     done = 0
-    try:
-        with open(path, "wb") as out:
-            while block := response.read(1 << 20):
-                done += len(block)
-                if max(done, total) > MAX_BYTES:
-                    raise _Refused(f"the file is larger than {MAX_BYTES // 10**9} GB")
-                out.write(block)
-                progress(what, done, max(done, total))
-    except http.client.HTTPException as error:
-        raise _Refused(f"the connection broke: {_reason(error)}") from error
+    with open(path, "wb") as out:
+        while block := response.read(1 << 20):
+            done += len(block)
+            if max(done, total) > MAX_BYTES:
+                raise OSError(f"the file is larger than {MAX_BYTES // 10**9} GB")
+            out.write(block)
+            progress(what, done, max(done, total))
     if total and done != total:
-        raise _Refused(f"the connection broke after {done} of {total} bytes")
+        raise OSError(f"the connection broke after {done} of {total} bytes")
 
 
 @checked
@@ -419,10 +396,8 @@ def _keep(
     with publish(target) as beside:
         kept = {key: tensor.contiguous().clone() for key, tensor in state.items()}
         save_file(kept, beside, metadata={"backbone": name, "licence": licence, "source": source})
-    side_car = {
-        "name": name, "licence": licence, "source": source, "sha256": sha256_file(target), "original": original,
-    }  # fmt: skip
-    write_json(target.with_suffix(".json"), side_car)
+    said = {"name": name, "licence": licence, "source": source, "sha256": sha256_file(target), "original": original}
+    write_json(target.with_suffix(".json"), said)
 
 
 @checked

@@ -61,12 +61,8 @@ class Columns:
     def __post_init__(self) -> None:
         require_allowed(self)
         given = [name for name in ("label", "labels", "value", "graders") if getattr(self, name)]
-        require(
-            len(given) < 2,
-            "labels come from one place",
-            given=" and ".join(given),
-            todo="give one of label, labels, value and graders",
-        )
+        require(len(given) < 2, "labels come from one place", given=" and ".join(given),
+                todo="give one of label, labels, value and graders")  # fmt: skip
 
     @property
     def readers(self) -> str | tuple[str, ...] | None:
@@ -148,11 +144,8 @@ class OperatingRule:
         require_allowed(self)
         for name in ("prevalence", "margin"):
             require(getattr(self, name) < 1, f"{name} must lie between 0 and 1", given=getattr(self, name))
-        require(
-            self.cost < float("inf"),
-            "cost says how much worse a missed case is than a false alarm: a number",
-            given=self.cost,
-        )
+        meaning = "cost says how much worse a missed case is than a false alarm: a number"
+        require(self.cost < float("inf"), meaning, given=self.cost)
         fixed = [name for name in ("sensitivity", "specificity", "cost") if getattr(self, name)]
         require(len(fixed) < 2, "the operating point is chosen in one way", given=" and ".join(fixed),
                 todo="give one of sensitivity, specificity and cost")  # fmt: skip
@@ -205,8 +198,8 @@ class Study:
     resources: Resources = field(default_factory=Resources)
 
     def __new__(cls, *given: object, **fields: object) -> Study:
-        old = [name for name in fields if name in _GROUP_OF and not dataclasses.is_dataclass(fields[name])]
-        if old or any(not dataclasses.is_dataclass(group) for group in given[1:]):
+        old = [name for name, value in fields.items() if name in _GROUP_OF and not dataclasses.is_dataclass(value)]
+        if old or not all(map(dataclasses.is_dataclass, given[1:])):
             raise ArgumentError("a study is made of groups of fields", given=", ".join(old) or "values without names",
                                 todo="write Study.from_flat(table=…, image=…, label=…), or Study(table, columns=Columns(image=…))")  # fmt: skip
         return super().__new__(cls)
@@ -253,27 +246,19 @@ class Study:
         without groups."""
         from overread.core.files import build, read_fields
 
-        held = read_fields(path)
-        grouped: dict[str, dict[str, Any]] = {}
-        flat = {
-            name: held.pop(name)
-            for name in (*_GROUP_OF, "recipe")
-            if name in held and (name == "recipe" or not isinstance(held[name], dict))
-        }
+        held, file = read_fields(path), Path(path).name
+        old = [name for name in _GROUP_OF if name in held and (name == "recipe" or not isinstance(held[name], dict))]
+        flat = {name: held.pop(name) for name in old}
         for name, value in flat.items():
-            grouped.setdefault(_GROUP_OF[name], {})[name] = value
-        for group, values in grouped.items():
-            held[group] = {**values, **held.get(group, {})}
+            held[_GROUP_OF[name]] = {name: value, **held.get(_GROUP_OF[name], {})}
         unknown = [name for name in held if name != "table" and name not in _GROUPS]
         if unknown:
             raise InputError(
-                f"{Path(path).name} has an unknown key {unknown[0]!r}", todo=nearest(unknown[0], [*_GROUPS, *_GROUP_OF])
+                f"{file} has an unknown key {unknown[0]!r}", todo=nearest(unknown[0], [*_GROUPS, *_GROUP_OF])
             )
         if flat:
-            say(
-                f"{Path(path).name} was read in its old form, without groups such as [columns]; it will be written in groups"
-            )
-        return build(cls, held, where=Path(path).name)
+            say(f"{file} was read in its old form, without groups such as [columns]; it will be written in groups")
+        return build(cls, held, where=file)
 
 
 #: The groups of a study by the names of its fields.

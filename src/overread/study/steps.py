@@ -118,9 +118,8 @@ class RunContext:
 
     def done(self, step: str, key: str, *files: str) -> bool:
         """Whether this step was done with these inputs and its files are still there."""
-        return self.record().get("steps", {}).get(step, {}).get("key") == key and all(
-            (self.folder / f).exists() for f in files
-        )
+        same = self.record().get("steps", {}).get(step, {}).get("key") == key
+        return same and all((self.folder / file).exists() for file in files)
 
     def record(self) -> dict[str, Any]:
         """What ``record.json`` holds; an empty dict before the first step."""
@@ -284,19 +283,8 @@ def evaluate(context: RunContext) -> None:
     path = context.folder / "agreement.json"
     agreed = {"agreement": read_json(path)} if study.columns.graders and path.exists() else {}
     rule, subgroups = study.operating_point, study.columns.subgroups
-    key = fingerprint(
-        [
-            tuning.digest,
-            test.digest,
-            rule.rule,
-            rule.sensitivity,
-            rule.specificity,
-            rule.cost,
-            rule.prevalence,
-            subgroups,
-            agreed,
-        ]
-    )
+    chosen = [rule.rule, rule.sensitivity, rule.specificity, rule.cost, rule.prevalence]
+    key = fingerprint([tuning.digest, test.digest, *chosen, subgroups, agreed])
     if context.done("evaluation", key, "evaluation/metrics.json"):
         return
     began = context.clock.elapsed
@@ -332,9 +320,8 @@ def report(context: RunContext) -> None:
     draw_all(context.folder, png=True)
     card(context.folder)
     write_checklists(context.folder)
-    write_report(
-        context.folder, case_names=bool(context.study.columns.salt)
-    )  # codes name nobody, and `overread key` knows them
+    # codes name nobody, and `overread key` knows them
+    write_report(context.folder, case_names=bool(context.study.columns.salt))
 
 
 STEPS: tuple[Callable[[RunContext], None], ...] = (audit, split, train, predict, evaluate, show_errors, report)
