@@ -49,8 +49,10 @@ def calibrate(
     fitted = fit_recalibration(pair.tuning, method=method, prevalence=given, unlabelled=unlabelled, seed=seed)
     mended = recalibrate(pair.test, fitted)
     tuned = recalibrate(pair.tuning, fitted, tuning=True)
-    rule = {"sensitivity": sensitivity or None, "specificity": specificity or None, "cost": cost or None}
-    points, folder = choose_thresholds(tuned, **rule), pair.folder
+    points = choose_thresholds(
+        tuned, sensitivity=sensitivity or None, specificity=specificity or None, cost=cost or None
+    )
+    folder = pair.folder
     files = [
         fitted.save(folder / "recalibration.json"),
         mended.save(folder / "calibrated.csv"),

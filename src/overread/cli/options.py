@@ -61,7 +61,7 @@ def option_of(kind: type, name: str, heading: str = "") -> Any:
     """The option of one field, for a command that takes it alone."""
     about = settings(kind)[name]
     flag = about.option or "--" + name.replace("_", "-")
-    limits = {"min": about.least, "max": about.most}
+    limits: dict[str, Any] = {"min": about.least, "max": about.most}
     return typer.Option(flag, help=about.help, envvar=about.env or None, rich_help_panel=heading or None, **limits)
 
 

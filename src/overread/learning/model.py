@@ -22,6 +22,7 @@ from overread.learning.device import seeded
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
+from overread.networks.small import Network
 from overread.networks.state_dict import renamed
 from overread.tasks.target import Target
 
@@ -188,7 +189,7 @@ def make_network(about: About) -> nn.Module:
     return with_taps(network, recipe.layers, about.preprocess, outputs) if recipe.layers else network
 
 
-def _built(name: str, recipe: Recipe, preprocess: Preprocess, outputs: int) -> nn.Module:
+def _built(name: str, recipe: Recipe, preprocess: Preprocess, outputs: int) -> Network:
     return backbones.build(name, outputs=outputs, channels=preprocess.channels, dropout=recipe.dropout)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -62,20 +62,8 @@ class Backbone:
 
 
 _BSD, _APACHE, _MIT = "BSD-3-Clause", "Apache-2.0", "MIT"
-_ALEX = "Krizhevsky 2014, arXiv:1404.5997"
-_VGG = "Simonyan 2014, arXiv:1409.1556"
-_GOOGLENET = "Szegedy 2014, arXiv:1409.4842"
-_INCEPTION = "Szegedy 2015, arXiv:1512.00567"
 _RESNET = "He 2015, arXiv:1512.03385"
-_DENSENET = "Huang 2016, arXiv:1608.06993"
-_MOBILE2 = "Sandler 2018, arXiv:1801.04381"
-_MOBILE3 = "Howard 2019, arXiv:1905.02244"
-_EFFICIENT = "Tan 2019, arXiv:1905.11946"
-_SQUEEZE = "Iandola 2016, arXiv:1602.07360"
 _CONVNEXT = "Liu 2022, arXiv:2201.03545"
-_VIT = "Steiner 2021, arXiv:2106.10270"
-_DEIT = "Touvron 2020, arXiv:2012.12877"
-_SWIN = "Liu 2021, arXiv:2103.14030"
 _TORCH = "https://download.pytorch.org/models/"
 _HUB = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
 
@@ -85,62 +73,55 @@ _CUBIC: dict[str, Any] = {"interpolation": "bicubic"}
 _ANY_SIZE: dict[str, Any] = {"options": (("dynamic_img_size", True),), "crop": 0.9, **_CUBIC}
 _EPSILON: dict[str, Any] = {"options": (("bn_eps", 1e-3),)}  # of torchvision's MobileNet-V3; timm's is 1e-5
 
-# name, library, parameters, size, top-1, top-5, licence, paper, minimum, default tap, file of torchvision's weights or
-# tag on timm's hub, and what differs from the usual contract
-_PUBLISHED: tuple[tuple[Any, ...], ...] = (
-    ("alexnet", "torchvision", 61_100_840, 224, 56.522, 79.066, _BSD, _ALEX, 63, "features.11",
-     "alexnet-owt-7be5be79.pth", {}),
-    ("googlenet", "torchvision", 6_624_904, 224, 69.778, 89.53, _APACHE, _GOOGLENET, 15, "inception5b",
-     "googlenet-1378be20.pth", _CENTRED),
-    ("squeezenet1_0", "torchvision", 1_248_424, 224, 58.092, 80.42, _BSD, _SQUEEZE, 21, "features",
-     "squeezenet1_0-b66bff10.pth", {}),
-    ("squeezenet1_1", "torchvision", 1_235_496, 224, 58.178, 80.624, _BSD, _SQUEEZE, 17, "features",
-     "squeezenet1_1-b8a52dc0.pth", {}),
-    ("vgg16", "timm", 138_357_544, 224, 71.592, 90.382, _BSD, _VGG, 32, "features.29", "vgg16-397923af.pth", {}),
-    ("vgg19", "timm", 143_667_240, 224, 72.376, 90.876, _BSD, _VGG, 32, "features.35", "vgg19-dcbb9e9d.pth", {}),
-    ("inception_v3", "timm", 23_834_568, 299, 77.294, 93.45, _APACHE, _INCEPTION, 75, "Mixed_7c",
-     "inception_v3_google-0cc3c7bd.pth", _CENTRED),
-    ("resnet18", "timm", 11_689_512, 224, 69.758, 89.078, _BSD, _RESNET, 16, "layer4", "resnet18-f37072fd.pth", {}),
-    ("resnet34", "timm", 21_797_672, 224, 73.314, 91.42, _BSD, _RESNET, 16, "layer4", "resnet34-b627a593.pth", {}),
-    ("resnet50", "timm", 25_557_032, 224, 76.13, 92.862, _BSD, _RESNET, 16, "layer4", "resnet50-0676ba61.pth", {}),
-    ("resnet101", "timm", 44_549_160, 224, 77.374, 93.546, _BSD, _RESNET, 16, "layer4", "resnet101-63fe2227.pth", {}),
-    ("resnet152", "timm", 60_192_808, 224, 78.312, 94.046, _BSD, _RESNET, 16, "layer4", "resnet152-394f9c45.pth", {}),
-    ("densenet121", "timm", 7_978_856, 224, 74.434, 91.972, _BSD, _DENSENET, 29, "features",
-     "densenet121-a639ec97.pth", {}),
-    ("mobilenet_v2", "timm", 3_504_872, 224, 71.878, 90.286, _BSD, _MOBILE2, 16, "bn2",
-     "mobilenet_v2-b0353104.pth", {"model": "mobilenetv2_100"}),
-    ("mobilenet_v3_small", "timm", 2_542_856, 224, 67.668, 87.402, _BSD, _MOBILE3, 16, "blocks",
-     "mobilenet_v3_small-047dcff4.pth", {"model": "mobilenetv3_small_100", **_EPSILON}),
-    ("mobilenet_v3_large", "timm", 5_483_032, 224, 74.042, 91.34, _BSD, _MOBILE3, 16, "blocks",
-     "mobilenet_v3_large-8738ca79.pth", {"model": "mobilenetv3_large_100", **_EPSILON}),
-    ("efficientnet_b0", "timm", 5_288_548, 224, 77.692, 93.532, _APACHE, _EFFICIENT, 16, "bn2",
-     "efficientnet_b0_rwightman-7f5810bc.pth", _CUBIC),
-    ("efficientnet_b1", "timm", 7_794_184, 240, 78.642, 94.186, _APACHE, _EFFICIENT, 16, "bn2",
-     "efficientnet_b1_rwightman-bac287d4.pth", {"crop": 0.9375, **_CUBIC}),
-    ("efficientnet_b2", "timm", 9_109_994, 288, 80.608, 95.31, _APACHE, _EFFICIENT, 16, "bn2",
-     "efficientnet_b2_rwightman-c35c1473.pth", {"crop": 1.0, **_CUBIC}),
-    ("efficientnet_b3", "timm", 12_233_232, 300, 82.008, 96.054, _APACHE, _EFFICIENT, 16, "bn2",
-     "efficientnet_b3_rwightman-b3899882.pth", {"crop": 0.9375, **_CUBIC}),
-    ("efficientnet_lite0", "timm", 4_652_008, 224, 75.48, 92.522, _APACHE, _EFFICIENT, 16, "bn2",
-     "efficientnet_lite0.ra_in1k", _CUBIC),
-    ("tf_efficientnet_lite0", "timm", 4_652_008, 224, 74.83, 92.172, _APACHE, _EFFICIENT, 16, "bn2",
-     "tf_efficientnet_lite0.in1k", {**_CENTRED, **_CUBIC}),
-    ("tf_efficientnet_lite2", "timm", 6_092_072, 260, 77.464, 93.75, _APACHE, _EFFICIENT, 16, "bn2",
-     "tf_efficientnet_lite2.in1k", {"crop": 0.89, **_CENTRED, **_CUBIC}),
-    ("convnext_tiny", "timm", 28_589_128, 224, 82.52, 96.146, _BSD, _CONVNEXT, 32, "stages",
-     "convnext_tiny-983f1562.pth", {"crop": 224 / 236}),
-    ("convnext_atto", "timm", 3_695_520, 288, 77.008, 93.702, _APACHE, _CONVNEXT, 32, "stages",
-     "convnext_atto.d2_in1k", {"crop": 0.95, **_CUBIC}),
-    ("resnet10t", "timm", 5_435_488, 224, 68.358, 88.04, _APACHE, _RESNET, 16, "layer4", "resnet10t.c3_in1k",
-     {"crop": 0.95, **_CUBIC}),
-    ("vit_tiny_patch16_224", "timm", 5_717_416, 224, 75.454, 92.844, _APACHE, _VIT, 16, "blocks.11.norm1",
-     "vit_tiny_patch16_224.augreg_in21k_ft_in1k", {**_CENTRED, **_ANY_SIZE}),
-    ("vit_small_patch16_224", "timm", 22_050_664, 224, 81.384, 96.136, _APACHE, _VIT, 16, "blocks.11.norm1",
-     "vit_small_patch16_224.augreg_in21k_ft_in1k", {**_CENTRED, **_ANY_SIZE}),
-    ("deit_tiny_patch16_224", "timm", 5_717_416, 224, 72.172, 91.112, _APACHE, _DEIT, 16, "blocks.11.norm1",
-     "deit_tiny_patch16_224.fb_in1k", _ANY_SIZE),
-    ("swin_tiny_patch4_window7_224", "timm", 28_288_354, 224, 81.376, 95.544, _MIT, _SWIN, 32, "norm",
-     "swin_tiny_patch4_window7_224.ms_in1k", {"options": (("strict_img_size", False),), "crop": 0.9, **_CUBIC}),
+# a family: library, licence, paper, minimum, default tap, and how its contract differs from ImageNet's usual one; then its
+# networks: name, parameters, size, top-1, top-5, file of torchvision's weights or tag on timm's hub, what differs further
+_FAMILIES: tuple[tuple[tuple[Any, ...], ...], ...] = (
+    (("torchvision", _BSD, "Krizhevsky 2014, arXiv:1404.5997", 63, "features.11", {}),
+     ("alexnet", 61_100_840, 224, 56.522, 79.066, "alexnet-owt-7be5be79.pth")),
+    (("torchvision", _APACHE, "Szegedy 2014, arXiv:1409.4842", 15, "inception5b", _CENTRED),
+     ("googlenet", 6_624_904, 224, 69.778, 89.53, "googlenet-1378be20.pth")),
+    (("torchvision", _BSD, "Iandola 2016, arXiv:1602.07360", 21, "features", {}),
+     ("squeezenet1_0", 1_248_424, 224, 58.092, 80.42, "squeezenet1_0-b66bff10.pth"),
+     ("squeezenet1_1", 1_235_496, 224, 58.178, 80.624, "squeezenet1_1-b8a52dc0.pth", {"minimum": 17})),
+    (("timm", _BSD, "Simonyan 2014, arXiv:1409.1556", 32, "features.29", {}),
+     ("vgg16", 138_357_544, 224, 71.592, 90.382, "vgg16-397923af.pth"),
+     ("vgg19", 143_667_240, 224, 72.376, 90.876, "vgg19-dcbb9e9d.pth", {"default_tap": "trunk.features.35"})),
+    (("timm", _APACHE, "Szegedy 2015, arXiv:1512.00567", 75, "Mixed_7c", _CENTRED),
+     ("inception_v3", 23_834_568, 299, 77.294, 93.45, "inception_v3_google-0cc3c7bd.pth")),
+    (("timm", _BSD, _RESNET, 16, "layer4", {}),
+     ("resnet18", 11_689_512, 224, 69.758, 89.078, "resnet18-f37072fd.pth"),
+     ("resnet34", 21_797_672, 224, 73.314, 91.42, "resnet34-b627a593.pth"),
+     ("resnet50", 25_557_032, 224, 76.13, 92.862, "resnet50-0676ba61.pth"),
+     ("resnet101", 44_549_160, 224, 77.374, 93.546, "resnet101-63fe2227.pth"),
+     ("resnet152", 60_192_808, 224, 78.312, 94.046, "resnet152-394f9c45.pth")),
+    (("timm", _BSD, "Huang 2016, arXiv:1608.06993", 29, "features", {}),
+     ("densenet121", 7_978_856, 224, 74.434, 91.972, "densenet121-a639ec97.pth")),
+    (("timm", _BSD, "Sandler 2018, arXiv:1801.04381", 16, "bn2", {"model": "mobilenetv2_100"}),
+     ("mobilenet_v2", 3_504_872, 224, 71.878, 90.286, "mobilenet_v2-b0353104.pth")),
+    (("timm", _BSD, "Howard 2019, arXiv:1905.02244", 16, "blocks", _EPSILON),
+     ("mobilenet_v3_small", 2_542_856, 224, 67.668, 87.402, "mobilenet_v3_small-047dcff4.pth", {"model": "mobilenetv3_small_100"}),
+     ("mobilenet_v3_large", 5_483_032, 224, 74.042, 91.34, "mobilenet_v3_large-8738ca79.pth", {"model": "mobilenetv3_large_100"})),
+    (("timm", _APACHE, "Tan 2019, arXiv:1905.11946", 16, "bn2", _CUBIC),
+     ("efficientnet_b0", 5_288_548, 224, 77.692, 93.532, "efficientnet_b0_rwightman-7f5810bc.pth"),
+     ("efficientnet_b1", 7_794_184, 240, 78.642, 94.186, "efficientnet_b1_rwightman-bac287d4.pth", {"crop": 0.9375}),
+     ("efficientnet_b2", 9_109_994, 288, 80.608, 95.31, "efficientnet_b2_rwightman-c35c1473.pth", {"crop": 1.0}),
+     ("efficientnet_b3", 12_233_232, 300, 82.008, 96.054, "efficientnet_b3_rwightman-b3899882.pth", {"crop": 0.9375}),
+     ("efficientnet_lite0", 4_652_008, 224, 75.48, 92.522, "efficientnet_lite0.ra_in1k"),
+     ("tf_efficientnet_lite0", 4_652_008, 224, 74.83, 92.172, "tf_efficientnet_lite0.in1k", _CENTRED),
+     ("tf_efficientnet_lite2", 6_092_072, 260, 77.464, 93.75, "tf_efficientnet_lite2.in1k", {"crop": 0.89, **_CENTRED})),
+    (("timm", _BSD, _CONVNEXT, 32, "stages", {"crop": 224 / 236}),
+     ("convnext_tiny", 28_589_128, 224, 82.52, 96.146, "convnext_tiny-983f1562.pth")),
+    (("timm", _APACHE, _CONVNEXT, 32, "stages", {"crop": 0.95, **_CUBIC}),
+     ("convnext_atto", 3_695_520, 288, 77.008, 93.702, "convnext_atto.d2_in1k")),
+    (("timm", _APACHE, _RESNET, 16, "layer4", {"crop": 0.95, **_CUBIC}),
+     ("resnet10t", 5_435_488, 224, 68.358, 88.04, "resnet10t.c3_in1k")),
+    (("timm", _APACHE, "Steiner 2021, arXiv:2106.10270", 16, "blocks.11.norm1", {**_CENTRED, **_ANY_SIZE}),
+     ("vit_tiny_patch16_224", 5_717_416, 224, 75.454, 92.844, "vit_tiny_patch16_224.augreg_in21k_ft_in1k"),
+     ("vit_small_patch16_224", 22_050_664, 224, 81.384, 96.136, "vit_small_patch16_224.augreg_in21k_ft_in1k")),
+    (("timm", _APACHE, "Touvron 2020, arXiv:2012.12877", 16, "blocks.11.norm1", _ANY_SIZE),
+     ("deit_tiny_patch16_224", 5_717_416, 224, 72.172, 91.112, "deit_tiny_patch16_224.fb_in1k")),
+    (("timm", _MIT, "Liu 2021, arXiv:2103.14030", 32, "norm", {"options": (("strict_img_size", False),), "crop": 0.9, **_CUBIC}),
+     ("swin_tiny_patch4_window7_224", 28_288_354, 224, 81.376, 95.544, "swin_tiny_patch4_window7_224.ms_in1k")),
 )  # fmt: skip
 
 # name, parameters, size, paper, minimum, default tap, dimensions
@@ -158,10 +139,11 @@ def _rows() -> list[Backbone]:
     for name, parameters, size, paper, minimum, tapped, dimensions in _OURS:
         rows.append(Backbone(name, "overread", parameters, size, None, None, _APACHE, paper, minimum, f"trunk.{tapped}",
                              dimensions=dimensions, mean=(), std=()))  # fmt: skip
-    for fields in _PUBLISHED:
-        tapped, file, differs = fields[9:]
-        url = _TORCH + file if file.endswith(".pth") else _HUB.format(file)
-        rows.append(Backbone(*fields[:9], default_tap=f"trunk.{tapped}", url=url, **differs))
+    for (library, licence, paper, minimum, tapped, shared), *networks in _FAMILIES:
+        for name, parameters, size, top1, top5, file, *own in networks:
+            url = _TORCH + file if file.endswith(".pth") else _HUB.format(file)
+            row = Backbone(name, library, parameters, size, top1, top5, licence, paper, minimum, f"trunk.{tapped}", url)
+            rows.append(replace(row, **shared, **dict(*own)))
     return rows
 
 

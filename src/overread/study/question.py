@@ -24,39 +24,27 @@ if TYPE_CHECKING:
 class Columns:
     """What the table holds."""
 
+    # fmt: off
     image: str = setting("", "column of the images' files; guessed, and said, if not given", first=True)
     label: str = setting("", "column of the class; guessed, and said, if not given", first=True)
     labels: tuple[str, ...] = setting((), "columns of several findings, separated by commas (blank cells = unknown)")
     value: str = setting("", "column of a number to be predicted")
-    patient: str = setting(
-        "", "column of the patient, who is what is independent; guessed, and said, if not given", first=True
-    )
+    patient: str = setting("", "column of the patient, who is what is independent; guessed, and said, if not given", first=True)
     case: str = setting("", "column of what gets one prediction; each image if not given")
     source: str = setting("", "column of the site, scanner or microscope; guessed, and said, if not given", first=True)
     view: str = setting("", "column that tells the images of one case apart, such as L-MLO")
     time: str = setting("", "column of the date or time; needed for --by-time")
     split: str = setting("", "column of a split that the table brings along")
-    subgroups: tuple[str, ...] = setting(
-        (), "column to judge by, such as sex; may be repeated", option="--subgroup", repeated=True, first=True
-    )
+    subgroups: tuple[str, ...] = setting((), "column to judge by, such as sex; may be repeated", option="--subgroup", repeated=True, first=True)
     positive: tuple[str, ...] = setting((), "classes that count as disease, separated by commas")
     where: str = setting("", "take the rows that fulfil this, such as \"modality == 'DX' and view in ('PA', 'AP')\"")
     labels_from: str = setting("", "for DICOM files: a table of labels to join", path=True)
-    key: str = setting(
-        "",
-        "column of --labels-from to join by: patient, study, series, instance, accession or file; found out if not given",
-    )
-    graders: str = setting(
-        "",
-        "several readers' answers: a table of case, reader and label, or columns of the table, separated by commas",
-        path=True,
-    )
-    consensus: str = setting("majority", "one label of several readers: majority, median (of ordered classes) or dawid-skene",
-                             choices=("majority", "median", "dawid-skene"))  # fmt: skip
-    names: str = setting(
-        "hash", "hash: codes in place of cases and patients; keep: as they stand, for data whose names identify nobody"
-    )
+    key: str = setting("", "column of --labels-from to join by: patient, study, series, instance, accession or file; found out if not given")
+    graders: str = setting("", "several readers' answers: a table of case, reader and label, or columns of the table, separated by commas", path=True)
+    consensus: str = setting("majority", "one label of several readers: majority, median (of ordered classes) or dawid-skene", choices=("majority", "median", "dawid-skene"))
+    names: str = setting("hash", "hash: codes in place of cases and patients; keep: as they stand, for data whose names identify nobody")
     salt: str = setting("", "what the codes are made with; that of the table if not given", offered=False)
+    # fmt: on
 
     def __post_init__(self) -> None:
         require_allowed(self)
@@ -80,14 +68,11 @@ class Columns:
 class Images:
     """What to look at in volumes."""
 
-    volumes: str = setting(
-        "whole",
-        "whole: each volume as it is; views: three orthogonal views; slices: its axial slices, as images of one case",
-    )
-    point: tuple[str, ...] = setting(
-        (), "columns x,y,z of a point in mm (RAS), or the column of a mask, that the views go through"
-    )
+    # fmt: off
+    volumes: str = setting("whole", "whole: each volume as it is; views: three orthogonal views; slices: its axial slices, as images of one case")
+    point: tuple[str, ...] = setting((), "columns x,y,z of a point in mm (RAS), or the column of a mask, that the views go through")
     side: float = setting(0.0, "side in mm of the square around that point; 0: the whole plane", least=0)
+    # fmt: on
 
     def __post_init__(self) -> None:
         _ = self.planes
@@ -120,23 +105,15 @@ class SplitRule:
 class OperatingRule:
     """How to judge: the operating point, chosen on tuning data."""
 
-    rule: str = setting(
-        "youden", "how the operating point is chosen where none of the next three is given", offered=False
-    )
+    # fmt: off
+    rule: str = setting("youden", "how the operating point is chosen where none of the next three is given", offered=False)
     sensitivity: float = setting(0.0, "choose the operating point for this sensitivity", least=0, most=1, first=True)
     specificity: float = setting(0.0, "choose the operating point for this specificity", least=0, most=1)
-    cost: float = setting(
-        0.0, "how much worse a missed case is than a false alarm: chooses the operating point", least=0
-    )
-    prevalence: float = setting(
-        0.0, "share of the diseased where the model will be used; 0: that of the test set", least=0, most=1
-    )
-    margin: float = setting(
-        0.0, "margin of non-inferiority, written down before the test set is opened", least=0, most=1
-    )
-    margin_of: str = setting(
-        "auc", "what the margin is of: auc, sensitivity or specificity; of one class: sensitivity:CLASS"
-    )
+    cost: float = setting(0.0, "how much worse a missed case is than a false alarm: chooses the operating point", least=0)
+    prevalence: float = setting(0.0, "share of the diseased where the model will be used; 0: that of the test set", least=0, most=1)
+    margin: float = setting(0.0, "margin of non-inferiority, written down before the test set is opened", least=0, most=1)
+    margin_of: str = setting("auc", "what the margin is of: auc, sensitivity or specificity; of one class: sensitivity:CLASS")
+    # fmt: on
 
     def __post_init__(self) -> None:
         from overread.evaluation.comparison.claims import Declaration
