@@ -12,9 +12,10 @@ import pytest
 from scipy import ndimage, stats
 
 from overread.core.errors import ArgumentError
-from overread.images.augment import LUMINANCE, Augmentation, apply, draw, standard
+from overread.images.augment import LUMINANCE, Augmentation, apply, draw
 
 RNG = np.random.default_rng(8)
+STANDARD = Augmentation(flip_horizontal=0.5, rotate=15.0, scale=(0.9, 1.1), shift=0.05, brightness=0.1, contrast=0.1)
 ALL = Augmentation(0.5, 0.5, 30.0, (0.8, 1.25), 0.1, 0.2, 0.3, 0.3, 0.1, 0.05, 1.5, 0.5)
 NOISE = RNG.integers(0, 256, (40, 24, 32, 3), dtype=np.uint8)
 SMOOTH = np.stack([ndimage.gaussian_filter(image, (2, 2, 0)) for image in NOISE])
@@ -201,7 +202,7 @@ def test_drawn_values_are_uniform() -> None:
 
 
 def test_out_and_arguments() -> None:
-    drawn = drawn_for(standard(), NOISE)
+    drawn = drawn_for(STANDARD, NOISE)
     out = np.empty_like(NOISE)
     assert apply(NOISE, drawn, out=out) is out
     assert np.array_equal(out, apply(NOISE, drawn))

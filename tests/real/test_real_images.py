@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Pillow
 
 from overread.core.errors import ImageError
-from overread.images.augment import apply, draw, standard
+from overread.images.augment import Augmentation, apply, draw
 from overread.images.crop import black_border, circular_field, text_boxes
 from overread.images.preprocess import Preprocess, fit_normalisation, normalise
 from overread.images.read import Image, read_image
@@ -87,7 +87,14 @@ def test_volumes_and_small_images_from_archives(shared: Path, tmp_path: Path) ->
     rows = [f"{archive}#test_images/{i}" for i in range(40)]
     made = pack(rows, Preprocess((28, 28, 28), 1), tmp_path)
     assert np.array_equal(made.images[..., 0], wanted)
-    drawn = draw(standard(), seed=1, epoch=0, samples=np.arange(40), size=(28, 28), channels=1)
+    drawn = draw(
+        Augmentation(flip_horizontal=0.5, rotate=15.0, scale=(0.9, 1.1), shift=0.05, brightness=0.1, contrast=0.1),
+        seed=1,
+        epoch=0,
+        samples=np.arange(40),
+        size=(28, 28),
+        channels=1,
+    )
     assert apply(made.images, drawn).shape == made.images.shape
 
 

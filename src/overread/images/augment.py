@@ -11,10 +11,9 @@ image.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from itertools import pairwise
+from functools import partial
 
 import cv2
 import numpy as np
@@ -72,14 +71,6 @@ class Augmentation:
         one_of(self.border, BORDERS, "border")
 
 
-@checked
-def standard() -> Augmentation:
-    """A mild augmentation that suits most medical images: small shifts, rotations, scales, a mirror, a
-    little light.
-    """
-    return Augmentation(flip_horizontal=0.5, rotate=15.0, scale=(0.9, 1.1), shift=0.05, brightness=0.1, contrast=0.1)
-
-
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """Parameters for a batch of B images; neutral where an operation is off.
@@ -123,8 +114,9 @@ def draw(
 
     ``size``: (height, width) in pixels; ``channels``: 1 or 3. A pure function of its arguments.
 
-    >>> drawn = draw(standard(), seed=1, epoch=0, samples=[4, 7], size=(8, 8), channels=1)
-    >>> alone = draw(standard(), seed=1, epoch=0, samples=[7], size=(8, 8), channels=1)
+    >>> mild = Augmentation(flip_horizontal=0.5, rotate=15.0, scale=(0.9, 1.1), shift=0.05)
+    >>> drawn = draw(mild, seed=1, epoch=0, samples=[4, 7], size=(8, 8), channels=1)
+    >>> alone = draw(mild, seed=1, epoch=0, samples=[7], size=(8, 8), channels=1)
     >>> bool((drawn.matrices[1] == alone.matrices[0]).all())
     True
     """
@@ -221,33 +213,16 @@ def apply(
     plan = _Plan(drawn, 255 if images.dtype == np.uint8 else 65535)
     count = min(threads or cores(), len(picked)) if result.size >= _SMALL else 1
     plain = images.view(np.ndarray)  # slices of a memory map are slow to make
-    _in_threads(lambda part: _apply_part(plain, picked, plan, result, part), len(picked), count)
-    return result
-
-
-def _in_threads(work: Callable[[range], None], total: int, threads: int) -> None:
-    """Run ``work(range)`` on contiguous parts; the first error is raised here."""
-    edges = np.linspace(0, total, threads + 1).astype(int)
-    parts = [range(a, b) for a, b in pairwise(edges.tolist())]
-    if threads <= 1:
-        work(range(total))
-        return
-    errors: list[BaseException] = []
-
-    def guarded(part: range) -> None:
-        try:
-            work(part)
-        except (cv2.error, ValueError, TypeError, IndexError, MemoryError, OSError) as error:
-            errors.append(error)
-
-    others = [threading.Thread(target=guarded, args=(part,), daemon=True) for part in parts[1:]]
-    for other in others:
-        other.start()
-    guarded(parts[0])
-    for other in others:
-        other.join()
-    if errors:
-        raise errors[0]
+    if images.ndim == 4:
+        plain, result = plain[:, None], result[:, None]
+    work = partial(_apply_part, plain, picked, plan, result)
+    if count <= 1:
+        work(range(len(picked)))
+    else:
+        edges = np.linspace(0, len(picked), count + 1).astype(int).tolist()
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(work, map(range, edges, edges[1:])))  # the first error is raised here
+    return result.reshape(shape) if out is None else out
 
 
 class _Plan:
@@ -265,23 +240,16 @@ class _Plan:
         self.colours = colours
         # Decided for each image alone: a batch's company must not change a pixel.
         self.mixes = ((drawn.hue != 0) | (drawn.saturation != 0) | (full > 255)).tolist()
-        self.tables = _tables(colours)
+        # Contrast and brightness of each image as a look-up table, (B, 256).
+        grey = np.arange(256)[None] * colours[:, 0, 0, None] + colours[:, 0, -1, None]
+        self.tables = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
         self.blurs = ((drawn.blur > 0.05) | drawn.clahe).tolist()
         self.noises = (drawn.noise > 0).tolist()
 
 
-def _tables(colours: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(B, 256): contrast and brightness of each image as a look-up table."""
-    grey = np.arange(256)[None] * colours[:, 0, 0, None] + colours[:, 0, -1, None]
-    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-
-
 def _apply_part(images: NDArray, rows: NDArray, plan: _Plan, out: NDArray, part: range) -> None:
-    flat = images.ndim == 4
     for i in part:
-        source, target = images[rows[i]], out[i]
-        planes: Sequence[tuple[NDArray, NDArray]] = [(source, target)] if flat else list(zip(source, target))
-        for plane, (pixels, place) in enumerate(planes):
+        for plane, (pixels, place) in enumerate(zip(images[rows[i]], out[i])):
             _apply_one(pixels, place, plan, i, plane)
 
 

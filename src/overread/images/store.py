@@ -3,15 +3,13 @@
 A store is a folder named by the digests of the images and the geometry of the preprocessing:
 
 - ``images.bin``: the rows, raw, one after another
-- ``journal.bin``: a 16-byte record per finished row (row, checksum, state, checksum of the record),
-appended while
+- ``journal.bin``: a 16-byte record per finished row (row, checksum, state, checksum of the record), appended while
   packing, so that a killed process goes on where it stopped
 - ``index.json``: published when all rows are there: digests, checksums, what failed
 
-Rows are checksummed when a store is opened and rebuilt where they do not match, so nothing waits for the disk
-while packing: what a power cut took is decoded again. A lock lets one process
-pack while others wait for the result. Images are decoded in processes of their own, which write each row
-into its place.
+Rows are checksummed when a store is opened and rebuilt where they do not match, so nothing waits for the disk while
+packing: what a power cut took is decoded again. A lock lets one process pack while others wait for the result. Images
+are decoded in processes of their own, which write each row into its place.
 """
 
 from __future__ import annotations
@@ -19,15 +17,14 @@ from __future__ import annotations
 import shutil
 import struct
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +36,8 @@ from overread.core.sandbox import contained
 from overread.images.preprocess import Preprocess, _load, geometry
 from overread.images.read import LIMITS, Limits, content_digest
 
-T = TypeVar("T")
-R = TypeVar("R")
-
 _RECORD = struct.Struct("<IIII")
-_GOOD, _FAILED = 1, 2
+_GOOD = 1  # the state of a row in the journal; those that failed are not in it
 _FORMAT = 1
 
 
@@ -68,7 +62,7 @@ class Pack:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Request:
     """What is to be packed: everything the steps share."""
 
     addresses: tuple[str, ...]
@@ -84,13 +78,6 @@ class _Job:
         return prod(self.preprocess.shape) * self.preprocess.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class _Row:
-    index: int
-    crc: int
-    error: str
-
-
 @checked
 def pack(
     addresses: Sequence[str],
@@ -102,16 +89,14 @@ def pack(
     progress: Progress = silent,
     limits: Limits = LIMITS,
 ) -> Pack:
-    """Decode and resize the images at ``addresses`` into a store under ``cache``, or open the one that is
-    there.
+    """Decode and resize the images at ``addresses`` into a store under ``cache``, or open the one that is there.
 
-    ``addresses``: paths, or rows of arrays ``file.npz#array/row``. ``digests``: SHA-256 of each file's
-    bytes where it is known (``""``: unknown). ``threads``: processes that decode, 0 = all cores; the store is
-    the same for any number. An image that cannot be read, or that crashes its process (see
-    :mod:`overread.core.sandbox`), becomes a row of zeros and an entry in ``failed``, without its name.
+    ``addresses``: paths, or rows of arrays ``file.npz#array/row``. ``digests``: SHA-256 of each file's bytes where it
+    is known (``""``: unknown). ``threads``: processes that decode, 0 = all cores; the store is the same for any
+    number. An image that cannot be read, or that crashes its process (see :mod:`overread.core.sandbox`), becomes a row
+    of zeros and an entry in ``failed``, without its name.
 
-    Raises :class:`UnavailableError` if the disk is too small, :class:`InputError` if a file changes
-    meanwhile.
+    Raises :class:`UnavailableError` if the disk is too small, :class:`InputError` if a file changes meanwhile.
     """
     require(threads >= 0, "threads must not be negative", given=threads)
     require(len(addresses) > 0, "there is nothing to pack", given="no images")
@@ -124,9 +109,9 @@ def pack(
     known = _digests(addresses, digests or [""] * len(addresses), workers, progress, limits)
     shape = geometry(preprocess)
     folder = cache / f"pack-{fingerprint([_FORMAT, sha256(' '.join(known).encode()), shape])}"
-    job = _Job(tuple(addresses), tuple(known), shape, folder, workers, progress, limits)
+    request = _Request(tuple(addresses), tuple(known), shape, folder, workers, progress, limits)
     with folder_lock(folder, wait=-1.0):
-        return _open(job) if (folder / "index.json").exists() else _build(job)
+        return _open(request) if (folder / "index.json").exists() else _build(request)
 
 
 def _digests(
@@ -153,28 +138,28 @@ def _digest(address: str, limits: Limits) -> str:
 # -- building --------------------------------------------------------------------------------------------
 
 
-def _build(job: _Job) -> Pack:
-    _require_space(job)
-    done, failed = _resume(job), {}
-    todo = [i for i in range(len(job.addresses)) if i not in done]
-    with open(job.folder / "journal.bin", "ab", buffering=0) as journal:
-        for row in _written(job, todo, "packing images"):
-            if row.error:
-                failed[row.index] = row.error
+def _build(request: _Request) -> Pack:
+    _require_space(request)
+    done, failed = _resume(request), {}
+    todo = [i for i in range(len(request.addresses)) if i not in done]
+    with open(request.folder / "journal.bin", "ab", buffering=0) as journal:
+        for row, crc, error in _written(request, todo, "packing images"):
+            done[row] = crc
+            if error:
+                failed[row] = error
             else:
-                journal.write(_record(row.index, row.crc, _GOOD))
-            done[row.index] = row.crc
-    _publish(job, [done[i] for i in range(len(job.addresses))], failed)
-    (job.folder / "journal.bin").unlink(missing_ok=True)
-    return _opened(job, failed, 0)
+                journal.write(_record(row, crc))
+    _publish(request, [done[i] for i in range(len(request.addresses))], failed)
+    (request.folder / "journal.bin").unlink(missing_ok=True)
+    return _opened(request, failed, 0)
 
 
-def _require_space(job: _Job) -> None:
+def _require_space(request: _Request) -> None:
     """Raise unless the disk holds the rows and a hundredth more, minus what is there already."""
-    need = len(job.addresses) * job.row_bytes * 101 // 100
-    rows = job.folder / "images.bin"
+    need = len(request.addresses) * request.row_bytes * 101 // 100
+    rows = request.folder / "images.bin"
     have = rows.stat().st_blocks * 512 if rows.exists() and hasattr(rows.stat(), "st_blocks") else 0
-    free = shutil.disk_usage(job.folder).free
+    free = shutil.disk_usage(request.folder).free
     if need - have > free:
         raise UnavailableError(
             "the disk is too small for the packed images",
@@ -183,21 +168,21 @@ def _require_space(job: _Job) -> None:
         )
 
 
-def _record(row: int, crc: int, state: int) -> bytes:
-    head = struct.pack("<III", row, crc, state)
+def _record(row: int, crc: int) -> bytes:
+    head = struct.pack("<III", row, crc, _GOOD)
     return head + struct.pack("<I", zlib.crc32(head))
 
 
-def _resume(job: _Job) -> dict[int, int]:
+def _resume(request: _Request) -> dict[int, int]:
     """Rows that a killed process finished, by the journal, whose bytes match: row → checksum."""
-    journal, rows = job.folder / "journal.bin", job.folder / "images.bin"
+    journal, rows = request.folder / "journal.bin", request.folder / "images.bin"
     if not (journal.exists() and rows.exists()):
         journal.unlink(missing_ok=True)
         return {}
-    claimed = dict(_records(journal.read_bytes(), len(job.addresses)))
+    claimed = dict(_records(journal.read_bytes(), len(request.addresses)))
     with open(rows, "rb") as handle:
-        kept = {row: crc for row, crc in claimed.items() if _crc_at(handle, row, job.row_bytes) == crc}
-    journal.write_bytes(b"".join(_record(row, crc, _GOOD) for row, crc in kept.items()))  # without a torn end
+        kept = {row: crc for row, crc in claimed.items() if _crc_at(handle, row, request.row_bytes) == crc}
+    journal.write_bytes(b"".join(_record(row, crc) for row, crc in kept.items()))  # without a torn end
     return kept
 
 
@@ -214,43 +199,32 @@ def _crc_at(handle: BinaryIO, row: int, row_bytes: int) -> int:
     return zlib.crc32(data) if len(data) == row_bytes else -1
 
 
-def _publish(job: _Job, checksums: Sequence[int], failed: dict[int, str]) -> None:
-    write_json(
-        job.folder / "index.json",
-        {
-            "format": _FORMAT,
-            "preprocess": job.preprocess,
-            "digests": list(job.digests),
-            "crc32": list(checksums),
-            "failed": {str(row): message for row, message in sorted(failed.items())},
-        },
-    )
+def _publish(request: _Request, checksums: Sequence[int], failed: dict[int, str]) -> None:
+    about = {"format": _FORMAT, "preprocess": request.preprocess, "digests": list(request.digests)}
+    messages = {str(row): message for row, message in sorted(failed.items())}
+    write_json(request.folder / "index.json", about | {"crc32": list(checksums), "failed": messages})
 
 
 # -- decoding --------------------------------------------------------------------------------------------
 
 
-def _written(job: _Job, todo: Sequence[int], what: str) -> Iterator[_Row]:
-    """Decode rows and write them, in order. A few are under way at a time, so memory stays flat."""
-    path = job.folder / "images.bin"
+def _written(request: _Request, todo: Sequence[int], what: str) -> Iterator[tuple[int, int, str]]:
+    """Decode rows and write them, in order: row, checksum, error. A few are under way at a time, so memory stays flat."""
+    path = request.folder / "images.bin"
     path.touch()
     with open(path, "r+b", buffering=0) as handle:
-        handle.truncate(len(job.addresses) * job.row_bytes)
-    about = (job.preprocess, job.limits, str(path.resolve()))
-    tasks = ((row, job.addresses[row], job.digests[row]) for row in todo)
-    with closing(contained(_write_row, tasks, common=about, workers=job.workers)) as found:
+        handle.truncate(len(request.addresses) * request.row_bytes)
+    about = (request.preprocess, request.limits, str(path.resolve()))
+    tasks = ((row, request.addresses[row], request.digests[row]) for row in todo)
+    with closing(contained(_write_row, tasks, common=about, workers=request.workers)) as found:
         for done, (row, made) in enumerate(zip(todo, found), 1):
-            yield _row(job, row, made)
-            job.progress(what, done, len(todo))
-
-
-def _row(job: _Job, row: int, made: dict[str, Any] | ImageError) -> _Row:
-    """What became of a row; one that cost its process is written here, as nothing."""
-    if isinstance(made, dict):
-        return _Row(row, int(made["crc"]), str(made["error"]))
-    nothing = bytes(job.row_bytes)
-    _put(job.folder / "images.bin", row, nothing)
-    return _Row(row, zlib.crc32(nothing), made.reason or str(made))
+            if isinstance(made, ImageError):  # it cost its process: written here, as nothing
+                nothing = bytes(request.row_bytes)
+                _put(path, row, nothing)
+                yield row, zlib.crc32(nothing), made.reason or str(made)
+            else:
+                yield row, int(made["crc"]), str(made["error"])
+            request.progress(what, done, len(todo))
 
 
 def _write_row(
@@ -271,96 +245,63 @@ def _write_row(
 
 
 def _put(path: Path, row: int, data: bytes | memoryview) -> None:
+    todo = "free some space and run again: it goes on where it stopped"
     try:
         with open(path, "r+b", buffering=0) as handle:
             handle.seek(row * len(data))
             written = handle.write(data)
     except OSError as fault:
-        raise _unwritten(fault.strerror or str(fault)) from fault
+        reason = fault.strerror or str(fault)
+        raise UnavailableError("the packed images cannot be written", given=reason, todo=todo) from fault
     if written != len(data):
-        raise _unwritten(f"{written:,} of {len(data):,} bytes of a row")
-
-
-def _unwritten(given: str) -> UnavailableError:
-    return UnavailableError(
-        "the packed images cannot be written",
-        given=given,
-        todo="free some space and run again: it goes on where it stopped",
-    )
-
-
-def _mapped(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """``map`` over threads, in order, with a bounded number of results waiting."""
-    if threads == 1:
-        yield from map(work, items)
-        return
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="pack") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > 4 * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        given = f"{written:,} of {len(data):,} bytes of a row"
+        raise UnavailableError("the packed images cannot be written", given=given, todo=todo)
 
 
 # -- opening ---------------------------------------------------------------------------------------------
 
 
-def _open(job: _Job) -> Pack:
-    """Open a finished store: check every row, decode again those that do not match and those that had
-    failed.
-    """
-    index = _read_index(job)
+def _open(request: _Request) -> Pack:
+    """Open a finished store: check every row, decode again those that do not match and those that had failed."""
+    index = _read_index(request)
     if index is None:
-        (job.folder / "index.json").unlink()
-        return _build(job)
+        (request.folder / "index.json").unlink()
+        return _build(request)
     checksums, failed = index
-    bad = _damaged(job, checksums)
-    again = sorted({*bad, *failed})
-    if again:
-        before = dict(failed)
-        _rebuild(job, again, checksums, failed)
+    bad, before = _damaged(request, checksums), dict(failed)
+    if again := sorted({*bad, *failed}):
+        for row, crc, error in _written(request, again, "rebuilding images"):
+            checksums[row] = crc
+            failed.pop(row, None)
+            if error:
+                failed[row] = error
         if bad or failed != before:
-            _publish(job, checksums, failed)
-    return _opened(job, failed, len(bad))
+            _publish(request, checksums, failed)
+    return _opened(request, failed, len(bad))
 
 
-def _rebuild(job: _Job, again: list[int], checksums: list[int], failed: dict[int, str]) -> None:
-    for row in _written(job, again, "rebuilding images"):
-        checksums[row.index] = row.crc
-        failed.pop(row.index, None)
-        if row.error:
-            failed[row.index] = row.error
-
-
-def _read_index(job: _Job) -> tuple[list[int], dict[int, str]] | None:
+def _read_index(request: _Request) -> tuple[list[int], dict[int, str]] | None:
     """Checksums and failures, or None where the index is damaged."""
     try:
-        index = read_json(job.folder / "index.json")
+        index = read_json(request.folder / "index.json")
         checksums = [int(crc) for crc in index["crc32"]]
         failed = {int(row): str(message) for row, message in index["failed"].items()}
     except (InputError, KeyError, TypeError, ValueError, AttributeError):
         return None
-    return (checksums, failed) if len(checksums) == len(job.addresses) else None
+    return (checksums, failed) if len(checksums) == len(request.addresses) else None
 
 
-def _damaged(job: _Job, checksums: Sequence[int]) -> list[int]:
-    rows = job.folder / "images.bin"
+def _damaged(request: _Request, checksums: Sequence[int]) -> list[int]:
+    rows = request.folder / "images.bin"
     if not rows.exists():
         return list(range(len(checksums)))
-    step = max(1, (8 << 20) // job.row_bytes)
-    starts = range(0, len(checksums), step)
+    step = max(1, (8 << 20) // request.row_bytes)
+    check = partial(_check_part, rows, request.row_bytes, checksums, step)
     bad: list[int] = []
-    for done, part in enumerate(
-        _mapped(partial(_check_part, rows, job.row_bytes, checksums, step), starts, job.workers), 1
-    ):
-        bad += part
-        job.progress("checking images", min(done * step, len(checksums)), len(checksums))
+    with ThreadPoolExecutor(request.workers, thread_name_prefix="pack") as pool:
+        for done, part in enumerate(pool.map(check, range(0, len(checksums), step)), 1):
+            bad += part
+            request.progress("checking images", min(done * step, len(checksums)), len(checksums))
     return bad
 
 
@@ -370,7 +311,7 @@ def _check_part(path: Path, row_bytes: int, checksums: Sequence[int], step: int,
         return [row for row in range(start, stop) if _crc_at(handle, row, row_bytes) != checksums[row]]
 
 
-def _opened(job: _Job, failed: dict[int, str], rebuilt: int) -> Pack:
-    shape = (len(job.addresses), *job.preprocess.shape)
-    images = np.memmap(job.folder / "images.bin", job.preprocess.dtype, "r", shape=shape)
-    return Pack(job.folder, images, job.digests, dict(sorted(failed.items())), rebuilt)
+def _opened(request: _Request, failed: dict[int, str], rebuilt: int) -> Pack:
+    shape = (len(request.addresses), *request.preprocess.shape)
+    images = np.memmap(request.folder / "images.bin", request.preprocess.dtype, "r", shape=shape)
+    return Pack(request.folder, images, request.digests, dict(sorted(failed.items())), rebuilt)
