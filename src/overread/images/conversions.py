@@ -181,17 +181,18 @@ def ink_to_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
 
 @checked
 def stretched(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Samples of 1 … 7 bits stretched to 8, those of 9 … 15 to 16: the largest stays the largest.
+    """Unsigned samples of so many bits on the whole range of 8 or 16 bits; of more, the upper 16 are kept.
 
-    >>> stretched(np.array([0, 3], np.uint8), 2).tolist()
-    [0, 255]
+    >>> stretched(np.array([0, 3], np.uint8), 2).tolist(), stretched(np.array([4095], np.uint16), 12).tolist()
+    ([0, 255], [65535])
     """
-    if pixels.dtype == bool:
-        pixels = pixels.astype(np.uint8)
-    if pixels.dtype not in (np.uint8, np.uint16) or bits in (8, 16):
-        return pixels
-    wide = np.uint8 if bits < 8 else np.uint16
-    return (pixels.astype(np.uint32) * np.iinfo(wide).max // (2**bits - 1)).astype(wide)
+    if bits > 16:
+        return (pixels >> pixels.dtype.type(bits - 16)).astype(np.uint16)
+    kind, most = np.uint8 if bits <= 8 else np.uint16, 2**bits - 1
+    full = np.iinfo(kind).max
+    if most == full:
+        return pixels.astype(kind, copy=False)
+    return (np.minimum(pixels, most).astype(np.uint32) * full // most).astype(kind)
 
 
 @checked

@@ -9,7 +9,8 @@ import threading
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import ImageError, checked, require
+from overread.core.errors import ImageError, OverreadError, checked, require
 
 #: What decoders raise on damaged input; anything else is a bug of ours and must show.
 BROKEN = (
@@ -119,19 +120,35 @@ def image_of(pixels: NDArray[Any], kind: str, digest: str, notes: tuple[str, ...
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * 255
     elif pixels.dtype not in (np.uint8, np.uint16):
-        pixels = _finite(pixels)
+        with np.errstate(over="ignore"):
+            pixels = finite(pixels.astype(np.float32))
     if not pixels.size:
         raise ImageError("the image has no pixels", given=f"shape {pixels.shape}")
     mode = "volume" if pixels.ndim == 4 else ("colour" if pixels.shape[-1] == 3 else "grey")
     return Image(np.ascontiguousarray(pixels), mode, pixels.dtype.itemsize * 8, kind, digest, notes)
 
 
-def _finite(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):
-        pixels = pixels.astype(np.float32)
+@checked
+def finite(pixels: NDArray[Any]) -> NDArray[Any]:
+    """``pixels`` as they are. Raises :class:`ImageError` for NaN and infinity."""
     if not np.isfinite(pixels).all():
         raise ImageError("the image holds NaN or infinite pixels")
     return pixels
+
+
+@contextmanager
+def broken_as(what: str, *more: type[Exception]) -> Iterator[None]:
+    """What a decoder raises, :data:`BROKEN` or ``more``, becomes an :class:`ImageError` that says ``what``.
+
+    What a library says may quote a header, and that a name: only the kind of its error is told.
+    """
+    kinds: tuple[type[Exception], ...] = (*BROKEN, *more)
+    try:
+        yield
+    except OverreadError:
+        raise
+    except kinds as error:
+        raise ImageError(what, given=type(error).__name__) from None
 
 
 @checked

@@ -21,7 +21,7 @@ from overread.images.address import Address, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes
 from overread.images.formats.signatures import FORMATS, VOLUMES, sniff
-from overread.images.image import BROKEN, LIMITS, Image, Limits, image_of, printable, short
+from overread.images.image import BROKEN, LIMITS, Image, Limits, broken_as, image_of, printable, short
 
 _NOWHERE = Address("")
 _READERS = {row.name: row for row in FORMATS}
@@ -144,13 +144,9 @@ def _is_volume(address: Address) -> bool:
 def _volume(address: Address, limits: Limits, window: str) -> Image:
     from overread.images.volumes import volume
 
-    try:
+    with broken_as("the volume is damaged"):
         pixels, notes, digest, kind = volume.read_image_of(address, limits, window)
-    except OverreadError:
-        raise
-    except BROKEN as error:  # what a library says may quote a header, and that a name
-        raise ImageError("the volume is damaged", given=type(error).__name__) from error
-    return image_of(pixels, kind, digest, tuple(notes))
+    return image_of(pixels, kind, digest, notes)
 
 
 # -- what the bytes are ------------------------------------------------------------------------------------

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import ImageError, OverreadError, checked
-from overread.images.conversions import FULL, Window, between, parse_window, spanning, windowed
+from overread.core.errors import ImageError, checked
+from overread.images.conversions import FULL, Window, between, parse_window, spanning, stretched, windowed
 from overread.images.dicom.elements import MODALITY_LUT, PER_FRAME, SHARED, VOI_LUT, Parsed, parse, raw, text
 from overread.images.dicom.frames import GREY, YBR, Layout, decode_frame, layout
-from overread.images.image import BROKEN
+from overread.images.image import broken_as, finite
 
 Check = Callable[[int, int, int], None]
 Notes = tuple[str, ...]
@@ -70,7 +70,7 @@ def physical(data: bytes, check: Check, *, frame: int | None = None) -> tuple[ND
         for place, number, mean in zip(values, numbers, means):
             exact = mean.values(decode_frame(parsed, made, number).pixels)
             whole = whole and bool(np.abs(exact).max() < 2**15 and np.array_equal(exact, np.rint(exact)))
-            place[:] = _finite(exact.astype(np.float32))
+            place[:] = finite(exact.astype(np.float32))
     note = "samples are the values" if means[0].plain else "rescaled"
     return values.astype(np.int16) if whole else values, (note,)
 
@@ -92,14 +92,10 @@ def _discreet() -> Iterator[None]:
     """What pydicom says of a header may quote a tag: oddities are no warnings, and damage is an error of ours."""
     from pydicom.errors import BytesLengthException, InvalidDicomError
 
-    with warnings.catch_warnings():
+    # the last two are no ValueErrors
+    with warnings.catch_warnings(), broken_as("the DICOM file is damaged", BytesLengthException, InvalidDicomError):
         warnings.simplefilter("ignore")
-        try:
-            yield
-        except OverreadError:
-            raise
-        except (*BROKEN, BytesLengthException, InvalidDicomError) as error:  # the last two are no ValueErrors
-            raise ImageError("the DICOM file is damaged", given=type(error).__name__) from None
+        yield
 
 
 def _numbers(made: Layout, frame: int | None) -> list[int]:
@@ -111,12 +107,6 @@ def _meanings(parsed: Parsed, made: Layout, numbers: list[int]) -> list[Meaning]
     if PER_FRAME in parsed.items:
         return [meaning(parsed, made, number) for number in numbers]
     return [meaning(parsed, made, 0)] * len(numbers)
-
-
-def _finite(values: NDArray[Any]) -> NDArray[Any]:
-    if not np.isfinite(values).all():
-        raise ImageError("the image holds NaN or infinite pixels")
-    return values
 
 
 # -- grey ------------------------------------------------------------------------------------------------
@@ -136,7 +126,7 @@ def _grey(
         chosen, notes = (None, (*notes, f"window {name[:40]} not applied: 8-bit samples are no physical values"))
     as_stored = display and chosen is None and not means[0].note
     if as_stored:
-        grey, note = np.stack([stretch(one, frames[0].bits) for one in samples]), "as stored"
+        grey, note = np.stack([stretched(one, frames[0].bits) for one in samples]), "as stored"
     else:
         grey, note = _of_interest(parsed, made, samples, means, chosen)
     notes = (*notes, note)
@@ -165,7 +155,7 @@ def _of_interest(
             note += ", of values that may not be Hounsfield units"
     grey = np.empty((len(samples), made.rows, made.columns), np.uint16)
     for place, one, mean in zip(grey, samples, means):
-        values = _finite(mean.values(one))
+        values = finite(mean.values(one))
         if own:
             shade = mean.grey(values)
         elif chosen is not None:
@@ -208,7 +198,7 @@ def _colour(parsed: Parsed, made: Layout, frame: int | None, chosen: Window | No
     if one.photometric in YBR:
         pixels, notes = ybr_to_rgb(pixels, one.bits), (*notes, "YBR converted to RGB")
     notes += (f"{one.bits} bits reduced to 16",) if one.bits > 16 else ()
-    return np.ascontiguousarray(stretch(pixels, one.bits)), notes
+    return np.ascontiguousarray(stretched(pixels, one.bits)), notes
 
 
 # -- from stored samples to what they mean: physical values, grey by window or table, colour ----------------------
@@ -409,22 +399,6 @@ def ybr_to_rgb(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
     blue, red = blue - half, red - half
     channels = (light + 1.402 * red, light - (0.114 * 1.772 * blue + 0.299 * 1.402 * red) / 0.587, light + 1.772 * blue)
     return np.stack([np.clip(np.rint(c), 0, full) for c in channels], axis=-1).astype(pixels.dtype)
-
-
-@checked
-def stretch(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Unsigned samples of so many bits on the whole range of 8 or 16 bits; of more, the upper 16 are kept.
-
-    >>> stretch(np.array([0, 1], np.uint8), 1).tolist(), stretch(np.array([4095], np.uint16), 12).tolist()
-    ([0, 255], [65535])
-    """
-    if bits > 16:
-        return (pixels >> pixels.dtype.type(bits - 16)).astype(np.uint16)
-    kind = np.uint8 if bits <= 8 else np.uint16
-    full = int(np.iinfo(kind).max)
-    if 2**bits - 1 == full:
-        return pixels.astype(kind)
-    return (np.minimum(pixels, 2**bits - 1).astype(np.uint32) * full // (2**bits - 1)).astype(kind)
 
 
 @checked

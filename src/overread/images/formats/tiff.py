@@ -80,7 +80,7 @@ def _page(page: Any, data: bytes, check: Callable[..., None]) -> tuple[NDArray[A
     _require_whole(page, data, check)
     pixels = page.asarray()
     pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else with_channels(pixels)
-    if page.photometric.name != "PALETTE":
+    if page.photometric.name != "PALETTE" and pixels.dtype in (np.bool_, np.uint8, np.uint16):
         pixels = stretched(pixels, int(page.bitspersample))
     pixels, notes = _without_alpha(pixels, colours, tuple(page.extrasamples))
     pixels, more = _colour(pixels, page)

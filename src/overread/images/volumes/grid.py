@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, checked, require
 from overread.images.address import PLANES
 from overread.images.conversions import FULL, Window, between, parse_window, windowed
-from overread.images.image import Limits
+from overread.images.image import Limits, finite
 
 #: LPS to RAS and back.
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -145,7 +145,8 @@ def narrow(voxels: NDArray[Any]) -> NDArray[Any]:
     if not voxels.size:
         raise ImageError("the volume has no voxels", given=f"shape {voxels.shape}")
     if voxels.dtype.kind == "f":
-        return _finite(voxels)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return finite(voxels.astype(np.float32, copy=False))
     kept = (np.uint8, np.int16, np.uint16)
     if voxels.dtype in kept:
         return voxels
@@ -154,15 +155,6 @@ def narrow(voxels: NDArray[Any]) -> NDArray[Any]:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return voxels.astype(kind)
     return voxels.astype(np.float32)
-
-
-def _finite(voxels: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        single = voxels.astype(np.float32, copy=False)
-    for plane in single:
-        if not np.isfinite(plane).all():
-            raise ImageError("the image holds NaN or infinite pixels")
-    return single
 
 
 @checked

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import ImageError, OverreadError, checked
+from overread.core.errors import ImageError, checked
 from overread.core.files import sha256
 from overread.images.address import Address, file_of, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes, neighbour_bytes
 from overread.images.formats.signatures import sniff
-from overread.images.image import BROKEN, LIMITS, Limits
+from overread.images.image import LIMITS, Limits, broken_as
 from overread.images.volumes import stack
 from overread.images.volumes.grid import (
     FLAT,
@@ -57,7 +57,7 @@ def read_volume(address: Address | str | os.PathLike[str], *, limits: Limits = L
 
 def _read(address: Address, limits: Limits) -> tuple[Volume, str]:
     """The volume and its format."""
-    try:
+    with broken_as("the volume is damaged"):
         if npz.is_address(address.path):
             return _of_array(address.path, limits), "array"
         if address.series:
@@ -67,10 +67,6 @@ def _read(address: Address, limits: Limits) -> tuple[Volume, str]:
         if kind == "DICOM":
             return stack.read_film(data, limits), kind
         return _of_file(data, kind, address, limits), kind
-    except OverreadError:
-        raise
-    except BROKEN as error:  # what a library says may quote a header, and that a name
-        raise ImageError("the volume is damaged", given=type(error).__name__) from error
 
 
 def _of_array(path: str, limits: Limits) -> Volume:
@@ -205,31 +201,23 @@ def geometry_of(
     Raises :class:`ImageError` as :func:`read_volume` does, for headers.
     """
     address = address if isinstance(address, Address) else parse(os.fspath(address))
-    try:
-        return _geometry(address, limits)
-    except OverreadError:
-        raise
-    except BROKEN as error:
-        raise ImageError("the volume is damaged", given=type(error).__name__) from error
-
-
-def _geometry(address: Address, limits: Limits) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    if npz.is_address(address.path):
-        k, j, i = _of_array(address.path, limits).voxels.shape
-        return (k, j, i), (1.0, 1.0, 1.0)
-    if address.series:
-        shape, affine = stack.series_grid(address, limits)
-    else:
-        head = head_bytes(address, limits, 4096)
-        kind = sniff(head)
-        if kind in ("NRRD", "MetaImage"):
-            head = head_bytes(address, limits, HEAD)
-        if kind == "DICOM":
-            shape, affine = stack.film_grid(address_bytes(address, limits), limits)
+    with broken_as("the volume is damaged"):
+        if npz.is_address(address.path):
+            k, j, i = _of_array(address.path, limits).voxels.shape
+            return (k, j, i), (1.0, 1.0, 1.0)
+        if address.series:
+            shape, affine = stack.series_grid(address, limits)
         else:
-            plan = _plan(head, kind, limits)
-            shape, affine = plan.shape, plan.affine
-    return canonical_shape(shape, affine), spacing_of(canonical_affine(shape, affine))
+            head = head_bytes(address, limits, 4096)
+            kind = sniff(head)
+            if kind in ("NRRD", "MetaImage"):
+                head = head_bytes(address, limits, HEAD)
+            if kind == "DICOM":
+                shape, affine = stack.film_grid(address_bytes(address, limits), limits)
+            else:
+                plan = _plan(head, kind, limits)
+                shape, affine = plan.shape, plan.affine
+        return canonical_shape(shape, affine), spacing_of(canonical_affine(shape, affine))
 
 
 @checked
@@ -249,10 +237,8 @@ def digest_of(address: Address, limits: Limits = LIMITS) -> str:
 
 def _of_plane(digest: str, address: Address) -> str:
     """Two planes of one volume are two images."""
-    if not address.plane:
-        return digest
     fragment = str(replace(address, path="", entry="", series=False))
-    return sha256(f"{digest}{fragment}".encode())
+    return sha256(f"{digest}{fragment}".encode()) if address.plane else digest
 
 
 # -- as an image -----------------------------------------------------------------------------------------

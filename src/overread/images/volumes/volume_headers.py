@@ -115,20 +115,11 @@ def check_shape(shape: tuple[int, ...], limits: Limits) -> None:
 
 
 @checked
-def version(head: bytes) -> int:
-    """1 or 2 for a header of NIfTI-1 or -2, inflated, of either byte order; 0 for anything else."""
-    sizes = (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big"))
-    if 348 in sizes and head[344:348] in (b"n+1\0", b"ni1\0"):
-        return 1
-    return 2 if 540 in sizes and head[4:8] in (b"n+2\0", b"ni2\0") else 0
-
-
-@checked
 def nifti_plan(head: bytes, limits: Limits) -> Plan:
     """What a NIfTI header, inflated, says of the voxels. Raises :class:`ImageError` before anything is allocated."""
     header = _nifti_header(head)
-    shape, volumes, flat = _nifti_sizes(header)
-    check_shape(shape, limits)
+    sizes = _nifti_sizes(header)
+    check_shape(sizes, limits)
     kind = int(header["datatype"])
     if kind not in _NIFTI:
         raise ImageError(
@@ -137,12 +128,10 @@ def nifti_plan(head: bytes, limits: Limits) -> Plan:
             todo="save the volume with one number per voxel",
         )
     affine, notes = _nifti_affine(header)
-    if volumes > 1:
-        notes = (*notes, f"first of {volumes} volumes")
     dtype = np.dtype(_NIFTI[kind]).newbyteorder(header.endianness)
     slope, intercept = _nifti_scale(header)
-    notes = (*notes, FLAT) if flat else notes
-    return Plan(shape, affine, dtype, 0, _nifti_start(header), slope, intercept, volumes, notes=notes)
+    skip = _nifti_start(header)
+    return _plan(sizes, affine, dtype, 0, notes, skip=skip, slope=slope, intercept=intercept)
 
 
 def _nifti_header(head: bytes) -> Any:
@@ -150,10 +139,11 @@ def _nifti_header(head: bytes) -> Any:
     from nibabel.spatialimages import HeaderDataError
     from nibabel.wrapstruct import WrapStructError
 
-    known, kind = version(head), nibabel.Nifti1Header
-    if known == 2:
-        kind = nibabel.Nifti2Header
-    if not known or len(head) < kind.sizeof_hdr:
+    sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}  # type: ignore[arg-type]
+    first = 348 in sizes and head[344:348] in (b"n+1\0", b"ni1\0")
+    kind = nibabel.Nifti1Header if first else nibabel.Nifti2Header
+    second = 540 in sizes and head[4:8] in (b"n+2\0", b"ni2\0")
+    if not (first or second) or len(head) < kind.sizeof_hdr:
         raise ImageError("the NIfTI header is cut off", given=f"{len(head):,} bytes")
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
         raise ImageError("NIfTI in two files (.hdr and .img) is not read", todo="save it as one .nii file")
@@ -163,18 +153,12 @@ def _nifti_header(head: bytes) -> Any:
         raise ImageError("the NIfTI header is damaged") from error
 
 
-def _nifti_sizes(header: Any) -> tuple[tuple[int, int, int], int, bool]:
-    """Voxels along (i, j, k), how many volumes, and whether there is but one plane by design."""
+def _nifti_sizes(header: Any) -> tuple[int, ...]:
+    """Voxels along (i, j), which is one plane by design, (i, j, k) or (i, j, k, volumes)."""
     axes, *sizes = (int(size) for size in header["dim"])
     if not 2 <= axes <= 7:
         raise ImageError("a NIfTI volume has 2 to 7 axes", given=axes)
-    if min(sizes[:axes]) < 1:
-        raise ImageError("the header gives a size that cannot be", given=" x ".join(map(str, sizes[:axes])))
-    i, j, k = sizes[0], sizes[1], sizes[2] if axes > 2 else 1
-    volumes = 1
-    for size in sizes[3:axes]:
-        volumes *= size
-    return (i, j, k), volumes, axes == 2
+    return (*sizes[: min(axes, 3)], *((prod(sizes[3:axes]),) if axes > 3 else ()))
 
 
 def _nifti_start(header: Any) -> int:
@@ -217,8 +201,7 @@ def _nifti_affine(header: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
 
 
 def _sform(header: Any) -> NDArray[np.float64]:
-    rows = [header["srow_x"], header["srow_y"], header["srow_z"], [0, 0, 0, 1]]
-    return np.asarray(rows, np.float64)
+    return np.asarray([*(header[f"srow_{axis}"] for axis in "xyz"), [0, 0, 0, 1]], np.float64)
 
 
 def _qform(header: Any) -> NDArray[np.float64]:
@@ -246,7 +229,7 @@ def nrrd_plan(head: bytes, limits: Limits) -> Plan:
     sizes = _sizes(fields.get("sizes", ""), fields.get("dimension", ""))
     directions = _directions(fields.get("space directions", ""), len(sizes))
     _one_number(fields, directions)
-    check_shape(sizes[:3], limits)
+    check_shape(sizes, limits)
     dtype = _dtype(_NRRD.get(fields.get("type", "").lower(), ""), fields.get("type", ""), fields.get("endian", ""))
     coding = _CODINGS.get(fields.get("encoding", "").lower(), "")
     if not coding:
@@ -255,7 +238,7 @@ def nrrd_plan(head: bytes, limits: Limits) -> Plan:
     beside = "" if name is None else _plain_name(name)
     start = _skipped(fields, 0 if beside else start, coding)
     affine, notes = _nrrd_affine(fields, sizes[:3], directions)
-    return _plan(sizes, affine, dtype, start, coding, beside, notes)
+    return _plan(sizes, affine, dtype, start, notes, coding=coding, beside=beside)
 
 
 def _nrrd_fields(head: bytes) -> tuple[dict[str, str], int]:
@@ -271,8 +254,7 @@ def _nrrd_fields(head: bytes) -> tuple[dict[str, str], int]:
         if not colon or name.strip().lower() in fields:
             raise ImageError("the NRRD header is damaged", given="a line that is no field, or a field twice")
         fields[name.strip().lower()] = value.strip()
-    detached = "data file" in fields or "datafile" in fields
-    if end is None and not detached:
+    if end is None and _first(fields, "data file", "datafile") is None:
         raise ImageError("the file is cut off", given="a NRRD header without an end")
     return fields, end.end() if end else len(head)
 
@@ -288,8 +270,7 @@ def _one_number(fields: dict[str, str], directions: list[tuple[float, ...]]) -> 
 
 def _skipped(fields: dict[str, str], start: int, coding: str) -> int:
     """Where the voxels begin after ``line skip`` and ``byte skip``; -1 for the end of the file."""
-    lines = _whole(fields.get("line skip", fields.get("lineskip", "0")))
-    skip = _whole(fields.get("byte skip", fields.get("byteskip", "0")))
+    lines, skip = (_whole(_first(fields, f"{what} skip", f"{what}skip") or "0") for what in ("line", "byte"))
     if lines or skip < -1 or (skip and coding != "raw"):
         raise ImageError("NRRD with skipped lines, or with skipped bytes of compressed data, is not read")
     return -1 if skip == -1 else start + skip
@@ -338,7 +319,7 @@ def meta_plan(head: bytes, limits: Limits) -> Plan:
     """What the header of a MetaImage says of the voxels. Raises :class:`ImageError` for what is not read."""
     fields, start = _meta_fields(head)
     sizes = _sizes(fields.get("dimsize", ""), fields.get("ndims", ""))
-    check_shape(sizes[:3], limits)
+    check_shape(sizes, limits)
     if _whole(fields.get("elementnumberofchannels", "1")) != 1:
         raise ImageError("several numbers per voxel are not read", given="colour or vectors in a MetaImage")
     if _says(fields, "binarydata", True) is False:
@@ -353,7 +334,7 @@ def meta_plan(head: bytes, limits: Limits) -> Plan:
         raise ImageError("the MetaImage header is damaged", given=f"HeaderSize {skip}")
     start = -1 if skip == -1 else (0 if beside else start) + skip
     affine, notes = _meta_affine(fields, sizes)
-    return _plan(sizes, affine, dtype, start, coding, beside, notes)
+    return _plan(sizes, affine, dtype, start, notes, coding=coding, beside=beside)
 
 
 def _meta_fields(head: bytes) -> tuple[dict[str, str], int]:
@@ -405,9 +386,13 @@ def _says(fields: dict[str, str], name: str, otherwise: bool) -> bool:
 
 
 def _plan(
-    sizes: tuple[int, ...], affine: NDArray[np.float64], dtype: np.dtype, start: int, coding: str, beside: str,
+    sizes: tuple[int, ...],
+    affine: NDArray[np.float64],
+    dtype: np.dtype,
+    start: int,
     notes: tuple[str, ...],
-) -> Plan:  # fmt: skip
+    **more: Any,
+) -> Plan:
     if not usable(affine):
         raise ImageError("the header's voxel sizes or axes span no space")
     i, j, k, volumes = (*sizes, 1, 1)[:4]
@@ -415,7 +400,7 @@ def _plan(
         notes = (*notes, f"first of {volumes} volumes")
     if len(sizes) == 2:
         notes = (*notes, FLAT)
-    return Plan((i, j, k), affine, dtype, start, volumes=volumes, coding=coding, beside=beside, notes=notes)
+    return Plan((i, j, k), affine, dtype, start, volumes=volumes, notes=notes, **more)
 
 
 def _by_simpleitk(text: str, name: str, reader: str, axes: int) -> NDArray[np.float64]:
@@ -443,8 +428,6 @@ def _sizes(text: str, axes: str) -> tuple[int, ...]:
     sizes = tuple(_whole(part) for part in text.split()[:8])
     if len(sizes) not in (2, 3, 4) or len(sizes) != _whole(axes or "0"):
         raise ImageError("a volume has two to four axes, each with its size", given=f"{len(sizes)} sizes")
-    if min(sizes) < 1:
-        raise ImageError("the header gives a size that cannot be", given=" x ".join(map(str, sizes))[:80])
     return sizes
 
 
