@@ -104,7 +104,7 @@ def spanning(values: NDArray[Any]) -> tuple[float, float]:
     >>> spanning(np.array([3, -1, 8]))
     (-1.0, 8.0)
     """
-    kept = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    kept = values[np.isfinite(values)] if np.issubdtype(values.dtype, np.floating) else values
     return (float(kept.min()), float(kept.max())) if kept.size else (0.0, 0.0)
 
 
@@ -196,7 +196,7 @@ def stretched(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
 
 
 @checked
-def upright(pixels: NDArray[Any], orientation: int, notes: tuple[str, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def upright(pixels: NDArray[Any], orientation: int, notes: tuple[str, ...]) -> Pixels:
     """Apply an EXIF orientation (Exif 2.32, tag 274) to (H, W, C) pixels, and note it."""
     if orientation == 1:
         return pixels, notes

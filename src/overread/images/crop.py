@@ -15,7 +15,7 @@ from overread.core.errors import checked, one_of, require
 from overread.images.burned_in_text import text_boxes
 from overread.images.image import Box, Circle
 
-__all__ = ["Box", "Circle", "black_border", "circular_field", "crop", "text_boxes"]
+__all__ = ["Box", "Circle", "black_border", "brightest", "circular_field", "crop", "text_boxes"]
 
 #: Dark is less than this part of the brightest.
 DARK = 0.07
@@ -120,19 +120,20 @@ def _without_dark(pixels: NDArray[Any], side: int) -> NDArray[np.bool_] | None:
     height, width = pixels.shape[:2]
     shrink = max(1.0, max(height, width) / side)
     size = max(1, round(width / shrink)), max(1, round(height / shrink))
-    brightest = _brightest(pixels)
-    small = cv2.resize(brightest, size, interpolation=cv2.INTER_AREA) if shrink > 1 else brightest
+    bright = brightest(pixels)
+    small = cv2.resize(bright, size, interpolation=cv2.INTER_AREA) if shrink > 1 else bright
     small = cv2.medianBlur(small.astype(np.float32), 3)
     low, high = float(small.min()), float(np.percentile(small, 99))
     return small > _threshold(low, high) if high > low else None
 
 
-def _brightest(pixels: NDArray[Any]) -> NDArray[Any]:
+@checked
+def brightest(pixels: NDArray[Any]) -> NDArray[Any]:
     """The largest channel of each pixel, (H, W); by OpenCV, twenty times as fast as by numpy."""
     if pixels.shape[-1] == 1:
         return pixels[..., 0]
     red, green, blue = cv2.split(pixels)
-    return cv2.max(cv2.max(red, green), blue)
+    return np.asarray(cv2.max(cv2.max(red, green), blue))
 
 
 def _threshold(low: float, high: float) -> float:
@@ -168,9 +169,9 @@ def _largest(seen: NDArray[np.bool_]) -> NDArray[np.uint8]:
 def _tightened(pixels: NDArray[Any], box: Box) -> Box:
     """The edges of a box moved inwards over rows and columns that are dark, by at most a step of the small copy."""
     inner = pixels[box.slices]
-    brightest = _brightest(inner)
-    low, high = float(brightest.min()), float(np.percentile(brightest[::4, ::4], 99))
-    lit = brightest > _threshold(low, high)
+    bright = brightest(inner)
+    low, high = float(bright.min()), float(np.percentile(bright[::4, ::4], 99))
+    lit = bright > _threshold(low, high)
     most = 2 * max(1, max(pixels.shape[:2]) // _SIDE)
     rows, columns = lit.mean(1) > 0.02, lit.mean(0) > 0.02
     return Box(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.crop import black_border, circular_field, text_boxes
+from overread.images.crop import black_border, brightest, circular_field, text_boxes
 from overread.images.read import Image, read_image
 
 #: Side of the likeness that near-duplicates are confirmed on.
@@ -55,19 +55,11 @@ def _field(pixels: NDArray[Any]) -> dict[str, Any]:
     """What surrounds and covers the picture; of volumes it is not asked."""
     if pixels.ndim == 4:
         return {"border": 0.0, "circle": False, "text": 0}
-    bright = _brightest(pixels)
+    bright = brightest(pixels)[..., None]
     inner, area = black_border(bright), pixels.shape[0] * pixels.shape[1]
     kept = area if inner is None else (inner.bottom - inner.top) * (inner.right - inner.left)
     circle = circular_field(bright)
     return {"border": 1.0 - kept / area, "circle": circle is not None, "text": len(text_boxes(pixels))}
-
-
-def _brightest(pixels: NDArray[Any]) -> NDArray[Any]:
-    """(H, W, 1), the brightest channel: that is what borders and circles are found on."""
-    if pixels.shape[-1] == 1:
-        return pixels
-    red, green, blue = cv2.split(pixels)
-    return np.asarray(cv2.max(cv2.max(red, green), blue))[..., None]
 
 
 def _spread(image: Image) -> float:

@@ -10,6 +10,7 @@ too deeply are errors.
 from __future__ import annotations
 
 import io
+import math
 import os
 import stat
 import struct
@@ -196,12 +197,8 @@ def _meta(blocks: Blocks, wanted: frozenset[int]) -> tuple[dict[int, Element], i
         return {}, at, ""
     found, at, _ = _walk(blocks, at, blocks.size, _META, wanted | {_SYNTAX}, _DATA_SET)
     syntax = found.get(_SYNTAX)
-    text = (
-        ""
-        if syntax is None
-        else blocks.read(syntax.start, min(syntax.end - syntax.start, 256)).decode("ascii", "replace")
-    )
-    return found, at, text.rstrip("\0 ")
+    value = b"" if syntax is None else blocks.read(syntax.start, min(syntax.end - syntax.start, 256))
+    return found, at, value.decode("ascii", "replace").rstrip("\0 ")
 
 
 def _inflated_header(blocks: Blocks, at: int) -> Blocks:
@@ -454,6 +451,16 @@ def _plain(data: bytes, elements: Iterable[Element], form: Form) -> Any:
 
     kept = [data[e.at : e.end] for e in elements if e.tag in _PLAIN and e.length != _UNDEFINED and e.vr != b"SQ"]
     return read_dataset(io.BytesIO(b"".join(kept)), form.implicit, form.order == "<")
+
+
+@checked
+def decimals(value: bytes) -> tuple[float, ...]:
+    """Decimal strings (PS3.5 6.2) as numbers; empty where one is none, or not finite."""
+    try:
+        found = tuple(float(part.strip(b" \0")) for part in value.split(b"\\"))
+    except ValueError:
+        return ()
+    return found if all(map(math.isfinite, found)) else ()
 
 
 @checked

@@ -14,12 +14,21 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from io import BytesIO
 from typing import Any
 
 from overread.core.errors import ImageError, checked
-from overread.images.dicom import elements as dicom_elements
-from overread.images.dicom.elements import Elements, Form, Handle, items, looks_like_dicom, open_regular
+from overread.images.dicom.elements import (
+    Elements,
+    Form,
+    Handle,
+    decimals,
+    items,
+    looks_like_dicom,
+    open_regular,
+    read_elements,
+)
 from overread.images.formats import archives
 
 #: The class of a DICOMDIR (PS3.4 table B.5-1 and PS3.10 §8.6).
@@ -127,7 +136,7 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
     """
     if isinstance(source, bytes):
         return header_of(BytesIO(source))
-    with dicom_elements.open_regular(source) as handle:
+    with open_regular(source) as handle:
         return header_of(handle)
 
 
@@ -135,7 +144,7 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
 def header_of(handle: Handle) -> DicomHeader:
     """The header of an open DICOM file (anything that seeks and reads). Raises :class:`ImageError`."""
     try:
-        return _header(_Values(dicom_elements.read_elements(handle, _WANTED, limit=_MAX_VALUE)))
+        return _header(_Values(read_elements(handle, _WANTED, limit=_MAX_VALUE)))
     except OSError as error:
         raise ImageError("the file cannot be read", given=error.strerror or "the system refused") from error
 
@@ -144,8 +153,8 @@ def header_of(handle: Handle) -> DicomHeader:
 def is_dicom_file(path: str | os.PathLike[str]) -> bool:
     """Whether a regular file begins as DICOM does; False for everything that cannot be opened."""
     try:
-        with dicom_elements.open_regular(path) as handle:
-            return dicom_elements.looks_like_dicom(handle.read(132))
+        with open_regular(path) as handle:
+            return looks_like_dicom(handle.read(132))
     except (ImageError, OSError):
         return False
 
@@ -183,9 +192,9 @@ class _Values:
 
     def numbers(self, name: str, count: int) -> tuple[float, ...] | None:
         """The first ``count`` decimal numbers, or None if there are fewer or one is not finite."""
-        value = self._values.get(name)
-        found = tuple(map(_number, value[: 32 * count].split(b"\\")[:count])) if value else ()
-        return found if len(found) == count and all(map(math.isfinite, found)) else None
+        value = self._values.get(name, b"")
+        found = decimals(b"\\".join(value[: 32 * count].split(b"\\")[:count]))
+        return found if len(found) == count else None
 
     def whole(self, name: str) -> int | None:
         """The first number of an integer string, or None."""
@@ -233,7 +242,7 @@ def _header(values: _Values) -> DicomHeader:
         laterality=values.code("image laterality", ("L", "R", "B", "U")) or values.code("laterality", ("L", "R", "B")),
         age=_age(values.text("age"), values.text("birth date"), day),
         sex=values.code("sex", ("F", "M", "O")),
-        date=_iso(day),
+        date=studied.isoformat() if (studied := _day(day)) else "",
         body_part=values.text("body part").upper(),
         rows=values.short("rows"),
         columns=values.short("columns"),
@@ -282,13 +291,6 @@ def _decoded(value: bytes, charset: bytes) -> str:
             return value.decode("latin-1")
 
 
-def _number(text: bytes) -> float:
-    try:
-        return float(text.strip(b" \0"))
-    except ValueError:
-        return math.nan
-
-
 def _positive(numbers: tuple[float, ...] | None) -> tuple[float, ...] | None:
     return numbers if numbers and min(numbers) > 0 else None
 
@@ -334,11 +336,6 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _iso(text: str) -> str:
-    found = _day(text)
-    return found.isoformat() if found else ""
-
-
 def _clock(text: str) -> str:
     match = re.match(r"([01]\d|2[0-3]):?([0-5]\d):?([0-5]\d|60)", text)
     return ":".join(match.groups()) if match else ""
@@ -360,8 +357,8 @@ def scan(folder: str, archive: str, names: list[str]) -> list[list[Any] | str]:
     """
     path = os.path.join(folder, archive)
     if archive:
-        return [_scanned(lambda name=name: archives.open_member(path, name)) for name in names]  # type: ignore[misc]
-    return [_scanned(lambda name=name: open_regular(os.path.join(path, name))) for name in names]  # type: ignore[misc]
+        return [_scanned(partial(archives.open_member, path, name)) for name in names]
+    return [_scanned(partial(open_regular, os.path.join(path, name))) for name in names]
 
 
 def _scanned(opened: Callable[[], Handle]) -> list[Any] | str:

@@ -325,8 +325,7 @@ def _check_sizes(infos: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
         raise ImageError(
             "the archive is refused: it inflates to more than the limit",
             given=f"{total:,} bytes, the largest member {largest:,}",
-            todo=_raise("total_bytes", limits.total_bytes).replace("…)", "…, member_bytes=…)")
-            + f" and {limits.member_bytes:,}",
+            todo=_raise("total_bytes=…, member_bytes", limits.total_bytes) + f" and {limits.member_bytes:,}",
         )
     packed = sum(i.compress_size for i in infos)
     pairs = [(total, packed), *((i.file_size, i.compress_size) for i in infos)]

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.conversions import PIECES, by_cv2, exif_orientation, stretched, upright, with_channels
+from overread.images.conversions import PIECES, Pixels, by_cv2, exif_orientation, stretched, upright, with_channels
 
 END = b"\xff\xd9"
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # start of frame, without DHT, JPG, DAC
@@ -57,9 +57,7 @@ class JpegHeader:
 
 
 @checked
-def decode_jpeg(
-    data: bytes, check: Callable[..., None], *, at_least: tuple[int, int] | None = None
-) -> tuple[NDArray[Any], tuple[str, ...]]:
+def decode_jpeg(data: bytes, check: Callable[..., None], *, at_least: tuple[int, int] | None = None) -> Pixels:
     """Pixels (H, W, C) of a JPEG, and notes; at 1/2, 1/4 or 1/8 where that is still ``at_least`` as large.
 
     ``check(height, width)`` is asked before decoding. Raises :class:`ImageError`, also where a part of the picture

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.conversions import PIECES, ink_to_rgb, onto_black, stretched, with_channels
+from overread.images.conversions import PIECES, Pixels, ink_to_rgb, onto_black, stretched, with_channels
 
 #: Packets that a codestream may declare: the decoder keeps a record of each.
 PACKETS = 10_000_000
@@ -45,7 +45,7 @@ class CodestreamHeader:
 
 
 @checked
-def decode_jpeg2000(data: bytes, check: Callable[..., None]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def decode_jpeg2000(data: bytes, check: Callable[..., None]) -> Pixels:
     """Pixels (H, W, C) of a JPEG 2000 image, and notes. ``check(height, width)`` is asked before decoding.
 
     Raises :class:`ImageError` for what is cut off, damaged, or of a kind that is not read: signed samples,
@@ -187,9 +187,7 @@ def _require_whole(data: bytes, header: CodestreamHeader, stop: int) -> None:
         raise ImageError("the JPEG 2000 codestream is cut off or damaged", given=f"{len(seen)} of {header.tiles} tiles")
 
 
-def _colours(
-    pixels: NDArray[Any], data: bytes, boxes: dict[bytes, tuple[int, int]]
-) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _colours(pixels: NDArray[Any], data: bytes, boxes: dict[bytes, tuple[int, int]]) -> Pixels:
     """One or three channels: alpha by its definition (cdef, I.5.3.6), ink by the colour space (colr, I.5.3.3)."""
     notes = ("palette converted to RGB",) if b"pclr" in boxes and pixels.shape[-1] == 3 else ()
     if pixels.shape[-1] in (1, 3):

@@ -14,6 +14,7 @@ from typing import Any
 
 from overread.core.errors import ImageError, checked
 from overread.images import dicom
+from overread.images.dicom.elements import looks_like_dicom
 from overread.images.formats import jpeg, jpeg2000, png_bmp_webp, tiff
 
 
@@ -76,7 +77,6 @@ _BRANDS = {
 }  # fmt: skip
 #: MetaImage is text without a magic number: a key it begins with, and the type of its elements further on.
 _META = re.compile(rb"\s*(?:ObjectType|NDims|Comment|ObjectSubType)\s*=(?s:.*)\bElementType\s*=")
-_VR = (b"UL", b"UI", b"CS", b"OB", b"DA", b"\0\0")
 
 
 @checked
@@ -93,7 +93,7 @@ def sniff(data: bytes) -> str:
     for row in FORMATS:
         if any(data[at : at + len(magic)] == magic for magic, at in row.magic):
             return row.name
-    if _is_bare_dicom(data):
+    if looks_like_dicom(data[:132]):
         return "DICOM"
     if data[:2] == b"\x1f\x8b" and _is_nifti(_inflated(data)):
         return "NIfTI"
@@ -102,13 +102,6 @@ def sniff(data: bytes) -> str:
     raise ImageError(
         "the format is not one that is read", given=_other(data), todo="convert it to PNG, JPEG, TIFF or DICOM"
     )
-
-
-def _is_bare_dicom(data: bytes) -> bool:
-    """Without a preamble: group 0002 or 0008 comes first, in either byte order, with or without its type."""
-    little = data[:2] in (b"\x08\0", b"\x02\0") and data[2:4] < b"\x20"
-    implicit = data[:2] == b"\x08\0" and data[6:8] == b"\0\0"
-    return (little and (data[4:6] in _VR or implicit)) or (data[:2] == b"\0\x08" and data[4:6] in _VR)
 
 
 def _other(data: bytes) -> str:

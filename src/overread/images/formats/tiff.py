@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.conversions import ink_to_rgb, onto_black, stretched, upright, with_channels
+from overread.images.conversions import Pixels, ink_to_rgb, onto_black, stretched, upright, with_channels
 from overread.images.formats import jpeg2000
 from overread.images.formats.jpeg import jpeg_header
 
@@ -28,14 +28,14 @@ _SAMPLES = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3, "PALETTE": 1, "SEPARATED
 _JPEG, _JPEG_2000 = (7,), (33003, 33004, 33005, 34712)
 #: Compressions that are read: none, CCITT, LZW, deflate, PackBits, LZMA, Zstandard, JPEG, JPEG 2000.
 _COMPRESSIONS = (1, 2, 3, 4, 5, 8, 32946, 32773, 34925, 50000, *_JPEG, *_JPEG_2000)
+#: Weights of red, green and blue in the luminance: section 21 defaults to CCIR 601.
+_LUMA = (0.299, 0.587, 0.114)
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _PREMULTIPLIED, _OPACITY = 1, 2  # values of ExtraSamples
 
 
 @checked
-def decode_tiff(
-    data: bytes, check: Callable[..., None], *, most: int = 4096, frame: int | None = None
-) -> tuple[NDArray[Any], tuple[str, ...]]:
+def decode_tiff(data: bytes, check: Callable[..., None], *, most: int = 4096, frame: int | None = None) -> Pixels:
     """Pixels (H, W, C), or (D, H, W, 1) of a stack of at most ``most`` pages, and notes; or the page ``frame``.
 
     ``check(height, width, pages)`` is asked before decoding. Raises :class:`ImageError`.
@@ -59,14 +59,14 @@ def decode_tiff(
         return pixels, notes + many
 
 
-def _one(pages: list[Any], frame: int, data: bytes, check: Callable[..., None]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _one(pages: list[Any], frame: int, data: bytes, check: Callable[..., None]) -> Pixels:
     if frame >= len(pages):
         raise ImageError(f"there is no frame {frame}", given=f"{len(pages)} pages, counted from 0")
     check(pages[frame].imagelength, pages[frame].imagewidth)
     return _page(pages[frame], data, check)
 
 
-def _stack(pages: list[Any], data: bytes, check: Callable[..., None]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _stack(pages: list[Any], data: bytes, check: Callable[..., None]) -> Pixels:
     check(pages[0].imagelength, pages[0].imagewidth, len(pages))
     planes = [_page(page, data, check)[0] for page in pages]
     if planes[0].shape[-1] != 1:
@@ -74,7 +74,7 @@ def _stack(pages: list[Any], data: bytes, check: Callable[..., None]) -> tuple[N
     return np.stack(planes), (f"{len(pages)} pages as a volume",)
 
 
-def _page(page: Any, data: bytes, check: Callable[..., None]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _page(page: Any, data: bytes, check: Callable[..., None]) -> Pixels:
     """One page as (H, W, C), C 1 or 3."""
     colours = _require_known(page)
     _require_whole(page, data, check)
@@ -131,21 +131,21 @@ def _require_segment(segment: bytes, is_jpeg: bool, height: int, width: int) -> 
 # -- after decoding ----------------------------------------------------------------------------------------
 
 
-def _without_alpha(pixels: NDArray[Any], colours: int, extra: tuple[Any, ...]) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _without_alpha(pixels: NDArray[Any], colours: int, extra: tuple[Any, ...]) -> Pixels:
     """The colours, onto black where the last sample is their opacity; premultiplied ones are that already."""
     if pixels.shape[-1] == colours:
         return pixels, ()
-    if extra == (_OPACITY,) and pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
+    if extra == (_OPACITY,) and pixels.dtype.itemsize <= 2 and np.issubdtype(pixels.dtype, np.unsignedinteger):
         pixels, seen = onto_black(pixels)
         return pixels, ("alpha composited onto black",) if seen else ()
     note = "alpha composited onto black" if extra == (_PREMULTIPLIED,) else "last channel left out"
     return pixels[..., :colours], (note,)
 
 
-def _colour(pixels: NDArray[Any], page: Any) -> tuple[NDArray[Any], tuple[str, ...]]:
+def _colour(pixels: NDArray[Any], page: Any) -> Pixels:
     name = page.photometric.name
     if name == "MINISWHITE":
-        inverted = np.iinfo(pixels.dtype).max - pixels if pixels.dtype.kind == "u" else -pixels
+        inverted = np.iinfo(pixels.dtype).max - pixels if np.issubdtype(pixels.dtype, np.unsignedinteger) else -pixels
         return inverted, ("MINISWHITE inverted",)
     if name == "PALETTE":
         shift = 8 if page.colormap.max() > 255 else 0  # 16-bit entries; some programs write 8
@@ -158,15 +158,6 @@ def _colour(pixels: NDArray[Any], page: Any) -> tuple[NDArray[Any], tuple[str, .
     return pixels, ()
 
 
-@dataclass(frozen=True)
-class _Luma:
-    """Weights of red, green and blue in the luminance; TIFF 6.0 section 21 defaults to CCIR 601."""
-
-    red: float = 0.299
-    green: float = 0.587
-    blue: float = 0.114
-
-
 def _ycbcr(pixels: NDArray[Any], page: Any) -> NDArray[np.uint8]:
     """Luminance and colour differences of full range as RGB (TIFF 6.0, section 21)."""
     tag, reference = page.tags.get(529), page.tags.get(532)
@@ -175,11 +166,10 @@ def _ycbcr(pixels: NDArray[Any], page: Any) -> NDArray[np.uint8]:
     ):
         raise ImageError("this kind of TIFF is not read", given="YCbCr of a range other than 0 … 255")
     values = [float(n) / d for n, d in zip(tag.value[::2], tag.value[1::2])] if tag is not None else []
-    luma = _Luma(*values[:3])
+    to_red, to_green, to_blue = values[:3] or _LUMA
     y, cb, cr = np.moveaxis(pixels.astype(np.float32), -1, 0) - np.array([0, 128, 128], np.float32)[:, None, None]
-    red = y + cr * (2 - 2 * luma.red)
-    blue = y + cb * (2 - 2 * luma.blue)
-    green = (y - luma.red * red - luma.blue * blue) / luma.green
+    red, blue = y + cr * (2 - 2 * to_red), y + cb * (2 - 2 * to_blue)
+    green = (y - to_red * red - to_blue * blue) / to_green
     return np.clip(np.rint(np.stack([red, green, blue], -1)), 0, 255).astype(np.uint8)
 
 

@@ -20,8 +20,8 @@ from overread.core.errors import ImageError, checked
 from overread.core.files import sha256
 from overread.images import dicom
 from overread.images.address import Address
-from overread.images.dicom import elements as dicom_elements
 from overread.images.dicom import series
+from overread.images.dicom.elements import Form, decimals, items, read_elements
 from overread.images.dicom.header import DicomHeader, read_header
 from overread.images.formats.archives import address_bytes
 from overread.images.image import Limits
@@ -157,7 +157,7 @@ def film_grid(data: bytes, limits: Limits) -> Grid:
 
 
 def _of_film(data: bytes, head: DicomHeader) -> Slices:
-    elements = dicom_elements.read_elements(BytesIO(data), _FILM)
+    elements = read_elements(BytesIO(data), _FILM)
     values, form = elements.values, elements.form
     shared = _groups(values.get(_SHARED, b""), form, 1)
     frames = _groups(values.get(_PER_FRAME, b""), form, head.frames)
@@ -168,38 +168,29 @@ def _of_film(data: bytes, head: DicomHeader) -> Slices:
     if len(directions) > 1:
         raise ImageError("the frames lie in different directions and make no volume", given=f"{len(directions)}")
     common = {tag: value for frame in (*shared, *frames[:1]) for tag, value in frame.items()}
-    between = common.get(_BETWEEN) or _numbers(values.get(_BETWEEN, b""))
+    between = common.get(_BETWEEN) or decimals(values.get(_BETWEEN, b""))
     step = between[0] if between else head.thickness
     known = np.asarray(positions, np.float64) if positions else None
     return Slices(head.frames, known, common.get(_ORIENTATION) or head.orientation, head.spacing, step)
 
 
-def _groups(data: bytes, form: dicom_elements.Form, most: int) -> list[dict[int, tuple[float, ...]]]:
+def _groups(data: bytes, form: Form, most: int) -> list[dict[int, tuple[float, ...]]]:
     """Position, orientation and step in each item of a sequence of functional groups."""
     found = []
     inside = frozenset({_POSITION, _ORIENTATION, _BETWEEN})
-    for item in dicom_elements.items(data, form, frozenset({_PLACE, _DIRECTIONS, _MEASURES}), most):
-        parts = [inner for group in item.values() for inner in dicom_elements.items(group, form, inside, 1)]
-        found.append({tag: numbers for part in parts for tag, value in part.items() if (numbers := _numbers(value))})
+    for item in items(data, form, frozenset({_PLACE, _DIRECTIONS, _MEASURES}), most):
+        parts = [inner for group in item.values() for inner in items(group, form, inside, 1)]
+        found.append({tag: numbers for part in parts for tag, value in part.items() if (numbers := decimals(value))})
     return found
 
 
 def _offset_positions(values: dict[int, bytes], head: DicomHeader) -> list[tuple[float, ...]]:
     """Positions by GridFrameOffsetVector: along the normal, from the first, or z itself (PS3.3 C.8.8.3.2)."""
-    offsets = _numbers(values.get(_OFFSETS, b""))
+    offsets = decimals(values.get(_OFFSETS, b""))
     if len(offsets) != head.frames or head.position is None or head.orientation is None:
         return []
     normal, first = np.asarray(series.normal(head)), np.asarray(head.position)
     return [tuple((first + normal * (offset - offsets[0])).tolist()) for offset in offsets]
-
-
-def _numbers(value: bytes) -> tuple[float, ...]:
-    """Decimal strings as finite numbers; () if one is none."""
-    try:
-        found = tuple(float(part.strip(b" \0")) for part in value.split(b"\\"))
-    except ValueError:
-        return ()
-    return found if np.isfinite(found).all() else ()
 
 
 # -- both ------------------------------------------------------------------------------------------------
