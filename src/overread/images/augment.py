@@ -4,9 +4,8 @@ What is drawn depends on (seed, epoch, sample, operation) only, so an image gets
 batch, on any number of threads, and in a process that resumed. Here the parameters are applied by cv2;
 ``learning`` applies the same ones by torch on a device.
 
-The order: warp (one affine map with bilinear interpolation) → blur → CLAHE → colour (one affine map of the
-channels: hue, saturation, contrast, brightness) → noise. Every step rounds and clips to the type of the
-image.
+The order: warp (one affine map with bilinear interpolation) → blur → CLAHE → colour (one affine map of the channels:
+hue, saturation, contrast, brightness) → noise. Every step rounds and clips to the type of the image.
 """
 
 from __future__ import annotations
@@ -38,12 +37,11 @@ _SMALL = 1 << 20  # values of a batch below which threads cost more than they gi
 class Augmentation:
     """Ranges from which parameters are drawn for training images; everything is off by default.
 
-    ``flip_horizontal``, ``flip_vertical``, ``clahe``: probabilities. ``rotate``: ± degrees. ``scale``: the
-    range of the magnification, drawn on the log scale. ``shift``: ± fraction of the side. ``brightness``: ±
-    fraction of full scale, added. ``contrast``: ± relative, about mid-grey. ``saturation``: ± relative,
-    ``hue``: ± fraction of the circle (colour only). ``noise``: largest standard deviation, fraction of full
-    scale. ``blur``: largest sigma, pixels. ``border``: what comes in from outside, ``reflect`` (about the
-    edge pixels) or ``zero``.
+    ``flip_horizontal``, ``flip_vertical``, ``clahe``: probabilities. ``rotate``: ± degrees. ``scale``: the range of the
+    magnification, drawn on the log scale. ``shift``: ± fraction of the side. ``brightness``: ± fraction of full scale,
+    added. ``contrast``: ± relative, about mid-grey. ``saturation``: ± relative, ``hue``: ± fraction of the circle
+    (colour only). ``noise``: largest standard deviation, fraction of full scale. ``blur``: largest sigma, pixels.
+    ``border``: what comes in from outside, ``reflect`` (about the edge pixels) or ``zero``.
     """
 
     flip_horizontal: float = 0.0
@@ -75,12 +73,11 @@ class Augmentation:
 class Drawn:
     """Parameters for a batch of B images; neutral where an operation is off.
 
-    ``matrices``: (B, 2, 3), from output to input in pixel coordinates (x, y), pixel centres at whole
-    numbers: what ``cv2.warpAffine`` takes with ``WARP_INVERSE_MAP``. ``colours``: (B, C, C+1), the affine
-    map of the channels on the scale 0 … 1 that stands for hue, saturation, contrast and brightness.
-    ``noise``: (B,) standard deviations on the scale 0 … 1; ``blur``: (B,) sigmas in pixels; ``clahe``: (B,)
-    bool. The arrays ``flip_horizontal`` … ``hue`` (B,) are what the maps were made of. ``seed``, ``epoch``,
-    ``samples`` (B,) key the noise.
+    ``matrices``: (B, 2, 3), from output to input in pixel coordinates (x, y), pixel centres at whole numbers: what
+    ``cv2.warpAffine`` takes with ``WARP_INVERSE_MAP``. ``colours``: (B, C, C+1), the affine map of the channels on the
+    scale 0 … 1 that stands for hue, saturation, contrast and brightness. ``noise``: (B,) standard deviations on the
+    scale 0 … 1; ``blur``: (B,) sigmas in pixels; ``clahe``: (B,) bool. The arrays ``flip_horizontal`` … ``hue`` (B,)
+    are what the maps were made of. ``seed``, ``epoch``, ``samples`` (B,) key the noise.
     """
 
     matrices: NDArray[np.float64]
@@ -167,9 +164,7 @@ def _matrices(drawn: dict[str, NDArray], size: tuple[int, int]) -> NDArray[np.fl
 
 
 def _colours(drawn: dict[str, NDArray], channels: int) -> NDArray[np.float64]:
-    """(B, C, C+1) on the scale 0 … 1: contrast about mid-grey and brightness after a turn of the (I, Q)
-    plane.
-    """
+    """(B, C, C+1) on the scale 0 … 1: contrast about mid-grey and brightness after a turn of the (I, Q) plane."""
     gain = 1.0 + drawn["contrast"]
     linear = np.eye(channels) * gain[:, None, None]
     if channels == 3 and (drawn["hue"].any() or drawn["saturation"].any()):
@@ -192,10 +187,9 @@ def apply(
 ) -> NDArray:
     """The augmented images, same type and shape as the batch.
 
-    ``images``: (B, H, W, C) or (B, D, H, W, C), uint8 or uint16; with ``rows`` (B,), images
-    ``images[rows]`` of a pack, read straight from the memory map. ``out``: where to write. Every plane of a
-    volume gets the same map. Each image depends on its own parameters only, whatever the batch and the
-    number of ``threads`` (0 = all cores).
+    ``images``: (B, H, W, C) or (B, D, H, W, C), uint8 or uint16; with ``rows`` (B,), images ``images[rows]`` of a pack,
+    read straight from the memory map. ``out``: where to write. Every plane of a volume gets the same map. Each image
+    depends on its own parameters only, whatever the batch and the number of ``threads`` (0 = all cores).
     """
     picked = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
     require(images.dtype in (np.uint8, np.uint16), "images must be uint8 or uint16", given=images.dtype)

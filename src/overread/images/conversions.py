@@ -211,9 +211,7 @@ def upright(pixels: NDArray[Any], orientation: int, notes: tuple[str, ...]) -> P
 
 @checked
 def exif_orientation(block: bytes) -> int:
-    """The orientation 1 … 8 in a block of EXIF (TIFF 6.0 directory, tag 274); 1 where it is absent or
-    damaged.
-    """
+    """The orientation 1 … 8 in a block of EXIF (TIFF 6.0 directory, tag 274); 1 where it is absent or damaged."""
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None or len(block) < 14:
         return 1

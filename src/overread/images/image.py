@@ -44,9 +44,7 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before decoding: more ``pixels`` (all frames), ``frames`` or ``file_bytes`` than
-    these.
-    """
+    """What is refused before decoding: more ``pixels`` (all frames), ``frames`` or ``file_bytes`` than these."""
 
     pixels: int = 200_000_000
     frames: int = 4096

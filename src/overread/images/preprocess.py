@@ -1,5 +1,4 @@
-"""How pixels become the input of a network: resize, then normalise. ``Preprocess`` is saved inside the
-weights.
+"""How pixels become the input of a network: resize, then normalise. ``Preprocess`` is saved inside the weights.
 
 Shrinking averages: by whole boxes where they fit, then bilinearly below a factor of two; otherwise by area.
 Every normalisation is (x − mean) / std on the scale 0 … 1; the five differ in what stands for mean and std.
@@ -47,7 +46,7 @@ class Preprocess:
     names; ``mean`` and ``std`` on the scale 0 … 1, one per channel, are filled in by
     :func:`fit_normalisation`. ``bits`` of the pack: 8 or 16. ``window`` for DICOM and volumes: ``""`` for that
     of the file, a preset's name, or ``centre/width`` (see :func:`.parse_window`). ``crop`` before resizing: ``none``,
-    the black ``border``, or to the circular ``field`` of a fundus photograph (see :mod:`.field`).
+    the black ``border``, or to the circular ``field`` of a fundus photograph (see :func:`.circular_field`).
     """
 
     size: tuple[int, ...]
@@ -129,9 +128,8 @@ def _cropped(image: Image, how: str) -> Image:
 def resize(image: Image | NDArray[Any], preprocess: Preprocess) -> NDArray[Any]:
     """One image (H, W, C) or volume (D, H, W, 1) at the size, channels and bits of ``preprocess``.
 
-    uint8, uint16 or float32 in; uint8 or uint16 out. Full scale maps to full scale; floats within 0 … 1 are
-    taken as they are, others stretched from smallest to largest. Raises :class:`ImageError` if a volume
-    meets a flat size.
+    uint8, uint16 or float32 in; uint8 or uint16 out. Full scale maps to full scale; floats within 0 … 1 are taken as
+    they are, others stretched from smallest to largest. Raises :class:`ImageError` if a volume meets a flat size.
 
     >>> resize(np.zeros((10, 20, 1), np.uint8), Preprocess((8, 8))).shape
     (8, 8, 3)
@@ -139,14 +137,9 @@ def resize(image: Image | NDArray[Any], preprocess: Preprocess) -> NDArray[Any]:
     pixels = image.pixels if isinstance(image, Image) else np.asarray(image)
     volume = len(preprocess.size) == 3
     if pixels.ndim != len(preprocess.size) + 1:
-        raise ImageError(
-            "a volume needs a size (depth, height, width)"
-            if pixels.ndim == 4
-            else "a flat image needs a size (height, width)"
-            if volume
-            else "an image has 3 axes",
-            given=f"shape {pixels.shape}, size {preprocess.size}",
-        )
+        flat = "a flat image needs a size (height, width)" if volume else "an image has 3 axes"
+        what = "a volume needs a size (depth, height, width)" if pixels.ndim == 4 else flat
+        raise ImageError(what, given=f"shape {pixels.shape}, size {preprocess.size}")
     pixels = _as_bits(pixels, preprocess)
     if volume:
         planes = np.stack([_fit(plane, preprocess) for plane in pixels])
@@ -162,7 +155,7 @@ def _as_bits(pixels: NDArray[Any], preprocess: Preprocess) -> NDArray[Any]:
         return pixels.astype(np.uint16) * np.uint16(257)
     if pixels.dtype == np.uint16:
         return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    require(pixels.dtype.kind == "f", "pixels must be uint8, uint16 or float32", given=pixels.dtype)
+    require(np.issubdtype(pixels.dtype, np.floating), "pixels must be uint8, uint16 or float32", given=pixels.dtype)
     low, high = float(pixels.min()), float(pixels.max())
     if low < 0.0 or high > 1.0:
         pixels = (pixels - low) / (high - low) if high > low else np.zeros_like(pixels)
@@ -244,8 +237,7 @@ def _depth_weights(have: int, want: int) -> NDArray[np.float32]:
 def fit_normalisation(
     pack: Packed, rows: ArrayLike, preprocess: Preprocess
 ) -> tuple[Preprocess, NDArray[np.float32] | None]:
-    """``preprocess`` with mean and std fitted on the ``rows`` of a pack, and the mean image where one is
-    needed.
+    """``preprocess`` with mean and std fitted on the ``rows`` of a pack, and the mean image where one is needed.
 
     Pass training rows only. One streamed pass; rows that failed are left out. On the scale 0 … 1:
 

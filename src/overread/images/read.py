@@ -1,9 +1,8 @@
 """Read an image by its content, from a short list of allowed formats, under limits: the one door.
 
-Every oddity has one defined conversion: EXIF rotation is applied; palettes become colour; CMYK becomes RGB by
-(1 − ink)(1 − black); alpha is composited onto black; 1 to 7 bits are stretched to 8, 9 to 15 to 16; 16 bits
-stay 16 bits; MINISWHITE and MONOCHROME1 are inverted last. NaN and infinity are refused. The digest is of
-the bytes decoded.
+Every oddity has one defined conversion: EXIF rotation is applied; palettes become colour; CMYK becomes RGB by (1 −
+ink)(1 − black); alpha is composited onto black; 1 to 7 bits are stretched to 8, 9 to 15 to 16; 16 bits stay 16 bits;
+MINISWHITE and MONOCHROME1 are inverted last. NaN and infinity are refused. The digest is of the bytes decoded.
 """
 
 from __future__ import annotations
@@ -62,9 +61,7 @@ def read_image(
 
 @checked
 def content_digest(address: str | os.PathLike[str], *, limits: Limits = LIMITS) -> str:
-    """The digest that :func:`read_image` would report, without decoding. Raises :class:`ImageError` as it
-    does.
-    """
+    """The digest that :func:`read_image` would report, without decoding. Raises :class:`ImageError` as it does."""
     text = os.fspath(address)
     try:
         return _digest(text, limits)

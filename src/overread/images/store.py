@@ -45,10 +45,9 @@ _FORMAT = 1
 class Pack:
     """Prepared images on disk.
 
-    ``images``: read-only memory map (N, H, W, C) or (N, D, H, W, C), uint8 or uint16, in the order of the
-    addresses. ``digests``: SHA-256 of the bytes each came from, ``""`` where the file could not be read.
-    ``failed``: row → message, for rows of zeros. ``rebuilt``: how many damaged rows were decoded again when
-    it was opened.
+    ``images``: read-only memory map (N, H, W, C) or (N, D, H, W, C), uint8 or uint16, in the order of the addresses.
+    ``digests``: SHA-256 of the bytes each came from, ``""`` where the file could not be read. ``failed``: row →
+    message, for rows of zeros. ``rebuilt``: how many damaged rows were decoded again when it was opened.
     """
 
     folder: Path

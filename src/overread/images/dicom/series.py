@@ -144,10 +144,8 @@ def _made(headers: Sequence[DicomHeader], kept: list[int], spacing: float, gaps:
 
 def _taken(header: DicomHeader) -> tuple[float, float]:
     """Acquisition and instance number; unknown ones come last."""
-    return (
-        math.inf if header.acquisition is None else header.acquisition,
-        math.inf if header.number is None else header.number,
-    )
+    one, other = (math.inf if number is None else number for number in (header.acquisition, header.number))
+    return one, other
 
 
 def _largest(headers: Sequence[DicomHeader]) -> tuple[list[int], list[str]]:
@@ -165,13 +163,13 @@ def _largest(headers: Sequence[DicomHeader]) -> tuple[list[int], list[str]]:
 
 def _differing(headers: Sequence[DicomHeader]) -> list[str]:
     """In what the stacks differ, in words."""
-    parts: dict[str, set[object]] = {
-        "sizes": {(h.rows, h.columns) for h in headers},
-        "orientations": {h.orientation and tuple(round(x, 2) for x in h.orientation) for h in headers},
-        "pixel spacings": {h.spacing for h in headers},
-        "images with and without position": {h.position is None for h in headers},
+    values: dict[str, list[object]] = {
+        "sizes": [(h.rows, h.columns) for h in headers],
+        "orientations": [h.orientation and tuple(round(x, 2) for x in h.orientation) for h in headers],
+        "pixel spacings": [h.spacing for h in headers],
+        "images with and without position": [h.position is None for h in headers],
     }
-    return [what for what, values in parts.items() if len(values) > 1] or ["orientations"]
+    return [what for what, found in values.items() if len(set(found)) > 1] or ["orientations"]
 
 
 def _numbered(headers: Sequence[DicomHeader], kept: list[int], problems: list[str]) -> SeriesOrder:

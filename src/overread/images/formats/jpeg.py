@@ -132,7 +132,28 @@ def jpeg_stream(data: bytes) -> JpegHeader:
     How colour is coded: an Adobe segment says (T.872 6.5.3), else JFIF means YCbCr (T.871), else components named
     R, G, B. Raises :class:`ImageError` if it is cut off or damaged.
     """
-    at, orientation, coding, frame = 2, 1, "", 0
+    orientation, coding, frame, at = 1, "", 0, 0
+    for marker, at, stop in _markers(data):
+        body = data[at + 4 : stop]
+        if marker in _SOF and len(body) >= 6:
+            frame = at
+        elif marker == 0xE1 and body[:6] == b"Exif\0\0":
+            orientation = exif_orientation(body[6:])
+        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
+            coding = "YBR_FULL" if body[11] else "RGB"
+        elif marker == 0xE0 and body[:4] == b"JFIF":
+            coding = coding or "YBR_FULL"
+    if not frame:
+        raise ImageError("the JPEG is damaged", given="a scan before its frame")
+    process, _, bits, height, width, samples = struct.unpack_from(">BHBHHB", data, frame + 1)
+    named = "RGB" if data[frame + 10 : frame + 19 : 3].upper() == b"RGB" else ""
+    coding = (coding or named) if samples == 3 else ""
+    return JpegHeader(height, width, samples, bits, orientation, coding, process, frame, at)
+
+
+def _markers(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, place and end of each segment, up to that of the first scan."""
+    at = 2
     for _ in range(PIECES):
         if at + 4 > len(data):
             break
@@ -143,28 +164,11 @@ def jpeg_stream(data: bytes) -> JpegHeader:
             at += 1 if marker == 0xFF else 2
             continue
         stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        body = data[at + 4 : stop]
+        yield marker, at, stop
         if marker == 0xDA:
-            return _jpeg_frame(data, frame, orientation, coding, at)
-        if marker in _SOF and len(body) >= 6:
-            frame = at
-        elif marker == 0xE1 and body[:6] == b"Exif\0\0":
-            orientation = exif_orientation(body[6:])
-        elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
-            coding = "YBR_FULL" if body[11] else "RGB"
-        elif marker == 0xE0 and body[:4] == b"JFIF":
-            coding = coding or "YBR_FULL"
+            return
         at = stop
     raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an image")
-
-
-def _jpeg_frame(data: bytes, frame: int, orientation: int, coding: str, scan: int) -> JpegHeader:
-    if not frame:
-        raise ImageError("the JPEG is damaged", given="a scan before its frame")
-    marker, _, bits, height, width, samples = struct.unpack_from(">BHBHHB", data, frame + 1)
-    named = "RGB" if data[frame + 10 : frame + 19 : 3].upper() == b"RGB" else ""
-    coding = (coding or named) if samples == 3 else ""
-    return JpegHeader(height, width, samples, bits, orientation, coding, marker, frame, scan)
 
 
 def _is_read(marker: int, bits: int, samples: int) -> bool:
@@ -206,22 +210,19 @@ def _zeros_are_flat(data: bytes, header: JpegHeader) -> bool:
 
     In the tables that most programs write they mean 63 equal coefficients a block, which no picture has.
     """
-    tables = {kind: symbols[0] for kind, symbols in _tables(data, header.scan) if symbols}
+    tables = {kind: symbols[0] for kind, symbols in _tables(data) if symbols}
     used = data[header.scan + 6 : header.scan + 5 + 2 * header.samples : 2]
     return not any(tables.get(pair >> 4, 0) or tables.get(16 + (pair & 15), 0) for pair in used)
 
 
-def _tables(data: bytes, stop: int) -> Iterator[tuple[int, bytes]]:
+def _tables(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Class (× 16) and number of each Huffman table before the scan, and its symbols by their code (T.81 B.2.4.2)."""
-    at = 2
-    while at + 4 <= stop:
-        length = int.from_bytes(data[at + 2 : at + 4], "big")
-        place = at + 4 if data[at : at + 2] == b"\xff\xc4" else stop
-        while place + 17 <= at + 2 + length:
+    for marker, at, stop in _markers(data):
+        place = at + 4 if marker == 0xC4 else stop
+        while place + 17 <= stop:
             count = sum(data[place + 1 : place + 17])
             yield data[place], data[place + 17 : place + 17 + count]
             place += 17 + count
-        at += 2 + length if data[at + 1] != 0xFF else 1
 
 
 def _runs_short(data: bytes, header: JpegHeader, zeros: bool) -> bool:

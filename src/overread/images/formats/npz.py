@@ -61,9 +61,7 @@ def digest(row: NDArray[Any]) -> str:
 
 @checked
 def read_row(address: str, pixels: int) -> NDArray[Any]:
-    """The row that ``address`` names, a copy. Raises :class:`ImageError`; ``pixels`` caps the values in a
-    row.
-    """
+    """The row that ``address`` names, a copy. Raises :class:`ImageError`; ``pixels`` caps the values in a row."""
     member, name, row = _named(address)
     if not 0 <= row < member.shape[0]:
         raise ImageError(f"the array {name} has no row {row}", given=f"{member.shape[0]} rows")
@@ -166,9 +164,7 @@ def _payload_start(path: str, info: zipfile.ZipInfo) -> int:
 
 
 class _Inflater:
-    """Reads stretches of a deflated stream; forward is cheap, backward restarts from the nearest kept
-    state.
-    """
+    """Reads stretches of a deflated stream; forward is cheap, backward restarts from the nearest kept state."""
 
     def __init__(self, path: str, start: int, size: int) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - lives as long as the reader

@@ -144,7 +144,7 @@ def narrow(voxels: NDArray[Any]) -> NDArray[Any]:
     """
     if not voxels.size:
         raise ImageError("the volume has no voxels", given=f"shape {voxels.shape}")
-    if voxels.dtype.kind == "f":
+    if np.issubdtype(voxels.dtype, np.floating):
         with np.errstate(over="ignore", invalid="ignore"):
             return finite(voxels.astype(np.float32, copy=False))
     kept = (np.uint8, np.int16, np.uint16)
@@ -353,7 +353,7 @@ def levels(volume: Volume, window: str = "") -> tuple[float, float] | None:
         return _range(volume)
     if chosen is not None or volume.voxels.dtype == np.uint8:
         return None
-    if volume.voxels.dtype.kind == "f":
+    if np.issubdtype(volume.voxels.dtype, np.floating):
         few = volume.voxels.flat[:: 1 + volume.voxels.size // SAMPLE]
         low, high = np.percentile(few, [TAIL, 100 - TAIL]).tolist()
     else:
@@ -395,7 +395,7 @@ def grey(
     """
     chosen = parse_window(window)
     if ends is None and (chosen is None or volume.voxels.dtype == np.uint8):
-        whole = np.rint(values) if values.dtype.kind == "f" else values
+        whole = np.rint(values) if np.issubdtype(values.dtype, np.floating) else values
         note = f"window {window} not applied: 8 bits are no physical values" if chosen else "values as stored"
         return whole.astype(np.uint8 if whole.max() < 256 else np.uint16), note
     shades = np.empty(values.shape, np.uint16)

@@ -47,6 +47,11 @@ class Slices:
     spacing: tuple[float, float] | None
     step: float
 
+    @property
+    def known_step(self) -> float:
+        """The step, 0 where it is not known."""
+        return abs(self.step) if np.isfinite(self.step) else 0.0
+
 
 @dataclass(frozen=True, eq=False)
 class Arrangement:
@@ -207,7 +212,9 @@ def arrange(slices: Slices) -> Arrangement:
     at, more = _even(placed)
     rows, columns = np.asarray(slices.orientation[:3]), np.asarray(slices.orientation[3:])
     first, last = slices.positions[kept[0]], slices.positions[kept[-1]]
-    step = (last - first) / max(len(at) - 1, 1) if len(kept) > 1 else np.cross(rows, columns) * _step(slices)
+    step = (
+        (last - first) / max(len(at) - 1, 1) if len(kept) > 1 else np.cross(rows, columns) * (slices.known_step or 1.0)
+    )
     between, across = slices.spacing or (1.0, 1.0)
     affine = np.eye(4)
     affine[:3] = np.column_stack([rows * across, columns * between, step, first])
@@ -235,23 +242,15 @@ def _without_places(slices: Slices) -> Arrangement:
     """As they come, in LPS."""
     between, across = slices.spacing or (1.0, 1.0)
     order = np.arange(slices.count)
-    affine = LPS @ np.diag([across, between, _step(slices), 1.0])
+    affine = LPS @ np.diag([across, between, (slices.known_step or 1.0), 1.0])
     notes = ("no positions: slices as they come, axial and LPS assumed", *_unknown(slices))
     return Arrangement(order, order.astype(np.float64), affine, notes)
 
 
-def _step(slices: Slices) -> float:
-    return abs(slices.step) if np.isfinite(slices.step) and slices.step else 1.0
-
-
 def _unknown(slices: Slices) -> tuple[str, ...]:
     one = slices.positions is None or slices.count == 1
-    unknown = (["pixels"] if slices.spacing is None else []) + (["slices"] if one and not _has_step(slices) else [])
+    unknown = (["pixels"] if slices.spacing is None else []) + (["slices"] if one and not slices.known_step else [])
     return (f"unknown distance of {' and '.join(unknown)}: 1 mm assumed",) if unknown else ()
-
-
-def _has_step(slices: Slices) -> bool:
-    return bool(np.isfinite(slices.step) and slices.step)
 
 
 def _volume(

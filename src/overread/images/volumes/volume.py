@@ -12,6 +12,7 @@ import os
 import threading
 import zlib
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from overread.images.address import Address, file_of, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes, neighbour_bytes
 from overread.images.formats.signatures import sniff
-from overread.images.image import LIMITS, Limits, broken_as
+from overread.images.image import LIMITS, Limits, broken_as, file_key
 from overread.images.volumes import stack
 from overread.images.volumes.grid import (
     FLAT,
@@ -122,7 +123,6 @@ def _voxel_bytes(plan: Plan, data: bytes) -> memoryview:
 _CHUNK = 1 << 16  # compressed bytes inflated at once
 _MEMBERS = 100_000  # of one file, each with at least a few bytes
 _SLACK = 1 << 16  # bytes behind the voxels that are looked over
-_GZIP = b"\x1f\x8b"
 
 
 @checked
@@ -133,7 +133,7 @@ def start_of(data: bytes, count: int) -> bytes:
     >>> start_of(gzip.compress(b"12345"), 3), start_of(b"12345", 3)
     (b'123', b'123')
     """
-    if data[:2] != _GZIP:
+    if data[:2] != b"\x1f\x8b":
         return data[:count]
     try:
         return zlib.decompressobj(31).decompress(data, count)
@@ -175,7 +175,7 @@ def _inflate_member(data: memoryview, coding: str, most: int, found: bytearray) 
 
     Of one that reaches ``most`` the end is not looked for.
     """
-    inflater = _inflater(coding)
+    inflater: Any = bz2.BZ2Decompressor() if coding == "bzip2" else zlib.decompressobj(47)  # zlib or gzip by its head
     for at in range(0, len(data), _CHUNK):
         found += inflater.decompress(data[at : at + _CHUNK], most - len(found))
         if len(found) >= most:
@@ -183,10 +183,6 @@ def _inflate_member(data: memoryview, coding: str, most: int, found: bytearray) 
         if inflater.eof:  # the checksum was right
             return data[min(at + _CHUNK, len(data)) - len(inflater.unused_data) :]
     raise ImageError("the file is cut off", given=f"{len(found):,} bytes inflated, and no end")
-
-
-def _inflater(coding: str) -> Any:
-    return bz2.BZ2Decompressor() if coding == "bzip2" else zlib.decompressobj(47)  # zlib or gzip, by its head
 
 
 # -- without the voxels ----------------------------------------------------------------------------------
@@ -256,17 +252,16 @@ def read_image_of(
     """
     volume, kind, ends = _kept(address, limits, window, spacing)
     digest = _of_plane(volume.digest, address)
+    about: tuple[str, ...] = ()
     if address.plane:
-        flat = plane(volume, address.plane, address.at, address.point, address.side)  # type: ignore[arg-type]
-        pixels, note = grey(volume, flat, window, ends)
-        about = f"{address.plane} plane"
-        return np.ascontiguousarray(pixels)[..., None], (*volume.notes, about, note), digest, kind
-    seen = volume.voxels[:, ::-1, ::-1]
-    if FLAT in volume.notes:  # an image, in whatever plane it lies
-        seen = np.take(volume.voxels, 0, volume.voxels.shape.index(1))[None, ::-1, ::-1]
+        seen = plane(volume, address.plane, address.at, address.point, address.side)  # type: ignore[arg-type]
+        about = (f"{address.plane} plane",)
+    elif FLAT in volume.notes:  # an image, in whatever plane it lies
+        seen = np.take(volume.voxels, 0, volume.voxels.shape.index(1))[::-1, ::-1]
+    else:
+        seen = volume.voxels[:, ::-1, ::-1]
     pixels, note = grey(volume, seen, window, ends)
-    pixels = (pixels[0] if FLAT in volume.notes else pixels)[..., None]
-    return np.ascontiguousarray(pixels), (*volume.notes, note), digest, kind
+    return np.ascontiguousarray(pixels)[..., None], (*volume.notes, *about, note), digest, kind
 
 
 _Entry = tuple[Volume, str, tuple[float, float] | None]
@@ -300,13 +295,10 @@ def _bytes_kept() -> int:
 
 def _identity(address: Address) -> tuple[Any, ...]:
     """What changes when a file, or a folder with a series, does."""
-    path = file_of(address.path)
-    try:
-        about = [os.stat(path)] + ([os.stat(Path(path).parent)] if address.series else [])
-    except (OSError, ValueError):
-        about = []  # reading says what is wrong
-    times = tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in about)
-    return (os.getpid(), os.path.abspath(address.path), address.entry, address.series, times)
+    path, times = Path(file_of(address.path)), []
+    with suppress(ImageError):  # reading says what is wrong
+        times = [file_key(place) for place in ([path, path.parent] if address.series else [path])]
+    return (os.getpid(), os.path.abspath(address.path), address.entry, address.series, *times)
 
 
 def _entry(address: Address, limits: Limits, window: str, spacing: tuple[float, ...]) -> _Entry:
