@@ -32,7 +32,7 @@ class Metric:
     subgroups in a terminal, ``gaps``, ``comparison`` and its ``brief comparison``, ``margin`` (what a claim can be of),
     ``curve`` (over sizes and sites); of others the page's name. ``unit``: ``%`` for a share that is written as a
     percentage. ``better``: ``higher``, ``lower``, or empty. ``scale``: where errors are stable, as
-    :class:`overread.stats.resample.Column`. ``tasks``: the kinds of target that have it; empty: all that have its
+    :class:`overread.stats.resample.Column`. ``tasks``: the words of :attr:`overread.tasks.task.Task.metrics_of` that have it; empty: all that have its
     subject (of ``all``: several classes).
 
     ``estimator`` gives the estimates or the statistic of a sample (one estimator may serve several metrics).
@@ -58,8 +58,10 @@ class Metric:
 
     def fits(self, sample: Sample) -> bool:
         """Whether the metric is computed from a sample like this one."""
-        kind, tasks = sample.target.kind, self.tasks or (("classes",) if self.subject == "all" else ())
-        return sample.subject == (self.computed_of or self.subject) and (not tasks or kind in tasks)
+        tasks = self.tasks or (("classes",) if self.subject == "all" else ())
+        return sample.subject == (self.computed_of or self.subject) and (
+            not tasks or not set(tasks).isdisjoint(sample.target.task.metrics_of)
+        )
 
     def along_curve(self, sample: Sample, how: Intervals) -> Measures:
         """The metric as a statistic of a sample, where it is followed over sizes or sites."""

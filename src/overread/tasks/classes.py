@@ -22,6 +22,7 @@ class Classes(Task):
     exclusive: ClassVar[bool] = True
     unknown: ClassVar[Any] = ""
     plural: ClassVar[str] = "classes"
+    metrics_of: ClassVar[tuple[str, ...]] = ("classes",)
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -108,6 +109,7 @@ class Binary(Classes):
     """One class of two: one question, asked of the positive class."""
 
     binary: ClassVar[bool] = True
+    metrics_of: ClassVar[tuple[str, ...]] = ("binary",)
 
     @property
     def summary(self) -> str:

@@ -21,6 +21,7 @@ class Findings(Task):
 
     multilabel: ClassVar[bool] = True
     plural: ClassVar[str] = "findings"
+    metrics_of: ClassVar[tuple[str, ...]] = ("findings",)
 
     @property
     def label_columns(self) -> tuple[str, ...]:

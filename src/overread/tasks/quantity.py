@@ -21,6 +21,7 @@ class Quantity(Task):
     """One number, learned standardised by squared error."""
 
     continuous: ClassVar[bool] = True
+    metrics_of: ClassVar[tuple[str, ...]] = ("quantity",)
 
     @property
     def label_columns(self) -> tuple[str, ...]:

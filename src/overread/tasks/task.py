@@ -44,6 +44,8 @@ class Task(ABC):
     unknown: ClassVar[Any] = np.nan
     #: What several names are called: ``classes``, ``findings``; empty where there is one number.
     plural: ClassVar[str] = ""
+    #: The words under which the table of metrics names this task's: its own, or those of a task that it is a kind of.
+    metrics_of: ClassVar[tuple[str, ...]] = ()
 
     # -- tables -----------------------------------------------------------------------------------------------
 
