@@ -26,8 +26,7 @@ BARS = 20
 def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[dict[str, Any], Reliability | None]:
     """ROC, precision–recall, calibration, score histogram and operating point of a question, ready for JSON.
 
-    Also the reliability diagram whose null draws give "ece if calibrated"; None for scores that are no
-    probabilities.
+    Also the reliability diagram whose null draws give "ece if calibrated"; None for scores that are no probabilities.
     """
     if q.undefined:
         return {"undefined": q.undefined}, None

@@ -118,13 +118,12 @@ def evaluate(
 ) -> Evaluation:
     """Judge predictions whose truth is known, with intervals by patient.
 
-    ``at``: operating points frozen on tuning data; without one, .5 is used and said. ``by``: columns to
-    report by, besides the source where there are several. ``level`` of the intervals, ``seed`` and number of
-    the bootstrap ``resamples`` (by default from the number of images, see :func:`resamples_for`). ``ledger``:
-    where the look at this test set is written down, under the hash ``model``. ``prevalence``: how common disease is
-    in the clinic, for predictive values and net benefit there. Raises :class:`UnsoundError` if
-    a patient was seen when a threshold was chosen, or the ledger was cut; :class:`InputError` for an empty
-    table, an unknown class or column.
+    ``at``: operating points frozen on tuning data; without one, .5 is used and said. ``by``: columns to report by,
+    besides the source where there are several. ``level`` of the intervals, ``seed`` and number of the bootstrap
+    ``resamples`` (by default from the number of images, see :func:`resamples_for`). ``ledger``: where the look at this
+    test set is written down, under the hash ``model``. ``prevalence``: how common disease is in the clinic, for
+    predictive values and net benefit there. Raises :class:`UnsoundError` if a patient was seen when a threshold was
+    chosen, or the ledger was cut; :class:`InputError` for an empty table, an unknown class or column.
     """
     points = (at,) if isinstance(at, OperatingPoint) else tuple(at or ())
     normal_quantile(level)

@@ -192,8 +192,7 @@ def choose_thresholds(
 ) -> tuple[OperatingPoint, ...]:
     """The operating points a study needs: one for the positive classes, or one per finding that has both answers.
 
-    None for a quantity, nor for classes of which none is declared positive. Arguments as
-    :func:`choose_threshold`.
+    None for a quantity, nor for classes of which none is declared positive. Arguments as :func:`choose_threshold`.
     """
     target = tuning.target
     wanted = threshold_rule(rule, sensitivity, specificity, cost, prevalence, None, "specificity")
@@ -263,8 +262,7 @@ def _chosen_again(
 def refuse_seen(test: Predictions, seen: Sequence[str], salt: str, what: str) -> None:
     """Raise :class:`UnsoundError` if patients of ``test`` are among the hashes ``seen``.
 
-    ``what`` completes "… patients of this test set were used ": "to train the model", "to choose the
-    threshold".
+    ``what`` completes "… patients of this test set were used ": "to train the model", "to choose the threshold".
     """
     known = set(seen)
     shared = sum(code in known for code in hashed(sorted(set(map(str, test.patients))), salt)) if known else 0

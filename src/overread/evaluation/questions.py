@@ -49,10 +49,9 @@ class ScoredCases:
 class Question:
     """One yes or no, asked of the rows whose answer is known.
 
-    ``rows`` (K,) positions in the predictions, ``truth`` (K,), ``score`` (K,), ``flagged`` (K,) whether
-    called positive, by ``rule``. ``frozen``: the threshold was chosen on tuning data. ``full``: judged with
-    calibration and at a threshold, not as one class of several; ``group``: a set of classes, left out of
-    means over the classes.
+    ``rows`` (K,) positions in the predictions, ``truth`` (K,), ``score`` (K,), ``flagged`` (K,) whether called
+    positive, by ``rule``. ``frozen``: the threshold was chosen on tuning data. ``full``: judged with calibration and at
+    a threshold, not as one class of several; ``group``: a set of classes, left out of means over the classes.
     """
 
     of: str
