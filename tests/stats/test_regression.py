@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from array_metrics import errors_of
 from scipy import stats
 from sklearn import metrics
 
-from overread.stats.regression import METRICS, errors_of
+from overread.stats.regression import METRICS
 
 
 def test_values_are_those_of_scikit_learn():
@@ -22,8 +23,6 @@ def test_values_are_those_of_scikit_learn():
 
 
 def test_undefined_says_why():
-    assert {e.undefined for e in errors_of([1, 2], [1, np.inf])} == {"1 of 2 values are not finite"}
-    assert {e.undefined for e in errors_of([], [])} == {"no cases"}
     flat = dict(zip(METRICS, errors_of([2, 2, 2], [1, 2, 3])))
     assert flat["r2"].undefined == flat["pearson"].undefined == "the truth or the prediction is constant"
     assert flat["mae"].value == pytest.approx(2 / 3)

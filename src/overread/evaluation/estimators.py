@@ -32,7 +32,7 @@ from overread.stats.estimate import Difference, Estimate, undefined, without
 from overread.stats.proportions import paired_proportions, proportion, threshold_differences, wilson
 from overread.stats.regression import METRICS as ERRORS
 from overread.stats.regression import errors_statistic, kappa_statistic, mcc_statistic
-from overread.stats.resample import Scale, Statistic, mean_statistic, of_sums
+from overread.stats.resample import Scale, Statistic, mean_statistic
 
 CONFIDENCE = "confidence of the most probable class"
 #: The part of the ROC curve whose area is told: what a clinic with few false alarms can work at.
@@ -97,15 +97,6 @@ def not_finite(*scores: NDArray[np.float64]) -> str:
         if bad := int((~np.isfinite(score)).sum()):
             return f"{bad} of {len(score)} scores are not finite"
     return "" if len(scores[0]) else "no cases"
-
-
-def padded(statistic: Statistic, patients: int) -> Statistic:
-    """A statistic of sums that counts the patients up to its own last, as one of all ``patients``."""
-    if statistic.sums is None or len(statistic.sums.cells) == patients:
-        return statistic
-    cells = np.zeros((patients, statistic.sums.cells.shape[1]))
-    cells[: len(statistic.sums.cells)] = statistic.sums.cells
-    return of_sums(statistic.columns, cells, statistic.sums.of)
 
 
 # -- of a question ------------------------------------------------------------------------------------------------
@@ -215,7 +206,7 @@ def correlation(s: Sample, how: Intervals) -> Measures:
     if reason := not_finite(s.score.ravel()):
         return missing(("mcc",), reason, s.codes, s.either)
     truth, called = s.truth.astype(np.int64), s.called.astype(np.int64)
-    return Measures((padded(mcc_statistic(truth, called, s.codes, of=s.either, note=s.rule), s.patients),))
+    return Measures((mcc_statistic(truth, called, s.codes, s.patients, of=s.either, note=s.rule),))
 
 
 def squared_error(s: Sample, how: Intervals) -> Measures:
@@ -329,7 +320,7 @@ def grade_agreement(s: Sample, how: Intervals) -> Measures:
     if reason := not_finite(s.score.ravel()):
         return missing(("quadratic kappa",), reason, s.codes)
     note = f"{LARGEST}; {GRADES}"
-    return Measures((padded(kappa_statistic(place[s.truth], place[s.called], s.codes, note=note), s.patients),))
+    return Measures((kappa_statistic(place[s.truth], place[s.called], s.codes, s.patients, note=note),))
 
 
 def grades(names: Sequence[str]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 from typing import Any
 
@@ -26,7 +27,7 @@ def patient_codes(patients: ArrayLike | None, count: int) -> NDArray[np.int64]:
         return np.arange(count)
     given = np.asarray(patients)
     require(given.shape == (count,), "there must be one patient per row", given=f"{given.shape}, {count} rows")
-    if given.dtype.kind in "iu":
+    if np.issubdtype(given.dtype, np.integer):
         return _renumber(given.astype(np.int64))
     known: dict[Any, int] = {}
     return np.fromiter((known.setdefault(p, len(known)) for p in given.tolist()), np.int64, count)
@@ -55,7 +56,8 @@ def zero_one(truth: ArrayLike, name: str = "truth") -> NDArray[np.bool_]:
     require(given.ndim == 1, f"{name} must have one dimension", given=given.shape)
     if given.dtype == bool:
         return given
-    good = given.dtype.kind in "iuf" and bool(((given == 0) | (given == 1)).all())
+    real = np.issubdtype(given.dtype, np.integer) or np.issubdtype(given.dtype, np.floating)
+    good = real and bool(((given == 0) | (given == 1)).all())
     require(good or given.size == 0, f"{name} must hold only 0 and 1", todo="drop the rows without a label first")
     return given.astype(bool)
 
@@ -67,10 +69,7 @@ def numbers(values: ArrayLike, count: int | None = None, name: str = "score") ->
     >>> numbers(np.float32([0.5, 1])).tolist()
     [0.5, 1.0]
     """
-    try:
-        given = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must be numbers", given=type(values).__name__) from error
+    given = real_numbers(values, name)
     require(given.ndim == 1, f"{name} must have one dimension", given=given.shape)
     require(
         count is None or len(given) == count, f"{name} and truth must be equally long", given=f"{len(given)}, {count}"
@@ -79,16 +78,56 @@ def numbers(values: ArrayLike, count: int | None = None, name: str = "score") ->
 
 
 @checked
+def real_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """``values`` as float64 of any shape. NaN and infinity are let through.
+
+    >>> real_numbers([[1, 2]], "scores").tolist()
+    [[1.0, 2.0]]
+    """
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be numbers", given=type(values).__name__) from error
+
+
+@checked
+def class_numbers(values: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """``values`` (N,), numbers of ``classes`` classes from 0 on. Raises :class:`ArgumentError` for any other number.
+
+    >>> class_numbers([0.0, 2.0], 3).tolist()
+    [0, 2]
+    """
+    given = numbers(values, name="truth")
+    good = bool(((given >= 0) & (given < classes) & (given == np.floor(given))).all())
+    require(good, "a class number lies outside 0 … classes−1", given=f"{classes} classes")
+    return given.astype(np.int64)
+
+
+@checked
+def not_finite(*values: NDArray[np.float64], name: str = "values") -> str:
+    """The reason why arrays of one shape cannot be used: nothing in them, or what is not finite; else empty.
+
+    >>> not_finite(np.array([1.0, np.nan, 2.0]), np.array([1.0, np.nan, np.inf]))
+    '2 of 3 values are not finite'
+    """
+    if not values[0].size:
+        return "no cases"
+    bad = values[0].size - int(np.logical_and.reduce([np.isfinite(v) for v in values]).sum())
+    return f"{bad} of {values[0].size} {name} are not finite" if bad else ""
+
+
+@checked
+def one_class(truth: NDArray[np.bool_]) -> str:
+    """The reason why ``truth`` (N,) does not tell two classes apart; empty if both are there."""
+    if truth.size and truth.any() and not truth.all():
+        return ""
+    return "0 negatives" if truth.any() else "0 positives" if truth.size else "no cases"
+
+
+@checked
 def why_undefined(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> str:
     """The reason why a ranking of ``score`` by ``truth`` has no value; empty if it has one."""
-    if not truth.size:
-        return "no cases"
-    bad = int((~np.isfinite(score)).sum())
-    if bad:
-        return f"{bad} of {score.size} scores are not finite"
-    if truth.all() or not truth.any():
-        return "0 negatives" if truth.any() else "0 positives"
-    return ""
+    return not_finite(score, name="scores") or one_class(truth)
 
 
 @checked
@@ -123,6 +162,16 @@ def t_quantile(level: float, freedom: int) -> float:
 
 
 @checked
+def t_shrinkage(level: float, freedom: int) -> float:
+    """What a number of images is multiplied with so that a normal interval becomes as wide as Student's t makes it.
+
+    >>> round(t_shrinkage(0.95, 10), 3)
+    0.774
+    """
+    return (normal_quantile(level) / t_quantile(level, freedom)) ** 2
+
+
+@checked
 def logit_interval(value: float, error: float, z: float) -> tuple[float, float]:
     """value ± z·error, carried out on the logit scale, for a ``value`` strictly between 0 and 1."""
     centre, half = math.log(value / (1 - value)), z * error / (value * (1 - value))
@@ -132,3 +181,11 @@ def logit_interval(value: float, error: float, z: float) -> tuple[float, float]:
 def expit(x: float) -> float:
     """The inverse of the logit, without overflow."""
     return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def bisect(excess: Callable[[float], float], outside: float, inside: float) -> float:
+    """Where ``excess`` turns positive on the way ``outside``; ``outside`` itself where it never does."""
+    for _ in range(60):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if excess(middle) > 0 else (outside, middle)
+    return (outside + inside) / 2

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import distinct, expit, normal_quantile, patient_codes, t_quantile, zero_one
+from overread.stats.arrays import (
+    bisect,
+    distinct,
+    expit,
+    normal_quantile,
+    one_class,
+    patient_codes,
+    t_quantile,
+    t_shrinkage,
+    zero_one,
+)
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import effective_images, patient_freedom, proportion
-from overread.stats.resample import Column, Statistic, bootstrapped, of_sums, per_patient
+from overread.stats.resample import Column, Statistic, of_sums, per_patient
 
 
 @checked
@@ -69,14 +78,14 @@ def at_threshold(
         "accuracy": (called == positive, np.ones(len(positive), bool), "no cases"),
     }
     return [
-        _noted(proportion(good[rows], codes[rows], level=level, metric=metric, of=of), why, note)
-        for metric, (good, rows, why) in among.items()
+        _noted(proportion(good[rows], codes[rows], level=level, metric=metric, of=of), reason, note)
+        for metric, (good, rows, reason) in among.items()
     ]
 
 
-def _noted(estimate: Estimate, why: str, note: str) -> Estimate:
+def _noted(estimate: Estimate, reason: str, note: str) -> Estimate:
     if estimate.undefined:
-        return replace(estimate, undefined=why)
+        return replace(estimate, undefined=reason)
     return replace(estimate, method=f"{note}; {estimate.method}" if note else estimate.method)
 
 
@@ -107,58 +116,6 @@ def threshold_statistic(
             return np.column_stack([f1, (hit / positive + spared / negative) / 2])
 
     return of_sums(columns, cells, compute)
-
-
-@checked
-def f1(
-    truth: ArrayLike,
-    flagged: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int | None = None,
-    seed: int = 0,
-) -> Estimate:
-    """The F1 score, 2·TP / (2·TP + FP + FN), with a patient bootstrap.
-
-    ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None. Undefined without positives.
-
-    >>> f1([1, 1, 0, 0], [1, 0, 0, 0]).value
-    0.6666666666666666
-    """
-    return _threshold(truth, flagged, patients, level, resamples, seed)[0]
-
-
-@checked
-def balanced_accuracy(
-    truth: ArrayLike,
-    flagged: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int | None = None,
-    seed: int = 0,
-) -> Estimate:
-    """The mean of sensitivity and specificity, with a patient bootstrap. Undefined with one class only.
-
-    ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None.
-
-    >>> balanced_accuracy([1, 1, 0, 0], [1, 0, 0, 0]).value
-    0.75
-    """
-    return _threshold(truth, flagged, patients, level, resamples, seed)[1]
-
-
-def _threshold(
-    truth: ArrayLike, flagged: ArrayLike, patients: ArrayLike | None, level: float, resamples: int | None, seed: int
-) -> list[Estimate]:
-    positive, called = zero_one(truth), zero_one(flagged, "flagged")
-    require(
-        positive.shape == called.shape and len(positive) > 0, "truth and flagged must be equally long, and not empty"
-    )
-    codes = patient_codes(patients, len(positive))
-    statistic = threshold_statistic(positive, called, codes, int(codes.max()) + 1)
-    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)
 
 
 @checked
@@ -242,28 +199,20 @@ def at_prevalence(
     require(positive.shape == called.shape, "truth and flagged must be equally long")
     require(0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
     codes = patient_codes(patients, len(positive))
-    people = distinct(codes)
+    count = distinct(codes)
     log_odds = math.log(prevalence / (1 - prevalence))
-    how = f"at prevalence {prevalence:g}; Mercaldo 2007" + (", by patient" if people < len(positive) else "")
+    how = f"at prevalence {prevalence:g}; Mercaldo 2007" + (", by patient" if count < len(positive) else "")
     found = []
-    for metric, said, call, ill, prior in (
+    for metric, name, call, ill, prior in (
         ("ppv", "positive", called, positive, log_odds),
         ("npv", "negative", ~called, ~positive, -log_odds),
     ):
-        if why := _why(positive, call, said):
-            found.append(undefined(metric, why, of=of, images=len(positive), patients=people))
+        if reason := one_class(positive) or ("" if call.any() else f"none called {name}"):
+            found.append(undefined(metric, reason, of=of, images=len(positive), patients=count))
         else:
             value, low, high = (expit(prior + x) for x in _log_ratio(call, ill, codes, level))
-            found.append(Estimate(metric, value, low, high, level, how, len(positive), people, of))
+            found.append(Estimate(metric, value, low, high, level, how, len(positive), count, of))
     return found
-
-
-def _why(positive: NDArray[np.bool_], call: NDArray[np.bool_], said: str) -> str:
-    if not positive.size:
-        return "no cases"
-    if positive.all() or not positive.any():
-        return "0 negatives" if positive.any() else "0 positives"
-    return "" if call.any() else f"none called {said}"
 
 
 def _log_ratio(
@@ -273,9 +222,9 @@ def _log_ratio(
     right, wrong = call[ill], call[~ill]
     value = _log(right.mean()) - _log(wrong.mean())
     cells = [int(x.sum()) for x in (right, ~right, wrong, ~wrong)]
-    people = distinct(codes)
-    if min(cells) * people >= FEW * len(call):
-        half = _half_width(call, ill, codes, level, people)
+    patients = distinct(codes)
+    if min(cells) * patients >= FEW * len(call):
+        half = _half_width(call, ill, codes, level, patients)
         return value, value - half, value + half
     counts = _effective(right, codes[ill], level), _effective(wrong, codes[~ill], level)
     shares = float(right.mean()), float(wrong.mean())
@@ -287,14 +236,14 @@ def _log(share: float) -> float:
 
 
 def _half_width(
-    call: NDArray[np.bool_], ill: NDArray[np.bool_], codes: NDArray[np.int64], level: float, people: int
+    call: NDArray[np.bool_], ill: NDArray[np.bool_], codes: NDArray[np.int64], level: float, patients: int
 ) -> float:
     """Of the two logarithms' difference: each case adds its deviation over the share, summed by patient."""
     each = np.zeros(len(call))
     for rows, sign in ((ill, 1.0), (~ill, -1.0)):
         hits = call[rows]
         each[rows] = sign * (hits / hits.sum() - 1 / len(hits))
-    if people == len(call):  # Mercaldo, Lau & Zhou 2007
+    if patients == len(call):  # Mercaldo, Lau & Zhou 2007
         return normal_quantile(level) * float(np.linalg.norm(each))
     kish = len(codes) ** 2 / float((np.bincount(codes) ** 2).sum())
     error = float(np.linalg.norm(np.bincount(codes, each))) * math.sqrt(kish / (kish - 1))
@@ -303,13 +252,13 @@ def _half_width(
 
 def _effective(good: NDArray[np.bool_], codes: NDArray[np.int64], level: float) -> float:
     """As many independent images as would be as uncertain, Student's t included."""
-    people = distinct(codes)
-    if people == len(good):
-        return float(people)
-    if people < 2:
+    patients = distinct(codes)
+    if patients == len(good):
+        return float(patients)
+    if patients < 2:
         return 1.0
-    count = float(people) if good.all() or not good.any() else effective_images(good, codes)
-    return max(1.0, count * (normal_quantile(level) / t_quantile(level, patient_freedom(codes))) ** 2)
+    count = float(patients) if good.all() or not good.any() else effective_images(good, codes)
+    return max(1.0, count * t_shrinkage(level, patient_freedom(codes)))
 
 
 def _koopman(shares: tuple[float, float], counts: tuple[float, float], z: float, value: float) -> tuple[float, float]:
@@ -329,11 +278,3 @@ def _koopman(shares: tuple[float, float], counts: tuple[float, float], z: float,
     inside = min(FAR, max(-FAR, value))
     low = bisect(excess, -FAR, inside) if shares[0] else -math.inf
     return low, bisect(excess, FAR, inside) if shares[1] else math.inf
-
-
-def bisect(excess: Callable[[float], float], outside: float, inside: float) -> float:
-    """Where ``excess`` turns positive on the way ``outside``; ``outside`` itself where it never does."""
-    for _ in range(60):
-        middle = (outside + inside) / 2
-        outside, inside = (middle, inside) if excess(middle) > 0 else (outside, middle)
-    return (outside + inside) / 2

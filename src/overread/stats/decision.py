@@ -15,13 +15,13 @@ from overread.stats.arrays import (
     normal_quantile,
     numbers,
     patient_codes,
-    t_quantile,
+    t_shrinkage,
     why_undefined,
     zero_one,
 )
 from overread.stats.calibration.reliability import why_uncalibrated
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.proportions import proportion, tango
+from overread.stats.proportions import independent_images, proportion, tango, wilson_limits
 
 RULE = "treated where risk ≥ threshold"
 
@@ -120,13 +120,13 @@ def _curve(
     at = _thresholds(thresholds)
     require(prevalence is None or 0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
     codes = None if patients is None else patient_codes(patients, len(positive))
-    people = len(positive) if codes is None else distinct(codes)
-    codes = codes if people < len(positive) else None
+    count = len(positive) if codes is None else distinct(codes)
+    codes = codes if count < len(positive) else None
     metric = "net benefit" if len(given) == 1 else "net benefit difference"
-    why = next(filter(None, (why_uncalibrated(positive, risk) for risk in given)), "")
-    if why := why or (why_undefined(positive, given[0]) if prevalence else ""):
+    reason = next(filter(None, (why_uncalibrated(positive, risk) for risk in given)), "")
+    if reason := reason or (why_undefined(positive, given[0]) if prevalence else ""):
         none = np.full(len(at), math.nan)
-        return DecisionCurve(at, *(none,) * 6, level, "", len(positive), people, metric, why)
+        return DecisionCurve(at, *(none,) * 6, level, "", len(positive), count, metric, reason)
     odds = at / (1 - at)
     gain, cost = (1.0, odds) if prevalence is None else (prevalence, (1 - prevalence) * odds)
     flagged = flagged_at(positive, given, at, codes, by_class=prevalence is not None, level=level)
@@ -134,7 +134,7 @@ def _curve(
     everyone = _treat_all(positive, codes, odds, prevalence, level)
     how = f"{'Wilson' if len(given) == 1 else 'Tango'}, squared and added"
     how += "" if codes is None else ", ratio estimator by patient"
-    return DecisionCurve(at, *benefit, *everyone, level, how, len(positive), people, metric)
+    return DecisionCurve(at, *benefit, *everyone, level, how, len(positive), count, metric)
 
 
 def _thresholds(given: ArrayLike | None) -> Floats:
@@ -201,15 +201,6 @@ class Flagged:
 
 
 @checked
-def wilson_limits(share: Floats, count: Floats, z: float | NDArray[np.float64]) -> tuple[Floats, Floats]:
-    """Wilson's interval for arrays of one shape."""
-    scale = 1 + z * z / count
-    centre = (share + z * z / (2 * count)) / scale
-    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / scale
-    return np.where(share <= 0, 0.0, centre - half), np.where(share >= 1, 1.0, centre + half)
-
-
-@checked
 def flagged_at(
     truth: NDArray[np.bool_], risks: list[Floats], at: Floats, codes: Counts | None, *, by_class: bool, level: float
 ) -> Flagged:
@@ -238,9 +229,8 @@ def _only(risks: list[Floats], at: Floats) -> Floats:
         return np.stack([len(risks[0]) - np.searchsorted(np.sort(risks[0]), at), np.zeros(len(at))])
     first, second = (np.searchsorted(at, risk, side="right") for risk in risks)
     more, less, size = first > second, first < second, len(at)
-    return np.stack(
-        [_above(first[more], size) - _above(second[more], size), _above(second[less], size) - _above(first[less], size)]
-    )
+    alone = _above(first[more], size) - _above(second[more], size)
+    return np.stack([alone, _above(second[less], size) - _above(first[less], size)])
 
 
 def _above(reached: Counts, size: int, weights: Floats | None = None) -> Floats:
@@ -265,8 +255,8 @@ def _by_patient(
 ) -> tuple[Floats, Floats]:
     """Effective numbers (2, T) and correlation (T,) from the ratio estimator's variance.
 
-    The design effect gives the correlation within patients, to which half a patient is added whose images all
-    agree, as :func:`overread.stats.proportions.effective_images` does; Student's t for few patients.
+    The design effect gives the correlation within patients, and :func:`independent_images` what it costs; Student's t
+    for few patients.
     """
     by_class = counts[0] + counts[1] == len(truth)
     parts = (truth, ~truth) if by_class else (np.ones_like(truth),) * 2
@@ -281,11 +271,9 @@ def _by_patient(
     others = (np.diag(cover) / counts - 1)[:, None]
     alike = np.where(spread > TINY, np.maximum(0.0, (design - 1) / np.maximum(others, TINY)), 0.0)
     carriers = only.sum(axis=1) / (counts[:, None] / known)  # at most as many patients as flagged images
-    alike = (carriers * alike + 0.5 * np.maximum(1.0, alike)) / (carriers + 0.5)
     freedom = max(1, int(float(kish.min()) - 1 + 1e-9))
-    shrink = (normal_quantile(level) / t_quantile(level, freedom)) ** 2
-    effective = np.maximum(1.0, counts[:, None] / (1 + alike * others) * shrink)
-    return effective, _correlation(both, *np.maximum(residual, 0.0))
+    effective = independent_images(counts[:, None], alike, others, carriers) * t_shrinkage(level, freedom)
+    return np.maximum(1.0, effective), _correlation(both, *np.maximum(residual, 0.0))
 
 
 def _sums(

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
 from overread.stats.arrays import distinct, numbers, patient_codes
+from overread.stats.discrimination.roc import Ranking, rank
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import Column, Statistic, Weights, bootstrap
 
@@ -33,7 +34,7 @@ class _Search:
     false_image: NDArray[np.int64]  # (F,)
     false_score: NDArray[np.float64]  # (F,)
     codes: NDArray[np.int64]  # (N,) the patient of each image
-    why: str
+    reason: str  # why nothing can be computed; else empty
 
     @property
     def images(self) -> int:
@@ -43,8 +44,8 @@ class _Search:
     def patients(self) -> int:
         return int(self.codes.max()) + 1
 
-    def undefined(self, metric: str, why: str) -> Estimate:
-        return undefined(metric, why, images=self.images, patients=distinct(self.codes))
+    def undefined(self, metric: str, reason: str) -> Estimate:
+        return undefined(metric, reason, images=self.images, patients=distinct(self.codes))
 
 
 def _search(
@@ -66,8 +67,8 @@ def _search(
     bad = int((~np.isfinite(scores)).sum())
     best = np.full(len(where), -math.inf)
     np.maximum.at(best, lesion[on], np.where(np.isnan(scores[on]), -math.inf, scores[on]))
-    why = "no images" if not images else f"{bad} of {len(scores)} scores are not finite" if bad else ""
-    return _Search(where, best, place[~on], scores[~on], patient_codes(patients, images), why)
+    reason = "no images" if not images else f"{bad} of {len(scores)} scores are not finite" if bad else ""
+    return _Search(where, best, place[~on], scores[~on], patient_codes(patients, images), reason)
 
 
 def _indices(values: ArrayLike, limit: int, name: str, lowest: int = 0) -> NDArray[np.int64]:
@@ -81,10 +82,8 @@ def _indices(values: ArrayLike, limit: int, name: str, lowest: int = 0) -> NDArr
 class _Steps:
     """Marks from the highest score to the lowest: what the curve climbs."""
 
-    patient: NDArray[np.int64]  # (K,) of each mark
-    hit: NDArray[np.bool_]  # (K,)
-    last: NDArray[np.int64]  # (G,) the last mark of each distinct score
-    threshold: NDArray[np.float64]  # (G,)
+    ranking: Ranking  # of K marks, whose truth is a hit
+    patient: NDArray[np.int64]  # (K,) of each mark, sorted
     cells: NDArray[np.float64]  # (P, 2) images and lesions of each patient
 
     @classmethod
@@ -92,19 +91,14 @@ class _Steps:
         marked = np.isfinite(found.best)
         score = np.concatenate((found.best[marked], found.false_score))
         where = np.concatenate((found.lesion_image[marked], found.false_image))
-        order = np.argsort(-score, kind="stable")
-        score = score[order]
-        last = np.flatnonzero(np.append(np.diff(score) != 0, True)) if len(score) else np.zeros(0, np.int64)
+        ranking = rank(np.arange(len(score)) < int(marked.sum()), score)
         lesions = np.bincount(found.codes[found.lesion_image], minlength=found.patients)
         cells = np.column_stack((np.bincount(found.codes, minlength=found.patients), lesions))
-        codes = found.codes[where[order]]
-        return cls(codes, order < int(marked.sum()), last, score[last], cells.astype(np.float64))
+        return cls(ranking, found.codes[where[ranking.order]], cells.astype(np.float64))
 
     def __call__(self, weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(B, P) weights → (B, G) false positives per image, and sensitivity; NaN without a lesion."""
-        drawn = np.take(weights, self.patient, axis=1)
-        every = np.take(np.cumsum(drawn, axis=1, dtype=np.int64), self.last, axis=1)
-        true = np.take(np.cumsum(drawn * self.hit, axis=1, dtype=np.int64), self.last, axis=1)
+        every, true = self.ranking.flagged(np.take(weights, self.patient, axis=1))
         images, lesions = (weights @ self.cells).T[:, :, None]
         with np.errstate(invalid="ignore", divide="ignore"):
             return (every - true) / images, true / lesions
@@ -125,16 +119,12 @@ def froc_curve(
     [[0.0, 0.0, 0.5, 0.5], [0.0, 0.5, 0.5, 1.0], [inf, 0.9, 0.5, 0.4]]
     """
     found = _search(lesion_image, mark_image, score, hit, images, None)
-    if found.why or not len(found.best):
+    if found.reason or not len(found.best):
         return np.empty(0), np.empty(0), np.empty(0)
     steps = _Steps.of(found)
     false, true = steps(np.ones((1, images), np.uint16))
-    start = np.zeros(1)
-    return (
-        np.concatenate((start, false[0])),
-        np.concatenate((start, true[0])),
-        np.concatenate(([math.inf], steps.threshold)),
-    )
+    threshold = steps.ranking.score[steps.ranking.last]
+    return np.append(0.0, false[0]), np.append(0.0, true[0]), np.append(math.inf, threshold)
 
 
 @checked
@@ -165,8 +155,8 @@ def froc(
     require(all(rate > 0 and math.isfinite(rate) for rate in rates), "rates must be positive", given=rates)
     found = _search(lesion_image, mark_image, score, hit, images, patients)
     names = ["froc sensitivity", *(f"sensitivity at {rate:g} false positives per image" for rate in rates)]
-    if why := found.why or ("" if len(found.best) else "0 lesions"):
-        return [found.undefined(name, why) for name in names]
+    if reason := found.reason or ("" if len(found.best) else "0 lesions"):
+        return [found.undefined(name, reason) for name in names]
     ill = distinct(found.codes[found.lesion_image])
     columns = tuple(Column(n, "", images, distinct(found.codes), effective=ill, why="0 lesions") for n in names)
     steps, at = _Steps.of(found), np.asarray(rates, np.float64)
@@ -231,24 +221,18 @@ def afroc_area(
     held = np.bincount(found.lesion_image, minlength=images)
     clear = np.arange(images) if all_images else np.flatnonzero(held == 0)
     lost = "" if len(found.best) else "0 lesions"
-    if why := found.why or lost or ("" if len(clear) else "0 images without lesions"):
-        return found.undefined(name, why)
+    if reason := found.reason or lost or ("" if len(clear) else "0 images without lesions"):
+        return found.undefined(name, reason)
     worst = np.full(images, -math.inf)
     np.maximum.at(worst, found.false_image, found.false_score)
     share = 1 / held[found.lesion_image] if weighted else np.ones(len(found.best))
     who = found.codes[found.lesion_image], found.codes[clear]
     compute = _Area.of(found.best, share, who[0], worst[clear], who[1])
     few = min(distinct(who[0]), distinct(who[1]))
-    why = "0 lesions or 0 images without"
-    column = Column(name, "", images, distinct(found.codes), effective=few, why=why)
-    return bootstrap(
-        [Statistic((column,), compute)],
-        found.patients,
-        images=max(images, len(found.best) + len(clear)),
-        level=level,
-        resamples=resamples,
-        seed=seed,
-    )[0]
+    neither = "0 lesions or 0 images without"
+    column = Column(name, "", images, distinct(found.codes), effective=few, why=neither)
+    one, many = Statistic((column,), compute), max(images, len(found.best) + len(clear))
+    return bootstrap([one], found.patients, images=many, level=level, resamples=resamples, seed=seed)[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.core.errors import ArgumentError, checked, require
-from overread.stats.estimate import Estimate, undefined
-from overread.stats.regression import mean_over_images
+from overread.core.errors import checked, require
+from overread.stats.arrays import real_numbers
+from overread.stats.estimate import Estimate
+from overread.stats.regression import means_over_images, one_image
 from overread.stats.resample import Scale
+
+#: For Python alone: no command makes images yet.
+__all__ = ["image_error", "mean_image_error"]
 
 #: What :func:`image_error` gives, in its order, and the scale of the interval of each one's mean.
 METRICS: dict[str, Scale] = {"mse": "positive", "psnr": "plain", "ssim": "below one"}
@@ -37,22 +41,19 @@ def image_error(truth: ArrayLike, made: ArrayLike, *, span: float) -> list[Estim
     require(a.shape == b.shape, "both images must have one shape", given=f"{a.shape}, {b.shape}")
     bad = int((~np.isfinite(a) | ~np.isfinite(b)).sum())
     if bad or not a.size:
-        why = f"{bad} of {a.size} pixels are not finite" if bad else "the image has no pixels"
-        return [undefined(metric, why, images=1, patients=1) for metric in METRICS]
+        reason = f"{bad} of {a.size} pixels are not finite" if bad else "the image has no pixels"
+        return [one_image(metric, math.nan, reason) for metric in METRICS]
     error = float(np.mean((a - b) ** 2))
     noise = 20 * math.log10(span) - 10 * math.log10(error) if error > 0 else math.nan
     return [
-        _one("mse", error, ""),
-        _one("psnr", noise, "the two images are equal"),
-        _one("ssim", _similarity(a, b, span), f"SSIM needs at least {WINDOW} × {WINDOW} pixels"),
+        one_image("mse", error, ""),
+        one_image("psnr", noise, "the two images are equal"),
+        one_image("ssim", _similarity(a, b, span), f"SSIM needs at least {WINDOW} × {WINDOW} pixels"),
     ]
 
 
 def _pixels(image: ArrayLike, name: str) -> NDArray[np.float64]:
-    try:
-        given = np.asarray(image, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must be numbers", given=type(image).__name__) from error
+    given = real_numbers(image, name)
     require(given.ndim in (2, 3), f"{name} must be an image (H, W) or (H, W, C)", given=given.shape)
     return given
 
@@ -63,16 +64,8 @@ def _similarity(a: NDArray[np.float64], b: NDArray[np.float64], span: float) -> 
     from skimage.metrics import structural_similarity
 
     axis = 2 if a.ndim == 3 else None
-    found = structural_similarity(
-        a, b, data_range=span, channel_axis=axis, gaussian_weights=True, use_sample_covariance=False
-    )
-    return float(found)
-
-
-def _one(metric: str, value: float, why: str) -> Estimate:
-    if math.isnan(value):
-        return undefined(metric, why, images=1, patients=1)
-    return Estimate(metric, value, method="one image", images=1, patients=1)
+    wang = {"gaussian_weights": True, "use_sample_covariance": False}
+    return float(structural_similarity(a, b, data_range=span, channel_axis=axis, **wang))
 
 
 @checked
@@ -97,9 +90,5 @@ def mean_image_error(
     [5.0, 15.229]
     """
     require(len(truths) == len(made), "each image needs its truth", given=f"{len(truths)}, {len(made)}")
-    each = [[e.value for e in image_error(a, b, span=span)] for a, b in zip(truths, made)]
-    table = np.array(each).reshape(len(each), len(METRICS))
-    return [
-        mean_over_images(metric, column, patients, scale=scale, level=level, of=of, resamples=resamples, seed=seed)
-        for (metric, scale), column in zip(METRICS.items(), table.T)
-    ]
+    each = [image_error(a, b, span=span) for a, b in zip(truths, made)]
+    return means_over_images(METRICS, each, patients, level=level, of=of, resamples=resamples, seed=seed)

@@ -15,9 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
-from overread.stats.estimate import Estimate, undefined
-from overread.stats.regression import mean_over_images
+from overread.stats.estimate import Estimate
+from overread.stats.regression import means_over_images, one_image
 from overread.stats.resample import Scale
+
+#: For Python alone: no command draws outlines yet.
+__all__ = [
+    "average_precision_over_iou", "dice", "hausdorff", "jaccard", "mean_overlap", "merges_and_splits", "overlap",
+    "panoptic_quality",
+]  # fmt: skip
 
 #: Intersection over union that a match must exceed, in twentieths: .50, .55 … .95.
 TWENTIETHS = tuple(range(10, 20))
@@ -70,7 +76,7 @@ class Instances:
         return self.shared * 20 > twentieths * self.union
 
     @property
-    def why(self) -> str:
+    def reason(self) -> str:
         """The reason why nothing can be said of instances; empty if it can."""
         return "" if len(self.true) + len(self.predicted) else NOTHING
 
@@ -85,7 +91,7 @@ def dice(truth: ArrayLike, predicted: ArrayLike) -> Estimate:
     0.6666666666666666
     """
     both, either, total = _pixels(*_pair(truth, predicted))
-    return _one("dice", 2 * both / total if either else math.nan, NOTHING)
+    return one_image("dice", 2 * both / total if either else math.nan, NOTHING)
 
 
 @checked
@@ -98,7 +104,7 @@ def jaccard(truth: ArrayLike, predicted: ArrayLike) -> Estimate:
     0.5
     """
     both, either, _ = _pixels(*_pair(truth, predicted))
-    return _one("jaccard", both / either if either else math.nan, NOTHING)
+    return one_image("jaccard", both / either if either else math.nan, NOTHING)
 
 
 def _pixels(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> tuple[int, int, int]:
@@ -128,9 +134,9 @@ def hausdorff(
     steps = _spacing(spacing, a.ndim)
     name = "hausdorff" if share == 1 else f"hausdorff {100 * share:g} %"
     if not (a.any() and b.any()):
-        return _one(name, math.nan, ONE_EMPTY if a.any() or b.any() else NOTHING)
+        return one_image(name, math.nan, ONE_EMPTY if a.any() or b.any() else NOTHING)
     a, b = (x[_box(a | b)] for x in (a, b))  # beyond both lies no border
-    return _one(name, _farthest(_border(a), _border(b), steps, share), "")
+    return one_image(name, _farthest(_border(a), _border(b), steps, share), "")
 
 
 def _spacing(spacing: Sequence[float] | None, axes: int) -> tuple[float, ...]:
@@ -159,8 +165,8 @@ def _border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _farthest(a: NDArray[np.bool_], b: NDArray[np.bool_], steps: tuple[float, ...], share: float) -> float:
     from scipy.ndimage import distance_transform_edt
 
-    ways = (distance_transform_edt(~there, sampling=steps)[here] for here, there in ((a, b), (b, a)))
-    return max(float(np.quantile(way, share)) for way in ways)
+    apart = (distance_transform_edt(~there, sampling=steps)[here] for here, there in ((a, b), (b, a)))
+    return max(float(np.quantile(distances, share)) for distances in apart)
 
 
 @checked
@@ -173,11 +179,11 @@ def average_precision_over_iou(truth: ArrayLike, predicted: ArrayLike) -> Estima
     >>> average_precision_over_iou([[1, 1, 1, 1]], [[1, 1, 1, 0]]).value
     0.5
     """
-    return _one(AP, _precision(Instances.of(*_pair(truth, predicted))), NOTHING)
+    return one_image(AP, _precision(Instances.of(*_pair(truth, predicted))), NOTHING)
 
 
 def _precision(found: Instances) -> float:
-    if found.why:
+    if found.reason:
         return math.nan
     hits = np.array([found.matched(t).sum() for t in TWENTIETHS])
     return float((hits / (len(found.true) + len(found.predicted) - hits)).mean())
@@ -196,11 +202,11 @@ def panoptic_quality(truth: ArrayLike, predicted: ArrayLike) -> tuple[Estimate, 
     """
     values = _panoptic(Instances.of(*_pair(truth, predicted)))
     none = NOTHING if math.isnan(values[0]) else "no instance is matched"
-    return tuple(_one(m, v, none) for m, v in zip(list(METRICS)[4:7], values))  # type: ignore[return-value]
+    return tuple(one_image(m, v, none) for m, v in zip(list(METRICS)[4:7], values))  # type: ignore[return-value]
 
 
 def _panoptic(found: Instances) -> tuple[float, float, float]:
-    if found.why:
+    if found.reason:
         return math.nan, math.nan, math.nan
     good = found.matched()
     hits, ious = int(good.sum()), float((found.shared[good] / found.union[good]).sum())
@@ -220,11 +226,11 @@ def merges_and_splits(truth: ArrayLike, predicted: ArrayLike) -> tuple[Estimate,
     [1.0, 0.0]
     """
     merged, split = _merged(Instances.of(*_pair(truth, predicted)))
-    return _one("merges", merged, NOTHING), _one("splits", split, NOTHING)
+    return one_image("merges", merged, NOTHING), one_image("splits", split, NOTHING)
 
 
 def _merged(found: Instances) -> tuple[float, float]:
-    if found.why:
+    if found.reason:
         return math.nan, math.nan
     inside = 2 * found.shared > found.true[found.rows], 2 * found.shared > found.predicted[found.columns]
     held = np.bincount(found.columns[inside[0]]), np.bincount(found.rows[inside[1]])
@@ -277,11 +283,7 @@ def mean_overlap(
     steps = spacings if spacings is not None else [None] * len(truths)
     require(len(steps) == len(truths), "each image needs its spacing", given=f"{len(steps)}, {len(truths)}")
     each = [overlap(a, b, spacing=s) for a, b, s in zip(truths, predicted, steps)]
-    table = np.array([[e.value for e in one] for one in each]).reshape(len(each), len(METRICS))
-    return [
-        mean_over_images(metric, column, patients, scale=scale, level=level, of=of, resamples=resamples, seed=seed)
-        for (metric, scale), column in zip(METRICS.items(), table.T)
-    ]
+    return means_over_images(METRICS, each, patients, level=level, of=of, resamples=resamples, seed=seed)
 
 
 def _pair(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -293,12 +295,6 @@ def _pair(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.int64], ND
 def _labels(image: ArrayLike, name: str) -> NDArray[np.int64]:
     given = np.asarray(image)
     require(given.ndim in (2, 3), f"{name} must be an image (H, W) or (D, H, W)", given=given.shape)
-    good = given.dtype.kind in "biu" and (given.size == 0 or given.min() >= 0)
+    good = (given.dtype == bool or np.issubdtype(given.dtype, np.integer)) and (given.size == 0 or given.min() >= 0)
     require(good, f"{name} must hold whole numbers from 0 on", given=given.dtype, todo="0 is the background")
     return given.astype(np.int64)
-
-
-def _one(metric: str, value: float, why: str) -> Estimate:
-    if math.isnan(value):
-        return undefined(metric, why, images=1, patients=1)
-    return Estimate(metric, float(value), method="one image", images=1, patients=1)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, one_of, require
-from overread.stats.arrays import TINY, distinct, normal_quantile, patient_codes, t_quantile, zero_one
+from overread.stats.arrays import TINY, distinct, normal_quantile, patient_codes, t_shrinkage, zero_one
 from overread.stats.estimate import Difference, Estimate, error_towards, two_sided, undefined, without
 
 METHODS = ("wilson", "exact")
+Floats = NDArray[np.float64]
 
 
 @checked
@@ -61,10 +63,17 @@ def wilson(share: float, count: float, z: float) -> tuple[float, float]:
     [0.255, 0.366]
     """
     require(count > 0, "count must be positive", given=count)
+    low, high = wilson_limits(np.array([share], np.float64), np.array([count], np.float64), z)
+    return max(0.0, float(low[0])), min(1.0, float(high[0]))
+
+
+@checked
+def wilson_limits(share: Floats, count: Floats, z: float) -> tuple[Floats, Floats]:
+    """Wilson's interval for arrays of one shape; by rounding it may reach a hair beyond 0 … 1."""
     scale = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / scale
-    half = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / scale
-    return (0.0 if share <= 0 else max(0.0, centre - half)), (1.0 if share >= 1 else min(1.0, centre + half))
+    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count)) / scale
+    return np.where(share <= 0, 0.0, centre - half), np.where(share >= 1, 1.0, centre + half)
 
 
 def _clustered(
@@ -72,9 +81,8 @@ def _clustered(
 ) -> tuple[float, float]:
     if patients < 2 or not TINY < value < 1 - TINY:
         return wilson(value, patients, normal_quantile(level))  # no spread to be seen: a patient counts once
-    effective = effective_images(good, codes)
-    shrink = (normal_quantile(level) / t_quantile(level, patient_freedom(codes))) ** 2
-    return wilson(value, max(effective * shrink, 1.0), normal_quantile(level))
+    effective = effective_images(good, codes) * t_shrinkage(level, patient_freedom(codes))
+    return wilson(value, max(effective, 1.0), normal_quantile(level))
 
 
 @checked
@@ -109,9 +117,17 @@ def effective_images(good: NDArray[np.bool_], codes: NDArray[np.int64]) -> float
     variance = patients / (patients - 1) * float(residual @ residual) / count**2
     extra = float(size @ size) / count - 1  # other images of an image's patient, on average
     design = variance / (value * (1 - value) / (count - 1))
-    alike = max(0.0, (design - 1) / extra)
     carriers = int(min((hits > 0).sum(), (hits < size).sum()))
-    alike = (carriers * alike + 0.5 * max(1.0, alike)) / (carriers + 0.5)
+    return float(independent_images(count, max(0.0, (design - 1) / extra), extra, carriers))
+
+
+def independent_images(count: Any, alike: Any, extra: Any, carriers: Any) -> Any:
+    """``count`` images, ``extra`` more of each one's patient, as independent ones; numbers or arrays of one shape.
+
+    ``alike``: their correlation within patients as it was seen, to which half a patient whose images all agree is
+    added beside the ``carriers`` who showed it.
+    """
+    alike = (carriers * alike + 0.5 * np.maximum(1.0, alike)) / (carriers + 0.5)
     return count / (1 + alike * extra)
 
 
@@ -230,19 +246,14 @@ def tango(first_only: ArrayLike, second_only: ArrayLike, count: ArrayLike, z: fl
     """
     b, c, n = (np.asarray(x, np.float64) for x in (first_only, second_only, count))
     require(bool((n > 0).all()), "count must be positive")
-    value = (b - c) / n
-    return np.stack([_score_end(b, c, n, z, value, -1.0), _score_end(b, c, n, z, value, 1.0)])
+    return np.stack([_score_end(b, c, n, z, end) for end in (-1.0, 1.0)])
 
 
 def _score_end(
-    b: NDArray[np.float64],
-    c: NDArray[np.float64],
-    n: NDArray[np.float64],
-    z: float,
-    inside: NDArray[np.float64],
-    end: float,
+    b: NDArray[np.float64], c: NDArray[np.float64], n: NDArray[np.float64], z: float, end: float
 ) -> NDArray[np.float64]:
-    """Where the score reaches z on the way from the estimate ``inside`` to ``end``."""
+    """Where the score reaches z on the way from the estimate to ``end``."""
+    inside = (b - c) / n
     outside = np.full_like(inside, end)
     for _ in range(60):
         middle = (inside + outside) / 2
@@ -280,17 +291,14 @@ def paired_proportions(
     if not len(right):
         return without(shares[0], shares[1], undefined(name, "no cases", of=of))
     test = mcnemar(right, other, codes)
-    count = float(len(right))
     clustered = test.patients < test.images
-    if clustered:
-        count = effective_pairs(right, other, codes, level)
+    count = effective_pairs(right, other, codes, level) if clustered else float(len(right))
     scale = count / len(right)
-    low, high = tango(test.first_only * scale, test.second_only * scale, count, normal_quantile(level))
-    how = "Tango, ratio estimator by patient" if clustered else "Tango"
+    limits = tango(test.first_only * scale, test.second_only * scale, count, normal_quantile(level))
+    low, high = (float(limit) for limit in limits)
+    how = f"Tango{', ratio estimator by patient' if clustered else ''}; {test.method}"
     value = (test.first_only - test.second_only) / len(right)
-    found = replace(
-        shares[0], metric=name, value=value, low=float(low), high=float(high), method=f"{how}; {test.method}"
-    )
+    found = replace(shares[0], metric=name, value=value, low=low, high=high, method=how)
     signed = math.copysign(math.sqrt(test.statistic), value)
     return Difference(shares[0], shares[1], found, error_towards(found, 0.0), signed, test.p)
 
@@ -317,9 +325,8 @@ def effective_pairs(
         kish = count**2 / float(size @ size)
         design = kish / (kish - 1) * float(residual @ residual) / (count * spread)
         alike = max(0.0, (design - 1) / extra)
-    alike = (carriers * alike + 0.5 * max(1.0, alike)) / (carriers + 0.5)
-    shrink = (normal_quantile(level) / t_quantile(level, patient_freedom(codes))) ** 2
-    return max(1.0, count / (1 + alike * extra) * shrink)
+    effective = float(independent_images(count, alike, extra, carriers))
+    return max(1.0, effective * t_shrinkage(level, patient_freedom(codes)))
 
 
 @checked
@@ -349,13 +356,10 @@ def threshold_differences(
         "accuracy": (np.ones(len(positive), bool), "no cases"),
     }
     found = []
-    for metric, (rows, why) in among.items():
+    for metric, (rows, reason) in among.items():
         first, second = ((call == positive)[rows] for call in (called, also))
         pair = paired_proportions(first, second, codes[rows], level=level, metric=metric, of=of)
-        found.append(pair if rows.any() else _because(pair, why))
+        if not rows.any():
+            pair = without(*(replace(e, undefined=reason) for e in (pair.first, pair.second, pair.difference)))
+        found.append(pair)
     return found
-
-
-def _because(pair: Difference, why: str) -> Difference:
-    first, second, apart = (replace(e, undefined=why) for e in (pair.first, pair.second, pair.difference))
-    return without(first, second, apart)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,9 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from overread.core.errors import checked
 from overread.stats.arrays import TINY, distinct, numbers, patient_codes
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.resample import Column, Scale, Statistic, Weights, bootstrapped, of_sums, per_patient, ratio_of_sums
+from overread.stats.resample import (
+    Column,
+    Scale,
+    Statistic,
+    Weights,
+    bootstrapped,
+    mean_statistic,
+    of_sums,
+    per_patient,
+)
 
-METRICS = ("mae", "rmse", "bias", "r2", "pearson")
+#: The metrics of :func:`errors_statistic`, in its order, and the scale of the interval of each.
 SCALES: dict[str, Scale] = {
     "mae": "positive",
     "rmse": "positive",
@@ -20,51 +32,25 @@ SCALES: dict[str, Scale] = {
     "r2": "below one",
     "pearson": "correlation",
 }
-
-
-@checked
-def errors_of(
-    truth: ArrayLike,
-    predicted: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    of: str = "",
-    resamples: int | None = None,
-    seed: int = 0,
-) -> list[Estimate]:
-    """Mean absolute error, root mean squared error, bias, R² and Pearson's r, by patient bootstrap.
-
-    Bias is predicted − true. ``truth`` and ``predicted`` (N,) in one unit, ``patients`` (N,) or None. R² and r are undefined for a
-    constant truth; all are for a number that is not finite.
-
-    >>> [round(e.value, 3) for e in errors_of([1, 2, 3], [1, 2, 4])]
-    [0.333, 0.577, 0.333, 0.5, 0.982]
-    """
-    true = numbers(truth, name="truth")
-    said = numbers(predicted, len(true), "predicted")
-    codes = patient_codes(patients, len(true))
-    people = distinct(codes)
-    bad = int((~np.isfinite(true) | ~np.isfinite(said)).sum())
-    if bad or not len(true):
-        why = f"{bad} of {len(true)} values are not finite" if bad else "no cases"
-        return [undefined(m, why, of=of, images=len(true), patients=people) for m in METRICS]
-    statistic = errors_statistic(true, said, codes, int(codes.max()) + 1, of=of)
-    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)
+METRICS = tuple(SCALES)
 
 
 @checked
 def errors_statistic(
     truth: NDArray[np.float64], predicted: NDArray[np.float64], codes: NDArray[np.int64], patients: int, *, of: str = ""
 ) -> Statistic:
-    """All of :data:`METRICS` from eight sums per patient, for the bootstrap."""
+    """Mean absolute error, root mean squared error, bias, R² and Pearson's r, for the bootstrap.
+
+    ``truth`` and ``predicted`` (N,) finite, in one unit; bias is predicted − true. R² and r are undefined for a constant
+    truth. From nine sums per patient.
+    """
     error = predicted - truth
     t, p = truth - truth.mean(), predicted - predicted.mean()  # centred: sums of squares lose no digits
     scale = (float(np.abs(t).max()) or 1.0), (float(np.abs(p).max()) or 1.0)
     t, p = t / scale[0], p / scale[1]
     cells = per_patient(codes, patients, np.ones(len(t)), np.abs(error), error**2, error, t, t * t, p, p * p, t * p)
     about = Column("", of, len(t), distinct(codes), why="the truth or the prediction is constant")
-    columns = tuple(replace(about, metric=metric, scale=SCALES[metric]) for metric in METRICS)
+    columns = tuple(replace(about, metric=metric, scale=scale) for metric, scale in SCALES.items())
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         n, *sums = (weights @ cells).T
@@ -91,7 +77,7 @@ def mean_over_images(
     scale: Scale = "share",
     level: float = 0.95,
     of: str = "",
-    why: str = "undefined for every image",
+    reason: str = "undefined for every image",
     resamples: int | None = None,
     seed: int = 0,
 ) -> Estimate:
@@ -99,8 +85,8 @@ def mean_over_images(
 
     ``values`` NaN or infinite where an image has none: those are left out and counted in the method.
     ``patients`` (N,) or None. ``scale`` as :class:`overread.stats.resample.Column` says: ``share`` for values
-    in 0 … 1, ``positive`` from 0 on, ``plain`` for any. Student's t for few patients. ``why``: the reason
-    where no image has a value.
+    in 0 … 1, ``positive`` from 0 on, ``plain`` for any. Student's t for few patients. ``reason``: why it is
+    undefined where no image has a value.
 
     >>> print(mean_over_images("dice", [0.8, 0.9, 0.7, 0.95, float("nan")]))
     0.838 (0.608–0.945)
@@ -108,126 +94,78 @@ def mean_over_images(
     given = numbers(values, name="values")
     codes, known = patient_codes(patients, len(given)), np.isfinite(given)
     if not known.any():
-        why = why if len(given) else "no images"
-        return undefined(metric, why, of=of, images=len(given), patients=distinct(codes))
+        reason = reason if len(given) else "no images"
+        return undefined(metric, reason, of=of, images=len(given), patients=distinct(codes))
     codes, left_out = patient_codes(codes[known], int(known.sum())), int((~known).sum())
     note = "mean over images" + (f", {left_out} without a value left out" if left_out else "")
-    statistic = _mean(metric, given[known], codes, scale, of, note)
+    count = distinct(codes)
+    bounded, freedom = count if scale == "share" else 1, max(count - 1, 1)
+    statistic = mean_statistic(
+        metric, given[known], codes, count, of=of, note=note, scale=scale, effective=bounded, freedom=freedom
+    )
     return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
 
 
-def _mean(
-    metric: str, values: NDArray[np.float64], codes: NDArray[np.int64], scale: Scale, of: str, note: str
-) -> Statistic:
-    people = distinct(codes)
-    cells = per_patient(codes, people, np.ones(len(values)), values)
-    few = max(people - 1, 1)
-    bounded = people if scale == "share" else 1
-    column = Column(metric, of, len(values), people, scale, effective=bounded, freedom=few, note=note)
-    return of_sums((column,), cells, ratio_of_sums)
+@checked
+def means_over_images(
+    scales: Mapping[str, Scale],
+    each: Sequence[Sequence[Estimate]],
+    patients: ArrayLike | None,
+    *,
+    level: float = 0.95,
+    of: str = "",
+    resamples: int | None = None,
+    seed: int = 0,
+) -> list[Estimate]:
+    """:func:`mean_over_images` of several metrics: ``scales`` names them, ``each`` of N images has all in that order."""
+    table = np.array([[e.value for e in one] for one in each]).reshape(len(each), len(scales))
+    how: dict[str, Any] = {"level": level, "of": of, "resamples": resamples, "seed": seed}
+    return [
+        mean_over_images(metric, column, patients, scale=scale, **how)
+        for (metric, scale), column in zip(scales.items(), table.T)
+    ]
+
+
+@checked
+def one_image(metric: str, value: float, reason: str) -> Estimate:
+    """What was measured of a single image, without an interval; undefined for ``reason`` where it is NaN."""
+    if math.isnan(value):
+        return undefined(metric, reason, images=1, patients=1)
+    return Estimate(metric, float(value), method="one image", images=1, patients=1)
 
 
 # -- agreement with the truth beyond chance: Matthews' correlation, quadratic kappa -------------------------------
 
 
 @checked
-def mcc(
-    truth: ArrayLike,
-    predicted: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    of: str = "",
-    resamples: int | None = None,
-    seed: int = 0,
-) -> Estimate:
-    """Matthews' correlation of two or more classes: 1 perfect, 0 chance.
-
-    ``truth`` and ``predicted`` (N,) class numbers (0/1 for two), ``patients`` (N,) or None. Matthews 1975;
-    Gorodkin 2004, for several classes. Patient bootstrap on the scale of Fisher's z; at ±1 Wilson's
-    bound for the patients of the rarest class. Undefined where all cases are, or are called, one class.
-
-    >>> round(mcc([1, 1, 0, 0], [1, 0, 0, 0]).value, 4)
-    0.5774
-    """
-    actual, said, codes = _grades(truth, predicted, patients)
-    if why := _why_flat(actual, said):
-        return undefined("mcc", why, of=of, images=len(actual), patients=distinct(codes))
-    statistic = mcc_statistic(actual.astype(np.int64), said.astype(np.int64), codes, of=of)
-    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
-
-
-@checked
-def quadratic_kappa(
-    truth: ArrayLike,
-    predicted: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    of: str = "",
-    resamples: int | None = None,
-    seed: int = 0,
-) -> Estimate:
-    """Kappa with quadratic weights, of ordered grades: 1 − disagreement / disagreement by chance.
-
-    ``truth`` and ``predicted`` (N,) grades as numbers, ``patients`` (N,) or None. Cohen 1968. Patient bootstrap
-    on the scale of Fisher's z; at ±1 Wilson's bound for the patients. Undefined where all grades are equal.
-
-    >>> round(quadratic_kappa([0, 1, 2, 3], [0, 1, 2, 2]).value, 4)
-    0.875
-    """
-    actual, said, codes = _grades(truth, predicted, patients)
-    if why := _why(actual, said) or ("" if np.ptp(np.concatenate((actual, said))) else "the grades are all equal"):
-        return undefined("quadratic kappa", why, of=of, images=len(actual), patients=distinct(codes))
-    statistic = kappa_statistic(actual, said, codes, of=of)
-    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
-
-
-def _grades(
-    truth: ArrayLike, predicted: ArrayLike, patients: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    actual = numbers(truth, name="truth")
-    said = numbers(predicted, len(actual), "predicted")
-    return actual, said, patient_codes(patients, len(actual))
-
-
-def _why(actual: NDArray[np.float64], said: NDArray[np.float64]) -> str:
-    if not len(actual):
-        return "no cases"
-    bad = int((~np.isfinite(actual) | ~np.isfinite(said)).sum())
-    return f"{bad} of {len(actual)} values are not finite" if bad else ""
-
-
-def _why_flat(actual: NDArray[np.float64], said: NDArray[np.float64]) -> str:
-    if why := _why(actual, said):
-        return why
-    if not np.ptp(actual):
-        return "the truth is one class"
-    if not np.ptp(said):
-        return "all cases are called one class"
-    whole = bool((np.concatenate((actual, said)) % 1 == 0).all())
-    return "" if whole else "class numbers must be whole"
-
-
-@checked
 def mcc_statistic(
-    truth: NDArray[np.int64], predicted: NDArray[np.int64], codes: NDArray[np.int64], *, of: str = "", note: str = ""
+    truth: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    patients: int,
+    *,
+    of: str = "",
+    note: str = "",
 ) -> Statistic:
-    """Matthews' correlation of class numbers, for the bootstrap: from 1 + 2·classes sums per patient."""
+    """Matthews' correlation of two or more classes, for the bootstrap: 1 perfect, 0 chance.
+
+    ``truth`` and ``predicted`` (N,) class numbers. Matthews 1975; Gorodkin 2004, for several classes. Undefined where all
+    cases are, or are called, one class; at ±1 Wilson's bound for the patients of the rarest class. From 2 + 2·classes
+    sums per patient.
+    """
     classes, both = np.unique(np.concatenate((truth, predicted)), return_inverse=True)
     actual, called = (part == np.arange(len(classes))[:, None] for part in np.split(both, 2))  # (C, N)
-    count = int(codes.max()) + 1
-    cells = per_patient(codes, count, truth == predicted, np.ones(len(truth)), *actual, *called)
+    cells = per_patient(codes, patients, truth == predicted, np.ones(len(truth)), *actual, *called)
     fewest = min(distinct(codes[rows]) for rows in actual if rows.any())
     about = Column("mcc", of, len(truth), distinct(codes), "correlation", effective=fewest, note=note)
     why = "the truth is one class, or all cases are called one"
 
     def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         hit, total = sums[:, :2].T
-        true, said = np.split(sums[:, 2:], 2, axis=1)  # (B, C)
-        spread_t = total**2 - np.einsum("bc,bc->b", true, true)
-        spread_p = total**2 - np.einsum("bc,bc->b", said, said)
-        shared = hit * total - np.einsum("bc,bc->b", true, said)
+        ill, flagged = np.split(sums[:, 2:], 2, axis=1)  # (B, C)
+        spread_t = total**2 - np.einsum("bc,bc->b", ill, ill)
+        spread_p = total**2 - np.einsum("bc,bc->b", flagged, flagged)
+        shared = hit * total - np.einsum("bc,bc->b", ill, flagged)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(spread_t * spread_p > 0, shared / np.sqrt(spread_t * spread_p), np.nan)[:, None]
 
@@ -239,19 +177,21 @@ def kappa_statistic(
     truth: NDArray[np.float64],
     predicted: NDArray[np.float64],
     codes: NDArray[np.int64],
+    patients: int,
     *,
     of: str = "",
     note: str = "",
 ) -> Statistic:
-    """Kappa with quadratic weights, for the bootstrap: from six sums per patient, whatever the number of grades."""
-    middle, count = float(truth.mean()), int(codes.max()) + 1
+    """Kappa with quadratic weights, 1 − disagreement / disagreement by chance, for the bootstrap.
+
+    ``truth`` and ``predicted`` (N,) grades as numbers. Cohen 1968. Undefined where all grades are equal; at ±1 Wilson's
+    bound for the patients. From six sums per patient, whatever the number of grades.
+    """
+    middle = float(truth.mean())
     t, p = truth - middle, predicted - middle  # sums of squares lose no digits
-    cells = per_patient(codes, count, np.ones(len(t)), (t - p) ** 2, t, p, t * t, p * p)
-    people = distinct(codes)
-    column = Column(
-        "quadratic kappa", of, len(t), people, "correlation", effective=people, why="the grades are all equal",
-        note=note,
-    )  # fmt: skip
+    cells = per_patient(codes, patients, np.ones(len(t)), (t - p) ** 2, t, p, t * t, p * p)
+    about = Column("quadratic kappa", of, len(t), distinct(codes), "correlation", effective=distinct(codes), note=note)
+    column = replace(about, why="the grades are all equal")
 
     def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         n, apart, *rest = sums.T

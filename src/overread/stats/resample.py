@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -114,20 +114,20 @@ def mean_statistic(
     *,
     of: str = "",
     note: str = "",
+    scale: Scale = "positive",
     effective: int = 1,
+    freedom: int = 0,
 ) -> Statistic:
-    """The mean of ``values`` (N,) ≥ 0 over images, such as the Brier score; ``effective`` as :class:`Column` says."""
+    """The mean of ``values`` (N,) over images, such as the Brier score; ``scale`` and so on as :class:`Column` says."""
     cells = per_patient(codes, patients, np.ones(len(values)), values)
-    about = Column(metric, of, len(values), distinct(codes), "positive", effective)
-    column = replace(about, note=note, why="no cases")
-    return of_sums((column,), cells, ratio_of_sums)
+    column = Column(metric, of, len(values), distinct(codes), scale, effective, freedom, "no cases", note)
 
+    def mean(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        many, total = sums.T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (total / many)[:, None]
 
-def ratio_of_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B, 2) how many, and their total → (B, 1) the mean."""
-    many, total = sums.T
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (total / many)[:, None]
+    return of_sums((column,), cells, mean)
 
 
 @checked

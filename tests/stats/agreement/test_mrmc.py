@@ -15,7 +15,8 @@ from overread.stats.agreement import mrmc
 from overread.stats.agreement.mrmc import (
     compare_modalities,
     compare_with_readers,
-    merit_covariance,
+    merits,
+    readings,
     variance_components,
 )
 
@@ -63,7 +64,7 @@ def draw(seed=0, cases=80, count=4, modalities=2, images=1):
 @pytest.mark.parametrize("images", [1, 3])
 def test_covariance_is_that_of_the_definition(images):
     truth, scores, patients = draw(images=images)
-    values, covariance = merit_covariance(truth, scores.reshape(80, 8), patients)
+    values, covariance = merits(readings(truth, scores.reshape(80, 8), patients, 2))
     slow = slow_covariance(truth, scores.reshape(80, 8), patients)
     np.testing.assert_allclose(values, slow[0], atol=1e-12)
     np.testing.assert_allclose(covariance, slow[1], atol=1e-10)
@@ -78,10 +79,10 @@ def test_covariance_is_that_of_the_definition(images):
 def test_covariance_of_shares_is_that_of_a_sample_mean():
     truth, scores, _ = draw()
     calls = scores.reshape(80, 8) > 0.5
-    values, covariance = merit_covariance(truth, calls, merit="sensitivity")
+    values, covariance = merits(readings(truth, calls, None, 2, merit="sensitivity"))
     np.testing.assert_allclose(values, calls[truth].mean(axis=0))
     np.testing.assert_allclose(covariance, np.cov(calls[truth].T.astype(float)) / truth.sum())
-    values, _ = merit_covariance(truth, calls, merit="specificity")
+    values, _ = merits(readings(truth, calls, None, 2, merit="specificity"))
     np.testing.assert_allclose(values, (~calls[~truth]).mean(axis=0))
 
 
@@ -341,7 +342,6 @@ def test_bad_arguments_are_refused():
         lambda: compare_modalities(truth, scores, level=2.0),
         lambda: compare_with_readers(truth, scores[:, 0, 0], scores[1:, :, 0]),
         lambda: compare_with_readers(truth, scores[:, :, 0], scores[:, :, 0]),
-        lambda: merit_covariance(truth, np.full((80, 2), np.nan)),
         lambda: variance_components([[1.0, 2.0]], np.eye(3)),
     ):
         with pytest.raises(ArgumentError):

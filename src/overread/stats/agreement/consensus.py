@@ -103,7 +103,7 @@ def median_label(ratings: ArrayLike, *, classes: int | None = None, ties: Ties =
 
 def _labelled(ratings: ArrayLike, classes: int | None) -> Ratings:
     given = answers(ratings, None, least=0)
-    require("finite" not in given.why, "ratings must be class numbers", given=given.why)
+    require("finite" not in given.reason, "ratings must be class numbers", given=given.reason)
     count = max(classes or given.classes, 1)
     require(count >= given.classes, "a rating lies outside the classes", given=f"{given.classes} found")
     return Ratings(given.table, given.codes, count, 0, "")
@@ -136,8 +136,8 @@ def dawid_skene(
     given = _labelled(ratings, classes)
     who = _readers(readers, given.table.shape[1])
     patterns, which, often = _patterns(given)
-    seen = _seen(patterns, who, given.classes)  # (Q, R·C) answers of each pattern
-    fit = _Fit(seen, often.astype(np.float64), int(who.max(initial=-1)) + 1, given.classes, smoothing)
+    answered = _answered(patterns, who, given.classes)  # (Q, R·C) answers of each pattern
+    fit = _Fit(answered, often.astype(np.float64), int(who.max(initial=-1)) + 1, given.classes, smoothing)
     belief = fit.start()
     last, done, turn = -math.inf, False, 0
     while not done and turn < rounds:
@@ -145,18 +145,15 @@ def dawid_skene(
         belief, gain = fit.expect(prevalence, confusion)
         done = not gain - last > tolerance * max(len(given.table), 1) or not len(given.table)
         last, turn = gain, turn + 1
-    label = np.where(seen.sum(axis=1) > 0, belief.argmax(axis=1), UNDECIDED)[which].astype(np.int64)
+    label = np.where(answered.sum(axis=1) > 0, belief.argmax(axis=1), UNDECIDED)[which].astype(np.int64)
     gain, doubt = fit.likelihood(prevalence, confusion), _doubt(len(which), len(confusion), done)
     return LatentClasses(belief[which], label, prevalence, confusion, gain, turn, done, doubt)
 
 
 def _readers(readers: ArrayLike | None, columns: int) -> NDArray[np.int64]:
     who = np.arange(columns) if readers is None else np.asarray(readers)
-    require(
-        who.shape == (columns,) and who.dtype.kind in "iu" and bool((who >= 0).all()),
-        "readers must hold one number 0, 1, … per column",
-        given=f"{who.shape}, {columns} columns",
-    )
+    good = who.shape == (columns,) and np.issubdtype(who.dtype, np.integer) and bool((who >= 0).all())
+    require(good, "readers must hold one number 0, 1, … per column", given=f"{who.shape}, {columns} columns")
     return who.astype(np.int64)
 
 
@@ -165,15 +162,14 @@ def _patterns(given: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64], NDA
     rows = np.where(np.isnan(given.table), -1, np.nan_to_num(given.table)).astype(np.int64)
     if rows.shape[1] * math.log2(given.classes + 1) < 62:  # a row fits in one number, which sorts faster
         digits = (given.classes + 1) ** np.arange(rows.shape[1], dtype=np.int64)
-        _, first, which, often = np.unique(
-            (rows + 1) @ digits, return_index=True, return_inverse=True, return_counts=True
-        )
+        coded = (rows + 1) @ digits
+        _, first, which, often = np.unique(coded, return_index=True, return_inverse=True, return_counts=True)
         return rows[first], which.astype(np.int64), often
     found, which, often = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     return found, which.ravel().astype(np.int64), often
 
 
-def _seen(patterns: NDArray[np.int64], who: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+def _answered(patterns: NDArray[np.int64], who: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     count = int(who.max(initial=-1)) + 1
     found = np.zeros((len(patterns), count * classes))
     rows, columns = np.nonzero(patterns >= 0)
@@ -185,7 +181,7 @@ def _seen(patterns: NDArray[np.int64], who: NDArray[np.int64], classes: int) -> 
 class _Fit:
     """The two steps of EM over patterns of answers."""
 
-    seen: NDArray[np.float64]  # (Q, R·C)
+    answered: NDArray[np.float64]  # (Q, R·C)
     often: NDArray[np.float64]  # (Q,)
     readers: int
     classes: int
@@ -193,7 +189,7 @@ class _Fit:
 
     def start(self) -> NDArray[np.float64]:
         """(Q, C) the shares of the answers (Dawid & Skene 1979)."""
-        total = self.seen.reshape(len(self.seen), self.readers, self.classes).sum(axis=1)
+        total = self.answered.reshape(len(self.answered), self.readers, self.classes).sum(axis=1)
         every = total.sum(axis=1, keepdims=True)
         return np.where(every > 0, total / np.maximum(every, 1), 1 / self.classes)
 
@@ -201,7 +197,7 @@ class _Fit:
         """Prevalence (C,) and confusion (R, C, C); a class that a reader never met is evenly confused."""
         weight = belief * self.often[:, None]
         prevalence = _shares(weight.sum(axis=0) + self.smoothing)
-        counts = (weight.T @ self.seen).reshape(self.classes, self.readers, self.classes).swapaxes(0, 1)
+        counts = (weight.T @ self.answered).reshape(self.classes, self.readers, self.classes).swapaxes(0, 1)
         return prevalence, _shares(counts + self.smoothing)
 
     def expect(
@@ -222,7 +218,7 @@ class _Fit:
 
     def _joint(self, prevalence: NDArray[np.float64], confusion: NDArray[np.float64]) -> NDArray[np.float64]:
         answers = confusion.swapaxes(0, 1).reshape(self.classes, self.readers * self.classes)
-        return _logarithm(prevalence) + self.seen @ _logarithm(answers).T
+        return _logarithm(prevalence) + self.answered @ _logarithm(answers).T
 
 
 def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,24 +15,26 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.core.errors import ArgumentError, checked, require
+from overread.core.errors import checked, require
 from overread.stats.arrays import (
     TINY,
     distinct,
     logit_interval,
     normal_quantile,
+    not_finite,
     numbers,
     patient_codes,
+    real_numbers,
     why_undefined,
     zero_one,
 )
 from overread.stats.classification import at_threshold
 from overread.stats.discrimination.delong import Cohort, covariance, placements, shares
-from overread.stats.discrimination.roc import Ranking, auc, newcombe, rank
-from overread.stats.estimate import Difference, Estimate, undefined
+from overread.stats.discrimination.roc import NEWCOMBE, Ranking, auc, newcombe, rank
+from overread.stats.estimate import Difference, Estimate, undefined, without
 from overread.stats.froc import height_at
 from overread.stats.proportions import proportion, wilson
-from overread.stats.resample import Column, Statistic, Weights, bootstrap, per_patient
+from overread.stats.resample import Column, Statistic, Weights, bootstrapped, per_patient
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,15 @@ def compare_modalities(
     given = readings(truth, scores, patients, 3, merit=merit, readers=readers, cases=cases, level=level)
     count, modalities = np.shape(scores)[1:]
     require(len(names) in (0, modalities), "there must be one name per modality", given=len(names))
-    called = tuple(names) or tuple(str(k + 1) for k in range(modalities))
-    if why := given.why_undefined(count):
-        return _no_modalities(given, why, count, called)
+    of = tuple(names) or tuple(str(k + 1) for k in range(modalities))
+    if reason := given.why_undefined(count):
+        lost = tuple(given.undefined(reason, name) for name in of)
+        pairs = combinations(lost, 2)
+        return Modalities((lost,) * count, lost, tuple(_no_difference(given, reason, *pair) for pair in pairs))
     values, errors = merits(given)
     table = values.reshape(count, modalities)
-    means = tuple(_mean(given, table[:, m], errors[m::modalities, m::modalities], of) for m, of in enumerate(called))
-    each = tuple(tuple(given.alone(r * modalities + m, of) for m, of in enumerate(called)) for r in range(count))
+    means = tuple(_mean(given, table[:, m], errors[m::modalities, m::modalities], name) for m, name in enumerate(of))
+    each = tuple(tuple(given.alone(r * modalities + m, name) for m, name in enumerate(of)) for r in range(count))
     c = variance_components(table, errors)
     own, shared = c.variance - c.same_reader, c.same_modality - c.neither
     term, freedom = error_term(given, count, c.interaction, (count - 1) * (modalities - 1), own, shared)
@@ -150,7 +154,7 @@ def compare_with_readers(
     >>> found.difference.p < 0.01
     True
     """
-    own, others = number_table(model, "model"), number_table(scores, "scores")
+    own, others = real_numbers(model, "model"), real_numbers(scores, "scores")
     require(own.ndim == 1, "model must have one dimension", given=own.shape)
     require(
         others.ndim == 2 and len(own) == len(others) and others.shape[1] > 0,
@@ -160,9 +164,9 @@ def compare_with_readers(
     both = np.column_stack((own, others))
     given = readings(truth, both, patients, 2, merit=merit, readers=readers, cases=cases, level=level)
     count = others.shape[1]
-    if why := given.why_undefined(count):
-        lost, mean = given.undefined(why, "model"), given.undefined(why, "readers")
-        return AgainstReaders(lost, (mean,) * count, mean, _no_difference(given, why, lost, mean))
+    if reason := given.why_undefined(count):
+        lost, mean = given.undefined(reason, "model"), given.undefined(reason, "readers")
+        return AgainstReaders(lost, (mean,) * count, mean, _no_difference(given, reason, lost, mean))
     values, errors = merits(given)
     first, mean = given.alone(0, "model"), _mean(given, values[1:], errors[1:, 1:], "readers")
     minus = np.column_stack((np.ones(count), -np.eye(count)))  # (R, 1 + R): model minus reader
@@ -179,12 +183,10 @@ def _mean(given: Readings, values: Matrix, errors: Matrix, of: str) -> Estimate:
     term, freedom = error_term(given, readers, c.reader, readers - 1, c.variance, c.same_modality)
     z, (ill, well) = normal_quantile(given.level), given.sizes
     if term > TINY and TINY < value < 1 - TINY:
-        (low, high), how = (
-            logit_interval(value, math.sqrt(term / readers), quantile(given.level, freedom)),
-            f"{given.how}, logit",
-        )
+        low, high = logit_interval(value, math.sqrt(term / readers), quantile(given.level, freedom))
+        how = f"{given.how}, logit"
     elif given.merit == "auc":
-        (low, high), how = newcombe(value, ill, well, z), "Newcombe 2006 method 5"
+        (low, high), how = newcombe(value, ill, well, z), NEWCOMBE
     else:
         count = ill if given.merit == "sensitivity" else well
         (low, high), how = wilson(value, count, z), f"Wilson for {count} patients"
@@ -211,10 +213,9 @@ def _difference(
     return Difference(first, second, found, error, statistic, p)
 
 
-def _no_difference(given: Readings, why: str, first: Estimate, second: Estimate) -> Difference:
-    metric = f"{given.merit} difference"
-    lost = given.undefined(why, f"{first.of} − {second.of}", metric=metric)
-    return Difference(first, second, lost, math.nan, math.nan, math.nan)
+def _no_difference(given: Readings, reason: str, first: Estimate, second: Estimate) -> Difference:
+    lost = given.undefined(reason, f"{first.of} − {second.of}")
+    return without(first, second, replace(lost, metric=f"{given.merit} difference"))
 
 
 # -- readers as points of the ROC plane, and a model's curve read at each of them ---------------------------------
@@ -257,7 +258,7 @@ def reader_points(
     >>> print(reader_points([1, 1, 0, 0], [[1], [0], [0], [0]])[0].sensitivity)
     0.500 (0.095–0.905)
     """
-    positive, table = zero_one(truth), number_table(calls, "calls")
+    positive, table = zero_one(truth), real_numbers(calls, "calls")
     require(
         table.ndim == 2 and len(table) == len(positive),
         "calls must have one row per case and one column per reader",
@@ -265,16 +266,11 @@ def reader_points(
     )
     count = table.shape[1]
     require(len(names) in (0, count), "there must be one name per reader", given=len(names))
-    codes, called = patient_codes(patients, len(positive)), tuple(names) or ("",) * count
-    return [_point(positive, column, codes, level, of) for column, of in zip(table.T, called)]
-
-
-def _point(
-    truth: NDArray[np.bool_], calls: NDArray[np.float64], codes: NDArray[np.int64], level: float, of: str
-) -> ReaderPoint:
-    read = ~np.isnan(calls)
-    found = at_threshold(truth[read], calls[read], codes[read], level=level, of=of)
-    return ReaderPoint(*found[:2])
+    codes, points = patient_codes(patients, len(positive)), []
+    for column, of in zip(table.T, tuple(names) or ("",) * count):
+        read = ~np.isnan(column)
+        points.append(ReaderPoint(*at_threshold(positive[read], column[read], codes[read], level=level, of=of)[:2]))
+    return points
 
 
 @checked
@@ -302,15 +298,15 @@ def compare_with_reader(
     (0.0, 0.0)
     """
     positive, scores = zero_one(truth), numbers(score, np.size(truth))
-    said = numbers(calls, len(scores), "calls")
-    require(bool(((said == 0) | (said == 1) | ~np.isfinite(said)).all()), "calls must hold only 0 and 1")
+    called = numbers(calls, len(scores), "calls")
+    require(bool(((called == 0) | (called == 1) | ~np.isfinite(called)).all()), "calls must hold only 0 and 1")
     codes = patient_codes(patients, len(scores))
-    if why := why_undefined(positive, scores) or why_undefined(positive, said):
-        lost = [undefined(name, why, of=of, images=len(scores), patients=distinct(codes)) for name in SHARES]
+    if reason := why_undefined(positive, scores) or why_undefined(positive, called):
+        lost = [undefined(name, reason, of=of, images=len(scores), patients=distinct(codes)) for name in SHARES]
         return Matched(*(_against(one, one, one) for one in lost))
-    count, sizes = int(codes.max()) + 1, [distinct(codes[positive]), distinct(codes[~positive])]
-    statistic = _statistic(positive, scores, said == 1, codes, sizes, of)
-    made = bootstrap([statistic], count, images=len(scores), level=level, resamples=resamples, seed=seed)
+    sizes = [distinct(codes[positive]), distinct(codes[~positive])]
+    statistic = _statistic(positive, scores, called == 1, codes, sizes, of)
+    made = bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)
     return Matched(*(_against(made[k], made[k + 2], _wide(made[k + 4], size)) for k, size in enumerate(sizes)))
 
 
@@ -318,7 +314,7 @@ def _against(model: Estimate, reader: Estimate, gap: Estimate) -> Difference:
     difference = replace(gap, metric=f"{model.metric} difference", low=max(gap.low, -1.0), high=min(gap.high, 1.0))
     error = (gap.high - gap.low) / (2 * normal_quantile(gap.level))
     if not error > 0:
-        return Difference(model, reader, difference, math.nan, math.nan, math.nan)
+        return without(model, reader, difference)
     statistic = gap.value / error
     return Difference(model, reader, difference, error, statistic, two_sided(statistic, math.inf))
 
@@ -367,9 +363,7 @@ def _matched(
     reader: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """(B, 2): sensitivity at the reader's specificity, specificity at the reader's sensitivity."""
-    drawn = np.take(weights, who, axis=1)
-    every = np.take(np.cumsum(drawn, axis=1, dtype=np.int64), ranking.last, axis=1)
-    true = np.take(np.cumsum(drawn * ranking.truth, axis=1, dtype=np.int64), ranking.last, axis=1)
+    every, true = ranking.flagged(np.take(weights, who, axis=1))
     wrong, right = (every - true) / well[:, None], true / ill[:, None]  # (B, G)
     sensitivity = height_at(wrong, right, 1 - reader[:, 1])
     # from the other end: cases given up among the ill, spared among the well
@@ -434,20 +428,18 @@ class Readings:
 
     def why_undefined(self, readers: int) -> str:
         """The reason why there is no merit, or no population of readers; empty if there are both."""
-        if not self.truth.size:
-            return "no cases"
-        if bad := int((~np.isfinite(self.scores)).sum()):
-            return f"{bad} of {self.scores.size} scores are not finite"
+        if reason := not_finite(self.scores, name="scores"):
+            return reason
         if not self.truth.any() and self.merit != "specificity":
             return "0 positives"
         if self.truth.all() and self.merit != "sensitivity":
             return "0 negatives"
         return "one reader cannot stand for others" if readers < 2 and self.readers == "random" else ""
 
-    def undefined(self, why: str, of: str = "", *, metric: str = "") -> Estimate:
-        """An estimate of this study without a value."""
+    def undefined(self, reason: str, of: str = "") -> Estimate:
+        """A merit of this study without a value."""
         images, patients = self.counts
-        return undefined(metric or self.merit, why, of=of, images=images, patients=patients)
+        return undefined(self.merit, reason, of=of, images=images, patients=patients)
 
     def alone(self, column: int, of: str = "") -> Estimate:
         """One reader's merit, with the interval of that reader alone."""
@@ -470,7 +462,7 @@ def readings(
     level: float = 0.95,
 ) -> Readings:
     """The arrays of a study, checked; ``scores`` of so many ``dimensions``, flattened to (N, K)."""
-    positive, table = zero_one(truth), number_table(scores, "scores")
+    positive, table = zero_one(truth), real_numbers(scores, "scores")
     require(
         table.ndim == dimensions and len(table) == len(positive) and 0 not in table.shape[1:],
         f"scores must have {dimensions} dimensions and one row per case",
@@ -482,34 +474,6 @@ def readings(
     binary = (flat == 0) | (flat == 1) | ~np.isfinite(flat)
     require(merit == "auc" or bool(binary.all()), f"{merit} needs calls of 0 or 1", todo="apply a threshold")
     return Readings(positive, flat, patient_codes(patients, len(positive)), merit, readers, cases, level)
-
-
-def number_table(values: ArrayLike, name: str) -> Matrix:
-    """``values`` as float64 of any shape; NaN and infinity are let through."""
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{name} must be numbers", given=type(values).__name__) from error
-
-
-@checked
-def merit_covariance(
-    truth: ArrayLike, scores: ArrayLike, patients: ArrayLike | None = None, *, merit: Merit = "auc"
-) -> tuple[Matrix, Matrix]:
-    """Figures of merit (K,) of K columns of scores, and their covariance (K, K) over patients.
-
-    ``truth`` (N,) 0/1, ``scores`` (N, K) finite (calls 0/1 where ``merit`` is sensitivity or specificity),
-    ``patients`` (N,) or None. AUC: DeLong, DeLong & Clarke-Pearson 1988, one sort per column; where patients
-    repeat Obuchowski 1997; shares: the ratio estimator. Zero for a class with one patient.
-    Raises :class:`ArgumentError` for a class without cases or a score that is not finite.
-
-    >>> merit_covariance([0, 0, 1, 1], [[0.1, 1], [0.4, 2], [0.35, 3], [0.8, 4]])[0].tolist()
-    [0.75, 1.0]
-    """
-    given = readings(truth, scores, patients, 2, merit=merit)
-    why = given.why_undefined(2)
-    require(not why, "there is no figure of merit", given=why)
-    return merits(given)
 
 
 def merits(given: Readings) -> tuple[Matrix, Matrix]:
@@ -538,7 +502,7 @@ def variance_components(values: ArrayLike, errors: ArrayLike) -> Components:
     >>> round(variance_components([[0.8, 0.9], [0.6, 0.7]], np.eye(4)).reader, 3)
     0.04
     """
-    table, shared = number_table(values, "values"), number_table(errors, "errors")
+    table, shared = real_numbers(values, "values"), real_numbers(errors, "errors")
     require(table.ndim == 2 and table.size > 0, "values must be readers × modalities", given=table.shape)
     require(shared.shape == (table.size,) * 2, "errors must have a row per value", given=shared.shape)
     shared = shared.reshape(*table.shape, *table.shape)

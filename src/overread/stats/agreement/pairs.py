@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from overread.core.errors import ArgumentError, checked, require
-from overread.stats.arrays import distinct, normal_quantile, patient_codes, t_quantile
+from overread.core.errors import checked, require
+from overread.stats.arrays import distinct, normal_quantile, patient_codes, real_numbers, t_quantile
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion, wilson
-from overread.stats.resample import Column, Statistic, Weights, bootstrap
+from overread.stats.resample import Column, Statistic, Weights, bootstrapped, per_patient
 
 Disagreement = Literal["none", "linear", "quadratic"]
 Interval = Literal["fisher", "plain"]
+Compute = Callable[[Weights], NDArray[np.float64]]
 #: More classes than this are a measurement, or wrongly numbered.
 MOST_CLASSES = 200
 
@@ -33,7 +34,7 @@ class Ratings:
     codes: NDArray[np.int64]
     classes: int
     dropped: int
-    why: str
+    reason: str  # why nothing can be computed; else empty
 
     @property
     def counts(self) -> NDArray[np.float64]:
@@ -57,9 +58,20 @@ class Ratings:
         """A column of the bootstrap over these cases."""
         return Column(metric, of, len(self.table), self.patients, note=self.note, why=why)
 
-    def undefined(self, metric: str, why: str, of: str = "") -> Estimate:
+    def per_patient(self, *columns: NDArray[Any]) -> NDArray[np.float64]:
+        """(P, columns) sums of each column (N,) over the cases of each patient."""
+        return per_patient(self.codes, int(self.codes.max()) + 1, *columns)
+
+    def undefined(self, metric: str, reason: str, of: str = "") -> Estimate:
         """An estimate of these cases without a value."""
-        return undefined(metric, why, of=of, images=len(self.table), patients=self.patients)
+        return undefined(metric, reason, of=of, images=len(self.table), patients=self.patients)
+
+    def bootstrapped(
+        self, column: Column, compute: Compute, level: float, resamples: int | None, seed: int
+    ) -> Estimate:
+        """The estimate of one column by patient bootstrap."""
+        statistic = Statistic((column,), compute)
+        return bootstrapped(statistic, self.codes, level=level, resamples=resamples, seed=seed)[0]
 
 
 def answers(ratings: ArrayLike, patients: ArrayLike | None, *, whole: bool = True, least: int | None = 2) -> Ratings:
@@ -68,10 +80,7 @@ def answers(ratings: ArrayLike, patients: ArrayLike | None, *, whole: bool = Tru
     Cases with fewer than ``least`` answers (None: one of each reader) are left out. Raises :class:`ArgumentError` for anything that is
     not a number or a class.
     """
-    try:
-        table = np.asarray(ratings, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ArgumentError("ratings must be numbers", given=type(ratings).__name__) from error
+    table = real_numbers(ratings, "ratings")
     require(table.ndim == 2, "ratings must have one row per case, one column per reader", given=table.shape)
     codes = patient_codes(patients, len(table))
     known, bad = ~np.isnan(table), int(np.isinf(table).sum())
@@ -85,10 +94,10 @@ def answers(ratings: ArrayLike, patients: ArrayLike | None, *, whole: bool = Tru
     require(most <= MOST_CLASSES, "there are too many classes", given=most, todo="number them 0, 1, 2, …")
     least = table.shape[1] if least is None else least
     keep = known.sum(axis=1) >= least
-    why = f"{bad} of {table.size} ratings are not finite" if bad else ""
-    why = why or ("" if keep.any() else "no case with two answers" if least > 1 else "no cases")
+    reason = f"{bad} of {table.size} ratings are not finite" if bad else ""
+    reason = reason or ("" if keep.any() else "no case with two answers" if least > 1 else "no cases")
     codes = patient_codes(codes[keep], int(keep.sum()))  # a patient without a case cannot be drawn
-    return Ratings(table[keep], codes, most, int((~keep).sum()), why)
+    return Ratings(table[keep], codes, most, int((~keep).sum()), reason)
 
 
 def pair(first: ArrayLike, second: ArrayLike, patients: ArrayLike | None) -> Ratings:
@@ -121,23 +130,20 @@ def percent_agreement(
     0.750 (0.301–0.954)
     """
     given = answers(ratings, patients)
-    if given.why:
-        return given.undefined("agreement", given.why)
+    if given.reason:
+        return given.undefined("agreement", given.reason)
     if given.table.shape[1] == 2:
         same = given.table[:, 0] == given.table[:, 1]
         return proportion(same, given.codes, level=level, metric="agreement")
     agreeing, _ = pairs_of(given.counts)
-    codes, count = given.codes, int(given.codes.max()) + 1
-    cells = np.column_stack((np.bincount(codes, minlength=count), np.bincount(codes, agreeing, count)))
+    cells = given.per_patient(np.ones(len(agreeing)), agreeing)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         many, total = (weights @ cells).T
         return (total / many)[:, None]
 
-    few = given.patients
-    column = replace(given.column("agreement"), effective=few, freedom=few - 1)
-    statistic = Statistic((column,), compute)
-    return bootstrap([statistic], count, images=len(codes), level=level, resamples=resamples, seed=seed)[0]
+    column = replace(given.column("agreement"), effective=given.patients, freedom=given.patients - 1)
+    return given.bootstrapped(column, compute, level, resamples, seed)
 
 
 def pairs_of(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -169,12 +175,12 @@ def specific_agreement(
     given = answers(ratings, patients)
     named = [str(k) for k in range(classes or given.classes)]
     require(len(named) >= given.classes, "a rating lies outside the classes", given=f"{given.classes} found")
-    if given.why:
-        return [given.undefined("specific agreement", given.why, name) for name in named]
-    counts, count = given.counts, int(given.codes.max()) + 1
+    if given.reason:
+        return [given.undefined("specific agreement", given.reason, name) for name in named]
+    counts = given.counts
     both = counts * (counts - 1)
     every = counts * (counts.sum(axis=1, keepdims=True) - 1)
-    sums = [np.stack([np.bincount(given.codes, c, count) for c in part.T], axis=1) for part in (both, every)]
+    sums = given.per_patient(*both.T), given.per_patient(*every.T)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         agreed, asked = (weights @ cells for cells in sums)
@@ -183,12 +189,14 @@ def specific_agreement(
 
     carriers = [distinct(given.codes[c > 0]) for c in counts.T] + [0] * (len(named) - given.classes)
     columns = tuple(
-        Column("specific agreement", name, len(counts), given.patients, effective=max(few, 1), freedom=max(few - 1, 0),
-               note=given.note, why=f"nobody gave class {name}")
+        replace(
+            given.column("specific agreement", name, why=f"nobody gave class {name}"),
+            effective=max(few, 1),
+            freedom=max(few - 1, 0),
+        )
         for name, few in zip(named, carriers)
-    )  # fmt: skip
-    statistic = Statistic(columns, compute)
-    return bootstrap([statistic], count, images=len(counts), level=level, resamples=resamples, seed=seed)
+    )
+    return bootstrapped(Statistic(columns, compute), given.codes, level=level, resamples=resamples, seed=seed)
 
 
 @checked
@@ -220,19 +228,19 @@ def cohen_kappa(
     count = classes or given.classes
     require(count >= given.classes, "a rating lies outside the classes", given=f"{given.classes} found")
     metric = {"none": "kappa", "linear": "linear kappa", "quadratic": "quadratic kappa"}[weights]
-    if given.why:
-        return given.undefined(metric, given.why)
+    if given.reason:
+        return given.undefined(metric, given.reason)
     pairs = given.table.astype(np.int64)
     credit = _credit(count, weights)
     rows, columns = (np.bincount(side, minlength=count) / len(pairs) for side in pairs.T)
     by_chance = float(rows @ credit @ columns)
     if 1 - by_chance < 1e-12:
         return given.undefined(metric, "both readers give one class only")
-    seen = credit[pairs[:, 0], pairs[:, 1]]
-    observed = float(seen.mean())
+    earned = credit[pairs[:, 0], pairs[:, 1]]
+    observed = float(earned.mean())
     value = (observed - by_chance) / (1 - by_chance)
     habit = (credit @ columns)[pairs[:, 0]] + (rows @ credit)[pairs[:, 1]]
-    terms = seen * (1 - by_chance) - habit * (1 - observed)  # Fleiss, Cohen & Everitt 1969
+    terms = earned * (1 - by_chance) - habit * (1 - observed)  # Fleiss, Cohen & Everitt 1969
     terms = (terms - terms.mean()) / (1 - by_chance) ** 2
     low, high, how = _kappa_interval(given, value, terms, by_chance, level, method)
     how = f"{given.note}; {how}" if given.note else how
@@ -302,9 +310,9 @@ def intraclass_correlation(
     normal_quantile(level)
     given = answers(ratings, patients, whole=False, least=None)
     count, metric = given.table.shape[1], NAMES[kind]
-    why = given.why if "finite" in given.why else "fewer than two cases that all readers measured"
-    if "finite" in given.why or len(given.table) < 2:
-        return given.undefined(metric, why)
+    if "finite" in given.reason or len(given.table) < 2:
+        few = "fewer than two cases that all readers measured"
+        return given.undefined(metric, given.reason if "finite" in given.reason else few)
     if count < 2:
         return given.undefined(metric, "one reader")
     x = given.table - given.table.mean()  # centred and scaled: sums of squares lose no digits
@@ -332,9 +340,8 @@ def intraclass_correlation(
 
 def _cells(given: Ratings) -> NDArray[np.float64]:
     """(P, 3 + R): of each patient the cases, sum of squares, squared sums of the cases, and sums by reader."""
-    x, count = given.table, int(given.codes.max()) + 1
-    columns = (np.ones(len(x)), (x**2).sum(axis=1), x.sum(axis=1) ** 2, *x.T)
-    return np.column_stack([np.bincount(given.codes, column, count) for column in columns])
+    x = given.table
+    return given.per_patient(np.ones(len(x)), (x**2).sum(axis=1), x.sum(axis=1) ** 2, *x.T)
 
 
 def _mean_squares(sums: NDArray[np.float64], readers: int) -> tuple[NDArray[np.float64], ...]:
@@ -417,10 +424,6 @@ def _clustered(given: Ratings, kind: Kind, level: float, resamples: int | None, 
         with np.errstate(invalid="ignore", divide="ignore"):
             return _correlation(_mean_squares(sums, readers), sums[:, 0], readers, kind)[:, None]
 
-    column = replace(
-        given.column(NAMES[kind], why="all answers are alike"), scale="below one", freedom=given.patients - 1
-    )
-    images = len(given.table)
-    return bootstrap(
-        [Statistic((column,), compute)], len(cells), images=images, level=level, resamples=resamples, seed=seed
-    )[0]
+    column = given.column(NAMES[kind], why="all answers are alike")
+    column = replace(column, scale="below one", freedom=given.patients - 1)
+    return given.bootstrapped(column, compute, level, resamples, seed)

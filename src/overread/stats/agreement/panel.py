@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
-from overread.stats.agreement.pairs import MOST_CLASSES, Ratings, answers, pairs_of, percent_agreement
+from overread.stats.agreement.pairs import MOST_CLASSES, Compute, Ratings, answers, pairs_of, percent_agreement
 from overread.stats.estimate import Estimate
-from overread.stats.resample import Statistic, Weights, bootstrap
+from overread.stats.resample import Weights
 
 Scale = Literal["nominal", "ordinal", "interval"]
-Compute = Callable[[Weights], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,11 @@ def fleiss_kappa(
     0.333
     """
     given = answers(ratings, patients)
-    if given.why:
-        return given.undefined("fleiss kappa", given.why)
+    if given.reason:
+        return given.undefined("fleiss kappa", given.reason)
     counts = given.counts
     agreeing, _ = pairs_of(counts)
-    cells = _sums(given, np.column_stack((np.ones(len(counts)), agreeing, counts)))
+    cells = given.per_patient(np.ones(len(counts)), agreeing, *counts.T)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         many, agreed, *each = (weights @ cells).T
@@ -92,43 +90,25 @@ def krippendorff_alpha(
     """
     given = answers(ratings, patients, whole=False)
     metric = f"{scale} alpha"
-    if given.why:
-        return given.undefined(metric, given.why)
+    if given.reason:
+        return given.undefined(metric, given.reason)
     if scale == "interval":
         return _bootstrapped(given, metric, _interval_alpha(given), level, resamples, seed)
     values, which = np.unique(given.table, return_inverse=True)  # NaN comes last
     classes = int((~np.isnan(values)).sum())
-    require(
-        classes <= MOST_CLASSES,
-        f"a {scale} scale has few values",
-        given=f"{classes} values",
-        todo="use scale='interval'",
-    )
+    few = classes <= MOST_CLASSES
+    require(few, f"a {scale} scale has few values", given=f"{classes} values", todo="use scale='interval'")
     numbered = np.where(np.isnan(given.table), math.nan, which.reshape(given.table.shape))
-    compute = (_nominal_alpha if scale == "nominal" else _ordinal_alpha)(
-        replace(given, table=numbered, classes=classes)
-    )
+    numbers = replace(given, table=numbered, classes=classes)
+    compute = _nominal_alpha(numbers) if scale == "nominal" else _ordinal_alpha(numbers)
     return _bootstrapped(given, metric, compute, level, resamples, seed)
-
-
-def _sums(given: Ratings, columns: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(P, K) sums of ``columns`` (N, K) over the cases of each patient."""
-    count = int(given.codes.max()) + 1
-    return np.stack([np.bincount(given.codes, column, count) for column in columns.T], axis=1)
 
 
 def _bootstrapped(
     given: Ratings, metric: str, compute: Compute, level: float, resamples: int | None, seed: int
 ) -> Estimate:
     column = replace(given.column(metric, why="all answers are alike"), scale="below one", freedom=given.patients - 1)
-    return bootstrap(
-        [Statistic((column,), compute)],
-        int(given.codes.max()) + 1,
-        images=len(given.table),
-        level=level,
-        resamples=resamples,
-        seed=seed,
-    )[0]
+    return given.bootstrapped(column, compute, level, resamples, seed)
 
 
 def _one_less(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -141,7 +121,7 @@ def _nominal_alpha(given: Ratings) -> Compute:
     counts = given.counts
     readers = counts.sum(axis=1)
     apart = (readers**2 - (counts**2).sum(axis=1)) / (readers - 1)
-    cells = _sums(given, np.column_stack((apart, counts)))
+    cells = given.per_patient(apart, *counts.T)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         sums = weights @ cells
@@ -158,7 +138,7 @@ def _interval_alpha(given: Ratings) -> Compute:
     x = np.where(known, x / (np.abs(x[known]).max() or 1.0), 0.0)
     readers, total, square = known.sum(axis=1), x.sum(axis=1), (x**2).sum(axis=1)
     apart = 2 * (readers * square - total**2) / (readers - 1)
-    cells = _sums(given, np.column_stack((apart, readers, total, square)))
+    cells = given.per_patient(apart, readers, total, square)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         apart, every, total, square = (weights @ cells).T
@@ -169,14 +149,14 @@ def _interval_alpha(given: Ratings) -> Compute:
 
 def _ordinal_alpha(given: Ratings) -> Compute:
     """The interval alpha of mid-ranks: two values are apart by the answers between them, ends counting half."""
-    together, counts = _coincidences(given), _sums(given, given.counts)
+    coincident, counts = _coincidences(given), given.per_patient(*given.counts.T)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         each = weights @ counts  # (B, C)
         every = each.sum(axis=1)
         middle = np.cumsum(each, axis=1) - each / 2
         middle = (middle - every[:, None] / 2) / every[:, None]
-        pairs = (weights.astype(np.float64) @ together).reshape(len(weights), *[given.classes] * 2)
+        pairs = (weights.astype(np.float64) @ coincident).reshape(len(weights), *[given.classes] * 2)
         square = (each * middle**2).sum(axis=1)
         same = np.einsum("bcd,bc,bd->b", pairs, middle, middle)
         expected = 2 * (every * square - (each * middle).sum(axis=1) ** 2) / (every * (every - 1))
@@ -192,13 +172,13 @@ def _coincidences(given: Ratings) -> Any:
     known = ~np.isnan(given.table)
     value, share = np.nan_to_num(given.table).astype(np.int64), 1 / (known.sum(axis=1) - 1)
     readers = range(given.table.shape[1])
-    cells, people, amounts = [], [], []
+    cells, patients, amounts = [], [], []
     for i, j in ((i, j) for i in readers for j in readers if i != j):
         both = known[:, i] & known[:, j]
         cells.append(value[both, i] * given.classes + value[both, j])
-        people.append(given.codes[both])
+        patients.append(given.codes[both])
         amounts.append(share[both])
-    where = np.concatenate(people), np.concatenate(cells)
+    where = np.concatenate(patients), np.concatenate(cells)
     return csr_array((np.concatenate(amounts), where), shape=(int(given.codes.max()) + 1, given.classes**2))
 
 
@@ -251,17 +231,15 @@ def _panel(given: Ratings, level: float, resamples: int | None, seed: int) -> Es
     right, asked = _votes(given)
     if not asked.any():
         return given.undefined("panel accuracy", "no case with three answers")
-    cells = _sums(given, np.column_stack((right, asked)))
+    cells = given.per_patient(right, asked)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         hits, every = (weights @ cells).T
         with np.errstate(invalid="ignore", divide="ignore"):
             return (hits / every)[:, None]
 
-    few, images = given.patients, len(given.table)
-    column = replace(given.column("panel accuracy"), effective=few, freedom=few - 1)
-    statistic = Statistic((column,), compute)
-    return bootstrap([statistic], len(cells), images=images, level=level, resamples=resamples, seed=seed)[0]
+    column = replace(given.column("panel accuracy"), effective=given.patients, freedom=given.patients - 1)
+    return given.bootstrapped(column, compute, level, resamples, seed)
 
 
 def _votes(given: Ratings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

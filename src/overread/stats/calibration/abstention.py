@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +9,24 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import TINY, distinct, normal_quantile, numbers, patient_codes, t_quantile, zero_one
-from overread.stats.decision import wilson_limits
-from overread.stats.discrimination.roc import Ranking, rank
-from overread.stats.estimate import Estimate, undefined
-from overread.stats.resample import Column, Statistic, Weights, bootstrapped
+from overread.stats.arrays import (
+    TINY,
+    distinct,
+    normal_quantile,
+    not_finite,
+    numbers,
+    patient_codes,
+    t_shrinkage,
+    zero_one,
+)
+from overread.stats.discrimination.roc import rank
+from overread.stats.proportions import independent_images, wilson_limits
+
+Floats = NDArray[np.float64]
 
 
 @checked
-def abstention_curve(
-    wrong: ArrayLike, confidence: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def abstention_curve(wrong: ArrayLike, confidence: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Coverage, risk and threshold: the share of cases answered, and of errors among them, at each confidence.
 
     ``wrong`` (N,) 0/1, ``confidence`` (N,); a case is answered where its confidence is at least the threshold.
@@ -30,80 +36,12 @@ def abstention_curve(
     [[0.25, 0.5, 1.0], [0.0, 0.0, 0.25], [0.9, 0.8, 0.2]]
     """
     errors, sure = zero_one(wrong, "wrong"), numbers(confidence, np.size(wrong), "confidence")
-    if _why(sure):
+    if not_finite(sure):
         return np.empty(0), np.empty(0), np.empty(0)
     ranking = rank(errors, sure)
     answered = ranking.last + 1.0
     missed = np.cumsum(ranking.truth)[ranking.last]
     return answered / len(errors), missed / answered, ranking.score[ranking.last]
-
-
-@checked
-def abstention_area(
-    wrong: ArrayLike,
-    confidence: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    of: str = "",
-    resamples: int | None = None,
-    seed: int = 0,
-) -> Estimate:
-    """Area under the risk–coverage curve: the mean risk over all coverages; the error rate if confidence is void.
-
-    ``wrong`` (N,) 0/1, ``confidence`` (N,), ``patients`` (N,) or None. Geifman & El-Yaniv 2017; cases of equal
-    confidence are answered together. Patient bootstrap on the logit scale. Undefined without cases or for a
-    confidence that is not finite.
-
-    >>> abstention_area([0, 1, 0, 0], [0.9, 0.1, 0.8, 0.7]).value
-    0.0625
-    """
-    errors, sure = zero_one(wrong, "wrong"), numbers(confidence, np.size(wrong), "confidence")
-    codes = patient_codes(patients, len(sure))
-    if why := _why(sure):
-        return undefined("abstention area", why, of=of, images=len(sure), patients=distinct(codes))
-    statistic = abstention_statistic(errors, sure, codes, of=of)
-    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
-
-
-def _why(confidence: NDArray[np.float64]) -> str:
-    bad = int((~np.isfinite(confidence)).sum())
-    if bad:
-        return f"{bad} of {confidence.size} confidences are not finite"
-    return "" if confidence.size else "no cases"
-
-
-@checked
-def abstention_statistic(
-    wrong: NDArray[np.bool_], confidence: NDArray[np.float64], codes: NDArray[np.int64], *, of: str = "", note: str = ""
-) -> Statistic:
-    """The area under the risk–coverage curve, for the bootstrap."""
-    ranking = rank(wrong, confidence)
-    people = distinct(codes)
-    column = Column("abstention area", of, len(wrong), people, effective=people, why="no cases", note=note)
-    return Statistic((column,), _area(ranking, codes[ranking.order]))
-
-
-def _area(ranking: Ranking, patient: NDArray[np.int64]) -> Callable[[Weights], NDArray[np.float64]]:
-    errors = np.flatnonzero(ranking.truth)
-    missed_by = np.searchsorted(errors, ranking.last, side="right")  # (G,) errors up to each group
-
-    def compute(weights: Weights) -> NDArray[np.float64]:
-        drawn = np.take(weights, patient, axis=1)  # (B, N)
-        answered = np.cumsum(drawn, axis=1, dtype=np.int32)[:, ranking.last].astype(np.float64)  # (B, G)
-        missed = np.cumsum(np.take(drawn, errors, axis=1), axis=1, dtype=np.int32)
-        known = np.concatenate((np.zeros((len(drawn), 1)), missed), axis=1)[:, missed_by]
-        gained = np.diff(answered, axis=1, prepend=0)
-        risk = np.divide(known, answered, out=np.zeros_like(answered), where=answered > 0)
-        return (np.einsum("bg,bg->b", gained, risk) / answered[:, -1])[:, None]
-
-    return compute
-
-
-# -- the interval of the risk at every coverage at once, knowing which images share a patient ---------------------
-
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +79,8 @@ def risk_curve(
     require(points >= 2, "points must be at least 2", given=points)
     errors, sure = zero_one(wrong, "wrong"), numbers(confidence, np.size(wrong), "confidence")
     coverage, risk, threshold = abstention_curve(errors, sure)
-    if not len(coverage):
-        why = "no cases" if not len(sure) else f"{int((~np.isfinite(sure)).sum())} confidences are not finite"
-        return RiskCurve(coverage, risk, coverage, risk, threshold, level, "", why)
+    if reason := not_finite(sure, name="confidences"):
+        return RiskCurve(coverage, risk, coverage, risk, threshold, level, "", reason)
     wanted = np.linspace(0, 1, points)[1:]
     step = np.unique(np.minimum(np.searchsorted(coverage, wanted - 1e-12), len(coverage) - 1))
     step = np.union1d(step[-points + 1 :], [0])
@@ -177,7 +114,7 @@ def _effective(wrong: NDArray[np.bool_], sure: Floats, codes: NDArray[np.int64],
     count, hits = grown(np.ones(len(who))), grown(bad)
     size2, hits2 = grown(2.0 * earlier + 1), grown((2 * missed + 1) * bad)
     both = grown((missed + bad) * (earlier + 1) - missed * earlier)
-    people = grown((earlier == 0) * 1.0)
+    patients = grown((earlier == 0) * 1.0)
     carriers = np.minimum(grown((missed == 0) * bad), grown((earlier == missed) * (1 - bad)))
     value = hits / count
     residual = np.maximum(hits2 - 2 * value * both + value**2 * size2, 0)
@@ -186,9 +123,7 @@ def _effective(wrong: NDArray[np.bool_], sure: Floats, codes: NDArray[np.int64],
         kish = count**2 / size2
         variance = kish / (kish - 1) * residual / count**2
         alike = np.maximum(0.0, (variance / (value * (1 - value) / (count - 1)) - 1) / extra)
-        alike = (carriers * alike + 0.5 * np.maximum(1.0, alike)) / (carriers + 0.5)
-        z = normal_quantile(level)
-        shrink = np.array([(z / t_quantile(level, max(int(p - 1 + 1e-9), 1))) ** 2 for p in kish])
-        few = np.maximum(count / (1 + alike * extra) * shrink, 1.0)
-    seen = (people > 1) & (value > TINY) & (value < 1 - TINY)
-    return np.where(people == count, count, np.where(seen, few, people))
+        shrink = np.array([t_shrinkage(level, max(int(p - 1 + 1e-9), 1)) for p in kish])
+        few = np.maximum(independent_images(count, alike, extra, carriers) * shrink, 1.0)
+    varied = (patients > 1) & (value > TINY) & (value < 1 - TINY)
+    return np.where(patients == count, count, np.where(varied, few, patients))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, one_of, require
-from overread.stats.arrays import numbers, patient_codes
+from overread.stats.arrays import class_numbers, distinct, numbers, patient_codes
+from overread.stats.calibration.reliability import require_probabilities
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
-from overread.stats.resample import bootstrap, mean_statistic
+from overread.stats.resample import bootstrapped, mean_statistic
 
 METHODS = ("lac", "aps")
 #: Two sums of the same probabilities in another order differ by less.
@@ -42,7 +43,7 @@ class ConformalSets:
         chances = _table(probability)
         classes = len(self.thresholds[0])
         require(chances.shape[1] == classes, f"there must be {classes} classes", given=chances.shape[1])
-        which = _rows_of(groups, self.groups, len(chances))
+        which = _rows_of(groups, self.groups, len(chances), "sets")
         limit = np.array(self.thresholds)[which] + ROUNDING
         inside = ~(_scores(chances, self.method) > limit)  # NaN is not greater
         inside[~np.isfinite(chances).all(axis=1)] = True
@@ -77,13 +78,13 @@ def fit_sets(
     chances = _table(probability)
     count, classes = chances.shape
     require(0 < level < 1, "level must lie between 0 and 1", given=level)
-    valid = bool((np.isfinite(chances) & (chances >= 0) & (chances <= 1)).all())
-    require(valid, "probabilities must be finite and lie in 0 … 1")
+    require_probabilities(chances)
     score = _scores(chances, one_of(method, METHODS, "method"))
-    actual = _classes(truth, count, classes)
+    actual = class_numbers(truth, classes)
+    require(len(actual) == count, "truth and probability must be equally long", given=(len(actual), count))
     codes = patient_codes(patients, count)
     names = ("",) if groups is None else tuple(sorted({str(g) for g in np.asarray(groups).tolist()}))
-    which = _rows_of(groups, names, count)
+    which = _rows_of(groups, names, count, "sets")
     own = score[np.arange(count), actual]
     table = []
     for group in range(len(names)):
@@ -102,18 +103,10 @@ def _table(probability: ArrayLike) -> NDArray[np.float64]:
     return given
 
 
-def _classes(truth: ArrayLike, count: int, classes: int) -> NDArray[np.int64]:
-    given = numbers(truth, name="truth")
-    require(len(given) == count, "truth and probability must be equally long", given=(len(given), count))
-    good = bool(((given >= 0) & (given < classes) & (given == np.floor(given))).all())
-    require(good, "a class number lies outside 0 … classes−1", given=f"{classes} classes")
-    return given.astype(np.int64)
-
-
-def _rows_of(groups: ArrayLike | None, names: tuple[str, ...], count: int) -> NDArray[np.int64]:
+def _rows_of(groups: ArrayLike | None, names: tuple[str, ...], count: int, fitted: str) -> NDArray[np.int64]:
     """(N,) the row of each case's group among ``names``."""
     if groups is None:
-        require(names == ("",), "the sets were fitted by group", todo="give the group of each case")
+        require(names == ("",), f"the {fitted} were fitted by group", todo="give the group of each case")
         return np.zeros(count, np.int64)
     given = [str(g) for g in np.asarray(groups).tolist()]
     require(len(given) == count, "there must be one group per case", given=(len(given), count))
@@ -141,11 +134,9 @@ def _threshold(score: NDArray[np.float64], codes: NDArray[np.int64], level: floa
     """The finite-sample quantile: infinite where the patients are too few."""
     if not len(score):
         return math.inf
-    size = np.bincount(codes)
-    people = int(np.count_nonzero(size))
     order = np.argsort(score, kind="stable")
-    held = np.cumsum(1 / size[codes[order]])  # patients whose share of scores is at most this
-    reached = np.flatnonzero(held >= level * (people + 1) - 1e-9)
+    held = np.cumsum(1 / np.bincount(codes)[codes[order]])  # patients whose share of scores is at most this
+    reached = np.flatnonzero(held >= level * (distinct(codes) + 1) - 1e-9)
     return float(score[order[reached[0]]]) if len(reached) else math.inf
 
 
@@ -169,7 +160,8 @@ def set_coverage(
     [('set coverage', 1.0), ('set size', 1.5)]
     """
     inside = _table(sets) != 0
-    actual = _classes(truth, *inside.shape)
+    actual = class_numbers(truth, inside.shape[1])
+    require(len(actual) == len(inside), "truth and probability must be equally long", given=(len(actual), len(inside)))
     codes = patient_codes(patients, len(actual))
     size = inside.sum(axis=1)
     shares = {
@@ -180,10 +172,8 @@ def set_coverage(
     found = [proportion(good, codes, level=level, metric=m, of=of) for m, good in shares.items()]
     if not len(actual):
         return [found[0], undefined("set size", "no cases", of=of), *found[1:]]
-    people = int(codes.max()) + 1
-    mean = mean_statistic("set size", size.astype(np.float64), codes, people, of=of)
-    sizes = bootstrap([mean], people, images=len(actual), level=level, resamples=resamples, seed=seed)
-    return [found[0], *sizes, *found[1:]]
+    mean = mean_statistic("set size", size.astype(np.float64), codes, int(codes.max()) + 1, of=of)
+    return [found[0], *bootstrapped(mean, codes, level=level, resamples=resamples, seed=seed), *found[1:]]
 
 
 # -- intervals around a predicted number that hold the truth as often as promised ---------------------------------
@@ -203,14 +193,7 @@ class ConformalIntervals:
     @checked
     def width(self, count: int, groups: ArrayLike | None = None) -> NDArray[np.float64]:
         """(N,) the half-width of each of ``count`` cases. Raises :class:`ArgumentError` for an unknown group."""
-        if groups is None:
-            require(self.groups == ("",), "the intervals were fitted by group", todo="give the group of each case")
-            return np.full(count, self.half_widths[0])
-        given = [str(g) for g in np.asarray(groups).tolist()]
-        unknown = sorted(set(given) - set(self.groups))
-        require(not unknown, "groups without tuning data", given=", ".join(unknown[:5]))
-        wide = dict(zip(self.groups, self.half_widths))
-        return np.fromiter((wide[g] for g in given), np.float64, count)
+        return np.array(self.half_widths)[_rows_of(groups, self.groups, count, "intervals")]
 
 
 @checked
@@ -262,17 +245,14 @@ def interval_coverage(
     [0.5, 2.0]
     """
     true = numbers(truth, name="truth")
-    said = numbers(predicted, len(true), "predicted")
+    middle = numbers(predicted, len(true), "predicted")
     half = numbers(half_width, len(true), "half_width")
     codes = patient_codes(patients, len(true))
     with np.errstate(invalid="ignore"):
-        inside = np.abs(true - said) <= half * (1 + 1e-12)
+        inside = np.abs(true - middle) <= half * (1 + 1e-12)
     held = proportion(inside, codes, level=level, metric="interval coverage", of=of)
     if not len(true) or not np.isfinite(half).all():
-        why = "no cases" if not len(true) else "too few tuning patients for this level: the intervals have no ends"
-        return [held, undefined("interval width", why, of=of, images=held.images, patients=held.patients)]
-    how = "mean of the widths fixed on tuning data"
-    wide = Estimate(
-        "interval width", float(2 * half.mean()), math.nan, math.nan, level, how, held.images, held.patients, of
-    )
-    return [held, wide]
+        reason = "too few tuning patients for this level: the intervals have no ends" if len(true) else "no cases"
+        return [held, undefined("interval width", reason, of=of, images=held.images, patients=held.patients)]
+    how, value = "mean of the widths fixed on tuning data", float(2 * half.mean())
+    return [held, replace(held, metric="interval width", value=value, low=math.nan, high=math.nan, method=how)]

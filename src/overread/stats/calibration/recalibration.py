@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import numbers, zero_one
-from overread.stats.calibration.reliability import EDGE, why_uncalibrated
+from overread.stats.arrays import class_numbers, numbers, zero_one
+from overread.stats.calibration.reliability import EDGE, logit, require_probabilities, why_uncalibrated
 
 Floats = NDArray[np.float64]
 #: A temperature outside is the sign of classes that the probabilities tell apart completely, or not at all.
@@ -31,7 +31,7 @@ class Temperature:
         """(N,) or (N, C) → the same shape. NaN stays NaN."""
         given = np.asarray(probability, np.float64)
         if given.ndim == 1:
-            return _expit(_logit(given) / self.temperature)
+            return _expit(logit(given) / self.temperature)
         return _softmax(np.log(np.clip(given, EDGE, 1)) / self.temperature)
 
 
@@ -45,7 +45,7 @@ class Platt:
     @checked
     def apply(self, probability: ArrayLike) -> Floats:
         """(N,) → (N,). NaN stays NaN."""
-        return _expit(self.intercept + self.slope * _logit(numbers(probability, name="probability")))
+        return _expit(self.intercept + self.slope * logit(numbers(probability, name="probability")))
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,7 @@ class PriorShift:
     @checked
     def apply(self, probability: ArrayLike) -> Floats:
         """(N,) of the second of two classes, or (N, C) → the same shape (Saerens et al. 2002)."""
-        given = np.asarray(probability, np.float64)
-        table = np.column_stack([1 - given, given]) if given.ndim == 1 else given
+        table = _two_columns(given := np.asarray(probability, np.float64))
         require(table.shape[1] == len(self.training), "one column per class", given=table.shape)
         weighed = table * (np.array(self.deployment) / np.array(self.training))
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -102,8 +101,7 @@ def fit_temperature(truth: ArrayLike, probability: ArrayLike) -> Temperature:
     given = np.asarray(probability, np.float64)
     if given.ndim == 1:
         positive, chance = _tuning(truth, given)
-        logit = _logit(chance)
-        scores, actual = np.column_stack([np.zeros(len(logit)), logit]), positive.astype(np.int64)
+        scores, actual = np.column_stack([np.zeros(len(chance)), logit(chance)]), positive.astype(np.int64)
     else:
         scores, actual = _class_scores(truth, given)
     own = float(scores[np.arange(len(actual)), actual].mean())
@@ -121,20 +119,16 @@ def fit_temperature(truth: ArrayLike, probability: ArrayLike) -> Temperature:
 def _tuning(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
     positive = zero_one(truth)
     chance = numbers(probability, len(positive), "probability")
-    why = why_uncalibrated(positive, chance)
-    require(not why, "recalibration needs probabilities of tuning cases", given=why)
+    reason = why_uncalibrated(positive, chance)
+    require(not reason, "recalibration needs probabilities of tuning cases", given=reason)
     return positive, chance
 
 
 def _class_scores(truth: ArrayLike, table: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    actual = numbers(truth, name="truth")
-    good = table.ndim == 2 and len(actual) == len(table) > 0
+    good = table.ndim == 2 and np.shape(truth) == (len(table),) and len(table) > 0
     require(good, "probability must have one row per case and one column per class", given=table.shape)
-    valid = bool((np.isfinite(table) & (table >= 0) & (table <= 1)).all())
-    require(valid, "probabilities must be finite and lie in 0 … 1")
-    fits = bool(((actual >= 0) & (actual < table.shape[1]) & (actual == np.floor(actual))).all())
-    require(fits, "a class number lies outside 0 … classes−1", given=f"{table.shape[1]} classes")
-    return np.log(np.clip(table, EDGE, 1)), actual.astype(np.int64)
+    require_probabilities(table)
+    return np.log(np.clip(table, EDGE, 1)), class_numbers(truth, table.shape[1])
 
 
 @checked
@@ -152,7 +146,7 @@ def fit_platt(truth: ArrayLike, probability: ArrayLike) -> Platt:
     positive, chance = _tuning(truth, probability)
     ill, well = int(positive.sum()), int((~positive).sum())
     target = np.where(positive, (ill + 1) / (ill + 2), 1 / (well + 2))
-    columns = np.column_stack([np.ones(len(chance)), _logit(chance)])
+    columns = np.column_stack([np.ones(len(chance)), logit(chance)])
     weight = np.zeros(2)
     for _ in range(100):  # Newton; far from the optimum, no leaps
         expected = _expit(columns @ weight)
@@ -209,8 +203,7 @@ def estimate_prior(probability: ArrayLike, training: ArrayLike, *, rounds: int =
     >>> estimate_prior([0.9, 0.8, 0.2, 0.9], 0.5).deployment[1] > 0.5
     True
     """
-    given = np.asarray(probability, np.float64)
-    table = np.column_stack([1 - given, given]) if given.ndim == 1 else given
+    table = _two_columns(given := np.asarray(probability, np.float64))
     valid = table.ndim == 2 and len(table) > 0 and bool((np.isfinite(table) & (table >= 0) & (table <= 1)).all())
     require(valid, "there must be cases, with probabilities in 0 … 1", given=given.shape)
     shares = np.asarray(training, np.float64)
@@ -226,9 +219,9 @@ def estimate_prior(probability: ArrayLike, training: ArrayLike, *, rounds: int =
     return now
 
 
-def _logit(probability: Floats) -> Floats:
-    inside = np.clip(probability, EDGE, 1 - EDGE)
-    return np.log(inside / (1 - inside))
+def _two_columns(probability: Floats) -> Floats:
+    """(N,) of the second of two classes → (N, 2); any other shape stays."""
+    return np.column_stack([1 - probability, probability]) if probability.ndim == 1 else probability
 
 
 def _expit(x: Floats) -> Floats:

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
 from overread.core.random import bits
-from overread.stats.arrays import distinct, normal_quantile, numbers, patient_codes, why_undefined, zero_one
+from overread.stats.arrays import distinct, normal_quantile, not_finite, numbers, patient_codes, why_undefined, zero_one
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
-from overread.stats.resample import CHUNK, Column, Statistic, Weights, bootstrapped, mean_statistic, per_patient
+from overread.stats.resample import CHUNK, Column, Statistic, Weights, per_patient
 
 #: Probabilities are moved this far from 0 and 1 before their logit is taken.
 EDGE = 1e-6
@@ -44,13 +44,22 @@ class Reliability:
 @checked
 def why_uncalibrated(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> str:
     """The reason why calibration has no value; empty if it has one."""
-    if not truth.size:
-        return "no cases"
-    bad = int((~np.isfinite(probability)).sum())
-    if bad:
-        return f"{bad} of {probability.size} scores are not finite"
+    if reason := not_finite(probability, name="scores"):
+        return reason
     outside = int(((probability < 0) | (probability > 1)).sum())
     return f"{outside} of {probability.size} scores are not probabilities" if outside else ""
+
+
+def require_probabilities(chances: NDArray[np.float64]) -> None:
+    """Raise :class:`ArgumentError` unless every number lies in 0 … 1."""
+    good = bool((np.isfinite(chances) & (chances >= 0) & (chances <= 1)).all())
+    require(good, "probabilities must be finite and lie in 0 … 1")
+
+
+def logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The logit of each probability, moved :data:`EDGE` away from 0 and 1 first."""
+    inside = np.clip(probability, EDGE, 1 - EDGE)
+    return np.log(inside / (1 - inside))
 
 
 def bins_of(probability: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
@@ -81,8 +90,8 @@ def reliability(
     [1, 1, 1]
     """
     positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
-    why = why_uncalibrated(positive, chance)
-    require(not why, "a reliability diagram needs probabilities", given=why)
+    reason = why_uncalibrated(positive, chance)
+    require(not reason, "a reliability diagram needs probabilities", given=reason)
     require(bins >= 1, "bins must be at least 1", given=bins)
     codes = patient_codes(patients, len(chance))
     used, which, count = np.unique(bins_of(chance, bins), return_inverse=True, return_counts=True)
@@ -120,50 +129,15 @@ def _null(
     """(resamples, bins) share of positives per bin when labels are drawn from the probabilities."""
     order = np.argsort(which, kind="stable")
     starts = np.concatenate(([0], np.cumsum(count)[:-1]))
-    people, limit = codes[order], (chance[order] * 2.0**32)
-    patients = int(codes.max()) + 1
+    limit, patients = chance[order] * 2.0**32, int(codes.max()) + 1
     generator = np.random.Philox(key=bits(seed, 0, np.arange(2), "calibrated"))
     at_once, shares = max(1, CHUNK // len(chance)), []
     for start in range(0, resamples, at_once):
         many, words = min(at_once, resamples - start), (patients + 1) // 2
         drawn = generator.random_raw(many * words).view(np.uint32).reshape(many, 2 * words)
-        ill = np.take(drawn, people, axis=1) < limit
+        ill = np.take(drawn, codes[order], axis=1) < limit
         shares.append(np.add.reduceat(ill, starts, axis=1, dtype=np.int32) / count)
     return np.concatenate(shares)
-
-
-@checked
-def expected_calibration_error(
-    truth: ArrayLike,
-    probability: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    bins: int = 10,
-    level: float = 0.95,
-    of: str = "",
-    resamples: int | None = None,
-    seed: int = 0,
-) -> tuple[Estimate, Estimate]:
-    """The ECE, and the ECE of a perfectly calibrated model with the same probabilities and patients.
-
-    Arguments as :func:`reliability`. The second estimate is the mean and the range of the null draws: an ECE
-    within it is no sign of miscalibration. The interval of the first is a patient bootstrap; like the ECE
-    itself it is biased upwards in small samples. Both are undefined for scores that are not probabilities.
-
-    >>> [e.metric for e in expected_calibration_error([0, 1, 1], [0.2, 0.8, 1.0])]
-    ['ece', 'ece if calibrated']
-    """
-    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
-    codes = patient_codes(patients, len(chance))
-    people = distinct(codes)
-    if why := why_uncalibrated(positive, chance):
-        names = ("ece", "ece if calibrated")
-        first, second = (undefined(m, why, of=of, images=len(chance), patients=people) for m in names)
-        return first, second
-    statistic = ece_statistic(positive, chance, codes, int(codes.max()) + 1, bins=bins, of=of)
-    found = bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
-    diagram = reliability(positive, chance, codes, bins=bins, level=level, resamples=resamples, seed=seed)
-    return found, null_estimate(diagram, level, of, len(chance), people)
 
 
 @checked
@@ -171,9 +145,8 @@ def null_estimate(diagram: Reliability, level: float, of: str, images: int, pati
     """The mean and range of the ECE that a perfectly calibrated model shows by chance."""
     low, high = np.quantile(diagram.null_ece, ((1 - level) / 2, (1 + level) / 2))
     how = f"mean and range of {len(diagram.null_ece):,} draws of labels from the probabilities, by patient"
-    return Estimate(
-        "ece if calibrated", float(diagram.null_ece.mean()), float(low), float(high), level, how, images, patients, of
-    )
+    value = float(diagram.null_ece.mean())
+    return Estimate("ece if calibrated", value, float(low), float(high), level, how, images, patients, of)
 
 
 @checked
@@ -187,14 +160,13 @@ def ece_statistic(
     of: str = "",
     note: str = "",
 ) -> Statistic:
-    """The ECE, for the bootstrap."""
+    """The expected calibration error in bins of equal width, for the bootstrap; biased upwards in small samples."""
     which, error = bins_of(chance, bins), chance - truth
     inside = (np.where(which == k, error, 0.0) for k in np.unique(which))
     cells = per_patient(codes, patients, np.ones(len(truth)), *inside)
     how = f"{bins} bins of equal width, biased upwards: compare with the null band"
-    how = f"{note}; {how}" if note else how
-    people = distinct(codes)
-    column = Column("ece", of, len(truth), people, "positive", effective=people, note=how)
+    how, count = f"{note}; {how}" if note else how, distinct(codes)
+    column = Column("ece", of, len(truth), count, "positive", effective=count, note=how)
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         many, *sums = (weights @ cells).T
@@ -202,33 +174,6 @@ def ece_statistic(
             return (np.abs(sums).sum(axis=0) / many)[:, None]
 
     return Statistic((column,), compute)
-
-
-@checked
-def brier(
-    truth: ArrayLike,
-    probability: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    of: str = "",
-    resamples: int | None = None,
-    seed: int = 0,
-) -> Estimate:
-    """The Brier score: the mean squared distance of a probability from the truth; 0 is perfect.
-
-    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. Patient bootstrap.
-
-    >>> round(brier([0, 1], [0.1, 0.8]).value, 3)
-    0.025
-    """
-    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
-    codes = patient_codes(patients, len(chance))
-    if why := why_uncalibrated(positive, chance):
-        return undefined("brier", why, of=of, images=len(chance), patients=distinct(codes))
-    loss, people = (chance - positive) ** 2, distinct(codes)
-    statistic = mean_statistic("brier", loss, codes, int(codes.max()) + 1, of=of, effective=people)
-    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
 
 
 @checked
@@ -248,30 +193,22 @@ def intercept_and_slope(
     """
     positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
     codes, z = patient_codes(patients, len(chance)), normal_quantile(level)
-    why = why_uncalibrated(positive, chance) or why_undefined(positive, chance)
-    people = distinct(codes)
-    if why:
-        first, second = (
-            undefined(m, why, of=of, images=len(chance), patients=people)
-            for m in ("calibration intercept", "calibration slope")
-        )
-        return first, second
-    inside = np.clip(chance, EDGE, 1 - EDGE)
-    logit = np.log(inside / (1 - inside))
-    one = np.ones((len(logit), 1))
-    spread = float(np.ptp(logit)) > 1e-9
-    large = _fit(positive, one, logit, codes)
-    slope = _fit(positive, np.column_stack([one, logit]), np.zeros(len(logit)), codes) if spread else None
+    reason, count, large, slope = why_uncalibrated(positive, chance), distinct(codes), None, None
+    if not (reason := reason or why_undefined(positive, chance)):
+        x, one = logit(chance), np.ones((len(chance), 1))
+        spread = float(np.ptp(x)) > 1e-9
+        large = _fit(positive, one, x, codes)
+        slope = _fit(positive, np.column_stack([one, x]), np.zeros(len(x)), codes) if spread else None
+        reason = "the scores tell the classes apart completely" if spread else "the scores are all equal"
 
-    def told(metric: str, fit: tuple[float, float] | None) -> Estimate:
+    def estimate(metric: str, fit: tuple[float, float] | None) -> Estimate:
         if fit is None:
-            reason = "the scores tell the classes apart completely" if spread else "the scores are all equal"
-            return undefined(metric, reason, of=of, images=len(chance), patients=people)
+            return undefined(metric, reason, of=of, images=len(chance), patients=count)
         value, error = fit
-        how = "logistic, sandwich variance by patient" if people > 1 else "logistic; no interval: one patient"
-        return Estimate(metric, value, value - z * error, value + z * error, level, how, len(chance), people, of)
+        how = "logistic, sandwich variance by patient" if count > 1 else "logistic; no interval: one patient"
+        return Estimate(metric, value, value - z * error, value + z * error, level, how, len(chance), count, of)
 
-    return told("calibration intercept", large), told("calibration slope", slope)
+    return estimate("calibration intercept", large), estimate("calibration slope", slope)
 
 
 def _fit(
@@ -309,44 +246,8 @@ def _sandwich(
 # -- what a Brier score is made of: reliability, resolution and uncertainty ---------------------------------------
 
 
-#: What :func:`brier_decomposition` gives, in its order.
+#: Reliability − resolution + uncertainty is the Brier score: :func:`decomposition_statistic`, :func:`brier_uncertainty`.
 PARTS = ("brier reliability", "brier resolution", "brier uncertainty")
-
-
-@checked
-def brier_decomposition(
-    truth: ArrayLike,
-    probability: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    bins: int = 10,
-    level: float = 0.95,
-    of: str = "",
-    resamples: int | None = None,
-    seed: int = 0,
-) -> list[Estimate]:
-    """The three parts of the Brier score, which is reliability − resolution + uncertainty, exactly.
-
-    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. In ``bins`` of equal width
-    (Murphy 1973): reliability is the mean squared distance of predicted and observed share (0 is perfect),
-    resolution how far the bins lie from the prevalence (the more, the better), uncertainty
-    prevalence · (1 − prevalence). What varies within a bin is added to the resolution, as Stephenson, Coelho
-    & Jolliffe 2008 do; so a resolution can be negative. Reliability and resolution are biased upwards where a
-    bin holds few cases: below some 200 to a bin their intervals hold the truth less often than they say.
-    Patient bootstrap; the uncertainty takes the interval of the prevalence. Undefined for scores that are not
-    probabilities.
-
-    >>> [round(e.value, 3) for e in brier_decomposition([0, 0, 1, 1], [0.1, 0.3, 0.6, 0.8])]
-    [0.075, 0.25, 0.25]
-    """
-    require(bins >= 1, "bins must be at least 1", given=bins)
-    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
-    codes = patient_codes(patients, len(chance))
-    if why := why_uncalibrated(positive, chance):
-        return [undefined(m, why, of=of, images=len(chance), patients=distinct(codes)) for m in PARTS]
-    statistic = decomposition_statistic(positive, chance, codes, int(codes.max()) + 1, bins=bins, of=of)
-    parts = bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)
-    return [*parts, brier_uncertainty(positive, codes, level=level, of=of)]
 
 
 @checked
@@ -365,7 +266,7 @@ def brier_uncertainty(
         return share
     ends = [p * (1 - p) for p in (share.low, share.high)]
     high = 0.25 if share.low <= 0.5 <= share.high else max(ends)
-    how = "; ".join(filter(None, (note, share.method)))
+    how = f"{note}; {share.method}" if note else share.method
     return replace(share, value=share.value * (1 - share.value), low=min(ends), high=high, method=how)
 
 
@@ -380,7 +281,14 @@ def decomposition_statistic(
     of: str = "",
     note: str = "",
 ) -> Statistic:
-    """Reliability and resolution, for the bootstrap: from two sums per patient and bin, and three per patient."""
+    """Reliability and resolution, two of the three parts of the Brier score, for the bootstrap.
+
+    In ``bins`` of equal width (Murphy 1973): reliability is the mean squared distance of predicted and observed share (0 is
+    perfect), resolution how far the bins lie from the prevalence (the more, the better). What varies within a bin is
+    added to the resolution, as Stephenson, Coelho & Jolliffe 2008 do; so a resolution can be negative. Both are biased
+    upwards where a bin holds few cases: below some 200 to a bin their intervals hold the truth less often than they
+    say. From two sums per patient and bin, and three per patient.
+    """
     which, error = bins_of(chance, bins), chance - truth
     inside = which == np.unique(which)[:, None]  # (K, N)
     cells = per_patient(codes, patients, np.ones(len(truth)), truth, error**2, *inside, *(inside * error))
@@ -394,11 +302,7 @@ def decomposition_statistic(
             apart, unsure = far.sum(axis=1) / n, ill / n * (1 - ill / n)
             return np.column_stack([apart, apart + unsure - squared / n])
 
-    return Statistic(_columns(of, codes, f"{bins} bins of equal width", note), compute)
-
-
-def _columns(of: str, codes: NDArray[np.int64], how: str, note: str) -> tuple[Column, ...]:
-    people = distinct(codes)
-    how = "; ".join(filter(None, (note, how, "biased upwards where a bin holds few cases")))
-    about = Column(PARTS[0], of, len(codes), people, "positive", effective=people, why="no cases", note=how)
-    return about, replace(about, metric=PARTS[1], scale="plain")
+    how, count = f"{bins} bins of equal width; biased upwards where a bin holds few cases", distinct(codes)
+    about = Column(PARTS[0], of, len(codes), count, "positive", effective=count, why="no cases")
+    about = replace(about, note=f"{note}; {how}" if note else how)
+    return Statistic((about, replace(about, metric=PARTS[1], scale="plain")), compute)

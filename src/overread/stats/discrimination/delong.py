@@ -15,7 +15,6 @@ from overread.stats.arrays import (
     TINY,
     distinct,
     expit,
-    logit_interval,
     normal_quantile,
     numbers,
     patient_codes,
@@ -23,7 +22,7 @@ from overread.stats.arrays import (
     why_undefined,
     zero_one,
 )
-from overread.stats.discrimination.roc import auc_quantile, newcombe
+from overread.stats.discrimination.roc import area_interval
 from overread.stats.estimate import (
     Difference,
     Estimate,
@@ -36,7 +35,7 @@ from overread.stats.estimate import (
     without,
 )
 from overread.stats.proportions import patient_freedom
-from overread.stats.resample import Column, Statistic, Sums, Weights, bootstrap
+from overread.stats.resample import Column, Statistic, Sums, bootstrap
 
 #: Below this the variance of a difference is the rounding of zero: models that differ in one pair of a million
 #: images are well above.
@@ -111,30 +110,26 @@ def compare_aucs(
     given = [numbers(score, len(positive)) for score in scores]
     codes = patient_codes(patients, len(positive))
     cohort = Cohort.of(positive, codes)
-    if why := next(filter(None, (why_undefined(positive, score) for score in given)), ""):
-        return _no_comparison(cohort, len(given), why, of)
+    if reason := next(filter(None, (why_undefined(positive, score) for score in given)), ""):
+        return _no_comparison(cohort, len(given), reason, of)
     placed = np.stack([placements(positive, score) for score in given])  # (M, N)
-    parts = shares(cohort, placed)
-    together = covariance(cohort, parts)
+    added = shares(cohort, placed)
+    errors = covariance(cohort, added)
     areas = tuple(
         cohort.estimate("auc", float(value), float(variance), level, of)
-        for value, variance in zip(parts.value, np.diag(together))
+        for value, variance in zip(added.value, np.diag(errors))
     )
     differences = tuple(
-        compared(cohort, (areas[i], areas[j]), variance_between(cohort, parts, i, j), (given[i], given[j]))
+        compared(cohort, (areas[i], areas[j]), variance_between(cohort, added, i, j), (given[i], given[j]))
         for i, j in combinations(range(len(given)), 2)
     )
-    return Comparison(areas, together, differences, *_all_equal(parts.value, together))
+    return Comparison(areas, errors, differences, *_all_equal(added.value, errors))
 
 
-def _no_comparison(cohort: Cohort, models: int, why: str, of: str) -> Comparison:
-    def none(metric: str) -> Estimate:
-        return undefined(metric, why, of=of, images=cohort.images, patients=cohort.patients)
-
-    one = without(none("auc"), none("auc"), none("auc difference"))
-    pairs = models * (models - 1) // 2
-    nothing = np.full((models, models), math.nan)
-    return Comparison((one.first,) * models, nothing, (one,) * pairs, math.nan, 0, math.nan)
+def _no_comparison(cohort: Cohort, models: int, reason: str, of: str) -> Comparison:
+    area = undefined("auc", reason, of=of, images=cohort.images, patients=cohort.patients)
+    pairs = (without(area, area, replace(area, metric="auc difference")),) * (models * (models - 1) // 2)
+    return Comparison((area,) * models, np.full((models, models), math.nan), pairs, math.nan, 0, math.nan)
 
 
 @checked
@@ -158,8 +153,8 @@ def compared(
     how = ("DeLong, paired, logit" if error else "none: both rank the cases alike") + suffix
     low, high = _difference_limits(first.value, second.value, half) if error else (value, value)
     statistic = ratio(value, error)
-    told = replace(found, low=low, high=high, method=how)
-    return Difference(first, second, told, error, statistic, two_sided(statistic, freedom))
+    found = replace(found, low=low, high=high, method=how)
+    return Difference(first, second, found, error, statistic, two_sided(statistic, freedom))
 
 
 def class_freedom(cohort: Cohort) -> int:
@@ -172,11 +167,11 @@ def _of_the_two(
 ) -> Difference:
     """An area of 0 or 1 has no logit: the interval is made of theirs, the test is DeLong's where there is one."""
     low, high = square_and_add(*areas, 0.0)
-    told = replace(found, low=low, high=high, method=f"{areas[0].method}, squared and added{suffix}")
+    found = replace(found, low=low, high=high, method=f"{areas[0].method}, squared and added{suffix}")
     if not error:
-        return implied(*areas, told)
+        return implied(*areas, found)
     statistic = ratio(found.value, error)
-    return Difference(*areas, told, error, statistic, two_sided(statistic, freedom))
+    return Difference(*areas, found, error, statistic, two_sided(statistic, freedom))
 
 
 def _difference_limits(first: float, second: float, half: float) -> tuple[float, float]:
@@ -197,10 +192,10 @@ def same_order(score: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     return bool((np.sign(np.diff(score[order])) == np.sign(np.diff(other[order]))).all())
 
 
-def _all_equal(values: NDArray[np.float64], together: NDArray[np.float64]) -> tuple[float, int, float]:
+def _all_equal(values: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[float, int, float]:
     contrast = np.column_stack([np.ones(len(values) - 1), -np.eye(len(values) - 1)])
-    spread, gap = contrast @ together @ contrast.T, contrast @ values
-    scale = float(np.abs(together).max())
+    spread, gap = contrast @ errors @ contrast.T, contrast @ values
+    scale = float(np.abs(errors).max())
     freedom = int(np.linalg.matrix_rank(spread, tol=max(1e-10 * scale, NOTHING), hermitian=True))
     if not freedom:
         return (0.0, 0, 1.0) if not gap.any() else (math.nan, 0, math.nan)
@@ -215,14 +210,9 @@ def difference_statistic(first: Statistic, second: Statistic) -> Statistic:
     names = [[(c.metric, c.of) for c in s.columns] for s in (first, second)]
     require(names[0] == names[1], "both statistics must have the same columns", given=names)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
-        return first.compute(weights) - second.compute(weights)
-
-    return Statistic(
-        tuple(_apart(a, b) for a, b in zip(first.columns, second.columns)),
-        compute,
-        _sums_apart(first.sums, second.sums),
-    )
+    columns = tuple(_apart(a, b) for a, b in zip(first.columns, second.columns))
+    sums = _sums_apart(first.sums, second.sums)
+    return Statistic(columns, lambda weights: first.compute(weights) - second.compute(weights), sums)
 
 
 def _sums_apart(first: Sums | None, second: Sums | None) -> Sums | None:
@@ -314,11 +304,8 @@ class Cohort:
     @classmethod
     def of(cls, truth: NDArray[np.bool_], codes: NDArray[np.int64]) -> Cohort:
         """``truth`` (N,), ``codes`` (N,) of the patients."""
-        patients = distinct(codes)
-        if patients == len(codes):
-            ill = int(truth.sum())
-            return cls(truth, codes, len(truth), patients, (ill, len(truth) - ill))
-        return cls(truth, codes, len(truth), patients, (distinct(codes[truth]), distinct(codes[~truth])))
+        sizes = distinct(codes[truth]), distinct(codes[~truth])
+        return cls(truth, codes, len(truth), distinct(codes), sizes)
 
     @property
     def clustered(self) -> bool:
@@ -327,13 +314,7 @@ class Cohort:
 
     def estimate(self, metric: str, value: float, variance: float, level: float, of: str = "") -> Estimate:
         """An area with its interval: on the logit scale, or Newcombe's where the variance is zero."""
-        z = normal_quantile(level)
-        if variance > TINY and TINY < value < 1 - TINY:
-            wide = auc_quantile(self.truth, self.codes, level)
-            (low, high), how = logit_interval(value, math.sqrt(variance), wide), "DeLong, logit"
-        else:
-            (low, high), how = newcombe(value, *self.sizes, z), "Newcombe 2006 method 5"
-        how += ", by patient" if self.clustered else ""
+        low, high, how = area_interval(self.truth, self.codes, value, variance, self.sizes, level)
         return Estimate(metric, value, low, high, level, how, self.images, self.patients, of)
 
 
@@ -444,23 +425,23 @@ def _share(
 
 
 @checked
-def covariance(cohort: Cohort, parts: Shares) -> NDArray[np.float64]:
+def covariance(cohort: Cohort, added: Shares) -> NDArray[np.float64]:
     """(M, M) covariance of M areas from their :func:`shares`: Obuchowski 1997.
 
     Sums within patients; without repeats it is DeLong, DeLong & Clarke-Pearson 1988. Zero where a
     class has one patient.
     """
     if min(cohort.sizes) < 2:
-        return np.zeros((len(parts.value), len(parts.value)))
-    own = [n / (n - 1) * (part @ part.T) for n, part in zip(cohort.sizes, (parts.ill, parts.well))]
+        return np.zeros((len(added.value), len(added.value)))
+    own = [n / (n - 1) * (one @ one.T) for n, one in zip(cohort.sizes, (added.ill, added.well))]
     if not cohort.clustered:
         return own[0] + own[1]
-    cross = cohort.patients / (cohort.patients - 1) * (parts.ill @ parts.well.T)
+    cross = cohort.patients / (cohort.patients - 1) * (added.ill @ added.well.T)
     return own[0] + own[1] + cross + cross.T
 
 
 @checked
-def variance_between(cohort: Cohort, parts: Shares, i: int, j: int) -> float:
+def variance_between(cohort: Cohort, added: Shares, i: int, j: int) -> float:
     """The variance of area i minus area j: exactly zero where both place every case alike."""
-    value, ill, well = (x[i : i + 1] - x[j : j + 1] for x in (parts.value, parts.ill, parts.well))
+    value, ill, well = (x[i : i + 1] - x[j : j + 1] for x in (added.value, added.ill, added.well))
     return float(covariance(cohort, Shares(value, ill, well))[0, 0])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import TINY, logit_interval, normal_quantile, numbers, patient_codes, why_undefined, zero_one
+from overread.stats.arrays import normal_quantile, numbers, patient_codes, why_undefined, zero_one
 from overread.stats.discrimination.delong import (
     NOTHING,
     Cohort,
@@ -19,7 +19,7 @@ from overread.stats.discrimination.delong import (
     shares,
     variance_between,
 )
-from overread.stats.discrimination.roc import auc_quantile, newcombe, rank
+from overread.stats.discrimination.roc import area_interval, rank
 from overread.stats.estimate import Difference, Estimate, implied, ratio, square_and_add, two_sided, undefined, without
 
 Range = tuple[float, float]
@@ -27,7 +27,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class _Part:
-    """Which part of the curve, and how its area is told. ``swap``: over sensitivity, the classes swap roles."""
+    """Which part of the curve, and how its area is given. ``swap``: over sensitivity, the classes swap roles."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ class _Part:
     def about(self) -> str:
         return f"{'sensitivity' if self.swap else 'specificity'} {self.low:g} to {self.high:g}"
 
-    def told(self, share: float) -> float:
+    def scaled(self, share: float) -> float:
         """The area, or its McClish form, of the mean height ``share`` of the part."""
         if not self.standardised:
             return share * self.width
@@ -106,12 +106,12 @@ def partial_auc_difference(
     (0.0, 1.0)
     """
     part = _part(specificity, sensitivity, standardised)
-    (first, second), cohort, parts = _partial_aucs(truth, [score, other], patients, part, level, of)
+    (first, second), cohort, added = _partial_aucs(truth, [score, other], patients, part, level, of)
     found = replace(first, metric=f"{part.metric} difference", value=first.value - second.value)
-    if parts is None:
+    if added is None:
         return without(first, second, found)
-    scale = part.told(1.0) - part.told(0.0)
-    variance = variance_between(cohort, parts, 0, 1)
+    scale = part.scaled(1.0) - part.scaled(0.0)
+    variance = variance_between(cohort, added, 0, 1)
     error = scale * math.sqrt(variance) if variance > NOTHING else 0.0
     how = f"; {part.about}" + (", by patient" if cohort.clustered else "")
     if not error and not same_order(numbers(score), numbers(other)):
@@ -141,31 +141,25 @@ def _partial_aucs(
     positive = zero_one(truth)
     given = [numbers(score, len(positive)) for score in scores]
     cohort = Cohort.of(positive, patient_codes(patients, len(positive)))
-    if why := next(filter(None, (why_undefined(positive, score) for score in given)), ""):
-        none = undefined(part.metric, why, of=of, images=cohort.images, patients=cohort.patients)
+    if reason := next(filter(None, (why_undefined(positive, score) for score in given)), ""):
+        none = undefined(part.metric, reason, of=of, images=cohort.images, patients=cohort.patients)
         return [none] * len(given), cohort, None
     if part.swap:
         cohort, given = Cohort.of(~positive, cohort.codes), [-score for score in given]
     placed = np.stack([partial_placements(cohort.truth, score, part.low, part.high) for score in given])
-    parts = shares(cohort, placed)
-    spread = np.diag(covariance(cohort, parts))
-    found = [_estimate(cohort, part, float(h), float(v), level, of) for h, v in zip(parts.value, spread)]
-    return found, cohort, parts
+    added = shares(cohort, placed)
+    spread = np.diag(covariance(cohort, added))
+    found = [_estimate(cohort, part, float(h), float(v), level, of) for h, v in zip(added.value, spread)]
+    return found, cohort, added
 
 
 def _estimate(cohort: Cohort, part: _Part, height: float, variance: float, level: float, of: str) -> Estimate:
-    z = normal_quantile(level)
-    if variance > TINY and TINY < height < 1 - TINY:
-        wide = auc_quantile(cohort.truth, cohort.codes, level)
-        (low, high), how = logit_interval(height, math.sqrt(variance), wide), "placements, logit"
-    else:  # as the area over those negatives whom the range holds
-        ill, well = cohort.sizes
-        within = max(1, round(well * part.width))
-        low, high = newcombe(min(max(height, 0.0), 1.0), ill, within, z)
-        how = "Newcombe 2006 method 5"
-    how = f"{part.about}; {how}" + (", by patient" if cohort.clustered else "")
-    ends = part.told(height), part.told(low), part.told(high)
-    return Estimate(part.metric, *ends, level, how, cohort.images, cohort.patients, of)
+    inside = min(max(height, 0.0), 1.0)
+    ill, well = cohort.sizes
+    sizes = ill, max(1, round(well * part.width))  # the negatives whom the range holds
+    low, high, how = area_interval(cohort.truth, cohort.codes, inside, variance, sizes, level, "placements")
+    ends = part.scaled(height), part.scaled(low), part.scaled(high)
+    return Estimate(part.metric, *ends, level, f"{part.about}; {how}", cohort.images, cohort.patients, of)
 
 
 def partial_placements(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from overread.core.errors import checked, require
 from overread.stats.arrays import (
     TINY,
+    bisect,
     distinct,
     logit_interval,
     normal_quantile,
+    not_finite,
     numbers,
     patient_codes,
     t_quantile,
@@ -23,7 +26,9 @@ from overread.stats.arrays import (
 from overread.stats.classification import mean_known
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import patient_freedom
-from overread.stats.resample import Column, Statistic, Weights, bootstrapped
+from overread.stats.resample import Column, Statistic, Weights
+
+NEWCOMBE = "Newcombe 2006 method 5"
 
 
 @checked
@@ -42,30 +47,40 @@ def auc(
     0.750 (0.069–0.992)
     """
     positive, scores = zero_one(truth), numbers(score, np.size(truth))
-    codes, z = patient_codes(patients, len(scores)), normal_quantile(level)
+    codes = patient_codes(patients, len(scores))
+    normal_quantile(level)  # a level out of range is refused, whatever the scores are
     count = distinct(codes)
-    if why := why_undefined(positive, scores):
-        return undefined("auc", why, of=of, images=len(scores), patients=count)
+    if reason := why_undefined(positive, scores):
+        return undefined("auc", reason, of=of, images=len(scores), patients=count)
     ranking = rank(positive, scores)
     value, above, below = _placements(ranking)
     codes = codes[ranking.order]
     variance = _variance(ranking.truth, value, above, below, codes)
-    if variance > TINY and TINY < value < 1 - TINY:
-        quantile = auc_quantile(ranking.truth, codes, level)
-        (low, high), how = logit_interval(value, math.sqrt(variance), quantile), "DeLong, logit"
-    else:
-        sizes = distinct(codes[ranking.truth]), distinct(codes[~ranking.truth])
-        (low, high), how = newcombe(value, *sizes, z), "Newcombe 2006 method 5"
-    how += "" if count == len(scores) else ", by patient"
+    sizes = distinct(codes[ranking.truth]), distinct(codes[~ranking.truth])
+    low, high, how = area_interval(ranking.truth, codes, value, variance, sizes, level)
     return Estimate("auc", value, low, high, level, how, len(scores), count, of)
 
 
 @checked
-def auc_quantile(truth: NDArray[np.bool_], codes: NDArray[np.int64], level: float) -> float:
-    """The normal quantile; where patients repeat Student's t of the class with fewer patients to tell (Kish 1965)."""
-    if distinct(codes) == len(codes):
-        return normal_quantile(level)
-    return t_quantile(level, min(patient_freedom(codes[rows]) for rows in (truth, ~truth)))
+def area_interval(
+    truth: NDArray[np.bool_],
+    codes: NDArray[np.int64],
+    value: float,
+    variance: float,
+    sizes: tuple[int, int],
+    level: float,
+    method: str = "DeLong",
+) -> tuple[float, float, str]:
+    """The ends of an area's interval and how they were made: on the logit scale, or Newcombe's of ``sizes`` patients.
+
+    The quantile is the normal one; where patients repeat Student's t of the class with fewer patients to tell (Kish 1965).
+    """
+    by_patient = ", by patient" if distinct(codes) < len(codes) else ""
+    if not (variance > TINY and TINY < value < 1 - TINY):
+        return *newcombe(value, *sizes, normal_quantile(level)), NEWCOMBE + by_patient
+    freedom = min(patient_freedom(codes[rows]) for rows in (truth, ~truth)) if by_patient else 0
+    wide = t_quantile(level, freedom) if freedom else normal_quantile(level)
+    return *logit_interval(value, math.sqrt(variance), wide), f"{method}, logit{by_patient}"
 
 
 def _placements(ranking: Ranking) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
@@ -95,12 +110,11 @@ def _variance(
         np.bincount(codes[rows], share, patients) - value * n
         for rows, share, n in zip((truth, ~truth), (above, below), count)
     ]
-    with_both = [int((n > 0).sum()) for n in count]
-    if min(with_both) < 2:
+    sizes, whole = [int((n > 0).sum()) for n in count], distinct(codes)
+    if min(sizes) < 2:
         return 0.0
-    own = sum(k / (k - 1) * float(s @ s) / n.sum() ** 2 for k, s, n in zip(with_both, spread, count))
-    all_of_them = int(((count[0] + count[1]) > 0).sum())
-    cross = all_of_them / (all_of_them - 1) * float(spread[0] @ spread[1]) / (count[0].sum() * count[1].sum())
+    own = sum(k / (k - 1) * float(s @ s) / n.sum() ** 2 for k, s, n in zip(sizes, spread, count))
+    cross = whole / (whole - 1) * float(spread[0] @ spread[1]) / (count[0].sum() * count[1].sum())
     return own + 2 * cross
 
 
@@ -119,17 +133,8 @@ def newcombe(value: float, positives: int, negatives: int, z: float) -> tuple[fl
         spread = 1 + half * (1 - area) / (2 - area) + half * area / (1 + area)
         return (value - area) ** 2 - z * z * area * (1 - area) * spread / pairs
 
-    low = 0.0 if value <= 0 else _bisect(excess, 0.0, value)
-    return low, 1.0 if value >= 1 else _bisect(excess, 1.0, value)
-
-
-def _bisect(excess, outside: float, inside: float) -> float:  # type: ignore[no-untyped-def]
-    """Where ``excess`` turns from positive (towards ``outside``) to negative."""
-    inside += (outside - inside) * 1e-12  # at value 0 or 1 the excess is 0 itself
-    for _ in range(60):
-        middle = (outside + inside) / 2
-        outside, inside = (middle, inside) if excess(middle) > 0 else (outside, middle)
-    return (outside + inside) / 2
+    low, high = (bisect(excess, end, value + (end - value) * 1e-12) for end in (0.0, 1.0))  # at 0 and 1 it is 0 itself
+    return low, high
 
 
 @checked
@@ -150,12 +155,8 @@ def roc_curve(
     ranking = rank(positive, scores)
     true = np.cumsum(ranking.truth)[ranking.last]
     false = ranking.last + 1 - true
-    start = np.zeros(1)
-    return (
-        np.concatenate((start, false / false[-1])),
-        np.concatenate((start, true / true[-1])),
-        np.concatenate(([math.inf], ranking.score[ranking.last])),
-    )
+    threshold = np.append(math.inf, ranking.score[ranking.last])
+    return np.append(0.0, false / false[-1]), np.append(0.0, true / true[-1]), threshold
 
 
 @checked
@@ -179,33 +180,6 @@ def precision_recall_curve(
 
 
 @checked
-def average_precision(
-    truth: ArrayLike,
-    score: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    of: str = "",
-    resamples: int | None = None,
-    seed: int = 0,
-) -> Estimate:
-    """Average precision: Σ (recall step × precision) over distinct scores, without interpolation.
-
-    ``truth`` (N,) 0/1, ``score`` (N,), ``patients`` (N,) or None. Interval: patient bootstrap on the logit
-    scale (Boyd, Eng & Page 2013). Undefined for one class or a score that is not finite.
-
-    >>> round(average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]).value, 4)
-    0.8333
-    """
-    positive, scores = zero_one(truth), numbers(score, np.size(truth))
-    codes = patient_codes(patients, len(scores))
-    if why := why_undefined(positive, scores):
-        return undefined("average precision", why, of=of, images=len(scores), patients=distinct(codes))
-    statistic = areas_statistic([positive], [scores], [codes], (of,), macro=False)
-    return bootstrapped(statistic, codes, level=level, resamples=resamples, seed=seed)[0]
-
-
-@checked
 def areas_statistic(
     truths: list[NDArray[np.bool_]],
     scores: list[NDArray[np.float64]],
@@ -218,6 +192,8 @@ def areas_statistic(
 ) -> Statistic:
     """The mean AUC over the questions (if ``macro``) and each one's average precision, for the bootstrap.
 
+    Average precision is Σ (recall step × precision) over distinct scores, without interpolation; its interval stands on
+    the logit scale (Boyd, Eng & Page 2013).
     Every question must be defined: both classes present, scores finite. In a resample without one of the
     classes of a question, the mean is over the others.
     """
@@ -226,14 +202,10 @@ def areas_statistic(
     areas = [Areas.of(rank(t, s), c) for t, s, c in zip(truths, scores, codes)]
     ill = [distinct(c[t]) for t, c in zip(truths, codes)]
     well = [distinct(c[~t]) for t, c in zip(truths, codes)]
-    people = distinct(np.concatenate(codes))
-    columns = [Column("macro auc", images=max(map(len, truths)), patients=people, effective=min(ill + well), note=note)]
-    columns = columns if macro else []
-    if each:
-        columns += [
-            Column("average precision", name, len(t), distinct(c), effective=n, freedom=n - 1)
-            for name, t, c, n in zip(of, truths, codes, ill)
-        ]
+    images, patients = max(map(len, truths)), distinct(np.concatenate(codes))
+    columns = [Column("macro auc", "", images, patients, effective=min(ill + well), note=note)] if macro else []
+    for name, t, c, n in zip(of, truths, codes, ill) if each else ():
+        columns.append(Column("average precision", name, len(t), distinct(c), effective=n, freedom=n - 1))
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         if not macro:
@@ -272,16 +244,21 @@ class Ranking:
         """(N,) the group of each sorted case."""
         return np.repeat(np.arange(len(self.last)), np.diff(self.last, prepend=-1))
 
+    def flagged(self, weights: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Weights (B, N) of the sorted cases → (B, G) those of all cases at or above each group, and of the true ones."""
+        every, true = (np.cumsum(w, axis=1, dtype=np.int64) for w in (weights, weights * self.truth))
+        return np.take(every, self.last, axis=1), np.take(true, self.last, axis=1)
+
 
 @checked
 def rank(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> Ranking:
-    """Sort by falling score. ``truth`` (N,), ``score`` (N,) finite, N ≥ 1.
+    """Sort by falling score. ``truth`` (N,), ``score`` (N,) finite.
 
     What lies where within a tie does not matter, so the sort need not be stable, which makes it faster.
     """
     order = np.argsort(-score)
     ranked = score[order]
-    return Ranking(order, truth[order], ranked, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)))
+    return Ranking(order, truth[order], ranked, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -416,32 +393,23 @@ def concordance(
     0.8333
     """
     true = numbers(truth, name="truth")
-    said = numbers(predicted, len(true), "predicted")
+    score = numbers(predicted, len(true), "predicted")
     codes = patient_codes(patients, len(true))
-    people = distinct(codes)
-    if why := _why(true, said):
-        return undefined("concordance", why, of=of, images=len(true), patients=people)
-    agree, pairs = concordant(true, said)
+    count = distinct(codes)
+    if reason := not_finite(true, score) or ("" if np.ptp(true) else "the truth is constant"):
+        return undefined("concordance", reason, of=of, images=len(true), patients=count)
+    agree, pairs = concordant(true, score)
     total = float(pairs.sum())
     value = float(agree.sum()) / total
     moved = np.bincount(codes, agree - value * pairs)
-    error = 2 * float(np.linalg.norm(moved)) / total * math.sqrt(people / max(people - 1, 1))
-    if people > 2 and error**2 > TINY and TINY < value < 1 - TINY:
-        (low, high), how = logit_interval(value, error, t_quantile(level, people - 1)), "ratio of sums, logit"
+    error = 2 * float(np.linalg.norm(moved)) / total * math.sqrt(count / max(count - 1, 1))
+    if count > 2 and error**2 > TINY and TINY < value < 1 - TINY:
+        (low, high), how = logit_interval(value, error, t_quantile(level, count - 1)), "ratio of sums, logit"
     else:
-        half = max(people // 2, 1)
-        (low, high), how = newcombe(value, half, half, normal_quantile(level)), "Newcombe 2006 method 5"
-    how += ", by patient" if people < len(true) else ""
-    return Estimate("concordance", value, low, high, level, how, len(true), people, of)
-
-
-def _why(true: NDArray[np.float64], said: NDArray[np.float64]) -> str:
-    if not len(true):
-        return "no cases"
-    bad = int((~np.isfinite(true) | ~np.isfinite(said)).sum())
-    if bad:
-        return f"{bad} of {len(true)} values are not finite"
-    return "" if np.ptp(true) else "the truth is constant"
+        half = max(count // 2, 1)
+        (low, high), how = newcombe(value, half, half, normal_quantile(level)), NEWCOMBE
+    how += ", by patient" if count < len(true) else ""
+    return Estimate("concordance", value, low, high, level, how, len(true), count, of)
 
 
 def concordant(
