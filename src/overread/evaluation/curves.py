@@ -13,9 +13,9 @@ from overread.evaluation.estimators import Intervals, influence_correlation, inf
 from overread.evaluation.questions import Question
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability, why_uncalibrated
-from overread.stats.decision import decision_curve, wilson_limits
+from overread.stats.decision import decision_curve
 from overread.stats.discrimination.roc import precision_recall_curve, roc_curve
-from overread.stats.proportions import effective_images
+from overread.stats.proportions import effective_images, wilson_limits
 
 #: Points of a stored curve, at most.
 POINTS = 500
@@ -192,5 +192,5 @@ def _radius2(level: float, patients: int) -> float:
 
 def _corner(share: float, count: float, z: NDArray[np.float64]) -> NDArray[np.float64]:
     """The true share from which ``share`` would lie z standard errors, below it where z < 0."""
-    low, high = wilson_limits(np.full_like(z, share), np.full_like(z, count), np.abs(z))  # type: ignore[arg-type]  # a z for each corner
+    low, high = wilson_limits(np.full_like(z, share), np.full_like(z, count), np.abs(z))  # a z for each corner
     return np.clip(np.where(z < 0, low, high), 0.0, 1.0)

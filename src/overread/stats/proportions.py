@@ -68,7 +68,7 @@ def wilson(share: float, count: float, z: float) -> tuple[float, float]:
 
 
 @checked
-def wilson_limits(share: Floats, count: Floats, z: float) -> tuple[Floats, Floats]:
+def wilson_limits(share: Floats, count: Floats, z: float | Floats) -> tuple[Floats, Floats]:
     """Wilson's interval for arrays of one shape; by rounding it may reach a hair beyond 0 … 1."""
     scale = 1 + z * z / count
     centre = (share + z * z / (2 * count)) / scale
