@@ -258,7 +258,9 @@ def rank(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> Ranking:
     """
     order = np.argsort(-score)
     ranked = score[order]
-    return Ranking(order, truth[order], ranked, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]))
+    return Ranking(
+        order, truth[order], ranked, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)])
+    )
 
 
 @dataclass(frozen=True, eq=False)
