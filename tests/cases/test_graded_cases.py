@@ -10,7 +10,7 @@ import pytest
 from phantom_readers import draw_readings
 
 import overread as ov
-from overread.cases.graded_cases import GradedCases, agreement, panel_of, spoken
+from overread.cases.graded_cases import GradedCases, agreement, agreement_in_words, panel_of
 from overread.cases.grades import grades_of, read_grades
 from overread.cases.volumes import cut
 from overread.core.errors import ArgumentError, InputError
@@ -154,6 +154,6 @@ def test_the_panel_of_ordered_grades(tmp_path):
     assert sum(found["model"]["prevalence"].values()) == pytest.approx(1)
     assert np.allclose(np.sum(found["model"]["confusion"]["r1"], axis=1), 1)
     assert found["answers"] == 900
-    lines = spoken(found)
+    lines = agreement_in_words(found)
     assert len(lines) == 2
     assert "no accuracy can pass" in lines[1]

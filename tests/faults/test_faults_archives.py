@@ -17,7 +17,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
-from overread.cases.sources.dicom_export import is_tree, join, read_tree
+from overread.cases.sources.dicom_export import is_tree, read_tree
+from overread.cases.sources.labels import join_labels
 from overread.images.dicom.header import read_header
 from overread.images.dicom.series import series_entries, series_files
 from overread.images.formats.archives import ArchiveLimits, members, read_member
@@ -392,7 +393,7 @@ def test_21_a_name_is_in_no_message(root, survived, refused, canary):
     assert canary not in " ".join([*found.notes, *found.problems, *found.table["problems"]])
     assert len(found.unreadable) == 1
     labels = found.table[["patient"]].assign(y=["0", "1"])
-    refused(join, found, labels)
-    refused(join, found, labels.assign(patient=["x", canary + "y"]), "patient")
+    refused(join_labels, found.table, labels)
+    refused(join_labels, found.table, labels.assign(patient=["x", canary + "y"]), "patient")
     refused(read_tree, folder / f"{canary}.zip")
     refused(read_header, cut)

@@ -100,9 +100,8 @@ class Cases:
         if not rows.any() and self.salt:
             rows = self.table["case"] == codes([case], self.salt)[0]
         if not rows.any():
-            raise InputError(
-                "there is no such case", given=repr(case), todo=nearest(case, self.table["case"].iloc[:2000])
-            )
+            todo = nearest(case, self.table["case"].iloc[:2000])
+            raise InputError("there is no such case", given=repr(case), todo=todo)
         return self.take(np.flatnonzero(rows))
 
     def save(self, path: str | Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Self
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import Cases
 from overread.cases.grades import Grades, coded, consensus, grades_of, in_order, latent_classes, read_grades, wide
-from overread.cases.sources.labels import one_label
+from overread.cases.sources.labels import file_forms, one_label
 from overread.core.errors import InputError, checked, require
 from overread.core.random import by_name
-from overread.images.address import file_of, parse
 from overread.stats.agreement.pairs import cohen_kappa, specific_agreement
 from overread.stats.agreement.panel import ceiling, fleiss_kappa, krippendorff_alpha
 from overread.stats.estimate import Estimate
-from overread.tasks.target import Kind, Target
+from overread.tasks.target import Target
+from overread.tasks.task import Task
 
 #: A table of answers, or columns of the table of images.
 Asked = str | os.PathLike[str] | Sequence[str]
@@ -53,22 +53,12 @@ class GradedCases(Cases):
         return {case: _TIED if case in tied else _SILENT for case in silent}
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """The readers' answers to the rows of a table: the label columns, their target, the answers, and notes."""
-
-    table: pd.DataFrame
-    target: Target
-    grades: Grades
-    notes: tuple[str, ...]
-
-
 @checked
 def judged(
     made: pd.DataFrame, table: pd.DataFrame, asked: Asked, *, rule: str = "majority", positive: Sequence[str] = (),
-    kind: Kind | None = None, case: str = "",
-) -> Judged:  # fmt: skip
-    """The consensus of readers as ``label`` of each row of ``made``, and its ``agreement``.
+    task: type[Task] | None = None, case: str = "",
+) -> tuple[pd.DataFrame, Target, list[str], Grades]:  # fmt: skip
+    """The consensus of readers as ``label`` of each row of ``made``, and its ``agreement``; target, notes and answers.
 
     ``made`` has the columns ``image``, ``case`` and ``patient``; ``table`` is the table that it came from. ``asked``: a
     table of answers, joined by case or by the name of the image, or names of columns of ``table``, a reader each.
@@ -84,11 +74,11 @@ def judged(
                          todo="give a table with a column of labels")  # fmt: skip
     one = consensus(grades, rule=rule).set_index("case")
     labels = keys.map(one["label"]).fillna("")
-    wanted, target, more = one_label(labels, positive, kind, "the readers' consensus")
+    wanted, target, more = one_label(labels, positive, task, "the readers' consensus")
     wanted["agreement"] = keys.map(one["share"]).astype(float).round(4)
     blank = int((wanted["label"] == "").sum())
     note = f"label: {rule} of {len(grades.readers):,} readers; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip
-    return Judged(wanted, target, _known(grades, keys, made), (note, *notes, *more))
+    return wanted, target, [note, *notes, *more], _known(grades, keys, made)
 
 
 def _columns(made: pd.DataFrame, table: pd.DataFrame, readers: Sequence[str]) -> tuple[pd.Series, Grades, list[str]]:
@@ -99,9 +89,9 @@ def _columns(made: pd.DataFrame, table: pd.DataFrame, readers: Sequence[str]) ->
 
 def _joined(made: pd.DataFrame, grades: Grades) -> tuple[pd.Series, Grades, list[str]]:
     """The name under which readers know each row, by the form that fits most rows, and the answers to these."""
-    known = set(grades.cases)
-    forms = [(int(form.isin(known).sum()), i, form) for i, form in enumerate(_forms(made))]
-    hits, _, keys = max(forms, key=lambda found: (found[0], -found[1]))
+    known, forms = set(grades.cases), [made["case"], *file_forms(made["image"])]
+    fits = [int(form.isin(known).sum()) for form in forms]
+    hits, keys = max(fits), forms[fits.index(max(fits))]
     shared = set(keys) & known
     if (2 * hits < len(made) and 2 * len(shared) < len(known)) or not hits:
         raise InputError("the readers' answers do not fit the cases", given=f"at best {hits:,} of {len(made):,} images and {len(shared):,} of {len(known):,} cases with answers share a name",
@@ -110,16 +100,6 @@ def _joined(made: pd.DataFrame, grades: Grades) -> tuple[pd.Series, Grades, list
     notes = [f"readers: {spare:,} of {len(known):,} cases with answers have no image"] if spare else []
     kept = grades.table[grades.table["case"].isin(shared)].reset_index(drop=True)
     return keys, replace(grades, table=kept), notes
-
-
-def _forms(made: pd.DataFrame) -> Iterator[pd.Series]:
-    """Ways to name rows: the case, the image as path, as name, and as name without its ending."""
-    yield made["case"]
-    paths = made["image"].map(lambda text: parse(text).entry or file_of(text)) if len(made) else made["image"]
-    names = paths.str.rsplit("/", n=1).str[-1]
-    for form in (paths, names, names.str.replace(r"(\.nii\.gz|\.\w{1,5})$", "", regex=True)):
-        if form.is_unique:  # one name for two images would give both the same answers
-            yield form
 
 
 def _known(grades: Grades, keys: pd.Series, made: pd.DataFrame) -> Grades:
@@ -164,7 +144,7 @@ def agreement(
     each = specific_agreement(ratings, patients, classes=len(names), **how) if names else []
     each = [replace(found, of=name) for found, name in zip(each, names, strict=True)]
     pairs = _pairs(ratings, patients, grades.readers, max(len(names), 1), ordered, level)
-    return [top.agreement, fleiss_kappa(ratings, patients, **how), *alphas, *each, *pairs, top.best, top.panel]  # fmt: skip
+    return [top.agreement, fleiss_kappa(ratings, patients, **how), *alphas, *each, *pairs, top.best, top.panel]
 
 
 def _pairs(
@@ -207,7 +187,7 @@ def _model(grades: Grades) -> dict[str, Any]:
 
 
 @checked
-def spoken(found: dict[str, Any]) -> list[str]:
+def agreement_in_words(found: dict[str, Any]) -> list[str]:
     """What :func:`panel_of` found, in two lines at most."""
     by_name = {estimate.metric: estimate for estimate in found["estimates"] if not estimate.of}
     lines = [f"{len(found['readers']):,} readers of {found['cases']:,} cases: two agree in {by_name['agreement']}, Fleiss' kappa {by_name['fleiss kappa']}"]  # fmt: skip

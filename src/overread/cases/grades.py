@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from overread.cases.privacy import codes
 from overread.cases.sources.labels import natural, whole
-from overread.cases.sources.tables import find, folded, guess, known, read_table
+from overread.cases.sources.tables import find, guess, known, read_table
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.stats.agreement.consensus import LatentClasses, dawid_skene, majority, median_label
 
@@ -79,7 +79,7 @@ class Grades:
         known = dict(zip(filled["case"], filled["patient"], strict=True))
         return np.array([known.get(case, f"case {case}") for case in cases], dtype=object)
 
-    def ratings(self, cases: Sequence[str], classes: Sequence[str], modality: str = "") -> NDArray[np.float64]:  # fmt: skip
+    def ratings(self, cases: Sequence[str], classes: Sequence[str], modality: str = "") -> NDArray[np.float64]:
         """Class numbers (N, R), places in ``classes`` (all that were answered if empty), NaN for no answer.
 
         Columns as :attr:`readers`. ``modality`` blank: the only one. Raises :class:`InputError` for an answer
@@ -114,9 +114,8 @@ class Grades:
         if name == "" and len(self.modalities) == 1:
             return self.modalities[0]
         if self.modalities == ("",):
-            raise InputError(
-                f"there is no modality {name!r}: the answers tell none apart", todo="leave the modality out"
-            )
+            what = f"there is no modality {name!r}: the answers tell none apart"
+            raise InputError(what, todo="leave the modality out")
         if name not in self.modalities:
             raise InputError("say which modality" if not name else f"there is no modality {name!r}",
                              given=", ".join(self.modalities[:20]), todo=nearest(name, self.modalities))  # fmt: skip
@@ -164,12 +163,12 @@ def grades_of(table: pd.DataFrame, kind: str, *, repeats: Literal["refuse", "las
         made["score"] = numbers(made["score"])
     unnamed = int(((made["case"] == "") | (made["reader"] == "")).sum())
     if unnamed:
-        raise InputError("an answer names no case or no reader", given=f"{unnamed:,} rows", todo="complete the table")  # fmt: skip
+        raise InputError("an answer names no case or no reader", given=f"{unnamed:,} rows", todo="complete the table")
     refuse_two_patients(made)
     made = once(made, kind, repeats).reset_index(drop=True)
     count = int(made["reader"].nunique())
     if count > MOST_READERS:
-        raise InputError("there are too many readers", given=f"{count:,}", todo="choose another column with reader=…")  # fmt: skip
+        raise InputError("there are too many readers", given=f"{count:,}", todo="choose another column with reader=…")
     return Grades(made, kind)
 
 
@@ -239,7 +238,7 @@ def latent_classes(grades: Grades, *, classes: Sequence[str] = (), modality: str
 def _by_chance(model: LatentClasses, ratings: NDArray[np.float64], cases: list[str], names: list[str]) -> pd.DataFrame:
     answers = (~np.isnan(ratings)).sum(axis=1)
     best = np.sort(model.posterior, axis=1)[:, ::-1]
-    tied = (answers > 0) & (best[:, 0] - best[:, 1] < _ALIKE) if len(names) > 1 else np.zeros(len(cases), bool)  # fmt: skip
+    tied = (answers > 0) & (best[:, 0] - best[:, 1] < _ALIKE) if len(names) > 1 else np.zeros(len(cases), bool)
     label = np.where(tied, -1, model.label)
     agreed = (ratings == label[:, None]).sum(axis=1)
     none = label < 0
@@ -253,11 +252,6 @@ __all__ = ["RULES", "Grades", "coded", "consensus", "grades_of", "in_order", "la
 
 
 # -- the tables that readers' answers come in: a row for each answer, or a column for each reader -----------------
-
-
-#: What tables call the one who answered; compared without case, blanks and punctuation.
-_READERS = ("reader", "readerid", "rater", "raterid", "grader", "graderid", "annotator", "observer", "expert",
-            "radiologist", "pathologist")  # fmt: skip
 
 
 def roles(table: pd.DataFrame, case: str, modality: str) -> dict[str, str | None]:
@@ -280,10 +274,7 @@ def _column(columns: list[str], name: str) -> str:
 def reader_column(table: pd.DataFrame, name: str) -> str | None:
     """The column of readers of a long table; None for a wide one."""
     columns = [str(column) for column in table.columns]
-    if name != "reader" or name in columns:
-        return find(columns, name, "reader")
-    by_name = {folded(column): column for column in columns}
-    return next((by_name[word] for word in _READERS if word in by_name), None)
+    return find(columns, name, "reader") if name != "reader" or name in columns else guess("reader", columns)
 
 
 def stacked(
@@ -307,7 +298,7 @@ def melted(
 ) -> tuple[pd.DataFrame, str]:
     """The same from a table with a column for each reader."""
     columns = [str(column) for column in table.columns]
-    who = [find(columns, name, "graders") for name in readers] or [c for c in columns if c not in named.values()]  # fmt: skip
+    who = [find(columns, name, "graders") for name in readers] or [c for c in columns if c not in named.values()]
     if not who:
         raise InputError("no column holds a reader's answers", given=f"columns {', '.join(columns[:30])}",
                          todo="give the columns case, reader and label, or a column for each reader")  # fmt: skip
@@ -329,7 +320,7 @@ def wide(table: pd.DataFrame, readers: Sequence[str], kind: str = "label") -> pd
     """A long table of the columns of ``readers`` in a table with a row for each ``case``."""
     roles = {name: table.get(name, "") for name in ("case", "modality")}
     roles |= {"patient": table["patient"]} if "patient" in table else {}
-    parts = [pd.DataFrame({**roles, "reader": name, kind: table[name]}, index=table.index) for name in readers]  # fmt: skip
+    parts = [pd.DataFrame({**roles, "reader": name, kind: table[name]}, index=table.index) for name in readers]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -61,9 +61,8 @@ class _Reader:
         return tokens
 
     def _wrong(self, what: str) -> InputError:
-        return InputError(
-            f"the query cannot be read: {what}", given=repr(self.query[:200]), todo="write it like \"source == 'name'\""
-        )
+        todo = "write it like \"source == 'name'\""
+        return InputError(f"the query cannot be read: {what}", given=repr(self.query[:200]), todo=todo)
 
     def _peek(self) -> tuple[str, str]:
         return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
@@ -114,11 +113,8 @@ class _Reader:
         if kind not in ("word", "column"):
             raise self._wrong(f"a column is expected, not {name!r}" if name else "it ends too early")
         if name not in self.table.columns:
-            raise InputError(
-                f"there is no column {name!r} in the query",
-                given=repr(self.query[:200]),
-                todo=nearest(name, self.table.columns),
-            )
+            what, todo = f"there is no column {name!r} in the query", nearest(name, self.table.columns)
+            raise InputError(what, given=repr(self.query[:200]), todo=todo)
         return self.table[name]
 
     def _comparison(self, column: pd.Series) -> Mask:

@@ -80,15 +80,11 @@ class Split:
             table = unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
         except (OSError, ValueError) as error:
             raise InputError("the split cannot be read", given=f"{path}: {error}") from error
-        found = cls(
-            _check(table, path), str(about.get("method", "")), int(about.get("seed", 0)), about.get("proof", {})
-        )
+        method, seed = str(about.get("method", "")), int(about.get("seed", 0))
+        found = cls(_check(table, path), method, seed, about.get("proof", {}))
         if found.proof.get("digest") != found.digest:
-            raise InputError(
-                "the split does not match its proof",
-                given=path.name,
-                todo="make the split again, or read the edited table with a split column",
-            )
+            todo = "make the split again, or read the edited table with a split column"
+            raise InputError("the split does not match its proof", given=path.name, todo=todo)
         return found
 
 
@@ -99,12 +95,10 @@ def _proof_path(path: Path) -> Path:
 def _check(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     for column in ("case", "patient", "part"):
         find(list(table.columns), column, "split")
-    strange = set(table["part"]) - set(PARTS)
+    strange = ", ".join(sorted(set(table["part"]) - set(PARTS)))
     if strange or table["case"].duplicated().any():
-        raise InputError(
-            "a split needs one row a case, each in train, tuning or test",
-            given=f"{path.name}: {', '.join(sorted(strange)) or 'repeated cases'}",
-        )
+        given = f"{path.name}: {strange or 'repeated cases'}"
+        raise InputError("a split needs one row a case, each in train, tuning or test", given=given)
     return table[["case", "patient", "part"]]
 
 
@@ -124,16 +118,10 @@ def split(
     the latest are tested. ``keep_given``: a split column of the data is kept. Cases without a label or set aside by
     the audit are in no part. Raises :class:`UnsoundError` where no sound split exists.
     """
-    require(
-        0 < test < 1 and 0 <= tuning < 1 and test + tuning < 1,
-        "test and tuning are shares whose sum is below 1",
-        given=(test, tuning),
-    )
-    asked = [
-        name
-        for name, on in (("deploy_to", deploy_to), ("leave_out", leave_out), ("by_time", by_time))
-        if on not in (None, False)
-    ]
+    fits = 0 < test < 1 and 0 <= tuning < 1 and test + tuning < 1
+    require(fits, "test and tuning are shares whose sum is below 1", given=(test, tuning))
+    chosen = {"deploy_to": deploy_to, "leave_out": leave_out, "by_time": by_time or None}
+    asked = [name for name, value in chosen.items() if value is not None]
     require(len(asked) <= 1, "choose one of deploy_to, leave_out and by_time", given=asked)
     find(list(cases.table.columns), by, "by")
     used, left_out = _usable(cases, audit)
@@ -169,13 +157,10 @@ def _finish(
     made: Split, cases: Cases, audit: Audit | None, left_out: dict[str, int], warnings: list[str], given: bool
 ) -> Split:
     """The split with its proof; one without training or test cases is refused."""
-    empty = [p for p in ("train", "test") if not (made.table["part"] == p).any()]
+    empty = " and ".join(p for p in ("train", "test") if not (made.table["part"] == p).any())
     if empty:
-        raise UnsoundError(
-            f"the split leaves nothing for {' and '.join(empty)}",
-            given=made.method,
-            todo="add patients, or choose other shares",
-        )
+        todo = "add patients, or choose other shares"
+        raise UnsoundError(f"the split leaves nothing for {empty}", given=made.method, todo=todo)
     return replace(made, proof=prove(made.table, cases, audit, left_out, warnings, given))
 
 
@@ -225,10 +210,9 @@ class Division:
         small = some & (self.groups.sizes <= max(1.0, 0.5 * shares[2] * self.groups.sizes[some].sum()))
         part[small] = stratify(self.labels[small], shares, self.groups.names[small], seed=self.seed,
                            source=self.source[small], size=self.groups.sizes[small])  # fmt: skip
-        if shares[2] and (some & ~small).any():
-            self.warnings.append(
-                f"{int((some & ~small).sum())} groups of images too large for the test set are in train"
-            )
+        large = int((some & ~small).sum())
+        if shares[2] and large:
+            self.warnings.append(f"{large} groups of images too large for the test set are in train")
         return part
 
 
@@ -249,17 +233,11 @@ def _refuse_unsound(division: Division) -> None:
     if not len(division.cases):
         raise UnsoundError("no case with a label and a readable image is left", todo="see the audit for the reasons")
     if division.cases.target.task.distinct(division.cases.labels) < 2:
-        raise UnsoundError(
-            "all cases have the same label, so there is nothing to learn",
-            given=f"{len(division.cases):,} images",
-            todo="add cases of another class",
-        )
+        what, given = "all cases have the same label, so there is nothing to learn", f"{len(division.cases):,} images"
+        raise UnsoundError(what, given=given, todo="add cases of another class")
     if len(division.groups.names) < 3:
-        what = (
-            "all images belong to one patient"
-            if division.cases.patients == 1
-            else "there are fewer than three independent patients"
-        )
+        alone = division.cases.patients == 1
+        what = "all images belong to one patient" if alone else "there are fewer than three independent patients"
         raise UnsoundError(f"{what}, so no sound test is possible", given=f"{division.cases.patients} patients, {len(division.groups.names)} independent groups",
                            todo="check the patient column, or add patients")  # fmt: skip
 
@@ -273,17 +251,13 @@ def _at_random(division: Division) -> tuple[NDArray[np.int64], str]:
 def _for_use_in(division: Division, query: str) -> tuple[NDArray[np.int64], str]:
     rows = matching(division.cases.table, query)
     if not rows.any():
-        raise UnsoundError(
-            "no case fulfils the query of deploy_to", given=query, todo=_sources_in(division.cases.table, query)
-        )
+        todo = _sources_in(division.cases.table, query)
+        raise UnsoundError("no case fulfils the query of deploy_to", given=query, todo=todo)
     target = division.any(rows) & ~division.any(~rows)  # groups that lie in it wholly
     few = int(target.sum())
     if few < 3:
-        raise UnsoundError(
-            "fewer than three patients fulfil the query of deploy_to",
-            given=f"{few} in {query!r}",
-            todo="choose a larger source",
-        )
+        what = "fewer than three patients fulfil the query of deploy_to"
+        raise UnsoundError(what, given=f"{few} in {query!r}", todo="choose a larger source")
     wanted = (division.test + division.tuning) * len(target) / few
     scale = min(1.0, _MOST_OF_SOURCE / wanted) * len(target) / few
     if wanted > _MOST_OF_SOURCE:
@@ -292,9 +266,8 @@ def _for_use_in(division: Division, query: str) -> tuple[NDArray[np.int64], str]
         )
     _warn_absent(division, rows, query)
     shares = (1 - scale * (division.test + division.tuning), scale * division.tuning, scale * division.test)
-    return division.divide(target, shares)[
-        division.groups.of
-    ], f"tuning and test only from {query}, by patient, stratified by label"
+    part = division.divide(target, shares)[division.groups.of]
+    return part, f"tuning and test only from {query}, by patient, stratified by label"
 
 
 def _sources_in(table: pd.DataFrame, query: str) -> str:
@@ -304,16 +277,11 @@ def _sources_in(table: pd.DataFrame, query: str) -> str:
 
 def _warn_absent(division: Division, rows: NDArray[np.bool_], where: str) -> None:
     """Classes that cannot be judged where the model will be used."""
-    present = np.atleast_1d(division.cases.target.task.presence(division.cases.labels)[rows].any(axis=0))
-    absent = (
-        [n for n, there in zip(division.cases.target.names, present) if not there]
-        if not division.cases.target.task.continuous
-        else []
-    )
-    if absent:
-        division.warnings.append(
-            f"no case of {', '.join(absent)} in {where}: the test cannot say how well these are told"
-        )
+    target = division.cases.target
+    present = np.atleast_1d(target.task.presence(division.cases.labels)[rows].any(axis=0))
+    absent = ", ".join(name for name, there in zip(target.names, present) if not there)
+    if absent and not target.task.continuous:
+        division.warnings.append(f"no case of {absent} in {where}: the test cannot say how well these are told")
 
 
 def _source_as_test(division: Division, source: str) -> tuple[NDArray[np.int64], str]:
@@ -427,24 +395,17 @@ def folds(
     aside = {case for case, _ in audit.excluded} if audit else set()
     chosen &= cases.labelled & ~cases.table["case"].isin(aside).to_numpy()
     some = cases.take(chosen)
-    division = Division(some, group(some.table, "patient", audit.pairs if audit else ()), 0.0, 0.0, seed)
-    if len(division.groups.names) < k:
-        raise UnsoundError(
-            f"{k} folds need at least {k} independent patients",
-            given=len(division.groups.names),
-            todo="use fewer folds",
-        )
+    groups = group(some.table, "patient", audit.pairs if audit else ())
+    division = Division(some, groups, 0.0, 0.0, seed)
+    if len(groups.names) < k:
+        what = f"{k} folds need at least {k} independent patients"
+        raise UnsoundError(what, given=len(groups.names), todo="use fewer folds")
+    even, source = [1 / k] * k, division.source
     part = stratify(
-        division.labels,
-        [1 / k] * k,
-        division.groups.names,
-        seed=seed,
-        source=division.source,
-        size=division.groups.sizes,
-        at_least_one=False,
+        division.labels, even, groups.names, seed=seed, source=source, size=groups.sizes, at_least_one=False
     )
     found = np.full(len(cases), -1, np.int64)
-    found[chosen] = part[division.groups.of]
+    found[chosen] = part[groups.of]
     return found
 
 
@@ -467,22 +428,21 @@ def prove(
     torn = int((part[inside].reset_index(drop=True).groupby(groups.of).nunique() > 1).sum())
     parts = {p: _counted(cases.take((part == p).to_numpy())) for p in PARTS}
     notes = [*warnings, *_thin(parts)]
+    known = len(audit.pairs) if audit else 0
+    looked_up = (
+        f"{known:,} {'pair' if known == 1 else 'pairs'} of duplicates looked up"
+        if audit
+        else "duplicates not checked (no audit)"
+    )
     if groups.loosened:
-        notes.append(
-            f"{groups.loosened:,} near-duplicate links form long chains of alike images and were not kept together"
-        )
+        chains = "near-duplicate links form long chains of alike images and were not kept together"
+        notes.append(f"{groups.loosened:,} {chains}")
     return {
         "patients shared": int((table.groupby("patient")["part"].nunique() > 1).sum()),
         "duplicate groups shared": torn, "groups": len(groups.names), "largest group": int(groups.sizes.max(initial=0)),
-        "checked": f"patients compared between all parts; {_looked_up(audit)}", "parts": parts, "left out": left_out,
+        "checked": f"patients compared between all parts; {looked_up}", "parts": parts, "left out": left_out,
         "warnings": notes, "given": given, "digest": digest(table),
     }  # fmt: skip
-
-
-def _looked_up(audit: Audit | None) -> str:
-    if audit is None:
-        return "duplicates not checked (no audit)"
-    return f"{len(audit.pairs):,} {'pair' if len(audit.pairs) == 1 else 'pairs'} of duplicates looked up"
 
 
 def _counted(cases: Cases) -> dict[str, Any]:
@@ -498,10 +458,5 @@ def _counted(cases: Cases) -> dict[str, Any]:
 
 def _thin(parts: dict[str, Any]) -> list[str]:
     """Classes that a part lacks, as sentences; parts without anybody are left out."""
-    used = {p: counts for p, counts in parts.items() if counts["images"]}
-    return [
-        f"no patient with {name} in {p}"
-        for p, counts in used.items()
-        for name, n in counts.get("classes", {}).items()
-        if not n
-    ]
+    used = {p: counts.get("classes", {}) for p, counts in parts.items() if counts["images"]}
+    return [f"no patient with {name} in {p}" for p, classes in used.items() for name, n in classes.items() if not n]

@@ -14,8 +14,8 @@ from overread.core.random import by_name, uniform
 
 
 def stratify(
-    labels: NDArray[np.bool_], shares: Sequence[float], names: NDArray, *, seed: int, source: ArrayLike | None = None,
-    size: ArrayLike | None = None, at_least_one: bool = True,
+    labels: NDArray[np.bool_], shares: Sequence[float], names: NDArray, *, seed: int, source: ArrayLike = 0,
+    size: ArrayLike = 1, at_least_one: bool = True,
 ) -> NDArray[np.int64]:  # fmt: skip
     """The part (G,) of each group. ``labels`` (G, K): which classes a group has; ``shares``: of the parts, sum 1.
 
@@ -26,9 +26,8 @@ def stratify(
     count = len(labels)
     random = by_name(seed, names, "split")
     stratum, combination = _strata(labels)
-    source = np.zeros(count) if source is None else np.asarray(source)
-    bucket = np.zeros(count) if size is None else np.floor(np.log2(np.maximum(np.asarray(size), 1)))
-    order = np.lexsort((random, bucket, source, combination, stratum))
+    source, size = np.broadcast_to(source, count), np.broadcast_to(size, count)
+    order = np.lexsort((random, np.floor(np.log2(np.maximum(size, 1))), source, combination, stratum))
     part = np.zeros(count, np.int64)
     for k in np.unique(stratum):
         mine = order[stratum[order] == k]
@@ -36,7 +35,7 @@ def stratify(
         turn = int(uniform(seed, 0, int(k), "split/turn") * len(mine))
         part[mine] = np.roll(pattern, turn)
     if at_least_one:
-        _mend(part, labels, len(shares), np.zeros(count) if size is None else np.asarray(size), random)
+        _mend(part, labels, len(shares), size, random)
     return part
 
 

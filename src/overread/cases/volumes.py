@@ -141,7 +141,7 @@ def _point(row: dict, planes: Planes, root: str) -> tuple[float, float, float] |
     if any(cell == "" or (isinstance(cell, float) and math.isnan(cell)) for cell in cells) or not cells:
         return None
     if len(cells) == 1:
-        return _centre(str(cells[0]), root)
+        return volumes.centre_of(volumes.read_volume(_placed(parse(str(cells[0])), root)))
     try:
         x, y, z = (float(cell) for cell in cells)
     except (TypeError, ValueError) as error:
@@ -149,10 +149,6 @@ def _point(row: dict, planes: Planes, root: str) -> tuple[float, float, float] |
     if not all(map(math.isfinite, (x, y, z))):
         raise InputError("a point in mm is not finite", given=", ".join(planes.point))
     return x, y, z
-
-
-def _centre(mask: str, root: str) -> tuple[float, float, float]:
-    return volumes.centre_of(volumes.read_volume(_placed(parse(mask), root)))
 
 
 # -- volumes cut into what is looked at: the rows that :class:`Planes` asks for -----------------------------------

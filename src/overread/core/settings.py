@@ -62,19 +62,10 @@ def settings(kind: type) -> dict[str, Setting]:
 def require_allowed(chosen: object) -> None:
     """Refuse a dataclass whose settings are out of their range or not among their choices. Raises :class:`ArgumentError`."""
     for name, about in settings(type(chosen)).items():
-        value = getattr(chosen, name)
+        value, least, most = getattr(chosen, name), about.least, about.most
         if about.choices:
             one_of(value, about.choices, name)
-        least, most = about.least, about.most
-        if least is None and most is None:
-            continue
-        words = (
-            f"lie between {least:g} and {most:g}"
-            if most is not None
-            else "not be negative"
-            if least == 0
-            else f"be at least {least:g}"
-        )
-        require(
-            (least is None or value >= least) and (most is None or value <= most), f"{name} must {words}", given=value
-        )
+        words = f"be at least {least:g}" if least else "not be negative"
+        words = words if most is None else f"lie between {least:g} and {most:g}"
+        fits = (least is None or value >= least) and (most is None or value <= most)
+        require(fits, f"{name} must {words}", given=value)

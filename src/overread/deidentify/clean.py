@@ -235,7 +235,7 @@ def _code_strings(element: Any, patient: _Patient) -> Any:
     values = [str(value) for value in _values(element)]
     if element.keyword == "PhotometricInterpretation":
         return element if values and values[0] in _PHOTOMETRIC else None
-    kept = [v if _CODE_STRING.fullmatch(v) and not speaks(v, patient.words) else "" for v in values]
+    kept = [v if _CODE_STRING.fullmatch(v) and not mentions(v, patient.words) else "" for v in values]
     return element if kept == values else _changed(element, kept) if any(kept) else None
 
 
@@ -244,7 +244,7 @@ def _kept_text(element: Any, todo: str, patient: _Patient) -> Any:
     if todo != "K" and element.keyword not in (*rulebook.KEPT_TEXT, *rulebook.LINKS):
         return None
     values = [str(value) for value in _values(element)]
-    fits = all(form.fullmatch(value) and not speaks(value, patient.words) for value in values)
+    fits = all(form.fullmatch(value) and not mentions(value, patient.words) for value in values)
     return element if fits else None
 
 
@@ -289,9 +289,8 @@ def _shifted(element: Any, patient: _Patient) -> Any:
 def _earlier(text: str, vr: str, days: int) -> str:
     if vr == "TM":
         return text if re.fullmatch(r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?", text) else ""
-    found = re.fullmatch(
-        r"(\d{4})(\d{2})(\d{2})" + (r"((?:\d{2}){0,3}(?:\.\d{1,6})?)(?:[+-]\d{4})?" if vr == "DT" else "()"), text
-    )
+    time = r"((?:\d{2}){0,3}(?:\.\d{1,6})?)(?:[+-]\d{4})?" if vr == "DT" else "()"
+    found = re.fullmatch(r"(\d{4})(\d{2})(\d{2})" + time, text)
     if found is None:
         return ""
     try:
@@ -311,28 +310,32 @@ _IDENTIFIERS = ("PatientID", "OtherPatientIDs", "AccessionNumber", "PatientBirth
 def names_in(dataset: Any) -> frozenset[str]:
     """Every word of three letters or digits and more in names of people and in identifiers, at any depth."""
     named = tags(_IDENTIFIERS)
-    texts = (str(e.value) for e in _elements(dataset, 0) if e.VR == "PN" or e.tag in named)
+    texts = (str(e.value) for _, e in elements(dataset) if e is not None and (e.VR == "PN" or e.tag in named))
     return frozenset(word for text in texts for word in re.findall(r"[^\W_]{3,}", text.casefold()))
 
 
-def _elements(dataset: Any, depth: int) -> Iterator[Any]:
+@checked
+def elements(dataset: Any, above: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Every element at every depth, or None where it cannot be read, behind its place: the tags and the numbers of the
+    items that lead to it.
+    """
     for tag in sorted(dataset.keys()):
         try:
             element = dataset[tag]
         except broken():
-            continue
-        if element.VR == "SQ" and depth < MAX_DEPTH:
-            for item in element.value:
-                yield from _elements(item, depth + 1)
-        else:
-            yield element
+            element = None
+        place = (*above, int(tag))
+        yield place, element
+        inside = element is not None and element.VR == "SQ" and len(above) < 2 * MAX_DEPTH
+        for number, item in enumerate(element.value if inside else ()):
+            yield from elements(item, (*place, number << 32))
 
 
 @checked
-def speaks(text: str, words: frozenset[str]) -> bool:
+def mentions(text: str, words: frozenset[str]) -> bool:
     """Whether ``text`` has one of ``words`` in it: as a word, or as a part if that has five letters or more.
 
-    >>> speaks("DOE_THORAX", frozenset({"doe"})), speaks("THORAX", frozenset({"tho"}))
+    >>> mentions("DOE_THORAX", frozenset({"doe"})), mentions("THORAX", frozenset({"tho"}))
     (True, False)
     """
     folded = text.casefold()
@@ -366,7 +369,7 @@ _HEAD = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|CRANI|JAW|MAN
 
 @checked
 def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
-    """Why the pixels of a file may name the patient, in a few words; "" where nothing speaks for it.
+    """Why the pixels of a file may name the patient, in a few words; "" where nothing mentions for it.
 
     ``dataset`` was read from ``data``. Pixels are decoded only of the kinds at risk; those that cannot be count.
     """
@@ -374,7 +377,7 @@ def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
         return "burned-in annotation: the file says so"
     if _overlay_in_pixels(dataset):
         return "burned-in annotation: bits beside the pixels hold something"
-    types = {str(part).strip().upper() for part in _listed(dataset.get("ImageType"))}
+    types = {str(part).strip().upper() for part in (_values(dataset["ImageType"]) if "ImageType" in dataset else ())}
     if types & {"LABEL", "OVERVIEW"}:
         return "burned-in annotation: the label of a slide may be seen"
     return _found_text(dataset, data, limits) if at_risk(dataset, types) else ""
@@ -385,11 +388,8 @@ def at_risk(dataset: Any, types: set[str]) -> bool:
     """Whether images of this kind often carry text."""
     kind = str(dataset.get("SOPClassUID", ""))
     captured = "ConversionType" in dataset or bool(types & _TYPES_AT_RISK)
-    return (
-        captured
-        or str(dataset.get("Modality", "") or "OT").strip() in MODALITIES_AT_RISK
-        or kind.startswith(_CLASSES_AT_RISK)
-    )
+    modality = str(dataset.get("Modality", "") or "OT").strip()
+    return captured or modality in MODALITIES_AT_RISK or kind.startswith(_CLASSES_AT_RISK)
 
 
 @checked
@@ -397,10 +397,6 @@ def may_show_a_face(dataset: Any) -> bool:
     """Whether a face could be rebuilt from the volume: CT, MR or PET of the head, or of a part that is not named."""
     part = str(dataset.get("BodyPartExamined", "") or "").upper().replace(" ", "")
     return dataset.get("Modality") in ("CT", "MR", "PT") and (not part or _HEAD.search(part) is not None)
-
-
-def _listed(value: Any) -> list[Any]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 def _found_text(dataset: Any, data: bytes, limits: Limits) -> str:
@@ -412,9 +408,7 @@ def _found_text(dataset: Any, data: bytes, limits: Limits) -> str:
             pixels, _ = decode(data, limits.check, frame=frame if frames > 1 else None)
             if _has_text(_as_whole_numbers(pixels)):
                 return "burned-in annotation: text is found in the pixels"
-    except ImageError:
-        return _NOT_SEARCHED
-    except broken():
+    except (ImageError, *broken()):
         return _NOT_SEARCHED
     return ""
 
@@ -436,7 +430,7 @@ def _has_text(pixels: NDArray[Any]) -> bool:
 
 
 def _as_whole_numbers(pixels: NDArray[Any]) -> NDArray[Any]:
-    if pixels.dtype.kind != "f":
+    if not np.issubdtype(pixels.dtype, np.floating):
         return pixels
     low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
     return np.nan_to_num((pixels - low) / (high - low or 1.0) * 65535).astype(np.uint16)

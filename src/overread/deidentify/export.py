@@ -35,9 +35,9 @@ from overread.core.files import (
 )
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
-from overread.deidentify.clean import NO_IMAGE, burned_in, clean, may_show_a_face, patient_of
+from overread.deidentify.clean import NO_IMAGE, burned_in, clean, elements, may_show_a_face, patient_of
 from overread.deidentify.instance import as_bytes, broken
-from overread.deidentify.rules import EDITION, MAX_DEPTH, Rules, create_secret, new_salt, read_salt
+from overread.deidentify.rules import EDITION, Rules, create_secret, new_salt, read_salt
 from overread.images.dicom.elements import looks_like_dicom, parse
 from overread.images.image import LIMITS, Limits, read_bytes
 
@@ -132,15 +132,9 @@ class Task:
 
 @checked
 def deidentify(
-    source: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    rules: Rules | None = None,
-    key: str | os.PathLike[str] | None = None,
-    allow_burned_in: bool = False,
-    limits: Limits = LIMITS,
-    progress: Progress = silent,
-) -> Deidentified:
+    source: str | os.PathLike[str], output: str | os.PathLike[str], *, rules: Rules | None = None,
+    key: str | os.PathLike[str] | None = None, allow_burned_in: bool = False, limits: Limits = LIMITS, progress: Progress = silent,
+) -> Deidentified:  # fmt: skip
     """Write a cleaned copy of a DICOM file or folder ``source`` to the folder ``output``.
 
     Without ``rules`` everything goes that may go, under a salt that is forgotten. ``key``: a file for the list of
@@ -273,27 +267,10 @@ def _identified(task: Task, data: bytes, dataset: Any) -> Original:
 
 
 def _described(made: Original, dataset: Any, new: Any) -> Original:
-    before, after = set(_places(dataset)), set(_places(new))
+    before, after = ({place for place, _ in elements(data_set)} for data_set in (dataset, new))
     private = sum(any(tag & 0x10000 for tag in place) for place in before)
     return replace(made, modality=str(new.get("Modality", "") or ""), attributes=len(before), removed=len(before - after),
                    private=private, may_show_a_face=may_show_a_face(new))  # fmt: skip
-
-
-def _places(dataset: Any, above: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
-    """Every attribute at every depth: the tags and the numbers of the items that lead to it."""
-    for tag in sorted(dataset.keys()):
-        place = (*above, int(tag))
-        yield place
-        with_items = tag in dataset and _vr(dataset, tag) == "SQ" and len(above) < 2 * MAX_DEPTH
-        for number, item in enumerate(dataset[tag].value if with_items else ()):
-            yield from _places(item, (*place, number << 32))
-
-
-def _vr(dataset: Any, tag: Any) -> str:
-    try:
-        return str(dataset[tag].VR)
-    except broken():
-        return ""
 
 
 def _written(task: Task, made: Original, new: Any, reason: str) -> Original:
@@ -314,10 +291,8 @@ def _earlier(output: Path, rules: Rules, allow_burned_in: bool) -> dict[str, Row
         record = read_json(output / RECORD)
         same = isinstance(record, dict) and record.get("check") == _check(rules)
         if not same or (record.get("allow_burned_in") and not allow_burned_in):
-            raise InputError(
-                "the output folder holds a copy made with another salt or other options",
-                todo="give the same --salt and options to go on, or choose an empty folder",
-            )
+            todo = "give the same --salt and options to go on, or choose an empty folder"
+            raise InputError("the output folder holds a copy made with another salt or other options", todo=todo)
     else:
         _write_record(_counted(output, rules, [], 0, 0), rules, allow_burned_in, finished=False)
     return {row.source: row for row in read_rows(output / TABLE)}
@@ -338,12 +313,12 @@ def _is_done(row: Row | None, output: Path, key: Path | None, lines: dict[str, t
 def _counted(output: Path, rules: Rules, rows: Iterable[Row], not_dicom: int, links: int) -> Deidentified:
     listed = _once(rows)
     written = [row for row in listed if row.outcome == WRITTEN]
-    why = {
-        what: dict(sorted(Counter(r.reason for r in listed if r.outcome == what).items()))
-        for what in (REFUSED, LEFT_OUT)
+    reasons = {
+        outcome: Counter(row.reason for row in listed if row.outcome == outcome) for outcome in (REFUSED, LEFT_OUT)
     }
+    refused, left_out = (dict(sorted(counts.items())) for counts in reasons.values())
     return Deidentified(output, EDITION, rules.methods, len(written), len({row.patient for row in written}),
-                        sum(row.may_show_a_face for row in written), why[REFUSED], why[LEFT_OUT], not_dicom, links)  # fmt: skip
+                        sum(row.may_show_a_face for row in written), refused, left_out, not_dicom, links)  # fmt: skip
 
 
 def _write_record(made: Deidentified, rules: Rules, allow_burned_in: bool, *, finished: bool) -> None:
@@ -388,15 +363,11 @@ def require_apart(source: Path, output: Path, secret_files: Sequence[Path | None
     """Raise :class:`InputError` if the copy lies in the source, the source in the copy, or a secret file in the copy."""
     here, there = source.resolve(), output.resolve()
     if there == here or here in there.parents or there in here.parents:
-        raise InputError(
-            "the source and the cleaned copy lie in each other", todo="choose an output folder outside the source"
-        )
-    for secret in secret_files:
-        if secret is not None and there in (secret.resolve(), *secret.resolve().parents):
-            raise InputError(
-                "a secret file would lie inside the cleaned copy",
-                todo="keep the salt and the key outside the output folder",
-            )
+        todo = "choose an output folder outside the source"
+        raise InputError("the source and the cleaned copy lie in each other", todo=todo)
+    if any(secret and there in (secret.resolve(), *secret.resolve().parents) for secret in secret_files):
+        todo = "keep the salt and the key outside the output folder"
+        raise InputError("a secret file would lie inside the cleaned copy", todo=todo)
 
 
 @checked
@@ -408,9 +379,8 @@ def require_ours(output: Path) -> None:
         place = os.path.relpath(folder, output).replace(os.sep, "/")
         for name in (*names, *(f for f in folders if os.path.islink(os.path.join(folder, f)))):
             if not _is_ours("" if place == "." else f"{place}/", name):
-                raise InputError(
-                    "the output folder holds files that are not of a cleaned copy", todo="choose an empty folder"
-                )
+                what = "the output folder holds files that are not of a cleaned copy"
+                raise InputError(what, todo="choose an empty folder")
 
 
 def _is_ours(place: str, name: str) -> bool:

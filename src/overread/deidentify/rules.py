@@ -81,11 +81,8 @@ class Rules:
     keep_characteristics: bool = False
 
     def __post_init__(self) -> None:
-        require(
-            len(self.salt) >= SALT_AT_LEAST,
-            f"a salt has {SALT_AT_LEAST} bytes or more",
-            given=f"{len(self.salt)} bytes",
-        )
+        size = len(self.salt)
+        require(size >= SALT_AT_LEAST, f"a salt has {SALT_AT_LEAST} bytes or more", given=f"{size} bytes")
         one_of(self.dates, DATES, "dates")
 
     @property
@@ -108,9 +105,8 @@ class Rules:
 
     def _digest(self, kind: str, text: str) -> bytes:
         key = hashlib.sha256(self.salt).digest()
-        return hashlib.blake2b(
-            text.encode("utf-8", "surrogatepass"), digest_size=16, key=key, person=kind.encode()
-        ).digest()
+        data = text.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(data, digest_size=16, key=key, person=kind.encode()).digest()
 
 
 @cache
@@ -133,9 +129,7 @@ def tags(keywords: tuple[str, ...]) -> frozenset[int]:
 @cache
 def kept(rules: Rules) -> frozenset[int]:
     """The tags that the options of ``rules`` keep."""
-    return (tags(DEVICE) if rules.keep_device else frozenset()) | (
-        tags(CHARACTERISTICS) if rules.keep_characteristics else frozenset()
-    )
+    return tags(DEVICE * rules.keep_device + CHARACTERISTICS * rules.keep_characteristics)
 
 
 def action(tag: int, vr: str, rules: Rules, enhanced: bool) -> str:
@@ -204,11 +198,8 @@ def read_salt(path: str | os.PathLike[str]) -> bytes:
     except OSError as error:
         raise InputError("the file of the salt cannot be read", given=error.strerror) from None
     if not SALT_AT_LEAST <= len(salt) <= SALT_AT_MOST:
-        raise InputError(
-            "the file of the salt does not hold a salt",
-            given=f"{len(salt)} bytes",
-            todo=f"give a file of {SALT_AT_LEAST} to {SALT_AT_MOST} bytes, or the name of a new one",
-        )
+        todo = f"give a file of {SALT_AT_LEAST} to {SALT_AT_MOST} bytes, or the name of a new one"
+        raise InputError("the file of the salt does not hold a salt", given=f"{len(salt)} bytes", todo=todo)
     return salt
 
 

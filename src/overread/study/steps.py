@@ -17,7 +17,7 @@ from overread.cases.audit.audit import Audit
 from overread.cases.audit.audit import audit as audit_cases
 from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases, paths
-from overread.cases.graded_cases import GradedCases, panel_of, spoken
+from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of
 from overread.cases.privacy import codes
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import Split, leaked, without
@@ -187,7 +187,7 @@ def _write_agreement(context: RunContext, cases: GradedCases) -> None:
     found = panel_of(cases.grades, rule=cases.rule, seed=context.study.training.seed)
     write_csv(context.folder / "graders.csv", cases.grades.table)
     write_json(context.folder / "agreement.json", found)
-    for line in spoken(found):
+    for line in agreement_in_words(found):
         context.say(f"  {line}")
 
 

@@ -16,43 +16,24 @@ from scipy.special import ndtr
 
 from overread.core import random
 from overread.core.errors import checked, require
-from overread.core.files import publish, write_bytes, write_json
+from overread.core.files import publish, write_csv, write_json
 from overread.core.progress import Progress, silent
 from overread.synthetic.phantoms import draw_chest, draw_microscope, draw_volume
 
-DRAWERS: dict[str, Callable[..., NDArray[np.uint8]]] = {
-    "microscope": draw_microscope,
-    "chest": draw_chest,
-    "volume": draw_volume,
-}
+Drawer = Callable[..., NDArray[np.uint8]]
+Names = tuple[str, ...]
+DRAWERS: dict[str, Drawer] = {"microscope": draw_microscope, "chest": draw_chest, "volume": draw_volume}
 
 
 @checked
 def draw_cohort(
-    folder: str | os.PathLike[str],
-    *,
-    patients: int = 240,
-    images_per_patient: tuple[int, int] = (1, 3),
-    size: int = 64,
-    seed: int = 0,
-    sources: tuple[str, ...] = ("A", "B", "C"),
-    classes: Literal[2, 3] = 2,
-    prevalence: float = 0.4,
-    kind: Literal["microscope", "chest", "volume"] = "microscope",
-    shortcut: float = 0.0,
-    gap: float = 0.0,
-    label_noise: float = 0.0,
-    readers: int = 0,
-    leaks: int = 0,
-    duplicates: int = 0,
-    near_duplicates: int = 0,
-    conflicts: int = 0,
-    unreadable: int = 0,
-    blank: int = 0,
-    unlabelled: int = 0,
-    given_split: bool = False,
+    folder: str | os.PathLike[str], *, patients: int = 240, images_per_patient: tuple[int, int] = (1, 3), size: int = 64,
+    seed: int = 0, sources: Names = ("A", "B", "C"), classes: Literal[2, 3] = 2, prevalence: float = 0.4,
+    kind: Literal["microscope", "chest", "volume"] = "microscope", shortcut: float = 0.0, gap: float = 0.0,
+    label_noise: float = 0.0, readers: int = 0, leaks: int = 0, duplicates: int = 0, near_duplicates: int = 0,
+    conflicts: int = 0, unreadable: int = 0, blank: int = 0, unlabelled: int = 0, given_split: bool = False,
     progress: Progress = silent,
-) -> Path:
+) -> Path:  # fmt: skip
     """Draw a cohort with a known truth into ``folder`` and give the path of its table.
 
     Writes ``images/*.png`` (``size`` pixels a side), ``metadata.csv`` (case, image, patient, diagnosis,
@@ -80,20 +61,9 @@ def draw_cohort(
     require(1 <= low <= high <= 64, "images_per_patient must be a range within 1 to 64", given=images_per_patient)
     require(len(sources) >= 1, "a cohort needs at least one source", given=sources)
     require(0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
-    faults = Faults(
-        shortcut,
-        gap,
-        label_noise,
-        readers,
-        leaks,
-        duplicates,
-        near_duplicates,
-        conflicts,
-        unreadable,
-        blank,
-        unlabelled,
-        given_split or kind == "volume",
-    )
+    shares, copies = (shortcut, gap, label_noise), (duplicates, near_duplicates, conflicts)
+    counts = (readers, leaks, *copies, unreadable, blank, unlabelled)
+    faults = Faults(*shares, *counts, given_split=given_split or kind == "volume")
     plan = make_plan(seed, patients, images_per_patient, sources, classes, prevalence, faults)
     write = _write_volumes if kind == "volume" else _write_images
     table = write(Path(folder), plan, seed, size, DRAWERS[kind], progress)
@@ -114,14 +84,9 @@ def _write_images(folder: Path, plan: Plan, seed: int, size: int, drawer: Callab
 def _write_table(folder: Path, plan: Plan) -> Path:
     table = plan.table.assign(image="images/" + plan.table["case"] + ".png")
     columns = ["case", "image", "patient", "diagnosis", "microscope", "sex", "age"]
-    _write_csv(folder / "metadata.csv", table[columns + (["split"] if "split" in table else [])])
     if len(plan.readings):
-        _write_csv(folder / "readers.csv", plan.readings)
-    return folder / "metadata.csv"
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_bytes(path, table.to_csv(index=False, lineterminator="\n").encode())
+        write_csv(folder / "readers.csv", plan.readings)
+    return write_csv(folder / "metadata.csv", table[columns + (["split"] if "split" in table else [])])
 
 
 def _write_volumes(folder: Path, plan: Plan, seed: int, size: int, drawer: Callable, progress: Progress) -> Path:
@@ -216,18 +181,12 @@ class Plan:
 
 
 def make_plan(
-    seed: int,
-    patients: int,
-    images: tuple[int, int],
-    sources: tuple[str, ...],
-    classes: int,
-    prevalence: float,
-    faults: Faults,
+    seed: int, patients: int, images: tuple[int, int], sources: Names, classes: int, prevalence: float, faults: Faults
 ) -> Plan:
     """Draw the patients, their images, and the faults."""
     names = CLASSES[classes]
     table = _images(_patients(seed, patients, images, sources, names, prevalence, faults.gap), seed)
-    table = _shortcut(table, seed, faults.shortcut)
+    table["shortcut"] = random.uniform(seed, 0, table["key"].to_numpy(), "shortcut") < faults.shortcut
     if faults.given_split or faults.leaks:
         table["split"] = _given_split(table, seed)
     readings, table = _with_readers(table, seed, names, faults)
@@ -238,13 +197,7 @@ def make_plan(
 
 
 def _patients(
-    seed: int,
-    count: int,
-    images: tuple[int, int],
-    sources: tuple[str, ...],
-    names: tuple[str, ...],
-    prevalence: float,
-    gap: float,
+    seed: int, count: int, images: tuple[int, int], sources: Names, names: Names, prevalence: float, gap: float
 ) -> pd.DataFrame:
     who = np.arange(count)
     grade = _grades(seed, count, len(names), prevalence)
@@ -278,12 +231,7 @@ def _images(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
     signal = table["signal"].to_numpy() + IMAGE_SPREAD * random.normal(seed, 0, key, "image signal")
     table = table.drop(columns="images").assign(key=key, signal=signal).reset_index(drop=True)
     table.insert(0, "case", [f"c{n + 1:05d}" for n in range(len(table))])
-    return table.assign(shortcut=False, copy_of="", copy="", state="")
-
-
-def _shortcut(table: pd.DataFrame, seed: int, share: float) -> pd.DataFrame:
-    """A share of the images betrays its diagnosis by brightness and a mark."""
-    return table.assign(shortcut=random.uniform(seed, 0, table["key"].to_numpy(), "shortcut") < share)
+    return table.assign(copy_of="", copy="", state="")
 
 
 def _given_split(table: pd.DataFrame, seed: int) -> NDArray[Any]:
@@ -291,9 +239,7 @@ def _given_split(table: pd.DataFrame, seed: int) -> NDArray[Any]:
     return np.where(drawn < 0.2, "test", np.where(drawn < 0.35, "tuning", "train"))
 
 
-def _with_readers(
-    table: pd.DataFrame, seed: int, names: tuple[str, ...], faults: Faults
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _with_readers(table: pd.DataFrame, seed: int, names: Names, faults: Faults) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Readers err at rates around ``label_noise``; the first reader's word is what the table records."""
     rates = faults.label_noise * (np.linspace(0.5, 1.5, faults.readers) if faults.readers > 1 else np.ones(1))
     answers = np.stack([_misread(table, seed, len(names), rate, i) for i, rate in enumerate(rates)])
@@ -301,11 +247,9 @@ def _with_readers(
     table = table.assign(diagnosis=recorded, true=[names[g] for g in table["grade"]])
     if not faults.readers:
         return pd.DataFrame(), table
-    parts = [
-        pd.DataFrame({"case": table["case"], "reader": f"R{i + 1}", "label": [names[g] for g in grades]})
-        for i, grades in enumerate(answers)
-    ]
-    return pd.concat(parts, ignore_index=True), table
+    labels = {f"R{i + 1}": [names[g] for g in grades] for i, grades in enumerate(answers)}
+    read = [pd.DataFrame({"case": table["case"], "reader": r, "label": given}) for r, given in labels.items()]
+    return pd.concat(read, ignore_index=True), table
 
 
 def _misread(table: pd.DataFrame, seed: int, classes: int, rate: float, reader: int) -> NDArray[np.int64]:
@@ -321,17 +265,16 @@ def _leak(table: pd.DataFrame, seed: int, leaks: int) -> pd.DataFrame:
         return table
     test = table[table["split"] == "test"].groupby("patient")["case"].agg(["size", "first"])
     able = test[test["size"] > 1].sort_index()
-    require(
-        len(able) >= leaks,
+    what, todo = (
         "too few test patients have several images for so many leaks",
-        given=f"{len(able)} for {leaks} leaks",
-        todo="draw more patients or more images per patient",
+        "draw more patients or more images per patient",
     )
+    require(len(able) >= leaks, what, given=f"{len(able)} for {leaks} leaks", todo=todo)
     chosen = able["first"].to_numpy()[random.permutation(seed, 0, len(able), "leak")[:leaks]]
     return table.assign(split=table["split"].mask(table["case"].isin(chosen), "train"))
 
 
-def _copies(table: pd.DataFrame, seed: int, names: tuple[str, ...], faults: Faults) -> pd.DataFrame:
+def _copies(table: pd.DataFrame, seed: int, names: Names, faults: Faults) -> pd.DataFrame:
     """Append copies: exact, near, exact with another label. Every second pretends to be another patient."""
     wanted = {"exact": faults.duplicates, "near": faults.near_duplicates, "conflict": faults.conflicts}
     kinds = [kind for kind, count in wanted.items() for _ in range(count)]
@@ -363,17 +306,14 @@ def _spoil(table: pd.DataFrame, seed: int, faults: Faults) -> pd.DataFrame:
     return table.assign(state=state, diagnosis=diagnosis)
 
 
-def _truth(table: pd.DataFrame, names: tuple[str, ...], faults: Faults, seed: int, patients: int) -> dict[str, Any]:
-    rows = {case: row for row, case in enumerate(table["case"])}
-    pairs: dict[str, list[list[int]]] = {
-        kind: [[rows[table["copy_of"][row]], row] for row in _where(table["copy"] == kind)]
-        for kind in ("exact", "near", "conflict")
-    }
+def _truth(table: pd.DataFrame, names: Names, faults: Faults, seed: int, patients: int) -> dict[str, Any]:
+    rows, kinds = {case: row for row, case in enumerate(table["case"])}, ("exact", "near", "conflict")
+    of = [rows.get(case, -1) for case in table["copy_of"]]
+    pairs = {kind: [[of[row], row] for row in _where(table["copy"] == kind)] for kind in kinds}
     return {
         "format": 1, "seed": seed, "images": len(table), "patients": int(table["patient"].nunique()),
         "drawn_patients": patients, "classes": list(names), "positive": names[-1],
-        "ideal_auc": _ideal_auc(names), "exact_duplicates": pairs["exact"],
-        "near_duplicates": pairs["near"],
+        "ideal_auc": _ideal_auc(names), "exact_duplicates": pairs["exact"], "near_duplicates": pairs["near"],
         "conflicting_labels": pairs["conflict"], **_leak_truth(table, pairs),
         "shortcut": {"share": faults.shortcut, "rows": _where(table["shortcut"]),
                      "how": "positives brighter with a white corner, the others darker"},
@@ -399,7 +339,7 @@ def _where(mask: pd.Series) -> list[int]:
     return [int(row) for row in np.flatnonzero(mask.to_numpy())]
 
 
-def _ideal_auc(names: tuple[str, ...]) -> float:
+def _ideal_auc(names: Names) -> float:
     """AUC of an observer who reads the signal itself, without a gap: Φ(d / √2) for two normal classes."""
     step = SEPARATION if len(names) == 2 else SEPARATION / 1.5
     return round(float(ndtr(step / np.hypot(1, IMAGE_SPREAD) / np.sqrt(2))), 4)

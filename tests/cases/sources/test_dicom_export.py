@@ -13,7 +13,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from overread.cases.sources.dicom_export import COLUMNS, is_tree, join, read_tree
+from overread.cases.sources.dicom_export import COLUMNS, is_tree, read_tree
+from overread.cases.sources.labels import join_labels
 from overread.core.errors import ImageError, InputError
 from overread.images.address import parse
 from overread.images.dicom.header import DicomHeader, read_header
@@ -284,7 +285,7 @@ def test_the_dicomdirs_of_pydicom():
 )  # fmt: skip
 def test_labels_are_joined(export, labels, on, key):
     found = read_tree(export)
-    joined, notes = join(found, pd.DataFrame(labels), on)
+    joined, notes = join_labels(found.table, pd.DataFrame(labels), on)
     assert f"joined by {key}" in notes[0]
     assert len(joined) == len(found.table)
     wanted = found.table["patient"].map({"P1": "ill", "P2": "well"})
@@ -294,8 +295,8 @@ def test_labels_are_joined(export, labels, on, key):
 
 
 def test_rows_without_labels_stay(export):
-    joined, notes = join(
-        read_tree(export),
+    joined, notes = join_labels(
+        read_tree(export).table,
         pd.DataFrame({"accession": ["0002", "X"], "y": ["1", "0"], "sex": ["", ""], "age": ["62", "1"]}),
     )
     assert joined["y"].tolist() == ["", "", "1", "1", "1", "1"]
@@ -311,18 +312,18 @@ def test_rows_without_labels_stay(export):
 def test_labels_that_do_not_fit(export):
     found = read_tree(export)
     with pytest.raises(InputError, match="at best 1 of 6 rows and 1 of 3 rows of labels share file"):
-        join(found, pd.DataFrame({"name": ["scout", "KANARIENVOGEL", "x"], "y": ["1", "0", "0"]}))
+        join_labels(found.table, pd.DataFrame({"name": ["scout", "KANARIENVOGEL", "x"], "y": ["1", "0", "0"]}))
     with pytest.raises(InputError, match="Did you mean 'accession'"):
-        join(found, pd.DataFrame({"acc": ["A1"], "y": ["1"]}), "accesion")
+        join_labels(found.table, pd.DataFrame({"acc": ["A1"], "y": ["1"]}), "accesion")
 
 
 def test_a_key_with_two_labels(export):
     found = read_tree(export)
     labels = pd.DataFrame({"patient": ["P1", "P2", "P2", "P1"], "y": ["1", "0", "1", "1"]})
     with pytest.raises(InputError, match="rows 2 and 3") as caught:
-        join(found, labels)
+        join_labels(found.table, labels)
     assert "P2" not in str(caught.value)
-    joined, _ = join(found, labels.iloc[[0, 1, 3]])  # said twice, the same
+    joined, _ = join_labels(found.table, labels.iloc[[0, 1, 3]])  # said twice, the same
     assert joined["y"].tolist() == ["1", "1", "0", "0", "0", "0"]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from overread.cases.sources.labels import natural, one_label, quantity, several_findings
 from overread.core.errors import InputError
+from overread.tasks.target import TASKS
 
 
 def text(*values: str) -> pd.Series:
@@ -49,7 +50,7 @@ def test_whole_numbers_lose_their_point_only_together():
 )  # fmt: skip
 def test_labels_that_cannot_be(values, positive, kind, says):
     with pytest.raises(InputError, match=says):
-        one_label(text(*values), positive, kind, "dx")
+        one_label(text(*values), positive, kind and TASKS[kind], "dx")
 
 
 def test_findings_keep_the_unknown():

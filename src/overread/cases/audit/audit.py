@@ -71,9 +71,7 @@ class Audit:
 
     def __str__(self) -> str:
         head = f"{self.counts.get('images', 0):,} images of {self.counts.get('patients', 0):,} patients"
-        return "\n".join(
-            [head, *(f"  {f}" for f in self.findings)] if self.findings else [f"{head}, nothing to report"]
-        )
+        return "\n  ".join([head, *map(str, self.findings)]) if self.findings else f"{head}, nothing to report"
 
     __repr__ = __str__
 
@@ -107,17 +105,10 @@ def audit(
     Reads all images (or takes ``fingerprints`` made before); ``cache`` is a folder that makes a second audit quick.
     Raises :class:`InputError` if no image at all can be read.
     """
-    prints = (
-        take_fingerprints(cases, threads=threads, progress=progress, cache=cache)
-        if fingerprints is None
-        else fingerprints
-    )
-    prints = prints.reset_index(drop=True)
-    require(
-        len(prints) == len(cases),
-        "the fingerprints belong to other cases",
-        given=f"{len(prints):,} for {len(cases):,} images",
-    )
+    if fingerprints is None:
+        fingerprints = take_fingerprints(cases, threads=threads, progress=progress, cache=cache)
+    prints, counts = fingerprints.reset_index(drop=True), f"{len(fingerprints):,} for {len(cases):,} images"
+    require(len(prints) == len(cases), "the fingerprints belong to other cases", given=counts)
     refuse_unreadable(prints)
     progress("looking for duplicates", 0, 1)
     seen = Seen(cases, prints, exact(prints), similar(prints, threads=threads))
@@ -163,10 +154,12 @@ class Seen:
         return given.where(given.isin(PARTS), "").to_numpy(object)
 
 
-def _finding(seen: Seen, kind: str, severity: Literal["error", "warning", "note"], message: str, advice: str,
-             rows: Iterable[int] | NDArray[Any], count: int | None = None) -> Finding:  # fmt: skip
+def _finding(seen: Seen, kind: str, severity: Severity, message: str, advice: str, rows: Iterable[int] | NDArray[Any],
+             count: int | None = None) -> list[Finding]:  # fmt: skip
+    """The finding about these rows, counted by their cases where no ``count`` is given; none where that is 0."""
     names = list(dict.fromkeys(seen.names[np.asarray(list(rows), np.int64)]))
-    return Finding(kind, severity, message, advice, len(names) if count is None else count, tuple(names[:_SHOWN]))
+    count = len(names) if count is None else count
+    return [Finding(kind, severity, message, advice, count, tuple(names[:_SHOWN]))] if count else []
 
 
 def _s(count: int, one: str, many: str = "") -> str:
@@ -179,29 +172,21 @@ def _s(count: int, one: str, many: str = "") -> str:
 def refuse_unreadable(prints: pd.DataFrame) -> None:
     """Raise :class:`InputError` if not one image can be read."""
     if len(prints) and (prints["error"] != "").all():
-        raise InputError(
-            f"none of the {len(prints):,} images can be read",
-            given=prints["error"].iloc[0],
-            todo="check the folder and the column of the images",
-        )
+        raise InputError(f"none of the {len(prints):,} images can be read", given=prints["error"].iloc[0],
+                         todo="check the folder and the column of the images")  # fmt: skip
 
 
 def unreadable(seen: Seen) -> list[Finding]:
-    rows = np.flatnonzero(seen.prints["error"] != "")
-    if not len(rows):
-        return []
-    first = seen.prints["error"].iloc[rows[0]]
-    severity: Literal["error", "warning"] = "error" if len(rows) * 20 > len(seen.prints) else "warning"
-    return [_finding(seen, "unreadable", severity, f"{_s(len(rows), 'image')} cannot be read and {'is' if len(rows) == 1 else 'are'} set aside, first: {first}",
-                     "Restore these files, or remove their rows.", rows)]  # fmt: skip
+    errors = seen.prints["error"][seen.prints["error"] != ""]
+    severity: Severity = "error" if len(errors) * 20 > len(seen.prints) else "warning"
+    return _finding(seen, "unreadable", severity, f"{_s(len(errors), 'image')} cannot be read and {'is' if len(errors) == 1 else 'are'} set aside, first: {next(iter(errors), '')}",
+                    "Restore these files, or remove their rows.", errors.index)  # fmt: skip
 
 
 def missing_label(seen: Seen) -> list[Finding]:
     rows = np.flatnonzero(~seen.cases.labelled)
-    if not len(rows):
-        return []
-    return [_finding(seen, "missing-label", "warning", f"{_s(len(rows), 'image')} without a label {'is' if len(rows) == 1 else 'are'} set aside",
-                     "Add the labels, or remove these rows.", rows)]  # fmt: skip
+    return _finding(seen, "missing-label", "warning", f"{_s(len(rows), 'image')} without a label {'is' if len(rows) == 1 else 'are'} set aside",
+                    "Add the labels, or remove these rows.", rows)  # fmt: skip
 
 
 def excluded(seen: Seen) -> tuple[tuple[str, str], ...]:
@@ -215,10 +200,8 @@ def excluded(seen: Seen) -> tuple[tuple[str, str], ...]:
 
 def blank(seen: Seen) -> list[Finding]:
     rows = np.flatnonzero((seen.prints["error"] == "") & (seen.prints["std"] <= BLANK))
-    if not len(rows):
-        return []
-    return [_finding(seen, "blank", "warning", f"{_s(len(rows), 'image')} {'is' if len(rows) == 1 else 'are'} blank or nearly constant",
-                     "Look at them; remove those that show nothing.", rows)]  # fmt: skip
+    return _finding(seen, "blank", "warning", f"{_s(len(rows), 'image is', 'images are')} blank or nearly constant",
+                    "Look at them; remove those that show nothing.", rows)  # fmt: skip
 
 
 # -- duplicates --------------------------------------------------------------------------------------------------
@@ -242,49 +225,39 @@ def _sets(seen: Seen, links: NDArray[np.int64]) -> pd.DataFrame:
 
 
 def exact_duplicates(seen: Seen) -> list[Finding]:
-    if not len(seen.exact):
-        return []
     sets = _sets(seen, seen.exact)
-    distinct, copies = sets["set"].nunique(), len(sets) - sets["set"].nunique()
+    distinct = sets["set"].nunique()
+    copies = len(sets) - distinct
     across = int((sets.groupby("set")["patient"].nunique() > 1).sum())
     more = f", {across:,} of them under different patients" if across else ""
-    return [_finding(seen, "exact-duplicate", "warning" if across else "note",
-                     f"{_s(distinct, 'image')} {'stands' if distinct == 1 else 'stand'} more than once, pixel for pixel ({_s(copies, 'copy', 'copies')}){more}",
-                     "Splits keep copies together; remove them if they are no true repetitions.", sets["row"], copies)]  # fmt: skip
+    return _finding(seen, "exact-duplicate", "warning" if across else "note",
+                    f"{_s(distinct, 'image stands', 'images stand')} more than once, pixel for pixel ({_s(copies, 'copy', 'copies')}){more}",
+                    "Splits keep copies together; remove them if they are no true repetitions.", sets["row"], copies)  # fmt: skip
 
 
 def near_duplicates(seen: Seen) -> list[Finding]:
-    if not len(seen.near):
-        return []
-    sets = _sets(seen, seen.near)
     across = int((seen.patients[seen.near[:, 0]] != seen.patients[seen.near[:, 1]]).sum())
     more = f", {across:,} of them of different patients" if across else ""
-    return [_finding(seen, "near-duplicate", "warning" if across else "note",
-                      f"{_s(len(seen.near), 'pair')} of images alike but for compression, brightness, size or a small shift{more}",
-                      "Splits keep them together; look whether the patients are truly different.", sets["row"], len(seen.near))]  # fmt: skip
+    return _finding(seen, "near-duplicate", "warning" if across else "note",
+                    f"{_s(len(seen.near), 'pair')} of images alike but for compression, brightness, size or a small shift{more}",
+                    "Splits keep them together; look whether the patients are truly different.", np.unique(seen.near), len(seen.near))  # fmt: skip
 
 
 def chains(seen: Seen) -> list[Finding]:
     """Near-duplicates that would tie so many patients together that splits do not keep them."""
     loosened = group(seen.cases.table, "patient", pairs(seen)).loosened
-    if not loosened:
-        return []
-    return [_finding(seen, "near-chain", "warning", f"{_s(loosened, 'pair')} of near-duplicates form chains that tie more than {longest(seen.cases.patients):,} patients together",
-                     "Such images are alike rather than the same, and splits do not keep them together: look at a few pairs, and remove copies.", seen.near.ravel(), loosened)]  # fmt: skip
+    return _finding(seen, "near-chain", "warning", f"{_s(loosened, 'pair')} of near-duplicates form chains that tie more than {longest(seen.cases.patients):,} patients together",
+                    "Such images are alike rather than the same, and splits do not keep them together: look at a few pairs, and remove copies.", seen.near.ravel(), loosened)  # fmt: skip
 
 
 def conflicting_labels(seen: Seen) -> list[Finding]:
-    if not len(seen.exact):
-        return []
     sets = _sets(seen, seen.exact)
     labels = seen.cases.table.loc[sets["row"], list(seen.cases.target.columns)].reset_index(drop=True)
     labels = labels.mask(labels == "")
     torn = (labels.groupby(sets["set"]).nunique() > 1).any(axis=1)
-    rows = sets["row"][sets["set"].map(torn)]
-    if not torn.any():
-        return []
-    return [_finding(seen, "conflicting-label", "warning", f"{_s(int(torn.sum()), 'image')} {'stands' if torn.sum() == 1 else 'stand'} under two different labels",
-                     "Find out which label is right, or remove both rows.", rows, int(torn.sum()))]  # fmt: skip
+    count, rows = int(torn.sum()), sets["row"][sets["set"].isin(torn.index[torn])]
+    return _finding(seen, "conflicting-label", "warning", f"{_s(count, 'image stands', 'images stand')} under two different labels",
+                    "Find out which label is right, or remove both rows.", rows, count)  # fmt: skip
 
 
 # -- a split that came with the data ---------------------------------------------------------------------------
@@ -292,37 +265,27 @@ def conflicting_labels(seen: Seen) -> list[Finding]:
 
 def leaks(seen: Seen) -> list[Finding]:
     """Images, then patients, that stand in more than one part of the given split."""
-    found = []
-    if len(seen.exact):
-        sets = _sets(seen, seen.exact)
-        found += _leak(seen, sets[sets["part"] != ""], "set", "leak", "distinct image", "pixel for pixel")
-    rows = np.flatnonzero(seen.parts != "")
+    sets, rows = _sets(seen, seen.exact), np.flatnonzero(seen.parts != "")
     everyone = pd.DataFrame({"row": rows, "part": seen.parts[rows], "patient": seen.patients[rows]})
-    return found + _leak(seen, everyone, "patient", "leak", "patient", "")
+    images = _leak(seen, sets[sets["part"] != ""], "set", "distinct image", ", pixel for pixel")
+    return images + _leak(seen, everyone, "patient", "patient", "")
 
 
 def near_leaks(seen: Seen) -> list[Finding]:
     """Near-duplicates of different parts of the given split."""
-    if not len(seen.near):
-        return []
     parts = seen.parts[seen.near]
     torn = seen.near[(parts[:, 0] != parts[:, 1]) & (parts != "").all(1)]
-    if not len(torn):
-        return []
-    return [_finding(seen, "near-leak", "error", f"{_s(len(torn), 'pair')} of near-duplicates {'stands' if len(torn) == 1 else 'stand'} on both sides of the given split",
-                     "Drop the copies from train and tuning.", torn.ravel(), len(torn))]  # fmt: skip
+    return _finding(seen, "near-leak", "error", f"{_s(len(torn), 'pair')} of near-duplicates {'stands' if len(torn) == 1 else 'stand'} on both sides of the given split",
+                    "Drop the copies from train and tuning.", torn.ravel(), len(torn))  # fmt: skip
 
 
-def _leak(seen: Seen, table: pd.DataFrame, key: str, kind: str, what: str, how: str) -> list[Finding]:
+def _leak(seen: Seen, table: pd.DataFrame, key: str, what: str, how: str) -> list[Finding]:
     shared = table[table.groupby(key)["part"].transform("nunique") > 1]
-    if shared.empty:
-        return []
-    count = int(shared[key].nunique())
     where = shared.groupby(key)["part"].agg(set)
     shared_by = [(a, b, int(sum({a, b} <= s for s in where))) for a, b in combinations(PARTS, 2)]
     listed = "; ".join(f"{n:,} in both {a} and {b}" for a, b, n in shared_by if n)
-    return [_finding(seen, kind, "error", f"the given split leaks: {_s(count, what)} {'stands' if count == 1 else 'stand'} in more than one part{', ' + how if how else ''} ({listed})",
-                     "Results on it are too good; drop them from train and tuning, or make a new split.", shared["row"], count)]  # fmt: skip
+    return _finding(seen, "leak", "error", f"the given split leaks: {_s(len(where), f'{what} stands', f'{what}s stand')} in more than one part{how} ({listed})",
+                    "Results on it are too good; drop them from train and tuning, or make a new split.", shared["row"], len(where))  # fmt: skip
 
 
 # -- who is there ------------------------------------------------------------------------------------------------
@@ -331,15 +294,8 @@ def _leak(seen: Seen, table: pd.DataFrame, key: str, kind: str, what: str, how: 
 def patients(seen: Seen) -> list[Finding]:
     table = seen.cases.table
     if seen.cases.patients == 1 and len(table) > 1:
-        return [
-            Finding(
-                "few-patients",
-                "error",
-                "all images belong to one patient",
-                "Check the patient column: without a second patient nothing can be tested.",
-                1,
-            )
-        ]
+        return [Finding("few-patients", "error", "all images belong to one patient",
+                        "Check the patient column: without a second patient nothing can be tested.", 1)]  # fmt: skip
     if len(table) > 1 and (table["patient"] == table["case"]).all():
         return [Finding("no-patient", "warning", "no column says which images belong to one patient, so each image counts as a patient of its own",
                         "Name the patient column if there is one: images of a patient on both sides of a split make results too good.", len(table))]  # fmt: skip
@@ -348,41 +304,33 @@ def patients(seen: Seen) -> list[Finding]:
 
 def classes(seen: Seen) -> list[Finding]:
     """One class only, classes with few patients, and classes far apart in number."""
-    names, has = _memberships(seen.cases)
-    counts = {n: int(pd.Series(seen.patients[has[:, i]]).nunique()) for i, n in enumerate(names)}
-    if seen.cases.target.task.distinct(seen.cases.labels) < 2:
-        return [
-            Finding(
-                "one-class",
-                "error",
-                f"all {int(seen.cases.labelled.sum()):,} labelled images have the same label",
-                "There is nothing to learn: add cases of another class.",
-                1,
-            )
-        ]
+    task, labels = seen.cases.target.task, seen.cases.labels
+    if task.distinct(labels) < 2:
+        return [Finding("one-class", "error", f"all {int(seen.cases.labelled.sum()):,} labelled images have the same label",
+                        "There is nothing to learn: add cases of another class.", 1)]  # fmt: skip
+    has = task.known(labels)[:, None] if task.continuous else task.presence(labels)
+    counts = {name: len(set(seen.patients[has[:, i]])) for i, name in enumerate(task.names)}
     return [*_few(counts), *_apart(counts)]
 
 
-def _memberships(cases: Cases) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-    task, labels = cases.target.task, cases.labels
-    return task.names, task.known(labels)[:, None] if task.continuous else task.presence(labels)
+#: From how many patients to fewer than how many, how bad that is, what is said before the classes and after, and advice.
+_AMOUNTS: tuple[tuple[int, int, Severity, str, str, str], ...] = (
+    (0, 3, "error", "fewer than 3 patients with", ": train, tuning and test cannot each have one",
+     "Collect more, merge the class with another, or leave it out."),
+    (3, TOO_FEW, "warning", "too few patients to learn from with", "",
+     "Low dozens are too few; high dozens to low hundreds give some signal; high hundreds to thousands are good."),
+    (TOO_FEW, SOME_SIGNAL, "note", "enough patients for some signal, not for a good result, with", "",
+     "High hundreds to thousands of patients per class are good."),
+)  # fmt: skip
 
 
 def _few(counts: dict[str, int]) -> list[Finding]:
-    none = [n for n, c in counts.items() if c < 3]
-    few = [n for n, c in counts.items() if 3 <= c < TOO_FEW]
-    some = [n for n, c in counts.items() if TOO_FEW <= c < SOME_SIGNAL]
-    listed = lambda names: ", ".join(f"{n} ({counts[n]})" for n in names[:8]) + (" …" if len(names) > 8 else "")
     found = []
-    if none:
-        found.append(Finding("few-patients", "error", f"fewer than 3 patients with {listed(none)}: train, tuning and test cannot each have one",
-                             "Collect more, merge the class with another, or leave it out.", len(none)))  # fmt: skip
-    if few:
-        found.append(Finding("few-patients", "warning", f"too few patients to learn from with {listed(few)}",
-                             "Low dozens are too few; high dozens to low hundreds give some signal; high hundreds to thousands are good.", len(few)))  # fmt: skip
-    if some:
-        found.append(Finding("few-patients", "note", f"enough patients for some signal, not for a good result, with {listed(some)}",
-                             "High hundreds to thousands of patients per class are good.", len(some)))  # fmt: skip
+    for least, below, severity, before, after, advice in _AMOUNTS:
+        listed = [f"{name} ({count})" for name, count in counts.items() if least <= count < below]
+        if listed:
+            shown = ", ".join(listed[:8]) + (" …" if len(listed) > 8 else "")
+            found.append(Finding("few-patients", severity, f"{before} {shown}{after}", advice, len(listed)))
     return found
 
 
@@ -400,11 +348,10 @@ def sources(seen: Seen) -> list[Finding]:
         return []
     table = seen.cases.table[seen.cases.labelled & (seen.cases.table["source"] != "").to_numpy()]
     one = table.groupby("source")["label"].nunique() == 1
-    if not one.any() or one.size < 2:
-        return []
-    rows = np.flatnonzero(seen.cases.table["source"].isin(one.index[one]))
-    return [_finding(seen, "source-class", "warning", f"{_s(int(one.sum()), 'source')} with one class only: {', '.join(map(str, one.index[one][:8]))}",
-                     "A model can learn the source in place of the disease; judge every source by itself.", rows, int(one.sum()))]  # fmt: skip
+    alone = one.index[one & (one.size > 1)]
+    rows = np.flatnonzero(seen.cases.table["source"].isin(alone))
+    return _finding(seen, "source-class", "warning", f"{_s(len(alone), 'source')} with one class only: {', '.join(map(str, alone[:8]))}",
+                    "A model can learn the source in place of the disease; judge every source by itself.", rows, len(alone))  # fmt: skip
 
 
 # -- what the images are -----------------------------------------------------------------------------------------
@@ -431,25 +378,18 @@ def burned_in(seen: Seen) -> list[Finding]:
     """Text in the pixels, by sight or by the header."""
     tagged = seen.cases.table.get("burned_in", pd.Series("", index=seen.cases.table.index)).to_numpy() == "YES"
     rows = np.flatnonzero((seen.prints["text"] > 0).to_numpy() | tagged)
-    if not len(rows):
-        return []
-    return [_finding(seen, "burned-in", "warning", f"{_s(len(rows), 'image')} {'seems' if len(rows) == 1 else 'seem'} to hold burned-in text",
-                     "Look at them: text can name the patient, and can tell a model where an image comes from. Mask it, cut it off, or leave them out.", rows)]  # fmt: skip
+    return _finding(seen, "burned-in", "warning", f"{_s(len(rows), 'image seems', 'images seem')} to hold burned-in text",
+                    "Look at them: text can name the patient, and can tell a model where an image comes from. Mask it, cut it off, or leave them out.", rows)  # fmt: skip
 
 
 def frames(seen: Seen) -> list[Finding]:
     """Black borders, and circular fields."""
-    found = []
-    border = np.flatnonzero(seen.prints["border"] > BORDER)
     circle = np.flatnonzero(seen.prints["circle"])
-    if len(circle):
-        found.append(_finding(seen, "circular-field", "note", f"{_s(len(circle), 'image')} {'shows' if len(circle) == 1 else 'show'} a circular field",
-                              "--crop field cuts to the circle, so that its size in the picture tells nothing.", circle))  # fmt: skip
-    border = np.setdiff1d(border, circle)
-    if len(border):
-        found.append(_finding(seen, "black-borders", "note", f"{_s(len(border), 'image')} with black borders over more than {BORDER:.0%} of the picture",
-                              "--crop border cuts them off.", border))  # fmt: skip
-    return found
+    border = np.setdiff1d(np.flatnonzero(seen.prints["border"] > BORDER), circle)
+    circular = _finding(seen, "circular-field", "note", f"{_s(len(circle), 'image shows', 'images show')} a circular field",
+                        "--crop field cuts to the circle, so that its size in the picture tells nothing.", circle)  # fmt: skip
+    return circular + _finding(seen, "black-borders", "note", f"{_s(len(border), 'image')} with black borders over more than {BORDER:.0%} of the picture",
+                               "--crop border cuts them off.", border)  # fmt: skip
 
 
 def shortcut_risk(found: dict[str, Any]) -> list[Finding]:
@@ -458,9 +398,7 @@ def shortcut_risk(found: dict[str, Any]) -> list[Finding]:
         return []
     each = {"together": found, **found["by feature"]}
     listed = ", ".join(f"{name} {one['auc']:.2f}" for name, one in each.items())
-    severity: Literal["error", "warning"] = (
-        "error" if max(found["auc"] for found in each.values()) >= 0.97 else "warning"
-    )
+    severity: Severity = "error" if max(one["auc"] for one in each.values()) >= 0.97 else "warning"
     return [Finding("shortcut", severity, f"the label can be told without looking at what the image shows (AUC: {listed})",
                     "A good result need not mean that the disease was seen: test on a source of its own (--deploy-to, --leave-out) and compare within each source.",
                     found["images"])]  # fmt: skip
@@ -521,11 +459,5 @@ def _sources(cases: Cases) -> dict[str, Any]:
 
 
 def _given(table: pd.DataFrame) -> dict[str, Any]:
-    parts = [p for p in PARTS if (table["split"] == p).any()]
-    return {
-        p: {
-            "images": int((table["split"] == p).sum()),
-            "patients": int(table["patient"][table["split"] == p].nunique()),
-        }
-        for p in parts
-    }
+    given = {part: table["patient"][table["split"] == part] for part in PARTS}
+    return {part: {"images": len(who), "patients": int(who.nunique())} for part, who in given.items() if len(who)}

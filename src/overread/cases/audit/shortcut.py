@@ -44,19 +44,14 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
     usable &= _sampled(cases.table["patient"], usable, seed)
     tables = {name: _bands(cases, fingerprints, columns, usable) for name, columns in FEATURES.items()}
     tables = {name: table for name, table in tables.items() if table.shape[1] > 1}
-    kept = [
-        i for i in range(len(names)) if _has_both_sides(truth[usable, i], cases.table["patient"].to_numpy()[usable])
-    ]
-    if not kept or not tables:
-        reason = (
-            "fewer than two classes with 10 patients"
-            if not kept
-            else "source, size and brightness are the same everywhere"
-        )
-        return _empty(reason)
     patients = cases.table["patient"].to_numpy()[usable]
+    kept = [i for i in range(len(names)) if _has_both_sides(truth[usable, i], patients)]
+    if not kept:
+        return _empty("fewer than two classes with 10 patients")
+    if not tables:
+        return _empty("source, size and brightness are the same everywhere")
     fold = patient_folds(patients, truth[usable][:, kept], k=_FOLDS, seed=seed)
-    judge = lambda table: _judge(table, truth[usable][:, kept], fold, patients)
+    judge = lambda table: [_one(table, truth[usable, i], fold, patients) for i in kept]
     together = judge(np.concatenate(list(tables.values()), axis=1))
     alone = {name: _mean(judge(table)) for name, table in tables.items()}
     return _result(together, alone, [names[i] for i in kept], int(usable.sum()), len(set(patients)))
@@ -98,12 +93,6 @@ def _cut(values: NDArray) -> NDArray[np.int64]:
     return np.array([place[v] for v in values], np.int64)
 
 
-def _judge(
-    table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray
-) -> list[Estimate]:
-    return [_one(table, truth[:, i], fold, patients) for i in range(truth.shape[1])]
-
-
 def _one(
     table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray
 ) -> Estimate:
@@ -125,10 +114,8 @@ def _one(
 
 
 def _mean(found: list[Estimate]) -> dict[str, float]:
-    return {
-        key: float(np.mean([getattr(e, name) for e in found]))
-        for key, name in (("auc", "value"), ("low", "low"), ("high", "high"))
-    }
+    keys = {"auc": "value", "low": "low", "high": "high"}
+    return {key: float(np.mean([getattr(e, name) for e in found])) for key, name in keys.items()}
 
 
 def _empty(reason: str) -> dict[str, Any]:

@@ -15,11 +15,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -65,17 +64,14 @@ class PublicSet:
         return f"{self.name}: {self.shows}; {sum(self.images.values()):,} images, {len(self.classes)} classes, {sizes} px, {self.licence}"
 
 
-@lru_cache(maxsize=1)
-def _load_catalogue() -> dict[str, PublicSet]:
-    text = (files("overread.cases.sources") / "medmnist.json").read_text(encoding="utf-8")
-    return {name: PublicSet(name=name, shows=e["shows"], task=e["task"], classes=tuple(e["classes"]),
-                            channels=e["channels"], images=e["images"], licence=e["licence"],
-                            md5={int(size): md5 for size, md5 in e["md5"].items()})
-            for name, e in json.loads(text).items()}  # fmt: skip
+def _public_set(name: str, about: dict[str, Any]) -> PublicSet:
+    md5 = {int(size): md5 for size, md5 in about["md5"].items()}
+    return PublicSet(**{**about, "name": name, "classes": tuple(about["classes"]), "md5": md5})
 
 
+_SETS = json.loads((files("overread.cases.sources") / "medmnist.json").read_text(encoding="utf-8"))
 #: Every set that can be fetched, by name.
-CATALOGUE: dict[str, PublicSet] = _load_catalogue()
+CATALOGUE: dict[str, PublicSet] = {name: _public_set(name, about) for name, about in _SETS.items()}
 
 
 @checked
@@ -91,12 +87,8 @@ def fetch(
     """
     one_of(name, CATALOGUE, "the name of the set")
     entry = CATALOGUE[name]
-    require(
-        size in entry.md5,
-        f"{name} does not come in that size",
-        given=size,
-        todo=f"choose from {', '.join(map(str, entry.md5))}",
-    )
+    sizes = ", ".join(map(str, entry.md5))
+    require(size in entry.md5, f"{name} does not come in that size", given=size, todo=f"choose from {sizes}")
     require(timeout > 0, "timeout must be positive", given=timeout)
     target, url = Path(folder) / entry.file(size), f"{(base_url or SERVER).rstrip('/')}/{entry.file(size)}"
     with folder_lock(folder, wait=timeout, name=f".{entry.file(size)}.lock"):
@@ -111,7 +103,7 @@ def _fetch(url: str, target: Path, md5: str, timeout: float, progress: Progress)
         _download(url, part, timeout, progress)
     except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         raise UnavailableError(
-            f"{target.name} cannot be fetched", given=_why(error),
+            f"{target.name} cannot be fetched", given=_reason(error),
             todo=f"download {url} on a machine with a network, put it in {target.parent}, and run the command again",
         ) from error  # fmt: skip
     if _md5(part) != md5:
@@ -119,7 +111,7 @@ def _fetch(url: str, target: Path, md5: str, timeout: float, progress: Progress)
         raise UnavailableError(
             f"{target.name} arrived damaged and was removed", given=f"the MD5 is not {md5}", todo="fetch it again"
         )
-    _publish(part, target)
+    os.replace(part, target)
 
 
 def _download(url: str, part: Path, timeout: float, progress: Progress) -> None:
@@ -138,7 +130,7 @@ def _download(url: str, part: Path, timeout: float, progress: Progress) -> None:
 
 def _copy(answer: http.client.HTTPResponse, part: Path, done: int, total: int, progress: Progress) -> None:
     with open(part, "ab" if done else "wb") as handle:
-        for block in _blocks(answer):
+        while block := answer.read(_BLOCK):
             handle.write(block)
             done += len(block)
             progress("fetching", done, max(done, total))
@@ -148,21 +140,12 @@ def _copy(answer: http.client.HTTPResponse, part: Path, done: int, total: int, p
         raise ConnectionResetError(f"the connection broke after {done:,} of {total:,} bytes; what arrived is kept")
 
 
-def _blocks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    while block := answer.read(_BLOCK):
-        yield block
-
-
-def _publish(part: Path, target: Path) -> None:
-    os.replace(part, target)
-
-
 def _md5(path: Path) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _why(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     reason = getattr(error, "reason", None) or error
     return " ".join(str(reason).split())[:200] or type(error).__name__
 
@@ -250,8 +233,5 @@ def class_names(path: Path, labels: NDArray) -> list[str] | None:
     if entry is None:
         return None
     top = labels.shape[1] if labels.shape[1] > 1 else int(labels.max(initial=0)) + 1
-    return (
-        list(entry.classes)
-        if top == len(entry.classes) or (labels.shape[1] == 1 and top < len(entry.classes))
-        else None
-    )
+    fits = top == len(entry.classes) or (labels.shape[1] == 1 and top < len(entry.classes))
+    return list(entry.classes) if fits else None

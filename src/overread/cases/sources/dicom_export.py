@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 
 from overread.cases.sources.dicom_files import Walk, is_directory, listed, probe, walk
-from overread.cases.sources.labels import join_labels
 from overread.core.errors import ImageError, InputError, OverreadError, checked, require
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
@@ -125,19 +124,6 @@ def read_tree(
     return Tree(table, tuple(notes), tuple(problems), str(root), unreadable)
 
 
-@checked
-def join(found: Tree, labels: pd.DataFrame, on: str = "") -> tuple[pd.DataFrame, list[str]]:
-    """The table of an export with the columns of a table of labels (text cells, a row per image, series, study or
-    patient), and notes.
-
-    ``on``: the identifier that both share (``instance``, ``series``, ``study``, ``accession``, ``patient``, ``file``)
-    or a column of the labels; without it the one that fits best is found out. Images without labels stay, with
-    blanks. Raises :class:`InputError`, which names rows and no identifiers, if less than half fits, or if a key stands
-    twice with different labels.
-    """
-    return join_labels(found.table, labels, on)
-
-
 # -- what there is -------------------------------------------------------------------------------------------------
 
 
@@ -190,10 +176,8 @@ def _headers_of(root: Path, places: Sequence[Place], progress: Progress, threads
     """What :func:`overread.images.dicom.header.scan` says of every place, in order."""
     tasks = list(_tasks(os.fspath(root.absolute()), places))
     here = threads == 1 or len(places) < _FEW
-    answers = (
-        (dicom_header.scan(*task) for task in tasks) if here else contained(dicom_header.scan, tasks, workers=threads)
-    )
-    done = 0
+    scan, done = dicom_header.scan, 0
+    answers = (scan(*task) for task in tasks) if here else contained(scan, tasks, workers=threads)
     for (_, _, names), answer in zip(tasks, answers, strict=True):
         done += len(names)
         progress("reading headers", done, len(places))
@@ -335,9 +319,8 @@ def _volume(stack: list[tuple[Place, DicomHeader]]) -> _Row | None:
     """One row for slices that stand side by side, None where they are too few or of another kind."""
     header = stack[0][1]
     several = len(stack) >= FEWEST_SLICES and header.series != "" and header.modality in CROSS_SECTIONAL
-    if not several or header.is_localizer or header.position is None or header.orientation is None:
-        return None
-    if any(h.frames > 1 for _, h in stack):
+    placed = header.position is not None and header.orientation is not None and not header.is_localizer
+    if not several or not placed or any(h.frames > 1 for _, h in stack):
         return None
     found = order([h for _, h in stack])
     if len(found.indices) < FEWEST_SLICES:
@@ -386,12 +369,8 @@ def _views(made: Sequence[_Row]) -> list[str]:
         key = (case_of(made[i].header), views[i])
         counts[key] += 1
         if key[0] and several[key] > 1:
-            views[i] = _numbered(views[i], counts[key])
+            views[i] = (views[i] or "image") + (f" {counts[key]}" if counts[key] > 1 else "")
     return views
-
-
-def _numbered(view: str, number: int) -> str:
-    return (view or "image") if number == 1 else f"{view or 'image'} {number}"
 
 
 def _sequence(row: _Row) -> tuple[float, float, str]:
@@ -419,7 +398,5 @@ def plane(header: DicomHeader) -> str:
         across = [abs(x) for x in normal(header)]
     except ImageError:
         return ""
-    largest = max(across)
-    return (
-        ("sagittal", "coronal", "axial")[across.index(largest)] if largest > math.cos(math.radians(25)) else "oblique"
-    )
+    name = ("sagittal", "coronal", "axial")[across.index(max(across))]
+    return name if max(across) > math.cos(math.radians(25)) else "oblique"

@@ -12,7 +12,8 @@ import pandas as pd
 from overread.cases.sources.tables import MISSING, known
 from overread.core.errors import InputError, checked, nearest
 from overread.images.address import file_of, parse
-from overread.tasks.target import TASKS, Kind, Target
+from overread.tasks.target import Target
+from overread.tasks.task import Task
 
 _NEGATIVE = ("normal", "benign", "negative", "healthy", "control", "absent", "no", "none", "false", "0", "n")
 _YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "present"}
@@ -22,7 +23,7 @@ _MOST = 200
 
 
 def one_label(
-    values: pd.Series, positive: Sequence[str], kind: Kind | None, name: str, order: Sequence[str] = ()
+    values: pd.Series, positive: Sequence[str], task: type[Task] | None, name: str, order: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, Target, list[str]]:
     """The ``label`` column, its target, and notes; classes stand in ``order`` or the natural one, never the rows'."""
     label = whole(known(values))
@@ -32,9 +33,8 @@ def one_label(
         raise InputError(f"the column {name!r} holds no label at all", given=f"{len(label):,} blank cells",
                          todo="choose another column with --label")  # fmt: skip
     _refuse_numbers(label, names, name)
-    asked = TASKS[kind] if kind else None
-    one_of_two = len(names) == 2 and (asked is None or asked.binary or not asked.exclusive)
-    if asked and asked.binary and not one_of_two:
+    one_of_two = len(names) == 2 and (task is None or task.binary or not task.exclusive)
+    if task and task.binary and not one_of_two:
         raise InputError(f"a binary label needs two classes, the column {name!r} has {len(names)}",
                          given=", ".join(names[:20]), todo="leave --kind out")  # fmt: skip
     chosen, notes = _positive(names, tuple(positive), guess=one_of_two)
@@ -60,28 +60,19 @@ def _refuse_numbers(label: pd.Series, names: list[str], column: str) -> None:
     if len(names) <= 20 or (len(names) <= _MOST and len(names) < len(label) / 5):
         return
     number = pd.to_numeric(pd.Series(names), errors="coerce").notna().all()
+    what = f"the column {column!r} has {len(names):,} different labels in {len(label):,} rows"
     todo = f"if it is a quantity, use --value {column}" if number else "choose the column of the diagnosis with --label"
-    raise InputError(
-        f"the column {column!r} has {len(names):,} different labels in {len(label):,} rows",
-        given=", ".join(names[:5]) + " …",
-        todo=todo,
-    )
+    raise InputError(what, given=", ".join(names[:5]) + " …", todo=todo)
 
 
 def _positive(names: list[str], positive: tuple[str, ...], *, guess: bool = False) -> tuple[tuple[str, ...], list[str]]:
     for name in positive:
         if name not in names:
-            raise InputError(
-                f"the positive class {name!r} is not among the classes",
-                given=", ".join(names),
-                todo=nearest(name, names),
-            )
+            what = f"the positive class {name!r} is not among the classes"
+            raise InputError(what, given=", ".join(names), todo=nearest(name, names))
     if positive and len(set(positive)) >= len(names):
-        raise InputError(
-            "every class is called positive",
-            given=", ".join(positive),
-            todo="leave at least one class out of --positive",
-        )
+        todo = "leave at least one class out of --positive"
+        raise InputError("every class is called positive", given=", ".join(positive), todo=todo)
     if positive or not guess:
         return positive, []
     healthy = [name for name in names if re.split(r"[\s,;_-]+", name.lower())[0] in _NEGATIVE]
@@ -93,17 +84,15 @@ def several_findings(
     table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]
 ) -> tuple[pd.DataFrame, Target, list[str]]:
     """A ``label:<finding>`` column of 1, 0 or NaN for each finding; blank and −1 are unknown."""
-    notes = []
-    found = {}
-    for name in columns:
-        short = name.removeprefix("label:")
-        values, unsure = _yes_no(table[name], name)
-        found[f"label:{short}"] = values
+    notes, found = [], {}
+    for column in columns:
+        name = column.removeprefix("label:")
+        found[name], unsure = _yes_no(table[column], column)
         if unsure:
-            notes.append(f"{short}: {unsure:,} uncertain marks (−1 or 'unknown') are taken as unknown")
-    names = tuple(c.removeprefix("label:") for c in found)
-    _positive(list(names) + [""], tuple(positive))
-    return pd.DataFrame(found), Target("findings", names, tuple(positive)), notes
+            notes.append(f"{name}: {unsure:,} uncertain marks (−1 or 'unknown') are taken as unknown")
+    _positive([*found, ""], tuple(positive))
+    target = Target("findings", tuple(found), tuple(positive))
+    return pd.DataFrame(found).add_prefix("label:"), target, notes
 
 
 def _yes_no(values: pd.Series, name: str) -> tuple[pd.Series, int]:
@@ -124,12 +113,9 @@ def quantity(values: pd.Series, name: str) -> tuple[pd.DataFrame, Target, list[s
     if len(strange):
         raise InputError(f"the quantity {name!r} must be a number or blank", given=repr(strange.iloc[0]),
                          todo="use --label for a column of class names")  # fmt: skip
-    if number.notna().sum() == 0:
-        raise InputError(
-            f"the column {name!r} holds no number at all",
-            given=f"{len(text):,} blank cells",
-            todo="choose another with --value",
-        )
+    if not number.notna().any():
+        what, given = f"the column {name!r} holds no number at all", f"{len(text):,} blank cells"
+        raise InputError(what, given=given, todo="choose another with --value")
     return pd.DataFrame({"value": number.astype(float)}), Target("quantity", (name,)), []
 
 
@@ -164,18 +150,25 @@ class _Match:
         return int(self.labels.isin(set(self.images) - {""}).sum())
 
 
-def join_labels(table: pd.DataFrame, labels: pd.DataFrame, on: str) -> tuple[pd.DataFrame, list[str]]:
-    """See :func:`overread.cases.sources.dicom_export.join`."""
-    labels = labels.reset_index(drop=True).astype(object).where(labels.reset_index(drop=True).notna(), "")
-    labels = labels.astype(str).apply(lambda column: column.str.strip()).rename(columns=str)
+@checked
+def join_labels(table: pd.DataFrame, labels: pd.DataFrame, on: str = "") -> tuple[pd.DataFrame, list[str]]:
+    """The ``table`` of an export with the columns of a table of ``labels`` (text cells, a row per image, series, study or
+    patient), and notes.
+
+    ``on``: the identifier that both share (``instance``, ``series``, ``study``, ``accession``, ``patient``, ``file``)
+    or a column of the labels; without it the one that fits best is found out. Images without labels stay, with
+    blanks. Raises :class:`InputError`, which names rows and no identifiers, if less than half fits, or if a key stands
+    twice with different labels.
+    """
+    labels = labels.reset_index(drop=True).astype(object)
+    labels = labels.where(labels.notna(), "").astype(str).apply(lambda column: column.str.strip()).rename(columns=str)
     keys, columns = _asked(on, labels)
     match = _best(table, labels, keys, columns)
     kept = _one_each(match, labels)
     values = kept.drop(columns=match.column).reindex(match.images.to_numpy()).set_axis(table.index)
     values = values.astype(object).where(values.notna(), "")
     joined, notes = _beside(table, values)
-    blank = len(table) - match.images_hit
-    spare = len(labels) - match.labels_hit
+    blank, spare = len(table) - match.images_hit, len(labels) - match.labels_hit
     first = f"labels: joined by {match.key} with the column {match.column!r}{match.note}"
     counts = f"{match.images_hit:,} of {len(table):,} rows have labels"
     rest = f", {spare:,} of {len(labels):,} rows of labels have no image" if spare else ""
@@ -202,11 +195,9 @@ def _best(table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: l
         ranks = [(_contradicts(m, labels), -round(_share(m), 1), m.note, list(KEYS).index(m.key)) for m in fits]
         return fits[min(range(len(fits)), key=ranks.__getitem__)]
     best = max(found, key=lambda match: (match.images_hit, match.labels_hit))
-    raise InputError(
-        "the table of labels does not fit the export",
-        given=f"at best {best.images_hit:,} of {len(table):,} rows and {best.labels_hit:,} of {len(labels):,} rows of labels share {best.key} (column {best.column!r})",
-        todo=f"give labels with one of {', '.join(KEYS)}, and name it with --key",
-    )
+    given = f"at best {best.images_hit:,} of {len(table):,} rows and {best.labels_hit:,} of {len(labels):,} rows of labels share {best.key} (column {best.column!r})"
+    todo = f"give labels with one of {', '.join(KEYS)}, and name it with --key"
+    raise InputError("the table of labels does not fit the export", given=given, todo=todo)
 
 
 def _matches(
@@ -234,23 +225,24 @@ def _loose(values: pd.Series) -> pd.Series:
 
 
 def _forms(key: str, values: pd.Series) -> Iterator[pd.Series]:
-    """Ways to write the values: files as paths, as names, and as names without their endings."""
+    """Ways to write the values: files as :func:`file_forms` says, patients also without who gave them their number."""
+    if key == "file":
+        yield from file_forms(values)
+        return
+    yield values
     if key == "patient" and values.str.contains("^^^", regex=False).any():
-        yield values
         yield values.str.split("^^^", regex=False).str[0]
-    elif key == "file":
-        paths = values.map(lambda text: parse(text).entry or file_of(text))
-        names = paths.str.rsplit("/", n=1).str[-1]
-        for form in (
-            paths,
-            paths.str.replace(r"\.\w{1,5}$", "", regex=True),
-            names,
-            names.str.replace(r"\.\w{1,5}$", "", regex=True),
-        ):
-            if form.is_unique:
-                yield form
-    else:
-        yield values
+
+
+@checked
+def file_forms(images: pd.Series) -> Iterator[pd.Series]:
+    """Ways to write the addresses of images: as paths, as names, either without endings; each if no two become one."""
+    paths = images.map(lambda text: parse(text).entry or file_of(text)) if len(images) else images
+    names = paths.str.rsplit("/", n=1).str[-1]
+    for form in (paths, names):
+        for written in (form, form.str.replace(r"(\.nii\.gz|\.\w{1,5})$", "", regex=True)):
+            if written.is_unique:
+                yield written
 
 
 def _fits(match: _Match) -> bool:
@@ -270,14 +262,12 @@ def _contradicts(match: _Match, labels: pd.DataFrame) -> bool:
 def _one_each(match: _Match, labels: pd.DataFrame) -> pd.DataFrame:
     """The labels by key, a row each; rows that say the same twice are one."""
     filled = labels[match.labels != ""]
-    keyed = filled.set_axis(match.labels[filled.index], axis="index")
-    repeats = pd.concat(
-        [filled.drop(columns=match.column), match.labels[filled.index].rename("\0")], axis=1
-    ).duplicated()
-    kept = keyed[~repeats.to_numpy()]
+    key = match.labels[filled.index].rename("\0")
+    once = ~pd.concat([filled.drop(columns=match.column), key], axis=1).duplicated().to_numpy()
+    kept = filled.set_axis(key, axis="index")[once]
     twice = kept.index.duplicated(keep=False)
     if twice.any():
-        rows = filled.index[~repeats.to_numpy()][kept.index == kept.index[twice][0]][:2]
+        rows = filled.index[once][kept.index == kept.index[twice][0]][:2]
         raise InputError(f"the same {match.key} stands on several rows of the labels, with different values",
                          given=f"{int(twice.sum()):,} rows, first rows {' and '.join(f'{row + 1:,}' for row in rows)}",
                          todo="correct the table, or join by another identifier with --key")  # fmt: skip

@@ -14,7 +14,7 @@ from overread.cases.graded_cases import Asked, GradedCases, judged
 from overread.cases.query import matching
 from overread.cases.sources import dicom_export
 from overread.cases.sources.catalogue import class_names, read_archive
-from overread.cases.sources.labels import one_label, quantity, several_findings
+from overread.cases.sources.labels import join_labels, one_label, quantity, several_findings
 from overread.cases.sources.tables import (
     ENDINGS,
     Roles,
@@ -33,6 +33,7 @@ from overread.cases.volumes import cut
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.progress import Progress, silent
 from overread.tasks.target import TASKS, Kind, Target
+from overread.tasks.task import Task
 
 NO_PATIENT = "patient: no column says who the patient is, so each image counts as a patient of its own"
 
@@ -67,19 +68,15 @@ def read_cases(
     path = Path(os.path.abspath(path))
     named = {"image": image, "case": case, "patient": patient, "source": source, "view": view, "time": time, "split": split}  # fmt: skip
     require(sum(x is not None for x in (label, labels, value, graders)) <= 1, "give one of label, labels, value and graders")  # fmt: skip
-    wanted = Wanted(label, labels, value, positive, subgroups, kind, where, graders, consensus)
-    no_columns: dict[str, str | None] = {
-        "label": label,
-        "value": value,
-        "where": where or None,
-        "graders": "graders" if graders else None,
-    }
+    task, readers = TASKS[kind] if kind else None, "graders" if graders else None
+    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus)
+    no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers}
     if labels_from is not None or dicom_export.is_tree(path):
         read = _from_tree(path, named, wanted, labels_from, key, progress)
     elif path.is_dir():
         read = _from_folder(path, positive, named | no_columns)
     elif path.suffix.lower() == ".npz":  # rows have numbers, not names
-        return cut(_from_archive(path, positive, kind, named | no_columns), planes)
+        return cut(_from_archive(path, positive, task, named | no_columns), planes)
     elif not path.exists():
         raise missing(path)
     elif path.with_suffix(".target.json").exists() and label is labels is value is graders is None:
@@ -98,7 +95,7 @@ class Wanted:
     value: str | None = None
     positive: Sequence[str] = ()
     subgroups: Sequence[str] = ()
-    kind: Kind | None = None
+    task: type[Task] | None = None
     where: str = ""
     graders: Asked | None = None
     consensus: str = "majority"
@@ -113,35 +110,26 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     for name in want.subgroups:
         find([*roles.columns, *(["agreement"] if want.graders else [])], name, "subgroup")
     columns = _columns(roles, named)
-    if want.graders:
-        return _graded(table, root, roles, columns, want, taken)
-    wanted, target, notes = _target(roles, want)
-    made = _roles(table, columns)
-    made["image"], found = locate(made["image"], root)
-    made = _identify(made, columns, roles)
-    extra = _extras(table, roles, {*made.columns, *wanted.columns}, want.subgroups)
-    return Cases(pd.concat([made, wanted, extra], axis=1), target, str(root), (*taken, *roles.notes, *notes, *found))
+    if not want.graders:
+        wanted, target, notes = _target(roles, want)
+        made, found = _identify(table, root, roles, columns)
+        return Cases(_joined(made, wanted, roles, want), target, str(root), (*taken, *roles.notes, *notes, *found))
+    graders = want.graders
+    if not isinstance(graders, (str, os.PathLike)):  # these columns are left behind, since they name people
+        graders = [find(roles.columns, name, "graders") for name in graders]
+        roles.taken.update(dict.fromkeys(graders, "grader"))
+    made, found = _identify(table, root, roles, columns)
+    rule = want.consensus
+    wanted, target, notes, grades = judged(made, table, graders, rule=rule, positive=want.positive, task=want.task)
+    joined, notes = _joined(made, wanted, roles, want), [*taken, *roles.notes, *notes, *found]
+    return GradedCases(joined, target, str(root), tuple(notes), grades=grades, rule=rule)
 
 
-def _graded(table: pd.DataFrame, root: Path, roles: Roles, columns: dict[str, str | None], want: Wanted,
-            taken: list[str]) -> GradedCases:  # fmt: skip
-    """Cases whose label is the consensus of readers; columns of readers are left behind, since they name people."""
-    asked = want.graders
-    if not isinstance(asked, (str, os.PathLike)):
-        asked = [find(roles.columns, name, "graders") for name in asked or ()]
-        roles.taken.update(dict.fromkeys(asked, "grader"))
-    made = _roles(table, columns)
-    made["image"], found = locate(made["image"], root)
-    made = _identify(made, columns, roles)
-    read = judged(made, table, asked, rule=want.consensus, positive=want.positive, kind=want.kind)
-    extra = _extras(table, roles, {*made.columns, *read.table.columns}, want.subgroups)
-    notes = (*taken, *roles.notes, *read.notes, *found)
-    return GradedCases(pd.concat([made, read.table, extra], axis=1), read.target, str(root), notes,
-                       grades=read.grades, rule=want.consensus)  # fmt: skip
-
-
-def _roles(table: pd.DataFrame, columns: dict[str, str | None]) -> pd.DataFrame:
-    return pd.DataFrame({role: table[name] if name else "" for role, name in columns.items()}, index=table.index)  # fmt: skip
+def _joined(made: pd.DataFrame, wanted: pd.DataFrame, roles: Roles, want: Wanted) -> pd.DataFrame:
+    """With every other column; one that a role has taken is carried too if it is a subgroup of another name."""
+    used, taken = {*made.columns, *wanted.columns}, roles.taken.keys() - set(want.subgroups)
+    extra = {c: typed(roles.table[c]) for c in roles.columns if c not in used | taken}
+    return pd.concat([made, wanted, pd.DataFrame(extra, index=made.index)], axis=1)
 
 
 def _taken(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
@@ -149,9 +137,8 @@ def _taken(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
         return table, []
     rows = matching(table.apply(typed), where)
     if not rows.any():
-        raise InputError(
-            "no row fulfils the query", given=where, todo="see `overread scan` or the table for what is there"
-        )
+        todo = "see `overread scan` or the table for what is there"
+        raise InputError("no row fulfils the query", given=where, todo=todo)
     return table[rows], [f"where {where}: {int(rows.sum()):,} of {len(table):,} rows"]
 
 
@@ -168,19 +155,19 @@ def _columns(roles: Roles, named: dict[str, str | None]) -> dict[str, str | None
 
 
 def _target(roles: Roles, want: Wanted) -> tuple[pd.DataFrame, Target, list[str]]:
-    labels, asked = want.labels, TASKS[want.kind] if want.kind else None
-    if labels is want.label is want.value is None and (asked is None or asked.multilabel):
+    labels, task = want.labels, want.task
+    if labels is want.label is want.value is None and (task is None or task.multilabel):
         labels = [c for c in roles.columns if c.startswith("label:")] or None
     if labels is not None:
         require(len(labels) > 0, "labels needs at least one column")
         columns = [find(roles.columns, name, "labels") for name in labels]
         roles.taken.update(dict.fromkeys(columns, "label"))
         return several_findings(roles.table, columns, want.positive)
-    if want.value is not None or (asked and asked.continuous):
+    if want.value is not None or (task and task.continuous):
         column = roles.take("value", want.value) if want.value else roles.take("label", want.label)
         return quantity(roles.table[_there(column, roles)], str(column))
     column = roles.take("label", want.label)
-    return one_label(roles.table[_there(column, roles)], want.positive, want.kind, str(column))
+    return one_label(roles.table[_there(column, roles)], want.positive, task, str(column))
 
 
 def _there(column: str | None, roles: Roles) -> str:
@@ -190,8 +177,15 @@ def _there(column: str | None, roles: Roles) -> str:
     return column
 
 
-def _identify(made: pd.DataFrame, columns: dict[str, str | None], roles: Roles) -> pd.DataFrame:
-    """Fill ``case`` and ``patient`` where the table does not say them, and refuse names that contradict each other."""
+def _identify(
+    table: pd.DataFrame, root: Path, roles: Roles, columns: dict[str, str | None]
+) -> tuple[pd.DataFrame, list[str]]:
+    """The columns of the roles, and where the images were found.
+
+    ``case`` and ``patient`` are filled where the table does not say them, names that contradict each other refused.
+    """
+    made = pd.DataFrame({role: table[name] if name else "" for role, name in columns.items()}, index=table.index)
+    made["image"], found = locate(made["image"], root)
     case = known(made["case"]) if columns["case"] else _stems(made["image"])
     made["case"] = case.where(case != "", made["image"])
     patient = known(made["patient"])
@@ -203,14 +197,13 @@ def _identify(made: pd.DataFrame, columns: dict[str, str | None], roles: Roles) 
     made["patient"] = patient.where(patient != "", "case " + made["case"] if columns["patient"] else made["case"])
     made["split"] = parts(made["split"])
     _refuse_twice(made)
-    return made
+    return made, found
 
 
 def _stems(images: pd.Series) -> pd.Series:
     """File names without folder and ending where these are enough, else whole paths."""
-    stems = images.str.replace(r"^.*/", "", regex=True).str.replace(
-        r"(\.nii\.gz|\.jp2|\.j2k|\.[A-Za-z]+)$", "", regex=True
-    )
+    names = images.str.replace(r"^.*/", "", regex=True)
+    stems = names.str.replace(r"(\.nii\.gz|\.jp2|\.j2k|\.[A-Za-z]+)$", "", regex=True)
     return stems if stems.is_unique else images
 
 
@@ -227,12 +220,6 @@ def _refuse_twice(made: pd.DataFrame) -> None:
                          todo="correct the table, or choose another column with --case")  # fmt: skip
 
 
-def _extras(table: pd.DataFrame, roles: Roles, used: set[str], subgroups: Sequence[str]) -> pd.DataFrame:
-    """Every other column; one that a role has taken is carried too if it is a subgroup of another name."""
-    keep = [c for c in roles.columns if (c not in roles.taken or c in subgroups) and c not in used]
-    return pd.DataFrame({column: typed(table[column]) for column in keep}, index=table.index)
-
-
 # -- an export of DICOM files -----------------------------------------------------------------------------------
 
 
@@ -245,13 +232,14 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
     table, notes = found.table, [*found.notes, *found.problems]
     roles = {role: role for role in ("image", "case", "patient", "source", "view")}
     if labels_from is not None:
-        table, more = dicom_export.join(found, read_table(Path(labels_from)), key)
+        table, more = join_labels(found.table, read_table(Path(labels_from)), key)
         notes += more
     elif want.label is want.labels is want.value is want.graders is None:
         table, roles = _labelled_by_folders(table), roles | {"split": "split"}
         want = replace(want, label="label")
         notes.append("label: the name of the folder")
-    read = _from_table(table.astype(str), Path(found.root), {**named, **roles, **_given(named)}, want)
+    given = {role: column for role, column in named.items() if column is not None}
+    read = _from_table(table.astype(str), Path(found.root), {**named, **roles, **given}, want)
     return replace(read, notes=(*notes, *read.notes))
 
 
@@ -262,21 +250,13 @@ def _labelled_by_folders(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(label=by_folder["label"], split=by_folder["split"], patient=patient)
 
 
-def _given(named: dict[str, str | None]) -> dict[str, str | None]:
-    return {role: column for role, column in named.items() if column is not None}
-
-
 # -- a folder, an archive ----------------------------------------------------------------------------------------
 
 
 def _refuse_columns(named: dict[str, str | None], what: str) -> None:
-    given = [role for role, column in named.items() if column is not None]
+    given = ", ".join(f"--{role}" for role, column in named.items() if column is not None)
     if given:
-        raise InputError(
-            f"{what} has no columns to choose from",
-            given=", ".join(f"--{role}" for role in given),
-            todo="leave these out",
-        )
+        raise InputError(f"{what} has no columns to choose from", given=given, todo="leave these out")
 
 
 def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | None]) -> Cases:
@@ -291,10 +271,13 @@ def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | N
     return Cases(pd.concat([made, wanted], axis=1), target, str(folder), (*notes, *more))
 
 
-def _from_archive(path: Path, positive: Sequence[str], kind: Kind | None, named: dict[str, str | None]) -> Cases:
+def _from_archive(path: Path, positive: Sequence[str], task: type[Task] | None, named: dict[str, str | None]) -> Cases:
     _refuse_columns(named, "an archive")
-    if kind is not None:
-        one_of(kind, ("binary", "classes", "findings"), "the kind of an archive's labels")
+    if task is not None:
+        words = {known: word for word, known in TASKS.items()}
+        one_of(
+            words[task], [w for known, w in words.items() if not known.continuous], "the kind of an archive's labels"
+        )
     table, labels = read_archive(path)
     notes: list[str] = []
     names = class_names(path, labels)
@@ -307,7 +290,7 @@ def _from_archive(path: Path, positive: Sequence[str], kind: Kind | None, named:
     else:
         text = pd.Series(labels[:, 0]).astype(str)
         named_text = text.map({str(i): name for i, name in enumerate(names)}) if names else text
-        wanted, target, more = one_label(named_text, positive, kind, "labels", names or ())
+        wanted, target, more = one_label(named_text, positive, task, "labels", names or ())
     return Cases(pd.concat([made, wanted], axis=1), target, str(path.parent), (*notes, NO_PATIENT, *more))
 
 
@@ -316,19 +299,10 @@ def _from_archive(path: Path, positive: Sequence[str], kind: Kind | None, named:
 
 @checked
 def read_images(
-    path: str | os.PathLike[str],
-    target: Target,
-    *,
-    image: str | None = None,
-    label: str | None = None,
-    patient: str | None = None,
-    case: str | None = None,
-    source: str | None = None,
-    names: str = "hash",
-    salt: str = "",
-    planes: Planes = WHOLE,
-    progress: Progress = silent,
-) -> Cases:
+    path: str | os.PathLike[str], target: Target, *, image: str | None = None, label: str | None = None,
+    patient: str | None = None, case: str | None = None, source: str | None = None, names: str = "hash", salt: str = "",
+    planes: Planes = WHOLE, progress: Progress = silent,
+) -> Cases:  # fmt: skip
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
     ``label`` names a column of classes where they are known, so that the predictions can be judged. ``names``,
@@ -338,7 +312,7 @@ def read_images(
     named = {"image": image, "patient": patient, "case": case, "source": source}
     if label is not None:
         read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, names=names, salt=salt,
-                                  planes=planes, progress=progress)  # fmt: skip
+                          planes=planes, progress=progress)  # fmt: skip
         return _labelled(read, target)
     read = _unlabelled(path, named, target, progress)
     return cut(read.hidden(names=names, salt=salt, keep=planes.point), planes)
@@ -358,13 +332,9 @@ def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progre
 
 def _new_from_table(table: pd.DataFrame, named: dict[str, str | None], target: Target, root: Path) -> Cases:
     roles = Roles(table)
-    columns = _columns(roles, named)
-    made = _roles(table, columns)
-    made["image"], found = locate(made["image"], root)
-    made = _identify(made, columns, roles)
+    made, found = _identify(table, root, roles, _columns(roles, named))
     blank = pd.DataFrame(dict.fromkeys(target.columns, target.task.unknown), index=table.index)
-    extra = _extras(table, roles, {*made.columns, *target.columns}, ())
-    return Cases(pd.concat([made, blank, extra], axis=1), target, str(root), (*roles.notes, *found))
+    return Cases(_joined(made, blank, roles, Wanted()), target, str(root), (*roles.notes, *found))
 
 
 def _labelled(cases: Cases, target: Target) -> Cases:

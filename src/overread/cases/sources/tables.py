@@ -7,6 +7,7 @@ import io
 import os
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -68,9 +69,8 @@ def _header(path: Path) -> tuple[list[str], str]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing(path) from error
     except UnicodeDecodeError as error:
-        raise InputError(
-            "the table is not UTF-8 text", given=str(path), todo="save it as CSV with UTF-8 encoding"
-        ) from error
+        todo = "save it as CSV with UTF-8 encoding"
+        raise InputError("the table is not UTF-8 text", given=str(path), todo=todo) from error
     except OSError as error:
         raise InputError("the table cannot be read", given=f"{path}: {error.strerror}") from error
     if not head.strip():
@@ -85,15 +85,12 @@ def _names(head: str, path: Path) -> tuple[list[str], str]:
         names = [name.strip() for name in next(csv.reader(io.StringIO(head), delimiter=separator))]
     except csv.Error as error:
         raise InputError("the header of the table cannot be read", given=f"{path}: {error}") from error
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(names) <= MAX_COLUMNS else []
     if len(names) > MAX_COLUMNS:
-        raise InputError(
-            "the table has too many columns", given=f"{len(names):,} columns", todo=f"at most {MAX_COLUMNS:,} are read"
-        )
-    if twice:
-        raise InputError(
-            f"the column {twice[0]!r} stands twice in the header", given=str(path), todo="rename one of them"
-        )
+        given, todo = f"{len(names):,} columns", f"at most {MAX_COLUMNS:,} are read"
+        raise InputError("the table has too many columns", given=given, todo=todo)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        what = f"the column {min(twice)!r} stands twice in the header"
+        raise InputError(what, given=str(path), todo="rename one of them")
     return names, separator
 
 
@@ -128,6 +125,8 @@ GUESSES: dict[str, tuple[str, ...]] = {
     "view": ("view", "viewposition", "projection", "magnification"),
     "time": ("time", "date", "studydate", "acquisitiondate", "timepoint"),
     "split": ("split", "partition", "subset"),
+    "reader": ("reader", "readerid", "rater", "raterid", "grader", "graderid", "annotator", "observer", "expert",
+               "radiologist", "pathologist"),
 }  # fmt: skip
 
 #: What makers of data call the parts.
@@ -191,16 +190,13 @@ class Roles:
 
     def take(self, role: str, name: str | None, fits: Callable[[pd.Series], bool] | None = None) -> str | None:
         """The column for ``role``: ``name`` if it is given, else a guess that ``fits``; None if there is none."""
-        if name is not None:
-            column: str | None = find(self.columns, name, role)
-        else:
-            column = guess(role, (c for c in self.columns if c not in self.taken))
-            if column is not None and fits is not None and not fits(self.table[column]):
-                column = None
-            if column is not None and column != role:
-                self.notes.append(f"{role}: guessed column {column!r}; override with --{role}")
-        if column is not None:
-            self.taken.setdefault(column, role)
+        free = (c for c in self.columns if c not in self.taken)
+        column = find(self.columns, name, role) if name is not None else guess(role, free)
+        if column is None or (name is None and fits is not None and not fits(self.table[column])):
+            return None
+        if name is None and column != role:
+            self.notes.append(f"{role}: guessed column {column!r}; override with --{role}")
+        self.taken.setdefault(column, role)
         return column
 
 
@@ -225,10 +221,8 @@ def read_folder(folder: Path) -> tuple[pd.DataFrame, list[str]]:
         columns = class_folders(found)
     except InputError as error:
         raise InputError(error.what, given=str(folder), todo=_hint(folder)) from error
-    notes = ["label: the name of the folder"]
-    if any(columns["patient"]):
-        notes.append("patient: the name of the folder within the class's folder")
-    return pd.DataFrame({"image": found, **columns}), notes
+    patient = ["patient: the name of the folder within the class's folder"] if any(columns["patient"]) else []
+    return pd.DataFrame({"image": found, **columns}), ["label: the name of the folder", *patient]
 
 
 @checked
@@ -316,10 +310,8 @@ def _count(images: pd.Series, root: Path, notes: list[str]) -> tuple[pd.Series, 
         raise InputError(f"{len(absent):,} of {len(images):,} images are not there", given=f"first that of row {absent.index[0] + 1:,}, in {root}",
                          todo="complete the folder, or choose another column with --image")  # fmt: skip
     if len(absent):
-        notes = [
-            *notes,
-            f"image: {len(absent):,} of {len(images):,} files are not there, first that of row {absent.index[0] + 1:,}; the audit sets them aside",
-        ]
+        first = f"first that of row {absent.index[0] + 1:,}; the audit sets them aside"
+        notes = [*notes, f"image: {len(absent):,} of {len(images):,} files are not there, {first}"]
     return images, notes
 
 
