@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -47,41 +47,45 @@ class _Reader:
         if len(query) > _LONGEST:
             raise InputError("the query is too long", given=f"{len(query):,} characters", todo=f"at most {_LONGEST:,}")
         self.table, self.query, self.at = table, query, 0
-        self.tokens = self._split(query)
+        self.tokens = [*self._split(query.rstrip()), ("end", "")]
 
-    def _split(self, query: str) -> list[tuple[str, str]]:
-        tokens, at, query = [], 0, query.rstrip()
+    def _split(self, query: str) -> Iterator[tuple[str, str]]:
+        at = 0
         while at < len(query):
             match = _TOKEN.match(query, at)
             if match is None:
                 raise self._wrong(f"{query[at:].strip()[:20]!r} is not understood")
             kind = str(match.lastgroup)
-            tokens.append((kind, match[kind].strip("'\"") if kind == "text" else match[kind]))
+            yield kind, match[kind].strip("'\"") if kind == "text" else match[kind]
             at = match.end()
-        return tokens
 
     def _wrong(self, what: str) -> InputError:
         todo = "write it like \"source == 'name'\""
         return InputError(f"the query cannot be read: {what}", given=repr(self.query[:200]), todo=todo)
 
-    def _peek(self) -> tuple[str, str]:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ("end", "")
-
-    def _next(self) -> tuple[str, str]:
-        token = self._peek()
+    def _next(self, *kinds: str, wanted: str) -> str:
+        """The next token, which must be of one of these kinds."""
+        kind, text = self.tokens[self.at]
+        if kind not in kinds:
+            raise self._wrong(f"{wanted} is expected, not {text!r}" if text else "it ends too early")
         self.at += 1
-        return token
+        return text
 
     def _takes(self, kind: str, value: str) -> bool:
-        found = self._peek()
+        found = self.tokens[self.at]
         taken = found[0] == kind and found[1].lower() == value
         self.at += taken
         return taken
 
+    def _closes(self) -> None:
+        if not self._takes("op", ")"):
+            raise self._wrong("a ')' is missing")
+
     def read(self) -> Mask:
         found = self._either(0)
-        if self._peek()[0] != "end":
-            raise self._wrong(f"{self._peek()[1]!r} is unexpected")
+        kind, text = self.tokens[self.at]
+        if kind != "end":
+            raise self._wrong(f"{text!r} is unexpected")
         return found
 
     def _either(self, depth: int) -> Mask:
@@ -103,15 +107,12 @@ class _Reader:
             return ~self._term(depth + 1)
         if self._takes("op", "("):
             found = self._either(depth + 1)
-            if not self._takes("op", ")"):
-                raise self._wrong("a ')' is missing")
+            self._closes()
             return found
         return self._comparison(self._column())
 
     def _column(self) -> pd.Series:
-        kind, name = self._next()
-        if kind not in ("word", "column"):
-            raise self._wrong(f"a column is expected, not {name!r}" if name else "it ends too early")
+        name = self._next("word", "column", wanted="a column")
         if name not in self.table.columns:
             what, todo = f"there is no column {name!r} in the query", nearest(name, self.table.columns)
             raise InputError(what, given=repr(self.query[:200]), todo=todo)
@@ -121,9 +122,10 @@ class _Reader:
         turned = self._takes("word", "not")
         if self._takes("word", "in"):
             return self._among(column) ^ turned
-        kind, op = self._next()
+        kind, op = self.tokens[self.at]
         if turned or kind != "op" or op not in _OPS:
             raise self._wrong(f"one of {' '.join(_OPS)} is expected, not {op!r}")
+        self.at += 1
         return _compare(column, op, self._value())
 
     def _among(self, column: pd.Series) -> Mask:
@@ -132,15 +134,11 @@ class _Reader:
         found = _compare(column, "==", self._value())
         while self._takes("op", ","):
             found = found | _compare(column, "==", self._value())
-        if not self._takes("op", ")"):
-            raise self._wrong("a ')' is missing")
+        self._closes()
         return found
 
     def _value(self) -> str:
-        kind, value = self._next()
-        if kind not in ("word", "text"):
-            raise self._wrong(f"a value is expected, not {value!r}" if value else "it ends too early")
-        return value
+        return self._next("word", "text", wanted="a value")
 
 
 def _compare(column: pd.Series, op: str, value: str) -> Mask:

@@ -261,9 +261,8 @@ def _for_use_in(division: Division, query: str) -> tuple[NDArray[np.int64], str]
     wanted = (division.test + division.tuning) * len(target) / few
     scale = min(1.0, _MOST_OF_SOURCE / wanted) * len(target) / few
     if wanted > _MOST_OF_SOURCE:
-        division.warnings.append(
-            f"tuning and test are smaller than asked, so that more patients of {query} train than are tested"
-        )
+        smaller = "tuning and test are smaller than asked, so that more patients"
+        division.warnings.append(f"{smaller} of {query} train than are tested")
     _warn_absent(division, rows, query)
     shares = (1 - scale * (division.test + division.tuning), scale * division.tuning, scale * division.test)
     part = division.divide(target, shares)[division.groups.of]
@@ -400,10 +399,8 @@ def folds(
     if len(groups.names) < k:
         what = f"{k} folds need at least {k} independent patients"
         raise UnsoundError(what, given=len(groups.names), todo="use fewer folds")
-    even, source = [1 / k] * k, division.source
-    part = stratify(
-        division.labels, even, groups.names, seed=seed, source=source, size=groups.sizes, at_least_one=False
-    )
+    kept = {"source": division.source, "size": groups.sizes}
+    part = stratify(division.labels, [1 / k] * k, groups.names, seed=seed, at_least_one=False, **kept)
     found = np.full(len(cases), -1, np.int64)
     found[chosen] = part[groups.of]
     return found
@@ -429,11 +426,8 @@ def prove(
     parts = {p: _counted(cases.take((part == p).to_numpy())) for p in PARTS}
     notes = [*warnings, *_thin(parts)]
     known = len(audit.pairs) if audit else 0
-    looked_up = (
-        f"{known:,} {'pair' if known == 1 else 'pairs'} of duplicates looked up"
-        if audit
-        else "duplicates not checked (no audit)"
-    )
+    looked_up = f"{known:,} {'pair' if known == 1 else 'pairs'} of duplicates looked up"
+    looked_up = looked_up if audit else "duplicates not checked (no audit)"
     if groups.loosened:
         chains = "near-duplicate links form long chains of alike images and were not kept together"
         notes.append(f"{groups.loosened:,} {chains}")

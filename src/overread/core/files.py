@@ -50,11 +50,8 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not beside.exists() and path.parent.exists():
             raise
-        raise UnavailableError(
-            f"{path.name} cannot be written",
-            given=f"{path}: {error.strerror or error}",
-            todo="free some space or choose another folder",
-        ) from error
+        given, todo = f"{path}: {error.strerror or error}", "free some space or choose another folder"
+        raise UnavailableError(f"{path.name} cannot be written", given=given, todo=todo) from error
     finally:
         with suppress(OSError):  # the error on its way says more
             beside.unlink(missing_ok=True)
@@ -304,11 +301,8 @@ def folder_lock(folder: str | os.PathLike[str], *, wait: float = 0.0, name: str 
     try:
         lock.acquire()
     except filelock.Timeout as error:
-        raise UnavailableError(
-            "another overread process is working in this folder",
-            given=str(folder),
-            todo="wait for it, or choose another folder",
-        ) from error
+        what, todo = "another overread process is working in this folder", "wait for it, or choose another folder"
+        raise UnavailableError(what, given=str(folder), todo=todo) from error
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
 """Run a function on untrusted input in processes of its own: what crashes, hangs or eats the memory takes nothing along.
 
-Decoders of images are written in C and meet files from anywhere. Here a module-level function runs in a few child
-processes (:mod:`overread.core.sandbox_worker`) that are sent tasks over pipes and answer over pipes. A child that dies or
-does not end costs the one task it was at, which comes back as :class:`Lost`; another child goes on with the rest.
+Decoders of images are written in C and meet files from anywhere. Here a module-level function runs in a few worker
+processes (:mod:`overread.core.sandbox_worker`) that are sent tasks over pipes and answer over pipes. A worker that dies or
+does not end costs the one task it was at, which comes back as :class:`Lost`; another worker goes on with the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import typing
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import UnionType
 from typing import Any, BinaryIO, cast
 
@@ -42,14 +42,9 @@ _NAP, _PIPE = 0.01, 32 << 10  # seconds in which short answers gather, bytes of 
 
 @checked
 def contained(
-    function: Callable[..., Any],
-    tasks: Iterable[Sequence[Any]],
-    *,
-    common: Sequence[Any] = (),
-    workers: int = 0,
-    seconds: float = 0.0,
-    memory: int = 0,
-) -> Generator[Any, None, None]:
+    function: Callable[..., Any], tasks: Iterable[Sequence[Any]], *, common: Sequence[Any] = (), workers: int = 0,
+    seconds: float = 0.0, memory: int = 0,
+) -> Generator[Any, None, None]:  # fmt: skip
     """``function(*task, *common)`` for every task, in their order, in child processes that a malicious file may crash.
 
     ``function``: of a module that can be imported. Tasks: JSON values, bytes, arrays of numbers, frozen dataclasses.
@@ -67,14 +62,11 @@ def contained(
     """
     require(workers >= 0, "workers must not be negative", given=workers)
     require(seconds >= 0 and memory >= 0, "a limit must not be negative", given=f"{seconds} s, {memory} bytes")
-    job = Job(
-        _importable(function),
-        common,
-        seconds or _setting("OVERREAD_DECODE_SECONDS", SECONDS),
-        memory or int(_setting("OVERREAD_DECODE_MEMORY", MEMORY / 1e6) * 1e6),
-        {_name(kind): kind for kind in _dataclasses(function)},
-    )
-    return _results(_Crew(job, workers or cores()), iter(tasks))
+    seconds = seconds or _setting("OVERREAD_DECODE_SECONDS", SECONDS)
+    memory = memory or int(_setting("OVERREAD_DECODE_MEMORY", MEMORY / 1e6) * 1e6)
+    kinds = {_name(kind): kind for kind in _dataclasses(function)}
+    call = Call(_importable(function), common, seconds, memory, kinds)
+    return _Pool(call, workers or cores()).results(iter(tasks))
 
 
 @checked
@@ -90,12 +82,10 @@ def contained_call(function: Callable[..., Any], *arguments: object) -> Any:
 
 
 def _importable(function: Callable[..., Any]) -> str:
-    name = _name(inspect.unwrap(function)) if hasattr(function, "__qualname__") else repr(function)
-    require(
-        hasattr(function, "__qualname__") and "<" not in name and not name.startswith("__main__:"),
-        "the function must be one of a module, that a process can import",
-        given=name,
-    )
+    named = hasattr(function, "__qualname__")
+    name = _name(inspect.unwrap(function)) if named else repr(function)
+    importable = named and "<" not in name and not name.startswith("__main__:")
+    require(importable, "the function must be one of a module, that a process can import", given=name)
     return name
 
 
@@ -121,15 +111,15 @@ def _setting(name: str, default: float) -> float:
 # -- those that work ---------------------------------------------------------------------------------------------
 
 
-class _Crew:
-    """Threads that each speak with one child, and the tasks and results between them and who asks."""
+class _Pool:
+    """Threads that each speak with one worker, and the tasks and results between them and who asks."""
 
-    def __init__(self, job: Job, workers: int) -> None:
-        self.job, self.workers = job, workers
+    def __init__(self, call: Call, workers: int) -> None:
+        self.call, self.workers = call, workers
         self._todo: deque[tuple[int, Sequence[Any]]] = deque()
         self._done: dict[int, Any] = {}
         self._threads: list[threading.Thread] = []
-        self._busy: set[Child] = set()
+        self._busy: set[Worker] = set()
         self._size, self._pulled, self._wanted, self._taken = 1, 0, 0, 0
         self._stopped = False
         self._failure: BaseException | None = None
@@ -137,6 +127,16 @@ class _Crew:
         self._work, self._answer = threading.Condition(lock), threading.Condition(lock)
 
     # -- asked by who wants the results
+
+    def results(self, tasks: Iterator[Sequence[Any]]) -> Generator[Any, None, None]:
+        """The results of all tasks, in their order."""
+        index = 0
+        try:
+            while self.fill(tasks, index):
+                yield self.result(index)
+                index += 1
+        finally:
+            self.terminate()
 
     def fill(self, tasks: Iterator[Sequence[Any]], index: int) -> bool:
         """Have enough tasks under way to get at the result ``index``; False if there is no such task."""
@@ -150,7 +150,7 @@ class _Crew:
                 self._todo.extend(fresh)
                 self._work.notify_all()
             while len(self._threads) < min(self.workers, -(-self._pulled // _FEW)):
-                self._threads.append(threading.Thread(target=self._live, daemon=True))
+                self._threads.append(threading.Thread(target=self._run, daemon=True))
                 self._threads[-1].start()
         return index < self._pulled
 
@@ -162,34 +162,34 @@ class _Crew:
                 if self._failure is not None:
                     raise self._failure
                 self._answer.wait(0.5)
-                for child in self._busy:
-                    if child.late:
-                        child.kill()
+                for worker in self._busy:
+                    if worker.late:
+                        worker.kill()
             outcome, self._taken = self._done.pop(index), index + 1
         if isinstance(outcome, OverreadError) and not isinstance(outcome, ImageError):
             raise outcome
         return outcome
 
-    def dismiss(self) -> None:
+    def terminate(self) -> None:
         """End what is under way."""
         with self._work:
             self._stopped = True
-            for child in self._busy if self._taken < self._pulled else ():
-                child.kill()
+            for worker in self._busy if self._taken < self._pulled else ():
+                worker.kill()
             self._work.notify_all()
         for thread in self._threads:
             thread.join(GRACE)
 
     # -- the life of a thread
 
-    def _live(self) -> None:
-        child: Child | None = None
+    def _run(self) -> None:
+        worker: Worker | None = None
         with ExitStack() as stack:
             stack.push(self._note)
             while batch := self._take(wait=True):
-                child = self._serve(child or self._hire(), batch)
-            if child is not None:
-                keep(child)
+                worker = self._serve(worker or self._start(), batch)
+            if worker is not None:
+                _keep(worker)
 
     def _note(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
         with self._answer:
@@ -207,55 +207,55 @@ class _Crew:
             count = 0 if self._stopped else min(self._size, share)
             return [self._todo.popleft() for _ in range(count)]
 
-    def _hire(self) -> Child:
-        """A child that knows the job: one that is idle and alive, or a new one."""
+    def _start(self) -> Worker:
+        """A worker that knows the call: one that is idle and alive, or a new one."""
         while True:
-            idle = kept()
-            child = idle or Child()
-            with self._minded(child):
-                if child.begin(self.job):
-                    return child
-            child.end()
+            idle = _kept()
+            worker = idle or Worker()
+            with self._held(worker):
+                if worker.begin(self.call):
+                    return worker
+            worker.end()
             if idle is None:
                 raise UnavailableError("a process for decoding ended before it began", given=sys.executable,
                                        todo="check that this interpreter can import overread")  # fmt: skip
 
     @contextmanager
-    def _minded(self, child: Child) -> Iterator[None]:
-        """Hold ``child`` to its time meanwhile, and end it if anything goes wrong."""
+    def _held(self, worker: Worker) -> Iterator[None]:
+        """Hold ``worker`` to its time meanwhile, and end it if anything goes wrong."""
         with self._work:
-            self._busy.add(child)
+            self._busy.add(worker)
             if self._stopped:
-                child.kill()
+                worker.kill()
         with ExitStack() as stack:
-            stack.callback(child.end)
+            stack.callback(worker.end)
             yield
             stack.pop_all()
         with self._work:
-            self._busy.discard(child)
+            self._busy.discard(worker)
 
-    def _serve(self, child: Child, batch: list[tuple[int, Sequence[Any]]]) -> Child | None:
-        """Have ``child`` do the tasks, and more while there are any: it never waits for the next ones.
+    def _serve(self, worker: Worker, batch: list[tuple[int, Sequence[Any]]]) -> Worker | None:
+        """Have ``worker`` do the tasks, and more while there are any: it never waits for the next ones.
 
         If one costs it its life, those behind go back to the front of the queue.
         """
-        given, pace, heard = deque(batch), _BEAT, 0
-        with self._minded(child):
-            child.give([task for _, task in batch])
+        given, pace, answered = deque(batch), _BEAT, 0
+        with self._held(worker):
+            worker.give([task for _, task in batch])
             while given:
-                outcome, alive = child.answer(self.job)
+                outcome, alive = worker.answer(self.call)
                 index, _ = given.popleft()
                 self._put(index, outcome, [] if alive else [*given])
                 if not alive:
                     return None
-                heard += 1
-                pace += (child.took - pace) / min(heard, 20)
+                answered += 1
+                pace += (worker.took - pace) / min(answered, 20)
                 self._size = min(_BATCH, 2 * self._size, max(1, int(_BEAT / max(pace, 1e-6))))
                 if len(given) <= self._size // 2 and (more := self._take(wait=False)):
-                    child.give([task for _, task in more])
+                    worker.give([task for _, task in more])
                     given.extend(more)
-                _nap(heard, pace, len(given), child.size)
-        return child
+                _gather(answered, pace, len(given), worker.size)
+        return worker
 
     def _put(self, index: int, outcome: Any, back: list[tuple[int, Sequence[Any]]]) -> None:
         with self._work:
@@ -267,24 +267,14 @@ class _Crew:
                 self._answer.notify_all()
 
 
-def _nap(heard: int, pace: float, given: int, size: int) -> None:
+def _gather(answered: int, pace: float, given: int, size: int) -> None:
     """Now and then let short answers gather: to wake up for each costs a tenth of what a small image costs."""
     together = min(int(_NAP / max(pace, 1e-6)), _PIPE // max(size, 1))
-    if 1 < together <= given and heard % together == 0:
+    if 1 < together <= given and answered % together == 0:
         time.sleep(_NAP)
 
 
-def _results(crew: _Crew, tasks: Iterator[Sequence[Any]]) -> Generator[Any, None, None]:
-    index = 0
-    try:
-        while crew.fill(tasks, index):
-            yield crew.result(index)
-            index += 1
-    finally:
-        crew.dismiss()
-
-
-# -- the near end of a child of :mod:`overread.core.sandbox`: started, spoken with, ended, and kept for the next call ---
+# -- the near end of a worker: started, spoken with, ended, and kept for the next call -----------------------------
 
 
 #: Seconds for a process to start and import, and those after which one that should have ended by itself is ended.
@@ -301,7 +291,7 @@ class Lost(ImageError):
 
 
 @dataclass(frozen=True)
-class Job:
+class Call:
     """What all tasks share: the function by name, last arguments, limits, and the dataclasses it may answer with."""
 
     function: str
@@ -311,10 +301,7 @@ class Job:
     kinds: dict[str, type]
 
 
-# -- a child -----------------------------------------------------------------------------------------------------
-
-
-class Child:
+class Worker:
     """One process at the other end of two pipes. One thread speaks with it; any may end it."""
 
     def __init__(self) -> None:
@@ -332,56 +319,56 @@ class Child:
         self._since, self._limit = time.monotonic(), START
         self.size, self.took = 0, 0.0  # bytes of the last answer, and the seconds it cost
 
-    def begin(self, job: Job) -> bool:
+    def begin(self, call: Call) -> bool:
         """Tell it what is to be done; False if it is not alive."""
         self._since, self._limit = time.monotonic(), START
-        order = {"function": job.function, "common": list(job.common), "seconds": job.seconds,
-                 "memory": job.memory, "path": _path(), "folder": _here()}  # fmt: skip
-        answer = self._said(order) and self._heard(job)
-        self._limit = job.seconds + GRACE
+        order = {"function": call.function, "common": list(call.common), "seconds": call.seconds,
+                 "memory": call.memory, "path": _path(), "folder": _here()}  # fmt: skip
+        answer = self._send(order) and self._receive(call)
+        self._limit = call.seconds + GRACE
         if answer and "bug" in answer:
-            raise RuntimeError(f"{job.function} cannot be run in a process of its own:\n{answer['bug']}")
+            raise RuntimeError(f"{call.function} cannot be run in a process of its own:\n{answer['bug']}")
         return bool(answer)
 
     def give(self, tasks: list[Sequence[Any]]) -> None:
-        """Send tasks; a dead child is noticed when its answers are awaited."""
-        self._said({"tasks": [list(task) for task in tasks]})
+        """Send tasks; a dead worker is noticed when its answers are awaited."""
+        self._send({"tasks": [list(task) for task in tasks]})
         self._since = time.monotonic()
 
-    def answer(self, job: Job) -> tuple[Any, bool]:
-        """What became of the next task, and whether the child lives on."""
-        heard = self._heard(job)
-        if heard is None:
-            return Lost(self._obituary(job)), False
+    def answer(self, call: Call) -> tuple[Any, bool]:
+        """What became of the next task, and whether the worker lives on."""
+        message = self._receive(call)
+        if message is None:
+            return Lost(self._reason(call)), False
         self._since = time.monotonic()
-        if "value" in heard:
-            took = heard.get("took")
+        if "value" in message:
+            took = message.get("took")
             self.took = took if isinstance(took, float) and 0 <= took < START else 0.0
-            return heard["value"], True
-        return _failure(heard, job), True
+            return message["value"], True
+        return _failure(message, call), True
 
-    def _said(self, order: dict[str, Any]) -> bool:
+    def _send(self, order: dict[str, Any]) -> bool:
         try:
             _send(cast(BinaryIO, self._process.stdin), _packed(order))
         except OSError:
             return False
         return True
 
-    def _heard(self, job: Job) -> dict[str, Any] | None:
-        """The next message; None if there is none, or nonsense: then the child has ended."""
+    def _receive(self, call: Call) -> dict[str, Any] | None:
+        """The next message; None if there is none, or nonsense: then the worker has ended."""
         try:
-            heard, self.size = _receive(cast(BinaryIO, self._process.stdout), job.memory, job.kinds)
+            message, self.size = _receive(cast(BinaryIO, self._process.stdout), call.memory, call.kinds)
         except (*NONSENSE, OSError):
-            heard = None
-        if not isinstance(heard, dict):
+            message = None
+        if not isinstance(message, dict):
             self.end(patience=1.0)
             return None
-        return heard
+        return message
 
-    def _obituary(self, job: Job) -> str:
+    def _reason(self, call: Call) -> str:
         code = self._process.returncode
-        if code == -getattr(signal, "SIGALRM", 1) or time.monotonic() - self._since >= job.seconds:
-            return f"the decoder did not end within {job.seconds:g} s"
+        if code == -getattr(signal, "SIGALRM", 1) or time.monotonic() - self._since >= call.seconds:
+            return f"the decoder did not end within {call.seconds:g} s"
         if code == -9:
             return "the decoder crashed (signal 9, perhaps for want of memory)"
         return f"the decoder crashed ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
@@ -407,21 +394,21 @@ class Child:
                 cast(BinaryIO, pipe).close()
 
 
-def _failure(heard: dict[str, Any], job: Job) -> OverreadError:
-    if "memory" in heard:
-        return Lost(f"the decoder needs more than {job.memory / 1e9:.3g} GB of memory")
-    if "bug" in heard:
-        raise RuntimeError(f"{job.function} failed in a process of its own:\n{heard['bug']}")
-    kind = vars(errors).get(str(heard.get("error")).lstrip("_"))
+def _failure(message: dict[str, Any], call: Call) -> OverreadError:
+    if "memory" in message:
+        return Lost(f"the decoder needs more than {call.memory / 1e9:.3g} GB of memory")
+    if "bug" in message:
+        raise RuntimeError(f"{call.function} failed in a process of its own:\n{message['bug']}")
+    kind = vars(errors).get(str(message.get("error")).lstrip("_"))
     kind = kind if isinstance(kind, type) and issubclass(kind, OverreadError) else OverreadError
-    made = kind(str(heard.get("what")), given=heard.get("given"), todo=str(heard.get("todo") or ""))
-    if heard.get("reason") is not None:
-        vars(made)["reason"] = str(heard["reason"])
+    made = kind(str(message.get("what")), given=message.get("given"), todo=str(message.get("todo") or ""))
+    if message.get("reason") is not None:
+        vars(made)["reason"] = str(message["reason"])
     return made
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, one thread a child, and the modules found where they are found here."""
+    """This process's environment, one thread a worker, and the modules found where they are found here."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
                          "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OPENCV_FOR_THREADS_NUM"), "1")  # fmt: skip
     utf8 = {"PYTHONUTF8": "1"} if sys.flags.utf8_mode else {}
@@ -442,42 +429,28 @@ def _here() -> str:
 # -- those that wait for the next call ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Pool:
-    """Idle children of this process: to start one takes a third of a second."""
-
-    idle: list[Child] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+#: Idle workers by process, since a fork must not speak with its parent's: to start one takes a third of a second.
+_IDLE: dict[int, deque[Worker]] = {}
 
 
-_POOLS: dict[int, _Pool] = {}  # by process: a fork must not speak with its parent's children
+def _keep(worker: Worker) -> None:
+    """Have ``worker``, which owes no answer, wait for the next call; one too many is ended."""
+    idle = _IDLE.setdefault(os.getpid(), deque())
+    if len(idle) < _KEPT:
+        idle.append(worker)
+    else:
+        worker.end()
 
 
-def _pool() -> _Pool:
-    return _POOLS.setdefault(os.getpid(), _Pool())
-
-
-@checked
-def keep(child: Child) -> None:
-    """Have ``child``, which owes no answer, wait for the next call; one too many is ended."""
-    pool = _pool()
-    with pool.lock:
-        if room := len(pool.idle) < _KEPT:
-            pool.idle.append(child)
-    if not room:
-        child.end()
-
-
-@checked
-def kept() -> Child | None:
-    """An idle child, or None if there is none."""
-    pool = _pool()
-    with pool.lock:
-        return pool.idle.pop() if pool.idle else None
+def _kept() -> Worker | None:
+    """An idle worker, or None if there is none."""
+    with suppress(IndexError):
+        return _IDLE.setdefault(os.getpid(), deque()).pop()
+    return None
 
 
 @atexit.register
 def close() -> None:
-    """End the idle children of this process."""
-    while child := kept():
-        child.end()
+    """End the idle workers of this process."""
+    while worker := _kept():
+        worker.end()

@@ -408,7 +408,9 @@ def _found_text(dataset: Any, data: bytes, limits: Limits) -> str:
             pixels, _ = decode(data, limits.check, frame=frame if frames > 1 else None)
             if _has_text(_as_whole_numbers(pixels)):
                 return "burned-in annotation: text is found in the pixels"
-    except (ImageError, *broken()):
+    except ImageError:
+        return _NOT_SEARCHED
+    except broken():
         return _NOT_SEARCHED
     return ""
 

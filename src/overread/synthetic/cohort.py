@@ -265,11 +265,9 @@ def _leak(table: pd.DataFrame, seed: int, leaks: int) -> pd.DataFrame:
         return table
     test = table[table["split"] == "test"].groupby("patient")["case"].agg(["size", "first"])
     able = test[test["size"] > 1].sort_index()
-    what, todo = (
-        "too few test patients have several images for so many leaks",
-        "draw more patients or more images per patient",
-    )
-    require(len(able) >= leaks, what, given=f"{len(able)} for {leaks} leaks", todo=todo)
+    what = "too few test patients have several images for so many leaks"
+    given, todo = f"{len(able)} for {leaks} leaks", "draw more patients or more images per patient"
+    require(len(able) >= leaks, what, given=given, todo=todo)
     chosen = able["first"].to_numpy()[random.permutation(seed, 0, len(able), "leak")[:leaks]]
     return table.assign(split=table["split"].mask(table["case"].isin(chosen), "train"))
 

@@ -164,46 +164,34 @@ def near_duplicates(
     [[0, 2]]
     """
     require(0 <= distance <= 64, "distance is between 0 and 64 bits", given=distance)
-    most = limit if limit is not None else max(200_000, 5 * len(phash))
-    search = _Search(np.ascontiguousarray(phash), distance, most)
+    most, hashes = limit if limit is not None else max(200_000, 5 * len(phash)), np.ascontiguousarray(phash)
+    pairs, count = [np.empty((0, 3), np.int64)], 0  # (n, 3): i, j, distance
+
+    def pairs_from(start: int) -> NDArray[np.int64]:
+        return _pairs_from(hashes, start, distance)  # as low as it is when this begins
+
     with ThreadPoolExecutor(threads or cores()) as pool:
-        for found in pool.map(search.rows, range(0, len(phash), _ROWS)):
-            search.keep(found)
-    return search.pairs()
+        for found in pool.map(pairs_from, range(0, len(hashes), _ROWS)):
+            pairs.append(found[found[:, 2] <= distance])
+            count += len(pairs[-1])
+            while count > most and distance > 0:
+                distance -= 1
+                pairs = [some[some[:, 2] <= distance] for some in pairs]
+                count = sum(map(len, pairs))
+    return np.concatenate(pairs)[:, :2]
 
 
-class _Search:
-    """Pairs found so far and the distance still allowed; only :meth:`keep` changes it, in the order of the rows."""
-
-    def __init__(self, phash: NDArray[np.uint64], distance: int, limit: int) -> None:
-        self.phash, self.distance, self.limit = phash, distance, limit
-        self.found: list[NDArray[np.int64]] = []  # (n, 3): i, j, distance
-        self.count = 0
-
-    def rows(self, start: int) -> NDArray[np.int64]:
-        """Pairs (n, 3) whose first image is one of ``_ROWS`` from ``start``."""
-        mine, allowed = self.phash[start : start + _ROWS, None], self.distance
-        found, tile = [np.empty((0, 3), np.int64)], np.empty((len(mine), _COLUMNS), np.uint64)
-        for left in range(start, len(self.phash), _COLUMNS):
-            others = self.phash[left : left + _COLUMNS]
-            bits = _count_bits(np.bitwise_xor(mine, others, out=tile[:, : len(others)]))
-            i, j = np.divmod(np.flatnonzero(bits <= allowed), len(others))
-            later = i + start < j + left
-            found.append(np.stack([i + start, j + left, bits[i, j]], 1)[later])
-        return np.concatenate(found)
-
-    def keep(self, found: NDArray[np.int64]) -> None:
-        found = found[found[:, 2] <= self.distance]
-        self.found.append(found)
-        self.count += len(found)
-        while self.count > self.limit and self.distance > 0:
-            self.distance -= 1
-            self.found = [f[f[:, 2] <= self.distance] for f in self.found]
-            self.count = sum(map(len, self.found))
-
-    def pairs(self) -> NDArray[np.int64]:
-        every = np.concatenate([np.empty((0, 3), np.int64), *self.found])
-        return every[every[:, 2] <= self.distance, :2]
+def _pairs_from(phash: NDArray[np.uint64], start: int, distance: int) -> NDArray[np.int64]:
+    """Pairs (n, 3) whose first image is one of ``_ROWS`` from ``start``."""
+    mine = phash[start : start + _ROWS, None]
+    found, tile = [np.empty((0, 3), np.int64)], np.empty((len(mine), _COLUMNS), np.uint64)
+    for left in range(start, len(phash), _COLUMNS):
+        others = phash[left : left + _COLUMNS]
+        bits = _count_bits(np.bitwise_xor(mine, others, out=tile[:, : len(others)]))
+        i, j = np.divmod(np.flatnonzero(bits <= distance), len(others))
+        later = i + start < j + left
+        found.append(np.stack([i + start, j + left, bits[i, j]], 1)[later])
+    return np.concatenate(found)
 
 
 _BITS = np.array([bin(i).count("1") for i in range(1 << 16)], np.uint8)
@@ -222,8 +210,7 @@ def similar(table: pd.DataFrame, *, distance: int = 12, threads: int = 0) -> NDA
     Unreadable and near-constant images are left out: there is nothing in them to compare.
     """
     rows = np.flatnonzero((table["error"] == "") & (table["std"] > BLANK) & ~table["pixels"].duplicated())
-    pairs = near_duplicates(table["phash"].to_numpy()[rows], distance=distance, threads=threads)
-    pairs = rows[pairs]
+    pairs = rows[near_duplicates(table["phash"].to_numpy()[rows], distance=distance, threads=threads)]
     close = unexplained(table["thumb"].to_numpy(), pairs, threads=threads) <= UNEXPLAINED
     return pairs[close]
 

@@ -108,9 +108,8 @@ def _fetch(url: str, target: Path, md5: str, timeout: float, progress: Progress)
         ) from error  # fmt: skip
     if _md5(part) != md5:
         part.unlink()
-        raise UnavailableError(
-            f"{target.name} arrived damaged and was removed", given=f"the MD5 is not {md5}", todo="fetch it again"
-        )
+        what = f"{target.name} arrived damaged and was removed"
+        raise UnavailableError(what, given=f"the MD5 is not {md5}", todo="fetch it again")
     os.replace(part, target)
 
 

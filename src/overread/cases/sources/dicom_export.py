@@ -28,28 +28,9 @@ _CHUNK, _FEW = 128, 400
 #: Members of an archive that are looked at to find out whether it holds DICOM.
 _PROBED = 64
 #: Modalities whose objects have no pixels (PS3.3 C.7.3.1.1.1).
-_WITHOUT_PIXELS = frozenset(
-    [
-        "SR",
-        "KO",
-        "PR",
-        "RTSTRUCT",
-        "RTPLAN",
-        "RTRECORD",
-        "REG",
-        "FID",
-        "ECG",
-        "EPS",
-        "HD",
-        "RESP",
-        "AU",
-        "DOC",
-        "PLAN",
-        "SMR",
-        "STAIN",
-        "TEXTUREMAP",
-    ]
-)
+_DOCUMENTS = ("SR", "KO", "PR", "REG", "FID", "DOC", "SMR", "STAIN", "TEXTUREMAP")
+_PLANS_AND_SIGNALS = ("RTSTRUCT", "RTPLAN", "RTRECORD", "PLAN", "ECG", "EPS", "HD", "RESP", "AU")
+_WITHOUT_PIXELS = frozenset((*_DOCUMENTS, *_PLANS_AND_SIGNALS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,21 +61,20 @@ def is_tree(path: str | os.PathLike[str]) -> bool:
     path = Path(path)
     if path.is_dir():
         return any(dicom_header.is_dicom_file(file) or _is_study(file) for file in probe(path))
-    return (_is_zip(path) and _holds_dicom(path)) or is_directory(path)
+    return _is_study(path, refuse=True) or is_directory(path)
 
 
 def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and archives.is_archive(path)
 
 
-def _holds_dicom(path: Path) -> bool:
-    return dicom_header.any_dicom(path, archives.members(path)[:_PROBED])
-
-
-def _is_study(path: Path) -> bool:
+def _is_study(path: Path, *, refuse: bool = False) -> bool:
+    """Whether a file is a zip archive with DICOM files; one that is refused is none, or the error."""
     try:
-        return _is_zip(path) and _holds_dicom(path)
+        return _is_zip(path) and dicom_header.any_dicom(path, archives.members(path)[:_PROBED])
     except ImageError:
+        if refuse:
+            raise
         return False
 
 
@@ -195,16 +175,18 @@ def _tasks(root: str, places: Sequence[Place]) -> Iterator[tuple[str, str, list[
 # -- what becomes of it --------------------------------------------------------------------------------------------
 
 
-def _sorted_out(
-    seen: list[tuple[Place, list[Any] | str]],
-) -> tuple[list[tuple[Place, DicomHeader]], list[str], list[str], tuple[tuple[str, str], ...]]:
+def _sorted_out(seen: list[tuple[Place, list[Any] | str]]) -> tuple[Images, list[str], list[str], Unreadable]:
     """Images with their headers, notes and problems about the rest, and what cannot be read."""
     headers = [(place, dicom_header.header_from(found)) for place, found in seen if not isinstance(found, str)]
     images = [(place, header) for place, header in headers if header.has_pixels]
     if not images:
         raise InputError("there are no DICOM images here", given=f"{_s(len(seen), 'file')}, {len(headers):,} of them DICOM without pixels",
                          todo="give the folder, DICOMDIR or zip archive of an export")  # fmt: skip
-    bare = Counter(_kind(header) for _, header in headers if not (header.has_pixels or header.is_directory))
+    bare = Counter(
+        header.modality if header.modality in _WITHOUT_PIXELS else "other"  # text from a header could be anything
+        for _, header in headers
+        if not (header.has_pixels or header.is_directory)
+    )
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(bare.items()))
     others = sum(found == "" for _, found in seen)
     notes = [f"{_s(bare.total(), 'DICOM file')} without pixels left out ({kinds})"] if bare else []
@@ -215,12 +197,7 @@ def _sorted_out(
     return images, notes, problems, unreadable
 
 
-def _kind(header: DicomHeader) -> str:
-    """The modality if it is one of those known to have no pixels: text from a header could be anything."""
-    return header.modality if header.modality in _WITHOUT_PIXELS else "other"
-
-
-def _counted(images: list[tuple[Place, DicomHeader]], table: pd.DataFrame) -> list[str]:
+def _counted(images: Images, table: pd.DataFrame) -> list[str]:
     studies = len({case_of(header) for _, header in images})
     patients = len({header.patient for _, header in images} - {""})
     notes = [f"{_s(len(images), 'DICOM image')} in {_s(studies, 'study', 'studies')} of {_s(patients, 'patient')}"]
@@ -282,6 +259,10 @@ class Place:
         return str(Address(self.path, entry=self.entry, series=series))
 
 
+Images = list[tuple[Place, DicomHeader]]
+Unreadable = tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True)
 class _Row:
     """One row in the making: where, the header that speaks for it, slices, step between them in mm, and problems."""
@@ -293,9 +274,9 @@ class _Row:
     problems: tuple[str, ...] = ()
 
 
-def rows(found: Sequence[tuple[Place, DicomHeader]], slices: bool) -> pd.DataFrame:
+def rows(found: Images, slices: bool) -> pd.DataFrame:
     """The table of images with the columns :data:`COLUMNS`: text, blank where unknown, and two counts."""
-    groups: dict[tuple[object, ...], list[tuple[Place, DicomHeader]]] = defaultdict(list)
+    groups: dict[tuple[object, ...], Images] = defaultdict(list)
     for place, header in found:
         groups[(place.folder, header.study, header.series or place)].append((place, header))
     made = [row for group in groups.values() for row in _series(group, slices)]
@@ -306,7 +287,7 @@ def rows(found: Sequence[tuple[Place, DicomHeader]], slices: bool) -> pd.DataFra
     return table.astype({name: object for name in COLUMNS if name not in ("frames", "slices")})
 
 
-def _series(group: list[tuple[Place, DicomHeader]], slices: bool) -> list[_Row]:
+def _series(group: Images, slices: bool) -> list[_Row]:
     """Rows of one series in one folder: a volume for each stack that is one, else every image."""
     made, headers = [], [header for _, header in group]
     for stack in stacks(headers):
@@ -315,7 +296,7 @@ def _series(group: list[tuple[Place, DicomHeader]], slices: bool) -> list[_Row]:
     return made
 
 
-def _volume(stack: list[tuple[Place, DicomHeader]]) -> _Row | None:
+def _volume(stack: Images) -> _Row | None:
     """One row for slices that stand side by side, None where they are too few or of another kind."""
     header = stack[0][1]
     several = len(stack) >= FEWEST_SLICES and header.series != "" and header.modality in CROSS_SECTIONAL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,8 @@ def walk(folder: Path, progress: Progress) -> Walk:
         walker.follow(link)
     names = sorted(walker.names)
     fine = [name for name in names if _nameable(name)]
-    return Walk(tuple(fine), walker.outside, walker.special, len(names) - len(fine), walker.closed)
+    count = walker.count
+    return Walk(tuple(fine), count["outside"], count["special"], len(names) - len(fine), count["closed"])
 
 
 class _Walker:
@@ -59,7 +60,7 @@ class _Walker:
         self.root, self._progress = root, progress
         self.names: list[str] = []
         self.links: deque[str] = deque()
-        self.outside = self.special = self.closed = 0
+        self.count: Counter[str] = Counter()
         self._met: set[tuple[int, int]] = set()  # files and folders, by their number in the system
 
     def below(self, prefix: str) -> None:
@@ -78,7 +79,7 @@ class _Walker:
         path = os.path.join(self.root, link)
         target = os.path.realpath(path)
         if not _within(target, self.root):
-            self.outside += 1
+            self.count["outside"] += 1
         elif os.path.isdir(target):
             self.below(link + "/")
         elif os.path.isfile(target) and self._is_new(path):
@@ -91,7 +92,7 @@ class _Walker:
         except OSError as error:
             if not prefix:
                 raise InputError("the folder cannot be read", given=error.strerror) from error
-            self.closed += 1
+            self.count["closed"] += 1
             return []
         folders = []
         for entry in entries:
@@ -103,11 +104,10 @@ class _Walker:
             elif entry.is_dir(follow_symlinks=False):
                 folders.append(name + "/")
             elif entry.is_file(follow_symlinks=False):
-                about = entry.stat(follow_symlinks=False)
-                self._met.add((about.st_dev, about.st_ino))
+                self._is_new(entry.path)
                 self.names.append(name)
             else:
-                self.special += 1
+                self.count["special"] += 1
         return folders
 
     def _is_new(self, path: str) -> bool:

@@ -274,10 +274,8 @@ def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | N
 def _from_archive(path: Path, positive: Sequence[str], task: type[Task] | None, named: dict[str, str | None]) -> Cases:
     _refuse_columns(named, "an archive")
     if task is not None:
-        words = {known: word for word, known in TASKS.items()}
-        one_of(
-            words[task], [w for known, w in words.items() if not known.continuous], "the kind of an archive's labels"
-        )
+        kind = next(word for word, asked in TASKS.items() if asked is task)
+        one_of(kind, [k for k, asked in TASKS.items() if not asked.continuous], "the kind of an archive's labels")
     table, labels = read_archive(path)
     notes: list[str] = []
     names = class_names(path, labels)
