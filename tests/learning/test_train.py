@@ -13,7 +13,7 @@ from overread.core.progress import Clock
 from overread.learning.model import Model
 from overread.networks import weights
 
-SCRATCH = Recipe(method="scratch", backbone="cnn_small", epochs=2, image_size=32, batch_size=16, seed=1)
+SCRATCH = Recipe(method="scratch", backbone="cnn_small", epochs=1, image_size=32, batch_size=16, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def cohort(phantom):
 
 def test_the_python_path_of_the_design(cohort, tmp_path) -> None:
     cases, parts = cohort
-    model = train(cases, parts, SCRATCH, threads=1, cache=tmp_path)
+    model = train(cases, parts, SCRATCH.changed(epochs=2), threads=1, cache=tmp_path)
     tuning, test = (predict(model, cases.only(parts, part), threads=1) for part in ("tuning", "test"))
     point = choose_threshold(tuning, sensitivity=0.9)
     result = evaluate(test, at=point, by=("sex",))
@@ -54,31 +54,17 @@ def test_only_training_rows_teach_and_normalise(cohort, tmp_path) -> None:
 def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
     cases, parts = cohort
     recipe = Recipe(seed=1, backbone="cnn_small", epochs=1)
-    train(
-        cases,
-        parts,
-        recipe,
-        threads=1,
-        cache=tmp_path / "cache",
-        folder=tmp_path / "checkpoints",
-        clock=Clock(60.0),
-        network=False,
-    )
+
+    def trained():
+        return train(cases, parts, recipe, threads=1, cache=tmp_path / "cache", folder=tmp_path / "checkpoints",
+                     clock=Clock(60.0), reserve=59.0, network=False)  # fmt: skip
+
+    trained()
     kept = json.loads((tmp_path / "checkpoints" / "plan.json").read_text())
     assert kept["plan"]["recipe"]["method"] == "scratch"
     kept["plan"]["recipe"]["label_smoothing"] = 0.25  # as if another machine had decided so
     (tmp_path / "checkpoints" / "plan.json").write_text(json.dumps(kept))
-    again = train(
-        cases,
-        parts,
-        recipe,
-        threads=1,
-        cache=tmp_path / "cache",
-        folder=tmp_path / "checkpoints",
-        clock=Clock(60.0),
-        network=False,
-    )
-    assert again.about.recipe.label_smoothing == 0.25
+    assert trained().about.recipe.label_smoothing == 0.25
 
 
 def test_without_weights_features_say_the_way_around(cohort, tmp_path, monkeypatch) -> None:
@@ -102,7 +88,7 @@ def test_one_class_only_in_training_is_refused(cohort, tmp_path) -> None:
 @pytest.mark.parametrize("normalise", ["min-max", "z-score", "mean image", "channel mean"])
 def test_every_normalisation_trains_and_is_saved(cohort, tmp_path, normalise) -> None:
     cases, parts = cohort
-    model = train(cases, parts, SCRATCH.changed(normalise=normalise, epochs=1), threads=1, cache=tmp_path)
+    model = train(cases, parts, SCRATCH.changed(normalise=normalise), threads=1, cache=tmp_path)
     again = Model.load(model.save(tmp_path / "m"))
     few = cases.only(parts, "test").take(np.arange(3))
     assert predict(again, few, threads=1) == predict(model, few, threads=1)

@@ -111,8 +111,10 @@ def test_a_model_says_where_its_weights_came_from_and_loads_without_them(cohort,
 
 def test_fine_tuning_starts_from_the_linear_head(cohort, weights, cache, tmp_path) -> None:
     """At a rate of nothing the fine-tuned model is the linear head on frozen features."""
-    head = train(*cohort, FEATURES.changed(views=1), weights=weights, cache=cache, threads=1, network=False)
-    still = Recipe(method="finetune", backbone="squeezenet1_1", image_size=SIDE, epochs=1, learning_rate=1e-12, penalties=FEATURES.penalties,
+    head = train(
+        *cohort, FEATURES.changed(views=1, image_size=40), weights=weights, cache=cache, threads=1, network=False
+    )
+    still = Recipe(method="finetune", backbone="squeezenet1_1", image_size=40, epochs=1, learning_rate=1e-12, penalties=FEATURES.penalties,
                    weight_decay=0.0, folds=3, seed=4, views=1)  # fmt: skip
     tuned = train(*cohort, still, weights=weights, cache=cache, threads=1, network=False)
     assert torch.allclose(tuned.network.head.weight, head.network.head.weight, atol=1e-7)
@@ -127,7 +129,8 @@ def test_fine_tuning_starts_from_the_linear_head(cohort, weights, cache, tmp_pat
 
 def test_auto_with_weights_few_patients_and_a_budget(cohort, weights, cache, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(auto, "preferred", lambda device: ("squeezenet1_1",))
-    model = train(*cohort, Recipe(seed=4, folds=3), weights=weights, cache=cache, folder=tmp_path / "checkpoints", clock=Clock(600.0),
+    recipe = Recipe(seed=4, folds=3, views=1, penalties=FEATURES.penalties)
+    model = train(*cohort, recipe, weights=weights, cache=cache, folder=tmp_path / "checkpoints", clock=Clock(600.0),
                   threads=1, network=False)  # fmt: skip
     reasons = {d.what: (d.choice, d.why) for d in model.about.decisions}
     assert reasons["method"][0] == "features"
@@ -145,7 +148,7 @@ def test_auto_with_enough_patients_fine_tunes_within_the_budget(cohort, weights,
     monkeypatch.setattr(auto, "preferred", lambda device: ("squeezenet1_1",))
     monkeypatch.setattr(auto, "FEW_PATIENTS", 5)
     monkeypatch.setattr(auto, "make_probe", lambda facts, device: lambda backbone, side, batch, precision: 60.0)
-    recipe = Recipe(seed=4, folds=3, augment="none", epochs=2)
+    recipe = Recipe(seed=4, folds=3, penalties=FEATURES.penalties, augment="none", epochs=2)
     model = train(
         *cohort, recipe, weights=weights, cache=cache, clock=Clock(90.0), reserve=88.0, threads=1, network=False
     )

@@ -8,16 +8,7 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import (
-    PointChoice,
-    System,
-    end,
-    json_with_metrics,
-    output_folder,
-    require_tuning,
-    say,
-    system_of,
-)
+from overread.cli.console import PointChoice, System, end, json_with_metrics, output_folder, say
 from overread.cli.options import AsJson, Level, Positive, Subgroups, listed
 
 CLAIM = "A claim, written down before the test set is opened"
@@ -47,8 +38,8 @@ def compare(
     from overread.reporting.pages.compare import tell_comparison
 
     wanted = PointChoice(listed(positive), sensitivity, specificity)
-    require_tuning(wanted, tuning, other_tuning)
-    mine, other = system_of(first, tuning, at, wanted), system_of(second, other_tuning, other_at, wanted)
+    wanted.require_tuning(tuning, other_tuning)
+    mine, other = wanted.system(first, tuning, at), wanted.system(second, other_tuning, other_at)
     mine, other = _coded(mine, other), _coded(other, mine)
     study = mine.study
     if study and not margin:

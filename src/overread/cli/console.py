@@ -35,13 +35,13 @@ def say(line: str) -> None:
 
 
 def end(files: list[Path], then: str) -> None:
-    typer.echo("wrote " + ", ".join(str(f) for f in files), err=True)
+    say("wrote " + ", ".join(map(str, files)))
     if then:
-        typer.echo(f"next: {then}", err=True)
+        say(f"next: {then}")
 
 
 def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(len(str(row[i])) for row in [heads, *rows]) for i in range(len(heads))]
+    widths = [max(len(str(cell)) for cell in column) for column in zip(heads, *rows, strict=True)]
     for row in [heads, *rows]:
         typer.echo("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
@@ -87,15 +87,14 @@ def _rate(what: str, speed: float) -> str:
 def _lines(every: float = 20.0) -> Progress:
     """Progress as plain lines for a log: one per step at its start, then one in ``every`` seconds."""
     began: dict[str, float] = {}
-    said: dict[str, float] = {}
+    told: dict[str, float] = {}
 
     def progress(what: str, done: int, total: int) -> None:
         now = time.monotonic()
         start = began.setdefault(what, now)
-        if done >= total or now - said.get(what, start) < every:
-            said.setdefault(what, now)
+        if done >= total or now - told.setdefault(what, start) < every:
             return
-        said[what] = now
+        told[what] = now
         speed = done / (now - start)
         rate = _rate(what, speed)
         left = (total - done) / speed if done else 0.0
@@ -182,16 +181,18 @@ def pair_of(first: Path, tuning: str, positive: tuple[str, ...], name: str, outp
     from overread.core.files import read_json
     from overread.evaluation.ledger import ledger_beside
 
-    ledger = ledger_beside(first)
+    folder, ledger = (
+        Path(output) if output else (first if first.is_dir() else first.parent) / name,
+        ledger_beside(first),
+    )
     if first.is_dir():
-        test, held = (_of_run(first, part) for part in ("test", "tuning"))
+        test, tuned = (_of_run(first, part) for part in ("test", "tuning"))
         record = read_json(first / "record.json") if (first / "record.json").exists() else {}
         model = record.get("steps", {}).get("model", {}).get("key", "") if isinstance(record, dict) else ""
-        return Pair(held, test, Path(output) if output else first / name, ledger, model)
+        return Pair(tuned, test, folder, ledger, model)
     if not tuning:
         raise InputError("there are no tuning predictions", given=str(first),
                          todo="give a table of other patients, on which thresholds are chosen: --tuning tuning.csv")  # fmt: skip
-    folder = Path(output) if output else first.parent / name
     return Pair(_read(tuning, positive), _read(first, positive), folder, ledger)
 
 
@@ -223,15 +224,6 @@ def _of_run(folder: Path, part: str) -> Predictions:
     return replace(Predictions.read(path), target=Cases.load(folder / "cases.csv").target)
 
 
-@dataclass(frozen=True)
-class PointChoice:
-    """How operating points are chosen on tuning predictions, and which classes count as disease."""
-
-    positive: tuple[str, ...] = ()
-    sensitivity: float = 0.0
-    specificity: float = 0.0
-
-
 @dataclass(frozen=True, eq=False)
 class System:
     """Test predictions, the operating points that were frozen for them, and the study where they are a run's."""
@@ -246,31 +238,38 @@ class System:
         return self.study.columns.salt if self.study else ""
 
 
-def system_of(path: Path, tuning: str, at: str, wanted: PointChoice) -> System:
-    """A run at the points frozen in it, or a table at the points of ``at``, or at points chosen on ``tuning``.
+@dataclass(frozen=True)
+class PointChoice:
+    """How operating points are chosen on tuning predictions, and which classes count as disease."""
 
-    Raises :class:`InputError` for both, and for ``tuning`` beside a run.
-    """
-    from overread.evaluation.operating_point import choose_thresholds, load_operating_points
+    positive: tuple[str, ...] = ()
+    sensitivity: float = 0.0
+    specificity: float = 0.0
 
-    if tuning and (at or path.is_dir()):
-        kept = "a file of operating points" if at else "a run, whose operating points are frozen"
-        raise InputError(f"tuning predictions beside {kept}", given=tuning, todo="give one of them")
-    if path.is_dir():
-        return _run(path, at)
-    test = _read(path, wanted.positive)
-    if at or not tuning:
-        return System(test, load_operating_points(at) if at else ())
-    seen = _read(tuning, wanted.positive)
-    return System(test, choose_thresholds(seen, sensitivity=wanted.sensitivity or None, specificity=wanted.specificity or None))  # fmt: skip
+    def require_tuning(self, *tuning: str) -> None:
+        """Refuse a wanted sensitivity or specificity that nothing is chosen by."""
+        if (self.sensitivity or self.specificity) and not any(tuning):
+            raise InputError("a threshold for a wanted sensitivity or specificity is chosen on tuning data, and there are none",
+                             given=f"sensitivity {self.sensitivity:g}, specificity {self.specificity:g}",
+                             todo="give a table of other patients: --tuning tuning.csv; a run has frozen its own threshold")  # fmt: skip
 
+    def system(self, path: Path, tuning: str, at: str) -> System:
+        """A run at the points frozen in it, or a table at the points of ``at``, or at points chosen on ``tuning``.
 
-def require_tuning(wanted: PointChoice, *tuning: str) -> None:
-    """Refuse a wanted sensitivity or specificity that nothing is chosen by."""
-    if (wanted.sensitivity or wanted.specificity) and not any(tuning):
-        raise InputError("a threshold for a wanted sensitivity or specificity is chosen on tuning data, and there are none",
-                         given=f"sensitivity {wanted.sensitivity:g}, specificity {wanted.specificity:g}",
-                         todo="give a table of other patients: --tuning tuning.csv; a run has frozen its own threshold")  # fmt: skip
+        Raises :class:`InputError` for both, and for ``tuning`` beside a run.
+        """
+        from overread.evaluation.operating_point import choose_thresholds, load_operating_points
+
+        if tuning and (at or path.is_dir()):
+            kept = "a file of operating points" if at else "a run, whose operating points are frozen"
+            raise InputError(f"tuning predictions beside {kept}", given=tuning, todo="give one of them")
+        if path.is_dir():
+            return _run(path, at)
+        test = _read(path, self.positive)
+        if at or not tuning:
+            return System(test, load_operating_points(at) if at else ())
+        tuned, wanted = _read(tuning, self.positive), self.sensitivity or None
+        return System(test, choose_thresholds(tuned, sensitivity=wanted, specificity=self.specificity or None))
 
 
 def _run(folder: Path, at: str) -> System:

@@ -147,7 +147,6 @@ Specificity = Annotated[float, option_of(OperatingRule, "specificity")]
 Cost = Annotated[float, option_of(OperatingRule, "cost")]
 Prevalence = Annotated[float, option_of(OperatingRule, "prevalence")]
 Margin = Annotated[float, option_of(OperatingRule, "margin")]
-MarginOf = Annotated[str, option_of(OperatingRule, "margin_of")]
 
 
 # -- how help shows them --------------------------------------------------------------------------------------------

@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overread.cli.console import (
-    PointChoice,
-    System,
-    end,
-    json_with_metrics,
-    number,
-    output_folder,
-    require_tuning,
-    say,
-    system_of,
-)
+from overread.cli.console import PointChoice, System, end, json_with_metrics, number, output_folder, say
 from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, Positive, listed
 from overread.core.errors import one_of
 
@@ -58,8 +48,8 @@ def readers(
     one_of(consensus, RULES, "--consensus")
     against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")
     wanted = PointChoice(listed(positive), sensitivity, specificity)
-    require_tuning(wanted, tuning)
-    side = system_of(predictions, tuning, "", wanted) if predictions else None
+    wanted.require_tuning(tuning)
+    side = wanted.system(predictions, tuning, "") if predictions else None
     grades = read_grades(readers, case=case, reader=reader, label=label, score=score, modality=modality)
     grades = _coded(grades, side)
     folder = output_folder(output, readers.parent / "readers")

@@ -75,7 +75,8 @@ def optimise(
     :class:`UnsoundError` if the loss is not finite, naming the rows of the batch.
     """
     average = copy.deepcopy(network).eval()
-    learner = Learner(network, average, make_optimizer(network, recipe), _copied(average))
+    best = {name: tensor.detach().clone() for name, tensor in average.state_dict().items()}
+    learner = Learner(network, average, make_optimizer(network, recipe), best)
     state, steps = LoopState(epochs=recipe.epochs), len(batches)
     if not _resume(folder, learner, state, clock):
         if fitted:
@@ -166,9 +167,8 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     for parameter in network.parameters():
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((1.0 if id(parameter) in head else slow, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": p, "weight_decay": d, "share": s} for (s, d), p in groups.items()], lr=recipe.learning_rate
-    )
+    shares = [{"params": p, "weight_decay": d, "share": s} for (s, d), p in groups.items()]
+    return torch.optim.AdamW(shares, lr=recipe.learning_rate)
 
 
 def schedule(done: float, warmup: float) -> float:
@@ -206,10 +206,6 @@ def _remember(learner: Learner, state: LoopState, judged: dict[str, float], *, e
             learner.best[name].copy_(tensor)
 
 
-def _copied(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-
 def _stop_early(recipe: Recipe, state: LoopState) -> None:
     """Stop where no epoch of the last ``patience`` has a better tuning score."""
     since = state.epoch - 1 - max(state.best_epoch, 0)
@@ -244,12 +240,22 @@ def _save(folder: Path | None, learner: Learner, state: LoopState, clock: Clock)
             "network": learner.network.state_dict(),
             "average": learner.average.state_dict(),
             "best": learner.best,
-            "optimizer": {f"{index}/{slot}": tensor for index, slots in learner.optimizer.state_dict()["state"].items()
-                          for slot, tensor in slots.items()},
-        }  # fmt: skip
-        flat = {f"{group}/{name}": tensor for group, held in groups.items() for name, tensor in held.items()}
-        save_checkpoint(folder, flat, asdict(state))
+            "optimizer": _flat(learner.optimizer.state_dict()["state"]),
+        }
+        save_checkpoint(folder, _flat(groups), asdict(state))
     return time.monotonic()
+
+
+def _flat(groups: dict[Any, dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{group}/{name}": tensor for group, held in groups.items() for name, tensor in held.items()}
+
+
+def _grouped(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in flat.items():
+        group, _, rest = name.partition("/")
+        groups.setdefault(group, {})[rest] = tensor
+    return groups
 
 
 def _resume(folder: Path | None, learner: Learner, state: LoopState, clock: Clock) -> bool:
@@ -258,20 +264,13 @@ def _resume(folder: Path | None, learner: Learner, state: LoopState, clock: Cloc
     if found is None:
         return False
     tensors, saved = found
-    for name, value in saved.items():
-        setattr(state, name, value)
+    vars(state).update(saved)
     clock.credit(state.seconds)
-    groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "best": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
-        group, _, rest = name.partition("/")
-        groups[group][rest] = tensor
+    groups = _grouped(tensors)
     learner.network.load_state_dict(groups["network"])
     learner.average.load_state_dict(groups["average"])
     for name, tensor in groups["best"].items():
         learner.best[name].copy_(tensor)
-    slots: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in groups["optimizer"].items():
-        index, _, slot = name.partition("/")
-        slots.setdefault(int(index), {})[slot] = tensor
+    slots = {int(index): held for index, held in _grouped(groups.get("optimizer", {})).items()}
     learner.optimizer.load_state_dict({"state": slots, "param_groups": learner.optimizer.state_dict()["param_groups"]})
     return True

@@ -170,8 +170,10 @@ def residual(
     widths: tuple[int, ...], dimensions: int = 2, stride: int = 1,
 ) -> Network:  # fmt: skip
     """A residual network for small images: a stem, then a block per width, all but the first halving the side."""
-    trunk = nn.Sequential(OrderedDict(stem=_stem(channels, widths[0], stride, dimensions)))
     inputs = widths[0]
+    conv = _CONV[dimensions](channels, inputs, 3, stride=stride, padding=1, bias=False)
+    stem = nn.Sequential(OrderedDict(conv=conv, norm=_NORM[dimensions](inputs), relu=nn.ReLU(inplace=True)))
+    trunk = nn.Sequential(OrderedDict(stem=stem))
     for number, width in enumerate(widths, start=1):
         block = Residual(inputs, width, stride=1 if number == 1 else 2, dimensions=dimensions)
         trunk.add_module(f"block{number}", block)
@@ -182,11 +184,6 @@ def residual(
     )  # fmt: skip
     initialise(network.trunk)
     return network
-
-
-def _stem(channels: int, width: int, stride: int, dimensions: int) -> nn.Sequential:
-    conv = _CONV[dimensions](channels, width, 3, stride=stride, padding=1, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, norm=_NORM[dimensions](width), relu=nn.ReLU(inplace=True)))
 
 
 @checked
