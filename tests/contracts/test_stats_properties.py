@@ -76,7 +76,6 @@ def board(c: Case) -> np.ndarray:
 
 SMALL = {"resamples": 20}
 CALLS: dict[Callable, Callable[[Case], object]] = {
-    abstention.abstention_curve: lambda c: abstention.abstention_curve(c.y, c.s),
     abstention.risk_curve: lambda c: abstention.risk_curve(c.y, c.s, c.g),
     pairs.percent_agreement: lambda c: pairs.percent_agreement(c.r, c.g, **SMALL),
     pairs.specific_agreement: lambda c: pairs.specific_agreement(c.r, c.g, **SMALL),
@@ -150,7 +149,6 @@ OTHERS = {
     "hypotheses.holm",
     "image_error.image_error",
     "image_error.mean_image_error",
-    "regression.means_over_images",
     *(f"overlap.{n}" for n in ("dice", "jaccard", "hausdorff", "average_precision_over_iou", "panoptic_quality",
                                "merges_and_splits", "overlap", "mean_overlap")),
 }  # fmt: skip

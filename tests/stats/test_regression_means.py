@@ -14,7 +14,7 @@ def test_the_mean_is_that_of_numpy_and_what_has_none_is_counted():
     assert found.value == pytest.approx(0.5)
     assert (found.images, found.patients) == (3, 3)
     assert "2 without a value left out" in found.method
-    assert mean_over_images("dice", [math.nan], reason="none drawn").undefined == "none drawn"
+    assert mean_over_images("dice", [math.nan]).undefined == "undefined for every image"
     assert mean_over_images("dice", []).undefined == "no images"
     assert math.isnan(mean_over_images("dice", [0.5, 0.6], ["a", "a"]).low)
     perfect = mean_over_images("dice", [1.0] * 20)

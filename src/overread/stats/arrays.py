@@ -12,12 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import ArgumentError, checked, require
 
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Booleans = NDArray[np.bool_]
+#: Which patient each row belongs to, numbers or names (N,); None: each row is a patient of its own.
+Patients = ArrayLike | None
+
 #: Below this, a variance is the rounding of zero.
 TINY = 1e-15
 
 
 @checked
-def patient_codes(patients: ArrayLike | None, count: int) -> NDArray[np.int64]:
+def patient_codes(patients: Patients, count: int) -> Integers:
     """Number the patients 0 … P−1; without ``patients`` each of ``count`` rows is its own patient.
 
     >>> patient_codes(["b", "a", "b"], 3).tolist()
@@ -28,25 +34,22 @@ def patient_codes(patients: ArrayLike | None, count: int) -> NDArray[np.int64]:
     given = np.asarray(patients)
     require(given.shape == (count,), "there must be one patient per row", given=f"{given.shape}, {count} rows")
     if np.issubdtype(given.dtype, np.integer):
-        return _renumber(given.astype(np.int64))
+        given = given.astype(np.int64)
+        if not count or given.min() < 0 or given.max() > 4 * count:
+            return np.unique(given, return_inverse=True)[1].astype(np.int64)
+        return (np.cumsum(np.bincount(given) > 0) - 1)[given]  # small numbers need no sorting
     known: dict[Any, int] = {}
     return np.fromiter((known.setdefault(p, len(known)) for p in given.tolist()), np.int64, count)
 
 
-def _renumber(given: NDArray[np.int64]) -> NDArray[np.int64]:
-    if not given.size or given.min() < 0 or given.max() > 4 * given.size:
-        return np.unique(given, return_inverse=True)[1].astype(np.int64)
-    return (np.cumsum(np.bincount(given) > 0) - 1)[given]  # small numbers need no sorting
-
-
 @checked
-def distinct(codes: NDArray[np.int64]) -> int:
+def distinct(codes: Integers) -> int:
     """How many patients there are among ``codes`` (N,)."""
     return int(np.count_nonzero(np.bincount(codes)))
 
 
 @checked
-def zero_one(truth: ArrayLike, name: str = "truth") -> NDArray[np.bool_]:
+def zero_one(truth: ArrayLike, name: str = "truth") -> Booleans:
     """``truth`` as booleans, shape (N,). Raises :class:`ArgumentError` if it holds anything but 0 and 1.
 
     >>> zero_one([0, 1.0, True]).tolist()
@@ -63,7 +66,7 @@ def zero_one(truth: ArrayLike, name: str = "truth") -> NDArray[np.bool_]:
 
 
 @checked
-def numbers(values: ArrayLike, count: int | None = None, name: str = "score") -> NDArray[np.float64]:
+def numbers(values: ArrayLike, count: int | None = None, name: str = "score") -> Floats:
     """``values`` as float64, shape (N,): ``count`` of them where given. NaN and infinity are let through.
 
     >>> numbers(np.float32([0.5, 1])).tolist()
@@ -78,7 +81,7 @@ def numbers(values: ArrayLike, count: int | None = None, name: str = "score") ->
 
 
 @checked
-def real_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def real_numbers(values: ArrayLike, name: str) -> Floats:
     """``values`` as float64 of any shape. NaN and infinity are let through.
 
     >>> real_numbers([[1, 2]], "scores").tolist()
@@ -91,7 +94,7 @@ def real_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 @checked
-def class_numbers(values: ArrayLike, classes: int) -> NDArray[np.int64]:
+def class_numbers(values: ArrayLike, classes: int) -> Integers:
     """``values`` (N,), numbers of ``classes`` classes from 0 on. Raises :class:`ArgumentError` for any other number.
 
     >>> class_numbers([0.0, 2.0], 3).tolist()
@@ -104,7 +107,7 @@ def class_numbers(values: ArrayLike, classes: int) -> NDArray[np.int64]:
 
 
 @checked
-def not_finite(*values: NDArray[np.float64], name: str = "values") -> str:
+def not_finite(*values: Floats, name: str = "values") -> str:
     """The reason why arrays of one shape cannot be used: nothing in them, or what is not finite; else empty.
 
     >>> not_finite(np.array([1.0, np.nan, 2.0]), np.array([1.0, np.nan, np.inf]))
@@ -117,7 +120,7 @@ def not_finite(*values: NDArray[np.float64], name: str = "values") -> str:
 
 
 @checked
-def one_class(truth: NDArray[np.bool_]) -> str:
+def one_class(truth: Booleans) -> str:
     """The reason why ``truth`` (N,) does not tell two classes apart; empty if both are there."""
     if truth.size and truth.any() and not truth.all():
         return ""
@@ -125,7 +128,7 @@ def one_class(truth: NDArray[np.bool_]) -> str:
 
 
 @checked
-def why_undefined(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> str:
+def why_undefined(truth: Booleans, score: Floats) -> str:
     """The reason why a ranking of ``score`` by ``truth`` has no value; empty if it has one."""
     return not_finite(score, name="scores") or one_class(truth)
 

@@ -6,10 +6,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.stats.arrays import (
+    Booleans,
+    Floats,
+    Integers,
+    Patients,
     bisect,
     distinct,
     expit,
@@ -26,7 +30,7 @@ from overread.stats.resample import Column, Statistic, of_sums, per_patient
 
 
 @checked
-def confusion(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
+def confusion(truth: ArrayLike, predicted: ArrayLike, classes: int) -> Integers:
     """Counts (classes, classes): rows are the truth, columns what was predicted.
 
     ``truth`` and ``predicted`` (N,) hold class numbers 0 … classes−1.
@@ -35,17 +39,11 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[n
     [[1, 0], [1, 1]]
     """
     rows, columns = np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
-    require(
-        rows.shape == columns.shape and rows.ndim == 1,
-        "truth and predicted must be equally long",
-        given=f"{rows.shape}, {columns.shape}",
-    )
+    fits, shapes = rows.shape == columns.shape and rows.ndim == 1, f"{rows.shape}, {columns.shape}"
+    require(fits, "truth and predicted must be equally long", given=shapes)
     both = np.concatenate((rows, columns))
-    require(
-        not both.size or (both.min() >= 0 and both.max() < classes),
-        "a class number lies outside 0 … classes−1",
-        given=f"{classes} classes",
-    )
+    good = not both.size or (both.min() >= 0 and both.max() < classes)
+    require(good, "a class number lies outside 0 … classes−1", given=f"{classes} classes")
     return np.bincount(rows * classes + columns, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -53,7 +51,7 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[n
 def at_threshold(
     truth: ArrayLike,
     flagged: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     of: str = "",
@@ -77,27 +75,17 @@ def at_threshold(
         "npv": (~positive, ~called, "none called negative"),
         "accuracy": (called == positive, np.ones(len(positive), bool), "no cases"),
     }
-    return [
-        _noted(proportion(good[rows], codes[rows], level=level, metric=metric, of=of), reason, note)
-        for metric, (good, rows, reason) in among.items()
-    ]
-
-
-def _noted(estimate: Estimate, reason: str, note: str) -> Estimate:
-    if estimate.undefined:
-        return replace(estimate, undefined=reason)
-    return replace(estimate, method=f"{note}; {estimate.method}" if note else estimate.method)
+    found = []
+    for metric, (good, rows, reason) in among.items():
+        share = proportion(good[rows], codes[rows], level=level, metric=metric, of=of)
+        how = f"{note}; {share.method}" if note else share.method
+        found.append(replace(share, undefined=reason) if share.undefined else replace(share, method=how))
+    return found
 
 
 @checked
 def threshold_statistic(
-    truth: NDArray[np.bool_],
-    flagged: NDArray[np.bool_],
-    codes: NDArray[np.int64],
-    patients: int,
-    *,
-    of: str = "",
-    note: str = "",
+    truth: Booleans, flagged: Booleans, codes: Integers, patients: int, *, of: str = "", note: str = ""
 ) -> Statistic:
     """F1 and balanced accuracy of calling ``flagged`` cases positive, for the bootstrap."""
     cells = per_patient(codes, patients, truth & flagged, flagged, truth, ~truth & ~flagged, ~truth)
@@ -109,7 +97,7 @@ def threshold_statistic(
         replace(about, metric="balanced accuracy", effective=fewest, freedom=fewest - 1),
     )
 
-    def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def compute(sums: Floats) -> Floats:
         hit, called, positive, spared, negative = sums.T
         with np.errstate(invalid="ignore", divide="ignore"):
             f1 = np.where(positive > 0, 2 * hit / (called + positive), np.nan)
@@ -120,10 +108,10 @@ def threshold_statistic(
 
 @checked
 def classes_statistic(
-    truth: NDArray[np.int64],
-    predicted: NDArray[np.int64],
+    truth: Integers,
+    predicted: Integers,
     classes: int,
-    codes: NDArray[np.int64],
+    codes: Integers,
     patients: int,
     *,
     of: tuple[str, ...] = (),
@@ -140,15 +128,12 @@ def classes_statistic(
     cells = per_patient(codes, patients, *(actual & called), *called, *actual)
     sizes = [distinct(codes[rows]) for rows in actual]
     about = Column("", "", len(truth), distinct(codes), note=note)
-    overall = replace(
-        about,
-        effective=min((n for n in sizes if n), default=1),
-        note=f"{note}; mean over the {int(present.sum())} classes present",
-    )
+    how = f"{note}; mean over the {int(present.sum())} classes present"
+    overall = replace(about, effective=min((n for n in sizes if n), default=1), note=how)
     each = [replace(about, metric="f1", of=of[i], effective=sizes[i], why="0 positives") for i in named]
     columns = (replace(overall, metric="balanced accuracy"), replace(overall, metric="macro f1"), *each)
 
-    def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def compute(sums: Floats) -> Floats:
         hit, flagged, positive = np.split(sums, 3, axis=1)  # (B, C) each
         with np.errstate(invalid="ignore", divide="ignore"):
             recall = np.where(positive > 0, hit / positive, np.nan)
@@ -158,7 +143,7 @@ def classes_statistic(
     return of_sums(columns, cells, compute)
 
 
-def mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_known(values: Floats) -> Floats:
     """The mean along the last axis of what is not NaN; NaN where nothing is."""
     known = ~np.isnan(values)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -179,7 +164,7 @@ def at_prevalence(
     truth: ArrayLike,
     flagged: ArrayLike,
     prevalence: float,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     of: str = "",
@@ -215,9 +200,7 @@ def at_prevalence(
     return found
 
 
-def _log_ratio(
-    call: NDArray[np.bool_], ill: NDArray[np.bool_], codes: NDArray[np.int64], level: float
-) -> tuple[float, float, float]:
+def _log_ratio(call: Booleans, ill: Booleans, codes: Integers, level: float) -> tuple[float, float, float]:
     """The logarithm of a ``call``'s likelihood ratio with its limits: that of the posterior odds less the prior's."""
     right, wrong = call[ill], call[~ill]
     value = _log(right.mean()) - _log(wrong.mean())
@@ -235,9 +218,7 @@ def _log(share: float) -> float:
     return math.log(share) if share > 0 else -math.inf
 
 
-def _half_width(
-    call: NDArray[np.bool_], ill: NDArray[np.bool_], codes: NDArray[np.int64], level: float, patients: int
-) -> float:
+def _half_width(call: Booleans, ill: Booleans, codes: Integers, level: float, patients: int) -> float:
     """Of the two logarithms' difference: each case adds its deviation over the share, summed by patient."""
     each = np.zeros(len(call))
     for rows, sign in ((ill, 1.0), (~ill, -1.0)):
@@ -250,7 +231,7 @@ def _half_width(
     return t_quantile(level, patient_freedom(codes)) * error
 
 
-def _effective(good: NDArray[np.bool_], codes: NDArray[np.int64], level: float) -> float:
+def _effective(good: Booleans, codes: Integers, level: float) -> float:
     """As many independent images as would be as uncertain, Student's t included."""
     patients = distinct(codes)
     if patients == len(good):

@@ -6,11 +6,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.stats.arrays import (
     TINY,
+    Booleans,
+    Floats,
+    Integers,
+    Patients,
     distinct,
     normal_quantile,
     numbers,
@@ -63,7 +67,7 @@ class DecisionCurve:
 def decision_curve(
     truth: ArrayLike,
     risk: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     thresholds: ArrayLike | None = None,
     prevalence: float | None = None,
@@ -89,7 +93,7 @@ def decision_difference(
     truth: ArrayLike,
     risk: ArrayLike,
     other: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     thresholds: ArrayLike | None = None,
     prevalence: float | None = None,
@@ -110,7 +114,7 @@ def decision_difference(
 def _curve(
     truth: ArrayLike,
     risks: list[ArrayLike],
-    patients: ArrayLike | None,
+    patients: Patients,
     thresholds: ArrayLike | None,
     prevalence: float | None,
     level: float,
@@ -158,7 +162,7 @@ def _net(flagged: Flagged, gain: float, cost: Floats, limits: tuple[Floats, Floa
 
 
 def _treat_all(
-    truth: NDArray[np.bool_], codes: NDArray[np.int64] | None, odds: Floats, prevalence: float | None, level: float
+    truth: Booleans, codes: Integers | None, odds: Floats, prevalence: float | None, level: float
 ) -> tuple[Floats, Floats, Floats]:
     """The prevalence is all that is uncertain, and net benefit is linear in it."""
     if prevalence is not None:
@@ -170,10 +174,6 @@ def _treat_all(
 
 
 # -- true and false positives at many thresholds at once, with what patients share: the root of decision curves ---
-
-
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +202,7 @@ class Flagged:
 
 @checked
 def flagged_at(
-    truth: NDArray[np.bool_], risks: list[Floats], at: Floats, codes: Counts | None, *, by_class: bool, level: float
+    truth: Booleans, risks: list[Floats], at: Floats, codes: Integers | None, *, by_class: bool, level: float
 ) -> Flagged:
     """``risks`` (N,) of one or two models, ``at`` (T,) rising; ``by_class``: shares of each class, not of all.
 
@@ -233,7 +233,7 @@ def _only(risks: list[Floats], at: Floats) -> Floats:
     return np.stack([alone, _above(second[less], size) - _above(first[less], size)])
 
 
-def _above(reached: Counts, size: int, weights: Floats | None = None) -> Floats:
+def _above(reached: Integers, size: int, weights: Floats | None = None) -> Floats:
     """(T,): the number (the weight) of images that reach threshold 0, 1 … T−1."""
     return np.cumsum(np.bincount(reached, weights, size + 1)[::-1])[::-1][1:].astype(np.float64)
 
@@ -244,9 +244,9 @@ def _correlation(covariance: Floats, first: Floats, second: Floats) -> Floats:
 
 
 def _by_patient(
-    truth: NDArray[np.bool_],
-    reached: list[Counts],
-    codes: Counts,
+    truth: Booleans,
+    reached: list[Integers],
+    codes: Integers,
     counts: Floats,
     share: Floats,
     spread: Floats,
@@ -277,7 +277,7 @@ def _by_patient(
 
 
 def _sums(
-    truth: NDArray[np.bool_], reached: list[Counts], codes: Counts, per: Floats, size: int
+    truth: Booleans, reached: list[Integers], codes: Integers, per: Floats, size: int
 ) -> tuple[Floats, Floats, Floats]:
     """Sums over patients of the squares (2, T) of their flagged positives and negatives, of the product (T,)
     of the two, and of their products with the denominators (2, 2, T); of two models, of their differences.

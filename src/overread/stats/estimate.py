@@ -39,14 +39,14 @@ class Estimate:
 
 
 @checked
-def undefined(metric: str, why: str, *, of: str = "", images: int = 0, patients: int = 0) -> Estimate:
+def undefined(metric: str, reason: str, *, of: str = "", images: int = 0, patients: int = 0) -> Estimate:
     """An estimate without a value, and its reason.
 
     >>> print(undefined("auc", "0 positives"))
     undefined (0 positives)
     """
-    require(bool(why), "an undefined estimate needs its reason")
-    return Estimate(metric, math.nan, of=of, images=images, patients=patients, undefined=why)
+    require(bool(reason), "an undefined estimate needs its reason")
+    return Estimate(metric, math.nan, of=of, images=images, patients=patients, undefined=reason)
 
 
 # -- A difference of two numbers: its interval, its standard error, and the chance of a larger one ----------------
@@ -90,8 +90,8 @@ def independent_difference(first: Estimate, second: Estimate, *, metric: str = "
     require(first.level == second.level, "both intervals need one level", given=(first.level, second.level))
     name = metric or f"{first.metric} difference"
     images, patients = first.images + second.images, first.patients + second.patients
-    if why := _missing(first, "first") or _missing(second, "second"):
-        return without(first, second, undefined(name, why, of=first.of, images=images, patients=patients))
+    if reason := _missing(first, "first") or _missing(second, "second"):
+        return without(first, second, undefined(name, reason, of=first.of, images=images, patients=patients))
     low, high = square_and_add(first, second, 0.0)
     how = "unpaired, squared and added"
     value = first.value - second.value

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import distinct, numbers, patient_codes
+from overread.stats.arrays import Booleans, Floats, Integers, Patients, distinct, numbers, patient_codes
 from overread.stats.discrimination.roc import Ranking, rank
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import Column, Statistic, Weights, bootstrap
@@ -29,32 +29,23 @@ LUNA16 = (0.125, *CAMELYON16)
 class _Search:
     """Marks that count, and what they are looked for in: one mark per lesion at most."""
 
-    lesion_image: NDArray[np.int64]  # (L,)
-    best: NDArray[np.float64]  # (L,) the highest score on each lesion, −∞ where it has no mark
-    false_image: NDArray[np.int64]  # (F,)
-    false_score: NDArray[np.float64]  # (F,)
-    codes: NDArray[np.int64]  # (N,) the patient of each image
+    lesion_image: Integers  # (L,)
+    best: Floats  # (L,) the highest score on each lesion, −∞ where it has no mark
+    false_image: Integers  # (F,)
+    false_score: Floats  # (F,)
+    codes: Integers  # (N,) the patient of each image
     reason: str  # why nothing can be computed; else empty
-
-    @property
-    def images(self) -> int:
-        return len(self.codes)
 
     @property
     def patients(self) -> int:
         return int(self.codes.max()) + 1
 
     def undefined(self, metric: str, reason: str) -> Estimate:
-        return undefined(metric, reason, images=self.images, patients=distinct(self.codes))
+        return undefined(metric, reason, images=len(self.codes), patients=distinct(self.codes))
 
 
 def _search(
-    lesion_image: ArrayLike,
-    mark_image: ArrayLike,
-    score: ArrayLike,
-    hit: ArrayLike,
-    images: int,
-    patients: ArrayLike | None,
+    lesion_image: ArrayLike, mark_image: ArrayLike, score: ArrayLike, hit: ArrayLike, images: int, patients: Patients
 ) -> _Search:
     require(images >= 0, "images must not be negative", given=images)
     where = _indices(lesion_image, images, "lesion_image")
@@ -71,7 +62,7 @@ def _search(
     return _Search(where, best, place[~on], scores[~on], patient_codes(patients, images), reason)
 
 
-def _indices(values: ArrayLike, limit: int, name: str, lowest: int = 0) -> NDArray[np.int64]:
+def _indices(values: ArrayLike, limit: int, name: str, lowest: int = 0) -> Integers:
     given = numbers(values, name=name)
     whole = np.isfinite(given) & (given >= lowest) & (given < limit) & (given == np.floor(given))
     require(bool(whole.all()), f"{name} must hold whole numbers in {lowest} … {limit - 1}")
@@ -83,8 +74,8 @@ class _Steps:
     """Marks from the highest score to the lowest: what the curve climbs."""
 
     ranking: Ranking  # of K marks, whose truth is a hit
-    patient: NDArray[np.int64]  # (K,) of each mark, sorted
-    cells: NDArray[np.float64]  # (P, 2) images and lesions of each patient
+    patient: Integers  # (K,) of each mark, sorted
+    cells: Floats  # (P, 2) images and lesions of each patient
 
     @classmethod
     def of(cls, found: _Search) -> _Steps:
@@ -96,7 +87,7 @@ class _Steps:
         cells = np.column_stack((np.bincount(found.codes, minlength=found.patients), lesions))
         return cls(ranking, found.codes[where[ranking.order]], cells.astype(np.float64))
 
-    def __call__(self, weights: Weights) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def __call__(self, weights: Weights) -> tuple[Floats, Floats]:
         """(B, P) weights → (B, G) false positives per image, and sensitivity; NaN without a lesion."""
         every, true = self.ranking.flagged(np.take(weights, self.patient, axis=1))
         images, lesions = (weights @ self.cells).T[:, :, None]
@@ -107,7 +98,7 @@ class _Steps:
 @checked
 def froc_curve(
     lesion_image: ArrayLike, mark_image: ArrayLike, score: ArrayLike, hit: ArrayLike, images: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Floats, Floats, Floats]:
     """False positives per image, sensitivity and threshold of every step, from (0, 0) at threshold ∞.
 
     ``lesion_image`` (L,) the image 0 … N−1 of each lesion; ``mark_image`` (K,), ``score`` (K,) and ``hit``
@@ -134,7 +125,7 @@ def froc(
     score: ArrayLike,
     hit: ArrayLike,
     images: int,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     rates: Sequence[float] = CAMELYON16,
     level: float = 0.95,
@@ -161,7 +152,7 @@ def froc(
     columns = tuple(Column(n, "", images, distinct(found.codes), effective=ill, why="0 lesions") for n in names)
     steps, at = _Steps.of(found), np.asarray(rates, np.float64)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         false, true = steps(weights)
         lesions = weights @ steps.cells[:, 1]
         heights = np.column_stack([height_at(false, true, np.full(len(true), rate)) for rate in at])
@@ -173,7 +164,7 @@ def froc(
     return bootstrap([statistic], found.patients, images=many, level=level, resamples=resamples, seed=seed)
 
 
-def height_at(across: NDArray[np.float64], up: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+def height_at(across: Floats, up: Floats, at: Floats) -> Floats:
     """(B,) the height at ``at`` (B,) of curves through (0, 0) and the steps ``across``, ``up`` (B, G).
 
     Both rise with G. Where the curve is upright its top is taken; past its end it stays level.
@@ -197,7 +188,7 @@ def afroc_area(
     score: ArrayLike,
     hit: ArrayLike,
     images: int,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     weighted: bool = True,
     all_images: bool = False,
@@ -239,19 +230,14 @@ def afroc_area(
 class _Area:
     """A Mann–Whitney statistic of lesions that count ``share``, under weights of the patients."""
 
-    patient: NDArray[np.int64]  # (K,) sorted from the lowest score
-    share: NDArray[np.float64]  # (K,) 0 for an image
-    image: NDArray[np.bool_]  # (K,)
-    first: NDArray[np.int64]  # (G,) the first of each group of ties
+    patient: Integers  # (K,) sorted from the lowest score
+    share: Floats  # (K,) 0 for an image
+    image: Booleans  # (K,)
+    first: Integers  # (G,) the first of each group of ties
 
     @classmethod
     def of(
-        cls,
-        lesion: NDArray[np.float64],
-        share: NDArray[np.float64],
-        lesion_patient: NDArray[np.int64],
-        worst: NDArray[np.float64],
-        image_patient: NDArray[np.int64],
+        cls, lesion: Floats, share: Floats, lesion_patient: Integers, worst: Floats, image_patient: Integers
     ) -> _Area:
         score = np.concatenate((lesion, worst))
         order = np.argsort(score, kind="stable")
@@ -260,7 +246,7 @@ class _Area:
         codes = np.concatenate((lesion_patient, image_patient))[order]
         return cls(codes, shares, order >= len(lesion), np.flatnonzero(np.append(True, new)))
 
-    def __call__(self, weights: Weights) -> NDArray[np.float64]:
+    def __call__(self, weights: Weights) -> Floats:
         drawn = np.take(weights, self.patient, axis=1)
         clear = np.add.reduceat(drawn * self.image, self.first, axis=1, dtype=np.float64)  # (B, G)
         found = np.add.reduceat(drawn * self.share, self.first, axis=1)

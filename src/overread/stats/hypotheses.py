@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, one_of, require
-from overread.stats.arrays import normal_quantile, numbers
+from overread.stats.arrays import Floats, normal_quantile, numbers
 from overread.stats.estimate import (
     Difference,
     Estimate,
@@ -129,9 +129,8 @@ def _claim(
     require(math.isfinite(margin), "margin must be finite", given=margin)
     require(0 < alpha < 0.5, "alpha must lie between 0 and .5", given=alpha)
     values = tuple(bound for bound, _ in bounds)
-    why = difference.undefined or ("" if math.isfinite(difference.high - difference.low) else "no interval")
-    if why:
-        return Claim(claim, difference, margin, better, values, math.nan, math.nan, alpha, False, why)
+    if reason := difference.undefined or ("" if math.isfinite(difference.high - difference.low) else "no interval"):
+        return Claim(claim, difference, margin, better, values, math.nan, math.nan, alpha, False, reason)
     statistic = min(
         side * ratio(difference.value - bound, error_towards(difference, bound, freedom=freedom))
         for bound, side in bounds
@@ -147,7 +146,7 @@ SCALES = ("share", "positive", "plain")
 
 
 @checked
-def holm(p: ArrayLike) -> NDArray[np.float64]:
+def holm(p: ArrayLike) -> Floats:
     """P values after Holm's step-down correction (Holm 1979); NaN stays NaN and does not count as a test.
 
     ``p`` (K,) in 0 … 1 or NaN. Raises :class:`ArgumentError` for a p value out of range.
@@ -222,8 +221,8 @@ def heterogeneity(subgroups: Sequence[Estimate], *, scale: str = "share") -> Het
     to = _TO[one_of(scale, SCALES, "scale")]
     known = [e for e in subgroups if not e.undefined and math.isfinite(e.high - e.low)]
     if len(known) < 2:
-        why = f"{len(known)} of {len(subgroups)} groups have an interval"
-        return Heterogeneity(math.nan, 0, math.nan, len(known), why)
+        few = f"{len(known)} of {len(subgroups)} groups have an interval"
+        return Heterogeneity(math.nan, 0, math.nan, len(known), few)
     centre, low, high = (to(np.array([getattr(e, x) for e in known])) for x in ("value", "low", "high"))
     z = np.array([normal_quantile(e.level) for e in known])
     at_end = (centre == low) | (centre == high)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import real_numbers
+from overread.stats.arrays import Floats, Patients, real_numbers
 from overread.stats.estimate import Estimate
 from overread.stats.regression import means_over_images, one_image
 from overread.stats.resample import Scale
@@ -52,13 +52,13 @@ def image_error(truth: ArrayLike, made: ArrayLike, *, span: float) -> list[Estim
     ]
 
 
-def _pixels(image: ArrayLike, name: str) -> NDArray[np.float64]:
+def _pixels(image: ArrayLike, name: str) -> Floats:
     given = real_numbers(image, name)
     require(given.ndim in (2, 3), f"{name} must be an image (H, W) or (H, W, C)", given=given.shape)
     return given
 
 
-def _similarity(a: NDArray[np.float64], b: NDArray[np.float64], span: float) -> float:
+def _similarity(a: Floats, b: Floats, span: float) -> float:
     if min(a.shape[:2]) < WINDOW:
         return math.nan
     from skimage.metrics import structural_similarity
@@ -72,7 +72,7 @@ def _similarity(a: NDArray[np.float64], b: NDArray[np.float64], span: float) -> 
 def mean_image_error(
     truths: Sequence[ArrayLike],
     made: Sequence[ArrayLike],
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     span: float,
     level: float = 0.95,

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
+from overread.stats.arrays import Booleans, Integers, Patients
 from overread.stats.estimate import Estimate
 from overread.stats.regression import means_over_images, one_image
 from overread.stats.resample import Scale
@@ -48,14 +49,14 @@ ONE_EMPTY = "one of the two images is empty"
 class Instances:
     """Which true instance overlaps which predicted one: pixels of each, and of each pair that touches."""
 
-    true: NDArray[np.int64]  # (T,) pixels
-    predicted: NDArray[np.int64]  # (P,)
-    rows: NDArray[np.int64]  # (K,) which true instance of each pair,
-    columns: NDArray[np.int64]  # (K,) which predicted one,
-    shared: NDArray[np.int64]  # (K,) and the pixels of both
+    true: Integers  # (T,) pixels
+    predicted: Integers  # (P,)
+    rows: Integers  # (K,) which true instance of each pair,
+    columns: Integers  # (K,) which predicted one,
+    shared: Integers  # (K,) and the pixels of both
 
     @classmethod
-    def of(cls, truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> Instances:
+    def of(cls, truth: Integers, predicted: Integers) -> Instances:
         """From two label images of one shape."""
         (names, rows), (others, columns) = (np.unique(x, return_inverse=True) for x in (truth, predicted))
         pairs, counts = np.unique(rows.ravel() * len(others) + columns.ravel(), return_counts=True)
@@ -67,11 +68,11 @@ class Instances:
         return cls(sizes[0][real], sizes[1][drawn], ranks[0][rows[both]], ranks[1][columns[both]], counts[both])
 
     @cached_property
-    def union(self) -> NDArray[np.int64]:
+    def union(self) -> Integers:
         """(K,) pixels of either."""
         return self.true[self.rows] + self.predicted[self.columns] - self.shared
 
-    def matched(self, twentieths: int = 10) -> NDArray[np.bool_]:
+    def matched(self, twentieths: int = 10) -> Booleans:
         """(K,) whether intersection over union exceeds so many twentieths; from one half on, one to one."""
         return self.shared * 20 > twentieths * self.union
 
@@ -107,7 +108,7 @@ def jaccard(truth: ArrayLike, predicted: ArrayLike) -> Estimate:
     return one_image("jaccard", both / either if either else math.nan, NOTHING)
 
 
-def _pixels(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> tuple[int, int, int]:
+def _pixels(truth: Integers, predicted: Integers) -> tuple[int, int, int]:
     """Pixels of both foregrounds, of either, and their sum."""
     a, b = truth > 0, predicted > 0
     both, total = int((a & b).sum()), int(a.sum()) + int(b.sum())
@@ -146,7 +147,7 @@ def _spacing(spacing: Sequence[float] | None, axes: int) -> tuple[float, ...]:
     return steps
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+def _box(mask: Booleans) -> tuple[slice, ...]:
     """The smallest box around ``mask``, one pixel wider where there is room: its edge is the image's, or empty."""
     found = []
     for axis in range(mask.ndim):
@@ -156,13 +157,13 @@ def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(found)
 
 
-def _border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _border(mask: Booleans) -> Booleans:
     from scipy.ndimage import binary_erosion
 
     return mask & ~binary_erosion(mask)
 
 
-def _farthest(a: NDArray[np.bool_], b: NDArray[np.bool_], steps: tuple[float, ...], share: float) -> float:
+def _farthest(a: Booleans, b: Booleans, steps: tuple[float, ...], share: float) -> float:
     from scipy.ndimage import distance_transform_edt
 
     apart = (distance_transform_edt(~there, sampling=steps)[here] for here, there in ((a, b), (b, a)))
@@ -261,7 +262,7 @@ def overlap(truth: ArrayLike, predicted: ArrayLike, *, spacing: Sequence[float] 
 def mean_overlap(
     truths: Sequence[ArrayLike],
     predicted: Sequence[ArrayLike],
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     spacings: Sequence[Sequence[float]] | None = None,
     level: float = 0.95,
@@ -286,13 +287,13 @@ def mean_overlap(
     return means_over_images(METRICS, each, patients, level=level, of=of, resamples=resamples, seed=seed)
 
 
-def _pair(truth: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pair(truth: ArrayLike, predicted: ArrayLike) -> tuple[Integers, Integers]:
     a, b = _labels(truth, "truth"), _labels(predicted, "predicted")
     require(a.shape == b.shape, "both images must have one shape", given=f"{a.shape}, {b.shape}")
     return a, b
 
 
-def _labels(image: ArrayLike, name: str) -> NDArray[np.int64]:
+def _labels(image: ArrayLike, name: str) -> Integers:
     given = np.asarray(image)
     require(given.ndim in (2, 3), f"{name} must be an image (H, W) or (D, H, W)", given=given.shape)
     good = (given.dtype == bool or np.issubdtype(given.dtype, np.integer)) and (given.size == 0 or given.min() >= 0)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, one_of, require
-from overread.stats.arrays import logit_interval, normal_quantile, numbers
+from overread.stats.arrays import Floats, logit_interval, normal_quantile, numbers
 from overread.stats.proportions import wilson
 
 VARIANCES = ("hanley", "normal", "obuchowski")
@@ -73,8 +73,7 @@ def patients_for_proportion(
     >>> patients_for_proportion(0.9, 0.1, Design(prevalence=0.2)).patients
     705
     """
-    _inside(share, "share")
-    _inside(width, "width")
+    _inside(share=share, width=width)
     among = _share_of(one_of(of, ("positives", "negatives", "all"), "of"), design := design or Design())
     z = normal_quantile(level)
 
@@ -98,8 +97,7 @@ def patients_for_auc(
     >>> patients_for_auc(0.85, 0.1, Design(prevalence=0.2)).patients
     489
     """
-    _inside(area, "area")
-    _inside(width, "width")
+    _inside(area=area, width=width)
     design, z = design or Design(), normal_quantile(level)
     of = _VARIANCES[one_of(variance, VARIANCES, "variance")]
 
@@ -131,8 +129,7 @@ def patients_for_auc_difference(
     >>> patients_for_auc_difference(0.85, 0.85, Design(prevalence=0.3), margin=0.05).patients
     689
     """
-    _inside(new, "new")
-    _inside(old, "old")
+    _inside(new=new, old=old)
     effect, quantile = _effect(new, old, margin), _power_quantile(power, alpha)
     require(0 <= alike < 1, "alike must lie in 0 ≤ alike < 1", given=alike)
     design, of = design or Design(), _VARIANCES[one_of(variance, VARIANCES, "variance")]
@@ -166,8 +163,7 @@ def patients_for_paired_proportions(
     >>> patients_for_paired_proportions(0.9, 0.8, discordant=0.2, of="all").patients
     155
     """
-    _inside(new, "new")
-    _inside(old, "old")
+    _inside(new=new, old=old)
     effect, gap = _effect(new, old, margin), abs(new - old) if not margin else new - old
     apart = new * (1 - old) + old * (1 - new) if discordant is None else discordant
     most = min(new + old, 2 - new - old)
@@ -190,8 +186,9 @@ def _tango_variance(first_only: float, second_only: float, at: float) -> float:
     return max(0.0, (root - linear) / 2 + at * (1 - at))
 
 
-def _inside(value: float, name: str) -> None:
-    require(0 < value < 1, f"{name} must lie between 0 and 1", given=value)
+def _inside(**shares: float) -> None:
+    for name, value in shares.items():
+        require(0 < value < 1, f"{name} must lie between 0 and 1", given=value)
 
 
 def _share_of(of: str, design: Design) -> float:
@@ -274,12 +271,12 @@ _COARSE, _FINE = 97, 33
 class PowerLaws:
     """B laws: ``asymptote`` a, ``scale`` b and ``exponent`` c, each (B,), and the sum of squares ``loss`` (B,)."""
 
-    asymptote: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    exponent: NDArray[np.float64]
-    loss: NDArray[np.float64]
+    asymptote: Floats
+    scale: Floats
+    exponent: Floats
+    loss: Floats
 
-    def at(self, sizes: ArrayLike) -> NDArray[np.float64]:
+    def at(self, sizes: ArrayLike) -> Floats:
         """The laws at ``sizes`` (K,): values (B, K)."""
         n = np.asarray(sizes, np.float64)
         return self.asymptote[:, None] - self.scale[:, None] * n[None, :] ** -self.exponent[:, None]
@@ -316,9 +313,7 @@ def power_laws(sizes: ArrayLike, values: ArrayLike, *, rising: bool = True, limi
     return PowerLaws(sign * a[rows, at], sign * scale, fine[rows, at], loss[rows, at])
 
 
-def _fits(
-    n: NDArray[np.float64], y: NDArray[np.float64], c: NDArray[np.float64], limit: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _fits(n: Floats, y: Floats, c: Floats, limit: float) -> tuple[Floats, Floats, Floats]:
     """a, b (of n over its largest) and the loss, (B, C) each, for every curve (B, S) and exponent (1 or B, C)."""
     x = (n / n.max()) ** -c[:, :, None]  # (1 or B, C, S)
     mean_x, mean_y = x.mean(axis=2), y.mean(axis=1)[:, None]

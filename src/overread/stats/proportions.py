@@ -7,20 +7,30 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, one_of, require
-from overread.stats.arrays import TINY, distinct, normal_quantile, patient_codes, t_shrinkage, zero_one
+from overread.stats.arrays import (
+    TINY,
+    Booleans,
+    Floats,
+    Integers,
+    Patients,
+    distinct,
+    normal_quantile,
+    patient_codes,
+    t_shrinkage,
+    zero_one,
+)
 from overread.stats.estimate import Difference, Estimate, error_towards, two_sided, undefined, without
 
 METHODS = ("wilson", "exact")
-Floats = NDArray[np.float64]
 
 
 @checked
 def proportion(
     success: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     metric: str = "proportion",
@@ -49,7 +59,10 @@ def proportion(
         require(not clustered, "the exact interval is for independent images", todo="use method='wilson'")
         (low, high), how = clopper_pearson(int(good.sum()), len(good), level), "Clopper–Pearson"
     elif clustered:
-        (low, high), how = _clustered(good, codes, value, count, level), "Wilson, ratio estimator by patient"
+        many: float = count  # where there is no spread to be seen, a patient counts once
+        if count > 1 and TINY < value < 1 - TINY:
+            many = max(effective_images(good, codes) * t_shrinkage(level, patient_freedom(codes)), 1.0)
+        (low, high), how = wilson(value, many, z), "Wilson, ratio estimator by patient"
     else:
         (low, high), how = wilson(value, len(good), z), "Wilson"
     return Estimate(metric, value, low, high, level, how, len(good), count, of)
@@ -76,17 +89,8 @@ def wilson_limits(share: Floats, count: Floats, z: float | Floats) -> tuple[Floa
     return np.where(share <= 0, 0.0, centre - half), np.where(share >= 1, 1.0, centre + half)
 
 
-def _clustered(
-    good: NDArray[np.bool_], codes: NDArray[np.int64], value: float, patients: int, level: float
-) -> tuple[float, float]:
-    if patients < 2 or not TINY < value < 1 - TINY:
-        return wilson(value, patients, normal_quantile(level))  # no spread to be seen: a patient counts once
-    effective = effective_images(good, codes) * t_shrinkage(level, patient_freedom(codes))
-    return wilson(value, max(effective, 1.0), normal_quantile(level))
-
-
 @checked
-def patient_freedom(codes: NDArray[np.int64]) -> int:
+def patient_freedom(codes: Integers) -> int:
     """Degrees of freedom of a variance between patients: Kish's effective number of patients, less one.
 
     ``codes`` (N,) of two patients or more. (Σn)² / Σn² of their n images (Kish 1965) is their number where all have
@@ -101,7 +105,7 @@ def patient_freedom(codes: NDArray[np.int64]) -> int:
 
 
 @checked
-def effective_images(good: NDArray[np.bool_], codes: NDArray[np.int64]) -> float:
+def effective_images(good: Booleans, codes: Integers) -> float:
     """How many independent images would be as uncertain; never more than there are.
 
     The ratio estimator's variance gives the correlation within patients. Where few patients carry the rarer answer
@@ -174,9 +178,7 @@ class McNemar:
 
 
 @checked
-def mcnemar(
-    first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = None, *, method: str = "obuchowski"
-) -> McNemar:
+def mcnemar(first: ArrayLike, second: ArrayLike, patients: Patients = None, *, method: str = "obuchowski") -> McNemar:
     """McNemar's test of two classifiers on the same cases, by patient where patients repeat.
 
     ``first`` and ``second`` (N,) 0/1: whether each was right. χ² without continuity correction (McNemar 1947);
@@ -208,13 +210,13 @@ def mcnemar(
     return McNemar(*counts, statistic, p, how, len(right), many)
 
 
-def _pair(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _pair(first: ArrayLike, second: ArrayLike) -> tuple[Booleans, Booleans]:
     right, other = zero_one(first, "first"), zero_one(second, "second")
     require(right.shape == other.shape, "first and second must be equally long", given=(len(right), len(other)))
     return right, other
 
 
-def _sign_flips(apart: NDArray[np.float64]) -> float:
+def _sign_flips(apart: Floats) -> float:
     """The share of all 2^k signs of ``apart`` (k ≤ 24 not zero) whose sum is as far from 0 as that observed.
 
     Each half of them has 2^12 sums at most; how many of one half complete a sum of the other is looked up.
@@ -226,7 +228,7 @@ def _sign_flips(apart: NDArray[np.float64]) -> float:
     return min(1.0, 2 * float(beyond.sum()) / (len(left) * len(right)))
 
 
-def _signed_sums(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+def _signed_sums(steps: Floats) -> Floats:
     """(2^k,) sums of ``steps`` (k,) under all signs."""
     sums = np.zeros(1)
     for step in steps:
@@ -235,7 +237,7 @@ def _signed_sums(steps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @checked
-def tango(first_only: ArrayLike, second_only: ArrayLike, count: ArrayLike, z: float) -> NDArray[np.float64]:
+def tango(first_only: ArrayLike, second_only: ArrayLike, count: ArrayLike, z: float) -> Floats:
     """The score interval of (first_only − second_only) / count for paired shares: (2,) or (2, K) low and high.
 
     Arrays (K,) or numbers, which need not be whole; ``count`` > 0. Tango 1998: the differences
@@ -249,9 +251,7 @@ def tango(first_only: ArrayLike, second_only: ArrayLike, count: ArrayLike, z: fl
     return np.stack([_score_end(b, c, n, z, end) for end in (-1.0, 1.0)])
 
 
-def _score_end(
-    b: NDArray[np.float64], c: NDArray[np.float64], n: NDArray[np.float64], z: float, end: float
-) -> NDArray[np.float64]:
+def _score_end(b: Floats, c: Floats, n: Floats, z: float, end: float) -> Floats:
     """Where the score reaches z on the way from the estimate to ``end``."""
     inside = (b - c) / n
     outside = np.full_like(inside, end)
@@ -269,7 +269,7 @@ def _score_end(
 def paired_proportions(
     first: ArrayLike,
     second: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     metric: str = "proportion",
@@ -303,9 +303,7 @@ def paired_proportions(
     return Difference(shares[0], shares[1], found, error_towards(found, 0.0), signed, test.p)
 
 
-def effective_pairs(
-    right: NDArray[np.bool_], other: NDArray[np.bool_], codes: NDArray[np.int64], level: float
-) -> float:
+def effective_pairs(right: Booleans, other: Booleans, codes: Integers, level: float) -> float:
     """How many independent images would leave the difference as uncertain; never more than there are.
 
     As :func:`overread.stats.proportions.effective_images`, with half a patient added to those few who carry a
@@ -334,7 +332,7 @@ def threshold_differences(
     truth: ArrayLike,
     flagged: ArrayLike,
     other: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     of: str = "",

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked
-from overread.stats.arrays import TINY, distinct, numbers, patient_codes
+from overread.stats.arrays import TINY, Floats, Integers, Patients, distinct, numbers, patient_codes
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import (
     Column,
@@ -36,9 +36,7 @@ METRICS = tuple(SCALES)
 
 
 @checked
-def errors_statistic(
-    truth: NDArray[np.float64], predicted: NDArray[np.float64], codes: NDArray[np.int64], patients: int, *, of: str = ""
-) -> Statistic:
+def errors_statistic(truth: Floats, predicted: Floats, codes: Integers, patients: int, *, of: str = "") -> Statistic:
     """Mean absolute error, root mean squared error, bias, R² and Pearson's r, for the bootstrap.
 
     ``truth`` and ``predicted`` (N,) finite, in one unit; bias is predicted − true. R² and r are undefined for a constant
@@ -52,7 +50,7 @@ def errors_statistic(
     about = Column("", of, len(t), distinct(codes), why="the truth or the prediction is constant")
     columns = tuple(replace(about, metric=metric, scale=scale) for metric, scale in SCALES.items())
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         n, *sums = (weights @ cells).T
         absolute, squared, bias, mt, mtt, mp, mpp, mtp = (s / n for s in sums)
         spread_t, spread_p = mtt - mt**2, mpp - mp**2
@@ -72,12 +70,11 @@ def errors_statistic(
 def mean_over_images(
     metric: str,
     values: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     scale: Scale = "share",
     level: float = 0.95,
     of: str = "",
-    reason: str = "undefined for every image",
     resamples: int | None = None,
     seed: int = 0,
 ) -> Estimate:
@@ -85,8 +82,7 @@ def mean_over_images(
 
     ``values`` NaN or infinite where an image has none: those are left out and counted in the method.
     ``patients`` (N,) or None. ``scale`` as :class:`overread.stats.resample.Column` says: ``share`` for values
-    in 0 … 1, ``positive`` from 0 on, ``plain`` for any. Student's t for few patients. ``reason``: why it is
-    undefined where no image has a value.
+    in 0 … 1, ``positive`` from 0 on, ``plain`` for any. Student's t for few patients.
 
     >>> print(mean_over_images("dice", [0.8, 0.9, 0.7, 0.95, float("nan")]))
     0.838 (0.608–0.945)
@@ -94,7 +90,7 @@ def mean_over_images(
     given = numbers(values, name="values")
     codes, known = patient_codes(patients, len(given)), np.isfinite(given)
     if not known.any():
-        reason = reason if len(given) else "no images"
+        reason = "undefined for every image" if len(given) else "no images"
         return undefined(metric, reason, of=of, images=len(given), patients=distinct(codes))
     codes, left_out = patient_codes(codes[known], int(known.sum())), int((~known).sum())
     note = "mean over images" + (f", {left_out} without a value left out" if left_out else "")
@@ -110,7 +106,7 @@ def mean_over_images(
 def means_over_images(
     scales: Mapping[str, Scale],
     each: Sequence[Sequence[Estimate]],
-    patients: ArrayLike | None,
+    patients: Patients,
     *,
     level: float = 0.95,
     of: str = "",
@@ -139,13 +135,7 @@ def one_image(metric: str, value: float, reason: str) -> Estimate:
 
 @checked
 def mcc_statistic(
-    truth: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    codes: NDArray[np.int64],
-    patients: int,
-    *,
-    of: str = "",
-    note: str = "",
+    truth: Integers, predicted: Integers, codes: Integers, patients: int, *, of: str = "", note: str = ""
 ) -> Statistic:
     """Matthews' correlation of two or more classes, for the bootstrap: 1 perfect, 0 chance.
 
@@ -158,9 +148,9 @@ def mcc_statistic(
     cells = per_patient(codes, patients, truth == predicted, np.ones(len(truth)), *actual, *called)
     fewest = min(distinct(codes[rows]) for rows in actual if rows.any())
     about = Column("mcc", of, len(truth), distinct(codes), "correlation", effective=fewest, note=note)
-    why = "the truth is one class, or all cases are called one"
+    flat = "the truth is one class, or all cases are called one"
 
-    def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def compute(sums: Floats) -> Floats:
         hit, total = sums[:, :2].T
         ill, flagged = np.split(sums[:, 2:], 2, axis=1)  # (B, C)
         spread_t = total**2 - np.einsum("bc,bc->b", ill, ill)
@@ -169,18 +159,12 @@ def mcc_statistic(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(spread_t * spread_p > 0, shared / np.sqrt(spread_t * spread_p), np.nan)[:, None]
 
-    return of_sums((replace(about, why=why),), cells, compute)
+    return of_sums((replace(about, why=flat),), cells, compute)
 
 
 @checked
 def kappa_statistic(
-    truth: NDArray[np.float64],
-    predicted: NDArray[np.float64],
-    codes: NDArray[np.int64],
-    patients: int,
-    *,
-    of: str = "",
-    note: str = "",
+    truth: Floats, predicted: Floats, codes: Integers, patients: int, *, of: str = "", note: str = ""
 ) -> Statistic:
     """Kappa with quadratic weights, 1 − disagreement / disagreement by chance, for the bootstrap.
 
@@ -193,7 +177,7 @@ def kappa_statistic(
     about = Column("quadratic kappa", of, len(t), distinct(codes), "correlation", effective=distinct(codes), note=note)
     column = replace(about, why="the grades are all equal")
 
-    def compute(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def compute(sums: Floats) -> Floats:
         n, apart, *rest = sums.T
         with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no case
             mt, mp, mtt, mpp = (s / n for s in rest)

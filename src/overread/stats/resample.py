@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
 from overread.core.random import bits
-from overread.stats.arrays import TINY, distinct, expit, normal_quantile, t_quantile
+from overread.stats.arrays import TINY, Floats, Integers, distinct, expit, normal_quantile, t_quantile
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import wilson
 
@@ -71,7 +71,7 @@ class Statistic:
     """
 
     columns: tuple[Column, ...]
-    compute: Callable[[Weights], NDArray[np.float64]]
+    compute: Callable[[Weights], Floats]
     sums: Sums | None = None
 
     def only(self, places: Sequence[int]) -> Statistic:
@@ -87,20 +87,18 @@ class Statistic:
 class Sums:
     """``cells`` (P, K) of each patient, and the metrics ``of`` their sums: (B, K) → (B, columns)."""
 
-    cells: NDArray[np.float64]
-    of: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    cells: Floats
+    of: Callable[[Floats], Floats]
 
 
 @checked
-def of_sums(
-    columns: tuple[Column, ...], cells: NDArray[np.float64], of: Callable[[NDArray[np.float64]], NDArray[np.float64]]
-) -> Statistic:
+def of_sums(columns: tuple[Column, ...], cells: Floats, of: Callable[[Floats], Floats]) -> Statistic:
     """The statistic of metrics that hang on sums of ``cells`` (P, K) over patients alone."""
     return Statistic(columns, lambda weights: of(weights @ cells), Sums(cells, of))
 
 
 @checked
-def per_patient(codes: NDArray[np.int64], patients: int, *columns: NDArray[Any]) -> NDArray[np.float64]:
+def per_patient(codes: Integers, patients: int, *columns: NDArray[Any]) -> Floats:
     """Sums of each column over the images of each patient: (P, columns)."""
     return np.column_stack([np.bincount(codes, column, patients) for column in columns])
 
@@ -108,8 +106,8 @@ def per_patient(codes: NDArray[np.int64], patients: int, *columns: NDArray[Any])
 @checked
 def mean_statistic(
     metric: str,
-    values: NDArray[np.float64],
-    codes: NDArray[np.int64],
+    values: Floats,
+    codes: Integers,
     patients: int,
     *,
     of: str = "",
@@ -122,7 +120,7 @@ def mean_statistic(
     cells = per_patient(codes, patients, np.ones(len(values)), values)
     column = Column(metric, of, len(values), distinct(codes), scale, effective, freedom, "no cases", note)
 
-    def mean(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    def mean(sums: Floats) -> Floats:
         many, total = sums.T
         with np.errstate(invalid="ignore", divide="ignore"):
             return (total / many)[:, None]
@@ -147,7 +145,7 @@ def draws(patients: int, resamples: int, seed: int = 0, *, width: int | None = N
     """How often each of ``resamples`` draws each patient, in chunks (B, P) of some ``CHUNK`` numbers.
 
     ``width``: images, if more than patients. Counter-based (Philox: Salmon et al. 2011), keyed by ``seed``:
-    the same weights whatever the chunks. From ``MANY`` patients on, the counts of a draw are dealt to the patients in
+    the same weights whatever the chunks. From ``MANY`` patients on, the counts of a draw are given to the patients in
     ``REUSED`` orders: each is a draw with replacement as good as any, for in a draw nobody has a place of his own,
     and two of them are as good as independent (what a patient adds to a metric is correlated with what a patient at
     random adds by some 1/√P). Drawing takes most of the time.
@@ -162,18 +160,16 @@ def draws(patients: int, resamples: int, seed: int = 0, *, width: int | None = N
     if patients < MANY:
         yield from (_draw(generator, count, patients) for count in counts)
         return
-    dealt = _dealt(generator, patients, seed)
+    reordered = _reordered(generator, patients, seed)
     for count in counts:
         weights = np.empty((count, patients), np.uint16)
         for row in weights:
-            drawn, order = next(dealt)
+            drawn, order = next(reordered)
             np.take(drawn, order, out=row, mode="clip")
         yield weights
 
 
-def _dealt(
-    generator: np.random.Philox, patients: int, seed: int
-) -> Iterator[tuple[NDArray[np.uint16], NDArray[np.int64]]]:
+def _reordered(generator: np.random.Philox, patients: int, seed: int) -> Iterator[tuple[NDArray[np.uint16], Integers]]:
     """Without end: the counts (P,) of a draw, and in which order the patients get them."""
     shuffle = np.random.Generator(np.random.Philox(key=bits(seed, 0, np.arange(2), "who is who")))
     orders = [np.arange(patients), *(shuffle.permutation(patients) for _ in range(REUSED - 1))]
@@ -190,7 +186,7 @@ def _draw(generator: np.random.Philox, count: int, patients: int) -> Weights:
     return counts
 
 
-def _draw_block(generator: np.random.Philox, count: int, patients: int) -> NDArray[np.int64]:
+def _draw_block(generator: np.random.Philox, count: int, patients: int) -> Integers:
     words = (patients + 1) // 2  # two draws of 32 bits from each word of 64
     raw = generator.random_raw(count * words).view(np.uint32).reshape(count, 2 * words)[:, :patients]
     who = np.multiply(raw, np.uint64(patients), dtype=np.uint64)
@@ -203,7 +199,7 @@ def _draw_block(generator: np.random.Philox, count: int, patients: int) -> NDArr
 @checked
 def replicate(
     statistics: Sequence[Statistic], patients: int, *, resamples: int, seed: int = 0, images: int = 0
-) -> list[NDArray[np.float64]]:
+) -> list[Floats]:
     """The values of each statistic in each resample: arrays (resamples, columns)."""
     quick = [_by_kind(s.sums, resamples, seed) for s in statistics]
     rest = [s for s, found in zip(statistics, quick) if found is None]
@@ -213,7 +209,7 @@ def replicate(
     return [next(slow) if found is None else found for found in quick]
 
 
-def _by_kind(sums: Sums | None, resamples: int, seed: int) -> NDArray[np.float64] | None:
+def _by_kind(sums: Sums | None, resamples: int, seed: int) -> Floats | None:
     """The values (resamples, columns) where the patients are of few kinds, else None."""
     found = None if sums is None else kinds(sums.cells)
     if sums is None or found is None:
@@ -223,7 +219,7 @@ def _by_kind(sums: Sums | None, resamples: int, seed: int) -> NDArray[np.float64
     return sums.of(generator.multinomial(len(sums.cells), share, resamples) @ cells)
 
 
-def kinds(cells: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def kinds(cells: Floats) -> tuple[Floats, Floats] | None:
     """The distinct rows of ``cells`` (P, K) and the share of patients with each; None if there are many."""
     if len(np.unique(cells[:: max(1, len(cells) // 1000)], axis=0)) > KINDS:
         return None
@@ -272,14 +268,14 @@ def bootstrap(
 
 @checked
 def bootstrapped(
-    statistic: Statistic, codes: NDArray[np.int64], *, level: float = 0.95, resamples: int | None = None, seed: int = 0
+    statistic: Statistic, codes: Integers, *, level: float = 0.95, resamples: int | None = None, seed: int = 0
 ) -> list[Estimate]:
     """:func:`bootstrap` of one statistic of images whose patients are ``codes`` (N,), N ≥ 1."""
     count = int(codes.max()) + 1
     return bootstrap([statistic], count, images=len(codes), level=level, resamples=resamples, seed=seed)
 
 
-def _estimate(c: Column, value: float, spread: NDArray[np.float64], level: float, z: float) -> Estimate:
+def _estimate(c: Column, value: float, spread: Floats, level: float, z: float) -> Estimate:
     if not math.isfinite(value):
         return undefined(c.metric, c.why, of=c.of, images=c.images, patients=c.patients)
     low, high, how = _interval(c, value, spread, level, z)
@@ -287,7 +283,7 @@ def _estimate(c: Column, value: float, spread: NDArray[np.float64], level: float
     return Estimate(c.metric, value, low, high, level, how, c.images, c.patients, c.of)
 
 
-def _interval(c: Column, value: float, spread: NDArray[np.float64], level: float, z: float) -> tuple[float, float, str]:
+def _interval(c: Column, value: float, spread: Floats, level: float, z: float) -> tuple[float, float, str]:
     known = spread[np.isfinite(spread)]  # a resample without positives has no sensitivity
     if len(known) < 2 or len(known) < len(spread) / 2:
         return math.nan, math.nan, "no interval: too few patients to resample"
@@ -322,21 +318,21 @@ def _bound(c: Column, side: float, z: float) -> tuple[float, float, str]:
     return low, high, f"Wilson bound for {c.effective} patients"
 
 
-def _off_the_ends(known: NDArray[np.float64], value: float, effective: int) -> NDArray[np.float64]:
+def _off_the_ends(known: Floats, value: float, effective: int) -> Floats:
     """A resample of 0 or 1 has no logit: put it half a patient inside, or four times nearer the end than the value."""
     step = 0.5 / (effective + 1)
     return np.clip(known, min(step, value / 4), 1 - min(step, (1 - value) / 4))
 
 
-def _logit(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _logit(x: Floats) -> Floats:
     return np.log(x / (1 - x))
 
 
-def _log(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _log(x: Floats) -> Floats:
     return np.log(np.maximum(x, 1e-12))
 
 
-_Change = tuple[Callable[[NDArray[np.float64]], NDArray[np.float64]], Callable[[float], float], str]
+_Change = tuple[Callable[[Floats], Floats], Callable[[float], float], str]
 _SCALES: dict[str, _Change] = {
     "share": (_logit, expit, ", logit"),
     "positive": (_log, lambda x: math.exp(min(x, 700)), ", logarithm"),

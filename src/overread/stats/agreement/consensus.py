@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.stats.agreement.pairs import Ratings, answers
+from overread.stats.arrays import Booleans, Floats, Integers
 
 Ties = Literal["undecided", "lowest", "highest"]
 #: Stands for "no label": a tie that is left open, or a case nobody answered.
@@ -26,10 +27,10 @@ class Consensus:
     The share is NaN where there is no label.
     """
 
-    label: NDArray[np.int64]
-    share: NDArray[np.float64]
-    answers: NDArray[np.int64]
-    tied: NDArray[np.bool_]
+    label: Integers
+    share: Floats
+    answers: Integers
+    tied: Booleans
     rule: str
 
 
@@ -43,10 +44,10 @@ class LatentClasses:
     trusted; empty if nothing speaks against it.
     """
 
-    posterior: NDArray[np.float64]
-    label: NDArray[np.int64]
-    prevalence: NDArray[np.float64]
-    confusion: NDArray[np.float64]
+    posterior: Floats
+    label: Integers
+    prevalence: Floats
+    confusion: Floats
     likelihood: float
     rounds: int
     converged: bool
@@ -65,15 +66,9 @@ def majority(ratings: ArrayLike, *, classes: int | None = None, ties: Ties = "un
     """
     given = _labelled(ratings, classes)
     counts = given.counts
-    top, every = counts.max(axis=1), counts.sum(axis=1)
-    winners = counts == top[:, None]
-    tied = (winners.sum(axis=1) > 1) & (every > 0)
-    last = given.classes - 1 - winners[:, ::-1].argmax(axis=1)
-    label = last if ties == "highest" else winners.argmax(axis=1)
-    label = np.where((every == 0) | (tied & (ties == "undecided")), UNDECIDED, label)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(label >= 0, top / every, math.nan)
-    return Consensus(label.astype(np.int64), share, every.astype(np.int64), tied, f"majority, ties {ties}")
+    winners = counts == counts.max(axis=1, keepdims=True)
+    first, last = winners.argmax(axis=1), given.classes - 1 - winners[:, ::-1].argmax(axis=1)
+    return _consensus(counts, first, last, "majority", ties)
 
 
 @checked
@@ -92,13 +87,19 @@ def median_label(ratings: ArrayLike, *, classes: int | None = None, ties: Ties =
     below, every = np.cumsum(counts, axis=1), counts.sum(axis=1)
     low = (below * 2 >= every[:, None]).argmax(axis=1)
     high = (below * 2 > every[:, None]).argmax(axis=1)
+    return _consensus(counts, low, high, "median", ties)
+
+
+def _consensus(counts: Floats, low: Integers, high: Integers, rule: str, ties: Ties) -> Consensus:
+    """The lowest and the highest label (N,) that ``rule`` allows, settled; ``counts`` (N, C) of the answers."""
+    every = counts.sum(axis=1)
     tied = (low != high) & (every > 0)
     label = np.where(tied & (ties == "undecided"), UNDECIDED, high if ties == "highest" else low)
     label = np.where(every == 0, UNDECIDED, label).astype(np.int64)
-    given_it = np.take_along_axis(counts, np.maximum(label, 0)[:, None], axis=1)[:, 0]
+    agreeing = np.take_along_axis(counts, np.maximum(label, 0)[:, None], axis=1)[:, 0]
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(label >= 0, given_it / every, math.nan)
-    return Consensus(label, share, every.astype(np.int64), tied, f"median, ties {ties}")
+        share = np.where(label >= 0, agreeing / every, math.nan)
+    return Consensus(label, share, every.astype(np.int64), tied, f"{rule}, ties {ties}")
 
 
 def _labelled(ratings: ArrayLike, classes: int | None) -> Ratings:
@@ -150,14 +151,14 @@ def dawid_skene(
     return LatentClasses(belief[which], label, prevalence, confusion, gain, turn, done, doubt)
 
 
-def _readers(readers: ArrayLike | None, columns: int) -> NDArray[np.int64]:
+def _readers(readers: ArrayLike | None, columns: int) -> Integers:
     who = np.arange(columns) if readers is None else np.asarray(readers)
     good = who.shape == (columns,) and np.issubdtype(who.dtype, np.integer) and bool((who >= 0).all())
     require(good, "readers must hold one number 0, 1, … per column", given=f"{who.shape}, {columns} columns")
     return who.astype(np.int64)
 
 
-def _patterns(given: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _patterns(given: Ratings) -> tuple[Integers, Integers, Integers]:
     """Distinct rows (Q, R) with −1 where missing, the row of each case, and how often each occurs."""
     rows = np.where(np.isnan(given.table), -1, np.nan_to_num(given.table)).astype(np.int64)
     if rows.shape[1] * math.log2(given.classes + 1) < 62:  # a row fits in one number, which sorts faster
@@ -169,7 +170,7 @@ def _patterns(given: Ratings) -> tuple[NDArray[np.int64], NDArray[np.int64], NDA
     return found, which.ravel().astype(np.int64), often
 
 
-def _answered(patterns: NDArray[np.int64], who: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+def _answered(patterns: Integers, who: Integers, classes: int) -> Floats:
     count = int(who.max(initial=-1)) + 1
     found = np.zeros((len(patterns), count * classes))
     rows, columns = np.nonzero(patterns >= 0)
@@ -181,28 +182,26 @@ def _answered(patterns: NDArray[np.int64], who: NDArray[np.int64], classes: int)
 class _Fit:
     """The two steps of EM over patterns of answers."""
 
-    answered: NDArray[np.float64]  # (Q, R·C)
-    often: NDArray[np.float64]  # (Q,)
+    answered: Floats  # (Q, R·C)
+    often: Floats  # (Q,)
     readers: int
     classes: int
     smoothing: float
 
-    def start(self) -> NDArray[np.float64]:
+    def start(self) -> Floats:
         """(Q, C) the shares of the answers (Dawid & Skene 1979)."""
         total = self.answered.reshape(len(self.answered), self.readers, self.classes).sum(axis=1)
         every = total.sum(axis=1, keepdims=True)
         return np.where(every > 0, total / np.maximum(every, 1), 1 / self.classes)
 
-    def maximise(self, belief: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def maximise(self, belief: Floats) -> tuple[Floats, Floats]:
         """Prevalence (C,) and confusion (R, C, C); a class that a reader never met is evenly confused."""
         weight = belief * self.often[:, None]
         prevalence = _shares(weight.sum(axis=0) + self.smoothing)
         counts = (weight.T @ self.answered).reshape(self.classes, self.readers, self.classes).swapaxes(0, 1)
         return prevalence, _shares(counts + self.smoothing)
 
-    def expect(
-        self, prevalence: NDArray[np.float64], confusion: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], float]:
+    def expect(self, prevalence: Floats, confusion: Floats) -> tuple[Floats, float]:
         """(Q, C) chances of the true class, and the log likelihood plus that of the prior."""
         joint = self._joint(prevalence, confusion)
         top = joint.max(axis=1, keepdims=True, initial=-math.inf)
@@ -211,22 +210,22 @@ class _Fit:
         prior = self.smoothing * float(_logarithm(prevalence).sum() + _logarithm(confusion).sum())
         return chances / every, float(self.often @ (np.log(every) + top)[:, 0]) + prior
 
-    def likelihood(self, prevalence: NDArray[np.float64], confusion: NDArray[np.float64]) -> float:
+    def likelihood(self, prevalence: Floats, confusion: Floats) -> float:
         """The log likelihood of the answers."""
         joint = self._joint(prevalence, confusion)
         return float(self.often @ np.logaddexp.reduce(joint, axis=1)) if len(joint) else 0.0
 
-    def _joint(self, prevalence: NDArray[np.float64], confusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _joint(self, prevalence: Floats, confusion: Floats) -> Floats:
         answers = confusion.swapaxes(0, 1).reshape(self.classes, self.readers * self.classes)
         return _logarithm(prevalence) + self.answered @ _logarithm(answers).T
 
 
-def _shares(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _shares(counts: Floats) -> Floats:
     every = counts.sum(axis=-1, keepdims=True)
     return np.where(every > 0, counts / np.where(every > 0, every, 1), 1 / counts.shape[-1])
 
 
-def _logarithm(chance: NDArray[np.float64]) -> NDArray[np.float64]:
+def _logarithm(chance: Floats) -> Floats:
     return np.log(np.maximum(chance, LEAST))
 
 

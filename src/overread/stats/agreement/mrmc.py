@@ -13,11 +13,15 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.stats.arrays import (
     TINY,
+    Booleans,
+    Floats,
+    Integers,
+    Patients,
     distinct,
     logit_interval,
     normal_quantile,
@@ -69,7 +73,7 @@ class AgainstReaders:
 def compare_modalities(
     truth: ArrayLike,
     scores: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     merit: Merit = "auc",
     readers: Sampled = "random",
@@ -111,12 +115,6 @@ def compare_modalities(
     return Modalities(each, means, differences, *_overall(c.modality, term, modalities - 1, freedom), c)
 
 
-def _no_modalities(given: Readings, why: str, readers: int, names: tuple[str, ...]) -> Modalities:
-    lost = tuple(given.undefined(why, of) for of in names)
-    pairs = combinations(lost, 2)
-    return Modalities((lost,) * readers, lost, tuple(_no_difference(given, why, *pair) for pair in pairs))
-
-
 def _overall(between: float, term: float, freedom: int, second: float) -> tuple[float, tuple[float, float], float]:
     """F, its degrees of freedom and p; NaN where there is one modality or no variance."""
     from scipy.special import chdtrc, fdtrc
@@ -134,7 +132,7 @@ def compare_with_readers(
     truth: ArrayLike,
     model: ArrayLike,
     scores: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     merit: Merit = "auc",
     readers: Sampled = "random",
@@ -156,11 +154,9 @@ def compare_with_readers(
     """
     own, others = real_numbers(model, "model"), real_numbers(scores, "scores")
     require(own.ndim == 1, "model must have one dimension", given=own.shape)
-    require(
-        others.ndim == 2 and len(own) == len(others) and others.shape[1] > 0,
-        "scores must have one row per case and one column per reader",
-        given=f"{others.shape}, {len(own)} cases",
-    )
+    fits = others.ndim == 2 and len(own) == len(others) and others.shape[1] > 0
+    shapes = f"{others.shape}, {len(own)} cases"
+    require(fits, "scores must have one row per case and one column per reader", given=shapes)
     both = np.column_stack((own, others))
     given = readings(truth, both, patients, 2, merit=merit, readers=readers, cases=cases, level=level)
     count = others.shape[1]
@@ -177,7 +173,7 @@ def compare_with_readers(
     return AgainstReaders(first, each, mean, difference, freedom)
 
 
-def _mean(given: Readings, values: Matrix, errors: Matrix, of: str) -> Estimate:
+def _mean(given: Readings, values: Floats, errors: Floats, of: str) -> Estimate:
     """The readers' mean in one modality, from its own data only."""
     c, value, readers = variance_components(values[:, None], errors), float(values.mean()), len(values)
     term, freedom = error_term(given, readers, c.reader, readers - 1, c.variance, c.same_modality)
@@ -242,12 +238,7 @@ class Matched:
 
 @checked
 def reader_points(
-    truth: ArrayLike,
-    calls: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    names: Sequence[str] = (),
+    truth: ArrayLike, calls: ArrayLike, patients: Patients = None, *, level: float = 0.95, names: Sequence[str] = ()
 ) -> list[ReaderPoint]:
     """Each reader's sensitivity and specificity.
 
@@ -259,11 +250,8 @@ def reader_points(
     0.500 (0.095–0.905)
     """
     positive, table = zero_one(truth), real_numbers(calls, "calls")
-    require(
-        table.ndim == 2 and len(table) == len(positive),
-        "calls must have one row per case and one column per reader",
-        given=f"{table.shape}, {len(positive)} cases",
-    )
+    fits, shapes = table.ndim == 2 and len(table) == len(positive), f"{table.shape}, {len(positive)} cases"
+    require(fits, "calls must have one row per case and one column per reader", given=shapes)
     count = table.shape[1]
     require(len(names) in (0, count), "there must be one name per reader", given=len(names))
     codes, points = patient_codes(patients, len(positive)), []
@@ -278,7 +266,7 @@ def compare_with_reader(
     truth: ArrayLike,
     score: ArrayLike,
     calls: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     of: str = "",
@@ -329,12 +317,7 @@ def _wide(gap: Estimate, patients: int) -> Estimate:
 
 
 def _statistic(
-    truth: NDArray[np.bool_],
-    score: NDArray[np.float64],
-    flagged: NDArray[np.bool_],
-    codes: NDArray[np.int64],
-    sizes: list[int],
-    of: str,
+    truth: Booleans, score: Floats, flagged: Booleans, codes: Integers, sizes: list[int], of: str
 ) -> Statistic:
     """The model's matched shares, the reader's, and their differences: six columns."""
     cells = per_patient(codes, int(codes.max()) + 1, truth, truth & flagged, ~truth, ~truth & ~flagged)
@@ -344,7 +327,7 @@ def _statistic(
     ranking = rank(truth, score)
     who = codes[ranking.order]
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         ill, hit, well, spared = (weights @ cells).T
         with np.errstate(invalid="ignore", divide="ignore"):
             reader = np.column_stack((hit / ill, spared / well))
@@ -354,14 +337,7 @@ def _statistic(
     return Statistic((*shares, *shares, *gaps), compute)
 
 
-def _matched(
-    ranking: Ranking,
-    who: NDArray[np.int64],
-    weights: Weights,
-    ill: NDArray[np.float64],
-    well: NDArray[np.float64],
-    reader: NDArray[np.float64],
-) -> NDArray[np.float64]:
+def _matched(ranking: Ranking, who: Integers, weights: Weights, ill: Floats, well: Floats, reader: Floats) -> Floats:
     """(B, 2): sensitivity at the reader's specificity, specificity at the reader's sensitivity."""
     every, true = ranking.flagged(np.take(weights, who, axis=1))
     wrong, right = (every - true) / well[:, None], true / ill[:, None]  # (B, G)
@@ -380,7 +356,6 @@ def _matched(
 
 Merit = Literal["auc", "sensitivity", "specificity"]
 Sampled = Literal["random", "fixed"]
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -403,9 +378,9 @@ class Components:
 class Readings:
     """Every reading of every case (N, K), and how the study samples readers and cases."""
 
-    truth: NDArray[np.bool_]
-    scores: Matrix
-    codes: NDArray[np.int64]
+    truth: Booleans
+    scores: Floats
+    codes: Integers
     merit: Merit
     readers: Sampled
     cases: Sampled
@@ -453,7 +428,7 @@ class Readings:
 def readings(
     truth: ArrayLike,
     scores: ArrayLike,
-    patients: ArrayLike | None,
+    patients: Patients,
     dimensions: int,
     *,
     merit: Merit = "auc",
@@ -463,11 +438,9 @@ def readings(
 ) -> Readings:
     """The arrays of a study, checked; ``scores`` of so many ``dimensions``, flattened to (N, K)."""
     positive, table = zero_one(truth), real_numbers(scores, "scores")
-    require(
-        table.ndim == dimensions and len(table) == len(positive) and 0 not in table.shape[1:],
-        f"scores must have {dimensions} dimensions and one row per case",
-        given=f"{table.shape}, {len(positive)} cases",
-    )
+    fits = table.ndim == dimensions and len(table) == len(positive) and 0 not in table.shape[1:]
+    shapes = f"{table.shape}, {len(positive)} cases"
+    require(fits, f"scores must have {dimensions} dimensions and one row per case", given=shapes)
     require("random" in (readers, cases), "readers or cases must be random")
     normal_quantile(level)
     flat = table.reshape(len(positive), math.prod(table.shape[1:]))
@@ -476,7 +449,7 @@ def readings(
     return Readings(positive, flat, patient_codes(patients, len(positive)), merit, readers, cases, level)
 
 
-def merits(given: Readings) -> tuple[Matrix, Matrix]:
+def merits(given: Readings) -> tuple[Floats, Floats]:
     """Values (K,) and covariance (K, K) of readings whose merit is defined."""
     if given.merit == "auc":
         cohort = Cohort.of(given.truth, given.codes)

@@ -11,14 +11,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import distinct, normal_quantile, patient_codes, real_numbers, t_quantile
+from overread.stats.arrays import (
+    Floats,
+    Integers,
+    Patients,
+    distinct,
+    normal_quantile,
+    patient_codes,
+    real_numbers,
+    t_quantile,
+)
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion, wilson
 from overread.stats.resample import Column, Statistic, Weights, bootstrapped, per_patient
 
 Disagreement = Literal["none", "linear", "quadratic"]
 Interval = Literal["fisher", "plain"]
-Compute = Callable[[Weights], NDArray[np.float64]]
+Compute = Callable[[Weights], Floats]
 #: More classes than this are a measurement, or wrongly numbered.
 MOST_CLASSES = 200
 
@@ -30,14 +39,14 @@ class Ratings:
     ``counts`` (N, C) says how many readers gave a case each class; ``dropped`` cases had fewer than two.
     """
 
-    table: NDArray[np.float64]  # (N, R), NaN where a reader did not answer
-    codes: NDArray[np.int64]
+    table: Floats  # (N, R), NaN where a reader did not answer
+    codes: Integers
     classes: int
     dropped: int
     reason: str  # why nothing can be computed; else empty
 
     @property
-    def counts(self) -> NDArray[np.float64]:
+    def counts(self) -> Floats:
         """(N, C) readers per class."""
         cells = np.arange(len(self.table))[:, None] * self.classes + np.nan_to_num(self.table).astype(np.int64)
         known = ~np.isnan(self.table)
@@ -58,7 +67,7 @@ class Ratings:
         """A column of the bootstrap over these cases."""
         return Column(metric, of, len(self.table), self.patients, note=self.note, why=why)
 
-    def per_patient(self, *columns: NDArray[Any]) -> NDArray[np.float64]:
+    def per_patient(self, *columns: NDArray[Any]) -> Floats:
         """(P, columns) sums of each column (N,) over the cases of each patient."""
         return per_patient(self.codes, int(self.codes.max()) + 1, *columns)
 
@@ -74,7 +83,7 @@ class Ratings:
         return bootstrapped(statistic, self.codes, level=level, resamples=resamples, seed=seed)[0]
 
 
-def answers(ratings: ArrayLike, patients: ArrayLike | None, *, whole: bool = True, least: int | None = 2) -> Ratings:
+def answers(ratings: ArrayLike, patients: Patients, *, whole: bool = True, least: int | None = 2) -> Ratings:
     """``ratings`` (N, R), checked: classes 0, 1, … (any numbers where not ``whole``), NaN where missing.
 
     Cases with fewer than ``least`` answers (None: one of each reader) are left out. Raises :class:`ArgumentError` for anything that is
@@ -85,11 +94,8 @@ def answers(ratings: ArrayLike, patients: ArrayLike | None, *, whole: bool = Tru
     codes = patient_codes(patients, len(table))
     known, bad = ~np.isnan(table), int(np.isinf(table).sum())
     finite = table[known & ~np.isinf(table)]
-    require(
-        not whole or bool(((finite >= 0) & (finite == np.floor(finite))).all()),
-        "ratings must be class numbers 0, 1, …",
-        todo="number the classes, NaN for a missing answer",
-    )
+    numbered = not whole or bool(((finite >= 0) & (finite == np.floor(finite))).all())
+    require(numbered, "ratings must be class numbers 0, 1, …", todo="number the classes, NaN for a missing answer")
     most = int(finite.max()) + 1 if whole and finite.size else 1
     require(most <= MOST_CLASSES, "there are too many classes", given=most, todo="number them 0, 1, 2, …")
     least = table.shape[1] if least is None else least
@@ -100,25 +106,9 @@ def answers(ratings: ArrayLike, patients: ArrayLike | None, *, whole: bool = Tru
     return Ratings(table[keep], codes, most, int((~keep).sum()), reason)
 
 
-def pair(first: ArrayLike, second: ArrayLike, patients: ArrayLike | None) -> Ratings:
-    """Two readers' answers (N,) each, checked."""
-    one, other = np.asarray(first), np.asarray(second)
-    require(
-        one.ndim == 1 and one.shape == other.shape,
-        "two readers must have answered equally many cases",
-        given=f"{one.shape}, {other.shape}",
-    )
-    return answers(np.column_stack((one, other)), patients)
-
-
 @checked
 def percent_agreement(
-    ratings: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int | None = None,
-    seed: int = 0,
+    ratings: ArrayLike, patients: Patients = None, *, level: float = 0.95, resamples: int | None = None, seed: int = 0
 ) -> Estimate:
     """The chance that two readers of a case give it one class.
 
@@ -135,10 +125,10 @@ def percent_agreement(
     if given.table.shape[1] == 2:
         same = given.table[:, 0] == given.table[:, 1]
         return proportion(same, given.codes, level=level, metric="agreement")
-    agreeing, _ = pairs_of(given.counts)
+    agreeing = share_agreeing(given.counts)
     cells = given.per_patient(np.ones(len(agreeing)), agreeing)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         many, total = (weights @ cells).T
         return (total / many)[:, None]
 
@@ -146,16 +136,16 @@ def percent_agreement(
     return given.bootstrapped(column, compute, level, resamples, seed)
 
 
-def pairs_of(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(N,) the share of each case's pairs of readers that agree, and how many readers it had."""
+def share_agreeing(counts: Floats) -> Floats:
+    """(N,) the share of each case's pairs of readers that agree."""
     readers = counts.sum(axis=1)
-    return ((counts**2).sum(axis=1) - readers) / (readers * (readers - 1)), readers
+    return ((counts**2).sum(axis=1) - readers) / (readers * (readers - 1))
 
 
 @checked
 def specific_agreement(
     ratings: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     classes: int | None = None,
     level: float = 0.95,
@@ -182,28 +172,24 @@ def specific_agreement(
     every = counts * (counts.sum(axis=1, keepdims=True) - 1)
     sums = given.per_patient(*both.T), given.per_patient(*every.T)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         agreed, asked = (weights @ cells for cells in sums)
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.hstack((agreed / asked, np.full((len(weights), len(named) - given.classes), math.nan)))
 
     carriers = [distinct(given.codes[c > 0]) for c in counts.T] + [0] * (len(named) - given.classes)
-    columns = tuple(
-        replace(
-            given.column("specific agreement", name, why=f"nobody gave class {name}"),
-            effective=max(few, 1),
-            freedom=max(few - 1, 0),
-        )
-        for name, few in zip(named, carriers)
-    )
-    return bootstrapped(Statistic(columns, compute), given.codes, level=level, resamples=resamples, seed=seed)
+    columns = []
+    for name, few in zip(named, carriers):
+        column = given.column("specific agreement", name, why=f"nobody gave class {name}")
+        columns.append(replace(column, effective=max(few, 1), freedom=max(few - 1, 0)))
+    return bootstrapped(Statistic(tuple(columns), compute), given.codes, level=level, resamples=resamples, seed=seed)
 
 
 @checked
 def cohen_kappa(
     first: ArrayLike,
     second: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     weights: Disagreement = "none",
     classes: int | None = None,
@@ -224,7 +210,10 @@ def cohen_kappa(
     >>> print(cohen_kappa([0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0]))
     0.667 (-0.885 to 0.995)
     """
-    given = pair(first, second, patients)
+    one, other = np.asarray(first), np.asarray(second)
+    fits, shapes = one.ndim == 1 and one.shape == other.shape, f"{one.shape}, {other.shape}"
+    require(fits, "two readers must have answered equally many cases", given=shapes)
+    given = answers(np.column_stack((one, other)), patients)
     count = classes or given.classes
     require(count >= given.classes, "a rating lies outside the classes", given=f"{given.classes} found")
     metric = {"none": "kappa", "linear": "linear kappa", "quadratic": "quadratic kappa"}[weights]
@@ -247,7 +236,7 @@ def cohen_kappa(
     return Estimate(metric, value, low, high, level, how, len(pairs), given.patients)
 
 
-def _credit(classes: int, weights: Disagreement) -> NDArray[np.float64]:
+def _credit(classes: int, weights: Disagreement) -> Floats:
     """(C, C) what an answer pair earns: 1 for the same class, less the further apart."""
     if weights == "none":
         return np.eye(classes)
@@ -256,7 +245,7 @@ def _credit(classes: int, weights: Disagreement) -> NDArray[np.float64]:
 
 
 def _kappa_interval(
-    given: Ratings, value: float, terms: NDArray[np.float64], by_chance: float, level: float, method: Interval
+    given: Ratings, value: float, terms: Floats, by_chance: float, level: float, method: Interval
 ) -> tuple[float, float, str]:
     patients, z = given.patients, normal_quantile(level)
     if value > 1 - 1e-12:
@@ -288,7 +277,7 @@ NAMES = {"agreement": "icc(2,1)", "consistency": "icc(3,1)"}
 @checked
 def intraclass_correlation(
     ratings: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     kind: Kind = "agreement",
     level: float = 0.95,
@@ -338,13 +327,13 @@ def intraclass_correlation(
     return Estimate(metric, value, low, high, level, how, len(x), given.patients)
 
 
-def _cells(given: Ratings) -> NDArray[np.float64]:
+def _cells(given: Ratings) -> Floats:
     """(P, 3 + R): of each patient the cases, sum of squares, squared sums of the cases, and sums by reader."""
     x = given.table
     return given.per_patient(np.ones(len(x)), (x**2).sum(axis=1), x.sum(axis=1) ** 2, *x.T)
 
 
-def _mean_squares(sums: NDArray[np.float64], readers: int) -> tuple[NDArray[np.float64], ...]:
+def _mean_squares(sums: Floats, readers: int) -> tuple[Floats, ...]:
     """(B,) each: between cases, between readers, error; from (B, 3 + R) sums of cells."""
     cases, square, rows = sums.T[:3]
     middle = sums[:, 3:].sum(axis=1) ** 2 / (cases * readers)
@@ -357,9 +346,7 @@ def _mean_squares(sums: NDArray[np.float64], readers: int) -> tuple[NDArray[np.f
         return between / few, reader / (readers - 1), rest / (few * (readers - 1))
 
 
-def _correlation(
-    squares: tuple[NDArray[np.float64], ...], cases: NDArray[np.float64] | int, readers: int, kind: Kind
-) -> NDArray[np.float64]:
+def _correlation(squares: tuple[Floats, ...], cases: Floats | int, readers: int, kind: Kind) -> Floats:
     between, reader, error = squares
     whole = between + (readers - 1) * error
     if kind == "agreement":
@@ -419,7 +406,7 @@ def _solve(rising: Callable[[float], float], wanted: float, low: float) -> float
 def _clustered(given: Ratings, kind: Kind, level: float, resamples: int | None, seed: int) -> Estimate:
     readers, cells = given.table.shape[1], _cells(given)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         sums = weights @ cells
         with np.errstate(invalid="ignore", divide="ignore"):
             return _correlation(_mean_squares(sums, readers), sums[:, 0], readers, kind)[:, None]

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
-from overread.stats.agreement.pairs import MOST_CLASSES, Compute, Ratings, answers, pairs_of, percent_agreement
+from overread.stats.agreement.pairs import MOST_CLASSES, Compute, Ratings, answers, percent_agreement, share_agreeing
+from overread.stats.arrays import Floats, Patients
 from overread.stats.estimate import Estimate
 from overread.stats.resample import Weights
 
@@ -32,12 +33,7 @@ class Ceiling:
 
 @checked
 def fleiss_kappa(
-    ratings: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    resamples: int | None = None,
-    seed: int = 0,
+    ratings: ArrayLike, patients: Patients = None, *, level: float = 0.95, resamples: int | None = None, seed: int = 0
 ) -> Estimate:
     """Fleiss' kappa of any number of readers, who need not be the same for each case.
 
@@ -53,10 +49,9 @@ def fleiss_kappa(
     if given.reason:
         return given.undefined("fleiss kappa", given.reason)
     counts = given.counts
-    agreeing, _ = pairs_of(counts)
-    cells = given.per_patient(np.ones(len(counts)), agreeing, *counts.T)
+    cells = given.per_patient(np.ones(len(counts)), share_agreeing(counts), *counts.T)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         many, agreed, *each = (weights @ cells).T
         shares = np.stack(each, axis=1)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -70,7 +65,7 @@ def fleiss_kappa(
 @checked
 def krippendorff_alpha(
     ratings: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     scale: Scale = "nominal",
     level: float = 0.95,
@@ -111,7 +106,7 @@ def _bootstrapped(
     return given.bootstrapped(column, compute, level, resamples, seed)
 
 
-def _one_less(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+def _one_less(observed: Floats, expected: Floats) -> Floats:
     """(B, 1): 1 − observed / expected disagreement, NaN where none can be expected."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return (1 - np.where(expected > 1e-12, observed / expected, math.nan))[:, None]
@@ -123,7 +118,7 @@ def _nominal_alpha(given: Ratings) -> Compute:
     apart = (readers**2 - (counts**2).sum(axis=1)) / (readers - 1)
     cells = given.per_patient(apart, *counts.T)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         sums = weights @ cells
         every = sums[:, 1:].sum(axis=1)
         expected = (every**2 - (sums[:, 1:] ** 2).sum(axis=1)) / (every - 1)
@@ -140,7 +135,7 @@ def _interval_alpha(given: Ratings) -> Compute:
     apart = 2 * (readers * square - total**2) / (readers - 1)
     cells = given.per_patient(apart, readers, total, square)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         apart, every, total, square = (weights @ cells).T
         return _one_less(apart / every, 2 * (every * square - total**2) / (every * (every - 1)))
 
@@ -151,7 +146,7 @@ def _ordinal_alpha(given: Ratings) -> Compute:
     """The interval alpha of mid-ranks: two values are apart by the answers between them, ends counting half."""
     coincident, counts = _coincidences(given), given.per_patient(*given.counts.T)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         each = weights @ counts  # (B, C)
         every = each.sum(axis=1)
         middle = np.cumsum(each, axis=1) - each / 2
@@ -185,7 +180,7 @@ def _coincidences(given: Ratings) -> Any:
 @checked
 def ceiling(
     ratings: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     classes: int | None = None,
     level: float = 0.95,
@@ -233,7 +228,7 @@ def _panel(given: Ratings, level: float, resamples: int | None, seed: int) -> Es
         return given.undefined("panel accuracy", "no case with three answers")
     cells = given.per_patient(right, asked)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         hits, every = (weights @ cells).T
         with np.errstate(invalid="ignore", divide="ignore"):
             return (hits / every)[:, None]
@@ -242,7 +237,7 @@ def _panel(given: Ratings, level: float, resamples: int | None, seed: int) -> Es
     return given.bootstrapped(column, compute, level, resamples, seed)
 
 
-def _votes(given: Ratings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _votes(given: Ratings) -> tuple[Floats, Floats]:
     """(N,) each: readers whose answer the others' majority gives, a tie its share; readers asked."""
     counts, rows = given.counts, np.arange(len(given.table))
     right, asked = np.zeros(len(rows)), np.zeros(len(rows))

@@ -11,6 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from overread.core.errors import checked, require
 from overread.stats.arrays import (
     TINY,
+    Booleans,
+    Floats,
+    Integers,
+    Patients,
     distinct,
     normal_quantile,
     not_finite,
@@ -21,27 +25,6 @@ from overread.stats.arrays import (
 )
 from overread.stats.discrimination.roc import rank
 from overread.stats.proportions import independent_images, wilson_limits
-
-Floats = NDArray[np.float64]
-
-
-@checked
-def abstention_curve(wrong: ArrayLike, confidence: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Coverage, risk and threshold: the share of cases answered, and of errors among them, at each confidence.
-
-    ``wrong`` (N,) 0/1, ``confidence`` (N,); a case is answered where its confidence is at least the threshold.
-    El-Yaniv & Wiener 2010. Empty arrays where undefined (no cases, a confidence that is not finite).
-
-    >>> [x.tolist() for x in abstention_curve([0, 1, 0, 0], [0.9, 0.2, 0.8, 0.2])]
-    [[0.25, 0.5, 1.0], [0.0, 0.0, 0.25], [0.9, 0.8, 0.2]]
-    """
-    errors, sure = zero_one(wrong, "wrong"), numbers(confidence, np.size(wrong), "confidence")
-    if not_finite(sure):
-        return np.empty(0), np.empty(0), np.empty(0)
-    ranking = rank(errors, sure)
-    answered = ranking.last + 1.0
-    missed = np.cumsum(ranking.truth)[ranking.last]
-    return answered / len(errors), missed / answered, ranking.score[ranking.last]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +43,12 @@ class RiskCurve:
 
 @checked
 def risk_curve(
-    wrong: ArrayLike,
-    confidence: ArrayLike,
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    points: int = 200,
+    wrong: ArrayLike, confidence: ArrayLike, patients: Patients = None, *, level: float = 0.95, points: int = 200
 ) -> RiskCurve:
     """The risk–coverage curve at no more than ``points`` coverages, each with the interval of its risk.
 
-    ``wrong`` (N,) 0/1, ``confidence`` (N,), ``patients`` (N,) or None. At each confidence that is reached the risk is
-    the :func:`overread.stats.proportions.proportion` of errors among the cases answered, with its interval; all of
+    ``wrong`` (N,) 0/1, ``confidence`` (N,), ``patients`` (N,) or None. A case is answered where its confidence is at
+    least the threshold (El-Yaniv & Wiener 2010). At each confidence that is reached the risk is the :func:`overread.stats.proportions.proportion` of errors among the cases answered, with its interval; all of
     them are computed together. Pointwise, not for the curve as a whole. Empty where a confidence is not finite.
 
     >>> risk_curve([0, 1, 0, 0], [0.9, 0.2, 0.8, 0.1]).risk.round(2).tolist()
@@ -78,22 +56,23 @@ def risk_curve(
     """
     require(points >= 2, "points must be at least 2", given=points)
     errors, sure = zero_one(wrong, "wrong"), numbers(confidence, np.size(wrong), "confidence")
-    coverage, risk, threshold = abstention_curve(errors, sure)
     if reason := not_finite(sure, name="confidences"):
-        return RiskCurve(coverage, risk, coverage, risk, threshold, level, "", reason)
+        return RiskCurve(*(np.empty(0),) * 5, level, "", reason)
+    ranking = rank(errors, sure)
+    answered, threshold = ranking.last + 1.0, ranking.score[ranking.last]
+    coverage, risk = answered / len(sure), np.cumsum(ranking.truth)[ranking.last] / answered
     wanted = np.linspace(0, 1, points)[1:]
     step = np.unique(np.minimum(np.searchsorted(coverage, wanted - 1e-12), len(coverage) - 1))
     step = np.union1d(step[-points + 1 :], [0])
     codes = patient_codes(patients, len(sure))
-    counts = np.round(coverage[step] * len(sure))
     clustered = distinct(codes) < len(sure)
-    many = _effective(errors, sure, codes, threshold[step], level) if clustered else counts
+    many = _effective(errors, sure, codes, threshold[step], level) if clustered else answered[step]
     low, high = wilson_limits(risk[step], many, normal_quantile(level))
     how = "Wilson, ratio estimator by patient" if clustered else "Wilson"
     return RiskCurve(coverage[step], risk[step], np.maximum(low, 0), np.minimum(high, 1), threshold[step], level, how)
 
 
-def _effective(wrong: NDArray[np.bool_], sure: Floats, codes: NDArray[np.int64], at: Floats, level: float) -> Floats:
+def _effective(wrong: Booleans, sure: Floats, codes: Integers, at: Floats, level: float) -> Floats:
     """(T,) :func:`overread.stats.proportions.effective_images` among the cases at or above each threshold.
 
     As the threshold falls, each image adds to its patient's counts once, so every sum over patients grows by a step

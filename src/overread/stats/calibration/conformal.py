@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, one_of, require
-from overread.stats.arrays import class_numbers, distinct, numbers, patient_codes
+from overread.stats.arrays import Booleans, Floats, Integers, Patients, class_numbers, distinct, numbers, patient_codes
 from overread.stats.calibration.reliability import require_probabilities
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
@@ -34,7 +34,7 @@ class ConformalSets:
     thresholds: tuple[tuple[float, ...], ...]
 
     @checked
-    def sets(self, probability: ArrayLike, groups: ArrayLike | None = None) -> NDArray[np.bool_]:
+    def sets(self, probability: ArrayLike, groups: ArrayLike | None = None) -> Booleans:
         """(N, C): which classes are in the set of each case. A case whose probabilities are not finite gets all.
 
         ``probability`` (N, C), ``groups`` (N,) if the thresholds were fitted by group. Raises
@@ -54,7 +54,7 @@ class ConformalSets:
 def fit_sets(
     truth: ArrayLike,
     probability: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.9,
     method: str = "lac",
@@ -86,24 +86,19 @@ def fit_sets(
     names = ("",) if groups is None else tuple(sorted({str(g) for g in np.asarray(groups).tolist()}))
     which = _rows_of(groups, names, count, "sets")
     own = score[np.arange(count), actual]
-    table = []
-    for group in range(len(names)):
-        rows = which == group
-        if by_class:
-            kept = [rows & (actual == k) for k in range(classes)]
-            table.append(tuple(_threshold(own[r], codes[r], level) for r in kept))
-        else:
-            table.append((_threshold(own[rows], codes[rows], level),) * classes)
-    return ConformalSets(method, level, names, tuple(table))
+    alike = [actual == k for k in range(classes)] if by_class else [np.ones(count, bool)]
+    rows = [[(which == group) & one for one in alike] for group in range(len(names))]
+    found = (tuple(_threshold(own[r], codes[r], level) for r in row) for row in rows)
+    return ConformalSets(method, level, names, tuple(row if by_class else row * classes for row in found))
 
 
-def _table(probability: ArrayLike) -> NDArray[np.float64]:
+def _table(probability: ArrayLike) -> Floats:
     given = np.asarray(probability, np.float64)
     require(given.ndim == 2, "probability must have two dimensions, cases and classes", given=given.shape)
     return given
 
 
-def _rows_of(groups: ArrayLike | None, names: tuple[str, ...], count: int, fitted: str) -> NDArray[np.int64]:
+def _rows_of(groups: ArrayLike | None, names: tuple[str, ...], count: int, fitted: str) -> Integers:
     """(N,) the row of each case's group among ``names``."""
     if groups is None:
         require(names == ("",), f"the {fitted} were fitted by group", todo="give the group of each case")
@@ -116,7 +111,7 @@ def _rows_of(groups: ArrayLike | None, names: tuple[str, ...], count: int, fitte
     return np.fromiter((number[g] for g in given), np.int64, count)
 
 
-def _scores(chances: NDArray[np.float64], method: str) -> NDArray[np.float64]:
+def _scores(chances: Floats, method: str) -> Floats:
     """(N, C): how strange each class would be."""
     if method == "lac":
         return 1 - chances
@@ -130,7 +125,7 @@ def _scores(chances: NDArray[np.float64], method: str) -> NDArray[np.float64]:
     return score
 
 
-def _threshold(score: NDArray[np.float64], codes: NDArray[np.int64], level: float) -> float:
+def _threshold(score: Floats, codes: Integers, level: float) -> float:
     """The finite-sample quantile: infinite where the patients are too few."""
     if not len(score):
         return math.inf
@@ -144,7 +139,7 @@ def _threshold(score: NDArray[np.float64], codes: NDArray[np.int64], level: floa
 def set_coverage(
     truth: ArrayLike,
     sets: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     of: str = "",
@@ -191,7 +186,7 @@ class ConformalIntervals:
     half_widths: tuple[float, ...]
 
     @checked
-    def width(self, count: int, groups: ArrayLike | None = None) -> NDArray[np.float64]:
+    def width(self, count: int, groups: ArrayLike | None = None) -> Floats:
         """(N,) the half-width of each of ``count`` cases. Raises :class:`ArgumentError` for an unknown group."""
         return np.array(self.half_widths)[_rows_of(groups, self.groups, count, "intervals")]
 
@@ -200,7 +195,7 @@ class ConformalIntervals:
 def fit_intervals(
     truth: ArrayLike,
     predicted: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.9,
     groups: ArrayLike | None = None,
@@ -231,7 +226,7 @@ def interval_coverage(
     truth: ArrayLike,
     predicted: ArrayLike,
     half_width: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     of: str = "",

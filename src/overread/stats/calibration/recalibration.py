@@ -9,13 +9,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import class_numbers, numbers, zero_one
+from overread.stats.arrays import Booleans, Floats, class_numbers, numbers, zero_one
 from overread.stats.calibration.reliability import EDGE, logit, require_probabilities, why_uncalibrated
 
-Floats = NDArray[np.float64]
 #: A temperature outside is the sign of classes that the probabilities tell apart completely, or not at all.
 TEMPERATURES = (0.01, 100.0)
 
@@ -103,7 +102,10 @@ def fit_temperature(truth: ArrayLike, probability: ArrayLike) -> Temperature:
         positive, chance = _tuning(truth, given)
         scores, actual = np.column_stack([np.zeros(len(chance)), logit(chance)]), positive.astype(np.int64)
     else:
-        scores, actual = _class_scores(truth, given)
+        good = given.ndim == 2 and np.shape(truth) == (len(given),) and len(given) > 0
+        require(good, "probability must have one row per case and one column per class", given=given.shape)
+        require_probabilities(given)
+        scores, actual = np.log(np.clip(given, EDGE, 1)), class_numbers(truth, given.shape[1])
     own = float(scores[np.arange(len(actual)), actual].mean())
 
     def too_sharp(sharpness: float) -> bool:  # the likelihood is concave in 1 / temperature
@@ -116,19 +118,12 @@ def fit_temperature(truth: ArrayLike, probability: ArrayLike) -> Temperature:
     return Temperature(1 / math.sqrt(cold * hot))
 
 
-def _tuning(truth: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:
+def _tuning(truth: ArrayLike, probability: ArrayLike) -> tuple[Booleans, Floats]:
     positive = zero_one(truth)
     chance = numbers(probability, len(positive), "probability")
     reason = why_uncalibrated(positive, chance)
     require(not reason, "recalibration needs probabilities of tuning cases", given=reason)
     return positive, chance
-
-
-def _class_scores(truth: ArrayLike, table: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    good = table.ndim == 2 and np.shape(truth) == (len(table),) and len(table) > 0
-    require(good, "probability must have one row per case and one column per class", given=table.shape)
-    require_probabilities(table)
-    return np.log(np.clip(table, EDGE, 1)), class_numbers(truth, table.shape[1])
 
 
 @checked

@@ -6,11 +6,23 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.core.random import bits
-from overread.stats.arrays import distinct, normal_quantile, not_finite, numbers, patient_codes, why_undefined, zero_one
+from overread.stats.arrays import (
+    Booleans,
+    Floats,
+    Integers,
+    Patients,
+    distinct,
+    normal_quantile,
+    not_finite,
+    numbers,
+    patient_codes,
+    why_undefined,
+    zero_one,
+)
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
 from overread.stats.resample import CHUNK, Column, Statistic, Weights, per_patient
@@ -29,20 +41,20 @@ class Reliability:
     draws under that model.
     """
 
-    edges: NDArray[np.float64]
-    predicted: NDArray[np.float64]
-    observed: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    count: NDArray[np.int64]
-    null_low: NDArray[np.float64]
-    null_high: NDArray[np.float64]
+    edges: Floats
+    predicted: Floats
+    observed: Floats
+    low: Floats
+    high: Floats
+    count: Integers
+    null_low: Floats
+    null_high: Floats
     ece: float
-    null_ece: NDArray[np.float64]
+    null_ece: Floats
 
 
 @checked
-def why_uncalibrated(truth: NDArray[np.bool_], probability: NDArray[np.float64]) -> str:
+def why_uncalibrated(truth: Booleans, probability: Floats) -> str:
     """The reason why calibration has no value; empty if it has one."""
     if reason := not_finite(probability, name="scores"):
         return reason
@@ -50,19 +62,19 @@ def why_uncalibrated(truth: NDArray[np.bool_], probability: NDArray[np.float64])
     return f"{outside} of {probability.size} scores are not probabilities" if outside else ""
 
 
-def require_probabilities(chances: NDArray[np.float64]) -> None:
+def require_probabilities(chances: Floats) -> None:
     """Raise :class:`ArgumentError` unless every number lies in 0 … 1."""
     good = bool((np.isfinite(chances) & (chances >= 0) & (chances <= 1)).all())
     require(good, "probabilities must be finite and lie in 0 … 1")
 
 
-def logit(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+def logit(probability: Floats) -> Floats:
     """The logit of each probability, moved :data:`EDGE` away from 0 and 1 first."""
     inside = np.clip(probability, EDGE, 1 - EDGE)
     return np.log(inside / (1 - inside))
 
 
-def bins_of(probability: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+def bins_of(probability: Floats, bins: int) -> Integers:
     """(N,) the bin of equal width of each probability; exactly 1 belongs to the last."""
     return np.clip((probability * bins).astype(np.int64), 0, bins - 1)
 
@@ -71,7 +83,7 @@ def bins_of(probability: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
 def reliability(
     truth: ArrayLike,
     probability: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     bins: int = 10,
     level: float = 0.95,
@@ -102,30 +114,13 @@ def reliability(
     null = _null(chance, which, count, codes, many, seed)
     tails = (1 - level) / 2, (1 + level) / 2
     low, high = np.quantile(null, tails, axis=0, method="inverted_cdf")
-    observed = np.array([s.value for s in shares])
-    ece = float(np.abs(observed - predicted) @ count / len(chance))
-    return Reliability(
-        np.linspace(0, 1, bins + 1),
-        predicted,
-        observed,
-        np.array([s.low for s in shares]),
-        np.array([s.high for s in shares]),
-        count,
-        low,
-        high,
-        ece,
-        np.abs(null - predicted) @ count / len(chance),
-    )
+    observed, least, most = (np.array([getattr(s, end) for s in shares]) for end in ("value", "low", "high"))
+    ece, null_ece = (np.abs(share - predicted) @ count / len(chance) for share in (observed, null))
+    edges = np.linspace(0, 1, bins + 1)
+    return Reliability(edges, predicted, observed, least, most, count, low, high, float(ece), null_ece)
 
 
-def _null(
-    chance: NDArray[np.float64],
-    which: NDArray[np.int64],
-    count: NDArray[np.int64],
-    codes: NDArray[np.int64],
-    resamples: int,
-    seed: int,
-) -> NDArray[np.float64]:
+def _null(chance: Floats, which: Integers, count: Integers, codes: Integers, resamples: int, seed: int) -> Floats:
     """(resamples, bins) share of positives per bin when labels are drawn from the probabilities."""
     order = np.argsort(which, kind="stable")
     starts = np.concatenate(([0], np.cumsum(count)[:-1]))
@@ -151,14 +146,7 @@ def null_estimate(diagram: Reliability, level: float, of: str, images: int, pati
 
 @checked
 def ece_statistic(
-    truth: NDArray[np.bool_],
-    chance: NDArray[np.float64],
-    codes: NDArray[np.int64],
-    patients: int,
-    *,
-    bins: int = 10,
-    of: str = "",
-    note: str = "",
+    truth: Booleans, chance: Floats, codes: Integers, patients: int, *, bins: int = 10, of: str = "", note: str = ""
 ) -> Statistic:
     """The expected calibration error in bins of equal width, for the bootstrap; biased upwards in small samples."""
     which, error = bins_of(chance, bins), chance - truth
@@ -168,7 +156,7 @@ def ece_statistic(
     how, count = f"{note}; {how}" if note else how, distinct(codes)
     column = Column("ece", of, len(truth), count, "positive", effective=count, note=how)
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         many, *sums = (weights @ cells).T
         with np.errstate(invalid="ignore", divide="ignore"):
             return (np.abs(sums).sum(axis=0) / many)[:, None]
@@ -178,7 +166,7 @@ def ece_statistic(
 
 @checked
 def intercept_and_slope(
-    truth: ArrayLike, probability: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95, of: str = ""
+    truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, level: float = 0.95, of: str = ""
 ) -> tuple[Estimate, Estimate]:
     """Calibration in the large and the calibration slope (Cox 1958; Van Calster et al. 2019): 0 and 1 are perfect.
 
@@ -211,9 +199,7 @@ def intercept_and_slope(
     return estimate("calibration intercept", large), estimate("calibration slope", slope)
 
 
-def _fit(
-    truth: NDArray[np.bool_], columns: NDArray[np.float64], offset: NDArray[np.float64], codes: NDArray[np.int64]
-) -> tuple[float, float] | None:
+def _fit(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) -> tuple[float, float] | None:
     """Newton's method for a logistic regression: the last coefficient and its clustered error; None if it diverges."""
     weight = np.zeros(columns.shape[1])
     for _ in range(50):
@@ -232,9 +218,7 @@ def _fit(
     return None
 
 
-def _sandwich(
-    columns: NDArray[np.float64], residual: NDArray[np.float64], hessian: NDArray[np.float64], codes: NDArray[np.int64]
-) -> float:
+def _sandwich(columns: Floats, residual: Floats, hessian: Floats, codes: Integers) -> float:
     patients = distinct(codes)
     if patients < 2:
         return math.nan
@@ -252,7 +236,7 @@ PARTS = ("brier reliability", "brier resolution", "brier uncertainty")
 
 @checked
 def brier_uncertainty(
-    truth: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95, of: str = "", note: str = ""
+    truth: ArrayLike, patients: Patients = None, *, level: float = 0.95, of: str = "", note: str = ""
 ) -> Estimate:
     """The Brier score of the prevalence itself, prevalence · (1 − prevalence): Wilson's interval, transformed.
 
@@ -272,14 +256,7 @@ def brier_uncertainty(
 
 @checked
 def decomposition_statistic(
-    truth: NDArray[np.bool_],
-    chance: NDArray[np.float64],
-    codes: NDArray[np.int64],
-    patients: int,
-    *,
-    bins: int = 10,
-    of: str = "",
-    note: str = "",
+    truth: Booleans, chance: Floats, codes: Integers, patients: int, *, bins: int = 10, of: str = "", note: str = ""
 ) -> Statistic:
     """Reliability and resolution, two of the three parts of the Brier score, for the bootstrap.
 
@@ -293,7 +270,7 @@ def decomposition_statistic(
     inside = which == np.unique(which)[:, None]  # (K, N)
     cells = per_patient(codes, patients, np.ones(len(truth)), truth, error**2, *inside, *(inside * error))
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         sums = weights @ cells
         n, ill, squared = sums[:, :3].T
         many, errors = np.split(sums[:, 3:], 2, axis=1)  # (B, K)

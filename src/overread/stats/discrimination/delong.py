@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.stats.arrays import (
     TINY,
+    Booleans,
+    Floats,
+    Integers,
+    Patients,
     distinct,
     expit,
     normal_quantile,
@@ -50,7 +54,7 @@ class Comparison:
     """
 
     areas: tuple[Estimate, ...]
-    covariance: NDArray[np.float64]
+    covariance: Floats
     differences: tuple[Difference, ...]
     statistic: float
     freedom: int
@@ -62,7 +66,7 @@ def auc_difference(
     truth: ArrayLike,
     score: ArrayLike,
     other: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     level: float = 0.95,
     of: str = "",
@@ -89,12 +93,7 @@ def auc_difference(
 
 @checked
 def compare_aucs(
-    truth: ArrayLike,
-    scores: Sequence[ArrayLike],
-    patients: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    of: str = "",
+    truth: ArrayLike, scores: Sequence[ArrayLike], patients: Patients = None, *, level: float = 0.95, of: str = ""
 ) -> Comparison:
     """The AUCs of M ≥ 2 models on the same cases, every pair's difference, and the test that all are equal.
 
@@ -134,10 +133,7 @@ def _no_comparison(cohort: Cohort, models: int, reason: str, of: str) -> Compari
 
 @checked
 def compared(
-    cohort: Cohort,
-    areas: tuple[Estimate, Estimate],
-    variance: float,
-    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
+    cohort: Cohort, areas: tuple[Estimate, Estimate], variance: float, scores: tuple[Floats, Floats]
 ) -> Difference:
     """The difference of two areas and its ``variance``; of two intervals where a variance is zero."""
     first, second = areas
@@ -186,13 +182,13 @@ def _difference_limits(first: float, second: float, half: float) -> tuple[float,
     return min(low, first - second), max(high, first - second)
 
 
-def same_order(score: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+def same_order(score: Floats, other: Floats) -> bool:
     """Whether the two rank every case alike, ties included."""
     order = np.argsort(score, kind="stable")
     return bool((np.sign(np.diff(score[order])) == np.sign(np.diff(other[order]))).all())
 
 
-def _all_equal(values: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[float, int, float]:
+def _all_equal(values: Floats, errors: Floats) -> tuple[float, int, float]:
     contrast = np.column_stack([np.ones(len(values) - 1), -np.eye(len(values) - 1)])
     spread, gap = contrast @ errors @ contrast.T, contrast @ values
     scale = float(np.abs(errors).max())
@@ -286,23 +282,23 @@ class Shares:
     Per image, not per patient, where no patient repeats.
     """
 
-    value: NDArray[np.float64]
-    ill: NDArray[np.float64]
-    well: NDArray[np.float64]
+    value: Floats
+    ill: Floats
+    well: Floats
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
     """Who is ill, and whose images these are: what all models that are compared share."""
 
-    truth: NDArray[np.bool_]  # (N,)
-    codes: NDArray[np.int64]  # (N,)
+    truth: Booleans  # (N,)
+    codes: Integers  # (N,)
     images: int
     patients: int
     sizes: tuple[int, int]  # patients with a positive, with a negative
 
     @classmethod
-    def of(cls, truth: NDArray[np.bool_], codes: NDArray[np.int64]) -> Cohort:
+    def of(cls, truth: Booleans, codes: Integers) -> Cohort:
         """``truth`` (N,), ``codes`` (N,) of the patients."""
         sizes = distinct(codes[truth]), distinct(codes[~truth])
         return cls(truth, codes, len(truth), distinct(codes), sizes)
@@ -314,12 +310,12 @@ class Cohort:
 
     def estimate(self, metric: str, value: float, variance: float, level: float, of: str = "") -> Estimate:
         """An area with its interval: on the logit scale, or Newcombe's where the variance is zero."""
-        low, high, how = area_interval(self.truth, self.codes, value, variance, self.sizes, level)
+        low, high, how = area_interval(self.truth, self.codes, value, variance, level)
         return Estimate(metric, value, low, high, level, how, self.images, self.patients, of)
 
 
 @checked
-def placements(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> NDArray[np.float64]:
+def placements(truth: Booleans, score: Floats) -> Floats:
     """(N,): of a positive the share of negatives below it, of a negative the share of positives above it.
 
     Ties count one half. ``score`` finite, both classes present. What lies where within a tie does not matter, so
@@ -342,14 +338,12 @@ def placements(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> NDArray[
     return placed
 
 
-def _from_counts(
-    positives: NDArray[np.float64], negatives: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _from_counts(positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
     """(G,) counts up to each group of ties → its share of positives above, and of negatives below."""
     return 1 - _middle(positives) / positives[-1], _middle(negatives) / negatives[-1]
 
 
-def _slots(score: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+def _slots(score: Floats) -> tuple[Integers, Floats] | None:
     """The slot (N,) of each score in a table (S,) of the different ones, in no order; None if these are too many.
 
     Each score is written into the slot that its bits fall into; those that find another there go to the next table.
@@ -375,7 +369,7 @@ def _slots(score: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.fl
     return None
 
 
-def _scattered(score: NDArray[np.float64], table: int) -> NDArray[np.int64]:
+def _scattered(score: Floats, table: int) -> Integers:
     """(N,) numbers below 2 to the SLOTS from the bits of scores: multiplicative hashing (Knuth); −0 falls where 0 does."""
     bits = (score + 0.0).view(np.uint64)
     bits *= _ODD[table]
@@ -383,7 +377,7 @@ def _scattered(score: NDArray[np.float64], table: int) -> NDArray[np.int64]:
     return bits.view(np.int64)
 
 
-def _counted(truth: NDArray[np.bool_], slot: NDArray[np.int64], table: NDArray[np.float64]) -> NDArray[np.float64]:
+def _counted(truth: Booleans, slot: Integers, table: Floats) -> Floats:
     """The placements from how many of either class are in each slot."""
     mine = slot + len(table) * truth
     well, ill = np.bincount(mine, minlength=2 * len(table)).reshape(2, -1)
@@ -396,7 +390,7 @@ def _counted(truth: NDArray[np.bool_], slot: NDArray[np.int64], table: NDArray[n
     return places.ravel()[mine]
 
 
-def _middle(total: NDArray[np.float64]) -> NDArray[np.float64]:
+def _middle(total: Floats) -> Floats:
     """(G,) counts up to each group → counts before it and half of those within."""
     half = total / 2
     half[1:] += half[:-1].copy()
@@ -404,15 +398,13 @@ def _middle(total: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @checked
-def shares(cohort: Cohort, placed: NDArray[np.float64]) -> Shares:
+def shares(cohort: Cohort, placed: Floats) -> Shares:
     """The areas of ``placed`` (M, N), the mean over the positives, and what each patient adds to them."""
     value, ill = _share(cohort, placed, np.flatnonzero(cohort.truth))
     return Shares(value, ill, _share(cohort, placed, np.flatnonzero(~cohort.truth))[1])
 
 
-def _share(
-    cohort: Cohort, placed: NDArray[np.float64], rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _share(cohort: Cohort, placed: Floats, rows: Integers) -> tuple[Floats, Floats]:
     """The means (M,) over one class's ``rows``, and each patient's deviation from it (M, P)."""
     mine = np.take(placed, rows, axis=1)
     mean = mine.mean(axis=1)
@@ -425,7 +417,7 @@ def _share(
 
 
 @checked
-def covariance(cohort: Cohort, added: Shares) -> NDArray[np.float64]:
+def covariance(cohort: Cohort, added: Shares) -> Floats:
     """(M, M) covariance of M areas from their :func:`shares`: Obuchowski 1997.
 
     Sums within patients; without repeats it is DeLong, DeLong & Clarke-Pearson 1988. Zero where a

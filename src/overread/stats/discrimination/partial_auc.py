@@ -6,10 +6,19 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
-from overread.stats.arrays import normal_quantile, numbers, patient_codes, why_undefined, zero_one
+from overread.stats.arrays import (
+    Booleans,
+    Floats,
+    Patients,
+    normal_quantile,
+    numbers,
+    patient_codes,
+    why_undefined,
+    zero_one,
+)
 from overread.stats.discrimination.delong import (
     NOTHING,
     Cohort,
@@ -58,7 +67,7 @@ class _Part:
 def partial_auc(
     truth: ArrayLike,
     score: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     specificity: Range | None = None,
     sensitivity: Range | None = None,
@@ -88,7 +97,7 @@ def partial_auc_difference(
     truth: ArrayLike,
     score: ArrayLike,
     other: ArrayLike,
-    patients: ArrayLike | None = None,
+    patients: Patients = None,
     *,
     specificity: Range | None = None,
     sensitivity: Range | None = None,
@@ -124,19 +133,17 @@ def partial_auc_difference(
 
 
 def _part(specificity: Range | None, sensitivity: Range | None, standardised: bool) -> _Part:
+    swap, both = specificity is None, (specificity, sensitivity)
     require(
-        (specificity is None) != (sensitivity is None),
-        "a partial area needs one range, of specificity or of sensitivity",
-        given=(specificity, sensitivity),
+        swap != (sensitivity is None), "a partial area needs one range, of specificity or of sensitivity", given=both
     )
-    swap = specificity is None
     low, high = sensitivity if swap else specificity  # type: ignore[misc]
     require(0 <= low < high <= 1, "a range must rise within 0 … 1", given=(low, high))
     return _Part(float(low), float(high), swap, standardised)
 
 
 def _partial_aucs(
-    truth: ArrayLike, scores: list[ArrayLike], patients: ArrayLike | None, part: _Part, level: float, of: str
+    truth: ArrayLike, scores: list[ArrayLike], patients: Patients, part: _Part, level: float, of: str
 ) -> tuple[list[Estimate], Cohort, Shares | None]:
     positive = zero_one(truth)
     given = [numbers(score, len(positive)) for score in scores]
@@ -155,16 +162,12 @@ def _partial_aucs(
 
 def _estimate(cohort: Cohort, part: _Part, height: float, variance: float, level: float, of: str) -> Estimate:
     inside = min(max(height, 0.0), 1.0)
-    ill, well = cohort.sizes
-    sizes = ill, max(1, round(well * part.width))  # the negatives whom the range holds
-    low, high, how = area_interval(cohort.truth, cohort.codes, inside, variance, sizes, level, "placements")
+    low, high, how = area_interval(cohort.truth, cohort.codes, inside, variance, level, "placements", part.width)
     ends = part.scaled(height), part.scaled(low), part.scaled(high)
     return Estimate(part.metric, *ends, level, f"{part.about}; {how}", cohort.images, cohort.patients, of)
 
 
-def partial_placements(
-    truth: NDArray[np.bool_], score: NDArray[np.float64], low: float, high: float
-) -> NDArray[np.float64]:
+def partial_placements(truth: Booleans, score: Floats, low: float, high: float) -> Floats:
     """(N,): as :func:`overread.stats.discrimination.delong.placements`, between two specificities.
 
     Of a positive the share of the range of false-positive rates at which it is flagged: their mean is the mean
@@ -184,7 +187,7 @@ def partial_placements(
     return placed
 
 
-def _flagged_until(end: float, false: NDArray[np.float64]) -> NDArray[np.float64]:
+def _flagged_until(end: float, false: Floats) -> Floats:
     """Per group of ties, over which length of 0 … ``end`` of the false-positive rate it is flagged, its ramp halved."""
     before, after = false[:-1], false[1:]
     inside = np.clip(end, before, after) - before

@@ -12,6 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from overread.core.errors import checked, require
 from overread.stats.arrays import (
     TINY,
+    Booleans,
+    Floats,
+    Integers,
+    Patients,
     bisect,
     distinct,
     logit_interval,
@@ -33,7 +37,7 @@ NEWCOMBE = "Newcombe 2006 method 5"
 
 @checked
 def auc(
-    truth: ArrayLike, score: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95, of: str = ""
+    truth: ArrayLike, score: ArrayLike, patients: Patients = None, *, level: float = 0.95, of: str = ""
 ) -> Estimate:
     """Area under the ROC curve: the chance that a positive outscores a negative, ties counting one half.
 
@@ -56,34 +60,35 @@ def auc(
     value, above, below = _placements(ranking)
     codes = codes[ranking.order]
     variance = _variance(ranking.truth, value, above, below, codes)
-    sizes = distinct(codes[ranking.truth]), distinct(codes[~ranking.truth])
-    low, high, how = area_interval(ranking.truth, codes, value, variance, sizes, level)
+    low, high, how = area_interval(ranking.truth, codes, value, variance, level)
     return Estimate("auc", value, low, high, level, how, len(scores), count, of)
 
 
 @checked
 def area_interval(
-    truth: NDArray[np.bool_],
-    codes: NDArray[np.int64],
+    truth: Booleans,
+    codes: Integers,
     value: float,
     variance: float,
-    sizes: tuple[int, int],
     level: float,
     method: str = "DeLong",
+    within: float = 1.0,
 ) -> tuple[float, float, str]:
-    """The ends of an area's interval and how they were made: on the logit scale, or Newcombe's of ``sizes`` patients.
+    """The ends of an area's interval, and how they were made: on the logit scale, or Newcombe's where nothing varies.
 
-    The quantile is the normal one; where patients repeat Student's t of the class with fewer patients to tell (Kish 1965).
+    ``within``: the share of the negatives over whom the area is taken. The quantile is the normal one; where patients repeat
+    Student's t of the class with fewer patients to tell (Kish 1965).
     """
     by_patient = ", by patient" if distinct(codes) < len(codes) else ""
     if not (variance > TINY and TINY < value < 1 - TINY):
-        return *newcombe(value, *sizes, normal_quantile(level)), NEWCOMBE + by_patient
+        ill, well = distinct(codes[truth]), max(1, round(distinct(codes[~truth]) * within))
+        return *newcombe(value, ill, well, normal_quantile(level)), NEWCOMBE + by_patient
     freedom = min(patient_freedom(codes[rows]) for rows in (truth, ~truth)) if by_patient else 0
     wide = t_quantile(level, freedom) if freedom else normal_quantile(level)
     return *logit_interval(value, math.sqrt(variance), wide), f"{method}, logit{by_patient}"
 
 
-def _placements(ranking: Ranking) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+def _placements(ranking: Ranking) -> tuple[float, Floats, Floats]:
     """The AUC; per positive the share of negatives below it; per negative the share of positives above it."""
     first, last, truth = ranking.first, ranking.last, ranking.truth
     hits = np.concatenate(([0], np.cumsum(truth)))  # positives before each position
@@ -96,13 +101,7 @@ def _placements(ranking: Ranking) -> tuple[float, NDArray[np.float64], NDArray[n
     return float(above.mean()), above, below
 
 
-def _variance(
-    truth: NDArray[np.bool_],
-    value: float,
-    above: NDArray[np.float64],
-    below: NDArray[np.float64],
-    codes: NDArray[np.int64],
-) -> float:
+def _variance(truth: Booleans, value: float, above: Floats, below: Floats, codes: Integers) -> float:
     """Obuchowski 1997: sums within patients; DeLong's where no patient repeats."""
     patients = int(codes.max()) + 1
     count = [np.bincount(codes[rows], minlength=patients) for rows in (truth, ~truth)]
@@ -138,9 +137,7 @@ def newcombe(value: float, positives: int, negatives: int, z: float) -> tuple[fl
 
 
 @checked
-def roc_curve(
-    truth: ArrayLike, score: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def roc_curve(truth: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """False-positive rate, true-positive rate and threshold of every step, from (0, 0) at threshold ∞.
 
     ``truth`` (N,) 0/1, ``score`` (N,). A case is called positive when its score is at least the threshold.
@@ -160,9 +157,7 @@ def roc_curve(
 
 
 @checked
-def precision_recall_curve(
-    truth: ArrayLike, score: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def precision_recall_curve(truth: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Recall, precision and threshold at every distinct score, from the highest to the lowest.
 
     ``truth`` (N,) 0/1, ``score`` (N,). Empty arrays where undefined (one class only, a score that is not
@@ -181,9 +176,9 @@ def precision_recall_curve(
 
 @checked
 def areas_statistic(
-    truths: list[NDArray[np.bool_]],
-    scores: list[NDArray[np.float64]],
-    codes: list[NDArray[np.int64]],
+    truths: list[Booleans],
+    scores: list[Floats],
+    codes: list[Integers],
     of: tuple[str, ...],
     *,
     macro: bool,
@@ -207,7 +202,7 @@ def areas_statistic(
     for name, t, c, n in zip(of, truths, codes, ill) if each else ():
         columns.append(Column("average precision", name, len(t), distinct(c), effective=n, freedom=n - 1))
 
-    def compute(weights: Weights) -> NDArray[np.float64]:
+    def compute(weights: Weights) -> Floats:
         if not macro:
             return np.stack([area.precision(weights) for area in areas], axis=1)
         if not each:
@@ -229,29 +224,29 @@ class Ranking:
     position of the last case of each group of ties.
     """
 
-    order: NDArray[np.int64]
-    truth: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    last: NDArray[np.int64]
+    order: Integers
+    truth: Booleans
+    score: Floats
+    last: Integers
 
     @property
-    def first(self) -> NDArray[np.int64]:
+    def first(self) -> Integers:
         """(G,) the position of the first case of each group."""
         return np.concatenate(([0], self.last[:-1] + 1))
 
     @property
-    def group(self) -> NDArray[np.int64]:
+    def group(self) -> Integers:
         """(N,) the group of each sorted case."""
         return np.repeat(np.arange(len(self.last)), np.diff(self.last, prepend=-1))
 
-    def flagged(self, weights: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def flagged(self, weights: NDArray[Any]) -> tuple[Integers, Integers]:
         """Weights (B, N) of the sorted cases → (B, G) those of all cases at or above each group, and of the true ones."""
         every, true = (np.cumsum(w, axis=1, dtype=np.int64) for w in (weights, weights * self.truth))
         return np.take(every, self.last, axis=1), np.take(true, self.last, axis=1)
 
 
 @checked
-def rank(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> Ranking:
+def rank(truth: Booleans, score: Floats) -> Ranking:
     """Sort by falling score. ``truth`` (N,), ``score`` (N,) finite.
 
     What lies where within a tie does not matter, so the sort need not be stable, which makes it faster.
@@ -271,16 +266,16 @@ class Areas:
     one each, the AUC is the Mann–Whitney statistic and the average precision that of scikit-learn.
     """
 
-    patient: NDArray[np.int64]  # (N,) of the sorted cases
-    positive: NDArray[np.int64]  # (M,) positions of the positives
-    end: NDArray[np.int64]  # (G,) per group with positives: its last position,
-    start: NDArray[np.int64]  # (G,) the position before its first (−1 at the top),
-    hits: NDArray[np.int64]  # (G,) and which of the M positives is its last
+    patient: Integers  # (N,) of the sorted cases
+    positive: Integers  # (M,) positions of the positives
+    end: Integers  # (G,) per group with positives: its last position,
+    start: Integers  # (G,) the position before its first (−1 at the top),
+    hits: Integers  # (G,) and which of the M positives is its last
     most: int  # images of one patient
     tied: bool
 
     @classmethod
-    def of(cls, ranking: Ranking, patients: NDArray[np.int64]) -> Areas:
+    def of(cls, ranking: Ranking, patients: Integers) -> Areas:
         """``patients`` (N,) are the codes of the cases in their own order."""
         positive = np.flatnonzero(ranking.truth)
         groups, counts = np.unique(ranking.group[positive], return_counts=True)
@@ -288,16 +283,16 @@ class Areas:
         tied, most = bool((end - start > 1).any()), int(np.bincount(patients).max())
         return cls(patients[ranking.order], positive, end, start, np.cumsum(counts) - 1, most, tied)
 
-    def __call__(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+    def __call__(self, weights: NDArray[np.uint16]) -> Floats:
         """(B, P) weights of the patients → (B, 2): AUC and average precision, NaN where a class has no weight."""
         counts = self._counted(weights)
         return np.stack([_auc(counts), _precision(counts)], axis=1)
 
-    def auc(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+    def auc(self, weights: NDArray[np.uint16]) -> Floats:
         """(B,) the AUC alone."""
         return _auc(self._counted(weights))
 
-    def precision(self, weights: NDArray[np.uint16]) -> NDArray[np.float64]:
+    def precision(self, weights: NDArray[np.uint16]) -> Floats:
         """(B,) the average precision alone."""
         return _precision(self._counted(weights))
 
@@ -325,14 +320,14 @@ class _Counts:
     ``gained``: the positives within the group; ``above``: all above it, None where no scores are tied. ``everyone`` (B,).
     """
 
-    true: NDArray[np.float64]
-    flagged: NDArray[np.float64]
-    gained: NDArray[np.float64]
-    above: NDArray[np.float64] | None
-    everyone: NDArray[np.float64]
+    true: Floats
+    flagged: Floats
+    gained: Floats
+    above: Floats | None
+    everyone: Floats
 
 
-def _auc(c: _Counts) -> NDArray[np.float64]:
+def _auc(c: _Counts) -> Floats:
     """Mann and Whitney's: whole numbers throughout, so the order in which they are added does not matter."""
     lost = 2 * (_dot(c.gained, c.flagged) - _dot(c.gained, c.true))
     if c.above is not None:  # a pair of equal scores counts one half
@@ -342,7 +337,7 @@ def _auc(c: _Counts) -> NDArray[np.float64]:
         return 1 - lost / 2 / (positives * (c.everyone - positives))
 
 
-def _precision(c: _Counts) -> NDArray[np.float64]:
+def _precision(c: _Counts) -> Floats:
     """Of nothing flagged nothing is true."""
     share = np.maximum(c.flagged, 1)
     np.divide(c.true, share, out=share)
@@ -350,7 +345,7 @@ def _precision(c: _Counts) -> NDArray[np.float64]:
         return _dot(c.gained, share) / c.true[:, -1]
 
 
-def _dot(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+def _dot(one: Floats, other: Floats) -> Floats:
     """(B,) the products of rows (B, G)."""
     return np.einsum("bg,bg->b", one, other)
 
@@ -370,7 +365,7 @@ def _packed(weights: NDArray[np.uint16], lanes: int) -> NDArray[np.uint64]:
     return packed.view(np.uint64)[:, :, 0]
 
 
-def _unpacked(words: NDArray[np.uint64], lanes: int) -> NDArray[np.float64]:
+def _unpacked(words: NDArray[np.uint64], lanes: int) -> Floats:
     """(B/lanes, G) words → (B, G) counts, B rounded up."""
     counts = np.ascontiguousarray(words)[:, :, None].view(f"u{8 // lanes}").transpose(0, 2, 1)
     return counts.astype(np.float64, order="C").reshape(-1, words.shape[1])
@@ -381,7 +376,7 @@ def _unpacked(words: NDArray[np.uint64], lanes: int) -> NDArray[np.float64]:
 
 @checked
 def concordance(
-    truth: ArrayLike, predicted: ArrayLike, patients: ArrayLike | None = None, *, level: float = 0.95, of: str = ""
+    truth: ArrayLike, predicted: ArrayLike, patients: Patients = None, *, level: float = 0.95, of: str = ""
 ) -> Estimate:
     """The chance that of two cases with different truth the greater has the higher prediction, ties one half.
 
@@ -414,9 +409,7 @@ def concordance(
     return Estimate("concordance", value, low, high, level, how, len(true), count, of)
 
 
-def concordant(
-    truth: NDArray[np.float64], predicted: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def concordant(truth: Floats, predicted: Floats) -> tuple[Floats, Floats]:
     """(N,) with how many cases each agrees in order (ties of the prediction one half), and how many differ in truth.
 
     Two truths differ first at one binary digit of their ranks: at each digit, among cases with the same higher
@@ -434,7 +427,7 @@ def concordant(
     return agree, (len(truth) - size[rank]).astype(np.float64)
 
 
-def _agreeing(block: NDArray[np.int64], one: NDArray[np.int64], tie: NDArray[np.int64]) -> NDArray[np.float64]:
+def _agreeing(block: Integers, one: Integers, tie: Integers) -> Floats:
     """Of a one, the zeros of its block below it; of a zero, the ones above it; halves of those tied with it."""
     place = np.arange(len(block))
     new_block = np.append(True, block[1:] != block[:-1])
@@ -442,7 +435,7 @@ def _agreeing(block: NDArray[np.int64], one: NDArray[np.int64], tie: NDArray[np.
     ones = np.append(0, np.cumsum(one))
     zeros = np.append(place, len(block)) - ones
 
-    def around(starts: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def around(starts: Booleans) -> tuple[Integers, Integers]:
         first = np.flatnonzero(starts)
         size = np.diff(np.append(first, len(starts)))
         return np.repeat(first, size), np.repeat(first + size, size)
