@@ -66,7 +66,9 @@ def circular_field(pixels: NDArray[Any]) -> Circle | None:
     seen = _without_dark(pixels, _SIDE)
     if seen is None or not 0.15 < seen.mean() < 0.985:
         return None
-    outlines, _ = cv2.findContours(_largest(seen), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8), connectivity=4)
+    largest = pieces == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+    outlines, _ = cv2.findContours(largest.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(outlines, key=len)[:, 0, ::-1].astype(np.float64)  # (n, 2) rows, columns
     last = np.array(seen.shape) - 1
     rim = outline[((outline > 1) & (outline < last - 1)).all(1)]
@@ -149,21 +151,14 @@ def _picture(seen: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA] * (np.arange(count) > 0)
     largest = int(areas.argmax())
-    outline = max(
-        cv2.findContours((labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0], key=len
-    )
-    hull = cv2.contourArea(cv2.convexHull(outline))
+    outlines, _ = cv2.findContours((labels == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull = cv2.contourArea(cv2.convexHull(max(outlines, key=len)))
     if not largest or areas[largest] < _WHOLE * areas.sum() or areas[largest] < _SOLID * hull:
         return None
     picture = np.isin(labels, np.flatnonzero(areas >= 0.1 * areas[largest]))
     rows, columns = np.any(picture, 1, keepdims=True), np.any(picture, 0, keepdims=True)
     around = ~(rows & columns)
     return picture if opened[around].sum() <= _AROUND * around.sum() else None
-
-
-def _largest(seen: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8), connectivity=4)
-    return (labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())).astype(np.uint8)
 
 
 def _tightened(pixels: NDArray[Any], box: Box) -> Box:

@@ -56,11 +56,9 @@ class Limits:
     def check(self, height: int, width: int, frames: int = 1) -> None:
         """Raise :class:`ImageError` if an image of that size is beyond the limits."""
         if frames > self.frames or height * width * frames > self.pixels:
-            raise ImageError(
-                "the image is larger than the limit",
-                given=f"{frames} x {height} x {width} pixels",
-                todo=f"read it with Limits(pixels=…, frames=…), now {self.pixels:,} and {self.frames:,}",
-            )
+            given = f"{frames} x {height} x {width} pixels"
+            todo = f"read it with Limits(pixels=…, frames=…), now {self.pixels:,} and {self.frames:,}"
+            raise ImageError("the image is larger than the limit", given=given, todo=todo)
 
 
 #: The limits where none are given.
@@ -160,11 +158,9 @@ def read_bytes(path: str | os.PathLike[str], *, limits: Limits = LIMITS, most: i
         if not stat.S_ISREG(about.st_mode):
             raise ImageError("this is not a regular file")
         if most < 0 and about.st_size > limits.file_bytes:
-            raise ImageError(
-                "the file is larger than the limit",
-                given=f"{about.st_size:,} bytes",
-                todo=f"read it with Limits(file_bytes=…), now {limits.file_bytes:,}",
-            )
+            given = f"{about.st_size:,} bytes"
+            todo = f"read it with Limits(file_bytes=…), now {limits.file_bytes:,}"
+            raise ImageError("the file is larger than the limit", given=given, todo=todo)
         with open(path, "rb", buffering=0) as handle:
             return handle.read(most)
     except FileNotFoundError as error:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
 from overread.images.crop import black_border, brightest, circular_field, text_boxes
-from overread.images.read import Image, read_image
+from overread.images.read import read_image
 
 #: Side of the likeness that near-duplicates are confirmed on.
 THUMB = 32
@@ -41,12 +41,13 @@ def describe(address: str) -> dict[str, Any]:
     pixels = image.pixels
     scale = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
     grey = flat(pixels)
-    small = _likeness(grey)
+    small = cv2.resize(np.ascontiguousarray(grey), (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32)
+    spread = float(np.mean(cv2.meanStdDev(pixels.reshape(-1, 1, pixels.shape[-1]))[1]))
     return {
         "error": "", "digest": image.digest, "pixels": pixel_hash(pixels), "phash": perceptual_hash(small),
         "height": pixels.shape[-3], "width": pixels.shape[-2], "depth": pixels.shape[0] if pixels.ndim == 4 else 1,
         "channels": pixels.shape[-1], "bits": image.bits, "mode": image.mode, "format": image.format,
-        "mean": float(grey.mean(dtype=np.float64)) / scale, "std": _spread(image) / scale, "notes": "; ".join(image.notes),
+        "mean": float(grey.mean(dtype=np.float64)) / scale, "std": spread / scale, "notes": "; ".join(image.notes),
         "thumb": _stretched(small).tobytes(), **_field(pixels),
     }  # fmt: skip
 
@@ -60,11 +61,6 @@ def _field(pixels: NDArray[Any]) -> dict[str, Any]:
     kept = area if inner is None else (inner.bottom - inner.top) * (inner.right - inner.left)
     circle = circular_field(bright)
     return {"border": 1.0 - kept / area, "circle": circle is not None, "text": len(text_boxes(pixels))}
-
-
-def _spread(image: Image) -> float:
-    flat_pixels = image.pixels.reshape(-1, 1, image.pixels.shape[-1])
-    return float(np.mean(cv2.meanStdDev(flat_pixels)[1]))
 
 
 @checked
@@ -87,11 +83,6 @@ def pixel_hash(pixels: NDArray[Any]) -> str:
 
 def _is_grey(pixels: NDArray[Any]) -> bool:
     return pixels.shape[-1] == 3 and bool((pixels[..., :1] == pixels[..., 1:]).all())
-
-
-def _likeness(grey: NDArray[np.float32]) -> NDArray[np.float32]:
-    grey = np.ascontiguousarray(grey)
-    return cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def _stretched(small: NDArray[np.float32]) -> NDArray[np.uint8]:

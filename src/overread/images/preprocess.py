@@ -62,22 +62,15 @@ class Preprocess:
     def __post_init__(self) -> None:
         parse_window(self.window)
         one_of(self.crop, CROPS, "crop")
-        require(
-            len(self.size) in (2, 3) and all(1 <= side <= 16_384 for side in self.size),
-            "size must be (height, width) or (depth, height, width)",
-            given=self.size,
-        )
+        sized = len(self.size) in (2, 3) and all(1 <= side <= 16_384 for side in self.size)
+        require(sized, "size must be (height, width) or (depth, height, width)", given=self.size)
         require(self.channels in (1, 3), "channels must be 1 or 3", given=self.channels)
         require(self.channels == 1 or len(self.size) == 2, "volumes have one channel", given=self.channels)
         require(self.bits in (8, 16), "bits must be 8 or 16", given=self.bits)
         one_of(self.fit, FITS, "fit")
         one_of(self.normalise, NORMALISATIONS, "normalise")
-        for name in ("mean", "std"):
-            require(
-                len(getattr(self, name)) in (0, self.channels),
-                f"{name} needs one number per channel",
-                given=getattr(self, name),
-            )
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            require(len(numbers) in (0, self.channels), f"{name} needs one number per channel", given=numbers)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -115,13 +108,9 @@ def _load(source: Any, preprocess: Preprocess, limits: Limits) -> tuple[NDArray[
     height, width = preprocess.size[-2:]
     at_least = (height, width) if len(preprocess.size) == 2 and preprocess.crop == "none" else None
     image = read_image(source, limits=limits, at_least=at_least, window=preprocess.window)
-    return resize(_cropped(image, preprocess.crop), preprocess), image.digest
-
-
-def _cropped(image: Image, how: str) -> Image:
-    if how == "none" or image.mode == "volume":
-        return image
-    return replace(image, pixels=crop(image.pixels, how)[0])
+    if preprocess.crop != "none" and image.mode != "volume":
+        return resize(crop(image.pixels, preprocess.crop)[0], preprocess), image.digest
+    return resize(image, preprocess), image.digest
 
 
 @checked
@@ -248,15 +237,13 @@ def fit_normalisation(
     Raises :class:`ArgumentError` for rows outside the pack or none that can be read.
     """
     chosen = np.asarray(rows, dtype=np.int64).ravel()
-    require(
-        bool(chosen.size) and chosen.min() >= 0 and chosen.max() < len(pack.images),
-        "rows must lie within the pack",
-        given=f"{chosen.size} rows of {len(pack.images)}",
-    )
+    within = bool(chosen.size) and chosen.min() >= 0 and chosen.max() < len(pack.images)
+    require(within, "rows must lie within the pack", given=f"{chosen.size} rows of {len(pack.images)}")
     chosen = chosen[~np.isin(chosen, list(pack.failed))]
     require(bool(chosen.size), "none of the rows could be read", given=f"{len(pack.failed)} failed")
     if preprocess.normalise == "mean image":
-        return _with(preprocess, 0.0, 1.0), _mean_image(pack.images, chosen, preprocess.full)
+        total = sum((pack.images[row] for row in chosen), np.zeros(pack.images.shape[1:], np.float64))
+        return _with(preprocess, 0.0, 1.0), (total / (len(chosen) * preprocess.full)).astype(np.float32)
     mean, std, low, high = _moments(pack.images, chosen, preprocess.full)
     if preprocess.normalise == "min-max":
         return _with(preprocess, low, high - low), None
@@ -290,13 +277,6 @@ def _moments(
     return mean / full, std / full, low / full, high / full
 
 
-def _mean_image(images: NDArray[Any], rows: NDArray[np.int64], full: int) -> NDArray[np.float32]:
-    total = np.zeros(images.shape[1:], np.float64)
-    for row in rows:
-        total += images[row]
-    return (total / (len(rows) * full)).astype(np.float32)
-
-
 @checked
 def normalise(
     batch: NDArray[Any], preprocess: Preprocess, mean_image: NDArray[np.float32] | None = None
@@ -309,21 +289,12 @@ def normalise(
     >>> normalise(np.full((1, 1, 1, 1), 255, np.uint8), fitted).item()
     2.0
     """
-    require(
-        batch.dtype == preprocess.dtype,
-        "the batch does not have the bits of the preprocessing",
-        given=f"{batch.dtype} for {preprocess.bits} bits",
-    )
-    require(
-        (mean_image is not None) == (preprocess.normalise == "mean image"),
-        "a mean image goes with the normalisation 'mean image'",
-        given=preprocess.normalise,
-    )
-    require(
-        len(preprocess.mean) == len(preprocess.std) == preprocess.channels,
-        "the preprocessing has not been fitted",
-        todo="call fit_normalisation on training rows",
-    )
+    given = f"{batch.dtype} for {preprocess.bits} bits"
+    require(batch.dtype == preprocess.dtype, "the batch does not have the bits of the preprocessing", given=given)
+    about, needed = "a mean image goes with the normalisation 'mean image'", preprocess.normalise == "mean image"
+    require((mean_image is not None) == needed, about, given=preprocess.normalise)
+    fitted = len(preprocess.mean) == len(preprocess.std) == preprocess.channels
+    require(fitted, "the preprocessing has not been fitted", todo="call fit_normalisation on training rows")
     std = np.asarray(preprocess.std, np.float32)
     result = np.multiply(batch, np.float32(1.0 / preprocess.full) / std, dtype=np.float32)
     mean = np.asarray(preprocess.mean, np.float32)

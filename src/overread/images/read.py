@@ -8,6 +8,8 @@ MINISWHITE and MONOCHROME1 are inverted last. NaN and infinity are refused. The 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,28 +49,17 @@ def read_image(
     an allowed format. The message names the file, never its folder or the patient; ``error.reason`` is the
     message without the name.
     """
-    try:
+    with _naming(source):
         if isinstance(source, bytes):
             return _decode(source, _NOWHERE, limits, at_least, window)
         return _read(os.fspath(source), limits, at_least, window)
-    except ImageError as error:
-        raise _named(source, error) from error
-    except OverreadError:  # a window that is none
-        raise
-    except BROKEN as error:
-        raise _named(source, ImageError("the image is damaged", given=short(error))) from error
 
 
 @checked
 def content_digest(address: str | os.PathLike[str], *, limits: Limits = LIMITS) -> str:
     """The digest that :func:`read_image` would report, without decoding. Raises :class:`ImageError` as it does."""
-    text = os.fspath(address)
-    try:
-        return _digest(text, limits)
-    except ImageError as error:
-        raise _named(text, error) from error
-    except BROKEN as error:
-        raise _named(text, ImageError("the image is damaged", given=short(error))) from error
+    with _naming(address):
+        return _digest(os.fspath(address), limits)
 
 
 @checked
@@ -88,13 +79,22 @@ def shown(text: str) -> str:
     return printable(str(short_one))
 
 
-def _named(source: str | os.PathLike[str] | bytes, error: ImageError) -> ImageError:
-    """The error under the name of its source; a file may have put anything into what is told of it."""
-    name = "bytes" if isinstance(source, bytes) else shown(os.fspath(source))
-    given = None if error.given is None else printable(str(error.given))
-    named = ImageError(f"{name}: {printable(error.what)}", given=given, todo=printable(error.todo))
-    named.reason = printable(str(error))
-    return named
+@contextmanager
+def _naming(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
+    """Give errors the name of their source; a file may have put anything into what is told of it."""
+    try:
+        try:
+            yield
+        except OverreadError:
+            raise
+        except BROKEN as error:
+            raise ImageError("the image is damaged", given=short(error)) from error
+    except ImageError as error:  # others: a window that is none
+        name = "bytes" if isinstance(source, bytes) else shown(os.fspath(source))
+        given = None if error.given is None else printable(str(error.given))
+        named = ImageError(f"{name}: {printable(error.what)}", given=given, todo=printable(error.todo))
+        named.reason = printable(str(error))
+        raise named from error
 
 
 # -- where the bytes are -----------------------------------------------------------------------------------

@@ -99,11 +99,8 @@ def pack(
     """
     require(threads >= 0, "threads must not be negative", given=threads)
     require(len(addresses) > 0, "there is nothing to pack", given="no images")
-    require(
-        digests is None or len(digests) == len(addresses),
-        "one digest per image is needed",
-        given=f"{len(digests or ())} for {len(addresses)}",
-    )
+    given = f"{len(digests or ())} for {len(addresses)}"
+    require(digests is None or len(digests) == len(addresses), "one digest per image is needed", given=given)
     workers = threads or cores()
     known = _digests(addresses, digests or [""] * len(addresses), workers, progress, limits)
     shape = geometry(preprocess)
@@ -160,11 +157,9 @@ def _require_space(request: _Request) -> None:
     have = rows.stat().st_blocks * 512 if rows.exists() and hasattr(rows.stat(), "st_blocks") else 0
     free = shutil.disk_usage(request.folder).free
     if need - have > free:
-        raise UnavailableError(
-            "the disk is too small for the packed images",
-            given=f"{need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free",
-            todo="free some space, choose another cache, or a smaller image size",
-        )
+        given = f"{need / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free"
+        todo = "free some space, choose another cache, or a smaller image size"
+        raise UnavailableError("the disk is too small for the packed images", given=given, todo=todo)
 
 
 def _record(row: int, crc: int) -> bytes:

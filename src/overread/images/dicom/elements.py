@@ -387,10 +387,8 @@ def parse(data: bytes) -> Parsed:
         raise ImageError("the DICOM file holds no image", given="without pixel data")
     coded, end = pixels.length == _UNDEFINED, pixels.start + pixels.length
     if coded == (syntax in _NATIVE):
-        raise ImageError(
-            "the pixels of the DICOM file are not coded as it says",
-            given=f"transfer syntax {syntax[:64] or 'none'}, {'coded' if coded else 'plain'} pixels",
-        )
+        given = f"transfer syntax {syntax[:64] or 'none'}, {'coded' if coded else 'plain'} pixels"
+        raise ImageError("the pixels of the DICOM file are not coded as it says", given=given)
     if not coded and end > len(data):
         raise _cut_off(len(data), end)
     return Parsed(

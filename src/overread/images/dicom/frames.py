@@ -298,11 +298,9 @@ def decode(syntax: str, data: bytes, made: Layout) -> tuple[NDArray[Any], int, s
     """
     readers = dict.fromkeys(_JPEG, _jpeg) | dict.fromkeys(_JPEG_LS, _jpeg_ls) | dict.fromkeys(_JPEG_2000, _jpeg_2000)
     if syntax not in readers:
-        raise ImageError(
-            "there is no decoder for this DICOM file",
-            given=f"transfer syntax {syntax[:64]}",
-            todo="convert it to an uncompressed one",
-        )
+        given = f"transfer syntax {syntax[:64]}"
+        todo = "convert it to an uncompressed one"
+        raise ImageError("there is no decoder for this DICOM file", given=given, todo=todo)
     pixels, header = readers[syntax](data, made)
     if pixels.shape != (made.rows, made.columns, 3)[: 2 + (made.samples == 3)]:
         raise _damaged(f"decoded to {' x '.join(map(str, pixels.shape))}")
@@ -393,10 +391,8 @@ def run_lengths(data: bytes, pixels: int, size: int, samples: int) -> NDArray[np
     """
     segments, *starts = struct.unpack("<16I", data[:64].ljust(64, b"\0"))
     if len(data) < 64 or segments != samples * size or segments > 15:
-        raise ImageError(
-            "the coded image contradicts the DICOM header",
-            given=f"{segments} run-length segments, {samples * size} needed",
-        )
+        given = f"{segments} run-length segments, {samples * size} needed"
+        raise ImageError("the coded image contradicts the DICOM header", given=given)
     ends = [*starts[1:segments], len(data)]
     if starts[0] != 64 or any(start >= end for start, end in zip(starts, ends)):
         raise _damaged("run-length segments out of order")

@@ -225,20 +225,20 @@ def _grouped(sequence: bytes, form: Form) -> dict[str, bytes]:
     return found
 
 
+#: Fields that are taken as they stand.
+_TEXTS = ("patient", "study", "series", "accession", "site", "manufacturer", "device", "issuer")
+
+
 def _header(values: _Values) -> DicomHeader:
     day = values.text("study date") or values.text("series date", "acquisition date", "content date")
     frames = values.whole("frames")
+    codes = (_VIEWS[code] for code in values.codes("view codes") if code in _VIEWS)
+    clock = _TIME.match(values.text("acquisition time", "content time", "series time", "study time"))
+    texts: dict[str, Any] = {name: values.text(name) for name in _TEXTS}
     return DicomHeader(
-        patient=values.text("patient"),
-        study=values.text("study"),
-        series=values.text("series"),
         instance=values.text("instance", "instance of media"),
-        accession=values.text("accession"),
         modality=values.text("modality").upper(),
-        site=values.text("site"),
-        manufacturer=values.text("manufacturer"),
-        device=values.text("device"),
-        view=_view(values),
+        view=values.text("view").upper() or next(codes, ""),
         laterality=values.code("image laterality", ("L", "R", "B", "U")) or values.code("laterality", ("L", "R", "B")),
         age=_age(values.text("age"), values.text("birth date"), day),
         sex=values.code("sex", ("F", "M", "O")),
@@ -252,14 +252,14 @@ def _header(values: _Values) -> DicomHeader:
         spacing=_positive(values.numbers("spacing", 2) or values.numbers("detector spacing", 2)),  # type: ignore[arg-type]
         thickness=(_positive(values.numbers("thickness", 1)) or (math.nan,))[0],
         number=values.whole("number"),
-        time=_clock(values.text("acquisition time", "content time", "series time", "study time")),
+        time=":".join(clock.groups()) if clock else "",
         burned_in=values.code("burned in", ("YES", "NO")),
         has_pixels=values.pixels,
-        issuer=values.text("issuer"),
         series_number=values.whole("series number"),
         acquisition=values.whole("acquisition"),
         image_type=values.words("image type"),
         class_uid=values.text("class", "class of media"),
+        **texts,
     )
 
 
@@ -305,11 +305,7 @@ def _directions(numbers: tuple[float, ...] | None) -> tuple[float, ...] | None:
     return numbers if straight else None
 
 
-def _view(values: _Values) -> str:
-    """View position, or the view that the code says."""
-    return values.text("view").upper() or next((_VIEWS[c] for c in values.codes("view codes") if c in _VIEWS), "")
-
-
+_TIME = re.compile(r"([01]\d|2[0-3]):?([0-5]\d):?([0-5]\d|60)")
 _AGE = re.compile(r"(\d{1,3})([DWMY]?)\Z")
 _YEAR = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
 
@@ -334,11 +330,6 @@ def _day(text: str) -> date | None:
         return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
     except ValueError:
         return None
-
-
-def _clock(text: str) -> str:
-    match = re.match(r"([01]\d|2[0-3]):?([0-5]\d):?([0-5]\d|60)", text)
-    return ":".join(match.groups()) if match else ""
 
 
 # -- headers of many files at once, as plain values: what a process of its own does for a scan of an export -------

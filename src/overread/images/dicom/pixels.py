@@ -131,8 +131,10 @@ def _grey(
     notes = (*notes, note)
     if made.photometric == "MONOCHROME1":
         grey, notes = np.iinfo(grey.dtype).max - grey, (*notes, "MONOCHROME1 inverted")
-    if not as_stored:
-        _blacken(parsed, made, samples, grey)
+    for one, shade in zip(samples, () if as_stored else grey):
+        padded = padding(parsed, made, one)
+        if padded is not None:
+            shade[padded] = 0
     return grey, notes
 
 
@@ -172,13 +174,6 @@ def _ends(parsed: Parsed, made: Layout, samples: list[NDArray[Any]], means: list
         values, padded = mean.values(one), padding(parsed, made, one)
         ends += spanning(values if padded is None or padded.all() else values[~padded])
     return min(ends), max(ends)
-
-
-def _blacken(parsed: Parsed, made: Layout, samples: list[NDArray[Any]], grey: NDArray[Any]) -> None:
-    for one, shade in zip(samples, grey):
-        padded = padding(parsed, made, one)
-        if padded is not None:
-            shade[padded] = 0
 
 
 # -- colour ----------------------------------------------------------------------------------------------

@@ -243,10 +243,12 @@ def series_entries(path: str | os.PathLike[str], entry: str, *, limits: ArchiveL
 
     Raises :class:`ImageError` as :func:`overread.images.formats.archives.members` does.
     """
-    index = _INDEX.get((file_key(path), limits), lambda: _member_headers(path, limits))
+    read = partial(_member_header, path, limits=limits)
+    names = partial(archives.members, path, limits=limits)
+    index = _INDEX.get((file_key(path), limits), lambda: _images({name: partial(read, name) for name in names()}))
     folder = entry.rpartition("/")[0]
     beside = {name: header for name, header in index.items() if name.rpartition("/")[0] == folder}
-    header = index.get(entry) or _member_header(path, entry, limits)
+    header = index.get(entry) or read(entry)
     return _ordered(header, entry, beside)
 
 
@@ -263,17 +265,10 @@ def _ordered(header: DicomHeader, name: str, index: dict[str, DicomHeader]) -> l
 def _headers(folder: Path, links: bool) -> dict[str, DicomHeader]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file(follow_symlinks=links))
     if len(names) > MAX_FILES:
-        raise ImageError(
-            "the folder has more files than the limit",
-            given=f"{len(names):,} files",
-            todo=f"at most {MAX_FILES:,} are looked at, split the folder",
-        )
+        given = f"{len(names):,} files"
+        todo = f"at most {MAX_FILES:,} are looked at, split the folder"
+        raise ImageError("the folder has more files than the limit", given=given, todo=todo)
     return _images({name: partial(read_header, folder / name) for name in names})
-
-
-def _member_headers(path: str | os.PathLike[str], limits: ArchiveLimits) -> dict[str, DicomHeader]:
-    names = archives.members(path, limits=limits)
-    return _images({name: partial(_member_header, path, name, limits) for name in names})
 
 
 def _images(headers: dict[str, Callable[[], DicomHeader]]) -> dict[str, DicomHeader]:

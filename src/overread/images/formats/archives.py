@@ -14,7 +14,6 @@ import stat
 import struct
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -24,7 +23,7 @@ from typing import Any
 from overread.core.errors import ImageError, checked, require
 from overread.images.address import Address
 from overread.images.dicom.elements import open_regular
-from overread.images.image import LIMITS, Limits, Recent, file_key, read_bytes
+from overread.images.image import BROKEN, LIMITS, Limits, Recent, file_key, read_bytes
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ _END, _END_64, _LOCATOR_64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 _ENTRY = 46  # bytes of a central directory entry without its name (APPNOTE 4.3.12)
 _LOCAL = 30  # bytes of a local header without its name (4.3.7)
 _DRIVE = re.compile(r"[A-Za-z]:")
-_BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, ValueError, EOFError,
-           OSError, struct.error, zlib.error, IndexError, OverflowError)  # fmt: skip
+_BROKEN = (*BROKEN, zipfile.LargeZipFile)
 
 
 @checked
@@ -322,11 +320,9 @@ def _overlapping(infos: list[zipfile.ZipInfo], directory: int) -> list[int]:
 def _check_sizes(infos: list[zipfile.ZipInfo], limits: ArchiveLimits) -> None:
     largest, total = max((i.file_size for i in infos), default=0), sum(i.file_size for i in infos)
     if largest > limits.member_bytes or total > limits.total_bytes:
-        raise ImageError(
-            "the archive is refused: it inflates to more than the limit",
-            given=f"{total:,} bytes, the largest member {largest:,}",
-            todo=_raise("total_bytes=…, member_bytes", limits.total_bytes) + f" and {limits.member_bytes:,}",
-        )
+        given = f"{total:,} bytes, the largest member {largest:,}"
+        todo = _raise("total_bytes=…, member_bytes", limits.total_bytes) + f" and {limits.member_bytes:,}"
+        raise ImageError("the archive is refused: it inflates to more than the limit", given=given, todo=todo)
     packed = sum(i.compress_size for i in infos)
     pairs = [(total, packed), *((i.file_size, i.compress_size) for i in infos)]
     worst = max((size / max(small, 1) for size, small in pairs if size > limits.small_bytes), default=0.0)

@@ -164,10 +164,8 @@ def _require_few_packets(data: bytes, header: CodestreamHeader) -> None:
         precincts += prod(-(-n >> shrunk + p) for n, p in ((height, size >> 4), (width, size & 15)))
     packets = header.tiles * header.samples * layers * max(precincts, 1)
     if header.tiles > 65_535 or packets > PACKETS:
-        raise ImageError(
-            "the JPEG 2000 declares more tiles or packets than is allowed",
-            given=f"{header.tiles:,} tiles, {packets:,} packets",
-        )
+        given = f"{header.tiles:,} tiles, {packets:,} packets"
+        raise ImageError("the JPEG 2000 declares more tiles or packets than is allowed", given=given)
 
 
 def _require_whole(data: bytes, header: CodestreamHeader, stop: int) -> None:
@@ -195,16 +193,11 @@ def _colours(pixels: NDArray[Any], data: bytes, boxes: dict[bytes, tuple[int, in
     colr = data[slice(*boxes.get(b"colr", (0, 0)))]
     if pixels.shape[-1] == 4 and colr[:1] == b"\1" and colr[3:7] == _CMYK.to_bytes(4, "big"):
         return ink_to_rgb(pixels), ("CMYK converted to RGB",)
-    meaning = _alpha(data[slice(*boxes.get(b"cdef", (0, 0)))])
-    if meaning == _OPACITY:
+    cdef = data[slice(*boxes.get(b"cdef", (0, 0)))]
+    kinds = {struct.unpack_from(">HHH", cdef, at)[1] for at in range(2, len(cdef) - 5, 6)}
+    if _OPACITY in kinds:
         pixels, seen = onto_black(pixels)
         return pixels, ("alpha composited onto black",) if seen else ()
-    if meaning == _PREMULTIPLIED:
+    if _PREMULTIPLIED in kinds:
         return pixels[..., :-1], ("alpha composited onto black",)
     return pixels[..., :-1], ("last channel left out",)
-
-
-def _alpha(definitions: bytes) -> int:
-    """The type of the channel that is not a colour; 0 where nothing says so."""
-    kinds = [struct.unpack_from(">HHH", definitions, at)[1] for at in range(2, len(definitions) - 5, 6)]
-    return next((kind for kind in kinds if kind in (_OPACITY, _PREMULTIPLIED)), 0)

@@ -81,7 +81,9 @@ def _named(address: str) -> tuple[_Member, str, int]:
     match = _ADDRESS.match(address)
     if match is None:
         raise ImageError("this is not the address of a row", given=Path(address).name, todo="write file.npz#array/row")
-    return _open(match[1], match[2]), match[2], int(match[3])
+    path, name = match[1], match[2]
+    # A file that changed, or a forked process, opens it anew.
+    return _OPEN.get((os.getpid(), file_key(path), name), lambda: _Member(path, name)), name, int(match[3])
 
 
 class _Member:
@@ -130,11 +132,6 @@ class _Member:
 
 
 _OPEN: Recent[_Member] = Recent(8)
-
-
-def _open(path: str, name: str) -> _Member:
-    """The open member, one of the last eight; a file that changed, or a forked process, opens it anew."""
-    return _OPEN.get((os.getpid(), file_key(path), name), lambda: _Member(path, name))
 
 
 def _npy_header(member: Any, size: int) -> tuple[tuple[int, ...], np.dtype, int]:
@@ -194,19 +191,17 @@ class _Inflater:
     def _advance(self, count: int) -> bytes:
         parts, missing = [], count
         while missing:
-            pending = self._inflater.unconsumed_tail or self._more()
+            pending = self._inflater.unconsumed_tail
+            if not pending:
+                self._file.seek(self._start + self._used)
+                pending = self._file.read(min(_CHUNK, self._size - self._used))
+                self._used += len(pending)
             part = self._inflater.decompress(pending, missing)
             if not part and not pending:
                 raise ImageError("the archive is cut off", given=f"{self._at + count - missing:,} bytes of the array")
             parts.append(part)
             missing -= len(part)
         return self._account(b"".join(parts))
-
-    def _more(self) -> bytes:
-        self._file.seek(self._start + self._used)
-        chunk = self._file.read(min(_CHUNK, self._size - self._used))
-        self._used += len(chunk)
-        return chunk
 
     def _account(self, data: bytes) -> bytes:
         """Move on: checksum what is seen for the first time, keep a state at every stretch."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +96,10 @@ def sniff(data: bytes) -> str:
             return row.name
     if looks_like_dicom(data[:132]):
         return "DICOM"
-    if data[:2] == b"\x1f\x8b" and _is_nifti(_inflated(data)):
-        return "NIfTI"
+    with suppress(ImageError):
+        inside = start_of(data[:4096], 1024)
+        if inside[344:348] == b"n+1\0" or inside[4:8] == b"n+2\0":
+            return "NIfTI"
     if _META.match(data[:4096]):
         return "MetaImage"
     raise ImageError(
@@ -110,13 +113,17 @@ def _other(data: bytes) -> str:
     return next((n for magic, at, n in _OTHERS if data[at : at + len(magic)] == magic), "unknown content")
 
 
-def _is_nifti(data: bytes) -> bool:
-    return data[344:348] == b"n+1\0" or data[4:8] == b"n+2\0"
+@checked
+def start_of(data: bytes, count: int) -> bytes:
+    """The first ``count`` bytes, inflated where they are gzip; fewer where there are no more.
 
-
-def _inflated(data: bytes) -> bytes:
-    """The first bytes inside gzip."""
+    >>> import gzip
+    >>> start_of(gzip.compress(b"12345"), 3), start_of(b"12345", 3)
+    (b'123', b'123')
+    """
+    if data[:2] != b"\x1f\x8b":
+        return data[:count]
     try:
-        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data[:4096], 1024)
-    except zlib.error:
-        return b""
+        return zlib.decompressobj(31).decompress(data, count)
+    except zlib.error as error:
+        raise ImageError("the file is damaged", given="gzip that cannot be inflated") from error

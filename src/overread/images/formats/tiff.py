@@ -96,11 +96,8 @@ def _require_known(page: Any) -> int:
     photometric = getattr(page.photometric, "name", str(page.photometric))
     extra = page.samplesperpixel - _SAMPLES.get(photometric, 0)
     if photometric not in _SAMPLES or page.imagedepth != 1 or int(page.compression) not in _COMPRESSIONS:
-        raise ImageError(
-            "this kind of TIFF is not read",
-            given=f"{photometric}, depth {page.imagedepth}, compression {getattr(page.compression, 'name', '?')}",
-            todo="convert it to grey or RGB",
-        )
+        given = f"{photometric}, depth {page.imagedepth}, compression {getattr(page.compression, 'name', '?')}"
+        raise ImageError("this kind of TIFF is not read", given=given, todo="convert it to grey or RGB")
     if not 0 <= extra <= 1 or page.dtype is None or not isinstance(page.bitspersample, int):
         raise ImageError("this kind of TIFF is not read", given=f"{photometric} in {page.samplesperpixel} samples")
     return _SAMPLES[photometric]

@@ -161,11 +161,9 @@ def narrow(voxels: NDArray[Any]) -> NDArray[Any]:
 def check_memory(size: int, limits: Limits) -> None:
     """Raise :class:`ImageError` for voxels of more bytes than the limit of pixels leaves, at two bytes each."""
     if size > 2 * limits.pixels:
-        raise ImageError(
-            "the voxels take more memory than the limit",
-            given=f"{size:,} bytes",
-            todo=f"read it with Limits(pixels=…), now {limits.pixels:,} of two bytes each",
-        )
+        given = f"{size:,} bytes"
+        todo = f"read it with Limits(pixels=…), now {limits.pixels:,} of two bytes each"
+        raise ImageError("the voxels take more memory than the limit", given=given, todo=todo)
 
 
 # -- resampling ------------------------------------------------------------------------------------------
@@ -252,8 +250,9 @@ def plane(
     pixel = _pixel(flat.shape, spacing, side)
     middle = [(n - 1) / 2 for n in flat.shape] if side == 0 or places is None else [places[other] for other in rest]
     for row, (step, centre) in enumerate(zip((pixel / old for old in spacing), middle)):
-        size = max(1, round(side / pixel)) if side else _rounded(flat.shape[row], step)
-        if side or size != flat.shape[row]:
+        have = flat.shape[row]
+        size = max(1, round(side / pixel)) if side else have if abs(step - 1) < _SAME else max(1, round(have / step))
+        if side or size != have:
             flat = _along(flat, row, centre + (np.arange(size) - (size - 1) / 2) * step, step)
     return flat[::-1, ::-1]
 
@@ -264,10 +263,6 @@ def _pixel(shape: Sequence[int], spacing: Sequence[float], side: float) -> float
     if side > LONGEST * fine:
         raise ImageError("the square is too large", given=f"side {side:.6g} mm, pixels of {fine:.4g} mm")
     return max(fine, max(n * mm for n, mm in zip(shape, spacing)) / LONGEST) if side == 0 else fine
-
-
-def _rounded(have: int, step: float) -> int:
-    return have if abs(step - 1) < _SAME else max(1, round(have / step))
 
 
 def _number(volume: Volume, name: Plane, at: int | None, places: Sequence[float] | None) -> int:
@@ -286,18 +281,13 @@ def _place(volume: Volume, point: Point) -> tuple[float, float, float]:
     place = np.linalg.solve(volume.affine, [*point, 1.0])[2::-1]
     sizes = np.array(volume.voxels.shape)
     if not np.isfinite(place).all() or (place < -0.5 - 1e-6).any() or (place > sizes - 0.5 + 1e-6).any():
-        raise ImageError(
-            "the point lies outside of the volume",
-            given=f"{', '.join(f'{x:.6g}' for x in point)} mm, the middle of the volume is at {_middle_of(volume)}",
-            todo="give x, y, z in mm: to the right, anterior, superior",
-        )
+        middle = (volume.affine @ [*((sizes[::-1] - 1) / 2), 1.0])[:3]
+        asked, at = (", ".join(f"{x:.6g}" for x in places) for places in (point, middle))
+        given = f"{asked} mm, the middle of the volume is at {at}"
+        todo = "give x, y, z in mm: to the right, anterior, superior"
+        raise ImageError("the point lies outside of the volume", given=given, todo=todo)
     k, j, i = place.tolist()
     return k, j, i
-
-
-def _middle_of(volume: Volume) -> str:
-    middle = volume.affine @ [*((n - 1) / 2 for n in volume.voxels.shape[::-1]), 1.0]
-    return ", ".join(f"{x:.6g}" for x in middle[:3])
 
 
 @checked

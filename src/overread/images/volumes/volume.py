@@ -25,7 +25,7 @@ from overread.core.files import sha256
 from overread.images.address import Address, file_of, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes, neighbour_bytes
-from overread.images.formats.signatures import sniff
+from overread.images.formats.signatures import sniff, start_of
 from overread.images.image import LIMITS, Limits, broken_as, file_key
 from overread.images.volumes import stack
 from overread.images.volumes.grid import (
@@ -123,22 +123,6 @@ def _voxel_bytes(plan: Plan, data: bytes) -> memoryview:
 _CHUNK = 1 << 16  # compressed bytes inflated at once
 _MEMBERS = 100_000  # of one file, each with at least a few bytes
 _SLACK = 1 << 16  # bytes behind the voxels that are looked over
-
-
-@checked
-def start_of(data: bytes, count: int) -> bytes:
-    """The first ``count`` bytes, inflated where they are gzip; fewer where there are no more.
-
-    >>> import gzip
-    >>> start_of(gzip.compress(b"12345"), 3), start_of(b"12345", 3)
-    (b'123', b'123')
-    """
-    if data[:2] != b"\x1f\x8b":
-        return data[:count]
-    try:
-        return zlib.decompressobj(31).decompress(data, count)
-    except zlib.error as error:
-        raise ImageError("the file is damaged", given="gzip that cannot be inflated") from error
 
 
 @checked
@@ -284,13 +268,11 @@ def _kept(address: Address, limits: Limits, window: str, spacing: tuple[float, .
             found = _entry(address, limits, window, spacing)
             with _LOCK:
                 _KEPT[key] = found
-                while len(_KEPT) > 1 and (len(_KEPT) > 4 or _bytes_kept() > _KEPT_BYTES):
+                while len(_KEPT) > 4 or sum(entry[0].voxels.nbytes for entry in _KEPT.values()) > _KEPT_BYTES:
+                    if len(_KEPT) == 1:
+                        break
                     _KEPT.popitem(last=False)
     return found
-
-
-def _bytes_kept() -> int:
-    return sum(volume.voxels.nbytes for volume, _, _ in _KEPT.values())
 
 
 def _identity(address: Address) -> tuple[Any, ...]:

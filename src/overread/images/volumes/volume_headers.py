@@ -122,11 +122,9 @@ def nifti_plan(head: bytes, limits: Limits) -> Plan:
     check_shape(sizes, limits)
     kind = int(header["datatype"])
     if kind not in _NIFTI:
-        raise ImageError(
-            "voxels of this kind are not read",
-            given=f"{_COLOUR.get(kind, 'NIfTI datatype')} ({kind})",
-            todo="save the volume with one number per voxel",
-        )
+        given = f"{_COLOUR.get(kind, 'NIfTI datatype')} ({kind})"
+        todo = "save the volume with one number per voxel"
+        raise ImageError("voxels of this kind are not read", given=given, todo=todo)
     affine, notes = _nifti_affine(header)
     dtype = np.dtype(_NIFTI[kind]).newbyteorder(header.endianness)
     slope, intercept = _nifti_scale(header)
