@@ -42,9 +42,8 @@ class Address:
     def __post_init__(self) -> None:
         if self.plane:
             one_of(self.plane, PLANES, "plane")
-        require(
-            self.plane != "" or (self.at is None and self.point is None), "at and point need a plane", given=self.at
-        )
+        alone = self.at is None and self.point is None
+        require(self.plane != "" or alone, "at and point need a plane", given=self.at)
         require(self.at is None or self.point is None, "give at or point, not both", given=self.at)
         require(self.side >= 0, "side must not be negative", given=self.side)
         require(self.side == 0 or self.point is not None, "side needs a point", given=self.side)

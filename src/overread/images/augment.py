@@ -194,16 +194,13 @@ def apply(
     picked = np.arange(len(images)) if rows is None else np.asarray(rows, dtype=np.int64)
     require(images.dtype in (np.uint8, np.uint16), "images must be uint8 or uint16", given=images.dtype)
     require(images.ndim in (4, 5), "images must be (B, H, W, C) or (B, D, H, W, C)", given=images.shape)
-    require(
-        len(picked) == len(drawn), "one set of parameters per image is needed", given=f"{len(drawn)} for {len(picked)}"
-    )
+    given = f"{len(drawn)} for {len(picked)}"
+    require(len(picked) == len(drawn), "one set of parameters per image is needed", given=given)
     shape = (len(picked), *images.shape[1:])
     result = np.empty(shape, images.dtype) if out is None else out
-    require(
-        result.shape == shape and result.dtype == images.dtype and result.flags.c_contiguous,
-        "out must be a C-contiguous array of the batch's shape and type",
-        given=f"{result.dtype} {result.shape}",
-    )
+    fits = result.shape == shape and result.dtype == images.dtype and result.flags.c_contiguous
+    what = "out must be a C-contiguous array of the batch's shape and type"
+    require(fits, what, given=f"{result.dtype} {result.shape}")
     plan = _Plan(drawn, 255 if images.dtype == np.uint8 else 65535)
     count = min(threads or cores(), len(picked)) if result.size >= _SMALL else 1
     plain = images.view(np.ndarray)  # slices of a memory map are slow to make
@@ -227,7 +224,6 @@ class _Plan:
         self.border = BORDERS[drawn.border]
         identity = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
         self.warps = (np.abs(drawn.matrices - identity).max(axis=(1, 2)) > 1e-9).tolist()
-        self.matrices = drawn.matrices
         colours = drawn.colours.copy()
         self.recolours = (np.abs(colours - np.eye(*colours.shape[1:])).max(axis=(1, 2)) > 1e-9).tolist()
         colours[:, :, -1] *= full
@@ -251,9 +247,8 @@ def _apply_one(pixels: NDArray, place: NDArray, plan: _Plan, i: int, plane: int)
     """One (H, W, C) image into its place."""
     height, width = pixels.shape[:2]
     if plan.warps[i]:
-        cv2.warpAffine(
-            pixels, plan.matrices[i], (width, height), place, cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, plan.border
-        )
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        cv2.warpAffine(pixels, plan.drawn.matrices[i], (width, height), place, how, plan.border)
     else:
         place[...] = pixels
     if plan.blurs[i]:

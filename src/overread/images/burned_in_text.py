@@ -118,9 +118,6 @@ def _box(row: _Letters, down: float, across: float) -> Box:
     )  # fmt: skip
 
 
-# -- letters -----------------------------------------------------------------------------------------------
-
-
 def _letters(strokes: NDArray[Any], contrast: int) -> _Letters:
     """Pieces of the strokes with size, thinness and sharp edges of letters."""
     _, mask = cv2.threshold(strokes, contrast - 1, 1, cv2.THRESH_BINARY)
@@ -153,9 +150,6 @@ def _strokes(mask: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.float64]:
     padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     pieces = (padded[y : y + h + 2, x : x + w + 2] for x, y, w, h, _ in boxes.tolist())
     return np.array([2 * cv2.distanceTransform(p, cv2.DIST_L2, 3).max() for p in pieces], np.float64)
-
-
-# -- rows --------------------------------------------------------------------------------------------------
 
 
 def _lines(letters: _Letters) -> Iterator[_Letters]:

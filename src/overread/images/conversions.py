@@ -81,19 +81,15 @@ def parse_window(text: str) -> Window | None:
 
 
 def _centre_and_width(text: str) -> Window:
-    parts = text.split("/")
+    given = repr(text[:40])
     try:
-        centre, width = (float(part) for part in parts)
+        centre, width = (float(part) for part in text.split("/"))
     except ValueError as error:
-        raise InputError(
-            "the window is no name that is known, nor centre/width such as -600/1500",
-            given=repr(text[:40]),
-            todo=nearest(text[:40], [*PRESETS, "stored", "full"]),
-        ) from error
+        what = "the window is no name that is known, nor centre/width such as -600/1500"
+        raise InputError(what, given=given, todo=nearest(text[:40], [*PRESETS, "stored", "full"])) from error
     if not math.isfinite(centre) or not math.isfinite(width) or width <= 0:
-        raise InputError(
-            "a window needs a finite centre and a width above 0", given=repr(text[:40]), todo="give -600/1500, say"
-        )
+        what = "a window needs a finite centre and a width above 0"
+        raise InputError(what, given=given, todo="give -600/1500, say")
     return Window(centre, width)
 
 

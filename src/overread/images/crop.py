@@ -114,9 +114,6 @@ def _within(pixels: NDArray[Any], circle: Circle) -> NDArray[Any]:
     return pixels[top:bottom, left:right] * inside[..., None].astype(pixels.dtype)
 
 
-# -- what is not dark --------------------------------------------------------------------------------------
-
-
 def _without_dark(pixels: NDArray[Any], side: int) -> NDArray[np.bool_] | None:
     """Where a small copy is not dark; None where all of it is one brightness."""
     height, width = pixels.shape[:2]
@@ -177,9 +174,6 @@ def _tightened(pixels: NDArray[Any], box: Box) -> Box:
 
 def _dark_run(lit: NDArray[np.bool_], most: int) -> int:
     return min(int(lit.argmax()), most) if lit.any() else 0
-
-
-# -- circles -----------------------------------------------------------------------------------------------
 
 
 def _fitted(rim: NDArray[np.float64]) -> tuple[float, float, float] | None:

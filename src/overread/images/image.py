@@ -24,8 +24,7 @@ from overread.core.errors import ImageError, OverreadError, checked, require
 BROKEN = (
     ValueError,
     TypeError,
-    KeyError,
-    IndexError,
+    LookupError,
     AttributeError,
     ArithmeticError,
     EOFError,

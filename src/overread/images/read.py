@@ -97,9 +97,6 @@ def _naming(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
         raise named from error
 
 
-# -- where the bytes are -----------------------------------------------------------------------------------
-
-
 def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: str) -> Image:
     if npz.is_address(text):
         return _from_array(text, limits)
@@ -144,9 +141,6 @@ def _volume(address: Address, limits: Limits, window: str) -> Image:
     with broken_as("the volume is damaged"):
         pixels, notes, digest, kind = volume.read_image_of(address, limits, window)
     return image_of(pixels, kind, digest, notes)
-
-
-# -- what the bytes are ------------------------------------------------------------------------------------
 
 
 def _decode(data: bytes, address: Address, limits: Limits, at_least: tuple[int, int] | None, window: str) -> Image:

@@ -33,6 +33,8 @@ from overread.images.image import short
 GREY = ("MONOCHROME1", "MONOCHROME2")
 YBR = ("YBR_FULL", "YBR_FULL_422")
 COLOUR = ("RGB", *YBR, "YBR_ICT", "YBR_RCT")
+#: Photometric interpretations of the standard that are not read.
+_KNOWN = ("YBR_PARTIAL_422", "YBR_PARTIAL_420", "HSV", "ARGB", "CMYK", "XYB")
 _MANY = ("PALETTE COLOR", *GREY, *COLOUR)
 
 
@@ -52,6 +54,16 @@ class Layout:
     photometric: str
     number: str
 
+    @property
+    def size(self) -> str:
+        """Frames, rows and columns in words."""
+        return f"{self.frames} x {self.rows} x {self.columns} pixels"
+
+    @property
+    def channels(self) -> int:
+        """The samples of a pixel that the photometric interpretation asks for."""
+        return 3 if self.photometric in COLOUR else 1
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -66,7 +78,8 @@ class Frame:
 def layout(parsed: Parsed, check: Callable[[int, int, int], None], *, one: bool = False) -> Layout:
     """The layout of the pixels, asked of ``check(height, width, frames)`` and held against the bytes present.
 
-    ``one``: only one frame will be decoded, so that only one is checked; of colour it never is more. Raises :class:`ImageError` for what is missing, out of range, or more than the bytes can hold.
+    ``one``: only one frame will be decoded, so that only one is checked; of colour it never is more. Raises
+    :class:`ImageError` for what is missing, out of range, or more than the bytes can hold.
     """
     photometric = text(parsed.head, "PhotometricInterpretation")
     bits = {"float32": 32, "float64": 64}.get(parsed.samples, 0)
@@ -105,20 +118,13 @@ def _number(parsed: Parsed, name: str, otherwise: int | None = None) -> int:
 
 def _valid(made: Layout) -> None:
     if made.photometric not in _MANY:
-        known = made.photometric in ("YBR_PARTIAL_422", "YBR_PARTIAL_420", "HSV", "ARGB", "CMYK", "XYB")
-        raise ImageError(
-            "this kind of DICOM image is not read",
-            given=made.photometric if known else "an unknown photometric interpretation",
-            todo="convert it to RGB or MONOCHROME2",
-        )
+        given = made.photometric if made.photometric in _KNOWN else "an unknown photometric interpretation"
+        raise ImageError("this kind of DICOM image is not read", given=given, todo="convert it to RGB or MONOCHROME2")
     sane = 0 < made.rows < 2**16 and 0 < made.columns < 2**16 and made.frames > 0
     if not sane or made.allocated not in (1, 8, 16, 32, 64) or not 0 < made.stored <= made.high + 1 <= made.allocated:
-        raise ImageError(
-            "the DICOM header is not valid",
-            given=f"{made.frames} x {made.rows} x {made.columns} pixels, {made.stored} of {made.allocated} bits, "
-            f"high bit {made.high}",
-        )
-    if made.samples != (3 if made.photometric in COLOUR else 1):
+        given = f"{made.size}, {made.stored} of {made.allocated} bits, high bit {made.high}"
+        raise ImageError("the DICOM header is not valid", given=given)
+    if made.samples != made.channels:
         raise ImageError("the DICOM header contradicts itself", given=f"{made.samples} samples of {made.photometric}")
 
 
@@ -129,11 +135,8 @@ def _present(parsed: Parsed, made: Layout) -> None:
     have, one = len(parsed.native), _frame_bits(parsed, made)
     more = have * 8 - one * made.frames
     if more < 0 or (more >= one and more > 8):  # a byte to make an even number is always there
-        raise ImageError(
-            "the size of the image and its bytes disagree",
-            given=f"{made.frames} x {made.rows} x {made.columns} pixels of {made.samples} x {made.allocated} bits "
-            f"in {have:,} bytes",
-        )
+        given = f"{made.size} of {made.samples} x {made.allocated} bits in {have:,} bytes"
+        raise ImageError("the size of the image and its bytes disagree", given=given)
 
 
 def _frame_bits(parsed: Parsed, made: Layout) -> int:
@@ -310,11 +313,9 @@ def decode(syntax: str, data: bytes, made: Layout) -> tuple[NDArray[Any], int, s
 def _agree(header: JpegHeader | CodestreamHeader, made: Layout) -> None:
     sizes = (header.height, header.width, header.samples)
     if sizes != (made.rows, made.columns, made.samples) or not 1 <= header.bits <= max(made.allocated, 8):
-        raise ImageError(
-            "the coded image contradicts the DICOM header",
-            given=f"{header.height} x {header.width} x {header.samples} samples of {header.bits} bits, header "
-            f"{made.rows} x {made.columns} x {made.samples} of {made.allocated}",
-        )
+        coded = f"{header.height} x {header.width} x {header.samples} samples of {header.bits} bits"
+        tagged = f"{made.rows} x {made.columns} x {made.samples} of {made.allocated}"
+        raise ImageError("the coded image contradicts the DICOM header", given=f"{coded}, header {tagged}")
 
 
 def _cut(data: bytes) -> ImageError:

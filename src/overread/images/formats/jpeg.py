@@ -113,12 +113,10 @@ def jpeg_header(data: bytes) -> JpegHeader:
     """The header of a JPEG of a kind that is read, with an end. Raises :class:`ImageError` otherwise."""
     header = jpeg_stream(data)
     if not header.width or not header.height or not _is_read(header.process, header.bits, header.samples):
-        raise ImageError(
-            "this kind of JPEG is not read",
-            todo="convert it to PNG, or to baseline JPEG",
-            given=f"{_PROCESS.get(header.process, 'hierarchical')}, {header.bits} bits, {header.samples} samples, "
-            f"{header.width} x {header.height}",
-        )
+        size, kind = f"{header.width} x {header.height}", _PROCESS.get(header.process, "hierarchical")
+        given = f"{kind}, {header.bits} bits, {header.samples} samples, {size}"
+        todo = "convert it to PNG, or to baseline JPEG"
+        raise ImageError("this kind of JPEG is not read", given=given, todo=todo)
     # In coded data FF is followed by 00 or a restart marker: FFD9 after the first scan is the end.
     if not data.endswith(END) and data.find(END, header.scan) < 0:
         raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an end")

@@ -104,20 +104,19 @@ def png_header(data: bytes) -> PngHeader:
             chunks.append((name, start, stop))
             transparent = data[start + 8 : stop - 4] if name == b"tRNS" else transparent
         elif name == b"acTL" and stop - start >= 16:
-            frames = struct.unpack(">I", data[start + 8 : start + 12])[0]
+            frames = struct.unpack_from(">I", data, start + 8)[0]
         elif name == b"eXIf":
             orientation = exif_orientation(data[start + 8 : stop - 4])
     if not chunks or chunks[0][0] != b"IHDR" or chunks[0][2] - chunks[0][1] != 25:
         raise ImageError("the PNG has no header")
-    width, height, bits, kind = struct.unpack(">IIBB", data[chunks[0][1] + 8 : chunks[0][1] + 18])
+    width, height, bits, kind = struct.unpack_from(">IIBB", data, chunks[0][1] + 8)
     samples = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(kind)
     if samples is None or not width or not height:
         raise ImageError("the PNG header is not valid", given=f"{width} x {height}, colour type {kind}")
     notes = (f"animated, first of {frames} frames",) if frames > 1 else ()
-    return PngHeader(
-        height, width, samples, 16 if bits == 16 else 8, orientation, _critical(data, chunks, kind), notes,
-        transparent=_key(transparent, samples, bits) if kind in (0, 2) else (),
-    )  # fmt: skip
+    key = _key(transparent, samples, bits) if kind in (0, 2) else ()
+    deep, payload = 16 if bits == 16 else 8, _critical(data, chunks, kind)
+    return PngHeader(height, width, samples, deep, orientation, payload, notes, key)
 
 
 def _key(body: bytes, samples: int, bits: int) -> tuple[int, ...]:
@@ -131,7 +130,7 @@ def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
     at = len(PNG)
     found: list[tuple[bytes, int, int]] = []
     while at + 12 <= len(data) and len(found) < PIECES:
-        length = struct.unpack(">I", data[at : at + 4])[0]
+        length = struct.unpack_from(">I", data, at)[0]
         name, stop = data[at + 4 : at + 8], at + 12 + length
         if stop > len(data):
             break
@@ -159,10 +158,8 @@ def bmp_header(data: bytes) -> tuple[int, int, int]:
         raise ImageError("the BMP is cut off", given=f"{len(data):,} bytes")
     start, size, width, height, _, bits, packing = struct.unpack_from("<IIiiHHI", data, 10)
     if size not in (40, 52, 56, 108, 124) or bits not in (1, 4, 8, 24, 32) or packing != 0:
-        raise ImageError(
-            "this kind of BMP is not read", given=f"header {size}, {bits} bits, packing {packing}",
-            todo="convert it to PNG",
-        )  # fmt: skip
+        given = f"header {size}, {bits} bits, packing {packing}"
+        raise ImageError("this kind of BMP is not read", given=given, todo="convert it to PNG")
     height = abs(height)  # negative: from the top
     if width < 1 or height < 1:
         raise ImageError("the BMP header is not valid", given=f"{width} x {height}")

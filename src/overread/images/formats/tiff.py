@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from io import BytesIO
 from math import prod
 from typing import Any
@@ -181,15 +180,6 @@ ENTRIES = 4096
 _BYTES = (1, 2, 6, 7)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    order: str  # of bytes
-    offset: str  # struct codes: an offset, the count of entries
-    count: str
-    entry: int  # bytes of an entry
-    first: int  # where the offset of the first directory is
-
-
 @checked
 def directories(data: bytes, most: int) -> list[int]:
     """Where the directories of a TIFF are, in order.
@@ -197,40 +187,37 @@ def directories(data: bytes, most: int) -> list[int]:
     Raises :class:`ImageError` if there are more than ``most``, if the chain comes back to any of them, or if a
     directory is cut off or absurd.
     """
-    layout = _layout(data)
+    from tifffile import TIFF
+
+    forms = {b"II*\0": TIFF.CLASSIC_LE, b"MM\0*": TIFF.CLASSIC_BE, b"II+\0": TIFF.BIG_LE, b"MM\0+": TIFF.BIG_BE}
+    form = forms[data[:4]]
+    if form.offsetsize == 8 and (len(data) < 16 or struct.unpack_from(f"{form.byteorder}HH", data, 4) != (8, 0)):
+        raise ImageError("the TIFF header is not valid")
     found: dict[int, None] = {}  # an ordered set
-    at = _number(data, layout.order + layout.offset, layout.first)
+    at = _number(data, form.offsetformat, form.offsetsize)
     while at:
         if len(found) >= most or at in found:
             raise ImageError("the TIFF has too many pages, or a cycle of them", given=f"more than {len(found)}")
         found[at] = None
-        at = _after(data, layout, at)
+        at = _after(data, form, at)
     if not found:
         raise ImageError("the TIFF holds no image")
     return list(found)
 
 
-def _layout(data: bytes) -> _Layout:
-    order = "<" if data[:2] == b"II" else ">"
-    if data[2:4] in (b"*\0", b"\0*"):
-        return _Layout(order, "I", "H", 12, 4)
-    if len(data) < 16 or struct.unpack_from(order + "HH", data, 4) != (8, 0):
-        raise ImageError("the TIFF header is not valid")
-    return _Layout(order, "Q", "Q", 20, 8)
-
-
-def _after(data: bytes, layout: _Layout, at: int) -> int:
+def _after(data: bytes, form: Any, at: int) -> int:
     """Where the directory after the one at ``at`` is; 0 after the last."""
-    entries = _number(data, layout.order + layout.count, at)
-    start = at + struct.calcsize(layout.count)
+    entries = _number(data, form.tagnoformat, at)
+    start = at + form.tagnosize
+    end = start + form.tagsize * entries
     if not 1 <= entries <= ENTRIES:
         raise ImageError("the TIFF has a directory that is not valid", given=f"{entries:,} entries")
-    for entry in range(start, start + layout.entry * entries, layout.entry):
-        kind = _number(data, layout.order + "H", entry + 2)
-        values = _number(data, layout.order + layout.offset, entry + 4)
+    for entry in range(start, end, form.tagsize):
+        kind = _number(data, f"{form.byteorder}H", entry + 2)
+        values = _number(data, form.offsetformat, entry + 4)
         if values > NUMBERS and kind not in _BYTES:
             raise ImageError("the TIFF declares more strips, tiles or values than is allowed", given=f"{values:,}")
-    return _number(data, layout.order + layout.offset, start + layout.entry * entries)
+    return _number(data, form.offsetformat, end)
 
 
 def _number(data: bytes, code: str, at: int) -> int:
