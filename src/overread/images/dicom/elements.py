@@ -310,6 +310,18 @@ def items(data: bytes, form: Form, wanted: frozenset[int], most: int) -> Iterato
     return (_inside(item, form, wanted) for item in islice(_items(data, form), most))
 
 
+@checked
+def functional_groups(
+    data: bytes, form: Form, groups: frozenset[int], wanted: frozenset[int], most: int
+) -> list[dict[int, bytes]]:
+    """The ``wanted`` values within the ``groups`` of each of the first ``most`` items (PS3.3 C.7.6.16.2)."""
+    found = []
+    for item in items(data, form, groups, most):
+        inside = [inner for group in item.values() for inner in items(group, form, wanted, 1)]
+        found.append({tag: value for inner in inside for tag, value in inner.items()})
+    return found
+
+
 def _items(data: bytes, form: Form) -> Iterator[bytes]:
     """The contents of the items of a sequence's bytes."""
     blocks, at, end = Blocks(io.BytesIO(data), len(data)), 0, len(data)

@@ -21,9 +21,9 @@ from typing import Any
 from overread.core.errors import ImageError, checked
 from overread.images.dicom.elements import (
     Elements,
-    Form,
     Handle,
     decimals,
+    functional_groups,
     items,
     looks_like_dicom,
     open_regular,
@@ -53,14 +53,11 @@ _TAGS = {
 }  # fmt: skip
 _WANTED = frozenset(_TAGS.values())
 
-#: Functional groups (PS3.3 C.7.6.16.2): group, element within it, name.
-_GROUPS = (
-    (0x00209113, 0x00200032, "position"),
-    (0x00209116, 0x00200037, "orientation"),
-    (0x00289110, 0x00280030, "spacing"),
-    (0x00289110, 0x00180050, "thickness"),
-    (0x00209071, 0x00209072, "laterality"),
-)
+#: Functional groups (PS3.3 C.7.6.16.2) that tell place and spacing, and the elements within them.
+_GROUPS = frozenset({0x00209113, 0x00209116, 0x00289110, 0x00209071})
+_INNER = {_TAGS[name]: name for name in ("position", "orientation", "spacing", "thickness")} | {
+    0x00209072: "laterality"
+}
 #: Codes of views of the chest and the breast (PS3.16 CID 4010 and 4014), in SNOMED CT and as they were before.
 _VIEWS = {
     "399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-10214": "PA", "R-40888": "PA", "399173006": "LL",
@@ -169,8 +166,9 @@ class _Values:
         self.pixels, self._form = elements.pixels, elements.form
         self._values = {name: elements.values[tag] for name, tag in _TAGS.items() if tag in elements.values}
         for name in ("frame groups", "shared groups"):
-            if name in self._values:
-                self._values = _grouped(self._values[name], self._form) | self._values
+            value = self._values.get(name, b"")
+            for item in functional_groups(value, self._form, _GROUPS, frozenset(_INNER), 1):
+                self._values = {_INNER[tag]: found for tag, found in item.items()} | self._values
         self._charset = self._values.get("charset", b"")
 
     def text(self, *names: str) -> str:
@@ -212,17 +210,6 @@ class _Values:
             return []
         found = items(self._values[name], self._form, frozenset({0x00080100}), 4)
         return [clean(item.get(0x00080100, b"").decode("latin-1")) for item in found]
-
-
-def _grouped(sequence: bytes, form: Form) -> dict[str, bytes]:
-    """What the first item of functional groups says of place and spacing."""
-    found: dict[str, bytes] = {}
-    wanted = frozenset(group for group, _, _ in _GROUPS)
-    for item in items(sequence, form, wanted, 1):
-        for group, element, name in _GROUPS:
-            for inner in items(item.get(group, b""), form, frozenset({element}), 1):
-                found |= {name: inner[element]} if element in inner else {}
-    return found
 
 
 #: Fields that are taken as they stand.

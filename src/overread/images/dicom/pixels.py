@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -143,27 +144,21 @@ def _of_interest(
 ) -> tuple[NDArray[np.uint16], str]:
     """Frames as uint16 by the window that is chosen, else by what the file says, else over the whole range."""
     own = chosen is None and all(mean.note for mean in means)
-    low, high = (0.0, 0.0)
-    if chosen is FULL or (chosen is None and not own):
-        chosen, note = None, "smallest to largest value"
-        low, high = _ends(parsed, made, samples, means)
-    elif own:
+    shade: Callable[[NDArray[Any]], NDArray[np.float64]]
+    if own:
         note = means[0].note + (", each frame its own" if len({mean.note for mean in means}) > 1 else "")
+    elif chosen is None or chosen is FULL:
+        note = "smallest to largest value"
+        low, high = _ends(parsed, made, samples, means)
+        shade = partial(between, low=low, high=high)
     else:
-        assert chosen is not None
         note = f"window {chosen.centre:g}/{chosen.width:g}"
         if text(parsed.head, "Modality") not in ("CT", ""):
             note += ", of values that may not be Hounsfield units"
+        shade = partial(windowed, window=chosen)
     grey = np.empty((len(samples), made.rows, made.columns), np.uint16)
     for place, one, mean in zip(grey, samples, means):
-        values = finite(mean.values(one))
-        if own:
-            shade = mean.grey(values)
-        elif chosen is not None:
-            shade = windowed(values, chosen)
-        else:
-            shade = between(values, low, high)
-        place[:] = np.rint(shade * 65535)
+        place[:] = np.rint((mean.grey if own else shade)(finite(mean.values(one))) * 65535)
     return grey, note
 
 

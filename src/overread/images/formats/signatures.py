@@ -102,15 +102,10 @@ def sniff(data: bytes) -> str:
             return "NIfTI"
     if _META.match(data[:4096]):
         return "MetaImage"
-    raise ImageError(
-        "the format is not one that is read", given=_other(data), todo="convert it to PNG, JPEG, TIFF or DICOM"
-    )
-
-
-def _other(data: bytes) -> str:
-    if data[4:8] == b"ftyp":
-        return _BRANDS.get(data[8:12], "video or HEIF")
-    return next((n for magic, at, n in _OTHERS if data[at : at + len(magic)] == magic), "unknown content")
+    known = next((name for magic, at, name in _OTHERS if data[at : at + len(magic)] == magic), "unknown content")
+    given = _BRANDS.get(data[8:12], "video or HEIF") if data[4:8] == b"ftyp" else known
+    todo = "convert it to PNG, JPEG, TIFF or DICOM"
+    raise ImageError("the format is not one that is read", given=given, todo=todo)
 
 
 @checked

@@ -21,7 +21,7 @@ from overread.core.files import sha256
 from overread.images import dicom
 from overread.images.address import Address
 from overread.images.dicom import series
-from overread.images.dicom.elements import Form, decimals, items, read_elements
+from overread.images.dicom.elements import Form, decimals, functional_groups, read_elements
 from overread.images.dicom.header import DicomHeader, read_header
 from overread.images.formats.archives import address_bytes
 from overread.images.image import Limits
@@ -181,12 +181,9 @@ def _of_film(data: bytes, head: DicomHeader) -> Slices:
 
 def _groups(data: bytes, form: Form, most: int) -> list[dict[int, tuple[float, ...]]]:
     """Position, orientation and step in each item of a sequence of functional groups."""
-    found = []
-    inside = frozenset({_POSITION, _ORIENTATION, _BETWEEN})
-    for item in items(data, form, frozenset({_PLACE, _DIRECTIONS, _MEASURES}), most):
-        parts = [inner for group in item.values() for inner in items(group, form, inside, 1)]
-        found.append({tag: numbers for part in parts for tag, value in part.items() if (numbers := decimals(value))})
-    return found
+    groups, wanted = frozenset({_PLACE, _DIRECTIONS, _MEASURES}), frozenset({_POSITION, _ORIENTATION, _BETWEEN})
+    found = functional_groups(data, form, groups, wanted, most)
+    return [{tag: numbers for tag, value in item.items() if (numbers := decimals(value))} for item in found]
 
 
 def _offset_positions(values: dict[int, bytes], head: DicomHeader) -> list[tuple[float, ...]]:
