@@ -17,17 +17,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
 from overread.images.dicom.elements import Parsed, text
-from overread.images.formats.jpeg import (
-    BASELINE,
-    END,
-    EXTENDED,
-    JPEG_LS,
-    LOSSLESS,
-    PROGRESSIVE,
-    JpegHeader,
-    jpeg_stream,
-)
-from overread.images.formats.jpeg2000 import CodestreamHeader, codestream_header
+from overread.images.formats import jpeg, jpeg2000
 from overread.images.image import short
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -279,7 +269,7 @@ def _unpacked(syntax: str, coded: bytes, made: Layout) -> NDArray[Any]:
 
 RLE, DEFLATED_FRAMES = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70))
-_PROCESSES = (BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, JPEG_LS)
+_PROCESSES = (jpeg.BASELINE, jpeg.EXTENDED, jpeg.PROGRESSIVE, jpeg.LOSSLESS, jpeg.JPEG_LS)
 _JPEG_LS = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (80, 81))
 _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
 #: Tiles of a JPEG 2000 image, each of which costs the decoder some kilobytes.
@@ -310,7 +300,7 @@ def decode(syntax: str, data: bytes, made: Layout) -> tuple[NDArray[Any], int, s
     return pixels, header.bits, header.coding or made.photometric
 
 
-def _agree(header: JpegHeader | CodestreamHeader, made: Layout) -> None:
+def _agree(header: jpeg.JpegHeader | jpeg2000.CodestreamHeader, made: Layout) -> None:
     sizes = (header.height, header.width, header.samples)
     if sizes != (made.rows, made.columns, made.samples) or not 1 <= header.bits <= max(made.allocated, 8):
         coded = f"{header.height} x {header.width} x {header.samples} samples of {header.bits} bits"
@@ -336,44 +326,44 @@ def _decoded(codec: str, data: bytes, **options: str) -> NDArray[Any]:
         raise _damaged(short(error)) from error
 
 
-def _jpeg(data: bytes, made: Layout) -> tuple[NDArray[Any], JpegHeader]:
+def _jpeg(data: bytes, made: Layout) -> tuple[NDArray[Any], jpeg.JpegHeader]:
     """T.81. libjpeg fills what is missing without a word, so the end is tried with other bytes behind it."""
     header = _jpeg_header(data, made)
     # the same colour space on both sides: samples as they are coded
     options = {} if header.samples == 1 else {"colorspace": "YCBCR", "outcolorspace": "YCBCR"}
-    end = data.rfind(END)
+    end = data.rfind(jpeg.END)
     pixels = _decoded("jpeg8_decode", data, **options)
     if not np.array_equal(pixels, _decoded("jpeg8_decode", data[:end] + _FILLER + data[end:], **options)):
         raise _cut(data)
     return pixels, header
 
 
-def _jpeg_ls(data: bytes, made: Layout) -> tuple[NDArray[Any], JpegHeader]:
+def _jpeg_ls(data: bytes, made: Layout) -> tuple[NDArray[Any], jpeg.JpegHeader]:
     """T.87. CharLS itself refuses what is cut off, though without an end mark only after 2**31 steps."""
     header = _jpeg_header(data, made)
     return _decoded("jpegls_decode", data), header
 
 
-def _jpeg_header(data: bytes, made: Layout) -> JpegHeader:
-    header = jpeg_stream(data)
+def _jpeg_header(data: bytes, made: Layout) -> jpeg.JpegHeader:
+    header = jpeg.jpeg_stream(data)
     if header.process not in _PROCESSES:
         raise _damaged("no header of a JPEG that is read")
     _agree(header, made)
-    if (scans := data.count(b"\xff\xda", header.scan)) > SCANS and header.process != JPEG_LS:
+    if (scans := data.count(b"\xff\xda", header.scan)) > SCANS and header.process != jpeg.JPEG_LS:
         raise ImageError("the coded image has too many scans", given=f"{scans:,}")
-    if data.rfind(END) < header.scan:
+    if data.rfind(jpeg.END) < header.scan:
         raise _cut(data)
     return header
 
 
-def _jpeg_2000(data: bytes, made: Layout) -> tuple[NDArray[Any], CodestreamHeader]:
+def _jpeg_2000(data: bytes, made: Layout) -> tuple[NDArray[Any], jpeg2000.CodestreamHeader]:
     """T.800 and T.814. OpenJPEG runs strictly: missing data are an error."""
     at = max(data.find(b"\xff\x4f\xff\x51"), 0)  # behind the boxes of a JP2 file, where there are any
-    header = codestream_header(data[at:])
+    header = jpeg2000.codestream_header(data[at:])
     _agree(header, made)
     if header.tiles > TILES:
         raise ImageError("the coded image has too many tiles", given=f"{header.tiles:,}")
-    if data.rfind(END) < at:
+    if data.rfind(jpeg.END) < at:
         raise _cut(data)
     pixels = _decoded("jpeg2k_decode", data[at:])
     kind = np.dtype(f"u{pixels.dtype.itemsize}").type

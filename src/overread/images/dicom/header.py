@@ -19,16 +19,7 @@ from io import BytesIO
 from typing import Any
 
 from overread.core.errors import ImageError, checked
-from overread.images.dicom.elements import (
-    Elements,
-    Handle,
-    decimals,
-    functional_groups,
-    items,
-    looks_like_dicom,
-    open_regular,
-    read_elements,
-)
+from overread.images.dicom import elements
 from overread.images.formats import archives
 
 #: The class of a DICOMDIR (PS3.4 table B.5-1 and PS3.10 §8.6).
@@ -133,15 +124,15 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
     """
     if isinstance(source, bytes):
         return header_of(BytesIO(source))
-    with open_regular(source) as handle:
+    with elements.open_regular(source) as handle:
         return header_of(handle)
 
 
 @checked
-def header_of(handle: Handle) -> DicomHeader:
+def header_of(handle: elements.Handle) -> DicomHeader:
     """The header of an open DICOM file (anything that seeks and reads). Raises :class:`ImageError`."""
     try:
-        return _header(_Values(read_elements(handle, _WANTED, limit=_MAX_VALUE)))
+        return _header(_Values(elements.read_elements(handle, _WANTED, limit=_MAX_VALUE)))
     except OSError as error:
         raise ImageError("the file cannot be read", given=error.strerror or "the system refused") from error
 
@@ -150,8 +141,8 @@ def header_of(handle: Handle) -> DicomHeader:
 def is_dicom_file(path: str | os.PathLike[str]) -> bool:
     """Whether a regular file begins as DICOM does; False for everything that cannot be opened."""
     try:
-        with open_regular(path) as handle:
-            return looks_like_dicom(handle.read(132))
+        with elements.open_regular(path) as handle:
+            return elements.looks_like_dicom(handle.read(132))
     except (ImageError, OSError):
         return False
 
@@ -162,13 +153,13 @@ def is_dicom_file(path: str | os.PathLike[str]) -> bool:
 class _Values:
     """The values of one file, by name, converted as they are asked for."""
 
-    def __init__(self, elements: Elements) -> None:
-        self.pixels, self._form = elements.pixels, elements.form
-        self._values = {name: elements.values[tag] for name, tag in _TAGS.items() if tag in elements.values}
+    def __init__(self, found: elements.Elements) -> None:
+        self.pixels, self._form = found.pixels, found.form
+        self._values = {name: found.values[tag] for name, tag in _TAGS.items() if tag in found.values}
         for name in ("frame groups", "shared groups"):
             value = self._values.get(name, b"")
-            for item in functional_groups(value, self._form, _GROUPS, frozenset(_INNER), 1):
-                self._values = {_INNER[tag]: found for tag, found in item.items()} | self._values
+            for item in elements.functional_groups(value, self._form, _GROUPS, frozenset(_INNER), 1):
+                self._values = {_INNER[tag]: inner for tag, inner in item.items()} | self._values
         self._charset = self._values.get("charset", b"")
 
     def text(self, *names: str) -> str:
@@ -191,7 +182,7 @@ class _Values:
     def numbers(self, name: str, count: int) -> tuple[float, ...] | None:
         """The first ``count`` decimal numbers, or None if there are fewer or one is not finite."""
         value = self._values.get(name, b"")
-        found = decimals(b"\\".join(value[: 32 * count].split(b"\\")[:count]))
+        found = elements.decimals(b"\\".join(value[: 32 * count].split(b"\\")[:count]))
         return found if len(found) == count else None
 
     def whole(self, name: str) -> int | None:
@@ -208,7 +199,7 @@ class _Values:
         """The code values in a sequence of codes (PS3.3 table 8.8-1)."""
         if name not in self._values:
             return []
-        found = items(self._values[name], self._form, frozenset({0x00080100}), 4)
+        found = elements.items(self._values[name], self._form, frozenset({0x00080100}), 4)
         return [clean(item.get(0x00080100, b"").decode("latin-1")) for item in found]
 
 
@@ -336,13 +327,13 @@ def scan(folder: str, archive: str, names: list[str]) -> list[list[Any] | str]:
     path = os.path.join(folder, archive)
     if archive:
         return [_scanned(partial(archives.open_member, path, name)) for name in names]
-    return [_scanned(partial(open_regular, os.path.join(path, name))) for name in names]
+    return [_scanned(partial(elements.open_regular, os.path.join(path, name))) for name in names]
 
 
-def _scanned(opened: Callable[[], Handle]) -> list[Any] | str:
+def _scanned(opened: Callable[[], elements.Handle]) -> list[Any] | str:
     try:
         with opened() as handle:
-            if not looks_like_dicom(handle.read(132) or b""):
+            if not elements.looks_like_dicom(handle.read(132) or b""):
                 return ""
             values = vars(header_of(handle)).values()
             return [None if value != value else value for value in values]  # JSON knows no NaN
@@ -366,6 +357,6 @@ def any_dicom(archive: str | os.PathLike[str], names: Iterable[str]) -> bool:
     """Whether one of these members of a zip archive begins as DICOM does. Raises :class:`ImageError`."""
     for name in names:
         with archives.open_member(archive, name) as handle:
-            if looks_like_dicom(handle.read(132) or b""):
+            if elements.looks_like_dicom(handle.read(132) or b""):
                 return True
     return False

@@ -73,16 +73,17 @@ def read_series(address: Address, limits: Limits) -> Volume:
     """The volume of a series: all of its files in the folder, or the archive, of the one that is named."""
     frames: list[Any] = []
     heads, digests = [], []
-    names = _names(address)
-    for data in _bytes_of(address, names, limits):
+    files = _files(address)
+    for file in files:
+        data = address_bytes(file, limits)
         head = read_header(data)
-        limits.check(head.rows, head.columns, max(len(names), head.frames))
-        if head.frames > 1 and len(names) == 1:
+        limits.check(head.rows, head.columns, max(len(files), head.frames))
+        if head.frames > 1 and len(files) == 1:
             return read_film(data, limits)
-        values = _values(data, limits)
+        values = dicom.physical(data, limits.check)[0]
         if values.shape[0] != 1 or (frames and values.shape[1:] != frames[0].shape):
             raise ImageError("the images of the series do not make one volume", given="films, or other sizes")
-        check_memory(values.nbytes * len(names), limits)
+        check_memory(values.nbytes * len(files), limits)
         frames.append(values[0])
         heads.append(head)
         digests.append(sha256(data))
@@ -99,19 +100,16 @@ def digest_of_files(digests: Sequence[str]) -> str:
 @checked
 def series_bytes(address: Address, limits: Limits) -> Iterator[bytes]:
     """The bytes of each file of a series, in order."""
-    return _bytes_of(address, _names(address), limits)
+    return (address_bytes(file, limits) for file in _files(address))
 
 
 @checked
 def series_grid(address: Address, limits: Limits) -> Grid:
     """Voxels along, and the affine of, the stored axes of a series, from headers only."""
-    names = _names(address)
-    if address.entry:
-        heads = [read_header(data) for data in _bytes_of(address, names, limits)]
-    else:
-        heads = [read_header(name) for name in names]
+    files = _files(address)
+    heads = [read_header(address_bytes(file, limits) if file.entry else file.path) for file in files]
     if len(heads) == 1 and heads[0].frames > 1:
-        return film_grid(next(_bytes_of(address, names, limits)), limits)
+        return film_grid(address_bytes(files[0], limits), limits)
     return _grid(heads[0], arrange(_of_headers(heads)), limits)
 
 
@@ -120,15 +118,11 @@ def _grid(head: DicomHeader, arrangement: Arrangement, limits: Limits) -> Grid:
     return (head.columns, head.rows, len(arrangement.at)), arrangement.affine
 
 
-def _names(address: Address) -> list[str]:
+def _files(address: Address) -> list[Address]:
+    """The files of a series, or its members of an archive, in order."""
     if address.entry:
-        return series.series_entries(address.path, address.entry)
-    return [str(path) for path in series.series_files(address.path)]
-
-
-def _bytes_of(address: Address, names: Sequence[str], limits: Limits) -> Iterator[bytes]:
-    for name in names:
-        yield address_bytes(Address(address.path, name) if address.entry else Address(name), limits)
+        return [Address(address.path, name) for name in series.series_entries(address.path, address.entry)]
+    return [Address(str(path)) for path in series.series_files(address.path)]
 
 
 def _of_headers(heads: Sequence[DicomHeader]) -> Slices:
@@ -146,7 +140,7 @@ def read_film(data: bytes, limits: Limits) -> Volume:
     """The volume of one file whose frames are slices; a file of one frame is one slice."""
     head = read_header(data)
     limits.check(head.rows, head.columns, head.frames)
-    frames = list(_values(data, limits))
+    frames = list(dicom.physical(data, limits.check)[0])
     if len(frames) != head.frames:
         raise ImageError("the file does not hold the frames it announces", given=f"{len(frames)} of {head.frames}")
     arrangement = arrange(_of_film(data, head))
@@ -267,8 +261,3 @@ def _between(frames: Sequence[NDArray], place: float) -> NDArray[np.float32]:
     below = min(int(place), len(frames) - 2)
     part = np.float32(place - below)
     return frames[below].astype(np.float32) * (1 - part) + frames[below + 1].astype(np.float32) * part
-
-
-def _values(data: bytes, limits: Limits) -> NDArray:
-    """Physical values (frames, rows, columns) of a grey file, int16 or float32."""
-    return dicom.physical(data, limits.check)[0]

@@ -27,20 +27,8 @@ from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes, neighbour_bytes
 from overread.images.formats.signatures import sniff, start_of
 from overread.images.image import LIMITS, Limits, broken_as, file_key
-from overread.images.volumes import stack
-from overread.images.volumes.grid import (
-    FLAT,
-    Volume,
-    canonical,
-    canonical_affine,
-    canonical_shape,
-    check_memory,
-    grey,
-    levels,
-    plane,
-    resample,
-    spacing_of,
-)
+from overread.images.volumes import grid, stack
+from overread.images.volumes.grid import FLAT, Volume
 from overread.images.volumes.volume_headers import HEAD, NIFTI_HEAD, Plan, decoded, meta_plan, nifti_plan, nrrd_plan
 
 
@@ -79,7 +67,7 @@ def _of_array(path: str, limits: Limits) -> Volume:
         raise ImageError("a row of the array is not a volume", given=f"shape {row.shape}")
     limits.check(row.shape[1], row.shape[2], row.shape[0])
     upright = row[:, ::-1, ::-1]  # the row is the image: its planes are already as they are looked at
-    return canonical(upright, np.eye(4), ("an array has no place in space: 1 mm, RAS assumed",), digest)
+    return grid.canonical(upright, np.eye(4), ("an array has no place in space: 1 mm, RAS assumed",), digest)
 
 
 def _of_file(data: bytes, kind: str, address: Address, limits: Limits) -> Volume:
@@ -88,7 +76,7 @@ def _of_file(data: bytes, kind: str, address: Address, limits: Limits) -> Volume
     if plan.beside:
         payload = neighbour_bytes(address, plan.beside, limits)
         digest = stack.digest_of_files([digest, sha256(payload)])
-    return canonical(decoded(plan, _voxel_bytes(plan, payload)), plan.affine, plan.notes, digest)
+    return grid.canonical(decoded(plan, _voxel_bytes(plan, payload)), plan.affine, plan.notes, digest)
 
 
 def _plan(data: bytes, kind: str, limits: Limits) -> Plan:
@@ -102,7 +90,7 @@ def _plan(data: bytes, kind: str, limits: Limits) -> Plan:
         plan = meta_plan(data[:HEAD], limits)
     else:
         raise ImageError("this is not a volume", given=kind, todo="leave out the plane")
-    check_memory(plan.memory, limits)
+    grid.check_memory(plan.memory, limits)
     return plan
 
 
@@ -197,7 +185,7 @@ def geometry_of(
             else:
                 plan = _plan(head, kind, limits)
                 shape, affine = plan.shape, plan.affine
-        return canonical_shape(shape, affine), spacing_of(canonical_affine(shape, affine))
+        return grid.canonical_shape(shape, affine), grid.spacing_of(grid.canonical_affine(shape, affine))
 
 
 @checked
@@ -238,13 +226,13 @@ def read_image_of(
     digest = _of_plane(volume.digest, address)
     about: tuple[str, ...] = ()
     if address.plane:
-        seen = plane(volume, address.plane, address.at, address.point, address.side)  # type: ignore[arg-type]
+        seen = grid.plane(volume, address.plane, address.at, address.point, address.side)  # type: ignore[arg-type]
         about = (f"{address.plane} plane",)
     elif FLAT in volume.notes:  # an image, in whatever plane it lies
         seen = np.take(volume.voxels, 0, volume.voxels.shape.index(1))[::-1, ::-1]
     else:
         seen = volume.voxels[:, ::-1, ::-1]
-    pixels, note = grey(volume, seen, window, ends)
+    pixels, note = grid.grey(volume, seen, window, ends)
     return np.ascontiguousarray(pixels)[..., None], (*volume.notes, *about, note), digest, kind
 
 
@@ -285,5 +273,5 @@ def _identity(address: Address) -> tuple[Any, ...]:
 
 def _entry(address: Address, limits: Limits, window: str, spacing: tuple[float, ...]) -> _Entry:
     volume, kind = _read(address, limits)
-    ends = levels(volume, window)
-    return (resample(volume, spacing) if spacing else volume), kind, ends
+    ends = grid.levels(volume, window)
+    return (grid.resample(volume, spacing) if spacing else volume), kind, ends
