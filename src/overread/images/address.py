@@ -1,7 +1,7 @@
 """Addresses: which image within a file, as text that fits into a cell of a table.
 
 ``scan.dcm#frame=3``, ``study.zip#entry=IM/0001``, ``series/first.dcm#series``, ``lung.nii.gz#plane=axial&at=40``,
-``lung.nii.gz#plane=coronal&point=12.5,-40,88&side=60``, and ``file.npz#array/row`` (see :mod:`.arrays`). Text
+``lung.nii.gz#plane=coronal&point=12.5,-40,88&side=60``, and ``file.npz#array/row`` (see :mod:`.npz`). Text
 behind a ``#`` that is none of these belongs to the file's name.
 """
 

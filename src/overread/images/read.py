@@ -39,7 +39,7 @@ def read_image(
     at_least: tuple[int, int] | None = None,
     window: str = "",
 ) -> Image:
-    """Read one image from a path, an address (see :mod:`.address` and :mod:`.arrays`) or bytes, by content.
+    """Read one image from a path, an address (see :mod:`.address` and :mod:`.npz`) or bytes, by content.
 
     ``at_least`` (height, width) lets a JPEG be decoded at 1/2, 1/4 or 1/8 of its size while it stays at
     least that large on both sides: quicker, and the pixels differ from a box average by about half a grey

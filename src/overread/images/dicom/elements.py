@@ -179,7 +179,9 @@ def read_elements(handle: Handle, wanted: frozenset[int], *, limit: int = MAX_VA
     found, at, syntax = _meta(blocks, wanted)
     values = _values(blocks, found, limit)
     if syntax == _DEFLATED:
-        blocks, at = _inflated_header(blocks, at), 0
+        # long enough for any header, and short enough for any bomb
+        plain, _ = _inflated(blocks.read(at, HEADER_DEFLATED), HEADER_INFLATED)
+        blocks, at = Blocks(io.BytesIO(plain), len(plain)), 0
     form = _form(blocks.read(at, 6))
     found, _, pixels = _walk(blocks, at, blocks.size, form, wanted, _BEFORE_PIXELS)
     has_pixels = pixels is not None and pixels.tag in PIXELS and pixels.length > 0 and pixels.start < blocks.size
@@ -199,16 +201,6 @@ def _meta(blocks: Blocks, wanted: frozenset[int]) -> tuple[dict[int, Element], i
     syntax = found.get(_SYNTAX)
     value = b"" if syntax is None else blocks.read(syntax.start, min(syntax.end - syntax.start, 256))
     return found, at, value.decode("ascii", "replace").rstrip("\0 ")
-
-
-def _inflated_header(blocks: Blocks, at: int) -> Blocks:
-    """The beginning of a deflated data set (PS3.5 A.5), long enough for any header and short enough for any bomb."""
-    try:
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        data = inflater.decompress(blocks.read(at, HEADER_DEFLATED), HEADER_INFLATED)
-    except zlib.error as error:
-        raise ImageError("the DICOM file is damaged", given="its deflated data set cannot be inflated") from error
-    return Blocks(io.BytesIO(data), len(data))
 
 
 def _form(head: bytes) -> Form:
@@ -389,7 +381,7 @@ def parse(data: bytes) -> Parsed:
     if not all(letter in "0123456789." for letter in syntax):
         raise ImageError("the DICOM file does not say how its pixels are coded", given="no valid transfer syntax")
     if syntax == _DEFLATED:
-        data = _inflated(data[at:])
+        data = _whole(data[at:])
         blocks, at = Blocks(io.BytesIO(data), len(data)), 0
     if at + 6 > len(data):
         raise _cut_off(len(data), at + 6)
@@ -441,13 +433,18 @@ def _fragments(data: bytes, at: int) -> Iterator[memoryview]:
     raise ImageError("the coded pixels have too many parts", given=f"more than {MAX_ITEMS:,}")
 
 
-def _inflated(data: bytes) -> bytes:
-    """The deflated data set, up to the limit."""
+def _inflated(data: bytes, most: int) -> tuple[bytes, Any]:
+    """The beginning of a deflated data set (PS3.5 A.5), up to ``most`` bytes, and its inflater."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        plain = inflater.decompress(data, MAX_INFLATED)
+        return inflater.decompress(data, most), inflater
     except zlib.error as error:
-        raise ImageError("the deflated DICOM file is damaged", given=str(error)[:80]) from error
+        raise ImageError("the DICOM file is damaged", given="its deflated data set cannot be inflated") from error
+
+
+def _whole(data: bytes) -> bytes:
+    """A deflated data set, which ends before the limit."""
+    plain, inflater = _inflated(data, MAX_INFLATED)
     if inflater.unconsumed_tail or len(plain) == MAX_INFLATED:
         raise ImageError("the deflated DICOM file is larger than the limit", given=f"above {MAX_INFLATED:,} bytes")
     if not inflater.eof:

@@ -190,31 +190,27 @@ def _cut(volume: Volume, middle: Sequence[float], spacing: Sequence[float], size
     if max(sizes) > LONGEST:
         raise ImageError("the spacing is too fine for this volume", given=f"{max(sizes):,} voxels along an axis")
     voxels, affine = volume.voxels, volume.affine.copy()
-    order = sorted(range(3), key=lambda axis: sizes[axis] / volume.voxels.shape[axis])  # shrink first
-    for axis in order:
-        step = spacing[axis] / volume.spacing[axis]
-        voxels = _along(voxels, axis, middle[axis] + (np.arange(sizes[axis]) - (sizes[axis] - 1) / 2) * step, step)
     steps = [new / old for new, old in zip(spacing, volume.spacing)]
+    for axis in sorted(range(3), key=lambda axis: sizes[axis] / volume.voxels.shape[axis]):  # shrink first
+        voxels = _along(voxels, axis, middle[axis], sizes[axis], steps[axis])
     first = [m - (n - 1) / 2 * step for m, n, step in zip(middle, sizes, steps)]
     affine[:3, 3] += volume.affine[:3, :3] @ first[::-1]
     affine[:3, :3] *= steps[::-1]
     return replace(volume, voxels=voxels.astype(np.float32, copy=False), affine=affine)
 
 
-def _along(voxels: NDArray[Any], axis: int, at: NDArray[np.floating[Any]], step: float) -> NDArray[Any]:
-    """Voxels at the places ``at`` of an axis, linear; half a voxel beyond the edge the smallest value stands."""
+def _along(voxels: NDArray[Any], axis: int, middle: float, size: int, step: float) -> NDArray[Any]:
+    """``size`` voxels, ``step`` apart, around ``middle`` of an axis, linear; outside of it the smallest value."""
     have = voxels.shape[axis]
-    whole = np.rint(at)
+    at = middle + (np.arange(size) - (size - 1) / 2) * step
     inside = (at >= -0.5 - 1e-6) & (at <= have - 0.5 + 1e-6)
-    if step < 1 + 1e-6 and np.allclose(at, whole, atol=1e-6):
-        found = np.take(voxels, np.clip(whole, 0, have - 1).astype(np.int64), axis)
+    if step < 1 + 1e-6 and np.allclose(at, np.rint(at), atol=1e-6):
+        found = np.take(voxels, np.clip(np.rint(at), 0, have - 1).astype(np.int64), axis)
     else:
         weights = _weights(have, np.clip(at, 0, have - 1), max(1.0, step))
         found = np.moveaxis(np.tensordot(weights, voxels.astype(np.float32), (1, axis)), 0, axis)
     if not inside.all():
-        found = np.moveaxis(found, axis, 0)
-        found[~inside] = voxels.min()
-        found = np.moveaxis(found, 0, axis)
+        np.moveaxis(found, axis, 0)[~inside] = voxels.min()
     return found
 
 
@@ -253,7 +249,7 @@ def plane(
         have = flat.shape[row]
         size = max(1, round(side / pixel)) if side else have if abs(step - 1) < _SAME else max(1, round(have / step))
         if side or size != have:
-            flat = _along(flat, row, centre + (np.arange(size) - (size - 1) / 2) * step, step)
+            flat = _along(flat, row, centre, size, step)
     return flat[::-1, ::-1]
 
 

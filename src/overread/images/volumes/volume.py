@@ -84,10 +84,8 @@ def _plan(data: bytes, kind: str, limits: Limits) -> Plan:
     if kind == "NIfTI":
         plan = nifti_plan(start_of(data, NIFTI_HEAD), limits)
         plan = replace(plan, coding="gzip" if data[:2] == b"\x1f\x8b" else "raw")
-    elif kind == "NRRD":
-        plan = nrrd_plan(data[:HEAD], limits)
-    elif kind == "MetaImage":
-        plan = meta_plan(data[:HEAD], limits)
+    elif kind in ("NRRD", "MetaImage"):
+        plan = (nrrd_plan if kind == "NRRD" else meta_plan)(data[:HEAD], limits)
     else:
         raise ImageError("this is not a volume", given=kind, todo="leave out the plane")
     grid.check_memory(plan.memory, limits)
