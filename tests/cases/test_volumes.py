@@ -98,18 +98,6 @@ def test_slices_are_images_of_one_case(cases: Cases) -> None:
     assert abs((17 - row) / 1.5 - brightest[1]) <= 1
 
 
-def test_slices_along_other_planes_and_at_steps(cases: Cases) -> None:
-    assert as_slices(cases, plane="coronal").table.groupby("case").size()["a"] == 12
-    some = as_slices(cases, every=2).table["image"][:3]
-    assert [parse(image).at for image in some] == [0, 2, 4]
-    apart = as_slices(cases, plane="coronal", mm=4.6).table  # 3 steps of 1.5 mm
-    assert [parse(image).at for image in apart["image"][:4]] == [1, 4, 7, 10]
-    with pytest.raises(OverreadError):
-        as_slices(cases, every=0)
-    with pytest.raises(OverreadError):
-        as_slices(cases, plane="oblique")
-
-
 def test_a_broken_volume_keeps_a_row_that_says_why(cases: Cases) -> None:
     (Path(cases.root) / "v1.nii.gz").write_bytes(b"\x1f\x8b nothing")
     slices = as_slices(cases)

@@ -248,9 +248,6 @@ def _by_chance(model: LatentClasses, ratings: NDArray[np.float64], cases: list[s
     return pd.DataFrame({"case": cases, "label": text, "share": share, "answers": answers, "tied": tied, "chance": chance})  # fmt: skip
 
 
-__all__ = ["RULES", "Grades", "coded", "consensus", "grades_of", "in_order", "latent_classes", "read_grades"]
-
-
 # -- the tables that readers' answers come in: a row for each answer, or a column for each reader -----------------
 
 

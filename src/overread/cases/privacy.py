@@ -60,7 +60,6 @@ def _code(name: str, key: bytes) -> str:
     return "k" + hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=key, digest_size=6).hexdigest()
 
 
-@checked
 def salt_of(table: pd.DataFrame) -> str:
     """The salt of a study: a hash of its images, cases and patients in any order. Other tables, other codes."""
     who = ["image", "case", "patient"]
@@ -68,7 +67,6 @@ def salt_of(table: pd.DataFrame) -> str:
     return sha256(b"codes of a study\n" + body.encode("utf-8", "surrogatepass"))[:32]
 
 
-@checked
 def identifying(table: pd.DataFrame, patients: int) -> list[str]:
     """The columns of ``table`` that may say who a patient is: by their name, or by what stands in them.
 

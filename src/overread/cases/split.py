@@ -102,9 +102,6 @@ def _check(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     return table[["case", "patient", "part"]]
 
 
-# -- making one --------------------------------------------------------------------------------------------------
-
-
 @checked
 def split(
     cases: Cases, *, test: float = 0.2, tuning: float = 0.1, by: str = "patient", deploy_to: str | None = None,
@@ -127,9 +124,11 @@ def split(
     used, left_out = _usable(cases, audit)
     division = Division(used, group(used.table, by, audit.pairs if audit else ()), test, tuning, seed)
     _refuse_unsound(division)
-    given = keep_given and not asked and _is_given(used)
+    given = keep_given and not asked and len(set(used.table["split"]) & set(PARTS)) > 1
     part, method = _divide(division, given, deploy_to, leave_out, by_time)
-    table = _table(used, part)
+    kept = part >= 0
+    table = used.table.loc[kept, ["case", "patient"]].assign(part=np.array(PARTS, object)[part[kept]])
+    table = table.drop_duplicates("case").sort_values("case", ignore_index=True)
     if not given and (part < 0).any():
         left_out |= {"another source of a tested patient": int((part < 0).sum())}
     return _finish(Split(table, method, seed), cases, audit, left_out | division.left_out, division.warnings, given)
@@ -145,12 +144,6 @@ def _divide(
     if leave_out is not None:
         return _source_as_test(division, leave_out)
     return _latest_as_test(division) if by_time else _at_random(division)
-
-
-def _table(used: Cases, part: NDArray[np.int64]) -> pd.DataFrame:
-    kept = part >= 0
-    table = used.table.loc[kept, ["case", "patient"]].assign(part=np.array(PARTS, object)[part[kept]])
-    return table.drop_duplicates("case").sort_values("case", ignore_index=True)
 
 
 def _finish(
@@ -251,7 +244,9 @@ def _at_random(division: Division) -> tuple[NDArray[np.int64], str]:
 def _for_use_in(division: Division, query: str) -> tuple[NDArray[np.int64], str]:
     rows = matching(division.cases.table, query)
     if not rows.any():
-        todo = _sources_in(division.cases.table, query)
+        sources = sorted(set(division.cases.table["source"]) - {""})[:10]
+        named = sources and "source" in query
+        todo = f"sources are {', '.join(sources)}" if named else "check the words in the query"
         raise UnsoundError("no case fulfils the query of deploy_to", given=query, todo=todo)
     target = division.any(rows) & ~division.any(~rows)  # groups that lie in it wholly
     few = int(target.sum())
@@ -267,11 +262,6 @@ def _for_use_in(division: Division, query: str) -> tuple[NDArray[np.int64], str]
     shares = (1 - scale * (division.test + division.tuning), scale * division.tuning, scale * division.test)
     part = division.divide(target, shares)[division.groups.of]
     return part, f"tuning and test only from {query}, by patient, stratified by label"
-
-
-def _sources_in(table: pd.DataFrame, query: str) -> str:
-    sources = sorted(set(table["source"]) - {""})
-    return f"sources are {', '.join(sources[:10])}" if sources and "source" in query else "check the words in the query"
 
 
 def _warn_absent(division: Division, rows: NDArray[np.bool_], where: str) -> None:
@@ -325,10 +315,6 @@ def _times(values: pd.Series) -> NDArray[np.float64]:
     return number.to_numpy(np.float64)
 
 
-def _is_given(cases: Cases) -> bool:
-    return len(set(cases.table["split"]) & set(PARTS)) > 1
-
-
 def _as_given(division: Division) -> tuple[NDArray[np.int64], str]:
     """The parts as given; what is missing of tuning and test is cut from train."""
     words = division.cases.table["split"]
@@ -374,9 +360,6 @@ def without(cases: Cases, split: Split, drop: Collection[str], audit: Audit | No
         left_out["also in a later part of the given split"] = gone
     kept = [w for w in split.proof.get("warnings", []) if not w.startswith("no patient with ")]
     return _finish(replace(split, table=table), cases, audit, left_out, kept, bool(split.proof.get("given")))
-
-
-# -- folds -------------------------------------------------------------------------------------------------------
 
 
 @checked

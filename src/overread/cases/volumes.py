@@ -14,14 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from overread.cases.cases import Cases, Planes
-from overread.core.errors import ImageError, InputError, checked, one_of, require
+from overread.core.errors import ImageError, InputError, checked, require
 from overread.images import volumes
 from overread.images.address import PLANES, Address, parse
 from overread.images.formats import npz
-from overread.images.image import LIMITS, Limits
+from overread.images.image import LIMITS
 
 ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-_THREE, _SLICES = Planes("views"), Planes("slices")
+_THREE = Planes("views")
 
 
 @checked
@@ -84,19 +84,12 @@ def as_planes(cases: Cases, planes: Planes = _THREE) -> Cases:
 
 
 @checked
-def as_slices(
-    cases: Cases, planes: Planes = _SLICES, *, plane: str = "axial", every: int = 1, mm: float = 0.0,
-    limits: Limits = LIMITS,
-) -> Cases:  # fmt: skip
-    """``cases`` with all slices in the place of each volume, as images of its one case; other images stay.
+def as_slices(cases: Cases) -> Cases:
+    """``cases`` with all axial slices in the place of each volume, as images of its one case; other images stay.
 
-    Every slice along ``plane``, or ``every`` n-th, or one each ``mm``. How many there are is read from headers. The
-    ``view`` of a slice is the plane and its number from the inferior, posterior or left side, from 0.
-
-    A volume whose header cannot be read keeps one row, and ``notes`` says so.
+    How many there are is read from headers. The ``view`` of a slice is the plane and its number from the inferior side,
+    from 0. A volume whose header cannot be read keeps one row, and ``notes`` says so.
     """
-    one_of(plane, PLANES, "plane")
-    require(every >= 1 and mm >= 0, "every is at least 1, and mm not negative", given=f"{every}, {mm}")
     rows, unread = [], 0
     for row in cases.table.to_dict("records"):
         if not is_volume(row["image"], cases.root):
@@ -104,14 +97,12 @@ def as_slices(
             continue
         whole = parse(row["image"])
         try:
-            count, step = _count(whole, cases.root, plane, limits)
+            count = volumes.geometry_of(_placed(whole, cases.root), LIMITS)[0][0]
         except ImageError:  # a row remains, so that the audit finds it and says why
-            count, step, unread = 1, 1.0, unread + 1
-        by = max(1, round(mm / step)) if mm else every
-        for at in range((count - 1) % by // 2, count, by):  # as much left out on either side
-            rows.append(_as(row, replace(whole, plane=plane, at=at), f"{plane} {at:03d}"))
+            count, unread = 1, unread + 1
+        rows += [_as(row, replace(whole, plane="axial", at=at), f"axial {at:03d}") for at in range(count)]
     notes = (f"slices: {unread} volumes could not be read and keep one row each",) if unread else ()
-    return _made(cases, rows, planes, notes)
+    return _made(cases, rows, Planes("slices"), notes)
 
 
 def _as(row: dict, address: Address, name: str) -> dict:
@@ -122,13 +113,6 @@ def _as(row: dict, address: Address, name: str) -> dict:
 def _made(cases: Cases, rows: list[dict], planes: Planes, notes: tuple[str, ...]) -> Cases:
     table = pd.DataFrame(rows, columns=list(cases.table.columns)).astype(cases.table.dtypes.to_dict())
     return replace(cases, table=table, planes=planes, notes=(*cases.notes, *notes))
-
-
-def _count(address: Address, root: str, plane: str, limits: Limits) -> tuple[int, float]:
-    """How many slices there are along a plane's axis, and mm between them."""
-    shape, spacing = volumes.geometry_of(_placed(address, root), limits)
-    axis = PLANES.index(plane)
-    return shape[axis], spacing[axis]
 
 
 def _placed(address: Address, root: str) -> Address:
@@ -151,9 +135,6 @@ def _point(row: dict, planes: Planes, root: str) -> tuple[float, float, float] |
     return x, y, z
 
 
-# -- volumes cut into what is looked at: the rows that :class:`Planes` asks for -----------------------------------
-
-
 @checked
 def cut(cases: Cases, planes: Planes) -> Cases:
     """``cases`` with three planes or all slices of each volume in its place; images that are none stay as they are.
@@ -166,6 +147,6 @@ def cut(cases: Cases, planes: Planes) -> Cases:
         raise InputError(f"there are no volumes to take {planes.how} of", given=f"{len(cases):,} images",
                          todo="leave out --volumes")  # fmt: skip
     if planes.how == "slices":
-        return as_slices(cases, planes)
+        return as_slices(cases)
     made = as_planes(cases, planes)
     return replace(made, table=made.table.drop(columns=list(planes.point)))  # it is in the addresses; masks are paths

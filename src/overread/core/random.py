@@ -11,7 +11,6 @@ All functions broadcast ``epoch`` and ``sample`` and return arrays of their shap
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,11 +20,6 @@ from overread.core.errors import checked, require
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
-
-
-@lru_cache(maxsize=4096)
-def _name(operation: str) -> np.uint64:
-    return np.frombuffer(hashlib.blake2b(operation.encode(), digest_size=8).digest(), dtype="<u8")[0]
 
 
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -44,7 +38,7 @@ def bits(seed: int, epoch: ArrayLike, sample: ArrayLike, operation: str) -> NDAr
     """
     require(seed >= 0, "seed must not be negative", given=seed)
     with np.errstate(over="ignore"):
-        key = _mix(np.asarray(seed, dtype=np.uint64) + _GOLDEN) ^ _name(operation)
+        key = _mix(np.asarray(seed, dtype=np.uint64) + _GOLDEN) ^ np.uint64(_digest(operation))
         key = _mix(key + _GOLDEN * (np.asarray(epoch).astype(np.uint64) + np.uint64(1)))
         return np.asarray(_mix(key + _GOLDEN * (np.asarray(sample).astype(np.uint64) + np.uint64(1))))
 

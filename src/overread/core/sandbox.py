@@ -426,9 +426,6 @@ def _here() -> str:
         return ""
 
 
-# -- those that wait for the next call ---------------------------------------------------------------------------
-
-
 #: Idle workers by process, since a fork must not speak with its parent's: to start one takes a third of a second.
 _IDLE: dict[int, deque[Worker]] = {}
 

@@ -81,7 +81,6 @@ def _cleaned(dataset: Any, rules: Rules) -> Any:
     return new
 
 
-@checked
 def patient_of(dataset: Any) -> str:
     """What tells patients apart: the identifier, else name and birth date, else the study. To be hashed, never shown."""
     if found := _text(dataset, "PatientID"):
@@ -277,9 +276,6 @@ def _item(item: Any, patient: _Patient, depth: int) -> Any:
     return new
 
 
-# -- dates ------------------------------------------------------------------------------------------------------
-
-
 def _shifted(element: Any, patient: _Patient) -> Any:
     """Dates some days earlier, times as they are; what is neither goes."""
     values = [_earlier(str(value), element.VR, patient.days) for value in _values(element)]
@@ -306,7 +302,6 @@ def _earlier(text: str, vr: str, days: int) -> str:
 _IDENTIFIERS = ("PatientID", "OtherPatientIDs", "AccessionNumber", "PatientBirthDate", "MedicalRecordLocator")
 
 
-@checked
 def names_in(dataset: Any) -> frozenset[str]:
     """Every word of three letters or digits and more in names of people and in identifiers, at any depth."""
     named = tags(_IDENTIFIERS)
@@ -314,7 +309,6 @@ def names_in(dataset: Any) -> frozenset[str]:
     return frozenset(word for text in texts for word in re.findall(r"[^\W_]{3,}", text.casefold()))
 
 
-@checked
 def elements(dataset: Any, above: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
     """Every element at every depth, or None where it cannot be read, behind its place: the tags and the numbers of the
     items that lead to it.
@@ -331,7 +325,6 @@ def elements(dataset: Any, above: tuple[int, ...] = ()) -> Iterator[tuple[tuple[
             yield from elements(item, (*place, number << 32))
 
 
-@checked
 def mentions(text: str, words: frozenset[str]) -> bool:
     """Whether ``text`` has one of ``words`` in it: as a word, or as a part if that has five letters or more.
 
@@ -367,7 +360,6 @@ _NOT_SEARCHED = "burned-in annotation: the pixels cannot be searched for text"
 _HEAD = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|CRANI|JAW|MANDIB|MAXILL|EAR|IAC|EYE|WHOLEBODY")
 
 
-@checked
 def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
     """Why the pixels of a file may name the patient, in a few words; "" where nothing mentions for it.
 
@@ -383,7 +375,6 @@ def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
     return _found_text(dataset, data, limits) if at_risk(dataset, types) else ""
 
 
-@checked
 def at_risk(dataset: Any, types: set[str]) -> bool:
     """Whether images of this kind often carry text."""
     kind = str(dataset.get("SOPClassUID", ""))
@@ -392,7 +383,6 @@ def at_risk(dataset: Any, types: set[str]) -> bool:
     return captured or modality in MODALITIES_AT_RISK or kind.startswith(_CLASSES_AT_RISK)
 
 
-@checked
 def may_show_a_face(dataset: Any) -> bool:
     """Whether a face could be rebuilt from the volume: CT, MR or PET of the head, or of a part that is not named."""
     part = str(dataset.get("BodyPartExamined", "") or "").upper().replace(" ", "")

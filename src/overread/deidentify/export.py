@@ -11,11 +11,10 @@ import csv
 import importlib.metadata
 import os
 import re
-import stat
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, field, fields, replace
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -173,13 +172,15 @@ def _work(
 ) -> int:  # fmt: skip
     """Clean all files; ``rows`` and the ``lines`` of the key grow and are noted now and then. Returns how many are no DICOM."""
     others, noted = 0, time.monotonic()
-    for number, (task, made) in enumerate(_cleaned(tasks), 1):
+    answers = contained(clean_file, ((task,) for task in tasks))  # decoders and parsers meet whatever the tree holds
+    for number, (task, answer) in enumerate(zip(tasks, answers, strict=True), 1):
+        made = _refused(task, b"", "its reader crashed") if isinstance(answer, ImageError) else answer
         if made is None:
             others += 1
         else:
             rows[task.source] = made.row
             lines[made.code] = key_line(made)
-        if number == len(tasks) or time.monotonic() - noted > NOTE_EVERY:
+        if time.monotonic() - noted > NOTE_EVERY:
             _note(output, rows, key, lines)
             noted = time.monotonic()
         progress("cleaning files", number, len(tasks))
@@ -191,12 +192,6 @@ def _note(output: Path, rows: dict[str, Row], key: Path | None, lines: dict[str,
     write_rows(output / TABLE, _once(rows.values()))
     if key is not None:
         write_key(key, lines.values())
-
-
-def _cleaned(tasks: list[Task]) -> Iterator[tuple[Task, Original | None]]:
-    """What became of each file, in processes of their own: decoders and parsers meet whatever the tree holds."""
-    for task, made in zip(tasks, contained(clean_file, ((task,) for task in tasks)), strict=True):
-        yield task, _refused(task, b"", "its reader crashed") if isinstance(made, ImageError) else made
 
 
 def _once(rows: Iterable[Row]) -> list[Row]:
@@ -217,8 +212,9 @@ def _once(rows: Iterable[Row]) -> list[Row]:
 def clean_file(task: Task) -> Original | None:
     """Clean one file and write it; what became of it, or None if it is not DICOM."""
     try:
-        if not _is_dicom(task.path):
-            return None
+        with open(task.path, "rb") as handle:
+            if not looks_like_dicom(handle.read(4096)):
+                return None
         data = read_bytes(task.path, limits=task.limits)
     except (ImageError, OSError):
         return _refused(task, b"", "the file cannot be read")
@@ -228,11 +224,6 @@ def clean_file(task: Task) -> Original | None:
         return _refused(task, data, error.what)
     except broken():
         return _refused(task, data, "the DICOM file is damaged")
-
-
-def _is_dicom(path: str) -> bool:
-    with open(path, "rb") as handle:
-        return looks_like_dicom(handle.read(4096))
 
 
 def _refused(task: Task, data: bytes, reason: str) -> Original:
@@ -336,7 +327,6 @@ def _write_record(made: Deidentified, rules: Rules, allow_burned_in: bool, *, fi
 # -- files that are read, and where the copy may lie ------------------------------------------------------------------------------------------------------
 
 
-@checked
 def files_of(source: Path) -> tuple[list[Path], int]:
     """All regular files in a folder (or the file itself), sorted, and the number of links, which are not followed."""
     if source.is_file():
@@ -346,16 +336,10 @@ def files_of(source: Path) -> tuple[list[Path], int]:
     found: list[Path] = []
     links = 0
     for folder, folders, names in os.walk(source, followlinks=False):
-        links += sum(os.path.islink(os.path.join(folder, name)) for name in (*folders, *names))
-        found += [Path(folder, name) for name in names if _is_regular(os.path.join(folder, name))]
+        links += sum(Path(folder, name).is_symlink() for name in (*folders, *names))
+        files = (Path(folder, name) for name in names)
+        found += [file for file in files if file.is_file() and not file.is_symlink()]
     return sorted(found), links
-
-
-def _is_regular(path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(path).st_mode)
-    except OSError:
-        return False
 
 
 @checked
@@ -370,7 +354,6 @@ def require_apart(source: Path, output: Path, secret_files: Sequence[Path | None
         raise InputError("a secret file would lie inside the cleaned copy", todo=todo)
 
 
-@checked
 def require_ours(output: Path) -> None:
     """Raise :class:`InputError` if the output holds anything that is not part of a cleaned copy."""
     if output.exists() and not output.is_dir():
@@ -394,7 +377,6 @@ def _is_ours(place: str, name: str) -> bool:
 # -- the table and the key --------------------------------------------------------------------------------------
 
 
-@checked
 def read_rows(path: Path) -> list[Row]:
     """The rows of an earlier call; none if there is no table."""
     if not path.exists():
@@ -403,7 +385,6 @@ def read_rows(path: Path) -> list[Row]:
         return [build(Row, row, where=path.name) for row in csv.DictReader(handle)]
 
 
-@checked
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write the table of what became of the files, atomically."""
     write_text(path, _as_csv([tuple(f.name for f in fields(Row)), *map(astuple, rows)]))
@@ -415,7 +396,6 @@ def _as_csv(rows: Iterable[tuple[object, ...]]) -> str:
     return text.getvalue()
 
 
-@checked
 def read_key(path: Path | None) -> dict[str, tuple[str, ...]]:
     """The lines of a key by code of file; none if there is no key yet. Raises :class:`InputError` for another table."""
     if path is None or not path.exists():
@@ -430,7 +410,6 @@ def read_key(path: Path | None) -> dict[str, tuple[str, ...]]:
     return {line[0]: line for line in lines if len(line) == len(_KEY_COLUMNS)}
 
 
-@checked
 def key_line(made: Original) -> tuple[str, ...]:
     """A line of the key. Cells that a spreadsheet would take for a formula get an apostrophe in front."""
     row = (made.code, made.file, made.patient, made.study, made.patient_identifier, made.study_uid, made.path)
@@ -438,7 +417,6 @@ def key_line(made: Original) -> tuple[str, ...]:
     return tuple(f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell for cell in cells)
 
 
-@checked
 def write_key(path: Path, lines: Iterable[tuple[str, ...]]) -> None:
     """Write the key atomically, readable for its owner alone."""
     with publish(path) as beside:

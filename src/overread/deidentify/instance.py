@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from overread import __version__
-from overread.core.errors import ImageError, checked
+from overread.core.errors import ImageError
 from overread.images.image import BROKEN
 
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81))
@@ -26,7 +26,6 @@ _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _BOXES = (b"jP  ", b"ftyp", b"jp2h", b"jp2c")
 
 
-@checked
 def settled(dataset: Any, syntax: str) -> None:
     """Blank or cut in ``dataset`` what is beside the pixels, which are written in transfer syntax ``syntax``.
 
@@ -62,9 +61,6 @@ def _blanker(syntax: str) -> Callable[[bytearray], None]:
         return lambda frame: None
     named = syntax if syntax in UID_dictionary else "one that is not of the standard"
     raise ImageError("this compression cannot be searched for comments", given=named)
-
-
-# -- not compressed ---------------------------------------------------------------------------------------------
 
 
 def _cut_native(dataset: Any, syntax: str) -> None:
@@ -126,7 +122,6 @@ def _blank_rle(frame: bytearray) -> None:
 # -- JPEG and JPEG-LS -------------------------------------------------------------------------------------------
 
 
-@checked
 def blank_jpeg(frame: bytearray) -> None:
     """Blank comments and application data of a JPEG or JPEG-LS frame in place (T.81 annex B, T.87 annex C)."""
     if frame[:2] != b"\xff\xd8":
@@ -168,7 +163,6 @@ def _behind_scan(frame: bytearray, at: int) -> int:
 # -- JPEG 2000 --------------------------------------------------------------------------------------------------
 
 
-@checked
 def blank_jpeg_2000(frame: bytearray) -> None:
     """Blank the comments of a JPEG 2000 frame in place, and boxes around it (T.800 annexes A and I)."""
     if frame[:4] == b"\xff\x4f\xff\x51":
@@ -238,7 +232,6 @@ def broken() -> tuple[type[Exception], ...]:
     return (*BROKEN, BytesLengthException, InvalidDicomError)
 
 
-@checked
 def transfer_syntax(dataset: Any) -> str:
     """How the file is written: as its meta information says, else as it was found to be."""
     named = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID")
@@ -250,7 +243,6 @@ def transfer_syntax(dataset: Any) -> str:
     return "1.2.840.10008.1.2" if implicit else "1.2.840.10008.1.2.1" if little else "1.2.840.10008.1.2.2"
 
 
-@checked
 def meta(new: Any, syntax: str) -> Any:
     """The meta information of a cleaned data set, made anew: nothing of who wrote or sent the original (PS3.10 7.1)."""
     from pydicom.dataset import FileMetaDataset
@@ -264,7 +256,6 @@ def meta(new: Any, syntax: str) -> Any:
     return made
 
 
-@checked
 def as_bytes(new: Any) -> bytes:
     """The file of a cleaned data set: an empty preamble, its meta information, itself (PS3.10 chapter 7)."""
     import pydicom

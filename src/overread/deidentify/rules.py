@@ -160,7 +160,6 @@ def _meanings() -> dict[tuple[str, str], str]:
     return found
 
 
-@checked
 def meaning(scheme: str, value: str) -> str:
     """The meaning of a code that PS3.16 knows, in the words of the standard; "" for all others.
 

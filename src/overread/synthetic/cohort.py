@@ -188,7 +188,8 @@ def make_plan(
     table = _images(_patients(seed, patients, images, sources, names, prevalence, faults.gap), seed)
     table["shortcut"] = random.uniform(seed, 0, table["key"].to_numpy(), "shortcut") < faults.shortcut
     if faults.given_split or faults.leaks:
-        table["split"] = _given_split(table, seed)
+        drawn = random.by_name(seed, table["patient"].to_numpy(), "given split")
+        table["split"] = np.where(drawn < 0.2, "test", np.where(drawn < 0.35, "tuning", "train"))
     readings, table = _with_readers(table, seed, names, faults)
     table = _leak(table, seed, faults.leaks)
     table = _copies(table, seed, names, faults)
@@ -232,11 +233,6 @@ def _images(patients: pd.DataFrame, seed: int) -> pd.DataFrame:
     table = table.drop(columns="images").assign(key=key, signal=signal).reset_index(drop=True)
     table.insert(0, "case", [f"c{n + 1:05d}" for n in range(len(table))])
     return table.assign(copy_of="", copy="", state="")
-
-
-def _given_split(table: pd.DataFrame, seed: int) -> NDArray[Any]:
-    drawn = random.by_name(seed, table["patient"].to_numpy(), "given split")
-    return np.where(drawn < 0.2, "test", np.where(drawn < 0.35, "tuning", "train"))
 
 
 def _with_readers(table: pd.DataFrame, seed: int, names: Names, faults: Faults) -> tuple[pd.DataFrame, pd.DataFrame]:

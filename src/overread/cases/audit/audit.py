@@ -20,9 +20,6 @@ from overread.core.errors import InputError, UnsoundError, checked, require
 from overread.core.files import FORMAT, build, fingerprint, read_json, write_json
 from overread.core.progress import Progress, silent
 
-__all__ = ["Audit", "Finding", "audit"]
-
-
 Severity = Literal["error", "warning", "note"]
 _WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
 

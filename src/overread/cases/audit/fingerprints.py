@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache as once
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,8 @@ def _all(addresses: Sequence[str], workers: int, progress: Progress) -> pd.DataF
 
 def _keys(addresses: Sequence[str]) -> list[str]:
     """A key per image from its path, size and time of change, hashed: file names may hold what must not be copied."""
-    stats: dict[str, str] = {}
-    for address in addresses:
-        file = _file_of(address)
-        if file not in stats:
-            stats[file] = _stat(file)
-    text = (f"{_VERSION}|{os.path.abspath(a)}|{stats[_file_of(a)]}{_beside(a, stats)}" for a in addresses)
+    stat = once(_stat)
+    text = (f"{_VERSION}|{os.path.abspath(a)}|{stat(_file_of(a))}{_beside(a, stat)}" for a in addresses)
     return [hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for t in text]
 
 
@@ -87,14 +84,10 @@ def _file_of(address: str) -> str:
         return address
 
 
-def _beside(address: str, stats: dict[str, str]) -> str:
+def _beside(address: str, stat: Callable[[str], str]) -> str:
     """A series changes when a file comes into its folder, or goes."""
-    if not address.endswith("#series") and "#series&" not in address:
-        return ""
-    folder = os.path.dirname(_file_of(address)) or "."
-    if folder not in stats:
-        stats[folder] = _stat(folder)
-    return f"|{stats[folder]}"
+    series = address.endswith("#series") or "#series&" in address
+    return f"|{stat(os.path.dirname(_file_of(address)) or '.')}" if series else ""
 
 
 def _stat(file: str) -> str:
@@ -203,7 +196,6 @@ def _count_bits(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
     return _BITS[words.view(np.uint16)].reshape(*words.shape, 4).sum(-1, dtype=np.uint8)
 
 
-@checked
 def similar(table: pd.DataFrame, *, distance: int = 12, threads: int = 0) -> NDArray[np.int64]:
     """Confirmed near-duplicates (P, 2) of a fingerprint table, as positions i < j; one of several equal images stands for all.
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter, defaultdict
+import stat
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from overread.cases.sources.dicom_files import Walk, is_directory, listed, probe, walk
 from overread.core.errors import ImageError, InputError, OverreadError, checked, require
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
-from overread.images.address import Address
+from overread.images.address import Address, parse
 from overread.images.dicom import header as dicom_header
+from overread.images.dicom.elements import items, open_regular, read_elements
 from overread.images.dicom.header import DicomHeader
 from overread.images.dicom.series import normal, order, stacks
 from overread.images.formats import archives
@@ -107,52 +108,43 @@ def read_tree(
 # -- what there is -------------------------------------------------------------------------------------------------
 
 
-def _places(path: Path, progress: Progress) -> tuple[list[Place], list[str], list[str]]:
+def _places(path: Path, progress: Progress) -> tuple[list[Address], list[str], list[str]]:
     """Where images may lie, with notes and problems."""
     if _is_zip(path):
-        return [Place(path.name, name) for name in archives.members(path)], [], []
+        return [Address(path.name, name) for name in archives.members(path)], [], []
     if not path.exists():
         raise InputError("the folder or file does not exist", todo="check the path")
     if path.is_dir():
-        found = walk(path, progress)
-        return _opened(path, found, list(found.names), [])
+        return _opened(path, *walk(path, progress), [])
     if not is_directory(path):
         raise InputError("this is no export of DICOM files", todo="give a folder, a DICOMDIR or a zip archive")
-    found = walk(path.parent, progress)
+    found, notes = walk(path.parent, progress)
     names, absent = listed(path, found)
     problems = [f"{absent:,} files that the DICOMDIR lists are not there"] if absent else []
     if not names:
         problems.append("the DICOMDIR lists no file that is there: its folder was read instead")
-    return _opened(path.parent, found, names or list(found.names), problems)
+    return _opened(path.parent, names or found, notes, problems)
 
 
-def _opened(root: Path, found: Walk, names: list[str], problems: list[str]) -> tuple[list[Place], list[str], list[str]]:
+def _opened(
+    root: Path, names: list[str], notes: list[str], problems: list[str]
+) -> tuple[list[Address], list[str], list[str]]:
     """Files, and the members of those that are zip archives; one that is refused is a problem."""
-    places: list[Place] = []
+    places: list[Address] = []
     refused: Counter[str] = Counter()
     for name in names:
         if not (name.lower().endswith(".zip") and archives.is_archive(root / name)):
-            places.append(Place(name))
+            places.append(Address(name))
             continue
         try:
-            places += [Place(name, member) for member in archives.members(root / name)]
+            places += [Address(name, member) for member in archives.members(root / name)]
         except ImageError as error:
             refused[error.what] += 1
     problems += [f"{_s(count, 'zip archive')} left out: {what}" for what, count in refused.items()]
-    return places, _left(found), problems
+    return places, notes, problems
 
 
-def _left(found: Walk) -> list[str]:
-    counts = (
-        (found.outside, "links lead out of the folder and are not followed"),
-        (found.special, "devices or pipes are left alone"),
-        (found.closed, "folders may not be read"),
-        (found.unnamed, "files are left out: a table cannot hold their names (control characters, backslashes, #)"),
-    )
-    return [f"{count:,} {what}" for count, what in counts if count]
-
-
-def _headers_of(root: Path, places: Sequence[Place], progress: Progress, threads: int) -> Iterator[list[Any] | str]:
+def _headers_of(root: Path, places: Sequence[Address], progress: Progress, threads: int) -> Iterator[list[Any] | str]:
     """What :func:`overread.images.dicom.header.scan` says of every place, in order."""
     tasks = list(_tasks(os.fspath(root.absolute()), places))
     here = threads == 1 or len(places) < _FEW
@@ -164,7 +156,7 @@ def _headers_of(root: Path, places: Sequence[Place], progress: Progress, threads
         yield from [answer.what] * len(names) if isinstance(answer, OverreadError) else answer
 
 
-def _tasks(root: str, places: Sequence[Place]) -> Iterator[tuple[str, str, list[str]]]:
+def _tasks(root: str, places: Sequence[Address]) -> Iterator[tuple[str, str, list[str]]]:
     """The places in portions, each of one archive or of files."""
     for archive, group in groupby(places, key=lambda place: place.path if place.entry else ""):
         names = [place.entry or place.path for place in group]
@@ -175,7 +167,7 @@ def _tasks(root: str, places: Sequence[Place]) -> Iterator[tuple[str, str, list[
 # -- what becomes of it --------------------------------------------------------------------------------------------
 
 
-def _sorted_out(seen: list[tuple[Place, list[Any] | str]]) -> tuple[Images, list[str], list[str], Unreadable]:
+def _sorted_out(seen: list[tuple[Address, list[Any] | str]]) -> tuple[Images, list[str], list[str], Unreadable]:
     """Images with their headers, notes and problems about the rest, and what cannot be read."""
     headers = [(place, dicom_header.header_from(found)) for place, found in seen if not isinstance(found, str)]
     images = [(place, header) for place, header in headers if header.has_pixels]
@@ -191,7 +183,7 @@ def _sorted_out(seen: list[tuple[Place, list[Any] | str]]) -> tuple[Images, list
     others = sum(found == "" for _, found in seen)
     notes = [f"{_s(bare.total(), 'DICOM file')} without pixels left out ({kinds})"] if bare else []
     notes += [f"{_s(others, 'file')} of another kind left out"] if others else []
-    unreadable = tuple((place.address(), found) for place, found in seen if isinstance(found, str) and found)
+    unreadable = tuple((str(place), found) for place, found in seen if isinstance(found, str) and found)
     reasons = Counter(reason for _, reason in unreadable)
     problems = [f"{_s(count, 'file')} cannot be read: {reason}" for reason, count in reasons.most_common()]
     return images, notes, problems, unreadable
@@ -240,26 +232,9 @@ COLUMNS = ("image", "patient", "case", "series", "instance", "accession", "sourc
            "problems")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an image lies: a file relative to the root, or a member (``entry``) of an archive there."""
-
-    path: str
-    entry: str = ""
-
-    @property
-    def folder(self) -> tuple[str, str]:
-        """What slices of one volume share: the folder, and within an archive the folder there."""
-        if self.entry:
-            return self.path, self.entry.rpartition("/")[0]
-        return self.path.rpartition("/")[0], ""
-
-    def address(self, series: bool = False) -> str:
-        """The address of the image, or of the whole series it begins."""
-        return str(Address(self.path, entry=self.entry, series=series))
-
-
-Images = list[tuple[Place, DicomHeader]]
+#: Images below the root, files or members of archives there, with their headers.
+Images = list[tuple[Address, DicomHeader]]
+#: Address and reason.
 Unreadable = tuple[tuple[str, str], ...]
 
 
@@ -278,7 +253,7 @@ def rows(found: Images, slices: bool) -> pd.DataFrame:
     """The table of images with the columns :data:`COLUMNS`: text, blank where unknown, and two counts."""
     groups: dict[tuple[object, ...], Images] = defaultdict(list)
     for place, header in found:
-        groups[(place.folder, header.study, header.series or place)].append((place, header))
+        groups[(_folder(place), header.study, header.series or place)].append((place, header))
     made = [row for group in groups.values() for row in _series(group, slices)]
     made.sort(key=lambda row: row.address)
     views = _views(made)
@@ -287,12 +262,17 @@ def rows(found: Images, slices: bool) -> pd.DataFrame:
     return table.astype({name: object for name in COLUMNS if name not in ("frames", "slices")})
 
 
+def _folder(place: Address) -> tuple[str, str]:
+    """What slices of one volume share: the folder, and within an archive the folder there."""
+    return (place.path, place.entry.rpartition("/")[0]) if place.entry else (place.path.rpartition("/")[0], "")
+
+
 def _series(group: Images, slices: bool) -> list[_Row]:
     """Rows of one series in one folder: a volume for each stack that is one, else every image."""
     made, headers = [], [header for _, header in group]
     for stack in stacks(headers):
         volume = None if slices else _volume([group[i] for i in stack])
-        made += [volume] if volume else [_Row(group[i][0].address(), headers[i]) for i in stack]
+        made += [volume] if volume else [_Row(str(group[i][0]), headers[i]) for i in stack]
     return made
 
 
@@ -307,7 +287,7 @@ def _volume(stack: Images) -> _Row | None:
     if len(found.indices) < FEWEST_SLICES:
         return None
     place, first = stack[found.indices[0]]
-    return _Row(place.address(series=True), first, len(found.indices), found.spacing, found.problems)
+    return _Row(str(replace(place, series=True)), first, len(found.indices), found.spacing, found.problems)
 
 
 def _cells(row: _Row, view: str, issuers: frozenset[str]) -> tuple[object, ...]:
@@ -336,9 +316,6 @@ def _ambiguous(made: Sequence[_Row]) -> frozenset[str]:
         if row.header.issuer:
             issuers[row.header.patient].add(row.header.issuer)
     return frozenset(patient for patient, names in issuers.items() if len(names) > 1)
-
-
-# -- views ---------------------------------------------------------------------------------------------------------
 
 
 def _views(made: Sequence[_Row]) -> list[str]:
@@ -381,3 +358,184 @@ def plane(header: DicomHeader) -> str:
         return ""
     name = ("sagittal", "coronal", "axial")[across.index(max(across))]
     return name if max(across) > math.cos(math.radians(25)) else "oblique"
+
+
+# -- the files of an export: regular files below a folder, and nothing that links or pipes lead to ------------------
+
+
+#: Files of one export that are looked at, and entries of a DICOMDIR that are read.
+MAX_FILES = 2_000_000
+#: Bytes of a DICOMDIR that are read.
+MAX_DIRECTORY = 256 << 20
+_RECORDS, _FILE = 0x00041220, 0x00041500
+_FILES_PROBED, _PROBED_EACH = 400, 20
+
+
+#: What else a walk meets, counted by kind: links out of the folder, devices and pipes, folders, files that a table cannot hold.
+_LEFT_ALONE = {
+    "outside": "links lead out of the folder and are not followed",
+    "special": "devices or pipes are left alone",
+    "closed": "folders may not be read",
+    "unnamed": "files are left out: a table cannot hold their names (control characters, backslashes, #)",
+}
+
+
+def walk(folder: Path, progress: Progress) -> tuple[list[str], list[str]]:
+    """The names of all regular files below ``folder``, relative to it and sorted, and notes; hidden ones left out.
+
+    A link is followed if what it leads to lies in the folder and was not met otherwise, so a loop ends. Raises
+    :class:`InputError` where the folder cannot be read or holds too many files.
+    """
+    walker = _Walker(os.path.realpath(folder), progress)
+    walker.below("")
+    for link in walker.links:
+        walker.follow(link)
+    names = sorted(filter(_nameable, walker.names))
+    walker.count["unnamed"] = len(walker.names) - len(names)
+    return names, [f"{walker.count[kind]:,} {what}" for kind, what in _LEFT_ALONE.items() if walker.count[kind]]
+
+
+class _Walker:
+    """One walk: what was met so far."""
+
+    def __init__(self, root: str, progress: Progress) -> None:
+        self.root, self._progress = root, progress
+        self.names: list[str] = []
+        self.links: deque[str] = deque()
+        self.count: Counter[str] = Counter()
+        self._met: set[tuple[int, int]] = set()  # files and folders, by their number in the system
+
+    def below(self, prefix: str) -> None:
+        """Note the files below a folder, links apart."""
+        folders = deque([prefix])
+        while folders:
+            here = folders.popleft()
+            if self._is_new(os.path.join(self.root, here)):
+                folders.extend(self._list(here))
+            self._progress("looking for files", len(self.names), 0)
+            if len(self.names) > MAX_FILES:
+                raise InputError("the folder holds too many files", given=f"more than {MAX_FILES:,}", todo="choose a folder further down")  # fmt: skip
+
+    def follow(self, link: str) -> None:
+        """Note what a link leads to, if that lies in the folder and is new."""
+        path = os.path.join(self.root, link)
+        target = os.path.realpath(path)
+        if not _within(target, self.root):
+            self.count["outside"] += 1
+        elif os.path.isdir(target):
+            self.below(link + "/")
+        elif os.path.isfile(target) and self._is_new(path):
+            self.names.append(link)
+
+    def _list(self, prefix: str) -> list[str]:
+        """The folders within one; its files, links and other things are noted."""
+        try:
+            entries = sorted(os.scandir(os.path.join(self.root, prefix)), key=lambda entry: entry.name)
+        except OSError as error:
+            if not prefix:
+                raise InputError("the folder cannot be read", given=error.strerror) from error
+            self.count["closed"] += 1
+            return []
+        folders = []
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink():
+                self.links.append(name)
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(name + "/")
+            elif entry.is_file(follow_symlinks=False):
+                self._is_new(entry.path)
+                self.names.append(name)
+            else:
+                self.count["special"] += 1
+        return folders
+
+    def _is_new(self, path: str) -> bool:
+        about = os.stat(path)
+        met = (about.st_dev, about.st_ino)
+        new = met not in self._met
+        self._met.add(met)
+        return new
+
+
+def _within(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _nameable(name: str) -> bool:
+    """Whether a name is printable, without backslashes, and no address of something within a file."""
+    if not name.isprintable() or "\\" in name:
+        return False
+    if "#" not in name:
+        return True
+    try:
+        return parse(name) == Address(name)
+    except (ImageError, InputError):
+        return False
+
+
+def probe(folder: Path) -> Iterator[Path]:
+    """A few hundred files below ``folder``, some of each folder, those at the top first."""
+    folders, seen = deque([folder]), 0
+    while folders and seen < _FILES_PROBED:
+        try:
+            entries = sorted(os.scandir(folders.popleft()), key=lambda entry: (entry.name != "DICOMDIR", entry.name))
+        except OSError:
+            continue
+        visible = [e for e in entries if not e.name.startswith(".") and not e.is_symlink()]
+        files = [Path(e.path) for e in visible if e.is_file(follow_symlinks=False)][:_PROBED_EACH]
+        seen += len(files) + 1
+        yield from files
+        folders.extend(Path(e.path) for e in visible if e.is_dir(follow_symlinks=False))
+
+
+# -- DICOMDIR (PS3.10 §8, PS3.3 F.3) -------------------------------------------------------------------------------
+
+
+def listed(directory: Path, found: list[str]) -> tuple[list[str], int]:
+    """Which of the files ``found`` beside a DICOMDIR it lists, and how many that it lists are not there.
+
+    Its names are only compared with those found, without case and ending, never opened. Raises :class:`ImageError`
+    where one leads out of its folder: then none of it is to be trusted.
+    """
+    wanted = _references(directory)
+    outside = sum(_leads_out(directory.parent, parts) for parts in wanted)
+    if outside:
+        raise ImageError("the DICOMDIR names files outside of its folder", given=f"{outside:,} of {len(wanted):,}",
+                         todo="ask its sender for another copy, or read the folder instead")  # fmt: skip
+    by_name = {_folded(name): name for name in reversed(found)}
+    names = {by_name[key] for key in (_folded("/".join(parts)) for parts in wanted) if key in by_name}
+    return sorted(names), len({"/".join(parts).lower() for parts in wanted}) - len(names)
+
+
+def _folded(name: str) -> str:
+    folder, slash, last = name.lower().rpartition("/")
+    return folder + slash + last.partition(".")[0]
+
+
+def _references(directory: Path) -> list[tuple[str, ...]]:
+    """The components of every ReferencedFileID."""
+    with open_regular(directory) as handle:
+        elements = read_elements(handle, frozenset({_RECORDS}), limit=MAX_DIRECTORY)
+    records = items(elements.values.get(_RECORDS, b""), elements.form, frozenset({_FILE}), MAX_FILES)
+    texts = (record[_FILE].decode("latin-1") for record in records if record.get(_FILE, b"").strip(b" \0"))
+    return [tuple(part.strip(" \0") for part in text.split("\\")) for text in texts]
+
+
+def _leads_out(folder: Path, parts: tuple[str, ...]) -> bool:
+    """Whether a reference is not a plain path below the folder, or a link leads from it elsewhere."""
+    odd = any(p in ("", ".", "..") or "/" in p or ":" in p or not p.isprintable() for p in parts)
+    if odd:
+        return True
+    root, path = os.path.realpath(folder), os.path.join(folder, *parts)
+    return os.path.lexists(path) and not _within(os.path.realpath(path), root)
+
+
+def is_directory(path: Path) -> bool:
+    """Whether a file is a DICOMDIR by its content."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode) and dicom_header.read_header(path).is_directory
+    except (ImageError, OSError):
+        return False

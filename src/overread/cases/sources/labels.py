@@ -149,8 +149,12 @@ class _Match:
         """Rows of the labels with an image."""
         return int(self.labels.isin(set(self.images) - {""}).sum())
 
+    @property
+    def share(self) -> float:
+        """Of the images with a label, or of the labels with an image."""
+        return max(self.images_hit / len(self.images), self.labels_hit / len(self.labels))
 
-@checked
+
 def join_labels(table: pd.DataFrame, labels: pd.DataFrame, on: str = "") -> tuple[pd.DataFrame, list[str]]:
     """The ``table`` of an export with the columns of a table of ``labels`` (text cells, a row per image, series, study or
     patient), and notes.
@@ -190,9 +194,9 @@ def _asked(on: str, labels: pd.DataFrame) -> tuple[list[str], list[str]]:
 def _best(table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: list[str]) -> _Match:
     """The match that fits best: without contradictions first, then by share, as written, and by how much it tells."""
     found = [m for loose in (False, True) for m in _matches(table, labels, keys, columns, loose)]
-    fits = [match for match in found if _fits(match)]
+    fits = [match for match in found if match.images_hit and match.share >= 0.5]  # half of either find each other
     if fits:
-        ranks = [(_contradicts(m, labels), -round(_share(m), 1), m.note, list(KEYS).index(m.key)) for m in fits]
+        ranks = [(_contradicts(m, labels), -round(m.share, 1), m.note, list(KEYS).index(m.key)) for m in fits]
         return fits[min(range(len(fits)), key=ranks.__getitem__)]
     best = max(found, key=lambda match: (match.images_hit, match.labels_hit))
     given = f"at best {best.images_hit:,} of {len(table):,} rows and {best.labels_hit:,} of {len(labels):,} rows of labels share {best.key} (column {best.column!r})"
@@ -203,19 +207,14 @@ def _best(table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: l
 def _matches(
     table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: list[str], loose: bool
 ) -> Iterator[_Match]:
-    plain = {column: _known(labels[column]) for column in columns}
+    plain = {column: known(labels[column].astype(str)) for column in columns}
     for key in keys:
-        for images in _forms(key, _known(table[KEYS[key]])):
+        for images in _forms(key, known(table[KEYS[key]].astype(str))):
             for column, values in plain.items():
                 if not loose:
                     yield _Match(key, column, images, values)
                 elif _loose(images).nunique() == images.nunique():  # two must not become one
                     yield _Match(key, column, _loose(images), _loose(values), " (without leading zeros and case)")
-
-
-def _known(values: pd.Series) -> pd.Series:
-    values = values.astype(str)
-    return values.mask(values.str.lower().isin(MISSING), "")
 
 
 def _loose(values: pd.Series) -> pd.Series:
@@ -234,7 +233,6 @@ def _forms(key: str, values: pd.Series) -> Iterator[pd.Series]:
         yield values.str.split("^^^", regex=False).str[0]
 
 
-@checked
 def file_forms(images: pd.Series) -> Iterator[pd.Series]:
     """Ways to write the addresses of images: as paths, as names, either without endings; each if no two become one."""
     paths = images.map(lambda text: parse(text).entry or file_of(text)) if len(images) else images
@@ -243,15 +241,6 @@ def file_forms(images: pd.Series) -> Iterator[pd.Series]:
         for written in (form, form.str.replace(r"(\.nii\.gz|\.\w{1,5})$", "", regex=True)):
             if written.is_unique:
                 yield written
-
-
-def _fits(match: _Match) -> bool:
-    """Whether half of the images, or half of the labels, find each other."""
-    return match.images_hit > 0 and _share(match) >= 0.5
-
-
-def _share(match: _Match) -> float:
-    return max(match.images_hit / len(match.images), match.labels_hit / len(match.labels))
 
 
 def _contradicts(match: _Match, labels: pd.DataFrame) -> bool:

@@ -163,18 +163,13 @@ def _target(roles: Roles, want: Wanted) -> tuple[pd.DataFrame, Target, list[str]
         columns = [find(roles.columns, name, "labels") for name in labels]
         roles.taken.update(dict.fromkeys(columns, "label"))
         return several_findings(roles.table, columns, want.positive)
-    if want.value is not None or (task and task.continuous):
-        column = roles.take("value", want.value) if want.value else roles.take("label", want.label)
-        return quantity(roles.table[_there(column, roles)], str(column))
-    column = roles.take("label", want.label)
-    return one_label(roles.table[_there(column, roles)], want.positive, task, str(column))
-
-
-def _there(column: str | None, roles: Roles) -> str:
+    column = roles.take("value", want.value) if want.value else roles.take("label", want.label)
     if column is None:
         raise InputError("no column says what is to be learned", given=f"columns {', '.join(roles.columns[:30])}",
                          todo="name it with --label, several findings with --labels, a quantity with --value")  # fmt: skip
-    return column
+    if want.value is not None or (task and task.continuous):
+        return quantity(roles.table[column], column)
+    return one_label(roles.table[column], want.positive, task, column)
 
 
 def _identify(
@@ -235,19 +230,14 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
         table, more = join_labels(found.table, read_table(Path(labels_from)), key)
         notes += more
     elif want.label is want.labels is want.value is want.graders is None:
-        table, roles = _labelled_by_folders(table), roles | {"split": "split"}
-        want = replace(want, label="label")
+        folders = class_folders(table["image"].tolist())
+        if (table["patient"] != "").any():  # a patient's folder counts where no header says who the patient is
+            del folders["patient"]
+        table, roles, want = table.assign(**folders), roles | {"split": "split"}, replace(want, label="label")
         notes.append("label: the name of the folder")
     given = {role: column for role, column in named.items() if column is not None}
     read = _from_table(table.astype(str), Path(found.root), {**named, **roles, **given}, want)
     return replace(read, notes=(*notes, *read.notes))
-
-
-def _labelled_by_folders(table: pd.DataFrame) -> pd.DataFrame:
-    """With the class's folder as ``label``; a patient's folder counts where no header says who the patient is."""
-    by_folder = class_folders(table["image"].tolist())
-    patient = table["patient"] if (table["patient"] != "").any() else by_folder["patient"]
-    return table.assign(label=by_folder["label"], split=by_folder["split"], patient=patient)
 
 
 # -- a folder, an archive ----------------------------------------------------------------------------------------
@@ -346,8 +336,6 @@ def _labelled(cases: Cases, target: Target) -> Cases:
 def _bare(table: pd.DataFrame, target: Target, root: Path) -> Cases:
     if table.empty:
         raise InputError("there are no images", given=str(root), todo=f"images end in {', '.join(ENDINGS)}")
-    made = table.assign(case=table["image"], patient=table["image"])
-    for column in (*ROLES, *target.columns):
-        if column not in made:
-            made[column] = target.task.unknown if column in target.columns else ""
+    blank = dict.fromkeys(ROLES, "") | dict.fromkeys(target.columns, target.task.unknown)
+    made = pd.DataFrame(blank, index=table.index).assign(**dict.fromkeys(("image", "case", "patient"), table["image"]))
     return Cases(made, target, str(root))

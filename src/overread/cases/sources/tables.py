@@ -42,12 +42,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         raise missing(path) from error
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise InputError("the Parquet file cannot be read", given=f"{path}: {_line(error)}") from error
-    table.columns = pd.Index([str(c) for c in table.columns])
-    return pd.DataFrame({name: _text(table[name]) for name in table.columns})
-
-
-def _text(column: pd.Series) -> pd.Series:
-    return column.astype(object).where(column.notna(), "").astype(str)
+    return table.astype(object).where(table.notna(), "").astype(str).rename(columns=str)
 
 
 def _read_text(path: Path) -> pd.DataFrame:
@@ -225,7 +220,6 @@ def read_folder(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     return pd.DataFrame({"image": found, **columns}), ["label: the name of the folder", *patient]
 
 
-@checked
 def class_folders(images: list[str]) -> dict[str, list[str]]:
     """What the folders above ``images`` say: ``label``, ``split``, and ``patient`` (blank unless all have one).
 
