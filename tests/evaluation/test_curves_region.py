@@ -24,7 +24,7 @@ def answers(patients, per, sensitivity, specificity, seed, *, correlation=0.0, b
 
 def holds(region, fpr, tpr) -> bool:
     """Whether a point lies in the polygon, by counting crossings."""
-    x, y = np.asarray(region["fpr"]), np.asarray(region["tpr"])
+    x, y = np.asarray(region.fpr), np.asarray(region.tpr)
     crosses = (y[:-1] > tpr) != (y[1:] > tpr)
     with np.errstate(divide="ignore", invalid="ignore"):
         at = x[:-1] + (tpr - y[:-1]) / (y[1:] - y[:-1]) * (x[1:] - x[:-1])
@@ -35,7 +35,7 @@ def covered(draws, patients, per, sensitivity, specificity, level=0.95, **more):
     inside = known = 0
     for seed in range(draws):
         region = point_region(*answers(patients, per, sensitivity, specificity, seed, **more), level=level)
-        if "undefined" not in region:
+        if not region.undefined:
             known += 1
             inside += holds(region, 1 - specificity, sensitivity)
     return inside / known
@@ -44,7 +44,7 @@ def covered(draws, patients, per, sensitivity, specificity, level=0.95, **more):
 def test_it_is_a_closed_polygon_around_the_point_within_the_square():
     truth, flagged, who = answers(80, 1, 0.8, 0.7, 0)
     region = point_region(truth, flagged, who)
-    fpr, tpr = np.array(region["fpr"]), np.array(region["tpr"])
+    fpr, tpr = np.array(region.fpr), np.array(region.tpr)
     assert (fpr[0], tpr[0]) == pytest.approx((fpr[-1], tpr[-1]))
     assert holds(region, flagged[~truth].mean(), flagged[truth].mean())
     assert min(fpr.min(), tpr.min()) >= 0
@@ -63,24 +63,24 @@ def test_it_is_a_closed_polygon_around_the_point_within_the_square():
 def test_a_perfect_point_has_a_region_with_width():
     truth = np.arange(40) < 20
     region = point_region(truth, truth, np.arange(40))
-    assert max(region["tpr"]) == 1
-    assert min(region["fpr"]) == 0
-    assert min(region["tpr"]) < 0.85
+    assert max(region.tpr) == 1
+    assert min(region.fpr) == 0
+    assert min(region.tpr) < 0.85
 
 
 def test_patients_with_both_answers_tilt_it():
     truth, flagged, who = answers(200, 4, 0.75, 0.75, 1, correlation=0.8, both=True)
     region = point_region(truth, flagged, who)
-    fpr, tpr = np.array(region["fpr"]), np.array(region["tpr"])
+    fpr, tpr = np.array(region.fpr), np.array(region.tpr)
     assert np.corrcoef(fpr, tpr)[0, 1] < -0.2  # who is easy is right in both: specificity rises with sensitivity
-    assert "by patient" in region["method"]
+    assert "by patient" in region.method
 
 
 def test_what_cannot_be_drawn_says_why():
     none = np.zeros(6, bool)
-    assert point_region(none, none, np.arange(6)) == {"undefined": "0 positives"}
-    assert point_region(~none, none, np.arange(6)) == {"undefined": "0 negatives"}
-    assert "4 patients" in point_region(np.arange(8) % 2 == 0, np.zeros(8, bool), np.arange(8) // 4)["undefined"]
+    assert point_region(none, none, np.arange(6)).undefined == "0 positives"
+    assert point_region(~none, none, np.arange(6)).undefined == "0 negatives"
+    assert "4 patients" in point_region(np.arange(8) % 2 == 0, np.zeros(8, bool), np.arange(8) // 4).undefined
     with pytest.raises(ArgumentError, match="level"):
         point_region(~none, none, np.arange(6), level=95.0)
 

@@ -1,6 +1,7 @@
 """The whole evaluation: its numbers against scikit-learn, its refusals, its files, awkward predictions."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -10,8 +11,10 @@ import pytest
 from sklearn import metrics
 
 from overread.core.errors import ArgumentError, InputError, UnsoundError
+from overread.core.files import plain
 from overread.evaluation.evaluate import Evaluation, evaluate
 from overread.evaluation.operating_point import choose_threshold, choose_thresholds
+from overread.evaluation.results import to_file_form
 from overread.predictions import Predictions
 from overread.stats.estimate import Estimate
 from overread.tasks.target import Target
@@ -57,9 +60,9 @@ def test_binary_numbers_are_those_of_scikit_learn(predictions):
     assert "frozen on tuning data" in result["sensitivity"].method
     assert result["auc"].images == 120
     assert result["auc"].patients == 60
-    assert result.confusion["labels"] == ["benign", "melanoma"]
-    np.testing.assert_array_equal(result.confusion["counts"], metrics.confusion_matrix(truth, flagged))
-    assert np.array(result.curves["melanoma"]["point"]["confusion"]).sum() == 120
+    assert result.confusion.labels == ("benign", "melanoma")
+    np.testing.assert_array_equal(result.confusion.counts, metrics.confusion_matrix(truth, flagged))
+    assert np.array(result.curves["melanoma"].point.confusion).sum() == 120
 
 
 def test_numbers_of_several_classes_are_those_of_scikit_learn(predictions):
@@ -84,7 +87,7 @@ def test_numbers_of_several_classes_are_those_of_scikit_learn(predictions):
     assert result["f1", "melanoma+other"].value == pytest.approx(metrics.f1_score(group, flagged))
     assert result["specificity", "melanoma+other"].value == pytest.approx(metrics.recall_score(~group, ~flagged))
     assert result["auc"] == result["auc", "melanoma+other"]
-    np.testing.assert_array_equal(result.confusion["counts"], metrics.confusion_matrix(truth, said))
+    np.testing.assert_array_equal(result.confusion.counts, metrics.confusion_matrix(truth, said))
 
 
 def test_a_point_for_one_class_judges_that_class(predictions):
@@ -107,14 +110,14 @@ def test_findings_leave_out_the_unknown_and_those_with_one_answer(predictions):
     assert result["auc", "other"].undefined == "0 positives"
     known = test.table["label:melanoma"].notna()
     assert result["auc", "melanoma"].images == known.sum() < len(test)
-    assert result.curves["other"] == {"undefined": "0 positives"}
+    assert result.curves["other"].undefined == "0 positives"
 
 
 def test_a_quantity(predictions):
     test = predictions("quantity")
     result = evaluate(test)
     assert result["mae", "value"].value == pytest.approx(metrics.mean_absolute_error(test.truth, test.scores[:, 0]))
-    assert len(result.scatter["truth"]) == len(test)
+    assert len(result.scatter.truth) == len(test)
     with pytest.raises(ArgumentError, match="no operating point"):
         evaluate(test, at=choose_threshold(predictions(prefix="tuning")))
 
@@ -165,7 +168,7 @@ def test_the_ledger_counts_the_looks(predictions, tmp_path):
     assert evaluate(predictions(seed=5, prefix="x"), ledger=tmp_path / "ledger.jsonl", resamples=10).looks == 0
     result = evaluate(test, ledger=tmp_path / "ledger.jsonl", resamples=10)
     assert "looked at 3 times before" in result.table()
-    assert result.about["ledger"]["entry"] == 5
+    assert result.about.ledger.entry == 5
 
 
 def test_without_a_point_the_threshold_is_said_to_be_unchosen(predictions):
@@ -224,7 +227,7 @@ def test_awkward_but_defined(columns):
 
 def test_unlabelled_rows_are_counted():
     result = evaluate(awkward(label=["yes", "no", "", "", "no", "unheard of"]), resamples=50)
-    assert result.counts["unlabelled"] == 3
+    assert result.counts.unlabelled == 3
     assert result["auc"].images == 3
 
 
@@ -252,15 +255,15 @@ def test_what_cannot_be_judged_is_an_error(predictions):
 def test_stored_curves_are_thin_and_whole(predictions):
     result = evaluate(predictions(patients=4000, images=1), resamples=50)
     curve = result.curves["melanoma"]
-    assert len(curve["roc"]["fpr"]) <= 500
-    assert (curve["roc"]["fpr"][0], curve["roc"]["tpr"][0], curve["roc"]["threshold"][0]) == (0, 0, None)
-    assert (curve["roc"]["fpr"][-1], curve["roc"]["tpr"][-1]) == (1, 1)
-    area = np.trapezoid(curve["roc"]["tpr"], curve["roc"]["fpr"])
+    assert len(curve.roc.fpr) <= 500
+    assert (curve.roc.fpr[0], curve.roc.tpr[0], curve.roc.threshold[0]) == (0, 0, math.inf)
+    assert (curve.roc.fpr[-1], curve.roc.tpr[-1]) == (1, 1)
+    area = np.trapezoid(curve.roc.tpr, curve.roc.fpr)
     assert area == pytest.approx(result["auc"].value, abs=2e-3)
-    assert len(curve["pr"]["recall"]) <= 500
-    assert curve["pr"]["recall"][-1] == 1
-    assert sum(curve["scores"]["positive"]) + sum(curve["scores"]["negative"]) == 4000
-    assert sum(curve["calibration"]["count"]) == 4000
+    assert len(curve.pr.recall) <= 500
+    assert curve.pr.recall[-1] == 1
+    assert sum(curve.scores.positive) + sum(curve.scores.negative) == 4000
+    assert sum(curve.calibration.count) == 4000
 
 
 def test_the_door_is_light():
@@ -303,7 +306,7 @@ def test_every_row_of_the_table_of_statistics_is_there(predictions):
     assert result["ppv at prevalence"].value == pytest.approx(0.05 * sensitivity / (0.05 * sensitivity + alarm))
     assert "at prevalence 0.05" in result["npv at prevalence"].method
     assert "0.5, not chosen" in result["npv at prevalence"].method
-    assert result.about["prevalence"] == 0.05
+    assert result.about.prevalence == 0.05
     with pytest.raises(InputError, match="no metric"):
         evaluate(test, resamples=20)["ppv at prevalence"]
     with pytest.raises(ArgumentError, match="prevalence"):
@@ -360,20 +363,20 @@ def test_unlabelled_patients_at_the_end_do_not_disturb(predictions):
 def test_decision_curves_and_regions_are_stored(predictions):
     test = predictions(patients=100)
     curve = evaluate(test, resamples=20).curves["melanoma"]
-    decision, truth, score = curve["decision"], test.truth == 1, test.scores[:, 1]
-    at = decision["threshold"].index(0.3)
+    decision, truth, score = curve.decision, test.truth == 1, test.scores[:, 1]
+    at = decision.threshold.index(0.3)
     hit, alarm = (score >= 0.3) & truth, (score >= 0.3) & ~truth
-    assert decision["net benefit"][at] == pytest.approx(hit.mean() - alarm.mean() * 0.3 / 0.7)
-    assert decision["treat all"][at] == pytest.approx(truth.mean() - (1 - truth.mean()) * 0.3 / 0.7)
-    assert decision["low"][at] < decision["net benefit"][at] < decision["high"][at]
-    assert len({len(v) for v in decision.values() if isinstance(v, list)}) == 1
-    assert "prevalence" not in decision
-    assert len(curve["point"]["region"]["fpr"]) == len(curve["point"]["region"]["tpr"]) > 50
-    elsewhere = evaluate(test, resamples=20, prevalence=0.02).curves["melanoma"]["decision"]
-    assert elsewhere["prevalence"] == 0.02
-    assert elsewhere["treat all"][at] == pytest.approx(0.02 - 0.98 * 0.3 / 0.7)
+    assert decision.net_benefit[at] == pytest.approx(hit.mean() - alarm.mean() * 0.3 / 0.7)
+    assert decision.treat_all[at] == pytest.approx(truth.mean() - (1 - truth.mean()) * 0.3 / 0.7)
+    assert decision.low[at] < decision.net_benefit[at] < decision.high[at]
+    assert len({len(v) for v in vars(decision).values() if isinstance(v, tuple)}) == 1
+    assert "prevalence" not in to_file_form(decision)
+    assert len(curve.point.region.fpr) == len(curve.point.region.tpr) > 50
+    elsewhere = evaluate(test, resamples=20, prevalence=0.02).curves["melanoma"].decision
+    assert elsewhere.prevalence == 0.02
+    assert elsewhere.treat_all[at] == pytest.approx(0.02 - 0.98 * 0.3 / 0.7)
     risky = evaluate(awkward(**{"p:yes": [-2.0, 3.0, 0.4, 0.6, 0.7, 0.3]}), resamples=20).curves["yes"]
-    assert "not probabilities" in risky["decision"]["undefined"]
+    assert "not probabilities" in risky.decision.undefined
 
 
 def test_an_evaluation_can_be_extended(predictions, tmp_path):
@@ -387,7 +390,7 @@ def test_an_evaluation_can_be_extended(predictions, tmp_path):
     assert longer.extended(more={"agreement": 1}).more.keys() == {"conformal", "agreement"}
     with pytest.raises(InputError, match="conformal"):
         longer.extended(more={"conformal": {}})
-    assert json.loads((tmp_path / "curves.json").read_text())["gaps"] == longer.gaps
+    assert json.loads((tmp_path / "curves.json").read_text())["gaps"] == plain(longer.gaps)
 
 
 def test_an_unknown_key_in_a_file_is_refused(predictions, tmp_path):

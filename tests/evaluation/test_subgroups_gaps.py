@@ -37,7 +37,7 @@ def table(patients, per, seed, *, shift=0.0, eyes=False, skill=1.0, correlation=
 
 
 def gap_of(result: Evaluation, metric: str, of: str = "ill", **where):
-    (found,) = [g for g in result.gaps if (g["metric"], g["of"]) == (metric, of) and (not where or g["where"] == where)]
+    (found,) = [g for g in result.gaps if (g.metric, g.of) == (metric, of) and (not where or g.where == where)]
     return found
 
 
@@ -48,9 +48,9 @@ def test_a_gap_is_the_group_minus_the_others(predictions):
     young = (test.table["age"] < 40).to_numpy()
     expected = metrics.roc_auc_score(truth[young], score[young]) - metrics.roc_auc_score(truth[~young], score[~young])
     gap = gap_of(result, "auc", "melanoma", age="<40")
-    assert gap["value"] == pytest.approx(expected)
-    assert gap["reference"] == "the others"
-    assert (gap["images"], gap["patients"]) == (240, 120)
+    assert gap.value == pytest.approx(expected)
+    assert gap.reference == "the others"
+    assert (gap.images, gap.patients) == (240, 120)
     women = (test.table["sex"] == "female").to_numpy()
     flagged = score >= 0.5
     for metric, measure, of in (
@@ -59,21 +59,21 @@ def test_a_gap_is_the_group_minus_the_others(predictions):
         ("balanced accuracy", metrics.balanced_accuracy_score, ""),
     ):
         gap = gap_of(result, metric, of, sex="female")  # of two groups the first with the second, once
-        assert gap["reference"] == "male"
-        assert gap["value"] == pytest.approx(
+        assert gap.reference == "male"
+        assert gap.value == pytest.approx(
             measure(truth[women], flagged[women]) - measure(truth[~women], flagged[~women])
         )
-        assert gap["low"] < gap["value"] < gap["high"]
+        assert gap.low < gap.value < gap.high
     (told,) = [e for e in result.where("sex") if e.metric == "auc gap"]
-    assert told.value == gap_of(result, "auc", "melanoma", sex="female")["value"]
+    assert told.value == gap_of(result, "auc", "melanoma", sex="female").value
 
 
 def test_holm_counts_all_groups_of_a_metric_together(predictions):
     result = evaluate(predictions(patients=120), by=("sex", "age"), resamples=20)
     for metric in ("auc", "sensitivity", "balanced accuracy"):
-        family = [g for g in result.gaps if g["metric"] == metric]
+        family = [g for g in result.gaps if g.metric == metric]
         assert len(family) == 1 + 3 + 1  # sex, age, source
-        np.testing.assert_allclose([g["adjusted"] for g in family], holm([g["p"] for g in family]))
+        np.testing.assert_allclose([g.adjusted for g in family], holm([g.p for g in family]))
     assert "largest gap" in result.table()
     assert "p after Holm" in result.table()
 
@@ -83,8 +83,8 @@ def test_every_kind_of_target_has_its_gaps(predictions, kind):
     result = evaluate(predictions(kind, patients=100), by=("sex",), resamples=20)
     expected = {"classes": {"macro auc", "accuracy"}, "quantity": {"mae"},
                 "findings": {"auc", "sensitivity", "specificity", "balanced accuracy"}}[kind]  # fmt: skip
-    assert {g["metric"] for g in result.gaps} == {h["metric"] for h in result.heterogeneity} == expected
-    assert all(g["p"] is not None for g in result.gaps)
+    assert {g.metric for g in result.gaps} == {h.metric for h in result.heterogeneity} == expected
+    assert all(not math.isnan(g.p) for g in result.gaps)
 
 
 def test_gaps_of_classes_and_quantities_are_those_of_scikit_learn(predictions):
@@ -92,11 +92,11 @@ def test_gaps_of_classes_and_quantities_are_those_of_scikit_learn(predictions):
     result, women = evaluate(test, by=("sex",), resamples=20), (test.table["sex"] == "female").to_numpy()
     macro = [np.mean([metrics.roc_auc_score(test.truth[rows] == k, test.scores[rows, k]) for k in range(4)])
              for rows in (women, ~women)]  # fmt: skip
-    assert gap_of(result, "macro auc", "", sex="female")["value"] == pytest.approx(macro[0] - macro[1])
+    assert gap_of(result, "macro auc", "", sex="female").value == pytest.approx(macro[0] - macro[1])
     test = predictions("quantity", patients=100)
     off = np.abs(test.truth - test.scores[:, 0])
     gap = gap_of(evaluate(test, by=("sex",), resamples=20), "mae", "value", sex="female")
-    assert gap["value"] == pytest.approx(off[women].mean() - off[~women].mean())
+    assert gap.value == pytest.approx(off[women].mean() - off[~women].mean())
 
 
 def test_a_mean_over_classes_compares_the_classes_that_both_have(predictions):
@@ -107,8 +107,8 @@ def test_a_mean_over_classes_compares_the_classes_that_both_have(predictions):
     macro = [np.mean([metrics.roc_auc_score(test.truth[rows] == k, test.scores[rows, k]) for k in range(3)])
              for rows in (women, ~women)]  # fmt: skip
     gap = gap_of(evaluate(test, by=("sex",), resamples=20), "macro auc", "", sex="female")
-    assert gap["value"] == pytest.approx(macro[0] - macro[1])
-    assert "without other" in gap["method"]
+    assert gap.value == pytest.approx(macro[0] - macro[1])
+    assert "without other" in gap.method
 
 
 def test_small_groups_are_counted_not_judged(predictions):
@@ -116,11 +116,12 @@ def test_small_groups_are_counted_not_judged(predictions):
     test.table["site"] = np.where(test.table.index < 16, "a", np.where(test.table.index < 50, "b", "c"))
     result = evaluate(test, by=("site",), resamples=20)
     gap = gap_of(result, "auc", "melanoma", site="a")
-    assert gap["undefined"] == "fewer than 10 patients"
-    assert (gap["images"], gap["patients"], gap["p"]) == (16, 8, None)
-    assert gap_of(result, "auc", "melanoma", site="b")["p"] is not None
-    (mixed,) = [h for h in result.heterogeneity if h["metric"] == "auc" and h["column"] == "site"]
-    assert mixed["groups"] == 2
+    assert gap.undefined == "fewer than 10 patients"
+    assert (gap.images, gap.patients) == (16, 8)
+    assert math.isnan(gap.p)
+    assert gap_of(result, "auc", "melanoma", site="b").p >= 0
+    (mixed,) = [h for h in result.heterogeneity if h.metric == "auc" and h.column == "site"]
+    assert mixed.groups == 2
 
 
 def test_what_one_side_lacks_is_said(predictions):
@@ -128,10 +129,10 @@ def test_what_one_side_lacks_is_said(predictions):
     women = test.table["sex"] == "female"
     test = test.take(~(women & (test.table["label"] == "melanoma")).to_numpy())
     gap = gap_of(evaluate(test, by=("sex",), resamples=20), "auc", "melanoma", sex="female")
-    assert gap["undefined"] == "0 positives"
+    assert gap.undefined == "0 positives"
     test.table["sex"] = np.where(test.table["sex"] == "female", "z", "a")
     gap = gap_of(evaluate(test, by=("sex",), resamples=20), "auc", "melanoma", sex="a")
-    assert gap["undefined"] == "z: 0 positives"
+    assert gap.undefined == "z: 0 positives"
 
 
 def bootstrap_error(test: Predictions, value, draws: int) -> float:
@@ -156,8 +157,8 @@ def test_the_error_is_that_of_a_slow_bootstrap_of_both_sides(metric, eyes):
     }[metric]
     error = bootstrap_error(test, lambda r: one(r[left[r]]) - one(r[~left[r]]), 600)
     gap = gap_of(evaluate(test, by=("side",), resamples=20), metric, "" if metric == "balanced accuracy" else "ill")
-    assert (gap["high"] - gap["low"]) / 2 / 1.96 == pytest.approx(error, rel=0.12)
-    assert ("both sides" in gap["method"]) == eyes
+    assert (gap.high - gap.low) / 2 / 1.96 == pytest.approx(error, rel=0.12)
+    assert ("both sides" in gap.method) == eyes
 
 
 def test_heterogeneity_of_separate_groups_is_cochrans(predictions):
@@ -165,19 +166,19 @@ def test_heterogeneity_of_separate_groups_is_cochrans(predictions):
     result = evaluate(test, by=("age",), resamples=20)
     groups = [e for e in result.where("age") if e.metric == "auc"]
     expected = heterogeneity(groups)
-    (found,) = [h for h in result.heterogeneity if h["metric"] == "auc" and h["column"] == "age"]
-    assert (found["statistic"], found["freedom"], found["p"]) == pytest.approx(
+    (found,) = [h for h in result.heterogeneity if h.metric == "auc" and h.column == "age"]
+    assert (found.statistic, found.freedom, found.p) == pytest.approx(
         (expected.statistic, expected.freedom, expected.p)
     )
 
 
 def test_heterogeneity_of_two_groups_that_share_patients_agrees_with_their_gap():
     result = evaluate(table(200, 4, seed=3, eyes=True, shift=0.3), by=("side",), resamples=20)
-    (mixed,) = [h for h in result.heterogeneity if h["metric"] == "auc"]
+    (mixed,) = [h for h in result.heterogeneity if h.metric == "auc"]
     gap = gap_of(result, "auc")
-    assert mixed["freedom"] == 1
-    assert mixed["p"] == pytest.approx(gap["p"], rel=0.3, abs=0.005)
-    assert "several groups" in mixed["method"]
+    assert mixed.freedom == 1
+    assert mixed.p == pytest.approx(gap.p, rel=0.3, abs=0.005)
+    assert "several groups" in mixed.method
 
 
 def covered(settings: dict, metric: str, true: float, draws: int) -> tuple[float, float]:
@@ -189,10 +190,10 @@ def covered(settings: dict, metric: str, true: float, draws: int) -> tuple[float
         left = (test.table["side"] == "left").to_numpy()
         groups = [({"side": "left"}, left), ({"side": "right"}, ~left)]
         found, _ = gaps_of(facts, questions(facts, ()), test.codes, groups, Intervals())
-        (gap,) = [g.gap for g in found if g.metric == metric]
-        if not gap.difference.undefined:
+        (gap,) = [g for g in found if g.metric == metric]
+        if not gap.undefined:
             known += 1
-            inside += gap.difference.low <= true <= gap.difference.high
+            inside += gap.low <= true <= gap.high
             rejected += gap.p < 0.05
     return inside / known, rejected / known
 
@@ -237,4 +238,4 @@ def test_no_gap_without_two_groups(predictions):
     test = predictions(patients=30)
     test.table["sex"], test.table["source"] = "female", ""
     result = evaluate(test, by=("sex",), resamples=20)
-    assert result.gaps == [] == result.heterogeneity
+    assert result.gaps == () == result.heterogeneity

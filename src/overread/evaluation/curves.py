@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,52 +24,164 @@ POINTS = 500
 BARS = 20
 
 
-def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[dict[str, Any], Reliability | None]:
-    """ROC, precision–recall, calibration, score histogram and operating point of a question, ready for JSON.
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a figure draws, as a file holds it; false where nothing is there, or ``undefined`` says why."""
+
+    undefined: str = field(default="", kw_only=True)
+
+    def __bool__(self) -> bool:
+        return not self.undefined and self != type(self)()
+
+
+@dataclass(frozen=True)
+class RocCurve(Stored):
+    """Sensitivity ``tpr`` against false alarms ``fpr``, (P,) each; the first ``threshold`` is NaN: nobody is flagged."""
+
+    fpr: Numbers = ()
+    tpr: Numbers = ()
+    threshold: Numbers | None = None
+
+
+@dataclass(frozen=True)
+class PrecisionRecallCurve(Stored):
+    """``precision`` against ``recall``, (P,) each; ``prevalence`` is the precision without skill."""
+
+    recall: Numbers = ()
+    precision: Numbers = ()
+    prevalence: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReliabilityDiagram(Stored):
+    """As :class:`~overread.stats.calibration.reliability.Reliability`, (B,) each, of B bins that are not empty."""
+
+    edges: Numbers = ()
+    predicted: Numbers = ()
+    observed: Numbers = ()
+    low: Numbers = ()
+    high: Numbers = ()
+    count: tuple[int, ...] = ()
+    null_low: Numbers = ()
+    null_high: Numbers = ()
+
+    @classmethod
+    def of(cls, found: Reliability) -> ReliabilityDiagram:
+        """A diagram that was computed."""
+        return cls(**{f.name: tuple(getattr(found, f.name).tolist()) for f in fields(cls) if f.name != "undefined"})
+
+
+@dataclass(frozen=True)
+class ScoreHistogram(Stored):
+    """Images with (``positive``) and without the disease between ``edges`` of the score, (B,) and (B + 1,)."""
+
+    edges: Numbers = ()
+    positive: tuple[int, ...] = ()
+    negative: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Region(Stored):
+    """The joint confidence region of a point as a closed polygon."""
+
+    fpr: Numbers = ()
+    tpr: Numbers = ()
+    level: float = 0.95
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Point(Stored):
+    """An operating point on the judged images. ``confusion``: rows for the truth, the negative first.
+
+    ``frozen``: whether it was chosen on tuning data. NaN: ``threshold`` where the most probable class counts,
+    ``precision`` where nobody is flagged.
+    """
+
+    threshold: float = 0.0
+    rule: str = ""
+    frozen: bool = False
+    sensitivity: float = 0.0
+    specificity: float = 0.0
+    fpr: float = 0.0
+    tpr: float = 0.0
+    recall: float = 0.0
+    precision: float = 0.0
+    confusion: tuple[tuple[int, ...], ...] = ()
+    region: Region = Region()
+
+
+@dataclass(frozen=True)
+class DecisionCurve(Stored):
+    """Net benefit at each risk ``threshold``, (T,) each, with intervals; of treating all too."""
+
+    threshold: Numbers = ()
+    net_benefit: Numbers = ()
+    low: Numbers = ()
+    high: Numbers = ()
+    treat_all: Numbers = ()
+    treat_all_low: Numbers = ()
+    treat_all_high: Numbers = ()
+    rule: str = "treat where risk ≥ t"
+    level: float = 0.95
+    method: str = ""
+    prevalence: float | None = None
+
+
+@dataclass(frozen=True)
+class Curves(Stored):
+    """All that is drawn of one yes-or-no question."""
+
+    roc: RocCurve = RocCurve()
+    pr: PrecisionRecallCurve = PrecisionRecallCurve()
+    calibration: ReliabilityDiagram = ReliabilityDiagram()
+    scores: ScoreHistogram = ScoreHistogram()
+    point: Point = Point()
+    decision: DecisionCurve = DecisionCurve()
+
+
+# -- made of a question ---------------------------------------------------------------------------------------------
+
+
+def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[Curves, Reliability | None]:
+    """ROC, precision–recall, calibration, score histogram, operating point and net benefit of a question.
 
     Also the reliability diagram whose null draws give "ece if calibrated"; None for scores that are no probabilities.
     """
     if q.undefined:
-        return {"undefined": q.undefined}, None
+        return Curves(undefined=q.undefined), None
     fpr, tpr, thresholds = roc_curve(q.truth, q.score)
     recall, precision, _ = precision_recall_curve(q.truth, q.score)
     step, down = _thin(_corners(fpr, tpr)), _thin(np.arange(len(recall)))
-    diagram = None
-    if not why_uncalibrated(q.truth, q.score):
+    reason, diagram = why_uncalibrated(q.truth, q.score), None
+    if not reason:
         diagram = reliability(
             q.truth, q.score, codes[q.rows], level=how.level, seed=how.seed, resamples=how.resamples or None
         )
-    return {
-        "roc": {"fpr": fpr[step], "tpr": tpr[step], "threshold": thresholds[step]},
-        "pr": {
-            "recall": np.r_[0.0, recall[down]],
-            "precision": np.r_[precision[0], precision[down]],
-            "prevalence": float(q.truth.mean()),
-        },
-        "calibration": _diagram(diagram) if diagram else {"undefined": why_uncalibrated(q.truth, q.score)},
-        "scores": _histogram(q),
-        "point": _point(q) | {"region": point_region(q.truth, q.flagged, codes[q.rows], level=how.level)},
-        "decision": _decision(q, codes[q.rows], how),
-    }, diagram
+    found = Curves(
+        RocCurve(_numbers(fpr[step]), _numbers(tpr[step]), _numbers(thresholds[step])),
+        PrecisionRecallCurve((0.0, *_numbers(recall[down])), (float(precision[0]), *_numbers(precision[down])), float(q.truth.mean())),
+        ReliabilityDiagram.of(diagram) if diagram else ReliabilityDiagram(undefined=reason),
+        _histogram(q),
+        replace(_point(q), region=point_region(q.truth, q.flagged, codes[q.rows], level=how.level)),
+        _decision(q, codes[q.rows], how),
+    )  # fmt: skip
+    return found, diagram
 
 
-def _decision(q: Question, codes: NDArray[np.int64], how: Intervals) -> dict[str, Any]:
+def _numbers(x: NDArray[Any]) -> tuple[Any, ...]:
+    return tuple(x.tolist())
+
+
+def _decision(q: Question, codes: NDArray[np.int64], how: Intervals) -> DecisionCurve:
     c = decision_curve(q.truth, q.score, codes, prevalence=how.prevalence, level=how.level)
     if c.undefined:
-        return {"undefined": c.undefined}
-    found = {
-        "threshold": c.threshold,
-        "net benefit": c.net_benefit,
-        "low": c.low,
-        "high": c.high,
-        "treat all": c.treat_all,
-        "treat all low": c.treat_all_low,
-        "treat all high": c.treat_all_high,
-        "rule": "treat where risk ≥ t",
-        "level": c.level,
-        "method": c.method,
-    }
-    return found if how.prevalence is None else found | {"prevalence": how.prevalence}
+        return DecisionCurve(undefined=c.undefined)
+    held = (c.threshold, c.net_benefit, c.low, c.high, c.treat_all, c.treat_all_low, c.treat_all_high)
+    return DecisionCurve(*map(_numbers, held), level=c.level, method=c.method, prevalence=how.prevalence)
 
 
 def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -81,51 +194,32 @@ def _thin(positions: NDArray[np.int64]) -> NDArray[np.int64]:
     return positions[np.unique(np.linspace(0, len(positions) - 1, min(len(positions), POINTS - 1)).round().astype(int))]
 
 
-def _diagram(d: Reliability) -> dict[str, Any]:
-    return {
-        "edges": d.edges,
-        "predicted": d.predicted,
-        "observed": d.observed,
-        "low": d.low,
-        "high": d.high,
-        "count": d.count,
-        "null low": d.null_low,
-        "null high": d.null_high,
-    }
-
-
-def _histogram(q: Question) -> dict[str, Any]:
+def _histogram(q: Question) -> ScoreHistogram:
     low, high = float(q.score.min()), float(q.score.max())
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     edges = np.linspace(low, high, BARS + 1)
-    counts = [np.histogram(q.score[rows], edges)[0] for rows in (q.truth, ~q.truth)]
-    return {"edges": edges, "positive": counts[0], "negative": counts[1]}
+    counts = [_numbers(np.histogram(q.score[rows], edges)[0]) for rows in (q.truth, ~q.truth)]
+    return ScoreHistogram(_numbers(edges), *counts)
 
 
-def counts_of(q: Question) -> list[list[int]]:
-    """[[true negative, false positive], [false negative, true positive]]."""
-    return [
-        [int((~q.truth & ~q.flagged).sum()), int((~q.truth & q.flagged).sum())],
-        [int((q.truth & ~q.flagged).sum()), int((q.truth & q.flagged).sum())],
-    ]
+def counts_of(q: Question) -> tuple[tuple[int, int], tuple[int, int]]:
+    """((true negative, false positive), (false negative, true positive))."""
+    truth, flagged = q.truth, q.flagged
+    return (
+        (int((~truth & ~flagged).sum()), int((~truth & flagged).sum())),
+        (int((truth & ~flagged).sum()), int((truth & flagged).sum())),
+    )
 
 
-def _point(q: Question) -> dict[str, Any]:
-    (spared, alarm), (missed, hit) = counts_of(q)
-    flagged = hit + alarm
-    return {
-        "threshold": q.threshold,
-        "rule": q.rule,
-        "frozen": q.frozen,
-        "sensitivity": hit / (hit + missed),
-        "specificity": spared / (spared + alarm),
-        "fpr": alarm / (spared + alarm),
-        "tpr": hit / (hit + missed),
-        "recall": hit / (hit + missed),
-        "precision": hit / flagged if flagged else None,
-        "confusion": [[spared, alarm], [missed, hit]],
-    }
+def _point(q: Question) -> Point:
+    counts = counts_of(q)
+    (spared, alarm), (missed, hit) = counts
+    sensitivity, specificity = hit / (hit + missed), spared / (spared + alarm)
+    false_alarms, precision = alarm / (spared + alarm), hit / (hit + alarm) if hit + alarm else math.nan
+    threshold = math.nan if q.threshold is None else q.threshold
+    return Point(threshold, q.rule, q.frozen, sensitivity, specificity, false_alarms, sensitivity, sensitivity,
+                 precision, counts)  # fmt: skip
 
 
 # -- the joint confidence region of an operating point: sensitivity and specificity together ----------------------
@@ -140,23 +234,23 @@ LEAST = 4
 @checked
 def point_region(
     truth: NDArray[np.bool_], flagged: NDArray[np.bool_], codes: NDArray[np.int64], *, level: float = 0.95
-) -> dict[str, Any]:
+) -> Region:
     """The pairs (1 − specificity, sensitivity) that the data do not refuse, as a closed polygon ``fpr``, ``tpr``.
 
     ``truth`` and ``flagged`` (N,), ``codes`` (N,) of the patients. The joint score region: both distances from the
     point, each over the standard error that it would have at the corner (Wilson 1927), lie in the χ² ellipse with two
     degrees of freedom, so that it stays in the unit square and has a width also at a sensitivity of 1. Where patients
     repeat: effective numbers from the ratio estimator's variance, the correlation of patients with both answers, and
-    Hotelling's T² for few patients. ``{"undefined": why}`` for one class, or fewer than four patients of one.
+    Hotelling's T² for few patients. Undefined for one class, or fewer than four patients of one.
     """
     require(0 < level < 1, "level must lie between 0 and 1", given=level)
     ill = zero_one(truth)
     people = distinct(codes[ill]), distinct(codes[~ill])
     clustered = distinct(codes) < len(ill)
     if not min(people):
-        return {"undefined": "0 positives" if not people[0] else "0 negatives"}
+        return Region(undefined="0 positives" if not people[0] else "0 negatives")
     if clustered and min(people) < LEAST:
-        return {"undefined": f"fewer than {LEAST} patients of a class"}
+        return Region(undefined=f"fewer than {LEAST} patients of a class")
     sides = [_side(flagged[ill], codes[ill], clustered), _side(flagged[~ill], codes[~ill], clustered)]
     shared = (
         influence_correlation(
@@ -170,7 +264,7 @@ def point_region(
     up, right = np.cos(angle), shared * np.cos(angle) + math.sqrt(1 - shared**2) * np.sin(angle)
     (tpr, fpr) = (_corner(*side, radius * z) for side, z in zip(sides, (up, right)))
     how = "joint score region" + (", by patient, Hotelling" if clustered else ", χ² with two degrees of freedom")
-    return {"fpr": fpr, "tpr": tpr, "level": level, "method": how}
+    return Region(_numbers(fpr), _numbers(tpr), level, how)
 
 
 def _side(called: NDArray[np.bool_], codes: NDArray[np.int64], clustered: bool) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,14 +13,14 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, require
 from overread.core.files import plain, write_json
-from overread.evaluation.curves import counts_of, curves_of
+from overread.evaluation.curves import Curves, Numbers, counts_of, curves_of
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import record_look, truth_hash, verify
 from overread.evaluation.metrics import judge, shown
 from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen
 from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest, questions
-from overread.evaluation.results import Result, lookup
-from overread.evaluation.subgroups import FEWEST, gap_estimates, gaps_of, subgroups
+from overread.evaluation.results import Result, lookup, to_file_form
+from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile
 from overread.stats.calibration.reliability import PARTS, null_estimate, reliability, why_uncalibrated
@@ -28,29 +29,86 @@ from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import resamples_for
 
 
+@dataclass(frozen=True)
+class Tally:
+    """How many images of how many patients."""
+
+    images: int = 0
+    patients: int = 0
+
+
+@dataclass(frozen=True)
+class Cohort(Tally):
+    """Who was judged: images and patients, all, by class (or with the finding); images by source."""
+
+    unlabelled: int = 0
+    patients_with_several_images: int = 0
+    per_class: dict[str, Tally] = field(default_factory=dict, hash=False)
+    sources: dict[str, int] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """``counts`` of calls, a row for each true label; ``rule``: what made them."""
+
+    labels: tuple[str, ...] = ()
+    counts: tuple[tuple[int, ...], ...] = ()
+    rows: str = "truth"
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Pairs of a quantity, (N,) each."""
+
+    truth: Numbers = ()
+    predicted: Numbers = ()
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """Which entry of the ledger a look at the test set is, and its hash."""
+
+    entry: int = 0
+    hash: str = ""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What was judged and how: hashes of model and predictions, level of the intervals, seed and resamples."""
+
+    ledger: LedgerEntry = LedgerEntry()
+    model: str = ""
+    predictions: str = ""
+    level: float = 0.95
+    seed: int = 0
+    resamples: int = 0
+    prevalence: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result):
     """Estimates, and the numbers that figures are drawn from.
 
     ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
     one that matters most. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
-    was looked at before. ``about``: hashes and how. ``gaps`` and ``heterogeneity`` of the subgroups: see
+    was looked at before. ``gaps`` and ``heterogeneity`` of the subgroups: see
     :func:`overread.evaluation.subgroups.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
     """
 
     file: ClassVar[str] = "curves.json"
 
     estimates: tuple[Estimate, ...]
-    curves: dict[str, Any] = field(default_factory=dict)
-    confusion: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, Curves] = field(default_factory=dict)
+    confusion: Confusion = Confusion()
     operating: tuple[OperatingPoint, ...] = ()
-    counts: dict[str, Any] = field(default_factory=dict)
+    counts: Cohort = Cohort()
     looks: int = 0
     primary: str = ""
-    scatter: dict[str, Any] = field(default_factory=dict)
-    about: dict[str, Any] = field(default_factory=dict)
-    gaps: list[dict[str, Any]] = field(default_factory=list)
-    heterogeneity: list[dict[str, Any]] = field(default_factory=list)
+    scatter: Scatter = Scatter()
+    about: Conditions = Conditions()
+    gaps: tuple[GroupGap, ...] = ()
+    heterogeneity: tuple[GroupTest, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)
 
     def __getitem__(self, key: str | tuple[str, ...]) -> Estimate:
@@ -70,7 +128,7 @@ class Evaluation(Result):
         return tuple(e for e in self.estimates if column in e.where)
 
     def __repr__(self) -> str:
-        return f"evaluation of {self.counts.get('images', 0):,} images, {len(self.estimates):,} estimates"
+        return f"evaluation of {self.counts.images:,} images, {len(self.estimates):,} estimates"
 
     def table(self) -> str:
         """The results as aligned text for a terminal; subgroups by their main metrics."""
@@ -79,7 +137,11 @@ class Evaluation(Result):
 
     def held(self) -> dict[str, Any]:
         """Everything but the estimates and the operating points; what was asked stands at the top."""
-        return {**self.about, **{name: getattr(self, name) for name in _NAMED}}
+        about = to_file_form(self.about)
+        about["ledger"] = about["ledger"] if self.about.ledger.entry else {}
+        scatter = to_file_form(self.scatter) if self.scatter.truth else {}
+        typed = {name: to_file_form(getattr(self, name)) for name in ("counts", "confusion", "curves")}
+        return {**about, **{name: getattr(self, name) for name in _NAMED}, **typed, "scatter": scatter}
 
     def save(self, folder: str | Path) -> Path:
         """Write ``metrics.json``, ``operating.json`` and ``curves.json`` into ``folder``."""
@@ -141,31 +203,19 @@ def evaluate(
     for where, rows in groups:
         found += _within(facts, asked, codes, rows, how, where, found)
     gaps, mixed = gaps_of(facts, asked, codes, groups, how)
-    about = _about(test, model, digest, how)
     return Evaluation(
         (*found, *gap_estimates(gaps)),
-        plain(curves),
-        plain(confusion_of(facts, asked)),
+        curves,
+        confusion_of(facts, asked),
         points,
         cohort_of(test, facts, asked, codes),
         looks,
         primary_of(test, asked),
-        plain(scatter_of(facts)),
-        {**entry, **about},
-        plain([gap.plain() for gap in gaps]),
-        plain(mixed),
+        scatter_of(facts),
+        Conditions(entry, model, digest, level, seed, how.resamples or resamples_for(len(test)), prevalence),
+        tuple(gaps),
+        tuple(mixed),
     )
-
-
-def _about(test: Predictions, model: str, digest: str, how: Intervals) -> dict[str, Any]:
-    found = {
-        "model": model,
-        "predictions": digest,
-        "level": how.level,
-        "seed": how.seed,
-        "resamples": how.resamples or resamples_for(len(test)),
-    }
-    return found if how.prevalence is None else found | {"prevalence": how.prevalence}
 
 
 def _known_facts(test: Predictions) -> ScoredCases:
@@ -188,12 +238,12 @@ def _columns(test: Predictions, by: Sequence[str]) -> list[str]:
 
 def _look(
     test: Predictions, points: Sequence[OperatingPoint], ledger: str | Path | None, model: str, digest: str
-) -> tuple[int, dict[str, Any]]:
+) -> tuple[int, LedgerEntry]:
     if ledger is None:
-        return 0, {"ledger": {}}
+        return 0, LedgerEntry()
     looks = record_look(ledger, model, [p.threshold for p in points], digest, test=truth_hash(test))
     last = verify(ledger)[-1]
-    return looks, {"ledger": {"entry": last["entry"], "hash": last["hash"]}}
+    return looks, LedgerEntry(last["entry"], last["hash"])
 
 
 def _within(
@@ -210,7 +260,7 @@ def _within(
     Neither the band of a calibrated model nor the parts of the Brier score: a subgroup has too few cases to a bin.
     """
     rows = rows & test.known
-    patients = people_of(codes[rows])
+    patients = patients_of(codes[rows])
     if patients >= FEWEST:
         found = judge(test, asked, codes, rows, replace(how, decompose=False))
         return [replace(e, where=where) for e in found]
@@ -221,13 +271,13 @@ def _within(
 
 def _curves(
     test: ScoredCases, asked: list[Question], codes: NDArray[np.int64], how: Intervals
-) -> tuple[dict[str, Any], dict[str, Estimate]]:
+) -> tuple[dict[str, Curves], dict[str, Estimate]]:
     curves, nulls = {}, {}
     for q in asked:
         curves[q.of], diagram = curves_of(q, codes, how)
         if diagram is not None and q.full:
-            people = people_of(codes[q.rows])
-            nulls[q.of] = null_estimate(diagram, how.level, q.of, len(q.rows), people)
+            patients = patients_of(codes[q.rows])
+            nulls[q.of] = null_estimate(diagram, how.level, q.of, len(q.rows), patients)
     if test.target.task.multiclass:
         nulls |= _confidence(test, codes, how)
     return curves, nulls
@@ -242,7 +292,7 @@ def _confidence(test: ScoredCases, codes: NDArray[np.int64], how: Intervals) -> 
     diagram = reliability(
         right, confidence, codes[rows], level=how.level, seed=how.seed, resamples=how.resamples or None
     )
-    return {"": null_estimate(diagram, how.level, "", len(rows), people_of(codes[rows]))}
+    return {"": null_estimate(diagram, how.level, "", len(rows), patients_of(codes[rows]))}
 
 
 def _beside_ece(found: list[Estimate], nulls: dict[str, Estimate]) -> list[Estimate]:
@@ -252,38 +302,32 @@ def _beside_ece(found: list[Estimate], nulls: dict[str, Estimate]) -> list[Estim
 # -- what is counted beside the estimates: the confusion matrix, cases and patients, the scatter of a quantity ----
 
 
-def confusion_of(test: ScoredCases, asked: list[Question]) -> dict[str, Any]:
+def confusion_of(test: ScoredCases, asked: list[Question]) -> Confusion:
     """Counts with rows for the truth, of the most probable class or at the threshold; empty for other targets."""
     names = test.target.names
     if test.target.task.multiclass:
         rows = np.flatnonzero(test.known)
         counts = confusion(test.truth[rows], largest(test)[rows], len(names)).tolist()
-        return {"labels": list(names), "counts": counts, "rows": "truth", "rule": LARGEST}
+        return Confusion(names, tuple(map(tuple, counts)), rule=LARGEST)
     if test.target.task.binary:
         q = asked[0]
-        labels = sorted(names, key=lambda name: name == q.of)  # the positive class last
-        return {"labels": labels, "counts": counts_of(q), "rows": "truth", "rule": q.rule}
-    return {"labels": [], "counts": [], "rows": "truth", "rule": ""}
+        return Confusion(tuple(sorted(names, key=lambda name: name == q.of)), counts_of(q), rule=q.rule)  # positive last
+    return Confusion()
 
 
-def cohort_of(test: Predictions, facts: ScoredCases, asked: list[Question], codes: NDArray[np.int64]) -> dict[str, Any]:
+def cohort_of(test: Predictions, facts: ScoredCases, asked: list[Question], codes: NDArray[np.int64]) -> Cohort:
     """Images and patients: all, by class (or with the finding) and by source."""
     target, per = test.target, np.bincount(codes)
     if target.task.exclusive:
         rows = {name: np.flatnonzero(facts.truth == i) for i, name in enumerate(target.names)}
     else:
         rows = {q.of: q.rows[q.truth] for q in asked}
-    return {
-        "images": len(test),
-        "patients": len(per),
-        "unlabelled": int((~facts.known).sum()),
-        "patients with several images": int((per > 1).sum()),
-        "per class": {n: {"images": len(r), "patients": people_of(codes[r])} for n, r in rows.items()},
-        "sources": {str(n): int(k) for n, k in sorted(test.table["source"].value_counts().items())},
-    }
+    classes = {name: Tally(len(r), patients_of(codes[r])) for name, r in rows.items()}
+    sources = {str(name): int(k) for name, k in sorted(test.table["source"].value_counts().items())}
+    return Cohort(len(test), len(per), int((~facts.known).sum()), int((per > 1).sum()), classes, sources)
 
 
-def people_of(codes: NDArray[np.int64]) -> int:
+def patients_of(codes: NDArray[np.int64]) -> int:
     """How many patients there are, also among no cases."""
     return distinct(codes) if len(codes) else 0
 
@@ -296,26 +340,26 @@ def primary_of(test: Predictions, asked: list[Question]) -> str:
     return full[0] if test.target.task.exclusive and full else ""
 
 
-def scatter_of(test: ScoredCases) -> dict[str, Any]:
+def scatter_of(test: ScoredCases) -> Scatter:
     """Up to 2,000 pairs of a quantity."""
     if not test.target.task.continuous:
-        return {}
+        return Scatter()
     rows = np.flatnonzero(test.known)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 2000)).astype(int))]
-    return {"truth": test.truth[rows], "predicted": test.scores[rows, 0]}
+    return Scatter(tuple(test.truth[rows].tolist()), tuple(test.scores[rows, 0].tolist()))
 
 
 # -- estimates as aligned text for a terminal ---------------------------------------------------------------------
 
 
 def as_text(
-    estimates: Sequence[Estimate], primary: str, counts: dict[str, Any], looks: int, gaps: Sequence[dict[str, Any]] = ()
+    estimates: Sequence[Estimate], primary: str, counts: Cohort, looks: int, gaps: Sequence[GroupGap] = ()
 ) -> str:
     """A line per estimate: metric, class, value with interval, images, patients; then the subgroups and their gaps."""
     overall = [e for e in estimates if not e.where]
     level = next((f"{e.level:.0%} interval" for e in estimates if not e.undefined), "interval")
     lines = [
-        f"{counts.get('images', 0):,} images of {counts.get('patients', 0):,} patients"
+        f"{counts.images:,} images of {counts.patients:,} patients"
         + (f", looked at {looks:,} times before" if looks else "")
     ]
     lines += _aligned([("metric", "of", f"value ({level})", "images", "patients"), *map(_row, overall)])
@@ -326,34 +370,26 @@ def as_text(
         head = ("subgroup", "metric", "of", f"value ({level})", "images", "patients")
         rows = [(", ".join(f"{k} {v}" for k, v in e.where.items()), *_row(e)) for e in groups]
         lines += ["", *_aligned([head, *rows])]
-    largest = _largest_gaps([g for g in gaps if g["of"] in ("", primary)])
+    largest = _largest_gaps([g for g in gaps if g.of in ("", primary)])
     if largest:
         head = ("largest gap", "subgroup", "minus", f"value ({level})", "p after Holm")
         lines += ["", *_aligned([head, *largest])]
     return "\n".join(lines)
 
 
-def _largest_gaps(gaps: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Of each metric the gap with the smallest p, of equals the widest; then only, if there is none, why."""
-    found: dict[str, dict[str, Any]] = {}
-    for gap in gaps:
-        before = found.get(gap["metric"])
-        if gap["p"] is not None and (before is None or _rank(gap) < _rank(before)):
-            found[gap["metric"]] = gap
-    return [
-        (
-            f"{g['metric']} gap",
-            ", ".join(f"{k} {v}" for k, v in g["where"].items()),
-            g["reference"],
-            f"{g['value']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})",
-            "<.001" if g["adjusted"] < 0.001 else f"{g['adjusted']:.3f}",
-        )
-        for g in found.values()
-    ]
+def _largest_gaps(gaps: Sequence[GroupGap]) -> list[tuple[str, ...]]:
+    """Of each metric the gap with the smallest p, of equals the widest."""
+    found: dict[str, GroupGap] = {}
+    for gap in sorted((gap for gap in gaps if not math.isnan(gap.p)), key=lambda gap: (gap.p, -abs(gap.value))):
+        found.setdefault(gap.metric, gap)
+    order = dict.fromkeys(gap.metric for gap in gaps if gap.metric in found)
+    return [_gap_row(found[metric]) for metric in order]
 
 
-def _rank(gap: dict[str, Any]) -> tuple[float, float]:
-    return gap["p"], -abs(gap["value"])
+def _gap_row(gap: GroupGap) -> tuple[str, ...]:
+    groups = ", ".join(f"{k} {v}" for k, v in gap.where.items())
+    p = "<.001" if gap.adjusted < 0.001 else f"{gap.adjusted:.3f}"
+    return f"{gap.metric} gap", groups, gap.reference, f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})", p
 
 
 def _row(e: Estimate) -> tuple[str, ...]:

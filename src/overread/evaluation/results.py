@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +69,8 @@ class Result:
     def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Self:
         """The result from what its two files hold."""
         names = {f.name for f in fields(cast("Any", cls))}
-        held = {name: value for name, value in {**held, "estimates": metrics}.items() if name in names}
+        held = {**_with_field_names(cls, held), "estimates": metrics}
+        held = {name: value for name, value in held.items() if name in names}
         return cast("Self", build(cls, held, where=cls.file, null_is_nan=True))
 
     def save(self, folder: str | Path) -> Path:
@@ -112,6 +115,64 @@ def lookup(found: Iterable[tuple[str, str, T]], key: str | tuple[str, ...], orde
         if of in same:
             return same[of]
     raise InputError(f"there is no {metric} of {name[0]!r}", todo=nearest(name[0], same))
+
+
+# -- typed values and their form in a file ------------------------------------------------------------------------
+
+
+@checked
+def to_file_form(value: Any) -> Any:
+    """Dataclasses as objects whose keys are the words of a name: ``null_low`` stands under ``null low``.
+
+    What has a reason in ``undefined`` is its reason alone; a field that is None is left out.
+
+    >>> to_file_form(_Example(1.0)), to_file_form(_Example(1.0, "0 positives"))
+    ({'net benefit': 1.0}, {'undefined': '0 positives'})
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        if reason := getattr(value, "undefined", ""):
+            return {"undefined": reason}
+        held = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "undefined"}
+        return {name.replace("_", " "): to_file_form(item) for name, item in held.items() if item is not None}
+    if isinstance(value, dict):
+        return {key: to_file_form(item) for key, item in value.items()}
+    return [to_file_form(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+@checked
+def from_file_form(kind: type, held: Any, *, where: str = "input") -> Any:
+    """A dataclass ``kind`` from what :func:`to_file_form` made: null in a number is NaN, unknown keys are left out.
+
+    So a file opens that another version wrote. Raises :class:`InputError`, which names ``where``, for wrong types.
+    """
+    return build(kind, _with_field_names(kind, held), where=where, null_is_nan=True)
+
+
+def _with_field_names(hint: Any, value: Any) -> Any:
+    """``value`` with the names of fields for keys wherever the annotation ``hint`` says that a dataclass stands there."""
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return _with_field_names(inside[0], value)
+    if isinstance(value, dict):
+        if is_dataclass(hint):
+            known = _hints(hint)
+            names = {key: key.replace(" ", "_") for key in value}
+            return {n: _with_field_names(known[n], value[key]) for key, n in names.items() if n in known}
+        return {k: _with_field_names(inside[1], v) for k, v in value.items()} if origin is dict else value
+    if origin in (list, tuple) and isinstance(value, list) and is_dataclass(inside[0]):
+        return [_with_field_names(inside[0], item) for item in value]
+    return value
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@dataclass(frozen=True)
+class _Example:
+    net_benefit: float
+    undefined: str = ""
 
 
 @dataclass(frozen=True)

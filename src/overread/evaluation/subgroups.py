@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations, pairwise
 from typing import Any
@@ -189,22 +189,55 @@ Measured = Callable[[int, Sequence[int]], GroupValue]
 
 @dataclass(frozen=True)
 class GroupGap:
-    """``gap``: a metric in the group ``where`` minus that in its ``reference``; ``adjusted``: its p after Holm."""
+    """A metric in the group ``where`` minus that in its ``reference``, with its test; ``adjusted``: its p after Holm."""
 
     metric: str
     of: str
-    where: Where
+    where: Where = field(hash=False)
     reference: str
-    gap: Difference
+    value: float
+    low: float
+    high: float
+    level: float
+    method: str
+    images: int
+    patients: int
+    p: float
     adjusted: float = math.nan
+    undefined: str = ""
 
-    def plain(self) -> dict[str, Any]:
-        """As ``curves.json`` holds it."""
-        e = self.gap.difference
-        return {"metric": self.metric, "of": self.of, "where": self.where, "reference": self.reference,
-                "value": e.value, "low": e.low, "high": e.high, "level": e.level, "method": e.method,
-                "images": e.images, "patients": e.patients, "p": self.gap.p, "adjusted": self.adjusted,
-                "undefined": e.undefined}  # fmt: skip
+    @classmethod
+    def of_difference(cls, metric: str, where: Where, reference: str, gap: Difference) -> GroupGap:
+        """The gap of a metric in the group ``where``."""
+        e = gap.difference
+        return cls(metric, e.of, where, reference, e.value, e.low, e.high, e.level, e.method, e.images, e.patients, gap.p,
+                   undefined=e.undefined)  # fmt: skip
+
+    @property
+    def estimate(self) -> Estimate:
+        """The gap as an estimate, as ``metrics.json`` holds it."""
+        return Estimate(f"{self.metric} gap", self.value, self.low, self.high, self.level, self.method, self.images,
+                        self.patients, self.of, self.where, self.undefined)  # fmt: skip
+
+    @property
+    def column(self) -> str:
+        """The column that makes the groups."""
+        return next(iter(self.where), "")
+
+
+@dataclass(frozen=True)
+class GroupTest:
+    """Whether the groups of a ``column`` differ at all in a metric: Cochran's Q with ``freedom``, over ``groups``."""
+
+    metric: str
+    of: str
+    column: str
+    statistic: float
+    freedom: int
+    p: float
+    groups: int
+    method: str = ""
+    undefined: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +279,7 @@ class _Column:
 
 def gaps_of(
     test: ScoredCases, asked: Sequence[Question], codes: Codes, groups: Groups, how: Intervals
-) -> tuple[list[GroupGap], list[dict[str, Any]]]:
+) -> tuple[list[GroupGap], list[GroupTest]]:
     """Every gap with its p value after Holm's correction, and the heterogeneity of every column.
 
     ``codes`` (N,) number the patients, ``groups`` hold the rows (N,) of each subgroup. Each group is compared with all
@@ -278,7 +311,7 @@ def _with_gaps(test: ScoredCases, asked: Sequence[Question], codes: Codes) -> li
 
 def gap_estimates(found: Sequence[GroupGap]) -> list[Estimate]:
     """The gaps as estimates for ``metrics.json``."""
-    return [replace(g.gap.difference, metric=f"{g.metric} gap", where=g.where) for g in found]
+    return [g.estimate for g in found]
 
 
 def _measured(metric: Metric, sample: Sample, column: _Column, level: float) -> Measured:
@@ -304,10 +337,10 @@ def _gap(
         rows = column.regions[first]
         none = undefined(f"{metric.name} gap", f"{which}fewer than {FEWEST} patients", of=of,
                          images=int(rows.sum()), patients=sides[0])  # fmt: skip
-        return GroupGap(metric.name, of, where, reference, without(none, none, none))
+        return GroupGap.of_difference(metric.name, where, reference, without(none, none, none))
     one, other = (value(region, (first, second)) for region in (first, second))
     both = column.share_patients((first, second))
-    return GroupGap(metric.name, of, where, reference, _difference(one, other, reference, both))
+    return GroupGap.of_difference(metric.name, where, reference, _difference(one, other, reference, both))
 
 
 def _difference(one: GroupValue, other: GroupValue, reference: str, both: bool) -> Difference:
@@ -328,11 +361,11 @@ def _difference(one: GroupValue, other: GroupValue, reference: str, both: bool) 
 def _adjusted(family: list[GroupGap]) -> list[GroupGap]:
     if not family:
         return []
-    corrected = holm([g.gap.p for g in family])
+    corrected = holm([g.p for g in family])
     return [replace(g, adjusted=float(p)) for g, p in zip(family, corrected)]
 
 
-def _mixed(metric: Metric, of: str, column: _Column, value: Measured) -> dict[str, Any]:
+def _mixed(metric: Metric, of: str, column: _Column, value: Measured) -> GroupTest:
     """Cochran's heterogeneity of a column's groups; where they share patients, with what they share."""
     judged = column.judged
     values: list[GroupValue] = [value(i, judged) for i in judged]
@@ -340,9 +373,8 @@ def _mixed(metric: Metric, of: str, column: _Column, value: Measured) -> dict[st
     both = column.share_patients(judged)
     found = _least_squares(values, metric.scale) if both else heterogeneity(estimates, scale=metric.scale)
     how = "Cochran's Q" + (", with the covariance of patients in several groups" if both else "")
-    return {"metric": metric.name, "of": of, "column": column.name, "statistic": found.statistic,
-            "freedom": found.freedom, "p": found.p, "groups": found.groups, "method": f"{how}; not corrected",
-            "undefined": found.undefined}  # fmt: skip
+    return GroupTest(metric.name, of, column.name, found.statistic, found.freedom, found.p, found.groups,
+                     f"{how}; not corrected", found.undefined)  # fmt: skip
 
 
 def _least_squares(values: Sequence[GroupValue], scale: Scale) -> Heterogeneity:
