@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from overread.core.errors import checked, require
 from overread.evaluation.estimators import Intervals, influence_correlation, influence_on_share
 from overread.evaluation.questions import Question
+from overread.evaluation.results import Content
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability, why_uncalibrated
 from overread.stats.decision import decision_curve
@@ -28,17 +29,7 @@ Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What a figure draws, as a file holds it; false where nothing is there, or ``undefined`` says why."""
-
-    undefined: str = field(default="", kw_only=True)
-
-    def __bool__(self) -> bool:
-        return not self.undefined and self != type(self)()
-
-
-@dataclass(frozen=True)
-class RocCurve(Stored):
+class RocCurve(Content):
     """Sensitivity ``tpr`` against false alarms ``fpr``, (P,) each; the first ``threshold`` is NaN: nobody is flagged."""
 
     fpr: Numbers = ()
@@ -47,7 +38,7 @@ class RocCurve(Stored):
 
 
 @dataclass(frozen=True)
-class PrecisionRecallCurve(Stored):
+class PrecisionRecallCurve(Content):
     """``precision`` against ``recall``, (P,) each; ``prevalence`` is the precision without skill."""
 
     recall: Numbers = ()
@@ -56,7 +47,7 @@ class PrecisionRecallCurve(Stored):
 
 
 @dataclass(frozen=True)
-class ReliabilityDiagram(Stored):
+class ReliabilityDiagram(Content):
     """As :class:`~overread.stats.calibration.reliability.Reliability`, (B,) each, of B bins that are not empty."""
 
     edges: Numbers = ()
@@ -75,7 +66,7 @@ class ReliabilityDiagram(Stored):
 
 
 @dataclass(frozen=True)
-class ScoreHistogram(Stored):
+class ScoreHistogram(Content):
     """Images with (``positive``) and without the disease between ``edges`` of the score, (B,) and (B + 1,)."""
 
     edges: Numbers = ()
@@ -84,7 +75,7 @@ class ScoreHistogram(Stored):
 
 
 @dataclass(frozen=True)
-class Region(Stored):
+class Region(Content):
     """The joint confidence region of a point as a closed polygon."""
 
     fpr: Numbers = ()
@@ -94,7 +85,7 @@ class Region(Stored):
 
 
 @dataclass(frozen=True)
-class Point(Stored):
+class Point(Content):
     """An operating point on the judged images. ``confusion``: rows for the truth, the negative first.
 
     ``frozen``: whether it was chosen on tuning data. NaN: ``threshold`` where the most probable class counts,
@@ -115,7 +106,7 @@ class Point(Stored):
 
 
 @dataclass(frozen=True)
-class DecisionCurve(Stored):
+class DecisionCurve(Content):
     """Net benefit at each risk ``threshold``, (T,) each, with intervals; of treating all too."""
 
     threshold: Numbers = ()
@@ -132,7 +123,7 @@ class DecisionCurve(Stored):
 
 
 @dataclass(frozen=True)
-class Curves(Stored):
+class Curves(Content):
     """All that is drawn of one yes-or-no question."""
 
     roc: RocCurve = RocCurve()
@@ -141,6 +132,56 @@ class Curves(Stored):
     scores: ScoreHistogram = ScoreHistogram()
     point: Point = Point()
     decision: DecisionCurve = DecisionCurve()
+
+
+@dataclass(frozen=True)
+class Range:
+    """A value with its interval; NaN where there is none."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class ReaderPoint:
+    """Where a reader, or a model at its threshold, stands on a ROC curve."""
+
+    reader: str
+    sensitivity: Range = Range()
+    specificity: Range = Range()
+
+
+@dataclass(frozen=True)
+class SetCoverage(Content):
+    """How often sets of answers hold the truth in a ``group``, and how large they are; ``of``: the finding."""
+
+    of: str = ""
+    group: str = ""
+    coverage: Range = Range()
+    size: float = math.nan
+    patients: int = 0
+
+
+@dataclass(frozen=True)
+class ConformalCoverage(Content):
+    """What sets made on tuning data, to hold the truth of a share ``level`` of new images, hold of the test images."""
+
+    level: float = 0.9
+    groups: tuple[SetCoverage, ...] = ()
+
+
+@dataclass(frozen=True)
+class AbstentionCurve(Content):
+    """Errors (``risk``) among the share ``coverage`` of cases of which a model is surest, (T,) each."""
+
+    coverage: Numbers = ()
+    risk: Numbers = ()
+    low: Numbers = ()
+    high: Numbers = ()
+    threshold: Numbers = ()
+    level: float = 0.95
+    method: str = ""
 
 
 # -- made of a question ---------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -120,6 +120,16 @@ def lookup(found: Iterable[tuple[str, str, T]], key: str | tuple[str, ...], orde
 # -- typed values and their form in a file ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a file holds under some key; false where nothing is there, or where ``undefined`` says why."""
+
+    undefined: str = field(default="", kw_only=True)
+
+    def __bool__(self) -> bool:
+        return not self.undefined and self != type(self)()
+
+
 @checked
 def to_file_form(value: Any) -> Any:
     """Dataclasses as objects whose keys are the words of a name: ``null_low`` stands under ``null low``.
@@ -156,7 +166,7 @@ def _with_field_names(hint: Any, value: Any) -> Any:
     if isinstance(value, dict):
         if is_dataclass(hint):
             known = _hints(hint)
-            names = {key: key.replace(" ", "_") for key in value}
+            names = {key: key.replace(" ", "_").replace("-", "_") for key in value}
             return {n: _with_field_names(known[n], value[key]) for key, n in names.items() if n in known}
         return {k: _with_field_names(inside[1], v) for k, v in value.items()} if origin is dict else value
     if origin in (list, tuple) and isinstance(value, list) and is_dataclass(inside[0]):

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import plain, write_json
+from overread.evaluation.curves import AbstentionCurve
 from overread.evaluation.operating_point import refuse_shared
 from overread.evaluation.questions import largest
-from overread.evaluation.results import lookup
+from overread.evaluation.results import lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, bands
 from overread.predictions import Predictions
 from overread.stats.arrays import patient_codes
-from overread.stats.calibration.abstention import RiskCurve, risk_curve
+from overread.stats.calibration.abstention import risk_curve
 from overread.stats.calibration.conformal import (
     ConformalIntervals,
     ConformalSets,
@@ -98,7 +99,7 @@ def uncertainty(
     found: list[Estimate] = []
     entries: list[dict[str, Any]] = []
     fitted: dict[str, Any] = {}
-    silent: dict[str, Any] = {}
+    silent: dict[str, AbstentionCurve] = {}
     codes = patient_codes(test.patients, len(test))
     for of in _labels(test):
         judged = judge(tuning, test, of, groups, codes, terms)
@@ -108,7 +109,7 @@ def uncertainty(
         silent[of] = silence(test, of, codes, confidence)
     said = WORDS["residual" if test.target.task.continuous else method]
     conformal = {"level": level, "method": said, "groups": entries, "thresholds": _thresholds(fitted, test)}
-    more = {"conformal": conformal if fitted else {"undefined": _why(found)}, "abstention": silent}
+    more = {"conformal": conformal if fitted else {"undefined": _why(found)}, "abstention": to_file_form(silent)}
     return Uncertainty(tuple(found), plain(more), fitted)
 
 
@@ -336,21 +337,17 @@ def part_of(table: Predictions, of: str) -> Part:
 
 
 @checked
-def silence(test: Predictions, of: str, codes: NDArray[np.int64], confidence: float) -> dict[str, Any]:
+def silence(test: Predictions, of: str, codes: NDArray[np.int64], confidence: float) -> AbstentionCurve:
     """The risk of the most probable class at each share of cases answered."""
     if test.target.task.continuous:
-        return {"undefined": "a predicted number comes without a confidence"}
+        return AbstentionCurve(undefined="a predicted number comes without a confidence")
     part = part_of(test, of)
     if of:
         said, sure = part.chance.argmax(axis=1), part.chance.max(axis=1)
     else:
         said, sure = largest(test)[part.rows], part.chance.max(axis=1)
     curve = risk_curve(said != part.truth, sure, codes[part.rows], level=confidence)
-    return _stored(curve)
-
-
-def _stored(curve: RiskCurve) -> dict[str, Any]:
     if curve.undefined:
-        return {"undefined": curve.undefined}
-    names = ("coverage", "risk", "low", "high", "threshold")
-    return {**{n: getattr(curve, n) for n in names}, "level": curve.level, "method": curve.method}
+        return AbstentionCurve(undefined=curve.undefined)
+    held = (curve.coverage, curve.risk, curve.low, curve.high, curve.threshold)
+    return AbstentionCurve(*(tuple(x.tolist()) for x in held), level=curve.level, method=curve.method)

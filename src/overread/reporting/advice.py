@@ -8,12 +8,13 @@ import shlex
 from dataclasses import dataclass
 
 from overread.core.errors import checked
+from overread.evaluation.metrics import metric_named
 from overread.reporting import words
-from overread.reporting.run import Run, shown, subgroups
+from overread.reporting.run import Run, shown_metrics, subgroups
 from overread.stats.estimate import Estimate
 
 FEW_POSITIVES = 50  # patients; below it, the interval of a sensitivity of .9 is wider than ± .08
-RISKY = ("error",)
+_WORST_FIRST = {"error": 0, "warning": 1}
 
 
 # -- the paragraph at the top ----------------------------------------------------------------------------------------
@@ -23,53 +24,50 @@ def summary(run: Run) -> str:
     """The result in a paragraph of plain words, with intervals."""
     if not run.estimates:
         return "The model has not been judged on a test set yet; this report shows what is there so far."
-    counts = run.evaluation.get("counts") or {}
-    opening = f"The model was tested on {words.size(counts.get('images'), counts.get('patients'))}{_apart(run)}. "
-    body = _detection(run) if run.primary else _quantity(run) if run.continuous else _together(run)
-    return opening + body + _calibrated(run) + _weakest(run)
+    body = _detection(run) if run.primary else _quantity(run) if run.continuous else _several(run)
+    return f"The model was tested on {run.size}{_apart(run)}. {body}{_calibrated(run)}{_weakest(run)}"
 
 
 def _apart(run: Run) -> str:
     """Said only where the proof of the split says so."""
-    shared = (run.split.get("proof") or {}).get("patients shared")
+    shared = run.split.proof.patients_shared
     if shared:
-        return f", but {words.count(int(shared), 'patient')} stand on both sides of the split"
+        return f", but {words.count(shared, 'patient')} stand on both sides of the split"
     return " that took no part in its training or in the choice of its threshold" if shared == 0 else ""
 
 
 def _detection(run: Run) -> str:
-    of, name = run.primary, run.called(run.primary)
-    auc, sensitivity, specificity, ppv = (run.estimate(m, of) for m in ("auc", "sensitivity", "specificity", "ppv"))
+    name = run.called(run.primary)
+    auc, sensitivity, specificity, ppv = (run.known(m, run.primary) for m in ("auc", "sensitivity", "specificity", "ppv"))  # fmt: skip
     text = (
-        f"It told {name} cases from the others with an AUC of {words.spoken(auc)}; 0.5 is the toss of a coin and 1 is perfect. "
-        if auc and not auc.undefined
+        f"It told {name} cases from the others with an AUC of {words.in_sentence(auc)}; 0.5 is the toss of a coin and 1 is perfect. "
+        if auc
         else ""
     )
-    if sensitivity and specificity and not sensitivity.undefined and not specificity.undefined:
+    if sensitivity and specificity:
         text += (
-            f"At its operating point it flagged {words.spoken(sensitivity)} of the {name} cases and cleared "
-            f"{words.spoken(specificity)} of the others. "
+            f"At its operating point it flagged {words.in_sentence(sensitivity)} of the {name} cases and cleared "
+            f"{words.in_sentence(specificity)} of the others. "
         )
-    prevalence = (run.curve.get("pr") or {}).get("prevalence")
-    if ppv and not ppv.undefined and prevalence is not None:
+    if ppv and run.curve.pr:
         text += (
-            f"Of the cases it flagged, {words.spoken(ppv)} were {name}; this holds where {words.percent(prevalence)} of all "
+            f"Of the cases it flagged, {words.in_sentence(ppv)} were {name}; this holds where {words.percent(run.curve.pr.prevalence)} of all "
             "cases are, as here, and is lower where fewer are. "
         )
     return text
 
 
-def _together(run: Run) -> str:
+def _several(run: Run) -> str:
     macro, balanced = run.estimate("macro auc"), run.estimate("balanced accuracy")
     things = "findings" if run.multilabel else "classes"
     text = (
-        f"Over the {len(run.names)} {things} the mean AUC was {words.spoken(macro)}; 0.5 is the toss of a coin and 1 is perfect. "
+        f"Over the {len(run.names)} {things} the mean AUC was {words.in_sentence(macro)}; 0.5 is the toss of a coin and 1 is perfect. "
         if macro
         else ""
     )
     if balanced:
         text += (
-            f"It called {words.spoken(balanced)} of the cases of a class correctly, on average over the classes; "
+            f"It called {words.in_sentence(balanced)} of the cases of a class correctly, on average over the classes; "
             f"guessing would reach {words.percent(1 / max(1, len(run.names)))}. "
         )
     return text
@@ -77,24 +75,27 @@ def _together(run: Run) -> str:
 
 def _quantity(run: Run) -> str:
     mae, r2 = run.estimate("mae", run.names[0]), run.estimate("r2", run.names[0])
-    text = f"It missed the true value by {words.spoken(mae)} on average" if mae else ""
-    return text + (f" and explained {words.spoken(r2)} of its variance. " if r2 else ". ")
+    text = f"It missed the true value by {words.in_sentence(mae)} on average" if mae else ""
+    return text + (f" and explained {words.in_sentence(r2)} of its variance. " if r2 else ". ")
+
+
+_CALIBRATED = {
+    "": "",
+    "good": "Its probabilities agree with the observed frequencies as well as those of a calibrated model would. ",
+    "poor": "Its probabilities should not be read as risks before they are recalibrated. ",
+}
 
 
 def _calibrated(run: Run) -> str:
-    verdict = calibration_verdict(run)
-    said = {"good": "Its probabilities agree with the observed frequencies as well as those of a calibrated model would. ",
-            "poor": "Its probabilities should not be read as risks before they are recalibrated. "}  # fmt: skip
-    return said.get(verdict, "")
+    return _CALIBRATED[calibration_verdict(run)]
 
 
 def calibration_verdict(run: Run) -> str:
     """``good``, ``poor``, or ``""``: the calibration error against what chance gives a calibrated model."""
-    ece, null = run.estimate("ece", run.primary), run.estimate("ece if calibrated", run.primary)
-    if ece is None or null is None or ece.undefined or null.undefined or not math.isfinite(null.high):
+    ece, null, slope = (run.known(m, run.primary) for m in ("ece", "ece if calibrated", "calibration slope"))
+    if ece is None or null is None or not math.isfinite(null.high):
         return ""
-    slope = run.estimate("calibration slope", run.primary)
-    tilted = slope is not None and not slope.undefined and not slope.low <= 1 <= slope.high
+    tilted = slope is not None and not slope.low <= 1 <= slope.high
     return "poor" if tilted or ece.value > null.high else "good"
 
 
@@ -104,14 +105,14 @@ def _weakest(run: Run) -> str:
         return ""
     column, value, estimate = worst
     return (
-        f"It did least well where {words.name(column)} is {words.name(value) or 'unknown'}: {words.metric(estimate.metric).name} "
-        f"{words.spoken(estimate)}. "
+        f"It did least well where {words.name(column)} is {words.name(value) or 'unknown'}: {words.label(estimate.metric)} "
+        f"{words.in_sentence(estimate)}. "
     )
 
 
 def weakest(run: Run) -> tuple[str, str, Estimate] | None:
     """The judged subgroup whose whole interval lies below the overall value of the first metric; None if none does."""
-    metrics = [pair for pair in shown(run) if pair[0] not in ("mae",)]
+    metrics = [pair for pair in shown_metrics(run) if metric_named(pair[0]).better == "higher"]
     if not metrics:
         return None
     metric, of = metrics[0]
@@ -124,14 +125,14 @@ def weakest(run: Run) -> tuple[str, str, Estimate] | None:
 @checked
 def elsewhere(run: Run) -> str:
     """Predictive values where the model will be used, if that was asked."""
-    ppv, npv = (run.estimate(f"{m} at prevalence", run.primary) for m in ("ppv", "npv"))
-    if not (run.primary and ppv and npv) or ppv.undefined or npv.undefined:
+    ppv, npv = (run.known(f"{m} at prevalence", run.primary) for m in ("ppv", "npv"))
+    if not (run.primary and ppv and npv):
         return ""
-    asked = (run.curve.get("decision") or {}).get("prevalence")
-    where = f"{words.share(asked)} of all cases are" if asked is not None else "it is as common as was asked,"
+    prevalence = run.curve.decision.prevalence
+    where = f"{words.share(prevalence)} of all cases are" if prevalence is not None else "it is as common as was asked,"
     return (
-        f"Where {where} {run.called(run.primary)}, {words.spoken(ppv)} of the flagged cases would be, and "
-        f"{words.spoken(npv)} of the cleared ones would not."
+        f"Where {where} {run.called(run.primary)}, {words.in_sentence(ppv)} of the flagged cases would be, and "
+        f"{words.in_sentence(npv)} of the cleared ones would not."
     )
 
 
@@ -140,18 +141,19 @@ def elsewhere(run: Run) -> str:
 
 def cautions(run: Run) -> list[str]:
     """What a reader must know before believing the numbers; empty where nothing was found."""
-    found = [words.sentence(f["message"]) for f in run.audit.get("findings", ()) if f.get("severity") in RISKY]
-    proof = run.split.get("proof") or {}
-    for key, what in (("patients shared", "patient"), ("duplicate groups shared", "group of duplicates")):
-        if proof.get(key):
-            words_ = words.count(int(proof[key]), what, "groups of duplicates" if "group" in what else "")
-            found.append(f"The split shares {words_} between its parts: the result is too good to be true.")
-    if (run.audit.get("shortcut") or {}).get("verdict") == "high":
+    found = [words.sentence(f.message) for f in run.audit.findings if f.severity == "error"]
+    proof = run.split.proof
+    patients = words.count(proof.patients_shared or 0, "patient")
+    groups = words.count(proof.duplicate_groups_shared or 0, "group of duplicates", "groups of duplicates")
+    for shared, who in ((proof.patients_shared, patients), (proof.duplicate_groups_shared, groups)):
+        if shared:
+            found.append(f"The split shares {who} between its parts: the result is too good to be true.")
+    if run.audit.shortcut.verdict == "high":
         found.append("The label can be told from source, image size or brightness alone; the model may have used that.")
     if run.broken_ledger:
         found.append(words.sentence(run.broken_ledger))
-    if int(run.evaluation.get("looks") or 0) > 0:
-        found.append(f"The test set had been looked at {words.times(int(run.evaluation['looks']))} before this result.")
+    if run.evaluation.looks > 0:
+        found.append(f"The test set had been looked at {words.times(run.evaluation.looks)} before this result.")
     return list(dict.fromkeys([*found, *_weak_evidence(run)]))
 
 
@@ -172,21 +174,19 @@ def _weak_evidence(run: Run) -> list[str]:
 
 def positive_patients(run: Run) -> int | None:
     """Patients of the test set in the primary group."""
-    held = (run.evaluation.get("counts") or {}).get("per class") or {}
-    parts = [run.primary] if run.primary in held else [name for name in run.primary.split("+") if name in held]
-    return sum(int(held[name].get("patients") or 0) for name in parts) if parts else None
+    counts = run.evaluation.counts.per_class
+    names = [run.primary] if run.primary in counts else [name for name in run.primary.split("+") if name in counts]
+    return sum(counts[name].patients for name in names) if names else None
 
 
 def soundness(run: Run) -> list[str]:
     """What was checked and found sound, for a run without cautions."""
-    said = []
-    if run.audit:
-        said.append("The audit found no error.")
-    if (run.split.get("proof") or {}).get("patients shared") == 0:
-        said.append("No patient stands on two sides of the split.")
-    if run.evaluation and run.looks is not None:
-        said.append("This was the first look at the test set.")
-    return said
+    sound = {
+        "The audit found no error.": bool(run.audit),
+        "No patient stands on two sides of the split.": run.split.proof.patients_shared == 0,
+        "This was the first look at the test set.": run.judged and run.looks is not None,
+    }
+    return [line for line, holds in sound.items() if holds]
 
 
 # -- what to do next: concrete steps from stored findings, the most urgent first; no judgement of its own ---------
@@ -198,27 +198,16 @@ RISING = 0.005  # of a tuning score over a quarter of the epochs
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do: what, why, and the command that does it (``""`` where a person must)."""
+    """One thing to do: what, the reason, and the command that does it (``""`` where a person must)."""
 
     what: str
-    why: str
+    reason: str
     command: str = ""
 
 
 def next_steps(run: Run) -> list[Advice]:
     """Concrete steps, the most urgent first."""
-    rules = (
-        _missing,
-        _audit,
-        _shortcut,
-        _more_patients,
-        _training,
-        _calibration,
-        _subgroup,
-        _labels,
-        _purpose,
-        _outside,
-    )
+    rules = (_missing, _audit, _shortcut, _more_patients, _training, _calibration, _subgroup, _labels, _purpose, _outside)  # fmt: skip
     return [advice for rule in rules for advice in rule(run)]
 
 
@@ -230,67 +219,57 @@ def _missing(run: Run) -> list[Advice]:
 
 
 def _audit(run: Run) -> list[Advice]:
-    order = {"error": 0, "warning": 1}
-    found = [f for f in run.audit.get("findings", ()) if f.get("severity") in order and f.get("advice")]
-    found = [f for f in found if f.get("kind") != "shortcut"]
-    found.sort(key=lambda f: order[f["severity"]])
-    return [Advice(words.sentence(f["message"]), words.sentence(f["advice"])) for f in found[:6]]
+    found = [f for f in run.audit.findings if f.severity in _WORST_FIRST and f.advice and f.kind != "shortcut"]
+    found.sort(key=lambda f: _WORST_FIRST[f.severity])
+    return [Advice(words.sentence(f.message), words.sentence(f.advice)) for f in found[:6]]
 
 
 def _shortcut(run: Run) -> list[Advice]:
-    held = run.audit.get("shortcut") or {}
-    if held.get("verdict") not in ("moderate", "high"):
+    if run.audit.shortcut.verdict not in ("moderate", "high"):
         return []
-    sources = list((run.audit.get("counts") or {}).get("sources") or {})
+    sources = list(run.audit.counts.sources)
     command = (
         f"overread run TABLE … --leave-out {shlex.quote(words.name(sources[-1]))} -o {run.place}-elsewhere"
         if len(sources) > 1
         else ""
     )
     return [Advice("Rule out the shortcut: test on a source the model has not seen, and look at what it attends to.",
-                   f"Source, size and brightness alone tell the label with an AUC of {words.number(held.get('auc'), 2)}.", command)]  # fmt: skip
+                   f"Source, size and brightness alone tell the label with an AUC of {words.number(run.audit.shortcut.auc, 2)}.", command)]  # fmt: skip
 
 
 def _more_patients(run: Run) -> list[Advice]:
-    metric, of = (shown(run) or [("auc", run.primary)])[0]
-    estimate = run.estimate(metric, of)
-    if "auc" not in metric or estimate is None or estimate.undefined or not estimate.high - estimate.low > WIDE:
+    metric, of = (shown_metrics(run) or [("auc", run.primary)])[0]
+    estimate = run.known(metric, of)
+    if "auc" not in metric or estimate is None or not estimate.high - estimate.low > WIDE:
         return []
     width = estimate.high - estimate.low
     wanted = math.ceil(estimate.patients * (width / 0.06) ** 2 / 10) * 10
     return [Advice(f"Test on more patients: about {wanted:,} for an interval of ± 0.03.",
-                   f"The interval of the {words.metric(metric).name} is {words.number(width, 2)} wide with {words.count(estimate.patients, 'patient')}; "
+                   f"The interval of the {words.label(metric)} is {words.number(width, 2)} wide with {words.count(estimate.patients, 'patient')}; "
                    "its width falls with the square root of their number.")]  # fmt: skip
 
 
 def _training(run: Run) -> list[Advice]:
-    rows = [row for row in run.history if row.get("tuning score") is not None and "epoch" in row]
-    if rows and _out_of_time(run):
+    rows = [row for row in run.history if not math.isnan(row.tuning_score + row.epoch)]
+    if rows and any("budget was used up" in decision.why for decision in run.model.decisions):
+        program = "overread demo" if run.record.command.startswith("overread demo") else "overread run TABLE …"
         return [Advice("Give it more time.", f"The budget ended training after {words.count(len(rows), 'epoch')}.",
-                       f"{_command(run)} --budget {_longer(run)} -o {run.place}-longer")]  # fmt: skip
+                       f"{program} --budget {_longer(run)} -o {run.place}-longer")]  # fmt: skip
     if len(rows) < 4:
         return []
-    if rows[-1]["tuning score"] - rows[len(rows) * 3 // 4 - 1]["tuning score"] > RISING:
+    last = rows[-1]
+    if last.tuning_score - rows[len(rows) * 3 // 4 - 1].tuning_score > RISING:
         return [Advice("Train for longer.", "The tuning score was still rising in the last quarter of the epochs.",
                        f"overread run TABLE … --epochs {2 * len(rows)} -o {run.place}-longer")]  # fmt: skip
-    train, tuning = rows[-1].get("train loss"), rows[-1].get("tuning loss")
-    if train and tuning and tuning > 2 * train:
-        return [Advice("Add patients or stronger augmentation.", f"The training loss ended at {words.number(train, 2)}, the tuning loss at "
-                       f"{words.number(tuning, 2)}: the network remembers its training images.")]  # fmt: skip
+    if last.train_loss and last.tuning_loss > 2 * last.train_loss:
+        return [Advice("Add patients or stronger augmentation.", f"The training loss ended at {words.number(last.train_loss, 2)}, the tuning loss at "
+                       f"{words.number(last.tuning_loss, 2)}: the network remembers its training images.")]  # fmt: skip
     return []
-
-
-def _command(run: Run) -> str:
-    return "overread demo" if str(run.record.get("command", "")).startswith("overread demo") else "overread run TABLE …"
-
-
-def _out_of_time(run: Run) -> bool:
-    return any("budget was used up" in str(d.get("why", "")) for d in run.model.get("decisions") or ())
 
 
 def _longer(run: Run) -> str:
     """Four times the budget of the study, in whole minutes; 30 minutes where it cannot be read."""
-    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", str(run.study.get("budget", "")))
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", run.study.budget)
     hours, minutes, seconds = (int(part or 0) for part in parts.groups()) if parts else (0, 0, 0)
     return f"{math.ceil(4 * (3600 * hours + 60 * minutes + seconds) / 60) or 30}m"
 
@@ -300,7 +279,7 @@ def _calibration(run: Run) -> list[Advice]:
         return []
     slope = run.estimate("calibration slope", run.primary)
     return [Advice("Do not show the probabilities as risks before recalibrating them on tuning data.",
-                   f"They differ from the observed frequencies by more than chance would make them; calibration slope {words.spoken(slope)}.")]  # fmt: skip
+                   f"They differ from the observed frequencies by more than chance would make them; calibration slope {words.in_sentence(slope)}.")]  # fmt: skip
 
 
 def _subgroup(run: Run) -> list[Advice]:
@@ -310,7 +289,7 @@ def _subgroup(run: Run) -> list[Advice]:
     column, value, estimate = worst
     name = f"{words.name(column)} = {words.name(value) or 'unknown'}"
     return [Advice(f"Look at the errors where {name}, and gather more such patients for training.",
-                   f"There the {words.metric(estimate.metric).name} is {words.spoken(estimate)}, its whole interval below the overall value. With many "
+                   f"There the {words.label(estimate.metric)} is {words.in_sentence(estimate)}, its whole interval below the overall value. With many "
                    "subgroups one such finding can be chance: confirm it on new data.")]  # fmt: skip
 
 
@@ -322,7 +301,7 @@ def _labels(run: Run) -> list[Advice]:
 
 
 def _purpose(run: Run) -> list[Advice]:
-    if not run.primary or [p.get("rule") for p in run.operating] != ["youden"]:
+    if not run.primary or [point.rule for point in run.operating] != ["youden"]:
         return []
     return [Advice("Decide what the model is for, and fix the sensitivity or specificity that this use needs.",
                    "Youden’s rule weighs a missed case and a false alarm alike; few uses do. The other point needs another test set, or "
@@ -332,11 +311,11 @@ def _purpose(run: Run) -> list[Advice]:
 def _outside(run: Run) -> list[Advice]:
     if not run.estimates:
         return []
-    sources = len((run.audit.get("counts") or {}).get("sources") or {})
-    why = (
+    sources = len(run.audit.counts.sources)
+    reason = (
         "All images come from one source."
         if sources <= 1
         else f"Unless the split says otherwise, the test patients come from the same {sources} sources as the training patients."
     )
-    return [Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.", why,
+    return [Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.", reason,
                    f"overread predict {run.place} NEW.csv -o new.csv && overread evaluate new.csv --tuning {run.place}/predictions/tuning.csv")]  # fmt: skip

@@ -1,27 +1,34 @@
-"""Reporting standards, filled in from a run: what it knows is written down, what only people know is marked."""
+"""Reporting standards, filled in from a run: what it knows is written down, what only people know is marked.
+
+A fact is what a run can say to one question of a standard: a sentence, from its stored files only.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from overread.core.errors import InputError, checked, one_of
 from overread.core.files import build, write_csv, write_text
-from overread.reporting.facts import found
-from overread.reporting.page import Part, leaflet
-from overread.reporting.run import Run, gather
-from overread.reporting.sections import Table, title
+from overread.reporting import advice, main_results, sections, words
+from overread.reporting.page import Section, write_page
+from overread.reporting.run import Run, compared_metrics, read_run, shown_metrics, subgroups
+from overread.reporting.words import Table
+from overread.stats.estimate import Estimate
 
 #: The standards by the names of their files.
 STANDARDS = ("claim", "stard_ai", "tripod_ai")
 #: What stands where the run has no answer.
 OPEN = "To be completed by the authors."
 _HOME = Path(__file__).parent / "checklists"
+_HEAD = ("Item", "Section", "What it asks, in our words", "What the run says")
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,11 @@ class Standard:
     origin: str
     items: tuple[Item, ...]
 
+    @property
+    def about(self) -> str:
+        """Title, edition and sources as a paragraph."""
+        return f"{self.title}, {self.edition}. {self.source}. {self.origin}"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -57,6 +69,11 @@ class Answer:
     def text(self) -> str:
         """The answer as one paragraph."""
         return " ".join(self.found) or OPEN
+
+    @property
+    def row(self) -> tuple[str, str, str, str]:
+        """Number, section, what is asked, and the answer."""
+        return self.item.number, self.item.section, self.item.asks, self.text
 
 
 @checked
@@ -71,9 +88,9 @@ def standard(name: str) -> Standard:
 
 
 @checked
-def fill_in(run: Run, asked: Standard) -> tuple[Answer, ...]:
+def fill_in(run: Run, to: Standard) -> tuple[Answer, ...]:
     """Every item of a standard with what the run's files say to it."""
-    return tuple(Answer(item, found(run, item.facts)) for item in asked.items)
+    return tuple(Answer(item, facts(run, item.facts)) for item in to.items)
 
 
 @checked
@@ -83,19 +100,20 @@ def write_checklists(folder: str | os.PathLike[str], names: Sequence[str] = STAN
     The CSV has the columns item, section, what is asked, what the run says and ``page``, which stays empty for the
     authors. Raises InputError if the folder holds no study or one of its files is damaged.
     """
-    run = gather(folder)
+    run = read_run(folder)
     if not (run.study or run.audit or run.estimates):
         raise InputError(
             "the folder holds no run to report", given=run.place, todo="start with `overread run TABLE -o FOLDER`"
         )
     home, filled = run.folder / "checklists", [(each, fill_in(run, each)) for each in map(standard, names)]
     written = []
-    for asked, answers in filled:
-        stem = asked.name.lower().replace("+", "_").replace("-", "_")
-        written += [write_text(home / f"{stem}.md", _markdown(run, asked, answers)), write_csv(home / f"{stem}.csv", _frame(answers))]  # fmt: skip
-    summary = [f"{each.name}: {_count(answers)}." for each, answers in filled]
-    page = leaflet(home / "checklists.html", f"Reporting checklists: {title(run)}", summary, [_part(*both) for both in filled],
-                   cautions=["A filled-in item is a beginning of an answer: read it, correct it, and add the page of the paper."])  # fmt: skip
+    for each, answers in filled:
+        stem = each.name.lower().replace("+", "_").replace("-", "_")
+        table = pd.DataFrame([(*a.row, "") for a in answers], columns=["item", "section", "asks", "found in the run", "page"])  # fmt: skip
+        written += [write_text(home / f"{stem}.md", _markdown(run, each, answers)), write_csv(home / f"{stem}.csv", table)]  # fmt: skip
+    lines = [f"{each.name}: {_count(answers)}." for each, answers in filled]
+    page = write_page(home / "checklists.html", f"Reporting checklists: {sections.title(run)}", lines, [_section(*both) for both in filled],
+                      cautions=["A filled-in item is a beginning of an answer: read it, correct it, and add the page of the paper."])  # fmt: skip
     return [*written, page]
 
 
@@ -104,24 +122,402 @@ def _count(answers: Sequence[Answer]) -> str:
     return f"the run answers {known} of {len(answers)} items, at least in part; {len(answers) - known} only the authors can"
 
 
-def _frame(answers: Sequence[Answer]) -> pd.DataFrame:
-    rows = [(a.item.number, a.item.section, a.item.asks, a.text, "") for a in answers]
-    return pd.DataFrame(rows, columns=["item", "section", "asks", "found in the run", "page"])
+def _section(of: Standard, answers: Sequence[Answer]) -> Section:
+    table = Table(of.edition, _HEAD, tuple(a.row for a in answers), 4)
+    return Section(of.name, (of.about, _count(answers).capitalize() + "."), (table,))
 
 
-def _about(asked: Standard) -> str:
-    return f"{asked.title}, {asked.edition}. {asked.source}. {asked.origin}"
+def _markdown(run: Run, of: Standard, answers: Sequence[Answer]) -> str:
+    table, safe = words.markdown_table(_HEAD, [a.row for a in answers]), words.markdown
+    return f"# {of.name}: {safe(sections.title(run))}\n\n{safe(of.about)}\n\n{_count(answers).capitalize()}.\n\n{table}\n"  # fmt: skip
 
 
-def _part(asked: Standard, answers: Sequence[Answer]) -> Part:
-    rows = tuple((a.item.number, a.item.section, a.item.asks, a.text) for a in answers)
-    head = ("Item", "Section", "What it asks, in our words", "What the run says")
-    return Part(asked.name, (_about(asked), _count(answers).capitalize() + "."), (Table(asked.edition, head, rows, 4),))  # fmt: skip
+# -- facts of the data: cases, reference standard, parts, and what was intended -----------------------------------
 
 
-def _markdown(run: Run, asked: Standard, answers: Sequence[Answer]) -> str:
-    from overread.reporting.card import rows, safe
+def _task(run: Run) -> str:
+    return "; ".join([sections.title(run), *(f"{a}: {b}" for a, b, *_ in sections.question(run).rows[:3])]) if run.target else ""  # fmt: skip
 
-    table = [(a.item.number, a.item.section, a.item.asks, a.text) for a in answers]
-    head = ("Item", "Section", "What it asks, in our words", "What the run says")
-    return f"# {asked.name}: {safe(title(run))}\n\n{safe(_about(asked))}\n\n{_count(answers).capitalize()}.\n\n{rows(table, head)}\n"
+
+def _data(run: Run) -> str:
+    counts = run.audit.counts
+    if not counts:
+        return ""
+    sources = ", ".join(f"{words.name(n)} ({k.images:,} images)" for n, k in list(counts.sources.items())[:12])
+    return words.size(counts.images, counts.patients) + (f"; sources: {sources}" if sources else "")
+
+
+def _centres(run: Run) -> str:
+    sources, column = run.audit.counts.sources, run.study.source
+    named = f" by the column {words.name(column)!r}" if column else ""
+    return f"{words.count(len(sources), 'source')} in the table{named}: {', '.join(map(words.name, sources))}; which of them are centres only the authors know" if len(sources) > 1 else ""  # fmt: skip
+
+
+def _devices(run: Run) -> str:
+    column, sources = run.study.source, run.audit.counts.sources
+    if not (column and len(sources) > 1):
+        return ""
+    return f"sources of the images by the column {words.name(column)!r}: {', '.join(map(words.name, sources))}; whether these are devices only the authors know"
+
+
+def _exclusions(run: Run) -> str:
+    if not run.audit:
+        return ""
+    listed = "; ".join(f"{number:,} {words.name(reason, 90)}" for reason, number in run.excluded)
+    first = f"excluded after the table was read: {listed}" if listed else "no case of the table was excluded"
+    left_out = run.split.proof.left_out.items()
+    rest = "; ".join(f"{number:,} {words.name(reason.split(':')[0], 90)}" for reason, number in left_out)
+    return f"{first}{f'; then in no part of the split: {rest}' if rest else ''}; who was chosen for the table only the authors know"
+
+
+def _subset(run: Run) -> str:
+    query = run.study.where
+    return f"rows that fulfil {words.name(query, 200)}" if query else ("every row of the table was read" if run.study else "")  # fmt: skip
+
+
+_NAMES = {
+    "hash": "in all files of this run cases and patients stand under salted codes, and columns that identify people were left out when the table was read",
+    "keep": "names were kept as they stood in the table",
+}
+
+
+def _codes(run: Run) -> str:
+    kept = _NAMES.get(run.study.names, "")
+    return f"{kept}; how images and table were de-identified before only the authors know" if kept else ""
+
+
+def _missing(run: Run) -> str:
+    if not run.audit:
+        return ""
+    unknown = run.audit.counts.images - run.audit.counts.labelled
+    unread = sum(number for reason, number in run.excluded if "read" in reason)
+    single = "; an image without a label for one finding is left out of that finding alone" if run.multilabel else ""
+    return (
+        f"{words.count(unknown, 'image')} without a label and {words.count(unread, 'case')} that could not be read took no part"
+        f"{single}; nothing was imputed"
+    )
+
+
+def _reference(run: Run) -> str:
+    study = run.study
+    if study.graders:
+        many = f"{words.count(len(run.agreement.readers), 'reader')}" if run.agreement else "several readers"
+        return f"consensus of {many} by the rule {words.name(study.consensus)!r}; what the readers saw only the authors know"
+    column, columns = study.label or study.value or ", ".join(study.labels), "columns" if len(study.labels) > 1 else "column"  # fmt: skip
+    return f"{columns} {words.name(column, 120)!r} of the table; how it came about only the authors know" if column else ""  # fmt: skip
+
+
+def _agreement(run: Run) -> str:
+    found = [f"{_in_sentence(e)}" for e in run.agreement.estimates if not (e.of or e.undefined)]
+    return (
+        f"between readers: {words.name('; '.join(found[:6]), 500)}; within a reader it was not measured"
+        if found
+        else ""
+    )
+
+
+def _in_sentence(e: Estimate) -> str:
+    return f"{words.label(e.metric)} {words.in_sentence(e)}"
+
+
+def _graders(run: Run) -> str:
+    held = run.agreement
+    if not held.readers:
+        return ""
+    return (
+        f"{words.count(len(held.readers), 'reader')} with {words.count(held.answers, 'answer')} on {words.count(held.cases, 'case')}; "
+        "who they were only the authors know"
+    )
+
+
+def _partitions(run: Run) -> str:
+    parts = run.split.proof.parts.items()
+    sizes = "; ".join(f"{sections.part_name(k)} {words.size(part.images, part.patients)}" for k, part in parts)
+    return f"{words.name(run.split.method, 120)}, seed {run.split.seed}: {sizes}" if sizes else ""
+
+
+def _disjoint(run: Run) -> str:
+    proof = run.split.proof
+    if not proof:
+        return ""
+    who, unit = ("patients", "at the level of the patient") if sections.by_patient(run) else (
+        "images", "at the level of the image, because no column says who the patient is: images of one patient may stand in several parts"
+    )  # fmt: skip
+    return f"{unit}: {sections.whole(proof.patients_shared)} {who} and {sections.whole(proof.duplicate_groups_shared)} groups of duplicates in more than one part; {words.name(proof.checked, 200)}"  # fmt: skip
+
+
+def _size(run: Run) -> str:
+    return f"tested on {run.size}; how the number was arrived at only the authors know (`overread plan` computes one)" if run.judged else ""  # fmt: skip
+
+
+def _internal(run: Run) -> str:
+    if not run.split.proof or run.study.leave_out:
+        return ""
+    return f"tested once trained and tuned, on the held-out part of the same table ({words.name(run.split.method, 120)})"  # fmt: skip
+
+
+def _external(run: Run) -> str:
+    if run.study.leave_out:
+        return f"tested on the source {words.name(run.study.leave_out, 120)} of the table, of which no image was trained on; how it differs from the others only the authors know"
+    if run.study.deploy_to:
+        return f"tuned and tested only where {words.name(run.study.deploy_to, 120)}, trained on every source: the test is not external"
+    if run.study.by_time:
+        return (
+            "tested on the latest patients of the same table, trained on earlier ones: later in time, not another place"
+        )
+    return "no external test: the test part comes from the same table as the training part" if run.split.proof and run.estimates else ""  # fmt: skip
+
+
+def _flow(run: Run) -> str:
+    return f"{_exclusions(run)}; the diagram stands in report.html and evaluation/figures/flow.svg" if run.audit else ""  # fmt: skip
+
+
+def _characteristics(run: Run) -> str:
+    table = sections.characteristics(run)
+    columns = dict.fromkeys(row[0] for row in table.rows) if table else {}
+    return f"by part, for {', '.join(columns)}: the table in model_card.md" if columns else ""
+
+
+def _margin(run: Run) -> str:
+    return sections.claim(run.study) if run.study.margin else ""
+
+
+def _protocol(run: Run) -> str:
+    return "the file study.toml holds every choice of this run; a protocol only the authors have" if run.study else ""
+
+
+def _audit_of_data(run: Run) -> str:
+    findings = words.count(len(run.audit.findings), "finding")
+    return f"the audit (audit.json) has {findings} on unreadable, duplicate, mislabelled or marked images and shortcuts" if run.audit else ""  # fmt: skip
+
+
+# -- facts of the model, and of how it was judged -----------------------------------------------------------------
+
+
+def _technology(run: Run) -> str:
+    backbone = run.model.backbone.name
+    return f"deep learning: a neural network ({words.name(backbone)}) on images" if backbone else ""
+
+
+def _preprocessing(run: Run) -> str:
+    held = {k: v for k, v in run.model.preprocess.items() if v not in (None, "", [])}
+    return "; ".join(f"{words.name(k.replace('_', ' '))} {_short(v)}" for k, v in held.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        joint = " × " if all(isinstance(item, int) for item in value) else ", "
+        return joint.join(_short(item) for item in value)
+    return f"{value:.4g}" if isinstance(value, float) else words.name(value, 80)
+
+
+def _model(run: Run) -> str:
+    rows = [f"{k.lower()} {v}" for k, v in sections.training_facts(run) if k in ("Network", "Parameters")]
+    size = run.model.preprocess.get("size")
+    return "; ".join(rows) + (f"; input {_short(size)} pixels" if size else "") if rows else ""
+
+
+def _output(run: Run) -> str:
+    return run.task.answer if run.task else ""
+
+
+def _software(run: Run) -> str:
+    versions = "; ".join(f"{k} {v}" for k, v in run.record.versions.items())
+    machine = ", ".join(f"{k} {v}" for k, v in run.record.hardware.items())
+    return words.name(versions, 400) + (f"; machine: {words.name(machine, 120)}" if machine else "")
+
+
+def _initial(run: Run) -> str:
+    told = ("Initial weights", "Licence of the weights")
+    return "; ".join(f"{k.lower()}: {v}" for k, v in sections.training_facts(run) if k in told)
+
+
+_TRAINING = ("method", "epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "dropout", "augment", "seed")  # fmt: skip
+
+
+def _training(run: Run) -> str:
+    held = run.model.recipe
+    return "; ".join(f"{k.replace('_', ' ')} {_short(held[k])}" for k in _TRAINING if held.get(k) not in (None, ""))  # fmt: skip
+
+
+def _selection(run: Run) -> str:
+    last = {
+        what: f"{what}: {choice} ({reason})" for what, choice, reason in sections.decisions(run)
+    }  # the last word on each
+    first = [name for name in ("snapshot", "stopped", "method", "backbone") if name in last]
+    lines = [last[name] for name in dict.fromkeys([*first, *last])][:6]
+    return words.name("; ".join(lines), 700) + "; on training and tuning patients only" if lines else ""
+
+
+def _ensemble(run: Run) -> str:
+    views = run.model.recipe.get("views") or 1
+    if not run.model:
+        return ""
+    return f"one model; its outputs for {views} views of each image are averaged" if views > 1 else "one model, no ensemble"  # fmt: skip
+
+
+def _balance(run: Run) -> str:
+    if run.continuous or "balance" not in run.model.recipe:
+        return ""
+    power = float(run.model.recipe["balance"])
+    return f"in the loss, each class weighs its frequency to the power {words.number(-power, 2)} (0: all images alike, −1: all classes alike)"
+
+
+def _metrics(run: Run) -> str:
+    return ", ".join(dict.fromkeys(words.label(e.metric) for e in run.estimates if not e.where))
+
+
+def _uncertainty(run: Run) -> str:
+    if not run.estimates:
+        return ""
+    methods = dict.fromkeys(e.method.split(";")[-1].strip() for e in run.estimates if e.method and not e.where)
+    adjusted = "; p-values of gaps between groups after Holm's correction" if run.evaluation.gaps else ""
+    return f"{words.percent(run.level)} intervals that take into account which images share a patient: {words.name('; '.join(methods), 500)}{adjusted}"  # fmt: skip
+
+
+def _threshold(run: Run) -> str:
+    if not run.estimates:
+        return ""
+    if run.continuous:
+        return "none: the output is a number"
+    points = run.operating
+    if len(points) > 1:
+        several = ", ".join(f"{run.called(p.of)} {words.number(p.threshold)}" for p in points)
+        return f"one for each label, by the rule {words.name(points[0].rule, 60)!r} on tuning data and frozen before the test set was opened: {words.name(several, 600)}"
+    default = run.curve.point.rule
+    other = f"not prespecified: {words.name(default, 80)}" if default else "none: the most probable answer counts"
+    return " ".join(main_results.points(run)) or other
+
+
+def _subgroups(run: Run) -> str:
+    groups = subgroups(run)
+    if not groups:
+        return ""
+    columns = ", ".join(dict.fromkeys(words.name(column) for column, _ in groups))
+    return f"by {columns}, with intervals; groups of fewer than ten patients are counted, not judged{_largest_gap(run)}"
+
+
+def _largest_gap(run: Run) -> str:
+    gaps = [gap for gap in run.evaluation.gaps if not math.isnan(gap.adjusted)]
+    if not gaps:
+        return ""
+    worst = min(gaps, key=lambda gap: gap.adjusted)
+    where = " ".join(f"{words.name(k)} {words.name(v)}" for k, v in worst.where.items())
+    of = f" of {run.called(worst.of)}" if worst.of else ""
+    return f"; the gap least likely to be chance: {words.label(worst.metric)}{of}, {where} minus {words.name(worst.reference, 40)}, {words.in_sentence(worst.estimate)}, {words.probability(worst.adjusted)} after Holm's correction"  # fmt: skip
+
+
+def _heterogeneity(run: Run) -> str:
+    tests = [test for test in run.evaluation.heterogeneity if not math.isnan(test.p)]
+    first = [test for test in tests if (test.metric, test.of) in compared_metrics(run)] or tests
+    return "; ".join(f"{words.label(test.metric)} by {words.name(test.column)}: Cochran's Q = {words.number(test.statistic, 2)}, {words.probability(test.p)}" for test in first[:6])  # fmt: skip
+
+
+def _clusters(run: Run) -> str:
+    apart = "; sources are reported as subgroups" if len(run.evaluation.counts.sources) > 1 else ""
+    shown = run.estimates and sections.by_patient(run)
+    return f"images of a patient are one cluster in every interval{apart}" if shown else ""
+
+
+def _classes(run: Run) -> str:
+    counts = run.evaluation.counts.per_class
+    what = "with each finding in the test set" if run.multilabel else "test set"
+    sizes = "; ".join(f"{words.name(k)} {words.size(v.images, v.patients)}" for k, v in counts.items())
+    return f"{what}: {sizes}" if sizes else ""
+
+
+def _prevalence(run: Run) -> str:
+    if run.continuous:
+        return "does not apply to a quantity" if run.estimates else ""
+    here = [f"{words.percent(curve.pr.prevalence, 1)} are {run.called(of)}" for of, curve in run.chosen("pr")]
+    if not here:
+        return ""
+    there = run.study.prevalence
+    use = f"expected in use: {words.share(there)}" if there else "what is expected in use only the authors know"
+    return f"of the test images, {words.name(', '.join(here), 500)}; {use}"
+
+
+def _performance(run: Run) -> str:
+    found = [run.estimate(metric, of) for metric, of in shown_metrics(run)]
+    return "; ".join(_in_sentence(e) for e in found if e)
+
+
+def _calibration(run: Run) -> str:
+    if run.continuous:
+        of, wanted = run.names[0], ["bias"]
+    else:
+        of, wanted = run.primary, ["calibration slope", "calibration intercept", "ece"]
+    found = [run.known(metric, of) for metric in wanted]
+    return "; ".join(_in_sentence(e) for e in found if e)
+
+
+def _crosstab(run: Run) -> str:
+    held = run.evaluation.confusion
+    each = run.multilabel and any(curve.point.confusion for _, curve in run.chosen("point"))
+    if len(held.labels) > 3 or each:
+        return "evaluation/figures/confusion.svg and curves.json"
+    rows = (
+        f"truly {words.name(label)}: {', '.join(f'{n:,} called {words.name(c)}' for c, n in zip(held.labels, row, strict=True))}"
+        for label, row in zip(held.labels, held.counts, strict=True)
+    )
+    return "; ".join(rows)
+
+
+def _indeterminate(run: Run) -> str:
+    unlabelled = words.count(run.evaluation.counts.unlabelled, "test image")
+    return f"none: every readable image gets an answer; {unlabelled} without a reference standard took no part" if run.judged else ""  # fmt: skip
+
+
+def _errors(run: Run) -> str:
+    return f"the {len(run.gallery)} most confident errors are shown in report.html" if run.gallery else ""
+
+
+def _blind(run: Run) -> str:
+    return "the model is given the image alone: no clinical information, nothing of the reference standard, and no input that a person assesses" if run.model else ""  # fmt: skip
+
+
+def _limits(run: Run) -> str:
+    found = words.name(" ".join(advice.cautions(run)), 900)
+    return f"what the program found: {found}" if found else ""
+
+
+def _availability(run: Run) -> str:
+    version = run.record.versions.get("overread", "")
+    return f"the folder model/ holds weights, preprocessing and classes; the code is overread {words.name(version)} (Apache-2.0); whether the model is shared only the authors know" if run.model and version else ""  # fmt: skip
+
+
+def _audit(run: Run) -> str:
+    if run.looks is None:
+        return ""
+    return f"every prediction is in predictions/, every look at the test set in ledger.jsonl ({words.count(run.looks, 'look')}{', which has been tampered with' if run.broken_ledger else ', chain intact'})"  # fmt: skip
+
+
+def _updating(run: Run) -> str:
+    path = run.folder / "calibration" / "recalibration.json"
+    return "probabilities were recalibrated on tuning data (calibration/recalibration.json)" if path.exists() else "no recalibration or other updating is recorded in this run" if run.estimates else ""  # fmt: skip
+
+
+def _bad_input(run: Run) -> str:
+    return "files that cannot be decoded, are too large or too small are refused by name and reason, never predicted" if run.model else ""  # fmt: skip
+
+
+#: What can be asked of a run, under the names that the standards' files use.
+FACTS: dict[str, Callable[[Run], str]] = {fact.__name__[1:]: fact for fact in (
+    _task, _data, _centres, _devices, _exclusions, _subset, _codes, _missing, _reference, _agreement, _graders,
+    _partitions, _disjoint, _size, _internal, _external, _flow, _characteristics, _margin, _protocol, _audit_of_data,
+    _technology, _preprocessing, _model, _output, _software, _initial, _training, _selection, _ensemble, _balance,
+    _metrics, _uncertainty, _threshold, _subgroups, _heterogeneity, _clusters, _classes, _prevalence, _performance,
+    _calibration, _crosstab, _indeterminate, _errors, _blind, _limits, _availability, _audit, _updating, _bad_input,
+)}  # fmt: skip
+
+
+@checked
+def facts(run: Run, names: Sequence[str]) -> tuple[str, ...]:
+    """What the run says to these questions, as sentences; those it cannot answer are left out.
+
+    Raises :class:`InputError` for a question that nobody knows.
+    """
+    unknown = [name for name in names if name not in FACTS]
+    if unknown:
+        raise InputError("a reporting standard asks for what is not known", given=", ".join(unknown))
+    return tuple(words.sentence(answer, 1000) for name in names if (answer := FACTS[name](run)))

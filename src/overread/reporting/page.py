@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from overread.reporting import advice, main_results, sections, words
 from overread.reporting.figures.calibration import abstention, calibration, conformal, decision, scores
 from overread.reporting.figures.canvas import Figure, save_figures
 from overread.reporting.figures.cohort import confusion, confusions, flow
+from overread.reporting.figures.curves import precision_recall, roc, scatter, training
 from overread.reporting.figures.groups import forest, gaps
-from overread.reporting.figures.roc import precision_recall, roc
-from overread.reporting.figures.training import scatter, training
-from overread.reporting.main_results import KeyNumber, graders_table, graders_words, unsure
-from overread.reporting.run import Run, gather, gather_evaluation
-from overread.reporting.sections import Table
+from overread.reporting.main_results import KeyNumber
+from overread.reporting.run import GalleryEntry, Run, read_evaluation, read_run
+from overread.reporting.words import Table
+from overread.tasks.target import Target
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _LARGEST = 512 * 1024  # bytes of a thumbnail
@@ -38,99 +38,92 @@ def report(folder: str | os.PathLike[str], *, case_names: bool = False) -> Path:
     ``explanations/keys.json`` resolves; ``case_names`` shows their names instead, where these identify nobody.
     Raises InputError if the folder does not exist or one of its files is damaged.
     """
-    run = gather(folder)
+    run = read_run(folder)
     page = environment().get_template("report.html.j2").render(**content(run, case_names=case_names))
     return write_text(run.folder / "report.html", page)
 
 
 def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
+    results = main_results
     return {
         "run": run, "title": sections.title(run), "started": _date(run),
-        "summary": advice.summary(run), "key_numbers": main_results.key_numbers(run), "cautions": advice.cautions(run),
+        "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "cautions": advice.cautions(run),
         "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
-        "points_table": main_results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
+        "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
         "findings": _findings(run), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run),
-        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": main_results.overall(run), "rest": main_results.rest(run),
-        "each": main_results.each(run), "points": main_results.points(run), "looks": main_results.looks(run),
-        "by_subgroup": main_results.by_subgroup(run), "gaps": main_results.gaps_table(run), "heterogeneity": main_results.heterogeneity(run),
-        "graders": graders_words(run), "graders_table": graders_table(run), "unsure": unsure(run), "beside": _beside(run),
+        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),
+        "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
+        "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
+        "graders": results.graders_words(run), "graders_table": results.graders_table(run), "unsure": results.unsure(run), "beside": _beside(run),
         "elsewhere": advice.elsewhere(run), "gallery": _gallery(run, case_names),
         "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
-        "count": words.count,
     }  # fmt: skip
+
+
+#: How figures are to be read, for somebody who sees such a one for the first time.
+READING = {
+    "roc": ("ROC curve", "Each point is a threshold: how many are found against how many healthy are alarmed. Further up and left is better."),
+    "precision-recall": ("Precision and recall", "How many of the flagged are right. It depends on how common the disease is among these cases."),
+    "scores": ("Distribution of the score", "Where the two groups overlap, no threshold can tell them apart."),
+    "calibration": ("Calibration", "Points on the diagonal mean what they say. Points within the band cannot be told from a calibrated model."),
+}  # fmt: skip
 
 
 def _reading(run: Run) -> list[tuple[str, str]]:
     """How to read the figures: what fills the grid beside an odd number of them."""
     if not run.primary:
         return []
-    return [
-        ("ROC curve.", "Each point is a threshold: how many are found against how many healthy are alarmed. Further up and left is better."),
-        ("Precision and recall.", "How many of the flagged are right. It depends on how common the disease is among these cases."),
-        ("Distribution of the score.", "Where the two groups overlap, no threshold can tell them apart."),
-        ("Calibration.", "Points on the diagonal mean what they say. Points within the band cannot be told from a calibrated model."),
-        *([("Decision curve.", "For someone who acts from a given risk on: above the other lines, the model does more good than harm.")] if "decision" in run.curve else []),
-        ("Confusion matrix.", "What was called what at the frozen threshold."),
-        *([("Errors when it may stay silent.", "To the left it answers only where it is surest. A curve that falls to the left: its confidence is worth something.")] if run.more.get("abstention") else []),
+    rows = [
+        *READING.values(),
+        *([("Decision curve", "For someone who acts from a given risk on: above the other lines, the model does more good than harm.")] if run.curve else []),
+        ("Confusion matrix", "What was called what at the frozen threshold."),
+        *([("Errors when it may stay silent", "To the left it answers only where it is surest. A curve that falls to the left: its confidence is worth something.")] if run.evaluation.more.get("abstention") else []),
     ]  # fmt: skip
+    return [(f"{name}.", how) for name, how in rows]
 
 
 def _beside(run: Run) -> list[tuple[str, str]]:
     """Pages that lie beside this one, and what they are."""
-    known = (
-        (
-            "checklists/checklists.html",
-            "the reporting checklists CLAIM, STARD-AI and TRIPOD+AI, filled in as far as the run knows",
-        ),
-        ("model_card.md", "the model card"),
-    )
-    return [(path, what) for path, what in known if (run.folder / path).exists()]
+    checklists = "the reporting checklists CLAIM, STARD-AI and TRIPOD+AI, filled in as far as the run knows"
+    known = {"checklists/checklists.html": checklists, "model_card.md": "the model card"}
+    return [(path, what) for path, what in known.items() if (run.folder / path).exists()]
 
 
 def _date(run: Run) -> str:
-    return words.name(run.record.get("started") or "", 40).replace("T", " ").split(".")[0].split("+")[0][:16]
+    return words.name(run.record.started, 40).replace("T", " ").split(".")[0].split("+")[0][:16]
 
 
 def _findings(run: Run) -> list[dict[str, str]]:
     """Audit findings, worst first, fit to be shown."""
     order = {"error": 0, "warning": 1, "note": 2}
-    found = sorted(run.audit.get("findings", ()), key=lambda f: order.get(f.get("severity", ""), 3))
     return [
-        {"severity": words.name(f.get("severity", "")), "message": words.sentence(f.get("message", "")),
-         "advice": words.sentence(f.get("advice", "")), "count": sections.whole(f.get("count"))}
-        for f in found
+        {"severity": words.name(f.severity), "message": words.sentence(f.message), "advice": words.sentence(f.advice), "count": sections.whole(f.count)}
+        for f in sorted(run.audit.findings, key=lambda f: order.get(f.severity, 3))
     ]  # fmt: skip
 
 
 def _gallery(run: Run, case_names: bool) -> list[dict[str, str]]:
-    salt = str(run.model.get("salt") or fingerprint(run.split))
-    keys = {str(e.get("case", "")): words.case_key(str(e.get("case", "")), salt) for e in run.gallery}
+    salt = run.model.salt or fingerprint(run.split)
+    keys = {entry.case: words.case_key(entry.case, salt) for entry in run.gallery}
     if keys and not case_names:
         write_json(run.folder / "explanations" / "keys.json", {key: case for case, key in keys.items()})
-    return [
-        _entry(run, e, words.name(e.get("case", "")) if case_names else keys[str(e.get("case", ""))])
-        for e in run.gallery
-    ]
+    return [_entry(run, e, words.name(e.case) if case_names else keys[e.case]) for e in run.gallery]
 
 
-def _entry(run: Run, entry: dict[str, Any], name: str) -> dict[str, str]:
+def _entry(run: Run, entry: GalleryEntry, name: str) -> dict[str, str]:
     return {
-        "name": name, "truth": words.name(entry.get("truth", "")), "predicted": words.name(entry.get("predicted", "")),
-        "probability": words.number(entry.get("probability"), 2), "picture": _picture(run.folder, str(entry.get("thumbnail") or "")),
+        "name": name, "truth": words.name(entry.truth), "predicted": words.name(entry.predicted),
+        "probability": words.number(entry.probability, 2), "picture": _picture(run.folder, entry.thumbnail),
     }  # fmt: skip
 
 
 def _picture(folder: Path, relative: str) -> str:
     """A thumbnail as a data address; ``""`` if it lies outside the run folder, is too large, or is no PNG or JPEG."""
     path = (folder / relative).resolve()
-    if (
-        not relative
-        or not path.is_relative_to(folder.resolve())
-        or not path.is_file()
-        or path.stat().st_size > _LARGEST
-    ):
+    inside = relative and path.is_relative_to(folder.resolve()) and path.is_file()
+    if not inside or path.stat().st_size > _LARGEST:
         return ""
     data = path.read_bytes()
     kind = next((kind for start, kind in _PICTURES.items() if data.startswith(start)), "")
@@ -163,14 +156,14 @@ def draw_all(folder: str | os.PathLike[str], *, png: bool = False) -> list[Path]
     ``png``: for print as well. Figures of an earlier state of the run that its numbers no longer allow are removed.
     Raises InputError if the folder does not exist or one of its files is damaged.
     """
-    run = gather(folder)
+    run = read_run(folder)
     return replace_figures(figures(run), run.folder / "evaluation" / "figures", png=png)
 
 
 @checked
-def draw_evaluation(folder: str | os.PathLike[str], target: dict[str, Any]) -> tuple[Figure, ...]:
-    """Draw ``folder/metrics.json`` and ``curves.json`` into ``folder/figures`` as SVG and PNG; ``target``: kind, names."""
-    run = gather_evaluation(folder, target)
+def draw_evaluation(folder: str | os.PathLike[str], target: Target) -> tuple[Figure, ...]:
+    """Draw ``folder/metrics.json`` and ``curves.json`` of a ``target`` into ``folder/figures`` as SVG and PNG."""
+    run = read_evaluation(folder, target)
     drawn = {name: draw(run) for name, draw in DRAWN.items()}
     replace_figures(drawn, run.folder / "figures")
     return tuple(figure for figure in drawn.values() if figure)
@@ -192,11 +185,11 @@ def figures(run: Run) -> dict[str, Figure | None]:
     return {"flow": flow(run), "training": training(run), **{name: draw(run) for name, draw in DRAWN.items()}}
 
 
-# -- A short page of its own: what a command on a table writes for people, in the style of the report -------------
+# -- a page of its own: what a command on a table writes for people, in the style of the report -------------------
 
 
 @dataclass(frozen=True)
-class Part:
+class Section:
     """A section of a page: its title, then sentences, tables and figures in this order."""
 
     title: str
@@ -204,13 +197,19 @@ class Part:
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
 
+    @classmethod
+    def of(cls, title: str, paragraphs: Iterable[str] = (), *content: Table | Figure | None) -> Section:
+        """A section of what there is: None is left out."""
+        tables = tuple(item for item in content if isinstance(item, Table) and item.rows)
+        return cls(title, tuple(paragraphs), tables, tuple(item for item in content if isinstance(item, Figure)))
+
 
 @checked
-def leaflet(
+def write_page(
     path: str | os.PathLike[str],
     title: str,
     summary: Sequence[str],
-    parts: Sequence[Part],
+    sections: Sequence[Section],
     *,
     cautions: Sequence[str] = (),
     keys: Sequence[KeyNumber] = (),
@@ -219,12 +218,21 @@ def leaflet(
 
     ``summary``: paragraphs at the top. ``cautions``: what a reader must know before believing the numbers. ``keys``: at most four
     numbers in large type.
-    Parts without content are left out. All texts are escaped; figures stand in the page as SVG, the wide ones
+    Sections without content are left out. All texts are escaped; figures stand in the page as SVG, the wide ones
     in a row of their own. Equal input gives equal bytes.
     """
-    shown = [part for part in parts if part.paragraphs or part.tables or part.figures]
-    page = environment().get_template("leaflet.html.j2")
-    return write_text(path, page.render(title=title, summary=summary, cautions=cautions, parts=shown, keys=keys))
+    shown = [section for section in sections if section.paragraphs or section.tables or section.figures]
+    page = environment().get_template("page.html.j2")
+    return write_text(path, page.render(title=title, summary=summary, cautions=cautions, sections=shown, keys=keys))
+
+
+@checked
+def write_page_and_figures(
+    path: Path, title: str, summary: Sequence[str], sections: Sequence[Section], *, cautions: Sequence[str] = ()
+) -> list[Path]:
+    """The same, and its figures as ``figures/*.svg`` and ``*.png`` beside it; gives the paths, the page first."""
+    drawn = save_figures([figure for section in sections for figure in section.figures], path.parent / "figures")
+    return [write_page(path, title, summary, sections, cautions=cautions), *drawn]
 
 
 # -- what every page is printed on: the templates, which escape everything and refuse what is not there -----------

@@ -1,62 +1,311 @@
-"""What a run folder holds, read once; a stage that has not run leaves its part empty."""
+"""What a run folder holds, typed and read once; a stage that has not run leaves its part empty."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
-import tomllib
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from overread.core.errors import InputError, UnsoundError, checked
-from overread.core.files import build, read_json
+from overread.core.files import build, read_fields, read_json
+from overread.evaluation.curves import AbstentionCurve, ConformalCoverage, Curves, ReaderPoint
+from overread.evaluation.evaluate import Evaluation, Tally
+from overread.evaluation.ledger import is_declaration, verify
+from overread.evaluation.metrics import shown
+from overread.evaluation.operating_point import OperatingPoint, load_operating_points
+from overread.evaluation.results import Content, from_file_form
 from overread.reporting import words
 from overread.stats.estimate import Estimate
 from overread.tasks.target import Target
 from overread.tasks.task import Task
 
+# -- what the files of the stages hold, as far as pages tell it ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StudyFile(Content):
+    """What ``study.toml`` asks; ``fields``: all that it holds, in its order."""
+
+    table: str = ""
+    label: str = ""
+    labels: tuple[str, ...] = ()
+    value: str = ""
+    patient: str = ""
+    source: str = ""
+    subgroups: tuple[str, ...] = ()
+    where: str = ""
+    labels_from: str = ""
+    graders: str = ""
+    consensus: str = ""
+    names: str = ""
+    test: float = 0.0
+    tuning: float = 0.0
+    deploy_to: str = ""
+    leave_out: str = ""
+    by_time: bool = False
+    rule: str = ""
+    sensitivity: float = 0.0
+    specificity: float = 0.0
+    cost: float = 0.0
+    prevalence: float = 0.0
+    margin: float = 0.0
+    margin_of: str = "auc"
+    budget: str = ""
+    fields: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the run: the hash of its inputs."""
+
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class RecordFile(Content):
+    """``record.json``: what it takes to run this again."""
+
+    command: str = ""
+    started: str = ""
+    seed: int | None = None
+    cases_digest: str = ""
+    seconds: float = math.nan
+    steps: dict[str, Step] = field(default_factory=dict, hash=False)
+    hardware: dict[str, Any] = field(default_factory=dict, hash=False)
+    versions: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class AuditFinding:
+    """A finding of the audit."""
+
+    message: str
+    kind: str = ""
+    severity: str = ""
+    advice: str = ""
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class AuditCounts(Content, Tally):
+    """Images and patients of the whole table, by class and by source."""
+
+    labelled: int = 0
+    classes: dict[str, Tally] = field(default_factory=dict, hash=False)
+    sources: dict[str, Tally] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class ShortcutArea:
+    """The AUC of the label told from something that is not anatomy."""
+
+    auc: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class Shortcut(Content, ShortcutArea):
+    """The same from all that is not anatomy together, then from each."""
+
+    verdict: str = ""
+    by_feature: dict[str, ShortcutArea] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class AuditFile(Content):
+    """``audit.json``."""
+
+    findings: tuple[AuditFinding, ...] = ()
+    counts: AuditCounts = AuditCounts()
+    shortcut: Shortcut = Shortcut()
+    excluded: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class PartCounts(Tally):
+    """A part of the split, with the images of each class."""
+
+    class_images: dict[str, int] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class SplitProof(Content):
+    """What was counted in the finished split."""
+
+    patients_shared: int | None = None
+    duplicate_groups_shared: int | None = None
+    groups: int | None = None
+    largest_group: int | None = None
+    checked: str = ""
+    parts: dict[str, PartCounts] = field(default_factory=dict, hash=False)
+    left_out: dict[str, int] = field(default_factory=dict, hash=False)
+    warnings: tuple[str, ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class SplitFile(Content):
+    """``split.proof.json``."""
+
+    method: str = ""
+    seed: int | None = None
+    proof: SplitProof = SplitProof()
+
+
+@dataclass(frozen=True)
+class Undecided:
+    """Cases without a label among several readers."""
+
+    tied: int = 0
+    no_answer: int = 0
+
+
+@dataclass(frozen=True)
+class AgreementFile(Content):
+    """``agreement.json``: the readers who made the labels, and how far they agree."""
+
+    readers: tuple[str, ...] = ()
+    cases: int = 0
+    answers: int = 0
+    rule: str = ""
+    undecided: Undecided = Undecided()
+    estimates: tuple[Estimate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The network and its initial weights."""
+
+    name: str = ""
+    parameters: int | None = None
+    pretrained: bool = False
+    licence: str = ""
+    weights_source: str = ""
+
+
+@dataclass(frozen=True)
+class RecipeDecision:
+    """What was chosen for the user, and why."""
+
+    what: str = ""
+    choice: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ModelFile(Content):
+    """``model.json``; ``recipe`` and ``preprocess`` hold every field by its name."""
+
+    backbone: Backbone = Backbone()
+    recipe: dict[str, Any] = field(default_factory=dict, hash=False)
+    preprocess: dict[str, Any] = field(default_factory=dict, hash=False)
+    target: Target | None = None
+    seen: tuple[str, ...] = ()
+    salt: str = ""
+    decisions: tuple[RecipeDecision, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingRow:
+    """An epoch of a network, or a penalty that was tried for a linear head."""
+
+    epoch: float = math.nan
+    train_loss: float = math.nan
+    tuning_loss: float = math.nan
+    tuning_score: float = math.nan
+    penalty: float = math.nan
+    held_out_loss: float = math.nan
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class GalleryEntry:
+    """One of the most confident errors."""
+
+    case: str = ""
+    truth: str = ""
+    predicted: str = ""
+    probability: float = math.nan
+    thumbnail: str = ""
+
+
+@dataclass(frozen=True)
+class PatientGroup:
+    """Who of a group is in each part of the split."""
+
+    column: str
+    group: str
+    parts: dict[str, Tally] = field(hash=False)
+
+
+#: The evaluation of a run that has none.
+NOT_JUDGED = Evaluation(())
+
+# -- the whole run ------------------------------------------------------------------------------------------------
+
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The stored numbers of a run, as its files hold them; empty where a file is missing."""
+    """The stored results of a run; empty where a file is missing."""
 
     folder: Path
-    study: dict[str, Any] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
-    target: dict[str, Any] = field(default_factory=dict)
+    target: Target | None = None
+    evaluation: Evaluation = NOT_JUDGED
+    study: StudyFile = StudyFile()
+    record: RecordFile = RecordFile()
     notes: tuple[str, ...] = ()
-    audit: dict[str, Any] = field(default_factory=dict)
+    audit: AuditFile = AuditFile()
     excluded: tuple[tuple[str, int], ...] = ()  # reason, cases
-    split: dict[str, Any] = field(default_factory=dict)
-    agreement: dict[str, Any] = field(default_factory=dict)  # of the readers who made the labels
-    model: dict[str, Any] = field(default_factory=dict)
-    history: tuple[dict[str, Any], ...] = ()
-    estimates: tuple[Estimate, ...] = ()
-    operating: tuple[dict[str, Any], ...] = ()
-    evaluation: dict[str, Any] = field(default_factory=dict)
-    gallery: tuple[dict[str, Any], ...] = ()
+    split: SplitFile = SplitFile()
+    characteristics: tuple[PatientGroup, ...] = ()
+    agreement: AgreementFile = AgreementFile()  # of the readers who made the labels
+    model: ModelFile = ModelFile()
+    history: tuple[TrainingRow, ...] = ()
+    gallery: tuple[GalleryEntry, ...] = ()
     looks: int | None = None  # entries of the ledger
     broken_ledger: str = ""  # why it cannot be trusted
 
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """Every estimate of the test set."""
+        return self.evaluation.estimates
+
     def estimate(self, metric: str, of: str = "", where: dict[str, str] | None = None) -> Estimate | None:
         """The stored estimate, or None."""
-        for found in self.estimates:
-            if (found.metric, found.of, found.where) == (metric, of, where or {}):
-                return found
-        return None
+        wanted = (metric, of, where or {})
+        return next((e for e in self.estimates if (e.metric, e.of, e.where) == wanted), None)
+
+    def known(self, metric: str, of: str = "") -> Estimate | None:
+        """The stored estimate, unless it is undefined."""
+        found = self.estimate(metric, of)
+        return None if found is None or found.undefined else found
+
+    @property
+    def operating(self) -> tuple[OperatingPoint, ...]:
+        """The operating points that were frozen on tuning data."""
+        return self.evaluation.operating
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is an evaluation with what its figures draw."""
+        return bool(self.evaluation.about.predictions)
 
     @property
     def place(self) -> str:
         """The folder as a command would name it."""
         return str(self.folder if not self.folder.is_absolute() else self.folder.name)
 
-    @cached_property
+    @property
     def task(self) -> Task | None:
         """What is asked of an image; None before there is a table of cases."""
-        return build(Target, self.target, where="the target of the run").task if self.target else None
+        return self.target.task if self.target else None
 
     @property
     def continuous(self) -> bool:
@@ -76,12 +325,12 @@ class Run:
     @property
     def names(self) -> tuple[str, ...]:
         """Classes, findings, or the quantity's name."""
-        return tuple(map(str, self.target.get("names", ())))
+        return self.target.names if self.target else ()
 
     @property
     def primary(self) -> str:
         """The key of the curve that matters most, ``""`` where none does."""
-        return str(self.evaluation.get("primary", ""))
+        return self.evaluation.primary
 
     def called(self, of: str) -> str:
         """A class, a finding or the positive group in words."""
@@ -90,48 +339,51 @@ class Run:
     @property
     def size(self) -> str:
         """How many images of how many patients were judged."""
-        counts = self.evaluation.get("counts") or {}
-        return words.size(counts.get("images"), counts.get("patients"))
+        counts = self.evaluation.counts
+        return words.size(counts.images, counts.patients) if self.judged else words.size(None, None)
 
     @property
     def level(self) -> float:
         """The level of the intervals, such as 0.95."""
-        return float(self.evaluation.get("level") or 0.95)
+        return self.evaluation.about.level
 
     @property
-    def more(self) -> dict[str, Any]:
-        """What other stages added to the evaluation."""
-        return dict(self.evaluation.get("more") or {})
+    def curve(self) -> Curves:
+        """The primary curve, or an empty one."""
+        return self.evaluation.curves.get(self.primary, Curves())
 
-    @property
-    def curves(self) -> dict[str, Any]:
-        """Per class, finding or positive group: what the figures draw."""
-        return dict(self.evaluation.get("curves") or {})
-
-    @property
-    def curve(self) -> dict[str, Any]:
-        """The primary curve, or an empty table."""
-        found = self.curves.get(self.primary) or {}
-        return {} if "undefined" in found else dict(found)
-
-    def chosen(self, part: str) -> list[tuple[str, dict[str, Any]]]:
+    def chosen(self, part: str) -> list[tuple[str, Curves]]:
         """What a figure of ``part`` shows: the primary curve alone, or every one in which it is defined."""
-        found = {self.primary: self.curve} if self.primary else self.curves
-        return [(of, curve) for of, curve in found.items() if curve.get(part) and "undefined" not in curve[part]]
+        found = {self.primary: self.curve} if self.primary else self.evaluation.curves
+        return [(of, curve) for of, curve in found.items() if getattr(curve, part)]
 
+    @cached_property
+    def conformal(self) -> ConformalCoverage:
+        """What sets or intervals of answers hold, where they were made."""
+        return from_file_form(ConformalCoverage, self.evaluation.more.get("conformal", {}), where="curves.json")  # type: ignore[no-any-return]
 
-#: What is shown of subgroups, in order of preference, for a group that is detected and for everything else.
-DETECTION = ("auc", "sensitivity", "specificity")
-OVERALL = ("macro auc", "balanced accuracy", "accuracy", "mae", "r2")
+    @cached_property
+    def abstention(self) -> dict[str, AbstentionCurve]:
+        """The curves of errors among the cases answered, by class or finding; those that are undefined are left out."""
+        held = self.evaluation.more.get("abstention", {})
+        held = {} if "undefined" in held else held
+        found = {of: from_file_form(AbstentionCurve, curve, where="curves.json") for of, curve in held.items()}
+        return {of: curve for of, curve in found.items() if curve}
+
+    @cached_property
+    def readers(self) -> tuple[ReaderPoint, ...]:
+        """Readers who were added to the evaluation, beside the model on its ROC curve."""
+        held = self.evaluation.more.get("readers", [])
+        return tuple(from_file_form(ReaderPoint, reader, where="curves.json") for reader in held)
 
 
 @checked
-def shown(run: Run) -> list[tuple[str, str]]:
+def shown_metrics(run: Run) -> list[tuple[str, str]]:
     """The (metric, of) pairs that stand for the run, at most three."""
     if run.primary and run.estimate("auc", run.primary):
-        return [(m, run.primary) for m in DETECTION if run.estimate(m, run.primary)]
-    every = [(m, of) for m in OVERALL for of in ("", *run.names[:1]) if run.estimate(m, of)]
-    return every[:3]
+        return [(m.name, run.primary) for m in shown("subgroups", "question") if run.estimate(m.name, run.primary)]
+    names = [m.name for m in shown("subgroups", "all", "quantity")]
+    return [(m, of) for m in names for of in ("", *run.names[:1]) if run.estimate(m, of)][:3]
 
 
 @checked
@@ -142,111 +394,96 @@ def subgroups(run: Run) -> list[tuple[str, str]]:
 
 
 @checked
-def compared(run: Run) -> list[tuple[str, str]]:
+def compared_metrics(run: Run) -> list[tuple[str, str]]:
     """The (metric, of) pairs by which subgroups were set against each other: those that are shown, else any; at most three."""
-    held = [gap for gap in run.evaluation.get("gaps") or [] if isinstance(gap, dict)]
-    found = dict.fromkeys((str(gap.get("metric")), str(gap.get("of"))) for gap in held)
-    return ([pair for pair in shown(run) if pair in found] or list(found))[:3]
+    found = dict.fromkeys((gap.metric, gap.of) for gap in run.evaluation.gaps)
+    return ([pair for pair in shown_metrics(run) if pair in found] or list(found))[:3]
+
+
+# -- reading ------------------------------------------------------------------------------------------------------
 
 
 @checked
-def gather_evaluation(folder: str | os.PathLike[str], target: dict[str, Any]) -> Run:
-    """Read a folder with ``metrics.json``, ``operating.json`` and ``curves.json`` alone; ``target``: kind and names.
+def read_evaluation(folder: str | os.PathLike[str], target: Target) -> Run:
+    """Read a folder with ``metrics.json``, ``operating.json`` and ``curves.json`` alone, of a ``target``.
 
     Raises InputError if one of them is damaged.
     """
     folder = Path(folder)
-    return Run(folder=folder, target=target, **_judged(folder))
-
-
-def _judged(folder: Path) -> dict[str, Any]:
-    return {
-        "estimates": tuple(read_estimate(row, "metrics.json") for row in _list(folder / "metrics.json")),
-        "operating": tuple(_list(folder / "operating.json")),
-        "evaluation": _json(folder / "curves.json"),
-    }
+    return Run(folder, target, _evaluation(folder))
 
 
 @checked
-def gather(folder: str | os.PathLike[str]) -> Run:
+def read_run(folder: str | os.PathLike[str]) -> Run:
     """Read a run folder. Raises InputError if it does not exist or one of its files is damaged."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError("there is no such run folder", given=str(folder), todo="check the path")
-    model, cases, split = (
-        _json(folder / name) for name in ("model/model.json", "cases.target.json", "split.proof.json")
-    )
-    audit = _json(folder / "audit.json")
+    model = _typed(ModelFile, folder / "model/model.json")
+    cases = _table(folder / "cases.target.json")
+    target = build(Target, cases["target"], where="the target of the run") if "target" in cases else model.target
+    audit = _typed(AuditFile, folder / "audit.json")
     looks, broken = _looks(folder / "ledger.jsonl")
     return Run(
-        folder=folder, study=_study(folder / "study.toml"), record=_json(folder / "record.json"),
-        target=cases.get("target") or model.get("target") or {}, notes=tuple(map(str, cases.get("notes", ()))),
-        audit=audit, excluded=_excluded(folder / "excluded.csv", audit), split=split, model=model,
-        agreement=_json(folder / "agreement.json"),
-        history=tuple(_list(folder / "model/history.json")),
-        gallery=tuple(_list(folder / "explanations/gallery.json")), looks=looks, broken_ledger=broken,
-        **_judged(folder / "evaluation"),
+        folder, target, _evaluation(folder / "evaluation"), _study(folder / "study.toml"),
+        _typed(RecordFile, folder / "record.json"), tuple(map(str, cases.get("notes", ()))), audit,
+        _excluded(folder / "excluded.csv", audit), _typed(SplitFile, folder / "split.proof.json"),
+        _characteristics(folder / "characteristics.json"), _typed(AgreementFile, folder / "agreement.json"), model,
+        _rows(TrainingRow, folder / "model/history.json"), _rows(GalleryEntry, folder / "explanations/gallery.json"),
+        looks, broken,
     )  # fmt: skip
 
 
-def _json(path: Path) -> dict[str, Any]:
-    value = read_json(path) if path.exists() else {}
-    if not isinstance(value, dict):
-        raise InputError(f"{path.name} does not hold a table of fields", given=type(value).__name__)
-    return value
+def _evaluation(folder: Path) -> Evaluation:
+    """What is there of an evaluation: any of its files may be missing."""
+    path, points = folder / "metrics.json", folder / "operating.json"
+    metrics = _list(path)
+    found = Evaluation.restored(_table(folder / "curves.json"), metrics)
+    operating = load_operating_points(points) if points.exists() else ()
+    return replace(found, operating=operating)
 
 
-def _list(path: Path) -> list[dict[str, Any]]:
+def _typed(kind: type, path: Path) -> Any:
+    return from_file_form(kind, _table(path), where=path.name)
+
+
+def _rows(kind: type, path: Path) -> tuple[Any, ...]:
+    return tuple(from_file_form(kind, row, where=path.name) for row in _list(path))
+
+
+def _table(path: Path) -> dict[str, Any]:
+    return read_fields(path) if path.exists() else {}
+
+
+def _list(path: Path) -> list[Any]:
     value = read_json(path) if path.exists() else []
-    if not (isinstance(value, list) and all(isinstance(row, dict) for row in value)):
+    if not isinstance(value, list):
         raise InputError(f"{path.name} does not hold a list of tables", given=type(value).__name__)
     return value
 
 
-def _study(path: Path) -> dict[str, Any]:
+def _study(path: Path) -> StudyFile:
     """The fields of a study file by their names, out of the groups that they stand in; no two groups share a name."""
-    held = _toml(path)
+    held = _table(path)
     groups = [name for name, value in held.items() if isinstance(value, dict) and name != "recipe"]
-    return {k: v for k, v in held.items() if k not in groups} | {k: v for name in groups for k, v in held[name].items()}
+    flat = {k: v for k, v in held.items() if k not in groups} | {k: v for name in groups for k, v in held[name].items()}
+    return from_file_form(StudyFile, {**flat, "fields": flat}, where=path.name)  # type: ignore[no-any-return]
 
 
-def _toml(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
+def _characteristics(path: Path) -> tuple[PatientGroup, ...]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path.name} is not valid TOML", given=str(error)) from error
+        return _rows(PatientGroup, path)
+    except InputError as error:
+        raise InputError("characteristics.json is damaged", todo="run `overread split` again") from error
 
 
-@checked
-def read_estimate(row: dict[str, Any], where: str) -> Estimate:
-    """An estimate as a file holds it; null is NaN. Raises InputError, which names the file, if it is none."""
-    numbers = {k: float("nan") for k in ("value", "low", "high") if row.get(k) is None}
-    return build(Estimate, {**row, **numbers}, where=where)
-
-
-@checked
-def gap_of(gap: dict[str, Any], level: float) -> Estimate:
-    """A gap of ``curves.json`` as an estimate of ``<metric> gap``."""
-    value, low, high = (float("nan") if gap.get(k) is None else float(gap[k]) for k in ("value", "low", "high"))
-    return Estimate(
-        f"{gap.get('metric')} gap",
-        value,
-        low,
-        high,
-        float(gap.get("level") or level),
-        undefined=str(gap.get("undefined") or ""),
-    )
-
-
-def _excluded(path: Path, audit: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+def _excluded(path: Path, audit: AuditFile) -> tuple[tuple[str, int], ...]:
     """Reasons with their numbers of cases. What stands after a colon differs from case to case and is dropped."""
     if path.exists():
         with open(path, newline="", encoding="utf-8-sig") as handle:
             reasons = [row.get("reason") or "no reason given" for row in csv.DictReader(handle)]
     else:
-        reasons = [str(reason) for _, reason in audit.get("excluded", ())]
+        reasons = [reason for _, reason in audit.excluded]
     return tuple(Counter(reason.split(":")[0].strip() for reason in reasons).most_common())
 
 
@@ -255,9 +492,7 @@ def _looks(path: Path) -> tuple[int | None, str]:
         return None, ""
     with open(path, encoding="utf-8", errors="replace") as handle:
         entries = sum(1 for line in handle if line.strip())
-    from overread.evaluation import ledger  # loads pandas, which a figure has no need of
-
     try:
-        return sum(not ledger.is_declaration(entry) for entry in ledger.verify(path)), ""
+        return sum(not is_declaration(entry) for entry in verify(path)), ""
     except UnsoundError as error:
         return entries, str(error)

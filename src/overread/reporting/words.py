@@ -1,13 +1,17 @@
-"""Numbers in words: how the report and the figures write estimates, counts and names."""
+"""How pages and figures write estimates, counts and names, and the tables that are made of them."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from overread.core.errors import checked
+from overread.evaluation.metrics import ENDINGS, metric_named
+from overread.evaluation.operating_point import OperatingPoint
 from overread.stats.estimate import Estimate
 
 NOTHING = "–"
@@ -15,110 +19,22 @@ PERCENT = "\u00a0%"  # the sign stays with its number
 POINTS = "\u00a0points"
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is written: its name, whether it is a percentage, and what it says in plain words."""
+def label(metric: str) -> str:
+    """A metric's name as pages write it; differences and gaps after their metric.
 
-    name: str
-    percent: bool = False
-    says: str = ""
-
-
-METRICS = {
-    "auc": Metric("AUC", says="chance that a case with the disease scores higher than one without"),
-    "macro auc": Metric("Macro AUC", says="mean over the classes of the AUC of each against the rest"),
-    "average precision": Metric("Average precision", says="mean precision over all sensitivities; the no-skill value is the prevalence"),
-    "sensitivity": Metric("Sensitivity", True, "of the cases with the disease, how many are flagged"),
-    "specificity": Metric("Specificity", True, "of the cases without the disease, how many are cleared"),
-    "ppv": Metric("Positive predictive value", True, "of the flagged cases, how many have the disease, at this prevalence"),
-    "npv": Metric("Negative predictive value", True, "of the cleared cases, how many are free of it, at this prevalence"),
-    "f1": Metric("F1", says="harmonic mean of sensitivity and positive predictive value"),
-    "macro f1": Metric("Macro F1", says="mean of F1 over the classes"),
-    "accuracy": Metric("Accuracy", True, "cases called correctly; depends on the mix of classes"),
-    "top accuracy": Metric("Accuracy without a threshold", True, "the same, by the more probable class"),
-    "balanced accuracy": Metric("Balanced accuracy", True, "mean over the classes of the share called correctly"),
-    "brier": Metric("Brier score", says="mean squared error of the probabilities; 0 is perfect"),
-    "ece": Metric("Calibration error (ECE)", says="mean gap between stated probability and observed frequency"),
-    "ece if calibrated": Metric("ECE to expect by chance", says="range for a perfectly calibrated model of this size"),
-    "calibration intercept": Metric("Calibration intercept", says="0 is ideal; below 0, risks are overstated"),
-    "calibration slope": Metric("Calibration slope", says="1 is ideal; below 1, probabilities are too extreme; above 1, too cautious"),
-    "mae": Metric("Mean absolute error", says="mean distance between prediction and truth"),
-    "rmse": Metric("Root mean squared error", says="like it, but large errors weigh more"),
-    "r2": Metric("R²", says="share of the variance explained"),
-    "pearson": Metric("Correlation", says="Pearson's correlation of prediction and truth"),
-    "bias": Metric("Bias", says="mean of prediction minus truth"),
-    "kappa": Metric("Cohen's kappa", says="agreement of two readers beyond chance; 1 is perfect"),
-    "quadratic kappa": Metric("Quadratic kappa", says="agreement beyond chance; far misses weigh more"),
-    "mcc": Metric("Matthews correlation (MCC)", says="correlation of call and truth; 0 is chance, 1 is perfect"),
-    "standardised partial auc": Metric("Partial AUC, standardised", says="AUC of the part with few false alarms alone; 0.5 is chance, 1 is perfect"),
-    "partial auc": Metric("Partial AUC", says="area under the useful part of the ROC curve"),
-    "ppv at prevalence": Metric("PPV at the asked prevalence", True, "of the flagged cases, how many would have the disease where it is that common"),
-    "npv at prevalence": Metric("NPV at the asked prevalence", True, "of the cleared cases, how many would be free of it where it is that common"),
-    "brier reliability": Metric("Brier: reliability", says="part of the Brier score from probabilities that are off; 0 is perfect"),
-    "brier resolution": Metric("Brier: resolution", says="part by which telling cases apart lowers it; larger is better"),
-    "brier uncertainty": Metric("Brier: uncertainty", says="part that the prevalence alone brings"),
-    "concordance": Metric("Concordance (C-index)", says="share of pairs of cases put in the right order; 0.5 is chance"),
-    "c-index": Metric("Concordance (C-index)", says="share of pairs of cases put in the right order; 0.5 is chance"),
-    "net benefit": Metric("Net benefit", says="true positives per case, less the false alarms weighed by the threshold"),
-    "mean sensitivity": Metric("Mean sensitivity (FROC)", True, "mean share of lesions found, over the stated rates of false alarms per image"),
-    "set coverage": Metric("Sets that hold the truth", True, "how often the set of answers holds the true one"),
-    "set size": Metric("Mean size of the sets", says="answers per set; 1 is sure"),
-    "sets of one class": Metric("Sets of one answer", True, "how often the model is sure of a single answer"),
-    "empty sets": Metric("Empty sets", True, "how often no answer is probable enough"),
-    "interval coverage": Metric("Intervals that hold the truth", True, "how often the predicted interval holds the true value"),
-    "interval width": Metric("Mean width of the intervals", says="in the unit of the quantity"),
-    "agreement": Metric("Agreement", True, "how often two readers of a case give one answer"),
-    "specific agreement": Metric("Specific agreement", True, "where a reader gives this answer, how often another does too"),
-    "fleiss kappa": Metric("Fleiss' kappa", says="agreement of any readers beyond chance; 1 is perfect"),
-    "nominal alpha": Metric("Krippendorff's alpha", says="agreement of any readers beyond chance, with missing answers; 1 is perfect"),
-    "ordinal alpha": Metric("Krippendorff's alpha (ordered)", says="the same, where far disagreements weigh more"),
-    "interval alpha": Metric("Krippendorff's alpha (scores)", says="the same, for scores"),
-    "icc(2,1)": Metric("Intraclass correlation, ICC(2,1)", says="share of the variance of one reader's scores that belongs to the cases; absolute agreement"),
-    "icc(3,1)": Metric("Intraclass correlation, ICC(3,1)", says="the same, where readers may differ by a constant"),
-    "ceiling": Metric("Highest possible accuracy against one reader", True, "what no classifier can pass, given how readers disagree"),
-    "panel accuracy": Metric("Accuracy of the panel against one reader", True, "what the majority of the readers reaches"),
-    "afroc area": Metric("AFROC area", says="chance that a lesion outscores the worst false alarm of an image without lesions"),
-    "weighted afroc area": Metric("AFROC area, weighted", says="the same, where each image with lesions weighs alike"),
-    "log loss": Metric("Log loss", says="mean surprise at the truth; 0 is perfect"),
-    "threshold": Metric("Threshold", says="the score from which a case is called positive"),
-    "reads per case": Metric("Reads per case", says="how often a case is read by a person"),
-    "called positive": Metric("Called positive", True, "of all cases, how many"),
-    "cost per case": Metric("Cost per case", says="by the stated costs of reads, misses and false alarms"),
-    "place in the worklist": Metric("Place of the diseased in the worklist", True, "50 % is first come, first read; lower is earlier"),
-    "internal minus external": Metric("Internal minus external", says="what is lost at sites that nobody trained on"),
-    "asymptote": Metric("Where the curve levels off", says="by the fitted power law"),
-    "extrapolated": Metric("At twice the size, extrapolated", says="by the fitted power law"),
-    "learning exponent": Metric("Exponent of the learning curve", says="of the fitted power law"),
-    "patients needed": Metric("Patients needed"),
-    "positives needed": Metric("Of them with the disease"),
-    "negatives needed": Metric("Of them without"),
-    "images needed": Metric("Images needed"),
-    "dice": Metric("Dice", says="overlap of two regions; 1 is perfect"),
-    "jaccard": Metric("Jaccard (IoU)", says="overlap of two regions over their union; 1 is perfect"),
-    "panoptic quality": Metric("Panoptic quality", says="objects found, times how well; 1 is perfect"),
-    "psnr": Metric("PSNR, dB"),
-    "ssim": Metric("SSIM", says="structural similarity of two images; 1 is equal"),
-    "risk-coverage area": Metric("Area under the risk–coverage curve", says="mean error over all shares of cases answered; lower is better"),
-}  # fmt: skip
-
-#: Endings that make a metric of a metric.
-_MADE = {
-    "gap": "the group minus its reference",
-    "difference": "the first minus the second",
-    "gain": "what the last step added",
-}
-
-
-def metric(name: str) -> Metric:
-    """How ``name`` is written; differences and gaps after their metric, unknown metrics by their own name.
-
-    >>> metric("auc gap").name, metric("sensitivity difference").percent
-    ('AUC, gap', True)
+    >>> label("auc gap"), label("own measure")
+    ('AUC, gap', 'own measure')
     """
-    base, _, ending = name.rpartition(" ")
-    if name not in METRICS and base and ending in _MADE:
-        return Metric(f"{metric(base).name}, {ending}", metric(base).percent, _MADE[ending])
-    return METRICS.get(name, Metric(name))
+    return metric_named(metric).label
+
+
+def is_percentage(metric: str) -> bool:
+    """Whether a metric is written as a percentage.
+
+    >>> is_percentage("sensitivity difference"), is_percentage("auc")
+    (True, False)
+    """
+    return metric_named(metric).unit == "%"
 
 
 def probability(p: float) -> str:
@@ -165,7 +81,7 @@ def value(estimate: Estimate | None, digits: int = 3) -> str:
     """The estimate's value alone, as its metric is written."""
     if estimate is None or estimate.undefined:
         return NOTHING
-    if metric(estimate.metric).percent:
+    if is_percentage(estimate.metric):
         return number(100 * estimate.value, max(0, digits - 2)) + unit(estimate)
     return number(estimate.value, digits)
 
@@ -174,7 +90,7 @@ def interval(estimate: Estimate | None, digits: int = 3, joint: str = " – ") -
     """The estimate's interval alone, ``""`` where there is none; ``to`` in place of a dash beside a minus sign."""
     if estimate is None or estimate.undefined or not math.isfinite(estimate.low):
         return ""
-    scale, places = (100, max(0, digits - 2)) if metric(estimate.metric).percent else (1, digits)
+    scale, places = (100, max(0, digits - 2)) if is_percentage(estimate.metric) else (1, digits)
     low, high = (number(scale * edge, places) for edge in (estimate.low, estimate.high))
     return f"{low}{' to ' if low.startswith('−') else joint}{high}"
 
@@ -185,12 +101,12 @@ def unit(estimate: Estimate | None) -> str:
     >>> unit(Estimate("sensitivity difference", 0.022)).strip(), unit(Estimate("auc", 0.9))
     ('points', '')
     """
-    if estimate is None or not metric(estimate.metric).percent:
+    if estimate is None or not is_percentage(estimate.metric):
         return ""
-    return POINTS if estimate.metric.rpartition(" ")[2] in _MADE else PERCENT
+    return POINTS if estimate.metric.rpartition(" ")[2] in ENDINGS else PERCENT
 
 
-def spoken(estimate: Estimate | None) -> str:
+def in_sentence(estimate: Estimate | None) -> str:
     """An estimate within a sentence: ``0.91 (95 % interval 0.86 to 0.95)``."""
     between = interval(estimate, 2, " to ")
     if estimate is None or not between:
@@ -242,9 +158,9 @@ def sentence(text: object, limit: int = 500) -> str:
     >>> sentence("two images are equal")
     'Two images are equal.'
     """
-    said = name(text, limit).strip()
-    said = said[:1].upper() + said[1:]
-    return said if not said or said.endswith((".", "!", "?", "…")) else said + "."
+    clean = name(text, limit).strip()
+    clean = clean[:1].upper() + clean[1:]
+    return clean if not clean or clean.endswith((".", "!", "?", "…")) else clean + "."
 
 
 def group(of: str, names: tuple[str, ...] = (), limit: int = 60) -> str:
@@ -283,3 +199,71 @@ def duration(seconds: float | None) -> str:
     if seconds < 5400:
         return count(round(seconds / 60), "minute")
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+
+
+# -- tables -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts. The columns from ``numbers_from`` on are set as numbers, to the right.
+
+    ``kind``: ``"results"`` (measure, value, interval, then words), ``"pairs"`` (what and which), or ``""``.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers_from: int = 1
+    kind: str = ""
+
+
+def markdown(text: object, limit: int = 1500) -> str:
+    """Text from the data, in one line, with what Markdown or HTML would act on escaped."""
+    one_line = name(str(text).replace("\n", " "), limit)
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", one_line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of texts."""
+    lines = [f"| {' | '.join(map(markdown, head))} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(markdown, row))} |" for row in rows)])
+
+
+def cell(estimate: Estimate | None, digits: int = 2, joint: str = " – ") -> str:
+    """Value and interval in one cell of a table; of what is undefined its reason."""
+    if estimate is None:
+        return NOTHING
+    if estimate.undefined:
+        return estimate.undefined
+    between = interval(estimate, digits, joint)
+    return f"{value(estimate, digits)} ({between})" if between else value(estimate, digits)
+
+
+def p_cell(p: float) -> str:
+    """A p-value in a cell; a dash where there is none.
+
+    >>> p_cell(0.0312), p_cell(1e-9), p_cell(math.nan)
+    ('0.031', '< 0.001', '–')
+    """
+    return probability(p).removeprefix("p = ").removeprefix("p ") if math.isfinite(p) else NOTHING
+
+
+def first_of(many: Sequence[object], most: int, noun: str = "") -> str:
+    """What a caption says where only ``most`` of ``many`` are drawn; ``""`` where all are.
+
+    >>> first_of("abc", 2), first_of("ab", 2)
+    (' The first 2 of 3 are drawn.', '')
+    """
+    return f" The first {most} of {len(many)}{noun} are drawn." if len(many) > most else ""
+
+
+def points_table(
+    points: Iterable[OperatingPoint], names: Iterable[str], head: tuple[str, ...], caption: str, digits: int = 1
+) -> Table:
+    """Operating points, one a row: name, threshold, rule, sensitivity and specificity on tuning data."""
+    rows = tuple(
+        (of, number(p.threshold), name(p.rule, 120), percent(p.sensitivity, digits), percent(p.specificity, digits))
+        for of, p in zip(names, points)
+    )
+    return Table(caption, head, rows)

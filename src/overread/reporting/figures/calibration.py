@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 
 from overread.core.errors import checked
+from overread.evaluation.curves import AbstentionCurve, DecisionCurve, Point, ReliabilityDiagram, SetCoverage
 from overread.reporting import words
-from overread.reporting.figures.canvas import (  # fmt: skip
+from overread.reporting.figures.canvas import (
     BLUE,
     FAINT,
     INK,
     SKY,
     SOFT,
+    THIN,
     VERMILION,
     Figure,
+    ForestRow,
+    curve_with_band,
     finish,
+    forest_rows,
     percent_axis,
     quiet_grid,
     sheet,
     unit_square,
 )
-from overread.reporting.figures.drawing import THIN, ForestRow, column, curve_with_band, forest_rows
-from overread.reporting.figures.roc import LINES, SQUARE
-from overread.reporting.main_results import silence_curves, surest_half
+from overread.reporting.figures.curves import LINES, SQUARE
+from overread.reporting.main_results import surest_half
 from overread.reporting.run import Run
 from overread.stats.estimate import Estimate
 
@@ -37,19 +40,19 @@ PANELS = 6  # small figures side by side
 @checked
 def scores(run: Run) -> Figure | None:
     """How the score is distributed in cases with and without the disease."""
-    held = run.curve.get("scores")
+    held = run.curve.scores
     if not run.primary or not held:
         return None
-    edges = np.asarray(held["edges"], float)
-    groups = (("with", held["positive"], VERMILION, "-"), ("without", held["negative"], BLUE, (0, (3, 1.2))))
+    edges = held.edges
+    groups = (("with", held.positive, VERMILION, "-"), ("without", held.negative, BLUE, (0, (3, 1.2))))
     with sheet(*SQUARE) as drawing:
         axes = drawing.subplots()
         for word, counts, colour, stroke in groups:
-            many = int(np.sum(counts))
-            share = np.asarray(counts, float) / max(1, many)
+            many = sum(counts)
+            share = np.array(counts) / max(1, many)
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.3)
             axes.stairs(share, edges, color=colour, linewidth=1.5, linestyle=stroke, label=f"{word} the disease (n = {many:,})")  # fmt: skip
-        _threshold(axes, run.curve.get("point"))
+        _threshold(axes, run.curve.point)
         axes.set(xlabel=f"Score for {words.name(run.called(run.primary), 34)}", ylabel="Share of the group",
                  xlim=(edges[0], edges[-1]), title=run.size)  # fmt: skip
         percent_axis(axes.yaxis)
@@ -61,15 +64,15 @@ def scores(run: Run) -> Figure | None:
                       "Upright, dashed: the threshold. n: images.")  # fmt: skip
 
 
-def _threshold(axes: Axes, point: dict[str, Any] | None) -> None:
-    if point and point.get("threshold") is not None:
-        axes.axvline(float(point["threshold"]), ymax=0.84, color=INK, linewidth=1, linestyle=THIN)
+def _threshold(axes: Axes, point: Point) -> None:
+    if point and math.isfinite(point.threshold):
+        axes.axvline(point.threshold, ymax=0.84, color=INK, linewidth=1, linestyle=THIN)
 
 
 @checked
 def calibration(run: Run) -> Figure | None:
     """Stated probability against observed frequency, with the band of a calibrated model; small ones of several."""
-    chosen = [(of, c["calibration"]) for of, c in run.chosen("calibration") if c["calibration"].get("count")]
+    chosen = [(of, curve.calibration) for of, curve in run.chosen("calibration")]
     if not chosen:
         return None
     if len(chosen) > 1:
@@ -79,11 +82,10 @@ def calibration(run: Run) -> Figure | None:
         axes, below = drawing.subplots(2, 1, height_ratios=(5, 1), sharex=True)
         unit_square(axes, "", "Observed frequency")
         axes.set_aspect("auto")
-        _reliability(axes, held)
+        draw_reliability(axes, held)
         axes.legend(loc="upper left", frameon=True, edgecolor="none", framealpha=0.9)
         axes.set_title(run.size)
-        below.bar(column(held["predicted"]), column(held["count"]), width=0.05, color=FAINT, edgecolor=SOFT, linewidth=0.5)  # fmt: skip
-        below.set(xlabel="Stated probability", ylabel="Images")
+        draw_counts(below, held, "Images")
         return finish(drawing, "calibration", "Calibration", _slope(run, of, held), _bars(run))
 
 
@@ -92,22 +94,29 @@ def _bars(run: Run) -> str:
     return f"Bars: {level} intervals. Band: where a calibrated model would lie ({level})."
 
 
-def _slope(run: Run, of: str, held: dict[str, Any]) -> str:
-    slope = words.spoken(run.estimate("calibration slope", of))
-    return f"Observed frequency against stated probability in {len(held['count'])} bins; slope {slope}."
+def _slope(run: Run, of: str, held: ReliabilityDiagram) -> str:
+    slope = words.in_sentence(run.estimate("calibration slope", of))
+    return f"Observed frequency against stated probability in {len(held.count)} bins; slope {slope}."
 
 
-def _reliability(axes: Axes, held: dict[str, Any]) -> None:
-    p, o, low, high, null_low, null_high = (
-        column(held[c]) for c in ("predicted", "observed", "low", "high", "null low", "null high")
-    )
-    axes.fill_between(p, null_low, null_high, color=SKY, alpha=0.3, linewidth=0, label="if calibrated")
+@checked
+def draw_reliability(axes: Axes, held: ReliabilityDiagram, band: str = "if calibrated") -> None:
+    """Observed frequency against stated probability with its intervals, the diagonal, and the ``band`` by chance."""
+    axes.fill_between(held.predicted, held.null_low, held.null_high, color=SKY, alpha=0.3, linewidth=0, label=band)
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=THIN)
-    error = np.vstack([np.maximum(o - low, 0), np.maximum(high - o, 0)])
-    axes.errorbar(p, o, error, fmt="o", color=BLUE, markersize=4.5, linewidth=1.2, label="observed")
+    seen = np.array(held.observed)
+    error = np.vstack([np.maximum(seen - held.low, 0), np.maximum(held.high - seen, 0)])
+    axes.errorbar(held.predicted, seen, error, fmt="o", color=BLUE, markersize=4.5, linewidth=1.2, label="observed")
 
 
-def _calibrations(run: Run, chosen: list[tuple[str, dict[str, Any]]]) -> Figure:
+@checked
+def draw_counts(axes: Axes, held: ReliabilityDiagram, up: str) -> None:
+    """How many images are in each bin of a diagram, as bars under it."""
+    axes.bar(held.predicted, held.count, width=0.05, color=FAINT, edgecolor=SOFT, linewidth=0.5)
+    axes.set(xlabel="Stated probability", ylabel=up)
+
+
+def _calibrations(run: Run, chosen: list[tuple[str, ReliabilityDiagram]]) -> Figure:
     """A small diagram of each, at most :data:`PANELS`."""
     some = chosen[:PANELS]
     across = 4 if len(some) == 4 else min(3, len(some))
@@ -118,18 +127,19 @@ def _calibrations(run: Run, chosen: list[tuple[str, dict[str, Any]]]) -> Figure:
         for axes, (of, held) in zip(grid.ravel(), some, strict=False):
             unit_square(axes, "", "")
             axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-            _reliability(axes, held)
+            draw_reliability(axes, held)
             axes.set_title(f"{words.name(run.called(of), 24)}\n{_judged(run, of, held)}")
         _outside(drawing, grid, len(some))
-        left = f" The first {PANELS} of {len(chosen)} are drawn." if len(chosen) > PANELS else ""
-        said = " ".join(f"{run.called(of)}: {_slope(run, of, held)}" for of, held in some)
-        return finish(drawing, "calibration", "Calibration", said, f"{_bars(run)}{left}", wide=True)
+        alt = " ".join(f"{run.called(of)}: {_slope(run, of, held)}" for of, held in some)
+        return finish(
+            drawing, "calibration", "Calibration", alt, _bars(run) + words.first_of(chosen, PANELS), wide=True
+        )
 
 
-def _judged(run: Run, of: str, held: dict[str, Any]) -> str:
+def _judged(run: Run, of: str, held: ReliabilityDiagram) -> str:
     """How many images of how many patients have a known truth here."""
     brier = run.estimate("ece", of) or run.estimate("brier", of) or run.estimate("auc", of)
-    images = int(column(held["count"]).sum())
+    images = sum(held.count)
     return words.size(images, brier.patients) if brier else words.count(images, "image")
 
 
@@ -145,30 +155,28 @@ def _outside(drawing: Sheet, grid: np.ndarray, many: int) -> None:
 def decision(run: Run) -> Figure | None:
     """Net benefit against the risk from which one acts, with treating all and treating none."""
     chosen = run.chosen("decision")
-    held = chosen[0][1]["decision"] if len(chosen) == 1 else {}
-    if not held.get("threshold"):
+    if len(chosen) != 1:
         return None
-    x, top = column(held["threshold"]), column(held["net benefit"])
+    held = chosen[0][1].decision
+    x, top, everyone = (np.array(values) for values in (held.threshold, held.net_benefit, held.treat_all))
     with sheet(*SQUARE) as drawing:
         axes = drawing.subplots()
-        curve_with_band(axes, x, top, low=held.get("low"), high=held.get("high"), label="by the model")
-        curve_with_band(axes, x, held["treat all"], low=held.get("treat all low"), high=held.get("treat all high"), label="treat all", rank=1)  # fmt: skip
+        curve_with_band(axes, x, top, low=held.low, high=held.high, label="by the model")
+        curve_with_band(axes, x, everyone, low=held.treat_all_low, high=held.treat_all_high, label="treat all", rank=1)
         axes.axhline(0, color=INK, linewidth=1.3, linestyle=(0, (1.2, 1.2)), label="treat none")
         axes.set(xlim=(0, 1), ylim=_useful(held), xlabel="Risk from which one acts", ylabel="Net benefit (true positives per image)",
                  title=run.size)  # fmt: skip
         percent_axis(axes.xaxis)
         quiet_grid(axes)
         axes.legend(loc="upper right", handlelength=2.6, frameon=True, edgecolor="none", framealpha=0.9)
-        best = _best(x, top, column(held["treat all"]))
-        return finish(drawing, "decision", "Decision curve", f"Net benefit. {best}", f"{best} {_rule(run, held)}")
+        best = _best(x, top, everyone)
+        return finish(drawing, "decision", "Decision curve", f"Net benefit. {best}", f"{best} {_rule(held)}")
 
 
-def _useful(held: dict[str, Any]) -> tuple[float, float]:
+def _useful(held: DecisionCurve) -> tuple[float, float]:
     """The range worth seeing: treating all falls without end."""
-    top = max(
-        float(np.nanmax(np.append(column(held.get(k) or []), 0.01))) for k in ("net benefit", "high", "treat all")
-    )
-    lowest = float(np.nanmin(np.append(column(held["net benefit"]), 0.0)))
+    top = float(np.nanmax([*held.net_benefit, *held.high, *held.treat_all, 0.01]))
+    lowest = float(np.nanmin([*held.net_benefit, 0.0]))
     return float(np.clip(lowest, -top, -0.15 * top)), 1.12 * top
 
 
@@ -188,13 +196,11 @@ def _longest(holds: np.ndarray) -> slice:
     return slice(int(starts[widest]), int(ends[widest])) if len(starts) else slice(0, 0)
 
 
-def _rule(run: Run, held: dict[str, Any]) -> str:
-    level, lowest = held.get("level", run.level), np.nanmin(column(held["net benefit"]))
-    below = " Below the frame: treating nobody is better." if lowest < _useful(held)[0] else ""
-    rule = words.sentence(held.get("rule") or "treat where risk ≥ t", 120) + " At t = 0 everybody is treated."
-    asked = held.get("prevalence")
-    where = f" At a prevalence of {words.share(asked)}." if asked is not None else ""
-    return f"{rule}{where} Bands: {words.percent(level)} intervals.{below}"
+def _rule(held: DecisionCurve) -> str:
+    below = " Below the frame: treating nobody is better." if np.nanmin(held.net_benefit) < _useful(held)[0] else ""
+    rule = words.sentence(held.rule, 120) + " At t = 0 everybody is treated."
+    where = f" At a prevalence of {words.share(held.prevalence)}." if held.prevalence is not None else ""
+    return f"{rule}{where} Bands: {words.percent(held.level)} intervals.{below}"
 
 
 # -- figures of what a model says when it is not sure: risk against coverage, and how often its sets hold the truth ---
@@ -206,40 +212,39 @@ _ROWS = 30  # groups in one figure
 @checked
 def abstention(run: Run) -> Figure | None:
     """How often the model is wrong among the cases it is surest of, for each share of cases it answers."""
-    found = silence_curves(run)
+    found = list(run.abstention.items())
     if not found:
         return None
     some = found[:LINES]
+    alone = some[0][1] if len(some) == 1 else None
     with sheet(*SQUARE) as drawing:
         axes = drawing.subplots()
         for rank, (of, c) in enumerate(some):
-            band = (c.get("low"), c.get("high")) if len(some) == 1 else (None, None)
             name = words.name(run.called(of), 22) if of else "errors among them"
-            curve_with_band(axes, c["coverage"], c["risk"], low=band[0], high=band[1], label=name, rank=rank)
-        axes.set(xlim=(0, 1), ylim=(0, _top(some)), xlabel="Share of cases answered, the surest first", ylabel="Errors among them",
-                 title=run.size)  # fmt: skip
+            band = (c.low, c.high) if alone else (None, None)
+            curve_with_band(axes, c.coverage, c.risk, low=band[0], high=band[1], label=name, rank=rank)
+        axes.set(xlim=(0, 1), ylim=(0, _top([c for _, c in some])), xlabel="Share of cases answered, the surest first",
+                 ylabel="Errors among them", title=run.size)  # fmt: skip
         percent_axis(axes.xaxis, axes.yaxis)
         quiet_grid(axes)
-        if len(some) > 1:
+        if not alone:
             axes.legend(loc="upper left", handlelength=2.8)
-        said = "; ".join(f"{run.called(of) or 'the model'}: {_ends(c)}" for of, c in some)
-        left = f" The first {LINES} of {len(found)} are drawn." if len(found) > LINES else ""
-        band_note = f"Band: {words.percent(some[0][1].get('level', run.level))} interval." if len(some) == 1 else ""
-        return finish(drawing, "abstention", "Errors when it may stay silent", f"{said}.",
-                      f"By the largest probability of a class. {band_note}{left}".strip())  # fmt: skip
+        alt = "; ".join(f"{run.called(of) or 'the model'}: {_ends(c)}" for of, c in some)
+        band_note = f"Band: {words.percent(alone.level)} interval." if alone else ""
+        return finish(drawing, "abstention", "Errors when it may stay silent", f"{alt}.",
+                      f"By the largest probability of a class. {band_note}{words.first_of(found, LINES)}".strip())  # fmt: skip
 
 
-def _top(some: list[tuple[str, dict[str, Any]]]) -> float:
+def _top(some: list[AbstentionCurve]) -> float:
     """What is worth seeing: at the left few cases are left, and the band is as wide as the figure."""
     ends = [0.01]
-    for _, c in some:
-        many = column(c["coverage"]) >= 0.15
-        highs = c["risk"] if len(some) > 1 or not c.get("high") else c["high"]
-        ends += column(highs)[many].tolist()
+    for c in some:
+        highs = c.risk if len(some) > 1 else c.high
+        ends += [high for share, high in zip(c.coverage, highs) if share >= 0.15]
     return float(min(1.0, 1.1 * np.nanmax(ends)))
 
 
-def _ends(c: dict[str, Any]) -> str:
+def _ends(c: AbstentionCurve) -> str:
     every, half = (words.percent(share, 1) for share in surest_half(c))
     return f"wrong on {every} of all and {half} of the surest half"
 
@@ -247,31 +252,22 @@ def _ends(c: dict[str, Any]) -> str:
 @checked
 def conformal(run: Run) -> Figure | None:
     """How often the sets hold the truth, in every group, against what was promised."""
-    held = run.more.get("conformal")
-    groups = (held.get("groups") or []) if isinstance(held, dict) else []
-    if not isinstance(held, dict) or not groups:
+    groups, level = run.conformal.groups, run.conformal.level
+    if not groups:
         return None
-    rows = [_row(run, group) for group in groups[:_ROWS]]
-    left = f" The first {_ROWS} of {len(groups)} are drawn." if len(groups) > _ROWS else ""
     what = "interval" if run.continuous else "set"
     return forest_rows(
-        rows, name="conformal", title=f"{what.capitalize()}s that hold the truth", across=f"Share of images whose {what} holds the truth",
-        size=run.size, line=float(held.get("level", 0.9)),
-        caption=f"Upright: the share promised, {words.percent(held.get('level', 0.9))}. n: patients.{left}",
+        [_row(run, group) for group in groups[:_ROWS]], name="conformal", title=f"{what.capitalize()}s that hold the truth",
+        across=f"Share of images whose {what} holds the truth", size=run.size, line=level,
+        caption=f"Upright: the share promised, {words.percent(level)}. n: patients.{words.first_of(groups, _ROWS)}",
     )  # fmt: skip
 
 
-def _row(run: Run, group: dict[str, Any]) -> ForestRow:
-    of, name = str(group.get("of") or ""), str(group.get("group") or "")
-    value, low, high = (_float((group.get("coverage") or {}).get(k)) for k in ("value", "low", "high"))
-    patients = int(group.get("patients") or 0)
-    why = str(group.get("undefined") or ("" if math.isfinite(value) else "no estimate"))
-    estimate = Estimate("set coverage", value, low, high, level=run.level, patients=patients, undefined=why)
-    label = name if not of or run.continuous else f"{words.name(of, 16)}, {name}"
+def _row(run: Run, group: SetCoverage) -> ForestRow:
+    found = group.coverage
+    reason = group.undefined or ("" if math.isfinite(found.value) else "no estimate")
+    estimate = Estimate("set coverage", found.value, found.low, found.high, level=run.level, patients=group.patients, undefined=reason)  # fmt: skip
+    label = group.group if not group.of or run.continuous else f"{words.name(group.of, 16)}, {group.group}"
     measured = "width" if run.continuous else "size"
-    size = f"mean {measured} {words.number(group.get('size'), 2)}" if group.get("size") is not None else ""
-    return ForestRow(label, estimate, f"{patients:,}", whole=name == "all", note=size)
-
-
-def _float(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    size = f"mean {measured} {words.number(group.size, 2)}" if math.isfinite(group.size) else ""
+    return ForestRow(label, estimate, f"{group.patients:,}", whole=group.group == "all", note=size)

@@ -1,13 +1,18 @@
-"""One way to make a figure: matplotlib without a screen or a global state, as SVG with text as text and as PNG, equal bytes."""
+"""One way to make a figure: matplotlib without a screen or a global state, as SVG with text as text and as PNG, equal bytes.
+
+And what several figures are made of: ``roc_axes(axes, size)``, ``curve_with_band(axes, x, y, low=…, high=…, label=…,
+rank=…)`` on axes of a :func:`sheet`, and ``forest_rows(rows, name=…, title=…, across=…, size=…)``, a whole figure.
+"""
 
 from __future__ import annotations
 
 import io
+import math
 import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
@@ -21,10 +26,15 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Sheet
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from overread.core.errors import checked
 from overread.core.files import write_bytes, write_text
+from overread.evaluation.curves import Range, ReaderPoint
+from overread.evaluation.metrics import ENDINGS
+from overread.reporting import words
+from overread.stats.estimate import Estimate
 
 #: Okabe & Ito (2008), "Color universal design": told apart with every kind of colour blindness.
 BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
@@ -150,8 +160,9 @@ def unit_square(axes: Axes, across: str, up: str) -> None:
     """A square from 0 to 1 on both axes, in percent, with a quiet grid."""
     axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), xlabel=across, ylabel=up, aspect="equal")
     ticks = [0, 0.2, 0.4, 0.6, 0.8, 1]
-    axes.set_xticks(ticks, [f"{100 * t:.0f}\u00a0%" for t in ticks])
-    axes.set_yticks(ticks, [f"{100 * t:.0f}\u00a0%" for t in ticks])
+    percents = [words.percent(tick) for tick in ticks]
+    axes.set_xticks(ticks, percents)
+    axes.set_yticks(ticks, percents)
     quiet_grid(axes)
 
 
@@ -167,7 +178,7 @@ def quiet_grid(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-# -- A figure as pages and files hold it; nothing here loads matplotlib -------------------------------------------
+# -- a figure as pages and files hold it --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -184,3 +195,194 @@ class Figure:
     svg: str
     wide: bool = False
     drawing: Any = field(default=None, repr=False, compare=False)
+
+
+# -- what several figures are made of -----------------------------------------------------------------------------
+
+
+#: Numbers to draw, (N,).
+Values = Sequence[float] | NDArray[Any]
+#: What has two ends.
+Interval = Estimate | Range | None
+#: Strokes told apart without colour; the curve of rank 0 is solid.
+STROKES = (
+    "-",
+    (0, (6, 1.6)),
+    (0, (6, 1.6, 1.2, 1.6)),
+    (0, (1.2, 1.2)),
+    (0, (10, 2)),
+    (0, (6, 1.6, 1.2, 1.6, 1.2, 1.6)),
+    (0, (3, 1.2)),
+    (0, (3, 3)),
+)
+#: The stroke of lines that only help to read: a coin, no skill, perfect agreement.
+THIN = (0, (4, 3))
+#: Endings of metrics that are differences of others.
+_BETWEEN = tuple(f" {ending}" for ending in ENDINGS)
+
+
+@checked
+def roc_axes(axes: Axes, size: str = "") -> None:
+    """Sensitivity against false alarms from 0 to 100 %, with the diagonal of a coin; ``size`` stands above (N)."""
+    unit_square(axes, "1 − specificity (false alarms)", "Sensitivity")
+    axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=THIN)
+    axes.set_title(size)
+
+
+@checked
+def curve_with_band(
+    axes: Axes,
+    x: Values,
+    y: Values,
+    *,
+    low: Values | None = None,
+    high: Values | None = None,
+    label: str = "",
+    rank: int = 0,
+) -> None:
+    """A line, and its interval as a pale band. ``rank`` 0, 1, 2 … picks a colour together with a stroke.
+
+    ``x``, ``y``, ``low``, ``high``: (N,), NaN where there is no number.
+    """
+    colour, stroke = COLOURS[rank % len(COLOURS)], STROKES[rank % len(STROKES)]
+    if low is not None and high is not None:
+        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.plot(x, y, color=colour, linestyle=stroke, label=label or None)
+
+
+@checked
+def cross(
+    axes: Axes, x: float, y: float, sensitivity: Interval, specificity: Interval, colour: str, width: float = 1.3
+) -> None:
+    """The intervals of sensitivity and specificity as thin lines through a point of a ROC curve, where there are any."""
+    if sensitivity and math.isfinite(sensitivity.low):
+        axes.plot([x, x], [sensitivity.low, sensitivity.high], color=colour, linewidth=width)
+    if specificity and math.isfinite(specificity.low):
+        axes.plot([1 - specificity.high, 1 - specificity.low], [y, y], color=colour, linewidth=width)
+
+
+@checked
+def reader_points(axes: Axes, readers: Sequence[ReaderPoint]) -> None:
+    """One diamond a reader, with thin crosses; readers without both numbers are left out."""
+    for i, reader in enumerate(readers):
+        x, y = 1 - reader.specificity.value, reader.sensitivity.value
+        if math.isfinite(x + y):
+            cross(axes, x, y, reader.sensitivity, reader.specificity, SOFT, 0.9)
+            label = "" if i else f"Readers ({len(readers)})"
+            axes.plot(x, y, "D", color=INK, markersize=4.5, markerfacecolor="white", zorder=6, label=label or None)
+
+
+@dataclass(frozen=True)
+class ForestRow:
+    """A line of a forest: a name, an estimate, and what stands for N; a heading where there is no estimate.
+
+    ``whole`` marks the estimate over everything: a diamond. ``note`` stands behind the numbers, such as p = .03.
+    """
+
+    label: str
+    estimate: Estimate | None = None
+    n: str = ""
+    whole: bool = False
+    note: str = ""
+
+
+@checked
+def forest_rows(
+    rows: Sequence[ForestRow],
+    *,
+    name: str,
+    title: str,
+    across: str,
+    size: str = "",
+    caption: str = "",
+    line: float | None = None,
+    margin: float | None = None,
+) -> Figure:
+    """Estimates one below the other with their intervals, names and N to the left, numbers to the right.
+
+    ``across`` is the axis with its unit, ``size`` stands above, ``line`` is where nothing differs (0 for
+    differences), ``margin`` a declared margin. Undefined estimates keep their row and say why.
+    """
+    with sheet(9.0, 1.0 + 0.27 * len(rows)) as drawing:
+        axes = drawing.subplots()
+        for place, stroke, colour in ((line, "-", SOFT), (margin, THIN, VERMILION)):
+            if place is not None:
+                axes.axvline(place, color=colour, linewidth=0.9, linestyle=stroke)
+        for y, row in enumerate(rows):
+            mark(axes, row.estimate, y, INK if row.whole else BLUE)
+        _beside(axes, rows)
+        axes.set(xlabel=across + _unit(axes, rows), title=size)
+        roomy(drawing)
+        alt = "; ".join(f"{row.label} {words.in_sentence(row.estimate)}" for row in rows if row.estimate)
+        level = next((row.estimate.level for row in rows if row.estimate and not row.estimate.undefined), 0.95)
+        dashed = "Dashed: the margin. " if margin is not None else ""
+        note = f"Squares: estimates with {words.percent(level)} intervals. {dashed}"
+        return finish(drawing, name, title, f"{title}: {alt}.", (note + caption).strip(), wide=True)
+
+
+@checked
+def roomy(drawing: Sheet) -> None:
+    """Leave room beside long names: the letters of the PNG, and of other fonts, are wider than those of the layout."""
+    engine = drawing.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=0.16)
+
+
+def _unit(axes: Axes, rows: Sequence[ForestRow]) -> str:
+    """Ticks in percent where the estimates are; what the axis says of differences, which are in points."""
+    named = [row.estimate.metric for row in rows if row.estimate]
+    if not any(words.is_percentage(name) for name in named):
+        return ""
+    if not all(name.endswith(_BETWEEN) for name in named):
+        percent_axis(axes.xaxis)
+        return ""
+    axes.xaxis.set_major_formatter(lambda tick, _: f"{round(100 * tick, 9):.3g}".replace("-", "−"))
+    return " (percentage points)"
+
+
+def _beside(axes: Axes, rows: Sequence[ForestRow]) -> None:
+    """Names to the left, numbers to the right."""
+    labels = [words.name(row.label, 36) + (f", n = {row.n}" if row.n else "") for row in rows]
+    plain_rows(axes, labels, [row.estimate is None or row.whole for row in rows])
+    right = axes.secondary_yaxis("right")
+    right.set_yticks(range(len(rows)), [_numbers(row) for row in rows])
+    right.tick_params(axis="y", length=0)
+    right.spines["right"].set_visible(False)
+
+
+def _numbers(row: ForestRow) -> str:
+    e = row.estimate
+    if e is None:
+        return row.note
+    text = words.name(e.undefined, 44) if e.undefined else words.cell(e, 3 if words.is_percentage(e.metric) else 2)
+    return f"{text}; {row.note}" if row.note else text
+
+
+@checked
+def plain_rows(axes: Axes, labels: Sequence[str], bold: Sequence[bool]) -> None:
+    """A vertical axis of rows from above, named, without ticks or a line."""
+    bare_rows(axes, len(labels))
+    axes.set_yticks(range(len(labels)), labels)
+    for tick, heavy in zip(axes.get_yticklabels(), bold, strict=True):
+        tick.set_fontweight("bold" if heavy else "normal")
+
+
+@checked
+def bare_rows(axes: Axes, many: int) -> None:
+    """The same without names, beside axes that have them."""
+    axes.set_ylim(many - 0.4, -0.6)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+
+
+@checked
+def mark(axes: Axes, estimate: Estimate | None, y: float, colour: str = BLUE) -> None:
+    """An estimate with its interval at height ``y``; nothing where it is undefined."""
+    if estimate is None or estimate.undefined or not math.isfinite(estimate.value):
+        return
+    if math.isfinite(estimate.low):
+        ends = [estimate.low, estimate.high]
+        axes.plot(ends, [y, y], color=colour, linewidth=1.4, solid_capstyle="butt")
+    axes.plot(estimate.value, y, "D" if colour == INK else "s", color=colour, markersize=5.5)

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure as Sheet
 from overread.core.errors import checked
 from overread.reporting import words
 from overread.reporting.figures.canvas import INK, SOFT, Figure, finish, label, percent_axis, sheet
-from overread.reporting.run import Run
+from overread.reporting.run import AuditCounts, PartCounts, Run
+from overread.reporting.sections import PARTS
 
 _WIDTH, _LINE, _PAD = 960, 19, 13
 _INK, _SOFT, _RULE = "#1f2933", "#5b6770", "#8895a1"
-_PARTS = {"train": "Training", "tuning": "Tuning", "test": "Test"}
 
 
 @dataclass(frozen=True)
@@ -46,25 +46,24 @@ class Box:
 
 def flow(run: Run) -> Figure | None:
     """Cases given, excluded with reasons, analysed, split, tested, called. None before the audit."""
-    counts = run.audit.get("counts")
-    if not counts:
+    if not run.audit.counts:
         return None
-    drawing, height = _draw(run, counts)
+    drawing, height = _draw(run)
     svg = f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" xmlns="http://www.w3.org/2000/svg">{drawing}</svg>'
-    alt = _alt(run, counts)
+    alt = _alt(run)
     return Figure("flow", "Flow of cases", alt, "", label(svg, "flow", "Flow of cases", alt))
 
 
-def _draw(run: Run, counts: dict[str, Any]) -> tuple[str, float]:
-    given = Box(290, 6, 380, ("Images in the table", *_numbers(counts)))
+def _draw(run: Run) -> tuple[str, float]:
+    given = Box(290, 6, 380, ("Images in the table", *_numbers(run.audit.counts)))
     side = Box(620, given.y + given.height + 26, 334, _excluded_lines(run), "#f6f7f9")
-    parts = (run.split.get("proof") or {}).get("parts") or {}
+    parts = run.split.proof.parts
     after = side.y + side.height + 26
     art = [_arrow(given.bottom, (given.bottom[0], after)), _elbow(given, side), _box(given), _box(side)]
     if not parts:
         return "".join(art), after + 6
-    boxes = {key: Box(6 + i * 322, after + 22, 304, _part_lines(_PARTS[key], parts.get(key) or {}))
-             for i, key in enumerate(_PARTS)}  # fmt: skip
+    boxes = {key: Box(6 + i * 322, after + 22, 304, _part_lines(title, parts.get(key)))
+             for i, (key, title) in enumerate(PARTS.items())}  # fmt: skip
     art += [_fan(given.bottom[0], after, list(boxes.values())), *map(_box, boxes.values())]
     bottom = max(box.y + box.height for box in boxes.values())
     calls = _call_boxes(run, boxes["test"], bottom)
@@ -72,38 +71,35 @@ def _draw(run: Run, counts: dict[str, Any]) -> tuple[str, float]:
     return "".join(art), max([bottom, *(box.y + box.height for box in calls)]) + 8
 
 
-def _numbers(counts: dict[str, Any]) -> tuple[str, ...]:
-    first = words.size(counts.get("images"), counts.get("patients"))
-    sources = counts.get("sources") or {}
-    return (first, words.count(len(sources), "source")) if len(sources) > 1 else (first,)
+def _numbers(counts: AuditCounts) -> tuple[str, ...]:
+    first, sources = words.size(counts.images, counts.patients), len(counts.sources)
+    return (first, words.count(sources, "source")) if sources > 1 else (first,)
 
 
 def _excluded_lines(run: Run) -> tuple[str, ...]:
-    left_out = (run.split.get("proof") or {}).get("left out") or {}
-    reasons = {**dict(run.excluded)}
-    for reason, cases in left_out.items():
-        reasons.setdefault(str(reason).split(":")[0].strip(), int(cases))
+    reasons = dict(run.excluded)
+    for reason, cases in run.split.proof.left_out.items():
+        reasons.setdefault(reason.split(":")[0].strip(), cases)
     if not reasons:
         return ("Excluded: none",)
     lines = [f"{number:,}  {words.name(reason, 44)}" for reason, number in reasons.items()]
     return (f"Excluded: {words.count(sum(reasons.values()), 'case')}", *lines[:8], *(("…",) if len(lines) > 8 else ()))
 
 
-def _part_lines(title: str, part: dict[str, Any]) -> tuple[str, ...]:
-    lines = [title, words.size(part.get("images"), part.get("patients"))]
-    classes = part.get("class images") or {}
-    lines += [f"{number:,}  {words.name(name, 30)}" for name, number in list(classes.items())[:10]]
-    return tuple(lines)
+def _part_lines(title: str, part: PartCounts | None) -> tuple[str, ...]:
+    if part is None:
+        return title, words.size(None, None)
+    classes = [f"{number:,}  {words.name(name, 30)}" for name, number in list(part.class_images.items())[:10]]
+    return title, words.size(part.images, part.patients), *classes
 
 
 def _call_boxes(run: Run, test: Box, bottom: float) -> list[Box]:
     """Under the test box: what was flagged and cleared at the operating point, with the truth."""
-    point = run.curve.get("point") or {}
-    table = point.get("confusion")
-    if not table or not run.primary:
+    point = run.curve.point
+    if not point or not run.primary:
         return []
-    (tn, fp), (fn, tp) = ((int(a), int(b)) for a, b in table)
-    name, threshold = words.name(run.called(run.primary), 26), words.number(point.get("threshold"))
+    (tn, fp), (fn, tp) = point.confusion
+    name, threshold = words.name(run.called(run.primary), 26), words.number(point.threshold)
     flagged = (f"Flagged: {fp + tp:,}  (score ≥ {threshold})", f"{tp:,}  are {name}", f"{fp:,}  are not: false alarms")
     cleared = (f"Cleared: {fn + tn:,}  (score < {threshold})", f"{tn:,}  are free of it", f"{fn:,}  are {name}: missed")
     return [Box(328, bottom + 34, 304, flagged, "#fdf3ec"), Box(650, bottom + 34, 304, cleared, "#edf5fa")]
@@ -152,12 +148,11 @@ def _down(above: Box, below: Box) -> str:
     return _path(f"M{x:.1f} {y:.1f}L{x:.1f} {middle:.1f}L{to:.1f} {middle:.1f}L{to:.1f} {end - 1:.1f}", to, end - 1)
 
 
-def _alt(run: Run, counts: dict[str, Any]) -> str:
-    parts = (run.split.get("proof") or {}).get("parts") or {}
-    said = [f"{words.size(counts.get('images'), counts.get('patients'))} in the table"]
-    said.append("; ".join(_excluded_lines(run)))
-    said += [f"{_PARTS[k]}: {words.size(p.get('images'), p.get('patients'))}" for k, p in parts.items() if k in _PARTS]
-    return ". ".join(said) + "."
+def _alt(run: Run) -> str:
+    counts, parts = run.audit.counts, run.split.proof.parts
+    lines = [f"{words.size(counts.images, counts.patients)} in the table", "; ".join(_excluded_lines(run))]
+    lines += [f"{PARTS[k]}: {words.size(p.images, p.patients)}" for k, p in parts.items() if k in PARTS]
+    return ". ".join(lines) + "."
 
 
 # -- figures of counts: what was called what ----------------------------------------------------------------------
@@ -170,11 +165,11 @@ _PANELS = 8
 @checked
 def confusion(run: Run) -> Figure | None:
     """Counts of truth against call, shaded by the share of the true class."""
-    held = run.evaluation.get("confusion") or {}
-    if not held.get("labels"):
+    held = run.evaluation.confusion
+    if not held.labels:
         return None
-    labels = [words.name(label, 18) for label in held["labels"]]
-    counts = np.asarray(held["counts"], float)
+    labels = [words.name(label, 18) for label in held.labels]
+    counts = np.array(held.counts)
     side = max(3.6, min(8.0, 1.6 + 0.62 * len(labels)))
     with sheet(side + 0.5 + (0.9 if len(labels) > _CELLS else 0), side) as drawing:
         axes = drawing.subplots()
@@ -182,14 +177,14 @@ def confusion(run: Run) -> Figure | None:
         axes.set(xlabel="Called", ylabel="Truth", title=run.size)
         if len(labels) > _CELLS:
             _scale(drawing, axes)
-        return finish(drawing, "confusion", "Confusion matrix", _said(held["labels"], counts),
-                      f"Images; rows add up to the true class. Called by {held.get('rule', 'largest probability')}.")  # fmt: skip
+        return finish(drawing, "confusion", "Confusion matrix", _alt_of(held.labels, counts),
+                      f"Images; rows add up to the true class. Called by {held.rule}.")  # fmt: skip
 
 
 @checked
 def confusions(run: Run) -> Figure | None:
     """A small matrix for each finding, at its own threshold; None for other questions."""
-    found = [(of, c["point"]) for of, c in run.chosen("point") if c["point"].get("confusion")]
+    found = [(of, np.array(curve.point.confusion)) for of, curve in run.chosen("point")]
     if not run.multilabel or not found:
         return None
     some = found[:_PANELS]
@@ -197,18 +192,17 @@ def confusions(run: Run) -> Figure | None:
     down = -(-len(some) // across)
     with sheet(2.3 * across, 0.3 + 2.25 * down) as drawing:
         grid = drawing.subplots(down, across, squeeze=False)
-        for axes, (of, point) in zip(grid.ravel(), some, strict=False):
-            _matrix(axes, np.asarray(point["confusion"], float), ["absent", "present"], 8.5)
+        for axes, (of, counts) in zip(grid.ravel(), some, strict=False):
+            _matrix(axes, counts, ["absent", "present"], 8.5)
             axes.set_title(words.name(run.called(of), 26))
         for axes in grid.ravel()[len(some) :]:
             axes.set_visible(False)
         drawing.suptitle(run.size, fontsize=9, color=SOFT, x=0.01, ha="left")
         drawing.supxlabel("Called", fontsize=9)
         drawing.supylabel("Truth", fontsize=9)
-        said = " ".join(f"{run.called(of)}: {_said(('absent', 'present'), np.asarray(p['confusion'], float))}" for of, p in some)  # fmt: skip
-        left = f" The first {_PANELS} of {len(found)} are drawn." if len(found) > _PANELS else ""
-        return finish(drawing, "confusion", "Confusion matrices", said,
-                      f"Images; rows add up to the truth. Each at its own threshold.{left}", wide=True)  # fmt: skip
+        alt = " ".join(f"{run.called(of)}: {_alt_of(('absent', 'present'), counts)}" for of, counts in some)
+        return finish(drawing, "confusion", "Confusion matrices", alt,
+                      f"Images; rows add up to the truth. Each at its own threshold.{words.first_of(found, _PANELS)}", wide=True)  # fmt: skip
 
 
 def _scale(drawing: Sheet, axes: Axes) -> None:
@@ -246,7 +240,7 @@ def _cells(axes: Axes, counts: np.ndarray, share: np.ndarray, size: float) -> No
             axes.text(j + 0.5, i + 0.54, words.percent(float(share[i, j])), va="top", **how)
 
 
-def _said(labels: Sequence[object], counts: np.ndarray) -> str:
+def _alt_of(labels: Sequence[object], counts: np.ndarray) -> str:
     rows = (
         f"of {int(row.sum())} {words.name(label)}, {int(row[i])} called so"
         for i, (label, row) in enumerate(zip(labels, counts, strict=True))

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
 from overread.core.errors import checked
+from overread.evaluation.gaps import OTHERS, GroupGap
 from overread.reporting import words
-from overread.reporting.figures.canvas import BLUE, INK, SOFT, Figure, finish, percent_axis, sheet
-from overread.reporting.figures.drawing import THIN, ForestRow, bare_rows, forest_rows, mark, plain_rows, roomy
-from overread.reporting.run import Run, compared, gap_of, shown, subgroups
+from overread.reporting.figures.canvas import (
+    BLUE,
+    INK,
+    SOFT,
+    THIN,
+    Figure,
+    ForestRow,
+    bare_rows,
+    finish,
+    forest_rows,
+    mark,
+    percent_axis,
+    plain_rows,
+    roomy,
+    sheet,
+)
+from overread.reporting.run import Run, compared_metrics, shown_metrics, subgroups
 from overread.stats.estimate import Estimate
 
 _ROWS = 36  # of one figure
@@ -23,7 +37,7 @@ _ROWS = 36  # of one figure
 def forest(run: Run) -> Figure | None:
     """None where no subgroup was asked for, or nothing is known of any."""
     groups = subgroups(run)
-    metrics = [pair for pair in shown(run) if _known(run, pair, groups)]
+    metrics = [pair for pair in shown_metrics(run) if _known(run, pair, groups)]
     if not metrics:
         return None
     every = _lines(groups)
@@ -38,8 +52,7 @@ def forest(run: Run) -> Figure | None:
         plain_rows(panels[0], names, bold)
         panels[0].set_title(run.size)
         roomy(drawing)
-        left = f" The first {_ROWS} of {len(every)} rows are drawn." if len(every) > _ROWS else ""
-        return _finish(drawing, run, groups, metrics, left)
+        return _finish(drawing, run, groups, metrics, words.first_of(every, _ROWS, " rows"))
 
 
 def _known(run: Run, pair: tuple[str, str], groups: list[tuple[str, str]]) -> bool:
@@ -51,13 +64,13 @@ def _finish(
     drawing: Sheet, run: Run, groups: list[tuple[str, str]], metrics: list[tuple[str, str]], left: str
 ) -> Figure:
     metric, of = metrics[0]
-    said = "; ".join(
-        f"{words.name(column)} {words.name(value)} {words.spoken(run.estimate(metric, of, {column: value}))}"
+    alt = "; ".join(
+        f"{words.name(column)} {words.name(value)} {words.in_sentence(run.estimate(metric, of, {column: value}))}"
         for column, value in groups
     )
-    told = f" of {run.called(of)}" if of else ""
-    return finish(drawing, "forest", "Subgroups and sources", f"{words.metric(metric).name}{told}: {said}.",
-                  f"{words.metric(metric).name}{told}. Squares: estimates, with {words.percent(run.level)} intervals. Dashed: all test cases. "
+    whose = f" of {run.called(of)}" if of else ""
+    return finish(drawing, "forest", "Subgroups and sources", f"{words.label(metric)}{whose}: {alt}.",
+                  f"{words.label(metric)}{whose}. Squares: estimates, with {words.percent(run.level)} intervals. Dashed: all test cases. "
                   f"n: patients. Groups of fewer than ten patients are counted, not judged.{left}")  # fmt: skip
 
 
@@ -81,16 +94,16 @@ def _panel(axes: Axes, run: Run, metric: str, of: str, lines: list[tuple[str, st
         if value is not None:
             estimate = _at(run, metric, of, column, value)
             mark(axes, estimate, row, BLUE if column else INK)
-            _why(axes, estimate, row)
-    axes.set_xlabel(words.metric(metric).name)
-    if words.metric(metric).percent:
+            _reason(axes, estimate, row)
+    axes.set_xlabel(words.label(metric))
+    if words.is_percentage(metric):
         percent_axis(axes.xaxis)
     axes.xaxis.set_major_locator(
         MaxNLocator(4, steps=[1, 2, 5, 10], prune="both")
     )  # the ticks of two panels do not touch
 
 
-def _why(axes: Axes, estimate: Estimate | None, row: int) -> None:
+def _reason(axes: Axes, estimate: Estimate | None, row: int) -> None:
     """In the place of an estimate that is undefined: its reason."""
     if estimate is not None and estimate.undefined:
         axes.text(0.03, row, words.name(estimate.undefined, 32), transform=axes.get_yaxis_transform(), va="center", fontsize=7.5,
@@ -108,45 +121,27 @@ def _line_name(run: Run, metric: tuple[str, str], column: str, value: str | None
 @checked
 def gaps(run: Run) -> Figure | None:
     """Every subgroup against the others by the first metric that has gaps; None where none was judged."""
-    pairs = compared(run)
-    found = [gap for gap in run.evaluation.get("gaps") or [] if isinstance(gap, dict) and _asks(gap, pairs)]
-    if not any(gap.get("value") is not None for gap in found):
+    pairs = compared_metrics(run)
+    found = [gap for gap in run.evaluation.gaps if (gap.metric, gap.of) in pairs[:1]]
+    if not any(math.isfinite(gap.value) for gap in found):
         return None
     metric, of = pairs[0]
     rows: list[ForestRow] = []
-    for name in dict.fromkeys(_column(gap) for gap in found):
-        rows += [ForestRow(words.name(name, 34)), *(_gap_row(run, gap) for gap in found if _column(gap) == name)]
-    left = f" The first {_ROWS} of {len(rows)} rows are drawn." if len(rows) > _ROWS else ""
-    name = words.metric(metric).name
-    told = f" of {run.called(of)}" if of else ""
+    for column in dict.fromkeys(gap.column for gap in found):
+        rows += [ForestRow(words.name(column, 34)), *(_gap_row(run, gap) for gap in found if gap.column == column)]
+    name, whose = words.label(metric), f" of {run.called(of)}" if of else ""
     return forest_rows(
         rows[:_ROWS], name="gaps", title=f"Gaps in {name}", across=f"{name} of the group minus that of its reference",
         size=run.size, line=0.0,
-        caption=f"{name}{told} of each group minus that of the patients outside it, or of the group named second. "
-        f"n: patients of the group. p: after Holm’s correction for all gaps judged.{left}",
+        caption=f"{name}{whose} of each group minus that of the patients outside it, or of the group named second. "
+        f"n: patients of the group. p: after Holm’s correction for all gaps judged.{words.first_of(rows, _ROWS, ' rows')}",
     )  # fmt: skip
 
 
-def _asks(gap: dict[str, Any], pairs: list[tuple[str, str]]) -> bool:
-    """Whether a gap is one of the first metric."""
-    return (gap.get("metric"), gap.get("of")) in pairs[:1]
-
-
-def _column(gap: dict[str, Any]) -> str:
-    return next(iter(gap.get("where") or {}), "")
-
-
-def _gap_row(run: Run, gap: dict[str, Any]) -> ForestRow:
-    column, group, against = (
-        _column(gap),
-        next(iter((gap.get("where") or {}).values()), ""),
-        str(gap.get("reference") or ""),
-    )
-    alone = against in ("", "the others")
-    sizes = [
-        run.estimate(str(gap["metric"]), str(gap.get("of") or ""), {column: name})
-        for name in (group, *([] if alone else [against]))
-    ]
-    label = words.name(group or "unknown", 24) + ("" if alone else f" – {words.name(against, 20)}")
-    note = "" if gap.get("adjusted") is None else words.probability(float(gap["adjusted"]))
-    return ForestRow(label, gap_of(gap, run.level), " and ".join(f"{e.patients:,}" for e in sizes if e), note=note)
+def _gap_row(run: Run, gap: GroupGap) -> ForestRow:
+    group, against = gap.where[gap.column], gap.reference
+    compared = (group,) if against == OTHERS else (group, against)
+    sizes = [run.estimate(gap.metric, gap.of, {gap.column: name}) for name in compared]
+    label = words.name(group or "unknown", 24) + ("" if against == OTHERS else f" – {words.name(against, 20)}")
+    note = words.probability(gap.adjusted) if math.isfinite(gap.adjusted) else ""
+    return ForestRow(label, gap.estimate, " and ".join(f"{e.patients:,}" for e in sizes if e), note=note)
