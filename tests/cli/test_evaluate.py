@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from overread.cli.main import app
 from overread.reporting.page import draw_evaluation
-from overread.reporting.run import gather_evaluation
+from overread.reporting.run import read_evaluation
+from overread.tasks.target import Target
 
 NASTY = "ill<script>alert(1)</script>"
 
@@ -181,17 +182,17 @@ def test_json_is_only_json_and_figures_can_be_left_out(tmp_path):
 
 def test_the_same_numbers_give_the_same_figures(judged):
     folder, _ = judged
-    target = {"kind": "binary", "names": [NASTY, "well"], "positive": [NASTY]}
+    target = Target("binary", (NASTY, "well"), (NASTY,))
     before = {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
     assert {figure.name for figure in draw_evaluation(folder, target)} >= {"roc", "forest"}
     assert before == {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
 
 
 def test_readers_and_the_region_stand_on_the_roc(judged):
-    from overread.reporting.figures.roc import roc
+    from overread.reporting.figures.curves import roc
 
-    run = gather_evaluation(judged[0], {"kind": "binary", "names": [NASTY, "well"]})
-    run.evaluation["more"]["readers"] = [{"reader": "A", "sensitivity": {"value": 0.8, "low": 0.7, "high": 0.9},
+    run = read_evaluation(judged[0], Target("binary", (NASTY, "well")))
+    run.evaluation.more["readers"] = [{"reader": "A", "sensitivity": {"value": 0.8, "low": 0.7, "high": 0.9},
                                           "specificity": {"value": 0.7, "low": 0.6, "high": 0.8}}]  # fmt: skip
     figure = roc(run)
     assert "Readers (1)" in figure.svg

@@ -40,7 +40,7 @@ def test_the_example_of_the_guide(tmp_path):
     ("--auc", 0.85, "--width", 0.1, "--images-per-patient", 3, "--correlation", 0.4, "--level", 0.9),
 ])  # fmt: skip
 def test_every_question(words, tmp_path, monkeypatch):
-    monkeypatch.setattr("overread.reporting.pages.plan.save_figures", lambda figures, folder: [])
+    monkeypatch.setattr("overread.reporting.page.save_figures", lambda figures, folder: [])
     held = json.loads(call(*words, "--json", "-o", tmp_path / "o").stdout)
     assert held["needed"]["patients"] > 10
     assert held["neighbours"]

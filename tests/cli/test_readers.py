@@ -46,7 +46,7 @@ def run(*words):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Without files of figures, which take longest and are looked at elsewhere."""
-    monkeypatch.setattr("overread.reporting.pages.readers.save_figures", lambda figures, folder: [])
+    monkeypatch.setattr("overread.reporting.page.save_figures", lambda figures, folder: [])
 
 
 def test_readers_beside_a_model(folder):

@@ -128,13 +128,13 @@ def test_the_triage_curve_and_the_worklist(setting):
     test, calls, grades, at, triage = setting
     found = simulate(test, grades, at=at, triage=triage, resamples=50)
     t = found.triage
-    for k in range(0, len(t["threshold"]), 17):
-        ill, _, called, reads = walk("triage", test.truth == 1, test.scores[:, 1], calls, 2, t["threshold"][k])
-        assert t["sensitivity"][k] == pytest.approx(called[ill].mean())
-        assert t["read"][k] == pytest.approx(reads.mean())
-        assert t["low"][k] <= t["sensitivity"][k] <= t["high"][k]
-    assert len(t["threshold"]) <= 200
-    assert t["point"]["sensitivity"] == pytest.approx(found["triage"]["sensitivity"].value)
+    for k in range(0, len(t.threshold), 17):
+        ill, _, called, reads = walk("triage", test.truth == 1, test.scores[:, 1], calls, 2, t.threshold[k])
+        assert t.sensitivity[k] == pytest.approx(called[ill].mean())
+        assert t.read[k] == pytest.approx(reads.mean())
+        assert t.low[k] <= t.sensitivity[k] <= t.high[k]
+    assert len(t.threshold) <= 200
+    assert t.point.sensitivity == pytest.approx(found["triage"]["sensitivity"].value)
     order = np.argsort(-test.scores[:, 1])
     place = np.empty(len(test))
     place[order] = (np.arange(len(test)) + 0.5) / len(test)
@@ -178,7 +178,7 @@ def test_odd_tables(setting):
     found = simulate(ill, grades, at=at, triage=triage, resamples=20)
     assert found["triage"]["specificity"].undefined == "0 negatives"
     assert found["triage"].differences["reader alone"][1].difference.undefined == "0 negatives"
-    assert found.triage["undefined"]
+    assert found.triage.undefined
     assert found.worklist[0].undefined
     test.table.loc[0, "p:melanoma"] = np.nan
     found = simulate(test, grades, at=at, triage=triage, resamples=20)

@@ -9,7 +9,7 @@ import pytest
 
 from overread.reporting import page, report
 from overread.reporting.page import figures, replace_figures
-from overread.reporting.run import gather
+from overread.reporting.run import read_run
 from overread.tasks.target import Target
 
 
@@ -53,7 +53,7 @@ def finished(tmp_path_factory):
 
 def _draw_once(folder: Path) -> None:
     """The report and the files of the figures from one drawing: what takes longest here."""
-    once = figures(gather(folder))
+    once = figures(read_run(folder))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page, "figures", lambda run: once)
         report(folder)

@@ -9,9 +9,8 @@ import pytest
 
 from overread.core.errors import InputError, OverreadError
 from overread.core.files import write_json
-from overread.reporting.checklist import OPEN, STANDARDS, fill_in, standard, write_checklists
-from overread.reporting.facts import FACTS, found
-from overread.reporting.run import gather
+from overread.reporting.checklist import FACTS, OPEN, STANDARDS, facts, fill_in, standard, write_checklists
+from overread.reporting.run import read_run
 from overread.tasks.target import Target
 
 BINARY = Target("binary", ("benign", "malignant"), ("malignant",))
@@ -42,7 +41,7 @@ def test_every_fact_is_asked_for_and_every_question_is_known():
 
 def test_an_unknown_question_is_refused(tmp_path):
     with pytest.raises(InputError, match="not known"):
-        found(gather(tmp_path), ["horoscope"])
+        facts(read_run(tmp_path), ["horoscope"])
 
 
 def test_an_unknown_standard_names_the_nearest():
@@ -52,7 +51,7 @@ def test_an_unknown_standard_names_the_nearest():
 
 @pytest.mark.parametrize("name", STANDARDS)
 def test_a_run_that_has_done_nothing_answers_nothing(tmp_path, name):
-    assert set(answers(gather(tmp_path), name).values()) == {OPEN}
+    assert set(answers(read_run(tmp_path), name).values()) == {OPEN}
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
@@ -70,14 +69,14 @@ def study(tmp_path, make):
 
 
 def test_what_the_run_knows_is_what_its_files_hold(study):
-    run, said = gather(study), answers(gather(study), "stard_ai")
+    run, said = read_run(study), answers(read_run(study), "stard_ai")
     area = run.estimate("auc", "malignant")
     assert f"{area.value:.2f}" in said["31"]
     assert f"{area.low:.2f}" in said["31"]
     assert f"{area.high:.2f}" in said["31"]
-    for row in run.evaluation["confusion"]["counts"]:
+    for row in run.evaluation.confusion.counts:
         assert all(f"{number:,}" in said["30"] for number in row)
-    assert f"{run.evaluation['counts']['images']:,} images" in said["22"]
+    assert f"{run.evaluation.counts.images:,} images" in said["22"]
     assert "1 look" in said["40b"]
     assert "sex" in said["25"]
     claim = answers(run, "claim")
@@ -89,7 +88,7 @@ def test_what_the_run_knows_is_what_its_files_hold(study):
 def test_a_ledger_that_was_cut_is_said(tmp_path, make):
     folder = make(tmp_path / "run", BINARY, patients=60)
     (folder / "ledger.jsonl").write_text("", encoding="utf-8")
-    assert "tampered" in answers(gather(folder), "stard_ai")["40b"]
+    assert "tampered" in answers(read_run(folder), "stard_ai")["40b"]
 
 
 def test_files_have_a_row_for_every_item_and_a_page_for_people(study):
@@ -127,4 +126,4 @@ def test_a_damaged_table_of_patients_is_an_error_in_our_words(tmp_path, make):
     folder = make(tmp_path / "run", BINARY, patients=60)
     (folder / "characteristics.json").write_text(json.dumps([{"column": "sex"}]), encoding="utf-8")
     with pytest.raises(InputError, match="damaged"):
-        fill_in(gather(folder), standard("claim"))
+        fill_in(read_run(folder), standard("claim"))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from overread.evaluation.curves import AbstentionCurve
+from overread.evaluation.evaluate import Evaluation, Provenance
+from overread.evaluation.results import from_file_form
 from overread.reporting.main_results import surest_half, unsure
 from overread.reporting.run import Run
+from overread.tasks.target import Target
 
 
 def run(kind: str, names: list[str], **more: object) -> Run:
-    return Run(folder=Path(), target={"kind": kind, "names": names}, evaluation={"level": 0.9, "more": more})
+    judged = Evaluation((), about=Provenance(level=0.9), more=more)
+    return Run(folder=Path(), target=Target(kind, tuple(names)), evaluation=judged)
 
 
 def group(of: str = "", **held: object) -> dict[str, object]:
@@ -60,7 +65,7 @@ def test_silence_is_told_only_where_it_helps():
 
 
 def test_missing_risk_is_no_error():
-    every, half = surest_half({"coverage": [0.5, 1.0], "risk": [None, 0.2]})
+    every, half = surest_half(from_file_form(AbstentionCurve, {"coverage": [0.5, 1.0], "risk": [None, 0.2]}))
     assert (every, half != half) == (0.2, True)
 
 

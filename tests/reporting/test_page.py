@@ -17,7 +17,7 @@ from overread.core.errors import InputError
 from overread.core.files import read_json, write_bytes, write_json, write_text
 from overread.reporting import card, draw_all, page, report
 from overread.reporting.page import figures
-from overread.reporting.run import gather
+from overread.reporting.run import read_run
 from overread.tasks.target import Target
 
 SECTIONS = (
@@ -85,7 +85,7 @@ def run(tmp_path, finished) -> Path:
 def quick(run, finished, monkeypatch) -> Path:
     """The same, with its figures drawn before: for tests of what is not drawn."""
     if not _DRAWN:
-        _DRAWN.update(figures(gather(finished("binary"))))
+        _DRAWN.update(figures(read_run(finished("binary"))))
     monkeypatch.setattr(page, "figures", lambda run: dict(_DRAWN))
     return run
 

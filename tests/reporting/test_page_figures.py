@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from overread.core.files import read_json, write_json
 from overread.reporting import draw_all
 from overread.reporting.figures.cohort import flow
-from overread.reporting.figures.training import training
+from overread.reporting.figures.curves import training
 from overread.reporting.page import DRAWN
-from overread.reporting.run import gather, gather_evaluation
+from overread.reporting.run import read_evaluation, read_run
 from overread.tasks.target import Target
 
 
@@ -61,7 +61,7 @@ def test_equal_bytes(finished, drawn):
 
 
 def test_the_roc_curve_tells_its_auc_and_its_points(finished):
-    run = gather(finished("binary"))
+    run = read_run(finished("binary"))
     auc = run.estimate("auc", "malignant")
     figure = DRAWN["roc"](run)
     assert f"AUC {auc.value:.2f} ({auc.low:.2f} – {auc.high:.2f})" in text_of(figure.svg)
@@ -76,13 +76,13 @@ def test_the_confusion_matrix_shows_its_counts(finished, drawn):
 
 
 def test_precision_recall_tells_the_no_skill_line(finished):
-    run = gather(finished("binary"))
-    prevalence = run.curve["pr"]["prevalence"]
+    run = read_run(finished("binary"))
+    prevalence = run.curve.pr.prevalence
     assert f"{100 * prevalence:.1f}\u00a0%" in DRAWN["precision-recall"](run).caption
 
 
 def test_the_forest_has_a_line_for_each_subgroup(finished):
-    run = gather(finished("binary"))
+    run = read_run(finished("binary"))
     said = text_of(DRAWN["forest"](run).svg)
     groups = {value for e in run.estimates for value in e.where.values()}
     assert {"female", "male", "A", "B", "C"} <= groups
@@ -96,15 +96,15 @@ def test_a_subgroup_too_small_is_counted_not_judged(finished, tmp_path):
         if row["where"] == {"sex": "female"}:
             row.update(value=None, low=None, high=None, patients=7, undefined="fewer than 10 patients")
     write_json(folder / "evaluation/metrics.json", rows)
-    said = text_of(DRAWN["forest"](gather(folder)).svg)
+    said = text_of(DRAWN["forest"](read_run(folder)).svg)
     assert "fewer than 10 patients" in said
     assert "female, n = 7" in said
 
 
 def test_the_flow_shows_exclusions_parts_and_calls(finished):
-    run = gather(finished("binary"))
+    run = read_run(finished("binary"))
     said = text_of(flow(run).svg)
-    (tn, fp), (fn, tp) = run.curve["point"]["confusion"]
+    (tn, fp), (fn, tp) = run.curve.point.confusion
     for text in ("1,004 images of 502 patients", "Excluded: 3 cases", "2 unreadable", "1 missing label", "700 images of 351 patients",
                  f"Flagged: {fp + tp}", f"Cleared: {fn + tn}", f"{fn} are malignant: missed"):  # fmt: skip
         assert text in re.sub(r" +", " ", said)
@@ -114,7 +114,7 @@ def test_linear_heads_show_their_penalties(finished, tmp_path):
     folder = shutil.copytree(finished("binary"), tmp_path / "run")
     rows = [{"penalty": 10.0**k, "held-out loss": 0.4 + 0.01 * abs(k), "chosen": k == 1} for k in range(-3, 4)]
     write_json(folder / "model/history.json", rows)
-    svg = training(gather(folder)).svg
+    svg = training(read_run(folder)).svg
     assert "Penalty of the linear head" in text_of(svg)
     assert "Chosen: 10 (circle), with a loss of 0.410" in svg
 
@@ -123,9 +123,9 @@ def test_losses_without_scores_are_drawn_and_empty_histories_left_out(finished, 
     folder = shutil.copytree(finished("binary"), tmp_path / "run")
     rows = [{"epoch": e, "train loss": 1 / e, "tuning loss": None, "tuning score": None} for e in (1, 2)]
     write_json(folder / "model/history.json", rows)
-    assert "training loss" in text_of(training(gather(folder)).svg)
+    assert "training loss" in text_of(training(read_run(folder)).svg)
     write_json(folder / "model/history.json", [])
-    assert training(gather(folder)) is None
+    assert training(read_run(folder)) is None
 
 
 @pytest.mark.parametrize("classes", [2, 17])
@@ -145,7 +145,7 @@ def test_figures_that_the_numbers_no_longer_allow_are_removed(finished, tmp_path
 
 
 def test_a_gap_counts_the_patients_of_its_own_group(finished):
-    run = gather(finished("binary"))
+    run = read_run(finished("binary"))
     said = text_of(DRAWN["gaps"](run).svg)
     female, male = (run.estimate("auc", "malignant", {"sex": sex}).patients for sex in ("female", "male"))
     assert f"female – male, n = {female} and {male}" in said
@@ -159,7 +159,7 @@ def test_gaps_of_nothing_known_are_not_drawn(finished, tmp_path):
         {**gap, "value": None, "low": None, "high": None, "undefined": "0 positives"} for gap in held["gaps"]
     ]
     write_json(folder / "evaluation/curves.json", held)
-    assert DRAWN["gaps"](gather(folder)) is None
+    assert DRAWN["gaps"](read_run(folder)) is None
 
 
 def test_the_level_is_named_as_it_was_asked(finished, tmp_path):
@@ -167,11 +167,11 @@ def test_the_level_is_named_as_it_was_asked(finished, tmp_path):
     held = read_json(folder / "evaluation/curves.json")
     write_json(folder / "evaluation/curves.json", {**held, "level": 0.9})
     for name in ("roc", "calibration"):
-        assert "90\u00a0%" in DRAWN[name](gather(folder)).caption, name
+        assert "90\u00a0%" in DRAWN[name](read_run(folder)).caption, name
 
 
 def test_several_curves_are_named_under_the_square(finished):
-    drawing = DRAWN["roc"](gather(finished("classes"))).drawing
+    drawing = DRAWN["roc"](read_run(finished("classes"))).drawing
     (axes,) = drawing.axes
     assert axes.get_legend() is None
     (legend,) = drawing.legends
@@ -183,7 +183,7 @@ def test_a_class_without_cases_has_no_share(finished, tmp_path):
     held = read_json(folder / "evaluation/curves.json")
     held["confusion"]["counts"] = [[5, 3], [0, 0]]
     write_json(folder / "evaluation/curves.json", held)
-    said = text_of(DRAWN["confusion"](gather(folder)).svg)
+    said = text_of(DRAWN["confusion"](read_run(folder)).svg)
     assert "62 %" in said
     assert " 0 %" not in said
 
@@ -194,7 +194,7 @@ def test_many_classes_have_a_scale_in_place_of_numbers(tmp_path):
         tmp_path / "curves.json",
         {"confusion": {"labels": names, "counts": [[int(i == j) for j in range(17)] for i in range(17)]}},
     )
-    said = text_of(DRAWN["confusion"](gather_evaluation(tmp_path, {"kind": "classes", "names": names})).svg)
+    said = text_of(DRAWN["confusion"](read_evaluation(tmp_path, Target("classes", tuple(names)))).svg)
     assert "Share of the true class" in said
 
 
@@ -209,16 +209,16 @@ def test_where_the_model_helps_is_told_of_one_unbroken_range(finished, tmp_path)
             "treat all": [0.4, 0.3, 0.2, 0.1, 0],
         }
     )
-    curve.update(dict.fromkeys(("low", "high", "treat all low", "treat all high")))
+    curve.update(dict.fromkeys(("low", "high", "treat all low", "treat all high"), [None] * 5))
     write_json(folder / "evaluation/curves.json", held)
-    caption = DRAWN["decision"](gather(folder)).caption.replace("\u00a0", " ")
+    caption = DRAWN["decision"](read_run(folder)).caption.replace("\u00a0", " ")
     assert "Between the risks 30 % and 40 %" in caption
     assert "At t = 0 everybody is treated." in caption
 
 
 @pytest.mark.parametrize("name", ["forest", "gaps"])
 def test_no_name_is_cut_in_print(finished, name):
-    drawing = DRAWN[name](gather(finished("binary"))).drawing
+    drawing = DRAWN[name](read_run(finished("binary"))).drawing
     drawing.set_dpi(220)
     FigureCanvasAgg(drawing).draw()
     wide = drawing.get_figwidth() * 220

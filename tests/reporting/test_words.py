@@ -7,7 +7,6 @@ import math
 import pytest
 
 from overread.reporting import words
-from overread.reporting.main_results import short
 from overread.reporting.sections import without_folders
 from overread.stats.estimate import Estimate, undefined
 
@@ -22,18 +21,18 @@ def plain(text: str) -> str:
 def test_estimates():
     assert words.value(AUC) == "0.912"
     assert words.interval(AUC, 2) == "0.86 – 0.95"
-    assert plain(words.spoken(AUC)) == "0.91 (95 % interval 0.86 to 0.95)"
-    assert plain(words.spoken(SENSITIVITY)) == "50 % (95 % interval 25 to 75 %)"
-    assert plain(short(SENSITIVITY)) == "50 % (25 – 75)"
+    assert plain(words.in_sentence(AUC)) == "0.91 (95 % interval 0.86 to 0.95)"
+    assert plain(words.in_sentence(SENSITIVITY)) == "50 % (95 % interval 25 to 75 %)"
+    assert plain(words.cell(SENSITIVITY)) == "50 % (25 – 75)"
 
 
 def test_what_is_not_known_is_a_dash_or_its_reason():
     nothing = undefined("auc", "0 positives")
-    assert words.value(nothing) == words.spoken(nothing) == words.value(None) == words.NOTHING
+    assert words.value(nothing) == words.in_sentence(nothing) == words.value(None) == words.NOTHING
     assert words.interval(nothing) == ""
-    assert short(nothing) == "0 positives"
+    assert words.cell(nothing) == "0 positives"
     assert words.number(math.inf) == words.number(math.nan) == words.NOTHING
-    assert plain(words.spoken(Estimate("kappa", 0.5))) == "0.50"
+    assert plain(words.in_sentence(Estimate("kappa", 0.5))) == "0.50"
 
 
 @pytest.mark.parametrize(("given", "shown"), [("a\nb", "a�b"), ("x\u202ey", "x�y"), ("é✓", "é✓"), ("", "")])

@@ -98,14 +98,14 @@ def _judged(pair: Pair, mended: Predictions, seed: int) -> CalibrationChange | N
 
 
 def _write(found: CalibrationChange | None, fitted: Recalibration, folder: Path) -> list[Path]:
-    from overread.reporting.pages.calibrate import tell_calibration
+    from overread.reporting.pages.calibrate import calibration_page
 
     if found is None:
         for name in ("metrics.json", "calibration.json", "calibrate.html"):  # of another table, mended here before
             (folder / name).unlink(missing_ok=True)
         return []
     found.save(folder)
-    return [folder / "metrics.json", tell_calibration(folder)[0]]
+    return [folder / "metrics.json", calibration_page(folder)[0]]
 
 
 def _show(found: CalibrationChange) -> None:

@@ -35,7 +35,7 @@ def compare(
     """Two tables of predictions on the same or on different patients: every difference with its interval."""
     from overread.evaluation.comparison.compare import compare as judge
     from overread.evaluation.ledger import ledger_beside
-    from overread.reporting.pages.compare import tell_comparison
+    from overread.reporting.pages.compare import comparison_page
 
     wanted = PointChoice(listed(positive), sensitivity, specificity)
     wanted.require_tuning(tuning, other_tuning)
@@ -52,7 +52,7 @@ def compare(
     found = judge(mine.test, other.test, at=mine.points, other_at=other.points, by=subgroup, margin=margin or None,
                   margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=_names(first, second))  # fmt: skip
     found.save(folder)
-    pages = tell_comparison(found, folder)[:1]
+    pages = comparison_page(found, folder)[:1]
     if as_json:
         typer.echo(json_with_metrics(folder / "comparison.json", "curves"))
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -99,7 +99,5 @@ def _page(folder: Path, test: Predictions, name: str) -> list[Path]:
     from overread.reporting.page import draw_evaluation
     from overread.reporting.pages.evaluate import evaluation_page
 
-    kind, names, positive = test.target.kind, list(test.target.names), list(test.target.positive)
-    target: dict[str, Any] = {"kind": kind, "names": names, "positive": positive}
     title = f"How good are the predictions of {name}?"
-    return [folder / "figures", evaluation_page(folder, target, draw_evaluation(folder, target), title)]
+    return [folder / "figures", evaluation_page(folder, test.target, draw_evaluation(folder, test.target), title)]

@@ -25,7 +25,7 @@ def froc(
     """Marks on images against lesions: FROC, its mean sensitivity, AFROC area, with intervals. Needs no torch."""
     from overread.evaluation.detection import judge_marks, read_marks
     from overread.evaluation.ledger import ledger_beside
-    from overread.reporting.pages.froc import tell_marks
+    from overread.reporting.pages.froc import froc_page
 
     count = int(images) if images.isdecimal() else images or None
     given = read_marks(marks, lesions, count, tolerance=number(tolerance, "--tolerance"))
@@ -36,7 +36,7 @@ def froc(
                             ledger=Path(ledger) if ledger else ledger_beside(marks))  # fmt: skip
         progress("judging readers", len(given.readers), len(given.readers))
     found.save(folder)
-    pages = tell_marks(found, folder)
+    pages = froc_page(found, folder)
     if as_json:
         typer.echo((folder / "metrics.json").read_text("utf-8"))
         return

@@ -41,7 +41,7 @@ def plan(
 ) -> None:  # fmt: skip
     """How many patients a study needs: for an interval of a wanted width, or for a power."""
     from overread.evaluation.sample_size import plan as size
-    from overread.reporting.pages.plan import tell_plan
+    from overread.reporting.pages.plan import plan_page
 
     found = size(sensitivity=sensitivity or None, specificity=specificity or None, auc=auc or None, accuracy=accuracy or None,
                  width=width or None, against=against or None, margin=margin, power=power, prevalence=prevalence or 0.5,
@@ -49,7 +49,7 @@ def plan(
                  variance=variance)  # fmt: skip
     folder = output_folder(output, Path("plan"))
     found.save(folder)
-    pages = tell_plan(found, folder)[:1]
+    pages = plan_page(found, folder)[:1]
     if as_json:
         typer.echo((folder / "plan.json").read_text("utf-8"))
         return

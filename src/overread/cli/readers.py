@@ -43,7 +43,7 @@ def readers(
     from overread.evaluation.ledger import ledger_beside
     from overread.evaluation.readers.answers import read_truth
     from overread.evaluation.readers.reader_study import judge_readers
-    from overread.reporting.pages.readers import tell_readers
+    from overread.reporting.pages.readers import readers_page
 
     one_of(consensus, RULES, "--consensus")
     against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")
@@ -62,7 +62,7 @@ def readers(
         ledger=Path(ledger) if ledger else ledger_beside(predictions or readers), model=str(predictions.name) if predictions else "",
     )  # fmt: skip
     found.save(folder)
-    pages = tell_readers(found, folder)
+    pages = readers_page(found, folder)
     if as_json:
         typer.echo(json_with_metrics(folder / "readers.json", "curves", "estimates"))
         return

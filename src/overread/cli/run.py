@@ -174,10 +174,10 @@ def checklist(
     """CLAIM, STARD-AI and TRIPOD+AI, filled in from a run; what only people know is marked."""
     from overread.reporting.checklist import STANDARDS, fill_in, write_checklists
     from overread.reporting.checklist import standard as read
-    from overread.reporting.run import gather
+    from overread.reporting.run import read_run
 
     names = standard or list(STANDARDS)
-    run = gather(folder)
+    run = read_run(folder)
     for each in map(read, names):
         answers = fill_in(run, each)
         say(f"{each.name}, {each.edition}: {sum(bool(a.found) for a in answers)} of {len(answers)} items have an answer in the run")  # fmt: skip

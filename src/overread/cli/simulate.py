@@ -35,7 +35,7 @@ def simulate(
     from overread.cases.grades import read_grades
     from overread.evaluation.operating_point import choose_threshold
     from overread.evaluation.workflow import simulate as simulated
-    from overread.reporting.pages.simulate import tell_simulation
+    from overread.reporting.pages.simulate import simulation_page
 
     pair = pair_of(predictions, tuning, listed(positive), "simulation", output)
     which = finding or None
@@ -48,7 +48,7 @@ def simulate(
                                   modality=modality, prevalence=prevalence, costs=_costs(costs), seed=seed, ledger=pair.ledger, model=pair.model)  # fmt: skip
         progress("simulating workflows", 1, 1)
     folder = found.save(pair.folder)
-    files = tell_simulation(folder)
+    files = simulation_page(found, folder)
     if as_json:
         typer.echo((folder / "simulation.json").read_text("utf-8"))
         return

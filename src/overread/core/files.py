@@ -275,13 +275,14 @@ def _with_nan(hint: Any, value: Any) -> Any:
 
 
 def _refuse_unknown(kind: type, value: dict[str, Any], where: str) -> None:
-    """Unknown keys by name, also in dataclasses inside."""
+    """Unknown keys by name, also in dataclasses inside, in lists and tables of them."""
     hints = _hints(kind)
     for key, item in value.items():
         if key not in hints:
             raise InputError(f"{where} has an unknown key {key!r}", todo=nearest(key, hints))
         each = next((hint for hint in (hints[key], *get_args(hints[key])) if dataclasses.is_dataclass(hint)), None)
-        for inside in item if isinstance(item, (list, tuple)) else (item,):
+        table = get_origin(hints[key]) is dict and isinstance(item, dict)
+        for inside in item.values() if table else item if isinstance(item, (list, tuple)) else (item,):
             if each is not None and isinstance(inside, dict):
                 _refuse_unknown(cast("Any", each), inside, f"{where}: {key}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -58,11 +58,6 @@ class ReliabilityDiagram(Content):
     count: tuple[int, ...] = ()
     null_low: Numbers = ()
     null_high: Numbers = ()
-
-    @classmethod
-    def of(cls, found: Reliability) -> ReliabilityDiagram:
-        """A diagram that was computed."""
-        return cls(**{f.name: tuple(getattr(found, f.name).tolist()) for f in fields(cls) if f.name != "undefined"})
 
 
 @dataclass(frozen=True)
@@ -135,7 +130,7 @@ class Curves(Content):
 
 
 @dataclass(frozen=True)
-class Range:
+class Range(Content):
     """A value with its interval; NaN where there is none."""
 
     value: float = math.nan
@@ -144,10 +139,10 @@ class Range:
 
 
 @dataclass(frozen=True)
-class ReaderPoint:
+class ReaderPoint(Content):
     """Where a reader, or a model at its threshold, stands on a ROC curve."""
 
-    reader: str
+    reader: str = ""
     sensitivity: Range = Range()
     specificity: Range = Range()
 
@@ -205,7 +200,7 @@ def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[Cu
     found = Curves(
         RocCurve(_numbers(fpr[step]), _numbers(tpr[step]), _numbers(thresholds[step])),
         PrecisionRecallCurve((0.0, *_numbers(recall[down])), (float(precision[0]), *_numbers(precision[down])), float(q.truth.mean())),
-        ReliabilityDiagram.of(diagram) if diagram else ReliabilityDiagram(undefined=reason),
+        ReliabilityDiagram.from_found(diagram) if diagram else ReliabilityDiagram(undefined=reason),
         _histogram(q),
         replace(_point(q), region=point_region(q.truth, q.flagged, codes[q.rows], level=how.level)),
         _decision(q, codes[q.rows], how),
@@ -218,11 +213,8 @@ def _numbers(x: NDArray[Any]) -> tuple[Any, ...]:
 
 
 def _decision(q: Question, codes: NDArray[np.int64], how: Intervals) -> DecisionCurve:
-    c = decision_curve(q.truth, q.score, codes, prevalence=how.prevalence, level=how.level)
-    if c.undefined:
-        return DecisionCurve(undefined=c.undefined)
-    held = (c.threshold, c.net_benefit, c.low, c.high, c.treat_all, c.treat_all_low, c.treat_all_high)
-    return DecisionCurve(*map(_numbers, held), level=c.level, method=c.method, prevalence=how.prevalence)
+    found = decision_curve(q.truth, q.score, codes, prevalence=how.prevalence, level=how.level)
+    return DecisionCurve.from_found(found, prevalence=how.prevalence)
 
 
 def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from overread.evaluation.ledger import record_look, truth_hash, verify
 from overread.evaluation.metrics import judge, shown
 from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen
 from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest, questions
-from overread.evaluation.results import Result, lookup, to_file_form
+from overread.evaluation.results import Content, Result, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile
@@ -58,7 +58,7 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Scatter:
+class Scatter(Content):
     """Pairs of a quantity, (N,) each."""
 
     truth: Numbers = ()
@@ -66,7 +66,7 @@ class Scatter:
 
 
 @dataclass(frozen=True)
-class LedgerEntry:
+class LedgerEntry(Content):
     """Which entry of the ledger a look at the test set is, and its hash."""
 
     entry: int = 0
@@ -74,7 +74,7 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True)
-class Conditions:
+class Provenance:
     """What was judged and how: hashes of model and predictions, level of the intervals, seed and resamples."""
 
     ledger: LedgerEntry = LedgerEntry()
@@ -106,7 +106,7 @@ class Evaluation(Result):
     looks: int = 0
     primary: str = ""
     scatter: Scatter = Scatter()
-    about: Conditions = Conditions()
+    about: Provenance = Provenance()
     gaps: tuple[GroupGap, ...] = ()
     heterogeneity: tuple[GroupTest, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)
@@ -137,11 +137,9 @@ class Evaluation(Result):
 
     def held(self) -> dict[str, Any]:
         """Everything but the estimates and the operating points; what was asked stands at the top."""
-        about = to_file_form(self.about)
-        about["ledger"] = about["ledger"] if self.about.ledger.entry else {}
-        scatter = to_file_form(self.scatter) if self.scatter.truth else {}
-        typed = {name: to_file_form(getattr(self, name)) for name in ("counts", "confusion", "curves")}
-        return {**about, **{name: getattr(self, name) for name in _NAMED}, **typed, "scatter": scatter}
+        named = {name: getattr(self, name) for name in _NAMED}
+        typed = {name: to_file_form(named[name]) for name in ("counts", "confusion", "scatter", "curves")}
+        return {**to_file_form(self.about), **named, **typed}
 
     def save(self, folder: str | Path) -> Path:
         """Write ``metrics.json``, ``operating.json`` and ``curves.json`` into ``folder``."""
@@ -212,7 +210,7 @@ def evaluate(
         looks,
         primary_of(test, asked),
         scatter_of(facts),
-        Conditions(entry, model, digest, level, seed, how.resamples or resamples_for(len(test)), prevalence),
+        Provenance(entry, model, digest, level, seed, how.resamples or resamples_for(len(test)), prevalence),
         tuple(gaps),
         tuple(mixed),
     )
@@ -311,7 +309,9 @@ def confusion_of(test: ScoredCases, asked: list[Question]) -> Confusion:
         return Confusion(names, tuple(map(tuple, counts)), rule=LARGEST)
     if test.target.task.binary:
         q = asked[0]
-        return Confusion(tuple(sorted(names, key=lambda name: name == q.of)), counts_of(q), rule=q.rule)  # positive last
+        return Confusion(
+            tuple(sorted(names, key=lambda name: name == q.of)), counts_of(q), rule=q.rule
+        )  # positive last
     return Confusion()
 
 

@@ -126,15 +126,28 @@ class Content:
 
     undefined: str = field(default="", kw_only=True)
 
+    @classmethod
+    def from_found(cls, found: object, **more: Any) -> Self:
+        """What was computed, by the names of the fields: arrays as tuples, of what is undefined the reason; and ``more``."""
+        if reason := getattr(found, "undefined", ""):
+            return cls(undefined=reason)
+        held = {f.name: getattr(found, f.name) for f in fields(cls) if hasattr(found, f.name)}
+        held = {name: tuple(item.tolist()) if isinstance(item, np.ndarray) else item for name, item in held.items()}
+        return cls(**held, **more)
+
     def __bool__(self) -> bool:
-        return not self.undefined and self != type(self)()
+        empty = type(self)()
+        return not self.undefined and [getattr(self, f.name) for f in fields(self)] != [
+            getattr(empty, f.name) for f in fields(self)
+        ]
 
 
 @checked
 def to_file_form(value: Any) -> Any:
     """Dataclasses as objects whose keys are the words of a name: ``null_low`` stands under ``null low``.
 
-    What has a reason in ``undefined`` is its reason alone; a field that is None is left out.
+    What has a reason in ``undefined`` is its reason alone, an empty :class:`Content` an empty object; a field that is
+    None is left out.
 
     >>> to_file_form(_Example(1.0)), to_file_form(_Example(1.0, "0 positives"))
     ({'net benefit': 1.0}, {'undefined': '0 positives'})
@@ -142,6 +155,8 @@ def to_file_form(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         if reason := getattr(value, "undefined", ""):
             return {"undefined": reason}
+        if isinstance(value, Content) and not value:
+            return {}
         held = {f.name: getattr(value, f.name) for f in fields(value) if f.name != "undefined"}
         return {name.replace("_", " "): to_file_form(item) for name, item in held.items() if item is not None}
     if isinstance(value, dict):
@@ -165,7 +180,7 @@ def _with_field_names(hint: Any, value: Any) -> Any:
         return _with_field_names(inside[0], value)
     if isinstance(value, dict):
         if is_dataclass(hint):
-            known = _hints(hint)
+            known = _hints(cast("Any", hint))
             names = {key: key.replace(" ", "_").replace("-", "_") for key in value}
             return {n: _with_field_names(known[n], value[key]) for key, n in names.items() if n in known}
         return {k: _with_field_names(inside[1], v) for k, v in value.items()} if origin is dict else value

@@ -346,8 +346,4 @@ def silence(test: Predictions, of: str, codes: NDArray[np.int64], confidence: fl
         said, sure = part.chance.argmax(axis=1), part.chance.max(axis=1)
     else:
         said, sure = largest(test)[part.rows], part.chance.max(axis=1)
-    curve = risk_curve(said != part.truth, sure, codes[part.rows], level=confidence)
-    if curve.undefined:
-        return AbstentionCurve(undefined=curve.undefined)
-    held = (curve.coverage, curve.risk, curve.low, curve.high, curve.threshold)
-    return AbstentionCurve(*(tuple(x.tolist()) for x in held), level=curve.level, method=curve.method)
+    return AbstentionCurve.from_found(risk_curve(said != part.truth, sure, codes[part.rows], level=confidence))

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from overread.cases.grades import Grades
 from overread.core.errors import InputError, checked, nearest, one_of, require
-from overread.core.files import plain, write_json
+from overread.core.files import write_json
+from overread.evaluation.curves import Numbers
 from overread.evaluation.ledger import record_look, truth_hash
 from overread.evaluation.operating_point import OperatingPoint, positives, question, refuse_seen
+from overread.evaluation.results import Content, to_file_form
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile, patient_codes, why_undefined
 from overread.stats.classification import at_threshold
@@ -204,12 +206,50 @@ class Workflow:
         return found[metric]
 
 
+@dataclass(frozen=True)
+class TriagePoint:
+    """The share of cases that is read at a threshold, and the sensitivity of the whole path there."""
+
+    threshold: float = 0.0
+    read: float = 0.0
+    sensitivity: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReaderRates:
+    """What the readers reach without a model."""
+
+    sensitivity: float = 0.0
+    specificity: float = 0.0
+
+
+@dataclass(frozen=True)
+class TriageCurve(Content):
+    """Sensitivity of model and reader, with its interval, against the share of cases ``read``, (T,) over thresholds.
+
+    ``kept``: the model's own sensitivity; ``point``: the frozen threshold.
+    """
+
+    threshold: Numbers = ()
+    read: Numbers = ()
+    sensitivity: Numbers = ()
+    low: Numbers = ()
+    high: Numbers = ()
+    specificity: Numbers = ()
+    kept: Numbers = ()
+    reader: ReaderRates = ReaderRates()
+    point: TriagePoint = TriagePoint()
+    prevalence: float = 0.0
+    level: float = 0.95
+    method: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Simulation:
     """Workflows side by side, the triage curve, the order of the worklist, and what it was made from."""
 
     workflows: tuple[Workflow, ...]
-    triage: dict[str, Any] = field(default_factory=dict)
+    triage: TriageCurve = TriageCurve()
     worklist: tuple[Estimate, ...] = ()
     counts: dict[str, Any] = field(default_factory=dict)
     operating: tuple[OperatingPoint, ...] = ()
@@ -244,7 +284,7 @@ class Simulation:
             "counts": self.counts,
             "looks": self.looks,
             "workflows": ways,
-            "triage": self.triage,
+            "triage": to_file_form(self.triage),
             "worklist": self.worklist,
         }
         write_json(folder / "simulation.json", body)
@@ -311,7 +351,7 @@ def simulate(
     found = _followed(reading, _wanted(workflows, grades), terms, bad)
     return Simulation(
         tuple(found),
-        plain(triage_curve(reading, triage.threshold, terms, bad)),
+        triage_curve(reading, triage.threshold, terms, bad),
         tuple(worklist(truth, score, codes, terms)),
         _counts(truth, score, calls, reading, triage.threshold, prevalence),
         (at,) if at == triage else (at, triage),
@@ -516,12 +556,12 @@ def _fixed(d: Difference) -> Difference:
 
 
 @checked
-def triage_curve(reading: CaseReadings, threshold: float, terms: Conditions, bad: int) -> dict[str, Any]:
+def triage_curve(reading: CaseReadings, threshold: float, terms: Conditions, bad: int) -> TriageCurve:
     """Sensitivity of model and reader against the share of cases read, over triage thresholds."""
     if bad:
-        return {"undefined": f"{bad} of {len(reading)} scores are not finite"}
+        return TriageCurve(undefined=f"{bad} of {len(reading)} scores are not finite")
     if why := why_undefined(reading.truth, reading.score):
-        return {"undefined": why}
+        return TriageCurve(undefined=why)
     at = np.unique(np.quantile(reading.score, np.linspace(0, 1, POINTS - 1), method="lower"))
     codes = reading.codes if distinct(reading.codes) < len(reading) else None
     path = np.where(reading.first, reading.score, -np.inf)
@@ -530,27 +570,16 @@ def triage_curve(reading: CaseReadings, threshold: float, terms: Conditions, bad
     )
     low, high = found.limits(normal_quantile(terms.level), paired=False)
     share = float(reading.truth.mean()) if terms.prevalence is None else terms.prevalence
-    reader = reading.first[reading.truth].mean(), 1 - reading.first[~reading.truth].mean()
-    return {
-        "threshold": at,
-        "read": share * alone.share[0] + (1 - share) * alone.share[1],
-        "sensitivity": found.share[0],
-        "low": low[0],
-        "high": high[0],
-        "specificity": 1 - found.share[1],
-        "kept": alone.share[0],
-        "reader": {"sensitivity": reader[0], "specificity": reader[1]},
-        "point": {
-            "threshold": threshold,
-            "read": float(
-                share * reading.held[reading.truth].mean() + (1 - share) * reading.held[~reading.truth].mean()
-            ),
-            "sensitivity": float((reading.first & reading.held)[reading.truth].mean()),
-        },
-        "prevalence": share,
-        "level": terms.level,
-        "method": "Wilson" + ("" if codes is None else ", ratio estimator by patient"),
-    }
+    ill, above = reading.truth, reading.held
+    read = share * alone.share[0] + (1 - share) * alone.share[1]
+    rates = ReaderRates(float(reading.first[ill].mean()), float(1 - reading.first[~ill].mean()))
+    left = float(share * above[ill].mean() + (1 - share) * above[~ill].mean())
+    point = TriagePoint(threshold, left, float((reading.first & above)[ill].mean()))
+    method = "Wilson" + ("" if codes is None else ", ratio estimator by patient")
+    curve = {"threshold": at, "read": read, "sensitivity": found.share[0], "low": low[0], "high": high[0],
+             "specificity": 1 - found.share[1], "kept": alone.share[0]}  # fmt: skip
+    held: dict[str, Any] = {name: tuple(values.tolist()) for name, values in curve.items()}
+    return TriageCurve(**held, reader=rates, point=point, prevalence=share, level=terms.level, method=method)
 
 
 @checked

@@ -45,17 +45,19 @@ def confident_errors(predictions: Predictions, *, count: int = 12, positive: tup
     return order.drop_duplicates("case").head(count).drop(columns="surprise").reset_index(drop=True)
 
 
-def _rows(predictions: Predictions, chosen: NDArray[np.bool_], truth: Any, said: Any, probability: NDArray[Any],
+def _rows(predictions: Predictions, chosen: NDArray[np.bool_], truth: Any, predicted: Any, probability: NDArray[Any],
           surprise: NDArray[Any] | None = None) -> pd.DataFrame:  # fmt: skip
-    table = pd.DataFrame({"case": predictions.table["case"].to_numpy(), "truth": truth, "predicted": said,
+    table = pd.DataFrame({"case": predictions.table["case"].to_numpy(), "truth": truth, "predicted": predicted,
                           "probability": probability, "surprise": probability if surprise is None else surprise})  # fmt: skip
     return table[chosen]
 
 
 def _classes(predictions: Predictions) -> pd.DataFrame:
     names = np.array(predictions.target.names, dtype=object)
-    truth, said = predictions.truth, predictions.scores.argmax(axis=1)
-    return _rows(predictions, (truth >= 0) & (said != truth), names[truth], names[said], predictions.scores.max(axis=1))
+    truth, predicted = predictions.truth, predictions.scores.argmax(axis=1)
+    return _rows(
+        predictions, (truth >= 0) & (predicted != truth), names[truth], names[predicted], predictions.scores.max(axis=1)
+    )
 
 
 def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: float) -> pd.DataFrame:
@@ -64,10 +66,10 @@ def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: f
     score, truth = predictions.scores[:, sick].sum(axis=1), predictions.truth
     flagged, diseased = score >= threshold, np.isin(truth, sick)
     group = " or ".join(positive)
-    said = np.where(flagged, group, f"not {group}")
+    predicted = np.where(flagged, group, f"not {group}")
     surprise = np.where(flagged, score - threshold, threshold - score)
     wrong = (truth >= 0) & (flagged != diseased)
-    return _rows(predictions, wrong, np.array(names, dtype=object)[truth], said, score, surprise)
+    return _rows(predictions, wrong, np.array(names, dtype=object)[truth], predicted, score, surprise)
 
 
 def _findings(predictions: Predictions) -> pd.DataFrame:
@@ -82,10 +84,10 @@ def _findings(predictions: Predictions) -> pd.DataFrame:
 
 
 def _quantity(predictions: Predictions) -> pd.DataFrame:
-    truth, said = predictions.truth, predictions.scores[:, 0]
-    text = [[f"{v:.4g}" for v in column] for column in (truth, said)]
-    nothing = np.full(len(said), np.nan)
-    return _rows(predictions, ~np.isnan(truth), text[0], text[1], nothing, np.abs(said - truth))
+    truth, predicted = predictions.truth, predictions.scores[:, 0]
+    text = [[f"{v:.4g}" for v in column] for column in (truth, predicted)]
+    nothing = np.full(len(predicted), np.nan)
+    return _rows(predictions, ~np.isnan(truth), text[0], text[1], nothing, np.abs(predicted - truth))
 
 
 @checked

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from overread.core.errors import checked
 from overread.evaluation.curves import AbstentionCurve, SetCoverage
-from overread.evaluation.gaps import GroupTest
 from overread.evaluation.metrics import metric_named, shown
 from overread.evaluation.operating_point import OperatingPoint
 from overread.evaluation.questions import Subject
+from overread.evaluation.subgroups import GroupTest
 from overread.reporting import words
 from overread.reporting.run import AgreementFile, Run, compared_metrics, shown_metrics, subgroups
 from overread.reporting.sections import whole
@@ -31,7 +31,7 @@ class KeyNumber:
 
 def key_numbers(run: Run) -> tuple[KeyNumber, ...]:
     """At most four numbers for the top."""
-    subject = "question" if run.primary else "quantity" if run.continuous else "all"
+    subject: Subject = "question" if run.primary else "quantity" if run.continuous else "all"
     of = run.primary or (run.names[0] if run.continuous else "")
     found = [run.estimate(metric.name, of) for metric in shown("top", subject)]
     return tuple(_key_number(e) for e in found if e is not None)

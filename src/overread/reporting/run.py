@@ -250,7 +250,6 @@ NOT_JUDGED = Evaluation(())
 # -- the whole run ------------------------------------------------------------------------------------------------
 
 
-
 @dataclass(frozen=True, eq=False)
 class Run:
     """The stored results of a run; empty where a file is missing."""

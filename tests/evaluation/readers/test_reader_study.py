@@ -159,7 +159,7 @@ def test_agreement_is_that_of_statsmodels():
     pair = inter_rater.cohens_kappa(inter_rater.to_table(table[:, :2])[0])
     kappa = next(e for e in found.estimates if e.metric == "kappa" and e.of == "reader 1 and reader 2")
     assert kappa.value == pytest.approx(pair.kappa, abs=1e-12)
-    assert found.matrix[""]["value"][0][1] == found.matrix[""]["value"][1][0] == kappa.value
+    assert found.matrix[""].value[0][1] == found.matrix[""].value[1][0] == kappa.value
 
 
 def test_agreement_knows_the_patients_of_the_predictions():

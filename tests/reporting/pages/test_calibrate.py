@@ -6,7 +6,8 @@ import pytest
 
 from overread.core.errors import InputError
 from overread.core.files import write_json
-from overread.reporting.pages.calibrate import draw_calibration, tell_calibration
+from overread.evaluation.comparison.calibration_change import CalibrationChange
+from overread.reporting.pages.calibrate import calibration_page, draw_calibration
 
 
 def diagram(shift):
@@ -36,7 +37,7 @@ def folder(tmp_path):
 
 
 def test_the_page_says_the_stored_numbers(folder):
-    files = tell_calibration(folder)
+    files = calibration_page(folder)
     page = re.sub(r"<[^>]+>|\s+", " ", files[0].read_text("utf-8"))
     wanted = ("0.222 (0.212 to 0.232)", "−0.111 (−0.121 to −0.101)", "temperature 1.23", "60 images of 30 patients", "0 negatives",
               "once before", "another prevalence")  # fmt: skip
@@ -54,7 +55,7 @@ def test_each_label_has_a_figure_and_one_without_numbers_none(folder):
             "c": {"undefined": "x"},
         },
     }
-    drawn = draw_calibration(held, [])
+    drawn = draw_calibration(CalibrationChange.restored(held, []))
     assert [f.name for f in drawn] == ["reliability-1", "reliability-2"]
     assert "60 images of 30 patients" in drawn[0].svg
 
@@ -62,4 +63,4 @@ def test_each_label_has_a_figure_and_one_without_numbers_none(folder):
 def test_damaged_files_are_refused(folder):
     write_json(folder / "calibration.json", [])
     with pytest.raises(InputError, match="damaged"):
-        tell_calibration(folder)
+        calibration_page(folder)

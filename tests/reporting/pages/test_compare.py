@@ -11,7 +11,7 @@ import pytest
 from overread.evaluation.comparison.compare import Comparison, compare
 from overread.predictions import Predictions
 from overread.reporting.figures.comparison import draw_comparison
-from overread.reporting.pages.compare import tell_comparison
+from overread.reporting.pages.compare import comparison_page
 from overread.tasks.target import Target
 
 
@@ -35,7 +35,7 @@ def table(kind, seed=0, prefix="c", name="<b>mel</b>"):
 @pytest.fixture
 def unsaved(monkeypatch):
     """Without files of figures: the page holds them."""
-    monkeypatch.setattr("overread.reporting.pages.compare.save_figures", lambda figures, folder: [])
+    monkeypatch.setattr("overread.reporting.page.save_figures", lambda figures, folder: [])
 
 
 @pytest.mark.parametrize(("kind", "wanted"), [
@@ -59,7 +59,7 @@ def test_figures_of_every_kind(kind, wanted, tmp_path):
 
 def test_a_name_from_the_data_cannot_enter_the_page(tmp_path, unsaved):
     found = compare(table("binary", 1), table("binary", 2), resamples=50, names=("<script>1</script>", "b"))
-    tell_comparison(found, tmp_path)
+    comparison_page(found, tmp_path)
     page = (tmp_path / "comparison.html").read_text()
     assert "<script>1" not in page
     assert "<b>mel" not in page
@@ -69,7 +69,7 @@ def test_what_is_undefined_is_told(tmp_path, unsaved):
     first = table("binary", 1)
     hurt = replace(first, table=first.table.assign(**{"p:<b>mel</b>": np.nan}))
     found = compare(first, hurt, margin=0.05, claim="equivalence", resamples=50)
-    tell_comparison(found, tmp_path)
+    comparison_page(found, tmp_path)
     page = (tmp_path / "comparison.html").read_text()
     assert "not finite" in page
     assert "post hoc" in page
@@ -78,6 +78,6 @@ def test_what_is_undefined_is_told(tmp_path, unsaved):
 
 def test_different_patients(tmp_path, unsaved):
     found = compare(table("binary", 1), table("binary", 2, prefix="d"), resamples=50)
-    tell_comparison(found, tmp_path)
+    comparison_page(found, tmp_path)
     assert "on different patients" in (tmp_path / "comparison.html").read_text()
     assert {f.name for f in draw_comparison(found)} == {"differences", "roc"}

@@ -63,7 +63,7 @@ def test_a_curve_shows_sizes_patients_and_where_it_is_a_guess(curve) -> None:
         "Tested on 40 images of 40 patients",
     ):
         assert text in shown, text
-    assert all(words.spoken(s.estimate) in figure.alt for s in curve.steps)
+    assert all(words.in_sentence(s.estimate) in figure.alt for s in curve.steps)
     assert "no further" in figure.caption
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from overread.evaluation.detection import Localisation, Marks, judge_marks
-from overread.reporting.pages.froc import froc_figure, tell_marks
+from overread.reporting.pages.froc import froc_figure, froc_page
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_the_figure_says_n_rates_and_means(found):
 
 
 def test_the_page_states_the_rules(found, tmp_path):
-    page, *drawn = tell_marks(found, tmp_path)
+    page, *drawn = froc_page(found, tmp_path)
     text = page.read_text()
     assert "A lesion counts once, with its highest mark" in text
     assert "The lowest score is a threshold too" in text
@@ -40,4 +40,4 @@ def test_no_curve_no_figure(tmp_path):
     about = {"level": 0.95, "rates": [1.0], "rates of": "given", "hits": "the lesion that each mark names"}
     empty = Localisation((), {"": {"undefined": "0 lesions"}}, counts, about=about)
     assert froc_figure(empty) is None
-    assert tell_marks(empty, tmp_path)[0].exists()
+    assert froc_page(empty, tmp_path)[0].exists()

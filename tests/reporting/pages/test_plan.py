@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from overread.evaluation.sample_size import Plan, plan
-from overread.reporting.pages.plan import cautions, draw_plan, tell_plan
+from overread.reporting.pages.plan import cautions, draw_plan, plan_page
 
 
 def test_a_figure_for_each_goal(tmp_path):
     found = plan(sensitivity=0.9, specificity=0.85, width=0.05, prevalence=0.1)
-    paths = tell_plan(Plan.load(found.save(tmp_path)), tmp_path)
+    paths = plan_page(Plan.load(found.save(tmp_path)), tmp_path)
     assert [p.name for p in paths if p.suffix == ".svg"] == ["patients-1.svg", "patients-2.svg"]
     page = paths[0].read_text()
     assert f"{found.needed.patients:,}" in page

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
-from overread.evaluation.readers.reader_study import Reading
-from overread.reporting.figures.readers import agreement_figure, called, difference_figure, roc_figure, said_p
-from overread.reporting.pages.readers import tell_readers
+from overread.evaluation.curves import Range, ReaderPoint, RocCurve
+from overread.evaluation.readers.contrasts import MEAN, MODEL, AgreementMatrix, Contrast
+from overread.evaluation.readers.reader_study import ModelCurve, ReaderCurves, Reading
+from overread.reporting.figures.readers import agreement_figure, called, difference_figure, equal_or_less, roc_figure
+from overread.reporting.pages.readers import readers_page
 from overread.stats.estimate import Difference, Estimate
 
 
@@ -18,8 +21,7 @@ def estimate(metric, value, **where):
 
 
 def point(who, sensitivity, specificity):
-    sides = {"sensitivity": sensitivity, "specificity": specificity}
-    return {"reader": who} | {n: {"value": v, "low": v - 0.05, "high": v + 0.05} for n, v in sides.items()}
+    return ReaderPoint(who, *(Range(v, v - 0.05, v + 0.05) for v in (sensitivity, specificity)))
 
 
 def contrast(metric, who, value, p, **where):
@@ -35,13 +37,10 @@ def reading():
         for r in ("Dr <A>", "b", "c", MEAN, MODEL)
         for m, v in (("sensitivity", 0.8), ("specificity", 0.9))
     ]
-    pairs = {
-        "metric": "kappa",
-        "readers": ["Dr <A>", "b", "c"],
-        "value": [[None, 0.61, 0.2], [0.61, None, 0.9], [0.2, 0.9, None]],
-    }
-    curves = {"model": {"roc": {"fpr": [0.0, 0.2, 1.0], "tpr": [0.0, 0.9, 1.0]}, "point": point(MODEL, 0.8, 0.9)},
-              "readers": [point("Dr <A>", 0.7, 0.8), point("b", 0.9, 0.7), point(MEAN, 0.8, 0.75)], "lines": {}, "rule": ""}  # fmt: skip
+    none = math.nan
+    pairs = AgreementMatrix("kappa", ("Dr <A>", "b", "c"), ((none, 0.61, 0.2), (0.61, none, 0.9), (0.2, 0.9, none)))
+    model = ModelCurve(RocCurve((0.0, 0.2, 1.0), (0.0, 0.9, 1.0)), point(MODEL, 0.8, 0.9))
+    curves = ReaderCurves(model, (point("Dr <A>", 0.7, 0.8), point("b", 0.9, 0.7), point(MEAN, 0.8, 0.75)))
     contrasts = (contrast("sensitivity", MEAN, 0.031, 0.04), contrast("auc", "b", 0.012, 0.5),
                  contrast("sensitivity", "b", -0.07, 0.2, at="the reader's specificity"))  # fmt: skip
     counts = {"images": 90, "patients": 80, "positives": 30, "negatives": 60, "readers": 3,
@@ -54,7 +53,7 @@ def reading():
 
 
 def test_the_page_tells_the_main_result_first(reading, tmp_path):
-    page, *drawn = tell_readers(reading, tmp_path)
+    page, *drawn = readers_page(reading, tmp_path)
     text = page.read_text()
     assert "Sensitivity of the model minus that of the mean reader: 3" in text.replace("\u00a0", " ")
     assert "no accuracy can pass 87" in text
@@ -83,10 +82,10 @@ def test_agreement_names_cohen_and_every_pair(reading):
     figure = agreement_figure(reading)
     assert "Cohen’s kappa" in figure.alt
     assert figure.svg.count(">0.61<") == 2
-    assert agreement_figure(Reading((), matrix={"": {}}, about={"modalities": [""]})) is None
+    assert agreement_figure(Reading((), matrix={"": AgreementMatrix()}, about={"modalities": [""]})) is None
 
 
 def test_words():
     assert called("fleiss kappa") == "Fleiss’ kappa"
-    assert said_p(0.0004).startswith("<")
-    assert said_p(0.04) == "= 0.040"
+    assert equal_or_less(0.0004).startswith("<")
+    assert equal_or_less(0.04) == "= 0.040"

@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked
-from overread.core.files import plain
+from overread.evaluation.curves import ReliabilityDiagram
 from overread.evaluation.ledger import record_look, truth_hash
 from overread.evaluation.recalibrate import Floats, chances, labels, log_loss, part_of, two_columns
-from overread.evaluation.results import Result
+from overread.evaluation.results import Content, Result, to_file_form
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, patient_codes, why_undefined
 from overread.stats.calibration.reliability import (
     EDGE,
-    Reliability,
     ece_statistic,
     intercept_and_slope,
     null_estimate,
@@ -36,6 +35,14 @@ BEFORE, AFTER = "as given", "recalibrated"
 LARGE, RESAMPLES = 200_000, 100
 
 
+@dataclass(frozen=True)
+class DiagramPair(Content):
+    """The reliability diagrams of one label as given and recalibrated."""
+
+    before: ReliabilityDiagram = ReliabilityDiagram()  # noqa: RUF009
+    after: ReliabilityDiagram = ReliabilityDiagram()  # noqa: RUF009
+
+
 @dataclass(frozen=True, eq=False)
 class CalibrationChange(Result):
     """Each metric as given and recalibrated (``where["probabilities"]``), and the difference, after − before.
@@ -48,7 +55,11 @@ class CalibrationChange(Result):
     estimates: tuple[Estimate, ...]
     counts: dict[str, int] = field(default_factory=dict)
     looks: int = 0
-    curves: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, DiagramPair] = field(default_factory=dict)
+
+    def held(self) -> dict[str, Any]:
+        """Everything but the estimates."""
+        return {**super().held(), "curves": to_file_form(self.curves)}
 
     def table(self) -> str:
         """A line per estimate."""
@@ -93,7 +104,7 @@ def judge_calibration(
         raise InputError("no prediction has a known truth", given=str(before), todo="leave the comparison out")
     looks = record_look(ledger, model, None, after.digest, test=truth_hash(after)) if ledger else 0
     found: list[Estimate] = []
-    curves: dict[str, Any] = {}
+    curves: dict[str, DiagramPair] = {}
     many = resamples or (RESAMPLES if len(before) > LARGE else resamples_for(len(before)))
     if before.target.task.multiclass:
         found += _together(before, after, level, many, seed)
@@ -101,7 +112,7 @@ def judge_calibration(
         estimates, curves[ask.of] = _judged(ask, level, many, seed)
         found += estimates
     counts = {"images": len(before), "patients": int(before.table["patient"].nunique())}
-    return CalibrationChange(tuple(found), counts, looks, plain(curves))
+    return CalibrationChange(tuple(found), counts, looks, curves)
 
 
 @checked
@@ -146,14 +157,14 @@ def _asked(before: Predictions, after: Predictions) -> list[_BinaryLabel]:
     return found
 
 
-def _judged(ask: _BinaryLabel, level: float, resamples: int, seed: int) -> tuple[list[Estimate], dict[str, Any]]:
+def _judged(ask: _BinaryLabel, level: float, resamples: int, seed: int) -> tuple[list[Estimate], DiagramPair]:
     """The estimates of one yes or no, and its two diagrams."""
     names = ("brier", "log loss", "ece", "calibration intercept", "calibration slope")
     why = why_uncalibrated(ask.truth, ask.before) or why_uncalibrated(ask.truth, ask.after)
     if why:
         people = distinct(ask.codes)
         lost = [undefined(n, why, of=ask.of, images=len(ask.truth), patients=people) for n in names]
-        return [replace(e, where=_where(w)) for e in lost for w in (BEFORE, AFTER)], {"undefined": why}
+        return [replace(e, where=_where(w)) for e in lost for w in (BEFORE, AFTER)], DiagramPair(undefined=why)
     pair = (ask.before, ask.after)
     lines = [intercept_and_slope(ask.truth, p, ask.codes, level=level, of=ask.of) for p in pair]
     first, second = ([*_losses(ask, p), *_regressions(ask, p, line)] for p, line in zip(pair, lines))
@@ -175,16 +186,11 @@ def _judged(ask: _BinaryLabel, level: float, resamples: int, seed: int) -> tuple
     diagrams = [reliability(ask.truth, p, ask.codes, level=level, seed=seed) for p in pair]
     nulls = [null_estimate(d, level, ask.of, many, distinct(ask.codes)) for d in diagrams]
     found += [replace(e, where=_where(w)) for e, w in zip(nulls, (BEFORE, AFTER))]
-    return found, {"before": _stored(diagrams[0]), "after": _stored(diagrams[1])}
+    return found, DiagramPair(*map(ReliabilityDiagram.from_found, diagrams))
 
 
 def _where(which: str) -> dict[str, str]:
     return {"probabilities": which}
-
-
-def _stored(d: Reliability) -> dict[str, Any]:
-    names = ("edges", "predicted", "observed", "low", "high", "count")
-    return {**{n: getattr(d, n) for n in names}, "null low": d.null_low, "null high": d.null_high}
 
 
 def _losses(ask: _BinaryLabel, chance: Floats) -> list[Statistic | None]:

@@ -17,6 +17,7 @@ from overread.cases.grades import Grades, consensus
 from overread.core.errors import checked
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.readers.answers import FEWEST_CASES, Answers, CommonCases, Floats
+from overread.evaluation.results import Content
 from overread.stats.agreement.mrmc import Modalities, compare_modalities, compare_with_reader, compare_with_readers
 from overread.stats.agreement.pairs import intraclass_correlation
 from overread.stats.agreement.panel import krippendorff_alpha
@@ -57,6 +58,21 @@ class Contrast:
             object.__setattr__(self, "freedom", math.inf)
 
     @property
+    def reader(self) -> str:
+        """Whom the model is compared with; empty for a difference of modalities."""
+        return self.where.get("reader", "")
+
+    @property
+    def modality(self) -> str:
+        """In which modality, or of which two."""
+        return self.where.get("modality", "")
+
+    @property
+    def at(self) -> str:
+        """What is alike for both, such as ``the reader's specificity``."""
+        return self.where.get("at", "")
+
+    @property
     def estimate(self) -> Estimate:
         """The difference with its ``where``."""
         return replace(self.gap.difference, where=self.where)
@@ -77,10 +93,19 @@ class _Merit:
 # -- agreement --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class AgreementMatrix(Content):
+    """The agreement of every pair of readers, (R, R), symmetric; NaN on the diagonal and where undefined."""
+
+    metric: str = ""
+    readers: tuple[str, ...] = ()
+    value: tuple[tuple[float, ...], ...] = ()
+
+
 @checked
 def agreed(
     grades: Grades, common: CommonCases, answers: Answers, terms: Intervals
-) -> tuple[list[Estimate], dict[str, Any]]:
+) -> tuple[list[Estimate], AgreementMatrix]:
     """How far readers agree, and the matrix of every pair (ten readers at most) for a figure."""
     how: dict[str, Any] = {"level": terms.level, "resamples": terms.resamples or None, "seed": terms.seed}
     if answers.ratings is not None:
@@ -89,7 +114,7 @@ def agreed(
         by = "quadratic kappa" if any(e.metric == "quadratic kappa" for e in found) else "kappa"
         return found, _matrix(answers.readers, [e for e in found if e.metric == by], by)
     if answers.scores is None:
-        return [], {}
+        return [], AgreementMatrix()
     pairs = _score_pairs(answers, common, how)
     alike = [intraclass_correlation(answers.scores, common.codes, kind=kind, **how) for kind in ("agreement", "consistency")]  # fmt: skip
     alpha = krippendorff_alpha(answers.scores, common.codes, scale="interval", **how)
@@ -114,14 +139,13 @@ def _score_pairs(answers: Answers, common: CommonCases, how: dict[str, Any]) -> 
     ]  # fmt: skip
 
 
-def _matrix(readers: Sequence[str], pairs: Sequence[Estimate], metric: str) -> dict[str, Any]:
-    """Square, symmetric; None on the diagonal and where undefined."""
+def _matrix(readers: Sequence[str], pairs: Sequence[Estimate], metric: str) -> AgreementMatrix:
     if not pairs:
-        return {}
-    value: list[list[float | None]] = [[None] * len(readers) for _ in readers]
+        return AgreementMatrix()
+    value = np.full((len(readers), len(readers)), np.nan)
     for (i, j), pair in zip(combinations(range(len(readers)), 2), pairs, strict=True):
-        value[i][j] = value[j][i] = None if pair.undefined else pair.value
-    return {"metric": metric, "readers": list(readers), "value": value}
+        value[i, j] = value[j, i] = pair.value
+    return AgreementMatrix(metric, tuple(readers), tuple(map(tuple, value.tolist())))
 
 
 # -- each alone -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from overread.core.errors import InputError, checked, require
 from overread.core.files import plain, sha256
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
 from overread.evaluation.comparison.compare import aligned, counted, p_text
+from overread.evaluation.curves import Range, ReaderPoint, RocCurve
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import looked, truth_hash, verify
 from overread.evaluation.operating_point import OperatingPoint, refuse_seen
@@ -23,6 +24,7 @@ from overread.evaluation.readers.answers import Answers, CommonCases, Reference,
 from overread.evaluation.readers.contrasts import (
     MEAN,
     MODEL,
+    AgreementMatrix,
     Contrast,
     against_each,
     against_mean,
@@ -32,12 +34,30 @@ from overread.evaluation.readers.contrasts import (
     crossed,
     each,
 )
-from overread.evaluation.results import Result, drawn, lookup
+from overread.evaluation.results import Content, Result, drawn, lookup, to_file_form
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
 from overread.stats.discrimination.roc import roc_curve
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.hypotheses import non_inferiority
+
+
+@dataclass(frozen=True)
+class ModelCurve(Content):
+    """The model's ROC curve on the cases that were read, and where it stands at its threshold."""
+
+    roc: RocCurve = RocCurve()  # noqa: RUF009
+    point: ReaderPoint = ReaderPoint()  # noqa: RUF009
+
+
+@dataclass(frozen=True)
+class ReaderCurves(Content):
+    """Readers and model on the ROC curve: points of who called, ``lines`` of readers who gave scores."""
+
+    model: ModelCurve = ModelCurve()
+    readers: tuple[ReaderPoint, ...] = ()
+    lines: dict[str, RocCurve] = field(default_factory=dict, hash=False)
+    rule: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,8 +74,8 @@ class Reading(Result):
 
     estimates: tuple[Estimate, ...]
     contrasts: tuple[Contrast, ...] = ()
-    curves: dict[str, Any] = field(default_factory=dict)
-    matrix: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, ReaderCurves] = field(default_factory=dict)
+    matrix: dict[str, AgreementMatrix] = field(default_factory=dict)
     counts: dict[str, Any] = field(default_factory=dict)
     verdict: Verdict | None = None
     cautions: tuple[str, ...] = ()
@@ -91,7 +111,8 @@ class Reading(Result):
     def held(self) -> dict[str, Any]:
         """Everything but the estimates, of which it says how many are not of differences."""
         fields = {name: value for name, value in super().held().items() if name != "contrasts"}
-        return {**fields, "estimates": len(self.estimates), "contrasts": list(self.contrasts)}
+        typed = {name: to_file_form(fields[name]) for name in ("curves", "matrix")}
+        return {**fields, **typed, "estimates": len(self.estimates), "contrasts": list(self.contrasts)}
 
     @classmethod
     def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Reading:
@@ -156,10 +177,10 @@ def judge_readers(
     means, changes = between_modalities(common, several, terms) if len(several) > 1 else ([], [])
     estimates = [e for part in parts for e in part[0]] + means
     contrasts = [c for part in parts for c in part[1]] + changes
-    kept = plain({a.modality: curves(common, a, estimates) for a in several})
+    kept = {a.modality: curves(common, a, estimates) for a in several}
     looks, stands = _look(grades, predictions, common, truth, wanted, ledger, model)
     return Reading(
-        tuple(estimates), tuple(contrasts), kept, plain({a.modality: p[2] for a, p in zip(several, parts, strict=True)}),
+        tuple(estimates), tuple(contrasts), kept, {a.modality: p[2] for a, p in zip(several, parts, strict=True)},
         plain(counts(common, several)), _claim(wanted, contrasts, stands) if wanted else None, cautions(common, several, judged, rule),
         looks, common.of,
         plain({"level": level, "seed": seed, "names": common.names, "kind": grades.kind, "model": model, "threshold": common.rule,
@@ -218,7 +239,7 @@ def _require_rule(common: CommonCases, several: list[Answers], judged: bool, rul
 
 def _of_modality(
     grades: Grades, common: CommonCases, answers: Answers, rule: str, terms: Intervals
-) -> tuple[list[Estimate], list[Contrast], dict[str, Any]]:
+) -> tuple[list[Estimate], list[Contrast], AgreementMatrix]:
     """Estimates, contrasts and the matrix of agreement of one modality."""
     among, matrix = agreed(grades, common, answers, terms)
     if common.known.any():
@@ -259,43 +280,39 @@ def _tail(statistic: float, freedom: float) -> float:
 
 
 @checked
-def curves(common: CommonCases, answers: Answers, estimates: list[Estimate]) -> dict[str, Any]:
+def curves(common: CommonCases, answers: Answers, estimates: list[Estimate]) -> ReaderCurves:
     """The ROC of the model and of readers who gave scores, and every point with its intervals."""
     if not common.known.any() or not common.positive:
-        return {}
+        return ReaderCurves()
     read = answers.read.any(axis=1) & common.known
-    model = {} if common.score is None else _roc(common, common.score, read)
-    model = {"roc": model} if model else {}
-    model |= {"point": _point(MODEL, answers.modality, estimates)} if model else {}
+    roc = RocCurve() if common.score is None else _roc(common, common.score, read)
+    model = ModelCurve(roc, _point(MODEL, answers.modality, estimates)) if roc else ModelCurve()
     lines = {} if answers.scores is None else {
         name: _roc(common, answers.scores[:, r], read) for r, name in enumerate(answers.readers) if answers.judged[r]
     }  # fmt: skip
     points = [_point(name, answers.modality, estimates) for name in (*answers.readers, MEAN)] if answers.calls is not None else []  # fmt: skip
-    return {
-        "model": model,
-        "readers": [p for p in points if p],
-        "lines": {n: line for n, line in lines.items() if line},
-        "rule": answers.rule,
-    }
+    lines = {name: line for name, line in lines.items() if line}
+    return ReaderCurves(model, tuple(p for p in points if p), lines, answers.rule)
 
 
-def _roc(common: CommonCases, score: Any, rows: Any) -> dict[str, Any]:
+def _roc(common: CommonCases, score: Any, rows: Any) -> RocCurve:
     """Corners of the curve; empty with one class only."""
     rows = rows & ~np.isnan(score)
     across, up, _ = roc_curve(common.ill[rows], score[rows])
     if not len(across):
-        return {}
+        return RocCurve()
     step = drawn(across, up)
-    return {"fpr": across[step], "tpr": up[step]}
+    return RocCurve(tuple(across[step].tolist()), tuple(up[step].tolist()))
 
 
-def _point(who: str, modality: str, estimates: list[Estimate]) -> dict[str, Any]:
-    """As figures take it: sensitivity and specificity, each with value, low and high; empty where there is none."""
+def _point(who: str, modality: str, estimates: list[Estimate]) -> ReaderPoint:
+    """As figures take it: sensitivity and specificity with their intervals; empty where there is none."""
     where = {"reader": who} | ({"modality": modality} if modality else {})
     found = {e.metric: e for e in estimates if e.where == where and e.metric in ("sensitivity", "specificity")}
     if len(found) < 2 or any(e.undefined for e in found.values()):
-        return {}
-    return {"reader": who} | {m: {"value": e.value, "low": e.low, "high": e.high} for m, e in found.items()}
+        return ReaderPoint()
+    sensitivity, specificity = (Range.from_found(found[metric]) for metric in ("sensitivity", "specificity"))
+    return ReaderPoint(who, sensitivity, specificity)
 
 
 @checked

@@ -252,13 +252,20 @@ def curve_with_band(
 
 @checked
 def cross(
-    axes: Axes, x: float, y: float, sensitivity: Interval, specificity: Interval, colour: str, width: float = 1.3
+    axes: Axes,
+    x: float,
+    y: float,
+    sensitivity: Interval,
+    specificity: Interval,
+    colour: str,
+    width: float = 1.3,
+    zorder: float = 2,
 ) -> None:
     """The intervals of sensitivity and specificity as thin lines through a point of a ROC curve, where there are any."""
     if sensitivity and math.isfinite(sensitivity.low):
-        axes.plot([x, x], [sensitivity.low, sensitivity.high], color=colour, linewidth=width)
+        axes.plot([x, x], [sensitivity.low, sensitivity.high], color=colour, linewidth=width, zorder=zorder)
     if specificity and math.isfinite(specificity.low):
-        axes.plot([1 - specificity.high, 1 - specificity.low], [y, y], color=colour, linewidth=width)
+        axes.plot([1 - specificity.high, 1 - specificity.low], [y, y], color=colour, linewidth=width, zorder=zorder)
 
 
 @checked

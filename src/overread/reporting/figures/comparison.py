@@ -13,29 +13,27 @@ from overread.core.errors import checked
 from overread.evaluation.comparison.compare import Comparison, p_text
 from overread.evaluation.metrics import metric_named
 from overread.reporting import words
-from overread.reporting.figures.canvas import (  # fmt: skip
+from overread.reporting.figures.canvas import (
     BLUE,
     COLOURS,
     INK,
     SOFT,
-    VERMILION,
-    Figure,
-    finish,
-    quiet_grid,
-    sheet,
-    unit_square,
-)
-from overread.reporting.figures.drawing import (  # fmt: skip
     STROKES,
     THIN,
+    VERMILION,
+    Figure,
     ForestRow,
-    column,
     curve_with_band,
+    finish,
     forest_rows,
     mark,
+    percent_axis,
     plain_rows,
+    quiet_grid,
     roc_axes,
     roomy,
+    sheet,
+    unit_square,
 )
 from overread.stats.estimate import Difference
 
@@ -83,10 +81,8 @@ def claim_figure(found: Comparison) -> Figure | None:
         axes.set(xlabel=_across(found, gap.metric), title=f"{_size(found)}; {status}")
         roomy(drawing)
         bounds = " and ".join(words.number(b, 3) for b in claim.bound)
-        said = (
-            f"{claim.claim} at a margin of {claim.margin:g}, {status}: difference {words.spoken(gap)}, bound {bounds}."
-        )
-        return finish(drawing, "claim", claim.claim.capitalize(), said,
+        alt = f"{claim.claim} at a margin of {claim.margin:g}, {status}: difference {words.in_sentence(gap)}, bound {bounds}."
+        return finish(drawing, "claim", claim.claim.capitalize(), alt,
                       f"Dashed: the margin ({bounds}), {status}. Bars: {words.percent(gap.level)} intervals. n: patients.",
                       wide=True)  # fmt: skip
 
@@ -105,29 +101,20 @@ def subgroup_forest(found: Comparison) -> Figure | None:
     metric = next((m for m in ("auc", "macro auc", "mae") if m in metrics), "")
     rows = [(where_of(d), d) for d in found.differences
             if d.first.where and d.first.metric == metric and d.first.of in ("", found.primary)][:ROWS]  # fmt: skip
-    if not rows:
-        return None
-    name = words.metric(metric).name
-    return _forest(
-        found, rows, "subgroups", f"{name} in subgroups", "Groups of fewer than ten patients are not judged."
-    )
+    title, few = f"{words.label(metric)} in subgroups", "Groups of fewer than ten patients are not judged."
+    return _forest(found, rows, "subgroups", title, few)
 
 
 def _forest(
     found: Comparison, rows: Sequence[tuple[str, Difference]], name: str, title: str, caption: str
 ) -> Figure | None:
+    if not rows:
+        return None
     adjusted = dict(zip(map(id, found.differences), found.adjusted))
     lines = [
-        ForestRow(
-            label,
-            replace(d.difference, metric="difference"),
-            n=f"{d.difference.patients:,}",
-            note=_p_note(adjusted[id(d)]),
-        )
+        ForestRow(label, replace(d.difference, metric="difference"), f"{d.difference.patients:,}", note=_p_note(adjusted[id(d)]))
         for label, d in rows
-    ]
-    if not lines:
-        return None
+    ]  # fmt: skip
     caption = f"Line: no difference. n: patients. p: after Holm's correction. ↓: less is better. {caption}".strip()
     return forest_rows(
         lines, name=name, title=title, across=_across(found, ""), size=_size(found), caption=caption, line=0.0
@@ -141,7 +128,7 @@ def _p_note(p: float) -> str:
 def named(d: Difference) -> str:
     of = f", {words.group(d.first.of, limit=22)}" if d.first.of else ""
     less = " ↓" if metric_named(d.first.metric).better == "lower" else ""
-    return words.metric(d.first.metric).name + of + less
+    return words.label(d.first.metric) + of + less
 
 
 def where_of(d: Difference) -> str:
@@ -150,13 +137,13 @@ def where_of(d: Difference) -> str:
 
 def _across(found: Comparison, metric: str) -> str:
     first, second = (words.name(n, 28) for n in found.names)
-    what = words.metric(metric.removesuffix(" difference")).name if metric else ""
+    what = words.label(metric.removesuffix(" difference")) if metric else ""
     return f"{what + ' of' if what else 'Difference,'} {first} minus {second}"
 
 
 def _size(found: Comparison) -> str:
     how = "the same cases" if found.paired else "different patients"
-    return f"{words.size(found.counts.get('images'), found.counts.get('patients'))}, {how}"
+    return f"{words.size(found.counts['images'], found.counts['patients'])}, {how}"
 
 
 # -- curves ---------------------------------------------------------------------------------------------------------
@@ -179,7 +166,7 @@ def roc(found: Comparison, of: str, ending: str) -> Figure | None:
             axes.plot(
                 point["fpr"], point["tpr"], "os"[i], color=colour, markersize=6, markeredgecolor="white", zorder=5
             )
-            sides.append(f"{words.name(name)} AUC {words.spoken(estimate)}")
+            sides.append(f"{words.name(name)} AUC {words.in_sentence(estimate)}")
         axes.legend(loc="lower right", handlelength=2.2)
         rules = "; ".join(
             f"{words.name(n, 20)} {held[s]['point']['rule']}" for s, n in zip(("first", "second"), found.names)
@@ -193,7 +180,7 @@ def net_benefit(found: Comparison, of: str, ending: str) -> Figure | None:
     held = found.curves[of]["decision"]
     if "difference" not in held:
         return None
-    at, gap, low, high = (column(held[n]) for n in ("threshold", "difference", "low", "high"))
+    at, gap, low, high = (np.array(held[n], float) for n in ("threshold", "difference", "low", "high"))
     with sheet(4.3, 4.15) as drawing:
         axes = drawing.subplots()
         axes.axhline(0, color=SOFT, linewidth=0.9)
@@ -202,22 +189,22 @@ def net_benefit(found: Comparison, of: str, ending: str) -> Figure | None:
         edge = 1.1 * float(np.nanmax(np.abs(np.concatenate((low[near], high[near]))))) or 0.01
         axes.set(xlim=(0, 1), ylim=(-edge, edge), xlabel="Risk at or above which a case is treated",
                  ylabel="Net benefit difference (true positives per image)", title=_of(found, of))  # fmt: skip
-        axes.xaxis.set_major_formatter(lambda tick, _: words.percent(tick))
+        percent_axis(axes.xaxis)
         quiet_grid(axes)
         first, second = (words.name(n, 26) for n in found.names)
         axes.text(
             0.98, 0.97, f"above 0: {first} does more good", transform=axes.transAxes, ha="right", va="top", color=SOFT
         )
         best = int(np.nanargmax(np.abs(np.where(near, gap, 0))))
-        said = f"Largest up to a risk of {words.percent(RISKS)}: {words.number(gap[best], 3)} at {words.percent(at[best])}."
-        return finish(drawing, f"net-benefit{ending}", f"Net benefit{titled(of)}", f"{first} minus {second}. {said}",
-                      f"{first} minus {second}, with its {words.percent(found.about.get('level', 0.95))} interval; "
-                      f"{held['rule']}. {said}")  # fmt: skip
+        largest = f"Largest up to a risk of {words.percent(RISKS)}: {words.number(gap[best], 3)} at {words.percent(at[best])}."
+        return finish(drawing, f"net-benefit{ending}", f"Net benefit{titled(of)}", f"{first} minus {second}. {largest}",
+                      f"{first} minus {second}, with its {words.percent(found.about['level'])} interval; "
+                      f"{held['rule']}. {largest}")  # fmt: skip
 
 
 def scatter(found: Comparison, of: str, ending: str) -> Figure | None:
     """How often the two scores fall where, with and without the disease."""
-    held = found.curves[of].get("scatter") or {}
+    held = found.curves[of]["scatter"]
     if "edges" not in held:
         return None
     edges = np.asarray(held["edges"], float)
@@ -250,10 +237,10 @@ def _ticks(most: float) -> list[float]:
 
 def _of(found: Comparison, of: str) -> str:
     held = found.counts["first"]
-    ill, well = held["positives"].get(of), held["negatives"].get(of)
-    return f"{words.size(found.counts.get('images'), found.counts.get('patients'))}" + (
-        f"\n{ill:,} with, {well:,} without" if found.paired and ill is not None else ""
-    )
+    size = words.size(found.counts["images"], found.counts["patients"])
+    if not found.paired or of not in held["positives"]:
+        return size
+    return f"{size}\n{held['positives'][of]:,} with, {held['negatives'][of]:,} without"
 
 
 def titled(of: str) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
 from overread.core.errors import checked
-from overread.evaluation.gaps import OTHERS, GroupGap
+from overread.evaluation.subgroups import OTHERS, GroupGap
 from overread.reporting import words
 from overread.reporting.figures.canvas import (
     BLUE,

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from overread.core.errors import checked
 from overread.evaluation.comparison.compare import p_text
+from overread.evaluation.curves import ReaderPoint
 from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
-from overread.evaluation.readers.reader_study import Reading, shown
+from overread.evaluation.readers.reader_study import ReaderCurves, Reading, shown
 from overread.reporting import words
-from overread.reporting.figures.canvas import BLUE, COLOURS, FAINT, INK, SOFT, VERMILION, Figure, finish, sheet
-from overread.reporting.figures.drawing import (
+from overread.reporting.figures.canvas import (
+    BLUE,
+    COLOURS,
+    FAINT,
+    INK,
+    SOFT,
     STROKES,
+    VERMILION,
+    Figure,
     ForestRow,
-    column,
+    cross,
     curve_with_band,
+    finish,
     forest_rows,
     reader_points,
     roc_axes,
+    sheet,
 )
 
 #: Rows of one forest, and readers' curves in one figure, at most.
@@ -44,18 +52,18 @@ def called(metric: str) -> str:
     >>> called("kappa"), called("auc")
     ('Cohen’s kappa', 'AUC')
     """
-    return _NAMES.get(metric) or words.metric(metric).name
+    return _NAMES.get(metric) or words.label(metric)
 
 
 @checked
-def said_size(found: Reading) -> str:
+def size_of(found: Reading) -> str:
     """How many cases of how many patients."""
     c = found.counts
     return f"{words.count(c['images'], 'case')} of {words.count(c['patients'], 'patient')}"
 
 
 @checked
-def said_p(p: float) -> str:
+def equal_or_less(p: float) -> str:
     """A p value behind the letter p: ``= 0.031``."""
     text = p_text(p)
     return text if text.startswith("<") else f"= {text}"
@@ -73,121 +81,104 @@ def _title(text: str, modality: str) -> str:
 @checked
 def roc_figure(found: Reading, modality: str = "") -> Figure | None:
     """The model's ROC curve, the readers' points with their intervals, and the mean reader."""
-    held = found.curves.get(modality) or {}
-    people = [p for p in held.get("readers", []) if p["reader"] != MEAN]
-    lines = list((held.get("lines") or {}).items())[:LINES]
-    if not people and not lines and not held.get("model"):
+    held = found.curves[modality]
+    readers, mean = [p for p in held.readers if p.reader != MEAN], [p for p in held.readers if p.reader == MEAN]
+    if not (readers or held.lines or held.model):
         return None
     with sheet(4.9, 4.7) as drawing:
         axes = drawing.subplots()
         c = found.counts
         roc_axes(axes, f"{words.count(c['positives'], 'case')} with, {words.count(c['negatives'], 'case')} without")
-        if not people:
-            _curves(axes, lines)
-        if held.get("model"):
-            curve_with_band(
-                axes, held["model"]["roc"]["fpr"], held["model"]["roc"]["tpr"], label=_auc(found, MODEL, modality)
-            )
-        reader_points(axes, people)
-        _cross(
-            axes, next((p for p in held.get("readers", []) if p["reader"] == MEAN), None), VERMILION, "Mean reader", "s"
-        )
-        _cross(axes, (held.get("model") or {}).get("point"), BLUE, "Model at its threshold", "o")
+        if not readers:
+            _curves(axes, held)
+        if held.model:
+            curve_with_band(axes, held.model.roc.fpr, held.model.roc.tpr, label=_auc(found, modality))
+        reader_points(axes, readers)
+        for point in mean:
+            _mark(axes, point, VERMILION, "Mean reader", "s")
+        if held.model.point:
+            _mark(axes, held.model.point, BLUE, "Model at its threshold", "o")
         axes.legend(loc="lower right")
+        alt = "; ".join(f"{words.name(p.reader)}: sensitivity {words.percent(p.sensitivity.value)}, specificity {words.percent(p.specificity.value)}" for p in readers)  # fmt: skip
+        level = words.percent(found.about["level"])
         return finish(drawing, f"readers-roc{_ending(found, modality)}", _title("Readers on the ROC curve", modality),
-                      f"Sensitivity against false alarms. {_spoken(people)}",
-                      "Lines through the marks: 95 % intervals of each. The mean reader's interval counts readers as a sample."
-                      .replace("95 %", words.percent(found.about["level"])) if people else "The readers' own curves, by their scores.")  # fmt: skip
+                      f"Sensitivity against false alarms. {alt}.",
+                      f"Lines through the marks: {level} intervals of each. The mean reader's interval counts readers as a sample."
+                      if readers else "The readers' own curves, by their scores.")  # fmt: skip
 
 
-def _curves(axes: Axes, lines: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    for i, (name, line) in enumerate(lines):
-        axes.plot(column(line["fpr"]), column(line["tpr"]), color=COLOURS[(i + 1) % len(COLOURS)], linewidth=1.1,
-                  linestyle=STROKES[(i + 1) % len(STROKES)], label=words.name(name, 20))  # fmt: skip
+def _curves(axes: Axes, held: ReaderCurves) -> None:
+    for rank, (name, line) in enumerate(list(held.lines.items())[:LINES], start=1):
+        colour, stroke = COLOURS[rank % len(COLOURS)], STROKES[rank % len(STROKES)]
+        axes.plot(line.fpr, line.tpr, color=colour, linewidth=1.1, linestyle=stroke, label=words.name(name, 20))
 
 
-def _auc(found: Reading, who: str, modality: str) -> str:
-    where = {"reader": who} | ({"modality": modality} if modality else {})
+def _auc(found: Reading, modality: str) -> str:
+    where = {"reader": MODEL} | ({"modality": modality} if modality else {})
     e = next((e for e in found.estimates if e.metric == "auc" and e.where == where), None)
-    between = words.interval(e, 2)
-    return f"Model, AUC {words.value(e, 2)} ({between})" if between else "Model"
+    return f"Model, AUC {words.cell(e)}" if words.interval(e) else "Model"
 
 
-def _cross(axes: Axes, point: dict[str, Any] | None, colour: str, label: str, sign: str) -> None:
-    if not point:
-        return
-    se, sp = point["sensitivity"], point["specificity"]
-    x, y = 1 - sp["value"], se["value"]
-    if None not in (se["low"], sp["low"]):
-        axes.plot([x, x], [se["low"], se["high"]], color=colour, linewidth=1.6, zorder=6)
-        axes.plot([1 - sp["high"], 1 - sp["low"]], [y, y], color=colour, linewidth=1.6, zorder=6)
+def _mark(axes: Axes, point: ReaderPoint, colour: str, label: str, sign: str) -> None:
+    x, y = 1 - point.specificity.value, point.sensitivity.value
+    cross(axes, x, y, point.sensitivity, point.specificity, colour, 1.6, zorder=6)
     axes.plot(x, y, sign, color=colour, markersize=7, zorder=7, label=label)
-
-
-def _spoken(people: Sequence[dict[str, Any]]) -> str:
-    said = (
-        f"{words.name(p['reader'])}: sensitivity {words.percent(p['sensitivity']['value'])}, specificity {words.percent(p['specificity']['value'])}"
-        for p in people
-    )
-    return "; ".join(said) + "."
 
 
 @checked
 def difference_figure(found: Reading, modality: str = "") -> Figure | None:
     """The model minus the mean reader and minus each reader, as a forest."""
-    mine = [c for c in shown(found.contrasts) if c.where.get("modality", "") == modality and "reader" in c.where]
-    margin, of = (
-        (None, "") if found.verdict is None else (-found.verdict.claim.margin, found.verdict.claim.difference.metric)
-    )
+    claim = found.verdict.claim if found.verdict else None
     groups: dict[tuple[str, str], list[Contrast]] = {}
-    for c in mine:
-        groups.setdefault((c.gap.first.metric, c.where.get("at", "")), []).append(c)
-    alone = [group[0] for group in groups.values() if len(group) == 1 and group[0].where["reader"] == MEAN]
+    for c in shown(found.contrasts):
+        if c.modality == modality and c.reader:
+            groups.setdefault((c.gap.first.metric, c.at), []).append(c)
+    alone = [group[0] for group in groups.values() if len(group) == 1 and group[0].reader == MEAN]
     rows = [ForestRow("Model minus the mean reader")] if alone else []
     rows += [replace(_row(c), label=called(c.gap.first.metric)) for c in alone]
     for (metric, at), group in groups.items():
         if group[0] not in alone:
-            rows += [ForestRow(called(metric) + _SAME.get(at, "")), *(_row(c) for c in group)]
+            rows += [ForestRow(called(metric) + _SAME.get(at, "")), *map(_row, group)]
     if not rows:
         return None
-    of_margin = (
-        f"The margin is for {called(of.removesuffix(' difference')).lower()} against the mean reader. " if of else ""
-    )
-    left = f" The first {ROWS} of {len(rows)} rows are drawn." if len(rows) > ROWS else ""
-    return forest_rows(_evened(rows[:ROWS]), name=f"readers-differences{_ending(found, modality)}", title=_title("Model minus readers", modality),
-                       across="Model minus reader (right: the model does better)", size=said_size(found), line=0.0,
-                       margin=margin if any(r.estimate and r.estimate.metric == of for r in rows) else None,
-                       caption=f"{of_margin}n: cases. Diamonds: the mean reader. p: of single readers after Holm's correction.{left}")  # fmt: skip
+    of = claim.difference.metric if claim else ""
+    of_margin = f"The margin is for {called(of.removesuffix(' difference')).lower()} against the mean reader. " if of else ""  # fmt: skip
+    margin = -claim.margin if claim and any(r.estimate and r.estimate.metric == of for r in rows) else None
+    return forest_rows(
+        _on_one_axis(rows[:ROWS]), name=f"readers-differences{_ending(found, modality)}", title=_title("Model minus readers", modality),
+        across="Model minus reader (right: the model does better)", size=size_of(found), line=0.0, margin=margin,
+        caption=f"{of_margin}n: cases. Diamonds: the mean reader. p: of single readers after Holm's correction.{words.first_of(rows, ROWS, ' rows')}",
+    )  # fmt: skip
 
 
 def _row(c: Contrast) -> ForestRow:
-    p = c.adjusted if np.isfinite(c.adjusted) else c.gap.p
-    note = f"p {said_p(p)}" if np.isfinite(p) else ""
-    return ForestRow(c.where.get("reader", ""), c.gap.difference, n=f"{c.gap.difference.images:,}", whole=c.where.get("reader") == MEAN, note=note)  # fmt: skip
+    p, difference = c.adjusted if np.isfinite(c.adjusted) else c.gap.p, c.gap.difference
+    note = f"p {equal_or_less(p)}" if np.isfinite(p) else ""
+    return ForestRow(c.reader, difference, n=f"{difference.images:,}", whole=c.reader == MEAN, note=note)
 
 
 @checked
 def agreement_figure(found: Reading, modality: str = "") -> Figure | None:
     """The agreement of every pair of readers: a field for each, with its number."""
-    held = found.matrix.get(modality) or {}
-    if len(held.get("readers", ())) < 3:
+    held = found.matrix[modality]
+    if len(held.readers) < 3:
         return None
-    value = np.array([[np.nan if v is None else v for v in row] for row in held["value"]], float)
-    names, many = [words.name(n, 18) for n in held["readers"]], len(value)
+    value = np.array(held.value)
+    names, many = [words.name(reader, 18) for reader in held.readers], len(value)
     with sheet(1.9 + 0.62 * many, 1.5 + 0.5 * many) as drawing:
         axes = drawing.subplots()
         drawn = axes.imshow(np.clip(value, 0, 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for i, j in np.argwhere(np.isfinite(value)):
-            axes.text(j, i, words.number(float(value[i, j]), 2), ha="center", va="center", color="white" if value[i, j] > _WHITE else INK)  # fmt: skip
+            axes.text(j, i, words.number(value[i, j], 2), ha="center", va="center", color="white" if value[i, j] > _WHITE else INK)  # fmt: skip
         axes.set_xticks(range(many), names, rotation=35, ha="right")
         axes.set_yticks(range(many), names)
         axes.tick_params(length=0)
-        axes.set_title(said_size(found), color=SOFT)
+        axes.set_title(size_of(found), color=SOFT)
         for side in axes.spines.values():
             side.set_color(FAINT)
-        name = called(held["metric"])
+        name = called(held.metric)
         drawing.colorbar(drawn, ax=axes, label=name, shrink=0.8)
-        pairs = "; ".join(f"{names[i]} and {names[j]} {words.number(float(value[i, j]), 2)}" for i in range(many) for j in range(i))  # fmt: skip
+        pairs = "; ".join(f"{names[i]} and {names[j]} {words.number(value[i, j], 2)}" for i in range(many) for j in range(i))  # fmt: skip
         return finish(drawing, f"readers-agreement{_ending(found, modality)}", _title("Agreement of every pair", modality),
                       f"{name}: {pairs}.", f"{name} of two readers on the cases that both read; 1: always alike, 0: by chance.", wide=False)  # fmt: skip
 
@@ -195,15 +186,15 @@ def agreement_figure(found: Reading, modality: str = "") -> Figure | None:
 @checked
 def modality_figure(found: Reading) -> Figure | None:
     """Every difference of two modalities in the readers' mean, as a forest."""
-    between = [c for c in shown(found.contrasts) if "reader" not in c.where]
-    rows = [replace(_row(c), label=f"{called(c.gap.first.metric)}, {c.where['modality']}") for c in between[:ROWS]]
-    return forest_rows(_evened(rows), name="readers-modalities", title="Modalities", across="Difference of the readers’ means",
-                       size=said_size(found), line=0.0, caption="n: cases that all readers have read in every modality. Readers and cases are a sample of others.") if rows else None  # fmt: skip
+    between = [c for c in shown(found.contrasts) if not c.reader]
+    rows = [replace(_row(c), label=f"{called(c.gap.first.metric)}, {c.modality}") for c in between[:ROWS]]
+    caption = "n: cases that all readers have read in every modality. Readers and cases are a sample of others."
+    return forest_rows(_on_one_axis(rows), name="readers-modalities", title="Modalities", across="Difference of the readers’ means",
+                       size=size_of(found), line=0.0, caption=caption) if rows else None  # fmt: skip
 
 
-def _evened(rows: Sequence[ForestRow]) -> list[ForestRow]:
-    """Percentages beside areas: all as numbers, on one axis."""
-    kinds = {words.metric(r.estimate.metric).percent for r in rows if r.estimate}
-    if len(kinds) < 2:
+def _on_one_axis(rows: Sequence[ForestRow]) -> list[ForestRow]:
+    """Percentages beside areas: all as numbers."""
+    if len({words.is_percentage(r.estimate.metric) for r in rows if r.estimate}) < 2:
         return list(rows)
     return [replace(r, estimate=replace(r.estimate, metric="difference")) if r.estimate else r for r in rows]

@@ -1,4 +1,4 @@
-"""Learning curves and shifts between sites, drawn and told from their stored numbers."""
+"""Learning curves and shifts between sites, as pages with their figures."""
 
 from __future__ import annotations
 
@@ -16,32 +16,17 @@ from overread.evaluation.generalisation import learning_curve, site_transfer
 from overread.evaluation.generalisation.learning_curve import Gain, LearningCurve, Step
 from overread.evaluation.generalisation.site_transfer import Shift, SiteGap
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
-    BLUE,
-    FAINT,
-    INK,
-    SOFT,
-    VERMILION,
-    Figure,
-    finish,
-    quiet_grid,
-    save_figures,
-    sheet,
-)
-from overread.reporting.page import Part, leaflet
-from overread.reporting.sections import Table
+from overread.reporting.figures.canvas import BLUE, FAINT, INK, SOFT, VERMILION, Figure, finish, quiet_grid, sheet
+from overread.reporting.page import Section, write_page_and_figures
+from overread.reporting.words import Table
 from overread.stats.estimate import Estimate
 
 _PALE, _WHITE = (0.08, 0.8)  # shares of the colour: in the palest field of a matrix; from where letters are white
 
 
 def _metric(metric: str, of: str) -> str:
-    name = words.metric(metric).name
+    name = words.label(metric)
     return f"{name} of {words.group(of)}" if of else name
-
-
-def _p(p: float) -> str:
-    return words.NOTHING if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _change(e: Estimate) -> tuple[str, str]:
@@ -72,9 +57,9 @@ def curve_figure(curve: LearningCurve) -> Figure:
         one = curve.steps[0].estimate
         tested = words.size(one.images, one.patients)
         axes.set_title(f"Tested on {tested}")
-        told = "; ".join(f"{s.size.value:,.0f} {curve.unit} {words.spoken(s.estimate)}" for s in curve.steps)
+        alt = "; ".join(f"{s.size.value:,.0f} {curve.unit} {words.in_sentence(s.estimate)}" for s in curve.steps)
         dashed = "" if curve.law.undefined else " Dashed: extrapolated, to twice the largest size and no further."
-        return finish(drawing, "learning-curve", "Learning curve", f"{_metric(curve.metric, curve.of)}: {told}.",
+        return finish(drawing, "learning-curve", "Learning curve", f"{_metric(curve.metric, curve.of)}: {alt}.",
                       f"Bars: {words.percent(curve.level)} intervals over the test patients. Small dots: single models. "
                       f"All tested on the same {tested}{_named(curve.part)}.{dashed}", wide=True)  # fmt: skip
 
@@ -130,40 +115,30 @@ def curve_page(
     folder: Path, curve: LearningCurve, *, notes: Sequence[str] = (), cautions: Sequence[str] = ()
 ) -> list[Path]:
     """Write ``figures/learning-curve.svg`` and ``.png`` and ``curve.html`` into ``folder``."""
-    figure = curve_figure(curve)
-    parts = [
-        Part("The curve", tuple(notes), (_steps(curve),), (figure,)),
-        Part("What each step gained", ("Paired: every model was tested on the same patients.",), (_gained(curve),)),
-        Part("What more would bring", _ahead(curve), () if curve.law.undefined else (_fitted(curve),)),
-    ]  # fmt: skip
-    page = leaflet(folder / "curve.html", f"Would more {_more(curve.unit)} help?", learning_curve.said(curve), parts,
-                   cautions=tuple(cautions) + _looks(curve.part, curve.looks))  # fmt: skip
-    return [*save_figures([figure], folder / "figures"), page]
-
-
-def _more(unit: str) -> str:
-    return unit
+    law = None if curve.law.undefined else _fitted(curve)
+    sections = [
+        Section.of("The curve", notes, _steps(curve), curve_figure(curve)),
+        Section.of("What each step gained", ("Paired: every model was tested on the same patients.",), _gained(curve)),
+        Section.of("What more would bring", _ahead(curve), law),
+    ]
+    pages = write_page_and_figures(folder / "curve.html", f"Would more {curve.unit} help?", learning_curve.said(curve), sections,
+                                   cautions=(*cautions, *_looks(curve.part, curve.looks)))  # fmt: skip
+    return [*pages[1:], pages[0]]
 
 
 def _looks(part: str, looks: int) -> tuple[str, ...]:
     if part != "test":
         return ()
-    return (f"The test set was opened for this, as the ledger says; it was looked at {words.times(looks)} before.",) if looks else (
-        "The test set was opened for this, as the ledger says.",)  # fmt: skip
+    before = f"; it was looked at {words.times(looks)} before" if looks else ""
+    return (f"The test set was opened for this, as the ledger says{before}.",)
 
 
 def _steps(curve: LearningCurve) -> Table:
     rows = [
-        (
-            f"{s.size.value:,.0f}",
-            f"{s.size.patients:,}" if s.size.patients else words.NOTHING,
-            words.value(s.estimate),
-            words.interval(s.estimate) or s.estimate.undefined,
-            f"{len(s.values)}",
-            words.number(s.spread),
-        )
+        (f"{s.size.value:,.0f}", f"{s.size.patients:,}" if s.size.patients else words.NOTHING, words.value(s.estimate),
+         words.interval(s.estimate) or s.estimate.undefined, f"{len(s.values)}", words.number(s.spread))
         for s in curve.steps
-    ]
+    ]  # fmt: skip
     head = (curve.unit.capitalize(), "Training patients", _metric(curve.metric, curve.of), "Interval", "Models",
             "Spread between models")  # fmt: skip
     one = curve.steps[0].estimate
@@ -179,7 +154,7 @@ def _gained(curve: LearningCurve) -> Table:
 
 
 def _gain(g: Gain) -> tuple[str, ...]:
-    return (f"{g.first:,.0f}", f"{g.second:,.0f}", *_change(g.difference), _p(g.p), _p(g.adjusted),
+    return (f"{g.first:,.0f}", f"{g.second:,.0f}", *_change(g.difference), words.p_cell(g.p), words.p_cell(g.adjusted),
             words.NOTHING if g.anew.undefined else _change(g.anew)[1])  # fmt: skip
 
 
@@ -223,10 +198,10 @@ def matrix_figure(found: Shift) -> Figure:
         axes.tick_params(length=0)
         axes.spines[["left", "bottom"]].set_visible(False)
         name = _metric(found.metric, found.of)
-        told = "; ".join(
-            f"trained on {c.trained_on}, tested at {c.source}: {words.spoken(c.estimate)}" for c in found.cells
+        alt = "; ".join(
+            f"trained on {c.trained_on}, tested at {c.source}: {words.in_sentence(c.estimate)}" for c in found.cells
         )
-        return finish(drawing, "shift-matrix", f"{name}: trained on, tested at", f"{told}.",
+        return finish(drawing, "shift-matrix", f"{name}: trained on, tested at", f"{alt}.",
                       f"{name}, with {words.percent(found.level)} intervals; n: tested patients. Framed: sources that taught the "
                       "model (other patients of them). Fewer than ten patients are counted, not judged.", wide=True)  # fmt: skip
 
@@ -267,8 +242,8 @@ def gaps_figure(found: Shift) -> Figure:
         axes.set_axisbelow(True)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        told = "; ".join(f"{g.trained_on} {' ('.join(_change(g.gap))})" for g in rows)
-        return finish(drawing, "shift-gaps", "Internal minus external", f"{told}.",
+        alt = "; ".join(f"{g.trained_on} {' ('.join(_change(g.gap))})" for g in rows)
+        return finish(drawing, "shift-gaps", "Internal minus external", f"{alt}.",
                       f"Squares: difference of the two estimates, with {words.percent(found.level)} intervals. n: tested patients "
                       "at the sources that taught the model, and elsewhere. Right of the line: better at home.", wide=True)  # fmt: skip
 
@@ -280,21 +255,16 @@ def _gap_name(g: SiteGap) -> str:
 @checked
 def shift_page(folder: Path, found: Shift, *, notes: Sequence[str] = (), cautions: Sequence[str] = ()) -> list[Path]:
     """Write the figures as SVG and PNG and ``shift.html`` into ``folder``."""
-    matrix, forest = matrix_figure(found), gaps_figure(found)
     shared = sum(g.shared for g in found.gaps)
-    also = (
-        (f"{words.count(shared, 'patient')} of both kinds of sources are left out of the external ones.",)
-        if shared
-        else ()
-    )
-    parts = [
-        Part("The matrix", tuple(notes), (_cells(found),), (matrix,)),
-        Part("Internal minus external", ("Other patients on either side, so the comparison is unpaired.", *also),
-             (_gaps(found),), (forest,)),
-    ]  # fmt: skip
-    page = leaflet(folder / "shift.html", "What is lost at another site?", site_transfer.said(found), parts,
-                   cautions=tuple(cautions) + _looks(found.part, found.looks))  # fmt: skip
-    return [*save_figures([matrix, forest], folder / "figures"), page]
+    left_out = f"{words.count(shared, 'patient')} of both kinds of sources are left out of the external ones."
+    unpaired = ("Other patients on either side, so the comparison is unpaired.", *([left_out] if shared else []))
+    sections = [
+        Section.of("The matrix", notes, _cells(found), matrix_figure(found)),
+        Section.of("Internal minus external", unpaired, _gaps(found), gaps_figure(found)),
+    ]
+    pages = write_page_and_figures(folder / "shift.html", "What is lost at another site?", site_transfer.said(found), sections,
+                                   cautions=(*cautions, *_looks(found.part, found.looks)))  # fmt: skip
+    return [*pages[1:], pages[0]]
 
 
 def _cells(found: Shift) -> Table:
@@ -308,7 +278,7 @@ def _cells(found: Shift) -> Table:
 
 
 def _gaps(found: Shift) -> Table:
-    rows = [(words.name(g.trained_on), words.value(g.internal), words.value(g.external), *_change(g.gap), _p(g.p), _p(g.adjusted))
+    rows = [(words.name(g.trained_on), words.value(g.internal), words.value(g.external), *_change(g.gap), words.p_cell(g.p), words.p_cell(g.adjusted))
             for g in found.gaps]  # fmt: skip
     head = ("Trained on", "Internal", "External", "Difference", "Interval", "p", "p after Holm")
     return Table("P values are corrected for the number of training sets (Holm).", head, tuple(rows))

@@ -1,4 +1,4 @@
-"""Marks on images, drawn and told from their stored numbers."""
+"""Marks on images against lesions, as a page with its figure."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from matplotlib.axes import Axes
 from overread.core.errors import checked
 from overread.evaluation.detection import Localisation
 from overread.reporting import words
-from overread.reporting.figures.canvas import COLOURS, INK, Figure, finish, quiet_grid, save_figures, sheet
-from overread.reporting.figures.drawing import STROKES, column
-from overread.reporting.page import Part, leaflet
-from overread.reporting.sections import Table
+from overread.reporting.figures.canvas import COLOURS, INK, STROKES, Figure, finish, quiet_grid, sheet
+from overread.reporting.page import Section, write_page_and_figures
+from overread.reporting.words import Table
 from overread.stats.estimate import Estimate
 
 #: Curves in one figure, at most.
 LINES = 8
-_HOUSES = {"camelyon16": "CAMELYON16", "luna16": "LUNA16"}
+_RATES_OF = {"camelyon16": "CAMELYON16", "luna16": "LUNA16"}
 _FRACTIONS = {0.125: "⅛", 0.25: "¼", 0.5: "½"}
 
 
 @checked
-def tell_marks(found: Localisation, folder: str | os.PathLike[str]) -> list[Path]:
+def froc_page(found: Localisation, folder: str | os.PathLike[str]) -> list[Path]:
     """Write ``figures/froc.svg`` and ``.png`` and ``froc.html`` into ``folder``; gives the paths, the page first."""
-    folder = Path(folder)
-    figure = froc_figure(found)
-    figures = (figure,) if figure else ()
-    drawn = save_figures(figures, folder / "figures")
-    parts = [Part("Sensitivity and false positives", (), (_table(found),), figures), Part("How it was computed", _methods(found))]  # fmt: skip
-    page = leaflet(folder / "froc.html", "Marks against lesions", _summary(found), parts, cautions=[words.sentence(c) for c in found.cautions])  # fmt: skip
-    return [page, *drawn]
+    sections = [
+        Section.of("Sensitivity and false positives", (), _table(found), froc_figure(found)),
+        Section("How it was computed", _methods(found)),
+    ]
+    cautions = [words.sentence(caution) for caution in found.cautions]
+    return write_page_and_figures(Path(folder) / "froc.html", "Marks against lesions", _summary(found), sections, cautions=cautions)  # fmt: skip
 
 
 def _size(found: Localisation) -> str:
@@ -42,9 +40,9 @@ def _size(found: Localisation) -> str:
     return f"{words.size(c['images'], c['patients'])}, {words.count(c['lesions'], 'lesion')}"
 
 
-def _whose(found: Localisation) -> str:
+def _rates(found: Localisation) -> str:
     rates = ", ".join(_rate(rate) for rate in found.about["rates"])
-    house = _HOUSES.get(str(found.about["rates of"]), "")
+    house = _RATES_OF.get(str(found.about["rates of"]), "")
     return f"{rates} false positives per image" + (f" (the rates of {house})" if house else "")
 
 
@@ -58,15 +56,14 @@ def _summary(found: Localisation) -> list[str]:
     for e in found.estimates:
         if e.metric == "mean sensitivity":
             who = f" of {words.name(e.where['reader'])}" if "reader" in e.where else ""
-            said = e.undefined or words.spoken(e)
-            lines.append(f"Mean sensitivity{who} at {_whose(found)}: {said}.")
+            lines.append(f"Mean sensitivity{who} at {_rates(found)}: {e.undefined or words.in_sentence(e)}.")
     return [*lines, *([f"These lesions were looked at {words.times(found.looks)} before."] if found.looks else [])]
 
 
 def _methods(found: Localisation) -> tuple[str, ...]:
     return (
         f"A mark hits {found.about['hits']}. A lesion counts once, with its highest mark; further marks on it are neither hits nor false positives. All other marks are false positives, on images with lesions too.",
-        f"The mean sensitivity is taken over {_whose(found)}; between two steps the curve is read on the line that joins them, and beyond its last mark it stays level. The lowest score is a threshold too.",
+        f"The mean sensitivity is taken over {_rates(found)}; between two steps the curve is read on the line that joins them, and beyond its last mark it stays level. The lowest score is a threshold too.",
         "AFROC area: the chance that a lesion scores higher than the worst false positive of an image without lesions; weighted: each image with lesions counts the same (Chakraborty and Zhai 2016).",
         "Intervals: patient bootstrap. Every number stands in metrics.json; the figure is drawn from froc.json.",
     )  # fmt: skip
@@ -114,30 +111,36 @@ def froc_figure(found: Localisation) -> Figure | None:
         _axes(axes, found.about["rates"])
         axes.set_title(_size(found))
         axes.legend(loc="lower right")
-        left = f" The first {LINES} of {len(drawn)} are drawn." if len(drawn) > LINES else ""
         band = f"Shaded: {words.percent(found.about['level'])} intervals, by patient. " if len(drawn) < 4 else ""
-        return finish(drawing, "froc", "FROC curve", _spoken(found), f"{band}Dots: {_whose(found)}.{left}", wide=True)
+        return finish(
+            drawing,
+            "froc",
+            "FROC curve",
+            _alt(found),
+            f"{band}Dots: {_rates(found)}.{words.first_of(drawn, LINES)}",
+            wide=True,
+        )
 
 
 def _curve(axes: Axes, found: Localisation, name: str, curve: dict[str, Any], rank: int, *, banded: bool) -> None:
     band, colour = curve["band"], COLOURS[rank % len(COLOURS)]
-    across = column(band["false positives per image"])
+    across = np.array(band["false positives per image"])
     if banded:
-        axes.fill_between(across, column(band["low"]), column(band["high"]), color=colour, alpha=0.16, linewidth=0)
-    x, y = column(curve["false positives per image"]), column(curve["sensitivity"])
+        axes.fill_between(across, np.array(band["low"]), np.array(band["high"]), color=colour, alpha=0.16, linewidth=0)
+    x, y = np.array(curve["false positives per image"]), np.array(curve["sensitivity"])
     end = float(across.max())
     inside = x <= end
     # straight lines between the steps, as the estimates read it; the last height is carried on
     axes.plot(np.append(x[inside], end), np.append(y[inside], np.interp(end, x, y)), color=colour,
               linestyle=STROKES[rank % len(STROKES)], label=_label(found, name))  # fmt: skip
     at = np.isin(across, found.about["rates"])
-    axes.plot(across[at], column(band["value"])[at], "o", color=colour if rank else INK, markersize=4.5, zorder=5)
+    axes.plot(across[at], np.array(band["value"])[at], "o", color=colour if rank else INK, markersize=4.5, zorder=5)
 
 
 def _label(found: Localisation, name: str) -> str:
     e = found["mean sensitivity", name]
-    said = f"mean {words.percent(e.value)} ({words.interval(e, 2)})"
-    return f"{words.name(name, 20)}: {said}" if name else said[:1].upper() + said[1:]
+    mean = f"mean {words.percent(e.value)} ({words.interval(e, 2)})"
+    return f"{words.name(name, 20)}: {mean}" if name else mean.capitalize()
 
 
 def _axes(axes: Axes, rates: Sequence[float]) -> None:
@@ -149,7 +152,7 @@ def _axes(axes: Axes, rates: Sequence[float]) -> None:
     quiet_grid(axes)
 
 
-def _spoken(found: Localisation) -> str:
-    said = (f"{_named(e)}{' of ' + words.name(e.where['reader']) if 'reader' in e.where else ''} {words.percent(e.value)}"
-            for e in found.estimates if "sensitivity" in e.metric and not e.undefined)  # fmt: skip
-    return "; ".join(said) + "."
+def _alt(found: Localisation) -> str:
+    lines = (f"{_named(e)}{' of ' + words.name(e.where['reader']) if 'reader' in e.where else ''} {words.percent(e.value)}"
+             for e in found.estimates if "sensitivity" in e.metric and not e.undefined)  # fmt: skip
+    return "; ".join(lines) + "."

@@ -1,4 +1,4 @@
-"""A plan of a study, drawn and told from its stored numbers."""
+"""A plan of a study, as a page with its figures."""
 
 from __future__ import annotations
 
@@ -12,19 +12,33 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from overread.core.errors import checked
 from overread.evaluation.sample_size import Plan, about
 from overread.reporting import words
-from overread.reporting.figures.canvas import BLUE, SOFT, VERMILION, Figure, finish, quiet_grid, save_figures, sheet
-from overread.reporting.figures.drawing import THIN
-from overread.reporting.page import Part, leaflet
-from overread.reporting.sections import Table
+from overread.reporting.figures.canvas import (
+    BLUE,
+    SOFT,
+    THIN,
+    VERMILION,
+    Figure,
+    finish,
+    percent_axis,
+    quiet_grid,
+    sheet,
+)
+from overread.reporting.page import Section, write_page_and_figures
+from overread.reporting.words import Table
 
 
 @checked
-def tell_plan(found: Plan, folder: str | os.PathLike[str]) -> list[Path]:
+def plan_page(found: Plan, folder: str | os.PathLike[str]) -> list[Path]:
     """Write ``figures/*.svg`` and ``*.png`` and ``plan.html`` into ``folder``; gives the paths, the page first."""
-    folder = Path(folder)
-    figures = draw_plan(found)
-    drawn = save_figures(figures, folder / "figures")
-    return [_page(found, figures, folder / "plan.html"), *drawn]
+    need, several = found.needed, found.terms.design.images > 1
+    images = f", and {words.count(need.images, 'image')} of them" if several else ""
+    summary = [f"{words.count(need.patients, 'patient')}: {need.positives:,} with and {need.negatives:,} without the disease{images}.",
+               words.sentence(about(found.terms))]  # fmt: skip
+    sections = [
+        Section.of("What is wanted", (), _goals(found)),
+        Section.of("If an assumption is wrong", ("One assumption is changed at a time; the others stay.",), *_neighbours(found), *draw_plan(found)),
+    ]  # fmt: skip
+    return write_page_and_figures(Path(folder) / "plan.html", "How many patients", summary, sections, cautions=cautions(found))  # fmt: skip
 
 
 @checked
@@ -50,13 +64,13 @@ def _curve(held: dict[str, Any], name: str, rests_on: str) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks(_round_numbers(held["patients"]))
         if powered:
-            axes.yaxis.set_major_formatter(lambda tick, _: words.percent(tick))
-        up = "Power" if powered else f"{words.metric(held['metric']).name}: width of the interval"
+            percent_axis(axes.yaxis)
+        up = "Power" if powered else f"{words.label(held['metric'])}: width of the interval"
         axes.set(xlabel="Patients", ylabel=up, title=words.name(held["goal"], 90))
         quiet_grid(axes)
-        said = f"{words.count(held['needed'], 'patient')} for {held['what']} {held['asked']:g}"
+        wanted = f"{words.count(held['needed'], 'patient')} for {held['what']} {held['asked']:g}"
         return finish(drawing, name, "Patients and power" if powered else "Patients and width",
-                      f"{held['goal']}: {said}.", f"Dot: what was asked, {said}. {words.sentence(rests_on)}", wide=True)  # fmt: skip
+                      f"{held['goal']}: {wanted}.", f"Dot: what was asked, {wanted}. {words.sentence(rests_on)}", wide=True)  # fmt: skip
 
 
 def _round_numbers(patients: Sequence[int]) -> list[float]:
@@ -65,29 +79,17 @@ def _round_numbers(patients: Sequence[int]) -> list[float]:
     return [m * 10.0**k for k in range(10) for m in (1, 1.5, 2, 3, 5, 7) if low * 0.9 <= m * 10**k <= high * 1.1]
 
 
-def _page(found: Plan, figures: Sequence[Figure], path: Path) -> Path:
-    need, several = found.needed, found.terms.design.images > 1
-    images = f", and {words.count(need.images, 'image')} of them" if several else ""
-    summary = [f"{words.count(need.patients, 'patient')}: {need.positives:,} with and {need.negatives:,} without the disease{images}.",
-               words.sentence(about(found.terms))]  # fmt: skip
-    parts = [
-        Part("What is wanted", (), (_goals(found),)),
-        Part("If an assumption is wrong", ("One assumption is changed at a time; the others stay.",), _neighbours(found), tuple(figures)),
-    ]  # fmt: skip
-    return leaflet(path, "How many patients", summary, parts, cautions=cautions(found))
-
-
 @checked
 def cautions(found: Plan) -> list[str]:
     """What a reader of the number must know."""
-    said = ["The numbers are expectations for complete data: add what will be excluded or lost.",
-            "Where patients come as they come, the number with the disease varies around prevalence × patients; "
-            "with the very prevalence assumed, half of such studies end a little short of it."]  # fmt: skip
+    lines = ["The numbers are expectations for complete data: add what will be excluded or lost.",
+             "Where patients come as they come, the number with the disease varies around prevalence × patients; "
+             "with the very prevalence assumed, half of such studies end a little short of it."]  # fmt: skip
     if found.terms.design.images > 1:
-        said.append("The correlation within patients is an assumption; the table shows what others would need.")
+        lines.append("The correlation within patients is an assumption; the table shows what others would need.")
     if any(goal.against and not goal.margin for goal in found.goals):
-        said.append("A study to show a difference is no study of non-inferiority: that needs a margin.")
-    return said
+        lines.append("A study to show a difference is no study of non-inferiority: that needs a margin.")
+    return lines
 
 
 def _goals(found: Plan) -> Table:

@@ -1,4 +1,4 @@
-"""A reader study, drawn and told from its stored numbers."""
+"""A reader study, as a page with its figures."""
 
 from __future__ import annotations
 
@@ -11,60 +11,51 @@ from overread.evaluation.comparison.compare import p_text
 from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
 from overread.evaluation.readers.reader_study import SHOWN, Reading, shown
 from overread.reporting import words
-from overread.reporting.figures.canvas import save_figures
 from overread.reporting.figures.readers import (
     agreement_figure,
     called,
     difference_figure,
+    equal_or_less,
     modality_figure,
     roc_figure,
-    said_p,
-    said_size,
+    size_of,
 )
-from overread.reporting.page import Part, leaflet
-from overread.reporting.sections import Table
+from overread.reporting.page import Section, write_page_and_figures
+from overread.reporting.words import Table
 from overread.stats.estimate import Estimate
 
 
 @checked
-def tell_readers(found: Reading, folder: str | os.PathLike[str]) -> list[Path]:
+def readers_page(found: Reading, folder: str | os.PathLike[str]) -> list[Path]:
     """Write ``figures/*.svg`` and ``*.png`` and ``readers.html`` into ``folder``; gives the paths, the page first."""
-    folder = Path(folder)
-    parts = [_modality(found, modality) for modality in found.about["modalities"]]
-    parts += [part for part in (_changes(found), _claim(found)) if part]
-    figures = [figure for part in parts for figure in part.figures]
-    drawn = save_figures(figures, folder / "figures")
-    page = leaflet(folder / "readers.html", "Readers" + (" and model" if _has_model(found) else ""), _summary(found),
-                   [*parts, Part("How it was computed", tuple(_methods(found)))], cautions=[words.sentence(c) for c in found.cautions])  # fmt: skip
-    return [page, *drawn]
-
-
-def _has_model(found: Reading) -> bool:
-    return any(e.where.get("reader") == MODEL and not e.undefined for e in found.estimates)
+    sections = [_modality(found, modality) for modality in found.about["modalities"]]
+    sections += [_changes(found), _claim(found), Section("How it was computed", tuple(_methods(found)))]
+    judged = any(e.where.get("reader") == MODEL and not e.undefined for e in found.estimates)
+    return write_page_and_figures(Path(folder) / "readers.html", "Readers and model" if judged else "Readers", _summary(found), sections,
+                                  cautions=[words.sentence(c) for c in found.cautions])  # fmt: skip
 
 
 def _summary(found: Reading) -> list[str]:
     counts = found.counts
     known = f" {words.count(counts['positives'], 'case')} with {words.group(found.of)}, {words.count(counts['negatives'], 'case')} without." if counts["positives"] + counts["negatives"] and found.of else ""  # fmt: skip
-    lines = [
-        f"{words.count(counts['readers'], 'reader')} read {said_size(found)}.{known} Reference: {found.about['reference']}."
-    ]
-    if found.looks:
-        lines.append(f"This test set was looked at {words.times(found.looks)} before.")
+    lines = [f"{words.count(counts['readers'], 'reader')} read {size_of(found)}.{known} Reference: {found.about['reference']}."]  # fmt: skip
+    lines += [f"This test set was looked at {words.times(found.looks)} before."] if found.looks else []
     for c in _main(found):
-        within = f" in {words.name(c.where['modality'])}" if "modality" in c.where else ""
-        lines.append(f"{called(c.gap.first.metric)} of the model minus that of the mean reader{within}: "
-                     f"{words.spoken(c.estimate)}, p {said_p(c.gap.p)}.")  # fmt: skip
+        lines.append(f"{called(c.gap.first.metric)} of the model minus that of the mean reader{_within(c.where)}: "
+                     f"{words.in_sentence(c.estimate)}, p {equal_or_less(c.gap.p)}.")  # fmt: skip
     for e in found.estimates:
         if e.metric == "ceiling" and not e.undefined:
-            within = f" in {words.name(e.where['modality'])}" if "modality" in e.where else ""
-            lines.append(f"Against a single reader{within} no accuracy can pass {words.percent(e.value)} ({words.percent(e.low)} to {words.percent(e.high)}), given how far these readers agree.")  # fmt: skip
+            lines.append(f"Against a single reader{_within(e.where)} no accuracy can pass {words.percent(e.value)} ({words.percent(e.low)} to {words.percent(e.high)}), given how far these readers agree.")  # fmt: skip
     return lines
+
+
+def _within(where: dict[str, str]) -> str:
+    return f" in {words.name(where['modality'])}" if "modality" in where else ""
 
 
 def _main(found: Reading) -> list[Contrast]:
     """The model minus the mean reader by AUC, else by sensitivity and specificity, else by accuracy."""
-    means = [c for c in shown(found.contrasts) if c.where.get("reader") == MEAN and not c.gap.difference.undefined]
+    means = [c for c in shown(found.contrasts) if c.reader == MEAN and not c.gap.difference.undefined]
     for wanted in (("auc",), ("sensitivity", "specificity"), ("accuracy",)):
         if chosen := [c for c in means if c.gap.first.metric in wanted]:
             return chosen
@@ -77,7 +68,7 @@ def _methods(found: Reading) -> Iterator[str]:
         yield ("Readers’ means and differences to them: Obuchowski and Rockette 1995 with DeLong’s covariance and the degrees of freedom of "
                "Hillis 2007, for readers and cases that are both a sample of others, on the cases that all judged readers have read. "
                "Where readers or cases are taken as fixed the numbers stand in readers.json.")  # fmt: skip
-    if any(c.where.get("at") for c in found.contrasts):
+    if any(c.at for c in found.contrasts):
         yield ("The model against one reader: its sensitivity where it has that reader’s specificity, and the other way round, with a "
                "patient bootstrap that matches anew; p after Holm’s correction over the readers.")  # fmt: skip
     if any("beside" in e.where for e in found.estimates) or found.about["reference"].startswith("consensus"):
@@ -87,76 +78,74 @@ def _methods(found: Reading) -> Iterator[str]:
 # -- one modality -----------------------------------------------------------------------------------------------------
 
 
-def _modality(found: Reading, modality: str) -> Part:
-    tables = [t for t in (_people(found, modality), _against(found, modality), _agreement(found, modality)) if t]
-    figures = [f for f in (roc_figure(found, modality), difference_figure(found, modality), agreement_figure(found, modality)) if f]  # fmt: skip
-    return Part(words.name(modality) if modality else "Readers", (), tuple(tables), tuple(figures))
+def _modality(found: Reading, modality: str) -> Section:
+    tables = (_readers(found, modality), _against(found, modality), _agreement(found, modality))
+    figures = (draw(found, modality) for draw in (roc_figure, difference_figure, agreement_figure))
+    return Section.of(words.name(modality) if modality else "Readers", (), *tables, *figures)
 
 
 def _of(found: Reading, modality: str) -> list[Estimate]:
     return [e for e in found.estimates if e.where.get("modality", "") == modality and "cases" not in e.where]
 
 
-def _people(found: Reading, modality: str) -> Table | None:
-    people = [e for e in _of(found, modality) if "reader" in e.where and not {"design", "beside"} & {*e.where}]
-    cells = {(e.where["reader"], e.metric): e for e in people}
+def _readers(found: Reading, modality: str) -> Table:
+    alone = [e for e in _of(found, modality) if "reader" in e.where and not {"design", "beside"} & {*e.where}]
+    cells = {(e.where["reader"], e.metric): e for e in alone}
     metrics = [m for m in SHOWN if any(m == metric for _, metric in cells)]
     names = list(dict.fromkeys(name for name, _ in cells))
     rows = [n for n in names if n not in (MEAN, MODEL)] + [n for n in (MEAN, MODEL) if n in names]
     counts = found.counts["modalities"][modality]["readers"]
     made = tuple((words.name(n), f"{counts[n]:,}" if n in counts else "", *(_cell(cells.get((n, m))) for m in metrics)) for n in rows)  # fmt: skip
-    head = ("Reader", "Cases read", *(called(m) for m in metrics))
-    return Table("Each reader, with intervals", head, made) if made else None
+    return Table("Each reader, with intervals", ("Reader", "Cases read", *map(called, metrics)), made)
 
 
 def _cell(e: Estimate | None) -> str:
-    if e is None:
-        return ""
-    between = words.interval(e)
-    return e.undefined or (f"{words.value(e)} ({between})" if between else words.value(e))
+    return words.cell(e, 3) if e else ""
 
 
-def _against(found: Reading, modality: str) -> Table | None:
-    rows = [
-        (words.name(c.where["reader"]), called(c.gap.first.metric), c.where.get("at", ""), _cell(c.estimate), p_text(c.gap.p), p_text(c.adjusted))
+def _against(found: Reading, modality: str) -> Table:
+    rows = tuple(
+        (words.name(c.reader), called(c.gap.first.metric), c.at, _cell(c.estimate), p_text(c.gap.p), p_text(c.adjusted))
         for c in shown(found.contrasts)
-        if c.where.get("modality", "") == modality and "reader" in c.where
-    ]  # fmt: skip
-    head = ("Model minus", "Metric", "Read at", "Difference", "p", "p (Holm)")
-    return Table("The model against readers", head, tuple(rows), 3) if rows else None
+        if c.modality == modality and c.reader
+    )
+    return Table(
+        "The model against readers", ("Model minus", "Metric", "Read at", "Difference", "p", "p (Holm)"), rows, 3
+    )
 
 
-def _agreement(found: Reading, modality: str) -> Table | None:
-    rows = [(called(e.metric), words.name(e.of), _cell(e), f"{e.images:,}") for e in _of(found, modality) if "reader" not in e.where]  # fmt: skip
-    return Table("How far readers agree", ("Measure", "Of", "Value", "Cases"), tuple(rows), 2) if rows else None
+def _agreement(found: Reading, modality: str) -> Table:
+    among = [e for e in _of(found, modality) if "reader" not in e.where]
+    rows = tuple((called(e.metric), words.name(e.of), _cell(e), f"{e.images:,}") for e in among)
+    return Table("How far readers agree", ("Measure", "Of", "Value", "Cases"), rows, 2)
 
 
 # -- modalities, claim ------------------------------------------------------------------------------------------------
 
 
-def _changes(found: Reading) -> Part | None:
-    between = [c for c in shown(found.contrasts) if "reader" not in c.where]
-    if not between:
-        return None
+def _changes(found: Reading) -> Section:
     means = {
         (e.where["modality"], e.metric): e for e in found.estimates if "cases" in e.where and "design" not in e.where
     }
-    rows = [
-        (words.name(c.where["modality"]), called(c.gap.first.metric),
-         *(_cell(means.get((m, c.gap.first.metric))) for m in c.where["modality"].split(" − ")), _cell(c.estimate), p_text(c.gap.p))
-        for c in between
-    ]  # fmt: skip
-    table = Table("The readers’ mean in each modality", ("First minus second", "Metric", "First", "Second", "Difference", "p"), tuple(rows), 2)  # fmt: skip
-    figure = modality_figure(found)
-    return Part("Modalities", (), (table,), (figure,) if figure else ())
+    rows = tuple(
+        (words.name(c.modality), called(c.gap.first.metric),
+         *(_cell(means.get((m, c.gap.first.metric))) for m in c.modality.split(" − ")), _cell(c.estimate), p_text(c.gap.p))
+        for c in shown(found.contrasts) if not c.reader
+    )  # fmt: skip
+    head = ("First minus second", "Metric", "First", "Second", "Difference", "p")
+    return Section.of(
+        "Modalities", (), Table("The readers’ mean in each modality", head, rows, 2), modality_figure(found)
+    )
 
 
-def _claim(found: Reading) -> Part | None:
+def _claim(found: Reading) -> Section:
+    title = "Non-inferiority to the mean reader"
     if found.verdict is None:
-        return None
+        return Section(title)
     claim = found.verdict.claim
     shown_or = f"undefined: {claim.undefined}" if claim.undefined else "shown" if claim.shown else "not shown"
-    return Part("Non-inferiority to the mean reader",
-                (f"{called(claim.difference.metric)}, margin {claim.margin:g}: {shown_or}, {found.verdict.status}. "
-                 f"{words.sentence(found.verdict.why)} Difference {words.spoken(claim.difference)}, one-sided p {said_p(claim.p)} at α {claim.alpha:g}.",
-                 *(words.sentence(f"also claimed: {other}") for other in found.verdict.others)))  # fmt: skip
+    return Section(title, (
+        f"{called(claim.difference.metric)}, margin {claim.margin:g}: {shown_or}, {found.verdict.status}. "
+        f"{words.sentence(found.verdict.why)} Difference {words.in_sentence(claim.difference)}, one-sided p {equal_or_less(claim.p)} at α {claim.alpha:g}.",
+        *(words.sentence(f"also claimed: {other}") for other in found.verdict.others),
+    ))  # fmt: skip

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 
 from overread.core.files import read_json, write_json
-from overread.reporting.facts import found
-from overread.reporting.run import gather
+from overread.reporting.checklist import facts
+from overread.reporting.run import read_run
 
 
 def said(folder, *names):
-    return " ".join(found(gather(folder), list(names))).replace("\u00a0", " ")
+    return " ".join(facts(read_run(folder), list(names))).replace("\u00a0", " ")
 
 
 def copied(finished, tmp_path, kind="binary", **study):
@@ -26,7 +26,17 @@ def test_a_threshold_is_told_or_why_there_is_none(finished, tmp_path):
     assert said(finished("quantity"), "threshold") == "None: the output is a number."
     assert said(finished("classes"), "threshold") == "None: the most probable answer counts."
     folder = copied(finished, tmp_path, "findings")
-    points = [{"positive": [n], "threshold": t, "rule": "youden"} for n, t in (("effusion", 0.31), ("nodule", 0.42))]
+    points = [
+        {
+            "positive": [n],
+            "threshold": t,
+            "rule": "youden",
+            "chosen_on": "tuning data",
+            "sensitivity": 0.9,
+            "specificity": 0.8,
+        }
+        for n, t in (("effusion", 0.31), ("nodule", 0.42))
+    ]
     write_json(folder / "evaluation" / "operating.json", points)
     assert "effusion 0.310, nodule 0.420" in said(folder, "threshold")
 

@@ -12,16 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from overread.evaluation.curves import Range, ReaderPoint
 from overread.reporting import words
-from overread.reporting.figures.canvas import DPI, finish, percent_axis, save_figures, sheet
-from overread.reporting.figures.drawing import (
+from overread.reporting.figures.canvas import (
+    DPI,
     STROKES,
     ForestRow,
-    column,
     curve_with_band,
+    finish,
     forest_rows,
+    percent_axis,
     reader_points,
     roc_axes,
+    save_figures,
+    sheet,
 )
 from overread.stats.estimate import Estimate, undefined
 
@@ -77,13 +81,12 @@ def test_a_forest_of_nothing_defined_is_drawn():
 
 
 def one(**changes):
-    terms = {"low": [0, 0.5, 1], "high": [0.1, 0.8, None], "label": "a model", "rank": 1, **changes}
+    terms = {"low": [0, 0.5, 1], "high": [0.1, 0.8, math.nan], "label": "a model", "rank": 1, **changes}
     with sheet(4.3, 4.1) as drawing:
         axes = drawing.subplots()
         roc_axes(axes, "9 images of 3 patients")
-        curve_with_band(axes, [0, 0.5, 1], [0, None, 1], **terms)
-        readers = [{"reader": "A", "sensitivity": {"value": 0.8, "low": 0.7, "high": 0.9}, "specificity": {"value": 0.7, "low": None, "high": None}},
-                   {"reader": "B", "sensitivity": {"value": None}, "specificity": {"value": 0.7}}]  # fmt: skip
+        curve_with_band(axes, [0, 0.5, 1], [0, math.nan, 1], **terms)
+        readers = [ReaderPoint("A", Range(0.8, 0.7, 0.9), Range(0.7)), ReaderPoint("B", Range(), Range(0.7))]
         reader_points(axes, readers)
         axes.legend()
         return finish(drawing, "roc", "ROC", "alt", "caption")
@@ -135,16 +138,11 @@ def test_percent_ticks_have_the_digits_they_need():
     assert "10 %" in said
 
 
-def test_stored_null_is_no_number():
-    assert np.array_equal(column([1, None, 0.5]), [1, math.nan, 0.5], equal_nan=True)
-    assert column([]).shape == (0,)
-
-
 def test_words_of_what_is_new():
-    assert words.metric("auc gap").name == "AUC, gap"
-    assert words.metric("sensitivity difference").percent
-    assert words.metric("own gap").name == "own, gap"
-    assert words.metric("gap").name == "gap"
+    assert words.label("auc gap") == "AUC, gap"
+    assert words.is_percentage("sensitivity difference")
+    assert words.label("own gap") == "own, gap"
+    assert words.label("gap") == "gap"
     assert words.percent(-0.07).replace("\u00a0", " ") == "−7 %"
     assert words.number(-0.0001) == "0.000"
     assert words.interval(Estimate("auc gap", 0, -0.1, 0.1)) == "−0.100 to 0.100"

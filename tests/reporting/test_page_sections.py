@@ -1,4 +1,4 @@
-"""The leaflet: what it is given, escaped, without a network, in equal bytes."""
+"""A page of sections: what it is given, escaped, without a network, in equal bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from overread.reporting.figures.canvas import Figure
 from overread.reporting.main_results import KeyNumber
-from overread.reporting.page import Part, leaflet
-from overread.reporting.sections import Table
+from overread.reporting.page import Section, write_page
+from overread.reporting.words import Table
 
 NASTY = "<script>alert('x')</script> & {{ 1 }}"
 
@@ -16,8 +16,8 @@ NASTY = "<script>alert('x')</script> & {{ 1 }}"
 def made(path: Path) -> str:
     figure = Figure("roc", NASTY, NASTY, NASTY, '<svg role="img"></svg>', wide=True)
     table = Table(NASTY, (NASTY, "b"), ((NASTY, "2"),))
-    parts = [Part(NASTY, (NASTY,), (table,), (figure,)), Part("Empty"), Part("Last", ("x",))]
-    leaflet(path, NASTY, [NASTY, "second"], parts, cautions=[NASTY], keys=[KeyNumber("AUC", "0.91", NASTY, "n")])
+    parts = [Section(NASTY, (NASTY,), (table,), (figure,)), Section("Empty"), Section("Last", ("x",))]
+    write_page(path, NASTY, [NASTY, "second"], parts, cautions=[NASTY], keys=[KeyNumber("AUC", "0.91", NASTY, "n")])
     return path.read_text(encoding="utf-8")
 
 
