@@ -170,11 +170,14 @@ def a_reading():
 
 
 def a_calibration_change():
-    from overread.evaluation.comparison.calibration_change import CalibrationChange
+    from overread.evaluation.comparison.calibration_change import CalibrationChange, DiagramPair
+    from overread.evaluation.curves import ReliabilityDiagram
     from overread.stats.estimate import Estimate, undefined
 
     estimates = (Estimate("calibration slope", 0.8, where={"probabilities": "as given"}), undefined("ece", "no cases"))
-    return CalibrationChange(estimates, {"images": 12, "patients": 10}, 2, {"mel": {"before": {"mean": [0.1, 0.9]}}})
+    return CalibrationChange(
+        estimates, {"images": 12, "patients": 10}, 2, {"mel": DiagramPair(ReliabilityDiagram(predicted=(0.1, 0.9)))}
+    )
 
 
 def a_localisation():

@@ -85,8 +85,8 @@ def sound(result: Evaluation) -> None:
             tiny = 1e-9 * max(1.0, abs(e.value))
             assert e.low - tiny <= e.value <= e.high + tiny, named
     for gap in (*result.gaps, *result.heterogeneity):
-        assert (gap["p"] is None) == bool(gap["undefined"]), gap
-        assert gap["p"] is None or 0 <= gap["p"] <= 1, gap
+        assert math.isnan(gap.p) == bool(gap.undefined), gap
+        assert math.isnan(gap.p) or 0 <= gap.p <= 1, gap
 
 
 def judged(test: Predictions, prevalence: float | None) -> None:

@@ -198,7 +198,7 @@ def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[Cu
             q.truth, q.score, codes[q.rows], level=how.level, seed=how.seed, resamples=how.resamples or None
         )
     found = Curves(
-        RocCurve(_numbers(fpr[step]), _numbers(tpr[step]), _numbers(thresholds[step])),
+        RocCurve(_numbers(fpr[step]), _numbers(tpr[step]), _numbers(np.where(np.isinf(thresholds), math.nan, thresholds)[step])),
         PrecisionRecallCurve((0.0, *_numbers(recall[down])), (float(precision[0]), *_numbers(precision[down])), float(q.truth.mean())),
         ReliabilityDiagram.from_found(diagram) if diagram else ReliabilityDiagram(undefined=reason),
         _histogram(q),

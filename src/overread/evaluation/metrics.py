@@ -236,7 +236,8 @@ ENDINGS = {
 }
 
 
-def shown(place: str, *subjects: Subject) -> list[Metric]:
+@checked
+def shown(place: str, subjects: tuple[Subject, ...] = ()) -> list[Metric]:
     """The metrics that are shown at a place, in their order there; of all subjects, or of those named."""
     found = [m for m in (*METRICS, *OTHER_METRICS) if place in m.shown and (not subjects or m.subject in subjects)]
     return sorted(found, key=lambda m: m.shown[place])

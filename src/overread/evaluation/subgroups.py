@@ -306,7 +306,7 @@ def _with_gaps(test: ScoredCases, asked: Sequence[Question], codes: Codes) -> li
     every = samples(test, asked, codes, int(codes.max(initial=-1)) + 1)
     several = test.target.task.multiclass
     kept = [s for s in every if s.subject != ("question" if several else "all")]
-    return [(m, s) for s in kept for m in shown("gaps", s.subject)]
+    return [(m, s) for s in kept for m in shown("gaps", (s.subject,))]
 
 
 def gap_estimates(found: Sequence[GroupGap]) -> list[Estimate]:

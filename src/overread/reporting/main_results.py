@@ -33,7 +33,7 @@ def key_numbers(run: Run) -> tuple[KeyNumber, ...]:
     """At most four numbers for the top."""
     subject: Subject = "question" if run.primary else "quantity" if run.continuous else "all"
     of = run.primary or (run.names[0] if run.continuous else "")
-    found = [run.estimate(metric.name, of) for metric in shown("top", subject)]
+    found = [run.estimate(metric.name, of) for metric in shown("top", (subject,))]
     return tuple(_key_number(e) for e in found if e is not None)
 
 
@@ -64,7 +64,9 @@ def rest(run: Run) -> Table | None:
 
 def _results(caption: str, run: Run, place: str, subject: Subject, of: Iterable[str]) -> Table:
     """The metrics that are shown at a ``place``, one a row: of the first of ``of`` that has it."""
-    found = [e for m in shown(place, subject) if (e := next(filter(None, (run.estimate(m.name, n) for n in of)), None))]
+    found = [
+        e for m in shown(place, (subject,)) if (e := next(filter(None, (run.estimate(m.name, n) for n in of)), None))
+    ]
     rows = tuple((words.label(e.metric), *_cells(e), metric_named(e.metric).definition, _method(run, e)) for e in found)
     level = words.percent(found[0].level) if found else ""
     head = ("Measure", "Value", f"{level} interval", "What it says", "Method")

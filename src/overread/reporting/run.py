@@ -380,8 +380,8 @@ class Run:
 def shown_metrics(run: Run) -> list[tuple[str, str]]:
     """The (metric, of) pairs that stand for the run, at most three."""
     if run.primary and run.estimate("auc", run.primary):
-        return [(m.name, run.primary) for m in shown("subgroups", "question") if run.estimate(m.name, run.primary)]
-    names = [m.name for m in shown("subgroups", "all", "quantity")]
+        return [(m.name, run.primary) for m in shown("subgroups", ("question",)) if run.estimate(m.name, run.primary)]
+    names = [m.name for m in shown("subgroups", ("all", "quantity"))]
     return [(m, of) for m in names for of in ("", *run.names[:1]) if run.estimate(m, of)][:3]
 
 
