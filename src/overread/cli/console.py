@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -186,7 +186,9 @@ def pair_of(first: Path, tuning: str, positive: tuple[str, ...], name: str, outp
         ledger_beside(first),
     )
     if first.is_dir():
-        test, tuned = (_of_run(first, part) for part in ("test", "tuning"))
+        from overread.study.steps import predictions_of
+
+        test, tuned = (predictions_of(first, part) for part in ("test", "tuning"))
         record = read_json(first / "record.json") if (first / "record.json").exists() else {}
         model = record.get("steps", {}).get("model", {}).get("key", "") if isinstance(record, dict) else ""
         return Pair(tuned, test, folder, ledger, model)
@@ -207,21 +209,6 @@ def _read(path: str | Path, positive: tuple[str, ...]) -> Predictions:
         what = error.what if name in str(error) else f"{name}: {error.what}"
         given = None if error.given is None else " ".join(str(error.given).split())
         raise InputError(what, given=given, todo=error.todo) from error
-
-
-def _of_run(folder: Path, part: str) -> Predictions:
-    """A run's predictions of one part, with the target that its table was prepared with."""
-    from overread.cases.cases import Cases
-    from overread.predictions import Predictions
-
-    path = folder / "predictions" / f"{part}.csv"
-    if not (folder / "cases.csv").exists():
-        raise InputError("this folder is no run: it has no cases.csv", given=str(folder),
-                         todo="give a run's folder, or a table of predictions")  # fmt: skip
-    if not path.exists():
-        raise InputError(f"the run has no predictions of its {part} part yet", given=str(folder),
-                         todo=f"overread predict {folder}")  # fmt: skip
-    return replace(Predictions.read(path), target=Cases.load(folder / "cases.csv").target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,12 +262,10 @@ class PointChoice:
 def _run(folder: Path, at: str) -> System:
     from overread.evaluation.operating_point import load_operating_points
     from overread.study.question import Study
+    from overread.study.steps import points_by, predictions_of
 
-    test = _of_run(folder, "test")
+    test, study = predictions_of(folder, "test"), Study.load(folder / "study.toml")
     frozen = Path(at) if at else folder / "evaluation" / "operating.json"
-    study = Study.load(folder / "study.toml")
     if frozen.exists() or at:
         return System(test, load_operating_points(frozen), study)
-    from overread.study.steps import operating_points
-
-    return System(test, operating_points(_of_run(folder, "tuning"), study), study)
+    return System(test, points_by(study.operating_point, predictions_of(folder, "tuning")), study)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ from overread.core.errors import InputError
 if TYPE_CHECKING:
     from overread.cases.cases import Cases
     from overread.cases.grades import Grades
+    from overread.cases.split import Split
     from overread.learning.recipe import Recipe
     from overread.learning.repeated import Training, Trainings
     from overread.predictions import Predictions
@@ -41,7 +44,6 @@ def curve(
     """What more training images, or more grades per image, gained and would gain. Of tables without torch."""
     from overread.evaluation.generalisation.learning_curve import learning_curve
     from overread.evaluation.ledger import ledger_beside
-    from overread.evaluation.metrics import metric_for
     from overread.predictions import Predictions
     from overread.reporting.pages.curve_shift import curve_page
 
@@ -58,14 +60,10 @@ def curve(
                                ledger=ledger_beside(what[0]))  # fmt: skip
         _write(found, folder, "curve", curve_page(folder, found), as_json)
         return
-    from overread.cases.split import Split
     from overread.learning.repeated import trainings_by_grades, trainings_by_size
 
     run, folder = what[0], Path(output) if output else what[0] / "curve"
-    _require_part(part)
-    with _opened(run, cache, offline, as_json) as context:
-        cases, split = context.usable(), Split.load(run / "split.csv")
-        metric_for(_blank(cases), metric)  # a wrong name is told before anything is trained
+    with _opened(run, part, metric, cache, offline, as_json) as (context, cases, split):
         if grades:
             asked, many = _grades(grades, cases), _whole(per_image)
             trainings = trainings_by_grades(cases, split, asked, many, repeats=repeats, part=part, seed=seed)
@@ -92,7 +90,6 @@ def shift(
     """Train on one site, test on every other: the matrix, and internal minus external. Of a table without torch."""
     from overread.evaluation.generalisation.site_transfer import by_source, shift_matrix
     from overread.evaluation.ledger import ledger_beside
-    from overread.evaluation.metrics import metric_for
     from overread.reporting.pages.curve_shift import shift_page
 
     if not what.is_dir():
@@ -101,14 +98,10 @@ def shift(
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, ledger=ledger_beside(what))
         _write(found, folder, "shift", shift_page(folder, found), as_json)
         return
-    from overread.cases.split import Split
     from overread.learning.repeated import trainings_by_source
 
     folder = Path(output) if output else what / "shift"
-    _require_part(part)
-    with _opened(what, cache, offline, as_json) as context:
-        cases, split = context.usable(), Split.load(what / "split.csv")
-        metric_for(_blank(cases), metric)
+    with _opened(what, part, metric, cache, offline, as_json) as (context, cases, split):
         trainings = trainings_by_source(cases, split, part=part, seed=seed)
         learned, cautions = _train(context, trainings, folder)
         results, trained, models = {}, {}, {}
@@ -162,20 +155,26 @@ def _number(text: str) -> float:
         raise InputError("the size of a table is a number", given=repr(text), todo="--sizes 100,200") from error
 
 
-def _require_part(part: str) -> None:
+@contextmanager
+def _opened(
+    run: Path, part: str, metric: str, cache: str, offline: bool, quiet: bool
+) -> Iterator[tuple[RunContext, Cases, Split]]:
+    """A run that has a model, its cases and its split; what is asked wrongly is told before anything is trained."""
+    from overread.cases.split import Split
+    from overread.evaluation.metrics import metric_for
+    from overread.study.question import Study
+
     if part not in ("tuning", "test"):
         raise InputError("models are judged on the tuning or the test part", given=repr(part), todo="--part tuning")
     if part == "test":
         say("  this opens the test set: the ledger writes down every model that is judged on it")
-
-
-def _opened(run: Path, cache: str, offline: bool, quiet: bool) -> Any:
-    from overread.study.question import Study
-
     if not (run / "model" / "model.json").exists():
         raise InputError("the run has no model yet, so nothing says how to train", given=str(run),
                          todo="run it to its end first: overread run")  # fmt: skip
-    return open_run(Study.load(run / "study.toml"), run, cache, offline=offline, quiet=quiet)
+    with open_run(Study.load(run / "study.toml"), run, cache, offline=offline, quiet=quiet) as context:
+        cases = context.usable()
+        metric_for(_blank(cases), metric)
+        yield context, cases, Split.load(run / "split.csv")
 
 
 def _blank(cases: Cases) -> Predictions:

@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cli.console import end, open_run, say
-from overread.cli.options import (
-    AsJson,
-    BootstrapSeed,
-    Cost,
-    Level,
-    Positive,
-    Prevalence,
-    Sensitivity,
-    Specificity,
-    Subgroups,
-    listed,
-)
+from overread.cli.options import AsJson, BootstrapSeed, Level, Only, Positive, Subgroups, listed
+from overread.study.question import OperatingRule
 
 if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
@@ -30,9 +20,9 @@ NO_TUNING = "no --tuning: the threshold was not chosen on other patients, so tha
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="a run's folder, or any predictions .csv")],
+    rule: Annotated[OperatingRule, Only(("sensitivity", "specificity", "cost", "prevalence"))],
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the operating point on")] = "",
     subgroup: Subgroups = [], positive: Positive = "",
-    sensitivity: Sensitivity = 0.0, specificity: Specificity = 0.0, cost: Cost = 0.0, prevalence: Prevalence = 0.0,
     level: Level = 0.95, seed: BootstrapSeed = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw figures and write the page")] = True,
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the table")] = "",
@@ -52,8 +42,7 @@ def evaluate(
         folder = Path(output) if output else predictions.parent / "evaluation"
         test = Predictions.read(predictions, listed(positive))
         tuned = Predictions.read(tuning, test.target.positive) if tuning else None
-        rule = {"sensitivity": sensitivity or None, "specificity": specificity or None, "cost": cost or None}
-        how = {"by": subgroup, "level": level, "seed": seed, "prevalence": prevalence or None,
+        how = {"by": subgroup, "level": level, "seed": seed, "prevalence": rule.prevalence or None,
                "ledger": Path(ledger) if ledger else ledger_beside(predictions)}  # fmt: skip
         _judge(test, tuned, rule, how).save(folder)
     written = [folder / "metrics.json"]
@@ -74,17 +63,17 @@ def _run(folder: Path) -> Predictions:
         return context.predictions("test")
 
 
-def _judge(test: Predictions, tuned: Predictions | None, rule: dict[str, Any], how: dict[str, Any]) -> Evaluation:
+def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, how: dict[str, Any]) -> Evaluation:
     """Judge a table at points that ``rule`` chooses on tuning predictions, where there are any."""
     from overread.evaluation.evaluate import evaluate as judge
-    from overread.evaluation.operating_point import choose_thresholds
     from overread.evaluation.uncertainty import uncertainty
+    from overread.study.steps import points_by
 
     if tuned is None:
         if test.target.task.binary or test.target.task.multilabel or test.target.positive:
             say(NO_TUNING)
         return judge(test, **how)
-    points = choose_thresholds(tuned, prevalence=how["prevalence"] if rule["cost"] else None, **rule) if tuned else ()
+    points = points_by(rule, tuned) if tuned else ()
     found = uncertainty(tuned, test, confidence=how["level"], seed=how["seed"])
     return judge(test, at=points or None, **how).extended(found.estimates, found.more)
 

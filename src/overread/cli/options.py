@@ -142,10 +142,6 @@ Threads = Annotated[int, option_of(Resources, "threads")]
 Weights = Annotated[str, option_of(Training, "weights")]
 Cache = Annotated[str, option_of(Machine, "cache")]
 Offline = Annotated[bool, option_of(Machine, "offline")]
-Sensitivity = Annotated[float, option_of(OperatingRule, "sensitivity")]
-Specificity = Annotated[float, option_of(OperatingRule, "specificity")]
-Cost = Annotated[float, option_of(OperatingRule, "cost")]
-Prevalence = Annotated[float, option_of(OperatingRule, "prevalence")]
 Margin = Annotated[float, option_of(OperatingRule, "margin")]
 
 

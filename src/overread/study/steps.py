@@ -44,7 +44,7 @@ from overread.evaluation.operating_point import OperatingPoint, choose_threshold
 from overread.evaluation.subgroups import characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.predictions import Predictions
-from overread.study.question import Study, seconds
+from overread.study.question import OperatingRule, Study, seconds
 
 if TYPE_CHECKING:
     from overread.learning.model import Model
@@ -113,8 +113,7 @@ class RunContext:
 
     def predictions(self, part: str) -> Predictions:
         """The predictions of one part."""
-        path = self.folder / "predictions" / f"{part}.csv"
-        return replace(Predictions.read(path), target=Cases.load(self.folder / "cases.csv").target)
+        return predictions_of(self.folder, part)
 
     def done(self, step: str, key: str, *files: str) -> bool:
         """Whether this step was done with these inputs and its files are still there."""
@@ -288,7 +287,7 @@ def evaluate(context: RunContext) -> None:
     if context.done("evaluation", key, "evaluation/metrics.json"):
         return
     began = context.clock.elapsed
-    points = operating_points(tuning, study)
+    points = points_by(rule, tuning)
     trained = context.record().get("steps", {}).get("model", {})
     result = evaluate_predictions(test, at=points or None, by=[s for s in subgroups if s in test.table], seed=study.training.seed,
                                   ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None)  # fmt: skip
@@ -354,11 +353,23 @@ def cases_of(study: Study, progress: Progress = silent) -> Cases:
 
 
 @checked
-def operating_points(tuning: Predictions, study: Study) -> tuple[OperatingPoint, ...]:
-    """The points at which sensitivity and specificity are told, by the study's rule."""
-    rule = study.operating_point
+def points_by(rule: OperatingRule, tuning: Predictions) -> tuple[OperatingPoint, ...]:
+    """The points at which sensitivity and specificity are told, chosen on tuning predictions."""
     return choose_thresholds(tuning, rule=rule.rule, sensitivity=rule.sensitivity or None, specificity=rule.specificity or None,
                              cost=rule.cost or None, prevalence=rule.prevalence or None if rule.cost else None)  # fmt: skip
+
+
+@checked
+def predictions_of(folder: Path, part: str) -> Predictions:
+    """A run's predictions of one part, with the target that its table was prepared with."""
+    path = folder / "predictions" / f"{part}.csv"
+    if not (folder / "cases.csv").exists():
+        raise InputError("this folder is no run: it has no cases.csv", given=str(folder),
+                         todo="give a run's folder, or a table of predictions")  # fmt: skip
+    if not path.exists():
+        raise InputError(f"the run has no predictions of its {part} part yet", given=str(folder),
+                         todo=f"overread predict {folder}")  # fmt: skip
+    return replace(Predictions.read(path), target=Cases.load(folder / "cases.csv").target)
 
 
 @checked
