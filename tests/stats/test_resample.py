@@ -58,7 +58,7 @@ def test_patients_are_drawn_not_images():
 
 
 def test_a_statistic_without_a_value_says_why():
-    nothing = Statistic((Column("x", why="no cases of melanoma"),), lambda w: np.full((len(w), 1), np.nan))
+    nothing = Statistic((Column("x", reason="no cases of melanoma"),), lambda w: np.full((len(w), 1), np.nan))
     assert bootstrap([nothing], 5)[0].undefined == "no cases of melanoma"
 
 

@@ -14,7 +14,7 @@ from overread.evaluation.estimators import Intervals, influence_correlation, inf
 from overread.evaluation.questions import Question
 from overread.evaluation.results import Content
 from overread.stats.arrays import distinct, zero_one
-from overread.stats.calibration.reliability import Reliability, reliability, why_uncalibrated
+from overread.stats.calibration.reliability import Reliability, not_probabilities, reliability
 from overread.stats.decision import decision_curve
 from overread.stats.discrimination.roc import precision_recall_curve, roc_curve
 from overread.stats.proportions import effective_images, wilson_limits
@@ -192,7 +192,7 @@ def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[Cu
     fpr, tpr, thresholds = roc_curve(q.truth, q.score)
     recall, precision, _ = precision_recall_curve(q.truth, q.score)
     step, down = _thin(_corners(fpr, tpr)), _thin(np.arange(len(recall)))
-    reason, diagram = why_uncalibrated(q.truth, q.score), None
+    reason, diagram = not_probabilities(q.score), None
     if not reason:
         diagram = reliability(
             q.truth, q.score, codes[q.rows], level=how.level, seed=how.seed, resamples=how.resamples or None

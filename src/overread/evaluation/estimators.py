@@ -22,7 +22,7 @@ from overread.stats.calibration.reliability import (
     decomposition_statistic,
     ece_statistic,
     intercept_and_slope,
-    why_uncalibrated,
+    not_probabilities,
 )
 from overread.stats.classification import at_prevalence, at_threshold, classes_statistic, threshold_statistic
 from overread.stats.discrimination.delong import Cohort, auc_difference, covariance, placements, shares
@@ -213,7 +213,7 @@ def squared_error(s: Sample, how: Intervals) -> Measures:
     """The Brier score of a question."""
     if not s.full:
         return Measures()
-    if reason := why_uncalibrated(s.truth, s.score):
+    if reason := not_probabilities(s.score):
         return missing(("brier",), reason, s.codes, s.of)
     return Measures((mean_statistic("brier", (s.score - s.truth) ** 2, s.codes, s.patients, of=s.of),))
 
@@ -222,7 +222,7 @@ def calibration_error(s: Sample, how: Intervals) -> Measures:
     """The ECE of a question."""
     if not s.full:
         return Measures()
-    if reason := why_uncalibrated(s.truth, s.score):
+    if reason := not_probabilities(s.score):
         return missing(("ece",), reason, s.codes, s.of)
     return Measures((ece_statistic(s.truth, s.score, s.codes, s.patients, of=s.of),))
 
@@ -231,7 +231,7 @@ def decomposition(s: Sample, how: Intervals) -> Measures:
     """What the Brier score is made of."""
     if not (s.full and how.decompose):
         return Measures()
-    if reason := why_uncalibrated(s.truth, s.score):
+    if reason := not_probabilities(s.score):
         return missing(PARTS, reason, s.codes, s.of)
     found = decomposition_statistic(s.truth, s.score, s.codes, s.patients, of=s.of)
     return Measures((found,), (brier_uncertainty(s.truth, s.codes, level=how.level, of=s.of),))
@@ -341,7 +341,7 @@ def grades(names: Sequence[str]) -> tuple[int, ...]:
 
 def squared_error_of_classes(s: Sample, how: Intervals) -> Measures:
     """The Brier score summed over the classes."""
-    if reason := not_finite(s.score.ravel()) or why_uncalibrated(s.called == s.truth, s.score.max(axis=1)):
+    if reason := not_finite(s.score.ravel()) or not_probabilities(s.score.max(axis=1)):
         return missing(("brier",), reason, s.codes)
     loss = ((s.score - np.eye(s.score.shape[1])[s.truth]) ** 2).sum(axis=1)
     return Measures((mean_statistic("brier", loss, s.codes, s.patients, note="summed over the classes"),))
@@ -349,7 +349,7 @@ def squared_error_of_classes(s: Sample, how: Intervals) -> Measures:
 
 def confidence_error(s: Sample, how: Intervals) -> Measures:
     """The ECE of the confidence in the most probable class."""
-    if reason := not_finite(s.score.ravel()) or why_uncalibrated(s.called == s.truth, s.score.max(axis=1)):
+    if reason := not_finite(s.score.ravel()) or not_probabilities(s.score.max(axis=1)):
         return missing(("ece",), reason, s.codes)
     return Measures((ece_statistic(s.called == s.truth, s.score.max(axis=1), s.codes, s.patients, note=CONFIDENCE),))
 

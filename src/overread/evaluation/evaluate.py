@@ -23,7 +23,7 @@ from overread.evaluation.results import Content, Result, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile
-from overread.stats.calibration.reliability import PARTS, null_estimate, reliability, why_uncalibrated
+from overread.stats.calibration.reliability import PARTS, not_probabilities, null_estimate, reliability
 from overread.stats.classification import confusion
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import resamples_for
@@ -285,7 +285,7 @@ def _confidence(test: ScoredCases, codes: NDArray[np.int64], how: Intervals) -> 
     """The null ECE of the most probable class's confidence."""
     rows = np.flatnonzero(test.known)
     right, confidence = largest(test)[rows] == test.truth[rows], test.scores[rows].max(axis=1)
-    if why_uncalibrated(right, confidence):
+    if not_probabilities(confidence):
         return {}
     diagram = reliability(
         right, confidence, codes[rows], level=how.level, seed=how.seed, resamples=how.resamples or None

@@ -354,7 +354,7 @@ def statistic_of(test: Predictions, metric: str, codes: NDArray, patients: int) 
     if found.statistics:
         return found.statistics[0]
     e = found.estimates[0]
-    column = Column(metric, e.of, e.images or len(test), e.patients or patients, why=e.undefined)
+    column = Column(metric, e.of, e.images or len(test), e.patients or patients, reason=e.undefined)
     return Statistic((column,), lambda weights: np.full((len(weights), 1), math.nan))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from overread.core.errors import require
 from overread.evaluation.operating_point import OperatingPoint, positives, question
 from overread.predictions import Predictions
-from overread.stats.arrays import why_undefined
+from overread.stats.arrays import no_ranking
 from overread.tasks.target import Target
 
 #: The threshold where none was chosen: the more probable of yes and no.
@@ -68,7 +68,7 @@ class Question:
     @property
     def undefined(self) -> str:
         """The reason why nothing can be ranked; empty if it can."""
-        return why_undefined(self.truth, self.score)
+        return no_ranking(self.truth, self.score)
 
     def only(self, inside: NDArray[np.bool_]) -> Question:
         """The question asked of the rows where ``inside`` (N,) is true."""
@@ -168,7 +168,7 @@ class Sample:
     @property
     def undefined(self) -> str:
         """Why nothing can be ranked; empty if it can."""
-        return self.reason or why_undefined(self.truth, self.score)
+        return self.reason or no_ranking(self.truth, self.score)
 
     def only(self, inside: NDArray[np.bool_]) -> Sample:
         """The cases at the rows where ``inside`` (N,) is true, under the same numbers of patients."""

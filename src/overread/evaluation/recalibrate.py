@@ -26,7 +26,7 @@ from overread.stats.calibration.recalibration import (
     fit_platt,
     fit_temperature,
 )
-from overread.stats.calibration.reliability import EDGE, why_uncalibrated
+from overread.stats.calibration.reliability import EDGE, not_probabilities
 from overread.tasks.target import Kind, Target
 
 METHODS = ("auto", "none", "temperature", "platt", "isotonic", "prior")
@@ -206,7 +206,7 @@ def _few(parts: dict[str, Part]) -> str:
 
 
 def _require_sound(part: Part, method: str) -> None:
-    why = why_uncalibrated(np.zeros(part.chance.size, bool), part.chance.ravel())
+    why = not_probabilities(part.chance.ravel())
     if why:
         raise InputError("recalibration needs probabilities in 0 … 1", given=why, todo="mend the tuning predictions")
     if not _both(part):

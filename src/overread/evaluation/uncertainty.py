@@ -30,7 +30,7 @@ from overread.stats.calibration.conformal import (
     interval_coverage,
     set_coverage,
 )
-from overread.stats.calibration.reliability import why_uncalibrated
+from overread.stats.calibration.reliability import not_probabilities
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import proportion
 
@@ -166,7 +166,7 @@ def _sets(
 ) -> _Judged:
     learn, judge = part_of(tuning, of), part_of(test, of)
     people = codes[judge.rows]
-    why = why_uncalibrated(np.zeros(learn.chance.size, bool), learn.chance.ravel())
+    why = not_probabilities(learn.chance.ravel())
     if why or not len(judge.rows):
         return _without(f"tuning data: {why}" if why else "no cases", _SET_METRICS, of, people)
     sets = fit_sets(

@@ -22,7 +22,7 @@ from overread.evaluation.ledger import record_look, truth_hash
 from overread.evaluation.operating_point import OperatingPoint, positives, question, refuse_seen
 from overread.evaluation.results import Content, to_file_form
 from overread.predictions import Predictions
-from overread.stats.arrays import distinct, normal_quantile, patient_codes, why_undefined
+from overread.stats.arrays import distinct, no_ranking, normal_quantile, patient_codes
 from overread.stats.classification import at_threshold
 from overread.stats.decision import flagged_at
 from overread.stats.discrimination.delong import bootstrap_difference
@@ -510,7 +510,7 @@ def _rates(
     people = int(codes.max()) + 1
     cells = np.stack([per_patient(codes, people, side * 1.0, *(v * side for v in values)) for side in (truth, ~truth)])
     note = "" if terms.prevalence is None else f"at a prevalence of {terms.prevalence:g}"
-    about = Column("", terms.of, len(truth), distinct(codes), note=note, why="no cases of one class")
+    about = Column("", terms.of, len(truth), distinct(codes), note=note, reason="no cases of one class")
     scales: dict[str, Scale] = {"reads per case": "positive", "called positive": "share", "cost per case": "positive"}
     columns = tuple(replace(about, metric=m, scale=scales[m], effective=about.patients) for m in metrics_of(terms)[2:])
 
@@ -560,7 +560,7 @@ def triage_curve(reading: CaseReadings, threshold: float, terms: Conditions, bad
     """Sensitivity of model and reader against the share of cases read, over triage thresholds."""
     if bad:
         return TriageCurve(undefined=f"{bad} of {len(reading)} scores are not finite")
-    if why := why_undefined(reading.truth, reading.score):
+    if why := no_ranking(reading.truth, reading.score):
         return TriageCurve(undefined=why)
     at = np.unique(np.quantile(reading.score, np.linspace(0, 1, POINTS - 1), method="lower"))
     codes = reading.codes if distinct(reading.codes) < len(reading) else None

@@ -128,7 +128,7 @@ def one_class(truth: Booleans) -> str:
 
 
 @checked
-def why_undefined(truth: Booleans, score: Floats) -> str:
+def no_ranking(truth: Booleans, score: Floats) -> str:
     """The reason why a ranking of ``score`` by ``truth`` has no value; empty if it has one."""
     return not_finite(score, name="scores") or one_class(truth)
 

@@ -93,7 +93,7 @@ def threshold_statistic(
     about = Column("", of, len(truth), distinct(codes), note=note)
     fewest = min(ill, well)
     columns = (
-        replace(about, metric="f1", effective=ill, why="0 positives"),
+        replace(about, metric="f1", effective=ill, reason="0 positives"),
         replace(about, metric="balanced accuracy", effective=fewest, freedom=fewest - 1),
     )
 
@@ -130,7 +130,7 @@ def classes_statistic(
     about = Column("", "", len(truth), distinct(codes), note=note)
     how = f"{note}; mean over the {int(present.sum())} classes present"
     overall = replace(about, effective=min((n for n in sizes if n), default=1), note=how)
-    each = [replace(about, metric="f1", of=of[i], effective=sizes[i], why="0 positives") for i in named]
+    each = [replace(about, metric="f1", of=of[i], effective=sizes[i], reason="0 positives") for i in named]
     columns = (replace(overall, metric="balanced accuracy"), replace(overall, metric="macro f1"), *each)
 
     def compute(sums: Floats) -> Floats:

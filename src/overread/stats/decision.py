@@ -16,14 +16,14 @@ from overread.stats.arrays import (
     Integers,
     Patients,
     distinct,
+    no_ranking,
     normal_quantile,
     numbers,
     patient_codes,
     t_shrinkage,
-    why_undefined,
     zero_one,
 )
-from overread.stats.calibration.reliability import why_uncalibrated
+from overread.stats.calibration.reliability import not_probabilities
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import independent_images, proportion, tango, wilson_limits
 
@@ -127,8 +127,8 @@ def _curve(
     count = len(positive) if codes is None else distinct(codes)
     codes = codes if count < len(positive) else None
     metric = "net benefit" if len(given) == 1 else "net benefit difference"
-    reason = next(filter(None, (why_uncalibrated(positive, risk) for risk in given)), "")
-    if reason := reason or (why_undefined(positive, given[0]) if prevalence else ""):
+    reason = next(filter(None, (not_probabilities(risk) for risk in given)), "")
+    if reason := reason or (no_ranking(positive, given[0]) if prevalence else ""):
         none = np.full(len(at), math.nan)
         return DecisionCurve(at, *(none,) * 6, level, "", len(positive), count, metric, reason)
     odds = at / (1 - at)

@@ -149,7 +149,7 @@ def froc(
     if reason := found.reason or ("" if len(found.best) else "0 lesions"):
         return [found.undefined(name, reason) for name in names]
     ill = distinct(found.codes[found.lesion_image])
-    columns = tuple(Column(n, "", images, distinct(found.codes), effective=ill, why="0 lesions") for n in names)
+    columns = tuple(Column(n, "", images, distinct(found.codes), effective=ill, reason="0 lesions") for n in names)
     steps, at = _Steps.of(found), np.asarray(rates, np.float64)
 
     def compute(weights: Weights) -> Floats:
@@ -221,7 +221,7 @@ def afroc_area(
     compute = _Area.of(found.best, share, who[0], worst[clear], who[1])
     few = min(distinct(who[0]), distinct(who[1]))
     neither = "0 lesions or 0 images without"
-    column = Column(name, "", images, distinct(found.codes), effective=few, why=neither)
+    column = Column(name, "", images, distinct(found.codes), effective=few, reason=neither)
     one, many = Statistic((column,), compute), max(images, len(found.best) + len(clear))
     return bootstrap([one], found.patients, images=many, level=level, resamples=resamples, seed=seed)[0]
 

@@ -25,8 +25,6 @@ from overread.stats.estimate import (
     upper_tail,
 )
 
-BETTER = ("higher", "lower")
-
 
 @dataclass(frozen=True)
 class Claim:
@@ -113,7 +111,7 @@ def equivalence(
 
 
 def _sign(better: str) -> int:
-    return 1 if one_of(better, BETTER, "better") == "higher" else -1
+    return 1 if one_of(better, ("higher", "lower"), "better") == "higher" else -1
 
 
 def _claim(
@@ -140,9 +138,6 @@ def _claim(
 
 
 # -- many comparisons: Holm's correction, gaps between subgroups, and whether subgroups differ at all -------------
-
-
-SCALES = ("share", "positive", "plain")
 
 
 @checked
@@ -218,7 +213,7 @@ def heterogeneity(subgroups: Sequence[Estimate], *, scale: str = "share") -> Het
     >>> found.freedom, round(found.p, 3)
     (1, 0.006)
     """
-    to = _TO[one_of(scale, SCALES, "scale")]
+    to = _TO[one_of(scale, tuple(_TO), "scale")]
     known = [e for e in subgroups if not e.undefined and math.isfinite(e.high - e.low)]
     if len(known) < 2:
         few = f"{len(known)} of {len(subgroups)} groups have an interval"

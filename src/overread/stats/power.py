@@ -17,7 +17,6 @@ from overread.core.errors import checked, one_of, require
 from overread.stats.arrays import Floats, logit_interval, normal_quantile, numbers
 from overread.stats.proportions import wilson
 
-VARIANCES = ("hanley", "normal", "obuchowski")
 #: No study is larger.
 MOST = 10**9
 
@@ -99,7 +98,7 @@ def patients_for_auc(
     """
     _inside(area=area, width=width)
     design, z = design or Design(), normal_quantile(level)
-    of = _VARIANCES[one_of(variance, VARIANCES, "variance")]
+    of = _VARIANCES[one_of(variance, tuple(_VARIANCES), "variance")]
 
     def enough(patients: int) -> bool:
         low, high = logit_interval(area, math.sqrt(_auc_variance(of, area, design, patients)), z)
@@ -132,7 +131,7 @@ def patients_for_auc_difference(
     _inside(new=new, old=old)
     effect, quantile = _effect(new, old, margin), _power_quantile(power, alpha)
     require(0 <= alike < 1, "alike must lie in 0 ≤ alike < 1", given=alike)
-    design, of = design or Design(), _VARIANCES[one_of(variance, VARIANCES, "variance")]
+    design, of = design or Design(), _VARIANCES[one_of(variance, tuple(_VARIANCES), "variance")]
 
     def enough(patients: int) -> bool:
         first, second = (_auc_variance(of, area, design, patients) for area in (new, old))

@@ -47,7 +47,7 @@ def errors_statistic(truth: Floats, predicted: Floats, codes: Integers, patients
     scale = (float(np.abs(t).max()) or 1.0), (float(np.abs(p).max()) or 1.0)
     t, p = t / scale[0], p / scale[1]
     cells = per_patient(codes, patients, np.ones(len(t)), np.abs(error), error**2, error, t, t * t, p, p * p, t * p)
-    about = Column("", of, len(t), distinct(codes), why="the truth or the prediction is constant")
+    about = Column("", of, len(t), distinct(codes), reason="the truth or the prediction is constant")
     columns = tuple(replace(about, metric=metric, scale=scale) for metric, scale in SCALES.items())
 
     def compute(weights: Weights) -> Floats:
@@ -159,7 +159,7 @@ def mcc_statistic(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(spread_t * spread_p > 0, shared / np.sqrt(spread_t * spread_p), np.nan)[:, None]
 
-    return of_sums((replace(about, why=flat),), cells, compute)
+    return of_sums((replace(about, reason=flat),), cells, compute)
 
 
 @checked
@@ -175,7 +175,7 @@ def kappa_statistic(
     t, p = truth - middle, predicted - middle  # sums of squares lose no digits
     cells = per_patient(codes, patients, np.ones(len(t)), (t - p) ** 2, t, p, t * t, p * p)
     about = Column("quadratic kappa", of, len(t), distinct(codes), "correlation", effective=distinct(codes), note=note)
-    column = replace(about, why="the grades are all equal")
+    column = replace(about, reason="the grades are all equal")
 
     def compute(sums: Floats) -> Floats:
         n, apart, *rest = sums.T

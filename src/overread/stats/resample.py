@@ -47,8 +47,7 @@ class Column:
 
     ``scale``: ``share`` for values in 0 … 1, ``positive`` from 0 on, ``below one`` up to 1, ``correlation``
     −1 … 1, ``plain`` for any. ``effective``: the patients that bound a perfect share, or a number in 0 … 1. ``freedom``: degrees of
-    freedom of Student's t where few patients carry the metric, 0 for the normal quantile. ``why``: the reason
-    of a NaN.
+    freedom of Student's t where few patients carry the metric, 0 for the normal quantile. ``reason`` of a NaN.
     """
 
     metric: str
@@ -58,7 +57,7 @@ class Column:
     scale: Scale = "share"
     effective: int = 1
     freedom: int = 0
-    why: str = "no cases of one class"
+    reason: str = "no cases of one class"
     note: str = ""
 
 
@@ -277,7 +276,7 @@ def bootstrapped(
 
 def _estimate(c: Column, value: float, spread: Floats, level: float, z: float) -> Estimate:
     if not math.isfinite(value):
-        return undefined(c.metric, c.why, of=c.of, images=c.images, patients=c.patients)
+        return undefined(c.metric, c.reason, of=c.of, images=c.images, patients=c.patients)
     low, high, how = _interval(c, value, spread, level, z)
     how = f"{c.note}; {how}" if c.note else how
     return Estimate(c.metric, value, low, high, level, how, c.images, c.patients, c.of)
@@ -324,17 +323,13 @@ def _off_the_ends(known: Floats, value: float, effective: int) -> Floats:
     return np.clip(known, min(step, value / 4), 1 - min(step, (1 - value) / 4))
 
 
-def _logit(x: Floats) -> Floats:
-    return np.log(x / (1 - x))
-
-
 def _log(x: Floats) -> Floats:
     return np.log(np.maximum(x, 1e-12))
 
 
 _Change = tuple[Callable[[Floats], Floats], Callable[[float], float], str]
 _SCALES: dict[str, _Change] = {
-    "share": (_logit, expit, ", logit"),
+    "share": (lambda x: np.log(x / (1 - x)), expit, ", logit"),
     "positive": (_log, lambda x: math.exp(min(x, 700)), ", logarithm"),
     "below one": (lambda x: _log(1 - x), lambda x: 1 - math.exp(min(x, 700)), ", logarithm"),
     "correlation": (lambda x: np.arctanh(np.clip(x, -1 + 1e-9, 1 - 1e-9)), math.tanh, ", Fisher's z"),

@@ -17,14 +17,14 @@ from overread.evaluation.ledger import record_look, truth_hash
 from overread.evaluation.recalibrate import Floats, chances, labels, log_loss, part_of, two_columns
 from overread.evaluation.results import Content, Result, to_file_form
 from overread.predictions import Predictions
-from overread.stats.arrays import distinct, patient_codes, why_undefined
+from overread.stats.arrays import distinct, no_ranking, patient_codes
 from overread.stats.calibration.reliability import (
     EDGE,
     ece_statistic,
     intercept_and_slope,
+    not_probabilities,
     null_estimate,
     reliability,
-    why_uncalibrated,
 )
 from overread.stats.discrimination.delong import bootstrap_difference
 from overread.stats.estimate import Estimate, undefined
@@ -160,7 +160,7 @@ def _asked(before: Predictions, after: Predictions) -> list[_BinaryLabel]:
 def _judged(ask: _BinaryLabel, level: float, resamples: int, seed: int) -> tuple[list[Estimate], DiagramPair]:
     """The estimates of one yes or no, and its two diagrams."""
     names = ("brier", "log loss", "ece", "calibration intercept", "calibration slope")
-    why = why_uncalibrated(ask.truth, ask.before) or why_uncalibrated(ask.truth, ask.after)
+    why = not_probabilities(ask.before) or not_probabilities(ask.after)
     if why:
         people = distinct(ask.codes)
         lost = [undefined(n, why, of=ask.of, images=len(ask.truth), patients=people) for n in names]
@@ -208,7 +208,7 @@ def _regressions(ask: _BinaryLabel, chance: Floats, line: tuple[Estimate, Estima
     inside = np.clip(chance, EDGE, 1 - EDGE)
     logit = np.log(inside / (1 - inside))
     one = np.ones((len(logit), 1))
-    if why_undefined(ask.truth, chance):
+    if no_ranking(ask.truth, chance):
         return [None, None]
     return [
         None if line[0].undefined else _linear(ask, one, logit, line[0]),
@@ -251,7 +251,7 @@ def _together(before: Predictions, after: Predictions, level: float, resamples: 
     """The Brier score summed over classes, and the log loss of the true class."""
     part = part_of(before, "")
     pair = part.chance, chances(after, "")[part.rows]
-    why = next(filter(None, (why_uncalibrated(np.zeros(p.size, bool), p.ravel()) for p in pair)), "")
+    why = next(filter(None, (not_probabilities(p.ravel()) for p in pair)), "")
     if why:
         return [replace(undefined(m, why, images=len(part.rows)), where=_where(w))
                 for m in ("brier", "log loss") for w in (BEFORE, AFTER)]  # fmt: skip

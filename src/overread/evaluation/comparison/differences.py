@@ -18,7 +18,7 @@ from overread.evaluation.questions import Question, Sample, ScoredCases, samples
 from overread.evaluation.results import drawn
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, patient_codes
-from overread.stats.calibration.reliability import why_uncalibrated
+from overread.stats.calibration.reliability import not_probabilities
 from overread.stats.decision import RULE, decision_curve, decision_difference
 from overread.stats.discrimination.delong import bootstrap_difference
 from overread.stats.discrimination.roc import roc_curve
@@ -199,7 +199,7 @@ def _side(q: Question) -> dict[str, Any]:
 
 def _decision(q: PairedQuestion, codes: NDArray[np.int64], level: float) -> dict[str, Any]:
     truth, a, b = q.first.truth, q.first.score, q.second.score
-    if why := q.undefined or why_uncalibrated(truth, a) or why_uncalibrated(truth, b):
+    if why := q.undefined or not_probabilities(a) or not_probabilities(b):
         return {"undefined": why}
     if not q.first.full:
         return {"undefined": "one class of several"}

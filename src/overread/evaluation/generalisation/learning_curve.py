@@ -24,7 +24,7 @@ from overread.evaluation.metrics import group_of, metric_for, metric_named, stat
 from overread.evaluation.operating_point import positives, question
 from overread.evaluation.results import Result
 from overread.predictions import Predictions
-from overread.stats.arrays import distinct, normal_quantile, patient_codes, t_quantile, why_undefined
+from overread.stats.arrays import distinct, no_ranking, normal_quantile, patient_codes, t_quantile
 from overread.stats.discrimination.delong import (
     Cohort,
     bootstrap_difference,
@@ -400,12 +400,12 @@ def _mean(statistics: list[Statistic]) -> Statistic:
     """The mean of several statistics of one column."""
     if len(statistics) == 1:
         return statistics[0]
-    why = next((s.columns[0].why for s in statistics), "")
+    why = next((s.columns[0].reason for s in statistics), "")
 
     def compute(weights: Weights) -> NDArray[np.float64]:
         return np.mean([s.compute(weights) for s in statistics], axis=0)
 
-    return Statistic((replace(statistics[0].columns[0], why=why),), compute)
+    return Statistic((replace(statistics[0].columns[0], reason=why),), compute)
 
 
 def _noted(estimate: Estimate, repeats: int) -> Estimate:
@@ -423,7 +423,7 @@ def _areas(data: CurveData) -> tuple[list[Estimate], list[Difference]]:
     repeats = list(data.groups.values())
     asked = [[question(p, positives(p, None, None)) for p in found] for found in repeats]
     rows, truth, _ = asked[0][0]
-    whys = [next(filter(None, (why_undefined(truth, s) for _, _, s in found)), "") for found in asked]
+    whys = [next(filter(None, (no_ranking(truth, s) for _, _, s in found)), "") for found in asked]
     if any(whys):
         means, gained = _resampled(data)
         return [replace(e, undefined=why) if why else e for e, why in zip(means, whys, strict=True)], gained

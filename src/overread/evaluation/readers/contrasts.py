@@ -485,5 +485,5 @@ def _trio(rows: NDArray[np.bool_], common: CommonCases, metric: str, readers: in
     """The reader's share, the model's and the difference, on these cases."""
     size = distinct(common.codes[rows])
     share = Column(metric, common.of, int(rows.sum()), size, effective=max(size, 1), freedom=max(size - 1, 0),
-                   note=f"{readers} readers, fixed", why=f"a reader without cases for {metric}")  # fmt: skip
+                   note=f"{readers} readers, fixed", reason=f"a reader without cases for {metric}")  # fmt: skip
     return share, share, replace(share, scale="plain", effective=1)

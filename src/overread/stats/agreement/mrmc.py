@@ -24,12 +24,12 @@ from overread.stats.arrays import (
     Patients,
     distinct,
     logit_interval,
+    no_ranking,
     normal_quantile,
     not_finite,
     numbers,
     patient_codes,
     real_numbers,
-    why_undefined,
     zero_one,
 )
 from overread.stats.classification import at_threshold
@@ -97,7 +97,7 @@ def compare_modalities(
     count, modalities = np.shape(scores)[1:]
     require(len(names) in (0, modalities), "there must be one name per modality", given=len(names))
     of = tuple(names) or tuple(str(k + 1) for k in range(modalities))
-    if reason := given.why_undefined(count):
+    if reason := given.obstacle(count):
         lost = tuple(given.undefined(reason, name) for name in of)
         pairs = combinations(lost, 2)
         return Modalities((lost,) * count, lost, tuple(_no_difference(given, reason, *pair) for pair in pairs))
@@ -160,7 +160,7 @@ def compare_with_readers(
     both = np.column_stack((own, others))
     given = readings(truth, both, patients, 2, merit=merit, readers=readers, cases=cases, level=level)
     count = others.shape[1]
-    if reason := given.why_undefined(count):
+    if reason := given.obstacle(count):
         lost, mean = given.undefined(reason, "model"), given.undefined(reason, "readers")
         return AgainstReaders(lost, (mean,) * count, mean, _no_difference(given, reason, lost, mean))
     values, errors = merits(given)
@@ -289,7 +289,7 @@ def compare_with_reader(
     called = numbers(calls, len(scores), "calls")
     require(bool(((called == 0) | (called == 1) | ~np.isfinite(called)).all()), "calls must hold only 0 and 1")
     codes = patient_codes(patients, len(scores))
-    if reason := why_undefined(positive, scores) or why_undefined(positive, called):
+    if reason := no_ranking(positive, scores) or no_ranking(positive, called):
         lost = [undefined(name, reason, of=of, images=len(scores), patients=distinct(codes)) for name in SHARES]
         return Matched(*(_against(one, one, one) for one in lost))
     sizes = [distinct(codes[positive]), distinct(codes[~positive])]
@@ -401,7 +401,7 @@ class Readings:
         """Patients with a positive, with a negative."""
         return distinct(self.codes[self.truth]), distinct(self.codes[~self.truth])
 
-    def why_undefined(self, readers: int) -> str:
+    def obstacle(self, readers: int) -> str:
         """The reason why there is no merit, or no population of readers; empty if there are both."""
         if reason := not_finite(self.scores, name="scores"):
             return reason

@@ -63,9 +63,9 @@ class Ratings:
         """What every method begins with."""
         return f"{self.dropped} cases with fewer than two answers left out" if self.dropped else ""
 
-    def column(self, metric: str, of: str = "", *, why: str = "no cases") -> Column:
+    def column(self, metric: str, of: str = "", *, reason: str = "no cases") -> Column:
         """A column of the bootstrap over these cases."""
-        return Column(metric, of, len(self.table), self.patients, note=self.note, why=why)
+        return Column(metric, of, len(self.table), self.patients, note=self.note, reason=reason)
 
     def per_patient(self, *columns: NDArray[Any]) -> Floats:
         """(P, columns) sums of each column (N,) over the cases of each patient."""
@@ -180,7 +180,7 @@ def specific_agreement(
     carriers = [distinct(given.codes[c > 0]) for c in counts.T] + [0] * (len(named) - given.classes)
     columns = []
     for name, few in zip(named, carriers):
-        column = given.column("specific agreement", name, why=f"nobody gave class {name}")
+        column = given.column("specific agreement", name, reason=f"nobody gave class {name}")
         columns.append(replace(column, effective=max(few, 1), freedom=max(few - 1, 0)))
     return bootstrapped(Statistic(tuple(columns), compute), given.codes, level=level, resamples=resamples, seed=seed)
 
@@ -411,6 +411,6 @@ def _clustered(given: Ratings, kind: Kind, level: float, resamples: int | None, 
         with np.errstate(invalid="ignore", divide="ignore"):
             return _correlation(_mean_squares(sums, readers), sums[:, 0], readers, kind)[:, None]
 
-    column = given.column(NAMES[kind], why="all answers are alike")
+    column = given.column(NAMES[kind], reason="all answers are alike")
     column = replace(column, scale="below one", freedom=given.patients - 1)
     return given.bootstrapped(column, compute, level, resamples, seed)

@@ -102,7 +102,9 @@ def krippendorff_alpha(
 def _bootstrapped(
     given: Ratings, metric: str, compute: Compute, level: float, resamples: int | None, seed: int
 ) -> Estimate:
-    column = replace(given.column(metric, why="all answers are alike"), scale="below one", freedom=given.patients - 1)
+    column = replace(
+        given.column(metric, reason="all answers are alike"), scale="below one", freedom=given.patients - 1
+    )
     return given.bootstrapped(column, compute, level, resamples, seed)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.stats.arrays import Booleans, Floats, class_numbers, numbers, zero_one
-from overread.stats.calibration.reliability import EDGE, logit, require_probabilities, why_uncalibrated
+from overread.stats.calibration.reliability import EDGE, logit, not_probabilities, require_probabilities
 
 #: A temperature outside is the sign of classes that the probabilities tell apart completely, or not at all.
 TEMPERATURES = (0.01, 100.0)
@@ -121,7 +121,7 @@ def fit_temperature(truth: ArrayLike, probability: ArrayLike) -> Temperature:
 def _tuning(truth: ArrayLike, probability: ArrayLike) -> tuple[Booleans, Floats]:
     positive = zero_one(truth)
     chance = numbers(probability, len(positive), "probability")
-    reason = why_uncalibrated(positive, chance)
+    reason = not_probabilities(chance)
     require(not reason, "recalibration needs probabilities of tuning cases", given=reason)
     return positive, chance
 

@@ -16,11 +16,11 @@ from overread.stats.arrays import (
     Integers,
     Patients,
     distinct,
+    no_ranking,
     normal_quantile,
     not_finite,
     numbers,
     patient_codes,
-    why_undefined,
     zero_one,
 )
 from overread.stats.estimate import Estimate, undefined
@@ -54,8 +54,8 @@ class Reliability:
 
 
 @checked
-def why_uncalibrated(truth: Booleans, probability: Floats) -> str:
-    """The reason why calibration has no value; empty if it has one."""
+def not_probabilities(probability: Floats) -> str:
+    """The reason why numbers cannot be judged as probabilities; empty if they can."""
     if reason := not_finite(probability, name="scores"):
         return reason
     outside = int(((probability < 0) | (probability > 1)).sum())
@@ -102,7 +102,7 @@ def reliability(
     [1, 1, 1]
     """
     positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
-    reason = why_uncalibrated(positive, chance)
+    reason = not_probabilities(chance)
     require(not reason, "a reliability diagram needs probabilities", given=reason)
     require(bins >= 1, "bins must be at least 1", given=bins)
     codes = patient_codes(patients, len(chance))
@@ -181,8 +181,8 @@ def intercept_and_slope(
     """
     positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
     codes, z = patient_codes(patients, len(chance)), normal_quantile(level)
-    reason, count, large, slope = why_uncalibrated(positive, chance), distinct(codes), None, None
-    if not (reason := reason or why_undefined(positive, chance)):
+    reason, count, large, slope = not_probabilities(chance), distinct(codes), None, None
+    if not (reason := reason or no_ranking(positive, chance)):
         x, one = logit(chance), np.ones((len(chance), 1))
         spread = float(np.ptp(x)) > 1e-9
         large = _fit(positive, one, x, codes)
@@ -280,6 +280,6 @@ def decomposition_statistic(
             return np.column_stack([apart, apart + unsure - squared / n])
 
     how, count = f"{bins} bins of equal width; biased upwards where a bin holds few cases", distinct(codes)
-    about = Column(PARTS[0], of, len(codes), count, "positive", effective=count, why="no cases")
+    about = Column(PARTS[0], of, len(codes), count, "positive", effective=count, reason="no cases")
     about = replace(about, note=f"{note}; {how}" if note else how)
     return Statistic((about, replace(about, metric=PARTS[1], scale="plain")), compute)

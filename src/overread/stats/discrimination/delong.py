@@ -19,11 +19,11 @@ from overread.stats.arrays import (
     Patients,
     distinct,
     expit,
+    no_ranking,
     normal_quantile,
     numbers,
     patient_codes,
     t_quantile,
-    why_undefined,
     zero_one,
 )
 from overread.stats.discrimination.roc import area_interval
@@ -109,7 +109,7 @@ def compare_aucs(
     given = [numbers(score, len(positive)) for score in scores]
     codes = patient_codes(patients, len(positive))
     cohort = Cohort.of(positive, codes)
-    if reason := next(filter(None, (why_undefined(positive, score) for score in given)), ""):
+    if reason := next(filter(None, (no_ranking(positive, score) for score in given)), ""):
         return _no_comparison(cohort, len(given), reason, of)
     placed = np.stack([placements(positive, score) for score in given])  # (M, N)
     added = shares(cohort, placed)
@@ -221,7 +221,7 @@ def _sums_apart(first: Sums | None, second: Sums | None) -> Sums | None:
 
 def _apart(a: Column, b: Column) -> Column:
     few = min((f for f in (a.freedom, b.freedom) if f > 0), default=0)
-    return replace(a, metric=f"{a.metric} difference", scale="plain", freedom=few, why=a.why or b.why)
+    return replace(a, metric=f"{a.metric} difference", scale="plain", freedom=few, reason=a.reason or b.reason)
 
 
 @checked

@@ -13,10 +13,10 @@ from overread.stats.arrays import (
     Booleans,
     Floats,
     Patients,
+    no_ranking,
     normal_quantile,
     numbers,
     patient_codes,
-    why_undefined,
     zero_one,
 )
 from overread.stats.discrimination.delong import (
@@ -148,7 +148,7 @@ def _partial_aucs(
     positive = zero_one(truth)
     given = [numbers(score, len(positive)) for score in scores]
     cohort = Cohort.of(positive, patient_codes(patients, len(positive)))
-    if reason := next(filter(None, (why_undefined(positive, score) for score in given)), ""):
+    if reason := next(filter(None, (no_ranking(positive, score) for score in given)), ""):
         none = undefined(part.metric, reason, of=of, images=cohort.images, patients=cohort.patients)
         return [none] * len(given), cohort, None
     if part.swap:

@@ -19,12 +19,12 @@ from overread.stats.arrays import (
     bisect,
     distinct,
     logit_interval,
+    no_ranking,
     normal_quantile,
     not_finite,
     numbers,
     patient_codes,
     t_quantile,
-    why_undefined,
     zero_one,
 )
 from overread.stats.classification import mean_known
@@ -54,7 +54,7 @@ def auc(
     codes = patient_codes(patients, len(scores))
     normal_quantile(level)  # a level out of range is refused, whatever the scores are
     count = distinct(codes)
-    if reason := why_undefined(positive, scores):
+    if reason := no_ranking(positive, scores):
         return undefined("auc", reason, of=of, images=len(scores), patients=count)
     ranking = rank(positive, scores)
     value, above, below = _placements(ranking)
@@ -147,7 +147,7 @@ def roc_curve(truth: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats, Float
     [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [inf, 0.7, 0.2]]
     """
     positive, scores = zero_one(truth), numbers(score, np.size(truth))
-    if why_undefined(positive, scores):
+    if no_ranking(positive, scores):
         return np.empty(0), np.empty(0), np.empty(0)
     ranking = rank(positive, scores)
     true = np.cumsum(ranking.truth)[ranking.last]
@@ -167,7 +167,7 @@ def precision_recall_curve(truth: ArrayLike, score: ArrayLike) -> tuple[Floats, 
     [[1.0, 1.0], [1.0, 0.5], [0.7, 0.2]]
     """
     positive, scores = zero_one(truth), numbers(score, np.size(truth))
-    if why_undefined(positive, scores):
+    if no_ranking(positive, scores):
         return np.empty(0), np.empty(0), np.empty(0)
     ranking = rank(positive, scores)
     true = np.cumsum(ranking.truth)[ranking.last]
