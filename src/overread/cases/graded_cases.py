@@ -68,7 +68,8 @@ def judged(
     if isinstance(asked, (str, os.PathLike)):
         keys, grades, notes = _joined(made, read_grades(asked, case=case or "case"))
     else:
-        keys, grades, notes = _columns(made, table, asked)
+        rows = table.assign(case=made["case"], modality="").drop(columns="patient", errors="ignore")
+        keys, grades, notes = made["case"], grades_of(wide(rows, asked), "label", repeats="same"), [_NAMED]
     if grades.kind != "label":
         raise InputError("the label of a study comes from labels, and the readers gave scores", given=str(grades),
                          todo="give a table with a column of labels")  # fmt: skip
@@ -79,12 +80,6 @@ def judged(
     blank = int((wanted["label"] == "").sum())
     note = f"label: {rule} of {len(grades.readers):,} readers; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip
     return wanted, target, [note, *notes, *more], _known(grades, keys, made)
-
-
-def _columns(made: pd.DataFrame, table: pd.DataFrame, readers: Sequence[str]) -> tuple[pd.Series, Grades, list[str]]:
-    rows = table.assign(case=made["case"], modality="").drop(columns="patient", errors="ignore")
-    grades = grades_of(wide(rows, readers), "label", repeats="same")
-    return made["case"], grades, [_NAMED]
 
 
 def _joined(made: pd.DataFrame, grades: Grades) -> tuple[pd.Series, Grades, list[str]]:

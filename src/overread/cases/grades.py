@@ -270,7 +270,7 @@ def _column(columns: list[str], name: str) -> str:
 
 def reader_column(table: pd.DataFrame, name: str) -> str | None:
     """The column of readers of a long table; None for a wide one."""
-    columns = [str(column) for column in table.columns]
+    columns = list(table.columns)
     return find(columns, name, "reader") if name != "reader" or name in columns else guess("reader", columns)
 
 
@@ -299,18 +299,13 @@ def melted(
     if not who:
         raise InputError("no column holds a reader's answers", given=f"columns {', '.join(columns[:30])}",
                          todo="give the columns case, reader and label, or a column for each reader")  # fmt: skip
-    _refuse_repeats(table, named, who, readers)
-    kind = kind or ("score" if _fractions(table[who]) else "label")
-    return wide(table.rename(columns={old: new for new, old in named.items() if old}), who, kind), kind
-
-
-def _refuse_repeats(table: pd.DataFrame, named: dict[str, str | None], who: list[str], asked: list[str]) -> None:
-    """Raise :class:`InputError` for cases in several rows, where columns were only taken to be readers."""
     keys = [name for name in (named["case"], named["modality"]) if name]
-    twice = 0 if asked else int(table.duplicated(keys).sum())
+    twice = 0 if readers else int(table.duplicated(keys).sum())  # where columns were only taken to be readers
     if twice:
         raise InputError("there is no column of readers, and cases stand in several rows", given=f"{twice:,} rows too many; columns "
                          f"{', '.join([*keys, *who][:20])}", todo="name the column of readers 'reader'")  # fmt: skip
+    kind = kind or ("score" if _fractions(table[who]) else "label")
+    return wide(table.rename(columns={old: new for new, old in named.items() if old}), who, kind), kind
 
 
 def wide(table: pd.DataFrame, readers: Sequence[str], kind: str = "label") -> pd.DataFrame:

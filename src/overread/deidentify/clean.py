@@ -336,9 +336,7 @@ def mentions(text: str, words: frozenset[str]) -> bool:
     return not words.isdisjoint(parts) or any(len(word) > 4 and word in folded for word in words)
 
 
-# -- names that are part of the picture, which no tag can clean: told by what the file says of itself, by the kind of
-# image (ultrasound, screen shots, scans of film, photographs, labels of slides), by text in its pixels, and by bits that
-# belong to no pixel ------------------------------------------------------------------------------------------------
+# -- names that are part of the picture, which no tag can clean ----------------------------------------------------
 
 
 #: Frames of a film that are searched for text, spread evenly from the first to the last.

@@ -244,24 +244,21 @@ def _exported(task: Task, data: bytes) -> Original:
         warnings.simplefilter("ignore")  # they may quote a value
         dataset = pydicom.dcmread(BytesIO(data), force=True)
         new = clean(dataset, task.rules)
-        made = _described(_identified(task, data, dataset), dataset, new)
+        made = _described(task, data, dataset, new)
         reason = burned_in(dataset, data, task.limits)
         if reason and not task.allow_burned_in:
             return replace(made, outcome=REFUSED, reason=reason)
         return _written(task, made, new, reason)
 
 
-def _identified(task: Task, data: bytes, dataset: Any) -> Original:
+def _described(task: Task, data: bytes, dataset: Any, new: Any) -> Original:
     rules, who, study = task.rules, patient_of(dataset), str(dataset.get("StudyInstanceUID", "") or "")
-    return Original(rules.code("file", sha256(data)), WRITTEN, patient=f"p-{rules.code('patient', who)}", source=task.source,
-                    study=f"s-{rules.code('study', study or who)}", patient_identifier=who, study_uid=study, path=task.path)  # fmt: skip
-
-
-def _described(made: Original, dataset: Any, new: Any) -> Original:
     before, after = ({place for place, _ in elements(data_set)} for data_set in (dataset, new))
     private = sum(any(tag & 0x10000 for tag in place) for place in before)
-    return replace(made, modality=str(new.get("Modality", "") or ""), attributes=len(before), removed=len(before - after),
-                   private=private, may_show_a_face=may_show_a_face(new))  # fmt: skip
+    return Original(rules.code("file", sha256(data)), WRITTEN, patient=f"p-{rules.code('patient', who)}", source=task.source,
+                    study=f"s-{rules.code('study', study or who)}", patient_identifier=who, study_uid=study, path=task.path,
+                    modality=str(new.get("Modality", "") or ""), attributes=len(before), removed=len(before - after),
+                    private=private, may_show_a_face=may_show_a_face(new))  # fmt: skip
 
 
 def _written(task: Task, made: Original, new: Any, reason: str) -> Original:
@@ -304,10 +301,8 @@ def _is_done(row: Row | None, output: Path, key: Path | None, lines: dict[str, t
 def _counted(output: Path, rules: Rules, rows: Iterable[Row], not_dicom: int, links: int) -> Deidentified:
     listed = _once(rows)
     written = [row for row in listed if row.outcome == WRITTEN]
-    reasons = {
-        outcome: Counter(row.reason for row in listed if row.outcome == outcome) for outcome in (REFUSED, LEFT_OUT)
-    }
-    refused, left_out = (dict(sorted(counts.items())) for counts in reasons.values())
+    reasons = ([row.reason for row in listed if row.outcome == outcome] for outcome in (REFUSED, LEFT_OUT))
+    refused, left_out = (dict(sorted(Counter(found).items())) for found in reasons)
     return Deidentified(output, EDITION, rules.methods, len(written), len({row.patient for row in written}),
                         sum(row.may_show_a_face for row in written), refused, left_out, not_dicom, links)  # fmt: skip
 
@@ -324,7 +319,7 @@ def _write_record(made: Deidentified, rules: Rules, allow_burned_in: bool, *, fi
     })  # fmt: skip
 
 
-# -- files that are read, and where the copy may lie ------------------------------------------------------------------------------------------------------
+# -- files that are read, and where the copy may lie -------------------------------------------------------------
 
 
 def files_of(source: Path) -> tuple[list[Path], int]:

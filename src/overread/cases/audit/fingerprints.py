@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache as once
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def _all(addresses: Sequence[str], workers: int, progress: Progress) -> pd.DataF
 
 def _keys(addresses: Sequence[str]) -> list[str]:
     """A key per image from its path, size and time of change, hashed: file names may hold what must not be copied."""
-    stat = once(_stat)
+    stat = functools.cache(_stat)
     text = (f"{_VERSION}|{os.path.abspath(a)}|{stat(_file_of(a))}{_beside(a, stat)}" for a in addresses)
     return [hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest() for t in text]
 

@@ -240,9 +240,6 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
     return replace(read, notes=(*notes, *read.notes))
 
 
-# -- a folder, an archive ----------------------------------------------------------------------------------------
-
-
 def _refuse_columns(named: dict[str, str | None], what: str) -> None:
     given = ", ".join(f"--{role}" for role, column in named.items() if column is not None)
     if given:
