@@ -58,6 +58,11 @@ class Predictions:
         return self.target.task.read_labels(self.table)
 
     @property
+    def known(self) -> NDArray[np.bool_]:
+        """(N,) whether the truth is known; of findings, any of them."""
+        return self.target.task.known(self.truth)
+
+    @property
     def patients(self) -> NDArray[Any]:
         """The patient of each row."""
         return self.table["patient"].to_numpy()

@@ -89,9 +89,8 @@ def _prevalence(text: str) -> tuple[float | dict[str, float] | None, bool]:
 def _judged(pair: Pair, mended: Predictions, seed: int) -> CalibrationChange | None:
     """Before and after, where the test predictions come with their truth."""
     from overread.evaluation.comparison.calibration_change import judge_calibration
-    from overread.evaluation.recalibrate import known
 
-    if not known(pair.test).any():
+    if not pair.test.known.any():
         say("no truth in the test predictions: they are mended, and not judged")
         return None
     return judge_calibration(pair.test, mended, seed=seed, ledger=pair.ledger, model=pair.model)

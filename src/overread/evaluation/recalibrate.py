@@ -105,7 +105,7 @@ def fit_recalibration(
         "a prior shift needs the prevalence of the clinic",
         todo="give prevalence=…, or unlabelled=predictions to estimate it from",
     )
-    parts = {of: part_of(tuning, of) for of in labels(tuning)}
+    parts = {of: part_of(tuning, of) for of in tuning.target.task.separate_names}
     parts = {of: part for of, part in parts.items() if not tuning.target.task.multilabel or _both(part)}
     if not parts:
         raise UnsoundError("no finding has both answers in the tuning data", given=str(tuning))
@@ -145,26 +145,13 @@ def recalibrate(predictions: Predictions, recalibration: Recalibration, *, tunin
                          given=f"{', '.join(recalibration.names)}; here {', '.join(target.names)}",
                          todo="give tuning and test predictions of one model")  # fmt: skip
     if not tuning:
-        judged = predictions.take(known(predictions))
+        judged = predictions.take(predictions.known)
         refuse_seen(judged, recalibration.seen, recalibration.salt, "to recalibrate the probabilities")
     table = predictions.table.copy()
     for of in (of for of, steps in recalibration.steps.items() if steps or of in recalibration.shift):
         columns = [f"p:{name}" for name in ([of] if of else target.names)]
         table[columns] = _apply(recalibration, of, chances(predictions, of), str(predictions))
     return replace(predictions, table=table)
-
-
-@checked
-def labels(predictions: Predictions) -> tuple[str, ...]:
-    """The findings, or one nameless label."""
-    return predictions.target.task.separate_names
-
-
-@checked
-def known(predictions: Predictions) -> NDArray[np.bool_]:
-    """(N,) whether any answer is known."""
-    truth = predictions.truth
-    return ~np.isnan(truth).all(axis=1) if truth.ndim == 2 else truth >= 0
 
 
 @checked

@@ -101,7 +101,7 @@ def uncertainty(
     fitted: dict[str, Any] = {}
     silent: dict[str, AbstentionCurve] = {}
     codes = patient_codes(test.patients, len(test))
-    for of in _labels(test):
+    for of in test.target.task.separate_names:
         judged = judge(tuning, test, of, groups, codes, terms)
         found += judged.estimates
         entries += judged.groups
@@ -142,10 +142,6 @@ def _require_alike(tuning: Predictions, test: Predictions, group: str) -> None:
     for table in (tuning.table, test.table):
         if group and group not in table.columns:
             raise InputError(f"there is no column {group!r} to fit sets by", todo=nearest(group, test.subgroups))
-
-
-def _labels(test: Predictions) -> tuple[str, ...]:
-    return test.target.task.separate_names
 
 
 def _groups(tuning: Predictions, test: Predictions, group: str) -> tuple[NDArray[Any], NDArray[Any]] | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from overread.core.errors import InputError, checked
 from overread.evaluation.curves import ReliabilityDiagram
 from overread.evaluation.ledger import record_look, truth_hash
-from overread.evaluation.recalibrate import Floats, chances, labels, log_loss, part_of, two_columns
+from overread.evaluation.recalibrate import Floats, chances, log_loss, part_of, two_columns
 from overread.evaluation.results import Content, Result, to_file_form
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, no_ranking, patient_codes
@@ -145,7 +145,7 @@ def _signed(value: float) -> str:
 
 def _asked(before: Predictions, after: Predictions) -> list[_BinaryLabel]:
     found = []
-    for of in labels(before):
+    for of in before.target.task.separate_names:
         part = part_of(before, of)
         changed = chances(after, of)[part.rows]
         if before.target.task.multiclass:

@@ -116,17 +116,13 @@ def _aimed(joined: Pair, points: Sequence[OperatingPoint]) -> Pair:
 
 def _any_known(joined: Pair) -> bool:
     tables = (joined.first,) if joined.paired else (joined.first, joined.second)
-    return all(len(p) > 0 and bool(_known(p).any()) for p in tables)
-
-
-def _known(test: Predictions) -> NDArray[np.bool_]:
-    return test.target.task.known(test.truth)
+    return all(len(p) > 0 and bool(p.known.any()) for p in tables)
 
 
 def _groups(joined: Pair, by: Sequence[str]) -> list[tuple[dict[str, str], Sides]]:
     """The subgroups of both tables, cut alike; of the cases whose truth is known."""
     both = joined.first if joined.paired else _stacked(joined)
-    many, known = len(joined.first), (_known(joined.first), _known(joined.second))
+    many, known = len(joined.first), (joined.first.known, joined.second.known)
     found = []
     for where, rows in subgroups(both, list(dict.fromkeys(by))):
         first, second = (rows, rows) if joined.paired else (rows[:many], rows[many:])
@@ -189,7 +185,7 @@ def _counts(joined: Pair, asked: Sequence[PairedQuestion]) -> dict[str, Any]:
         return {
             "images": len(test),
             "patients": int(test.table["patient"].nunique()),
-            "unlabelled": int((~_known(test)).sum()),
+            "unlabelled": int((~test.known).sum()),
             "positives": {q.of: int(q.truth.sum()) for q in sides},
             "negatives": {q.of: int((~q.truth).sum()) for q in sides},
         }
