@@ -68,7 +68,8 @@ def train(
     if settled is None:
         facts = auto.look(cases, training)
         settled = _plan(recipe, facts, weights, device, clock, reserve, network)
-        _keep_plan(checkpoints, key, settled, clock)
+        if checkpoints:
+            write_json(checkpoints / "plan.json", {"key": key, "plan": settled, "seconds": clock.elapsed})
     data = decode(cases, training, tuning, auto.preprocess_of(settled.recipe, settled.facts), cache, digests=digests,
                   threads=threads or cores(), progress=progress)  # fmt: skip
     return fit(data, settled.recipe, weights=settled.weights, decisions=settled.decisions, folder=checkpoints, cache=cache, clock=clock,
@@ -174,11 +175,6 @@ def _resumed_plan(folder: Path | None, key: str, clock: Clock) -> SettledPlan | 
         return build(SettledPlan, kept["plan"], where="plan.json")
     forget(folder)  # checkpoints of other cases, another split or recipe must not teach this model
     return None
-
-
-def _keep_plan(folder: Path | None, key: str, settled: SettledPlan, clock: Clock) -> None:
-    if folder is not None:
-        write_json(folder / "plan.json", {"key": key, "plan": settled, "seconds": clock.elapsed})
 
 
 # -- steps of a fit --------------------------------------------------------------------------------------------------
