@@ -130,8 +130,8 @@ def _result(
     every = [overall, *alone.values()]
     best = max(every, key=lambda found: found["auc"])
     verdict = "high" if best["auc"] >= 0.9 else "moderate" if best["auc"] >= 0.7 and best["low"] > 0.5 else "low"
-    return _empty("") | overall | {
-        "images": images, "patients": patients, "verdict": verdict, "by feature": alone,
+    return overall | {
+        "images": images, "patients": patients, "verdict": verdict, "undefined": "", "by feature": alone,
         "method": "logistic regression on bands, 5 folds by patient; one class against the rest, mean over classes",
         "by class": {name: {"auc": e.value, "low": e.low, "high": e.high} for name, e in zip(names, together)},
     }  # fmt: skip
