@@ -246,10 +246,6 @@ def _disjoint(run: Run) -> str:
     return f"{unit}: {sections.whole(proof.patients_shared)} {who} and {sections.whole(proof.duplicate_groups_shared)} groups of duplicates in more than one part; {words.name(proof.checked, 200)}"  # fmt: skip
 
 
-def _size(run: Run) -> str:
-    return f"tested on {run.size}; how the number was arrived at only the authors know (`overread plan` computes one)" if run.judged else ""  # fmt: skip
-
-
 def _internal(run: Run) -> str:
     if not run.split.proof or run.study.leave_out:
         return ""
@@ -268,35 +264,13 @@ def _external(run: Run) -> str:
     return "no external test: the test part comes from the same table as the training part" if run.split.proof and run.estimates else ""  # fmt: skip
 
 
-def _flow(run: Run) -> str:
-    return f"{_exclusions(run)}; the diagram stands in report.html and evaluation/figures/flow.svg" if run.audit else ""  # fmt: skip
-
-
 def _characteristics(run: Run) -> str:
     table = sections.characteristics(run)
     columns = dict.fromkeys(row[0] for row in table.rows) if table else {}
     return f"by part, for {', '.join(columns)}: the table in model_card.md" if columns else ""
 
 
-def _margin(run: Run) -> str:
-    return sections.claim(run.study) if run.study.margin else ""
-
-
-def _protocol(run: Run) -> str:
-    return "the file study.toml holds every choice of this run; a protocol only the authors have" if run.study else ""
-
-
-def _audit_of_data(run: Run) -> str:
-    findings = words.count(len(run.audit.findings), "finding")
-    return f"the audit (audit.json) has {findings} on unreadable, duplicate, mislabelled or marked images and shortcuts" if run.audit else ""  # fmt: skip
-
-
 # -- facts of the model, and of how it was judged -----------------------------------------------------------------
-
-
-def _technology(run: Run) -> str:
-    backbone = run.model.backbone.name
-    return f"deep learning: a neural network ({words.name(backbone)}) on images" if backbone else ""
 
 
 def _preprocessing(run: Run) -> str:
@@ -315,10 +289,6 @@ def _model(run: Run) -> str:
     rows = [f"{k.lower()} {v}" for k, v in sections.training_facts(run) if k in ("Network", "Parameters")]
     size = run.model.preprocess.get("size")
     return "; ".join(rows) + (f"; input {_short(size)} pixels" if size else "") if rows else ""
-
-
-def _output(run: Run) -> str:
-    return run.task.answer if run.task else ""
 
 
 def _software(run: Run) -> str:
@@ -361,10 +331,6 @@ def _balance(run: Run) -> str:
         return ""
     power = float(run.model.recipe["balance"])
     return f"in the loss, each class weighs its frequency to the power {words.number(-power, 2)} (0: all images alike, −1: all classes alike)"
-
-
-def _metrics(run: Run) -> str:
-    return ", ".join(dict.fromkeys(words.label(e.metric) for e in run.estimates if not e.where))
 
 
 def _uncertainty(run: Run) -> str:
@@ -437,11 +403,6 @@ def _prevalence(run: Run) -> str:
     return f"of the test images, {words.name(', '.join(here), 500)}; {use}"
 
 
-def _performance(run: Run) -> str:
-    found = [run.estimate(metric, of) for metric, of in shown_metrics(run)]
-    return "; ".join(_in_sentence(e) for e in found if e)
-
-
 def _calibration(run: Run) -> str:
     if run.continuous:
         of, wanted = run.names[0], ["bias"]
@@ -468,14 +429,6 @@ def _indeterminate(run: Run) -> str:
     return f"none: every readable image gets an answer; {unlabelled} without a reference standard took no part" if run.judged else ""  # fmt: skip
 
 
-def _errors(run: Run) -> str:
-    return f"the {len(run.gallery)} most confident errors are shown in report.html" if run.gallery else ""
-
-
-def _blind(run: Run) -> str:
-    return "the model is given the image alone: no clinical information, nothing of the reference standard, and no input that a person assesses" if run.model else ""  # fmt: skip
-
-
 def _limits(run: Run) -> str:
     found = words.name(" ".join(advice.cautions(run)), 900)
     return f"what the program found: {found}" if found else ""
@@ -497,18 +450,27 @@ def _updating(run: Run) -> str:
     return "probabilities were recalibrated on tuning data (calibration/recalibration.json)" if path.exists() else "no recalibration or other updating is recorded in this run" if run.estimates else ""  # fmt: skip
 
 
-def _bad_input(run: Run) -> str:
-    return "files that cannot be decoded, are too large or too small are refused by name and reason, never predicted" if run.model else ""  # fmt: skip
-
-
 #: What can be asked of a run, under the names that the standards' files use.
-FACTS: dict[str, Callable[[Run], str]] = {fact.__name__[1:]: fact for fact in (
-    _task, _data, _centres, _devices, _exclusions, _subset, _codes, _missing, _reference, _agreement, _graders,
-    _partitions, _disjoint, _size, _internal, _external, _flow, _characteristics, _margin, _protocol, _audit_of_data,
-    _technology, _preprocessing, _model, _output, _software, _initial, _training, _selection, _ensemble, _balance,
-    _metrics, _uncertainty, _threshold, _subgroups, _heterogeneity, _clusters, _classes, _prevalence, _performance,
-    _calibration, _crosstab, _indeterminate, _errors, _blind, _limits, _availability, _audit, _updating, _bad_input,
-)}  # fmt: skip
+FACTS: dict[str, Callable[[Run], str]] = {
+    **{fact.__name__[1:]: fact for fact in (
+        _task, _data, _centres, _devices, _exclusions, _subset, _codes, _missing, _reference, _agreement, _graders,
+        _partitions, _disjoint, _internal, _external, _characteristics, _preprocessing, _model, _software, _initial,
+        _training, _selection, _ensemble, _balance, _uncertainty, _threshold, _subgroups, _heterogeneity, _clusters,
+        _classes, _prevalence, _calibration, _crosstab, _indeterminate, _limits, _availability, _audit, _updating,
+    )},
+    "output": lambda run: run.task.answer if run.task else "",
+    "margin": lambda run: sections.claim(run.study) if run.study.margin else "",
+    "metrics": lambda run: ", ".join(dict.fromkeys(words.label(e.metric) for e in run.estimates if not e.where)),
+    "performance": lambda run: "; ".join(_in_sentence(e) for pair in shown_metrics(run) if (e := run.estimate(*pair))),
+    "protocol": lambda run: "the file study.toml holds every choice of this run; a protocol only the authors have" if run.study else "",
+    "blind": lambda run: "the model is given the image alone: no clinical information, nothing of the reference standard, and no input that a person assesses" if run.model else "",
+    "bad_input": lambda run: "files that cannot be decoded, are too large or too small are refused by name and reason, never predicted" if run.model else "",
+    "errors": lambda run: f"the {len(run.gallery)} most confident errors are shown in report.html" if run.gallery else "",
+    "flow": lambda run: f"{_exclusions(run)}; the diagram stands in report.html and evaluation/figures/flow.svg" if run.audit else "",
+    "size": lambda run: f"tested on {run.size}; how the number was arrived at only the authors know (`overread plan` computes one)" if run.judged else "",
+    "technology": lambda run: f"deep learning: a neural network ({words.name(run.model.backbone.name)}) on images" if run.model.backbone.name else "",
+    "audit_of_data": lambda run: f"the audit (audit.json) has {words.count(len(run.audit.findings), 'finding')} on unreadable, duplicate, mislabelled or marked images and shortcuts" if run.audit else "",
+}  # fmt: skip
 
 
 @checked

@@ -11,24 +11,8 @@ from matplotlib.figure import Figure as Sheet
 from overread.core.errors import checked
 from overread.evaluation.curves import AbstentionCurve, DecisionCurve, Point, ReliabilityDiagram, SetCoverage
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
-    BLUE,
-    FAINT,
-    INK,
-    SKY,
-    SOFT,
-    THIN,
-    VERMILION,
-    Figure,
-    ForestRow,
-    curve_with_band,
-    finish,
-    forest_rows,
-    percent_axis,
-    quiet_grid,
-    sheet,
-    unit_square,
-)
+from overread.reporting.figures import canvas
+from overread.reporting.figures.canvas import BLUE, FAINT, INK, SKY, SOFT, THIN, VERMILION, Figure, ForestRow
 from overread.reporting.figures.curves import LINES, SQUARE
 from overread.reporting.main_results import surest_half
 from overread.reporting.run import Run
@@ -45,7 +29,7 @@ def scores(run: Run) -> Figure | None:
         return None
     edges = held.edges
     groups = (("with", held.positive, VERMILION, "-"), ("without", held.negative, BLUE, (0, (3, 1.2))))
-    with sheet(*SQUARE) as drawing:
+    with canvas.sheet(*SQUARE) as drawing:
         axes = drawing.subplots()
         for word, counts, colour, stroke in groups:
             many = sum(counts)
@@ -55,11 +39,11 @@ def scores(run: Run) -> Figure | None:
         _threshold(axes, run.curve.point)
         axes.set(xlabel=f"Score for {words.name(run.called(run.primary), 34)}", ylabel="Share of the group",
                  xlim=(edges[0], edges[-1]), title=run.size)  # fmt: skip
-        percent_axis(axes.yaxis)
-        quiet_grid(axes)
+        canvas.percent_axis(axes.yaxis)
+        canvas.quiet_grid(axes)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.22)
         axes.legend(loc="upper center", handlelength=2)
-        return finish(drawing, "scores", "Distribution of the score",
+        return canvas.finish(drawing, "scores", "Distribution of the score",
                       "Histograms of the score for cases with and without the disease.",
                       "Upright, dashed: the threshold. n: images.")  # fmt: skip
 
@@ -78,15 +62,15 @@ def calibration(run: Run) -> Figure | None:
     if len(chosen) > 1:
         return _calibrations(run, chosen)
     of, held = chosen[0]
-    with sheet(4.3, 4.9) as drawing:
+    with canvas.sheet(4.3, 4.9) as drawing:
         axes, below = drawing.subplots(2, 1, height_ratios=(5, 1), sharex=True)
-        unit_square(axes, "", "Observed frequency")
+        canvas.unit_square(axes, "", "Observed frequency")
         axes.set_aspect("auto")
         draw_reliability(axes, held)
         axes.legend(loc="upper left", frameon=True, edgecolor="none", framealpha=0.9)
         axes.set_title(run.size)
         draw_counts(below, held, "Images")
-        return finish(drawing, "calibration", "Calibration", _slope(run, of, held), _bars(run))
+        return canvas.finish(drawing, "calibration", "Calibration", _slope(run, of, held), _bars(run))
 
 
 def _bars(run: Run) -> str:
@@ -122,16 +106,16 @@ def _calibrations(run: Run, chosen: list[tuple[str, ReliabilityDiagram]]) -> Fig
     across = 4 if len(some) == 4 else min(3, len(some))
     down = -(-len(some) // across)
     each = 9.0 / max(across, 2)  # inches
-    with sheet(each * across, 0.4 + 0.97 * each * down) as drawing:
+    with canvas.sheet(each * across, 0.4 + 0.97 * each * down) as drawing:
         grid = drawing.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         for axes, (of, held) in zip(grid.ravel(), some, strict=False):
-            unit_square(axes, "", "")
+            canvas.unit_square(axes, "", "")
             axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
             draw_reliability(axes, held)
             axes.set_title(f"{words.name(run.called(of), 24)}\n{_judged(run, of, held)}")
         _outside(drawing, grid, len(some))
         alt = " ".join(f"{run.called(of)}: {_slope(run, of, held)}" for of, held in some)
-        return finish(
+        return canvas.finish(
             drawing, "calibration", "Calibration", alt, _bars(run) + words.first_of(chosen, PANELS), wide=True
         )
 
@@ -159,18 +143,20 @@ def decision(run: Run) -> Figure | None:
         return None
     held = chosen[0][1].decision
     x, top, everyone = (np.array(values) for values in (held.threshold, held.net_benefit, held.treat_all))
-    with sheet(*SQUARE) as drawing:
+    with canvas.sheet(*SQUARE) as drawing:
         axes = drawing.subplots()
-        curve_with_band(axes, x, top, low=held.low, high=held.high, label="by the model")
-        curve_with_band(axes, x, everyone, low=held.treat_all_low, high=held.treat_all_high, label="treat all", rank=1)
+        canvas.curve_with_band(axes, x, top, low=held.low, high=held.high, label="by the model")
+        canvas.curve_with_band(
+            axes, x, everyone, low=held.treat_all_low, high=held.treat_all_high, label="treat all", rank=1
+        )
         axes.axhline(0, color=INK, linewidth=1.3, linestyle=(0, (1.2, 1.2)), label="treat none")
         axes.set(xlim=(0, 1), ylim=_useful(held), xlabel="Risk from which one acts", ylabel="Net benefit (true positives per image)",
                  title=run.size)  # fmt: skip
-        percent_axis(axes.xaxis)
-        quiet_grid(axes)
+        canvas.percent_axis(axes.xaxis)
+        canvas.quiet_grid(axes)
         axes.legend(loc="upper right", handlelength=2.6, frameon=True, edgecolor="none", framealpha=0.9)
         best = _best(x, top, everyone)
-        return finish(drawing, "decision", "Decision curve", f"Net benefit. {best}", f"{best} {_rule(held)}")
+        return canvas.finish(drawing, "decision", "Decision curve", f"Net benefit. {best}", f"{best} {_rule(held)}")
 
 
 def _useful(held: DecisionCurve) -> tuple[float, float]:
@@ -217,21 +203,21 @@ def abstention(run: Run) -> Figure | None:
         return None
     some = found[:LINES]
     alone = some[0][1] if len(some) == 1 else None
-    with sheet(*SQUARE) as drawing:
+    with canvas.sheet(*SQUARE) as drawing:
         axes = drawing.subplots()
         for rank, (of, c) in enumerate(some):
             name = words.name(run.called(of), 22) if of else "errors among them"
             band = (c.low, c.high) if alone else (None, None)
-            curve_with_band(axes, c.coverage, c.risk, low=band[0], high=band[1], label=name, rank=rank)
+            canvas.curve_with_band(axes, c.coverage, c.risk, low=band[0], high=band[1], label=name, rank=rank)
         axes.set(xlim=(0, 1), ylim=(0, _top([c for _, c in some])), xlabel="Share of cases answered, the surest first",
                  ylabel="Errors among them", title=run.size)  # fmt: skip
-        percent_axis(axes.xaxis, axes.yaxis)
-        quiet_grid(axes)
+        canvas.percent_axis(axes.xaxis, axes.yaxis)
+        canvas.quiet_grid(axes)
         if not alone:
             axes.legend(loc="upper left", handlelength=2.8)
         alt = "; ".join(f"{run.called(of) or 'the model'}: {_ends(c)}" for of, c in some)
         band_note = f"Band: {words.percent(alone.level)} interval." if alone else ""
-        return finish(drawing, "abstention", "Errors when it may stay silent", f"{alt}.",
+        return canvas.finish(drawing, "abstention", "Errors when it may stay silent", f"{alt}.",
                       f"By the largest probability of a class. {band_note}{words.first_of(found, LINES)}".strip())  # fmt: skip
 
 
@@ -256,7 +242,7 @@ def conformal(run: Run) -> Figure | None:
     if not groups:
         return None
     what = "interval" if run.continuous else "set"
-    return forest_rows(
+    return canvas.forest_rows(
         [_row(run, group) for group in groups[:_ROWS]], name="conformal", title=f"{what.capitalize()}s that hold the truth",
         across=f"Share of images whose {what} holds the truth", size=run.size, line=level,
         caption=f"Upright: the share promised, {words.percent(level)}. n: patients.{words.first_of(groups, _ROWS)}",

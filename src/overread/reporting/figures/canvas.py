@@ -253,19 +253,19 @@ def curve_with_band(
 @checked
 def cross(
     axes: Axes,
-    x: float,
-    y: float,
-    sensitivity: Interval,
-    specificity: Interval,
+    at: tuple[float, float],
+    up: Interval,
+    across: Interval,
     colour: str,
     width: float = 1.3,
     zorder: float = 2,
 ) -> None:
-    """The intervals of sensitivity and specificity as thin lines through a point of a ROC curve, where there are any."""
-    if sensitivity and math.isfinite(sensitivity.low):
-        axes.plot([x, x], [sensitivity.low, sensitivity.high], color=colour, linewidth=width, zorder=zorder)
-    if specificity and math.isfinite(specificity.low):
-        axes.plot([1 - specificity.high, 1 - specificity.low], [y, y], color=colour, linewidth=width, zorder=zorder)
+    """The intervals of sensitivity (``up``) and specificity as lines through a point of a ROC curve, where there are any."""
+    x, y = at
+    if up and math.isfinite(up.low):
+        axes.plot([x, x], [up.low, up.high], color=colour, linewidth=width, zorder=zorder)
+    if across and math.isfinite(across.low):
+        axes.plot([1 - across.high, 1 - across.low], [y, y], color=colour, linewidth=width, zorder=zorder)
 
 
 @checked
@@ -274,7 +274,7 @@ def reader_points(axes: Axes, readers: Sequence[ReaderPoint]) -> None:
     for i, reader in enumerate(readers):
         x, y = 1 - reader.specificity.value, reader.sensitivity.value
         if math.isfinite(x + y):
-            cross(axes, x, y, reader.sensitivity, reader.specificity, SOFT, 0.9)
+            cross(axes, (x, y), reader.sensitivity, reader.specificity, SOFT, 0.9)
             label = "" if i else f"Readers ({len(readers)})"
             axes.plot(x, y, "D", color=INK, markersize=4.5, markerfacecolor="white", zorder=6, label=label or None)
 

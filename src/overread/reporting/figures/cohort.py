@@ -59,7 +59,7 @@ def _draw(run: Run) -> tuple[str, float]:
     side = Box(620, given.y + given.height + 26, 334, _excluded_lines(run), "#f6f7f9")
     parts = run.split.proof.parts
     after = side.y + side.height + 26
-    art = [_arrow(given.bottom, (given.bottom[0], after)), _elbow(given, side), _box(given), _box(side)]
+    art = [_line(given.bottom, (given.bottom[0], after)), _elbow(given, side), _box(given), _box(side)]
     if not parts:
         return "".join(art), after + 6
     boxes = {key: Box(6 + i * 322, after + 22, 304, _part_lines(title, parts.get(key)))
@@ -117,35 +117,31 @@ def _box(box: Box) -> str:
     )
 
 
-def _path(points: str, x: float, y: float, down: bool = True) -> str:
-    head = (
-        f"M{x - 4:.1f} {y - 7:.1f}L{x:.1f} {y:.1f}L{x + 4:.1f} {y - 7:.1f}Z"
-        if down
-        else f"M{x - 7:.1f} {y - 4:.1f}L{x:.1f} {y:.1f}L{x - 7:.1f} {y + 4:.1f}Z"
-    )
-    return f'<path d="{points}" fill="none" stroke="{_RULE}"/><path d="{head}" fill="{_RULE}"/>'
+def _line(*points: tuple[float, float]) -> str:
+    way = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f'<path d="M{way}" fill="none" stroke="{_RULE}"/>'
 
 
-def _arrow(start: tuple[float, float], end: tuple[float, float]) -> str:
-    return f'<path d="M{start[0]:.1f} {start[1]:.1f}L{end[0]:.1f} {end[1]:.1f}" fill="none" stroke="{_RULE}"/>'
+def _arrow(*points: tuple[float, float]) -> str:
+    """A line through the points with its head at the last, which points down, or right after a level line."""
+    (_, before), (x, y) = points[-2:]
+    ends = ((-7, -4), (-7, 4)) if before == y else ((-4, -7), (4, -7))
+    (a, b), (c, d) = ((x + right, y + down) for right, down in ends)
+    return f'{_line(*points)}<path d="M{a:.1f} {b:.1f}L{x:.1f} {y:.1f}L{c:.1f} {d:.1f}Z" fill="{_RULE}"/>'
 
 
 def _elbow(given: Box, side: Box) -> str:
-    x, y = given.bottom[0], side.y + side.height / 2
-    return _path(f"M{x:.1f} {y:.1f}L{side.x - 1:.1f} {y:.1f}", side.x - 1, y, down=False)
+    y = side.y + side.height / 2
+    return _arrow((given.bottom[0], y), (side.x - 1, y))
 
 
 def _fan(x: float, y: float, boxes: list[Box]) -> str:
-    return "".join(
-        _path(f"M{x:.1f} {y:.1f}L{box.top[0]:.1f} {y:.1f}L{box.top[0]:.1f} {box.y - 1:.1f}", box.top[0], box.y - 1)
-        for box in boxes
-    )
+    return "".join(_arrow((x, y), (box.top[0], y), (box.top[0], box.y - 1)) for box in boxes)
 
 
 def _down(above: Box, below: Box) -> str:
     (x, y), (to, end) = above.bottom, below.top
-    middle = below.y - 17
-    return _path(f"M{x:.1f} {y:.1f}L{x:.1f} {middle:.1f}L{to:.1f} {middle:.1f}L{to:.1f} {end - 1:.1f}", to, end - 1)
+    return _arrow((x, y), (x, below.y - 17), (to, below.y - 17), (to, end - 1))
 
 
 def _alt(run: Run) -> str:

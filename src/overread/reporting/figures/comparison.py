@@ -13,28 +13,8 @@ from overread.core.errors import checked
 from overread.evaluation.comparison.compare import Comparison, p_text
 from overread.evaluation.metrics import metric_named
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
-    BLUE,
-    COLOURS,
-    INK,
-    SOFT,
-    STROKES,
-    THIN,
-    VERMILION,
-    Figure,
-    ForestRow,
-    curve_with_band,
-    finish,
-    forest_rows,
-    mark,
-    percent_axis,
-    plain_rows,
-    quiet_grid,
-    roc_axes,
-    roomy,
-    sheet,
-    unit_square,
-)
+from overread.reporting.figures import canvas
+from overread.reporting.figures.canvas import BLUE, COLOURS, INK, SOFT, STROKES, THIN, VERMILION, Figure, ForestRow
 from overread.stats.estimate import Difference
 
 #: Classes or findings that get figures of their own, at most.
@@ -68,21 +48,21 @@ def claim_figure(found: Comparison) -> Figure | None:
     rows = [("All cases", gap)]
     rows += [(where_of(d), d.difference) for d in found.differences
              if d.first.where and d.difference.metric == gap.metric and d.first.of == gap.of]  # fmt: skip
-    with sheet(9.0, 1.15 + 0.27 * len(rows)) as drawing:
+    with canvas.sheet(9.0, 1.15 + 0.27 * len(rows)) as drawing:
         axes = drawing.subplots()
         axes.axvline(0, color=SOFT, linewidth=0.9)
         for bound in claim.bound:
             axes.axvline(bound, color=VERMILION, linewidth=1.1, linestyle=THIN)
         for y, (_, estimate) in enumerate(rows):
-            mark(axes, estimate, y, INK if y == 0 else BLUE)
-        plain_rows(
+            canvas.mark(axes, estimate, y, INK if y == 0 else BLUE)
+        canvas.plain_rows(
             axes, [f"{words.name(n, 30)}, n = {e.patients:,}" for n, e in rows], [y == 0 for y in range(len(rows))]
         )
         axes.set(xlabel=_across(found, gap.metric), title=f"{_size(found)}; {status}")
-        roomy(drawing)
+        canvas.roomy(drawing)
         bounds = " and ".join(words.number(b, 3) for b in claim.bound)
         alt = f"{claim.claim} at a margin of {claim.margin:g}, {status}: difference {words.in_sentence(gap)}, bound {bounds}."
-        return finish(drawing, "claim", claim.claim.capitalize(), alt,
+        return canvas.finish(drawing, "claim", claim.claim.capitalize(), alt,
                       f"Dashed: the margin ({bounds}), {status}. Bars: {words.percent(gap.level)} intervals. n: patients.",
                       wide=True)  # fmt: skip
 
@@ -116,7 +96,7 @@ def _forest(
         for label, d in rows
     ]  # fmt: skip
     caption = f"Line: no difference. n: patients. p: after Holm's correction. ↓: less is better. {caption}".strip()
-    return forest_rows(
+    return canvas.forest_rows(
         lines, name=name, title=title, across=_across(found, ""), size=_size(found), caption=caption, line=0.0
     )
 
@@ -155,9 +135,9 @@ def roc(found: Comparison, of: str, ending: str) -> Figure | None:
     if "roc" not in held["first"] or "roc" not in held["second"]:
         return None
     auc, sides = found["auc", of], []
-    with sheet(4.3, 4.15) as drawing:
+    with canvas.sheet(4.3, 4.15) as drawing:
         axes = drawing.subplots()
-        roc_axes(axes, _of(found, of))
+        canvas.roc_axes(axes, _of(found, of))
         for i, (side, name, estimate) in enumerate(zip(("first", "second"), found.names, (auc.first, auc.second))):
             curve, colour = held[side], COLOURS[i]
             label = f"{words.name(name, 20)}: AUC {words.value(estimate, 2)} ({words.interval(estimate, 2)})"
@@ -171,7 +151,7 @@ def roc(found: Comparison, of: str, ending: str) -> Figure | None:
         rules = "; ".join(
             f"{words.name(n, 20)} {held[s]['point']['rule']}" for s, n in zip(("first", "second"), found.names)
         )
-        return finish(drawing, f"roc{ending}", f"ROC curves{titled(of)}", f"{'; '.join(sides)}.",
+        return canvas.finish(drawing, f"roc{ending}", f"ROC curves{titled(of)}", f"{'; '.join(sides)}.",
                       f"Dashed thin: a coin. Circle and square: the operating points ({rules}).")  # fmt: skip
 
 
@@ -181,23 +161,23 @@ def net_benefit(found: Comparison, of: str, ending: str) -> Figure | None:
     if "difference" not in held:
         return None
     at, gap, low, high = (np.array(held[n], float) for n in ("threshold", "difference", "low", "high"))
-    with sheet(4.3, 4.15) as drawing:
+    with canvas.sheet(4.3, 4.15) as drawing:
         axes = drawing.subplots()
         axes.axhline(0, color=SOFT, linewidth=0.9)
-        curve_with_band(axes, at, gap, low=low, high=high)
+        canvas.curve_with_band(axes, at, gap, low=low, high=high)
         near = at <= RISKS
         edge = 1.1 * float(np.nanmax(np.abs(np.concatenate((low[near], high[near]))))) or 0.01
         axes.set(xlim=(0, 1), ylim=(-edge, edge), xlabel="Risk at or above which a case is treated",
                  ylabel="Net benefit difference (true positives per image)", title=_of(found, of))  # fmt: skip
-        percent_axis(axes.xaxis)
-        quiet_grid(axes)
+        canvas.percent_axis(axes.xaxis)
+        canvas.quiet_grid(axes)
         first, second = (words.name(n, 26) for n in found.names)
         axes.text(
             0.98, 0.97, f"above 0: {first} does more good", transform=axes.transAxes, ha="right", va="top", color=SOFT
         )
         best = int(np.nanargmax(np.abs(np.where(near, gap, 0))))
         largest = f"Largest up to a risk of {words.percent(RISKS)}: {words.number(gap[best], 3)} at {words.percent(at[best])}."
-        return finish(drawing, f"net-benefit{ending}", f"Net benefit{titled(of)}", f"{first} minus {second}. {largest}",
+        return canvas.finish(drawing, f"net-benefit{ending}", f"Net benefit{titled(of)}", f"{first} minus {second}. {largest}",
                       f"{first} minus {second}, with its {words.percent(found.about['level'])} interval; "
                       f"{held['rule']}. {largest}")  # fmt: skip
 
@@ -210,11 +190,11 @@ def scatter(found: Comparison, of: str, ending: str) -> Figure | None:
     edges = np.asarray(held["edges"], float)
     groups = [(word, np.asarray(held[key], float)) for word, key in (("with", "positive"), ("without", "negative"))]
     most = max(2.0, *(float(counts.max()) for _, counts in groups))
-    with sheet(9.0, 4.3) as drawing:
+    with canvas.sheet(9.0, 4.3) as drawing:
         panels = drawing.subplots(1, 2, sharey=True)
         for axes, (word, counts) in zip(panels, groups):
             if edges[0] == 0 and edges[-1] == 1:
-                unit_square(axes, "", "")
+                canvas.unit_square(axes, "", "")
             axes.set_aspect("equal")
             shown = axes.pcolormesh(edges, edges, np.ma.masked_less(counts.T, 1), cmap="Blues", norm=LogNorm(0.5, most))
             axes.plot(edges[[0, -1]], edges[[0, -1]], color=SOFT, linewidth=0.8, linestyle=THIN)
@@ -226,7 +206,7 @@ def scatter(found: Comparison, of: str, ending: str) -> Figure | None:
         drawing.colorbar(
             shown, ax=panels, label="Images", shrink=0.8, ticks=_ticks(most), format=lambda x, _: f"{x:,.0f}"
         )
-        return finish(drawing, f"scores{ending}", f"The two scores{titled(of)}",
+        return canvas.finish(drawing, f"scores{ending}", f"The two scores{titled(of)}",
                       f"Counts of images by the scores of {found.names[0]} and {found.names[1]}, with and without the disease.",
                       "Shade: images in each field, on a logarithmic scale. Dashed: equal scores.", wide=True)  # fmt: skip
 

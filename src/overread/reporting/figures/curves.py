@@ -14,24 +14,8 @@ from matplotlib.figure import Figure as Sheet
 from overread.core.errors import checked
 from overread.evaluation.curves import Curves, PrecisionRecallCurve
 from overread.reporting import words
-from overread.reporting.figures.canvas import (  # fmt: skip
-    BLUE,
-    COLOURS,
-    INK,
-    SOFT,
-    STROKES,
-    THIN,
-    VERMILION,
-    Figure,
-    cross,
-    curve_with_band,
-    finish,
-    quiet_grid,
-    reader_points,
-    roc_axes,
-    sheet,
-    unit_square,
-)
+from overread.reporting.figures import canvas
+from overread.reporting.figures.canvas import BLUE, COLOURS, INK, SOFT, STROKES, THIN, VERMILION, Figure
 from overread.reporting.run import Run, TrainingRow
 
 SQUARE = (4.3, 4.15)
@@ -49,12 +33,12 @@ def roc(run: Run) -> Figure | None:
         return None
     with _square(len(chosen)) as drawing:
         axes = drawing.subplots()
-        roc_axes(axes, run.size)
+        canvas.roc_axes(axes, run.size)
         for rank, (of, curve) in enumerate(chosen):
-            curve_with_band(axes, curve.roc.fpr, curve.roc.tpr, label=_label(run, of, "auc"), rank=rank)
+            canvas.curve_with_band(axes, curve.roc.fpr, curve.roc.tpr, label=_label(run, of, "auc"), rank=rank)
         note = _point(axes, run, *chosen[0]) if len(chosen) == 1 else _circles(axes, chosen, "fpr", "tpr")
         _legend(drawing, axes, "lower right", len(chosen))
-        return finish(drawing, "roc", "ROC curve" if len(chosen) == 1 else "ROC curves",
+        return canvas.finish(drawing, "roc", "ROC curve" if len(chosen) == 1 else "ROC curves",
                       f"Sensitivity against false alarms. {_alt(run, chosen, 'auc')}.",
                       f"{_numbers(run, 'AUC')} Dashed: a coin. {note}{words.first_of(run.chosen('roc'), LINES).strip()}".strip())  # fmt: skip
 
@@ -62,7 +46,7 @@ def roc(run: Run) -> Figure | None:
 def _square(curves: int) -> AbstractContextManager[Sheet]:
     """A sheet for a square, taller where several curves are named under it."""
     width, height = SQUARE
-    return sheet(width, height if curves == 1 else height + 0.2 + 0.18 * curves)
+    return canvas.sheet(width, height if curves == 1 else height + 0.2 + 0.18 * curves)
 
 
 def _legend(drawing: Sheet, axes: Axes, place: Corner, curves: int) -> None:
@@ -76,18 +60,11 @@ def _legend(drawing: Sheet, axes: Axes, place: Corner, curves: int) -> None:
 def _circles(axes: Axes, chosen: Chosen, across: str, up: str) -> str:
     """The frozen operating point of every curve; what the caption says of them."""
     points = [(rank, curve.point) for rank, (_, curve) in enumerate(chosen) if curve.point.frozen]
-    points = [(rank, p) for rank, p in points if math.isfinite(getattr(p, across) + getattr(p, up))]
-    for rank, p in points:
-        axes.plot(
-            getattr(p, across),
-            getattr(p, up),
-            "o",
-            color=COLOURS[rank],
-            markerfacecolor="white",
-            markersize=5,
-            zorder=5,
-        )
-    return "Circles: operating points. " if points else ""
+    places = [(rank, getattr(p, across), getattr(p, up)) for rank, p in points]
+    places = [(rank, x, y) for rank, x, y in places if math.isfinite(x + y)]
+    for rank, x, y in places:
+        axes.plot(x, y, "o", color=COLOURS[rank], markerfacecolor="white", markersize=5, zorder=5)
+    return "Circles: operating points. " if places else ""
 
 
 def _numbers(run: Run, name: str) -> str:
@@ -96,7 +73,7 @@ def _numbers(run: Run, name: str) -> str:
 
 def _point(axes: Axes, run: Run, of: str, curve: Curves) -> str:
     """The operating point, its intervals as a cross, its region, and the readers; what the caption says of them."""
-    reader_points(axes, run.readers)
+    canvas.reader_points(axes, run.readers)
     note = "Diamonds: readers, with their intervals. " if run.readers else ""
     point, region = curve.point, curve.point.region
     if not point:
@@ -105,7 +82,7 @@ def _point(axes: Axes, run: Run, of: str, curve: Curves) -> str:
         axes.fill(region.fpr, region.tpr, facecolor=VERMILION, edgecolor=VERMILION, alpha=0.22, linewidth=0.8)
         note = f"Shaded: their joint {words.percent(region.level)} region. {note}"
     sensitivity, specificity = run.estimate("sensitivity", of), run.estimate("specificity", of)
-    cross(axes, point.fpr, point.tpr, sensitivity, specificity, VERMILION)
+    canvas.cross(axes, (point.fpr, point.tpr), sensitivity, specificity, VERMILION)
     axes.plot(point.fpr, point.tpr, "o", color=VERMILION, markersize=6, zorder=5, label="Operating point")
     return f"Cross: the operating point with the {words.percent(run.level)} intervals of sensitivity and specificity. {note}"
 
@@ -119,12 +96,12 @@ def precision_recall(run: Run) -> Figure | None:
     alone = len(chosen) == 1
     with _square(len(chosen)) as drawing:
         axes = drawing.subplots()
-        unit_square(axes, "Sensitivity (recall)", "Positive predictive value (precision)")
+        canvas.unit_square(axes, "Sensitivity (recall)", "Positive predictive value (precision)")
         for rank, (of, curve) in enumerate(chosen):
             axes.axhline(curve.pr.prevalence, 0 if alone else 0.93, color=SOFT if alone else COLOURS[rank],
                          linewidth=0.8 if alone else 1.6, linestyle=THIN if alone else STROKES[rank])  # fmt: skip
             label = _label(run, of, "average precision")
-            curve_with_band(axes, curve.pr.recall, curve.pr.precision, label=label, rank=rank)
+            canvas.curve_with_band(axes, curve.pr.recall, curve.pr.precision, label=label, rank=rank)
         point, first = chosen[0][1].point, chosen[0][1].pr
         if alone and point and math.isfinite(point.precision):
             axes.plot(point.recall, point.precision, "o", color=VERMILION, markersize=6, zorder=5, label="Operating point")  # fmt: skip
@@ -133,7 +110,7 @@ def precision_recall(run: Run) -> Figure | None:
         axes.set_title(run.size)
         note = "" if alone else _circles(axes, chosen, "recall", "precision")
         base = ", ".join(f"{run.called(of)} {words.percent(c.pr.prevalence, 1)}" for of, c in chosen)
-        return finish(drawing, "precision-recall", "Precision and recall",
+        return canvas.finish(drawing, "precision-recall", "Precision and recall",
                       f"Average precision. {_alt(run, chosen, 'average precision')}.",
                       f"{_numbers(run, 'Average precision')} {'Dashed' if alone else 'Short lines to the right'}: no skill, "
                       f"the prevalence ({base}). {note}{words.first_of(run.chosen('pr'), LINES).strip()}".strip())  # fmt: skip
@@ -174,7 +151,7 @@ def _column(history: Sequence[TrainingRow], name: str) -> np.ndarray:
 
 def _epochs(history: Sequence[TrainingRow], score_name: str) -> Figure:
     epoch, score = _column(history, "epoch"), _column(history, "tuning_score")
-    with sheet(9.0, 3.1) as drawing:
+    with canvas.sheet(9.0, 3.1) as drawing:
         left, right = drawing.subplots(1, 2)
         for name, label, colour in (("train_loss", "training loss", BLUE), ("tuning_loss", "tuning loss", VERMILION)):
             left.plot(epoch, _column(history, name), color=colour, label=label, marker="o" if colour == BLUE else "s",
@@ -191,10 +168,10 @@ def _epochs(history: Sequence[TrainingRow], score_name: str) -> Figure:
                 f" The highest tuning {score_name} was {words.number(score[best])}, at epoch {epoch[best]:g} (circle)."
             )
         for axes in (left, right):
-            quiet_grid(axes)
+            canvas.quiet_grid(axes)
             axes.xaxis.get_major_locator().set_params(integer=True)
         epochs = words.count(len(history), "epoch")
-        return finish(drawing, "training", "Training curves", f"Loss and tuning {score_name} over {epochs}.{note}",
+        return canvas.finish(drawing, "training", "Training curves", f"Loss and tuning {score_name} over {epochs}.{note}",
                       f"{epochs}.{note}")  # fmt: skip
 
 
@@ -204,17 +181,17 @@ def _circle(axes: Axes, x: float, y: float) -> None:
 
 def _penalties(history: Sequence[TrainingRow]) -> Figure:
     penalty, loss = _column(history, "penalty"), _column(history, "held_out_loss")
-    with sheet(9.0, 2.9) as drawing:
+    with canvas.sheet(9.0, 2.9) as drawing:
         axes = drawing.subplots()
         axes.plot(penalty, loss, color=VERMILION, marker="o", markersize=4)
         if (penalty > 0).all():
             axes.set_xscale("log")
         axes.set(xlabel="Penalty of the linear head", ylabel="Held-out loss")
-        quiet_grid(axes)
+        canvas.quiet_grid(axes)
         chosen = next((i for i, row in enumerate(history) if row.chosen), int(np.nanargmin(loss)))
         _circle(axes, penalty[chosen], loss[chosen])
         note = f" Chosen: {penalty[chosen]:.3g} (circle), with a loss of {words.number(loss[chosen])} on folds of training patients left out."
-        return finish(drawing, "training", "Choice of the penalty", f"Held-out loss for {len(history)} penalties.{note}",
+        return canvas.finish(drawing, "training", "Choice of the penalty", f"Held-out loss for {len(history)} penalties.{note}",
                       f"{len(history)} penalties.{note}")  # fmt: skip
 
 
@@ -226,15 +203,15 @@ def scatter(run: Run) -> Figure | None:
         return None
     low, high = float(min(truth.min(), predicted.min())), float(max(truth.max(), predicted.max()))
     name = words.name(run.names[0] if run.names else "value", 34)
-    with sheet(*SQUARE) as drawing:
+    with canvas.sheet(*SQUARE) as drawing:
         axes = drawing.subplots()
         axes.plot([low, high], [low, high], color=SOFT, linewidth=0.8, linestyle=THIN)
         axes.plot(truth, predicted, "o", color=BLUE, markersize=3.5, alpha=0.5, markeredgewidth=0)
         axes.set(xlabel=f"True {name}", ylabel=f"Predicted {name}", title=run.size)
-        quiet_grid(axes)
+        canvas.quiet_grid(axes)
         error = run.estimate("mae", run.names[0] if run.names else "")
         many = run.evaluation.counts.images
         thinned = f" {len(truth):,} of {many:,} images are drawn." if many > len(truth) else ""
-        return finish(drawing, "scatter", "Predicted against true",
+        return canvas.finish(drawing, "scatter", "Predicted against true",
                       f"Scatter of predicted against true values; mean absolute error {words.in_sentence(error)}.",
                       f"Dashed: perfect agreement. In the units of the table.{thinned}")  # fmt: skip

@@ -11,22 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from overread.core.errors import checked
 from overread.evaluation.subgroups import OTHERS, GroupGap
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
-    BLUE,
-    INK,
-    SOFT,
-    THIN,
-    Figure,
-    ForestRow,
-    bare_rows,
-    finish,
-    forest_rows,
-    mark,
-    percent_axis,
-    plain_rows,
-    roomy,
-    sheet,
-)
+from overread.reporting.figures import canvas
+from overread.reporting.figures.canvas import BLUE, INK, SOFT, THIN, Figure, ForestRow
 from overread.reporting.run import Run, compared_metrics, shown_metrics, subgroups
 from overread.stats.estimate import Estimate
 
@@ -42,16 +28,16 @@ def forest(run: Run) -> Figure | None:
         return None
     every = _lines(groups)
     lines = every[:_ROWS]
-    with sheet(9.0, 0.8 + 0.27 * len(lines)) as drawing:
+    with canvas.sheet(9.0, 0.8 + 0.27 * len(lines)) as drawing:
         panels = drawing.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         names = [_line_name(run, metrics[0], column, value) for column, value in lines]
         bold = [value is None or not column for column, value in lines]
         for axes, (metric, of) in zip(panels, metrics, strict=True):
             _panel(axes, run, metric, of, lines)
-            bare_rows(axes, len(lines))
-        plain_rows(panels[0], names, bold)
+            canvas.bare_rows(axes, len(lines))
+        canvas.plain_rows(panels[0], names, bold)
         panels[0].set_title(run.size)
-        roomy(drawing)
+        canvas.roomy(drawing)
         return _finish(drawing, run, groups, metrics, words.first_of(every, _ROWS, " rows"))
 
 
@@ -69,7 +55,7 @@ def _finish(
         for column, value in groups
     )
     whose = f" of {run.called(of)}" if of else ""
-    return finish(drawing, "forest", "Subgroups and sources", f"{words.label(metric)}{whose}: {alt}.",
+    return canvas.finish(drawing, "forest", "Subgroups and sources", f"{words.label(metric)}{whose}: {alt}.",
                   f"{words.label(metric)}{whose}. Squares: estimates, with {words.percent(run.level)} intervals. Dashed: all test cases. "
                   f"n: patients. Groups of fewer than ten patients are counted, not judged.{left}")  # fmt: skip
 
@@ -93,11 +79,11 @@ def _panel(axes: Axes, run: Run, metric: str, of: str, lines: list[tuple[str, st
     for row, (column, value) in enumerate(lines):
         if value is not None:
             estimate = _at(run, metric, of, column, value)
-            mark(axes, estimate, row, BLUE if column else INK)
+            canvas.mark(axes, estimate, row, BLUE if column else INK)
             _reason(axes, estimate, row)
     axes.set_xlabel(words.label(metric))
     if words.is_percentage(metric):
-        percent_axis(axes.xaxis)
+        canvas.percent_axis(axes.xaxis)
     axes.xaxis.set_major_locator(
         MaxNLocator(4, steps=[1, 2, 5, 10], prune="both")
     )  # the ticks of two panels do not touch
@@ -130,7 +116,7 @@ def gaps(run: Run) -> Figure | None:
     for column in dict.fromkeys(gap.column for gap in found):
         rows += [ForestRow(words.name(column, 34)), *(_gap_row(run, gap) for gap in found if gap.column == column)]
     name, whose = words.label(metric), f" of {run.called(of)}" if of else ""
-    return forest_rows(
+    return canvas.forest_rows(
         rows[:_ROWS], name="gaps", title=f"Gaps in {name}", across=f"{name} of the group minus that of its reference",
         size=run.size, line=0.0,
         caption=f"{name}{whose} of each group minus that of the patients outside it, or of the group named second. "

@@ -14,24 +14,8 @@ from overread.evaluation.curves import ReaderPoint
 from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
 from overread.evaluation.readers.reader_study import ReaderCurves, Reading, shown
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
-    BLUE,
-    COLOURS,
-    FAINT,
-    INK,
-    SOFT,
-    STROKES,
-    VERMILION,
-    Figure,
-    ForestRow,
-    cross,
-    curve_with_band,
-    finish,
-    forest_rows,
-    reader_points,
-    roc_axes,
-    sheet,
-)
+from overread.reporting.figures import canvas
+from overread.reporting.figures.canvas import BLUE, COLOURS, FAINT, INK, SOFT, STROKES, VERMILION, Figure, ForestRow
 
 #: Rows of one forest, and readers' curves in one figure, at most.
 ROWS, LINES = 40, 7
@@ -85,15 +69,17 @@ def roc_figure(found: Reading, modality: str = "") -> Figure | None:
     readers, mean = [p for p in held.readers if p.reader != MEAN], [p for p in held.readers if p.reader == MEAN]
     if not (readers or held.lines or held.model):
         return None
-    with sheet(4.9, 4.7) as drawing:
+    with canvas.sheet(4.9, 4.7) as drawing:
         axes = drawing.subplots()
         c = found.counts
-        roc_axes(axes, f"{words.count(c['positives'], 'case')} with, {words.count(c['negatives'], 'case')} without")
+        canvas.roc_axes(
+            axes, f"{words.count(c['positives'], 'case')} with, {words.count(c['negatives'], 'case')} without"
+        )
         if not readers:
             _curves(axes, held)
         if held.model:
-            curve_with_band(axes, held.model.roc.fpr, held.model.roc.tpr, label=_auc(found, modality))
-        reader_points(axes, readers)
+            canvas.curve_with_band(axes, held.model.roc.fpr, held.model.roc.tpr, label=_auc(found, modality))
+        canvas.reader_points(axes, readers)
         for point in mean:
             _mark(axes, point, VERMILION, "Mean reader", "s")
         if held.model.point:
@@ -101,7 +87,7 @@ def roc_figure(found: Reading, modality: str = "") -> Figure | None:
         axes.legend(loc="lower right")
         alt = "; ".join(f"{words.name(p.reader)}: sensitivity {words.percent(p.sensitivity.value)}, specificity {words.percent(p.specificity.value)}" for p in readers)  # fmt: skip
         level = words.percent(found.about["level"])
-        return finish(drawing, f"readers-roc{_ending(found, modality)}", _title("Readers on the ROC curve", modality),
+        return canvas.finish(drawing, f"readers-roc{_ending(found, modality)}", _title("Readers on the ROC curve", modality),
                       f"Sensitivity against false alarms. {alt}.",
                       f"Lines through the marks: {level} intervals of each. The mean reader's interval counts readers as a sample."
                       if readers else "The readers' own curves, by their scores.")  # fmt: skip
@@ -121,7 +107,7 @@ def _auc(found: Reading, modality: str) -> str:
 
 def _mark(axes: Axes, point: ReaderPoint, colour: str, label: str, sign: str) -> None:
     x, y = 1 - point.specificity.value, point.sensitivity.value
-    cross(axes, x, y, point.sensitivity, point.specificity, colour, 1.6, zorder=6)
+    canvas.cross(axes, (x, y), point.sensitivity, point.specificity, colour, 1.6, zorder=6)
     axes.plot(x, y, sign, color=colour, markersize=7, zorder=7, label=label)
 
 
@@ -144,7 +130,7 @@ def difference_figure(found: Reading, modality: str = "") -> Figure | None:
     of = claim.difference.metric if claim else ""
     of_margin = f"The margin is for {called(of.removesuffix(' difference')).lower()} against the mean reader. " if of else ""  # fmt: skip
     margin = -claim.margin if claim and any(r.estimate and r.estimate.metric == of for r in rows) else None
-    return forest_rows(
+    return canvas.forest_rows(
         _on_one_axis(rows[:ROWS]), name=f"readers-differences{_ending(found, modality)}", title=_title("Model minus readers", modality),
         across="Model minus reader (right: the model does better)", size=size_of(found), line=0.0, margin=margin,
         caption=f"{of_margin}n: cases. Diamonds: the mean reader. p: of single readers after Holm's correction.{words.first_of(rows, ROWS, ' rows')}",
@@ -165,7 +151,7 @@ def agreement_figure(found: Reading, modality: str = "") -> Figure | None:
         return None
     value = np.array(held.value)
     names, many = [words.name(reader, 18) for reader in held.readers], len(value)
-    with sheet(1.9 + 0.62 * many, 1.5 + 0.5 * many) as drawing:
+    with canvas.sheet(1.9 + 0.62 * many, 1.5 + 0.5 * many) as drawing:
         axes = drawing.subplots()
         drawn = axes.imshow(np.clip(value, 0, 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for i, j in np.argwhere(np.isfinite(value)):
@@ -179,7 +165,7 @@ def agreement_figure(found: Reading, modality: str = "") -> Figure | None:
         name = called(held.metric)
         drawing.colorbar(drawn, ax=axes, label=name, shrink=0.8)
         pairs = "; ".join(f"{names[i]} and {names[j]} {words.number(value[i, j], 2)}" for i in range(many) for j in range(i))  # fmt: skip
-        return finish(drawing, f"readers-agreement{_ending(found, modality)}", _title("Agreement of every pair", modality),
+        return canvas.finish(drawing, f"readers-agreement{_ending(found, modality)}", _title("Agreement of every pair", modality),
                       f"{name}: {pairs}.", f"{name} of two readers on the cases that both read; 1: always alike, 0: by chance.", wide=False)  # fmt: skip
 
 
@@ -189,7 +175,7 @@ def modality_figure(found: Reading) -> Figure | None:
     between = [c for c in shown(found.contrasts) if not c.reader]
     rows = [replace(_row(c), label=f"{called(c.gap.first.metric)}, {c.modality}") for c in between[:ROWS]]
     caption = "n: cases that all readers have read in every modality. Readers and cases are a sample of others."
-    return forest_rows(_on_one_axis(rows), name="readers-modalities", title="Modalities", across="Difference of the readers’ means",
+    return canvas.forest_rows(_on_one_axis(rows), name="readers-modalities", title="Modalities", across="Difference of the readers’ means",
                        size=size_of(found), line=0.0, caption=caption) if rows else None  # fmt: skip
 
 

@@ -112,14 +112,8 @@ def froc_figure(found: Localisation) -> Figure | None:
         axes.set_title(_size(found))
         axes.legend(loc="lower right")
         band = f"Shaded: {words.percent(found.about['level'])} intervals, by patient. " if len(drawn) < 4 else ""
-        return finish(
-            drawing,
-            "froc",
-            "FROC curve",
-            _alt(found),
-            f"{band}Dots: {_rates(found)}.{words.first_of(drawn, LINES)}",
-            wide=True,
-        )
+        caption = f"{band}Dots: {_rates(found)}.{words.first_of(drawn, LINES)}"
+        return finish(drawing, "froc", "FROC curve", _alt(found), caption, wide=True)
 
 
 def _curve(axes: Axes, found: Localisation, name: str, curve: dict[str, Any], rank: int, *, banded: bool) -> None:

@@ -12,17 +12,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from overread.core.errors import checked
 from overread.evaluation.sample_size import Plan, about
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
-    BLUE,
-    SOFT,
-    THIN,
-    VERMILION,
-    Figure,
-    finish,
-    percent_axis,
-    quiet_grid,
-    sheet,
-)
+from overread.reporting.figures import canvas
+from overread.reporting.figures.canvas import BLUE, SOFT, THIN, VERMILION, Figure
 from overread.reporting.page import Section, write_page_and_figures
 from overread.reporting.words import Table
 
@@ -51,7 +42,7 @@ def draw_plan(found: Plan) -> list[Figure]:
 
 def _curve(held: dict[str, Any], name: str, rests_on: str) -> Figure:
     powered = held["what"] == "power"
-    with sheet(9.0, 3.7) as drawing:
+    with canvas.sheet(9.0, 3.7) as drawing:
         axes = drawing.subplots()
         axes.plot(held["patients"], held["at"], color=BLUE, marker="o", markersize=3)
         axes.axhline(held["asked"], color=SOFT, linewidth=0.9, linestyle=THIN)
@@ -64,12 +55,12 @@ def _curve(held: dict[str, Any], name: str, rests_on: str) -> Figure:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xticks(_round_numbers(held["patients"]))
         if powered:
-            percent_axis(axes.yaxis)
+            canvas.percent_axis(axes.yaxis)
         up = "Power" if powered else f"{words.label(held['metric'])}: width of the interval"
         axes.set(xlabel="Patients", ylabel=up, title=words.name(held["goal"], 90))
-        quiet_grid(axes)
+        canvas.quiet_grid(axes)
         wanted = f"{words.count(held['needed'], 'patient')} for {held['what']} {held['asked']:g}"
-        return finish(drawing, name, "Patients and power" if powered else "Patients and width",
+        return canvas.finish(drawing, name, "Patients and power" if powered else "Patients and width",
                       f"{held['goal']}: {wanted}.", f"Dot: what was asked, {wanted}. {words.sentence(rests_on)}", wide=True)  # fmt: skip
 
 

@@ -10,26 +10,13 @@ from pathlib import Path
 from overread.core.errors import checked
 from overread.evaluation.workflow import Simulation, Workflow
 from overread.reporting import words
-from overread.reporting.figures.canvas import (
-    INK,
-    SOFT,
-    THIN,
-    VERMILION,
-    Figure,
-    ForestRow,
-    curve_with_band,
-    finish,
-    forest_rows,
-    percent_axis,
-    quiet_grid,
-    sheet,
-)
+from overread.reporting.figures import canvas
+from overread.reporting.figures.canvas import INK, SOFT, THIN, VERMILION, Figure, ForestRow
 from overread.reporting.page import Section, write_page_and_figures
 from overread.reporting.words import Table
 from overread.stats.estimate import Difference, Estimate
 
-HEADS = {"sensitivity": "Sensitivity", "specificity": "Specificity", "reads per case": "Reads per case", "called positive": "Called positive",
-         "cost per case": "Cost per case"}  # fmt: skip
+METRICS = ("sensitivity", "specificity", "reads per case", "called positive", "cost per case")
 _RATES = ("sensitivity", "specificity")
 _SHARES = (*_RATES, "called positive")
 
@@ -77,9 +64,9 @@ def _size(found: Simulation) -> str:
 def _rates(found: Simulation) -> Figure:
     rows = []
     for metric in _RATES:
-        rows.append(ForestRow(HEADS[metric]))
+        rows.append(ForestRow(words.label(metric)))
         rows += [ForestRow(w.name, e, whole=w.name == "reader alone") for w in found.workflows if (e := _of(w, metric))]
-    return forest_rows(
+    return canvas.forest_rows(
         rows, name="workflows", title="Sensitivity and specificity of each workflow", across="Share of the cases with (without) the disease called rightly",
         size=_size(found), caption="Diamond: without a model. Units: readings of cases.",
     )  # fmt: skip
@@ -90,10 +77,10 @@ def _changes(found: Simulation) -> Figure | None:
     for metric in _RATES:
         against = ((w.name, _against(w.differences.get("reader alone", ()), metric)) for w in found.workflows)
         changes = [ForestRow(name, d.difference, note=_p(d.p)) for name, d in against if d]
-        rows += [ForestRow(HEADS[metric]), *changes] if changes else []
+        rows += [ForestRow(words.label(metric)), *changes] if changes else []
     if not rows:
         return None
-    return forest_rows(
+    return canvas.forest_rows(
         rows, name="workflow-changes", title="What each workflow changes against a reader alone", across="Difference, workflow minus reader alone",
         size=_size(found), line=0.0, caption="p: McNemar, two-sided, not corrected for the number of workflows.",
     )  # fmt: skip
@@ -113,21 +100,21 @@ def _triage(found: Simulation) -> Figure | None:
     t = found.triage
     if not t:
         return None
-    with sheet(6.4, 4.4) as drawing:
+    with canvas.sheet(6.4, 4.4) as drawing:
         axes = drawing.subplots()
-        curve_with_band(axes, t.read, t.sensitivity, low=t.low, high=t.high, label="model, then reader")
+        canvas.curve_with_band(axes, t.read, t.sensitivity, low=t.low, high=t.high, label="model, then reader")
         reader = t.reader.sensitivity
         axes.axhline(reader, color=SOFT, linewidth=0.9, linestyle=THIN)
         axes.annotate("reader alone", (1, reader), xytext=(0, 4), textcoords="offset points", ha="right", color=INK)
         p = t.point
         axes.plot(p.read, p.sensitivity, "o", color=VERMILION, markersize=7, zorder=5, label="frozen triage threshold")
-        percent_axis(axes.xaxis, axes.yaxis)
+        canvas.percent_axis(axes.xaxis, axes.yaxis)
         axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel=f"Cases that are read, at a prevalence of {words.percent(t.prevalence, 1)}",
                  ylabel="Sensitivity of the whole path", title=_size(found))  # fmt: skip
-        quiet_grid(axes)
+        canvas.quiet_grid(axes)
         axes.legend(loc="lower right")
         at = f"{words.percent(p.read, 1)} of the cases read, sensitivity {words.percent(p.sensitivity, 1)}"
-        return finish(drawing, "triage", "Workload against sensitivity of triage", f"At the frozen threshold {at}.",
+        return canvas.finish(drawing, "triage", "Workload against sensitivity of triage", f"At the frozen threshold {at}.",
                       f"Band: {words.percent(t.level)} interval at each threshold. Only the dot was chosen before: {at}.")  # fmt: skip
 
 
@@ -158,11 +145,11 @@ def cautions(found: Simulation) -> list[str]:
 
 
 def _table(found: Simulation) -> Table:
-    metrics = [m for m in HEADS if any(_of(w, m) for w in found.workflows)]
+    metrics = [m for m in METRICS if any(_of(w, m) for w in found.workflows)]
     rows = tuple((w.name, *(_cell(_of(w, m)) for m in metrics)) for w in found.workflows)
     prevalence = words.percent(found.counts["prevalence"], 1)
     return Table(f"Each with its interval; workload and share called positive at a prevalence of {prevalence}",
-                 ("Workflow", *(HEADS[m] for m in metrics)), rows)  # fmt: skip
+                 ("Workflow", *map(words.label, metrics)), rows)  # fmt: skip
 
 
 def _cell(e: Estimate | None) -> str:
@@ -177,10 +164,10 @@ def _cell(e: Estimate | None) -> str:
 def _differences(found: Simulation, against: str) -> Table:
     """A row for each workflow, a column for each metric."""
     held = {w.name: w.differences[against] for w in found.workflows if w.differences.get(against)}
-    metrics = [m for m in HEADS if m != "called positive" and any(_against(ds, m) for ds in held.values())]
+    metrics = [m for m in METRICS if m != "called positive" and any(_against(ds, m) for ds in held.values())]
     rows = tuple((name, *(_change(_against(ds, m), m) for m in metrics)) for name, ds in held.items())
     return Table(f"Workflow minus {against}, on the same readings; shares in percentage points",
-                 ("Workflow", *(HEADS[m] for m in metrics)), rows)  # fmt: skip
+                 ("Workflow", *map(words.label, metrics)), rows)  # fmt: skip
 
 
 def _change(d: Difference | None, metric: str) -> str:
