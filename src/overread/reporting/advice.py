@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overread.core.errors import checked
@@ -37,40 +38,34 @@ def _apart(run: Run) -> str:
 
 
 def _detection(run: Run) -> str:
-    name = run.called(run.primary)
+    name, say = run.called(run.primary), words.in_sentence
     auc, sensitivity, specificity, ppv = (run.known(m, run.primary) for m in ("auc", "sensitivity", "specificity", "ppv"))  # fmt: skip
-    text = (
-        f"It told {name} cases from the others with an AUC of {words.in_sentence(auc)}; 0.5 is the toss of a coin and 1 is perfect. "
-        if auc
-        else ""
-    )
+    lines = []
+    if auc:
+        lines.append(
+            f"It told {name} cases from the others with an AUC of {say(auc)}; 0.5 is the toss of a coin and 1 is perfect."
+        )
     if sensitivity and specificity:
-        text += (
-            f"At its operating point it flagged {words.in_sentence(sensitivity)} of the {name} cases and cleared "
-            f"{words.in_sentence(specificity)} of the others. "
+        lines.append(
+            f"At its operating point it flagged {say(sensitivity)} of the {name} cases and cleared {say(specificity)} of the others."
         )
     if ppv and run.curve.pr:
-        text += (
-            f"Of the cases it flagged, {words.in_sentence(ppv)} were {name}; this holds where {words.percent(run.curve.pr.prevalence)} of all "
-            "cases are, as here, and is lower where fewer are. "
-        )
-    return text
+        lines.append(f"Of the cases it flagged, {say(ppv)} were {name}; this holds where {words.percent(run.curve.pr.prevalence)} of all cases are, "
+                     "as here, and is lower where fewer are.")  # fmt: skip
+    return "".join(f"{line} " for line in lines)
 
 
 def _several(run: Run) -> str:
     macro, balanced = run.estimate("macro auc"), run.estimate("balanced accuracy")
-    things = "findings" if run.multilabel else "classes"
-    text = (
-        f"Over the {len(run.names)} {things} the mean AUC was {words.in_sentence(macro)}; 0.5 is the toss of a coin and 1 is perfect. "
-        if macro
-        else ""
-    )
-    if balanced:
-        text += (
-            f"It called {words.in_sentence(balanced)} of the cases of a class correctly, on average over the classes; "
-            f"guessing would reach {words.percent(1 / max(1, len(run.names)))}. "
+    things, many, lines = "findings" if run.multilabel else "classes", len(run.names), []
+    if macro:
+        lines.append(
+            f"Over the {many} {things} the mean AUC was {words.in_sentence(macro)}; 0.5 is the toss of a coin and 1 is perfect."
         )
-    return text
+    if balanced:
+        lines.append(f"It called {words.in_sentence(balanced)} of the cases of a class correctly, on average over the classes; "
+                     f"guessing would reach {words.percent(1 / max(1, many))}.")  # fmt: skip
+    return "".join(f"{line} " for line in lines)
 
 
 def _quantity(run: Run) -> str:
@@ -207,64 +202,63 @@ class Advice:
 
 def next_steps(run: Run) -> list[Advice]:
     """Concrete steps, the most urgent first."""
-    rules = (_missing, _audit, _shortcut, _more_patients, _training, _calibration, _subgroup, _labels, _purpose, _outside)  # fmt: skip
-    return [advice for rule in rules for advice in rule(run)]
+    return [*_for_the_data(run), *_for_the_model(run), *_for_its_use(run)]
 
 
-def _missing(run: Run) -> list[Advice]:
-    if run.estimates:
-        return []
-    return [Advice("Finish the run.", "Some stages have not run yet; the same command goes on where it stopped.",
-                   f"overread run {run.place}/study.toml -o {run.place}")]  # fmt: skip
-
-
-def _audit(run: Run) -> list[Advice]:
+def _for_the_data(run: Run) -> Iterator[Advice]:
+    if not run.estimates:
+        yield Advice("Finish the run.", "Some stages have not run yet; the same command goes on where it stopped.",
+                     f"overread run {run.place}/study.toml -o {run.place}")  # fmt: skip
     found = [f for f in run.audit.findings if f.severity in _WORST_FIRST and f.advice and f.kind != "shortcut"]
-    found.sort(key=lambda f: _WORST_FIRST[f.severity])
-    return [Advice(words.sentence(f.message), words.sentence(f.advice)) for f in found[:6]]
-
-
-def _shortcut(run: Run) -> list[Advice]:
-    if run.audit.shortcut.verdict not in ("moderate", "high"):
-        return []
-    sources = list(run.audit.counts.sources)
-    command = (
-        f"overread run TABLE … --leave-out {shlex.quote(words.name(sources[-1]))} -o {run.place}-elsewhere"
-        if len(sources) > 1
-        else ""
-    )
-    return [Advice("Rule out the shortcut: test on a source the model has not seen, and look at what it attends to.",
-                   f"Source, size and brightness alone tell the label with an AUC of {words.number(run.audit.shortcut.auc, 2)}.", command)]  # fmt: skip
-
-
-def _more_patients(run: Run) -> list[Advice]:
+    for f in sorted(found, key=lambda f: _WORST_FIRST[f.severity])[:6]:
+        yield Advice(words.sentence(f.message), words.sentence(f.advice))
+    shortcut, sources = run.audit.shortcut, list(run.audit.counts.sources)
+    if shortcut.verdict in ("moderate", "high"):
+        command = f"overread run TABLE … --leave-out {shlex.quote(words.name(sources[-1]))} -o {run.place}-elsewhere" if len(sources) > 1 else ""  # fmt: skip
+        yield Advice("Rule out the shortcut: test on a source the model has not seen, and look at what it attends to.",
+                     f"Source, size and brightness alone tell the label with an AUC of {words.number(shortcut.auc, 2)}.", command)  # fmt: skip
     metric, of = (shown_metrics(run) or [("auc", run.primary)])[0]
     estimate = run.known(metric, of)
-    if "auc" not in metric or estimate is None or not estimate.high - estimate.low > WIDE:
-        return []
-    width = estimate.high - estimate.low
-    wanted = math.ceil(estimate.patients * (width / 0.06) ** 2 / 10) * 10
-    return [Advice(f"Test on more patients: about {wanted:,} for an interval of ± 0.03.",
-                   f"The interval of the {words.label(metric)} is {words.number(width, 2)} wide with {words.count(estimate.patients, 'patient')}; "
-                   "its width falls with the square root of their number.")]  # fmt: skip
+    if "auc" in metric and estimate and (width := estimate.high - estimate.low) > WIDE:
+        wanted = math.ceil(estimate.patients * (width / 0.06) ** 2 / 10) * 10
+        yield Advice(f"Test on more patients: about {wanted:,} for an interval of ± 0.03.",
+                     f"The interval of the {words.label(metric)} is {words.number(width, 2)} wide with {words.count(estimate.patients, 'patient')}; "
+                     "its width falls with the square root of their number.")  # fmt: skip
 
 
-def _training(run: Run) -> list[Advice]:
+def _for_the_model(run: Run) -> Iterator[Advice]:
+    if advice := _training(run):
+        yield advice
+    if calibration_verdict(run) == "poor":
+        slope = words.in_sentence(run.estimate("calibration slope", run.primary))
+        yield Advice("Do not show the probabilities as risks before recalibrating them on tuning data.",
+                     f"They differ from the observed frequencies by more than chance would make them; calibration slope {slope}.")  # fmt: skip
+    if worst := weakest(run):
+        column, value, estimate = worst
+        yield Advice(f"Look at the errors where {words.name(column)} = {words.name(value) or 'unknown'}, and gather more such patients for training.",
+                     f"There the {words.label(estimate.metric)} is {words.in_sentence(estimate)}, its whole interval below the overall value. With many "
+                     "subgroups one such finding can be chance: confirm it on new data.")  # fmt: skip
+    if run.gallery:
+        yield Advice("Have a second reader look at the most confident errors of section 8, without the model’s call.",
+                     "Among confident errors, wrong labels and unusable images are common; correcting them is often worth more than tuning.")  # fmt: skip
+
+
+def _training(run: Run) -> Advice | None:
     rows = [row for row in run.history if not math.isnan(row.tuning_score + row.epoch)]
     if rows and any("budget was used up" in decision.why for decision in run.model.decisions):
         program = "overread demo" if run.record.command.startswith("overread demo") else "overread run TABLE …"
-        return [Advice("Give it more time.", f"The budget ended training after {words.count(len(rows), 'epoch')}.",
-                       f"{program} --budget {_longer(run)} -o {run.place}-longer")]  # fmt: skip
+        return Advice("Give it more time.", f"The budget ended training after {words.count(len(rows), 'epoch')}.",
+                      f"{program} --budget {_longer(run)} -o {run.place}-longer")  # fmt: skip
     if len(rows) < 4:
-        return []
+        return None
     last = rows[-1]
     if last.tuning_score - rows[len(rows) * 3 // 4 - 1].tuning_score > RISING:
-        return [Advice("Train for longer.", "The tuning score was still rising in the last quarter of the epochs.",
-                       f"overread run TABLE … --epochs {2 * len(rows)} -o {run.place}-longer")]  # fmt: skip
+        return Advice("Train for longer.", "The tuning score was still rising in the last quarter of the epochs.",
+                      f"overread run TABLE … --epochs {2 * len(rows)} -o {run.place}-longer")  # fmt: skip
     if last.train_loss and last.tuning_loss > 2 * last.train_loss:
-        return [Advice("Add patients or stronger augmentation.", f"The training loss ended at {words.number(last.train_loss, 2)}, the tuning loss at "
-                       f"{words.number(last.tuning_loss, 2)}: the network remembers its training images.")]  # fmt: skip
-    return []
+        return Advice("Add patients or stronger augmentation.", f"The training loss ended at {words.number(last.train_loss, 2)}, the tuning loss at "
+                      f"{words.number(last.tuning_loss, 2)}: the network remembers its training images.")  # fmt: skip
+    return None
 
 
 def _longer(run: Run) -> str:
@@ -274,48 +268,14 @@ def _longer(run: Run) -> str:
     return f"{math.ceil(4 * (3600 * hours + 60 * minutes + seconds) / 60) or 30}m"
 
 
-def _calibration(run: Run) -> list[Advice]:
-    if calibration_verdict(run) != "poor":
-        return []
-    slope = run.estimate("calibration slope", run.primary)
-    return [Advice("Do not show the probabilities as risks before recalibrating them on tuning data.",
-                   f"They differ from the observed frequencies by more than chance would make them; calibration slope {words.in_sentence(slope)}.")]  # fmt: skip
-
-
-def _subgroup(run: Run) -> list[Advice]:
-    worst = weakest(run)
-    if worst is None:
-        return []
-    column, value, estimate = worst
-    name = f"{words.name(column)} = {words.name(value) or 'unknown'}"
-    return [Advice(f"Look at the errors where {name}, and gather more such patients for training.",
-                   f"There the {words.label(estimate.metric)} is {words.in_sentence(estimate)}, its whole interval below the overall value. With many "
-                   "subgroups one such finding can be chance: confirm it on new data.")]  # fmt: skip
-
-
-def _labels(run: Run) -> list[Advice]:
-    if not run.gallery:
-        return []
-    return [Advice("Have a second reader look at the most confident errors of section 8, without the model’s call.",
-                   "Among confident errors, wrong labels and unusable images are common; correcting them is often worth more than tuning.")]  # fmt: skip
-
-
-def _purpose(run: Run) -> list[Advice]:
-    if not run.primary or [point.rule for point in run.operating] != ["youden"]:
-        return []
-    return [Advice("Decide what the model is for, and fix the sensitivity or specificity that this use needs.",
-                   "Youden’s rule weighs a missed case and a false alarm alike; few uses do. The other point needs another test set, or "
-                   "its figures are too good.", f"overread run TABLE … --sensitivity 0.95 -o {run.place}-sensitive")]  # fmt: skip
-
-
-def _outside(run: Run) -> list[Advice]:
-    if not run.estimates:
-        return []
-    sources = len(run.audit.counts.sources)
-    reason = (
-        "All images come from one source."
-        if sources <= 1
-        else f"Unless the split says otherwise, the test patients come from the same {sources} sources as the training patients."
-    )
-    return [Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.", reason,
-                   f"overread predict {run.place} NEW.csv -o new.csv && overread evaluate new.csv --tuning {run.place}/predictions/tuning.csv")]  # fmt: skip
+def _for_its_use(run: Run) -> Iterator[Advice]:
+    if run.primary and [point.rule for point in run.operating] == ["youden"]:
+        yield Advice("Decide what the model is for, and fix the sensitivity or specificity that this use needs.",
+                     "Youden’s rule weighs a missed case and a false alarm alike; few uses do. The other point needs another test set, or "
+                     "its figures are too good.", f"overread run TABLE … --sensitivity 0.95 -o {run.place}-sensitive")  # fmt: skip
+    if run.estimates:
+        sources = len(run.audit.counts.sources)
+        several = f"Unless the split says otherwise, the test patients come from the same {sources} sources as the training patients."
+        yield Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.",
+                     several if sources > 1 else "All images come from one source.",
+                     f"overread predict {run.place} NEW.csv -o new.csv && overread evaluate new.csv --tuning {run.place}/predictions/tuning.csv")  # fmt: skip

@@ -170,11 +170,6 @@ def _exclusions(run: Run) -> str:
     return f"{first}{f'; then in no part of the split: {rest}' if rest else ''}; who was chosen for the table only the authors know"
 
 
-def _subset(run: Run) -> str:
-    query = run.study.where
-    return f"rows that fulfil {words.name(query, 200)}" if query else ("every row of the table was read" if run.study else "")  # fmt: skip
-
-
 _NAMES = {
     "hash": "in all files of this run cases and patients stand under salted codes, and columns that identify people were left out when the table was read",
     "keep": "names were kept as they stood in the table",
@@ -295,11 +290,6 @@ def _software(run: Run) -> str:
     versions = "; ".join(f"{k} {v}" for k, v in run.record.versions.items())
     machine = ", ".join(f"{k} {v}" for k, v in run.record.hardware.items())
     return words.name(versions, 400) + (f"; machine: {words.name(machine, 120)}" if machine else "")
-
-
-def _initial(run: Run) -> str:
-    told = ("Initial weights", "Licence of the weights")
-    return "; ".join(f"{k.lower()}: {v}" for k, v in sections.training_facts(run) if k in told)
 
 
 _TRAINING = ("method", "epochs", "batch_size", "learning_rate", "weight_decay", "label_smoothing", "dropout", "augment", "seed")  # fmt: skip
@@ -424,16 +414,6 @@ def _crosstab(run: Run) -> str:
     return "; ".join(rows)
 
 
-def _indeterminate(run: Run) -> str:
-    unlabelled = words.count(run.evaluation.counts.unlabelled, "test image")
-    return f"none: every readable image gets an answer; {unlabelled} without a reference standard took no part" if run.judged else ""  # fmt: skip
-
-
-def _limits(run: Run) -> str:
-    found = words.name(" ".join(advice.cautions(run)), 900)
-    return f"what the program found: {found}" if found else ""
-
-
 def _availability(run: Run) -> str:
     version = run.record.versions.get("overread", "")
     return f"the folder model/ holds weights, preprocessing and classes; the code is overread {words.name(version)} (Apache-2.0); whether the model is shared only the authors know" if run.model and version else ""  # fmt: skip
@@ -453,11 +433,15 @@ def _updating(run: Run) -> str:
 #: What can be asked of a run, under the names that the standards' files use.
 FACTS: dict[str, Callable[[Run], str]] = {
     **{fact.__name__[1:]: fact for fact in (
-        _task, _data, _centres, _devices, _exclusions, _subset, _codes, _missing, _reference, _agreement, _graders,
-        _partitions, _disjoint, _internal, _external, _characteristics, _preprocessing, _model, _software, _initial,
+        _task, _data, _centres, _devices, _exclusions, _codes, _missing, _reference, _agreement, _graders,
+        _partitions, _disjoint, _internal, _external, _characteristics, _preprocessing, _model, _software,
         _training, _selection, _ensemble, _balance, _uncertainty, _threshold, _subgroups, _heterogeneity, _clusters,
-        _classes, _prevalence, _calibration, _crosstab, _indeterminate, _limits, _availability, _audit, _updating,
+        _classes, _prevalence, _calibration, _crosstab, _availability, _audit, _updating,
     )},
+    "subset": lambda run: f"rows that fulfil {words.name(run.study.where, 200)}" if run.study.where else "every row of the table was read" if run.study else "",
+    "indeterminate": lambda run: f"none: every readable image gets an answer; {words.count(run.evaluation.counts.unlabelled, 'test image')} without a reference standard took no part" if run.judged else "",
+    "limits": lambda run: f"what the program found: {words.name(found, 900)}" if (found := " ".join(advice.cautions(run))) else "",
+    "initial": lambda run: "; ".join(f"{k.lower()}: {v}" for k, v in sections.training_facts(run) if k in ("Initial weights", "Licence of the weights")),
     "output": lambda run: run.task.answer if run.task else "",
     "margin": lambda run: sections.claim(run.study) if run.study.margin else "",
     "metrics": lambda run: ", ".join(dict.fromkeys(words.label(e.metric) for e in run.estimates if not e.where)),
