@@ -25,7 +25,7 @@ def summary(run: Run) -> str:
     """The result in a paragraph of plain words, with intervals."""
     if not run.estimates:
         return "The model has not been judged on a test set yet; this report shows what is there so far."
-    body = _detection(run) if run.primary else _quantity(run) if run.continuous else _several(run)
+    body = _detection(run) if run.primary else _quantity(run) if run.task.continuous else _several(run)
     return f"The model was tested on {run.size}{_apart(run)}. {body}{_calibrated(run)}{_weakest(run)}"
 
 
@@ -57,7 +57,7 @@ def _detection(run: Run) -> str:
 
 def _several(run: Run) -> str:
     macro, balanced = run.estimate("macro auc"), run.estimate("balanced accuracy")
-    things, many, lines = "findings" if run.multilabel else "classes", len(run.names), []
+    things, many, lines = "findings" if run.task.multilabel else "classes", len(run.names), []
     if macro:
         lines.append(
             f"Over the {many} {things} the mean AUC was {words.in_sentence(macro)}; 0.5 is the toss of a coin and 1 is perfect."

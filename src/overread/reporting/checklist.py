@@ -186,7 +186,9 @@ def _missing(run: Run) -> str:
         return ""
     unknown = run.audit.counts.images - run.audit.counts.labelled
     unread = sum(number for reason, number in run.excluded if "read" in reason)
-    single = "; an image without a label for one finding is left out of that finding alone" if run.multilabel else ""
+    single = (
+        "; an image without a label for one finding is left out of that finding alone" if run.task.multilabel else ""
+    )
     return (
         f"{words.count(unknown, 'image')} without a label and {words.count(unread, 'case')} that could not be read took no part"
         f"{single}; nothing was imputed"
@@ -317,7 +319,7 @@ def _ensemble(run: Run) -> str:
 
 
 def _balance(run: Run) -> str:
-    if run.continuous or "balance" not in run.model.recipe:
+    if run.task.continuous or "balance" not in run.model.recipe:
         return ""
     power = float(run.model.recipe["balance"])
     return f"in the loss, each class weighs its frequency to the power {words.number(-power, 2)} (0: all images alike, −1: all classes alike)"
@@ -334,7 +336,7 @@ def _uncertainty(run: Run) -> str:
 def _threshold(run: Run) -> str:
     if not run.estimates:
         return ""
-    if run.continuous:
+    if run.task.continuous:
         return "none: the output is a number"
     points = run.operating
     if len(points) > 1:
@@ -377,13 +379,13 @@ def _clusters(run: Run) -> str:
 
 def _classes(run: Run) -> str:
     counts = run.evaluation.counts.per_class
-    what = "with each finding in the test set" if run.multilabel else "test set"
+    what = "with each finding in the test set" if run.task.multilabel else "test set"
     sizes = "; ".join(f"{words.name(k)} {words.size(v.images, v.patients)}" for k, v in counts.items())
     return f"{what}: {sizes}" if sizes else ""
 
 
 def _prevalence(run: Run) -> str:
-    if run.continuous:
+    if run.task.continuous:
         return "does not apply to a quantity" if run.estimates else ""
     here = [f"{words.percent(curve.pr.prevalence, 1)} are {run.called(of)}" for of, curve in run.chosen("pr")]
     if not here:
@@ -394,7 +396,7 @@ def _prevalence(run: Run) -> str:
 
 
 def _calibration(run: Run) -> str:
-    if run.continuous:
+    if run.task.continuous:
         of, wanted = run.names[0], ["bias"]
     else:
         of, wanted = run.primary, ["calibration slope", "calibration intercept", "ece"]
@@ -404,7 +406,7 @@ def _calibration(run: Run) -> str:
 
 def _crosstab(run: Run) -> str:
     held = run.evaluation.confusion
-    each = run.multilabel and any(curve.point.confusion for _, curve in run.chosen("point"))
+    each = run.task.multilabel and any(curve.point.confusion for _, curve in run.chosen("point"))
     if len(held.labels) > 3 or each:
         return "evaluation/figures/confusion.svg and curves.json"
     rows = (
@@ -442,7 +444,7 @@ FACTS: dict[str, Callable[[Run], str]] = {
     "indeterminate": lambda run: f"none: every readable image gets an answer; {words.count(run.evaluation.counts.unlabelled, 'test image')} without a reference standard took no part" if run.judged else "",
     "limits": lambda run: f"what the program found: {words.name(found, 900)}" if (found := " ".join(advice.cautions(run))) else "",
     "initial": lambda run: "; ".join(f"{k.lower()}: {v}" for k, v in sections.training_facts(run) if k in ("Initial weights", "Licence of the weights")),
-    "output": lambda run: run.task.answer if run.task else "",
+    "output": lambda run: run.task.answer if run.target else "",
     "margin": lambda run: sections.claim(run.study) if run.study.margin else "",
     "metrics": lambda run: ", ".join(dict.fromkeys(words.label(e.metric) for e in run.estimates if not e.where)),
     "performance": lambda run: "; ".join(_in_sentence(e) for pair in shown_metrics(run) if (e := run.estimate(*pair))),

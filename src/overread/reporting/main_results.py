@@ -31,8 +31,8 @@ class KeyNumber:
 
 def key_numbers(run: Run) -> tuple[KeyNumber, ...]:
     """At most four numbers for the top."""
-    subject: Subject = "question" if run.primary else "quantity" if run.continuous else "all"
-    of = run.primary or (run.names[0] if run.continuous else "")
+    subject: Subject = "question" if run.primary else "quantity" if run.task.continuous else "all"
+    of = run.primary or (run.names[0] if run.task.continuous else "")
     found = [run.estimate(metric.name, of) for metric in shown("top", (subject,))]
     return tuple(_key_number(e) for e in found if e is not None)
 
@@ -45,13 +45,13 @@ def _key_number(e: Estimate) -> KeyNumber:
 
 def overall(run: Run) -> list[Table]:
     """The tables of the main results."""
-    if run.continuous:
+    if run.task.continuous:
         tables = [_results("Prediction of the quantity", run, "main", "quantity", run.names[:1])]
     else:
         told = f"Telling {run.called(run.primary)} from the rest"
-        tables = [_results(told, run, "main", "question", (run.primary, "") if run.binary else (run.primary,))] if run.primary else []  # fmt: skip
-        several = f"All {'findings' if run.multilabel else 'classes'} together"
-        tables += [] if run.binary else [_results(several, run, "main", "all", ("",))]
+        tables = [_results(told, run, "main", "question", (run.primary, "") if run.task.binary else (run.primary,))] if run.primary else []  # fmt: skip
+        several = f"All {'findings' if run.task.multilabel else 'classes'} together"
+        tables += [] if run.task.binary else [_results(several, run, "main", "all", ("",))]
     return [table for table in tables if table.rows]
 
 
@@ -87,7 +87,7 @@ def _cells(e: Estimate) -> tuple[str, str]:
 
 def each(run: Run) -> Table | None:
     """One row per class or finding, where there are several."""
-    several = run.task is not None and not run.binary and not run.continuous
+    several = not (run.task.binary or run.task.continuous)
     names = [name for name in run.names if several and run.estimate("auc", name)]
     metrics = [m for m in shown("each class") if any(run.estimate(m.name, name) for name in names)]
     if not metrics:
@@ -294,7 +294,7 @@ def _sets(run: Run) -> list[str]:
     every = [group for group in run.conformal.groups if group.group == "all"]
     if not every:
         return []
-    what = "an interval" if run.continuous else "a set of answers"
+    what = "an interval" if run.task.continuous else "a set of answers"
     shares = "; ".join(_coverage(run, group) for group in every[:_MOST])
     left = f"; {len(every) - _MOST} more are in the figure" if len(every) > _MOST else ""
     return [f"Where it may answer with {what}, made on tuning data to hold the truth of {words.percent(run.conformal.level)} of new images, "
@@ -306,11 +306,11 @@ def _coverage(run: Run, group: SetCoverage) -> str:
     if not math.isfinite(found.value):
         return f"an unknown share ({words.name(group.undefined or 'undefined', 80)})"
     share = words.in_sentence(Estimate("set coverage", found.value, found.low, found.high, run.level))
-    of = f" for {run.called(group.of)}" if group.of and not run.continuous else ""
+    of = f" for {run.called(group.of)}" if group.of and not run.task.continuous else ""
     if math.isnan(group.size):
         return share + of
     size = words.number(group.size, 2)
-    width = f"a mean width of {size} in the unit of the table" if run.continuous else f"a mean of {size} answers"
+    width = f"a mean width of {size} in the unit of the table" if run.task.continuous else f"a mean of {size} answers"
     return f"{share}{of}, with {width}"
 
 

@@ -28,6 +28,7 @@ from overread.tasks.target import Target
 
 _PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 _LARGEST = 512 * 1024  # bytes of a thumbnail
+_WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
 
 
 @checked
@@ -51,7 +52,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "cautions": advice.cautions(run),
         "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
         "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
-        "findings": _findings(run), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
+        "findings": sorted(run.audit.findings, key=lambda f: _WORST_FIRST.get(f.severity, 3)), "whole": sections.whole, "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run),
         "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
@@ -93,15 +94,6 @@ def _beside(run: Run) -> list[tuple[str, str]]:
 
 def _date(run: Run) -> str:
     return words.name(run.record.started, 40).replace("T", " ").split(".")[0].split("+")[0][:16]
-
-
-def _findings(run: Run) -> list[dict[str, str]]:
-    """Audit findings, worst first, fit to be shown."""
-    order = {"error": 0, "warning": 1, "note": 2}
-    return [
-        {"severity": words.name(f.severity), "message": words.sentence(f.message), "advice": words.sentence(f.advice), "count": sections.whole(f.count)}
-        for f in sorted(run.audit.findings, key=lambda f: order.get(f.severity, 3))
-    ]  # fmt: skip
 
 
 def _gallery(run: Run, case_names: bool) -> list[dict[str, str]]:

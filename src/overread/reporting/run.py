@@ -21,6 +21,7 @@ from overread.evaluation.operating_point import OperatingPoint, load_operating_p
 from overread.evaluation.results import Content, from_file_form
 from overread.reporting import words
 from overread.stats.estimate import Estimate
+from overread.tasks.classes import Classes
 from overread.tasks.target import Target
 from overread.tasks.task import Task
 
@@ -302,29 +303,14 @@ class Run:
         return str(self.folder if not self.folder.is_absolute() else self.folder.name)
 
     @property
-    def task(self) -> Task | None:
-        """What is asked of an image; None before there is a table of cases."""
-        return self.target.task if self.target else None
-
-    @property
-    def continuous(self) -> bool:
-        """Whether a quantity is estimated."""
-        return self.task is not None and self.task.continuous
-
-    @property
-    def multilabel(self) -> bool:
-        """Whether several findings are told."""
-        return self.task is not None and self.task.multilabel
-
-    @property
-    def binary(self) -> bool:
-        """Whether two classes are told apart."""
-        return self.task is not None and self.task.binary
+    def task(self) -> Task:
+        """What is asked of an image; to tell no classes apart, before there is a table of cases."""
+        return self.target.task if self.target else Classes(())
 
     @property
     def names(self) -> tuple[str, ...]:
         """Classes, findings, or the quantity's name."""
-        return self.target.names if self.target else ()
+        return self.task.names
 
     @property
     def primary(self) -> str:
@@ -489,9 +475,7 @@ def _excluded(path: Path, audit: AuditFile) -> tuple[tuple[str, int], ...]:
 def _looks(path: Path) -> tuple[int | None, str]:
     if not path.exists():
         return None, ""
-    with open(path, encoding="utf-8", errors="replace") as handle:
-        entries = sum(1 for line in handle if line.strip())
     try:
         return sum(not is_declaration(entry) for entry in verify(path)), ""
     except UnsoundError as error:
-        return entries, str(error)
+        return sum(map(bool, map(str.strip, path.read_text("utf-8", "replace").splitlines()))), str(error)

@@ -27,26 +27,25 @@ def part_name(part: str) -> str:
 def title(run: Run) -> str:
     """What the study is about, by its target."""
     names = [words.name(name) for name in run.names]
-    if run.continuous:
+    if run.task.continuous:
         return f"Estimating {names[0]} from images"
-    if run.multilabel:
+    if run.task.multilabel:
         return f"Detecting {words.count(len(names), 'finding')} on images"
-    if run.target and run.target.positive:
-        rest = [name for name in run.names if name not in run.target.positive]
+    if run.task.positive:
+        rest = [name for name in run.names if name not in run.task.positive]
         others = run.called("+".join(rest)) if 1 <= len(rest) <= 4 else "the rest"
-        return f"Telling {run.called('+'.join(run.target.positive))} from {others}"
+        return f"Telling {run.called('+'.join(run.task.positive))} from {others}"
     classes = words.count(len(names), "class", "classes")
     return f"Telling {classes} apart on images" if names else "Study of medical images"
 
 
 def question(run: Run) -> Table:
     """The question in rows of what and which."""
-    positive = run.target.positive if run.target else ()
     held = run.study.fields
     rows = [
-        ("What is told", run.task.question if run.task else words.NOTHING),
+        ("What is told", run.task.question if run.target else words.NOTHING),
         ("Names", ", ".join(map(words.name, run.names)) or words.NOTHING),
-        ("Counts as disease", ", ".join(map(words.name, positive)) or words.NOTHING),
+        ("Counts as disease", ", ".join(map(words.name, run.task.positive)) or words.NOTHING),
         ("Independent unit", _unit(run)),
         *(
             (label, _plain(_shareable(key, held[key])))

@@ -241,7 +241,7 @@ def conformal(run: Run) -> Figure | None:
     groups, level = run.conformal.groups, run.conformal.level
     if not groups:
         return None
-    what = "interval" if run.continuous else "set"
+    what = "interval" if run.task.continuous else "set"
     return canvas.forest_rows(
         [_row(run, group) for group in groups[:_ROWS]], name="conformal", title=f"{what.capitalize()}s that hold the truth",
         across=f"Share of images whose {what} holds the truth", size=run.size, line=level,
@@ -253,7 +253,7 @@ def _row(run: Run, group: SetCoverage) -> ForestRow:
     found = group.coverage
     reason = group.undefined or ("" if math.isfinite(found.value) else "no estimate")
     estimate = Estimate("set coverage", found.value, found.low, found.high, level=run.level, patients=group.patients, undefined=reason)  # fmt: skip
-    label = group.group if not group.of or run.continuous else f"{words.name(group.of, 16)}, {group.group}"
-    measured = "width" if run.continuous else "size"
+    label = group.group if not group.of or run.task.continuous else f"{words.name(group.of, 16)}, {group.group}"
+    measured = "width" if run.task.continuous else "size"
     size = f"mean {measured} {words.number(group.size, 2)}" if math.isfinite(group.size) else ""
     return ForestRow(label, estimate, f"{group.patients:,}", whole=group.group == "all", note=size)

@@ -181,7 +181,7 @@ def confusion(run: Run) -> Figure | None:
 def confusions(run: Run) -> Figure | None:
     """A small matrix for each finding, at its own threshold; None for other questions."""
     found = [(of, np.array(curve.point.confusion)) for of, curve in run.chosen("point")]
-    if not run.multilabel or not found:
+    if not run.task.multilabel or not found:
         return None
     some = found[:_PANELS]
     across = min(4, len(some))

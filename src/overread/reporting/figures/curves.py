@@ -142,7 +142,7 @@ def training(run: Run) -> Figure | None:
         return None
     if math.isfinite(history[0].penalty):
         return _penalties(history)
-    return _epochs(history, "AUC" if not run.continuous else "score")
+    return _epochs(history, "AUC" if not run.task.continuous else "score")
 
 
 def _column(history: Sequence[TrainingRow], name: str) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Sheet
 from matplotlib.ticker import MaxNLocator
 
 from overread.core.errors import checked
@@ -38,26 +37,20 @@ def forest(run: Run) -> Figure | None:
         canvas.plain_rows(panels[0], names, bold)
         panels[0].set_title(run.size)
         canvas.roomy(drawing)
-        return _finish(drawing, run, groups, metrics, words.first_of(every, _ROWS, " rows"))
+        metric, of = metrics[0]
+        found = ((column, value, run.estimate(metric, of, {column: value})) for column, value in groups)
+        alt = "; ".join(
+            f"{words.name(column)} {words.name(value)} {words.in_sentence(e)}" for column, value, e in found
+        )
+        whose = words.label(metric) + (f" of {run.called(of)}" if of else "")
+        return canvas.finish(drawing, "forest", "Subgroups and sources", f"{whose}: {alt}.",
+                             f"{whose}. Squares: estimates, with {words.percent(run.level)} intervals. Dashed: all test cases. "
+                             f"n: patients. Groups of fewer than ten patients are counted, not judged.{words.first_of(every, _ROWS, ' rows')}")  # fmt: skip
 
 
 def _known(run: Run, pair: tuple[str, str], groups: list[tuple[str, str]]) -> bool:
     found = [run.estimate(*pair, {column: value}) for column, value in groups]
     return any(estimate is not None and not estimate.undefined for estimate in found)
-
-
-def _finish(
-    drawing: Sheet, run: Run, groups: list[tuple[str, str]], metrics: list[tuple[str, str]], left: str
-) -> Figure:
-    metric, of = metrics[0]
-    alt = "; ".join(
-        f"{words.name(column)} {words.name(value)} {words.in_sentence(run.estimate(metric, of, {column: value}))}"
-        for column, value in groups
-    )
-    whose = f" of {run.called(of)}" if of else ""
-    return canvas.finish(drawing, "forest", "Subgroups and sources", f"{words.label(metric)}{whose}: {alt}.",
-                  f"{words.label(metric)}{whose}. Squares: estimates, with {words.percent(run.level)} intervals. Dashed: all test cases. "
-                  f"n: patients. Groups of fewer than ten patients are counted, not judged.{left}")  # fmt: skip
 
 
 def _lines(groups: list[tuple[str, str]]) -> list[tuple[str, str | None]]:
