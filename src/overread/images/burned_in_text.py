@@ -8,6 +8,7 @@ keep the rules are reported. A single letter (a side marker) is not looked for. 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -29,10 +30,30 @@ _SMALL = 400  # pixels; a copy up to this size is also searched at twice of it
 _FLAT = 0.5  # of a stroke has nearly all the ink: drawn writing is sharp, blurred things are not
 _STANDS_OUT = 0.15  # of the pieces that look like letters stand in rows; in a texture some do by chance
 _MANY = 1500  # pieces that are joined at most; a texture has more
-#: Pieces that look like letters: their boxes, their ``ink`` (the brightness of the stroke), the width of the ``stroke``,
-#: and how much of it has nearly all the ink (``sharp``).
-_Letters = np.recarray[Any, Any]
-_LETTER = np.dtype([(name, np.float64) for name in ("left", "top", "width", "height", "ink", "stroke", "sharp")])
+
+
+@dataclass(frozen=True)
+class _Letters:
+    """Pieces that look like letters, as arrays: their boxes, their ``ink`` (the brightness of the
+    stroke), the width of the ``stroke``, and how much of it has nearly all the ink (``flat``).
+    """
+
+    left: NDArray[np.float64]
+    top: NDArray[np.float64]
+    width: NDArray[np.float64]
+    height: NDArray[np.float64]
+    ink: NDArray[np.float64]
+    stroke: NDArray[np.float64]
+    flat: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def __getitem__(self, index: Any) -> _Letters:
+        return _Letters(*(value[index] for value in vars(self).values()))
+
+
+_NO_LETTERS = _Letters(*(np.empty(0),) * 7)
 
 
 @checked
@@ -101,7 +122,7 @@ def _letters(strokes: NDArray[Any], contrast: int) -> _Letters:
     """Pieces of the strokes with size, thinness and sharp edges of letters."""
     _, mask = cv2.threshold(strokes, contrast - 1, 1, cv2.THRESH_BINARY)
     if cv2.countNonZero(mask) < 3 * _LOW:
-        return np.recarray(0, _LETTER)
+        return _NO_LETTERS
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     left, top, width, height, area = stats.T.astype(np.float64)
     fill = area / (width * height)
@@ -109,20 +130,19 @@ def _letters(strokes: NDArray[Any], contrast: int) -> _Letters:
     fits &= (fill > 0.12) & (fill < 0.95) | (width <= 0.4 * height)
     fits[0] = False
     if fits.sum() < 3:
-        return np.recarray(0, _LETTER)
+        return _NO_LETTERS
     at = np.flatnonzero(mask.ravel())
     owner = labels.ravel()[at]
     at, owner = at[fits[owner]], owner[fits[owner]]
     value, ink = strokes.ravel()[at].astype(np.float64), np.zeros(count)
     np.maximum.at(ink, owner, value)
-    sharp = np.bincount(owner, value > 0.7 * ink[owner], count) / area
-    kept = np.flatnonzero(fits & (sharp > 0.35))
+    flat = np.bincount(owner, value > 0.7 * ink[owner], count) / area
+    kept = np.flatnonzero(fits & (flat > 0.35))
     kept = kept[np.argsort(-ink[kept], kind="stable")[:_MANY]]
     stroke = _strokes(mask, stats[kept])
     thin = stroke <= np.maximum(0.5 * height[kept], 3)
     kept, stroke = kept[thin], stroke[thin]
-    boxes = (left[kept], top[kept], width[kept], height[kept])
-    return np.rec.fromarrays([*boxes, ink[kept], stroke, sharp[kept]], _LETTER)
+    return _Letters(left[kept], top[kept], width[kept], height[kept], ink[kept], stroke, flat[kept])
 
 
 def _strokes(mask: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.float64]:
@@ -163,7 +183,7 @@ def _is_writing(row: _Letters) -> bool:
     return bool(
         letters >= LETTERS
         and bars <= 0.6
-        and row.sharp.mean() >= _FLAT
+        and row.flat.mean() >= _FLAT
         and bottom.max() - row.top.min() <= 1.8 * tall
         and aligned >= 0.6
         and row.ink.std() <= 0.12 * row.ink.mean()

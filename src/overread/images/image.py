@@ -22,23 +22,9 @@ from overread.core.errors import ImageError, OverreadError, checked, require
 
 #: What decoders raise on damaged input; anything else is a bug of ours and must show.
 BROKEN = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    MemoryError,
-    AssertionError,
-    ImportError,
-    SyntaxError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    cv2.error,
-)
+    ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, OSError, RuntimeError, MemoryError,
+    AssertionError, ImportError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, cv2.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

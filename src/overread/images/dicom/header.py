@@ -157,9 +157,10 @@ class _Values:
         self.pixels, self._form = found.pixels, found.form
         self._values = {name: found.values[tag] for name, tag in _TAGS.items() if tag in found.values}
         for name in ("frame groups", "shared groups"):
-            value = self._values.get(name, b"")
-            for item in elements.functional_groups(value, self._form, _GROUPS, frozenset(_INNER), 1):
-                self._values = {_INNER[tag]: inner for tag, inner in item.items()} | self._values
+            if name in self._values:
+                groups = elements.functional_groups(self._values[name], self._form, _GROUPS, frozenset(_INNER), 1)
+                inside = {_INNER[tag]: value for item in groups for tag, value in item.items()}
+                self._values = inside | self._values
         self._charset = self._values.get("charset", b"")
 
     def text(self, *names: str) -> str:

@@ -51,30 +51,14 @@ FORMATS = (
 )  # fmt: skip
 #: What is a volume by its first bytes, whatever the address says.
 VOLUMES = tuple(row.name for row in FORMATS if row.reader is None)
-#: Formats that are recognised only to name them in the refusal.
-_OTHERS = (
-    (b"GIF8", 0, "GIF"),
-    (b"RIFF", 0, "RIFF"),
-    (b"%PDF", 0, "PDF"),
-    (b"%!PS", 0, "PostScript"),
-    (b"\xc5\xd0\xd3\xc6", 0, "EPS"),
-    (b"SIMPLE  =", 0, "FITS"),
-    (b"PK\x03\x04", 0, "ZIP or NPZ"),
-    (b"PK\x05\x06", 0, "ZIP or NPZ"),
-    (b"\x1f\x8b", 0, "gzip"),
-    (b"<svg", 0, "SVG"),
-    (b"<?xml", 0, "XML or SVG"),
-    (b"\x93NUMPY", 0, "NPY"),
-    (b"8BPS", 0, "Photoshop"),
-    (b"\xff\x0a", 0, "JPEG XL"),
-    (b"\0\0\0\x0cJXL ", 0, "JPEG XL"),
-    (b"\x89HDF", 0, "HDF5"),
-    (b"ni1\0", 344, "NIfTI in two files"),
-    (b"II\xbc\x01", 0, "JPEG XR"),
-)
-_BRANDS = {
-    b"heic": "HEIC", b"heix": "HEIC", b"hevc": "HEIC", b"heim": "HEIC", b"mif1": "HEIF", b"msf1": "HEIF",
-    b"avif": "AVIF", b"avis": "AVIF",
+#: Formats that are recognised only to name them in the refusal; ``ftyp`` stands behind the length of its box.
+_OTHERS = {
+    b"GIF8": "GIF", b"RIFF": "RIFF", b"%PDF": "PDF", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "EPS",
+    b"SIMPLE  =": "FITS", b"PK\x03\x04": "ZIP or NPZ", b"PK\x05\x06": "ZIP or NPZ", b"\x1f\x8b": "gzip", b"<svg": "SVG",
+    b"<?xml": "XML or SVG", b"\x93NUMPY": "NPY", b"8BPS": "Photoshop", b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL", b"\x89HDF": "HDF5", b"II\xbc\x01": "JPEG XR", b"ftypheic": "HEIC", b"ftypheix": "HEIC",
+    b"ftyphevc": "HEIC", b"ftypheim": "HEIC", b"ftypmif1": "HEIF", b"ftypmsf1": "HEIF", b"ftypavif": "AVIF",
+    b"ftypavis": "AVIF",
 }  # fmt: skip
 #: MetaImage is text without a magic number: a key it begins with, and the type of its elements further on.
 _META = re.compile(rb"\s*(?:ObjectType|NDims|Comment|ObjectSubType)\s*=(?s:.*)\bElementType\s*=")
@@ -102,8 +86,11 @@ def sniff(data: bytes) -> str:
             return "NIfTI"
     if _META.match(data[:4096]):
         return "MetaImage"
-    known = next((name for magic, at, name in _OTHERS if data[at : at + len(magic)] == magic), "unknown content")
-    given = _BRANDS.get(data[8:12], "video or HEIF") if data[4:8] == b"ftyp" else known
+    given = next((name for magic, name in _OTHERS.items() if data.startswith(magic)), "unknown content")
+    if data[4:8] == b"ftyp":
+        given = _OTHERS.get(data[4:12], "video or HEIF")
+    elif given == "unknown content" and data[344:348] == b"ni1\0":
+        given = "NIfTI in two files"
     todo = "convert it to PNG, JPEG, TIFF or DICOM"
     raise ImageError("the format is not one that is read", given=given, todo=todo)
 
