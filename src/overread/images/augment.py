@@ -178,9 +178,6 @@ def _colours(drawn: dict[str, NDArray], channels: int) -> NDArray[np.float64]:
     return np.concatenate([linear, offset], axis=2)
 
 
-# -- applying --------------------------------------------------------------------------------------------
-
-
 @checked
 def apply(
     images: NDArray, drawn: Drawn, *, rows: ArrayLike | None = None, out: NDArray | None = None, threads: int = 0

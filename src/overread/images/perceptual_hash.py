@@ -42,13 +42,15 @@ def describe(address: str) -> dict[str, Any]:
     scale = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
     grey = flat(pixels)
     small = cv2.resize(np.ascontiguousarray(grey), (THUMB, THUMB), interpolation=cv2.INTER_AREA).astype(np.float32)
+    low, high = float(small.min()), float(small.max())  # all zero where there is nothing to see
+    thumb = np.round((small - low) * (255.0 / (high - low or 1.0))).astype(np.uint8)
     spread = float(np.mean(cv2.meanStdDev(pixels.reshape(-1, 1, pixels.shape[-1]))[1]))
     return {
         "error": "", "digest": image.digest, "pixels": pixel_hash(pixels), "phash": perceptual_hash(small),
         "height": pixels.shape[-3], "width": pixels.shape[-2], "depth": pixels.shape[0] if pixels.ndim == 4 else 1,
         "channels": pixels.shape[-1], "bits": image.bits, "mode": image.mode, "format": image.format,
         "mean": float(grey.mean(dtype=np.float64)) / scale, "std": spread / scale, "notes": "; ".join(image.notes),
-        "thumb": _stretched(small).tobytes(), **_field(pixels),
+        "thumb": thumb.tobytes(), **_field(pixels),
     }  # fmt: skip
 
 
@@ -83,14 +85,6 @@ def pixel_hash(pixels: NDArray[Any]) -> str:
 
 def _is_grey(pixels: NDArray[Any]) -> bool:
     return pixels.shape[-1] == 3 and bool((pixels[..., :1] == pixels[..., 1:]).all())
-
-
-def _stretched(small: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The likeness on 0 to 255 from its darkest to its brightest; all zero if there is nothing to see."""
-    low, high = float(small.min()), float(small.max())
-    if high <= low:
-        return np.zeros(small.shape, np.uint8)
-    return np.round((small - low) * (255.0 / (high - low))).astype(np.uint8)
 
 
 @checked

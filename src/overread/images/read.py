@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from overread.core.errors import ArgumentError, ImageError, OverreadError, checked
 from overread.core.files import sha256
@@ -149,7 +146,14 @@ def _decode(data: bytes, address: Address, limits: Limits, at_least: tuple[int, 
         if not address.path:
             raise ImageError("a volume is read from a file, not from bytes", given=kind)
         return _volume(address, limits, window)
-    pixels, notes = _pixels(kind, data, limits, at_least, window, address.frame)
+    row, frame = _READERS[kind], address.frame
+    if frame is not None and frame < 0:
+        raise ImageError("frames are counted from 0", given=frame)
+    if frame and "frame" not in row.options:
+        raise ImageError("the file has one frame", given=f"frame {frame} of a {kind}")
+    offered = {"at_least": at_least, "window": window, "frame": frame, "most": limits.frames}
+    assert row.reader is not None
+    pixels, notes = row.reader(data, limits.check, **{name: offered[name] for name in row.options})
     ending = os.path.splitext(address.entry or address.path)[1]
     claimed = _EXTENSIONS.get(ending.lower())
     if claimed not in (None, kind):
@@ -161,20 +165,6 @@ def _digest_of(data: bytes, address: Address) -> str:
     """Of the bytes; two frames of one file are two images."""
     digest = sha256(data)
     return digest if address.frame is None else sha256(f"{digest}#frame={address.frame}".encode())
-
-
-def _pixels(
-    kind: str, data: bytes, limits: Limits, at_least: tuple[int, int] | None, window: str, frame: int | None
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    if frame is not None and frame < 0:
-        raise ImageError("frames are counted from 0", given=frame)
-    row = _READERS[kind]
-    if frame and "frame" not in row.options:
-        raise ImageError("the file has one frame", given=f"frame {frame} of a {kind}")
-    offered = {"at_least": at_least, "window": window, "frame": frame, "most": limits.frames}
-    assert row.reader is not None
-    pixels, notes = row.reader(data, limits.check, **{name: offered[name] for name in row.options})
-    return pixels, notes
 
 
 def _from_array(address: str, limits: Limits) -> Image:

@@ -315,9 +315,6 @@ def _decimals(head: Any, name: str) -> list[float]:
     return numbers
 
 
-# -- tables ----------------------------------------------------------------------------------------------
-
-
 def _table(parsed: Parsed, made: Layout, tag: int, *, signed: bool) -> Table | None:
     """The first table of a sequence (PS3.3 C.11.1.1 and C.11.2.1.1)."""
     items = parsed.items.get(tag, ())
@@ -375,9 +372,6 @@ def padding(parsed: Parsed, made: Layout, samples: NDArray[Any]) -> NDArray[np.b
     one = np.frombuffer(value[:size], kind)[0]
     other = np.frombuffer(limit[:size], kind)[0] if len(limit) >= size else one
     return np.asarray((samples >= min(one, other)) & (samples <= max(one, other)))
-
-
-# -- colour ----------------------------------------------------------------------------------------------
 
 
 @checked

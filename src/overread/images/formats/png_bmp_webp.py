@@ -92,9 +92,6 @@ def decode_webp(data: bytes, check: Callable[..., None]) -> Pixels:
     return upright(pixels, exif_orientation(exif.removeprefix(b"Exif\0\0")), notes)
 
 
-# -- headers --------------------------------------------------------------------------------------------------
-
-
 @checked
 def png_header(data: bytes) -> PngHeader:
     """Walk the chunks of a PNG. Raises :class:`ImageError` if it is cut off or has no proper header."""

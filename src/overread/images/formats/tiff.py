@@ -44,7 +44,7 @@ def decode_tiff(data: bytes, check: Callable[..., None], *, most: int = 4096, fr
     log = logging.getLogger("tifffile")
     if not log.handlers:  # a damaged file is told by our error, not on stderr
         log.addHandler(logging.NullHandler())
-    directories(data, most)
+    require_directories(data, most)
     with tifffile.TiffFile(BytesIO(data), is_ndpi=False, is_lsm=False, is_scanimage=False) as file:
         every: list[Any] = list(file.pages)
         pages = [page for page in every if not int(page.subfiletype) & (_REDUCED | _MASK)] or every[:1]
@@ -87,9 +87,6 @@ def _page(page: Any, data: bytes, check: Callable[..., None]) -> Pixels:
     return upright(pixels, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1, notes + more)
 
 
-# -- before decoding ---------------------------------------------------------------------------------------
-
-
 def _require_known(page: Any) -> int:
     """Raise unless the page is of a kind that is read; the samples of its kind of colour."""
     photometric = getattr(page.photometric, "name", str(page.photometric))
@@ -124,9 +121,6 @@ def _require_segment(segment: bytes, is_jpeg: bool, height: int, width: int) -> 
         raise ImageError("the TIFF is damaged", given=f"{head.width} x {head.height} in a place of {width} x {height}")
 
 
-# -- after decoding ----------------------------------------------------------------------------------------
-
-
 def _without_alpha(pixels: NDArray[Any], colours: int, extra: tuple[Any, ...]) -> Pixels:
     """The colours, onto black where the last sample is their opacity; premultiplied ones are that already."""
     if pixels.shape[-1] == colours:
@@ -157,9 +151,8 @@ def _colour(pixels: NDArray[Any], page: Any) -> Pixels:
 def _ycbcr(pixels: NDArray[Any], page: Any) -> NDArray[np.uint8]:
     """Luminance and colour differences of full range as RGB (TIFF 6.0, section 21)."""
     tag, reference = page.tags.get(529), page.tags.get(532)
-    if pixels.dtype != np.uint8 or (
-        reference is not None and tuple(reference.value)[::2] != (0, 255, 128, 255, 128, 255)
-    ):
+    full = reference is None or tuple(reference.value)[::2] == (0, 255, 128, 255, 128, 255)
+    if pixels.dtype != np.uint8 or not full:
         raise ImageError("this kind of TIFF is not read", given="YCbCr of a range other than 0 … 255")
     values = [float(n) / d for n, d in zip(tag.value[::2], tag.value[1::2])] if tag is not None else []
     to_red, to_green, to_blue = values[:3] or _LUMA
@@ -181,11 +174,9 @@ _BYTES = (1, 2, 6, 7)
 
 
 @checked
-def directories(data: bytes, most: int) -> list[int]:
-    """Where the directories of a TIFF are, in order.
-
-    Raises :class:`ImageError` if there are more than ``most``, if the chain comes back to any of them, or if a
-    directory is cut off or absurd.
+def require_directories(data: bytes, most: int) -> None:
+    """Raise :class:`ImageError` if a TIFF has no directory or more than ``most``, if their chain comes back to any of
+    them, or if one is cut off or absurd.
     """
     from tifffile import TIFF
 
@@ -193,16 +184,15 @@ def directories(data: bytes, most: int) -> list[int]:
     form = forms[data[:4]]
     if form.offsetsize == 8 and (len(data) < 16 or struct.unpack_from(f"{form.byteorder}HH", data, 4) != (8, 0)):
         raise ImageError("the TIFF header is not valid")
-    found: dict[int, None] = {}  # an ordered set
+    found: set[int] = set()
     at = _number(data, form.offsetformat, form.offsetsize)
     while at:
         if len(found) >= most or at in found:
             raise ImageError("the TIFF has too many pages, or a cycle of them", given=f"more than {len(found)}")
-        found[at] = None
+        found.add(at)
         at = _after(data, form, at)
     if not found:
         raise ImageError("the TIFF holds no image")
-    return list(found)
 
 
 def _after(data: bytes, form: Any, at: int) -> int:
