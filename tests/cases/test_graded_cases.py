@@ -10,8 +10,8 @@ import pytest
 from phantom_readers import draw_readings
 
 import overread as ov
+from overread.cases.annotators import grades_of, read_grades
 from overread.cases.graded_cases import GradedCases, agreement, agreement_in_words, panel_of
-from overread.cases.grades import grades_of, read_grades
 from overread.cases.volumes import cut
 from overread.core.errors import ArgumentError, InputError
 

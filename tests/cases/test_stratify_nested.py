@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from overread.cases.annotators import Grades
 from overread.cases.cases import Cases
 from overread.cases.graded_cases import fewer_grades, graded
-from overread.cases.grades import Grades
 from overread.cases.stratify import beginning, nested_order
 from overread.core.errors import ArgumentError, InputError
 from overread.tasks.target import Target

@@ -157,7 +157,7 @@ def a_plan():
 
 
 def some_grades():
-    from overread.cases.grades import Grades
+    from overread.cases.annotators import Grades
 
     rows = [(f"c{i}", f"reader {r}", "", "yes" if (i + r) % 3 == 0 or i % 7 == r else "no") for i in range(60) for r in range(3)]  # fmt: skip
     return Grades(pd.DataFrame(rows, columns=["case", "reader", "modality", "label"]), "label")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.grades import grades_of
+from overread.cases.annotators import grades_of
 from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.evaluation.ledger import verify
 from overread.evaluation.operating_point import choose_threshold

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from overread.cases.annotators import Grades
 from overread.cases.cases import Cases
-from overread.cases.grades import Grades
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import Split, split
 from overread.core.errors import InputError, UnsoundError

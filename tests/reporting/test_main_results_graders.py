@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from overread.cases.annotators import read_grades
 from overread.cases.graded_cases import panel_of
-from overread.cases.grades import read_grades
 from overread.core.files import read_json, write_json
 from overread.reporting import report
 from overread.reporting.checklist import fill_in, standard

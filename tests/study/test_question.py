@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from overread.cases.grades import RULES
+from overread.cases.annotators import RULES
 from overread.core.errors import ArgumentError, InputError
 from overread.core.settings import settings
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training, seconds

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.annotators import Grades, coded, consensus, grades_of, in_order, latent_classes, read_grades, wide
 from overread.cases.cases import Cases
-from overread.cases.grades import Grades, coded, consensus, grades_of, in_order, latent_classes, read_grades, wide
 from overread.cases.sources.labels import file_forms, one_label
 from overread.core.errors import InputError, checked, require
 from overread.core.random import by_name

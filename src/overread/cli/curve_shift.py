@@ -14,8 +14,8 @@ from overread.cli.options import AsJson, Cache, Offline, Positive, listed
 from overread.core.errors import InputError
 
 if TYPE_CHECKING:
+    from overread.cases.annotators import Grades
     from overread.cases.cases import Cases
-    from overread.cases.grades import Grades
     from overread.cases.split import Split
     from overread.learning.recipe import Recipe
     from overread.learning.repeated import Training, Trainings
@@ -188,7 +188,7 @@ def _blank(cases: Cases) -> Predictions:
 
 
 def _grades(path: str, cases: Cases) -> Grades:
-    from overread.cases.grades import coded, read_grades
+    from overread.cases.annotators import coded, read_grades
 
     grades = read_grades(path)
     return coded(grades, cases.salt) if cases.salt else grades

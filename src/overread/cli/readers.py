@@ -13,7 +13,7 @@ from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, Positive,
 from overread.core.errors import one_of
 
 if TYPE_CHECKING:
-    from overread.cases.grades import Grades
+    from overread.cases.annotators import Grades
 
 Named = Annotated[str, typer.Option(help="column of that name", rich_help_panel="Columns of the readers' table")]
 
@@ -39,7 +39,7 @@ def readers(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch."""
-    from overread.cases.grades import RULES, read_grades
+    from overread.cases.annotators import RULES, read_grades
     from overread.evaluation.ledger import ledger_beside
     from overread.evaluation.readers.answers import read_truth
     from overread.evaluation.readers.reader_study import judge_readers

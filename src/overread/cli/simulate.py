@@ -32,7 +32,7 @@ def simulate(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Double reading, triage, disagreements to a reader: what would have happened on these cases."""
-    from overread.cases.grades import read_grades
+    from overread.cases.annotators import read_grades
     from overread.evaluation.operating_point import choose_threshold
     from overread.evaluation.workflow import simulate as simulated
     from overread.reporting.pages.simulate import simulation_page

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.cases.grades import Grades
+from overread.cases.annotators import Grades
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import write_json
 from overread.evaluation.curves import Numbers

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from overread.cases.annotators import Grades
 from overread.cases.cases import Cases
 from overread.cases.graded_cases import fewer_grades, graded
-from overread.cases.grades import Grades
 from overread.cases.split import Split
 from overread.cases.stratify import beginning, nested_order
 from overread.core.errors import InputError, UnsoundError, checked

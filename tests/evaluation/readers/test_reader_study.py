@@ -12,7 +12,7 @@ from phantom_readers import Variances, draw_readings, draw_scores
 from scipy import stats as scipy_stats
 from statsmodels.stats import inter_rater
 
-from overread.cases.grades import grades_of, read_grades
+from overread.cases.annotators import grades_of, read_grades
 from overread.core.errors import InputError, UnsoundError
 from overread.evaluation.ledger import verify
 from overread.evaluation.operating_point import choose_threshold

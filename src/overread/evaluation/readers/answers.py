@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.grades import Grades
+from overread.cases.annotators import Grades
 from overread.cases.sources.labels import natural, whole
 from overread.cases.sources.tables import find, guess, known, read_table
 from overread.core.errors import InputError, checked, nearest

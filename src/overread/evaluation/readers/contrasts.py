@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.annotators import Grades, consensus
 from overread.cases.graded_cases import MOST_PAIRED, agreement
-from overread.cases.grades import Grades, consensus
 from overread.core.errors import checked
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.readers.answers import FEWEST_CASES, Answers, CommonCases, Floats

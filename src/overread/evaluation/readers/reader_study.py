@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-from overread.cases.grades import Grades, in_order
+from overread.cases.annotators import Grades, in_order
 from overread.core.errors import InputError, checked, require
 from overread.core.files import plain, sha256
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from phantom_readers import draw_readings, draw_scores
 
-from overread.cases.grades import Grades, coded, consensus, in_order, latent_classes, read_grades
+from overread.cases.annotators import Grades, coded, consensus, in_order, latent_classes, read_grades
 from overread.core.errors import ArgumentError, InputError
 
 
