@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from overread.core.errors import InputError
 from overread.core.files import build, plain
-from overread.evaluation.results import Result, drawn, estimates
+from overread.evaluation.results import Content, Result, drawn, estimates, from_file_form, to_file_form
 from overread.stats.estimate import Difference, Estimate, implied, undefined
 from overread.stats.hypotheses import Claim, non_inferiority
 
@@ -103,3 +103,36 @@ def test_equal_content_is_equal():
     assert Found((), 1.0) == Found((), 1.0) != Found((), 2.0)
     assert len({Found((), 1.0), Found((), 1.0)}) == 1
     assert str(Found((), 3.0)) == "best 3.0"
+
+
+@dataclass(frozen=True)
+class Band(Content):
+    null_low: tuple[float, ...] = ()
+    level: float = 0.95
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class Both(Content):
+    held_out: Band = Band()
+    by_name: dict[str, Band] = field(default_factory=dict)
+
+
+def test_the_words_of_a_name_are_apart_in_a_file():
+    made = Both(Band((0.1, math.nan), at=0.5), {"a name": Band(undefined="0 positives"), "none": Band()})
+    held = json.loads(json.dumps(plain(to_file_form(made))))
+    assert held == {
+        "held out": {"null low": [0.1, None], "level": 0.95, "at": 0.5},
+        "by name": {"a name": {"undefined": "0 positives"}, "none": {}},
+    }
+    back = from_file_form(Both, held)
+    assert to_file_form(back.by_name) == held["by name"]
+    assert back.held_out.null_low[0] == 0.1
+    assert math.isnan(back.held_out.null_low[1])
+    assert [bool(band) for band in (back.held_out, *back.by_name.values())] == [True, False, False]
+
+
+def test_what_another_version_wrote_is_left_out_and_a_wrong_type_is_named():
+    assert from_file_form(Both, {"held-out": {"level": 0.9, "colour": "red"}, "new": 1}).held_out.level == 0.9
+    with pytest.raises(InputError, match=r"x\.json: held_out\.level is wrong"):
+        from_file_form(Both, {"held out": {"level": "much"}}, where="x.json")

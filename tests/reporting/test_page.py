@@ -265,6 +265,15 @@ def test_any_stage_may_be_missing(run, part):
     assert len([a for a in read(run).of("h2") if a.get("id") in SECTIONS]) == len(SECTIONS)
 
 
+@pytest.mark.parametrize(
+    "part", ["audit.json", "split.proof.json", "model/model.json", "record.json", "evaluation/curves.json"]
+)
+def test_a_run_of_another_version_opens(quick, part):
+    before = report(quick).read_bytes()
+    write_json(quick / part, {**read_json(quick / part), "what nobody knows": {"yet": 1}})
+    assert report(quick).read_bytes() == before
+
+
 def test_there_must_be_a_folder(tmp_path):
     with pytest.raises(InputError, match="no such run folder"):
         report(tmp_path / "nothing")

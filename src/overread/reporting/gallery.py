@@ -62,9 +62,9 @@ def _classes(predictions: Predictions) -> pd.DataFrame:
 
 def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: float) -> pd.DataFrame:
     names = list(predictions.target.names)
-    sick = [names.index(name) for name in positive]
-    score, truth = predictions.scores[:, sick].sum(axis=1), predictions.truth
-    flagged, diseased = score >= threshold, np.isin(truth, sick)
+    positives = [names.index(name) for name in positive]
+    score, truth = predictions.scores[:, positives].sum(axis=1), predictions.truth
+    flagged, diseased = score >= threshold, np.isin(truth, positives)
     group = " or ".join(positive)
     predicted = np.where(flagged, group, f"not {group}")
     surprise = np.where(flagged, score - threshold, threshold - score)

@@ -48,9 +48,9 @@ def overall(run: Run) -> list[Table]:
     if run.task.continuous:
         tables = [_results("Prediction of the quantity", run, "main", "quantity", run.names[:1])]
     else:
-        told = f"Telling {run.called(run.primary)} from the rest"
-        tables = [_results(told, run, "main", "question", (run.primary, "") if run.task.binary else (run.primary,))] if run.primary else []  # fmt: skip
-        several = f"All {'findings' if run.task.multilabel else 'classes'} together"
+        primary, several = f"Telling {run.called(run.primary)} from the rest", f"All {run.task.plural} together"
+        names = (run.primary, "") if run.task.binary else (run.primary,)
+        tables = [_results(primary, run, "main", "question", names)] if run.primary else []
         tables += [] if run.task.binary else [_results(several, run, "main", "all", ("",))]
     return [table for table in tables if table.rows]
 

@@ -53,7 +53,8 @@ def curve_figure(curve: LearningCurve) -> Figure:
         _sizes(axes, curve)
         quiet_grid(axes)
         axes.set_ylabel(_metric(curve.metric, curve.of))
-        axes.legend(loc="lower right" if _rises(curve) else "upper right")
+        rises = curve.steps[-1].estimate.value >= curve.steps[0].estimate.value
+        axes.legend(loc="lower right" if rises else "upper right")
         one = curve.steps[0].estimate
         tested = words.size(one.images, one.patients)
         axes.set_title(f"Tested on {tested}")
@@ -66,10 +67,6 @@ def curve_figure(curve: LearningCurve) -> Figure:
 
 def _named(part: str) -> str:
     return f" ({part} part)" if part else ""
-
-
-def _rises(curve: LearningCurve) -> bool:
-    return curve.steps[-1].estimate.value >= curve.steps[0].estimate.value
 
 
 def _law(axes: Axes, curve: LearningCurve) -> None:
