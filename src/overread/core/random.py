@@ -1,9 +1,8 @@
 """Random numbers as a pure function of (seed, epoch, sample, operation).
 
-A counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): no state, so the order
-of calls, the number of workers and a crash in between cannot change what is drawn. The mixing function is the
-finaliser of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), applied once per
-coordinate.
+A counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): no state, so the order of
+calls, the number of workers and a crash in between cannot change what is drawn. The mixing function is the finaliser of
+SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), applied once per coordinate.
 
 All functions broadcast ``epoch`` and ``sample`` and return arrays of their shape.
 """

@@ -150,9 +150,8 @@ def _rows() -> list[Backbone]:
 #: Every backbone by name, ours first.
 BACKBONES: dict[str, Backbone] = {row.name: row for row in _rows()}
 
-#: Pretrained networks, best first. On a CPU by balanced accuracy on skin lesions per second of one thread for 64
-#: images (docs/reference/measured.md), and after them those that were not measured, quick ones first; on a GPU by
-#: accuracy.
+#: Pretrained networks, best first. On a CPU by balanced accuracy on skin lesions per second of one thread for 64 images
+#: (docs/reference/measured.md), and after them those that were not measured, quick ones first; on a GPU by accuracy.
 PREFERRED = {
     "cpu": ("mobilenet_v2", "squeezenet1_0", "tf_efficientnet_lite0", "resnet18", "efficientnet_b0",
             "mobilenet_v3_large", "squeezenet1_1", "densenet121", "resnet34", "resnet50"),

@@ -122,9 +122,8 @@ class TimmNetwork(Network):
 def initialise(module: nn.Module) -> None:
     """He's normal initialisation by fan-out, in place, from torch's generator.
 
-    Batch norms become the identity, but the last one of a residual block starts at zero, so that the block
-    does (He 2015, arXiv:1502.01852; Goyal 2017, arXiv:1706.02677, section 5.1). Depthwise fans count one
-    group only.
+    Batch norms become the identity, but the last one of a residual block starts at zero, so that the block does (He
+    2015, arXiv:1502.01852; Goyal 2017, arXiv:1706.02677, section 5.1). Depthwise fans count one group only.
     """
     for part in module.modules():
         if isinstance(part, (nn.Conv2d, nn.Conv3d)):

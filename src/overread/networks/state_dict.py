@@ -37,11 +37,10 @@ class Plan:
 def fill(network: overread.networks.small.Network, path: Path) -> tuple[Plan, dict[str, str]]:
     """Load a file of weights into a network in place; the plan that was followed, and the file's metadata.
 
-    Every tensor of trunk and neck must be there with the network's shape and finite values. The head stays
-    fresh where the file has none or one for other classes. A first convolution for other channels is
-    adapted: its kernels are summed over the channels and shared out equally, so that a grey image gives
-    what its RGB copy gave. Raises :class:`InputError` and leaves the network as it was if the file is
-    broken or of another network.
+    Every tensor of trunk and neck must be there with the network's shape and finite values. The head stays fresh where
+    the file has none or one for other classes. A first convolution for other channels is adapted: its kernels are
+    summed over the channels and shared out equally, so that a grey image gives what its RGB copy gave. Raises
+    :class:`InputError` and leaves the network as it was if the file is broken or of another network.
     """
     import torch
 

@@ -121,11 +121,10 @@ def hausdorff(
 ) -> Estimate:
     """The distance within which a ``share`` of each foreground's border lies from the other's border.
 
-    Arguments as :func:`dice`; ``spacing`` in mm per axis, in the order of the axes, or None for pixels.
-    Of the distances from each border pixel to the nearest of the other border, the quantile of either
-    direction; the larger of the two (Huttenlocher et al. 1993). ``share`` 1 is the Hausdorff distance itself.
-    A border pixel has a neighbour along an axis that is background, or lies at the edge of the image.
-    Undefined where one is empty.
+    Arguments as :func:`dice`; ``spacing`` in mm per axis, in the order of the axes, or None for pixels. Of the
+    distances from each border pixel to the nearest of the other border, the quantile of either direction; the larger of
+    the two (Huttenlocher et al. 1993). ``share`` 1 is the Hausdorff distance itself. A border pixel has a neighbour
+    along an axis that is background, or lies at the edge of the image. Undefined where one is empty.
 
     >>> hausdorff([[1, 0, 0, 0]], [[0, 0, 0, 1]], spacing=(1, 0.5)).value
     1.5

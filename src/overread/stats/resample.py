@@ -1,8 +1,7 @@
 """The patient bootstrap, vectorised: a matrix of how often each resample drew each patient.
 
-A statistic is a function from weights (B, P) to values (B, S). Weights of one give its value, weights drawn
-with replacement its spread; so no loop ever calls a metric, and the value and its interval cannot drift
-apart.
+A statistic is a function from weights (B, P) to values (B, S). Weights of one give its value, weights drawn with
+replacement its spread; so no loop ever calls a metric, and the value and its interval cannot drift apart.
 """
 
 from __future__ import annotations

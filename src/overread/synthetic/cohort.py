@@ -36,19 +36,17 @@ def draw_cohort(
 ) -> Path:  # fmt: skip
     """Draw a cohort with a known truth into ``folder`` and give the path of its table.
 
-    Writes ``images/*.png`` (``size`` pixels a side), ``metadata.csv`` (case, image, patient, diagnosis,
-    microscope, sex, age, and ``split`` when it is given or ``leaks`` are planted), ``readers.csv`` when
-    there are ``readers``, and ``truth.json``: what was planted, with the rows of the table (from 0).
-    ``kind="volume"`` writes ``volumes.npz`` in the layout of MedMNIST instead (size³ voxels, a split by
-    patient) and gives its path.
+    Writes ``images/*.png`` (``size`` pixels a side), ``metadata.csv`` (case, image, patient, diagnosis, microscope,
+    sex, age, and ``split`` when it is given or ``leaks`` are planted), ``readers.csv`` when there are ``readers``, and
+    ``truth.json``: what was planted, with the rows of the table (from 0). ``kind="volume"`` writes ``volumes.npz`` in
+    the layout of MedMNIST instead (size³ voxels, a split by patient) and gives its path.
 
-    ``classes``: benign and malignant, or also atypical between them; ``prevalence`` is the last one's share
-    of the patients. ``shortcut``: share of images that betray their label by brightness and a corner mark.
-    ``gap``: share of the signal that women lack. ``label_noise``: mean error rate of the readers, the first
-    of whom is recorded. ``leaks``: patients on both sides of the split. ``duplicates``,
-    ``near_duplicates``, ``conflicts`` (an equal image with another label): copies, every second under
-    another patient's name. The same seed gives the same bytes. Raises ArgumentError for values out of
-    range.
+    ``classes``: benign and malignant, or also atypical between them; ``prevalence`` is the last one's share of the
+    patients. ``shortcut``: share of images that betray their label by brightness and a corner mark. ``gap``: share of
+    the signal that women lack. ``label_noise``: mean error rate of the readers, the first of whom is recorded.
+    ``leaks``: patients on both sides of the split. ``duplicates``, ``near_duplicates``, ``conflicts`` (an equal image
+    with another label): copies, every second under another patient's name. The same seed gives the same bytes. Raises
+    ArgumentError for values out of range.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

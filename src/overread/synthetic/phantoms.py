@@ -44,9 +44,8 @@ CAMERAS = (
 def draw_microscope(seed: int, key: int, signal: float, *, device: int = 0, size: int = 64) -> NDArray[np.uint8]:
     """One field of view, (size, size, 3) uint8 RGB.
 
-    ``key`` names the image: the same seed and key give the same image. ``signal`` is about 0 for harmless and
-    2 or more for malignant nuclei. ``device`` picks one of :data:`CAMERAS`. Raises ArgumentError for a size
-    below 24.
+    ``key`` names the image: the same seed and key give the same image. ``signal`` is about 0 for harmless and 2 or more
+    for malignant nuclei. ``device`` picks one of :data:`CAMERAS`. Raises ArgumentError for a size below 24.
 
     >>> draw_microscope(0, 1, 2.0, size=32).shape
     (32, 32, 3)

@@ -75,9 +75,8 @@ def majority(ratings: ArrayLike, *, classes: int | None = None, ties: Ties = "un
 def median_label(ratings: ArrayLike, *, classes: int | None = None, ties: Ties = "undecided") -> Consensus:
     """The middle answer to each case, for classes in order of severity.
 
-    ``ratings`` (N, R) class numbers 0 … ``classes``−1, NaN where missing. Where the two middle answers differ
-    the case is tied: ``ties`` takes the lower, the higher, or none. An infinite rating raises
-    :class:`ArgumentError`.
+    ``ratings`` (N, R) class numbers 0 … ``classes``−1, NaN where missing. Where the two middle answers differ the case
+    is tied: ``ties`` takes the lower, the higher, or none. An infinite rating raises :class:`ArgumentError`.
 
     >>> median_label([[0, 1, 3], [0, 2, np.nan]], ties="highest").label.tolist()
     [1, 2]

@@ -45,8 +45,7 @@ from overread.stats.resample import Column, Statistic, Weights, bootstrapped, pe
 class Modalities:
     """Modalities compared: each reader's merit (R × M), the means, every pair's difference, the test of all.
 
-    ``statistic`` is F with ``freedom``; the second is ∞ where readers are fixed. ``p`` is NaN where nothing
-    varies.
+    ``statistic`` is F with ``freedom``; the second is ∞ where readers are fixed. ``p`` is NaN where nothing varies.
     """
 
     each: tuple[tuple[Estimate, ...], ...]
@@ -141,11 +140,10 @@ def compare_with_readers(
 ) -> AgainstReaders:
     """Whether one model differs from the mean of readers who have read the same cases.
 
-    ``truth`` (N,) 0/1, ``model`` (N,) and ``scores`` (N, R) of R readers (calls 0/1 for sensitivity and
-    specificity), ``patients`` (N,) or None. The merit is model minus reader, one for each reader, in the
-    analysis of a single modality (Hillis 2007, section 5; Hillis 2014): the model is no sample of models, but
-    it shares its cases with the readers, which DeLong's covariance carries. Undefined as
-    :func:`compare_modalities` is.
+    ``truth`` (N,) 0/1, ``model`` (N,) and ``scores`` (N, R) of R readers (calls 0/1 for sensitivity and specificity),
+    ``patients`` (N,) or None. The merit is model minus reader, one for each reader, in the analysis of a single
+    modality (Hillis 2007, section 5; Hillis 2014): the model is no sample of models, but it shares its cases with the
+    readers, which DeLong's covariance carries. Undefined as :func:`compare_modalities` is.
 
     >>> rng, truth = np.random.default_rng(0), np.arange(60) % 2
     >>> found = compare_with_readers(truth, 2 * truth + rng.normal(size=60), rng.normal(size=(60, 5)))

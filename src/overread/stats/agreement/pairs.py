@@ -154,10 +154,9 @@ def specific_agreement(
 ) -> list[Estimate]:
     """For each class: where a reader gives it, the chance that another reader of the case does too.
 
-    ``ratings`` (N, R) class numbers 0 … ``classes``−1, NaN where missing, ``patients`` (N,) or None. With two
-    readers and two classes these are the negative and positive agreement of Cicchetti & Feinstein 1990,
-    2a / (2a + b + c); for more readers Uebersax 1982. Patient bootstrap. Undefined for a class that nobody
-    gave.
+    ``ratings`` (N, R) class numbers 0 … ``classes``−1, NaN where missing, ``patients`` (N,) or None. With two readers
+    and two classes these are the negative and positive agreement of Cicchetti & Feinstein 1990, 2a / (2a + b + c); for
+    more readers Uebersax 1982. Patient bootstrap. Undefined for a class that nobody gave.
 
     >>> [round(e.value, 3) for e in specific_agreement([[0, 0], [1, 1], [0, 1], [1, 1]])]
     [0.667, 0.8]

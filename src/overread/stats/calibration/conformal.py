@@ -63,13 +63,12 @@ def fit_sets(
 ) -> ConformalSets:
     """Split-conformal sets that hold the true class of a new patient's image with chance ``level`` or more.
 
-    Fit on tuning data: ``truth`` (N,) class numbers, ``probability`` (N, C), ``patients`` (N,) or None.
-    ``method``: "lac", 1 − p of the class (Sadinle, Lei & Wasserman 2019), the smallest sets; or "aps", the sum of
-    all p at least as large (Romano, Sesia & Candès 2020, without randomisation), which adapt to the case and are
-    never empty. The threshold is the ⌈(K+1)·level⌉-th smallest score of K patients (Vovk et al. 2005); where
-    patients repeat, each counts once (Dunn, Wasserman & Ramdas 2023, pooled). ``by_class`` promises the level
-    within each class, ``groups`` (N,) within each group. Raises :class:`ArgumentError` for class numbers or
-    probabilities out of range.
+    Fit on tuning data: ``truth`` (N,) class numbers, ``probability`` (N, C), ``patients`` (N,) or None. ``method``:
+    "lac", 1 − p of the class (Sadinle, Lei & Wasserman 2019), the smallest sets; or "aps", the sum of all p at least as
+    large (Romano, Sesia & Candès 2020, without randomisation), which adapt to the case and are never empty. The
+    threshold is the ⌈(K+1)·level⌉-th smallest score of K patients (Vovk et al. 2005); where patients repeat, each
+    counts once (Dunn, Wasserman & Ramdas 2023, pooled). ``by_class`` promises the level within each class, ``groups``
+    (N,) within each group. Raises :class:`ArgumentError` for class numbers or probabilities out of range.
 
     >>> fitted = fit_sets([0, 1, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], level=0.8)
     >>> fitted.sets([[0.95, 0.05], [0.5, 0.5], [0.62, 0.38]]).tolist()
@@ -202,12 +201,11 @@ def fit_intervals(
 ) -> ConformalIntervals:
     """Split-conformal intervals: predicted ± a quantile of |truth − predicted| (Lei et al. 2018, algorithm 2).
 
-    Fit on tuning data: ``truth`` and ``predicted`` (N,) finite, in one unit, ``patients`` (N,) or None, ``groups``
-    (N,) for a width per group. The width is the ⌈(K+1)·level⌉-th smallest residual of K patients; where patients
-    repeat, all their images are used and each patient counts once, as in
-    :func:`overread.stats.calibration.conformal.fit_sets`, which does the work: an interval is the set of one class whose
-    strangeness is the residual. Holds for an image of a new patient. Raises :class:`ArgumentError` for numbers that
-    are not finite.
+    Fit on tuning data: ``truth`` and ``predicted`` (N,) finite, in one unit, ``patients`` (N,) or None, ``groups`` (N,)
+    for a width per group. The width is the ⌈(K+1)·level⌉-th smallest residual of K patients; where patients repeat, all
+    their images are used and each patient counts once, as in :func:`overread.stats.calibration.conformal.fit_sets`,
+    which does the work: an interval is the set of one class whose strangeness is the residual. Holds for an image of a
+    new patient. Raises :class:`ArgumentError` for numbers that are not finite.
 
     >>> fit_intervals([1, 2, 3, 4], [1.5, 2, 3.25, 3], level=0.6).half_widths
     (0.5,)

@@ -191,9 +191,8 @@ def estimate_prior(probability: ArrayLike, training: ArrayLike, *, rounds: int =
     """The shares of the classes where labels are missing, by EM (Saerens, Latinne & Decaestecker 2002).
 
     ``probability`` (N,) of the second of two classes, or (N, C), calibrated on tuning data with class shares
-    ``training`` (C,) (or the share of the second of two). Assumes that images of a class look alike at both
-    places. At most ``rounds`` rounds, until no share moves by 10⁻⁸. Raises :class:`ArgumentError` without cases
-    or probabilities.
+    ``training`` (C,) (or the share of the second of two). Assumes that images of a class look alike at both places. At
+    most ``rounds`` rounds, until no share moves by 10⁻⁸. Raises :class:`ArgumentError` without cases or probabilities.
 
     >>> estimate_prior([0.9, 0.8, 0.2, 0.9], 0.5).deployment[1] > 0.5
     True

@@ -35,10 +35,9 @@ EDGE = 1e-6
 class Reliability:
     """A reliability diagram with its null band; arrays have one entry per bin that is not empty.
 
-    ``observed`` with ``low`` and ``high`` is the share of positives where ``predicted`` is the mean
-    probability. ``null_low`` and ``null_high`` (same length) hold the observed share in all but 5 % of draws
-    from a perfectly calibrated model; ``ece`` is Σ count/N · |observed − predicted|, and ``null_ece`` its
-    draws under that model.
+    ``observed`` with ``low`` and ``high`` is the share of positives where ``predicted`` is the mean probability.
+    ``null_low`` and ``null_high`` (same length) hold the observed share in all but 5 % of draws from a perfectly
+    calibrated model; ``ece`` is Σ count/N · |observed − predicted|, and ``null_ece`` its draws under that model.
     """
 
     edges: Floats
@@ -92,11 +91,10 @@ def reliability(
 ) -> Reliability:
     """Observed against predicted probability in bins of equal width, with the band of a calibrated model.
 
-    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1 (a value of exactly 0 or 1 belongs to the outer bin),
-    ``patients`` (N,) or None. The band is simulated: labels are drawn from the probabilities, the images of a
-    patient with the same random number, as if a patient were ill or well as a whole (so it is wide rather
-    than narrow where patients repeat). Raises :class:`ArgumentError` for probabilities out of range or no
-    cases.
+    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1 (a value of exactly 0 or 1 belongs to the outer bin), ``patients``
+    (N,) or None. The band is simulated: labels are drawn from the probabilities, the images of a patient with the same
+    random number, as if a patient were ill or well as a whole (so it is wide rather than narrow where patients repeat).
+    Raises :class:`ArgumentError` for probabilities out of range or no cases.
 
     >>> reliability([0, 1, 1], [0.2, 0.8, 1.0]).count.tolist()
     [1, 1, 1]
@@ -170,11 +168,10 @@ def intercept_and_slope(
 ) -> tuple[Estimate, Estimate]:
     """Calibration in the large and the calibration slope (Cox 1958; Van Calster et al. 2019): 0 and 1 are perfect.
 
-    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. The slope is that of a
-    logistic regression on the logit of the probability, the intercept that with the slope held at 1;
-    intervals from the sandwich variance by patient. Probabilities are first moved 10⁻⁶ away from 0 and 1.
-    Undefined for one class, constant probabilities (slope), or classes that the probability tells apart
-    completely.
+    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. The slope is that of a logistic
+    regression on the logit of the probability, the intercept that with the slope held at 1; intervals from the sandwich
+    variance by patient. Probabilities are first moved 10⁻⁶ away from 0 and 1. Undefined for one class, constant
+    probabilities (slope), or classes that the probability tells apart completely.
 
     >>> [e.metric for e in intercept_and_slope([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])]
     ['calibration intercept', 'calibration slope']

@@ -77,13 +77,12 @@ def partial_auc(
 ) -> Estimate:
     """Area under the ROC curve over a range of specificity, or beside it over a range of sensitivity.
 
-    ``truth`` (N,) 0/1, ``score`` (N,), ``patients`` (N,) or None; one range (low, high) within 0 … 1. The area
-    lies in 0 … high − low; ``standardised`` gives .5 to chance and 1 to a perfect score (McClish 1989). Ties
-    and the ends of the range lie on straight pieces of the curve. Estimator: Dodd & Pepe
-    2003; variance: of the placements, those beyond the range held at its ends (the ends are
-    estimated too), clustered after Obuchowski 1997; interval on the logit scale of the mean height, or
-    Newcombe's where that variance is zero. Undefined for one class or a score that is not finite. Raises
-    :class:`ArgumentError` unless exactly one range is given.
+    ``truth`` (N,) 0/1, ``score`` (N,), ``patients`` (N,) or None; one range (low, high) within 0 … 1. The area lies in
+    0 … high − low; ``standardised`` gives .5 to chance and 1 to a perfect score (McClish 1989). Ties and the ends of
+    the range lie on straight pieces of the curve. Estimator: Dodd & Pepe 2003; variance: of the placements, those
+    beyond the range held at its ends (the ends are estimated too), clustered after Obuchowski 1997; interval on the
+    logit scale of the mean height, or Newcombe's where that variance is zero. Undefined for one class or a score that
+    is not finite. Raises :class:`ArgumentError` unless exactly one range is given.
 
     >>> print(partial_auc([0, 0, 0, 1, 1, 1], [1, 2, 4, 3, 5, 6], specificity=(0.5, 1), standardised=True))
     0.852 (0.393–0.995)

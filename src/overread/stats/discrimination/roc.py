@@ -160,8 +160,7 @@ def roc_curve(truth: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats, Float
 def precision_recall_curve(truth: ArrayLike, score: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Recall, precision and threshold at every distinct score, from the highest to the lowest.
 
-    ``truth`` (N,) 0/1, ``score`` (N,). Empty arrays where undefined (one class only, a score that is not
-    finite).
+    ``truth`` (N,) 0/1, ``score`` (N,). Empty arrays where undefined (one class only, a score that is not finite).
 
     >>> [x.tolist() for x in precision_recall_curve([0, 1], [0.2, 0.7])]
     [[1.0, 1.0], [1.0, 0.5], [0.7, 0.2]]
