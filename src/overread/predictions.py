@@ -17,14 +17,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, nearest
-from overread.core.files import fingerprint, unguarded, write_csv
+from overread.core.files import EqualByDigest, fingerprint, unguarded, write_csv
 from overread.tasks.target import Target
 
 _FIRST = ("case", "patient", "split", "source")
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class Predictions(EqualByDigest):
     """One row a case. ``table`` has the columns of the module's docstring; ``target`` says how to read them."""
 
     table: pd.DataFrame
@@ -94,12 +94,6 @@ class Predictions:
         return f"predictions for {len(self):,} cases of {self.table['patient'].nunique():,} patients"
 
     __repr__ = __str__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Predictions) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
 
     def take(self, rows: NDArray[Any]) -> Predictions:
         """The rows at these positions, or where a boolean mask is true."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from overread.cases.privacy import IDENTIFIERS, NAMES, codes, identifying, salt_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
-from overread.core.files import fingerprint, read_json, sha256, unguarded, write_csv, write_json
+from overread.core.files import EqualByDigest, fingerprint, read_json, sha256, unguarded, write_csv, write_json
 from overread.tasks.target import Target
 
 #: Columns with a meaning. Every other column is carried along and can be a subgroup.
@@ -45,7 +45,7 @@ WHOLE = Planes()
 
 
 @dataclass(frozen=True, eq=False)
-class Cases:
+class Cases(EqualByDigest):
     """A table of images with roles.
 
     ``table`` has a row per image and the columns ``image`` (path relative to ``root``, or ``file.npz#array/row``),
@@ -87,12 +87,6 @@ class Cases:
         """Hash of the content, in hexadecimal; equal for equal tables."""
         body = self.table.to_csv(index=False, lineterminator="\n").encode()
         return sha256(body + fingerprint(self.target).encode())[:16]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cases) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
 
     def __getitem__(self, case: str) -> Cases:
         """The case of that name, or of that code: ``cases["ISIC_0027419"]``."""

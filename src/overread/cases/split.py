@@ -20,12 +20,12 @@ from overread.cases.query import matching
 from overread.cases.sources.tables import find
 from overread.cases.stratify import stratify
 from overread.core.errors import InputError, UnsoundError, checked, nearest, require
-from overread.core.files import FORMAT, read_json, sha256, unguarded, write_csv, write_json
+from overread.core.files import FORMAT, EqualByDigest, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.random import by_name
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class Split(EqualByDigest):
     """The part of every case. ``table``: ``case``, ``patient``, ``part``, sorted by case; ``proof`` as in the file."""
 
     table: pd.DataFrame
@@ -54,12 +54,6 @@ class Split:
         return f"{counts} ({self.method})"
 
     __repr__ = __str__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Split) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write ``path`` (CSV) and beside it ``<name>.proof.json``."""

@@ -332,6 +332,22 @@ def fingerprint(value: object) -> str:
     return sha256(json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode())[:16]
 
 
+class EqualByDigest:
+    """Two objects of a class are equal where their ``digest``, a hash of the content in hexadecimal, is."""
+
+    def __eq__(self, other: object) -> bool:
+        alike = isinstance(other, type(self)) or isinstance(self, type(other))
+        return alike and isinstance(other, EqualByDigest) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return int(self.digest, 16)
+
+    @property
+    def digest(self) -> str:
+        """The hash."""
+        return fingerprint(self)
+
+
 @checked
 def hashed(names: list[str], salt: str) -> list[str]:
     """Identifiers as salted hashes (16 hexadecimal digits), for what must not hold the identifiers themselves."""

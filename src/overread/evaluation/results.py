@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, nearest
-from overread.core.files import build, fingerprint, read_json, write_json
+from overread.core.files import EqualByDigest, build, read_json, write_json
 from overread.stats.estimate import Estimate
 
 #: Points of a stored curve, at most.
@@ -22,7 +22,7 @@ POINTS = 500
 T = TypeVar("T")
 
 
-class Result:
+class Result(EqualByDigest):
     """What a stage of judging found: a frozen dataclass that prints, compares, and saves itself in one file beside its estimates.
 
     A subclass names the :attr:`file` and has ``estimates``, as a field or made from its fields; what stands in the file
@@ -40,17 +40,6 @@ class Result:
 
     def __str__(self) -> str:
         return self.table()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
-
-    @property
-    def digest(self) -> str:
-        """Hash of the content, in hexadecimal."""
-        return fingerprint(self)
 
     def table(self) -> str:
         """The results as aligned text for a terminal."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from overread.cases.cases import WHOLE, Planes
 from overread.core.errors import InputError, UnavailableError, checked
-from overread.core.files import FORMAT, build, fingerprint, hashed, plain, publish, read_json, write_json
+from overread.core.files import FORMAT, EqualByDigest, build, fingerprint, hashed, plain, publish, read_json, write_json
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
 from overread.learning.device import seeded
@@ -90,7 +90,7 @@ class Tapped(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(EqualByDigest):
     """A trained network with its contract. ``history`` is a list of one dict per epoch (or per penalty)."""
 
     network: nn.Module
@@ -113,12 +113,6 @@ class Model:
         return f"{origin.name} ({origin.parameters:,} parameters), {self.about.recipe.method}, for {', '.join(self.target.names)}"
 
     __repr__ = __str__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Model) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return int(self.digest, 16)
 
     def has_seen(self, patients: list[str]) -> int:
         """How many of these patients were in training or tuning."""
