@@ -114,9 +114,6 @@ def shift(
     _write(found, folder, "shift", pages, as_json, "overread curve " + str(what))
 
 
-# -- what both share ------------------------------------------------------------------------------------------------
-
-
 def _write(found: Any, folder: Path, name: str, pages: list[Path], as_json: bool, then: str = "") -> None:
     found.save(folder)
     stored = folder / f"{name}.json"

@@ -173,9 +173,6 @@ def meaning(scheme: str, value: str) -> str:
     return _meanings().get((scheme, value), "")[:64]
 
 
-# -- the salt ---------------------------------------------------------------------------------------------------
-
-
 @checked
 def new_salt() -> bytes:
     """A salt of 32 random bytes, from the operating system."""

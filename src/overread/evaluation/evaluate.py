@@ -221,11 +221,8 @@ def _known_facts(test: Predictions) -> ScoredCases:
         raise InputError("there are no predictions to judge", given="an empty table")
     facts = ScoredCases.of(test)
     if not facts.known.any():
-        raise InputError(
-            "no prediction has a known truth",
-            given=f"{len(test):,} cases",
-            todo="the label column must hold the names of the p: columns",
-        )
+        todo = "the label column must hold the names of the p: columns"
+        raise InputError("no prediction has a known truth", given=f"{len(test):,} cases", todo=todo)
     return facts
 
 

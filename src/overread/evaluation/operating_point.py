@@ -85,12 +85,8 @@ def positives(predictions: Predictions, positive: str | Sequence[str] | None, fi
     for name in chosen:
         if name not in names:
             raise InputError(f"there is no class {name!r}", given=", ".join(names), todo=nearest(name, names))
-    require(
-        len(chosen) > 0,
-        "an operating point needs a positive class",
-        given=", ".join(names),
-        todo="say which classes count as disease: --positive a,b, in Python positive=…",
-    )
+    todo = "say which classes count as disease: --positive a,b, in Python positive=…"
+    require(len(chosen) > 0, "an operating point needs a positive class", given=", ".join(names), todo=todo)
     require(len(set(chosen)) == len(chosen), "a positive class stands twice", given=", ".join(chosen))
     if predictions.target.task.multilabel:
         require(
@@ -151,27 +147,17 @@ def _choose(tuning: Predictions, names: tuple[str, ...], wanted: ThresholdRule, 
     kind, goal, said = criterion_of(wanted, float(truth.mean()))
     at = int(pick(fpr[None], tpr[None], kind, goal)[0])
     patients = sorted(set(map(str, tuning.patients[rows])))
-    return OperatingPoint(
-        float(cuts_of(thresholds)[at]),
-        names,
-        said,
-        f"{len(rows):,} images of {len(patients):,} patients, predictions {salt}",
-        float(tpr[at]),
-        float(1 - fpr[at]),
-        tuple(sorted(hashed(patients, salt))),
-        salt,
-        (kind, goal),
-    )
+    chosen_on = f"{len(rows):,} images of {len(patients):,} patients, predictions {salt}"
+    seen, threshold = tuple(sorted(hashed(patients, salt))), float(cuts_of(thresholds)[at])
+    rates = float(tpr[at]), float(1 - fpr[at])
+    return OperatingPoint(threshold, names, said, chosen_on, *rates, seen, salt, (kind, goal))
 
 
 def _require_both(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
     bad = int((~np.isfinite(score)).sum())
     if bad:
-        raise InputError(
-            "a threshold cannot be chosen from scores that are not finite",
-            given=f"{bad} of {len(score)}",
-            todo="predict the tuning images again, or leave these rows out",
-        )
+        given, todo = f"{bad} of {len(score)}", "predict the tuning images again, or leave these rows out"
+        raise InputError("a threshold cannot be chosen from scores that are not finite", given=given, todo=todo)
     if not truth.any() or truth.all():
         raise UnsoundError(
             "a threshold needs positive and negative cases in the tuning data",
@@ -265,25 +251,21 @@ def refuse_seen(test: Predictions, seen: Sequence[str], salt: str, what: str) ->
     ``what`` completes "… patients of this test set were used ": "to train the model", "to choose the threshold".
     """
     known = set(seen)
-    shared = sum(code in known for code in hashed(sorted(set(map(str, test.patients))), salt)) if known else 0
-    if shared:
-        raise UnsoundError(
-            f"{shared:,} patients of this test set were used {what}",
-            given=f"{test}",
-            todo="judge on patients that nothing has seen",
-        )
+    _refuse(
+        sum(code in known for code in hashed(sorted(set(map(str, test.patients))), salt)) if known else 0, test, what
+    )
 
 
 @checked
 def refuse_shared(tuning: Predictions, test: Predictions, what: str) -> None:
     """Raise :class:`UnsoundError` if a patient is in both tables; ``what`` as in :func:`refuse_seen`."""
-    shared = len(set(map(str, tuning.patients)) & set(map(str, test.patients)))
+    _refuse(len(set(map(str, tuning.patients)) & set(map(str, test.patients))), test, what)
+
+
+def _refuse(shared: int, test: Predictions, what: str) -> None:
     if shared:
-        raise UnsoundError(
-            f"{shared:,} patients of this test set were used {what}",
-            given=f"{test}",
-            todo="judge on patients that nothing has seen",
-        )
+        todo = "judge on patients that nothing has seen"
+        raise UnsoundError(f"{shared:,} patients of this test set were used {what}", given=f"{test}", todo=todo)
 
 
 # -- rules by which a threshold is chosen: what is searched for on a ROC curve, and which of its steps it is ------

@@ -134,9 +134,6 @@ def largest(test: Predictions | ScoredCases) -> NDArray[np.int64]:
     return np.where(np.isfinite(scores), scores, -np.inf).argmax(axis=1)
 
 
-# -- what a metric is computed from -------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class Sample:
     """K cases whose answer is known, and what was said of them: all that the estimator of a metric is given.

@@ -96,15 +96,10 @@ def fit_recalibration(
     """
     one_of(method, METHODS, "method")
     require(not tuning.target.task.continuous, "a quantity has no probabilities", given=tuning.target.names[0])
-    require(
-        prevalence is None or unlabelled is None, "give a prevalence or unlabelled predictions, not both",
-        given=prevalence,
-    )  # fmt: skip
-    require(
-        method != "prior" or prevalence is not None or unlabelled is not None,
-        "a prior shift needs the prevalence of the clinic",
-        todo="give prevalence=…, or unlabelled=predictions to estimate it from",
-    )
+    clinic = [given for given in (prevalence, unlabelled) if given is not None]
+    require(len(clinic) < 2, "give a prevalence or unlabelled predictions, not both", given=prevalence)
+    todo = "give prevalence=…, or unlabelled=predictions to estimate it from"
+    require(method != "prior" or bool(clinic), "a prior shift needs the prevalence of the clinic", todo=todo)
     parts = {of: part_of(tuning, of) for of in tuning.target.task.separate_names}
     parts = {of: part for of, part in parts.items() if not tuning.target.task.multilabel or _both(part)}
     if not parts:
@@ -116,18 +111,12 @@ def fit_recalibration(
     steps = {of: fit_steps(part, chosen) for of, part in parts.items()}
     patients = sorted({str(p) for part in parts.values() for p in tuning.patients[part.rows]})
     salt = tuning.digest
-    held = Recalibration(
-        chosen,
-        tuning.target.kind,
-        tuning.target.names,
-        positives(tuning, None, None) if tuning.target.task.binary else tuning.target.positive,
-        steps,
-        {},
-        why,
-        f"{sum(len(p.rows) for p in parts.values()):,} answers of {len(patients):,} patients, predictions {salt}",
-        tuple(sorted(hashed(patients, salt))),
-        salt,
+    fitted_on = (
+        f"{sum(len(p.rows) for p in parts.values()):,} answers of {len(patients):,} patients, predictions {salt}"
     )
+    target, seen = tuning.target, tuple(sorted(hashed(patients, salt)))
+    positive = positives(tuning, None, None) if target.task.binary else target.positive
+    held = Recalibration(chosen, target.kind, target.names, positive, steps, {}, why, fitted_on, seen, salt)
     return replace(held, shift=_shifts(held, parts, prevalence, unlabelled))
 
 

@@ -106,9 +106,6 @@ def lookup(found: Iterable[tuple[str, str, T]], key: str | tuple[str, ...], orde
     raise InputError(f"there is no {metric} of {name[0]!r}", todo=nearest(name[0], same))
 
 
-# -- typed values and their form in a file ------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Content:
     """What a file holds under some key; false where nothing is there, or where ``undefined`` says why."""

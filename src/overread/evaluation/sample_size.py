@@ -164,11 +164,8 @@ def plan(
     """
     given = {"sensitivity": sensitivity, "specificity": specificity, "auc": auc, "accuracy": accuracy}
     expected = {metric: value for metric, value in given.items() if value is not None}
-    require(
-        bool(expected),
-        "nothing is asked",
-        todo="give a sensitivity, a specificity, an AUC or an accuracy that you expect",
-    )
+    todo = "give a sensitivity, a specificity, an AUC or an accuracy that you expect"
+    require(bool(expected), "nothing is asked", todo=todo)
     require((width is None) != (against is None), "say how wide the interval may be, or what to compare with",
             given=f"width {width}, against {against}", todo="give one of width and against")  # fmt: skip
     require(not margin or against is not None, "a margin needs something to compare with", given=margin,

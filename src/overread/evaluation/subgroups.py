@@ -109,11 +109,8 @@ def subgroups(test: Predictions, by: Sequence[str]) -> Iterator[tuple[dict[str, 
         group = bands(test.table[column])
         names = sorted(group.unique(), key=by_size)
         if len(names) > MOST_GROUPS:
-            raise InputError(
-                f"the column {column!r} has too many groups to report by",
-                given=f"{len(names):,} groups",
-                todo="choose a column with fewer, or bin it first",
-            )
+            given, todo = f"{len(names):,} groups", "choose a column with fewer, or bin it first"
+            raise InputError(f"the column {column!r} has too many groups to report by", given=given, todo=todo)
         for name in names:
             yield {column: name}, (group == name).to_numpy()
 

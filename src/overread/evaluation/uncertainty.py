@@ -165,30 +165,20 @@ def _sets(
     why = not_probabilities(learn.chance.ravel())
     if why or not len(judge.rows):
         return _without(f"tuning data: {why}" if why else "no cases", _SET_METRICS, of, people)
-    sets = fit_sets(
-        learn.truth,
-        learn.chance,
-        tuning.patients[learn.rows],
-        level=terms.level,
-        method=terms.method,
-        by_class=terms.by_class,
-        groups=None if groups is None else groups[0][learn.rows],
-    )
-    own = None if groups is None else groups[1][judge.rows]
+    how: dict[str, Any] = {"level": terms.level, "method": terms.method, "by_class": terms.by_class}
+    theirs, own = (None, None) if groups is None else (groups[0][learn.rows], groups[1][judge.rows])
+    sets = fit_sets(learn.truth, learn.chance, tuning.patients[learn.rows], groups=theirs, **how)
     sets = sets if own is None else _with_unseen(sets, own)
     inside = sets.sets(judge.chance, own)
 
     def told(rows: NDArray[Any]) -> list[Estimate]:
-        many = terms.many(len(judge.rows))
-        found = set_coverage(
-            judge.truth[rows],
-            inside[rows],
-            people[rows],
-            level=terms.confidence,
-            of=of,
-            seed=terms.seed,
-            resamples=many,
-        )
+        how: dict[str, Any] = {
+            "level": terms.confidence,
+            "of": of,
+            "seed": terms.seed,
+            "resamples": terms.many(len(judge.rows)),
+        }
+        found = set_coverage(judge.truth[rows], inside[rows], people[rows], **how)
         return [replace(e, method=f"{_short(terms)}; {e.method}") for e in found]
 
     found, entries = _by_group(told, own, people, terms.group, of)
@@ -265,14 +255,9 @@ def _quantity(
     if bad or not len(judge.rows) or not len(learn.rows):
         why = f"tuning data: {bad} of {len(learn.rows)} predictions are not finite" if bad else "no cases"
         return _without(why, ("interval coverage", "interval width"), name, codes[judge.rows])
-    fitted = fit_intervals(
-        learn.truth,
-        learn.chance[:, 0],
-        tuning.patients[learn.rows],
-        level=terms.level,
-        groups=None if groups is None else groups[0][learn.rows],
-    )
-    own = None if groups is None else groups[1][judge.rows]
+    theirs, own = (None, None) if groups is None else (groups[0][learn.rows], groups[1][judge.rows])
+    patients = tuning.patients[learn.rows]
+    fitted = fit_intervals(learn.truth, learn.chance[:, 0], patients, level=terms.level, groups=theirs)
     if own is not None:
         unseen = tuple(sorted(set(own.tolist()) - set(fitted.groups)))
         wide = fitted.half_widths + (math.inf,) * len(unseen)
@@ -324,7 +309,7 @@ def part_of(table: Predictions, of: str) -> Part:
     """The rows of ``table`` with a known truth, of a finding ``of``, or of the one label."""
     if not of:
         truth, scores = table.truth, table.scores
-        rows = np.flatnonzero(~np.isnan(truth) if table.target.task.continuous else truth >= 0)
+        rows = np.flatnonzero(table.known)
         return Part(rows, truth[rows], scores[rows])
     column = table.target.names.index(of)
     truth, score = table.truth[:, column], table.scores[:, column]

@@ -20,7 +20,7 @@ from overread.core.files import write_json
 from overread.evaluation.curves import Numbers
 from overread.evaluation.ledger import record_look, truth_hash
 from overread.evaluation.operating_point import OperatingPoint, positives, question, refuse_seen
-from overread.evaluation.results import Content, to_file_form
+from overread.evaluation.results import Content, lookup, to_file_form
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, no_ranking, normal_quantile, patient_codes
 from overread.stats.classification import at_threshold
@@ -200,10 +200,7 @@ class Workflow:
 
     def __getitem__(self, metric: str) -> Estimate:
         """``workflow["sensitivity"]``."""
-        found = {e.metric: e for e in self.estimates}
-        if metric not in found:
-            raise InputError(f"there is no metric {metric!r}", todo=nearest(metric, found))
-        return found[metric]
+        return lookup(((e.metric, "", e) for e in self.estimates), metric)
 
 
 @dataclass(frozen=True)
@@ -329,11 +326,8 @@ def simulate(
     threshold was chosen on, :class:`InputError` where no case has both truth and a reader.
     """
     triage = at if triage is None else triage
-    require(
-        set(at.positive) == set(triage.positive),
-        "both points must be for the same classes",
-        given=f"{at.of}; {triage.of}",
-    )
+    alike = set(at.positive) == set(triage.positive)
+    require(alike, "both points must be for the same classes", given=f"{at.of}; {triage.of}")
     require(prevalence is None or 0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
     for seen, salt in {(point.seen, point.salt) for point in (at, triage)}:  # mostly one: hashing takes time
         refuse_seen(test, seen, salt, "to choose the threshold")
@@ -464,8 +458,10 @@ class Conditions:
     costs: tuple[float, float, float] | None
     of: str
 
-    def many(self, rows: int) -> int:
-        return self.resamples or (RESAMPLES if rows > LARGE else resamples_for(rows))
+    def intervals(self, rows: int) -> dict[str, Any]:
+        """What the bootstrap is told of the intervals."""
+        many = self.resamples or (RESAMPLES if rows > LARGE else resamples_for(rows))
+        return {"images": rows, "level": self.level, "resamples": many, "seed": self.seed}
 
 
 @checked
@@ -480,15 +476,7 @@ def judged(reading: CaseReadings, way: Route, terms: Conditions) -> list[Estimat
     rows = way.known
     truth, codes = reading.truth[rows], patient_codes(reading.codes[rows], int(rows.sum()))
     shares = at_threshold(truth, way.called[rows], codes, level=terms.level, of=terms.of)[:2]
-    people = int(codes.max()) + 1
-    rates = bootstrap(
-        [_rates(reading, way, rows, codes, terms)],
-        people,
-        images=len(truth),
-        level=terms.level,
-        resamples=terms.many(len(truth)),
-        seed=terms.seed,
-    )
+    rates = bootstrap([_rates(reading, way, rows, codes, terms)], int(codes.max()) + 1, **terms.intervals(len(truth)))
     return [*shares, *(_by_design(e, way.reads[rows]) if e.metric == "reads per case" else e for e in rates)]
 
 
@@ -536,16 +524,8 @@ def apart(reading: CaseReadings, way: Route, other: Route, terms: Conditions) ->
         pair = paired_proportions(first, second, codes[among], level=terms.level, metric=metric, of=terms.of)
         why = f"0 {'positives' if metric == 'sensitivity' else 'negatives'}"
         found.append(pair if among.any() else replace(pair, difference=replace(pair.difference, undefined=why)))
-    many = len(truth)
-    rates = bootstrap_difference(
-        _rates(reading, way, rows, codes, terms),
-        _rates(reading, other, rows, codes, terms),
-        int(codes.max()) + 1,
-        images=many,
-        level=terms.level,
-        resamples=terms.many(many),
-        seed=terms.seed,
-    )
+    ours, theirs = (_rates(reading, w, rows, codes, terms) for w in (way, other))
+    rates = bootstrap_difference(ours, theirs, int(codes.max()) + 1, **terms.intervals(len(truth)))
     steady = len(np.unique((way.reads - other.reads)[rows])) == 1
     return [*found, *(_fixed(d) if steady and d.first.metric == "reads per case" else d for d in rates)]
 

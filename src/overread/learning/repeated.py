@@ -206,9 +206,6 @@ def _too_few(train: Cases, tuning: Cases) -> str:
     return ""
 
 
-# -- the trainings --------------------------------------------------------------------------------------------------
-
-
 @checked
 def recipe_again(asked: Recipe, settled: Recipe, pretrained: bool) -> Recipe:
     """The recipe for many trainings: what the run settled on; of an open recipe on pretrained weights, the quick way.

@@ -201,9 +201,6 @@ def duration(seconds: float | None) -> str:
     return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
 
 
-# -- tables -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Table:
     """A table of texts. The columns from ``numbers_from`` on are set as numbers, to the right.

@@ -71,12 +71,8 @@ def compare(
             refuse_seen(test, point.seen, point.salt, "to choose the threshold")
     joined = _aimed(pair(first, second), [*points, *others])
     asked, how = paired_questions(joined, points, others), Intervals(level, seed, resamples or 0)
-    require(
-        _any_known(joined),
-        "no case has a known truth in both tables",
-        given=f"{len(joined.first):,} cases",
-        todo="complete the column of labels",
-    )
+    given, todo = f"{len(joined.first):,} cases", "complete the column of labels"
+    require(_any_known(joined), "no case has a known truth in both tables", given=given, todo=todo)
     wanted = None if margin is None else Declaration.read(margin, margin_of, claim, level)
     primary = _primary(joined, asked)
     about = subject(wanted, [q.of for q in asked], primary) if wanted else ("", "")

@@ -90,11 +90,9 @@ def _same_truth(first: Predictions, second: Predictions) -> dict[str, NDArray]:
         wrong |= (~unknown & ~missing & _differ(a, b)).to_numpy()
         columns[name] = a.where(~unknown, b).to_numpy()
     if wrong.any():
-        raise InputError(
-            "the two tables disagree about the truth",
-            given=f"{int(wrong.sum()):,} of {len(wrong):,} shared cases",
-            todo="a comparison needs one reference standard: mend the labels first",
-        )
+        given = f"{int(wrong.sum()):,} of {len(wrong):,} shared cases"
+        todo = "a comparison needs one reference standard: mend the labels first"
+        raise InputError("the two tables disagree about the truth", given=given, todo=todo)
     return columns
 
 
@@ -123,9 +121,6 @@ def _same_patients(first: Predictions, second: Predictions) -> tuple[NDArray, tu
         given=f"{wrong:,} of {len(a):,} shared cases",
         todo="give both tables the same patient column",
     )
-
-
-# -- one question put to two models -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)

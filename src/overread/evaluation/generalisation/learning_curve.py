@@ -456,18 +456,11 @@ def _resampled(data: CurveData) -> tuple[list[Estimate], list[Difference]]:
 
 
 def gains(rows: tuple[Step, ...], gained: list[Difference]) -> tuple[Gain, ...]:
-    adjusted = holm([g.p for g in gained])
-    return tuple(
-        Gain(
-            a.size.value,
-            b.size.value,
-            replace(g.difference, metric=f"{a.estimate.metric} gain", undefined=_why(a, b, g)),
-            g.p,
-            float(q),
-            _anew(rows, a, b, g),
-        )
-        for (a, b), g, q in zip(pairwise(rows), gained, adjusted, strict=True)
-    )
+    found = []
+    for (a, b), g, q in zip(pairwise(rows), gained, holm([g.p for g in gained]), strict=True):
+        difference = replace(g.difference, metric=f"{a.estimate.metric} gain", undefined=_why(a, b, g))
+        found.append(Gain(a.size.value, b.size.value, difference, g.p, float(q), _anew(rows, a, b, g)))
+    return tuple(found)
 
 
 def _why(a: Step, b: Step, gained: Difference) -> str:

@@ -217,8 +217,6 @@ def _tilt(first: DicomHeader, last: DicomHeader) -> list[str]:
     return [f"the slices are shifted within their planes (gantry tilt of {angle:.1f} degrees)"]
 
 
-# -- the series of a file or a member -------------------------------------------------------------------------------
-
 #: Headers by name of the images of a series, for the last folders and archives.
 _INDEX: Recent[dict[str, DicomHeader]] = Recent(8)
 

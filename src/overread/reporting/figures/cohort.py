@@ -151,9 +151,6 @@ def _alt(run: Run) -> str:
     return ". ".join(lines) + "."
 
 
-# -- figures of counts: what was called what ----------------------------------------------------------------------
-
-
 _CELLS = 15  # classes of a confusion matrix whose numbers can still be read
 _PANELS = 8
 

@@ -131,9 +131,6 @@ def _alt(run: Run, chosen: Chosen, metric: str) -> str:
     return "; ".join(f"{run.called(of)}: {name} {words.in_sentence(run.estimate(metric, of))}" for of, _ in chosen)
 
 
-# -- training, and a quantity ---------------------------------------------------------------------------------------
-
-
 @checked
 def training(run: Run) -> Figure | None:
     """Losses and tuning score by epoch, or the held-out loss by penalty for linear heads."""
