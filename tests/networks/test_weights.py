@@ -127,8 +127,8 @@ def test_dense_layers_of_torchvisions_vgg_become_convolutions() -> None:
     assert plan.moves["trunk.pre_logits.fc1.weight"] == "classifier.0.weight"
     assert plan.moves["head.weight"] == "classifier.6.weight"
     assert plan.fresh == plan.left_out == ()
-    tensor = torch.arange(2 * 3 * 49.0).view(2, 3 * 49)
-    maps, kernels = torch.randn(1, 3, 7, 7), tensor.view(2, 3, 7, 7)
+    tensor = torch.arange(2 * 3 * 49, dtype=torch.float64).view(2, 3 * 49)
+    maps, kernels = torch.randn(1, 3, 7, 7, dtype=torch.float64), tensor.view(2, 3, 7, 7)
     torch.testing.assert_close(torch.nn.functional.conv2d(maps, kernels).flatten(1), maps.flatten(1) @ tensor.T)
 
 

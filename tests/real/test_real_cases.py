@@ -88,6 +88,7 @@ def test_skin_is_read_as_it_is(skin):
     assert "unknown" in set(skin.table["sex"])
 
 
+@pytest.mark.slow
 def test_skin_source_tells_the_diagnosis(skin_audit):
     assert skin_audit.shortcut["by feature"]["source"]["auc"] > 0.65
     assert skin_audit.of("shortcut").severity == "warning"
@@ -97,6 +98,7 @@ def test_skin_source_tells_the_diagnosis(skin_audit):
     assert "72 times" in skin_audit.of("imbalance").message
 
 
+@pytest.mark.slow
 def test_skin_split_deployed_to_one_site(skin, skin_audit):
     made = ov.split(skin, audit=skin_audit, deploy_to="source == 'rosendahl'", seed=7)
     parts = made.proof["parts"]
@@ -105,6 +107,7 @@ def test_skin_split_deployed_to_one_site(skin, skin_audit):
     assert made.proof["patients shared"] == made.proof["duplicate groups shared"] == 0
 
 
+@pytest.mark.slow
 def test_skin_leaving_one_site_out(skin, skin_audit):
     made = ov.split(skin, audit=skin_audit, leave_out="vienna_dias")
     assert set(made.proof["parts"]["test"]["sources"]) == {"vienna_dias"}

@@ -46,6 +46,7 @@ def test_fine_tuning_starts_from_the_linear_head(skin, shared, tmp_path) -> None
     assert any(d.what == "snapshot" for d in model.about.decisions)
 
 
+@pytest.mark.slow
 def test_a_medmnist_file_with_its_own_split_and_leaks(shared, tmp_path) -> None:
     study = Study.from_flat(
         table=str(shared / "data/pneumoniamnist/pneumoniamnist.npz"),
