@@ -327,7 +327,10 @@ def test_whatever_a_file_holds_no_error_but_ours_and_no_name(tmp_path, rounds):
         made = clean_file(Task(str(tmp_path / "x.dcm"), "0" * 16, str(tmp_path / "clean"), RULES, True, LIMITS))
         if made is not None and made.file:
             out = tmp_path / "clean" / made.file
-            assert NAME.encode() not in out.read_bytes(), seed
+            held = out.read_bytes()
+            # a mutation may copy the name among the pixels, where it is part of the picture
+            pixels = pydicom.dcmread(BytesIO(held), force=True).get("PixelData", b"")
+            assert NAME.encode() not in held.replace(pixels, b""), seed
             out.unlink()
 
 
