@@ -223,7 +223,8 @@ def read_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
 def build(kind: type, value: Any, *, where: str = "input", null_is_nan: bool = False) -> Any:
     """A dataclass ``kind`` from a dict: the inverse of :func:`plain`.
 
-    With ``null_is_nan`` None in a field of type ``float`` is NaN, as :func:`plain` writes it. Raises :class:`InputError` naming the field, for a wrong type, a missing field or an unknown key.
+    With ``null_is_nan`` None in a field of type ``float`` is NaN, as :func:`plain` writes it. Raises
+    :class:`InputError` naming the field, for a wrong type, a missing field or an unknown key.
     """
     from pydantic import ValidationError
 
@@ -251,7 +252,8 @@ def _adapter(kind: type) -> Any:
 
 
 @cache
-def _hints(kind: Any) -> dict[str, Any]:
+def field_types(kind: Any) -> dict[str, Any]:
+    """The annotation of each field of a dataclass by its name."""
     return get_type_hints(kind)
 
 
@@ -260,7 +262,7 @@ def _with_nan(hint: Any, value: Any) -> Any:
     if value is None:
         return math.nan if hint is float else None
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        known = _hints(cast("Any", hint))
+        known = field_types(cast("Any", hint))
         return {key: _with_nan(known.get(key), item) for key, item in value.items()}
     origin, inside = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
@@ -276,7 +278,7 @@ def _with_nan(hint: Any, value: Any) -> Any:
 
 def _refuse_unknown(kind: type, value: dict[str, Any], where: str) -> None:
     """Unknown keys by name, also in dataclasses inside, in lists and tables of them."""
-    hints = _hints(kind)
+    hints = field_types(kind)
     for key, item in value.items():
         if key not in hints:
             raise InputError(f"{where} has an unknown key {key!r}", todo=nearest(key, hints))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, nearest
-from overread.core.files import EqualByDigest, build, read_json, write_json
+from overread.core.files import EqualByDigest, build, field_types, read_json, write_json
 from overread.stats.estimate import Estimate
 
 #: Points of a stored curve, at most.
@@ -166,18 +165,13 @@ def _with_field_names(hint: Any, value: Any) -> Any:
         return _with_field_names(inside[0], value)
     if isinstance(value, dict):
         if is_dataclass(hint):
-            known = _hints(cast("Any", hint))
+            known = field_types(cast("Any", hint))
             names = {key: key.replace(" ", "_").replace("-", "_") for key in value}
             return {n: _with_field_names(known[n], value[key]) for key, n in names.items() if n in known}
         return {k: _with_field_names(inside[1], v) for k, v in value.items()} if origin is dict else value
     if origin in (list, tuple) and isinstance(value, list) and is_dataclass(inside[0]):
         return [_with_field_names(inside[0], item) for item in value]
     return value
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def _same_truth(first: Predictions, second: Predictions) -> dict[str, NDArray]:
 
 
 def _differ(a: pd.Series, b: pd.Series) -> pd.Series:
-    if a.dtype.kind == "f" and b.dtype.kind == "f":  # nine digits survive a file
+    if pd.api.types.is_float_dtype(a) and pd.api.types.is_float_dtype(b):  # nine digits survive a file
         return (a - b).abs() > 1e-6 * a.abs()
     return a != b
 
