@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from overread.evaluation.estimators import Intervals, influence_correlation, inf
 from overread.evaluation.questions import Question
 from overread.evaluation.results import Content
 from overread.stats.arrays import distinct, zero_one
-from overread.stats.calibration.reliability import Reliability, not_probabilities, reliability
+from overread.stats.calibration.reliability import Reliability, reliability
 from overread.stats.decision import decision_curve
 from overread.stats.discrimination.roc import precision_recall_curve, roc_curve
 from overread.stats.proportions import effective_images, wilson_limits
@@ -192,7 +192,7 @@ def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[Cu
     fpr, tpr, thresholds = roc_curve(q.truth, q.score)
     recall, precision, _ = precision_recall_curve(q.truth, q.score)
     step, down = _thin(_corners(fpr, tpr)), _thin(np.arange(len(recall)))
-    reason, diagram = not_probabilities(q.score), None
+    reason, diagram = q.no_chances, None
     if not reason:
         diagram = reliability(
             q.truth, q.score, codes[q.rows], level=how.level, seed=how.seed, resamples=how.resamples or None
@@ -202,7 +202,7 @@ def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[Cu
         PrecisionRecallCurve((0.0, *_numbers(recall[down])), (float(precision[0]), *_numbers(precision[down])), float(q.truth.mean())),
         ReliabilityDiagram.from_found(diagram) if diagram else ReliabilityDiagram(undefined=reason),
         _histogram(q),
-        replace(_point(q), region=point_region(q.truth, q.flagged, codes[q.rows], level=how.level)),
+        _point(q, codes[q.rows], how.level),
         _decision(q, codes[q.rows], how),
     )  # fmt: skip
     return found, diagram
@@ -213,6 +213,8 @@ def _numbers(x: NDArray[Any]) -> tuple[Any, ...]:
 
 
 def _decision(q: Question, codes: NDArray[np.int64], how: Intervals) -> DecisionCurve:
+    if q.no_chances:
+        return DecisionCurve(undefined=q.no_chances)
     found = decision_curve(q.truth, q.score, codes, prevalence=how.prevalence, level=how.level)
     return DecisionCurve.from_found(found, prevalence=how.prevalence)
 
@@ -245,14 +247,16 @@ def counts_of(q: Question) -> tuple[tuple[int, int], tuple[int, int]]:
     )
 
 
-def _point(q: Question) -> Point:
+def _point(q: Question, codes: NDArray[np.int64], level: float) -> Point:
+    if q.no_calls:
+        return Point(undefined=q.no_calls)
     counts = counts_of(q)
     (spared, alarm), (missed, hit) = counts
     sensitivity, specificity = hit / (hit + missed), spared / (spared + alarm)
     false_alarms, precision = alarm / (spared + alarm), hit / (hit + alarm) if hit + alarm else math.nan
     threshold = math.nan if q.threshold is None else q.threshold
     return Point(threshold, q.rule, q.frozen, sensitivity, specificity, false_alarms, sensitivity, sensitivity,
-                 precision, counts)  # fmt: skip
+                 precision, counts, point_region(q.truth, q.flagged, codes, level=level))  # fmt: skip
 
 
 # -- the joint confidence region of an operating point: sensitivity and specificity together ----------------------

@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.evaluation.questions import LARGEST, Codes, Sample
-from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile, t_quantile
+from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile, not_finite, t_quantile
 from overread.stats.calibration.reliability import (
     PARTS,
     brier_uncertainty,
     decomposition_statistic,
     ece_statistic,
     intercept_and_slope,
-    not_probabilities,
 )
 from overread.stats.classification import at_prevalence, at_threshold, classes_statistic, threshold_statistic
 from overread.stats.discrimination.delong import Cohort, auc_difference, covariance, placements, shares
@@ -91,14 +90,6 @@ def missing_difference(metric: str, reason: str, *, of: str = "", images: int = 
     return without(one, one, gap)
 
 
-def not_finite(*scores: NDArray[np.float64]) -> str:
-    """The reason why scores cannot be used; empty if all are finite."""
-    for score in scores:
-        if bad := int((~np.isfinite(score)).sum()):
-            return f"{bad} of {len(score)} scores are not finite"
-    return "" if len(scores[0]) else "no cases"
-
-
 # -- of a question ------------------------------------------------------------------------------------------------
 
 
@@ -143,7 +134,7 @@ def precision_resampled(s: Sample, how: Intervals) -> Measures:
 
 def rates(s: Sample, how: Intervals) -> Measures:
     """Sensitivity, specificity, predictive values; accuracy of a question that is judged in full."""
-    if reason := not_finite(s.score):
+    if reason := s.uncalled:
         found = missing(("sensitivity", "specificity", "ppv", "npv", "accuracy"), reason, s.codes, s.of).estimates
     else:
         found = tuple(at_threshold(s.truth, s.called, s.codes, level=how.level, of=s.of, note=s.rule))
@@ -152,7 +143,7 @@ def rates(s: Sample, how: Intervals) -> Measures:
 
 def rates_difference(a: Sample, b: Sample, how: Intervals) -> list[Difference]:
     """Sensitivity, specificity and accuracy, by McNemar and Tango."""
-    if reason := not_finite(a.score, b.score):
+    if reason := a.uncalled or b.uncalled:
         return [missing_difference(m, reason, of=of, images=len(a.codes), patients=distinct(a.codes) if len(a.codes) else 0)
                 for m, of in (("sensitivity", a.of), ("specificity", a.of), ("accuracy", a.either))]  # fmt: skip
     rule = a.rule if a.rule == b.rule else f"{a.rule} against {b.rule}"
@@ -180,7 +171,7 @@ def clinic_values(s: Sample, how: Intervals) -> Measures:
     """Predictive values at the prevalence of the clinic."""
     if how.prevalence is None or not s.full:
         return Measures()
-    if reason := not_finite(s.score):
+    if reason := s.uncalled:
         return missing(("ppv at prevalence", "npv at prevalence"), reason, s.codes, s.of)
     found = at_prevalence(s.truth, s.called, how.prevalence, s.codes, level=how.level, of=s.of)
     return Measures(estimates=tuple(
@@ -192,7 +183,7 @@ def calls(s: Sample, how: Intervals) -> Measures:
     """F1 and balanced accuracy at the threshold."""
     if not s.full:
         return Measures()
-    if reason := not_finite(s.score):
+    if reason := s.uncalled:
         return missing(("f1",), reason, s.codes, s.of) + missing(("balanced accuracy",), reason, s.codes, s.either)
     found = threshold_statistic(s.truth, s.called, s.codes, s.patients, of=s.of, note=s.rule)
     f1, balanced = found.columns
@@ -203,7 +194,7 @@ def correlation(s: Sample, how: Intervals) -> Measures:
     """Matthews' correlation of call and truth, of a question or of all classes."""
     if not s.full:
         return Measures()
-    if reason := not_finite(s.score.ravel()):
+    if reason := s.uncalled:
         return missing(("mcc",), reason, s.codes, s.either)
     truth, called = s.truth.astype(np.int64), s.called.astype(np.int64)
     return Measures((mcc_statistic(truth, called, s.codes, s.patients, of=s.either, note=s.rule),))
@@ -213,7 +204,7 @@ def squared_error(s: Sample, how: Intervals) -> Measures:
     """The Brier score of a question."""
     if not s.full:
         return Measures()
-    if reason := not_probabilities(s.score):
+    if reason := s.unsuited:
         return missing(("brier",), reason, s.codes, s.of)
     return Measures((mean_statistic("brier", (s.score - s.truth) ** 2, s.codes, s.patients, of=s.of),))
 
@@ -222,7 +213,7 @@ def calibration_error(s: Sample, how: Intervals) -> Measures:
     """The ECE of a question."""
     if not s.full:
         return Measures()
-    if reason := not_probabilities(s.score):
+    if reason := s.unsuited:
         return missing(("ece",), reason, s.codes, s.of)
     return Measures((ece_statistic(s.truth, s.score, s.codes, s.patients, of=s.of),))
 
@@ -231,7 +222,7 @@ def decomposition(s: Sample, how: Intervals) -> Measures:
     """What the Brier score is made of."""
     if not (s.full and how.decompose):
         return Measures()
-    if reason := not_probabilities(s.score):
+    if reason := s.unsuited:
         return missing(PARTS, reason, s.codes, s.of)
     found = decomposition_statistic(s.truth, s.score, s.codes, s.patients, of=s.of)
     return Measures((found,), (brier_uncertainty(s.truth, s.codes, level=how.level, of=s.of),))
@@ -239,8 +230,11 @@ def decomposition(s: Sample, how: Intervals) -> Measures:
 
 def calibration_line(s: Sample, how: Intervals) -> Measures:
     """Calibration intercept and slope."""
-    found = intercept_and_slope(s.truth, s.score, s.codes, level=how.level, of=s.of) if s.full else ()
-    return Measures(estimates=tuple(found))
+    if not s.full:
+        return Measures()
+    if reason := s.unsuited:
+        return missing(("calibration intercept", "calibration slope"), reason, s.codes, s.of)
+    return Measures(estimates=intercept_and_slope(s.truth, s.score, s.codes, level=how.level, of=s.of))
 
 
 # -- of all classes or findings together --------------------------------------------------------------------------
@@ -278,16 +272,22 @@ def _areas(asked: Sequence[Sample], *, macro: bool) -> Measures:
 def top_choice(s: Sample, how: Intervals) -> Measures:
     """Accuracy of the most probable of several classes, or of two: what papers without an operating point report."""
     metric = "top accuracy" if s.target.task.binary else "accuracy"
-    if reason := not_finite(s.score.ravel()):
+    if reason := s.uncalled or _cut_at_half(s):
         return missing((metric,), reason, s.codes)
     right = s.score[:, 1] > s.score[:, 0] if s.target.task.binary else s.called
     found = proportion(right == s.truth, s.codes, level=how.level, metric=metric)
     return Measures(estimates=(replace(found, method=f"{LARGEST}; {found.method}"),))
 
 
+def _cut_at_half(s: Sample) -> str:
+    """Why the larger of two scores says nothing: one is 1 minus the other, which is not a probability."""
+    paired = s.target.task.binary and bool((np.abs(s.score.sum(axis=1) - 1) < 1e-6).all())
+    return s.no_chances if paired else ""
+
+
 def top_choice_difference(a: Sample, b: Sample, how: Intervals) -> list[Difference]:
     """Of two accuracies, by McNemar and Tango."""
-    if reason := not_finite(a.score.ravel(), b.score.ravel()):
+    if reason := a.uncalled or b.uncalled:
         patients = distinct(a.codes) if len(a.codes) else 0
         return [missing_difference("accuracy", reason, images=len(a.codes), patients=patients)]
     found = paired_proportions(a.called == a.truth, b.called == a.truth, a.codes, level=how.level, metric="accuracy")
@@ -296,7 +296,7 @@ def top_choice_difference(a: Sample, b: Sample, how: Intervals) -> list[Differen
 
 def top_choice_resampled(s: Sample, how: Intervals) -> Measures:
     """The same as a statistic, of two classes too."""
-    if reason := not_finite(s.score.ravel()):
+    if reason := s.uncalled or _cut_at_half(s):
         return missing(("accuracy",), reason, s.codes)
     right = (s.called == s.truth).astype(np.float64)
     found = mean_statistic("accuracy", right, s.codes, s.patients, note=LARGEST)
@@ -305,7 +305,7 @@ def top_choice_resampled(s: Sample, how: Intervals) -> Measures:
 
 def class_calls(s: Sample, how: Intervals) -> Measures:
     """Balanced accuracy, macro F1, and the F1 of classes without a threshold of their own."""
-    if reason := not_finite(s.score.ravel()):
+    if reason := s.uncalled:
         each = (missing(("f1",), reason, s.codes, name) for name in s.names if name)
         return sum(each, missing(("balanced accuracy", "macro f1"), reason, s.codes))
     found = classes_statistic(s.truth, s.called, len(s.names), s.codes, s.patients, of=s.names, note=LARGEST)
@@ -317,7 +317,7 @@ def grade_agreement(s: Sample, how: Intervals) -> Measures:
     place = np.array(grades([q.of for q in s.questions if not q.group]), np.float64)
     if not len(place):
         return Measures()
-    if reason := not_finite(s.score.ravel()):
+    if reason := s.uncalled:
         return missing(("quadratic kappa",), reason, s.codes)
     note = f"{LARGEST}; {GRADES}"
     return Measures((kappa_statistic(place[s.truth], place[s.called], s.codes, s.patients, note=note),))
@@ -341,7 +341,7 @@ def grades(names: Sequence[str]) -> tuple[int, ...]:
 
 def squared_error_of_classes(s: Sample, how: Intervals) -> Measures:
     """The Brier score summed over the classes."""
-    if reason := not_finite(s.score.ravel()) or not_probabilities(s.score.max(axis=1)):
+    if reason := s.unsuited:
         return missing(("brier",), reason, s.codes)
     loss = ((s.score - np.eye(s.score.shape[1])[s.truth]) ** 2).sum(axis=1)
     return Measures((mean_statistic("brier", loss, s.codes, s.patients, note="summed over the classes"),))
@@ -349,7 +349,7 @@ def squared_error_of_classes(s: Sample, how: Intervals) -> Measures:
 
 def confidence_error(s: Sample, how: Intervals) -> Measures:
     """The ECE of the confidence in the most probable class."""
-    if reason := not_finite(s.score.ravel()) or not_probabilities(s.score.max(axis=1)):
+    if reason := s.unsuited:
         return missing(("ece",), reason, s.codes)
     return Measures((ece_statistic(s.called == s.truth, s.score.max(axis=1), s.codes, s.patients, note=CONFIDENCE),))
 
@@ -462,7 +462,7 @@ def group_specificity(s: Sample, beside: Sequence[Sample], level: float) -> Grou
 
 def _rate(s: Sample, positive: bool, level: float) -> GroupValue:
     metric = "sensitivity" if positive else "specificity"
-    if reason := not_finite(s.score):
+    if reason := s.uncalled:
         return _missing(s, metric, s.of, reason)
     inside = s.truth == positive
     one = replace(s, **{n: getattr(s, n)[inside] for n in ("rows", "truth", "score", "called", "codes")})
@@ -518,7 +518,7 @@ def group_macro_area(s: Sample, beside: Sequence[Sample], level: float) -> Group
 
 def group_top_choice(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
     """The share whose most probable class is right."""
-    if reason := not_finite(s.score.ravel()):
+    if reason := s.uncalled:
         return _missing(s, "accuracy", "", reason)
     return _share(s, "accuracy", "", s.called == s.truth, level)
 
@@ -527,7 +527,7 @@ def group_mean_error(s: Sample, beside: Sequence[Sample], level: float) -> Group
     """The mean absolute error of a quantity."""
     off = np.abs(s.score - s.truth)
     if reason := not_finite(off) or too_large(off):
-        return _missing(s, "mae", s.of, reason.replace("scores", "values"))
+        return _missing(s, "mae", s.of, reason)
     value = float(off.mean())
     found = _value(s, Estimate("mae", value, of=s.of), (off - value) / len(off))
     count, low, high = int(found.present.sum()), math.nan, math.nan

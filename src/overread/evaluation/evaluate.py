@@ -22,8 +22,8 @@ from overread.evaluation.questions import LARGEST, Question, ScoredCases, larges
 from overread.evaluation.results import Content, Result, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
-from overread.stats.arrays import distinct, normal_quantile
-from overread.stats.calibration.reliability import PARTS, not_probabilities, null_estimate, reliability
+from overread.stats.arrays import distinct, normal_quantile, not_finite
+from overread.stats.calibration.reliability import PARTS, null_estimate, reliability
 from overread.stats.classification import confusion
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import resamples_for
@@ -282,7 +282,7 @@ def _confidence(test: ScoredCases, codes: NDArray[np.int64], how: Intervals) -> 
     """The null ECE of the most probable class's confidence."""
     rows = np.flatnonzero(test.known)
     right, confidence = largest(test)[rows] == test.truth[rows], test.scores[rows].max(axis=1)
-    if not_probabilities(confidence):
+    if not_finite(confidence) or test.no_chances:
         return {}
     diagram = reliability(
         right, confidence, codes[rows], level=how.level, seed=how.seed, resamples=how.resamples or None
@@ -306,9 +306,8 @@ def confusion_of(test: ScoredCases, asked: list[Question]) -> Confusion:
         return Confusion(names, tuple(map(tuple, counts)), rule=LARGEST)
     if test.target.task.binary:
         q = asked[0]
-        return Confusion(
-            tuple(sorted(names, key=lambda name: name == q.of)), counts_of(q), rule=q.rule
-        )  # positive last
+        last = tuple(sorted(names, key=lambda name: name == q.of))  # the positive one
+        return Confusion() if q.no_calls else Confusion(last, counts_of(q), rule=q.rule)
     return Confusion()
 
 

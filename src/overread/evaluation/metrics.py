@@ -347,8 +347,9 @@ def statistic_of(test: Predictions, metric: str, codes: NDArray, patients: int) 
     record, target = _record_of(test.target, metric), test.target
     names = positives(test, None, None) if record.subject == "question" else ()
     groups = [names] if names else [] if target.task.continuous else [(name,) for name in target.names]
-    asked = [ask(test, group, {}) for group in groups]
-    every = samples(test, asked, codes.astype(np.int64), patients)
+    facts = ScoredCases.of(test)
+    asked = [ask(facts, group, {}) for group in groups]
+    every = samples(facts, asked, codes.astype(np.int64), patients)
     sample = every[0] if record.subject == "question" else every[-1]
     found = record.along_curve(sample, Intervals())
     if found.statistics:

@@ -20,6 +20,9 @@ from overread.stats.discrimination.roc import rank, roc_curve
 from overread.stats.estimate import Estimate
 from overread.stats.resample import draws, resamples_for
 
+#: What the rounding of 32-bit numbers leaves in the sum of some probabilities.
+ROUNDING = 1e-6
+
 __all__ = ["RULES", "OperatingPoint", "choose_threshold", "choose_thresholds", "positives", "question", "refuse_seen", "refuse_shared",
            "threshold_uncertainty"]  # fmt: skip
 
@@ -102,12 +105,20 @@ def question(
     names = predictions.target.names
     columns = [names.index(name) for name in positive]
     with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN, and said to be no number where it counts
-        truth, score = predictions.truth, predictions.scores[:, columns].sum(axis=1)
+        truth, score = predictions.truth, settled(predictions.scores[:, columns].sum(axis=1))
     if predictions.target.task.multilabel:
         rows = np.flatnonzero(~np.isnan(truth[:, columns[0]]))
         return rows, truth[rows, columns[0]] == 1, score[rows]
     rows = np.flatnonzero(truth >= 0)
     return rows, np.isin(truth[rows], columns), score[rows]
+
+
+def settled(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities of which a sum's rounding put some a hair beyond 0 … 1, at their ends; other numbers as they are."""
+    with np.errstate(invalid="ignore"):
+        outside = (scores < 0) | (scores > 1)
+        near = not (outside & ~((scores >= -ROUNDING) & (scores <= 1 + ROUNDING))).any()
+    return np.clip(scores, 0, 1) if near and outside.any() else scores
 
 
 @checked

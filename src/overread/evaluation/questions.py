@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import require
-from overread.evaluation.operating_point import OperatingPoint, positives, question
+from overread.evaluation.operating_point import OperatingPoint, positives, question, settled
 from overread.predictions import Predictions
-from overread.stats.arrays import no_ranking
+from overread.stats.arrays import no_ranking, not_finite
+from overread.stats.calibration.reliability import not_probabilities
 from overread.tasks.target import Target
 
 #: The threshold where none was chosen: the more probable of yes and no.
 HALF = 0.5
 LARGEST = "largest probability"
+#: The scores of a case's classes may miss a sum of 1 by this much, besides what the digits of the table round away.
+OFF_ONE = 0.01
 
 Subject = Literal["question", "all", "quantity", "other"]
 Codes = NDArray[np.int64]
@@ -34,7 +38,9 @@ class ScoredCases:
     @classmethod
     def of(cls, test: Predictions | ScoredCases) -> ScoredCases:
         """Those of a table."""
-        return test if isinstance(test, ScoredCases) else cls(test.target, test.truth, test.scores)
+        if isinstance(test, ScoredCases):
+            return test
+        return cls(test.target, test.truth, settled(test.scores) if test.target.task.exclusive else test.scores)
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -44,6 +50,31 @@ class ScoredCases:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @cached_property
+    def no_chances(self) -> str:
+        """Why the scores of classes of which each case has one are no probabilities; empty if they are, or need not be.
+
+        They lie in 0 … 1 and add up to 1, but for rounding. Only cases whose answer is known count.
+        """
+        scores = self.scores[self.known]
+        if not self.target.task.exclusive or not_finite(scores):
+            return ""
+        if not_probabilities(scores):
+            bad = int(((scores < 0) | (scores > 1)).any(axis=1).sum())
+            return f"{bad} of {len(scores)} cases have scores that are not probabilities"
+        sums = scores.sum(axis=1)
+        bad = int((np.abs(sums - 1) > OFF_ONE).sum()) and int(
+            (np.abs(sums - 1) > OFF_ONE + _rounded_away(scores)).sum()
+        )
+        many = f"the scores of {bad} of {len(scores)} cases add up to {sums.min():.3g} … {sums.max():.3g}, not to 1"
+        return f"{many}: they are not probabilities" if bad else ""
+
+
+def _rounded_away(scores: NDArray[np.float64]) -> float:
+    """By how much the sum of a row (N, C) may be off where every score was rounded to the digits that it has."""
+    digits = next((d for d in range(1, 7) if np.allclose(scores, scores.round(d), rtol=0, atol=1e-9)), 7)
+    return float(scores.shape[1] * 0.5 * 10.0**-digits)
+
 
 @dataclass(frozen=True, eq=False)
 class Question:
@@ -52,6 +83,7 @@ class Question:
     ``rows`` (K,) positions in the predictions, ``truth`` (K,), ``score`` (K,), ``flagged`` (K,) whether called
     positive, by ``rule``. ``frozen``: the threshold was chosen on tuning data. ``full``: judged with calibration and at
     a threshold, not as one class of several; ``group``: a set of classes, left out of means over the classes.
+    ``no_chances``: why the scores of the whole table are no probabilities; ``no_calls``: why nobody is called anything.
     """
 
     of: str
@@ -64,6 +96,8 @@ class Question:
     frozen: bool = False
     full: bool = True
     group: bool = False
+    no_chances: str = ""
+    no_calls: str = ""
 
     @property
     def undefined(self) -> str:
@@ -109,23 +143,36 @@ def _by_classes(test: Predictions, points: Sequence[OperatingPoint]) -> dict[tup
     return found
 
 
-def ask(test: Predictions, positive: tuple[str, ...], at: dict[tuple[str, ...], OperatingPoint]) -> Question:
+def ask(
+    test: Predictions | ScoredCases, positive: tuple[str, ...], at: dict[tuple[str, ...], OperatingPoint]
+) -> Question:
     """Whether a case is one of ``positive``; at .5 where no point ``at`` is for them."""
-    rows, truth, score = question(test, positive)
+    rows, truth, score = question(cast(Predictions, ScoredCases.of(test)), positive)
     point = at.get(positive)
     threshold = point.threshold if point else HALF
     rule = f"score ≥ {threshold:.4g}, " + ("frozen on tuning data" if point else "not chosen on tuning data")
     with np.errstate(invalid="ignore"):
         flagged = score >= threshold
-    return Question(
-        "+".join(positive), rows, truth, score, flagged, rule, threshold, point is not None, group=len(positive) > 1
-    )
+    asked = Question(
+        "+".join(positive), rows, truth, score, flagged, rule, threshold, point is not None, group=len(positive) > 1,
+        no_chances=_no_chances(test, score),
+    )  # fmt: skip
+    if point or not asked.no_chances:
+        return asked
+    none = f"{asked.no_chances}, and no threshold was chosen for them on tuning data"
+    return replace(asked, flagged=np.zeros(len(rows), bool), rule="no threshold", threshold=None, no_calls=none)
+
+
+def _no_chances(test: Predictions | ScoredCases, score: NDArray[np.float64]) -> str:
+    """Why the scores (K,) of a question are no probabilities: they themselves, or beside those of the other classes."""
+    return "" if not_finite(score) else not_probabilities(score) or ScoredCases.of(test).no_chances
 
 
 def _one_of_several(test: Predictions, index: int) -> Question:
     name = test.target.names[index]
     rows, truth, score = question(test, (name,))
-    return Question(name, rows, truth, score, largest(test)[rows] == index, LARGEST, full=False)
+    return Question(name, rows, truth, score, largest(test)[rows] == index, LARGEST, full=False,
+                    no_chances=_no_chances(test, score))  # fmt: skip
 
 
 def largest(test: Predictions | ScoredCases) -> NDArray[np.int64]:
@@ -143,6 +190,7 @@ class Sample:
     predictions; ``codes`` (K,) number the ``patients`` of the table. ``rule``, ``full`` and ``group`` as
     :class:`Question`. ``either``: the ``of`` of what is the same for either of two classes. Of ``all``: its
     ``questions``, its ``names`` (those whose F1 stands at a threshold of their own are empty). ``reason``: why nothing can be ranked.
+    ``no_chances`` and ``no_calls`` as :class:`Question`: they stand for the whole table, so for a subgroup too.
     """
 
     subject: Subject
@@ -161,11 +209,23 @@ class Sample:
     names: tuple[str, ...] = ()
     questions: tuple[Sample, ...] = ()
     reason: str = ""
+    no_chances: str = ""
+    no_calls: str = ""
 
     @property
     def undefined(self) -> str:
         """Why nothing can be ranked; empty if it can."""
         return self.reason or no_ranking(self.truth, self.score)
+
+    @property
+    def uncalled(self) -> str:
+        """Why the calls say nothing; empty if they do."""
+        return not_finite(self.score, name="scores") or self.no_calls
+
+    @property
+    def unsuited(self) -> str:
+        """Why the scores cannot be judged as probabilities; empty if they can."""
+        return not_finite(self.score, name="scores") or self.no_chances
 
     def only(self, inside: NDArray[np.bool_]) -> Sample:
         """The cases at the rows where ``inside`` (N,) is true, under the same numbers of patients."""
@@ -194,7 +254,8 @@ def samples(
     each = tuple(sample_of(q, codes, patients, target) for q in asked)
     own = {q.of for q in asked if q.full}
     every = Sample("all", target, "", rows, cases.truth[rows], cases.scores[rows], largest(cases)[rows], codes[rows],
-                   patients, LARGEST, names=tuple("" if n in own else n for n in names), questions=each)  # fmt: skip
+                   patients, LARGEST, names=tuple("" if n in own else n for n in names), questions=each,
+                   no_chances=cases.no_chances)  # fmt: skip
     return [*each, every]
 
 
@@ -202,4 +263,4 @@ def sample_of(q: Question, codes: Codes, patients: int, target: Target) -> Sampl
     """The sample of one question; ``codes`` (N,) of all rows."""
     either = "" if target.task.binary else q.of
     return Sample("question", target, q.of, q.rows, q.truth, q.score, q.flagged, codes[q.rows], patients, q.rule, q.full,
-                  q.group, either)  # fmt: skip
+                  q.group, either, no_chances=q.no_chances, no_calls=q.no_calls)  # fmt: skip

@@ -323,6 +323,8 @@ def silence(test: Predictions, of: str, codes: NDArray[np.int64], confidence: fl
     if test.target.task.continuous:
         return AbstentionCurve(undefined="a predicted number comes without a confidence")
     part = part_of(test, of)
+    if why := not_probabilities(part.chance.ravel()):
+        return AbstentionCurve(undefined=why)
     if of:
         said, sure = part.chance.argmax(axis=1), part.chance.max(axis=1)
     else:

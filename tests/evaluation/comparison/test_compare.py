@@ -42,7 +42,10 @@ def noisy(given, noise=0.3, seed=5):
     rng, frame = np.random.default_rng(seed), given.table.copy()
     for name in given.outputs:
         moved = frame[name] + rng.normal(0, noise, len(frame))
-        frame[name] = moved if given.target.kind == "quantity" else moved.clip(0, 1)
+        frame[name] = moved if given.target.kind == "quantity" else moved.clip(0.001, 1)
+    if given.target.task.exclusive:
+        columns = list(given.outputs)
+        frame[columns] = frame[columns].div(frame[columns].sum(axis=1), axis=0)
     return replace(given, table=frame.sample(frac=1, random_state=3))
 
 

@@ -18,7 +18,6 @@ from overread.evaluation.questions import Question, Sample, ScoredCases, samples
 from overread.evaluation.results import drawn
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, patient_codes
-from overread.stats.calibration.reliability import not_probabilities
 from overread.stats.decision import RULE, decision_curve, decision_difference
 from overread.stats.discrimination.delong import bootstrap_difference
 from overread.stats.discrimination.roc import roc_curve
@@ -185,21 +184,16 @@ def _side(q: Question) -> dict[str, Any]:
         return {"undefined": q.undefined}
     fpr, tpr, _ = roc_curve(q.truth, q.score)
     step = drawn(fpr, tpr)
-    return {
-        "roc": {"fpr": fpr[step], "tpr": tpr[step]},
-        "point": {
-            "threshold": q.threshold,
-            "rule": q.rule,
-            "frozen": q.frozen,
-            "fpr": float(q.flagged[~q.truth].mean()),
-            "tpr": float(q.flagged[q.truth].mean()),
-        },
-    }
+    point: dict[str, Any] = {"undefined": q.no_calls}
+    if not q.no_calls:
+        rates = {name: float(q.flagged[rows].mean()) for name, rows in (("fpr", ~q.truth), ("tpr", q.truth))}
+        point = {"threshold": q.threshold, "rule": q.rule, "frozen": q.frozen, **rates}
+    return {"roc": {"fpr": fpr[step], "tpr": tpr[step]}, "point": point}
 
 
 def _decision(q: PairedQuestion, codes: NDArray[np.int64], level: float) -> dict[str, Any]:
     truth, a, b = q.first.truth, q.first.score, q.second.score
-    if why := q.undefined or not_probabilities(a) or not_probabilities(b):
+    if why := q.undefined or q.first.no_chances or q.second.no_chances:
         return {"undefined": why}
     if not q.first.full:
         return {"undefined": "one class of several"}

@@ -19,7 +19,8 @@ from overread.cases.sources.tables import find, guess, known, read_table
 from overread.core.errors import InputError, checked, nearest
 from overread.evaluation.operating_point import OperatingPoint
 from overread.predictions import Predictions
-from overread.stats.arrays import distinct, patient_codes
+from overread.stats.arrays import distinct, not_finite, patient_codes
+from overread.stats.calibration.reliability import not_probabilities
 
 #: Readers of fewer cases are counted, not judged.
 FEWEST_CASES = 10
@@ -188,6 +189,9 @@ def _with_model(
     truth, scores = predictions.truth[rows].astype(np.int64), predictions.scores[rows]
     codes = patient_codes(table["patient"].to_numpy()[rows], len(rows))
     score = scores[:, [names.index(name) for name in chosen]].sum(axis=1) if chosen else None
+    if chosen and not at and score is not None and (why := not_probabilities(score)) and not not_finite(score):
+        raise InputError("the model cannot be called positive from .5 on", given=why,
+                         todo="choose its threshold on tuning data: --tuning, in Python at=…")  # fmt: skip
     threshold = at.threshold if at else 0.5
     best = np.where(np.isnan(scores).any(axis=1), math.nan, np.argmax(np.nan_to_num(scores, nan=-1), axis=1))
     if len(names) == 2 and chosen and score is not None:  # two classes: the model says what its threshold says

@@ -143,13 +143,15 @@ def roc(found: Comparison, of: str, ending: str) -> Figure | None:
             label = f"{words.name(name, 20)}: AUC {words.value(estimate, 2)} ({words.interval(estimate, 2)})"
             axes.plot(curve["roc"]["fpr"], curve["roc"]["tpr"], color=colour, linestyle=STROKES[i], label=label)
             point = curve["point"]
-            axes.plot(
-                point["fpr"], point["tpr"], "os"[i], color=colour, markersize=6, markeredgecolor="white", zorder=5
-            )
+            if "rule" in point:
+                axes.plot(
+                    point["fpr"], point["tpr"], "os"[i], color=colour, markersize=6, markeredgecolor="white", zorder=5
+                )
             sides.append(f"{words.name(name)} AUC {words.in_sentence(estimate)}")
         axes.legend(loc="lower right", handlelength=2.2)
         rules = "; ".join(
-            f"{words.name(n, 20)} {held[s]['point']['rule']}" for s, n in zip(("first", "second"), found.names)
+            f"{words.name(n, 20)} {held[s]['point'].get('rule', 'none')}"
+            for s, n in zip(("first", "second"), found.names)
         )
         return canvas.finish(drawing, f"roc{ending}", f"ROC curves{titled(of)}", f"{'; '.join(sides)}.",
                       f"Dashed thin: a coin. Circle and square: the operating points ({rules}).")  # fmt: skip
