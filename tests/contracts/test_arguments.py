@@ -20,6 +20,7 @@ UNCHECKED = {
     "overread.core.progress.silent",
     "overread.core.settings.setting",  # called while modules load
     "overread.core.settings.settings",
+    "overread.stats.arrays.not_finite",  # any number of arrays
     "overread.stats.resample.per_patient",  # any number of columns
     "overread.stats.resample.draws",  # a generator: checked when its first chunk is asked for
 }
