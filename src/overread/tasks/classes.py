@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.core.errors import checked
 from overread.tasks.task import Loss, Task, mean_auc
 
 if TYPE_CHECKING:
@@ -125,3 +129,108 @@ class Binary(Classes):
     def answer(self) -> str:
         """Of two classes, in a word."""
         return "a probability for each of two classes"
+
+
+# -- which of two classes is the disease, told from their names ---------------------------------------------------
+
+
+@checked
+def disease_of(names: Sequence[str]) -> str:
+    """Of two classes the one that counts as disease, blank where their names leave a doubt.
+
+    A name is healthy where it says so in a word (*normal*, *benigno*, *gesund*), or denies something (*no tumour*,
+    *non-COVID*, *uninfected*, *sans fracture*, *IDC−*). One of the two must be healthy and the other not: *abnormal* and
+    *not benign* are not. A doubt is no answer: *M* and *F*, *non-small cell cancer* and *small cell cancer*, *1* and *2*.
+
+    >>> disease_of(["COVID", "non-COVID"]), disease_of(["male", "female"])
+    ('COVID', '')
+    """
+    if len(names) != 2:
+        return ""
+    first, second = map(_plain, names)
+    for pair, ill in _PAIRS.items():
+        if {first, second} == set(pair.split()):
+            return names[(first, second).index(ill)]
+    healthy = _is_healthy(first, second), _is_healthy(second, first)
+    return "" if healthy[0] == healthy[1] else names[healthy.index(False)]
+
+
+#: Short names that mean something only beside each other, and which of them is the disease.
+_PAIRS = {"0 1": "1", "-1 1": "1", "- +": "+", "b m": "m", "n p": "p", "n y": "y", "n t": "t", "n a": "a", "f t": "t"}
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"\w+", name)
+
+
+# The words of English, German, French, Spanish, Italian, Portuguese and Dutch, without accents, most without endings.
+_WELL = "normal normaal healthy benign benin negativ negatif negatief neg absent ausent assent afwezig gesund gutartig sain san saudavel saudavei gezond goedaardig unremarkable"  # fmt: skip
+_CONTROL = "control controll kontroll temoin"
+_ILL = "abnormal anormal anomal malignant malign malin positiv positif positief pos present presente aanwezig vorhanden yes si sim ja oui diseased sick infected affected involved injured damaged ruptured fractured parasitized parasitised pathologic pathological krank auffallig bosartig malade enferm malat doent ziek kwaadaardig afwijkend infiziert cancerous"  # fmt: skip
+_DISEASE = "disease tumor tumour tumeur cancer carcinoma lymphoma neoplasm malignancy lesion finding findings fracture infection befund pneumonia pathology abnormality anomaly defect"  # fmt: skip
+_NO = frozenset(_words("no non not none without nicht kein keine ohne sans aucun aucune sin ningun ninguna senza nessun nessuna sem nenhum nenhuma nao niet geen zonder"))  # fmt: skip
+_NO_ALONE = frozenset(_words("no non none not nein nee nao aucun nessuno ninguno nenhum geen false falsch faux falso"))
+#: Denied, they say nothing of a disease: of the image, the answer or a treatment, or a kind of disease beside another.
+_NEITHER = frozenset(_words("known sure clear otherwise specified specific applicable assessed done available evaluable determined classified classifiable label labelled labeled annotated image data consensus contrast enhanced diagnostic visible usable gradable readable interpretable adequate satisfactory responder response viable stable perfused union treated vaccinated resectable resected differentiated displaced smoker mass small hodgkin seminoma"))  # fmt: skip
+_ENDING = r"(?:e[rsnm]?|s|[ao]s?|i|te)?"
+_IS_WELL, _IS_ILL, _IS_DISEASE = (
+    re.compile(f"(?:{'|'.join(words.split())}){_ENDING}")
+    for words in (f"{_WELL} {_CONTROL}", _ILL, f"{_ILL} {_DISEASE}")
+)
+
+
+def _plain(name: str) -> str:
+    """Lower case without accents, one kind of minus sign, words apart (``NoFinding`` is two)."""
+    text = "".join(
+        "-" if unicodedata.category(c) == "Pd" or c == "\u2212" else c
+        for c in unicodedata.normalize("NFKC", name).replace("_", " ")
+    )
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])|\b[wW]/[oO]\b", lambda found: "without" if found[0] else " ", text)
+    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c)).strip()
+
+
+def _is_healthy(name: str, other: str) -> bool:
+    """Whether ``name`` says of itself that it is the healthy one; ``other`` is what it may deny."""
+    words, others = _words(name), _words(other)
+    if words in ([word] for word in _NO_ALONE):
+        return True
+    if re.search(r"\w ?[(\[]?-[)\]]?$", name):  # a minus behind what the other name says too
+        return words == others
+    for place, word in enumerate(words):
+        if (rest := _denied(words, place, others)) is not None:
+            return _denies_a_disease(rest, joined=word.startswith("non"))
+    if words[-1:] == ["free"] or re.match(r"free (of|from) ", name) or words == ["clear"] or words == ["well"]:
+        return True
+    if any(re.fullmatch("neg(ati(v|f|ef))?" + _ENDING, word) for word in words):  # not triple-negative cancer
+        rest = [word for word in words if not word.startswith("neg")]
+        return (
+            not rest or rest[0] == "for" or set(rest) <= set(others) or any(word.startswith("pos") for word in others)
+        )
+    well = any(_IS_WELL.fullmatch(word) for word in words)
+    return well and not any(_IS_ILL.fullmatch(word) for word in words)
+
+
+def _denied(words: list[str], place: int, others: list[str]) -> list[str] | None:
+    """What stands behind a denial at ``place``, or is joined to one; None where there is none (``nodule``, ``No 1``)."""
+    word, behind = words[place], words[place + 1 :]
+    if word in ("pas", "absence") and behind[:1] in (["of"], ["de"], ["d"]):
+        return behind[1:] or None
+    if word in _NO:
+        return behind if behind and not behind[0].isdecimal() else None
+    for prefix in ("un", *_NO):
+        base = word.removeprefix(prefix)
+        if base in (word, ""):
+            continue
+        if (
+            _IS_DISEASE.fullmatch(base)
+            or _IS_WELL.fullmatch(base)
+            or (base in others and len(base) > 1 and prefix != "un")
+        ):
+            return [base, *behind]
+    return None
+
+
+def _denies_a_disease(denied: list[str], *, joined: bool) -> bool:
+    """Whether to deny this is to be healthy; ``joined``: the denial is of the next word alone (non-small cell cancer)."""
+    if _NEITHER & set(denied[:2]) or any(_IS_WELL.fullmatch(word) for word in denied[:2]):
+        return False
+    return not (joined and any(_IS_DISEASE.fullmatch(word) for word in denied[1:]))

@@ -23,12 +23,24 @@ def test_classes_do_not_depend_on_the_rows():
 @pytest.mark.parametrize(
     ("values", "positive"),
     [(("normal", "pneumonia"), "pneumonia"), (("malignant", "normal, benign"), "malignant"), (("0", "1"), "1"),
-     (("no", "yes"), "yes"), (("control", "case"), "case"), (("apple", "pear"), "pear"), (("negative", "positive"), "positive")],
+     (("no", "yes"), "yes"), (("control", "case"), "case"), (("non-COVID", "COVID"), "COVID"), (("negative", "positive"), "positive")],
 )  # fmt: skip
 def test_the_positive_class_is_guessed_and_said(values, positive):
     _, target, notes = one_label(text(*values), (), None, "dx")
     assert target.positive == (positive,)
     assert "--positive" in notes[0]
+
+
+def test_a_doubtful_positive_class_is_asked_for():
+    with pytest.raises(InputError, match=r"'melanoma' and 'nevus'.*--positive melanoma or --positive nevus"):
+        one_label(text("nevus", "melanoma"), (), None, "dx")
+    assert one_label(text("nevus", "melanoma"), ("nevus",), None, "dx")[1].positive == ("nevus",)
+    assert one_label(text("nevus", "melanoma"), (), TASKS["classes"], "dx")[1].positive == ()
+
+
+def test_a_positive_class_may_hold_a_comma():
+    values = text("lesion, left", "lesion, right")
+    assert one_label(values, ("lesion", "left"), None, "dx")[1].positive == ("lesion, left",)
 
 
 def test_blanks_are_unknown_but_none_is_a_class():
@@ -39,7 +51,7 @@ def test_blanks_are_unknown_but_none_is_a_class():
 
 def test_whole_numbers_lose_their_point_only_together():
     assert one_label(text("1.0", "0.0", ""), (), None, "y")[1].names == ("0", "1")
-    assert one_label(text("1.0", "0.5"), (), None, "y")[1].names == ("0.5", "1.0")
+    assert one_label(text("1.0", "0.5", "2"), (), None, "y")[1].names == ("0.5", "1.0", "2")
 
 
 @pytest.mark.parametrize(

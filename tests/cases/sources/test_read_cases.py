@@ -17,7 +17,7 @@ read = partial(ov.read_cases, names="keep")
 ROWS = {
     "file": ["img/1.png", "img/2.png", "img/3.png", "img/4.png"],
     "pid": ["007", "007", "8", "9"],
-    "dx": ["mel", "nv", "nv", ""],
+    "dx": ["malignant", "benign", "benign", ""],
     "site": ["x", "x", "y", "y"],
     "age": ["40", "", "55.5", "61"],
     "sex": ["f", "m", "unknown", ""],
@@ -28,7 +28,7 @@ def test_roles_are_mapped_and_the_rest_carried(table):
     cases = read(table(ROWS, image="file"), image="file", label="dx", patient="pid", source="site")
     assert cases.table["patient"].tolist() == ["007", "007", "8", "9"]
     assert cases.table["case"].tolist() == ["1", "2", "3", "4"]
-    assert cases.target == ov.Target("binary", ("mel", "nv"), ("nv",))
+    assert cases.target == ov.Target("binary", ("benign", "malignant"), ("malignant",))
     assert cases.labelled.tolist() == [True, True, True, False]
     np.testing.assert_array_equal(cases.table["age"], [40, np.nan, 55.5, 61])
     assert cases.table["sex"].tolist() == ["f", "m", "unknown", ""]
@@ -68,7 +68,7 @@ def test_blank_patients_stay_apart(table):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [({"label": "dxx"}, "id you mean 'dx'"), ({"patient": "pd"}, "id you mean 'pid'"), ({"subgroups": ["gender"]}, "no column 'gender' for --subgroup"),
-     ({"image": "sex"}, "the images are not there"), ({"positive": ["melanoma"]}, "Choose from mel, nv"), ({"case": "pid"}, "stands on more than one row"),
+     ({"image": "sex"}, "the images are not there"), ({"positive": ["maligant"]}, "id you mean .malignant"), ({"case": "pid"}, "stands on more than one row"),
      ({"kind": "quantity", "label": "sex"}, "must be a number"), ({"value": "sex"}, "must be a number"), ({"labels": ["dx"]}, "1, 0 or blank")],
 )  # fmt: skip
 def test_wrong_flags(table, flags, says):
@@ -102,7 +102,7 @@ def test_missing_images_are_counted_and_named(table, tmp_path):
 def test_files_are_found_in_a_usual_folder_with_an_ending(tmp_path):
     for name in "abc":
         write(tmp_path / "images" / f"{name}.png", picture(1, 8))
-    pd.DataFrame({"image_id": list("abc"), "dx": ["u", "v", "u"]}).to_csv(tmp_path / "t.csv", index=False)
+    pd.DataFrame({"image_id": list("abc"), "dx": ["no", "yes", "no"]}).to_csv(tmp_path / "t.csv", index=False)
     cases = read(tmp_path / "t.csv")
     assert cases.table["image"].tolist() == ["images/a.png", "images/b.png", "images/c.png"]
     assert any("images/<name>.png" in note for note in cases.notes)
@@ -152,10 +152,10 @@ def test_a_given_split_is_kept(table):
 
 def test_folder_of_class_folders(tmp_path):
     for part in ("train", "val", "test"):
-        for label in ("cat", "dog"):
+        for label in ("benign", "malignant"):
             write(tmp_path / part / label / f"{part}.png", picture(1, 8))
     cases = read(tmp_path)
-    assert cases.target.names == ("cat", "dog")
+    assert cases.target.names == ("benign", "malignant")
     assert sorted(set(cases.table["split"])) == ["test", "train", "tuning"]
     assert cases.table["case"].is_unique
     assert (
@@ -170,7 +170,7 @@ def test_folder_of_class_folders(tmp_path):
 
 
 def test_folders_of_patients_within_classes(tmp_path):
-    for label, patient in (("cat", "p1"), ("cat", "p2"), ("dog", "p3")):
+    for label, patient in (("benign", "p1"), ("benign", "p2"), ("malignant", "p3")):
         for name in "ab":
             write(tmp_path / label / patient / f"{name}.png", picture(1, 8))
     cases = read(tmp_path)

@@ -89,12 +89,12 @@ def test_labels_from_folders(export) -> None:
 
 
 def test_a_column_of_the_headers_can_be_the_label(export) -> None:
-    cases = ov.read_cases(export, label="modality")
+    cases = ov.read_cases(export, label="modality", positive=["CT"])
     assert sorted(cases.target.names) == ["CR", "CT"]
 
 
 def test_some_rows_of_it(export) -> None:
-    cases = ov.read_cases(export, where="modality == 'CR' and age > 60", label="view")
+    cases = ov.read_cases(export, where="modality == 'CR' and age > 60", label="view", positive=["PA"])
     assert sorted(cases.target.names) == ["LL", "PA"]
     assert any("4 of 6 rows" in note for note in cases.notes)
     with pytest.raises(InputError, match="no row fulfils"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,10 @@ import pandas as pd
 from overread.cases.sources.tables import MISSING, known
 from overread.core.errors import InputError, checked, nearest
 from overread.images.address import file_of, parse
+from overread.tasks.classes import disease_of
 from overread.tasks.target import Target
 from overread.tasks.task import Task
 
-_NEGATIVE = ("normal", "benign", "negative", "healthy", "control", "absent", "no", "none", "false", "0", "n")
 _YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "present"}
 _NO = {"0", "0.0", "no", "n", "false", "f", "negative", "absent"}
 _UNSURE = {"-1", "-1.0", "unknown", "uncertain"}  # −1 is CheXpert's "uncertain" (Irvin et al. 2019)
@@ -66,6 +67,8 @@ def _refuse_numbers(label: pd.Series, names: list[str], column: str) -> None:
 
 
 def _positive(names: list[str], positive: tuple[str, ...], *, guess: bool = False) -> tuple[tuple[str, ...], list[str]]:
+    whole_name = [name for name in names if "," in name and tuple(p.strip() for p in name.split(",")) == positive]
+    positive = tuple(whole_name) or positive  # a class may hold the comma that parts several
     for name in positive:
         if name not in names:
             what = f"the positive class {name!r} is not among the classes"
@@ -75,8 +78,10 @@ def _positive(names: list[str], positive: tuple[str, ...], *, guess: bool = Fals
         raise InputError("every class is called positive", given=", ".join(positive), todo=todo)
     if positive or not guess:
         return positive, []
-    healthy = [name for name in names if re.split(r"[\s,;_-]+", name.lower())[0] in _NEGATIVE]
-    chosen = next(name for name in reversed(names) if [name] != healthy)
+    chosen = disease_of(names)
+    if not chosen:
+        raise InputError("the names of the two classes do not say which one is the disease", given=" and ".join(map(repr, names)),
+                         todo=f"say it with --positive {shlex.quote(names[0])} or --positive {shlex.quote(names[1])}")  # fmt: skip
     return (chosen,), [f"positive class: guessed {chosen!r}; override with --positive"]
 
 

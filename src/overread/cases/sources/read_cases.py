@@ -296,8 +296,9 @@ def read_images(
     path = Path(os.path.abspath(path))
     named = {"image": image, "patient": patient, "case": case, "source": source}
     if label is not None:
+        kind: Kind | None = "classes" if target.task.exclusive else None  # the model says which class is the disease
         read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, names=names, salt=salt,
-                          planes=planes, progress=progress)  # fmt: skip
+                          planes=planes, progress=progress, kind=kind)  # fmt: skip
         return _labelled(read, target)
     read = _unlabelled(path, named, target, progress)
     return cut(read.hidden(names=names, salt=salt, keep=planes.point), planes)

@@ -21,6 +21,7 @@ from overread.evaluation.operating_point import OperatingPoint
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, not_finite, patient_codes
 from overread.stats.calibration.reliability import not_probabilities
+from overread.tasks.classes import disease_of
 
 #: Readers of fewer cases are counted, not judged.
 FEWEST_CASES = 10
@@ -223,7 +224,11 @@ def _positive(
     if wanted or declared:
         return wanted or declared, ()
     if len(names) == 2:
-        return names[1:], (f"{names[1]} counts as disease; name another with --positive",)
+        ill = disease_of(names)
+        if not ill:
+            todo = f"say it with --positive {names[0]} or --positive {names[1]}"
+            raise InputError("the names of the two classes do not say which one is the disease", given=" and ".join(map(repr, names)), todo=todo)  # fmt: skip
+        return (ill,), (f"{ill} counts as disease; name another with --positive",)
     if len(names) < 2:
         return names if names == ("1",) else (), ()
     return (), ("of several classes none was named as disease: accuracy only; name them with --positive",)
