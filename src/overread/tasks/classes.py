@@ -158,6 +158,7 @@ def disease_of(names: Sequence[str]) -> str:
 #: Short names that mean something only beside each other, and which of them is the disease.
 _PAIRS = {"0 1": "1", "-1 1": "1", "- +": "+", "b m": "m", "n p": "p", "n y": "y", "n t": "t", "n a": "a", "f t": "t"}
 
+
 def _words(name: str) -> list[str]:
     return re.findall(r"\w+", name)
 
