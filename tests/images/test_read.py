@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -249,6 +250,62 @@ def test_a_huge_png_is_refused_from_its_header() -> None:
         read_image(tiff(COLOUR, photometric="rgb"), limits=Limits(pixels=1000))
     with pytest.raises(ImageError, match="too many pages"):
         read_image(tiff(np.zeros((9, 8, 8), np.uint8), photometric="minisblack"), limits=Limits(frames=4))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "PNG 16", "JPEG", "progressive", "TIFF", "WEBP", "BMP", "JPEG2000", "DICOM"])
+def test_one_cap_of_memory_holds_for_every_format(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked of the header: no decoder runs."""
+    deep = RNG.integers(0, 65536, (48, 64), dtype=np.uint16)
+    data = {
+        "PNG 16": lambda: encoded(deep, "PNG"), "progressive": lambda: encoded(COLOUR, "JPEG", progressive=True),
+        "DICOM": lambda: dicom_bytes(deep),
+    }.get(kind, lambda: encoded(COLOUR, kind))()  # fmt: skip
+    read_image(data, limits=Limits(memory=48 * 64 * 24))
+    for decoder in ("cv2.imdecode", "imagecodecs.jpeg2k_decode", "tifffile.TiffPage.asarray"):
+        monkeypatch.setattr(decoder, lambda *data, **options: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="larger than the limit.*memory=3,072"):
+        read_image(data, limits=Limits(memory=48 * 64))
+
+
+def dicom_bytes(pixels: np.ndarray) -> bytes:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID, made.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    made.Rows, made.Columns = pixels.shape
+    made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 1, "MONOCHROME2", 0
+    made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelData = 16, 16, 15, pixels.tobytes()
+    handle = io.BytesIO()
+    made.save_as(handle, enforce_file_format=True)
+    return handle.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "P"])
+def test_the_limit_of_pillow_is_none_of_ours(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers of 179 to 200 million pixels made it raise an error of a kind of its own, which ended the audit."""
+    grey = Pillow.new("RGB", (64, 48), (128, 128, 128))  # looked at twice: the end has the grey of the filling
+    handle = io.BytesIO()
+    grey.convert("L" if mode == "P" else mode).save(handle, "WEBP" if mode == "P" else "JPEG")
+    wanted = read_image(handle.getvalue()).pixels
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 100)
+    assert np.array_equal(read_image(handle.getvalue()).pixels, wanted)
+
+
+@pytest.mark.parametrize("error", [Pillow.DecompressionBombError("x"), Exception("Doe^Jane"), RecursionError()])
+def test_whatever_a_decoder_raises_sets_the_file_aside(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    from overread.images.perceptual_hash import describe
+
+    def stumble(*data: object) -> None:
+        raise error
+
+    monkeypatch.setitem(read._READERS, "PNG", dataclasses.replace(read._READERS["PNG"], reader=stumble))
+    with pytest.raises(ImageError, match=f"bytes: the image is damaged .given: {type(error).__name__}.$"):
+        read_image(encoded(COLOUR, "PNG"))
+    monkeypatch.setattr("overread.images.perceptual_hash.read_image", lambda path: read_image(encoded(COLOUR, "PNG")))
+    assert describe("a.png")["error"] == f"the image is damaged (given: {type(error).__name__})"
 
 
 def test_text_and_profile_bombs_never_reach_a_decoder() -> None:

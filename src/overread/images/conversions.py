@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from overread.core.errors import ImageError, InputError, checked, nearest, requi
 Pixels = tuple[NDArray[Any], tuple[str, ...]]
 #: Chunks, boxes or segments of one file that are walked at most.
 PIECES = 1_000_000
+_STRIP = 1 << 20  # values
 
 
 # -- windows: which values become black, which white, and how it goes in between --------------------------
@@ -151,6 +153,17 @@ def by_cv2(data: bytes, flag: int) -> NDArray[Any]:
 
 
 @checked
+def strips(pixels: NDArray[Any]) -> Iterator[slice]:
+    """Slices of the first axis, a million values each or one row: what takes many bytes a pixel on the way is done by them.
+
+    >>> list(strips(np.zeros((3, 600_000))))
+    [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]
+    """
+    rows = max(1, _STRIP * len(pixels) // max(pixels.size, 1))
+    return (slice(at, min(at + rows, len(pixels))) for at in range(0, len(pixels), rows))
+
+
+@checked
 def with_channels(pixels: NDArray[Any]) -> NDArray[Any]:
     """(H, W) as (H, W, 1); (H, W, C) as it is."""
     return pixels[..., None] if pixels.ndim == 2 else pixels
@@ -163,16 +176,21 @@ def onto_black(pixels: NDArray[Any]) -> tuple[NDArray[Any], bool]:
     colour, alpha = pixels[..., :-1], pixels[..., -1:]
     if alpha.min(initial=full) == full:
         return np.ascontiguousarray(colour), False
-    weighted = (colour.astype(np.uint32) * alpha + full // 2) // full
-    return weighted.astype(pixels.dtype), True
+    weighted = np.empty(colour.shape, pixels.dtype)
+    for rows in strips(pixels):
+        weighted[rows] = (colour[rows].astype(np.uint32) * alpha[rows] + full // 2) // full
+    return weighted, True
 
 
 @checked
 def ink_to_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
     """CMYK (…, 4), full ink at the largest value, as RGB: (1 − ink)(1 − black)."""
     full = int(np.iinfo(pixels.dtype).max)
-    ink, black = full - pixels[..., :3].astype(np.uint32), full - pixels[..., 3:].astype(np.uint32)
-    return ((ink * black + full // 2) // full).astype(pixels.dtype)
+    colour = np.empty((*pixels.shape[:-1], 3), pixels.dtype)
+    for rows in strips(pixels):
+        ink, black = (full - part.astype(np.uint32) for part in (pixels[rows][..., :3], pixels[rows][..., 3:]))
+        colour[rows] = (ink * black + full // 2) // full
+    return colour
 
 
 @checked
@@ -188,7 +206,10 @@ def stretched(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
     full = np.iinfo(kind).max
     if most == full:
         return pixels.astype(kind, copy=False)
-    return (np.minimum(pixels, most).astype(np.uint32) * full // most).astype(kind)
+    wide = np.empty(pixels.shape, kind)
+    for rows in strips(pixels):
+        wide[rows] = np.minimum(pixels[rows], most).astype(np.uint32) * full // most
+    return wide
 
 
 @checked

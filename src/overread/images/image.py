@@ -9,8 +9,8 @@ import threading
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, OverreadError, checked, require
 
-#: What decoders raise on damaged input; anything else is a bug of ours and must show.
+#: What reading damaged archives and headers raises; what decoders raise is anything: see :class:`broken_as`.
 BROKEN = (
     ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, OSError, RuntimeError, MemoryError,
     AssertionError, ImportError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile, cv2.error,
@@ -29,21 +29,31 @@ BROKEN = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before decoding: more ``pixels`` (all frames), ``frames`` or ``file_bytes`` than these."""
+    """What is refused from the header, of every format and before a decoder runs: more ``pixels`` (all frames),
+    ``frames`` or ``file_bytes`` than these, or more ``memory``, in bytes, for what is decoded and its decoding.
+    """
 
     pixels: int = 200_000_000
     frames: int = 4096
     file_bytes: int = 2**31
+    memory: int = 2**31
 
     def __post_init__(self) -> None:
-        require(min(self.pixels, self.frames, self.file_bytes) > 0, "limits must be positive", given=self)
+        require(min(vars(self).values()) > 0, "limits must be positive", given=self)
 
-    def check(self, height: int, width: int, frames: int = 1) -> None:
-        """Raise :class:`ImageError` if an image of that size is beyond the limits."""
-        if frames > self.frames or height * width * frames > self.pixels:
-            given = f"{frames} x {height} x {width} pixels"
-            todo = f"read it with Limits(pixels=…, frames=…), now {self.pixels:,} and {self.frames:,}"
-            raise ImageError("the image is larger than the limit", given=given, todo=todo)
+    def check(self, height: int, width: int, frames: int = 1, *, each: int = 1) -> None:
+        """Raise :class:`ImageError` if an image of that size is beyond the limits.
+
+        ``each``: bytes that a pixel takes while it is decoded, the work of the decoder and the result together.
+        """
+        pixels = height * width * frames
+        if frames > self.frames or pixels > self.pixels or pixels * each > self.memory:
+            given = f"{frames} x {height} x {width} pixels of {each} bytes"
+            named = {"pixels": self.pixels, "frames": self.frames, "memory": self.memory}
+            now = ", ".join(f"{name}={value:,}" for name, value in named.items())
+            raise ImageError(
+                "the image is larger than the limit", given=given, todo=f"read it with other Limits, now {now}"
+            )
 
 
 #: The limits where none are given.
@@ -117,19 +127,19 @@ def finite(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels
 
 
-@contextmanager
-def broken_as(what: str, *more: type[Exception]) -> Iterator[None]:
-    """What a decoder raises, :data:`BROKEN` or ``more``, becomes an :class:`ImageError` that says ``what``.
+class broken_as(AbstractContextManager[None]):
+    """What a decoder raises becomes an :class:`ImageError` that says ``what``, whatever it is: a decoder is the work of
+    others, and a file of anybody may bring out an error of a kind that nobody has thought of.
 
     What a library says may quote a header, and that a name: only the kind of its error is told.
     """
-    kinds: tuple[type[Exception], ...] = (*BROKEN, *more)
-    try:
-        yield
-    except OverreadError:
-        raise
-    except kinds as error:
-        raise ImageError(what, given=type(error).__name__) from None
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, OverreadError):
+            raise ImageError(self._what, given=type(error).__name__) from None
 
 
 @checked

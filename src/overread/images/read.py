@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from overread.core.errors import ArgumentError, ImageError, OverreadError, checked
+from overread.core.errors import ArgumentError, ImageError, checked
 from overread.core.files import sha256
 from overread.images.address import Address, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes
 from overread.images.formats.signatures import FORMATS, VOLUMES, sniff
-from overread.images.image import BROKEN, LIMITS, Image, Limits, broken_as, image_of, printable, short
+from overread.images.image import LIMITS, Image, Limits, broken_as, image_of, printable
 
 _NOWHERE = Address("")
 _READERS = {row.name: row for row in FORMATS}
@@ -80,12 +80,8 @@ def shown(text: str) -> str:
 def _naming(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
     """Give errors the name of their source; a file may have put anything into what is told of it."""
     try:
-        try:
+        with broken_as("the image is damaged"):
             yield
-        except OverreadError:
-            raise
-        except BROKEN as error:
-            raise ImageError("the image is damaged", given=short(error)) from error
     except ImageError as error:  # others: a window that is none
         name = "bytes" if isinstance(source, bytes) else shown(os.fspath(source))
         given = None if error.given is None else printable(str(error.given))

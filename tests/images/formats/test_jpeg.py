@@ -93,6 +93,27 @@ def test_flat_images_and_grey_corners_are_not_accused(kind: str, level: int) -> 
     read_image(encoded(kind, big))
 
 
+def scans(count: int, *, size: int = 64) -> bytes:
+    """A progressive JPEG whose last scan is there ``count`` times."""
+    data = encoded("progressive", np.resize(TEXTURE, (size, size, 3)))
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * count + END
+
+
+def test_a_film_of_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_image(scans(20))
+    monkeypatch.setattr(cv2, "imdecode", lambda *data: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match=r"too many scans .given: 3,0\d\d of 64 x 64 pixels"):
+        read_image(scans(3000))
+    monkeypatch.setattr("overread.images.formats.jpeg.WORK", 64 * 64 * 20)
+    with pytest.raises(ImageError, match="too many scans"):
+        read_image(scans(20))
+
+
+def test_scans_behind_the_end_are_those_of_another_picture() -> None:
+    assert read_image(encoded("progressive") + b"".join([encoded("grey")] * 100)).pixels.shape[:2] == (200, 296)
+
+
 def test_what_follows_the_end_does_not_matter() -> None:
     data = encoded("4:2:0")
     assert np.array_equal(read_image(data + bytes(100)).pixels, read_image(data).pixels)

@@ -65,8 +65,8 @@ class Frame:
 
 
 @checked
-def layout(parsed: Parsed, check: Callable[[int, int, int], None], *, one: bool = False) -> Layout:
-    """The layout of the pixels, asked of ``check(height, width, frames)`` and held against the bytes present.
+def layout(parsed: Parsed, check: Callable[..., None], *, one: bool = False) -> Layout:
+    """The layout of the pixels, asked of ``check(height, width, frames, each=bytes)`` and held against the bytes present.
 
     ``one``: only one frame will be decoded, so that only one is checked; of colour it never is more. Raises
     :class:`ImageError` for what is missing, out of range, or more than the bytes can hold.
@@ -89,7 +89,8 @@ def layout(parsed: Parsed, check: Callable[[int, int, int], None], *, one: bool 
         number=parsed.samples,
     )
     _valid(made)
-    check(made.rows, made.columns, 1 if one or made.photometric not in GREY else made.frames)
+    frames = 1 if one or made.photometric not in GREY else made.frames
+    check(made.rows, made.columns, frames, each=2 * max(made.allocated // 8, 1) * made.samples + 2)
     _present(parsed, made)
     return made
 
@@ -274,8 +275,6 @@ _JPEG_LS = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (80, 81))
 _JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203))
 #: Tiles of a JPEG 2000 image, each of which costs the decoder some kilobytes.
 TILES = 4096
-#: Scans of a JPEG, each of which is a pass over the whole image.
-SCANS = 64
 #: Run-length bytes beyond a frame that are taken for padding.
 PADDING = 256
 #: Put before the end mark of a JPEG: a decoder reaches these bytes only where its own have run out.
@@ -349,8 +348,7 @@ def _jpeg_header(data: bytes, made: Layout) -> jpeg.JpegHeader:
     if header.process not in _PROCESSES:
         raise _damaged("no header of a JPEG that is read")
     _agree(header, made)
-    if (scans := data.count(b"\xff\xda", header.scan)) > SCANS and header.process != jpeg.JPEG_LS:
-        raise ImageError("the coded image has too many scans", given=f"{scans:,}")
+    jpeg.require_few_scans(data, header)
     if data.rfind(jpeg.END) < header.scan:
         raise _cut(data)
     return header
@@ -365,6 +363,7 @@ def _jpeg_2000(data: bytes, made: Layout) -> tuple[NDArray[Any], jpeg2000.Codest
         raise ImageError("the coded image has too many tiles", given=f"{header.tiles:,}")
     if data.rfind(jpeg.END) < at:
         raise _cut(data)
+    jpeg2000.require_no_hole(data[at:], header, len(data) - at)
     pixels = _decoded("jpeg2k_decode", data[at:])
     kind = np.dtype(f"u{pixels.dtype.itemsize}").type
     return pixels.view(kind) & kind(2**header.bits - 1), header

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.conversions import FULL, Window, between, parse_window, spanning, stretched, windowed
+from overread.images.conversions import FULL, Window, between, parse_window, spanning, stretched, strips, windowed
 from overread.images.dicom.elements import MODALITY_LUT, PER_FRAME, SHARED, VOI_LUT, Parsed, parse, raw, text
 from overread.images.dicom.frames import GREY, YBR, Layout, decode_frame, layout
 from overread.images.image import broken_as, finite
 
-Check = Callable[[int, int, int], None]
+Check = Callable[..., None]
 Notes = tuple[str, ...]
 
 
@@ -90,10 +90,7 @@ def stored(data: bytes, check: Check, *, frame: int | None = None) -> NDArray[An
 @contextmanager
 def _discreet() -> Iterator[None]:
     """What pydicom says of a header may quote a tag: oddities are no warnings, and damage is an error of ours."""
-    from pydicom.errors import BytesLengthException, InvalidDicomError
-
-    # the last two are no ValueErrors
-    with warnings.catch_warnings(), broken_as("the DICOM file is damaged", BytesLengthException, InvalidDicomError):
+    with warnings.catch_warnings(), broken_as("the DICOM file is damaged"):
         warnings.simplefilter("ignore")
         yield
 
@@ -158,7 +155,8 @@ def _of_interest(
         shade = partial(windowed, window=chosen)
     grey = np.empty((len(samples), made.rows, made.columns), np.uint16)
     for place, one, mean in zip(grey, samples, means):
-        place[:] = np.rint((mean.grey if own else shade)(finite(mean.values(one))) * 65535)
+        for rows in strips(one):  # on the way there they are in double precision
+            place[rows] = np.rint((mean.grey if own else shade)(finite(mean.values(one[rows]))) * 65535)
     return grey, note
 
 
@@ -166,8 +164,11 @@ def _ends(parsed: Parsed, made: Layout, samples: list[NDArray[Any]], means: list
     """Smallest and largest value of all frames, padding left out."""
     ends: list[float] = []
     for one, mean in zip(samples, means):
-        values, padded = mean.values(one), padding(parsed, made, one)
-        ends += spanning(values if padded is None or padded.all() else values[~padded])
+        padded = padding(parsed, made, one)
+        kept = None if padded is None or padded.all() else ~padded
+        for rows in strips(one):
+            part = one[rows] if kept is None else one[rows][kept[rows]]
+            ends += spanning(mean.values(part)) if part.size else ()
     return min(ends), max(ends)
 
 

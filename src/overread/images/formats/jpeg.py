@@ -31,6 +31,8 @@ _PROCESS = {
     0xC9: "arithmetic coding", 0xCA: "progressive arithmetic coding", 0xCB: "lossless arithmetic coding",
     JPEG_LS: "JPEG-LS",
 }  # fmt: skip
+#: Scans of a JPEG: programs write about ten, at most some three dozen. And pixels times scans, at some 10 ms a million.
+SCANS, WORK = 64, 2_500_000_000
 _FILLING = 128  # what zero coefficients decode to
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")  # in coded data FF is followed by 00
 _MORE = bytes(range(90, 122)) * 2  # coded data that mean something in any Huffman table, without FF
@@ -64,7 +66,7 @@ def decode_jpeg(data: bytes, check: Callable[..., None], *, at_least: tuple[int,
     is missing (see above).
     """
     header = jpeg_header(data)
-    check(header.height, header.width)
+    check(header.height, header.width, each=header.samples * (4 if header.process == PROGRESSIVE else 2))
     notes: tuple[str, ...] = ()
     if header.samples == 4:
         pixels, notes = _by_pillow(data, "RGB"), ("CMYK converted to RGB",)
@@ -100,17 +102,17 @@ def _deep(data: bytes, header: JpegHeader) -> NDArray[Any]:
 
 def _by_pillow(data: bytes, mode: str, *, part: int = 1) -> NDArray[Any]:
     """Pixels as Pillow decodes them, at 1/``part`` of the size."""
-    from PIL import Image as Pillow
+    from PIL.JpegImagePlugin import JpegImageFile
 
-    with Pillow.open(BytesIO(data), formats=["JPEG"]) as image:
+    with JpegImageFile(BytesIO(data)) as image:  # past Image.open, which has a limit of its own beside ours
         if part > 1:
-            image.draft(None, (max(1, image.width // part), max(1, image.height // part)))  # type: ignore[arg-type]
+            image.draft(None, (max(1, image.width // part), max(1, image.height // part)))
         return np.asarray(image.convert(mode) if mode else image)
 
 
 @checked
 def jpeg_header(data: bytes) -> JpegHeader:
-    """The header of a JPEG of a kind that is read, with an end. Raises :class:`ImageError` otherwise."""
+    """The header of a JPEG of a kind that is read, with an end and few scans. Raises :class:`ImageError` otherwise."""
     header = jpeg_stream(data)
     if not header.width or not header.height or not _is_read(header.process, header.bits, header.samples):
         size, kind = f"{header.width} x {header.height}", _PROCESS.get(header.process, "hierarchical")
@@ -120,7 +122,27 @@ def jpeg_header(data: bytes) -> JpegHeader:
     # In coded data FF is followed by 00 or a restart marker: FFD9 after the first scan is the end.
     if not data.endswith(END) and data.find(END, header.scan) < 0:
         raise ImageError("the JPEG is cut off", given=f"{len(data):,} bytes without an end")
+    require_few_scans(data, header)
     return header
+
+
+@checked
+def require_few_scans(data: bytes, header: JpegHeader) -> None:
+    """Raise :class:`ImageError` for more than :data:`SCANS` scans, or for more work than :data:`WORK`, before any is
+    decoded: each scan may be a pass over the whole picture, and takes a few bytes.
+    """
+    if header.process == JPEG_LS:  # in its coded data FF is followed by a bit, which makes such pairs
+        return
+    scans = data.count(b"\xff\xda", header.scan, _end(data, header.scan))
+    if scans > SCANS or (scans > header.samples and scans * header.height * header.width > WORK):
+        given = f"{scans:,} of {header.width} x {header.height} pixels"
+        raise ImageError("the JPEG has too many scans", given=given, todo="save it anew, as a baseline JPEG")
+
+
+def _end(data: bytes, at: int) -> int:
+    """Where the picture ends: what follows may hold others."""
+    found = data.find(END, at)
+    return found if found >= 0 else len(data)
 
 
 @checked

@@ -21,6 +21,7 @@ from overread.images.conversions import PIECES, Pixels, ink_to_rgb, onto_black, 
 #: Packets that a codestream may declare: the decoder keeps a record of each.
 PACKETS = 10_000_000
 _SUPER = b"jp2h"
+_ZEROS = 64  # in a row, beside those of empty packets
 _CMYK, _OPACITY, _PREMULTIPLIED = 12, 1, 2
 
 
@@ -69,15 +70,16 @@ def sound(data: bytes) -> CodestreamHeader:
 
 
 def _sound(
-    data: bytes, boxes: dict[bytes, tuple[int, int]], check: Callable[..., None] = lambda *sizes: None
+    data: bytes, boxes: dict[bytes, tuple[int, int]], check: Callable[..., None] = lambda *sizes, **each: None
 ) -> CodestreamHeader:
     start, stop = boxes[b"jp2c"]
     header = codestream_header(data, start)
     if header.signed or header.samples > 4 or header.bits > 16:
         raise _unread(f"{header.samples} samples, {header.bits} bits, signed or of several sizes")
-    check(header.height, header.width)
-    _require_few_packets(data, header)
+    check(header.height, header.width, each=header.samples * (4 + 2 * (1 if header.bits <= 8 else 2)))
+    _packets(data, header)
     _require_whole(data, header, stop)
+    require_no_hole(data, header, stop)
     return header
 
 
@@ -148,8 +150,8 @@ def _segments(data: bytes, start: int) -> Iterator[tuple[int, int]]:
     raise ImageError("the JPEG 2000 codestream is cut off", given=f"{len(data):,} bytes without an image")
 
 
-def _require_few_packets(data: bytes, header: CodestreamHeader) -> None:
-    """Packets = tiles × components × layers × precincts (B.6, B.10), at most :data:`PACKETS`."""
+def _packets(data: bytes, header: CodestreamHeader) -> int:
+    """Tiles × components × layers × precincts (B.6, B.10). Raises :class:`ImageError` for more than :data:`PACKETS`."""
     at = header.style
     if not at:
         raise ImageError("the JPEG 2000 codestream has no coding style")
@@ -166,6 +168,21 @@ def _require_few_packets(data: bytes, header: CodestreamHeader) -> None:
     if header.tiles > 65_535 or packets > PACKETS:
         given = f"{header.tiles:,} tiles, {packets:,} packets"
         raise ImageError("the JPEG 2000 declares more tiles or packets than is allowed", given=given)
+    return packets
+
+
+@checked
+def require_no_hole(data: bytes, header: CodestreamHeader, stop: int) -> None:
+    """Raise :class:`ImageError` where the codestream, which ends at ``stop``, is overwritten by zeros.
+
+    To the decoder they are empty packets, each of one byte that is zero (B.10.3), and a tile has so many; within
+    code-blocks the arithmetic coder writes no such run (Annex C), though coders of plain bits may: the bypass (D.6) and
+    that of part 15, which a CAP segment announces.
+    """
+    plain = data[header.style + 12] & 1 or any(marker == 0xFF50 for marker, _ in _segments(data, header.start))
+    packets = _packets(data, header) // header.tiles
+    if not plain and data.find(bytes(packets + _ZEROS), header.start, stop) >= 0:
+        raise ImageError("the JPEG 2000 codestream is damaged", given="a part of it is overwritten by zeros")
 
 
 def _require_whole(data: bytes, header: CodestreamHeader, stop: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 
 import cv2
 import numpy as np
@@ -20,6 +19,9 @@ from overread.core.errors import ImageError, checked
 from overread.images.conversions import PIECES, Pixels, by_cv2, exif_orientation, onto_black, upright, with_channels
 
 PNG = b"\x89PNG\r\n\x1a\n"
+_WEBP_WORK = 16  # bytes of a pixel: two canvases of the decoder, its picture, and ours
+_ZEROS = bytes(16)
+_OTHER_ENDS = (b"Z[\\]", b"\xa5\xa4\xa3\xa2", b"\xff\xff\xff\xff")  # an encoder fills up at most two bytes
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class PngHeader:
 def decode_png(data: bytes, check: Callable[..., None]) -> Pixels:
     """Pixels (H, W, C) of a PNG, and notes. ``check(height, width)`` is asked first."""
     header = png_header(data)
-    check(header.height, header.width)
+    check(header.height, header.width, each=2 * header.samples * header.bits // 8)
     pixels = by_cv2(header.payload, cv2.IMREAD_UNCHANGED)
     notes = header.notes
     if pixels.ndim == 3 and pixels.shape[2] == 4:
@@ -63,7 +65,7 @@ def decode_png(data: bytes, check: Callable[..., None]) -> Pixels:
 def decode_bmp(data: bytes, check: Callable[..., None]) -> Pixels:
     """Pixels (H, W, C) of a BMP without compression, 1, 4, 8, 24 or 32 bits; a palette of greys stays grey."""
     height, width, bits = bmp_header(data)
-    check(height, width)
+    check(height, width, each=6)
     pixels = by_cv2(data, cv2.IMREAD_UNCHANGED)
     if pixels.ndim == 3:
         pixels = np.ascontiguousarray(pixels[..., 2::-1])  # BGR, the fourth byte has no meaning
@@ -80,11 +82,13 @@ def decode_webp(data: bytes, check: Callable[..., None]) -> Pixels:
     for width, height in (size for name, at, stop in chunks if (size := _webp_size(name, data[at:stop]))):
         if not width or not height:
             raise ImageError("the WebP header is not valid", given=f"{width} x {height}")
-        check(height, width)
+        check(height, width, each=_WEBP_WORK)
     names = [name for name, _, _ in chunks]
     if not {b"VP8 ", b"VP8L", b"ANMF"} & set(names):
         raise ImageError("the WebP holds no image")
-    pixels, seen = onto_black(_by_pillow(data))
+    decoded = _webp(data)
+    _require_read_to_its_end(data, chunks, decoded)
+    pixels, seen = onto_black(decoded)
     frames = names.count(b"ANMF")
     notes: tuple[str, ...] = (f"animated, first of {frames} frames",) if frames > 1 else ()
     notes += ("alpha composited onto black",) if seen else ()
@@ -166,22 +170,52 @@ def bmp_header(data: bytes) -> tuple[int, int, int]:
     return height, width, bits
 
 
-def _by_pillow(data: bytes) -> NDArray[np.uint8]:
-    from PIL import Image as Pillow
+def _webp(data: bytes) -> NDArray[np.uint8]:
+    import imagecodecs
 
+    return np.asarray(imagecodecs.webp_decode(data, hasalpha=True))
+
+
+def _require_read_to_its_end(data: bytes, chunks: list[tuple[bytes, int, int]], pixels: NDArray[np.uint8]) -> None:
+    """Raise :class:`ImageError` for a picture with zeros in place of its coded data.
+
+    To the decoder zeros are good data that mean next to nothing: it is done with the picture before it has read all.
+    A flat picture holds such zeros as well, but needs them to the last. So where there are any, the last bytes are
+    changed: a whole picture changes with them.
+    """
+    coded = next(((at, stop) for name, at, stop in _pictures(data, chunks) if name in (b"VP8 ", b"VP8L")), None)
+    if coded is None or data.find(_ZEROS, *coded) < 0:
+        return
+    stop = coded[1]
+    others = (data[: stop - len(end)] + end + data[stop:] for end in _OTHER_ENDS)
+    if all(_is_same(other, pixels) for other in others):
+        raise ImageError("the WebP is damaged", given="a part of it is overwritten by zeros")
+
+
+def _is_same(data: bytes, pixels: NDArray[np.uint8]) -> bool:
     try:
-        with Pillow.open(BytesIO(data), formats=["WEBP"]) as image:
-            return np.asarray(image.convert("RGBA"))
-    except Pillow.DecompressionBombError as error:  # a limit of the decoder's own, beside ours
-        raise ImageError("the WebP is larger than its decoder allows", todo="convert it to PNG or TIFF") from error
+        return np.array_equal(_webp(data), pixels)
+    except RuntimeError:  # so the change was read
+        return False
+
+
+def _pictures(data: bytes, chunks: list[tuple[bytes, int, int]]) -> Iterator[tuple[bytes, int, int]]:
+    """The chunks, and those within the first frame of an animation, 16 bytes from where it begins (2.7.1.1)."""
+    for name, at, stop in chunks:
+        yield name, at, stop
+        if name == b"ANMF":
+            yield from _chunks_between(data, at + 16, stop)
 
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Name and place of each chunk, frames of an animation opened up (sections 2.3 and 2.7.1.1)."""
+    """Name and place of each chunk of the file (section 2.3)."""
     stop = 8 + struct.unpack_from("<I", data.ljust(8, b"\0"), 4)[0]
     if stop > len(data):
         raise ImageError("the WebP is cut off", given=f"{len(data):,} bytes, {stop:,} declared")
-    at = 12
+    yield from _chunks_between(data, 12, stop)
+
+
+def _chunks_between(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
     for _ in range(PIECES):
         if at + 8 > stop:
             return

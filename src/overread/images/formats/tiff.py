@@ -61,12 +61,12 @@ def decode_tiff(data: bytes, check: Callable[..., None], *, most: int = 4096, fr
 def _one(pages: list[Any], frame: int, data: bytes, check: Callable[..., None]) -> Pixels:
     if frame >= len(pages):
         raise ImageError(f"there is no frame {frame}", given=f"{len(pages)} pages, counted from 0")
-    check(pages[frame].imagelength, pages[frame].imagewidth)
+    check(pages[frame].imagelength, pages[frame].imagewidth, each=_work(pages[frame]))
     return _page(pages[frame], data, check)
 
 
 def _stack(pages: list[Any], data: bytes, check: Callable[..., None]) -> Pixels:
-    check(pages[0].imagelength, pages[0].imagewidth, len(pages))
+    check(pages[0].imagelength, pages[0].imagewidth, len(pages), each=_work(pages[0]))
     planes = [_page(page, data, check)[0] for page in pages]
     if planes[0].shape[-1] != 1:
         raise ImageError("a stack of pages with several samples is not read", given=f"{len(planes)} pages")
@@ -87,6 +87,11 @@ def _page(page: Any, data: bytes, check: Callable[..., None]) -> Pixels:
     return upright(pixels, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1, notes + more)
 
 
+def _work(page: Any) -> int:
+    """Bytes that a pixel takes as it is stored, and once more for what is made of it."""
+    return 2 * int(page.samplesperpixel) * (8 if page.dtype is None else page.dtype.itemsize)
+
+
 def _require_known(page: Any) -> int:
     """Raise unless the page is of a kind that is read; the samples of its kind of colour."""
     photometric = getattr(page.photometric, "name", str(page.photometric))
@@ -102,7 +107,7 @@ def _require_known(page: Any) -> int:
 def _require_whole(page: Any, data: bytes, check: Callable[..., None]) -> None:
     """Raise unless every strip or tile is there, within the file, and no larger than the limits."""
     height, width = (page.tilelength, page.tilewidth) if page.is_tiled else (page.imagelength, page.imagewidth)
-    check(height, width)
+    check(height, width, each=_work(page))
     ends = [at + count for at, count in zip(page.dataoffsets, page.databytecounts)]
     wanted = prod(page.chunked)
     if min(len(page.dataoffsets), len(page.databytecounts)) < wanted:

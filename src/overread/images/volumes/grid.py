@@ -159,10 +159,12 @@ def narrow(voxels: NDArray[Any]) -> NDArray[Any]:
 
 @checked
 def check_memory(size: int, limits: Limits) -> None:
-    """Raise :class:`ImageError` for voxels of more bytes than the limit of pixels leaves, at two bytes each."""
-    if size > 2 * limits.pixels:
-        given = f"{size:,} bytes"
-        todo = f"read it with Limits(pixels=…), now {limits.pixels:,} of two bytes each"
+    """Raise :class:`ImageError` for voxels of more bytes than a quarter of the memory: they are stored, scaled, turned
+    and brought to grey.
+    """
+    if 4 * size > limits.memory:
+        given = f"4 x {size:,} bytes"
+        todo = f"read it with Limits(memory=…), now {limits.memory:,} bytes"
         raise ImageError("the voxels take more memory than the limit", given=given, todo=todo)
 
 
