@@ -27,12 +27,13 @@ from typing import Any, BinaryIO, cast
 from overread.core import errors
 from overread.core.errors import ImageError, OverreadError, UnavailableError, checked, require
 from overread.core.files import cores
-from overread.core.sandbox_worker import NONSENSE, _name, _packed, _receive, _send
+from overread.core.sandbox_worker import NONSENSE, PATIENCE, _name, _packed, _receive, _send
 
 __all__ = ["MEMORY", "SECONDS", "Lost", "contained", "contained_call"]
 
-#: What one task may take: seconds, and bytes of memory beyond what the process needs for itself. The environment
-#: variables OVERREAD_DECODE_SECONDS and OVERREAD_DECODE_MEMORY (in MB) raise or lower them.
+#: What one task may take: seconds of the processor (by the clock :data:`~overread.core.sandbox_worker.PATIENCE` times as
+#: many), and bytes of memory beyond what the process needs for itself. The environment variables OVERREAD_DECODE_SECONDS
+#: and OVERREAD_DECODE_MEMORY (in MB) raise or lower them.
 SECONDS, MEMORY = 60.0, 4 << 30
 _FEW = 4  # tasks that are not worth a further process
 _BATCH = 64  # tasks sent at once
@@ -325,7 +326,7 @@ class Worker:
         order = {"function": call.function, "common": list(call.common), "seconds": call.seconds,
                  "memory": call.memory, "path": _path(), "folder": _here()}  # fmt: skip
         answer = self._send(order) and self._receive(call)
-        self._limit = call.seconds + GRACE
+        self._limit = PATIENCE * call.seconds + GRACE
         if answer and "bug" in answer:
             raise RuntimeError(f"{call.function} cannot be run in a process of its own:\n{answer['bug']}")
         return bool(answer)
@@ -367,7 +368,8 @@ class Worker:
 
     def _reason(self, call: Call) -> str:
         code = self._process.returncode
-        if code == -getattr(signal, "SIGALRM", 1) or time.monotonic() - self._since >= call.seconds:
+        timers = [-getattr(signal, name, 1) for name in ("SIGPROF", "SIGALRM")]
+        if code in timers or time.monotonic() - self._since >= PATIENCE * call.seconds:
             return f"the decoder did not end within {call.seconds:g} s"
         if code == -9:
             return "the decoder crashed (signal 9, perhaps for want of memory)"

@@ -26,6 +26,8 @@ from typing import Any, BinaryIO
 
 from overread.core.errors import OverreadError
 
+#: Times its seconds of work that a task may take by the clock: it waits for a disk, or behind other programs.
+PATIENCE = 5.0
 _HEAD = struct.Struct("<II")
 _MARK = "\0kind"  # in a JSON object that stands for something else
 _MOST_TEXT = 64 << 20  # bytes of JSON
@@ -181,8 +183,9 @@ def _settle() -> None:
     """Ctrl-C is the other end's business; no core dump holds a patient; out of memory ends this process first."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+        for limit in (signal.SIGPROF, signal.SIGALRM):
+            signal.signal(limit, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGPROF, signal.SIGALRM])
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500", "ascii")
     with suppress(ImportError, OSError, ValueError):
@@ -265,11 +268,15 @@ def _failure(error: BaseException) -> dict[str, Any]:
 
 
 def _alarm(seconds: float) -> None:
-    """End this process in ``seconds``, also in the middle of a decoder that never comes back; 0: never."""
+    """End this process after ``seconds`` of its own work, also in a decoder that never comes back; 0: never.
+
+    On a busy machine a healthy decoder waits for the processor, so the clock on the wall is :data:`PATIENCE` times slower.
+    """
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds)
     elif seconds:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=2)
+        faulthandler.dump_traceback_later(PATIENCE * seconds, exit=True, file=2)
     else:
         faulthandler.cancel_dump_traceback_later()
 
