@@ -233,19 +233,19 @@ def test_results_come_in_order_whatever_they_take(tricks: ModuleType) -> None:
     assert list(contained(tricks.slow, tasks, workers=3)) == list(range(60))
 
 
-def test_a_hundred_thousand_tasks_queue_nothing(tricks: ModuleType) -> None:
+def test_very_many_tasks_queue_nothing(tricks: ModuleType) -> None:
     drawn, most = 0, 0
 
     def tasks():
         nonlocal drawn
-        for i in range(100_000):
+        for i in range(20_000):
             drawn += 1
             yield (i,)
 
     for i, found in enumerate(contained(tricks.double, tasks(), workers=2)):
         assert found == 2 * i
         most = max(most, drawn - i)
-    assert drawn == 100_000
+    assert drawn == 20_000
     assert most <= 2 * 4 * 64 + 1
 
 

@@ -85,11 +85,6 @@ def test_what_cannot_be_drawn_says_why():
         point_region(~none, none, np.arange(6), level=95.0)
 
 
-def test_quick_coverage():
-    assert 0.92 <= covered(600, 100, 1, 0.85, 0.75) <= 0.98
-    assert 0.92 <= covered(400, 80, 4, 0.85, 0.75, correlation=0.5) <= 0.985
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("patients", "per", "rates", "more"),

@@ -198,14 +198,6 @@ def covered(settings: dict, metric: str, true: float, draws: int) -> tuple[float
     return inside / known, rejected / known
 
 
-@pytest.mark.simulation
-@pytest.mark.parametrize("eyes", [False, True])
-def test_quick_coverage(eyes):
-    inside, rejected = covered({"patients": 60, "per": 2, "eyes": eyes}, "auc", 0.0, 300)
-    assert 0.91 <= inside <= 0.99
-    assert rejected == pytest.approx(1 - inside)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["auc", "sensitivity", "specificity", "balanced accuracy"])
 @pytest.mark.parametrize(
