@@ -99,6 +99,13 @@ class Predictions(EqualByDigest):
         """The rows at these positions, or where a boolean mask is true."""
         return replace(self, table=self.table[rows] if rows.dtype == bool else self.table.iloc[rows])
 
+    def with_scores(self, scores: NDArray[np.float64]) -> Predictions:
+        """The same cases with what another model says of them: (N, outputs), or (N, 1) of the positive of two classes."""
+        names, task = list(self.outputs), self.target.task
+        if task.binary and scores.shape[1] == 1:
+            scores = np.column_stack([scores if name in self.target.positive else 1 - scores for name in self.target.names])
+        return replace(self, table=self.table.assign(**dict(zip(names, scores.T, strict=True))))
+
     def save(self, path: str | Path) -> Path:
         """Write as CSV with 9 significant digits, which a float32 survives."""
         return write_csv(path, self.table, float_format="%.9g")

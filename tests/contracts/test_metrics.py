@@ -55,9 +55,24 @@ def at_clinic(truth, called, positive):
     return specificity * well / (specificity * well + (1 - sensitivity) * ill)
 
 
+#: Where the cases come from, three sites in turn.
+SITE = np.arange(200) % 3
+
+
+def within_sites(truth, score):
+    """The share of pairs of one site that are put in the right order, counted one by one."""
+    right, pairs = 0.0, 0
+    for site in np.unique(SITE):
+        ill, well = score[truth & (SITE == site)], score[~truth & (SITE == site)]
+        right += sum((a > b) + (a == b) / 2 for a in ill for b in well)
+        pairs += len(ill) * len(well)
+    return right / pairs
+
+
 #: Of (truth, score) of a question, called positive at .5.
 QUESTION = {
     "auc": sk.roc_auc_score,
+    "auc within sources": within_sites,
     "standardised partial auc": lambda t, s: sk.roc_auc_score(t, s, max_fpr=0.2),
     "average precision": sk.average_precision_score,
     "accuracy": lambda t, s: sk.accuracy_score(t, s >= 0.5),
@@ -88,6 +103,7 @@ QUESTION = {
 #: Of class numbers (N,) and probabilities (N, C).
 ALL = {
     "macro auc": lambda t, s: sk.roc_auc_score(t, s, multi_class="ovr", average="macro"),
+    "macro auc within sources": lambda t, s: np.mean([within_sites(t == k, s[:, k]) for k in range(s.shape[1])]),
     "accuracy": lambda t, s: sk.accuracy_score(t, s.argmax(axis=1)),
     "balanced accuracy": lambda t, s: sk.balanced_accuracy_score(t, s.argmax(axis=1)),
     "macro f1": lambda t, s: sk.f1_score(t, s.argmax(axis=1), average="macro"),
@@ -116,7 +132,7 @@ def table(subject: str) -> Predictions:
     """200 patients with one image each: two classes, three grades, or a number."""
     rng = np.random.default_rng(4)
     who = [f"p{i}" for i in range(200)]
-    rows = pd.DataFrame({"case": who, "patient": who, "split": "test", "source": ""})
+    rows = pd.DataFrame({"case": who, "patient": who, "split": "test", "source": np.array(["A", "B", "C"])[SITE]})
     if subject == "quantity":
         value = rng.normal(size=200)
         rows = rows.assign(value=value, predicted=value + rng.normal(size=200))

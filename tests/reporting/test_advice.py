@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from overread.evaluation.evaluate import Tally
 from overread.reporting import advice
-from overread.reporting.run import RecipeDecision, Run, Shortcut, StudyFile, TrainingRow, read_run
+from overread.reporting.run import AuditFinding, RecipeDecision, Run, Shortcut, StudyFile, TrainingRow, read_run
 from overread.stats.estimate import Estimate
 
 
@@ -50,14 +51,27 @@ def test_calibration_is_judged_against_chance_and_by_its_slope(run):
     assert advice.calibration_verdict(judged(run)) == ""
 
 
-def test_a_subgroup_is_named_only_when_its_interval_lies_below(run):
+def test_a_subgroup_is_named_only_when_an_interval_lies_below(run):
     run = changed(run, "auc", value=0.9, low=0.85, high=0.94, patients=60)
     run = judged(run, *(e for e in run.estimates if not e.where))
-    assert advice.weakest(run) is None
+    assert "least well" not in advice.summary(run)
     low = changed(run, "auc", where={"sex": "female"}, value=0.7, low=0.6, high=0.8, patients=30)
-    assert advice.weakest(low)[:2] == ("sex", "female")
+    assert "least well where sex is female: AUC 0.70" in advice.summary(low)
     assert "sex = female" in said(low)
-    assert advice.weakest(changed(run, "auc", where={"sex": "female"}, value=0.7, low=0.5, high=0.91)) is None
+    chance = changed(run, "auc", where={"sex": "female"}, value=0.7, low=0.5, high=0.91)
+    assert "least well" not in advice.summary(chance)
+
+
+def test_least_well_is_the_lowest_of_all_and_those_below_are_told_beside_it(run):
+    """Not the lowest of those below the value of all: a small group may be lower, with a wide interval."""
+    run = judged(run, *(e for e in run.estimates if not e.where))
+    run = changed(run, "auc", value=0.9, low=0.85, high=0.94, patients=60)
+    run = changed(run, "auc", where={"source": "rosendahl"}, value=0.63, low=0.5, high=0.75)
+    run = changed(run, "auc", where={"source": "dias"}, value=0.43, low=0.1, high=0.92)
+    text = advice.summary(run)
+    assert "least well where source is dias: AUC 0.43" in text
+    assert "interval is below the value of all cases where source is rosendahl, 0.63" in text
+    assert "source = rosendahl" in said(run)  # what to look at: a low value that chance hardly makes
 
 
 def test_training_that_was_still_rising_asks_for_more_epochs(run):
@@ -87,6 +101,60 @@ def test_a_shortcut_asks_for_another_source(run):
     risky = replace(run, audit=replace(run.audit, shortcut=Shortcut(auc=0.9, verdict="high")))
     assert "--leave-out C" in said(risky)
     assert any("brightness" in line for line in advice.cautions(risky))
+
+
+@pytest.fixture
+def sound(run) -> Run:
+    """A run that nothing speaks against: no finding, many positives, an AUC that holds within sources."""
+    counts = replace(run.evaluation.counts, per_class={"malignant": Tally(90, 80)})
+    run = replace(run, audit=replace(run.audit, findings=()), evaluation=replace(run.evaluation, counts=counts))
+    run = changed(run, "auc", value=0.87, low=0.83, high=0.9)
+    run = changed(run, "auc within sources", value=0.86, low=0.81, high=0.9)
+    return changed(run, "shortcut auc", value=0.55, low=0.45, high=0.65)
+
+
+def test_nothing_speaks_against_a_sound_run(sound):
+    found = advice.trust(sound)
+    assert (found.grade, found.reasons) == (0, ())
+    assert [e.metric for e in found.numbers] == ["auc", "shortcut auc", "auc within sources"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "numbers", "grade", "word"),
+    [
+        ("shortcut auc", (0.83, 0.79, 0.87), advice.DOUBTFUL, "may have learnt them"),
+        ("shortcut auc", (0.75, 0.48, 0.9), 0, ""),  # may be chance
+        ("auc within sources", (0.66, 0.58, 0.73), advice.DOUBTFUL, "telling the sources apart"),
+        ("auc within sources", (0.83, 0.79, 0.86), advice.DOUBTFUL, "telling the sources apart"),
+        ("auc within sources", (0.8, 0.45, 0.95), advice.DOUBTFUL, "not shown to be better than a coin"),
+        ("auc within sources", (0.85, 0.8, 0.9), 0, ""),
+    ],
+)  # fmt: skip
+def test_the_verdict_rests_on_the_shortcut_and_on_what_is_left_within_sources(sound, metric, numbers, grade, word):
+    value, low, high = numbers
+    found = advice.trust(changed(sound, metric, value=value, low=low, high=high))
+    assert found.grade == grade
+    assert word in " ".join(found.reasons)
+
+
+def test_a_model_that_is_not_above_the_shortcut_is_said(sound):
+    run = changed(sound, "shortcut auc", value=0.8, low=0.75, high=0.85)
+    run = changed(run, "auc beyond shortcut", value=0.07, low=-0.01, high=0.15)
+    assert "not shown to be better" in advice.trust(run).reasons[0]
+
+
+@pytest.mark.parametrize(("severity", "grade"), [("error", advice.UNSOUND), ("warning", advice.RESERVED), ("note", 0)])
+def test_what_the_audit_found_stands_beside_the_result(sound, severity, grade):
+    finding = AuditFinding("8 images seem to hold burned-in text", "burned-in", severity)
+    found = advice.trust(replace(sound, audit=replace(sound.audit, findings=(finding,))))
+    assert found.grade == grade
+    assert any("burned-in text" in line for line in found.reasons) == bool(grade)
+
+
+def test_an_error_that_the_study_went_on_despite_is_told(sound):
+    finding = AuditFinding("the given split leaks: 3 patients", "leak", "error")
+    run = replace(sound, audit=replace(sound.audit, findings=(finding,)), study=replace(sound.study, despite=("leak",)))
+    assert "went on despite it (--despite leak)" in advice.trust(run).reasons[0]
 
 
 def test_an_unfinished_run_is_asked_to_go_on(run):

@@ -291,7 +291,7 @@ def test_unsound_runs_say_so_at_the_top(tmp_path, make):
     report(tmp_path / "run")
     text = words(read(tmp_path / "run"))
     top = text[: text.index("The question")]
-    assert "Before relying on these numbers" in top
+    assert "Can it be trusted? Not to be trusted" in top
     for said in ("3 patients stand in training and in the test set", "shares 3 patients", "source, image size or brightness",
                  "had been looked at once before", "3 patients stand on both sides"):  # fmt: skip
         assert said in top

@@ -88,6 +88,12 @@ class Cases(EqualByDigest):
         body = self.table.to_csv(index=False, lineterminator="\n").encode()
         return sha256(body + fingerprint(self.target).encode())[:16]
 
+    @property
+    def taught(self) -> str:
+        """Hash of what a model is taught from, roles and labels; other columns, which only judges read, do not change it."""
+        columns = [*ROLES, *self.target.columns]
+        return sha256(self.table[columns].to_csv(index=False, lineterminator="\n").encode() + fingerprint(self.target).encode())[:16]
+
     def __getitem__(self, case: str) -> Cases:
         """The case of that name, or of that code: ``cases["ISIC_0027419"]``."""
         rows = self.table["case"] == case

@@ -25,6 +25,7 @@ from overread.predictions import Predictions
 from overread.stats.arrays import distinct, normal_quantile, not_finite
 from overread.stats.calibration.reliability import PARTS, null_estimate, reliability
 from overread.stats.classification import confusion
+from overread.stats.discrimination.stratified import UNKNOWN, mean_stratified_auc, strata_of, stratified_auc
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import resamples_for
 
@@ -197,7 +198,7 @@ def evaluate(
     how = Intervals(level, seed, resamples or 0, prevalence)
     found = judge(facts, asked, codes, np.ones(len(test), bool), how)
     curves, nulls = _curves(facts, asked, codes, how)
-    found = _beside_ece(found, nulls)
+    found = _beside(_beside(found, nulls, "ece"), within_sources(test, asked, codes, level), "auc", "macro auc")
     for where, rows in groups:
         found += _within(facts, asked, codes, rows, how, where, found)
     gaps, mixed = gaps_of(facts, asked, codes, groups, how)
@@ -241,6 +242,10 @@ def _look(
     return looks, LedgerEntry(last["entry"], last["hash"])
 
 
+#: What is told of all cases together only.
+_WHOLE = ("auc within sources", "macro auc within sources")
+
+
 def _within(
     test: ScoredCases,
     asked: list[Question],
@@ -260,7 +265,7 @@ def _within(
         found = judge(test, asked, codes, rows, replace(how, decompose=False))
         return [replace(e, where=where) for e in found]
     why, images = f"fewer than {FEWEST} patients", int(rows.sum())
-    names = ((e.metric, e.of) for e in overall if not e.where and e.metric not in (*PARTS, "ece if calibrated"))
+    names = ((e.metric, e.of) for e in overall if not e.where and e.metric not in (*PARTS, "ece if calibrated", *_WHOLE))
     return [replace(undefined(m, why, of=of, images=images, patients=patients), where=where) for m, of in names]
 
 
@@ -290,8 +295,32 @@ def _confidence(test: ScoredCases, codes: NDArray[np.int64], how: Intervals) -> 
     return {"": null_estimate(diagram, how.level, "", len(rows), patients_of(codes[rows]))}
 
 
-def _beside_ece(found: list[Estimate], nulls: dict[str, Estimate]) -> list[Estimate]:
-    return [e for one in found for e in ([one, nulls[one.of]] if one.metric == "ece" and one.of in nulls else [one])]
+def _beside(found: list[Estimate], beside: dict[str, Estimate], *metrics: str) -> list[Estimate]:
+    """With each of ``beside``, by what it is of, after the first of ``metrics`` of the same."""
+    return [e for one in found for e in ([one, beside[one.of]] if one.metric in metrics and one.of in beside else [one])]
+
+
+def within_sources(
+    test: Predictions, asked: Sequence[Question], codes: NDArray[np.int64], level: float
+) -> dict[str, Estimate]:
+    """The AUC among pairs of cases of one source, of each question, and the mean over those that are no groups.
+
+    Nothing where there are not two sources: there it would be the AUC itself.
+    """
+    strata = strata_of(test.table["source"].to_numpy())
+    if len(set(strata[strata != UNKNOWN])) < 2:
+        return {}
+    found = {
+        q.of: stratified_auc(q.truth, q.score, strata[q.rows], codes[q.rows], level=level, of=q.of,
+                             metric="auc within sources", called="sources") for q in asked
+    }  # fmt: skip
+    each = [q for q in asked if not q.group]
+    if len(each) > 1:
+        found[""] = mean_stratified_auc(
+            [q.truth for q in each], [q.score for q in each], [strata[q.rows] for q in each], [codes[q.rows] for q in each],
+            level=level, metric="macro auc within sources", called="sources",
+        )  # fmt: skip
+    return found
 
 
 # -- what is counted beside the estimates: the confusion matrix, cases and patients, the scatter of a quantity ----

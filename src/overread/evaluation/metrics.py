@@ -77,6 +77,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("auc", "question", "AUC", "chance that a case with the disease scores higher than one without",
            shown={"top": 1, "main": 1, "each class": 1, "subgroups": 1, "brief": 2, "comparison": 2, "brief comparison": 2, "margin": 1, "curve": 1, "gaps": 1},
            estimator=of.area, difference=of.area_difference, gap=of.group_area, resampled=of.area_resampled),
+    Metric("auc within sources", "question", "AUC within sources", "the same among pairs of cases of one source: what it is worth where the source tells nothing",
+           shown={"further": 2}),
+    Metric("macro auc within sources", "all", "Macro AUC within sources", "the same among pairs of cases of one source: what it is worth where the source tells nothing",
+           shown={"main": 6}, tasks=("classes", "findings")),
     Metric("standardised partial auc", "question", "Partial AUC, standardised", "AUC of the part with few false alarms alone; 0.5 is chance, 1 is perfect",
            shown={"further": 1, "comparison": 3},
            estimator=of.specific_area, difference=of.specific_area_difference),
@@ -184,6 +188,8 @@ METRICS: tuple[Metric, ...] = (
 
 #: What other results tell, under the same words.
 OTHER_METRICS: tuple[Metric, ...] = (
+    Metric("shortcut auc", "other", "AUC without looking", "AUC of source, image size, brightness and frame alone, on the same test cases", {"trust": 1}),
+    Metric("auc beyond shortcut", "other", "AUC beyond that", "AUC of the model minus the AUC of source, image size, brightness and frame alone", {"trust": 2}),
     Metric("kappa", "other", "Cohen's kappa", "agreement of two readers beyond chance; 1 is perfect", {"readers": 1}),
     Metric("partial auc", "other", "Partial AUC", "area under the useful part of the ROC curve", {"python": 1}),
     Metric("net benefit", "other", "Net benefit", "true positives per case, less the false alarms weighed by the threshold", {"decision curve": 1}),

@@ -299,10 +299,11 @@ def gaps_of(
 
 
 def _with_gaps(test: ScoredCases, asked: Sequence[Question], codes: Codes) -> list[tuple[Metric, Sample]]:
-    """The metrics whose gaps are told, with their samples: of each question, or of several classes all together."""
+    """The metrics whose gaps are told, with their samples: of each question; of several classes all together, and what counts
+    as disease against the rest, where that is declared."""
     every = samples(test, asked, codes, int(codes.max(initial=-1)) + 1)
     several = test.target.task.multiclass
-    kept = [s for s in every if s.subject != ("question" if several else "all")]
+    kept = [s for s in every if (several if s.subject == "all" else s.full or not several)]
     return [(m, s) for s in kept for m in shown("gaps", (s.subject,))]
 
 

@@ -63,7 +63,7 @@ def train(
     clock, device = clock or Clock(), pick_device(device)
     if threads:
         torch.set_num_threads(threads)
-    key = fingerprint([plain(recipe), cases.digest, training.tolist(), clock.limit, str(weights)])
+    key = fingerprint([plain(recipe), cases.taught, training.tolist(), clock.limit, str(weights)])
     settled = _resumed_plan(checkpoints, key, clock)
     if settled is None:
         facts = auto.look(cases, training)
@@ -205,7 +205,7 @@ def _about(
     data: TrainingData, recipe: Recipe, preprocess: Preprocess, origin: Origin, decisions: Sequence[Decision]
 ) -> About:
     cases = data.cases
-    salt = sha256(f"{cases.digest}/{recipe.seed}".encode())[:32]
+    salt = sha256(f"{cases.taught}/{recipe.seed}".encode())[:32]
     patients = cases.table["patient"].iloc[np.union1d(data.training, data.tuning)]
     scale = cases.target.task.label_scale(cases.labels[data.training])
     return About(recipe, preprocess, cases.target, origin, tuple(sorted(hashed(sorted(set(patients)), salt))), salt,

@@ -95,26 +95,39 @@ def calibration_verdict(run: Run) -> str:
 
 
 def _weakest(run: Run) -> str:
-    worst = weakest(run)
-    if worst is None:
+    low = below(run)
+    if not low:
         return ""
-    column, value, estimate = worst
-    return (
-        f"It did least well where {words.name(column)} is {words.name(value) or 'unknown'}: {words.label(estimate.metric)} "
-        f"{words.in_sentence(estimate)}. "
-    )
+    worst = min(_judged_groups(run), key=_value)
+    others = "; ".join(f"where {_where(group)}, {words.in_sentence(group[2])}" for group in low[:4] if group != worst)
+    also = "also " if worst in low else ""
+    more = f"Its whole interval is below the value of all cases {also}{others}. " if others else ""
+    return f"It did least well where {_where(worst)}: {words.label(worst[2].metric)} {words.in_sentence(worst[2])}. {more}"
 
 
-def weakest(run: Run) -> tuple[str, str, Estimate] | None:
-    """The judged subgroup whose whole interval lies below the overall value of the first metric; None if none does."""
-    metrics = [pair for pair in shown_metrics(run) if metric_named(pair[0]).better == "higher"]
-    if not metrics:
-        return None
-    metric, of = metrics[0]
-    overall = run.estimate(metric, of)
-    found = [(c, v, run.estimate(metric, of, {c: v})) for c, v in subgroups(run)]
-    low = [(c, v, e) for c, v, e in found if e and overall and not e.undefined and e.high < overall.value]
-    return min(low, key=lambda row: row[2].value, default=None)
+Group = tuple[str, str, Estimate]
+
+
+def _where(group: Group) -> str:
+    column, value, _ = group
+    return f"{words.name(column)} is {words.name(value) or 'unknown'}"
+
+
+def _value(group: Group) -> float:
+    return group[2].value
+
+
+def _judged_groups(run: Run) -> list[Group]:
+    """(column, value, estimate) of every judged subgroup in the first metric of which higher is better."""
+    metrics = [pair for pair in shown_metrics(run) if metric_named(pair[0]).better == "higher"][:1]
+    every = [(c, v, run.estimate(m, of, {c: v})) for m, of in metrics for c, v in subgroups(run)]
+    return [(c, v, e) for c, v, e in every if e and not e.undefined]
+
+
+def below(run: Run) -> list[Group]:
+    """The judged subgroups whose whole interval lies below the overall value, the lowest first."""
+    found = [(group, run.known(group[2].metric, group[2].of)) for group in _judged_groups(run)]
+    return sorted((group for group, overall in found if overall and group[2].high < overall.value), key=_value)
 
 
 @checked
@@ -131,40 +144,116 @@ def elsewhere(run: Run) -> str:
     )
 
 
-# -- before relying on it ---------------------------------------------------------------------------------------------
+# -- whether to trust it ---------------------------------------------------------------------------------------------
+
+#: From this AUC on, what can be told without looking is worth a word; from this fall on, so is an AUC within sources.
+TELLING, FALL = 0.7, 0.05
+#: What the verdict begins with, by how bad the worst reason is.
+VERDICTS = (
+    "Nothing in this run speaks against the result.",
+    "To be read with reservations.",
+    "Do not rely on it yet.",
+    "Not to be trusted: the study is unsound.",
+)  # fmt: skip
+RESERVED, DOUBTFUL, UNSOUND = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whether the result can be trusted: a ``verdict`` and the ``reasons`` for it, the worst first.
+
+    ``grade``: the place of the verdict in :data:`VERDICTS`. ``numbers``: what it rests on, side by side: the model's AUC, what is told without
+    looking, and the AUC within sources.
+    """
+
+    grade: int
+    verdict: str
+    reasons: tuple[str, ...]
+    numbers: tuple[Estimate, ...]
+
+
+@checked
+def trust(run: Run) -> Trust:
+    """The verdict of a judged run: what speaks against its result, from the audit, the split, the ledger and the numbers."""
+    found = [*_unsound(run), *_by_shortcut(run), *_warned(run), *_weak_evidence(run)]
+    found = sorted(dict.fromkeys(found), key=lambda reason: -reason[0])
+    grade = max((grade for grade, _ in found), default=0)
+    return Trust(grade, VERDICTS[grade], tuple(reason for _, reason in found), _side_by_side(run))
 
 
 def cautions(run: Run) -> list[str]:
-    """What a reader must know before believing the numbers; empty where nothing was found."""
-    found = [words.sentence(f.message) for f in run.audit.findings if f.severity == "error"]
+    """What a reader must know before believing the numbers, the worst first; empty where nothing was found."""
+    return list(trust(run).reasons)
+
+
+def _main_area(run: Run) -> tuple[str, str]:
+    """The metric and the ``of`` of the AUC that stands for the run."""
+    return ("auc", run.primary) if run.primary else ("macro auc", "")
+
+
+def _side_by_side(run: Run) -> tuple[Estimate, ...]:
+    metric, of = _main_area(run)
+    asked = ((metric, of), ("shortcut auc", of), (f"{metric} within sources", of))
+    found = [run.estimate(name, of) for name, of in asked]
+    return tuple(e for e in found if e) if found[0] and len(list(filter(None, found))) > 1 else ()
+
+
+Reason = tuple[int, str]
+
+
+def _unsound(run: Run) -> Iterator[Reason]:
+    despite = f" The run went on despite it (--despite {', '.join(run.study.despite)})." if run.study.despite else ""
+    for f in run.audit.findings:
+        if f.severity == "error":
+            yield UNSOUND, words.sentence(f.message) + (despite if f.kind in run.study.despite else "")
     proof = run.split.proof
     patients = words.count(proof.patients_shared or 0, "patient")
     groups = words.count(proof.duplicate_groups_shared or 0, "group of duplicates", "groups of duplicates")
     for shared, who in ((proof.patients_shared, patients), (proof.duplicate_groups_shared, groups)):
         if shared:
-            found.append(f"The split shares {who} between its parts: the result is too good to be true.")
-    if run.audit.shortcut.verdict == "high":
-        found.append("The label can be told from source, image size or brightness alone; the model may have used that.")
+            yield UNSOUND, f"The split shares {who} between its parts: the result is too good to be true."
     if run.broken_ledger:
-        found.append(words.sentence(run.broken_ledger))
+        yield UNSOUND, words.sentence(run.broken_ledger)
+
+
+def _by_shortcut(run: Run) -> Iterator[Reason]:
+    """What the result may owe to source, size, brightness and frame."""
+    metric, of = _main_area(run)
+    area, alone, beyond, within = (run.known(m, of) for m in (metric, "shortcut auc", "auc beyond shortcut", f"{metric} within sources"))  # fmt: skip
+    say, name = words.in_sentence, words.label(metric)
+    if alone and alone.value >= TELLING and alone.low > 0.5:
+        line = f"Source, size, brightness and frame of the images alone reach an {name} of {say(alone)} on the same test cases"
+        if beyond and beyond.low <= 0:
+            yield DOUBTFUL, f"{line}; the model is not shown to be better: it differs by {say(beyond)}."
+        else:
+            yield DOUBTFUL, f"{line}: the model may have learnt them in place of the disease."
+    elif not alone and run.audit.shortcut.verdict == "high":
+        yield DOUBTFUL, "The label can be told from source, image size or brightness alone; the model may have used that."
+    if area and within and within.low <= 0.5 < area.low:
+        yield DOUBTFUL, f"Among cases of one source it is not shown to be better than a coin: {name} {say(within)}."
+    elif area and within and (area.value - within.value >= FALL or within.high < area.value):
+        yield DOUBTFUL, f"Among cases of one source its {name} is {say(within)}, over all {words.value(area, 2)}: part of the result comes from telling the sources apart."  # fmt: skip
+    if area and run.audit and not run.audit.counts.sources:
+        yield RESERVED, "No column says where an image comes from: whether the model tells sources apart in place of the disease could not be looked into (--source)."  # fmt: skip
+
+
+def _warned(run: Run) -> Iterator[Reason]:
+    """What the audit warned of, but for the shortcut, which is judged on the test cases where there are any."""
+    judged = run.known("shortcut auc", _main_area(run)[1])
+    for f in run.audit.findings:
+        if f.severity == "warning" and not (f.kind == "shortcut" and judged):
+            yield RESERVED, words.sentence(f.message)
+
+
+def _weak_evidence(run: Run) -> Iterator[Reason]:
     if run.evaluation.looks > 0:
-        found.append(f"The test set had been looked at {words.times(run.evaluation.looks)} before this result.")
-    return list(dict.fromkeys([*found, *_weak_evidence(run)]))
-
-
-def _weak_evidence(run: Run) -> list[str]:
-    found = []
+        yield RESERVED, f"The test set had been looked at {words.times(run.evaluation.looks)} before this result."
     positives = positive_patients(run)
     if run.primary and positives is not None and positives < FEW_POSITIVES:
-        found.append(
-            f"{'Only ' if positives else ''}{words.count(positives, 'patient')} of the test set had {run.called(run.primary)} images: the intervals are wide, "
-            "and they, not the values, are the result."
-        )
+        yield (RESERVED, f"{'Only ' if positives else ''}{words.count(positives, 'patient')} of the test set had {run.called(run.primary)} images: the intervals are wide, "
+               "and they, not the values, are the result.")  # fmt: skip
     if run.primary and run.curve and not run.operating:
-        found.append(
-            "No threshold was frozen on tuning data: sensitivity and specificity hold at the stated default only."
-        )
-    return found
+        yield RESERVED, "No threshold was frozen on tuning data: sensitivity and specificity hold at the stated default only."  # fmt: skip
 
 
 def positive_patients(run: Run) -> int | None:
@@ -175,11 +264,11 @@ def positive_patients(run: Run) -> int | None:
 
 
 def soundness(run: Run) -> list[str]:
-    """What was checked and found sound, for a run without cautions."""
+    """What was checked and found sound."""
     sound = {
-        "The audit found no error.": bool(run.audit),
+        "The audit found no error.": bool(run.audit) and not any(f.severity == "error" for f in run.audit.findings),
         "No patient stands on two sides of the split.": run.split.proof.patients_shared == 0,
-        "This was the first look at the test set.": run.judged and run.looks is not None,
+        "This was the first look at the test set.": run.judged and run.looks is not None and not run.evaluation.looks,
     }
     return [line for line, holds in sound.items() if holds]
 
@@ -233,8 +322,7 @@ def _for_the_model(run: Run) -> Iterator[Advice]:
         slope = words.in_sentence(run.estimate("calibration slope", run.primary))
         yield Advice("Do not show the probabilities as risks before recalibrating them on tuning data.",
                      f"They differ from the observed frequencies by more than chance would make them; calibration slope {slope}.")  # fmt: skip
-    if worst := weakest(run):
-        column, value, estimate = worst
+    for column, value, estimate in below(run)[:1]:
         yield Advice(f"Look at the errors where {words.name(column)} = {words.name(value) or 'unknown'}, and gather more such patients for training.",
                      f"There the {words.label(estimate.metric)} is {words.in_sentence(estimate)}, its whole interval below the overall value. With many "
                      "subgroups one such finding can be chance: confirm it on new data.")  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from overread.core.errors import checked
 from overread.evaluation.curves import AbstentionCurve, SetCoverage
@@ -35,6 +35,18 @@ def key_numbers(run: Run) -> tuple[KeyNumber, ...]:
     of = run.primary or (run.names[0] if run.task.continuous else "")
     found = [run.estimate(metric.name, of) for metric in shown("top", (subject,))]
     return tuple(_key_number(e) for e in found if e is not None)
+
+
+def trust_numbers(found: Iterable[Estimate]) -> tuple[KeyNumber, ...]:
+    """The AUCs that the verdict rests on, side by side, under names that tell them apart."""
+    return tuple(replace(_key_number(e), name=_beside(e)) for e in found)
+
+
+def _beside(e: Estimate) -> str:
+    what = "mean AUC" if not e.of else "AUC"
+    if e.metric == "shortcut auc":
+        return f"{what} without looking: source, size, brightness and frame alone"
+    return f"{what} of the model among cases of one source" if "within" in e.metric else f"{what} of the model"
 
 
 def _key_number(e: Estimate) -> KeyNumber:

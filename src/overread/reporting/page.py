@@ -46,10 +46,10 @@ def report(folder: str | os.PathLike[str], *, case_names: bool = False) -> Path:
 
 def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
-    results = main_results
+    results, trust = main_results, advice.trust(run)
     return {
         "run": run, "title": sections.title(run), "started": _date(run),
-        "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "cautions": advice.cautions(run),
+        "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "trust": trust, "trust_numbers": results.trust_numbers(trust.numbers),
         "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
         "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
         "findings": sorted(run.audit.findings, key=lambda f: _WORST_FIRST.get(f.severity, 3)), "whole": sections.whole, "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),

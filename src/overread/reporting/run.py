@@ -56,6 +56,7 @@ class StudyFile(Content):
     prevalence: float = 0.0
     margin: float = 0.0
     margin_of: str = "auc"
+    despite: tuple[str, ...] = ()
     budget: str = ""
     fields: dict[str, Any] = field(default_factory=dict, hash=False)
 
@@ -147,6 +148,7 @@ class SplitProof(Content):
     parts: dict[str, PartCounts] = field(default_factory=dict, hash=False)
     left_out: dict[str, int] = field(default_factory=dict, hash=False)
     warnings: tuple[str, ...] = ()
+    given: bool = False
     digest: str = ""
 
 

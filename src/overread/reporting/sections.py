@@ -50,12 +50,20 @@ def question(run: Run) -> Table:
         *(
             (label, _plain(_shareable(key, held[key])))
             for key, label in _STUDY.items()
-            if held.get(key) and (key != "consensus" or run.study.graders)
+            if held.get(key) and key not in _unused(run)
         ),
+        ("Parts", "as the table says: its split was kept" if run.split.proof.given else words.NOTHING),
         ("Operating point", _rule(run.study)),
         ("Claim", claim(run.study)),
     ]
     return Table("What the study asks", ("", ""), _known(rows), 2)
+
+
+def _unused(run: Run) -> set[str]:
+    """Fields of the study that decided nothing: a share where the parts were given, a rule where one reader answered."""
+    given, study = run.split.proof.given, run.study
+    found = {"consensus": not study.graders, "test": given or bool(study.leave_out), "tuning": given}
+    return {name for name, unused in found.items() if unused}
 
 
 def _known(rows: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -105,7 +113,7 @@ def _shareable(key: str, value: object) -> object:
         return words.share(value)
     if key == "salt":  # who holds it and the codes can test a guess
         return "in study.toml" if value else ""
-    return PurePath(str(value)).name if key in ("table", "weights", "labels_from") else value
+    return PurePath(str(value)).name if key in ("table", "weights", "labels_from", "graders") else value
 
 
 def _rule(study: StudyFile) -> str:

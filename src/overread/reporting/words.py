@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from overread.core.errors import checked
+from overread.core.plural import count
 from overread.evaluation.metrics import ENDINGS, metric_named
 from overread.evaluation.operating_point import OperatingPoint
 from overread.stats.estimate import Estimate
@@ -112,17 +113,6 @@ def in_sentence(estimate: Estimate | None) -> str:
     if estimate is None or not between:
         return value(estimate, 2)
     return f"{value(estimate, 2)} ({percent(estimate.level)} interval {between}{unit(estimate)})"
-
-
-def count(how_many: int | float | None, noun: str, plural: str = "") -> str:
-    """A number with its noun.
-
-    >>> count(1, "patient"), count(1203, "patient"), count(2, "class", "classes")
-    ('1 patient', '1,203 patients', '2 classes')
-    """
-    if how_many is None:
-        return f"an unknown number of {plural or noun + 's'}"
-    return f"{int(how_many):,} {noun if how_many == 1 else plural or noun + 's'}"
 
 
 def times(how_many: int) -> str:

@@ -13,11 +13,15 @@ from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overread.core.errors import ArgumentError, InputError, checked, nearest, require
+from overread.core.errors import ArgumentError, InputError, checked, nearest, one_of, require
 from overread.core.settings import require_allowed, setting, settings
 
 if TYPE_CHECKING:
     from overread.cases.cases import Planes
+
+
+#: Errors of the audit that a study may go on despite; after the others there is nothing to learn or to judge.
+DESPITE = ("leak", "near-leak", "shortcut", "few-patients", "unreadable")
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,13 @@ class SplitRule:
     leave_out: str = setting("", "a source that is kept for the test alone")
     by_time: bool = setting(False, "train on the past, test on the latest")
     keep_given: bool = setting(True, "split anew even if the table brings a split", option="--resplit")
+    despite: tuple[str, ...] = setting((), f"go on despite an error of the audit, and say so in the report: {', '.join(DESPITE)}; may be repeated", repeated=True)
 
     def __post_init__(self) -> None:
         require(0 < self.test < 1 and 0 < self.tuning < 1 and self.test + self.tuning < 1,
                 "test and tuning must be shares that leave something to train on", given=f"{self.test} and {self.tuning}")  # fmt: skip
+        for kind in self.despite:
+            one_of(kind, DESPITE, "despite")
 
 
 @dataclass(frozen=True)

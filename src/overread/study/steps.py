@@ -16,6 +16,7 @@ import pandas as pd
 from overread.cases.audit.audit import Audit
 from overread.cases.audit.audit import audit as audit_cases
 from overread.cases.audit.fingerprints import take_fingerprints
+from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of
 from overread.cases.privacy import codes
@@ -36,23 +37,26 @@ from overread.core.files import (
     write_csv,
     write_json,
 )
+from overread.core.plural import count
 from overread.core.progress import Clock, Progress, silent
+from overread.evaluation.comparison.baseline import beside_baseline
 from overread.evaluation.comparison.claims import Declaration, declare
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.evaluate import evaluate as evaluate_predictions
 from overread.evaluation.operating_point import OperatingPoint, choose_thresholds
-from overread.evaluation.subgroups import characteristics
+from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.predictions import Predictions
-from overread.study.question import OperatingRule, Study, seconds
+from overread.study.question import DESPITE, OperatingRule, Study, seconds
 
 if TYPE_CHECKING:
     from overread.learning.model import Model
 
 #: Says one line to the person who waits.
 Say = Callable[[str], None]
-#: What may change when a model is there: how it is judged.
-JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "prevalence", "margin", "margin_of"})
+#: What may change when a model is there: how it is judged, and with what means it is computed.
+JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "prevalence", "margin", "margin_of", "subgroups", "despite",
+                     "device", "threads"})  # fmt: skip
 #: Seconds kept at the end of a budget for evaluation and report.
 CLOSING_SECONDS = 25.0
 
@@ -200,6 +204,7 @@ def _prints(context: RunContext, cases: Cases) -> pd.DataFrame:
 def split(context: RunContext) -> None:
     """``split.csv`` with its proof: who trains, who tunes, who tests."""
     study, rule, found = context.study, context.study.split, Audit.load(context.folder / "audit.json")
+    _refuse_errors(found, rule.despite)
     _write_excluded(context, list(found.excluded))
     usable = context.usable()
     usable = usable.take(usable.labelled)
@@ -211,9 +216,32 @@ def split(context: RunContext) -> None:
         reason = "the same patient or image is in a later part of the given split"
         _write_excluded(context, [*found.excluded, *((case, reason) for case in sorted(dropped))])
         context.say(f"  {len(dropped)} cases leave training or tuning: {reason}")
+    if "few-patients" not in rule.despite:
+        _refuse_few(parts)
     parts.save(context.folder / "split.csv")
     write_json(context.folder / "characteristics.json", characteristics(usable, parts, study.columns.subgroups))
     context.say(str(parts))
+
+
+def _refuse_errors(found: Audit, despite: tuple[str, ...]) -> None:
+    """Stop at an error of the audit, unless it is of a kind that was named: nothing that follows could be trusted."""
+    errors = [f for f in found.findings if f.severity == "error"]
+    left = [f for f in errors if f.kind not in despite]
+    if left:
+        kinds = dict.fromkeys(f.kind for f in left)
+        flags = " ".join(f"--despite {kind}" for kind in kinds)
+        despite_it = f" {flags} goes on all the same, and the report says so" if set(kinds) <= set(DESPITE) else ""
+        advice = " ".join(dict.fromkeys(f.advice for f in left if f.advice))
+        raise UnsoundError(f"the audit found {count(len(left), 'error')}: " + "; ".join(f.message for f in left),
+                           todo=f"{advice}{despite_it}")  # fmt: skip
+
+
+def _refuse_few(parts: Split) -> None:
+    """Stop before training where nothing of the test part would be judged."""
+    patients = parts.counts()["test"]["patients"]
+    if patients < FEWEST:
+        raise UnsoundError(f"the test part has {count(patients, 'patient')}, and nothing is judged below {FEWEST}",
+                           given=parts.method, todo="add patients, give the test a larger share (--test 0.4), or train without a judgement: --despite few-patients")  # fmt: skip
 
 
 def _write_excluded(context: RunContext, rows: list[tuple[str, str]]) -> None:
@@ -227,7 +255,7 @@ def train(context: RunContext) -> None:
 
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     recipe = recipe_of(study)
-    key = fingerprint([cases.digest, parts.table.to_csv(), recipe, study.training.weights, study.resources.budget])
+    key = fingerprint([cases.taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.budget])
     if context.done("model", key, "model/model.json"):
         context.say("the model is there already")
         return
@@ -250,7 +278,7 @@ def _closing(context: RunContext, cases: Cases, parts: Split) -> float:
 
 @checked
 def predict(context: RunContext) -> None:
-    """``predictions/tuning.csv`` and ``test.csv``."""
+    """``predictions/tuning.csv`` and ``test.csv``, and ``shortcut.csv``: what is told of the test without looking."""
     from overread.learning.predict import load_model
     from overread.learning.predict import predict as predict_cases
 
@@ -265,7 +293,17 @@ def predict(context: RunContext) -> None:
         predictions = predict_cases(model, cases.only(parts, part), device=resources.device, threads=resources.threads,
                                     part=part, progress=context.progress)  # fmt: skip
         predictions.save(context.folder / "predictions" / f"{part}.csv")
+    if not cases.target.task.continuous:
+        _baseline(context, cases, parts).save(context.folder / "predictions" / "shortcut.csv")
     context.note("predictions", key, context.clock.elapsed - began)
+
+
+def _baseline(context: RunContext, cases: Cases, parts: Split) -> Predictions:
+    """The test predictions of a baseline that knows source, size, brightness and frame of the images, and no more."""
+    test, rows = context.predictions("test"), parts.rows(cases, "test")
+    told = shortcut_scores(cases, _prints(context, cases), parts.rows(cases, "train"), rows)
+    of_case = pd.DataFrame(told).groupby(cases.table["case"].iloc[rows].to_numpy()).mean().loc[test.table["case"]]
+    return test.with_scores(of_case.to_numpy())
 
 
 def _refuse_seen(model: Model, test: Cases) -> None:
@@ -283,7 +321,8 @@ def evaluate(context: RunContext) -> None:
     agreed = {"agreement": read_json(path)} if study.columns.graders and path.exists() else {}
     rule, subgroups = study.operating_point, study.columns.subgroups
     chosen = [rule.rule, rule.sensitivity, rule.specificity, rule.cost, rule.prevalence]
-    key = fingerprint([tuning.digest, test.digest, *chosen, subgroups, agreed])
+    baseline = _shortcut(context.folder)
+    key = fingerprint([tuning.digest, test.digest, *chosen, subgroups, agreed, baseline.digest if baseline else ""])
     if context.done("evaluation", key, "evaluation/metrics.json"):
         return
     began = context.clock.elapsed
@@ -292,7 +331,8 @@ def evaluate(context: RunContext) -> None:
     result = evaluate_predictions(test, at=points or None, by=[s for s in subgroups if s in test.table], seed=study.training.seed,
                                   ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None)  # fmt: skip
     doubt = uncertainty(tuning, test, seed=study.training.seed)
-    result.extended(estimates=doubt.estimates, more={**doubt.more, **agreed}).save(context.folder / "evaluation")
+    beside = beside_baseline(test, baseline, seed=study.training.seed) if baseline else ()
+    result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed}).save(context.folder / "evaluation")
     context.note("evaluation", key, context.clock.elapsed - began)
 
 
@@ -370,6 +410,10 @@ def predictions_of(folder: Path, part: str) -> Predictions:
         raise InputError(f"the run has no predictions of its {part} part yet", given=str(folder),
                          todo=f"overread predict {folder}")  # fmt: skip
     return replace(Predictions.read(path), target=Cases.load(folder / "cases.csv").target)
+
+
+def _shortcut(folder: Path) -> Predictions | None:
+    return predictions_of(folder, "shortcut") if (folder / "predictions" / "shortcut.csv").exists() else None
 
 
 @checked

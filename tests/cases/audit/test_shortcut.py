@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from overread.cases.audit.shortcut import shortcut
+from overread.cases.audit.shortcut import shortcut, shortcut_scores
 
 from ..conftest import cohort, made
 
@@ -110,3 +110,27 @@ def test_unreadable_and_unlabelled_rows_do_not_count():
 def test_few_patients_are_not_judged():
     found = shortcut(made({"label": ["no", "yes"] * 9}), prints(18, mean=[0.1, 0.9] * 9))
     assert "10 patients" in found["undefined"]
+
+
+def test_the_baseline_of_a_test_is_learnt_on_training_alone():
+    """In training the source tells the label, in the test it is the other way round."""
+    labels = ["no", "yes"] * 100 + ["yes", "no"] * 50
+    cases = made({"label": labels, "source": ["A", "B"] * 150})
+    told = shortcut_scores(cases, prints(300), np.arange(200), np.arange(200, 300))
+    assert told.shape == (100, 1)
+    assert roc_auc_score([name == "yes" for name in labels[200:]], told[:, 0]) == 0
+    assert ((told > 0) & (told < 1)).all()
+
+
+def test_the_baseline_of_classes_sums_to_one_and_of_nothing_it_is_the_prevalence():
+    cases = made({"label": ["a", "b", "c"] * 60}, "classes", ("a", "b", "c"))
+    told = shortcut_scores(cases, prints(180, mean=np.tile([0.2, 0.4, 0.6], 60)), np.arange(120), np.arange(120, 180))
+    assert told.sum(axis=1) == pytest.approx(1)
+    assert told.argmax(axis=1).tolist() == [0, 1, 2] * 20
+    same = shortcut_scores(cases, prints(180), np.arange(120), np.arange(120, 180))
+    assert same == pytest.approx(1 / 3)
+
+
+def test_a_class_that_training_lacks_has_no_baseline():
+    cases = made({"label": ["no"] * 50 + ["yes"] * 50})
+    assert np.isnan(shortcut_scores(cases, prints(100), np.arange(40), np.arange(40, 100))).all()

@@ -57,6 +57,37 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
     return _result(together, alone, [names[i] for i in kept], int(usable.sum()), len(set(patients)))
 
 
+@checked
+def shortcut_scores(cases: Cases, fingerprints: pd.DataFrame, training: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What can be told without looking, learnt on the rows ``training`` and said of the rows ``test``: a baseline.
+
+    (T, names) probabilities of each class or finding against the rest by the logistic regressions of :func:`shortcut`;
+    those of exclusive classes are brought to a sum of 1. NaN of a name that training does not show both ways. A
+    quantity has one column: above or below its median. Everything is .5 (or equal) where nothing varies.
+    """
+    truth, names = cases.target.task.yes_or_no(cases.labels)
+    readable = (fingerprints["error"] == "").to_numpy()
+    taught = training[readable[training] & _sampled(cases.table["patient"].iloc[training], np.ones(len(training), bool), 0)]
+    used = np.zeros(len(cases), bool)
+    used[taught] = used[test] = True
+    tables = [_bands(cases, fingerprints, columns, used) for columns in FEATURES.values()]
+    bands = np.empty((len(cases), sum(table.shape[1] for table in tables)))
+    bands[used] = np.concatenate(tables, axis=1)
+    found = np.column_stack([_told(bands, truth[:, i], taught, test) for i in range(len(names))])
+    if cases.target.task.exclusive and len(names) > 1:
+        found = found / found.sum(axis=1, keepdims=True)
+    return found
+
+
+def _told(bands: NDArray, truth: NDArray[np.float64], taught: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
+    known = taught[~np.isnan(truth[taught])]
+    if len(np.unique(truth[known])) < 2:
+        return np.full(len(test), np.nan)
+    if not bands.shape[1]:
+        return np.full(len(test), truth[known].mean())
+    return _fitted(bands[known], truth[known]).predict_proba(bands[test])[:, 1]
+
+
 def _sampled(patients: pd.Series, usable: NDArray[np.bool_], seed: int) -> NDArray[np.bool_]:
     names = patients[usable].unique()
     if len(names) <= _MOST:
@@ -97,20 +128,23 @@ def _one(
     table: NDArray[np.float64], truth: NDArray[np.float64], fold: NDArray[np.int64], patients: NDArray
 ) -> Estimate:
     """AUC of one class; scores are the log odds less those of the fold's training part, so that folds compare."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
     known = ~np.isnan(truth)
     score = np.zeros(len(truth))
     for k in range(_FOLDS):
         train, test = known & (fold != k), known & (fold == k)
         if len(np.unique(truth[train])) < 2 or not test.any():
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model = LogisticRegression(C=1.0, max_iter=50).fit(table[train], truth[train])
-        score[test] = model.decision_function(table[test])
+        score[test] = _fitted(table[train], truth[train]).decision_function(table[test])
     return auc(truth[known].astype(int), np.round(score[known], 6), patients[known])
+
+
+def _fitted(table: NDArray[np.float64], truth: NDArray[np.float64]) -> Any:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=1.0, max_iter=50).fit(table, truth)
 
 
 def _mean(found: list[Estimate]) -> dict[str, float]:
