@@ -103,7 +103,9 @@ class Predictions(EqualByDigest):
         """The same cases with what another model says of them: (N, outputs), or (N, 1) of the positive of two classes."""
         names, task = list(self.outputs), self.target.task
         if task.binary and scores.shape[1] == 1:
-            scores = np.column_stack([scores if name in self.target.positive else 1 - scores for name in self.target.names])
+            scores = np.column_stack(
+                [scores if name in self.target.positive else 1 - scores for name in self.target.names]
+            )
         return replace(self, table=self.table.assign(**dict(zip(names, scores.T, strict=True))))
 
     def save(self, path: str | Path) -> Path:

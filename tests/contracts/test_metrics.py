@@ -63,7 +63,8 @@ def within_sites(truth, score):
     """The share of pairs of one site that are put in the right order, counted one by one."""
     right, pairs = 0.0, 0
     for site in np.unique(SITE):
-        ill, well = score[truth & (SITE == site)], score[~truth & (SITE == site)]
+        here = np.equal(SITE, site)
+        ill, well = score[truth & here], score[~truth & here]
         right += sum((a > b) + (a == b) / 2 for a in ill for b in well)
         pairs += len(ill) * len(well)
     return right / pairs

@@ -92,7 +92,9 @@ class Cases(EqualByDigest):
     def taught(self) -> str:
         """Hash of what a model is taught from, roles and labels; other columns, which only judges read, do not change it."""
         columns = [*ROLES, *self.target.columns]
-        return sha256(self.table[columns].to_csv(index=False, lineterminator="\n").encode() + fingerprint(self.target).encode())[:16]
+        return sha256(
+            self.table[columns].to_csv(index=False, lineterminator="\n").encode() + fingerprint(self.target).encode()
+        )[:16]
 
     def __getitem__(self, case: str) -> Cases:
         """The case of that name, or of that code: ``cases["ISIC_0027419"]``."""

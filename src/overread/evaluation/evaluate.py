@@ -265,7 +265,9 @@ def _within(
         found = judge(test, asked, codes, rows, replace(how, decompose=False))
         return [replace(e, where=where) for e in found]
     why, images = f"fewer than {FEWEST} patients", int(rows.sum())
-    names = ((e.metric, e.of) for e in overall if not e.where and e.metric not in (*PARTS, "ece if calibrated", *_WHOLE))
+    names = (
+        (e.metric, e.of) for e in overall if not e.where and e.metric not in (*PARTS, "ece if calibrated", *_WHOLE)
+    )
     return [replace(undefined(m, why, of=of, images=images, patients=patients), where=where) for m, of in names]
 
 
@@ -297,7 +299,9 @@ def _confidence(test: ScoredCases, codes: NDArray[np.int64], how: Intervals) -> 
 
 def _beside(found: list[Estimate], beside: dict[str, Estimate], *metrics: str) -> list[Estimate]:
     """With each of ``beside``, by what it is of, after the first of ``metrics`` of the same."""
-    return [e for one in found for e in ([one, beside[one.of]] if one.metric in metrics and one.of in beside else [one])]
+    return [
+        e for one in found for e in ([one, beside[one.of]] if one.metric in metrics and one.of in beside else [one])
+    ]
 
 
 def within_sources(

@@ -102,7 +102,9 @@ def _weakest(run: Run) -> str:
     others = "; ".join(f"where {_where(group)}, {words.in_sentence(group[2])}" for group in low[:4] if group != worst)
     also = "also " if worst in low else ""
     more = f"Its whole interval is below the value of all cases {also}{others}. " if others else ""
-    return f"It did least well where {_where(worst)}: {words.label(worst[2].metric)} {words.in_sentence(worst[2])}. {more}"
+    return (
+        f"It did least well where {_where(worst)}: {words.label(worst[2].metric)} {words.in_sentence(worst[2])}. {more}"
+    )
 
 
 Group = tuple[str, str, Estimate]
@@ -228,7 +230,10 @@ def _by_shortcut(run: Run) -> Iterator[Reason]:
         else:
             yield DOUBTFUL, f"{line}: the model may have learnt them in place of the disease."
     elif not alone and run.audit.shortcut.verdict == "high":
-        yield DOUBTFUL, "The label can be told from source, image size or brightness alone; the model may have used that."
+        yield (
+            DOUBTFUL,
+            "The label can be told from source, image size or brightness alone; the model may have used that.",
+        )
     if area and within and within.low <= 0.5 < area.low:
         yield DOUBTFUL, f"Among cases of one source it is not shown to be better than a coin: {name} {say(within)}."
     elif area and within and (area.value - within.value >= FALL or within.high < area.value):

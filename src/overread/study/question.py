@@ -99,7 +99,11 @@ class SplitRule:
     leave_out: str = setting("", "a source that is kept for the test alone")
     by_time: bool = setting(False, "train on the past, test on the latest")
     keep_given: bool = setting(True, "split anew even if the table brings a split", option="--resplit")
-    despite: tuple[str, ...] = setting((), f"go on despite an error of the audit, and say so in the report: {', '.join(DESPITE)}; may be repeated", repeated=True)
+    despite: tuple[str, ...] = setting(
+        (),
+        f"go on despite an error of the audit, and say so in the report: {', '.join(DESPITE)}; may be repeated",
+        repeated=True,
+    )
 
     def __post_init__(self) -> None:
         require(0 < self.test < 1 and 0 < self.tuning < 1 and self.test + self.tuning < 1,

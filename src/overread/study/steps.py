@@ -332,7 +332,9 @@ def evaluate(context: RunContext) -> None:
                                   ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None)  # fmt: skip
     doubt = uncertainty(tuning, test, seed=study.training.seed)
     beside = beside_baseline(test, baseline, seed=study.training.seed) if baseline else ()
-    result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed}).save(context.folder / "evaluation")
+    result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed}).save(
+        context.folder / "evaluation"
+    )
     context.note("evaluation", key, context.clock.elapsed - began)
 
 

@@ -58,7 +58,9 @@ def shortcut(cases: Cases, fingerprints: pd.DataFrame, *, seed: int = 0) -> dict
 
 
 @checked
-def shortcut_scores(cases: Cases, fingerprints: pd.DataFrame, training: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
+def shortcut_scores(
+    cases: Cases, fingerprints: pd.DataFrame, training: NDArray[np.int64], test: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """What can be told without looking, learnt on the rows ``training`` and said of the rows ``test``: a baseline.
 
     (T, names) probabilities of each class or finding against the rest by the logistic regressions of :func:`shortcut`;
@@ -67,7 +69,9 @@ def shortcut_scores(cases: Cases, fingerprints: pd.DataFrame, training: NDArray[
     """
     truth, names = cases.target.task.yes_or_no(cases.labels)
     readable = (fingerprints["error"] == "").to_numpy()
-    taught = training[readable[training] & _sampled(cases.table["patient"].iloc[training], np.ones(len(training), bool), 0)]
+    taught = training[
+        readable[training] & _sampled(cases.table["patient"].iloc[training], np.ones(len(training), bool), 0)
+    ]
     used = np.zeros(len(cases), bool)
     used[taught] = used[test] = True
     tables = [_bands(cases, fingerprints, columns, used) for columns in FEATURES.values()]
@@ -79,7 +83,9 @@ def shortcut_scores(cases: Cases, fingerprints: pd.DataFrame, training: NDArray[
     return found
 
 
-def _told(bands: NDArray, truth: NDArray[np.float64], taught: NDArray[np.int64], test: NDArray[np.int64]) -> NDArray[np.float64]:
+def _told(
+    bands: NDArray, truth: NDArray[np.float64], taught: NDArray[np.int64], test: NDArray[np.int64]
+) -> NDArray[np.float64]:
     known = taught[~np.isnan(truth[taught])]
     if len(np.unique(truth[known])) < 2:
         return np.full(len(test), np.nan)

@@ -27,7 +27,10 @@ def beside_baseline(
     cases in the same order, as :func:`overread.cases.audit.shortcut.shortcut_scores` makes it. The difference is DeLong's, clustered
     by patient; of a mean a bootstrap over patients. Nothing of a quantity, which has no AUC.
     """
-    require(list(test.table["case"]) == list(baseline.table["case"]), "the baseline must be of the same cases in the same order")
+    require(
+        list(test.table["case"]) == list(baseline.table["case"]),
+        "the baseline must be of the same cases in the same order",
+    )
     if test.target.task.continuous:
         return ()
     metric = metric_for(test)
@@ -50,4 +53,6 @@ def _difference(
     codes = test.codes
     patients = max(distinct(codes), 1)
     first, second = (statistic_of(each, metric, codes, patients) for each in (test, baseline))
-    return bootstrap_difference(first, second, patients, images=len(test), level=level, seed=seed, resamples=resamples)[0]
+    return bootstrap_difference(first, second, patients, images=len(test), level=level, seed=seed, resamples=resamples)[
+        0
+    ]
