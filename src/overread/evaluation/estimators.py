@@ -24,7 +24,7 @@ from overread.stats.calibration.reliability import (
     intercept_and_slope,
 )
 from overread.stats.classification import at_prevalence, at_threshold, classes_statistic, threshold_statistic
-from overread.stats.discrimination.delong import Cohort, auc_difference, covariance, placements, shares
+from overread.stats.discrimination.delong import Cohort, auc_difference, placements, shares
 from overread.stats.discrimination.partial_auc import partial_auc, partial_auc_difference
 from overread.stats.discrimination.roc import areas_statistic, auc, concordance
 from overread.stats.estimate import Difference, Estimate, undefined, without
@@ -444,7 +444,7 @@ def group_area(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
     placed = placements(s.truth, s.score)
     cohort = Cohort.of(s.truth, s.codes)
     found = shares(cohort, placed[None])
-    e = cohort.estimate("auc", float(found.value[0]), float(covariance(cohort, found)[0, 0]), level, s.of)
+    e = cohort.estimate("auc", found, placed, level, s.of)
     positives = int(np.count_nonzero(s.truth))
     each = (placed - placed[s.truth].mean()) / np.where(s.truth, positives, len(s.truth) - positives)
     return _value(s, e, each)

@@ -145,23 +145,19 @@ def normal_quantile(level: float) -> float:
 
 
 @checked
-def t_quantile(level: float, freedom: int) -> float:
-    """Student's t of a two-sided interval, by expansion: within .1 % from 3 degrees of freedom on.
-
-    Abramowitz & Stegun 1964, equation 26.7.5.
+def t_quantile(level: float, freedom: float) -> float:
+    """Student's t of a two-sided interval, for any ``freedom`` ≥ 1, also broken or ∞.
 
     >>> round(t_quantile(0.95, 10), 3)
     2.228
     """
+    from scipy.special import stdtrit
+
     require(freedom >= 1, "freedom must be at least 1", given=freedom)
-    z = normal_quantile(level)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / freedom**k for k, term in enumerate(terms, 1))
+    if math.isinf(freedom):
+        return normal_quantile(level)
+    require(0 < level < 1, "level must lie between 0 and 1", given=level)
+    return float(stdtrit(freedom, 0.5 + level / 2))
 
 
 @checked

@@ -122,7 +122,7 @@ def without(first: Estimate, second: Estimate, difference: Estimate) -> Differen
 
 
 @checked
-def implied(first: Estimate, second: Estimate, difference: Estimate, *, freedom: int = 0) -> Difference:
+def implied(first: Estimate, second: Estimate, difference: Estimate, *, freedom: float = 0) -> Difference:
     """The test that a confidence interval implies: p < 1 − level just where the interval excludes 0."""
     error = error_towards(difference, 0.0, freedom=freedom)
     if math.isnan(error):
@@ -132,7 +132,7 @@ def implied(first: Estimate, second: Estimate, difference: Estimate, *, freedom:
 
 
 @checked
-def error_towards(estimate: Estimate, point: float, *, freedom: int = 0) -> float:
+def error_towards(estimate: Estimate, point: float, *, freedom: float = 0) -> float:
     """The standard error of ``estimate`` on the side that faces ``point``: half-interval over its quantile.
 
     For an interval value ± z·error it is that error. ``freedom``: the degrees of freedom of Student's t that
@@ -154,7 +154,7 @@ def ratio(value: float, error: float) -> float:
 
 
 @checked
-def upper_tail(statistic: float, freedom: int = 0) -> float:
+def upper_tail(statistic: float, freedom: float = 0) -> float:
     """The chance of more than ``statistic``: normal, or Student's t with ``freedom``.
 
     >>> round(upper_tail(1.959964), 4), round(upper_tail(2.228, 10), 4)
@@ -167,7 +167,7 @@ def upper_tail(statistic: float, freedom: int = 0) -> float:
     return float(stdtr(freedom, -statistic))
 
 
-def two_sided(statistic: float, freedom: int = 0) -> float:
+def two_sided(statistic: float, freedom: float = 0) -> float:
     """The chance of as much or more in either direction."""
     return min(1.0, 2 * upper_tail(abs(statistic), freedom))
 

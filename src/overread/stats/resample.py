@@ -37,16 +37,18 @@ KINDS = 256
 MIXING = math.sqrt(2) + math.pi
 
 Weights = NDArray[np.uint16]
-Scale = Literal["share", "positive", "below one", "correlation", "plain"]
+Scale = Literal["share", "positive", "distance", "below one", "correlation", "plain"]
 
 
 @dataclass(frozen=True)
 class Column:
     """One metric of a :class:`Statistic`: what it is called and how its interval is made.
 
-    ``scale``: ``share`` for values in 0 … 1, ``positive`` from 0 on, ``below one`` up to 1, ``correlation``
-    −1 … 1, ``plain`` for any. ``effective``: the patients that bound a perfect share, or a number in 0 … 1. ``freedom``: degrees of
-    freedom of Student's t where few patients carry the metric, 0 for the normal quantile. ``reason`` of a NaN.
+    ``scale``: ``share`` for values in 0 … 1, ``positive`` from 0 on, ``distance`` from 0 on where chance alone leads away
+    from 0 (so the value is biased upwards), ``below one`` up to 1, ``correlation`` −1 … 1, ``plain`` for any. ``effective``:
+    the patients that bound a perfect value, where it has a bound (fewer than two: none). ``freedom``: degrees of freedom of
+    Student's t where few patients carry the metric, 0 for the normal quantile. ``reason`` of a NaN. ``unit``: what a share
+    wholly wrong takes from a value ``below one``.
     """
 
     metric: str
@@ -58,6 +60,7 @@ class Column:
     freedom: int = 0
     reason: str = "no cases of one class"
     note: str = ""
+    unit: float = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,9 +247,11 @@ def bootstrap(
 
     The interval is value ± z standard deviations of the resamples, on the logit scale for shares (Boyd, Eng &
     Page 2013 find it better than percentiles for average precision), on that of the logarithm for positive
-    numbers and of Fisher's z for correlations, so that it stays in range. A share of 0 or 1, a correlation of
-    ±1 and a positive number of 0 take Wilson's bound for ``effective`` patients instead, where a column states
-    them. With one patient there is no interval.
+    numbers and of Fisher's z for correlations, so that it stays in range. There a resample counts as no more than four
+    times nearer to an end than the value: one without any error would lie infinitely far. A share of 0 or 1, a correlation
+    of ±1 and a positive number of 0 take Wilson's bound for ``effective`` patients instead, where a column states
+    them. A ``distance`` keeps its own scale, and its lower end makes up twice for the resamples' bias. With one patient there
+    is no interval, nor where the resamples differ by orders of magnitude, since single patients decide the value then.
     """
     require(patients >= 1, "there must be at least one patient", given=patients)
     z = normal_quantile(level)
@@ -285,25 +290,31 @@ def _interval(c: Column, value: float, spread: Floats, level: float, z: float) -
     known = spread[np.isfinite(spread)]  # a resample without positives has no sensitivity
     if len(known) < 2 or len(known) < len(spread) / 2:
         return math.nan, math.nan, "no interval: too few patients to resample"
+    wide, how = t_quantile(level, c.freedom) if c.freedom > 0 else z, f"patient bootstrap, {len(spread):,} resamples"
+    if c.scale == "distance" and np.ptp(known) > TINY:
+        return *_above_zero(value, known, wide), f"{how}, lower end less twice its bias"
     if (side := _at_an_end(c.scale, value)) is not None:
         return _bound(c, side, z)
-    if c.scale == "share":
-        known = _off_the_ends(known, value, c.effective)
     to, back, name = _SCALES[c.scale]
-    wide = t_quantile(level, c.freedom) if c.freedom > 0 else z
-    half, centre = wide * float(np.std(to(known), ddof=1)), float(to(np.array([value]))[0])
+    error = float(np.std(to(_off_the_ends(c, known, value)), ddof=1))
+    if c.scale in _OPEN and error > LARGEST_ERROR:
+        return math.nan, math.nan, "no interval: single patients decide it"
+    half, centre = wide * error, float(to(np.array([value]))[0])
     ends = sorted((back(centre - half), back(centre + half)))
-    return ends[0], ends[1], f"patient bootstrap, {len(spread):,} resamples{name}"
+    return ends[0], ends[1], f"{how}{name}"
+
+
+def _above_zero(value: float, known: Floats, wide: float) -> tuple[float, float]:
+    """A sum of distances folds what lies beyond 0 back: how far resamples lie from the value tells more than their spread."""
+    error = math.sqrt(float(np.mean((known - value) ** 2)))
+    bias = max(0.0, float(np.mean(known)) - value)
+    return max(0.0, value - 2 * bias - wide * error), value + wide * error
 
 
 def _at_an_end(scale: Scale, value: float) -> float | None:
     """The end of the scale (0 or 1) that ``value`` lies on, where it has no transform and no resample differs."""
-    if scale == "plain":
-        return None
-    if value >= 1 - TINY and scale != "positive":
-        return 1.0
-    lowest = -1.0 if scale == "correlation" else 0.0
-    return 0.0 if value <= lowest + TINY and scale != "below one" else None
+    low, high = _RANGES[scale]
+    return 1.0 if value >= high - TINY else 0.0 if value <= low + TINY else None
 
 
 def _bound(c: Column, side: float, z: float) -> tuple[float, float, str]:
@@ -313,24 +324,38 @@ def _bound(c: Column, side: float, z: float) -> tuple[float, float, str]:
     low, high = wilson(side, max(c.effective, 1), z)
     if c.scale == "correlation":
         low, high = 2 * low - 1, 2 * high - 1
+    if c.scale == "below one":
+        low = 1 - c.unit * (1 - low)
     return low, high, f"Wilson bound for {c.effective} patients"
 
 
-def _off_the_ends(known: Floats, value: float, effective: int) -> Floats:
-    """A resample of 0 or 1 has no logit: put it half a patient inside, or four times nearer the end than the value."""
-    step = 0.5 / (effective + 1)
-    return np.clip(known, min(step, value / 4), 1 - min(step, (1 - value) / 4))
+def _off_the_ends(c: Column, known: Floats, value: float) -> Floats:
+    """What has no transform is put four times nearer the end than the value; of a share, half a patient inside it at most."""
+    step = 0.5 / (c.effective + 1) if c.scale == "share" else math.inf
+    low, high = _RANGES[c.scale]
+    least = low + min(step, (value - low) / 4) if math.isfinite(low) else low
+    most = high - min(step, (high - value) / 4) if math.isfinite(high) else high
+    return np.clip(known, least, most)
 
 
-def _log(x: Floats) -> Floats:
-    return np.log(np.maximum(x, 1e-12))
-
-
+#: A standard error of the logarithm beyond this makes an interval of a factor of a thousand either way.
+LARGEST_ERROR = 3.5
+#: Scales without an end on one side.
+_OPEN = ("positive", "below one")
+_RANGES: dict[Scale, tuple[float, float]] = {
+    "share": (0.0, 1.0),
+    "positive": (0.0, math.inf),
+    "distance": (0.0, math.inf),
+    "below one": (-math.inf, 1.0),
+    "correlation": (-1.0, 1.0),
+    "plain": (-math.inf, math.inf),
+}
 _Change = tuple[Callable[[Floats], Floats], Callable[[float], float], str]
-_SCALES: dict[str, _Change] = {
+_SCALES: dict[Scale, _Change] = {
     "share": (lambda x: np.log(x / (1 - x)), expit, ", logit"),
-    "positive": (_log, lambda x: math.exp(min(x, 700)), ", logarithm"),
-    "below one": (lambda x: _log(1 - x), lambda x: 1 - math.exp(min(x, 700)), ", logarithm"),
-    "correlation": (lambda x: np.arctanh(np.clip(x, -1 + 1e-9, 1 - 1e-9)), math.tanh, ", Fisher's z"),
+    "positive": (np.log, lambda x: math.exp(min(x, 700)), ", logarithm"),
+    "below one": (lambda x: np.log(1 - x), lambda x: 1 - math.exp(min(x, 700)), ", logarithm"),
+    "correlation": (np.arctanh, math.tanh, ", Fisher's z"),
+    "distance": (lambda x: x, lambda x: x, ""),
     "plain": (lambda x: x, lambda x: x, ""),
 }

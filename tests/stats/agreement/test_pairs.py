@@ -252,7 +252,7 @@ def every_estimate(ratings, patients):
     found += [intraclass_correlation(ratings, patients, kind=k, resamples=20) for k in ("agreement", "consistency")]
     found += [krippendorff_alpha(ratings, patients, scale=s, resamples=20) for s in ("nominal", "ordinal", "interval")]
     if ratings.shape[1] > 1:
-        for method in ("fisher", "plain"):
+        for method in ("wilson", "plain"):
             found += [cohen_kappa(*whole.T[:2], patients, weights=w, method=method) for w in ("none", "quadratic")]
     return found
 

@@ -25,15 +25,7 @@ from overread.evaluation.operating_point import positives, question
 from overread.evaluation.results import Result
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, no_ranking, normal_quantile, patient_codes, t_quantile
-from overread.stats.discrimination.delong import (
-    Cohort,
-    bootstrap_difference,
-    compared,
-    covariance,
-    placements,
-    shares,
-    variance_between,
-)
+from overread.stats.discrimination.delong import Cohort, bootstrap_difference, compared, placements, shares
 from overread.stats.estimate import Difference, Estimate, undefined
 from overread.stats.hypotheses import holm
 from overread.stats.power import FEWEST_SIZES, power_laws
@@ -431,13 +423,9 @@ def _areas(data: CurveData) -> tuple[list[Estimate], list[Difference]]:
     placed = np.stack([np.mean([placements(truth, s) for _, _, s in found], axis=0) for found in asked])
     order = [np.sum([_ranks(s) for _, _, s in found], axis=0) for found in asked]
     parts = shares(cohort, placed)
-    spread = np.diag(covariance(cohort, parts))
-    areas = [
-        cohort.estimate("auc", float(v), float(s), data.level, data.of)
-        for v, s in zip(parts.value, spread, strict=True)
-    ]
+    areas = [cohort.estimate("auc", parts.only(i), each, data.level, data.of) for i, each in enumerate(placed)]
     gained = [
-        compared(cohort, (areas[i + 1], areas[i]), variance_between(cohort, parts, i + 1, i), (order[i + 1], order[i]))
+        compared(cohort, (areas[i + 1], areas[i]), parts.only(i + 1, i), (placed[i + 1], placed[i]), (order[i + 1], order[i]))
         for i in range(len(areas) - 1)
     ]  # fmt: skip
     return [_noted(a, len(f)) for a, f in zip(areas, repeats, strict=True)], gained

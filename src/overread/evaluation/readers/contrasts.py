@@ -130,10 +130,10 @@ def _of_patients(grades: Grades, common: CommonCases) -> Grades:
 
 def _score_pairs(answers: Answers, common: CommonCases, how: dict[str, Any]) -> list[Estimate]:
     assert answers.scores is not None
-    if not 2 < len(answers.readers) <= MOST_PAIRED:
+    if not 1 < len(answers.readers) <= MOST_PAIRED:
         return []
     return [
-        replace(intraclass_correlation(answers.scores[:, [i, j]], common.codes, **how),
+        replace(intraclass_correlation(answers.scores[:, [i, j]], common.codes, readers="fixed", **how),
                 of=f"{answers.readers[i]} and {answers.readers[j]}")
         for i, j in combinations(range(len(answers.readers)), 2)
     ]  # fmt: skip

@@ -30,6 +30,7 @@ from overread.stats.arrays import (
     numbers,
     patient_codes,
     real_numbers,
+    t_quantile,
     zero_one,
 )
 from overread.stats.classification import at_threshold
@@ -177,7 +178,7 @@ def _mean(given: Readings, values: Floats, errors: Floats, of: str) -> Estimate:
     term, freedom = error_term(given, readers, c.reader, readers - 1, c.variance, c.same_modality)
     z, (ill, well) = normal_quantile(given.level), given.sizes
     if term > TINY and TINY < value < 1 - TINY:
-        low, high = logit_interval(value, math.sqrt(term / readers), quantile(given.level, freedom))
+        low, high = logit_interval(value, math.sqrt(term / readers), t_quantile(given.level, freedom))
         how = f"{given.how}, logit"
     elif given.merit == "auc":
         (low, high), how = newcombe(value, ill, well, z), NEWCOMBE
@@ -194,7 +195,7 @@ def _difference(
     value, metric = first.value - second.value, f"{given.merit} difference"
     if variance > TINY:
         error = math.sqrt(variance)
-        half, statistic = quantile(given.level, freedom) * error, value / error
+        half, statistic = t_quantile(given.level, freedom) * error, value / error
         low, high, how, p = value - half, value + half, given.how, two_sided(statistic, freedom)
     elif own > TINY and abs(value) < 1e-12:  # the same order of cases, not merely the same merit
         error, statistic, low, high, how, p = 0.0, 0.0, 0.0, 0.0, f"{given.how}; the same answers", 1.0
@@ -512,15 +513,6 @@ def error_term(
         return spread, float(freedom)
     term = spread + readers * shared
     return term, freedom * (term / spread) ** 2 if spread > TINY else math.inf
-
-
-def quantile(level: float, freedom: float) -> float:
-    """Student's t of a two-sided interval for any ``freedom``, also broken or ∞."""
-    if not math.isfinite(freedom):
-        return normal_quantile(level)
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.5 + level / 2))
 
 
 def two_sided(statistic: float, freedom: float) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.stats.agreement.pairs import MOST_CLASSES, Compute, Ratings, answers, percent_agreement, share_agreeing
-from overread.stats.arrays import Floats, Patients
+from overread.stats.arrays import TINY, Floats, Patients
 from overread.stats.estimate import Estimate
 from overread.stats.resample import Weights
 
@@ -59,7 +59,7 @@ def fleiss_kappa(
             left = np.where(1 - chance > 1e-12, 1 - chance, math.nan)
             return ((agreed / many - chance) / left)[:, None]
 
-    return _bootstrapped(given, "fleiss kappa", compute, level, resamples, seed)
+    return _bootstrapped(given, "fleiss kappa", compute, level, resamples, seed, counts.sum(axis=0))
 
 
 @checked
@@ -95,16 +95,27 @@ def krippendorff_alpha(
     require(few, f"a {scale} scale has few values", given=f"{classes} values", todo="use scale='interval'")
     numbered = np.where(np.isnan(given.table), math.nan, which.reshape(given.table.shape))
     numbers = replace(given, table=numbered, classes=classes)
-    compute = _nominal_alpha(numbers) if scale == "nominal" else _ordinal_alpha(numbers)
-    return _bootstrapped(given, metric, compute, level, resamples, seed)
+    nominal = scale == "nominal"
+    compute = _nominal_alpha(numbers) if nominal else _ordinal_alpha(numbers)
+    counts = numbers.counts.sum(axis=0) if nominal else None
+    return _bootstrapped(given, metric, compute, level, resamples, seed, counts)
 
 
 def _bootstrapped(
-    given: Ratings, metric: str, compute: Compute, level: float, resamples: int | None, seed: int
+    given: Ratings,
+    metric: str,
+    compute: Compute,
+    level: float,
+    resamples: int | None,
+    seed: int,
+    classes: Floats | None = None,
 ) -> Estimate:
-    column = replace(
-        given.column(metric, reason="all answers are alike"), scale="below one", freedom=given.patients - 1
-    )
+    """``classes`` (C,): how often each was given, where all disagreements weigh alike."""
+    column = given.column(metric, reason="all answers are alike")
+    column = replace(column, scale="below one", freedom=given.patients - 1)
+    if classes is not None:  # readers who never disagree: beside one who is wholly wrong, what chance alone would give
+        by_chance = float(((classes / classes.sum()) ** 2).sum())
+        column = replace(column, effective=given.patients, unit=1 / max(1 - by_chance, TINY))
     return given.bootstrapped(column, compute, level, resamples, seed)
 
 

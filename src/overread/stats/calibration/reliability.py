@@ -152,7 +152,7 @@ def ece_statistic(
     cells = per_patient(codes, patients, np.ones(len(truth)), *inside)
     how = f"{bins} bins of equal width, biased upwards: compare with the null band"
     how, count = f"{note}; {how}" if note else how, distinct(codes)
-    column = Column("ece", of, len(truth), count, "positive", effective=count, note=how)
+    column = Column("ece", of, len(truth), count, "distance", effective=count, note=how)
 
     def compute(weights: Weights) -> Floats:
         many, *sums = (weights @ cells).T
@@ -277,6 +277,6 @@ def decomposition_statistic(
             return np.column_stack([apart, apart + unsure - squared / n])
 
     how, count = f"{bins} bins of equal width; biased upwards where a bin holds few cases", distinct(codes)
-    about = Column(PARTS[0], of, len(codes), count, "positive", effective=count, reason="no cases")
+    about = Column(PARTS[0], of, len(codes), count, "distance", effective=count, reason="no cases")
     about = replace(about, note=f"{note}; {how}" if note else how)
     return Statistic((about, replace(about, metric=PARTS[1], scale="plain")), compute)

@@ -26,7 +26,7 @@ from overread.stats.arrays import (
     t_quantile,
     zero_one,
 )
-from overread.stats.discrimination.roc import area_interval
+from overread.stats.discrimination.roc import area_interval, clustered_freedom, misplaced
 from overread.stats.estimate import (
     Difference,
     Estimate,
@@ -38,7 +38,6 @@ from overread.stats.estimate import (
     undefined,
     without,
 )
-from overread.stats.proportions import patient_freedom
 from overread.stats.resample import Column, Statistic, Sums, bootstrap
 
 #: Below this the variance of a difference is the rounding of zero: models that differ in one pair of a million
@@ -79,7 +78,8 @@ def auc_difference(
     many images count for more) in the normal quantile's place: at 20 + 80 patients × 3 images that covers 94 % and
     not 92.
     The interval is ± quantile of the same standard errors on the scale of the difference of the two logits, so that
-    near an area of 1 it is neither too wide nor too narrow; right at p = 1 − level it and the test can differ.
+    near an area of 1 it is neither too wide nor too narrow; right at p = 1 − level it and the test can differ. Where the two
+    place fewer than seven patients of a class otherwise, it is widened towards that of the two areas (:func:`compared`).
     With ten patients of each class and areas of .9 it is too wide (97 to 99 %).
     Two scores that rank every case alike differ by 0 without error; where an area is 0 or 1 or the variance is
     zero (one positive patient) the interval is made of those of the two areas. Undefined for one class or a
@@ -114,12 +114,9 @@ def compare_aucs(
     placed = np.stack([placements(positive, score) for score in given])  # (M, N)
     added = shares(cohort, placed)
     errors = covariance(cohort, added)
-    areas = tuple(
-        cohort.estimate("auc", float(value), float(variance), level, of)
-        for value, variance in zip(added.value, np.diag(errors))
-    )
+    areas = tuple(cohort.estimate("auc", added.only(i), each, level, of) for i, each in enumerate(placed))
     differences = tuple(
-        compared(cohort, (areas[i], areas[j]), variance_between(cohort, added, i, j), (given[i], given[j]))
+        compared(cohort, (areas[i], areas[j]), added.only(i, j), (placed[i], placed[j]), (given[i], given[j]))
         for i, j in combinations(range(len(given)), 2)
     )
     return Comparison(areas, errors, differences, *_all_equal(added.value, errors))
@@ -131,14 +128,28 @@ def _no_comparison(cohort: Cohort, models: int, reason: str, of: str) -> Compari
     return Comparison((area,) * models, np.full((models, models), math.nan), pairs, math.nan, 0, math.nan)
 
 
+#: With so few patients of either class whom two models place otherwise the variance of their difference is not to be seen;
+#: with so many it is.
+UNSEEN, SEEN = 1, 7
+
+
 @checked
 def compared(
-    cohort: Cohort, areas: tuple[Estimate, Estimate], variance: float, scores: tuple[Floats, Floats]
+    cohort: Cohort,
+    areas: tuple[Estimate, Estimate],
+    added: Shares,
+    placed: tuple[Floats, Floats],
+    scores: tuple[Floats, Floats],
 ) -> Difference:
-    """The difference of two areas and its ``variance``; of two intervals where a variance is zero."""
+    """The difference of two areas of ``placed`` (N,) each; of two intervals where little varies between them.
+
+    ``added`` of the two. Between :data:`UNSEEN` and :data:`SEEN` patients whom the two place otherwise each end goes over from
+    the farther of DeLong's and that of the two areas' own intervals, squared and added with the correlation of the areas.
+    """
     first, second = areas
+    variance = variance_between(cohort, added, 0, 1)
     error = math.sqrt(variance) if variance > NOTHING else 0.0
-    freedom = class_freedom(cohort) if cohort.clustered and error else 0
+    freedom = cohort.freedom(added.apart(0, 1)) if error else 0
     wide = t_quantile(first.level, freedom) if freedom else normal_quantile(first.level)
     value, half = first.value - second.value, wide * error
     suffix = ", by patient" if cohort.clustered else ""
@@ -148,18 +159,26 @@ def compared(
         return _of_the_two(found, areas, error, suffix, freedom)
     how = ("DeLong, paired, logit" if error else "none: both rank the cases alike") + suffix
     low, high = _difference_limits(first.value, second.value, half) if error else (value, value)
+    apart = placed[0] != placed[1]
+    few = min(distinct(cohort.codes[rows & apart]) for rows in (cohort.truth, ~cohort.truth))
+    if error and few < SEEN:
+        trust = max(0.0, (few - UNSEEN) / (SEEN - UNSEEN))
+        both = square_and_add(*areas, _correlation(covariance(cohort, added)))
+        low, high = min(low, trust * low + (1 - trust) * both[0]), max(high, trust * high + (1 - trust) * both[1])
+        how = f"DeLong, paired, logit, and both intervals squared and added{suffix}"
     statistic = ratio(value, error)
     found = replace(found, low=low, high=high, method=how)
     return Difference(first, second, found, error, statistic, two_sided(statistic, freedom))
 
 
-def class_freedom(cohort: Cohort) -> int:
-    """The degrees of freedom of the variance between the patients of the class that has fewer to tell."""
-    return min(patient_freedom(cohort.codes[rows]) for rows in (cohort.truth, ~cohort.truth))
+def _correlation(errors: Floats) -> float:
+    """Of two areas, from their covariance (2, 2); 0 where one does not vary."""
+    scale = math.sqrt(max(0.0, float(errors[0, 0] * errors[1, 1])))
+    return max(-1.0, min(1.0, float(errors[0, 1]) / scale)) if scale > NOTHING else 0.0
 
 
 def _of_the_two(
-    found: Estimate, areas: tuple[Estimate, Estimate], error: float, suffix: str, freedom: int
+    found: Estimate, areas: tuple[Estimate, Estimate], error: float, suffix: str, freedom: float
 ) -> Difference:
     """An area of 0 or 1 has no logit: the interval is made of theirs, the test is DeLong's where there is one."""
     low, high = square_and_add(*areas, 0.0)
@@ -286,6 +305,14 @@ class Shares:
     ill: Floats
     well: Floats
 
+    def only(self, *which: int) -> Shares:
+        """Those of some models."""
+        return Shares(*(x[list(which)] for x in (self.value, self.ill, self.well)))
+
+    def apart(self, i: int, j: int) -> Shares:
+        """Of area i minus area j."""
+        return Shares(*(x[i : i + 1] - x[j : j + 1] for x in (self.value, self.ill, self.well)))
+
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
@@ -308,9 +335,17 @@ class Cohort:
         """Whether a patient has several images."""
         return self.patients < self.images
 
-    def estimate(self, metric: str, value: float, variance: float, level: float, of: str = "") -> Estimate:
-        """An area with its interval: on the logit scale, or Newcombe's where the variance is zero."""
-        low, high, how = area_interval(self.truth, self.codes, value, variance, level)
+    def freedom(self, added: Shares) -> float:
+        """The degrees of freedom of the variance of one area (or difference); 0 where no patient repeats."""
+        if not self.clustered:
+            return 0
+        return clustered_freedom(self.truth, self.codes, added.ill[0] + added.well[0])
+
+    def estimate(self, metric: str, added: Shares, placed: Floats, level: float, of: str = "") -> Estimate:
+        """The area of ``placed`` (N,), one model's, with its interval (:func:`area_interval`)."""
+        value, variance = float(added.value[0]), float(covariance(self, added)[0, 0])
+        few = misplaced(self.truth, self.codes, value, (placed[self.truth], placed[~self.truth]))
+        low, high, how = area_interval(self.truth, self.codes, value, variance, few, self.freedom(added), level)
         return Estimate(metric, value, low, high, level, how, self.images, self.patients, of)
 
 
@@ -435,5 +470,4 @@ def covariance(cohort: Cohort, added: Shares) -> Floats:
 @checked
 def variance_between(cohort: Cohort, added: Shares, i: int, j: int) -> float:
     """The variance of area i minus area j: exactly zero where both place every case alike."""
-    value, ill, well = (x[i : i + 1] - x[j : j + 1] for x in (added.value, added.ill, added.well))
-    return float(covariance(cohort, Shares(value, ill, well))[0, 0])
+    return float(covariance(cohort, added.apart(i, j))[0, 0])

@@ -17,6 +17,7 @@ from overread.stats.arrays import (
     normal_quantile,
     numbers,
     patient_codes,
+    t_quantile,
     zero_one,
 )
 from overread.stats.discrimination.delong import (
@@ -28,7 +29,7 @@ from overread.stats.discrimination.delong import (
     shares,
     variance_between,
 )
-from overread.stats.discrimination.roc import area_interval, rank
+from overread.stats.discrimination.roc import area_interval, misplaced, rank
 from overread.stats.estimate import Difference, Estimate, implied, ratio, square_and_add, two_sided, undefined, without
 
 Range = tuple[float, float]
@@ -125,10 +126,12 @@ def partial_auc_difference(
     if not error and not same_order(numbers(score), numbers(other)):
         low, high = square_and_add(first, second, 0.0)
         return implied(first, second, replace(found, low=low, high=high, method="squared and added" + how))
-    half, statistic = normal_quantile(level) * error, ratio(found.value, error)
+    freedom = cohort.freedom(added.apart(0, 1)) if error else 0
+    wide = t_quantile(level, freedom) if freedom else normal_quantile(level)
+    half, statistic = wide * error, ratio(found.value, error)
     how = ("placements, paired" if error else "none: both rank the cases alike") + how
     wald = replace(found, low=found.value - half, high=found.value + half, method=how)
-    return Difference(first, second, wald, error, statistic, two_sided(statistic))
+    return Difference(first, second, wald, error, statistic, two_sided(statistic, freedom))
 
 
 def _part(specificity: Range | None, sensitivity: Range | None, standardised: bool) -> _Part:
@@ -154,14 +157,16 @@ def _partial_aucs(
         cohort, given = Cohort.of(~positive, cohort.codes), [-score for score in given]
     placed = np.stack([partial_placements(cohort.truth, score, part.low, part.high) for score in given])
     added = shares(cohort, placed)
-    spread = np.diag(covariance(cohort, added))
-    found = [_estimate(cohort, part, float(h), float(v), level, of) for h, v in zip(added.value, spread)]
+    found = [_estimate(cohort, part, added.only(i), each, level, of) for i, each in enumerate(placed)]
     return found, cohort, added
 
 
-def _estimate(cohort: Cohort, part: _Part, height: float, variance: float, level: float, of: str) -> Estimate:
-    inside = min(max(height, 0.0), 1.0)
-    low, high, how = area_interval(cohort.truth, cohort.codes, inside, variance, level, "placements", part.width)
+def _estimate(cohort: Cohort, part: _Part, added: Shares, placed: Floats, level: float, of: str) -> Estimate:
+    height, variance, freedom = float(added.value[0]), float(covariance(cohort, added)[0, 0]), cohort.freedom(added)
+    inside, truth, codes = min(max(height, 0.0), 1.0), cohort.truth, cohort.codes
+    # The sensitivity at a negative is given over the width: back to a share.
+    few = misplaced(truth, codes, inside, (placed[truth], placed[~truth] * part.width))
+    low, high, how = area_interval(truth, codes, inside, variance, few, freedom, level, "placements", part.width)
     ends = part.scaled(height), part.scaled(low), part.scaled(high)
     return Estimate(part.metric, *ends, level, f"{part.about}; {how}", cohort.images, cohort.patients, of)
 

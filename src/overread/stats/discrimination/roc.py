@@ -43,9 +43,10 @@ def auc(
 
     ``truth`` (N,) 0/1, ``score`` (N,) higher = more likely positive, ``patients`` (N,) or None. The direction
     of a score is never flipped. Variance: DeLong, DeLong & Clarke-Pearson 1988 in one sort, clustered after
-    Obuchowski 1997 where patients repeat; interval on the logit scale. Where that variance is zero (all told
-    apart, a constant score, one positive patient) the interval is method 5 of Newcombe 2006, which has no
-    zero width. Undefined for one class or a score that is not finite.
+    Obuchowski 1997 where patients repeat; interval on the logit scale. Few patients on the wrong side tell little of that
+    variance: with up to three of either class the interval is no narrower than method 5 of Newcombe 2006, whose
+    standard error belongs to the area, and from ten on it is DeLong's alone (:func:`area_interval`). So it is continuous up
+    to an area of 1, where it is Newcombe's. Undefined for one class or a score that is not finite.
 
     >>> print(auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
     0.750 (0.069–0.992)
@@ -59,9 +60,14 @@ def auc(
     ranking = rank(positive, scores)
     value, above, below = _placements(ranking)
     codes = codes[ranking.order]
-    variance = _variance(ranking.truth, value, above, below, codes)
-    low, high, how = area_interval(ranking.truth, codes, value, variance, level)
+    variance, freedom = _variance(ranking.truth, value, above, below, codes)
+    few = misplaced(ranking.truth, codes, value, (above, below))
+    low, high, how = area_interval(ranking.truth, codes, value, variance, few, freedom, level)
     return Estimate("auc", value, low, high, level, how, len(scores), count, of)
+
+
+#: With so many patients of either class on the wrong side an area's variance is not to be seen; with so many it is.
+UNSEEN, SEEN = 3, 10
 
 
 @checked
@@ -70,22 +76,43 @@ def area_interval(
     codes: Integers,
     value: float,
     variance: float,
+    few: int,
+    freedom: float,
     level: float,
     method: str = "DeLong",
     within: float = 1.0,
 ) -> tuple[float, float, str]:
-    """The ends of an area's interval, and how they were made: on the logit scale, or Newcombe's where nothing varies.
+    """The ends of an area's interval, and how they were made: on the logit scale, or Newcombe's where little varies.
 
-    ``within``: the share of the negatives over whom the area is taken. The quantile is the normal one; where patients repeat
-    Student's t of the class with fewer patients to tell (Kish 1965).
+    ``few`` as :func:`misplaced` counts; ``freedom`` as :func:`clustered_freedom` has it, 0 for the normal quantile;
+    ``within``: the share of the negatives over whom the area is taken. Between :data:`UNSEEN` and :data:`SEEN` patients each end goes over from the farther of the two to the logit's. By DeLong alone
+    coverage at an area of .99 from 20 + 200 patients is 90 %, and 79 where the scores of the ill spread twice as far.
     """
     by_patient = ", by patient" if distinct(codes) < len(codes) else ""
-    if not (variance > TINY and TINY < value < 1 - TINY):
-        ill, well = distinct(codes[truth]), max(1, round(distinct(codes[~truth]) * within))
-        return *newcombe(value, ill, well, normal_quantile(level)), NEWCOMBE + by_patient
-    freedom = min(patient_freedom(codes[rows]) for rows in (truth, ~truth)) if by_patient else 0
+    ill, well = distinct(codes[truth]), max(1, round(distinct(codes[~truth]) * within))
+    trust = min(1.0, max(0.0, (few - UNSEEN) / (SEEN - UNSEEN)))
+    seen = variance > TINY and TINY < value < 1 - TINY
+    by_area = newcombe(value, ill, well, normal_quantile(level)) if trust < 1 or not seen else (math.nan, math.nan)
+    if not seen:
+        return *by_area, NEWCOMBE + by_patient
     wide = t_quantile(level, freedom) if freedom else normal_quantile(level)
-    return *logit_interval(value, math.sqrt(variance), wide), f"{method}, logit{by_patient}"
+    low, high = logit_interval(value, math.sqrt(variance), wide)
+    if trust == 1:
+        return low, high, f"{method}, logit{by_patient}"
+    low = min(low, trust * low + (1 - trust) * by_area[0])
+    high = max(high, trust * high + (1 - trust) * by_area[1])
+    return low, high, f"{method}, logit, and {NEWCOMBE}{by_patient}"
+
+
+@checked
+def misplaced(truth: Booleans, codes: Integers, value: float, placed: tuple[Floats, Floats]) -> int:
+    """Patients of the class that has fewer of them who stand on the wrong side of somebody, of an area of ``value``.
+
+    ``placed``: of the positives the share of negatives below, of the negatives the share of positives above. Of an area
+    below .5 the right side is the wrong one.
+    """
+    wrong = [side < 1 if value >= 0.5 else side > 0 for side in placed]
+    return min(distinct(codes[rows][off]) for rows, off in zip((truth, ~truth), wrong))
 
 
 def _placements(ranking: Ranking) -> tuple[float, Floats, Floats]:
@@ -101,20 +128,32 @@ def _placements(ranking: Ranking) -> tuple[float, Floats, Floats]:
     return float(above.mean()), above, below
 
 
-def _variance(truth: Booleans, value: float, above: Floats, below: Floats, codes: Integers) -> float:
-    """Obuchowski 1997: sums within patients; DeLong's where no patient repeats."""
-    patients = int(codes.max()) + 1
-    count = [np.bincount(codes[rows], minlength=patients) for rows in (truth, ~truth)]
-    spread = [
-        np.bincount(codes[rows], share, patients) - value * n
-        for rows, share, n in zip((truth, ~truth), (above, below), count)
-    ]
-    sizes, whole = [int((n > 0).sum()) for n in count], distinct(codes)
+def _variance(truth: Booleans, value: float, above: Floats, below: Floats, codes: Integers) -> tuple[float, float]:
+    """With its freedom. Obuchowski 1997: sums within patients; DeLong's where no patient repeats."""
+    patients, whole, sizes, moved = int(codes.max()) + 1, distinct(codes), [], []
+    for rows, share in ((truth, above), (~truth, below)):
+        mine = codes[rows]
+        sizes.append(distinct(mine))
+        moved.append(np.bincount(mine, share - value, patients) / len(mine))
     if min(sizes) < 2:
-        return 0.0
-    own = sum(k / (k - 1) * float(s @ s) / n.sum() ** 2 for k, s, n in zip(sizes, spread, count))
-    cross = whole / (whole - 1) * float(spread[0] @ spread[1]) / (count[0].sum() * count[1].sum())
-    return own + 2 * cross
+        return 0.0, 0
+    own = sum(k / (k - 1) * float(s @ s) for k, s in zip(sizes, moved))
+    freedom = clustered_freedom(truth, codes, moved[0] + moved[1]) if whole < len(codes) else 0
+    return own + 2 * whole / (whole - 1) * float(moved[0] @ moved[1]), freedom
+
+
+@checked
+def clustered_freedom(truth: Booleans, codes: Integers, moved: Floats) -> float:
+    """The degrees of freedom of a variance between patients, of whom each has ``moved`` (P,) the area.
+
+    Those of the class whose patients tell less (:func:`overread.stats.proportions.patient_freedom`); fewer where the squares
+    themselves vary more than normal ones do (Satterthwaite 1946), as near an area of 1, where few patients bring
+    all of it: without, coverage there is 90 to 92 %.
+    """
+    kish = min(patient_freedom(codes[rows]) for rows in (truth, ~truth))
+    square, fourth = float((moved**2).sum()), float((moved**4).sum())
+    spread = fourth - square**2 / len(moved)
+    return min(float(kish), max(1.0, 2 * square**2 / spread)) if spread > 0 else float(kish)
 
 
 @checked
