@@ -23,7 +23,7 @@ from overread.stats.arrays import (
     zero_one,
 )
 from overread.stats.discrimination.delong import placements
-from overread.stats.discrimination.roc import area_interval
+from overread.stats.discrimination.roc import area_interval, clustered_freedom, misplaced
 from overread.stats.estimate import Estimate, undefined
 
 #: The stratum of a case of which it is not known.
@@ -83,7 +83,8 @@ class _Within:
     """An area over the pairs within strata.
 
     ``added`` (P,): how far each patient moves it. ``unseen``: variance over classes with one patient in a stratum.
-    ``truth``, ``codes`` (K,) of the cases that are in a pair; ``share`` of all their pairs that lie within a stratum.
+    ``truth``, ``codes`` (K,) of the cases that are in a pair; ``share`` of all their pairs that lie within a stratum;
+    ``misplaced`` patients as :func:`overread.stats.discrimination.roc.misplaced` counts them there.
     """
 
     value: float
@@ -92,6 +93,7 @@ class _Within:
     truth: Booleans
     codes: Integers
     share: float
+    misplaced: int
     strata: tuple[int, int]
 
 
@@ -118,7 +120,9 @@ def _within(truth: Booleans, score: Floats, strata: Integers, codes: Integers) -
     used = np.concatenate(both)
     ill = truth[used].sum()
     share = float(pairs.sum() / (ill * (len(used) - ill)))
-    return _Within(value, added, alone * value * (1 - value), truth[used], codes[used], share, (len(both), len(names)))
+    every, true, who = np.concatenate(placed), truth[used], codes[used]
+    off = misplaced(true, who, value, (every[true], every[~true]))
+    return _Within(value, added, alone * value * (1 - value), true, who, share, off, (len(both), len(names)))
 
 
 def _estimate(found: list[_Within], level: float, of: str, metric: str, called: str, note: str = "") -> Estimate:
@@ -129,7 +133,11 @@ def _estimate(found: list[_Within], level: float, of: str, metric: str, called: 
     unseen = float(np.mean([math.sqrt(held.unseen) for held in found])) ** 2
     variance = float(moved @ moved) + unseen
     few = min(found, key=_rarer)
-    low, high, how = area_interval(few.truth, few.codes, value, variance, level, within=few.share)
+    clustered = distinct(few.codes) < len(few.codes)
+    freedom = clustered_freedom(few.truth, few.codes, moved) if clustered else 0
+    low, high, how = area_interval(
+        few.truth, few.codes, value, variance, few.misplaced, freedom, level, within=few.share
+    )
     codes = np.unique(np.concatenate([held.codes for held in found]))
     images = max(len(held.codes) for held in found)
     with_both, all_of_them = found[0].strata
