@@ -21,12 +21,13 @@ def scan(
     """What is in an export of DICOM files: a row per image or series, from headers alone, without identifiers."""
     from overread.cases.privacy import unnamed
     from overread.cases.sources.dicom_export import read_tree
+    from overread.cases.sources.renderings import for_people
     from overread.core.files import write_csv
 
     with bars() as progress:
         found = read_tree(Path(export), progress=progress, threads=threads)
     write_csv(output, unnamed(found.table, names))
-    for line in (*found.notes, *found.problems):
+    for line in (*found.notes, *found.problems, *(f"run and train: {note}" for note in for_people(found.table)[1])):
         say(f"  {line}")
     end([output], f"overread run {export} --labels-from labels.csv --label LABEL -o runs/mine")
 

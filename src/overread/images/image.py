@@ -56,6 +56,8 @@ class Limits:
             )
 
 
+#: What a note begins with that says of a doubtful reading: the audit reports it.
+DOUBT = "doubtful: "
 #: The limits where none are given.
 LIMITS = Limits()
 

@@ -19,7 +19,7 @@ from overread.images.address import Address, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes
 from overread.images.formats.signatures import FORMATS, VOLUMES, sniff
-from overread.images.image import LIMITS, Image, Limits, broken_as, image_of, printable
+from overread.images.image import LIMITS, Image, Limits, broken_as, image_of, printable, read_bytes
 
 _NOWHERE = Address("")
 _READERS = {row.name: row for row in FORMATS}
@@ -137,7 +137,7 @@ def _volume(address: Address, limits: Limits, window: str) -> Image:
 
 
 def _decode(data: bytes, address: Address, limits: Limits, at_least: tuple[int, int] | None, window: str) -> Image:
-    kind = sniff(data)
+    kind = _kind(data, address)
     if kind in VOLUMES:
         if not address.path:
             raise ImageError("a volume is read from a file, not from bytes", given=kind)
@@ -155,6 +155,18 @@ def _decode(data: bytes, address: Address, limits: Limits, at_least: tuple[int, 
     if claimed not in (None, kind):
         notes = (f"extension {ending}, content {kind}", *notes)
     return image_of(pixels, kind, _digest_of(data, address), notes)
+
+
+def _kind(data: bytes, address: Address) -> str:
+    """The format; of the voxels of Analyze, which have no mark, the error says what they are by the file beside them."""
+    try:
+        return sniff(data)
+    except ImageError:
+        if address.path.lower().endswith(".img") and not address.entry:
+            header = Path(address.path).with_suffix(".hdr")
+            if header.is_file():
+                sniff(read_bytes(header, most=4096))
+        raise
 
 
 def _digest_of(data: bytes, address: Address) -> str:

@@ -13,9 +13,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 import overread as ov
 from overread.cases.cases import Planes, paths
+from overread.cases.sources.dicom_export import read_tree
 from overread.cases.sources.read_cases import read_images
 from overread.core.errors import InputError
 from overread.images.read import read_image
+from overread.images.volumes import read_volume
 
 
 def dicom(
@@ -140,3 +142,90 @@ def test_labels_for_what_is_no_export(tmp_path) -> None:
         ov.read_cases(tmp_path / "t.csv", labels_from=tmp_path / "t.csv", label="a")
     with pytest.raises(InputError, match="does not exist"):
         ov.read_cases(tmp_path / "none", labels_from=tmp_path / "t.csv", label="a")
+
+
+@pytest.fixture
+def mammograms(tmp_path: Path) -> Path:
+    """Six patients, each view raw and for people, one raw only, a result of CAD; labels by patient."""
+    home, capture = tmp_path / "breast", "1.2.840.10008.5.1.4.1.1.7"
+    for p in range(6):
+        about = {"patient": f"P{p}", "study": 50 + p, "Modality": "MG"}
+        for n, (side, view) in enumerate((s, v) for s in "LR" for v in ("CC", "MLO")):
+            for intent in ("FOR PROCESSING", "FOR PRESENTATION"):
+                if p == 5 and n == 3 and intent == "FOR PRESENTATION":
+                    continue
+                dicom(home / f"{p}/{side}{view}{intent[4:8]}.dcm", 2 * n + ("PROC" not in intent), **about, ImageLaterality=side,
+                      ViewPosition=view, PresentationIntentType=intent, ImageType=["DERIVED", "PRIMARY"])  # fmt: skip
+        dicom(home / f"{p}/cad.dcm", 99, **about, SOPClassUID=capture, ImageType=["DERIVED", "SECONDARY"])
+    table = {"patient": [f"P{p}" for p in range(6)], "finding": ["yes", "no"] * 3}
+    pd.DataFrame(table).to_csv(tmp_path / "labels.csv", index=False)
+    return home
+
+
+def test_one_rendering_of_each_view_is_learned_from(mammograms: Path) -> None:
+    labels = mammograms.parent / "labels.csv"
+    cases = ov.read_cases(mammograms, labels_from=labels, label="finding", names="keep")
+    assert sorted(set(cases.table["view"])) == ["L-CC", "L-MLO", "R-CC", "R-MLO"]
+    assert (len(cases), cases.table["intent"].tolist().count("FOR PROCESSING")) == (24, 1)
+    assert any("left out: 23 of 53 images, FOR PROCESSING beside" in note for note in cases.notes)
+    assert any("left out: 6 of 53 images, secondary captures" in note for note in cases.notes)
+    raw = ov.read_cases(
+        mammograms, labels_from=labels, label="finding", names="keep", where="intent == 'FOR PROCESSING'"
+    )
+    assert (len(raw), set(raw.table["intent"])) == (24, {"FOR PROCESSING"})
+    every = ov.read_cases(mammograms, labels_from=labels, label="finding", names="keep", where="image_type != ''")
+    assert len(every) == 53
+    new = read_images(mammograms, cases.target)
+    assert len(new) == 24
+    assert any("left out: 23 of 53" in note for note in new.notes)
+
+
+def test_captures_alone_are_images_like_others(tmp_path: Path) -> None:
+    """As in the RSNA pneumonia set: every radiograph is a secondary capture."""
+    for p in range(4):
+        dicom(
+            tmp_path / ("yes" if p % 2 else "no") / f"{p}.dcm",
+            1,
+            patient=f"P{p}",
+            study=p,
+            SOPClassUID="1.2.840.10008.5.1.4.1.1.7",
+        )
+    assert len(ov.read_cases(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("names", ["shuffled", "numbered"])
+def test_each_echo_is_a_volume_of_its_own(tmp_path: Path, names: str) -> None:
+    order = np.random.default_rng(2).permutation(12) if names == "shuffled" else np.arange(12)
+    for n in range(12):
+        place, echo = divmod(n, 2)
+        bright = np.full((16, 12), 3000 if echo else 100, np.uint16)
+        bright[place] += 50
+        dicom(tmp_path / "x" / f"{order[n]:03d}", n, patient="P", study=7, at=3.0 * place, Modality="MR", InstanceNumber=place + 1,
+              EchoTime=str(90 if echo else 20), PixelData=bright.tobytes())  # fmt: skip
+    cases = read_images(tmp_path / "x", ov.read_cases(_labelled(tmp_path / "y"), label="label").target, names="keep")
+    assert sorted(cases.table["view"]) == ["axial echo time 1", "axial echo time 2"]
+    for view, path in zip(cases.table["view"], paths(cases)):
+        volume = read_volume(path).voxels
+        assert volume.shape == (6, 16, 12)
+        assert np.median(volume) == (100 if view.endswith("1") else 3000)
+        assert volume.max() - volume.min() == 50  # no slice of the other
+
+
+def _labelled(folder: Path) -> Path:
+    folder.mkdir()
+    for n in range(4):
+        dicom(folder / f"{n}.dcm", n, patient=f"P{n}", study=n)
+    pd.DataFrame({"image": [f"{n}.dcm" for n in range(4)], "label": ["no", "yes"] * 2}).to_csv(
+        folder / "t.csv", index=False
+    )
+    return folder / "t.csv"
+
+
+def test_a_gap_is_not_bridged(tmp_path: Path) -> None:
+    for n in range(22):
+        dicom(tmp_path / f"{n:03d}", n, patient="P", study=7, at=1.25 * n + 90 * (n >= 12))
+    found = read_tree(tmp_path)
+    assert sorted(found.table["slices"]) == [10, 12]
+    assert any("2 of 2 rows are one of several stacks" in problem for problem in found.problems)
+    for image in found.table["image"]:
+        assert read_volume(tmp_path / image).voxels.shape[0] in (10, 12)

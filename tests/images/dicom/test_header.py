@@ -6,6 +6,7 @@ import io
 import math
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -24,7 +25,7 @@ from pydicom.uid import (
 from overread.core.errors import ImageError
 from overread.images.dicom import elements as dicom_elements
 from overread.images.dicom.elements import MAX_DEPTH
-from overread.images.dicom.header import DicomHeader, clean, read_header
+from overread.images.dicom.header import TRAITS, DicomHeader, clean, read_header
 from overread.images.dicom.header import is_dicom_file as looks_like_dicom
 
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
@@ -71,7 +72,8 @@ FULL = {
     "ManufacturerModelName": "Strahler 3", "PatientSex": "F", "PatientAge": "045Y", "BodyPartExamined": "CHEST",
     "IssuerOfPatientID": "ZH", "SliceThickness": "2.5", "SeriesNumber": "7", "AcquisitionNumber": "2", "InstanceNumber": "12",
     "ImagePositionPatient": [-1.5, 2, 30.25], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "PixelSpacing": [0.5, 0.75],
-    "BurnedInAnnotation": "YES", "ViewPosition": "AP", "ImageLaterality": "L", "NumberOfFrames": "3",
+    "EchoTime": "20.50", "DiffusionBValue": 1000.0, "DiffusionGradientOrientation": [0.0, 0.6, -0.8], "ConvolutionKernel": "B30f",
+    "PresentationIntentType": "FOR PROCESSING", "BurnedInAnnotation": "YES", "ViewPosition": "AP", "ImageLaterality": "L", "NumberOfFrames": "3",
 }  # fmt: skip
 
 
@@ -95,12 +97,17 @@ def test_every_field_in_every_encoding(syntax):
     data = written(dataset(**FULL), syntax)
     found = read_header(data)
     same_as_pydicom(found, data)
-    assert found == DicomHeader(
+    told = dict(zip(TRAITS, found.traits, strict=True))
+    assert {name: value for name, value in told.items() if value} == {
+        "acquisition time": "70907.1", "echo time": "20.5", "b-value": "1000", "gradient direction": "0 0.6 -0.8",
+        "reconstruction kernel": "B30f",
+    }  # fmt: skip
+    assert replace(found, traits=()) == DicomHeader(
         patient="P-1", study="1.2.3", series="1.2.3.9", instance="1.2.3.4", accession="A1", modality="CT", site="Spital Zürich",
         manufacturer="Röntgen & Söhne", device="Strahler 3", view="AP", laterality="L", age=45.0, sex="F", date="2020-02-29",
         body_part="CHEST", rows=4, columns=6, frames=3, position=(-1.5, 2.0, 30.25), orientation=(1, 0, 0, 0, 1, 0),
         spacing=(0.5, 0.75), thickness=2.5, number=12, time="07:09:07", burned_in="YES", has_pixels=True, issuer="ZH",
-        series_number=7, acquisition=2, image_type=("ORIGINAL", "PRIMARY", "AXIAL"), class_uid="1.2.840.10008.5.1.4.1.1.2",
+        series_number=7, acquisition=2, image_type=("ORIGINAL", "PRIMARY", "AXIAL"), class_uid="1.2.840.10008.5.1.4.1.1.2", intent="FOR PROCESSING",
     )  # fmt: skip
 
 
@@ -304,3 +311,19 @@ def test_bytes_of_any_kind(tail):
         bytes(128) + b"DICM\x02\0\x10\0UI\x16\0" + DeflatedExplicitVRLittleEndian.encode(),
     ):
         header_or_error(head + tail)
+
+
+@pytest.mark.parametrize(
+    ("stated", "years", "doubt"),
+    [
+        ("058Y", 58, ""), ("58", 58, ""), ("018M", 1.5, ""), ("010D", 0.03, ""), ("90+", 90, "bound"), ("90Y+", 90, "bound"),
+        (">89", 89, "bound"), ("89+Y", 89, "bound"), ("412Y", math.nan, "unreadable"), ("old", math.nan, "unreadable"),
+        ("-5", math.nan, "unreadable"), ("", math.nan, ""),
+    ],
+)  # fmt: skip
+def test_ages_as_they_are_written(stated, years, doubt):
+    found = read_header(written(dataset(PatientAge=stated)))
+    assert found.age == pytest.approx(years, abs=0.01, nan_ok=True)
+    assert found.age_doubt == doubt
+    born = read_header(written(dataset(PatientAge=stated, PatientBirthDate="19500101", StudyDate="20200601")))
+    assert born.age == pytest.approx(70 if math.isnan(years) else years, abs=0.01)

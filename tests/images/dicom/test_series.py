@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import os
@@ -17,7 +18,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 from overread.core.errors import ImageError
 from overread.images.dicom import series
 from overread.images.dicom.header import DicomHeader
-from overread.images.dicom.series import fit_together, normal, order, series_entries, series_files, stacks
+from overread.images.dicom.series import normal, order, series_entries, series_files
+from overread.images.dicom.stacks import fit_together, stacks
 
 RNG = np.random.default_rng(5)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
@@ -72,7 +74,18 @@ def test_of_slices_in_one_place_the_first_taken_is_kept():
     found = order([*second, *first])
     assert found.indices == (3, 4, 5)
     assert found.left_out == (0, 1, 2)
-    assert found.problems == ("slices in places that are taken: 3; the first of each is kept",)
+    assert found.problems == ("the series mixes acquisition numbers: 3 of 6 images fit together",)
+    retaken = order([*slices(range(9)), *slices([4], acquisition=2)])
+    assert (len(retaken.indices), retaken.left_out) == (9, (4,))
+    assert retaken.problems == ("slices in places that are taken: 1; the first of each is kept",)
+
+
+def test_copies_are_told_and_what_nothing_tells_apart_is_refused():
+    copies = slices(range(5), instance="1.2.3") * 2
+    assert order(copies).problems == ("slices in places that are taken: 5; the first of each is kept",)
+    bare = [dataclasses.replace(header, number=None) for header in slices(range(5)) * 2]
+    with pytest.raises(ImageError, match="nothing in their headers tells .*10 images in 5 places"):
+        order(bare)
 
 
 def test_what_does_not_fit_is_left_out():
@@ -88,7 +101,7 @@ def test_what_does_not_fit_is_left_out():
         "localizers kept apart: 1",
         "the series mixes sizes and orientations and pixel spacings: 6 of 12 images fit together",
     )
-    assert [len(group) for group in stacks([*scouts, *other, *volume])] == [1, 3, 2, 1, 6]
+    assert [len(stack.indices) for stack in stacks([*scouts, *other, *volume])] == [1, 3, 2, 1, 6]
 
 
 def test_only_scouts():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image as Pillow
 from overread.core.errors import ImageError
 from overread.images.conversions import exif_orientation
 from overread.images.formats.signatures import sniff
+from overread.images.read import read_image
 
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, (37, 53, 3), dtype=np.uint8)
@@ -63,3 +65,18 @@ def test_exif_of_both_byte_orders() -> None:
         big = b"MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0" + bytes([value]) + bytes(6)
         assert exif_orientation(big) == value
     assert exif_orientation(b"rubbish") == 1
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_analyze_is_said_by_its_name(order: str, tmp_path: Path) -> None:
+    header = (348).to_bytes(4, order) + bytes(344)
+    (tmp_path / "v.hdr").write_bytes(header)
+    (tmp_path / "v.img").write_bytes(bytes(1000))
+    (tmp_path / "alone.img").write_bytes(bytes(1000))
+    for name in ("v.hdr", "v.img"):
+        with pytest.raises(ImageError, match=r"Analyze 7.5.*which side is left"):
+            read_image(tmp_path / name)
+    with pytest.raises(ImageError, match="unknown content"):
+        read_image(tmp_path / "alone.img")
+    with pytest.raises(ImageError, match="NIfTI in two files"):
+        read_image(header[:344] + b"ni1\0")

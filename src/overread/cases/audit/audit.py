@@ -19,6 +19,7 @@ from overread.cases.cases import PARTS, Cases
 from overread.core.errors import InputError, UnsoundError, checked, require
 from overread.core.files import FORMAT, build, fingerprint, read_json, write_json
 from overread.core.progress import Progress, silent
+from overread.images.image import DOUBT
 
 Severity = Literal["error", "warning", "note"]
 _WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
@@ -367,6 +368,16 @@ def mixtures(seen: Seen) -> list[Finding]:
     return found
 
 
+def doubtful(seen: Seen) -> list[Finding]:
+    """Images that were read by a decision against what their header says, the commonest decision first."""
+    notes = seen.prints["notes"].str.split("; ").explode()
+    notes = notes[notes.str.startswith(DOUBT)].str.removeprefix(DOUBT)
+    kinds = notes.str.replace(r"\d[\d,]*", "…", regex=True).value_counts()
+    listed = "; ".join(f"{kind} ({count:,})" for kind, count in kinds.items())
+    return _finding(seen, "doubtful-pixels", "warning", f"{_s(notes.index.nunique(), 'image')} whose header contradicts the pixels: {listed}",
+                    "See that they look as they should; the column notes of the fingerprints says what was decided for each.", notes.index.unique())  # fmt: skip
+
+
 #: The part of an image that may be black border before it is reported.
 BORDER = 0.1
 
@@ -403,7 +414,7 @@ def shortcut_risk(found: dict[str, Any]) -> list[Finding]:
 
 CHECKS: tuple[Callable[[Seen], list[Finding]], ...] = (
     unreadable, missing_label, leaks, near_leaks, exact_duplicates, near_duplicates, chains, conflicting_labels, patients,
-    classes, sources, blank, mixtures, burned_in, frames,
+    classes, sources, blank, mixtures, doubtful, burned_in, frames,
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,9 @@ from overread.core.sandbox import contained
 from overread.images.address import Address, parse
 from overread.images.dicom import header as dicom_header
 from overread.images.dicom.elements import items, open_regular, read_elements
-from overread.images.dicom.header import DicomHeader
-from overread.images.dicom.series import normal, order, stacks
+from overread.images.dicom.header import OLDEST, RAW, DicomHeader
+from overread.images.dicom.series import normal, order
+from overread.images.dicom.stacks import Stack, stacks
 from overread.images.formats import archives
 
 #: Files whose headers one process reads at a time, and fewer of which are read in this one.
@@ -101,7 +103,7 @@ def read_tree(
     images, more, doubts, unreadable = _sorted_out(seen)
     table = rows(images, slices)
     notes = [*_counted(images, table), *notes, *more]
-    problems += [*doubts, *_doubtful(table, sum(not header.study for _, header in images))]
+    problems += [*doubts, *_doubtful(table, [header for _, header in images])]
     return Tree(table, tuple(notes), tuple(problems), str(root), unreadable)
 
 
@@ -197,18 +199,28 @@ def _counted(images: Images, table: pd.DataFrame) -> list[str]:
     return notes + ([f"{volumes.sum():,} slices are {_s(len(volumes), 'volume')}, a row each"] if len(volumes) else [])
 
 
-def _doubtful(table: pd.DataFrame, without_study: int) -> list[str]:
+def _doubtful(table: pd.DataFrame, headers: Sequence[DicomHeader]) -> list[str]:
     """What a reader of the table should know before using it."""
+    without_study = sum(not header.study for header in headers)
+    ages = Counter(header.age_doubt for header in headers)
+    parted = table["problems"].str.startswith(_PARTED)
     named = table["instance"][table["instance"] != ""]
     checks = (
         (table["patient"] == "", "do not say whose they are"),
         (table["burned_in"] == "YES", "have text burned into their pixels, by their headers"),
         (named.duplicated(), "repeat the identifier of another"),
-        (table["problems"] != "", "have gaps, mixed or repeated slices: see the column problems"),
+        (parted, "are one of several stacks of a series, each a volume of its own: see the column problems"),
+        ((table["problems"] != "") & ~parted, "have gaps, mixed or repeated slices: see the column problems"),
     )
     problems = [f"{mask.sum():,} of {len(table):,} rows {what}" for mask, what in checks if mask.any()]
     known = table[table["patient"] != ""]
     torn = int((known.groupby("case")["patient"].nunique() > 1).sum())
+    if ages["bound"]:
+        problems.append(f"{_s(ages['bound'], 'image')} with an age that is a bound, such as 90+, taken as the number")
+    if ages["unreadable"]:
+        problems.append(
+            f"{_s(ages['unreadable'], 'image')} with an age that is none in years, weeks, months or days up to {OLDEST} years, left blank or taken from the date of birth"
+        )
     if without_study:
         problems.append(f"{_s(without_study, 'image')} without a study, counted as cases of their own")
     if torn:
@@ -226,10 +238,12 @@ def _s(count: int, one: str, many: str = "") -> str:
 #: Modalities of which slices make volumes, and slices that do.
 CROSS_SECTIONAL = ("CT", "MR", "PT")
 FEWEST_SLICES = 3
+_CODE = re.compile(r"[A-Z0-9 _]{1,16}")  # a code string (PS3.5 6.2)
+_ALONE, _PARTED = Stack(()), "one of"
 #: Columns of the table of an export.
 COLUMNS = ("image", "patient", "case", "series", "instance", "accession", "source", "site", "device", "modality", "view",
            "laterality", "age", "sex", "date", "body_part", "frames", "slices", "spacing", "step", "burned_in",
-           "problems")  # fmt: skip
+           "intent", "image_type", "secondary_capture", "problems")  # fmt: skip
 
 
 #: Images below the root, files or members of archives there, with their headers.
@@ -247,6 +261,7 @@ class _Row:
     slices: int = 1
     step: float = math.nan
     problems: tuple[str, ...] = ()
+    stack: Stack = _ALONE
 
 
 def rows(found: Images, slices: bool) -> pd.DataFrame:
@@ -271,13 +286,21 @@ def _series(group: Images, slices: bool) -> list[_Row]:
     """Rows of one series in one folder: a volume for each stack that is one, else every image."""
     made, headers = [], [header for _, header in group]
     for stack in stacks(headers):
-        volume = None if slices else _volume([group[i] for i in stack])
-        made += [volume] if volume else [_Row(str(group[i][0]), headers[i]) for i in stack]
+        images = [group[i] for i in stack.indices]
+        volume, problems = None, list[str]()
+        try:
+            volume = None if slices else _volume(images, stack)
+        except ImageError as error:
+            problems.append(error.what)
+        made += [volume] if volume else [_Row(str(place), header, problems=tuple(problems)) for place, header in images]
     return made
 
 
-def _volume(stack: Images) -> _Row | None:
-    """One row for slices that stand side by side, None where they are too few or of another kind."""
+def _volume(stack: Images, of: Stack) -> _Row | None:
+    """One row for slices that stand side by side, None where they are too few or of another kind.
+
+    Raises :class:`ImageError` where it cannot be told which of them belong together.
+    """
     header = stack[0][1]
     several = len(stack) >= FEWEST_SLICES and header.series != "" and header.modality in CROSS_SECTIONAL
     placed = header.position is not None and header.orientation is not None and not header.is_localizer
@@ -287,7 +310,10 @@ def _volume(stack: Images) -> _Row | None:
     if len(found.indices) < FEWEST_SLICES:
         return None
     place, first = stack[found.indices[0]]
-    return _Row(str(replace(place, series=True)), first, len(found.indices), found.spacing, found.problems)
+    apart = (f"{_PARTED} {of.of} stacks of its series, told apart by {of.apart}",) if of.apart else ()
+    return _Row(
+        str(replace(place, series=True)), first, len(found.indices), found.spacing, (*apart, *found.problems), of
+    )
 
 
 def _cells(row: _Row, view: str, issuers: frozenset[str]) -> tuple[object, ...]:
@@ -297,7 +323,8 @@ def _cells(row: _Row, view: str, issuers: frozenset[str]) -> tuple[object, ...]:
     spacing = f"{h.spacing[0]:.4g}" if h.spacing else ""
     return (row.address, patient, case_of(h) or row.address, h.series, h.instance, h.accession, h.site or device, h.site, device,
             h.modality, view, h.laterality, _plain(h.age), h.sex, h.date, h.body_part, h.frames, row.slices,
-            spacing, _plain(row.step), h.burned_in, "; ".join(row.problems))  # fmt: skip
+            spacing, _plain(row.step), h.burned_in, h.intent, "/".join(filter(_CODE.fullmatch, h.image_type)), "YES" if h.is_capture else "",
+            "; ".join(row.problems))  # fmt: skip
 
 
 def case_of(header: DicomHeader) -> str:
@@ -320,7 +347,7 @@ def _ambiguous(made: Sequence[_Row]) -> frozenset[str]:
 
 def _views(made: Sequence[_Row]) -> list[str]:
     """A name for each row that no other row of its case has: the view, numbered from the second one on."""
-    views = [_view(row.header) for row in made]
+    views = [_view(row) for row in made]
     several = Counter((case_of(row.header), view) for row, view in zip(made, views, strict=True))
     counts: Counter[tuple[str, str]] = Counter()
     for i in sorted(range(len(made)), key=lambda i: _sequence(made[i])):
@@ -331,17 +358,25 @@ def _views(made: Sequence[_Row]) -> list[str]:
     return views
 
 
-def _sequence(row: _Row) -> tuple[float, float, str]:
-    series, number = row.header.series_number, row.header.number
-    return (math.inf if series is None else series, math.inf if number is None else number, row.address)
+def _sequence(row: _Row) -> tuple[bool, bool, float, float, str]:
+    """What is for people first, then by number."""
+    header, series, number = row.header, row.header.series_number, row.header.number
+    return (
+        header.is_capture,
+        header.intent == RAW,
+        math.inf if series is None else series,
+        math.inf if number is None else number,
+        row.address,
+    )
 
 
-def _view(header: DicomHeader) -> str:
-    """Side and projection (L-MLO, PA), or the plane of a slice; blank where the header says neither."""
+def _view(row: _Row) -> str:
+    """Side and projection (L-MLO, PA), or the plane of slices and which of the stacks there; blank where unknown."""
+    header, stack = row.header, row.stack
     if header.is_localizer:
         return "localizer"
     if header.modality in CROSS_SECTIONAL and header.orientation is not None:
-        return plane(header)
+        return f"{plane(header)} {stack.apart} {stack.number}" if stack.apart else plane(header)
     side = header.laterality if header.laterality in ("L", "R", "B") else ""
     return "-".join(part for part in (side, header.view) if part)
 

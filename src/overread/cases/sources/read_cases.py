@@ -15,6 +15,7 @@ from overread.cases.query import matching
 from overread.cases.sources import dicom_export
 from overread.cases.sources.catalogue import class_names, read_archive
 from overread.cases.sources.labels import join_labels, one_label, quantity, several_findings
+from overread.cases.sources.renderings import DECIDING, for_people
 from overread.cases.sources.tables import (
     ENDINGS,
     Roles,
@@ -218,6 +219,10 @@ def _refuse_twice(made: pd.DataFrame) -> None:
 # -- an export of DICOM files -----------------------------------------------------------------------------------
 
 
+#: The columns of the table of an export, by their roles.
+_OF_EXPORTS = {role: role for role in ("image", "case", "patient", "source", "view")}
+
+
 def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_from: str | os.PathLike[str] | None,
                key: str, progress: Progress) -> Cases:  # fmt: skip
     """Cases from headers; labels from a table, a column, or the folders that the files lie in."""
@@ -225,11 +230,14 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
         raise missing(path)
     found = dicom_export.read_tree(path, progress=progress)
     table, notes = found.table, [*found.notes, *found.problems]
-    roles = {role: role for role in ("image", "case", "patient", "source", "view")}
+    roles = dict(_OF_EXPORTS)
     if labels_from is not None:
         table, more = join_labels(found.table, read_table(Path(labels_from)), key)
         notes += more
-    elif want.label is want.labels is want.value is want.graders is None:
+    if not any(name in want.where for name in DECIDING):
+        kept, more = for_people(table)
+        table, notes = table[kept].reset_index(drop=True), [*notes, *more]
+    if labels_from is None and want.label is want.labels is want.value is want.graders is None:
         folders = class_folders(table["image"].tolist())
         if (table["patient"] != "").any():  # a patient's folder counts where no header says who the patient is
             del folders["patient"]
@@ -307,7 +315,11 @@ def read_images(
 def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress) -> Cases:
     if dicom_export.is_tree(path):
         found = dicom_export.read_tree(path, progress=progress)
-        return _new_from_table(found.table.astype(str), named, target, Path(found.root))
+        kept, notes = for_people(found.table)
+        table = found.table[kept].reset_index(drop=True).astype(str)
+        given = {role: column for role, column in named.items() if column is not None}
+        new = _new_from_table(table, {**dict.fromkeys(named), **_OF_EXPORTS, **given}, target, Path(found.root))
+        return replace(new, notes=(*new.notes, *notes))
     if path.is_dir():
         images = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
         return _bare(pd.DataFrame({"image": images}), target, path)

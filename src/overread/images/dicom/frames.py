@@ -57,11 +57,15 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Stored samples of a frame, (H, W) or (H, W, 3), the ``bits`` of a sample, and what colour they are in."""
+    """Stored samples of a frame, (H, W) or (H, W, 3), the ``bits`` of a sample, and what colour they are in.
+
+    ``beyond``: which samples (of the same shape) have bits set outside of the stored ones, None where none has.
+    """
 
     pixels: NDArray[Any]
     bits: int
     photometric: str
+    beyond: NDArray[np.bool_] | None = None
 
 
 @checked
@@ -146,10 +150,12 @@ def decode_frame(parsed: Parsed, made: Layout, index: int) -> Frame:
     if not 0 <= index < made.frames:
         raise ImageError("there is no such frame", given=f"frame {index} of {made.frames}", todo="count from 0")
     if parsed.native is not None:
-        return Frame(_plain(parsed, made, index), made.stored, made.photometric)
+        pixels, beyond = _plain(parsed, made, index)
+        return Frame(pixels, made.stored, made.photometric, beyond)
     coded = encoded(parsed, made.frames, index)
     if parsed.syntax in (RLE, DEFLATED_FRAMES):
-        return Frame(_unpacked(parsed.syntax, coded, made), made.stored, made.photometric)
+        pixels, beyond = _unpacked(parsed.syntax, coded, made)
+        return Frame(pixels, made.stored, made.photometric, beyond)
     raw, bits, photometric = decode(parsed.syntax, coded, made)
     return Frame(interpret(raw, bits, bits - 1, made.signed), bits, photometric)
 
@@ -190,10 +196,14 @@ def _marks(parts: tuple[memoryview, ...]) -> list[int]:
     return [0, *(number + 1 for number in ends if number + 1 < len(parts))]
 
 
+#: Samples, and which of them have bits set outside of the stored ones.
+_Samples = tuple[NDArray[Any], NDArray[np.bool_] | None]
+
+
 # -- plain samples ---------------------------------------------------------------------------------------
 
 
-def _plain(parsed: Parsed, made: Layout, index: int) -> NDArray[Any]:
+def _plain(parsed: Parsed, made: Layout, index: int) -> _Samples:
     assert parsed.native is not None
     bits = _frame_bits(parsed, made)
     subsampled = bits < made.rows * made.columns * made.samples * made.allocated
@@ -207,17 +217,24 @@ def _plain(parsed: Parsed, made: Layout, index: int) -> NDArray[Any]:
     return _shaped(data, made, index * bits - first * 8, little=parsed.little, subsampled=subsampled)
 
 
-def _shaped(data: NDArray[np.uint8], made: Layout, skip: int, *, little: bool, subsampled: bool) -> NDArray[Any]:
+def _shaped(data: NDArray[np.uint8], made: Layout, skip: int, *, little: bool, subsampled: bool) -> _Samples:
     """Samples from bytes: ``skip`` bits, then pixels as the layout says."""
     count = made.rows * made.columns * made.samples
     if made.allocated == 1:
-        return np.unpackbits(data, bitorder="little")[skip : skip + count].reshape(made.rows, made.columns)
+        return np.unpackbits(data, bitorder="little")[skip : skip + count].reshape(made.rows, made.columns), None
     size, kind = made.allocated // 8, "u" if made.number == "int" else "f"
     count = count * 2 // 3 if subsampled else count
     raw = data[skip // 8 : skip // 8 + count * size].view(f"{'<' if little else '>'}{kind}{size}")
     raw = raw.astype(raw.dtype.newbyteorder("="))
-    if made.number == "int":
-        raw = interpret(raw, made.stored, made.high, made.signed)
+    if made.number != "int":
+        return _in_place(raw, made, subsampled), None
+    outside = beyond(raw, made.stored, made.high, made.signed)
+    within = interpret(raw, made.stored, made.high, made.signed)
+    return _in_place(within, made, subsampled), None if outside is None else _in_place(outside, made, subsampled)
+
+
+def _in_place(raw: NDArray[Any], made: Layout, subsampled: bool) -> NDArray[Any]:
+    """Samples in a row as (H, W) or (H, W, 3)."""
     if subsampled:
         return _spread(raw, made)
     if made.samples == 1:
@@ -239,6 +256,26 @@ def _spread(raw: NDArray[Any], made: Layout) -> NDArray[Any]:
 
 
 @checked
+def beyond(raw: NDArray[Any], stored: int, high: int, signed: bool) -> NDArray[np.bool_] | None:
+    """Which unsigned words have bits set outside of the ``stored`` ones up to ``high``; None where none has.
+
+    A sign that goes on to the end of the word is none.
+
+    >>> beyond(np.array([0x0FFF, 0x1000], np.uint16), 12, 11, False).tolist()
+    [False, True]
+    """
+    bits = raw.dtype.itemsize * 8
+    if stored == bits:
+        return None
+    kind = raw.dtype.type
+    outside = raw & kind(~(2**stored - 1 << (high + 1 - stored)) & 2**bits - 1)
+    found = outside != 0
+    if signed and found.any():
+        found &= (outside != kind(2**bits - 2 ** (high + 1))) | (raw & kind(2**high) == 0)
+    return found if found.any() else None
+
+
+@checked
 def interpret(raw: NDArray[Any], stored: int, high: int, signed: bool) -> NDArray[Any]:
     """Unsigned words to values: ``stored`` bits up to bit ``high``, two's complement if ``signed`` (PS3.5 8.1.1).
 
@@ -252,7 +289,7 @@ def interpret(raw: NDArray[Any], stored: int, high: int, signed: bool) -> NDArra
     return values >> (bits - stored)
 
 
-def _unpacked(syntax: str, coded: bytes, made: Layout) -> NDArray[Any]:
+def _unpacked(syntax: str, coded: bytes, made: Layout) -> _Samples:
     """Samples that were packed without loss: run lengths, which come by plane, or deflated."""
     pixels = made.rows * made.columns
     if syntax == DEFLATED_FRAMES:

@@ -22,6 +22,10 @@ from overread.core.errors import ImageError, checked
 from overread.images.dicom import elements
 from overread.images.formats import archives
 
+#: Whether pixels are for computers or for people (PS3.3 C.8.11.7).
+RAW, SEEN = "FOR PROCESSING", "FOR PRESENTATION"
+#: The classes of secondary captures begin so (PS3.4 B.5): screen shots, scanned films, results drawn over an image.
+CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 #: The class of a DICOMDIR (PS3.4 table B.5-1 and PS3.10 §8.6).
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
 #: Characters of an identifier or a name that are kept; the standard allows 64 (PS3.5 table 6.2-1).
@@ -40,9 +44,19 @@ _TAGS = {
     "series": 0x0020000E, "series number": 0x00200011, "acquisition": 0x00200012, "number": 0x00200013,
     "position": 0x00200032, "orientation": 0x00200037, "laterality": 0x00200060, "image laterality": 0x00200062,
     "view codes": 0x00540220, "frames": 0x00280008, "rows": 0x00280010, "columns": 0x00280011,
-    "spacing": 0x00280030, "burned in": 0x00280301, "shared groups": 0x52009229, "frame groups": 0x52009230,
+    "spacing": 0x00280030, "burned in": 0x00280301, "intent": 0x00080068, "shared groups": 0x52009229, "frame groups": 0x52009230,
 }  # fmt: skip
-_WANTED = frozenset(_TAGS.values())
+#: What may tell images in one place apart (PS3.6), by the names that people are told: see :mod:`.stacks`.
+TRAITS = {
+    "echo time": 0x00180081, "echo number": 0x00180086, "b-value": 0x00189087, "gradient direction": 0x00189089,
+    "inversion time": 0x00180082, "flip angle": 0x00181314, "component": 0x00089208, "temporal position": 0x00200100,
+    "reconstruction kernel": 0x00181210, "tube voltage": 0x00180060, "sequence": 0x00180024, "trigger time": 0x00181060,
+    "frame reference time": 0x00541300, "acquisition time": 0x00080032, "acquisition date and time": 0x0008002A,
+    "content time": 0x00080033,
+}  # fmt: skip
+#: Those that are stored as binary numbers (VR FD).
+_DOUBLES = frozenset(("b-value", "gradient direction"))
+_WANTED = frozenset((*_TAGS.values(), *TRAITS.values()))
 
 #: Functional groups (PS3.3 C.7.6.16.2) that tell place and spacing, and the elements within them.
 _GROUPS = frozenset({0x00209113, 0x00209116, 0x00289110, 0x00209071})
@@ -64,12 +78,14 @@ class DicomHeader:
     """The header of one DICOM file, without its path.
 
     ``patient``, ``issuer`` (of the patient's identifier), ``study``, ``series``, ``instance``, ``accession``:
-    identifiers, ``""`` where missing. ``age`` in years, NaN where unknown; ``sex``: F, M, O or ``""``; ``date``:
+    identifiers, ``""`` where missing. ``age`` in years, NaN where unknown (a bound such as
+    90+ is taken as it is), with ``age_doubt``: ``bound``, ``unreadable`` or ``""``; ``sex``: F, M, O or ``""``; ``date``:
     ISO, of the study; ``time``: HH:MM:SS, of the acquisition. ``rows``, ``columns``, ``frames``: as stated, 0 and 1
     where they are not. ``position`` (x, y, z) and ``orientation`` (row, then column direction) of the first frame in
     mm, LPS; ``spacing`` (between rows, between columns) in mm, on the detector where the patient's is not known;
     ``thickness`` in mm. ``laterality``: L, R, B, U or ``""``. ``burned_in``: YES, NO or ``""``. ``image_type``: its
-    words. ``class_uid``: the SOP class.
+    words. ``class_uid``: the SOP class. ``intent``: FOR PRESENTATION, FOR PROCESSING or ``""``. ``traits``: the values of
+    :data:`TRAITS` as text, ``""`` where missing; none at all where they were not asked for.
     """
 
     patient: str = ""
@@ -103,11 +119,19 @@ class DicomHeader:
     acquisition: int | None = None
     image_type: tuple[str, ...] = ()
     class_uid: str = ""
+    intent: str = ""
+    age_doubt: str = ""
+    traits: tuple[str, ...] = ()
 
     @property
     def is_localizer(self) -> bool:
         """Whether this is a scout on which other images are planned (PS3.3 C.8.2.1.1.1, C.8.3.1.1.1)."""
         return "LOCALIZER" in self.image_type
+
+    @property
+    def is_capture(self) -> bool:
+        """Whether this is a secondary capture, by its class."""
+        return self.class_uid == CAPTURES or self.class_uid.startswith(f"{CAPTURES}.")
 
     @property
     def is_directory(self) -> bool:
@@ -162,6 +186,7 @@ class _Values:
                 inside = {_INNER[tag]: value for item in groups for tag, value in item.items()}
                 self._values = inside | self._values
         self._charset = self._values.get("charset", b"")
+        self._traits = {name: found.values[tag] for name, tag in TRAITS.items() if tag in found.values}
 
     def text(self, *names: str) -> str:
         """The first filled one as text in the file's character set, in one line, without control characters."""
@@ -196,6 +221,19 @@ class _Values:
         value = self._values.get(name, b"")
         return int(struct.unpack(self._form.order + "H", value[:2])[0]) if len(value) >= 2 else 0
 
+    def traits(self) -> tuple[str, ...]:
+        """The values of :data:`TRAITS`, numbers without the different ways to write one."""
+        return tuple(self._trait(name, self._traits.get(name, b"")) for name in TRAITS)
+
+    def _trait(self, name: str, value: bytes) -> str:
+        if name in _DOUBLES and value and len(value) % 8 == 0:
+            found = struct.unpack(f"{self._form.order}{len(value) // 8}d", value[:64])
+        else:
+            found = elements.decimals(value.strip(b"\0 "))
+        return " ".join(f"{number:.6g}" if abs(number) < 1e5 else f"{number!r}" for number in found) or clean(
+            value.decode("latin-1")
+        )
+
     def codes(self, name: str) -> list[str]:
         """The code values in a sequence of codes (PS3.3 table 8.8-1)."""
         if name not in self._values:
@@ -211,6 +249,7 @@ _TEXTS = ("patient", "study", "series", "accession", "site", "manufacturer", "de
 def _header(values: _Values) -> DicomHeader:
     day = values.text("study date") or values.text("series date", "acquisition date", "content date")
     frames = values.whole("frames")
+    age, doubt = _age(values.text("age"), values.text("birth date"), day)
     codes = (_VIEWS[code] for code in values.codes("view codes") if code in _VIEWS)
     clock = _TIME.match(values.text("acquisition time", "content time", "series time", "study time"))
     texts: dict[str, Any] = {name: values.text(name) for name in _TEXTS}
@@ -219,7 +258,8 @@ def _header(values: _Values) -> DicomHeader:
         modality=values.text("modality").upper(),
         view=values.text("view").upper() or next(codes, ""),
         laterality=values.code("image laterality", ("L", "R", "B", "U")) or values.code("laterality", ("L", "R", "B")),
-        age=_age(values.text("age"), values.text("birth date"), day),
+        age=age,
+        age_doubt=doubt,
         sex=values.code("sex", ("F", "M", "O")),
         date=studied.isoformat() if (studied := _day(day)) else "",
         body_part=values.text("body part").upper(),
@@ -238,6 +278,8 @@ def _header(values: _Values) -> DicomHeader:
         acquisition=values.whole("acquisition"),
         image_type=values.words("image type"),
         class_uid=values.text("class", "class of media"),
+        intent=values.code("intent", (SEEN, RAW)),
+        traits=values.traits(),
         **texts,
     )
 
@@ -285,22 +327,24 @@ def _directions(numbers: tuple[float, ...] | None) -> tuple[float, ...] | None:
 
 
 _TIME = re.compile(r"([01]\d|2[0-3]):?([0-5]\d):?([0-5]\d|60)")
-_AGE = re.compile(r"(\d{1,3})([DWMY]?)\Z")
+_AGE = re.compile(r"([<>≤≥]?=?) ?(\d{1,3})(\+?) ?([DWMY]?)(?:EARS?|RS?|EEKS?|ONTHS?|AYS?)? ?(\+?)\Z")
+#: Years of age above which nobody is believed to be.
+OLDEST = 130
 _YEAR = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0, "": 1.0}
 
 
-def _age(stated: str, born: str, day: str) -> float:
-    """Years, from the stated age, else whole years (below two years: months) from birth to study."""
+def _age(stated: str, born: str, day: str) -> tuple[float, str]:
+    """Years, from the stated age, else whole years (below two years: months) from birth to study; and what is doubtful."""
     match = _AGE.match(stated.upper())
-    if match:
-        years = int(match[1]) * _YEAR[match[2]]
-    else:
-        first, then = _day(born), _day(day)
-        if first is None or then is None:
-            return math.nan
-        months = (then.year - first.year) * 12 + then.month - first.month - (then.day < first.day)
-        years = months // 12 if months >= 24 else months / 12
-    return round(years, 2) if 0 <= years <= 130 else math.nan
+    if match and (years := int(match[2]) * _YEAR[match[4]]) <= OLDEST:
+        return round(years, 2), "bound" if match[1] or match[3] or match[5] else ""
+    doubt = "unreadable" if stated else ""
+    first, then = _day(born), _day(day)
+    if first is None or then is None:
+        return math.nan, doubt
+    months = (then.year - first.year) * 12 + then.month - first.month - (then.day < first.day)
+    years = months // 12 if months >= 24 else months / 12
+    return (round(years, 2) if 0 <= years <= OLDEST else math.nan), doubt
 
 
 def _day(text: str) -> date | None:

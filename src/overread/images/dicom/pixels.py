@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, checked
 from overread.images.conversions import FULL, Window, between, parse_window, spanning, stretched, strips, windowed
 from overread.images.dicom.elements import MODALITY_LUT, PER_FRAME, SHARED, VOI_LUT, Parsed, parse, raw, text
-from overread.images.dicom.frames import GREY, YBR, Layout, decode_frame, layout
-from overread.images.image import broken_as, finite
+from overread.images.dicom.frames import GREY, YBR, Frame, Layout, beyond, decode_frame, interpret, layout
+from overread.images.image import DOUBT, broken_as, finite
 
 Check = Callable[..., None]
 Notes = tuple[str, ...]
@@ -117,6 +117,7 @@ def _grey(
     means = _meanings(parsed, made, numbers)
     frames = [decode_frame(parsed, made, number) for number in numbers]
     samples = [one.pixels for one in frames]
+    padded = [padding(parsed, made, one) for one in frames]
     notes: Notes = (f"frame {frame} of {made.frames}",) if frame is not None and made.frames > 1 else ()
     display = samples[0].dtype == np.uint8 and means[0].plain  # 8 bits to be seen, not measured
     if display and chosen not in (None, FULL):
@@ -125,28 +126,63 @@ def _grey(
     if as_stored:
         grey, note = np.stack([stretched(one, frames[0].bits) for one in samples]), "as stored"
     else:
-        grey, note = _of_interest(parsed, made, samples, means, chosen)
+        grey, note = _of_interest(parsed, made, samples, padded, means, chosen)
     notes = (*notes, note)
-    if made.photometric == "MONOCHROME1":
-        grey, notes = np.iinfo(grey.dtype).max - grey, (*notes, "MONOCHROME1 inverted")
-    for one, shade in zip(samples, () if as_stored else grey):
-        padded = padding(parsed, made, one)
-        if padded is not None:
-            shade[padded] = 0
-    return grey, notes
+    inverted, told = _inversion(parsed, made)
+    if inverted:
+        grey = np.iinfo(grey.dtype).max - grey
+    for where, shade in zip(padded, () if as_stored else grey):
+        if where is not None:
+            shade[where] = 0
+    return grey, (*notes, *told, *_oddities(made, frames, padded))
+
+
+def _inversion(parsed: Parsed, made: Layout) -> tuple[bool, Notes]:
+    """Whether the smallest value is white. The shape of presentation has the last word where a file has one
+    (PS3.3 C.11.6.1.2), else the photometric interpretation; a note says so where they differ.
+    """
+    shape, white = text(parsed.head, "PresentationLUTShape"), made.photometric == "MONOCHROME1"
+    if shape not in ("INVERSE", "IDENTITY"):
+        return white, ("MONOCHROME1 inverted",) if white else ()
+    inverted = shape == "INVERSE"
+    if inverted == white:
+        return white, ("MONOCHROME1 inverted",) if white else ()
+    done = "inverted" if inverted else "not inverted"
+    return inverted, (f"{DOUBT}PresentationLUTShape {shape} against {made.photometric}: {done}, by the shape",)
+
+
+def _oddities(made: Layout, frames: list[Frame], padded: list[NDArray[np.bool_] | None]) -> Notes:
+    """What contradicts the header and was decided."""
+    odd = [
+        one.beyond if where is None else one.beyond & ~where
+        for one, where in zip(frames, padded)
+        if one.beyond is not None
+    ]
+    count = sum(int(one.sum()) for one in odd)
+    notes: Notes = (
+        (f"{DOUBT}bits set beyond the {made.stored} stored ones in {count:,} samples, left out",) if count else ()
+    )
+    bits = frames[0].bits
+    return notes + ((f"{DOUBT}coded in {bits} bits, {made.stored} by the header",) if bits != made.stored else ())
 
 
 def _of_interest(
-    parsed: Parsed, made: Layout, samples: list[NDArray[Any]], means: list[Meaning], chosen: Window | None
-) -> tuple[NDArray[np.uint16], str]:
+    parsed: Parsed, made: Layout, samples: list[NDArray[Any]], padded: list[NDArray[np.bool_] | None],
+    means: list[Meaning], chosen: Window | None,
+) -> tuple[NDArray[np.uint16], str]:  # fmt: skip
     """Frames as uint16 by the window that is chosen, else by what the file says, else over the whole range."""
-    own = chosen is None and all(mean.note for mean in means)
+    own, off, ends = chosen is None and all(mean.note for mean in means), "", None
     shade: Callable[[NDArray[Any]], NDArray[np.float64]]
+    if own and any(mean.table is None for mean in means):
+        ends = _ends(samples, padded, means)
+        means = [mean.on(*ends) for mean in means]
+        own = all(mean.note for mean in means)
+        off = "" if own else ", as the window of the file lies off all of them"
     if own:
         note = means[0].note + (", each frame its own" if len({mean.note for mean in means}) > 1 else "")
     elif chosen is None or chosen is FULL:
-        note = "smallest to largest value"
-        low, high = _ends(parsed, made, samples, means)
+        note = f"{DOUBT if off else ''}smallest to largest value{off}"
+        low, high = ends or _ends(samples, padded, means)
         shade = partial(between, low=low, high=high)
     else:
         note = f"window {chosen.centre:g}/{chosen.width:g}"
@@ -160,12 +196,13 @@ def _of_interest(
     return grey, note
 
 
-def _ends(parsed: Parsed, made: Layout, samples: list[NDArray[Any]], means: list[Meaning]) -> tuple[float, float]:
+def _ends(
+    samples: list[NDArray[Any]], padded: list[NDArray[np.bool_] | None], means: list[Meaning]
+) -> tuple[float, float]:
     """Smallest and largest value of all frames, padding left out."""
     ends: list[float] = []
-    for one, mean in zip(samples, means):
-        padded = padding(parsed, made, one)
-        kept = None if padded is None or padded.all() else ~padded
+    for one, where, mean in zip(samples, padded, means):
+        kept = None if where is None or where.all() else ~where
         for rows in strips(one):
             part = one[rows] if kept is None else one[rows][kept[rows]]
             ends += spanning(mean.values(part)) if part.size else ()
@@ -215,17 +252,17 @@ class Table:
 class Meaning:
     """How the samples of a frame become values, and values grey.
 
-    ``slope`` and ``intercept``, or the ``modality`` table. ``table`` of interest, or else the ``window`` with its
-    ``function``; ``windows`` counts the windows that the file has.
+    ``slope`` and ``intercept``, or the ``modality`` table. ``table`` of interest, or else the window that is ``taken`` of
+    the ``windows`` of the file, with its ``function``; None where there is none, or none that any value lies in.
     """
 
     slope: float
     intercept: float
     modality: Table | None
     table: Table | None
-    window: Window | None
+    windows: tuple[Window, ...]
     function: str
-    windows: int
+    taken: int | None
 
     @property
     def plain(self) -> bool:
@@ -237,11 +274,23 @@ class Meaning:
         """How values become grey, in words; empty where the file does not say."""
         if self.table is not None:
             return "table of the file"
-        if self.window is None:
+        if self.window is None or self.taken is None:
             return ""
-        several = f", the first of {self.windows}" if self.windows > 1 else ""
+        number, count = self.taken + 1, len(self.windows)
+        several = f", the first of {count}" if count > 1 else ""
+        several = f", number {number} of {count}, as no value lies in those before" if number > 1 else several
         kind = "" if self.function == "LINEAR" else f" {self.function}"
         return f"window {self.window.centre:g}/{self.window.width:g}{kind}{several}"
+
+    @property
+    def window(self) -> Window | None:
+        """The window that is taken."""
+        return None if self.taken is None else self.windows[self.taken]
+
+    def on(self, low: float, high: float) -> Meaning:
+        """The same with the first window that values from ``low`` to ``high`` lie in; with none where there is none."""
+        fits = (n for n, w in enumerate(self.windows) if low < w.centre + w.width / 2 and high > w.centre - w.width / 2)
+        return replace(self, taken=next(fits, None))
 
     def values(self, samples: NDArray[Any]) -> NDArray[np.float64]:
         """The physical values of ``samples``."""
@@ -267,17 +316,19 @@ def meaning(parsed: Parsed, made: Layout, index: int) -> Meaning:
         slope = _first(parsed.head, "DoseGridScaling")
     modality = None if rescale is not parsed.head else _table(parsed, made, MODALITY_LUT, signed=made.signed)
     slope, intercept = slope or 1.0, intercept or 0.0
-    window, count = _window(voi)
     function = text(voi, "VOILUTFunction")
+    if function not in _FUNCTIONS or made.number != "int":  # of floats a width of 1 is a width, not a threshold
+        function = "SIGMOID" if function == "SIGMOID" else _FUNCTIONS[made.number != "int"]
+    windows = _windows(voi, function)
     negative = modality is None and (made.signed or intercept < 0)
     return Meaning(
         slope=slope,
         intercept=intercept,
         modality=modality,
         table=_table(parsed, made, VOI_LUT, signed=negative) if voi is parsed.head and made.number == "int" else None,
-        window=window,
-        function=function if function in _FUNCTIONS else "LINEAR",
-        windows=count,
+        windows=windows,
+        function=function,
+        taken=0 if windows else None,
     )
 
 
@@ -291,12 +342,11 @@ def _group(parsed: Parsed, index: int, tag: int) -> Any:
     return parsed.head
 
 
-def _window(head: Any) -> tuple[Window | None, int]:
-    """The first window that can be used, and how many there are."""
+def _windows(head: Any, function: str) -> tuple[Window, ...]:
+    """The windows that can be used (PS3.3 C.11.2.1.2)."""
     centres, widths = _decimals(head, "WindowCenter"), _decimals(head, "WindowWidth")
-    exact = text(head, "VOILUTFunction") in _FUNCTIONS[1:]
-    usable = [Window(c, w) for c, w in zip(centres, widths) if w >= 1 or (w > 0 and exact)]
-    return (usable[0] if usable else None), len(usable)
+    exact = function != "LINEAR"
+    return tuple(Window(c, w) for c, w in zip(centres, widths) if w >= 1 or (w > 0 and exact))
 
 
 def _first(head: Any, name: str) -> float | None:
@@ -361,8 +411,11 @@ def _bytewise(data: bytes, *, little: bool) -> NDArray[np.uint8]:
 
 
 @checked
-def padding(parsed: Parsed, made: Layout, samples: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Where stored samples are padding (PS3.3 C.7.5.1.1.2); None where the file does not say."""
+def padding(parsed: Parsed, made: Layout, frame: Frame) -> NDArray[np.bool_] | None:
+    """Where stored samples are padding (PS3.3 C.7.5.1.1.2); None where the file does not say.
+
+    A value with bits beyond the stored ones is met by samples that have such bits.
+    """
     names = {"float32": "FloatPixelPadding", "float64": "DoubleFloatPixelPadding"}
     name = names.get(made.number, "PixelPadding")
     value, limit = raw(parsed.head, f"{name}Value"), raw(parsed.head, f"{name}RangeLimit")
@@ -372,6 +425,11 @@ def padding(parsed: Parsed, made: Layout, samples: NDArray[Any]) -> NDArray[np.b
     kind = f"{'<' if parsed.little else '>'}{'f' if size > 2 else 'i' if made.signed else 'u'}{size}"
     one = np.frombuffer(value[:size], kind)[0]
     other = np.frombuffer(limit[:size], kind)[0] if len(limit) >= size else one
+    samples = frame.pixels
+    if frame.beyond is not None and one == other:
+        word = np.frombuffer(value[:2], kind.replace("i", "u")).astype(np.uint16)
+        if beyond(word, made.stored, made.high, made.signed) is not None:
+            return np.asarray((samples == interpret(word, made.stored, made.high, made.signed)) & frame.beyond)
     return np.asarray((samples >= min(one, other)) & (samples <= max(one, other)))
 
 

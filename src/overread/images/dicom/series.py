@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
 from overread.images.dicom.header import DicomHeader, header_of, read_header
+from overread.images.dicom.stacks import REPEATED, SAME_PLACE, Stack, along_normal, stacks
 from overread.images.formats import archives
 from overread.images.formats.archives import ARCHIVE_LIMITS, ArchiveLimits
 from overread.images.image import Recent, file_key
@@ -27,8 +28,6 @@ from overread.images.image import Recent, file_key
 GAP = 1.5
 #: Slices that lie off an even grid by more than this share of the median step are uneven.
 UNEVEN = 0.1
-#: Positions closer than this, in mm, are the same.
-SAME_PLACE = 0.01
 #: Files of one folder whose headers are looked at to find a series.
 MAX_FILES = 100_000
 
@@ -74,7 +73,7 @@ def in_order(
     ``orientation``: row, then column direction. Of slices in one place the one with the lowest ``ranks`` (N, any), or
     the first, is kept.
     """
-    places = (positions @ np.cross(orientation[:3], orientation[3:])).round(4)
+    places = along_normal(positions, orientation)
     kept = np.lexsort([*(() if ranks is None else ranks.T[::-1]), places])
     kept = kept[np.r_[True, np.diff(places[kept]) > SAME_PLACE]]
     steps = np.diff(places[kept])
@@ -86,40 +85,12 @@ def in_order(
 
 
 @checked
-def fit_together(one: DicomHeader, other: DicomHeader) -> bool:
-    """Whether two slices can be of one volume: same size, orientation and pixel spacing, both scouts or neither."""
-    same = (one.rows, one.columns, one.is_localizer) == (other.rows, other.columns, other.is_localizer)
-    placed = (one.position is None) == (other.position is None)
-    turned = _close(one.orientation, other.orientation, 0.01)
-    return same and placed and turned and _close(one.spacing, other.spacing, 0.001)
-
-
-def _close(one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float) -> bool:
-    if one is None or other is None or one == other:
-        return one == other
-    return all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))
-
-
-@checked
-def stacks(headers: Sequence[DicomHeader]) -> list[list[int]]:
-    """Indices of the images that fit together, a list for each stack, in the order of their first images."""
-    found: list[list[int]] = []
-    for i, header in enumerate(headers):
-        for group in found:
-            if fit_together(headers[group[0]], header):
-                group.append(i)
-                break
-        else:
-            found.append([i])
-    return found
-
-
-@checked
 def order(headers: Sequence[DicomHeader]) -> SeriesOrder:
     """The slices of the largest stack in order, by :func:`in_order`.
 
     Without positions the instance numbers order them, and the order says so. Of slices in one place the one with the
-    lowest acquisition and instance number is kept. Raises :class:`ImageError` where there is no header.
+    lowest acquisition and instance number is kept. Raises :class:`ImageError` where there is no header, and where most
+    places hold several images that nothing tells apart: which of them belong together is not guessed.
     """
     if not headers:
         raise ImageError("a series needs at least one image")
@@ -131,9 +102,20 @@ def order(headers: Sequence[DicomHeader]) -> SeriesOrder:
     placed = in_order(positions, first.orientation, np.array([_taken(headers[i]) for i in kept], np.float64))
     unique = [kept[n] for n in placed.kept]
     if len(unique) < len(kept):
+        _require_few_taken(headers, kept, unique)
         problems.append(f"slices in places that are taken: {len(kept) - len(unique)}; the first of each is kept")
     problems += _steps(placed) + _tilt(headers[unique[0]], headers[unique[-1]])
     return _made(headers, unique, placed.step, placed.gaps, problems)
+
+
+def _require_few_taken(headers: Sequence[DicomHeader], kept: list[int], unique: list[int]) -> None:
+    """Raise where images share places as a rule; copies of an image aside."""
+    named = {headers[i].instance for i in unique} - {""}
+    others = [i for i in kept if i not in set(unique) and headers[i].instance not in named]
+    if len(others) >= REPEATED * len(unique):
+        raise ImageError("several images lie in each place of the series, and nothing in their headers tells which belong together",
+                         given=f"{len(kept)} images in {len(unique)} places",
+                         todo="put those that belong together into a folder of their own, or read each as an image")  # fmt: skip
 
 
 def _made(headers: Sequence[DicomHeader], kept: list[int], spacing: float, gaps: tuple[int, ...],
@@ -150,26 +132,29 @@ def _taken(header: DicomHeader) -> tuple[float, float]:
 
 def _largest(headers: Sequence[DicomHeader]) -> tuple[list[int], list[str]]:
     """The positions of the largest stack, scouts only if there is nothing else, and what was left out."""
-    groups = stacks(headers)
-    plain = [group for group in groups if not headers[group[0]].is_localizer] or groups
-    scouts = len(headers) - sum(map(len, plain))
+    found = stacks(headers)
+    plain = [stack for stack in found if not headers[stack.indices[0]].is_localizer] or found
+    images = sum(len(stack.indices) for stack in plain)
+    scouts = len(headers) - images
     problems = [f"localizers kept apart: {scouts}"] if scouts else []
-    kept = max(plain, key=len)
+    kept = max(plain, key=lambda stack: len(stack.indices)).indices
     if len(plain) > 1:
-        what = " and ".join(_differing([headers[group[0]] for group in plain]))
-        problems.append(f"the series mixes {what}: {len(kept)} of {sum(map(len, plain))} images fit together")
+        what = " and ".join(_differing(headers, plain))
+        problems.append(f"the series mixes {what}: {len(kept)} of {images} images fit together")
     return list(kept), problems
 
 
-def _differing(headers: Sequence[DicomHeader]) -> list[str]:
+def _differing(every: Sequence[DicomHeader], found: list[Stack]) -> list[str]:
     """In what the stacks differ, in words."""
+    headers = [every[stack.indices[0]] for stack in found]
     values: dict[str, list[object]] = {
         "sizes": [(h.rows, h.columns) for h in headers],
         "orientations": [h.orientation and tuple(round(x, 2) for x in h.orientation) for h in headers],
         "pixel spacings": [h.spacing for h in headers],
         "images with and without position": [h.position is None for h in headers],
     }
-    return [what for what, found in values.items() if len(set(found)) > 1] or ["orientations"]
+    apart = sorted({f"{stack.apart}s" for stack in found if stack.apart})
+    return [what for what, values in values.items() if len(set(values)) > 1] + apart or ["orientations"]
 
 
 def _numbered(headers: Sequence[DicomHeader], kept: list[int], problems: list[str]) -> SeriesOrder:
@@ -256,7 +241,7 @@ def _ordered(header: DicomHeader, name: str, index: dict[str, DicomHeader]) -> l
     if not header.series or name not in names:
         return [name]
     headers = [index[n] for n in names]
-    group = next(group for group in stacks(headers) if names.index(name) in group)
+    group = next(stack.indices for stack in stacks(headers) if names.index(name) in stack.indices)
     return [names[group[i]] for i in order([headers[i] for i in group]).indices]
 
 

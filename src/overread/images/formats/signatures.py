@@ -60,6 +60,8 @@ _OTHERS = {
     b"ftyphevc": "HEIC", b"ftypheim": "HEIC", b"ftypmif1": "HEIF", b"ftypmsf1": "HEIF", b"ftypavif": "AVIF",
     b"ftypavis": "AVIF",
 }  # fmt: skip
+#: The size of its header, 348 bytes, begins a header of Analyze, in either byte order.
+_ANALYZE = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")
 #: MetaImage is text without a magic number: a key it begins with, and the type of its elements further on.
 _META = re.compile(rb"\s*(?:ObjectType|NDims|Comment|ObjectSubType)\s*=(?s:.*)\bElementType\s*=")
 
@@ -89,9 +91,10 @@ def sniff(data: bytes) -> str:
     given = next((name for magic, name in _OTHERS.items() if data.startswith(magic)), "unknown content")
     if data[4:8] == b"ftyp":
         given = _OTHERS.get(data[4:12], "video or HEIF")
-    elif given == "unknown content" and data[344:348] == b"ni1\0":
-        given = "NIfTI in two files"
     todo = "convert it to PNG, JPEG, TIFF or DICOM"
+    if given == "unknown content" and len(data) >= 348 and data[:4] in _ANALYZE:
+        given = "the header of NIfTI in two files" if data[344:348] == b"ni1\0" else "the header of Analyze 7.5"
+        todo = "convert it to NIfTI in one file (.nii.gz); Analyze does not say which side is left, so check it"
     raise ImageError("the format is not one that is read", given=given, todo=todo)
 
 

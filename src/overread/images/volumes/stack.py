@@ -23,6 +23,7 @@ from overread.images.address import Address
 from overread.images.dicom import series
 from overread.images.dicom.elements import Form, decimals, functional_groups, read_elements
 from overread.images.dicom.header import DicomHeader, read_header
+from overread.images.dicom.stacks import widely
 from overread.images.formats.archives import address_bytes
 from overread.images.image import Limits
 from overread.images.volumes.grid import LPS, Volume, canonical, check_memory, usable
@@ -222,9 +223,10 @@ def _even(placed: series.Placement) -> tuple[NDArray[np.float64], tuple[str, ...
         return count, ()
     extent = float(places[-1] - places[0])
     planes = round(extent / placed.step) + 1
-    if planes > 16 * len(places):
-        given = f"{extent:.4g} mm, steps of {placed.step:.4g}"
-        raise ImageError("the slices lie too far apart to make a volume", given=given)
+    if len(widely(places, placed.step)):
+        given = f"{np.diff(places).max():.4g} mm where slices stand {placed.step:.4g} mm apart"
+        raise ImageError("the slices lie too far apart to make a volume: a wide gap is not interpolated over", given=given,
+                         todo="read them as images, or each side of the gap as a series of its own")  # fmt: skip
     at = np.interp(np.linspace(places[0], places[-1], planes), places, count)
     return at, (f"uneven slices brought to steps of {extent / (planes - 1):.4g} mm",)
 
