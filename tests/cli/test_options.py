@@ -12,6 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from overread.cases.sources.layout import Layout
 from overread.cli import run
 from overread.cli.main import app
 from overread.cli.options import Machine, RecipeChoice, expanded
@@ -19,7 +20,7 @@ from overread.core.settings import setting, settings
 from overread.learning.recipe import Recipe
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Training
 
-GROUPS = (Columns, Images, SplitRule, OperatingRule, RecipeChoice, Training, Resources, Machine)
+GROUPS = (Columns, Layout, Images, SplitRule, OperatingRule, RecipeChoice, Training, Resources, Machine)
 STAGES = ("run", "audit", "split", "train", "predict")
 
 

@@ -163,9 +163,11 @@ def test_51_a_byte_order_mark_is_no_part_of_the_first_name(folder: Path) -> None
 
 
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
-def test_51_utf_16_is_refused_with_advice(folder: Path, refused: Refused, mark: bytes) -> None:
+def test_51_utf_16_is_read_and_told(folder: Path, mark: bytes) -> None:
     text = (HEAD + rows()).encode("utf-16-le" if mark == b"\xff\xfe" else "utf-16-be")
-    assert "UTF-8" in str(refused(read_cases, table(folder, mark + text)))
+    cases = read_cases(table(folder, mark + text), names="keep")
+    assert cases.table["image"].tolist() == [f"{i}.png" for i in range(8)]
+    assert "table: read as UTF-16" in cases.notes
 
 
 def test_51_a_quoted_newline_stays_in_its_cell(folder: Path) -> None:
@@ -195,8 +197,10 @@ def test_51_an_identifier_that_stands_twice_is_refused_or_told(folder: Path, ref
     text = "image,case,patient,label\n0.png,a,p,yes\n1.png,a,q,yes\n2.png,b,r,no\n"
     error = refused(read_cases, table(folder, text), label="label", case="case", patient="patient")
     assert "a" in str(error)
-    double = HEAD + rows() + "0.png,p0,no\n"
-    refused(read_cases, table(folder, double), label="label")
+    refused(read_cases, table(folder, HEAD + rows() + "0.png,p0,yes\n"), label="label")
+    told = read_cases(table(folder, HEAD + rows() + "0.png,p0,no\n"), label="label")
+    assert len(told) == 8
+    assert any("1 rows say again what another says" in note for note in told.notes)
 
 
 @pytest.mark.parametrize("columns", [20_000, 1_000_000])

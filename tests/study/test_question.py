@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from overread.cases.annotators import RULES
+from overread.cases.sources.layout import Layout
 from overread.core.errors import ArgumentError, InputError
 from overread.core.settings import settings
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training, seconds
 
 GROUPS = {"columns": Columns, "images": Images, "split": SplitRule, "operating_point": OperatingRule, "training": Training,
-          "resources": Resources}  # fmt: skip
+          "resources": Resources, "layout": Layout}  # fmt: skip
 
 #: A file as versions before the groups wrote it.
 OLD = """

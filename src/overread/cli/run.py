@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from overread.cases.sources.layout import Layout
 from overread.cli.console import bars, end, open_run, say
 from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, RecipeChoice, Table
 from overread.core.errors import InputError
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 #: The roles of a table that is to be predicted.
 PREDICTED = ("image", "label", "patient", "case", "source")
+#: What of its layout counts then.
+LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding")
 
 
 def run(
-    table: Table, columns: Columns, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
+    table: Table, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
     training: Training, resources: Resources, machine: Machine, output: Out = Path("runs/study"),
 ) -> None:  # fmt: skip
     """From a table of images to report.html; called again, it goes on where it was stopped."""
@@ -31,7 +34,7 @@ def run(
         study = Study.load(table, say).seen_from(Path(table).parent)
     else:
         training = replace(training, recipe=_changes(recipe))
-        study = Study(table, columns, images, split, operating_point, training, resources).seen_from(Path())
+        study = Study(table, columns, images, split, operating_point, training, resources, layout).seen_from(Path())
     cache, network = machine.cache or None, not machine.offline
     with bars() as progress:
         page = steps.run(study, output, cache=cache, network=network, progress=progress, say=say)
@@ -68,14 +71,14 @@ def demo(
 
 
 def audit(
-    table: Table, columns: Columns, images: Images, resources: Annotated[Resources, Only(("threads",))],
+    table: Table, columns: Columns, layout: Layout, images: Images, resources: Annotated[Resources, Only(("threads",))],
     machine: Annotated[Machine, Only(("cache",))], output: Out = Path("runs/study"), as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Is the table sound? Writes cases.csv, excluded.csv and audit.json; exit code 1 if there are errors."""
     from overread.cases.audit.audit import Audit
     from overread.study import steps
 
-    study = Study(table, columns, images, resources=resources).seen_from(Path())
+    study = Study(table, columns, images, resources=resources, layout=layout).seen_from(Path())
     with bars() as progress:
         study, cases = steps.open_study(study, output, progress)
     with open_run(study, output, machine.cache, quiet=as_json, table=cases) as context:
@@ -119,6 +122,7 @@ def train(
 def predict(
     model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
     columns: Annotated[Columns, Only(PREDICTED)],
+    layout: Annotated[Layout, Only(LAID_OUT)],
     resources: Annotated[Resources, Only(("device", "threads"))],
     table: Annotated[str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")] = "",
     output: Annotated[Path, typer.Option("-o", "--output", help="the predictions of a new table")] = Path("predictions.csv"),
@@ -134,10 +138,12 @@ def predict(
         return
     from overread.learning.predict import load_model
 
-    _predict_table(load_model(model), table, columns, names, resources, output)
+    _predict_table(load_model(model), table, columns, layout, names, resources, output)
 
 
-def _predict_table(model: Model, table: str, columns: Columns, names: str, resources: Resources, output: Path) -> None:
+def _predict_table(
+    model: Model, table: str, columns: Columns, layout: Layout, names: str, resources: Resources, output: Path
+) -> None:
     from overread.cases.sources.read_cases import read_images
     from overread.learning.predict import predict as predict_cases
 
@@ -145,7 +151,7 @@ def _predict_table(model: Model, table: str, columns: Columns, names: str, resou
     roles: dict[str, Any] = {name: getattr(columns, name) or None for name in PREDICTED}
     with bars() as progress:
         cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
-                            planes=about.planes, progress=progress, **roles)  # fmt: skip
+                            planes=about.planes, progress=progress, layout=layout, **roles)  # fmt: skip
         made = predict_cases(model, cases, device=resources.device, threads=resources.threads, progress=progress)
     if left_out := cases.table["case"].nunique() - len(made):
         say(f"{left_out} cases are left out: their images cannot be read")

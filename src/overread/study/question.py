@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from overread.cases.sources.layout import Layout
 from overread.core.errors import ArgumentError, InputError, checked, nearest, one_of, require
 from overread.core.settings import require_allowed, setting, settings
 
@@ -169,13 +170,13 @@ class Resources:
 class Study:
     """The question, with every default filled in: what ``study.toml`` holds.
 
-    ``table``: CSV, TSV, Parquet, ``.npz``, DICOM files or a folder of class folders. Raises :class:`ArgumentError` for values out of range, and for two ways of saying
+    ``table``: CSV, TSV, Parquet, ``.xlsx``, ``.npz``, DICOM files or a folder of class folders. Raises :class:`ArgumentError` for values out of range, and for two ways of saying
     one thing.
     """
 
     table: str = setting(
         MISSING,
-        "CSV, TSV, Parquet, MedMNIST .npz, a folder of class folders, DICOM files (folder, DICOMDIR, zip), or a study.toml",
+        "CSV, TSV, Parquet, Excel .xlsx, MedMNIST .npz, a folder of class folders, DICOM files (folder, DICOMDIR, zip), or a study.toml",
         path=True,
     )
     columns: Columns = field(default_factory=Columns)
@@ -184,6 +185,7 @@ class Study:
     operating_point: OperatingRule = field(default_factory=OperatingRule)
     training: Training = field(default_factory=Training)
     resources: Resources = field(default_factory=Resources)
+    layout: Layout = field(default_factory=Layout)
 
     def __new__(cls, *given: object, **fields: object) -> Study:
         old = [name for name, value in fields.items() if name in _GROUP_OF and not dataclasses.is_dataclass(value)]
@@ -217,8 +219,17 @@ class Study:
     def seen_from(self, folder: Path) -> Study:
         """The same study with absolute paths, where they were written as seen from ``folder``."""
         written = {name: text for name, text in self.flat().items() if name in _PATHS and text}
-        moved = {name: str((folder / text).absolute()) for name, text in written.items()}
-        if "," in self.columns.graders and not Path(moved["graders"]).exists():
+        table = Path(self.table) if self.table else folder
+
+        def absolute(text: str) -> str:
+            beside = (folder / table).parent / text  # people also write paths as seen from the table
+            return str((beside if beside.exists() and not (folder / text).exists() else folder / text).absolute())
+
+        moved = {
+            name: tuple(map(absolute, text)) if isinstance(text, tuple) else absolute(text)
+            for name, text in written.items()
+        }
+        if "," in self.columns.graders and not Path(str(moved["graders"])).exists():
             moved["graders"] = self.columns.graders  # columns of the table
         return replace(self, table=str((folder / self.table).absolute())).changed(**moved)
 
@@ -251,7 +262,7 @@ class Study:
 
 #: The groups of a study by the names of its fields.
 _GROUPS: dict[str, type] = {"columns": Columns, "images": Images, "split": SplitRule, "operating_point": OperatingRule,
-                            "training": Training, "resources": Resources}  # fmt: skip
+                            "training": Training, "resources": Resources, "layout": Layout}  # fmt: skip
 #: The group of each field. No two groups share a name.
 _GROUP_OF = {name: group for group, kind in _GROUPS.items() for name in settings(kind)}
 _PATHS = {name for kind in _GROUPS.values() for name, about in settings(kind).items() if about.path}

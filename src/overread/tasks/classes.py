@@ -155,6 +155,16 @@ def disease_of(names: Sequence[str]) -> str:
     return "" if healthy[0] == healthy[1] else names[healthy.index(False)]
 
 
+@checked
+def says_healthy(name: str) -> bool:
+    """Whether a name says of itself that nothing was found: *normal*, *No finding*, *sin hallazgos*.
+
+    >>> says_healthy("No Finding"), says_healthy("nodule")
+    (True, False)
+    """
+    return _is_healthy(_plain(name), "")
+
+
 #: Short names that mean something only beside each other, and which of them is the disease.
 _PAIRS = {"0 1": "1", "-1 1": "1", "- +": "+", "b m": "m", "n p": "p", "n y": "y", "n t": "t", "n a": "a", "f t": "t"}
 

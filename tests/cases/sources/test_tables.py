@@ -3,7 +3,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from overread.cases.sources.tables import MAX_COLUMNS, read_table
+from overread.cases.sources.layout import Layout
+from overread.cases.sources.tables import MAX_COLUMNS, open_table, read_table
 from overread.core.errors import InputError
 
 
@@ -38,7 +39,7 @@ def test_parquet_equals_csv(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "empty"), ("\n\n", "empty"), ("a,b\n", "no rows"), ("a,a\n1,2\n", "stands twice"), ("a,b\n1,2,3\n", "as many cells"),
+    [("", "empty"), ("\n\n", "empty"), ("a,b\n", "no rows"), ("a,a\n1,2\n", "stands twice"), ("img/0/1.png,x\nimg/0/2.png,y\n", "names no columns"), ("d/p01/n/,0\nd/p02/p/,1\n", "names no columns"), ("a,b\n1,2,3\n", "as many cells"),
      ("a,b\n1,2\n1,2,3,4\n", "as many cells"), (",".join(f"c{i}" for i in range(MAX_COLUMNS + 1)) + "\n", "too many columns")],
 )  # fmt: skip
 def test_a_broken_table_is_one_paragraph(tmp_path, text, says):
@@ -56,9 +57,56 @@ def test_a_missing_file_names_its_neighbour(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "data"), [("t.csv", b"a,b\n\xff\xfe,1\n"), ("t.parquet", b"PAR1 no"), ("t.parquet", b"")]
+    ("name", "data"), [("t.csv", b"a,b\n\xff\xfe\xfd,1\n"), ("t.parquet", b"PAR1 no"), ("t.parquet", b"")]
 )
 def test_damaged_bytes(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError):
         read_table(tmp_path / name)
+
+
+TEXT = "image,label\na.png,gesund\nb.png,bösartig\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [(TEXT.encode("utf-16"), "UTF-16"), (TEXT.encode("utf-16-le"), "UTF-16"), (TEXT.encode("utf-16-be"), "UTF-16"), (TEXT.encode("cp1252"), "Windows-1252, with words such as bösartig"),
+     (TEXT.encode("latin-1"), "--encoding"), (TEXT.replace("\n", "\r").encode(), ""), (TEXT.replace("\n", "\r\n").encode("utf-8-sig"), ""),
+     (TEXT.replace(",", ";").encode(), "separated by ';'"), (TEXT.replace(",", "\t").encode(), "separated by tab"), (b"sep=;\r\n" + TEXT.replace(",", ";").encode(), "';'"),
+     (TEXT.replace("\n", ",,\n").encode(), "2 columns without name and content"), (TEXT.replace("d\n", "d,,\n").encode(), "")],
+)  # fmt: skip
+def test_what_spreadsheets_leave_is_read_and_told(tmp_path, data, says):
+    (tmp_path / "t.csv").write_bytes(data)
+    table, notes = open_table(tmp_path / "t.csv")
+    assert table.to_dict("list") == {"image": ["a.png", "b.png"], "label": ["gesund", "bösartig"]}
+    assert says in "; ".join(notes)
+    assert bool(says) == bool(notes)
+
+
+@pytest.mark.parametrize(("text", "encoding"), [("злокачественная", "cp1251"), ("złośliwy", "cp1250"), ("悪性腫瘍", "shift_jis"), ("恶性肿瘤", "gb18030")])  # fmt: skip
+def test_an_encoding_in_doubt_is_asked_for(tmp_path, text, encoding):
+    (tmp_path / "t.csv").write_bytes(f"image,label\na.png,{text}\n".encode(encoding))
+    with pytest.raises(InputError, match="--encoding"):
+        read_table(tmp_path / "t.csv")
+    assert read_table(tmp_path / "t.csv", Layout(encoding=encoding))["label"].tolist() == [text]
+    with pytest.raises(InputError, match="no encoding"):
+        read_table(tmp_path / "t.csv", Layout(encoding="utf-nine"))
+
+
+def test_a_column_twice_counts_once_if_its_cells_are_the_same(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b,a,\n1,2,1,x\n3,4,3,y\n", encoding="utf-8")
+    table, notes = open_table(tmp_path / "t.csv")
+    assert table.to_dict("list") == {"a": ["1", "3"], "b": ["2", "4"], "column 4": ["x", "y"]}
+    assert len(notes) == 2
+
+
+def test_short_rows_are_counted(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n\n", encoding="utf-8")
+    table, notes = open_table(tmp_path / "t.csv")
+    assert table["b"].tolist() == ["2", ""]
+    assert "1 of 2 rows have fewer cells" in notes[0]
+
+
+def test_the_separator_is_what_gives_every_row_the_same_cells(tmp_path):
+    (tmp_path / "t.csv").write_text("file;remarks, if any\na.png;round, dense, old\nb.png;none\n", encoding="utf-8")
+    assert read_table(tmp_path / "t.csv")["remarks, if any"].tolist() == ["round, dense, old", "none"]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from overread.cases.sources.tables import MISSING, known
+from overread.cases.sources.tables import MISSING, known, numbered
 from overread.core.errors import InputError, checked, nearest
 from overread.images.address import file_of, parse
-from overread.tasks.classes import disease_of
+from overread.tasks.classes import disease_of, says_healthy
 from overread.tasks.target import Target
 from overread.tasks.task import Task
 
@@ -86,18 +86,143 @@ def _positive(names: list[str], positive: tuple[str, ...], *, guess: bool = Fals
 
 
 def several_findings(
-    table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str]
+    table: pd.DataFrame, columns: Sequence[str], positive: Sequence[str], blank: str = "unknown"
 ) -> tuple[pd.DataFrame, Target, list[str]]:
-    """A ``label:<finding>`` column of 1, 0 or NaN for each finding; blank and −1 are unknown."""
+    """A ``label:<finding>`` column of 1, 0 or NaN for each finding; −1 is unknown, blank is ``blank``."""
     notes, found = [], {}
     for column in columns:
         name = column.removeprefix("label:")
-        found[name], unsure = _yes_no(table[column], column)
+        marks, unsure = _yes_no(table[column], column)
+        empty = known(table[column]) == ""
         if unsure:
             notes.append(f"{name}: {unsure:,} uncertain marks (−1 or 'unknown') are taken as unknown")
+        if blank == "negative" and empty.any():
+            marks = marks.mask(empty, 0.0)
+            notes.append(f"{name}: {int(empty.sum()):,} blank cells are taken for absent")
+        elif empty.any() and marks.notna().any() and not (marks == 0).any():
+            notes.append(f"{name}: is present or blank, never absent; --blank negative takes a blank cell for absent")
+        found[name] = marks
     _positive([*found, ""], tuple(positive))
     target = Target("findings", tuple(found), tuple(positive))
     return pd.DataFrame(found).add_prefix("label:"), target, notes
+
+
+# -- other ways to write labels: classes in columns of 1 and 0, several findings in a cell, several rows an image --
+
+
+@checked
+def from_one_hot(table: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.Series, list[str]]:
+    """The class of each row as the one column that holds 1, blank where none does, and notes.
+
+    Raises :class:`InputError` where several are 1.
+    """
+    marks = pd.DataFrame({column: _yes_no(table[column], column)[0] for column in columns}) == 1
+    several = marks.sum(axis=1) > 1
+    if several.any():
+        raise InputError("several classes are 1 in one row", given=f"{int(several.sum()):,} rows, first {numbered(several)}",
+                         todo=f"read them as findings with --labels {shlex.quote(','.join(columns))}")  # fmt: skip
+    none, unseen = int((~marks.any(axis=1)).sum()), [column for column in columns if not marks[column].any()]
+    notes = [f"label: {none:,} rows have no class that is 1 and stay without a label"] if none else []
+    notes += [f"label: no row is {', '.join(unseen)}"] if unseen else []
+    return marks.idxmax(axis=1).where(marks.any(axis=1), ""), notes
+
+
+@checked
+def findings_in(values: pd.Series, name: str, separator: str = "") -> tuple[pd.Series, list[str]] | None:
+    """The findings that each cell of a column lists (a tuple; None where the cell is blank), and notes; None where each
+    cell is one class.
+
+    Cells in brackets (``['nodule', 'mass']``) are lists. Otherwise a ``separator`` parts them: the given one, or ``|`` or
+    ``;`` where its pieces stand in other cells too. Raises :class:`InputError` where a comma or the like could do so.
+    """
+    text = known(values)
+    filled = text[text != ""].drop_duplicates()
+    if separator == "none" or filled.empty:
+        return None
+    if separator:
+        how = f"separated by {separator!r}"
+    elif filled.str.fullmatch(r"\[.*\]").all():
+        how = "in brackets"
+    else:
+        separator = next((mark for mark in ("|", ";") if _recur(filled, mark)), "")
+        if not separator:
+            _ask_about_commas(filled, name)
+            return None
+        how = f"separated by {separator!r} (--list-separator none: each cell is one class)"
+    lists = text.map({cell: _pieces(cell, separator) for cell in filled})
+    return lists.where(text != "", None), [f"label: each cell of {name!r} lists findings, {how}"]
+
+
+def _pieces(cell: str, separator: str) -> tuple[str, ...]:
+    if separator:
+        pieces = cell.split(separator)
+    else:
+        inner = cell.strip()[1:-1]
+        quoted = re.findall(r"'([^']*)'|\"([^\"]*)\"", inner)
+        pieces = [first or second for first, second in quoted] if quoted else inner.split(",")
+    return tuple(dict.fromkeys(piece.strip() for piece in pieces if piece.strip()))
+
+
+def _recur(cells: pd.Series, mark: str) -> bool:
+    """Whether a mark parts lists: some pieces stand alone in other cells, and there are fewer pieces than lists of them."""
+    joined = cells[cells.str.contains(mark, regex=False)]
+    pieces = set(joined.str.split(mark).explode().str.strip())
+    alone = len(pieces & set(cells))
+    return len(joined) > 0 and alone * 2 >= len(pieces)
+
+
+def _ask_about_commas(cells: pd.Series, name: str) -> None:
+    mark = next((mark for mark in (",", "+", "&", "/") if _recur(cells, mark)), "")
+    if mark:
+        example = cells[cells.str.contains(mark, regex=False)].iloc[0]
+        raise InputError(f"it is in doubt whether cells of {name!r} list several findings", given=repr(example),
+                         todo=f"say --list-separator {shlex.quote(mark)} if they do, --list-separator none if each is one class")  # fmt: skip
+
+
+@checked
+def listed_findings(
+    lists: pd.Series, positive: Sequence[str], blank: str = "unknown"
+) -> tuple[pd.DataFrame, Target, list[str]]:
+    """Findings from the lists of each row (a tuple, or None for unknown): what is not listed is absent, and a name such as
+    *No finding* is none."""
+    every = sorted({piece for cell in lists if cell is not None for piece in cell}, key=natural)
+    healthy = [name for name in every if says_healthy(name)]
+    names = [name for name in every if name not in healthy]
+    if not names:
+        raise InputError(
+            "the lists name no finding",
+            given=", ".join(every[:5]) or "blank",
+            todo="choose another column with --label",
+        )
+    if len(names) > _MOST:
+        raise InputError(f"the lists name {len(names):,} different findings", given=", ".join(names[:5]) + " …",
+                         todo=f"at most {_MOST} can be asked: leave out the rare ones, or say --list-separator none")  # fmt: skip
+    cells = {name: lists.map(lambda cell, name=name: "" if cell is None else str(int(name in cell))) for name in names}
+    made, target, notes = several_findings(pd.DataFrame(cells), names, positive, blank)
+    if healthy:
+        both = int(lists.map(lambda cell: cell is not None and 0 < len(set(cell) & set(healthy)) < len(cell)).sum())
+        more = f"; in {both:,} rows it stands beside findings, which count" if both else ""
+        notes.append(f"label: {', '.join(map(repr, healthy))} means that there is no finding{more}")
+    return made, target, notes
+
+
+@checked
+def ways_to_label(table: pd.DataFrame, free: Sequence[str]) -> str:
+    """What to say where no column is called a label: the flag for what the columns hold."""
+    text = {column: known(table[column]) for column in free}
+    marks = [
+        c for c in free if set(text[c]) <= {"", "0", "1", "-1", "0.0", "1.0", "-1.0"} and text[c].str.match("1").any()
+    ]
+    if len(marks) > 1:
+        columns = shlex.quote(",".join(marks))
+        ones = pd.DataFrame({column: text[column].str.match("1") for column in marks}).sum(axis=1)
+        if len(marks) > 2 and (ones == 1).all():
+            return f"exactly one of {len(marks)} columns is 1 in each row: say --one-hot {columns} if they are classes, or --labels {columns} if they are findings"
+        return f"say --labels {columns} if these are the findings"
+    few = [c for c in free if 2 <= text[c][text[c] != ""].nunique() <= max(2, min(20, len(table) // 5))]
+    few = marks + [c for c in few if c not in marks] + [c for c in free if text[c].str.fullmatch(r"\[.*\]").any()]
+    ways = [f"--label {shlex.quote(column)}" for column in dict.fromkeys(few)][:4]
+    return f"name it: {' or '.join(ways)}" if ways else ""
 
 
 def _yes_no(values: pd.Series, name: str) -> tuple[pd.Series, int]:

@@ -1,8 +1,9 @@
-"""Cases from what people have: a table (CSV, TSV, Parquet), a folder of class folders, a MedMNIST archive."""
+"""Cases from what people have: a table (CSV, TSV, Parquet, Excel), a folder of class folders, a MedMNIST archive."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,21 +15,41 @@ from overread.cases.graded_cases import Asked, GradedCases, judged
 from overread.cases.query import matching
 from overread.cases.sources import dicom_export
 from overread.cases.sources.catalogue import class_names, read_archive
-from overread.cases.sources.labels import join_labels, one_label, quantity, several_findings
+from overread.cases.sources.folders import (
+    arrange,
+    by_pattern,
+    images_below,
+    locate,
+    masks_among,
+    offered_patient,
+    patient_folders,
+    read_folder,
+)
+from overread.cases.sources.labels import (
+    findings_in,
+    from_one_hot,
+    join_labels,
+    listed_findings,
+    one_label,
+    quantity,
+    several_findings,
+    ways_to_label,
+)
+from overread.cases.sources.layout import Layout
 from overread.cases.sources.renderings import DECIDING, for_people
 from overread.cases.sources.tables import (
     ENDINGS,
+    PART_NAMES,
+    PLAIN,
     Roles,
-    class_folders,
     find,
+    guess,
     is_split,
     known,
-    locate,
     missing,
     numbered,
+    open_table,
     parts,
-    read_folder,
-    read_table,
 )
 from overread.cases.volumes import cut
 from overread.core.errors import InputError, checked, nearest, one_of, require
@@ -46,9 +67,9 @@ def read_cases(
     split: str | None = None, labels: Sequence[str] | None = None, value: str | None = None,
     positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None, names: str = "hash", salt: str = "",
     where: str = "", labels_from: str | os.PathLike[str] | None = None, key: str = "", planes: Planes = WHOLE, progress: Progress = silent,
-    graders: Asked | None = None, consensus: str = "majority",
+    graders: Asked | None = None, consensus: str = "majority", layout: Layout = PLAIN,
 ) -> Cases:  # fmt: skip
-    """Read a table of cases: a CSV, TSV or Parquet file, a folder of class folders, a MedMNIST ``.npz``, or an export of
+    """Read a table of cases: a CSV, TSV, Parquet or Excel file, a folder of class folders, a MedMNIST ``.npz``, or an export of
     DICOM files (a folder, a DICOMDIR, a zip).
 
     The names are columns of the table. One of ``label`` (class names), ``labels`` (a column of 1, 0 or blank per
@@ -59,7 +80,8 @@ def read_cases(
     labels, joined by the identifier ``key`` (``patient``, ``study``, ``series``, ``instance``, ``accession`` or ``file``;
     found out if not given). ``graders``: a table of several readers' answers (see :func:`.read_grades`), or columns of
     this one, a reader each; their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the
-    column ``agreement`` says how many gave it. ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place
+    column ``agreement`` says how many gave it. ``layout``: how the table and its images are laid out, where that cannot
+    be found out (:class:`.Layout`). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place
     of cases and patients, by ``salt`` where the study has one, and leaves out columns that may identify (see
     :mod:`.privacy`); ``keep`` leaves all as it is, for data whose names identify nobody.
 
@@ -68,14 +90,18 @@ def read_cases(
     """
     path = Path(os.path.abspath(path))
     named = {"image": image, "case": case, "patient": patient, "source": source, "view": view, "time": time, "split": split}  # fmt: skip
-    require(sum(x is not None for x in (label, labels, value, graders)) <= 1, "give one of label, labels, value and graders")  # fmt: skip
+    given = (label, labels, value, graders, layout.one_hot or None)
+    require(sum(x is not None for x in given) <= 1, "give one of label, labels, value, graders and one_hot")
+    for role, column in (("patient", patient), ("label", label), ("split", split)):
+        require(not (column and getattr(layout, f"{role}_from")), f"the {role} comes from one place", given=f"{role} and {role}_from",
+                todo="give one of them")  # fmt: skip
     task, readers = TASKS[kind] if kind else None, "graders" if graders else None
-    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus)
+    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus, layout)
     no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers}
     if labels_from is not None or dicom_export.is_tree(path):
         read = _from_tree(path, named, wanted, labels_from, key, progress)
     elif path.is_dir():
-        read = _from_folder(path, positive, named | no_columns)
+        read = _from_folder(path, positive, named | no_columns, layout)
     elif path.suffix.lower() == ".npz":  # rows have numbers, not names
         return cut(_from_archive(path, positive, task, named | no_columns), planes)
     elif not path.exists():
@@ -83,7 +109,9 @@ def read_cases(
     elif path.with_suffix(".target.json").exists() and label is labels is value is graders is None:
         return Cases.load(path)
     else:
-        read = _from_table(read_table(path), path.parent, named, wanted)
+        table, notes = open_table(path, layout)
+        read = _from_table(table, path.parent, named, wanted)
+        read = replace(read, notes=(*notes, *read.notes))
     return cut(read.hidden(names=names, salt=salt, keep=(*subgroups, *planes.point)), planes)
 
 
@@ -100,6 +128,7 @@ class Wanted:
     where: str = ""
     graders: Asked | None = None
     consensus: str = "majority"
+    layout: Layout = PLAIN
 
 
 # -- a table -----------------------------------------------------------------------------------------------------
@@ -110,18 +139,30 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     roles = Roles(table)
     for name in want.subgroups:
         find([*roles.columns, *(["agreement"] if want.graders else [])], name, "subgroup")
-    columns = _columns(roles, named)
+    columns = _columns(roles, named, root, want.layout)
     if not want.graders:
-        wanted, target, notes = _target(roles, want)
-        made, found = _identify(table, root, roles, columns)
-        return Cases(_joined(made, wanted, roles, want), target, str(root), (*taken, *roles.notes, *notes, *found))
+        labels = _label_columns(roles, want)
+        roles.table, lists = _one_row_each(roles, columns, labels, want)
+        wanted, target, notes = _target(roles, labels, lists, want)
+        if want.layout.blank != "unknown" and not target.task.multilabel:
+            raise InputError("a blank cell means something for findings alone", given=f"--blank {want.layout.blank}, {target.task.summary}",
+                             todo="leave --blank out, or name the findings with --labels")  # fmt: skip
+        made, found = _identify(roles.table, root, roles, columns, want.layout)
+        return Cases(
+            _joined(made, wanted.loc[made.index], roles, want),
+            target,
+            str(root),
+            (*taken, *roles.notes, *notes, *found),
+        )
     graders = want.graders
     if not isinstance(graders, (str, os.PathLike)):  # these columns are left behind, since they name people
         graders = [find(roles.columns, name, "graders") for name in graders]
         roles.taken.update(dict.fromkeys(graders, "grader"))
-    made, found = _identify(table, root, roles, columns)
+    made, found = _identify(table, root, roles, columns, want.layout)
     rule = want.consensus
-    wanted, target, notes, grades = judged(made, table, graders, rule=rule, positive=want.positive, task=want.task)
+    wanted, target, notes, grades = judged(
+        made, table.loc[made.index], graders, rule=rule, positive=want.positive, task=want.task
+    )
     joined, notes = _joined(made, wanted, roles, want), [*taken, *roles.notes, *notes, *found]
     return GradedCases(joined, target, str(root), tuple(notes), grades=grades, rule=rule)
 
@@ -129,7 +170,7 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
 def _joined(made: pd.DataFrame, wanted: pd.DataFrame, roles: Roles, want: Wanted) -> pd.DataFrame:
     """With every other column; one that a role has taken is carried too if it is a subgroup of another name."""
     used, taken = {*made.columns, *wanted.columns}, roles.taken.keys() - set(want.subgroups)
-    extra = {c: typed(roles.table[c]) for c in roles.columns if c not in used | taken}
+    extra = {c: typed(roles.table.loc[made.index, c]) for c in roles.columns if c not in used | taken}
     return pd.concat([made, wanted, pd.DataFrame(extra, index=made.index)], axis=1)
 
 
@@ -143,57 +184,202 @@ def _taken(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
     return table[rows], [f"where {where}: {int(rows.sum()):,} of {len(table):,} rows"]
 
 
-def _columns(roles: Roles, named: dict[str, str | None]) -> dict[str, str | None]:
+def _columns(roles: Roles, named: dict[str, str | None], root: Path, layout: Layout) -> dict[str, str | None]:
     """The column of each role; roles that were named go first, so that no guess takes their column."""
     columns: dict[str, str | None] = dict.fromkeys(ROLES)
     for role in sorted(named, key=lambda role: named[role] is None):
         fits = {"split": is_split, "case": lambda column: column.is_unique}.get(role)
         columns[role] = roles.take(role, named[role], fits)
     if columns["image"] is None:
+        columns["image"] = _named_like_files(roles, root, layout)
+    if columns["image"] is None:
         raise InputError("no column names the images", given=f"columns {', '.join(roles.columns[:30])}",
                          todo=f"name it with --image; {nearest('image', roles.columns)}")  # fmt: skip
+    if layout.patient_from and named["patient"] is None and columns["patient"] is not None:
+        roles.notes = [note for note in roles.notes if not note.startswith("patient: guessed")]
+        columns["patient"] = None
     return columns
 
 
-def _target(roles: Roles, want: Wanted) -> tuple[pd.DataFrame, Target, list[str]]:
-    labels, task = want.labels, want.task
-    if labels is want.label is want.value is None and (task is None or task.multilabel):
-        labels = [c for c in roles.columns if c.startswith("label:")] or None
-    if labels is not None:
-        require(len(labels) > 0, "labels needs at least one column")
-        columns = [find(roles.columns, name, "labels") for name in labels]
-        roles.taken.update(dict.fromkeys(columns, "label"))
-        return several_findings(roles.table, columns, want.positive)
-    column = roles.take("value", want.value) if want.value else roles.take("label", want.label)
-    if column is None:
-        raise InputError("no column says what is to be learned", given=f"columns {', '.join(roles.columns[:30])}",
-                         todo="name it with --label, several findings with --labels, a quantity with --value")  # fmt: skip
+def _named_like_files(roles: Roles, root: Path, layout: Layout) -> str | None:
+    """The column whose cells are names of the images that lie beside the table; None where there is none."""
+    base = Path(layout.images_in) if layout.images_in else root
+    files = images_below(base, layout)[0] if base.is_dir() else []
+    names = {form for file in files for form in (file.rsplit("/", 1)[-1].lower(), _stems(pd.Series([file]))[0].lower())}
+
+    def share(column: str) -> float:
+        cells = roles.table[column][roles.table[column] != ""].drop_duplicates().head(50).str.lower()
+        return float(cells.str.replace(r"^.*[/\\]", "", regex=True).isin(names).mean()) if len(cells) > 1 else 0.0
+
+    best = max(roles.columns, key=share)
+    if share(best) < 0.5:
+        return None
+    roles.notes.append(f"image: guessed column {best!r}, whose cells are names of files; override with --image")
+    roles.taken.setdefault(best, "image")
+    return best
+
+
+def _label_columns(roles: Roles, want: Wanted) -> list[str]:
+    """The columns that say what is to be learned; none where the images' paths do."""
+    labels, task, layout = want.labels, want.task, want.layout
+    if layout.one_hot:
+        columns = [find(roles.columns, name, "one-hot") for name in layout.one_hot]
+    elif labels is want.label is want.value is None and layout.label_from:
+        return []
+    else:
+        if labels is want.label is want.value is None and (task is None or task.multilabel):
+            labels = [c for c in roles.columns if c.startswith("label:")] or None
+        if labels is not None:
+            require(len(labels) > 0, "labels needs at least one column")
+            columns = [find(roles.columns, name, "labels") for name in labels]
+        else:
+            column = roles.take("value", want.value) if want.value else roles.take("label", want.label)
+            if column is None:
+                free = [c for c in roles.columns if c not in roles.taken]
+                todo = (
+                    ways_to_label(roles.table, free)
+                    or "name it with --label, several findings with --labels, a quantity with --value"
+                )
+                raise InputError("no column says what is to be learned", given=f"columns {', '.join(roles.columns[:30])}", todo=todo)  # fmt: skip
+            return [column]
+    roles.taken.update(dict.fromkeys(columns, "label"))
+    return columns
+
+
+def _one_row_each(
+    roles: Roles, columns: dict[str, str | None], labels: list[str], want: Wanted
+) -> tuple[pd.DataFrame, pd.Series | None]:
+    """One row an image where several say the same of it (a row for each box); where they differ in the label, the lists of
+    what they say, if that was asked for."""
+    table, image = roles.table, columns["image"]
+    twice = table[image].duplicated(keep=False) & (table[image] != "")
+    if not twice.any():
+        return table, None
+    asked = [column for column in columns.values() if column]
+    alike = table.duplicated(list(dict.fromkeys([*asked, *labels])))
+    others = [
+        c for c in roles.columns if c not in {*asked, *labels} and table[c].groupby(table[image]).nunique().max() > 1
+    ]
+    if alike.any():
+        differ = f" (they differ in {', '.join(others[:6])})" if others else ""
+        roles.notes.append(
+            f"table: {int(alike.sum()):,} rows say again what another says of the same image{differ}; one row an image is kept"
+        )
+    table = table[~alike]
+    rest = table[image].duplicated(keep=False) & (table[image] != "")
+    rest &= table.duplicated(list(dict.fromkeys(asked)), keep=False)  # not views or dates of one file
+    if not rest.any() or len(labels) != 1 or want.value is not None:
+        return table, None
+    if want.layout.repeated != "findings":
+        readers = "; several readers' answers are read with --graders" if guess("reader", roles.columns) else ""
+        raise InputError("an image stands on several rows with different labels", given=f"{table[image][rest].nunique():,} images, first {numbered(rest)}",
+                         todo="correct the table, or say --repeated findings if each row names something that was found (all of "
+                              f"them are then present){readers}")  # fmt: skip
+    lists = {
+        name: tuple(dict.fromkeys(cell for cell in cells if cell))
+        for name, cells in known(table[labels[0]]).groupby(table[image])
+    }
+    first = table[~table[image].duplicated() | (table[image] == "")]
+    roles.notes.append(
+        f"table: {len(table) - len(first):,} rows add a label to an image that has one; all are findings of it"
+    )
+    return first, first[image].map(lambda name: lists.get(name) or None)
+
+
+def _target(
+    roles: Roles, labels: list[str], lists: pd.Series | None, want: Wanted
+) -> tuple[pd.DataFrame, Target, list[str]]:
+    table, layout, task = roles.table, want.layout, want.task
+    if lists is not None:
+        return listed_findings(lists, want.positive, layout.blank)
+    if layout.one_hot:
+        values, notes = from_one_hot(table, labels)
+        made, target, more = one_label(values, want.positive, task, "one-hot", labels)
+        return made, target, notes + more
+    if not labels:
+        image = next(column for column, role in roles.taken.items() if role == "image")
+        values, notes = by_pattern(table[image], layout.label_from, "label")
+        made, target, more = one_label(values, want.positive, task, "label_from")
+        return made, target, notes + more
+    if want.labels is not None or (want.label is want.value is None and labels[0].startswith("label:")):
+        return several_findings(table, labels, want.positive, layout.blank)
     if want.value is not None or (task and task.continuous):
-        return quantity(roles.table[column], column)
-    return one_label(roles.table[column], want.positive, task, column)
+        return quantity(table[labels[0]], labels[0])
+    if (task is None or task.multilabel) and (
+        listed := findings_in(table[labels[0]], labels[0], layout.list_separator)
+    ):
+        made, target, notes = listed_findings(listed[0], want.positive, layout.blank)
+        return made, target, listed[1] + notes
+    return one_label(table[labels[0]], want.positive, task, labels[0])
 
 
 def _identify(
-    table: pd.DataFrame, root: Path, roles: Roles, columns: dict[str, str | None]
+    table: pd.DataFrame, root: Path, roles: Roles, columns: dict[str, str | None], layout: Layout
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The columns of the roles, and where the images were found.
+    """The columns of the roles, without masks, and where the images were found.
 
     ``case`` and ``patient`` are filled where the table does not say them, names that contradict each other refused.
     """
     made = pd.DataFrame({role: table[name] if name else "" for role, name in columns.items()}, index=table.index)
-    made["image"], found = locate(made["image"], root)
+    written = made["image"]
+    made["image"], found = locate(made["image"], root, layout)
+    if layout.masks == "set-aside":
+        masks, more = masks_among(made["image"].tolist(), root)
+        made, found = made[~made["image"].isin(masks)].copy(), [*found, *more]
+    if layout.split_from:
+        made["split"], more = _given_parts(written[made.index], root, layout.split_from)
+        found = [*found, *more]
     case = known(made["case"]) if columns["case"] else _stems(made["image"])
     made["case"] = case.where(case != "", made["image"])
+    if columns["patient"] is None:
+        by_path = (
+            by_pattern(written[made.index], layout.patient_from, "patient")
+            if layout.patient_from
+            else patient_folders(written[made.index])
+        )
+        made["patient"], more = by_path or (
+            made["patient"],
+            [NO_PATIENT + "; name the column with --patient" + offered_patient(written)],
+        )
+        roles.notes += more
     patient = known(made["patient"])
     blank = int((patient == "").sum())
-    if columns["patient"] is None:
-        roles.notes.append(NO_PATIENT + "; name the column with --patient")
-    elif blank:
+    named = columns["patient"] is not None or blank < len(made)
+    if blank and named:
         roles.notes.append(f"patient: {blank:,} images without one count as patients of their own")
-    made["patient"] = patient.where(patient != "", "case " + made["case"] if columns["patient"] else made["case"])
+    made["patient"] = patient.where(patient != "", "case " + made["case"] if named else made["case"])
     made["split"] = parts(made["split"])
     _refuse_twice(made)
     return made, found
+
+
+def _given_parts(images: pd.Series, root: Path, files: Sequence[str]) -> tuple[pd.Series, list[str]]:
+    """The part of each image from text files that list them, and notes; blank for an image that none lists."""
+    part, lines = pd.Series("", index=images.index), 0
+    names = images.str.replace(r"^.*/", "", regex=True)
+    notes = []
+    for file in files:
+        path = Path(file) if Path(file).is_absolute() or Path(file).exists() else root / file
+        words = [word for word in re.findall("[a-z]+", path.stem.lower()) if word in PART_NAMES]
+        if not words:
+            raise InputError(
+                "the name of a list says no part", given=path.name, todo="call it after train, val or test"
+            )
+        try:
+            listed = {line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise (
+                missing(path) if not path.exists() else InputError("the list cannot be read", given=str(path))
+            ) from error
+        hit = images.isin(listed) | names.isin(listed) | _stems(images).isin(listed)
+        if (both := hit & (part != "")).any():
+            raise InputError("an image is in two lists", given=f"{int(both.sum()):,} images, first {numbered(both)}", todo="correct the lists of --split-from")  # fmt: skip
+        which = "train" if "train" in words else PART_NAMES[words[0]]
+        part, lines = part.mask(hit, which), lines + len(listed)
+        notes.append(f"split: {path.name} lists {len(listed):,} images, {int(hit.sum()):,} of them here: {which}")
+    if rest := int((part == "").sum()):
+        notes.append(f"split: {rest:,} images are in no list")
+    return part, notes
 
 
 def _stems(images: pd.Series) -> pd.Series:
@@ -232,17 +418,25 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
     table, notes = found.table, [*found.notes, *found.problems]
     roles = dict(_OF_EXPORTS)
     if labels_from is not None:
-        table, more = join_labels(found.table, read_table(Path(labels_from)), key)
-        notes += more
+        labels, more = open_table(Path(labels_from), want.layout)
+        table, joined = join_labels(found.table, labels, key)
+        notes += more + joined
     if not any(name in want.where for name in DECIDING):
         kept, more = for_people(table)
         table, notes = table[kept].reset_index(drop=True), [*notes, *more]
     if labels_from is None and want.label is want.labels is want.value is want.graders is None:
-        folders = class_folders(table["image"].tolist())
+        folders, more = arrange(table["image"].tolist(), want.layout)
+        table = table.reset_index(drop=True).loc[folders.index]
         if (table["patient"] != "").any():  # a patient's folder counts where no header says who the patient is
-            del folders["patient"]
-        table, roles, want = table.assign(**folders), roles | {"split": "split"}, replace(want, label="label")
-        notes.append("label: the name of the folder")
+            folders, more = folders.drop(columns="patient"), [note for note in more if not note.startswith("patient")]
+        table = table.assign(**{str(column): folders[column] for column in folders.columns[1:]}).reset_index(drop=True)
+        roles, want = (
+            roles | {"split": "split"},
+            replace(want, label="label", layout=replace(want.layout, label_from="")),
+        )
+        notes += more
+    if want.layout.patient_from:
+        del roles["patient"]
     given = {role: column for role, column in named.items() if column is not None}
     read = _from_table(table.astype(str), Path(found.root), {**named, **roles, **given}, want)
     return replace(read, notes=(*notes, *read.notes))
@@ -254,13 +448,20 @@ def _refuse_columns(named: dict[str, str | None], what: str) -> None:
         raise InputError(f"{what} has no columns to choose from", given=given, todo="leave these out")
 
 
-def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | None]) -> Cases:
+def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | None], layout: Layout) -> Cases:
     _refuse_columns(named, "a folder of class folders")
-    table, notes = read_folder(folder)
+    table, notes = read_folder(folder, layout)
     made = table.assign(case=_stems(table["image"]), source="", view="", time="")
-    if (made["patient"] == "").all():
-        made["patient"] = made["case"]
-        notes.append(NO_PATIENT)
+    if layout.split_from:
+        made["split"], more = _given_parts(made["image"], folder, layout.split_from)
+        notes += more
+    blank = int((made["patient"] == "").sum())
+    if blank == len(made):
+        notes.append(NO_PATIENT + offered_patient(made["image"]))
+    elif blank:
+        notes.append(f"patient: {blank:,} images without one count as patients of their own")
+    alone = made["case"] if blank == len(made) else "case " + made["case"]
+    made["patient"] = made["patient"].where(made["patient"] != "", alone)
     wanted, target, more = one_label(made.pop("label"), positive, None, "label")
     _refuse_twice(made)
     return Cases(pd.concat([made, wanted], axis=1), target, str(folder), (*notes, *more))
@@ -294,44 +495,50 @@ def _from_archive(path: Path, positive: Sequence[str], task: type[Task] | None, 
 def read_images(
     path: str | os.PathLike[str], target: Target, *, image: str | None = None, label: str | None = None,
     patient: str | None = None, case: str | None = None, source: str | None = None, names: str = "hash", salt: str = "",
-    planes: Planes = WHOLE, progress: Progress = silent,
+    planes: Planes = WHOLE, progress: Progress = silent, layout: Layout = PLAIN,
 ) -> Cases:  # fmt: skip
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
     ``label`` names a column of classes where they are known, so that the predictions can be judged. ``names``,
-    ``salt`` and ``planes`` as in :func:`read_cases`; with the salt of a model its patients are known again. Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
+    ``salt``, ``planes`` and ``layout`` as in :func:`read_cases`; with the salt of a model its patients are known again. Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
     """
     path = Path(os.path.abspath(path))
     named = {"image": image, "patient": patient, "case": case, "source": source}
     if label is not None:
         kind: Kind | None = "classes" if target.task.exclusive else None  # the model says which class is the disease
         read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, names=names, salt=salt,
-                          planes=planes, progress=progress, kind=kind)  # fmt: skip
+                          planes=planes, progress=progress, kind=kind, layout=layout)  # fmt: skip
         return _labelled(read, target)
-    read = _unlabelled(path, named, target, progress)
+    read = _unlabelled(path, named, target, progress, layout)
     return cut(read.hidden(names=names, salt=salt, keep=planes.point), planes)
 
 
-def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress) -> Cases:
+def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress, layout: Layout) -> Cases:
     if dicom_export.is_tree(path):
         found = dicom_export.read_tree(path, progress=progress)
         kept, notes = for_people(found.table)
         table = found.table[kept].reset_index(drop=True).astype(str)
         given = {role: column for role, column in named.items() if column is not None}
-        new = _new_from_table(table, {**dict.fromkeys(named), **_OF_EXPORTS, **given}, target, Path(found.root))
+        new = _new_from_table(table, {**dict.fromkeys(named), **_OF_EXPORTS, **given}, target, Path(found.root), layout)
         return replace(new, notes=(*new.notes, *notes))
     if path.is_dir():
-        images = sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.name.lower().endswith(ENDINGS))
-        return _bare(pd.DataFrame({"image": images}), target, path)
+        images, notes = images_below(path, layout)
+        return replace(_bare(pd.DataFrame({"image": images}), target, path), notes=tuple(notes))
     if path.name.lower().endswith(ENDINGS):
         return _bare(pd.DataFrame({"image": [path.name] if path.exists() else []}), target, path.parent)
-    return _new_from_table(read_table(path), named, target, path.parent)
+    table, notes = open_table(path, layout)
+    read = _new_from_table(table, named, target, path.parent, layout)
+    return replace(read, notes=(*notes, *read.notes))
 
 
-def _new_from_table(table: pd.DataFrame, named: dict[str, str | None], target: Target, root: Path) -> Cases:
+def _new_from_table(
+    table: pd.DataFrame, named: dict[str, str | None], target: Target, root: Path, layout: Layout
+) -> Cases:
     roles = Roles(table)
-    made, found = _identify(table, root, roles, _columns(roles, named))
-    blank = pd.DataFrame(dict.fromkeys(target.columns, target.task.unknown), index=table.index)
+    columns = _columns(roles, named, root, layout)
+    table, _ = _one_row_each(roles, columns, [], Wanted(layout=layout))
+    made, found = _identify(table, root, roles, columns, layout)
+    blank = pd.DataFrame(dict.fromkeys(target.columns, target.task.unknown), index=made.index)
     return Cases(_joined(made, blank, roles, Wanted()), target, str(root), (*roles.notes, *found))
 
 

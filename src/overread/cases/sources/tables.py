@@ -1,36 +1,59 @@
-"""Tables from files: CSV, TSV and Parquet, every cell as text, so that nothing is guessed twice."""
+"""Tables from files: CSV, TSV, Parquet and Excel, every cell as text, so that nothing is guessed twice."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-import os
+import itertools
 import re
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
+from overread.cases.sources.layout import Layout
+from overread.cases.sources.workbook import OLD, is_workbook, read_sheet
 from overread.core.errors import InputError, checked, nearest
-from overread.images.address import file_of
 
+#: Nothing is said of the layout: everything is found out.
+PLAIN = Layout()
 #: Columns a table may have; more is an attack or a transposed table.
 MAX_COLUMNS = 10_000
-_HEAD = 8 << 20  # bytes in which the header must end
+_HEAD = 8 << 20  # characters in which the header, and each cell, must end
+
+#: Endings of files that are taken for images; the content decides later what they are.
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".jp2", ".j2k", ".webp", ".nii", ".nii.gz",
+           ".nrrd", ".mha", ".mhd")  # fmt: skip
 
 
 @checked
-def read_table(path: Path) -> pd.DataFrame:
-    """The table in a CSV, TSV or Parquet file: text cells, blank where nothing stands.
+def read_table(path: Path, layout: Layout = PLAIN) -> pd.DataFrame:
+    """The table in a CSV, TSV, Parquet or Excel file: text cells, blank where nothing stands.
 
-    Raises :class:`InputError` for a missing, damaged, ragged or empty table and for a column name that stands twice.
+    Raises :class:`InputError` for a missing, damaged, ragged or empty table, and for a column name that stands twice
+    with different cells.
     """
-    table = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_text(path)
+    return open_table(path, layout)[0]
+
+
+@checked
+def open_table(path: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[str]]:
+    """As :func:`read_table`, with notes on what was found out: the encoding, the separator, the sheet, what was left out."""
+    if path.suffix.lower() in (".parquet", ".pq"):
+        notes: list[str] = []
+        table = _read_parquet(path)
+    elif is_workbook(path):
+        rows, notes = read_sheet(path, layout.sheet)
+        notes += [] if path.suffix.lower() in (".xlsx", ".xlsm") else ["table: it is an Excel workbook by its content"]
+        table, more = _from_rows(rows[0] if rows else [], rows[1:], path)
+        notes += more
+    else:
+        table, notes = _read_text(path, layout.encoding)
     if table.empty:
         raise InputError("the table holds no rows", given=str(path), todo="check that the file was exported completely")
-    return table.apply(lambda column: column.str.strip())
+    return table.apply(lambda column: column.str.strip()), notes
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -45,48 +68,151 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return table.astype(object).where(table.notna(), "").astype(str).rename(columns=str)
 
 
-def _read_text(path: Path) -> pd.DataFrame:
-    names, separator = _header(path)
+def _read_text(path: Path, encoding: str) -> tuple[pd.DataFrame, list[str]]:
+    text, notes = _decoded(path, encoding)
+    separator = _separator(text)
+    if separator != "," and path.suffix.lower() not in (".tsv", ".tab"):
+        name = "tab" if separator == "\t" else repr(separator)
+        notes.append(f"table: its columns are separated by {name}")
+    # The csv module rather than pandas: it tells a row that is too long from one that is too short.
+    csv.field_size_limit(_HEAD)
+    records = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
-            return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig",
-                               index_col=False, header=0, names=names)  # fmt: skip
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        raise InputError("the table cannot be read", given=f"{path}: {_line(error)}",
-                         todo="every row needs as many cells as the header; quote cells that hold the separator") from error  # fmt: skip
+        header = next(records)
+        if len(header) > MAX_COLUMNS:
+            given, todo = f"{len(header):,} columns", f"at most {MAX_COLUMNS:,} are read"
+            raise InputError("the table has too many columns", given=given, todo=todo)
+        rows = [row for row in records if row]
+    except csv.Error as error:
+        raise InputError("the table cannot be read", given=f"{path}: line {records.line_num:,}: {error}",
+                         todo="quote cells that hold the separator or a line end") from error  # fmt: skip
+    table, more = _from_rows(header, rows, path)
+    return table, notes + more
 
 
-def _header(path: Path) -> tuple[list[str], str]:
+#: What a byte-order mark says: Unicode 15, table 2-4.
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+
+
+def _decoded(path: Path, encoding: str) -> tuple[str, list[str]]:
+    """The text of a file: by its mark, as UTF-8, or as Windows-1252 where what is not ASCII looks like that."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as handle:
-            head = handle.read(_HEAD)
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise missing(path) from error
-    except UnicodeDecodeError as error:
-        todo = "save it as CSV with UTF-8 encoding"
-        raise InputError("the table is not UTF-8 text", given=str(path), todo=todo) from error
     except OSError as error:
         raise InputError("the table cannot be read", given=f"{path}: {error.strerror}") from error
-    if not head.strip():
-        raise InputError("the table is empty", given=str(path), todo="check that the file was exported completely")
-    return _names(head, path)
-
-
-def _names(head: str, path: Path) -> tuple[list[str], str]:
-    first = head.split("\n", 1)[0]
-    separator = max(",\t;|", key=first.count)  # the first of equals: a comma
+    if data.startswith(OLD):
+        raise InputError(
+            "old Excel workbooks (.xls) are not read", given=str(path), todo="save it as .xlsx or as CSV (UTF-8)"
+        )
+    marked = next((name for mark, name in _MARKS if data.startswith(mark)), "")
+    if not marked and b"\0" in data[:4000]:
+        even, odd = data[:4000:2].count(0), data[1:4000:2].count(0)
+        marked = "utf-16-le" if odd > 4 * even else "utf-16-be" if even > 4 * odd else ""
+        if not marked and not encoding:
+            raise InputError("the file is not a table of text", given=str(path), todo="give CSV, TSV, Parquet or .xlsx")
     try:
-        names = [name.strip() for name in next(csv.reader(io.StringIO(head), delimiter=separator))]
-    except csv.Error as error:
-        raise InputError("the header of the table cannot be read", given=f"{path}: {error}") from error
-    if len(names) > MAX_COLUMNS:
-        given, todo = f"{len(names):,} columns", f"at most {MAX_COLUMNS:,} are read"
-        raise InputError("the table has too many columns", given=given, todo=todo)
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        what = f"the column {min(twice)!r} stands twice in the header"
-        raise InputError(what, given=str(path), todo="rename one of them")
-    return names, separator
+        text, notes = data.decode(encoding or marked or "utf-8"), []
+        if "16" in marked and not encoding:
+            notes = ["table: read as UTF-16"]
+    except LookupError as error:
+        raise InputError(
+            f"there is no encoding {encoding!r}", todo="give one such as utf-8, cp1252, latin-1 or utf-16"
+        ) from error
+    except UnicodeDecodeError as error:
+        if encoding or marked:
+            raise InputError(f"the table is not {encoding or marked} text", given=f"{path}: byte {error.start:,}", todo="name another with --encoding") from error  # fmt: skip
+        text, notes = _western(data, path)
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise InputError("the table is empty", given=str(path), todo="check that the file was exported completely")
+    return re.sub(r"\Asep=(.)\r?\n", "", text), notes  # what Excel reads, and others take for a header
+
+
+def _western(data: bytes, path: Path) -> tuple[str, list[str]]:
+    """Windows-1252, where letters beyond ASCII stand one by one as in Western languages; others are asked about."""
+    text = data.decode("cp1252", errors="replace")
+    if re.search(r"[^\x00-\x7f]{3}|[a-z][\x80-\xa9\xab-\xb9\xbb-\xbf¤¥¦§¨©¬®¯³´¶¸¹¼½¾ƒˆ‡‰‹›•˜™][a-z]|\ufffd", text):
+        raise InputError("the table is not UTF-8 text, and its encoding cannot be told", given=str(path),
+                         todo="name it with --encoding (such as cp1250, cp1251, shift_jis, gb18030), or save it as CSV (UTF-8)")  # fmt: skip
+    words = list(dict.fromkeys(re.findall(r"\w*[^\x00-\x7f]\w*", text)))[:3]
+    return text, [
+        f"table: not UTF-8, read as Windows-1252, with words such as {', '.join(words)}; another with --encoding"
+    ]
+
+
+def _separator(text: str) -> str:
+    """What parts the columns: what gives the first records the same number of cells, and most of them."""
+    head = text[:_HEAD] if len(text) > _HEAD else text
+
+    def fits(separator: str) -> tuple[bool, int]:
+        records = csv.reader(io.StringIO(head, newline=""), delimiter=separator)
+        try:
+            widths = [len(row) for row in itertools.islice(records, 20) if row]
+        except csv.Error:
+            return False, 0
+        return len(set(widths)) == 1 and widths[0] > 1, widths[0] if widths else 0
+
+    return max(",\t;|", key=fits)  # the first of equals: a comma
+
+
+def _from_rows(header: list[str], rows: list[list[str]], path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table of these cells: rows made equally long, columns without name or content left out, as the notes say."""
+    names = [name.strip() for name in header]
+    _refuse_titles(names, rows, path)
+    rows = [row for row in rows if any(cell and not cell.isspace() for cell in row)]
+    long = [i for i, row in enumerate(rows) if any(cell.strip() for cell in row[len(names) :])]
+    if long:
+        raise InputError("the table cannot be read", given=f"{path}: row {long[0] + 1:,} has {len(rows[long[0]]):,} cells, the header {len(names):,}",
+                         todo="every row needs as many cells as the header; quote cells that hold the separator")  # fmt: skip
+    short = sum(len(row) < len(names) for row in rows)
+    cells = [row[: len(names)] + [""] * (len(names) - len(row)) for row in rows]
+    blank = [i for i, name in enumerate(names) if not name and not any(row[i].strip() for row in cells)]
+    unnamed = [f"column {i + 1}" for i, name in enumerate(names) if not name and i not in blank]
+    kept = {i: name or f"column {i + 1}" for i, name in enumerate(names) if i not in blank}
+    notes = []
+    if short:
+        notes.append(
+            f"table: {short:,} of {len(rows):,} rows have fewer cells than the header; the rest is taken for blank"
+        )
+    if blank:
+        notes.append(f"table: {len(blank)} column{'s' * (len(blank) > 1)} without name and content left out")
+    if unnamed:
+        notes.append(f"table: columns without a name are called {', '.join(unnamed[:5])}")
+    table = pd.DataFrame(cells, columns=range(len(names)), dtype=object).loc[:, list(kept)]
+    return _once(table.set_axis(list(kept.values()), axis=1), path, notes)
+
+
+def _once(table: pd.DataFrame, path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Without columns that say the same under the same name; refused if they differ."""
+    for name in [name for name, count in Counter(table.columns).items() if count > 1]:
+        first, *others = table.loc[:, table.columns == name].to_numpy().T
+        if differ := sum(int((first != other).sum()) for other in others):
+            raise InputError(f"the column {name!r} stands twice in the header", given=f"{path}: {differ:,} cells differ",
+                             todo="rename one of them")  # fmt: skip
+        notes.append(f"table: the column {name!r} stands {len(others) + 1} times with the same cells; one is read")
+    return table.loc[:, ~table.columns.duplicated()], notes
+
+
+def _refuse_titles(names: list[str], rows: list[list[str]], path: Path) -> None:
+    """A title above the names of the columns, or no names at all."""
+    filled = [name for name in names if name]
+    if len(filled) <= 1 < max((sum(map(bool, row)) for row in rows[:20]), default=0):
+        raise InputError("the first row names no columns", given=f"{path}: {filled[0] if filled else 'blank'!r}",
+                         todo="remove what stands above the row of names")  # fmt: skip
+    shapes = [[re.sub(r"\d+", "0", cell) for cell in row] for row in (names, *rows[:1])]
+    alike = len(shapes) == 2 and shapes[0] == shapes[1] and any(char.isdecimal() for char in "".join(names))
+    paths = (
+        (name for name, below in zip(names, *rows[:1], strict=False) if name.count("/") == below.count("/") > 1)
+        if rows
+        else ()
+    )
+    image = next((name for name in filled if name.lower().endswith(ENDINGS)), "") or next(iter(paths), "")
+    if image or alike:
+        raise InputError("the first row names no columns but is data", given=f"{path}: {image or filled[0]}",
+                         todo="put a row of names, such as image,label,patient, above it, or give the folder of images")  # fmt: skip
 
 
 def missing(path: Path) -> InputError:
@@ -110,17 +236,18 @@ def _line(error: Exception | Warning) -> str:
 #: Names that tables in the field use for a role, best first; compared without case, blanks and punctuation.
 GUESSES: dict[str, tuple[str, ...]] = {
     "image": ("image", "file", "filename", "imagefile", "imagepath", "filepath", "path", "img", "imgpath", "dicom",
-              "imagename", "imageid", "imgid"),
+              "imagename", "imageid", "imageindex", "imgid"),
     "case": ("case", "caseid", "imageid", "imgid", "exam", "examid", "accession"),
     "patient": ("patient", "patientid", "pid", "subject", "subjectid", "participant", "participantid", "person",
                 "personid", "mrn", "lesionid", "lesion"),
-    "label": ("label", "diagnosis", "dx", "class", "target", "category", "grade", "y"),
+    "label": ("label", "diagnosis", "dx", "class", "target", "category", "grade", "classname",
+              "finding", "findings", "findinglabels", "labels", "y"),
     "source": ("source", "site", "hospital", "center", "centre", "institution", "scanner", "microscope", "device",
                "manufacturer", "dataset"),
     "view": ("view", "viewposition", "projection", "magnification"),
     "time": ("time", "date", "studydate", "acquisitiondate", "timepoint"),
     "split": ("split", "partition", "subset"),
-    "reader": ("reader", "readerid", "rater", "raterid", "grader", "graderid", "annotator", "observer", "expert",
+    "reader": ("reader", "readerid", "radid", "rater", "raterid", "grader", "graderid", "annotator", "observer", "expert",
                "radiologist", "pathologist"),
 }  # fmt: skip
 
@@ -155,6 +282,8 @@ def guess(role: str, columns: Iterable[str]) -> str | None:
     by_name: dict[str, str] = {}
     for column in columns:
         by_name.setdefault(folded(column), column)
+    if "x" in by_name or by_name.get("y", "y").lower() != "y":
+        by_name.pop("y", None)  # a coordinate
     return next((by_name[word] for word in GUESSES[role] if word in by_name), None)
 
 
@@ -193,120 +322,6 @@ class Roles:
             self.notes.append(f"{role}: guessed column {column!r}; override with --{role}")
         self.taken.setdefault(column, role)
         return column
-
-
-# -- cases from a folder of class folders, with ``train``, ``val`` and ``test`` above them or a patient's folder below ---
-
-
-#: Endings of files that are taken for images; the content decides later what they are.
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".bmp", ".jp2", ".j2k", ".webp", ".nii", ".nii.gz",
-           ".nrrd", ".mha", ".mhd")  # fmt: skip
-_TABLES = (".csv", ".tsv", ".parquet")
-
-
-def read_folder(folder: Path) -> tuple[pd.DataFrame, list[str]]:
-    """A row per image: ``image``, ``label``, ``split``, ``patient`` (blank unless every class has folders below).
-
-    Raises :class:`InputError` where there are no class folders with images.
-    """
-    found = sorted(_images(folder, ""))
-    if not found:
-        raise InputError("there are no images in class folders here", given=str(folder), todo=_hint(folder))
-    try:
-        columns = class_folders(found)
-    except InputError as error:
-        raise InputError(error.what, given=str(folder), todo=_hint(folder)) from error
-    patient = ["patient: the name of the folder within the class's folder"] if any(columns["patient"]) else []
-    return pd.DataFrame({"image": found, **columns}), ["label: the name of the folder", *patient]
-
-
-def class_folders(images: list[str]) -> dict[str, list[str]]:
-    """What the folders above ``images`` say: ``label``, ``split``, and ``patient`` (blank unless all have one).
-
-    Raises :class:`InputError` if an image does not lie in a class's folder.
-
-    >>> class_folders(["train/mel/1.png", "test/nv/2.png"])["split"]
-    ['train', 'test']
-    """
-    pieces = [PurePosixPath(name).parts for name in images]
-    top = {piece[0].lower() for piece in pieces}
-    above = int(top <= set(PART_NAMES) and all(len(piece) > 2 for piece in pieces))
-    if not all(len(piece) > 1 + above for piece in pieces):
-        raise InputError("images stand beside the class folders", given=f"{len(images):,} images",
-                         todo="name a column of labels with --label, or give a table of labels with --labels-from")  # fmt: skip
-    nested = all(len(piece) > 2 + above for piece in pieces)
-    return {
-        "label": [piece[above] for piece in pieces],
-        "split": [PART_NAMES[piece[0].lower()] if above else "" for piece in pieces],
-        "patient": [piece[1 + above] if nested else "" for piece in pieces],
-    }
-
-
-def _images(folder: Path, prefix: str, depth: int = 0) -> Iterator[str]:
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError("the folder cannot be read", given=f"{folder}: {error.strerror}") from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False) and depth < 8:  # a loop of links is not followed
-            yield from _images(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
-        elif entry.name.lower().endswith(ENDINGS) and entry.is_file():
-            yield prefix + entry.name
-
-
-def _hint(folder: Path) -> str:
-    tables = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in _TABLES)
-    if tables:
-        return f"read the table {tables[0]} that lies in it"
-    return "give a table (CSV, TSV, Parquet), a MedMNIST .npz, or a folder with one folder per class"
-
-
-# -- where the images of a table lie: as it says, or in a usual folder and with an ending that it leaves out ------
-
-
-_FOLDERS = ("", "images/", "image/", "imgs/", "img/", "data/", "png/", "jpg/")
-
-
-def locate(images: pd.Series, root: Path) -> tuple[pd.Series, list[str]]:
-    """Paths as they stand if the files are there; else with a usual folder before and an ending behind."""
-    images = images.str.replace("\\", "/", regex=False)
-    _refuse_addresses(images)
-    sample = images.iloc[:: max(1, len(images) // 20)].tolist()
-    for folder, ending in [(f, e) for e in ("", *ENDINGS) for f in _FOLDERS]:
-        if any(_exists(root, f"{folder}{name}{ending}") for name in sample if name):
-            notes = [f"image: files are found as {folder}<name>{ending}"] if folder or ending else []
-            return _count(images.where(images == "", folder + images + ending), root, notes)
-    raise InputError("the images are not there", given=f"0 of {len(sample)} tried in {root}, among them that of row 1",
-                     todo="choose the column of file names with --image; they are relative to the table")  # fmt: skip
-
-
-def _refuse_addresses(images: pd.Series) -> None:
-    remote = images.str.match(r"[A-Za-z][A-Za-z0-9+.-]+://")
-    if remote.any():
-        raise InputError("images are read from files, never from the network", given=numbered(remote),
-                         todo="download them first and name the files")  # fmt: skip
-
-
-def _exists(root: Path, image: str) -> bool:
-    try:
-        return os.path.isfile(root / file_of(image))
-    except ValueError:  # a null byte in the name
-        return False
-
-
-def _count(images: pd.Series, root: Path, notes: list[str]) -> tuple[pd.Series, list[str]]:
-    file = images.map(file_of)
-    there = {name: _exists(root, name) for name in file.unique()}
-    absent = images[~file.map(there)]
-    if len(absent) * 2 > len(images):
-        raise InputError(f"{len(absent):,} of {len(images):,} images are not there", given=f"first that of row {absent.index[0] + 1:,}, in {root}",
-                         todo="complete the folder, or choose another column with --image")  # fmt: skip
-    if len(absent):
-        first = f"first that of row {absent.index[0] + 1:,}; the audit sets them aside"
-        notes = [*notes, f"image: {len(absent):,} of {len(images):,} files are not there, {first}"]
-    return images, notes
 
 
 def numbered(mask: pd.Series) -> str:

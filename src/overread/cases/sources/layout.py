@@ -1,0 +1,42 @@
+"""How a table and its images are laid out, where that is not told by the files themselves.
+
+Nothing heavy is imported: the options of the command line are made from this.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from overread.core.errors import ArgumentError, require
+from overread.core.settings import require_allowed, setting
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the table and its images are laid out: all of it found out, or asked for, if not given."""
+
+    # fmt: off
+    images_in: str = setting("", "folder with the images; the table's own and those beside it if not given", option="--images", path=True)
+    patient_from: str = setting("", "pattern that finds the patient in the images' paths, such as 'person(\\d+)'")
+    label_from: str = setting("", "pattern that finds the class in the images' paths, such as '_(negative|positive)'")
+    one_hot: tuple[str, ...] = setting((), "columns of 1 and 0 that are the classes, exactly one of them 1 in each row, separated by commas")
+    list_separator: str = setting("", "what parts several findings in one cell of --label, such as '|'; none: each cell is one class")
+    repeated: str = setting("refuse", "an image on several rows with different labels: refuse; findings: all of them are present", choices=("refuse", "findings"))
+    blank: str = setting("unknown", "what a blank cell of a finding means: unknown or negative", choices=("unknown", "negative"))
+    split_from: tuple[str, ...] = setting((), "text files that list the images of a part each, such as train_list.txt,test_list.txt", path=True)
+    masks: str = setting("set-aside", "masks that lie among the images: set-aside or keep", choices=("set-aside", "keep"))
+    sheet: str = setting("", "sheet of an Excel workbook; the first, and said, if not given")
+    encoding: str = setting("", "encoding of a text table, such as cp1250; found out, and said, if not given")
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        require_allowed(self)
+        for name in ("patient_from", "label_from"):
+            try:
+                re.compile(getattr(self, name))
+            except re.error as error:
+                raise ArgumentError(f"{name} is no pattern: {error}", given=repr(getattr(self, name)),
+                                    todo="write a regular expression, such as 'person(\\d+)'") from error  # fmt: skip
+        require(not (self.one_hot and self.list_separator), "labels come from one place",
+                given="one_hot and list_separator", todo="give one of them")  # fmt: skip
