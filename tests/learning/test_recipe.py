@@ -42,5 +42,18 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 
 
 def test_text_in_a_recipe_stays_text(tmp_path) -> None:
-    (tmp_path / "evil.toml").write_text('name = "${__import__}"\nbackbone = "$expr"\n')
-    assert Recipe.load(tmp_path / "evil.toml").backbone == "$expr"
+    (tmp_path / "evil.toml").write_text('name = "${__import__}"\n')
+    assert Recipe.load(tmp_path / "evil.toml").name == "${__import__}"
+    (tmp_path / "evil.toml").write_text('backbone = "$expr"\n')
+    with pytest.raises(InputError, match=r"\$expr"):
+        Recipe.load(tmp_path / "evil.toml")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"backbone": "resnet5"}, "did you mean 'resnet50'"), ({"backbone": "ResNet-18"}, "did you mean 'resnet18'"),
+     ({"backbone": "alexnet", "image_size": 32}, "it needs 63"), ({"layers": ("a", "b", "a")}, "twice")],
+)  # fmt: skip
+def test_what_no_network_can_be_is_refused_when_it_is_written(fields, words) -> None:
+    with pytest.raises(InputError, match=f"(?i){words}"):
+        Recipe(**fields)

@@ -136,15 +136,34 @@ def test_a_study_that_asks_for_nonsense_is_refused(values) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"), [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2.5m", 150), ("45", 45), ("", None)]
+    ("text", "wanted"),
+    [
+        ("90s", 90),
+        ("15m", 900),
+        ("1h30m", 5400),
+        ("2.5m", 150),
+        ("45 s", 45),
+        ("10 minutes", 600),
+        ("2 Hours 5min", 7500),
+        ("1h 30m 10sec", 5410),
+        (" 1.5h ", 5400),
+        ("", None),
+    ],
 )
 def test_lengths_of_time(text, wanted) -> None:
     assert seconds(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["soon", "0", "-3m", "m", "10 minutes"])
+@pytest.mark.parametrize("text", ["soon", "0s", "-3m", "m", "5 mm", "1,5h", "1e3s", "30m1h", "m10", "inf h"])
 def test_what_is_no_length_of_time_is_refused(text) -> None:
     with pytest.raises(InputError, match="length of time"):
+        Resources(budget=text)
+
+
+@pytest.mark.parametrize("text", ["10", "1h30", "90.5", "0", "2 h 5", "1:30"])
+def test_a_number_without_unit_is_asked_about(text) -> None:
+    """Ten what? And the 30 of 1h30 are minutes to a person; once they were seconds."""
+    with pytest.raises(InputError, match="unit"):
         Resources(budget=text)
 
 

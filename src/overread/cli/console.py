@@ -114,11 +114,13 @@ def open_run(
     from overread.core.files import folder_lock
     from overread.core.progress import Clock
     from overread.study.question import seconds
-    from overread.study.steps import RunContext
+    from overread.study.steps import RunContext, sweep
 
     with folder_lock(folder), bars() as progress:
-        yield RunContext(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.resources.budget)), progress,
-                         (lambda line: None) if quiet else say, table)  # fmt: skip
+        context = RunContext(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.resources.budget)), progress,
+                             (lambda line: None) if quiet else say, table)  # fmt: skip
+        sweep(context)
+        yield context
 
 
 # -- values that options hold as text -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Heavy imports happen inside the commands: ``--help`` must be quick.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -27,7 +28,7 @@ from overread.cli.readers import readers
 from overread.cli.run import audit, checklist, demo, predict, report, run, split, train
 from overread.cli.scan import key, scan
 from overread.cli.simulate import simulate
-from overread.core.errors import OverreadError
+from overread.core.errors import OverreadError, UnavailableError
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="From a table of medical images to a classifier that people can trust.",
@@ -51,6 +52,25 @@ app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 
 
+#: No space, no quota, too large for the disk, read-only, a failing disk, too many open files, no memory, not allowed.
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+             errno.EACCES, errno.EPERM}  # fmt: skip
+
+
+def _of_the_machine(error: Exception) -> UnavailableError | None:
+    """What to say of a fault of the machine, wherever it happens: a disk or a memory that is full. None: it is none."""
+    again = "then run the same command again: it goes on where it stopped"
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        given = ": ".join(map(str, filter(None, (error.filename, error.strerror))))
+        todo = f"free some space or choose another folder, {again}"
+        return UnavailableError("this machine refused a file", given=given, todo=todo)
+    if isinstance(error, MemoryError) or "torch" in sys.modules:
+        from overread.learning.device import no_memory, out_of_memory
+
+        return no_memory(error) if out_of_memory(error) else None
+    return None
+
+
 class _Stopped(BaseException):
     """Ctrl-C, as something that no library on the way takes for its own."""
 
@@ -70,6 +90,12 @@ def main() -> None:
             raise
         say(f"overread: {error}")
         sys.exit(error.exit_code)
+    except (OSError, MemoryError, RuntimeError) as error:
+        refusal = _of_the_machine(error)
+        if refusal is None or "--debug" in sys.argv:
+            raise
+        say(f"overread: {refusal}")
+        sys.exit(refusal.exit_code)
     except _Stopped:
         say("overread: stopped. What was done is kept: run the same command again to go on.")
         sys.exit(130)

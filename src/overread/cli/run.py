@@ -114,6 +114,7 @@ def train(
     weights = str(Path(training.weights).absolute()) if training.weights else ""
     changes = {"recipe": _changes(recipe), "weights": weights, **vars(resources)}
     study = _amended(folder, changes if seed is None else {**changes, "seed": seed})
+    steps.require_trainable(study, not machine.offline)
     with open_run(study, folder, machine.cache, offline=machine.offline) as context:
         steps.train(context)
     end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], f"overread predict {folder}")

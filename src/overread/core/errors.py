@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable)
+
+_LINE_ENDS = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 
 
 class OverreadError(Exception):
@@ -28,11 +31,17 @@ class OverreadError(Exception):
 
     def __init__(self, what: str, *, given: object = None, todo: str = "") -> None:
         self.what, self.given, self.todo = what, given, todo
-        text = what if given is None else f"{what} (given: {given})"
+        text = what if given is None else f"{what} (given: {_shortened(str(given))})"
         if todo:
             end = "" if todo.endswith(("?", ".")) else "."
             text = f"{text.rstrip('.')}. {todo[0].upper()}{todo[1:]}{end}"
-        super().__init__(text)
+        text = _LINE_ENDS.sub(" ", text)
+        super().__init__("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+
+
+def _shortened(text: str) -> str:
+    """What a person can still read of what was given: a million names are not said."""
+    return text if len(text) <= 1000 else f"{text[:1000]} …"
 
 
 class InputError(OverreadError):

@@ -15,7 +15,9 @@ import math
 import os
 import platform
 import re
+import stat
 import threading
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,7 +42,7 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises :class:`UnavailableError` if the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    beside = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{threading.get_ident()}.part")  # see _STRAY
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -50,11 +52,53 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not beside.exists() and path.parent.exists():
             raise
-        given, todo = f"{path}: {error.strerror or error}", "free some space or choose another folder"
-        raise UnavailableError(f"{path.name} cannot be written", given=given, todo=todo) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError):  # the error on its way says more
             beside.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> UnavailableError:
+    """The error that tells a person why ``path`` cannot be written: a full disk, a folder that is not theirs."""
+    given, todo = f"{path}: {error.strerror or error}", "free some space or choose another folder"
+    return UnavailableError(f"{path.name or path} cannot be written", given=given, todo=todo)
+
+
+_STRAY = re.compile(r"\..+\.([0-9a-f]{6})-(\d+)-\d+\.part")
+
+
+@cache
+def _machine() -> str:
+    """Six digits that tell machines apart which write into one folder; not their name."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+@checked
+def remove_strays(folder: str | os.PathLike[str], *, shared: bool = False) -> list[Path]:
+    """Remove what killed processes left half-written below ``folder`` (see :func:`publish`), and tell which files.
+
+    Call it while the folder is locked, so that nobody else writes there. ``shared``: others may write there all the
+    same; then only what a process of this machine left that is gone, and what is older than a day.
+    """
+    strays = [path for path in Path(folder).rglob(".*.part") if (found := _STRAY.fullmatch(path.name)) and path.is_file()
+              and not (shared and _in_use(path, found[1], int(found[2])))]  # fmt: skip
+    for path in strays:
+        path.unlink(missing_ok=True)
+    return strays
+
+
+def _in_use(path: Path, machine: str, process: int) -> bool:
+    if machine == _machine() and os.name != "nt":  # where signal 0 would end the process
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        except OSError:  # it lives, and is another user's
+            return True
+        return True
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime < 86_400
+    return True
 
 
 def _sync(path: Path) -> None:
@@ -138,19 +182,34 @@ def _cells(table: Any, change: Callable[[str], str]) -> Any:
 
 @checked
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The value in a JSON file. Duplicate keys and broken files raise :class:`InputError`."""
+    """The value in a JSON file. Duplicate keys, NaN, infinity and broken files raise :class:`InputError`."""
     text = _read_text(Path(path))
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates)
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{Path(path).name} is not valid JSON", given=str(error)) from error
 
 
-def _read_text(path: Path) -> str:
+@checked
+def require_file(path: str | os.PathLike[str]) -> Path:
+    """The path of a file that can be read to its end. Raises :class:`InputError` for none, a folder, a FIFO, a device."""
+    path = Path(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
+        mode = path.stat().st_mode
     except FileNotFoundError as error:
         raise InputError("the file does not exist", given=str(path), todo="check the path") from error
+    except (OSError, ValueError) as error:
+        raise InputError("the file cannot be read", given=f"{path}: {error}") from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe (FIFO)", stat.S_IFSOCK: "a socket"}
+        given = f"{path}: {kinds.get(stat.S_IFMT(mode), 'a device')}"
+        raise InputError(f"{path.name} is no file", given=given, todo="put the file itself there")
+    return path
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return require_file(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("the file cannot be read", given=f"{path}: {error}") from error
 
@@ -162,6 +221,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"the key {key!r} stands twice")
         found[key] = value
     return found
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number in JSON")
 
 
 def plain(value: Any) -> Any:
@@ -299,13 +362,15 @@ def folder_lock(folder: str | os.PathLike[str], *, wait: float = 0.0, name: str 
     import filelock
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / name, timeout=wait)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except filelock.Timeout as error:
         what, todo = "another overread process is working in this folder", "wait for it, or choose another folder"
         raise UnavailableError(what, given=str(folder), todo=todo) from error
+    except OSError as error:
+        raise unwritable(folder, error) from error
     try:
         yield
     finally:
@@ -322,7 +387,7 @@ def sha256(data: bytes | memoryview) -> str:
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, read in blocks."""
     try:
-        with open(path, "rb") as handle:
+        with open(require_file(path), "rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise InputError("the file cannot be read", given=f"{path}: {error.strerror}") from error

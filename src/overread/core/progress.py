@@ -18,6 +18,14 @@ def silent(what: str, done: int, total: int) -> None:
     """Say nothing: the default of every function that takes a ``progress``."""
 
 
+#: Says one line to the person who waits.
+Say = Callable[[str], None]
+
+
+def unheard(line: str) -> None:
+    """Say nothing: the default of every function that takes a ``say``."""
+
+
 class Clock:
     """Seconds of work so far, also across crashes, and seconds left of a budget. Monotonic: the wall clock may jump.
 

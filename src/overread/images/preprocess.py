@@ -7,6 +7,7 @@ Every normalisation is (x − mean) / std on the scale 0 … 1; the five differ 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import isfinite, prod
 from os import PathLike
 from typing import Any, Protocol, runtime_checkable
 
@@ -64,6 +65,7 @@ class Preprocess:
         one_of(self.crop, CROPS, "crop")
         sized = len(self.size) in (2, 3) and all(1 <= side <= 16_384 for side in self.size)
         require(sized, "size must be (height, width) or (depth, height, width)", given=self.size)
+        require(prod(self.size) <= 16_384**2, "the size holds more pixels than any image", given=self.size)
         require(self.channels in (1, 3), "channels must be 1 or 3", given=self.channels)
         require(self.channels == 1 or len(self.size) == 2, "volumes have one channel", given=self.channels)
         require(self.bits in (8, 16), "bits must be 8 or 16", given=self.bits)
@@ -71,6 +73,8 @@ class Preprocess:
         one_of(self.normalise, NORMALISATIONS, "normalise")
         for name, numbers in (("mean", self.mean), ("std", self.std)):
             require(len(numbers) in (0, self.channels), f"{name} needs one number per channel", given=numbers)
+            require(all(map(isfinite, numbers)), f"{name} must be finite numbers", given=numbers)
+        require(all(number > 0 for number in self.std), "std must be above 0", given=self.std)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ small network of one's own. Each decision is written down with its reason.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from overread.core.sandbox import contained_call
 from overread.images.augment import Augmentation
 from overread.images.preprocess import Preprocess
 from overread.images.read import read_image
-from overread.learning.device import choose_precision, layout, seeded, time_step
+from overread.learning.device import choose_precision, free_memory, layout, no_memory, out_of_memory, seeded, time_step
 from overread.learning.model import Decision
 from overread.learning.recipe import MOST_EPOCHS, Recipe
 from overread.networks import weights as stores
@@ -91,7 +92,7 @@ def weights_at_hand(
     if recipe.method == "scratch":
         return {}
     names = (recipe.backbone,) if recipe.backbone else (*preferred(device), *BACKBONES)
-    files = {name: stores.find(name, folder=folder) for name in names if name in BACKBONES}
+    files = {name: stores.find(name, folder=folder) for name in names}
     found = {name: str(file.path) for name, file in files.items() if file is not None}
     if found or not network or (recipe.method == "auto" and facts.side <= SMALL_SIDE):
         return found
@@ -105,17 +106,54 @@ def weights_at_hand(
 
 
 @checked
+def require_weights(recipe: Recipe, *, folder: str | Path | None = None, network: bool = False) -> None:
+    """Refuse a recipe whose weights can come from nowhere, before anything is read.
+
+    Raises :class:`InputError` for a folder that does not exist, :class:`UnavailableError` as :func:`plan` does.
+    """
+    stores.require_folder(folder)
+    if recipe.method in ("features", "finetune") and not network:
+        names = (recipe.backbone,) if recipe.backbone else tuple(BACKBONES)
+        if all(stores.find(name, folder=folder) is None for name in names):
+            raise _no_weights(recipe)
+
+
+@checked
 def make_probe(facts: Facts, device: str) -> Probe:
-    """What times training steps on this machine, on black images like those that were looked at."""
+    """What times training steps on this machine, on black images like those that were looked at.
+
+    It works on a network of its own and draws from a generator of its own: training never notices it.
+    """
 
     def seconds(backbone: str, side: int, batch: int, precision: str) -> float:
         channels = channels_of(backbone, facts)
-        with seeded(0, 0, 0, "probe"):
-            network = layout(build(backbone, outputs=2, channels=channels), device).train()
-        x = torch.zeros(batch, channels, *(side,) * (3 if facts.volume else 2), device=device)
-        return time_step(network, x if facts.volume else x.contiguous(memory_format=torch.channels_last), precision)
+        try:
+            with seeded(0, 0, 0, "probe"):
+                network = layout(build(backbone, outputs=2, channels=channels), device).train()
+                x = torch.zeros(batch, channels, *(side,) * (3 if facts.volume else 2), device=device)
+                x = x if facts.volume else x.contiguous(memory_format=torch.channels_last)
+                return time_step(network, x, precision)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if batch < 4:
+                raise no_memory(error, batch) from None
+        free_memory()
+        return 2 * seconds(backbone, side, batch // 2, precision)  # as training would take it, in parts
 
     return seconds
+
+
+@checked
+def expected_seconds(recipe: Recipe, facts: Facts, probe: Probe) -> float:
+    """About how long training by a recipe without open fields will take, from three steps of a few images each.
+
+    A frozen network is passed forwards once, which takes a third of a step of training.
+    """
+    some = min(recipe.batch_size or 8, 8)
+    precision = "float32" if recipe.precision == "auto" else recipe.precision
+    passes = recipe.epochs + (recipe.views / 3 if recipe.method != "scratch" else 0)
+    return probe(recipe.backbone, recipe.image_size, some, precision) / some * facts.images * passes
 
 
 @checked
@@ -131,8 +169,8 @@ def plan(
     """A recipe without open fields, and the decisions taken.
 
     ``pretrained``: backbones with weights at hand, best first. ``seconds`` of the budget for training; None: as long
-    as it takes. Raises :class:`UnavailableError` where ``features`` or ``finetune`` is asked for without weights,
-    :class:`InputError` for an unknown backbone.
+    as it takes. Raises :class:`UnavailableError` where ``features``, ``finetune`` or a published backbone is asked for
+    without weights, :class:`InputError` for a backbone that does not take such images and for a budget below one epoch.
     """
     recipe, method = _method(recipe, facts, pretrained)
     recipe, backbone = _backbone(recipe, facts, pretrained, device)
@@ -145,12 +183,16 @@ def plan(
 def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[Recipe, list[Decision]]:
     if recipe.method != "auto":
         return recipe, [Decision("method", recipe.method, "asked for")]
-    method = "scratch"
+    method, named = "scratch", recipe.backbone
     if facts.volume:
         reason = "the images are volumes, for which no pretrained weights are used"
     elif facts.side <= SMALL_SIDE:
         reason = f"the images are small ({facts.side} pixels): a small network of our own learns them best"
-    elif not any(recipe.backbone in ("", name) for name in pretrained):
+        if named and BACKBONES[named].url:
+            reason = f"the images are small ({facts.side} pixels), so {named} learns them from random weights (--recipe finetune takes pretrained ones)"  # fmt: skip
+    elif named and BACKBONES[named].url and named not in pretrained:
+        raise _no_weights(recipe)
+    elif not any(named in ("", name) for name in pretrained):
         reason = "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)"
     elif facts.fewest < FEW_PATIENTS:
         method = "features"
@@ -163,13 +205,12 @@ def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[
 
 def _backbone(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], device: str) -> tuple[Recipe, list[Decision]]:
     name = recipe.backbone
-    if name and name not in BACKBONES:
-        raise InputError("there is no such backbone", given=name, todo=nearest(name, BACKBONES))
     if recipe.method != "scratch" and not any(name in ("", each) for each in pretrained):
-        raise UnavailableError(
-            f"--recipe {recipe.method} needs pretrained weights{f' of {name}' * bool(name)} and none are at hand",
-            todo="give --weights FOLDER, run `overread weights add FILE`, or use --recipe scratch",
-        )
+        raise _no_weights(recipe)
+    if name and BACKBONES[name].dimensions != (3 if facts.volume else 2):
+        kind, fitting = ("volumes", 3) if facts.volume else ("flat images", 2)
+        raise InputError(f"the backbone {name} does not take {kind}", given=f"--backbone {name}",
+                         todo=nearest("", [row.name for row in BACKBONES.values() if row.dimensions == fitting]))  # fmt: skip
     if name:
         return recipe, [Decision("backbone", name, "asked for")]
     if recipe.method == "scratch":
@@ -178,6 +219,13 @@ def _backbone(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], device:
     else:
         name, reason = pretrained[0], f"the first choice on a {device} among the weights at hand"
     return recipe.changed(backbone=name), [Decision("backbone", name, reason)]
+
+
+def _no_weights(recipe: Recipe) -> UnavailableError:
+    name, asked = recipe.backbone, f"--recipe {recipe.method}" if recipe.method != "auto" else "--backbone"
+    of = f" of {name}" if name else ""
+    todo = "give --weights FOLDER, run `overread weights add FILE`, leave out --offline, or train from random weights with --recipe scratch"  # fmt: skip
+    return UnavailableError(f"{asked} needs pretrained weights{of} and none are at hand", todo=todo)
 
 
 def _size_and_epochs(
@@ -206,13 +254,31 @@ def _within(
     for size in sizes:
         step = probe(recipe.backbone, size, recipe.batch_size, "float32")
         epoch = step * steps * 1.1  # and a tenth for judging and saving
-        fitting = int(seconds / epoch)
+        fitting = max(0, int(seconds / epoch))
         if fitting >= (recipe.epochs or FEWEST_EPOCHS):
             break
-    epochs = max(1, min(recipe.epochs or MOST_EPOCHS[recipe.method], fitting))
+    if not fitting:
+        given = (
+            f"an epoch takes about {duration(epoch)} at {size} pixels; left for training: {duration(max(seconds, 0.0))}"
+        )
+        raise InputError("the budget does not suffice for one epoch", given=given,
+                         todo=f"raise --budget by {duration(epoch - seconds)} or more, choose a smaller --image-size or --backbone, "
+                         "or leave --budget out")  # fmt: skip
+    epochs = min(recipe.epochs or MOST_EPOCHS[recipe.method], fitting)
     reason = f"an epoch takes about {epoch:.0f} s at {size} pixels and {seconds:.0f} s are left for training"
     decisions = [Decision("image size", str(size), reason), Decision("epochs", str(epochs), reason)]
     return recipe.changed(image_size=size, epochs=epochs), decisions
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``40 s``, ``12 min``, ``3.5 h``.
+
+    >>> duration(754)
+    '13 min'
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 1 or not seconds else "1 s"
+    return f"{math.ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _batch(recipe: Recipe, facts: Facts) -> int:

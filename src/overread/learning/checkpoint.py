@@ -1,4 +1,7 @@
-"""Checkpoints: one safetensors file with the loop's state in its header; the old or the new one always loads."""
+"""Checkpoints: one safetensors file with the loop's state in its header; the old or the new one always loads.
+
+A checksum covers the tensors and the state, so that one flipped bit in either makes the file count as damaged.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from overread.core.errors import UnavailableError, checked
+from overread.core.errors import InputError, UnavailableError, checked
 from overread.core.files import publish
+from overread.networks.state_dict import read_tensors, write_tensors
 
 _LAST, _PREVIOUS = "last.safetensors", "previous.safetensors"
 
@@ -24,9 +26,9 @@ def save_checkpoint(folder: str | Path, tensors: dict[str, Tensor], state: dict[
     """Write ``folder/last.safetensors``; the one before it becomes ``previous.safetensors``."""
     path = Path(folder) / _LAST
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"state": json.dumps(state), "digest": digest_of(flat)}
+    text = json.dumps(state)
     with publish(path) as beside:
-        safetensors.torch.save_file(flat, beside, metadata=header)
+        write_tensors(flat, beside, {"state": text, "digest": _checksum(flat, text)})
         if path.exists():
             os.replace(path, path.with_name(_PREVIOUS))
     return path
@@ -58,14 +60,17 @@ def forget(folder: str | Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError):
+        tensors, header = read_tensors(path)
+    except InputError:
         return None
-    if header.get("digest") != digest_of(tensors):
-        return None
-    return tensors, json.loads(header["state"])
+    state = header.get("state", "")
+    return (tensors, json.loads(state)) if header.get("digest") == _checksum(tensors, state) else None
+
+
+def _checksum(tensors: dict[str, Tensor], state: str) -> str:
+    """A hash of all that a checkpoint holds: tensors with their types and shapes, and the loop's state."""
+    shapes = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
+    return hashlib.blake2b(json.dumps([state, shapes, digest_of(tensors)]).encode(), digest_size=16).hexdigest()
 
 
 def digest_of(tensors: dict[str, Tensor]) -> str:

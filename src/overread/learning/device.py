@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,18 +14,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from overread.core import random
-from overread.core.errors import checked
+from overread.core.errors import InputError, UnavailableError, checked
 from overread.images.preprocess import Preprocess
 
 
 @checked
 def pick_device(wanted: str = "") -> str:
-    """``wanted``, or the best that is here: ``cuda``, ``mps`` or ``cpu``."""
-    if wanted:
-        return wanted
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """``wanted``, or the best that is here: ``cuda``, ``mps`` or ``cpu``.
+
+    Raises :class:`InputError` for a word that names no kind of device, :class:`UnavailableError` where it is not here.
+    """
+    here = {"cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+            "mps": int(torch.backends.mps.is_available()), "cpu": 1}  # fmt: skip
+    best = next(kind for kind, count in here.items() if count)
+    if not wanted:
+        return best
+    kind, colon, number = wanted.partition(":")
+    if kind not in here or bool(colon) != number.isdecimal():
+        todo = "choose from cuda (a graphics card of NVIDIA or AMD), cuda:1 (the second), mps (Apple) and cpu"
+        raise InputError("there is no such kind of device", given=f"--device {wanted}", todo=todo)
+    if int(number or 0) >= here[kind]:
+        given = f"--device {wanted}; here: {', '.join(f'{count} {each}' for each, count in here.items() if count)}"
+        raise UnavailableError("this machine has no such device, or torch does not find it", given=given,
+                               todo=f"leave --device out: the best that is here is {best}")  # fmt: skip
+    return wanted
 
 
 @contextmanager
@@ -33,6 +47,56 @@ def seeded(seed: int, epoch: int, step: int, what: str) -> Iterator[None]:
     with torch.random.fork_rng(devices):
         torch.manual_seed(int(random.bits(seed, epoch, step, what) >> np.uint64(1)))
         yield
+
+
+# CUDA, MPS and XPU; the allocator of the CPU on Linux and on Windows; cuDNN and cuBLAS, which say it in their own words
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|_ALLOC_FAILED")
+
+
+@checked
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left on the device, or on this machine.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."))
+    True
+    """
+    named = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return named or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
+
+
+@checked
+def free_memory() -> None:
+    """Give back what torch keeps of a device's memory for itself, after an error that left it full."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+@checked
+def halved(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``forward(x)`` of a batch; where the memory does not suffice, of its halves. Not for training mode, which has a state.
+
+    Raises :class:`UnavailableError` where it does not suffice for one image.
+    """
+    try:
+        return forward(x)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        if len(x) == 1:
+            raise no_memory(error, 1) from None
+    free_memory()
+    return torch.cat([halved(forward, part) for part in x.tensor_split(2)])
+
+
+def no_memory(error: BaseException, images: int = 0) -> UnavailableError:
+    """The error of a network that does not fit into the memory, even with ``images`` at a time."""
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    given = f"{images} images at a time; {reason}" if images else reason
+    todo = "choose a smaller --image-size or --backbone, or --device cpu"
+    return UnavailableError("the memory does not suffice for the network and its images", given=given, todo=todo)
 
 
 @checked
@@ -100,7 +164,7 @@ def time_step(network: torch.nn.Module, x: Tensor, precision: str) -> float:
 
 def autocast(device: str, precision: str) -> torch.autocast:
     """The context of a forward pass in ``precision``."""
-    return torch.autocast(device, dtype=getattr(torch, precision), enabled=precision != "float32")
+    return torch.autocast(device.partition(":")[0], dtype=getattr(torch, precision), enabled=precision != "float32")
 
 
 def layout(network: torch.nn.Module, device: str) -> torch.nn.Module:

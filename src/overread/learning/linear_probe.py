@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.split import folds as folds_of
-from overread.core.errors import checked, require
+from overread.core.errors import InputError, checked, require
 from overread.core.files import fingerprint, publish
-from overread.core.progress import Progress, silent
+from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess
-from overread.learning.device import to_tensor
+from overread.learning.checkpoint import digest_of
+from overread.learning.device import halved, to_tensor
 from overread.learning.loader import TrainingData
 from overread.learning.recipe import Recipe
+from overread.networks.state_dict import read_tensors, write_tensors
 from overread.tasks.task import Task
 
 _MEMORY, _ARMIJO, _HALVINGS = 10, 1e-4, 20
@@ -199,6 +199,7 @@ def fit_head(
     device: str = "cpu",
     mean_image: NDArray | None = None,
     progress: Progress = silent,
+    say: Say = unheard,
 ) -> tuple[dict[str, Any], ...]:
     """Fit the network's head, in place, on frozen features of the training rows; the penalty by folds of patients.
 
@@ -207,7 +208,7 @@ def fit_head(
     """
     views = recipe.views if recipe.method == "features" else 1
     features = extract(network, data.images, preprocess, key=key, views=views, cache=cache, device=device,
-                       mean_image=mean_image, progress=progress)  # fmt: skip
+                       mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     training, rows = data.cases.take(data.training), torch.from_numpy(data.training)
     heads, penalty, table = choose_penalty(
         features[rows], labels[rows], data.cases.target.task, weights=weights,
@@ -238,27 +239,34 @@ def extract(
     device: str = "cpu",
     mean_image: NDArray | None = None,
     progress: Progress = silent,
+    say: Say = unheard,
 ) -> Tensor:
     """Pooled features (N, F) float32 of packed images, the mean over ``views``.
 
-    ``key``: plain data that names weights, layers and images; equal keys share a cache entry.
+    ``key``: plain data that names weights, layers and images; equal keys share a cache entry, which carries a checksum:
+    a damaged one is made anew, and ``say`` hears of it.
     """
     path = cache / "features" / f"{fingerprint([key, preprocess, views])}.safetensors" if cache else None
-    if path and (found := _cached(path, len(images))) is not None:
-        return found
+    if path and path.exists():
+        if (found := _cached(path, len(images))) is not None:
+            return found
+        say(f"  the features of {len(images)} images were damaged in the cache: they are calculated again")
     features = _forward(network.eval(), images, preprocess, views, device, mean_image, progress)
     if path:
         with publish(path) as beside:
-            safetensors.torch.save_file({"features": features}, beside)
+            write_tensors({"features": features}, beside, {"digest": digest_of({"features": features})})
     return features
 
 
 def _cached(path: Path, count: int) -> Tensor | None:
+    """The features of a cache entry; None where its checksum does not match."""
     try:
-        found = safetensors.torch.load_file(path)["features"]
-    except (OSError, KeyError, safetensors.SafetensorError):
-        return None  # absent or damaged: made anew
-    return found if len(found) == count else None
+        tensors, header = read_tensors(path)
+    except InputError:
+        return None
+    found = tensors.get("features")
+    whole = found is not None and len(found) == count and header.get("digest") == digest_of(tensors)
+    return found if whole else None
 
 
 @torch.inference_mode()
@@ -274,7 +282,7 @@ def _forward(
     parts = []
     for start in range(0, len(images), _BATCH):
         x = to_tensor(images[start : start + _BATCH], preprocess, mean_image, device)
-        f = network.features(x).float()
-        parts.append(((f + network.features(x.flip(-1)).float()) / 2 if views == 2 else f).cpu())
+        f = halved(network.features, x).float()
+        parts.append(((f + halved(network.features, x.flip(-1)).float()) / 2 if views == 2 else f).cpu())
         progress("extracting features", min(start + _BATCH, len(images)), len(images))
     return torch.cat(parts)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from overread.cases.cases import Cases, paths
 from overread.core import random
 from overread.core.errors import InputError, checked, require
-from overread.core.progress import Progress, silent
+from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.augment import Augmentation, Drawn, apply, draw
 from overread.images.preprocess import Preprocess
 from overread.images.store import pack
@@ -71,15 +71,18 @@ def decode(
     digests: dict[str, str] | None = None,
     threads: int = 0,
     progress: Progress = silent,
+    say: Say = unheard,
 ) -> TrainingData:
     """The data of a training, its images decoded once into a store under ``cache``.
 
-    ``digests``: SHA-256 of image files by address, as far as they are known. Raises :class:`InputError` where images
-    cannot be read, or a file has changed since its digest was taken.
+    ``digests``: SHA-256 of image files by address, as far as they are known. ``say`` hears how many images of the
+    store were damaged and have been decoded again. Raises :class:`InputError` where images cannot be read, or a file has changed since its digest was taken.
     """
     addresses = paths(cases)
     known = [(digests or {}).get(address, "") for address in addresses]
     store = pack(addresses, preprocess, cache, digests=known, threads=threads, progress=progress)
+    if store.rebuilt:
+        say(f"  {store.rebuilt} of {len(store)} decoded images were damaged in the cache: they are decoded again")
     if store.failed:
         raise InputError(f"{len(store.failed)} images cannot be read", given=next(iter(store.failed.values())),
                          todo="run `overread audit`, which sets them aside")  # fmt: skip

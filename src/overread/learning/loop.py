@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from overread.core.errors import UnsoundError
 from overread.core.progress import Clock, Progress, silent
 from overread.learning.checkpoint import load_checkpoint, save_checkpoint
-from overread.learning.device import autocast, seeded
+from overread.learning.device import autocast, free_memory, no_memory, out_of_memory, seeded
 from overread.learning.loader import Batches
 from overread.learning.recipe import MOST_EPOCHS, Recipe
 from overread.tasks.task import Loss
@@ -35,6 +35,7 @@ class LoopState:
     epochs: int
     epoch: int = 0
     step: int = 0
+    parts: int = 1  # that a batch is taken in, where the memory does not suffice for the whole
     total: float = 0.0  # of the training loss in this epoch
     best: float = -math.inf
     best_loss: float = math.inf
@@ -72,7 +73,8 @@ def optimise(
 
     ``clock`` bounds the seconds, of which ``reserve`` are kept for what follows. ``folder``: for checkpoints, from
     which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. Raises
-    :class:`UnsoundError` if the loss is not finite, naming the rows of the batch.
+    :class:`UnsoundError` if the loss is not finite, naming the rows of the batch, and if the time ends within the first
+    epoch of a network that cannot; :class:`UnavailableError` if the memory does not suffice for two images.
     """
     average = copy.deepcopy(network).eval()
     best = {name: tensor.detach().clone() for name, tensor in average.state_dict().items()}
@@ -88,15 +90,17 @@ def optimise(
         while state.epoch < state.epochs and not state.stopped:
             network.train()
             for rows, x, y in batches.epoch(state.epoch, state.step):
+                parts = state.parts
                 value = _step(learner, loss, recipe, state, steps, x, y)
                 if not math.isfinite(value):
                     raise _not_finite(value, rows, state)
                 state.step, state.total = state.step + 1, state.total + value
                 progress("training", state.epoch * steps + state.step, state.epochs * steps)
                 if clock.left < reserve:
+                    _refuse_fragment(state, steps, fitted)
                     state.stopped = "the budget was used up"
                     break
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if state.parts > parts or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     saved = _save(folder, learner, state, clock)
             judged = judge(average)
             _remember(learner, state, judged, epoch=state.epoch)
@@ -112,22 +116,71 @@ def optimise(
 
 
 def _step(learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps: int, x: Tensor, y: Tensor) -> float:
-    """One step of the optimiser; nothing moves if the loss is not finite."""
+    """One step of the optimiser; nothing moves if the loss is not finite.
+
+    Where the memory does not suffice for the batch, it is taken in twice as many parts and the step is made again, as if
+    nothing had happened: the buffers that a forward pass moves are put back.
+    """
     network, optimizer = learner.network, learner.optimizer
     for group in optimizer.param_groups:
         group["lr"] = _rate(recipe, state, steps) * group["share"]
-    with seeded(recipe.seed, state.epoch, state.step, "dropout"), autocast(x.device.type, recipe.precision):
-        outputs = network(x)
-    mean = loss(outputs.float(), y)
-    value = mean.item()
-    if math.isfinite(value):
+    before = [buffer.clone() for buffer in network.buffers()]
+    while True:
         optimizer.zero_grad(set_to_none=True)
-        mean.backward()
+        try:
+            value = _backward(network, loss, recipe, state, x, y)
+            break
+        except (RuntimeError, MemoryError) as error:
+            _take_in_more_parts(error, network, state, len(x))
+        free_memory()  # after the error, which holds on to what it was calculating
+        for buffer, kept in zip(network.buffers(), before, strict=True):
+            buffer.copy_(kept)
+    if math.isfinite(value):
         if recipe.gradient_clip:
             nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
         optimizer.step()
         update_average(learner.average, network, recipe.average, state.epoch * steps + state.step, steps)
     return value
+
+
+def _backward(network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, y: Tensor) -> float:
+    """The loss of a batch; its gradients are added up over the parts that it is taken in.
+
+    A loss is the mean over the known labels, so each part counts by its share of them.
+    """
+    value, known = 0.0, int((~torch.isnan(y)).sum())
+    parts = max(1, min(state.parts, len(x) // 2))
+    with seeded(recipe.seed, state.epoch, state.step, "dropout"):
+        for images, labels in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+            with autocast(x.device.type, recipe.precision):
+                outputs = network(images)
+            mean = loss(outputs.float(), labels) * (int((~torch.isnan(labels)).sum()) / max(known, 1))
+            value += mean.item()
+            if not math.isfinite(value):
+                break
+            mean.backward()
+    return value
+
+
+def _take_in_more_parts(error: BaseException, network: nn.Module, state: LoopState, images: int) -> None:
+    """Twice as many parts of a batch after an error for want of memory; any other error goes on its way."""
+    if not out_of_memory(error):
+        raise error
+    if images // (2 * state.parts) < 2:
+        raise no_memory(error, -(-images // state.parts)) from None
+    state.parts *= 2
+    reason = f"the memory did not suffice in epoch {state.epoch + 1}, step {state.step + 1}; the gradients of the parts are added up, so the batch stays {images}"  # fmt: skip
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules()):
+        reason += "; but batch normalisation sees one part at a time, so the result is not that of a machine with more memory"  # fmt: skip
+    decision = {"what": "images at a time", "choice": f"{-(-images // state.parts)} of {images}", "why": reason}
+    state.decisions[:] = [*(held for held in state.decisions if held["what"] != decision["what"]), decision]
+
+
+def _refuse_fragment(state: LoopState, steps: int, fitted: bool) -> None:
+    """Raise :class:`UnsoundError` where the time ends within the first epoch and nothing was there before it."""
+    if state.epoch == 0 and state.step < steps and not fitted:
+        raise UnsoundError("the budget ended within the first epoch, so there is no model to be judged",
+                           given=f"{state.step} of {steps} steps", todo="raise --budget, or choose a smaller --image-size or --backbone")  # fmt: skip
 
 
 def _row(recipe: Recipe, state: LoopState, steps: int, judged: dict[str, float], clock: Clock) -> dict[str, Any]:

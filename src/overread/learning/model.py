@@ -7,15 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import WHOLE, Planes
-from overread.core.errors import InputError, UnavailableError, checked
-from overread.core.files import FORMAT, EqualByDigest, build, fingerprint, hashed, plain, publish, read_json, write_json
+from overread.core.errors import InputError, UnavailableError, checked, one_of, require
+from overread.core.files import (
+    FORMAT,
+    EqualByDigest,
+    build,
+    fingerprint,
+    hashed,
+    plain,
+    publish,
+    read_fields,
+    read_json,
+    require_file,
+    write_json,
+)
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
 from overread.learning.device import seeded
@@ -23,10 +33,12 @@ from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
 from overread.networks.small import Network
-from overread.networks.state_dict import renamed
+from overread.networks.state_dict import read_tensors, renamed, write_tensors
 from overread.tasks.target import Target
 
 _MEAN_IMAGE = "preprocess.mean_image"
+#: Longest ``model.json`` and ``history.json`` in bytes: four million hashed patients.
+MAX_JSON = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,9 @@ class Origin:
     weights_sha256: str = ""
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        require(self.parameters >= 0, "a network cannot have fewer than no parameters", given=self.parameters)
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -49,6 +64,11 @@ class Decision:
     what: str
     choice: str
     why: str
+
+    @property
+    def line(self) -> str:
+        """As the terminal tells it."""
+        return f"  {self.what}: {self.choice} — {self.why}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,14 @@ class About:
     scale: tuple[float, float] = (0.0, 1.0)  # mean and standard deviation of a quantity in training
     decisions: tuple[Decision, ...] = ()
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        mean, deviation = self.scale
+        require(bool(np.isfinite(mean) and np.isfinite(deviation) and deviation > 0),
+                "the scale of a quantity needs a mean and a deviation above 0", given=self.scale)  # fmt: skip
+        require(bool(self.salt) or not self.seen, "hashed patients cannot be known again without their salt",
+                given=f"{len(self.seen)} patients")  # fmt: skip
+        require(self.format >= 1, "there is no such format of a model", given=self.format)
 
 
 class Tapped(nn.Module):
@@ -125,31 +153,79 @@ class Model(EqualByDigest):
         if self.mean_image is not None:
             tensors[_MEAN_IMAGE] = torch.from_numpy(np.ascontiguousarray(self.mean_image))
         with publish(folder / "model.safetensors") as beside:
-            safetensors.torch.save_file(tensors, beside, metadata={"format": "pt"})
+            write_tensors(tensors, beside, {"format": "pt"})
         write_json(folder / "history.json", self.history)
-        write_json(folder / "model.json", self.about)
+        write_json(folder / "model.json", plain(self.about) | {"weights digest": digest_of(tensors)})
         return folder
 
     @classmethod
     def load(cls, folder: str | Path) -> Model:
         """Read what :meth:`save` wrote; nothing is unpickled or evaluated.
 
-        Raises :class:`InputError` where a file is missing, of a later format, or does not fit the network.
+        Raises :class:`InputError` where a file is missing, no file, too large, of a later format, damaged, or does not
+        fit the others; it takes no longer than reading the files.
         """
         folder = Path(folder)
-        about = build(About, read_json(folder / "model.json"), where="model.json")
-        if about.format > FORMAT:
-            given = f"format {about.format}"
-            raise InputError("the model was saved by a later overread", given=given, todo="upgrade overread")
-        try:
-            tensors = safetensors.torch.load_file(folder / "model.safetensors")
-        except (OSError, safetensors.SafetensorError) as error:
-            raise InputError("the weights of the model cannot be read", given=f"{folder}: {error}") from error
+        held = read_fields(_small(folder / "model.json"))
+        digest = held.pop("weights digest", "")
+        if isinstance(saved := held.get("format", FORMAT), int) and saved > FORMAT:
+            raise InputError(
+                "the model was saved by a later overread", given=f"format {saved}", todo="upgrade overread"
+            )
+        about = build(About, held, where="model.json")
+        tensors, _ = read_tensors(folder / "model.safetensors")
+        found = digest_of(tensors)
         mean_image = tensors.pop(_MEAN_IMAGE, None)
+        _refuse_wrong_normalisation(about.preprocess, mean_image)
+        with torch.device("meta"):  # a network without weights costs nothing, whatever its size
+            empty = make_network(about)
+        _refuse_misfits(empty, renamed(empty, tensors), folder)
+        if digest not in ("", found):
+            raise InputError("the weights are not those that model.json was written with, or they are damaged",
+                             given=f"{folder}: their checksum differs", todo="take both files from one training")  # fmt: skip
+        _refuse_broken(tensors)
         network = make_network(about)
-        _load_exactly(network, renamed(network, tensors), folder)
-        history = read_json(folder / "history.json") if (folder / "history.json").exists() else []
-        return cls(network.eval(), about, None if mean_image is None else mean_image.numpy(), tuple(history))
+        network.load_state_dict(renamed(network, tensors))
+        return cls(network.eval(), about, None if mean_image is None else mean_image.numpy(), _history(folder))
+
+
+def _small(path: Path) -> Path:
+    """The path of a file of text that is not too large to be read."""
+    size = require_file(path).stat().st_size
+    if size > MAX_JSON:
+        raise InputError(f"{path.name} is far too large", given=f"{size:,} bytes; at most {MAX_JSON:,}")
+    return path
+
+
+def _history(folder: Path) -> tuple[dict[str, Any], ...]:
+    path = folder / "history.json"
+    held = read_json(_small(path)) if path.exists() else []
+    if not isinstance(held, list) or not all(isinstance(row, dict) for row in held):
+        raise InputError("history.json does not hold a list of epochs", given=type(held).__name__)
+    return tuple(held)
+
+
+def _refuse_broken(tensors: dict[str, Tensor]) -> None:
+    """Raise :class:`InputError` for weights with which nothing can be predicted."""
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    broken += [name for name, tensor in tensors.items() if name.endswith("running_var") and bool((tensor < 0).any())]
+    if broken:
+        raise InputError("the weights of the model hold values that are not finite numbers, or negative variances",
+                         given=f"{len(broken)} tensors, first {broken[0][:80]}", todo="train it again")  # fmt: skip
+
+
+def _refuse_wrong_normalisation(preprocess: Preprocess, mean_image: Tensor | None) -> None:
+    if not len(preprocess.mean) == len(preprocess.std) == preprocess.channels:
+        given = f"{len(preprocess.mean)} and {len(preprocess.std)} for {preprocess.channels}"
+        raise InputError("model.json lacks the mean and std of each channel", given=given)
+    wanted = (preprocess.shape, torch.float32) if preprocess.normalise == "mean image" else None
+    found = None if mean_image is None else (tuple(mean_image.shape), mean_image.dtype)
+    if found != wanted:
+        shown = [" of ".join(map(str, each)) if each else "none" for each in (found, wanted)]
+        given = f"normalisation {preprocess.normalise!r}: {shown[0]}, wanted {shown[1]}"
+        raise InputError("the model's mean image does not belong to its preprocessing", given=given)
+    if mean_image is not None and not bool(((mean_image >= 0) & (mean_image <= 1)).all()):
+        raise InputError("the model's mean image lies outside of black and white", given="values beyond 0 … 1")
 
 
 @checked
@@ -178,8 +254,11 @@ def initial_network(
 @checked
 def make_network(about: About) -> nn.Module:
     """The empty network that a model's contract describes."""
-    outputs, recipe = about.target.outputs, about.recipe
-    network = _built(about.backbone.name, recipe, about.preprocess, outputs)
+    outputs, recipe, name = about.target.outputs, about.recipe, about.backbone.name
+    sides = backbones.BACKBONES[one_of(name, backbones.BACKBONES, "the backbone")].dimensions
+    if len(about.preprocess.size) != sides:
+        raise InputError(f"the backbone {name} does not take images of this size", given=about.preprocess.size)
+    network = _built(name, recipe, about.preprocess, outputs)
     return with_taps(network, recipe.layers, about.preprocess, outputs) if recipe.layers else network
 
 
@@ -196,10 +275,11 @@ def with_taps(network: nn.Module, layers: tuple[str, ...], preprocess: Preproces
     return Tapped(network, layers, width, outputs)
 
 
-def _load_exactly(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
-    wanted, held = ({name: tensor.shape for name, tensor in each.items()} for each in (network.state_dict(), tensors))
+def _refuse_misfits(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    wanted, held = ({name: (tuple(tensor.shape), tensor.dtype) for name, tensor in each.items()}
+                    for each in (network.state_dict(), tensors))  # fmt: skip
     wrong = sorted(name for name in {*wanted, *held} if wanted.get(name) != held.get(name))
     if wrong:
-        given = f"{folder}: {len(wrong)} tensors, first {wrong[0]}"
+        shown = [" of ".join(map(str, each[wrong[0]])) if wrong[0] in each else "none" for each in (held, wanted)]
+        given = f"{folder}: {len(wrong)} tensors, first {wrong[0][:80]}: {shown[0]}, wanted {shown[1]}"
         raise InputError("the weights do not fit the model's description", given=given)
-    network.load_state_dict(tensors)

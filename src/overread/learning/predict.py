@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import Cases, paths
-from overread.core.errors import ImageError, InputError, checked
+from overread.core.errors import ImageError, InputError, UnsoundError, checked
 from overread.core.files import cores
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.images.preprocess import Preprocess, geometry, load
-from overread.learning.device import autocast, layout, pick_device, to_tensor
+from overread.learning.device import autocast, halved, layout, pick_device, to_tensor
 from overread.learning.loader import ahead
 from overread.learning.loop import Judge
 from overread.learning.model import Model
@@ -58,10 +58,20 @@ def predict_images(
     for rows, pixels in ahead(_decoded(addresses, about.preprocess, threads or cores(), errors)):
         if len(rows):
             x = to_tensor(pixels, about.preprocess, model.mean_image, device)
-            values[rows] = task.probabilities(outputs_of(network, x, about.recipe.views, device)).cpu().numpy()
+            made = task.probabilities(outputs_of(network, x, about.recipe.views, device)).cpu().numpy()
+            _require_finite(made, rows)
+            values[rows] = made
         progress("predicting", min(len(addresses), int(rows[-1]) + 1 if len(rows) else 0), len(addresses))
     progress("predicting", len(addresses), len(addresses))
     return task.unscaled(values, about.scale), errors
+
+
+def _require_finite(values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    """A number that is none would look like an image that cannot be read, and its case would be missing."""
+    wrong = rows[~np.isfinite(values).all(axis=1)]
+    if len(wrong):
+        given = f"{len(wrong)} of {len(rows)} images, first image {wrong[0] + 1}"
+        raise UnsoundError("the model's answers are not finite numbers", given=given, todo="train it again")
 
 
 def _decoded(
@@ -83,8 +93,8 @@ def _decoded(
 def outputs_of(network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32") -> Tensor:
     """Outputs (B, K) in float32, the mean over the image and, for two views, its mirror image."""
     with autocast(device, precision):
-        outputs = network(x).float()
-        return (outputs + network(x.flip(-1)).float()) / 2 if views == 2 else outputs
+        outputs = halved(network, x).float()
+        return (outputs + halved(network, x.flip(-1)).float()) / 2 if views == 2 else outputs
 
 
 @checked

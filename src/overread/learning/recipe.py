@@ -17,6 +17,7 @@ from overread.core.files import build, load, plain, save
 from overread.images.augment import Augmentation
 from overread.images.conversions import parse_window
 from overread.images.preprocess import CROPS, FITS
+from overread.networks.backbones import BACKBONES
 
 METHODS = ("auto", "features", "finetune", "scratch")
 NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "channel mean and std")
@@ -75,6 +76,11 @@ class Recipe:
                               ("precision", PRECISIONS), ("augment", ("standard", "none", "given"))):  # fmt: skip
             one_of(getattr(self, name), options, name)
         parse_window(self.window)
+        if self.backbone:
+            row = BACKBONES[one_of(self.backbone, BACKBONES, "the backbone")]
+            require(not self.image_size or self.image_size >= row.minimum, f"the images are too small for {row.name}",
+                    given=f"{self.image_size} pixels; it needs {row.minimum}")  # fmt: skip
+        require(len(set(self.layers)) == len(self.layers), "a layer is named twice", given=", ".join(self.layers))
         for name in ("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "average",
                      "balance", "seed", "body_rate"):  # fmt: skip
             require(getattr(self, name) >= 0, f"{name} must not be negative", given=getattr(self, name))

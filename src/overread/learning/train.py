@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import Cases
 from overread.cases.split import Split
-from overread.core.errors import UnsoundError, checked, require
-from overread.core.files import build, cache_folder, cores, fingerprint, hashed, plain, read_json, sha256, write_json
-from overread.core.progress import Clock, Progress, silent
+from overread.core.errors import InputError, UnsoundError, checked, require
+from overread.core.files import build, cache_folder, cores, fingerprint, hashed, plain, read_fields, sha256, write_json
+from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess, fit_normalisation
 from overread.learning import auto
 from overread.learning.checkpoint import forget
@@ -50,13 +50,14 @@ def train(
     threads: int = 0,
     network: bool = True,
     progress: Progress = silent,
+    say: Say = unheard,
 ) -> Model:
     """Train a model on the training part, choose its snapshot on the tuning part; the test part is not touched.
 
     ``weights``: folder of pretrained weights. ``folder``: for checkpoints; training resumes from what it finds there.
     ``digests``: SHA-256 of the image files by address, where an audit has read them already; a file that has changed
     since is refused. ``clock``: bounds the seconds, of which ``reserve`` are left for what follows. ``network``: whether weights may be
-    fetched. Raises :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
+    fetched. ``say`` hears what is decided, before anything is trained. Raises :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
     """
     cases, training, tuning = _rows(cases, split)
     checkpoints, cache = Path(folder) if folder else None, Path(cache) if cache else cache_folder()
@@ -69,11 +70,16 @@ def train(
         facts = auto.look(cases, training)
         settled = _plan(recipe, facts, weights, device, clock, reserve, network)
         if checkpoints:
-            write_json(checkpoints / "plan.json", {"key": key, "plan": settled, "seconds": clock.elapsed})
+            _keep_plan(checkpoints, key, settled, clock.elapsed)
+    for decision in settled.decisions:
+        say(decision.line)
+    if say is not unheard:
+        probe = auto.make_probe(settled.facts, device)
+        say(f"  time: about {auto.duration(auto.expected_seconds(settled.recipe, settled.facts, probe))} for training")
     data = decode(cases, training, tuning, auto.preprocess_of(settled.recipe, settled.facts), cache, digests=digests,
-                  threads=threads or cores(), progress=progress)  # fmt: skip
+                  threads=threads or cores(), progress=progress, say=say)  # fmt: skip
     return fit(data, settled.recipe, weights=settled.weights, decisions=settled.decisions, folder=checkpoints, cache=cache, clock=clock,
-               reserve=reserve, device=device, threads=threads or cores(), progress=progress)  # fmt: skip
+               reserve=reserve, device=device, threads=threads or cores(), progress=progress, say=say)  # fmt: skip
 
 
 @checked
@@ -90,6 +96,7 @@ def fit(
     device: str = "cpu",
     threads: int = 0,
     progress: Progress = silent,
+    say: Say = unheard,
 ) -> Model:
     """Fit one model to the training rows of ``data``, its snapshot chosen on the tuning rows.
 
@@ -115,7 +122,7 @@ def fit(
     if origin.pretrained:
         key = [origin, recipe.layers, data.digests]
         history = fit_head(network, data, recipe, preprocess, labels, torch.from_numpy(balance), key=key, cache=cache, device=device,
-                           mean_image=mean_image, progress=progress)  # fmt: skip
+                           mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     if recipe.method != "features":
         batches = Batches(data.images, data.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
                           device, threads)  # fmt: skip
@@ -123,7 +130,10 @@ def fit(
         judge = judge_on(data.images, data.tuning, labels, task, preprocess, mean_image=mean_image, device=device)
         network, state = optimise(network, batches, loss, judge, recipe, clock=clock or Clock(), reserve=reserve, folder=folder,
                                   fitted=origin.pretrained, progress=progress)  # fmt: skip
-        about = replace(about, decisions=(*about.decisions, *_decisions(state)))
+        made = _decisions(state)
+        for decision in made:
+            say(decision.line)
+        about = replace(about, decisions=(*about.decisions, *made))
         history = tuple(state.history)
     return Model(network.to("cpu").eval(), about, mean_image, history)
 
@@ -158,23 +168,46 @@ def _plan(
     network: bool,
 ) -> SettledPlan:  # fmt: skip
     found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
-    seconds = None if clock.limit is None else max(1.0, clock.left - reserve)
+    seconds = None if clock.limit is None else clock.left - reserve
     recipe, decisions = auto.plan(recipe, facts, pretrained=tuple(found), device=device, seconds=seconds,
                                   probe=auto.make_probe(facts, device))  # fmt: skip
     file = found.get(recipe.backbone, "") if recipe.method in ("features", "finetune") else ""
     return SettledPlan(facts, recipe, tuple(decisions), file)
 
 
+def _keep_plan(folder: Path, key: str, settled: SettledPlan, seconds: float) -> None:
+    held = {"key": key, "plan": plain(settled), "seconds": seconds}
+    write_json(folder / "plan.json", held | {"digest": fingerprint(held)})
+
+
 def _resumed_plan(folder: Path | None, key: str, clock: Clock) -> SettledPlan | None:
-    """The plan that an interrupted training kept; None, and no checkpoint, where another was trained here."""
+    """The plan that an interrupted training kept; None, and no checkpoint, where another was trained here.
+
+    Raises :class:`InputError` for a plan that is damaged: its checkpoints would go on by another.
+    """
     if folder is None:
         return None
     path = folder / "plan.json"
-    if path.exists() and (kept := read_json(path))["key"] == key:
-        clock.credit(kept["seconds"])
-        return build(SettledPlan, kept["plan"], where="plan.json")
+    if path.exists():
+        held = _whole_plan(path)
+        if held["key"] == key:
+            clock.credit(held["seconds"])
+            return build(SettledPlan, held["plan"], where="plan.json")
     forget(folder)  # checkpoints of other cases, another split or recipe must not teach this model
     return None
+
+
+def _whole_plan(path: Path) -> dict[str, Any]:
+    try:
+        held = read_fields(path)
+        whole = held.pop("digest", "") == fingerprint(held) and {"key", "plan", "seconds"} <= held.keys()
+        reason = "its checksum differs"
+    except InputError as error:
+        whole, reason = False, str(error)
+    if not whole:
+        raise InputError("the plan of an interrupted training is damaged", given=f"{path}: {reason}",
+                         todo=f"delete the folder {path.parent} to train again from the start")  # fmt: skip
+    return held
 
 
 # -- steps of a fit --------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overread.core.errors import InputError, checked
+from overread.core.files import require_file
 from overread.networks.backbones import torchvision_names
 
 if TYPE_CHECKING:
@@ -108,10 +109,10 @@ def renamed(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> di
     wanted = network.state_dict()
     if set(tensors) == set(wanted):
         return dict(tensors)
-    body = "body." if any(key.startswith("body.") for key in tensors) else ""  # under a head on several layers
+    body = "body." if any(key.startswith("body.") for key in wanted) else ""  # under a head on several layers
     inner = network.get_submodule(body.rstrip("."))
     scale, shift = tensors.get(f"{body}input_scale"), tensors.get(f"{body}input_shift")
-    if scale is not None and shift is not None:
+    if scale is not None and shift is not None and scale.shape == shift.shape == (inner.channels,):
         inner.recentre(scale, shift)  # type: ignore[operator]
     shapes = {key: value.shape for key, value in inner.state_dict().items()}
     found = {}
@@ -120,6 +121,25 @@ def renamed(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> di
         fits = to in shapes and tensor.numel() == shapes[to].numel()
         found[body + to if fits else key] = tensor.reshape(shapes[to]) if fits else tensor
     return found
+
+
+@checked
+def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Every tensor of a safetensors file, and its metadata. Raises :class:`InputError` as :class:`Tensors` does."""
+    with Tensors(Path(path)) as tensors:
+        return {name: tensors[name] for name in tensors.shapes}, tensors.metadata
+
+
+@checked
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file; a full disk raises OSError, as it does in any other write, so call it within ``publish``."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, dict(metadata))
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def _refusal(name: str, file: str, misfits: list[str], wrong: int, missing: list[str]) -> InputError:
@@ -233,6 +253,7 @@ def _plain_pickle(path: Path) -> Any:
 
     import torch
 
+    require_file(path)
     refusals = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, LookupError, OSError,
                 AttributeError, ImportError, AssertionError)  # fmt: skip
     try:
@@ -248,7 +269,7 @@ def _plain_pickle(path: Path) -> Any:
 def check_header(path: Path) -> None:
     """Refuse a header that is too long or names too many tensors, before anything parses it."""
     try:
-        size = path.stat().st_size
+        size = require_file(path).stat().st_size
         with open(path, "rb") as handle:
             length = int.from_bytes(handle.read(8), "little")
             fits = size > 8 and length <= min(MAX_HEADER, size - 8)

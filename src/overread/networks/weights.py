@@ -24,7 +24,7 @@ from overread.core.errors import InputError, UnavailableError, checked, one_of, 
 from overread.core.files import cache_folder, publish, read_json, sha256, sha256_file, write_json
 from overread.core.progress import Progress, silent
 from overread.networks.backbones import BACKBONES, Backbone, build, library
-from overread.networks.state_dict import Tensors, check_header, fill, plan_for
+from overread.networks.state_dict import Tensors, check_header, fill, plan_for, write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -172,7 +172,7 @@ def find(name: str, *, folder: str | os.PathLike[str] | None = None) -> Found | 
     or if the file of an installed package is not the published one.
     """
     one_of(name, BACKBONES, "the backbone")
-    _check_folder(folder)
+    require_folder(folder)
     for place in places(folder=folder):
         for path in _files(place.path):
             if _owner(path) == name:
@@ -244,10 +244,13 @@ def _stem_digest(path: Path) -> str:
         return ""
 
 
-def _check_folder(folder: str | os.PathLike[str] | None) -> None:
+@checked
+def require_folder(folder: str | os.PathLike[str] | None) -> None:
+    """Raise :class:`InputError` unless ``folder`` is one, or a file of weights that a backbone's name begins, or None."""
     path = Path(folder or ".").expanduser()
-    if not path.exists():
-        raise InputError("the folder of weights does not exist", given=str(folder), todo="check --weights")
+    if not path.is_dir() and not path.is_file():
+        what = "is no folder" if path.exists() else "does not exist"
+        raise InputError(f"the folder of weights {what}", given=str(folder), todo="check --weights")
     if path.is_file() and (path.suffix not in _ENDINGS or belongs_to(path.name) is None):
         raise _nameless(path)
 
@@ -391,11 +394,9 @@ def _keep(
     state: dict[str, torch.Tensor], target: Path, name: str, licence: str, source: str, original: str
 ) -> None:  # fmt: skip
     """Publish weights as safetensors with their side-car."""
-    from safetensors.torch import save_file
-
     with publish(target) as beside:
         kept = {key: tensor.contiguous().clone() for key, tensor in state.items()}
-        save_file(kept, beside, metadata={"backbone": name, "licence": licence, "source": source})
+        write_tensors(kept, beside, {"backbone": name, "licence": licence, "source": source})
     said = {"name": name, "licence": licence, "source": source, "sha256": sha256_file(target), "original": original}
     write_json(target.with_suffix(".json"), said)
 

@@ -158,7 +158,7 @@ class Resources:
     """What to use of this machine."""
 
     budget: str = setting("", "wall-clock time of the whole command, such as 15m or 1h30m", first=True)
-    device: str = setting("", "cpu, cuda, mps; the best if not given")
+    device: str = setting("", "cpu, cuda (or cuda:1), mps; the best if not given")
     threads: int = setting(0, "threads to use; 0: all cores of this process", least=0)
 
     def __post_init__(self) -> None:
@@ -268,17 +268,25 @@ _GROUP_OF = {name: group for group, kind in _GROUPS.items() for name in settings
 _PATHS = {name for kind in _GROUPS.values() for name, about in settings(kind).items() if about.path}
 
 
+#: Seconds of each unit of time, by all the ways to write it; the longest first, in the order of a length of time.
+_UNITS = {r"h(?:ours?|rs?)?": 3600, r"m(?:in(?:ute)?s?)?": 60, r"s(?:ec(?:ond)?s?)?": 1}
+_LENGTH = re.compile("".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in _UNITS), re.IGNORECASE)
+
+
 @checked
 def seconds(text: str) -> float | None:
-    """Seconds of ``90s``, ``15m``, ``1h30m`` or a bare number of seconds; None for an empty text.
+    """Seconds of ``90s``, ``15m`` or ``1h30m``; None for an empty text. Raises :class:`InputError` for a number without unit.
 
-    >>> seconds("1h30m")
-    5400.0
+    >>> seconds("1h30m"), seconds("2 min")
+    (5400.0, 120.0)
     """
     if not text:
         return None
-    parts = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
-    total = sum(float(n or 0) * unit for n, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else 0.0
+    found = _LENGTH.fullmatch(text.strip())
+    total = sum(float(n or 0) * unit for n, unit in zip(found.groups(), _UNITS.values())) if found else 0.0
     if total <= 0:
-        raise InputError("the budget is not a length of time", given=repr(text), todo="write 90s, 15m or 1h30m")
+        bare = re.search(r"\d$", text.strip()) is not None and text.strip()[0].isdigit()
+        what = "the budget needs a unit at its end" if bare else "the budget is not a length of time"
+        todo = f"write {text.strip()}s, {text.strip()}m or {text.strip()}h" if re.fullmatch(r"[\d.]+", text.strip()) else "write 90s, 15m or 1h30m"  # fmt: skip
+        raise InputError(what, given=f"--budget {text}", todo=todo)
     return total

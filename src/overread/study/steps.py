@@ -32,13 +32,14 @@ from overread.core.files import (
     hardware,
     plain,
     read_json,
+    remove_strays,
     unguarded,
     versions,
     write_csv,
     write_json,
 )
 from overread.core.plural import count
-from overread.core.progress import Clock, Progress, silent
+from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.evaluation.comparison.baseline import beside_baseline
 from overread.evaluation.comparison.claims import Declaration, declare
 from overread.evaluation.evaluate import Evaluation
@@ -52,8 +53,6 @@ from overread.study.question import DESPITE, OperatingRule, Study, seconds
 if TYPE_CHECKING:
     from overread.learning.model import Model
 
-#: Says one line to the person who waits.
-Say = Callable[[str], None]
 #: What may change when a model is there: how it is judged, and with what means it is computed.
 JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "prevalence", "margin", "margin_of", "subgroups", "despite",
                      "device", "threads"})  # fmt: skip
@@ -64,7 +63,7 @@ CLOSING_SECONDS = 25.0
 @checked
 def run(
     study: Study, folder: str | Path, *, cache: str | Path | None = None, network: bool = True, progress: Progress = silent,
-    say: Callable = lambda line: None,
+    say: Say = unheard,
 ) -> Path:  # fmt: skip
     """Take a study from its table to its report, in ``folder``; called again, it goes on where it was stopped.
 
@@ -72,9 +71,11 @@ def run(
     study cannot be trusted, :class:`UnavailableError` if another process works in the folder.
     """
     folder, clock = Path(folder), Clock(seconds(study.resources.budget))
+    require_trainable(study, network)
     study, cases = open_study(study, folder, progress)  # a wrong table leaves nothing behind
     with folder_lock(folder):
         context = RunContext(study, folder, Path(cache) if cache else None, network, clock, progress, say, cases)
+        sweep(context)
         begin(context, cases)
         for step in STEPS:
             step(context)
@@ -92,7 +93,7 @@ class RunContext:
     network: bool = True
     clock: Clock = field(default_factory=Clock)
     progress: Progress = silent
-    say: Say = lambda line: None
+    say: Say = unheard
     table: Cases | None = None
 
     def cases(self) -> Cases:
@@ -134,6 +135,25 @@ class RunContext:
         record = self.record()
         steps = {**record.get("steps", {}), step: {"key": key, "seconds": round(took, 1)}}
         write_json(self.folder / "record.json", {**record, "steps": steps})
+
+
+@checked
+def require_trainable(study: Study, network: bool = True) -> None:
+    """Refuse what is wrong with the flags of a training before anything is read: device, weights, the recipe's fields."""
+    from overread.learning.auto import require_weights
+    from overread.learning.device import pick_device
+
+    pick_device(study.resources.device)
+    require_weights(recipe_of(study), folder=study.training.weights or None, network=network)
+
+
+@checked
+def sweep(context: RunContext) -> None:
+    """Remove the half-written files of a process that was killed, in the run's folder and in the cache, and say so."""
+    strays = [*remove_strays(context.folder), *remove_strays(context.cache or cache_folder(), shared=True)]
+    if strays:
+        shown = ", ".join(path.name for path in strays[:3]) + (" …" if len(strays) > 3 else "")
+        context.say(f"  removed {len(strays)} half-written file{'s' * (len(strays) > 1)} of a killed process: {shown}")
 
 
 @checked
@@ -263,10 +283,8 @@ def train(context: RunContext) -> None:
     prints = _prints(context, cases)  # from the cache of the audit
     model = train_model(cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
                         digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=context.clock, reserve=_closing(context, cases, parts),
-                        device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress)  # fmt: skip
+                        device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
     model.save(context.folder / "model")
-    for decision in model.about.decisions:
-        context.say(f"  {decision.what}: {decision.choice} — {decision.why}")
     context.note("model", key, context.clock.elapsed - began)
 
 

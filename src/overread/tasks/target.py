@@ -18,6 +18,10 @@ Kind = Literal["binary", "classes", "findings", "quantity"]
 TASKS: dict[str, type[Task]] = {"binary": Binary, "classes": Classes, "findings": Findings, "quantity": Quantity}
 
 
+#: More classes or findings than any study has: a table of a hundred million cells for a thousand images.
+MOST_NAMES = 100_000
+
+
 @dataclass(frozen=True)
 class Target:
     """What is to be learned.
@@ -34,6 +38,11 @@ class Target:
 
     def __post_init__(self) -> None:
         require(len(self.names) > 0, "a target needs at least one name")
+        require(
+            len(self.names) <= MOST_NAMES,
+            "a target has too many names",
+            given=f"{len(self.names):,}; at most {MOST_NAMES:,}",
+        )
         require(len(set(self.names)) == len(self.names), "the names of a target must differ", given=self.names)
         for name in self.positive:
             require(name in self.names, f"the positive class {name!r} is not among the classes",

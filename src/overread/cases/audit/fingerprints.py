@@ -106,7 +106,7 @@ def _load(cache: str | os.PathLike[str] | None) -> pd.DataFrame:
     if cache is None or not (file := _file(cache)).exists():
         return empty
     try:
-        table = pd.read_parquet(file)
+        table = pd.read_parquet(file, page_checksum_verification=True)
     except (OSError, ValueError, pyarrow.ArrowException):
         return empty
     return _typed(table) if list(table.columns) == list(NOTHING) else empty
@@ -117,7 +117,7 @@ def _store(cache: str | os.PathLike[str], made: pd.DataFrame) -> None:
         kept = _load(cache)
         both = pd.concat([kept[~kept.index.isin(made.index)], made]) if len(kept) else made
         with publish(_file(cache)) as beside:
-            both.to_parquet(beside)
+            both.to_parquet(beside, write_page_checksum=True)
 
 
 def _file(cache: str | os.PathLike[str]) -> Path:
