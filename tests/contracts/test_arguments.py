@@ -18,6 +18,7 @@ UNCHECKED = {
     "overread.core.errors.require",
     "overread.core.errors.one_of",
     "overread.core.progress.silent",
+    "overread.core.progress.unheard",
     "overread.core.settings.setting",  # called while modules load
     "overread.core.settings.settings",
     "overread.stats.arrays.not_finite",  # any number of arrays

@@ -3,11 +3,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from overread.cases.cases import Cases
 from overread.core.errors import InputError, UnavailableError
-from overread.learning.auto import Facts, look, plan, standard, weights_at_hand
+from overread.learning.auto import Facts, look, make_probe, plan, standard, weights_at_hand
 from overread.learning.recipe import AUTO, MOST_EPOCHS, Recipe
 from overread.tasks.target import Target
 
@@ -45,6 +46,56 @@ def test_a_budget_shrinks_the_images_until_enough_epochs_fit() -> None:
     assert poor.epochs >= 10
     assert "300 s" in _why(decisions, "epochs")
     assert _plan(seconds=1e9)[0].epochs == MOST_EPOCHS["finetune"]
+
+
+def test_a_budget_below_one_epoch_is_told_before_anything_is_trained() -> None:
+    with pytest.raises(InputError, match=r"one epoch.*left for training: 5 s.*--budget"):
+        _plan(Recipe(method="scratch", backbone="resnet_small", image_size=224), seconds=5.0)
+    with pytest.raises(InputError, match="left for training: 0 s"):
+        _plan(Recipe(method="scratch"), seconds=-12.0)
+    recipe, decisions = _plan(seconds=1.0)  # a linear head is fitted before: there is something to judge
+    assert (recipe.method, recipe.epochs) == ("finetune", 1)
+    assert "less than one epoch" in _why(decisions, "epochs")
+
+
+@pytest.mark.parametrize("method", ["auto", "features", "finetune"])
+@pytest.mark.parametrize("backbone", ["resnet18", "vit_tiny_patch16_224", "alexnet"])
+def test_a_published_backbone_without_weights_is_never_trained_from_random_ones_unasked(method, backbone) -> None:
+    with pytest.raises(UnavailableError, match=f"{backbone}.*--recipe scratch"):
+        _plan(Recipe(method=method, backbone=backbone))
+    assert _plan(Recipe(method="scratch", backbone=backbone))[0].backbone == backbone
+    assert _plan(Recipe(backbone="resnet_small"))[0].method == "scratch"  # ours, of which there are none
+
+
+def test_small_images_train_what_was_named_from_random_weights_and_say_so() -> None:
+    """With weights at hand or without them the plan is the same, so nothing takes their place."""
+    for pretrained in ((), ("resnet18",)):
+        recipe, decisions = _plan(Recipe(backbone="resnet18"), side=28, pretrained=pretrained)
+        assert (recipe.method, recipe.backbone) == ("scratch", "resnet18")
+        assert "--recipe finetune" in _why(decisions, "method")
+
+
+@pytest.mark.parametrize(("backbone", "volume"), [("resnet18", True), ("resnet3d_small", False)])
+def test_a_backbone_for_other_images_is_refused(backbone, volume) -> None:
+    with pytest.raises(InputError, match=f"{backbone} does not take"):
+        _plan(Recipe(method="scratch", backbone=backbone), volume=volume)
+
+
+def test_a_probe_leaves_no_trace_and_a_full_memory_is_halved(monkeypatch) -> None:
+    batches = []
+
+    def step(network, x, precision):
+        batches.append(len(x))
+        network.train()(x)  # alexnet drops out, from the generator of everybody
+        if len(x) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0
+
+    monkeypatch.setattr("overread.learning.auto.time_step", step)
+    before = torch.random.get_rng_state()
+    assert make_probe(FACTS, "cpu")("alexnet", 64, 16, "float32") == 4.0
+    assert batches == [16, 8, 4]
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_what_was_asked_for_is_kept() -> None:

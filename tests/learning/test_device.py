@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from overread.core.errors import InputError, UnavailableError
 from overread.images.preprocess import Preprocess, normalise
-from overread.learning.device import choose_precision, pick_device, seeded, time_step, to_tensor
+from overread.learning.device import choose_precision, halved, pick_device, seeded, time_step, to_tensor
 
 
 @pytest.mark.parametrize("kind", ["min-max", "z-score", "mean image", "channel mean", "channel mean and std"])
@@ -58,3 +59,40 @@ def test_a_timed_step_counts_forward_and_backward_and_takes_the_quickest(monkeyp
     network = torch.nn.Conv2d(1, 2, 3)
     assert time_step(network, torch.zeros(2, 1, 8, 8), "float32") == 2.0
     assert network.weight.grad is not None
+
+
+def test_a_forward_pass_is_halved_until_the_memory_suffices() -> None:
+    sizes = []
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 2 * x
+
+    x = torch.arange(7.0)[:, None]
+    assert torch.equal(halved(forward, x), 2 * x)
+    assert max(sizes[-1], 2) == 2
+    with pytest.raises(UnavailableError, match="1 images at a time"):
+        halved(lambda x: torch.empty(2**50), x)
+    with pytest.raises(RuntimeError, match="shapes"):
+        halved(lambda x: x @ x, torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("wanted", ["gpu", "CUDA", "cuda:", "cuda:x", "cuda:-1", "nvidia", "0", "meta", "cpu:x"])
+def test_a_device_of_no_kind_is_refused(wanted) -> None:
+    with pytest.raises(InputError, match="cuda"):
+        pick_device(wanted)
+
+
+def test_a_device_that_is_not_here_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for wanted in ("cuda", "cuda:0", "cpu:1"):
+        with pytest.raises(UnavailableError, match="--device"):
+            pick_device(wanted)
+    assert pick_device("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == "cuda:1"
+    with pytest.raises(UnavailableError):
+        pick_device("cuda:2")

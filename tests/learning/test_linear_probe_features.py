@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 import torch
+from safetensors.torch import save_file
 
 from overread.images.preprocess import Preprocess
+from overread.learning.checkpoint import digest_of
 from overread.learning.linear_probe import extract
 from overread.networks import backbones
 
@@ -20,13 +23,28 @@ def test_features_are_the_networks_own_and_are_cached_by_content(tmp_path) -> No
     assert not torch.equal(extract(other, images, PREPROCESS, key="b", cache=tmp_path), first)
 
 
-def test_a_damaged_cache_is_made_anew(tmp_path) -> None:
+@pytest.mark.parametrize("damage", ["garbage", "one bit", "cut", "without a checksum", "fewer"])
+def test_a_damaged_cache_is_made_anew_and_counted(tmp_path, damage) -> None:
     network = backbones.build("resnet_small", outputs=2, channels=1).eval()
     images = np.random.default_rng(0).integers(0, 255, (3, 28, 28, 1), dtype=np.uint8)
-    first = extract(network, images, PREPROCESS, key="a", cache=tmp_path)
-    for path in (tmp_path / "features").iterdir():
+    said: list[str] = []
+    first = extract(network, images, PREPROCESS, key="a", cache=tmp_path, say=said.append)
+    (path,) = (tmp_path / "features").iterdir()
+    whole = path.read_bytes()
+    if damage == "garbage":
         path.write_bytes(b"damaged")
-    assert torch.equal(extract(network, images, PREPROCESS, key="a", cache=tmp_path), first)
+    elif damage == "one bit":
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    elif damage == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    else:
+        kept = {"features": first if damage == "without a checksum" else first[:2].clone()}
+        save_file(kept, path, {} if damage == "without a checksum" else {"digest": digest_of(kept)})
+    assert said == []
+    assert torch.equal(extract(network, images, PREPROCESS, key="a", cache=tmp_path, say=said.append), first)
+    assert len(said) == 1
+    assert "3 images" in said[0]
+    assert path.read_bytes() == whole
 
 
 def test_two_views_average_the_mirror_image() -> None:

@@ -4,10 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from overread.core.errors import UnsoundError
+from overread.core.errors import UnavailableError, UnsoundError
 from overread.core.progress import Clock
 from overread.learning import loop
-from overread.learning.loop import make_optimizer, optimise, schedule, update_average
+from overread.learning.loop import LoopState, make_optimizer, optimise, schedule, update_average
+from overread.learning.recipe import Recipe
+from overread.tasks.target import Target
 
 
 def _same(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -111,3 +113,135 @@ def test_a_pretrained_body_learns_slowly_and_norms_do_not_decay(make_training) -
     groups = make_optimizer(training["network"], training["recipe"].changed(method="finetune")).param_groups
     sizes = {(g["share"], g["weight_decay"]): sum(p.numel() for p in g["params"]) for g in groups}
     assert sizes == {(0.5, 0.05): 36, (0.5, 0.0): 4 + 8, (1.0, 0.05): 8, (1.0, 0.0): 2}
+
+
+# -- a memory that does not suffice -----------------------------------------------------------------------------------
+
+
+def _allocator() -> torch.Tensor:
+    return torch.empty(2**50)  # raises what the allocator of this machine says
+
+
+def _raise(error: BaseException):
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+ERRORS = {
+    "CUDA": _raise(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")),
+    "MPS": _raise(RuntimeError("MPS backend out of memory (MPS allocated: 8.11 GB, other allocations: 1.2 GB)")),
+    "CPU": _allocator,
+    "Windows": _raise(RuntimeError("[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you")),
+    "cuDNN": _raise(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")),
+    "Python": _raise(MemoryError()),
+}  # fmt: skip
+
+
+def _short(training, most: int, fail=ERRORS["CUDA"], *, late: bool = True, after: int = 0):
+    """The training with a memory for ``most`` images at a time in training, from step ``after`` on.
+
+    ``late``: it ends after batch normalisation has moved its averages.
+    """
+    seen = []
+
+    watched = training["network"].head if late else training["network"]
+
+    def check(module, inputs) -> None:
+        if module is watched and training["network"].training:  # not its copy, the average of the weights
+            seen.append(len(inputs[0]))
+            if len(inputs[0]) > most and len(seen) > after:
+                fail()
+
+    watched.register_forward_pre_hook(check)
+    return training, seen
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_out_of_memory_takes_the_batch_in_parts_and_says_so(make_training, kind) -> None:
+    training, seen = _short(make_training(), 5, ERRORS[kind])
+    network, state = optimise(**training)
+    assert state.parts == 4
+    assert seen[:3] == [16, 8, 4]  # the step is made again, and those after it begin with what suffices
+    assert set(seen[3:]) == {4}
+    assert len(seen) == 2 + 4 * 12  # four parts in each of twelve steps
+    told = [d for d in state.decisions if d["what"] == "images at a time"]
+    assert [d["choice"] for d in told] == ["4 of 16"]
+    assert "epoch 1, step 1" in told[0]["why"]
+    assert "batch normalisation" in told[0]["why"]
+    assert all(torch.isfinite(t).all() for t in network.state_dict().values())
+
+
+def test_a_step_made_again_is_as_if_nothing_had_happened(make_training) -> None:
+    """Whether the memory ends before or after batch normalisation moved its averages makes no difference."""
+    early, _ = optimise(**_short(make_training(), 8, late=False)[0])
+    late, _ = optimise(**_short(make_training(), 8, late=True)[0])
+    assert _same(early, late)
+
+
+def test_parts_give_the_gradients_of_the_batch(make_training) -> None:
+    """Without batch normalisation and dropout, a training in parts is the training: rounding alone tells them apart."""
+
+    def plain():
+        training = make_training()
+        training["network"].body[1] = torch.nn.Identity()
+        training["network"].dropout = torch.nn.Identity()
+        return training
+
+    whole, _ = optimise(**plain())
+    parts, state = optimise(**_short(plain(), 3)[0])
+    assert state.parts == 8
+    assert "batch normalisation" not in state.decisions[0]["why"]
+    for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, atol=2e-4)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_unknown_findings_count_in_parts_as_in_the_batch(parts) -> None:
+    torch.manual_seed(0)
+    target = Target("findings", ("a", "b", "c"))
+    x, y = torch.randn(9, 5), (torch.rand(9, 3) > 0.5).float()
+    y[torch.rand(9, 3) > 0.4] = math.nan
+    y[:3] = math.nan  # one part may know nothing
+    loss = target.task.loss([1.0, 2.0, 3.0], 0.1)
+    network = torch.nn.Linear(5, 3)
+    loss(network(x), y).backward()
+    wanted = network.weight.grad.clone()
+    network.zero_grad()
+    value = loop._backward(network, loss, Recipe(precision="float32"), LoopState(1, parts=parts), x, y)
+    assert torch.allclose(network.weight.grad, wanted, atol=1e-6)
+    assert value == pytest.approx(loss(network(x), y).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("at", [6, 9])
+def test_a_run_in_parts_resumes_byte_for_byte_where_memory_suffices_again(make_training, tmp_path, at) -> None:
+    """The parts are kept in the checkpoint, which is written with the step that took them."""
+    unbroken, whole = optimise(**_short(make_training(), 8, after=5)[0])
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == at + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        optimise(**_short(make_training(tmp_path), 8, after=5)[0], progress=stop)
+    resumed, state = optimise(**make_training(tmp_path))
+    assert (state.parts, state.decisions) == (2, whole.decisions)
+    assert _same(unbroken, resumed)
+
+
+def test_a_memory_for_less_than_two_images_is_one_error(make_training) -> None:
+    with pytest.raises(UnavailableError, match=r"2 images at a time.*--image-size"):
+        optimise(**_short(make_training(), 1)[0])
+
+
+def test_another_error_is_no_want_of_memory(make_training) -> None:
+    with pytest.raises(RuntimeError, match="mat1"):
+        optimise(**_short(make_training(), 1, _raise(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))[0])
+
+
+def test_a_budget_that_ends_within_the_first_epoch_leaves_no_model(make_training) -> None:
+    with pytest.raises(UnsoundError, match=r"1 of 4 steps.*--budget"):
+        optimise(**make_training(clock=Clock(0.0)))
+    _, state = optimise(**make_training(clock=Clock(0.0)), fitted=True)  # a linear head was there before
+    assert state.stopped

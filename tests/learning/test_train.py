@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from overread import Recipe, choose_threshold, evaluate, predict, read_cases, split, train
-from overread.core.errors import UnavailableError, UnsoundError
+from overread.core.errors import InputError, UnavailableError, UnsoundError
+from overread.core.files import fingerprint
 from overread.core.progress import Clock
 from overread.learning.model import Model
 from overread.networks import weights
@@ -57,14 +59,54 @@ def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
 
     def trained():
         return train(cases, parts, recipe, threads=1, cache=tmp_path / "cache", folder=tmp_path / "checkpoints",
-                     clock=Clock(60.0), reserve=59.0, network=False)  # fmt: skip
+                     clock=Clock(6000.0), network=False)  # fmt: skip
 
     trained()
     kept = json.loads((tmp_path / "checkpoints" / "plan.json").read_text())
     assert kept["plan"]["recipe"]["method"] == "scratch"
     kept["plan"]["recipe"]["label_smoothing"] = 0.25  # as if another machine had decided so
+    kept["digest"] = fingerprint({name: value for name, value in kept.items() if name != "digest"})
     (tmp_path / "checkpoints" / "plan.json").write_text(json.dumps(kept))
     assert trained().about.recipe.label_smoothing == 0.25
+
+
+@pytest.mark.parametrize("damage", ["{}", "", '{"key": "x", "plan"', "[]", "a flipped bit", "another value", "FIFO"])
+def test_a_damaged_plan_is_refused_and_its_checkpoints_stay(cohort, tmp_path, damage) -> None:
+    """A checkpoint would go on by another plan. Once: a KeyError, or another training in silence."""
+    cases, parts = cohort
+    recipe = Recipe(seed=1, backbone="cnn_small", epochs=1, method="scratch", image_size=24)
+    folder = tmp_path / "checkpoints"
+
+    def trained():
+        return train(cases, parts, recipe, threads=1, cache=tmp_path / "cache", folder=folder, network=False)
+
+    trained()
+    before = (folder / "last.safetensors").read_bytes()
+    text = (folder / "plan.json").read_text()
+    (folder / "plan.json").unlink()
+    if damage == "FIFO":
+        os.mkfifo(folder / "plan.json")
+    else:
+        changed = {
+            "a flipped bit": text.replace("0.002", "0.003"),
+            "another value": text.replace('"views": 2', '"views": 1'),
+        }
+        (folder / "plan.json").write_text(changed.get(damage, damage))
+        assert changed.get(damage, damage) != text
+    with pytest.raises(InputError, match="Delete the folder"):
+        trained()
+    assert (folder / "last.safetensors").read_bytes() == before
+
+
+def test_decisions_and_time_are_said_before_anything_is_trained(cohort, tmp_path, monkeypatch) -> None:
+    said = []
+    monkeypatch.setattr(
+        "overread.learning.train.fit", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("now it trains"))
+    )
+    with pytest.raises(RuntimeError, match="now it trains"):
+        train(*cohort, Recipe(epochs=2), cache=tmp_path, threads=1, network=False, say=said.append)
+    for what in ("method", "backbone", "image size", "epochs", "time"):
+        assert sum(line.strip().startswith(f"{what}: ") for line in said) == 1, (what, said)
 
 
 def test_without_weights_features_say_the_way_around(cohort, tmp_path, monkeypatch) -> None:

@@ -58,6 +58,7 @@ def publish(path: str | os.PathLike[str]) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
+@checked
 def unwritable(path: Path, error: OSError) -> UnavailableError:
     """The error that tells a person why ``path`` cannot be written: a full disk, a folder that is not theirs."""
     given, todo = f"{path}: {error.strerror or error}", "free some space or choose another folder"

@@ -257,15 +257,17 @@ def _within(
         fitting = max(0, int(seconds / epoch))
         if fitting >= (recipe.epochs or FEWEST_EPOCHS):
             break
-    if not fitting:
+    reason = f"an epoch takes about {epoch:.0f} s at {size} pixels and {seconds:.0f} s are left for training"
+    if not fitting and recipe.method == "scratch":
         given = (
             f"an epoch takes about {duration(epoch)} at {size} pixels; left for training: {duration(max(seconds, 0.0))}"
         )
         raise InputError("the budget does not suffice for one epoch", given=given,
                          todo=f"raise --budget by {duration(epoch - seconds)} or more, choose a smaller --image-size or --backbone, "
                          "or leave --budget out")  # fmt: skip
-    epochs = min(recipe.epochs or MOST_EPOCHS[recipe.method], fitting)
-    reason = f"an epoch takes about {epoch:.0f} s at {size} pixels and {seconds:.0f} s are left for training"
+    if not fitting:
+        reason += ": less than one epoch, so the linear head stays unless a part of an epoch does better on tuning data"
+    epochs = max(1, min(recipe.epochs or MOST_EPOCHS[recipe.method], fitting))
     decisions = [Decision("image size", str(size), reason), Decision("epochs", str(epochs), reason)]
     return recipe.changed(image_size=size, epochs=epochs), decisions
 

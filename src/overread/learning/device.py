@@ -91,6 +91,7 @@ def halved(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.cat([halved(forward, part) for part in x.tensor_split(2)])
 
 
+@checked
 def no_memory(error: BaseException, images: int = 0) -> UnavailableError:
     """The error of a network that does not fit into the memory, even with ``images`` at a time."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
