@@ -71,7 +71,8 @@ def run(
     study cannot be trusted, :class:`UnavailableError` if another process works in the folder.
     """
     folder, clock = Path(folder), Clock(seconds(study.resources.budget))
-    require_trainable(study, network)
+    if not (folder / "model" / "model.json").exists():
+        require_trainable(study, network)
     study, cases = open_study(study, folder, progress)  # a wrong table leaves nothing behind
     with folder_lock(folder):
         context = RunContext(study, folder, Path(cache) if cache else None, network, clock, progress, say, cases)
