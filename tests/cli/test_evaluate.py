@@ -143,7 +143,7 @@ def test_equal_input_gives_equal_bytes(judged, tmp_path):
 def test_a_second_look_is_said(tmp_path):
     evaluate(tmp_path, binary(60), "--positive", "ill", "--no-figures")
     said = evaluate(tmp_path, binary(60), "--positive", "ill")
-    assert "no --tuning" in said.output
+    assert "no threshold was frozen on tuning data (--tuning)" in said.output
     page = (tmp_path / "out/evaluation.html").read_text("utf-8")
     assert "looked at once before" in page
     assert "No threshold was frozen on tuning data" in page

@@ -17,7 +17,7 @@ from overread.predictions import Predictions
 from overread.tasks.target import Target
 
 DOCS = Path(__file__).parents[2] / "docs/reference/metrics.md"
-PREVALENCE = 0.1
+PREVALENCE, RISK = 0.1, 0.3
 
 
 def binned(truth, score):
@@ -70,6 +70,23 @@ def within_sites(truth, score):
     return right / pairs
 
 
+def counted(t, s, *, truly, called):
+    return sum(a == truly and (b >= 0.5) == called for a, b in zip(t, s))
+
+
+def best(t, s, *, of_specificity):
+    """Over the steps of the ROC curve: the best of one rate where the other is at least .9."""
+    fpr, tpr, _ = sk.roc_curve(t, s, drop_intermediate=False)
+    return max(1 - fpr[tpr >= 0.9]) if of_specificity else max(tpr[1 - fpr >= 0.9])
+
+
+def net_benefit(t, s):
+    """At a prevalence other than that of the cases: their risks are moved there by Bayes, their rates weighed by it."""
+    odds = s / (1 - s) * (PREVALENCE / (1 - PREVALENCE)) / (t.mean() / (1 - t.mean()))
+    treated, at = odds / (1 + odds) >= RISK, RISK / (1 - RISK)
+    return PREVALENCE * treated[t].mean() - (1 - PREVALENCE) * treated[~t].mean() * at
+
+
 #: Of (truth, score) of a question, called positive at .5.
 QUESTION = {
     "auc": sk.roc_auc_score,
@@ -85,6 +102,17 @@ QUESTION = {
     "npv": lambda t, s: sk.precision_score(~t, s < 0.5),
     "ppv at prevalence": lambda t, s: at_clinic(t, s >= 0.5, True),
     "npv at prevalence": lambda t, s: at_clinic(t, s >= 0.5, False),
+    "lr+": lambda t, s: sk.class_likelihood_ratios(t, s >= 0.5)[0],
+    "lr-": lambda t, s: sk.class_likelihood_ratios(t, s >= 0.5)[1],
+    "specificity at sensitivity": lambda t, s: best(t, s, of_specificity=True),
+    "sensitivity at specificity": lambda t, s: best(t, s, of_specificity=False),
+    "threshold": lambda t, s: 0.5,
+    "true positives": lambda t, s: counted(t, s, truly=True, called=True),
+    "false positives": lambda t, s: counted(t, s, truly=False, called=True),
+    "false negatives": lambda t, s: counted(t, s, truly=True, called=False),
+    "true negatives": lambda t, s: counted(t, s, truly=False, called=False),
+    "o/e ratio": lambda t, s: sum(t) / sum(s),
+    "net benefit": net_benefit,
     "f1": lambda t, s: sk.f1_score(t, s >= 0.5),
     "mcc": lambda t, s: sk.matthews_corrcoef(t, s >= 0.5),
     "brier": sk.brier_score_loss,
@@ -160,7 +188,8 @@ def test_every_metric_is_shown_documented_and_recomputed() -> None:
 @pytest.mark.parametrize("subject", ["question", "all", "quantity"])
 def test_every_metric_is_what_something_independent_says(subject) -> None:
     test = table(subject)
-    result = evaluate(test, resamples=50, prevalence=PREVALENCE if subject == "question" else None)
+    asked = {"prevalence": PREVALENCE, "net_benefit_at": RISK} if subject == "question" else {}
+    result = evaluate(test, resamples=50, **asked)
     truth, score = test.truth, test.scores
     truth, score = (truth == 1, score[:, 1]) if subject == "question" else (truth, score)
     score = score[:, 0] if subject == "quantity" else score

@@ -24,7 +24,7 @@ from overread.core.errors import ArgumentError
 from overread.stats import classification, decision, froc, power, regression
 from overread.stats import proportions as mcnemar
 from overread.stats.agreement import consensus, mrmc, pairs, panel
-from overread.stats.calibration import abstention, conformal, recalibration, reliability
+from overread.stats.calibration import abstention, conformal, recalibration, reliability, smooth_curve
 from overread.stats.discrimination import delong, partial_auc
 from overread.stats.discrimination import roc as concordance
 from overread.stats.estimate import Estimate
@@ -88,6 +88,8 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     panel.ceiling: lambda c: panel.ceiling(c.r, c.g, **SMALL),
     reliability.reliability: lambda c: reliability.reliability(c.y, c.p, c.g, **SMALL),
     reliability.intercept_and_slope: lambda c: reliability.intercept_and_slope(c.y, c.p, c.g),
+    reliability.observed_to_expected: lambda c: reliability.observed_to_expected(c.y, c.p, c.g),
+    smooth_curve.smooth_curve: lambda c: smooth_curve.smooth_curve(c.y, c.p, c.g),
     reliability.brier_uncertainty: lambda c: reliability.brier_uncertainty(c.y, c.g),
     classification.confusion: lambda c: classification.confusion(c.y, c.z, 2),
     classification.at_threshold: lambda c: classification.at_threshold(c.y, c.z, c.g),
@@ -124,6 +126,7 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     ),
     power.power_laws: lambda c: power.power_laws(1 + np.arange(c.images), np.c_[c.p, c.p].T),
     concordance.precision_recall_curve: lambda c: concordance.precision_recall_curve(c.y, c.s),
+    classification.likelihood_ratios: lambda c: classification.likelihood_ratios(c.y, c.z, c.g),
     classification.at_prevalence: lambda c: classification.at_prevalence(c.y, c.z, 0.1, c.g),
     mcnemar.proportion: lambda c: mcnemar.proportion(c.y, c.g),
     mrmc.compare_modalities: lambda c: mrmc.compare_modalities(c.y, board(c), c.g),

@@ -31,7 +31,7 @@ def test_what_is_saved_is_what_is_loaded(predictions, kind, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["curves.json", "metrics.json", "operating.json"]
     listed = json.loads((tmp_path / "metrics.json").read_text())
     assert set(listed[0]) == {
-        "metric", "value", "low", "high", "level", "method", "images", "patients", "of", "where", "undefined",
+        "metric", "value", "low", "high", "level", "method", "images", "patients", "of", "where", "undefined", "count",
     }  # fmt: skip
     assert all((e["value"] is None) == bool(e["undefined"]) for e in listed)
     assert all(e["method"] for e in listed if not e["undefined"])
@@ -424,3 +424,24 @@ def test_shares_stay_between_0_and_1_also_among_many_patients(digits):
         assert 0 <= e.low <= e.value <= e.high <= 1, e
     known = metrics.average_precision_score(truth, risk)
     assert result["average precision"].value == pytest.approx(known, abs=1e-12)
+
+
+def test_macro_auc_of_findings_counts_every_case_that_any_finding_is_asked_of(predictions):
+    given = predictions("findings", patients=200, images=1)
+    given.table.loc[:149, "label:nevus"] = np.nan  # asked of few
+    given.table.loc[100:, "label:other"] = np.nan
+    given.table.loc[150:, "label:melanoma"] = np.nan
+    result = evaluate(given, by=("sex",), resamples=20)
+    known = {name: given.table[f"label:{name}"].notna().to_numpy() for name in given.target.names}
+    macro = result["macro auc"]
+    assert (
+        macro.images
+        == macro.patients
+        == np.logical_or.reduce(list(known.values())).sum()
+        > max(map(sum, known.values()))
+    )
+    assert f"each of {min(map(sum, known.values()))} to {max(map(sum, known.values()))} cases" in macro.method
+    women = (given.table["sex"] == "female").to_numpy()
+    (among,) = [e for e in result.where("sex") if e.metric == "macro auc" and e.where["sex"] == "female"]
+    assert among.images == (np.logical_or.reduce(list(known.values())) & women).sum()
+    assert "each of" not in evaluate(predictions("classes"), resamples=20)["macro auc"].method

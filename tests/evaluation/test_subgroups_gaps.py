@@ -173,13 +173,27 @@ def test_heterogeneity_of_separate_groups_is_cochrans(predictions):
     )
 
 
-def test_heterogeneity_of_two_groups_that_share_patients_agrees_with_their_gap():
-    result = evaluate(table(200, 4, seed=3, eyes=True, shift=0.3), by=("side",), resamples=20)
-    (mixed,) = [h for h in result.heterogeneity if h.metric == "auc"]
-    gap = gap_of(result, "auc")
-    assert mixed.freedom == 1
-    assert mixed.p == pytest.approx(gap.p, rel=0.3, abs=0.005)
-    assert "several groups" in mixed.method
+@pytest.mark.parametrize("eyes", [True, False])
+@pytest.mark.parametrize("shift", [0.3, 0.0, 8.0])
+def test_two_groups_are_one_hypothesis_with_one_p(eyes, shift, tmp_path):
+    result = evaluate(table(200, 4, seed=3, eyes=eyes, shift=shift), by=("side",), resamples=20)
+    for mixed in result.heterogeneity:
+        gap = gap_of(result, mixed.metric, mixed.of)
+        assert (mixed.p, mixed.adjusted, mixed.groups, mixed.freedom) == (gap.p, gap.adjusted, 2, 1)
+        assert stats.chi2.sf(mixed.statistic, 1) == pytest.approx(gap.p, rel=1e-6)
+    assert [h.metric for h in result.heterogeneity] == [g.metric for g in result.gaps]
+    assert Evaluation.load(result.save(tmp_path)).heterogeneity == result.heterogeneity
+
+
+def test_two_groups_of_which_one_is_small_are_not_tested_twice():
+    result = evaluate(table(200, 1, seed=3), by=("side",), resamples=20)
+    few = result.gaps[0]
+    small = table(200, 1, seed=3)
+    small.table["side"] = np.where(np.arange(len(small)) < 5, "left", "right")
+    result = evaluate(small, by=("side",), resamples=20)
+    (mixed,) = [h for h in result.heterogeneity if h.metric == few.metric]
+    assert mixed.undefined == "fewer than 10 patients"
+    assert math.isnan(mixed.p)
 
 
 def covered(settings: dict, metric: str, true: float, draws: int) -> tuple[float, float]:

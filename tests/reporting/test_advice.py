@@ -43,12 +43,12 @@ def test_a_wide_interval_asks_for_patients_by_the_square_root_law(run):
 def test_calibration_is_judged_against_chance_and_by_its_slope(run):
     good = changed(changed(changed(run, "ece", value=0.05), "ece if calibrated", value=0.05, low=0.03, high=0.07),
                    "calibration slope", value=1.1, low=0.8, high=1.4)  # fmt: skip
-    assert advice.calibration_verdict(good) == "good"
-    assert advice.calibration_verdict(changed(good, "ece", value=0.08)) == "poor"
+    assert good.evaluation.calibration == "not shown"
+    assert changed(good, "ece", value=0.08).evaluation.calibration == "poor"
     tilted = changed(good, "calibration slope", value=0.5, low=0.3, high=0.7)
-    assert advice.calibration_verdict(tilted) == "poor"
+    assert tilted.evaluation.calibration == "poor"
     assert "recalibrat" in said(tilted)
-    assert advice.calibration_verdict(judged(run)) == ""
+    assert judged(run).evaluation.calibration == ""
 
 
 def test_a_subgroup_is_named_only_when_an_interval_lies_below(run):

@@ -18,6 +18,7 @@ from overread.core.files import read_json, write_bytes, write_json, write_text
 from overread.reporting import card, draw_all, page, report
 from overread.reporting.page import figures
 from overread.reporting.run import read_run
+from overread.stats.estimate import rounded
 from overread.tasks.target import Target
 
 SECTIONS = (
@@ -109,7 +110,8 @@ def test_the_numbers_are_those_of_the_files(run):
     stored = {(e["metric"], e["of"]): e for e in read_json(run / "evaluation/metrics.json") if not e["where"]}
     auc, sensitivity = stored["auc", "malignant"], stored["sensitivity", "malignant"]
     assert f"{auc['value']:.3f} {auc['low']:.3f} – {auc['high']:.3f}".split()[0] in text
-    assert f"AUC of {auc['value']:.2f} (95 % interval {auc['low']:.2f} to {auc['high']:.2f})" in text
+    value, low, high = (rounded(auc[end], 2) for end in ("value", "low", "high"))
+    assert f"AUC of {value} (95 % interval {low} to {high})" in text
     assert f"{100 * sensitivity['value']:.1f} %" in text
     assert f"{auc['images']} images of {auc['patients']} patients" in text
     split = read_json(run / "split.proof.json")["proof"]

@@ -15,6 +15,7 @@ from overread.reporting.figures.cohort import flow
 from overread.reporting.figures.curves import training
 from overread.reporting.page import DRAWN
 from overread.reporting.run import read_evaluation, read_run
+from overread.stats.estimate import rounded
 from overread.tasks.target import Target
 
 
@@ -64,7 +65,7 @@ def test_the_roc_curve_tells_its_auc_and_its_points(finished):
     run = read_run(finished("binary"))
     auc = run.estimate("auc", "malignant")
     figure = DRAWN["roc"](run)
-    assert f"AUC {auc.value:.2f} ({auc.low:.2f} – {auc.high:.2f})" in text_of(figure.svg)
+    assert f"AUC {rounded(auc.value, 2)} ({rounded(auc.low, 2)} – {rounded(auc.high, 2)})" in text_of(figure.svg)
     assert "Operating point" in text_of(figure.svg)
     assert f"{auc.value:.2f}" in figure.alt
 

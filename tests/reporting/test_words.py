@@ -53,3 +53,14 @@ def test_keys_stand_for_cases():
 
 def test_commands_lose_their_folders():
     assert without_folders(r"overread run C:\Users\anna\t.csv -o out") == "overread run …/t.csv -o out"
+
+
+def test_a_rate_that_is_not_all_is_not_told_as_all():
+    npv = Estimate("npv", 0.9988, 0.9961, 0.99996)
+    assert words.in_sentence(npv).replace("\xa0", " ") == "99.9 % (95 % interval 99.6 to 99.996 %)"
+    assert words.cell(npv).replace("\xa0", " ") == "99.9 % (99.6 – 99.996)"
+    assert words.percent(0.999).replace("\xa0", " ") == "99.9 %"
+    assert words.percent(1.0).replace("\xa0", " ") == "100 %"
+    assert words.value(Estimate("auc", 0.99962), 2) == "0.9996"
+    assert words.value(Estimate("sensitivity", 0.002), 2).replace("\xa0", " ") == "0.2 %"
+    assert words.number(-0.00004, 2) == "−0.00004"

@@ -22,9 +22,18 @@ def draw(n, seed=0, digits=2):
     return truth, *(np.round(r, digits) for r in risks)
 
 
+def elsewhere(truth, risk, prevalence):
+    """The risk of a case with this score where the disease is as common: by Bayes, odds times the ratio of the prior odds."""
+    if prevalence is None:
+        return risk
+    factor = prevalence / (1 - prevalence) / (truth.mean() / (1 - truth.mean()))
+    with np.errstate(divide="ignore"):
+        return 1 / (1 + (1 / risk - 1) / factor)
+
+
 def slow(truth, risk, at, prevalence=None):
     """Vickers & Elkin 2006 as it is written, one threshold at a time."""
-    found = []
+    found, risk = [], elsewhere(truth, risk, prevalence)
     for t in at:
         treated, odds = risk >= t, t / (1 - t)
         if prevalence is None:
@@ -44,6 +53,32 @@ def test_values_are_those_of_the_definition(prevalence, digits):
     two = decision_difference(truth, risk, other, np.arange(300) // 2, thresholds=AT, prevalence=prevalence)
     apart = slow(truth, risk, AT, prevalence) - slow(truth, other, AT, prevalence)
     np.testing.assert_allclose(two.net_benefit, apart, atol=1e-13)
+
+
+def test_a_calibrated_model_is_used_as_one_where_the_disease_is_rare():
+    """Half of the cases ill here, 2 % there: net benefit is that of a population of 2 % whose risks hold there."""
+    rng = np.random.default_rng(5)
+
+    def cases(share, many):
+        truth = rng.random(many) < share
+        score = rng.normal(size=many) + 2 * truth
+        prior = np.log(share / (1 - share))
+        return truth, 1 / (1 + np.exp(-(2 * score - 2 + prior)))  # its posterior: calibrated by construction
+
+    at = np.array([0.01, 0.02, 0.05, 0.2])
+    here = decision_curve(*cases(0.5, 200_000), thresholds=at, prevalence=0.02)
+    there = decision_curve(*cases(0.02, 400_000), thresholds=at)
+    np.testing.assert_allclose(here.net_benefit, there.net_benefit, atol=4e-4)
+    assert (here.net_benefit >= np.maximum(here.treat_all, 0) - 3e-4).all(), (
+        "a calibrated model is never worse than neither"
+    )
+    assert "risks moved from a prevalence of 0.5 to 0.02" in here.method
+
+
+def test_the_prevalence_of_the_cases_themselves_changes_nothing():
+    truth, risk, _ = draw(400, digits=9)
+    kept = decision_curve(truth, risk, thresholds=AT, prevalence=float(truth.mean())).net_benefit
+    np.testing.assert_allclose(kept, decision_curve(truth, risk, thresholds=AT).net_benefit, atol=1e-12)
 
 
 def test_treating_all_by_hand():
@@ -82,7 +117,9 @@ def test_widths_are_those_of_a_patient_bootstrap(images, prevalence):
     own = np.repeat(rng.normal(size=400), images)
     truth = np.repeat(rng.random(400) < 0.4, images)
     a, b = (1 / (1 + np.exp(-(own + rng.normal(size=len(own)) + truth - 1))) for _ in range(2))
-    patients, at = np.repeat(np.arange(400), images), np.array([0.2, 0.4])
+    patients, at = np.repeat(np.arange(400), images), np.array([0.05, 0.15] if prevalence else [0.2, 0.4])
+
+    a_there, b_there = elsewhere(truth, a, prevalence), elsewhere(truth, b, prevalence)
 
     def value(risk, w):
         shares = [[(w[patients] * (risk >= t) * c).sum() for t in at] / (w[patients] * d).sum()
@@ -91,9 +128,9 @@ def test_widths_are_those_of_a_patient_bootstrap(images, prevalence):
         return gain * shares[0] - cost * shares[1] * at / (1 - at)
 
     for curve, statistic in (
-        (decision_curve(truth, a, patients, thresholds=at, prevalence=prevalence), lambda w: value(a, w)),
+        (decision_curve(truth, a, patients, thresholds=at, prevalence=prevalence), lambda w: value(a_there, w)),
         (decision_difference(truth, a, b, patients, thresholds=at, prevalence=prevalence),
-         lambda w: value(a, w) - value(b, w)),
+         lambda w: value(a_there, w) - value(b_there, w)),
     ):  # fmt: skip
         half = (curve.high - curve.low) / 2 / 1.96
         np.testing.assert_allclose(half, resampled(statistic, 400), rtol=0.12)

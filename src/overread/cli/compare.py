@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from overread.cli.console import PointChoice, System, end, json_with_metrics, output_folder, say
-from overread.cli.options import AsJson, Level, Positive, Subgroups, listed
+from overread.cli.options import AsJson, Level, NetBenefitAt, Positive, Subgroups, listed
 
 CLAIM = "A claim, written down before the test set is opened"
 
@@ -27,6 +27,8 @@ def compare(
     margin: Annotated[float, typer.Option(min=0, max=1, help="that the first must not be worse by (of --claim); a run's own if not given", rich_help_panel=CLAIM)] = 0.0,
     margin_of: Annotated[str, typer.Option(help="auc, sensitivity, specificity or macro auc; of one class: auc:melanoma", rich_help_panel=CLAIM)] = "",
     claim: Annotated[str, typer.Option(help="non-inferiority, equivalence or superiority of the first", rich_help_panel=CLAIM)] = "non-inferiority",
+    primary: Annotated[str, typer.Option(help="the primary endpoint, not corrected beside the others: auc, sensitivity …; of one class: auc:melanoma; a run's own if not given", rich_help_panel=CLAIM)] = "",
+    net_benefit_at: NetBenefitAt = 0.0,
     level: Level = 0.95,
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else each run's own, or evaluation/ledger.jsonl beside each table")] = "",
     output: Annotated[str, typer.Option("-o", "--output", help="folder; comparison/ in the run, or beside the first")] = "",
@@ -44,13 +46,19 @@ def compare(
     study = mine.study
     if study and not margin:
         margin, margin_of = study.operating_point.margin, margin_of or study.operating_point.margin_of
+    if study:
+        primary, net_benefit_at = (
+            primary or study.operating_point.primary,
+            net_benefit_at or study.operating_point.net_benefit_at,
+        )
     home = first if study else first.parent
     ledgers = [Path(ledger)] if ledger else [ledger_beside(path) for path in (first, second)]
     folder = output_folder(output, home / "comparison")
     if len(mine.test) > 100_000:
         say(f"comparing {len(mine.test):,} cases")
     found = judge(mine.test, other.test, at=mine.points, other_at=other.points, by=subgroup, margin=margin or None,
-                  margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=_names(first, second))  # fmt: skip
+                  margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
+                  net_benefit_at=net_benefit_at or None)  # fmt: skip
     found.save(folder)
     pages = comparison_page(found, folder)[:1]
     if as_json:

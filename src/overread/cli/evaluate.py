@@ -15,12 +15,10 @@ if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
     from overread.predictions import Predictions
 
-NO_TUNING = "no --tuning: the threshold was not chosen on other patients, so that of .5 is used; it may suit nobody"
-
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="a run's folder, or any predictions .csv")],
-    rule: Annotated[OperatingRule, Only(("sensitivity", "specificity", "cost", "prevalence"))],
+    rule: Annotated[OperatingRule, Only(("sensitivity", "specificity", "cost", "prevalence", "net_benefit_at", "fixed", "primary"))],
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the operating point on")] = "",
     subgroup: Subgroups = [], positive: Positive = "",
     level: Level = 0.95, seed: BootstrapSeed = 0,
@@ -42,7 +40,8 @@ def evaluate(
         folder = Path(output) if output else predictions.parent / "evaluation"
         test = Predictions.read(predictions, listed(positive))
         tuned = Predictions.read(tuning, test.target.positive) if tuning else None
-        how = {"by": subgroup, "level": level, "seed": seed, "prevalence": rule.prevalence or None,
+        how = {"by": subgroup, "level": level, "seed": seed, "prevalence": rule.prevalence or None, "fixed": rule.fixed,
+               "net_benefit_at": rule.net_benefit_at or None, "primary": rule.primary,
                "ledger": Path(ledger) if ledger else ledger_beside(predictions)}  # fmt: skip
         _judge(test, tuned, rule, how).save(folder)
     written = [folder / "metrics.json"]
@@ -70,8 +69,6 @@ def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, ho
     from overread.study.steps import points_by
 
     if tuned is None:
-        if test.target.task.binary or test.target.task.multilabel or test.target.positive:
-            say(NO_TUNING)
         return judge(test, **how)
     points = points_by(rule, tuned) if tuned else ()
     found = uncertainty(tuned, test, confidence=how["level"], seed=how["seed"])
@@ -81,7 +78,13 @@ def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, ho
 def _show(folder: Path, as_json: bool) -> None:
     from overread.evaluation.evaluate import Evaluation
 
-    typer.echo((folder / "metrics.json").read_text("utf-8") if as_json else Evaluation.load(folder).table())
+    found = Evaluation.load(folder)
+    if not as_json:
+        typer.echo(found.table())
+        return
+    typer.echo((folder / "metrics.json").read_text("utf-8"))
+    for caution in found.cautions:  # not for the program that reads the JSON
+        say(f"caution: {caution}")
 
 
 def _page(folder: Path, test: Predictions, name: str) -> list[Path]:

@@ -142,6 +142,7 @@ Threads = Annotated[int, option_of(Resources, "threads")]
 Weights = Annotated[str, option_of(Training, "weights")]
 Cache = Annotated[str, option_of(Machine, "cache")]
 Offline = Annotated[bool, option_of(Machine, "offline")]
+NetBenefitAt = Annotated[float, option_of(OperatingRule, "net_benefit_at")]
 Margin = Annotated[float, option_of(OperatingRule, "margin")]
 
 

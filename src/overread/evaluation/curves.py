@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
-from overread.evaluation.estimators import Intervals, influence_correlation, influence_on_share
+from overread.evaluation.estimators import Intervals
+from overread.evaluation.group_values import influence_correlation, influence_on_share
 from overread.evaluation.questions import Question
 from overread.evaluation.results import Content
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability
+from overread.stats.calibration.smooth_curve import smooth_curve
 from overread.stats.decision import decision_curve
 from overread.stats.discrimination.roc import precision_recall_curve, roc_curve
 from overread.stats.proportions import effective_images, wilson_limits
@@ -58,6 +60,18 @@ class ReliabilityDiagram(Content):
     count: tuple[int, ...] = ()
     null_low: Numbers = ()
     null_high: Numbers = ()
+
+
+@dataclass(frozen=True)
+class SmoothCalibration(Content):
+    """As :class:`~overread.stats.calibration.smooth_curve.SmoothCurve`, (P,) each."""
+
+    predicted: Numbers = ()
+    observed: Numbers = ()
+    low: Numbers = ()
+    high: Numbers = ()
+    level: float = 0.95
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +141,7 @@ class Curves(Content):
     scores: ScoreHistogram = ScoreHistogram()
     point: Point = Point()
     decision: DecisionCurve = DecisionCurve()
+    smooth: SmoothCalibration = SmoothCalibration()
 
 
 @dataclass(frozen=True)
@@ -204,6 +219,7 @@ def curves_of(q: Question, codes: NDArray[np.int64], how: Intervals) -> tuple[Cu
         _histogram(q),
         _point(q, codes[q.rows], how.level),
         _decision(q, codes[q.rows], how),
+        _smooth(q, codes[q.rows], how),
     )  # fmt: skip
     return found, diagram
 
@@ -217,6 +233,12 @@ def _decision(q: Question, codes: NDArray[np.int64], how: Intervals) -> Decision
         return DecisionCurve(undefined=q.no_chances)
     found = decision_curve(q.truth, q.score, codes, prevalence=how.prevalence, level=how.level)
     return DecisionCurve.from_found(found, prevalence=how.prevalence)
+
+
+def _smooth(q: Question, codes: NDArray[np.int64], how: Intervals) -> SmoothCalibration:
+    if q.no_chances or not q.full:
+        return SmoothCalibration(undefined=q.no_chances or "one class of several")
+    return SmoothCalibration.from_found(smooth_curve(q.truth, q.score, codes, level=how.level))
 
 
 def _corners(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -1,43 +1,52 @@
 """What each metric is of a sample: at once where there is a closed form, else as a statistic to resample.
 
 An estimator takes a :class:`Sample` and :class:`Intervals` and gives :class:`Measures`; one of two models takes both
-samples and gives their differences; one of a gap gives the value in a subgroup with how far each patient moves it, since a
-patient may stand on both sides (two eyes, two views). The table of :mod:`overread.evaluation.metrics` says which metric has which.
+samples and gives their differences. The table of :mod:`overread.evaluation.metrics` says which metric has which.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.core.errors import require
 from overread.evaluation.questions import LARGEST, Codes, Sample
-from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile, not_finite, t_quantile
+from overread.stats.arrays import distinct, normal_quantile
 from overread.stats.calibration.reliability import (
     PARTS,
     brier_uncertainty,
     decomposition_statistic,
     ece_statistic,
     intercept_and_slope,
+    observed_to_expected,
 )
-from overread.stats.classification import at_prevalence, at_threshold, classes_statistic, threshold_statistic
-from overread.stats.discrimination.delong import Cohort, auc_difference, placements, shares
-from overread.stats.discrimination.partial_auc import partial_auc, partial_auc_difference
+from overread.stats.classification import (
+    at_prevalence,
+    at_threshold,
+    classes_statistic,
+    likelihood_ratios,
+    threshold_statistic,
+)
+from overread.stats.decision import decision_curve, decision_difference
+from overread.stats.discrimination.delong import auc_difference
+from overread.stats.discrimination.partial_auc import fixed_rates_statistic, partial_auc, partial_auc_difference
 from overread.stats.discrimination.roc import areas_statistic, auc, concordance
-from overread.stats.estimate import Difference, Estimate, undefined, without
-from overread.stats.proportions import paired_proportions, proportion, threshold_differences, wilson
+from overread.stats.estimate import Difference, Estimate, implied, undefined, without
+from overread.stats.proportions import paired_proportions, proportion, threshold_differences
 from overread.stats.regression import METRICS as ERRORS
 from overread.stats.regression import errors_statistic, kappa_statistic, mcc_statistic
-from overread.stats.resample import Scale, Statistic, mean_statistic
+from overread.stats.resample import Statistic, mean_statistic
 
 CONFIDENCE = "confidence of the most probable class"
 #: The part of the ROC curve whose area is told: what a clinic with few false alarms can work at.
 SPECIFIC = (0.8, 1.0)
 #: The square of a larger number may overflow.
 LARGEST_NUMBER = 1e150
+#: The cells of the table of truth and call.
+CELLS = ("true positives", "false positives", "false negatives", "true negatives")
 GRADES = "classes are grades: their names are numbers"
 
 
@@ -45,15 +54,27 @@ GRADES = "classes are grades: their names are numbers"
 class Intervals:
     """How intervals are made: their level, the seed and number of resamples (0: by the number of images).
 
-    ``prevalence``: that of the clinic, for predictive values there. ``decompose``: whether the Brier score is taken
-    apart.
+    ``prevalence``: that of the clinic, for predictive values there. ``fixed``: the sensitivity (specificity) at which the
+    other is told; ``net_benefit_at``: the risk at which net benefit is. ``whole``: whether these are all cases, of which
+    more is told than of a subgroup.
     """
 
     level: float = 0.95
     seed: int = 0
     resamples: int = 0
     prevalence: float | None = None
-    decompose: bool = True
+    fixed: float = 0.9
+    net_benefit_at: float | None = None
+    whole: bool = True
+
+    def __post_init__(self) -> None:
+        normal_quantile(self.level)
+        at, risk = self.prevalence, self.net_benefit_at
+        require(at is None or 0 < at < 1, "prevalence must lie between 0 and 1", given=at)
+        require(0 < self.fixed < 1, "the fixed sensitivity and specificity must lie between 0 and 1", given=self.fixed)
+        require(
+            risk is None or 0 < risk < 1, "the risk at which net benefit is told must lie between 0 and 1", given=risk
+        )
 
 
 @dataclass(frozen=True)
@@ -167,6 +188,38 @@ def relabelled(found: Difference, *, of: str | None = None, where: dict[str, str
     return replace(found, first=first, second=second, difference=gap)
 
 
+def counts(s: Sample, how: Intervals) -> Measures:
+    """The threshold, and how many cases are called what they are and are not: numbers without an interval."""
+    if s.uncalled:
+        return missing(("threshold", *CELLS), s.uncalled, s.codes, s.of)
+    truth, patients = s.truth, distinct(s.codes) if len(s.codes) else 0
+    cells = (truth & s.called, ~truth & s.called, truth & ~s.called, ~truth & ~s.called)
+    values = {name: float(np.count_nonzero(cell)) for name, cell in zip(CELLS, cells)}
+    values = ({} if s.threshold is None else {"threshold": s.threshold}) | values
+    return Measures(estimates=tuple(
+        Estimate(name, value, level=how.level, method=s.rule, images=len(s.codes), patients=patients, of=s.of)
+        for name, value in values.items()
+    ))  # fmt: skip
+
+
+def likelihoods(s: Sample, how: Intervals) -> Measures:
+    """Likelihood ratios of the two calls."""
+    if not s.full:
+        return Measures()
+    if s.uncalled:
+        return missing(("lr+", "lr-"), s.uncalled, s.codes, s.of)
+    return Measures(estimates=tuple(likelihood_ratios(s.truth, s.called, s.codes, level=how.level, of=s.of, note=s.rule)))  # fmt: skip
+
+
+def fixed_rates(s: Sample, how: Intervals) -> Measures:
+    """Specificity at a fixed sensitivity, and the other way round."""
+    if not (s.full and how.whole):
+        return Measures()
+    if s.undefined:
+        return missing(("specificity at sensitivity", "sensitivity at specificity"), s.undefined, s.codes, s.of)
+    return Measures((fixed_rates_statistic(s.truth, s.score, s.codes, s.patients, at=how.fixed, of=s.of),))
+
+
 def clinic_values(s: Sample, how: Intervals) -> Measures:
     """Predictive values at the prevalence of the clinic."""
     if how.prevalence is None or not s.full:
@@ -220,12 +273,45 @@ def calibration_error(s: Sample, how: Intervals) -> Measures:
 
 def decomposition(s: Sample, how: Intervals) -> Measures:
     """What the Brier score is made of."""
-    if not (s.full and how.decompose):
+    if not (s.full and how.whole):
         return Measures()
     if reason := s.unsuited:
         return missing(PARTS, reason, s.codes, s.of)
     found = decomposition_statistic(s.truth, s.score, s.codes, s.patients, of=s.of)
     return Measures((found,), (brier_uncertainty(s.truth, s.codes, level=how.level, of=s.of),))
+
+
+def promised(s: Sample, how: Intervals) -> Measures:
+    """How many are ill over how many the probabilities promise."""
+    if not s.full:
+        return Measures()
+    if s.unsuited:
+        return missing(("o/e ratio",), s.unsuited, s.codes, s.of)
+    return Measures(estimates=(observed_to_expected(s.truth, s.score, s.codes, level=how.level, of=s.of),))
+
+
+def benefit(s: Sample, how: Intervals) -> Measures:
+    """Net benefit at the risk that was named."""
+    if not s.full or how.net_benefit_at is None:
+        return Measures()
+    if s.unsuited:
+        return missing(("net benefit",), s.unsuited, s.codes, s.of)
+    at = how.net_benefit_at
+    found = decision_curve(s.truth, s.score, s.codes, thresholds=[at], prevalence=how.prevalence, level=how.level)
+    return Measures(estimates=(replace(found.at(at), of=s.of),))
+
+
+def benefit_difference(a: Sample, b: Sample, how: Intervals) -> list[Difference]:
+    """Of two net benefits at one risk, on the same cases."""
+    if not a.full or how.net_benefit_at is None:
+        return []
+    if reason := a.unsuited or b.unsuited:
+        patients = distinct(a.codes) if len(a.codes) else 0
+        return [missing_difference("net benefit", reason, of=a.of, images=len(a.codes), patients=patients)]
+    one, other = (benefit(s, how).estimates[0] for s in (a, b))
+    at = [how.net_benefit_at]
+    gap = decision_difference(a.truth, a.score, b.score, a.codes, thresholds=at, level=how.level).at(at[0])
+    return [implied(one, other, replace(gap, of=a.of))]
 
 
 def calibration_line(s: Sample, how: Intervals) -> Measures:
@@ -252,9 +338,17 @@ def macro_area(s: Sample, how: Intervals) -> Measures:
     known = [q for q in asked if not q.undefined]
     if not known:
         return Measures(estimates=(undefined("macro auc", "no class or finding has both answers"),))
-    note = f"mean over {len(known)} of {len(asked)}"
+    images, sizes = asked_of(known)
+    note = f"mean over {len(known)} of {len(asked)}{sizes}"
     return Measures((areas_statistic([q.truth for q in known], [q.score for q in known], [q.codes for q in known],
-                                     ("",) * len(known), macro=True, each=False, note=note),))  # fmt: skip
+                                     ("",) * len(known), macro=True, each=False, note=note, images=images),))  # fmt: skip
+
+
+def asked_of(known: Sequence[Sample]) -> tuple[int, str]:
+    """How many cases any of the questions is asked of; and in words of how many each, where they differ."""
+    sizes = [len(q.rows) for q in known]
+    each = f", each of {min(sizes):,} to {max(sizes):,} cases" if min(sizes) < max(sizes) else ""
+    return len(np.unique(np.concatenate([q.rows for q in known]))), each
 
 
 def _areas(asked: Sequence[Sample], *, macro: bool) -> Measures:
@@ -263,9 +357,12 @@ def _areas(asked: Sequence[Sample], *, macro: bool) -> Measures:
     if not known:
         none = (undefined("macro auc", "no class or finding has both answers"),) if macro else ()
         return Measures(estimates=none) + lost
-    note = f"mean over {len(known)}" + (f", without {', '.join(q.of for q in without_both)}" if without_both else "")
+    images, sizes = asked_of(known)
+    note = f"mean over {len(known)}{sizes}" + (
+        f", without {', '.join(q.of for q in without_both)}" if without_both else ""
+    )
     found = areas_statistic([q.truth for q in known], [q.score for q in known], [q.codes for q in known],
-                            tuple(q.of for q in known), macro=macro, note=note)  # fmt: skip
+                            tuple(q.of for q in known), macro=macro, note=note, images=images)  # fmt: skip
     return Measures((found,)) + lost
 
 
@@ -375,164 +472,3 @@ def too_large(*values: NDArray[np.float64]) -> str:
     """Why errors cannot be squared and summed; empty if they can."""
     bad = sum(int((np.isfinite(v) & (np.abs(v) > LARGEST_NUMBER)).sum()) for v in values)
     return f"{bad} of {len(values) * len(values[0])} values are beyond ±{LARGEST_NUMBER:g}" if bad else ""
-
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class GroupValue:
-    """``influence`` (P,): how far each patient moves the value, to first order; ``present`` (P,) who is in the group."""
-
-    estimate: Estimate
-    influence: Floats
-    present: NDArray[np.bool_]
-    note: str = ""
-
-    @property
-    def error(self) -> float:
-        """The standard error that the patients' influence implies."""
-        return _error(self.influence, self.present)
-
-    def on_scale(self, scale: Scale) -> tuple[float, float]:
-        """The value and its error where errors are stable: arcsine of the root of a share, logarithm."""
-        to = {"share": lambda x: math.asin(math.sqrt(min(1.0, max(0.0, x)))),
-              "positive": lambda x: math.log(max(x, 1e-12))}[scale]  # fmt: skip
-        e = self.estimate
-        centre, low, high = to(e.value), to(e.low), to(e.high)
-        wide = (high - low) / 2 if low < centre < high else max(centre - low, high - centre)
-        return centre, wide / normal_quantile(e.level)
-
-
-#: From the sample of a subgroup, and those of the subgroups beside it, at a level.
-GapEstimator = Callable[[Sample, Sequence[Sample], float], GroupValue]
-
-
-def influence_on_share(good: NDArray[np.bool_], codes: Codes) -> Floats:
-    """(P,) how far each patient moves the share of ``good`` (K,)."""
-    return np.asarray(np.bincount(codes, (good - good.mean()) / len(good)), np.float64)
-
-
-def influence_correlation(one: Floats, other: Floats) -> float:
-    """That of two values, from how far each patient moves them."""
-    last = min(len(one), len(other))
-    size = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return max(-1.0, min(1.0, float(one[:last] @ other[:last]) / size)) if size > TINY**2 else 0.0
-
-
-def _value(s: Sample, e: Estimate, each: Floats, note: str = "") -> GroupValue:
-    """``each`` (K,): how far each case of the sample moves the value."""
-    influence = np.asarray(np.bincount(s.codes, each, s.patients), np.float64)
-    return GroupValue(e, influence, np.bincount(s.codes, minlength=s.patients) > 0, note)
-
-
-def _missing(s: Sample, metric: str, of: str, reason: str) -> GroupValue:
-    patients = distinct(s.codes) if len(s.codes) else 0
-    none = undefined(metric, reason, of=of, images=len(s.codes), patients=patients)
-    return _value(s, none, np.zeros(len(s.codes)))
-
-
-def _error(influence: Floats, present: NDArray[np.bool_]) -> float:
-    patients = int(np.count_nonzero(present))
-    return math.sqrt(patients / max(patients - 1, 1) * float(influence @ influence))
-
-
-def group_area(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
-    """As :func:`overread.stats.discrimination.roc.auc`, without sorting again."""
-    if s.undefined:
-        return _missing(s, "auc", s.of, s.undefined)
-    placed = placements(s.truth, s.score)
-    cohort = Cohort.of(s.truth, s.codes)
-    found = shares(cohort, placed[None])
-    e = cohort.estimate("auc", found, placed, level, s.of)
-    positives = int(np.count_nonzero(s.truth))
-    each = (placed - placed[s.truth].mean()) / np.where(s.truth, positives, len(s.truth) - positives)
-    return _value(s, e, each)
-
-
-def group_sensitivity(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
-    """The share of the positives that are called so."""
-    return _rate(s, True, level)
-
-
-def group_specificity(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
-    """The share of the negatives that are called so."""
-    return _rate(s, False, level)
-
-
-def _rate(s: Sample, positive: bool, level: float) -> GroupValue:
-    metric = "sensitivity" if positive else "specificity"
-    if reason := s.uncalled:
-        return _missing(s, metric, s.of, reason)
-    inside = s.truth == positive
-    one = replace(s, **{n: getattr(s, n)[inside] for n in ("rows", "truth", "score", "called", "codes")})
-    if not len(one.codes):
-        return _missing(one, metric, s.of, f"0 {'positives' if positive else 'negatives'}")
-    return _share(one, metric, s.of, one.called == positive, level, s.rule)
-
-
-def _share(s: Sample, metric: str, of: str, good: NDArray[np.bool_], level: float, note: str = "") -> GroupValue:
-    found = proportion(good, s.codes, level=level, metric=metric, of=of)
-    return _value(s, found, (good - found.value) / len(good), note)
-
-
-def group_balanced_accuracy(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
-    """The mean of sensitivity and specificity."""
-    sides = [_rate(s, positive, level) for positive in (True, False)]
-    for side in sides:
-        if side.estimate.undefined:
-            return _missing(s, "balanced accuracy", s.either, side.estimate.undefined)
-    value = sum(side.estimate.value for side in sides) / 2
-    influence, present = (sides[0].influence + sides[1].influence) / 2, sides[0].present | sides[1].present
-    fewest, error = min(side.estimate.patients for side in sides), _error(influence, present)
-    if error > TINY and TINY < value < 1 - TINY and fewest > 1:
-        ends, method = logit_interval(value, error, t_quantile(level, fewest - 1)), "linearised, logit"
-    else:
-        ends, method = wilson(value, fewest, normal_quantile(level)), f"Wilson bound for {fewest} patients"
-    e = Estimate("balanced accuracy", value, *ends, level, method, len(s.codes), int(present.sum()), s.either)
-    return GroupValue(e, influence, present, s.rule)
-
-
-def group_macro_area(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
-    """The mean AUC over the classes that have both answers in every set that is compared."""
-    single = [i for i, q in enumerate(s.questions) if not q.group]
-    known = [i for i in single if not any(other.questions[i].undefined for other in (s, *beside))]
-    if not known:
-        # the first question's own cases: of findings the others are known elsewhere
-        return _missing(s.questions[single[0]], "macro auc", "", "no class has both answers in all that are compared")
-    found = [group_area(s.questions[i], (), level) for i in known]
-    influence, present = np.mean([f.influence for f in found], axis=0), np.any([f.present for f in found], axis=0)
-    value, error = float(np.mean([f.estimate.value for f in found])), _error(influence, present)
-    z = normal_quantile(level)
-    if error > TINY and TINY < value < 1 - TINY:
-        ends = logit_interval(value, error, z)
-    else:
-        ends = wilson(min(1.0, max(0.0, value)), int(present.sum()), z)
-    images = len(s.questions[single[0]].codes)
-    e = Estimate("macro auc", value, *ends, level, "DeLong, logit", images, int(present.sum()))
-    left = [s.questions[i].of for i in single if i not in known]
-    return GroupValue(
-        e, influence, present, f"mean over {len(known)}" + (f", without {', '.join(left)}" if left else "")
-    )
-
-
-def group_top_choice(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
-    """The share whose most probable class is right."""
-    if reason := s.uncalled:
-        return _missing(s, "accuracy", "", reason)
-    return _share(s, "accuracy", "", s.called == s.truth, level)
-
-
-def group_mean_error(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
-    """The mean absolute error of a quantity."""
-    off = np.abs(s.score - s.truth)
-    if reason := not_finite(off) or too_large(off):
-        return _missing(s, "mae", s.of, reason)
-    value = float(off.mean())
-    found = _value(s, Estimate("mae", value, of=s.of), (off - value) / len(off))
-    count, low, high = int(found.present.sum()), math.nan, math.nan
-    if found.error > TINY * value > 0 and count > 1:
-        factor = math.exp(min(700.0, t_quantile(level, count - 1) * found.error / value))
-        low, high = value / factor, value * factor
-    e = Estimate("mae", value, low, high, level, "linearised, logarithm", len(off), count, s.of)
-    return replace(found, estimate=e)

@@ -11,22 +11,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import InputError, checked, require
+from overread.core.errors import InputError, checked
 from overread.core.files import plain, write_json
 from overread.evaluation.curves import Curves, Numbers, counts_of, curves_of
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import record_look, truth_hash, verify
-from overread.evaluation.metrics import judge, shown
+from overread.evaluation.metrics import Endpoint, endpoint_of, judge, metric_named, shown
 from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen
 from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest, questions
 from overread.evaluation.results import Content, Result, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
-from overread.stats.arrays import distinct, normal_quantile, not_finite
+from overread.stats.arrays import distinct, not_finite
 from overread.stats.calibration.reliability import PARTS, null_estimate, reliability
 from overread.stats.classification import confusion
 from overread.stats.discrimination.stratified import UNKNOWN, mean_stratified_auc, strata_of, stratified_auc
-from overread.stats.estimate import Estimate, undefined
+from overread.stats.estimate import Estimate, p_text, rounded, undefined
 from overread.stats.resample import resamples_for
 
 
@@ -76,7 +76,7 @@ class LedgerEntry(Content):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What was judged and how: hashes of model and predictions, level of the intervals, seed and resamples."""
+    """What was judged and how: hashes of model and predictions, level of the intervals, seed and resamples; what was asked."""
 
     ledger: LedgerEntry = LedgerEntry()
     model: str = ""
@@ -85,6 +85,9 @@ class Provenance:
     seed: int = 0
     resamples: int = 0
     prevalence: float | None = None
+    fixed: float = 0.9
+    net_benefit_at: float | None = None
+    endpoint: Endpoint = Endpoint()  # noqa: RUF009
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +131,33 @@ class Evaluation(Result):
         """The estimates of the subgroups of a column."""
         return tuple(e for e in self.estimates if column in e.where)
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """The primary endpoint, false where none was named."""
+        return self.about.endpoint
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader must know before believing the numbers."""
+        return cautions_of(self)
+
+    @property
+    def calibration(self) -> str:
+        """``poor``, ``not shown`` to be so, or ``""``: the calibration error against what chance gives a calibrated model."""
+        known = {e.metric: e for e in self.estimates if e.of == self.primary and not (e.where or e.undefined)}
+        ece, null, slope = (known.get(m) for m in ("ece", "ece if calibrated", "calibration slope"))
+        if ece is None or null is None or not math.isfinite(null.high):
+            return ""
+        tilted = slope is not None and not slope.low <= 1 <= slope.high
+        return "poor" if tilted or ece.value > null.high else "not shown"
+
     def __repr__(self) -> str:
         return f"evaluation of {self.counts.images:,} images, {len(self.estimates):,} estimates"
 
     def table(self) -> str:
         """The results as aligned text for a terminal; subgroups by their main metrics."""
 
-        return as_text(self.estimates, self.primary, self.counts, self.looks, self.gaps)
+        return as_text(self)
 
     def held(self) -> dict[str, Any]:
         """Everything but the estimates and the operating points; what was asked stands at the top."""
@@ -176,6 +199,9 @@ def evaluate(
     model: str = "",
     resamples: int | None = None,
     prevalence: float | None = None,
+    fixed: float = 0.9,
+    net_benefit_at: float | None = None,
+    primary: str = "",
 ) -> Evaluation:
     """Judge predictions whose truth is known, with intervals by patient.
 
@@ -183,25 +209,28 @@ def evaluate(
     besides the source where there are several. ``level`` of the intervals, ``seed`` and number of the bootstrap
     ``resamples`` (by default from the number of images, see :func:`resamples_for`). ``ledger``: where the look at this
     test set is written down, under the hash ``model``. ``prevalence``: how common disease is in the clinic, for
-    predictive values and net benefit there. Raises :class:`UnsoundError` if a patient was seen when a threshold was
+    predictive values and net benefit there. ``fixed``: the sensitivity at which specificity is told, and the specificity at
+    which sensitivity is; ``net_benefit_at``: the risk from which one acts, for net benefit there. ``primary``: the primary
+    endpoint, ``metric`` or ``metric:class``, recorded with when it was named. Raises :class:`UnsoundError` if a patient was seen when a threshold was
     chosen, or the ledger was cut; :class:`InputError` for an empty table, an unknown class or column.
     """
     points = (at,) if isinstance(at, OperatingPoint) else tuple(at or ())
-    normal_quantile(level)
-    require(prevalence is None or 0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
+    how = Intervals(level, seed, resamples or 0, prevalence, fixed, net_benefit_at)
     facts = _known_facts(test)
     for point in points:
         refuse_seen(test, point.seen, point.salt, "to choose the threshold")
     asked, codes, digest = questions(facts, points), test.codes, test.digest
     groups = list(subgroups(test, _columns(test, by)))
-    looks, entry = _look(test, points, ledger, model, digest)
-    how = Intervals(level, seed, resamples or 0, prevalence)
     found = judge(facts, asked, codes, np.ones(len(test), bool), how)
     curves, nulls = _curves(facts, asked, codes, how)
     found = _beside(_beside(found, nulls, "ece"), within_sources(test, asked, codes, level), "auc", "macro auc")
     for where, rows in groups:
         found += _within(facts, asked, codes, rows, how, where, found)
     gaps, mixed = gaps_of(facts, asked, codes, groups, how)
+    matters = primary_of(test, asked)
+    endpoint = endpoint_of(primary, ((e.metric, e.of) for e in found if not e.where), matters)
+    looks, entry = _look(test, points, ledger, model, digest)  # what cannot be judged is no look
+    endpoint = endpoint.after(looks, kept=ledger is not None) if endpoint else endpoint
     return Evaluation(
         (*found, *gap_estimates(gaps)),
         curves,
@@ -209,9 +238,20 @@ def evaluate(
         points,
         cohort_of(test, facts, asked, codes),
         looks,
-        primary_of(test, asked),
+        matters,
         scatter_of(facts),
-        Provenance(entry, model, digest, level, seed, how.resamples or resamples_for(len(test)), prevalence),
+        Provenance(
+            entry,
+            model,
+            digest,
+            level,
+            seed,
+            how.resamples or resamples_for(len(test)),
+            prevalence,
+            fixed,
+            net_benefit_at,
+            endpoint,
+        ),
         tuple(gaps),
         tuple(mixed),
     )
@@ -243,7 +283,7 @@ def _look(
 
 
 #: What is told of all cases together only.
-_WHOLE = ("auc within sources", "macro auc within sources")
+_WHOLE = ("auc within sources", "macro auc within sources", "specificity at sensitivity", "sensitivity at specificity")
 
 
 def _within(
@@ -262,7 +302,7 @@ def _within(
     rows = rows & test.known
     patients = patients_of(codes[rows])
     if patients >= FEWEST:
-        found = judge(test, asked, codes, rows, replace(how, decompose=False))
+        found = judge(test, asked, codes, rows, replace(how, whole=False))
         return [replace(e, where=where) for e in found]
     why, images = f"fewer than {FEWEST} patients", int(rows.sum())
     names = (
@@ -378,32 +418,143 @@ def scatter_of(test: ScoredCases) -> Scatter:
     return Scatter(tuple(test.truth[rows].tolist()), tuple(test.scores[rows, 0].tolist()))
 
 
+# -- what to beware of ----------------------------------------------------------------------------------------------
+
+
+#: Patients with the disease, and without, below which a model is hardly judged (Collins, Ogundimu & Altman 2016).
+FEW_EVENTS = 100
+#: Images of a class below which what is said of it is hardly more than chance.
+FEW_IMAGES = 10
+
+
+def cautions_of(found: Evaluation) -> tuple[str, ...]:
+    """In the order of harm."""
+    return tuple(filter(None, (_seen(found), *_unranked(found), _few_events(found), _unchosen(found), _off(found), _few_images(found),
+                               _left_out(found), _lost(found))))  # fmt: skip
+
+
+def _seen(found: Evaluation) -> str:
+    times = "once" if found.looks == 1 else f"{found.looks:,} times"
+    return f"this test set had been looked at {times} before this result" if found.looks else ""
+
+
+def _unranked(found: Evaluation) -> list[str]:
+    reasons = dict.fromkeys(e.undefined for e in found.estimates if e.metric == "brier" and not e.where)
+    return [
+        f"{reason}: they are judged by their ranks alone. Divide per cent by 100, put logits through a sigmoid or softmax; "
+        "to cut them as they are, choose a threshold on tuning data"
+        for reason in reasons if "not probabilities" in reason
+    ]  # fmt: skip
+
+
+def _few_events(found: Evaluation) -> str:
+    """Of the label that matters most, else of each."""
+    patients, few = {e.of: e.patients for e in found.estimates if e.metric == "auc" and not e.where}, []
+    for of in [found.primary] if found.primary in patients else patients:
+        counts = found.counts.per_class
+        names = [of] if of in counts else [name for name in of.split("+") if name in counts]
+        ill = sum(counts[name].patients for name in names)
+        well = patients[of] - ill
+        if names and min(ill, well) < FEW_EVENTS:
+            few.append(f"{ill:,} patients with {' or '.join(names)}, {well:,} without")
+    if not few:
+        return ""
+    more = f", and {len(few) - 3} more" if len(few) > 3 else ""
+    return (f"few events ({'; '.join(few[:3])}{more}): below {FEW_EVENTS} of either, the intervals and not the values are the "
+            "result, and calibration can hardly be judged")  # fmt: skip
+
+
+def _unchosen(found: Evaluation) -> str:
+    cut = any(
+        curve.point and not curve.point.frozen and math.isfinite(curve.point.threshold)
+        for curve in found.curves.values()
+    )
+    return ("no threshold was frozen on tuning data (--tuning): sensitivity, specificity and what is made of them hold at .5, which may suit "
+            "nobody") if cut else ""  # fmt: skip
+
+
+def _off(found: Evaluation) -> str:
+    poor = "the probabilities are off by more than chance: do not read them as risks before recalibrating them"
+    return poor if found.calibration == "poor" else ""
+
+
+def _few_images(found: Evaluation) -> str:
+    few = [name[:30] for name, tally in found.counts.per_class.items() if tally.images < FEW_IMAGES]
+    others = " and others" if len(few) > 6 else ""
+    return f"fewer than {FEW_IMAGES} images have {', '.join(few[:6])}{others}: what is said of them is hardly more than chance" if few else ""  # fmt: skip
+
+
+def _left_out(found: Evaluation) -> str:
+    many = found.counts.unlabelled
+    return f"{many:,} {'image' if many == 1 else 'images'} without a known truth were left out" if many else ""
+
+
+def _lost(found: Evaluation) -> str:
+    lost = sorted(
+        {e.undefined for e in found.estimates if e.undefined and not e.where and "not probabilities" not in e.undefined}
+    )
+    return f"some numbers are undefined: {'; '.join(lost)[:300]}" if lost else ""
+
+
 # -- estimates as aligned text for a terminal ---------------------------------------------------------------------
 
 
-def as_text(
-    estimates: Sequence[Estimate], primary: str, counts: Cohort, looks: int, gaps: Sequence[GroupGap] = ()
-) -> str:
-    """A line per estimate: metric, class, value with interval, images, patients; then the subgroups and their gaps."""
-    overall = [e for e in estimates if not e.where]
-    level = next((f"{e.level:.0%} interval" for e in estimates if not e.undefined), "interval")
-    lines = [
-        f"{counts.images:,} images of {counts.patients:,} patients"
-        + (f", looked at {looks:,} times before" if looks else "")
-    ]
-    lines += _aligned([("metric", "of", f"value ({level})", "images", "patients"), *map(_row, overall)])
+def as_text(found: Evaluation) -> str:
+    """What to beware of, a line per estimate with n/N, the calls at the threshold; then the subgroups and their gaps."""
+    counts, primary = found.counts, found.primary
+    calls = {m.name for m in shown("calls")}
+    overall = [e for e in found.estimates if not e.where and e.metric not in calls]
+    level = next((f"{100 * e.level:g} % interval" for e in overall if not e.undefined), "interval")
+    lines = [f"{counts.images:,} images of {counts.patients:,} patients"]
+    if found.endpoint:
+        lines.append(f"primary endpoint: {found.endpoint}, {found[found.endpoint.key]}; {found.endpoint.named}")
+    lines += [f"caution: {caution}" for caution in found.cautions]
+    lines += _aligned(
+        [("metric", "of", f"value ({level})", "n/N", "patients"), *(_row(e, found.about) for e in overall)]
+    )
+    lines += [f"undefined ({reason}): {names}" for reason, names in _reasons(overall).items()]
+    if told := _calls(found):
+        lines += ["", *_aligned(told)]
     brief = {m.name for m in shown("brief")}
-    groups = [e for e in estimates if e.where and e.of in ("", primary) and e.metric in brief]
+    groups = [e for e in found.estimates if e.where and e.of in ("", primary) and e.metric in brief]
     head: tuple[str, ...]
     if groups:
-        head = ("subgroup", "metric", "of", f"value ({level})", "images", "patients")
-        rows = [(", ".join(f"{k} {v}" for k, v in e.where.items()), *_row(e)) for e in groups]
+        head = ("subgroup", "metric", "of", f"value ({level})", "n/N", "patients")
+        rows = [(", ".join(f"{k} {v}" for k, v in e.where.items()), *_row(e, found.about)) for e in groups]
         lines += ["", *_aligned([head, *rows])]
-    largest = _largest_gaps([g for g in gaps if g.of in ("", primary)])
+        lines += [f"undefined ({reason}): {names}" for reason, names in _reasons(groups).items()]
+    largest = _largest_gaps([g for g in found.gaps if g.of in ("", primary)])
     if largest:
         head = ("largest gap", "subgroup", "minus", f"value ({level})", "p after Holm")
         lines += ["", *_aligned([head, *largest])]
     return "\n".join(lines)
+
+
+def _reasons(rows: Sequence[Estimate]) -> dict[str, str]:
+    """Of every reason the metrics, with their class and group, that have no value for it."""
+    found: dict[str, list[str]] = {}
+    for e in rows:
+        if e.undefined:
+            where = ", ".join(f"{k} {v}" for k, v in e.where.items())
+            found.setdefault(e.undefined, []).append(" ".join(filter(None, (e.metric, e.of and f"of {e.of}", where and f"where {where}"))))  # fmt: skip
+    return {reason: ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "") for reason, names in found.items()}  # fmt: skip
+
+
+def _calls(found: Evaluation) -> list[tuple[str, ...]]:
+    """What was called what, a row a class or finding; nothing where nothing was called."""
+    names = [m.name for m in shown("calls")]
+    held = {(e.metric, e.of): e for e in found.estimates if not (e.where or e.undefined) and e.metric in names}
+    rows = [
+        (of, held[names[1], of].method, *(_number(held.get((name, of))) for name in names))
+        for of in dict.fromkeys(of for metric, of in held if metric == names[1])
+    ]
+    return [("calls", "by", *names), *rows] if rows else []
+
+
+def _number(e: Estimate | None) -> str:
+    if e is None:
+        return "–"
+    return f"{e.value:,.0f}" if metric_named(e.metric).unit == "images" else f"{e.value:.4g}"
 
 
 def _largest_gaps(gaps: Sequence[GroupGap]) -> list[tuple[str, ...]]:
@@ -417,12 +568,20 @@ def _largest_gaps(gaps: Sequence[GroupGap]) -> list[tuple[str, ...]]:
 
 def _gap_row(gap: GroupGap) -> tuple[str, ...]:
     groups = ", ".join(f"{k} {v}" for k, v in gap.where.items())
-    p = "<.001" if gap.adjusted < 0.001 else f"{gap.adjusted:.3f}"
-    return f"{gap.metric} gap", groups, gap.reference, f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})", p
+    value, low, high = (f"{'' if x < 0 else '+'}{rounded(x)}" for x in (gap.value, gap.low, gap.high))
+    return f"{gap.metric} gap", groups, gap.reference, f"{value} ({low} to {high})", p_text(gap.adjusted)
 
 
-def _row(e: Estimate) -> tuple[str, ...]:
-    return e.metric, e.of, str(e), f"{e.images:,}", f"{e.patients:,}"
+#: Which number that was asked for a metric is told at, by its name in :class:`Provenance`.
+_ASKED = {"specificity at sensitivity": "fixed", "sensitivity at specificity": "fixed", "net benefit": "net_benefit_at",
+          "ppv at prevalence": "prevalence", "npv at prevalence": "prevalence"}  # fmt: skip
+
+
+def _row(e: Estimate, about: Provenance) -> tuple[str, ...]:
+    name = f"{e.metric} {getattr(about, _ASKED[e.metric]):g}" if e.metric in _ASKED else e.metric
+    value = "undefined" if e.undefined else str(e)
+    share = f"{e.images:,}" if e.count is None or e.undefined else f"{e.count:,}/{e.images:,}"
+    return name, e.of, value, share, f"{e.patients:,}"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

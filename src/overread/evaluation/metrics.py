@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import InputError, checked, one_of
+from overread.core.errors import InputError, checked, nearest, one_of
 from overread.evaluation import estimators as of
-from overread.evaluation.estimators import Estimator, GapEstimator, Intervals, Measures, PairedEstimator
+from overread.evaluation import group_values as groups
+from overread.evaluation.estimators import Estimator, Intervals, Measures, PairedEstimator
+from overread.evaluation.group_values import GapEstimator
 from overread.evaluation.operating_point import positives
 from overread.evaluation.questions import Question, Sample, ScoredCases, Subject, ask, sample_of, samples
+from overread.evaluation.results import Content
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, patient_codes
 from overread.stats.estimate import Estimate
@@ -31,7 +34,7 @@ class Metric:
     that head a page), ``main`` table, ``further`` measures, ``each class``, ``subgroups`` of a page, ``brief`` table of
     subgroups in a terminal, ``gaps``, ``comparison`` and its ``brief comparison``, ``margin`` (what a claim can be of),
     ``curve`` (over sizes and sites); of others the page's name. ``unit``: ``%`` for a share that is written as a
-    percentage. ``better``: ``higher``, ``lower``, or empty. ``scale``: where errors are stable, as
+    percentage, ``images`` for a count of them. ``better``: ``higher``, ``lower``, or empty. ``scale``: where errors are stable, as
     :class:`overread.stats.resample.Column`. ``tasks``: the words of :attr:`overread.tasks.task.Task.metrics_of` that have it; empty: all that have its
     subject (of ``all``: several classes).
 
@@ -73,10 +76,10 @@ class Metric:
 METRICS: tuple[Metric, ...] = (
     Metric("macro auc", "all", "Macro AUC", "mean over the classes of the AUC of each against the rest",
            shown={"top": 1, "main": 1, "subgroups": 1, "brief": 1, "comparison": 1, "brief comparison": 1, "margin": 4, "curve": 2, "gaps": 1}, tasks=("classes", "findings"),
-           estimator=of.ranking, gap=of.group_macro_area, resampled=of.macro_area),
+           estimator=of.ranking, gap=groups.group_macro_area, resampled=of.macro_area),
     Metric("auc", "question", "AUC", "chance that a case with the disease scores higher than one without",
            shown={"top": 1, "main": 1, "each class": 1, "subgroups": 1, "brief": 2, "comparison": 2, "brief comparison": 2, "margin": 1, "curve": 1, "gaps": 1},
-           estimator=of.area, difference=of.area_difference, gap=of.group_area, resampled=of.area_resampled),
+           estimator=of.area, difference=of.area_difference, gap=groups.group_area, resampled=of.area_resampled),
     Metric("auc within sources", "question", "AUC within sources", "the same among pairs of cases of one source: what it is worth where the source tells nothing",
            shown={"further": 2}),
     Metric("macro auc within sources", "all", "Macro AUC within sources", "the same among pairs of cases of one source: what it is worth where the source tells nothing",
@@ -84,6 +87,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("standardised partial auc", "question", "Partial AUC, standardised", "AUC of the part with few false alarms alone; 0.5 is chance, 1 is perfect",
            shown={"further": 1, "comparison": 3},
            estimator=of.specific_area, difference=of.specific_area_difference),
+    Metric("specificity at sensitivity", "question", "Specificity at fixed sensitivity", "the best specificity of a threshold that finds so many of the diseased",
+           shown={"further": 13}, unit="%",
+           estimator=of.fixed_rates),
+    Metric("sensitivity at specificity", "question", "Sensitivity at fixed specificity", "the best sensitivity of a threshold that clears so many of the others",
+           shown={"further": 14}, unit="%",
+           estimator=of.fixed_rates),
     Metric("average precision", "question", "Average precision", "mean precision over all sensitivities; the no-skill value is the prevalence",
            shown={"main": 2, "each class": 2, "comparison": 4, "curve": 3},
            estimator=of.ranking, resampled=of.precision_resampled, computed_of="all"),
@@ -92,13 +101,13 @@ METRICS: tuple[Metric, ...] = (
            estimator=of.rates, difference=of.rates_difference),
     Metric("accuracy", "all", "Accuracy", "cases called correctly; depends on the mix of classes",
            shown={"top": 3, "main": 2, "subgroups": 3, "comparison": 7, "curve": 4, "gaps": 2}, unit="%",
-           estimator=of.top_choice, difference=of.top_choice_difference, gap=of.group_top_choice, resampled=of.top_choice_resampled),
+           estimator=of.top_choice, difference=of.top_choice_difference, gap=groups.group_top_choice, resampled=of.top_choice_resampled),
     Metric("top accuracy", "question", "Accuracy without a threshold", "the same, by the more probable class",
-           shown={"further": 5}, unit="%", tasks=("binary",),
+           shown={"further": 8}, unit="%", tasks=("binary",),
            estimator=of.top_choice, computed_of="all"),
     Metric("balanced accuracy", "question", "Balanced accuracy", "mean over the classes of the share called correctly",
-           shown={"further": 6, "brief": 5, "comparison": 8, "gaps": 4}, unit="%",
-           estimator=of.calls, gap=of.group_balanced_accuracy),
+           shown={"further": 9, "brief": 5, "comparison": 8, "gaps": 4}, unit="%",
+           estimator=of.calls, gap=groups.group_balanced_accuracy),
     Metric("balanced accuracy", "all", "Balanced accuracy", "mean over the classes of the share called correctly",
            shown={"top": 2, "main": 3, "subgroups": 2, "brief": 5, "comparison": 8}, unit="%",
            estimator=of.class_calls),
@@ -107,10 +116,10 @@ METRICS: tuple[Metric, ...] = (
            estimator=of.class_calls),
     Metric("sensitivity", "question", "Sensitivity", "of the cases with the disease, how many are flagged",
            shown={"top": 2, "main": 3, "each class": 3, "subgroups": 2, "brief": 3, "comparison": 5, "brief comparison": 3, "margin": 2, "gaps": 2}, unit="%",
-           estimator=of.rates, difference=of.rates_difference, gap=of.group_sensitivity),
+           estimator=of.rates, difference=of.rates_difference, gap=groups.group_sensitivity),
     Metric("specificity", "question", "Specificity", "of the cases without the disease, how many are cleared",
            shown={"top": 3, "main": 4, "each class": 4, "subgroups": 3, "brief": 4, "comparison": 6, "brief comparison": 4, "margin": 3, "gaps": 3}, unit="%",
-           estimator=of.rates, difference=of.rates_difference, gap=of.group_specificity),
+           estimator=of.rates, difference=of.rates_difference, gap=groups.group_specificity),
     Metric("ppv", "question", "Positive predictive value", "of the flagged cases, how many have the disease, at this prevalence",
            shown={"top": 4, "main": 5, "each class": 5}, unit="%",
            estimator=of.rates),
@@ -123,11 +132,32 @@ METRICS: tuple[Metric, ...] = (
     Metric("npv at prevalence", "question", "NPV at the asked prevalence", "of the cleared cases, how many would be free of it where it is that common",
            shown={"main": 8}, unit="%",
            estimator=of.clinic_values),
+    Metric("lr+", "question", "Likelihood ratio of a positive call (LR+)", "how many times likelier the diseased are flagged than the others; 1 tells nothing",
+           shown={"further": 4}, scale="positive",
+           estimator=of.likelihoods),
+    Metric("lr-", "question", "Likelihood ratio of a negative call (LR−)", "how many times likelier the diseased are cleared than the others; 1 tells nothing, 0 is perfect",
+           shown={"further": 5}, better="lower", scale="positive",
+           estimator=of.likelihoods),
+    Metric("threshold", "question", "Threshold", "the score from which a case is called positive",
+           shown={"calls": 1, "operating point": 1}, better="", scale="plain",
+           estimator=of.counts),
+    Metric("true positives", "question", "True positives", "cases with the disease that are flagged",
+           shown={"calls": 2}, unit="images", better="", scale="positive",
+           estimator=of.counts),
+    Metric("false positives", "question", "False positives", "cases without the disease that are flagged",
+           shown={"calls": 3}, unit="images", better="", scale="positive",
+           estimator=of.counts),
+    Metric("false negatives", "question", "False negatives", "cases with the disease that are cleared",
+           shown={"calls": 4}, unit="images", better="", scale="positive",
+           estimator=of.counts),
+    Metric("true negatives", "question", "True negatives", "cases without the disease that are cleared",
+           shown={"calls": 5}, unit="images", better="", scale="positive",
+           estimator=of.counts),
     Metric("f1", "question", "F1", "harmonic mean of sensitivity and positive predictive value",
-           shown={"further": 3, "each class": 6, "comparison": 11},
+           shown={"further": 6, "each class": 6, "comparison": 11},
            estimator=of.calls),
     Metric("mcc", "question", "Matthews correlation (MCC)", "correlation of call and truth; 0 is chance, 1 is perfect",
-           shown={"further": 4, "comparison": 9}, scale="correlation",
+           shown={"further": 7, "comparison": 9}, scale="correlation",
            estimator=of.correlation),
     Metric("mcc", "all", "Matthews correlation (MCC)", "correlation of call and truth; 0 is chance, 1 is perfect",
            shown={"main": 5, "comparison": 9}, scale="correlation",
@@ -142,13 +172,13 @@ METRICS: tuple[Metric, ...] = (
            shown={"main": 8, "comparison": 12, "curve": 5}, better="lower", scale="positive",
            estimator=of.squared_error_of_classes),
     Metric("brier reliability", "question", "Brier: reliability", "part of the Brier score from probabilities that are off; 0 is perfect",
-           shown={"further": 7}, better="lower", scale="positive",
+           shown={"further": 10}, better="lower", scale="positive",
            estimator=of.decomposition),
     Metric("brier resolution", "question", "Brier: resolution", "part by which telling cases apart lowers it; larger is better",
-           shown={"further": 8}, scale="positive",
+           shown={"further": 11}, scale="positive",
            estimator=of.decomposition),
     Metric("brier uncertainty", "question", "Brier: uncertainty", "part that the prevalence alone brings",
-           shown={"further": 9}, better="", scale="positive",
+           shown={"further": 12}, better="", scale="positive",
            estimator=of.decomposition),
     Metric("ece", "question", "Calibration error (ECE)", "mean gap between stated probability and observed frequency",
            shown={"main": 13}, better="lower", scale="positive",
@@ -166,9 +196,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("calibration slope", "question", "Calibration slope", "1 is ideal; below 1, probabilities are too extreme; above 1, too cautious",
            shown={"main": 11}, better="", scale="plain",
            estimator=of.calibration_line),
+    Metric("o/e ratio", "question", "Observed to expected (O:E)", "cases with the disease over how many the probabilities promise; 1 is ideal, above 1 risks are understated",
+           shown={"main": 15}, better="", scale="positive",
+           estimator=of.promised),
+    Metric("net benefit", "question", "Net benefit at the asked risk", "true positives per image, less the false alarms weighed by the odds of that risk",
+           shown={"main": 16, "comparison": 18, "decision curve": 1}, scale="plain",
+           estimator=of.benefit, difference=of.benefit_difference),
     Metric("mae", "quantity", "Mean absolute error", "mean distance between prediction and truth",
            shown={"top": 1, "main": 1, "subgroups": 4, "brief": 6, "comparison": 13, "brief comparison": 5, "curve": 6, "gaps": 1}, better="lower", scale="positive",
-           estimator=of.errors, gap=of.group_mean_error),
+           estimator=of.errors, gap=groups.group_mean_error),
     Metric("rmse", "quantity", "Root mean squared error", "like it, but large errors weigh more",
            shown={"top": 2, "main": 2, "comparison": 14, "curve": 7}, better="lower", scale="positive",
            estimator=of.errors),
@@ -192,7 +228,6 @@ OTHER_METRICS: tuple[Metric, ...] = (
     Metric("auc beyond shortcut", "other", "AUC beyond that", "AUC of the model minus the AUC of source, image size, brightness and frame alone", {"trust": 2}),
     Metric("kappa", "other", "Cohen's kappa", "agreement of two readers beyond chance; 1 is perfect", {"readers": 1}),
     Metric("partial auc", "other", "Partial AUC", "area under the useful part of the ROC curve", {"python": 1}),
-    Metric("net benefit", "other", "Net benefit", "true positives per case, less the false alarms weighed by the threshold", {"decision curve": 1}),
     Metric("mean sensitivity", "other", "Mean sensitivity (FROC)", "mean share of lesions found, over the stated rates of false alarms per image", {"marks": 1}, unit="%"),
     Metric("set coverage", "other", "Sets that hold the truth", "how often the set of answers holds the true one", {"uncertainty": 1}, unit="%"),
     Metric("set size", "other", "Mean size of the sets", "answers per set; 1 is sure", {"uncertainty": 1}),
@@ -213,7 +248,6 @@ OTHER_METRICS: tuple[Metric, ...] = (
     Metric("afroc area", "other", "AFROC area", "chance that a lesion outscores the worst false alarm of an image without lesions", {"marks": 1}),
     Metric("weighted afroc area", "other", "AFROC area, weighted", "the same, where each image with lesions weighs alike", {"marks": 1}),
     Metric("log loss", "other", "Log loss", "mean surprise at the truth; 0 is perfect", {"calibration": 1}),
-    Metric("threshold", "other", "Threshold", "the score from which a case is called positive", {"operating point": 1}),
     Metric("reads per case", "other", "Reads per case", "how often a case is read by a person", {"workflow": 1}),
     Metric("called positive", "other", "Called positive", "of all cases, how many", {"workflow": 1}, unit="%"),
     Metric("cost per case", "other", "Cost per case", "by the stated costs of reads, misses and false alarms", {"workflow": 1}),
@@ -304,6 +338,63 @@ def _in_order(found: list[Estimate], names: list[str]) -> list[Estimate]:
     return sorted(found, key=lambda e: (of.get(e.of, len(of)), metric.get(e.metric, len(metric))))
 
 
+# -- the number that a study sets out to tell ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Endpoint(Content):
+    """The primary endpoint: a metric and the class, group or finding that it is ``of``; ``named`` says when it was named."""
+
+    metric: str = ""
+    of: str = ""
+    named: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.of}" if self.of else self.metric
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Under what its estimate stands."""
+        return self.metric, self.of
+
+    def after(self, looks: int, *, kept: bool) -> Endpoint:
+        """With when it was named: ``looks`` at the test set were ``kept`` in a ledger before."""
+        times = "once" if looks == 1 else f"{looks:,} times"
+        late = f"named when this test set had been looked at {times}: post hoc"
+        first = "named with the first look at this test set" if kept else "no ledger tells when it was named"
+        return replace(self, named=late if looks else first)
+
+
+@checked
+def endpoint_of(primary: str, offered: Iterable[tuple[str, str]], usual: str) -> Endpoint:
+    """What ``primary`` names, ``metric`` or ``metric:class``, among the (metric, of) that are ``offered``.
+
+    Without a class: over all classes, else of the ``usual`` one, or the only one. Empty for an empty name. Raises
+    :class:`InputError` naming the nearest.
+
+    >>> endpoint_of("auc", [("auc", "mel"), ("auc", "bcc")], "mel")
+    Endpoint(metric='auc', of='mel', named='')
+    """
+    if not primary.strip():
+        return Endpoint()
+    found = list(offered)
+    metric, _, of = (part.strip() for part in primary.partition(":"))
+    names = [o for m, o in found if m == metric]
+    if not names:
+        raise InputError(f"there is no metric {metric!r} for a primary endpoint", todo=nearest(metric, dict.fromkeys(m for m, _ in found)))  # fmt: skip
+    if of:
+        if of not in names:
+            raise InputError(
+                f"there is no {metric} of {of!r} for a primary endpoint", todo=nearest(of, [n for n in names if n])
+            )
+        return Endpoint(metric, of)
+    which = next((o for o in ("", usual) if o in names), names[0] if len(names) == 1 else None)
+    if which is None:
+        raise InputError("the primary endpoint is one number, and there are several", given=f"{metric} of {', '.join(names[:10])}",
+                         todo=f"say of which, such as {metric}:{names[0]}")  # fmt: skip
+    return Endpoint(metric, which)
+
+
 # -- one metric of a table, as it is followed over sizes and sites ------------------------------------------------
 
 
@@ -352,9 +443,9 @@ def statistic_of(test: Predictions, metric: str, codes: NDArray, patients: int) 
     """
     record, target = _record_of(test.target, metric), test.target
     names = positives(test, None, None) if record.subject == "question" else ()
-    groups = [names] if names else [] if target.task.continuous else [(name,) for name in target.names]
+    several = [] if target.task.continuous else [(name,) for name in target.names]
     facts = ScoredCases.of(test)
-    asked = [ask(facts, group, {}) for group in groups]
+    asked = [ask(facts, group, {}) for group in ([names] if names else several)]
     every = samples(facts, asked, codes.astype(np.int64), patients)
     sample = every[0] if record.subject == "question" else every[-1]
     found = record.along_curve(sample, Intervals())

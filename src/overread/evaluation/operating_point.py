@@ -17,7 +17,7 @@ from overread.stats.agreement.mrmc import ReaderPoint
 from overread.stats.arrays import patient_codes
 from overread.stats.classification import at_threshold
 from overread.stats.discrimination.roc import rank, roc_curve
-from overread.stats.estimate import Estimate
+from overread.stats.estimate import Estimate, rounded
 from overread.stats.resample import draws, resamples_for
 
 #: What the rounding of 32-bit numbers leaves in the sum of some probabilities.
@@ -54,8 +54,8 @@ class OperatingPoint:
 
     def __str__(self) -> str:
         return (
-            f"{self.of}: score ≥ {self.threshold:.3g} ({self.rule}; sensitivity {self.sensitivity:.3f}, "
-            f"specificity {self.specificity:.3f} on tuning data)"
+            f"{self.of}: score ≥ {self.threshold:.3g} ({self.rule}; sensitivity {rounded(self.sensitivity)}, "
+            f"specificity {rounded(self.specificity)} on tuning data)"
         )
 
     def save(self, path: str | Path) -> Path:

@@ -187,7 +187,7 @@ class Sample:
 
     ``subject``: a ``question`` (``truth`` and ``called`` (K,) booleans, ``score`` (K,)), ``all`` classes or findings
     together (class numbers (K,), scores (K, C)), or a ``quantity`` (numbers (K,)). ``rows`` (K,) positions in the
-    predictions; ``codes`` (K,) number the ``patients`` of the table. ``rule``, ``full`` and ``group`` as
+    predictions; ``codes`` (K,) number the ``patients`` of the table. ``rule``, ``threshold``, ``full`` and ``group`` as
     :class:`Question`. ``either``: the ``of`` of what is the same for either of two classes. Of ``all``: its
     ``questions``, its ``names`` (those whose F1 stands at a threshold of their own are empty). ``reason``: why nothing can be ranked.
     ``no_chances`` and ``no_calls`` as :class:`Question`: they stand for the whole table, so for a subgroup too.
@@ -203,6 +203,7 @@ class Sample:
     codes: Codes
     patients: int
     rule: str = ""
+    threshold: float | None = None
     full: bool = True
     group: bool = False
     either: str = ""
@@ -262,5 +263,5 @@ def samples(
 def sample_of(q: Question, codes: Codes, patients: int, target: Target) -> Sample:
     """The sample of one question; ``codes`` (N,) of all rows."""
     either = "" if target.task.binary else q.of
-    return Sample("question", target, q.of, q.rows, q.truth, q.score, q.flagged, codes[q.rows], patients, q.rule, q.full,
-                  q.group, either, no_chances=q.no_chances, no_calls=q.no_calls)  # fmt: skip
+    return Sample("question", target, q.of, q.rows, q.truth, q.score, q.flagged, codes[q.rows], patients, q.rule, q.threshold,
+                  q.full, q.group, either, no_chances=q.no_chances, no_calls=q.no_calls)  # fmt: skip

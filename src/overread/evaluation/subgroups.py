@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations, pairwise
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.core.errors import InputError, checked, nearest
-from overread.evaluation.estimators import GroupValue, Intervals, influence_correlation
+from overread.evaluation.estimators import Intervals
+from overread.evaluation.group_values import GroupValue, influence_correlation
 from overread.evaluation.metrics import Metric, shown
 from overread.evaluation.questions import Codes, Question, Sample, ScoredCases, samples
 from overread.predictions import Predictions
@@ -224,7 +226,10 @@ class GroupGap:
 
 @dataclass(frozen=True)
 class GroupTest:
-    """Whether the groups of a ``column`` differ at all in a metric: Cochran's Q with ``freedom``, over ``groups``."""
+    """Whether the groups of a ``column`` differ at all in a metric: Cochran's Q with ``freedom``, over ``groups``.
+
+    Of two groups it is the test of their gap, ``adjusted`` as that is; else NaN: this one test of a column is not corrected.
+    """
 
     metric: str
     of: str
@@ -235,6 +240,7 @@ class GroupTest:
     groups: int
     method: str = ""
     undefined: str = ""
+    adjusted: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,14 +293,17 @@ def gaps_of(
     columns = [_Column.of(name, groups, codes, test.known) for name in dict.fromkeys(n for w, _ in groups for n in w)]
     found, mixed = [], []
     for metric, sample in _with_gaps(test, asked, codes):
-        family = []
+        family, tests = [], {}
         for column in columns:
             value = _measured(metric, sample, column, how.level)
             of = value(0, (0,)).estimate.of
             family += [_gap(metric, of, column, value, *pair) for pair in column.pairs]
-            if len(column.groups) > 1:
-                mixed.append(_mixed(metric, of, column, value))
-        found += _adjusted(family)
+            if len(column.groups) > 2:
+                tests[column.name] = _mixed(metric, of, column, value)
+        corrected = _adjusted(family)
+        tests |= {gap.column: _of_two(gap) for gap in corrected if gap.reference != OTHERS}
+        mixed += [tests[column.name] for column in columns if column.name in tests]
+        found += corrected
     return found, mixed
 
 
@@ -361,6 +370,15 @@ def _adjusted(family: list[GroupGap]) -> list[GroupGap]:
         return []
     corrected = holm([g.p for g in family])
     return [replace(g, adjusted=float(p)) for g, p in zip(family, corrected)]
+
+
+def _of_two(gap: GroupGap) -> GroupTest:
+    """Of two groups, to differ at all is to differ by their gap: one hypothesis has one p value."""
+    if gap.undefined or math.isnan(gap.p):
+        return GroupTest(gap.metric, gap.of, gap.column, math.nan, 0, math.nan, 2, undefined=gap.undefined or "no test")
+    statistic = NormalDist().inv_cdf(max(gap.p / 2, 5e-324)) ** 2  # the least number there is
+    how = "the test of the gap of the two, as χ² with one degree of freedom; not corrected"
+    return GroupTest(gap.metric, gap.of, gap.column, statistic, 1, gap.p, 2, how, adjusted=gap.adjusted)
 
 
 def _mixed(metric: Metric, of: str, column: _Column, value: Measured) -> GroupTest:

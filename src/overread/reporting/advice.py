@@ -74,24 +74,14 @@ def _quantity(run: Run) -> str:
     return text + (f" and explained {words.in_sentence(r2)} of its variance. " if r2 else ". ")
 
 
-_CALIBRATED = {
-    "": "",
-    "good": "Its probabilities agree with the observed frequencies as well as those of a calibrated model would. ",
-    "poor": "Its probabilities should not be read as risks before they are recalibrated. ",
-}
-
-
 def _calibrated(run: Run) -> str:
-    return _CALIBRATED[calibration_verdict(run)]
-
-
-def calibration_verdict(run: Run) -> str:
-    """``good``, ``poor``, or ``""``: the calibration error against what chance gives a calibrated model."""
-    ece, null, slope = (run.known(m, run.primary) for m in ("ece", "ece if calibrated", "calibration slope"))
-    if ece is None or null is None or not math.isfinite(null.high):
+    verdict, slope = run.evaluation.calibration, run.known("calibration slope", run.primary)
+    if verdict == "poor":
+        return "Its probabilities should not be read as risks before they are recalibrated. "
+    if verdict != "not shown":
         return ""
-    tilted = slope is not None and not slope.low <= 1 <= slope.high
-    return "poor" if tilted or ece.value > null.high else "good"
+    within = f": the calibration slope is {words.in_sentence(slope)}, where 1 is ideal, and whatever lies in that interval remains possible" if slope else ""  # fmt: skip
+    return f"These cases do not show that its probabilities are off, which does not show that they are right{within}. "
 
 
 def _weakest(run: Run) -> str:
@@ -323,7 +313,7 @@ def _for_the_data(run: Run) -> Iterator[Advice]:
 def _for_the_model(run: Run) -> Iterator[Advice]:
     if advice := _training(run):
         yield advice
-    if calibration_verdict(run) == "poor":
+    if run.evaluation.calibration == "poor":
         slope = words.in_sentence(run.estimate("calibration slope", run.primary))
         yield Advice("Do not show the probabilities as risks before recalibrating them on tuning data.",
                      f"They differ from the observed frequencies by more than chance would make them; calibration slope {slope}.")  # fmt: skip

@@ -21,7 +21,7 @@ from overread.reporting import advice, main_results, sections, words
 from overread.reporting.page import Section, write_page
 from overread.reporting.run import Run, compared_metrics, read_run, shown_metrics, subgroups
 from overread.reporting.words import Table
-from overread.stats.estimate import Estimate
+from overread.stats.estimate import Estimate, p_said
 
 #: The standards by the names of their files.
 STANDARDS = ("claim", "stard_ai", "tripod_ai")
@@ -362,13 +362,13 @@ def _largest_gap(run: Run) -> str:
     worst = min(gaps, key=lambda gap: gap.adjusted)
     where = " ".join(f"{words.name(k)} {words.name(v)}" for k, v in worst.where.items())
     of = f" of {run.called(worst.of)}" if worst.of else ""
-    return f"; the gap least likely to be chance: {words.label(worst.metric)}{of}, {where} minus {words.name(worst.reference, 40)}, {words.in_sentence(worst.estimate)}, {words.probability(worst.adjusted)} after Holm's correction"  # fmt: skip
+    return f"; the gap least likely to be chance: {words.label(worst.metric)}{of}, {where} minus {words.name(worst.reference, 40)}, {words.in_sentence(worst.estimate)}, {p_said(worst.adjusted)} after Holm's correction"  # fmt: skip
 
 
 def _heterogeneity(run: Run) -> str:
     tests = [test for test in run.evaluation.heterogeneity if not math.isnan(test.p)]
     first = [test for test in tests if (test.metric, test.of) in compared_metrics(run)] or tests
-    return "; ".join(f"{words.label(test.metric)} by {words.name(test.column)}: Cochran's Q = {words.number(test.statistic, 2)}, {words.probability(test.p)}" for test in first[:6])  # fmt: skip
+    return "; ".join(f"{words.label(test.metric)} by {words.name(test.column)}: Cochran's Q = {words.number(test.statistic, 2)}, {p_said(test.p)}" for test in first[:6])  # fmt: skip
 
 
 def _clusters(run: Run) -> str:

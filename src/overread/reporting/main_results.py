@@ -16,7 +16,7 @@ from overread.reporting import words
 from overread.reporting.run import AgreementFile, Run, compared_metrics, shown_metrics, subgroups
 from overread.reporting.sections import whole
 from overread.reporting.words import Table
-from overread.stats.estimate import Estimate
+from overread.stats.estimate import Estimate, p_said, p_text
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ def key_numbers(run: Run) -> tuple[KeyNumber, ...]:
     subject: Subject = "question" if run.primary else "quantity" if run.task.continuous else "all"
     of = run.primary or (run.names[0] if run.task.continuous else "")
     found = [run.estimate(metric.name, of) for metric in shown("top", (subject,))]
+    if held := run.evaluation.endpoint:
+        found = [main := run.estimate(*held.key), *(e for e in found if e is not main)][:4]
     return tuple(_key_number(e) for e in found if e is not None)
 
 
@@ -94,7 +96,8 @@ def _method(run: Run, e: Estimate) -> str:
 def _cells(e: Estimate) -> tuple[str, str]:
     if e.undefined:
         return "undefined", e.undefined
-    return words.value(e), (words.interval(e) + words.unit(e) if words.interval(e) else words.NOTHING)
+    share = "" if e.count is None else f" ({e.count:,}/{e.images:,})"
+    return words.value(e) + share, (words.interval(e) + words.unit(e) if words.interval(e) else words.NOTHING)
 
 
 def each(run: Run) -> Table | None:
@@ -111,6 +114,35 @@ def each(run: Run) -> Table | None:
     )  # fmt: skip
     head = ("Against the rest", "Cases", *("PPV" if m.name == "ppv" else m.label for m in metrics))
     return Table("Each class or finding against the rest", head, rows)
+
+
+@checked
+def calls_table(run: Run) -> Table | None:
+    """What was called what, one row a class or finding; None where nothing was called."""
+    metrics = shown("calls")
+    names = [of for of in dict.fromkeys(e.of for e in run.estimates) if run.known(metrics[1].name, of)]
+    rows = tuple((run.called(of), *(_called(run.known(m.name, of)) for m in metrics)) for of in names)
+    if not rows:
+        return None
+    rules = dict.fromkeys(e.method for of in names if (e := run.known(metrics[1].name, of)))
+    return Table(f"Calls, in images: {words.name('; '.join(rules), 120)}", ("Of", *(m.label for m in metrics)), rows)
+
+
+def _called(e: Estimate | None) -> str:
+    if e is None:
+        return words.NOTHING
+    return f"{e.value:,.0f}" if metric_named(e.metric).unit == "images" else words.number(e.value)
+
+
+@checked
+def endpoint(run: Run) -> list[str]:
+    """The primary endpoint in a sentence; nothing where none was named."""
+    held = run.evaluation.endpoint
+    if not held:
+        return []
+    e = run.estimate(*held.key)
+    of = f" of {run.called(held.of)}" if held.of else ""
+    return [f"The primary endpoint, {held.named}: {words.label(held.metric)}{of}, {words.in_sentence(e)}. Everything else is secondary."]  # fmt: skip
 
 
 def points(run: Run) -> list[str]:
@@ -175,7 +207,7 @@ def gaps_table(run: Run) -> Table | None:
     gaps = [gap for gap in run.evaluation.gaps if (gap.metric, gap.of) in metrics]
     rows = tuple(
         (_group(gap.where), words.label(gap.metric), words.name(gap.reference, 40), words.cell(gap.estimate),
-         words.p_cell(gap.p), words.p_cell(gap.adjusted))
+         p_text(gap.p), p_text(gap.adjusted))
         for gap in gaps[:_GAPS]
     )  # fmt: skip
     head = ("Group", "Measure", "Against", "Difference (interval)", "p", "p after Holm")
@@ -199,8 +231,11 @@ def _differ(test: GroupTest) -> str:
         return (
             f"Whether {name} differs by {column} could not be tested: {words.name(test.undefined or 'no test', 120)}."
         )
+    if math.isfinite(test.adjusted):  # two groups: the test of their gap, as it stands in the table
+        found = "differs" if test.adjusted < 0.05 else "was not shown to differ"
+        return f"{name} {found} between the two groups of {column} ({p_said(test.p)}, {p_text(test.adjusted)} after Holm’s correction)."
     found = "differs" if test.p < 0.05 else "was not shown to differ"
-    return f"{name} {found} between the {test.groups} groups of {column} that could be judged ({words.probability(test.p)}, test of all groups at once)."
+    return f"{name} {found} between the {test.groups} groups of {column} that could be judged ({p_said(test.p)}, test of all groups at once, not corrected for the number of columns)."
 
 
 @checked

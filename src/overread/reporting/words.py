@@ -13,7 +13,7 @@ from overread.core.errors import checked
 from overread.core.plural import count
 from overread.evaluation.metrics import ENDINGS, metric_named
 from overread.evaluation.operating_point import OperatingPoint
-from overread.stats.estimate import Estimate
+from overread.stats.estimate import Estimate, rounded
 
 NOTHING = "–"
 PERCENT = "\u00a0%"  # the sign stays with its number
@@ -38,35 +38,24 @@ def is_percentage(metric: str) -> bool:
     return metric_named(metric).unit == "%"
 
 
-def probability(p: float) -> str:
-    """A p-value as it is written: three digits, small ones as a bound.
-
-    >>> probability(0.0312), probability(1e-9)
-    ('p = 0.031', 'p < 0.001')
-    """
-    return "p < 0.001" if p < 0.001 else f"p = {number(p)}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with fixed digits, a true minus sign, and a dash for what is not known.
+def number(value: float | None, digits: int = 3, most: float = 1.0) -> str:
+    """A number with fixed digits, a true minus sign, and a dash for what is not known; ``most`` as :func:`rounded`.
 
     >>> number(0.9127), number(-1.5, 1), number(None)
     ('0.913', '−1.5', '–')
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    text = f"{value:,.{digits}f}"
-    zero = not text.strip("-0.,")  # what is rounded to nothing has no sign
-    return text.removeprefix("-") if zero else text.replace("-", "−")
+    return rounded(value, digits, most).replace("-", "−")
 
 
 def percent(value: float | None, digits: int = 0) -> str:
     """A share as a percentage.
 
-    >>> percent(0.837).replace("\\xa0", " ")
-    '84 %'
+    >>> percent(0.837).replace("\\xa0", " "), percent(0.9988).replace("\\xa0", " ")
+    ('84 %', '99.9 %')
     """
-    return NOTHING if value is None or not math.isfinite(value) else f"{number(100 * value, digits)}{PERCENT}"
+    return NOTHING if value is None or not math.isfinite(value) else f"{number(100 * value, digits, 100)}{PERCENT}"
 
 
 def share(value: float) -> str:
@@ -83,7 +72,7 @@ def value(estimate: Estimate | None, digits: int = 3) -> str:
     if estimate is None or estimate.undefined:
         return NOTHING
     if is_percentage(estimate.metric):
-        return number(100 * estimate.value, max(0, digits - 2)) + unit(estimate)
+        return number(100 * estimate.value, max(0, digits - 2), 100) + unit(estimate)
     return number(estimate.value, digits)
 
 
@@ -92,7 +81,7 @@ def interval(estimate: Estimate | None, digits: int = 3, joint: str = " – ") -
     if estimate is None or estimate.undefined or not math.isfinite(estimate.low):
         return ""
     scale, places = (100, max(0, digits - 2)) if is_percentage(estimate.metric) else (1, digits)
-    low, high = (number(scale * edge, places) for edge in (estimate.low, estimate.high))
+    low, high = (number(scale * edge, places, scale) for edge in (estimate.low, estimate.high))
     return f"{low}{' to ' if low.startswith('−') else joint}{high}"
 
 
@@ -225,15 +214,6 @@ def cell(estimate: Estimate | None, digits: int = 2, joint: str = " – ") -> st
         return estimate.undefined
     between = interval(estimate, digits, joint)
     return f"{value(estimate, digits)} ({between})" if between else value(estimate, digits)
-
-
-def p_cell(p: float) -> str:
-    """A p-value in a cell; a dash where there is none.
-
-    >>> p_cell(0.0312), p_cell(1e-9), p_cell(math.nan)
-    ('0.031', '< 0.001', '–')
-    """
-    return probability(p).removeprefix("p = ").removeprefix("p ") if math.isfinite(p) else NOTHING
 
 
 def first_of(many: Sequence[object], most: int, noun: str = "") -> str:

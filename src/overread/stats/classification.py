@@ -200,13 +200,63 @@ def at_prevalence(
     return found
 
 
+@checked
+def likelihood_ratios(
+    truth: ArrayLike,
+    flagged: ArrayLike,
+    patients: Patients = None,
+    *,
+    level: float = 0.95,
+    of: str = "",
+    note: str = "",
+) -> list[Estimate]:
+    """How many times likelier a call is among the diseased than among the others: LR+ of the flagged, LR− of the cleared.
+
+    ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None; ``note`` begins each ``method``. Intervals as those of
+    :func:`at_prevalence`, which multiplies them with the prior odds: the delta method on the logarithm (Simel, Samsa &
+    Matchar 1991), by patient where they repeat, and Koopman's score interval (1984) where a cell holds fewer than five,
+    which needs no half case added to an empty one. Without a false alarm LR+ is infinite, which is said with its lower
+    bound. Undefined for one class, or where nobody is called so.
+
+    >>> [str(e) for e in likelihood_ratios([1] * 50 + [0] * 50, [1] * 45 + [0] * 45 + [1] * 10)]
+    ['4.500 (2.565–7.894)', '0.125 (0.054–0.290)']
+    """
+    positive, called = zero_one(truth), zero_one(flagged, "flagged")
+    require(positive.shape == called.shape, "truth and flagged must be equally long")
+    codes = patient_codes(patients, len(positive))
+    count, found = distinct(codes), []
+    for metric, call, name in (("lr+", called, "positive"), ("lr-", ~called, "negative")):
+        reason = one_class(positive) or ("" if call.any() else f"none called {name}")
+        value, low, high = (math.nan,) * 3 if reason else (_exp(x) for x in _log_ratio(call, positive, codes, level))
+        if math.isinf(value):
+            reason = f"infinite, as no case without the disease was called {name}; above {low:.3g} at {100 * level:g} %"
+        if reason:
+            found.append(undefined(metric, reason, of=of, images=len(positive), patients=count))
+            continue
+        how = ("Simel 1991" if _fills_cells(call, positive, count) else "Koopman 1984") + (
+            ", by patient" if count < len(positive) else ""
+        )
+        how = f"{note}; {how}" if note else how
+        found.append(Estimate(metric, value, low, high, level, how, len(positive), count, of))
+    return found
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf
+
+
+def _fills_cells(call: Booleans, ill: Booleans, patients: int) -> bool:
+    """Whether each cell of the table holds enough cases for the delta method."""
+    cells = [int(np.count_nonzero(a & b)) for a in (call, ~call) for b in (ill, ~ill)]
+    return min(cells) * patients >= FEW * len(call)
+
+
 def _log_ratio(call: Booleans, ill: Booleans, codes: Integers, level: float) -> tuple[float, float, float]:
     """The logarithm of a ``call``'s likelihood ratio with its limits: that of the posterior odds less the prior's."""
     right, wrong = call[ill], call[~ill]
     value = _log(right.mean()) - _log(wrong.mean())
-    cells = [int(x.sum()) for x in (right, ~right, wrong, ~wrong)]
     patients = distinct(codes)
-    if min(cells) * patients >= FEW * len(call):
+    if _fills_cells(call, ill, patients):
         half = _half_width(call, ill, codes, level, patients)
         return value, value - half, value + half
     counts = _effective(right, codes[ill], level), _effective(wrong, codes[~ill], level)

@@ -23,6 +23,7 @@ from overread.stats.arrays import (
     t_shrinkage,
     zero_one,
 )
+from overread.stats.calibration.recalibration import PriorShift
 from overread.stats.calibration.reliability import not_probabilities
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.proportions import independent_images, proportion, tango, wilson_limits
@@ -76,8 +77,9 @@ def decision_curve(
     """Net benefit of treating where ``risk`` ≥ t: TP/N − FP/N · t/(1−t) (Vickers & Elkin 2006).
 
     ``truth`` (N,) 0/1, ``risk`` (N,) in 0 … 1, ``patients`` (N,) or None; ``thresholds`` (T,) in 0 ≤ t < 1, by
-    default 0, .01 … .99. ``prevalence``: that of the clinic, where the cases were chosen by their truth
-    (case–control). Intervals: Wilson's of the two shares, squared and added with their correlation (Zou & Donner
+    default 0, .01 … .99. ``prevalence``: that of the clinic, where it is not that of these cases: their shares of true and
+    false positives are weighed by it, and their risks are moved to it first (:func:`moved`), since a risk that holds among
+    these cases does not where the disease is rarer. Intervals: Wilson's of the two shares, squared and added with their correlation (Zou & Donner
     2008); where patients repeat with effective numbers from the ratio estimator's variance. Undefined without
     cases, for risks that are not probabilities, and for one class where ``prevalence`` is given.
 
@@ -131,6 +133,8 @@ def _curve(
     if reason := reason or (no_ranking(positive, given[0]) if prevalence else ""):
         none = np.full(len(at), math.nan)
         return DecisionCurve(at, *(none,) * 6, level, "", len(positive), count, metric, reason)
+    if prevalence is not None:
+        given = [moved(risk, float(positive.mean()), prevalence) for risk in given]
     odds = at / (1 - at)
     gain, cost = (1.0, odds) if prevalence is None else (prevalence, (1 - prevalence) * odds)
     flagged = flagged_at(positive, given, at, codes, by_class=prevalence is not None, level=level)
@@ -138,7 +142,22 @@ def _curve(
     everyone = _treat_all(positive, codes, odds, prevalence, level)
     how = f"{'Wilson' if len(given) == 1 else 'Tango'}, squared and added"
     how += "" if codes is None else ", ratio estimator by patient"
+    if prevalence is not None:
+        how += f"; risks moved from a prevalence of {positive.mean():.3g} to {prevalence:g}"
     return DecisionCurve(at, *benefit, *everyone, level, how, len(positive), count, metric)
+
+
+@checked
+def moved(risk: Floats, before: float, after: float) -> Floats:
+    """Risks (N,) that hold where a share ``before`` has the disease, where a share ``after`` has it: by Bayes' rule.
+
+    As :class:`overread.stats.calibration.recalibration.PriorShift` (Saerens et al. 2002): the odds are multiplied by the
+    ratio of the prior odds; 0 and 1 stay.
+
+    >>> moved(np.array([0.0, 0.5, 0.9, 1.0]), 0.5, 0.1).round(3).tolist()
+    [0.0, 0.1, 0.5, 1.0]
+    """
+    return PriorShift((1 - before, before), (1 - after, after)).apply(risk)
 
 
 def _thresholds(given: ArrayLike | None) -> Floats:

@@ -14,7 +14,8 @@ class Estimate:
     """One number of a report.
 
     ``value``, ``low``, ``high`` are NaN where undefined, and then ``undefined`` says why. ``level`` is the
-    confidence of the interval. ``of`` is the class or finding, ``where`` the subgroup.
+    confidence of the interval. ``of`` is the class or finding, ``where`` the subgroup. ``count``: where the value is the
+    share of ``images`` that are so, how many are, the n of n/N; else None.
     """
 
     metric: str
@@ -28,14 +29,15 @@ class Estimate:
     of: str = ""
     where: dict[str, str] = field(default_factory=dict, hash=False)
     undefined: str = ""
+    count: int | None = None
 
     def __str__(self) -> str:
         if self.undefined:
             return f"undefined ({self.undefined})"
         if math.isnan(self.low):
-            return f"{self.value:.3f} (no interval)"
+            return f"{rounded(self.value)} (no interval)"
         joint = "–" if self.low >= 0 else " to "  # no dash before a minus
-        return f"{self.value:.3f} ({self.low:.3f}{joint}{self.high:.3f})"
+        return f"{rounded(self.value)} ({rounded(self.low)}{joint}{rounded(self.high)})"
 
 
 @checked
@@ -47,6 +49,64 @@ def undefined(metric: str, reason: str, *, of: str = "", images: int = 0, patien
     """
     require(bool(reason), "an undefined estimate needs its reason")
     return Estimate(metric, math.nan, of=of, images=images, patients=patients, undefined=reason)
+
+
+# -- how numbers are written: what is not exactly none or all is not told as if it were ----------------------------
+
+
+#: What is nearer to a bound than this is the bound.
+EXACT = 1e-9
+#: So many digits more are given before a bound is told with a sign.
+MORE = 3
+
+
+@checked
+def rounded(value: float, digits: int = 3, most: float = 1.0) -> str:
+    """A number with fixed digits, and with more where these would show a 0 or ``most`` that it is not.
+
+    ``most``: the other bound of the scale, 100 for percentages; −``most`` counts as well.
+
+    >>> rounded(0.9127), rounded(1.0), rounded(0.99988), rounded(99.88, 0, 100), rounded(0.0004, 2), rounded(1 - 1e-8)
+    ('0.913', '1.000', '0.9999', '99.9', '0.0004', '>0.999999')
+    """
+    near = min((0.0, most, -most), key=lambda bound: abs(value - bound)) if math.isfinite(value) else value
+    if abs(value - near) <= EXACT * most or not math.isfinite(value):
+        return f"{near:,.{digits}f}"
+    for places in range(digits, digits + MORE + 1):
+        text = f"{value:,.{places}f}"
+        if float(text.replace(",", "")) != near:
+            return text
+    step = 10.0 ** -(digits + MORE)
+    inside = near + math.copysign(step, value - near)
+    return f"{'<' if value < inside else '>'}{inside:,.{digits + MORE}f}"
+
+
+@checked
+def p_text(p: float) -> str:
+    """A p value as journals write it: two or three digits, beyond .001 and .99 as a bound, and never .050 below .05.
+
+    >>> p_text(0.0312), p_text(2.59e-95), p_text(0.9999), p_text(0.04996), p_text(float("nan"))
+    ('0.031', '<0.001', '>0.99', '0.04996', '–')
+    """
+    if math.isnan(p):
+        return "–"
+    if p < 0.001 or 0.99 < p < 1:
+        return "<0.001" if p < 0.001 else ">0.99"
+    digits = 3 if p < 0.0995 else 2
+    while p < 0.05 <= round(p, digits):
+        digits += 1
+    return f"{p:.{digits}f}"
+
+
+@checked
+def p_said(p: float) -> str:
+    """The same within a sentence.
+
+    >>> p_said(0.0312), p_said(1e-9)
+    ('p = 0.031', 'p < 0.001')
+    """
+    text = p_text(p)
+    return f"p {text[0]} {text[1:]}" if text[0] in "<>" else f"p = {text}"
 
 
 # -- A difference of two numbers: its interval, its standard error, and the chance of a larger one ----------------
@@ -72,7 +132,7 @@ class Difference:
             object.__setattr__(self, "statistic", math.copysign(math.inf, self.difference.value))
 
     def __str__(self) -> str:
-        return str(self.difference) if math.isnan(self.p) else f"{self.difference}, p = {self.p:.3g}"
+        return str(self.difference) if math.isnan(self.p) else f"{self.difference}, {p_said(self.p)}"
 
 
 @checked
@@ -85,7 +145,7 @@ def independent_difference(first: Estimate, second: Estimate, *, metric: str = "
 
     >>> wilson = lambda x, lo, hi: Estimate("sensitivity", x, lo, hi, images=70, patients=70)
     >>> print(independent_difference(wilson(0.8, 0.6918, 0.8766), wilson(0.6, 0.4904, 0.7004)))
-    0.200 (0.052–0.334), p = 0.00791
+    0.200 (0.052–0.334), p = 0.008
     """
     require(first.level == second.level, "both intervals need one level", given=(first.level, second.level))
     name = metric or f"{first.metric} difference"

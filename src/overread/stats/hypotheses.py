@@ -21,6 +21,7 @@ from overread.stats.estimate import (
     chi_square_tail,
     error_towards,
     independent_difference,
+    p_said,
     ratio,
     upper_tail,
 )
@@ -52,7 +53,7 @@ class Claim:
     def __str__(self) -> str:
         verdict = f"undefined ({self.undefined})" if self.undefined else "shown" if self.shown else "not shown"
         return (
-            f"{self.claim}, margin {self.margin:g} ({self.better} is better): {verdict}, p = {self.p:.3g}, "
+            f"{self.claim}, margin {self.margin:g} ({self.better} is better): {verdict}, {p_said(self.p)}, "
             f"{self.difference.metric} {self.difference}"
         )
 
@@ -70,7 +71,7 @@ def non_inferiority(
     2012). Undefined without a difference or its interval. Raises :class:`ArgumentError` for a margin ≤ 0.
 
     >>> print(non_inferiority(Estimate("auc difference", -0.01, -0.04, 0.02), 0.05))
-    non-inferiority, margin 0.05 (higher is better): shown, p = 0.00448, auc difference -0.010 (-0.040 to 0.020)
+    non-inferiority, margin 0.05 (higher is better): shown, p = 0.004, auc difference -0.010 (-0.040 to 0.020)
     """
     require(margin > 0, "margin must be positive", given=margin)
     sign = _sign(better)
@@ -179,7 +180,7 @@ def gaps(subgroups: Sequence[Estimate], reference: Estimate | None = None) -> li
 
     >>> wilson = lambda x, lo, hi: Estimate("sensitivity", x, lo, hi)
     >>> [str(g.gap) for g in gaps([wilson(0.8, 0.692, 0.877), wilson(0.6, 0.490, 0.700)])]
-    ['-0.200 (-0.334 to -0.053), p = 0.00774']
+    ['-0.200 (-0.334 to -0.053), p = 0.008']
     """
     require(len(subgroups) + (reference is not None) >= 2, "a gap needs two groups", given=len(subgroups))
     base = subgroups[0] if reference is None else reference

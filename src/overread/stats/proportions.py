@@ -65,7 +65,7 @@ def proportion(
         (low, high), how = wilson(value, many, z), "Wilson, ratio estimator by patient"
     else:
         (low, high), how = wilson(value, len(good), z), "Wilson"
-    return Estimate(metric, value, low, high, level, how, len(good), count, of)
+    return Estimate(metric, value, low, high, level, how, len(good), count, of, count=int(good.sum()))
 
 
 @checked
@@ -343,7 +343,7 @@ def threshold_differences(
     :func:`paired_proportions` among the positives, the negatives, all; undefined where there are none.
 
     >>> [str(d) for d in threshold_differences([1, 1, 0], [1, 1, 0], [1, 0, 0])][0]
-    '0.500 (-0.486 to 0.905), p = 1'
+    '0.500 (-0.486 to 0.905), p = 1.00'
     """
     positive, called = _pair(truth, flagged)
     _, also = _pair(truth, other)

@@ -123,6 +123,9 @@ class OperatingRule:
     specificity: float = setting(0.0, "choose the operating point for this specificity", least=0, most=1)
     cost: float = setting(0.0, "how much worse a missed case is than a false alarm: chooses the operating point", least=0)
     prevalence: float = setting(0.0, "share of the diseased where the model will be used; 0: that of the test set", least=0, most=1)
+    net_benefit_at: float = setting(0.0, "the risk from which one acts, such as 0.1: tells net benefit there", least=0, most=1)
+    fixed: float = setting(0.9, "the sensitivity at which specificity is told, and the specificity at which sensitivity is", least=0, most=1)
+    primary: str = setting("", "the primary endpoint: auc, sensitivity …; of one class: auc:CLASS")
     margin: float = setting(0.0, "margin of non-inferiority, written down before the test set is opened", least=0, most=1)
     margin_of: str = setting("auc", "what the margin is of: auc, sensitivity or specificity; of one class: sensitivity:CLASS")
     # fmt: on
@@ -131,13 +134,14 @@ class OperatingRule:
         from overread.evaluation.comparison.claims import Declaration
 
         require_allowed(self)
-        for name in ("prevalence", "margin"):
+        for name in ("prevalence", "margin", "net_benefit_at", "fixed"):
             require(getattr(self, name) < 1, f"{name} must lie between 0 and 1", given=getattr(self, name))
         meaning = "cost says how much worse a missed case is than a false alarm: a number"
         require(self.cost < float("inf"), meaning, given=self.cost)
         fixed = [name for name in ("sensitivity", "specificity", "cost") if getattr(self, name)]
         require(len(fixed) < 2, "the operating point is chosen in one way", given=" and ".join(fixed),
                 todo="give one of sensitivity, specificity and cost")  # fmt: skip
+        require(self.fixed > 0, "fixed must lie between 0 and 1", given=self.fixed)
         Declaration.read(self.margin or 0.1, self.margin_of)
 
 

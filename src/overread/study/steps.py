@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from overread.learning.model import Model
 
 #: What may change when a model is there: how it is judged, and with what means it is computed.
-JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "prevalence", "margin", "margin_of", "subgroups", "despite",
+JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite",
                      "device", "threads"})  # fmt: skip
 #: Seconds kept at the end of a budget for evaluation and report.
 CLOSING_SECONDS = 25.0
@@ -339,7 +339,7 @@ def evaluate(context: RunContext) -> None:
     path = context.folder / "agreement.json"
     agreed = {"agreement": read_json(path)} if study.columns.graders and path.exists() else {}
     rule, subgroups = study.operating_point, study.columns.subgroups
-    chosen = [rule.rule, rule.sensitivity, rule.specificity, rule.cost, rule.prevalence]
+    chosen = [rule.rule, rule.sensitivity, rule.specificity, rule.cost, rule.prevalence, rule.net_benefit_at, rule.fixed, rule.primary]  # fmt: skip
     baseline = _shortcut(context.folder)
     key = fingerprint([tuning.digest, test.digest, *chosen, subgroups, agreed, baseline.digest if baseline else ""])
     if context.done("evaluation", key, "evaluation/metrics.json"):
@@ -348,7 +348,8 @@ def evaluate(context: RunContext) -> None:
     points = points_by(rule, tuning)
     trained = context.record().get("steps", {}).get("model", {})
     result = evaluate_predictions(test, at=points or None, by=[s for s in subgroups if s in test.table], seed=study.training.seed,
-                                  ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None)  # fmt: skip
+                                  ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None, fixed=rule.fixed,
+                                  net_benefit_at=rule.net_benefit_at or None, primary=rule.primary)  # fmt: skip
     doubt = uncertainty(tuning, test, seed=study.training.seed)
     beside = beside_baseline(test, baseline, seed=study.training.seed) if baseline else ()
     result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed}).save(

@@ -144,6 +144,7 @@ def test_words_of_what_is_new():
     assert words.label("own gap") == "own, gap"
     assert words.label("gap") == "gap"
     assert words.percent(-0.07).replace("\u00a0", " ") == "−7 %"
-    assert words.number(-0.0001) == "0.000"
+    assert words.number(-0.0001) == "−0.0001"
+    assert words.number(-1e-12) == "0.000"
     assert words.interval(Estimate("auc gap", 0, -0.1, 0.1)) == "−0.100 to 0.100"
     assert words.interval(Estimate("auc", 0.5, 0.4, 0.6), 2) == "0.40 – 0.60"

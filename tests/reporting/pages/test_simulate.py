@@ -43,7 +43,7 @@ def test_the_page_says_the_numbers(made, tmp_path):
     page = html.unescape(re.sub(r"<[^>]+>|\s+", " ", files[0].read_text("utf-8")))
     for text in (
         "81.2 (71.2 to 86.2)",
-        "−4.7 (−8.0 to −1.0), p < .001",
+        "−4.7 (−8.0 to −1.0), p < 0.001",
         "90 images of 45 patients",
         "2 times",
         "2 have the disease",

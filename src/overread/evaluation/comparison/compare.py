@@ -17,14 +17,15 @@ from overread.evaluation.comparison.claims import Declaration, Ledgers, Verdict,
 from overread.evaluation.comparison.differences import contrast, paired_differences, unpaired_differences
 from overread.evaluation.comparison.paired_cases import Pair, PairedQuestion, half_and_chosen, pair, paired_questions
 from overread.evaluation.estimators import Intervals, missing_difference, relabelled
+from overread.evaluation.evaluate import FEW_EVENTS
 from overread.evaluation.ledger import looked, truth_hash, verify
-from overread.evaluation.metrics import shown
+from overread.evaluation.metrics import Endpoint, endpoint_of, shown
 from overread.evaluation.operating_point import OperatingPoint, positives, refuse_seen
-from overread.evaluation.results import Result, estimates, lookup
+from overread.evaluation.results import Result, estimates, from_file_form, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile, patient_codes
-from overread.stats.estimate import Difference, Estimate
+from overread.stats.estimate import Difference, Estimate, p_text, rounded
 from overread.stats.hypotheses import holm
 
 #: Rows (N,) of the first and of the second table.
@@ -47,6 +48,8 @@ def compare(
     ledger: Ledgers = None,
     names: tuple[str, str] = ("first", "second"),
     resamples: int | None = None,
+    primary: str = "",
+    net_benefit_at: float | None = None,
 ) -> Comparison:
     """Compare two models whose predictions have a known truth; differences are ``first`` − ``second``.
 
@@ -54,7 +57,9 @@ def compare(
     ``other_at``: operating points frozen on tuning data, of the first and of the second; without one, .5 is used
     and said. ``by``: columns to report by. ``margin`` > 0 of ``margin_of`` (auc, sensitivity, specificity, macro
     auc; or ``auc:mel``) for a ``claim`` of non-inferiority, equivalence or superiority of the first, one-sided at
-    (1 − ``level``)/2; it counts as pre-declared only if it stands in the ``ledger`` before the first look. Of several
+    (1 − ``level``)/2. ``primary``: the primary endpoint, ``metric`` or ``metric:class``, which is not corrected beside the
+    secondary ones; recorded with when it was named. ``net_benefit_at``: the risk at which net benefit is compared, for the
+    same cases. A margin counts as pre-declared only if it stands in the ``ledger`` before the first look. Of several
     ledgers the first is the study's own, and each gets the look, once everything is computed.
     Methods: DeLong's paired AUCs (by patient), McNemar and Tango at thresholds, patient bootstrap with the same
     resamples for both; for different patients the two intervals squared and added (Zou & Donner 2008).
@@ -70,16 +75,18 @@ def compare(
         for point in chosen:
             refuse_seen(test, point.seen, point.salt, "to choose the threshold")
     joined = _aimed(pair(first, second), [*points, *others])
-    asked, how = paired_questions(joined, points, others), Intervals(level, seed, resamples or 0)
+    asked = paired_questions(joined, points, others)
+    how = Intervals(level, seed, resamples or 0, net_benefit_at=net_benefit_at)
     given, todo = f"{len(joined.first):,} cases", "complete the column of labels"
     require(_any_known(joined), "no case has a known truth in both tables", given=given, todo=todo)
     wanted = None if margin is None else Declaration.read(margin, margin_of, claim, level)
-    primary = _primary(joined, asked)
-    about = subject(wanted, [q.of for q in asked], primary) if wanted else ("", "")
+    matters = _primary(joined, asked)
+    about = subject(wanted, [q.of for q in asked], matters) if wanted else ("", "")
     groups = _groups(joined, by)
     for path in paths_of(ledger):
         verify(path)
     differences = _differences(joined, asked, groups, how)
+    endpoint = endpoint_of(primary, ((d.first.metric, d.first.of) for d in differences if not d.first.where), matters)
     codes = patient_codes(joined.first.patients, len(joined.first))
     kept = plain({q.of: contrast(q, joined.paired, codes, level) for q in asked})
     tests = dict.fromkeys((truth_hash(first), truth_hash(second)))
@@ -87,10 +94,11 @@ def compare(
                          threshold=[p.threshold for p in (*points, *others)],
                          predictions=f"{first.digest} {second.digest}")  # fmt: skip
     found = Comparison(
-        tuple(differences), _adjusted(differences), names, joined.paired, None, kept, _counts(joined, asked), looks,
-        primary, _cautions(joined, asked, names),
+        tuple(differences), _adjusted(differences, endpoint), names, joined.paired, None, kept, _counts(joined, asked), looks,
+        matters, _cautions(joined, asked, names, differences),
         {"level": level, "seed": seed, "predictions": [first.digest, second.digest],
          "kind": first.target.kind, "points": plain([points, others])},
+        endpoint.after(looks, kept=bool(paths_of(ledger))) if endpoint else endpoint,
     )  # fmt: skip
     if not wanted:
         return found
@@ -158,8 +166,12 @@ def _stacked(joined: Pair) -> Predictions:
     return replace(joined.first, table=pd.concat([joined.first.table, joined.second.table], ignore_index=True))
 
 
-def _adjusted(differences: Sequence[Difference]) -> tuple[float, ...]:
-    families = [next(iter(d.first.where), "") for d in differences]
+def _adjusted(differences: Sequence[Difference], endpoint: Endpoint) -> tuple[float, ...]:
+    """After Holm's correction within each family; the primary endpoint is a family of its own."""
+    families = [
+        next(iter(d.first.where), endpoint if endpoint and (d.first.metric, d.first.of) == endpoint.key else "")
+        for d in differences
+    ]
     adjusted = np.full(len(differences), math.nan)
     for family in dict.fromkeys(families):
         rows = [i for i, name in enumerate(families) if name == family]
@@ -194,8 +206,14 @@ def _counts(joined: Pair, asked: Sequence[PairedQuestion]) -> dict[str, Any]:
     return {**whole, **left, "first": first, "second": second}
 
 
-def _cautions(joined: Pair, asked: Sequence[PairedQuestion], names: tuple[str, str]) -> tuple[str, ...]:
+def _cautions(
+    joined: Pair, asked: Sequence[PairedQuestion], names: tuple[str, str], differences: Sequence[Difference]
+) -> tuple[str, ...]:
     found = list(joined.notes)
+    for name, sides in ((n, [getattr(q, w) for q in asked]) for n, w in zip(names, ("first", "second"))):
+        if reasons := list(dict.fromkeys(q.no_chances for q in sides if q.no_chances)):
+            found.append(f"the scores of {name} are compared by their ranks alone: {'; '.join(reasons)}")
+    found += _few_events(differences, asked)
     if joined.first.digest == joined.second.digest:
         found.append("both tables hold the same predictions")
     for count, name in zip(joined.left_out, names):
@@ -207,9 +225,22 @@ def _cautions(joined: Pair, asked: Sequence[PairedQuestion], names: tuple[str, s
     return tuple(found)
 
 
+def _few_events(differences: Sequence[Difference], asked: Sequence[PairedQuestion]) -> list[str]:
+    """Of the questions that are judged in full."""
+    full, few = {q.of for q in asked if q.first.full}, []
+    patients = {(d.first.metric, d.first.of): d.first.patients for d in differences if not d.first.where}
+    for of in full:
+        ill, well = (patients.get((metric, of), 0) for metric in ("sensitivity", "specificity"))
+        if 0 < min(ill, well) < FEW_EVENTS:
+            few.append(f"{of}: {ill:,} patients with it, {well:,} without")
+    told = "; ".join(few[:3])
+    return [f"few events ({told}): below {FEW_EVENTS} of either, the intervals and not the values are the result"] if few else []  # fmt: skip
+
+
 #: Under this key ``where`` says whose estimate it is, for the estimates of one side.
 SIDE = "model compared"
 CORRECTED = "Holm's correction over the p values of all metrics and classes; subgroups of a column by themselves"
+APART = "; the primary endpoint by itself, not corrected"
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +249,7 @@ class Comparison(Result):
 
     ``adjusted``: the p values of ``differences`` after Holm's correction. ``verdict``: the claim at its margin,
     None where no margin was given. ``curves`` per class, finding or group; ``primary`` names the one that
-    matters most. ``cautions``: what a reader must know.
+    matters most. ``cautions``: what a reader must know. ``endpoint``: the primary one, false where none was named.
     """
 
     file: ClassVar[str] = "comparison.json"
@@ -234,6 +265,7 @@ class Comparison(Result):
     primary: str = ""
     cautions: tuple[str, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+    endpoint: Endpoint = Endpoint()  # noqa: RUF009
 
     def __getitem__(self, key: str | tuple[str, ...]) -> Difference:
         """``result["auc", "mel"]``, or ``result["auc"]``: over all classes, else of the primary one."""
@@ -253,6 +285,11 @@ class Comparison(Result):
             for e in (d.difference, *(_of_side(e, n) for e, n in zip((d.first, d.second), self.names)))
         )
 
+    @property
+    def correction(self) -> str:
+        """What the p values after correction are corrected for."""
+        return CORRECTED + (APART if self.endpoint else "")
+
     def __repr__(self) -> str:
         return f"comparison of {' with '.join(self.names)}, {len(self.differences):,} differences"
 
@@ -269,7 +306,7 @@ class Comparison(Result):
             for d, adjusted in zip(self.differences, self.adjusted)
         ]  # fmt: skip
         rest = {name: getattr(self, name) for name in _KEPT}
-        return {**rest, "correction": CORRECTED, "tests": tests, "about": self.about}
+        return {**rest, "endpoint": to_file_form(self.endpoint), "correction": self.correction, "tests": tests, "about": self.about}  # fmt: skip
 
     @classmethod
     def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Comparison:
@@ -282,7 +319,8 @@ class Comparison(Result):
             raise cls.damaged(cls.file)
         differences = tuple(_difference(whole[3 * i : 3 * i + 3], test) for i, test in enumerate(rest.tests))
         kept = {name: getattr(rest, name) for name in (*_KEPT, "about")}
-        return cls(differences, tuple(test.adjusted for test in rest.tests), **kept)
+        endpoint = from_file_form(Endpoint, held.get("endpoint", {}), where=cls.file)
+        return cls(differences, tuple(test.adjusted for test in rest.tests), **kept, endpoint=endpoint)
 
 
 _KEPT = ("names", "paired", "primary", "counts", "looks", "cautions", "verdict", "curves")
@@ -337,8 +375,11 @@ def as_text(found: Comparison) -> str:
     lines = [f"{counted(counts['images'], 'image')} of {counted(counts['patients'], 'patient')}, {how}"
              + looked(found.looks)]  # fmt: skip
     lines += [f"caution: {caution}" for caution in found.cautions]
+    if found.endpoint:
+        main = found[found.endpoint.key]
+        lines.append(f"primary endpoint: {found.endpoint}, {main}, not corrected; {found.endpoint.named}")
     rows = list(zip(found.differences, found.adjusted))
-    level = f"difference ({found.about.get('level', 0.95):.0%} interval)"
+    level = f"difference ({100 * found.about.get('level', 0.95):g} % interval)"
     head = ("metric", "of", found.names[0], found.names[1], level, "p", "p (Holm)")
     lines += aligned([head, *(_row(d, p) for d, p in rows if not d.first.where)])
     brief = {m.name for m in shown("brief comparison")}
@@ -353,7 +394,7 @@ def as_text(found: Comparison) -> str:
 
 
 def _row(d: Difference, adjusted: float) -> tuple[str, ...]:
-    values = ("–" if math.isnan(e.value) else f"{e.value:.3f}" for e in (d.first, d.second))
+    values = ("–" if math.isnan(e.value) else rounded(e.value) for e in (d.first, d.second))
     return d.first.metric, d.first.of, *values, str(d.difference), p_text(d.p), p_text(adjusted)
 
 
@@ -365,18 +406,6 @@ def counted(number: int, thing: str) -> str:
     ('1 image', '1,200 images')
     """
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
-@checked
-def p_text(p: float) -> str:
-    """A p value with two digits; small ones as a bound.
-
-    >>> p_text(0.0312), p_text(1e-9), p_text(float("nan"))
-    ('0.031', '<0.001', '–')
-    """
-    if math.isnan(p):
-        return "–"
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def aligned(rows: list[tuple[str, ...]]) -> list[str]:

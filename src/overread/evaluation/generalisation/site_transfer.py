@@ -20,7 +20,7 @@ from overread.evaluation.results import Result
 from overread.evaluation.subgroups import FEWEST
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
-from overread.stats.estimate import Estimate, independent_difference, undefined
+from overread.stats.estimate import Estimate, independent_difference, p_said, rounded, undefined
 from overread.stats.hypotheses import holm
 
 #: Begins the name of a training set of all sites but one.
@@ -271,9 +271,9 @@ def said(shift: Shift) -> tuple[str, ...]:
             lines.append(f"Trained on {g.trained_on}: internal minus external is undefined, {g.gap.undefined}.")
             continue
         lines.append(
-            f"Trained on {g.trained_on}: {word} {g.internal.value:.3f} at its own sources ({g.internal.patients:,} patients), "
-            f"{g.external.value:.3f} elsewhere ({g.external.patients:,}); internal minus external "
-            f"{_signed(g.gap.value)} ({_signed(g.gap.low)} to {_signed(g.gap.high)}), p = {g.adjusted:.3g} after Holm."
+            f"Trained on {g.trained_on}: {word} {rounded(g.internal.value)} at its own sources ({g.internal.patients:,} patients), "
+            f"{rounded(g.external.value)} elsewhere ({g.external.patients:,}); internal minus external "
+            f"{_signed(g.gap.value)} ({_signed(g.gap.low)} to {_signed(g.gap.high)}), {p_said(g.adjusted)} after Holm."
         )
     return (*lines, _verdict(shift))
 

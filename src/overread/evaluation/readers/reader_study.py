@@ -15,7 +15,7 @@ from overread.cases.annotators import Grades, in_order
 from overread.core.errors import InputError, checked, require
 from overread.core.files import plain, sha256
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
-from overread.evaluation.comparison.compare import aligned, counted, p_text
+from overread.evaluation.comparison.compare import aligned, counted
 from overread.evaluation.curves import Range, ReaderPoint, RocCurve
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import looked, truth_hash, verify
@@ -38,7 +38,7 @@ from overread.evaluation.results import Content, Result, drawn, lookup, to_file_
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
 from overread.stats.discrimination.roc import roc_curve
-from overread.stats.estimate import Estimate, undefined
+from overread.stats.estimate import Estimate, p_text, undefined
 from overread.stats.hypotheses import non_inferiority
 
 
@@ -377,7 +377,7 @@ def _modality(found: Reading, modality: str) -> Iterator[str]:
     mine = [e for e in found.estimates if e.where.get("modality", "") == modality and "cases" not in e.where]
     if modality:
         yield f"modality {modality}"
-    level = f"value ({found.about['level']:.0%} interval)"
+    level = f"value ({100 * found.about['level']:g} % interval)"
     agreeing = [e for e in mine if "reader" not in e.where]
     yield from aligned([("agreement", "of", level), *((e.metric, e.of, str(e)) for e in agreeing)])
     people = [e for e in mine if "reader" in e.where and "design" not in e.where and "beside" not in e.where]
@@ -400,7 +400,7 @@ def _people(estimates: Sequence[Estimate]) -> list[tuple[str, ...]]:
 
 
 def _contrasts(contrasts: Sequence[Contrast], first: str, found: Reading) -> list[str]:
-    head = (first, "metric", f"difference ({found.about['level']:.0%} interval)", "p", "p (Holm)", "how")
+    head = (first, "metric", f"difference ({100 * found.about['level']:g} % interval)", "p", "p (Holm)", "how")
     return aligned([head, *map(_row, shown(contrasts))])
 
 

@@ -9,7 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 
 from overread.core.errors import checked
-from overread.evaluation.curves import AbstentionCurve, DecisionCurve, Point, ReliabilityDiagram, SetCoverage
+from overread.evaluation.curves import (
+    AbstentionCurve,
+    DecisionCurve,
+    Point,
+    ReliabilityDiagram,
+    SetCoverage,
+    SmoothCalibration,
+)
 from overread.reporting import words
 from overread.reporting.figures import canvas
 from overread.reporting.figures.canvas import BLUE, FAINT, INK, SKY, SOFT, THIN, VERMILION, Figure, ForestRow
@@ -67,6 +74,7 @@ def calibration(run: Run) -> Figure | None:
         canvas.unit_square(axes, "", "Observed frequency")
         axes.set_aspect("auto")
         draw_reliability(axes, held)
+        _draw_smooth(axes, run.evaluation.curves[of].smooth)
         axes.legend(loc="upper left", frameon=True, edgecolor="none", framealpha=0.9)
         axes.set_title(run.size)
         draw_counts(below, held, "Images")
@@ -75,7 +83,17 @@ def calibration(run: Run) -> Figure | None:
 
 def _bars(run: Run) -> str:
     level = words.percent(run.level)
-    return f"Bars: {level} intervals. Band: where a calibrated model would lie ({level})."
+    smooth = any(curve.smooth for _, curve in run.chosen("calibration"))
+    line = f" Line: the same without bins, with its pointwise {level} band between dashes." if smooth else ""
+    return f"Bars: {level} intervals. Band: where a calibrated model would lie ({level}).{line}"
+
+
+def _draw_smooth(axes: Axes, held: SmoothCalibration) -> None:
+    """The curve without bins, with its band as two thin lines: the area is that of the bins by chance."""
+    if held:
+        axes.plot(held.predicted, held.observed, color=VERMILION, linewidth=1.4, label="smooth")
+        for edge in (held.low, held.high):
+            axes.plot(held.predicted, edge, color=VERMILION, linewidth=0.8, linestyle=THIN)
 
 
 def _slope(run: Run, of: str, held: ReliabilityDiagram) -> str:
@@ -112,6 +130,7 @@ def _calibrations(run: Run, chosen: list[tuple[str, ReliabilityDiagram]]) -> Fig
             canvas.unit_square(axes, "", "")
             axes.set_xticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
             draw_reliability(axes, held)
+            _draw_smooth(axes, run.evaluation.curves[of].smooth)
             axes.set_title(f"{words.name(run.called(of), 24)}\n{_judged(run, of, held)}")
         _outside(drawing, grid, len(some))
         alt = " ".join(f"{run.called(of)}: {_slope(run, of, held)}" for of, held in some)
@@ -185,7 +204,11 @@ def _longest(holds: np.ndarray) -> slice:
 def _rule(held: DecisionCurve) -> str:
     below = " Below the frame: treating nobody is better." if np.nanmin(held.net_benefit) < _useful(held)[0] else ""
     rule = words.sentence(held.rule, 120) + " At t = 0 everybody is treated."
-    where = f" At a prevalence of {words.share(held.prevalence)}." if held.prevalence is not None else ""
+    where = (
+        f" At a prevalence of {words.share(held.prevalence)}, to which the risks were moved."
+        if held.prevalence is not None
+        else ""
+    )
     return f"{rule}{where} Bands: {words.percent(held.level)} intervals.{below}"
 
 

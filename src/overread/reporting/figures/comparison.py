@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from overread.core.errors import checked
-from overread.evaluation.comparison.compare import Comparison, p_text
+from overread.evaluation.comparison.compare import Comparison
 from overread.evaluation.metrics import metric_named
 from overread.reporting import words
 from overread.reporting.figures import canvas
 from overread.reporting.figures.canvas import BLUE, COLOURS, INK, SOFT, STROKES, THIN, VERMILION, Figure, ForestRow
-from overread.stats.estimate import Difference
+from overread.stats.estimate import Difference, p_said
 
 #: Classes or findings that get figures of their own, at most.
 MOST = 6
@@ -102,7 +102,7 @@ def _forest(
 
 
 def _p_note(p: float) -> str:
-    return "" if math.isnan(p) else f"p {p_text(p)}" if p_text(p).startswith("<") else f"p = {p_text(p)}"
+    return "" if math.isnan(p) else p_said(p)
 
 
 def named(d: Difference) -> str:

@@ -13,7 +13,7 @@ from overread.reporting import words
 from overread.reporting.figures import canvas
 from overread.reporting.figures.canvas import BLUE, INK, SOFT, THIN, Figure, ForestRow
 from overread.reporting.run import Run, compared_metrics, shown_metrics, subgroups
-from overread.stats.estimate import Estimate
+from overread.stats.estimate import Estimate, p_said
 
 _ROWS = 36  # of one figure
 
@@ -122,5 +122,5 @@ def _gap_row(run: Run, gap: GroupGap) -> ForestRow:
     compared = (group,) if against == OTHERS else (group, against)
     sizes = [run.estimate(gap.metric, gap.of, {gap.column: name}) for name in compared]
     label = words.name(group or "unknown", 24) + ("" if against == OTHERS else f" – {words.name(against, 20)}")
-    note = words.probability(gap.adjusted) if math.isfinite(gap.adjusted) else ""
+    note = p_said(gap.adjusted) if math.isfinite(gap.adjusted) else ""
     return ForestRow(label, gap.estimate, " and ".join(f"{e.patients:,}" for e in sizes if e), note=note)

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from overread.core.errors import checked
-from overread.evaluation.comparison.compare import p_text
 from overread.evaluation.curves import ReaderPoint
 from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
 from overread.evaluation.readers.reader_study import ReaderCurves, Reading, shown
 from overread.reporting import words
 from overread.reporting.figures import canvas
 from overread.reporting.figures.canvas import BLUE, COLOURS, FAINT, INK, SOFT, STROKES, VERMILION, Figure, ForestRow
+from overread.stats.estimate import p_said
 
 #: Rows of one forest, and readers' curves in one figure, at most.
 ROWS, LINES = 40, 7
@@ -44,13 +44,6 @@ def size_of(found: Reading) -> str:
     """How many cases of how many patients."""
     c = found.counts
     return f"{words.count(c['images'], 'case')} of {words.count(c['patients'], 'patient')}"
-
-
-@checked
-def equal_or_less(p: float) -> str:
-    """A p value behind the letter p: ``= 0.031``."""
-    text = p_text(p)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _ending(found: Reading, modality: str) -> str:
@@ -139,7 +132,7 @@ def difference_figure(found: Reading, modality: str = "") -> Figure | None:
 
 def _row(c: Contrast) -> ForestRow:
     p, difference = c.adjusted if np.isfinite(c.adjusted) else c.gap.p, c.gap.difference
-    note = f"p {equal_or_less(p)}" if np.isfinite(p) else ""
+    note = p_said(p) if np.isfinite(p) else ""
     return ForestRow(c.reader, difference, n=f"{difference.images:,}", whole=c.reader == MEAN, note=note)
 
 

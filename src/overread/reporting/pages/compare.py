@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from overread.core.errors import checked
-from overread.evaluation.comparison.compare import CORRECTED, Comparison, p_text
+from overread.evaluation.comparison.compare import Comparison
 from overread.evaluation.metrics import shown
 from overread.reporting import words
 from overread.reporting.figures.comparison import MOST, draw_comparison, named, titled, where_of
 from overread.reporting.page import Section, write_page_and_figures
 from overread.reporting.words import Table
-from overread.stats.estimate import Difference
+from overread.stats.estimate import Difference, p_said, p_text
 
 
 @checked
@@ -39,10 +39,15 @@ def _size(found: Comparison) -> str:
 def _summary(found: Comparison) -> list[str]:
     how = "on the same cases" if found.paired else "on different patients"
     lines = [f"{found.names[0]} is compared with {found.names[1]} {how}: {_size(found)}. Each difference is the first minus the second."]  # fmt: skip
+    if found.endpoint:
+        main = found[found.endpoint.key]
+        lines.append(f"The primary endpoint, {words.sentence(found.endpoint.named)[:1].lower()}{words.sentence(found.endpoint.named)[1:-1]}: {named(main)}, {words.in_sentence(main.first)} against "
+                     f"{words.in_sentence(main.second)}; difference {words.in_sentence(main.difference)}, {p_said(main.p)}, not corrected. Everything else is secondary.")  # fmt: skip
+        return [*lines, *_claim_words(found)[:1]]
     main = next((d for d in found.differences if d.first.metric in ("auc", "macro auc", "mae")
                  and d.first.of in ("", found.primary) and not d.first.where), None) or found.differences[0]  # fmt: skip
     lines.append(f"{named(main)}: {words.in_sentence(main.first)} against {words.in_sentence(main.second)}; difference "
-                 f"{words.in_sentence(main.difference)}, p {p_text(main.p)}.")  # fmt: skip
+                 f"{words.in_sentence(main.difference)}, {p_said(main.p)}.")  # fmt: skip
     return [*lines, *_claim_words(found)[:1]]
 
 
@@ -55,7 +60,7 @@ def _claim_words(found: Comparison) -> tuple[str, ...]:
     )
     name = words.label(claim.difference.metric.removesuffix(" difference"))
     line = (f"{verdict.status.capitalize()}: {claim.claim} in {name}{titled(claim.difference.of)} at a margin of {claim.margin:g} "
-            f"{shown_or} (difference {words.in_sentence(claim.difference)}; one-sided p {p_text(claim.p)}, α {claim.alpha:g}).")  # fmt: skip
+            f"{shown_or} (difference {words.in_sentence(claim.difference)}; one-sided {p_said(claim.p)}, α {claim.alpha:g}).")  # fmt: skip
     others = (f"Also claimed of this test set: {'; '.join(verdict.others)}.",) if verdict.others else ()
     return line, words.sentence(verdict.why), *others
 
@@ -106,4 +111,4 @@ def _methods(found: Comparison) -> tuple[str, ...]:
         if d.difference.method and not d.first.where:
             by.setdefault(d.difference.method, []).append(named(d))
     methods = (f"{', '.join(dict.fromkeys(names))}: {method}." for method, names in by.items())
-    return (f"{CORRECTED}; intervals are not corrected.", *methods)
+    return (f"{found.correction}; intervals are not corrected.", *methods)

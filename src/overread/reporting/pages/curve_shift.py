@@ -19,7 +19,7 @@ from overread.reporting import words
 from overread.reporting.figures.canvas import BLUE, FAINT, INK, SOFT, VERMILION, Figure, finish, quiet_grid, sheet
 from overread.reporting.page import Section, write_page_and_figures
 from overread.reporting.words import Table
-from overread.stats.estimate import Estimate
+from overread.stats.estimate import Estimate, p_text
 
 _PALE, _WHITE = (0.08, 0.8)  # shares of the colour: in the palest field of a matrix; from where letters are white
 
@@ -151,7 +151,7 @@ def _gained(curve: LearningCurve) -> Table:
 
 
 def _gain(g: Gain) -> tuple[str, ...]:
-    return (f"{g.first:,.0f}", f"{g.second:,.0f}", *_change(g.difference), words.p_cell(g.p), words.p_cell(g.adjusted),
+    return (f"{g.first:,.0f}", f"{g.second:,.0f}", *_change(g.difference), p_text(g.p), p_text(g.adjusted),
             words.NOTHING if g.anew.undefined else _change(g.anew)[1])  # fmt: skip
 
 
@@ -275,7 +275,7 @@ def _cells(found: Shift) -> Table:
 
 
 def _gaps(found: Shift) -> Table:
-    rows = [(words.name(g.trained_on), words.value(g.internal), words.value(g.external), *_change(g.gap), words.p_cell(g.p), words.p_cell(g.adjusted))
+    rows = [(words.name(g.trained_on), words.value(g.internal), words.value(g.external), *_change(g.gap), p_text(g.p), p_text(g.adjusted))
             for g in found.gaps]  # fmt: skip
     head = ("Trained on", "Internal", "External", "Difference", "Interval", "p", "p after Holm")
     return Table("P values are corrected for the number of training sets (Holm).", head, tuple(rows))

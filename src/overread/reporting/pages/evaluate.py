@@ -18,7 +18,6 @@ _RANK = ("roc", "precision-recall", "scores", "confusion", "scatter")
 _RISK = ("calibration", "decision")
 _GROUPS = ("forest", "gaps")
 _UNSURE = ("abstention", "conformal")
-FEW = 10  # cases of a class that cannot be judged apart from chance
 
 
 @checked
@@ -28,11 +27,11 @@ def evaluation_page(folder: Path, target: Target, figures: Iterable[Figure], tit
     ``figures``: what was drawn of them, asked for when the rest is there. Raises InputError if a file is damaged.
     """
     run, results = read_evaluation(folder, target), main_results
-    first = (results.points_table(run), *results.overall(run))
+    first = (results.points_table(run), *results.overall(run), results.calls_table(run), results.rest(run))
     each, everything = results.each(run), results.everything(run)
     drawn = {figure.name: figure for figure in figures}
     sections = [
-        Section.of("Results", (results.looks(run), *results.points(run)), *first, *_of(drawn, _RANK)),
+        Section.of("Results", (results.looks(run), *results.points(run), *results.endpoint(run)), *first, *_of(drawn, _RANK)),
         Section.of("Each class or finding", (), each),
         Section.of("The score as a risk", _risk(run), *_of(drawn, _RISK)),
         Section.of("Subgroups and sources", results.heterogeneity(run), results.by_subgroup(run), results.gaps_table(run), *_of(drawn, _GROUPS)),
@@ -54,21 +53,7 @@ def _of(drawn: dict[str, Figure], names: Sequence[str]) -> list[Figure]:
 @checked
 def cautions(run: Run) -> list[str]:
     """What a reader must know before believing the numbers of a table of predictions."""
-    counts, found = run.evaluation.counts, advice.cautions(run)
-    if advice.calibration_verdict(run) == "poor":
-        found.append(
-            "The probabilities are off by more than chance: do not read them as risks before recalibrating them."
-        )
-    few = [name for name, tally in counts.per_class.items() if tally.images < FEW]
-    if few:
-        names = ", ".join(words.name(name, 30) for name in few[:6])
-        found.append(f"Fewer than {FEW} images have {names}{' and others' if len(few) > 6 else ''}: what is said of them is hardly more than chance.")  # fmt: skip
-    if counts.unlabelled:
-        found.append(f"{words.count(counts.unlabelled, 'image')} without a known truth were left out.")
-    lost = {e.undefined for e in run.estimates if e.undefined and not e.where}
-    if lost:
-        found.append(f"Some numbers are undefined: {words.name('; '.join(sorted(lost)), 300)}.")
-    return found
+    return [words.sentence(caution) for caution in run.evaluation.cautions]
 
 
 def _risk(run: Run) -> tuple[str, ...]:

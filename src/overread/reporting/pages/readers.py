@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from overread.core.errors import checked
-from overread.evaluation.comparison.compare import p_text
 from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
 from overread.evaluation.readers.reader_study import SHOWN, Reading, shown
 from overread.reporting import words
@@ -15,14 +14,13 @@ from overread.reporting.figures.readers import (
     agreement_figure,
     called,
     difference_figure,
-    equal_or_less,
     modality_figure,
     roc_figure,
     size_of,
 )
 from overread.reporting.page import Section, write_page_and_figures
 from overread.reporting.words import Table
-from overread.stats.estimate import Estimate
+from overread.stats.estimate import Estimate, p_said, p_text
 
 
 @checked
@@ -42,7 +40,7 @@ def _summary(found: Reading) -> list[str]:
     lines += [f"This test set was looked at {words.times(found.looks)} before."] if found.looks else []
     for c in _main(found):
         lines.append(f"{called(c.gap.first.metric)} of the model minus that of the mean reader{_within(c.where)}: "
-                     f"{words.in_sentence(c.estimate)}, p {equal_or_less(c.gap.p)}.")  # fmt: skip
+                     f"{words.in_sentence(c.estimate)}, {p_said(c.gap.p)}.")  # fmt: skip
     for e in found.estimates:
         if e.metric == "ceiling" and not e.undefined:
             lines.append(f"Against a single reader{_within(e.where)} no accuracy can pass {words.percent(e.value)} ({words.percent(e.low)} to {words.percent(e.high)}), given how far these readers agree.")  # fmt: skip
@@ -146,6 +144,6 @@ def _claim(found: Reading) -> Section:
     shown_or = f"undefined: {claim.undefined}" if claim.undefined else "shown" if claim.shown else "not shown"
     return Section(title, (
         f"{called(claim.difference.metric)}, margin {claim.margin:g}: {shown_or}, {found.verdict.status}. "
-        f"{words.sentence(found.verdict.why)} Difference {words.in_sentence(claim.difference)}, one-sided p {equal_or_less(claim.p)} at α {claim.alpha:g}.",
+        f"{words.sentence(found.verdict.why)} Difference {words.in_sentence(claim.difference)}, one-sided {p_said(claim.p)} at α {claim.alpha:g}.",
         *(words.sentence(f"also claimed: {other}") for other in found.verdict.others),
     ))  # fmt: skip

@@ -14,7 +14,7 @@ from overread.reporting.figures import canvas
 from overread.reporting.figures.canvas import INK, SOFT, THIN, VERMILION, Figure, ForestRow
 from overread.reporting.page import Section, write_page_and_figures
 from overread.reporting.words import Table
-from overread.stats.estimate import Difference, Estimate
+from overread.stats.estimate import Difference, Estimate, p_said
 
 METRICS = ("sensitivity", "specificity", "reads per case", "called positive", "cost per case")
 _RATES = ("sensitivity", "specificity")
@@ -91,9 +91,7 @@ def _against(differences: Iterable[Difference], metric: str) -> Difference | Non
 
 
 def _p(p: float) -> str:
-    if math.isnan(p):
-        return ""
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".")
+    return "" if math.isnan(p) else p_said(p)
 
 
 def _triage(found: Simulation) -> Figure | None:

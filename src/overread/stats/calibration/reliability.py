@@ -21,10 +21,11 @@ from overread.stats.arrays import (
     not_finite,
     numbers,
     patient_codes,
+    t_shrinkage,
     zero_one,
 )
 from overread.stats.estimate import Estimate, undefined
-from overread.stats.proportions import proportion
+from overread.stats.proportions import patient_freedom, proportion, wilson
 from overread.stats.resample import CHUNK, Column, Statistic, Weights, per_patient
 
 #: Probabilities are moved this far from 0 and 1 before their logit is taken.
@@ -196,8 +197,52 @@ def intercept_and_slope(
     return estimate("calibration intercept", large), estimate("calibration slope", slope)
 
 
+@checked
+def observed_to_expected(
+    truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, level: float = 0.95, of: str = ""
+) -> Estimate:
+    """How many cases have the disease over how many the probabilities promise: 1 is ideal, above 1 risks are understated.
+
+    ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. Interval: Wilson's of the observed
+    share, with as many independent images as the variance of the ratio implies (linearised, by patient, Student's t), over
+    the mean probability; so it has a width where nobody or everybody has the disease. A model that knows who is ill
+    is told apart from one that knows the prevalence alone (Debray et al. 2017 take the latter's variance). Undefined
+    without cases, for scores that are not probabilities, and where nothing is promised.
+
+    >>> print(observed_to_expected([0, 0, 1, 1] * 25, [0.2, 0.4, 0.4, 0.8] * 25))
+    1.111 (0.946–1.276)
+    """
+    positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
+    codes = patient_codes(patients, len(chance))
+    count, z = distinct(codes), normal_quantile(level)
+    reason = not_probabilities(chance) or ("" if chance.sum() > 0 else "the probabilities promise nobody")
+    if reason:
+        return undefined("o/e ratio", reason, of=of, images=len(chance), patients=count)
+    share, promised = float(positive.mean()), float(chance.mean())
+    moved = np.bincount(codes, positive - share / promised * chance)
+    variance = float(moved @ moved) / len(chance) ** 2
+    many: float = count
+    if count > 1 and 0 < share < 1 and variance > 0:
+        freedom = patient_freedom(codes)
+        many = max(1.0, share * (1 - share) / (variance * count / (count - 1)) * t_shrinkage(level, freedom))
+    low, high = wilson(share, many, z)
+    how = "Wilson, linearised ratio" + (", by patient" if count < len(chance) else "")
+    return Estimate("o/e ratio", share / promised, low / promised, high / promised, level, how, len(chance), count, of)
+
+
 def _fit(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) -> tuple[float, float] | None:
-    """Newton's method for a logistic regression: the last coefficient and its clustered error; None if it diverges."""
+    """The last coefficient of a logistic regression and its clustered error; None if it diverges."""
+    found = logistic(truth, columns, offset, codes)
+    return None if found is None else (float(found[0][-1]), math.sqrt(max(0.0, float(found[1][-1, -1]))))
+
+
+@checked
+def logistic(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) -> tuple[Floats, Floats] | None:
+    """Newton's method for a logistic regression: coefficients (K,) and their sandwich variance by patient (K, K).
+
+    ``columns`` (N, K), ``offset`` (N,) on the logit scale, ``codes`` (N,) of the patients. NaN variance for one patient;
+    None if it diverges.
+    """
     weight = np.zeros(columns.shape[1])
     for _ in range(50):
         expected = 1 / (1 + np.exp(-np.clip(columns @ weight + offset, -500, 500)))
@@ -209,19 +254,19 @@ def _fit(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) -> t
         step *= min(1.0, 5 / max(float(np.abs(step).max()), 1e-300))  # far from the optimum, no leaps
         weight += step
         if np.abs(step).max() < 1e-9:
-            return float(weight[-1]), _sandwich(columns, truth - expected, hessian, codes)
+            return weight, _sandwich(columns, truth - expected, hessian, codes)
         if np.abs(weight).max() > 100:
             return None
     return None
 
 
-def _sandwich(columns: Floats, residual: Floats, hessian: Floats, codes: Integers) -> float:
+def _sandwich(columns: Floats, residual: Floats, hessian: Floats, codes: Integers) -> Floats:
     patients = distinct(codes)
     if patients < 2:
-        return math.nan
+        return np.full(hessian.shape, math.nan)
     score = per_patient(codes, int(codes.max()) + 1, *(columns * residual[:, None]).T)
     bread = np.linalg.inv(hessian)
-    return math.sqrt(max(0.0, (bread @ (score.T @ score) @ bread)[-1, -1]) * patients / (patients - 1))
+    return bread @ (score.T @ score) @ bread * patients / (patients - 1)
 
 
 # -- what a Brier score is made of: reliability, resolution and uncertainty ---------------------------------------
@@ -248,7 +293,7 @@ def brier_uncertainty(
     ends = [p * (1 - p) for p in (share.low, share.high)]
     high = 0.25 if share.low <= 0.5 <= share.high else max(ends)
     how = f"{note}; {share.method}" if note else share.method
-    return replace(share, value=share.value * (1 - share.value), low=min(ends), high=high, method=how)
+    return replace(share, value=share.value * (1 - share.value), low=min(ends), high=high, method=how, count=None)
 
 
 @checked

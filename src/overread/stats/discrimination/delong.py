@@ -86,7 +86,7 @@ def auc_difference(
     score that is not finite.
 
     >>> print(auc_difference([0, 0, 1, 1, 0, 1], [1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5]))
-    0.222 (-0.096 to 0.504), p = 0.157
+    0.222 (-0.096 to 0.504), p = 0.16
     """
     return compare_aucs(truth, [score, other], patients, level=level, of=of).differences[0]
 

@@ -12,7 +12,9 @@ from overread.core.errors import checked, require
 from overread.stats.arrays import (
     Booleans,
     Floats,
+    Integers,
     Patients,
+    distinct,
     no_ranking,
     normal_quantile,
     numbers,
@@ -31,6 +33,7 @@ from overread.stats.discrimination.delong import (
 )
 from overread.stats.discrimination.roc import area_interval, misplaced, rank
 from overread.stats.estimate import Difference, Estimate, implied, ratio, square_and_add, two_sided, undefined, without
+from overread.stats.resample import Column, Statistic, Weights
 
 Range = tuple[float, float]
 
@@ -198,3 +201,39 @@ def _flagged_until(end: float, false: Floats) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         ramp = np.where(after > before, inside**2 / (2 * (after - before)), 0.0)
     return ramp + np.maximum(end - after, 0.0)
+
+
+# -- a single point of the curve: what one rate is where the other is fixed ----------------------------------------
+
+
+@checked
+def fixed_rates_statistic(
+    truth: Booleans, score: Floats, codes: Integers, patients: int, *, at: float = 0.9, of: str = ""
+) -> Statistic:
+    """Specificity where sensitivity is at least ``at``, and sensitivity where specificity is, for the bootstrap.
+
+    ``truth`` (N,) with both classes, ``score`` (N,) finite, ``codes`` (N,) of ``patients``. The best that a step of the ROC
+    curve reaches; nothing is interpolated. The threshold is found on these cases (in each resample anew), so no
+    threshold is promised: a frozen one has a lower rate on new cases.
+    """
+    require(0 < at <= 1, "the fixed rate must lie between 0 and 1", given=at)
+    ranking = rank(truth, score)
+    who = codes[ranking.order]
+    people = [distinct(codes[rows]) for rows in (truth, ~truth)]
+    note, fewest = "the threshold is found on these cases", min(people)
+    about = Column("", of, len(truth), distinct(codes), effective=fewest)
+
+    def compute(weights: Weights) -> Floats:
+        flagged, true = ranking.flagged(np.take(weights, who, axis=1).astype(np.int64))
+        false = flagged - true
+        with np.errstate(invalid="ignore", divide="ignore"):
+            tpr, fpr = (np.pad(x / x[:, -1:], ((0, 0), (1, 0))) for x in (true, false))
+        last = tpr.shape[1] - 1
+        reached = (tpr >= at - 1e-12).argmax(axis=1)
+        kept = last - (1 - fpr >= at - 1e-12)[:, ::-1].argmax(axis=1)
+        rows = np.arange(len(weights))
+        return np.column_stack([1 - fpr[rows, reached], tpr[rows, kept]])
+
+    names = ("specificity at sensitivity", "sensitivity at specificity")
+    columns = tuple(replace(about, metric=name, note=f"at {at:.4g} or more; {note}") for name in names)
+    return Statistic(columns, compute)

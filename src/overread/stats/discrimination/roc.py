@@ -222,21 +222,23 @@ def areas_statistic(
     macro: bool,
     note: str = "",
     each: bool = True,
+    images: int = 0,
 ) -> Statistic:
     """The mean AUC over the questions (if ``macro``) and each one's average precision, for the bootstrap.
 
     Average precision is Σ (recall step × precision) over distinct scores, without interpolation; its interval stands on
     the logit scale (Boyd, Eng & Page 2013).
     Every question must be defined: both classes present, scores finite. In a resample without one of the
-    classes of a question, the mean is over the others.
+    classes of a question, the mean is over the others. ``images``: how many cases any question is asked of, where not all
+    are asked of the same ones.
     """
     require(len(truths) > 0, "there must be at least one question")
     require(macro or each, "there must be something to compute: macro or each")
     areas = [Areas.of(rank(t, s), c) for t, s, c in zip(truths, scores, codes)]
     ill = [distinct(c[t]) for t, c in zip(truths, codes)]
     well = [distinct(c[~t]) for t, c in zip(truths, codes)]
-    images, patients = max(map(len, truths)), distinct(np.concatenate(codes))
-    columns = [Column("macro auc", "", images, patients, effective=min(ill + well), note=note)] if macro else []
+    everyone, patients = images or max(map(len, truths)), distinct(np.concatenate(codes))
+    columns = [Column("macro auc", "", everyone, patients, effective=min(ill + well), note=note)] if macro else []
     for name, t, c, n in zip(of, truths, codes, ill) if each else ():
         columns.append(Column("average precision", name, len(t), distinct(c), effective=n, freedom=n - 1))
 

@@ -1,0 +1,181 @@
+"""What a metric is in a subgroup, and how far each patient moves it there: a patient may stand on both sides of a gap.
+
+Two eyes, two views: the two sides of a gap then share patients, and their correlation is that of what each patient adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.evaluation.estimators import asked_of, too_large
+from overread.evaluation.questions import Codes, Sample
+from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile, not_finite, t_quantile
+from overread.stats.discrimination.delong import Cohort, placements, shares
+from overread.stats.estimate import Estimate, undefined
+from overread.stats.proportions import proportion, wilson
+from overread.stats.resample import Scale
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupValue:
+    """``influence`` (P,): how far each patient moves the value, to first order; ``present`` (P,) who is in the group."""
+
+    estimate: Estimate
+    influence: Floats
+    present: NDArray[np.bool_]
+    note: str = ""
+
+    @property
+    def error(self) -> float:
+        """The standard error that the patients' influence implies."""
+        return _error(self.influence, self.present)
+
+    def on_scale(self, scale: Scale) -> tuple[float, float]:
+        """The value and its error where errors are stable: arcsine of the root of a share, logarithm."""
+        to = {"share": lambda x: math.asin(math.sqrt(min(1.0, max(0.0, x)))),
+              "positive": lambda x: math.log(max(x, 1e-12))}[scale]  # fmt: skip
+        e = self.estimate
+        centre, low, high = to(e.value), to(e.low), to(e.high)
+        wide = (high - low) / 2 if low < centre < high else max(centre - low, high - centre)
+        return centre, wide / normal_quantile(e.level)
+
+
+#: From the sample of a subgroup, and those of the subgroups beside it, at a level.
+GapEstimator = Callable[[Sample, Sequence[Sample], float], GroupValue]
+
+
+def influence_on_share(good: NDArray[np.bool_], codes: Codes) -> Floats:
+    """(P,) how far each patient moves the share of ``good`` (K,)."""
+    return np.asarray(np.bincount(codes, (good - good.mean()) / len(good)), np.float64)
+
+
+def influence_correlation(one: Floats, other: Floats) -> float:
+    """That of two values, from how far each patient moves them."""
+    last = min(len(one), len(other))
+    size = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return max(-1.0, min(1.0, float(one[:last] @ other[:last]) / size)) if size > TINY**2 else 0.0
+
+
+def _value(s: Sample, e: Estimate, each: Floats, note: str = "") -> GroupValue:
+    """``each`` (K,): how far each case of the sample moves the value."""
+    influence = np.asarray(np.bincount(s.codes, each, s.patients), np.float64)
+    return GroupValue(e, influence, np.bincount(s.codes, minlength=s.patients) > 0, note)
+
+
+def _missing(s: Sample, metric: str, of: str, reason: str) -> GroupValue:
+    patients = distinct(s.codes) if len(s.codes) else 0
+    none = undefined(metric, reason, of=of, images=len(s.codes), patients=patients)
+    return _value(s, none, np.zeros(len(s.codes)))
+
+
+def _error(influence: Floats, present: NDArray[np.bool_]) -> float:
+    patients = int(np.count_nonzero(present))
+    return math.sqrt(patients / max(patients - 1, 1) * float(influence @ influence))
+
+
+def group_area(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
+    """As :func:`overread.stats.discrimination.roc.auc`, without sorting again."""
+    if s.undefined:
+        return _missing(s, "auc", s.of, s.undefined)
+    placed = placements(s.truth, s.score)
+    cohort = Cohort.of(s.truth, s.codes)
+    found = shares(cohort, placed[None])
+    e = cohort.estimate("auc", found, placed, level, s.of)
+    positives = int(np.count_nonzero(s.truth))
+    each = (placed - placed[s.truth].mean()) / np.where(s.truth, positives, len(s.truth) - positives)
+    return _value(s, e, each)
+
+
+def group_sensitivity(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
+    """The share of the positives that are called so."""
+    return _rate(s, True, level)
+
+
+def group_specificity(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
+    """The share of the negatives that are called so."""
+    return _rate(s, False, level)
+
+
+def _rate(s: Sample, positive: bool, level: float) -> GroupValue:
+    metric = "sensitivity" if positive else "specificity"
+    if reason := s.uncalled:
+        return _missing(s, metric, s.of, reason)
+    inside = s.truth == positive
+    one = replace(s, **{n: getattr(s, n)[inside] for n in ("rows", "truth", "score", "called", "codes")})
+    if not len(one.codes):
+        return _missing(one, metric, s.of, f"0 {'positives' if positive else 'negatives'}")
+    return _share(one, metric, s.of, one.called == positive, level, s.rule)
+
+
+def _share(s: Sample, metric: str, of: str, good: NDArray[np.bool_], level: float, note: str = "") -> GroupValue:
+    found = proportion(good, s.codes, level=level, metric=metric, of=of)
+    return _value(s, found, (good - found.value) / len(good), note)
+
+
+def group_balanced_accuracy(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
+    """The mean of sensitivity and specificity."""
+    sides = [_rate(s, positive, level) for positive in (True, False)]
+    for side in sides:
+        if side.estimate.undefined:
+            return _missing(s, "balanced accuracy", s.either, side.estimate.undefined)
+    value = sum(side.estimate.value for side in sides) / 2
+    influence, present = (sides[0].influence + sides[1].influence) / 2, sides[0].present | sides[1].present
+    fewest, error = min(side.estimate.patients for side in sides), _error(influence, present)
+    if error > TINY and TINY < value < 1 - TINY and fewest > 1:
+        ends, method = logit_interval(value, error, t_quantile(level, fewest - 1)), "linearised, logit"
+    else:
+        ends, method = wilson(value, fewest, normal_quantile(level)), f"Wilson bound for {fewest} patients"
+    e = Estimate("balanced accuracy", value, *ends, level, method, len(s.codes), int(present.sum()), s.either)
+    return GroupValue(e, influence, present, s.rule)
+
+
+def group_macro_area(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
+    """The mean AUC over the classes that have both answers in every set that is compared."""
+    single = [i for i, q in enumerate(s.questions) if not q.group]
+    known = [i for i in single if not any(other.questions[i].undefined for other in (s, *beside))]
+    if not known:
+        # the first question's own cases: of findings the others are known elsewhere
+        return _missing(s.questions[single[0]], "macro auc", "", "no class has both answers in all that are compared")
+    found = [group_area(s.questions[i], (), level) for i in known]
+    influence, present = np.mean([f.influence for f in found], axis=0), np.any([f.present for f in found], axis=0)
+    value, error = float(np.mean([f.estimate.value for f in found])), _error(influence, present)
+    z = normal_quantile(level)
+    if error > TINY and TINY < value < 1 - TINY:
+        ends = logit_interval(value, error, z)
+    else:
+        ends = wilson(min(1.0, max(0.0, value)), int(present.sum()), z)
+    images, sizes = asked_of([s.questions[i] for i in known])
+    e = Estimate("macro auc", value, *ends, level, "DeLong, logit", images, int(present.sum()))
+    left = [s.questions[i].of for i in single if i not in known]
+    return GroupValue(
+        e, influence, present, f"mean over {len(known)}{sizes}" + (f", without {', '.join(left)}" if left else "")
+    )
+
+
+def group_top_choice(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
+    """The share whose most probable class is right."""
+    if reason := s.uncalled:
+        return _missing(s, "accuracy", "", reason)
+    return _share(s, "accuracy", "", s.called == s.truth, level)
+
+
+def group_mean_error(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
+    """The mean absolute error of a quantity."""
+    off = np.abs(s.score - s.truth)
+    if reason := not_finite(off) or too_large(off):
+        return _missing(s, "mae", s.of, reason)
+    value = float(off.mean())
+    found = _value(s, Estimate("mae", value, of=s.of), (off - value) / len(off))
+    count, low, high = int(found.present.sum()), math.nan, math.nan
+    if found.error > TINY * value > 0 and count > 1:
+        factor = math.exp(min(700.0, t_quantile(level, count - 1) * found.error / value))
+        low, high = value / factor, value * factor
+    e = Estimate("mae", value, low, high, level, "linearised, logarithm", len(off), count, s.of)
+    return replace(found, estimate=e)
