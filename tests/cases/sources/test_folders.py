@@ -160,6 +160,18 @@ def test_what_stands_beside_train_and_test_is_left_out_with_its_number():
     assert "2 images beside the parts test, train are left out, in the folder itself, copy" in notes[0]
 
 
+def test_an_inner_copy_of_the_classes_is_left_out():
+    table, notes = arrange(["no/1.png", "yes/2.png", "brain_tumor/no/1.png", "brain_tumor/yes/2.png"])
+    assert table["label"].tolist() == ["no", "yes"]
+    assert "2 images in brain_tumor are left out" in notes[0]
+
+
+def test_a_folder_of_images_within_each_class_is_no_patient():
+    table, notes = arrange([f"{c}/images/{i}.png" for c in ("COVID", "Normal") for i in range(3)])
+    assert set(table["patient"]) == {""}
+    assert not any("patient" in note for note in notes)
+
+
 def test_data_sets_beside_each_other_are_no_classes():
     with pytest.raises(InputError, match="a data set of its own"):
         arrange(["a/train/no/1.png", "a/test/yes/2.png", "b/train/no/3.png", "b/test/yes/4.png"])
@@ -221,7 +233,8 @@ def test_a_pattern_takes_its_group_or_the_whole_match():
     ("names", "offered"),
     [([f"person{p}_bacteria_{k}.jpeg" for p in range(20) for k in (1, 2)], r"'person(\d+)'"), ([f"{p}_{e}" for p in range(20) for e in ("left", "right")], "20 in the paths of 40"),
      ([f"sub-{p:02d}_run-{k}.nii.gz" for p in range(20) for k in (1, 2)], r"'sub-(\d+)'"), ([f"{p:08d}_{k:03d}.png" for p in range(20) for k in (0, 1)], "20 in the paths"),
-     ([f"IMG_{i}.png" for i in range(40)], ""), ([f"benign ({i}).png" for i in range(40)], ""), ([f"ISIC_{i:07d}" for i in range(40)], ""),
+     ([f"OAS1_{p:04d}_MR1_mpr-1_{k}.jpg" for p in range(20) for k in (100, 101)], r"OAS1_(\d+)[-_ ]"), ([f"x/Tr-gl_{i:04d}.jpg" for i in range(40)], ""),
+     ([f"Mass-Training_P_{i // 2:05d}_{('LEFT', 'RIGHT')[i % 2]}_CC" for i in range(40)], "20 in the paths of 40"), ([f"IMG_{i}.png" for i in range(40)], ""), ([f"benign ({i}).png" for i in range(40)], ""), ([f"ISIC_{i:07d}" for i in range(40)], ""),
      ([f"{i % 2}_{i}.png" for i in range(400)], ""), ([f"person{i}.png" for i in range(40)], "")],
 )  # fmt: skip
 def test_a_pattern_is_offered_where_it_groups_sensibly(names, offered):

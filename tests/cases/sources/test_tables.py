@@ -104,7 +104,7 @@ def test_short_rows_are_counted(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n3\n\n", encoding="utf-8")
     table, notes = open_table(tmp_path / "t.csv")
     assert table["b"].tolist() == ["2", ""]
-    assert "1 of 2 rows have fewer cells" in notes[0]
+    assert "1 rows have fewer cells" in notes[0]
 
 
 def test_the_separator_is_what_gives_every_row_the_same_cells(tmp_path):

@@ -89,7 +89,7 @@ def arrange(images: Sequence[str], layout: Layout = PLAIN) -> tuple[pd.DataFrame
 
 
 def _parts_first(pieces: pd.Series) -> tuple[pd.Series, list[str]]:
-    """Which images to keep: where train and test stand at the top, what stands beside them is set aside."""
+    """Which images to keep: what stands beside train and test at the top is set aside, and so is an inner copy."""
     top = pieces.map(lambda piece: piece[0] if len(piece) > 1 else "")
     part = top.str.lower().map(PART_NAMES)
     if part.nunique() > 1 and part.isna().any():
@@ -97,6 +97,13 @@ def _parts_first(pieces: pd.Series) -> tuple[pd.Series, list[str]]:
         shown = ", ".join(name or "the folder itself" for name in sorted(others.unique())[:5])
         return part.notna(), [
             f"folder: {len(others):,} images beside the parts {', '.join(sorted(top[part.notna()].unique()))} are left out, in {shown}"
+        ]
+    below = pieces.map(lambda piece: piece[1] if len(piece) > 2 else "").groupby(top).agg(set)
+    copies = [name for name in below.index if len(below[name]) > 1 and below[name] <= set(below.index) - {name, ""}]
+    if copies:
+        inner = top.isin(copies)
+        return ~inner, [
+            f"folder: {int(inner.sum()):,} images in {', '.join(copies)} are left out: its folders are called as those beside it"
         ]
     return pd.Series(True, index=pieces.index), []
 
@@ -155,8 +162,8 @@ def _patients(table: pd.DataFrame, pieces: pd.Series, level: int, layout: Layout
         ] if loose else []
     levels = [k for k in range(level + 1, int(depth.min()) - 1)
               if pieces.str[k].groupby(table["label"]).nunique().max() > 1]  # fmt: skip
-    if not levels and level + 3 == depth.min():
-        levels = [level + 1]  # each class has one: patients still, if these differ
+    if not levels and level + 3 == depth.min() and pieces.str[level + 1].nunique() > 1:
+        levels = [level + 1]  # each class has one: patients still, since these differ
     if not levels:
         return none, []
     both = (
@@ -231,8 +238,8 @@ def offered_patient(images: pd.Series) -> str:
     ].value_counts()
     patterns = [rf"{words.index[0]}(\d+)"] if len(words) else []
     patterns += [rf"([^/]+){sides.index[0]}(?i:left|right|od|os|lcc|rcc|lmlo|rmlo|l|r)\b"] if len(sides) else []
-    patterns += [r"(\d+)[-_][^/]*$"] if images.str.contains(r"(?:^|/)\d+[-_][^/]*$").mean() >= 0.5 else []
-    for pattern in patterns:
+    patterns += [_leading(images, tokens) for tokens in (1, 2, 3, 4)]
+    for pattern in filter(None, patterns):
         found, _ = by_pattern(images, pattern, "patient")
         sizes = found[found != ""].value_counts()
         if (
@@ -243,6 +250,14 @@ def offered_patient(images: pd.Series) -> str:
         ):
             return f"; --patient-from '{pattern}' finds {len(sizes):,} in the paths of {sizes.sum():,} of {len(images):,} images"
     return ""
+
+
+def _leading(images: pd.Series, tokens: int) -> str:
+    """A pattern for the number in one of the first tokens of the names, before which the name is the same; blank if it is not."""
+    before = images.str.extract(rf"(?:^|/)((?:[^-_ /]+[-_ ]){{{tokens - 1}}}[A-Za-z]*)\d+[-_ ][^/]+$")[0]
+    if before.isna().mean() > 0.5 or before.nunique() != 1:
+        return ""
+    return rf"(?:^|/){re.escape(before.mode()[0])}(\d+)[-_ ]".replace(r"\-", "-").replace("\\ ", " ")
 
 
 # -- which files lie in a folder: without runs of ours, without masks -------------------------------------------------

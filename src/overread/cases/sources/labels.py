@@ -241,8 +241,9 @@ def quantity(values: pd.Series, name: str) -> tuple[pd.DataFrame, Target, list[s
     number = pd.to_numeric(text.mask(text == ""), errors="coerce")
     strange = text[~np.isfinite(number) & (text != "")]
     if len(strange):
-        raise InputError(f"the quantity {name!r} must be a number or blank", given=repr(strange.iloc[0]),
-                         todo="use --label for a column of class names")  # fmt: skip
+        comma = strange.str.fullmatch(r"[+-]?\d+,\d+").all()
+        todo = "write it with a point, as in 0.5" if comma else "use --label for a column of class names"
+        raise InputError(f"the quantity {name!r} must be a number or blank", given=repr(strange.iloc[0]), todo=todo)
     if not number.notna().any():
         what, given = f"the column {name!r} holds no number at all", f"{len(text):,} blank cells"
         raise InputError(what, given=given, todo="choose another with --value")

@@ -47,7 +47,7 @@ def open_table(path: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[s
     elif is_workbook(path):
         rows, notes = read_sheet(path, layout.sheet)
         notes += [] if path.suffix.lower() in (".xlsx", ".xlsm") else ["table: it is an Excel workbook by its content"]
-        table, more = _from_rows(rows[0] if rows else [], rows[1:], path)
+        table, more = _from_cells(rows[0] if rows else [], pd.DataFrame(rows[1:], dtype=object), path)
         notes += more
     else:
         table, notes = _read_text(path, layout.encoding)
@@ -74,20 +74,34 @@ def _read_text(path: Path, encoding: str) -> tuple[pd.DataFrame, list[str]]:
     if separator != "," and path.suffix.lower() not in (".tsv", ".tab"):
         name = "tab" if separator == "\t" else repr(separator)
         notes.append(f"table: its columns are separated by {name}")
-    # The csv module rather than pandas: it tells a row that is too long from one that is too short.
     csv.field_size_limit(_HEAD)
+    header, short, longest = _widths(text, separator, path)
+    if len(header) > MAX_COLUMNS:
+        given, todo = f"{len(header):,} columns", f"at most {MAX_COLUMNS:,} are read"
+        raise InputError("the table has too many columns", given=given, todo=todo)
+    if short:
+        notes.append(f"table: {short:,} rows have fewer cells than the header; the rest is taken for blank")
+    try:
+        cells = pd.read_csv(io.StringIO(text, newline=""), sep=separator, dtype=str, keep_default_na=False, index_col=False,
+                            header=None, names=range(longest), skip_blank_lines=False).iloc[1:]  # fmt: skip
+    except ValueError as error:
+        raise InputError("the table cannot be read", given=f"{path}: {_line(error)}",
+                         todo="quote cells that hold the separator or a line end, and end each quote") from error  # fmt: skip
+    table, more = _from_cells(header, cells.reset_index(drop=True), path)
+    return table, notes + more
+
+
+def _widths(text: str, separator: str, path: Path) -> tuple[list[str], int, int]:
+    """The first row, how many rows below it have fewer cells, and the most cells of any: pandas does not tell them."""
     records = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         header = next(records)
-        if len(header) > MAX_COLUMNS:
-            given, todo = f"{len(header):,} columns", f"at most {MAX_COLUMNS:,} are read"
-            raise InputError("the table has too many columns", given=given, todo=todo)
-        rows = [row for row in records if row]
+        widths = Counter(map(len, records))
     except csv.Error as error:
         raise InputError("the table cannot be read", given=f"{path}: line {records.line_num:,}: {error}",
-                         todo="quote cells that hold the separator or a line end") from error  # fmt: skip
-    table, more = _from_rows(header, rows, path)
-    return table, notes + more
+                         todo="quote cells that hold the separator or a line end, and end each quote") from error  # fmt: skip
+    short = sum(count for width, count in widths.items() if 0 < width < len(header))
+    return header, short, max([len(header), *widths])
 
 
 #: What a byte-order mark says: Unicode 15, table 2-4.
@@ -158,30 +172,29 @@ def _separator(text: str) -> str:
     return max(",\t;|", key=fits)  # the first of equals: a comma
 
 
-def _from_rows(header: list[str], rows: list[list[str]], path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The table of these cells: rows made equally long, columns without name or content left out, as the notes say."""
+def _from_cells(header: list[str], cells: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The table of these cells (missing where a row is short), without rows that are blank and columns without name and
+    content, as the notes say."""
     names = [name.strip() for name in header]
-    _refuse_titles(names, rows, path)
-    rows = [row for row in rows if any(cell and not cell.isspace() for cell in row)]
-    long = [i for i, row in enumerate(rows) if any(cell.strip() for cell in row[len(names) :])]
-    if long:
-        raise InputError("the table cannot be read", given=f"{path}: row {long[0] + 1:,} has {len(rows[long[0]]):,} cells, the header {len(names):,}",
-                         todo="every row needs as many cells as the header; quote cells that hold the separator")  # fmt: skip
-    short = sum(len(row) < len(names) for row in rows)
-    cells = [row[: len(names)] + [""] * (len(names) - len(row)) for row in rows]
-    blank = [i for i, name in enumerate(names) if not name and not any(row[i].strip() for row in cells)]
+    cells = cells.reindex(columns=range(max(len(names), cells.shape[1])))
+    _refuse_titles(names, cells.head(20).fillna("").to_numpy().tolist(), path)
+    cells = cells.fillna("")
+    empty = cells[0].str.strip() == ""
+    empty[empty] = (cells[empty].apply(lambda column: column.str.strip()) == "").all(axis=1)
+    cells = cells[~empty]
+    for extra in range(len(names), cells.shape[1]):
+        if (long := cells[extra].str.strip() != "").any():
+            raise InputError("the table cannot be read", given=f"{path}: {numbered(long)} ha{'ve' if long.sum() > 1 else 's'} more cells than the header, {len(names):,}",
+                             todo="every row needs as many cells as the header; quote cells that hold the separator")  # fmt: skip
+    blank = [i for i, name in enumerate(names) if not name and not cells[i].str.strip().any()]
     unnamed = [f"column {i + 1}" for i, name in enumerate(names) if not name and i not in blank]
     kept = {i: name or f"column {i + 1}" for i, name in enumerate(names) if i not in blank}
     notes = []
-    if short:
-        notes.append(
-            f"table: {short:,} of {len(rows):,} rows have fewer cells than the header; the rest is taken for blank"
-        )
     if blank:
         notes.append(f"table: {len(blank)} column{'s' * (len(blank) > 1)} without name and content left out")
     if unnamed:
         notes.append(f"table: columns without a name are called {', '.join(unnamed[:5])}")
-    table = pd.DataFrame(cells, columns=range(len(names)), dtype=object).loc[:, list(kept)]
+    table = cells[list(kept)].reset_index(drop=True).astype(object)
     return _once(table.set_axis(list(kept.values()), axis=1), path, notes)
 
 
@@ -240,8 +253,8 @@ GUESSES: dict[str, tuple[str, ...]] = {
     "case": ("case", "caseid", "imageid", "imgid", "exam", "examid", "accession"),
     "patient": ("patient", "patientid", "pid", "subject", "subjectid", "participant", "participantid", "person",
                 "personid", "mrn", "lesionid", "lesion"),
-    "label": ("label", "diagnosis", "dx", "class", "target", "category", "grade", "classname",
-              "finding", "findings", "findinglabels", "labels", "y"),
+    "label": ("label", "diagnosis", "diagnose", "diagnostic", "diagnostico", "dx", "class", "target", "category", "grade", "classname",
+              "finding", "findings", "findinglabels", "labels", "pathology", "befund", "y"),
     "source": ("source", "site", "hospital", "center", "centre", "institution", "scanner", "microscope", "device",
                "manufacturer", "dataset"),
     "view": ("view", "viewposition", "projection", "magnification"),
