@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, nearest
 from overread.core.files import EqualByDigest, fingerprint, unguarded, write_csv
+from overread.core.phrases import count
 from overread.tasks.target import Target
 
 _FIRST = ("case", "patient", "split", "source")
@@ -39,7 +40,7 @@ class Predictions(EqualByDigest):
             _require_numbers(self.table[column])
         twice = self.table["case"].duplicated()
         if twice.any():
-            raise InputError("a case has more than one prediction", given=f"{int(twice.sum())} rows too many")
+            raise InputError("a case has more than one prediction", given=f"{count(int(twice.sum()), 'row')} too many")
         object.__setattr__(self, "table", self.table.reset_index(drop=True))
 
     @property
@@ -91,7 +92,7 @@ class Predictions(EqualByDigest):
         return len(self.table)
 
     def __str__(self) -> str:
-        return f"predictions for {len(self):,} cases of {self.table['patient'].nunique():,} patients"
+        return f"predictions for {count(len(self), 'case')} of {count(self.table['patient'].nunique(), 'patient')}"
 
     __repr__ = __str__
 
@@ -155,7 +156,7 @@ def _require_numbers(column: pd.Series) -> None:
     bad = column.notna() & pd.to_numeric(column, errors="coerce").isna()
     if bad.any():
         raise InputError(f"the column {str(column.name)!r} must hold numbers",
-                         given=f"{int(bad.sum())} rows that do not, the first {column[bad].iloc[0]!r}"[:200])  # fmt: skip
+                         given=f"{count(int(bad.sum()), 'row')} that do not, the first {column[bad].iloc[0]!r}"[:200])  # fmt: skip
 
 
 def _with_defaults(table: pd.DataFrame) -> pd.DataFrame:

@@ -47,7 +47,7 @@ def test_answers_are_joined_by_case_or_by_image(table, tmp_path, form):
 
 
 def test_columns_of_the_table_itself(table):
-    cases = ov.read_cases(table({**ROWS, **WIDE}), graders=["ann", "bob", "cyd"])
+    cases = ov.read_cases(table({**ROWS, **WIDE}), graders=["ann", "bob", "cyd"], subgroups=["sex"])
     assert cases.table["label"].tolist() == LABELS
     assert not {"ann", "bob", "cyd"} & set(cases.table)  # they name people
     assert cases.table["sex"].tolist() == ROWS["sex"]

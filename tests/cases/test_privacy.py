@@ -32,18 +32,52 @@ def read(path, **options):
     return ov.read_cases(path, image="file", label="dx", patient="mrn", **options)
 
 
-def test_names_become_codes_and_telling_columns_stay_outside(path) -> None:
+def test_names_become_codes_and_columns_that_nobody_named_stay_outside(path) -> None:
     cases, named = read(path), read(path, names="keep")
     assert list(cases.table["patient"]) == codes(named.table["patient"], cases.salt)
     assert list(cases.table["case"]) == codes(named.table["case"], cases.salt)
-    assert set(named.table.columns) - set(cases.table.columns) == {"full_name", "born", "remark", "insured"}
-    assert {"sex", "age"} <= set(cases.table.columns)
-    assert any("left out, as they may identify: full_name, born, remark, insured" in note for note in cases.notes)
+    left = {"sex", "full_name", "born", "remark", "insured", "age"}
+    assert set(named.table.columns) - set(cases.table.columns) == left
+    note = next(note for note in cases.notes if note.startswith("names:"))
+    assert all(name in note for name in left)
+    assert "--keep-column" in note
     assert list(cases.labels) == list(named.labels)
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [
+        ("findings", [""] * (COUNT - 1) + ["as told by Frau Schmidt"]),  # a remark in one row
+        ("read_by", ["Dr Smith", "Dr Jones"] * (COUNT // 2)),
+        ("befundet_von", ["Meier", "Schulz", "Weber"] * (COUNT // 3)),
+        ("x1", ["Anna"] * COUNT),
+        ("score", [str(i % 3) for i in range(COUNT)]),
+    ],
+)
+def test_what_stands_in_an_unknown_column_does_not_matter(path, tmp_path, column, cells) -> None:
+    pd.read_csv(path, dtype=str).assign(**{column: cells}).to_csv(tmp_path / "more.csv", index=False)
+    cases = read(tmp_path / "more.csv")
+    assert column not in cases.table
+    assert column in read(tmp_path / "more.csv", keep=[column]).table
+    assert column in read(tmp_path / "more.csv", queries=[f"`{column}` == 'x' and sex == 'f'"]).table
+    new = read_images(tmp_path / "more.csv", cases.target, image="file", patient="mrn", salt=cases.salt)
+    assert column not in new.table
+    assert column in read_images(tmp_path / "more.csv", cases.target, image="file", keep=[column]).table
 
 
 def test_a_column_that_is_asked_for_is_kept(path) -> None:
     assert "born" in read(path, subgroups=["born"]).table
+
+
+def test_a_column_to_keep_must_be_there(path) -> None:
+    for reads in (
+        lambda: read(path, keep=["sexx"]),
+        lambda: read_images(path, read(path).target, image="file", keep=["sexx"]),
+    ):
+        with pytest.raises(
+            InputError, match=r"no column 'sexx' for --keep-column.*did you mean 'sex'|Did you mean 'sex'"
+        ):
+            reads()
 
 
 def test_what_is_saved_names_nobody(path, tmp_path) -> None:

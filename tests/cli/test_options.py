@@ -47,13 +47,13 @@ def options(name: str) -> dict[str, object]:
 
 def test_run_has_an_option_for_each_field_and_no_other() -> None:
     wanted = {flag(kind, name) for kind in GROUPS for name, about in settings(kind).items() if about.offered}
-    assert set(options("run")) == wanted | {"-o", "--output"}
+    assert set(options("run")) == wanted | {"-o", "--output", "--verbose"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_option_says_what_its_field_says(stage) -> None:
     about = {flag(kind, name): entry for kind in GROUPS for name, entry in settings(kind).items() if entry.offered}
-    own = {"--output", "-o", "--json", "--seed", "--names"}  # of the command itself in some stages
+    own = {"--output", "-o", "--json", "--seed", "--names", "--verbose"}  # of the command itself in some stages
     wrong = [name for name, option in options(stage).items() if name not in own and
              (option.help, option.min, option.max, option.envvar or "") != (about[name].help, about[name].least, about[name].most, about[name].env)]  # fmt: skip
     assert not wrong
@@ -144,3 +144,21 @@ def test_a_recipe_holds_what_differs_from_the_defaults() -> None:
     assert made["augmentation"]["rotate"] == 20
     assert made["augment"] == "given"
     assert "patience" not in made
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--sensitivity", "95"], "write 0.95"),
+        (["--sensitivity=90%"], "write 0.9"),
+        (["--prevalence", "3"], "write 0.03"),
+        (["--sensitivity", "-1"], ""),
+        (["--sensitivity", "high"], ""),
+        (["--epochs", "-3"], ""),
+    ],
+)
+def test_a_share_in_per_cent_is_told_how_to_write_it(words, hint):
+    answer = CliRunner().invoke(app, ["run", "t.csv", *words])
+    assert answer.exit_code == 2
+    assert ("It is a share" in answer.output) == bool(hint)
+    assert hint in answer.output

@@ -140,3 +140,17 @@ def test_a_median_of_names_without_an_order_is_no_look(folder):
     table.to_csv(folder / "readers.csv", index=False)
     found = run(folder / "readers.csv", "--consensus", "median")
     assert "a median needs classes in order" in str(found.exception)
+
+
+def test_readers_stand_under_numbers_unless_their_names_are_kept(folder, undrawn):
+    table = pd.read_csv(folder / "readers.csv")
+    names = dict(zip(sorted(table["reader"].unique()), ["Dr Anna Smith", "Dr Jones", "Weber"]))
+    table.assign(reader=table["reader"].map(names)).to_csv(folder / "named.csv", index=False)
+    found = run(folder / "named.csv", folder / "predictions.csv", "-o", folder / "coded")
+    assert found.exit_code == 0, found.output
+    assert "--names keep" in found.output
+    written = found.stdout + "".join(p.read_text("utf-8") for p in (folder / "coded").rglob("*") if p.suffix in (".json", ".html"))  # fmt: skip
+    assert not [name for name in names.values() if name in written]
+    assert "reader 2" in written
+    kept = run(folder / "named.csv", folder / "predictions.csv", "-o", folder / "kept", "--names", "keep")
+    assert "Dr Anna Smith" in kept.stdout

@@ -90,6 +90,15 @@ def test_under_a_budget_the_number_of_epochs_follows_the_time(make_training) -> 
     assert state.decisions or state.stopped
 
 
+def test_the_number_of_epochs_is_told_once_however_often_it_was_planned_anew() -> None:
+    recipe, state = Recipe(method="scratch"), loop.LoopState(epochs=30, decisions=[{"what": "precision", "choice": "float32", "why": ""}])
+    for epoch in range(1, 17):
+        state.epoch = epoch
+        loop._fit_budget(recipe, state, left=40.0 - epoch, seconds=1.0 + epoch % 3)
+    assert [decision["what"] for decision in state.decisions] == ["precision", "epochs"]
+    assert state.decisions[1]["choice"] == str(state.epochs)
+
+
 def test_schedule_rises_then_falls_to_nothing() -> None:
     rates = [schedule(k / 100, 0.1) for k in range(101)]
     assert rates[0] == 0

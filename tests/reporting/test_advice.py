@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +162,27 @@ def test_an_error_that_the_study_went_on_despite_is_told(sound):
 def test_an_unfinished_run_is_asked_to_go_on(run):
     assert "overread run" in said(judged(run))
     assert "not been judged" in advice.summary(judged(run))
+
+
+def test_the_result_stands_in_six_lines(each):
+    """Of any kind of question: what it was tested on, the numbers, the verdict, and where the rest is."""
+    found = advice.brief(read_run(each))
+    assert 3 <= len(found) <= 6
+    assert found[0].startswith("Tested on")
+    assert any(found[-2].startswith(verdict) for verdict in advice.VERDICTS)
+    assert "--verbose" in found[-1]
+
+
+def test_a_penalty_at_the_end_of_the_grid_is_said(run):
+    rows = tuple(TrainingRow(penalty=p, held_out_loss=1 / p, chosen=p == 10) for p in (0.1, 1.0, 10.0))
+    text = said(replace(run, history=rows))
+    assert "the largest that was tried" in text
+    assert "--set 'penalties=[0.1, 1.0, 10.0, 100.0, 1000.0]'" in text
+    inside = tuple(replace(row, chosen=row.penalty == 1) for row in rows)
+    assert "that was tried" not in said(replace(run, history=inside))
+
+
+def test_commands_can_be_pasted(run):
+    spaced = replace(run, folder=Path("my runs/it's"))
+    command = next(a.command for a in advice.next_steps(spaced) if a.command.startswith("overread predict"))
+    assert shlex.split(command)[2] == "my runs/it's"

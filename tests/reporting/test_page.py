@@ -324,3 +324,28 @@ def test_only_small_pictures_of_the_run_are_shown(quick, address, data):
     page = read(quick)
     assert page.of("img") == []
     assert "no picture" in page.text
+
+
+def test_the_gallery_says_where_its_cases_can_be_looked_up(quick):
+    report(quick)
+    assert "keys.json" in words(read(quick))
+    text = (quick / "study.toml").read_text("utf-8")
+    (quick / "explanations" / "keys.json").unlink()
+    report(quick, case_names=True)  # as of a run with codes
+    assert "overread key" in words(read(quick))
+    assert "keys.json" not in words(read(quick))
+    (quick / "study.toml").write_text('names = "keep"\n' + text, encoding="utf-8")
+    report(quick, case_names=True)
+    assert "overread key" not in words(read(quick))
+    assert not (quick / "explanations" / "keys.json").exists()
+
+
+def test_a_share_that_decided_nothing_is_not_told(quick):
+    report(quick)
+    assert "Share for the test" in words(read(quick))
+    proof = json.loads((quick / "split.proof.json").read_text("utf-8"))
+    proof["proof"]["given"] = True
+    (quick / "split.proof.json").write_text(json.dumps(proof), encoding="utf-8")
+    report(quick)
+    assert "Share for the test" not in words(read(quick))
+    assert "its split was kept" in words(read(quick))

@@ -118,6 +118,7 @@ def test_linear_heads_show_their_penalties(finished, tmp_path):
     svg = training(read_run(folder)).svg
     assert "Penalty of the linear head" in text_of(svg)
     assert "Chosen: 10 (circle), with a loss of 0.410" in svg
+    assert "mathdefault" not in svg  # a number, not the source of a formula
 
 
 def test_losses_without_scores_are_drawn_and_empty_histories_left_out(finished, tmp_path):

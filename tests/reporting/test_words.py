@@ -7,7 +7,6 @@ import math
 import pytest
 
 from overread.reporting import words
-from overread.reporting.sections import without_folders
 from overread.stats.estimate import Estimate, undefined
 
 AUC = Estimate("auc", 0.91234, 0.86, 0.951, images=10, patients=8)
@@ -49,10 +48,6 @@ def test_groups():
 def test_keys_stand_for_cases():
     assert words.case_key("a", "s") == words.case_key("a", "s")
     assert len({words.case_key(case, salt) for case in "ab" for salt in "st"}) == 4
-
-
-def test_commands_lose_their_folders():
-    assert without_folders(r"overread run C:\Users\anna\t.csv -o out") == "overread run …/t.csv -o out"
 
 
 def test_a_rate_that_is_not_all_is_not_told_as_all():

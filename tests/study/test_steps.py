@@ -198,7 +198,7 @@ def test_a_model_that_has_seen_the_test_patients_is_refused(done, phantom, tmp_p
 def test_no_patient_reaches_what_should_not_hold_one(done) -> None:
     """Only the tables keyed by patient hold patients: cases, split and predictions."""
     patients = set(Split.load(done / "split.csv").table.patient)
-    allowed = {"cases.csv", "split.csv", "tuning.csv", "test.csv", "excluded.csv"}
+    allowed = {"cases.csv", "split.csv", "tuning.csv", "test.csv", "shortcut.csv", "excluded.csv"}
     for path in done.rglob("*"):
         if (
             path.is_file()
@@ -245,3 +245,110 @@ def test_every_kind_of_question_ends_with_a_report(many, tmp_path, question, met
     assert "report" in (tmp_path / "report.html").read_text("utf-8")
     made = Predictions.read(tmp_path / "predictions" / "test.csv")
     assert made.table["case"].is_unique
+
+
+# -- errors of the audit, and what may change when a model is there ------------------------------------------------
+
+
+@pytest.fixture
+def leaking(phantom, tmp_path) -> Study:
+    """A study whose table brings a split in which three patients are in training and in the test."""
+    table = pd.read_csv(phantom, dtype=str)
+    names = sorted(table["patient"].unique())
+    part = dict(zip(names, ["test"] * 15 + ["tuning"] * 10 + ["train"] * (len(names) - 25)))
+    table["part"] = table["patient"].map(part)
+    twice = table[table["patient"].isin(names[:3])].copy()
+    twice["part"], twice["case"] = "train", [f"again-{i}" for i in range(len(twice))]
+    made = pd.concat([table, twice], ignore_index=True)
+    made["image"] = [str(phantom.parent / name) for name in made["image"]]
+    made.to_csv(tmp_path / "leak.csv", index=False)
+    return _study(tmp_path / "leak.csv", case="case", split="part")
+
+
+def _split(study: Study, folder: Path) -> list[str]:
+    said: list[str] = []
+    study, cases = steps.open_study(study, folder)
+    context = RunContext(study, folder, say=said.append, table=cases)
+    steps.begin(context, cases)
+    steps.audit(context)
+    steps.tell_findings(context)
+    split(context)
+    return said
+
+
+def test_an_error_of_the_audit_stops_a_study(leaking, tmp_path) -> None:
+    with pytest.raises(UnsoundError, match=r"the given split leaks.*--despite leak goes on all the same"):
+        run(leaking, tmp_path / "run", network=False)
+    assert not (tmp_path / "run" / "split.csv").exists()
+
+
+def test_despite_a_leak_a_study_goes_on_without_the_patients_that_leak(leaking, tmp_path) -> None:
+    said = _split(leaking.changed(despite=("leak",)), tmp_path / "run")
+    parts = Split.load(tmp_path / "run" / "split.csv").table
+    assert not set(parts.patient[parts.part == "train"]) & set(parts.patient[parts.part == "test"])
+    told = [line for line in said if "the given split leaks" in line]
+    assert told
+    assert len(told) == len(set(told))  # said once
+    with pytest.raises(UnsoundError, match="given split leaks"):  # another error's name does not do
+        _split(leaking.changed(despite=("shortcut",)), tmp_path / "run")
+
+
+def test_an_unknown_error_cannot_be_passed_over(phantom) -> None:
+    with pytest.raises(InputError, match="Did you mean 'leak'"):
+        _study(phantom, despite=("leaks",))
+
+
+def test_a_test_part_below_ten_patients_stops_before_training(phantom, tmp_path) -> None:
+    study = _study(phantom, test=0.12)
+    with pytest.raises(UnsoundError, match=r"nothing is judged below 10.*--test 0\.4"):
+        _split(study, tmp_path / "run")
+    _split(study.changed(despite=("few-patients",)), tmp_path / "run")
+    assert (tmp_path / "run" / "split.csv").exists()
+
+
+def test_a_column_of_groups_is_no_column_of_patients(phantom, tmp_path) -> None:
+    with pytest.raises(UnsoundError, match="--patient names the column of the patient, and not one of groups"):
+        _split(_study(phantom, patient="sex", source=""), tmp_path / "run")
+
+
+def test_what_to_judge_by_may_change_and_nothing_is_trained_anew(done, phantom, tmp_path, no_report) -> None:
+    shutil.copytree(done, tmp_path / "run")
+    before = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    study = _study(phantom, subgroups=("age",), device="cpu", threads=2)
+    run(study, tmp_path / "run", network=False)
+    assert (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns == before
+    found = Evaluation.load(tmp_path / "run" / "evaluation")
+    assert found.where("age")
+    assert found.looks == 1
+
+
+def test_a_finished_run_is_judged_by_another_column_of_its_table(done, tmp_path) -> None:
+    from typer.testing import CliRunner
+
+    from overread.cli.main import app
+
+    shutil.copytree(done, tmp_path / "run")
+    answer = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--subgroup", "age", "--sensitivity", "0.9", "--no-figures"])  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    found = Evaluation.load(tmp_path / "run" / "evaluation")
+    assert {"age", "sex", "source"} == {column for e in found.estimates for column in e.where}
+    assert "sensitivity" in found.operating[0].rule
+    study = Study.load(tmp_path / "run" / "study.toml")
+    assert (study.columns.subgroups, study.operating_point.sensitivity) == (("sex", "age"), 0.9)
+    wrong = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--level", "0.9"])
+    assert "a run brings its own answer" in str(wrong.exception)
+
+
+def test_the_record_holds_no_folder(done, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/overread", "run", "/home/anna smith/t.csv", "--weights=/home/anna/w", "-o", "runs/x", "--where", "a == 'b/c'"])  # fmt: skip
+    assert steps.command_line() == "overread run …/t.csv --weights=…/w -o …/x --where \"a == 'b/c'\""
+
+
+def test_a_run_keeps_what_can_be_told_without_looking(done) -> None:
+    told, test = (Predictions.read(done / "predictions" / f"{name}.csv") for name in ("shortcut", "test"))
+    assert list(told.table["case"]) == list(test.table["case"])
+    found = Evaluation.load(done / "evaluation")
+    assert not found["shortcut auc"].undefined
+    gap = found["auc"].value - found["shortcut auc"].value
+    assert found["auc beyond shortcut"].value == pytest.approx(gap)
+    assert "Can it be trusted?" in (done / "report.html").read_text("utf-8")

@@ -173,11 +173,17 @@ def grades_of(table: pd.DataFrame, kind: str, *, repeats: Literal["refuse", "las
 
 
 @checked
+def nameless(grades: Grades) -> Grades:
+    """With ``reader 1``, ``reader 2`` … in place of the readers' names, in the order in which these first appear."""
+    place = {name: f"reader {i + 1}" for i, name in enumerate(grades.table["reader"].unique())}
+    return replace(grades, table=grades.table.assign(reader=grades.table["reader"].map(place)))
+
+
+@checked
 def coded(grades: Grades, salt: str) -> Grades:
     """With codes for cases and patients, and ``reader 1``, ``reader 2`` … in the order in which readers first appear."""
-    table = grades.table
-    place = {name: f"reader {i + 1}" for i, name in enumerate(table["reader"].unique())}
-    made = table.assign(case=codes(table["case"], salt), reader=table["reader"].map(place))
+    table = nameless(grades).table
+    made = table.assign(case=codes(table["case"], salt))
     if "patient" in made:
         made["patient"] = codes(table["patient"], salt)
     return replace(grades, table=made)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from overread.cases.privacy import IDENTIFIERS, NAMES, codes, identifying, salt_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import EqualByDigest, fingerprint, read_json, sha256, unguarded, write_csv, write_json
+from overread.core.phrases import count
 from overread.tasks.target import Target
 
 #: Columns with a meaning. Every other column is carried along and can be a subgroup.
@@ -78,7 +79,7 @@ class Cases(EqualByDigest):
         return len(self.table)
 
     def __str__(self) -> str:
-        return f"{len(self):,} images of {self.patients:,} patients, {self.target.task.summary}"
+        return f"{count(len(self), 'image')} of {count(self.patients, 'patient')}, {self.target.task.summary}"
 
     __repr__ = __str__
 
@@ -172,9 +173,13 @@ class Cases(EqualByDigest):
         """The images of one part (``train``, ``tuning`` or ``test``) of a split."""
         return self.take(split.rows(self, part))
 
-    def hidden(self, *, names: str = "hash", salt: str = "", keep: Sequence[str] = ()) -> Self:
-        """With codes for cases and patients, and without columns that may identify, but for those to ``keep``.
+    def hidden(
+        self, *, names: str = "hash", salt: str = "", keep: Sequence[str] = (), known: Sequence[str] = ()
+    ) -> Self:
+        """With codes for cases and patients, and without the columns that nobody named.
 
+        What stands in a column that nobody knows may be a doctor's name or a remark in one row of a hundred: only those to
+        ``keep`` stay, and of the ``known`` ones, whose meaning is settled, those that do not look as if they said who a patient is.
         ``salt``: that of the study where there is one already. With ``names="keep"`` nothing changes. Raises
         :class:`ArgumentError` for another word.
         """
@@ -183,10 +188,16 @@ class Cases(EqualByDigest):
         salt = salt or salt_of(self.table)
         table = self.table.assign(case=codes(self.table["case"], salt), patient=codes(self.table["patient"], salt))
         extra = table.drop(columns=[c for c in (*ROLES, *self.target.columns, *keep) if c in table])
-        left = [c for c in extra if c in IDENTIFIERS or c in identifying(extra[[c]], self.patients)]
+        left = [
+            str(c) for c in extra if c not in known or c in IDENTIFIERS or c in identifying(extra[[c]], self.patients)
+        ]
         shown = ", ".join(left[:12]) + (f" and {len(left) - 12} more" if len(left) > 12 else "")
         note = "names: cases and patients are codes (--names keep: as they stand)"
-        note += f"; left out, as they may identify: {shown}" if left else ""
+        note += (
+            f"; left out, since nobody asked for them: {shown} (--subgroup or --keep-column takes one along)"
+            if left
+            else ""
+        )
         return replace(self, table=table.drop(columns=left), salt=salt, notes=(*self.notes, note))
 
     def drop(self, cases: Iterable[str]) -> Cases:

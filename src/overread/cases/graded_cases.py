@@ -16,6 +16,7 @@ from overread.cases.annotators import Grades, coded, consensus, grades_of, in_or
 from overread.cases.cases import Cases
 from overread.cases.sources.labels import file_forms, one_label
 from overread.core.errors import InputError, checked, require
+from overread.core.phrases import count
 from overread.core.random import by_name
 from overread.stats.agreement.pairs import cohen_kappa, specific_agreement
 from overread.stats.agreement.panel import ceiling, fleiss_kappa, krippendorff_alpha
@@ -38,9 +39,11 @@ class GradedCases(Cases):
     grades: Grades | None = None
     rule: str = "majority"
 
-    def hidden(self, *, names: str = "hash", salt: str = "", keep: Sequence[str] = ()) -> Self:
+    def hidden(
+        self, *, names: str = "hash", salt: str = "", keep: Sequence[str] = (), known: Sequence[str] = ()
+    ) -> Self:
         """As :meth:`.Cases.hidden`, with the answers under the same codes."""
-        hidden = super().hidden(names=names, salt=salt, keep=keep)
+        hidden = super().hidden(names=names, salt=salt, keep=keep, known=(*known, "agreement"))
         return hidden if hidden is self or not self.grades else replace(hidden, grades=coded(self.grades, hidden.salt))
 
     def undecided(self) -> dict[str, str]:
@@ -78,7 +81,7 @@ def judged(
     wanted, target, more = one_label(labels, positive, task, "the readers' consensus")
     wanted["agreement"] = keys.map(one["share"]).astype(float).round(4)
     blank = int((wanted["label"] == "").sum())
-    note = f"label: {rule} of {len(grades.readers):,} readers; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip
+    note = f"label: {rule} of {count(len(grades.readers), 'reader')}; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip
     return wanted, target, [note, *notes, *more], _known(grades, keys, made)
 
 
@@ -89,10 +92,10 @@ def _joined(made: pd.DataFrame, grades: Grades) -> tuple[pd.Series, Grades, list
     hits, keys = max(fits), forms[fits.index(max(fits))]
     shared = set(keys) & known
     if (2 * hits < len(made) and 2 * len(shared) < len(known)) or not hits:
-        raise InputError("the readers' answers do not fit the cases", given=f"at best {hits:,} of {len(made):,} images and {len(shared):,} of {len(known):,} cases with answers share a name",
+        raise InputError("the readers' answers do not fit the cases", given=f"at best {hits:,} of {count(len(made), 'image')} and {len(shared):,} of {count(len(known), 'case')} with answers share a name",
                          todo="name cases in both tables alike, or name the column with --case")  # fmt: skip
     spare = len(known) - len(shared)
-    notes = [f"readers: {spare:,} of {len(known):,} cases with answers have no image"] if spare else []
+    notes = [f"readers: {spare:,} of {count(len(known), 'case')} with answers have no image"] if spare else []
     kept = grades.table[grades.table["case"].isin(shared)].reset_index(drop=True)
     return keys, replace(grades, table=kept), notes
 
@@ -185,7 +188,7 @@ def _model(grades: Grades) -> dict[str, Any]:
 def agreement_in_words(found: dict[str, Any]) -> list[str]:
     """What :func:`panel_of` found, in two lines at most."""
     by_name = {estimate.metric: estimate for estimate in found["estimates"] if not estimate.of}
-    lines = [f"{len(found['readers']):,} readers of {found['cases']:,} cases: two agree in {by_name['agreement']}, Fleiss' kappa {by_name['fleiss kappa']}"]  # fmt: skip
+    lines = [f"{count(len(found['readers']), 'reader')} of {count(found['cases'], 'case')}: two agree in {by_name['agreement']}, Fleiss' kappa {by_name['fleiss kappa']}"]  # fmt: skip
     best, panel = by_name["ceiling"], by_name["panel accuracy"]
     if not best.undefined:
         rest = "" if panel.undefined else f"; the majority of the others reaches {panel}"
@@ -227,7 +230,7 @@ def graded(cases: Cases, grades: Grades) -> tuple[Cases, int]:
     new = cases.table["case"].map(known)
     missing = int(new.isna().sum())
     if missing:
-        raise InputError("some training cases have no grade", given=f"{missing:,} of {len(cases):,} images",
+        raise InputError("some training cases have no grade", given=f"{missing:,} of {count(len(cases), 'image')}",
                          todo="give at least one grade for each, under the names of the study's table")  # fmt: skip
     ties = int(found["tied"][found["case"].isin(set(cases.table["case"]))].sum())
     return replace(cases, table=cases.table.assign(label=new)), ties

@@ -40,6 +40,17 @@ def matching(table: pd.DataFrame, query: str) -> NDArray[np.bool_]:
     return _Reader(table, query).read()
 
 
+@checked
+def columns_of(query: str) -> list[str]:
+    """The words of a query that may be columns, each once; empty for an empty one. Nothing is said of whether they are there.
+
+    >>> columns_of("site == 'b' and (age > 40 or `given name` in ('x'))")
+    ['site', 'and', 'age', 'or', 'given name', 'in']
+    """
+    found = [match["column"] or match["word"] for match in _TOKEN.finditer(query) if match["column"] or match["word"]]
+    return [name for name in dict.fromkeys(found) if not name[0].isdigit()]
+
+
 class _Reader:
     """Reads one query from left to right."""
 

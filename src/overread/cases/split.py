@@ -21,6 +21,7 @@ from overread.cases.sources.tables import find
 from overread.cases.stratify import stratify
 from overread.core.errors import InputError, UnsoundError, checked, nearest, require
 from overread.core.files import FORMAT, EqualByDigest, read_json, sha256, unguarded, write_csv, write_json
+from overread.core.phrases import count as counted
 from overread.core.random import by_name
 
 
@@ -50,7 +51,10 @@ class Split(EqualByDigest):
         return digest(self.table)
 
     def __str__(self) -> str:
-        counts = "; ".join(f"{p} {c['cases']:,} cases of {c['patients']:,} patients" for p, c in self.counts().items())
+        counts = "; ".join(
+            f"{p} {counted(c['cases'], 'case')} of {counted(c['patients'], 'patient')}"
+            for p, c in self.counts().items()
+        )
         return f"{counts} ({self.method})"
 
     __repr__ = __str__
@@ -225,7 +229,7 @@ def _refuse_unsound(division: Division) -> None:
     if len(division.groups.names) < 3:
         alone = division.cases.patients == 1
         what = "all images belong to one patient" if alone else "there are fewer than three independent patients"
-        raise UnsoundError(f"{what}, so no sound test is possible", given=f"{division.cases.patients} patients, {len(division.groups.names)} independent groups",
+        raise UnsoundError(f"{what}, so no sound test is possible", given=f"{counted(division.cases.patients, 'patient')}, {len(division.groups.names)} independent groups",
                            todo="check the patient column, or add patients")  # fmt: skip
 
 

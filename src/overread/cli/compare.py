@@ -10,6 +10,7 @@ import typer
 
 from overread.cli.console import PointChoice, System, end, json_with_metrics, output_folder, say
 from overread.cli.options import AsJson, Level, NetBenefitAt, Positive, Subgroups, listed
+from overread.core.phrases import count
 
 CLAIM = "A claim, written down before the test set is opened"
 
@@ -55,7 +56,7 @@ def compare(
     ledgers = [Path(ledger)] if ledger else [ledger_beside(path) for path in (first, second)]
     folder = output_folder(output, home / "comparison")
     if len(mine.test) > 100_000:
-        say(f"comparing {len(mine.test):,} cases")
+        say(f"comparing {count(len(mine.test), 'case')}")
     found = judge(mine.test, other.test, at=mine.points, other_at=other.points, by=subgroup, margin=margin or None,
                   margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
                   net_benefit_at=net_benefit_at or None)  # fmt: skip

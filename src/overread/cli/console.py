@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from overread.core.errors import InputError
+from overread.core.phrases import command_of
 from overread.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def end(files: list[Path], then: str) -> None:
+def end(files: list[Path], then: str | Sequence[object]) -> None:
+    """Name the files that were written, and what to do next: a sentence, or the words of a command, quoted for the shell."""
     say("wrote " + ", ".join(map(str, files)))
     if then:
-        say(f"next: {then}")
+        say(f"next: {then if isinstance(then, str) else command_of(then)}")
 
 
 def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -12,6 +12,7 @@ import typer
 from overread.cli.console import end, open_run, say
 from overread.cli.options import AsJson, Cache, Offline, Positive, listed
 from overread.core.errors import InputError
+from overread.core.phrases import count
 
 if TYPE_CHECKING:
     from overread.cases.annotators import Grades
@@ -213,7 +214,7 @@ def _train(
     _tell_cost(context, trainings, recipe, quick=recipe.method != about.recipe.method)
 
     def announce(training: Training, new: bool) -> None:
-        many = f"{len(training.train):,} training images of {training.train.patients:,} patients"
+        many = f"{len(training.train):,} training images of {count(training.train.patients, 'patient')}"
         context.say(f"  {training.name}: {many}{'' if new else ', kept from before'}")
 
     learned = train_each(
@@ -235,7 +236,7 @@ def _cautions(trainings: Trainings, recipe: Recipe) -> tuple[str, ...]:
         found.append("The tuning patients also chose the snapshot of each model, so the values are on the optimistic side, and "
                      "more so for small training sets. They tell whether more images help; publish those of the test part.")  # fmt: skip
     if one.judged.patients < FEW:
-        found.append(f"The {one.part} part has {one.judged.patients:,} patients: the intervals are wide. A study with a larger "
+        found.append(f"The {one.part} part has {count(one.judged.patients, 'patient')}: the intervals are wide. A study with a larger "
                      f"share for {one.part} would tell more.")  # fmt: skip
     return tuple(found)
 

@@ -9,16 +9,21 @@ import typer
 
 from overread.cli.console import end, open_run, say
 from overread.cli.options import AsJson, BootstrapSeed, Level, Only, Positive, Subgroups, listed
+from overread.core.errors import InputError
+from overread.core.phrases import command_of
 from overread.study.question import OperatingRule
 
 if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
     from overread.predictions import Predictions
 
+#: What of its rule a run may be judged by anew.
+RULE = ("sensitivity", "specificity", "cost", "prevalence", "net_benefit_at", "fixed", "primary")
+
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="a run's folder, or any predictions .csv")],
-    rule: Annotated[OperatingRule, Only(("sensitivity", "specificity", "cost", "prevalence", "net_benefit_at", "fixed", "primary"))],
+    rule: Annotated[OperatingRule, Only(RULE)],
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the operating point on")] = "",
     subgroup: Subgroups = [], positive: Positive = "",
     level: Level = 0.95, seed: BootstrapSeed = 0,
@@ -32,7 +37,18 @@ def evaluate(
     Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
     """
     if predictions.is_dir():
-        folder, test = predictions / "evaluation", _run(predictions)
+        brought = {
+            "--tuning": tuning,
+            "--positive": positive,
+            "--ledger": ledger,
+            "-o": output,
+            "--level": level != 0.95,
+            "--seed": seed,
+        }
+        folder, test = (
+            predictions / "evaluation",
+            _run(predictions, rule, subgroup, [flag for flag, given in brought.items() if given]),
+        )
     else:
         from overread.evaluation.ledger import ledger_beside
         from overread.predictions import Predictions
@@ -52,13 +68,25 @@ def evaluate(
         end(written, f"overread report {predictions}" if predictions.is_dir() else "")
 
 
-def _run(folder: Path) -> Predictions:
-    """Judge the test part of a run, and give it."""
+def _run(folder: Path, rule: OperatingRule, subgroup: list[str], brought: list[str]) -> Predictions:
+    """Judge the test part of a run, and give it; by what was asked for here in place of what its study asked for."""
     from overread.study.question import Study
+    from overread.study.steps import carry
     from overread.study.steps import evaluate as judge
 
-    with open_run(Study.load(folder / "study.toml"), folder) as context:
+    if brought:
+        raise InputError("a run brings its own answer to this", given=" ".join(brought),
+                         todo=f"judge its table: {command_of(['overread', 'evaluate', folder / 'predictions/test.csv', '--tuning', folder / 'predictions/tuning.csv'])} with {' and '.join(brought)}")  # fmt: skip
+    study = Study.load(folder / "study.toml")
+    asked = {name: value for name in RULE if (value := getattr(rule, name))}
+    if set(asked) & set(RULE[:3]):
+        asked = dict.fromkeys(RULE[:3], 0.0) | asked
+    by = tuple(dict.fromkeys((*study.columns.subgroups, *subgroup)))
+    study = study.changed(subgroups=by, **asked)
+    with open_run(study, folder) as context:
+        carry(context, by)
         judge(context)
+        study.save(folder / "study.toml")  # it is the question now
         return context.predictions("test")
 
 

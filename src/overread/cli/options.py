@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -133,6 +135,9 @@ Folder = Annotated[Path, typer.Argument(help="a run's folder, such as runs/skin"
 Out = Annotated[Path, typer.Option("-o", "--output", help="the run's folder")]
 Level = Annotated[float, typer.Option(min=0.5, max=0.999, help="of the intervals", rich_help_panel="How to count")]
 BootstrapSeed = Annotated[int, typer.Option(min=0, help="of the bootstrap", rich_help_panel="How to count")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="print every number and every note", rich_help_panel="What it says")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
 Subgroups = Annotated[list[str], option_of(Columns, "subgroups")]
 Positive = Annotated[str, option_of(Columns, "positive")]
@@ -149,8 +154,28 @@ Margin = Annotated[float, option_of(OperatingRule, "margin")]
 # -- how help shows them --------------------------------------------------------------------------------------------
 
 
+def _as_share(error: typer.BadParameter, args: list[str]) -> str:
+    """What to write in place of ``95`` or ``95%`` where a share from 0 to 1 is wanted; nothing for other errors."""
+    most = getattr(error.param, "max", None) or getattr(getattr(error.param, "type", None), "max", None)
+    flags = [] if error.param is None or most is None or most > 1 else error.param.opts
+    given = [after for flag, after in pairwise([*args, ""]) if flag in flags]
+    given += [word.partition("=")[2] for word in args if word.partition("=")[0] in flags]
+    found = [float(number[1]) / 100 for text in given if (number := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", text))]
+    return f"It is a share: write {found[-1]:g}" if found and found[-1] <= 1 else ""
+
+
 class HelpWithHeadings(TyperCommand):
     """A command whose help shows the options that most people need, then the others under headings."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        """As typer does; of a share that was given in per cent the error says how to write it."""
+        given = list(args)  # the parser takes them away
+        try:
+            return super().parse_args(context, args)
+        except typer.BadParameter as error:
+            if hint := _as_share(error, given):
+                error.message = f"{error.message.rstrip('.')}. {hint}"
+            raise
 
     def format_options(self, context: Any, formatter: Any) -> None:
         """Write the arguments, then the options, by their headings."""

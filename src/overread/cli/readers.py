@@ -11,6 +11,7 @@ import typer
 from overread.cli.console import PointChoice, System, end, json_with_metrics, number, output_folder, say
 from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, Positive, listed
 from overread.core.errors import one_of
+from overread.core.phrases import count
 
 if TYPE_CHECKING:
     from overread.cases.annotators import Grades
@@ -31,6 +32,7 @@ def readers(
     specificity: Annotated[float, typer.Option(min=0, max=1, help="of the model on tuning data, in place of a sensitivity")] = 0.0,
     margin: Margin = 0.0,
     margin_of: Annotated[str, typer.Option(help="auc (of scores), sensitivity or specificity; of the model minus the mean reader")] = "",
+    names: Annotated[str, typer.Option(help="hash: numbers in place of the readers' names; keep: as they stand", rich_help_panel="Columns of the readers' table")] = "hash",
     case: Named = "case", reader: Named = "reader", label: Named = "label",
     score: Named = "score", modality: Named = "modality",
     level: Level = 0.95, seed: BootstrapSeed = 0,
@@ -39,7 +41,8 @@ def readers(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch."""
-    from overread.cases.annotators import RULES, read_grades
+    from overread.cases.annotators import RULES, nameless, read_grades
+    from overread.cases.privacy import NAMES
     from overread.evaluation.ledger import ledger_beside
     from overread.evaluation.readers.answers import read_truth
     from overread.evaluation.readers.reader_study import judge_readers
@@ -51,7 +54,9 @@ def readers(
     wanted.require_tuning(tuning)
     side = wanted.system(predictions, tuning, "") if predictions else None
     grades = read_grades(readers, case=case, reader=reader, label=label, score=score, modality=modality)
-    grades = _coded(grades, side)
+    grades = _coded(grades if one_of(names, NAMES, "--names") == "keep" else nameless(grades), side)
+    if names != "keep":
+        say(f"{count(len(grades.readers), 'reader')} under numbers, in the order of the table (--names keep: by name)")
     folder = output_folder(output, readers.parent / "readers")
     if len(grades) > 100_000:
         say(f"judging {len(grades):,} answers")

@@ -10,8 +10,9 @@ import typer
 
 from overread.cases.sources.layout import Layout
 from overread.cli.console import bars, end, open_run, say
-from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, RecipeChoice, Table
+from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, RecipeChoice, Table, Verbose
 from overread.core.errors import InputError
+from overread.core.phrases import command_of, count
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 PREDICTED = ("image", "label", "patient", "case", "source")
 #: What of its layout counts then.
 LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding")
+#: Columns of it that go along into the predictions.
+CARRIED = ("subgroups", "keep_columns")
 
 
 def run(
     table: Table, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
-    training: Training, resources: Resources, machine: Machine, output: Out = Path("runs/study"),
+    training: Training, resources: Resources, machine: Machine, output: Out = Path("runs/study"), verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """From a table of images to report.html; called again, it goes on where it was stopped."""
     from overread.study import steps
@@ -37,9 +40,9 @@ def run(
         study = Study(table, columns, images, split, operating_point, training, resources, layout).seen_from(Path())
     cache, network = machine.cache or None, not machine.offline
     with bars() as progress:
-        page = steps.run(study, output, cache=cache, network=network, progress=progress, say=say)
-    _show_metrics(output)
-    end([page, output / "model", output / "evaluation" / "metrics.json"], f"open {page}")
+        page = steps.run(study, output, cache=cache, network=network, progress=progress, say=say, verbose=verbose)
+    _show_result(output, verbose)
+    end([page, output / "model", output / "evaluation" / "metrics.json"], ["open", page])
 
 
 def demo(
@@ -47,6 +50,7 @@ def demo(
     patients: Annotated[int, typer.Option(min=40, help="patients of the phantom cohort")] = 240,
     seed: Annotated[int, typer.Option(min=0, help="of the cohort and of the training")] = 0,
     budget: Budget = "2m",
+    verbose: Verbose = False,
 ) -> None:
     """The whole path on a phantom cohort: CPU, no network, about two minutes."""
     from overread.study import steps
@@ -54,7 +58,7 @@ def demo(
 
     table = output / "cohort" / "metadata.csv"
     if not table.exists():
-        say(f"drawing a phantom cohort of {patients} patients under three microscopes")
+        say(f"drawing a phantom cohort of {count(patients, 'patient')} under three microscopes")
         draw_cohort(output / "cohort", patients=patients, seed=seed)
     columns = Columns(
         image="image", label="diagnosis", patient="patient", source="microscope", subgroups=("sex", "age"), names="keep"
@@ -62,9 +66,9 @@ def demo(
     training = Training(seed=seed, recipe=_changes(RecipeChoice()))
     study = Study(str(table.absolute()), columns, training=training, resources=Resources(budget=budget))
     with bars() as progress:
-        page = steps.run(study, output, network=False, progress=progress, say=say)
-    _show_metrics(output)
-    end([page], f"open {page}, then try your own table: overread run TABLE -o runs/mine")
+        page = steps.run(study, output, network=False, progress=progress, say=say, verbose=verbose)
+    _show_result(output, verbose)
+    end([page], f"{command_of(['open', page])}, then try your own table: overread run TABLE -o runs/mine")
 
 
 # -- one stage each -----------------------------------------------------------------------------------------------
@@ -89,7 +93,7 @@ def audit(
         typer.echo((output / "audit.json").read_text("utf-8"))
     else:
         typer.echo(str(found))
-        end([output / "audit.json", output / "excluded.csv", output / "cases.csv"], f"overread split {output}")
+        end([output / "audit.json", output / "excluded.csv", output / "cases.csv"], ["overread", "split", output])
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(1)
 
@@ -101,7 +105,7 @@ def split(folder: Folder, split: SplitRule, training: Annotated[Training, Only((
     study = _amended(folder, vars(split) | {"seed": training.seed})
     with open_run(study, folder) as context:
         steps.split(context)
-    end([folder / "split.csv", folder / "split.proof.json"], f"overread train {folder}")
+    end([folder / "split.csv", folder / "split.proof.json"], ["overread", "train", folder])
 
 
 def train(
@@ -117,12 +121,12 @@ def train(
     steps.require_trainable(study, not machine.offline)
     with open_run(study, folder, machine.cache, offline=machine.offline) as context:
         steps.train(context)
-    end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], f"overread predict {folder}")
+    end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], ["overread", "predict", folder])
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
-    columns: Annotated[Columns, Only(PREDICTED)],
+    columns: Annotated[Columns, Only((*PREDICTED, *CARRIED))],
     layout: Annotated[Layout, Only(LAID_OUT)],
     resources: Annotated[Resources, Only(("device", "threads"))],
     table: Annotated[str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")] = "",
@@ -135,7 +139,7 @@ def predict(
     if not table:
         with open_run(Study.load(model / "study.toml"), model) as context:
             steps.predict(context)
-        end([model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"], f"overread evaluate {model}")
+        end([model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"], ["overread", "evaluate", model])
         return
     from overread.learning.predict import load_model
 
@@ -152,12 +156,15 @@ def _predict_table(
     roles: dict[str, Any] = {name: getattr(columns, name) or None for name in PREDICTED}
     with bars() as progress:
         cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
-                            planes=about.planes, progress=progress, layout=layout, **roles)  # fmt: skip
+                            planes=about.planes, progress=progress, layout=layout, keep=(*columns.subgroups, *columns.keep_columns),
+                            **roles)  # fmt: skip
         made = predict_cases(model, cases, device=resources.device, threads=resources.threads, progress=progress)
+    for note in cases.notes:
+        say(f"  {note}")
     if left_out := cases.table["case"].nunique() - len(made):
-        say(f"{left_out} cases are left out: their images cannot be read")
+        say(f"{count(left_out, 'case')} left out: the images cannot be read")
     made.save(output)
-    end([output], f"overread evaluate {output}" if columns.label else "")
+    end([output], ["overread", "evaluate", output] if columns.label else "")
 
 
 def report(folder: Folder) -> None:
@@ -171,7 +178,7 @@ def report(folder: Folder) -> None:
             except InputError as error:  # the table, which says where the images lie, has moved
                 say(f"  the pictures of the errors are not drawn anew: {error}")
         steps.report(context)
-    end([folder / "report.html", folder / "model_card.md"], f"open {folder / 'report.html'}")
+    end([folder / "report.html", folder / "model_card.md"], ["open", folder / "report.html"])
 
 
 def checklist(
@@ -189,16 +196,23 @@ def checklist(
         answers = fill_in(run, each)
         say(f"{each.name}, {each.edition}: {sum(bool(a.found) for a in answers)} of {len(answers)} items have an answer in the run")  # fmt: skip
     written = write_checklists(folder, names)
-    end(written, f"open {written[-1]}, and complete what only you know")
+    end(written, f"{command_of(['open', written[-1]])}, and complete what only you know")
 
 
 # -- what they share ------------------------------------------------------------------------------------------------
 
 
-def _show_metrics(folder: Path) -> None:
+def _show_result(folder: Path, verbose: bool) -> None:
+    """The result in six lines, or every number of it."""
     from overread.evaluation.evaluate import Evaluation
+    from overread.reporting.advice import brief
+    from overread.reporting.run import read_run
 
-    typer.echo(Evaluation.load(folder / "evaluation").table())
+    run = read_run(folder)
+    if verbose and run.estimates:
+        typer.echo(Evaluation.load(folder / "evaluation").table())
+    for line in brief(run):
+        typer.echo(line)
 
 
 def _changes(choice: RecipeChoice) -> dict[str, Any]:

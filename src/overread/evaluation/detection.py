@@ -17,6 +17,7 @@ from overread.cases.sources.labels import natural
 from overread.cases.sources.tables import find, guess, known, read_table
 from overread.core.errors import InputError, checked, require
 from overread.core.files import fingerprint, plain, sha256
+from overread.core.phrases import count
 from overread.evaluation.ledger import looked, record_look, verify
 from overread.evaluation.results import Result, drawn, lookup
 from overread.stats.arrays import distinct, patient_codes
@@ -49,7 +50,9 @@ class Localisation(Result):
         return lookup(((e.metric, e.where.get("reader", ""), e) for e in self.estimates), key)
 
     def __repr__(self) -> str:
-        return f"localisation on {self.counts.get('images', 0):,} images, {len(self.estimates):,} estimates"
+        return (
+            f"localisation on {count(self.counts.get('images', 0), 'image')}, {count(len(self.estimates), 'estimate')}"
+        )
 
     def table(self) -> str:
         """The results as aligned text for a terminal."""
@@ -176,7 +179,7 @@ class Marks:
         return tuple(sorted(self.marks["reader"].unique(), key=natural)) or ("",)
 
     def __str__(self) -> str:
-        return f"{len(self.marks):,} marks on {self.images:,} images with {len(self.lesion_image):,} lesions"
+        return f"{count(len(self.marks), 'mark')} on {count(self.images, 'image')} with {count(len(self.lesion_image), 'lesion')}"
 
     __repr__ = __str__
 
@@ -224,7 +227,7 @@ def _table(path: str | os.PathLike[str]) -> pd.DataFrame:
     blank = int((known(table["image"]) == "").sum())
     if blank:
         raise InputError(
-            "a row names no image", given=f"{blank:,} rows of {Path(path).name}", todo="complete the table"
+            "a row names no image", given=f"{count(blank, 'row')} of {Path(path).name}", todo="complete the table"
         )
     return table.assign(reader=table[reader] if reader else "")
 
@@ -251,7 +254,7 @@ def _images(
         return list(table["image"]), _patients(list(table["image"]), table, marks, lesions)
     names = list(dict.fromkeys([*lesions["image"], *marks["image"]]))
     if images < len(names):
-        raise InputError("there are more images than that", given=f"{images:,} images, {len(names):,} with marks or lesions", todo="correct --images")  # fmt: skip
+        raise InputError("there are more images than that", given=f"{count(images, 'image')}, {len(names):,} with marks or lesions", todo="correct --images")  # fmt: skip
     named = _patients(names, marks, lesions)
     rest = np.arange(images - len(names)) + (named.max() + 1 if len(named) else 0)
     return names, np.concatenate((named, rest)).astype(np.int64)
@@ -266,7 +269,9 @@ def _patients(names: list[str], *tables: pd.DataFrame) -> NDArray[np.int64]:
         pairs = table.loc[known(table["patient"]) != "", ["image", "patient"]].drop_duplicates()
         torn = sum(person.setdefault(i, p) != p for i, p in pairs.itertuples(index=False))
         if torn:
-            raise InputError("an image belongs to two patients", given=f"{torn:,} images", todo="correct the tables")
+            raise InputError(
+                "an image belongs to two patients", given=f"{count(torn, 'image')}", todo="correct the tables"
+            )
     codes = patient_codes(np.array([person.get(name, f"image {name}") for name in names], dtype=object), len(names))
     return codes
 
@@ -285,7 +290,7 @@ def _once(lesions: pd.DataFrame) -> pd.DataFrame:
         lesions = lesions.assign(lesion=lesions.groupby("image").cumcount().astype(str))
     twice = int(lesions.duplicated(["image", "lesion"]).sum())
     if twice:
-        raise InputError("a lesion stands more than once", given=f"{twice:,} rows too many", todo="give each lesion of an image its own id")  # fmt: skip
+        raise InputError("a lesion stands more than once", given=f"{count(twice, 'row')} too many", todo="give each lesion of an image its own id")  # fmt: skip
     return lesions.reset_index(drop=True)
 
 
@@ -294,7 +299,7 @@ def _numbers(table: pd.DataFrame, name: str, which: str, *, blank: bool = False)
     number = pd.to_numeric(text, errors="coerce").to_numpy(np.float64)
     wrong = ~np.isfinite(number) & ~(blank & (text == "").to_numpy())
     if wrong.any():
-        raise InputError(f"{name} is not a finite number in the table of {which}", given=f"{int(wrong.sum()):,} of {len(text):,} rows",
+        raise InputError(f"{name} is not a finite number in the table of {which}", given=f"{int(wrong.sum()):,} of {count(len(text), 'row')}",
                          todo="correct these rows, or leave out marks without a score")  # fmt: skip
     return number
 
@@ -305,7 +310,7 @@ def _by_name(marks: pd.DataFrame, lesions: pd.DataFrame) -> NDArray[np.int64]:
     hit = keys.get_indexer(pd.MultiIndex.from_arrays([marks["image"], named]))
     strange = int(((hit < 0) & (named != "").to_numpy()).sum())
     if strange:
-        raise InputError("marks hit lesions that are not in the table of lesions of their image", given=f"{strange:,} marks",
+        raise InputError("marks hit lesions that are not in the table of lesions of their image", given=f"{count(strange, 'mark')}",
                          todo="leave lesion blank for a false positive")  # fmt: skip
     return np.where(named == "", -1, hit).astype(np.int64)
 
@@ -317,7 +322,7 @@ def _by_place(marks: pd.DataFrame, lesions: pd.DataFrame, tolerance: float | Non
     radius = _numbers(lesions, "radius", "lesions", blank=True) if "radius" in lesions else np.full(len(lesions), math.nan)  # fmt: skip
     lost = int(np.isnan(radius).sum())
     if lost and tolerance is None:
-        raise InputError("lesions have no radius, so it is not known what hits them", given=f"{lost:,} of {len(lesions):,} lesions",
+        raise InputError("lesions have no radius, so it is not known what hits them", given=f"{lost:,} of {count(len(lesions), 'lesion')}",
                          todo="add a column radius, or give --tolerance")  # fmt: skip
     radius = np.where(np.isnan(radius), tolerance or 0.0, radius)
     of_image = lesions.groupby("image").indices

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked
 from overread.core.files import plain, write_json
+from overread.core.phrases import count
 from overread.evaluation.curves import Curves, Numbers, counts_of, curves_of
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import record_look, truth_hash, verify
@@ -152,7 +153,7 @@ class Evaluation(Result):
         return "poor" if tilted or ece.value > null.high else "not shown"
 
     def __repr__(self) -> str:
-        return f"evaluation of {self.counts.images:,} images, {len(self.estimates):,} estimates"
+        return f"evaluation of {count(self.counts.images, 'image')}, {count(len(self.estimates), 'estimate')}"
 
     def table(self) -> str:
         """The results as aligned text for a terminal; subgroups by their main metrics."""
@@ -263,7 +264,7 @@ def _known_facts(test: Predictions) -> ScoredCases:
     facts = ScoredCases.of(test)
     if not facts.known.any():
         todo = "the label column must hold the names of the p: columns"
-        raise InputError("no prediction has a known truth", given=f"{len(test):,} cases", todo=todo)
+        raise InputError("no prediction has a known truth", given=f"{count(len(test), 'case')}", todo=todo)
     return facts
 
 
@@ -505,7 +506,7 @@ def as_text(found: Evaluation) -> str:
     calls = {m.name for m in shown("calls")}
     overall = [e for e in found.estimates if not e.where and e.metric not in calls]
     level = next((f"{100 * e.level:g} % interval" for e in overall if not e.undefined), "interval")
-    lines = [f"{counts.images:,} images of {counts.patients:,} patients"]
+    lines = [f"{count(counts.images, 'image')} of {count(counts.patients, 'patient')}"]
     if found.endpoint:
         lines.append(f"primary endpoint: {found.endpoint}, {found[found.endpoint.key]}; {found.endpoint.named}")
     lines += [f"caution: {caution}" for caution in found.cautions]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ArgumentError, InputError, UnsoundError, checked, nearest, one_of, require
 from overread.core.files import build, hashed, read_json, write_json
+from overread.core.phrases import count
 from overread.predictions import Predictions
 from overread.stats.agreement.mrmc import ReaderPoint
 from overread.stats.arrays import patient_codes
@@ -158,7 +159,7 @@ def _choose(tuning: Predictions, names: tuple[str, ...], wanted: ThresholdRule, 
     kind, goal, said = criterion_of(wanted, float(truth.mean()))
     at = int(pick(fpr[None], tpr[None], kind, goal)[0])
     patients = sorted(set(map(str, tuning.patients[rows])))
-    chosen_on = f"{len(rows):,} images of {len(patients):,} patients, predictions {salt}"
+    chosen_on = f"{count(len(rows), 'image')} of {count(len(patients), 'patient')}, predictions {salt}"
     seen, threshold = tuple(sorted(hashed(patients, salt))), float(cuts_of(thresholds)[at])
     rates = float(tpr[at]), float(1 - fpr[at])
     return OperatingPoint(threshold, names, said, chosen_on, *rates, seen, salt, (kind, goal))
@@ -276,7 +277,11 @@ def refuse_shared(tuning: Predictions, test: Predictions, what: str) -> None:
 def _refuse(shared: int, test: Predictions, what: str) -> None:
     if shared:
         todo = "judge on patients that nothing has seen"
-        raise UnsoundError(f"{shared:,} patients of this test set were used {what}", given=f"{test}", todo=todo)
+        raise UnsoundError(
+            f"{count(shared, 'patient')} of this test set {'was' if shared == 1 else 'were'} used {what}",
+            given=f"{test}",
+            todo=todo,
+        )
 
 
 # -- rules by which a threshold is chosen: what is searched for on a ROC curve, and which of its steps it is ------

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, UnsoundError, checked, nearest, one_of, require
 from overread.core.files import build, hashed, read_json, write_json
+from overread.core.phrases import count
 from overread.core.random import bits
 from overread.evaluation.operating_point import positives, refuse_seen
 from overread.predictions import Predictions
@@ -111,9 +112,7 @@ def fit_recalibration(
     steps = {of: fit_steps(part, chosen) for of, part in parts.items()}
     patients = sorted({str(p) for part in parts.values() for p in tuning.patients[part.rows]})
     salt = tuning.digest
-    fitted_on = (
-        f"{sum(len(p.rows) for p in parts.values()):,} answers of {len(patients):,} patients, predictions {salt}"
-    )
+    fitted_on = f"{count(sum(len(p.rows) for p in parts.values()), 'answer')} of {count(len(patients), 'patient')}, predictions {salt}"
     target, seen = tuning.target, tuple(sorted(hashed(patients, salt)))
     positive = positives(tuning, None, None) if target.task.binary else target.positive
     held = Recalibration(chosen, target.kind, target.names, positive, steps, {}, why, fitted_on, seen, salt)
@@ -186,11 +185,11 @@ def _require_sound(part: Part, method: str) -> None:
     if why:
         raise InputError("recalibration needs probabilities in 0 … 1", given=why, todo="mend the tuning predictions")
     if not _both(part):
-        raise UnsoundError("recalibration needs tuning cases of at least two classes", given=f"{len(part.truth):,} cases",
+        raise UnsoundError("recalibration needs tuning cases of at least two classes", given=f"{count(len(part.truth), 'case')}",
                            todo="give the tuning part more patients")  # fmt: skip
     if method == "isotonic" and len(part.truth) < ENOUGH:
         raise UnsoundError(f"isotonic regression needs {ENOUGH:,} tuning cases: with fewer it learns them by heart",
-                           given=f"{len(part.truth):,} cases", todo="use the method temperature or platt")  # fmt: skip
+                           given=f"{count(len(part.truth), 'case')}", todo="use the method temperature or platt")  # fmt: skip
 
 
 def _apply(held: Recalibration, of: str, chance: Floats, where: str) -> Floats:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from overread.core.errors import InputError, checked, require
 from overread.core.files import plain
+from overread.core.phrases import count
 from overread.evaluation.results import Result
 from overread.stats.estimate import Estimate
 from overread.stats.power import (
@@ -98,14 +99,16 @@ class Plan(Result):
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"plan of {self.needed.patients:,} patients for {len(self.goals):,} goals"
+        return f"plan of {count(self.needed.patients, 'patient')} for {count(len(self.goals), 'goal')}"
 
     def table(self) -> str:
         """The sizes as text for a terminal."""
         need, design = self.needed, self.terms.design
-        lines = [f"{need.patients:,} patients: {need.positives:,} with and {need.negatives:,} without the disease"
-                 + (f", {need.images:,} images" if design.images > 1 else "")]  # fmt: skip
-        lines += [f"  {goal}: {size.patients:,} patients ({size.method})" for goal, size in zip(self.goals, self.sizes)]
+        lines = [f"{count(need.patients, 'patient')}: {need.positives:,} with and {need.negatives:,} without the disease"
+                 + (f", {count(need.images, 'image')}" if design.images > 1 else "")]  # fmt: skip
+        lines += [
+            f"  {goal}: {count(size.patients, 'patient')} ({size.method})" for goal, size in zip(self.goals, self.sizes)
+        ]
         return "\n".join([*lines, f"  {about(self.terms)}"])
 
     def held(self) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import Cases, paths
 from overread.core.errors import InputError, OverreadError, UnavailableError, checked, nearest
+from overread.core.phrases import count
 from overread.core.sandbox import contained_call
 from overread.images.augment import Augmentation
 from overread.images.preprocess import Preprocess
@@ -196,10 +197,10 @@ def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[
         reason = "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)"
     elif facts.fewest < FEW_PATIENTS:
         method = "features"
-        reason = f"the rarest class has only {facts.fewest} patients in training: too few to move a network"
+        reason = f"the rarest class has only {count(facts.fewest, 'patient')} in training: too few to move a network"
     else:
         method = "finetune"
-        reason = f"the rarest class has {facts.fewest} patients in training and pretrained weights are at hand"
+        reason = f"the rarest class has {count(facts.fewest, 'patient')} in training and pretrained weights are at hand"
     return recipe.changed(method=method), [Decision("method", method, reason)]
 
 

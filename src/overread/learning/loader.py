@@ -18,6 +18,7 @@ from torch.nn import functional
 from overread.cases.cases import Cases, paths
 from overread.core import random
 from overread.core.errors import InputError, checked, require
+from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.augment import Augmentation, Drawn, apply, draw
 from overread.images.preprocess import Preprocess
@@ -84,7 +85,7 @@ def decode(
     if store.rebuilt:
         say(f"  {store.rebuilt} of {len(store)} decoded images were damaged in the cache: they are decoded again")
     if store.failed:
-        raise InputError(f"{len(store.failed)} images cannot be read", given=next(iter(store.failed.values())),
+        raise InputError(f"{count(len(store.failed), 'image')} cannot be read", given=next(iter(store.failed.values())),
                          todo="run `overread audit`, which sets them aside")  # fmt: skip
     return TrainingData(cases, store.images, store.digests, preprocess, training, tuning)
 

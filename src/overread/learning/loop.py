@@ -272,8 +272,9 @@ def _fit_budget(recipe: Recipe, state: LoopState, left: float, seconds: float) -
         return
     epochs = max(state.epoch, min(state.epoch + int(max(0.0, left) / seconds), MOST_EPOCHS[recipe.method]))
     if epochs != state.epochs:
-        reason = f"after epoch {state.epoch} an epoch took {seconds:.1f} s"
-        state.decisions.append({"what": "epochs", "choice": str(epochs), "why": reason})
+        others = [decision for decision in state.decisions if decision["what"] != "epochs"]
+        reason = f"what the budget allows: an epoch took {seconds:.1f} s when last looked at, after epoch {state.epoch}"
+        state.decisions = [*others, {"what": "epochs", "choice": str(epochs), "why": reason}]
         state.epochs = epochs
 
 

@@ -18,6 +18,7 @@ from overread.cases.split import Split
 from overread.cases.stratify import beginning, nested_order
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import fingerprint, read_json, write_json
+from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.evaluation.generalisation.learning_curve import Size
 from overread.evaluation.generalisation.site_transfer import ALL_BUT
@@ -95,7 +96,7 @@ def trainings_by_size(
         found += [Training(f"{text}, repeat {r + 1}", c, tuning, judged, part, r, size) for r, c in enumerate(drawn)]
     if len({training.size.value for training in found}) < 2:
         raise InputError("a learning curve needs two sizes at least", given="; ".join(notes) or ", ".join(sizes),
-                         todo=f"the training part has {pool.patients} patients: give larger --sizes")  # fmt: skip
+                         todo=f"the training part has {count(pool.patients, 'patient')}: give larger --sizes")  # fmt: skip
     return Trainings(tuple(found), tuple(notes))
 
 
@@ -183,10 +184,10 @@ def _few_judged(judged: Cases, sources: Sequence[str], part: str) -> list[str]:
     few = [s for s in sources if many.get(s, 0) < FEWEST]
     other = "open the test set with --part test if it has more, or " if part == "tuning" else ""
     if len(few) == len(sources):
-        raise InputError(f"no source has {FEWEST} patients in the {part} part, so no site could be judged",
+        raise InputError(f"no source has {count(FEWEST, 'patient')} in the {part} part, so no site could be judged",
                          given=", ".join(f"{s} {many.get(s, 0):,}" for s in sources)[:200],
                          todo=other + "make a study with larger --tuning or --test shares, or more patients")  # fmt: skip
-    return [f"{s} has {many.get(s, 0):,} patients in the {part} part: counted, not judged" for s in few]
+    return [f"{s} has {count(many.get(s, 0), 'patient')} in the {part} part: counted, not judged" for s in few]
 
 
 def _hold_out(cases: Cases, seed: int) -> tuple[Cases, Cases]:
@@ -270,7 +271,7 @@ def _refuse_overlap(training: Training) -> None:
     known = [training.train.table["patient"], *([] if tuned else [training.tuning.table["patient"]])]
     seen = len(set().union(*known) & set(training.judged.table["patient"]))
     if seen:
-        raise UnsoundError(f"{seen:,} patients would be trained on by a model that is judged on them", given=training.name,
+        raise UnsoundError(f"{count(seen, 'patient')} would be trained on by a model that is judged on them", given=training.name,
                            todo="split again: overread split")  # fmt: skip
 
 

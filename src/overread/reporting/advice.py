@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from overread.core.errors import checked
-from overread.evaluation.metrics import metric_named
+from overread.core.phrases import command_of
+from overread.evaluation.metrics import metric_named, shown
+from overread.evaluation.subgroups import FEWEST
 from overread.reporting import words
+from overread.reporting.figures.curves import at_the_end
 from overread.reporting.run import Run, shown_metrics, subgroups
 from overread.stats.estimate import Estimate
 
@@ -173,6 +175,38 @@ def trust(run: Run) -> Trust:
     return Trust(grade, VERDICTS[grade], tuple(reason for _, reason in found), _side_by_side(run))
 
 
+@checked
+def brief(run: Run) -> list[str]:
+    """The result in six lines for a terminal: what it was tested on, how good it is, whether to trust it, where the rest is."""
+    if not run.estimates:
+        return ["The model has not been judged on a test set."]
+    found = trust(run)
+    of = _main_area(run)[1]
+    names = [
+        m.name
+        for m in shown("top", ("question",) if run.primary else ("quantity",) if run.task.continuous else ("all",))
+    ]
+    subject = run.names[0] if run.task.continuous else of
+    top = [e for name in names if (e := run.known(name, subject))]
+    tell = lambda many: "; ".join(f"{words.label(e.metric)} {words.in_sentence(e)}" for e in many)
+    beside = [f"{'without looking' if e.metric == 'shortcut auc' else 'among cases of one source'} {words.in_sentence(e)}" for e in found.numbers[1:] if not e.undefined]  # fmt: skip
+    reasons = [*found.reasons, *([] if found.reasons else soundness(run))]
+    more = (
+        f" (and {words.count(len(reasons) - 1, 'other reason')} in the report)"
+        if len(reasons) > 1 and found.reasons
+        else ""
+    )
+    lines = [
+        f"Tested on {run.size}" + (f", looked at {words.times(run.evaluation.looks)} before" if run.evaluation.looks else ""),
+        tell(top[:1]),
+        tell(top[1:]),
+        f"AUC {'; '.join(beside)}" if beside else "",
+        f"{found.verdict} {reasons[0] if reasons else ''}{more}".strip(),
+        f"All numbers: {run.folder / 'evaluation' / 'metrics.json'}, or --verbose; for reading: {run.folder / 'report.html'}",
+    ]  # fmt: skip
+    return [line for line in lines if line]
+
+
 def cautions(run: Run) -> list[str]:
     """What a reader must know before believing the numbers, the worst first; empty where nothing was found."""
     return list(trust(run).reasons)
@@ -290,15 +324,20 @@ def next_steps(run: Run) -> list[Advice]:
 
 
 def _for_the_data(run: Run) -> Iterator[Advice]:
-    if not run.estimates:
+    tested = run.split.proof.parts.get("test")
+    if not run.estimates and tested and tested.patients < FEWEST:
+        yield Advice(
+            f"Add patients to the test part: it has {tested.patients}.", f"Nothing is judged below {FEWEST} patients."
+        )
+    elif not run.estimates:
         yield Advice("Finish the run.", "Some stages have not run yet; the same command goes on where it stopped.",
-                     f"overread run {run.place}/study.toml -o {run.place}")  # fmt: skip
+                     command_of(["overread", "run", f"{run.place}/study.toml", "-o", run.place]))  # fmt: skip
     found = [f for f in run.audit.findings if f.severity in _WORST_FIRST and f.advice and f.kind != "shortcut"]
     for f in sorted(found, key=lambda f: _WORST_FIRST[f.severity])[:6]:
         yield Advice(words.sentence(f.message), words.sentence(f.advice))
     shortcut, sources = run.audit.shortcut, list(run.audit.counts.sources)
     if shortcut.verdict in ("moderate", "high"):
-        command = f"overread run TABLE … --leave-out {shlex.quote(words.name(sources[-1]))} -o {run.place}-elsewhere" if len(sources) > 1 else ""  # fmt: skip
+        command = _again(run, "elsewhere", "--leave-out", words.name(sources[-1])) if len(sources) > 1 else ""  # fmt: skip
         yield Advice("Rule out the shortcut: test on a source the model has not seen, and look at what it attends to.",
                      f"Source, size and brightness alone tell the label with an AUC of {words.number(shortcut.auc, 2)}.", command)  # fmt: skip
     metric, of = (shown_metrics(run) or [("auc", run.primary)])[0]
@@ -327,21 +366,35 @@ def _for_the_model(run: Run) -> Iterator[Advice]:
 
 
 def _training(run: Run) -> Advice | None:
+    if beyond := at_the_end(run.history):
+        tried = sorted(row.penalty for row in run.history)
+        further = (
+            [tried[0] / 100, tried[0] / 10, *tried]
+            if "smallest" in beyond
+            else [*tried, tried[-1] * 10, tried[-1] * 100]
+        )
+        return Advice("Try penalties beyond the one that was chosen.", f"The penalty of the linear head is at the end of the grid. {beyond}",
+                      _again(run, "penalties", "--set", f"penalties={[float(f'{p:g}') for p in further]}"))  # fmt: skip
     rows = [row for row in run.history if not math.isnan(row.tuning_score + row.epoch)]
     if rows and any("budget was used up" in decision.why for decision in run.model.decisions):
         program = "overread demo" if run.record.command.startswith("overread demo") else "overread run TABLE …"
         return Advice("Give it more time.", f"The budget ended training after {words.count(len(rows), 'epoch')}.",
-                      f"{program} --budget {_longer(run)} -o {run.place}-longer")  # fmt: skip
+                      _again(run, "longer", "--budget", _longer(run), program=program))  # fmt: skip
     if len(rows) < 4:
         return None
     last = rows[-1]
     if last.tuning_score - rows[len(rows) * 3 // 4 - 1].tuning_score > RISING:
         return Advice("Train for longer.", "The tuning score was still rising in the last quarter of the epochs.",
-                      f"overread run TABLE … --epochs {2 * len(rows)} -o {run.place}-longer")  # fmt: skip
+                      _again(run, "longer", "--epochs", 2 * len(rows)))  # fmt: skip
     if last.train_loss and last.tuning_loss > 2 * last.train_loss:
         return Advice("Add patients or stronger augmentation.", f"The training loss ended at {words.number(last.train_loss, 2)}, the tuning loss at "
                       f"{words.number(last.tuning_loss, 2)}: the network remembers its training images.")  # fmt: skip
     return None
+
+
+def _again(run: Run, ending: str, *options: object, program: str = "overread run TABLE …") -> str:
+    """The command that makes this study with other ``options``, in a folder beside it."""
+    return f"{program} {command_of([*options, '-o', f'{run.place}-{ending}'])}"
 
 
 def _longer(run: Run) -> str:
@@ -355,10 +408,10 @@ def _for_its_use(run: Run) -> Iterator[Advice]:
     if run.primary and [point.rule for point in run.operating] == ["youden"]:
         yield Advice("Decide what the model is for, and fix the sensitivity or specificity that this use needs.",
                      "Youden’s rule weighs a missed case and a false alarm alike; few uses do. The other point needs another test set, or "
-                     "its figures are too good.", f"overread run TABLE … --sensitivity 0.95 -o {run.place}-sensitive")  # fmt: skip
+                     "its figures are too good.", _again(run, "sensitive", "--sensitivity", 0.95))  # fmt: skip
     if run.estimates:
         sources = len(run.audit.counts.sources)
         several = f"Unless the split says otherwise, the test patients come from the same {sources} sources as the training patients."
         yield Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.",
                      several if sources > 1 else "All images come from one source.",
-                     f"overread predict {run.place} NEW.csv -o new.csv && overread evaluate new.csv --tuning {run.place}/predictions/tuning.csv")  # fmt: skip
+                     command_of(["overread", "predict", run.place, "NEW.csv", "-o", "new.csv"]) + " && " + command_of(["overread", "evaluate", "new.csv", "--tuning", f"{run.place}/predictions/tuning.csv"]))  # fmt: skip

@@ -17,6 +17,7 @@ import pandas as pd
 
 from overread.core.errors import InputError, checked, one_of
 from overread.core.files import build, write_csv, write_text
+from overread.core.phrases import count
 from overread.reporting import advice, main_results, sections, words
 from overread.reporting.page import Section, write_page
 from overread.reporting.run import Run, compared_metrics, read_run, shown_metrics, subgroups
@@ -143,7 +144,7 @@ def _data(run: Run) -> str:
     counts = run.audit.counts
     if not counts:
         return ""
-    sources = ", ".join(f"{words.name(n)} ({k.images:,} images)" for n, k in list(counts.sources.items())[:12])
+    sources = ", ".join(f"{words.name(n)} ({count(k.images, 'image')})" for n, k in list(counts.sources.items())[:12])
     return words.size(counts.images, counts.patients) + (f"; sources: {sources}" if sources else "")
 
 

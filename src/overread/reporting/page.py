@@ -15,6 +15,7 @@ from markupsafe import Markup
 import overread
 from overread.core.errors import checked
 from overread.core.files import fingerprint, write_json, write_text
+from overread.core.phrases import command_of
 from overread.reporting import advice, main_results, sections, words
 from overread.reporting.figures.calibration import abstention, calibration, conformal, decision, scores
 from overread.reporting.figures.canvas import Figure, save_figures
@@ -48,7 +49,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
     results, trust = main_results, advice.trust(run)
     return {
-        "run": run, "title": sections.title(run), "started": _date(run),
+        "run": run, "place": command_of([run.place]), "title": sections.title(run), "started": _date(run),
         "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "trust": trust, "trust_numbers": results.trust_numbers(trust.numbers),
         "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
         "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
@@ -58,7 +59,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
         "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
         "graders": results.graders_words(run), "graders_table": results.graders_table(run), "unsure": results.unsure(run), "beside": _beside(run),
-        "elsewhere": advice.elsewhere(run), "gallery": _gallery(run, case_names),
+        "elsewhere": advice.elsewhere(run), "gallery": _gallery(run, case_names), "who": _who(run, case_names),
         "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
     }  # fmt: skip
 
@@ -79,10 +80,15 @@ def _reading(run: Run) -> list[tuple[str, str]]:
     rows = [
         *READING.values(),
         *([("Decision curve", "For someone who acts from a given risk on: above the other lines, the model does more good than harm.")] if run.curve else []),
-        ("Confusion matrix", "What was called what at the frozen threshold."),
+        ("Confusion matrix", _called_by(run)),
         *([("Errors when it may stay silent", "To the left it answers only where it is surest. A curve that falls to the left: its confidence is worth something.")] if run.evaluation.more.get("abstention") else []),
     ]  # fmt: skip
     return [(f"{name}.", how) for name, how in rows]
+
+
+def _called_by(run: Run) -> str:
+    rule = run.evaluation.confusion.rule
+    return f"What was called what; called by {rule}." if rule else "What was called what, each at its own threshold."
 
 
 def _beside(run: Run) -> list[tuple[str, str]]:
@@ -102,6 +108,15 @@ def _gallery(run: Run, case_names: bool) -> list[dict[str, str]]:
     if keys and not case_names:
         write_json(run.folder / "explanations" / "keys.json", {key: case for case, key in keys.items()})
     return [_entry(run, e, words.name(e.case) if case_names else keys[e.case]) for e in run.gallery]
+
+
+def _who(run: Run, case_names: bool) -> str:
+    """Where to look up which case an entry of the gallery is."""
+    if not case_names:
+        return "Each stands under a key that explanations/keys.json in the run folder resolves."
+    if run.study.names == "keep":
+        return ""
+    return f"Each stands under its code; `{command_of(['overread', 'key', run.place])}` tells who still has the table which case that is."
 
 
 def _entry(run: Run, entry: GalleryEntry, name: str) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
+import shlex
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
 
+from overread.core.phrases import without_folders
 from overread.evaluation.evaluate import Tally
 from overread.reporting import words
 from overread.reporting.run import Run, ShortcutArea, StudyFile
@@ -266,7 +267,7 @@ def provenance(run: Run) -> Table:
     """Seeds, hashes, versions, hardware."""
     held, judged = run.record, run.evaluation.about
     rows = [
-        ("Command", without_folders(held.command)), ("Started", _plain(held.started)), ("Seed", _plain(held.seed)),
+        ("Command", words.name(_without_folders(held.command), 500)), ("Started", _plain(held.started)), ("Seed", _plain(held.seed)),
         ("Cases digest", _plain(held.cases_digest)),
         *((f"Digest of the {_STEPS.get(k, words.name(k))}", _plain(step.key)) for k, step in held.steps.items()),
         ("Digest of the split", _plain(run.split.proof.digest)),
@@ -281,13 +282,12 @@ _STEPS = {"cases": "table of cases", "audit": "audit’s input", "model": "model
           "evaluation": "evaluation’s inputs"}  # fmt: skip
 
 
-def without_folders(command: str) -> str:
-    """A command whose paths have lost their folders: these may hold names.
-
-    >>> without_folders("overread run /home/anna/skin/metadata.csv -o runs/skin --set a=1")
-    'overread run …/metadata.csv -o …/skin --set a=1'
-    """
-    return words.name(" ".join(re.sub(r"^(.*[/\\\\])([^/\\\\]*)$", r"…/\2", word) for word in command.split(" ")), 500)
+def _without_folders(command: str) -> str:
+    """Of a run of an older version, whose record holds the paths as they were given."""
+    try:
+        return " ".join(without_folders(word.strip('"')) for word in shlex.split(command, posix=False))
+    except ValueError:  # a quotation mark without its other
+        return " ".join(map(without_folders, command.split(" ")))
 
 
 # -- who the patients of each part are ----------------------------------------------------------------------------

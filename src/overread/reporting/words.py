@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from overread.core.errors import checked
-from overread.core.plural import count
+from overread.core.phrases import count
 from overread.evaluation.metrics import ENDINGS, metric_named
 from overread.evaluation.operating_point import OperatingPoint
 from overread.stats.estimate import Estimate, rounded

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,7 @@ from overread.core.files import (
     write_csv,
     write_json,
 )
-from overread.core.plural import count
+from overread.core.phrases import count, without_folders
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.evaluation.comparison.baseline import beside_baseline
 from overread.evaluation.comparison.claims import Declaration, declare
@@ -63,7 +63,7 @@ CLOSING_SECONDS = 25.0
 @checked
 def run(
     study: Study, folder: str | Path, *, cache: str | Path | None = None, network: bool = True, progress: Progress = silent,
-    say: Say = unheard,
+    say: Say = unheard, verbose: bool = False,
 ) -> Path:  # fmt: skip
     """Take a study from its table to its report, in ``folder``; called again, it goes on where it was stopped.
 
@@ -75,7 +75,9 @@ def run(
         require_trainable(study, network)
     study, cases = open_study(study, folder, progress)  # a wrong table leaves nothing behind
     with folder_lock(folder):
-        context = RunContext(study, folder, Path(cache) if cache else None, network, clock, progress, say, cases)
+        context = RunContext(
+            study, folder, Path(cache) if cache else None, network, clock, progress, say, cases, verbose
+        )
         sweep(context)
         begin(context, cases)
         for step in STEPS:
@@ -96,6 +98,7 @@ class RunContext:
     progress: Progress = silent
     say: Say = unheard
     table: Cases | None = None
+    verbose: bool = False
 
     def cases(self) -> Cases:
         """All cases of the table. Where ``cases.csv`` does not say all of it, the table is read again."""
@@ -199,9 +202,18 @@ def audit(context: RunContext) -> None:
         _write_agreement(context, cases)
     found.save(context.folder / "audit.json")
     _write_excluded(context, list(found.excluded))
-    for finding in found.findings:
-        context.say(f"  {finding.severity}: {finding.message}")
     context.note("audit", cases.digest, context.clock.elapsed - began)
+
+
+@checked
+def tell_findings(context: RunContext) -> None:
+    """Say the errors and warnings of the audit, and how many notes there are; with ``verbose`` these too."""
+    found = Audit.load(context.folder / "audit.json").findings
+    told = [f for f in found if context.verbose or f.severity != "note"]
+    for finding in told:
+        context.say(f"  {finding.severity}: {finding.message}")
+    if len(told) < len(found):
+        context.say(f"  {count(len(found) - len(told), 'note')} of the audit: in the report, or --verbose")
 
 
 def _write_agreement(context: RunContext, cases: GradedCases) -> None:
@@ -236,7 +248,7 @@ def split(context: RunContext) -> None:
         parts = without(usable, parts, dropped, found)
         reason = "the same patient or image is in a later part of the given split"
         _write_excluded(context, [*found.excluded, *((case, reason) for case in sorted(dropped))])
-        context.say(f"  {len(dropped)} cases leave training or tuning: {reason}")
+        context.say(f"  {count(len(dropped), 'case')} left out of training or tuning: {reason}")
     if "few-patients" not in rule.despite:
         _refuse_few(parts)
     parts.save(context.folder / "split.csv")
@@ -328,13 +340,18 @@ def _baseline(context: RunContext, cases: Cases, parts: Split) -> Predictions:
 def _refuse_seen(model: Model, test: Cases) -> None:
     seen = model.has_seen(list(test.table["patient"].unique()))
     if seen:
-        raise UnsoundError(f"the model has seen {seen} patients of the test part", todo="split again and train again")
+        raise UnsoundError(
+            f"the model has seen {count(seen, 'patient')} of the test part", todo="split again and train again"
+        )
 
 
 @checked
 def evaluate(context: RunContext) -> None:
     """``evaluation/``: operating points frozen on tuning data, then the test set through its one door."""
     study, tuning, test = context.study, context.predictions("tuning"), context.predictions("test")
+    if (patients := test.table["patient"].nunique()) < FEWEST:
+        context.say(f"not judged: the test part has {count(patients, 'patient')}, and nothing is judged below {FEWEST}")
+        return
     declare_margin(study, context.folder / "ledger.jsonl")  # before the test set is opened
     path = context.folder / "agreement.json"
     agreed = {"agreement": read_json(path)} if study.columns.graders and path.exists() else {}
@@ -347,7 +364,7 @@ def evaluate(context: RunContext) -> None:
     began = context.clock.elapsed
     points = points_by(rule, tuning)
     trained = context.record().get("steps", {}).get("model", {})
-    result = evaluate_predictions(test, at=points or None, by=[s for s in subgroups if s in test.table], seed=study.training.seed,
+    result = evaluate_predictions(test, at=points or None, by=list(subgroups), seed=study.training.seed,
                                   ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None, fixed=rule.fixed,
                                   net_benefit_at=rule.net_benefit_at or None, primary=rule.primary)  # fmt: skip
     doubt = uncertainty(tuning, test, seed=study.training.seed)
@@ -359,10 +376,29 @@ def evaluate(context: RunContext) -> None:
 
 
 @checked
+def carry(context: RunContext, columns: Sequence[str]) -> None:
+    """Put columns of the study's table into the run's predictions, for judging by them; nothing is predicted anew.
+
+    Raises :class:`InputError` for a column that is not there, and where the table itself is gone.
+    """
+    parts = {part: context.predictions(part) for part in ("tuning", "test")}
+    wanted = [name for name in columns if any(name not in part.table for part in parts.values())]
+    if not wanted:
+        return
+    cases = cases_of(context.study, context.progress).table.drop_duplicates("case").set_index("case")[wanted]
+    for part, made in parts.items():
+        found = made.table.drop(columns=[name for name in wanted if name in made.table])
+        found = pd.concat([found, cases.reindex(found["case"]).reset_index(drop=True)], axis=1)
+        replace(made, table=found).save(context.folder / "predictions" / f"{part}.csv")
+
+
+@checked
 def show_errors(context: RunContext) -> None:
     """``explanations/gallery.json``: the most confident errors with a small picture of each."""
     from overread.reporting.gallery import write_gallery
 
+    if not (context.folder / "evaluation" / "metrics.json").exists():
+        return
     points = list(Evaluation.load(context.folder / "evaluation").operating)
     single = points[0] if len(points) == 1 else None
     cases = context.usable()
@@ -385,7 +421,16 @@ def report(context: RunContext) -> None:
     write_report(context.folder, case_names=bool(context.study.columns.salt))
 
 
-STEPS: tuple[Callable[[RunContext], None], ...] = (audit, split, train, predict, evaluate, show_errors, report)
+STEPS: tuple[Callable[[RunContext], None], ...] = (
+    audit,
+    tell_findings,
+    split,
+    train,
+    predict,
+    evaluate,
+    show_errors,
+    report,
+)
 
 
 # -- the table and the answers of a study -------------------------------------------------------------------------
@@ -409,7 +454,7 @@ def cases_of(study: Study, progress: Progress = silent) -> Cases:
     return read_cases(
         study.table, image=c.image or None, label=c.label or None, labels=list(c.labels) or None, value=c.value or None,
         patient=c.patient or None, case=c.case or None, source=c.source or None, view=c.view or None, time=c.time or None,
-        split=c.split or None, positive=list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
+        keep=list(c.keep_columns), queries=[study.split.deploy_to], split=c.split or None, positive=list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
         labels_from=c.labels_from or None, key=c.key, planes=study.images.planes, progress=progress, graders=c.readers, consensus=c.consensus,
         layout=study.layout,
     )  # fmt: skip
@@ -457,10 +502,11 @@ def recipe_of(study: Study) -> Any:
 
 @checked
 def command_line() -> str:
-    """How the program was called; ``Python`` where it was not by its command."""
+    """How the program was called, without the folders of its paths, which may hold names; ``Python`` where it was not by its command."""
     if "overread" not in Path(sys.argv[0]).name:
         return "Python"
-    return " ".join(["overread", *(f'"{a}"' if " " in a else a for a in sys.argv[1:])])
+    words = ["overread", *map(without_folders, sys.argv[1:])]
+    return " ".join(f'"{word}"' if " " in word else word for word in words)
 
 
 @checked

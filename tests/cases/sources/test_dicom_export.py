@@ -304,7 +304,7 @@ def test_rows_without_labels_stay(export):
     assert joined["sex"].tolist() == ["", "", "F", "F", "F", "F"]
     assert notes == [
         "labels: joined by accession with the column 'accession': 4 of 6 rows have labels, 1 of 2 rows of labels have no image",
-        "labels: 2 rows stay without",
+        "labels: 2 rows without",
         "labels: the columns sex, age are taken from the table of labels",
     ]
 

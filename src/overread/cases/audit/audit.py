@@ -18,6 +18,7 @@ from overread.cases.audit.shortcut import shortcut
 from overread.cases.cases import PARTS, Cases
 from overread.core.errors import InputError, UnsoundError, checked, require
 from overread.core.files import FORMAT, build, fingerprint, read_json, write_json
+from overread.core.phrases import count as counted
 from overread.core.progress import Progress, silent
 from overread.images.image import DOUBT
 
@@ -68,7 +69,9 @@ class Audit:
             raise UnsoundError("; ".join(f.message for f in found), todo=found[0].advice)
 
     def __str__(self) -> str:
-        head = f"{self.counts.get('images', 0):,} images of {self.counts.get('patients', 0):,} patients"
+        head = (
+            f"{counted(self.counts.get('images', 0), 'image')} of {counted(self.counts.get('patients', 0), 'patient')}"
+        )
         return "\n  ".join([head, *map(str, self.findings)]) if self.findings else f"{head}, nothing to report"
 
     __repr__ = __str__
@@ -124,6 +127,8 @@ def audit(
 _SHOWN = 1_000
 #: Patients per class: below the first too few, below the second some signal (Stanford, medical imaging courses).
 TOO_FEW, SOME_SIGNAL = 36, 300
+#: Below so many patients with so many images each, the column of the patients is likely one of groups.
+FEWEST_PATIENTS, IMAGES_EACH = 10, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,10 +165,6 @@ def _finding(seen: Seen, kind: str, severity: Severity, message: str, advice: st
     return [Finding(kind, severity, message, advice, count, tuple(names[:_SHOWN]))] if count else []
 
 
-def _s(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 # -- what cannot be used -----------------------------------------------------------------------------------------
 
 
@@ -177,13 +178,13 @@ def refuse_unreadable(prints: pd.DataFrame) -> None:
 def unreadable(seen: Seen) -> list[Finding]:
     errors = seen.prints["error"][seen.prints["error"] != ""]
     severity: Severity = "error" if len(errors) * 20 > len(seen.prints) else "warning"
-    return _finding(seen, "unreadable", severity, f"{_s(len(errors), 'image')} cannot be read and {'is' if len(errors) == 1 else 'are'} set aside, first: {next(iter(errors), '')}",
+    return _finding(seen, "unreadable", severity, f"{counted(len(errors), 'image')} cannot be read and {'is' if len(errors) == 1 else 'are'} set aside, first: {next(iter(errors), '')}",
                     "Restore these files, or remove their rows.", errors.index)  # fmt: skip
 
 
 def missing_label(seen: Seen) -> list[Finding]:
     rows = np.flatnonzero(~seen.cases.labelled)
-    return _finding(seen, "missing-label", "warning", f"{_s(len(rows), 'image')} without a label {'is' if len(rows) == 1 else 'are'} set aside",
+    return _finding(seen, "missing-label", "warning", f"{counted(len(rows), 'image')} without a label {'is' if len(rows) == 1 else 'are'} set aside",
                     "Add the labels, or remove these rows.", rows)  # fmt: skip
 
 
@@ -198,7 +199,7 @@ def excluded(seen: Seen) -> tuple[tuple[str, str], ...]:
 
 def blank(seen: Seen) -> list[Finding]:
     rows = np.flatnonzero((seen.prints["error"] == "") & (seen.prints["std"] <= BLANK))
-    return _finding(seen, "blank", "warning", f"{_s(len(rows), 'image is', 'images are')} blank or nearly constant",
+    return _finding(seen, "blank", "warning", f"{counted(len(rows), 'image is', 'images are')} blank or nearly constant",
                     "Look at them; remove those that show nothing.", rows)  # fmt: skip
 
 
@@ -229,7 +230,7 @@ def exact_duplicates(seen: Seen) -> list[Finding]:
     across = int((sets.groupby("set")["patient"].nunique() > 1).sum())
     more = f", {across:,} of them under different patients" if across else ""
     return _finding(seen, "exact-duplicate", "warning" if across else "note",
-                    f"{_s(distinct, 'image stands', 'images stand')} more than once, pixel for pixel ({_s(copies, 'copy', 'copies')}){more}",
+                    f"{counted(distinct, 'image stands', 'images stand')} more than once, pixel for pixel ({counted(copies, 'copy', 'copies')}){more}",
                     "Splits keep copies together; remove them if they are no true repetitions.", sets["row"], copies)  # fmt: skip
 
 
@@ -237,14 +238,14 @@ def near_duplicates(seen: Seen) -> list[Finding]:
     across = int((seen.patients[seen.near[:, 0]] != seen.patients[seen.near[:, 1]]).sum())
     more = f", {across:,} of them of different patients" if across else ""
     return _finding(seen, "near-duplicate", "warning" if across else "note",
-                    f"{_s(len(seen.near), 'pair')} of images alike but for compression, brightness, size or a small shift{more}",
+                    f"{counted(len(seen.near), 'pair')} of images alike but for compression, brightness, size or a small shift{more}",
                     "Splits keep them together; look whether the patients are truly different.", np.unique(seen.near), len(seen.near))  # fmt: skip
 
 
 def chains(seen: Seen) -> list[Finding]:
     """Near-duplicates that would tie so many patients together that splits do not keep them."""
     loosened = group(seen.cases.table, "patient", pairs(seen)).loosened
-    return _finding(seen, "near-chain", "warning", f"{_s(loosened, 'pair')} of near-duplicates form chains that tie more than {longest(seen.cases.patients):,} patients together",
+    return _finding(seen, "near-chain", "warning", f"{counted(loosened, 'pair')} of near-duplicates form chains that tie more than {longest(seen.cases.patients):,} patients together",
                     "Such images are alike rather than the same, and splits do not keep them together: look at a few pairs, and remove copies.", seen.near.ravel(), loosened)  # fmt: skip
 
 
@@ -254,7 +255,7 @@ def conflicting_labels(seen: Seen) -> list[Finding]:
     labels = labels.mask(labels == "")
     torn = (labels.groupby(sets["set"]).nunique() > 1).any(axis=1)
     count, rows = int(torn.sum()), sets["row"][sets["set"].isin(torn.index[torn])]
-    return _finding(seen, "conflicting-label", "warning", f"{_s(count, 'image stands', 'images stand')} under two different labels",
+    return _finding(seen, "conflicting-label", "warning", f"{counted(count, 'image stands', 'images stand')} under two different labels",
                     "Find out which label is right, or remove both rows.", rows, count)  # fmt: skip
 
 
@@ -273,7 +274,7 @@ def near_leaks(seen: Seen) -> list[Finding]:
     """Near-duplicates of different parts of the given split."""
     parts = seen.parts[seen.near]
     torn = seen.near[(parts[:, 0] != parts[:, 1]) & (parts != "").all(1)]
-    return _finding(seen, "near-leak", "error", f"{_s(len(torn), 'pair')} of near-duplicates {'stands' if len(torn) == 1 else 'stand'} on both sides of the given split",
+    return _finding(seen, "near-leak", "error", f"{counted(len(torn), 'pair')} of near-duplicates {'stands' if len(torn) == 1 else 'stand'} on both sides of the given split",
                     "Drop the copies from train and tuning.", torn.ravel(), len(torn))  # fmt: skip
 
 
@@ -282,7 +283,7 @@ def _leak(seen: Seen, table: pd.DataFrame, key: str, what: str, how: str) -> lis
     where = shared.groupby(key)["part"].agg(set)
     shared_by = [(a, b, int(sum({a, b} <= s for s in where))) for a, b in combinations(PARTS, 2)]
     listed = "; ".join(f"{n:,} in both {a} and {b}" for a, b, n in shared_by if n)
-    return _finding(seen, "leak", "error", f"the given split leaks: {_s(len(where), f'{what} stands', f'{what}s stand')} in more than one part{how} ({listed})",
+    return _finding(seen, "leak", "error", f"the given split leaks: {counted(len(where), f'{what} stands', f'{what}s stand')} in more than one part{how} ({listed})",
                     "Results on it are too good; drop them from train and tuning, or make a new split.", shared["row"], len(where))  # fmt: skip
 
 
@@ -294,6 +295,9 @@ def patients(seen: Seen) -> list[Finding]:
     if seen.cases.patients == 1 and len(table) > 1:
         return [Finding("few-patients", "error", "all images belong to one patient",
                         "Check the patient column: without a second patient nothing can be tested.", 1)]  # fmt: skip
+    if seen.cases.patients < FEWEST_PATIENTS and len(table) >= IMAGES_EACH * seen.cases.patients:
+        return [Finding("few-patients", "error", f"all {len(table):,} images belong to {seen.cases.patients} patients, too few to learn from and to judge by",
+                        "See that --patient names the column of the patient, and not one of groups, such as sex.", seen.cases.patients)]  # fmt: skip
     if len(table) > 1 and (table["patient"] == table["case"]).all():
         return [Finding("no-patient", "warning", "no column says which images belong to one patient, so each image counts as a patient of its own",
                         "Name the patient column if there is one: images of a patient on both sides of a split make results too good.", len(table))]  # fmt: skip
@@ -348,7 +352,7 @@ def sources(seen: Seen) -> list[Finding]:
     one = table.groupby("source")["label"].nunique() == 1
     alone = one.index[one & (one.size > 1)]
     rows = np.flatnonzero(seen.cases.table["source"].isin(alone))
-    return _finding(seen, "source-class", "warning", f"{_s(len(alone), 'source')} with one class only: {', '.join(map(str, alone[:8]))}",
+    return _finding(seen, "source-class", "warning", f"{counted(len(alone), 'source')} with one class only: {', '.join(map(str, alone[:8]))}",
                     "A model can learn the source in place of the disease; judge every source by itself.", rows, len(alone))  # fmt: skip
 
 
@@ -374,7 +378,7 @@ def doubtful(seen: Seen) -> list[Finding]:
     notes = notes[notes.str.startswith(DOUBT)].str.removeprefix(DOUBT)
     kinds = notes.str.replace(r"\d[\d,]*", "…", regex=True).value_counts()
     listed = "; ".join(f"{kind} ({count:,})" for kind, count in kinds.items())
-    return _finding(seen, "doubtful-pixels", "warning", f"{_s(notes.index.nunique(), 'image')} whose header contradicts the pixels: {listed}",
+    return _finding(seen, "doubtful-pixels", "warning", f"{counted(notes.index.nunique(), 'image')} whose header contradicts the pixels: {listed}",
                     "See that they look as they should; the column notes of the fingerprints says what was decided for each.", notes.index.unique())  # fmt: skip
 
 
@@ -386,7 +390,7 @@ def burned_in(seen: Seen) -> list[Finding]:
     """Text in the pixels, by sight or by the header."""
     tagged = seen.cases.table.get("burned_in", pd.Series("", index=seen.cases.table.index)).to_numpy() == "YES"
     rows = np.flatnonzero((seen.prints["text"] > 0).to_numpy() | tagged)
-    return _finding(seen, "burned-in", "warning", f"{_s(len(rows), 'image seems', 'images seem')} to hold burned-in text",
+    return _finding(seen, "burned-in", "warning", f"{counted(len(rows), 'image seems', 'images seem')} to hold burned-in text",
                     "Look at them: text can name the patient, and can tell a model where an image comes from. Mask it, cut it off, or leave them out.", rows)  # fmt: skip
 
 
@@ -394,9 +398,9 @@ def frames(seen: Seen) -> list[Finding]:
     """Black borders, and circular fields."""
     circle = np.flatnonzero(seen.prints["circle"])
     border = np.setdiff1d(np.flatnonzero(seen.prints["border"] > BORDER), circle)
-    circular = _finding(seen, "circular-field", "note", f"{_s(len(circle), 'image shows', 'images show')} a circular field",
+    circular = _finding(seen, "circular-field", "note", f"{counted(len(circle), 'image shows', 'images show')} a circular field",
                         "--crop field cuts to the circle, so that its size in the picture tells nothing.", circle)  # fmt: skip
-    return circular + _finding(seen, "black-borders", "note", f"{_s(len(border), 'image')} with black borders over more than {BORDER:.0%} of the picture",
+    return circular + _finding(seen, "black-borders", "note", f"{counted(len(border), 'image')} with black borders over more than {BORDER:.0%} of the picture",
                                "--crop border cuts them off.", border)  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from overread.core.errors import ImageError, InputError, OverreadError, checked, require
+from overread.core.phrases import count as counted
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.images.address import Address, parse
@@ -142,7 +143,7 @@ def _opened(
             places += [Address(name, member) for member in archives.members(root / name)]
         except ImageError as error:
             refused[error.what] += 1
-    problems += [f"{_s(count, 'zip archive')} left out: {what}" for what, count in refused.items()]
+    problems += [f"{counted(count, 'zip archive')} left out: {what}" for what, count in refused.items()]
     return places, notes, problems
 
 
@@ -174,7 +175,7 @@ def _sorted_out(seen: list[tuple[Address, list[Any] | str]]) -> tuple[Images, li
     headers = [(place, dicom_header.header_from(found)) for place, found in seen if not isinstance(found, str)]
     images = [(place, header) for place, header in headers if header.has_pixels]
     if not images:
-        raise InputError("there are no DICOM images here", given=f"{_s(len(seen), 'file')}, {len(headers):,} of them DICOM without pixels",
+        raise InputError("there are no DICOM images here", given=f"{counted(len(seen), 'file')}, {len(headers):,} of them DICOM without pixels",
                          todo="give the folder, DICOMDIR or zip archive of an export")  # fmt: skip
     bare = Counter(
         header.modality if header.modality in _WITHOUT_PIXELS else "other"  # text from a header could be anything
@@ -183,20 +184,24 @@ def _sorted_out(seen: list[tuple[Address, list[Any] | str]]) -> tuple[Images, li
     )
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(bare.items()))
     others = sum(found == "" for _, found in seen)
-    notes = [f"{_s(bare.total(), 'DICOM file')} without pixels left out ({kinds})"] if bare else []
-    notes += [f"{_s(others, 'file')} of another kind left out"] if others else []
+    notes = [f"{counted(bare.total(), 'DICOM file')} without pixels left out ({kinds})"] if bare else []
+    notes += [f"{counted(others, 'file')} of another kind left out"] if others else []
     unreadable = tuple((str(place), found) for place, found in seen if isinstance(found, str) and found)
     reasons = Counter(reason for _, reason in unreadable)
-    problems = [f"{_s(count, 'file')} cannot be read: {reason}" for reason, count in reasons.most_common()]
+    problems = [f"{counted(count, 'file')} cannot be read: {reason}" for reason, count in reasons.most_common()]
     return images, notes, problems, unreadable
 
 
 def _counted(images: Images, table: pd.DataFrame) -> list[str]:
     studies = len({case_of(header) for _, header in images})
     patients = len({header.patient for _, header in images} - {""})
-    notes = [f"{_s(len(images), 'DICOM image')} in {_s(studies, 'study', 'studies')} of {_s(patients, 'patient')}"]
+    notes = [
+        f"{counted(len(images), 'DICOM image')} in {counted(studies, 'study', 'studies')} of {counted(patients, 'patient')}"
+    ]
     volumes = table["slices"][table["slices"] > 1]
-    return notes + ([f"{volumes.sum():,} slices are {_s(len(volumes), 'volume')}, a row each"] if len(volumes) else [])
+    return notes + (
+        [f"{volumes.sum():,} slices are {counted(len(volumes), 'volume')}, a row each"] if len(volumes) else []
+    )
 
 
 def _doubtful(table: pd.DataFrame, headers: Sequence[DicomHeader]) -> list[str]:
@@ -216,20 +221,18 @@ def _doubtful(table: pd.DataFrame, headers: Sequence[DicomHeader]) -> list[str]:
     known = table[table["patient"] != ""]
     torn = int((known.groupby("case")["patient"].nunique() > 1).sum())
     if ages["bound"]:
-        problems.append(f"{_s(ages['bound'], 'image')} with an age that is a bound, such as 90+, taken as the number")
+        problems.append(
+            f"{counted(ages['bound'], 'image')} with an age that is a bound, such as 90+, taken as the number"
+        )
     if ages["unreadable"]:
         problems.append(
-            f"{_s(ages['unreadable'], 'image')} with an age that is none in years, weeks, months or days up to {OLDEST} years, left blank or taken from the date of birth"
+            f"{counted(ages['unreadable'], 'image')} with an age that is none in years, weeks, months or days up to {OLDEST} years, left blank or taken from the date of birth"
         )
     if without_study:
-        problems.append(f"{_s(without_study, 'image')} without a study, counted as cases of their own")
+        problems.append(f"{counted(without_study, 'image')} without a study, counted as cases of their own")
     if torn:
-        problems.append(f"{_s(torn, 'study', 'studies')} with images of more than one patient")
+        problems.append(f"{counted(torn, 'study', 'studies')} with images of more than one patient")
     return problems
-
-
-def _s(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 # -- headers to rows: a series of slices is one row, any other image one, and no two rows of a study look the same ---

@@ -12,6 +12,7 @@ import pandas as pd
 
 from overread.cases.sources.tables import MISSING, known, numbered
 from overread.core.errors import InputError, checked, nearest
+from overread.core.phrases import count
 from overread.images.address import file_of, parse
 from overread.tasks.classes import disease_of, says_healthy
 from overread.tasks.target import Target
@@ -58,12 +59,27 @@ def natural(name: str) -> tuple[tuple[int, float, str], ...]:
 
 
 def _refuse_numbers(label: pd.Series, names: list[str], column: str) -> None:
-    if len(names) <= 20 or (len(names) <= _MOST and len(names) < len(label) / 5):
+    number = pd.to_numeric(pd.Series(names), errors="coerce")
+    measured = bool(number.notna().all()) and len(names) > _CODES and not _counted(number)
+    if not measured and (len(names) <= 20 or (len(names) <= _MOST and len(names) < len(label) / 5)):
         return
-    number = pd.to_numeric(pd.Series(names), errors="coerce").notna().all()
-    what = f"the column {column!r} has {len(names):,} different labels in {len(label):,} rows"
-    todo = f"if it is a quantity, use --value {column}" if number else "choose the column of the diagnosis with --label"
+    what = f"the column {column!r} has {len(names):,} different labels in {count(len(label), 'row')}"
+    todo = (
+        f"if it is a quantity, use --value {shlex.quote(column)}"
+        if number.notna().all()
+        else "choose the column of the diagnosis with --label"
+    )
+    todo += "; write classes as words" if measured else ""
     raise InputError(what, given=", ".join(names[:5]) + " …", todo=todo)
+
+
+#: So many different numbers may be anything; more are codes of classes only where they count on from 0 or 1.
+_CODES = 10
+
+
+def _counted(number: pd.Series) -> bool:
+    least = int(number.min())
+    return least in (0, 1) and sorted(number) == list(range(least, least + len(number)))
 
 
 def _positive(names: list[str], positive: tuple[str, ...], *, guess: bool = False) -> tuple[tuple[str, ...], list[str]]:
@@ -307,7 +323,7 @@ def join_labels(table: pd.DataFrame, labels: pd.DataFrame, on: str = "") -> tupl
     first = f"labels: joined by {match.key} with the column {match.column!r}{match.note}"
     counts = f"{match.images_hit:,} of {len(table):,} rows have labels"
     rest = f", {spare:,} of {len(labels):,} rows of labels have no image" if spare else ""
-    return joined, [f"{first}: {counts}{rest}", *([f"labels: {blank:,} rows stay without"] if blank else []), *notes]
+    return joined, [f"{first}: {counts}{rest}", *([f"labels: {count(blank, 'row')} without"] if blank else []), *notes]
 
 
 def _asked(on: str, labels: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -330,7 +346,7 @@ def _best(table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: l
         ranks = [(_contradicts(m, labels), -round(m.share, 1), m.note, list(KEYS).index(m.key)) for m in fits]
         return fits[min(range(len(fits)), key=ranks.__getitem__)]
     best = max(found, key=lambda match: (match.images_hit, match.labels_hit))
-    given = f"at best {best.images_hit:,} of {len(table):,} rows and {best.labels_hit:,} of {len(labels):,} rows of labels share {best.key} (column {best.column!r})"
+    given = f"at best {best.images_hit:,} of {count(len(table), 'row')} and {best.labels_hit:,} of {len(labels):,} rows of labels share {best.key} (column {best.column!r})"
     todo = f"give labels with one of {', '.join(KEYS)}, and name it with --key"
     raise InputError("the table of labels does not fit the export", given=given, todo=todo)
 
@@ -389,7 +405,7 @@ def _one_each(match: _Match, labels: pd.DataFrame) -> pd.DataFrame:
     if twice.any():
         rows = filled.index[once][kept.index == kept.index[twice][0]][:2]
         raise InputError(f"the same {match.key} stands on several rows of the labels, with different values",
-                         given=f"{int(twice.sum()):,} rows, first rows {' and '.join(f'{row + 1:,}' for row in rows)}",
+                         given=f"{count(int(twice.sum()), 'row')}, first rows {' and '.join(f'{row + 1:,}' for row in rows)}",
                          todo="correct the table, or join by another identifier with --key")  # fmt: skip
     return kept
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from overread.cases.cases import ROLES, WHOLE, Cases, Planes, typed
 from overread.cases.graded_cases import Asked, GradedCases, judged
-from overread.cases.query import matching
+from overread.cases.query import columns_of, matching
 from overread.cases.sources import dicom_export
 from overread.cases.sources.catalogue import class_names, read_archive
 from overread.cases.sources.folders import (
@@ -53,6 +53,7 @@ from overread.cases.sources.tables import (
 )
 from overread.cases.volumes import cut
 from overread.core.errors import InputError, checked, nearest, one_of, require
+from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.tasks.target import TASKS, Kind, Target
 from overread.tasks.task import Task
@@ -67,7 +68,8 @@ def read_cases(
     split: str | None = None, labels: Sequence[str] | None = None, value: str | None = None,
     positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None, names: str = "hash", salt: str = "",
     where: str = "", labels_from: str | os.PathLike[str] | None = None, key: str = "", planes: Planes = WHOLE, progress: Progress = silent,
-    graders: Asked | None = None, consensus: str = "majority", layout: Layout = PLAIN,
+    graders: Asked | None = None, consensus: str = "majority", layout: Layout = PLAIN, keep: Sequence[str] = (),
+    queries: Sequence[str] = (),
 ) -> Cases:  # fmt: skip
     """Read a table of cases: a CSV, TSV, Parquet or Excel file, a folder of class folders, a MedMNIST ``.npz``, or an export of
     DICOM files (a folder, a DICOMDIR, a zip).
@@ -82,8 +84,9 @@ def read_cases(
     this one, a reader each; their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the
     column ``agreement`` says how many gave it. ``layout``: how the table and its images are laid out, where that cannot
     be found out (:class:`.Layout`). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place
-    of cases and patients, by ``salt`` where the study has one, and leaves out columns that may identify (see
-    :mod:`.privacy`); ``keep`` leaves all as it is, for data whose names identify nobody.
+    of cases and patients, by ``salt`` where the study has one, and leaves out the columns that are no role, no label, no
+    subgroup, not among those to ``keep`` and in none of the ``queries`` that will be asked of the cases (see
+    :mod:`.privacy`); ``names="keep"`` leaves all as it is, for data whose names identify nobody.
 
     Raises :class:`InputError` for a missing file, an unknown column (naming the nearest), an empty table, labels that
     cannot be read, a case that stands twice, or images that are not there.
@@ -112,7 +115,16 @@ def read_cases(
         table, notes = open_table(path, layout)
         read = _from_table(table, path.parent, named, wanted)
         read = replace(read, notes=(*notes, *read.notes))
-    return cut(read.hidden(names=names, salt=salt, keep=(*subgroups, *planes.point)), planes)
+    for name in keep:
+        find(list(read.table.columns), name, "keep-column")
+    named_later = [column for query in queries for column in columns_of(query)]
+    kept = (*subgroups, *planes.point, *keep, *named_later)
+    return cut(read.hidden(names=names, salt=salt, keep=kept, known=_known_of(path)), planes)
+
+
+def _known_of(path: Path) -> tuple[str, ...]:
+    """The columns whose meaning is settled: those that we made from the headers of DICOM files."""
+    return dicom_export.COLUMNS if dicom_export.is_tree(path) else ()
 
 
 @dataclass(frozen=True)
@@ -181,7 +193,7 @@ def _taken(table: pd.DataFrame, where: str) -> tuple[pd.DataFrame, list[str]]:
     if not rows.any():
         todo = "see `overread scan` or the table for what is there"
         raise InputError("no row fulfils the query", given=where, todo=todo)
-    return table[rows], [f"where {where}: {int(rows.sum()):,} of {len(table):,} rows"]
+    return table[rows], [f"where {where}: {int(rows.sum()):,} of {count(len(table), 'row')}"]
 
 
 def _columns(roles: Roles, named: dict[str, str | None], root: Path, layout: Layout) -> dict[str, str | None]:
@@ -346,7 +358,7 @@ def _identify(
     blank = int((patient == "").sum())
     named = columns["patient"] is not None or blank < len(made)
     if blank and named:
-        roles.notes.append(f"patient: {blank:,} images without one count as patients of their own")
+        roles.notes.append(f"patient: {count(blank, 'image')} without one, each a patient of its own")
     made["patient"] = patient.where(patient != "", "case " + made["case"] if named else made["case"])
     made["split"] = parts(made["split"])
     _refuse_twice(made)
@@ -393,12 +405,12 @@ def _refuse_twice(made: pd.DataFrame) -> None:
     twice = made.duplicated(["case", "view", "time"], keep=False)
     if twice.any():
         raise InputError(
-            "a case stands on more than one row", given=f"{int(twice.sum()):,} rows, first {numbered(twice)}",
+            "a case stands on more than one row", given=f"{count(int(twice.sum()), 'row')}, first {numbered(twice)}",
             todo="remove the repeated rows, choose another column with --case, or tell the images of one case apart with --view",
         )  # fmt: skip
     torn = made.groupby("case")["patient"].transform("nunique") > 1
     if torn.any():
-        raise InputError("a case belongs to two patients", given=f"{made['case'][torn].nunique():,} cases, first {numbered(torn)}",
+        raise InputError("a case belongs to two patients", given=f"{count(made['case'][torn].nunique(), 'case')}, first {numbered(torn)}",
                          todo="correct the table, or choose another column with --case")  # fmt: skip
 
 
@@ -495,22 +507,24 @@ def _from_archive(path: Path, positive: Sequence[str], task: type[Task] | None, 
 def read_images(
     path: str | os.PathLike[str], target: Target, *, image: str | None = None, label: str | None = None,
     patient: str | None = None, case: str | None = None, source: str | None = None, names: str = "hash", salt: str = "",
-    planes: Planes = WHOLE, progress: Progress = silent, layout: Layout = PLAIN,
+    planes: Planes = WHOLE, progress: Progress = silent, layout: Layout = PLAIN, keep: Sequence[str] = (),
 ) -> Cases:  # fmt: skip
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
     ``label`` names a column of classes where they are known, so that the predictions can be judged. ``names``,
-    ``salt``, ``planes`` and ``layout`` as in :func:`read_cases`; with the salt of a model its patients are known again. Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
+    ``salt``, ``keep``, ``planes`` and ``layout`` as in :func:`read_cases`; with the salt of a model its patients are known again. Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
     """
     path = Path(os.path.abspath(path))
     named = {"image": image, "patient": patient, "case": case, "source": source}
     if label is not None:
         kind: Kind | None = "classes" if target.task.exclusive else None  # the model says which class is the disease
         read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, names=names, salt=salt,
-                          planes=planes, progress=progress, kind=kind, layout=layout)  # fmt: skip
+                          planes=planes, progress=progress, kind=kind, layout=layout, keep=keep)  # fmt: skip
         return _labelled(read, target)
     read = _unlabelled(path, named, target, progress, layout)
-    return cut(read.hidden(names=names, salt=salt, keep=planes.point), planes)
+    for name in keep:
+        find(list(read.table.columns), name, "keep-column")
+    return cut(read.hidden(names=names, salt=salt, keep=(*planes.point, *keep), known=_known_of(path)), planes)
 
 
 def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress, layout: Layout) -> Cases:

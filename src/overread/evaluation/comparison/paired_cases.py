@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, UnsoundError, checked, require
+from overread.core.phrases import count
 from overread.evaluation.operating_point import OperatingPoint
 from overread.evaluation.questions import HALF, Question, questions
 from overread.predictions import Predictions
@@ -72,8 +73,8 @@ def _apart(first: Predictions, second: Predictions) -> Pair:
     shared = len(set(map(str, first.patients)) & set(map(str, second.patients)))
     if shared:
         raise UnsoundError(
-            f"the two tables share no case, but {shared:,} patients",
-            given=f"{len(first):,} and {len(second):,} cases",
+            f"the two tables share no case, but {count(shared, 'patient')}",
+            given=f"{len(first):,} and {count(len(second), 'case')}",
             todo="compare on the same cases, or leave these patients out of one table: they are not independent",
         )
     note = ("no case stands in both tables: they are compared as different patients, and may also differ by "

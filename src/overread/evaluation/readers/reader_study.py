@@ -14,6 +14,7 @@ import pandas as pd
 from overread.cases.annotators import Grades, in_order
 from overread.core.errors import InputError, checked, require
 from overread.core.files import plain, sha256
+from overread.core.phrases import count
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
 from overread.evaluation.comparison.compare import aligned, counted
 from overread.evaluation.curves import Range, ReaderPoint, RocCurve
@@ -101,7 +102,7 @@ class Reading(Result):
         return (*self.estimates, *(c.estimate for c in self.contrasts))
 
     def __repr__(self) -> str:
-        return f"reading of {self.counts.get('images', 0):,} cases, {len(self.all):,} estimates"
+        return f"reading of {count(self.counts.get('images', 0), 'case')}, {count(len(self.all), 'estimate')}"
 
     def table(self) -> str:
         """The results as aligned text for a terminal."""
@@ -164,7 +165,7 @@ def judge_readers(
         refuse_seen(predictions, at.seen, at.salt, "to choose the threshold")
     common = common_cases(grades, predictions, truth, at=at, positive=positive)
     if reference == "truth" and not common.known.any():
-        raise InputError("no case that was read has a known truth", given=f"{len(common.cases):,} cases", todo="give --truth, or choose the consensus")  # fmt: skip
+        raise InputError("no case that was read has a known truth", given=f"{count(len(common.cases), 'case')}", todo="give --truth, or choose the consensus")  # fmt: skip
     judged = reference != "consensus" and bool(common.known.any())
     common = common if judged else replace(common, truth=np.full(len(common.cases), -1))
     several = [answers_of(grades, common, modality, cut) for modality in grades.modalities]
@@ -231,7 +232,7 @@ def _require_rule(common: CommonCases, several: list[Answers], judged: bool, rul
         return
     if rule == "dawid-skene" and 1 < fewest < 4:
         raise InputError("Dawid and Skene's model of the other readers needs three of them, so four in all",
-                         given=f"{fewest:,} readers", todo="choose --consensus majority")  # fmt: skip
+                         given=f"{count(fewest, 'reader')}", todo="choose --consensus majority")  # fmt: skip
     if rule == "median" and not in_order(common.names):
         raise InputError("a median needs classes in order, and these are names without numbers",
                          given=", ".join(common.names[:10]), todo="choose --consensus majority, or number the classes")  # fmt: skip
@@ -341,7 +342,7 @@ def cautions(common: CommonCases, several: list[Answers], judged: bool, rule: st
         within = f" ({answers.modality})" if answers.modality else ""
         every = crossed(common, answers)
         if judged and every["read by some"]:
-            found.append(f"{every['read by some']:,} cases that not all readers have read are left out of the analysis of "
+            found.append(f"{count(every['read by some'], 'case')} that not all readers have read are left out of the analysis of "
                          f"readers and cases{within}; {every['read by all']:,} stay")  # fmt: skip
         few = int((~answers.judged).sum())
         if few:

@@ -176,6 +176,16 @@ def _circle(axes: Axes, x: float, y: float) -> None:
     axes.plot(x, y, "o", color=INK, markersize=8, fillstyle="none", markeredgewidth=1.5)
 
 
+def at_the_end(history: Sequence[TrainingRow]) -> str:
+    """What to know of a chosen penalty that is the first or the last of those tried; else nothing."""
+    tried = [row.penalty for row in history if math.isfinite(row.penalty)]
+    chosen = next((row.penalty for row in history if row.chosen and math.isfinite(row.penalty)), None)
+    if len(tried) < 2 or chosen not in (min(tried), max(tried)):
+        return ""
+    end, way = ("smallest", "smaller") if chosen == min(tried) else ("largest", "larger")
+    return f"It is the {end} that was tried: a {way} one may be better."
+
+
 def _penalties(history: Sequence[TrainingRow]) -> Figure:
     penalty, loss = _column(history, "penalty"), _column(history, "held_out_loss")
     with canvas.sheet(9.0, 2.9) as drawing:
@@ -183,11 +193,13 @@ def _penalties(history: Sequence[TrainingRow]) -> Figure:
         axes.plot(penalty, loss, color=VERMILION, marker="o", markersize=4)
         if (penalty > 0).all():
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")  # text of its own would be set as a formula
         axes.set(xlabel="Penalty of the linear head", ylabel="Held-out loss")
         canvas.quiet_grid(axes)
         chosen = next((i for i, row in enumerate(history) if row.chosen), int(np.nanargmin(loss)))
         _circle(axes, penalty[chosen], loss[chosen])
         note = f" Chosen: {penalty[chosen]:.3g} (circle), with a loss of {words.number(loss[chosen])} on folds of training patients left out."
+        note += f" {beyond}" if (beyond := at_the_end(history)) else ""
         return canvas.finish(drawing, "training", "Choice of the penalty", f"Held-out loss for {len(history)} penalties.{note}",
                       f"{len(history)} penalties.{note}")  # fmt: skip
 
