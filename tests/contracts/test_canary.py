@@ -186,7 +186,19 @@ def done(table, tmp_path_factory) -> tuple[Path, str]:
     """The home of a whole run on the table, and what it said."""
     home = tmp_path_factory.mktemp("home")
     columns = ["--image", "file", "--label", "dx", "--patient", "patient", "--subgroup", "sex"]
-    return home, _overread("run", table, *columns, "-o", home / "run", *RECIPE, "--despite", "unreadable", "--despite", "shortcut", home=home)
+    return home, _overread(
+        "run",
+        table,
+        *columns,
+        "-o",
+        home / "run",
+        *RECIPE,
+        "--despite",
+        "unreadable",
+        "--despite",
+        "shortcut",
+        home=home,
+    )
 
 
 def test_a_table_of_pictures(done, overread) -> None:

@@ -91,7 +91,10 @@ def test_under_a_budget_the_number_of_epochs_follows_the_time(make_training) -> 
 
 
 def test_the_number_of_epochs_is_told_once_however_often_it_was_planned_anew() -> None:
-    recipe, state = Recipe(method="scratch"), loop.LoopState(epochs=30, decisions=[{"what": "precision", "choice": "float32", "why": ""}])
+    recipe, state = (
+        Recipe(method="scratch"),
+        loop.LoopState(epochs=30, decisions=[{"what": "precision", "choice": "float32", "why": ""}]),
+    )
     for epoch in range(1, 17):
         state.epoch = epoch
         loop._fit_budget(recipe, state, left=40.0 - epoch, seconds=1.0 + epoch % 3)
