@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -95,6 +96,56 @@ def test_a_wrong_input_is_one_clear_paragraph(name, overread, cohort, tmp_path, 
     assert got in (code if isinstance(code, tuple) else (code,)), said
     assert _one_paragraph(said), said
     assert words in said.splitlines()[-1], said
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [(("--device", "gpu"), "cuda"), (("--device", "cuda:9"), "Leave --device out"), (("--weights", "no/such/folder"), "does not exist"),
+     (("--backbone", "resnet5"), "resnet50"), (("--backbone", "alexnet", "--image-size", "32"), "it needs 63"), (("--budget", "10"), "10m"),
+     (("--recipe", "features", "--offline"), "--recipe scratch"), (("--recipe", "finetune", "--backbone", "vgg16", "--offline"), "vgg16")],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_flags_are_refused_before_anything_is_read(flags, words, overread, cohort, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("overread.networks.weights.PACKAGES", ())  # no weights at hand
+    monkeypatch.setattr(steps, "open_study", lambda *_: pytest.fail("the table is read"))
+    code, _, said = overread("run", cohort, *COLUMNS, *flags, "-o", tmp_path / "run")
+    assert code in (1, 2), said
+    assert _one_paragraph(said), said
+    assert words in said, said
+    assert not (tmp_path / "run").exists()
+
+
+FAULTS = {
+    "disk": OSError(errno.ENOSPC, "No space left on device", "r/x.csv"),
+    "quota": OSError(errno.EDQUOT, "Disk quota exceeded"),
+    "read-only": OSError(errno.EROFS, "Read-only file system", "r"),
+    "memory": MemoryError(),
+    "numpy": MemoryError("Unable to allocate 7.45 GiB for an array"),
+    "torch": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_machine_is_one_paragraph_wherever_it_happens(
+    fault, overread, cohort, tmp_path, monkeypatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise FAULTS[fault]
+
+    monkeypatch.setattr(steps, "run", fail)
+    code, _, said = overread("run", cohort, *COLUMNS, "-o", tmp_path / "run")
+    assert code == 1
+    assert _one_paragraph(said), said
+    assert ("free some space" if fault in ("disk", "quota", "read-only") else "--image-size") in said.lower()
+
+
+def test_a_mistake_of_the_program_stays_a_traceback(overread, cohort, tmp_path, monkeypatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(steps, "run", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        overread("run", cohort, *COLUMNS, "-o", tmp_path / "run")
 
 
 @pytest.fixture
