@@ -195,7 +195,7 @@ def test_a_deeper_folder_that_names_the_disease_is_asked_about():
 
 
 def test_several_folders_within_the_class_are_asked_about():
-    images = [f"breast/{c}/SOB/{t}/slide{c[0]}{t[0]}{s}/{m}X/{s}-{m}.png" for c in ("benign", "malignant") for t in ("aden", "fibro")
+    images = [f"breast/{c}/SOB/{t}-{c}/slide{c[0]}{t[0]}{s}/{m}X/{s}-{m}.png" for c in ("benign", "malignant") for t in ("aden", "fibro")
               for s in range(4) for m in (40, 100)]  # fmt: skip
     with pytest.raises(
         InputError,
@@ -204,6 +204,34 @@ def test_several_folders_within_the_class_are_asked_about():
         arrange(images)
     table, _ = arrange(images, Layout(patient_from="([^/]+)/[^/]+/[^/]+$"))
     assert table["patient"].nunique() == 16
+
+
+def test_patients_and_their_studies_are_told_apart():
+    images = [
+        f"{c}/P{c[0]}{p}/study{s}/{k}.png"
+        for c in ("benign", "malignant")
+        for p in range(4)
+        for s in range(2)
+        for k in range(2)
+    ]
+    table, notes = arrange(images)
+    assert table["patient"].nunique() == 8
+    assert any("within the class's folder" in note for note in notes)
+
+
+def test_a_test_part_without_classes_is_left_out_with_its_number():
+    train = [f"train/{c}/{k}.png" for c in ("no", "yes") for k in range(2)]
+    for rest in ("test/1.png", "unlabeled/1.png"):
+        table, notes = arrange([*train, rest])
+        assert table["image"].tolist() == train
+        assert any("1 images" in note and "left out" in note for note in notes)
+
+
+def test_the_class_in_the_names_is_offered():
+    with pytest.raises(InputError, match=r"--label-from '\(benign\|malignant\)'"):
+        arrange([f"{p}/{c}.{k}.jpg" for p in ("train", "test") for c in ("benign", "malignant") for k in range(4)])
+    with pytest.raises(InputError, match="--label-from PATTERN"):
+        arrange(["1.png", "2.png"])
 
 
 def test_a_folder_that_each_class_has_is_asked_about():

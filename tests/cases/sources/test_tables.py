@@ -39,7 +39,7 @@ def test_parquet_equals_csv(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "empty"), ("\n\n", "empty"), ("a,b\n", "no rows"), ("a,a\n1,2\n", "stands twice"), ("img/0/1.png,x\nimg/0/2.png,y\n", "names no columns"), ("d/p01/n/,0\nd/p02/p/,1\n", "names no columns"), ("a,b\n1,2,3\n", "as many cells"),
+    [("", "empty"), ('[{"a": 1}]', "not a table"), ("<html><table>", "not a table"), ("\n\n", "empty"), ("a,b\n", "no rows"), ("a,a\n1,2\n", "stands twice"), ("img/0/1.png,x\nimg/0/2.png,y\n", "names no columns"), ("d/p01/n/,0\nd/p02/p/,1\n", "names no columns"), ("a,b\n1,2,3\n", "as many cells"),
      ("a,b\n1,2\n1,2,3,4\n", "as many cells"), (",".join(f"c{i}" for i in range(MAX_COLUMNS + 1)) + "\n", "too many columns")],
 )  # fmt: skip
 def test_a_broken_table_is_one_paragraph(tmp_path, text, says):

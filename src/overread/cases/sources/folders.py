@@ -73,10 +73,14 @@ def arrange(images: Sequence[str], layout: Layout = PLAIN) -> tuple[pd.DataFrame
         level = -1
     else:
         level = above + _wrappers(pieces, above)
-        stray = [len(piece) < level + 2 for piece in pieces]
-        if any(stray):
-            raise InputError("images stand beside the class folders", given=f"{sum(stray):,} of {len(stray):,} images",
-                             todo="name a column of labels with --label, or give a table of labels with --labels-from")  # fmt: skip
+        stray = pieces.map(len) < level + 2
+        if above and 0 < stray.sum() < len(stray) and not set(table["split"][stray]) & set(table["split"][~stray]):
+            left = ", ".join(sorted(pieces[stray].str[0].unique()))
+            notes.append(f"folder: {int(stray.sum()):,} images of {left} lie in no folder of a class and are left out")
+            table, pieces = table[~stray].copy(), pieces[~stray]
+        elif stray.any():
+            raise InputError("images stand beside the class folders", given=f"{int(stray.sum()):,} of {len(stray):,} images",
+                             todo=_class_in_names(table["image"]))  # fmt: skip
         table["label"] = [piece[level] for piece in pieces]
         inside = f" within {'/'.join(pieces.iloc[0][above:level])}" if level > above else ""
         notes.append(f"label: the name of the folder{inside}")
@@ -92,7 +96,8 @@ def _parts_first(pieces: pd.Series) -> tuple[pd.Series, list[str]]:
     """Which images to keep: what stands beside train and test at the top is set aside, and so is an inner copy."""
     top = pieces.map(lambda piece: piece[0] if len(piece) > 1 else "")
     part = top.str.lower().map(PART_NAMES)
-    if part.nunique() > 1 and part.isna().any():
+    inside = pieces[part == "train"].map(len)
+    if part.isna().any() and (part.nunique() > 1 or (len(inside) and (inside > 2).all())):
         others = top[part.isna()]
         shown = ", ".join(name or "the folder itself" for name in sorted(others.unique())[:5])
         return part.notna(), [
@@ -137,6 +142,14 @@ def _refuse_other_class(pieces: pd.Series, level: int) -> None:
                              todo=f"say it with --label-from '({'|'.join(words)})'")  # fmt: skip
 
 
+def _class_in_names(images: pd.Series) -> str:
+    """What to do where no folder is a class: the words that the names begin with, if these are few."""
+    first = images.str.extract(r"(?:^|/)([A-Za-z]+)[^/]*$")[0]
+    words = sorted(first.dropna().unique())
+    pattern = f"'({'|'.join(words)})'" if first.notna().all() and 2 <= len(words) <= 20 else "PATTERN"
+    return f"say where the class stands in the paths with --label-from {pattern}, or give a table of labels (for DICOM with --labels-from)"
+
+
 def _part_below(pieces: pd.Series, level: int) -> tuple[pd.Series, int]:
     """The part of each image where train and test stand within the classes, and how many folders that takes."""
     names = pieces.map(lambda piece: piece[level + 1].lower() if len(piece) == level + 3 else "")
@@ -162,6 +175,8 @@ def _patients(table: pd.DataFrame, pieces: pd.Series, level: int, layout: Layout
         ] if loose else []
     levels = [k for k in range(level + 1, int(depth.min()) - 1)
               if pieces.str[k].groupby(table["label"]).nunique().max() > 1]  # fmt: skip
+    own = [k for k in levels if _parents(pieces, k) <= 1.5]  # not names that each folder has, such as study1
+    levels = own if len(levels) > 1 and own else levels
     if not levels and level + 3 == depth.min() and pieces.str[level + 1].nunique() > 1:
         levels = [level + 1]  # each class has one: patients still, since these differ
     if not levels:
@@ -179,6 +194,11 @@ def _patients(table: pd.DataFrame, pieces: pd.Series, level: int, layout: Layout
     raise InputError("it is in doubt which folder within the class is the patient's",
                      given=", ".join(f"{pieces.str[k].nunique():,} such as {pieces.iloc[0][k]}" for k in levels),
                      todo=f"say it with --patient-from '{pattern}' ({pieces.str[best].nunique():,} patients), or '[^/]+$' for each image")  # fmt: skip
+
+
+def _parents(pieces: pd.Series, level: int) -> float:
+    """In how many folders a folder's name at this level stands, on average."""
+    return float(pieces.map(lambda piece: piece[:level]).groupby(pieces.str[level]).nunique().mean())
 
 
 def _hint(folder: Path) -> str:

@@ -50,6 +50,10 @@ def open_table(path: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[s
         table, more = _from_cells(rows[0] if rows else [], pd.DataFrame(rows[1:], dtype=object), path)
         notes += more
     else:
+        if layout.sheet:
+            raise InputError(
+                "a sheet is asked for, but the file is no Excel workbook", given=str(path), todo="leave --sheet out"
+            )
         table, notes = _read_text(path, layout.encoding)
     if table.empty:
         raise InputError("the table holds no rows", given=str(path), todo="check that the file was exported completely")
@@ -142,6 +146,9 @@ def _decoded(path: Path, encoding: str) -> tuple[str, list[str]]:
     text = text.removeprefix("\ufeff")
     if not text.strip():
         raise InputError("the table is empty", given=str(path), todo="check that the file was exported completely")
+    if text.lstrip()[0] in "{[<":
+        raise InputError("the file is not a table", given=f"{path}: it begins with {text.lstrip()[0]!r}, as JSON, HTML or XML do",
+                         todo="give CSV, TSV, Parquet or .xlsx")  # fmt: skip
     return re.sub(r"\Asep=(.)\r?\n", "", text), notes  # what Excel reads, and others take for a header
 
 
