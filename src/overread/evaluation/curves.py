@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
 from overread.evaluation.estimators import Intervals
-from overread.evaluation.group_values import influence_correlation, influence_on_share
+from overread.evaluation.group_values import influence_on_share
 from overread.evaluation.questions import Question
 from overread.evaluation.results import Content
 from overread.stats.arrays import distinct, zero_one
@@ -19,6 +19,7 @@ from overread.stats.calibration.reliability import Reliability, reliability
 from overread.stats.calibration.smooth_curve import smooth_curve
 from overread.stats.decision import decision_curve
 from overread.stats.discrimination.roc import precision_recall_curve, roc_curve
+from overread.stats.estimate import influence_correlation
 from overread.stats.proportions import effective_images, wilson_limits
 
 #: Points of a stored curve, at most.

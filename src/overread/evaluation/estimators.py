@@ -259,7 +259,10 @@ def squared_error(s: Sample, how: Intervals) -> Measures:
         return Measures()
     if reason := s.unsuited:
         return missing(("brier",), reason, s.codes, s.of)
-    return Measures((mean_statistic("brier", (s.score - s.truth) ** 2, s.codes, s.patients, of=s.of),))
+    few = min(distinct(s.codes[s.truth == y]) if (s.truth == y).any() else 0 for y in (True, False))
+    loss, count = (s.score - s.truth) ** 2, distinct(s.codes) if len(s.codes) else 1
+    # The rarer class brings most of the spread: Student's t of twice its patients.
+    return Measures((mean_statistic("brier", loss, s.codes, s.patients, of=s.of, effective=count, freedom=2 * few),))
 
 
 def calibration_error(s: Sample, how: Intervals) -> Measures:
@@ -361,9 +364,10 @@ def _areas(asked: Sequence[Sample], *, macro: bool) -> Measures:
     note = f"mean over {len(known)}{sizes}" + (
         f", without {', '.join(q.of for q in without_both)}" if without_both else ""
     )
-    found = areas_statistic([q.truth for q in known], [q.score for q in known], [q.codes for q in known],
-                            tuple(q.of for q in known), macro=macro, note=note, images=images)  # fmt: skip
-    return Measures((found,)) + lost
+    each = [q.truth for q in known], [q.score for q in known], [q.codes for q in known], tuple(q.of for q in known)
+    # the mean needs no resamples
+    mean = (areas_statistic(*each, macro=True, each=False, note=note, images=images),) if macro else ()
+    return Measures((*mean, areas_statistic(*each, macro=False, note=note))) + lost
 
 
 def top_choice(s: Sample, how: Intervals) -> Measures:

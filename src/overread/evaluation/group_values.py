@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from overread.evaluation.estimators import asked_of, too_large
 from overread.evaluation.questions import Codes, Sample
-from overread.stats.arrays import TINY, distinct, logit_interval, normal_quantile, not_finite, t_quantile
+from overread.stats.arrays import TINY, distinct, normal_quantile, not_finite, t_quantile
 from overread.stats.discrimination.delong import Cohort, placements, shares
-from overread.stats.estimate import Estimate, undefined
-from overread.stats.proportions import proportion, wilson
+from overread.stats.estimate import Estimate, Moved, mean_of, undefined
+from overread.stats.proportions import proportion
 from overread.stats.resample import Scale
 
 Floats = NDArray[np.float64]
@@ -54,13 +54,6 @@ GapEstimator = Callable[[Sample, Sequence[Sample], float], GroupValue]
 def influence_on_share(good: NDArray[np.bool_], codes: Codes) -> Floats:
     """(P,) how far each patient moves the share of ``good`` (K,)."""
     return np.asarray(np.bincount(codes, (good - good.mean()) / len(good)), np.float64)
-
-
-def influence_correlation(one: Floats, other: Floats) -> float:
-    """That of two values, from how far each patient moves them."""
-    last = min(len(one), len(other))
-    size = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return max(-1.0, min(1.0, float(one[:last] @ other[:last]) / size)) if size > TINY**2 else 0.0
 
 
 def _value(s: Sample, e: Estimate, each: Floats, note: str = "") -> GroupValue:
@@ -125,15 +118,7 @@ def group_balanced_accuracy(s: Sample, beside: Sequence[Sample], level: float) -
     for side in sides:
         if side.estimate.undefined:
             return _missing(s, "balanced accuracy", s.either, side.estimate.undefined)
-    value = sum(side.estimate.value for side in sides) / 2
-    influence, present = (sides[0].influence + sides[1].influence) / 2, sides[0].present | sides[1].present
-    fewest, error = min(side.estimate.patients for side in sides), _error(influence, present)
-    if error > TINY and TINY < value < 1 - TINY and fewest > 1:
-        ends, method = logit_interval(value, error, t_quantile(level, fewest - 1)), "linearised, logit"
-    else:
-        ends, method = wilson(value, fewest, normal_quantile(level)), f"Wilson bound for {fewest} patients"
-    e = Estimate("balanced accuracy", value, *ends, level, method, len(s.codes), int(present.sum()), s.either)
-    return GroupValue(e, influence, present, s.rule)
+    return replace(_mean(sides, "balanced accuracy", s.either, len(s.codes)), note=s.rule)
 
 
 def group_macro_area(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
@@ -144,19 +129,20 @@ def group_macro_area(s: Sample, beside: Sequence[Sample], level: float) -> Group
         # the first question's own cases: of findings the others are known elsewhere
         return _missing(s.questions[single[0]], "macro auc", "", "no class has both answers in all that are compared")
     found = [group_area(s.questions[i], (), level) for i in known]
-    influence, present = np.mean([f.influence for f in found], axis=0), np.any([f.present for f in found], axis=0)
-    value, error = float(np.mean([f.estimate.value for f in found])), _error(influence, present)
-    z = normal_quantile(level)
-    if error > TINY and TINY < value < 1 - TINY:
-        ends = logit_interval(value, error, z)
-    else:
-        ends = wilson(min(1.0, max(0.0, value)), int(present.sum()), z)
     images, sizes = asked_of([s.questions[i] for i in known])
-    e = Estimate("macro auc", value, *ends, level, "DeLong, logit", images, int(present.sum()))
     left = [s.questions[i].of for i in single if i not in known]
-    return GroupValue(
-        e, influence, present, f"mean over {len(known)}{sizes}" + (f", without {', '.join(left)}" if left else "")
-    )
+    note = f"mean over {len(known)}{sizes}" + (f", without {', '.join(left)}" if left else "")
+    return replace(_mean(found, "macro auc", "", images), note=note)
+
+
+def _mean(parts: Sequence[GroupValue], metric: str, of: str, images: int) -> GroupValue:
+    """Of several values that the same patients move, from their own intervals."""
+    estimates = [part.estimate for part in parts]
+    found = mean_of([Moved(e.value, e.low, e.high, p.influence) for e, p in zip(estimates, parts)])
+    present, level = np.any([part.present for part in parts], axis=0), estimates[0].level
+    how = f"{estimates[0].method}, squared and added"
+    e = Estimate(metric, found.value, found.low, found.high, level, how, images, int(present.sum()), of)
+    return GroupValue(e, found.influence, present)
 
 
 def group_top_choice(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:

@@ -18,12 +18,21 @@ from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.core.errors import InputError, checked, nearest
 from overread.evaluation.estimators import Intervals
-from overread.evaluation.group_values import GroupValue, influence_correlation
+from overread.evaluation.group_values import GroupValue
 from overread.evaluation.metrics import Metric, shown
 from overread.evaluation.questions import Codes, Question, Sample, ScoredCases, samples
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct
-from overread.stats.estimate import Difference, Estimate, chi_square_tail, implied, square_and_add, undefined, without
+from overread.stats.estimate import (
+    Difference,
+    Estimate,
+    chi_square_tail,
+    implied,
+    influence_correlation,
+    square_and_add,
+    undefined,
+    without,
+)
 from overread.stats.hypotheses import Heterogeneity, heterogeneity, holm
 from overread.stats.resample import Scale
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,8 +25,8 @@ from overread.stats.arrays import (
     t_shrinkage,
     zero_one,
 )
-from overread.stats.estimate import Estimate, undefined
-from overread.stats.proportions import effective_images, patient_freedom, proportion
+from overread.stats.estimate import Estimate, Moved, mean_of, undefined
+from overread.stats.proportions import effective_images, patient_freedom, proportion, wilson
 from overread.stats.resample import Column, Statistic, of_sums, per_patient
 
 
@@ -87,15 +88,22 @@ def at_threshold(
 def threshold_statistic(
     truth: Booleans, flagged: Booleans, codes: Integers, patients: int, *, of: str = "", note: str = ""
 ) -> Statistic:
-    """F1 and balanced accuracy of calling ``flagged`` cases positive, for the bootstrap."""
+    """F1 and balanced accuracy of calling ``flagged`` cases positive, with intervals from those of their parts.
+
+    F1 = 2·J / (1 + J) rises with J, the share that is both among all that are ill or flagged, so its interval is J's
+    (Hand, Christen & Kirielle 2021), by :func:`proportion`. Balanced accuracy takes the intervals of sensitivity and
+    specificity, squared and added (:func:`overread.stats.estimate.mean_of`).
+    """
     cells = per_patient(codes, patients, truth & flagged, flagged, truth, ~truth & ~flagged, ~truth)
-    ill, well = distinct(codes[truth]), distinct(codes[~truth])
     about = Column("", of, len(truth), distinct(codes), note=note)
-    fewest = min(ill, well)
+    fewest = min(distinct(codes[truth]), distinct(codes[~truth]))
+    both = truth.astype(np.int64), flagged.astype(np.int64)
     columns = (
-        replace(about, metric="f1", effective=ill, reason="0 positives"),
-        replace(about, metric="balanced accuracy", effective=fewest, freedom=fewest - 1),
-    )
+        replace(about, metric="f1", effective=distinct(codes[truth]), reason="0 positives",
+                closed=cache(lambda level: _f1(truth, flagged, codes, patients, level))),
+        replace(about, metric="balanced accuracy", effective=fewest, freedom=fewest - 1,
+                closed=cache(lambda level: mean_of(recalls(*both, codes, patients, level), PARTS))),
+    )  # fmt: skip
 
     def compute(sums: Floats) -> Floats:
         hit, called, positive, spared, negative = sums.T
@@ -104,6 +112,39 @@ def threshold_statistic(
             return np.column_stack([f1, (hit / positive + spared / negative) / 2])
 
     return of_sums(columns, cells, compute)
+
+
+#: How an interval was made of others.
+PARTS = "Wilson of each part, squared and added"
+
+
+@checked
+def recalls(truth: Integers, predicted: Integers, codes: Integers, patients: int, level: float) -> list[Moved]:
+    """Of each class that is there the share called rightly, with its interval (:func:`proportion`).
+
+    ``truth`` and ``predicted`` (N,) class numbers, ``codes`` (N,) of the ``patients``.
+    """
+    return [
+        _share(predicted[rows] == which, codes[rows], patients, level)
+        for which in np.unique(truth)
+        for rows in [truth == which]
+    ]
+
+
+def _share(good: Booleans, codes: Integers, patients: int, level: float) -> Moved:
+    found = proportion(good, codes, level=level)
+    influence = np.bincount(codes, (good - found.value) / len(good), patients).astype(np.float64)
+    least = wilson(0.0, found.patients, normal_quantile(level))[1]
+    return Moved(found.value, found.low, found.high, influence, found.method, least)
+
+
+def _f1(truth: Booleans, flagged: Booleans, codes: Integers, patients: int, level: float) -> Moved:
+    either = truth | flagged
+    both = _share((truth & flagged)[either], codes[either], patients, level)
+    value, low, high = (2 * share / (1 + share) for share in (both.value, both.low, both.high))
+    return Moved(
+        value, low, high, both.influence * 2 / (1 + both.value) ** 2, f"{both.method} of hits among ill or flagged"
+    )
 
 
 @checked
@@ -117,10 +158,10 @@ def classes_statistic(
     of: tuple[str, ...] = (),
     note: str = "",
 ) -> Statistic:
-    """Balanced accuracy, macro F1 and F1 of the classes named in ``of``, for the bootstrap.
+    """Balanced accuracy, macro F1 and F1 of the classes named in ``of``, with intervals from those of their parts.
 
     ``truth`` and ``predicted`` (N,) class numbers; ``of`` names the classes (empty: no F1 of its own for that
-    class). Classes without a case are left out of the means.
+    class). Classes without a case are left out of the means. Intervals as :func:`threshold_statistic`.
     """
     which = np.arange(classes)[:, None]
     actual, called = truth == which, predicted == which  # (C, N)
@@ -130,8 +171,19 @@ def classes_statistic(
     about = Column("", "", len(truth), distinct(codes), note=note)
     how = f"{note}; mean over the {int(present.sum())} classes present"
     overall = replace(about, effective=min((n for n in sizes if n), default=1), note=how)
-    each = [replace(about, metric="f1", of=of[i], effective=sizes[i], reason="0 positives") for i in named]
-    columns = (replace(overall, metric="balanced accuracy"), replace(overall, metric="macro f1"), *each)
+
+    @cache
+    def f1_of(i: int, level: float) -> Moved:
+        return _f1(actual[i], called[i], codes, patients, level)
+
+    columns = (
+        replace(overall, metric="balanced accuracy",
+                closed=cache(lambda level: mean_of(recalls(truth, predicted, codes, patients, level), PARTS))),
+        replace(overall, metric="macro f1",
+                closed=cache(lambda level: mean_of([f1_of(int(i), level) for i in np.flatnonzero(present)], PARTS))),
+        *(replace(about, metric="f1", of=of[i], effective=sizes[i], reason="0 positives", closed=partial(f1_of, int(i)))
+          for i in named),
+    )  # fmt: skip
 
     def compute(sums: Floats) -> Floats:
         hit, flagged, positive = np.split(sums, 3, axis=1)  # (B, C) each

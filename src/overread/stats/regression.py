@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from overread.core.errors import checked
-from overread.stats.arrays import TINY, Floats, Integers, Patients, distinct, numbers, patient_codes
-from overread.stats.estimate import Estimate, undefined
+from overread.stats.arrays import TINY, Floats, Integers, Patients, distinct, normal_quantile, numbers, patient_codes
+from overread.stats.classification import confusion, recalls
+from overread.stats.estimate import Estimate, Moved, summed, undefined
 from overread.stats.resample import (
     Column,
     Scale,
     Statistic,
+    Sums,
     Weights,
     bootstrapped,
+    influence,
     mean_statistic,
     of_sums,
     per_patient,
@@ -137,11 +141,12 @@ def one_image(metric: str, value: float, reason: str) -> Estimate:
 def mcc_statistic(
     truth: Integers, predicted: Integers, codes: Integers, patients: int, *, of: str = "", note: str = ""
 ) -> Statistic:
-    """Matthews' correlation of two or more classes, for the bootstrap: 1 perfect, 0 chance.
+    """Matthews' correlation of two or more classes: 1 perfect, 0 chance.
 
     ``truth`` and ``predicted`` (N,) class numbers. Matthews 1975; Gorodkin 2004, for several classes. Undefined where all
-    cases are, or are called, one class; at ±1 Wilson's bound for the patients of the rarest class. From 2 + 2·classes
-    sums per patient.
+    cases are, or are called, one class. The interval squares and adds what each class's share of right calls would change
+    at either end of its own interval, and what the mix of the classes and of the errors changes to first order. From
+    2 + 2·classes sums per patient.
     """
     classes, both = np.unique(np.concatenate((truth, predicted)), return_inverse=True)
     actual, called = (part == np.arange(len(classes))[:, None] for part in np.split(both, 2))  # (C, N)
@@ -159,7 +164,51 @@ def mcc_statistic(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(spread_t * spread_p > 0, shared / np.sqrt(spread_t * spread_p), np.nan)[:, None]
 
-    return of_sums((replace(about, reason=flat),), cells, compute)
+    of_classes = np.searchsorted(classes, truth), np.searchsorted(classes, predicted)
+    column = replace(about, reason=flat)
+    sums = Sums(cells, compute)
+    closed = cache(lambda level: _of_recalls(sums, *of_classes, len(classes), codes, patients, level))
+    return of_sums((replace(column, closed=closed),), cells, compute)
+
+
+def _of_recalls(
+    sums: Sums, truth: Integers, predicted: Integers, classes: int, codes: Integers, patients: int, level: float
+) -> Moved:
+    """The interval of a metric of hits, cases, cases of each class and calls of each class (in that order)."""
+    table = confusion(truth, predicted, classes).astype(np.float64)
+
+    def value(counts: Floats) -> float:
+        parts = [np.trace(counts)], [counts.sum()], counts.sum(axis=1), counts.sum(axis=0)
+        return float(sums.of(np.concatenate(parts)[None, :])[0, 0])
+
+    here, every = value(table), influence(sums, 0)
+    causes, rest = [], every.copy()
+    for k, recall in zip(np.unique(truth), recalls(truth, predicted, codes, patients, level)):
+        low, high = (_with_recall(table, int(k), share) for share in (recall.low, recall.high))
+        ends = sorted(x if math.isfinite(x) else here for x in (value(low), value(high)))
+        step = 1e-5 if recall.value < 0.5 else -1e-5
+        slope = (value(_with_recall(table, int(k), recall.value + step)) - here) / step
+        own = slope * recall.influence
+        rest -= own
+        causes.append(Moved(here, min(ends[0], here), max(ends[1], here), own, least=abs(slope) * recall.least))
+    count = distinct(codes)
+    half = normal_quantile(level) * math.sqrt(count / max(count - 1, 1)) * float(np.linalg.norm(rest))
+    causes.append(Moved(here, here - half, here + half, rest))
+    found = summed(here, causes, "Wilson of each class's right calls, and their mix, squared and added")
+    return replace(found, low=max(-1.0, found.low), high=min(1.0, found.high))
+
+
+def _with_recall(table: Floats, k: int, share: float) -> Floats:
+    """The counts (C, C) with another share of class ``k`` called rightly; its errors as they are, or evenly if there are none."""
+    total, errors = table[k].sum(), table[k].copy()
+    errors[k] = 0.0
+    if not errors.any():
+        errors = np.ones(len(table))
+        errors[k] = 0.0
+    moved = table.copy()
+    moved[k] = (1 - share) * total * errors / errors.sum()
+    moved[k, k] = share * total
+    return moved
 
 
 @checked

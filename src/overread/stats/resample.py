@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from overread.core.errors import checked, require
 from overread.core.random import bits
 from overread.stats.arrays import TINY, Floats, Integers, distinct, expit, normal_quantile, t_quantile
-from overread.stats.estimate import Estimate, undefined
+from overread.stats.estimate import Estimate, Moved, undefined
 from overread.stats.proportions import wilson
 
 #: Numbers in one chunk of a (resamples, images) matrix: memory stays bounded, whatever N is. What is made of a chunk
@@ -48,7 +48,8 @@ class Column:
     from 0 (so the value is biased upwards), ``below one`` up to 1, ``correlation`` −1 … 1, ``plain`` for any. ``effective``:
     the patients that bound a perfect value, where it has a bound (fewer than two: none). ``freedom``: degrees of freedom of
     Student's t where few patients carry the metric, 0 for the normal quantile. ``reason`` of a NaN. ``unit``: what a share
-    wholly wrong takes from a value ``below one``.
+    wholly wrong takes from a value ``below one``. ``closed``: from the level, the interval where one is known without resamples,
+    which do not see what happens to be perfect.
     """
 
     metric: str
@@ -61,6 +62,7 @@ class Column:
     reason: str = "no cases of one class"
     note: str = ""
     unit: float = 2.0
+    closed: Callable[[float], Moved] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,11 @@ class Statistic:
     columns: tuple[Column, ...]
     compute: Callable[[Weights], Floats]
     sums: Sums | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether no interval needs resamples."""
+        return all(column.closed for column in self.columns)
 
     def only(self, places: Sequence[int]) -> Statistic:
         """Of the columns at these places alone."""
@@ -96,6 +103,16 @@ class Sums:
 def of_sums(columns: tuple[Column, ...], cells: Floats, of: Callable[[Floats], Floats]) -> Statistic:
     """The statistic of metrics that hang on sums of ``cells`` (P, K) over patients alone."""
     return Statistic(columns, lambda weights: of(weights @ cells), Sums(cells, of))
+
+
+@checked
+def influence(sums: Sums, column: int) -> Floats:
+    """(P,) how far each patient moves a metric of ``sums``, to first order: along its gradient at the sums of all."""
+    total = sums.cells.sum(axis=0)
+    step = 1e-5 * np.maximum(np.abs(total), 1.0)
+    ends = (sums.of(total + sign * np.diag(step))[:, column] for sign in (1, -1))
+    one, other = ends
+    return np.asarray(sums.cells @ ((one - other) / (2 * step)), np.float64)
 
 
 @checked
@@ -250,7 +267,7 @@ def bootstrap(
     numbers and of Fisher's z for correlations, so that it stays in range. There a resample counts as no more than four
     times nearer to an end than the value: one without any error would lie infinitely far. A share of 0 or 1, a correlation
     of ±1 and a positive number of 0 take Wilson's bound for ``effective`` patients instead, where a column states
-    them. A ``distance`` keeps its own scale, and its lower end makes up twice for the resamples' bias. With one patient there
+    them. A column with a ``closed`` interval keeps that one, and a statistic of such columns is not resampled. A ``distance`` keeps its own scale, and its lower end makes up twice for the resamples' bias. With one patient there
     is no interval, nor where the resamples differ by orders of magnitude, since single patients decide the value then.
     """
     require(patients >= 1, "there must be at least one patient", given=patients)
@@ -258,10 +275,11 @@ def bootstrap(
     many = resamples or resamples_for(max(images, patients))
     ones = np.ones((1, patients), np.uint16)
     values = [s.compute(ones)[0] for s in statistics]
-    if patients > 1:
-        spreads = replicate(statistics, patients, resamples=many, seed=seed, images=images)
-    else:
-        spreads = [np.full((1, len(s.columns)), math.nan) for s in statistics]
+    spreads = [np.full((1, len(s.columns)), math.nan) for s in statistics]
+    if drawn := [i for i, s in enumerate(statistics) if patients > 1 and not s.closed]:
+        found = replicate([statistics[i] for i in drawn], patients, resamples=many, seed=seed, images=images)
+        for i, spread in zip(drawn, found):
+            spreads[i] = spread
     return [
         _estimate(column, float(value[i]), spread[:, i], level, z)
         for s, value, spread in zip(statistics, values, spreads)
@@ -281,7 +299,11 @@ def bootstrapped(
 def _estimate(c: Column, value: float, spread: Floats, level: float, z: float) -> Estimate:
     if not math.isfinite(value):
         return undefined(c.metric, c.reason, of=c.of, images=c.images, patients=c.patients)
-    low, high, how = _interval(c, value, spread, level, z)
+    if c.closed:
+        ends = c.closed(level)
+        low, high, how = ends.low, ends.high, ends.method
+    else:
+        low, high, how = _interval(c, value, spread, level, z)
     how = f"{c.note}; {how}" if c.note else how
     return Estimate(c.metric, value, low, high, level, how, c.images, c.patients, c.of)
 

@@ -7,7 +7,7 @@ from array_metrics import brier, expected_calibration_error
 from sklearn import metrics
 
 from overread.core.errors import ArgumentError
-from overread.stats.calibration.reliability import intercept_and_slope, reliability
+from overread.stats.calibration.reliability import intercept_and_slope, likeness, reliability
 
 
 def draw(n=600, slope=1.0, shift=0.0, seed=0):
@@ -111,3 +111,54 @@ def test_zero_and_one_belong_to_the_outer_bins():
         reliability([0, 1], [0.0, 1.1])
     with pytest.raises(ArgumentError, match="bins"):
         reliability([0, 1], [0.0, 1.0], bins=0)
+
+
+def labels_of_patients(rng, patients, images, alike):
+    """Labels of calibrated probabilities (each image its own): of a patient with one random number, or each with its own."""
+    chance = 1 / (1 + np.exp(-rng.normal(-0.5, 1.2, patients * images)))
+    drawn = np.repeat(rng.random(patients), images) if alike else rng.random(patients * images)
+    return drawn < chance, chance, np.repeat(np.arange(patients), images)
+
+
+def test_the_null_band_knows_how_alike_a_patients_labels_are():
+    """As if a patient were ill as a whole, the band reached to .074 where .045 is right, and hid an understated risk."""
+    rng = np.random.default_rng(0)
+    truth, chance, codes = labels_of_patients(rng, 200, 10, alike=False)
+    apart, alone = (reliability(truth, chance, who, resamples=400) for who in (codes, None))
+    assert np.quantile(apart.null_ece, 0.975) == pytest.approx(np.quantile(alone.null_ece, 0.975), rel=0.15)
+    risen = rng.random(len(chance)) < np.clip(chance + 0.06, 0, 1)
+    assert reliability(risen, chance, codes, resamples=400).ece > np.quantile(apart.null_ece, 0.975)
+    truth, chance, codes = labels_of_patients(rng, 200, 10, alike=True)
+    whole = reliability(truth, chance, codes, resamples=400)
+    assert np.quantile(whole.null_ece, 0.975) > 1.25 * np.quantile(alone.null_ece, 0.975)
+
+
+@pytest.mark.parametrize(("alike", "least", "most"), [(False, 0.0, 0.1), (True, 0.9, 1.0)])
+def test_likeness_is_none_of_independent_labels_and_whole_of_one_answer(alike, least, most):
+    found = [likeness(*labels_of_patients(np.random.default_rng(seed), 150, 4, alike)) for seed in range(20)]
+    assert least <= np.mean(found) <= most
+    truth, chance, _ = labels_of_patients(np.random.default_rng(0), 150, 4, alike)
+    assert likeness(truth, chance, np.arange(600)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.simulation
+@pytest.mark.parametrize(
+    ("cases", "shift", "slope"), [(100, -2.8, 1.0), (500, -4.5, 1.2), (200, -3.5, 1.0), (60, -1.0, 0.7)]
+)
+def test_slope_and_intercept_of_few_events_are_covered(cases, shift, slope):
+    """Six events: 89 % by the plain sandwich."""
+    big = np.random.default_rng(99).normal(shift, 1.2, 400_000)
+    risk, start = 1 / (1 + np.exp(-slope * big)), 0.0
+    for _ in range(30):
+        fitted = 1 / (1 + np.exp(-(start + big)))
+        start += (risk - fitted).mean() / (fitted * (1 - fitted)).mean()
+    held, known = np.zeros(2), 0
+    for seed in range(1500):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(shift, 1.2, cases)
+        found = intercept_and_slope(rng.random(cases) < 1 / (1 + np.exp(-slope * x)), 1 / (1 + np.exp(-x)))
+        if not found[1].undefined:
+            known += 1
+            held += [e.low <= t <= e.high for e, t in zip(found, (start, slope))]
+    assert (held / known >= 0.925).all(), held / known

@@ -95,12 +95,15 @@ def _counted(lost: Difference, codes: NDArray[np.int64]) -> Difference:
 def _bootstrapped(
     pairs: Sequence[tuple[Statistic, ...]], patients: int, images: int, how: Intervals
 ) -> list[Difference]:
-    """All pairs of statistics from the same resamples."""
-    if not pairs:
-        return []
-    first, second = (merged(side) for side in zip(*pairs))
-    return bootstrap_difference(first, second, patients, images=images, level=how.level,
-                                resamples=how.resamples or None, seed=how.seed)  # fmt: skip
+    """All pairs of statistics from the same resamples; those that need none apart."""
+    found: list[Difference] = []
+    for closed in (True, False):
+        alike = [pair for pair in pairs if all(s.closed for s in pair) == closed]
+        if alike:
+            first, second = (merged(side) for side in zip(*alike))
+            found += bootstrap_difference(first, second, patients, images=images, level=how.level,
+                                          resamples=how.resamples or None, seed=how.seed)  # fmt: skip
+    return found
 
 
 def merged(statistics: Sequence[Statistic]) -> Statistic:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import checked, require
 from overread.core.random import bits
@@ -21,6 +21,7 @@ from overread.stats.arrays import (
     not_finite,
     numbers,
     patient_codes,
+    t_quantile,
     t_shrinkage,
     zero_one,
 )
@@ -30,6 +31,8 @@ from overread.stats.resample import CHUNK, Column, Statistic, Weights, per_patie
 
 #: Probabilities are moved this far from 0 and 1 before their logit is taken.
 EDGE = 1e-6
+#: A patient who decides a coefficient alone leaves herself nothing of her score; so much is kept.
+LEAST_LEFT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +96,8 @@ def reliability(
     """Observed against predicted probability in bins of equal width, with the band of a calibrated model.
 
     ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1 (a value of exactly 0 or 1 belongs to the outer bin), ``patients``
-    (N,) or None. The band is simulated: labels are drawn from the probabilities, the images of a patient with the same
-    random number, as if a patient were ill or well as a whole (so it is wide rather than narrow where patients repeat).
+    (N,) or None. The band is simulated: labels are drawn from the probabilities, those of a patient as alike as the
+    labels are found to be beyond their probabilities (:func:`likeness`).
     Raises :class:`ArgumentError` for probabilities out of range or no cases.
 
     >>> reliability([0, 1, 1], [0.2, 0.8, 1.0]).count.tolist()
@@ -110,7 +113,7 @@ def reliability(
     shares = [proportion(positive[r], codes[r], level=level) for r in rows]
     predicted = np.bincount(which, chance) / count
     many = resamples or int(min(1000, max(200, 20_000_000 // len(chance))))
-    null = _null(chance, which, count, codes, many, seed)
+    null = _null(positive, chance, which, count, codes, many, seed)
     tails = (1 - level) / 2, (1 + level) / 2
     low, high = np.quantile(null, tails, axis=0, method="inverted_cdf")
     observed, least, most = (np.array([getattr(s, end) for s in shares]) for end in ("value", "low", "high"))
@@ -119,19 +122,52 @@ def reliability(
     return Reliability(edges, predicted, observed, least, most, count, low, high, float(ece), null_ece)
 
 
-def _null(chance: Floats, which: Integers, count: Integers, codes: Integers, resamples: int, seed: int) -> Floats:
-    """(resamples, bins) share of positives per bin when labels are drawn from the probabilities."""
+def _null(
+    truth: Booleans, chance: Floats, which: Integers, count: Integers, codes: Integers, resamples: int, seed: int
+) -> Floats:
+    """(resamples, bins) share of positives per bin when labels are drawn from the probabilities.
+
+    Each image takes its patient's random number with the root of the likeness as its chance, so that two do with the likeness.
+    """
     order = np.argsort(which, kind="stable")
     starts = np.concatenate(([0], np.cumsum(count)[:-1]))
-    limit, patients = chance[order] * 2.0**32, int(codes.max()) + 1
+    limit, mine, patients = chance[order] * 2.0**32, codes[order], int(codes.max()) + 1
+    copied = math.sqrt(likeness(truth, chance, codes)) * 2.0**32
     generator = np.random.Philox(key=bits(seed, 0, np.arange(2), "calibrated"))
     at_once, shares = max(1, CHUNK // len(chance)), []
     for start in range(0, resamples, at_once):
-        many, words = min(at_once, resamples - start), (patients + 1) // 2
-        drawn = generator.random_raw(many * words).view(np.uint32).reshape(many, 2 * words)
-        ill = np.take(drawn, codes[order], axis=1) < limit
-        shares.append(np.add.reduceat(ill, starts, axis=1, dtype=np.int32) / count)
+        many = min(at_once, resamples - start)
+        drawn = _words(generator, many, len(chance))
+        if copied:
+            own = _words(generator, many, patients)
+            drawn = np.where(_words(generator, many, len(chance)) < copied, np.take(own, mine, axis=1), drawn)
+        shares.append(np.add.reduceat(drawn < limit, starts, axis=1, dtype=np.int32) / count)
     return np.concatenate(shares)
+
+
+def _words(generator: np.random.Philox, rows: int, columns: int) -> NDArray[np.uint32]:
+    words = (columns + 1) // 2  # two of 32 bits from each of 64
+    return generator.random_raw(rows * words).view(np.uint32).reshape(rows, 2 * words)[:, :columns]
+
+
+@checked
+def likeness(truth: Booleans, chance: Floats, codes: Integers) -> float:
+    """How alike the labels of a patient's images are beyond what their probabilities say: 0 independent, 1 one answer.
+
+    The sum over pairs of images of a patient of the products of what label and probability differ by (less its mean), over
+    what it is where the two share a random number, min(p, q) − p·q; 0 where no patient repeats.
+    """
+    apart = truth - chance - (truth - chance).mean()
+
+    def of_pairs(values: Floats) -> float:
+        sums = np.bincount(codes, values)
+        return float(sums @ sums - values @ values)
+
+    order = np.lexsort((chance, codes))
+    size = np.bincount(codes)
+    after = np.cumsum(size)[codes[order]] - np.arange(len(codes)) - 1  # images of the patient with a larger one
+    most = 2 * float(chance[order] @ after) - of_pairs(chance)
+    return min(1.0, max(0.0, of_pairs(apart) / most)) if most > 1e-9 * len(codes) else 0.0
 
 
 @checked
@@ -171,17 +207,19 @@ def intercept_and_slope(
 
     ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. The slope is that of a logistic
     regression on the logit of the probability, the intercept that with the slope held at 1; intervals from the sandwich
-    variance by patient. Probabilities are first moved 10⁻⁶ away from 0 and 1. Undefined for one class, constant
+    variance by patient, each score over what the others leave it (Mancl & DeRouen 2001), and Student's t of twice the patients
+    of the rarer class: with six events the plain sandwich covers 89 %. Probabilities are first moved 10⁻⁶ away from 0 and 1. Undefined for one class, constant
     probabilities (slope), or classes that the probability tells apart completely.
 
     >>> [e.metric for e in intercept_and_slope([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])]
     ['calibration intercept', 'calibration slope']
     """
     positive, chance = zero_one(truth), numbers(probability, np.size(truth), "probability")
-    codes, z = patient_codes(patients, len(chance)), normal_quantile(level)
+    codes, wide = patient_codes(patients, len(chance)), normal_quantile(level)
     reason, count, large, slope = not_probabilities(chance), distinct(codes), None, None
     if not (reason := reason or no_ranking(positive, chance)):
         x, one = logit(chance), np.ones((len(chance), 1))
+        wide = t_quantile(level, 2 * min(distinct(codes[positive]), distinct(codes[~positive])))
         spread = float(np.ptp(x)) > 1e-9
         large = _fit(positive, one, x, codes)
         slope = _fit(positive, np.column_stack([one, x]), np.zeros(len(x)), codes) if spread else None
@@ -191,8 +229,10 @@ def intercept_and_slope(
         if fit is None:
             return undefined(metric, reason, of=of, images=len(chance), patients=count)
         value, error = fit
-        how = "logistic, sandwich variance by patient" if count > 1 else "logistic; no interval: one patient"
-        return Estimate(metric, value, value - z * error, value + z * error, level, how, len(chance), count, of)
+        how = (
+            "logistic, sandwich variance by patient, Student's t" if count > 1 else "logistic; no interval: one patient"
+        )
+        return Estimate(metric, value, value - wide * error, value + wide * error, level, how, len(chance), count, of)
 
     return estimate("calibration intercept", large), estimate("calibration slope", slope)
 
@@ -233,7 +273,7 @@ def observed_to_expected(
 def _fit(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) -> tuple[float, float] | None:
     """The last coefficient of a logistic regression and its clustered error; None if it diverges."""
     found = logistic(truth, columns, offset, codes)
-    return None if found is None else (float(found[0][-1]), math.sqrt(max(0.0, float(found[1][-1, -1]))))
+    return None if found is None else (float(found[0][-1]), float(np.sqrt(np.maximum(found[1][-1, -1], 0.0))))
 
 
 @checked
@@ -254,19 +294,21 @@ def logistic(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) 
         step *= min(1.0, 5 / max(float(np.abs(step).max()), 1e-300))  # far from the optimum, no leaps
         weight += step
         if np.abs(step).max() < 1e-9:
-            return weight, _sandwich(columns, truth - expected, hessian, codes)
+            return weight, _sandwich(columns, truth - expected, expected * (1 - expected), hessian, codes)
         if np.abs(weight).max() > 100:
             return None
     return None
 
 
-def _sandwich(columns: Floats, residual: Floats, hessian: Floats, codes: Integers) -> Floats:
-    patients = distinct(codes)
+def _sandwich(columns: Floats, residual: Floats, weight: Floats, hessian: Floats, codes: Integers) -> Floats:
+    """The covariance of the coefficients (K, K); ``weight`` (N,) of each image in the ``hessian``."""
+    patients, most = distinct(codes), int(codes.max()) + 1
     if patients < 2:
         return np.full(hessian.shape, math.nan)
-    score = per_patient(codes, int(codes.max()) + 1, *(columns * residual[:, None]).T)
     bread = np.linalg.inv(hessian)
-    return bread @ (score.T @ score) @ bread * patients / (patients - 1)
+    leverage = np.bincount(codes, weight * np.einsum("nk,kl,nl->n", columns, bread, columns), most)
+    score = per_patient(codes, most, *(columns * residual[:, None]).T) / np.maximum(1 - leverage, LEAST_LEFT)[:, None]
+    return bread @ (score.T @ score) @ bread * (patients - 1) / patients
 
 
 # -- what a Brier score is made of: reliability, resolution and uncertainty ---------------------------------------

@@ -30,8 +30,10 @@ from overread.stats.discrimination.roc import area_interval, clustered_freedom, 
 from overread.stats.estimate import (
     Difference,
     Estimate,
+    Moved,
     chi_square_tail,
     implied,
+    moved_apart,
     ratio,
     square_and_add,
     two_sided,
@@ -79,7 +81,7 @@ def auc_difference(
     not 92.
     The interval is ± quantile of the same standard errors on the scale of the difference of the two logits, so that
     near an area of 1 it is neither too wide nor too narrow; right at p = 1 − level it and the test can differ. Where the two
-    place fewer than seven patients of a class otherwise, it is widened towards that of the two areas (:func:`compared`).
+    place fewer than ten patients of a class otherwise, it is widened towards that of the two areas (:func:`compared`).
     With ten patients of each class and areas of .9 it is too wide (97 to 99 %).
     Two scores that rank every case alike differ by 0 without error; where an area is 0 or 1 or the variance is
     zero (one positive patient) the interval is made of those of the two areas. Undefined for one class or a
@@ -128,9 +130,10 @@ def _no_comparison(cohort: Cohort, models: int, reason: str, of: str) -> Compari
     return Comparison((area,) * models, np.full((models, models), math.nan), pairs, math.nan, 0, math.nan)
 
 
+NO_INTERVAL = Moved(math.nan, math.nan, math.nan, np.zeros(0))
 #: With so few patients of either class whom two models place otherwise the variance of their difference is not to be seen;
 #: with so many it is.
-UNSEEN, SEEN = 1, 7
+UNSEEN, SEEN = 1, 10
 
 
 @checked
@@ -240,7 +243,10 @@ def _sums_apart(first: Sums | None, second: Sums | None) -> Sums | None:
 
 def _apart(a: Column, b: Column) -> Column:
     few = min((f for f in (a.freedom, b.freedom) if f > 0), default=0)
-    return replace(a, metric=f"{a.metric} difference", scale="plain", freedom=few, reason=a.reason or b.reason)
+    # closed: the interval is made of both afterwards; the value alone is asked for here
+    closed = (lambda level: NO_INTERVAL) if a.closed and b.closed else None
+    name, why = f"{a.metric} difference", a.reason or b.reason
+    return replace(a, metric=name, scale="plain", freedom=few, reason=why, closed=closed)
 
 
 @checked
@@ -257,7 +263,8 @@ def bootstrap_difference(
     """The paired difference of any two statistics with the same columns: F1, average precision, kappa and so on.
 
     Value ± z standard deviations of the difference over resamples of the patients 0 … P−1 (Student's t where a
-    column asks for it). Where no resample differs from another, the interval is made of those of the two
+    column asks for it). Of two ``closed`` columns the two intervals squared and added, with the correlation of how far each
+    patient moves them. Where no resample differs from another, the interval is made of those of the two
     statistics; it has no width only where both are equal in every resample.
 
     >>> from overread.stats.classification import threshold_statistic as at
@@ -269,10 +276,19 @@ def bootstrap_difference(
     apart = difference_statistic(first, second)
     found = bootstrap([first, second, apart], patients, images=images, level=level, resamples=resamples, seed=seed)
     many = len(first.columns)
+    sides = zip(first.columns, second.columns, apart.columns, found[:many], found[many : 2 * many], found[2 * many :])
     return [
-        _bootstrapped(a, b, d, column.freedom)
-        for a, b, d, column in zip(found[:many], found[many : 2 * many], found[2 * many :], apart.columns)
+        _of_closed(c, k, a, b, d) if c.closed and k.closed else _bootstrapped(a, b, d, gap.freedom)
+        for c, k, gap, a, b, d in sides
     ]
+
+
+def _of_closed(c: Column, k: Column, a: Estimate, b: Estimate, d: Estimate) -> Difference:
+    if a.undefined or b.undefined or d.undefined or c.closed is None or k.closed is None:
+        return without(a, b, d)
+    ends = moved_apart(c.closed(a.level), k.closed(b.level))
+    how = f"{c.note + '; ' if c.note else ''}both intervals squared and added, paired"
+    return implied(a, b, replace(d, low=max(-1.0, ends.low), high=min(1.0, ends.high), method=how))
 
 
 def _bootstrapped(a: Estimate, b: Estimate, d: Estimate, freedom: int) -> Difference:

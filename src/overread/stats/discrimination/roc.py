@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from overread.stats.arrays import (
     zero_one,
 )
 from overread.stats.classification import mean_known
-from overread.stats.estimate import Estimate, undefined
+from overread.stats.estimate import Estimate, Moved, mean_of, undefined
 from overread.stats.proportions import patient_freedom
 from overread.stats.resample import Column, Statistic, Weights
 
@@ -57,13 +58,30 @@ def auc(
     count = distinct(codes)
     if reason := no_ranking(positive, scores):
         return undefined("auc", reason, of=of, images=len(scores), patients=count)
-    ranking = rank(positive, scores)
+    found = _area(rank(positive, scores), codes, int(codes.max()) + 1, level)
+    return Estimate("auc", found.value, found.low, found.high, level, found.method, len(scores), count, of)
+
+
+def _area(ranking: Ranking, patients: Integers, count: int, level: float) -> Moved:
+    """The area with its interval, and how far each of ``count`` patients moves it; ``patients`` (N,) of the cases as given.
+
+    Variance: Obuchowski 1997, sums within patients; DeLong's where no patient repeats.
+    """
     value, above, below = _placements(ranking)
-    codes = codes[ranking.order]
-    variance, freedom = _variance(ranking.truth, value, above, below, codes)
-    few = misplaced(ranking.truth, codes, value, (above, below))
-    low, high, how = area_interval(ranking.truth, codes, value, variance, few, freedom, level)
-    return Estimate("auc", value, low, high, level, how, len(scores), count, of)
+    truth, codes = ranking.truth, patients[ranking.order]
+    whole, sizes, moved = distinct(codes), [], []
+    for rows, share in ((truth, above), (~truth, below)):
+        mine = codes[rows]
+        sizes.append(distinct(mine))
+        moved.append(np.bincount(mine, share - value, count) / len(mine))
+    variance, freedom = 0.0, 0.0
+    if min(sizes) > 1:
+        own = sum(k / (k - 1) * float(s @ s) for k, s in zip(sizes, moved))
+        variance = own + 2 * whole / (whole - 1) * float(moved[0] @ moved[1])
+        freedom = clustered_freedom(truth, codes, moved[0] + moved[1]) if whole < len(codes) else 0.0
+    few = misplaced(truth, codes, value, (above, below))
+    low, high, how = area_interval(truth, codes, value, variance, few, freedom, level)
+    return Moved(value, low, high, moved[0] + moved[1], how)
 
 
 #: With so many patients of either class on the wrong side an area's variance is not to be seen; with so many it is.
@@ -128,20 +146,6 @@ def _placements(ranking: Ranking) -> tuple[float, Floats, Floats]:
     return float(above.mean()), above, below
 
 
-def _variance(truth: Booleans, value: float, above: Floats, below: Floats, codes: Integers) -> tuple[float, float]:
-    """With its freedom. Obuchowski 1997: sums within patients; DeLong's where no patient repeats."""
-    patients, whole, sizes, moved = int(codes.max()) + 1, distinct(codes), [], []
-    for rows, share in ((truth, above), (~truth, below)):
-        mine = codes[rows]
-        sizes.append(distinct(mine))
-        moved.append(np.bincount(mine, share - value, patients) / len(mine))
-    if min(sizes) < 2:
-        return 0.0, 0
-    own = sum(k / (k - 1) * float(s @ s) for k, s in zip(sizes, moved))
-    freedom = clustered_freedom(truth, codes, moved[0] + moved[1]) if whole < len(codes) else 0
-    return own + 2 * whole / (whole - 1) * float(moved[0] @ moved[1]), freedom
-
-
 @checked
 def clustered_freedom(truth: Booleans, codes: Integers, moved: Floats) -> float:
     """The degrees of freedom of a variance between patients, of whom each has ``moved`` (P,) the area.
@@ -152,7 +156,7 @@ def clustered_freedom(truth: Booleans, codes: Integers, moved: Floats) -> float:
     """
     kish = min(patient_freedom(codes[rows]) for rows in (truth, ~truth))
     square, fourth = float((moved**2).sum()), float((moved**4).sum())
-    spread = fourth - square**2 / len(moved)
+    spread = fourth - square**2 / distinct(codes)
     return min(float(kish), max(1.0, 2 * square**2 / spread)) if spread > 0 else float(kish)
 
 
@@ -226,6 +230,8 @@ def areas_statistic(
 ) -> Statistic:
     """The mean AUC over the questions (if ``macro``) and each one's average precision, for the bootstrap.
 
+    The mean's interval is that of the areas', squared and added with their correlations
+    (:func:`overread.stats.estimate.mean_of`): an area of few patients counts with its own width.
     Average precision is Σ (recall step × precision) over distinct scores, without interpolation; its interval stands on
     the logit scale (Boyd, Eng & Page 2013).
     Every question must be defined: both classes present, scores finite. In a resample without one of the
@@ -234,11 +240,20 @@ def areas_statistic(
     """
     require(len(truths) > 0, "there must be at least one question")
     require(macro or each, "there must be something to compute: macro or each")
-    areas = [Areas.of(rank(t, s), c) for t, s, c in zip(truths, scores, codes)]
+    rankings = [rank(t, s) for t, s in zip(truths, scores)]
+    areas = [Areas.of(ranking, c) for ranking, c in zip(rankings, codes)]
     ill = [distinct(c[t]) for t, c in zip(truths, codes)]
     well = [distinct(c[~t]) for t, c in zip(truths, codes)]
     everyone, patients = images or max(map(len, truths)), distinct(np.concatenate(codes))
-    columns = [Column("macro auc", "", everyone, patients, effective=min(ill + well), note=note)] if macro else []
+    most = max(int(c.max()) for c in codes) + 1
+
+    @cache
+    def mean_area(level: float) -> Moved:
+        found = [_area(ranking, c, most, level) for ranking, c in zip(rankings, codes)]
+        return mean_of(found, f"{found[0].method}; squared and added" if len(found) > 1 else found[0].method)
+
+    mean = Column("macro auc", "", everyone, patients, effective=min(ill + well), note=note, closed=mean_area)
+    columns = [mean] if macro else []
     for name, t, c, n in zip(of, truths, codes, ill) if each else ():
         columns.append(Column("average precision", name, len(t), distinct(c), effective=n, freedom=n - 1))
 
