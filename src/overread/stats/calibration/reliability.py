@@ -137,7 +137,7 @@ def _null(
     at_once, shares = max(1, CHUNK // len(chance)), []
     for start in range(0, resamples, at_once):
         many = min(at_once, resamples - start)
-        drawn = _words(generator, many, len(chance))
+        drawn = np.take(_words(generator, many, len(chance)), order, axis=1)
         if copied:
             own = _words(generator, many, patients)
             drawn = np.where(_words(generator, many, len(chance)) < copied, np.take(own, mine, axis=1), drawn)
