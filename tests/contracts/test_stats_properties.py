@@ -25,7 +25,7 @@ from overread.stats import classification, decision, froc, power, regression
 from overread.stats import proportions as mcnemar
 from overread.stats.agreement import consensus, mrmc, pairs, panel
 from overread.stats.calibration import abstention, conformal, recalibration, reliability, smooth_curve
-from overread.stats.discrimination import delong, partial_auc
+from overread.stats.discrimination import delong, partial_auc, stratified
 from overread.stats.discrimination import roc as concordance
 from overread.stats.estimate import Estimate
 
@@ -121,6 +121,7 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     delong.auc_difference: lambda c: delong.auc_difference(c.y, c.s, c.u, c.g),
     delong.compare_aucs: lambda c: delong.compare_aucs(c.y, [c.s, c.u, c.p], c.g),
     partial_auc.partial_auc: lambda c: partial_auc.partial_auc(c.y, c.s, c.g, specificity=(0.5, 1)),
+    stratified.stratified_auc: lambda c: stratified.stratified_auc(c.y, c.s, np.arange(len(c.y)) % 2, c.g),
     partial_auc.partial_auc_difference: lambda c: partial_auc.partial_auc_difference(
         c.y, c.s, c.u, c.g, sensitivity=(0.5, 1)
     ),

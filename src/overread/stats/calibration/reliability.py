@@ -272,16 +272,18 @@ def observed_to_expected(
 
 def _fit(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) -> tuple[float, float] | None:
     """The last coefficient of a logistic regression and its clustered error; None if it diverges."""
-    found = logistic(truth, columns, offset, codes)
+    found = logistic(truth, columns, offset, codes, left_out=True)
     return None if found is None else (float(found[0][-1]), float(np.sqrt(np.maximum(found[1][-1, -1], 0.0))))
 
 
 @checked
-def logistic(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) -> tuple[Floats, Floats] | None:
+def logistic(
+    truth: Booleans, columns: Floats, offset: Floats, codes: Integers, *, left_out: bool = False
+) -> tuple[Floats, Floats] | None:
     """Newton's method for a logistic regression: coefficients (K,) and their sandwich variance by patient (K, K).
 
-    ``columns`` (N, K), ``offset`` (N,) on the logit scale, ``codes`` (N,) of the patients. NaN variance for one patient;
-    None if it diverges.
+    ``columns`` (N, K), ``offset`` (N,) on the logit scale, ``codes`` (N,) of the patients. ``left_out``: each patient's
+    score over what the others leave it (Mancl & DeRouen 2001), for few events. NaN variance for one patient; None if it diverges.
     """
     weight = np.zeros(columns.shape[1])
     for _ in range(50):
@@ -294,21 +296,23 @@ def logistic(truth: Booleans, columns: Floats, offset: Floats, codes: Integers) 
         step *= min(1.0, 5 / max(float(np.abs(step).max()), 1e-300))  # far from the optimum, no leaps
         weight += step
         if np.abs(step).max() < 1e-9:
-            return weight, _sandwich(columns, truth - expected, expected * (1 - expected), hessian, codes)
+            spread = expected * (1 - expected) if left_out else np.zeros(len(truth))
+            return weight, _sandwich(columns, truth - expected, spread, hessian, codes)
         if np.abs(weight).max() > 100:
             return None
     return None
 
 
-def _sandwich(columns: Floats, residual: Floats, weight: Floats, hessian: Floats, codes: Integers) -> Floats:
-    """The covariance of the coefficients (K, K); ``weight`` (N,) of each image in the ``hessian``."""
+def _sandwich(columns: Floats, residual: Floats, spread: Floats, hessian: Floats, codes: Integers) -> Floats:
+    """The covariance of the coefficients (K, K); ``spread`` (N,) of the labels that have a leverage, 0 where none is told."""
     patients, most = distinct(codes), int(codes.max()) + 1
     if patients < 2:
         return np.full(hessian.shape, math.nan)
     bread = np.linalg.inv(hessian)
-    leverage = np.bincount(codes, weight * np.einsum("nk,kl,nl->n", columns, bread, columns), most)
+    leverage = np.bincount(codes, spread * np.einsum("nk,kl,nl->n", columns, bread, columns), most)
     score = per_patient(codes, most, *(columns * residual[:, None]).T) / np.maximum(1 - leverage, LEAST_LEFT)[:, None]
-    return bread @ (score.T @ score) @ bread * (patients - 1) / patients
+    shrink = patients / (patients - 1)
+    return bread @ (score.T @ score) @ bread * (1 / shrink if spread.any() else shrink)
 
 
 # -- what a Brier score is made of: reliability, resolution and uncertainty ---------------------------------------
