@@ -3,6 +3,9 @@
 Letters are small, thin, of one brightness, sharp at their edges, of one height, and stand in a row. Strokes are
 found by a top-hat, bright and dark, at several scales; pieces that look like letters are joined to rows, and rows that
 keep the rules are reported. A single letter (a side marker) is not looked for. Nothing is read.
+
+Most photographs hold none, and two cheap looks say so: no rows of pixels with as many steps of brightness as letters in
+a row make, or no rows in which as many strokes stand. Only what passes them is searched.
 """
 
 from __future__ import annotations
@@ -30,6 +33,12 @@ _SMALL = 400  # pixels; a copy up to this size is also searched at twice of it
 _FLAT = 0.5  # of a stroke has nearly all the ink: drawn writing is sharp, blurred things are not
 _STANDS_OUT = 0.15  # of the pieces that look like letters stand in rows; in a texture some do by chance
 _MANY = 1500  # pieces that are joined at most; a texture has more
+_PIECES = 3  # in a row at least: letters may touch
+_SHARED = 4  # rows of pixels that these share at least, of the 7 of the smallest letters
+_FEW = 200  # pieces that are compared before they are measured
+_KINDS = (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT)  # bright strokes, dark strokes
+_SPARE = 0.6  # of the contrast that a stroke has at its own scale, it has at half of it at least
+_STEP = 22  # of 255, between neighbours: less than a stroke of the lowest contrast makes at one of its sides
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,13 @@ def text_boxes(pixels: NDArray[Any]) -> tuple[Box, ...]:
     height, width = pixels.shape[:2]
     if min(height, width) < 2 * _LOW:
         return ()
-    grey = _grey(pixels)
-    found = [box for small in _scales(grey) for box in _rows_of(small, height / small.shape[0], width / small.shape[1])]
+    scales = _scales(_grey(pixels))
+    found = [
+        box
+        for small, kinds in scales
+        for kind in kinds
+        for box in _rows_of(small, kind, height / small.shape[0], width / small.shape[1])
+    ]
     found = [Box(max(b.top, 0), max(b.left, 0), min(b.bottom, height), min(b.right, width)) for b in found]
     return tuple(sorted(_joined(found), key=lambda box: (box.top, box.left)))
 
@@ -87,28 +101,70 @@ def _grey(pixels: NDArray[Any]) -> NDArray[Any]:
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[-1] == 3 else np.ascontiguousarray(pixels[..., 0])
 
 
-def _scales(grey: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The copy itself, half and a quarter of it; of a small one also the double, for small letters."""
-    if max(grey.shape) <= _SMALL:
-        yield cv2.resize(grey, (grey.shape[1] * 2, grey.shape[0] * 2), interpolation=cv2.INTER_CUBIC)
-    yield grey
-    for _ in range(2):
-        if min(grey.shape) < 8 * _LOW:
+def _scales(grey: NDArray[Any]) -> Iterator[tuple[NDArray[Any], tuple[int, ...]]]:
+    """The copy itself, half and a quarter of it, those of them that have steps enough for writing; of a small one also the
+    double, for small letters. Each with the kinds of strokes to look for, bright or dark.
+
+    Of blurred writing, half the copy has the steps that the copy itself has not.
+    """
+    copies = [grey]
+    while min(copies[-1].shape) >= 8 * _LOW and len(copies) < 4:
+        size = copies[-1].shape[1] // 2, copies[-1].shape[0] // 2
+        copies.append(cv2.resize(copies[-1], size, interpolation=cv2.INTER_AREA))
+    steps = [*map(_has_steps, copies), False]
+    for number, copy in enumerate(copies[:3]):
+        if not (steps[number] or steps[number + 1]):
+            continue
+        small = copy is grey and max(grey.shape) <= _SMALL
+        if small and (kinds := tuple(kind for kind in _KINDS if _has_thin_pieces(grey, kind))):
+            yield cv2.resize(grey, (grey.shape[1] * 2, grey.shape[0] * 2), interpolation=cv2.INTER_CUBIC), kinds
+        yield copy, _KINDS
+
+
+def _has_steps(grey: NDArray[Any]) -> bool:
+    """Whether neighbouring rows have as many steps of brightness as the two sides of a few strokes make."""
+    steps = cv2.threshold(cv2.absdiff(grey[:, 1:], grey[:, :-1]), _STEP, 1, cv2.THRESH_BINARY)[1]
+    return _are_together(_per_row(steps) >= 2 * _PIECES, _SHARED // 2)
+
+
+def _has_thin_pieces(grey: NDArray[Any], kind: int) -> bool:
+    """Whether strokes stand in rows that the double of a copy shows as thin as it looks for, with some contrast to spare."""
+    strokes = cv2.morphologyEx(grey, kind, np.ones((_STROKE // 2 + 1, _STROKE // 2 + 1), np.uint8))
+    return _has_pieces(cv2.threshold(strokes, _SPARE * _CONTRASTS[0], 1, cv2.THRESH_BINARY)[1], _SHARED // 2)
+
+
+def _has_pieces(mask: NDArray[Any], rows: int) -> bool:
+    """Whether so many neighbouring rows of a mask have as many runs as letters in a row make: each has one in each row."""
+    begin = cv2.threshold(cv2.subtract(mask[:, 1:], mask[:, :-1]), 0, 1, cv2.THRESH_BINARY)[1]
+    return _are_together(_per_row(begin) + mask[:, 0] >= _PIECES, rows)
+
+
+def _per_row(marks: NDArray[Any]) -> NDArray[np.int32]:
+    """How many marks, 1 among 0, each row of (H, W) has."""
+    return np.asarray(cv2.reduce(marks, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0])
+
+
+def _are_together(rows: NDArray[np.bool_], count: int) -> bool:
+    """Whether so many neighbours are true."""
+    if np.count_nonzero(rows) < count:
+        return False
+    run = rows[count - 1 :].copy()
+    for back in range(1, count):
+        run &= rows[count - 1 - back : len(rows) - back]
+    return bool(run.any())
+
+
+def _rows_of(grey: NDArray[Any], kind: int, down: float, across: float) -> Iterator[Box]:
+    """Rows of writing of one kind of strokes at one scale, in pixels of the image."""
+    strokes = cv2.morphologyEx(grey, kind, np.ones((_STROKE, _STROKE), np.uint8))
+    for contrast in _CONTRASTS if grey.size < _QUICK else _CONTRASTS[:1]:
+        _, mask = cv2.threshold(strokes, contrast - 1, 1, cv2.THRESH_BINARY)
+        if cv2.countNonZero(mask) < _PIECES * _LOW:  # nor is there more at a higher one
             return
-        grey = cv2.resize(grey, (grey.shape[1] // 2, grey.shape[0] // 2), interpolation=cv2.INTER_AREA)
-        yield grey
-
-
-def _rows_of(grey: NDArray[Any], down: float, across: float) -> Iterator[Box]:
-    """Rows of writing at one scale, in pixels of the image."""
-    kernel = np.ones((_STROKE, _STROKE), np.uint8)
-    for operation in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT):
-        strokes = cv2.morphologyEx(grey, operation, kernel)
-        for contrast in _CONTRASTS if grey.size < _QUICK else _CONTRASTS[:1]:
-            letters = _letters(strokes, contrast)
-            rows = list(filter(_is_writing, _lines(letters)))
-            if sum(map(len, rows)) >= _STANDS_OUT * len(letters):
-                yield from (_box(row, down, across) for row in rows)
+        letters = _letters(strokes, mask)
+        rows = list(filter(_is_writing, _lines(letters)))
+        if sum(map(len, rows)) >= _STANDS_OUT * len(letters):
+            yield from (_box(row, down, across) for row in rows)
 
 
 def _box(row: _Letters, down: float, across: float) -> Box:
@@ -118,18 +174,20 @@ def _box(row: _Letters, down: float, across: float) -> Box:
     )  # fmt: skip
 
 
-def _letters(strokes: NDArray[Any], contrast: int) -> _Letters:
-    """Pieces of the strokes with size, thinness and sharp edges of letters."""
-    _, mask = cv2.threshold(strokes, contrast - 1, 1, cv2.THRESH_BINARY)
-    if cv2.countNonZero(mask) < 3 * _LOW:
+def _letters(strokes: NDArray[Any], mask: NDArray[Any]) -> _Letters:
+    """Pieces of the strokes within a mask of 1 and 0, with size, thinness and sharp edges of letters."""
+    if not _has_pieces(mask, _SHARED):
         return _NO_LETTERS
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    kind = cv2.CV_16U if mask.size < 2**18 else cv2.CV_32S  # the quicker one numbers 65,535 pieces, of four pixels each
+    count, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(mask, 8, kind, cv2.CCL_SPAGHETTI)
     left, top, width, height, area = stats.T.astype(np.float64)
     fill = area / (width * height)
     fits = (height >= _LOW) & (height <= _TALL) & (width <= 6 * height) & (area >= _LOW)
     fits &= (fill > 0.12) & (fill < 0.95) | (width <= 0.4 * height)
     fits[0] = False
-    if fits.sum() < 3:
+    some = np.flatnonzero(fits)
+    few = len(some) <= _FEW  # to compare all with all
+    if len(some) < _PIECES or (few and _are_apart(_beside(left[some], top[some], width[some], height[some]))):
         return _NO_LETTERS
     at = np.flatnonzero(mask.ravel())
     owner = labels.ravel()[at]
@@ -154,23 +212,38 @@ def _strokes(mask: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.float64]:
 
 def _lines(letters: _Letters) -> Iterator[_Letters]:
     """Letters that stand beside each other: near, of about one height, on one line, of one brightness."""
+    if len(letters) < _PIECES:
+        return
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
-    if len(letters) < 3:
+    ink = letters.ink
+    linked = _beside(letters.left, letters.top, letters.width, letters.height)
+    linked &= np.abs(ink[None] - ink[:, None]) <= 0.2 * np.maximum(ink[None], ink[:, None])
+    if _are_apart(linked):
         return
-    here, there = (slice(None), None), (None, slice(None))
-    right, bottom = letters.left + letters.width, letters.top + letters.height
-    height = np.minimum(letters.height[here], letters.height[there])
-    gap = letters.left[there] - right[here]
-    linked = (gap > -0.4 * height) & (gap < 1.1 * height) & (letters.left[there] > letters.left[here])
-    linked &= np.maximum(letters.height[here], letters.height[there]) <= 1.9 * height
-    foot, head = np.abs(bottom[there] - bottom[here]), np.abs(letters.top[there] - letters.top[here])
-    linked &= np.minimum(foot, head) <= np.maximum(0.15 * height, 1)
-    linked &= np.abs(letters.ink[there] - letters.ink[here]) <= 0.2 * np.maximum(letters.ink[here], letters.ink[there])
     count, names = connected_components(csr_array(linked), directed=False)
-    for name in np.flatnonzero(np.bincount(names, minlength=count) >= 3):
+    for name in np.flatnonzero(np.bincount(names, minlength=count) >= _PIECES):
         yield letters[names == name]
+
+
+def _beside(
+    left: NDArray[np.float64], top: NDArray[np.float64], width: NDArray[np.float64], height: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which boxes (N,) stand to the right of which: near, of about one height, on one line, (N, N)."""
+    here, there = (slice(None), None), (None, slice(None))
+    right, bottom = left + width, top + height
+    least = np.minimum(height[here], height[there])
+    gap = left[there] - right[here]
+    beside = (gap > -0.4 * least) & (gap < 1.1 * least) & (left[there] > left[here])
+    beside &= np.maximum(height[here], height[there]) <= 1.9 * least
+    foot, head = np.abs(bottom[there] - bottom[here]), np.abs(top[there] - top[here])
+    return np.asarray(beside & (np.minimum(foot, head) <= np.maximum(0.15 * least, 1)))
+
+
+def _are_apart(linked: NDArray[np.bool_]) -> bool:
+    """Whether no row of pieces can come of so few links."""
+    return bool(np.count_nonzero(linked) < _PIECES - 1)
 
 
 def _is_writing(row: _Letters) -> bool:

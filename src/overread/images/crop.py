@@ -38,8 +38,18 @@ def black_border(pixels: NDArray[Any]) -> Box | None:
     >>> black_border(pixels)
     Box(top=10, left=30, bottom=90, right=160)
     """
-    height, width = pixels.shape[:2]
+    return _border(pixels, _without_dark(pixels, _SIDE))
+
+
+@checked
+def surroundings(pixels: NDArray[Any]) -> tuple[Box | None, Circle | None]:
+    """What :func:`black_border` and :func:`circular_field` find, together."""
     seen = _without_dark(pixels, _SIDE)
+    return _border(pixels, seen), _circle(pixels, seen)
+
+
+def _border(pixels: NDArray[Any], seen: NDArray[np.bool_] | None) -> Box | None:
+    height, width = pixels.shape[:2]
     if seen is None or seen.all():
         return None
     picture = _picture(seen)
@@ -63,7 +73,10 @@ def circular_field(pixels: NDArray[Any]) -> Circle | None:
     ``pixels`` (H, W, C). The circle may be cut at the sides of the image. A circle is fitted to the rim of what is
     not dark by least squares, twice, the second time without what lies off the first (a notch, a label).
     """
-    seen = _without_dark(pixels, _SIDE)
+    return _circle(pixels, _without_dark(pixels, _SIDE))
+
+
+def _circle(pixels: NDArray[Any], seen: NDArray[np.bool_] | None) -> Circle | None:
     if seen is None or not 0.15 < seen.mean() < 0.985:
         return None
     _, pieces, stats, _ = cv2.connectedComponentsWithStats(seen.astype(np.uint8), connectivity=4)
@@ -121,9 +134,19 @@ def _without_dark(pixels: NDArray[Any], side: int) -> NDArray[np.bool_] | None:
     size = max(1, round(width / shrink)), max(1, round(height / shrink))
     bright = brightest(pixels)
     small = cv2.resize(bright, size, interpolation=cv2.INTER_AREA) if shrink > 1 else bright
-    small = cv2.medianBlur(small.astype(np.float32), 3)
-    low, high = float(small.min()), float(np.percentile(small, 99))
+    small = cv2.medianBlur(small if small.dtype == np.uint8 else small.astype(np.float32), 3)
+    low, high = float(small.min()), _percentile_99(small)
     return small > _threshold(low, high) if high > low else None
+
+
+def _percentile_99(values: NDArray[Any]) -> float:
+    """The 99th percentile; of bytes by counting them, which is ten times as fast."""
+    if values.dtype != np.uint8:
+        return float(np.percentile(values, 99))
+    upto = np.cumsum(cv2.calcHist([np.ascontiguousarray(values)], [0], None, [256], [0, 256]), dtype=np.float64)
+    place = 0.99 * (values.size - 1)
+    below, above = np.searchsorted(upto, [np.floor(place), np.ceil(place)], "right").tolist()
+    return float(below + (above - below) * (place % 1))
 
 
 @checked
@@ -162,7 +185,7 @@ def _tightened(pixels: NDArray[Any], box: Box) -> Box:
     """The edges of a box moved inwards over rows and columns that are dark, by at most a step of the small copy."""
     inner = pixels[box.slices]
     bright = brightest(inner)
-    low, high = float(bright.min()), float(np.percentile(bright[::4, ::4], 99))
+    low, high = float(bright.min()), _percentile_99(bright[::4, ::4])
     lit = bright > _threshold(low, high)
     most = 2 * max(1, max(pixels.shape[:2]) // _SIDE)
     rows, columns = lit.mean(1) > 0.02, lit.mean(0) > 0.02

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
-from overread.images.crop import black_border, brightest, circular_field, text_boxes
+from overread.images.crop import brightest, surroundings, text_boxes
 from overread.images.read import read_image
 
 #: Side of the likeness that near-duplicates are confirmed on.
@@ -21,7 +21,7 @@ NOTHING: dict[str, Any] = {
     "bits": 0, "mode": "", "format": "", "mean": float("nan"), "std": float("nan"), "notes": "", "thumb": b"",
     "border": 0.0, "circle": False, "text": 0,
 }  # fmt: skip
-_LOW = [(i, s - i) for s in range(1, 12) for i in range(s + 1)][:64]  # lowest frequencies, no mean
+_LOW = tuple(np.array([(i, s - i) for s in range(1, 12) for i in range(s + 1)][:64]).T)  # lowest frequencies, no mean
 
 
 @checked
@@ -59,9 +59,8 @@ def _field(pixels: NDArray[Any]) -> dict[str, Any]:
     if pixels.ndim == 4:
         return {"border": 0.0, "circle": False, "text": 0}
     bright = brightest(pixels)[..., None]
-    inner, area = black_border(bright), pixels.shape[0] * pixels.shape[1]
+    (inner, circle), area = surroundings(bright), pixels.shape[0] * pixels.shape[1]
     kept = area if inner is None else (inner.bottom - inner.top) * (inner.right - inner.left)
-    circle = circular_field(bright)
     return {"border": 1.0 - kept / area, "circle": circle is not None, "text": len(text_boxes(pixels))}
 
 
@@ -79,8 +78,9 @@ def pixel_hash(pixels: NDArray[Any]) -> str:
     """Hash of decoded pixels; grey stored as three equal channels counts as grey."""
     if _is_grey(pixels[::16, ::16]) and _is_grey(pixels):  # most colour images are told by a few pixels
         pixels = pixels[..., :1]
-    head = f"{pixels.shape} {pixels.dtype}".encode()
-    return hashlib.blake2b(np.ascontiguousarray(pixels).data, key=head[:64], digest_size=16).hexdigest()
+    digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype} ".encode())  # processors have instructions for it
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()[:32]
 
 
 def _is_grey(pixels: NDArray[Any]) -> bool:
@@ -95,5 +95,4 @@ def perceptual_hash(small: NDArray[np.float32]) -> int:
     64 coefficients in place of a block, and the sign in place of the median: brightness and contrast do not matter.
     """
     spectrum = cv2.dct(small)
-    signs = np.array([spectrum[i, j] > 0 for i, j in _LOW])
-    return int(np.packbits(signs).view(">u8")[0])
+    return int(np.packbits(spectrum[_LOW] > 0).view(">u8")[0])
