@@ -54,7 +54,7 @@ def no_report(monkeypatch) -> None:
 
 def test_views_through_a_point(table, tmp_path) -> None:
     study = Study.from_flat(table=str(table), image="image", label="label", patient="patient", volumes="views", point=("x", "y", "z"), side=20.0,
-                  tuning=0.2, threads=1, recipe=RECIPE)  # fmt: skip
+                  tuning=0.15, test=0.45, despite=("shortcut",), threads=1, recipe=RECIPE)  # fmt: skip
     run(study, tmp_path / "run", network=False)
     cases = pd.read_csv(tmp_path / "run" / "cases.csv")
     assert len(cases) == 3 * PATIENTS
@@ -76,7 +76,7 @@ def test_views_through_a_point(table, tmp_path) -> None:
 
 def test_whole_volumes_and_slices(table, tmp_path) -> None:
     for how, size in (("whole", 3), ("slices", 2)):
-        study = Study.from_flat(table=str(table), image="image", label="label", patient="patient", volumes=how, tuning=0.2, threads=1,
+        study = Study.from_flat(table=str(table), image="image", label="label", patient="patient", volumes=how, tuning=0.15, test=0.45, despite=("shortcut",), threads=1,
                       recipe=RECIPE | {"backbone": "", "image_size": 16})  # fmt: skip
         run(study, tmp_path / how, network=False)
         model = Model.load(tmp_path / how / "model")
