@@ -186,7 +186,14 @@ def done(table, tmp_path_factory) -> tuple[Path, str]:
     """The home of a whole run on the table, and what it said."""
     home = tmp_path_factory.mktemp("home")
     columns = ["--image", "file", "--label", "dx", "--patient", "patient", "--subgroup", "sex"]
-    despite = ["--despite", "unreadable", "--despite", "shortcut", "--test", "0.4"]  # the labels are bright, some files broken
+    despite = [
+        "--despite",
+        "unreadable",
+        "--despite",
+        "shortcut",
+        "--test",
+        "0.4",
+    ]  # the labels are bright, some files broken
     return home, _overread("run", table, *columns, "-o", home / "run", *RECIPE, *despite, home=home)
 
 
