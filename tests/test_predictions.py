@@ -1,11 +1,14 @@
 """The waist: any table of predictions, ours or a stranger's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from overread.core.errors import InputError
-from overread.predictions import Predictions
+from overread.core.errors import InputError, UnsoundError
+from overread.core.identifiers import marks
+from overread.predictions import PredictedBy, Predictions, predicted_by, shared_cases
 from overread.tasks.target import Target
 
 
@@ -94,3 +97,149 @@ def test_missing_files_are_named(tmp_path):
 
 def test_an_empty_table_is_a_table(tmp_path):
     assert len(Predictions.read(write(tmp_path, "case,label,p:a,p:b\n"))) == 0
+
+
+# -- labels: no case leaves in silence ----------------------------------------------------------------------------
+
+TWO = "case,label,p:benign,p:malignant\na,benign,.9,.1\nb,malignant,.2,.8\n"
+
+
+@pytest.mark.parametrize("cell", ["malignant ", " malignant", "malignant\u00a0", "\u200bmalignant"])
+def test_blanks_around_a_label_go_and_it_is_said(tmp_path, cell):
+    found = Predictions.read(write(tmp_path, TWO + f"c,{cell},.4,.6\n"))
+    assert found.truth.tolist() == [0, 1, 1]
+    assert any(note.startswith("label: 1 of 3 cells is read in another form") for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ("Malignant", "if these are the same, say --rename-label Malignant=malignant"),
+        ("MALIGNANT", "--rename-label MALIGNANT=malignant"),
+        ("carcinoma", "--rename-label carcinoma=CLASS"),
+        ("malignnat", "did you mean 'malignant'"),
+        ("1", "--rename-label 1=CLASS"),
+    ],
+)
+def test_a_label_that_is_no_class_is_refused_with_the_way(tmp_path, cell, says):
+    path = write(tmp_path, TWO + f"c,{cell},.4,.6\n")
+    with pytest.raises(InputError, match="none of the classes that are predicted: benign, malignant") as error:
+        Predictions.read(path)
+    assert says.lower() in str(error.value).lower()
+    assert f"{cell!r} in 1 rows" in str(error.value)
+    found = Predictions.read(path, rename={cell: "malignant"})
+    assert found.truth.tolist() == [0, 1, 1]
+    assert any(repr(cell) in note for note in found.notes)
+    assert Predictions.read(path, rename={cell: ""}).truth.tolist() == [0, 1, -1]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"), [(("0", "1"), ("0.0", "1.0")), (("0.0", "1.0"), ("0", "1")), (("1", "0"), ("0.00", " 1"))]
+)
+def test_a_number_is_the_same_class_however_it_is_written(tmp_path, names, labels):
+    found = Predictions.read(
+        write(tmp_path, f"case,label,p:{names[0]},p:{names[1]}\na,{labels[0]},.9,.1\nb,{labels[1]},.2,.8\n")
+    )
+    assert set(found.target.names) == {"0", "1"}
+    assert (found.truth >= 0).all()
+    assert found.target.positive == ("1",)
+
+
+def test_one_column_asks_too(tmp_path):
+    text = "case,label,p:malignant\na,benign,.1\nb,malignant,.8\nc,Malignant,.9\n"
+    with pytest.raises(InputError, match="--rename-label"):
+        Predictions.read(write(tmp_path, text))
+    assert Predictions.read(write(tmp_path, text), rename={"Malignant": "malignant"}).truth.tolist() == [0, 1, 1]
+    with pytest.raises(InputError, match="--rename-label"):
+        Predictions.read(write(tmp_path, "case,label,p:malignant\na,Malignant,.1\nb,malignant,.8\n"))
+
+
+def test_marks_of_findings_are_one_nothing_or_unknown(tmp_path):
+    found = Predictions.read(write(tmp_path, "case,label:mass,p:mass\na,1.0,.8\nb,-1,.3\nc,0,.1\n"))
+    np.testing.assert_array_equal(found.truth[:, 0], [1, np.nan, 0])
+    assert any("1 uncertain marks" in note for note in found.notes)
+    with pytest.raises(InputError, match="must be 1, 0 or blank"):
+        Predictions.read(write(tmp_path, "case,label:mass,p:mass\na,2,.8\nb,0,.3\n"))
+    spare = Predictions.read(write(tmp_path, "case,label:mass,label:node,p:mass\na,1,1,.8\nb,0,0,.3\n"))
+    assert any("not judged: label:node" in note for note in spare.notes)
+
+
+# -- who is who -----------------------------------------------------------------------------------------------------
+
+
+def test_patients_written_as_numbers_are_one(tmp_path):
+    found = Predictions.read(
+        write(tmp_path, "case,patient,label,p:0,p:1\na,7,0,.9,.1\nb,7.0,1,.2,.8\nc, 7,1,.2,.8\nd,nan,1,.2,.8\n")
+    )
+    assert found.patients.tolist() == ["7", "7", "7", "d"]
+    assert any(note.startswith("patient: 2 of 4 cells are read in another form") for note in found.notes)
+    assert any("1 of 4 cases name none" in note for note in found.notes)
+    table = found.table.assign(patient=[7, "7.0", 7.0, "8"])
+    assert Predictions(table, found.target).patients.tolist() == ["7", "7", "7", "8"]
+
+
+def test_patients_who_may_be_one_are_asked_about(tmp_path):
+    path = write(tmp_path, "case,patient,label,p:0,p:1\na,P007,0,.9,.1\nb,p007,1,.2,.8\n")
+    with pytest.raises(UnsoundError, match="--identifiers same"):
+        Predictions.read(path)
+    assert len(set(Predictions.read(path, identifiers="same").patients)) == 1
+    assert len(set(Predictions.read(path, identifiers="as-written").patients)) == 2
+
+
+def test_a_table_without_patients_says_so(tmp_path):
+    assert any("no column says who the patient is" in note for note in Predictions.read(write(tmp_path, TWO)).notes)
+
+
+@pytest.mark.parametrize("header", ["case,label,p:benign,p:malignant", "case,label,p:malignant,p:benign"])
+def test_the_positive_class_does_not_follow_the_order_of_columns(tmp_path, header):
+    found = Predictions.read(write(tmp_path, header + "\na,benign,.9,.1\nb,malignant,.2,.8\n"))
+    assert found.target.positive == ("malignant",)
+    assert any("guessed 'malignant'; override with --positive" in note for note in found.notes)
+    doubt = Predictions.read(write(tmp_path, "case,label,p:nv,p:bkl\na,nv,.9,.1\nb,bkl,.2,.8\n"))
+    assert doubt.target.positive == ()
+
+
+# -- what the model says of itself --------------------------------------------------------------------------------
+
+
+def test_what_the_model_says_goes_with_its_predictions(tmp_path):
+    ours = Predictions.read(write(tmp_path, TWO))
+    target = Target("binary", ("malignant", "benign"), ("benign",))
+    by = PredictedBy("0123", target, marks(["P1", "P2"], "salt"), "salt", "as-written")
+    path = replace(ours, by=by).save(tmp_path / "by.csv")
+    assert "P1" not in path.with_suffix(".model.json").read_text()
+    again = Predictions.read(path)
+    assert again.by == by
+    assert again.target == target
+    assert again.identifiers == "as-written"
+    assert again.take(np.array([0])).by == by
+    ours.save(path)
+    assert Predictions.read(path).by is None, "what stood here before is gone"
+
+
+def test_a_model_is_known_by_its_description_alone(tmp_path):
+    (tmp_path / "model.json").write_text(
+        '{"target": {"kind": "binary", "names": ["a", "b"], "positive": ["b"]}, "seen": ["x"], "salt": "s", "names_salt": "n", "recipe": {}}'
+    )
+    by, salt = predicted_by(tmp_path / "model.json")
+    assert (by.seen, by.salt, salt) == (("x",), "s", "n")
+
+
+def test_shared_cases_are_told_from_the_same_numbers():
+    rng = np.random.default_rng(0)
+
+    def table(cases, truth):
+        made = pd.DataFrame(
+            {"case": cases, "patient": cases, "split": "", "source": "", "label": np.where(truth, "y", "n")}
+        )
+        return Predictions(made.assign(**{"p:n": 0.5, "p:y": 0.5}), Target("binary", ("n", "y"), ("y",)))
+
+    names, truth = [str(i) for i in range(200)], rng.random(200) < 0.1
+    held = table(names, truth).case_marks("salt")
+    assert shared_cases(table(names[50:], truth[50:]).case_marks("salt"), held) == 150
+    mended = truth.copy()
+    mended[:2] = ~mended[:2]
+    assert shared_cases(table(names, mended).case_marks("salt"), held) == 200
+    assert shared_cases(table(names, rng.random(200) < 0.1).case_marks("salt"), held) == 0, "numbers of other cases"
+    assert shared_cases(table([f"x{n}" for n in names], truth).case_marks("salt"), held) == 0
+    assert shared_cases((), held) == 0

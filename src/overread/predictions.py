@@ -2,34 +2,76 @@
 
 ``case, patient, split, source``, subgroup columns, then for one label ``label`` and a ``p:<class>`` column per class;
 for several findings ``label:<finding>`` (blank = unknown) and ``p:<finding>``; for a quantity ``value`` and
-``predicted``.
+``predicted``. ``split`` says ``train``, ``tuning`` or ``seen`` where a model has seen the patient. Beside a table that one
+of our models made lies ``<name>.model.json``: see :class:`PredictedBy`.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.core.errors import InputError, nearest
-from overread.core.files import EqualByDigest, fingerprint, unguarded, write_csv
+from overread.cases.sources.labels import meant, refuse_variants, renamed, shown_pair
+from overread.core.errors import InputError, checked, nearest
+from overread.core.files import (
+    FORMAT,
+    EqualByDigest,
+    build,
+    fingerprint,
+    hashed,
+    read_json,
+    unguarded,
+    write_csv,
+    write_json,
+)
+from overread.core.identifiers import alike, distinct, rewritten, trimmed
+from overread.core.identifiers import identifiers as written
 from overread.core.phrases import count
+from overread.tasks.classes import disease_of
 from overread.tasks.target import Target
 
 _FIRST = ("case", "patient", "split", "source")
 
 
+@dataclass(frozen=True)
+class PredictedBy:
+    """What a model says of itself beside its predictions.
+
+    ``model``: its hash. ``seen``: the patients of training and tuning, hashed by ``salt``; ``identifiers`` whether two
+    forms are one (see :mod:`overread.core.identifiers`).
+    """
+
+    model: str
+    target: Target
+    seen: tuple[str, ...] = ()
+    salt: str = ""
+    identifiers: str = "ask"
+    format: int = FORMAT
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions(EqualByDigest):
-    """One row a case. ``table`` has the columns of the module's docstring; ``target`` says how to read them."""
+    """One row a case. ``table`` has the columns of the module's docstring; ``target`` says how to read them.
+
+    Cases and patients stand in their one written form (:func:`overread.core.identifiers.identifiers`), labels under the
+    names of the classes; ``notes`` say what was changed or guessed. ``by``: what the model says of itself, if it is one
+    of ours. Raises :class:`InputError` for missing columns, a case that stands twice, and a label that is no class: no
+    case leaves an evaluation in silence.
+    """
 
     table: pd.DataFrame
     target: Target
+    notes: tuple[str, ...] = ()
+    by: PredictedBy | None = None
+    identifiers: str = "ask"
 
     def __post_init__(self) -> None:
         for column in (*_FIRST, *self.target.columns, *self.outputs):
@@ -38,10 +80,21 @@ class Predictions(EqualByDigest):
                                  given=", ".join(map(str, self.table.columns)), todo=nearest(column, self.table.columns))  # fmt: skip
         for column in (*self.outputs, *(() if "label" in self.target.columns else self.target.columns)):
             _require_numbers(self.table[column])
-        twice = self.table["case"].duplicated()
+        table = self.table.reset_index(drop=True)
+        changed: dict[str, pd.Series] = {role: written(table[role]) for role in ("case", "patient")}
+        notes = [rewritten(table[role], column, role) for role, column in changed.items()]
+        if self.target.task.exclusive:
+            changed["label"], told = _under_names(table["label"], self.target.names)
+            notes.append(told)
+        if self.target.task.multilabel:
+            for column in self.target.columns:
+                changed[column], told = _yes_or_no(table[column])
+                notes.append(told)
+        twice = changed["case"].duplicated()
         if twice.any():
             raise InputError("a case has more than one prediction", given=f"{count(int(twice.sum()), 'row')} too many")
-        object.__setattr__(self, "table", self.table.reset_index(drop=True))
+        object.__setattr__(self, "table", table.assign(**changed))
+        object.__setattr__(self, "notes", (*self.notes, *(note for note in notes if note and note not in self.notes)))
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -83,6 +136,16 @@ class Predictions(EqualByDigest):
             content.update(_bytes(self.table[name]))
         return content.hexdigest()[:16]
 
+    def case_marks(self, salt: str) -> tuple[str, ...]:
+        """Salted hashes of the cases, each with a mark of its truth behind a colon; sorted. See :func:`shared_cases`."""
+        truth = pd.Series("", self.table.index, dtype=object)
+        for name in self.target.columns:
+            truth = truth + "|" + self.table[name].astype(str)
+        which, kinds = pd.factorize(truth)
+        mark = np.array([code[:4] for code in hashed(list(kinds), salt)], dtype=object)[which]
+        cases = hashed(self.table["case"].tolist(), salt)
+        return tuple(sorted(f"{case}:{label}" for case, label in zip(cases, mark, strict=True)))
+
     @property
     def codes(self) -> NDArray[np.int64]:
         """(N,) the number of each row's patient, in the order in which patients first appear."""
@@ -109,17 +172,35 @@ class Predictions(EqualByDigest):
             )
         return replace(self, table=self.table.assign(**dict(zip(names, scores.T, strict=True))))
 
+    def in_order_of(self, other: Predictions) -> Predictions:
+        """With the target of ``other`` where it has the same names: columns may stand in another order."""
+        same = self.target.kind == other.target.kind and set(self.target.names) == set(other.target.names)
+        return replace(self, target=other.target) if same else self
+
     def save(self, path: str | Path) -> Path:
-        """Write as CSV with 9 significant digits, which a float32 survives."""
+        """Write as CSV with 9 significant digits, which a float32 survives; beside it what the model says of itself."""
+        beside = _beside(path)
+        if self.by is not None:
+            write_json(beside, self.by)
+        else:
+            beside.unlink(missing_ok=True)  # of a table that stood here before
         return write_csv(path, self.table, float_format="%.9g")
 
     @classmethod
-    def read(cls, path: str | Path, positive: tuple[str, ...] = ()) -> Predictions:
+    def read(
+        cls, path: str | Path, positive: tuple[str, ...] = (), *, rename: Mapping[str, str] = MappingProxyType({}),
+        identifiers: str = "",
+    ) -> Predictions:  # fmt: skip
         """Read a CSV; the kind of target follows from its columns (see the module's docstring).
 
-        ``positive``: classes that count as disease; the second class of a binary label where it is not given.
-        Raises :class:`InputError` for a missing file, missing columns, or a case that stands twice.
+        ``positive``: classes that count as disease; of two classes that which names tell, where it is not given.
+        ``rename``: labels by the names that they are to have, blank for unknown. ``identifiers``: what patients are who
+        differ in capitals, leading zeros or separators only: nobody knows (``ask``: refused), two (``as-written``) or
+        one (``same``, which holds for cases too); blank: what the model knows, else ``ask``.
+        Raises :class:`InputError` for a missing file, missing columns, a case that stands twice, or a label that is no class.
         """
+        by = _read_by(_beside(path))
+        answer = identifiers or (by.identifiers if by else "") or "ask"
         try:
             head = pd.read_csv(path, nrows=0).columns
             text = {c: str for c in (*_FIRST, "label") if c in head}
@@ -129,8 +210,51 @@ class Predictions(EqualByDigest):
             raise InputError("the predictions do not exist", given=str(path), todo="check the path") from error
         except (OSError, ValueError) as error:
             raise InputError("the predictions cannot be read", given=f"{path}: {error}") from error
-        table = _with_defaults(_with_both_classes(unguarded(table) if _has_apostrophes(table) else table))
-        return cls(table, _target_of(list(map(str, table.columns)), positive, str(path)))
+        table = unguarded(table) if _has_apostrophes(table) else table
+        table, notes = _with_labels(_with_plain_names(table), rename)
+        table, more = _with_people(_with_both_classes(table), answer)
+        target, said = _target_of(list(map(str, table.columns)), positive, str(path), by)
+        return cls(table, target, (*notes, *more, *said), by, answer)
+
+
+@checked
+def predicted_by(path: str | Path) -> tuple[PredictedBy, str]:
+    """What the ``model.json`` of a model says of it, and the salt of the codes that it knows patients by; without torch."""
+    held = read_json(path)
+    names = ("target", "seen", "salt", "identifiers")
+    known = {name: held[name] for name in names if held.get(name)} if isinstance(held, dict) else {}
+    return build(PredictedBy, {"model": fingerprint(held), **known}, where=Path(path).name), str(
+        held.get("names_salt", "")
+    )
+
+
+#: Agreement of the truth, beyond chance, below which two tables have other cases under the same names (numbers, say).
+_ONE_TRUTH = 0.8
+
+
+@checked
+def shared_cases(these: Iterable[str], those: Iterable[str]) -> int:
+    """How many cases are in both tables, by their :meth:`Predictions.case_marks`; 0 where only their names are the same.
+
+    That is told by Cohen's kappa of the labels of the shared names; labels that are mended leave a test set what it is.
+    """
+    known = dict(mark.split(":", 1) for mark in those)
+    pairs = [(known[case], truth) for case, truth in (mark.split(":", 1) for mark in these) if case in known]
+    if not pairs:
+        return 0
+    a, b = np.array(pairs).T
+    kinds = np.union1d(a, b)
+    chance = sum(float((a == kind).mean() * (b == kind).mean()) for kind in kinds)
+    kappa = 1.0 if chance == 1 else (float((a == b).mean()) - chance) / (1 - chance)
+    return len(pairs) if kappa >= _ONE_TRUTH else 0
+
+
+def _beside(path: str | Path) -> Path:
+    return Path(path).with_suffix(".model.json")
+
+
+def _read_by(path: Path) -> PredictedBy | None:
+    return build(PredictedBy, read_json(path), where=path.name) if path.exists() else None
 
 
 def _has_apostrophes(table: pd.DataFrame) -> bool:
@@ -159,16 +283,90 @@ def _require_numbers(column: pd.Series) -> None:
                          given=f"{count(int(bad.sum()), 'row')} that do not, the first {column[bad].iloc[0]!r}"[:200])  # fmt: skip
 
 
-def _with_defaults(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns that a stranger's table may lack: each case its own patient, no split, no source."""
+def _with_people(table: pd.DataFrame, answer: str) -> tuple[pd.DataFrame, list[str]]:
+    """Columns that a stranger's table may lack (each case its own patient, no split, no source), and who is who."""
     if "case" not in table:
-        return table
-    for column, default in (("patient", table["case"]), ("split", ""), ("source", "")):
+        return table, []
+    named = "patient" in table
+    for column in ("patient", "split", "source"):
         if column not in table:
-            table[column] = default
-    blank = table["patient"].isna() | (table["patient"] == "")  # else all blanks were one patient
-    table["patient"] = table["patient"].mask(blank, table["case"])
-    return table
+            table[column] = ""
+    case = alike(table["case"]) if answer == "same" else table["case"]
+    patient = distinct(table["patient"], "patient", answer)
+    blank = int((patient == "").sum())  # else all blanks were one patient
+    notes = [rewritten(table["patient"], patient, "patient")]
+    if blank and named:
+        notes.append(f"patient: {blank:,} of {len(table):,} cases name none, and each counts as a patient of its own")
+    elif blank:
+        notes.append("patient: no column says who the patient is, so each case counts as a patient of its own")
+    made = table.assign(case=case, patient=patient.where(patient != "", case))
+    return made, [note for note in notes if note]
+
+
+def _with_plain_names(table: pd.DataFrame) -> pd.DataFrame:
+    """Without blanks around the names of columns, and with ``p:1.0`` as ``p:1``."""
+    plain = trimmed(pd.Series(table.columns, dtype=object)).tolist()
+    names = [
+        "p:" + (written(pd.Series([name[2:]])).iloc[0] or name[2:]) if name.startswith("p:") else name for name in plain
+    ]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise InputError("two columns have the same name", given=", ".join(twice[:5]), todo="keep one of them")
+    return table.set_axis(names, axis="columns")
+
+
+def _with_labels(table: pd.DataFrame, rename: Mapping[str, str]) -> tuple[pd.DataFrame, list[str]]:
+    """With the labels under their new names; the ``p:`` columns say which classes there are."""
+    if "label" not in table:
+        if rename:
+            raise InputError("labels are renamed, and the predictions have no column 'label'",
+                             given=", ".join(map(str, table.columns))[:200])  # fmt: skip
+        return table, []
+    names = tuple(c[2:] for c in table.columns if c.startswith("p:"))
+    label = _plain_labels(table["label"], names)
+    new, notes = renamed(label, rename, one_of_several=True)
+    if len(names) == 1:  # the other class is known by its label alone
+        new = new.replace({label: names[0] for label in set(new) if label not in rename and label == names[0]})
+        refuse_variants(pd.concat([new, pd.Series(names)]), rename)
+    before = rewritten(table["label"], label, "label")
+    return table.assign(label=new), [*([before] if before else []), *notes]
+
+
+def _plain_labels(label: pd.Series, names: tuple[str, ...]) -> pd.Series:
+    """Labels that are classes as they stand; others without blanks around them, ``1.0`` as ``1``, blank where missing."""
+    text = label.astype(object).where(label.notna(), "").map(str)
+    known = set(names)
+    different = {name: name for name in text.unique() if name in known or name == ""}
+    others = pd.Series([name for name in text.unique() if name not in different], dtype=object)
+    return text.map(different | dict(zip(others, written(others), strict=True)))
+
+
+def _under_names(label: pd.Series, names: tuple[str, ...]) -> tuple[pd.Series, str]:
+    """Labels as names of classes, and what was changed. Raises :class:`InputError` for one that is no class."""
+    plain = _plain_labels(label, names)
+    same = dict(zip(written(pd.Series(names, dtype=object)), names, strict=True))
+    strange = [name for name in plain.unique() if name and name not in names and name not in same]
+    if strange:
+        counts = plain.value_counts()
+        found = ", ".join(f"{name!r} in {int(counts[name]):,} rows" for name in strange[:5])
+        raise InputError(f"a label is none of the classes that are predicted: {', '.join(names[:20])}",
+                         given=found + (f" and {len(strange) - 5} more" if len(strange) > 5 else ""),
+                         todo=meant(strange, names))  # fmt: skip
+    made = plain.replace({old: new for old, new in same.items() if old and old != new})
+    return made, rewritten(label, made, "label")
+
+
+def _yes_or_no(values: pd.Series) -> tuple[pd.Series, str]:
+    """1, 0 or NaN; −1 is CheXpert's "uncertain" (Irvin et al. 2019). Raises :class:`InputError` for another number."""
+    number = pd.to_numeric(values).astype(np.float64)
+    strange = number[number.notna() & ~number.isin([0, 1, -1])]
+    if len(strange):
+        raise InputError(f"the finding {str(values.name)!r} must be 1, 0 or blank",
+                         given=f"{len(strange):,} rows that are not, the first {strange.iloc[0]:g}")  # fmt: skip
+    unsure = number == -1
+    if not unsure.any():
+        return number, ""
+    return number.mask(unsure), f"{values.name}: {int(unsure.sum()):,} uncertain marks (−1) are taken as unknown"
 
 
 def _with_both_classes(table: pd.DataFrame) -> pd.DataFrame:
@@ -177,24 +375,32 @@ def _with_both_classes(table: pd.DataFrame) -> pd.DataFrame:
     if len(given) != 1 or "label" not in table:
         return table
     name = given[0][2:]
-    others = sorted(set(table["label"].dropna()) - {name, ""})
+    others = sorted(set(table["label"]) - {name, ""})
     if len(others) > 1:
         raise InputError("one p: column needs a label with two values", given=", ".join((name, *others))[:200],
-                         todo="add a p: column for every class")  # fmt: skip
+                         todo=f"add a p: column for every class, or say which label is which: --rename-label {shown_pair(others[-1], name)}")  # fmt: skip
     _require_numbers(table[given[0]])
     table.insert(list(table.columns).index(given[0]), f"p:{(others or ['not ' + name])[0]}", 1 - table[given[0]])
     return table
 
 
-def _target_of(columns: list[str], positive: tuple[str, ...], where: str) -> Target:
+def _target_of(
+    columns: list[str], positive: tuple[str, ...], where: str, by: PredictedBy | None
+) -> tuple[Target, tuple[str, ...]]:
+    """What is predicted, and what was guessed of it."""
     names = tuple(c[2:] for c in columns if c.startswith("p:"))
     if "predicted" in columns:
-        return Target("quantity", ("value",))
+        return Target("quantity", ("value",)), ()
     if not names:
         raise InputError("the table holds no predictions", given=f"{where}: {', '.join(columns)}",
                          todo="name the columns p:<class>, p:<finding> or predicted")  # fmt: skip
     if any(c.startswith("label:") for c in columns):
-        return Target("findings", names)
-    if len(names) == 2:
-        return Target("binary", names, positive or (names[1],))
-    return Target("classes", names, positive)
+        spare = [c for c in columns if c.startswith("label:") and c[6:] not in names]
+        return Target("findings", names), (f"no p: column, so not judged: {', '.join(spare)}",) if spare else ()
+    if by is not None and set(by.target.names) == set(names):
+        return (replace(by.target, positive=positive) if positive else by.target), ()
+    if len(names) != 2:
+        return Target("classes", names, positive), ()
+    guessed = "" if positive else disease_of(names)
+    said = (f"positive class: guessed {guessed!r}; override with --positive",) if guessed else ()
+    return Target("binary", names, positive or (guessed,) if positive or guessed else ()), said

@@ -193,7 +193,7 @@ def test_codes_in_place_of_names(grades):
         "label": ["1", "2", "1"],
         "patient": ["p", "p", ""],
     }
-    found = coded(grades(rows), "salt")
+    found = coded(grades(rows), "salt", "ask")
     assert found.readers == ("reader 1", "reader 2")
     assert found.table["reader"].tolist() == ["reader 1", "reader 2", "reader 1"]
     assert not set(found.table["case"]) & {"a", "b"}

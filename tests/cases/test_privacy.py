@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import overread as ov
-from overread.cases.privacy import codes, identifying, salt_of, unnamed
+from overread.cases.privacy import codes, identifying, patient_codes, salt_of, unnamed
 from overread.cases.sources.read_cases import read_images
 from overread.core.errors import ArgumentError, InputError
 
@@ -34,7 +34,7 @@ def read(path, **options):
 
 def test_names_become_codes_and_columns_that_nobody_named_stay_outside(path) -> None:
     cases, named = read(path), read(path, names="keep")
-    assert list(cases.table["patient"]) == codes(named.table["patient"], cases.salt)
+    assert list(cases.table["patient"]) == patient_codes(named.table["patient"], cases.salt, "ask")
     assert list(cases.table["case"]) == codes(named.table["case"], cases.salt)
     left = {"sex", "full_name", "born", "remark", "insured", "age"}
     assert set(named.table.columns) - set(cases.table.columns) == left

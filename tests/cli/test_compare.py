@@ -142,7 +142,7 @@ def test_two_runs_and_both_ledgers(two, undrawn, monkeypatch):
     assert Comparison.load(one / "comparison").names == ("one", "two")
     assert [len((run / "ledger.jsonl").read_text().splitlines()) for run in (one, other)] == [1, 1]
     test = one / "predictions" / "test.csv"  # a run's table: its ledger too, wherever the output goes
-    found = call(test, other / "predictions" / "test.csv", "-o", two / "else")
+    found = call(test, other / "predictions" / "test.csv", "--positive", "mel", "-o", two / "else")
     assert "looked at once before" in found.stdout
     assert Comparison.load(two / "else").names == ("one", "two")
     assert len((one / "ledger.jsonl").read_text().splitlines()) == 2

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from overread.cli.main import app
+from overread.core.errors import UnavailableError
 from overread.reporting.page import draw_evaluation
 from overread.reporting.run import read_evaluation
 from overread.tasks.target import Target
@@ -198,3 +199,120 @@ def test_readers_and_the_region_stand_on_the_roc(judged):
     assert "Readers (1)" in figure.svg
     assert "Diamonds: readers" in figure.caption
     assert "Shaded" in figure.caption
+
+
+# -- looks, checks before them, and who may not be judged ------------------------------------------------------------
+
+
+def called(*words):
+    found = CliRunner().invoke(app, ["evaluate", *map(str, words)])
+    return found.exit_code, found.output, found.exception
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Without figures, which take longest and are looked at elsewhere."""
+    monkeypatch.setattr("overread.reporting.page.draw_evaluation", lambda folder, target: [])
+
+
+@pytest.fixture
+def parts(tmp_path):
+    binary(160, 1).to_csv(tmp_path / "test.csv", index=False)
+    binary(160, 2, who="t").assign(split="tuning").to_csv(tmp_path / "tuning.csv", index=False)
+    return tmp_path
+
+
+def looks(folder):
+    path = folder / "evaluation" / "ledger.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_frozen_before_the_test_set_was_opened_is_said_once(parts, undrawn):
+    words = (parts / "test.csv", "--tuning", parts / "tuning.csv")
+    assert called(*words, "--sensitivity", 0.8)[0] == 0
+    page = parts / "evaluation" / "evaluation.html"
+    assert "frozen before the test set was opened" in page.read_text("utf-8")
+    code, out, _ = called(*words, "--sensitivity", 0.95)
+    assert code == 0
+    assert "looked at once before" in out
+    assert "frozen before the test set was opened" not in page.read_text("utf-8")
+    assert "when the test set had been looked at once before" in page.read_text("utf-8")
+
+
+def test_the_order_of_columns_changes_nothing(parts):
+    frame = pd.read_csv(parts / "tuning.csv")
+    turned = frame[[*(c for c in frame if not c.startswith("p:")), "p:well", "p:ill"]]
+    turned.to_csv(parts / "turned.csv", index=False)
+    found = []
+    for name in ("tuning", "turned"):
+        assert called(parts / "test.csv", "--tuning", parts / f"{name}.csv", "--no-figures", "-o", parts / name)[0] == 0
+        found.append(json.loads((parts / name / "metrics.json").read_text()))
+    assert found[0] == found[1]
+
+
+def test_a_look_is_not_burnt_when_nothing_can_be_written(parts, monkeypatch):
+    (parts / "file").write_text("x")
+    assert called(parts / "test.csv", "--no-figures", "-o", parts / "file")[2] is not None
+    assert looks(parts) == []
+    monkeypatch.setattr("overread.cli.console.require_room", full)
+    assert called(parts / "test.csv", "--no-figures")[2] is not None
+    assert looks(parts) == []
+
+
+def full(folder):
+    raise UnavailableError("the disk is full", given=str(folder))
+
+
+def test_a_command_that_is_killed_after_its_look_counts_once(parts, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("overread.evaluation.evaluate.Evaluation.save", killed)
+        called(parts / "test.csv", "--no-figures")
+    assert len(looks(parts)) == 1
+    code, out, _ = called(parts / "test.csv", "--no-figures")
+    assert code == 0
+    assert "looked at" not in out
+    assert len(looks(parts)) == 1
+    assert "looked at once before" in called(parts / "test.csv", "--no-figures")[1]
+
+
+def test_a_ledger_cut_with_its_head_stops_the_next_evaluation(parts):
+    assert called(parts / "test.csv", "--no-figures")[0] == 0
+    for name in ("ledger.jsonl", "ledger.head.json"):
+        (parts / "evaluation" / name).unlink()
+    error = called(parts / "test.csv", "--no-figures")[2]
+    assert "was cut" in str(error)
+
+
+def test_the_same_cases_under_other_patients_choose_no_threshold(parts):
+    frame = pd.read_csv(parts / "test.csv")
+    frame.assign(patient="q" + frame["patient"]).to_csv(parts / "renamed.csv", index=False)
+    assert "under other patients" in str(
+        called(parts / "test.csv", "--tuning", parts / "renamed.csv", "--no-figures")[2]
+    )
+    frame.assign(patient="q" + frame["patient"], case="q" + frame["case"]).to_csv(parts / "renamed.csv", index=False)
+    assert "under other names" in str(called(parts / "test.csv", "--tuning", parts / "renamed.csv", "--no-figures")[2])
+    assert looks(parts) == []
+
+
+def test_seen_patients_are_told_on_the_page(parts, undrawn):
+    frame = pd.read_csv(parts / "test.csv")
+    frame.assign(split=np.where(frame.index < 10, "seen", "")).to_csv(parts / "seen.csv", index=False)
+    assert "5 patients of this test set were used to train" in str(called(parts / "seen.csv", "--no-figures")[2])
+    assert called(parts / "seen.csv", "--allow-seen")[0] == 0
+    assert "is no test of the model: it has seen 5 of these patients" in (
+        parts / "evaluation" / "evaluation.html"
+    ).read_text("utf-8")
+
+
+def test_what_was_changed_in_reading_is_told_on_the_page(parts, undrawn):
+    frame = pd.read_csv(parts / "test.csv")
+    frame.assign(label=frame["label"] + np.where(frame.index < 7, " ", "")).to_csv(parts / "blanks.csv", index=False)
+    assert called(parts / "blanks.csv")[0] == 0
+    assert "7 of 160 cells are read in another form" in (parts / "evaluation" / "evaluation.html").read_text("utf-8")
+    frame.assign(label=frame["label"].str.title()).to_csv(parts / "title.csv", index=False)
+    assert "--rename-label" in str(called(parts / "title.csv", "--no-figures")[2])
+    words = ("--rename-label", "Ill=ill", "--rename-label", "Well=well", "--no-figures")
+    assert called(parts / "title.csv", *words)[0] == 0

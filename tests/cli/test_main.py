@@ -230,8 +230,23 @@ def test_one_stage_at_a_time_gives_the_files_of_the_whole(overread, cohort, tmp_
     code, out, said = overread("evaluate", tmp_path / "new.csv", "--tuning", whole / "predictions" / "tuning.csv")
     assert code == 1, "its tuning patients are among the cases: refused"
     code, out, said = overread("evaluate", tmp_path / "new.csv", "--no-figures", "-o", tmp_path / "judged")
+    assert code == 1, "its training patients are among the cases: refused"
+    assert "48 patients" in said
+    assert _one_paragraph(said.splitlines()[-1]), said
+    code, out, said = overread(
+        "evaluate", tmp_path / "new.csv", "--allow-seen", "--no-figures", "-o", tmp_path / "judged"
+    )
     assert code == 0, said
+    assert "it has seen 48 of these patients" in out
     assert "auc" in out
+    pd.read_csv(tmp_path / "new.csv").drop(columns="split").to_csv(tmp_path / "bare.csv", index=False)
+    assert overread("evaluate", tmp_path / "bare.csv", "--no-figures", "--positive", "malignant")[0] == 0, (
+        "it knows of no model"
+    )
+    code, _, said = overread(
+        "evaluate", tmp_path / "bare.csv", "--model", whole, "--no-figures", "--positive", "malignant"
+    )
+    assert code == 1, said
 
 
 def test_stages_out_of_order_say_which_comes_first(overread, tmp_path) -> None:

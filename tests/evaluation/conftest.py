@@ -23,7 +23,7 @@ def make(
     skill: float = 1.5,
 ) -> Predictions:
     """Predictions of ``patients`` with ``images`` each, two sources, sex and age, and columns by kind of target."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed if prefix == "test" else [seed, *prefix.encode()])  # others have other patients
     count = patients * images
     classes = 2 if kind == "binary" else classes
     truth = np.repeat(rng.integers(0, classes, patients), images)

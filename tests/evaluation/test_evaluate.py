@@ -216,7 +216,7 @@ def test_what_has_no_value_says_why(columns, metric, why, tmp_path):
 @pytest.mark.parametrize(
     "columns",
     [{}, {"patient": "one"}, {"p:yes": 0.5}, {"p:yes": np.float32([0, 1, 0, 1, 0, 1])}, {"label": ["yes"] + ["no"] * 5},
-     {"label": ["yes", "no", "", "", "", "unheard of"]}],
+     {"label": ["yes", "no", "", "", "", "nan"]}],
 )  # fmt: skip
 def test_awkward_but_defined(columns):
     result = evaluate(awkward(**columns), resamples=50)
@@ -226,9 +226,10 @@ def test_awkward_but_defined(columns):
 
 
 def test_unlabelled_rows_are_counted():
-    result = evaluate(awkward(label=["yes", "no", "", "", "no", "unheard of"]), resamples=50)
+    result = evaluate(awkward(label=["yes", "no", "", "", "no", None]), resamples=50)
     assert result.counts.unlabelled == 3
     assert result["auc"].images == 3
+    assert "6 images of 6 patients, 3 of them without a label and not judged" in result.table()
 
 
 def test_what_cannot_be_judged_is_an_error(predictions):

@@ -3,12 +3,25 @@
 import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from overread.core.errors import UnsoundError
-from overread.evaluation.ledger import is_declaration, ledger_beside, looks_at, record_declaration, record_look, verify
+from overread.core.errors import InputError, UnsoundError
+from overread.evaluation.evaluate import evaluate
+from overread.evaluation.ledger import (
+    is_declaration,
+    ledger_beside,
+    looks_at,
+    record_declaration,
+    record_look,
+    require_entry_of,
+    settle,
+    verify,
+    write_look,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -166,3 +179,77 @@ def test_one_ledger_for_all_commands(tmp_path):
     assert ledger_beside(table) == run / "predictions" / "evaluation" / "ledger.jsonl"
     (run / "study.toml").touch()
     assert ledger_beside(table) == ledger_beside(run) == run / "ledger.jsonl"
+
+
+# -- a test set is known by its cases; a look that showed nothing counts once --------------------------------------
+
+
+def test_a_row_left_out_added_or_mended_is_no_new_test_set(tmp_path, predictions):
+    path, test = tmp_path / "ledger.jsonl", predictions()
+    assert record_look(path, "m", 0.5, test.digest, test=test) == 0
+    shorter = test.take(np.arange(1, len(test)))
+    assert record_look(path, "m", 0.5, shorter.digest, test=shorter) == 1
+    mended = replace(test, table=test.table.assign(label=["benign", *test.table["label"][1:]]))
+    assert record_look(path, "m", 0.5, mended.digest, test=mended) == 2
+    other = predictions(prefix="other")
+    assert record_look(path, "m", 0.5, other.digest, test=other) == 0
+    few = test.take(np.arange(5, 8))
+    assert record_look(path, "m", 0.5, few.digest, test=few) == 3
+    assert not any(name in path.read_text() for name in test.table["case"])
+
+
+def test_large_test_sets_are_known_by_a_part_of_their_cases(tmp_path, predictions):
+    path, test = tmp_path / "ledger.jsonl", predictions(patients=3000)
+    assert record_look(path, "m", 0.5, test.digest, test=test) == 0
+    half = test.take(np.arange(0, len(test), 2))
+    assert record_look(path, "m", 0.5, half.digest, test=half) == 1
+    assert len(path.read_text().splitlines()[0]) < 30_000
+
+
+def test_the_same_names_of_other_cases_are_another_test_set(tmp_path, predictions):
+    path, test = tmp_path / "ledger.jsonl", predictions()
+    other = predictions(prefix="other")
+    other = replace(other, table=other.table.assign(case=test.table["case"]))
+    assert record_look(path, "m", 0.5, test.digest, test=test) == 0
+    assert record_look(path, "m", 0.5, other.digest, test=other) == 0
+
+
+def test_a_look_that_was_killed_counts_once(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    record_look(path, "a", 0.5, "p", test="here")
+    killed = write_look(path, "b", 0.5, "p", test="here", pending=True)
+    assert write_look(path, "b", 0.5, "p", test="here", pending=True) == killed
+    assert killed["looks before"] == 1
+    settle(path)
+    assert write_look(path, "b", 0.5, "p", test="here", pending=True)["looks before"] == 2
+    assert write_look(path, "b", 0.6, "p", test="here", pending=True)["looks before"] == 3, "with another threshold"
+    assert len(verify(path)) == 4
+
+
+def test_a_ledger_without_its_head_is_noticed(ledger):
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.with_suffix(".head.json").unlink()
+    for kept in (4, 3, 1):
+        ledger.write_text("".join(lines[:kept]))
+        with pytest.raises(UnsoundError, match="head .* missing|cut"):
+            verify(ledger)
+
+
+def test_a_result_is_a_witness_of_a_ledger_that_was_cut_with_its_head(tmp_path, predictions):
+    path, folder = tmp_path / "ledger.jsonl", tmp_path / "out"
+    test = predictions()
+    evaluate(test, ledger=path, resamples=20).save(folder)
+    require_entry_of(folder, path)
+    require_entry_of(tmp_path / "nothing here", path)
+    path.unlink()
+    path.with_suffix(".head.json").unlink()
+    assert verify(path) == []
+    with pytest.raises(UnsoundError, match="cut.*entry 1"):
+        require_entry_of(folder, path)
+
+
+def test_what_cannot_be_judged_is_no_look(tmp_path, predictions):
+    path, test = tmp_path / "ledger.jsonl", predictions()
+    with pytest.raises(InputError):
+        evaluate(test, by=["no such column"], ledger=path)
+    assert verify(path) == []

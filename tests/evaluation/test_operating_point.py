@@ -1,9 +1,14 @@
 """Thresholds: the rules, the memory of patients, and what cannot be chosen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from overread.core.errors import ArgumentError, InputError, UnsoundError
+from overread.core.identifiers import counted, marks
+from overread.evaluation.comparison.compare import compare
+from overread.evaluation.evaluate import evaluate
 from overread.evaluation.operating_point import (
     OperatingPoint,
     choose_threshold,
@@ -12,8 +17,10 @@ from overread.evaluation.operating_point import (
     refuse_shared,
     threshold_uncertainty,
 )
+from overread.predictions import PredictedBy, Predictions
 from overread.stats.agreement.mrmc import reader_points
 from overread.stats.resample import draws
+from overread.tasks.target import Target
 
 
 def rates(predictions, point):
@@ -71,7 +78,7 @@ def test_the_score_of_several_classes_is_their_sum(predictions):
 def test_it_remembers_its_patients_but_not_their_names(predictions):
     tuning = predictions()
     point = choose_threshold(tuning)
-    assert len(point.seen) == 60
+    assert counted(point.seen) == 60
     assert not set(point.seen) & set(tuning.table["patient"])
     with pytest.raises(UnsoundError, match="60 patients"):
         refuse_seen(tuning, point.seen, point.salt, "to train the model")
@@ -243,3 +250,81 @@ def test_patients_in_both_tables_are_refused(predictions):
     refuse_shared(predictions(), predictions(prefix="other"), "to fit the sets")
     with pytest.raises(UnsoundError, match="60 patients of this test set were used to fit the sets"):
         refuse_shared(predictions(), predictions(), "to fit the sets")
+
+
+# -- nobody is judged by what was learned from him ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [lambda p: p + ".0", lambda p: " " + p, lambda p: p])
+def test_tuning_patients_are_known_in_any_form_of_their_number(predictions, change):
+    tuning, test = (numbered(predictions(prefix=name)) for name in ("tuning", "test"))
+    test = replace(test, table=test.table.assign(patient=[change(str(p)) for p in test.patients]))
+    with pytest.raises(UnsoundError, match="60 patients of this test set were used"):
+        refuse_shared(tuning, test, "to choose the threshold")
+    with pytest.raises(UnsoundError, match="60 patients"):
+        evaluate(test, at=choose_threshold(tuning), resamples=20)
+
+
+def test_patients_who_may_be_the_tuning_patients_are_asked_about(predictions):
+    tuning, test = (numbered(predictions(prefix=name)) for name in ("tuning", "test"))
+    test = replace(test, table=test.table.assign(patient=[f"00{p}" for p in test.patients]))
+    with pytest.raises(UnsoundError, match="60 patients differ from these only in .* --identifiers as-written"):
+        evaluate(test, at=choose_threshold(tuning), resamples=20)
+    evaluate(replace(test, identifiers="as-written"), at=choose_threshold(tuning), resamples=20)
+
+
+def numbered(table):
+    return replace(table, table=table.table.assign(patient=[p.split("-p")[1] for p in table.patients], split=""))
+
+
+def test_the_same_cases_under_other_patients_are_refused(predictions):
+    tuning = predictions()
+    renamed = replace(tuning, table=tuning.table.assign(patient=["q" + p for p in tuning.patients]))
+    with pytest.raises(UnsoundError, match="120 cases of this test set were used"):
+        evaluate(renamed, at=choose_threshold(tuning), resamples=20)
+    both = replace(renamed, table=renamed.table.assign(case=["q" + c for c in tuning.table["case"]]))
+    with pytest.raises(UnsoundError, match="120 of 120 cases .* under other names"):
+        refuse_shared(tuning, both, "to choose the threshold")
+    with pytest.raises(UnsoundError, match="110 of 110 cases"):
+        refuse_shared(tuning, both.take(np.arange(110)), "to choose the threshold")
+
+
+def test_coarse_scores_are_not_taken_for_the_same_cases(predictions):
+    tuning, test = (predictions(prefix=name) for name in ("tuning", "test"))
+    rounded = [replace(p, table=p.table.assign(**{n: p.table[n].round(1) for n in p.outputs})) for p in (tuning, test)]
+    refuse_shared(*rounded, "to choose the threshold")
+
+
+@pytest.mark.parametrize("word", ["train", "tuning", "seen"])
+def test_what_the_split_says_was_seen_is_refused(predictions, word):
+    test = predictions()
+    test = replace(test, table=test.table.assign(split=np.where(test.table["patient"] == "test-p0", word, "test")))
+    with pytest.raises(UnsoundError, match="1 patients of this test set were used to train .* --allow-seen"):
+        evaluate(test, resamples=20)
+    found = evaluate(test, resamples=20, allow_seen=True)
+    assert found.about.seen == 1
+    assert "it has seen 1 of these patients" in found.table()
+    with pytest.raises(UnsoundError, match="to train"):
+        compare(test, test, resamples=20)
+    told = compare(test, test, resamples=20, allow_seen=True)
+    assert any("has seen 1 of these patients" in line for line in told.cautions)
+
+
+def test_what_the_model_says_it_has_seen_is_refused(predictions):
+    test = predictions()
+    by = PredictedBy("m", test.target, marks(["test-p3", "test-p4", "other"], "salt"), "salt")
+    with pytest.raises(UnsoundError, match="2 patients of this test set were used to train"):
+        evaluate(replace(test, by=by), resamples=20)
+    others = PredictedBy("m", test.target, marks(["other"], "salt"), "salt")
+    assert evaluate(replace(test, by=others), resamples=20).about.model == "m"
+
+
+def test_of_two_classes_without_a_name_for_the_disease_the_positive_one_is_asked_for(predictions):
+    test = predictions()
+    table = test.table.replace({"benign": "nv", "melanoma": "bkl"}).rename(
+        columns={"p:benign": "p:nv", "p:melanoma": "p:bkl"}
+    )
+    with pytest.raises(InputError, match="--positive nv or --positive bkl"):
+        evaluate(Predictions(table, Target("binary", ("nv", "bkl"))), resamples=20)
+    found = evaluate(Predictions(table, Target("binary", ("nv", "bkl"), ("nv",))), resamples=20)
+    assert found.primary == "nv"

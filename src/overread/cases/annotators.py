@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.privacy import codes
-from overread.cases.sources.labels import natural, whole
+from overread.cases.privacy import codes, patient_codes
+from overread.cases.sources.labels import natural, refuse_variants, renamed
 from overread.cases.sources.tables import find, guess, known, read_table
 from overread.core.errors import InputError, checked, nearest, one_of
+from overread.core.identifiers import identifiers
 from overread.stats.agreement.consensus import LatentClasses, dawid_skene, majority, median_label
 
 #: Ways to make one label of several.
@@ -126,7 +128,7 @@ class Grades:
 def read_grades(
     path: str | os.PathLike[str], *, case: str = "case", reader: str = "reader", label: str = "label", score: str = "score",
     modality: str = "modality", readers: Sequence[str] = (), kind: Literal["", "label", "score"] = "",
-    repeats: Literal["refuse", "last"] = "refuse",
+    repeats: Literal["refuse", "last"] = "refuse", rename: Mapping[str, str] = MappingProxyType({}),
 ) -> Grades:  # fmt: skip
     """Readers' answers from CSV, TSV or Parquet: a row for each answer, or a row for each case.
 
@@ -146,19 +148,29 @@ def read_grades(
         made, found = melted(table, named, list(readers), kind)
     else:
         made, found = stacked(table, {**named, "reader": long}, {"label": label, "score": score}, kind)
-    return grades_of(made, found, repeats=repeats)
+    return grades_of(made, found, repeats=repeats, rename=rename)
 
 
 @checked
-def grades_of(table: pd.DataFrame, kind: str, *, repeats: Literal["refuse", "last", "same"] = "refuse") -> Grades:
+def grades_of(
+    table: pd.DataFrame, kind: str, *, repeats: Literal["refuse", "last", "same"] = "refuse",
+    rename: Mapping[str, str] = MappingProxyType({}),
+) -> Grades:  # fmt: skip
     """Grades from a long table of text; ``repeats="same"`` takes an answer that is given twice alike as one.
+
+    ``rename``: labels by the names that they are to have.
 
     Raises :class:`InputError` as :func:`read_grades`.
     """
     one_of(kind, ("label", "score"), "kind")
-    made = table.assign(**{name: table[name].astype(str) for name in ("case", "reader", "modality")})
+    made = table.assign(
+        **{name: table[name].astype(str) for name in ("reader", "modality")}, case=identifiers(table["case"])
+    )
     if "label" in made:
-        made["label"] = whole(known(made["label"]))
+        made["label"] = renamed(identifiers(made["label"]), rename, one_of_several=True)[0]
+        refuse_variants(made["label"], rename)
+    if "patient" in made:
+        made["patient"] = identifiers(made["patient"])
     if "score" in made:
         made["score"] = numbers(made["score"])
     unnamed = int(((made["case"] == "") | (made["reader"] == "")).sum())
@@ -180,12 +192,15 @@ def nameless(grades: Grades) -> Grades:
 
 
 @checked
-def coded(grades: Grades, salt: str) -> Grades:
-    """With codes for cases and patients, and ``reader 1``, ``reader 2`` … in the order in which readers first appear."""
+def coded(grades: Grades, salt: str, answer: str) -> Grades:
+    """With codes for cases and patients, and ``reader 1``, ``reader 2`` … in the order in which readers first appear.
+
+    ``answer`` as in :func:`.patient_codes`.
+    """
     table = nameless(grades).table
     made = table.assign(case=codes(table["case"], salt))
     if "patient" in made:
-        made["patient"] = codes(table["patient"], salt)
+        made["patient"] = patient_codes(table["patient"], salt, answer)
     return replace(grades, table=made)
 
 

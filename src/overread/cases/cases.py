@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.privacy import IDENTIFIERS, NAMES, codes, identifying, salt_of
+from overread.cases.privacy import IDENTIFIERS, NAMES, codes, identifying, patient_codes, salt_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import EqualByDigest, fingerprint, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.phrases import count
@@ -56,6 +56,7 @@ class Cases(EqualByDigest):
     ``value``: a number or NaN), then any others as they were read. ``notes`` says what was guessed. ``salt``: where
     cases and patients are codes, what the codes were made with (see :mod:`.privacy`); then :meth:`save` leaves out
     where the images lie, since paths hold names. ``planes``: what the rows show of volumes.
+    ``identifiers``: whether patients are one who differ in writing only (see :mod:`overread.core.identifiers`).
     """
 
     table: pd.DataFrame
@@ -64,6 +65,7 @@ class Cases(EqualByDigest):
     notes: tuple[str, ...] = field(default=())
     salt: str = ""
     planes: Planes = WHOLE
+    identifiers: str = "ask"
 
     def __post_init__(self) -> None:
         wanted = [*ROLES, *self.target.columns]
@@ -113,7 +115,8 @@ class Cases(EqualByDigest):
         table = self.table.assign(image="") if self.salt else self.table
         write_csv(path, table)
         root = "" if self.salt else str(self.root)
-        about = {"target": self.target, "root": root, "notes": self.notes, "salt": self.salt, "planes": self.planes}
+        about = {"target": self.target, "root": root, "notes": self.notes, "salt": self.salt, "planes": self.planes,
+                 "identifiers": self.identifiers}  # fmt: skip
         write_json(path.with_suffix(".target.json"), about)
         return path
 
@@ -132,7 +135,8 @@ class Cases(EqualByDigest):
         text = {*ROLES, *(target.columns if target.task.exclusive else ())}
         table = table.apply(lambda column: column if column.name in text else typed(column))
         planes = build(Planes, about.get("planes", {}), where=path.name)
-        return cls(table, target, about["root"], tuple(about["notes"]), about.get("salt", ""), planes)
+        return cls(table, target, about["root"], tuple(about["notes"]), about.get("salt", ""), planes,
+                   about.get("identifiers", "ask"))  # fmt: skip
 
     # -- questions --------------------------------------------------------------------------------------------
 
@@ -186,7 +190,9 @@ class Cases(EqualByDigest):
         if one_of(names, NAMES, "names") == "keep" or self.salt:
             return self
         salt = salt or salt_of(self.table)
-        table = self.table.assign(case=codes(self.table["case"], salt), patient=codes(self.table["patient"], salt))
+        table = self.table.assign(
+            case=codes(self.table["case"], salt), patient=patient_codes(self.table["patient"], salt, self.identifiers)
+        )
         extra = table.drop(columns=[c for c in (*ROLES, *self.target.columns, *keep) if c in table])
         left = [
             str(c) for c in extra if c not in known or c in IDENTIFIERS or c in identifying(extra[[c]], self.patients)

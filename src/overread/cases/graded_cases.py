@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -44,7 +45,9 @@ class GradedCases(Cases):
     ) -> Self:
         """As :meth:`.Cases.hidden`, with the answers under the same codes."""
         hidden = super().hidden(names=names, salt=salt, keep=keep, known=(*known, "agreement"))
-        return hidden if hidden is self or not self.grades else replace(hidden, grades=coded(self.grades, hidden.salt))
+        if hidden is self or not self.grades:
+            return hidden
+        return replace(hidden, grades=coded(self.grades, hidden.salt, self.identifiers))
 
     def undecided(self) -> dict[str, str]:
         """The cases that got no label, and the reason."""
@@ -59,7 +62,7 @@ class GradedCases(Cases):
 @checked
 def judged(
     made: pd.DataFrame, table: pd.DataFrame, asked: Asked, *, rule: str = "majority", positive: Sequence[str] = (),
-    task: type[Task] | None = None, case: str = "",
+    task: type[Task] | None = None, case: str = "", rename: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[pd.DataFrame, Target, list[str], Grades]:  # fmt: skip
     """The consensus of readers as ``label`` of each row of ``made``, and its ``agreement``; target, notes and answers.
 
@@ -69,16 +72,21 @@ def judged(
     :func:`read_grades`, and where the answers do not fit the cases.
     """
     if isinstance(asked, (str, os.PathLike)):
-        keys, grades, notes = _joined(made, read_grades(asked, case=case or "case"))
+        keys, grades, notes = _joined(made, read_grades(asked, case=case or "case", rename=rename))
     else:
         rows = table.assign(case=made["case"], modality="").drop(columns="patient", errors="ignore")
-        keys, grades, notes = made["case"], grades_of(wide(rows, asked), "label", repeats="same"), [_NAMED]
+        keys, grades, notes = (
+            made["case"],
+            grades_of(wide(rows, asked), "label", repeats="same", rename=rename),
+            [_NAMED],
+        )
     if grades.kind != "label":
         raise InputError("the label of a study comes from labels, and the readers gave scores", given=str(grades),
                          todo="give a table with a column of labels")  # fmt: skip
     one = consensus(grades, rule=rule).set_index("case")
     labels = keys.map(one["label"]).fillna("")
-    wanted, target, more = one_label(labels, positive, task, "the readers' consensus")
+    kept = {name: name for name, new in rename.items() if name == new and name in set(labels)}
+    wanted, target, more = one_label(labels, positive, task, "the readers' consensus", rename=kept)
     wanted["agreement"] = keys.map(one["share"]).astype(float).round(4)
     blank = int((wanted["label"] == "").sum())
     note = f"label: {rule} of {count(len(grades.readers), 'reader')}; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip

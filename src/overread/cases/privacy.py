@@ -17,6 +17,7 @@ import pandas as pd
 
 from overread.core.errors import InputError, checked, one_of
 from overread.core.files import sha256
+from overread.core.identifiers import alike
 
 #: What becomes of names: codes in their place, or kept where they identify nobody.
 NAMES = ("hash", "keep")
@@ -53,6 +54,23 @@ def codes(names: Iterable[str], salt: str) -> list[str]:
     if len(set(made.values())) < len(made):
         raise InputError("two names have the same code", todo="set another salt in study.toml")
     return found
+
+
+@checked
+def patient_codes(names: Iterable[str], salt: str, answer: str) -> list[str]:
+    """As :func:`codes`, the same for patients who are one but for how they are written.
+
+    ``answer`` to whether these are one, as in :mod:`overread.core.identifiers`: if they are two (``as-written``), they have two codes; blank: names are
+    taken as they stand, as in studies of before the question was asked.
+    """
+    text = pd.Series(list(names), dtype=object)
+    return codes(text if answer in ("", "as-written") else alike(text), salt)
+
+
+@checked
+def are_codes(names: Iterable[str]) -> bool:
+    """Whether all names are codes already, as :func:`codes` writes them."""
+    return all(re.fullmatch(r"k[0-9a-f]{12}", name) for name in names)
 
 
 def _code(name: str, key: bytes) -> str:

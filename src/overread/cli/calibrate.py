@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from overread.cli.console import Pair, end, pair_of, say, table
-from overread.cli.options import AsJson, Positive, listed
+from overread.cli.options import AsJson, PredictionTable, listed
 from overread.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 def calibrate(
     tuning: Annotated[Path, typer.Argument(help="predictions of the tuning part (.csv), or a run's folder")],
+    form: PredictionTable,
     test: Annotated[str, typer.Argument(help="predictions to mend (.csv)")] = "",
     method: Annotated[str, typer.Option(help="auto, none, temperature, platt, isotonic or prior")] = "auto",
     prevalence: Annotated[str, typer.Option(help="of the clinic: .05, or effusion=.1,mass=.02, or estimate (from the test predictions, without labels)")] = "",
     sensitivity: Annotated[float, typer.Option(help="choose the threshold on mended tuning data for this sensitivity", min=0, max=1)] = 0.0,
     specificity: Annotated[float, typer.Option(help="or for this specificity", min=0, max=1)] = 0.0,
     cost: Annotated[float, typer.Option(help="or for a missed case that is so many times as bad as a false alarm", min=0)] = 0.0,
-    positive: Positive = "",
     seed: Annotated[int, typer.Option(help="of folds and resamples", min=0)] = 0,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for the results; beside the test predictions if not given")] = "",
     as_json: AsJson = False,
@@ -40,7 +40,7 @@ def calibrate(
         raise InputError("there are no predictions to mend", given=str(tuning),
                          todo="give both tables: overread calibrate tuning.csv test.csv")  # fmt: skip
     first = tuning if tuning.is_dir() else Path(test)
-    pair = pair_of(first, str(tuning), listed(positive), "calibration", output)
+    pair = pair_of(first, str(tuning), form, "calibration", output)
     if not len(pair.test):
         empty = f"{first}: an empty table"
         raise InputError("there are no predictions to mend", given=empty, todo="give a table with rows")
@@ -69,7 +69,7 @@ def calibrate(
         say(f"threshold on mended tuning data: {point}")
     if found:
         _show(found)
-    disease = f" --positive {shlex.quote(positive)}" if positive else ""
+    disease = f" --positive {shlex.quote(','.join(form.positive))}" if form.positive else ""
     end(files, f"overread evaluate {shlex.quote(str(files[1]))} --tuning {shlex.quote(str(files[2]))}{disease}")
 
 

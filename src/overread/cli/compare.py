@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from overread.cli.console import PointChoice, System, end, json_with_metrics, output_folder, say
-from overread.cli.options import AsJson, Level, NetBenefitAt, Positive, Subgroups, listed
+from overread.cli.options import AllowSeen, AsJson, Level, NetBenefitAt, PredictionTable, Subgroups
 from overread.core.phrases import count
 
 CLAIM = "A claim, written down before the test set is opened"
@@ -18,11 +18,12 @@ CLAIM = "A claim, written down before the test set is opened"
 def compare(
     first: Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: the new one")],
     second: Annotated[Path, typer.Argument(help="a run's folder, or predictions .csv: what it is compared with")],
+    form: PredictionTable,
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the first one's operating point on")] = "",
     other_tuning: Annotated[str, typer.Option(help="the same for the second")] = "",
     at: Annotated[str, typer.Option("--at", help="the first one's operating points, frozen before: an operating.json")] = "",
     other_at: Annotated[str, typer.Option(help="the same for the second")] = "",
-    subgroup: Subgroups = [], positive: Positive = "",
+    subgroup: Subgroups = [], allow_seen: AllowSeen = False,
     sensitivity: Annotated[float, typer.Option(min=0, max=1, help="on tuning data; Youden's point if not given")] = 0.0,
     specificity: Annotated[float, typer.Option(min=0, max=1, help="on tuning data, in place of a sensitivity")] = 0.0,
     margin: Annotated[float, typer.Option(min=0, max=1, help="that the first must not be worse by (of --claim); a run's own if not given", rich_help_panel=CLAIM)] = 0.0,
@@ -40,7 +41,7 @@ def compare(
     from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.compare import comparison_page
 
-    wanted = PointChoice(listed(positive), sensitivity, specificity)
+    wanted = PointChoice(form, sensitivity, specificity)
     wanted.require_tuning(tuning, other_tuning)
     mine, other = wanted.system(first, tuning, at), wanted.system(second, other_tuning, other_at)
     mine, other = _coded(mine, other), _coded(other, mine)
@@ -59,7 +60,7 @@ def compare(
         say(f"comparing {count(len(mine.test), 'case')}")
     found = judge(mine.test, other.test, at=mine.points, other_at=other.points, by=subgroup, margin=margin or None,
                   margin_of=margin_of or "auc", claim=claim, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
-                  net_benefit_at=net_benefit_at or None)  # fmt: skip
+                  net_benefit_at=net_benefit_at or None, allow_seen=allow_seen)  # fmt: skip
     found.save(folder)
     pages = comparison_page(found, folder)[:1]
     if as_json:
@@ -71,12 +72,16 @@ def compare(
 
 def _coded(table: System, run: System) -> System:
     """A table with names, beside a run with codes: its cases and patients under the run's codes."""
-    from overread.cases.privacy import codes
+    from overread.cases.privacy import codes, patient_codes
 
     theirs = set(run.test.table["case"])
     if not run.salt or table.study or theirs & set(table.test.table["case"]):
         return table
-    made = {name: codes(table.test.table[name].astype(str), run.salt) for name in ("case", "patient")}
+    names = table.test.table
+    made = {
+        "case": codes(names["case"], run.salt),
+        "patient": patient_codes(names["patient"], run.salt, run.identifiers),
+    }
     if not theirs & set(made["case"]):
         return table
     return replace(table, test=replace(table.test, table=table.test.table.assign(**made)))

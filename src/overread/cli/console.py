@@ -23,6 +23,7 @@ from overread.core.progress import Progress
 
 if TYPE_CHECKING:
     from overread.cases.cases import Cases
+    from overread.cli.options import PredictionTable
     from overread.evaluation.operating_point import OperatingPoint
     from overread.predictions import Predictions
     from overread.study.question import Study
@@ -142,7 +143,7 @@ def number(text: str, option: str) -> float | None:
 def output_folder(output: str, otherwise: Path) -> Path:
     """The folder for what is written, made before anything is judged: an error after a look at a test set costs the look.
 
-    Raises :class:`InputError` if it cannot be made.
+    Raises :class:`InputError` if it cannot be made, :class:`UnavailableError` if nothing can be written in it.
     """
     folder = Path(output) if output else otherwise
     try:
@@ -150,7 +151,15 @@ def output_folder(output: str, otherwise: Path) -> Path:
     except OSError as error:
         raise InputError("the folder for what is written cannot be made", given=f"{folder}: {error.strerror}",
                          todo="choose another: -o FOLDER") from error  # fmt: skip
+    require_room(folder)
     return folder
+
+
+def require_room(folder: Path) -> None:
+    """Raise :class:`UnavailableError` unless files can be written in ``folder``: tried with one of a megabyte."""
+    from overread.core.files import write_bytes
+
+    write_bytes(folder / ".room", bytes(1 << 20)).unlink()
 
 
 def json_with_metrics(file: Path, *without: str) -> str:
@@ -176,7 +185,7 @@ class Pair:
     model: str = ""
 
 
-def pair_of(first: Path, tuning: str, positive: tuple[str, ...], name: str, output: str) -> Pair:
+def pair_of(first: Path, tuning: str, form: PredictionTable, name: str, output: str) -> Pair:
     """The pair of a run's folder ``first``, or of the table ``first`` and its ``tuning`` table.
 
     ``name`` of the folder beside the table (in the run's folder) where no ``output`` is given. The ledger lies beside
@@ -199,20 +208,8 @@ def pair_of(first: Path, tuning: str, positive: tuple[str, ...], name: str, outp
     if not tuning:
         raise InputError("there are no tuning predictions", given=str(first),
                          todo="give a table of other patients, on which thresholds are chosen: --tuning tuning.csv")  # fmt: skip
-    return Pair(_read(tuning, positive), _read(first, positive), folder, ledger)
-
-
-def _read(path: str | Path, positive: tuple[str, ...]) -> Predictions:
-    """Predictions from a table; of several tables an error says which."""
-    from overread.predictions import Predictions
-
-    try:
-        return Predictions.read(path, positive)
-    except InputError as error:
-        name = Path(path).name
-        what = error.what if name in str(error) else f"{name}: {error.what}"
-        given = None if error.given is None else " ".join(str(error.given).split())
-        raise InputError(what, given=given, todo=error.todo) from error
+    test = form.read(first)
+    return Pair(form.read(tuning).in_order_of(test), test, folder, ledger)
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +219,7 @@ class System:
     test: Predictions
     points: tuple[OperatingPoint, ...]
     study: Study | None = None
+    identifiers: str = ""  # whether two forms of one are the same patient, in the codes of a run
 
     @property
     def salt(self) -> str:
@@ -231,9 +229,9 @@ class System:
 
 @dataclass(frozen=True)
 class PointChoice:
-    """How operating points are chosen on tuning predictions, and which classes count as disease."""
+    """How operating points are chosen on tuning predictions, and how tables are read."""
 
-    positive: tuple[str, ...] = ()
+    form: PredictionTable
     sensitivity: float = 0.0
     specificity: float = 0.0
 
@@ -256,20 +254,22 @@ class PointChoice:
             raise InputError(f"tuning predictions beside {kept}", given=tuning, todo="give one of them")
         if path.is_dir():
             return _run(path, at)
-        test = _read(path, self.positive)
+        test = self.form.read(path)
         if at or not tuning:
             return System(test, load_operating_points(at) if at else ())
-        tuned, wanted = _read(tuning, self.positive), self.sensitivity or None
+        tuned, wanted = self.form.read(tuning).in_order_of(test), self.sensitivity or None
         return System(test, choose_thresholds(tuned, sensitivity=wanted, specificity=self.specificity or None))
 
 
 def _run(folder: Path, at: str) -> System:
+    from overread.cases.cases import Cases
     from overread.evaluation.operating_point import load_operating_points
     from overread.study.question import Study
     from overread.study.steps import points_by, predictions_of
 
     test, study = predictions_of(folder, "test"), Study.load(folder / "study.toml")
+    answer = Cases.load(folder / "cases.csv").identifiers
     frozen = Path(at) if at else folder / "evaluation" / "operating.json"
     if frozen.exists() or at:
-        return System(test, load_operating_points(frozen), study)
-    return System(test, points_by(study.operating_point, predictions_of(folder, "tuning")), study)
+        return System(test, load_operating_points(frozen), study, answer)
+    return System(test, points_by(study.operating_point, predictions_of(folder, "tuning")), study, answer)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cli.console import end, open_run, say
-from overread.cli.options import AsJson, Cache, Offline, Positive, listed
+from overread.cli.options import AsJson, Cache, Offline, PredictionTable, listed
 from overread.core.errors import InputError
 from overread.core.phrases import count
 
@@ -33,19 +33,19 @@ Given = Annotated[str, typer.Option("-o", "--output", help="folder for what is w
 
 def curve(
     what: Annotated[list[Path], typer.Argument(help="a run's folder; or a predictions .csv for every size")],
+    form: PredictionTable,
     sizes: Annotated[str, typer.Option(help="of a run: shares or images, 10%,50%,100% or 100,200; of tables: the size behind each")] = "",
     repeats: Annotated[int, typer.Option(min=1, help="models for each size, taught by other patients; their spread needs three or more")] = 3,
     part: Part = "tuning",
     grades: Annotated[str, typer.Option(help="several graders' answers to the training images: a curve over grades per image")] = "",
     per_image: Annotated[str, typer.Option(help="numbers of grades per image, with --grades")] = "1,2,3",
     unit: Annotated[str, typer.Option(help="of the sizes of tables: images, patients, or grades per image")] = "images",
-    metric: Metric = "", positive: Positive = "", seed: Seed = 0, output: Given = "", cache: Cache = "", offline: Offline = False,
+    metric: Metric = "", seed: Seed = 0, output: Given = "", cache: Cache = "", offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """What more training images, or more grades per image, gained and would gain. Of tables without torch."""
     from overread.evaluation.generalisation.learning_curve import learning_curve
     from overread.evaluation.ledger import ledger_beside
-    from overread.predictions import Predictions
     from overread.reporting.pages.curve_shift import curve_page
 
     if missing := [str(path) for path in what if not path.exists()]:
@@ -55,7 +55,7 @@ def curve(
         if len(places) != len(what):
             raise InputError("every table of predictions needs its size", given=f"tables: {len(what)}, sizes: {len(places)}",
                              todo="--sizes 100,200,… in the order of the tables; repeats of one size bear the same number")  # fmt: skip
-        tables = [Predictions.read(path, listed(positive)) for path in what]
+        tables = [form.read(path) for path in what]
         folder = Path(output) if output else what[0].parent / "curve"
         found = learning_curve(list(zip(places, tables, strict=True)), metric=metric, unit=unit, seed=seed,
                                ledger=ledger_beside(what[0]))  # fmt: skip
@@ -82,10 +82,11 @@ def curve(
 
 def shift(
     what: Annotated[Path, typer.Argument(help="a run's folder; or one predictions .csv")],
+    form: PredictionTable,
     part: Part = "tuning",
     trained_on: Annotated[str, typer.Option(help="of a table: the column that names the training site; or the site that taught the one model, or several, a+b")] = "",
     source: Annotated[str, typer.Option(help="of a table: the column that names the tested site")] = "source",
-    metric: Metric = "", positive: Positive = "", seed: Seed = 0, output: Given = "", cache: Cache = "", offline: Offline = False,
+    metric: Metric = "", seed: Seed = 0, output: Given = "", cache: Cache = "", offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Train on one site, test on every other: the matrix, and internal minus external. Of a table without torch."""
@@ -94,7 +95,7 @@ def shift(
     from overread.reporting.pages.curve_shift import shift_page
 
     if not what.is_dir():
-        results, trained = _from_table(what, trained_on, source, positive)
+        results, trained = _from_table(what, trained_on, source, form)
         folder = Path(output) if output else what.parent / "shift"
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, ledger=ledger_beside(what))
         _write(found, folder, "shift", shift_page(folder, found), as_json)
@@ -123,22 +124,21 @@ def _write(found: Any, folder: Path, name: str, pages: list[Path], as_json: bool
         end([stored, folder / "metrics.json", *pages], then)
 
 
-def _from_table(path: Path, trained_on: str, source: str, positive: str) -> tuple[Any, Any]:
+def _from_table(path: Path, trained_on: str, source: str, form: PredictionTable) -> tuple[Any, Any]:
     """Results and training sets of one table: by its column, or of one model whose training sites are named."""
     from dataclasses import replace
 
     from overread.cases.sources.tables import read_table
     from overread.evaluation.generalisation.site_transfer import by_source, read_shift
-    from overread.predictions import Predictions
 
     columns = list(read_table(path).columns)
     column = trained_on or "trained_on"
     if column in columns:
-        return read_shift(path, trained_on=column, source=source, positive=listed(positive))
+        return read_shift(path, trained_on=column, source=source, **form.how)
     if not trained_on:
         raise InputError("nothing says which site the model was trained on", given=", ".join(map(str, columns))[:200],
                          todo="--trained-on COLUMN, or --trained-on SITE for one model")  # fmt: skip
-    test = Predictions.read(path, listed(positive))
+    test = form.read(path)
     if source not in test.table:
         raise InputError(f"there is no column {source!r}", given=", ".join(map(str, columns))[:200],
                          todo="--source COLUMN")  # fmt: skip
@@ -189,7 +189,7 @@ def _grades(path: str, cases: Cases) -> Grades:
     from overread.cases.annotators import coded, read_grades
 
     grades = read_grades(path)
-    return coded(grades, cases.salt) if cases.salt else grades
+    return coded(grades, cases.salt, cases.identifiers) if cases.salt else grades
 
 
 def _whole(text: str) -> list[int]:

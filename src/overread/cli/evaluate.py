@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overread.cli.console import end, open_run, say
-from overread.cli.options import AsJson, BootstrapSeed, Level, Only, Positive, Subgroups, listed
+from overread.cli.console import end, open_run, output_folder, say
+from overread.cli.options import AllowSeen, AsJson, BootstrapSeed, Level, Only, PredictionTable, Subgroups
 from overread.core.errors import InputError
 from overread.core.phrases import command_of
 from overread.study.question import OperatingRule
@@ -24,11 +25,14 @@ RULE = ("sensitivity", "specificity", "cost", "prevalence", "net_benefit_at", "f
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="a run's folder, or any predictions .csv")],
     rule: Annotated[OperatingRule, Only(RULE)],
+    form: PredictionTable,
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the operating point on")] = "",
-    subgroup: Subgroups = [], positive: Positive = "",
+    subgroup: Subgroups = [],
     level: Level = 0.95, seed: BootstrapSeed = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="draw figures and write the page")] = True,
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the table")] = "",
+    model: Annotated[str, typer.Option(help="the run (its folder) whose model made these predictions: its training patients are refused, as in a table that `overread predict` wrote")] = "",
+    allow_seen: AllowSeen = False,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for metrics.json, figures and evaluation.html; beside the predictions if not given")] = "",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -39,7 +43,11 @@ def evaluate(
     if predictions.is_dir():
         brought = {
             "--tuning": tuning,
-            "--positive": positive,
+            "--positive": form.positive,
+            "--rename-label": form.rename_label,
+            "--identifiers": form.identifiers,
+            "--model": model,
+            "--allow-seen": allow_seen,
             "--ledger": ledger,
             "-o": output,
             "--level": level != 0.95,
@@ -50,22 +58,48 @@ def evaluate(
             _run(predictions, rule, subgroup, [flag for flag, given in brought.items() if given]),
         )
     else:
-        from overread.evaluation.ledger import ledger_beside
-        from overread.predictions import Predictions
+        from overread.evaluation.ledger import ledger_beside, require_entry_of, settle
 
-        folder = Path(output) if output else predictions.parent / "evaluation"
-        test = Predictions.read(predictions, listed(positive))
-        tuned = Predictions.read(tuning, test.target.positive) if tuning else None
+        folder = output_folder(output, predictions.parent / "evaluation")
+        test = _of_model(form.read(predictions), predictions, model)
+        tuned = replace(form, positive=test.target.positive).read(tuning).in_order_of(test) if tuning else None
+        for line in test.notes:
+            say(f"  {line}")
+        looks = Path(ledger) if ledger else ledger_beside(predictions)
+        if not ledger:
+            require_entry_of(folder, looks)
         how = {"by": subgroup, "level": level, "seed": seed, "prevalence": rule.prevalence or None, "fixed": rule.fixed,
-               "net_benefit_at": rule.net_benefit_at or None, "primary": rule.primary,
-               "ledger": Path(ledger) if ledger else ledger_beside(predictions)}  # fmt: skip
+               "net_benefit_at": rule.net_benefit_at or None, "primary": rule.primary, "ledger": looks,
+               "allow_seen": allow_seen, "pending": True}  # fmt: skip
         _judge(test, tuned, rule, how).save(folder)
+        settle(looks)
     written = [folder / "metrics.json"]
     _show(folder, as_json)
     if figures:
         written += _page(folder, test, predictions.name)
     if not as_json:
         end(written, f"overread report {predictions}" if predictions.is_dir() else "")
+
+
+def _of_model(test: Predictions, path: Path, model: str) -> Predictions:
+    """With what the model of a run says of itself, by the codes that it knows patients by: ``model``, or that of the run
+    in whose ``predictions/`` the table lies."""
+    from overread.cases.privacy import are_codes, patient_codes
+    from overread.predictions import predicted_by
+
+    run = Path(model) if model else path.absolute().parent.parent
+    found = next((p for p in (run / "model" / "model.json", run / "model.json") if p.exists()), None)
+    if model and found is None:
+        raise InputError(
+            "there is no model here", given=model, todo="give a run's folder, or a model's: --model runs/skin"
+        )
+    if found is None or not (model or (path.absolute().parent.name == "predictions" and test.by is None)):
+        return test
+    by, salt = predicted_by(found)
+    if salt and not are_codes(test.patients):
+        codes = patient_codes(test.patients, salt, by.identifiers)
+        test = replace(test, table=test.table.assign(patient=codes))
+    return replace(test, by=by)
 
 
 def _run(folder: Path, rule: OperatingRule, subgroup: list[str], brought: list[str]) -> Predictions:

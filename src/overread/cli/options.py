@@ -13,13 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from overread.cases.sources.layout import pairs_of
 from overread.core.settings import Setting, setting, settings
 from overread.study.question import Columns, OperatingRule, Resources, Study, Training
+
+if TYPE_CHECKING:
+    from overread.predictions import Predictions
 
 #: Heading of the options that most people need, which stand first.
 FIRST = "Options"
@@ -46,6 +50,43 @@ class RecipeChoice:
     settings: tuple[str, ...] = setting(
         (), "any other field of the recipe: key=value; may be repeated", option="--set", repeated=True
     )
+
+
+@dataclass(frozen=True)
+class PredictionTable:
+    """How to read the predictions."""
+
+    positive: tuple[str, ...] = setting(
+        (),
+        "classes that count as disease, separated by commas; of two, asked for where their names leave a doubt",
+        first=True,
+    )
+    rename_label: tuple[str, ...] = setting(
+        (),
+        "old=new: a label that is written otherwise than its class; may be repeated; blank after = for unknown",
+        repeated=True,
+    )
+    identifiers: str = setting(
+        "", "cases and patients that differ only in capitals, leading zeros or separators: same or as-written (two)"
+    )
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """As ``Predictions.read`` takes it."""
+        return {"positive": self.positive, "rename": pairs_of(self.rename_label), "identifiers": self.identifiers}
+
+    def read(self, path: str | Path) -> Predictions:
+        """The table; of several an error says which."""
+        from overread.core.errors import OverreadError
+        from overread.predictions import Predictions
+
+        try:
+            return Predictions.read(path, **self.how)
+        except OverreadError as error:
+            name = Path(path).name
+            what = error.what if name in str(error) else f"{name}: {error.what}"
+            given = None if error.given is None else " ".join(str(error.given).split())
+            raise type(error)(what, given=given, todo=error.todo) from error
 
 
 @dataclass(frozen=True)
@@ -139,8 +180,11 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", help="print every number and every note", rich_help_panel="What it says")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs instead of text")]
+AllowSeen = Annotated[
+    bool,
+    typer.Option("--allow-seen", help="judge patients that the model was trained or tuned on, and say so on the page"),
+]
 Subgroups = Annotated[list[str], option_of(Columns, "subgroups")]
-Positive = Annotated[str, option_of(Columns, "positive")]
 Names = Annotated[str, option_of(Columns, "names")]
 Budget = Annotated[str, option_of(Resources, "budget")]
 Threads = Annotated[int, option_of(Resources, "threads")]

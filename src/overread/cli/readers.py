@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cli.console import PointChoice, System, end, json_with_metrics, number, output_folder, say
-from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, Positive, listed
+from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, PredictionTable
 from overread.core.errors import one_of
 from overread.core.phrases import count
 
@@ -21,10 +21,10 @@ Named = Annotated[str, typer.Option(help="column of that name", rich_help_panel=
 
 def readers(
     readers: Annotated[Path, typer.Argument(help="the readers' answers: case, reader, label or score; or a column for each")],
+    form: PredictionTable,
     predictions: Annotated[Path | None, typer.Argument(help="a model's predictions .csv of the same cases, or a run's folder")] = None,
     truth: Annotated[str, typer.Option(help="table of case and label, where the predictions do not hold it")] = "",
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, to choose the model's operating point on")] = "",
-    positive: Positive = "",
     reference: Annotated[str, typer.Option(help="truth, consensus (of the other readers), or auto: the truth where one is known")] = "auto",
     consensus: Annotated[str, typer.Option("--consensus", help="of the other readers: majority, median or dawid-skene")] = "majority",
     cut: Annotated[str, typer.Option(help="readers' scores from here on are calls: gives them sensitivity and specificity")] = "",
@@ -50,10 +50,12 @@ def readers(
 
     one_of(consensus, RULES, "--consensus")
     against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")
-    wanted = PointChoice(listed(positive), sensitivity, specificity)
+    wanted = PointChoice(form, sensitivity, specificity)
     wanted.require_tuning(tuning)
     side = wanted.system(predictions, tuning, "") if predictions else None
-    grades = read_grades(readers, case=case, reader=reader, label=label, score=score, modality=modality)
+    grades = read_grades(
+        readers, case=case, reader=reader, label=label, score=score, modality=modality, rename=form.how["rename"]
+    )
     grades = _coded(grades if one_of(names, NAMES, "--names") == "keep" else nameless(grades), side)
     if names != "keep":
         say(f"{count(len(grades.readers), 'reader')} under numbers, in the order of the table (--names keep: by name)")
@@ -62,7 +64,7 @@ def readers(
         say(f"judging {len(grades):,} answers")
     found = judge_readers(
         grades, side.test if side else None, truth=read_truth(truth) if truth else None,
-        at=next(iter(side.points), None) if side else None, positive=listed(positive),
+        at=next(iter(side.points), None) if side else None, positive=form.positive,
         reference=against, rule=consensus, cut=number(cut, "--cut"), margin=margin or None, margin_of=margin_of, level=level, seed=seed,
         ledger=Path(ledger) if ledger else ledger_beside(predictions or readers), model=str(predictions.name) if predictions else "",
     )  # fmt: skip

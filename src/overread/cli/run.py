@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: The roles of a table that is to be predicted.
 PREDICTED = ("image", "label", "patient", "case", "source")
 #: What of its layout counts then.
-LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding")
+LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding", "rename_label", "identifiers")
 #: Columns of it that go along into the predictions.
 CARRIED = ("subgroups", "keep_columns")
 
@@ -154,6 +154,11 @@ def _predict_table(
 
     about = model.about
     roles: dict[str, Any] = {name: getattr(columns, name) or None for name in PREDICTED}
+    answer = layout.identifiers
+    if about.names_salt and about.identifiers and answer not in ("ask", about.identifiers):
+        raise InputError("the model knows patients by codes, and takes identifiers otherwise", given=f"{answer}, the model's: {about.identifiers}",
+                         todo="train with the same --identifiers, or with --names keep")  # fmt: skip
+    layout = replace(layout, identifiers=about.identifiers or answer) if answer == "ask" else layout
     with bars() as progress:
         cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
                             planes=about.planes, progress=progress, layout=layout, keep=(*columns.subgroups, *columns.keep_columns),
@@ -163,6 +168,10 @@ def _predict_table(
         say(f"  {note}")
     if left_out := cases.table["case"].nunique() - len(made):
         say(f"{count(left_out, 'case')} left out: the images cannot be read")
+    if many := made.table["patient"][made.table["split"] == "seen"].nunique():
+        say(
+            f"{many:,} of {made.table['patient'].nunique():,} patients trained or tuned the model (split: seen): what is said of them is no test of it"
+        )
     made.save(output)
     end([output], ["overread", "evaluate", output] if columns.label else "")
 

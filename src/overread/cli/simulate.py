@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from overread.cli.console import bars, end, pair_of, say, table
-from overread.cli.options import AsJson, Positive, listed
+from overread.cli.options import AsJson, PredictionTable, listed
 from overread.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def simulate(
     predictions: Annotated[Path, typer.Argument(help="predictions of the test part (.csv), or a run's folder")],
+    form: PredictionTable,
     readers: Annotated[str, typer.Option(help="table of readers' calls: case, reader, label (or score); without it reading is perfect")] = "",
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, on which both thresholds are chosen")] = "",
     sensitivity: Annotated[float, typer.Option(help="of the triage threshold, on tuning data", min=0, max=1)] = 0.95,
     specificity: Annotated[float, typer.Option(help="at which the model acts as a reader; by Youden's rule if not given", min=0, max=1)] = 0.0,
     finding: Annotated[str, typer.Option(help="which of several findings")] = "",
-    positive: Positive = "",
     reader_threshold: Annotated[float | None, typer.Option(help="least score of a reader that counts as positive")] = None,
     modality: Annotated[str, typer.Option(help="which modality of the readers' table")] = "",
     prevalence: Annotated[float | None, typer.Option(help="of the clinic, for workload and costs; that of the cases if not given", min=0, max=1)] = None,
@@ -37,11 +37,11 @@ def simulate(
     from overread.evaluation.workflow import simulate as simulated
     from overread.reporting.pages.simulate import simulation_page
 
-    pair = pair_of(predictions, tuning, listed(positive), "simulation", output)
+    pair = pair_of(predictions, tuning, form, "simulation", output)
     which = finding or None
     triage = choose_threshold(pair.tuning, sensitivity=sensitivity, finding=which)
     at = choose_threshold(pair.tuning, specificity=specificity or None, finding=which)
-    grades = read_grades(readers) if readers else None
+    grades = read_grades(readers, rename=form.how["rename"]) if readers else None
     with bars() as progress:
         progress("simulating workflows", 0, 1)
         found = simulated(pair.test, grades, at=at, triage=triage, reader_threshold=reader_threshold,

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from overread.core.errors import checked, require
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.group_values import influence_on_share
-from overread.evaluation.questions import Question
+from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest
 from overread.evaluation.results import Content
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability
 from overread.stats.calibration.smooth_curve import smooth_curve
+from overread.stats.classification import confusion
 from overread.stats.decision import decision_curve
 from overread.stats.discrimination.roc import precision_recall_curve, roc_curve
 from overread.stats.estimate import influence_correlation
@@ -348,3 +349,49 @@ def _corner(share: float, count: float, z: NDArray[np.float64]) -> NDArray[np.fl
     """The true share from which ``share`` would lie z standard errors, below it where z < 0."""
     low, high = wilson_limits(np.full_like(z, share), np.full_like(z, count), np.abs(z))  # a z for each corner
     return np.clip(np.where(z < 0, low, high), 0.0, 1.0)
+
+
+# -- calls and numbers case by case: the confusion matrix, the scatter of a quantity --------------------------------
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """``counts`` of calls, a row for each true label; ``rule``: what made them."""
+
+    labels: tuple[str, ...] = ()
+    counts: tuple[tuple[int, ...], ...] = ()
+    rows: str = "truth"
+    rule: str = ""
+
+
+@dataclass(frozen=True)
+class Scatter(Content):
+    """Pairs of a quantity, (N,) each."""
+
+    truth: Numbers = ()
+    predicted: Numbers = ()
+
+
+@checked
+def confusion_of(test: ScoredCases, asked: list[Question]) -> Confusion:
+    """Counts with rows for the truth, of the most probable class or at the threshold; empty for other targets."""
+    names = test.target.names
+    if test.target.task.multiclass:
+        rows = np.flatnonzero(test.known)
+        counts = confusion(test.truth[rows], largest(test)[rows], len(names)).tolist()
+        return Confusion(names, tuple(map(tuple, counts)), rule=LARGEST)
+    if test.target.task.binary:
+        q = asked[0]
+        last = tuple(sorted(names, key=lambda name: name == q.of))  # the positive one
+        return Confusion() if q.no_calls else Confusion(last, counts_of(q), rule=q.rule)
+    return Confusion()
+
+
+@checked
+def scatter_of(test: ScoredCases) -> Scatter:
+    """Up to 2,000 pairs of a quantity."""
+    if not test.target.task.continuous:
+        return Scatter()
+    rows = np.flatnonzero(test.known)
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 2000)).astype(int))]
+    return Scatter(tuple(test.truth[rows].tolist()), tuple(test.scores[rows, 0].tolist()))

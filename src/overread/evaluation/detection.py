@@ -17,6 +17,7 @@ from overread.cases.sources.labels import natural
 from overread.cases.sources.tables import find, guess, known, read_table
 from overread.core.errors import InputError, checked, require
 from overread.core.files import fingerprint, plain, sha256
+from overread.core.identifiers import identifiers
 from overread.core.phrases import count
 from overread.evaluation.ledger import looked, record_look, verify
 from overread.evaluation.results import Result, drawn, lookup
@@ -224,7 +225,8 @@ def _table(path: str | os.PathLike[str]) -> pd.DataFrame:
     image = "image" if "image" in columns else guess("image", columns) or guess("case", columns)
     table = table.rename(columns={image or find(columns, "image", "image"): "image"})
     reader = next((c for c in ("reader", "model") if c in columns), None)
-    blank = int((known(table["image"]) == "").sum())
+    table["image"] = identifiers(table["image"])
+    blank = int((table["image"] == "").sum())
     if blank:
         raise InputError(
             "a row names no image", given=f"{count(blank, 'row')} of {Path(path).name}", todo="complete the table"
@@ -266,7 +268,8 @@ def _patients(names: list[str], *tables: pd.DataFrame) -> NDArray[np.int64]:
     for table in tables:
         if "patient" not in table:
             continue
-        pairs = table.loc[known(table["patient"]) != "", ["image", "patient"]].drop_duplicates()
+        who = table[["image"]].assign(patient=identifiers(table["patient"]))
+        pairs = who[who["patient"] != ""].drop_duplicates()
         torn = sum(person.setdefault(i, p) != p for i, p in pairs.itertuples(index=False))
         if torn:
             raise InputError(

@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 from overread.core.errors import InputError, checked
 from overread.core.files import plain, write_json
 from overread.core.phrases import count
-from overread.evaluation.curves import Curves, Numbers, counts_of, curves_of
+from overread.evaluation.curves import Confusion, Curves, Scatter, confusion_of, curves_of, scatter_of
 from overread.evaluation.estimators import Intervals
-from overread.evaluation.ledger import record_look, truth_hash, verify
+from overread.evaluation.ledger import verify, write_look
 from overread.evaluation.metrics import Endpoint, endpoint_of, judge, metric_named, shown
-from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen
-from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest, questions
+from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen, refuse_training
+from overread.evaluation.questions import Question, ScoredCases, largest, questions
 from overread.evaluation.results import Content, Result, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, not_finite
 from overread.stats.calibration.reliability import PARTS, null_estimate, reliability
-from overread.stats.classification import confusion
 from overread.stats.discrimination.stratified import UNKNOWN, mean_stratified_auc, strata_of, stratified_auc
 from overread.stats.estimate import Estimate, p_text, rounded, undefined
 from overread.stats.resample import resamples_for
@@ -50,24 +49,6 @@ class Cohort(Tally):
 
 
 @dataclass(frozen=True)
-class Confusion:
-    """``counts`` of calls, a row for each true label; ``rule``: what made them."""
-
-    labels: tuple[str, ...] = ()
-    counts: tuple[tuple[int, ...], ...] = ()
-    rows: str = "truth"
-    rule: str = ""
-
-
-@dataclass(frozen=True)
-class Scatter(Content):
-    """Pairs of a quantity, (N,) each."""
-
-    truth: Numbers = ()
-    predicted: Numbers = ()
-
-
-@dataclass(frozen=True)
 class LedgerEntry(Content):
     """Which entry of the ledger a look at the test set is, and its hash."""
 
@@ -77,7 +58,11 @@ class LedgerEntry(Content):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What was judged and how: hashes of model and predictions, level of the intervals, seed and resamples; what was asked."""
+    """What was judged and how: hashes of model and predictions, level of the intervals, seed and resamples; what was asked.
+
+    ``seen``: patients that the model had seen and that were judged all the same; ``notes``: what was changed or guessed
+    in reading.
+    """
 
     ledger: LedgerEntry = LedgerEntry()
     model: str = ""
@@ -89,6 +74,8 @@ class Provenance:
     fixed: float = 0.9
     net_benefit_at: float | None = None
     endpoint: Endpoint = Endpoint()  # noqa: RUF009
+    seen: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +92,12 @@ class Evaluation(Result):
 
     estimates: tuple[Estimate, ...]
     curves: dict[str, Curves] = field(default_factory=dict)
-    confusion: Confusion = Confusion()
+    confusion: Confusion = Confusion()  # noqa: RUF009
     operating: tuple[OperatingPoint, ...] = ()
     counts: Cohort = Cohort()
     looks: int = 0
     primary: str = ""
-    scatter: Scatter = Scatter()
+    scatter: Scatter = Scatter()  # noqa: RUF009
     about: Provenance = Provenance()
     gaps: tuple[GroupGap, ...] = ()
     heterogeneity: tuple[GroupTest, ...] = ()
@@ -203,6 +190,8 @@ def evaluate(
     fixed: float = 0.9,
     net_benefit_at: float | None = None,
     primary: str = "",
+    allow_seen: bool = False,
+    pending: bool = False,
 ) -> Evaluation:
     """Judge predictions whose truth is known, with intervals by patient.
 
@@ -212,14 +201,20 @@ def evaluate(
     test set is written down, under the hash ``model``. ``prevalence``: how common disease is in the clinic, for
     predictive values and net benefit there. ``fixed``: the sensitivity at which specificity is told, and the specificity at
     which sensitivity is; ``net_benefit_at``: the risk from which one acts, for net benefit there. ``primary``: the primary
-    endpoint, ``metric`` or ``metric:class``, recorded with when it was named. Raises :class:`UnsoundError` if a patient was seen when a threshold was
-    chosen, or the ledger was cut; :class:`InputError` for an empty table, an unknown class or column.
+    endpoint, ``metric`` or ``metric:class``, recorded with when it was named. ``allow_seen``: judge
+    patients that the model has seen, and say so. The look is written down when everything has been computed: what cannot be
+    judged is no look; ``pending``: it counts anew once :func:`.settle` says that its results are written. Raises
+    :class:`UnsoundError` if a patient was seen by the model or when a threshold was chosen, or the ledger was cut;
+    :class:`InputError` for an empty table, an unknown class or column.
     """
     points = (at,) if isinstance(at, OperatingPoint) else tuple(at or ())
     how = Intervals(level, seed, resamples or 0, prevalence, fixed, net_benefit_at)
     facts = _known_facts(test)
+    seen_by_model = refuse_training(test, allow_seen)
     for point in points:
-        refuse_seen(test, point.seen, point.salt, "to choose the threshold")
+        refuse_seen(test, point.seen, point.salt, "to choose the threshold", point.cases)
+    if ledger is not None:
+        verify(ledger)
     asked, codes, digest = questions(facts, points), test.codes, test.digest
     groups = list(subgroups(test, _columns(test, by)))
     found = judge(facts, asked, codes, np.ones(len(test), bool), how)
@@ -230,32 +225,35 @@ def evaluate(
     gaps, mixed = gaps_of(facts, asked, codes, groups, how)
     matters = primary_of(test, asked)
     endpoint = endpoint_of(primary, ((e.metric, e.of) for e in found if not e.where), matters)
-    looks, entry = _look(test, points, ledger, model, digest)  # what cannot be judged is no look
-    endpoint = endpoint.after(looks, kept=ledger is not None) if endpoint else endpoint
-    return Evaluation(
+    endpoint = endpoint.after(0, kept=False) if endpoint else endpoint
+    model, many = model or (test.by.model if test.by else ""), how.resamples or resamples_for(len(test))
+    result = Evaluation(
         (*found, *gap_estimates(gaps)),
         curves,
         confusion_of(facts, asked),
         points,
         cohort_of(test, facts, asked, codes),
-        looks,
+        0,
         matters,
         scatter_of(facts),
         Provenance(
-            entry,
+            LedgerEntry(),
             model,
             digest,
             level,
             seed,
-            how.resamples or resamples_for(len(test)),
+            many,
             prevalence,
             fixed,
             net_benefit_at,
             endpoint,
+            seen_by_model,
+            test.notes,
         ),
         tuple(gaps),
         tuple(mixed),
     )
+    return result if ledger is None else _looked(result, test, ledger, by, pending)
 
 
 def _known_facts(test: Predictions) -> ScoredCases:
@@ -273,14 +271,13 @@ def _columns(test: Predictions, by: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((*by, *several)))
 
 
-def _look(
-    test: Predictions, points: Sequence[OperatingPoint], ledger: str | Path | None, model: str, digest: str
-) -> tuple[int, LedgerEntry]:
-    if ledger is None:
-        return 0, LedgerEntry()
-    looks = record_look(ledger, model, [p.threshold for p in points], digest, test=truth_hash(test))
-    last = verify(ledger)[-1]
-    return looks, LedgerEntry(last["entry"], last["hash"])
+def _looked(result: Evaluation, test: Predictions, ledger: str | Path, by: Sequence[str], pending: bool) -> Evaluation:
+    """With the look at the test set, written down now."""
+    about, thresholds = result.about, [p.threshold for p in result.operating]
+    line = write_look(ledger, about.model, thresholds, about.predictions, test=test, by=by, pending=pending)
+    looks, entry = line["looks before"], LedgerEntry(line["entry"], line["hash"])
+    endpoint = about.endpoint.after(looks, kept=True) if about.endpoint else about.endpoint
+    return replace(result, looks=looks, about=replace(about, ledger=entry, endpoint=endpoint))
 
 
 #: What is told of all cases together only.
@@ -368,21 +365,7 @@ def within_sources(
     return found
 
 
-# -- what is counted beside the estimates: the confusion matrix, cases and patients, the scatter of a quantity ----
-
-
-def confusion_of(test: ScoredCases, asked: list[Question]) -> Confusion:
-    """Counts with rows for the truth, of the most probable class or at the threshold; empty for other targets."""
-    names = test.target.names
-    if test.target.task.multiclass:
-        rows = np.flatnonzero(test.known)
-        counts = confusion(test.truth[rows], largest(test)[rows], len(names)).tolist()
-        return Confusion(names, tuple(map(tuple, counts)), rule=LARGEST)
-    if test.target.task.binary:
-        q = asked[0]
-        last = tuple(sorted(names, key=lambda name: name == q.of))  # the positive one
-        return Confusion() if q.no_calls else Confusion(last, counts_of(q), rule=q.rule)
-    return Confusion()
+# -- what is counted beside the estimates: cases and patients ------------------------------------------------------
 
 
 def cohort_of(test: Predictions, facts: ScoredCases, asked: list[Question], codes: NDArray[np.int64]) -> Cohort:
@@ -410,15 +393,6 @@ def primary_of(test: Predictions, asked: list[Question]) -> str:
     return full[0] if test.target.task.exclusive and full else ""
 
 
-def scatter_of(test: ScoredCases) -> Scatter:
-    """Up to 2,000 pairs of a quantity."""
-    if not test.target.task.continuous:
-        return Scatter()
-    rows = np.flatnonzero(test.known)
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 2000)).astype(int))]
-    return Scatter(tuple(test.truth[rows].tolist()), tuple(test.scores[rows, 0].tolist()))
-
-
 # -- what to beware of ----------------------------------------------------------------------------------------------
 
 
@@ -430,8 +404,13 @@ FEW_IMAGES = 10
 
 def cautions_of(found: Evaluation) -> tuple[str, ...]:
     """In the order of harm."""
-    return tuple(filter(None, (_seen(found), *_unranked(found), _few_events(found), _unchosen(found), _off(found), _few_images(found),
-                               _left_out(found), _lost(found))))  # fmt: skip
+    return tuple(filter(None, (_trained_on(found), _seen(found), *_unranked(found), _few_events(found), _unchosen(found), _off(found), _few_images(found),
+                               _left_out(found), *(f"in reading the table: {note}" for note in found.about.notes), _lost(found))))  # fmt: skip
+
+
+def _trained_on(found: Evaluation) -> str:
+    many = found.about.seen
+    return f"this is no test of the model: it has seen {many:,} of these patients in training or tuning" if many else ""
 
 
 def _seen(found: Evaluation) -> str:
@@ -506,7 +485,8 @@ def as_text(found: Evaluation) -> str:
     calls = {m.name for m in shown("calls")}
     overall = [e for e in found.estimates if not e.where and e.metric not in calls]
     level = next((f"{100 * e.level:g} % interval" for e in overall if not e.undefined), "interval")
-    lines = [f"{count(counts.images, 'image')} of {count(counts.patients, 'patient')}"]
+    unknown = f", {counts.unlabelled:,} of them without a label and not judged" if counts.unlabelled else ""
+    lines = [f"{count(counts.images, 'image')} of {count(counts.patients, 'patient')}{unknown}"]
     if found.endpoint:
         lines.append(f"primary endpoint: {found.endpoint}, {found[found.endpoint.key]}; {found.endpoint.named}")
     lines += [f"caution: {caution}" for caution in found.cautions]

@@ -2,7 +2,8 @@
 
 Each line holds the hash of the line before, so an edited line breaks the chain; a small file beside it
 (``ledger.head.json``) holds the count and the last hash, so that lines cut from the end are noticed too. A line is a
-look, or a declaration: what a study sets out to show, written before the test set is opened.
+look, or a declaration: what a study sets out to show, written before the test set is opened. A test set is known by its
+cases: one with a row left out, added or mended is the same.
 """
 
 from __future__ import annotations
@@ -15,39 +16,82 @@ from typing import Any
 
 from overread.core.errors import UnsoundError, checked
 from overread.core.files import folder_lock, plain, read_json, sha256, write_json, write_text
-from overread.predictions import Predictions
+from overread.predictions import Predictions, shared_cases
 
 _START = "0" * 64
+_KEPT = 1_000  # hashes of the cases of a test set
 _TRIES = 20  # readings, until no other process writes between the two files
 
 
 @checked
 def record_look(
+    path: str | Path, model: str, threshold: float | list[float] | None, predictions: str, *,
+    test: str | Predictions = "", asked: dict[str, Any] | None = None,
+) -> int:  # fmt: skip
+    """Write down a look, as :func:`write_look`, and return how many looks at this test set came before."""
+    return int(write_look(path, model, threshold, predictions, test=test, asked=asked)["looks before"])
+
+
+@checked
+def write_look(
     path: str | Path,
     model: str,
     threshold: float | list[float] | None,
     predictions: str,
     *,
-    test: str = "",
+    test: str | Predictions = "",
     asked: dict[str, Any] | None = None,
-) -> int:
-    """Write down a look at the test set ``test`` and return how many looks at it came before.
+    by: Sequence[str] = (),
+    pending: bool = False,
+) -> dict[str, Any]:
+    """Write down a look at the test set ``test`` and return its line, which says how many looks at it came before.
 
-    ``model`` and ``predictions`` are hashes, ``test`` the hash of cases and truth (by default that of the
-    predictions), ``asked`` the claim that is looked into. The line carries what was declared until then. Two
-    processes may write at once. Raises :class:`UnsoundError` if the ledger has been cut or edited.
+    ``model`` and ``predictions`` are hashes, ``test`` the table, or the hash of cases and truth (by default that of the
+    predictions), ``asked`` the claim that is looked into, ``by`` the subgroups. The line carries what was declared until
+    then, and hashes of the cases. A ``pending`` look has shown nothing until :func:`settle` says so: the same one again
+    is that line, so one that was killed counts once. Two processes may write at once. Raises :class:`UnsoundError` if
+    the ledger has been cut or edited.
     """
     path, test = Path(path), test or predictions
     with folder_lock(path.parent, wait=30, name=_lock(path)):
         entries = verify(path)
-        before = len(looks_at(entries, test))
         declared = [e["declaration"] for e in entries if is_declaration(e)]
-        look = {"kind": "look", "test": test, "model": model, "threshold": plain(threshold),
-                "predictions": predictions, "looks before": before}  # fmt: skip
+        name = test if isinstance(test, str) else truth_hash(test)
+        look = {"kind": "look", "test": name, "model": model, "threshold": plain(threshold), "predictions": predictions}
         look |= {"asked": plain(asked)} if asked else {}
-        look |= {"declared": declared} if declared else {}
-        _append(path, entries, look)
-    return before
+        look |= {"by": list(by)} if by else {}
+        unshown = _unshown(path, entries)
+        if unshown is not None and {k: unshown.get(k) for k in ("asked", "by", *look)} == {
+            "asked": None,
+            "by": None,
+            **look,
+        }:
+            line = unshown
+        else:
+            before = {"looks before": len(looks_at(entries, test))}
+            if pending:
+                write_json(_pending(path), {"entry": len(entries) + 1})
+            line = _append(
+                path,
+                entries,
+                look | before | ({"declared": declared} if declared else {}) | _cases(entries, test, look),
+            )
+    if not pending:
+        settle(path)
+    return line
+
+
+@checked
+def settle(path: str | Path) -> None:
+    """Say that what a pending look found has been written: the next one is another."""
+    _pending(Path(path)).unlink(missing_ok=True)
+
+
+def _unshown(path: Path, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The last line, if it is a look whose results were never written."""
+    held = read_json(_pending(path)) if _pending(path).exists() else {}
+    last = isinstance(held, dict) and held.get("entry") == len(entries) and bool(entries)
+    return entries[-1] if last else None
 
 
 @checked
@@ -73,9 +117,15 @@ def is_declaration(entry: dict[str, Any]) -> bool:
 
 
 @checked
-def looks_at(entries: list[dict[str, Any]], test: str) -> list[dict[str, Any]]:
-    """The looks at one test set."""
-    return [e for e in entries if not is_declaration(e) and e.get("test") == test]
+def looks_at(entries: list[dict[str, Any]], test: str | Predictions) -> list[dict[str, Any]]:
+    """The looks at one test set; of a table, also those at other sets that share cases with it."""
+    looks = [e for e in entries if not is_declaration(e)]
+    if isinstance(test, str):
+        return [e for e in looks if e.get("test") == test]
+    name, salt = truth_hash(test), _salt(entries)
+    mine = test.case_marks(salt) if salt else ()
+    held: dict[str, bool] = {e["test"]: shared_cases(mine, e["cases"]) > 0 for e in looks if "cases" in e}
+    return [e for e in looks if e.get("test") == name or held.get(e.get("test", ""), False)]
 
 
 @checked
@@ -113,8 +163,23 @@ def truth_hash(test: Predictions) -> str:
     return sha256(truth.to_csv(index=False, lineterminator="\n").encode())[:16]
 
 
-def _append(path: Path, entries: list[dict[str, Any]], body: dict[str, Any]) -> None:
-    """Add a line to both files; the lock is held."""
+def _cases(entries: list[dict[str, Any]], test: str | Predictions, look: dict[str, Any]) -> dict[str, Any]:
+    """The hashes of the cases, once for each test set: the smallest, which tell how far two sets overlap (Broder 1997)."""
+    if isinstance(test, str) or any(e.get("test") == look["test"] and "cases" in e for e in entries):
+        return {}
+    salt = _salt(entries) or look["predictions"][:16] or look["test"]
+    return {"salt": salt, "cases": list(test.case_marks(salt)[:_KEPT])}
+
+
+def _salt(entries: list[dict[str, Any]]) -> str:
+    """What the cases of this ledger are hashed with; blank before the first."""
+    return next((e["salt"] for e in entries if "cases" in e), "")
+
+
+def _append(path: Path, entries: list[dict[str, Any]], body: dict[str, Any]) -> dict[str, Any]:
+    """Add a line to both files and return it; the lock is held. The head goes before the first line: a line without it was left over."""
+    if not _head(path).exists():
+        write_json(_head(path), {"entries": 0, "hash": _START})
     entry = {
         "entry": len(entries) + 1,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -125,6 +190,7 @@ def _append(path: Path, entries: list[dict[str, Any]], body: dict[str, Any]) -> 
     lines = [json.dumps(e, ensure_ascii=False) for e in (*entries, entry)]
     write_text(path, "\n".join(lines) + "\n")
     write_json(_head(path), {"entries": len(lines), "hash": entry["hash"]})
+    return entry
 
 
 @checked
@@ -135,6 +201,7 @@ def verify(path: str | Path) -> list[dict[str, Any]]:
     if lines is None:
         _require(head["entries"] == 0, "the ledger of looks at the test set is missing", str(path))
         return []
+    _require(not lines or _head(path).exists(), "the head of the ledger of looks is missing", _head(path).name)
     entries, previous = [], _START
     for number, line in enumerate(lines, 1):
         entry = _entry(line)
@@ -149,6 +216,26 @@ def verify(path: str | Path) -> list[dict[str, Any]]:
     whole = recorded <= len(entries) <= recorded + 1 and (not recorded or entries[recorded - 1]["hash"] == head["hash"])
     _require(whole, "the ledger of looks at the test set was cut", f"{len(entries)} entries, {recorded} recorded")
     return entries
+
+
+@checked
+def require_entry_of(folder: str | Path, ledger: str | Path) -> None:
+    """Raise :class:`UnsoundError` unless the ledger holds the look that the evaluation in ``folder`` was, if there is one.
+
+    So a ledger that was cut is noticed also where its head was cut with it.
+    """
+    entries, path = verify(ledger), Path(folder) / "curves.json"
+    held = read_json(path) if path.exists() else {}
+    told = held.get("ledger") if isinstance(held, dict) else None
+    if not isinstance(told, dict) or not told.get("entry"):
+        return
+    number, code = told["entry"], told.get("hash")
+    intact = isinstance(number, int) and 0 < number <= len(entries) and entries[number - 1]["hash"] == code
+    _require(
+        intact,
+        "the ledger of looks at the test set was cut",
+        f"{len(entries)} entries, and a result that lies here was entry {number}",
+    )
 
 
 def _both(path: Path) -> tuple[dict[str, Any], list[bytes] | None]:
@@ -194,6 +281,10 @@ def _head(path: Path) -> Path:
     return path.with_suffix(".head.json")
 
 
+def _pending(path: Path) -> Path:
+    return path.with_suffix(".pending.json")
+
+
 def _lock(path: Path) -> str:
     return f".{path.name}.lock"
 
@@ -206,6 +297,5 @@ def look_at(test: Predictions, ledger: str | Path | None, models: Sequence[tuple
     """
     if ledger is None or not models:
         return 0
-    same = truth_hash(test)
-    before = [record_look(ledger, model, None, digest, test=same) for model, digest in models]
+    before = [record_look(ledger, model, None, digest, test=test) for model, digest in models]
     return min(before)

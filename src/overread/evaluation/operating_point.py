@@ -8,24 +8,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import ArgumentError, InputError, UnsoundError, checked, nearest, one_of, require
-from overread.core.files import build, hashed, read_json, write_json
+from overread.core.files import build, read_json, write_json
+from overread.core.identifiers import among, in_doubt, marks
 from overread.core.phrases import count
-from overread.predictions import Predictions
+from overread.predictions import Predictions, shared_cases
 from overread.stats.agreement.mrmc import ReaderPoint
 from overread.stats.arrays import patient_codes
 from overread.stats.classification import at_threshold
 from overread.stats.discrimination.roc import rank, roc_curve
 from overread.stats.estimate import Estimate, rounded
 from overread.stats.resample import draws, resamples_for
+from overread.tasks.classes import disease_of
 
 #: What the rounding of 32-bit numbers leaves in the sum of some probabilities.
 ROUNDING = 1e-6
 
 __all__ = ["RULES", "OperatingPoint", "choose_threshold", "choose_thresholds", "positives", "question", "refuse_seen", "refuse_shared",
-           "threshold_uncertainty"]  # fmt: skip
+           "refuse_training", "threshold_uncertainty"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class OperatingPoint:
 
     The score is the sum of the probabilities of the ``positive`` classes (of the finding, for findings).
     ``sensitivity`` and ``specificity`` are those on the tuning data, ``seen`` the salted hashes of its
-    patients. ``rule`` says in words how it was chosen, ``criterion`` what was searched for: ``("slope", m)`` of the
+    patients, ``cases`` those of its cases, with their labels. ``rule`` says in words how it was chosen, ``criterion`` what was searched for: ``("slope", m)`` of the
     ROC curve, ``("sensitivity", s)`` or ``("specificity", s)``.
     """
 
@@ -47,6 +50,7 @@ class OperatingPoint:
     seen: tuple[str, ...] = ()
     salt: str = ""
     criterion: tuple[str, float] | None = None
+    cases: tuple[str, ...] = ()
 
     @property
     def of(self) -> str:
@@ -85,7 +89,14 @@ def positives(predictions: Predictions, positive: str | Sequence[str] | None, fi
     chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
     names = predictions.target.names
     if not chosen and predictions.target.task.binary:
-        chosen = (names[1],)
+        chosen = (disease_of(names),)
+        todo = f"say which: --positive {names[0]} or --positive {names[1]}, in Python positive=…"
+        require(
+            bool(chosen[0]),
+            "the names of the two classes do not say which is the disease",
+            given=", ".join(names),
+            todo=todo,
+        )
     for name in chosen:
         if name not in names:
             raise InputError(f"there is no class {name!r}", given=", ".join(names), todo=nearest(name, names))
@@ -158,11 +169,20 @@ def _choose(tuning: Predictions, names: tuple[str, ...], wanted: ThresholdRule, 
     fpr, tpr, thresholds = roc_curve(truth, score)
     kind, goal, said = criterion_of(wanted, float(truth.mean()))
     at = int(pick(fpr[None], tpr[None], kind, goal)[0])
-    patients = sorted(set(map(str, tuning.patients[rows])))
+    patients = sorted(set(tuning.patients[rows]))
     chosen_on = f"{count(len(rows), 'image')} of {count(len(patients), 'patient')}, predictions {salt}"
-    seen, threshold = tuple(sorted(hashed(patients, salt))), float(cuts_of(thresholds)[at])
-    rates = float(tpr[at]), float(1 - fpr[at])
-    return OperatingPoint(threshold, names, said, chosen_on, *rates, seen, salt, (kind, goal))
+    rates, threshold = (float(tpr[at]), float(1 - fpr[at])), float(cuts_of(thresholds)[at])
+    return OperatingPoint(
+        threshold,
+        names,
+        said,
+        chosen_on,
+        *rates,
+        marks(patients, salt),
+        salt,
+        (kind, goal),
+        tuning.take(rows).case_marks(salt),
+    )
 
 
 def _require_both(truth: NDArray[np.bool_], score: NDArray[np.float64]) -> None:
@@ -256,32 +276,96 @@ def _chosen_again(
     return np.concatenate(found) if found else np.empty(0)
 
 
+# -- nobody is judged by what was learned from him ------------------------------------------------------------------
+
+#: What ``split`` says of a patient that a model has seen.
+SEEN = ("train", "tuning", "seen")
+#: Rows that must be equal in label and scores, and their share, for two tables to be one under other names.
+_ROWS, _SHARE = 10, 0.8
+
+
 @checked
-def refuse_seen(test: Predictions, seen: Sequence[str], salt: str, what: str) -> None:
-    """Raise :class:`UnsoundError` if patients of ``test`` are among the hashes ``seen``.
+def refuse_training(test: Predictions, allow: bool | None = None) -> int:
+    """How many patients of ``test`` the model has seen in training or tuning: what ``split`` says, and what the model says
+    of itself. Raises :class:`UnsoundError` if there are any, unless they are allowed (None: nobody may)."""
+    told = among(test.patients, test.by.seen, test.by.salt, test.identifiers) if test.by else None
+    rows = test.table["split"].isin(SEEN).to_numpy()
+    if told is not None:
+        rows = rows | (told == "same").to_numpy()
+    many, doubt = (
+        patients_in(test, rows),
+        0 if told is None else patients_in(test, (told == "alike").to_numpy() & ~rows),
+    )
+    if not allow:
+        _refuse(
+            many, doubt, test, "to train the model or to tune it", "; --allow-seen judges all, and says so on the page"
+        )
+    return many
+
+
+@checked
+def patients_in(test: Predictions, rows: NDArray[np.bool_]) -> int:
+    """The patients of these rows."""
+    return int(test.table["patient"][rows].nunique())
+
+
+@checked
+def refuse_seen(test: Predictions, seen: Sequence[str], salt: str, what: str, cases: Sequence[str] = ()) -> None:
+    """Raise :class:`UnsoundError` if patients of ``test`` are among the hashes ``seen``, or its cases among ``cases``.
 
     ``what`` completes "… patients of this test set were used ": "to train the model", "to choose the threshold".
     """
-    known = set(seen)
-    _refuse(
-        sum(code in known for code in hashed(sorted(set(map(str, test.patients))), salt)) if known else 0, test, what
-    )
+    told = among(test.patients, seen, salt, test.identifiers)
+    same, doubt = (patients_in(test, (told == word).to_numpy()) for word in ("same", "alike"))
+    _refuse(same, doubt, test, what)
+    _refuse_cases(shared_cases(test.take(test.known).case_marks(salt), cases) if cases else 0, test, what)
 
 
 @checked
 def refuse_shared(tuning: Predictions, test: Predictions, what: str) -> None:
-    """Raise :class:`UnsoundError` if a patient is in both tables; ``what`` as in :func:`refuse_seen`."""
-    _refuse(len(set(map(str, tuning.patients)) & set(map(str, test.patients))), test, what)
+    """Raise :class:`UnsoundError` if a patient or a case is in both tables, also under another name; ``what`` as in
+    :func:`refuse_seen`."""
+    salt = tuning.digest
+    refuse_seen(test, marks(tuning.patients, salt), salt, what, tuning.take(tuning.known).case_marks(salt))
+    if rows := _equal_rows(tuning, test):
+        raise UnsoundError(f"{rows:,} of {len(test):,} cases of this test set have label and scores of cases that were used {what}: they are the same under other names",
+                           given=f"{test}", todo="judge on patients that nothing has seen")  # fmt: skip
 
 
-def _refuse(shared: int, test: Predictions, what: str) -> None:
-    if shared:
-        todo = "judge on patients that nothing has seen"
+def _equal_rows(tuning: Predictions, test: Predictions) -> int:
+    """How many cases of ``test`` are in ``tuning`` by label and scores alone; 0 where that may be chance.
+
+    Rows that stand twice in a table say nothing, so coarse scores never match.
+    """
+    if not tuning.target.asks_as(test.target):
+        return 0
+    first, second = (p.take(p.known) for p in (tuning, test))
+    keys = [
+        pd.Index([f"{t}|{s}" for t, s in zip(p.truth.tolist(), np.round(p.scores, 6).tolist(), strict=True)])
+        for p in (first, second)
+    ]
+    once = [key[~key.duplicated(keep=False)] for key in keys]
+    equal = int(once[1].isin(once[0]).sum())
+    return equal if equal >= _ROWS and equal >= _SHARE * len(second) else 0
+
+
+def _refuse(same: int, doubt: int, test: Predictions, what: str, otherwise: str = "") -> None:
+    if same:
+        todo = f"judge on patients that nothing has seen{otherwise}"
         raise UnsoundError(
-            f"{count(shared, 'patient')} of this test set {'was' if shared == 1 else 'were'} used {what}",
+            f"{count(same, 'patient')} of this test set {'was' if same == 1 else 'were'} used {what}",
             given=f"{test}",
             todo=todo,
         )
+    if doubt:
+        raise UnsoundError(f"patients of this test set may be those that were used {what}", given=f"{test}",
+                           todo=in_doubt(doubt, "patients"))  # fmt: skip
+
+
+def _refuse_cases(shared: int, test: Predictions, what: str) -> None:
+    if shared:
+        raise UnsoundError(f"{count(shared, 'case')} of this test set {'was' if shared == 1 else 'were'} used {what}, under other patients", given=f"{test}",
+                           todo="judge on cases that nothing has seen; if they are others, give them names of their own")  # fmt: skip
 
 
 # -- rules by which a threshold is chosen: what is searched for on a ROC curve, and which of its steps it is ------

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, UnsoundError, checked, nearest, one_of, require
-from overread.core.files import build, hashed, read_json, write_json
+from overread.core.files import build, read_json, write_json
+from overread.core.identifiers import marks
 from overread.core.phrases import count
 from overread.core.random import bits
-from overread.evaluation.operating_point import positives, refuse_seen
+from overread.evaluation.operating_point import positives, refuse_seen, refuse_training
 from overread.predictions import Predictions
 from overread.stats.arrays import patient_codes
 from overread.stats.calibration.recalibration import (
@@ -113,7 +114,7 @@ def fit_recalibration(
     patients = sorted({str(p) for part in parts.values() for p in tuning.patients[part.rows]})
     salt = tuning.digest
     fitted_on = f"{count(sum(len(p.rows) for p in parts.values()), 'answer')} of {count(len(patients), 'patient')}, predictions {salt}"
-    target, seen = tuning.target, tuple(sorted(hashed(patients, salt)))
+    target, seen = tuning.target, marks(patients, salt)
     positive = positives(tuning, None, None) if target.task.binary else target.positive
     held = Recalibration(chosen, target.kind, target.names, positive, steps, {}, why, fitted_on, seen, salt)
     return replace(held, shift=_shifts(held, parts, prevalence, unlabelled))
@@ -134,6 +135,7 @@ def recalibrate(predictions: Predictions, recalibration: Recalibration, *, tunin
                          todo="give tuning and test predictions of one model")  # fmt: skip
     if not tuning:
         judged = predictions.take(predictions.known)
+        refuse_training(judged)
         refuse_seen(judged, recalibration.seen, recalibration.salt, "to recalibrate the probabilities")
     table = predictions.table.copy()
     for of in (of for of, steps in recalibration.steps.items() if steps or of in recalibration.shift):

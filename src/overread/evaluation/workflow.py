@@ -18,8 +18,8 @@ from overread.cases.annotators import Grades
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import write_json
 from overread.evaluation.curves import Numbers
-from overread.evaluation.ledger import record_look, truth_hash
-from overread.evaluation.operating_point import OperatingPoint, positives, question, refuse_seen
+from overread.evaluation.ledger import record_look, verify
+from overread.evaluation.operating_point import OperatingPoint, positives, question, refuse_seen, refuse_training
 from overread.evaluation.results import Content, lookup, to_file_form
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, no_ranking, normal_quantile, patient_codes
@@ -329,8 +329,11 @@ def simulate(
     alike = set(at.positive) == set(triage.positive)
     require(alike, "both points must be for the same classes", given=f"{at.of}; {triage.of}")
     require(prevalence is None or 0 < prevalence < 1, "prevalence must lie between 0 and 1", given=prevalence)
-    for seen, salt in {(point.seen, point.salt) for point in (at, triage)}:  # mostly one: hashing takes time
-        refuse_seen(test, seen, salt, "to choose the threshold")
+    refuse_training(test)
+    for seen, salt, cases in {
+        (point.seen, point.salt, point.cases) for point in (at, triage)
+    }:  # mostly one: hashing takes time
+        refuse_seen(test, seen, salt, "to choose the threshold", cases)
     names = positives(test, at.positive, None)
     rows, truth, score = question(test, names)
     calls = _calls(test, rows, names, grades, reader_threshold, modality)
@@ -340,17 +343,18 @@ def simulate(
     if not len(reading):
         raise _nothing(len(test), len(rows))
     points = [p.threshold for p in (at, triage)]
-    looks = record_look(ledger, model, points, test.digest, test=truth_hash(test)) if ledger else 0
+    if ledger:
+        verify(ledger)
     bad = int((~np.isfinite(reading.score)).sum())
-    found = _followed(reading, _wanted(workflows, grades), terms, bad)
-    return Simulation(
-        tuple(found),
+    found = Simulation(
+        tuple(_followed(reading, _wanted(workflows, grades), terms, bad)),
         triage_curve(reading, triage.threshold, terms, bad),
         tuple(worklist(truth, score, codes, terms)),
         _counts(truth, score, calls, reading, triage.threshold, prevalence),
         (at,) if at == triage else (at, triage),
-        looks,
     )
+    # what could not be computed is no look
+    return replace(found, looks=record_look(ledger, model, points, test.digest, test=test)) if ledger else found
 
 
 def _nothing(cases: int, known: int) -> InputError:

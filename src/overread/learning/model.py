@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from overread.core.files import (
     EqualByDigest,
     build,
     fingerprint,
-    hashed,
     plain,
     publish,
     read_fields,
@@ -26,6 +26,7 @@ from overread.core.files import (
     require_file,
     write_json,
 )
+from overread.core.identifiers import among
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
 from overread.learning.device import seeded
@@ -34,6 +35,7 @@ from overread.networks import backbones
 from overread.networks import weights as stores
 from overread.networks.small import Network
 from overread.networks.state_dict import read_tensors, renamed, write_tensors
+from overread.predictions import PredictedBy
 from overread.tasks.target import Target
 
 _MEAN_IMAGE = "preprocess.mean_image"
@@ -76,7 +78,8 @@ class About:
     """What ``model.json`` holds. ``seen`` are hashed patients of training and tuning, by ``salt``.
 
     ``names_salt``: what the codes of the study's cases and patients were made with; "" where names were kept.
-    ``planes``: what it was shown of volumes.
+    ``planes``: what it was shown of volumes. ``identifiers``: whether two forms of one are the same patient, see
+    :mod:`overread.core.identifiers`; blank: of before this was asked.
     """
 
     recipe: Recipe
@@ -89,6 +92,7 @@ class About:
     planes: Planes = WHOLE
     scale: tuple[float, float] = (0.0, 1.0)  # mean and standard deviation of a quantity in training
     decisions: tuple[Decision, ...] = ()
+    identifiers: str = ""
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -142,9 +146,22 @@ class Model(EqualByDigest):
 
     __repr__ = __str__
 
-    def has_seen(self, patients: list[str]) -> int:
-        """How many of these patients were in training or tuning."""
-        return len(set(hashed(sorted(set(patients)), self.about.salt)) & set(self.about.seen)) if self.about.salt else 0
+    def has_seen(self, patients: Sequence[str]) -> int:
+        """How many of these patients were in training or tuning, or may have been: in another written form."""
+        return int(self.saw(sorted(set(patients))).sum())
+
+    def saw(self, patients: Sequence[str]) -> NDArray[np.bool_]:
+        """(N,) which of these patients :meth:`has_seen` counts."""
+        about = self.about
+        if not about.salt:
+            return np.zeros(len(patients), bool)
+        return np.asarray(among(patients, about.seen, about.salt, about.identifiers or "ask") != "")
+
+    @property
+    def facts(self) -> PredictedBy:
+        """What it says of itself beside its predictions."""
+        about = self.about
+        return PredictedBy(self.digest, about.target, about.seen, about.salt, about.identifiers or "ask")
 
     def save(self, folder: str | Path) -> Path:
         """Write ``model.safetensors``, ``model.json`` and ``history.json`` into ``folder``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,19 @@ def predict(
 ) -> Predictions:
     """Predict every case: the mean over its images of the class probabilities.
 
-    ``part`` fills the column ``split``. Images that cannot be read are left out; raises :class:`InputError` if none
+    ``part`` fills the column ``split``; where it is blank, ``seen`` marks cases whose patients the model was trained or
+    tuned on, and with them goes what the model says of itself: who judges them is told. Images that cannot be read are left out; raises :class:`InputError` if none
     can. Columns that are no roles are carried along as subgroups.
     """
     values, errors = predict_images(model, paths(cases), device=device, threads=threads, progress=progress)
     if len(errors) == len(cases):
         raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
-    return tabulate(values, cases, model.target, part)
+    made = tabulate(values, cases, model.target, part)
+    table = made.table
+    seen = (table["split"] == "") & model.saw(table["patient"].tolist())
+    return replace(
+        made, table=table.assign(split=table["split"].mask(seen, "seen")), by=model.facts, identifiers=cases.identifiers
+    )
 
 
 @checked

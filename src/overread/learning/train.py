@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.core.errors import InputError, UnsoundError, checked, require
-from overread.core.files import build, cache_folder, cores, fingerprint, hashed, plain, read_fields, sha256, write_json
+from overread.core.files import build, cache_folder, cores, fingerprint, plain, read_fields, sha256, write_json
+from overread.core.identifiers import marks
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess, fit_normalisation
 from overread.learning import auto
@@ -241,8 +242,8 @@ def _about(
     salt = sha256(f"{cases.taught}/{recipe.seed}".encode())[:32]
     patients = cases.table["patient"].iloc[np.union1d(data.training, data.tuning)]
     scale = cases.target.task.label_scale(cases.labels[data.training])
-    return About(recipe, preprocess, cases.target, origin, tuple(sorted(hashed(sorted(set(patients)), salt))), salt,
-                 cases.salt, cases.planes, scale, tuple(decisions))  # fmt: skip
+    return About(recipe, preprocess, cases.target, origin, marks(patients, salt), salt, cases.salt, cases.planes, scale,
+                 tuple(decisions), cases.identifiers)  # fmt: skip
 
 
 def _decisions(state: LoopState) -> list[Decision]:

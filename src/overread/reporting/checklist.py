@@ -342,7 +342,7 @@ def _threshold(run: Run) -> str:
     points = run.operating
     if len(points) > 1:
         several = ", ".join(f"{run.called(p.of)} {words.number(p.threshold)}" for p in points)
-        return f"one for each label, by the rule {words.name(points[0].rule, 60)!r} on tuning data and frozen before the test set was opened: {words.name(several, 600)}"
+        return f"one for each label, by the rule {words.name(points[0].rule, 60)!r} on tuning data{main_results.when_chosen(run)}: {words.name(several, 600)}"
     default = run.curve.point.rule
     other = f"not prespecified: {words.name(default, 80)}" if default else "none: the most probable answer counts"
     return " ".join(main_results.points(run)) or other

@@ -153,16 +153,26 @@ def points(run: Run) -> list[str]:
 def points_table(run: Run) -> Table | None:
     """Several frozen operating points, one a row."""
     head = ("Label", "Threshold", "Rule", "Sensitivity on tuning data", "Specificity on tuning data")
-    caption = "Operating points, chosen on tuning data and frozen before the test set was opened"
+    caption = f"Operating points, chosen on tuning data{when_chosen(run)}"
     names = [run.called(point.of) for point in run.operating]
     return words.points_table(run.operating, names, head, caption, digits=0) if len(names) > 1 else None
+
+
+@checked
+def when_chosen(run: Run) -> str:
+    """When the thresholds were chosen, to stand behind that they were: before the test set was opened only where the
+    ledger shows it."""
+    looks = run.evaluation.looks
+    if looks:
+        return f", when the test set had been looked at {words.times(looks)} before"
+    return " and frozen before the test set was opened" if run.evaluation.about.ledger.entry else ""
 
 
 def _point(run: Run, point: OperatingPoint) -> str:
     return (
         f"A case is flagged as {run.called(point.of)} at a score of {words.number(point.threshold, 3)} or more. The threshold was chosen "
-        f"by the rule “{words.name(point.rule, 60)}” on {words.name(point.chosen_on, 120)}, and "
-        f"frozen before the test set was opened. On the tuning data it had a sensitivity of {words.percent(point.sensitivity)} "
+        f"by the rule “{words.name(point.rule, 60)}” on {words.name(point.chosen_on, 120)}"
+        f"{when_chosen(run)}. On the tuning data it had a sensitivity of {words.percent(point.sensitivity)} "
         f"and a specificity of {words.percent(point.specificity)}."
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
 
+from overread.core.identifiers import counted
 from overread.core.phrases import without_folders
 from overread.evaluation.evaluate import Tally
 from overread.reporting import words
@@ -241,7 +242,7 @@ def training_facts(run: Run) -> tuple[tuple[str, str], ...]:
     """Backbone, weights and time in a few rows."""
     if not run.model:
         return ()
-    backbone, seen = run.model.backbone, len(run.model.seen)
+    backbone, seen = run.model.backbone, counted(run.model.seen)
     default = "pretrained" if backbone.pretrained else "none: trained from scratch"
     return _known([
         ("Network", words.name(backbone.name or words.NOTHING, 80)),

@@ -19,7 +19,7 @@ from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of
-from overread.cases.privacy import codes
+from overread.cases.privacy import codes, patient_codes
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import Split, leaked, without
 from overread.cases.split import split as split_cases
@@ -44,6 +44,7 @@ from overread.evaluation.comparison.baseline import beside_baseline
 from overread.evaluation.comparison.claims import Declaration, declare
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.evaluate import evaluate as evaluate_predictions
+from overread.evaluation.ledger import require_entry_of, settle
 from overread.evaluation.operating_point import OperatingPoint, choose_thresholds
 from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
@@ -362,17 +363,19 @@ def evaluate(context: RunContext) -> None:
     if context.done("evaluation", key, "evaluation/metrics.json"):
         return
     began = context.clock.elapsed
+    require_entry_of(context.folder / "evaluation", context.folder / "ledger.jsonl")
     points = points_by(rule, tuning)
     trained = context.record().get("steps", {}).get("model", {})
+    doubt = uncertainty(tuning, test, seed=study.training.seed)  # first: what cannot be judged is no look
+    beside = beside_baseline(test, baseline, seed=study.training.seed) if baseline else ()
     result = evaluate_predictions(test, at=points or None, by=list(subgroups), seed=study.training.seed,
                                   ledger=context.folder / "ledger.jsonl", model=trained.get("key", ""), prevalence=rule.prevalence or None, fixed=rule.fixed,
-                                  net_benefit_at=rule.net_benefit_at or None, primary=rule.primary)  # fmt: skip
-    doubt = uncertainty(tuning, test, seed=study.training.seed)
-    beside = beside_baseline(test, baseline, seed=study.training.seed) if baseline else ()
+                                  net_benefit_at=rule.net_benefit_at or None, primary=rule.primary, pending=True)  # fmt: skip
     result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed}).save(
         context.folder / "evaluation"
     )
     context.note("evaluation", key, context.clock.elapsed - began)
+    settle(context.folder / "ledger.jsonl")
 
 
 @checked
@@ -518,6 +521,10 @@ def key_of(study: Study, progress: Progress = silent) -> pd.DataFrame:
     salt = study.columns.salt
     if not salt:
         raise InputError("the run has no codes: its names were kept", given=f"names = {study.columns.names!r}")
-    named = cases_of(study.changed(names="keep", volumes="whole", point=(), side=0.0), progress).table
-    made = {"code": codes(named["case"], salt), "patient code": codes(named["patient"], salt)}
+    cases = cases_of(study.changed(names="keep", volumes="whole", point=(), side=0.0), progress)
+    named = cases.table
+    made = {
+        "code": codes(named["case"], salt),
+        "patient code": patient_codes(named["patient"], salt, cases.identifiers),
+    }
     return pd.DataFrame({**made, **{name: named[name].to_numpy() for name in ("case", "patient", "image")}})

@@ -49,9 +49,40 @@ def test_blanks_are_unknown_but_none_is_a_class():
     assert made["label"].tolist() == ["none", "", "", "mild", ""]
 
 
-def test_whole_numbers_lose_their_point_only_together():
-    assert one_label(text("1.0", "0.0", ""), (), None, "y")[1].names == ("0", "1")
-    assert one_label(text("1.0", "0.5", "2"), (), None, "y")[1].names == ("0.5", "1.0", "2")
+@pytest.mark.parametrize(
+    "values", [("1.0", "0.0", ""), ("1", "0.0", "0"), (" 1", "0.00"), ("1\u00a0", "\uff10", "n/a")]
+)
+def test_a_number_is_one_class_however_it_is_written(values):
+    assert one_label(text(*values), (), None, "y")[1].names == ("0", "1")
+
+
+def test_a_number_that_is_not_whole_stays():
+    assert one_label(text("1.0", "0.5", "2"), (), None, "y")[1].names == ("0.5", "1", "2")
+
+
+@pytest.mark.parametrize("pair", [("Benign", "benign"), ("no finding", "No_Finding"), ("No-Finding", "no  finding")])
+def test_labels_that_differ_in_capitals_are_asked_about(pair):
+    values = text(*pair, pair[1], "malignant")
+    with pytest.raises(InputError, match=r"capitals.*rows.*--rename-label") as error:
+        one_label(values, (), None, "y")
+    assert all(name in str(error.value) for name in pair)
+    label, target, notes = one_label(values, ("malignant",), None, "y", rename={pair[0]: pair[1]})
+    assert set(target.names) == {pair[1], "malignant"}
+    assert (label["label"] == pair[1]).sum() == 3
+    assert any(f"1 cells of {pair[0]!r} are taken as {pair[1]!r}" in note for note in notes)
+    assert len(one_label(values, ("malignant",), None, "y", rename={pair[0]: pair[0]})[1].names) == 3
+
+
+def test_signs_behind_a_word_tell_two_classes():
+    assert one_label(text("ER+", "ER-"), ("ER+",), None, "y")[1].names == ("ER+", "ER-")
+
+
+def test_a_label_may_be_made_unknown_and_a_misspelt_one_is_named():
+    label, target, _ = one_label(text("a", "b", "unclear"), ("b",), None, "y", rename={"unclear": ""})
+    assert target.names == ("a", "b")
+    assert label["label"].tolist() == ["a", "b", ""]
+    with pytest.raises(InputError, match="id you mean 'unclear'"):
+        one_label(text("a", "b", "unclear"), ("b",), None, "y", rename={"uncler": "a"})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -282,7 +283,11 @@ def test_the_threshold_remembers_its_patients():
     with pytest.raises(UnsoundError, match="used to choose the threshold"):
         judge_readers(labels(), predictions(), at=point)
     others = [f"other {i}" for i in range(90)]
-    found = judge_readers(labels(), predictions(patients=others), at=point)
+    with pytest.raises(UnsoundError, match="90 cases of this test set were used to choose the threshold, under other"):
+        judge_readers(labels(), predictions(patients=others), at=point)
+    tuning = replace(tuning, table=tuning.table.assign(case=others, patient=others))
+    point = choose_threshold(tuning)
+    found = judge_readers(labels(), predictions(), at=point)
     flagged = predictions().scores[:, 1] >= point.threshold
     assert found["sensitivity", "model"].value == pytest.approx(flagged[TRUTH == 1].mean())
 

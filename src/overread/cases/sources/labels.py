@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
-from overread.cases.sources.tables import MISSING, known, numbered
+from overread.cases.sources.tables import known, numbered
 from overread.core.errors import InputError, checked, nearest
+from overread.core.identifiers import MISSING, alike, identifiers, rewritten
 from overread.core.phrases import count
 from overread.images.address import file_of, parse
 from overread.tasks.classes import disease_of, says_healthy
@@ -25,10 +28,17 @@ _MOST = 200
 
 
 def one_label(
-    values: pd.Series, positive: Sequence[str], task: type[Task] | None, name: str, order: Sequence[str] = ()
-) -> tuple[pd.DataFrame, Target, list[str]]:
-    """The ``label`` column, its target, and notes; classes stand in ``order`` or the natural one, never the rows'."""
-    label = whole(known(values))
+    values: pd.Series, positive: Sequence[str], task: type[Task] | None, name: str, order: Sequence[str] = (),
+    rename: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[pd.DataFrame, Target, list[str]]:  # fmt: skip
+    """The ``label`` column, its target, and notes; classes stand in ``order`` or the natural one, never the rows'.
+
+    ``rename`` as in :func:`renamed`.
+    """
+    written = identifiers(values)
+    label, told = renamed(written, rename)
+    told = [note for note in (rewritten(values, written, "label"), *told) if note]
+    refuse_variants(label, rename)
     place = {name: i for i, name in enumerate(order)}
     names = sorted(set(label) - {""}, key=lambda name: (place.get(name, len(place)), natural(name)))
     if not names:
@@ -41,14 +51,76 @@ def one_label(
                          given=", ".join(names[:20]), todo="leave --kind out")  # fmt: skip
     chosen, notes = _positive(names, tuple(positive), guess=one_of_two)
     target = Target("binary" if one_of_two else "classes", tuple(names), chosen)
-    return pd.DataFrame({"label": label}), target, notes
+    return pd.DataFrame({"label": label}), target, [*told, *notes]
 
 
 @checked
-def whole(values: pd.Series) -> pd.Series:
-    """``1.0`` as ``1`` where every label is a whole number: a blank turned the column into floats elsewhere."""
-    filled = values[values != ""]
-    return values.str.replace(r"\.0+$", "", regex=True) if filled.str.fullmatch(r"-?\d+\.0+").all() else values
+def renamed(labels: pd.Series, rename: Mapping[str, str], one_of_several: bool = False) -> tuple[pd.Series, list[str]]:
+    """Labels under their new names, and how many cells that changed; a blank name makes a label unknown.
+
+    Raises :class:`InputError` for a label that is not there, unless this is ``one_of_several`` tables.
+    """
+    found = set(labels) - {""}
+    for old in rename:
+        if old not in found and not one_of_several:
+            raise InputError(f"there is no label {old!r} to rename", todo=nearest(old, sorted(found)))
+    changed = {old: new for old, new in rename.items() if old != new}
+    notes = [f"label: {int((labels == old).sum()):,} cells of {old!r} are taken as {repr(new) if new else 'unknown'}"
+             for old, new in changed.items() if old in found]  # fmt: skip
+    return (labels.replace(changed) if changed else labels), notes
+
+
+@checked
+def refuse_variants(labels: pd.Series, decided: Collection[str] = ()) -> None:
+    """Raise :class:`InputError` where two labels differ only in capitals or in what stands between words.
+
+    Those ``decided`` may.
+    """
+    counts = labels[labels != ""].value_counts()
+    groups: dict[str, list[str]] = {}
+    for name in counts.index:
+        groups.setdefault(word_of(name), []).append(name)
+    for names in groups.values():
+        open_ = [name for name in names[1:] if name not in decided]
+        if open_:
+            shown = " and ".join(f"{name!r} ({int(counts[name]):,} rows)" for name in names)
+            raise InputError("two labels differ only in capitals or in what stands between words", given=shown,
+                             todo=f"say what is meant: --rename-label {shown_pair(open_[0], names[0])}, or {shown_pair(open_[0], open_[0])} if they are two classes")  # fmt: skip
+
+
+@checked
+def meant(strange: Sequence[str], names: Sequence[str]) -> str:
+    """Which class each label might be, as flags."""
+    words = {word_of(name): name for name in names}
+    guessed = {name: words[word_of(name)] for name in strange if word_of(name) in words}
+    if len(guessed) == len(strange):
+        flags = " ".join(f"--rename-label {shown_pair(old, new)}" for old, new in guessed.items())
+        return f"if these are the same, say {flags}"
+    first = next(name for name in strange if name not in guessed)
+    hint = nearest(first, names)
+    return f"say which class it is: --rename-label {shown_pair(first, 'CLASS')}, or {shown_pair(first, '')} where it is not known; {hint}"
+
+
+@checked
+def shown_pair(old: str, new: str) -> str:
+    """A pair for ``--rename-label`` that can be pasted.
+
+    >>> shown_pair("No finding", "normal")
+    '"No finding=normal"'
+    """
+    pair = f"{old}={new}"
+    return pair if re.fullmatch(r"[\w=.+-]+", pair) else f'"{pair}"'
+
+
+@checked
+def word_of(label: str) -> str:
+    """A label without capitals, and with a blank for whatever stands between its words: ``ER+`` and ``ER-`` stay two.
+
+    >>> word_of("No_Finding"), word_of("ER-")
+    ('no finding', 'er-')
+    """
+    text = unicodedata.normalize("NFKC", label).casefold()
+    return re.sub(r"(?<=[^\W_])[\s_-]+(?=[^\W_])", " ", text)
 
 
 @checked
@@ -354,20 +426,16 @@ def _best(table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: l
 def _matches(
     table: pd.DataFrame, labels: pd.DataFrame, keys: list[str], columns: list[str], loose: bool
 ) -> Iterator[_Match]:
-    plain = {column: known(labels[column].astype(str)) for column in columns}
+    plain = {column: identifiers(labels[column]) for column in columns}
     for key in keys:
-        for images in _forms(key, known(table[KEYS[key]].astype(str))):
+        for images in _forms(key, identifiers(table[KEYS[key]])):
             for column, values in plain.items():
                 if not loose:
                     yield _Match(key, column, images, values)
-                elif _loose(images).nunique() == images.nunique():  # two must not become one
-                    yield _Match(key, column, _loose(images), _loose(values), " (without leading zeros and case)")
-
-
-def _loose(values: pd.Series) -> pd.Series:
-    """Without what spreadsheets change: leading zeros, a decimal point behind a number, case."""
-    plain = values.str.lower().str.replace(r"^(\d+)\.0$", r"\1", regex=True)
-    return plain.str.replace(r"^0+(?=\w)", "", regex=True)
+                elif alike(images).nunique() == images.nunique():  # two must not become one
+                    yield _Match(
+                        key, column, alike(images), alike(values), " (without capitals, leading zeros and separators)"
+                    )
 
 
 def _forms(key: str, values: pd.Series) -> Iterator[pd.Series]:

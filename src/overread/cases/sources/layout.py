@@ -6,9 +6,10 @@ Nothing heavy is imported: the options of the command line are made from this.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from overread.core.errors import ArgumentError, require
+from overread.core.errors import ArgumentError, checked, require
 from overread.core.settings import require_allowed, setting
 
 
@@ -28,10 +29,13 @@ class Layout:
     masks: str = setting("set-aside", "masks that lie among the images: set-aside or keep", choices=("set-aside", "keep"))
     sheet: str = setting("", "sheet of an Excel workbook; the first, and said, if not given")
     encoding: str = setting("", "encoding of a text table, such as cp1250; found out, and said, if not given")
+    rename_label: tuple[str, ...] = setting((), "old=new: a label that is written otherwise than its class; may be repeated; blank after = for unknown", repeated=True)
+    identifiers: str = setting("ask", "patients whose identifiers differ only in capitals, leading zeros or separators: same, or as-written (two); a table with such is asked about", choices=("ask", "same", "as-written"))
     # fmt: on
 
     def __post_init__(self) -> None:
         require_allowed(self)
+        _ = self.renamed
         for name in ("patient_from", "label_from"):
             try:
                 re.compile(getattr(self, name))
@@ -40,3 +44,24 @@ class Layout:
                                     todo="write a regular expression, such as 'person(\\d+)'") from error  # fmt: skip
         require(not (self.one_hot and self.list_separator), "labels come from one place",
                 given="one_hot and list_separator", todo="give one of them")  # fmt: skip
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Labels by the names that they are to have: see :func:`pairs_of`."""
+        return pairs_of(self.rename_label)
+
+
+@checked
+def pairs_of(renamed: Sequence[str]) -> dict[str, str]:
+    """Labels by the names that they are to have, from ``old=new``. Raises :class:`ArgumentError` for another form.
+
+    >>> pairs_of(["Malignant=malignant", "unclear="])
+    {'Malignant': 'malignant', 'unclear': ''}
+    """
+    found: dict[str, str] = {}
+    for pair in renamed:
+        old, equals, new = (part.strip() for part in pair.partition("="))
+        require(bool(old and equals) and found.get(old, new) == new, "a label is renamed by old=new, once", given=pair,
+                todo="write --rename-label Malignant=malignant")  # fmt: skip
+        found[old] = new
+    return found

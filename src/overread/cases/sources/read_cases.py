@@ -30,6 +30,7 @@ from overread.cases.sources.labels import (
     from_one_hot,
     join_labels,
     listed_findings,
+    meant,
     one_label,
     quantity,
     several_findings,
@@ -53,6 +54,7 @@ from overread.cases.sources.tables import (
 )
 from overread.cases.volumes import cut
 from overread.core.errors import InputError, checked, nearest, one_of, require
+from overread.core.identifiers import distinct, identifiers, rewritten
 from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.tasks.target import TASKS, Kind, Target
@@ -159,13 +161,12 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
         if want.layout.blank != "unknown" and not target.task.multilabel:
             raise InputError("a blank cell means something for findings alone", given=f"--blank {want.layout.blank}, {target.task.summary}",
                              todo="leave --blank out, or name the findings with --labels")  # fmt: skip
+        if want.layout.renamed and not target.task.exclusive:
+            raise InputError("labels are renamed where each image has one", given=f"--rename-label, {target.task.summary}",
+                             todo="leave --rename-label out, or name one column with --label")  # fmt: skip
         made, found = _identify(roles.table, root, roles, columns, want.layout)
-        return Cases(
-            _joined(made, wanted.loc[made.index], roles, want),
-            target,
-            str(root),
-            (*taken, *roles.notes, *notes, *found),
-        )
+        joined, notes = _joined(made, wanted.loc[made.index], roles, want), [*taken, *roles.notes, *notes, *found]
+        return Cases(joined, target, str(root), tuple(notes), identifiers=_answer(made, want.layout))
     graders = want.graders
     if not isinstance(graders, (str, os.PathLike)):  # these columns are left behind, since they name people
         graders = [find(roles.columns, name, "graders") for name in graders]
@@ -173,10 +174,22 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     made, found = _identify(table, root, roles, columns, want.layout)
     rule = want.consensus
     wanted, target, notes, grades = judged(
-        made, table.loc[made.index], graders, rule=rule, positive=want.positive, task=want.task
+        made,
+        table.loc[made.index],
+        graders,
+        rule=rule,
+        positive=want.positive,
+        task=want.task,
+        rename=want.layout.renamed,
     )
     joined, notes = _joined(made, wanted, roles, want), [*taken, *roles.notes, *notes, *found]
-    return GradedCases(joined, target, str(root), tuple(notes), grades=grades, rule=rule)
+    answer = _answer(made, want.layout)
+    return GradedCases(joined, target, str(root), tuple(notes), identifiers=answer, grades=grades, rule=rule)
+
+
+def _answer(made: pd.DataFrame, layout: Layout) -> str:
+    """What patients are who differ in writing only; where none are named, cases are, and these are as written."""
+    return "as-written" if (made["patient"] == made["case"]).all() else layout.identifiers
 
 
 def _joined(made: pd.DataFrame, wanted: pd.DataFrame, roles: Roles, want: Wanted) -> pd.DataFrame:
@@ -311,7 +324,7 @@ def _target(
     if not labels:
         image = next(column for column, role in roles.taken.items() if role == "image")
         values, notes = by_pattern(table[image], layout.label_from, "label")
-        made, target, more = one_label(values, want.positive, task, "label_from")
+        made, target, more = one_label(values, want.positive, task, "label_from", rename=layout.renamed)
         return made, target, notes + more
     if want.labels is not None or (want.label is want.value is None and labels[0].startswith("label:")):
         return several_findings(table, labels, want.positive, layout.blank)
@@ -322,7 +335,7 @@ def _target(
     ):
         made, target, notes = listed_findings(listed[0], want.positive, layout.blank)
         return made, target, listed[1] + notes
-    return one_label(table[labels[0]], want.positive, task, labels[0])
+    return one_label(table[labels[0]], want.positive, task, labels[0], rename=layout.renamed)
 
 
 def _identify(
@@ -341,7 +354,8 @@ def _identify(
     if layout.split_from:
         made["split"], more = _given_parts(written[made.index], root, layout.split_from)
         found = [*found, *more]
-    case = known(made["case"]) if columns["case"] else _stems(made["image"])
+    case = identifiers(made["case"]) if columns["case"] else _stems(made["image"])
+    roles.notes += [rewritten(made["case"], case, "case")] if columns["case"] else []
     made["case"] = case.where(case != "", made["image"])
     if columns["patient"] is None:
         by_path = (
@@ -354,7 +368,9 @@ def _identify(
             [NO_PATIENT + "; name the column with --patient" + offered_patient(written)],
         )
         roles.notes += more
-    patient = known(made["patient"])
+    same = columns["patient"] is not None and columns["patient"] in (columns["case"], columns["image"])
+    patient = distinct(made["patient"], "patient", "as-written" if same else layout.identifiers)
+    roles.notes = [note for note in (*roles.notes, rewritten(made["patient"], patient, "patient")) if note]
     blank = int((patient == "").sum())
     named = columns["patient"] is not None or blank < len(made)
     if blank and named:
@@ -397,7 +413,7 @@ def _given_parts(images: pd.Series, root: Path, files: Sequence[str]) -> tuple[p
 def _stems(images: pd.Series) -> pd.Series:
     """File names without folder and ending where these are enough, else whole paths."""
     names = images.str.replace(r"^.*/", "", regex=True)
-    stems = names.str.replace(r"(\.nii\.gz|\.jp2|\.j2k|\.[A-Za-z]+)$", "", regex=True)
+    stems = identifiers(names.str.replace(r"(\.nii\.gz|\.jp2|\.j2k|\.[A-Za-z]+)$", "", regex=True))
     return stems if stems.is_unique else images
 
 
@@ -474,7 +490,7 @@ def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | N
         notes.append(f"patient: {blank:,} images without one count as patients of their own")
     alone = made["case"] if blank == len(made) else "case " + made["case"]
     made["patient"] = made["patient"].where(made["patient"] != "", alone)
-    wanted, target, more = one_label(made.pop("label"), positive, None, "label")
+    wanted, target, more = one_label(made.pop("label"), positive, None, "label", rename=layout.renamed)
     _refuse_twice(made)
     return Cases(pd.concat([made, wanted], axis=1), target, str(folder), (*notes, *more))
 
@@ -553,14 +569,15 @@ def _new_from_table(
     table, _ = _one_row_each(roles, columns, [], Wanted(layout=layout))
     made, found = _identify(table, root, roles, columns, layout)
     blank = pd.DataFrame(dict.fromkeys(target.columns, target.task.unknown), index=made.index)
-    return Cases(_joined(made, blank, roles, Wanted()), target, str(root), (*roles.notes, *found))
+    return Cases(_joined(made, blank, roles, Wanted()), target, str(root), (*roles.notes, *found),
+                 identifiers=_answer(made, layout))  # fmt: skip
 
 
 def _labelled(cases: Cases, target: Target) -> Cases:
     strange = [name for name in cases.target.names if name not in target.names]
     if strange:
         raise InputError("the table has classes that the model does not know", given=", ".join(strange[:10]),
-                         todo=nearest(strange[0], target.names))  # fmt: skip
+                         todo=meant(strange, target.names))  # fmt: skip
     return replace(cases, target=target)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from overread.cases.sources.layout import Layout
 from overread.cases.sources.workbook import OLD, is_workbook, read_sheet
 from overread.core.errors import InputError, checked, nearest
+from overread.core.identifiers import MISSING
 
 #: Nothing is said of the layout: everything is found out.
 PLAIN = Layout()
@@ -277,9 +278,6 @@ PART_NAMES = {
     "valid": "tuning", "validation": "tuning", "dev": "tuning", "development": "tuning", "test": "test",
     "testing": "test", "tst": "test", "holdout": "test",
 }  # fmt: skip
-
-#: What means "not known" in a label or an identifier. "none" and "unknown" are words that classes may have.
-MISSING = frozenset({"", "nan", "na", "n/a", "#n/a", "null", "<na>"})
 
 
 def folded(name: str) -> str:

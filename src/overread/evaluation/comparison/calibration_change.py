@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked
 from overread.evaluation.curves import ReliabilityDiagram
-from overread.evaluation.ledger import record_look, truth_hash
+from overread.evaluation.ledger import record_look, verify
 from overread.evaluation.recalibrate import Floats, chances, log_loss, part_of, two_columns
 from overread.evaluation.results import Content, Result, to_file_form
 from overread.predictions import Predictions
@@ -102,7 +102,8 @@ def judge_calibration(
     asked = _asked(before, after)
     if not any(len(ask.truth) for ask in asked):
         raise InputError("no prediction has a known truth", given=str(before), todo="leave the comparison out")
-    looks = record_look(ledger, model, None, after.digest, test=truth_hash(after)) if ledger else 0
+    if ledger:
+        verify(ledger)
     found: list[Estimate] = []
     curves: dict[str, DiagramPair] = {}
     many = resamples or (RESAMPLES if len(before) > LARGE else resamples_for(len(before)))
@@ -112,6 +113,8 @@ def judge_calibration(
         estimates, curves[ask.of] = _judged(ask, level, many, seed)
         found += estimates
     counts = {"images": len(before), "patients": int(before.table["patient"].nunique())}
+    # what could not be computed is no look
+    looks = record_look(ledger, model, None, after.digest, test=after) if ledger else 0
     return CalibrationChange(tuple(found), counts, looks, curves)
 
 

@@ -11,6 +11,7 @@ from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import plain
 from overread.evaluation.ledger import is_declaration, looks_at, record_declaration, record_look, verify
 from overread.evaluation.metrics import shown
+from overread.predictions import Predictions
 from overread.stats.estimate import Estimate
 from overread.stats.hypotheses import Claim, equivalence, non_inferiority, superiority
 
@@ -84,8 +85,8 @@ def declare(ledger: str | Path, declaration: Declaration) -> bool:
 
 
 @checked
-def declared_at_first(ledgers: Ledgers, tests: Sequence[str], declaration: Declaration) -> bool:
-    """Declare now, in the first ledger, if nobody has looked at any of ``tests`` (hashes) yet; False once somebody has."""
+def declared_at_first(ledgers: Ledgers, tests: Sequence[str | Predictions], declaration: Declaration) -> bool:
+    """Declare now, in the first ledger, if nobody has looked at any of ``tests`` yet; False once somebody has."""
     paths = paths_of(ledgers)
     looked = any(looks_at(verify(path), test) for path in paths for test in tests)
     return bool(paths) and not looked and declare(paths[0], declaration)
@@ -100,10 +101,10 @@ def paths_of(ledgers: Ledgers) -> tuple[Path, ...]:
 
 @checked
 def look(
-    ledgers: Ledgers, tests: Sequence[str], wanted: Declaration | None, *, model: str,
+    ledgers: Ledgers, tests: Sequence[str | Predictions], wanted: Declaration | None, *, model: str,
     threshold: float | list[float] | None, predictions: str,
 ) -> tuple[int, Standing]:  # fmt: skip
-    """Write a look at ``tests`` (hashes) into every ledger: how many came before, and how the claim stands.
+    """Write a look at ``tests`` (tables or hashes) into every ledger: how many came before, and how the claim stands.
 
     Call it when everything has been computed and nothing was shown: what cannot be computed is no look. A claim is
     declared first, if nobody has looked yet. Raises :class:`UnsoundError` if a ledger was cut or edited.
@@ -118,7 +119,7 @@ def look(
 
 
 @checked
-def standing(ledgers: Ledgers, tests: Sequence[str], declaration: Declaration) -> Standing:
+def standing(ledgers: Ledgers, tests: Sequence[str | Predictions], declaration: Declaration) -> Standing:
     """Whether a claim was declared before the first look at any of ``tests``, why, and what else was claimed.
 
     The declaration that counts is the last one in the first ledger before that look, for the same metric and class;

@@ -20,7 +20,7 @@ from overread.evaluation.estimators import Intervals, missing_difference, relabe
 from overread.evaluation.evaluate import FEW_EVENTS
 from overread.evaluation.ledger import looked, truth_hash, verify
 from overread.evaluation.metrics import Endpoint, endpoint_of, shown
-from overread.evaluation.operating_point import OperatingPoint, positives, refuse_seen
+from overread.evaluation.operating_point import OperatingPoint, positives, refuse_seen, refuse_training
 from overread.evaluation.results import Result, estimates, from_file_form, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
@@ -50,6 +50,7 @@ def compare(
     resamples: int | None = None,
     primary: str = "",
     net_benefit_at: float | None = None,
+    allow_seen: bool = False,
 ) -> Comparison:
     """Compare two models whose predictions have a known truth; differences are ``first`` − ``second``.
 
@@ -60,7 +61,8 @@ def compare(
     (1 − ``level``)/2. ``primary``: the primary endpoint, ``metric`` or ``metric:class``, which is not corrected beside the
     secondary ones; recorded with when it was named. ``net_benefit_at``: the risk at which net benefit is compared, for the
     same cases. A margin counts as pre-declared only if it stands in the ``ledger`` before the first look. Of several
-    ledgers the first is the study's own, and each gets the look, once everything is computed.
+    ledgers the first is the study's own, and each gets the look, once everything is computed. ``allow_seen``: compare on
+    patients that a model has seen, and say so.
     Methods: DeLong's paired AUCs (by patient), McNemar and Tango at thresholds, patient bootstrap with the same
     resamples for both; for different patients the two intervals squared and added (Zou & Donner 2008).
     Raises :class:`InputError` where the tables do not fit, :class:`UnsoundError` where patients are shared
@@ -71,9 +73,10 @@ def compare(
     empty = [name for name, test in zip(names, (first, second)) if not len(test)]
     require(not empty, "a table of predictions holds no case", given=", ".join(empty), todo="check the file")
     points, others = _points(at), _points(other_at)
+    seen = [refuse_training(test, allow_seen) for test in (first, second)]
     for test, chosen in ((first, points), (second, others)):
         for point in chosen:
-            refuse_seen(test, point.seen, point.salt, "to choose the threshold")
+            refuse_seen(test, point.seen, point.salt, "to choose the threshold", point.cases)
     joined = _aimed(pair(first, second), [*points, *others])
     asked = paired_questions(joined, points, others)
     how = Intervals(level, seed, resamples or 0, net_benefit_at=net_benefit_at)
@@ -89,13 +92,15 @@ def compare(
     endpoint = endpoint_of(primary, ((d.first.metric, d.first.of) for d in differences if not d.first.where), matters)
     codes = patient_codes(joined.first.patients, len(joined.first))
     kept = plain({q.of: contrast(q, joined.paired, codes, level) for q in asked})
-    tests = dict.fromkeys((truth_hash(first), truth_hash(second)))
-    looks, stands = look(ledger, list(tests), wanted, model=" against ".join(names),
+    tests = (
+        [max(first, second, key=len)] if joined.paired else list({truth_hash(p): p for p in (first, second)}.values())
+    )
+    looks, stands = look(ledger, tests, wanted, model=" against ".join(names),
                          threshold=[p.threshold for p in (*points, *others)],
                          predictions=f"{first.digest} {second.digest}")  # fmt: skip
     found = Comparison(
         tuple(differences), _adjusted(differences, endpoint), names, joined.paired, None, kept, _counts(joined, asked), looks,
-        matters, _cautions(joined, asked, names, differences),
+        matters, _cautions(joined, asked, names, differences, seen),
         {"level": level, "seed": seed, "predictions": [first.digest, second.digest],
          "kind": first.target.kind, "points": plain([points, others])},
         endpoint.after(looks, kept=bool(paths_of(ledger))) if endpoint else endpoint,
@@ -207,9 +212,15 @@ def _counts(joined: Pair, asked: Sequence[PairedQuestion]) -> dict[str, Any]:
 
 
 def _cautions(
-    joined: Pair, asked: Sequence[PairedQuestion], names: tuple[str, str], differences: Sequence[Difference]
+    joined: Pair,
+    asked: Sequence[PairedQuestion],
+    names: tuple[str, str],
+    differences: Sequence[Difference],
+    seen: Sequence[int],
 ) -> tuple[str, ...]:
     found = list(joined.notes)
+    found += [f"{name} has seen {many:,} of these patients in training or tuning: this is no test of it"
+              for name, many in zip(names, seen) if many]  # fmt: skip
     for name, sides in ((n, [getattr(q, w) for q in asked]) for n, w in zip(names, ("first", "second"))):
         if reasons := list(dict.fromkeys(q.no_chances for q in sides if q.no_chances)):
             found.append(f"the scores of {name} are compared by their ranks alone: {'; '.join(reasons)}")

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, UnsoundError, checked, require
+from overread.core.identifiers import alike, in_doubt
 from overread.core.phrases import count
 from overread.evaluation.operating_point import OperatingPoint
 from overread.evaluation.questions import HALF, Question, questions
@@ -45,6 +46,7 @@ def pair(first: Predictions, second: Predictions) -> Pair:
     second = _alike(first, second)
     place = pd.Index(second.table["case"]).get_indexer(pd.Index(first.table["case"]))  # (N,) −1: not there
     rows = np.flatnonzero(place >= 0)
+    _refuse_doubt(first.table["case"][place < 0], second.table["case"], [first.identifiers, second.identifiers])
     if not len(rows):
         return _apart(first, second)
     left_out = len(first) - len(rows), len(second) - len(rows)
@@ -55,6 +57,17 @@ def pair(first: Predictions, second: Predictions) -> Pair:
     if len(rows) < FEW * (len(rows) + min(left_out)):
         notes = (*notes, "fewer than half of the cases of either table stand in both: are these the same test set?")
     return Pair(first, second, True, left_out, notes)
+
+
+def _refuse_doubt(single: pd.Series, others: pd.Series, answers: list[str]) -> None:
+    """Cases without a partner, of which one stands in the other table but for capitals, leading zeros or separators."""
+    if "as-written" in answers or not len(single):
+        return
+    many = int(alike(single).isin(set(alike(others))).sum())
+    if many:
+        raise InputError(
+            "cases of the two tables may be the same", given=f"{many:,} of the first", todo=in_doubt(many, "cases")
+        )
 
 
 def _alike(first: Predictions, second: Predictions) -> Predictions:
@@ -70,7 +83,7 @@ def _alike(first: Predictions, second: Predictions) -> Predictions:
 
 
 def _apart(first: Predictions, second: Predictions) -> Pair:
-    shared = len(set(map(str, first.patients)) & set(map(str, second.patients)))
+    shared = len(set(first.patients) & set(second.patients))
     if shared:
         raise UnsoundError(
             f"the two tables share no case, but {count(shared, 'patient')}",

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -201,12 +202,19 @@ def by_source(
 
 @checked
 def read_shift(
-    path: str | Path, *, trained_on: str = "trained_on", source: str = "source", positive: Sequence[str] = ()
+    path: str | Path,
+    *,
+    trained_on: str = "trained_on",
+    source: str = "source",
+    positive: Sequence[str] = (),
+    rename: Mapping[str, str] = MappingProxyType({}),
+    identifiers: str = "",
 ) -> tuple[dict[tuple[str, str], Predictions], dict[str, tuple[str, ...]]]:
     """``results`` and ``trained`` from one CSV with the columns ``trained_on`` and ``source`` beside the predictions.
 
     A training set is a source's name, several joined by ``+``, or ``all but`` one. Raises :class:`InputError` for a
-    missing file or column, or a case that one model predicts twice.
+    missing file or column, or a case that one model predicts twice. ``positive``, ``rename`` and ``identifiers`` as in
+    :meth:`.Predictions.read`.
     """
     table = _read(Path(path), (trained_on, source))
     names = table.pop(trained_on).to_numpy()
@@ -216,7 +224,9 @@ def read_shift(
         table["patient"] = case
     table["case"] = np.arange(len(table)).astype(str)  # a case stands once for every model
     with tempfile.TemporaryDirectory() as folder:
-        every = Predictions.read(write_csv(Path(folder) / Path(path).name, table), tuple(positive))
+        every = Predictions.read(
+            write_csv(Path(folder) / Path(path).name, table), tuple(positive), rename=rename, identifiers=identifiers
+        )
     results, sources = {}, sorted(set(table["source"]) - {""})
     sets = sorted(set(names), key=lambda name: (name not in sources, name))
     for name in sets:

@@ -14,9 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.annotators import Grades
-from overread.cases.sources.labels import natural, whole
-from overread.cases.sources.tables import find, guess, known, read_table
+from overread.cases.sources.labels import natural
+from overread.cases.sources.tables import find, guess, read_table
 from overread.core.errors import InputError, checked, nearest
+from overread.core.identifiers import identifiers
 from overread.evaluation.operating_point import OperatingPoint
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, not_finite, patient_codes
@@ -114,11 +115,11 @@ def read_truth(path: str | os.PathLike[str]) -> pd.DataFrame:
     named = {"case": case or find(columns, "case", "truth"), "label": label or find(columns, "label", "truth")}
     patient = guess("patient", [c for c in columns if c not in named.values()])
     made = pd.DataFrame({role: table[name] for role, name in named.items()})
-    made["label"] = whole(known(made["label"]))
+    made = made.apply(identifiers)
     twice = int(made["case"].duplicated().sum())
     if twice:
         raise InputError("a case has more than one truth", given=f"{twice:,} rows too many", todo="keep one")
-    return made if patient is None else made.assign(patient=table[patient])
+    return made if patient is None else made.assign(patient=identifiers(table[patient]))
 
 
 @checked

@@ -19,8 +19,8 @@ from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standi
 from overread.evaluation.comparison.compare import aligned, counted
 from overread.evaluation.curves import Range, ReaderPoint, RocCurve
 from overread.evaluation.estimators import Intervals
-from overread.evaluation.ledger import looked, truth_hash, verify
-from overread.evaluation.operating_point import OperatingPoint, refuse_seen
+from overread.evaluation.ledger import looked, verify
+from overread.evaluation.operating_point import OperatingPoint, refuse_seen, refuse_training
 from overread.evaluation.readers.answers import Answers, CommonCases, Reference, answers_of, common_cases, with_truth
 from overread.evaluation.readers.contrasts import (
     MEAN,
@@ -161,8 +161,10 @@ def judge_readers(
     require(margin is None or predictions is not None, "a margin needs a model beside the readers", given=margin)
     if predictions is not None and truth is not None:
         predictions, truth = with_truth(predictions, truth), None
+    if predictions is not None:
+        refuse_training(predictions)
     if at is not None and predictions is not None:
-        refuse_seen(predictions, at.seen, at.salt, "to choose the threshold")
+        refuse_seen(predictions, at.seen, at.salt, "to choose the threshold", at.cases)
     common = common_cases(grades, predictions, truth, at=at, positive=positive)
     if reference == "truth" and not common.known.any():
         raise InputError("no case that was read has a known truth", given=f"{count(len(common.cases), 'case')}", todo="give --truth, or choose the consensus")  # fmt: skip
@@ -215,12 +217,12 @@ def _look(
     if predictions is None and truth is None:
         return 0, NOT_ASKED
     if predictions is not None and common.known.any():
-        test = truth_hash(predictions)
+        test: str | Predictions = predictions
     else:
         kept = grades.table.sort_values(["case", "reader", "modality"]) if truth is None else truth.sort_values("case")
         test = sha256(kept.to_csv(index=False, lineterminator="\n").encode())[:16]
     threshold = None if predictions is None else common.threshold
-    digest = predictions.digest if predictions is not None else test
+    digest = predictions.digest if predictions is not None else str(test)
     who = model or (MODEL if predictions is not None else "readers")
     return look(ledger, [test], wanted, model=who, threshold=threshold, predictions=digest)
 
