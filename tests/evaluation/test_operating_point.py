@@ -299,7 +299,7 @@ def test_coarse_scores_are_not_taken_for_the_same_cases(predictions):
 def test_what_the_split_says_was_seen_is_refused(predictions, word):
     test = predictions()
     test = replace(test, table=test.table.assign(split=np.where(test.table["patient"] == "test-p0", word, "test")))
-    with pytest.raises(UnsoundError, match="1 patients of this test set were used to train .* --allow-seen"):
+    with pytest.raises(UnsoundError, match="1 patient of this test set was used to train .* --allow-seen"):
         evaluate(test, resamples=20)
     found = evaluate(test, resamples=20, allow_seen=True)
     assert found.about.seen == 1
