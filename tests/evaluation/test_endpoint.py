@@ -72,7 +72,7 @@ def test_when_it_was_named_is_told(predictions, judge, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "primary", "key"),
     [
-        ("binary", "auc", ("auc", "melanoma")), ("binary", "accuracy", ("accuracy", "")), ("binary", " lr+ : melanoma ", ("lr+", "melanoma")),
+        ("binary", "auc", ("auc", "melanoma")), ("binary", "accuracy", ("accuracy", "")), ("binary", "accuracy:melanoma", ("accuracy", "")), ("binary", " lr+ : melanoma ", ("lr+", "melanoma")),
         ("classes", "macro auc", ("macro auc", "")), ("classes", "auc", ("auc", "melanoma+other")), ("classes", "auc:nevus", ("auc", "nevus")),
         ("findings", "auc:nevus", ("auc", "nevus")), ("findings", "macro auc", ("macro auc", "")), ("quantity", "mae", ("mae", "value")),
     ],
@@ -88,7 +88,7 @@ def test_what_a_name_stands_for(predictions, kind, primary, key, tmp_path):
     ("kind", "primary", "why"),
     [
         ("binary", "auk", "auc"), ("findings", "auc", "Say of which"), ("classes", "auc:naevus", "nevus"), ("binary", "macro auc", "auc"),
-        ("quantity", "auc", "no metric"), ("binary", "accuracy:melanoma", "no accuracy of"), ("binary", ":melanoma", "no metric"),
+        ("quantity", "auc", "no metric"), ("binary", "accuracy:benign", "of all together: accuracy"), ("binary", ":melanoma", "no metric"),
     ],
 )  # fmt: skip
 def test_a_wrong_name_is_refused_before_the_look_is_written_down(predictions, kind, primary, why, tmp_path):

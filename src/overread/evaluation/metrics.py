@@ -382,11 +382,11 @@ def endpoint_of(primary: str, offered: Iterable[tuple[str, str]], usual: str) ->
     names = [o for m, o in found if m == metric]
     if not names:
         raise InputError(f"there is no metric {metric!r} for a primary endpoint", todo=nearest(metric, dict.fromkeys(m for m, _ in found)))  # fmt: skip
-    if of:
+    if of and not (names == [""] and of == usual):  # the accuracy of two classes is that of either
         if of not in names:
-            raise InputError(
-                f"there is no {metric} of {of!r} for a primary endpoint", todo=nearest(of, [n for n in names if n])
-            )
+            whole = f"it is of all together: {metric}"
+            raise InputError(f"there is no {metric} of {of!r} for a primary endpoint",
+                             todo=nearest(of, [name for name in names if name]) if any(names) else whole)  # fmt: skip
         return Endpoint(metric, of)
     which = next((o for o in ("", usual) if o in names), names[0] if len(names) == 1 else None)
     if which is None:

@@ -31,7 +31,7 @@ from overread.stats.discrimination.delong import (
     shares,
     variance_between,
 )
-from overread.stats.discrimination.roc import area_interval, misplaced, rank
+from overread.stats.discrimination.roc import Areas, area_interval, misplaced, rank
 from overread.stats.estimate import Difference, Estimate, implied, ratio, square_and_add, two_sided, undefined, without
 from overread.stats.resample import Column, Statistic, Weights
 
@@ -217,22 +217,20 @@ def fixed_rates_statistic(
     threshold is promised: a frozen one has a lower rate on new cases.
     """
     require(0 < at <= 1, "the fixed rate must lie between 0 and 1", given=at)
-    ranking = rank(truth, score)
-    who = codes[ranking.order]
+    areas = Areas.of(rank(truth, score), codes)
     people = [distinct(codes[rows]) for rows in (truth, ~truth)]
     note, fewest = "the threshold is found on these cases", min(people)
     about = Column("", of, len(truth), distinct(codes), effective=fewest)
 
     def compute(weights: Weights) -> Floats:
-        flagged, true = ranking.flagged(np.take(weights, who, axis=1).astype(np.int64))
-        false = flagged - true
+        found = areas.counted(weights)  # both rates are reached where there is a positive
+        true, flagged = found.true, found.flagged
+        ill = true[:, -1]
         with np.errstate(invalid="ignore", divide="ignore"):
-            tpr, fpr = (np.pad(x / x[:, -1:], ((0, 0), (1, 0))) for x in (true, false))
-        last = tpr.shape[1] - 1
-        reached = (tpr >= at - 1e-12).argmax(axis=1)
-        kept = last - (1 - fpr >= at - 1e-12)[:, ::-1].argmax(axis=1)
-        rows = np.arange(len(weights))
-        return np.column_stack([1 - fpr[rows, reached], tpr[rows, kept]])
+            tpr, tnr = true / ill[:, None], 1 - (flagged - true) / (found.everyone - ill)[:, None]
+        rows, reached = np.arange(len(weights)), (tpr >= at - 1e-12).argmax(axis=1)
+        kept = (tnr >= at - 1e-12).sum(axis=1) - 1  # −1: no positive lies so high
+        return np.column_stack([tnr[rows, reached], np.where(kept < 0, 0 * ill, tpr[rows, kept])])
 
     names = ("specificity at sensitivity", "sensitivity at specificity")
     columns = tuple(replace(about, metric=name, note=f"at {at:.4g} or more; {note}") for name in names)

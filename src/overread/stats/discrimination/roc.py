@@ -340,18 +340,19 @@ class Areas:
 
     def __call__(self, weights: NDArray[np.uint16]) -> Floats:
         """(B, P) weights of the patients → (B, 2): AUC and average precision, NaN where a class has no weight."""
-        counts = self._counted(weights)
+        counts = self.counted(weights)
         return np.stack([_auc(counts), _precision(counts)], axis=1)
 
     def auc(self, weights: NDArray[np.uint16]) -> Floats:
         """(B,) the AUC alone."""
-        return _auc(self._counted(weights))
+        return _auc(self.counted(weights))
 
     def precision(self, weights: NDArray[np.uint16]) -> Floats:
         """(B,) the average precision alone."""
-        return _precision(self._counted(weights))
+        return _precision(self.counted(weights))
 
-    def _counted(self, weights: NDArray[np.uint16]) -> _Counts:
+    def counted(self, weights: NDArray[np.uint16]) -> Counts:
+        """What lies at or above each group with positives, in each of B resamples."""
         lanes = _lanes(int(weights.sum(axis=1, dtype=np.uint32).max()) * self.most)
         drawn = np.take(_packed(weights, lanes), self.patient, axis=1)  # (B/lanes, N)
         hits = np.cumsum(np.take(drawn, self.positive, axis=1), axis=1)
@@ -365,11 +366,11 @@ class Areas:
             above = _unpacked(np.take(total, np.maximum(self.start, 0), axis=1), lanes)[: len(weights)]
             above[:, self.start < 0] = 0
         everyone = _unpacked(total[:, -1:], lanes)[: len(weights), 0]
-        return _Counts(true, flagged, gained, above, everyone)
+        return Counts(true, flagged, gained, above, everyone)
 
 
 @dataclass(frozen=True, eq=False)
-class _Counts:
+class Counts:
     """Weights (B, G) at or above each group with positives: ``true`` ones and all that are ``flagged``.
 
     ``gained``: the positives within the group; ``above``: all above it, None where no scores are tied. ``everyone`` (B,).
@@ -382,7 +383,7 @@ class _Counts:
     everyone: Floats
 
 
-def _auc(c: _Counts) -> Floats:
+def _auc(c: Counts) -> Floats:
     """Mann and Whitney's: whole numbers throughout, so the order in which they are added does not matter."""
     lost = 2 * (_dot(c.gained, c.flagged) - _dot(c.gained, c.true))
     if c.above is not None:  # a pair of equal scores counts one half
@@ -392,7 +393,7 @@ def _auc(c: _Counts) -> Floats:
         return 1 - lost / 2 / (positives * (c.everyone - positives))
 
 
-def _precision(c: _Counts) -> Floats:
+def _precision(c: Counts) -> Floats:
     """Of nothing flagged nothing is true."""
     share = np.maximum(c.flagged, 1)
     np.divide(c.true, share, out=share)
