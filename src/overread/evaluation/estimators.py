@@ -47,6 +47,7 @@ SPECIFIC = (0.8, 1.0)
 LARGEST_NUMBER = 1e150
 #: The cells of the table of truth and call.
 CELLS = ("true positives", "false positives", "false negatives", "true negatives")
+COUNTED = "no interval: it is what it is of these cases"
 GRADES = "classes are grades: their names are numbers"
 
 
@@ -197,7 +198,7 @@ def counts(s: Sample, how: Intervals) -> Measures:
     values = {name: float(np.count_nonzero(cell)) for name, cell in zip(CELLS, cells)}
     values = ({} if s.threshold is None else {"threshold": s.threshold}) | values
     return Measures(estimates=tuple(
-        Estimate(name, value, level=how.level, method=s.rule, images=len(s.codes), patients=patients, of=s.of)
+        Estimate(name, value, level=how.level, method=f"{s.rule}; {COUNTED}", images=len(s.codes), patients=patients, of=s.of)
         for name, value in values.items()
     ))  # fmt: skip
 

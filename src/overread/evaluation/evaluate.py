@@ -526,7 +526,7 @@ def _calls(found: Evaluation) -> list[tuple[str, ...]]:
     names = [m.name for m in shown("calls")]
     held = {(e.metric, e.of): e for e in found.estimates if not (e.where or e.undefined) and e.metric in names}
     rows = [
-        (of, held[names[1], of].method, *(_number(held.get((name, of))) for name in names))
+        (of, held[names[1], of].method.partition("; ")[0], *(_number(held.get((name, of))) for name in names))
         for of in dict.fromkeys(of for metric, of in held if metric == names[1])
     ]
     return [("calls", "by", *names), *rows] if rows else []

@@ -124,7 +124,7 @@ def calls_table(run: Run) -> Table | None:
     rows = tuple((run.called(of), *(_called(run.known(m.name, of)) for m in metrics)) for of in names)
     if not rows:
         return None
-    rules = dict.fromkeys(e.method for of in names if (e := run.known(metrics[1].name, of)))
+    rules = dict.fromkeys(e.method.partition("; ")[0] for of in names if (e := run.known(metrics[1].name, of)))
     return Table(f"Calls, in images: {words.name('; '.join(rules), 120)}", ("Of", *(m.label for m in metrics)), rows)
 
 
