@@ -101,8 +101,6 @@ def test_a_photograph_without_writing_is_not_searched(monkeypatch: pytest.Monkey
         soft = cv2.GaussianBlur(rng.random((side, side, 3), np.float32), (0, 0), side / 5)
         smooth = cv2.normalize(soft, None, 80, 160, cv2.NORM_MINMAX).astype(np.uint8)
         assert text_boxes(smooth) == ()
-        disc = cv2.circle(np.zeros((side, side), np.uint8), (side // 2, side // 2), side // 3, 200, -1)
-        assert text_boxes(disc[..., None]) == ()
 
 
 def test_the_percentile_of_bytes_is_that_of_numpy() -> None:
