@@ -214,3 +214,16 @@ def test_cut_off_pixels_are_refused():
     source["PixelData"].value = source.PixelData[:-40]
     with pytest.raises(ImageError, match="cut off"):
         clean(source, RULES)
+
+
+def test_a_table_of_offsets_that_holds_text_is_dropped() -> None:
+    from overread.deidentify.instance import _with_true_offsets
+
+    item, frames = b"\xfe\xff\x00\xe0", [bytes(10), bytes(6)]
+    coded = b"".join(item + len(frame).to_bytes(4, "little") + frame for frame in frames)
+    true = (0).to_bytes(4, "little") + (18).to_bytes(4, "little")
+    for table in (b"", true):
+        whole = item + len(table).to_bytes(4, "little") + table + coded
+        assert _with_true_offsets(whole) == whole
+    for table in (b"DOE^JANE", b"MUELLER HANS", true[:4] + b"JANE", b"odd"):
+        assert _with_true_offsets(item + len(table).to_bytes(4, "little") + table + coded) == item + bytes(4) + coded

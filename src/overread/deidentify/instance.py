@@ -36,7 +36,7 @@ def settled(dataset: Any, syntax: str) -> None:
         return
     blank = _blanker(syntax)
     element = dataset["PixelData"]
-    value = bytearray(element.value)
+    value = bytearray(_with_true_offsets(element.value))
     for places in _frames(bytes(value), int(dataset.get("NumberOfFrames", 1) or 1)):
         frame = bytearray().join(value[start:end] for start, end in places)
         blank(frame)
@@ -108,6 +108,14 @@ def _fragments(value: bytes) -> list[tuple[int, int]]:
     if len(found) < 2 or value[at : at + 4] not in (b"", _DELIMITER):
         raise ImageError("the compressed pixels are damaged")
     return found
+
+
+def _with_true_offsets(value: bytes) -> bytes:
+    """Coded pixels without their table of offsets where it holds anything but places where fragments begin (PS3.5 A.4)."""
+    (start, end), *places = _fragments(value)
+    begins = {place - places[0][0] for place, _ in places}
+    whole = (end - start) % 4 == 0 and all(at in begins for (at,) in struct.iter_unpack("<I", value[start:end]))
+    return value if whole else _ITEM + bytes(4) + value[end:]
 
 
 def _blank(frame: bytearray, start: int, end: int) -> None:
