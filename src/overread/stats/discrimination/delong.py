@@ -26,7 +26,7 @@ from overread.stats.arrays import (
     t_quantile,
     zero_one,
 )
-from overread.stats.discrimination.roc import area_interval, clustered_freedom, misplaced
+from overread.stats.discrimination.roc import area_interval, clustered_freedom, misplaced, patients_up_to
 from overread.stats.estimate import (
     Difference,
     Estimate,
@@ -163,7 +163,7 @@ def compared(
     how = ("DeLong, paired, logit" if error else "none: both rank the cases alike") + suffix
     low, high = _difference_limits(first.value, second.value, half) if error else (value, value)
     apart = placed[0] != placed[1]
-    few = min(distinct(cohort.codes[rows & apart]) for rows in (cohort.truth, ~cohort.truth))
+    few = min(patients_up_to(SEEN, cohort.codes, rows & apart) for rows in (cohort.truth, ~cohort.truth))
     if error and few < SEEN:
         trust = max(0.0, (few - UNSEEN) / (SEEN - UNSEEN))
         both = square_and_add(*areas, _correlation(covariance(cohort, added)))

@@ -86,6 +86,8 @@ def _area(ranking: Ranking, patients: Integers, count: int, level: float) -> Mov
 
 #: With so many patients of either class on the wrong side an area's variance is not to be seen; with so many it is.
 UNSEEN, SEEN = 3, 10
+#: Images that are looked at first, to see whether there are many patients among them.
+LOOKED = 1000
 
 
 @checked
@@ -107,10 +109,12 @@ def area_interval(
     coverage at an area of .99 from 20 + 200 patients is 90 %, and 79 where the scores of the ill spread twice as far.
     """
     by_patient = ", by patient" if distinct(codes) < len(codes) else ""
-    ill, well = distinct(codes[truth]), max(1, round(distinct(codes[~truth]) * within))
     trust = min(1.0, max(0.0, (few - UNSEEN) / (SEEN - UNSEEN)))
     seen = variance > TINY and TINY < value < 1 - TINY
-    by_area = newcombe(value, ill, well, normal_quantile(level)) if trust < 1 or not seen else (math.nan, math.nan)
+    by_area = (math.nan, math.nan)
+    if trust < 1 or not seen:
+        ill, well = distinct(codes[truth]), max(1, round(distinct(codes[~truth]) * within))
+        by_area = newcombe(value, ill, well, normal_quantile(level))
     if not seen:
         return *by_area, NEWCOMBE + by_patient
     wide = t_quantile(level, freedom) if freedom else normal_quantile(level)
@@ -130,7 +134,15 @@ def misplaced(truth: Booleans, codes: Integers, value: float, placed: tuple[Floa
     below .5 the right side is the wrong one.
     """
     wrong = [side < 1 if value >= 0.5 else side > 0 for side in placed]
-    return min(distinct(codes[rows][off]) for rows, off in zip((truth, ~truth), wrong))
+    return min(patients_up_to(SEEN, codes[rows], off) for rows, off in zip((truth, ~truth), wrong))
+
+
+@checked
+def patients_up_to(most: int, codes: Integers, inside: Booleans) -> int:
+    """How many patients there are among ``codes`` (N,) where ``inside``, or some number from ``most`` on if there are more."""
+    rows = np.flatnonzero(inside)
+    some = len(np.unique(codes[rows[:LOOKED]]))
+    return some if some >= most or len(rows) <= LOOKED else distinct(codes[rows])
 
 
 def _placements(ranking: Ranking) -> tuple[float, Floats, Floats]:
