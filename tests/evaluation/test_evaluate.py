@@ -129,7 +129,7 @@ def test_patients_seen_when_the_threshold_was_chosen_are_refused(predictions):
         evaluate(tuning, at=point)
     one = predictions(prefix="new", seed=2)
     one.table.loc[0, "patient"] = tuning.table.loc[5, "patient"]
-    with pytest.raises(UnsoundError, match="^1 patients") as caught:
+    with pytest.raises(UnsoundError, match="^1 patient ") as caught:
         evaluate(one, at=point)
     assert tuning.table.loc[5, "patient"] not in str(caught.value)
 
