@@ -11,6 +11,7 @@ from typing import Any
 
 from overread.core.errors import ImageError, InputError, checked, nearest
 from overread.images.formats.archives import is_archive, members
+from overread.images.image import broken_as
 
 #: The first bytes of an old workbook (.xls): [MS-CFB] 2.2.
 OLD = bytes.fromhex("d0cf11e0a1b11ae1")
@@ -39,20 +40,17 @@ def read_sheet(path: Path, sheet: str = "") -> tuple[list[list[str]], list[str]]
 
     try:
         members(path)  # refuses bombs before a byte is inflated
-        with open(path, "rb") as handle:  # by content: openpyxl asks a path for its ending
+        with broken_as("it is damaged"), open(path, "rb") as handle:  # by content: openpyxl asks a path for its ending
             book = openpyxl.load_workbook(handle, read_only=True, data_only=True, keep_links=False)
             chosen, notes = _chosen(book, sheet)
             rows = [[_text(cell) for cell in row] for row in _rows(book[chosen])]
-        if lost := _without_result(path, chosen):
-            raise InputError(f"{lost:,} cells of the sheet {chosen!r} are formulas without a saved result", given=str(path),
-                             todo="open the workbook in a spreadsheet program, save it, and read it again")  # fmt: skip
-    except Exception as error:  # openpyxl raises whatever its parser meets
-        if isinstance(error, InputError) and not isinstance(error, ImageError):
-            raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(
-            "the workbook cannot be read", given=f"{path}: {reason}", todo="save the sheet as CSV (UTF-8)"
-        ) from error
+            lost = _without_result(path, chosen)
+    except ImageError as error:
+        todo = "save the sheet as CSV (UTF-8)"
+        raise InputError("the workbook cannot be read", given=f"{path}: {error.what}", todo=todo) from error
+    if lost:
+        raise InputError(f"{lost:,} cells of the sheet {chosen!r} are formulas without a saved result", given=str(path),
+                         todo="open the workbook in a spreadsheet program, save it, and read it again")  # fmt: skip
     while rows and not any(rows[0]):
         rows.pop(0)
     return rows, notes
