@@ -21,13 +21,17 @@ def scan(
     """What is in an export of DICOM files: a row per image or series, from headers alone, without identifiers."""
     from overread.cases.privacy import unnamed
     from overread.cases.sources.dicom_export import read_tree
-    from overread.cases.sources.renderings import for_people
     from overread.core.files import write_csv
+    from overread.images.dicom.stacks import preferred_renderings
 
     with bars() as progress:
         found = read_tree(Path(export), progress=progress, threads=threads)
     write_csv(output, unnamed(found.table, names))
-    for line in (*found.notes, *found.problems, *(f"run and train: {note}" for note in for_people(found.table)[1])):
+    for line in (
+        *found.notes,
+        *found.problems,
+        *(f"run and train: {note}" for note in preferred_renderings(found.table)[1]),
+    ):
         say(f"  {line}")
     end([output], f"overread run {export} --labels-from labels.csv --label LABEL -o runs/mine")
 

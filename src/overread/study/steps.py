@@ -40,8 +40,8 @@ from overread.core.files import (
 )
 from overread.core.phrases import count, without_folders
 from overread.core.progress import Clock, Progress, Say, silent, unheard
-from overread.evaluation.comparison.baseline import beside_baseline
 from overread.evaluation.comparison.claims import Declaration, declare
+from overread.evaluation.comparison.paired_cases import beside_baseline
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.evaluate import evaluate as evaluate_predictions
 from overread.evaluation.ledger import require_entry_of, settle

@@ -37,7 +37,6 @@ from overread.cases.sources.labels import (
     ways_to_label,
 )
 from overread.cases.sources.layout import Layout
-from overread.cases.sources.renderings import DECIDING, for_people
 from overread.cases.sources.tables import (
     ENDINGS,
     PART_NAMES,
@@ -57,6 +56,7 @@ from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.identifiers import distinct, identifiers, rewritten
 from overread.core.phrases import count
 from overread.core.progress import Progress, silent
+from overread.images.dicom.stacks import DECIDING, preferred_renderings
 from overread.tasks.target import TASKS, Kind, Target
 from overread.tasks.task import Task
 
@@ -450,7 +450,7 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
         table, joined = join_labels(found.table, labels, key)
         notes += more + joined
     if not any(name in want.where for name in DECIDING):
-        kept, more = for_people(table)
+        kept, more = preferred_renderings(table)
         table, notes = table[kept].reset_index(drop=True), [*notes, *more]
     if labels_from is None and want.label is want.labels is want.value is want.graders is None:
         folders, more = arrange(table["image"].tolist(), want.layout)
@@ -546,7 +546,7 @@ def read_images(
 def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress, layout: Layout) -> Cases:
     if dicom_export.is_tree(path):
         found = dicom_export.read_tree(path, progress=progress)
-        kept, notes = for_people(found.table)
+        kept, notes = preferred_renderings(found.table)
         table = found.table[kept].reset_index(drop=True).astype(str)
         given = {role: column for role, column in named.items() if column is not None}
         new = _new_from_table(table, {**dict.fromkeys(named), **_OF_EXPORTS, **given}, target, Path(found.root), layout)

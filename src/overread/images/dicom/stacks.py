@@ -2,7 +2,8 @@
 
 Images that do not fit together in size, plane or spacing are parted first. Where images of one plane then share their
 places, what tells them apart is looked for in their headers (:data:`TELLING`), so that no volume takes one slice from
-one echo and the next from another. Slices behind a wide gap are a volume of their own: nothing is known in between.
+one echo and the next from another. Slices behind a wide gap are a volume of their own: nothing is known in between. Of several renderings of one image, one is
+learned from (:func:`preferred_renderings`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import checked
-from overread.images.dicom.header import TRAITS, DicomHeader
+from overread.images.dicom.header import RAW, SEEN, TRAITS, DicomHeader
 
 #: Positions closer than this, in mm, are the same.
 SAME_PLACE = 0.01
@@ -186,3 +188,32 @@ def widely(places: NDArray[np.float64], step: float) -> NDArray[np.float64]:
     """Where, behind a wide gap, slices in order at ``places`` (N,) in mm go on: nothing where ``step`` is not known."""
     wide = np.diff(places) > WIDE * step if math.isfinite(step) else np.zeros(max(len(places) - 1, 0), bool)
     return places[1:][wide]
+
+
+#: Columns of which a query (``--where``) decides which renderings are taken.
+DECIDING = ("intent", "image_type", "secondary_capture")
+
+
+@checked
+def preferred_renderings(table: pd.DataFrame) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which rows of the table of an export are learned from, as a mask (N,), and what is told of the others.
+
+    Left out are images FOR PROCESSING of a view that stands there FOR PRESENTATION as well (PS3.3 C.8.11.7), and
+    secondary captures (screen shots, results of CAD) beside the images of their study: whoever learns from both learns
+    from two kinds of pixels, and which of them an image has may tell its label.
+    """
+    view = table["view"].str.replace(r" \d+$", "", regex=True)  # several of one view are numbered
+    view_of_case = list(zip(table["case"], view, strict=True))
+    seen = {one for one, intent in zip(view_of_case, table["intent"], strict=True) if intent == SEEN}
+    raw = (table["intent"] == RAW).to_numpy(bool) & np.fromiter((one in seen for one in view_of_case), bool, len(table))
+    captured = (table["secondary_capture"] == "YES").to_numpy(bool)
+    copies = captured & table["case"].isin(table["case"][~captured]).to_numpy(bool)
+    told = (
+        (raw, "FOR PROCESSING beside the same view FOR PRESENTATION", "intent == 'FOR PROCESSING'"),
+        (copies, "secondary captures beside other images of their study", "secondary_capture == 'YES'"),
+    )
+    notes = [
+        f'left out: {int(mask.sum()):,} of {len(table):,} images, {what}; --where "{query}" takes these instead'
+        for mask, what, query in told if mask.any()
+    ]  # fmt: skip
+    return ~(raw | copies), notes

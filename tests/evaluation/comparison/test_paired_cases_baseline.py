@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from overread.core.errors import ArgumentError
-from overread.evaluation.comparison.baseline import beside_baseline
 from overread.evaluation.comparison.compare import compare
+from overread.evaluation.comparison.paired_cases import beside_baseline
 from overread.predictions import Predictions
 from overread.tasks.target import Target
 
