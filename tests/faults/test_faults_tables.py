@@ -282,6 +282,7 @@ def test_23_cases_survive_their_file(tmp_path: Path) -> None:
 
 def test_23_predictions_survive_their_file(tmp_path: Path) -> None:
     made = sick()[["case", "patient", "split", "source", "@site", "label"]].assign(**{"p:no": 0.25, "p:yes": 0.75})
+    made["case"] = [f"{formula} {i}" for i, formula in enumerate(FORMULAS)]  # blanks before a name are no part of it
     predictions = Predictions(made, Target("binary", ("no", "yes"), ("yes",)))
     assert not dangerous(predictions.save(tmp_path / "predictions.csv"))
     again: Any = Predictions.read(tmp_path / "predictions.csv", positive=("yes",))
