@@ -36,7 +36,7 @@ def test_names_become_codes_and_columns_that_nobody_named_stay_outside(path) -> 
     cases, named = read(path), read(path, names="keep")
     assert list(cases.table["patient"]) == patient_codes(named.table["patient"], cases.salt, "ask")
     assert list(cases.table["case"]) == codes(named.table["case"], cases.salt)
-    left = {"sex", "full_name", "born", "remark", "insured", "age"}
+    left = {"full_name", "born", "remark", "insured"}
     assert set(named.table.columns) - set(cases.table.columns) == left
     note = next(note for note in cases.notes if note.startswith("names:"))
     assert all(name in note for name in left)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 
+import numpy as np
 import pytest
 
 from overread.core.phrases import command_of, count, without_folders
 
 
-@pytest.mark.parametrize(("many", "said"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases"), (1234, "1,234 cases"), (None, "an unknown number of cases")])  # fmt: skip
+@pytest.mark.parametrize(("many", "said"), [(0, "0 cases"), (1, "1 case"), (2, "2 cases"), (1234, "1,234 cases"), (np.int64(9), "9 cases"), (None, "an unknown number of cases")])  # fmt: skip
 def test_a_number_has_its_noun(many, said):
     assert count(many, "case") == said
 

@@ -18,6 +18,7 @@ from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import Split, split
 from overread.core.errors import ArgumentError, UnavailableError, UnsoundError
+from overread.core.identifiers import counted
 from overread.core.progress import Clock
 from overread.images.augment import Augmentation
 from overread.images.preprocess import Preprocess
@@ -229,7 +230,7 @@ def test_a_fit_on_some_rows_sees_no_other(data) -> None:
     blank[np.setdiff1d(np.arange(len(blank)), used)] = 255
     assert fit(replace(some, images=blank), SCRATCH) == model
     patients = set(data.cases.table["patient"].iloc[used])
-    assert len(model.about.seen) == len(patients)
+    assert counted(model.about.seen) == len(patients)
     assert model.has_seen(sorted(patients)) == len(patients)
     assert model != fit(data, SCRATCH)
 

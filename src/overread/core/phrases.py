@@ -7,12 +7,13 @@ import re
 import shlex
 import subprocess
 from collections.abc import Sequence
+from typing import SupportsInt
 
 from overread.core.errors import checked
 
 
 @checked
-def count(how_many: int | float | None, noun: str, plural: str = "") -> str:
+def count(how_many: SupportsInt | None, noun: str, plural: str = "") -> str:
     """A number with its noun; None is unknown.
 
     >>> count(1, "patient"), count(1203, "patient"), count(2, "class", "classes")

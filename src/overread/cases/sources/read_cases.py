@@ -125,8 +125,8 @@ def read_cases(
 
 
 def _known_of(path: Path) -> tuple[str, ...]:
-    """The columns whose meaning is settled: those that we made from the headers of DICOM files."""
-    return dicom_export.COLUMNS if dicom_export.is_tree(path) else ()
+    """The columns whose meaning is settled: those that we made from the headers of DICOM files; of a table sex and age."""
+    return dicom_export.COLUMNS if dicom_export.is_tree(path) else ("sex", "age")
 
 
 @dataclass(frozen=True)
