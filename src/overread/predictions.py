@@ -174,7 +174,8 @@ class Predictions(EqualByDigest):
 
     def in_order_of(self, other: Predictions) -> Predictions:
         """With the target of ``other`` where it has the same names: columns may stand in another order."""
-        same = self.target.kind == other.target.kind and set(self.target.names) == set(other.target.names)
+        kinds = {type(each.target.task) for each in (self, other)}
+        same = len(kinds) == 1 and set(self.target.names) == set(other.target.names)
         return replace(self, target=other.target) if same else self
 
     def save(self, path: str | Path) -> Path:

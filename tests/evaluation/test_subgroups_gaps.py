@@ -145,7 +145,7 @@ def bootstrap_error(test: Predictions, value, draws: int) -> float:
 
 
 @pytest.mark.parametrize("metric", ["auc", "sensitivity", "balanced accuracy"])
-@pytest.mark.parametrize("eyes", [False, True])
+@pytest.mark.parametrize("eyes", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_error_is_that_of_a_slow_bootstrap_of_both_sides(metric, eyes):
     test = table(150, 4, seed=1, eyes=eyes, correlation=0.7)
     left = (test.table["side"] == "left").to_numpy()

@@ -90,6 +90,7 @@ def test_one_patient_and_one_class(predictions):
     assert uncertainty(tuning.take(np.arange(2)), predictions())["set size"].value == 2  # nothing can be left out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["binary", "classes"])
 def test_simulated_coverage_of_new_patients(predictions, kind):
     held = [

@@ -55,7 +55,7 @@ def test_only_training_rows_teach_and_normalise(cohort, tmp_path) -> None:
 
 def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
     cases, parts = cohort
-    recipe = Recipe(seed=1, backbone="cnn_small", epochs=1)
+    recipe = Recipe(seed=1, backbone="cnn_small", epochs=1, image_size=24)
 
     def trained():
         return train(cases, parts, recipe, threads=1, cache=tmp_path / "cache", folder=tmp_path / "checkpoints",

@@ -24,7 +24,7 @@ from overread.stats.resample import bootstrap
 
 RANGE = (0.925, 0.975)
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short")
+SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
 
 
 def coverage(draw: Callable[[np.random.Generator], list[Estimate]], truths: list[float], repeats: int) -> np.ndarray:

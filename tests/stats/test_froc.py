@@ -13,7 +13,7 @@ from overread.stats.froc import CAMELYON16, LUNA16, afroc_area, froc, froc_curve
 from overread.stats.proportions import wilson
 
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short")
+SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
 #: True positives .9 and .4, a false positive .5, two images: the lowest threshold finds the second lesion.
 TRAP = ([0, 1], [0, 1, 1], [0.9, 0.4, 0.5], [0, 1, -1], 2)
 

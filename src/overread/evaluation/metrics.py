@@ -372,8 +372,8 @@ def endpoint_of(primary: str, offered: Iterable[tuple[str, str]], usual: str) ->
     Without a class: over all classes, else of the ``usual`` one, or the only one. Empty for an empty name. Raises
     :class:`InputError` naming the nearest.
 
-    >>> endpoint_of("auc", [("auc", "mel"), ("auc", "bcc")], "mel")
-    Endpoint(metric='auc', of='mel', named='')
+    >>> print(endpoint_of("auc", [("auc", "mel"), ("auc", "bcc")], "mel"))
+    auc of mel
     """
     if not primary.strip():
         return Endpoint()

@@ -89,7 +89,7 @@ def mean_over_images(
     in 0 … 1, ``positive`` from 0 on, ``plain`` for any. Student's t for few patients.
 
     >>> print(mean_over_images("dice", [0.8, 0.9, 0.7, 0.95, float("nan")]))
-    0.838 (0.608–0.945)
+    0.838 (0.607–0.945)
     """
     given = numbers(values, name="values")
     codes, known = patient_codes(patients, len(given)), np.isfinite(given)

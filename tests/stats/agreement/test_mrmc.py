@@ -21,7 +21,7 @@ from overread.stats.agreement.mrmc import (
 )
 
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short")
+SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
 
 
 def slow_auc(truth, score):

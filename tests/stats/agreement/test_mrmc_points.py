@@ -14,7 +14,7 @@ from overread.stats.agreement.mrmc import compare_with_reader, reader_points
 from overread.stats.proportions import wilson
 
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short")
+SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
 
 
 def draw(rng, cases=100, ill=0.4, distance=1.5, images=1, cut=0.6):

@@ -17,7 +17,7 @@ from overread.stats.agreement.panel import ceiling, fleiss_kappa, krippendorff_a
 from overread.stats.proportions import wilson
 
 LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short")
+SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
 NAN = math.nan
 
 # Krippendorff 2011, "Computing Krippendorff's alpha-reliability", section C: four observers, twelve units.
@@ -163,7 +163,7 @@ def slow_alpha(ratings, scale):
     return 1 - within / between
 
 
-@pytest.mark.parametrize("scale", ["nominal", "ordinal", "interval"])
+@pytest.mark.parametrize("scale", ["nominal", pytest.param("ordinal", marks=pytest.mark.slow), "interval"])
 def test_alpha_and_its_bootstrap_are_those_of_the_definition(scale):
     rng = np.random.default_rng(4)
     ratings, patients = panel(rng, 15, 3, (0.4, 0.3, 0.2, 0.1), 0.7, images=2, share=0.5)

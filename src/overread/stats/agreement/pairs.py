@@ -209,7 +209,7 @@ def cohen_kappa(
     single class.
 
     >>> print(cohen_kappa([0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0]))
-    0.667 (-0.885 to 0.995)
+    0.667 (-0.127 to 0.940)
     """
     one, other = np.asarray(first), np.asarray(second)
     fits, shapes = one.ndim == 1 and one.shape == other.shape, f"{one.shape}, {other.shape}"
