@@ -86,8 +86,15 @@ def test_what_the_file_says_of_itself():
     assert "label" in judged(image(picture, "SM", ImageType=["ORIGINAL", "PRIMARY", "LABEL", "NONE"]))
 
 
-def test_other_kinds_are_not_searched():
-    assert judged(image(written(speckle(240, 320)), "CT", CT)) == ""
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT", "MG", "DX"])
+def test_other_kinds_are_searched_as_they_are(modality):
+    assert "text" in judged(image(written(speckle(480, 640)), modality, CT))
+    assert judged(image(speckle(480, 640), modality, CT)) == ""
+    assert judged(image(speckle(24, 24), modality, CT)) == ""
+
+
+def test_values_that_are_no_picture_are_not_searched():
+    assert judged(image(written(speckle(480, 640)), "SEG", CT)) == ""
 
 
 @pytest.mark.parametrize(

@@ -348,6 +348,8 @@ _CLASSES_AT_RISK = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.6.", "
                     "1.2.840.10008.5.1.4.1.1.12.", "1.2.840.10008.5.1.4.1.1.77.1.")  # fmt: skip
 _TYPES_AT_RISK = frozenset({"SECONDARY", "SCREEN SAVE", "SCREENSHOT", "SCREEN", "CAPTURE", "DOSE", "REPORT", "PROTOCOL", "LABEL",
                             "OVERVIEW", "MONTAGE", "SECONDARY CAPTURE"})  # fmt: skip
+#: Values that are no picture of a patient: marks of an outline and of a dose look like anything.
+_NO_PICTURES = frozenset({"SEG", "RTDOSE"})
 #: Small images are searched enlarged, by their longer side: devices write letters of six pixels.
 _ENLARGED = ((400, 3), (800, 2))
 #: The black that writing of small images stands on: side in pixels of what is looked at around each, and brightness.
@@ -361,7 +363,8 @@ _HEAD = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|CRANI|JAW|MAN
 def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
     """Why the pixels of a file may name the patient, in a few words; "" where nothing mentions for it.
 
-    ``dataset`` was read from ``data``. Pixels are decoded only of the kinds at risk; those that cannot be count.
+    ``dataset`` was read from ``data``. Kinds at risk are searched closely, and count where they cannot be decoded; CT, MR,
+    mammograms and other pictures are searched as they are, since patterns in them that are enlarged look like small letters.
     """
     if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
         return "burned-in annotation: the file says so"
@@ -370,7 +373,9 @@ def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
     types = {str(part).strip().upper() for part in (_values(dataset["ImageType"]) if "ImageType" in dataset else ())}
     if types & {"LABEL", "OVERVIEW"}:
         return "burned-in annotation: the label of a slide may be seen"
-    return _found_text(dataset, data, limits) if at_risk(dataset, types) else ""
+    if dataset.get("Modality") in _NO_PICTURES or "Rows" not in dataset:
+        return ""
+    return _found_text(dataset, data, limits, closely=at_risk(dataset, types))
 
 
 def at_risk(dataset: Any, types: set[str]) -> bool:
@@ -387,30 +392,30 @@ def may_show_a_face(dataset: Any) -> bool:
     return dataset.get("Modality") in ("CT", "MR", "PT") and (not part or _HEAD.search(part) is not None)
 
 
-def _found_text(dataset: Any, data: bytes, limits: Limits) -> str:
+def _found_text(dataset: Any, data: bytes, limits: Limits, *, closely: bool) -> str:
     from overread.images.dicom import decode
 
     frames = int(dataset.get("NumberOfFrames", 1) or 1)
     try:
         for frame in np.unique(np.linspace(0, frames - 1, min(frames, FRAMES_SEARCHED)).astype(int)).tolist():
             pixels, _ = decode(data, limits.check, frame=frame if frames > 1 else None)
-            if _has_text(_as_whole_numbers(pixels)):
+            if _has_text(_as_whole_numbers(pixels), closely=closely):
                 return "burned-in annotation: text is found in the pixels"
     except ImageError:
-        return _NOT_SEARCHED
+        return _NOT_SEARCHED if closely else ""
     except broken():
-        return _NOT_SEARCHED
+        return _NOT_SEARCHED if closely else ""
     return ""
 
 
-def _has_text(pixels: NDArray[Any]) -> bool:
-    """Whether text is found in the image as it is or, if it is small, in two enlarged copies in black and white."""
+def _has_text(pixels: NDArray[Any], *, closely: bool) -> bool:
+    """Whether text is found in the image as it is or, ``closely``, if it is small, in two enlarged copies in black and white."""
     from overread.images.crop import text_boxes
 
     if text_boxes(pixels):
         return True
     times = next((times for side, times in _ENLARGED if max(pixels.shape[:2]) <= side), 0)
-    if not times:
+    if not times or not closely:
         return False
     grey = pixels.max(-1)
     grey = (grey.astype(np.float32) * (255.0 / max(float(grey.max()), 1.0))).astype(np.uint8)
