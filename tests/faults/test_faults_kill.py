@@ -84,8 +84,8 @@ print(json.dumps(found))
 """
 
 
-SOON = ("within the probe of precision", "before the first checkpoint")
-LATER = ("after the probe of precision", "after the plan is kept", "after decoding", "with the first weights", "after the first checkpoint",
+SOON = ("before the first checkpoint",)
+LATER = ("within the probe of precision", "after the probe of precision", "after the plan is kept", "after decoding", "with the first weights", "after the first checkpoint",
          "in the first step", "when the second epoch is judged", "before the last checkpoint")  # fmt: skip
 
 

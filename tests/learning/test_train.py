@@ -53,6 +53,7 @@ def test_only_training_rows_teach_and_normalise(cohort, tmp_path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
     cases, parts = cohort
     recipe = Recipe(seed=1, backbone="cnn_small", epochs=1, image_size=24)
