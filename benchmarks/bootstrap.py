@@ -71,7 +71,7 @@ def works(count: int) -> list[Work]:
         Work("F1", lambda: threshold_statistic(truth, flagged, own, count), 0, metrics.f1_score, (truth, flagged)),
         Work("balanced accuracy", lambda: threshold_statistic(truth, flagged, own, count), 1,
              metrics.balanced_accuracy_score, (truth, flagged)),
-        Work("MCC", lambda: mcc_statistic(truth.astype(np.int64), flagged.astype(np.int64), own), 0,
+        Work("MCC", lambda: mcc_statistic(truth.astype(np.int64), flagged.astype(np.int64), own, count), 0,
              metrics.matthews_corrcoef, (truth, flagged)),
         Work("quadratic kappa", lambda: kappa_statistic(grade.astype(float), said.astype(float), own), 0,
              lambda a, b: metrics.cohen_kappa_score(a, b, weights="quadratic"), (grade, said)),
