@@ -73,7 +73,7 @@ def works(count: int) -> list[Work]:
              metrics.balanced_accuracy_score, (truth, flagged)),
         Work("MCC", lambda: mcc_statistic(truth.astype(np.int64), flagged.astype(np.int64), own, count), 0,
              metrics.matthews_corrcoef, (truth, flagged)),
-        Work("quadratic kappa", lambda: kappa_statistic(grade.astype(float), said.astype(float), own), 0,
+        Work("quadratic kappa", lambda: kappa_statistic(grade.astype(float), said.astype(float), own, count), 0,
              lambda a, b: metrics.cohen_kappa_score(a, b, weights="quadratic"), (grade, said)),
         Work("average precision", lambda: areas_statistic([truth], [score], [own], ("",), macro=False), 0,
              metrics.average_precision_score, (truth, score)),
