@@ -2,8 +2,8 @@
 
 ``case, patient, split, source``, subgroup columns, then for one label ``label`` and a ``p:<class>`` column per class;
 for several findings ``label:<finding>`` (blank = unknown) and ``p:<finding>``; for a quantity ``value`` and
-``predicted``. ``split`` says ``train``, ``tuning`` or ``seen`` where a model has seen the patient. Beside a table that one
-of our models made lies ``<name>.model.json``: see :class:`PredictedBy`.
+``predicted``. ``split`` says ``train``, ``tuning`` or ``seen`` where a model has seen the patient. Beside a table that
+one of our models made lies ``<name>.model.json``: see :class:`PredictedBy`.
 """
 
 from __future__ import annotations
@@ -197,8 +197,8 @@ class Predictions(EqualByDigest):
         ``positive``: classes that count as disease; of two classes that which names tell, where it is not given.
         ``rename``: labels by the names that they are to have, blank for unknown. ``identifiers``: what patients are who
         differ in capitals, leading zeros or separators only: nobody knows (``ask``: refused), two (``as-written``) or
-        one (``same``, which holds for cases too); blank: what the model knows, else ``ask``.
-        Raises :class:`InputError` for a missing file, missing columns, a case that stands twice, or a label that is no class.
+        one (``same``, which holds for cases too); blank: what the model knows, else ``ask``. Raises :class:`InputError`
+        for a missing file, missing columns, a case that stands twice, or a label that is no class.
         """
         by = _read_by(_beside(path))
         answer = identifiers or (by.identifiers if by else "") or "ask"
@@ -235,7 +235,8 @@ _ONE_TRUTH = 0.8
 
 @checked
 def shared_cases(these: Iterable[str], those: Iterable[str]) -> int:
-    """How many cases are in both tables, by their :meth:`Predictions.case_marks`; 0 where only their names are the same.
+    """How many cases are in both tables, by their :meth:`Predictions.case_marks`; 0 where only their names are the
+    same.
 
     That is told by Cohen's kappa of the labels of the shared names; labels that are mended leave a test set what it is.
     """

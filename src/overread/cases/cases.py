@@ -26,8 +26,8 @@ PARTS = ("train", "tuning", "test")
 class Planes:
     """What is looked at in a volume: the ``whole``, three orthogonal planes (``views``), or its axial ``slices``.
 
-    The three planes go through the middle, or through the ``point``: the names of three columns (x, y, z in mm, RAS), or of the
-    one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
+    The three planes go through the middle, or through the ``point``: the names of three columns (x, y, z in mm, RAS),
+    or of the one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
     """
 
     how: str = "whole"
@@ -182,10 +182,10 @@ class Cases(EqualByDigest):
     ) -> Self:
         """With codes for cases and patients, and without the columns that nobody named.
 
-        What stands in a column that nobody knows may be a doctor's name or a remark in one row of a hundred: only those to
-        ``keep`` stay, and of the ``known`` ones, whose meaning is settled, those that do not look as if they said who a patient is.
-        ``salt``: that of the study where there is one already. With ``names="keep"`` nothing changes. Raises
-        :class:`ArgumentError` for another word.
+        What stands in a column that nobody knows may be a doctor's name or a remark in one row of a hundred: only those
+        to ``keep`` stay, and of the ``known`` ones, whose meaning is settled, those that do not look as if they said
+        who a patient is. ``salt``: that of the study where there is one already. With ``names="keep"`` nothing changes.
+        Raises :class:`ArgumentError` for another word.
         """
         if one_of(names, NAMES, "names") == "keep" or self.salt:
             return self

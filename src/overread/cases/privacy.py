@@ -1,9 +1,9 @@
 """Private by construction: what a table says about who the patients are is left behind on the way in.
 
-A code in place of a name tells patients apart without saying who they are. It is BLAKE2b (RFC 7693) of the name, 48 bits
-long. Its key is the salt of the study, which travels with the model so that a patient who was seen is known again, and,
-where ``$OVERREAD_SECRET`` is set, that secret. Who holds the key can test a guess: codes are pseudonyms (GDPR Art. 4(5)),
-not anonymity.
+A code in place of a name tells patients apart without saying who they are. It is BLAKE2b (RFC 7693) of the name, 48
+bits long. Its key is the salt of the study, which travels with the model so that a patient who was seen is known again,
+and, where ``$OVERREAD_SECRET`` is set, that secret. Who holds the key can test a guess: codes are pseudonyms (GDPR Art.
+4(5)), not anonymity.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def codes(names: Iterable[str], salt: str) -> list[str]:
 def patient_codes(names: Iterable[str], salt: str, answer: str) -> list[str]:
     """As :func:`codes`, the same for patients who are one but for how they are written.
 
-    ``answer`` to whether these are one, as in :mod:`overread.core.identifiers`: if they are two (``as-written``), they have two codes; blank: names are
-    taken as they stand, as in studies of before the question was asked.
+    ``answer`` to whether these are one, as in :mod:`overread.core.identifiers`: if they are two (``as-written``), they
+    have two codes; blank: names are taken as they stand, as in studies of before the question was asked.
     """
     text = pd.Series(list(names), dtype=object)
     return codes(text if answer in ("", "as-written") else alike(text), salt)

@@ -42,7 +42,8 @@ def matching(table: pd.DataFrame, query: str) -> NDArray[np.bool_]:
 
 @checked
 def columns_of(query: str) -> list[str]:
-    """The words of a query that may be columns, each once; empty for an empty one. Nothing is said of whether they are there.
+    """The words of a query that may be columns, each once; empty for an empty one. Nothing is said of whether they are
+    there.
 
     >>> columns_of("site == 'b' and (age > 40 or `given name` in ('x'))")
     ['site', 'and', 'age', 'or', 'given name', 'in']

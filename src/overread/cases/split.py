@@ -107,11 +107,11 @@ def split(
 ) -> Split:  # fmt: skip
     """Divide cases into train, tuning and test so that no patient, and no duplicate that ``audit`` knows, is in two.
 
-    ``test``, ``tuning``: shares of the patients. ``by``: a column whose values, beside patients, must not be divided
-    (a family, a site). Stratified by label and source. ``deploy_to``: a query (see :mod:`overread.cases.query`); tuning
-    and test come from the patients that fulfil it, and more of these train than both together. ``leave_out``: a source that becomes the test. ``by_time``:
-    the latest are tested. ``keep_given``: a split column of the data is kept. Cases without a label or set aside by
-    the audit are in no part. Raises :class:`UnsoundError` where no sound split exists.
+    ``test``, ``tuning``: shares of the patients. ``by``: a column whose values, beside patients, must not be divided (a
+    family, a site). Stratified by label and source. ``deploy_to``: a query (see :mod:`overread.cases.query`); tuning
+    and test come from the patients that fulfil it, and more of these train than both together. ``leave_out``: a source
+    that becomes the test. ``by_time``: the latest are tested. ``keep_given``: a split column of the data is kept. Cases
+    without a label or set aside by the audit are in no part. Raises :class:`UnsoundError` where no sound split exists.
     """
     fits = 0 < test < 1 and 0 <= tuning < 1 and test + tuning < 1
     require(fits, "test and tuning are shares whose sum is below 1", given=(test, tuning))

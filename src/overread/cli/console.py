@@ -141,7 +141,8 @@ def number(text: str, option: str) -> float | None:
 
 
 def output_folder(output: str, otherwise: Path) -> Path:
-    """The folder for what is written, made before anything is judged: an error after a look at a test set costs the look.
+    """The folder for what is written, made before anything is judged: an error after a look at a test set costs the
+    look.
 
     Raises :class:`InputError` if it cannot be made, :class:`UnavailableError` if nothing can be written in it.
     """

@@ -82,7 +82,8 @@ def evaluate(
 
 
 def _of_model(test: Predictions, path: Path, model: str) -> Predictions:
-    """With what the model of a run says of itself, by the codes that it knows patients by: ``model``, or that of the run
+    """With what the model of a run says of itself, by the codes that it knows patients by: ``model``, or that of the
+    run
     in whose ``predictions/`` the table lies."""
     from overread.cases.privacy import are_codes, patient_codes
     from overread.predictions import predicted_by
@@ -127,12 +128,13 @@ def _run(folder: Path, rule: OperatingRule, subgroup: list[str], brought: list[s
 def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, how: dict[str, Any]) -> Evaluation:
     """Judge a table at points that ``rule`` chooses on tuning predictions, where there are any."""
     from overread.evaluation.evaluate import evaluate as judge
-    from overread.evaluation.uncertainty import uncertainty
-    from overread.study.steps import points_by
 
     if tuned is None:
         return judge(test, **how)
-    points = points_by(rule, tuned) if tuned else ()
+    from overread.evaluation.uncertainty import uncertainty  # these bring half of the package along
+    from overread.study.steps import points_by
+
+    points = points_by(rule, tuned)
     found = uncertainty(tuned, test, confidence=how["level"], seed=how["seed"])
     return judge(test, at=points or None, **how).extended(found.estimates, found.more)
 

@@ -1,4 +1,5 @@
-"""Options of the commands, made from the fields of dataclasses (:mod:`overread.core.settings`), and how help shows them.
+"""Options of the commands, made from the fields of dataclasses (:mod:`overread.core.settings`), and how help shows
+them.
 
 A command that takes a group of settings has one parameter for it, of the group's class; :func:`expanded` puts an option
 for each of its fields in the place of that parameter.

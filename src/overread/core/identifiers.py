@@ -35,7 +35,8 @@ def identifiers(values: pd.Series | pd.Index) -> pd.Series:
 
     Blanks and invisible characters around it go, whole numbers lose a decimal point (``7.0``, ``7.00`` and ``7e+00``
     are ``7``), digits of any script are 0 to 9, and equal texts have equal code points (Unicode NFC). Raises
-    :class:`InputError` for numbers of which a program has cut digits (``1.23457E+15``): two patients may have become one.
+    :class:`InputError` for numbers of which a program has cut digits (``1.23457E+15``): two patients may have become
+    one.
 
     >>> identifiers(pd.Series([" 7", "7.0", "07", "nan", "P007"])).tolist()
     ['7', '7', '07', '', 'P007']

@@ -1,8 +1,9 @@
-"""Run a function on untrusted input in processes of its own: what crashes, hangs or eats the memory takes nothing along.
+"""Run a function on untrusted input in processes of its own: what crashes, hangs or eats the memory takes nothing
+along.
 
 Decoders of images are written in C and meet files from anywhere. Here a module-level function runs in a few worker
-processes (:mod:`overread.core.sandbox_worker`) that are sent tasks over pipes and answer over pipes. A worker that dies or
-does not end costs the one task it was at, which comes back as :class:`Lost`; another worker goes on with the rest.
+processes (:mod:`overread.core.sandbox_worker`) that are sent tasks over pipes and answer over pipes. A worker that dies
+or does not end costs the one task it was at, which comes back as :class:`Lost`; another worker goes on with the rest.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from overread.core.sandbox_worker import NONSENSE, PATIENCE, _name, _packed, _re
 
 __all__ = ["MEMORY", "SECONDS", "Lost", "contained", "contained_call"]
 
-#: What one task may take: seconds of the processor (by the clock :data:`~overread.core.sandbox_worker.PATIENCE` times as
-#: many), and bytes of memory beyond what the process needs for itself. The environment variables OVERREAD_DECODE_SECONDS
-#: and OVERREAD_DECODE_MEMORY (in MB) raise or lower them.
+#: What one task may take: seconds of the processor (by the clock :data:`~overread.core.sandbox_worker.PATIENCE` times
+#: as many), and bytes of memory beyond what the process needs for itself. The environment variables
+#: OVERREAD_DECODE_SECONDS and OVERREAD_DECODE_MEMORY (in MB) raise or lower them.
 SECONDS, MEMORY = 60.0, 4 << 30
 _FEW = 4  # tasks that are not worth a further process
 _BATCH = 64  # tasks sent at once

@@ -270,7 +270,8 @@ def _failure(error: BaseException) -> dict[str, Any]:
 def _alarm(seconds: float) -> None:
     """End this process after ``seconds`` of its own work, also in a decoder that never comes back; 0: never.
 
-    On a busy machine a healthy decoder waits for the processor, so the clock on the wall is :data:`PATIENCE` times slower.
+    On a busy machine a healthy decoder waits for the processor, so the clock on the wall is :data:`PATIENCE` times
+    slower.
     """
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, seconds)

@@ -363,8 +363,9 @@ _HEAD = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|CRANI|JAW|MAN
 def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
     """Why the pixels of a file may name the patient, in a few words; "" where nothing mentions for it.
 
-    ``dataset`` was read from ``data``. Kinds at risk are searched closely, and count where they cannot be decoded; CT, MR,
-    mammograms and other pictures are searched as they are, since patterns in them that are enlarged look like small letters.
+    ``dataset`` was read from ``data``. Kinds at risk are searched closely, and count where they cannot be decoded; CT,
+    MR, mammograms and other pictures are searched as they are, since patterns in them that are enlarged look like small
+    letters.
     """
     if str(dataset.get("BurnedInAnnotation", "")).strip().upper() == "YES":
         return "burned-in annotation: the file says so"

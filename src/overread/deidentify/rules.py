@@ -39,7 +39,8 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "ExtendedOffset
           "AlphaPaletteColorLookupTableData", "SegmentedRedPaletteColorLookupTableData",
           "SegmentedGreenPaletteColorLookupTableData", "SegmentedBluePaletteColorLookupTableData",
           "SegmentedAlphaPaletteColorLookupTableData")  # fmt: skip
-#: Removed although the table does not name them: originals in encrypted form, and the character set of text that is gone.
+#: Removed although the table does not name them: originals in encrypted form, and the character set of text that is
+#: gone.
 REMOVED = ("EncryptedAttributesSequence", "SpecificCharacterSet", "PatientIdentityRemoved", "DeidentificationMethod",
            "DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified")  # fmt: skip
 #: Kept by the Retain Device Identity Option (column "Rtn. Dev. Id. Opt."), besides the version of the software.

@@ -55,9 +55,9 @@ GRADES = "classes are grades: their names are numbers"
 class Intervals:
     """How intervals are made: their level, the seed and number of resamples (0: by the number of images).
 
-    ``prevalence``: that of the clinic, for predictive values there. ``fixed``: the sensitivity (specificity) at which the
-    other is told; ``net_benefit_at``: the risk at which net benefit is. ``whole``: whether these are all cases, of which
-    more is told than of a subgroup.
+    ``prevalence``: that of the clinic, for predictive values there. ``fixed``: the sensitivity (specificity) at which
+    the other is told; ``net_benefit_at``: the risk at which net benefit is. ``whole``: whether these are all cases, of
+    which more is told than of a subgroup.
     """
 
     level: float = 0.95

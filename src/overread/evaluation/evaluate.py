@@ -58,7 +58,8 @@ class LedgerEntry(Content):
 
 @dataclass(frozen=True)
 class Provenance:
-    """What was judged and how: hashes of model and predictions, level of the intervals, seed and resamples; what was asked.
+    """What was judged and how: hashes of model and predictions, level of the intervals, seed and resamples; what was
+    asked.
 
     ``seen``: patients that the model had seen and that were judged all the same; ``notes``: what was changed or guessed
     in reading.
@@ -199,13 +200,13 @@ def evaluate(
     besides the source where there are several. ``level`` of the intervals, ``seed`` and number of the bootstrap
     ``resamples`` (by default from the number of images, see :func:`resamples_for`). ``ledger``: where the look at this
     test set is written down, under the hash ``model``. ``prevalence``: how common disease is in the clinic, for
-    predictive values and net benefit there. ``fixed``: the sensitivity at which specificity is told, and the specificity at
-    which sensitivity is; ``net_benefit_at``: the risk from which one acts, for net benefit there. ``primary``: the primary
-    endpoint, ``metric`` or ``metric:class``, recorded with when it was named. ``allow_seen``: judge
-    patients that the model has seen, and say so. The look is written down when everything has been computed: what cannot be
-    judged is no look; ``pending``: it counts anew once :func:`.settle` says that its results are written. Raises
-    :class:`UnsoundError` if a patient was seen by the model or when a threshold was chosen, or the ledger was cut;
-    :class:`InputError` for an empty table, an unknown class or column.
+    predictive values and net benefit there. ``fixed``: the sensitivity at which specificity is told, and the
+    specificity at which sensitivity is; ``net_benefit_at``: the risk from which one acts, for net benefit there.
+    ``primary``: the primary endpoint, ``metric`` or ``metric:class``, recorded with when it was named. ``allow_seen``:
+    judge patients that the model has seen, and say so. The look is written down when everything has been computed: what
+    cannot be judged is no look; ``pending``: it counts anew once :func:`.settle` says that its results are written.
+    Raises :class:`UnsoundError` if a patient was seen by the model or when a threshold was chosen, or the ledger was
+    cut; :class:`InputError` for an empty table, an unknown class or column.
     """
     points = (at,) if isinstance(at, OperatingPoint) else tuple(at or ())
     how = Intervals(level, seed, resamples or 0, prevalence, fixed, net_benefit_at)

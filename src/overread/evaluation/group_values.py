@@ -1,6 +1,7 @@
 """What a metric is in a subgroup, and how far each patient moves it there: a patient may stand on both sides of a gap.
 
-Two eyes, two views: the two sides of a gap then share patients, and their correlation is that of what each patient adds.
+Two eyes, two views: the two sides of a gap then share patients, and their correlation is that of what each patient
+adds.
 """
 
 from __future__ import annotations

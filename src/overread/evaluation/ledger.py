@@ -47,10 +47,10 @@ def write_look(
     """Write down a look at the test set ``test`` and return its line, which says how many looks at it came before.
 
     ``model`` and ``predictions`` are hashes, ``test`` the table, or the hash of cases and truth (by default that of the
-    predictions), ``asked`` the claim that is looked into, ``by`` the subgroups. The line carries what was declared until
-    then, and hashes of the cases. A ``pending`` look has shown nothing until :func:`settle` says so: the same one again
-    is that line, so one that was killed counts once. Two processes may write at once. Raises :class:`UnsoundError` if
-    the ledger has been cut or edited.
+    predictions), ``asked`` the claim that is looked into, ``by`` the subgroups. The line carries what was declared
+    until then, and hashes of the cases. A ``pending`` look has shown nothing until :func:`settle` says so: the same one
+    again is that line, so one that was killed counts once. Two processes may write at once. Raises
+    :class:`UnsoundError` if the ledger has been cut or edited.
     """
     path, test = Path(path), test or predictions
     with folder_lock(path.parent, wait=30, name=_lock(path)):
@@ -220,7 +220,8 @@ def verify(path: str | Path) -> list[dict[str, Any]]:
 
 @checked
 def require_entry_of(folder: str | Path, ledger: str | Path) -> None:
-    """Raise :class:`UnsoundError` unless the ledger holds the look that the evaluation in ``folder`` was, if there is one.
+    """Raise :class:`UnsoundError` unless the ledger holds the look that the evaluation in ``folder`` was, if there is
+    one.
 
     So a ledger that was cut is noticed also where its head was cut with it.
     """

@@ -34,9 +34,10 @@ class Metric:
     that head a page), ``main`` table, ``further`` measures, ``each class``, ``subgroups`` of a page, ``brief`` table of
     subgroups in a terminal, ``gaps``, ``comparison`` and its ``brief comparison``, ``margin`` (what a claim can be of),
     ``curve`` (over sizes and sites); of others the page's name. ``unit``: ``%`` for a share that is written as a
-    percentage, ``images`` for a count of them. ``better``: ``higher``, ``lower``, or empty. ``scale``: where errors are stable, as
-    :class:`overread.stats.resample.Column`. ``tasks``: the words of :attr:`overread.tasks.task.Task.metrics_of` that have it; empty: all that have its
-    subject (of ``all``: several classes).
+    percentage, ``images`` for a count of them. ``better``: ``higher``, ``lower``, or empty. ``scale``: where errors are
+    stable, as :class:`overread.stats.resample.Column`. ``tasks``: the words of
+    :attr:`overread.tasks.task.Task.metrics_of` that have it; empty: all that have its subject (of ``all``: several
+    classes).
 
     ``estimator`` gives the estimates or the statistic of a sample (one estimator may serve several metrics).
     ``difference`` of two models on the same cases: without one, that of the statistic in the same resamples.

@@ -36,9 +36,9 @@ class OperatingPoint:
     """Call a case positive when its score is at least ``threshold``.
 
     The score is the sum of the probabilities of the ``positive`` classes (of the finding, for findings).
-    ``sensitivity`` and ``specificity`` are those on the tuning data, ``seen`` the salted hashes of its
-    patients, ``cases`` those of its cases, with their labels. ``rule`` says in words how it was chosen, ``criterion`` what was searched for: ``("slope", m)`` of the
-    ROC curve, ``("sensitivity", s)`` or ``("specificity", s)``.
+    ``sensitivity`` and ``specificity`` are those on the tuning data, ``seen`` the salted hashes of its patients,
+    ``cases`` those of its cases, with their labels. ``rule`` says in words how it was chosen, ``criterion`` what was
+    searched for: ``("slope", m)`` of the ROC curve, ``("sensitivity", s)`` or ``("specificity", s)``.
     """
 
     threshold: float
@@ -286,7 +286,8 @@ _ROWS, _SHARE = 10, 0.8
 
 @checked
 def refuse_training(test: Predictions, allow: bool | None = None) -> int:
-    """How many patients of ``test`` the model has seen in training or tuning: what ``split`` says, and what the model says
+    """How many patients of ``test`` the model has seen in training or tuning: what ``split`` says, and what the model
+    says
     of itself. Raises :class:`UnsoundError` if there are any, unless they are allowed (None: nobody may)."""
     told = among(test.patients, test.by.seen, test.by.salt, test.identifiers) if test.by else None
     rows = test.table["split"].isin(SEEN).to_numpy()

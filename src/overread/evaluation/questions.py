@@ -189,8 +189,9 @@ class Sample:
     together (class numbers (K,), scores (K, C)), or a ``quantity`` (numbers (K,)). ``rows`` (K,) positions in the
     predictions; ``codes`` (K,) number the ``patients`` of the table. ``rule``, ``threshold``, ``full`` and ``group`` as
     :class:`Question`. ``either``: the ``of`` of what is the same for either of two classes. Of ``all``: its
-    ``questions``, its ``names`` (those whose F1 stands at a threshold of their own are empty). ``reason``: why nothing can be ranked.
-    ``no_chances`` and ``no_calls`` as :class:`Question`: they stand for the whole table, so for a subgroup too.
+    ``questions``, its ``names`` (those whose F1 stands at a threshold of their own are empty). ``reason``: why nothing
+    can be ranked. ``no_chances`` and ``no_calls`` as :class:`Question`: they stand for the whole table, so for a
+    subgroup too.
     """
 
     subject: Subject

@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 
 class Result(EqualByDigest):
-    """What a stage of judging found: a frozen dataclass that prints, compares, and saves itself in one file beside its estimates.
+    """What a stage of judging found: a frozen dataclass that prints, compares, and saves itself in one file beside its
+    estimates.
 
     A subclass names the :attr:`file` and has ``estimates``, as a field or made from its fields; what stands in the file
     under another form than its field it says in :meth:`held` and takes back in :meth:`restored`.

@@ -237,7 +237,8 @@ class GroupGap:
 class GroupTest:
     """Whether the groups of a ``column`` differ at all in a metric: Cochran's Q with ``freedom``, over ``groups``.
 
-    Of two groups it is the test of their gap, ``adjusted`` as that is; else NaN: this one test of a column is not corrected.
+    Of two groups it is the test of their gap, ``adjusted`` as that is; else NaN: this one test of a column is not
+    corrected.
     """
 
     metric: str
@@ -317,7 +318,8 @@ def gaps_of(
 
 
 def _with_gaps(test: ScoredCases, asked: Sequence[Question], codes: Codes) -> list[tuple[Metric, Sample]]:
-    """The metrics whose gaps are told, with their samples: of each question; of several classes all together, and what counts
+    """The metrics whose gaps are told, with their samples: of each question; of several classes all together, and what
+    counts
     as disease against the rest, where that is declared."""
     every = samples(test, asked, codes, int(codes.max(initial=-1)) + 1)
     several = test.target.task.multiclass

@@ -84,11 +84,11 @@ def uncertainty(
 
     ``level``: how often a set is to hold the truth of a new patient's image; ``by_class``: within every class,
     ``group``: within every group of that column, which is then reported too (Vovk et al. 2005, Mondrian sets).
-    ``method`` "lac" or "aps" (see :func:`overread.stats.calibration.conformal.fit_sets`). Findings have sets of absent and
-    present each. Where patients repeat each counts once in the fit. ``confidence`` of the intervals. The abstention
-    curve is the risk of the most probable class among the cases the model is surest of. Raises
-    :class:`UnsoundError` if a patient is in both tables, :class:`InputError` for tables of different targets or a
-    missing column; undefined where tuning scores are no probabilities.
+    ``method`` "lac" or "aps" (see :func:`overread.stats.calibration.conformal.fit_sets`). Findings have sets of absent
+    and present each. Where patients repeat each counts once in the fit. ``confidence`` of the intervals. The abstention
+    curve is the risk of the most probable class among the cases the model is surest of. Raises :class:`UnsoundError` if
+    a patient is in both tables, :class:`InputError` for tables of different targets or a missing column; undefined
+    where tuning scores are no probabilities.
     """
     require(0 < level < 1, "level must lie between 0 and 1", given=level)
     _require_alike(tuning, test, group)

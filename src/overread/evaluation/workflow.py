@@ -1,6 +1,7 @@
 """What would have happened with the model in the reading room: simulated on recorded cases and readers' calls.
 
-First the ways through the room (who reads a case, and what is called in the end, as pure arrays), then what came of them.
+First the ways through the room (who reads a case, and what is called in the end, as pure arrays), then what came of
+them.
 """
 
 from __future__ import annotations
@@ -317,13 +318,13 @@ def simulate(
 
     ``at``: the point at which the model acts as a reader; ``triage``: that below which a case is not read (by default
     the same); both frozen on tuning data. ``grades``: the readers' calls; without, triage alone is simulated, with a
-    reader who is never wrong. ``workflows``: names of :data:`overread.evaluation.workflow.PATHS`, all that can be told if
-    empty. Each row is a reader with a case she read, so every number is that of the average of these readers, and the
-    intervals, by patient, are for new patients and these readers. Readers are assumed to call as they did without the
-    model. ``prevalence`` of the clinic: for workload, share called positive, and costs. ``costs``: of one ``read``, one
-    ``miss`` and one ``alarm`` (a false one), in any unit. Differences: Tango's interval and McNemar's p for sensitivity
-    and specificity, a paired patient bootstrap for the rest. Raises :class:`UnsoundError` for patients that a
-    threshold was chosen on, :class:`InputError` where no case has both truth and a reader.
+    reader who is never wrong. ``workflows``: names of :data:`overread.evaluation.workflow.PATHS`, all that can be told
+    if empty. Each row is a reader with a case she read, so every number is that of the average of these readers, and
+    the intervals, by patient, are for new patients and these readers. Readers are assumed to call as they did without
+    the model. ``prevalence`` of the clinic: for workload, share called positive, and costs. ``costs``: of one ``read``,
+    one ``miss`` and one ``alarm`` (a false one), in any unit. Differences: Tango's interval and McNemar's p for
+    sensitivity and specificity, a paired patient bootstrap for the rest. Raises :class:`UnsoundError` for patients that
+    a threshold was chosen on, :class:`InputError` where no case has both truth and a reader.
     """
     triage = at if triage is None else triage
     alike = set(at.positive) == set(triage.positive)

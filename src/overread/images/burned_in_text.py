@@ -102,8 +102,8 @@ def _grey(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def _scales(grey: NDArray[Any]) -> Iterator[tuple[NDArray[Any], tuple[int, ...]]]:
-    """The copy itself, half and a quarter of it, those of them that have steps enough for writing; of a small one also the
-    double, for small letters. Each with the kinds of strokes to look for, bright or dark.
+    """The copy itself, half and a quarter of it, those of them that have steps enough for writing; of a small one also
+    the double, for small letters. Each with the kinds of strokes to look for, bright or dark.
 
     Of blurred writing, half the copy has the steps that the copy itself has not.
     """

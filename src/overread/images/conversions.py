@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, InputError, checked, nearest, require
 
-#: Pixels (H, W, C) with C 1 or 3, or (D, H, W, 1), and notes of what was converted: what every reader of a format gives.
+#: Pixels (H, W, C) with C 1 or 3, or (D, H, W, 1), and notes of what was converted: what every reader of a format
+#: gives.
 Pixels = tuple[NDArray[Any], tuple[str, ...]]
 #: Chunks, boxes or segments of one file that are walked at most.
 PIECES = 1_000_000
@@ -154,7 +155,8 @@ def by_cv2(data: bytes, flag: int) -> NDArray[Any]:
 
 @checked
 def strips(pixels: NDArray[Any]) -> Iterator[slice]:
-    """Slices of the first axis, a million values each or one row: what takes many bytes a pixel on the way is done by them.
+    """Slices of the first axis, a million values each or one row: what takes many bytes a pixel on the way is done by
+    them.
 
     >>> list(strips(np.zeros((3, 600_000))))
     [slice(0, 1, None), slice(1, 2, None), slice(2, 3, None)]

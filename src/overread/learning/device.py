@@ -76,7 +76,8 @@ def free_memory() -> None:
 
 @checked
 def halved(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``forward(x)`` of a batch; where the memory does not suffice, of its halves. Not for training mode, which has a state.
+    """``forward(x)`` of a batch; where the memory does not suffice, of its halves. Not for training mode, which has a
+    state.
 
     Raises :class:`UnavailableError` where it does not suffice for one image.
     """

@@ -76,8 +76,9 @@ def decode(
 ) -> TrainingData:
     """The data of a training, its images decoded once into a store under ``cache``.
 
-    ``digests``: SHA-256 of image files by address, as far as they are known. ``say`` hears how many images of the
-    store were damaged and have been decoded again. Raises :class:`InputError` where images cannot be read, or a file has changed since its digest was taken.
+    ``digests``: SHA-256 of image files by address, as far as they are known. ``say`` hears how many images of the store
+    were damaged and have been decoded again. Raises :class:`InputError` where images cannot be read, or a file has
+    changed since its digest was taken.
     """
     addresses = paths(cases)
     known = [(digests or {}).get(address, "") for address in addresses]

@@ -118,8 +118,8 @@ def optimise(
 def _step(learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps: int, x: Tensor, y: Tensor) -> float:
     """One step of the optimiser; nothing moves if the loss is not finite.
 
-    Where the memory does not suffice for the batch, it is taken in twice as many parts and the step is made again, as if
-    nothing had happened: the buffers that a forward pass moves are put back.
+    Where the memory does not suffice for the batch, it is taken in twice as many parts and the step is made again, as
+    if nothing had happened: the buffers that a forward pass moves are put back.
     """
     network, optimizer = learner.network, learner.optimizer
     for group in optimizer.param_groups:

@@ -39,8 +39,8 @@ def predict(
     """Predict every case: the mean over its images of the class probabilities.
 
     ``part`` fills the column ``split``; where it is blank, ``seen`` marks cases whose patients the model was trained or
-    tuned on, and with them goes what the model says of itself: who judges them is told. Images that cannot be read are left out; raises :class:`InputError` if none
-    can. Columns that are no roles are carried along as subgroups.
+    tuned on, and with them goes what the model says of itself: who judges them is told. Images that cannot be read are
+    left out; raises :class:`InputError` if none can. Columns that are no roles are carried along as subgroups.
     """
     values, errors = predict_images(model, paths(cases), device=device, threads=threads, progress=progress)
     if len(errors) == len(cases):

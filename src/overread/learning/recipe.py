@@ -31,14 +31,15 @@ class Recipe:
     """How a model is trained.
 
     ``method``: ``features`` (frozen network, linear head), ``finetune`` (from pretrained weights), ``scratch``, or
-    ``auto``. ``image_size`` in pixels of a side. ``window`` (DICOM, volumes) and ``crop`` as in :class:`Preprocess`. ``epochs`` passes over the training images. ``learning_rate`` is that
-    of the head; a pretrained body learns at ``body_rate`` times it. ``balance`` weighs a class by its frequency to the
-    power −``balance`` (0 none, 1 every class alike). ``average`` is the span, in epochs, of the exponential average of
-    the weights (0 none). ``warmup`` is the fraction of all steps with a rising rate. ``patience`` is the fraction of
-    all epochs without a better tuning score after which training stops. ``views`` copies of an image are averaged at
-    prediction (1, or 2 with a mirror image). ``layers`` and ``penalties`` belong to ``features``: layers to tap (empty:
-    the last) and L2 penalties to choose from by ``folds``-fold cross-validation within the training patients.
-    ``published`` is what the paper reached, for recipes of papers.
+    ``auto``. ``image_size`` in pixels of a side. ``window`` (DICOM, volumes) and ``crop`` as in :class:`Preprocess`.
+    ``epochs`` passes over the training images. ``learning_rate`` is that of the head; a pretrained body learns at
+    ``body_rate`` times it. ``balance`` weighs a class by its frequency to the power −``balance`` (0 none, 1 every class
+    alike). ``average`` is the span, in epochs, of the exponential average of the weights (0 none). ``warmup`` is the
+    fraction of all steps with a rising rate. ``patience`` is the fraction of all epochs without a better tuning score
+    after which training stops. ``views`` copies of an image are averaged at prediction (1, or 2 with a mirror image).
+    ``layers`` and ``penalties`` belong to ``features``: layers to tap (empty: the last) and L2 penalties to choose from
+    by ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
+    recipes of papers.
     """
 
     name: str = "auto"

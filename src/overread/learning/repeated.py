@@ -153,9 +153,9 @@ def trainings_by_grades(
 def trainings_by_source(cases: Cases, split: Split, *, part: str = "tuning", seed: int = 0) -> Trainings:
     """A training for each source, and one for all sources but it.
 
-    A tenth of the training patients choose the snapshot instead of tuning patients, who stay unseen. Sources with fewer than
-    ten training patients, or one class, are left out, with a note. Raises :class:`InputError` for fewer than two sources, or
-    where none of them has ten patients to be judged on: before anything is trained.
+    A tenth of the training patients choose the snapshot instead of tuning patients, who stay unseen. Sources with fewer
+    than ten training patients, or one class, are left out, with a note. Raises :class:`InputError` for fewer than two
+    sources, or where none of them has ten patients to be judged on: before anything is trained.
     """
     pool, judged = _part(cases, split, "train"), _part(cases, split, part)
     sources = sorted(set(cases.table["source"]) - {""})

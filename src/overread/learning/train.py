@@ -57,8 +57,9 @@ def train(
 
     ``weights``: folder of pretrained weights. ``folder``: for checkpoints; training resumes from what it finds there.
     ``digests``: SHA-256 of the image files by address, where an audit has read them already; a file that has changed
-    since is refused. ``clock``: bounds the seconds, of which ``reserve`` are left for what follows. ``network``: whether weights may be
-    fetched. ``say`` hears what is decided, before anything is trained. Raises :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
+    since is refused. ``clock``: bounds the seconds, of which ``reserve`` are left for what follows. ``network``:
+    whether weights may be fetched. ``say`` hears what is decided, before anything is trained. Raises
+    :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
     """
     cases, training, tuning = _rows(cases, split)
     checkpoints, cache = Path(folder) if folder else None, Path(cache) if cache else cache_folder()

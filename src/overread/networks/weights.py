@@ -166,7 +166,8 @@ def belongs_to(filename: str) -> str | None:
 
 @checked
 def find(name: str, *, folder: str | os.PathLike[str] | None = None) -> Found | None:
-    """The first file of weights of a backbone in the places of :func:`places`, else in a package; None if there is none.
+    """The first file of weights of a backbone in the places of :func:`places`, else in a package; None if there is
+    none.
 
     ``folder`` may be one file. Raises :class:`InputError` if it is missing, or a file that no backbone's name begins,
     or if the file of an installed package is not the published one.
@@ -287,8 +288,8 @@ def get(
 ) -> Found:  # fmt: skip
     """Weights of a backbone: from the places of :func:`places`, else fetched once into the store.
 
-    Installed packages are places too. The hub gets one try; ``timeout`` in seconds bounds the wait for its answer and for each block. Raises
-    :class:`UnavailableError`, one line with the ways around, if there are none.
+    Installed packages are places too. The hub gets one try; ``timeout`` in seconds bounds the wait for its answer and
+    for each block. Raises :class:`UnavailableError`, one line with the ways around, if there are none.
     """
     require(timeout > 0, "timeout must be positive seconds", given=timeout)
     found = find(name, folder=folder)

@@ -156,8 +156,8 @@ RESERVED, DOUBTFUL, UNSOUND = 1, 2, 3
 class Trust:
     """Whether the result can be trusted: a ``verdict`` and the ``reasons`` for it, the worst first.
 
-    ``grade``: the place of the verdict in :data:`VERDICTS`. ``numbers``: what it rests on, side by side: the model's AUC, what is told without
-    looking, and the AUC within sources.
+    ``grade``: the place of the verdict in :data:`VERDICTS`. ``numbers``: what it rests on, side by side: the model's
+    AUC, what is told without looking, and the AUC within sources.
     """
 
     grade: int

@@ -322,7 +322,8 @@ def _ceiling(every: dict[str, Estimate]) -> list[str]:
             "good as the labels allow to see, not that it errs in the rest. Here it is judged against the one label made of all their answers."]  # fmt: skip
 
 
-# -- what a model says when it is not sure, in sentences: its sets of answers, and the cases on which it stays silent ---
+# -- what a model says when it is not sure, in sentences: its sets of answers, and the cases on which it stays silent
+# ---
 
 
 _MOST = 8  # findings that are told one by one

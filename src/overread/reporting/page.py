@@ -223,10 +223,9 @@ def write_page(
 ) -> Path:
     """Write one HTML file that needs no network, and give its path.
 
-    ``summary``: paragraphs at the top. ``cautions``: what a reader must know before believing the numbers. ``keys``: at most four
-    numbers in large type.
-    Sections without content are left out. All texts are escaped; figures stand in the page as SVG, the wide ones
-    in a row of their own. Equal input gives equal bytes.
+    ``summary``: paragraphs at the top. ``cautions``: what a reader must know before believing the numbers. ``keys``: at
+    most four numbers in large type. Sections without content are left out. All texts are escaped; figures stand in the
+    page as SVG, the wide ones in a row of their own. Equal input gives equal bytes.
     """
     shown = [section for section in sections if section.paragraphs or section.tables or section.figures]
     page = environment().get_template("page.html.j2")

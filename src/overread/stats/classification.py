@@ -262,13 +262,14 @@ def likelihood_ratios(
     of: str = "",
     note: str = "",
 ) -> list[Estimate]:
-    """How many times likelier a call is among the diseased than among the others: LR+ of the flagged, LR− of the cleared.
+    """How many times likelier a call is among the diseased than among the others: LR+ of the flagged, LR− of the
+    cleared.
 
-    ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None; ``note`` begins each ``method``. Intervals as those of
-    :func:`at_prevalence`, which multiplies them with the prior odds: the delta method on the logarithm (Simel, Samsa &
-    Matchar 1991), by patient where they repeat, and Koopman's score interval (1984) where a cell holds fewer than five,
-    which needs no half case added to an empty one. Without a false alarm LR+ is infinite, which is said with its lower
-    bound. Undefined for one class, or where nobody is called so.
+    ``truth`` and ``flagged`` (N,) 0/1, ``patients`` (N,) or None; ``note`` begins each ``method``. Intervals as those
+    of :func:`at_prevalence`, which multiplies them with the prior odds: the delta method on the logarithm (Simel, Samsa
+    & Matchar 1991), by patient where they repeat, and Koopman's score interval (1984) where a cell holds fewer than
+    five, which needs no half case added to an empty one. Without a false alarm LR+ is infinite, which is said with its
+    lower bound. Undefined for one class, or where nobody is called so.
 
     >>> [str(e) for e in likelihood_ratios([1] * 50 + [0] * 50, [1] * 45 + [0] * 45 + [1] * 10)]
     ['4.500 (2.565–7.894)', '0.125 (0.054–0.290)']

@@ -76,12 +76,13 @@ def decision_curve(
 ) -> DecisionCurve:
     """Net benefit of treating where ``risk`` ≥ t: TP/N − FP/N · t/(1−t) (Vickers & Elkin 2006).
 
-    ``truth`` (N,) 0/1, ``risk`` (N,) in 0 … 1, ``patients`` (N,) or None; ``thresholds`` (T,) in 0 ≤ t < 1, by
-    default 0, .01 … .99. ``prevalence``: that of the clinic, where it is not that of these cases: their shares of true and
-    false positives are weighed by it, and their risks are moved to it first (:func:`moved`), since a risk that holds among
-    these cases does not where the disease is rarer. Intervals: Wilson's of the two shares, squared and added with their correlation (Zou & Donner
-    2008); where patients repeat with effective numbers from the ratio estimator's variance. Undefined without
-    cases, for risks that are not probabilities, and for one class where ``prevalence`` is given.
+    ``truth`` (N,) 0/1, ``risk`` (N,) in 0 … 1, ``patients`` (N,) or None; ``thresholds`` (T,) in 0 ≤ t < 1, by default
+    0, .01 … .99. ``prevalence``: that of the clinic, where it is not that of these cases: their shares of true and
+    false positives are weighed by it, and their risks are moved to it first (:func:`moved`), since a risk that holds
+    among these cases does not where the disease is rarer. Intervals: Wilson's of the two shares, squared and added with
+    their correlation (Zou & Donner 2008); where patients repeat with effective numbers from the ratio estimator's
+    variance. Undefined without cases, for risks that are not probabilities, and for one class where ``prevalence`` is
+    given.
 
     >>> curve = decision_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8], thresholds=[0, 0.25, 0.5])
     >>> curve.net_benefit.round(3).tolist(), curve.treat_all.round(3).tolist()
@@ -151,8 +152,8 @@ def _curve(
 def moved(risk: Floats, before: float, after: float) -> Floats:
     """Risks (N,) that hold where a share ``before`` has the disease, where a share ``after`` has it: by Bayes' rule.
 
-    As :class:`overread.stats.calibration.recalibration.PriorShift` (Saerens et al. 2002): the odds are multiplied by the
-    ratio of the prior odds; 0 and 1 stay.
+    As :class:`overread.stats.calibration.recalibration.PriorShift` (Saerens et al. 2002): the odds are multiplied by
+    the ratio of the prior odds; 0 and 1 stay.
 
     >>> moved(np.array([0.0, 0.5, 0.9, 1.0]), 0.5, 0.1).round(3).tolist()
     [0.0, 0.1, 0.5, 1.0]

@@ -17,9 +17,9 @@ from overread.stats.arrays import TINY, normal_quantile, t_quantile
 class Estimate:
     """One number of a report.
 
-    ``value``, ``low``, ``high`` are NaN where undefined, and then ``undefined`` says why. ``level`` is the
-    confidence of the interval. ``of`` is the class or finding, ``where`` the subgroup. ``count``: where the value is the
-    share of ``images`` that are so, how many are, the n of n/N; else None.
+    ``value``, ``low``, ``high`` are NaN where undefined, and then ``undefined`` says why. ``level`` is the confidence
+    of the interval. ``of`` is the class or finding, ``where`` the subgroup. ``count``: where the value is the share of
+    ``images`` that are so, how many are, the n of n/N; else None.
     """
 
     metric: str
@@ -173,8 +173,8 @@ def square_and_add(first: Estimate | Moved, second: Estimate | Moved, correlatio
     """Zou & Donner 2008: the interval of first − second from theirs.
 
     What correlates moves both to the same side, so there the sides of one name are held against each other, not those
-    that face each other: two equal and wholly correlated numbers differ by nothing, however lopsided their intervals. For
-    intervals with equal sides the two are one formula.
+    that face each other: two equal and wholly correlated numbers differ by nothing, however lopsided their intervals.
+    For intervals with equal sides the two are one formula.
     """
     down, up = first.value - first.low, first.high - first.value
     below, above = second.value - second.low, second.high - second.value
@@ -189,8 +189,8 @@ def square_and_add(first: Estimate | Moved, second: Estimate | Moved, correlatio
 class Moved:
     """A number with its interval, and how far each patient moves it: ``influence`` (P,), to first order.
 
-    ``parts``: the numbers whose intervals made its own. ``least``: how far two such numbers of the same patients may lie apart
-    though nobody was seen who moves them otherwise.
+    ``parts``: the numbers whose intervals made its own. ``least``: how far two such numbers of the same patients may
+    lie apart though nobody was seen who moves them otherwise.
     """
 
     value: float
@@ -220,10 +220,12 @@ def influence_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) 
 
 @checked
 def summed(value: float, parts: Sequence[Moved], method: str = "") -> Moved:
-    """``value`` and its interval, of which each of ``parts`` is one cause: how far the number lies from its ends matters.
+    """``value`` and its interval, of which each of ``parts`` is one cause: how far the number lies from its ends
+    matters.
 
-    The parts' sides are squared and added, with the parts' correlations (Zou & Donner 2008): so a part that happens to be
-    perfect still counts with the whole width of its own interval, where every resample of the patients finds it perfect.
+    The parts' sides are squared and added, with the parts' correlations (Zou & Donner 2008): so a part that happens to
+    be perfect still counts with the whole width of its own interval, where every resample of the patients finds it
+    perfect.
 
     >>> half = [Moved(x / 2, lo / 2, hi / 2, np.zeros(2)) for x, lo, hi in ((1.0, 0.722, 1.0), (0.95, 0.935, 0.962))]
     >>> found = summed(0.975, half)
@@ -249,7 +251,8 @@ def mean_of(parts: Sequence[Moved], method: str = "") -> Moved:
 
 @checked
 def moved_apart(first: Moved, second: Moved) -> Moved:
-    """``first`` − ``second`` of the same patients: their intervals squared and added, with the correlation between them.
+    """``first`` − ``second`` of the same patients: their intervals squared and added, with the correlation between
+    them.
 
     Part by part where both are made of as many.
     """

@@ -43,8 +43,8 @@ METRICS = tuple(SCALES)
 def errors_statistic(truth: Floats, predicted: Floats, codes: Integers, patients: int, *, of: str = "") -> Statistic:
     """Mean absolute error, root mean squared error, bias, R² and Pearson's r, for the bootstrap.
 
-    ``truth`` and ``predicted`` (N,) finite, in one unit; bias is predicted − true. R² and r are undefined for a constant
-    truth. From nine sums per patient.
+    ``truth`` and ``predicted`` (N,) finite, in one unit; bias is predicted − true. R² and r are undefined for a
+    constant truth. From nine sums per patient.
     """
     error = predicted - truth
     t, p = truth - truth.mean(), predicted - predicted.mean()  # centred: sums of squares lose no digits
@@ -143,10 +143,10 @@ def mcc_statistic(
 ) -> Statistic:
     """Matthews' correlation of two or more classes: 1 perfect, 0 chance.
 
-    ``truth`` and ``predicted`` (N,) class numbers. Matthews 1975; Gorodkin 2004, for several classes. Undefined where all
-    cases are, or are called, one class. The interval squares and adds what each class's share of right calls would change
-    at either end of its own interval, and what the mix of the classes and of the errors changes to first order. From
-    2 + 2·classes sums per patient.
+    ``truth`` and ``predicted`` (N,) class numbers. Matthews 1975; Gorodkin 2004, for several classes. Undefined where
+    all cases are, or are called, one class. The interval squares and adds what each class's share of right calls would
+    change at either end of its own interval, and what the mix of the classes and of the errors changes to first order.
+    From 2 + 2·classes sums per patient.
     """
     classes, both = np.unique(np.concatenate((truth, predicted)), return_inverse=True)
     actual, called = (part == np.arange(len(classes))[:, None] for part in np.split(both, 2))  # (C, N)

@@ -44,12 +44,12 @@ Scale = Literal["share", "positive", "distance", "below one", "correlation", "pl
 class Column:
     """One metric of a :class:`Statistic`: what it is called and how its interval is made.
 
-    ``scale``: ``share`` for values in 0 … 1, ``positive`` from 0 on, ``distance`` from 0 on where chance alone leads away
-    from 0 (so the value is biased upwards), ``below one`` up to 1, ``correlation`` −1 … 1, ``plain`` for any. ``effective``:
-    the patients that bound a perfect value, where it has a bound (fewer than two: none). ``freedom``: degrees of freedom of
-    Student's t where few patients carry the metric, 0 for the normal quantile. ``reason`` of a NaN. ``unit``: what a share
-    wholly wrong takes from a value ``below one``. ``closed``: from the level, the interval where one is known without resamples,
-    which do not see what happens to be perfect.
+    ``scale``: ``share`` for values in 0 … 1, ``positive`` from 0 on, ``distance`` from 0 on where chance alone leads
+    away from 0 (so the value is biased upwards), ``below one`` up to 1, ``correlation`` −1 … 1, ``plain`` for any.
+    ``effective``: the patients that bound a perfect value, where it has a bound (fewer than two: none). ``freedom``:
+    degrees of freedom of Student's t where few patients carry the metric, 0 for the normal quantile. ``reason`` of a
+    NaN. ``unit``: what a share wholly wrong takes from a value ``below one``. ``closed``: from the level, the interval
+    where one is known without resamples, which do not see what happens to be perfect.
     """
 
     metric: str
@@ -150,7 +150,8 @@ def mean_statistic(
 def resamples_for(images: int) -> int:
     """How many resamples: 2,000 up to 10,000 images, then fewer, down to 400 from 50,000 images on.
 
-    So 100,000 images take seconds. The interval uses the spread of the resamples, not their tails; with 400 its width is uncertain by 3.5 %.
+    So 100,000 images take seconds. The interval uses the spread of the resamples, not their tails; with 400 its width
+    is uncertain by 3.5 %.
 
     >>> resamples_for(1000), resamples_for(100_000)
     (2000, 400)
@@ -262,13 +263,14 @@ def bootstrap(
 ) -> list[Estimate]:
     """An estimate of every column of every statistic, all from the same resamples of the patients 0 … P−1.
 
-    The interval is value ± z standard deviations of the resamples, on the logit scale for shares (Boyd, Eng &
-    Page 2013 find it better than percentiles for average precision), on that of the logarithm for positive
-    numbers and of Fisher's z for correlations, so that it stays in range. There a resample counts as no more than four
-    times nearer to an end than the value: one without any error would lie infinitely far. A share of 0 or 1, a correlation
-    of ±1 and a positive number of 0 take Wilson's bound for ``effective`` patients instead, where a column states
-    them. A column with a ``closed`` interval keeps that one, and a statistic of such columns is not resampled. A ``distance`` keeps its own scale, and its lower end makes up twice for the resamples' bias. With one patient there
-    is no interval, nor where the resamples differ by orders of magnitude, since single patients decide the value then.
+    The interval is value ± z standard deviations of the resamples, on the logit scale for shares (Boyd, Eng & Page 2013
+    find it better than percentiles for average precision), on that of the logarithm for positive numbers and of
+    Fisher's z for correlations, so that it stays in range. There a resample counts as no more than four times nearer to
+    an end than the value: one without any error would lie infinitely far. A share of 0 or 1, a correlation of ±1 and a
+    positive number of 0 take Wilson's bound for ``effective`` patients instead, where a column states them. A column
+    with a ``closed`` interval keeps that one, and a statistic of such columns is not resampled. A ``distance`` keeps
+    its own scale, and its lower end makes up twice for the resamples' bias. With one patient there is no interval, nor
+    where the resamples differ by orders of magnitude, since single patients decide the value then.
     """
     require(patients >= 1, "there must be at least one patient", given=patients)
     z = normal_quantile(level)

@@ -176,8 +176,8 @@ class Resources:
 class Study:
     """The question, with every default filled in: what ``study.toml`` holds.
 
-    ``table``: CSV, TSV, Parquet, ``.xlsx``, ``.npz``, DICOM files or a folder of class folders. Raises :class:`ArgumentError` for values out of range, and for two ways of saying
-    one thing.
+    ``table``: CSV, TSV, Parquet, ``.xlsx``, ``.npz``, DICOM files or a folder of class folders. Raises
+    :class:`ArgumentError` for values out of range, and for two ways of saying one thing.
     """
 
     table: str = setting(
@@ -281,7 +281,8 @@ _LENGTH = re.compile("".join(rf"(?:(\d+(?:\.\d+)?)\s*{unit}\s*)?" for unit in _U
 
 @checked
 def seconds(text: str) -> float | None:
-    """Seconds of ``90s``, ``15m`` or ``1h30m``; None for an empty text. Raises :class:`InputError` for a number without unit.
+    """Seconds of ``90s``, ``15m`` or ``1h30m``; None for an empty text. Raises :class:`InputError` for a number without
+    unit.
 
     >>> seconds("1h30m"), seconds("2 min")
     (5400.0, 120.0)

@@ -139,8 +139,9 @@ def disease_of(names: Sequence[str]) -> str:
     """Of two classes the one that counts as disease, blank where their names leave a doubt.
 
     A name is healthy where it says so in a word (*normal*, *benigno*, *gesund*), or denies something (*no tumour*,
-    *non-COVID*, *uninfected*, *sans fracture*, *IDC−*). One of the two must be healthy and the other not: *abnormal* and
-    *not benign* are not. A doubt is no answer: *M* and *F*, *non-small cell cancer* and *small cell cancer*, *1* and *2*.
+    *non-COVID*, *uninfected*, *sans fracture*, *IDC−*). One of the two must be healthy and the other not: *abnormal*
+    and *not benign* are not. A doubt is no answer: *M* and *F*, *non-small cell cancer* and *small cell cancer*, *1*
+    and *2*.
 
     >>> disease_of(["COVID", "non-COVID"]), disease_of(["male", "female"])
     ('COVID', '')

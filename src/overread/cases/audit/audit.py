@@ -315,7 +315,8 @@ def classes(seen: Seen) -> list[Finding]:
     return [*_few(counts), *_apart(counts)]
 
 
-#: From how many patients to fewer than how many, how bad that is, what is said before the classes and after, and advice.
+#: From how many patients to fewer than how many, how bad that is, what is said before the classes and after, and
+#: advice.
 _AMOUNTS: tuple[tuple[int, int, Severity, str, str, str], ...] = (
     (0, 3, "error", "fewer than 3 patients with", ": train, tuning and test cannot each have one",
      "Collect more, merge the class with another, or leave it out."),

@@ -197,7 +197,8 @@ def _count_bits(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
 
 
 def similar(table: pd.DataFrame, *, distance: int = 12, threads: int = 0) -> NDArray[np.int64]:
-    """Confirmed near-duplicates (P, 2) of a fingerprint table, as positions i < j; one of several equal images stands for all.
+    """Confirmed near-duplicates (P, 2) of a fingerprint table, as positions i < j; one of several equal images stands
+    for all.
 
     Unreadable and near-constant images are left out: there is nothing in them to compare.
     """

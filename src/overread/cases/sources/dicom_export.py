@@ -409,7 +409,8 @@ _RECORDS, _FILE = 0x00041220, 0x00041500
 _FILES_PROBED, _PROBED_EACH = 400, 20
 
 
-#: What else a walk meets, counted by kind: links out of the folder, devices and pipes, folders, files that a table cannot hold.
+#: What else a walk meets, counted by kind: links out of the folder, devices and pipes, folders, files that a table
+#: cannot hold.
 _LEFT_ALONE = {
     "outside": "links lead out of the folder and are not followed",
     "special": "devices or pipes are left alone",

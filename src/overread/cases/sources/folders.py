@@ -28,8 +28,8 @@ _USUAL = ("", "images/", "image/", "imgs/", "img/", "data/", "png/", "jpg/")
 def read_folder(folder: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[str]]:
     """A row per image: ``image``, ``label``, ``split``, ``patient`` (blank where nothing tells it), and notes.
 
-    Raises :class:`InputError` where there are no class folders with images, and where it is in doubt which folder is the
-    class or the patient.
+    Raises :class:`InputError` where there are no class folders with images, and where it is in doubt which folder is
+    the class or the patient.
     """
     found, notes = images_below(folder, layout)
     if not found:
@@ -48,8 +48,8 @@ def read_folder(folder: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, lis
 
 
 def arrange(images: Sequence[str], layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[str]]:
-    """What the folders above ``images`` say: ``image``, ``label``, ``split`` and ``patient``, and notes; the index tells
-    the places of the images that are kept.
+    """What the folders above ``images`` say: ``image``, ``label``, ``split`` and ``patient``, and notes; the index
+    tells the places of the images that are kept.
 
     Raises :class:`InputError` if an image does not lie in a class's folder, or if it is in doubt what a folder means.
 

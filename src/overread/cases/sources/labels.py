@@ -220,8 +220,9 @@ def findings_in(values: pd.Series, name: str, separator: str = "") -> tuple[pd.S
     """The findings that each cell of a column lists (a tuple; None where the cell is blank), and notes; None where each
     cell is one class.
 
-    Cells in brackets (``['nodule', 'mass']``) are lists. Otherwise a ``separator`` parts them: the given one, or ``|`` or
-    ``;`` where its pieces stand in other cells too. Raises :class:`InputError` where a comma or the like could do so.
+    Cells in brackets (``['nodule', 'mass']``) are lists. Otherwise a ``separator`` parts them: the given one, or ``|``
+    or ``;`` where its pieces stand in other cells too. Raises :class:`InputError` where a comma or the like could do
+    so.
     """
     text = known(values)
     filled = text[text != ""].drop_duplicates()
@@ -271,7 +272,8 @@ def _ask_about_commas(cells: pd.Series, name: str) -> None:
 def listed_findings(
     lists: pd.Series, positive: Sequence[str], blank: str = "unknown"
 ) -> tuple[pd.DataFrame, Target, list[str]]:
-    """Findings from the lists of each row (a tuple, or None for unknown): what is not listed is absent, and a name such as
+    """Findings from the lists of each row (a tuple, or None for unknown): what is not listed is absent, and a name such
+    as
     *No finding* is none."""
     every = sorted({piece for cell in lists if cell is not None for piece in cell}, key=natural)
     healthy = [name for name in every if says_healthy(name)]
@@ -375,8 +377,8 @@ class _Match:
 
 
 def join_labels(table: pd.DataFrame, labels: pd.DataFrame, on: str = "") -> tuple[pd.DataFrame, list[str]]:
-    """The ``table`` of an export with the columns of a table of ``labels`` (text cells, a row per image, series, study or
-    patient), and notes.
+    """The ``table`` of an export with the columns of a table of ``labels`` (text cells, a row per image, series, study
+    or patient), and notes.
 
     ``on``: the identifier that both share (``instance``, ``series``, ``study``, ``accession``, ``patient``, ``file``)
     or a column of the labels; without it the one that fits best is found out. Images without labels stay, with

@@ -73,22 +73,22 @@ def read_cases(
     graders: Asked | None = None, consensus: str = "majority", layout: Layout = PLAIN, keep: Sequence[str] = (),
     queries: Sequence[str] = (),
 ) -> Cases:  # fmt: skip
-    """Read a table of cases: a CSV, TSV, Parquet or Excel file, a folder of class folders, a MedMNIST ``.npz``, or an export of
-    DICOM files (a folder, a DICOMDIR, a zip).
+    """Read a table of cases: a CSV, TSV, Parquet or Excel file, a folder of class folders, a MedMNIST ``.npz``, or an
+    export of DICOM files (a folder, a DICOMDIR, a zip).
 
     The names are columns of the table. One of ``label`` (class names), ``labels`` (a column of 1, 0 or blank per
     finding) and ``value`` (a number) says what is to be learned. What is not named is guessed where a column's name
     leaves no doubt, and ``Cases.notes`` says so. ``positive``: classes that count as disease. ``subgroups``: columns
     that must be there for later. ``where``: a query for the rows to take, such as ``modality == 'DX' and age >= 18``.
-    Paths of images are relative to the table. ``labels_from``: for DICOM, a table of
-    labels, joined by the identifier ``key`` (``patient``, ``study``, ``series``, ``instance``, ``accession`` or ``file``;
-    found out if not given). ``graders``: a table of several readers' answers (see :func:`.read_grades`), or columns of
-    this one, a reader each; their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the
-    column ``agreement`` says how many gave it. ``layout``: how the table and its images are laid out, where that cannot
-    be found out (:class:`.Layout`). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place
-    of cases and patients, by ``salt`` where the study has one, and leaves out the columns that are no role, no label, no
-    subgroup, not among those to ``keep`` and in none of the ``queries`` that will be asked of the cases (see
-    :mod:`.privacy`); ``names="keep"`` leaves all as it is, for data whose names identify nobody.
+    Paths of images are relative to the table. ``labels_from``: for DICOM, a table of labels, joined by the identifier
+    ``key`` (``patient``, ``study``, ``series``, ``instance``, ``accession`` or ``file``; found out if not given).
+    ``graders``: a table of several readers' answers (see :func:`.read_grades`), or columns of this one, a reader each;
+    their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the column ``agreement`` says
+    how many gave it. ``layout``: how the table and its images are laid out, where that cannot be found out
+    (:class:`.Layout`). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place of cases and
+    patients, by ``salt`` where the study has one, and leaves out the columns that are no role, no label, no subgroup,
+    not among those to ``keep`` and in none of the ``queries`` that will be asked of the cases (see :mod:`.privacy`);
+    ``names="keep"`` leaves all as it is, for data whose names identify nobody.
 
     Raises :class:`InputError` for a missing file, an unknown column (naming the nearest), an empty table, labels that
     cannot be read, a case that stands twice, or images that are not there.
@@ -274,7 +274,8 @@ def _label_columns(roles: Roles, want: Wanted) -> list[str]:
 def _one_row_each(
     roles: Roles, columns: dict[str, str | None], labels: list[str], want: Wanted
 ) -> tuple[pd.DataFrame, pd.Series | None]:
-    """One row an image where several say the same of it (a row for each box); where they differ in the label, the lists of
+    """One row an image where several say the same of it (a row for each box); where they differ in the label, the lists
+    of
     what they say, if that was asked for."""
     table, image = roles.table, columns["image"]
     twice = table[image].duplicated(keep=False) & (table[image] != "")
@@ -528,7 +529,9 @@ def read_images(
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
     ``label`` names a column of classes where they are known, so that the predictions can be judged. ``names``,
-    ``salt``, ``keep``, ``planes`` and ``layout`` as in :func:`read_cases`; with the salt of a model its patients are known again. Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
+    ``salt``, ``keep``, ``planes`` and ``layout`` as in :func:`read_cases`; with the salt of a model its patients are
+    known again. Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does
+    not know.
     """
     path = Path(os.path.abspath(path))
     named = {"image": image, "patient": patient, "case": case, "source": source}

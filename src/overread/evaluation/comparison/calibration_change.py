@@ -120,7 +120,8 @@ def judge_calibration(
 
 @checked
 def said(found: Sequence[Estimate]) -> tuple[str, ...]:
-    """Whether the mending helped on the judged patients, in sentences: by the log loss of all classes, or of each label.
+    """Whether the mending helped on the judged patients, in sentences: by the log loss of all classes, or of each
+    label.
 
     ``found``: the estimates of a :class:`CalibrationChange`.
     """

@@ -190,8 +190,8 @@ def beside_baseline(
     """``shortcut auc`` of the ``baseline`` and ``auc beyond shortcut``: how far ``test`` is above it, case by case.
 
     Both of the positive class, or the mean over classes or findings where there is none. ``baseline``: of the same
-    cases in the same order, as :func:`overread.cases.audit.shortcut.shortcut_scores` makes it. The difference is DeLong's, clustered
-    by patient; of a mean a bootstrap over patients. Nothing of a quantity, which has no AUC.
+    cases in the same order, as :func:`overread.cases.audit.shortcut.shortcut_scores` makes it. The difference is
+    DeLong's, clustered by patient; of a mean a bootstrap over patients. Nothing of a quantity, which has no AUC.
     """
     require(
         list(test.table["case"]) == list(baseline.table["case"]),

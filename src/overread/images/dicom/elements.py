@@ -339,10 +339,10 @@ def _inside(data: bytes, form: Form, wanted: frozenset[int]) -> dict[int, bytes]
 class Parsed:
     """What a file says about its pixels.
 
-    ``head``: the needed elements (a pydicom Dataset). ``syntax``: transfer syntax UID, empty where the file does
-    not say. ``form``: how its elements are written. ``samples``: int, float32 or float64. ``native``: the bytes of the pixels, or
-    None where they are coded in ``fragments``, the offset table first. ``wide``: the pixels are written in words
-    (OW). ``items``: the bytes of the items of the sequences that matter, by tag.
+    ``head``: the needed elements (a pydicom Dataset). ``syntax``: transfer syntax UID, empty where the file does not
+    say. ``form``: how its elements are written. ``samples``: int, float32 or float64. ``native``: the bytes of the
+    pixels, or None where they are coded in ``fragments``, the offset table first. ``wide``: the pixels are written in
+    words (OW). ``items``: the bytes of the items of the sequences that matter, by tag.
     """
 
     head: Any

@@ -70,7 +70,8 @@ class Frame:
 
 @checked
 def layout(parsed: Parsed, check: Callable[..., None], *, one: bool = False) -> Layout:
-    """The layout of the pixels, asked of ``check(height, width, frames, each=bytes)`` and held against the bytes present.
+    """The layout of the pixels, asked of ``check(height, width, frames, each=bytes)`` and held against the bytes
+    present.
 
     ``one``: only one frame will be decoded, so that only one is checked; of colour it never is more. Raises
     :class:`ImageError` for what is missing, out of range, or more than the bytes can hold.

@@ -78,14 +78,14 @@ class DicomHeader:
     """The header of one DICOM file, without its path.
 
     ``patient``, ``issuer`` (of the patient's identifier), ``study``, ``series``, ``instance``, ``accession``:
-    identifiers, ``""`` where missing. ``age`` in years, NaN where unknown (a bound such as
-    90+ is taken as it is), with ``age_doubt``: ``bound``, ``unreadable`` or ``""``; ``sex``: F, M, O or ``""``; ``date``:
-    ISO, of the study; ``time``: HH:MM:SS, of the acquisition. ``rows``, ``columns``, ``frames``: as stated, 0 and 1
-    where they are not. ``position`` (x, y, z) and ``orientation`` (row, then column direction) of the first frame in
-    mm, LPS; ``spacing`` (between rows, between columns) in mm, on the detector where the patient's is not known;
-    ``thickness`` in mm. ``laterality``: L, R, B, U or ``""``. ``burned_in``: YES, NO or ``""``. ``image_type``: its
-    words. ``class_uid``: the SOP class. ``intent``: FOR PRESENTATION, FOR PROCESSING or ``""``. ``traits``: the values of
-    :data:`TRAITS` as text, ``""`` where missing; none at all where they were not asked for.
+    identifiers, ``""`` where missing. ``age`` in years, NaN where unknown (a bound such as 90+ is taken as it is), with
+    ``age_doubt``: ``bound``, ``unreadable`` or ``""``; ``sex``: F, M, O or ``""``; ``date``: ISO, of the study;
+    ``time``: HH:MM:SS, of the acquisition. ``rows``, ``columns``, ``frames``: as stated, 0 and 1 where they are not.
+    ``position`` (x, y, z) and ``orientation`` (row, then column direction) of the first frame in mm, LPS; ``spacing``
+    (between rows, between columns) in mm, on the detector where the patient's is not known; ``thickness`` in mm.
+    ``laterality``: L, R, B, U or ``""``. ``burned_in``: YES, NO or ``""``. ``image_type``: its words. ``class_uid``:
+    the SOP class. ``intent``: FOR PRESENTATION, FOR PROCESSING or ``""``. ``traits``: the values of :data:`TRAITS` as
+    text, ``""`` where missing; none at all where they were not asked for.
     """
 
     patient: str = ""

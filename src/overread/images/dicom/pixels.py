@@ -252,8 +252,8 @@ class Table:
 class Meaning:
     """How the samples of a frame become values, and values grey.
 
-    ``slope`` and ``intercept``, or the ``modality`` table. ``table`` of interest, or else the window that is ``taken`` of
-    the ``windows`` of the file, with its ``function``; None where there is none, or none that any value lies in.
+    ``slope`` and ``intercept``, or the ``modality`` table. ``table`` of interest, or else the window that is ``taken``
+    of the ``windows`` of the file, with its ``function``; None where there is none, or none that any value lies in.
     """
 
     slope: float

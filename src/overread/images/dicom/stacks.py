@@ -1,9 +1,10 @@
-"""Which images of a series are one volume. One SeriesInstanceUID may hold several: echoes, b-values, phases, directions.
+"""Which images of a series are one volume. One SeriesInstanceUID may hold several: echoes, b-values, phases,
+directions.
 
 Images that do not fit together in size, plane or spacing are parted first. Where images of one plane then share their
 places, what tells them apart is looked for in their headers (:data:`TELLING`), so that no volume takes one slice from
-one echo and the next from another. Slices behind a wide gap are a volume of their own: nothing is known in between. Of several renderings of one image, one is
-learned from (:func:`preferred_renderings`).
+one echo and the next from another. Slices behind a wide gap are a volume of their own: nothing is known in between. Of
+several renderings of one image, one is learned from (:func:`preferred_renderings`).
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ _COUNTED = ("instance number",)
 @dataclass(frozen=True)
 class Stack:
     """Images of one volume by their ``indices``, in the order given. ``apart``: what tells it from other stacks of one
-    plane in its series, in words, empty where there is none; ``number`` of them, from 1, by the value of that, and ``of``
-    how many.
+    plane in its series, in words, empty where there is none; ``number`` of them, from 1, by the value of that, and
+    ``of`` how many.
     """
 
     indices: tuple[int, ...]

@@ -152,8 +152,8 @@ def _critical(data: bytes, chunks: list[tuple[bytes, int, int]], kind: int) -> b
 
 @checked
 def bmp_header(data: bytes) -> tuple[int, int, int]:
-    """Height, width and bits of a pixel of a BMP (BITMAPINFOHEADER and later). Raises :class:`ImageError` if it is cut off, compressed
-    or of an older kind.
+    """Height, width and bits of a pixel of a BMP (BITMAPINFOHEADER and later). Raises :class:`ImageError` if it is cut
+    off, compressed or of an older kind.
     """
     if len(data) < 54:
         raise ImageError("the BMP is cut off", given=f"{len(data):,} bytes")

@@ -311,7 +311,8 @@ def patch(volume: Volume, point: Point, side: float) -> Volume:
 
 @checked
 def centre_of(mask: Volume) -> Point:
-    """The centre (x, y, z in mm, RAS) of the largest piece of what is not 0. Voxels that touch by a corner are one piece.
+    """The centre (x, y, z in mm, RAS) of the largest piece of what is not 0. Voxels that touch by a corner are one
+    piece.
 
     Raises :class:`ImageError` for an empty mask.
     """
@@ -333,8 +334,9 @@ def centre_of(mask: Volume) -> Point:
 def levels(volume: Volume, window: str = "") -> tuple[float, float] | None:
     """Black and white of a whole volume: the 0.5 and 99.5 percentile, or the ends for the window ``full``.
 
-    Percentiles are exact, for floats up to 16 million voxels and of every n-th above. None where a window says it, or values stay as they are: those of 8 bits, which are to be seen rather than
-    measured, and a map of labels: integers, none negative, at most 32 different ones.
+    Percentiles are exact, for floats up to 16 million voxels and of every n-th above. None where a window says it, or
+    values stay as they are: those of 8 bits, which are to be seen rather than measured, and a map of labels: integers,
+    none negative, at most 32 different ones.
     """
     chosen = parse_window(window)
     if chosen == FULL:
@@ -379,7 +381,8 @@ def grey(
 ) -> tuple[NDArray[Any], str]:
     """Values of a volume, or of a plane of it, as uint16 from black to white, or as they are; a note says which.
 
-    By a ``window`` (see :func:`.parse_window`), else between the ``ends`` that :func:`levels` gave for the whole volume.
+    By a ``window`` (see :func:`.parse_window`), else between the ``ends`` that :func:`levels` gave for the whole
+    volume.
     """
     chosen = parse_window(window)
     if ends is None and (chosen is None or volume.voxels.dtype == np.uint8):

@@ -88,8 +88,8 @@ class Ratings:
 def answers(ratings: ArrayLike, patients: Patients, *, whole: bool = True, least: int | None = 2) -> Ratings:
     """``ratings`` (N, R), checked: classes 0, 1, … (any numbers where not ``whole``), NaN where missing.
 
-    Cases with fewer than ``least`` answers (None: one of each reader) are left out. Raises :class:`ArgumentError` for anything that is
-    not a number or a class.
+    Cases with fewer than ``least`` answers (None: one of each reader) are left out. Raises :class:`ArgumentError` for
+    anything that is not a number or a class.
     """
     table = real_numbers(ratings, "ratings")
     require(table.ndim == 2, "ratings must have one row per case, one column per reader", given=table.shape)
@@ -199,14 +199,14 @@ def cohen_kappa(
 ) -> Estimate:
     """Cohen's kappa of two readers: agreement beyond what their habits alone would give.
 
-    ``first`` and ``second`` (N,) class numbers 0 … ``classes``−1, NaN where missing, ``patients`` (N,) or
-    None. ``weights``: how a disagreement grows with the distance of the classes. Variance: Fleiss, Cohen &
-    Everitt 1969; where patients repeat, its terms are summed within patients. ``method``: ``wilson`` takes that variance
-    for one of the observed agreement, of as many cases as would be as uncertain, puts Wilson's interval round it, and takes
-    the agreement by chance from either end: so it is continuous up to readers who never disagree, where it is Wilson's bound
-    for the patients. Simulated coverage 93 to 97 % from 30 cases on. ``plain`` is value ± z standard errors, as textbooks
-    have it, which at 30 to 60 cases covers 84 to 93 %. Undefined without a case that both answered, or where both give a
-    single class.
+    ``first`` and ``second`` (N,) class numbers 0 … ``classes``−1, NaN where missing, ``patients`` (N,) or None.
+    ``weights``: how a disagreement grows with the distance of the classes. Variance: Fleiss, Cohen & Everitt 1969;
+    where patients repeat, its terms are summed within patients. ``method``: ``wilson`` takes that variance for one of
+    the observed agreement, of as many cases as would be as uncertain, puts Wilson's interval round it, and takes the
+    agreement by chance from either end: so it is continuous up to readers who never disagree, where it is Wilson's
+    bound for the patients. Simulated coverage 93 to 97 % from 30 cases on. ``plain`` is value ± z standard errors, as
+    textbooks have it, which at 30 to 60 cases covers 84 to 93 %. Undefined without a case that both answered, or where
+    both give a single class.
 
     >>> print(cohen_kappa([0, 0, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0]))
     0.667 (-0.127 to 0.940)
@@ -302,12 +302,13 @@ def intraclass_correlation(
 ) -> Estimate:
     """The share of the variance of one reader's measurements that belongs to the cases.
 
-    ``ratings`` (N, R) numbers in one unit, ``patients`` (N,) or None. ``agreement``: readers are a sample, and
-    a reader who always measures more disagrees: ICC(2,1); ``consistency``: these readers, and such a shift is
-    forgiven: ICC(3,1). ``readers="fixed"``: the agreement of these readers, as of a named pair, whose shift is seen in
-    every case; ``random``: of readers like these, of whose shifts there are only as many as readers. Shrout & Fleiss 1979,
-    with their interval from F for ICC(3,1), generalised pivots for ICC(2,1), and a patient bootstrap where patients repeat. Cases with a missing answer are left out.
-    Undefined for one reader, fewer than two cases, one and the same value throughout, or an infinite one.
+    ``ratings`` (N, R) numbers in one unit, ``patients`` (N,) or None. ``agreement``: readers are a sample, and a reader
+    who always measures more disagrees: ICC(2,1); ``consistency``: these readers, and such a shift is forgiven:
+    ICC(3,1). ``readers="fixed"``: the agreement of these readers, as of a named pair, whose shift is seen in every
+    case; ``random``: of readers like these, of whose shifts there are only as many as readers. Shrout & Fleiss 1979,
+    with their interval from F for ICC(3,1), generalised pivots for ICC(2,1), and a patient bootstrap where patients
+    repeat. Cases with a missing answer are left out. Undefined for one reader, fewer than two cases, one and the same
+    value throughout, or an infinite one.
 
     >>> judged = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
     >>> print(intraclass_correlation(judged))
@@ -386,10 +387,10 @@ def _agreement_interval(
 ) -> tuple[float, float]:
     """Quantiles of the ICC(2,1) that the mean squares allow, each divided by a mean of χ² draws.
 
-    Generalised pivotal quantities (Weerahandi 1993; Ionan et al. 2014). The interval of Shrout & Fleiss 1979
-    covers 84 to 93 % where readers differ much and are few; this one 94 to 95. No draws are needed: over those
-    of cases and error runs Gauss's quadrature, and that of the readers is solved for. The square of fixed readers is that
-    of their shifts beside the error: χ² around them (noncentral).
+    Generalised pivotal quantities (Weerahandi 1993; Ionan et al. 2014). The interval of Shrout & Fleiss 1979 covers 84
+    to 93 % where readers differ much and are few; this one 94 to 95. No draws are needed: over those of cases and error
+    runs Gauss's quadrature, and that of the readers is solved for. The square of fixed readers is that of their shifts
+    beside the error: χ² around them (noncentral).
     """
     from scipy.special import chdtr, chndtr, gammaincinv
 

@@ -212,8 +212,9 @@ def ceiling(
     model with a higher accuracy against one reader has learnt that reader, or was lucky. Readers who err
     together agree more, so the bound is then too high, never too low.
 
-    ``panel`` is measured: the majority of the other readers against the reader left out (a tie counts its
-    share), with a patient bootstrap; it needs three readers, and with three is the agreement. Undefined as :func:`percent_agreement` is.
+    ``panel`` is measured: the majority of the other readers against the reader left out (a tie counts its share), with
+    a patient bootstrap; it needs three readers, and with three is the agreement. Undefined as :func:`percent_agreement`
+    is.
 
     >>> round(ceiling([[0, 0], [1, 1], [0, 1], [1, 1], [0, 0]]).best.value, 3)
     0.887

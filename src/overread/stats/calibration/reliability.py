@@ -127,7 +127,8 @@ def _null(
 ) -> Floats:
     """(resamples, bins) share of positives per bin when labels are drawn from the probabilities.
 
-    Each image takes its patient's random number with the root of the likeness as its chance, so that two do with the likeness.
+    Each image takes its patient's random number with the root of the likeness as its chance, so that two do with the
+    likeness.
     """
     order = np.argsort(which, kind="stable")
     starts = np.concatenate(([0], np.cumsum(count)[:-1]))
@@ -154,8 +155,8 @@ def _words(generator: np.random.Philox, rows: int, columns: int) -> NDArray[np.u
 def likeness(truth: Booleans, chance: Floats, codes: Integers) -> float:
     """How alike the labels of a patient's images are beyond what their probabilities say: 0 independent, 1 one answer.
 
-    The sum over pairs of images of a patient of the products of what label and probability differ by (less its mean), over
-    what it is where the two share a random number, min(p, q) − p·q; 0 where no patient repeats.
+    The sum over pairs of images of a patient of the products of what label and probability differ by (less its mean),
+    over what it is where the two share a random number, min(p, q) − p·q; 0 where no patient repeats.
     """
     apart = truth - chance - (truth - chance).mean()
 
@@ -207,9 +208,10 @@ def intercept_and_slope(
 
     ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. The slope is that of a logistic
     regression on the logit of the probability, the intercept that with the slope held at 1; intervals from the sandwich
-    variance by patient, each score over what the others leave it (Mancl & DeRouen 2001), and Student's t of twice the patients
-    of the rarer class: with six events the plain sandwich covers 89 %. Probabilities are first moved 10⁻⁶ away from 0 and 1. Undefined for one class, constant
-    probabilities (slope), or classes that the probability tells apart completely.
+    variance by patient, each score over what the others leave it (Mancl & DeRouen 2001), and Student's t of twice the
+    patients of the rarer class: with six events the plain sandwich covers 89 %. Probabilities are first moved 10⁻⁶ away
+    from 0 and 1. Undefined for one class, constant probabilities (slope), or classes that the probability tells apart
+    completely.
 
     >>> [e.metric for e in intercept_and_slope([0, 1, 0, 1], [0.2, 0.4, 0.6, 0.8])]
     ['calibration intercept', 'calibration slope']
@@ -241,13 +243,14 @@ def intercept_and_slope(
 def observed_to_expected(
     truth: ArrayLike, probability: ArrayLike, patients: Patients = None, *, level: float = 0.95, of: str = ""
 ) -> Estimate:
-    """How many cases have the disease over how many the probabilities promise: 1 is ideal, above 1 risks are understated.
+    """How many cases have the disease over how many the probabilities promise: 1 is ideal, above 1 risks are
+    understated.
 
     ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. Interval: Wilson's of the observed
-    share, with as many independent images as the variance of the ratio implies (linearised, by patient, Student's t), over
-    the mean probability; so it has a width where nobody or everybody has the disease. A model that knows who is ill
-    is told apart from one that knows the prevalence alone (Debray et al. 2017 take the latter's variance). Undefined
-    without cases, for scores that are not probabilities, and where nothing is promised.
+    share, with as many independent images as the variance of the ratio implies (linearised, by patient, Student's t),
+    over the mean probability; so it has a width where nobody or everybody has the disease. A model that knows who is
+    ill is told apart from one that knows the prevalence alone (Debray et al. 2017 take the latter's variance).
+    Undefined without cases, for scores that are not probabilities, and where nothing is promised.
 
     >>> print(observed_to_expected([0, 0, 1, 1] * 25, [0.2, 0.4, 0.4, 0.8] * 25))
     1.111 (0.946–1.276)
@@ -283,7 +286,8 @@ def logistic(
     """Newton's method for a logistic regression: coefficients (K,) and their sandwich variance by patient (K, K).
 
     ``columns`` (N, K), ``offset`` (N,) on the logit scale, ``codes`` (N,) of the patients. ``left_out``: each patient's
-    score over what the others leave it (Mancl & DeRouen 2001), for few events. NaN variance for one patient; None if it diverges.
+    score over what the others leave it (Mancl & DeRouen 2001), for few events. NaN variance for one patient; None if it
+    diverges.
     """
     weight = np.zeros(columns.shape[1])
     for _ in range(50):
@@ -318,7 +322,8 @@ def _sandwich(columns: Floats, residual: Floats, spread: Floats, hessian: Floats
 # -- what a Brier score is made of: reliability, resolution and uncertainty ---------------------------------------
 
 
-#: Reliability − resolution + uncertainty is the Brier score: :func:`decomposition_statistic`, :func:`brier_uncertainty`.
+#: Reliability − resolution + uncertainty is the Brier score: :func:`decomposition_statistic`,
+#: :func:`brier_uncertainty`.
 PARTS = ("brier reliability", "brier resolution", "brier uncertainty")
 
 
@@ -348,11 +353,11 @@ def decomposition_statistic(
 ) -> Statistic:
     """Reliability and resolution, two of the three parts of the Brier score, for the bootstrap.
 
-    In ``bins`` of equal width (Murphy 1973): reliability is the mean squared distance of predicted and observed share (0 is
-    perfect), resolution how far the bins lie from the prevalence (the more, the better). What varies within a bin is
-    added to the resolution, as Stephenson, Coelho & Jolliffe 2008 do; so a resolution can be negative. Both are biased
-    upwards where a bin holds few cases: below some 200 to a bin their intervals hold the truth less often than they
-    say. From two sums per patient and bin, and three per patient.
+    In ``bins`` of equal width (Murphy 1973): reliability is the mean squared distance of predicted and observed share
+    (0 is perfect), resolution how far the bins lie from the prevalence (the more, the better). What varies within a bin
+    is added to the resolution, as Stephenson, Coelho & Jolliffe 2008 do; so a resolution can be negative. Both are
+    biased upwards where a bin holds few cases: below some 200 to a bin their intervals hold the truth less often than
+    they say. From two sums per patient and bin, and three per patient.
     """
     which, error = bins_of(chance, bins), chance - truth
     inside = which == np.unique(which)[:, None]  # (K, N)

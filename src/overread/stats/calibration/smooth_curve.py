@@ -53,11 +53,11 @@ def smooth_curve(
     """The share of positives as a smooth function of the probability, with a pointwise band.
 
     ``truth`` (N,) 0/1, ``probability`` (N,) in 0 … 1, ``patients`` (N,) or None. A logistic regression on a restricted
-    cubic spline of the logit (Harrell 2015, section 2.4.5; for calibration Van Calster et al. 2016), with four knots, or
-    three where the rarer class has fewer than ten cases to a coefficient, or a straight line where it has fewer still or
-    the probabilities are of few values. The band is that of the fit on the logit scale, from the sandwich variance by
-    patient, and holds at each probability by itself. Told from the first to the last percentile of the probabilities.
-    Undefined for one class, constant probabilities, or classes that they tell apart completely.
+    cubic spline of the logit (Harrell 2015, section 2.4.5; for calibration Van Calster et al. 2016), with four knots,
+    or three where the rarer class has fewer than ten cases to a coefficient, or a straight line where it has fewer
+    still or the probabilities are of few values. The band is that of the fit on the logit scale, from the sandwich
+    variance by patient, and holds at each probability by itself. Told from the first to the last percentile of the
+    probabilities. Undefined for one class, constant probabilities, or classes that they tell apart completely.
 
     >>> curve = smooth_curve([0, 0, 1, 0, 1, 1] * 40, [0.1, 0.3, 0.4, 0.6, 0.7, 0.9] * 40)
     >>> bool((curve.low <= curve.observed).all() and (curve.observed <= curve.high).all())

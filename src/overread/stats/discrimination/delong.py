@@ -77,15 +77,13 @@ def auc_difference(
     ``truth`` (N,) 0/1, ``score`` and ``other`` (N,), ``patients`` (N,) or None. Variance: DeLong, DeLong &
     Clarke-Pearson 1988; ``p`` is that of DeLong's test. Where patients repeat the variance is clustered after
     Obuchowski 1997, and interval and test take Student's t of the patients of the rarer class (less one; those with
-    many images count for more) in the normal quantile's place: at 20 + 80 patients × 3 images that covers 94 % and
-    not 92.
-    The interval is ± quantile of the same standard errors on the scale of the difference of the two logits, so that
-    near an area of 1 it is neither too wide nor too narrow; right at p = 1 − level it and the test can differ. Where the two
-    place fewer than ten patients of a class otherwise, it is widened towards that of the two areas (:func:`compared`).
-    With ten patients of each class and areas of .9 it is too wide (97 to 99 %).
-    Two scores that rank every case alike differ by 0 without error; where an area is 0 or 1 or the variance is
-    zero (one positive patient) the interval is made of those of the two areas. Undefined for one class or a
-    score that is not finite.
+    many images count for more) in the normal quantile's place: at 20 + 80 patients × 3 images that covers 94 % and not
+    92. The interval is ± quantile of the same standard errors on the scale of the difference of the two logits, so that
+    near an area of 1 it is neither too wide nor too narrow; right at p = 1 − level it and the test can differ. Where
+    the two place fewer than ten patients of a class otherwise, it is widened towards that of the two areas
+    (:func:`compared`). With ten patients of each class and areas of .9 it is too wide (97 to 99 %). Two scores that
+    rank every case alike differ by 0 without error; where an area is 0 or 1 or the variance is zero (one positive
+    patient) the interval is made of those of the two areas. Undefined for one class or a score that is not finite.
 
     >>> print(auc_difference([0, 0, 1, 1, 0, 1], [1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5]))
     0.222 (-0.096 to 0.504), p = 0.16
@@ -131,8 +129,8 @@ def _no_comparison(cohort: Cohort, models: int, reason: str, of: str) -> Compari
 
 
 NO_INTERVAL = Moved(math.nan, math.nan, math.nan, np.zeros(0))
-#: With so few patients of either class whom two models place otherwise the variance of their difference is not to be seen;
-#: with so many it is.
+#: With so few patients of either class whom two models place otherwise the variance of their difference is not to be
+#: seen; with so many it is.
 UNSEEN, SEEN = 1, 10
 
 
@@ -146,8 +144,9 @@ def compared(
 ) -> Difference:
     """The difference of two areas of ``placed`` (N,) each; of two intervals where little varies between them.
 
-    ``added`` of the two. Between :data:`UNSEEN` and :data:`SEEN` patients whom the two place otherwise each end goes over from
-    the farther of DeLong's and that of the two areas' own intervals, squared and added with the correlation of the areas.
+    ``added`` of the two. Between :data:`UNSEEN` and :data:`SEEN` patients whom the two place otherwise each end goes
+    over from the farther of DeLong's and that of the two areas' own intervals, squared and added with the correlation
+    of the areas.
     """
     first, second = areas
     variance = variance_between(cohort, added, 0, 1)
@@ -262,10 +261,10 @@ def bootstrap_difference(
 ) -> list[Difference]:
     """The paired difference of any two statistics with the same columns: F1, average precision, kappa and so on.
 
-    Value ± z standard deviations of the difference over resamples of the patients 0 … P−1 (Student's t where a
-    column asks for it). Of two ``closed`` columns the two intervals squared and added, with the correlation of how far each
-    patient moves them. Where no resample differs from another, the interval is made of those of the two
-    statistics; it has no width only where both are equal in every resample.
+    Value ± z standard deviations of the difference over resamples of the patients 0 … P−1 (Student's t where a column
+    asks for it). Of two ``closed`` columns the two intervals squared and added, with the correlation of how far each
+    patient moves them. Where no resample differs from another, the interval is made of those of the two statistics; it
+    has no width only where both are equal in every resample.
 
     >>> from overread.stats.classification import threshold_statistic as at
     >>> truth, codes = np.arange(8) < 4, np.arange(8)

@@ -212,8 +212,8 @@ def fixed_rates_statistic(
 ) -> Statistic:
     """Specificity where sensitivity is at least ``at``, and sensitivity where specificity is, for the bootstrap.
 
-    ``truth`` (N,) with both classes, ``score`` (N,) finite, ``codes`` (N,) of ``patients``. The best that a step of the ROC
-    curve reaches; nothing is interpolated. The threshold is found on these cases (in each resample anew), so no
+    ``truth`` (N,) with both classes, ``score`` (N,) finite, ``codes`` (N,) of ``patients``. The best that a step of the
+    ROC curve reaches; nothing is interpolated. The threshold is found on these cases (in each resample anew), so no
     threshold is promised: a frozen one has a lower rate on new cases.
     """
     require(0 < at <= 1, "the fixed rate must lie between 0 and 1", given=at)

@@ -42,12 +42,12 @@ def auc(
 ) -> Estimate:
     """Area under the ROC curve: the chance that a positive outscores a negative, ties counting one half.
 
-    ``truth`` (N,) 0/1, ``score`` (N,) higher = more likely positive, ``patients`` (N,) or None. The direction
-    of a score is never flipped. Variance: DeLong, DeLong & Clarke-Pearson 1988 in one sort, clustered after
-    Obuchowski 1997 where patients repeat; interval on the logit scale. Few patients on the wrong side tell little of that
-    variance: with up to three of either class the interval is no narrower than method 5 of Newcombe 2006, whose
-    standard error belongs to the area, and from ten on it is DeLong's alone (:func:`area_interval`). So it is continuous up
-    to an area of 1, where it is Newcombe's. Undefined for one class or a score that is not finite.
+    ``truth`` (N,) 0/1, ``score`` (N,) higher = more likely positive, ``patients`` (N,) or None. The direction of a
+    score is never flipped. Variance: DeLong, DeLong & Clarke-Pearson 1988 in one sort, clustered after Obuchowski 1997
+    where patients repeat; interval on the logit scale. Few patients on the wrong side tell little of that variance:
+    with up to three of either class the interval is no narrower than method 5 of Newcombe 2006, whose standard error
+    belongs to the area, and from ten on it is DeLong's alone (:func:`area_interval`). So it is continuous up to an area
+    of 1, where it is Newcombe's. Undefined for one class or a score that is not finite.
 
     >>> print(auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]))
     0.750 (0.069–0.992)
@@ -63,7 +63,8 @@ def auc(
 
 
 def _area(ranking: Ranking, patients: Integers, count: int, level: float) -> Moved:
-    """The area with its interval, and how far each of ``count`` patients moves it; ``patients`` (N,) of the cases as given.
+    """The area with its interval, and how far each of ``count`` patients moves it; ``patients`` (N,) of the cases as
+    given.
 
     Variance: Obuchowski 1997, sums within patients; DeLong's where no patient repeats.
     """
@@ -105,8 +106,9 @@ def area_interval(
     """The ends of an area's interval, and how they were made: on the logit scale, or Newcombe's where little varies.
 
     ``few`` as :func:`misplaced` counts; ``freedom`` as :func:`clustered_freedom` has it, 0 for the normal quantile;
-    ``within``: the share of the negatives over whom the area is taken. Between :data:`UNSEEN` and :data:`SEEN` patients each end goes over from the farther of the two to the logit's. By DeLong alone
-    coverage at an area of .99 from 20 + 200 patients is 90 %, and 79 where the scores of the ill spread twice as far.
+    ``within``: the share of the negatives over whom the area is taken. Between :data:`UNSEEN` and :data:`SEEN` patients
+    each end goes over from the farther of the two to the logit's. By DeLong alone coverage at an area of .99 from 20 +
+    200 patients is 90 %, and 79 where the scores of the ill spread twice as far.
     """
     by_patient = ", by patient" if distinct(codes) < len(codes) else ""
     trust = min(1.0, max(0.0, (few - UNSEEN) / (SEEN - UNSEEN)))
@@ -162,9 +164,9 @@ def _placements(ranking: Ranking) -> tuple[float, Floats, Floats]:
 def clustered_freedom(truth: Booleans, codes: Integers, moved: Floats) -> float:
     """The degrees of freedom of a variance between patients, of whom each has ``moved`` (P,) the area.
 
-    Those of the class whose patients tell less (:func:`overread.stats.proportions.patient_freedom`); fewer where the squares
-    themselves vary more than normal ones do (Satterthwaite 1946), as near an area of 1, where few patients bring
-    all of it: without, coverage there is 90 to 92 %.
+    Those of the class whose patients tell less (:func:`overread.stats.proportions.patient_freedom`); fewer where the
+    squares themselves vary more than normal ones do (Satterthwaite 1946), as near an area of 1, where few patients
+    bring all of it: without, coverage there is 90 to 92 %.
     """
     kish = min(patient_freedom(codes[rows]) for rows in (truth, ~truth))
     square, fourth = float((moved**2).sum()), float((moved**4).sum())
@@ -243,12 +245,11 @@ def areas_statistic(
     """The mean AUC over the questions (if ``macro``) and each one's average precision, for the bootstrap.
 
     The mean's interval is that of the areas', squared and added with their correlations
-    (:func:`overread.stats.estimate.mean_of`): an area of few patients counts with its own width.
-    Average precision is Σ (recall step × precision) over distinct scores, without interpolation; its interval stands on
-    the logit scale (Boyd, Eng & Page 2013).
-    Every question must be defined: both classes present, scores finite. In a resample without one of the
-    classes of a question, the mean is over the others. ``images``: how many cases any question is asked of, where not all
-    are asked of the same ones.
+    (:func:`overread.stats.estimate.mean_of`): an area of few patients counts with its own width. Average precision is Σ
+    (recall step × precision) over distinct scores, without interpolation; its interval stands on the logit scale (Boyd,
+    Eng & Page 2013). Every question must be defined: both classes present, scores finite. In a resample without one of
+    the classes of a question, the mean is over the others. ``images``: how many cases any question is asked of, where
+    not all are asked of the same ones.
     """
     require(len(truths) > 0, "there must be at least one question")
     require(macro or each, "there must be something to compute: macro or each")
@@ -385,7 +386,8 @@ class Areas:
 class Counts:
     """Weights (B, G) at or above each group with positives: ``true`` ones and all that are ``flagged``.
 
-    ``gained``: the positives within the group; ``above``: all above it, None where no scores are tied. ``everyone`` (B,).
+    ``gained``: the positives within the group; ``above``: all above it, None where no scores are tied. ``everyone``
+    (B,).
     """
 
     true: Floats

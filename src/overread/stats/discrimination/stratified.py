@@ -37,13 +37,14 @@ def stratified_auc(
 ) -> Estimate:  # fmt: skip
     """The chance that a positive outscores a negative of its own stratum, ties counting one half.
 
-    ``truth`` (N,) 0/1, ``score`` (N,), ``strata`` (N,) whole numbers from 0, :data:`UNKNOWN` where not known (left out),
-    ``patients`` (N,) or None; ``called``: what a stratum is, in the plural, for the method. The mean of the strata's
-    AUCs, each weighed by its pairs: what a common ranking is worth once the stratum is held (Janes & Pepe 2009,
-    Biometrika 96:371). Variance: DeLong's of each stratum, summed; sums within patients, also across strata, where patients repeat
-    (Obuchowski 1997). The spread over a class with one patient in a stratum cannot be measured and is taken as the
-    largest that it can be, A (1 − A). Interval as that of :func:`overread.stats.discrimination.roc.auc`.
-    Undefined where no stratum has both classes, and for a score that is not finite.
+    ``truth`` (N,) 0/1, ``score`` (N,), ``strata`` (N,) whole numbers from 0, :data:`UNKNOWN` where not known (left
+    out), ``patients`` (N,) or None; ``called``: what a stratum is, in the plural, for the method. The mean of the
+    strata's AUCs, each weighed by its pairs: what a common ranking is worth once the stratum is held (Janes & Pepe
+    2009, Biometrika 96:371). Variance: DeLong's of each stratum, summed; sums within patients, also across strata,
+    where patients repeat (Obuchowski 1997). The spread over a class with one patient in a stratum cannot be measured
+    and is taken as the largest that it can be, A (1 − A). Interval as that of
+    :func:`overread.stats.discrimination.roc.auc`. Undefined where no stratum has both classes, and for a score that is
+    not finite.
 
     >>> print(stratified_auc([0, 0, 1, 1, 0, 1], [1, 2, 3, 0, 7, 9], [0, 0, 0, 0, 1, 1]))
     0.600 (0.045–0.979)
@@ -67,8 +68,8 @@ def mean_stratified_auc(
 ) -> Estimate:  # fmt: skip
     """The mean of :func:`stratified_auc` over several questions (Q times (N,)) asked of the same patients.
 
-    ``codes`` number the patients alike in all questions. Those that no stratum can tell, or whose scores are not finite,
-    are left out; ``method`` says of how many the mean is.
+    ``codes`` number the patients alike in all questions. Those that no stratum can tell, or whose scores are not
+    finite, are left out; ``method`` says of how many the mean is.
     """
     asked = list(zip(truths, scores, strata, codes, strict=True))
     every = [None if not len(s) or no_ranking(t, s) else _within(t, s, w, c) for t, s, w, c in asked]
