@@ -328,6 +328,7 @@ def test_a_finished_run_is_judged_by_another_column_of_its_table(done, tmp_path)
     from overread.cli.main import app
 
     shutil.copytree(done, tmp_path / "run")
+    Study.load(tmp_path / "run" / "study.toml").changed(fixed=0.8).save(tmp_path / "run" / "study.toml")
     answer = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--subgroup", "age", "--sensitivity", "0.9", "--no-figures"])  # fmt: skip
     assert answer.exit_code == 0, answer.output
     found = Evaluation.load(tmp_path / "run" / "evaluation")
@@ -335,6 +336,7 @@ def test_a_finished_run_is_judged_by_another_column_of_its_table(done, tmp_path)
     assert "sensitivity" in found.operating[0].rule
     study = Study.load(tmp_path / "run" / "study.toml")
     assert (study.columns.subgroups, study.operating_point.sensitivity) == (("sex", "age"), 0.9)
+    assert study.operating_point.fixed == found.about.fixed == 0.8  # what was not asked for stays the study's
     wrong = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), "--level", "0.9"])
     assert "a run brings its own answer" in str(wrong.exception)
 

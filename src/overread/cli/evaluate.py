@@ -113,7 +113,8 @@ def _run(folder: Path, rule: OperatingRule, subgroup: list[str], brought: list[s
         raise InputError("a run brings its own answer to this", given=" ".join(brought),
                          todo=f"judge its table: {command_of(['overread', 'evaluate', folder / 'predictions/test.csv', '--tuning', folder / 'predictions/tuning.csv'])} with {' and '.join(brought)}")  # fmt: skip
     study = Study.load(folder / "study.toml")
-    asked = {name: value for name in RULE if (value := getattr(rule, name))}
+    usual = OperatingRule()
+    asked = {name: value for name in RULE if (value := getattr(rule, name)) != getattr(usual, name)}
     if set(asked) & set(RULE[:3]):
         asked = dict.fromkeys(RULE[:3], 0.0) | asked
     by = tuple(dict.fromkeys((*study.columns.subgroups, *subgroup)))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,12 +24,24 @@ from overread.stats.discrimination.roc import rank, roc_curve
 from overread.stats.estimate import Estimate, rounded
 from overread.stats.resample import draws, resamples_for
 from overread.tasks.classes import disease_of
+from overread.tasks.target import Target
 
 #: What the rounding of 32-bit numbers leaves in the sum of some probabilities.
 ROUNDING = 1e-6
 
 __all__ = ["RULES", "OperatingPoint", "choose_threshold", "choose_thresholds", "positives", "question", "refuse_seen", "refuse_shared",
            "refuse_training", "threshold_uncertainty"]  # fmt: skip
+
+
+class Scored(Protocol):
+    """What a question reads of a table: its target, truths and scores, as :class:`Predictions` has them."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def truth(self) -> NDArray[Any]: ...
+    @property
+    def scores(self) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ def load_operating_points(path: str | Path) -> tuple[OperatingPoint, ...]:
     return tuple(build(OperatingPoint, entry, where=Path(path).name, null_is_nan=True) for entry in listing)
 
 
-def positives(predictions: Predictions, positive: str | Sequence[str] | None, finding: str | None) -> tuple[str, ...]:
+def positives(predictions: Scored, positive: str | Sequence[str] | None, finding: str | None) -> tuple[str, ...]:
     """The names whose probabilities are summed; by default those the target declares."""
     if finding is not None:
         positive = finding
@@ -111,7 +124,7 @@ def positives(predictions: Predictions, positive: str | Sequence[str] | None, fi
 
 
 def question(
-    predictions: Predictions, positive: tuple[str, ...]
+    predictions: Scored, positive: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
     """Rows with a known label (K,), whether positive (K,), and the score (K,)."""
     names = predictions.target.names

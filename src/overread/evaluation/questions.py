@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,7 +115,8 @@ class Question:
 
 def questions(test: Predictions | ScoredCases, points: Sequence[OperatingPoint]) -> list[Question]:
     """What is asked: one question for a binary label, one per finding, or per class and group of classes."""
-    test, target = cast(Predictions, ScoredCases.of(test)), test.target  # of a table, only these are read
+    test = ScoredCases.of(test)
+    target = test.target
     if target.task.continuous:
         require(not points, "a quantity has no operating point", given=len(points))
         return []
@@ -132,7 +133,7 @@ def questions(test: Predictions | ScoredCases, points: Sequence[OperatingPoint])
     return [*(ask(test, group, at) for group in groups if len(group) > 1), *single]
 
 
-def _by_classes(test: Predictions, points: Sequence[OperatingPoint]) -> dict[tuple[str, ...], OperatingPoint]:
+def _by_classes(test: ScoredCases, points: Sequence[OperatingPoint]) -> dict[tuple[str, ...], OperatingPoint]:
     """Each point under its positive classes, in the order in which the target declares them."""
     declared, found = test.target.positive, {}
     for point in points:
@@ -147,7 +148,7 @@ def ask(
     test: Predictions | ScoredCases, positive: tuple[str, ...], at: dict[tuple[str, ...], OperatingPoint]
 ) -> Question:
     """Whether a case is one of ``positive``; at .5 where no point ``at`` is for them."""
-    rows, truth, score = question(cast(Predictions, ScoredCases.of(test)), positive)
+    rows, truth, score = question(ScoredCases.of(test), positive)
     point = at.get(positive)
     threshold = point.threshold if point else HALF
     rule = f"score ≥ {threshold:.4g}, " + ("frozen on tuning data" if point else "not chosen on tuning data")
@@ -168,7 +169,7 @@ def _no_chances(test: Predictions | ScoredCases, score: NDArray[np.float64]) -> 
     return "" if not_finite(score) else not_probabilities(score) or ScoredCases.of(test).no_chances
 
 
-def _one_of_several(test: Predictions, index: int) -> Question:
+def _one_of_several(test: ScoredCases, index: int) -> Question:
     name = test.target.names[index]
     rows, truth, score = question(test, (name,))
     return Question(name, rows, truth, score, largest(test)[rows] == index, LARGEST, full=False,
