@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from overread.cases.cases import Cases, Planes, paths
+from overread.cases.sources.read_cases import read_cases
 from overread.cases.volumes import as_planes, as_slices, cut, is_volume
 from overread.core.errors import ImageError, InputError, OverreadError
 from overread.images.address import parse
@@ -123,6 +124,24 @@ def test_cutting_as_a_study_asks_for_it(cases: Cases) -> None:
     assert cut(cases, Planes()) is cases
     assert cut(cases, Planes("views")) == as_planes(cases)
     assert cut(cases, Planes("slices")) == as_slices(cases)
+
+
+@pytest.mark.parametrize(("how", "rows"), [("whole", 1), ("views", 3), ("slices", 5)])
+def test_what_nan_means_goes_with_every_address_of_a_volume(how: str, rows: int, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(1).random((4, 5, 5)).astype(np.float32)
+    voxels[0] = np.nan
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "v.nii.gz")
+    pd.DataFrame({"image": ["v.nii.gz"], "label": ["yes"], "patient": ["a"]}).to_csv(tmp_path / "t.csv", index=False)
+    planes = Planes(how, nan="lowest")
+    made = read_cases(tmp_path / "t.csv", kind="classes", names="keep", planes=planes)
+    assert len(made) == rows
+    assert made.planes == planes
+    for address in paths(made):
+        assert any("NaN" in note for note in read_image(address).notes)
+    assert Cases.load(made.save(tmp_path / "cases.csv")).planes == planes
+    refused = read_cases(tmp_path / "t.csv", kind="classes", names="keep", planes=Planes(how))
+    with pytest.raises(ImageError, match="--nan-voxels lowest"):
+        read_image(paths(refused)[0])
 
 
 def test_views_survive_saving(cases: Cases, tmp_path: Path) -> None:

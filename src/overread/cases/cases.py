@@ -28,13 +28,16 @@ class Planes:
 
     The three planes go through the middle, or through the ``point``: the names of three columns (x, y, z in mm, RAS),
     or of the one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
+    ``nan``: what voxels are that are NaN, ``refuse`` or ``lowest`` (the lowest value of the volume).
     """
 
     how: str = "whole"
     point: tuple[str, ...] = ()
     side: float = 0.0
+    nan: str = "refuse"
 
     def __post_init__(self) -> None:
+        one_of(self.nan, ("refuse", "lowest"), "nan")
         one_of(self.how, ("whole", "views", "slices"), "volumes")
         require(len(self.point) in (0, 1, 3), "a point is three columns, or one of masks", given=", ".join(self.point))
         require(not self.point or self.how == "views", "only three planes go through a point", given=self.how,

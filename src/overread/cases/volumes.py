@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from overread.cases.cases import Cases, Planes
+from overread.cases.cases import WHOLE, Cases, Planes
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.images import volumes
 from overread.images.address import PLANES, Address, parse
@@ -139,14 +139,27 @@ def _point(row: dict, planes: Planes, root: str) -> tuple[float, float, float] |
 def cut(cases: Cases, planes: Planes) -> Cases:
     """``cases`` with three planes or all slices of each volume in its place; images that are none stay as they are.
 
-    Raises :class:`InputError` if there is no volume among them.
+    Where ``planes`` say what NaN is, the addresses of the volumes do, too. Raises :class:`InputError` if there is no
+    volume among them.
     """
-    if planes.how == "whole":
+    if planes == WHOLE:
         return cases
     if not any(is_volume(image, cases.root) for image in cases.table["image"]):
         raise InputError(f"there are no volumes to take {planes.how} of", given=f"{len(cases):,} images",
-                         todo="leave out --volumes")  # fmt: skip
+                         todo="leave out --volumes and --nan-voxels")  # fmt: skip
+    if planes.nan == "lowest":
+        cases = _with_nan_as_lowest(cases)
+    if planes.how == "whole":
+        return replace(cases, planes=planes)
     if planes.how == "slices":
-        return as_slices(cases)
+        return replace(as_slices(cases), planes=planes)
     made = as_planes(cases, planes)
     return replace(made, table=made.table.drop(columns=list(planes.point)))  # it is in the addresses; masks are paths
+
+
+def _with_nan_as_lowest(cases: Cases) -> Cases:
+    images = [
+        str(replace(parse(image), nan="lowest")) if is_volume(image, cases.root) else image
+        for image in cases.table["image"]
+    ]
+    return replace(cases, table=cases.table.assign(image=images))

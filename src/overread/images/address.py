@@ -1,7 +1,7 @@
 """Addresses: which image within a file, as text that fits into a cell of a table.
 
 ``scan.dcm#frame=3``, ``study.zip#entry=IM/0001``, ``series/first.dcm#series``, ``lung.nii.gz#plane=axial&at=40``,
-``lung.nii.gz#plane=coronal&point=12.5,-40,88&side=60``, and ``file.npz#array/row`` (see :mod:`.npz`). Text
+``lung.nii.gz#plane=coronal&point=12.5,-40,88&side=60``, ``brain.nii.gz#nan=lowest``, and ``file.npz#array/row`` (see :mod:`.npz`). Text
 behind a ``#`` that is none of these belongs to the file's name.
 """
 
@@ -16,7 +16,7 @@ from overread.core.errors import ImageError, checked, one_of, require
 #: The planes through a volume.
 PLANES = ("axial", "coronal", "sagittal")
 
-_PART = r"(?:series|(?:entry|frame|plane|at|point|side)=[^&#]*)"
+_PART = r"(?:series|(?:entry|frame|plane|at|point|side|nan)=[^&#]*)"
 _FRAGMENT = re.compile(rf"(?s)(.+)#({_PART}(?:&{_PART})*)\Z")
 
 
@@ -27,7 +27,8 @@ class Address:
     ``entry``: member of a zip archive. ``frame``: of a film, from 0. ``series``: the file and all of its series in
     the same folder, as a volume. ``plane`` of a volume: the middle one, or the one numbered ``at`` (from the
     inferior, posterior or left side, from 0), or the one through ``point`` (x, y, z in mm, RAS), there cut to a
-    square with a ``side`` in mm where that is above 0.
+    square with a ``side`` in mm where that is above 0. ``nan``: ``lowest`` takes voxels of a volume that are NaN for its
+    lowest value; blank refuses them.
     """
 
     path: str
@@ -38,10 +39,12 @@ class Address:
     at: int | None = None
     point: tuple[float, float, float] | None = None
     side: float = 0.0
+    nan: str = ""
 
     def __post_init__(self) -> None:
         if self.plane:
             one_of(self.plane, PLANES, "plane")
+        one_of(self.nan, ("", "lowest"), "nan")
         alone = self.at is None and self.point is None
         require(self.plane != "" or alone, "at and point need a plane", given=self.at)
         require(self.at is None or self.point is None, "give at or point, not both", given=self.at)
@@ -56,6 +59,7 @@ class Address:
         parts += [f"at={self.at}"] if self.at is not None else []
         parts += ["point=" + ",".join(f"{x:.6g}" for x in self.point)] if self.point is not None else []
         parts += [f"side={self.side:.6g}"] if self.side else []
+        parts += [f"nan={self.nan}"] if self.nan else []
         return f"{self.path}#{'&'.join(parts)}" if parts else self.path
 
 
@@ -64,7 +68,7 @@ def parse(text: str) -> Address:
     """The address that ``text`` is. Raises :class:`ImageError` for numbers that are none.
 
     >>> parse("lung.nii.gz#plane=axial&at=40")
-    Address(path='lung.nii.gz', entry='', frame=None, series=False, plane='axial', at=40, point=None, side=0.0)
+    Address(path='lung.nii.gz', entry='', frame=None, series=False, plane='axial', at=40, point=None, side=0.0, nan='')
     >>> parse("a#b.png").path
     'a#b.png'
     """
@@ -79,6 +83,7 @@ def parse(text: str) -> Address:
         return Address(
             match[1], unquote(values.get("entry", "")), _whole(values, "frame"), "series" in values,
             values.get("plane", ""), _whole(values, "at"), point, float(values.get("side", 0)),
+            values.get("nan", ""),
         )  # fmt: skip
     except ValueError as error:
         raise ImageError("the address of the image cannot be read", given=match[2][:80], todo=str(error)) from error

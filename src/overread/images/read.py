@@ -121,7 +121,7 @@ def _parsed(text: str) -> Address:
 
 def _is_volume(address: Address) -> bool:
     """Whether :mod:`.volume` reads it: a plane, a series, or a file that ends like a volume and is one."""
-    if address.series or address.plane:
+    if address.series or address.plane or address.nan:
         return True
     if address.entry or not address.path.lower().endswith(_VOLUME_ENDINGS):
         return False

@@ -347,7 +347,41 @@ def test_integers_are_narrowed_exactly_or_become_float() -> None:
     assert narrow(np.array([[[-1, 255]]], np.int32)).dtype == np.int16
     assert narrow(np.array([[[0, 65535]]], np.uint32)).dtype == np.uint16
     assert narrow(np.array([[[0, 65536]]], np.uint32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz", "v.nrrd", "v.npz#images/0"])
+def test_nan_is_refused_until_it_is_said_to_be_the_lowest_value(name: str, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(4).normal(50, 20, (5, 6, 7)).astype(np.float32)
+    voxels[:, :2] = np.nan
+    address = str(tmp_path / name)
+    if ".npz" in name:
+        np.savez(tmp_path / "v.npz", images=voxels[None])
+    elif name.endswith("nrrd"):
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), address)
+    else:
+        nifti(tmp_path / name, voxels, np.eye(4))
+    with pytest.raises(ImageError, match="70 of 210.*--nan-voxels lowest") as refused:
+        read_volume(address)
+    assert str(tmp_path) not in str(refused.value)
+    volume = read_volume(f"{address}#nan=lowest")
+    expected = np.where(np.isnan(voxels), np.nanmin(voxels), voxels)
+    assert np.array_equal(np.sort(volume.voxels, axis=None), np.sort(expected, axis=None))
+    assert any("70 of 210 voxels are NaN, taken for the lowest value" in note for note in volume.notes)
+    assert any("NaN" in note for note in read_image(f"{address}#nan=lowest").notes)
+    with pytest.raises(ImageError, match="NaN"):  # a kept volume of the other answer is not taken
+        read_image(f"{address}#plane=axial")
+    read_image(f"{address}#plane=axial&nan=lowest")
     with pytest.raises(ImageError, match="NaN"):
-        narrow(np.array([[[np.nan]]]))
-    with pytest.raises(ImageError, match="infinite"):
-        narrow(np.array([[[1e300]]]))
+        read_image(f"{address}#plane=axial")
+
+
+@pytest.mark.parametrize(("value", "why"), [(np.inf, "infinite"), (-np.inf, "infinite"), (1e300, "infinite")])
+def test_infinity_and_nothing_but_nan_are_refused_all_the_same(value: float, why: str, tmp_path: Path) -> None:
+    voxels = np.full((3, 4, 5), np.nan)
+    nifti(tmp_path / "none.nii", voxels, np.eye(4))
+    with pytest.raises(ImageError, match="60 of 60"):
+        read_volume(f"{tmp_path / 'none.nii'}#nan=lowest")
+    voxels[1:], voxels[2, 0, 0] = 1.0, value
+    nifti(tmp_path / "v.nii", voxels, np.eye(4))
+    with pytest.raises(ImageError, match=why):
+        read_volume(f"{tmp_path / 'v.nii'}#nan=lowest")

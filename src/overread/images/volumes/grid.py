@@ -122,10 +122,7 @@ def canonical_affine(shape: tuple[int, int, int], affine: NDArray[np.float64]) -
 def canonical(
     voxels: NDArray[Any], affine: NDArray[np.float64], notes: tuple[str, ...] = (), digest: str = ""
 ) -> Volume:
-    """Voxels (k, j, i) of any orientation as a :class:`Volume`, only permuted and flipped.
-
-    Raises :class:`ImageError` for NaN or infinite voxels.
-    """
+    """Voxels (k, j, i) of any orientation as a :class:`Volume`, only permuted and flipped; see :func:`without_nan`."""
     axes, backwards = closest(affine)
     k, j, i = voxels.shape
     turned = voxels.transpose([2 - axis for axis in reversed(axes)])
@@ -135,9 +132,9 @@ def canonical(
 
 @checked
 def narrow(voxels: NDArray[Any]) -> NDArray[Any]:
-    """Voxels as uint8, int16 or uint16 where these hold integers exactly, else as float32.
+    """Voxels as uint8, int16 or uint16 where these hold integers exactly, else as float32 (what that does not hold is infinite).
 
-    Raises :class:`ImageError` for NaN, infinity and what float32 does not hold.
+    Raises :class:`ImageError` where there are none.
 
     >>> narrow(np.array([[[-3, 40_000]]], np.int64)).dtype
     dtype('float32')
@@ -146,7 +143,7 @@ def narrow(voxels: NDArray[Any]) -> NDArray[Any]:
         raise ImageError("the volume has no voxels", given=f"shape {voxels.shape}")
     if np.issubdtype(voxels.dtype, np.floating):
         with np.errstate(over="ignore", invalid="ignore"):
-            return finite(voxels.astype(np.float32, copy=False))
+            return voxels.astype(np.float32, copy=False)
     kept = (np.uint8, np.int16, np.uint16)
     if voxels.dtype in kept:
         return voxels
@@ -155,6 +152,25 @@ def narrow(voxels: NDArray[Any]) -> NDArray[Any]:
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return voxels.astype(kind)
     return voxels.astype(np.float32)
+
+
+@checked
+def without_nan(volume: Volume, nan: str = "") -> Volume:
+    """The volume with finite voxels: those that are NaN, as programs write outside of the brain, at the lowest value where
+    ``nan`` is ``lowest``, and a note of how many. Raises :class:`ImageError` for others, for infinity, and for nothing but NaN.
+    """
+    if not np.issubdtype(volume.voxels.dtype, np.floating):
+        return volume
+    missing = np.isnan(volume.voxels)
+    count = int(np.count_nonzero(missing))
+    if not count:
+        return replace(volume, voxels=finite(volume.voxels))
+    if nan != "lowest" or count == missing.size:
+        raise ImageError("voxels of the volume are NaN", given=f"{count:,} of {missing.size:,}",
+                         todo="where they mean that nothing is there, --nan-voxels lowest takes them for the lowest value")  # fmt: skip
+    lowest = volume.voxels[~missing].min()
+    note = f"{count:,} of {missing.size:,} voxels are NaN, taken for the lowest value, {lowest:g}"
+    return replace(volume, voxels=finite(np.where(missing, lowest, volume.voxels)), notes=(*volume.notes, note))
 
 
 @checked

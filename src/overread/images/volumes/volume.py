@@ -47,15 +47,20 @@ def read_volume(address: Address | str | os.PathLike[str], *, limits: Limits = L
 def _read(address: Address, limits: Limits) -> tuple[Volume, str]:
     """The volume and its format."""
     with broken_as("the volume is damaged"):
-        if npz.is_address(address.path):
-            return _of_array(address.path, limits), "array"
-        if address.series:
-            return stack.read_series(address, limits), "DICOM"
-        data = address_bytes(address, limits)
-        kind = sniff(data)
-        if kind == "DICOM":
-            return stack.read_film(data, limits), kind
-        return _of_file(data, kind, address, limits), kind
+        volume, kind = _stored(address, limits)
+        return grid.without_nan(volume, address.nan), kind
+
+
+def _stored(address: Address, limits: Limits) -> tuple[Volume, str]:
+    if npz.is_address(address.path):
+        return _of_array(address.path, limits), "array"
+    if address.series:
+        return stack.read_series(address, limits), "DICOM"
+    data = address_bytes(address, limits)
+    kind = sniff(data)
+    if kind == "DICOM":
+        return stack.read_film(data, limits), kind
+    return _of_file(data, kind, address, limits), kind
 
 
 def _of_array(path: str, limits: Limits) -> Volume:
@@ -266,7 +271,7 @@ def _identity(address: Address) -> tuple[Any, ...]:
     path, times = Path(file_of(address.path)), []
     with suppress(ImageError):  # reading says what is wrong
         times = [file_key(place) for place in ([path, path.parent] if address.series else [path])]
-    return (os.getpid(), os.path.abspath(address.path), address.entry, address.series, *times)
+    return (os.getpid(), os.path.abspath(address.path), address.entry, address.series, address.nan, *times)
 
 
 def _entry(address: Address, limits: Limits, window: str, spacing: tuple[float, ...]) -> _Entry:
