@@ -95,6 +95,23 @@ def test_borders_circles_and_text_are_told(tmp_path: Path) -> None:
     assert describe(saved(tmp_path, SCENE))["border"] == 0.0
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_writing_in_the_slices_of_a_volume_is_told(axis: int, tmp_path: Path) -> None:
+    """As a device writes it into every slice of a series, whichever way the series runs."""
+    import nibabel
+
+    rows, columns, slices = 160, 240, 12
+    ground = (40 + 100 * cv2.GaussianBlur(np.random.default_rng(2).random((rows, columns)), (0, 0), 8)).astype(np.uint8)
+    written = ground.copy()
+    cv2.putText(written, "DOE JANE 1950", (10, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2, cv2.LINE_AA)
+    for name, plane, found in (("plain", ground, False), ("written", written, True)):
+        # planes are looked at upright: axial rows run from anterior, others from superior, columns from the right
+        voxels = np.moveaxis(np.repeat(plane[::-1, ::-1, None], slices, axis=2), 2, 0)  # (slice, row, column)
+        stored = np.moveaxis(voxels, 0, axis).astype(np.float32)  # (k, j, i)
+        nibabel.save(nibabel.Nifti1Image(stored.transpose(2, 1, 0), np.eye(4)), tmp_path / f"{name}.nii")
+        assert (describe(str(tmp_path / f"{name}.nii"))["text"] > 0) is found
+
+
 def test_flat_planes() -> None:
     volume = RNG.integers(0, 255, (4, 6, 5, 1), dtype=np.uint8)
     np.testing.assert_allclose(flat(volume), volume[..., 0].mean(axis=0), rtol=1e-6)

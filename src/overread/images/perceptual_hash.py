@@ -32,7 +32,7 @@ def describe(address: str) -> dict[str, Any]:
     ``digest``: SHA-256 of the bytes decoded. ``pixels``: hash of what was decoded. ``phash``: perceptual hash, 64 bits.
     ``depth``: 1 for a flat image. ``mean`` and ``std``: of the full scale, 0 to 1. ``thumb``: a likeness of 32 × 32
     bytes. ``border``: the part of a flat image that is black border, 0 to 1; ``circle``: whether it is a circular
-    field; ``text``: burned-in text boxes.
+    field; ``text``: burned-in text boxes, of a volume in that of some planes which has most.
     """
     try:
         image = read_image(address)
@@ -55,13 +55,22 @@ def describe(address: str) -> dict[str, Any]:
 
 
 def _field(pixels: NDArray[Any]) -> dict[str, Any]:
-    """What surrounds and covers the picture; of volumes it is not asked."""
+    """What surrounds and covers the picture; of volumes what some of their planes are covered with."""
     if pixels.ndim == 4:
-        return {"border": 0.0, "circle": False, "text": 0}
+        return {"border": 0.0, "circle": False, "text": max(len(text_boxes(plane)) for plane in _some_planes(pixels))}
     bright = brightest(pixels)[..., None]
     (inner, circle), area = surroundings(bright), pixels.shape[0] * pixels.shape[1]
     kept = area if inner is None else (inner.bottom - inner.top) * (inner.right - inner.left)
     return {"border": 1.0 - kept / area, "circle": circle is not None, "text": len(text_boxes(pixels))}
+
+
+def _some_planes(pixels: NDArray[Any]) -> list[NDArray[Any]]:
+    """Planes (…, 1) at a quarter, the half and three quarters of each axis: writing stands in most slices of a series."""
+    return [
+        np.ascontiguousarray(np.take(pixels, pixels.shape[axis] * quarter // 4, axis))
+        for axis in range(3)
+        for quarter in (1, 2, 3)
+    ]
 
 
 @checked

@@ -24,7 +24,7 @@ from overread.core.sandbox import contained
 from overread.images.address import file_of
 from overread.images.perceptual_hash import NOTHING, THUMB, describe
 
-_VERSION = 3  # of the cache: raise it when a column changes its meaning
+_VERSION = 4  # of the cache: raise it when a column changes its meaning
 _TYPES = {"phash": np.uint64, "height": np.int64, "width": np.int64, "depth": np.int64, "channels": np.int64,
           "bits": np.int64, "mean": np.float64, "std": np.float64, "thumb": object, "border": np.float64, "circle": bool, "text": np.int64,
           **dict.fromkeys(("error", "digest", "pixels", "mode", "format", "notes"), str)}  # fmt: skip
