@@ -163,6 +163,9 @@ def test_a_model_against_itself_in_per_cent(predictions, kind, swapped, tmp_path
             assert "not probabilities" in d.difference.undefined, d.first.metric
             assert np.isnan(d.p)
     assert "not probabilities" in found.table()
+    told = [line for line in found.cautions if "compared by their ranks alone" in line]
+    assert len(told) == 1
+    assert ("scores of one" if swapped else "scores of two") in told[0]
     assert Comparison.load(found.save(tmp_path)).table() == found.table()
 
 

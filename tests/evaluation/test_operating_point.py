@@ -319,6 +319,16 @@ def test_what_the_model_says_it_has_seen_is_refused(predictions):
     assert evaluate(replace(test, by=others), resamples=20).about.model == "m"
 
 
+def test_who_may_be_a_training_patient_of_the_model_is_asked_about(predictions):
+    test = predictions()
+    by = PredictedBy("m", test.target, marks(["TEST-P3", "test p004"], "salt"), "salt")
+    with pytest.raises(
+        UnsoundError, match=r"may be those that were used to train.*2 patients.*--identifiers as-written"
+    ):
+        evaluate(replace(test, by=by), resamples=20)
+    assert evaluate(replace(test, by=by, identifiers="as-written"), resamples=20).about.seen == 0
+
+
 def test_of_two_classes_without_a_name_for_the_disease_the_positive_one_is_asked_for(predictions):
     test = predictions()
     table = test.table.replace({"benign": "nv", "melanoma": "bkl"}).rename(

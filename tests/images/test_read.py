@@ -267,6 +267,14 @@ def test_one_cap_of_memory_holds_for_every_format(kind: str, monkeypatch: pytest
         read_image(data, limits=Limits(memory=48 * 64))
 
 
+def test_the_pages_of_a_stack_are_capped_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiff(np.zeros((12, 48, 64), np.uint8), photometric="minisblack")
+    assert read_image(data, limits=Limits(memory=12 * 48 * 64 * 8)).pixels.shape == (12, 48, 64, 1)
+    monkeypatch.setattr("tifffile.TiffPage.asarray", lambda *data, **options: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="larger than the limit.*12 x 48 x 64"):
+        read_image(data, limits=Limits(memory=12 * 48 * 64))
+
+
 def dicom_bytes(pixels: np.ndarray) -> bytes:
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid

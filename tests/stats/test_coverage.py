@@ -1,8 +1,8 @@
 """Simulated coverage: a nominal 95 % interval holds the truth between 92.5 and 97.5 % of the time.
 
 Populations have a known truth: normal scores of two groups d apart have AUC Φ(d/√2); metrics without a closed form
-take theirs from 400,000 patients. Seeds are fixed, so a test passes or fails for good; the slow versions have enough
-repeats to tell 92.5 % from 95 % (standard error below .5 %).
+take theirs from 400,000 patients. Seeds are fixed, so a test passes or fails for good; there are enough repeats to tell
+92.5 % from 95 % (standard error below .5 %).
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from overread.stats.proportions import proportion
 from overread.stats.resample import bootstrap
 
 RANGE = (0.925, 0.975)
-LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
 
 
 def coverage(draw: Callable[[np.random.Generator], list[Estimate]], truths: list[float], repeats: int) -> np.ndarray:
@@ -54,24 +52,24 @@ def distance_of(area: float) -> float:
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("area", "positives", "negatives"), [(0.97, 20, 80), (0.8, 20, 80), (0.9, 50, 50), (0.99, 50, 150)]
 )
-def test_auc_of_independent_patients(area, positives, negatives, long):
+def test_auc_of_independent_patients(area, positives, negatives):
     """20 positive and 80 negative at AUC .97: the Wald interval covers 83 % only."""
     truth = np.arange(positives + negatives) < positives
 
     def draw(rng):
         return [auc(truth, distance_of(area) * truth + rng.normal(size=len(truth)))]
 
-    assert_covers(coverage(draw, [area], 6000 if long else 1500))
+    assert_covers(coverage(draw, [area], 6000))
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(("patients", "images", "share"), [(200, 4, 0.5), (100, 3, 0.8)])
-def test_auc_of_patients_with_several_images(patients, images, share, long):
+def test_auc_of_patients_with_several_images(patients, images, share):
     """200 patients with 4 images at correlation .5: without the patient, coverage is 79 %."""
     unclustered = []
 
@@ -81,12 +79,12 @@ def test_auc_of_patients_with_several_images(patients, images, share, long):
         unclustered.append(plain.low <= 0.8 <= plain.high)
         return [auc(truth, score, patient)]
 
-    assert_covers(coverage(draw, [0.8], 4000 if long else 1000))
+    assert_covers(coverage(draw, [0.8], 4000))
     assert np.mean(unclustered) < 0.85
 
 
-@pytest.mark.parametrize("long", [SHORT, LONG])
-def test_auc_where_a_patient_has_both_answers(long):
+@pytest.mark.slow
+def test_auc_where_a_patient_has_both_answers():
     def draw(rng):
         own = np.repeat(rng.normal(size=80), 4)
         truth = rng.random(320) < 0.4
@@ -95,7 +93,7 @@ def test_auc_where_a_patient_has_both_answers(long):
 
     # positives and negatives of one patient are alike: over pairs of any patients the AUC is a little below .8
     area = _large_mixed_auc()
-    assert_covers(coverage(draw, [area], 4000 if long else 1000))
+    assert_covers(coverage(draw, [area], 4000))
 
 
 def _large_mixed_auc() -> float:
@@ -105,21 +103,21 @@ def _large_mixed_auc() -> float:
     return auc(truth, score).value
 
 
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.9, 0.95])
-def test_proportion_of_independent_patients(share, long):
+def test_proportion_of_independent_patients(share):
     """Wilson's coverage jumps with n: averaged over sizes from 60 to 140 it is nominal."""
 
     def draw(rng):
         return [proportion(rng.random(rng.integers(60, 140)) < share)]
 
-    assert_covers(coverage(draw, [share], 8000 if long else 1500))
+    assert_covers(coverage(draw, [share], 8000))
 
 
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(("patients", "images"), [(200, 4), (40, 4), (25, 3)])
 @pytest.mark.parametrize("share", [0.7, 0.9, 0.95])
-def test_proportion_of_patients_with_several_images(patients, images, share, long):
+def test_proportion_of_patients_with_several_images(patients, images, share):
     """Images of a patient agree with correlation one half: each copies her own answer half of the time."""
 
     def draw(rng):
@@ -130,16 +128,16 @@ def test_proportion_of_patients_with_several_images(patients, images, share, lon
 
     # 25 patients of whom two or three have a failure: the interval has few values, and errs on the wide side
     high = 0.985 if patients == 25 else RANGE[1]
-    assert_covers(coverage(draw, [share], 6000 if long else 600), high=high)
+    assert_covers(coverage(draw, [share], 6000), high=high)
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patients", "prevalence", "distance", "images", "share"),
     [(100, 0.2, 2.66, 1, 0.0), (200, 0.3, 1.0, 1, 0.0), (200, 0.1, 1.5, 1, 0.0), (200, 0.3, 1.0, 4, 0.5)],
 )
-def test_bootstrapped_metrics_at_a_frozen_threshold(patients, prevalence, distance, images, share, long):
+def test_bootstrapped_metrics_at_a_frozen_threshold(patients, prevalence, distance, images, share):
     truth, score, _ = cohort(np.random.default_rng(99), 400_000, prevalence, distance)
     cut = distance / 2
     known = [
@@ -156,13 +154,12 @@ def test_bootstrapped_metrics_at_a_frozen_threshold(patients, prevalence, distan
         ]
         return bootstrap(statistics, patients, resamples=300)
 
-    slack = 0.0 if long else 0.02  # 250 repeats have a standard error of 1.4 %
-    assert_covers(coverage(draw, known, 4000 if long else 250), RANGE[0] - slack, RANGE[1] + slack)
+    assert_covers(coverage(draw, known, 4000), RANGE[0], RANGE[1])
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
-def test_means_over_several_classes(long):
+@pytest.mark.slow
+def test_means_over_several_classes():
     def population(rng, patients):
         truth = rng.choice(4, patients, p=[0.5, 0.25, 0.15, 0.1])
         return truth, rng.normal(size=(patients, 4)) + 1.3 * np.eye(4)[truth]
@@ -185,16 +182,15 @@ def test_means_over_several_classes(long):
         ]
         return bootstrap(statistics, 250, resamples=300)
 
-    slack = 0.0 if long else 0.02
-    assert_covers(coverage(draw, known, 4000 if long else 250), RANGE[0] - slack, RANGE[1] + slack)
+    assert_covers(coverage(draw, known, 4000), RANGE[0], RANGE[1])
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
-def test_calibration_slope_and_intercept(long):
+@pytest.mark.slow
+def test_calibration_slope_and_intercept():
     def draw(rng):
         logit = rng.normal(-0.5, 1.2, 300)
         truth = rng.random(300) < 1 / (1 + np.exp(-0.7 * logit))
         return [intercept_and_slope(truth, 1 / (1 + np.exp(-logit)))[1]]
 
-    assert_covers(coverage(draw, [0.7], 5000 if long else 1000))
+    assert_covers(coverage(draw, [0.7], 5000))

@@ -12,8 +12,6 @@ from overread.core.errors import ArgumentError
 from overread.stats.froc import CAMELYON16, LUNA16, afroc_area, froc, froc_curve
 from overread.stats.proportions import wilson
 
-LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
 #: True positives .9 and .4, a false positive .5, two images: the lowest threshold finds the second lesion.
 TRAP = ([0, 1], [0, 1, 1], [0.9, 0.4, 0.5], [0, 1, -1], 2)
 
@@ -228,20 +226,19 @@ def test_bad_arguments_are_refused():
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(("patients", "images", "share"), [(100, 1, 0.0), (60, 3, 0.5), (40, 1, 0.0)])
 @pytest.mark.parametrize(("false", "distance"), [(1.0, 2.0), (3.0, 1.5)])
-def test_sensitivity_and_area_are_covered(patients, images, share, false, distance, long):
+def test_sensitivity_and_area_are_covered(patients, images, share, false, distance):
     *big, _ = search(np.random.default_rng(99), 200_000, false=false, distance=distance)
     known = [froc(*big, rates=(0.25, 1.0), resamples=2)[k].value for k in range(3)]
     known.append(afroc_area(*big, resamples=2).value)
-    repeats, held = 2000 if long else 200, np.zeros(4)
+    repeats, held = 2000, np.zeros(4)
     for seed in range(repeats):
         one = search(np.random.default_rng(seed), patients, images, share, false, distance)
         found = [*froc(*one, rates=(0.25, 1.0), resamples=300), afroc_area(*one, resamples=300)]
         held += [e.low <= truth <= e.high for e, truth in zip(found, known)]
-    slack = 0.0 if long else 0.03
     # twenty patients with lesions: the interval errs on the wide side
-    high = 0.995 if patients == 40 else 0.975 + slack
-    assert (0.925 - slack <= held / repeats).all(), held / repeats
+    high = 0.995 if patients == 40 else 0.975
+    assert (held / repeats >= 0.925).all(), held / repeats
     assert (held / repeats <= high).all(), held / repeats

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import overread as ov
-from overread.core.errors import ArgumentError, InputError
+from overread.cases.sources.layout import Layout
+from overread.core.errors import ArgumentError, InputError, UnsoundError
 
 from ..conftest import picture, write
 
@@ -56,6 +57,28 @@ def test_without_a_patient_column_it_warns(table):
     cases = read(table(rows, image="file"))
     assert cases.patients == 4
     assert any("counts as a patient of its own" in note for note in cases.notes)
+
+
+@pytest.mark.parametrize("pair", [("7", "00007"), ("p007", "P007"), ("P-7", "p7")])
+def test_a_patient_written_two_ways_is_asked_about_before_anything_is_split(table, pair):
+    """22 of 23 patients of a test were in training, and the proof of the split said that none was."""
+    path = table(ROWS | {"pid": [pair[0], pair[1], "8", "9"]}, image="file")
+
+    def patients(answer):
+        layout = Layout(identifiers=answer)
+        return read(path, image="file", label="dx", patient="pid", layout=layout).table["patient"].tolist()
+
+    with pytest.raises(UnsoundError, match="--identifiers same") as error:
+        patients("ask")
+    assert not any(name in str(error.value) for name in pair if not name.isdigit())
+    assert len(set(patients("same"))) == 3
+    assert len(set(patients("as-written"))) == 4
+
+
+def test_a_number_of_a_patient_is_one_however_it_is_written(table):
+    cases = read(table(ROWS | {"pid": ["7", "7.0", " 7", "9"]}, image="file"), image="file", label="dx", patient="pid")
+    assert cases.table["patient"].tolist() == ["7", "7", "7", "9"]
+    assert any(note.startswith("patient: ") and "read in another form" in note for note in cases.notes)
 
 
 def test_blank_patients_stay_apart(table):

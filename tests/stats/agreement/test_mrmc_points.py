@@ -13,9 +13,6 @@ from overread.core.errors import ArgumentError
 from overread.stats.agreement.mrmc import compare_with_reader, reader_points
 from overread.stats.proportions import wilson
 
-LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
-
 
 def draw(rng, cases=100, ill=0.4, distance=1.5, images=1, cut=0.6):
     """A model and a reader of the same skill, who find the same cases hard."""
@@ -151,17 +148,16 @@ def test_bad_arguments_are_refused():
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cases", "ill", "distance", "images"),
     [(100, 0.5, 1.5, 1), (100, 0.2, 2.0, 1), (120, 0.5, 1.0, 1), (80, 0.5, 1.5, 3)],
 )
-def test_a_model_as_good_as_the_reader_is_covered(cases, ill, distance, images, long):
-    repeats, held = 2000 if long else 250, np.zeros(2)
+def test_a_model_as_good_as_the_reader_is_covered(cases, ill, distance, images):
+    repeats, held = 2000, np.zeros(2)
     for seed in range(repeats):
         truth, score, calls, patients = draw(np.random.default_rng(seed), cases, ill, distance, images)
         found = compare_with_reader(truth, score, calls, patients, resamples=300)
         held += [d.difference.low <= 0 <= d.difference.high for d in (found.sensitivity, found.specificity)]
-    slack = 0.0 if long else 0.025
-    assert (0.925 - slack <= held / repeats).all(), held / repeats
-    assert (held / repeats <= 0.975 + slack).all(), held / repeats
+    assert (held / repeats >= 0.925).all(), held / repeats
+    assert (held / repeats <= 0.975).all(), held / repeats

@@ -16,8 +16,6 @@ from overread.stats.agreement.pairs import cohen_kappa, intraclass_correlation, 
 from overread.stats.agreement.panel import ceiling, fleiss_kappa, krippendorff_alpha
 from overread.stats.proportions import wilson
 
-LONG = pytest.param(True, marks=pytest.mark.slow, id="long")
-SHORT = pytest.param(False, id="short", marks=pytest.mark.slow)
 NAN = math.nan
 
 # Krippendorff 2011, "Computing Krippendorff's alpha-reliability", section C: four observers, twelve units.
@@ -343,7 +341,7 @@ def assert_covered(draw, known, repeats, low, high):
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patients", "images", "prevalence", "accuracy"),
     [
@@ -355,7 +353,7 @@ def assert_covered(draw, known, repeats, low, high):
         (40, 4, (0.4, 0.3, 0.2, 0.1), 0.8),
     ],
 )
-def test_kappas_are_covered(patients, images, prevalence, accuracy, long):
+def test_kappas_are_covered(patients, images, prevalence, accuracy):
     _, known = population(np.array(prevalence), accuracy)
     kinds = ("none", "linear", "quadratic")
 
@@ -363,17 +361,16 @@ def test_kappas_are_covered(patients, images, prevalence, accuracy, long):
         ratings, patient = panel(rng, patients, 2, prevalence, accuracy, images, 0.5 if images > 1 else 0.0)
         return [cohen_kappa(*ratings.T, patient, weights=w) for w in kinds]
 
-    slack = 0.0 if long else 0.02
-    assert_covered(draw, [known[k] for k in kinds], 6000 if long else 500, 0.925 - slack, 0.975 + slack)
+    assert_covered(draw, [known[k] for k in kinds], 6000, 0.925, 0.975)
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patients", "images", "prevalence", "accuracy"),
     [(60, 1, (0.5, 0.5), 0.9), (100, 1, (0.4, 0.3, 0.2, 0.1), 0.8), (40, 4, (0.4, 0.3, 0.2, 0.1), 0.8)],
 )
-def test_panels_are_covered(patients, images, prevalence, accuracy, long):
+def test_panels_are_covered(patients, images, prevalence, accuracy):
     joint, known = population(np.array(prevalence), accuracy)
     agreed, specific = np.trace(joint), joint[0, 0] / joint[0].sum()
     truths = [known["none"], known["none"], known["ordinal"], known["quadratic"], agreed, accuracy, specific]
@@ -389,14 +386,13 @@ def test_panels_are_covered(patients, images, prevalence, accuracy, long):
             specific_agreement(ratings, patient, resamples=300)[0],
         ]  # fmt: skip
 
-    slack = 0.0 if long else 0.025
-    assert_covered(draw, truths, 2000 if long else 250, 0.925 - slack, 0.975 + slack)
+    assert_covered(draw, truths, 2000, 0.925, 0.975)
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
+@pytest.mark.slow
 @pytest.mark.parametrize(("cases", "readers", "judge"), [(15, 3, 0.2), (40, 4, 0.2), (100, 3, 0.5), (30, 2, 0.05)])
-def test_intraclass_correlations_are_covered(cases, readers, judge, long):
+def test_intraclass_correlations_are_covered(cases, readers, judge):
     """Few readers who differ much: the interval of Shrout & Fleiss 1979 covers 85 % (100 cases, 3 readers)."""
 
     def draw(rng):
@@ -404,18 +400,16 @@ def test_intraclass_correlations_are_covered(cases, readers, judge, long):
         ratings = ratings + math.sqrt(0.3) * rng.normal(size=(cases, readers))
         return [intraclass_correlation(ratings, kind=k) for k in ("agreement", "consistency")]
 
-    slack = 0.0 if long else 0.02
     truths = [1 / (1.3 + judge), 1 / 1.3]
-    assert_covered(draw, truths, 2000 if long else 300, 0.925 - slack, 0.975 + slack)
+    assert_covered(draw, truths, 2000, 0.925, 0.975)
 
 
 @pytest.mark.simulation
-@pytest.mark.parametrize("long", [SHORT, LONG])
-def test_clustered_intraclass_correlation_is_covered(long):
+@pytest.mark.slow
+def test_clustered_intraclass_correlation_is_covered():
     def draw(rng):
         cases = math.sqrt(0.5) * (np.repeat(rng.normal(size=60), 3) + rng.normal(size=180))
         ratings = cases[:, None] + math.sqrt(0.3) * rng.normal(size=(180, 3))
         return [intraclass_correlation(ratings, np.repeat(np.arange(60), 3), kind="consistency", resamples=300)]
 
-    slack = 0.0 if long else 0.02
-    assert_covered(draw, [1 / 1.3], 3000 if long else 400, 0.925 - slack, 0.975 + slack)
+    assert_covered(draw, [1 / 1.3], 3000, 0.925, 0.975)
