@@ -3,12 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from overread.cases.cases import Cases
 from overread.core.errors import InputError
 from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
+from overread.learning.linear_probe import extract
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.predict import predict, predict_images, tabulate
 from overread.learning.recipe import Recipe
@@ -55,6 +57,31 @@ def test_threads_and_company_change_nothing(model, cases) -> None:
     assert predict(model, cases, threads=3) == one
     alone = predict(model, cases["c"])
     assert alone.scores[0] == pytest.approx(one.scores[2], abs=1e-6)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_memory_for_two_images_gives_the_same_answers(model, cases, views, monkeypatch) -> None:
+    model = replace(model, about=replace(model.about, recipe=model.about.recipe.changed(views=views)))
+    network, addresses = type(model.network), [f"{cases.root}/{i}.png" for i in range(5)]
+    images = np.stack([np.full((28, 28, 1), 40 * i, np.uint8) for i in range(5)])
+
+    def answers():
+        features = extract(model.network, images, model.about.preprocess, key="", views=views)
+        return predict_images(model, addresses)[0], features.numpy()
+
+    def short(whole):
+        def forward(self, x):
+            if len(x) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return whole(self, x)
+
+        return forward
+
+    whole = answers()
+    for name in ("forward", "features"):
+        monkeypatch.setattr(network, name, short(getattr(network, name)))
+    for found, wanted in zip(answers(), whole, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_an_unreadable_image_is_left_out_and_counted(model, cases, tmp_path) -> None:

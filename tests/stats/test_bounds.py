@@ -266,7 +266,7 @@ def test_areas_of_patients_with_both_answers_are_covered(area, alike):
 
     truth, score, _ = draw(np.random.default_rng(99), 60_000)
     share = held(lambda rng: [auc(*draw(rng))], [auc(truth, score).value], 2000)[0]
-    assert 0.92 <= share <= 0.985, share
+    assert 0.925 <= share <= 0.985, share
 
 
 # -- the rest, in populations with few errors -----------------------------------------------------------------------
@@ -296,7 +296,7 @@ def test_metrics_near_their_best_are_covered(cases, wrong):
     known = [1 - 2 * wrong, kappa, kappa, kappa, 7 * wrong, 7 * math.sqrt(wrong)]
     share = held(draw, known, 600)
     perfect = (1 - wrong) ** cases  # of a quantity that is never off there is no interval
-    assert (share >= 0.925 - np.array([0, 0, 0, 0, perfect, perfect]) - 0.01).all(), share
+    assert (share >= 0.925 - np.array([0, 0, 0, 0, perfect, perfect])).all(), share
 
 
 @SLOW
@@ -323,7 +323,8 @@ def test_a_calibration_error_is_covered(slope, cases):
         return [bootstrapped(s, codes, resamples=400)[0] for s in both]
 
     share = held(told, known, 500)
-    assert (share >= 0.88).all(), share
+    least = 0.88 if (slope, cases) == (1.0, 200) else 0.925
+    assert (share >= least).all(), share
 
 
 @SLOW
@@ -341,7 +342,7 @@ def test_average_precision_near_one_is_covered():
             areas_statistic([truth], [scores(rng, truth, 0.99)], [codes], ("",), macro=False), codes, resamples=400
         )
 
-    assert held(draw, [known], 500)[0] >= 0.915
+    assert held(draw, [known], 500)[0] >= 0.925
 
 
 @SLOW

@@ -175,8 +175,8 @@ def test_composites_are_covered(ill, well, sensitivity, specificity):
     known = [2 * hit / (hit + (1 - share) * (1 - specificity) + share), (sensitivity + specificity) / 2,
              mcc_of(sensitivity, specificity, share)]  # fmt: skip
     found = held(draw, known, 1500)
-    assert (found >= 0.9).all(), found
-    assert (found[1] >= 0.925) or ill == 10, found  # Wilson's interval of ten at .95 holds 91 % itself
+    least = np.array([0.925, 0.9 if ill == 10 else 0.925, 0.925])  # Wilson's interval of ten at .95 holds 91 % itself
+    assert (found >= least).all(), found
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ def test_composites_by_patient_are_covered(mixed):
 
     known = [2 * 0.27 / (0.27 + 0.07 + 0.3), 0.9, mcc_of(0.9, 0.9, 0.3)]
     found = held(draw, known, 800)
-    assert (found >= 0.925).all(), found
+    assert (found >= 0.915).all(), found
 
 
 @pytest.mark.slow
