@@ -26,6 +26,74 @@ def test_class_weights_average_one_over_the_images() -> None:
     assert QUANTITY.class_weights(np.zeros(3), 1.0).tolist() == [1.0]
 
 
+def _fitted(task, labels, groups, weights) -> torch.Tensor:
+    """Outputs (groups, K) of a table, one row for each value of a covariate, fitted to the end by LBFGS."""
+    outputs = torch.zeros(groups.max() + 1, task.outputs, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([outputs], max_iter=200, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+    loss = task.loss(weights.astype(np.float64), 0.0)
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss(outputs[torch.from_numpy(groups)], torch.from_numpy(labels))
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return outputs.detach()
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.5, 1.0])
+def test_the_prior_shift_gives_back_the_frequencies_of_the_training_part(balance) -> None:
+    """A saturated model learns frequencies, whatever the loss is weighted by: those are counted here."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 4, 3000)
+    labels = np.array([rng.choice(3, p=p) for p in np.array([[0.8, 0.15, 0.05], [0.6, 0.1, 0.3], [0.9, 0.07, 0.03], [0.3, 0.6, 0.1]])[groups]])  # fmt: skip
+    outputs = _fitted(CLASSES, labels, groups, CLASSES.class_weights(labels, balance))
+    shares = CLASSES.probabilities(outputs + torch.from_numpy(CLASSES.prior_shift(labels, balance))).numpy()
+    counted = np.stack([np.bincount(labels[groups == g], minlength=3) / (groups == g).sum() for g in range(4)])
+    assert np.allclose(shares, counted, atol=1e-4)
+    findings = np.stack([labels == 2, rng.random(3000) < 0.2], axis=1).astype(np.float64)
+    findings[rng.random((3000, 2)) < 0.3] = np.nan
+    outputs = _fitted(FINDINGS, findings, groups, FINDINGS.class_weights(findings, balance))
+    shares = FINDINGS.probabilities(outputs + torch.from_numpy(FINDINGS.prior_shift(findings, balance))).numpy()
+    assert np.allclose(shares, [np.nanmean(findings[groups == g], axis=0) for g in range(4)], atol=1e-4)
+
+
+def test_the_prior_shift_undoes_balanced_weights_of_a_logistic_model() -> None:
+    """Simulated: log odds −3 + 1.5 x; fitted with weights, the intercept is wrong by log(w1 / w0), the slope is not."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=40_000)
+    labels = (rng.random(len(x)) < 1 / (1 + np.exp(3 - 1.5 * x))).astype(np.int64)
+    line = torch.nn.Linear(1, 2, dtype=torch.float64)
+    optimizer = torch.optim.LBFGS(line.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+    loss = BINARY.loss(BINARY.class_weights(labels, 1.0).astype(np.float64), 0.0)
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss(line(torch.from_numpy(x)[:, None]), torch.from_numpy(labels))
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    at = line(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).detach() + torch.from_numpy(BINARY.prior_shift(labels, 1.0))
+    log_odds = (at[:, 1] - at[:, 0]).numpy()
+    assert log_odds == pytest.approx([-3.0, -1.5], abs=0.1)
+
+
+def test_classes_drawn_alike_are_shifted_like_classes_weighed_alike() -> None:
+    labels = np.array([0] * 70 + [1] * 20 + [2] * 10)
+    drawn = np.concatenate([np.full(100, k) for k in range(3)])  # what balanced sampling shows a network
+    outputs = _fitted(CLASSES, drawn, np.zeros(300, np.int64), np.ones(3))
+    shares = CLASSES.probabilities(outputs + torch.from_numpy(CLASSES.prior_shift(labels, 0.3, "balanced")))
+    assert np.allclose(shares, [[0.7, 0.2, 0.1]], atol=1e-6)
+    findings = np.array([[1.0]] * 10 + [[0.0]] * 90)
+    one = Target("findings", ("x",)).task
+    assert one.prior_shift(findings, 0.3, "balanced") == pytest.approx([np.log(10 / 90)])
+    assert one.prior_shift(np.ones((4, 1)), 1.0, "balanced").tolist() == [0.0]
+    assert np.isfinite(CLASSES.prior_shift(np.array([0, 0, 1]), 1.0)).all()  # nobody has the third
+    assert QUANTITY.prior_shift(np.zeros(3), 1.0).tolist() == [0.0]
+
+
 def test_smoothed_cross_entropy_against_its_definition() -> None:
     outputs, labels = (torch.randn(6, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 0, 1, 2]))
     weights = np.array([1.0, 2.0, 3.0], np.float32)

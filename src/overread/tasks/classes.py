@@ -73,6 +73,11 @@ class Classes(Task):
         weights = np.where(counts > 0, np.maximum(counts, 1) ** -balance, 0.0)
         return np.asarray(weights * counts.sum() / max((weights * counts).sum(), 1e-12), np.float32)
 
+    def prior_shift(self, labels: NDArray[Any], balance: float, sampling: str = "shuffle") -> NDArray[np.float64]:
+        """(classes,) −log of the weights; drawing classes alike is to weigh them so that they count alike."""
+        weights = self.class_weights(labels, 1.0 if sampling == "balanced" else balance).astype(np.float64)
+        return -np.log(np.where(weights > 0, weights, 1.0))
+
     def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
         """Cross-entropy with class weights and label smoothing (Szegedy 2016, section 7)."""
         import torch

@@ -80,6 +80,22 @@ class Findings(Task):
         ratio = np.where(positive > 0, negative / np.maximum(positive, 1), 1.0)
         return np.asarray(ratio**balance, np.float32)
 
+    def prior_shift(self, labels: NDArray[Any], balance: float, sampling: str = "shuffle") -> NDArray[np.float64]:
+        """(findings,) −log of the weight of positives.
+
+        Where strata are drawn alike, the log odds of each finding in the training part minus those in what is drawn,
+        which is exact as far as the strata tell no more of an image than the finding does.
+        """
+        if sampling != "balanced":
+            return -np.log(self.class_weights(labels, balance).astype(np.float64))
+        _, stratum, counts = np.unique(self.strata(labels), return_inverse=True, return_counts=True)
+        drawn = (1.0 / counts)[stratum]  # how often each row is drawn, in proportion
+        odds = [[(share[:, None] * (labels == answer)).sum(axis=0) for answer in (1, 0)] for share in (drawn, np.ones(len(labels)))]  # fmt: skip
+        (sampled_positive, sampled_negative), (positive, negative) = odds
+        both = (positive > 0) & (negative > 0)
+        ratio = np.divide(positive * sampled_negative, negative * sampled_positive, out=np.ones(len(both)), where=both)
+        return np.log(ratio)
+
     def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
         """Binary cross-entropy over the known labels, positives weighted."""
         import torch

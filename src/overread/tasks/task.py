@@ -131,6 +131,15 @@ class Task(ABC):
         """
         return np.ones(self.outputs, np.float32)
 
+    def prior_shift(self, labels: NDArray[Any], balance: float, sampling: str = "shuffle") -> NDArray[np.float64]:
+        """(outputs,) what is added to outputs to undo the weights of classes, or the sampling, that they learned with.
+
+        ``labels``: of the training rows. Under weights w a proper loss learns shares in proportion to w·p where p are
+        those of the training part, so that the shift is −log w (Elkan 2001, theorem 2; Saerens 2002);
+        exact without label smoothing. A class without a case is not shifted.
+        """
+        return np.zeros(self.outputs)
+
     @abstractmethod
     def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
         """The loss over a batch; unknown labels are masked, classes weighted, labels smoothed by ``smoothing``."""
