@@ -75,7 +75,9 @@ def test_the_prior_shift_undoes_balanced_weights_of_a_logistic_model() -> None:
         return value
 
     optimizer.step(closure)
-    at = line(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).detach() + torch.from_numpy(BINARY.prior_shift(labels, 1.0))
+    at = line(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).detach() + torch.from_numpy(
+        BINARY.prior_shift(labels, 1.0)
+    )
     log_odds = (at[:, 1] - at[:, 0]).numpy()
     assert log_odds == pytest.approx([-3.0, -1.5], abs=0.1)
 
