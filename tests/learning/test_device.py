@@ -4,7 +4,16 @@ import torch
 
 from overread.core.errors import InputError, UnavailableError
 from overread.images.preprocess import Preprocess, normalise
-from overread.learning.device import choose_precision, halved, pick_device, seeded, time_step, to_tensor
+from overread.learning.device import (
+    choose_precision,
+    halved,
+    mean_over,
+    oriented,
+    pick_device,
+    seeded,
+    time_step,
+    to_tensor,
+)
 
 
 @pytest.mark.parametrize("kind", ["min-max", "z-score", "mean image", "channel mean", "channel mean and std"])
@@ -96,3 +105,19 @@ def test_a_device_that_is_not_here_is_refused(monkeypatch) -> None:
     assert pick_device("cuda:1") == "cuda:1"
     with pytest.raises(UnavailableError):
         pick_device("cuda:2")
+
+
+@pytest.mark.parametrize(("shape", "views"), [((1, 1, 3, 3), v) for v in (1, 2, 4, 8)] + [((1, 1, 2, 2, 2), 8)])
+def test_orientations_are_different_ones_of_the_same_pixels(shape, views):
+    x = torch.arange(float(np.prod(shape))).reshape(shape)
+    found = list(oriented(x, views))
+    assert len(found) == views == len({tuple(view.flatten().tolist()) for view in found})
+    assert torch.equal(found[0], x) and all(view.sum() == x.sum() for view in found)
+
+
+def test_a_mean_over_orientations_is_the_same_for_each_of_them():
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 2))
+    turned = [mean_over(network, view, 8) for view in oriented(x, 8)]
+    assert all(torch.allclose(turned[0], each, atol=1e-6) for each in turned)
+    assert not torch.allclose(network(x), turned[0], atol=1e-3)

@@ -102,6 +102,30 @@ def no_memory(error: BaseException, images: int = 0) -> UnavailableError:
 
 
 @checked
+def oriented(x: Tensor, views: int) -> Iterator[Tensor]:
+    """``views`` orientations of images (B, C, H, W) or volumes (B, C, D, H, W), the first as they are.
+
+    2: and mirrored left to right. 4: each also upside down. 8: each also with rows and columns exchanged, so that all
+    eight orientations of a square are there; of volumes, each also along the depth.
+    """
+    for mirrored in (x, x.flip(-1))[: min(views, 2)]:
+        for turned in (mirrored, mirrored.flip(-2))[: 2 if views >= 4 else 1]:
+            yield turned
+            if views == 8:
+                yield turned.flip(2) if x.ndim == 5 else turned.transpose(-1, -2)
+
+
+def mean_over(forward: Callable[[Tensor], Tensor], x: Tensor, views: int) -> Tensor:
+    """The mean of ``forward`` over the orientations of :func:`oriented`, in float32."""
+    outputs = [halved(forward, view.contiguous(memory_format=_memory(view))).float() for view in oriented(x, views)]
+    return torch.stack(outputs).mean(dim=0) if views > 1 else outputs[0]
+
+
+def _memory(x: Tensor) -> torch.memory_format:
+    return torch.channels_last_3d if x.ndim == 5 else torch.channels_last
+
+
+@checked
 def to_tensor(
     images: NDArray, preprocess: Preprocess, mean_image: NDArray | None = None, device: str = "cpu"
 ) -> Tensor:

@@ -23,7 +23,7 @@ from overread.core.files import fingerprint, publish
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
-from overread.learning.device import halved, to_tensor
+from overread.learning.device import mean_over, to_tensor
 from overread.learning.loader import TrainingData
 from overread.learning.recipe import Recipe
 from overread.networks.state_dict import read_tensors, write_tensors
@@ -282,7 +282,6 @@ def _forward(
     parts = []
     for start in range(0, len(images), _BATCH):
         x = to_tensor(images[start : start + _BATCH], preprocess, mean_image, device)
-        f = halved(network.features, x).float()
-        parts.append(((f + halved(network.features, x.flip(-1)).float()) / 2 if views == 2 else f).cpu())
+        parts.append(mean_over(network.features, x, views).cpu())
         progress("extracting features", min(start + _BATCH, len(images)), len(images))
     return torch.cat(parts)

@@ -21,7 +21,7 @@ from overread.core.files import cores
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.images.preprocess import Preprocess, geometry, load
-from overread.learning.device import autocast, halved, layout, pick_device, to_tensor
+from overread.learning.device import autocast, layout, mean_over, pick_device, to_tensor
 from overread.learning.loader import ahead
 from overread.learning.loop import Judge
 from overread.learning.model import Model
@@ -98,10 +98,9 @@ def _decoded(
 
 @torch.inference_mode()
 def outputs_of(network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32") -> Tensor:
-    """Outputs (B, K) in float32, the mean over the image and, for two views, its mirror image."""
+    """Outputs (B, K) in float32, the mean over ``views`` orientations of the images."""
     with autocast(device, precision):
-        outputs = halved(network, x).float()
-        return (outputs + halved(network, x.flip(-1)).float()) / 2 if views == 2 else outputs
+        return mean_over(network, x, views)
 
 
 @checked

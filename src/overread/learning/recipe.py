@@ -36,7 +36,8 @@ class Recipe:
     ``body_rate`` times it. ``balance`` weighs a class by its frequency to the power −``balance`` (0 none, 1 every class
     alike). ``average`` is the span, in epochs, of the exponential average of the weights (0 none). ``warmup`` is the
     fraction of all steps with a rising rate. ``patience`` is the fraction of all epochs without a better tuning score
-    after which training stops. ``views`` copies of an image are averaged at prediction (1, or 2 with a mirror image).
+    after which training stops. ``views`` orientations of an image are averaged at prediction (1; 2 with its mirror image;
+    4 also upside down; 8 also turned by 90°).
     ``layers`` and ``penalties`` belong to ``features``: layers to tap (empty: the last) and L2 penalties to choose from
     by ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
     recipes of papers.
@@ -90,7 +91,7 @@ class Recipe:
         require(self.patience > 0, "patience must be above 0", given=self.patience)
         require(self.learning_rate <= 10, "the learning rate is far too high", given=self.learning_rate,
                 todo="use between 1e-5 and 1e-1")  # fmt: skip
-        require(self.views in (1, 2), "views must be 1 or 2", given=self.views)
+        require(self.views in (1, 2, 4, 8), "views must be 1, 2, 4 or 8", given=self.views)
         require(self.folds >= 2, "folds must be at least 2", given=self.folds)
         require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
 
