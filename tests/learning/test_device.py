@@ -112,7 +112,8 @@ def test_orientations_are_different_ones_of_the_same_pixels(shape, views):
     x = torch.arange(float(np.prod(shape))).reshape(shape)
     found = list(oriented(x, views))
     assert len(found) == views == len({tuple(view.flatten().tolist()) for view in found})
-    assert torch.equal(found[0], x) and all(view.sum() == x.sum() for view in found)
+    assert torch.equal(found[0], x)
+    assert all(view.sum() == x.sum() for view in found)
 
 
 def test_a_mean_over_orientations_is_the_same_for_each_of_them():
