@@ -23,10 +23,11 @@ from overread.core.progress import Clock
 from overread.images.augment import Augmentation
 from overread.images.preprocess import Preprocess
 from overread.learning import auto
+from overread.learning.fit import fit
 from overread.learning.loader import TrainingData, decode
 from overread.learning.predict import load_model, predict
 from overread.learning.recipe import Recipe
-from overread.learning.train import fit, train
+from overread.learning.train import train
 from overread.networks.backbones import BACKBONES
 from overread.synthetic.cohort import draw_cohort
 
