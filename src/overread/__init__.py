@@ -30,6 +30,8 @@ _HOMES = {
     "Model": "overread.learning.model",
     "train": "overread.learning.train",
     "predict": "overread.learning.predict",
+    "check": "overread.learning.preflight.check",
+    "Preflight": "overread.learning.preflight.faults",
     "report": "overread.reporting.page",
     "run": "overread.study.steps",
     "Study": "overread.study.question",

@@ -1,0 +1,1 @@
+"""Whether a training can learn at all, looked at in seconds before it begins."""
