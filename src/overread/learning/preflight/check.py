@@ -17,8 +17,8 @@ from overread.core.errors import checked
 from overread.core.phrases import count
 from overread.learning.device import seeded
 from overread.learning.preflight.faults import Fault, Preflight, shape_of, worst_first
+from overread.learning.preflight.labelled_images import KeptGenerator, drawn_from, of_pairs, of_patients, of_validation
 from overread.learning.preflight.losses import of_first_loss, of_labels, of_last_activation, usual_loss
-from overread.learning.preflight.pairs import KeptGenerator, drawn_from, of_pairs, of_patients, of_validation
 from overread.learning.preflight.shapes import of_trace, trace_of
 from overread.learning.preflight.trial import FEW_IMAGES, Bench, moved_to, of_eval, of_learning, rate_of, twin_of
 
