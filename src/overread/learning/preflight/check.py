@@ -58,8 +58,8 @@ def check(
         drawn, faults = drawn_from(batch, "batch")
         if drawn is not None:
             place = next((p.device for p in network.parameters()), torch.device("cpu"))
-            bench = Bench(network, *(t.to(place) for t in drawn), loss or usual_loss(drawn[1]), optimizer, outputs,
-                          time.monotonic() + seconds)  # fmt: skip
+            x, y = (tensor.to(place) for tensor in drawn)
+            bench = Bench(network, x, y, loss or usual_loss(y), optimizer, outputs, time.monotonic() + seconds)
             faults += [*of_pairs(batch), *_of_bench(bench, measured), *of_validation(bench, validation)]
     faults += of_patients(*patients) if patients else []
     return Preflight(worst_first(faults), measured)

@@ -20,13 +20,14 @@ class KeptGenerator:
     """A loader's own generator stands afterwards where it stood."""
 
     def __init__(self, source: Any) -> None:
-        self.generator = getattr(source, "generator", None)
+        found = getattr(source, "generator", None)
+        self.generator = found if isinstance(found, torch.Generator) else None
 
     def __enter__(self) -> None:
-        self.state = self.generator.get_state() if isinstance(self.generator, torch.Generator) else None
+        self.state = None if self.generator is None else self.generator.get_state()
 
     def __exit__(self, *_: object) -> None:
-        if self.state is not None:
+        if self.generator is not None and self.state is not None:
             self.generator.set_state(self.state)
 
 
@@ -75,7 +76,7 @@ def of_pairs(source: Any) -> Iterator[Fault]:
         if _is_pair(source):
             note(*(torch.as_tensor(part) for part in source))
         else:
-            data = source if isinstance(source, Dataset) else getattr(source, "dataset", None)
+            data: Any = source if isinstance(source, Dataset) else getattr(source, "dataset", None)
             if data is not None:
                 for i in range(min(len(data), 2000)):
                     x, y = data[i][:2]

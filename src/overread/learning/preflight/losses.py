@@ -131,7 +131,7 @@ def _ignores_order(bench: Bench, outputs: Tensor) -> bool:
     if len(y) < 3 or bool((y == y[0]).all()):
         return False
     moved = [value_of(bench, some, y.roll(k, 0))[0] for k in range(3)]
-    return None not in moved and max(moved) - min(moved) < 1e-6 * (1 + abs(moved[0]))  # type: ignore[operator, type-var]
+    return None not in moved and max(moved) - min(moved) < 1e-6 * (1 + abs(moved[0]))  # type: ignore[operator, type-var, arg-type]
 
 
 def _costs(bench: Bench, outputs: Tensor) -> tuple[float | None, float | None]:

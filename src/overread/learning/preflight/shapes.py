@@ -84,23 +84,24 @@ def _of_layers(trace: Trace, x: Tensor) -> Iterator[Fault]:
         found = f"{_called(layer)} gets {shape}"
         sides = next((k for kind, k in _CONVOLUTIONS.items() if isinstance(module, kind)), 0)
         if sides:
+            wanted: Any = module.in_channels
             shrunk = (
                 not weighted and len(shape) == sides + 2 and math.prod(shape[2:]) == 1 < math.prod(x.shape[2:] or (1,))
             )
             if len(shape) == 2 or shrunk:
                 yield Fault("flattened", "error", "the images are flattened before a convolution", found,
-                            f"take out what flattens them: it wants (B, {module.in_channels}{', side' * sides})")  # fmt: skip
+                            f"take out what flattens them: it wants (B, {wanted}{', side' * sides})")  # fmt: skip
             elif len(shape) < sides + 2:
                 yield Fault("channels", "error", "the images have no channel axis", found,
-                            f"images.unsqueeze(1), for (B, {module.in_channels}{', side' * sides})")  # fmt: skip
-            elif failed and shape[1] != module.in_channels:
-                last = shape[-1] == module.in_channels
-                fix = f"images.permute(0, {sides + 1}, {', '.join(map(str, range(1, sides + 1)))}): channels come first" if last else f"give images of {count(module.in_channels, 'channel')}, or a first layer for {shape[1]}"  # fmt: skip
+                            f"images.unsqueeze(1), for (B, {wanted}{', side' * sides})")  # fmt: skip
+            elif failed and shape[1] != wanted:
+                last = shape[-1] == wanted
+                fix = f"images.permute(0, {sides + 1}, {', '.join(map(str, range(1, sides + 1)))}): channels come first" if last else f"give images of {count(wanted, 'channel')}, or a first layer for {shape[1]}"  # fmt: skip
                 yield Fault(
                     "channels",
                     "error",
                     "the convolution wants another number of channels",
-                    f"{found}, wants {module.in_channels}",
+                    f"{found}, wants {wanted}",
                     fix,
                 )
         elif failed and isinstance(module, nn.Linear) and shape[-1] != module.in_features:
