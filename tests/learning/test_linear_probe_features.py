@@ -5,8 +5,9 @@ from safetensors.torch import save_file
 
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
-from overread.learning.linear_probe import extract
+from overread.learning.linear_probe import cross_validate, extract
 from overread.networks import backbones
+from overread.tasks.target import Target
 
 PREPROCESS = Preprocess(size=(28, 28), channels=1, mean=(0.4,), std=(0.2,))
 
@@ -53,3 +54,12 @@ def test_two_views_average_the_mirror_image() -> None:
     both = extract(network, images, PREPROCESS, key="a", views=2)
     mirrored = extract(network, images[:, :, ::-1].copy(), PREPROCESS, key="a", views=2)
     assert torch.allclose(both, mirrored, atol=1e-4)
+
+
+def test_a_strong_penalty_wins_on_noise() -> None:
+    rng = np.random.default_rng(1)
+    features, labels = rng.normal(size=(80, 60)).astype(np.float32), rng.integers(0, 2, 80)
+    probe = cross_validate(torch.from_numpy(features), torch.from_numpy(labels), Target("binary", ("n", "p"), ("p",)).task,
+                                       weights=torch.ones(2), folds=np.arange(80) % 5, penalties=(1e-4, 1e-2, 10.0))  # fmt: skip
+    assert probe.penalty == 10.0
+    assert len(probe.losses) == 3

@@ -9,9 +9,10 @@ from overread.core.errors import InputError
 from overread.core.files import hashed
 from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
-from overread.learning.model import About, Decision, Model, Origin, make_network, with_taps
+from overread.learning.model import About, Decision, Model, Origin, make_network
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
+from overread.networks.taps import Tapped
 from overread.tasks.target import Target
 
 
@@ -75,6 +76,6 @@ def test_a_later_format_and_an_unknown_key_are_refused(tmp_path) -> None:
 def test_taps_widen_the_head() -> None:
     network = backbones.build("resnet_small", outputs=2, channels=1)
     names = [name for name, _ in network.named_modules() if name.count(".") == 1 and name.startswith("trunk")][:2]
-    tapped = with_taps(network, tuple(names), Preprocess(size=(28, 28), channels=1), 5)
+    tapped = Tapped(network, tuple(names), Preprocess(size=(28, 28), channels=1), 5)
     assert tapped(torch.zeros(3, 1, 28, 28)).shape == (3, 5)
     assert tapped.features(torch.zeros(3, 1, 28, 28)).shape == (3, tapped.width)

@@ -16,7 +16,8 @@ from torch import nn
 
 from overread.core.errors import ArgumentError, UnavailableError
 from overread.networks import backbones
-from overread.networks.backbones import BACKBONES, build, layer, library, preferred, tap
+from overread.networks.backbones import BACKBONES, build, layer, library, preferred
+from overread.networks.taps import tap
 
 LIBRARY = [name for name, row in BACKBONES.items() if row.url]
 # Figures of the lecture notes and papers, in millions

@@ -38,6 +38,8 @@ FEW_PATIENTS = 25
 SMALL_SIDE = 64
 #: Fine-tuning is worth its time from this many epochs on.
 FEWEST_EPOCHS = 10
+#: Sides in pixels at which images are described without a network, and about the seconds that one takes.
+DESCRIBED_SIDE, DESCRIBED_SECONDS = 128, 0.015
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}
 _SIDES = (224, 192, 160, 128, 96)
 #: ``(backbone, side, batch, precision) -> seconds`` of one training step on this machine.
@@ -90,7 +92,7 @@ def weights_at_hand(
     ``folder``: of weights, looked into first. Nothing is fetched for a plan that would not use it. Raises
     :class:`UnavailableError` where ``features`` or ``finetune`` is asked for and the weights cannot be fetched.
     """
-    if recipe.method == "scratch":
+    if recipe.method == "scratch" or recipe.described:
         return {}
     names = (recipe.backbone,) if recipe.backbone else (*preferred(device), *BACKBONES)
     files = {name: stores.find(name, folder=folder) for name in names}
@@ -113,7 +115,7 @@ def require_weights(recipe: Recipe, *, folder: str | Path | None = None, network
     Raises :class:`InputError` for a folder that does not exist, :class:`UnavailableError` as :func:`plan` does.
     """
     stores.require_folder(folder)
-    if recipe.method in ("features", "finetune") and not network:
+    if recipe.method in ("features", "finetune") and not network and not recipe.described:
         names = (recipe.backbone,) if recipe.backbone else tuple(BACKBONES)
         if all(stores.find(name, folder=folder) is None for name in names):
             raise _no_weights(recipe)
@@ -151,6 +153,8 @@ def expected_seconds(recipe: Recipe, facts: Facts, probe: Probe) -> float:
 
     A frozen network is passed forwards once, which takes a third of a step of training.
     """
+    if recipe.described:
+        return DESCRIBED_SECONDS * facts.images
     some = min(recipe.batch_size or 8, 8)
     precision = "float32" if recipe.precision == "auto" else recipe.precision
     passes = recipe.epochs + (recipe.views / 3 if recipe.method != "scratch" else 0)
@@ -206,6 +210,8 @@ def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[
 
 def _backbone(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], device: str) -> tuple[Recipe, list[Decision]]:
     name = recipe.backbone
+    if recipe.described:
+        return recipe, [Decision("backbone", "none", "classical descriptors were asked for, without a network")]
     if recipe.method != "scratch" and not any(name in ("", each) for each in pretrained):
         raise _no_weights(recipe)
     if name and BACKBONES[name].dimensions != (3 if facts.volume else 2):
@@ -234,8 +240,10 @@ def _size_and_epochs(
 ) -> tuple[Recipe, list[Decision]]:
     recipe = recipe.changed(batch_size=recipe.batch_size or _batch(recipe, facts))
     if recipe.method == "features":
-        size = recipe.image_size or min(max(facts.side, 96), BACKBONES[recipe.backbone].size)
-        reason = "what the network was trained with, unless the images are smaller"
+        usual = DESCRIBED_SIDE if recipe.described else BACKBONES[recipe.backbone].size
+        size = recipe.image_size or min(facts.side if recipe.described else max(facts.side, 96), usual)
+        what = "descriptors look at" if recipe.described else "the network was trained with"
+        reason = f"what {what}, unless the images are smaller"
         return recipe.changed(image_size=size, epochs=0), [Decision("image size", str(size), reason)]
     sizes = [recipe.image_size] if recipe.image_size else _sizes(recipe, facts, device)
     if seconds is not None:
@@ -304,7 +312,7 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     normalise = recipe.normalise or "channel mean and std"
     views = recipe.views if facts.colour else 1
     recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
-    published = pretrained and normalise == "channel mean and std"
+    published = pretrained and normalise == "channel mean and std" and not recipe.described
     reason = "as the pretrained weights expect" if published else "fitted on the training images"
     decisions = [Decision("normalisation", normalise, reason)]
     if recipe.augment == "standard" and recipe.method != "features":
@@ -342,7 +350,7 @@ def preprocess_of(recipe: Recipe, facts: Facts) -> Preprocess:
 
 
 def channels_of(backbone: str, facts: Facts) -> int:
-    """Channels of the network's input: 1 for volumes and, in networks of our own, for grey images; else 3."""
+    """Channels of the network's input: 1 for volumes and, in networks of our own and without one, for grey images; else 3."""
     if facts.volume:
         return 1
-    return 3 if facts.colour or BACKBONES[backbone].library != "overread" else 1
+    return 3 if facts.colour or (backbone and BACKBONES[backbone].library != "overread") else 1

@@ -13,21 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from overread.core.errors import UnsoundError, checked, require
 from overread.core.files import sha256
 from overread.core.identifiers import marks
 from overread.core.progress import Clock, Progress, Say, silent, unheard
-from overread.images.preprocess import Preprocess, fit_normalisation
+from overread.images.preprocess import Preprocess
 from overread.learning.device import layout
 from overread.learning.linear_probe import fit_head
-from overread.learning.loader import Batches, TrainingData
+from overread.learning.loader import Batches, TrainingData, normalisation
 from overread.learning.loop import LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network
 from overread.learning.predict import judge_on
 from overread.learning.recipe import Recipe
-from overread.networks.backbones import BACKBONES
 
 
 @checked
@@ -67,8 +65,8 @@ def fit(
     labels = torch.from_numpy(np.array(task.scaled(data.cases.labels, about.scale)))
     balance = task.class_weights(data.cases.labels[data.training], recipe.balance)
     history: tuple[dict[str, Any], ...] = ()
-    if origin.pretrained:
-        key = [origin, recipe.layers, data.digests]
+    if origin.pretrained or recipe.method == "features":
+        key = [origin, *recipe.taps, data.digests]
         history = fit_head(network, data, recipe, preprocess, labels, torch.from_numpy(balance), key=key, cache=cache, device=device,
                            mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     if recipe.method != "features":
@@ -94,20 +92,6 @@ def _refuse_missing_classes(data: TrainingData) -> None:
     if target.task.exclusive and len(np.unique(labels)) < 2:
         raise UnsoundError("the training part has one class only", given=", ".join(target.names),
                            todo="check the label column and the split")  # fmt: skip
-
-
-@checked
-def normalisation(data: TrainingData, recipe: Recipe) -> tuple[Preprocess, NDArray | None]:
-    """The preprocessing with its numbers: what pretrained weights were trained with, else fitted on training rows.
-
-    The second result is the mean image, where the recipe asks for it.
-    """
-    preprocess = data.preprocess
-    usual = preprocess.normalise == "channel mean and std" and preprocess.channels == 3
-    if recipe.method in ("features", "finetune") and usual:
-        contract = BACKBONES[recipe.backbone]
-        return replace(preprocess, mean=contract.mean, std=contract.std), None
-    return fit_normalisation(data, data.training, preprocess)
 
 
 def _about(

@@ -1,13 +1,13 @@
-"""Linear heads on frozen features: all folds and penalties in one batched L-BFGS.
+"""Linear heads on frozen features: extracted once, cached by content, judged by folds of patients.
 
-The objective of problem k is ``mean_i m_ki w_i loss(x_i W_k + b_k, y_i) + penalty_k / 2 |W_k|²``: penalised logistic
-regression for classes and findings, ridge regression for a quantity. Limited-memory BFGS after Nocedal & Wright 2006,
-algorithm 7.4 and 7.5, with Armijo backtracking; every problem has its own history and step, one matrix product serves
-them all.
+:func:`fit_head` fits the one that a recipe describes; :func:`search_features` tries networks, layers, poolings, heads and
+penalties, and classical descriptors beside them, and gives each with its out-of-fold outputs as a recipe to fit.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,171 +18,89 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.split import folds as folds_of
-from overread.core.errors import InputError, checked, require
+from overread.core.errors import InputError, checked
 from overread.core.files import fingerprint, publish
-from overread.core.progress import Progress, Say, silent, unheard
+from overread.core.progress import Clock, Progress, Say, silent, unheard
+from overread.images.descriptors import DESCRIPTORS
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
-from overread.learning.device import mean_over, to_tensor
-from overread.learning.loader import TrainingData
+from overread.learning.device import layout, mean_over, to_tensor
+from overread.learning.loader import TrainingData, normalisation
+from overread.learning.model import initial_network
 from overread.learning.recipe import Recipe
+from overread.networks.backbones import HEADS
+from overread.networks.heads import Heads, calibrate, fit_heads
 from overread.networks.state_dict import read_tensors, write_tensors
+from overread.networks.taps import Tapped, stages
 from overread.tasks.task import Task
 
-_MEMORY, _ARMIJO, _HALVINGS = 10, 1e-4, 20
-_CELLS = 20_000_000
+__all__ = ["FeatureRung", "Probe", "cross_validate", "extract", "fit_head", "search_features"]
 
 
 @dataclass(frozen=True, eq=False)
-class Heads:
-    """``weight`` (K, F, outputs) and ``bias`` (K, outputs) of K problems, for raw (not standardised) features."""
+class Probe:
+    """What folds of patients said of one head on one set of features.
 
-    weight: Tensor
-    bias: Tensor
-    loss: Tensor  # (K,) final objective
-
-
-@checked
-def fit_heads(
-    features: Tensor,
-    labels: Tensor,
-    task: Task,
-    *,
-    weights: Tensor,
-    masks: Tensor,
-    penalties: Tensor,
-    steps: int = 150,
-    tolerance: float = 1e-5,
-    progress: Progress = silent,
-) -> Heads:
-    """Fit K linear heads at once.
-
-    ``features`` (N, F) float32; ``labels`` as :attr:`Cases.labels`; ``weights`` (classes,) or (findings,); ``masks``
-    (K, N) of 0 and 1: which rows problem k sees; ``penalties`` (K,). Features are standardised inside each problem by
-    the rows that it sees, and the heads are returned for raw features.
+    ``outputs`` (N, C) out-of-fold, of the ``penalty`` with the smallest held-out loss; ``scale`` and ``shift`` (C,) are
+    what they were multiplied by and moved with, so that they are log odds; ``head`` on all rows, where it was asked for.
     """
-    require(masks.shape == (len(penalties), len(features)), "masks must be (problems, rows)", given=tuple(masks.shape))
-    counts = masks.sum(dim=1, keepdim=True).clamp(min=1)  # (K, 1)
-    mean = masks @ features / counts  # (K, F)
-    std = ((masks @ features.square()) / counts - mean.square()).clamp(min=1e-12).sqrt() + 1e-4
-    share = masks / counts  # (K, N)
-    chunk = max(1, _CELLS // (len(penalties) * task.outputs))  # rows at a time: bounded memory at any N
 
-    def objective(parameters: Tensor) -> tuple[Tensor, Tensor]:
-        scaled = parameters[:, :-1] / std[:, :, None]  # (K, F, C): standardisation folded into the weights
-        bias = parameters[:, -1] - torch.einsum("kf,kfc->kc", mean, scaled)
-        loss = penalties / 2 * parameters[:, :-1].square().sum(dim=(1, 2))
-        total, pulled = torch.zeros_like(bias), torch.zeros_like(scaled)
-        for rows in torch.arange(len(features), device=features.device).split(chunk):
-            outputs = torch.einsum("nf,kfc->knc", features[rows], scaled) + bias[:, None]
-            each, slope = task.loss_and_slope(outputs, labels[rows], weights)  # (K, n), (K, n, C)
-            slope = slope * share[:, rows, None]
-            loss = loss + (each * share[:, rows]).sum(dim=1)
-            total += slope.sum(dim=1)
-            pulled += torch.einsum("nf,knc->kfc", features[rows], slope)
-        pulled = (pulled - mean[:, :, None] * total[:, None]) / std[:, :, None]
-        return loss, torch.cat([pulled + penalties[:, None, None] * parameters[:, :-1], total[:, None]], 1)
-
-    start = features.new_zeros(len(penalties), features.shape[1] + 1, task.outputs)
-    best, loss = _lbfgs(objective, start, steps, tolerance, progress)
-    weight = best[:, :-1] / std[:, :, None]
-    return Heads(weight, best[:, -1] - torch.einsum("kf,kfc->kc", mean, weight), loss)
-
-
-def _lbfgs(objective, start, steps, tolerance, progress):  # type: ignore[no-untyped-def]
-    """Minimise K problems at once; returns (K, …) parameters and (K,) objectives."""
-    x = start
-    f, g = objective(x)
-    moves: list[Tensor] = []
-    turns: list[Tensor] = []
-    for step in range(steps):
-        progress("fitting linear heads", step, steps)
-        direction = -_two_loop(g, moves, turns)
-        descent = _dot(direction, g)
-        direction = torch.where((descent < 0)[:, None, None], direction, -g)
-        new, f_new, g_new, moved = _backtrack(objective, x, f, g, direction, first=not moves)
-        gain = (f - f_new) / f.abs().clamp(min=1e-8)
-        moves, turns = [*moves, new - x][-_MEMORY:], [*turns, g_new - g][-_MEMORY:]
-        x, f, g = new, f_new, g_new
-        if not moved.any() or bool((gain < tolerance * 1e-1).all()):
-            break
-    progress("fitting linear heads", steps, steps)
-    return x, f
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=(1, 2))
-
-
-def _two_loop(g: Tensor, moves: list[Tensor], turns: list[Tensor]) -> Tensor:
-    """Nocedal & Wright, algorithm 7.4; a pair without curvature is passed over."""
-    q, kept = g, []
-    for s, y in zip(reversed(moves), reversed(turns), strict=True):
-        curve = _dot(s, y)
-        rho = torch.where(curve > 1e-12, 1.0 / curve.clamp(min=1e-12), 0.0)
-        alpha = rho * _dot(s, q)
-        q = q - alpha[:, None, None] * y
-        kept.append((rho, alpha, s, y))
-    if moves:
-        s, y = moves[-1], turns[-1]
-        scale = _dot(s, y) / _dot(y, y).clamp(min=1e-20)
-        q = q * torch.where(scale > 0, scale, 1.0)[:, None, None]
-    for rho, alpha, s, y in reversed(kept):
-        q = q + (alpha - rho * _dot(y, q))[:, None, None] * s
-    return q
-
-
-def _backtrack(objective, x, f, g, direction, first):  # type: ignore[no-untyped-def]
-    """Halve each problem's step until it descends enough (Armijo); problems that cannot stay where they are."""
-    slope = _dot(direction, g)
-    size = 1.0 / _dot(g, g).sqrt().clamp(min=1.0) if first else torch.ones_like(f)
-    done = torch.zeros_like(f, dtype=torch.bool)
-    new, f_new, g_new = x, f, g
-    for _ in range(_HALVINGS):
-        trial = x + size[:, None, None] * direction
-        f_trial, g_trial = objective(trial)
-        good = (f_trial <= f + _ARMIJO * size * slope) & ~done
-        pick = good[:, None, None]
-        new, g_new = torch.where(pick, trial, new), torch.where(pick, g_trial, g_new)
-        f_new = torch.where(good, f_trial, f_new)
-        done = done | good
-        if bool(done.all()):
-            break
-        size = torch.where(done, size, size / 2)
-    return new, f_new, g_new, done
+    outputs: Tensor
+    penalty: float
+    losses: tuple[float, ...]
+    head: Heads | None = None
 
 
 @checked
-def choose_penalty(
+def cross_validate(
     features: Tensor,
     labels: Tensor,
     task: Task,
     *,
+    head: str = "logistic",
     weights: Tensor,
     folds: NDArray,
     penalties: tuple[float, ...],
+    refit: bool = False,
     progress: Progress = silent,
-) -> tuple[Heads, float, list[dict[str, float]]]:
-    """Fit every penalty on every fold and on all rows, choose the penalty by the held-out loss.
+) -> Probe:
+    """Fit every penalty on every fold, and on all rows too with ``refit``; choose the penalty by the held-out loss.
 
-    ``folds`` (N,) whole numbers: patients never stand in two. Returns the head of the chosen penalty on all rows
-    (K = 1), the penalty, and a table of held-out losses.
+    ``folds`` (N,) whole numbers: patients never stand in two. Logistic regression gives log odds; the outputs of other
+    heads are scaled and shifted to be such, by what the folds held out (:func:`overread.networks.heads.calibrate`).
     """
     numbers = np.unique(folds)
     fold = torch.as_tensor(folds, device=features.device)
-    inside = torch.stack([fold != k for k in [*numbers, numbers.max() + 1]]).to(features.dtype)  # the last: all rows
+    inside = torch.stack([fold != k for k in [*numbers, *[numbers.max() + 1] * refit]]).to(features.dtype)
     count = len(penalties)
-    heads = fit_heads(features, labels, task, weights=weights, masks=inside.repeat_interleave(count, 0),
+    heads = fit_heads(features, labels, task, head=head, weights=weights, masks=inside.repeat_interleave(count, 0),
                       penalties=features.new_tensor(penalties).repeat(len(inside)), progress=progress)  # fmt: skip
-    outside = (1 - inside[:-1]).repeat_interleave(count, 0)
-    some = slice(0, len(outside))
-    outputs = torch.einsum("nf,kfc->knc", features, heads.weight[some]) + heads.bias[some][:, None]
-    each, _ = task.loss_and_slope(outputs, labels, weights)
-    held = ((each * outside).sum(1) / outside.sum(1).clamp(min=1)).reshape(-1, count).mean(0)  # (penalties,)
+    some = slice(0, len(numbers) * count)
+    if head == "logistic":
+        outside = (1 - inside[: len(numbers)]).repeat_interleave(count, 0)
+        outputs = heads[some].outputs(features)
+        each, _ = task.loss_and_slope(outputs, labels, weights)
+        held = ((each * outside).sum(1) / outside.sum(1).clamp(min=1)).reshape(-1, count).mean(0)  # (penalties,)
+        scale, shift = torch.ones(count, task.outputs), torch.zeros(count, task.outputs)
+        outputs = _out_of_fold(outputs, fold, numbers, count)
+    else:
+        outputs = _out_of_fold(heads[some].outputs(features), fold, numbers, count)
+        scale, shift, held = calibrate(outputs, labels, task, weights)
+        outputs = outputs * scale[:, None] + shift[:, None]
     best = int(held.argmin())
-    pick = slice(len(outside) + best, len(outside) + best + 1)
-    table = [{"penalty": p, "held-out loss": float(h)} for p, h in zip(penalties, held, strict=True)]
-    return Heads(heads.weight[pick], heads.bias[pick], heads.loss[pick]), penalties[best], table
+    last = heads[len(numbers) * count + best :][:1] if refit else None
+    if last is not None and head != "logistic":
+        last = Heads(last.weight * scale[best], last.bias * scale[best] + shift[best])
+    return Probe(outputs[best], penalties[best], tuple(map(float, held)), last)
+
+
+def _out_of_fold(outputs: Tensor, fold: Tensor, numbers: NDArray, count: int) -> Tensor:
+    """(penalties, N, C): of each row what the heads said that did not see it, from (folds · penalties, N, C)."""
+    made = outputs.new_empty(count, *outputs.shape[1:])
+    for place, number in enumerate(numbers):
+        rows = fold == int(number)
+        made[:, rows] = outputs[place * count : (place + 1) * count, rows]
+    return made
 
 
 @checked
@@ -210,15 +128,165 @@ def fit_head(
     features = extract(network, data.images, preprocess, key=key, views=views, cache=cache, device=device,
                        mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     training, rows = data.cases.take(data.training), torch.from_numpy(data.training)
-    heads, penalty, table = choose_penalty(
-        features[rows], labels[rows], data.cases.target.task, weights=weights,
+    probe = cross_validate(
+        features[rows], labels[rows], data.cases.target.task, head=recipe.head, weights=weights, refit=True,
         folds=folds_of(training, k=recipe.folds, seed=recipe.seed), penalties=recipe.penalties, progress=progress,
     )  # fmt: skip
-    head = network.get_submodule("head")
+    head, found = network.get_submodule("head"), probe.head
     with torch.no_grad():
-        head.weight.copy_(heads.weight[0].T)  # type: ignore[operator, union-attr]
-        head.bias.copy_(heads.bias[0])  # type: ignore[operator, union-attr]
-    return tuple({**row, "chosen": row["penalty"] == penalty} for row in table)
+        head.weight.copy_(found.weight[0].T)  # type: ignore[operator, union-attr]
+        head.bias.copy_(found.bias[0])  # type: ignore[operator, union-attr]
+    return tuple({"penalty": penalty, "held-out loss": loss, "chosen": penalty == probe.penalty}
+                 for penalty, loss in zip(recipe.penalties, probe.losses))  # fmt: skip
+
+
+# -- the first two rungs of the ladder: descriptors, and frozen networks ------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRung:
+    """One way to read frozen features, judged by folds of the training patients.
+
+    ``fit(data, recipe, weights=weights or None)`` makes its model. ``rows``: the training rows it was judged on (all, or
+    those of some patients where time was short), ascending; ``outputs`` (len(rows), C): before softmax, of heads that
+    did not see the patient; ``score`` of them by :meth:`Task.snapshot_score`, the larger the better. ``seconds``: what
+    the features and this head took. The penalty was chosen by the same folds.
+    """
+
+    name: str
+    recipe: Recipe
+    weights: str
+    rows: NDArray[np.int64]
+    outputs: NDArray[np.float32]
+    score: float
+    seconds: float
+
+
+@checked
+def search_features(
+    data: TrainingData,
+    recipe: Recipe,
+    pretrained: Mapping[str, str],
+    *,
+    heads: tuple[str, ...] = HEADS,
+    descriptors: bool = True,
+    seconds: float = float("inf"),
+    cache: Path | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
+    say: Say = unheard,
+) -> list[FeatureRung]:
+    """Try descriptors, then each network of ``pretrained`` (name to its file of weights, in the order to be tried), on
+    all layers, poolings, heads and penalties; the best first.
+
+    ``recipe``: where the rungs start from: its seed, folds, penalties, ``balance``, ``views`` and ``normalise``; the
+    images are those of ``data``. ``seconds`` bound the search; the first rung is there after a tenth of them. The
+    tuning rows are not looked at. Raises :class:`UnsoundError` for fewer patients than folds.
+    """
+    clock, rungs = Clock(seconds), list[FeatureRung]()
+    sources: list[tuple[str, str]] = [("", "")] * descriptors + list(pretrained.items())
+    for name, file in sources:
+        if clock.left <= 0 and rungs:
+            say(f"  no time is left to try {name}")
+            continue
+        found = list(_source_rungs(data, recipe, name, file, heads, clock, cache, device, progress, say))
+        rungs += found
+        if found:
+            best = max(found, key=lambda rung: rung.score)
+            say(f"  {best.name}: {best.score:.3f} by folds, after {clock.elapsed:.0f} s")
+    return sorted(rungs, key=lambda rung: -rung.score)
+
+
+def _source_rungs(
+    data: TrainingData, recipe: Recipe, name: str, file: str, heads: tuple[str, ...], clock: Clock, cache: Path | None,
+    device: str, progress: Progress, say: Say,
+) -> Iterator[FeatureRung]:  # fmt: skip
+    """The rungs of the descriptors ("") or of one network: ridge on every choice of columns, every head on the best."""
+    start = time.monotonic()
+    base = recipe.changed(method="features", backbone=name, layers=(), pooling="mean",
+                          descriptors=() if name else tuple(DESCRIPTORS))  # fmt: skip
+    features, choices = _all_features(data, base, file, cache, device, progress, say)
+    taken = time.monotonic() - start
+    task, rows = data.cases.target.task, data.training
+    labels = task.scaled(data.cases.labels, task.label_scale(data.cases.labels[rows]))[rows]
+    weights = torch.from_numpy(task.class_weights(data.cases.labels[rows], recipe.balance))
+    folds = folds_of(data.cases.take(rows), k=recipe.folds, seed=recipe.seed)
+    truth = torch.from_numpy(np.array(labels))
+    features = features[torch.from_numpy(rows)]
+
+    def judged(changed: Recipe, columns: Tensor, head: str) -> FeatureRung:
+        begin = time.monotonic()
+        probe = cross_validate(features[:, columns], truth, task, head=head, weights=weights, folds=folds,
+                               penalties=recipe.penalties, progress=progress)  # fmt: skip
+        outputs = probe.outputs.numpy()
+        score = task.snapshot_score(outputs, np.array(labels), min(probe.losses))
+        settled = changed.changed(head=head, penalties=(probe.penalty,))
+        return FeatureRung(_title(settled), settled, file, rows, outputs, score, taken + time.monotonic() - begin)
+
+    screened: list[tuple[FeatureRung, Recipe, Tensor]] = []
+    for changed, columns in choices:
+        if screened and clock.left <= 0:
+            break
+        screened.append((judged(changed, columns, "ridge"), changed, columns))
+    yield from (rung for rung, _, _ in screened)
+    screened.sort(key=lambda each: -each[0].score)
+    for _, changed, columns in screened[:_FINALISTS]:
+        for head in heads:
+            if head != "ridge" and clock.left > 0 and (head != "nearest-mean" or not task.continuous):
+                yield judged(changed, columns, head)
+
+
+#: Of a network's choices of layers and pooling, so many are tried with every head.
+_FINALISTS = 2
+
+
+def _title(recipe: Recipe) -> str:
+    """``mobilenet_v2, blocks.4 + bn2, mean, logistic``."""
+    layers = " + ".join(recipe.layers) or ("last features" if recipe.backbone else "")
+    parts = [
+        recipe.backbone,
+        layers,
+        recipe.pooling if recipe.backbone else "",
+        " + ".join(recipe.descriptors),
+        recipe.head,
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _all_features(
+    data: TrainingData, recipe: Recipe, file: str, cache: Path | None, device: str, progress: Progress, say: Say
+) -> tuple[Tensor, list[tuple[Recipe, Tensor]]]:
+    """The features of all stages and poolings by one pass, and the choices of columns, each with its recipe."""
+    preprocess, mean_image = normalisation(data, recipe)
+    network, origin = initial_network(recipe, preprocess, data.cases.target.outputs, weights=file or None)
+    choices = [(recipe, torch.arange(network.head.in_features))]  # type: ignore[union-attr, arg-type]
+    if recipe.backbone:
+        found = stages(network, preprocess)
+        everything = (*found, "dropout")  # of every network: what its head sees
+        choices = list(_choices(recipe, found, network.width))  # type: ignore[arg-type]
+        network = Tapped(network, everything, preprocess, data.cases.target.outputs, pooling="both")
+    key = [origin, "all stages" if recipe.backbone else recipe.descriptors, data.digests]
+    features = extract(layout(network, device), data.images, preprocess, key=key, views=recipe.views, cache=cache, device=device,
+                       mean_image=mean_image, progress=progress, say=say)  # fmt: skip
+    return features, choices
+
+
+def _choices(recipe: Recipe, found: dict[str, int], width: int) -> Iterator[tuple[Recipe, Tensor]]:
+    """What the head sees; each of the last stages alone; and several of the last together, by mean, maximum or both."""
+    starts = dict(zip(found, np.cumsum([0, *(2 * channels for channels in found.values())])))
+    total = sum(2 * channels for channels in found.values())
+    yield recipe, torch.arange(total, total + width)
+    names = list(found)
+    sets = [(name,) for name in names[-_ALONE:]] + [tuple(names[-many:]) for many in range(2, len(names) + 1)]
+    for layers in sets:
+        for pooling, parts in (("mean", (0,)), ("max", (1,)), ("both", (0, 1))):
+            columns = [
+                torch.arange(found[name]) + int(starts[name]) + part * found[name] for name in layers for part in parts
+            ]
+            yield recipe.changed(layers=layers, pooling=pooling), torch.cat(columns)
+
+
+_ALONE = 4
 
 
 # -- frozen features: one pass over the images through a pretrained network, cached by content --------------------

@@ -21,9 +21,11 @@ from overread.core.errors import InputError, checked, require
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.augment import Augmentation, Drawn, apply, draw
-from overread.images.preprocess import Preprocess
+from overread.images.preprocess import Preprocess, fit_normalisation
 from overread.images.store import pack
 from overread.learning.device import standardise, to_unit
+from overread.learning.recipe import Recipe
+from overread.networks.backbones import BACKBONES
 
 T = TypeVar("T")
 
@@ -89,6 +91,23 @@ def decode(
         raise InputError(f"{count(len(store.failed), 'image')} cannot be read", given=next(iter(store.failed.values())),
                          todo="run `overread audit`, which sets them aside")  # fmt: skip
     return TrainingData(cases, store.images, store.digests, preprocess, training, tuning)
+
+
+@checked
+def normalisation(data: TrainingData, recipe: Recipe) -> tuple[Preprocess, NDArray | None]:
+    """The preprocessing with its numbers: what pretrained weights were trained with, else fitted on training rows.
+
+    Descriptors alone need none. The second result is the mean image, where the recipe asks for it.
+    """
+    preprocess = data.preprocess
+    if not recipe.backbone:  # descriptors, which are made from pixels as they are
+        neutral = (0.0,) * preprocess.channels, (1.0,) * preprocess.channels
+        return replace(preprocess, normalise="channel mean and std", mean=neutral[0], std=neutral[1]), None
+    usual = preprocess.normalise == "channel mean and std" and preprocess.channels == 3
+    if recipe.method in ("features", "finetune") and usual:
+        contract = BACKBONES[recipe.backbone]
+        return replace(preprocess, mean=contract.mean, std=contract.std), None
+    return fit_normalisation(data, data.training, preprocess)
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,10 +35,13 @@ from overread.networks import backbones
 from overread.networks import weights as stores
 from overread.networks.small import Network
 from overread.networks.state_dict import read_tensors, renamed, write_tensors
+from overread.networks.taps import Tapped
 from overread.predictions import PredictedBy
 from overread.tasks.target import Target
 
 _MEAN_IMAGE = "preprocess.mean_image"
+#: The name under which a model stands that has no network: classical descriptors alone.
+NO_BACKBONE = "descriptors"
 #: Longest ``model.json`` and ``history.json`` in bytes: four million hashed patients.
 MAX_JSON = 100_000_000
 
@@ -102,23 +105,6 @@ class About:
         require(bool(self.salt) or not self.seen, "hashed patients cannot be known again without their salt",
                 given=f"{len(self.seen)} patients")  # fmt: skip
         require(self.format >= 1, "there is no such format of a model", given=self.format)
-
-
-class Tapped(nn.Module):
-    """A network's pooled activations of several layers, concatenated, under one linear head."""
-
-    def __init__(self, body: nn.Module, layers: tuple[str, ...], width: int, outputs: int) -> None:
-        super().__init__()
-        self.body, self.layers, self.width = body, layers, width
-        self.head = nn.Linear(width, outputs)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Pooled activations (B, F)."""
-        return backbones.tap(self.body, self.layers, x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, outputs)."""
-        return self.head(self.features(x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,9 +237,11 @@ def initial_network(
 ) -> tuple[nn.Module, Origin]:
     """The network of a recipe with its initial weights: drawn from the seed, or pretrained ones from a file.
 
-    With ``layers``, the method ``features`` gets a head on several of them. Raises :class:`UnavailableError` where
-    ``features`` or ``finetune`` would work on random weights.
+    With ``layers``, ``pooling`` or ``descriptors``, the method ``features`` gets a head on these; without a backbone, on
+    descriptors alone. Raises :class:`UnavailableError` where ``features`` or ``finetune`` would work on random weights.
     """
+    if not recipe.backbone:
+        return _with_taps(None, recipe, preprocess, outputs), Origin(NO_BACKBONE, 0)
     found = stores.find(recipe.backbone, folder=weights) if weights else None
     if found is None and recipe.method != "scratch":
         raise UnavailableError(f"{recipe.method} needs pretrained weights of {recipe.backbone}", given=repr(weights),
@@ -264,32 +252,31 @@ def initial_network(
     if found is not None:
         loaded = stores.load_into(network, found)
         origin = Origin(origin.name, origin.parameters, True, loaded.licence, loaded.source, loaded.sha256, tuple(loaded.notes))  # fmt: skip
-    tapped = recipe.layers and recipe.method == "features"
-    return (with_taps(network, recipe.layers, preprocess, outputs) if tapped else network), origin
+    return _with_taps(network, recipe, preprocess, outputs), origin
 
 
 @checked
 def make_network(about: About) -> nn.Module:
     """The empty network that a model's contract describes."""
     outputs, recipe, name = about.target.outputs, about.recipe, about.backbone.name
+    if name == NO_BACKBONE:
+        return _with_taps(None, recipe, about.preprocess, outputs)
     sides = backbones.BACKBONES[one_of(name, backbones.BACKBONES, "the backbone")].dimensions
     if len(about.preprocess.size) != sides:
         raise InputError(f"the backbone {name} does not take images of this size", given=about.preprocess.size)
     network = _built(name, recipe, about.preprocess, outputs)
-    return with_taps(network, recipe.layers, about.preprocess, outputs) if recipe.layers else network
+    return _with_taps(network, recipe, about.preprocess, outputs)
 
 
 def _built(name: str, recipe: Recipe, preprocess: Preprocess, outputs: int) -> Network:
     return backbones.build(name, outputs=outputs, channels=preprocess.channels, dropout=recipe.dropout)
 
 
-@checked
-def with_taps(network: nn.Module, layers: tuple[str, ...], preprocess: Preprocess, outputs: int) -> Tapped:
-    """``network`` under a head on several of its layers; the width is found by one forward pass of zeros."""
-    with torch.inference_mode():
-        blank = torch.zeros(1, preprocess.channels, *preprocess.size)
-        width = backbones.tap(network.eval(), layers, blank).shape[1]
-    return Tapped(network, layers, width, outputs)
+def _with_taps(network: Network | None, recipe: Recipe, preprocess: Preprocess, outputs: int) -> nn.Module:
+    """``network``, or what a recipe of frozen features wants to see of it and of the image, under one head."""
+    if network is not None and (recipe.method != "features" or not recipe.taps_more):
+        return network
+    return Tapped(network, recipe.layers, preprocess, outputs, pooling=recipe.pooling, descriptors=recipe.descriptors)
 
 
 def _refuse_misfits(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:

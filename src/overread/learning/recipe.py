@@ -16,8 +16,9 @@ from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import build, load, plain, save
 from overread.images.augment import Augmentation
 from overread.images.conversions import parse_window
+from overread.images.descriptors import DESCRIPTORS
 from overread.images.preprocess import CROPS, FITS
-from overread.networks.backbones import BACKBONES
+from overread.networks.backbones import BACKBONES, HEADS, POOLINGS
 
 METHODS = ("auto", "features", "finetune", "scratch")
 NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "channel mean and std")
@@ -37,9 +38,10 @@ class Recipe:
     alike). ``average`` is the span, in epochs, of the exponential average of the weights (0 none). ``warmup`` is the
     fraction of all steps with a rising rate. ``patience`` is the fraction of all epochs without a better tuning score
     after which training stops. ``views`` orientations of an image are averaged at prediction (1; 2 with its mirror image;
-    4 also upside down; 8 also turned by 90°).
-    ``layers`` and ``penalties`` belong to ``features``: layers to tap (empty: the last) and L2 penalties to choose from
-    by ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
+    4 also upside down; 8 also turned by 90°). ``layers``, ``pooling`` (``mean``, ``max``, ``both`` over space),
+    ``descriptors`` (classical ones beside the network, or alone where ``backbone`` is blank), ``head`` and ``penalties``
+    belong to ``features``: layers to tap (empty: the last), the kind of linear head, and L2 penalties to choose from by
+    ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
     recipes of papers.
     """
 
@@ -66,6 +68,9 @@ class Recipe:
     views: int = 2
     precision: str = "auto"
     layers: tuple[str, ...] = ()
+    pooling: str = "mean"
+    descriptors: tuple[str, ...] = ()
+    head: str = "logistic"
     penalties: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     folds: int = 5
     seed: int = 0
@@ -75,7 +80,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, options in (("method", METHODS), ("fit", FITS), ("crop", CROPS), ("normalise", NORMALISATIONS),
-                              ("precision", PRECISIONS), ("augment", ("standard", "none", "given"))):  # fmt: skip
+                              ("precision", PRECISIONS), ("pooling", POOLINGS), ("head", HEADS),
+                              ("augment", ("standard", "none", "given"))):  # fmt: skip
             one_of(getattr(self, name), options, name)
         parse_window(self.window)
         if self.backbone:
@@ -83,6 +89,17 @@ class Recipe:
             require(not self.image_size or self.image_size >= row.minimum, f"the images are too small for {row.name}",
                     given=f"{self.image_size} pixels; it needs {row.minimum}")  # fmt: skip
         require(len(set(self.layers)) == len(self.layers), "a layer is named twice", given=", ".join(self.layers))
+        for name in self.descriptors:
+            one_of(name, DESCRIPTORS, "the descriptor")
+        require(
+            len(set(self.descriptors)) == len(self.descriptors),
+            "a descriptor is named twice",
+            given=", ".join(self.descriptors),
+        )
+        require(not self.descriptors or self.method == "features", "descriptors go with frozen features only",
+                given=f"method {self.method}", todo="use --recipe features")  # fmt: skip
+        require(not self.descriptors or self.normalise != "mean image", "descriptors do not go with a mean image",
+                given="normalise mean image", todo="leave normalise out")  # fmt: skip
         for name in ("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "average",
                      "balance", "seed", "body_rate"):  # fmt: skip
             require(getattr(self, name) >= 0, f"{name} must not be negative", given=getattr(self, name))
@@ -96,6 +113,26 @@ class Recipe:
         require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
 
     @property
+    def described(self) -> bool:
+        """Whether it reads classical descriptors and no network.
+
+        >>> Recipe(method="features", descriptors=("lbp",)).described
+        True
+        """
+        return self.method == "features" and bool(self.descriptors) and not self.backbone
+
+    @property
+    def taps(self) -> list[Any]:
+        """What is read of a frozen network and of the image; the layers alone where nothing else was asked for."""
+        more = [self.pooling, self.descriptors] if self.pooling != "mean" or self.descriptors else []
+        return [self.layers, *more]
+
+    @property
+    def taps_more(self) -> bool:
+        """Whether more is read than what the network's own head would see."""
+        return bool(self.layers or self.descriptors) or self.pooling != "mean"
+
+    @property
     def open_fields(self) -> tuple[str, ...]:
         """Names of the fields that the plan has still to fill; empty: ready to be fitted.
 
@@ -103,7 +140,8 @@ class Recipe:
         ('image_size',)
         """
         steps = () if self.method == "features" else ("epochs", "batch_size", "learning_rate", "precision")
-        names = ("method", "backbone", "image_size", "normalise", *steps)
+        body = () if self.described else ("backbone",)
+        names = ("method", *body, "image_size", "normalise", *steps)
         return tuple(name for name in names if getattr(self, name) in (0, "", "auto"))
 
     def save(self, path: str | Path) -> Path:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -160,6 +159,12 @@ PREFERRED = {
 }  # fmt: skip
 
 
+#: How the activations of a frozen layer become numbers: the mean over space, the largest, or both.
+POOLINGS = ("mean", "max", "both")
+#: The linear heads on frozen features, see :mod:`overread.networks.heads`.
+HEADS = ("logistic", "svm", "ridge", "nearest-mean")
+
+
 @checked
 def preferred(device: str) -> tuple[str, ...]:
     """Pretrained backbones in order of preference on this kind of device (``cpu``, or any other).
@@ -288,51 +293,6 @@ def layer(network: torch.nn.Module, name: str) -> torch.nn.Module:
             return modules[prefix + name]
     known = [known.removeprefix("trunk.").removeprefix("neck.") for known in modules if known]
     raise ArgumentError("the network has no such layer", given=repr(name), todo=nearest(name, known))
-
-
-@checked
-def tap(network: torch.nn.Module, layers: Sequence[str], x: torch.Tensor) -> torch.Tensor:
-    """The activations of named layers, averaged over space and concatenated, (B, sum of their channels).
-
-    Tokens (B, N, C) are averaged over all N. Where a layer runs more than once, its last activation counts. Hooks live inside the call only; training
-    mode and gradients are the caller's. Raises :class:`ArgumentError` for an unknown layer. After Bar 2015
-    (layers 5, 6, 7).
-
-    >>> import torch
-    >>> tap(build("lenet5", outputs=2), ["c1", "f6"], torch.zeros(4, 3, 32, 32)).shape
-    torch.Size([4, 90])
-    """
-    import torch
-
-    require(len(layers) > 0, "name at least one layer")
-    found = [layer(network, name) for name in layers]
-    kept: dict[int, torch.Tensor] = {}
-
-    def keep(module: torch.nn.Module, _: Any, output: torch.Tensor) -> None:
-        kept[id(module)] = _averaged(output, channels_last=_channels_last(network, module, output.ndim))
-
-    hooks = [module.register_forward_hook(keep) for module in dict.fromkeys(found)]
-    try:
-        network(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return torch.cat([kept[id(module)] for module in found], dim=1)
-
-
-def _averaged(output: torch.Tensor, *, channels_last: bool) -> torch.Tensor:
-    if output.ndim <= 2:
-        return output.clone()
-    return output.mean(dim=tuple(range(1, output.ndim - 1) if channels_last else range(2, output.ndim)))
-
-
-def _channels_last(network: torch.nn.Module, module: torch.nn.Module, dimensions: int) -> bool:
-    """Whether a layer of ``network`` gives (B, …, C): tokens, dense layers over maps, and all of Swin's but convolutions."""
-    from torch import nn
-
-    if dimensions == 3 or type(module) in (nn.Linear, nn.LayerNorm):
-        return True
-    return dimensions == 4 and getattr(network, "channels_last", False) and not isinstance(module, nn.Conv2d)
 
 
 @checked

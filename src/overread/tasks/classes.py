@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import checked
-from overread.tasks.task import Loss, Task, mean_auc
+from overread.tasks.task import Loss, Task, mean_auc, squared_hinge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,6 +100,24 @@ class Classes(Task):
         each = -log.gather(-1, labels.expand(len(outputs), -1)[..., None])[..., 0] * row
         hot = one_hot(labels, outputs.shape[-1]).to(outputs.dtype)
         return each, (log.exp() - hot) * row[:, None]
+
+    def hinge_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Each class against the rest, weighted by the class of the row."""
+        return squared_hinge(outputs, *self.aims(labels, weights))
+
+    def aims(self, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """1 for the class, −1 for the others; every output weighted by the class of the row."""
+        from torch.nn.functional import one_hot
+
+        hot = one_hot(labels, self.outputs).to(weights.dtype)
+        return 2 * hot - 1, weights[labels][:, None].expand_as(hot)
+
+    def groups(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The classes, an output each."""
+        import torch
+        from torch.nn.functional import one_hot
+
+        return one_hot(labels, self.outputs).float(), torch.eye(self.outputs)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Softmax over the classes."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.tasks.task import Loss, Task, mean_auc
+from overread.tasks.task import Loss, Task, mean_auc, squared_hinge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,6 +121,25 @@ class Findings(Task):
         weight = known * torch.where(aim > 0, weights, 1.0)
         each = binary_cross_entropy_with_logits(outputs, aim.expand_as(outputs), reduction="none")
         return (each * weight).sum(-1), (outputs.sigmoid() - aim) * weight
+
+    def hinge_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Each known finding, positives weighted."""
+        return squared_hinge(outputs, *self.aims(labels, weights))
+
+    def aims(self, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """1 where present, −1 where absent; positives weighted, unknowns 0."""
+        import torch
+
+        known = (~torch.isnan(labels)).to(weights.dtype)
+        aim = torch.where(known > 0, labels, 0.0)
+        return 2 * aim - 1, known * torch.where(aim > 0, weights, 1.0)
+
+    def groups(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each finding those with it and those without; an output is the first less the second."""
+        import torch
+
+        one = torch.eye(self.outputs)
+        return torch.cat([labels == 1, labels == 0], 1).float(), torch.cat([one, -one])
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """A sigmoid per finding."""

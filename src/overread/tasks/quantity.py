@@ -15,6 +15,8 @@ from overread.tasks.task import Loss, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+_TUBE = 0.1
+
 
 @dataclass(frozen=True)
 class Quantity(Task):
@@ -83,6 +85,18 @@ class Quantity(Task):
         """Half the squared error."""
         error = outputs[..., 0] - labels
         return error.square() / 2, error[..., None]
+
+    def hinge_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The squared error beyond a tenth of a deviation (Vapnik's tube; Ho & Lin 2012, equation 2)."""
+        error = outputs[..., 0] - labels
+        beyond = error.sign() * (error.abs() - _TUBE).clamp(min=0)
+        return beyond.square(), 2 * beyond[..., None]
+
+    def aims(self, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The number, each of weight 1."""
+        import torch
+
+        return labels[:, None], torch.ones_like(labels)[:, None]
 
     def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:
         """Minus the squared error."""

@@ -148,6 +148,23 @@ class Task(ABC):
     def loss_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Of K linear heads at once: the loss (K, N) and its derivative by the outputs (K, N, C)."""
 
+    @abstractmethod
+    def hinge_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The squared hinge of each output against the rest, summed, and its derivative, as :meth:`loss_and_slope`."""
+
+    @abstractmethod
+    def aims(self, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """What least squares aims at (N, C), ±1 or the number, and the weight of each (N, C), 0 where unknown."""
+
+    def groups(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Groups that have a mean: who is in which (N, G) of 0 and 1, and how outputs contrast them (G, C).
+
+        No group (G = 0) where there are no classes.
+        """
+        import torch
+
+        return torch.zeros(len(labels), 0), torch.zeros(0, self.outputs)
+
     def probabilities(self, outputs: Tensor) -> Tensor:
         """A network's outputs (B, K) as what is predicted: probabilities; a quantity as it is."""
         return outputs
@@ -170,6 +187,12 @@ class Task(ABC):
     def unscaled(self, values: NDArray[Any], scale: tuple[float, float]) -> NDArray[Any]:
         """What a network says, in the unit of the labels."""
         return values
+
+
+def squared_hinge(outputs: Tensor, aims: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """``max(0, 1 − aim · output)²`` over (…, C), weighted and summed, and its derivative."""
+    short = (1 - aims * outputs).clamp(min=0)
+    return (short.square() * weights).sum(-1), -2 * aims * short * weights
 
 
 def mean_auc(asked: list[tuple[NDArray[np.bool_], NDArray[Any]]]) -> float | None:
