@@ -26,6 +26,8 @@ _HOMES = {
     "Evaluation": "overread.evaluation.evaluate",
     "choose_threshold": "overread.evaluation.operating_point",
     "OperatingPoint": "overread.evaluation.operating_point",
+    "choose_decision": "overread.evaluation.decision.choose_decision",
+    "ClassDecision": "overread.evaluation.decision.class_decision",
     "Recipe": "overread.learning.recipe",
     "Model": "overread.learning.model",
     "train": "overread.learning.train",

@@ -11,6 +11,7 @@ from scipy import stats as scipy_stats
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
+from overread.evaluation.decision.class_decision import ClassDecision
 from overread.evaluation.evaluate import evaluate
 from overread.evaluation.metrics import METRICS, OTHER_METRICS
 from overread.predictions import Predictions
@@ -129,15 +130,28 @@ QUESTION = {
     "calibration intercept": lambda t, s: line(t, s, slope=False),
     "calibration slope": lambda t, s: line(t, s, slope=True),
 }
-#: Of class numbers (N,) and probabilities (N, C).
+#: What each call costs for each truth of three grades.
+COSTS = ((0.0, 1.0, 4.0), (2.0, 0.0, 1.0), (9.0, 3.0, 0.0))
+
+
+def cheapest(score):
+    """(N,) the call of the smallest expected cost."""
+    return np.array([np.argmin([sum(p * COSTS[k][j] for k, p in enumerate(row)) for j in range(3)]) for row in score])
+
+
+#: Of class numbers (N,) and probabilities (N, C), called at the smallest cost.
 ALL = {
     "macro auc": lambda t, s: sk.roc_auc_score(t, s, multi_class="ovr", average="macro"),
     "macro auc within sources": lambda t, s: np.mean([within_sites(t == k, s[:, k]) for k in range(s.shape[1])]),
-    "accuracy": lambda t, s: sk.accuracy_score(t, s.argmax(axis=1)),
-    "balanced accuracy": lambda t, s: sk.balanced_accuracy_score(t, s.argmax(axis=1)),
-    "macro f1": lambda t, s: sk.f1_score(t, s.argmax(axis=1), average="macro"),
-    "mcc": lambda t, s: sk.matthews_corrcoef(t, s.argmax(axis=1)),
-    "quadratic kappa": lambda t, s: sk.cohen_kappa_score(t, s.argmax(axis=1), weights="quadratic"),
+    "accuracy": lambda t, s: sk.accuracy_score(t, cheapest(s)),
+    "top accuracy": lambda t, s: sk.accuracy_score(t, s.argmax(axis=1)),
+    "balanced accuracy": lambda t, s: sk.balanced_accuracy_score(t, cheapest(s)),
+    "top balanced accuracy": lambda t, s: sk.balanced_accuracy_score(t, s.argmax(axis=1)),
+    "macro f1": lambda t, s: sk.f1_score(t, cheapest(s), average="macro"),
+    "mcc": lambda t, s: sk.matthews_corrcoef(t, cheapest(s)),
+    "quadratic kappa": lambda t, s: sk.cohen_kappa_score(t, cheapest(s), weights="quadratic"),
+    "mean cost": lambda t, s: sum(COSTS[a][b] for a, b in zip(t, cheapest(s))) / len(t),
+    "mean cost by argmax": lambda t, s: sum(COSTS[a][b] for a, b in zip(t, s.argmax(axis=1))) / len(t),
     "brier": lambda t, s: np.mean(
         [sum((s[i, k] - (t[i] == k)) ** 2 for k in range(s.shape[1])) for i in range(len(t))]
     ),
@@ -188,7 +202,9 @@ def test_every_metric_is_shown_documented_and_recomputed() -> None:
 @pytest.mark.parametrize("subject", ["question", "all", "quantity"])
 def test_every_metric_is_what_something_independent_says(subject) -> None:
     test = table(subject)
-    asked = {"prevalence": PREVALENCE, "net_benefit_at": RISK} if subject == "question" else {}
+    gains = tuple(tuple(-cost for cost in row) for row in COSTS)
+    decision = ClassDecision(("0", "1", "2"), gains, "cost", "the smallest expected cost", "given", "nothing")
+    asked = {"question": {"prevalence": PREVALENCE, "net_benefit_at": RISK}, "all": {"at": decision}}.get(subject, {})
     result = evaluate(test, resamples=50, **asked)
     truth, score = test.truth, test.scores
     truth, score = (truth == 1, score[:, 1]) if subject == "question" else (truth, score)

@@ -102,6 +102,29 @@ def a_point():
     return choose_threshold(some_predictions(), sensitivity=0.8)
 
 
+def a_decision():
+    from overread.evaluation.decision.choose_decision import choose_decision
+
+    return choose_decision(some_classes(), rule="prior")
+
+
+def some_classes():
+    """200 cases of three classes, one of them rare."""
+    from overread.predictions import Predictions
+    from overread.tasks.target import Target
+
+    rng = np.random.default_rng(4)
+    truth = rng.choice(3, 200, p=(0.7, 0.2, 0.1))
+    chance = np.exp(rng.normal(size=(200, 3)) + np.eye(3)[truth] + [1.5, 0.5, 0])
+    chance /= chance.sum(axis=1, keepdims=True)
+    who = [f"k{i}" for i in range(200)]
+    table = pd.DataFrame(
+        {"case": who, "patient": who, "split": "", "source": "", "label": np.array(["a", "b", "c"])[truth]}
+    )
+    scores = pd.DataFrame(chance, columns=["p:a", "p:b", "p:c"])
+    return Predictions(pd.concat([table, scores], axis=1), Target("classes", ("a", "b", "c")))
+
+
 def an_evaluation():
     from overread.evaluation.evaluate import evaluate
 
@@ -195,6 +218,7 @@ EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {
     "Audit": (an_audit,),
     "Split": (a_split,),
     "OperatingPoint": (a_point,),
+    "ClassDecision": (a_decision,),
     "Evaluation": (an_evaluation,),
     "Recipe": (a_recipe,),
     "Study": (a_study,),
@@ -219,6 +243,7 @@ ENDINGS = {
     "Split": ".csv",
     "Audit": ".json",
     "OperatingPoint": ".json",
+    "ClassDecision": ".json",
     "Recalibration": ".json",
     "Recipe": ".toml",
     "Study": ".toml",

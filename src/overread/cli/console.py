@@ -24,7 +24,7 @@ from overread.core.progress import Progress
 if TYPE_CHECKING:
     from overread.cases.cases import Cases
     from overread.cli.options import PredictionTable
-    from overread.evaluation.operating_point import OperatingPoint
+    from overread.evaluation.decision.class_decision import Frozen
     from overread.predictions import Predictions
     from overread.study.question import Study
     from overread.study.steps import RunContext
@@ -218,7 +218,7 @@ class System:
     """Test predictions, the operating points that were frozen for them, and the study where they are a run's."""
 
     test: Predictions
-    points: tuple[OperatingPoint, ...]
+    points: tuple[Frozen, ...]
     study: Study | None = None
     identifiers: str = ""  # whether two forms of one are the same patient, in the codes of a run
 
@@ -248,7 +248,7 @@ class PointChoice:
 
         Raises :class:`InputError` for both, and for ``tuning`` beside a run.
         """
-        from overread.evaluation.operating_point import choose_thresholds, load_operating_points
+        from overread.evaluation.decision.class_decision import load_frozen
 
         if tuning and (at or path.is_dir()):
             kept = "a file of operating points" if at else "a run, whose operating points are frozen"
@@ -257,20 +257,24 @@ class PointChoice:
             return _run(path, at)
         test = self.form.read(path)
         if at or not tuning:
-            return System(test, load_operating_points(at) if at else ())
-        tuned, wanted = self.form.read(tuning).in_order_of(test), self.sensitivity or None
-        return System(test, choose_thresholds(tuned, sensitivity=wanted, specificity=self.specificity or None))
+            return System(test, load_frozen(at) if at else ())
+        from overread.study.question import OperatingRule
+        from overread.study.steps import frozen_by
+
+        rule = OperatingRule(sensitivity=self.sensitivity, specificity=self.specificity)
+        return System(test, frozen_by(rule, self.form.read(tuning).in_order_of(test)))
 
 
 def _run(folder: Path, at: str) -> System:
     from overread.cases.cases import Cases
-    from overread.evaluation.operating_point import load_operating_points
+    from overread.evaluation.decision.class_decision import load_frozen
     from overread.study.question import Study
-    from overread.study.steps import points_by, predictions_of
+    from overread.study.steps import frozen_by, predictions_of
 
     test, study = predictions_of(folder, "test"), Study.load(folder / "study.toml")
     answer = Cases.load(folder / "cases.csv").identifiers
     frozen = Path(at) if at else folder / "evaluation" / "operating.json"
     if frozen.exists() or at:
-        return System(test, load_operating_points(frozen), study, answer)
-    return System(test, points_by(study.operating_point, predictions_of(folder, "tuning")), study, answer)
+        return System(test, load_frozen(frozen), study, answer)
+    chosen = frozen_by(study.operating_point, predictions_of(folder, "tuning"), study.training.seed)
+    return System(test, chosen, study, answer)

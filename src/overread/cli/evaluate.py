@@ -19,7 +19,21 @@ if TYPE_CHECKING:
     from overread.predictions import Predictions
 
 #: What of its rule a run may be judged by anew.
-RULE = ("sensitivity", "specificity", "cost", "prevalence", "net_benefit_at", "fixed", "primary")
+RULE = (
+    "sensitivity",
+    "specificity",
+    "cost",
+    "rule",
+    "decide",
+    "cost_matrix",
+    "prevalence",
+    "net_benefit_at",
+    "fixed",
+    "primary",
+)
+
+#: Of these the ones that are given stand in place of all that the study says, of these too.
+POINT, CALLS = ("sensitivity", "specificity", "cost", "rule"), ("decide", "cost_matrix")
 
 
 def evaluate(
@@ -115,8 +129,11 @@ def _run(folder: Path, rule: OperatingRule, subgroup: list[str], brought: list[s
     study = Study.load(folder / "study.toml")
     usual = OperatingRule()
     asked = {name: value for name in RULE if (value := getattr(rule, name)) != getattr(usual, name)}
-    if set(asked) & set(RULE[:3]):
-        asked = dict.fromkeys(RULE[:3], 0.0) | asked
+    if set(asked) & set(POINT):
+        asked = {name: getattr(usual, name) for name in POINT} | asked
+    if set(asked) & set(CALLS):
+        asked = {name: getattr(usual, name) for name in CALLS} | asked
+        asked["cost_matrix"] = str(Path(rule.cost_matrix).absolute()) if rule.cost_matrix else ""
     by = tuple(dict.fromkeys((*study.columns.subgroups, *subgroup)))
     study = study.changed(subgroups=by, **asked)
     with open_run(study, folder) as context:
@@ -131,13 +148,24 @@ def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, ho
     from overread.evaluation.evaluate import evaluate as judge
 
     if tuned is None:
+        _require_tuning(rule)
         return judge(test, **how)
     from overread.evaluation.uncertainty import uncertainty  # these bring half of the package along
-    from overread.study.steps import points_by
+    from overread.study.steps import frozen_by
 
-    points = points_by(rule, tuned)
+    points = frozen_by(rule, tuned, how["seed"])
     found = uncertainty(tuned, test, confidence=how["level"], seed=how["seed"])
     return judge(test, at=points or None, **how).extended(found.estimates, found.more)
+
+
+def _require_tuning(rule: OperatingRule) -> None:
+    """Refuse a rule that nothing is chosen by."""
+    usual = OperatingRule()
+    asked = [name for name in (*POINT, *CALLS) if getattr(rule, name) != getattr(usual, name)]
+    if (asked and asked != ["decide"]) or rule.decide not in ("auto", "argmax"):
+        flags = " ".join("--" + name.replace("_", "-") for name in asked)
+        raise InputError("thresholds and the rule that classes are called by are chosen on tuning data, and there are none",
+                         given=flags, todo="give a table of other patients: --tuning tuning.csv")  # fmt: skip
 
 
 def _show(folder: Path, as_json: bool) -> None:

@@ -64,7 +64,7 @@ def readers(
         say(f"judging {len(grades):,} answers")
     found = judge_readers(
         grades, side.test if side else None, truth=read_truth(truth) if truth else None,
-        at=next(iter(side.points), None) if side else None, positive=form.positive,
+        at=side.points if side else None, positive=form.positive,
         reference=against, rule=consensus, cut=number(cut, "--cut"), margin=margin or None, margin_of=margin_of, level=level, seed=seed,
         ledger=Path(ledger) if ledger else ledger_beside(predictions or readers), model=str(predictions.name) if predictions else "",
     )  # fmt: skip

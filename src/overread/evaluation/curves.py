@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from overread.core.errors import checked, require
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.group_values import influence_on_share
-from overread.evaluation.questions import LARGEST, Question, ScoredCases, largest
+from overread.evaluation.questions import Question, ScoredCases
 from overread.evaluation.results import Content
 from overread.stats.arrays import distinct, zero_one
 from overread.stats.calibration.reliability import Reliability, reliability
@@ -374,12 +374,12 @@ class Scatter(Content):
 
 @checked
 def confusion_of(test: ScoredCases, asked: list[Question]) -> Confusion:
-    """Counts with rows for the truth, of the most probable class or at the threshold; empty for other targets."""
+    """Counts with rows for the truth, of the class called or at the threshold; empty for other targets."""
     names = test.target.names
     if test.target.task.multiclass:
         rows = np.flatnonzero(test.known)
-        counts = confusion(test.truth[rows], largest(test)[rows], len(names)).tolist()
-        return Confusion(names, tuple(map(tuple, counts)), rule=LARGEST)
+        counts = confusion(test.truth[rows], test.called[rows], len(names)).tolist()
+        return Confusion(names, tuple(map(tuple, counts)), rule=test.rule)
     if test.target.task.binary:
         q = asked[0]
         last = tuple(sorted(names, key=lambda name: name == q.of))  # the positive one

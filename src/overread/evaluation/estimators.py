@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import require
-from overread.evaluation.questions import LARGEST, Codes, Sample
+from overread.evaluation.decision.class_decision import LARGEST
+from overread.evaluation.questions import Codes, Sample, largest_of
 from overread.stats.arrays import distinct, normal_quantile
 from overread.stats.calibration.reliability import (
     PARTS,
@@ -168,10 +169,14 @@ def rates_difference(a: Sample, b: Sample, how: Intervals) -> list[Difference]:
     if reason := a.uncalled or b.uncalled:
         return [missing_difference(m, reason, of=of, images=len(a.codes), patients=distinct(a.codes) if len(a.codes) else 0)
                 for m, of in (("sensitivity", a.of), ("specificity", a.of), ("accuracy", a.either))]  # fmt: skip
-    rule = a.rule if a.rule == b.rule else f"{a.rule} against {b.rule}"
     found = threshold_differences(a.truth, a.called, b.called, a.codes, level=how.level, of=a.of)
-    noted = [_with_rules(d, (a.rule, b.rule, rule)) for d in found]
+    noted = [_with_rules(d, (a.rule, b.rule, _against(a, b))) for d in found]
     return [*noted[:2], *(relabelled(d, of=a.either) for d in noted[2:] if a.full)]
+
+
+def _against(a: Sample, b: Sample) -> str:
+    """By what both are called."""
+    return a.rule if a.rule == b.rule else f"{a.rule} against {b.rule}"
 
 
 def _with_rules(found: Difference, rules: tuple[str, str, str]) -> Difference:
@@ -371,14 +376,48 @@ def _areas(asked: Sequence[Sample], *, macro: bool) -> Measures:
     return Measures((*mean, areas_statistic(*each, macro=False, note=note))) + lost
 
 
+def class_accuracy(s: Sample, how: Intervals) -> Measures:
+    """Accuracy of the calls of several classes."""
+    if s.target.task.binary:
+        return Measures()
+    if reason := s.uncalled:
+        return missing(("accuracy",), reason, s.codes)
+    found = proportion(s.called == s.truth, s.codes, level=how.level, metric="accuracy")
+    return Measures(estimates=(replace(found, method=f"{s.rule}; {found.method}"),))
+
+
 def top_choice(s: Sample, how: Intervals) -> Measures:
-    """Accuracy of the most probable of several classes, or of two: what papers without an operating point report."""
-    metric = "top accuracy" if s.target.task.binary else "accuracy"
+    """Accuracy of the most probable of two classes, or of several that are called by another rule, whose balanced
+    accuracy is told too: what papers without an operating point report."""
+    several = bool(s.decision and s.decision.moves)
+    metrics = ("top accuracy", "top balanced accuracy") if several else ("top accuracy",)
+    if not (several or s.target.task.binary):
+        return Measures()
     if reason := s.uncalled or _cut_at_half(s):
-        return missing((metric,), reason, s.codes)
-    right = s.score[:, 1] > s.score[:, 0] if s.target.task.binary else s.called
-    found = proportion(right == s.truth, s.codes, level=how.level, metric=metric)
-    return Measures(estimates=(replace(found, method=f"{LARGEST}; {found.method}"),))
+        return missing(metrics, reason, s.codes)
+    right = largest_of(s.score) if several else s.score[:, 1] > s.score[:, 0]
+    found = proportion(right == s.truth, s.codes, level=how.level, metric=metrics[0])
+    accuracy = Measures(estimates=(replace(found, method=f"{LARGEST}; {found.method}"),))
+    if not several:
+        return accuracy
+    whole = classes_statistic(s.truth, largest_of(s.score), len(s.names), s.codes, s.patients, note=LARGEST)
+    balanced = whole.only([0])
+    named = replace(balanced, columns=(replace(balanced.columns[0], metric="top balanced accuracy"),))
+    return accuracy + Measures((named,))
+
+
+def cost(s: Sample, how: Intervals) -> Measures:
+    """Mean cost of a case by the table of costs that classes are called by, and what the most probable class would cost."""
+    if s.decision is None or s.decision.rule != "cost":
+        return Measures()
+    if reason := s.uncalled:
+        return missing(("mean cost", "mean cost by argmax"), reason, s.codes)
+    costs = s.decision.costs(s.target.names)
+    sides = (("mean cost", s.called, s.rule), ("mean cost by argmax", largest_of(s.score), LARGEST))
+    return Measures(tuple(
+        mean_statistic(metric, costs[s.truth, called], s.codes, s.patients, note=rule, scale="plain")
+        for metric, called, rule in sides
+    ))  # fmt: skip
 
 
 def _cut_at_half(s: Sample) -> str:
@@ -393,7 +432,7 @@ def top_choice_difference(a: Sample, b: Sample, how: Intervals) -> list[Differen
         patients = distinct(a.codes) if len(a.codes) else 0
         return [missing_difference("accuracy", reason, images=len(a.codes), patients=patients)]
     found = paired_proportions(a.called == a.truth, b.called == a.truth, a.codes, level=how.level, metric="accuracy")
-    return [replace(found, difference=replace(found.difference, method=f"{LARGEST}; {found.difference.method}"))]
+    return [_with_rules(found, (a.rule, b.rule, _against(a, b)))]
 
 
 def top_choice_resampled(s: Sample, how: Intervals) -> Measures:
@@ -401,7 +440,7 @@ def top_choice_resampled(s: Sample, how: Intervals) -> Measures:
     if reason := s.uncalled or _cut_at_half(s):
         return missing(("accuracy",), reason, s.codes)
     right = (s.called == s.truth).astype(np.float64)
-    found = mean_statistic("accuracy", right, s.codes, s.patients, note=LARGEST)
+    found = mean_statistic("accuracy", right, s.codes, s.patients, note=s.rule)
     return Measures((replace(found, columns=(replace(found.columns[0], scale="share", effective=distinct(s.codes)),)),))
 
 
@@ -410,7 +449,7 @@ def class_calls(s: Sample, how: Intervals) -> Measures:
     if reason := s.uncalled:
         each = (missing(("f1",), reason, s.codes, name) for name in s.names if name)
         return sum(each, missing(("balanced accuracy", "macro f1"), reason, s.codes))
-    found = classes_statistic(s.truth, s.called, len(s.names), s.codes, s.patients, of=s.names, note=LARGEST)
+    found = classes_statistic(s.truth, s.called, len(s.names), s.codes, s.patients, of=s.names, note=s.rule)
     return Measures((found,))
 
 
@@ -421,7 +460,7 @@ def grade_agreement(s: Sample, how: Intervals) -> Measures:
         return Measures()
     if reason := s.uncalled:
         return missing(("quadratic kappa",), reason, s.codes)
-    note = f"{LARGEST}; {GRADES}"
+    note = f"{s.rule}; {GRADES}"
     return Measures((kappa_statistic(place[s.truth], place[s.called], s.codes, s.patients, note=note),))
 
 
@@ -453,7 +492,9 @@ def confidence_error(s: Sample, how: Intervals) -> Measures:
     """The ECE of the confidence in the most probable class."""
     if reason := s.unsuited:
         return missing(("ece",), reason, s.codes)
-    return Measures((ece_statistic(s.called == s.truth, s.score.max(axis=1), s.codes, s.patients, note=CONFIDENCE),))
+    return Measures(
+        (ece_statistic(largest_of(s.score) == s.truth, s.score.max(axis=1), s.codes, s.patients, note=CONFIDENCE),)
+    )
 
 
 # -- of a quantity ------------------------------------------------------------------------------------------------

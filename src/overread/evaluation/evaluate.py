@@ -15,10 +15,19 @@ from overread.core.errors import InputError, checked
 from overread.core.files import plain, write_json
 from overread.core.phrases import count
 from overread.evaluation.curves import Confusion, Curves, Scatter, confusion_of, curves_of, scatter_of
+from overread.evaluation.decision.class_decision import (  # fmt: skip
+    LARGEST,
+    ClassDecision,
+    Frozen,
+    load_frozen,
+    parted,
+    refuse_tuned,
+    thresholds_of,
+)
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import verify, write_look
 from overread.evaluation.metrics import Endpoint, endpoint_of, judge, metric_named, shown
-from overread.evaluation.operating_point import OperatingPoint, load_operating_points, refuse_seen, refuse_training
+from overread.evaluation.operating_point import OperatingPoint, refuse_training
 from overread.evaluation.questions import Question, ScoredCases, largest, questions
 from overread.evaluation.results import Content, Result, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
@@ -84,7 +93,7 @@ class Evaluation(Result):
     """Estimates, and the numbers that figures are drawn from.
 
     ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
-    one that matters most. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
+    one that matters most. ``operating`` and ``decision``: what was frozen on tuning data. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
     was looked at before. ``gaps`` and ``heterogeneity`` of the subgroups: see
     :func:`overread.evaluation.subgroups.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
     """
@@ -95,6 +104,7 @@ class Evaluation(Result):
     curves: dict[str, Curves] = field(default_factory=dict)
     confusion: Confusion = Confusion()  # noqa: RUF009
     operating: tuple[OperatingPoint, ...] = ()
+    decision: ClassDecision | None = None
     counts: Cohort = Cohort()
     looks: int = 0
     primary: str = ""
@@ -119,6 +129,16 @@ class Evaluation(Result):
     def where(self, column: str) -> tuple[Estimate, ...]:
         """The estimates of the subgroups of a column."""
         return tuple(e for e in self.estimates if column in e.where)
+
+    @property
+    def frozen(self) -> tuple[Frozen, ...]:
+        """The operating points, then the decision rule if there is one: what ``operating.json`` holds."""
+        return (*self.operating, *([self.decision] if self.decision else []))
+
+    def at(self, frozen: Sequence[Frozen]) -> Evaluation:
+        """With what was frozen, as a file of its own holds it."""
+        points, decision = parted(frozen)
+        return replace(self, operating=points, decision=decision)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -156,13 +176,13 @@ class Evaluation(Result):
 
     def save(self, folder: str | Path) -> Path:
         """Write ``metrics.json``, ``operating.json`` and ``curves.json`` into ``folder``."""
-        write_json(Path(folder) / "operating.json", list(self.operating))
+        write_json(Path(folder) / "operating.json", list(self.frozen))
         return super().save(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> Evaluation:
         """Read what :meth:`save` wrote. Raises :class:`InputError` if a file is missing or damaged."""
-        return replace(super().load(folder), operating=load_operating_points(Path(folder) / "operating.json"))
+        return super().load(folder).at(load_frozen(Path(folder) / "operating.json"))
 
     @classmethod
     def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Evaluation:
@@ -180,7 +200,7 @@ _NAMED = ("primary", "counts", "looks", "confusion", "scatter", "curves", "gaps"
 def evaluate(
     test: Predictions,
     *,
-    at: OperatingPoint | Sequence[OperatingPoint] | None = None,
+    at: Frozen | Sequence[Frozen] | None = None,
     by: Sequence[str] = (),
     level: float = 0.95,
     seed: int = 0,
@@ -196,7 +216,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge predictions whose truth is known, with intervals by patient.
 
-    ``at``: operating points frozen on tuning data; without one, .5 is used and said. ``by``: columns to report by,
+    ``at``: operating points frozen on tuning data, and the decision rule of several classes; without one, .5 and the
+    largest probability are used, and that is said. ``by``: columns to report by,
     besides the source where there are several. ``level`` of the intervals, ``seed`` and number of the bootstrap
     ``resamples`` (by default from the number of images, see :func:`resamples_for`). ``ledger``: where the look at this
     test set is written down, under the hash ``model``. ``prevalence``: how common disease is in the clinic, for
@@ -208,12 +229,11 @@ def evaluate(
     Raises :class:`UnsoundError` if a patient was seen by the model or when a threshold was chosen, or the ledger was
     cut; :class:`InputError` for an empty table, an unknown class or column.
     """
-    points = (at,) if isinstance(at, OperatingPoint) else tuple(at or ())
+    points, decision = parted(at)
     how = Intervals(level, seed, resamples or 0, prevalence, fixed, net_benefit_at)
-    facts = _known_facts(test)
+    facts = _known_facts(test, decision)
     seen_by_model = refuse_training(test, allow_seen)
-    for point in points:
-        refuse_seen(test, point.seen, point.salt, "to choose the threshold", point.cases)
+    refuse_tuned(test, (*points, *filter(None, [decision])))
     if ledger is not None:
         verify(ledger)
     asked, codes, digest = questions(facts, points), test.codes, test.digest
@@ -233,34 +253,23 @@ def evaluate(
         curves,
         confusion_of(facts, asked),
         points,
+        decision,
         cohort_of(test, facts, asked, codes),
         0,
         matters,
         scatter_of(facts),
-        Provenance(
-            LedgerEntry(),
-            model,
-            digest,
-            level,
-            seed,
-            many,
-            prevalence,
-            fixed,
-            net_benefit_at,
-            endpoint,
-            seen_by_model,
-            test.notes,
-        ),
+        Provenance(LedgerEntry(), model, digest, level, seed, many, prevalence, fixed, net_benefit_at, endpoint,
+                   seen_by_model, test.notes),
         tuple(gaps),
         tuple(mixed),
-    )
+    )  # fmt: skip
     return result if ledger is None else _looked(result, test, ledger, by, pending)
 
 
-def _known_facts(test: Predictions) -> ScoredCases:
+def _known_facts(test: Predictions, decision: ClassDecision | None) -> ScoredCases:
     if not len(test):
         raise InputError("there are no predictions to judge", given="an empty table")
-    facts = ScoredCases.of(test)
+    facts = ScoredCases.of(test, decision)
     if not facts.known.any():
         todo = "the label column must hold the names of the p: columns"
         raise InputError("no prediction has a known truth", given=f"{count(len(test), 'case')}", todo=todo)
@@ -274,8 +283,10 @@ def _columns(test: Predictions, by: Sequence[str]) -> list[str]:
 
 def _looked(result: Evaluation, test: Predictions, ledger: str | Path, by: Sequence[str], pending: bool) -> Evaluation:
     """With the look at the test set, written down now."""
-    about, thresholds = result.about, [p.threshold for p in result.operating]
-    line = write_look(ledger, about.model, thresholds, about.predictions, test=test, by=by, pending=pending)
+    about = result.about
+    line = write_look(
+        ledger, about.model, thresholds_of(result.frozen), about.predictions, test=test, by=by, pending=pending
+    )
     looks, entry = line["looks before"], LedgerEntry(line["entry"], line["hash"])
     endpoint = about.endpoint.after(looks, kept=True) if about.endpoint else about.endpoint
     return replace(result, looks=looks, about=replace(about, ledger=entry, endpoint=endpoint))
@@ -450,6 +461,9 @@ def _unchosen(found: Evaluation) -> str:
         curve.point and not curve.point.frozen and math.isfinite(curve.point.threshold)
         for curve in found.curves.values()
     )
+    if not cut and found.confusion.rule == LARGEST and found.decision is None:
+        return ("no decision rule was frozen on tuning data (--tuning): each case is called its most probable class, which calls "
+                "rare classes seldom")  # fmt: skip
     return ("no threshold was frozen on tuning data (--tuning): sensitivity, specificity and what is made of them hold at .5, which may suit "
             "nobody") if cut else ""  # fmt: skip
 
@@ -491,6 +505,8 @@ def as_text(found: Evaluation) -> str:
     if found.endpoint:
         lines.append(f"primary endpoint: {found.endpoint}, {found[found.endpoint.key]}; {found.endpoint.named}")
     lines += [f"caution: {caution}" for caution in found.cautions]
+    if found.decision:
+        lines.append(str(found.decision))
     lines += _aligned(
         [("metric", "of", f"value ({level})", "n/N", "patients"), *(_row(e, found.about) for e in overall)]
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.evaluation.decision.class_decision import LARGEST
 from overread.evaluation.estimators import asked_of, too_large
 from overread.evaluation.questions import Codes, Sample
 from overread.stats.arrays import TINY, distinct, normal_quantile, not_finite, t_quantile
@@ -147,10 +148,10 @@ def _mean(parts: Sequence[GroupValue], metric: str, of: str, images: int) -> Gro
 
 
 def group_top_choice(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:
-    """The share whose most probable class is right."""
+    """The share that is called what it is, by the rule that classes are called by."""
     if reason := s.uncalled:
         return _missing(s, "accuracy", "", reason)
-    return _share(s, "accuracy", "", s.called == s.truth, level)
+    return _share(s, "accuracy", "", s.called == s.truth, level, "" if s.rule == LARGEST else s.rule)
 
 
 def group_mean_error(s: Sample, beside: Sequence[Sample], level: float) -> GroupValue:

@@ -25,7 +25,7 @@ _TRIES = 20  # readings, until no other process writes between the two files
 
 @checked
 def record_look(
-    path: str | Path, model: str, threshold: float | list[float] | None, predictions: str, *,
+    path: str | Path, model: str, threshold: float | Sequence[float | str] | None, predictions: str, *,
     test: str | Predictions = "", asked: dict[str, Any] | None = None,
 ) -> int:  # fmt: skip
     """Write down a look, as :func:`write_look`, and return how many looks at this test set came before."""
@@ -36,7 +36,7 @@ def record_look(
 def write_look(
     path: str | Path,
     model: str,
-    threshold: float | list[float] | None,
+    threshold: float | Sequence[float | str] | None,
     predictions: str,
     *,
     test: str | Predictions = "",

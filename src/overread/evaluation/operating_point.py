@@ -86,14 +86,6 @@ class OperatingPoint:
         return build(cls, read_json(path), where=Path(path).name)
 
 
-@checked
-def load_operating_points(path: str | Path) -> tuple[OperatingPoint, ...]:
-    """The points of an ``operating.json``, or of one point's own file. Raises :class:`InputError` if it is missing or damaged."""
-    held = read_json(path)
-    listing = held if isinstance(held, list) else [held]
-    return tuple(build(OperatingPoint, entry, where=Path(path).name, null_is_nan=True) for entry in listing)
-
-
 def positives(predictions: Scored, positive: str | Sequence[str] | None, finding: str | None) -> tuple[str, ...]:
     """The names whose probabilities are summed; by default those the target declares."""
     if finding is not None:
@@ -162,7 +154,8 @@ def choose_threshold(
 ) -> OperatingPoint:
     """Choose a threshold on tuning predictions; it remembers (hashed) the patients it has seen.
 
-    ``rule="youden"`` maximises sensitivity + specificity − 1 (Youden 1950; the lowest such threshold).
+    ``rule="youden"`` maximises sensitivity + specificity − 1 (Youden 1950; the lowest such threshold),
+    ``rule="accuracy"`` the share of the tuning cases that are called what they are.
     ``sensitivity=s`` takes the highest threshold that still reaches s, ``specificity=s`` the lowest. ``cost=c``: a
     missed case is c times as bad as a false alarm; the point where a line of slope (1 − prevalence) / (prevalence ·
     c) touches the ROC curve (Metz 1978), at the ``prevalence`` of the clinic or, without it, of the tuning data.
@@ -385,7 +378,7 @@ def _refuse_cases(shared: int, test: Predictions, what: str) -> None:
 # -- rules by which a threshold is chosen: what is searched for on a ROC curve, and which of its steps it is ------
 
 
-RULES = ("youden", "sensitivity", "specificity", "cost", "reader")
+RULES = ("youden", "accuracy", "sensitivity", "specificity", "cost", "reader")
 
 
 @dataclass(frozen=True)
@@ -425,7 +418,7 @@ def threshold_rule(
             raise ArgumentError("the cost of a missed case over that of a false alarm must be positive", given=cost)
         return ThresholdRule(rule, cost, prevalence)
     goal = {"sensitivity": sensitivity, "specificity": specificity}.get(rule)
-    if rule != "youden" and (goal is None or not 0 < goal <= 1):
+    if rule not in ("youden", "accuracy") and (goal is None or not 0 < goal <= 1):
         raise ArgumentError(f"the wanted {rule} must lie between 0 and 1", given=goal)
     return ThresholdRule(rule, 1.0 if goal is None else goal)
 
@@ -445,6 +438,8 @@ def criterion_of(wanted: ThresholdRule, share: float) -> tuple[str, float, str]:
     """What the curve is searched for (a slope, a sensitivity or a specificity), its number, and the rule in words."""
     if wanted.rule == "youden":
         return "slope", 1.0, "youden"
+    if wanted.rule == "accuracy":
+        return "slope", (1 - share) / share, "highest accuracy"
     if wanted.rule != "cost":
         return wanted.rule, wanted.goal, f"{wanted.said or wanted.rule} ≥ {wanted.goal:.4g}"
     chance = share if wanted.prevalence is None else wanted.prevalence

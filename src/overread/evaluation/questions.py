@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import require
+from overread.evaluation.decision.class_decision import LARGEST, ClassDecision
 from overread.evaluation.operating_point import OperatingPoint, positives, question, settled
 from overread.predictions import Predictions
 from overread.stats.arrays import no_ranking, not_finite
@@ -19,7 +20,6 @@ from overread.tasks.target import Target
 
 #: The threshold where none was chosen: the more probable of yes and no.
 HALF = 0.5
-LARGEST = "largest probability"
 #: The scores of a case's classes may miss a sum of 1 by this much, besides what the digits of the table round away.
 OFF_ONE = 0.01
 
@@ -29,18 +29,37 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ScoredCases:
-    """What judges need of a table of predictions, read off it once; fields as the properties of :class:`Predictions`."""
+    """What judges need of a table of predictions, read off it once; fields as the properties of :class:`Predictions`.
+
+    ``decision``: by what several classes are called; the largest probability without one.
+    """
 
     target: Target
     truth: NDArray[Any]
     scores: NDArray[np.float64]
+    decision: ClassDecision | None = None
 
     @classmethod
-    def of(cls, test: Predictions | ScoredCases) -> ScoredCases:
-        """Those of a table."""
+    def of(cls, test: Predictions | ScoredCases, decision: ClassDecision | None = None) -> ScoredCases:
+        """Those of a table; raises :class:`InputError` for a ``decision`` that is not for its classes."""
         if isinstance(test, ScoredCases):
             return test
-        return cls(test.target, test.truth, settled(test.scores) if test.target.task.exclusive else test.scores)
+        scores = settled(test.scores) if test.target.task.exclusive else test.scores
+        if decision is not None:
+            several = "a decision rule is for one label of several classes"
+            require(test.target.task.multiclass, several, given=test.target.task.question, todo="leave it out")
+            decision.calls(scores[:0], test.target.names)
+        return cls(test.target, test.truth, scores, decision)
+
+    @cached_property
+    def called(self) -> Codes:
+        """(N,) the class that each case is called, by :attr:`rule`."""
+        return largest(self) if self.decision is None else self.decision.calls(self.scores, self.target.names)
+
+    @property
+    def rule(self) -> str:
+        """By what classes are called, in words."""
+        return LARGEST if self.decision is None else self.decision.called_by
 
     @property
     def known(self) -> NDArray[np.bool_]:
@@ -172,13 +191,17 @@ def _no_chances(test: Predictions | ScoredCases, score: NDArray[np.float64]) -> 
 def _one_of_several(test: ScoredCases, index: int) -> Question:
     name = test.target.names[index]
     rows, truth, score = question(test, (name,))
-    return Question(name, rows, truth, score, largest(test)[rows] == index, LARGEST, full=False,
+    return Question(name, rows, truth, score, test.called[rows] == index, test.rule, full=False,
                     no_chances=_no_chances(test, score))  # fmt: skip
 
 
 def largest(test: Predictions | ScoredCases) -> NDArray[np.int64]:
     """(N,) the most probable class; of equals the first."""
-    scores = test.scores
+    return largest_of(test.scores)
+
+
+def largest_of(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(N,) the same of scores (N, C)."""
     return np.where(np.isfinite(scores), scores, -np.inf).argmax(axis=1)
 
 
@@ -191,7 +214,7 @@ class Sample:
     predictions; ``codes`` (K,) number the ``patients`` of the table. ``rule``, ``threshold``, ``full`` and ``group`` as
     :class:`Question`. ``either``: the ``of`` of what is the same for either of two classes. Of ``all``: its
     ``questions``, its ``names`` (those whose F1 stands at a threshold of their own are empty). ``reason``: why nothing
-    can be ranked. ``no_chances`` and ``no_calls`` as :class:`Question`: they stand for the whole table, so for a
+    can be ranked; ``decision``: by what classes are called, if not by the largest probability. ``no_chances`` and ``no_calls`` as :class:`Question`: they stand for the whole table, so for a
     subgroup too.
     """
 
@@ -210,6 +233,7 @@ class Sample:
     group: bool = False
     either: str = ""
     names: tuple[str, ...] = ()
+    decision: ClassDecision | None = None
     questions: tuple[Sample, ...] = ()
     reason: str = ""
     no_chances: str = ""
@@ -256,8 +280,8 @@ def samples(
                        codes[rows], patients)]  # fmt: skip
     each = tuple(sample_of(q, codes, patients, target) for q in asked)
     own = {q.of for q in asked if q.full}
-    every = Sample("all", target, "", rows, cases.truth[rows], cases.scores[rows], largest(cases)[rows], codes[rows],
-                   patients, LARGEST, names=tuple("" if n in own else n for n in names), questions=each,
+    every = Sample("all", target, "", rows, cases.truth[rows], cases.scores[rows], cases.called[rows], codes[rows],
+                   patients, cases.rule, decision=cases.decision, names=tuple("" if n in own else n for n in names), questions=each,
                    no_chances=cases.no_chances)  # fmt: skip
     return [*each, every]
 

@@ -16,6 +16,8 @@ from overread.cases.cases import Cases, paths
 from overread.core.errors import ImageError, checked, require
 from overread.core.files import write_bytes, write_json
 from overread.core.sandbox import contained_call
+from overread.evaluation.decision.class_decision import ClassDecision
+from overread.evaluation.questions import ScoredCases
 from overread.images.read import Image, read_image
 from overread.predictions import Predictions
 
@@ -24,11 +26,11 @@ THUMBNAIL = 176  # pixels, the longer side
 
 @checked
 def confident_errors(predictions: Predictions, *, count: int = 12, positive: tuple[str, ...] = (),
-                     threshold: float | None = None) -> pd.DataFrame:  # fmt: skip
+                     threshold: float | None = None, decision: ClassDecision | None = None) -> pd.DataFrame:  # fmt: skip
     """The cases on which the model was most surely wrong, one row each: case, truth, predicted, probability.
 
     With ``positive`` classes and a ``threshold`` an error is a case on the wrong side of it; otherwise a class other
-    than the most probable, a finding on the wrong side of 0.5, or the largest distance of a quantity. Unlabelled
+    than the one called (by ``decision``, else the most probable), a finding on the wrong side of 0.5, or the largest distance of a quantity. Unlabelled
     cases are left out. Raises ArgumentError for a count below 1.
     """
     require(count >= 1, "count must be at least 1", given=count)
@@ -40,7 +42,7 @@ def confident_errors(predictions: Predictions, *, count: int = 12, positive: tup
     elif positive and threshold is not None:
         rows = _detection(predictions, positive, threshold)
     else:
-        rows = _classes(predictions)
+        rows = _classes(predictions, decision)
     order = rows.sort_values(["surprise", "case"], ascending=[False, True], kind="stable")
     return order.drop_duplicates("case").head(count).drop(columns="surprise").reset_index(drop=True)
 
@@ -52,12 +54,11 @@ def _rows(predictions: Predictions, chosen: NDArray[np.bool_], truth: Any, predi
     return table[chosen]
 
 
-def _classes(predictions: Predictions) -> pd.DataFrame:
-    names = np.array(predictions.target.names, dtype=object)
-    truth, predicted = predictions.truth, predictions.scores.argmax(axis=1)
-    return _rows(
-        predictions, (truth >= 0) & (predicted != truth), names[truth], names[predicted], predictions.scores.max(axis=1)
-    )
+def _classes(predictions: Predictions, decision: ClassDecision | None) -> pd.DataFrame:
+    names, facts = np.array(predictions.target.names, dtype=object), ScoredCases.of(predictions, decision)
+    truth, predicted = facts.truth, facts.called
+    chance = np.take_along_axis(predictions.scores, predicted[:, None], axis=1)[:, 0]
+    return _rows(predictions, (truth >= 0) & (predicted != truth), names[truth], names[predicted], chance)
 
 
 def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: float) -> pd.DataFrame:
@@ -92,14 +93,14 @@ def _quantity(predictions: Predictions) -> pd.DataFrame:
 
 @checked
 def write_gallery(folder: str | os.PathLike[str], cases: Cases, predictions: Predictions, *, count: int = 12,
-                  positive: tuple[str, ...] = (), threshold: float | None = None, unseen: Collection[str] = ()) -> Path:  # fmt: skip
+                  positive: tuple[str, ...] = (), threshold: float | None = None, decision: ClassDecision | None = None, unseen: Collection[str] = ()) -> Path:  # fmt: skip
     """Write ``gallery.json`` and its thumbnails under ``folder/explanations``; gives the path of the list.
 
     See :func:`confident_errors` for what counts as an error. An image that cannot be read gets no thumbnail, and neither
     do the ``unseen`` cases, whose pixels may name a patient.
     """
     home = Path(folder)
-    errors = confident_errors(predictions, count=count, positive=positive, threshold=threshold)
+    errors = confident_errors(predictions, count=count, positive=positive, threshold=threshold, decision=decision)
     images = dict(zip(cases.table["case"][::-1], paths(cases)[::-1], strict=True))  # a case's first image
     entries = []
     for number, error in enumerate(errors.to_dict("records"), start=1):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from overread.core.errors import checked
 from overread.evaluation.curves import AbstentionCurve, SetCoverage
+from overread.evaluation.decision.class_decision import ClassDecision
 from overread.evaluation.metrics import metric_named, shown
 from overread.evaluation.operating_point import OperatingPoint
 from overread.evaluation.questions import Subject
@@ -89,7 +90,7 @@ def _results(caption: str, run: Run, place: str, subject: Subject, of: Iterable[
 
 def _method(run: Run, e: Estimate) -> str:
     """The method; the frozen point is told once, above the table."""
-    steps = [step for step in e.method.split("; ") if not (run.operating and "frozen on tuning data" in step)]
+    steps = [step for step in e.method.split("; ") if not (run.evaluation.frozen and "frozen on tuning data" in step)]
     return words.name("; ".join(steps), 200)
 
 
@@ -146,8 +147,17 @@ def endpoint(run: Run) -> list[str]:
 
 
 def points(run: Run) -> list[str]:
-    """The frozen operating point in a sentence; nothing where each class has its own, see :func:`points_table`."""
-    return [_point(run, point) for point in run.operating] if len(run.operating) == 1 else []
+    """The frozen operating point in a sentence, not where each class has its own, see :func:`points_table`; and what
+    the classes are called by."""
+    point = [_point(run, point) for point in run.operating] if len(run.operating) == 1 else []
+    return [*point, *([_decision(run, held)] if (held := run.evaluation.decision) else [])]
+
+
+def _decision(run: Run, held: ClassDecision) -> str:
+    rule = words.name(held.said, 80)
+    given = "the calls below" if not held.moves else "what the most probable class would give stands beside them"
+    return (f"One of the {len(held.names)} classes is called by {rule}, chosen on {words.name(held.chosen_on, 120)}{when_chosen(run)}: "
+            f"{words.name(held.why, 400)}." + (f" Accuracy, sensitivities and the rest are those of its calls; {given}." if held.moves else ""))  # fmt: skip
 
 
 def points_table(run: Run) -> Table | None:

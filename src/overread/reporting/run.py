@@ -6,7 +6,7 @@ import csv
 import math
 import os
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, read_fields, read_json
 from overread.evaluation.curves import AbstentionCurve, ConformalCoverage, Curves, ReaderPoint
+from overread.evaluation.decision.class_decision import load_frozen
 from overread.evaluation.evaluate import Evaluation, Tally
 from overread.evaluation.ledger import is_declaration, verify
 from overread.evaluation.metrics import shown
-from overread.evaluation.operating_point import OperatingPoint, load_operating_points
+from overread.evaluation.operating_point import OperatingPoint
 from overread.evaluation.results import Content, from_file_form
 from overread.reporting import words
 from overread.stats.estimate import Estimate
@@ -426,8 +427,7 @@ def _evaluation(folder: Path) -> Evaluation:
     path, points = folder / "metrics.json", folder / "operating.json"
     metrics = _list(path)
     found = Evaluation.restored(_table(folder / "curves.json"), metrics)
-    operating = load_operating_points(points) if points.exists() else ()
-    return replace(found, operating=operating)
+    return found.at(load_frozen(points)) if points.exists() else found
 
 
 def _typed(kind: type, path: Path) -> Any:

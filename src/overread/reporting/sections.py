@@ -56,6 +56,7 @@ def question(run: Run) -> Table:
         ),
         ("Parts", "as the table says: its split was kept" if run.split.proof.given else words.NOTHING),
         ("Operating point", _rule(run.study)),
+        ("Classes are called by", _called_by(run)),
         ("Claim", claim(run.study)),
     ]
     return Table("What the study asks", ("", ""), _known(rows), 2)
@@ -124,7 +125,15 @@ def _rule(study: StudyFile) -> str:
             return f"{name} of {words.percent(share)} on tuning data"
     if study.rule == "youden":
         return "largest sum of sensitivity and specificity on tuning data (Youden)"
+    if study.rule == "accuracy":
+        return "highest accuracy on tuning data"
     return words.name(study.rule or words.NOTHING)
+
+
+def _called_by(run: Run) -> str:
+    """The decision rule of several classes; nothing where none was frozen."""
+    held = run.evaluation.decision
+    return words.name(f"{held.said}: {held.why}", 300) if held else words.NOTHING
 
 
 def flatten(table: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:

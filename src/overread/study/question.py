@@ -122,10 +122,12 @@ class OperatingRule:
     """How to judge: the operating point, chosen on tuning data."""
 
     # fmt: off
-    rule: str = setting("youden", "how the operating point is chosen where none of the next three is given", offered=False)
+    rule: str = setting("youden", "the operating point where none of --sensitivity, --specificity and --cost is given: youden (largest sum of the two), or accuracy (most cases called right)", choices=("youden", "accuracy", "sensitivity", "specificity", "cost"))
     sensitivity: float = setting(0.0, "choose the operating point for this sensitivity", least=0, most=1, first=True)
     specificity: float = setting(0.0, "choose the operating point for this specificity", least=0, most=1)
     cost: float = setting(0.0, "how much worse a missed case is than a false alarm: chooses the operating point", least=0)
+    decide: str = setting("auto", "how one of several classes is called: auto (the best on tuning data), argmax (the most probable), prior (adjusted for how common each is), thresholds (a weight for each), or cost", choices=("auto", "argmax", "prior", "thresholds", "cost"))
+    cost_matrix: str = setting("", "table of what each call (columns) costs for each true class (rows): classes are called at the smallest expected cost", path=True)
     prevalence: float = setting(0.0, "share of the diseased where the model will be used; 0: that of the test set", least=0, most=1)
     net_benefit_at: float = setting(0.0, "the risk from which one acts, such as 0.1: tells net benefit there", least=0, most=1)
     fixed: float = setting(0.9, "the sensitivity at which specificity is told, and the specificity at which sensitivity is", least=0, most=1)
@@ -145,6 +147,12 @@ class OperatingRule:
         fixed = [name for name in ("sensitivity", "specificity", "cost") if getattr(self, name)]
         require(len(fixed) < 2, "the operating point is chosen in one way", given=" and ".join(fixed),
                 todo="give one of sensitivity, specificity and cost")  # fmt: skip
+        require(not fixed or self.rule in ("youden", fixed[0]), "the operating point is chosen in one way",
+                given=f"rule {self.rule} and {' and '.join(fixed)}", todo="leave out --rule, or the other")  # fmt: skip
+        require(bool(self.cost_matrix) or self.decide != "cost", "the smallest expected cost needs the costs", given="decide cost",
+                todo="give a table: --cost-matrix costs.csv, with the true classes in rows and the called ones in columns")  # fmt: skip
+        require(not self.cost_matrix or self.decide in ("auto", "cost"), "costs have no part in this decision", given=f"decide {self.decide} and a table of costs",
+                todo="leave out --cost-matrix, or choose --decide cost")  # fmt: skip
         require(self.fixed > 0, "fixed must lie between 0 and 1", given=self.fixed)
         Declaration.read(self.margin or 0.1, self.margin_of)
 

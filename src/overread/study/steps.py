@@ -42,10 +42,12 @@ from overread.core.phrases import count, without_folders
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.evaluation.comparison.claims import Declaration, declare
 from overread.evaluation.comparison.paired_cases import beside_baseline
+from overread.evaluation.decision.choose_decision import choose_decision, read_costs
+from overread.evaluation.decision.class_decision import Frozen
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.evaluate import evaluate as evaluate_predictions
 from overread.evaluation.ledger import require_entry_of, settle
-from overread.evaluation.operating_point import OperatingPoint, choose_thresholds
+from overread.evaluation.operating_point import choose_thresholds
 from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.predictions import Predictions
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     from overread.learning.model import Model
 
 #: What may change when a model is there: how it is judged, and with what means it is computed.
-JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite",
+JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite",
                      "device", "threads"})  # fmt: skip
 #: Seconds kept at the end of a budget for evaluation and report.
 CLOSING_SECONDS = 25.0
@@ -358,13 +360,16 @@ def evaluate(context: RunContext) -> None:
     agreed = {"agreement": read_json(path)} if study.columns.graders and path.exists() else {}
     rule, subgroups = study.operating_point, study.columns.subgroups
     chosen = [rule.rule, rule.sensitivity, rule.specificity, rule.cost, rule.prevalence, rule.net_benefit_at, rule.fixed, rule.primary]  # fmt: skip
+    if tuning.target.task.multiclass or rule.decide != "auto" or rule.cost_matrix:
+        costs = read_costs(rule.cost_matrix, tuning.target.names).tolist() if rule.cost_matrix else []
+        chosen += [rule.decide, costs]
     baseline = _shortcut(context.folder)
     key = fingerprint([tuning.digest, test.digest, *chosen, subgroups, agreed, baseline.digest if baseline else ""])
     if context.done("evaluation", key, "evaluation/metrics.json"):
         return
     began = context.clock.elapsed
     require_entry_of(context.folder / "evaluation", context.folder / "ledger.jsonl")
-    points = points_by(rule, tuning)
+    points = frozen_by(rule, tuning, seed=study.training.seed)
     trained = context.record().get("steps", {}).get("model", {})
     doubt = uncertainty(tuning, test, seed=study.training.seed)  # first: what cannot be judged is no look
     beside = beside_baseline(test, baseline, seed=study.training.seed) if baseline else ()
@@ -402,12 +407,13 @@ def show_errors(context: RunContext) -> None:
 
     if not (context.folder / "evaluation" / "metrics.json").exists():
         return
-    points = list(Evaluation.load(context.folder / "evaluation").operating)
+    judged = Evaluation.load(context.folder / "evaluation")
+    points = list(judged.operating)
     single = points[0] if len(points) == 1 else None
     cases = context.usable()
     written = frozenset(cases.table["case"][(_prints(context, cases)["text"] > 0).to_numpy()])
     write_gallery(context.folder, cases, context.predictions("test"), positive=single.positive if single else (),
-                  threshold=single.threshold if single else None, unseen=written)  # fmt: skip
+                  threshold=single.threshold if single else None, decision=judged.decision, unseen=written)  # fmt: skip
 
 
 @checked
@@ -464,10 +470,14 @@ def cases_of(study: Study, progress: Progress = silent) -> Cases:
 
 
 @checked
-def points_by(rule: OperatingRule, tuning: Predictions) -> tuple[OperatingPoint, ...]:
-    """The points at which sensitivity and specificity are told, chosen on tuning predictions."""
-    return choose_thresholds(tuning, rule=rule.rule, sensitivity=rule.sensitivity or None, specificity=rule.specificity or None,
-                             cost=rule.cost or None, prevalence=rule.prevalence or None if rule.cost else None)  # fmt: skip
+def frozen_by(rule: OperatingRule, tuning: Predictions, seed: int = 0) -> tuple[Frozen, ...]:
+    """The points at which sensitivity and specificity are told, and of several classes the decision rule, chosen on
+    tuning predictions."""
+    points = choose_thresholds(tuning, rule=rule.rule, sensitivity=rule.sensitivity or None, specificity=rule.specificity or None,
+                               cost=rule.cost or None, prevalence=rule.prevalence or None if rule.cost else None)  # fmt: skip
+    if not (tuning.target.task.multiclass or rule.decide != "auto" or rule.cost_matrix):
+        return points
+    return (*points, choose_decision(tuning, rule=rule.decide, costs=rule.cost_matrix or None, seed=seed))
 
 
 @checked

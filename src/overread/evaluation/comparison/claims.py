@@ -102,7 +102,7 @@ def paths_of(ledgers: Ledgers) -> tuple[Path, ...]:
 @checked
 def look(
     ledgers: Ledgers, tests: Sequence[str | Predictions], wanted: Declaration | None, *, model: str,
-    threshold: float | list[float] | None, predictions: str,
+    threshold: float | Sequence[float | str] | None, predictions: str,
 ) -> tuple[int, Standing]:  # fmt: skip
     """Write a look at ``tests`` (tables or hashes) into every ledger: how many came before, and how the claim stands.
 

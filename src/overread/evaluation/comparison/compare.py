@@ -16,11 +16,12 @@ from overread.core.files import build, plain
 from overread.evaluation.comparison.claims import Declaration, Ledgers, Verdict, look, met, paths_of, subject
 from overread.evaluation.comparison.differences import contrast, paired_differences, unpaired_differences
 from overread.evaluation.comparison.paired_cases import Pair, PairedQuestion, half_and_chosen, pair, paired_questions
+from overread.evaluation.decision.class_decision import Frozen, parted, refuse_tuned, thresholds_of
 from overread.evaluation.estimators import Intervals, missing_difference, relabelled
 from overread.evaluation.evaluate import FEW_EVENTS
 from overread.evaluation.ledger import looked, truth_hash, verify
 from overread.evaluation.metrics import Endpoint, endpoint_of, shown
-from overread.evaluation.operating_point import OperatingPoint, positives, refuse_seen, refuse_training
+from overread.evaluation.operating_point import OperatingPoint, positives, refuse_training
 from overread.evaluation.results import Result, estimates, from_file_form, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
@@ -37,8 +38,8 @@ def compare(
     first: Predictions,
     second: Predictions,
     *,
-    at: OperatingPoint | Sequence[OperatingPoint] | None = None,
-    other_at: OperatingPoint | Sequence[OperatingPoint] | None = None,
+    at: Frozen | Sequence[Frozen] | None = None,
+    other_at: Frozen | Sequence[Frozen] | None = None,
     by: Sequence[str] = (),
     margin: float | None = None,
     margin_of: str = "auc",
@@ -55,8 +56,8 @@ def compare(
     """Compare two models whose predictions have a known truth; differences are ``first`` − ``second``.
 
     Paired by case where cases are shared, whatever their order; else the two hold different patients. ``at`` and
-    ``other_at``: operating points frozen on tuning data, of the first and of the second; without one, .5 is used and
-    said. ``by``: columns to report by. ``margin`` > 0 of ``margin_of`` (auc, sensitivity, specificity, macro auc; or
+    ``other_at``: operating points frozen on tuning data, and the decision rule of several classes, of the first and of
+    the second; without one, .5 and the largest probability are used and said. ``by``: columns to report by. ``margin`` > 0 of ``margin_of`` (auc, sensitivity, specificity, macro auc; or
     ``auc:mel``) for a ``claim`` of non-inferiority, equivalence or superiority of the first, one-sided at (1 −
     ``level``)/2. ``primary``: the primary endpoint, ``metric`` or ``metric:class``, which is not corrected beside the
     secondary ones; recorded with when it was named. ``net_benefit_at``: the risk at which net benefit is compared, for
@@ -71,12 +72,11 @@ def compare(
     require(names[0] != names[1], "the two models need different names", given=names)
     empty = [name for name, test in zip(names, (first, second)) if not len(test)]
     require(not empty, "a table of predictions holds no case", given=", ".join(empty), todo="check the file")
-    points, others = _points(at), _points(other_at)
+    (points, mine), (others, theirs) = parted(at), parted(other_at)
     seen = [refuse_training(test, allow_seen) for test in (first, second)]
-    for test, chosen in ((first, points), (second, others)):
-        for point in chosen:
-            refuse_seen(test, point.seen, point.salt, "to choose the threshold", point.cases)
-    joined = _aimed(pair(first, second), [*points, *others])
+    for test, chosen in ((first, (*points, mine)), (second, (*others, theirs))):
+        refuse_tuned(test, filter(None, chosen))
+    joined = replace(_aimed(pair(first, second), [*points, *others]), decisions=(mine, theirs))
     asked = paired_questions(joined, points, others)
     how = Intervals(level, seed, resamples or 0, net_benefit_at=net_benefit_at)
     given, todo = f"{len(joined.first):,} cases", "complete the column of labels"
@@ -95,22 +95,18 @@ def compare(
         [max(first, second, key=len)] if joined.paired else list({truth_hash(p): p for p in (first, second)}.values())
     )
     looks, stands = look(ledger, tests, wanted, model=" against ".join(names),
-                         threshold=[p.threshold for p in (*points, *others)],
+                         threshold=thresholds_of([*points, *others, *filter(None, (mine, theirs))]),
                          predictions=f"{first.digest} {second.digest}")  # fmt: skip
     found = Comparison(
         tuple(differences), _adjusted(differences, endpoint), names, joined.paired, None, kept, _counts(joined, asked), looks,
         matters, _cautions(joined, asked, names, differences, seen),
         {"level": level, "seed": seed, "predictions": [first.digest, second.digest],
-         "kind": first.target.kind, "points": plain([points, others])},
+         "kind": first.target.kind, "points": plain([points, others]), "called by": [side.rule for side in joined.facts] if joined.first.target.task.multiclass else []},
         endpoint.after(looks, kept=bool(paths_of(ledger))) if endpoint else endpoint,
     )  # fmt: skip
     if not wanted:
         return found
     return replace(found, verdict=Verdict(met(found[about].difference, wanted), *stands))
-
-
-def _points(at: OperatingPoint | Sequence[OperatingPoint] | None) -> tuple[OperatingPoint, ...]:
-    return (at,) if isinstance(at, OperatingPoint) else tuple(at or ())
 
 
 def _aimed(joined: Pair, points: Sequence[OperatingPoint]) -> Pair:
@@ -232,6 +228,10 @@ def _cautions(
     if half_and_chosen(asked):
         found.append("the threshold of one model was chosen on tuning data, that of the other is .5: "
                      "sensitivity and specificity compare these two choices")  # fmt: skip
+    rules = [side.rule for side in joined.facts]
+    if joined.first.target.task.multiclass and (joined.decisions[0] is None) != (joined.decisions[1] is None):
+        found.append(f"the rule that classes are called by was chosen on tuning data for one model only ({rules[0]} against {rules[1]}): "
+                     "what is made of the calls compares these two choices")  # fmt: skip
     return tuple(found)
 
 

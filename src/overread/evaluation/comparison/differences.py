@@ -34,8 +34,8 @@ def paired_differences(
     patients = max(distinct(local[rows]) if len(rows) else 0, 1)
     kept = [q.only(inside) for q in asked]
     sides = [
-        samples(ScoredCases.of(p), [getattr(q, which) for q in kept], local, patients, inside)
-        for p, which in ((pair.first, "first"), (pair.second, "second"))
+        samples(facts, [getattr(q, which) for q in kept], local, patients, inside)
+        for facts, which in zip(pair.facts, ("first", "second"))
     ]
     found: list[Difference] = []
     statistics: list[tuple[Statistic, ...]] = []
@@ -123,8 +123,8 @@ def unpaired_differences(
 ) -> list[Difference]:
     """Every difference between the rows of the first and those of the second, who are different patients."""
     sides = [
-        _estimates(p, [getattr(q, which) for q in asked], rows, how)
-        for p, which, rows in zip((pair.first, pair.second), ("first", "second"), inside)
+        _estimates(p, facts, [getattr(q, which) for q in asked], rows, how)
+        for p, facts, which, rows in zip((pair.first, pair.second), pair.facts, ("first", "second"), inside)
     ]
     found = [
         independent_difference(replace(e, level=how.level), replace(sides[1][key], level=how.level))
@@ -135,10 +135,10 @@ def unpaired_differences(
 
 
 def _estimates(
-    test: Predictions, asked: list[Question], inside: NDArray[np.bool_], how: Intervals
+    test: Predictions, facts: ScoredCases, asked: list[Question], inside: NDArray[np.bool_], how: Intervals
 ) -> dict[tuple[str, str], Estimate]:
     codes, names = patient_codes(test.patients, len(test)), {m.name for m in shown("comparison")}
-    return {(e.metric, e.of): e for e in judge(test, asked, codes, inside, how) if e.metric in names}
+    return {(e.metric, e.of): e for e in judge(facts, asked, codes, inside, how) if e.metric in names}
 
 
 def _with_open_ends(found: Difference) -> Difference:

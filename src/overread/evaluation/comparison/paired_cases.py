@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from overread.core.errors import InputError, UnsoundError, checked, require
 from overread.core.identifiers import alike, in_doubt
 from overread.core.phrases import count
+from overread.evaluation.decision.class_decision import ClassDecision
 from overread.evaluation.metrics import estimate_of, group_of, metric_for, statistic_of
 from overread.evaluation.operating_point import OperatingPoint, positives, question
-from overread.evaluation.questions import HALF, Question, questions
+from overread.evaluation.questions import HALF, Question, ScoredCases, questions
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct
 from overread.stats.discrimination.delong import auc_difference, bootstrap_difference
@@ -29,7 +30,7 @@ class Pair:
     """Two tables with one target. ``paired``: row i of both is the same case.
 
     ``left_out``: how many cases stand in one table only, of the first and of the second. ``notes``: what a reader
-    must know.
+    must know. ``decisions``: by what several classes are called in each.
     """
 
     first: Predictions
@@ -37,6 +38,13 @@ class Pair:
     paired: bool
     left_out: tuple[int, int] = (0, 0)
     notes: tuple[str, ...] = ()
+    decisions: tuple[ClassDecision | None, ClassDecision | None] = (None, None)
+
+    @property
+    def facts(self) -> tuple[ScoredCases, ScoredCases]:
+        """What judges need of both tables, the classes called by the ``decisions``."""
+        first, second = self.decisions
+        return ScoredCases.of(self.first, first), ScoredCases.of(self.second, second)
 
 
 @checked
@@ -167,7 +175,8 @@ def paired_questions(
     pair: Pair, points: Sequence[OperatingPoint], others: Sequence[OperatingPoint]
 ) -> list[PairedQuestion]:
     """The questions that both models answer, in the order of the first."""
-    first, second = questions(pair.first, points), {q.of: q for q in questions(pair.second, others)}
+    mine, theirs = pair.facts
+    first, second = questions(mine, points), {q.of: q for q in questions(theirs, others)}
     found = [PairedQuestion(q, second[q.of]) for q in first if q.of in second]
     require(bool(found) or not first, "the two operating points are for different classes",
             given=", ".join((first[0].of, *second)) if first else "")  # fmt: skip

@@ -18,7 +18,9 @@ from overread.cases.sources.labels import natural
 from overread.cases.sources.tables import find, guess, read_table
 from overread.core.errors import InputError, checked, nearest
 from overread.core.identifiers import identifiers
+from overread.evaluation.decision.class_decision import ClassDecision
 from overread.evaluation.operating_point import OperatingPoint
+from overread.evaluation.questions import ScoredCases
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, not_finite, patient_codes
 from overread.stats.calibration.reliability import not_probabilities
@@ -150,7 +152,7 @@ def _require_classes(labels: pd.Series, names: Sequence[str]) -> None:
 @checked
 def common_cases(
     grades: Grades, predictions: Predictions | None, truth: pd.DataFrame | None, *,
-    at: OperatingPoint | None = None, positive: Sequence[str] = (),
+    at: OperatingPoint | None = None, decision: ClassDecision | None = None, positive: Sequence[str] = (),
 ) -> CommonCases:  # fmt: skip
     """The cases that were read, and predicted where there is a model.
 
@@ -160,7 +162,7 @@ def common_cases(
     if not grades.classes and not ("score" in grades.table and grades.table["score"].notna().any()):
         raise InputError("no reader gave any answer", given=str(grades), todo="check the column of labels or scores")
     if predictions is not None:
-        return _with_model(grades, predictions, at, tuple(positive))
+        return _with_model(grades, predictions, at, decision, tuple(positive))
     names = _names(grades, truth)
     chosen, said = _positive(names, tuple(positive), ())
     labels = {} if truth is None else dict(zip(truth["case"], truth["label"], strict=True))
@@ -175,7 +177,11 @@ def common_cases(
 
 
 def _with_model(
-    grades: Grades, predictions: Predictions, at: OperatingPoint | None, positive: tuple[str, ...]
+    grades: Grades,
+    predictions: Predictions,
+    at: OperatingPoint | None,
+    decision: ClassDecision | None,
+    positive: tuple[str, ...],
 ) -> CommonCases:
     _require_one_label(predictions)
     names, table = predictions.target.names, predictions.table
@@ -195,7 +201,8 @@ def _with_model(
         raise InputError("the model cannot be called positive from .5 on", given=why,
                          todo="choose its threshold on tuning data: --tuning, in Python at=…")  # fmt: skip
     threshold = at.threshold if at else 0.5
-    best = np.where(np.isnan(scores).any(axis=1), math.nan, np.argmax(np.nan_to_num(scores, nan=-1), axis=1))
+    called = ScoredCases.of(predictions, decision).called[rows]
+    best = np.where(np.isnan(scores).any(axis=1), math.nan, called)
     if len(names) == 2 and chosen and score is not None:  # two classes: the model says what its threshold says
         places = names.index(chosen[0])
         best = np.where(np.isnan(score), math.nan, np.where(score >= threshold, places, 1 - places))

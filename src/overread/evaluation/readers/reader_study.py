@@ -18,9 +18,10 @@ from overread.core.phrases import count
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
 from overread.evaluation.comparison.compare import aligned, counted
 from overread.evaluation.curves import Range, ReaderPoint, RocCurve
+from overread.evaluation.decision.class_decision import Frozen, parted, refuse_tuned
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import looked, verify
-from overread.evaluation.operating_point import OperatingPoint, refuse_seen, refuse_training
+from overread.evaluation.operating_point import refuse_training
 from overread.evaluation.readers.answers import Answers, CommonCases, Reference, answers_of, common_cases, with_truth
 from overread.evaluation.readers.contrasts import (
     MEAN,
@@ -130,7 +131,7 @@ def judge_readers(
     predictions: Predictions | None = None,
     *,
     truth: pd.DataFrame | None = None,
-    at: OperatingPoint | None = None,
+    at: Frozen | Sequence[Frozen] | None = None,
     positive: tuple[str, ...] = (),
     reference: Reference = "auto",
     rule: str = "majority",
@@ -146,7 +147,8 @@ def judge_readers(
     """Judge readers among themselves, and a model beside them on the same cases.
 
     ``predictions`` hold the truth in their label, unless ``truth`` does (columns ``case`` and ``label``). ``at``: the
-    model's operating point, frozen on tuning data; without one, .5 is used and said. ``positive``: classes that count
+    model's operating point, frozen on tuning data, and of several classes its decision rule; without them, .5 and the
+    largest probability are used and said. ``positive``: classes that count
     as disease. ``reference``: the ``truth``, the ``consensus`` of the other readers by ``rule`` (no reader is part of
     his own reference), or the truth where it is known (``auto``). ``cut``: scores of readers from there on are calls.
     ``margin`` of ``margin_of`` (auc, sensitivity, specificity) for non-inferiority to the mean reader, one-sided at
@@ -163,9 +165,11 @@ def judge_readers(
         predictions, truth = with_truth(predictions, truth), None
     if predictions is not None:
         refuse_training(predictions)
-    if at is not None and predictions is not None:
-        refuse_seen(predictions, at.seen, at.salt, "to choose the threshold", at.cases)
-    common = common_cases(grades, predictions, truth, at=at, positive=positive)
+    points, decision = parted(at)
+    point = next(iter(points), None)
+    if predictions is not None:
+        refuse_tuned(predictions, filter(None, (point, decision)))
+    common = common_cases(grades, predictions, truth, at=point, decision=decision, positive=positive)
     if reference == "truth" and not common.known.any():
         raise InputError("no case that was read has a known truth", given=f"{count(len(common.cases), 'case')}", todo="give --truth, or choose the consensus")  # fmt: skip
     judged = reference != "consensus" and bool(common.known.any())

@@ -9,7 +9,7 @@ from pathlib import Path
 from overread.core.errors import checked
 from overread.evaluation.comparison import calibration_change
 from overread.evaluation.comparison.calibration_change import AFTER, BEFORE, CalibrationChange, DiagramPair
-from overread.evaluation.operating_point import load_operating_points
+from overread.evaluation.decision.class_decision import load_operating_points
 from overread.evaluation.recalibrate import Recalibration
 from overread.reporting import words
 from overread.reporting.figures.calibration import draw_counts, draw_reliability
