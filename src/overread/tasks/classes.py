@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import checked
+from overread.tasks.costs import class_costs
 from overread.tasks.task import Loss, Task, mean_auc, squared_hinge
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Classes(Task):
     unknown: ClassVar[Any] = ""
     plural: ClassVar[str] = "classes"
     metrics_of: ClassVar[tuple[str, ...]] = ("classes",)
+    losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "focal", "mse", "hinge", "cumulative")
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -78,16 +80,28 @@ class Classes(Task):
         weights = self.class_weights(labels, 1.0 if sampling == "balanced" else balance).astype(np.float64)
         return -np.log(np.where(weights > 0, weights, 1.0))
 
-    def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
-        """Cross-entropy with class weights and label smoothing (Szegedy 2016, section 7)."""
+    def loss(
+        self, weights: NDArray[Any], smoothing: float, device: str = "cpu", *, name: str = "", gamma: float = 2.0,
+        heads: Mapping[str, float] | None = None,
+    ) -> Loss:  # fmt: skip
+        """Cross-entropy, or another of :attr:`losses`, with class weights and label smoothing (Szegedy 2016, section 7)."""
         import torch
-        from torch.nn.functional import cross_entropy
+        from torch.nn.functional import cross_entropy, one_hot
 
-        scale = torch.as_tensor(weights, device=device)
+        self.head_weights(heads)
+        name, scale = self.loss_name(name), torch.as_tensor(weights, device=device)
 
-        def loss(outputs: Tensor, labels: Tensor) -> Tensor:
-            each = cross_entropy(outputs, labels, label_smoothing=smoothing, reduction="none")
-            return (each * scale[labels]).mean()  # the weights average 1 over the training set, not over each batch
+        def each_row(outputs: Tensor, labels: Tensor) -> Tensor:
+            if name == "cross-entropy":
+                return cross_entropy(outputs, labels, label_smoothing=smoothing, reduction="none")
+            count = outputs.shape[1]
+            aim = one_hot(labels, count).to(outputs.dtype) * (1 - smoothing) + smoothing / count
+            return (aim * class_costs(name, outputs, gamma)).sum(1)
+
+        def loss(outputs: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
+            each = each_row(outputs, labels) * scale[labels]
+            # the weights average 1 over the training set, not over each batch
+            return (each if shares is None else each * shares).mean()
 
         return loss
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +23,7 @@ class Findings(Task):
     multilabel: ClassVar[bool] = True
     plural: ClassVar[str] = "findings"
     metrics_of: ClassVar[tuple[str, ...]] = ("findings",)
+    losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "focal")
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -96,18 +98,35 @@ class Findings(Task):
         ratio = np.divide(positive * sampled_negative, negative * sampled_positive, out=np.ones(len(both)), where=both)
         return np.log(ratio)
 
-    def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
-        """Binary cross-entropy over the known labels, positives weighted."""
+    def loss(
+        self, weights: NDArray[Any], smoothing: float, device: str = "cpu", *, name: str = "", gamma: float = 2.0,
+        heads: Mapping[str, float] | None = None,
+    ) -> Loss:  # fmt: skip
+        """Binary cross-entropy over the known labels, positives weighted; ``focal``: (1 − p)^γ times it.
+
+        p is the probability of the label (Lin 2017, equation 4), of a smoothed one the mean of the two.
+        """
         import torch
-        from torch.nn.functional import binary_cross_entropy_with_logits
+        from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-        scale = torch.as_tensor(weights, device=device)
+        focal = self.loss_name(name) == "focal"
+        scale, head = torch.as_tensor(weights, device=device), torch.as_tensor(self.head_weights(heads), device=device)
 
-        def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        def each_finding(outputs: Tensor, aim: Tensor) -> Tensor:
+            if not focal:
+                return binary_cross_entropy_with_logits(outputs, aim, pos_weight=scale, reduction="none")
+            present, absent = outputs.sigmoid(), (-outputs).sigmoid()
+            hit = scale * absent.clamp(min=1e-12) ** gamma * softplus(-outputs)
+            return aim * hit + (1 - aim) * present.clamp(min=1e-12) ** gamma * softplus(outputs)
+
+        def loss(outputs: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
             known = ~torch.isnan(labels)
             aim = torch.where(known, labels, 0.0) * (1 - smoothing) + smoothing / 2
-            each = binary_cross_entropy_with_logits(outputs, aim, pos_weight=scale, reduction="none")
-            return (each * known).sum() / known.sum().clamp(min=1)
+            each = each_finding(outputs, aim) * known
+            if heads:
+                each = each * head
+            each = each if shares is None else each * shares[:, None]
+            return each.sum() / known.sum().clamp(min=1)
 
         return loss
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +25,8 @@ class Quantity(Task):
 
     continuous: ClassVar[bool] = True
     metrics_of: ClassVar[tuple[str, ...]] = ("quantity",)
+    losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
+    unmixable: ClassVar[str] = "the quantity of two images laid over each other is not the mean of their quantities"
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -75,11 +78,22 @@ class Quantity(Task):
         described = {name: float(function(known)) for name, function in functions} if known.size else {}
         return {"value": {"images": int(known.size), **described}}
 
-    def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
-        """The squared error of the standardised number."""
-        from torch.nn.functional import mse_loss
+    def loss(
+        self, weights: NDArray[Any], smoothing: float, device: str = "cpu", *, name: str = "", gamma: float = 2.0,
+        heads: Mapping[str, float] | None = None,
+    ) -> Loss:  # fmt: skip
+        """The squared error of the standardised number; ``huber``: beyond one deviation linear (Huber 1964)."""
+        from torch.nn.functional import huber_loss, mse_loss
 
-        return lambda outputs, labels: mse_loss(outputs[:, 0], labels)
+        self.head_weights(heads)
+        error = huber_loss if self.loss_name(name) == "huber" else mse_loss
+
+        def loss(outputs: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:
+            if shares is None:
+                return error(outputs[:, 0], labels)
+            return (error(outputs[:, 0], labels, reduction="none") * shares).mean()
+
+        return loss
 
     def loss_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Half the squared error."""

@@ -7,19 +7,26 @@ a class index (−1 unknown), or 1, 0 and NaN per finding, or a number (NaN unkn
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.core.errors import one_of, require
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: ``(outputs (B, K), labels (B,) or (B, K)) -> scalar``
-Loss = Callable[["Tensor", "Tensor"], "Tensor"]
+
+class Loss(Protocol):
+    """``(outputs (B, K), labels (B,) or (B, K), shares (B,)) -> scalar``; ``shares``: how much each row counts, else 1."""
+
+    def __call__(self, outputs: Tensor, labels: Tensor, shares: Tensor | None = None, /) -> Tensor:
+        """The mean over the known labels."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,10 @@ class Task(ABC):
     plural: ClassVar[str] = ""
     #: The words under which the table of metrics names this task's: its own, or those of a task that it is a kind of.
     metrics_of: ClassVar[tuple[str, ...]] = ()
+    #: The losses that can be learned by, the usual one first.
+    losses: ClassVar[tuple[str, ...]] = ()
+    #: Why two images cannot be mixed into one; empty where their labels can.
+    unmixable: ClassVar[str] = ""
 
     # -- tables -----------------------------------------------------------------------------------------------
 
@@ -141,8 +152,32 @@ class Task(ABC):
         return np.zeros(self.outputs)
 
     @abstractmethod
-    def loss(self, weights: NDArray[Any], smoothing: float, device: str = "cpu") -> Loss:
-        """The loss over a batch; unknown labels are masked, classes weighted, labels smoothed by ``smoothing``."""
+    def loss(
+        self, weights: NDArray[Any], smoothing: float, device: str = "cpu", *, name: str = "", gamma: float = 2.0,
+        heads: Mapping[str, float] | None = None,
+    ) -> Loss:  # fmt: skip
+        """The loss over a batch; unknown labels are masked, classes weighted, labels smoothed by ``smoothing``.
+
+        ``name``: one of :attr:`losses`, the first by default; ``gamma``: of the focal loss; ``heads``: how much each
+        name counts (1 where none is given), where each has an answer of its own. Raises :class:`ArgumentError` for a
+        loss or weights of heads that this task does not have.
+        """
+
+    def loss_name(self, name: str) -> str:
+        """``name``, or the usual loss for a blank one; refuses one that this task does not have."""
+        return one_of(name, self.losses, f"the loss of {self.summary}") if name else self.losses[0]
+
+    def head_weights(self, heads: Mapping[str, float] | None) -> NDArray[np.float32]:
+        """(K,) how much each name counts, with a mean of 1; refuses weights where names have no answers of their own."""
+        heads = heads or {}
+        require(self.multilabel or not heads, f"{self.summary} has one answer, so there are no heads to be weighed",
+                given=", ".join(heads), todo="leave head_weights out")  # fmt: skip
+        for name in heads:
+            one_of(name, self.names, "the finding of head_weights")
+        weights = np.array([heads.get(name, 1.0) for name in self.names], np.float32)
+        require(bool((weights >= 0).all() and weights.any()), "the weights of heads must not be negative, nor all 0",
+                given=dict(heads))  # fmt: skip
+        return np.asarray(weights / weights.mean(), np.float32)
 
     @abstractmethod
     def loss_and_slope(self, outputs: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
