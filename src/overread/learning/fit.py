@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from overread.core.errors import UnsoundError, checked, require
+from overread.cases.cases import Cases
+from overread.core.errors import InputError, UnsoundError, checked, one_of, require
 from overread.core.files import sha256
 from overread.core.identifiers import marks
 from overread.core.progress import Clock, Progress, Say, silent, unheard
@@ -25,7 +26,7 @@ from overread.learning.loader import Batches, TrainingData, normalisation
 from overread.learning.loop import LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network
 from overread.learning.predict import judge_on
-from overread.learning.recipe import Recipe
+from overread.learning.recipe import AUTO, Recipe
 
 
 @checked
@@ -57,25 +58,31 @@ def fit(
     require(not recipe.open_fields, "the recipe leaves fields open", given=", ".join(recipe.open_fields),
             todo="settle it with plan() or give them")  # fmt: skip
     _refuse_missing_classes(data)
+    refuse_unfit(data.cases, recipe)
     preprocess, mean_image = normalisation(data, recipe)
     network, origin = initial_network(recipe, preprocess, data.cases.target.outputs, weights=weights)
     network = layout(network, device)
-    about = _about(data, recipe, preprocess, origin, decisions)
+    for decision in (unused := _unused(recipe)):
+        say(decision.line)
+    about = _about(data, recipe, preprocess, origin, [*decisions, *unused])
     task = data.cases.target.task
     labels = torch.from_numpy(np.array(task.scaled(data.cases.labels, about.scale)))
-    balance = task.class_weights(data.cases.labels[data.training], recipe.balance)
+    taught = data.cases.labels[data.training]
+    alike = recipe.sampling == "balanced"  # what is drawn alike is not weighed besides
+    balance = task.class_weights(taught, 1.0 if alike else recipe.balance)
     history: tuple[dict[str, Any], ...] = ()
     if origin.pretrained or recipe.method == "features":
-        key = [origin, *recipe.taps, data.digests]
+        key = [origin, *recipe.taps, data.digests, *([recipe.fresh, recipe.seed] if recipe.fresh else [])]
         history = fit_head(network, data, recipe, preprocess, labels, torch.from_numpy(balance), key=key, cache=cache, device=device,
                            mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     if recipe.method != "features":
         batches = Batches(data.images, data.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
-                          device, threads)  # fmt: skip
-        loss = task.loss(balance, recipe.label_smoothing, device)
+                          device, threads, task.strata(taught) if alike else None, recipe.mix, recipe.mix_alpha)  # fmt: skip
+        loss = task.loss(task.class_weights(taught, 0.0) if alike else balance, recipe.label_smoothing, device,
+                         name=recipe.loss, gamma=recipe.gamma, heads=recipe.head_weights)  # fmt: skip
         judge = judge_on(data.images, data.tuning, labels, task, preprocess, mean_image=mean_image, device=device)
         network, state = optimise(network, batches, loss, judge, recipe, clock=clock or Clock(), reserve=reserve, folder=folder,
-                                  fitted=origin.pretrained, progress=progress)  # fmt: skip
+                                  fitted=origin.pretrained, shares=_source_shares(data, recipe), progress=progress)  # fmt: skip
         made = _decisions(state)
         for decision in made:
             say(decision.line)
@@ -92,6 +99,46 @@ def _refuse_missing_classes(data: TrainingData) -> None:
     if target.task.exclusive and len(np.unique(labels)) < 2:
         raise UnsoundError("the training part has one class only", given=", ".join(target.names),
                            todo="check the label column and the split")  # fmt: skip
+
+
+@checked
+def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
+    """Refuse fields that do not go with what is asked of the cases, or that name a source or finding they do not have.
+
+    Raises :class:`ArgumentError`, :class:`InputError`.
+    """
+    task = cases.target.task
+    task.loss_name(recipe.loss)
+    task.head_weights(recipe.head_weights)
+    if recipe.mix != "none" and task.unmixable:
+        raise InputError(f"images of {task.summary} cannot be mixed", given=f"mix = {recipe.mix}: {task.unmixable}",
+                         todo="leave mix out")  # fmt: skip
+    sources = sorted(set(cases.table["source"].astype(str))) if "source" in cases.table else []
+    for name in recipe.source_weights:
+        one_of(name, sources, "the source of source_weights")
+
+
+#: What is learned by steps; a linear head on a frozen network is fitted without.
+_OF_STEPS = ("loss", "head_weights", "source_weights", "optimizer", "schedule", "mix", "frozen", "unfreeze", "layer_decay",
+             "frozen_norms")  # fmt: skip
+
+
+def _unused(recipe: Recipe) -> list[Decision]:
+    """Which fields that were given have no effect, told once."""
+    named = [name for name in _OF_STEPS if getattr(recipe, name) != getattr(AUTO, name)]
+    if recipe.method != "features" or not named:
+        return []
+    return [Decision("not used", ", ".join(named), "the method features fits a penalised linear head, without steps")]
+
+
+def _source_shares(data: TrainingData, recipe: Recipe) -> torch.Tensor | None:
+    """(N,) how much each row counts by its source, 1 on average over the training rows; None where all count alike."""
+    if not recipe.source_weights:
+        return None
+    shares = np.array([recipe.source_weights.get(str(source), 1.0) for source in data.cases.table["source"]])
+    mean = shares[data.training].mean()
+    require(mean > 0, "source_weights leave nothing to learn from", given=dict(recipe.source_weights))
+    return torch.from_numpy((shares / mean).astype(np.float32))
 
 
 def _about(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional
 
@@ -114,7 +115,8 @@ def normalisation(data: TrainingData, recipe: Recipe) -> tuple[Preprocess, NDArr
 class Batches:
     """The training images of a pack, batch by batch.
 
-    ``images`` (N, H, W, C) memory-mapped, ``rows`` the training rows, ``labels`` for all N rows.
+    ``images`` (N, H, W, C) memory-mapped, ``rows`` the training rows, ``labels`` for all N rows. ``strata``: of the
+    rows, to be drawn alike; None: every row once an epoch. ``mix``, ``mix_alpha``: as in the recipe.
     """
 
     images: NDArray[Any]
@@ -127,6 +129,9 @@ class Batches:
     seed: int = 0
     device: str = "cpu"
     threads: int = 0
+    strata: NDArray[np.int64] | None = None
+    mix: str = "none"
+    mix_alpha: float = 0.2
 
     def __len__(self) -> int:
         """Steps in an epoch. Batches differ by at most one image, so none is too small for batch normalisation."""
@@ -134,21 +139,110 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
         """``(rows, images (B, C, H, W), labels)`` from step ``start`` on, one batch prepared ahead."""
-        order = self.rows[random.permutation(self.seed, epoch, len(self.rows))]
-        parts = np.array_split(order, len(self))[start:]
-        yield from ahead(self._load(rows, epoch) for rows in parts)
+        places, copies = self._order(epoch)
+        parts = np.array_split(np.stack([self.rows[places], copies]), len(self), axis=1)[start:]
+        yield from ahead(self._load(rows, copy, epoch) for rows, copy in parts)
 
-    def _load(self, rows: NDArray[np.int64], epoch: int) -> tuple[NDArray[np.int64], Tensor, Tensor]:
+    def mixture(self, rows: NDArray[np.int64], epoch: int) -> Mixture | None:
+        """What a batch of these rows is mixed by; None where nothing is."""
+        if self.mix == "none":
+            return None
+        sides = self.images.shape[1:-1] if self.mix == "cutmix" else ()
+        return draw_mixture(self.mix_alpha, sides, seed=self.seed, epoch=epoch, rows=rows)
+
+    def _order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if self.strata is not None:
+            return balanced(self.strata, seed=self.seed, epoch=epoch)
+        places = random.permutation(self.seed, epoch, len(self.rows))
+        return places, np.zeros_like(places)
+
+    def _load(
+        self, rows: NDArray[np.int64], copies: NDArray[np.int64], epoch: int
+    ) -> tuple[NDArray[np.int64], Tensor, Tensor]:
         *size, channels = self.images.shape[-3:]
-        drawn = draw(self.augmentation, seed=self.seed, epoch=epoch, samples=rows, size=tuple(size), channels=channels)
+        samples = rows + copies * len(self.images)  # a row that comes twice is not augmented alike
+        drawn = draw(self.augmentation, seed=self.seed, epoch=epoch, samples=samples, size=tuple(size), channels=channels)  # fmt: skip
         labels = self.labels[torch.from_numpy(rows)].to(self.device)
-        return rows, standardise(self._augmented(rows, drawn), self.preprocess, self.mean_image), labels
+        x = standardise(self._augmented(rows, drawn), self.preprocess, self.mean_image)
+        mixture = self.mixture(rows, epoch)
+        return rows, x if mixture is None else mixture.apply(x), labels
 
     def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> Tensor:
         """On the CPU by OpenCV, four to ten times quicker there; on another device by torch, but for CLAHE."""
         if self.device == "cpu" or drawn.clahe.any():
             return to_unit(apply(self.images, drawn, rows=rows, threads=self.threads), self.device)
         return augment(to_unit(self.images[rows], self.device), drawn)
+
+
+@checked
+def balanced(strata: NDArray[np.int64], *, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The order of an epoch with as many of each stratum: places among the rows (N,), and which copy each is (N,).
+
+    Every row of a stratum comes once before one comes again. A pure function of its arguments.
+
+    >>> places, copies = balanced(np.array([0, 0, 0, 1]), seed=0, epoch=0)
+    >>> sorted(np.array([0, 0, 0, 1])[places].tolist()), int(copies.max())
+    ([0, 0, 1, 1], 1)
+    """
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    places, copies = [], []
+    for index, group in enumerate(groups):
+        quota = len(strata) // len(groups) + ((index + epoch) % len(groups) < len(strata) % len(groups))
+        for copy in range(-(-quota // len(group))):
+            drawn = np.argsort(random.bits(seed, epoch, group, f"balanced sampling, copy {copy}"), kind="stable")
+            places.append(group[drawn][: quota - copy * len(group)])
+            copies.append(np.full(len(places[-1]), copy))
+    order = random.permutation(seed, epoch, len(strata))
+    return np.concatenate(places)[order], np.concatenate(copies)[order]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """How B images and their labels are mixed, each with another of the batch.
+
+    ``partner`` (B,) places in the batch; ``own`` (B,) the share that is left of the image's own label. ``boxes`` (B,
+    sides, 2): from where to where the partner's pixels are laid in (CutMix, Yun 2019, arXiv:1905.04899); None: both
+    images laid over each other by their shares (mixup, Zhang 2018, arXiv:1710.09412).
+    """
+
+    partner: NDArray[np.int64]
+    own: NDArray[np.float64]
+    boxes: NDArray[np.int64] | None = None
+
+    def apply(self, x: Tensor) -> Tensor:
+        """The mixed images (B, C, H, W) or (B, C, D, H, W)."""
+        other = x[torch.from_numpy(self.partner).to(x.device)]
+        if self.boxes is None:
+            own = torch.as_tensor(self.own, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
+            return x * own + other * (1 - own)
+        made = x.clone()
+        for index, box in enumerate(self.boxes):
+            inside = (index, slice(None), *(slice(int(low), int(high)) for low, high in box))
+            made[inside] = other[inside]
+        return made
+
+
+@checked
+def draw_mixture(
+    alpha: float, sides: tuple[int, ...], *, seed: int, epoch: int, rows: NDArray[np.int64]
+) -> Mixture:
+    """What each image of a batch is mixed with; a pure function of its arguments.
+
+    ``sides``: of the images, for boxes that hold a share of the pixels; none for mixup.
+    """
+    ring = np.argsort(random.bits(seed, epoch, rows, "partner"), kind="stable")
+    partner = np.empty(len(rows), np.int64)
+    partner[ring] = np.roll(ring, -1)
+    own = betaincinv(alpha, alpha, random.uniform(seed, epoch, rows, "mixing share"))
+    if not sides:
+        return Mixture(partner, own)
+    boxes = np.empty((len(rows), len(sides), 2), np.int64)
+    for axis, side in enumerate(sides):
+        extent = side * (1 - own) ** (1 / len(sides))
+        centre = random.uniform(seed, epoch, rows, f"box along {axis}", 0, side)
+        boxes[:, axis, 0] = np.clip(np.rint(centre - extent / 2), 0, side)
+        boxes[:, axis, 1] = np.clip(np.rint(centre + extent / 2), 0, side)
+    return Mixture(partner, 1 - np.prod(boxes[..., 1] - boxes[..., 0], axis=1) / np.prod(sides), boxes)
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +19,19 @@ from overread.core.errors import UnsoundError
 from overread.core.progress import Clock, Progress, silent
 from overread.learning.checkpoint import load_checkpoint, save_checkpoint
 from overread.learning.device import autocast, free_memory, no_memory, out_of_memory, seeded
-from overread.learning.loader import Batches
+from overread.learning.loader import Batches, Mixture
 from overread.learning.recipe import MOST_EPOCHS, Recipe
+from overread.networks.stages import stage_of, stages
 from overread.tasks.task import Loss
 
 #: ``(network) -> {"score": higher is better, "loss": …}`` on the tuning images.
 Judge = Callable[[nn.Module], dict[str, float]]
 #: Seconds between two checkpoints inside an epoch.
 CHECKPOINT_SECONDS = 30.0
+#: How much the last step counts in the pace that is expected of those to come.
+_LATEST = 0.1
+#: Labels of a batch, and how much each row of it counts by them (None: 1).
+Answer = tuple[Tensor, Tensor | None]
 
 
 @dataclass
@@ -37,6 +43,10 @@ class LoopState:
     step: int = 0
     parts: int = 1  # that a batch is taken in, where the memory does not suffice for the whole
     total: float = 0.0  # of the training loss in this epoch
+    end: float = math.inf  # of the schedule, in epochs: before the last where the time will not suffice for that
+    reductions: int = 0  # of the rate on a plateau
+    plateau: int = 0  # epochs since the best tuning score or the last reduction
+    plateau_score: float = -math.inf
     best: float = -math.inf
     best_loss: float = math.inf
     best_epoch: int = -1
@@ -67,12 +77,13 @@ def optimise(
     reserve: float = 0.0,
     folder: Path | None = None,
     fitted: bool = False,
+    shares: Tensor | None = None,
     progress: Progress = silent,
 ) -> tuple[nn.Module, LoopState]:
     """Train, and return the network with the best snapshot on tuning data, and where the loop ended.
 
     ``clock`` bounds the seconds, of which ``reserve`` are kept for what follows. ``folder``: for checkpoints, from
-    which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. Raises
+    which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. ``shares`` (N,): how much each row of the pack counts in the loss. Raises
     :class:`UnsoundError` if the loss is not finite, naming the rows of the batch, and if the time ends within the first
     epoch of a network that cannot; :class:`UnavailableError` if the memory does not suffice for two images.
     """
@@ -84,38 +95,60 @@ def optimise(
         if fitted:
             _remember(learner, state, judge(average), epoch=-1)
         _save(folder, learner, state, clock)
-    began = saved = time.monotonic()
-    first = state.epoch
+    saved, pace = time.monotonic(), Pace(clock, steps)
     with scalars(folder, state.epoch) as write:
         while state.epoch < state.epochs and not state.stopped:
             network.train()
+            hold_still(network, recipe, state.epoch)
+            pace.begin()
             for rows, x, y in batches.epoch(state.epoch, state.step):
                 parts = state.parts
-                value = _step(learner, loss, recipe, state, steps, x, y)
+                answers = _answers(y, rows, batches.mixture(rows, state.epoch), shares)
+                value = _step(learner, loss, recipe, state, steps, x, answers)
                 if not math.isfinite(value):
                     raise _not_finite(value, rows, state)
                 state.step, state.total = state.step + 1, state.total + value
                 progress("training", state.epoch * steps + state.step, state.epochs * steps)
-                if clock.left < reserve:
+                pace.step()
+                state.end = pace.end(state, clock.left - reserve)
+                if clock.left < reserve or state.epoch * steps + state.step >= state.end * steps:
                     _refuse_fragment(state, steps, fitted)
                     state.stopped = "the budget was used up"
                     break
                 if state.parts > parts or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     saved = _save(folder, learner, state, clock)
             judged = judge(average)
+            pace.judged()
             _remember(learner, state, judged, epoch=state.epoch)
             state.history.append(_row(recipe, state, steps, judged, clock))
             write(state.history[-1])
             state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
+            _notice_plateau(recipe, state, judged["score"])
             _stop_early(recipe, state)
-            _fit_budget(recipe, state, clock.left - reserve, (time.monotonic() - began) / (state.epoch - first))
+            _fit_budget(recipe, state, clock.left - reserve, pace.epoch)
+            state.end = pace.end(state, clock.left - reserve)
+            if state.end * steps < state.epoch * steps + 1 and state.epoch < state.epochs:
+                state.epochs = state.epoch  # there is time for judging, but for no step
             saved = _save(folder, learner, state, clock)
     progress("training", 1, 1)
     average.load_state_dict(learner.best)
     return average, state
 
 
-def _step(learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps: int, x: Tensor, y: Tensor) -> float:
+def _answers(y: Tensor, rows: Any, mixture: Mixture | None, shares: Tensor | None) -> list[Answer]:
+    """The labels of a batch, and those of the images that are mixed into it; rows count by their shares."""
+    counted = None if shares is None else shares[torch.from_numpy(rows)].to(y.device)
+    if mixture is None:
+        return [(y, counted)]
+    own = torch.as_tensor(mixture.own, dtype=torch.float32, device=y.device)
+    partner = torch.from_numpy(mixture.partner).to(y.device)
+    return [(y, own if counted is None else own * counted),
+            (y[partner], 1 - own if counted is None else (1 - own) * counted[partner])]  # fmt: skip
+
+
+def _step(
+    learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps: int, x: Tensor, answers: list[Answer]
+) -> float:
     """One step of the optimiser; nothing moves if the loss is not finite.
 
     Where the memory does not suffice for the batch, it is taken in twice as many parts and the step is made again, as
@@ -128,7 +161,7 @@ def _step(learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps:
     while True:
         optimizer.zero_grad(set_to_none=True)
         try:
-            value = _backward(network, loss, recipe, state, x, y)
+            value = _backward(network, loss, recipe, state, x, answers)
             break
         except (RuntimeError, MemoryError) as error:
             _take_in_more_parts(error, network, state, len(x))
@@ -143,23 +176,34 @@ def _step(learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps:
     return value
 
 
-def _backward(network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, y: Tensor) -> float:
+def _backward(
+    network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, answers: list[Answer]
+) -> float:
     """The loss of a batch; its gradients are added up over the parts that it is taken in.
 
     A loss is the mean over the known labels, so each part counts by its share of them.
     """
-    value, known = 0.0, int((~torch.isnan(y)).sum())
+    value, known = 0.0, _known(answers[0][0])
     parts = max(1, min(state.parts, len(x) // 2))
     with seeded(recipe.seed, state.epoch, state.step, "dropout"):
-        for images, labels in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+        for place in torch.arange(len(x), device=x.device).tensor_split(parts):
+            rows = slice(int(place[0]), int(place[-1]) + 1)
             with autocast(x.device.type, recipe.precision):
-                outputs = network(images)
-            mean = loss(outputs.float(), labels) * (int((~torch.isnan(labels)).sum()) / max(known, 1))
+                outputs = network(x[rows]).float()
+            means = []
+            for labels, shares in answers:
+                one = loss(outputs, labels[rows]) if shares is None else loss(outputs, labels[rows], shares[rows])
+                means.append(one * (_known(labels[rows]) / max(known, 1)))
+            mean = functools.reduce(torch.add, means)
             value += mean.item()
             if not math.isfinite(value):
                 break
             mean.backward()
     return value
+
+
+def _known(labels: Tensor) -> int:
+    return int((~torch.isnan(labels)).sum())
 
 
 def _take_in_more_parts(error: BaseException, network: nn.Module, state: LoopState, images: int) -> None:
@@ -213,30 +257,79 @@ def scalars(folder: Path | None, done: int) -> Iterator[Callable[[dict[str, Any]
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019); no decay on biases and norms; a pretrained body learns more slowly."""
-    head = {id(p) for p in network.get_submodule("head").parameters()}
+    """The recipe's optimiser; no decay on biases and norms; a pretrained body learns more slowly, by its stages.
+
+    AdamW (Loshchilov & Hutter 2019), whose decay is apart from the gradient; in the others it is a part of it. A stage
+    learns at ``layer_decay`` times the rate of the one nearer to the head (Howard & Ruder 2018, section 3.2).
+    """
+    found = stages(network)
     slow = recipe.body_rate if recipe.method == "finetune" else 1.0
     groups: dict[tuple[float, float], list[Tensor]] = {}
-    for parameter in network.parameters():
+    for name, parameter in network.named_parameters():
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((1.0 if id(parameter) in head else slow, decay), []).append(parameter)
+        depth = len(found) - stage_of(name, found)  # 0: the head
+        groups.setdefault((slow * recipe.layer_decay**depth if depth else 1.0, decay), []).append(parameter)
     shares = [{"params": p, "weight_decay": d, "share": s} for (s, d), p in groups.items()]
-    return torch.optim.AdamW(shares, lr=recipe.learning_rate)
+    return _OPTIMIZERS[recipe.optimizer](shares, recipe)
 
 
-def schedule(done: float, warmup: float) -> float:
+_OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Recipe], torch.optim.Optimizer]] = {
+    "adamw": lambda groups, recipe: torch.optim.AdamW(groups, lr=recipe.learning_rate),
+    "adam": lambda groups, recipe: torch.optim.Adam(groups, lr=recipe.learning_rate),
+    "rmsprop": lambda groups, recipe: torch.optim.RMSprop(groups, lr=recipe.learning_rate),
+    "momentum": lambda groups, recipe: torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum),
+    "sgd": lambda groups, recipe: torch.optim.SGD(groups, lr=recipe.learning_rate),
+}
+
+
+def hold_still(network: nn.Module, recipe: Recipe, epoch: int) -> None:
+    """Let the stages learn that move in this epoch, and no others; theirs are neither weights nor statistics of norms.
+
+    A network in training mode; a function of the epoch, so that a resumed run holds still what an unbroken one did.
+    """
+    found = stages(network)
+    begun = sum(epoch >= when for when in recipe.unfreeze)  # stages that move, the last first
+    waiting = len(found) - begun if begun < len(recipe.unfreeze) else 0
+    still = max(recipe.frozen, waiting)
+    for name, module in network.named_modules():
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        held = bool(name) and stage_of(name, found) < still and any(stage.holds(name) for stage in found)
+        if norm and (recipe.frozen_norms or held):
+            module.eval()
+        for inner, parameter in module.named_parameters(recurse=False):
+            path = f"{name}.{inner}" if name else inner
+            parameter.requires_grad_(stage_of(path, found) >= still and not (norm and recipe.frozen_norms))
+
+
+def schedule(done: float, warmup: float, recipe: Recipe | None = None, reductions: int = 0) -> float:
     """Share of the learning rate after a fraction ``done`` of all steps: linear warm-up, then half a cosine to 0.
+
+    Or another schedule of ``recipe``: ``one-cycle`` rises along half a cosine from a 25th, and falls along another to a
+    250,000th (Smith & Topin 2018, with the ends of fastai's); ``plateau`` is lower by ``reductions`` factors.
 
     >>> round(schedule(0.55, 0.1), 2)
     0.5
     """
+    name = recipe.schedule if recipe else "cosine"
+    after = min(1.0, (done - warmup) / (1 - warmup))
+    if name == "one-cycle":
+        low, part = (1 / 25, 1 - done / warmup) if done < warmup else (1 / 250_000, after)
+        return low + (1 - low) * _half_cosine(part)
     if done < warmup:
         return done / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
+    if recipe is None or name == "cosine":
+        return _half_cosine(after)
+    passed = {"steps": sum(done >= milestone for milestone in recipe.milestones), "plateau": reductions, "constant": 0}
+    return recipe.factor ** passed[name]
+
+
+def _half_cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _rate(recipe: Recipe, state: LoopState, steps: int) -> float:
-    return recipe.learning_rate * schedule((state.epoch + (state.step + 0.5) / steps) / state.epochs, recipe.warmup)
+    done = (state.epoch + (state.step + 0.5) / steps) / min(state.epochs, state.end)
+    return recipe.learning_rate * schedule(min(done, 1.0), recipe.warmup, recipe, state.reductions)
 
 
 @torch.no_grad()
@@ -259,6 +352,15 @@ def _remember(learner: Learner, state: LoopState, judged: dict[str, float], *, e
             learner.best[name].copy_(tensor)
 
 
+def _notice_plateau(recipe: Recipe, state: LoopState, score: float) -> None:
+    """Lower the rate after ``plateau`` epochs without a better tuning score; patience then begins anew."""
+    better = score > state.plateau_score + 1e-4
+    state.plateau_score = max(score, state.plateau_score) if better else state.plateau_score
+    state.plateau = 0 if better else state.plateau + 1
+    if recipe.schedule == "plateau" and state.plateau >= recipe.plateau:
+        state.reductions, state.plateau = state.reductions + 1, 0
+
+
 def _stop_early(recipe: Recipe, state: LoopState) -> None:
     """Stop where no epoch of the last ``patience`` has a better tuning score."""
     since = state.epoch - 1 - max(state.best_epoch, 0)
@@ -267,15 +369,53 @@ def _stop_early(recipe: Recipe, state: LoopState) -> None:
 
 
 def _fit_budget(recipe: Recipe, state: LoopState, left: float, seconds: float) -> None:
-    """Under a budget, as many epochs as still fit into the seconds ``left``; written down where that changes."""
+    """Under a budget, as many epochs as still fit into the seconds ``left``, the last in part; written down where that
+    changes.
+    """
     if state.stopped or math.isinf(left):
         return
-    epochs = max(state.epoch, min(state.epoch + int(max(0.0, left) / seconds), MOST_EPOCHS[recipe.method]))
+    epochs = max(state.epoch, min(state.epoch + math.ceil(max(0.0, left) / seconds), MOST_EPOCHS[recipe.method]))
     if epochs != state.epochs:
         others = [decision for decision in state.decisions if decision["what"] != "epochs"]
         reason = f"what the budget allows: an epoch took {seconds:.1f} s when last looked at, after epoch {state.epoch}"
         state.decisions = [*others, {"what": "epochs", "choice": str(epochs), "why": reason}]
         state.epochs = epochs
+
+
+class Pace:
+    """How quick the machine is, as its clock shows: seconds of a step, the latest counting most, and of judging."""
+
+    def __init__(self, clock: Clock, steps: int) -> None:
+        self.clock, self.steps, self.seen = clock, steps, 0
+        self.begin()
+        self.seconds = self.judging = self.epoch = 0.0  # of a step, of judging, of a whole epoch at the last one's pace
+
+    def begin(self) -> None:
+        """An epoch begins."""
+        self.began = self.last = self.clock.elapsed
+        self.done = 0
+
+    def step(self) -> None:
+        """A step was made."""
+        now, latest = self.clock.elapsed, max(_LATEST, 1 / max(self.seen, 1))  # the very first is slow: not counted
+        self.seconds += latest * (now - self.last - self.seconds)
+        self.last, self.done, self.seen = now, self.done + 1, self.seen + 1
+
+    def judged(self) -> None:
+        """The network was judged; what is written after it counts with the next step."""
+        now = self.clock.elapsed
+        self.judging = now - self.last
+        self.epoch = (self.last - self.began) * self.steps / max(self.done, 1) + self.judging
+
+    def end(self, state: LoopState, left: float) -> float:
+        """Where the schedule has to end, in epochs, so that it is whole when the seconds ``left`` are over; or inf."""
+        ahead = state.epochs * self.steps - state.epoch * self.steps - state.step
+        judgements = state.epochs - state.epoch
+        if math.isinf(left) or self.seen < 2 or ahead * self.seconds + judgements * self.judging <= left:
+            return math.inf
+        epoch = self.seconds * self.steps + self.judging
+        whole = max(0.0, left - self.judging) / max(epoch, 1e-9)  # the last part of an epoch is judged too
+        return min(state.epochs, state.epoch + state.step / self.steps + whole)
 
 
 def _not_finite(value: float, rows: Any, state: LoopState) -> UnsoundError:
@@ -301,7 +441,7 @@ def _save(folder: Path | None, learner: Learner, state: LoopState, clock: Clock)
 
 
 def _flat(groups: dict[Any, dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{group}/{name}": tensor for group, held in groups.items() for name, tensor in held.items()}
+    return {f"{group}/{name}": tensor for group, held in groups.items() for name, tensor in held.items() if tensor is not None}
 
 
 def _grouped(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

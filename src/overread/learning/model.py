@@ -34,6 +34,7 @@ from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
 from overread.networks.small import Network
+from overread.networks.stages import stage_of, stages
 from overread.networks.state_dict import read_tensors, renamed, write_tensors
 from overread.networks.taps import Tapped
 from overread.predictions import PredictedBy
@@ -250,9 +251,21 @@ def initial_network(
         network = _built(recipe.backbone, recipe, preprocess, outputs)
     origin = Origin(recipe.backbone, sum(p.numel() for p in network.parameters()))
     if found is not None:
+        drawn = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         loaded = stores.load_into(network, found)
+        _redraw(network, drawn, recipe.fresh)
         origin = Origin(origin.name, origin.parameters, True, loaded.licence, loaded.source, loaded.sha256, tuple(loaded.notes))  # fmt: skip
     return _with_taps(network, recipe, preprocess, outputs), origin
+
+
+def _redraw(network: nn.Module, drawn: dict[str, Tensor], fresh: int) -> None:
+    """Put back what was drawn for the last ``fresh`` stages; raises :class:`ArgumentError` where there are fewer."""
+    found = stages(network)
+    require(fresh <= len(found), "the network has fewer stages than are to be drawn anew", given=f"fresh = {fresh} of {len(found)}: "
+            + ", ".join(stage.name for stage in found))  # fmt: skip
+    for name, tensor in network.state_dict().items() if fresh else ():
+        if len(found) - fresh <= stage_of(name, found) < len(found):
+            tensor.copy_(drawn[name])
 
 
 @checked

@@ -19,9 +19,13 @@ from overread.images.conversions import parse_window
 from overread.images.descriptors import DESCRIPTORS
 from overread.images.preprocess import CROPS, FITS
 from overread.networks.backbones import BACKBONES, HEADS, POOLINGS
+from overread.tasks.target import TASKS
 
 METHODS = ("auto", "features", "finetune", "scratch")
 NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "channel mean and std")
+LOSSES = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.losses))
+OPTIMIZERS = ("adamw", "adam", "rmsprop", "momentum", "sgd")
+SCHEDULES = ("cosine", "one-cycle", "steps", "plateau", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 #: More epochs than these were never seen to help; a larger budget is left unused.
 MOST_EPOCHS = {"scratch": 80, "finetune": 25, "features": 0}
@@ -38,7 +42,18 @@ class Recipe:
     alike). ``average`` is the span, in epochs, of the exponential average of the weights (0 none). ``warmup`` is the
     fraction of all steps with a rising rate. ``patience`` is the fraction of all epochs without a better tuning score
     after which training stops. ``views`` orientations of an image are averaged at prediction (1; 2 with its mirror image;
-    4 also upside down; 8 also turned by 90°). ``layers``, ``pooling`` (``mean``, ``max``, ``both`` over space),
+    4 also upside down; 8 also turned by 90°).
+    ``loss``: one of the task's own (:attr:`Task.losses`, blank: the first), ``gamma`` that of the focal loss;
+    ``head_weights``: how much each finding counts, ``source_weights``: each source, in training alone (1 where none is
+    given). ``optimizer`` with ``momentum`` for ``momentum``; ``schedule`` of the rate, of which ``steps`` is multiplied
+    by ``factor`` after these fractions (``milestones``) of all steps and ``plateau`` after ``plateau`` epochs without a
+    better tuning score. ``sampling``: every image once an epoch, or ``balanced``, as many of each class. ``mix``: two
+    images and their labels into one, ``mixup`` or ``cutmix``, by a share from Beta(``mix_alpha``, ``mix_alpha``).
+    Of a pretrained network's stages (:mod:`overread.networks.stages`) the first ``frozen`` are held still, the last
+    ``fresh`` are drawn anew and the others are copied; ``unfreeze``: the epochs after which the last stage, the one
+    before it, … begin to move, with the last of them all those below; ``layer_decay``: the rate of a stage relative to
+    that of the next nearer to the head; ``frozen_norms``: batch norms keep their statistics and weights.
+    ``layers``, ``pooling`` (``mean``, ``max``, ``both`` over space),
     ``descriptors`` (classical ones beside the network, or alone where ``backbone`` is blank), ``head`` and ``penalties``
     belong to ``features``: layers to tap (empty: the last), the kind of linear head, and L2 penalties to choose from by
     ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
@@ -75,13 +90,33 @@ class Recipe:
     folds: int = 5
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    loss: str = ""
+    gamma: float = 2.0
+    head_weights: dict[str, float] = field(default_factory=dict, hash=False)
+    source_weights: dict[str, float] = field(default_factory=dict, hash=False)
+    optimizer: str = "adamw"
+    momentum: float = 0.9
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    factor: float = 0.1
+    plateau: int = 3
+    sampling: str = "shuffle"
+    mix: str = "none"
+    mix_alpha: float = 0.2
+    frozen: int = 0
+    fresh: int = 0
+    unfreeze: tuple[int, ...] = ()
+    layer_decay: float = 1.0
+    frozen_norms: bool = False
     augment: str = "standard"  # "standard": chosen by the plan · "none" · "given": `augmentation` as it stands
     published: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name, options in (("method", METHODS), ("fit", FITS), ("crop", CROPS), ("normalise", NORMALISATIONS),
                               ("precision", PRECISIONS), ("pooling", POOLINGS), ("head", HEADS),
-                              ("augment", ("standard", "none", "given"))):  # fmt: skip
+                              ("augment", ("standard", "none", "given")), ("loss", ("", *LOSSES)),
+                              ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("sampling", ("shuffle", "balanced")),
+                              ("mix", ("none", "mixup", "cutmix"))):  # fmt: skip
             one_of(getattr(self, name), options, name)
         parse_window(self.window)
         if self.backbone:
@@ -101,9 +136,9 @@ class Recipe:
         require(not self.descriptors or self.normalise != "mean image", "descriptors do not go with a mean image",
                 given="normalise mean image", todo="leave normalise out")  # fmt: skip
         for name in ("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "average",
-                     "balance", "seed", "body_rate"):  # fmt: skip
+                     "balance", "seed", "body_rate", "gamma", "frozen", "fresh"):  # fmt: skip
             require(getattr(self, name) >= 0, f"{name} must not be negative", given=getattr(self, name))
-        for name in ("label_smoothing", "dropout", "warmup"):
+        for name in ("label_smoothing", "dropout", "warmup", "momentum"):
             require(0 <= getattr(self, name) < 1, f"{name} must lie in 0 … 1", given=getattr(self, name))
         require(self.patience > 0, "patience must be above 0", given=self.patience)
         require(self.learning_rate <= 10, "the learning rate is far too high", given=self.learning_rate,
@@ -111,6 +146,20 @@ class Recipe:
         require(self.views in (1, 2, 4, 8), "views must be 1, 2, 4 or 8", given=self.views)
         require(self.folds >= 2, "folds must be at least 2", given=self.folds)
         require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
+
+        for name in ("factor", "layer_decay"):
+            require(0 < getattr(self, name) <= 1, f"{name} must be above 0 and at most 1", given=getattr(self, name))
+        require(self.plateau >= 1, "plateau must be at least 1 epoch", given=self.plateau)
+        require(self.mix_alpha > 0, "mix_alpha must be above 0", given=self.mix_alpha)
+        for name in ("milestones", "unfreeze"):
+            require(list(getattr(self, name)) == sorted(set(getattr(self, name))), f"{name} must rise", given=getattr(self, name))  # fmt: skip
+        require(all(0 < done < 1 for done in self.milestones), "milestones must lie between 0 and 1", given=self.milestones)  # fmt: skip
+        require(all(epoch >= 1 for epoch in self.unfreeze), "unfreeze counts epochs from 1", given=self.unfreeze)
+        for name in ("head_weights", "source_weights"):
+            require(min(getattr(self, name).values(), default=0) >= 0, f"{name} must not be negative", given=getattr(self, name))  # fmt: skip
+        asked = [name for name in ("frozen", "fresh", "unfreeze", "frozen_norms") if getattr(self, name)]
+        require(self.method != "scratch" or not asked, "a network from random weights has nothing to be held still or kept",
+                given=", ".join(asked), todo="use them with --recipe finetune")  # fmt: skip
 
     @property
     def described(self) -> bool:
@@ -209,12 +258,16 @@ def _toml_value(text: str) -> Any:
         return text
 
 
+#: Fields that are tables of names which the user chooses.
+_TABLES = ("head_weights", "source_weights", "published")
+
+
 def _place(values: dict[str, Any], key: str, value: Any) -> None:
     *path, last = key.split(".")
     for part in path:
         if not isinstance(values.get(part), dict):
             raise InputError(f"the recipe has no group {part!r}", todo=nearest(part, Recipe.__dataclass_fields__))
         values = values[part]
-    if last not in values:
+    if last not in values and ".".join(path) not in _TABLES:
         raise InputError(f"the recipe has no field {key!r}", todo=nearest(last, values))
     values[last] = value

@@ -21,7 +21,7 @@ from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.learning import auto
 from overread.learning.checkpoint import forget
 from overread.learning.device import pick_device
-from overread.learning.fit import fit
+from overread.learning.fit import fit, refuse_unfit
 from overread.learning.loader import decode
 from overread.learning.model import Decision, Model
 from overread.learning.recipe import AUTO, Recipe
@@ -54,6 +54,7 @@ def train(
     :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
     """
     cases, training, tuning = _rows(cases, split)
+    refuse_unfit(cases, recipe)
     checkpoints, cache = Path(folder) if folder else None, Path(cache) if cache else cache_folder()
     clock, device = clock or Clock(), pick_device(device)
     if threads:
