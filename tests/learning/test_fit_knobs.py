@@ -31,7 +31,11 @@ def make_cases(folder: Path, columns: dict[str, list], **asked) -> Cases:
     count = len(next(iter(columns.values())))
     for i in range(count):
         (folder / f"{i}.png").touch()
-    rows = {"image": [f"{i}.png" for i in range(count)], "patient": [f"p{i}" for i in range(count)], "site": ["a", "b"] * (count // 2)}
+    rows = {
+        "image": [f"{i}.png" for i in range(count)],
+        "patient": [f"p{i}" for i in range(count)],
+        "site": ["a", "b"] * (count // 2),
+    }
     pd.DataFrame(rows | columns).to_csv(table, index=False)
     return read_cases(table, image="image", patient="patient", source="site", names="keep", **asked)
 
@@ -86,7 +90,12 @@ def test_every_knob_has_its_effect_and_the_same_one_each_time(classes, usual, fi
 
 
 def test_what_is_usual_needs_no_name(classes, usual) -> None:
-    named = {"loss": "cross-entropy", "optimizer": "adamw", "schedule": "cosine", "source_weights": {"a": 1.0, "b": 1.0}}
+    named = {
+        "loss": "cross-entropy",
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "source_weights": {"a": 1.0, "b": 1.0},
+    }
     assert _weights(classes, **named) == usual
 
 
@@ -132,7 +141,9 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(classes, f
 def published(tmp_path_factory) -> tuple[Path, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     tensors = squeezenet1_1(weights=None).state_dict()
-    return Path(save_file(tensors, path := tmp_path_factory.mktemp("w") / "squeezenet1_1_seeded.safetensors") or path), tensors
+    return Path(
+        save_file(tensors, path := tmp_path_factory.mktemp("w") / "squeezenet1_1_seeded.safetensors") or path
+    ), tensors
 
 
 @pytest.mark.parametrize("fresh", [0, 2, 9])
@@ -144,7 +155,9 @@ def test_the_last_stages_are_drawn_anew_and_the_others_copied(published, fresh) 
     found = stages(network)
     for name, tensor in network.state_dict().items():
         if name.startswith("trunk"):
-            wanted = drawn.state_dict()[name] if stage_of(name, found) >= 9 - fresh else tensors[name.removeprefix("trunk.")]
+            wanted = (
+                drawn.state_dict()[name] if stage_of(name, found) >= 9 - fresh else tensors[name.removeprefix("trunk.")]
+            )
             assert torch.equal(tensor, wanted), name
 
 
@@ -158,7 +171,9 @@ def test_a_linear_head_says_what_it_does_not_use(published, tmp_path) -> None:
     cases = make_cases(tmp_path, {"label": list("abc" * 16)}, label="label")
     data = make_data(cases)
     wide = replace(data, images=data.images.repeat(3, axis=-1), preprocess=Preprocess(size=(28, 28), channels=3))
-    recipe = RECIPE.changed(method="features", backbone="squeezenet1_1", loss="hinge", optimizer="sgd", penalties=(0.1,), folds=2)
+    recipe = RECIPE.changed(
+        method="features", backbone="squeezenet1_1", loss="hinge", optimizer="sgd", penalties=(0.1,), folds=2
+    )
     heard: list[str] = []
     model = fit(wide, recipe, weights=published[0], cache=tmp_path, threads=1, say=heard.append)
     assert any("not used: loss, optimizer" in line for line in heard)

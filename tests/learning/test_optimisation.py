@@ -52,7 +52,9 @@ def test_optimisers_are_torchs(name) -> None:
 
 @pytest.mark.parametrize("fields", [{"optimizer": name} for name in OPTIMIZERS] + [{"schedule": name} for name in SCHEDULES]
                          + [{"mix": "mixup"}, {"mix": "cutmix"}, {"method": "finetune", "unfreeze": (1, 2), "layer_decay": 0.5}])  # fmt: skip
-def test_a_stopped_run_ends_like_an_unbroken_one_whatever_it_learns_by(make_training, tmp_path, monkeypatch, fields) -> None:
+def test_a_stopped_run_ends_like_an_unbroken_one_whatever_it_learns_by(
+    make_training, tmp_path, monkeypatch, fields
+) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     recipe = {"epochs": 4, "plateau": 1, "patience": 9.0, **fields}
 
@@ -279,7 +281,13 @@ def test_a_network_of_ones_own_has_stages_too() -> None:
 
     found = stages(Own())
     assert [stage.modules for stage in found] == [("a",), ("b", "norm")]
-    assert [stage_of(name, found) for name in ("token", "a.weight", "b.bias_hh_l0", "norm.bias", "head.bias")] == [0, 0, 1, 1, 2]
+    assert [stage_of(name, found) for name in ("token", "a.weight", "b.bias_hh_l0", "norm.bias", "head.bias")] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+    ]
     assert stages(torch.nn.Linear(2, 2)) == ()
 
 
@@ -288,7 +296,13 @@ def test_a_stage_learns_at_a_share_of_the_next_ones_rate() -> None:
     recipe = Recipe(method="finetune", layer_decay=0.5, body_rate=0.8)
     groups = make_optimizer(network, recipe).param_groups
     share = {id(p): group["share"] for group in groups for p in group["params"]}
-    wanted = {"trunk.stem": 0.8 / 16, "trunk.block1": 0.8 / 8, "trunk.block2": 0.8 / 4, "trunk.block3": 0.8 / 2, "head": 1.0}
+    wanted = {
+        "trunk.stem": 0.8 / 16,
+        "trunk.block1": 0.8 / 8,
+        "trunk.block2": 0.8 / 4,
+        "trunk.block3": 0.8 / 2,
+        "head": 1.0,
+    }
     for name, parameter in network.named_parameters():
         assert share[id(parameter)] == pytest.approx(next(v for k, v in wanted.items() if name.startswith(k))), name
 

@@ -223,9 +223,7 @@ class Mixture:
 
 
 @checked
-def draw_mixture(
-    alpha: float, sides: tuple[int, ...], *, seed: int, epoch: int, rows: NDArray[np.int64]
-) -> Mixture:
+def draw_mixture(alpha: float, sides: tuple[int, ...], *, seed: int, epoch: int, rows: NDArray[np.int64]) -> Mixture:
     """What each image of a batch is mixed with; a pure function of its arguments.
 
     ``sides``: of the images, for boxes that hold a share of the pixels; none for mixup.

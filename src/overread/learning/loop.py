@@ -441,7 +441,12 @@ def _save(folder: Path | None, learner: Learner, state: LoopState, clock: Clock)
 
 
 def _flat(groups: dict[Any, dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{group}/{name}": tensor for group, held in groups.items() for name, tensor in held.items() if tensor is not None}
+    return {
+        f"{group}/{name}": tensor
+        for group, held in groups.items()
+        for name, tensor in held.items()
+        if tensor is not None
+    }
 
 
 def _grouped(flat: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
