@@ -194,7 +194,7 @@ PACES = {
 @pytest.mark.parametrize("name", ["cosine", "one-cycle"])
 def test_a_schedule_is_never_cut(make_training, pace, name) -> None:
     """Sixteen steps an epoch of a second each and one for judging: three epochs fit into the time of a steady machine."""
-    rates, state, clock = _simulate(make_training, PACES[pace], limit=52.0, schedule=name, epochs=3, batch_size=4)
+    rates, _, clock = _simulate(make_training, PACES[pace], limit=52.0, schedule=name, epochs=3, batch_size=4)
     assert max(rates) > 0.9
     assert rates[-1] < 0.08, rates[-6:]  # whole: its end is all but nothing
     assert clock.now <= 52.0 + 3.0  # a step and judging late at most
