@@ -100,7 +100,7 @@ def test_what_is_usual_needs_no_name(classes, usual) -> None:
 
 
 def test_findings_and_quantities_have_their_knobs(findings, quantity) -> None:
-    for data, changes in ((findings, [{"loss": "focal"}, {"head_weights": {"x": 3.0}}, {"sampling": "balanced"}, {"mix": "mixup"}]),
+    for data, changes in ((findings, [{"loss": "focal"}, {"finding_weights": {"x": 3.0}}, {"sampling": "balanced"}, {"mix": "mixup"}]),
                           (quantity, [{"loss": "huber"}, {"source_weights": {"b": 0.2}}])):  # fmt: skip
         plain = _weights(data)
         for fields in changes:
@@ -128,8 +128,8 @@ def test_what_does_not_go_together_is_refused_before_anything_is_read(classes, f
         refuse_unfit(findings.cases, RECIPE.changed(loss="hinge"))
     with pytest.raises(ArgumentError, match="source_weights"):
         refuse_unfit(classes.cases, RECIPE.changed(source_weights={"c": 0.5}))
-    with pytest.raises(ArgumentError, match="head_weights"):
-        refuse_unfit(findings.cases, RECIPE.changed(head_weights={"z": 0.5}))
+    with pytest.raises(ArgumentError, match="finding_weights"):
+        refuse_unfit(findings.cases, RECIPE.changed(finding_weights={"z": 0.5}))
     with pytest.raises(ArgumentError, match="nothing to learn"):
         fit(classes, RECIPE.changed(source_weights={"a": 0.0, "b": 0.0}), threads=1)
 

@@ -367,9 +367,9 @@ def test_fields_that_make_no_sense_are_refused(fields, message) -> None:
 
 
 def test_every_field_is_set_from_the_command_line() -> None:
-    made = override(Recipe(), ["loss=focal", "gamma=1", "head_weights.mass=2", "source_weights.site b=0.5", "optimizer=sgd",
+    made = override(Recipe(), ["loss=focal", "gamma=1", "finding_weights.mass=2", "source_weights.site b=0.5", "optimizer=sgd",
                                "schedule=steps", "milestones=[0.3, 0.6]", "sampling=balanced", "mix=cutmix", "frozen=2",
                                "unfreeze=[1, 2]", "layer_decay=0.7", "frozen_norms=true"])  # fmt: skip
-    assert made.head_weights == {"mass": 2.0}
+    assert made.finding_weights == {"mass": 2.0}
     assert made.source_weights == {"site b": 0.5}
     assert (made.loss, made.milestones, made.unfreeze, made.frozen_norms) == ("focal", (0.3, 0.6), (1, 2), True)

@@ -159,7 +159,7 @@ def test_a_loss_of_another_task_is_refused_by_name() -> None:
         CLASSES.loss(ONES, 0.0, name="huber")
     with pytest.raises(ArgumentError, match="hinge"):
         FINDINGS.loss(np.ones(3), 0.0, name="hinge")
-    with pytest.raises(ArgumentError, match=r"one answer.*head_weights"):
+    with pytest.raises(ArgumentError, match=r"one answer.*finding_weights"):
         CLASSES.loss(ONES, 0.0, heads={"a": 2.0})
     with pytest.raises(ArgumentError, match="'q'|q"):
         FINDINGS.loss(np.ones(3), 0.0, heads={"q": 2.0})

@@ -79,7 +79,7 @@ def fit(
         batches = Batches(data.images, data.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
                           device, threads, task.strata(taught) if alike else None, recipe.mix, recipe.mix_alpha)  # fmt: skip
         loss = task.loss(task.class_weights(taught, 0.0) if alike else balance, recipe.label_smoothing, device,
-                         name=recipe.loss, gamma=recipe.gamma, heads=recipe.head_weights)  # fmt: skip
+                         name=recipe.loss, gamma=recipe.gamma, heads=recipe.finding_weights)  # fmt: skip
         judge = judge_on(data.images, data.tuning, labels, task, preprocess, mean_image=mean_image, device=device)
         network, state = optimise(network, batches, loss, judge, recipe, clock=clock or Clock(), reserve=reserve, folder=folder,
                                   fitted=origin.pretrained, shares=_source_shares(data, recipe), progress=progress)  # fmt: skip
@@ -109,7 +109,7 @@ def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
     """
     task = cases.target.task
     task.loss_name(recipe.loss)
-    task.head_weights(recipe.head_weights)
+    task.finding_weights(recipe.finding_weights)
     if recipe.mix != "none" and task.unmixable:
         raise InputError(f"images of {task.summary} cannot be mixed", given=f"mix = {recipe.mix}: {task.unmixable}",
                          todo="leave mix out")  # fmt: skip
@@ -119,7 +119,7 @@ def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
 
 
 #: What is learned by steps; a linear head on a frozen network is fitted without.
-_OF_STEPS = ("loss", "head_weights", "source_weights", "optimizer", "schedule", "mix", "frozen", "unfreeze", "layer_decay",
+_OF_STEPS = ("loss", "finding_weights", "source_weights", "optimizer", "schedule", "mix", "frozen", "unfreeze", "layer_decay",
              "frozen_norms")  # fmt: skip
 
 

@@ -43,8 +43,9 @@ class Recipe:
     fraction of all steps with a rising rate. ``patience`` is the fraction of all epochs without a better tuning score
     after which training stops. ``views`` orientations of an image are averaged at prediction (1; 2 with its mirror image;
     4 also upside down; 8 also turned by 90°).
+
     ``loss``: one of the task's own (:attr:`Task.losses`, blank: the first), ``gamma`` that of the focal loss;
-    ``head_weights``: how much each finding counts, ``source_weights``: each source, in training alone (1 where none is
+    ``finding_weights``: how much each finding counts, ``source_weights``: each source, in training alone (1 where none is
     given). ``optimizer`` with ``momentum`` for ``momentum``; ``schedule`` of the rate, of which ``steps`` is multiplied
     by ``factor`` after these fractions (``milestones``) of all steps and ``plateau`` after ``plateau`` epochs without a
     better tuning score. ``sampling``: every image once an epoch, or ``balanced``, as many of each class. ``mix``: two
@@ -53,6 +54,7 @@ class Recipe:
     ``fresh`` are drawn anew and the others are copied; ``unfreeze``: the epochs after which the last stage, the one
     before it, … begin to move, with the last of them all those below; ``layer_decay``: the rate of a stage relative to
     that of the next nearer to the head; ``frozen_norms``: batch norms keep their statistics and weights.
+
     ``layers``, ``pooling`` (``mean``, ``max``, ``both`` over space),
     ``descriptors`` (classical ones beside the network, or alone where ``backbone`` is blank), ``head`` and ``penalties``
     belong to ``features``: layers to tap (empty: the last), the kind of linear head, and L2 penalties to choose from by
@@ -92,7 +94,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     loss: str = ""
     gamma: float = 2.0
-    head_weights: dict[str, float] = field(default_factory=dict, hash=False)
+    finding_weights: dict[str, float] = field(default_factory=dict, hash=False)
     source_weights: dict[str, float] = field(default_factory=dict, hash=False)
     optimizer: str = "adamw"
     momentum: float = 0.9
@@ -155,7 +157,7 @@ class Recipe:
             require(list(getattr(self, name)) == sorted(set(getattr(self, name))), f"{name} must rise", given=getattr(self, name))  # fmt: skip
         require(all(0 < done < 1 for done in self.milestones), "milestones must lie between 0 and 1", given=self.milestones)  # fmt: skip
         require(all(epoch >= 1 for epoch in self.unfreeze), "unfreeze counts epochs from 1", given=self.unfreeze)
-        for name in ("head_weights", "source_weights"):
+        for name in ("finding_weights", "source_weights"):
             require(min(getattr(self, name).values(), default=0) >= 0, f"{name} must not be negative", given=getattr(self, name))  # fmt: skip
         asked = [name for name in ("frozen", "fresh", "unfreeze", "frozen_norms") if getattr(self, name)]
         require(self.method != "scratch" or not asked, "a network from random weights has nothing to be held still or kept",
@@ -259,7 +261,7 @@ def _toml_value(text: str) -> Any:
 
 
 #: Fields that are tables of names which the user chooses.
-_TABLES = ("head_weights", "source_weights", "published")
+_TABLES = ("finding_weights", "source_weights", "published")
 
 
 def _place(values: dict[str, Any], key: str, value: Any) -> None:

@@ -88,7 +88,7 @@ class Classes(Task):
         import torch
         from torch.nn.functional import cross_entropy, one_hot
 
-        self.head_weights(heads)
+        self.finding_weights(heads)
         name, scale = self.loss_name(name), torch.as_tensor(weights, device=device)
 
         def each_row(outputs: Tensor, labels: Tensor) -> Tensor:

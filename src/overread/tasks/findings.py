@@ -110,7 +110,10 @@ class Findings(Task):
         from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
         focal = self.loss_name(name) == "focal"
-        scale, head = torch.as_tensor(weights, device=device), torch.as_tensor(self.head_weights(heads), device=device)
+        scale, head = (
+            torch.as_tensor(weights, device=device),
+            torch.as_tensor(self.finding_weights(heads), device=device),
+        )
 
         def each_finding(outputs: Tensor, aim: Tensor) -> Tensor:
             if not focal:

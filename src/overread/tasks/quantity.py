@@ -85,7 +85,7 @@ class Quantity(Task):
         """The squared error of the standardised number; ``huber``: beyond one deviation linear (Huber 1964)."""
         from torch.nn.functional import huber_loss, mse_loss
 
-        self.head_weights(heads)
+        self.finding_weights(heads)
         error = huber_loss if self.loss_name(name) == "huber" else mse_loss
 
         def loss(outputs: Tensor, labels: Tensor, shares: Tensor | None = None) -> Tensor:

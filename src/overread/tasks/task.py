@@ -167,13 +167,13 @@ class Task(ABC):
         """``name``, or the usual loss for a blank one; refuses one that this task does not have."""
         return one_of(name, self.losses, f"the loss of {self.summary}") if name else self.losses[0]
 
-    def head_weights(self, heads: Mapping[str, float] | None) -> NDArray[np.float32]:
+    def finding_weights(self, heads: Mapping[str, float] | None) -> NDArray[np.float32]:
         """(K,) how much each name counts, with a mean of 1; refuses weights where names have no answers of their own."""
         heads = heads or {}
         require(self.multilabel or not heads, f"{self.summary} has one answer, so there are no heads to be weighed",
-                given=", ".join(heads), todo="leave head_weights out")  # fmt: skip
+                given=", ".join(heads), todo="leave finding_weights out")  # fmt: skip
         for name in heads:
-            one_of(name, self.names, "the finding of head_weights")
+            one_of(name, self.names, "the finding of finding_weights")
         weights = np.array([heads.get(name, 1.0) for name in self.names], np.float32)
         require(bool((weights >= 0).all() and weights.any()), "the weights of heads must not be negative, nor all 0",
                 given=dict(heads))  # fmt: skip
