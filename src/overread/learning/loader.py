@@ -217,8 +217,8 @@ class Mixture:
             return x * own + other * (1 - own)
         made = x.clone()
         for index, box in enumerate(self.boxes):
-            inside = (index, slice(None), *(slice(int(low), int(high)) for low, high in box))
-            made[inside] = other[inside]
+            inside = (slice(None), *(slice(int(low), int(high)) for low, high in box))
+            made[index][inside] = other[index][inside]
         return made
 
 
