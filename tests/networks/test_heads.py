@@ -107,7 +107,7 @@ def test_the_svm_equals_liblinear(cloud) -> None:
         rows = masks[k] > 0
         z = _standardised(features, rows)
         # liblinear: |w|²/2 + C Σ; a large scale of the intercept frees it of its penalty
-        oracle = LinearSVC(C=1 / (penalty * rows.sum()), intercept_scaling=100, max_iter=100_000, tol=1e-8).fit(
+        oracle = LinearSVC(C=1 / (penalty * rows.sum()), intercept_scaling=100, max_iter=20_000, tol=1e-6).fit(
             z[rows], labels[rows]
         )
         assert np.abs(_said(heads, features, k) - oracle.decision_function(z)).max() < 0.01
@@ -118,8 +118,8 @@ def test_the_svm_of_a_quantity_equals_liblinear(cloud) -> None:
     value = (features[:, 0] * 0.1 + labels).astype(np.float32)
     heads = _fit(features, value, Target("quantity", ("v",)).task, [1e-2], head="svm", tolerance=1e-8)
     z = _standardised(features, np.ones(300, bool))
-    oracle = LinearSVR(C=1 / (1e-2 * 300), loss="squared_epsilon_insensitive", epsilon=0.1, dual=True, intercept_scaling=100,
-                       max_iter=100_000, tol=1e-8).fit(z, value)  # fmt: skip
+    oracle = LinearSVR(C=1 / (1e-2 * 300), loss="squared_epsilon_insensitive", epsilon=0.1, dual=False, intercept_scaling=100,
+                       max_iter=20_000, tol=1e-6).fit(z, value)  # fmt: skip
     assert np.abs(_said(heads, features)[:, 0] - oracle.predict(z)).max() < 0.01
 
 
@@ -225,3 +225,22 @@ def test_calibrated_outputs_are_log_odds(cloud) -> None:
     best = -np.log(np.exp(truth)[np.arange(4000), labels] / np.exp(truth).sum(1)).mean()
     assert abs(float(loss[0]) - best) < 2e-3
     assert shift.shape == (1, 3)
+
+
+@pytest.mark.parametrize("head", ["ridge", "nearest-mean"])
+@pytest.mark.parametrize("kind", ["classes", "findings"])
+def test_wide_features_are_solved_by_rows_to_the_same_heads(head, kind) -> None:
+    """More features than rows: copies of a few columns, divided so that both ways have the same answer."""
+    rng = np.random.default_rng(4)
+    features, labels = rng.normal(size=(60, 20)).astype(np.float32), rng.integers(0, 3, 60)
+    answers = labels if kind == "classes" else np.stack([labels == 1, labels == 2], 1).astype(np.float32)
+    if kind == "findings":
+        answers[:9, 1] = np.nan
+    task = Target(kind, ("a", "b", "c") if kind == "classes" else ("x", "y")).task
+    masks = np.ones((2, 60), np.float32)
+    masks[1, ::3] = 0
+    narrow = _fit(features, answers, task, [1e-1, 1e-2], masks, head=head)
+    # ten copies of each column: the weights are shared out, as if the penalty were a tenth
+    wide = _fit(np.tile(features, 10), answers, task, [1.0, 1e-1], masks, head=head)
+    for k in range(2):
+        assert np.abs(_said(narrow, features, k) - _said(wide, np.tile(features, 10), k)).max() < 2e-3

@@ -16,7 +16,7 @@ problem has its own history and step, one matrix product serves them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +26,9 @@ from overread.core.errors import InputError, checked, one_of, require
 from overread.core.progress import Progress, silent
 from overread.networks.backbones import HEADS
 from overread.tasks.task import Task
+
+#: ``(parameters (K, …) of these problems, which problems (K,)) -> values (K,), gradients (K, …)``
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 _MEMORY, _ARMIJO, _HALVINGS = 10, 1e-4, 20
 _CELLS = 20_000_000
@@ -78,23 +81,24 @@ def fit_heads(
     share = masks / counts  # (K, N)
     chunk = max(1, _CELLS // (len(penalties) * task.outputs))  # rows at a time: bounded memory at any N
 
-    def objective(parameters: Tensor) -> tuple[Tensor, Tensor]:
-        scaled = parameters[:, :-1] / std[:, :, None]  # (K, F, C): standardisation folded into the weights
-        bias = parameters[:, -1] - torch.einsum("kf,kfc->kc", mean, scaled)
-        loss = penalties / 2 * parameters[:, :-1].square().sum(dim=(1, 2))
+    def objective(parameters: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        centre, spread, part, penalty = mean[which], std[which], share[which], penalties[which]
+        scaled = parameters[:, :-1] / spread[:, :, None]  # (K, F, C): standardisation folded into the weights
+        bias = parameters[:, -1] - torch.einsum("kf,kfc->kc", centre, scaled)
+        loss = penalty / 2 * parameters[:, :-1].square().sum(dim=(1, 2))
         total, pulled = torch.zeros_like(bias), torch.zeros_like(scaled)
         for rows in torch.arange(len(features), device=features.device).split(chunk):
             outputs = torch.einsum("nf,kfc->knc", features[rows], scaled) + bias[:, None]
             each, slope = slope_of(outputs, labels[rows], weights)  # (K, n), (K, n, C)
-            slope = slope * share[:, rows, None]
-            loss = loss + (each * share[:, rows]).sum(dim=1)
+            slope = slope * part[:, rows, None]
+            loss = loss + (each * part[:, rows]).sum(dim=1)
             total += slope.sum(dim=1)
             pulled += torch.einsum("nf,knc->kfc", features[rows], slope)
-        pulled = (pulled - mean[:, :, None] * total[:, None]) / std[:, :, None]
-        return loss, torch.cat([pulled + penalties[:, None, None] * parameters[:, :-1], total[:, None]], 1)
+        pulled = (pulled - centre[:, :, None] * total[:, None]) / spread[:, :, None]
+        return loss, torch.cat([pulled + penalty[:, None, None] * parameters[:, :-1], total[:, None]], 1)
 
     start = features.new_zeros(len(penalties), features.shape[1] + 1, task.outputs)
-    best, _ = _lbfgs(objective, start, steps, tolerance, progress)
+    best = _lbfgs(objective, start, steps, tolerance, progress)
     return _raw(best[:, :-1], best[:, -1], mean, std)
 
 
@@ -134,11 +138,8 @@ def _products(
         return total
 
     whole = products(torch.arange(len(features)))
-    _, which = torch.unique(masks > 0, dim=0, return_inverse=True)
-    for number in range(int(which.max()) + 1):
-        problems = torch.nonzero(which == number)[:, 0].tolist()
+    for problems, seen in _alike(masks):
         k = problems[0]
-        seen = masks[k] > 0
         few = bool(seen.double().mean() < 0.5)
         made = products(torch.nonzero(seen)[:, 0]) if few else whole - products(torch.nonzero(~seen)[:, 0])
         stretch, move = scale / std[k], (middle - mean[k]) / std[k]  # what is left to do to standardise in the problem
@@ -153,6 +154,13 @@ def _products(
 _ROWS = 4096
 
 
+def _alike(masks: Tensor) -> Iterator[tuple[list[int], Tensor]]:
+    """The problems that see the same rows, and these rows (N,)."""
+    seen, which = torch.unique(masks > 0, dim=0, return_inverse=True)
+    for number, rows in enumerate(seen):
+        yield torch.nonzero(which == number)[:, 0].tolist(), rows
+
+
 def _ridge(
     features: Tensor, labels: Tensor, task: Task, weights: Tensor, masks: Tensor, penalties: Tensor,
     mean: Tensor, std: Tensor,
@@ -163,10 +171,28 @@ def _ridge(
     columns, alike = torch.unique(shares, dim=1, return_inverse=True)
     for number, share in enumerate(columns.T):
         outputs = torch.nonzero(alike == number)[:, 0]
+        if features.shape[1] > len(features):
+            for problems, z, rows in _standardised(features, masks, mean, std):
+                for problem, found in zip(
+                    problems, _wide_ridge(z, aims[rows][:, outputs], share[rows], penalties[problems])
+                ):
+                    made[problem][:, outputs] = found
+            continue
         for problems, square, beside, count in _products(features, aims[:, outputs], share, masks, mean, std):
             for problem in problems:
                 made[problem][:, outputs] = _solved(square / count, float(penalties[problem]), beside / count)
     return made
+
+
+def _wide_ridge(z: Tensor, aims: Tensor, share: Tensor, penalties: Tensor) -> Iterator[Tensor]:
+    """The same for each penalty from the products of all pairs of rows, which are fewer than the features."""
+    total = share.sum().clamp(min=1e-12)
+    middle, centre = share @ z / total, share @ aims / total
+    b, a = (z - middle) * share.sqrt()[:, None], (aims - centre) * share.sqrt()[:, None]
+    products = b @ b.T / len(z)
+    for penalty in penalties.tolist():
+        weight = b.T @ _solved(products, penalty, a / len(z), intercept=False)
+        yield torch.cat([weight, (centre - middle @ weight)[None]])
 
 
 def _nearest_mean(
@@ -179,29 +205,62 @@ def _nearest_mean(
         raise InputError(f"{task.summary} has no classes whose means could be the nearest", given="head nearest-mean",
                          todo="choose logistic, svm or ridge")  # fmt: skip
     made = torch.zeros(len(masks), features.shape[1] + 1, contrast.shape[1], dtype=torch.float64)
-    share = members.sum(1)  # of every row that a group holds: 1, or the number of findings that are known
-    beside = members / share.clamp(min=1)[:, None]
-    for problems, square, sums, _ in _products(features, beside, share, masks, mean, std):
-        counts = sums[-1]  # (G,) the last row belongs to the column of ones
-        centres = sums[:-1] / counts.clamp(min=1e-9)  # (F, G)
-        square[:-1, :-1] -= (centres * counts) @ centres.T
-        square[:-1, -1], square[-1, :-1] = 0.0, 0.0
+    wide = features.shape[1] > int(members.sum())
+    for problems, centres, counts, of in (_means_of_rows if wide else _means)(features, members, masks, mean, std):
         for problem in problems:
-            padded = torch.nn.functional.pad(centres, (0, 0, 0, 1))
-            weight = _solved(square / counts.sum().clamp(min=1), float(penalties[problem]), padded)[:-1]  # (F, G)
+            weight = of(float(penalties[problem]))  # (F, G)
             bias = -(centres * weight).sum(0) / 2
             bias = torch.where(counts > 0.5, bias, bias.min() - 10.0)  # of a group that nobody is in: far away
             made[problem] = torch.cat([weight @ contrast, (bias @ contrast)[None]])
     return made
 
 
+#: Problems that see the same rows; means (F, G) and sizes (G,) of the groups; ``(S + penalty I)⁻¹`` times these means.
+_Groups = Iterator[tuple[list[int], Tensor, Tensor, Callable[[float], Tensor]]]
+
+
+def _means(features: Tensor, members: Tensor, masks: Tensor, mean: Tensor, std: Tensor) -> _Groups:
+    share = members.sum(1)  # of every row that a group holds: 1, or the number of findings that are known
+    beside = members / share.clamp(min=1)[:, None]
+    for problems, square, sums, _ in _products(features, beside, share, masks, mean, std):
+        counts = sums[-1]  # the last row belongs to the column of ones
+        centres = sums[:-1] / counts.clamp(min=1e-9)
+        within = (square[:-1, :-1] - (centres * counts) @ centres.T) / counts.sum().clamp(min=1)
+        yield problems, centres, counts, lambda penalty, s=within, c=centres: _solved(s, penalty, c, intercept=False)
+
+
+def _means_of_rows(features: Tensor, members: Tensor, masks: Tensor, mean: Tensor, std: Tensor) -> _Groups:
+    """The same from the products of all pairs of rows (Woodbury): for more features than rows."""
+    for problems, z, rows in _standardised(features, masks, mean, std):
+        inside = members[rows]
+        counts = inside.sum(0)
+        centres = z.T @ inside / counts.clamp(min=1e-9)
+        b = torch.cat([z[inside[:, g] > 0] - centres[:, g] for g in range(len(counts))])  # a row for each membership
+        b = b / counts.sum().clamp(min=1).sqrt()
+        products, seen = b @ b.T, b @ centres
+
+        def of(penalty: float, b: Tensor = b, k: Tensor = products, s: Tensor = seen, c: Tensor = centres) -> Tensor:
+            return (c - b.T @ _solved(k, penalty, s, intercept=False)) / penalty
+
+        yield problems, centres, counts, of
+
+
+def _standardised(
+    features: Tensor, masks: Tensor, mean: Tensor, std: Tensor
+) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+    """For the problems that see the same rows: which, the standardised features of these rows, and the rows."""
+    for problems, seen in _alike(masks):
+        yield problems, ((features[seen] - mean[problems[0]]) / std[problems[0]]).double(), seen
+
+
 _CLOSED = {"ridge": _ridge, "nearest-mean": _nearest_mean}
 
 
-def _solved(matrix: Tensor, penalty: float, aim: Tensor) -> Tensor:
-    """(matrix + penalty I)⁻¹ aim, without a penalty on the last row, which is the intercept."""
+def _solved(matrix: Tensor, penalty: float, aim: Tensor, *, intercept: bool = True) -> Tensor:
+    """(matrix + penalty I)⁻¹ aim, without a penalty on the last row where it is the ``intercept``."""
     ridge = torch.full((len(matrix),), penalty, dtype=matrix.dtype)
-    ridge[-1] = 1e-12
+    if intercept:
+        ridge[-1] = 1e-12
     factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag(ridge))
     if int(failed):  # nothing was seen that this output could learn from
         return torch.zeros_like(aim)
@@ -212,26 +271,26 @@ def _solved(matrix: Tensor, penalty: float, aim: Tensor) -> Tensor:
 
 
 @checked
-def calibrate(outputs: Tensor, labels: Tensor, task: Task, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale (K, C) and shift (K, C) of outputs (K, N, C) that minimise the task's loss, and the mean losses (K,).
+def calibrate(given: Tensor, labels: Tensor, task: Task, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale (K, C) and shift (K, C) of outputs ``given`` (K, N, C) that minimise the task's loss, and the mean losses (K,).
 
     Vector scaling (Guo 2017, arXiv:1706.04599, section 4.2) with scales that are above 0 and drawn towards each other, so that
     a rare class follows the others. Fit it on held-out outputs.
     """
 
-    def objective(parameters: Tensor) -> tuple[Tensor, Tensor]:
-        rates = parameters[:, 0].exp()  # (K, C)
+    def objective(parameters: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        rates, outputs = parameters[:, 0].exp(), given[which]  # (K, C), (K, N, C)
         spread = parameters[:, 0] - parameters[:, 0].mean(1, keepdim=True)
         each, slope = task.loss_and_slope(outputs * rates[:, None] + parameters[:, 1][:, None], labels, weights)
         slope = slope / outputs.shape[1]
         steep = (slope * outputs).sum(1) * rates + 2 * _SPREAD * spread
         return each.mean(1) + _SPREAD * spread.square().sum(1), torch.stack([steep, slope.sum(1)], 1)
 
-    start = outputs.new_zeros(len(outputs), 2, outputs.shape[2])
-    start[:, 0] = -outputs.std(dim=(1, 2), keepdim=True)[..., 0].clamp(min=1e-6).log()
-    best, _ = _lbfgs(objective, start, 100, 1e-5, silent)
+    start = given.new_zeros(len(given), 2, given.shape[2])
+    start[:, 0] = -given.std(dim=(1, 2), keepdim=True)[..., 0].clamp(min=1e-6).log()
+    best = _lbfgs(objective, start, 100, 1e-5, silent)
     scale, shift = best[:, 0].exp(), best[:, 1]
-    each, _ = task.loss_and_slope(outputs * scale[:, None] + shift[:, None], labels, weights)
+    each, _ = task.loss_and_slope(given * scale[:, None] + shift[:, None], labels, weights)
     return scale, shift, each.mean(1)
 
 
@@ -241,10 +300,16 @@ _SPREAD = 0.01
 # -- limited-memory BFGS ------------------------------------------------------------------------------------------------
 
 
-def _lbfgs(objective, start, steps, tolerance, progress):  # type: ignore[no-untyped-def]
-    """Minimise K problems at once; returns (K, …) parameters and (K,) objectives."""
+def _lbfgs(objective: Objective, start: Tensor, steps: int, tolerance: float, progress: Progress) -> Tensor:
+    """Minimise K problems at once; returns their parameters (K, …).
+
+    Each stops on its own: where its objective gains less than a tenth of ``tolerance`` of itself, or no part of its
+    gradient is above ten times ``tolerance`` (scikit-learn's 1e-4 by default). Those that go on are calculated alone.
+    """
+    found = start.clone()
+    going = torch.arange(len(start))
     x = start
-    f, g = objective(x)
+    f, g = objective(x, going)
     moves: list[Tensor] = []
     turns: list[Tensor] = []
     for step in range(steps):
@@ -252,14 +317,19 @@ def _lbfgs(objective, start, steps, tolerance, progress):  # type: ignore[no-unt
         direction = -_two_loop(g, moves, turns)
         descent = _dot(direction, g)
         direction = torch.where((descent < 0)[:, None, None], direction, -g)
-        new, f_new, g_new, moved = _backtrack(objective, x, f, g, direction, first=not moves)
+        new, f_new, g_new, moved = _backtrack(objective, going, x, f, g, direction, first=not moves)
         gain = (f - f_new) / f.abs().clamp(min=1e-8)
         moves, turns = [*moves, new - x][-_MEMORY:], [*turns, g_new - g][-_MEMORY:]
         x, f, g = new, f_new, g_new
-        if not moved.any() or bool((gain < tolerance * 1e-1).all()):
+        found[going] = x
+        more = moved & (gain >= tolerance * 1e-1) & (g.abs().amax(dim=(1, 2)) > 10 * tolerance)
+        if not more.any():
             break
+        if not more.all():
+            going, x, f, g = going[more], x[more], f[more], g[more]
+            moves, turns = [each[more] for each in moves], [each[more] for each in turns]
     progress("fitting linear heads", steps, steps)
-    return x, f
+    return found
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -284,20 +354,22 @@ def _two_loop(g: Tensor, moves: list[Tensor], turns: list[Tensor]) -> Tensor:
     return q
 
 
-def _backtrack(objective, x, f, g, direction, first):  # type: ignore[no-untyped-def]
+def _backtrack(
+    objective: Objective, going: Tensor, x: Tensor, f: Tensor, g: Tensor, direction: Tensor, *, first: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Halve each problem's step until it descends enough (Armijo); problems that cannot stay where they are."""
     slope = _dot(direction, g)
     size = 1.0 / _dot(g, g).sqrt().clamp(min=1.0) if first else torch.ones_like(f)
     done = torch.zeros_like(f, dtype=torch.bool)
-    new, f_new, g_new = x, f, g
+    new, f_new, g_new = x.clone(), f.clone(), g.clone()
     for _ in range(_HALVINGS):
-        trial = x + size[:, None, None] * direction
-        f_trial, g_trial = objective(trial)
-        good = (f_trial <= f + _ARMIJO * size * slope) & ~done
-        pick = good[:, None, None]
-        new, g_new = torch.where(pick, trial, new), torch.where(pick, g_trial, g_new)
-        f_new = torch.where(good, f_trial, f_new)
-        done = done | good
+        left = torch.nonzero(~done)[:, 0]
+        trial = x[left] + size[left, None, None] * direction[left]
+        f_trial, g_trial = objective(trial, going[left])
+        good = f_trial <= f[left] + _ARMIJO * size[left] * slope[left]
+        taken = left[good]
+        new[taken], f_new[taken], g_new[taken] = trial[good], f_trial[good], g_trial[good]
+        done[taken] = True
         if bool(done.all()):
             break
         size = torch.where(done, size, size / 2)
