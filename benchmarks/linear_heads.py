@@ -56,8 +56,8 @@ def main() -> None:
     probe = cross_validate(torch.from_numpy(x), torch.from_numpy(y), task, head=options.head, weights=torch.ones(7), folds=folds,
                            penalties=penalties, refit=True)  # fmt: skip
     ours = time.process_time() - start
-    print(f"overread, {options.head}: {ours:.1f} s for {len(penalties) * 6} problems, {memory() - before:.2f} GB beside the "
-          f"features; penalty {probe.penalty:g}, held-out loss {min(probe.losses):.4f}")  # fmt: skip
+    print(f"overread, {options.head}: {ours:.1f} s for {len(penalties) * 6} problems, {memory():.2f} GB, of which "
+          f"{before:.2f} before; penalty {probe.penalty:g}, held-out loss {min(probe.losses):.4f}")  # fmt: skip
     if options.alone:
         return
     losses, start = [], time.process_time()

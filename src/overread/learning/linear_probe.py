@@ -130,14 +130,20 @@ def fit_head(
     training, rows = data.cases.take(data.training), torch.from_numpy(data.training)
     probe = cross_validate(
         features[rows], labels[rows], data.cases.target.task, head=recipe.head, weights=weights, refit=True,
-        folds=folds_of(training, k=recipe.folds, seed=recipe.seed), penalties=recipe.penalties, progress=progress,
+        folds=folds_of(training, k=recipe.folds, seed=recipe.seed), penalties=_penalties(recipe), progress=progress,
     )  # fmt: skip
     head, found = network.get_submodule("head"), probe.head
     with torch.no_grad():
         head.weight.copy_(found.weight[0].T)  # type: ignore[operator, union-attr]
         head.bias.copy_(found.bias[0])  # type: ignore[operator, union-attr]
     return tuple({"penalty": penalty, "held-out loss": loss, "chosen": penalty == probe.penalty}
-                 for penalty, loss in zip(recipe.penalties, probe.losses))  # fmt: skip
+                 for penalty, loss in zip(_penalties(recipe), probe.losses))  # fmt: skip
+
+
+def _penalties(recipe: Recipe) -> tuple[float, ...]:
+    """Those of the recipe; the closed forms, which shrink all directions alike, are tried at larger ones too."""
+    more = (10.0, 100.0, 1000.0) if len(recipe.penalties) > 1 and recipe.head in ("ridge", "nearest-mean") else ()
+    return (*recipe.penalties, *(factor * max(recipe.penalties) for factor in more))
 
 
 # -- the first two rungs of the ladder: descriptors, and frozen networks ------------------------------------------------
@@ -217,7 +223,7 @@ def _source_rungs(
     def judged(changed: Recipe, columns: Tensor, head: str) -> FeatureRung:
         begin = time.monotonic()
         probe = cross_validate(features[:, columns], truth, task, head=head, weights=weights, folds=folds,
-                               penalties=recipe.penalties, progress=progress)  # fmt: skip
+                               penalties=_penalties(recipe.changed(head=head)), progress=progress)  # fmt: skip
         outputs = probe.outputs.numpy()
         score = task.snapshot_score(outputs, np.array(labels), min(probe.losses))
         settled = changed.changed(head=head, penalties=(probe.penalty,))

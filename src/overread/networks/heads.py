@@ -226,7 +226,11 @@ def _means(features: Tensor, members: Tensor, masks: Tensor, mean: Tensor, std: 
         counts = sums[-1]  # the last row belongs to the column of ones
         centres = sums[:-1] / counts.clamp(min=1e-9)
         within = (square[:-1, :-1] - (centres * counts) @ centres.T) / counts.sum().clamp(min=1)
-        yield problems, centres, counts, lambda penalty, s=within, c=centres: _solved(s, penalty, c, intercept=False)
+
+        def of(penalty: float, s: Tensor = within, c: Tensor = centres) -> Tensor:
+            return _solved(s, penalty, c, intercept=False)
+
+        yield problems, centres, counts, of
 
 
 def _means_of_rows(features: Tensor, members: Tensor, masks: Tensor, mean: Tensor, std: Tensor) -> _Groups:
