@@ -174,4 +174,4 @@ def test_looking_decodes_each_image_once_and_counts_the_teachers(tmp_path, monke
                           "label": ["x", "y", "y"] * 20})  # fmt: skip
     facts = look(Cases(table, Target("binary", ("x", "y"), ("y",)), tmp_path), np.arange(40))
     assert len(opened) == len(set(opened)) == 50
-    assert facts == Facts(images=40, patients=20, fewest=14, side=30, bits=8, volume=False, colour=True)
+    assert facts == Facts(images=40, patients=20, fewest=14, side=30, bits=8, volume=False, colour=True, cases=40)

@@ -225,6 +225,22 @@ def typed(column: pd.Series) -> pd.Series:
 
 
 @checked
+def times(values: pd.Series) -> NDArray[np.float64]:
+    """The column ``time`` as numbers that grow with time, NaN where a cell is blank or no time.
+
+    Numbers stay as they are; where not all are, cells are dates (ISO 8601).
+
+    >>> times(pd.Series(["2", "10", ""])).tolist()
+    [2.0, 10.0, nan]
+    """
+    number = pd.to_numeric(values, errors="coerce")
+    if number[values.astype(str).str.strip() != ""].isna().any():
+        dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+        number = dates.astype("int64").astype(float).where(dates.notna())
+    return number.to_numpy(np.float64)
+
+
+@checked
 def paths(cases: Cases) -> list[str]:
     """Full addresses of the images: ``root`` joined to relative paths, ``file.npz#array/row`` kept as it is.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from overread.cases.audit.audit import Audit
 from overread.cases.audit.fingerprints import Groups, group
-from overread.cases.cases import PARTS, Cases
+from overread.cases.cases import PARTS, Cases, times
 from overread.cases.query import matching
 from overread.cases.sources.tables import find
 from overread.cases.stratify import stratify
@@ -303,14 +303,11 @@ def _latest_as_test(division: Division) -> tuple[NDArray[np.int64], str]:
 
 
 def _times(values: pd.Series) -> NDArray[np.float64]:
-    number = pd.to_numeric(values, errors="coerce")
-    if number.isna().any():
-        dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-        number = dates.astype("int64").astype(float).where(dates.notna())
-    if number.isna().any():
-        raise InputError("a split by time needs a time for every case", given=f"{int(number.isna().sum()):,} cells are blank or no date",
+    when = times(values)
+    if blank := int(np.isnan(when).sum()):
+        raise InputError("a split by time needs a time for every case", given=f"{blank:,} cells are blank or no date",
                          todo="name the column with --time; write dates as 2024-05-31 or numbers")  # fmt: skip
-    return number.to_numpy(np.float64)
+    return when
 
 
 def _as_given(division: Division) -> tuple[NDArray[np.int64], str]:

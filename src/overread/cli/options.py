@@ -48,6 +48,10 @@ class RecipeChoice:
     batch_size: int = setting(0, "images in a step; 0: chosen", least=0)
     window: str = setting("", "lung, bone, soft tissue, brain …, or centre/width; the file's own if not given")
     crop: str = setting("none", "none, border (black borders), or field (the circle of a fundus photograph)")
+    fusion: str = setting(
+        "",
+        "mean, concat, stacked, recurrent or attention: the images of a case are seen together; single, each on its own, if not given",
+    )
     settings: tuple[str, ...] = setting(
         (), "any other field of the recipe: key=value; may be repeated", option="--set", repeated=True
     )

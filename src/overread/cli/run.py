@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from overread.learning.model import Model
 
 #: The roles of a table that is to be predicted.
-PREDICTED = ("image", "label", "patient", "case", "source")
+PREDICTED = ("image", "label", "patient", "case", "source", "view", "time")
 #: What of its layout counts then.
 LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding", "rename_label", "identifiers")
 #: Columns of it that go along into the predictions.
@@ -163,7 +163,9 @@ def _predict_table(
         cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
                             planes=about.planes, progress=progress, layout=layout, keep=(*columns.subgroups, *columns.keep_columns),
                             **roles)  # fmt: skip
-        made = predict_cases(model, cases, device=resources.device, threads=resources.threads, progress=progress)
+        made = predict_cases(
+            model, cases, device=resources.device, threads=resources.threads, progress=progress, say=say
+        )
     for note in cases.notes:
         say(f"  {note}")
     if left_out := cases.table["case"].nunique() - len(made):

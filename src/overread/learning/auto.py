@@ -26,7 +26,7 @@ from overread.images.preprocess import Preprocess
 from overread.images.read import read_image
 from overread.learning.device import choose_precision, free_memory, layout, no_memory, out_of_memory, seeded, time_step
 from overread.learning.model import Decision
-from overread.learning.recipe import MOST_EPOCHS, Recipe
+from overread.learning.recipe import LEARNED_FUSIONS, MOST_EPOCHS, Recipe
 from overread.networks import weights as stores
 from overread.networks.backbones import BACKBONES, build, preferred
 
@@ -51,7 +51,8 @@ class Facts:
     """What is known of the data before anything is decided.
 
     ``images``, ``patients`` and ``fewest`` (patients of the rarest class) are of the training rows; ``side`` is the
-    median of the images' smaller sides in pixels, ``bits`` the most of any image looked at.
+    median of the images' smaller sides in pixels, ``bits`` the most of any image looked at. ``cases`` of the training
+    rows, and ``per_case``: the most images of one.
     """
 
     images: int
@@ -61,6 +62,14 @@ class Facts:
     bits: int = 8
     volume: bool = False
     colour: bool = False
+    cases: int = 0
+    per_case: int = 1
+
+    def samples(self, recipe: Recipe) -> tuple[int, int]:
+        """What a recipe learns from: how many samples, and how many images each shows (cases where they are fused)."""
+        if recipe.fusion == "single":
+            return self.images, 1
+        return self.cases or self.images, min(self.per_case, recipe.images_per_case or self.per_case)
 
 
 @checked
@@ -80,6 +89,8 @@ def look(cases: Cases, training: NDArray[np.int64]) -> Facts:
         bits=max(image.bits for image in images),
         volume=images[0].mode == "volume",
         colour=any(image.mode == "colour" for image in images),
+        cases=int(teachers.table["case"].nunique()),
+        per_case=int(teachers.table["case"].value_counts().max()),
     )
 
 
@@ -199,6 +210,9 @@ def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[
         raise _no_weights(recipe)
     elif not any(named in ("", name) for name in pretrained):
         reason = "no pretrained weights are at hand (--weights FOLDER or `overread weights add FILE` would help)"
+    elif facts.fewest < FEW_PATIENTS and recipe.fusion in LEARNED_FUSIONS:
+        method = "finetune"
+        reason = f"the fusion {recipe.fusion} learns more than a linear head; {count(facts.fewest, 'patient')} of the rarest class in training are few for it"
     elif facts.fewest < FEW_PATIENTS:
         method = "features"
         reason = f"the rarest class has only {count(facts.fewest, 'patient')} in training: too few to move a network"
@@ -258,10 +272,11 @@ def _within(
     recipe: Recipe, facts: Facts, seconds: float, probe: Probe, sizes: list[int]
 ) -> tuple[Recipe, list[Decision]]:
     """The largest size at which enough epochs fit into the seconds."""
-    steps = max(1, round(facts.images / recipe.batch_size))
+    samples, each = facts.samples(recipe)
+    steps = max(1, round(samples / recipe.batch_size))
     size, fitting, epoch = sizes[0], 0, 1.0
     for size in sizes:
-        step = probe(recipe.backbone, size, recipe.batch_size, "float32")
+        step = probe(recipe.backbone, size, recipe.batch_size * each, "float32")
         epoch = step * steps * 1.1  # and a tenth for judging and saving
         fitting = max(0, int(seconds / epoch))
         if fitting >= (recipe.epochs or FEWEST_EPOCHS):
@@ -294,7 +309,8 @@ def duration(seconds: float) -> str:
 
 def _batch(recipe: Recipe, facts: Facts) -> int:
     usual = 32 if recipe.method == "finetune" or facts.side > SMALL_SIDE or facts.volume else 128
-    return int(np.clip(facts.images // 8, 4, usual))  # at least eight steps in an epoch
+    samples, each = facts.samples(recipe)
+    return int(np.clip(samples // 8, 4, max(4, usual // each)))  # at least eight steps in an epoch
 
 
 def _sizes(recipe: Recipe, facts: Facts, device: str) -> list[int]:

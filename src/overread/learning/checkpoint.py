@@ -53,9 +53,10 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, Tensor], dict[str, An
 
 @checked
 def forget(folder: str | Path) -> None:
-    """Remove the checkpoints of a folder."""
+    """Remove the checkpoints of a folder, and of the folders in it: folds of the same training."""
     for name in (_LAST, _PREVIOUS):
-        (Path(folder) / name).unlink(missing_ok=True)
+        for path in Path(folder).rglob(name):
+            path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

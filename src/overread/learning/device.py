@@ -102,8 +102,10 @@ def no_memory(error: BaseException, images: int = 0) -> UnavailableError:
 
 
 @checked
-def oriented(x: Tensor, views: int) -> Iterator[Tensor]:
+def oriented(x: Tensor, views: int, sides: int = 0) -> Iterator[Tensor]:
     """``views`` orientations of images (B, C, H, W) or volumes (B, C, D, H, W), the first as they are.
+
+    ``sides``: 2 of images, 3 of volumes; needed for cases of several (B, V, C, …), whose images are turned alike.
 
     2: and mirrored left to right. 4: each also upside down. 8: each also with rows and columns exchanged, so that all
     eight orientations of a square are there; of volumes, each also along the depth.
@@ -112,12 +114,15 @@ def oriented(x: Tensor, views: int) -> Iterator[Tensor]:
         for turned in (mirrored, mirrored.flip(-2))[: 2 if views >= 4 else 1]:
             yield turned
             if views == 8:
-                yield turned.flip(2) if x.ndim == 5 else turned.transpose(-1, -2)
+                yield turned.flip(-3) if (sides or x.ndim - 2) == 3 else turned.transpose(-1, -2)
 
 
-def mean_over(forward: Callable[[Tensor], Tensor], x: Tensor, views: int) -> Tensor:
+def mean_over(forward: Callable[[Tensor], Tensor], x: Tensor, views: int, sides: int = 0) -> Tensor:
     """The mean of ``forward`` over the orientations of :func:`oriented`, in float32."""
-    outputs = [halved(forward, view.contiguous(memory_format=_memory(view))).float() for view in oriented(x, views)]
+    layout = (
+        torch.contiguous_format if sides else _memory(x)
+    )  # the images of cases are laid out when they are taken apart
+    outputs = [halved(forward, view.contiguous(memory_format=layout)).float() for view in oriented(x, views, sides)]
     return torch.stack(outputs).mean(dim=0) if views > 1 else outputs[0]
 
 

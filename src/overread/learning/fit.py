@@ -6,27 +6,31 @@ often as they like, on the same decoded images.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from overread.cases.cases import Cases
+from overread.cases.split import folds as folds_of
 from overread.core.errors import InputError, UnsoundError, checked, one_of, require
 from overread.core.files import sha256
 from overread.core.identifiers import marks
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess
 from overread.learning.device import layout
-from overread.learning.linear_probe import fit_head
-from overread.learning.loader import Batches, TrainingData, normalisation
+from overread.learning.linear_probe import cross_validate, fit_head, set_head, tried
+from overread.learning.loader import Batches, Samples, TrainingData, normalisation, samples_of
 from overread.learning.loop import LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network
-from overread.learning.predict import judge_on
+from overread.learning.predict import judge_on, pixels_of
 from overread.learning.recipe import AUTO, Recipe
+from overread.networks.fusion import Fused
 
 
 @checked
@@ -60,35 +64,144 @@ def fit(
     _refuse_missing_classes(data)
     refuse_unfit(data.cases, recipe)
     preprocess, mean_image = normalisation(data, recipe)
-    network, origin = initial_network(recipe, preprocess, data.cases.target.outputs, weights=weights)
-    network = layout(network, device)
+    samples = samples_of(data, recipe)
+    network, origin = initial_network(
+        recipe, preprocess, data.cases.target.outputs, weights=weights, places=len(samples.views)
+    )
     for decision in (unused := _unused(recipe)):
         say(decision.line)
-    about = _about(data, recipe, preprocess, origin, [*decisions, *unused])
-    task = data.cases.target.task
-    labels = torch.from_numpy(np.array(task.scaled(data.cases.labels, about.scale)))
-    taught = data.cases.labels[data.training]
+    about = _about(data, recipe, preprocess, origin, [*decisions, *unused], samples.views)
+    job = _Fitting(
+        data, recipe, preprocess, mean_image, about, cache, clock or Clock(), reserve, device, threads, progress, say
+    )
+    network = layout(network, device)
+    if recipe.fusion == "stacked":
+        fitted = _fit_stacked(job, network, samples, folder)
+    else:
+        fitted = _fit_network(job, network, samples, folder)
+    for decision in fitted.decisions:
+        say(decision.line)
+    about = replace(about, decisions=(*about.decisions, *fitted.decisions))
+    return Model(fitted.network.to("cpu").eval(), about, mean_image, fitted.history)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitting:
+    """What the steps of a fit share."""
+
+    data: TrainingData
+    recipe: Recipe
+    preprocess: Preprocess
+    mean_image: NDArray | None
+    about: About
+    cache: Path | None
+    clock: Clock
+    reserve: float
+    device: str
+    threads: int
+    progress: Progress
+    say: Say
+
+    def labels(self, samples: Samples) -> torch.Tensor:
+        """The labels of samples as the loss wants them."""
+        task = self.data.cases.target.task
+        return torch.from_numpy(np.array(task.scaled(self.data.cases.labels, self.about.scale)[samples.first]))
+
+    def balance(self, samples: Samples, power: float) -> NDArray[np.float32]:
+        """The weights of the classes in the loss, by their frequency to the power −``power``."""
+        return self.data.cases.target.task.class_weights(self.taught(samples), power)
+
+    def taught(self, samples: Samples) -> NDArray[Any]:
+        """The labels of the training samples, as the table has them."""
+        return self.data.cases.labels[samples.first[samples.training]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    network: torch.nn.Module
+    history: tuple[dict[str, Any], ...]
+    decisions: tuple[Decision, ...] = ()
+
+
+def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, folder: Path | None) -> _Fitted:
+    """Fit the head of a pretrained network, then all of it as the recipe says; its snapshot by the tuning samples."""
+    data, recipe, preprocess, mean_image = job.data, job.recipe, job.preprocess, job.mean_image
+    task, origin, labels = data.cases.target.task, job.about.backbone, job.labels(samples)
     alike = recipe.sampling == "balanced"  # what is drawn alike is not weighed besides
-    balance = task.class_weights(taught, 1.0 if alike else recipe.balance)
+    balance = job.balance(samples, 1.0 if alike else recipe.balance)
     history: tuple[dict[str, Any], ...] = ()
     if origin.pretrained or recipe.method == "features":
         key = [origin, *recipe.taps, data.digests, *([recipe.fresh, recipe.seed] if recipe.fresh else [])]
-        history = fit_head(network, data, recipe, preprocess, labels, torch.from_numpy(balance), key=key, cache=cache, device=device,
-                           mean_image=mean_image, progress=progress, say=say)  # fmt: skip
-    if recipe.method != "features":
-        batches = Batches(data.images, data.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
-                          device, threads, task.strata(taught) if alike else None, recipe.mix, recipe.mix_alpha)  # fmt: skip
-        loss = task.loss(task.class_weights(taught, 0.0) if alike else balance, recipe.label_smoothing, device,
-                         name=recipe.loss, gamma=recipe.gamma, heads=recipe.finding_weights)  # fmt: skip
-        judge = judge_on(data.images, data.tuning, labels, task, preprocess, mean_image=mean_image, device=device)
-        network, state = optimise(network, batches, loss, judge, recipe, clock=clock or Clock(), reserve=reserve, folder=folder,
-                                  fitted=origin.pretrained, shares=_source_shares(data, recipe), progress=progress)  # fmt: skip
-        made = _decisions(state)
-        for decision in made:
-            say(decision.line)
-        about = replace(about, decisions=(*about.decisions, *made))
-        history = tuple(state.history)
-    return Model(network.to("cpu").eval(), about, mean_image, history)
+        history = fit_head(network, data, recipe, preprocess, labels, torch.from_numpy(balance), samples=samples, key=key, cache=job.cache,
+                           device=job.device, mean_image=mean_image, progress=job.progress, say=job.say)  # fmt: skip
+    if recipe.method == "features":
+        return _Fitted(network, history)
+    batches = Batches(data.images, samples.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
+                      job.device, job.threads, task.strata(job.taught(samples)) if alike else None, recipe.mix, recipe.mix_alpha,
+                      samples.cases, recipe.augment_by)  # fmt: skip
+    loss = task.loss(job.balance(samples, 0.0) if alike else balance, recipe.label_smoothing, job.device,
+                     name=recipe.loss, gamma=recipe.gamma, heads=recipe.finding_weights)  # fmt: skip
+    judge = judge_on(
+        data.images,
+        samples.tuning,
+        labels,
+        task,
+        preprocess,
+        mean_image=mean_image,
+        device=job.device,
+        cases=samples.cases,
+    )
+    network, state = optimise(network, batches, loss, judge, recipe, clock=job.clock, reserve=job.reserve, folder=folder,
+                              fitted=origin.pretrained, shares=_source_shares(data, recipe, samples), progress=job.progress)  # fmt: skip
+    return _Fitted(network, tuple(state.history), tuple(_decisions(state)))
+
+
+def _fit_stacked(job: _Fitting, network: torch.nn.Module, samples: Samples, folder: Path | None) -> _Fitted:
+    """One classifier a view on a shared body, and a second stage on what they say of cases that they were not fitted to.
+
+    Until there is a second stage, the head adds up what the classifiers say. Ciompi 2015 (doi:10.1016/j.media.2015.08.001). Each fold of the training patients is answered for by classifiers
+    fitted to the other folds; the classifiers that stay are fitted to all.
+    """
+    training, data, recipe = samples.training, job.data, job.recipe
+    fold = folds_of(data.cases.take(samples.first[training]), k=recipe.folds, seed=recipe.seed)
+    fused = cast("Fused", network)
+    final, fused.head = fused.head, fused.fuse.summed()
+    untouched = copy.deepcopy(network)
+    said = torch.zeros(len(training), len(samples.views) * (data.cases.target.outputs + 1))
+    for k in range(recipe.folds):
+        share = _share(job, recipe.folds + 1 - k)
+        found = _fit_network(
+            share,
+            copy.deepcopy(untouched),
+            samples.one_by_one(training[fold != k]),
+            folder and folder / f"fold-{k + 1}",
+        )
+        said[torch.from_numpy(fold == k)] = _said_by_views(job, found.network, samples, training[fold == k])
+    fitted = _fit_network(_share(job, 1), network, samples.one_by_one(training), folder)
+    probe = cross_validate(said, job.labels(samples)[torch.from_numpy(training)], data.cases.target.task, refit=True,
+                           weights=torch.from_numpy(job.balance(samples, recipe.balance)), folds=fold, penalties=recipe.penalties)  # fmt: skip
+    fitted.network.head = final
+    set_head(fitted.network, probe)
+    why = f"fitted to what classifiers of {', '.join(samples.views)} say of {recipe.folds} folds of training patients that they were not fitted to"
+    second = Decision("second stage", f"penalty {probe.penalty:g}", why)
+    history = (*fitted.history, *({"stage": "second", **row} for row in tried(recipe, probe)))
+    return _Fitted(fitted.network, history, (*fitted.decisions, second))
+
+
+def _share(job: _Fitting, fits: int) -> _Fitting:
+    """The same job with an equal share of the time that is left for so many fits."""
+    if job.clock.limit is None:
+        return job
+    return replace(job, clock=Clock(max(0.0, job.clock.left - job.reserve) / fits), reserve=0.0)
+
+
+@torch.inference_mode()
+def _said_by_views(job: _Fitting, network: torch.nn.Module, samples: Samples, some: NDArray[np.int64]) -> torch.Tensor:
+    """What the classifier of each view says of these cases, and which views there are: (n, V · (outputs + 1))."""
+    network.eval()
+    seen = (pixels_of(job.data.images, some[i : i + 16], job.preprocess, job.mean_image, job.device, samples.cases)
+            for i in range(0, len(some), 16))  # fmt: skip
+    return torch.cat([network.features(x).float().cpu() for x in seen])  # type: ignore[operator]
 
 
 # -- steps of a fit --------------------------------------------------------------------------------------------------
@@ -131,24 +244,26 @@ def _unused(recipe: Recipe) -> list[Decision]:
     return [Decision("not used", ", ".join(named), "the method features fits a penalised linear head, without steps")]
 
 
-def _source_shares(data: TrainingData, recipe: Recipe) -> torch.Tensor | None:
-    """(N,) how much each row counts by its source, 1 on average over the training rows; None where all count alike."""
+def _source_shares(data: TrainingData, recipe: Recipe, samples: Samples) -> torch.Tensor | None:
+    """(M,) how much each sample counts by its source, 1 on average over the training; None where all count alike."""
     if not recipe.source_weights:
         return None
-    shares = np.array([recipe.source_weights.get(str(source), 1.0) for source in data.cases.table["source"]])
-    mean = shares[data.training].mean()
+    sources = data.cases.table["source"].iloc[samples.first]
+    shares = np.array([recipe.source_weights.get(str(source), 1.0) for source in sources])
+    mean = shares[samples.training].mean()
     require(mean > 0, "source_weights leave nothing to learn from", given=dict(recipe.source_weights))
     return torch.from_numpy((shares / mean).astype(np.float32))
 
 
 def _about(
-    data: TrainingData, recipe: Recipe, preprocess: Preprocess, origin: Origin, decisions: Sequence[Decision]
-) -> About:
+    data: TrainingData, recipe: Recipe, preprocess: Preprocess, origin: Origin, decisions: Sequence[Decision],
+    views: tuple[str, ...],
+) -> About:  # fmt: skip
     cases = data.cases
     salt = sha256(f"{cases.taught}/{recipe.seed}".encode())[:32]
     patients = cases.table["patient"].iloc[np.union1d(data.training, data.tuning)]
     scale = cases.target.task.label_scale(cases.labels[data.training])
-    return About(recipe, preprocess, cases.target, origin, marks(patients, salt), salt, cases.salt, cases.planes, scale,
+    return About(recipe, preprocess, cases.target, origin, marks(patients, salt), salt, cases.salt, cases.planes, views, scale,
                  tuple(decisions), cases.identifiers)  # fmt: skip
 
 

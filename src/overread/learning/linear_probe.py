@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,23 +18,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.split import folds as folds_of
-from overread.core.errors import InputError, checked
+from overread.core.errors import InputError, checked, require
 from overread.core.files import fingerprint, publish
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.images.descriptors import DESCRIPTORS
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
 from overread.learning.device import layout, mean_over, to_tensor
-from overread.learning.loader import TrainingData, normalisation
+from overread.learning.loader import Samples, TrainingData, normalisation
 from overread.learning.model import initial_network
 from overread.learning.recipe import Recipe
 from overread.networks.backbones import HEADS
+from overread.networks.fusion import ByView, Fused, spread
 from overread.networks.heads import Heads, calibrate, fit_heads
 from overread.networks.state_dict import read_tensors, write_tensors
 from overread.networks.taps import Tapped, stages
 from overread.tasks.task import Task
 
-__all__ = ["FeatureRung", "Probe", "cross_validate", "extract", "fit_head", "search_features"]
+__all__ = ["FeatureRung", "Probe", "cross_validate", "extract", "fit_head", "search_features", "set_head", "tried"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,12 @@ class Probe:
     penalty: float
     losses: tuple[float, ...]
     head: Heads | None = None
+
+    @property
+    def fitted(self) -> Heads:
+        """The head on all rows; raises :class:`ArgumentError` where it was not asked for."""
+        require(self.head is not None, "the head was judged only", todo="ask for it with refit=True")
+        return cast("Heads", self.head)
 
 
 @checked
@@ -112,6 +119,7 @@ def fit_head(
     labels: Tensor,
     weights: Tensor,
     *,
+    samples: Samples,
     key: object,
     cache: Path | None = None,
     device: str = "cpu",
@@ -119,23 +127,52 @@ def fit_head(
     progress: Progress = silent,
     say: Say = unheard,
 ) -> tuple[dict[str, Any], ...]:
-    """Fit the network's head, in place, on frozen features of the training rows; the penalty by folds of patients.
+    """Fit the network's head, in place, on frozen features of the training samples; the penalty by folds of patients.
 
-    ``labels`` of all rows, ``weights`` of the classes, ``key`` as in :func:`extract`. Returns the held-out loss of each
-    penalty, and which was chosen.
+    ``labels`` of all samples, ``weights`` of the classes, ``key`` as in :func:`extract`. Returns the held-out loss of
+    each penalty, and which was chosen; of one classifier a view, those of each.
     """
     views = recipe.views if recipe.method == "features" else 1
-    features = extract(network, data.images, preprocess, key=key, views=views, cache=cache, device=device,
+    body = network.body if isinstance(network, Fused) else network
+    features = extract(body, data.images, preprocess, key=key, views=views, cache=cache, device=device,
                        mean_image=mean_image, progress=progress, say=say)  # fmt: skip
-    training, rows = data.cases.take(data.training), torch.from_numpy(data.training)
-    probe = cross_validate(
-        features[rows], labels[rows], data.cases.target.task, head=recipe.head, weights=weights, refit=True,
-        folds=folds_of(training, k=recipe.folds, seed=recipe.seed), penalties=_penalties(recipe), progress=progress,
-    )  # fmt: skip
-    head, found = network.get_submodule("head"), probe.head
+    rows, members = samples.training, samples.cases
+
+    def fitted(features: Tensor, some: NDArray[np.int64]) -> Probe:
+        folds = folds_of(data.cases.take(samples.first[some]), k=recipe.folds, seed=recipe.seed)
+        return cross_validate(features, labels[torch.from_numpy(some)], data.cases.target.task, head=recipe.head, weights=weights,
+                              refit=True, folds=folds, penalties=_penalties(recipe), progress=progress)  # fmt: skip
+
+    if not isinstance(network, Fused) or members is None:
+        return tried(recipe, set_head(network, fitted(features[torch.from_numpy(rows)], rows)))
+    if isinstance(network.fuse, ByView):
+        history: list[dict[str, Any]] = []
+        for place, view in enumerate(samples.views):
+            some = rows[members[rows, place] >= 0]
+            probe = fitted(features[torch.from_numpy(members[some, place])], some)
+            network.fuse.set_classifier(place, probe.fitted.weight[0], probe.fitted.bias[0])
+            history += [{"view": view, **row} for row in tried(recipe, probe)]
+        return tuple(history)
+    there = torch.from_numpy(members[rows] >= 0)
+    shown = features[torch.from_numpy(members[rows])[there]].to(device)
+    with torch.inference_mode():
+        fused = network.fuse(spread(shown, there.to(device)), there.to(device)).float().cpu()
+    return tried(recipe, set_head(network, fitted(fused, rows)))
+
+
+@checked
+def set_head(network: nn.Module, probe: Probe) -> Probe:
+    """Make the head that was fitted on all rows the network's, in place."""
+    head = network.get_submodule("head")
     with torch.no_grad():
-        head.weight.copy_(found.weight[0].T)  # type: ignore[operator, union-attr]
-        head.bias.copy_(found.bias[0])  # type: ignore[operator, union-attr]
+        head.weight.copy_(probe.fitted.weight[0].T)  # type: ignore[operator, union-attr]
+        head.bias.copy_(probe.fitted.bias[0])  # type: ignore[operator, union-attr]
+    return probe
+
+
+@checked
+def tried(recipe: Recipe, probe: Probe) -> tuple[dict[str, Any], ...]:
+    """The held-out loss of each penalty of a recipe, and which was chosen."""
     return tuple({"penalty": penalty, "held-out loss": loss, "chosen": penalty == probe.penalty}
                  for penalty, loss in zip(_penalties(recipe), probe.losses))  # fmt: skip
 

@@ -16,6 +16,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional
 
+from overread.cases.arrange import Arrangement, arrange
 from overread.cases.cases import Cases, paths
 from overread.core import random
 from overread.core.errors import InputError, checked, require
@@ -62,6 +63,78 @@ class TrainingData:
     def on(self, training: NDArray[np.int64], tuning: NDArray[np.int64]) -> TrainingData:
         """The same images with other rows: a fold, a member of an ensemble, fewer patients. Nothing is decoded again."""
         return replace(self, training=np.sort(training), tuning=np.sort(tuning))
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What a network answers for: each image, or each case of several.
+
+    ``first`` (M,): the row of the data that stands for each sample, by its label and patient. ``training`` and
+    ``tuning``: which samples teach and which tune. ``cases`` (M, V): the rows of the images of each case in their
+    places, −1 where one is missing; None where a sample is an image. ``views``: the names of the places, if they have any.
+    """
+
+    first: NDArray[np.int64]
+    training: NDArray[np.int64]
+    tuning: NDArray[np.int64]
+    cases: NDArray[np.int64] | None = None
+    views: tuple[str, ...] = ()
+
+    def one_by_one(self, training: NDArray[np.int64]) -> Samples:
+        """Each image of the cases as a sample of its own, in its place: what one classifier a view learns from.
+
+        ``training``: the cases whose images teach; those of tuning tune.
+        """
+        if self.cases is None:
+            return replace(self, training=training)
+        case, place = np.nonzero(self.cases >= 0)
+        alone = np.full((len(case), self.cases.shape[1]), -1, np.int64)
+        alone[np.arange(len(case)), place] = self.cases[case, place]
+        return replace(self, first=self.cases[case, place], cases=alone, training=np.flatnonzero(np.isin(case, training)),
+                       tuning=np.flatnonzero(np.isin(case, self.tuning)))  # fmt: skip
+
+
+@checked
+def samples_of(data: TrainingData, recipe: Recipe) -> Samples:
+    """The samples of a training by the recipe's ``fusion``; raises :class:`InputError` as :func:`arranged` does."""
+    if recipe.fusion == "single":
+        return Samples(np.arange(len(data.cases)), data.training, data.tuning)
+    teaching, choosing = arranged(data.cases, data.training, data.tuning, recipe)
+    places = max(teaching.rows.shape[1], choosing.rows.shape[1])
+    parts = [(data.training, teaching.rows), (data.tuning, choosing.rows)]
+    rows = np.concatenate([
+        np.pad(np.where(found >= 0, own[found], -1), ((0, 0), (0, places - found.shape[1])), constant_values=-1)
+        for own, found in parts
+    ])  # fmt: skip
+    first = np.where(rows >= 0, rows, len(data.cases)).min(axis=1)
+    _refuse_torn_labels(data.cases, rows, first)
+    return Samples(first, np.arange(len(teaching)), np.arange(len(teaching), len(rows)), rows, teaching.views)
+
+
+@checked
+def arranged(
+    cases: Cases, training: NDArray[np.int64], tuning: NDArray[np.int64], recipe: Recipe
+) -> tuple[Arrangement, Arrangement]:
+    """The images of the training cases and of the tuning cases in their places, rows counted within each part.
+
+    Raises :class:`InputError` where the fusion of the recipe cannot be had of these cases.
+    """
+    most, fusion = recipe.images_per_case, recipe.fusion
+    teaching = arrange(cases.take(training), fusion, most=most)
+    if int(teaching.per_case.max()) == 1:
+        raise InputError(f"the fusion {fusion} needs cases of several images", given=f"{count(len(teaching), 'training case')} of one image each",
+                         todo="name with --case the column that the images of one case share (and with --view or --time what tells them apart), or leave --fusion out")  # fmt: skip
+    return teaching, arrange(cases.take(tuning), fusion, views=teaching.views, most=most)
+
+
+def _refuse_torn_labels(cases: Cases, rows: NDArray[np.int64], first: NDArray[np.int64]) -> None:
+    """Raise :class:`InputError` where the images of one case have different labels: there is no one answer for it."""
+    labels = np.asarray(cases.labels, np.float64).reshape(len(cases), -1)
+    case, place = np.nonzero(rows >= 0)
+    torn = ~np.isclose(labels[rows[case, place]], labels[first[case]], equal_nan=True).all(axis=1)
+    if torn.any():
+        raise InputError("the images of one case have different labels", given=f"{count(len(np.unique(case[torn])), 'case')} of {len(rows):,}",
+                         todo="correct the labels, choose another column with --case, or leave --fusion out")  # fmt: skip
 
 
 @checked
@@ -116,7 +189,10 @@ class Batches:
     """The training images of a pack, batch by batch.
 
     ``images`` (N, H, W, C) memory-mapped, ``rows`` the training rows, ``labels`` for all N rows. ``strata``: of the
-    rows, to be drawn alike; None: every row once an epoch. ``mix``, ``mix_alpha``: as in the recipe.
+    rows, to be drawn alike; None: every row once an epoch. ``mix``, ``mix_alpha``: as in the recipe. With ``cases`` (M,
+    V), the rows of the images of each case and −1 for what it lacks, a row is a case: ``rows`` and ``labels`` are of the
+    M cases, and their images come together. ``augment_by``: whether the images of a case are augmented alike (``case``)
+    or each anew (``image``); the noise is always each image's own.
     """
 
     images: NDArray[Any]
@@ -132,6 +208,8 @@ class Batches:
     strata: NDArray[np.int64] | None = None
     mix: str = "none"
     mix_alpha: float = 0.2
+    cases: NDArray[np.int64] | None = None
+    augment_by: str = "case"
 
     def __len__(self) -> int:
         """Steps in an epoch. Batches differ by at most one image, so none is too small for batch normalisation."""
@@ -159,13 +237,24 @@ class Batches:
     def _load(
         self, rows: NDArray[np.int64], copies: NDArray[np.int64], epoch: int
     ) -> tuple[NDArray[np.int64], Tensor, Tensor]:
-        *size, channels = self.images.shape[-3:]
-        samples = rows + copies * len(self.images)  # a row that comes twice is not augmented alike
-        drawn = draw(self.augmentation, seed=self.seed, epoch=epoch, samples=samples, size=tuple(size), channels=channels)  # fmt: skip
         labels = self.labels[torch.from_numpy(rows)].to(self.device)
-        x = standardise(self._augmented(rows, drawn), self.preprocess, self.mean_image)
-        mixture = self.mixture(rows, epoch)
-        return rows, x if mixture is None else mixture.apply(x), labels
+        again = copies * len(self.images)  # a row that comes twice is not augmented alike
+        if self.cases is None:
+            x, mixture = self._images(rows, rows + again, epoch), self.mixture(rows, epoch)
+            return rows, x if mixture is None else mixture.apply(x), labels
+        members = self.cases[rows]  # (B, V)
+        there = members >= 0
+        first = np.where(there, members, len(self.images)).min(axis=1, keepdims=True)
+        keys = np.broadcast_to(first if self.augment_by == "case" else members, members.shape) + again[:, None]
+        return rows, side_by_side(self._images(members[there], keys[there], epoch), there), labels
+
+    def _images(self, rows: NDArray[np.int64], keys: NDArray[np.int64], epoch: int) -> Tensor:
+        """The images (B, C, H, W) at ``rows``, augmented by what is drawn for ``keys``: the same for equal keys."""
+        *size, channels = self.images.shape[-3:]
+        drawn = draw(self.augmentation, seed=self.seed, epoch=epoch, samples=keys, size=tuple(size), channels=channels)
+        if self.cases is not None:
+            drawn = replace(drawn, samples=keys // len(self.images) * len(self.images) + rows)  # which key the noise
+        return standardise(self._augmented(rows, drawn), self.preprocess, self.mean_image)
 
     def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> Tensor:
         """On the CPU by OpenCV, four to ten times quicker there; on another device by torch, but for CLAHE."""
@@ -241,6 +330,14 @@ def draw_mixture(alpha: float, sides: tuple[int, ...], *, seed: int, epoch: int,
         boxes[:, axis, 0] = np.clip(np.rint(centre - extent / 2), 0, side)
         boxes[:, axis, 1] = np.clip(np.rint(centre + extent / 2), 0, side)
     return Mixture(partner, 1 - np.prod(boxes[..., 1] - boxes[..., 0], axis=1) / np.prod(sides), boxes)
+
+
+@checked
+def side_by_side(images: Tensor, there: NDArray[np.bool_]) -> Tensor:
+    """Images (n, C, H, W) at their places in cases, (B, V, C, H, W); NaN where ``there`` (B, V) says that one is missing."""
+    made = images.new_full((*there.shape, *images.shape[1:]), torch.nan)
+    made[torch.from_numpy(there).to(images.device)] = images
+    return made
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

@@ -33,6 +33,7 @@ from overread.learning.device import seeded
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
+from overread.networks.fusion import Fused
 from overread.networks.small import Network
 from overread.networks.stages import stage_of, stages
 from overread.networks.state_dict import read_tensors, renamed, write_tensors
@@ -82,7 +83,8 @@ class About:
     """What ``model.json`` holds. ``seen`` are hashed patients of training and tuning, by ``salt``.
 
     ``names_salt``: what the codes of the study's cases and patients were made with; "" where names were kept.
-    ``planes``: what it was shown of volumes. ``identifiers``: whether two forms of one are the same patient, see
+    ``planes``: what it was shown of volumes; ``views``: the views of a case, in the order of their places in the network,
+    where they have places. ``identifiers``: whether two forms of one are the same patient, see
     :mod:`overread.core.identifiers`; blank: of before this was asked.
     """
 
@@ -94,6 +96,7 @@ class About:
     salt: str = ""
     names_salt: str = ""
     planes: Planes = WHOLE
+    views: tuple[str, ...] = ()
     scale: tuple[float, float] = (0.0, 1.0)  # mean and standard deviation of a quantity in training
     decisions: tuple[Decision, ...] = ()
     identifiers: str = ""
@@ -234,15 +237,16 @@ def _refuse_wrong_normalisation(preprocess: Preprocess, mean_image: Tensor | Non
 
 @checked
 def initial_network(
-    recipe: Recipe, preprocess: Preprocess, outputs: int, *, weights: str | Path | None = None
+    recipe: Recipe, preprocess: Preprocess, outputs: int, *, weights: str | Path | None = None, places: int = 0
 ) -> tuple[nn.Module, Origin]:
     """The network of a recipe with its initial weights: drawn from the seed, or pretrained ones from a file.
 
     With ``layers``, ``pooling`` or ``descriptors``, the method ``features`` gets a head on these; without a backbone, on
-    descriptors alone. Raises :class:`UnavailableError` where ``features`` or ``finetune`` would work on random weights.
+    descriptors alone. ``places``: views that have their place in a fusion. Raises :class:`UnavailableError` where
+    ``features`` or ``finetune`` would work on random weights.
     """
     if not recipe.backbone:
-        return _with_taps(None, recipe, preprocess, outputs), Origin(NO_BACKBONE, 0)
+        return _fused(_with_taps(None, recipe, preprocess, outputs), recipe, outputs, places), Origin(NO_BACKBONE, 0)
     found = stores.find(recipe.backbone, folder=weights) if weights else None
     if found is None and recipe.method != "scratch":
         raise UnavailableError(f"{recipe.method} needs pretrained weights of {recipe.backbone}", given=repr(weights),
@@ -255,7 +259,8 @@ def initial_network(
         loaded = stores.load_into(network, found)
         _redraw(network, drawn, recipe.fresh)
         origin = Origin(origin.name, origin.parameters, True, loaded.licence, loaded.source, loaded.sha256, tuple(loaded.notes))  # fmt: skip
-    return _with_taps(network, recipe, preprocess, outputs), origin
+    with seeded(recipe.seed, 0, 0, "initial weights of the fusion"):
+        return _fused(_with_taps(network, recipe, preprocess, outputs), recipe, outputs, places), origin
 
 
 def _redraw(network: nn.Module, drawn: dict[str, Tensor], fresh: int) -> None:
@@ -273,12 +278,26 @@ def make_network(about: About) -> nn.Module:
     """The empty network that a model's contract describes."""
     outputs, recipe, name = about.target.outputs, about.recipe, about.backbone.name
     if name == NO_BACKBONE:
-        return _with_taps(None, recipe, about.preprocess, outputs)
+        return _fused(_with_taps(None, recipe, about.preprocess, outputs), recipe, outputs, len(about.views))
     sides = backbones.BACKBONES[one_of(name, backbones.BACKBONES, "the backbone")].dimensions
     if len(about.preprocess.size) != sides:
         raise InputError(f"the backbone {name} does not take images of this size", given=about.preprocess.size)
     network = _built(name, recipe, about.preprocess, outputs)
-    return _with_taps(network, recipe, about.preprocess, outputs)
+    return _fused(_with_taps(network, recipe, about.preprocess, outputs), recipe, outputs, len(about.views))
+
+
+def _fused(network: nn.Module, recipe: Recipe, outputs: int, places: int) -> nn.Module:
+    """The network under the recipe's fusion; as it is where each image is seen on its own."""
+    if recipe.fusion == "single":
+        return network
+    return Fused(
+        network,
+        recipe.fusion,
+        outputs=outputs,
+        places=places,
+        dropout=recipe.dropout,
+        learned=recipe.method != "features",
+    )
 
 
 def _built(name: str, recipe: Recipe, preprocess: Preprocess, outputs: int) -> Network:

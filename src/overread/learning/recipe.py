@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from overread.cases.arrange import FUSIONS
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import build, load, plain, save
 from overread.images.augment import Augmentation
@@ -26,6 +27,8 @@ NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "chann
 LOSSES = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.losses))
 OPTIMIZERS = ("adamw", "adam", "rmsprop", "momentum", "sgd")
 SCHEDULES = ("cosine", "one-cycle", "steps", "plateau", "constant")
+#: Fusions that learn more than a head, so that frozen features are not enough.
+LEARNED_FUSIONS = ("recurrent", "attention")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 #: More epochs than these were never seen to help; a larger budget is left unused.
 MOST_EPOCHS = {"scratch": 80, "finetune": 25, "features": 0}
@@ -55,6 +58,12 @@ class Recipe:
     before it, … begin to move, with the last of them all those below; ``layer_decay``: the rate of a stage relative to
     that of the next nearer to the head; ``frozen_norms``: batch norms keep their statistics and weights.
 
+    ``fusion`` says how the images of a case are seen: ``single`` each on its own, the case being the mean of their
+    probabilities; ``mean`` and ``concat`` average their features or put those of each view in its place; ``stacked``
+    teaches one classifier a view and a second one from their out-of-fold outputs; ``recurrent`` follows them in time;
+    ``attention`` weighs them. ``augment_by`` draws augmentation once per ``case`` or anew for each ``image`` of it;
+    ``images_per_case`` is the most that a case shows, evenly spaced (0 all).
+
     ``layers``, ``pooling`` (``mean``, ``max``, ``both`` over space),
     ``descriptors`` (classical ones beside the network, or alone where ``backbone`` is blank), ``head`` and ``penalties``
     belong to ``features``: layers to tap (empty: the last), the kind of linear head, and L2 penalties to choose from by
@@ -83,6 +92,9 @@ class Recipe:
     average: float = 1.0
     patience: float = 0.5
     views: int = 2
+    fusion: str = "single"
+    augment_by: str = "case"
+    images_per_case: int = 0
     precision: str = "auto"
     layers: tuple[str, ...] = ()
     pooling: str = "mean"
@@ -116,6 +128,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, options in (("method", METHODS), ("fit", FITS), ("crop", CROPS), ("normalise", NORMALISATIONS),
                               ("precision", PRECISIONS), ("pooling", POOLINGS), ("head", HEADS),
+                              ("fusion", FUSIONS), ("augment_by", ("case", "image")),
                               ("augment", ("standard", "none", "given")), ("loss", ("", *LOSSES)),
                               ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("sampling", ("shuffle", "balanced")),
                               ("mix", ("none", "mixup", "cutmix"))):  # fmt: skip
@@ -138,10 +151,14 @@ class Recipe:
         require(not self.descriptors or self.normalise != "mean image", "descriptors do not go with a mean image",
                 given="normalise mean image", todo="leave normalise out")  # fmt: skip
         for name in ("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "average",
-                     "balance", "seed", "body_rate", "gamma", "frozen", "fresh"):  # fmt: skip
+                     "balance", "seed", "body_rate", "images_per_case", "gamma", "frozen", "fresh"):  # fmt: skip
             require(getattr(self, name) >= 0, f"{name} must not be negative", given=getattr(self, name))
         for name in ("label_smoothing", "dropout", "warmup", "momentum"):
             require(0 <= getattr(self, name) < 1, f"{name} must lie in 0 … 1", given=getattr(self, name))
+        require(self.method != "features" or self.fusion not in LEARNED_FUSIONS, "frozen features learn a linear head only",
+                given=f"fusion={self.fusion}", todo="choose mean, concat or stacked, or the method finetune or scratch")  # fmt: skip
+        require(self.mix == "none" or self.fusion == "single", "cases of several images cannot be mixed",
+                given=f"mix={self.mix} with fusion={self.fusion}", todo="leave out mix or fusion")  # fmt: skip
         require(self.patience > 0, "patience must be above 0", given=self.patience)
         require(self.learning_rate <= 10, "the learning rate is far too high", given=self.learning_rate,
                 todo="use between 1e-5 and 1e-1")  # fmt: skip

@@ -24,7 +24,7 @@ from overread.evaluation.generalisation.learning_curve import Size
 from overread.evaluation.generalisation.site_transfer import ALL_BUT
 from overread.evaluation.subgroups import FEWEST
 from overread.learning.predict import predict
-from overread.learning.recipe import Recipe
+from overread.learning.recipe import LEARNED_FUSIONS, Recipe
 from overread.learning.train import train
 from overread.predictions import Predictions
 
@@ -214,7 +214,7 @@ def recipe_again(asked: Recipe, settled: Recipe, pretrained: bool) -> Recipe:
     A run whose recipe was left open (``auto``) and which fine-tuned is followed with frozen features and a linear
     head: minutes in the place of hours.
     """
-    quick = pretrained and asked.method in ("auto", "features")
+    quick = pretrained and asked.method in ("auto", "features") and settled.fusion not in LEARNED_FUSIONS
     settled = settled.changed(precision=asked.precision)  # this machine may be another
     return settled.changed(method="features") if quick else settled
 

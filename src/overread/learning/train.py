@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from overread.cases.arrange import MOST_VIEWS
 from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, cache_folder, cores, fingerprint, plain, read_fields, write_json
+from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.learning import auto
 from overread.learning.checkpoint import forget
 from overread.learning.device import pick_device
 from overread.learning.fit import fit, refuse_unfit
-from overread.learning.loader import decode
+from overread.learning.loader import arranged, decode
 from overread.learning.model import Decision, Model
 from overread.learning.recipe import AUTO, Recipe
 
@@ -53,7 +55,7 @@ def train(
     whether weights may be fetched. ``say`` hears what is decided, before anything is trained. Raises
     :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
     """
-    cases, training, tuning = _rows(cases, split)
+    cases, training, tuning, shown = _shown(*_rows(cases, split), recipe)
     refuse_unfit(cases, recipe)
     checkpoints, cache = Path(folder) if folder else None, Path(cache) if cache else cache_folder()
     clock, device = clock or Clock(), pick_device(device)
@@ -63,7 +65,7 @@ def train(
     settled = _resumed_plan(checkpoints, key, clock)
     if settled is None:
         facts = auto.look(cases, training)
-        settled = _plan(recipe, facts, weights, device, clock, reserve, network)
+        settled = _plan(recipe, facts, weights, device, clock, reserve, network, shown)
         if checkpoints:
             _keep_plan(checkpoints, key, settled, clock.elapsed)
     for decision in settled.decisions:
@@ -102,16 +104,48 @@ def _rows(cases: Cases, split: Split) -> tuple[Cases, NDArray[np.int64], NDArray
     return cases.take(used), np.flatnonzero(~tuned), np.flatnonzero(tuned)
 
 
+def _shown(
+    cases: Cases, training: NDArray[np.int64], tuning: NDArray[np.int64], recipe: Recipe
+) -> tuple[Cases, NDArray[np.int64], NDArray[np.int64], tuple[Decision, ...]]:
+    """The rows that a recipe shows of these cases, and how the images of a case are seen, in words.
+
+    Raises :class:`InputError` where its fusion cannot be had of them, before anything is decoded.
+    """
+    if recipe.fusion == "single":
+        return cases, training, tuning, _each_on_its_own(cases)
+    teaching, choosing = arranged(cases, training, tuning, recipe)
+    rows = np.sort(np.concatenate([training[teaching.rows[teaching.present]], tuning[choosing.rows[choosing.present]]]))
+    places = f", in places by view: {', '.join(teaching.views)}" if teaching.views else ""
+    told = [Decision("fusion", recipe.fusion, f"asked for; a case has {teaching.shown}{places}")]
+    for part, each in (("training", teaching), ("tuning", choosing)):
+        told += [Decision(f"images of {part} cases", "fewer", note) for note in each.notes]
+    teaches = np.isin(rows, training)
+    return cases.take(rows), np.flatnonzero(teaches), np.flatnonzero(~teaches), tuple(told)
+
+
+def _each_on_its_own(cases: Cases) -> tuple[Decision, ...]:
+    """That cases have several images and these are not seen together, and which field would have it otherwise."""
+    many = int(cases.table["case"].value_counts().max())
+    if many == 1:
+        return ()
+    named = {role: bool((cases.table[role].astype(str).str.strip() != "").all()) for role in ("view", "time")}
+    few = cases.table["view"].nunique() <= MOST_VIEWS
+    other = "concat" if named["view"] and few else "recurrent" if named["time"] else "attention"
+    why = f"a case has up to {count(many, 'image')}: each is seen on its own and a case gets the mean of their probabilities; --fusion {other} sees them together"
+    return (Decision("fusion", "single", why),)
+
+
 def _plan(
     recipe: Recipe, facts: auto.Facts, weights: str | Path | None, device: str, clock: Clock, reserve: float,
-    network: bool,
+    network: bool, shown: tuple[Decision, ...] = (),
 ) -> SettledPlan:  # fmt: skip
     found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
-    seconds = None if clock.limit is None else clock.left - reserve
+    fits = recipe.folds + 1 if recipe.fusion == "stacked" and recipe.method != "features" else 1
+    seconds = None if clock.limit is None else (clock.left - reserve) / fits
     recipe, decisions = auto.plan(recipe, facts, pretrained=tuple(found), device=device, seconds=seconds,
                                   probe=auto.make_probe(facts, device))  # fmt: skip
     file = found.get(recipe.backbone, "") if recipe.method in ("features", "finetune") else ""
-    return SettledPlan(facts, recipe, tuple(decisions), file)
+    return SettledPlan(facts, recipe, (*shown, *decisions), file)
 
 
 def _keep_plan(folder: Path, key: str, settled: SettledPlan, seconds: float) -> None:

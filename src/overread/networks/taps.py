@@ -119,7 +119,7 @@ class Tapped(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.body, self.layers, self.pooling = body, layers, pooling
-        self.preprocess, self.descriptors = preprocess, descriptors
+        self.preprocess, self.descriptors, self.dimensions = preprocess, descriptors, len(preprocess.size)
         self.width = self._found_width()
         self.head = nn.Linear(self.width, outputs)
 

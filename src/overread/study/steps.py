@@ -325,7 +325,7 @@ def predict(context: RunContext) -> None:
     _refuse_seen(model, cases.only(parts, "test"))
     for part in ("tuning", "test"):
         predictions = predict_cases(model, cases.only(parts, part), device=resources.device, threads=resources.threads,
-                                    part=part, progress=context.progress)  # fmt: skip
+                                    part=part, progress=context.progress, say=context.say)  # fmt: skip
         predictions.save(context.folder / "predictions" / f"{part}.csv")
     if not cases.target.task.continuous:
         _baseline(context, cases, parts).save(context.folder / "predictions" / "shortcut.csv")

@@ -525,6 +525,7 @@ def read_images(
     path: str | os.PathLike[str], target: Target, *, image: str | None = None, label: str | None = None,
     patient: str | None = None, case: str | None = None, source: str | None = None, names: str = "hash", salt: str = "",
     planes: Planes = WHOLE, progress: Progress = silent, layout: Layout = PLAIN, keep: Sequence[str] = (),
+    view: str | None = None, time: str | None = None,
 ) -> Cases:  # fmt: skip
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
@@ -534,10 +535,10 @@ def read_images(
     not know.
     """
     path = Path(os.path.abspath(path))
-    named = {"image": image, "patient": patient, "case": case, "source": source}
+    named = {"image": image, "patient": patient, "case": case, "source": source, "view": view, "time": time}
     if label is not None:
         kind: Kind | None = "classes" if target.task.exclusive else None  # the model says which class is the disease
-        read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, names=names, salt=salt,
+        read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, view=view, time=time, names=names, salt=salt,
                           planes=planes, progress=progress, kind=kind, layout=layout, keep=keep)  # fmt: skip
         return _labelled(read, target)
     read = _unlabelled(path, named, target, progress, layout)
