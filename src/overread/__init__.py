@@ -28,6 +28,8 @@ _HOMES = {
     "OperatingPoint": "overread.evaluation.operating_point",
     "choose_decision": "overread.evaluation.decision.choose_decision",
     "ClassDecision": "overread.evaluation.decision.class_decision",
+    "leaderboard": "overread.evaluation.comparison.leaderboard",
+    "Leaderboard": "overread.evaluation.comparison.leaderboard",
     "Recipe": "overread.learning.recipe",
     "Model": "overread.learning.model",
     "train": "overread.learning.train",

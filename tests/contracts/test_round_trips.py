@@ -125,6 +125,13 @@ def some_classes():
     return Predictions(pd.concat([table, scores], axis=1), Target("classes", ("a", "b", "c")))
 
 
+def a_leaderboard():
+    from overread.evaluation.comparison.leaderboard import leaderboard
+
+    test = some_predictions()
+    return leaderboard({"one": test, "other": test.with_scores(1 - test.scores)}, resamples=50)
+
+
 def an_evaluation():
     from overread.evaluation.evaluate import evaluate
 
@@ -223,6 +230,7 @@ EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {
     "Recipe": (a_recipe,),
     "Study": (a_study,),
     "Comparison": (a_comparison,),
+    "Leaderboard": (a_leaderboard,),
     "Recalibration": (a_recalibration,),
     "LearningCurve": (a_learning_curve,),
     "Shift": (a_shift,),

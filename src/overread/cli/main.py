@@ -22,6 +22,7 @@ from overread.cli.deidentify import deidentify
 from overread.cli.evaluate import evaluate
 from overread.cli.froc import froc
 from overread.cli.inventory import data_app, doctor, recipes, weights_app
+from overread.cli.leaderboard import leaderboard
 from overread.cli.options import Commands, HelpWithHeadings, expanded
 from overread.cli.plan import plan
 from overread.cli.readers import readers
@@ -45,7 +46,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (run, demo, audit, split, train, predict, evaluate, report, compare, readers, froc, plan, calibrate, simulate,
+for _command in (run, demo, audit, split, train, predict, evaluate, report, compare, leaderboard, readers, froc, plan, calibrate, simulate,
                  curve, shift, checklist, scan, deidentify, key, recipes, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(data_app, name="data")

@@ -1,0 +1,68 @@
+"""`overread leaderboard` on tables and runs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from overread.cli.main import app
+from overread.core.errors import InputError
+
+
+def table(skill, split=""):
+    rng, ill = np.random.default_rng(3), np.random.default_rng(7).random(120) < 0.4
+    score = 1 / (1 + np.exp(-(skill * ill + rng.normal(size=120))))
+    return pd.DataFrame({"case": [f"c{i}" for i in range(120)], "patient": [f"p{i // 2}" for i in range(120)], "split": split,
+                         "label": np.where(ill, "mel", "nv"), "p:mel": score, "p:nv": 1 - score})  # fmt: skip
+
+
+def call(*words):
+    found = CliRunner().invoke(app, ["leaderboard", *map(str, words)])
+    if found.exception and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found
+
+
+@pytest.fixture
+def three(tmp_path):
+    for name, skill in (("a", 0.5), ("b", 2.0), ("c", 1.0)):
+        (tmp_path / name).mkdir()
+        table(skill).to_csv(tmp_path / name / "test.csv", index=False)
+    return [tmp_path / name / "test.csv" for name in "abc"]
+
+
+def test_tables_are_ranked_and_each_look_is_kept(three, tmp_path):
+    out = tmp_path / "board"
+    found = call(*three, "--positive", "mel", "-o", out)
+    assert found.exit_code == 0, found.output
+    assert {p.name for p in out.iterdir()} == {"leaderboard.csv", "leaderboard.json", "leaderboard.html", "metrics.json"}  # fmt: skip
+    held = json.loads((out / "leaderboard.json").read_text())
+    assert held["systems"] == ["b/test", "c/test", "a/test"]
+    assert "minus b/test" in found.output
+    page = (out / "leaderboard.html").read_text("utf-8")
+    assert "b/test leads" in page
+    assert "flattered by that choice" in page
+    assert all((path.parent / "evaluation" / "ledger.jsonl").exists() for path in three)
+    again = call(*three, "--positive", "mel", "-o", out, "--json", "--against", "first", "--metric", "accuracy")
+    told = json.loads(again.stdout)
+    assert (told["reference"], told["metric"], told["looks"]) == ("a/test", "accuracy", [1, 1, 1])
+
+
+def test_tuning_predictions_cost_no_look(tmp_path):
+    for name, skill in (("a", 0.5), ("b", 2.0)):
+        table(skill, "tuning").to_csv(tmp_path / f"{name}.csv", index=False)
+    words = (tmp_path / "a.csv", tmp_path / "b.csv", "--positive", "mel", "-o", tmp_path / "board", "--allow-seen")
+    found = call(*words)
+    assert found.exit_code == 0, found.output
+    assert "in training or tuning" in found.output
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_what_is_no_system_is_refused(three, tmp_path):
+    for words in ([three[0]], [three[0], tmp_path / "mine.toml"]):
+        with pytest.raises(InputError, match="two or more runs or tables"):
+            call(*words)
+    with pytest.raises(InputError, match="given twice"):
+        call(three[0], three[0], "-o", tmp_path / "board")
