@@ -156,8 +156,8 @@ def points(run: Run) -> list[str]:
 def _decision(run: Run, held: ClassDecision) -> str:
     rule = words.name(held.said, 80)
     given = "the calls below" if not held.moves else "what the most probable class would give stands beside them"
-    return (f"One of the {len(held.names)} classes is called by {rule}, chosen on {words.name(held.chosen_on, 120)}{when_chosen(run)}: "
-            f"{words.name(held.why, 400)}." + (f" Accuracy, sensitivities and the rest are those of its calls; {given}." if held.moves else ""))  # fmt: skip
+    return (f"One of the {len(held.names)} classes is called by {rule}, chosen on {words.name(held.chosen_on, 120)}{when_chosen(run)}. "
+            f"Why: {words.name(held.why, 400)}." + (f" Accuracy, sensitivities and the rest are those of its calls; {given}." if held.moves else ""))  # fmt: skip
 
 
 def points_table(run: Run) -> Table | None:

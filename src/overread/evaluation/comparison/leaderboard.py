@@ -123,7 +123,6 @@ def leaderboard(
     seed: int = 0,
     resamples: int | None = None,
     ledgers: Mapping[str, str | Path] | None = None,
-    models: Mapping[str, str] | None = None,
     allow_seen: bool = False,
 ) -> Leaderboard:
     """Rank two or more systems on the cases that all of them predicted, by ``metric`` (of one class: ``auc:mel``); by
@@ -132,8 +131,7 @@ def leaderboard(
     ``at``: of each system what was frozen on its tuning data. ``against``: the ``best`` of them, the ``first``, or one
     by its name: every other is compared with it case by case, as :func:`~overread.evaluation.comparison.compare.compare`
     does, and p values are corrected over all systems and metrics (Holm 1979). A best one that was found on these very
-    cases is flattered by the choice; that is said. ``ledgers``: where the look of each system (of the hash in
-    ``models``) is written down, once, after everything is computed. Raises :class:`InputError` where the tables ask
+    cases is flattered by the choice; that is said. ``ledgers``: where the look of each system is written down, once, after everything is computed. Raises :class:`InputError` where the tables ask
     different things or share no case, :class:`UnsoundError` for patients that a system has seen.
     """
     require(len(systems) > 1, "a leaderboard needs two systems", given=", ".join(systems))
@@ -160,9 +158,11 @@ def leaderboard(
     ranked, of = by.key
     gaps = {name: _told(c, ranked, of) for name, c in found.items()}
     looks = [
-        record_look(ledgers[name], (models or {}).get(name, ""), thresholds_of(_items(at.get(name))), tests[name].digest, test=tests[name])
+        record_look(ledgers[name], _model(tests[name]), thresholds_of(_items(at.get(name))), tests[name].digest, test=tests[name])
         for name in order if name in ledgers
     ]  # fmt: skip
+    if any(looks):
+        notes.append(f"looks at these test cases before: {', '.join(f'{many:,} in the ledger of {name}' for name, many in zip((n for n in order if n in ledgers), looks, strict=True))}")  # fmt: skip
     if against == "best":
         notes.append(
             f"{reference} is the best of {len(names)} on these very cases: its lead is flattered by that choice"
@@ -185,6 +185,11 @@ def _order(names: Sequence[str], found: Mapping[str, Comparison], by: Endpoint) 
     own[names[0]] = found[names[1]][by.key].second.value
     way = 1 if metric_named(by.metric).better == "lower" else -1
     return tuple(sorted(names, key=lambda name: math.inf if math.isnan(own[name]) else way * own[name]))
+
+
+def _model(test: Predictions) -> str:
+    """The hash of the model that made them, where they know it."""
+    return test.by.model if test.by else ""
 
 
 def _items(frozen: Frozen | Sequence[Frozen] | None) -> list[Frozen]:

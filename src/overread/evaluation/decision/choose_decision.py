@@ -216,7 +216,7 @@ def _reason(rule: str, wins: str, gains: dict[str, Estimate]) -> str:
     if wins == "argmax":
         return f"nothing adds to its balanced accuracy on tuning patients beyond noise: {', '.join(others)}"
     beside = f" ({', '.join(others)})" if others else ""
-    return f"{'asked for' if rule != 'auto' else 'the best'}: it adds {_signed(gains[wins])} to the balanced accuracy of argmax on tuning patients that it was not fitted on{beside}"  # fmt: skip
+    return f"{'asked for; it adds' if rule != 'auto' else 'the best: it adds'} {_signed(gains[wins])} to the balanced accuracy of argmax on tuning patients that it was not fitted on{beside}"  # fmt: skip
 
 
 def _signed(e: Estimate) -> str:
