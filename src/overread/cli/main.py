@@ -19,9 +19,10 @@ from overread.cli.compare import compare
 from overread.cli.console import say
 from overread.cli.curve_shift import curve, shift
 from overread.cli.deidentify import deidentify
+from overread.cli.doctor import doctor
 from overread.cli.evaluate import evaluate
 from overread.cli.froc import froc
-from overread.cli.inventory import data_app, doctor, recipes, weights_app
+from overread.cli.inventory import data_app, recipes, weights_app
 from overread.cli.leaderboard import leaderboard
 from overread.cli.options import Commands, HelpWithHeadings, expanded
 from overread.cli.plan import plan

@@ -33,16 +33,23 @@ def run(
     """From a table of images to report.html; called again, it goes on where it was stopped."""
     from overread.study import steps
 
-    if Path(table).suffix == ".toml":
-        study = Study.load(table, say).seen_from(Path(table).parent)
-    else:
-        training = replace(training, recipe=_changes(recipe))
-        study = Study(table, columns, images, split, operating_point, training, resources, layout).seen_from(Path())
+    study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources)
     cache, network = machine.cache or None, not machine.offline
     with bars() as progress:
         page = steps.run(study, output, cache=cache, network=network, progress=progress, say=say, verbose=verbose)
     _show_result(output, verbose)
     end([page, output / "model", output / "evaluation" / "metrics.json"], ["open", page])
+
+
+def study_of(
+    table: str, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
+    training: Training, resources: Resources,
+) -> Study:  # fmt: skip
+    """The question of a ``study.toml``, or of a table with its options."""
+    if Path(table).suffix == ".toml":
+        return Study.load(table, say).seen_from(Path(table).parent)
+    training = replace(training, recipe=_changes(recipe))
+    return Study(table, columns, images, split, operating_point, training, resources, layout).seen_from(Path())
 
 
 def demo(

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from overread.cases.cases import Cases, paths
 from overread.core.errors import InputError, OverreadError, UnavailableError, checked, nearest
@@ -29,6 +30,7 @@ from overread.learning.model import Decision
 from overread.learning.recipe import LEARNED_FUSIONS, MOST_EPOCHS, Recipe
 from overread.networks import weights as stores
 from overread.networks.backbones import BACKBONES, build, preferred
+from overread.networks.own import first_channels, own_name
 
 #: Images that are looked at, spread over the table.
 LOOKED_AT = 50
@@ -196,6 +198,35 @@ def plan(
     return recipe, [*method, *backbone, *size, *rest, *precision]
 
 
+@checked
+def plan_own(recipe: Recipe, facts: Facts, network: nn.Module) -> tuple[Recipe, tuple[Decision, ...]]:
+    """The plan for a network of one's own: trained whole, from the weights that it brings.
+
+    Raises :class:`InputError` for a recipe that names a backbone, or a way to learn that is not of such a network.
+    """
+    for name, given in (
+        ("backbone", recipe.backbone),
+        ("method", recipe.method if recipe.method in ("features", "finetune") else ""),
+    ):
+        if given:
+            raise InputError(
+                f"a network of your own goes with no {name} of the recipe",
+                given=given,
+                todo=f"leave {name} out of the recipe",
+            )
+    side = recipe.image_size or (facts.side if facts.volume else min(facts.side, _SIDES[0]))
+    reason = (
+        "asked for"
+        if recipe.image_size
+        else "as large as the images, at most 224; give Recipe(image_size=…) for another"
+    )
+    recipe = recipe.changed(method="scratch", image_size=side, batch_size=recipe.batch_size or _batch(recipe, facts),
+                            epochs=recipe.epochs or _USUAL_EPOCHS["scratch"], precision="float32" if recipe.precision == "auto" else recipe.precision)  # fmt: skip
+    recipe, rest = _rest(recipe, facts)
+    return recipe, (Decision("network", own_name(network), "your own, trained whole from the weights that it brings"),
+                    Decision("image size", str(side), reason), Decision("epochs", str(recipe.epochs), "asked for, or usual for training all layers"), *rest)  # fmt: skip
+
+
 def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[Recipe, list[Decision]]:
     if recipe.method != "auto":
         return recipe, [Decision("method", recipe.method, "asked for")]
@@ -357,10 +388,23 @@ def standard(colour: bool, volume: bool = False) -> Augmentation:
 
 
 @checked
-def preprocess_of(recipe: Recipe, facts: Facts) -> Preprocess:
-    """How the images are decoded under a recipe without open fields; the normalisation is fitted with the model."""
+def preprocess_of(recipe: Recipe, facts: Facts, network: nn.Module | None = None) -> Preprocess:
+    """How the images are decoded under a recipe without open fields; the normalisation is fitted with the model.
+
+    ``network``: one's own, whose first convolution says how many channels it takes.
+    """
+    own = 0 if network is None else first_channels(network)
+    channels = (
+        own
+        if own in (1, 3)
+        else 3
+        if network is not None and facts.colour
+        else 1
+        if network is not None
+        else channels_of(recipe.backbone, facts)
+    )
     return Preprocess(
-        size=(recipe.image_size,) * (3 if facts.volume else 2), channels=channels_of(recipe.backbone, facts), fit=recipe.fit,
+        size=(recipe.image_size,) * (3 if facts.volume else 2), channels=channels, fit=recipe.fit,
         normalise=recipe.normalise, bits=8 if facts.bits <= 8 else 16, window=recipe.window, crop=recipe.crop,
     )  # fmt: skip
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -62,6 +64,21 @@ def out_of_memory(error: BaseException) -> bool:
     """
     named = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return named or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
+
+
+@checked
+def memory_left(device: str = "cpu") -> float:
+    """Bytes that may still be taken on a device; infinite where the system does not say. A container's limit counts."""
+    if device.startswith("cuda"):
+        return float(torch.cuda.mem_get_info(torch.device(device))[0])
+    found = [math.inf]
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+        found += [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    with suppress(OSError, ValueError):  # "max" is no number: no limit
+        most, taken = (float(Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii")) for name in ("max", "current"))
+        found.append(max(0.0, most - taken) if math.isfinite(most) else math.inf)
+    return min(found)
 
 
 @checked

@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from overread.cases.cases import Cases
 from overread.cases.split import folds as folds_of
@@ -27,10 +28,11 @@ from overread.learning.device import layout
 from overread.learning.linear_probe import cross_validate, fit_head, set_head, tried
 from overread.learning.loader import Batches, Samples, TrainingData, normalisation, samples_of
 from overread.learning.loop import LoopState, optimise
-from overread.learning.model import About, Decision, Model, Origin, initial_network
+from overread.learning.model import About, Decision, Model, Origin, initial_network, own_network
 from overread.learning.predict import judge_on, pixels_of
 from overread.learning.recipe import AUTO, Recipe
 from overread.networks.fusion import Fused
+from overread.tasks.task import Loss, Task
 
 
 @checked
@@ -39,6 +41,7 @@ def fit(
     recipe: Recipe,
     *,
     weights: str | Path | None = None,
+    network: nn.Module | None = None,
     decisions: Sequence[Decision] = (),
     folder: Path | None = None,
     cache: Path | None = None,
@@ -53,28 +56,31 @@ def fit(
 
     The same arguments give the same model, but for a ``clock`` that ends the training early. ``recipe`` without open
     fields, as :func:`overread.learning.auto.plan` gives it; ``weights``: file of the initial weights, None for random
-    ones; ``decisions`` are kept in the model. ``folder``: for checkpoints of this one training, from which it resumes;
+    ones; ``network``: one's own in place of the recipe's backbone, which learns from the weights that it brings; a copy of it
+    is trained. ``decisions`` are kept in the model. ``folder``: for checkpoints of this one training, from which it resumes;
     ``cache``: for features of frozen networks. Call it with ``data.on(training, tuning)`` for a fold or a member of an
     ensemble: rows are images, so keep those of a case and of a patient together. Raises :class:`ArgumentError` for a
     recipe with open fields, :class:`UnavailableError` for ``features`` or ``finetune`` without weights,
     :class:`UnsoundError` for a class without training images or a loss that is not finite.
     """
-    require(not recipe.open_fields, "the recipe leaves fields open", given=", ".join(recipe.open_fields),
-            todo="settle it with plan() or give them")  # fmt: skip
+    left = [name for name in recipe.open_fields if network is None or name != "backbone"]
+    require(not left, "the recipe leaves fields open", given=", ".join(left), todo="settle it with plan() or give them")
+    require(network is None or recipe.fusion == "single", "a network of your own sees each image on its own", given=f"fusion {recipe.fusion}",
+            todo="leave fusion out of the recipe")  # fmt: skip
     _refuse_missing_classes(data)
     refuse_unfit(data.cases, recipe)
     preprocess, mean_image = normalisation(data, recipe)
     samples = samples_of(data, recipe)
-    network, origin = initial_network(
+    built, origin = own_network(network) if network is not None else initial_network(
         recipe, preprocess, data.cases.target.outputs, weights=weights, places=len(samples.views)
-    )
+    )  # fmt: skip
     for decision in (unused := _unused(recipe)):
         say(decision.line)
     about = _about(data, recipe, preprocess, origin, [*decisions, *unused], samples.views)
     job = _Fitting(
         data, recipe, preprocess, mean_image, about, cache, clock or Clock(), reserve, device, threads, progress, say
     )
-    network = layout(network, device)
+    network = layout(built, device)
     if recipe.fusion == "stacked":
         fitted = _fit_stacked(job, network, samples, folder)
     else:
@@ -139,8 +145,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
     batches = Batches(data.images, samples.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
                       job.device, job.threads, task.strata(job.taught(samples)) if alike else None, recipe.mix, recipe.mix_alpha,
                       samples.cases, recipe.augment_by)  # fmt: skip
-    loss = task.loss(job.balance(samples, 0.0) if alike else balance, recipe.label_smoothing, job.device,
-                     name=recipe.loss, gamma=recipe.gamma, heads=recipe.finding_weights)  # fmt: skip
+    loss = loss_of(recipe, task, job.taught(samples), job.device)
     judge = judge_on(
         data.images,
         samples.tuning,
@@ -205,6 +210,14 @@ def _said_by_views(job: _Fitting, network: torch.nn.Module, samples: Samples, so
 
 
 # -- steps of a fit --------------------------------------------------------------------------------------------------
+
+
+def loss_of(recipe: Recipe, task: Task, taught: NDArray[Any], device: str = "cpu") -> Loss:
+    """The loss by which a recipe learns from these labels: what is drawn alike is not weighed besides."""
+    weights = task.class_weights(taught, 0.0 if recipe.sampling == "balanced" else recipe.balance)
+    return task.loss(
+        weights, recipe.label_smoothing, device, name=recipe.loss, gamma=recipe.gamma, heads=recipe.finding_weights
+    )
 
 
 def _refuse_missing_classes(data: TrainingData) -> None:

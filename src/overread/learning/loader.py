@@ -174,7 +174,7 @@ def normalisation(data: TrainingData, recipe: Recipe) -> tuple[Preprocess, NDArr
     Descriptors alone need none. The second result is the mean image, where the recipe asks for it.
     """
     preprocess = data.preprocess
-    if not recipe.backbone:  # descriptors, which are made from pixels as they are
+    if recipe.method == "features" and not recipe.backbone:  # descriptors, which are made from pixels as they are
         neutral = (0.0,) * preprocess.channels, (1.0,) * preprocess.channels
         return replace(preprocess, normalise="channel mean and std", mean=neutral[0], std=neutral[1]), None
     usual = preprocess.normalise == "channel mean and std" and preprocess.channels == 3

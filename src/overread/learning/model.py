@@ -34,6 +34,7 @@ from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
 from overread.networks.fusion import Fused
+from overread.networks.own import OwnNetwork, own_name
 from overread.networks.small import Network
 from overread.networks.stages import stage_of, stages
 from overread.networks.state_dict import read_tensors, renamed, write_tensors
@@ -166,8 +167,10 @@ class Model(EqualByDigest):
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> Model:
-        """Read what :meth:`save` wrote; nothing is unpickled or evaluated.
+    def load(cls, folder: str | Path, network: nn.Module | None = None) -> Model:
+        """Read what :meth:`save` wrote; nothing is unpickled, evaluated or imported by a name that stands in a file.
+
+        ``network``: of a model of one's own network, another of the same class, which takes its weights: a copy of it.
 
         Raises :class:`InputError` where a file is missing, no file, too large, of a later format, damaged, or does not
         fit the others; it takes no longer than reading the files.
@@ -185,15 +188,30 @@ class Model(EqualByDigest):
         mean_image = tensors.pop(_MEAN_IMAGE, None)
         _refuse_wrong_normalisation(about.preprocess, mean_image)
         with torch.device("meta"):  # a network without weights costs nothing, whatever its size
-            empty = make_network(about)
+            empty = _network_of(about, network)
         _refuse_misfits(empty, renamed(empty, tensors), folder)
         if digest not in ("", found):
             raise InputError("the weights are not those that model.json was written with, or they are damaged",
                              given=f"{folder}: their checksum differs", todo="take both files from one training")  # fmt: skip
         _refuse_broken(tensors)
-        network = make_network(about)
-        network.load_state_dict(renamed(network, tensors))
-        return cls(network.eval(), about, None if mean_image is None else mean_image.numpy(), _history(folder))
+        whole = _network_of(about, network)
+        whole.load_state_dict(renamed(whole, tensors))
+        return cls(whole.eval(), about, None if mean_image is None else mean_image.numpy(), _history(folder))
+
+
+def _network_of(about: About, own: nn.Module | None) -> nn.Module:
+    """The empty network of a contract; one's own has to be given again, for nothing is imported by name."""
+    name = about.backbone.name
+    if "." not in name:
+        require(own is None, "the model is of no network of your own", given=name, todo="load it without network=")
+        return make_network(about)
+    if own is None:
+        raise InputError("the model is of a network of your own, which has to be given again", given=name,
+                         todo=f"ov.Model.load(folder, network={name.rpartition('.')[2]}(…))")  # fmt: skip
+    if own_name(own) != name:
+        raise InputError("the network is of another class than the model's", given=f"{own_name(own)}, the model's: {name}",
+                         todo="give one made by the class that was trained")  # fmt: skip
+    return OwnNetwork(own)
 
 
 def _small(path: Path) -> Path:
@@ -271,6 +289,12 @@ def _redraw(network: nn.Module, drawn: dict[str, Tensor], fresh: int) -> None:
     for name, tensor in network.state_dict().items() if fresh else ():
         if len(found) - fresh <= stage_of(name, found) < len(found):
             tensor.copy_(drawn[name])
+
+
+@checked
+def own_network(network: nn.Module) -> tuple[nn.Module, Origin]:
+    """A copy of one's own network, with the weights that it brings, and where it came from."""
+    return OwnNetwork(network), Origin(own_name(network), sum(p.numel() for p in network.parameters()))
 
 
 @checked

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from overread.cases.arrange import MOST_VIEWS
 from overread.cases.cases import Cases
@@ -21,12 +22,15 @@ from overread.core.files import build, cache_folder, cores, fingerprint, plain, 
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.learning import auto
-from overread.learning.checkpoint import forget
+from overread.learning.checkpoint import digest_of, forget
 from overread.learning.device import pick_device
 from overread.learning.fit import fit, refuse_unfit
 from overread.learning.loader import arranged, decode
 from overread.learning.model import Decision, Model
+from overread.learning.preflight.faults import Preflight
+from overread.learning.preflight.rehearsal import rehearse
 from overread.learning.recipe import AUTO, Recipe
+from overread.networks.own import own_name
 
 
 @checked
@@ -43,7 +47,7 @@ def train(
     reserve: float = 0.0,
     device: str = "",
     threads: int = 0,
-    network: bool = True,
+    network: nn.Module | bool = True,
     progress: Progress = silent,
     say: Say = unheard,
 ) -> Model:
@@ -52,7 +56,8 @@ def train(
     ``weights``: folder of pretrained weights. ``folder``: for checkpoints; training resumes from what it finds there.
     ``digests``: SHA-256 of the image files by address, where an audit has read them already; a file that has changed
     since is refused. ``clock``: bounds the seconds, of which ``reserve`` are left for what follows. ``network``:
-    whether weights may be fetched. ``say`` hears what is decided, before anything is trained. Raises
+    one's own, any module that maps images (B, C, H, W) to (B, outputs), of which a copy is trained from the weights that
+    it brings; or whether weights may be fetched. ``say`` hears what is decided, before anything is trained. Raises
     :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
     """
     cases, training, tuning, shown = _shown(*_rows(cases, split), recipe)
@@ -62,21 +67,78 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     key = fingerprint([plain(recipe), cases.taught, training.tolist(), clock.limit, str(weights)])
+    own = None if isinstance(network, bool) else network
+    if own is not None:
+        key = fingerprint([key, own_name(own), digest_of(own.state_dict())])
     settled = _resumed_plan(checkpoints, key, clock)
+    fresh = settled is None
     if settled is None:
         facts = auto.look(cases, training)
-        settled = _plan(recipe, facts, weights, device, clock, reserve, network, shown)
+        if own is not None:
+            settled = SettledPlan(facts, *auto.plan_own(recipe, facts, own))
+        else:
+            settled = _plan(recipe, facts, weights, device, clock, reserve, bool(network), shown)
         if checkpoints:
             _keep_plan(checkpoints, key, settled, clock.elapsed)
     for decision in settled.decisions:
         say(decision.line)
-    if say is not unheard:
+    if say is not unheard and own is None:
         probe = auto.make_probe(settled.facts, device)
         say(f"  time: about {auto.duration(auto.expected_seconds(settled.recipe, settled.facts, probe))} for training")
     data = decode(cases, training, tuning, auto.preprocess_of(settled.recipe, settled.facts), cache, digests=digests,
                   threads=threads or cores(), progress=progress, say=say)  # fmt: skip
-    return fit(data, settled.recipe, weights=settled.weights, decisions=settled.decisions, folder=checkpoints, cache=cache, clock=clock,
+    if fresh:
+        found = rehearse(
+            data,
+            settled.recipe,
+            weights=settled.weights,
+            network=own,
+            device=device,
+            threads=threads or cores(),
+            left=clock.left - reserve,
+        )
+        for line in found.lines:
+            say(line)
+        found.require_sound()
+    return fit(data, settled.recipe, weights=settled.weights, network=own, decisions=settled.decisions, folder=checkpoints, cache=cache, clock=clock,
                reserve=reserve, device=device, threads=threads or cores(), progress=progress, say=say)  # fmt: skip
+
+
+@checked
+def rehearse_training(
+    cases: Cases,
+    split: Split,
+    recipe: Recipe = AUTO,
+    *,
+    weights: str | Path | None = None,
+    cache: str | Path | None = None,
+    digests: dict[str, str] | None = None,
+    clock: Clock | None = None,
+    reserve: float = 0.0,
+    device: str = "",
+    threads: int = 0,
+    network: bool = True,
+    progress: Progress = silent,
+    say: Say = unheard,
+) -> Preflight:
+    """What :func:`train` would do with these arguments, looked at: nothing is trained, and the test part stays closed."""
+    cases, training, tuning, shown = _shown(*_rows(cases, split), recipe)
+    refuse_unfit(cases, recipe)
+    clock, device, folder = clock or Clock(), pick_device(device), Path(cache) if cache else cache_folder()
+    facts = auto.look(cases, training)
+    settled = _plan(recipe, facts, weights, device, clock, reserve, network, shown)
+    for decision in settled.decisions:
+        say(decision.line)
+    data = decode(cases, training, tuning, auto.preprocess_of(settled.recipe, facts), folder, digests=digests,
+                  threads=threads or cores(), progress=progress, say=say)  # fmt: skip
+    return rehearse(
+        data,
+        settled.recipe,
+        weights=settled.weights,
+        device=device,
+        threads=threads or cores(),
+        left=clock.left - reserve,
+    )
 
 
 # -- what is settled before anything is fitted ----------------------------------------------------------------------

@@ -50,6 +50,7 @@ from overread.evaluation.ledger import require_entry_of, settle
 from overread.evaluation.operating_point import choose_thresholds
 from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
+from overread.learning.preflight.faults import Preflight
 from overread.predictions import Predictions
 from overread.study.question import DESPITE, OperatingRule, Study, seconds
 
@@ -302,6 +303,18 @@ def train(context: RunContext) -> None:
                         device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
     model.save(context.folder / "model")
     context.note("model", key, context.clock.elapsed - began)
+
+
+@checked
+def rehearse(context: RunContext) -> Preflight:
+    """What training would do, looked at in seconds: nothing is trained and the test part stays closed."""
+    from overread.learning.train import rehearse_training
+
+    study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
+    digests = dict(zip(paths(cases), _prints(context, cases)["digest"], strict=True))
+    return rehearse_training(cases, parts, recipe_of(study), weights=study.training.weights or None, cache=context.cache, digests=digests,
+                             clock=context.clock, reserve=_closing(context, cases, parts), device=study.resources.device,
+                             threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
 
 
 def _closing(context: RunContext, cases: Cases, parts: Split) -> float:

@@ -60,14 +60,14 @@ def check(
             place = next((p.device for p in network.parameters()), torch.device("cpu"))
             x, y = (tensor.to(place) for tensor in drawn)
             bench = Bench(network, x, y, loss or usual_loss(y), optimizer, outputs, time.monotonic() + seconds)
-            faults += [*of_pairs(batch), *_of_bench(bench, measured), *of_validation(bench, validation)]
+            faults += [*of_pairs(batch), *of_bench(bench, measured), *of_validation(bench, validation)]
     faults += of_patients(*patients) if patients else []
     return Preflight(worst_first(faults), measured)
 
 
-def _of_bench(bench: Bench, measured: dict[str, str]) -> Iterator[Fault]:
+def of_bench(bench: Bench, measured: dict[str, str]) -> Iterator[Fault]:
     """All that is found with one batch; ends where nothing further can be said."""
-    faults = [*_of_images(bench.x), *_of_answers(bench.y), *_of_weights(bench), *_of_optimizer(bench)]
+    faults = [*of_images(bench.x), *_of_answers(bench.y), *_of_weights(bench), *_of_optimizer(bench)]
     yield from faults
     twin = twin_of(bench.network)
     if twin is None:
@@ -112,7 +112,7 @@ def _of_answers(y: Tensor) -> Iterator[Fault]:
                     "shuffle: a table sorted by class gives batches of one class")  # fmt: skip
 
 
-def _of_images(x: Tensor) -> Iterator[Fault]:
+def of_images(x: Tensor) -> Iterator[Fault]:
     if not x.is_floating_point():
         yield Fault("image-type", "error", "the images are whole numbers", f"{shape_of(x)} of {x.dtype}",
                     "images.float() / 255, then subtract the mean and divide by the deviation")  # fmt: skip

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from overread.core.errors import UnsoundError
 from overread.core.phrases import count
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Severity = Literal["error", "warning", "note"]
 
@@ -30,7 +31,8 @@ class Fault:
 
     def __str__(self) -> str:
         found = f" (found: {self.found})" if self.found else ""
-        fix = f". {self.fix[0].upper()}{self.fix[1:].rstrip('.')}." if self.fix else "."
+        words = self.fix.partition(" ")[0].isalpha()  # and not code, whose letters stay as they are
+        fix = f". {self.fix[0].upper() if words else self.fix[0]}{self.fix[1:].rstrip('.')}." if self.fix else "."
         return f"{self.severity}: {self.what}{found}{fix}"
 
 
@@ -88,7 +90,15 @@ class Preflight:
         if errors:
             given = "; ".join(fault.found for fault in errors if fault.found) or None
             raise UnsoundError("the pre-flight check stopped the training: " + "; ".join(fault.what for fault in errors),
-                               given=given, todo=errors[0].fix)  # fmt: skip
+                               given=given, todo=f"to mend it: {errors[0].fix}")  # fmt: skip
+
+    @property
+    def lines(self) -> list[str]:
+        """As the terminal tells it at the start of a training: what was measured, then errors and warnings."""
+        told = [f"{name} {value}" for name, value in self.measured.items()]
+        told += [str(self.forecast)] if self.forecast else []
+        head = f"  pre-flight: {'; '.join(told) or 'images and patients looked at'}"
+        return [head, *(f"  {fault}" for fault in self.faults if fault.severity != "note")]
 
     def __str__(self) -> str:
         head = "pre-flight: " + ("nothing to report" if not self.faults else count(len(self.faults), "finding"))
