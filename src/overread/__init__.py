@@ -36,6 +36,8 @@ _HOMES = {
     "predict": "overread.learning.predict",
     "check": "overread.learning.preflight.check",
     "Preflight": "overread.learning.preflight.faults",
+    "search": "overread.distributed.search",
+    "Search": "overread.distributed.search",
     "report": "overread.reporting.page",
     "run": "overread.study.steps",
     "Study": "overread.study.question",

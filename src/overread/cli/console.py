@@ -112,14 +112,15 @@ def _lines(every: float = 20.0) -> Progress:
 @contextmanager
 def open_run(
     study: Study, folder: Path, cache: str = "", *, offline: bool = False, quiet: bool = False, table: Cases | None = None,
+    wait: float = 0.0,
 ) -> Iterator[RunContext]:  # fmt: skip
-    """The context of one stage on a run's folder, which is locked meanwhile."""
+    """The context of one stage on a run's folder, which is locked meanwhile; ``wait``: seconds for another to leave it."""
     from overread.core.files import folder_lock
     from overread.core.progress import Clock
     from overread.study.question import seconds
     from overread.study.steps import RunContext, sweep
 
-    with folder_lock(folder), bars() as progress:
+    with folder_lock(folder, wait=wait), bars() as progress:
         context = RunContext(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.resources.budget)), progress,
                              (lambda line: None) if quiet else say, table)  # fmt: skip
         sweep(context)

@@ -29,6 +29,7 @@ from overread.cli.plan import plan
 from overread.cli.readers import readers
 from overread.cli.run import audit, checklist, demo, predict, report, run, split, train
 from overread.cli.scan import key, scan
+from overread.cli.search import search
 from overread.cli.simulate import simulate
 from overread.core.errors import OverreadError, UnavailableError
 
@@ -48,7 +49,7 @@ def _root(
 
 
 for _command in (run, demo, audit, split, train, predict, evaluate, report, compare, leaderboard, readers, froc, plan, calibrate, simulate,
-                 curve, shift, checklist, scan, deidentify, key, recipes, doctor):  # fmt: skip
+                 curve, shift, search, checklist, scan, deidentify, key, recipes, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")

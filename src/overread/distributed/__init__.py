@@ -1,0 +1,1 @@
+"""Many trainings: what calls learning again and again, and nothing else."""
