@@ -159,3 +159,49 @@ def test_one_patient_a_fold(weights) -> None:
     few = data.on(data.training[:12], data.tuning)
     rungs = search_features(few, RECIPE.changed(folds=6), {})
     assert all(np.isfinite(rung.outputs).all() and len(rung.rows) == 12 for rung in rungs)
+
+
+def test_with_little_time_some_patients_are_tried_and_it_is_said(weights, monkeypatch) -> None:
+    from overread.learning import linear_probe
+
+    data, said = _data(), []
+    monkeypatch.setattr(linear_probe, "_FEWEST_PATIENTS", 2)
+    slow = linear_probe._forward
+
+    def forward(network, images, *rest):  # a machine that takes .05 s an image
+        made = slow(network, images, *rest)
+        clock.append(0.05 * len(images))
+        return made
+
+    clock: list[float] = []
+    monkeypatch.setattr(linear_probe, "_forward", forward)
+    monkeypatch.setattr(linear_probe.time, "monotonic", lambda: sum(clock))
+    monkeypatch.setattr(linear_probe, "Clock", lambda limit: _Clock(limit, clock))
+    rungs = search_features(data, RECIPE, weights, seconds=25.0, say=said.append)
+    some = [rung for rung in rungs if not rung.recipe.backbone]
+    assert 0 < len(some[0].rows) < len(data.training)  # 72 images take 3.6 s, a tenth is 2.5 s
+    assert set(some[0].rows) < set(data.training)
+    assert all(len(rung.outputs) == len(rung.rows) for rung in rungs)
+    assert any("27 of 54" in line or " of 54 training images" in line for line in said)
+    patients = data.cases.table["patient"]
+    assert not set(patients.iloc[some[0].rows]) & set(patients.iloc[np.setdiff1d(data.training, some[0].rows)])
+
+
+class _Clock:
+    def __init__(self, limit: float, seconds: list[float]) -> None:
+        self.limit, self.seconds = limit, seconds
+
+    elapsed = property(lambda self: sum(self.seconds))
+    left = property(lambda self: self.limit - sum(self.seconds))
+
+
+def test_a_model_finds_the_features_of_the_search(weights, tmp_path, monkeypatch) -> None:
+    from overread.learning import linear_probe
+
+    data = _data()
+    rungs = search_features(data, RECIPE, weights, cache=tmp_path, descriptors=False, heads=("ridge",))
+    some = [rung for rung in rungs if rung.recipe.backbone][:3]
+    fresh = [fit(data, rung.recipe, weights=rung.weights) for rung in some]
+    monkeypatch.setattr(linear_probe, "_forward", lambda *_: pytest.fail("the search has kept these features"))
+    for rung, model in zip(some, fresh):
+        assert fit(data, rung.recipe, weights=rung.weights, cache=tmp_path).digest == model.digest

@@ -120,7 +120,7 @@ def fit_head(
     weights: Tensor,
     *,
     samples: Samples,
-    key: object,
+    key: list[Any],
     cache: Path | None = None,
     device: str = "cpu",
     mean_image: NDArray | None = None,
@@ -134,8 +134,10 @@ def fit_head(
     """
     views = recipe.views if recipe.method == "features" else 1
     body = network.body if isinstance(network, Fused) else network
-    features = extract(body, data.images, preprocess, key=key, views=views, cache=cache, device=device,
-                       mean_image=mean_image, progress=progress, say=say)  # fmt: skip
+    features = _found_by_the_search(body, data, recipe, preprocess, key, cache)
+    if features is None:
+        features = extract(body, data.images, preprocess, key=key, views=views, cache=cache, device=device,
+                           mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     rows, members = samples.training, samples.cases
 
     def fitted(features: Tensor, some: NDArray[np.int64]) -> Probe:
@@ -223,39 +225,85 @@ def search_features(
     all layers, poolings, heads and penalties; the best first.
 
     ``recipe``: where the rungs start from: its seed, folds, penalties, ``balance``, ``views`` and ``normalise``; the
-    images are those of ``data``. ``seconds`` bound the search; the first rung is there after a tenth of them. The
-    tuning rows are not looked at. Raises :class:`UnsoundError` for fewer patients than folds.
+    images are those of ``data``. ``seconds`` bound the search: a source whose features would take too long is tried on
+    some of the patients, the first so that its answer is there after about a tenth of them, or left out, and ``say``
+    hears of it. With a ``cache``, :func:`fit_head` finds the features of a rung there. The tuning rows are not looked at. Raises :class:`UnsoundError` for fewer patients than folds.
     """
     clock, rungs = Clock(seconds), list[FeatureRung]()
     sources: list[tuple[str, str]] = [("", "")] * descriptors + list(pretrained.items())
-    for name, file in sources:
-        if clock.left <= 0 and rungs:
-            say(f"  no time is left to try {name}")
-            continue
-        found = list(_source_rungs(data, recipe, name, file, heads, clock, cache, device, progress, say))
+    for place, (name, file) in enumerate(sources):
+        limit = min(clock.left, _FIRST * seconds if not rungs else _FEATURES * clock.left / (len(sources) - place))
+        rows = data.training
+        if limit < float("inf"):
+            rows = _affordable(data, recipe, name, file, limit, device, say, anyway=not rungs and not place)
+            if not len(rows):
+                continue
+        found = list(_source_rungs(data, rows, recipe, name, file, heads, clock, cache, device, progress, say))
         rungs += found
-        if found:
-            best = max(found, key=lambda rung: rung.score)
-            say(f"  {best.name}: {best.score:.3f} by folds, after {clock.elapsed:.0f} s")
+        best = max(found, key=lambda rung: rung.score)
+        say(f"  {best.name}: {best.score:.3f} by folds, after {clock.elapsed:.0f} s")
     return sorted(rungs, key=lambda rung: -rung.score)
 
 
+#: The share of the time in which the first rung is there, and that of a network's share which its features may take.
+_FIRST, _FEATURES = 0.1, 0.5
+#: Below so many patients in a fold nothing is learned about a network.
+_FEWEST_PATIENTS = 5
+_PROBED = 8
+
+
+def _affordable(
+    data: TrainingData, recipe: Recipe, name: str, file: str, seconds: float, device: str, say: Say, *, anyway: bool
+) -> NDArray[np.int64]:  # fmt: skip
+    """The training rows whose features are made within ``seconds``: all, those of some patients, or none.
+
+    ``anyway``: of the fewest patients rather than none, so that there is an answer.
+    """
+    base = _started(recipe, name)
+    preprocess, mean_image = normalisation(data, base)
+    network, _ = initial_network(base, preprocess, data.cases.target.outputs, weights=file or None)
+    network, some = layout(network, device).eval(), data.images[data.training[:_PROBED]]
+    times = []
+    for _ in range(2):  # the first warms up
+        start = time.monotonic()
+        _forward(network, some, preprocess, recipe.views, device, mean_image, silent)
+        times.append((time.monotonic() - start) / len(some))
+    training = data.cases.take(data.training)
+    parts = int(np.ceil(min(times) * len(data.images) / max(seconds, 1e-3)))
+    what = name or "the descriptors"
+    most = training.patients // (_FEWEST_PATIENTS * recipe.folds)
+    parts = min(parts, most) if anyway else parts
+    if parts <= 1:
+        return data.training
+    if parts > most:
+        say(f"  {what}: not tried; {min(times):.2f} s an image are too many for {seconds:.0f} s")
+        return data.training[:0]
+    rows = data.training[folds_of(training, k=parts, seed=recipe.seed) == 0]
+    say(
+        f"  {what}: tried on {len(rows)} of {len(data.training)} training images; all would take longer than {seconds:.0f} s"
+    )
+    return rows
+
+
+def _started(recipe: Recipe, name: str) -> Recipe:
+    """The recipe of a network's features, or of all descriptors (""), before anything is chosen."""
+    return recipe.changed(method="features", backbone=name, layers=(), pooling="mean", head="logistic",
+                          descriptors=() if name else tuple(DESCRIPTORS))  # fmt: skip
+
+
 def _source_rungs(
-    data: TrainingData, recipe: Recipe, name: str, file: str, heads: tuple[str, ...], clock: Clock, cache: Path | None,
-    device: str, progress: Progress, say: Say,
+    data: TrainingData, rows: NDArray[np.int64], recipe: Recipe, name: str, file: str, heads: tuple[str, ...],
+    clock: Clock, cache: Path | None, device: str, progress: Progress, say: Say,
 ) -> Iterator[FeatureRung]:  # fmt: skip
     """The rungs of the descriptors ("") or of one network: ridge on every choice of columns, every head on the best."""
     start = time.monotonic()
-    base = recipe.changed(method="features", backbone=name, layers=(), pooling="mean",
-                          descriptors=() if name else tuple(DESCRIPTORS))  # fmt: skip
-    features, choices = _all_features(data, base, file, cache, device, progress, say)
+    features, choices = _all_features(data, rows, _started(recipe, name), file, cache, device, progress, say)
     taken = time.monotonic() - start
-    task, rows = data.cases.target.task, data.training
+    task = data.cases.target.task
     labels = task.scaled(data.cases.labels, task.label_scale(data.cases.labels[rows]))[rows]
     weights = torch.from_numpy(task.class_weights(data.cases.labels[rows], recipe.balance))
     folds = folds_of(data.cases.take(rows), k=recipe.folds, seed=recipe.seed)
     truth = torch.from_numpy(np.array(labels))
-    features = features[torch.from_numpy(rows)]
 
     def judged(changed: Recipe, columns: Tensor, head: str) -> FeatureRung:
         begin = time.monotonic()
@@ -297,9 +345,22 @@ def _title(recipe: Recipe) -> str:
 
 
 def _all_features(
-    data: TrainingData, recipe: Recipe, file: str, cache: Path | None, device: str, progress: Progress, say: Say
+    data: TrainingData,
+    rows: NDArray[np.int64],
+    recipe: Recipe,
+    file: str,
+    cache: Path | None,
+    device: str,
+    progress: Progress,
+    say: Say,
 ) -> tuple[Tensor, list[tuple[Recipe, Tensor]]]:
-    """The features of all stages and poolings by one pass, and the choices of columns, each with its recipe."""
+    """The features of the rows, all stages and poolings by one pass, and the choices of columns, each with its recipe.
+
+    Where all training rows are asked for, the features of all images are kept: a model will be fitted on them.
+    """
+    whole = len(rows) == len(data.training)
+    images = data.images if whole else data.images[rows]
+    digests = data.digests if whole else tuple(data.digests[row] for row in rows)
     preprocess, mean_image = normalisation(data, recipe)
     network, origin = initial_network(recipe, preprocess, data.cases.target.outputs, weights=file or None)
     choices = [(recipe, torch.arange(network.head.in_features))]  # type: ignore[union-attr, arg-type]
@@ -308,10 +369,32 @@ def _all_features(
         everything = (*found, "dropout")  # of every network: what its head sees
         choices = list(_choices(recipe, found, network.width))  # type: ignore[arg-type]
         network = Tapped(network, everything, preprocess, data.cases.target.outputs, pooling="both")
-    key = [origin, "all stages" if recipe.backbone else recipe.descriptors, data.digests]
-    features = extract(layout(network, device), data.images, preprocess, key=key, views=recipe.views, cache=cache, device=device,
+    key = [origin, _ALL_STAGES, digests] if recipe.backbone else [origin, *recipe.taps, digests]
+    features = extract(layout(network, device), images, preprocess, key=key, views=recipe.views, cache=cache, device=device,
                        mean_image=mean_image, progress=progress, say=say)  # fmt: skip
-    return features, choices
+    return features[torch.from_numpy(rows)] if whole else features, choices
+
+
+_ALL_STAGES = "all stages"
+
+
+def _found_by_the_search(
+    network: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, key: list[Any], cache: Path | None
+) -> Tensor | None:
+    """The features (N, F) of a recipe as columns of what a search has kept of its network; None where it has not."""
+    if cache is None or recipe.method != "features" or not recipe.backbone or recipe.descriptors:
+        return None
+    path = _entry(cache, [key[0], _ALL_STAGES, key[-1]], preprocess, recipe.views)
+    if not path.exists() or (features := _cached(path, len(data.images))) is None:
+        return None
+    body: Any = network.body if isinstance(network, Tapped) else network
+    wanted = (recipe.layers, recipe.pooling)
+    choices = _choices(recipe.changed(layers=(), pooling="mean"), stages(body, preprocess), body.width)
+    return next((features[:, columns] for each, columns in choices if (each.layers, each.pooling) == wanted), None)
+
+
+def _entry(cache: Path, key: object, preprocess: Preprocess, views: int) -> Path:
+    return cache / "features" / f"{fingerprint([key, preprocess, views])}.safetensors"
 
 
 def _choices(recipe: Recipe, found: dict[str, int], width: int) -> Iterator[tuple[Recipe, Tensor]]:
@@ -357,7 +440,7 @@ def extract(
     ``key``: plain data that names weights, layers and images; equal keys share a cache entry, which carries a checksum:
     a damaged one is made anew, and ``say`` hears of it.
     """
-    path = cache / "features" / f"{fingerprint([key, preprocess, views])}.safetensors" if cache else None
+    path = _entry(cache, key, preprocess, views) if cache else None
     if path and path.exists():
         if (found := _cached(path, len(images))) is not None:
             return found
