@@ -175,3 +175,12 @@ def test_looking_decodes_each_image_once_and_counts_the_teachers(tmp_path, monke
     facts = look(Cases(table, Target("binary", ("x", "y"), ("y",)), tmp_path), np.arange(40))
     assert len(opened) == len(set(opened)) == 50
     assert facts == Facts(images=40, patients=20, fewest=14, side=30, bits=8, volume=False, colour=True, cases=40)
+
+
+@pytest.mark.parametrize("changes", [{}, {"volume": True, "side": 28, "colour": False}, {"side": 600}])
+def test_descriptors_need_no_weights_and_no_network(changes) -> None:
+    recipe, decisions = _plan(Recipe(method="features", descriptors=("lbp",)), pretrained=(), **changes)
+    assert (recipe.open_fields, recipe.backbone) == ((), "")
+    assert recipe.image_size == min(changes.get("side", 224), 128)
+    assert "without a network" in _why(decisions, "backbone")
+    assert weights_at_hand(recipe, FACTS, network=True) == {}

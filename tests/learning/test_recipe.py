@@ -57,3 +57,14 @@ def test_text_in_a_recipe_stays_text(tmp_path) -> None:
 def test_what_no_network_can_be_is_refused_when_it_is_written(fields, words) -> None:
     with pytest.raises(InputError, match=f"(?i){words}"):
         Recipe(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"head": "lda"}, "head"), ({"pooling": "median"}, "pooling"), ({"descriptors": ("lpb",)}, "lbp"),
+     ({"descriptors": ("lbp", "lbp")}, "twice"), ({"method": "scratch", "descriptors": ("lbp",)}, "--recipe features"),
+     ({"descriptors": ("lbp",), "normalise": "mean image"}, "mean image")],
+)  # fmt: skip
+def test_what_is_read_of_frozen_features_is_checked(fields, words) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        Recipe(**{"method": "features", **fields})

@@ -361,6 +361,8 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
     published = pretrained and normalise == "channel mean and std" and not recipe.described
     reason = "as the pretrained weights expect" if published else "fitted on the training images"
+    if recipe.described:
+        reason = "descriptors are made from pixels as they are"
     decisions = [Decision("normalisation", normalise, reason)]
     if recipe.augment == "standard" and recipe.method != "features":
         recipe = recipe.changed(augmentation=standard(facts.colour, facts.volume))
