@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -359,11 +359,13 @@ def without(cases: Cases, split: Split, drop: Collection[str], audit: Audit | No
 
 @checked
 def folds(
-    cases: Cases, *, k: int = 5, seed: int = 0, audit: Audit | None = None, rows: NDArray[Any] | None = None
-) -> NDArray[np.int64]:
+    cases: Cases, *, k: int = 5, seed: int = 0, audit: Audit | None = None, rows: NDArray[Any] | None = None,
+    pairs: Iterable[tuple[str, str, str]] = (),
+) -> NDArray[np.int64]:  # fmt: skip
     """The fold 0 … k−1 of each image (N,), −1 for images outside ``rows``, without a label, or set aside.
 
-    By patient, duplicates kept together, stratified by label and source; the same for any order of the rows.
+    By patient, duplicates kept together, stratified by label and source; the same for any order of the rows. Duplicates
+    are those that the ``audit`` found and ``pairs`` of (case, case, "exact" or "near").
     Raises :class:`UnsoundError` for fewer independent patients than folds.
     """
     require(k >= 2, "there must be at least two folds", given=k)
@@ -372,7 +374,7 @@ def folds(
     aside = {case for case, _ in audit.excluded} if audit else set()
     chosen &= cases.labelled & ~cases.table["case"].isin(aside).to_numpy()
     some = cases.take(chosen)
-    groups = group(some.table, "patient", audit.pairs if audit else ())
+    groups = group(some.table, "patient", (*(audit.pairs if audit else ()), *pairs))
     division = Division(some, groups, 0.0, 0.0, seed)
     if len(groups.names) < k:
         what = f"{k} folds need at least {k} independent patients"

@@ -117,11 +117,10 @@ def open_run(
     """The context of one stage on a run's folder, which is locked meanwhile; ``wait``: seconds for another to leave it."""
     from overread.core.files import folder_lock
     from overread.core.progress import Clock
-    from overread.study.question import seconds
     from overread.study.steps import RunContext, sweep
 
     with folder_lock(folder, wait=wait), bars() as progress:
-        context = RunContext(study, folder, Path(cache) if cache else None, not offline, Clock(seconds(study.resources.budget)), progress,
+        context = RunContext(study, folder, Path(cache) if cache else None, not offline, Clock(study.resources.limit), progress,
                              (lambda line: None) if quiet else say, table)  # fmt: skip
         sweep(context)
         yield context

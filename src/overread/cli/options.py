@@ -46,6 +46,13 @@ class RecipeChoice:
     backbone: str = setting("", "the network, see `overread recipes`")
     image_size: int = setting(0, "side in pixels; 0: chosen", least=0)
     batch_size: int = setting(0, "images in a step; 0: chosen", least=0)
+    members: int = setting(
+        0,
+        "networks that answer together, each trained without one fold of the patients; 0: chosen",
+        option="--folds",
+        least=0,
+        most=50,
+    )
     window: str = setting("", "lung, bone, soft tissue, brain …, or centre/width; the file's own if not given")
     crop: str = setting("none", "none, border (black borders), or field (the circle of a fundus photograph)")
     fusion: str = setting(

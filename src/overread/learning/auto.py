@@ -43,6 +43,10 @@ FEWEST_EPOCHS = 10
 #: Sides in pixels at which images are described without a network, and about the seconds that one takes.
 DESCRIBED_SIDE, DESCRIBED_SECONDS = 128, 0.015
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}
+#: The fewest epochs of each of several networks that answer together.
+_FOLD_EPOCHS = {"scratch": 12, "finetune": 8}
+#: Numbers of folds whose networks answer together, the best first.
+FOLDS = (5, 3)
 _SIDES = (224, 192, 160, 128, 96)
 #: ``(backbone, side, batch, precision) -> seconds`` of one training step on this machine.
 Probe = Callable[[str, int, int, str], float]
@@ -170,7 +174,7 @@ def expected_seconds(recipe: Recipe, facts: Facts, probe: Probe) -> float:
         return DESCRIBED_SECONDS * facts.images
     some = min(recipe.batch_size or 8, 8)
     precision = "float32" if recipe.precision == "auto" else recipe.precision
-    passes = recipe.epochs + (recipe.views / 3 if recipe.method != "scratch" else 0)
+    passes = recipe.epochs + (max(recipe.views, 1) / 3 if recipe.method != "scratch" else 0)
     return probe(recipe.backbone, recipe.image_size, some, precision) / some * facts.images * passes
 
 
@@ -327,6 +331,49 @@ def _within(
     return recipe.changed(image_size=size, epochs=epochs), decisions
 
 
+@checked
+def network_rung(
+    recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], best: str, *, device: str, seconds: float | None, probe: Probe
+) -> tuple[Recipe | None, int, list[Decision]]:  # fmt: skip
+    """The network that an open recipe trains, how many of it on folds of the patients, and the decisions taken.
+
+    ``best``: the backbone whose frozen features told most. ``seconds`` for all of its trainings. None where the patients
+    are too few to move a network. As many folds as leave each enough epochs: 5, 3 or none.
+    """
+    settled, method = _method(recipe, facts, pretrained)
+    if settled.method == "features":
+        folds = FOLDS[0] if facts.fewest >= FOLDS[0] else 1
+        return None, recipe.members or folds, method
+    if settled.method == "finetune" and not recipe.backbone and best:
+        settled = settled.changed(backbone=best)
+        method.append(Decision("backbone", best, "its frozen features told most of the training patients"))
+    choose = functools.partial(plan, facts=facts, pretrained=pretrained, device=device, probe=probe)
+    made, decisions = choose(settled, seconds=seconds)
+    folds = recipe.members or _folds_within(made, facts, seconds, probe)
+    if folds > 1 and seconds is not None:
+        made, decisions = choose(settled, seconds=seconds / folds)
+    reason = "asked for" if recipe.members else \
+        "the time allows it: each judges patients it has not seen, and all answer together" if folds > 1 else \
+        "a network needs the time that there is" if seconds is not None else "without --budget one network is trained"  # fmt: skip
+    told = {
+        decision.what: decision for decision in (*decisions, *method)
+    }  # those of the method say why it was asked for
+    return made, folds, [*told.values(), Decision("networks", str(folds), reason)]
+
+
+def _folds_within(recipe: Recipe, facts: Facts, seconds: float | None, probe: Probe) -> int:
+    if seconds is None or facts.fewest < FOLDS[0]:
+        return 1
+    steps = max(1, round(facts.images / recipe.batch_size))
+    training = (
+        probe(recipe.backbone, recipe.image_size, recipe.batch_size, "float32")
+        * steps
+        * 1.1
+        * _USUAL_EPOCHS[recipe.method]
+    )
+    return next((k for k in FOLDS if k * training <= seconds), 1)
+
+
 def duration(seconds: float) -> str:
     """A time for people: ``40 s``, ``12 min``, ``3.5 h``.
 
@@ -357,7 +404,7 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     pretrained = recipe.method in ("features", "finetune")
     rate = recipe.learning_rate or {"scratch": 2e-3, "finetune": 5e-4, "features": 1.0}[recipe.method]
     normalise = recipe.normalise or "channel mean and std"
-    views = recipe.views if facts.colour else 1
+    views = recipe.views or _usual_views(recipe, facts)
     recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
     published = pretrained and normalise == "channel mean and std" and not recipe.described
     reason = "as the pretrained weights expect" if published else "fitted on the training images"
@@ -369,6 +416,13 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
         reason = "colour images have no upright" if facts.colour else "grey images keep their sides"
         decisions.append(Decision("augmentation", "standard", f"{reason}; training images only"))
     return recipe, decisions
+
+
+def _usual_views(recipe: Recipe, facts: Facts) -> int:
+    """Orientations to average over: those under which the augmentation leaves a label as it is."""
+    if recipe.method == "features":
+        return 2 if facts.colour else 1
+    return 4 if facts.colour else 8 if facts.volume else 1
 
 
 def _precision(recipe: Recipe, device: str, probe: Probe) -> tuple[Recipe, list[Decision]]:
@@ -385,7 +439,15 @@ def standard(colour: bool, volume: bool = False) -> Augmentation:
         return Augmentation(flip_horizontal=0.5, flip_vertical=0.5, rotate=180.0, scale=(0.8, 1.2), shift=0.05,
                             brightness=0.1, contrast=0.2, saturation=0.2, hue=0.02)  # fmt: skip
     if volume:
-        return Augmentation(rotate=10.0, scale=(0.9, 1.1), shift=0.08, contrast=0.1, brightness=0.05)
+        return Augmentation(
+            flip_horizontal=0.5,
+            flip_vertical=0.5,
+            rotate=10.0,
+            scale=(0.9, 1.1),
+            shift=0.08,
+            contrast=0.1,
+            brightness=0.05,
+        )
     return Augmentation(rotate=15.0, scale=(0.85, 1.15), shift=0.1, brightness=0.1, contrast=0.3)
 
 

@@ -120,14 +120,14 @@ def no_memory(error: BaseException, images: int = 0) -> UnavailableError:
 
 @checked
 def oriented(x: Tensor, views: int, sides: int = 0) -> Iterator[Tensor]:
-    """``views`` orientations of images (B, C, H, W) or volumes (B, C, D, H, W), the first as they are.
+    """``views`` (0 as 1) orientations of images (B, C, H, W) or volumes (B, C, D, H, W), the first as they are.
 
     ``sides``: 2 of images, 3 of volumes; needed for cases of several (B, V, C, …), whose images are turned alike.
 
     2: and mirrored left to right. 4: each also upside down. 8: each also with rows and columns exchanged, so that all
     eight orientations of a square are there; of volumes, each also along the depth.
     """
-    for mirrored in (x, x.flip(-1))[: min(views, 2)]:
+    for mirrored in (x, x.flip(-1))[: 2 if views >= 2 else 1]:
         for turned in (mirrored, mirrored.flip(-2))[: 2 if views >= 4 else 1]:
             yield turned
             if views == 8:
@@ -208,6 +208,24 @@ def time_step(network: torch.nn.Module, x: Tensor, precision: str) -> float:
         return time.monotonic() - start
 
     return min(step() for _ in range(3))
+
+
+@checked
+def choose_threads(seconds: Callable[[], float], most: int) -> int:
+    """Set torch to as many threads as take the fewest ``seconds()``: all of ``most``, half of them …, one; gives it.
+
+    On a machine that does other work, threads wait for one another: two on two busy cores were seen seven times slower
+    than one.
+    """
+    tried = {}
+    count = most
+    while count >= 1:
+        torch.set_num_threads(count)
+        tried[count] = seconds()
+        count //= 2
+    best = min(tried, key=lambda each: (tried[each], -each))
+    torch.set_num_threads(best)
+    return best
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

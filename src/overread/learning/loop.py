@@ -119,7 +119,7 @@ def optimise(
                     saved = _save(folder, learner, state, clock)
             judged = judge(average)
             pace.judged()
-            _remember(learner, state, judged, epoch=state.epoch)
+            _remember(learner, state, judged, epoch=state.epoch, always=recipe.snapshot == "last")
             state.history.append(_row(recipe, state, steps, judged, clock))
             write(state.history[-1])
             state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
@@ -246,7 +246,9 @@ def scalars(folder: Path | None, done: int) -> Iterator[Callable[[dict[str, Any]
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder.parent / "tensorboard"), purge_step=done + 1) as writer:
+    top = next((each for each in (folder, *folder.parents) if each.name == "checkpoints"), folder)
+    own = top.parent / "tensorboard" / folder.relative_to(top)  # of each network of a ladder its own
+    with SummaryWriter(str(own), purge_step=done + 1) as writer:
 
         def write(row: dict[str, Any]) -> None:
             for name in ("train loss", "tuning loss", "tuning score", "learning rate"):
@@ -343,10 +345,12 @@ def update_average(average: nn.Module, network: nn.Module, span: float, step: in
             mean.copy_(new)
 
 
-def _remember(learner: Learner, state: LoopState, judged: dict[str, float], *, epoch: int) -> None:
-    """Keep the snapshot with the best tuning score; the lower loss where scores tie."""
+def _remember(
+    learner: Learner, state: LoopState, judged: dict[str, float], *, epoch: int, always: bool = False
+) -> None:
+    """Keep the snapshot with the best tuning score; the lower loss where scores tie. ``always``: whatever it scores."""
     gain = judged["score"] - state.best
-    if gain > 1e-4 or (gain > -1e-4 and judged["loss"] < state.best_loss):
+    if always or gain > 1e-4 or (gain > -1e-4 and judged["loss"] < state.best_loss):
         state.best, state.best_loss, state.best_epoch = judged["score"], judged["loss"], epoch
         for name, tensor in learner.average.state_dict().items():
             learner.best[name].copy_(tensor)
@@ -364,7 +368,7 @@ def _notice_plateau(recipe: Recipe, state: LoopState, score: float) -> None:
 def _stop_early(recipe: Recipe, state: LoopState) -> None:
     """Stop where no epoch of the last ``patience`` has a better tuning score."""
     since = state.epoch - 1 - max(state.best_epoch, 0)
-    if not state.stopped and since >= max(5, math.ceil(recipe.patience * state.epochs)):
+    if recipe.snapshot == "best" and not state.stopped and since >= max(5, math.ceil(recipe.patience * state.epochs)):
         state.stopped = f"no better tuning score since epoch {state.best_epoch + 1}"
 
 

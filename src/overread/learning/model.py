@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from overread.core.identifiers import among
 from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
 from overread.learning.device import seeded
+from overread.learning.ensemble import Committee, Member, shared_preprocess
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
@@ -80,13 +81,43 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """What one rung gave.
+
+    ``score``: the snapshot score (mean AUC of classes and findings) on the held-out cases, with its interval ``low`` …
+    ``high``; ``gain`` over the best rung before it, paired by patient, with the interval ``gain_low`` … ``gain_high`` and
+    its standard error; of the first rung NaN. ``began`` and ``seconds`` by the clock of the run.
+    """
+
+    name: str
+    what: str
+    began: float
+    seconds: float
+    score: float
+    low: float
+    high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    taken: bool
+    why: str
+    judged: str
+
+    @property
+    def line(self) -> str:
+        """As the terminal tells it."""
+        return f"  {self.name}: {self.score:.3f} ({self.low:.3f}–{self.high:.3f}), {'kept' if self.taken else 'not kept'} — {self.why}"
+
+
+@dataclass(frozen=True)
 class About:
     """What ``model.json`` holds. ``seen`` are hashed patients of training and tuning, by ``salt``.
 
     ``names_salt``: what the codes of the study's cases and patients were made with; "" where names were kept.
     ``planes``: what it was shown of volumes; ``views``: the views of a case, in the order of their places in the network,
     where they have places. ``identifiers``: whether two forms of one are the same patient, see
-    :mod:`overread.core.identifiers`; blank: of before this was asked.
+    :mod:`overread.core.identifiers`; blank: of before this was asked. ``members`` and ``shares`` of an ensemble: what
+    each of its networks is, and how much it counts; the patients that any of them has seen stand in ``seen``.
     """
 
     recipe: Recipe
@@ -101,6 +132,8 @@ class About:
     scale: tuple[float, float] = (0.0, 1.0)  # mean and standard deviation of a quantity in training
     decisions: tuple[Decision, ...] = ()
     identifiers: str = ""
+    members: tuple[About, ...] = ()
+    shares: tuple[float, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -110,16 +143,21 @@ class About:
         require(bool(self.salt) or not self.seen, "hashed patients cannot be known again without their salt",
                 given=f"{len(self.seen)} patients")  # fmt: skip
         require(self.format >= 1, "there is no such format of a model", given=self.format)
+        sound = len(self.shares) == len(self.members) and all(0 < share <= 1 for share in self.shares)
+        require(sound and not any(member.members for member in self.members),
+                "each member of an ensemble is a single network with a share above 0", given=self.shares)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Model(EqualByDigest):
-    """A trained network with its contract. ``history`` is a list of one dict per epoch (or per penalty)."""
+    """A trained network with its contract. ``history`` is a list of one dict per epoch (or per penalty), ``rungs`` the
+    ladder that led to it."""
 
     network: nn.Module
     about: About
     mean_image: NDArray[np.float32] | None = None
     history: tuple[dict[str, Any], ...] = field(default=())
+    rungs: tuple[Rung, ...] = ()
 
     @property
     def target(self) -> Target:
@@ -136,6 +174,35 @@ class Model(EqualByDigest):
         return f"{origin.name} ({origin.parameters:,} parameters), {self.about.recipe.method}, for {', '.join(self.target.names)}"
 
     __repr__ = __str__
+
+    @classmethod
+    def of_members(cls, members: Sequence[Model], shares: Sequence[float], seen: About) -> Model:
+        """An ensemble of models; those with a share of 0 stay out, and of one model there is no ensemble.
+
+        ``seen``: the contract whose patients, salts and decisions the ensemble takes over. Raises
+        :class:`ArgumentError` where the members' images cannot be made of one another.
+        """
+        held = [(model, share) for model, share in zip(members, shares, strict=True) if share > 0]
+        first = max(held, key=lambda each: each[1])[0]
+        base = replace(first.about, seen=seen.seen, salt=seen.salt, decisions=seen.decisions)
+        if len(held) == 1:
+            return replace(first, about=base)
+        abouts = tuple(replace(model.about, seen=(), salt="", decisions=()) for model, _ in held)
+        names = dict.fromkeys(about.backbone.name for about in abouts)
+        origin = Origin(
+            f"ensemble of {len(abouts)}: {', '.join(names)}", sum(about.backbone.parameters for about in abouts),
+            any(about.backbone.pretrained for about in abouts), _joined(about.backbone.licence for about in abouts),
+            _joined(about.backbone.weights_source for about in abouts), notes=tuple(dict.fromkeys(note for about in abouts for note in about.backbone.notes)),
+        )  # fmt: skip
+        whole = shared_preprocess([about.preprocess for about in abouts])
+        views = max(about.recipe.views for about in abouts)
+        about = replace(base, backbone=origin, preprocess=whole, members=abouts, shares=tuple(share for _, share in held),
+                        recipe=first.about.recipe.changed(views=views))  # fmt: skip
+        network = Committee(
+            [Member(model.network, each.preprocess, whole) for (model, _), each in zip(held, abouts, strict=True)],
+            about.shares,
+        )
+        return cls(network.eval(), about, None, first.history)
 
     def has_seen(self, patients: Sequence[str]) -> int:
         """How many of these patients were in training or tuning, or may have been: in another written form."""
@@ -155,7 +222,7 @@ class Model(EqualByDigest):
         return PredictedBy(self.digest, about.target, about.seen, about.salt, about.identifiers or "ask")
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``model.safetensors``, ``model.json`` and ``history.json`` into ``folder``."""
+        """Write ``model.safetensors``, ``model.json``, ``history.json`` and ``ladder.json`` into ``folder``."""
         folder = Path(folder)
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
         if self.mean_image is not None:
@@ -163,6 +230,7 @@ class Model(EqualByDigest):
         with publish(folder / "model.safetensors") as beside:
             write_tensors(tensors, beside, {"format": "pt"})
         write_json(folder / "history.json", self.history)
+        write_json(folder / "ladder.json", self.rungs)
         write_json(folder / "model.json", plain(self.about) | {"weights digest": digest_of(tensors)})
         return folder
 
@@ -196,7 +264,9 @@ class Model(EqualByDigest):
         _refuse_broken(tensors)
         whole = _network_of(about, network)
         whole.load_state_dict(renamed(whole, tensors))
-        return cls(whole.eval(), about, None if mean_image is None else mean_image.numpy(), _history(folder))
+        return cls(
+            whole.eval(), about, None if mean_image is None else mean_image.numpy(), _history(folder), _rungs(folder)
+        )
 
 
 def _network_of(about: About, own: nn.Module | None) -> nn.Module:
@@ -214,6 +284,10 @@ def _network_of(about: About, own: nn.Module | None) -> nn.Module:
     return OwnNetwork(own)
 
 
+def _joined(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(text for text in texts if text))
+
+
 def _small(path: Path) -> Path:
     """The path of a file of text that is not too large to be read."""
     size = require_file(path).stat().st_size
@@ -228,6 +302,13 @@ def _history(folder: Path) -> tuple[dict[str, Any], ...]:
     if not isinstance(held, list) or not all(isinstance(row, dict) for row in held):
         raise InputError("history.json does not hold a list of epochs", given=type(held).__name__)
     return tuple(held)
+
+
+def _rungs(folder: Path) -> tuple[Rung, ...]:
+    path = folder / "ladder.json"
+    held = read_json(_small(path)) if path.exists() else []
+    require(isinstance(held, list), "ladder.json does not hold a list of rungs", given=type(held).__name__)
+    return tuple(build(Rung, row, where=path.name, null_is_nan=True) for row in held)
 
 
 def _refuse_broken(tensors: dict[str, Tensor]) -> None:
@@ -300,6 +381,9 @@ def own_network(network: nn.Module) -> tuple[nn.Module, Origin]:
 @checked
 def make_network(about: About) -> nn.Module:
     """The empty network that a model's contract describes."""
+    if about.members:
+        members = [Member(make_network(each), each.preprocess, about.preprocess) for each in about.members]
+        return Committee(members, about.shares)
     outputs, recipe, name = about.target.outputs, about.recipe, about.backbone.name
     if name == NO_BACKBONE:
         return _fused(_with_taps(None, recipe, about.preprocess, outputs), recipe, outputs, len(about.views))

@@ -24,10 +24,10 @@ from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
 from overread.images.preprocess import Preprocess, geometry, load
 from overread.learning.device import autocast, layout, mean_over, pick_device, to_tensor
+from overread.learning.ensemble import sides_of
 from overread.learning.loader import ahead, side_by_side
 from overread.learning.loop import Judge
 from overread.learning.model import Model
-from overread.networks.fusion import Fused
 from overread.predictions import Predictions
 from overread.tasks.target import Target
 from overread.tasks.task import Task
@@ -156,9 +156,8 @@ def _decoded(
 @torch.inference_mode()
 def outputs_of(network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32") -> Tensor:
     """Outputs (B, K) in float32, the mean over ``views`` orientations of the images."""
-    sides = network.dimensions if isinstance(network, Fused) else 0
     with autocast(device, precision):
-        return mean_over(network, x, views, sides)
+        return mean_over(network, x, views, sides_of(network))
 
 
 @checked

@@ -45,7 +45,9 @@ class Recipe:
     alike). ``average`` is the span, in epochs, of the exponential average of the weights (0 none). ``warmup`` is the
     fraction of all steps with a rising rate. ``patience`` is the fraction of all epochs without a better tuning score
     after which training stops. ``views`` orientations of an image are averaged at prediction (1; 2 with its mirror image;
-    4 also upside down; 8 also turned by 90°).
+    4 also upside down; 8 also turned by 90°; 0: chosen by the plan). ``snapshot``: the epoch whose weights are kept, the
+    ``best`` on tuning data or the ``last``. ``members``: how many networks answer together, each trained without one
+    fold of the patients (0: chosen by the plan, 1: a single one).
 
     ``loss``: one of the task's own (:attr:`Task.losses`, blank: the first), ``gamma`` that of the focal loss;
     ``finding_weights``: how much each finding counts, ``source_weights``: each source, in training alone (1 where none is
@@ -91,7 +93,9 @@ class Recipe:
     gradient_clip: float = 1.0
     average: float = 1.0
     patience: float = 0.5
-    views: int = 2
+    views: int = 0
+    snapshot: str = "best"
+    members: int = 0
     fusion: str = "single"
     augment_by: str = "case"
     images_per_case: int = 0
@@ -162,7 +166,11 @@ class Recipe:
         require(self.patience > 0, "patience must be above 0", given=self.patience)
         require(self.learning_rate <= 10, "the learning rate is far too high", given=self.learning_rate,
                 todo="use between 1e-5 and 1e-1")  # fmt: skip
-        require(self.views in (1, 2, 4, 8), "views must be 1, 2, 4 or 8", given=self.views)
+        one_of(self.snapshot, ("best", "last"), "snapshot")
+        require(
+            self.views in (0, 1, 2, 4, 8), "views must be 1, 2, 4 or 8, or 0 for the plan to choose", given=self.views
+        )
+        require(0 <= self.members <= 50, "members must lie in 0 … 50", given=self.members)
         require(self.folds >= 2, "folds must be at least 2", given=self.folds)
         require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
 

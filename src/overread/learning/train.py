@@ -1,11 +1,15 @@
 """Training: from cases, a split and a recipe to a model.
 
-It looks at the data once, plans, decodes, and calls :func:`overread.learning.fit.fit`.
+It looks at the data once, plans, and climbs the ladder of :mod:`overread.learning.ladder` on images that are decoded once.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +25,25 @@ from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, cache_folder, cores, fingerprint, plain, read_fields, write_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
+from overread.images.descriptors import DESCRIPTORS
+from overread.images.preprocess import Preprocess
 from overread.learning import auto
 from overread.learning.checkpoint import digest_of, forget
-from overread.learning.device import pick_device
-from overread.learning.fit import fit, refuse_unfit
-from overread.learning.loader import arranged, decode
+from overread.learning.device import choose_threads, pick_device
+from overread.learning.fit import refuse_unfit
+from overread.learning.ladder import Candidate, climb
+from overread.learning.linear_probe import search_features
+from overread.learning.loader import TrainingData, arranged, decode
 from overread.learning.model import Decision, Model
+from overread.learning.predict import tabulate
 from overread.learning.preflight.faults import Preflight
 from overread.learning.preflight.rehearsal import rehearse
 from overread.learning.recipe import AUTO, Recipe
 from overread.networks.own import own_name
+from overread.predictions import Predictions
+
+#: The share of the time for training in which frozen features are searched, and how many of them climb on.
+SEARCHED, MOST_HEADS = 0.12, 3
 
 
 @checked
@@ -51,57 +64,114 @@ def train(
     progress: Progress = silent,
     say: Say = unheard,
 ) -> Model:
-    """Train a model on the training part, choose its snapshot on the tuning part; the test part is not touched.
+    """Train a model on the training and the tuning part; the test part is not touched.
 
-    ``weights``: folder of pretrained weights. ``folder``: for checkpoints; training resumes from what it finds there.
-    ``digests``: SHA-256 of the image files by address, where an audit has read them already; a file that has changed
-    since is refused. ``clock``: bounds the seconds, of which ``reserve`` are left for what follows. ``network``:
-    one's own, any module that maps images (B, C, H, W) to (B, outputs), of which a copy is trained from the weights that
-    it brings; or whether weights may be fetched. ``say`` hears what is decided, before anything is trained. Raises
-    :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
+    By an open recipe (``auto``) the ladder of :mod:`overread.learning.ladder` is climbed; by a recipe that names its
+    method, one network is fitted, or as many as it has ``members``. ``weights``: folder of pretrained weights.
+    ``folder``: for checkpoints; training resumes from what it finds there. ``digests``: SHA-256 of the image files by
+    address, where an audit has read them already; a file that has changed since is refused. ``clock``: bounds the
+    seconds, of which ``reserve`` are left for what follows. ``network``: one's own, any module that maps images
+    (B, C, H, W) to (B, outputs), of which a copy is trained from the weights that it brings; or whether weights may be
+    fetched. ``say`` hears what is decided, before anything is trained. Raises :class:`UnsoundError` if a class has no training case,
+    :class:`UnavailableError` without weights.
     """
+    return learn(cases, split, recipe, weights=weights, folder=folder, cache=cache, digests=digests, clock=clock, reserve=reserve, device=device,
+                 threads=threads, network=network, progress=progress, say=say).model  # fmt: skip
+
+
+@checked
+def learn(
+    cases: Cases,
+    split: Split,
+    recipe: Recipe = AUTO,
+    *,
+    weights: str | Path | None = None,
+    folder: str | Path | None = None,
+    cache: str | Path | None = None,
+    digests: dict[str, str] | None = None,
+    clock: Clock | None = None,
+    reserve: float = 0.0,
+    device: str = "",
+    threads: int = 0,
+    network: bool | nn.Module = True,
+    progress: Progress = silent,
+    say: Say = unheard,
+) -> Learned:
+    """As :func:`train`; where the model is made of folds, with what it says of training and tuning patients, each asked
+    of networks that have not seen him."""
     cases, training, tuning, shown = _shown(*_rows(cases, split), recipe)
     refuse_unfit(cases, recipe)
     checkpoints, cache = Path(folder) if folder else None, Path(cache) if cache else cache_folder()
     clock, device = clock or Clock(), pick_device(device)
     if threads:
         torch.set_num_threads(threads)
+    workers, own = threads or cores(), None if isinstance(network, bool) else network
+
+    @lru_cache
+    def decoded(preprocess: Preprocess) -> TrainingData:
+        return decode(
+            cases, training, tuning, preprocess, cache, digests=digests, threads=workers, progress=progress, say=say
+        )
+
+    def prepare(recipe: Recipe) -> None:
+        """With a budget, as many threads as are quickest while the machine does what else it does."""
+        if clock.limit is None or threads or device != "cpu" or recipe.method == "features" or own is not None:
+            return
+        probe = auto.make_probe(facts, device)
+        used = choose_threads(lambda: probe(recipe.backbone, recipe.image_size, 8, "float32"), workers)
+        if used < workers:
+            say(f"  threads: {used} of {workers} — the quicker at present: the machine does other work, too")
+
     key = fingerprint([plain(recipe), cases.taught, training.tolist(), clock.limit, str(weights)])
-    own = None if isinstance(network, bool) else network
     if own is not None:
         key = fingerprint([key, own_name(own), digest_of(own.state_dict())])
     settled = _resumed_plan(checkpoints, key, clock)
-    fresh = settled is None
+    fresh, facts = settled is None, settled.facts if settled else auto.look(cases, training)
     if settled is None:
-        facts = auto.look(cases, training)
         if own is not None:
-            settled = SettledPlan(facts, *auto.plan_own(recipe, facts, own))
+            made, decisions = auto.plan_own(recipe, facts, own)
+            settled = SettledPlan(facts, (Candidate("network", made),), 1, (*shown, *decisions))
         else:
-            settled = _plan(recipe, facts, weights, device, clock, reserve, bool(network), shown)
+            small = "resnet3d_small" if facts.volume else "resnet_small"
+            prepare(recipe.changed(method="scratch", backbone=small, image_size=32))
+            seconds = None if clock.limit is None else clock.left - reserve
+            settled = _settle(recipe, facts, decoded, weights, device, seconds, bool(network), shown, cache, progress, say)
         if checkpoints:
             _keep_plan(checkpoints, key, settled, clock.elapsed)
     for decision in settled.decisions:
         say(decision.line)
-    if say is not unheard and own is None:
-        probe = auto.make_probe(settled.facts, device)
-        say(f"  time: about {auto.duration(auto.expected_seconds(settled.recipe, settled.facts, probe))} for training")
-    data = decode(cases, training, tuning, auto.preprocess_of(settled.recipe, settled.facts), cache, digests=digests,
-                  threads=threads or cores(), progress=progress, say=say)  # fmt: skip
-    if fresh:
-        found = rehearse(
-            data,
-            settled.recipe,
-            weights=settled.weights,
-            network=own,
-            device=device,
-            threads=threads or cores(),
-            left=clock.left - reserve,
-        )
-        for line in found.lines:
+    moving = [candidate for candidate in settled.candidates if candidate.recipe.method != "features"]
+    if say is not unheard and own is None and moving:
+        probe = auto.make_probe(facts, device)
+        expected = settled.folds * sum(auto.expected_seconds(each.recipe, facts, probe) for each in moving)
+        say(f"  time: about {auto.duration(expected)} for training")
+    for candidate in moving or settled.candidates[:1] if fresh else ():
+        looked = rehearse(
+            decoded(auto.preprocess_of(candidate.recipe, facts)), candidate.recipe, weights=candidate.weights, network=own, device=device,
+            threads=workers, left=(clock.left - reserve) / settled.folds,
+        )  # fmt: skip
+        for line in looked.lines:
             say(line)
-        found.require_sound()
-    return fit(data, settled.recipe, weights=settled.weights, network=own, decisions=settled.decisions, folder=checkpoints, cache=cache, clock=clock,
-               reserve=reserve, device=device, threads=threads or cores(), progress=progress, say=say)  # fmt: skip
+        looked.require_sound()
+    found = climb(settled.candidates, lambda recipe: decoded(auto.preprocess_of(recipe, facts)), folds=settled.folds, decisions=settled.decisions, network=own,
+                  folder=checkpoints, cache=cache, clock=clock, reserve=reserve, device=device, threads=workers, prepare=prepare, progress=progress, say=say)  # fmt: skip
+    if found.held_out is None:
+        return Learned(found.model)
+    values = np.full((len(cases), cases.target.outputs), np.nan, np.float32)
+    task = cases.target.task
+    values[found.rows] = task.probabilities(torch.from_numpy(found.held_out)).numpy()
+    told = replace(cases, table=cases.table.assign(fold=(found.fold + 1).astype(str)))
+    return Learned(
+        found.model, tabulate(task.unscaled(values, found.model.about.scale), told, cases.target, "held-out")
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A model, and, where it is made of folds, its predictions of each patient by networks that have not seen him."""
+
+    model: Model
+    held_out: Predictions | None = None
 
 
 @checked
@@ -126,19 +196,15 @@ def rehearse_training(
     refuse_unfit(cases, recipe)
     clock, device, folder = clock or Clock(), pick_device(device), Path(cache) if cache else cache_folder()
     facts = auto.look(cases, training)
-    settled = _plan(recipe, facts, weights, device, clock, reserve, network, shown)
-    for decision in settled.decisions:
+    found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
+    seconds = None if clock.limit is None else clock.left - reserve
+    made, decisions = auto.plan(recipe, facts, pretrained=tuple(found), device=device, seconds=seconds, probe=auto.make_probe(facts, device))  # fmt: skip
+    for decision in (*shown, *decisions):
         say(decision.line)
-    data = decode(cases, training, tuning, auto.preprocess_of(settled.recipe, facts), folder, digests=digests,
+    data = decode(cases, training, tuning, auto.preprocess_of(made, facts), folder, digests=digests,
                   threads=threads or cores(), progress=progress, say=say)  # fmt: skip
-    return rehearse(
-        data,
-        settled.recipe,
-        weights=settled.weights,
-        device=device,
-        threads=threads or cores(),
-        left=clock.left - reserve,
-    )
+    file = found.get(made.backbone, "") if made.method in ("features", "finetune") else ""
+    return rehearse(data, made, weights=file, device=device, threads=threads or cores(), left=clock.left - reserve)
 
 
 # -- what is settled before anything is fitted ----------------------------------------------------------------------
@@ -146,12 +212,66 @@ def rehearse_training(
 
 @dataclass(frozen=True)
 class SettledPlan:
-    """The facts, the recipe without open fields, the decisions, and the file of the initial weights ("": random)."""
+    """The facts, the ways to learn that are to be tried, on how many folds, and the decisions."""
 
     facts: auto.Facts
-    recipe: Recipe
+    candidates: tuple[Candidate, ...]
+    folds: int
     decisions: tuple[Decision, ...]
-    weights: str = ""
+
+
+def _settle(
+    recipe: Recipe, facts: auto.Facts, decoded: Callable[[Preprocess], TrainingData], weights: str | Path | None, device: str,
+    seconds: float | None, network: bool, shown: tuple[Decision, ...], cache: Path, progress: Progress, say: Say,
+) -> SettledPlan:  # fmt: skip
+    found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
+    probe, names = auto.make_probe(facts, device), tuple(found)
+    if recipe.method != "auto":
+        folds = max(recipe.members, 1)
+        fits = folds * (recipe.folds + 1 if recipe.fusion == "stacked" and recipe.method != "features" else 1)
+        made, decisions = auto.plan(
+            recipe,
+            facts,
+            pretrained=names,
+            device=device,
+            seconds=None if seconds is None else seconds / fits,
+            probe=probe,
+        )
+        file = found.get(made.backbone, "") if made.method in ("features", "finetune") else ""
+        return SettledPlan(facts, (Candidate(made.method, made, file),), folds, (*shown, *decisions))
+    began = time.monotonic()
+    heads = _frozen(recipe, facts, found, decoded, device, seconds, probe, cache, progress, say)
+    best = next((each.recipe.backbone for each in heads if each.recipe.backbone), "")
+    left = None if seconds is None else seconds - (time.monotonic() - began)
+    try:
+        moving, folds, decisions = auto.network_rung(
+            recipe, facts, names, best, device=device, seconds=left, probe=probe
+        )
+    except InputError as error:  # the time does not suffice for a network; what is frozen stands
+        say(f"  network: none — {error}")
+        moving, folds, decisions = None, max(recipe.members, 1), [Decision("method", "features", str(error))]
+    if moving is None:
+        return SettledPlan(facts, tuple(reversed(heads)), folds, (*shown, *decisions))
+    file = found.get(moving.backbone, "") if moving.method == "finetune" else ""
+    return SettledPlan(facts, (*reversed(heads), Candidate("network", moving, file)), folds, (*shown, *decisions))
+
+
+def _frozen(
+    recipe: Recipe, facts: auto.Facts, pretrained: dict[str, str], decoded: Callable[[Preprocess], TrainingData], device: str,
+    seconds: float | None, probe: auto.Probe, cache: Path, progress: Progress, say: Say,
+) -> list[Candidate]:  # fmt: skip
+    """The best ways to read frozen features, one a network and one of descriptors, the best first."""
+    some = "" if facts.volume else next(iter(pretrained), "")
+    asked = recipe.changed(method="features", backbone=some, descriptors=() if some else tuple(DESCRIPTORS))
+    base, _ = auto.plan(asked, facts, pretrained=(some,), device=device, probe=probe)
+    limit = math.inf if seconds is None else SEARCHED * seconds
+    rungs = search_features(decoded(auto.preprocess_of(base, facts)), base, {} if facts.volume else pretrained, seconds=limit, cache=cache,
+                            device=device, progress=progress, say=say)  # fmt: skip
+    each: dict[str, Candidate] = {}
+    for rung in rungs:  # the best first
+        name = f"frozen {rung.recipe.backbone}" if rung.recipe.backbone else "descriptors"
+        each.setdefault(name, Candidate(name, rung.recipe, rung.weights))
+    return list(each.values())[:MOST_HEADS]
 
 
 def _rows(cases: Cases, split: Split) -> tuple[Cases, NDArray[np.int64], NDArray[np.int64]]:
@@ -195,19 +315,6 @@ def _each_on_its_own(cases: Cases) -> tuple[Decision, ...]:
     other = "concat" if named["view"] and few else "recurrent" if named["time"] else "attention"
     why = f"a case has up to {count(many, 'image')}: each is seen on its own and a case gets the mean of their probabilities; --fusion {other} sees them together"
     return (Decision("fusion", "single", why),)
-
-
-def _plan(
-    recipe: Recipe, facts: auto.Facts, weights: str | Path | None, device: str, clock: Clock, reserve: float,
-    network: bool, shown: tuple[Decision, ...] = (),
-) -> SettledPlan:  # fmt: skip
-    found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
-    fits = recipe.folds + 1 if recipe.fusion == "stacked" and recipe.method != "features" else 1
-    seconds = None if clock.limit is None else (clock.left - reserve) / fits
-    recipe, decisions = auto.plan(recipe, facts, pretrained=tuple(found), device=device, seconds=seconds,
-                                  probe=auto.make_probe(facts, device))  # fmt: skip
-    file = found.get(recipe.backbone, "") if recipe.method in ("features", "finetune") else ""
-    return SettledPlan(facts, recipe, (*shown, *decisions), file)
 
 
 def _keep_plan(folder: Path, key: str, settled: SettledPlan, seconds: float) -> None:

@@ -316,7 +316,10 @@ def _ensemble(run: Run) -> str:
     views = run.model.recipe.get("views") or 1
     if not run.model:
         return ""
-    return f"one model; its outputs for {views} views of each image are averaged" if views > 1 else "one model, no ensemble"  # fmt: skip
+    many = len(run.model.shares)
+    what = f"the outputs of {many} networks are averaged by their shares" if many else "one model"
+    turned = f"its outputs for {views} orientations of each image are averaged" if views > 1 else ""
+    return f"{what}; {turned}" if turned else what if many else "one model, no ensemble"
 
 
 def _balance(run: Run) -> str:

@@ -71,6 +71,31 @@ def overall(run: Run) -> list[Table]:
 
 
 @checked
+def folds(run: Run) -> Table | None:
+    """Cross-validation: the metrics of the held-out predictions of all folds as one test, and fold by fold."""
+    whole = {(e.metric, e.of): e for e in run.folds if not e.where}
+    names = sorted({e.where["fold"] for e in run.folds if set(e.where) == {"fold"}}, key=lambda name: (len(name), name))
+    each = {(e.metric, e.of, e.where["fold"]): e for e in run.folds if set(e.where) == {"fold"}}
+    first = run.names[0] if run.task.continuous and run.names else run.primary
+    rows = []
+    for metric in dict.fromkeys(metric for metric, _, _ in each):
+        of = next((of for of in (first, "") if (metric, of) in whole), None)
+        if of is not None:
+            found = [each.get((metric, of, name)) for name in names]
+            rows.append(
+                (
+                    words.label(metric),
+                    words.cell(whole[metric, of]),
+                    *(words.cell(e) if e else words.NOTHING for e in found),
+                )
+            )
+    if not rows:
+        return None
+    caption = "Cross-validation: each patient by networks that have not seen him; all folds as one test, and each alone"
+    return Table(caption, ("", "All folds", *(f"Fold {name}" for name in names)), tuple(rows))
+
+
+@checked
 def rest(run: Run) -> Table | None:
     """Further measures of telling the primary group; None where there is no such group."""
     table = _results("Further measures", run, "further", "question", (run.primary, "")) if run.primary else None

@@ -20,7 +20,7 @@ from overread.reporting import advice, main_results, sections, words
 from overread.reporting.figures.calibration import abstention, calibration, conformal, decision, scores
 from overread.reporting.figures.canvas import Figure, save_figures
 from overread.reporting.figures.cohort import confusion, confusions, flow
-from overread.reporting.figures.curves import precision_recall, roc, scatter, training
+from overread.reporting.figures.curves import ladder, precision_recall, roc, scatter, training
 from overread.reporting.figures.groups import forest, gaps
 from overread.reporting.main_results import KeyNumber
 from overread.reporting.run import GalleryEntry, Run, read_evaluation, read_run
@@ -54,7 +54,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
         "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
         "findings": sorted(run.audit.findings, key=lambda f: _WORST_FIRST.get(f.severity, 3)), "whole": sections.whole, "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
-        "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run),
+        "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run), "rungs": sections.rungs(run), "folds": results.folds(run),
         "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
         "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
@@ -189,7 +189,12 @@ def replace_figures(drawn: dict[str, Figure | None], home: Path, *, png: bool = 
 @checked
 def figures(run: Run) -> dict[str, Figure | None]:
     """Every figure of a run by its name; None where its numbers are not there yet."""
-    return {"flow": flow(run), "training": training(run), **{name: draw(run) for name, draw in DRAWN.items()}}
+    return {
+        "flow": flow(run),
+        "training": training(run),
+        "ladder": ladder(run),
+        **{name: draw(run) for name, draw in DRAWN.items()},
+    }
 
 
 # -- a page of its own: what a command on a table writes for people, in the style of the report -------------------

@@ -213,6 +213,7 @@ class ModelFile(Content):
     seen: tuple[str, ...] = ()
     salt: str = ""
     decisions: tuple[RecipeDecision, ...] = ()
+    shares: tuple[float, ...] = ()  # of the networks of an ensemble
 
 
 @dataclass(frozen=True)
@@ -226,6 +227,25 @@ class TrainingRow:
     penalty: float = math.nan
     held_out_loss: float = math.nan
     chosen: bool = False
+
+
+@dataclass(frozen=True)
+class RungRow:
+    """A rung of the ladder that training climbed, as ``ladder.json`` holds it."""
+
+    name: str = ""
+    what: str = ""
+    began: float = math.nan
+    seconds: float = math.nan
+    score: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    gain: float = math.nan
+    gain_low: float = math.nan
+    gain_high: float = math.nan
+    taken: bool = False
+    why: str = ""
+    judged: str = ""
 
 
 @dataclass(frozen=True)
@@ -271,6 +291,8 @@ class Run:
     agreement: AgreementFile = AgreementFile()  # of the readers who made the labels
     model: ModelFile = ModelFile()
     history: tuple[TrainingRow, ...] = ()
+    rungs: tuple[RungRow, ...] = ()
+    folds: tuple[Estimate, ...] = ()  # of the cross-validation, all of it and each fold
     gallery: tuple[GalleryEntry, ...] = ()
     looks: int | None = None  # entries of the ledger
     broken_ledger: str = ""  # why it cannot be trusted
@@ -417,7 +439,8 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         _typed(RecordFile, folder / "record.json"), tuple(map(str, cases.get("notes", ()))), audit,
         _excluded(folder / "excluded.csv", audit), _typed(SplitFile, folder / "split.proof.json"),
         _characteristics(folder / "characteristics.json"), _typed(AgreementFile, folder / "agreement.json"), model,
-        _rows(TrainingRow, folder / "model/history.json"), _rows(GalleryEntry, folder / "explanations/gallery.json"),
+        _rows(TrainingRow, folder / "model/history.json"), _rows(RungRow, folder / "model/ladder.json"),
+        _evaluation(folder / "evaluation/folds").estimates, _rows(GalleryEntry, folder / "explanations/gallery.json"),
         looks, broken,
     )  # fmt: skip
 

@@ -247,6 +247,16 @@ def decisions(run: Run) -> tuple[tuple[str, str, str], ...]:
     return tuple((words.name(d.what, 400), words.name(d.choice, 400), words.name(d.why, 400)) for d in run.model.decisions)  # fmt: skip
 
 
+def rungs(run: Run) -> Table | None:
+    """Each rung of the ladder: what it was, its score with interval, whether it was kept, and why."""
+    rows = tuple(
+        (words.name(r.name, 60), words.name(r.what, 200), f"{words.number(r.score)} ({words.number(r.low)} – {words.number(r.high)})",
+         "kept" if r.taken else "not kept", words.name(r.why, 300)) for r in run.rungs
+    )  # fmt: skip
+    caption = "Ways to learn that were tried, in this order, on held-out cases of training and tuning"
+    return Table(caption, ("Rung", "What", "Score", "", "Gain"), rows, numbers_from=9) if rows else None
+
+
 def training_facts(run: Run) -> tuple[tuple[str, str], ...]:
     """Backbone, weights and time in a few rows."""
     if not run.model:

@@ -169,17 +169,37 @@ class Training:
         require_allowed(self)
 
 
+#: Budgets in words.
+PRESETS = {"": "", "quick": "5m", "good": "30m", "best": "4h"}
+
+
 @dataclass(frozen=True)
 class Resources:
     """What to use of this machine."""
 
     budget: str = setting("", "wall-clock time of the whole command, such as 15m or 1h30m", first=True)
+    preset: str = setting(
+        "",
+        f"a budget in words: {', '.join(f'{word} ({time})' for word, time in PRESETS.items() if word)}",
+        choices=tuple(PRESETS),
+    )
     device: str = setting("", "cpu, cuda (or cuda:1), mps; the best if not given")
     threads: int = setting(0, "threads to use; 0: all cores of this process", least=0)
 
     def __post_init__(self) -> None:
         require_allowed(self)
+        require(not (self.budget and self.preset), "a budget is given in one way", given=f"{self.budget} and {self.preset}",
+                todo="give --budget or --preset")  # fmt: skip
         seconds(self.budget)
+
+    @property
+    def limit(self) -> float | None:
+        """The budget in seconds; None without one.
+
+        >>> Resources(preset="quick").limit
+        300.0
+        """
+        return seconds(self.budget or PRESETS[self.preset])
 
 
 @dataclass(frozen=True)

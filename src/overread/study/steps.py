@@ -52,7 +52,7 @@ from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.learning.preflight.faults import Preflight
 from overread.predictions import Predictions
-from overread.study.question import DESPITE, OperatingRule, Study, seconds
+from overread.study.question import DESPITE, OperatingRule, Study
 
 if TYPE_CHECKING:
     from overread.learning.model import Model
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 #: What may change when a model is there: how it is judged, and with what means it is computed.
 JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite",
                      "device", "threads"})  # fmt: skip
+#: What a model made of folds says of training and tuning patients, each by networks that have not seen him.
+HELD_OUT = "predictions/held-out.csv"
 #: Seconds kept at the end of a budget for evaluation and report.
 CLOSING_SECONDS = 25.0
 
@@ -74,7 +76,7 @@ def run(
     Returns the path of ``report.html``. Raises :class:`InputError` for a wrong input, :class:`UnsoundError` where the
     study cannot be trusted, :class:`UnavailableError` if another process works in the folder.
     """
-    folder, clock = Path(folder), Clock(seconds(study.resources.budget))
+    folder, clock = Path(folder), Clock(study.resources.limit)
     if not (folder / "model" / "model.json").exists():
         require_trainable(study, network)
     study, cases = open_study(study, folder, progress)  # a wrong table leaves nothing behind
@@ -288,20 +290,24 @@ def _write_excluded(context: RunContext, rows: list[tuple[str, str]]) -> None:
 @checked
 def train(context: RunContext) -> None:
     """``model/``: train by the recipe, within the budget."""
-    from overread.learning.train import train as train_model
+    from overread.learning.train import learn
 
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     recipe = recipe_of(study)
-    key = fingerprint([cases.taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.budget])
+    key = fingerprint([cases.taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.limit])
     if context.done("model", key, "model/model.json"):
         context.say("the model is there already")
         return
     began = context.clock.elapsed
     prints = _prints(context, cases)  # from the cache of the audit
-    model = train_model(cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
+    learned = learn(cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
                         digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=context.clock, reserve=_closing(context, cases, parts),
                         device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
-    model.save(context.folder / "model")
+    held_out = context.folder / HELD_OUT
+    held_out.unlink(missing_ok=True)
+    if learned.held_out is not None:
+        learned.held_out.save(held_out)
+    learned.model.save(context.folder / "model")
     context.note("model", key, context.clock.elapsed - began)
 
 
@@ -336,9 +342,15 @@ def predict(context: RunContext) -> None:
         return
     began = context.clock.elapsed
     _refuse_seen(model, cases.only(parts, "test"))
+    held_out = context.folder / HELD_OUT
     for part in ("tuning", "test"):
-        predictions = predict_cases(model, cases.only(parts, part), device=resources.device, threads=resources.threads,
-                                    part=part, progress=context.progress, say=context.say)  # fmt: skip
+        if (
+            part == "tuning" and held_out.exists()
+        ):  # of networks that have not seen the patient; the ensemble has seen all
+            predictions = predictions_at(context.folder, held_out)
+        else:
+            predictions = predict_cases(model, cases.only(parts, part), device=resources.device, threads=resources.threads,
+                                        part=part, progress=context.progress, say=context.say)  # fmt: skip
         predictions.save(context.folder / "predictions" / f"{part}.csv")
     if not cases.target.task.continuous:
         _baseline(context, cases, parts).save(context.folder / "predictions" / "shortcut.csv")
@@ -392,8 +404,19 @@ def evaluate(context: RunContext) -> None:
     result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed}).save(
         context.folder / "evaluation"
     )
+    _judge_folds(context)
     context.note("evaluation", key, context.clock.elapsed - began)
     settle(context.folder / "ledger.jsonl")
+
+
+def _judge_folds(context: RunContext) -> None:
+    """``evaluation/folds/``: what networks say of patients they have not seen, as one test and fold by fold; no look at the test set."""
+    path = context.folder / HELD_OUT
+    if path.exists():
+        seed, fixed = context.study.training.seed, context.study.operating_point.fixed
+        evaluate_predictions(predictions_at(context.folder, path), by=["fold"], seed=seed, fixed=fixed).save(
+            context.folder / "evaluation" / "folds"
+        )
 
 
 @checked
@@ -496,7 +519,11 @@ def frozen_by(rule: OperatingRule, tuning: Predictions, seed: int = 0) -> tuple[
 @checked
 def predictions_of(folder: Path, part: str) -> Predictions:
     """A run's predictions of one part, with the target that its table was prepared with."""
-    path = folder / "predictions" / f"{part}.csv"
+    return predictions_at(folder, folder / "predictions" / f"{part}.csv", part)
+
+
+def predictions_at(folder: Path, path: Path, part: str = "tuning") -> Predictions:
+    """The predictions in a file of a run's folder, with the target that its table was prepared with."""
     if not (folder / "cases.csv").exists():
         raise InputError("this folder is no run: it has no cases.csv", given=str(folder),
                          todo="give a run's folder, or a table of predictions")  # fmt: skip

@@ -205,6 +205,40 @@ def _penalties(history: Sequence[TrainingRow]) -> Figure:
 
 
 @checked
+def ladder(run: Run) -> Figure | None:
+    """The rungs that training climbed: when each was done, its score with interval, and whether it was kept."""
+    rungs = run.rungs
+    if len(rungs) < 2:
+        return None
+    score_name = "score" if run.task.continuous else "AUC"
+    with canvas.sheet(9.0, 0.55 + 0.42 * len(rungs)) as drawing:
+        axes = drawing.subplots()
+        for place, rung in enumerate(rungs):
+            colour = BLUE if rung.taken else SOFT
+            axes.plot([rung.low, rung.high], [place, place], color=colour, linewidth=1.6)
+            axes.plot(rung.score, place, "o", color=colour, markersize=6, fillstyle="full" if rung.taken else "none")
+        names = [f"{words.name(rung.name, 30)}, {_minutes(rung.began + rung.seconds)}" for rung in rungs]
+        axes.set(
+            yticks=range(len(rungs)),
+            yticklabels=names,
+            xlabel=f"{score_name} on held-out cases",
+            ylim=(len(rungs) - 0.5, -0.5),
+        )
+        canvas.quiet_grid(axes)
+        last = next(rung for rung in reversed(rungs) if rung.taken)
+        note = f"Filled: kept; hollow: not better than what stood before by more than a standard error. It ended on: {words.name(last.name, 60)}. Judged on {words.name(last.judged, 90)}; times since the start."
+        told = "; ".join(
+            f"{words.name(r.name, 30)} {words.number(r.score)} ({words.number(r.low)}–{words.number(r.high)})"
+            for r in rungs
+        )
+        return canvas.finish(drawing, "ladder", "The ladder", f"{score_name} of each rung: {told}. {note}", note)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+@checked
 def scatter(run: Run) -> Figure | None:
     """A quantity: predicted against true."""
     truth, predicted = (np.array(x) for x in (run.evaluation.scatter.truth, run.evaluation.scatter.predicted))

@@ -1,0 +1,190 @@
+"""Several models as one, and the probabilities of a model put right.
+
+An ensemble is a network whose members are networks: it takes images as its own preprocessing makes them, gives each
+member the normalisation and the size that it was trained with, and averages their outputs. So it is saved, predicts and
+is explained like any other model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+from torch.nn import functional
+
+from overread.core.errors import checked, require
+from overread.images.preprocess import Preprocess
+from overread.networks.fusion import Fused
+from overread.tasks.task import Task
+
+#: Fewer held-out cases than these say nothing of how sure a model may be.
+FEWEST_TO_CALIBRATE = 20
+#: The temperatures that are looked at.
+COLDEST, HOTTEST = 0.05, 20.0
+#: How often the greedy choice of members may take one.
+MOST_DRAWS = 20
+
+
+class Member(nn.Module):
+    """A network among others: ``whole`` is how the ensemble's images are prepared, ``own`` how this network's were."""
+
+    def __init__(self, network: nn.Module, own: Preprocess, whole: Preprocess) -> None:
+        super().__init__()
+        self.network, self.size, self.other_size = network, own.size, own.size != whole.size
+        scale, shift = _between(whole, own)
+        self.same = bool((scale == 1).all() and (shift == 0).all())
+        self.register_buffer("scale", torch.from_numpy(scale), persistent=False)
+        self.register_buffer("shift", torch.from_numpy(shift), persistent=False)
+
+    def prepared(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W), or cases of several (B, V, C, H, W), of the ensemble as this network was trained on them."""
+        sides = len(self.size)
+        if self.other_size:
+            images = x.reshape(-1, *x.shape[-sides - 1 :])
+            images = functional.interpolate(images, self.size, mode="bilinear", antialias=True, align_corners=False)
+            x = images.reshape(*x.shape[:-sides], *self.size)
+        if self.same:
+            return x
+        shape = (-1, *([1] * sides))
+        return x * self.get_buffer("scale").view(shape) + self.get_buffer("shift").view(shape)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The pooled features (B, F) that its head sees."""
+        return self.network.features(self.prepared(x))  # type: ignore[operator, no-any-return, union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The outputs (B, K)."""
+        return self.network(self.prepared(x))  # type: ignore[no-any-return]
+
+
+class Committee(nn.Module):
+    """Members whose outputs (before softmax or sigmoid) are averaged, each by its share; the shares add up to 1.
+
+    The mean of log-odds is a logarithmic opinion pool (Genest & Zidek 1986, eq. 3.11).
+    """
+
+    def __init__(self, members: Sequence[Member], shares: Sequence[float]) -> None:
+        super().__init__()
+        require(len(members) == len(shares) > 0, "each member needs a share", given=f"{len(shares)} of {len(members)}")
+        self.members, self.shares = nn.ModuleList(members), tuple(shares)
+
+    @property
+    def sides(self) -> int:
+        """2 or 3 where its members see cases of several images or volumes, else 0."""
+        return sides_of(self.members[0].network)  # type: ignore[arg-type]
+
+    def features(self, x: Tensor) -> Tensor:
+        """The features of all members side by side (B, sum of F)."""
+        return torch.cat([member.features(x) for member in self.members], dim=1)  # type: ignore[operator]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The mean outputs (B, K)."""
+        outputs = [share * member(x).float() for share, member in zip(self.shares, self.members, strict=True)]
+        return torch.stack(outputs).sum(dim=0)
+
+
+def sides_of(network: nn.Module) -> int:
+    """2 of a network that sees cases of several images together, 3 of one that sees several volumes, else 0."""
+    if isinstance(network, Committee):
+        return network.sides
+    return network.dimensions if isinstance(network, Fused) else 0
+
+
+def _between(whole: Preprocess, own: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Factor and addend of each channel from one normalisation to another."""
+    a, m = (np.asarray(each, np.float64) for each in (whole.std, whole.mean))
+    b, n = (np.asarray(each, np.float64) for each in (own.std, own.mean))
+    return (a / b).astype(np.float32), ((m - n) / b).astype(np.float32)
+
+
+@checked
+def shared_preprocess(each: Sequence[Preprocess]) -> Preprocess:
+    """The preprocessing of an ensemble: that of its member with the largest images.
+
+    Raises :class:`ArgumentError` where the members' images differ in more than size, mean and standard deviation: then
+    they cannot be made of one another.
+    """
+    whole = max(each, key=lambda one: one.size)
+    alike = {replace(one, size=whole.size, mean=(), std=()) for one in each}
+    require(len(alike) == 1 and whole.normalise != "mean image", "the members' images are prepared in different ways")
+    sized = {one.size for one in each}
+    require(len(sized) == 1 or len(whole.size) == 2, "volumes of different sizes cannot be shared", given=sorted(sized))
+    return whole
+
+
+@checked
+def choose_members(
+    outputs: Sequence[NDArray[np.float64]], task: Task, labels: NDArray[Any], first: int = 0
+) -> tuple[float, ...]:
+    """The share of each of M models, by their outputs (N, K) on cases that none has seen: greedy, with replacement.
+
+    From ``first`` on, whichever model raises the snapshot score most is added, again and again, until none does
+    (Caruana 2004, "Ensemble selection from libraries of models", section 2.1 and 2.3). Not chosen: 0.
+
+    >>> from overread.tasks.classes import Binary
+    >>> good = np.array([[2.0, 0], [1, 0], [0, 1], [0, 2]])
+    >>> choose_members([good, -good], Binary(("no", "yes")), np.array([0, 0, 1, 1]))
+    (1.0, 0.0)
+    """
+
+    def score(total: NDArray[np.float64], count: int) -> float:
+        mean = total / count
+        return task.snapshot_score(mean, labels, loss_of(task, mean, labels))
+
+    counts = np.zeros(len(outputs), int)
+    counts[first] = 1
+    total, best = outputs[first].astype(np.float64), score(outputs[first].astype(np.float64), 1)
+    while counts.sum() < MOST_DRAWS:
+        tried = [score(total + each, int(counts.sum()) + 1) for each in outputs]
+        which = int(np.argmax(tried))
+        if tried[which] <= best + 1e-6:
+            break
+        total, best, counts[which] = total + outputs[which], tried[which], counts[which] + 1
+    return tuple(float(count) / float(counts.sum()) for count in counts)
+
+
+def loss_of(task: Task, outputs: NDArray[np.float64], labels: NDArray[Any]) -> float:
+    """The mean loss of outputs (N, K) on labels, unweighted: the negative log-likelihood of classes and findings."""
+    loss = task.loss(np.ones(task.outputs, np.float32), 0.0)
+    return float(loss(torch.from_numpy(np.asarray(outputs, np.float32)), torch.from_numpy(np.asarray(labels))))
+
+
+# -- calibrated outputs ---------------------------------------------------------------------------------------------
+
+
+@checked
+def temperature_of(task: Task, outputs: NDArray[np.float64], labels: NDArray[Any], shift: NDArray[np.float64]) -> float:
+    """The T at which softmax or sigmoid of ``outputs / T + shift`` has the least loss on held-out cases.
+
+    Guo 2017, "On calibration of modern neural networks", section 4.2. ``outputs`` (N, K); ``shift`` (K,) is added to
+    every case. 1 where fewer than 20 cases or fewer than two answers are known.
+    """
+    known = task.known(labels)
+    if task.continuous or known.sum() < FEWEST_TO_CALIBRATE or task.distinct(labels) < 2:
+        return 1.0
+    found = minimize_scalar(lambda t: loss_of(task, outputs[known] / np.exp(t) + shift, labels[known]),
+                            bounds=np.log([COLDEST, HOTTEST]), method="bounded")  # fmt: skip
+    return float(np.exp(found.x))
+
+
+@checked
+def rescale(network: nn.Module, temperature: float, shift: NDArray[np.float64]) -> None:
+    """Make a network say ``outputs / temperature + shift``, in place: in its linear head, or in those of its members.
+
+    Raises :class:`ArgumentError` for a network without a linear head.
+    """
+    members = [member.network for member in network.members] if isinstance(network, Committee) else [network]  # type: ignore[union-attr]
+    for each in members:
+        head = getattr(each, "head", None)
+        require(
+            isinstance(head, nn.Linear), "the network has no linear head to be calibrated", given=type(each).__name__
+        )
+        with torch.no_grad():
+            head.weight.div_(temperature)  # type: ignore[union-attr]
+            head.bias.div_(temperature).add_(torch.from_numpy(shift.astype(np.float32)).to(head.bias.device))  # type: ignore[union-attr]

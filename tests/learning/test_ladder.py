@@ -1,0 +1,173 @@
+"""The ladder on images whose class is known: what is kept, what is named and left, and what holds after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from overread.cases.cases import Cases
+from overread.core.errors import UnsoundError
+from overread.core.progress import Clock
+from overread.images.preprocess import Preprocess
+from overread.learning.ladder import Candidate, Jury, climb, outputs_on
+from overread.learning.loader import TrainingData
+from overread.learning.model import Model
+from overread.learning.recipe import Recipe
+from overread.tasks.target import Target
+
+TARGET = Target("binary", ("dark", "bright"), ("bright",))
+RECIPE = Recipe(method="scratch", backbone="lenet5", image_size=16, views=1, normalise="channel mean and std", epochs=4, batch_size=16,
+                learning_rate=5e-3, precision="float32", balance=1.0, seed=3)  # fmt: skip
+
+
+def data(
+    signal: float = 60.0, patients: int = 60, share: float = 0.3, kind: str = "binary", seed: int = 0
+) -> TrainingData:
+    """Two images a patient; the bright ones are ``signal`` grey levels brighter, ``share`` of the patients are bright."""
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(seed)
+    patient = np.repeat(np.arange(patients), 2)
+    label = (patient < share * patients).astype(int)
+    images = (
+        rng.normal(100, 30, (len(patient), 16, 16, 1))
+        + signal * label[:, None, None, None] * rng.random((len(patient), 1, 1, 1)) * 2
+    )
+    table = pd.DataFrame(
+        {
+            "case": [f"c{i}" for i in range(len(patient))],
+            "patient": [f"p{p}" for p in patient],
+            "image": "x.png",
+            "source": "",
+            "view": "",
+            "time": "",
+            "split": "",
+        }
+    )
+    target = TARGET if kind == "binary" else Target("quantity", ("light",))
+    table = (
+        table.assign(label=np.array(TARGET.names)[label]) if kind == "binary" else table.assign(value=5.0 * label + 100)
+    )
+    tuning = np.flatnonzero(patient % 5 == 0)
+    return TrainingData(Cases(table, target, Path()), images.clip(0, 255).astype(np.uint8), tuple(f"d{i}" for i in range(len(patient))),
+                        Preprocess(size=(16, 16), channels=1), np.flatnonzero(patient % 5 != 0), tuning)  # fmt: skip
+
+
+def climbed(found: TrainingData, *candidates: Candidate, **options):
+    return climb(candidates or (Candidate("network", RECIPE),), lambda recipe: found, **options)
+
+
+WORSE = Candidate("worse", RECIPE.changed(epochs=1, learning_rate=1e-5))
+BETTER = Candidate("better", RECIPE.changed(epochs=6))
+
+
+def test_a_rung_that_is_no_better_is_named_and_not_kept() -> None:
+    found, said = data(), []
+    up = climbed(found, WORSE, BETTER, say=said.append).model
+    down = climbed(found, BETTER, WORSE, say=said.append).model
+    assert [rung.taken for rung in up.rungs[:2]] == [True, True]
+    assert [rung.taken for rung in down.rungs[:2]] == [True, False]
+    assert up.rungs[1].gain > 0 > down.rungs[1].gain
+    assert up.rungs[1].gain_low <= up.rungs[1].gain <= up.rungs[1].gain_high
+    assert any("worse" in line and "not kept" in line for line in said)
+    jury = Jury.of(found, 1, 3)
+    best = max(rung.score for rung in down.rungs)
+    assert jury.score(outputs_on(down, found, found.tuning)) >= best - 1e-6
+
+
+def test_what_folds_say_of_a_patient_was_not_learned_from_him(monkeypatch) -> None:
+    """Labels of one fold turned around: its own held-out outputs stay as they were, for who is asked has not seen them."""
+    found = data()
+    fold = np.repeat(np.arange(60), 2) % 3
+    monkeypatch.setattr("overread.learning.ladder.folds_of", lambda *_, **__: fold)
+    table, mine = found.cases.table.copy(), fold == 1
+    table.loc[mine, "label"] = np.where(table.loc[mine, "label"] == "dark", "bright", "dark")
+    turned = replace(found, cases=replace(found.cases, table=table))
+    candidate = Candidate("network", RECIPE.changed(balance=0.0))
+    second, plain = (climb((candidate,), lambda recipe, held=held: held, folds=3) for held in (turned, found))
+    assert len(plain.held_out) == len(plain.rows) == len(found.cases)
+    assert len(plain.model.about.members) == 3
+    order = [np.argsort(np.argsort(each.held_out[mine][:, 1] - each.held_out[mine][:, 0])) for each in (second, plain)]
+    np.testing.assert_array_equal(*order)  # calibration sees the labels, and keeps the order
+
+
+def test_patients_and_equal_images_stay_in_one_fold() -> None:
+    found = data()
+    digests = list(found.digests)
+    digests[10] = digests[50]  # two patients with an image of the same bytes
+    fold = Jury.of(replace(found, digests=tuple(digests)), 4, 0).fold
+    patient = found.cases.table["patient"].to_numpy()
+    assert all(len(set(fold[patient == p])) == 1 for p in set(patient))
+    assert fold[10] == fold[50]
+    assert set(fold) == {0, 1, 2, 3}
+
+
+def test_folds_answer_together_better_than_chance_and_are_calibrated() -> None:
+    found = data(signal=80.0, patients=120)
+    made = climbed(found, folds=3)
+    labels = found.cases.labels[made.rows]
+    chance = found.cases.target.task.probabilities(torch.from_numpy(made.held_out)).numpy()[:, 1]
+    assert Jury.of(found, 3, RECIPE.seed).score(made.held_out) > 0.85
+    assert chance.mean() == pytest.approx(labels.mean(), abs=0.05)  # though classes were weighted alike in training
+
+
+def test_the_same_again_and_after_a_crash(tmp_path) -> None:
+    found = data()
+    whole = climbed(found, WORSE, BETTER, folds=2, folder=tmp_path / "whole" / "checkpoints")
+    calls = []
+
+    def stop(what: str, done: int, total: int) -> None:
+        calls.append(what)
+        if len([c for c in calls if "fold 2" in c and "training" in c]) == 9:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        climbed(found, WORSE, BETTER, folds=2, folder=tmp_path / "cut" / "checkpoints", progress=stop)
+    again = climbed(found, WORSE, BETTER, folds=2, folder=tmp_path / "cut" / "checkpoints")
+    assert again.model.digest == whole.model.digest
+    np.testing.assert_array_equal(again.held_out, whole.held_out)
+    assert Model.load(again.model.save(tmp_path / "model")) == whole.model
+    assert repr(Model.load(tmp_path / "model").rungs) == repr(again.model.rungs)
+
+
+def test_a_quantity_is_averaged_over_folds_in_its_unit() -> None:
+    found = data(kind="quantity", patients=60)
+    made = climbed(found, Candidate("network", RECIPE.changed(learning_rate=2e-3, label_smoothing=0.0)), folds=3)
+    task, about = found.cases.target.task, made.model.about
+    said = task.unscaled(made.held_out, about.scale)[:, 0]
+    assert np.abs(said - 101.5).max() < 10
+    whole = task.unscaled(outputs_on(made.model, found, made.rows), about.scale)[:, 0]
+    assert np.corrcoef(said, whole)[0, 1] > 0.8
+
+
+def test_a_rung_that_fails_is_left_out_and_said(monkeypatch) -> None:
+    found, said = data(), []
+    broken = Candidate("broken", RECIPE.changed(backbone="resnet18", method="finetune"), "")
+    made = climbed(found, WORSE, broken, say=said.append)
+    assert [rung.name for rung in made.model.rungs] in ([], ["worse"])
+    assert any("broken: left out" in line for line in said)
+    one_class = replace(found, cases=replace(found.cases, table=found.cases.table.assign(label="dark")))
+    with pytest.raises(UnsoundError, match="one class"):
+        climbed(one_class)
+
+
+def test_each_fold_gets_its_share_of_the_time() -> None:
+    """A clock that runs a second a look: no fold takes what belongs to the others."""
+
+    class Ticking(Clock):
+        ticks = 0.0
+
+        @property
+        def elapsed(self) -> float:
+            self.ticks += 0.5
+            return self.ticks
+
+    found = data()
+    made = climbed(found, Candidate("network", RECIPE.changed(epochs=50)), folds=3, clock=Ticking(300.0))
+    epochs = [len(member.decisions) for member in made.model.about.members]
+    assert len(epochs) == 3
+    assert len(made.model.history) < 50
