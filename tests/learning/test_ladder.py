@@ -171,3 +171,19 @@ def test_each_fold_gets_its_share_of_the_time() -> None:
     epochs = [len(member.decisions) for member in made.model.about.members]
     assert len(epochs) == 3
     assert len(made.model.history) < 50
+
+
+@pytest.mark.parametrize("fusion", ["mean", "concat"])
+def test_cases_of_several_images_are_judged_together_in_folds(fusion) -> None:
+    found = data(patients=40)
+    table = found.cases.table
+    table = table.assign(case=table["patient"], view=["left", "right"] * 40)
+    found = replace(found, cases=replace(found.cases, table=table))
+    made = climbed(found, Candidate("network", RECIPE.changed(fusion=fusion, views=2)), folds=2)
+    pairs = made.held_out.reshape(40, 2, 2)
+    np.testing.assert_array_equal(pairs[:, 0], pairs[:, 1])  # one answer a case
+    assert made.model.about.members[0].views == made.model.about.views
+    whole = outputs_on(made.model, found, made.rows)
+    each = [outputs_on(Model(member.network, about), found, made.rows)
+            for member, about in zip(made.model.network.members, made.model.about.members, strict=True)]  # fmt: skip
+    np.testing.assert_allclose(whole, np.mean(each, axis=0), atol=1e-4)

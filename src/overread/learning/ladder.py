@@ -221,7 +221,9 @@ def outputs_on(
         each = max(1, _BATCH // samples.cases.shape[1])
     found = []
     for start in range(0, len(which), each):
-        x = pixels_of(data.images, which[start : start + each], about.preprocess, model.mean_image, device, samples.cases)
+        x = pixels_of(
+            data.images, which[start : start + each], about.preprocess, model.mean_image, device, samples.cases
+        )
         found.append(outputs_of(network, x, about.recipe.views, device).cpu())
         progress("judging", min(start + each, len(which)), len(which))
     network.to("cpu")
