@@ -135,7 +135,9 @@ def learn(
             small = "resnet3d_small" if facts.volume else "resnet_small"
             prepare(recipe.changed(method="scratch", backbone=small, image_size=32))
             seconds = None if clock.limit is None else clock.left - reserve
-            settled = _settle(recipe, facts, decoded, weights, device, seconds, bool(network), shown, cache, progress, say)
+            settled = _settle(
+                recipe, facts, decoded, weights, device, seconds, bool(network), shown, cache, progress, say
+            )
         if checkpoints:
             _keep_plan(checkpoints, key, settled, clock.elapsed)
     for decision in settled.decisions:
