@@ -217,3 +217,73 @@ def test_out_and_arguments() -> None:
     for bad in ({"rotate": -1.0}, {"scale": (1.2, 1.0)}, {"border": "wrap"}, {"hue": 0.6}, {"noise": float("nan")}):
         with pytest.raises(ArgumentError):
             Augmentation(**bad)  # type: ignore[arg-type]
+
+
+# -- turns, erasing, gamma --------------------------------------------------------------------------------------------
+
+
+def _drawn(augmentation: Augmentation, count: int, size: tuple[int, int], channels: int = 1):
+    return draw(augmentation, seed=3, epoch=1, samples=np.arange(count), size=size, channels=channels)
+
+
+def test_quarter_turns_are_numpys() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 9, 9, 1)).astype(np.uint8)
+    drawn = _drawn(Augmentation(turn=0.8), 40, (9, 9))
+    assert set(drawn.turn.tolist()) == {0, 1, 2, 3}
+    made = apply(images, drawn)
+    for image, result, quarters in zip(images, made, drawn.turn, strict=True):
+        assert (result == np.rot90(image, -quarters)).all()
+
+
+def test_planes_of_a_volume_come_in_reverse() -> None:
+    volumes = np.random.default_rng(0).integers(0, 256, (12, 4, 6, 6, 1)).astype(np.uint8)
+    drawn = _drawn(Augmentation(flip_depth=0.5), 12, (6, 6))
+    assert 0 < drawn.flip_depth.sum() < 12
+    for volume, result, reverse in zip(volumes, apply(volumes, drawn), drawn.flip_depth, strict=True):
+        assert (result == (volume[::-1] if reverse else volume)).all()
+    flat = volumes[:, 0]
+    assert (apply(flat, drawn) == flat).all()  # an image has no depth
+
+
+@pytest.mark.parametrize("size", [(40, 40), (30, 50), (50, 30)])
+def test_nothing_comes_in_from_outside_of_the_inscribed_rectangle_which_is_the_largest(size) -> None:
+    """White images under a black border stay white; magnified by less they would not."""
+    white = np.full((60, *size, 1), 255, np.uint8)
+    drawn = _drawn(Augmentation(rotate=180, inscribed=True, border="zero"), 60, size)
+    made = apply(white, drawn)
+    assert (made[:, 1:-1, 1:-1] == 255).all()
+    corners = np.array([[x, y, 1] for x in (0, size[1] - 1) for y in (0, size[0] - 1)], float)
+    reached = np.einsum("bij,kj->bki", drawn.matrices, corners)  # where the corners look into the image
+    limits = np.array([size[1] - 1, size[0] - 1])
+    beyond = np.maximum(-reached, reached - limits).max(axis=(1, 2))
+    assert beyond.max() < 0.51
+    assert beyond.min() > -1.0  # the edge is reached
+
+
+def test_gamma_against_numpy() -> None:
+    for kind, full in ((np.uint8, 255), (np.uint16, 65535)):
+        images = np.random.default_rng(0).integers(0, full, (20, 8, 8, 1)).astype(kind)
+        drawn = _drawn(Augmentation(gamma=1.0), 20, (8, 8))
+        assert 0.5 <= drawn.gamma.min() < 0.8 < 1.2 < drawn.gamma.max() <= 2.0
+        wanted = full * (images / full) ** drawn.gamma[:, None, None, None]
+        assert np.abs(apply(images, drawn) - wanted).max() <= 0.5 + 1e-6
+
+
+def test_erased_rectangles_are_grey_and_as_large_as_they_are_said_to_be() -> None:
+    black = np.zeros((400, 32, 48, 3), np.uint8)
+    drawn = _drawn(Augmentation(erase=0.5), 400, (32, 48), 3)
+    made = apply(black, drawn)
+    share = (made == 128).all(axis=-1).mean(axis=(1, 2))
+    assert set(np.unique(made)) == {0, 128}
+    assert np.mean(share > 0) == pytest.approx(0.5, abs=0.08)
+    assert share[share > 0].min() > 0.01
+    assert share.max() < 0.22
+    top, bottom, left, right = drawn.erased[share > 0].T
+    assert ((bottom - top) * (right - left) / (32 * 48)).tolist() == pytest.approx(share[share > 0].tolist())
+
+
+def test_what_is_off_draws_what_was_drawn_before() -> None:
+    plain = Augmentation(flip_horizontal=0.5, rotate=20, scale=(0.9, 1.1), contrast=0.2)
+    before, after = _drawn(plain, 30, (20, 20)), _drawn(replace(plain, turn=0.5, erase=0.5, gamma=0.3), 30, (20, 20))
+    assert (before.rotate == after.rotate).all()
+    assert (before.matrices[after.turn == 0] == after.matrices[after.turn == 0]).all()

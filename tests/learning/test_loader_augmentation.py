@@ -24,8 +24,12 @@ def _pictures(shape: tuple[int, ...]) -> np.ndarray:
         Augmentation(rotate=30, shift=0.3, border="zero"),
         Augmentation(brightness=0.2, contrast=0.3, saturation=0.4, hue=0.1),
         Augmentation(blur=2.0),
+        Augmentation(flip_depth=0.5, turn=0.7),
+        Augmentation(rotate=180, inscribed=True),
+        Augmentation(gamma=1.0),
+        Augmentation(erase=0.7),
     ],
-    ids=["flips", "affine", "zero border", "colours", "blur"],
+    ids=["flips", "affine", "zero border", "colours", "blur", "turns", "inscribed", "gamma", "erasing"],
 )
 @pytest.mark.parametrize("shape", [(6, 40, 50, 3), (6, 33, 33, 1), (4, 3, 24, 24, 1)], ids=["colour", "grey", "volume"])
 def test_the_same_parameters_give_the_same_images_as_opencv(augmentation, shape) -> None:

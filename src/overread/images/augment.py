@@ -5,7 +5,7 @@ batch, on any number of threads, and in a process that resumed. Here the paramet
 ``learning`` applies the same ones by torch on a device.
 
 The order: warp (one affine map with bilinear interpolation) → blur → CLAHE → colour (one affine map of the channels:
-hue, saturation, contrast, brightness) → noise. Every step rounds and clips to the type of the image.
+hue, saturation, contrast, brightness) → gamma → noise → erasing. Every step rounds and clips to the type of the image.
 """
 
 from __future__ import annotations
@@ -37,7 +37,11 @@ _SMALL = 1 << 20  # values of a batch below which threads cost more than they gi
 class Augmentation:
     """Ranges from which parameters are drawn for training images; everything is off by default.
 
-    ``flip_horizontal``, ``flip_vertical``, ``clahe``: probabilities. ``rotate``: ± degrees. ``scale``: the range of the
+    ``flip_horizontal``, ``flip_vertical``, ``flip_depth`` (the planes of a volume), ``clahe``: probabilities; ``turn``:
+    that of a turn by 90, 180 or 270° in the plane, ``erase``: that of a grey rectangle of 2 to 20 % of the image (Zhong
+    2020, arXiv:1708.04896). ``rotate``: ± degrees; ``inscribed``: of what was turned only the largest upright part of
+    the image's shape is kept, so that nothing comes in from outside (Esteva 2017). ``gamma``: the exponent of the grey
+    levels lies within 1 + gamma and its inverse. ``scale``: the range of the
     magnification, drawn on the log scale. ``shift``: ± fraction of the side. ``brightness``: ± fraction of full scale,
     added. ``contrast``: ± relative, about mid-grey. ``saturation``: ± relative, ``hue``: ± fraction of the circle
     (colour only). ``noise``: largest standard deviation, fraction of full scale. ``blur``: largest sigma, pixels.
@@ -57,11 +61,16 @@ class Augmentation:
     blur: float = 0.0
     clahe: float = 0.0
     border: str = "reflect"
+    flip_depth: float = 0.0
+    turn: float = 0.0
+    inscribed: bool = False
+    gamma: float = 0.0
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {"rotate": 180.0, "hue": 0.5, "blur": 100.0}
         for field in fields(self):
-            if field.name not in ("scale", "border"):
+            if field.name not in ("scale", "border", "inscribed"):
                 value, top = getattr(self, field.name), limits.get(field.name, 1.0)
                 require(0 <= value <= top, f"{field.name} must lie within 0 … {top:g}", given=value)
         low, high = self.scale
@@ -76,7 +85,9 @@ class Drawn:
     ``matrices``: (B, 2, 3), from output to input in pixel coordinates (x, y), pixel centres at whole numbers: what
     ``cv2.warpAffine`` takes with ``WARP_INVERSE_MAP``. ``colours``: (B, C, C+1), the affine map of the channels on the
     scale 0 … 1 that stands for hue, saturation, contrast and brightness. ``noise``: (B,) standard deviations on the
-    scale 0 … 1; ``blur``: (B,) sigmas in pixels; ``clahe``: (B,) bool. The arrays ``flip_horizontal`` … ``hue`` (B,)
+    scale 0 … 1; ``blur``: (B,) sigmas in pixels; ``clahe``, ``flip_depth``: (B,) bool. ``turn``: (B,) quarter turns, in the
+    matrices already. ``gamma``: (B,) exponents. ``erased``: (B, 4), from row to row and from column to column, empty
+    where nothing is. The arrays ``flip_horizontal`` … ``hue`` (B,)
     are what the maps were made of. ``seed``, ``epoch``, ``samples`` (B,) key the noise.
     """
 
@@ -94,6 +105,10 @@ class Drawn:
     noise: NDArray[np.float64]
     blur: NDArray[np.float64]
     clahe: NDArray[np.bool_]
+    flip_depth: NDArray[np.bool_]
+    turn: NDArray[np.int64]
+    gamma: NDArray[np.float64]
+    erased: NDArray[np.int64]
     border: str
     seed: int
     epoch: int
@@ -144,15 +159,39 @@ def draw(
         "noise": np.abs(spread("noise", a.noise)),
         "blur": np.abs(spread("blur", a.blur)),
         "clahe": happens("clahe", a.clahe),
+        "flip_depth": happens("flip depth", a.flip_depth),
+        "turn": happens("turn", a.turn) * (1 + random.integers(seed, epoch, rows, "quarter turns", 3)),
+        "gamma": np.exp(spread("gamma", float(np.log1p(a.gamma)))),
     }
-    matrices = _matrices(values, size)
+    values["erased"] = _rectangles(happens("erase", a.erase), rows, seed, epoch, size)
+    matrices = _matrices(values, size, inscribed=a.inscribed)
     colours = _colours(values, channels)
     return Drawn(matrices, colours, **values, border=a.border, seed=seed, epoch=epoch, samples=rows)
 
 
-def _matrices(drawn: dict[str, NDArray], size: tuple[int, int]) -> NDArray[np.float64]:
+def _rectangles(
+    happens: NDArray[np.bool_], rows: NDArray[np.int64], seed: int, epoch: int, size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """(B, 4) rectangles within the image, of an area and a ratio of the sides drawn on log scales; 0 where none."""
+    if not happens.any():
+        return np.zeros((len(rows), 4), np.int64)
+    area = np.exp(random.uniform(seed, epoch, rows, "erased area", np.log(0.02), np.log(0.2))) * size[0] * size[1]
+    ratio = np.exp(random.uniform(seed, epoch, rows, "erased ratio", -np.log(3), np.log(3)))
+    sides = [np.clip(np.rint(np.sqrt(area * r)), 1, side).astype(np.int64) for r, side in zip((ratio, 1 / ratio), size, strict=True)]  # fmt: skip
+    edges = [
+        np.floor(random.uniform(seed, epoch, rows, f"erased from {axis}") * (size[axis] - sides[axis] + 1))
+        for axis in (0, 1)
+    ]
+    boxes = [edge.astype(np.int64) + more for edge, extent in zip(edges, sides, strict=True) for more in (0, extent)]
+    return np.stack(boxes, axis=1) * happens[:, None]
+
+
+def _matrices(drawn: dict[str, NDArray], size: tuple[int, int], *, inscribed: bool) -> NDArray[np.float64]:
     """(B, 2, 3) from output to input: x_in = R(−θ) F (x_out − centre − shift) / scale + centre."""
-    angle, scale = np.deg2rad(drawn["rotate"]), drawn["scale"]
+    angle, scale = np.deg2rad(drawn["rotate"] + 90.0 * drawn["turn"]), drawn["scale"]
+    if inscribed:  # a rectangle w × h of this shape lies in the turned image if w |cos| + h |sin| ≤ W, and so across
+        long = max(size) / min(size)
+        scale = scale * (np.abs(np.cos(angle)) + long * np.abs(np.sin(angle)))
     cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
     across = np.where(drawn["flip_horizontal"], -1.0, 1.0)
     down = np.where(drawn["flip_vertical"], -1.0, 1.0)
@@ -232,11 +271,15 @@ class _Plan:
         self.tables = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
         self.blurs = ((drawn.blur > 0.05) | drawn.clahe).tolist()
         self.noises = (drawn.noise > 0).tolist()
+        self.bends = (np.abs(drawn.gamma - 1) > 1e-9).tolist()
+        self.erases = drawn.erased.any(axis=1).tolist()
 
 
 def _apply_part(images: NDArray, rows: NDArray, plan: _Plan, out: NDArray, part: range) -> None:
     for i in part:
-        for plane, (pixels, place) in enumerate(zip(images[rows[i]], out[i])):
+        planes = images[rows[i]]
+        planes = planes[::-1] if plan.drawn.flip_depth[i] and len(planes) > 1 else planes
+        for plane, (pixels, place) in enumerate(zip(planes, out[i])):
             _apply_one(pixels, place, plan, i, plane)
 
 
@@ -255,8 +298,20 @@ def _apply_one(pixels: NDArray, place: NDArray, plan: _Plan, i: int, plane: int)
             cv2.transform(place, plan.colours[i], place)
         else:
             cv2.LUT(place, plan.tables[i], place)
+    if plan.bends[i]:
+        _bend(place, plan, i)
     if plan.noises[i]:
         _noise(place, plan, i, plane)
+    if plan.erases[i]:
+        top, bottom, left, right = plan.drawn.erased[i].tolist()
+        place[top:bottom, left:right] = round(plan.full / 2)
+
+
+def _bend(place: NDArray, plan: _Plan, i: int) -> None:
+    """Grey levels on the scale 0 … 1 to the power of gamma; as a look-up table for 8 bits."""
+    grey = np.arange(256) if plan.full == 255 else place
+    bent = np.rint((grey / plan.full) ** plan.drawn.gamma[i] * plan.full).astype(place.dtype)
+    place[...] = bent[place] if plan.full == 255 else bent
 
 
 def _blur_and_clahe(place: NDArray, plan: _Plan, i: int) -> None:

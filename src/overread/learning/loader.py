@@ -369,8 +369,11 @@ def augment(images: Tensor, drawn: Drawn) -> Tensor:
     require(len(images) == len(drawn), "one set of parameters per image is needed", given=given)
     planes = images.movedim(2, 1) if images.ndim == 5 else images[:, None]  # (B, D, C, H, W)
     depth = planes.shape[1]
+    turned = torch.as_tensor(drawn.flip_depth, device=images.device)[:, None, None, None, None]
+    planes = torch.where(turned, planes.flip(1), planes) if drawn.flip_depth.any() else planes
     flat = planes.reshape(-1, *planes.shape[2:])
-    flat = _noise(_colour(_blur(_warp(flat, drawn, depth), drawn, depth), drawn, depth), drawn, depth)
+    flat = _colour(_blur(_warp(flat, drawn, depth), drawn, depth), drawn, depth)
+    flat = _erase(_noise(_bend(flat, drawn, depth), drawn, depth), drawn, depth)
     made = flat.reshape(planes.shape)
     return made.movedim(1, 2) if images.ndim == 5 else made[:, 0]
 
@@ -411,6 +414,22 @@ def _colour(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
     maps = _each(drawn.colours, x, depth)  # (B·D, C, C + 1)
     mixed = torch.einsum("bij,bjhw->bihw", maps[:, :, :-1], x)
     return (mixed + maps[:, :, -1, None, None]).clamp(0, 1)
+
+
+def _bend(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
+    if not (drawn.gamma != 1).any():
+        return x
+    return x.clamp(min=0) ** _each(drawn.gamma, x, depth)[:, None, None, None]
+
+
+def _erase(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
+    if not drawn.erased.any():
+        return x
+    top, bottom, left, right = _each(drawn.erased, x, depth).T[:, :, None, None]  # (B·D, 1, 1) each
+    down = torch.arange(x.shape[-2], device=x.device)[None, :, None]
+    across = torch.arange(x.shape[-1], device=x.device)[None, None]
+    inside = (down >= top) & (down < bottom) & (across >= left) & (across < right)
+    return torch.where(inside[:, None], 0.5, x)
 
 
 def _noise(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
