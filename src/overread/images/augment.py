@@ -309,9 +309,11 @@ def _apply_one(pixels: NDArray, place: NDArray, plan: _Plan, i: int, plane: int)
 
 def _bend(place: NDArray, plan: _Plan, i: int) -> None:
     """Grey levels on the scale 0 … 1 to the power of gamma; as a look-up table for 8 bits."""
-    grey = np.arange(256) if plan.full == 255 else place
-    bent = np.rint((grey / plan.full) ** plan.drawn.gamma[i] * plan.full).astype(place.dtype)
-    place[...] = bent[place] if plan.full == 255 else bent
+    gamma, full = float(plan.drawn.gamma[i]), plan.full
+    if full == 255:
+        cv2.LUT(place, np.rint((np.arange(256) / full) ** gamma * full).astype(np.uint8), place)
+    else:
+        place[...] = np.rint((place / full) ** gamma * full)
 
 
 def _blur_and_clahe(place: NDArray, plan: _Plan, i: int) -> None:
