@@ -272,7 +272,7 @@ class _Plan:
         self.blurs = ((drawn.blur > 0.05) | drawn.clahe).tolist()
         self.noises = (drawn.noise > 0).tolist()
         self.bends = (np.abs(drawn.gamma - 1) > 1e-9).tolist()
-        self.erases = drawn.erased.any(axis=1).tolist()
+        self.erases = [bool(box.any()) for box in drawn.erased]
 
 
 def _apply_part(images: NDArray, rows: NDArray, plan: _Plan, out: NDArray, part: range) -> None:
