@@ -332,6 +332,24 @@ def _within(
 
 
 @checked
+def within_seconds(settled: Recipe, asked: Recipe, facts: Facts, seconds: float, probe: Probe) -> Recipe:
+    """A recipe of frozen features whose images one network passes through within ``seconds``: with fewer orientations, then
+    smaller, but for what was ``asked``; the quickest where none does."""
+    if math.isinf(seconds) or not settled.backbone:
+        return settled
+    least = max(BACKBONES[settled.backbone].minimum, 64)
+    sides = [settled.image_size] + ([] if asked.image_size else [s for s in _SIDES if least <= s < settled.image_size])
+    views = [settled.views] + ([1] if settled.views > 1 and not asked.views else [])
+    for side in sides:
+        passing = probe(settled.backbone, side, 8, "float32") / 8 / 3 * facts.images  # a third of a step of training
+        for many in views if side == sides[0] else views[-1:]:
+            settled = settled.changed(image_size=side, views=many)
+            if passing * max(many, 1) <= seconds:
+                return settled
+    return settled
+
+
+@checked
 def network_rung(
     recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], best: str, *, device: str, seconds: float | None, probe: Probe
 ) -> tuple[Recipe | None, int, list[Decision]]:  # fmt: skip
@@ -413,7 +431,7 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     decisions = [Decision("normalisation", normalise, reason)]
     if recipe.augment == "standard" and recipe.method != "features":
         recipe = recipe.changed(augmentation=standard(facts.colour, facts.volume))
-        reason = "colour images have no upright" if facts.colour else "grey images keep their sides"
+        reason = "colour images have no upright" if facts.colour else "volumes are taken to have no upright (where sides matter: --set augment=none)" if facts.volume else "grey images keep their sides"  # fmt: skip
         decisions.append(Decision("augmentation", "standard", f"{reason}; training images only"))
     return recipe, decisions
 
@@ -434,20 +452,14 @@ def _precision(recipe: Recipe, device: str, probe: Probe) -> tuple[Recipe, list[
 
 
 def standard(colour: bool, volume: bool = False) -> Augmentation:
-    """The usual augmentation: photographs and microscopy turn and flip, radiographs only shift, scale and tilt."""
+    """The usual augmentation: photographs and microscopy turn and flip, volumes flip along each axis and turn in their
+    planes, radiographs only shift, scale and tilt."""
     if colour:
         return Augmentation(flip_horizontal=0.5, flip_vertical=0.5, rotate=180.0, scale=(0.8, 1.2), shift=0.05,
                             brightness=0.1, contrast=0.2, saturation=0.2, hue=0.02)  # fmt: skip
     if volume:
-        return Augmentation(
-            flip_horizontal=0.5,
-            flip_vertical=0.5,
-            rotate=10.0,
-            scale=(0.9, 1.1),
-            shift=0.08,
-            contrast=0.1,
-            brightness=0.05,
-        )
+        return Augmentation(flip_horizontal=0.5, flip_vertical=0.5, flip_depth=0.5, turn=0.5, rotate=10.0, scale=(0.9, 1.1),
+                            shift=0.08, contrast=0.1, brightness=0.05)  # fmt: skip
     return Augmentation(rotate=15.0, scale=(0.85, 1.15), shift=0.1, brightness=0.1, contrast=0.3)
 
 

@@ -115,7 +115,7 @@ def learn(
 
     def prepare(recipe: Recipe) -> None:
         """With a budget, as many threads as are quickest while the machine does what else it does."""
-        if clock.limit is None or threads or device != "cpu" or recipe.method == "features" or own is not None:
+        if clock.limit is None or threads or device != "cpu" or not recipe.backbone or own is not None:
             return
         probe = auto.make_probe(facts, device)
         used = choose_threads(lambda: probe(recipe.backbone, recipe.image_size, 8, "float32"), workers)
@@ -267,12 +267,16 @@ def _frozen(
     asked = recipe.changed(method="features", backbone=some, descriptors=() if some else tuple(DESCRIPTORS))
     base, _ = auto.plan(asked, facts, pretrained=(some,), device=device, probe=probe)
     limit = math.inf if seconds is None else SEARCHED * seconds
-    rungs = search_features(decoded(auto.preprocess_of(base, facts)), base, {} if facts.volume else pretrained, seconds=limit, cache=cache,
-                            device=device, progress=progress, say=say)  # fmt: skip
+    base = auto.within_seconds(base, recipe, facts, limit / 2, probe)
+    data = decoded(auto.preprocess_of(base, facts))
+    rungs = search_features(data, base, {} if facts.volume else pretrained, seconds=limit, cache=cache, device=device, progress=progress, say=say)  # fmt: skip
     each: dict[str, Candidate] = {}
-    for rung in rungs:  # the best first
+    for rung in rungs:  # the best first; what was tried on a part of the patients has all of its time still before it
         name = f"frozen {rung.recipe.backbone}" if rung.recipe.backbone else "descriptors"
-        each.setdefault(name, Candidate(name, rung.recipe, rung.weights))
+        if len(rung.rows) == len(data.training) or (seconds is None and name not in each):
+            each.setdefault(name, Candidate(name, rung.recipe, rung.weights))
+    if not each:
+        return [Candidate("frozen features", rungs[0].recipe, rungs[0].weights)]
     return list(each.values())[:MOST_HEADS]
 
 
