@@ -173,7 +173,7 @@ def _stand(
     models: list[Model] = []
     outputs = np.zeros((len(jury.rows), task.outputs))
     for k in range(jury.folds):
-        part = data if jury.folds == 1 else data.on(np.flatnonzero(jury.fold != k), np.flatnonzero(jury.fold == k))
+        part = data if jury.folds == 1 else data.on(*(np.flatnonzero(rows) for rows in ((jury.fold >= 0) & (jury.fold != k), jury.fold == k)))
         left = clock.left - reserve  # of what is left for this candidate, each fold gets as much as those after it
         hold = reserve + left * (1 - 1 / (jury.folds - k)) if np.isfinite(left) and left > 0 else reserve
         heard = progress if jury.folds == 1 else _named(progress, f"fold {k + 1} of {jury.folds}: ")
@@ -181,8 +181,7 @@ def _stand(
         prepare(changed)
         model = fit(part, changed, weights=weights, network=network, folder=folder / f"fold-{k + 1}" if folder and jury.folds > 1 else folder, cache=cache,
                     clock=clock, reserve=hold, device=device, threads=threads, progress=heard, say=say if k == 0 else unheard)  # fmt: skip
-        if models:
-            _on_the_scale_of(models[0], model)
+        model = _on_the_scale(model, jury.scale)
         mine = jury.fold[jury.rows] == k
         outputs[mine] = outputs_on(model, data, jury.rows[mine], device=device, progress=heard)
         models.append(model)
@@ -197,12 +196,14 @@ def _named(progress: Progress, name: str) -> Progress:
     return lambda what, done, total: progress(f"{name}{what}", done, total)
 
 
-def _on_the_scale_of(first: Model, model: Model) -> None:
-    """Bring the outputs of a quantity, which each fold standardises by its own training cases, to one scale."""
-    (mean, deviation), (own_mean, own_deviation) = first.about.scale, model.about.scale
-    if (mean, deviation) != (own_mean, own_deviation):
-        shift = np.full(model.target.outputs, (own_mean - mean) / deviation)
-        rescale(model.network, deviation / own_deviation, shift)
+def _on_the_scale(model: Model, scale: tuple[float, float]) -> Model:
+    """A quantity, which each fold standardises by its own training cases, on the scale of the cases that judge."""
+    (mean, deviation), (own_mean, own_deviation) = scale, model.about.scale
+    if (mean, deviation) == (own_mean, own_deviation):
+        return model
+    shift = np.full(model.target.outputs, (own_mean - mean) / deviation)
+    rescale(model.network, deviation / own_deviation, shift)
+    return replace(model, about=replace(model.about, scale=scale))
 
 
 @checked
@@ -287,8 +288,8 @@ def _rescaled(
 
 @dataclass(frozen=True, eq=False)
 class Jury:
-    """The cases by which rungs are compared: ``rows`` of the data (n,), their ``labels``, patients as numbers, and the
-    ``fold`` (N,) of every row, −1 for those that only teach."""
+    """The cases by which rungs are compared: ``rows`` of the data (n,), their ``labels`` on ``scale``, patients as numbers, and
+    the ``fold`` (N,) of every row, −1 for those that only teach."""
 
     task: Task
     rows: NDArray[np.int64]
@@ -297,6 +298,7 @@ class Jury:
     fold: NDArray[np.int64]
     folds: int
     seed: int
+    scale: tuple[float, float]
 
     @classmethod
     def of(cls, data: TrainingData, folds: int, seed: int) -> Jury:
@@ -312,7 +314,7 @@ class Jury:
         scale = task.label_scale(cases.labels[data.training])
         labels = np.asarray(task.scaled(cases.labels, scale))[rows]
         patients = np.unique(cases.table["patient"].to_numpy(str)[rows], return_inverse=True)[1]
-        return cls(task, rows, labels, patients, fold, folds, seed)
+        return cls(task, rows, labels, patients, fold, folds, seed, scale)
 
     @property
     def words(self) -> str:

@@ -299,14 +299,14 @@ class Mixture:
     boxes: NDArray[np.int64] | None = None
 
     def apply(self, x: Tensor) -> Tensor:
-        """The mixed images (B, C, H, W) or (B, C, D, H, W)."""
+        """The mixed images (B, C, H, W), volumes (B, C, D, H, W), or cases of several, (B, V, C, …)."""
         other = x[torch.from_numpy(self.partner).to(x.device)]
         if self.boxes is None:
             own = torch.as_tensor(self.own, dtype=x.dtype, device=x.device).reshape(-1, *[1] * (x.ndim - 1))
             return x * own + other * (1 - own)
         made = x.clone()
         for index, box in enumerate(self.boxes):
-            inside = (slice(None), *(slice(int(low), int(high)) for low, high in box))
+            inside = (..., *(slice(int(low), int(high)) for low, high in box))
             made[index][inside] = other[index][inside]
         return made
 
