@@ -45,6 +45,8 @@ DESCRIBED_SIDE, DESCRIBED_SECONDS = 128, 0.015
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}
 #: The fewest epochs of each of several networks that answer together.
 _FOLD_EPOCHS = {"scratch": 12, "finetune": 8}
+#: The penalties that are tried for the head from which a ladder's fine-tuning starts: it is about to be learned on.
+HEAD_PENALTIES = (1e-3, 1e-2, 1e-1)
 #: Numbers of folds whose networks answer together, the best first.
 FOLDS = (5, 3)
 _SIDES = (224, 192, 160, 128, 96)
@@ -373,9 +375,9 @@ def network_rung(
     reason = "asked for" if recipe.members else \
         "the time allows it: each judges patients it has not seen, and all answer together" if folds > 1 else \
         "a network needs the time that there is" if seconds is not None else "without --budget one network is trained"  # fmt: skip
-    told = {
-        decision.what: decision for decision in (*decisions, *method)
-    }  # those of the method say why it was asked for
+    if made.method == "finetune" and (made.penalties, made.folds) == (AUTO.penalties, AUTO.folds):
+        made = made.changed(penalties=HEAD_PENALTIES, folds=2)  # of the head that fine-tuning starts from
+    told = {each.what: each for each in (*decisions, *method)}  # those of the method say why it was asked for
     return made, folds, [*told.values(), Decision("networks", str(folds), reason)]
 
 

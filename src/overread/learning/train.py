@@ -39,11 +39,14 @@ from overread.learning.predict import tabulate
 from overread.learning.preflight.faults import Preflight
 from overread.learning.preflight.rehearsal import rehearse
 from overread.learning.recipe import AUTO, Recipe
+from overread.networks.backbones import HEADS
 from overread.networks.own import own_name
 from overread.predictions import Predictions
 
 #: The share of the time for training in which frozen features are searched, and how many of them climb on.
 SEARCHED, MOST_HEADS = 0.12, 3
+#: With a budget so many networks are looked at, and from so many seconds of search on all kinds of heads.
+MOST_NETWORKS, UNHURRIED = 3, 600.0
 
 
 @checked
@@ -269,7 +272,9 @@ def _frozen(
     limit = math.inf if seconds is None else SEARCHED * seconds
     base = auto.within_seconds(base, recipe, facts, limit / 2, probe)
     data = decoded(auto.preprocess_of(base, facts))
-    rungs = search_features(data, base, {} if facts.volume else pretrained, seconds=limit, cache=cache, device=device, progress=progress, say=say)  # fmt: skip
+    tried = dict(list(pretrained.items())[:MOST_NETWORKS]) if seconds is not None else pretrained
+    heads = HEADS if limit > UNHURRIED else ("logistic",)  # besides ridge, by which layers are chosen
+    rungs = search_features(data, base, {} if facts.volume else tried, heads=heads, seconds=limit, cache=cache, device=device, progress=progress, say=say)  # fmt: skip
     each: dict[str, Candidate] = {}
     for rung in rungs:  # the best first; what was tried on a part of the patients has all of its time still before it
         name = f"frozen {rung.recipe.backbone}" if rung.recipe.backbone else "descriptors"
