@@ -18,7 +18,14 @@ from overread.study.steps import run
 @pytest.fixture(scope="module")
 def done(phantom, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "folds"
-    recipe = {"method": "scratch", "backbone": "cnn_small", "epochs": 2, "image_size": 32, "batch_size": 16, "members": 2}
+    recipe = {
+        "method": "scratch",
+        "backbone": "cnn_small",
+        "epochs": 2,
+        "image_size": 32,
+        "batch_size": 16,
+        "members": 2,
+    }
     study = Study.from_flat(table=str(phantom), image="image", label="diagnosis", patient="patient", source="microscope", seed=3, threads=1,
                             recipe=recipe, tuning=0.2)  # fmt: skip
     run(study, folder, network=False)
@@ -26,7 +33,9 @@ def done(phantom, tmp_path_factory) -> Path:
 
 
 def test_each_patient_of_training_and_tuning_is_predicted_by_those_who_have_not_seen_him(done) -> None:
-    held, tuning, test = (Predictions.read(done / f"predictions/{name}.csv").table for name in ("held-out", "tuning", "test"))
+    held, tuning, test = (
+        Predictions.read(done / f"predictions/{name}.csv").table for name in ("held-out", "tuning", "test")
+    )
     parts = json.loads((done / "split.proof.json").read_text())["proof"]["parts"]
     assert len(held) == parts["train"]["cases"] + parts["tuning"]["cases"]
     assert set(held["fold"]) == {"1", "2"}
@@ -51,7 +60,11 @@ def test_the_report_shows_them(done) -> None:
     page = (done / "report.html").read_text("utf-8")
     assert "Cross-validation" in page
     assert "Fold 2" in page
-    assert any("2 networks are averaged" in path.read_text("utf-8") for path in (done / "checklists").iterdir() if path.is_file())
+    assert any(
+        "2 networks are averaged" in path.read_text("utf-8")
+        for path in (done / "checklists").iterdir()
+        if path.is_file()
+    )
 
 
 @pytest.mark.parametrize("words", [{"budget": "5m", "preset": "quick"}, {"preset": "endless"}])

@@ -27,7 +27,7 @@ from overread.images.preprocess import Preprocess
 from overread.images.read import read_image
 from overread.learning.device import choose_precision, free_memory, layout, no_memory, out_of_memory, seeded, time_step
 from overread.learning.model import Decision
-from overread.learning.recipe import LEARNED_FUSIONS, MOST_EPOCHS, Recipe
+from overread.learning.recipe import AUTO, LEARNED_FUSIONS, MOST_EPOCHS, Recipe
 from overread.networks import weights as stores
 from overread.networks.backbones import BACKBONES, build, preferred
 from overread.networks.own import first_channels, own_name

@@ -173,7 +173,11 @@ def _stand(
     models: list[Model] = []
     outputs = np.zeros((len(jury.rows), task.outputs))
     for k in range(jury.folds):
-        part = data if jury.folds == 1 else data.on(*(np.flatnonzero(rows) for rows in ((jury.fold >= 0) & (jury.fold != k), jury.fold == k)))
+        part = (
+            data
+            if jury.folds == 1
+            else data.on(*(np.flatnonzero(rows) for rows in ((jury.fold >= 0) & (jury.fold != k), jury.fold == k)))
+        )
         left = clock.left - reserve  # of what is left for this candidate, each fold gets as much as those after it
         hold = reserve + left * (1 - 1 / (jury.folds - k)) if np.isfinite(left) and left > 0 else reserve
         heard = progress if jury.folds == 1 else _named(progress, f"fold {k + 1} of {jury.folds}: ")
