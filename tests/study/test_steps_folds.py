@@ -38,7 +38,7 @@ def test_each_patient_of_training_and_tuning_is_predicted_by_those_who_have_not_
     )
     parts = json.loads((done / "split.proof.json").read_text())["proof"]["parts"]
     assert len(held) == parts["train"]["cases"] + parts["tuning"]["cases"]
-    assert set(held["fold"]) == {"1", "2"}
+    assert set(held["fold"].astype(str)) == {"1", "2"}
     assert held.groupby("patient")["fold"].nunique().max() == 1
     assert not set(held["patient"]) & set(test["patient"])
     assert tuning["case"].tolist() == held["case"].tolist()
