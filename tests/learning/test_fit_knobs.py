@@ -14,11 +14,12 @@ from torchvision.models import squeezenet1_1
 
 from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_cases
-from overread.core.errors import ArgumentError, InputError
+from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.images.preprocess import Preprocess
 from overread.learning.fit import fit, refuse_unfit
 from overread.learning.loader import TrainingData
 from overread.learning.model import initial_network
+from overread.learning.range_test import half_fallen, range_test
 from overread.learning.recipe import Recipe
 from overread.networks.stages import stage_of, stages
 
@@ -178,3 +179,36 @@ def test_a_linear_head_says_what_it_does_not_use(published, tmp_path) -> None:
     model = fit(wide, recipe, weights=published[0], cache=tmp_path, threads=1, say=heard.append)
     assert any("not used: loss, optimizer" in line for line in heard)
     assert model.about.decisions[-1].what == "not used"
+
+
+# -- the range test of the learning rate ------------------------------------------------------------------------------
+
+
+def test_the_suggested_rate_learns_and_its_neighbours_by_thousands_do_not(classes) -> None:
+    found = range_test(classes, RECIPE, threads=1, low=1e-7, high=100.0, steps=60)
+    assert found == range_test(classes, RECIPE, threads=1, low=1e-7, high=100.0, steps=60)
+    assert 1e-5 < found.suggested < 0.3
+    assert len(found.rates) == len(found.losses) == len(found.smoothed) <= 60
+    assert found.losses[0] == pytest.approx(np.log(3), rel=0.3)
+
+
+def test_the_smoothed_loss_is_the_weighted_mean_of_those_before(classes) -> None:
+    found = range_test(classes, RECIPE, threads=1, steps=12)
+    for step, value in enumerate(found.smoothed):
+        weights = 0.9 ** np.arange(step, -1, -1)
+        assert value == pytest.approx(np.average(found.losses[: step + 1], weights=weights))
+
+
+def test_nothing_is_left_behind(classes) -> None:
+    before = torch.random.get_rng_state()
+    range_test(classes, RECIPE, threads=1, steps=10)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_what_cannot_be_tested_is_said(classes) -> None:
+    with pytest.raises(ArgumentError, match="without a learning rate"):
+        range_test(classes, RECIPE.changed(method="features", backbone="resnet18", image_size=32))
+    with pytest.raises(ArgumentError, match="leaves fields open"):
+        range_test(classes, RECIPE.changed(epochs=0))
+    with pytest.raises(UnsoundError, match="falls at no"):
+        half_fallen(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 3.0]))

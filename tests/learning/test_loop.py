@@ -221,7 +221,7 @@ def test_unknown_findings_count_in_parts_as_in_the_batch(parts) -> None:
     loss(network(x), y).backward()
     wanted = network.weight.grad.clone()
     network.zero_grad()
-    value = loop._backward(network, loss, Recipe(precision="float32"), LoopState(1, parts=parts), x, [(y, None)])
+    value = loop.backward(network, loss, Recipe(precision="float32"), LoopState(1, parts=parts), x, [(y, None)])
     assert torch.allclose(network.weight.grad, wanted, atol=1e-6)
     assert value == pytest.approx(loss(network(x), y).item(), abs=1e-6)
 

@@ -224,8 +224,8 @@ def test_mixed_labels_are_soft_labels(parts) -> None:
     slope = network.weight.grad.clone()
     network.zero_grad()
     loss = Target("classes", ("a", "b", "c")).task.loss(np.ones(3, np.float32), 0.1)
-    answers = loop._answers(y, rows, mixture, None)
-    value = loop._backward(network, loss, Recipe(precision="float32"), LoopState(1, parts=parts), x, answers)
+    answers = loop.answers_of(y, rows, mixture, None)
+    value = loop.backward(network, loss, Recipe(precision="float32"), LoopState(1, parts=parts), x, answers)
     assert value == pytest.approx(wanted.item(), rel=1e-5)
     assert torch.allclose(network.weight.grad, slope, atol=1e-6)
 
@@ -233,9 +233,9 @@ def test_mixed_labels_are_soft_labels(parts) -> None:
 def test_rows_count_by_their_shares_also_where_they_are_mixed() -> None:
     y, rows = torch.tensor([0, 1, 2, 0]), np.array([5, 6, 7, 8])
     shares = torch.arange(10.0)
-    assert loop._answers(y, rows, None, shares)[0][1].tolist() == [5, 6, 7, 8]
+    assert loop.answers_of(y, rows, None, shares)[0][1].tolist() == [5, 6, 7, 8]
     mixture = Mixture(np.array([1, 2, 3, 0]), np.array([0.5, 0.25, 1.0, 0.0]))
-    (first, own), (second, other) = loop._answers(y, rows, mixture, shares)
+    (first, own), (second, other) = loop.answers_of(y, rows, mixture, shares)
     assert (first.tolist(), second.tolist()) == ([0, 1, 2, 0], [1, 2, 0, 0])
     assert own.tolist() == [2.5, 1.5, 7.0, 0.0]
     assert other.tolist() == [3.0, 5.25, 0.0, 5.0]

@@ -24,6 +24,7 @@ from overread.cli.evaluate import evaluate
 from overread.cli.froc import froc
 from overread.cli.inventory import data_app, recipes, weights_app
 from overread.cli.leaderboard import leaderboard
+from overread.cli.lr_find import lr_find
 from overread.cli.options import Commands, HelpWithHeadings, expanded
 from overread.cli.plan import plan
 from overread.cli.readers import readers
@@ -48,7 +49,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (run, demo, audit, split, train, predict, evaluate, report, compare, leaderboard, readers, froc, plan, calibrate, simulate,
+for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, compare, leaderboard, readers, froc, plan, calibrate, simulate,
                  curve, shift, search, checklist, scan, deidentify, key, recipes, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(data_app, name="data")

@@ -142,9 +142,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
                            device=job.device, mean_image=mean_image, progress=job.progress, say=job.say)  # fmt: skip
     if recipe.method == "features":
         return _Fitted(network, history)
-    batches = Batches(data.images, samples.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
-                      job.device, job.threads, task.strata(job.taught(samples)) if alike else None, recipe.mix, recipe.mix_alpha,
-                      samples.cases, recipe.augment_by)  # fmt: skip
+    batches = batches_of(data, recipe, samples, preprocess, labels, mean_image=mean_image, device=job.device, threads=job.threads)  # fmt: skip
     loss = loss_of(recipe, task, job.taught(samples), job.device)
     judge = judge_on(
         data.images,
@@ -157,7 +155,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
         cases=samples.cases,
     )
     network, state = optimise(network, batches, loss, judge, recipe, clock=job.clock, reserve=job.reserve, folder=folder,
-                              fitted=origin.pretrained, shares=_source_shares(data, recipe, samples), progress=job.progress)  # fmt: skip
+                              fitted=origin.pretrained, shares=source_shares(data, recipe, samples), progress=job.progress)  # fmt: skip
     return _Fitted(network, tuple(state.history), tuple(_decisions(state)))
 
 
@@ -212,6 +210,18 @@ def _said_by_views(job: _Fitting, network: torch.nn.Module, samples: Samples, so
 # -- steps of a fit --------------------------------------------------------------------------------------------------
 
 
+@checked
+def batches_of(
+    data: TrainingData, recipe: Recipe, samples: Samples, preprocess: Preprocess, labels: torch.Tensor,
+    *, mean_image: NDArray | None = None, device: str = "cpu", threads: int = 0,
+) -> Batches:  # fmt: skip
+    """The training samples, batch by batch, as the recipe draws, augments and mixes them."""
+    taught = data.cases.labels[samples.first[samples.training]]
+    strata = data.cases.target.task.strata(taught) if recipe.sampling == "balanced" else None
+    return Batches(data.images, samples.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
+                   device, threads, strata, recipe.mix, recipe.mix_alpha, samples.cases, recipe.augment_by)  # fmt: skip
+
+
 def loss_of(recipe: Recipe, task: Task, taught: NDArray[Any], device: str = "cpu") -> Loss:
     """The loss by which a recipe learns from these labels: what is drawn alike is not weighed besides."""
     weights = task.class_weights(taught, 0.0 if recipe.sampling == "balanced" else recipe.balance)
@@ -257,7 +267,8 @@ def _unused(recipe: Recipe) -> list[Decision]:
     return [Decision("not used", ", ".join(named), "the method features fits a penalised linear head, without steps")]
 
 
-def _source_shares(data: TrainingData, recipe: Recipe, samples: Samples) -> torch.Tensor | None:
+@checked
+def source_shares(data: TrainingData, recipe: Recipe, samples: Samples) -> torch.Tensor | None:
     """(M,) how much each sample counts by its source, 1 on average over the training; None where all count alike."""
     if not recipe.source_weights:
         return None

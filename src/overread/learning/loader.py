@@ -306,7 +306,7 @@ class Mixture:
             return x * own + other * (1 - own)
         made = x.clone()
         for index, box in enumerate(self.boxes):
-            inside = (..., *(slice(int(low), int(high)) for low, high in box))
+            inside: tuple[Any, ...] = (..., *(slice(int(low), int(high)) for low, high in box))
             made[index][inside] = other[index][inside]
         return made
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from overread.core.errors import UnsoundError
+from overread.core.errors import UnsoundError, checked
 from overread.core.progress import Clock, Progress, silent
 from overread.learning.checkpoint import load_checkpoint, save_checkpoint
 from overread.learning.device import autocast, free_memory, no_memory, out_of_memory, seeded
@@ -103,7 +103,7 @@ def optimise(
             pace.begin()
             for rows, x, y in batches.epoch(state.epoch, state.step):
                 parts = state.parts
-                answers = _answers(y, rows, batches.mixture(rows, state.epoch), shares)
+                answers = answers_of(y, rows, batches.mixture(rows, state.epoch), shares)
                 value = _step(learner, loss, recipe, state, steps, x, answers)
                 if not math.isfinite(value):
                     raise _not_finite(value, rows, state)
@@ -135,7 +135,8 @@ def optimise(
     return average, state
 
 
-def _answers(y: Tensor, rows: Any, mixture: Mixture | None, shares: Tensor | None) -> list[Answer]:
+@checked
+def answers_of(y: Tensor, rows: Any, mixture: Mixture | None, shares: Tensor | None) -> list[Answer]:
     """The labels of a batch, and those of the images that are mixed into it; rows count by their shares."""
     counted = None if shares is None else shares[torch.from_numpy(rows)].to(y.device)
     if mixture is None:
@@ -161,7 +162,7 @@ def _step(
     while True:
         optimizer.zero_grad(set_to_none=True)
         try:
-            value = _backward(network, loss, recipe, state, x, answers)
+            value = backward(network, loss, recipe, state, x, answers)
             break
         except (RuntimeError, MemoryError) as error:
             _take_in_more_parts(error, network, state, len(x))
@@ -176,7 +177,8 @@ def _step(
     return value
 
 
-def _backward(
+@checked
+def backward(
     network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, answers: list[Answer]
 ) -> float:
     """The loss of a batch; its gradients are added up over the parts that it is taken in.
@@ -284,6 +286,7 @@ _OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Recipe], torch.optim.Opti
 }
 
 
+@checked
 def hold_still(network: nn.Module, recipe: Recipe, epoch: int) -> None:
     """Let the stages learn that move in this epoch, and no others; theirs are neither weights nor statistics of norms.
 

@@ -38,6 +38,7 @@ from overread.learning.model import Decision, Model
 from overread.learning.predict import tabulate
 from overread.learning.preflight.faults import Preflight
 from overread.learning.preflight.rehearsal import rehearse
+from overread.learning.range_test import RangeTest, range_test
 from overread.learning.recipe import AUTO, Recipe
 from overread.networks.backbones import HEADS
 from overread.networks.own import own_name
@@ -197,19 +198,57 @@ def rehearse_training(
     say: Say = unheard,
 ) -> Preflight:
     """What :func:`train` would do with these arguments, looked at: nothing is trained, and the test part stays closed."""
+    clock, device, threads = clock or Clock(), pick_device(device), threads or cores()
+    seconds = None if clock.limit is None else clock.left - reserve
+    data, candidate = _planned(
+        cases, split, recipe, weights, cache, digests, device, threads, seconds, network, progress, say
+    )
+    return rehearse(
+        data, candidate.recipe, weights=candidate.weights, device=device, threads=threads, left=clock.left - reserve
+    )
+
+
+@checked
+def find_rate(
+    cases: Cases,
+    split: Split,
+    recipe: Recipe = AUTO,
+    *,
+    weights: str | Path | None = None,
+    cache: str | Path | None = None,
+    device: str = "",
+    threads: int = 0,
+    network: bool = True,
+    progress: Progress = silent,
+    say: Say = unheard,
+) -> RangeTest:
+    """The range test of the learning rate for the network that :func:`train` would train; nothing is kept.
+
+    The arguments are those of :func:`train`; raises what :func:`.range_test` does.
+    """
+    device, threads = pick_device(device), threads or cores()
+    data, candidate = _planned(
+        cases, split, recipe, weights, cache, None, device, threads, None, network, progress, say
+    )
+    return range_test(data, candidate.recipe, weights=candidate.weights or None, device=device, threads=threads, progress=progress)  # fmt: skip
+
+
+def _planned(
+    cases: Cases, split: Split, recipe: Recipe, weights: str | Path | None, cache: str | Path | None, digests: dict[str, str] | None,
+    device: str, threads: int, seconds: float | None, network: bool, progress: Progress, say: Say,
+) -> tuple[TrainingData, Candidate]:  # fmt: skip
+    """The one network that a recipe would train, and its images; without what a ladder tries besides."""
     cases, training, tuning, shown = _shown(*_rows(cases, split), recipe)
     refuse_unfit(cases, recipe)
-    clock, device, folder = clock or Clock(), pick_device(device), Path(cache) if cache else cache_folder()
     facts = auto.look(cases, training)
     found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
-    seconds = None if clock.limit is None else clock.left - reserve
     made, decisions = auto.plan(recipe, facts, pretrained=tuple(found), device=device, seconds=seconds, probe=auto.make_probe(facts, device))  # fmt: skip
     for decision in (*shown, *decisions):
         say(decision.line)
-    data = decode(cases, training, tuning, auto.preprocess_of(made, facts), folder, digests=digests,
-                  threads=threads or cores(), progress=progress, say=say)  # fmt: skip
+    data = decode(cases, training, tuning, auto.preprocess_of(made, facts), Path(cache) if cache else cache_folder(),
+                  digests=digests, threads=threads, progress=progress, say=say)  # fmt: skip
     file = found.get(made.backbone, "") if made.method in ("features", "finetune") else ""
-    return rehearse(data, made, weights=file, device=device, threads=threads or cores(), left=clock.left - reserve)
+    return data, Candidate(made.method, made, file)
 
 
 # -- what is settled before anything is fitted ----------------------------------------------------------------------
