@@ -82,6 +82,8 @@ def climb(
     device: str = "cpu",
     threads: int = 0,
     prepare: Callable[[Recipe], None] = lambda recipe: None,
+    passing: Callable[[Recipe], float] = lambda recipe: 0.0,
+    predicted: int = 0,
     progress: Progress = silent,
     say: Say = unheard,
 ) -> Climb:
@@ -90,7 +92,8 @@ def climb(
     ``data_of`` gives the images of a recipe, decoded; their rows are the same for every recipe. ``folds``: 1 trains on
     the training rows and judges on the tuning rows; k ≥ 2 trains k networks of each candidate on both, each without one
     fold of the patients, and judges each case by those that have not seen it. ``network``: one's own, as in :func:`fit`. ``clock``, ``reserve``, ``folder`` and
-    ``cache`` as in :func:`fit`; ``prepare`` hears of each fit before it begins; called again with the same ``folder`` it goes on where it was stopped.
+    ``cache`` as in :func:`fit`; ``prepare`` hears of each fit before it begins. ``predicted``: how many images
+    the model will be asked about afterwards, each for ``passing(recipe)`` seconds, which are kept as well; called again with the same ``folder`` it goes on where it was stopped.
     """
     clock = clock or Clock()
     jury, stands, rungs = None, [], []
@@ -99,7 +102,8 @@ def climb(
         began = clock.elapsed
         data = data_of(candidate.recipe)
         jury = jury or Jury.of(data, folds, candidate.recipe.seed)
-        hold = reserve + _kept_for(candidates[i + 1 :], clock.left - reserve)
+        hold = reserve + predicted * folds * sum(passing(each.recipe) for each in candidates[: i + 1])
+        hold += _kept_for(candidates[i + 1 :], clock.left - hold)
         try:
             stand = _stand(candidate, data, jury, folder / candidate.name.replace(" ", "-") if folder and len(candidates) * folds > 1 else folder,
                            network=network, cache=cache, clock=clock, reserve=hold, device=device, threads=threads, prepare=prepare, progress=progress, say=say)  # fmt: skip

@@ -98,11 +98,12 @@ def learn(
     device: str = "",
     threads: int = 0,
     network: bool | nn.Module = True,
+    predicted: int = 0,
     progress: Progress = silent,
     say: Say = unheard,
 ) -> Learned:
     """As :func:`train`; where the model is made of folds, with what it says of training and tuning patients, each asked
-    of networks that have not seen him."""
+    of networks that have not seen him. ``predicted``: images that it will be asked about within the same ``clock``."""
     cases, training, tuning, shown = _shown(*_rows(cases, split), recipe)
     refuse_unfit(cases, recipe)
     checkpoints, cache = Path(folder) if folder else None, Path(cache) if cache else cache_folder()
@@ -125,6 +126,13 @@ def learn(
         used = choose_threads(lambda: probe(recipe.backbone, recipe.image_size, 8, "float32"), workers)
         if used < workers:
             say(f"  threads: {used} of {workers} — the quicker at present: the machine does other work, too")
+
+    def passing(recipe: Recipe) -> float:
+        """Seconds that an image takes through a network in all of its orientations; 0 where time does not matter."""
+        if clock.limit is None or not recipe.backbone or own is not None:
+            return 0.0
+        step = auto.make_probe(facts, device)(recipe.backbone, recipe.image_size, 8, "float32")
+        return step / 8 / 3 * max(recipe.views, 1)  # forwards alone is a third of a step of training
 
     key = fingerprint([plain(recipe), cases.taught, training.tolist(), clock.limit, str(weights)])
     if own is not None:
@@ -160,7 +168,7 @@ def learn(
             say(line)
         looked.require_sound()
     found = climb(settled.candidates, lambda recipe: decoded(auto.preprocess_of(recipe, facts)), folds=settled.folds, decisions=settled.decisions, network=own,
-                  folder=checkpoints, cache=cache, clock=clock, reserve=reserve, device=device, threads=workers, prepare=prepare, progress=progress, say=say)  # fmt: skip
+                  folder=checkpoints, cache=cache, clock=clock, reserve=reserve, device=device, threads=workers, prepare=prepare, passing=passing, predicted=predicted, progress=progress, say=say)  # fmt: skip
     if found.held_out is None:
         return Learned(found.model)
     values = np.full((len(cases), cases.target.outputs), np.nan, np.float32)

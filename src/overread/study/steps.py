@@ -301,7 +301,7 @@ def train(context: RunContext) -> None:
     began = context.clock.elapsed
     prints = _prints(context, cases)  # from the cache of the audit
     learned = learn(cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
-                        digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=context.clock, reserve=_closing(context, cases, parts),
+                        digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=context.clock, reserve=_closing(context, cases, parts), predicted=len(cases) - len(parts.rows(cases, "train")),
                         device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
     held_out = context.folder / HELD_OUT
     held_out.unlink(missing_ok=True)
