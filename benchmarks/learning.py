@@ -55,7 +55,7 @@ def tell(name: str, seed: int, folder: Path) -> None:
         print(f"  {rung['name']:28} {rung['score']:.3f} after {rung['began'] + rung['seconds']:5.0f} s  {'kept' if rung['taken'] else 'not kept'}  {rung['what']}")  # fmt: skip
     for estimate in json.loads((folder / "evaluation" / "metrics.json").read_text()):
         if not estimate["where"] and estimate["metric"] in TOLD and estimate["value"] is not None:
-            print(f"  {estimate["metric"]:22} {estimate['of'] or 'all':12} {estimate['value']:.3f} ({estimate['low']:.3f}–{estimate['high']:.3f})")  # fmt: skip
+            print(f"  {estimate['metric']:22} {estimate['of'] or 'all':12} {estimate['value']:.3f} ({estimate['low']:.3f}–{estimate['high']:.3f})")  # fmt: skip
 
 
 if __name__ == "__main__":
