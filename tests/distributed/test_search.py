@@ -212,6 +212,21 @@ def test_a_search_goes_on_after_kill_9_in_the_midst_of_a_trial(phantom, tmp_path
     assert "overread train" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
+def test_two_processes_share_one_search(phantom, tmp_path) -> None:
+    space = tmp_path / "space.toml"
+    space.write_text("dropout = {low = 0.0, high = 0.5}\n")
+    words = ["search", str(phantom), "--image", "image", "--label", "diagnosis", "--patient", "patient", "--space", str(space), "--trials", "6",
+             "--recipe", "scratch", "--backbone", "lenet5", "--image-size", "28", "--epochs", "1", "--threads", "1",
+             "--cache", str(tmp_path / "cache"), "--offline", "-o", str(tmp_path / "runs")]  # fmt: skip
+    both = [subprocess.Popen([sys.executable, "-c", COMMAND, *words], stderr=subprocess.PIPE, text=True) for _ in range(2)]  # fmt: skip
+    told = [process.communicate(timeout=400)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    table = pd.read_csv(tmp_path / "runs" / "trials.csv")
+    assert sorted(table["trial"]) == list(range(6))
+    assert table["dropout"].nunique() == 6, "no values are tried twice"
+
+
 def test_the_command_refuses_a_missing_space(phantom, monkeypatch, capsys) -> None:
     monkeypatch.setattr("sys.argv", ["overread", "search", str(phantom), "--space", "no.toml"])
     with pytest.raises(SystemExit) as ended:
