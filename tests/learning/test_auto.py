@@ -8,7 +8,16 @@ from PIL import Image
 
 from overread.cases.cases import Cases
 from overread.core.errors import InputError, UnavailableError
-from overread.learning.auto import Facts, look, make_probe, plan, standard, weights_at_hand
+from overread.learning.auto import (
+    Facts,
+    look,
+    make_probe,
+    network_rung,
+    plan,
+    standard,
+    weights_at_hand,
+    within_seconds,
+)
 from overread.learning.recipe import AUTO, MOST_EPOCHS, Recipe
 from overread.tasks.target import Target
 
@@ -184,3 +193,37 @@ def test_descriptors_need_no_weights_and_no_network(changes) -> None:
     assert recipe.image_size == min(changes.get("side", 224), 128)
     assert "without a network" in _why(decisions, "backbone")
     assert weights_at_hand(recipe, FACTS, network=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("step", "wanted"), [(0.01, (5, "resnet3d_small")), (0.2, (5, "resnet3d_tiny")), (3.0, (1, "resnet3d_small"))]
+)
+def test_several_small_networks_where_there_is_time_for_one_larger(step, wanted) -> None:
+    """A probe by which the smaller network takes a tenth of the time."""
+    facts = Facts(1200, 1200, 300, 28, volume=True)
+
+    def probe(backbone: str, side: int, batch: int, precision: str) -> float:
+        return step / 10 if backbone.endswith("tiny") else step
+
+    made, folds, decisions = network_rung(AUTO, facts, (), "", device="cpu", seconds=300.0, probe=probe)
+    assert (folds, made.backbone) == wanted
+    assert ("smaller network" in str(decisions)) == (wanted[1] == "resnet3d_tiny")
+    asked, folds, _ = network_rung(Recipe(members=4), facts, (), "", device="cpu", seconds=300.0, probe=probe)
+    assert (asked.backbone, folds) == ("resnet3d_small", 4)
+    asked, _, _ = network_rung(
+        Recipe(backbone="resnet3d_small"), facts, (), "", device="cpu", seconds=300.0, probe=probe
+    )
+    assert asked.backbone == "resnet3d_small"
+
+
+def test_frozen_features_are_made_smaller_until_they_fit_into_the_time() -> None:
+    facts = Facts(1000, 1000, 100, 224, colour=True)
+    base = Recipe(method="features", backbone="squeezenet1_0", image_size=224, views=2)
+
+    def probe(backbone: str, side: int, batch: int, precision: str) -> float:
+        return 24e-3 * (side / 224) ** 2 * batch / 8  # 1 ms an image forwards at 224
+
+    fitted = [within_seconds(base, AUTO, facts, seconds, probe) for seconds in (np.inf, 2.1, 1.1, 0.6, 0.01)]
+    assert [(recipe.image_size, recipe.views) for recipe in fitted] == [(224, 2), (224, 2), (224, 1), (160, 1), (96, 1)]
+    asked = within_seconds(base, Recipe(image_size=224, views=2), facts, 0.01, probe)
+    assert (asked.image_size, asked.views) == (224, 2)

@@ -91,10 +91,10 @@ def test_dropout_stands_before_the_head_only() -> None:
     assert 0.02 < float((dropped != 0).float().mean()) < 0.3
 
 
-@pytest.mark.parametrize("name", ["cnn_small", "resnet_tiny", "resnet3d_small"])
+@pytest.mark.parametrize("name", ["cnn_small", "resnet_tiny", "resnet3d_tiny", "resnet3d_small"])
 def test_they_learn_which_half_is_bright(name: str) -> None:
     """A network that cannot overfit 16 images is broken."""
-    volume = name == "resnet3d_small"
+    volume = "3d" in name
     truth = torch.arange(16) % 2
     x = noise(16, 1, *(8, 8, 8) if volume else (12, 12))
     x[truth == 1, ..., : x.shape[-1] // 2] += 1.0

@@ -45,6 +45,8 @@ DESCRIBED_SIDE, DESCRIBED_SECONDS = 128, 0.015
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}
 #: The fewest epochs of each of several networks that answer together.
 _FOLD_EPOCHS = {"scratch": 12, "finetune": 8}
+#: Of our own networks the smaller ones, of which several answer together where there is time for one larger.
+_LIGHTER = {"resnet_small": "resnet_tiny", "resnet3d_small": "resnet3d_tiny"}
 #: The penalties that are tried for the head from which a ladder's fine-tuning starts: it is about to be learned on.
 HEAD_PENALTIES = (1e-3, 1e-2, 1e-1)
 #: Numbers of folds whose networks answer together, the best first.
@@ -368,10 +370,13 @@ def network_rung(
         settled = settled.changed(backbone=best)
         method.append(Decision("backbone", best, "its frozen features told most of the training patients"))
     choose = functools.partial(plan, facts=facts, pretrained=pretrained, device=device, probe=probe)
-    made, decisions = choose(settled, seconds=seconds)
+    made, _ = choose(settled, seconds=None)
     folds = recipe.members or _folds_within(made, facts, seconds, probe)
-    if folds > 1 and seconds is not None:
-        made, decisions = choose(settled, seconds=seconds / folds)
+    lighter = _LIGHTER.get(made.backbone, "") if folds == 1 and not recipe.backbone and not recipe.members else ""
+    if lighter and (many := _folds_within(made.changed(backbone=lighter), facts, seconds, probe)) > 1:
+        settled, folds = settled.changed(backbone=lighter), many
+        method.append(Decision("backbone", lighter, f"a smaller network, of which {many} can be trained in the time that one larger takes"))  # fmt: skip
+    made, decisions = choose(settled, seconds=None if seconds is None else seconds / folds)
     reason = "asked for" if recipe.members else \
         "the time allows it: each judges patients it has not seen, and all answer together" if folds > 1 else \
         "a network needs the time that there is" if seconds is not None else "without --budget one network is trained"  # fmt: skip

@@ -129,6 +129,7 @@ _OURS: tuple[tuple[Any, ...], ...] = (
     ("cnn_small", 94_186, 28, "overread", 8, "relu3", 2),
     ("resnet_tiny", 77_754, 28, _RESNET, 8, "block3", 2),
     ("resnet_small", 308_074, 28, _RESNET, 8, "block3", 2),
+    ("resnet3d_tiny", 225_498, 28, "Hara 2017, arXiv:1708.07632", 8, "block3", 3),
     ("resnet3d_small", 898_474, 28, "Hara 2017, arXiv:1708.07632", 8, "block3", 3),
 )
 
@@ -203,7 +204,7 @@ def _ours(name: str, *, outputs: int, channels: int, dropout: float) -> overread
     if name in ("lenet5", "cnn_small"):
         return getattr(small, name)(outputs=outputs, channels=channels, dropout=dropout)
     dimensions = BACKBONES[name].dimensions
-    widths = (16, 32, 64) if name == "resnet_tiny" else (32, 64, 128)
+    widths = (16, 32, 64) if name.endswith("_tiny") else (32, 64, 128)
     return small.residual(name, outputs=outputs, channels=channels, dropout=dropout, widths=widths,
                           dimensions=dimensions, stride=dimensions - 1)  # fmt: skip
 
