@@ -208,7 +208,7 @@ def test_several_small_networks_where_there_is_time_for_one_larger(step, wanted)
     made, folds, decisions = network_rung(AUTO, facts, (), "", device="cpu", seconds=300.0, probe=probe)
     assert (folds, made.backbone) == wanted
     assert ("smaller network" in str(decisions)) == (wanted[1] == "resnet3d_tiny")
-    asked, folds, _ = network_rung(Recipe(members=4), facts, (), "", device="cpu", seconds=300.0, probe=probe)
+    asked, folds, _ = network_rung(Recipe(members=4), facts, (), "", device="cpu", seconds=3000.0, probe=probe)
     assert (asked.backbone, folds) == ("resnet3d_small", 4)
     asked, _, _ = network_rung(
         Recipe(backbone="resnet3d_small"), facts, (), "", device="cpu", seconds=300.0, probe=probe
