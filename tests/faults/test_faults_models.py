@@ -187,7 +187,7 @@ FIELDS = {
     ("backbone", "parameters"): [-1, 1e9 + 0.5, "many"],
     ("recipe", "dropout"): [1.0, -0.1, float("nan")],
     ("recipe", "layers"): [["no.such"], ["trunk", "trunk"], "trunk", [3]],
-    ("recipe", "views"): [0, -1, 3, 10**9],
+    ("recipe", "views"): [-1, 3, 10**9],
     ("recipe", "method"): ["", "magic"],
     ("recipe", "epochs"): [-1, "all"],
     ("recipe", "penalties"): [[], [0.0], [-1.0]],

@@ -362,7 +362,7 @@ def network_rung(
     ``best``: the backbone whose frozen features told most. ``seconds`` for all of its trainings. None where the patients
     are too few to move a network. As many folds as leave each enough epochs: 5, 3 or none.
     """
-    settled, method = _method(recipe, facts, pretrained)
+    settled, method = _method(recipe.changed(layers=()), facts, pretrained)
     if settled.method == "features":
         folds = FOLDS[0] if facts.fewest >= FOLDS[0] else 1
         return None, recipe.members or folds, method
@@ -399,6 +399,7 @@ def _folds_within(recipe: Recipe, facts: Facts, seconds: float | None, probe: Pr
     return next((k for k in FOLDS if k * training <= seconds), 1)
 
 
+@checked
 def duration(seconds: float) -> str:
     """A time for people: ``40 s``, ``12 min``, ``3.5 h``.
 

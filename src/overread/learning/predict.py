@@ -190,6 +190,7 @@ def load_model(folder: str | Path) -> Model:
 _TUNING_BATCH = 64
 
 
+@checked
 def judge_on(
     images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, task: Task, preprocess: Preprocess,
     *, mean_image: NDArray | None = None, device: str = "cpu", cases: NDArray[np.int64] | None = None,

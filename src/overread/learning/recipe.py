@@ -150,6 +150,8 @@ class Recipe:
             "a descriptor is named twice",
             given=", ".join(self.descriptors),
         )
+        require(not self.layers or self.method in ("features", "auto"), "layers are tapped of frozen features only",
+                given=f"method {self.method}", todo="use --recipe features")  # fmt: skip
         require(not self.descriptors or self.method == "features", "descriptors go with frozen features only",
                 given=f"method {self.method}", todo="use --recipe features")  # fmt: skip
         require(not self.descriptors or self.normalise != "mean image", "descriptors do not go with a mean image",
