@@ -166,7 +166,7 @@ def test_auto_with_enough_patients_fine_tunes_within_the_budget(cohort, weights,
     assert decisions[0][:2] == ("method", "finetune")
     assert ("image size", "96") in [d[:2] for d in decisions]
     assert any(what == "epochs" and "s are left for training" in why for what, _, why in decisions)
-    assert {"ladder", "calibration"} <= {what for what, _, _ in decisions}
+    assert "ladder" in {what for what, _, _ in decisions}
     assert model.history  # one epoch at least is begun
 
 

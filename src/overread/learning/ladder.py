@@ -60,11 +60,13 @@ class Climb:
 
 @dataclass(frozen=True, eq=False)
 class _Stand:
-    """Models that answer together, each by its share, and their outputs (n, K) on the cases that judge."""
+    """Models that answer together, each by its share, their outputs (n, K) on the cases that judge, and how these were
+    calibrated."""
 
     models: tuple[Model, ...]
     shares: tuple[float, ...]
     outputs: NDArray[np.float64]
+    calibration: tuple[Decision, ...] = ()
 
 
 @checked
@@ -196,8 +198,8 @@ def _stand(
     shift = jury.task.prior_shift(
         data.cases.labels[np.concatenate([data.training, data.tuning])], recipe.balance, recipe.sampling
     )
-    made = _rescaled(tuple(models), outputs, jury, np.asarray(shift))[0]
-    return _Stand(tuple(models), (1 / len(models),) * len(models), made)
+    made, calibration = _rescaled(tuple(models), outputs, jury, np.asarray(shift))
+    return _Stand(tuple(models), (1 / len(models),) * len(models), made, calibration)
 
 
 def _named(progress: Progress, name: str) -> Progress:
@@ -262,9 +264,11 @@ def _together(stands: Sequence[_Stand], shares: Sequence[float]) -> _Stand | Non
 
 def _calibrated(
     stand: _Stand, jury: Jury, decisions: Sequence[Decision], told: Sequence[Decision]
-) -> tuple[Model, NDArray[np.float64], list[Decision]]:
+) -> tuple[Model, NDArray[np.float64], tuple[Decision, ...]]:
     """The model of a stand, its outputs, and what was decided."""
-    outputs, made = _rescaled(stand.models, stand.outputs, jury, np.zeros(jury.task.outputs))
+    outputs, made = stand.outputs, stand.calibration
+    if not made:  # of an ensemble, whose members were calibrated each for itself
+        outputs, made = _rescaled(stand.models, stand.outputs, jury, np.zeros(jury.task.outputs))
     first = max(zip(stand.shares, stand.models, strict=True), key=lambda each: each[0])[1]
     own = [d for d in first.about.decisions if d not in decisions]
     seen = replace(first.about, decisions=(*decisions, *own, *told, *made))
@@ -273,22 +277,23 @@ def _calibrated(
 
 def _rescaled(
     models: tuple[Model, ...], outputs: NDArray[np.float64], jury: Jury, shift: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], list[Decision]]:
+) -> tuple[NDArray[np.float64], tuple[Decision, ...]]:
     """Calibrate models in place: undo the weights of the classes, then one temperature, by the cases that judge."""
     if jury.task.continuous:
-        return outputs, []
+        return outputs, ()
     temperature = temperature_of(jury.task, outputs, jury.labels, shift)
     if temperature == 1 and not shift.any():
-        return outputs, []
+        return outputs, ()
     try:
         for model in models:
             rescale(model.network, temperature, shift)
     except OverreadError as error:
-        return outputs, [Decision("calibration", "none", str(error))]
+        return outputs, (Decision("calibration", "none", str(error)),)
     made = outputs / temperature + shift
     before, after = (loss_of(jury.task, each, jury.labels) for each in (outputs, made))
-    why = f"the loss of its probabilities on {jury.words} went from {before:.3f} to {after:.3f}"
-    return made, [Decision("calibration", f"temperature {temperature:.2f}", why)]
+    undone = "the weights of the classes are undone; " if shift.any() else ""
+    why = f"{undone}the loss of its probabilities on {jury.words} went from {before:.3f} to {after:.3f}"
+    return made, (Decision("calibration", f"temperature {temperature:.2f}", why),)
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------
