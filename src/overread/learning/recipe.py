@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -130,65 +131,21 @@ class Recipe:
     published: dict[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        for name, options in (("method", METHODS), ("fit", FITS), ("crop", CROPS), ("normalise", NORMALISATIONS),
-                              ("precision", PRECISIONS), ("pooling", POOLINGS), ("head", HEADS),
-                              ("fusion", FUSIONS), ("augment_by", ("case", "image")),
-                              ("augment", ("standard", "none", "given")), ("loss", ("", *LOSSES)),
-                              ("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("sampling", ("shuffle", "balanced")),
-                              ("mix", ("none", "mixup", "cutmix"))):  # fmt: skip
+        for name, options in _OPTIONS.items():
             one_of(getattr(self, name), options, name)
-        parse_window(self.window)
+        for name in self.descriptors:
+            one_of(name, DESCRIPTORS, "the descriptor")
         if self.backbone:
             row = BACKBONES[one_of(self.backbone, BACKBONES, "the backbone")]
             require(not self.image_size or self.image_size >= row.minimum, f"the images are too small for {row.name}",
                     given=f"{self.image_size} pixels; it needs {row.minimum}")  # fmt: skip
-        require(len(set(self.layers)) == len(self.layers), "a layer is named twice", given=", ".join(self.layers))
-        for name in self.descriptors:
-            one_of(name, DESCRIPTORS, "the descriptor")
-        require(
-            len(set(self.descriptors)) == len(self.descriptors),
-            "a descriptor is named twice",
-            given=", ".join(self.descriptors),
-        )
-        require(not self.layers or self.method in ("features", "auto"), "layers are tapped of frozen features only",
-                given=f"method {self.method}", todo="use --recipe features")  # fmt: skip
-        require(not self.descriptors or self.method == "features", "descriptors go with frozen features only",
-                given=f"method {self.method}", todo="use --recipe features")  # fmt: skip
-        require(not self.descriptors or self.normalise != "mean image", "descriptors do not go with a mean image",
-                given="normalise mean image", todo="leave normalise out")  # fmt: skip
-        for name in ("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "average",
-                     "balance", "seed", "body_rate", "images_per_case", "gamma", "frozen", "fresh"):  # fmt: skip
-            require(getattr(self, name) >= 0, f"{name} must not be negative", given=getattr(self, name))
-        for name in ("label_smoothing", "dropout", "warmup", "momentum"):
-            require(0 <= getattr(self, name) < 1, f"{name} must lie in 0 … 1", given=getattr(self, name))
-        require(self.method != "features" or self.fusion not in LEARNED_FUSIONS, "frozen features learn a linear head only",
-                given=f"fusion={self.fusion}", todo="choose mean, concat or stacked, or the method finetune or scratch")  # fmt: skip
-        require(self.mix == "none" or self.fusion == "single", "cases of several images cannot be mixed",
-                given=f"mix={self.mix} with fusion={self.fusion}", todo="leave out mix or fusion")  # fmt: skip
-        require(self.patience > 0, "patience must be above 0", given=self.patience)
-        require(self.learning_rate <= 10, "the learning rate is far too high", given=self.learning_rate,
-                todo="use between 1e-5 and 1e-1")  # fmt: skip
-        one_of(self.snapshot, ("best", "last"), "snapshot")
-        require(
-            self.views in (0, 1, 2, 4, 8), "views must be 1, 2, 4 or 8, or 0 for the plan to choose", given=self.views
-        )
-        require(0 <= self.members <= 50, "members must lie in 0 … 50", given=self.members)
-        require(self.folds >= 2, "folds must be at least 2", given=self.folds)
-        require(bool(self.penalties) and min(self.penalties) > 0, "penalties must be above 0", given=self.penalties)
-
-        for name in ("factor", "layer_decay"):
-            require(0 < getattr(self, name) <= 1, f"{name} must be above 0 and at most 1", given=getattr(self, name))
-        require(self.plateau >= 1, "plateau must be at least 1 epoch", given=self.plateau)
-        require(self.mix_alpha > 0, "mix_alpha must be above 0", given=self.mix_alpha)
-        for name in ("milestones", "unfreeze"):
-            require(list(getattr(self, name)) == sorted(set(getattr(self, name))), f"{name} must rise", given=getattr(self, name))  # fmt: skip
-        require(all(0 < done < 1 for done in self.milestones), "milestones must lie between 0 and 1", given=self.milestones)  # fmt: skip
-        require(all(epoch >= 1 for epoch in self.unfreeze), "unfreeze counts epochs from 1", given=self.unfreeze)
-        for name in ("finding_weights", "source_weights"):
-            require(min(getattr(self, name).values(), default=0) >= 0, f"{name} must not be negative", given=getattr(self, name))  # fmt: skip
-        asked = [name for name in ("frozen", "fresh", "unfreeze", "frozen_norms") if getattr(self, name)]
-        require(self.method != "scratch" or not asked, "a network from random weights has nothing to be held still or kept",
-                given=", ".join(asked), todo="use them with --recipe finetune")  # fmt: skip
+        parse_window(self.window)
+        for names, holds, what in _BOUNDS:
+            for name in names:
+                require(holds(getattr(self, name)), f"{name} {what}", given=getattr(self, name))
+        for fits, what, names, todo in _TOGETHER:
+            given = ", ".join(f"{name}={value}" for name in names if (value := getattr(self, name)))
+            require(fits(self), what, given=given, todo=todo)
 
     @property
     def described(self) -> bool:
@@ -209,6 +166,15 @@ class Recipe:
     def taps_more(self) -> bool:
         """Whether more is read than what the network's own head would see."""
         return bool(self.layers or self.descriptors) or self.pooling != "mean"
+
+    @property
+    def head_balance(self) -> float:
+        """``balance`` of a linear head, which sees all rows at once: 1 where a network would draw as many of each class.
+
+        >>> Recipe(sampling="balanced", balance=0.5).head_balance
+        1.0
+        """
+        return 1.0 if self.sampling == "balanced" else self.balance
 
     @property
     def open_fields(self) -> tuple[str, ...]:
@@ -248,6 +214,49 @@ class Recipe:
         """
         return replace(self, **fields)
 
+
+#: What the words of a field may be.
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "method": METHODS, "fit": FITS, "crop": CROPS, "normalise": NORMALISATIONS, "precision": PRECISIONS, "pooling": POOLINGS,
+    "head": HEADS, "fusion": FUSIONS, "augment_by": ("case", "image"), "augment": ("standard", "none", "given"),
+    "loss": ("", *LOSSES), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampling": ("shuffle", "balanced"),
+    "mix": ("none", "mixup", "cutmix"), "snapshot": ("best", "last"),
+}  # fmt: skip
+#: Of which fields each value must satisfy what, and how that is said after the name.
+_BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "gradient_clip", "average", "balance", "seed",
+      "body_rate", "images_per_case", "gamma", "frozen", "fresh"), lambda value: value >= 0, "must not be negative"),
+    (("finding_weights", "source_weights"), lambda held: min(held.values(), default=0) >= 0, "must not be negative"),
+    (("label_smoothing", "dropout", "warmup", "momentum"), lambda value: 0 <= value < 1, "must lie in 0 … 1"),
+    (("patience", "mix_alpha"), lambda value: value > 0, "must be above 0"),
+    (("penalties",), lambda values: bool(values) and min(values) > 0, "must be above 0"),
+    (("factor", "layer_decay"), lambda value: 0 < value <= 1, "must be above 0 and at most 1"),
+    (("learning_rate",), lambda value: value <= 10, "is far too high; use between 1e-5 and 1e-1"),
+    (("views",), lambda value: value in (0, 1, 2, 4, 8), "must be 1, 2, 4 or 8, or 0 for the plan to choose"),
+    (("members",), lambda value: 0 <= value <= 50, "must lie in 0 … 50"),
+    (("folds",), lambda value: value >= 2, "must be at least 2"),
+    (("plateau",), lambda value: value >= 1, "must be at least 1 epoch"),
+    (("milestones", "unfreeze"), lambda values: list(values) == sorted(set(values)), "must rise"),
+    (("milestones",), lambda values: all(0 < done < 1 for done in values), "must lie between 0 and 1"),
+    (("unfreeze",), lambda values: all(epoch >= 1 for epoch in values), "counts epochs from 1"),
+    (("layers", "descriptors"), lambda names: len(set(names)) == len(names), "must name each thing once, not twice"),
+)  # fmt: skip
+#: What must hold of several fields together, how its lack is said, the fields to be shown, and what to do.
+_TOGETHER: tuple[tuple[Callable[[Recipe], bool], str, tuple[str, ...], str], ...] = (
+    (lambda r: not r.layers or r.method in ("features", "auto"), "layers are tapped of frozen features only",
+     ("method", "layers"), "use --recipe features"),
+    (lambda r: not r.descriptors or r.method == "features", "descriptors go with frozen features only",
+     ("method", "descriptors"), "use --recipe features"),
+    (lambda r: not r.descriptors or r.normalise != "mean image", "descriptors do not go with a mean image",
+     ("descriptors", "normalise"), "leave normalise out"),
+    (lambda r: r.method != "features" or r.fusion not in LEARNED_FUSIONS, "frozen features learn a linear head only",
+     ("method", "fusion"), "choose mean, concat or stacked, or the method finetune or scratch"),
+    (lambda r: r.mix == "none" or r.fusion == "single", "cases of several images cannot be mixed", ("mix", "fusion"),
+     "leave out mix or fusion"),
+    (lambda r: r.method != "scratch" or not (r.frozen or r.fresh or r.unfreeze or r.frozen_norms),
+     "a network from random weights has nothing to be held still or kept", ("frozen", "fresh", "unfreeze", "frozen_norms"),
+     "use them with --recipe finetune"),
+)  # fmt: skip
 
 #: Everything left open.
 AUTO = Recipe()
