@@ -32,7 +32,7 @@ from overread.networks.backbones import HEADS
 from overread.networks.fusion import ByView, Fused, spread
 from overread.networks.heads import Heads, calibrate, fit_heads
 from overread.networks.state_dict import read_tensors, write_tensors
-from overread.networks.taps import Tapped, stages
+from overread.networks.taps import Tapped, layers_to_tap
 from overread.tasks.task import Task
 
 __all__ = ["FeatureRung", "Probe", "cross_validate", "extract", "fit_head", "search_features", "set_head", "tried"]
@@ -301,7 +301,7 @@ def _source_rungs(
     taken = time.monotonic() - start
     task = data.cases.target.task
     labels = task.scaled(data.cases.labels, task.label_scale(data.cases.labels[rows]))[rows]
-    weights = torch.from_numpy(task.class_weights(data.cases.labels[rows], recipe.balance))
+    weights = torch.from_numpy(task.class_weights(data.cases.labels[rows], recipe.head_balance))
     folds = folds_of(data.cases.take(rows), k=recipe.folds, seed=recipe.seed)
     truth = torch.from_numpy(np.array(labels))
 
@@ -354,7 +354,7 @@ def _all_features(
     progress: Progress,
     say: Say,
 ) -> tuple[Tensor, list[tuple[Recipe, Tensor]]]:
-    """The features of the rows, all stages and poolings by one pass, and the choices of columns, each with its recipe.
+    """The features of the rows, all layers and poolings by one pass, and the choices of columns, each with its recipe.
 
     Where all training rows are asked for, the features of all images are kept: a model will be fitted on them.
     """
@@ -365,17 +365,18 @@ def _all_features(
     network, origin = initial_network(recipe, preprocess, data.cases.target.outputs, weights=file or None)
     choices = [(recipe, torch.arange(network.head.in_features))]  # type: ignore[union-attr, arg-type]
     if recipe.backbone:
-        found = stages(network, preprocess)
+        found = layers_to_tap(network, preprocess)
         everything = (*found, "dropout")  # of every network: what its head sees
         choices = list(_choices(recipe, found, network.width))  # type: ignore[arg-type]
         network = Tapped(network, everything, preprocess, data.cases.target.outputs, pooling="both")
-    key = [origin, _ALL_STAGES, digests] if recipe.backbone else [origin, *recipe.taps, digests]
+    key = [origin, _ALL_LAYERS, digests] if recipe.backbone else [origin, *recipe.taps, digests]
     features = extract(layout(network, device), images, preprocess, key=key, views=recipe.views, cache=cache, device=device,
                        mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     return features[torch.from_numpy(rows)] if whole else features, choices
 
 
-_ALL_STAGES = "all stages"
+#: Instead of layers, in the key of features that hold all of a network's.
+_ALL_LAYERS = "all layers"
 
 
 def _found_by_the_search(
@@ -384,12 +385,12 @@ def _found_by_the_search(
     """The features (N, F) of a recipe as columns of what a search has kept of its network; None where it has not."""
     if cache is None or recipe.method != "features" or not recipe.backbone or recipe.descriptors:
         return None
-    path = _entry(cache, [key[0], _ALL_STAGES, key[-1]], preprocess, recipe.views)
+    path = _entry(cache, [key[0], _ALL_LAYERS, key[-1]], preprocess, recipe.views)
     if not path.exists() or (features := _cached(path, len(data.images))) is None:
         return None
     body: Any = network.body if isinstance(network, Tapped) else network
     wanted = (recipe.layers, recipe.pooling)
-    choices = _choices(recipe.changed(layers=(), pooling="mean"), stages(body, preprocess), body.width)
+    choices = _choices(recipe.changed(layers=(), pooling="mean"), layers_to_tap(body, preprocess), body.width)
     return next((features[:, columns] for each, columns in choices if (each.layers, each.pooling) == wanted), None)
 
 
@@ -398,7 +399,7 @@ def _entry(cache: Path, key: object, preprocess: Preprocess, views: int) -> Path
 
 
 def _choices(recipe: Recipe, found: dict[str, int], width: int) -> Iterator[tuple[Recipe, Tensor]]:
-    """What the head sees; each of the last stages alone; and several of the last together, by mean, maximum or both."""
+    """What the head sees; each of the last layers alone; and several of the last together, by mean, maximum or both."""
     starts = dict(zip(found, np.cumsum([0, *(2 * channels for channels in found.values())])))
     total = sum(2 * channels for channels in found.values())
     yield recipe, torch.arange(total, total + width)

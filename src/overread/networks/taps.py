@@ -1,4 +1,4 @@
-"""What a frozen network says of an image: its layers pooled over space, beside classical descriptors, under one linear head."""
+"""What a frozen network says of an image: layers pooled over space, beside classical descriptors, under a linear head."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from overread.images.descriptors import describe
 from overread.images.preprocess import Preprocess
 from overread.networks.backbones import POOLINGS, layer
 
-#: A network with fewer resolutions than this is cut into so many parts instead.
-_FEWEST_STAGES, _PARTS = 3, 4
+#: A network with fewer resolutions than the first is cut into as many parts as the second says.
+_FEWEST_RESOLUTIONS, _PARTS = 3, 4
 
 
 @checked
@@ -67,11 +67,11 @@ def _channels_last(network: nn.Module, module: nn.Module, dimensions: int) -> bo
 
 
 @checked
-def stages(network: nn.Module, preprocess: Preprocess) -> dict[str, int]:
+def layers_to_tap(network: nn.Module, preprocess: Preprocess) -> dict[str, int]:
     """The layers worth tapping, first to last, and their channels: the last one of each resolution.
 
-    A network of ours, torchvision's or timm's is a chain of parts; where the maps shrink, a stage ends. One whose parts
-    keep one resolution, as a ViT's, is cut into four. Found by one forward pass of zeros.
+    A network of ours, torchvision's or timm's is a chain of parts: of each resolution the last part is one. Of a chain
+    that keeps one resolution, as a ViT's, they are the last parts of its quarters. Found by one forward pass of zeros.
     """
     ran: list[tuple[str, tuple[int, ...], int]] = []
     names = {module: name for name, module in _chain(network.get_submodule("trunk"), "trunk")}
@@ -90,7 +90,7 @@ def stages(network: nn.Module, preprocess: Preprocess) -> dict[str, int]:
         for hook in hooks:
             hook.remove()
     groups = [list(group) for _, group in groupby(ran, key=lambda each: each[1])]
-    if len(groups) < _FEWEST_STAGES:  # tokens: one resolution from the first block to the last
+    if len(groups) < _FEWEST_RESOLUTIONS:  # tokens: one resolution from the first block to the last
         longest = max(groups, key=len)
         groups = [longest[: len(longest) * part // _PARTS] for part in range(1, _PARTS + 1)]
     ends = [group[-1] for group in groups if group]
