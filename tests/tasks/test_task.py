@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from overread.core.errors import ArgumentError
 from overread.tasks.target import Target
 
 CLASSES = Target("classes", ("a", "b", "c")).task
@@ -94,6 +95,22 @@ def test_classes_drawn_alike_are_shifted_like_classes_weighed_alike() -> None:
     assert one.prior_shift(np.ones((4, 1)), 1.0, "balanced").tolist() == [0.0]
     assert np.isfinite(CLASSES.prior_shift(np.array([0, 0, 1]), 1.0)).all()  # nobody has the third
     assert QUANTITY.prior_shift(np.zeros(3), 1.0).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("loss", ["focal", "hinge"])
+def test_a_loss_that_is_not_proper_has_no_shift(loss) -> None:
+    labels = np.array([0] * 70 + [1] * 20 + [2] * 10)
+    assert CLASSES.prior_shift(labels, 1.0, loss=loss).tolist() == [0.0] * 3
+    assert CLASSES.prior_shift(labels, 1.0, loss="cumulative").tolist() == CLASSES.prior_shift(labels, 1.0).tolist()
+    assert (CLASSES.prior_shift(labels, 1.0) != 0).all()
+    with pytest.raises(ArgumentError, match="hinge"):
+        FINDINGS.prior_shift(np.eye(2), 1.0, loss="hinge")
+
+
+def test_a_finding_that_all_or_none_have_is_neither_weighed_nor_shifted() -> None:
+    labels = np.array([[1.0, 0.0], [1.0, 0.0], [np.nan, 0.0]])
+    assert FINDINGS.class_weights(labels, 1.0).tolist() == [1.0, 1.0]
+    assert FINDINGS.prior_shift(labels, 1.0).tolist() == [0.0, 0.0]
 
 
 def test_smoothed_cross_entropy_against_its_definition() -> None:

@@ -29,6 +29,7 @@ class Classes(Task):
     plural: ClassVar[str] = "classes"
     metrics_of: ClassVar[tuple[str, ...]] = ("classes",)
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "focal", "mse", "hinge", "cumulative")
+    proper_losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "mse", "cumulative")
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -75,7 +76,7 @@ class Classes(Task):
         weights = np.where(counts > 0, np.maximum(counts, 1) ** -balance, 0.0)
         return np.asarray(weights * counts.sum() / max((weights * counts).sum(), 1e-12), np.float32)
 
-    def prior_shift(self, labels: NDArray[Any], balance: float, sampling: str = "shuffle") -> NDArray[np.float64]:
+    def _proper_shift(self, labels: NDArray[Any], balance: float, sampling: str) -> NDArray[np.float64]:
         """(classes,) −log of the weights; drawing classes alike is to weigh them so that they count alike."""
         weights = self.class_weights(labels, 1.0 if sampling == "balanced" else balance).astype(np.float64)
         return -np.log(np.where(weights > 0, weights, 1.0))

@@ -24,6 +24,7 @@ class Findings(Task):
     plural: ClassVar[str] = "findings"
     metrics_of: ClassVar[tuple[str, ...]] = ("findings",)
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "focal")
+    proper_losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -77,12 +78,12 @@ class Findings(Task):
         return min(len(np.unique(patient[labels[:, k] == value])) for k, value in answers)
 
     def class_weights(self, labels: NDArray[Any], balance: float) -> NDArray[np.float32]:
-        """(findings,) the weight of a positive where a negative weighs 1."""
+        """(findings,) the weight of a positive where a negative weighs 1; 1 for what all or none have."""
         positive, negative = (labels == 1).sum(axis=0), (labels == 0).sum(axis=0)
-        ratio = np.where(positive > 0, negative / np.maximum(positive, 1), 1.0)
+        ratio = np.where((positive > 0) & (negative > 0), negative / np.maximum(positive, 1), 1.0)
         return np.asarray(ratio**balance, np.float32)
 
-    def prior_shift(self, labels: NDArray[Any], balance: float, sampling: str = "shuffle") -> NDArray[np.float64]:
+    def _proper_shift(self, labels: NDArray[Any], balance: float, sampling: str) -> NDArray[np.float64]:
         """(findings,) −log of the weight of positives.
 
         Where strata are drawn alike, the log odds of each finding in the training part minus those in what is drawn,

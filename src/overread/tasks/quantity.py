@@ -16,6 +16,7 @@ from overread.tasks.task import Loss, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Half the width of the tube in which a support vector machine counts no error, in deviations.
 _TUBE = 0.1
 
 

@@ -56,6 +56,8 @@ class Task(ABC):
     metrics_of: ClassVar[tuple[str, ...]] = ()
     #: The losses that can be learned by, the usual one first.
     losses: ClassVar[tuple[str, ...]] = ()
+    #: Those that are least at the true probabilities, whatever the classes weigh.
+    proper_losses: ClassVar[tuple[str, ...]] = ()
     #: Why two images cannot be mixed into one; empty where their labels can.
     unmixable: ClassVar[str] = ""
 
@@ -143,13 +145,22 @@ class Task(ABC):
         """
         return np.ones(self.outputs, np.float32)
 
-    def prior_shift(self, labels: NDArray[Any], balance: float, sampling: str = "shuffle") -> NDArray[np.float64]:
+    def prior_shift(
+        self, labels: NDArray[Any], balance: float, sampling: str = "shuffle", loss: str = ""
+    ) -> NDArray[np.float64]:
         """(outputs,) what is added to outputs to undo the weights of classes, or the sampling, that they learned with.
 
         ``labels``: of the training rows. Under weights w a proper loss learns shares in proportion to w·p where p are
         those of the training part, so that the shift is −log w (Elkan 2001, theorem 2; Saerens 2002);
-        exact without label smoothing. A class without a case is not shifted.
+        exact without label smoothing. A class without a case is not shifted; nor is anything under a loss that is not
+        proper (:attr:`proper_losses`), whose outputs are no log odds.
         """
+        if self.loss_name(loss) not in self.proper_losses:
+            return np.zeros(self.outputs)
+        return self._proper_shift(labels, balance, sampling)
+
+    def _proper_shift(self, labels: NDArray[Any], balance: float, sampling: str) -> NDArray[np.float64]:
+        """The shift under a proper loss."""
         return np.zeros(self.outputs)
 
     @abstractmethod
