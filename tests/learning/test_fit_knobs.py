@@ -168,6 +168,14 @@ def test_more_stages_than_there_are_is_refused_with_their_names(published) -> No
         initial_network(recipe, Preprocess(size=(32, 32), channels=3), 2, weights=published[0])
 
 
+def test_more_stages_held_still_than_there_are_is_refused_with_their_names(classes) -> None:
+    """Else the head would be held still too, and nothing would learn."""
+    body = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.LazyLinear(2))
+    body(torch.zeros(1, *classes.preprocess.size)[None])
+    with pytest.raises(ArgumentError, match=r"held still.*frozen=9, fresh=0 of 2: body"):
+        fit(classes, RECIPE.changed(method="finetune", frozen=9), network=body, threads=1)
+
+
 def test_a_linear_head_says_what_it_does_not_use(published, tmp_path) -> None:
     cases = make_cases(tmp_path, {"label": list("abc" * 16)}, label="label")
     data = make_data(cases)

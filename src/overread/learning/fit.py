@@ -32,6 +32,7 @@ from overread.learning.model import About, Decision, Model, Origin, initial_netw
 from overread.learning.predict import judge_on, pixels_of
 from overread.learning.recipe import AUTO, Recipe
 from overread.networks.fusion import Fused
+from overread.networks.stages import stages
 from overread.tasks.task import Loss, Task
 
 
@@ -74,6 +75,7 @@ def fit(
     built, origin = own_network(network) if network is not None else initial_network(
         recipe, preprocess, data.cases.target.outputs, weights=weights, places=len(samples.views)
     )  # fmt: skip
+    _refuse_too_many_stages(built, recipe)
     for decision in (unused := _unused(recipe)):
         say(decision.line)
     about = _about(data, recipe, preprocess, origin, [*decisions, *unused], samples.views)
@@ -113,9 +115,10 @@ class _Fitting:
         task = self.data.cases.target.task
         return torch.from_numpy(np.array(task.scaled(self.data.cases.labels, self.about.scale)[samples.first]))
 
-    def balance(self, samples: Samples, power: float) -> NDArray[np.float32]:
-        """The weights of the classes in the loss, by their frequency to the power −``power``."""
-        return self.data.cases.target.task.class_weights(self.taught(samples), power)
+    def head_weights(self, samples: Samples) -> torch.Tensor:
+        """The weights of the classes in the loss of a linear head."""
+        task = self.data.cases.target.task
+        return torch.from_numpy(task.class_weights(self.taught(samples), self.recipe.head_balance))
 
     def taught(self, samples: Samples) -> NDArray[Any]:
         """The labels of the training samples, as the table has them."""
@@ -133,12 +136,10 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
     """Fit the head of a pretrained network, then all of it as the recipe says; its snapshot by the tuning samples."""
     data, recipe, preprocess, mean_image = job.data, job.recipe, job.preprocess, job.mean_image
     task, origin, labels = data.cases.target.task, job.about.backbone, job.labels(samples)
-    alike = recipe.sampling == "balanced"  # what is drawn alike is not weighed besides
-    balance = job.balance(samples, 1.0 if alike else recipe.balance)
     history: tuple[dict[str, Any], ...] = ()
     if origin.pretrained or recipe.method == "features":
         key = [origin, *recipe.taps, data.digests, *([recipe.fresh, recipe.seed] if recipe.fresh else [])]
-        history = fit_head(network, data, recipe, preprocess, labels, torch.from_numpy(balance), samples=samples, key=key, cache=job.cache,
+        history = fit_head(network, data, recipe, preprocess, labels, job.head_weights(samples), samples=samples, key=key, cache=job.cache,
                            device=job.device, mean_image=mean_image, progress=job.progress, say=job.say)  # fmt: skip
     if recipe.method == "features":
         return _Fitted(network, history)
@@ -162,8 +163,9 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
 def _fit_stacked(job: _Fitting, network: torch.nn.Module, samples: Samples, folder: Path | None) -> _Fitted:
     """One classifier a view on a shared body, and a second stage on what they say of cases that they were not fitted to.
 
-    Until there is a second stage, the head adds up what the classifiers say. Ciompi 2015 (doi:10.1016/j.media.2015.08.001). Each fold of the training patients is answered for by classifiers
-    fitted to the other folds; the classifiers that stay are fitted to all.
+    Until there is a second stage, the head adds up what the classifiers say. Ciompi 2015
+    (doi:10.1016/j.media.2015.08.001). Each fold of the training patients is answered for by classifiers fitted to the
+    other folds; the classifiers that stay are fitted to all.
     """
     training, data, recipe = samples.training, job.data, job.recipe
     fold = folds_of(data.cases.take(samples.first[training]), k=recipe.folds, seed=recipe.seed)
@@ -182,7 +184,7 @@ def _fit_stacked(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
         said[torch.from_numpy(fold == k)] = _said_by_views(job, found.network, samples, training[fold == k])
     fitted = _fit_network(_share(job, 1), network, samples.one_by_one(training), folder)
     probe = cross_validate(said, job.labels(samples)[torch.from_numpy(training)], data.cases.target.task, refit=True,
-                           weights=torch.from_numpy(job.balance(samples, recipe.balance)), folds=fold, penalties=recipe.penalties)  # fmt: skip
+                           weights=job.head_weights(samples), folds=fold, penalties=recipe.penalties)  # fmt: skip
     fitted.network.head = final
     set_head(fitted.network, probe)
     why = f"fitted to what classifiers of {', '.join(samples.views)} say of {recipe.folds} folds of training patients that they were not fitted to"
@@ -252,6 +254,12 @@ def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
     sources = sorted(set(cases.table["source"].astype(str))) if "source" in cases.table else []
     for name in recipe.source_weights:
         one_of(name, sources, "the source of source_weights")
+
+
+def _refuse_too_many_stages(network: nn.Module, recipe: Recipe) -> None:
+    found = stages(network)
+    require(recipe.frozen + recipe.fresh <= len(found), "the network has fewer stages than are to be held still and drawn anew",
+            given=f"frozen={recipe.frozen}, fresh={recipe.fresh} of {len(found)}: " + ", ".join(stage.name for stage in found))  # fmt: skip
 
 
 #: What is learned by steps; a linear head on a frozen network is fitted without.
