@@ -235,6 +235,22 @@ def test_the_second_stage_learns_from_patients_that_the_classifiers_did_not(view
     assert len({tuple(sorted(each)) for each in taught}) == 4
 
 
+def test_the_second_stage_weighs_classes_as_every_linear_head_does(views, cache, monkeypatch) -> None:
+    weighed: list[float] = []
+    whole = fitting.cross_validate
+
+    def cross_validate(*given, weights, **named):
+        weighed.extend(weights.tolist())
+        return whole(*given, weights=weights, **named)
+
+    monkeypatch.setattr(fitting, "cross_validate", cross_validate)
+    cases, parts = views
+    table, train = cases.table, set(cases.only(parts, "train").table["case"])
+    left_out = table["case"].isin(train) & (table["label"] == "diseased") & (table["case"].str[-1].isin(list("02468")))
+    trained((cases.take(~left_out.to_numpy()), parts), cache, "stacked", sampling="balanced", balance=0.0)
+    assert weighed[0] != weighed[1]
+
+
 # -- found by the right fusion, missed by others ------------------------------------------------------------------
 
 

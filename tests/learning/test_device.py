@@ -8,6 +8,7 @@ from overread.learning.device import (
     choose_precision,
     halved,
     mean_over,
+    memory_left,
     oriented,
     pick_device,
     seeded,
@@ -122,3 +123,14 @@ def test_a_mean_over_orientations_is_the_same_for_each_of_them():
     turned = [mean_over(network, view, 8) for view in oriented(x, 8)]
     assert all(torch.allclose(turned[0], each, atol=1e-6) for each in turned)
     assert not torch.allclose(network(x), turned[0], atol=1e-3)
+
+
+def test_what_a_container_caches_may_still_be_taken(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("overread.learning.device._CONTAINER", tmp_path)
+    free = memory_left()
+    for name, text in (("max", "5000"), ("current", "4000"), ("stat", "anon 1000\ninactive_file 3000\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert memory_left() == 4000.0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory_left() > 4000.0
+    assert free > 4000.0

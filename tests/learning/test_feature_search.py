@@ -154,6 +154,16 @@ def test_the_tuning_rows_do_not_matter(weights) -> None:
     assert all(np.array_equal(a.outputs, b.outputs) for a, b in zip(one, two))
 
 
+def test_what_is_drawn_alike_is_weighed_alike_by_a_head(weights) -> None:
+    data = _data()
+    uneven = data.on(np.concatenate([rows[: 4 + 4 * k] for k, rows in enumerate(
+        data.training[data.cases.labels[data.training] == label] for label in range(3))]), data.tuning)  # fmt: skip
+    drawn, weighed, plain = (search_features(uneven, RECIPE.changed(**fields), {}, heads=("logistic",)) for fields in (
+        {"sampling": "balanced", "balance": 0.0}, {"balance": 1.0}, {"balance": 0.0}))  # fmt: skip
+    assert all(np.array_equal(a.outputs, b.outputs) for a, b in zip(drawn, weighed))
+    assert not np.array_equal(drawn[0].outputs, plain[0].outputs)
+
+
 def test_one_patient_a_fold(weights) -> None:
     data = _data(Target("binary", ("stripes", "dots"), ("dots",)))
     few = data.on(data.training[:12], data.tuning)
@@ -182,6 +192,8 @@ def test_with_little_time_some_patients_are_tried_and_it_is_said(weights, monkey
     assert 0 < len(some[0].rows) < len(data.training)  # 72 images take 3.6 s, a tenth is 2.5 s
     assert set(some[0].rows) < set(data.training)
     assert all(len(rung.outputs) == len(rung.rows) for rung in rungs)
+    counts = [len(rung.rows) for rung in rungs]
+    assert counts == sorted(counts, reverse=True)  # scores of different patients do not compare
     assert any("27 of 54" in line or " of 54 training images" in line for line in said)
     patients = data.cases.table["patient"]
     assert not set(patients.iloc[some[0].rows]) & set(patients.iloc[np.setdiff1d(data.training, some[0].rows)])

@@ -181,11 +181,17 @@ def test_a_linear_head_says_what_it_does_not_use(published, tmp_path) -> None:
     data = make_data(cases)
     wide = replace(data, images=data.images.repeat(3, axis=-1), preprocess=Preprocess(size=(28, 28), channels=3))
     recipe = RECIPE.changed(
-        method="features", backbone="squeezenet1_1", loss="hinge", optimizer="sgd", penalties=(0.1,), folds=2
+        method="features",
+        backbone="squeezenet1_1",
+        loss="hinge",
+        optimizer="sgd",
+        weight_decay=0.0,
+        penalties=(0.1,),
+        folds=2,
     )
     heard: list[str] = []
     model = fit(wide, recipe, weights=published[0], cache=tmp_path, threads=1, say=heard.append)
-    assert any("not used: loss, optimizer" in line for line in heard)
+    assert any("not used: loss, optimizer, weight_decay" in line for line in heard)
     assert model.about.decisions[-1].what == "not used"
 
 

@@ -55,7 +55,7 @@ def describe(
     wanted = {one_of(name, DESCRIPTORS, "the descriptor") for name in names} or set(DESCRIPTORS)
     made = [function for name, function in DESCRIPTORS.items() if name in wanted]
     rows = np.arange(len(images)) if rows is None else rows
-    parts = np.array_split(rows, max(1, -(-len(rows) // _AT_A_TIME)))
+    parts = np.array_split(rows, max(1, -(-len(rows) // _AT_A_TIME), min(threads, len(rows))))
     one = partial(_described, images, made)
     if threads <= 1 or len(parts) == 1:
         found = list(map(one, parts))

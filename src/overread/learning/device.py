@@ -75,10 +75,15 @@ def memory_left(device: str = "cpu") -> float:
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
         found += [float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    with suppress(OSError, ValueError):  # "max" is no number: no limit
-        most, taken = (float(Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii")) for name in ("max", "current"))
-        found.append(max(0.0, most - taken) if math.isfinite(most) else math.inf)
+    with suppress(OSError, ValueError, StopIteration):  # "max" is no number: no limit
+        most, taken = (float((_CONTAINER / f"memory.{name}").read_text("ascii")) for name in ("max", "current"))
+        lines = (_CONTAINER / "memory.stat").read_text("ascii").splitlines()
+        cached = next(float(line.split()[1]) for line in lines if line.startswith("inactive_file "))  # is given back
+        found.append(max(0.0, most - taken + cached))
     return min(found)
+
+
+_CONTAINER = Path("/sys/fs/cgroup")
 
 
 @checked
@@ -93,8 +98,7 @@ def free_memory() -> None:
 
 @checked
 def halved(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """``forward(x)`` of a batch; where the memory does not suffice, of its halves. Not for training mode, which has a
-    state.
+    """``forward(x)`` of a batch, or of its halves where the memory does not suffice. Not for training, which has a state.
 
     Raises :class:`UnavailableError` where it does not suffice for one image.
     """
@@ -136,10 +140,8 @@ def oriented(x: Tensor, views: int, sides: int = 0) -> Iterator[Tensor]:
 
 def mean_over(forward: Callable[[Tensor], Tensor], x: Tensor, views: int, sides: int = 0) -> Tensor:
     """The mean of ``forward`` over the orientations of :func:`oriented`, in float32."""
-    layout = (
-        torch.contiguous_format if sides else _memory(x)
-    )  # the images of cases are laid out when they are taken apart
-    outputs = [halved(forward, view.contiguous(memory_format=layout)).float() for view in oriented(x, views, sides)]
+    memory = torch.contiguous_format if sides else _memory(x)  # the images of cases are laid out when taken apart
+    outputs = [halved(forward, view.contiguous(memory_format=memory)).float() for view in oriented(x, views, sides)]
     return torch.stack(outputs).mean(dim=0) if views > 1 else outputs[0]
 
 

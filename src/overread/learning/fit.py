@@ -262,9 +262,10 @@ def _refuse_too_many_stages(network: nn.Module, recipe: Recipe) -> None:
             given=f"frozen={recipe.frozen}, fresh={recipe.fresh} of {len(found)}: " + ", ".join(stage.name for stage in found))  # fmt: skip
 
 
-#: What is learned by steps; a linear head on a frozen network is fitted without.
-_OF_STEPS = ("loss", "finding_weights", "source_weights", "optimizer", "schedule", "mix", "frozen", "unfreeze", "layer_decay",
-             "frozen_norms")  # fmt: skip
+#: What is learned by steps, and no plan fills in; a linear head on a frozen network is fitted without.
+_OF_STEPS = ("loss", "gamma", "label_smoothing", "finding_weights", "source_weights", "optimizer", "momentum", "weight_decay",
+             "body_rate", "schedule", "warmup", "milestones", "factor", "plateau", "patience", "average", "gradient_clip",
+             "dropout", "mix", "mix_alpha", "frozen", "unfreeze", "layer_decay", "frozen_norms")  # fmt: skip
 
 
 def _unused(recipe: Recipe) -> list[Decision]:

@@ -1,7 +1,7 @@
 """Linear heads on frozen features: extracted once, cached by content, judged by folds of patients.
 
-:func:`fit_head` fits the one that a recipe describes; :func:`search_features` tries networks, layers, poolings, heads and
-penalties, and classical descriptors beside them, and gives each with its out-of-fold outputs as a recipe to fit.
+:func:`fit_head` fits the one that a recipe describes; :func:`search_features` tries networks, layers, poolings, heads
+and penalties, and classical descriptors beside them, and gives each with its out-of-fold outputs as a recipe to fit.
 """
 
 from __future__ import annotations
@@ -221,13 +221,17 @@ def search_features(
     progress: Progress = silent,
     say: Say = unheard,
 ) -> list[FeatureRung]:
-    """Try descriptors, then each network of ``pretrained`` (name to its file of weights, in the order to be tried), on
-    all layers, poolings, heads and penalties; the best first.
+    """Try descriptors, then each network of ``pretrained`` (name to its file of weights, in the order to be tried).
+
+    Of each network ridge regression on every choice of layers and pooling, and the other ``heads`` on the two choices
+    that are best by it, with every penalty. The best first; those judged on fewer rows after those judged on more, since
+    scores of different patients do not compare.
 
     ``recipe``: where the rungs start from: its seed, folds, penalties, ``balance``, ``views`` and ``normalise``; the
     images are those of ``data``. ``seconds`` bound the search: a source whose features would take too long is tried on
     some of the patients, the first so that its answer is there after about a tenth of them, or left out, and ``say``
-    hears of it. With a ``cache``, :func:`fit_head` finds the features of a rung there. The tuning rows are not looked at. Raises :class:`UnsoundError` for fewer patients than folds.
+    hears of it. With a ``cache``, :func:`fit_head` finds the features of a rung there. The tuning rows are not looked
+    at. Raises :class:`UnsoundError` for fewer patients than folds.
     """
     clock, rungs = Clock(seconds), list[FeatureRung]()
     sources: list[tuple[str, str]] = [("", "")] * descriptors + list(pretrained.items())
@@ -242,13 +246,14 @@ def search_features(
         rungs += found
         best = max(found, key=lambda rung: rung.score)
         say(f"  {best.name}: {best.score:.3f} by folds, after {clock.elapsed:.0f} s")
-    return sorted(rungs, key=lambda rung: -rung.score)
+    return sorted(rungs, key=lambda rung: (-len(rung.rows), -rung.score))
 
 
 #: The share of the time in which the first rung is there, and that of a network's share which its features may take.
 _FIRST, _FEATURES = 0.1, 0.5
 #: Below so many patients in a fold nothing is learned about a network.
 _FEWEST_PATIENTS = 5
+#: Images by which the time of a source's features is foretold.
 _PROBED = 8
 
 
@@ -413,6 +418,7 @@ def _choices(recipe: Recipe, found: dict[str, int], width: int) -> Iterator[tupl
             yield recipe.changed(layers=layers, pooling=pooling), torch.cat(columns)
 
 
+#: Layers, the last ones, that are tried alone too.
 _ALONE = 4
 
 
