@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cases.sources.layout import Layout
-from overread.cli.console import bars, say
+from overread.cli.console import bars, open_run, say
 from overread.cli.options import AsJson, Machine, RecipeChoice
 from overread.cli.run import study_of
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Training
@@ -95,20 +95,18 @@ def _decoders() -> str:
 
 def rehearse_study(study: Study, machine: Machine, *, quiet: bool) -> Preflight:
     """The steps of a run up to its training, in a folder that is removed again, and the pre-flight check of that."""
-    from overread.core.progress import Clock
     from overread.study import steps
-    from overread.study.question import seconds
 
     steps.require_trainable(study, not machine.offline)
-    with tempfile.TemporaryDirectory() as place, bars() as progress:
-        folder, hear = Path(place), (lambda line: None) if quiet else say
-        study, cases = steps.open_study(study, folder, progress)
-        cache, clock = Path(machine.cache) if machine.cache else None, Clock(seconds(study.resources.budget))
-        context = steps.RunContext(study, folder, cache, not machine.offline, clock, progress, hear, cases)
-        steps.begin(context, cases)
-        for step in (steps.audit, steps.tell_findings, steps.split):
-            step(context)
-        return steps.rehearse(context)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        with bars() as progress:
+            study, cases = steps.open_study(study, folder, progress)
+        with open_run(study, folder, machine.cache, offline=machine.offline, quiet=quiet, table=cases) as context:
+            steps.begin(context, cases)
+            for step in (steps.audit, steps.tell_findings, steps.split):
+                step(context)
+            return steps.rehearse(context)
 
 
 def _verdict(seen: Preflight) -> str:

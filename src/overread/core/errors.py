@@ -108,7 +108,7 @@ def nearest(name: str, options: Iterable[object]) -> str:
     >>> nearest("xyz", ["age", "diagnosis"])
     'choose from age, diagnosis'
     """
-    names = [str(option) for option in options]
+    names = [str(option) for option in options if str(option)]  # blank: the default, which nobody has to name
     folded = {option.lower(): option for option in names}
     close = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.6)
     if close:

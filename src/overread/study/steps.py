@@ -42,7 +42,7 @@ from overread.core.phrases import count, without_folders
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.evaluation.comparison.claims import Declaration, declare
 from overread.evaluation.comparison.paired_cases import beside_baseline
-from overread.evaluation.decision.choose_decision import choose_decision, read_costs
+from overread.evaluation.decision.choose_decision import choose_decision, read_costs, require_decidable
 from overread.evaluation.decision.class_decision import Frozen
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.evaluate import evaluate as evaluate_predictions
@@ -484,11 +484,13 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
 @checked
 def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple[Study, Cases]:
     """The study and its table. The salt is the one that the folder knows, else that of the table: rows that are added
-    later leave the codes of the others as they are."""
-    path = folder / "study.toml"
+    later leave the codes of the others as they are. Raises :class:`InputError` for a table that is wrong, and for a
+    rule of calling that its classes do not fit."""
+    path, rule = folder / "study.toml", study.operating_point
     if not study.columns.salt and path.exists():
         study = study.changed(salt=Study.load(path).columns.salt)
     cases = cases_of(study, progress)
+    require_decidable(cases.target, rule=rule.decide, costs=rule.cost_matrix or None)
     return study.changed(salt=cases.salt), cases
 
 

@@ -61,7 +61,7 @@ def choose_decision(
     for scores that a rule other than argmax cannot weigh; :class:`UnsoundError` where the tuning data are too few for it.
     """
     one_of(rule, DECISIONS, "rule")
-    _require_several(tuning)
+    _require_several(tuning.target)
     if rule == "cost" and costs is None:
         raise ArgumentError("the smallest expected cost needs the costs", todo="give a table: --cost-matrix costs.csv, in Python costs=…")  # fmt: skip
     if costs is not None and rule not in ("auto", "cost"):
@@ -80,8 +80,20 @@ def choose_decision(
     return facts.frozen(tuning, _chosen(facts, rule))
 
 
-def _require_several(tuning: Predictions) -> None:
-    task = tuning.target.task
+@checked
+def require_decidable(target: Target, *, rule: str = "auto", costs: Costs | None = None) -> None:
+    """Refuse, before anything is trained, a ``rule`` or ``costs`` that this target cannot be called by.
+
+    Raises what :func:`choose_decision` would raise of them later.
+    """
+    if rule != "auto" or costs is not None:
+        _require_several(target)
+    if costs is not None:
+        read_costs(costs, target.names)
+
+
+def _require_several(target: Target) -> None:
+    task = target.task
     if not task.multiclass:
         todo = "choose its threshold: --sensitivity, --specificity or --cost, in Python ov.choose_threshold"
         raise InputError("a decision rule is for one label of several classes", given=task.question,
