@@ -1,6 +1,7 @@
 """`--decide`, `--cost-matrix` and `--rule`: how cases are called, on the command line and in a study."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,7 @@ def test_a_table_with_tuning_is_called_by_the_rule_chosen_there(parts):
     assert found["balanced accuracy", ""] > found["top balanced accuracy", ""]
     page = (parts / "out" / "evaluation.html").read_text("utf-8")
     assert "is called by prior-adjusted argmax" in page
+    assert "Accuracy at the threshold" not in page  # which several classes have not
     assert "Balanced accuracy by argmax" in page
 
 
@@ -86,7 +88,29 @@ def test_without_tuning_nothing_is_chosen_and_that_is_said(parts):
     for words in (("--decide", "prior"), ("--cost-matrix", parts / "costs.csv"), ("--rule", "accuracy"), ("--sensitivity", 0.9)):  # fmt: skip
         with pytest.raises(InputError, match="--tuning tuning.csv"):
             call("evaluate", parts / "test.csv", "-o", parts / "no", *words)
-    assert call("evaluate", parts / "test.csv", "-o", parts / "out", "--decide", "argmax").exit_code == 0
+    for words in (("--decide", "argmax"), ("--decide", "auto")):
+        assert call("evaluate", parts / "test.csv", "-o", parts / "out", *words).exit_code == 0
+
+
+def test_a_run_is_judged_by_what_was_named_even_if_that_is_the_default(parts, monkeypatch):
+    """What is not named stays as the study says; of what belongs together the rest goes back to its default."""
+    said, run = OperatingRule(decide="argmax", rule="accuracy", fixed=0.8), parts / "run"
+    seen = []
+    monkeypatch.setattr(
+        "overread.cli.evaluate.open_run", lambda study, folder: seen.append(study.operating_point) or 1 / 0
+    )
+    for words, expected in (
+        ((), said),
+        (("--decide", "auto"), replace(said, decide="auto")),
+        (("--rule", "youden"), replace(said, rule="youden")),
+        (("--sensitivity", 0.9), replace(said, rule="youden", sensitivity=0.9)),
+        (("--cost-matrix", parts / "costs.csv"), replace(said, decide="auto", cost_matrix=str(parts / "costs.csv"))),
+        (("--fixed", 0.9), replace(said, fixed=0.9)),
+    ):
+        Study.from_flat(table="t.csv", image="i", label="l", **vars(said)).save(run / "study.toml")
+        with pytest.raises(ZeroDivisionError):
+            call("evaluate", run, *words)
+        assert seen[-1] == expected
 
 
 def test_compare_calls_each_by_its_own_rule(parts):

@@ -134,6 +134,18 @@ def test_weights_are_shrunk_and_survive_chances_of_zero():
     assert (weights > 0).all()
 
 
+@pytest.mark.parametrize("k", [0, 1])
+def test_who_can_be_nothing_else_is_called_that_by_every_weight(k):
+    """Chances that mislead, beside five hundred cases of chance 1: best is to call nobody else so."""
+    chances, truth = cohort(60, np.array([0.6, 0.4]), seed=11)
+    truth = np.concatenate([1 - truth, np.full(500, k)])
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.concatenate([chances, np.eye(2)[[k] * 500]]))
+    offset = multiclass_rules._best_offset(logs, truth, np.zeros(2), k)
+    called = np.where(logs[:60, k] + offset > logs[:60, 1 - k], k, 1 - k)
+    assert (called == 1 - k).all()
+
+
 def test_no_patient_is_in_two_folds_and_classes_are_dealt_evenly():
     truth = np.repeat([0, 1, 2], [60, 30, 12])
     codes = np.repeat(np.arange(51), 2)

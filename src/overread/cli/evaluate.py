@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,7 @@ POINT, CALLS = ("sensitivity", "specificity", "cost", "rule"), ("decide", "cost_
 
 
 def evaluate(
+    context: typer.Context,
     predictions: Annotated[Path, typer.Argument(help="a run's folder, or any predictions .csv")],
     rule: Annotated[OperatingRule, Only(RULE)],
     form: PredictionTable,
@@ -54,6 +56,7 @@ def evaluate(
 
     Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
     """
+    asked = [name for name in RULE if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"]
     if predictions.is_dir():
         brought = {
             "--tuning": tuning,
@@ -69,7 +72,7 @@ def evaluate(
         }
         folder, test = (
             predictions / "evaluation",
-            _run(predictions, rule, subgroup, [flag for flag, given in brought.items() if given]),
+            _run(predictions, rule, asked, subgroup, [flag for flag, given in brought.items() if given]),
         )
     else:
         from overread.evaluation.ledger import ledger_beside, require_entry_of, settle
@@ -85,6 +88,8 @@ def evaluate(
         how = {"by": subgroup, "level": level, "seed": seed, "prevalence": rule.prevalence or None, "fixed": rule.fixed,
                "net_benefit_at": rule.net_benefit_at or None, "primary": rule.primary, "ledger": looks,
                "allow_seen": allow_seen, "pending": True}  # fmt: skip
+        if tuned is None:
+            _require_tuning(rule, asked)
         _judge(test, tuned, rule, how).save(folder)
         settle(looks)
     written = [folder / "metrics.json"]
@@ -97,8 +102,7 @@ def evaluate(
 
 def _of_model(test: Predictions, path: Path, model: str) -> Predictions:
     """With what the model of a run says of itself, by the codes that it knows patients by: ``model``, or that of the
-    run
-    in whose ``predictions/`` the table lies."""
+    run in whose ``predictions/`` the table lies."""
     from overread.cases.privacy import are_codes, patient_codes
     from overread.predictions import predicted_by
 
@@ -117,8 +121,10 @@ def _of_model(test: Predictions, path: Path, model: str) -> Predictions:
     return replace(test, by=by)
 
 
-def _run(folder: Path, rule: OperatingRule, subgroup: list[str], brought: list[str]) -> Predictions:
-    """Judge the test part of a run, and give it; by what was asked for here in place of what its study asked for."""
+def _run(
+    folder: Path, rule: OperatingRule, named: Iterable[str], subgroup: list[str], brought: list[str]
+) -> Predictions:
+    """Judge the test part of a run, and give it; by what was ``named`` here in place of what its study asked for."""
     from overread.study.question import Study
     from overread.study.steps import carry
     from overread.study.steps import evaluate as judge
@@ -128,11 +134,11 @@ def _run(folder: Path, rule: OperatingRule, subgroup: list[str], brought: list[s
                          todo=f"judge its table: {command_of(['overread', 'evaluate', folder / 'predictions/test.csv', '--tuning', folder / 'predictions/tuning.csv'])} with {' and '.join(brought)}")  # fmt: skip
     study = Study.load(folder / "study.toml")
     usual = OperatingRule()
-    asked = {name: value for name in RULE if (value := getattr(rule, name)) != getattr(usual, name)}
-    if set(asked) & set(POINT):
-        asked = {name: getattr(usual, name) for name in POINT} | asked
-    if set(asked) & set(CALLS):
-        asked = {name: getattr(usual, name) for name in CALLS} | asked
+    asked = {name: getattr(rule, name) for name in named}
+    for together in (POINT, CALLS):
+        if set(asked) & set(together):
+            asked = {name: getattr(usual, name) for name in together} | asked
+    if "cost_matrix" in asked:
         asked["cost_matrix"] = str(Path(rule.cost_matrix).absolute()) if rule.cost_matrix else ""
     by = tuple(dict.fromkeys((*study.columns.subgroups, *subgroup)))
     study = study.changed(subgroups=by, **asked)
@@ -148,7 +154,6 @@ def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, ho
     from overread.evaluation.evaluate import evaluate as judge
 
     if tuned is None:
-        _require_tuning(rule)
         return judge(test, **how)
     from overread.evaluation.uncertainty import uncertainty  # these bring half of the package along
     from overread.study.steps import frozen_by
@@ -158,12 +163,11 @@ def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, ho
     return judge(test, at=points or None, **how).extended(found.estimates, found.more)
 
 
-def _require_tuning(rule: OperatingRule) -> None:
-    """Refuse a rule that nothing is chosen by."""
-    usual = OperatingRule()
-    asked = [name for name in (*POINT, *CALLS) if getattr(rule, name) != getattr(usual, name)]
-    if (asked and asked != ["decide"]) or rule.decide not in ("auto", "argmax"):
-        flags = " ".join("--" + name.replace("_", "-") for name in asked)
+def _require_tuning(rule: OperatingRule, asked: Iterable[str]) -> None:
+    """Refuse a rule that nothing is chosen by; argmax needs no choice."""
+    chosen = [n for n in asked if n in (*POINT, *CALLS) and not (n == "decide" and rule.decide in ("auto", "argmax"))]
+    if chosen:
+        flags = " ".join("--" + name.replace("_", "-") for name in chosen)
         raise InputError("thresholds and the rule that classes are called by are chosen on tuning data, and there are none",
                          given=flags, todo="give a table of other patients: --tuning tuning.csv")  # fmt: skip
 

@@ -92,10 +92,10 @@ class Provenance:
 class Evaluation(Result):
     """Estimates, and the numbers that figures are drawn from.
 
-    ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the
-    one that matters most. ``operating`` and ``decision``: what was frozen on tuning data. ``confusion``: counts with rows for the truth. ``looks``: how often this test set
-    was looked at before. ``gaps`` and ``heterogeneity`` of the subgroups: see
-    :func:`overread.evaluation.subgroups.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
+    ``curves``: per class, finding or group of classes (the ``of`` of its estimates); ``primary`` names the one that
+    matters most. ``operating`` and ``decision``: what was frozen on tuning data. ``confusion``: counts with rows for
+    the truth. ``looks``: how often this test set was looked at before. ``gaps`` and ``heterogeneity`` of the subgroups:
+    see :func:`overread.evaluation.subgroups.gaps_of`. ``more``: what other stages add, see :meth:`extended`.
     """
 
     file: ClassVar[str] = "curves.json"
@@ -217,17 +217,17 @@ def evaluate(
     """Judge predictions whose truth is known, with intervals by patient.
 
     ``at``: operating points frozen on tuning data, and the decision rule of several classes; without one, .5 and the
-    largest probability are used, and that is said. ``by``: columns to report by,
-    besides the source where there are several. ``level`` of the intervals, ``seed`` and number of the bootstrap
-    ``resamples`` (by default from the number of images, see :func:`resamples_for`). ``ledger``: where the look at this
-    test set is written down, under the hash ``model``. ``prevalence``: how common disease is in the clinic, for
-    predictive values and net benefit there. ``fixed``: the sensitivity at which specificity is told, and the
-    specificity at which sensitivity is; ``net_benefit_at``: the risk from which one acts, for net benefit there.
-    ``primary``: the primary endpoint, ``metric`` or ``metric:class``, recorded with when it was named. ``allow_seen``:
-    judge patients that the model has seen, and say so. The look is written down when everything has been computed: what
-    cannot be judged is no look; ``pending``: it counts anew once :func:`.settle` says that its results are written.
-    Raises :class:`UnsoundError` if a patient was seen by the model or when a threshold was chosen, or the ledger was
-    cut; :class:`InputError` for an empty table, an unknown class or column.
+    largest probability are used, and that is said. ``by``: columns to report by, besides the source where there are
+    several. ``level`` of the intervals, ``seed`` and number of the bootstrap ``resamples`` (by default from the number
+    of images, see :func:`resamples_for`). ``ledger``: where the look at this test set is written down, under the hash
+    ``model``. ``prevalence``: how common disease is in the clinic, for predictive values and net benefit there.
+    ``fixed``: the sensitivity at which specificity is told, and the specificity at which sensitivity is;
+    ``net_benefit_at``: the risk from which one acts, for net benefit there. ``primary``: the primary endpoint,
+    ``metric`` or ``metric:class``, recorded with when it was named. ``allow_seen``: judge patients that the model has
+    seen, and say so. The look is written down when everything has been computed: what cannot be judged is no look;
+    ``pending``: it counts anew once :func:`.settle` says that its results are written. Raises :class:`UnsoundError` if
+    a patient was seen by the model or when a threshold was chosen, or the ledger was cut; :class:`InputError` for an
+    empty table, an unknown class or column.
     """
     points, decision = parted(at)
     how = Intervals(level, seed, resamples or 0, prevalence, fixed, net_benefit_at)

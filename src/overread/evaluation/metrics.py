@@ -312,7 +312,8 @@ def metric_named(name: str) -> Metric:
     return Metric(name, "other", name, "", {})
 
 
-_BY_NAME = {m.name: m for m in reversed((*METRICS, *OTHER_METRICS))}
+#: Of one name, that of all classes before that of one question: its words hold for both.
+_BY_NAME = {m.name: m for m in sorted((*METRICS, *OTHER_METRICS), key=lambda m: m.subject == "all")}
 
 
 # -- every estimate of a set of rows --------------------------------------------------------------------------------

@@ -214,8 +214,8 @@ class Sample:
     predictions; ``codes`` (K,) number the ``patients`` of the table. ``rule``, ``threshold``, ``full`` and ``group`` as
     :class:`Question`. ``either``: the ``of`` of what is the same for either of two classes. Of ``all``: its
     ``questions``, its ``names`` (those whose F1 stands at a threshold of their own are empty). ``reason``: why nothing
-    can be ranked; ``decision``: by what classes are called, if not by the largest probability. ``no_chances`` and ``no_calls`` as :class:`Question`: they stand for the whole table, so for a
-    subgroup too.
+    can be ranked; ``decision``: by what classes are called, if not by the largest probability. ``no_chances`` and
+    ``no_calls`` as :class:`Question`: they stand for the whole table, so for a subgroup too.
     """
 
     subject: Subject

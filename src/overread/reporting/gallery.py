@@ -30,8 +30,8 @@ def confident_errors(predictions: Predictions, *, count: int = 12, positive: tup
     """The cases on which the model was most surely wrong, one row each: case, truth, predicted, probability.
 
     With ``positive`` classes and a ``threshold`` an error is a case on the wrong side of it; otherwise a class other
-    than the one called (by ``decision``, else the most probable), a finding on the wrong side of 0.5, or the largest distance of a quantity. Unlabelled
-    cases are left out. Raises ArgumentError for a count below 1.
+    than the one called (by ``decision``, else the most probable), a finding on the wrong side of 0.5, or the largest
+    distance of a quantity. Unlabelled cases are left out. Raises ArgumentError for a count below 1.
     """
     require(count >= 1, "count must be at least 1", given=count)
     task = predictions.target.task

@@ -105,10 +105,12 @@ def rest(run: Run) -> Table | None:
 def _results(caption: str, run: Run, place: str, subject: Subject, of: Iterable[str]) -> Table:
     """The metrics that are shown at a ``place``, one a row: of the first of ``of`` that has it."""
     found = [
-        e for m in shown(place, (subject,)) if (e := next(filter(None, (run.estimate(m.name, n) for n in of)), None))
+        (m, e)
+        for m in shown(place, (subject,))
+        if (e := next(filter(None, (run.estimate(m.name, n) for n in of)), None))
     ]
-    rows = tuple((words.label(e.metric), *_cells(e), metric_named(e.metric).definition, _method(run, e)) for e in found)
-    level = words.percent(found[0].level) if found else ""
+    rows = tuple((m.label, *_cells(e), m.definition, _method(run, e)) for m, e in found)
+    level = words.percent(found[0][1].level) if found else ""
     head = ("Measure", "Value", f"{level} interval", "What it says", "Method")
     return Table(f"{caption}: {run.size} of the test set", head, rows, kind="results")
 
@@ -181,7 +183,7 @@ def points(run: Run) -> list[str]:
 def _decision(run: Run, held: ClassDecision) -> str:
     rule = words.name(held.said, 80)
     given = "the calls below" if not held.moves else "what the most probable class would give stands beside them"
-    return (f"One of the {len(held.names)} classes is called by {rule}, chosen on {words.name(held.chosen_on, 120)}{when_chosen(run)}. "
+    return (f"Each case is called by {rule}, as one of {len(held.names)} classes: the rule was chosen on {words.name(held.chosen_on, 120)}{when_chosen(run)}. "
             f"Why: {words.name(held.why, 400)}." + (f" Accuracy, sensitivities and the rest are those of its calls; {given}." if held.moves else ""))  # fmt: skip
 
 
@@ -357,8 +359,7 @@ def _ceiling(every: dict[str, Estimate]) -> list[str]:
             "good as the labels allow to see, not that it errs in the rest. Here it is judged against the one label made of all their answers."]  # fmt: skip
 
 
-# -- what a model says when it is not sure, in sentences: its sets of answers, and the cases on which it stays silent
-# ---
+# -- what a model says when it is not sure: its sets of answers, and the cases on which it stays silent -------------
 
 
 _MOST = 8  # findings that are told one by one

@@ -178,8 +178,9 @@ def _best_offset(logs: Floats, truth: Integers, offsets: Floats, k: int) -> floa
         return float(offsets[k])
     total = np.cumsum(change)[ends]
     middle = np.append((steps[ends][:-1] + steps[ends][1:]) / 2, steps[ends][-1] + 1e-3)
-    never = steps[ends[0]] - 1e-3  # nobody is called k any more
-    values, places = np.append(total, total[0] - change[: ends[0] + 1].sum()), np.append(middle, never)
+    never = steps[ends[0]] - 1e-3  # none is called k any more but who can be nothing else
+    values = np.append(total, change[np.isneginf(steps)].sum())
+    places = np.append(middle, never)
     best = np.flatnonzero(values >= values.max() - 1e-12)
     return float(places[best[np.abs(places[best] - offsets[k]).argmin()]])
 

@@ -74,7 +74,7 @@ def test_only_cases_that_all_have_count_and_the_rest_is_said(three):
     tables["middle"] = tables["middle"].take(np.arange(len(tables["middle"]))[::-1][:100])
     board = leaderboard(tables, resamples=50)
     assert board.images == 100
-    assert "60 cases of best stand not in all tables and are left out" in board.cautions
+    assert "60 cases of best are not in every table and are left out" in board.cautions
     assert leaderboard(tables, resamples=50) == board
 
 

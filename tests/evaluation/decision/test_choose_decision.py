@@ -241,6 +241,9 @@ def test_a_class_of_three_does_not_move_the_rule_by_itself():
 
 def test_the_same_table_gives_the_same_rule(pair):
     assert choose_decision(pair[0]) == choose_decision(pair[0])
+    mixed = choose_decision(pair[0].take(np.random.default_rng(0).permutation(len(pair[0]))))
+    assert (mixed.gains, mixed.why) == (choose_decision(pair[0]).gains, choose_decision(pair[0]).why)
+    assert mixed.tried == choose_decision(pair[0]).tried
     half = pair[0].with_scores(pair[0].scores.astype(np.float16).astype(float))
     assert choose_decision(half).rule == "prior"
 

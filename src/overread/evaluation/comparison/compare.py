@@ -57,16 +57,17 @@ def compare(
 
     Paired by case where cases are shared, whatever their order; else the two hold different patients. ``at`` and
     ``other_at``: operating points frozen on tuning data, and the decision rule of several classes, of the first and of
-    the second; without one, .5 and the largest probability are used and said. ``by``: columns to report by. ``margin`` > 0 of ``margin_of`` (auc, sensitivity, specificity, macro auc; or
-    ``auc:mel``) for a ``claim`` of non-inferiority, equivalence or superiority of the first, one-sided at (1 −
-    ``level``)/2. ``primary``: the primary endpoint, ``metric`` or ``metric:class``, which is not corrected beside the
-    secondary ones; recorded with when it was named. ``net_benefit_at``: the risk at which net benefit is compared, for
-    the same cases. A margin counts as pre-declared only if it stands in the ``ledger`` before the first look. Of
-    several ledgers the first is the study's own, and each gets the look, once everything is computed. ``allow_seen``:
-    compare on patients that a model has seen, and say so. Methods: DeLong's paired AUCs (by patient), McNemar and Tango
-    at thresholds, patient bootstrap with the same resamples for both; for different patients the two intervals squared
-    and added (Zou & Donner 2008). Raises :class:`InputError` where the tables do not fit, :class:`UnsoundError` where
-    patients are shared without cases, were seen when a threshold was chosen, or the ledger was cut.
+    the second; without one, .5 and the largest probability are used and said. ``by``: columns to report by. ``margin``
+    > 0 of ``margin_of`` (auc, sensitivity, specificity, macro auc; or ``auc:mel``) for a ``claim`` of non-inferiority,
+    equivalence or superiority of the first, one-sided at (1 − ``level``)/2. ``primary``: the primary endpoint,
+    ``metric`` or ``metric:class``, which is not corrected beside the secondary ones; recorded with when it was named.
+    ``net_benefit_at``: the risk at which net benefit is compared, for the same cases. A margin counts as pre-declared
+    only if it stands in the ``ledger`` before the first look. Of several ledgers the first is the study's own, and each
+    gets the look, once everything is computed. ``allow_seen``: compare on patients that a model has seen, and say so.
+    Methods: DeLong's paired AUCs (by patient), McNemar and Tango at thresholds, patient bootstrap with the same
+    resamples for both; for different patients the two intervals squared and added (Zou & Donner 2008). Raises
+    :class:`InputError` where the tables do not fit, :class:`UnsoundError` where patients are shared without cases, were
+    seen when a threshold was chosen, or the ledger was cut.
     """
     normal_quantile(level)
     require(names[0] != names[1], "the two models need different names", given=names)
@@ -214,7 +215,7 @@ def _cautions(
     seen: Sequence[int],
 ) -> tuple[str, ...]:
     found = list(joined.notes)
-    found += [f"{name} has seen {many:,} of these patients in training or tuning: this is no test of it"
+    found += [f"this is no test of {name}: it has seen {many:,} of these patients in training or tuning"
               for name, many in zip(names, seen) if many]  # fmt: skip
     for name, sides in ((n, [getattr(q, w) for q in asked]) for n, w in zip(names, ("first", "second"))):
         if reasons := list(dict.fromkeys(q.no_chances for q in sides if q.no_chances)):

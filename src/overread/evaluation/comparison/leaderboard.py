@@ -18,7 +18,7 @@ from overread.evaluation.ledger import record_look, verify
 from overread.evaluation.metrics import Endpoint, endpoint_of, metric_for, metric_named
 from overread.evaluation.results import Result
 from overread.predictions import Predictions
-from overread.stats.estimate import Difference, Estimate, p_text, rounded
+from overread.stats.estimate import Difference, Estimate, p_text
 from overread.stats.hypotheses import holm
 
 #: Under these keys ``where`` says whose estimate it is, and which other it is compared with.
@@ -131,8 +131,9 @@ def leaderboard(
     ``at``: of each system what was frozen on its tuning data. ``against``: the ``best`` of them, the ``first``, or one
     by its name: every other is compared with it case by case, as :func:`~overread.evaluation.comparison.compare.compare`
     does, and p values are corrected over all systems and metrics (Holm 1979). A best one that was found on these very
-    cases is flattered by the choice; that is said. ``ledgers``: where the look of each system is written down, once, after everything is computed. Raises :class:`InputError` where the tables ask
-    different things or share no case, :class:`UnsoundError` for patients that a system has seen.
+    cases is flattered by the choice; that is said. ``ledgers``: where the look of each system is written down, once,
+    after everything is computed. Raises :class:`InputError` where the tables ask different things or share no case,
+    :class:`UnsoundError` for patients that a system has seen.
     """
     require(len(systems) > 1, "a leaderboard needs two systems", given=", ".join(systems))
     names, at, ledgers = tuple(systems), dict(at or {}), dict(ledgers or {})
@@ -165,7 +166,7 @@ def leaderboard(
         notes.append(f"looks at these test cases before: {', '.join(f'{many:,} in the ledger of {name}' for name, many in zip((n for n in order if n in ledgers), looks, strict=True))}")  # fmt: skip
     if against == "best":
         notes.append(
-            f"{reference} is the best of {len(names)} on these very cases: its lead is flattered by that choice"
+            f"the best of {len(names)} on these very cases is {reference}: its lead is flattered by that choice"
         )
     notes += dict.fromkeys(caution for c in found.values() for caution in c.cautions)
     return Leaderboard(
@@ -208,7 +209,7 @@ def _common(systems: Mapping[str, Predictions]) -> tuple[dict[str, Predictions],
     for name, test in systems.items():
         tests[name] = test.take(pd.Index(test.table["case"]).get_indexer(pd.Index(order)))
         if left := len(test) - len(order):
-            notes.append(f"{count(left, 'case')} of {name} {'stands' if left == 1 else 'stand'} not in all tables and {'is' if left == 1 else 'are'} left out")  # fmt: skip
+            notes.append(f"{count(left, 'case')} of {name} {'is' if left == 1 else 'are'} not in every table and {'is' if left == 1 else 'are'} left out")  # fmt: skip
     return tests, notes
 
 
@@ -240,11 +241,3 @@ def _rules(order: Sequence[str], reference: str, found: Mapping[str, Comparison]
     if not told:
         return ()
     return tuple(told[name][0] if name in told else next(iter(told.values()))[1] for name in order)
-
-
-@checked
-def leader_text(found: Leaderboard) -> str:
-    """Who leads, in a sentence."""
-    best = found.value(found.systems[0], found.metric, found.of)
-    of = f" of {found.of}" if found.of else ""
-    return f"{found.systems[0]} leads with a {found.metric}{of} of {rounded(best.value)}."

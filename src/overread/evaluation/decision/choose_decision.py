@@ -116,6 +116,9 @@ class _Tuning:
     def of(cls, tuning: Predictions, level: float, seed: int) -> _Tuning:
         facts = ScoredCases.of(tuning)
         rows = np.flatnonzero(facts.known)
+        rows = rows[
+            np.argsort(tuning.table["case"].to_numpy()[rows], kind="stable")
+        ]  # folds whatever the table's order
         codes = patient_codes(tuning.patients[rows], len(rows))
         why = not_finite(facts.scores[rows], name="scores") if len(rows) else ""
         return cls(facts.target.names, facts.scores[rows], facts.truth[rows], codes, why or facts.no_chances, level, seed)  # fmt: skip
@@ -260,8 +263,7 @@ def _by_cost(facts: _Tuning, costs: NDArray[np.float64]) -> _Chosen:
                   facts.estimate("mean cost gain", found.value, found, f"{how}, by patient"))
         for name, text, found in (("argmax", LARGEST, Gain(0.0, 0.0)), ("cost", said, gain))
     )  # fmt: skip
-    saves = facts.estimate("", gain.value, gain, "")
-    why = f"{why}: it costs {rounded(paid['cost'].mean())} a tuning case, argmax {rounded(paid['argmax'].mean())}; saved {_signed(saves)}"  # fmt: skip
+    why = f"{why}: it costs {rounded(paid['cost'].mean())} a tuning case, argmax {rounded(paid['argmax'].mean())}; saved {_signed(tried[1].gain)}"  # fmt: skip
     return _Chosen("cost", said, -costs, why, tried)
 
 

@@ -148,11 +148,11 @@ def judge_readers(
 
     ``predictions`` hold the truth in their label, unless ``truth`` does (columns ``case`` and ``label``). ``at``: the
     model's operating point, frozen on tuning data, and of several classes its decision rule; without them, .5 and the
-    largest probability are used and said. ``positive``: classes that count
-    as disease. ``reference``: the ``truth``, the ``consensus`` of the other readers by ``rule`` (no reader is part of
-    his own reference), or the truth where it is known (``auto``). ``cut``: scores of readers from there on are calls.
-    ``margin`` of ``margin_of`` (auc, sensitivity, specificity) for non-inferiority to the mean reader, one-sided at
-    (1 − ``level``)/2. ``ledger``: where the look at this test set is written down, once, under ``model``.
+    largest probability are used and said. ``positive``: classes that count as disease. ``reference``: the ``truth``,
+    the ``consensus`` of the other readers by ``rule`` (no reader is part of his own reference), or the truth where it
+    is known (``auto``). ``cut``: scores of readers from there on are calls. ``margin`` of ``margin_of`` (auc,
+    sensitivity, specificity) for non-inferiority to the mean reader, one-sided at (1 − ``level``)/2. ``ledger``: where
+    the look at this test set is written down, once, under ``model``.
 
     Methods: agreement as :func:`overread.cases.graded_cases.agreement`; model against the readers' mean, and two
     modalities, by Obuchowski & Rockette 1995 with Hillis's degrees of freedom, on the cases that all have read; against

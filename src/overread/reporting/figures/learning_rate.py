@@ -26,7 +26,8 @@ def learning_rate(
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_ylim(0, 1.3 * max(losses[0], smoothed[0]))
+        least, first = min(smoothed), max(losses[0], smoothed[0])
+        axes.set_ylim(least - 0.5 * (first - least), first + (first - least))  # past that it diverges
         axes.set(xlabel="Learning rate", ylabel="Training loss")
         return canvas.finish(drawing, "learning-rate", "Loss against learning rate",
                              f"Half of the fall of the smoothed training loss is done at a rate of {suggested:.1g}.",
