@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from overread.cases.cases import Cases
 from overread.core.errors import UnsoundError
 from overread.core.progress import Clock
 from overread.images.preprocess import Preprocess
-from overread.learning.ladder import Candidate, Jury, climb, outputs_on
+from overread.learning.ladder import Candidate, Jury, Means, _Stand, climb, outputs_on
 from overread.learning.loader import TrainingData
 from overread.learning.model import Model
 from overread.learning.recipe import Recipe
@@ -57,8 +58,10 @@ def data(
                         Preprocess(size=(16, 16), channels=1), np.flatnonzero(patient % 5 != 0), tuning)  # fmt: skip
 
 
-def climbed(found: TrainingData, *candidates: Candidate, **options):
-    return climb(candidates or (Candidate("network", RECIPE),), lambda recipe: found, **options)
+def climbed(found: TrainingData, *candidates: Candidate, folds: int = 1, pairs=(), **means):
+    return climb(
+        candidates or (Candidate("network", RECIPE),), lambda recipe: found, Means(**means), folds=folds, pairs=pairs
+    )
 
 
 WORSE = Candidate("worse", RECIPE.changed(epochs=1, learning_rate=1e-5))
@@ -74,9 +77,9 @@ def test_a_rung_that_is_no_better_is_named_and_not_kept() -> None:
     assert up.rungs[1].gain > 0 > down.rungs[1].gain
     assert up.rungs[1].gain_low <= up.rungs[1].gain <= up.rungs[1].gain_high
     assert any("worse" in line and "not kept" in line for line in said)
-    jury = Jury.of(found, 1, 3)
-    best = max(rung.score for rung in down.rungs)
-    assert jury.score(outputs_on(down, found, found.tuning)) >= best - 1e-6
+    outputs = outputs_on(down, found, found.tuning)
+    area = roc_auc_score(found.cases.labels[found.tuning], outputs[:, 1] - outputs[:, 0])
+    assert area == pytest.approx(max(rung.score for rung in down.rungs), abs=1e-6)
 
 
 def test_what_folds_say_of_a_patient_was_not_learned_from_him(monkeypatch) -> None:
@@ -88,10 +91,10 @@ def test_what_folds_say_of_a_patient_was_not_learned_from_him(monkeypatch) -> No
     table.loc[mine, "label"] = np.where(table.loc[mine, "label"] == "dark", "bright", "dark")
     turned = replace(found, cases=replace(found.cases, table=table))
     candidate = Candidate("network", RECIPE.changed(balance=0.0))
-    second, plain = (climb((candidate,), lambda recipe, held=held: held, folds=3) for held in (turned, found))
-    assert len(plain.held_out) == len(plain.rows) == len(found.cases)
+    second, plain = (climbed(held, candidate, folds=3) for held in (turned, found))
+    assert len(plain.outputs) == len(plain.jury.rows) == len(found.cases)
     assert len(plain.model.about.members) == 3
-    order = [np.argsort(np.argsort(each.held_out[mine][:, 1] - each.held_out[mine][:, 0])) for each in (second, plain)]
+    order = [np.argsort(np.argsort(each.outputs[mine][:, 1] - each.outputs[mine][:, 0])) for each in (second, plain)]
     np.testing.assert_array_equal(*order)  # calibration sees the labels, and keeps the order
 
 
@@ -106,12 +109,61 @@ def test_patients_and_equal_images_stay_in_one_fold() -> None:
     assert set(fold) == {0, 1, 2, 3}
 
 
+def test_like_cases_stay_in_one_fold_and_only_those_from_where_the_model_is_meant_for_judge() -> None:
+    found = data()
+    pairs = [("c4", "c90", "near"), ("c4", "c60", "near")]
+    fold = Jury.of(found, 4, 0, pairs).fold
+    assert fold[4] == fold[90] == fold[60]
+    patient = np.arange(120) // 2
+    sources = np.where(patient % 5 == 0, "C", np.where(patient % 2, "C", "A"))  # tuned in C alone, taught by both
+    found = replace(found, cases=replace(found.cases, table=found.cases.table.assign(source=sources)))
+    jury = Jury.of(found, 3, 0)
+    assert set(sources[jury.rows]) == {"C"}
+    assert (jury.fold >= 0).all()  # A teaches
+    assert "folds" in jury.words
+    made = climbed(found, folds=3)
+    assert len(made.outputs) == (sources == "C").sum()
+
+
+def test_the_gain_of_a_rung_is_that_of_resampled_patients() -> None:
+    """Against a restatement: resample whole patients, the AUC of each, the deviation of their differences."""
+    found = data(signal=30.0, patients=100)
+    jury = Jury.of(found, 1, 3)
+    rng = np.random.default_rng(0)
+    labels = jury.labels
+    outputs = [
+        np.stack([np.zeros(len(labels)), labels + rng.normal(0, spread, len(labels))], 1) for spread in (1.0, 1.5)
+    ]
+    first, second = (_Stand(name, "", (), (), each) for name, each in zip("ab", outputs, strict=True))
+    rung = jury.compare(second, first, 0.0, Clock())
+    assert jury.compare(first, None, 0.0, Clock()).taken
+    areas = [roc_auc_score(labels, each[:, 1]) for each in outputs]
+    assert rung.gain == pytest.approx(areas[1] - areas[0], abs=1e-9)
+    rows = [np.flatnonzero(jury.patients == p) for p in range(jury.patients.max() + 1)]
+    drawn = []
+    while len(drawn) < 2000:
+        some = np.concatenate([rows[p] for p in rng.integers(0, len(rows), len(rows))])
+        if 0 < labels[some].sum() < len(some):
+            drawn.append(np.subtract(*(roc_auc_score(labels[some], each[some, 1]) for each in outputs[::-1])))
+    assert rung.gain_high - rung.gain_low == pytest.approx(np.subtract(*np.quantile(drawn, [0.975, 0.025])), rel=0.25)
+    assert rung.taken == (rung.gain > np.std(drawn))
+
+
+def test_a_jury_of_one_answer_judges_by_the_loss() -> None:
+    found = data(share=0.3)
+    healthy = np.flatnonzero(found.cases.labels == 0)[:20]
+    found = found.on(np.setdiff1d(np.arange(120), healthy), healthy)
+    made = climbed(found, WORSE, BETTER)
+    assert np.isfinite([rung.score for rung in made.model.rungs]).all()
+    assert all(rung.score < 0 for rung in made.model.rungs)  # minus the loss: there is no AUC
+
+
 def test_folds_answer_together_better_than_chance_and_are_calibrated() -> None:
     found = data(signal=80.0, patients=120)
     made = climbed(found, folds=3)
-    labels = found.cases.labels[made.rows]
-    chance = found.cases.target.task.probabilities(torch.from_numpy(made.held_out)).numpy()[:, 1]
-    assert Jury.of(found, 3, RECIPE.seed).score(made.held_out) > 0.85
+    labels = found.cases.labels[made.jury.rows]
+    chance = found.cases.target.task.probabilities(torch.from_numpy(made.outputs)).numpy()[:, 1]
+    assert roc_auc_score(labels, chance) > 0.85
     assert chance.mean() == pytest.approx(labels.mean(), abs=0.05)  # though classes were weighted alike in training
 
 
@@ -129,7 +181,7 @@ def test_the_same_again_and_after_a_crash(tmp_path) -> None:
         climbed(found, WORSE, BETTER, folds=2, folder=tmp_path / "cut" / "checkpoints", progress=stop)
     again = climbed(found, WORSE, BETTER, folds=2, folder=tmp_path / "cut" / "checkpoints")
     assert again.model.digest == whole.model.digest
-    np.testing.assert_array_equal(again.held_out, whole.held_out)
+    np.testing.assert_array_equal(again.outputs, whole.outputs)
     assert Model.load(again.model.save(tmp_path / "model")) == whole.model
     assert repr(Model.load(tmp_path / "model").rungs) == repr(again.model.rungs)
 
@@ -138,9 +190,9 @@ def test_a_quantity_is_averaged_over_folds_in_its_unit() -> None:
     found = data(kind="quantity", patients=60)
     made = climbed(found, Candidate("network", RECIPE.changed(learning_rate=2e-3, label_smoothing=0.0)), folds=3)
     task, about = found.cases.target.task, made.model.about
-    said = task.unscaled(made.held_out, about.scale)[:, 0]
+    said = task.unscaled(made.outputs, about.scale)[:, 0]
     assert np.abs(said - 101.5).max() < 10
-    whole = task.unscaled(outputs_on(made.model, found, made.rows), about.scale)[:, 0]
+    whole = task.unscaled(outputs_on(made.model, found, made.jury.rows), about.scale)[:, 0]
     assert np.corrcoef(said, whole)[0, 1] > 0.8
 
 
@@ -180,10 +232,10 @@ def test_cases_of_several_images_are_judged_together_in_folds(fusion) -> None:
     table = table.assign(case=table["patient"], view=["left", "right"] * 40)
     found = replace(found, cases=replace(found.cases, table=table))
     made = climbed(found, Candidate("network", RECIPE.changed(fusion=fusion, views=2)), folds=2)
-    pairs = made.held_out.reshape(40, 2, 2)
+    pairs = made.outputs.reshape(40, 2, 2)
     np.testing.assert_array_equal(pairs[:, 0], pairs[:, 1])  # one answer a case
     assert made.model.about.members[0].views == made.model.about.views
-    whole = outputs_on(made.model, found, made.rows)
-    each = [outputs_on(Model(member.network, about), found, made.rows)
+    whole = outputs_on(made.model, found, made.jury.rows)
+    each = [outputs_on(Model(member.network, about), found, made.jury.rows)
             for member, about in zip(made.model.network.members, made.model.about.members, strict=True)]  # fmt: skip
     np.testing.assert_allclose(whole, np.mean(each, axis=0), atol=1e-4)

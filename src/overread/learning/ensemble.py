@@ -135,7 +135,7 @@ def choose_members(
 
     def score(total: NDArray[np.float64], count: int) -> float:
         mean = total / count
-        return task.snapshot_score(mean, labels, loss_of(task, mean, labels))
+        return task.snapshot_score(mean, labels, mean_loss(task, mean, labels))
 
     counts = np.zeros(len(outputs), int)
     counts[first] = 1
@@ -149,7 +149,8 @@ def choose_members(
     return tuple(float(count) / float(counts.sum()) for count in counts)
 
 
-def loss_of(task: Task, outputs: NDArray[np.float64], labels: NDArray[Any]) -> float:
+@checked
+def mean_loss(task: Task, outputs: NDArray[np.float64], labels: NDArray[Any]) -> float:
     """The mean loss of outputs (N, K) on labels, unweighted: the negative log-likelihood of classes and findings."""
     loss = task.loss(np.ones(task.outputs, np.float32), 0.0)
     return float(loss(torch.from_numpy(np.asarray(outputs, np.float32)), torch.from_numpy(np.asarray(labels))))
@@ -168,7 +169,7 @@ def temperature_of(task: Task, outputs: NDArray[np.float64], labels: NDArray[Any
     known = task.known(labels)
     if task.continuous or known.sum() < FEWEST_TO_CALIBRATE or task.distinct(labels) < 2:
         return 1.0
-    found = minimize_scalar(lambda t: loss_of(task, outputs[known] / np.exp(t) + shift, labels[known]),
+    found = minimize_scalar(lambda t: mean_loss(task, outputs[known] / np.exp(t) + shift, labels[known]),
                             bounds=np.log([COLDEST, HOTTEST]), method="bounded")  # fmt: skip
     return float(np.exp(found.x))
 

@@ -2,15 +2,17 @@
 
 Rungs: classical descriptors; frozen features of every network at hand under a linear head; one network trained or
 fine-tuned; the same as folds of patients whose networks answer together; an ensemble of all these. Each is judged on the
-same cases, which none of its networks has seen: the tuning part, or, where folds are trained, all of training and tuning.
+same cases, which none of its networks has seen: the tuning part, or, where folds are trained, all of training and tuning
+that come from where the tuning part does.
 A rung is kept where its gain is larger than one standard error of the paired difference by patient; else the ladder
 stays where it stood, and says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from overread.core.errors import OverreadError, checked
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.learning.device import layout
-from overread.learning.ensemble import choose_members, loss_of, rescale, shared_preprocess, temperature_of
+from overread.learning.ensemble import choose_members, mean_loss, rescale, shared_preprocess, temperature_of
 from overread.learning.fit import fit
 from overread.learning.loader import TrainingData, samples_of
 from overread.learning.model import Decision, Model, Rung
@@ -33,8 +35,8 @@ from overread.learning.recipe import Recipe
 from overread.stats.resample import draws
 from overread.tasks.task import Task
 
-#: Resamples of patients for the interval of a gain, and its level.
-RESAMPLES, LEVEL = 200, 0.95
+#: Resamples of patients for the interval of a gain, fewer from so many cases on, and its level.
+RESAMPLES, MANY_CASES, LEVEL = 200, 20_000, 0.95
 _BATCH = 64
 
 
@@ -48,21 +50,45 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
+class Means:
+    """With what a ladder is climbed, and who hears of it.
+
+    ``folder``: for checkpoints; with the same one a ladder goes on where it was stopped. ``network``: one's own, ``cache``,
+    ``clock``, ``reserve``, ``device`` and ``threads`` as in :func:`overread.learning.fit.fit`. ``prepare`` hears of each fit
+    before it begins. ``predicted``: how many images the model will be asked about afterwards, each for
+    ``passing(recipe)`` seconds, which are kept besides the ``reserve``.
+    """
+
+    folder: Path | None = None
+    cache: Path | None = None
+    clock: Clock = field(default_factory=Clock)
+    reserve: float = 0.0
+    device: str = "cpu"
+    threads: int = 0
+    network: nn.Module | None = None
+    prepare: Callable[[Recipe], None] = lambda recipe: None
+    passing: Callable[[Recipe], float] = lambda recipe: 0.0
+    predicted: int = 0
+    progress: Progress = silent
+    say: Say = unheard
+
+
+@dataclass(frozen=True, eq=False)
 class Climb:
-    """Where the ladder ended: the ``model``, and, where it is made of folds, its outputs ``held_out`` (n, K) for the
-    ``rows`` (n,) of training and tuning, each by networks that have not seen the patient, in which ``fold`` (N,)."""
+    """Where a ladder ended: the ``model``, who judged it, and its ``outputs`` (n, K) for the cases of the jury."""
 
     model: Model
-    rows: NDArray[np.int64]
-    fold: NDArray[np.int64]
-    held_out: NDArray[np.float64] | None = None
+    jury: Jury
+    outputs: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class _Stand:
-    """Models that answer together, each by its share, their outputs (n, K) on the cases that judge, and how these were
+    """Models that answer together, each by its share, their outputs (n, K) on the cases of the jury, and how these were
     calibrated."""
 
+    name: str
+    what: str
     models: tuple[Model, ...]
     shares: tuple[float, ...]
     outputs: NDArray[np.float64]
@@ -73,85 +99,50 @@ class _Stand:
 def climb(
     candidates: Sequence[Candidate],
     data_of: Callable[[Recipe], TrainingData],
+    means: Means,
     *,
     folds: int = 1,
     decisions: Sequence[Decision] = (),
-    network: nn.Module | None = None,
-    folder: Path | None = None,
-    cache: Path | None = None,
-    clock: Clock | None = None,
-    reserve: float = 0.0,
-    device: str = "cpu",
-    threads: int = 0,
-    prepare: Callable[[Recipe], None] = lambda recipe: None,
-    passing: Callable[[Recipe], float] = lambda recipe: 0.0,
-    predicted: int = 0,
-    progress: Progress = silent,
-    say: Say = unheard,
+    pairs: Sequence[tuple[str, str, str]] = (),
 ) -> Climb:
     """Fit each candidate, judge it, keep the best or an ensemble of all, and calibrate what it says.
 
     ``data_of`` gives the images of a recipe, decoded; their rows are the same for every recipe. ``folds``: 1 trains on
     the training rows and judges on the tuning rows; k ≥ 2 trains k networks of each candidate on both, each without one
-    fold of the patients, and judges each case by those that have not seen it. ``network``: one's own, as in :func:`fit`. ``clock``, ``reserve``, ``folder`` and
-    ``cache`` as in :func:`fit`; ``prepare`` hears of each fit before it begins. ``predicted``: how many images
-    the model will be asked about afterwards, each for ``passing(recipe)`` seconds, which are kept as well; called again with the same ``folder`` it goes on where it was stopped.
+    fold of the patients, and judges each case by those that have not seen it. ``decisions`` are kept in the model;
+    ``pairs``: cases that are alike, as :func:`overread.cases.split.folds` takes them. Raises what :func:`fit` does of the
+    last candidate, where none could be fitted.
     """
-    clock = clock or Clock()
-    jury, stands, rungs = None, [], []
-    best = -1
+    jury: Jury | None = None
+    stands: list[_Stand] = []
+    rungs: list[Rung] = []
+    best, asked, several = -1, 0.0, len(candidates) * folds > 1
     for i, candidate in enumerate(candidates):
-        began = clock.elapsed
-        data = data_of(candidate.recipe)
-        jury = jury or Jury.of(data, folds, candidate.recipe.seed)
-        hold = reserve + predicted * folds * sum(passing(each.recipe) for each in candidates[: i + 1])
-        hold += _kept_for(candidates[i + 1 :], clock.left - hold)
+        began, data = means.clock.elapsed, data_of(candidate.recipe)
+        jury = jury or Jury.of(data, folds, candidate.recipe.seed, pairs)
+        asked += means.predicted * folds * means.passing(candidate.recipe)
+        kept = means.reserve + asked
+        kept += _kept_for(candidates[i + 1 :], means.clock.left - kept)
+        folder = means.folder / candidate.name.replace(" ", "-") if means.folder and several else means.folder
         try:
-            stand = _stand(candidate, data, jury, folder / candidate.name.replace(" ", "-") if folder and len(candidates) * folds > 1 else folder,
-                           network=network, cache=cache, clock=clock, reserve=hold, device=device, threads=threads, prepare=prepare, progress=progress, say=say)  # fmt: skip
+            stand = _stand(candidate, data, jury, replace(means, folder=folder, reserve=kept))
         except OverreadError as error:
-            if best < 0 and i == len(candidates) - 1:
+            if not stands and i == len(candidates) - 1:
                 raise
-            say(f"  {candidate.name}: left out — {error}")
+            means.say(f"  {candidate.name}: left out — {error}")
             continue
+        rungs.append(jury.compare(stand, stands[best] if stands else None, began, means.clock))
         stands.append(stand)
-        rung = jury.compare(
-            candidate.name,
-            _described(candidate, folds),
-            stand.outputs,
-            stands[best].outputs if best >= 0 else None,
-            began,
-            clock,
-        )
-        best = len(stands) - 1 if rung.taken else best
-        rungs.append(rung)
-        if len(candidates) > 1 or folds > 1:
-            say(rung.line)
+        best = len(stands) - 1 if rungs[-1].taken else best
+        if several:
+            means.say(rungs[-1].line)
     assert jury is not None
-    stand = stands[best]
-    near = [i for i, each in enumerate(stands) if _shareable(each, stand)]
-    if len(near) > 1:
-        began = clock.elapsed
-        shares = choose_members([stands[i].outputs for i in near], jury.task, jury.labels, near.index(best))
-        together = _together([stands[i] for i in near], shares)
-        if together is not None:
-            named = [(rungs[i].name, share) for i, share in zip(near, shares, strict=True) if share]
-            what = ", ".join(f"{name} {share:.0%}" for name, share in named)
-            rung = jury.compare("ensemble", what, together.outputs, stand.outputs, began, clock)
-            rungs.append(rung)
-            say(rung.line)
-            stand = together if rung.taken else stand
-    told = [Decision("ladder", rungs[-1].name if rungs[-1].taken else next(r.name for r in reversed(rungs) if r.taken),
-                     "; ".join(f"{r.name} {r.score:.3f}" for r in rungs))] if len(rungs) > 1 else []  # fmt: skip
-    model, outputs, calibrated = _calibrated(stand, jury, decisions, told)
-    for decision in (*told, *calibrated):
-        say(decision.line)
-    return Climb(
-        replace(model, rungs=tuple(rungs) if len(rungs) > 1 else ()),
-        jury.rows,
-        jury.fold,
-        outputs if folds > 1 else None,
-    )
+    stand, began = stands[best], means.clock.elapsed
+    if (together := _ensemble(stands, best, jury)) is not None:
+        rungs.append(jury.compare(together, stand, began, means.clock))
+        means.say(rungs[-1].line)
+        stand = _calibrated(together, jury) if rungs[-1].taken else stand
+    return Climb(_model(stand, rungs, decisions, means.say), jury, stand.outputs)
 
 
 def _kept_for(later: Sequence[Candidate], left: float) -> float:
@@ -161,45 +152,54 @@ def _kept_for(later: Sequence[Candidate], left: float) -> float:
     return left * min(0.9, sum(0.02 if each.recipe.method == "features" else 0.8 for each in later))
 
 
-def _described(candidate: Candidate, folds: int) -> str:
-    recipe = candidate.recipe
-    names = ", ".join(recipe.descriptors) if not recipe.backbone else recipe.backbone
+def _described(recipe: Recipe, folds: int) -> str:
+    names = recipe.backbone or ", ".join(recipe.descriptors)
     return f"{names}, {recipe.method}, {recipe.image_size} pixels" + (f", {folds} folds" if folds > 1 else "")
+
+
+def _model(stand: _Stand, rungs: Sequence[Rung], decisions: Sequence[Decision], say: Say) -> Model:
+    """The model of a stand, with the rungs that led to it and what was decided."""
+    told = list(stand.calibration)
+    if len(rungs) > 1:
+        told.insert(0, Decision("ladder", stand.name, "; ".join(f"{rung.name} {rung.score:.3f}" for rung in rungs)))
+    for decision in told:
+        say(decision.line)
+    first = max(zip(stand.shares, stand.models, strict=True), key=lambda each: each[0])[1]
+    about = replace(first.about, decisions=(*decisions, *first.about.decisions, *told))
+    made = Model.of_members(stand.models, stand.shares, about)
+    return replace(made, rungs=tuple(rungs) if len(rungs) > 1 else ())
 
 
 # -- fitting ---------------------------------------------------------------------------------------------------------
 
 
-def _stand(
-    candidate: Candidate, data: TrainingData, jury: Jury, folder: Path | None, *, network: nn.Module | None, cache: Path | None, clock: Clock, reserve: float, device: str,
-    threads: int, prepare: Callable[[Recipe], None], progress: Progress, say: Say,
-) -> _Stand:  # fmt: skip
+def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -> _Stand:
     """Fit a candidate: one model, or one a fold; and calibrate it on the cases that judge."""
-    recipe, weights, task = candidate.recipe, candidate.weights or None, jury.task
+    recipe, clock = candidate.recipe, means.clock
     models: list[Model] = []
-    outputs = np.zeros((len(jury.rows), task.outputs))
+    outputs = np.zeros((len(jury.rows), jury.task.outputs))
     for k in range(jury.folds):
-        part = (
-            data
-            if jury.folds == 1
-            else data.on(*(np.flatnonzero(rows) for rows in ((jury.fold >= 0) & (jury.fold != k), jury.fold == k)))
-        )
-        left = clock.left - reserve  # of what is left for this candidate, each fold gets as much as those after it
-        hold = reserve + left * (1 - 1 / (jury.folds - k)) if np.isfinite(left) and left > 0 else reserve
-        heard = progress if jury.folds == 1 else _named(progress, f"fold {k + 1} of {jury.folds}: ")
-        changed = recipe if jury.folds == 1 else recipe.changed(seed=recipe.seed + k, snapshot="last")
-        prepare(changed)
-        model = fit(part, changed, weights=weights, network=network, folder=folder / f"fold-{k + 1}" if folder and jury.folds > 1 else folder, cache=cache,
-                    clock=clock, reserve=hold, device=device, threads=threads, progress=heard, say=say if k == 0 else unheard)  # fmt: skip
-        model = _on_the_scale(model, jury.scale)
+        part, changed, folder, progress = data, recipe, means.folder, means.progress
+        if jury.folds > 1:  # a snapshot chosen on the fold that judges would flatter it: the last one is kept
+            part = data.on(*(np.flatnonzero(rows) for rows in ((jury.fold >= 0) & (jury.fold != k), jury.fold == k)))
+            changed = recipe.changed(seed=recipe.seed + k, snapshot="last")
+            folder = folder / f"fold-{k + 1}" if folder else None
+            progress = _named(progress, f"fold {k + 1} of {jury.folds}: ")
+        left = (
+            clock.left - means.reserve
+        )  # of what is left for this candidate, each fold gets as much as those after it
+        kept = left * (1 - 1 / (jury.folds - k)) if np.isfinite(left) and left > 0 else 0.0
+        means.prepare(changed)
+        model = fit(part, changed, weights=candidate.weights or None, network=means.network, folder=folder, cache=means.cache, clock=clock,
+                    reserve=means.reserve + kept, device=means.device, threads=means.threads, progress=progress,
+                    say=means.say if k == 0 else unheard)  # fmt: skip
+        models.append(_on_the_scale(model, jury.scale))
         mine = jury.fold[jury.rows] == k
-        outputs[mine] = outputs_on(model, data, jury.rows[mine], device=device, progress=heard)
-        models.append(model)
-    shift = jury.task.prior_shift(
-        data.cases.labels[np.concatenate([data.training, data.tuning])], recipe.balance, recipe.sampling
-    )
-    made, calibration = _rescaled(tuple(models), outputs, jury, np.asarray(shift))
-    return _Stand(tuple(models), (1 / len(models),) * len(models), made, calibration)
+        outputs[mine] = outputs_on(models[-1], data, jury.rows[mine], device=means.device, progress=progress)
+    taught = data.cases.labels[np.concatenate([data.training, data.tuning])]
+    shares = (1 / len(models),) * len(models)
+    stand = _Stand(candidate.name, _described(recipe, jury.folds), tuple(models), shares, outputs)
+    return _calibrated(stand, jury, np.asarray(jury.task.prior_shift(taught, recipe.balance, recipe.sampling)))
 
 
 def _named(progress: Progress, name: str) -> Progress:
@@ -251,49 +251,37 @@ def _shareable(one: _Stand, other: _Stand) -> bool:
     return len({(about.recipe.fusion, about.views) for about in abouts}) == 1
 
 
-def _together(stands: Sequence[_Stand], shares: Sequence[float]) -> _Stand | None:
-    """The ensemble of several; None where one alone was chosen."""
-    held = [(stand, share) for stand, share in zip(stands, shares, strict=True) if share > 0]
+def _ensemble(stands: Sequence[_Stand], best: int, jury: Jury) -> _Stand | None:
+    """The ensemble of the best and others whose images can be made of the same; None where the best alone was chosen."""
+    near = [each for each in stands if _shareable(each, stands[best])]
+    chosen = choose_members([each.outputs for each in near], jury.task, jury.labels, near.index(stands[best]))
+    held = [(each, share) for each, share in zip(near, chosen, strict=True) if share > 0]
     if len(held) < 2:
         return None
-    models = tuple(model for stand, _ in held for model in stand.models)
-    each = tuple(own * share for stand, share in held for own in stand.shares)
-    outputs = np.sum([share * stand.outputs for stand, share in held], axis=0)
-    return _Stand(models, each, outputs)
+    models = tuple(model for each, _ in held for model in each.models)
+    shares = tuple(own * share for each, share in held for own in each.shares)
+    what = ", ".join(f"{each.name} {share:.0%}" for each, share in held)
+    return _Stand("ensemble", what, models, shares, np.sum([share * each.outputs for each, share in held], axis=0))
 
 
-def _calibrated(
-    stand: _Stand, jury: Jury, decisions: Sequence[Decision], told: Sequence[Decision]
-) -> tuple[Model, NDArray[np.float64], tuple[Decision, ...]]:
-    """The model of a stand, its outputs, and what was decided."""
-    outputs, made = stand.outputs, stand.calibration
-    if not made:  # of an ensemble, whose members were calibrated each for itself
-        outputs, made = _rescaled(stand.models, stand.outputs, jury, np.zeros(jury.task.outputs))
-    first = max(zip(stand.shares, stand.models, strict=True), key=lambda each: each[0])[1]
-    own = [d for d in first.about.decisions if d not in decisions]
-    seen = replace(first.about, decisions=(*decisions, *own, *told, *made))
-    return Model.of_members(stand.models, stand.shares, seen), outputs, made
-
-
-def _rescaled(
-    models: tuple[Model, ...], outputs: NDArray[np.float64], jury: Jury, shift: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], tuple[Decision, ...]]:
-    """Calibrate models in place: undo the weights of the classes, then one temperature, by the cases that judge."""
-    if jury.task.continuous:
-        return outputs, ()
-    temperature = temperature_of(jury.task, outputs, jury.labels, shift)
+def _calibrated(stand: _Stand, jury: Jury, shift: NDArray[np.float64] | None = None) -> _Stand:
+    """Undo the weights of the classes by a ``shift`` (K,), if there were any; then one temperature by the cases that judge."""
+    shift = np.zeros(jury.task.outputs) if shift is None else shift
+    temperature = temperature_of(jury.task, stand.outputs, jury.labels, shift)
     if temperature == 1 and not shift.any():
-        return outputs, ()
+        return stand
     try:
-        for model in models:
+        for model in stand.models:
             rescale(model.network, temperature, shift)
     except OverreadError as error:
-        return outputs, (Decision("calibration", "none", str(error)),)
-    made = outputs / temperature + shift
-    before, after = (loss_of(jury.task, each, jury.labels) for each in (outputs, made))
+        return replace(stand, calibration=(Decision("calibration", "none", str(error)),))
+    outputs = stand.outputs / temperature + shift
+    before, after = (mean_loss(jury.task, each, jury.labels) for each in (stand.outputs, outputs))
     undone = "the weights of the classes are undone; " if shift.any() else ""
     why = f"{undone}the loss of its probabilities on {jury.words} went from {before:.3f} to {after:.3f}"
-    return made, (Decision("calibration", f"temperature {temperature:.2f}", why),)
+    return replace(
+        stand, outputs=outputs, calibration=(Decision("calibration", f"temperature {temperature:.2f}", why),)
+    )
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------
@@ -302,7 +290,7 @@ def _rescaled(
 @dataclass(frozen=True, eq=False)
 class Jury:
     """The cases by which rungs are compared: ``rows`` of the data (n,), their ``labels`` on ``scale``, patients as numbers, and
-    the ``fold`` (N,) of every row, −1 for those that only teach."""
+    the ``fold`` (N,) of every row, −1 for those that teach all."""
 
     task: Task
     rows: NDArray[np.int64]
@@ -314,17 +302,20 @@ class Jury:
     scale: tuple[float, float]
 
     @classmethod
-    def of(cls, data: TrainingData, folds: int, seed: int) -> Jury:
-        """The tuning rows; with folds all rows, dealt by patient, equal images kept together."""
+    def of(cls, data: TrainingData, folds: int, seed: int, pairs: Sequence[tuple[str, str, str]] = ()) -> Jury:
+        """The tuning rows. With folds all rows, dealt by patient, ``pairs`` of like cases and equal images kept together;
+        of these judge those from the sources of the tuning part, which is what the model is meant for."""
         cases, task = data.cases, data.cases.target.task
         fold = np.full(len(cases), -1)
+        judges = np.isin(np.arange(len(cases)), data.tuning)
         if folds > 1:
             rows = np.union1d(data.training, data.tuning)
-            fold = folds_of(cases, k=folds, seed=seed, rows=rows, pairs=_same_images(data))
+            fold = folds_of(cases, k=folds, seed=seed, rows=rows, pairs=(*pairs, *_same_images(data)))
+            sources = cases.table["source"].astype(str)
+            judges = (fold >= 0) & sources.isin(set(sources.iloc[data.tuning])).to_numpy()
         else:
             fold[data.tuning] = 0
-        rows = np.flatnonzero(fold >= 0)
-        scale = task.label_scale(cases.labels[data.training])
+        rows, scale = np.flatnonzero(judges), task.label_scale(cases.labels[data.training])
         labels = np.asarray(task.scaled(cases.labels, scale))[rows]
         patients = np.unique(cases.table["patient"].to_numpy(str)[rows], return_inverse=True)[1]
         return cls(task, rows, labels, patients, fold, folds, seed, scale)
@@ -335,54 +326,55 @@ class Jury:
         how = f"{self.folds} folds of training and tuning" if self.folds > 1 else "the tuning part"
         return f"{count(len(self.rows), 'image')} of {how}"
 
-    def score(self, outputs: NDArray[np.float64]) -> float:
-        """The snapshot score of outputs (n, K)."""
-        return self.task.snapshot_score(outputs, self.labels, loss_of(self.task, outputs, self.labels))
+    def compare(self, new: _Stand, old: _Stand | None, began: float, clock: Clock) -> Rung:
+        """The rung that ``new`` is, with its gain over ``old``; kept where that is more than one standard error."""
+        pair = [new.outputs] if old is None else [new.outputs, old.outputs]
+        everyone = np.arange(len(self.rows))
+        value, *before = (self._score(each, everyone) for each in pair)
+        many = np.array([[self._score(each, rows) for each in pair] for rows in self._resamples()])
+        low, high = np.quantile(many[:, 0], _ENDS)
+        rung = Rung(
+            new.name,
+            new.what,
+            round(began, 1),
+            round(clock.elapsed - began, 1),
+            value,
+            float(low),
+            float(high),
+            judged=self.words,
+        )
+        if not before:
+            return rung
+        gain, differences = value - before[0], many[:, 0] - many[:, 1]
+        (gain_low, gain_high), noise = np.quantile(differences, _ENDS), float(differences.std())
+        taken = bool(gain > noise)
+        why = f"{gain:+.3f} ({gain_low:+.3f} to {gain_high:+.3f}) against the best before, {'more' if taken else 'not more'} than its standard error {noise:.3f}"  # fmt: skip
+        return replace(
+            rung, gain=float(gain), gain_low=float(gain_low), gain_high=float(gain_high), taken=taken, why=why
+        )
 
-    def compare(
-        self,
-        name: str,
-        what: str,
-        new: NDArray[np.float64],
-        old: NDArray[np.float64] | None,
-        began: float,
-        clock: Clock,
-    ) -> Rung:
-        """A rung with its score, and its gain over ``old``; kept where that is more than one standard error."""
-        value, before = self.score(new), self.score(old) if old is not None else np.nan
-        many = self._resampled(new, old)
-        (low, high), (gain_low, gain_high) = (np.quantile(each, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) for each in many)
-        gain, noise = value - before, float(many[1].std())
-        taken = old is None or gain > noise
-        why = "the first rung" if old is None else f"{gain:+.3f} ({gain_low:+.3f} to {gain_high:+.3f}) against the best before, {'more' if taken else 'not more'} than its standard error {noise:.3f}"  # fmt: skip
-        return Rung(name, what, round(began, 1), round(clock.elapsed - began, 1), value, float(low), float(high), float(gain), float(gain_low),
-                    float(gain_high), bool(taken), why, self.words)  # fmt: skip
+    def _score(self, outputs: NDArray[np.float64], rows: NDArray[np.int64]) -> float:
+        chosen, labels = outputs[rows], self.labels[rows]
+        return self.task.snapshot_score(chosen, labels, mean_loss(self.task, chosen, labels))
 
-    def _resampled(self, new: NDArray[np.float64], old: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        """(2, R): the score of ``new``, and its difference from ``old``, in resamples of the patients."""
-        order = np.argsort(self.patients, kind="stable")
-        starts = np.searchsorted(self.patients[order], np.arange(self.patients.max() + 2))
-        found: list[tuple[float, float]] = []
-        for weights in draws(int(self.patients.max()) + 1, RESAMPLES, self.seed):
-            for row in np.atleast_2d(weights):
-                who = np.repeat(np.arange(len(row)), row.astype(int))
-                rows = np.concatenate([order[starts[p] : starts[p + 1]] for p in who])
-                labels = self.labels[rows]
-                if self.task.distinct(labels) < 2 and not self.task.continuous:
-                    continue
-                scores = [self.task.snapshot_score(each[rows], labels, loss_of(self.task, each[rows], labels)) if each is not None else np.nan
-                          for each in (new, old)]  # fmt: skip
-                found.append((scores[0], scores[0] - scores[1]))
-        return np.array(found or [(np.nan, np.nan)]).T
+    def _resamples(self) -> Iterator[NDArray[np.int64]]:
+        """Rows of as many patients drawn with replacement, again and again; a draw without two answers is drawn anew
+        where the cases have two, for it has no AUC."""
+        many = max(20, RESAMPLES * MANY_CASES // max(len(self.rows), MANY_CASES))
+        answers = min(2, self.task.distinct(self.labels))
+        drawn = (row for chunk in draws(int(self.patients.max()) + 1, 10 * many, self.seed) for row in chunk)
+        found = (np.repeat(np.arange(len(self.rows)), row[self.patients]) for row in drawn)
+        return islice((rows for rows in found if self.task.distinct(self.labels[rows]) >= answers), many)
+
+
+_ENDS = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
 
 
 def _same_images(data: TrainingData) -> list[tuple[str, str, str]]:
     """Pairs of cases with an image of the same bytes."""
-    names, digests = data.cases.table["case"].tolist(), data.digests
     first: dict[str, str] = {}
-    pairs = []
-    for case, digest in zip(names, digests, strict=True):
-        other = first.setdefault(digest, case)
-        if other != case:
-            pairs.append((other, case, "exact"))
-    return pairs
+    seen = [
+        (first.setdefault(digest, case), case)
+        for case, digest in zip(data.cases.table["case"], data.digests, strict=True)
+    ]
+    return [(one, other, "exact") for one, other in seen if one != other]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +41,7 @@ from overread.networks.small import Network
 from overread.networks.stages import stage_of, stages
 from overread.networks.state_dict import read_tensors, renamed, write_tensors
 from overread.networks.taps import Tapped
-from overread.predictions import PredictedBy
+from overread.predictions import PredictedBy, Predictions
 from overread.tasks.target import Target
 
 _MEAN_IMAGE = "preprocess.mean_image"
@@ -96,12 +97,12 @@ class Rung:
     score: float
     low: float
     high: float
-    gain: float
-    gain_low: float
-    gain_high: float
-    taken: bool
-    why: str
-    judged: str
+    gain: float = math.nan
+    gain_low: float = math.nan
+    gain_high: float = math.nan
+    taken: bool = True
+    why: str = "the first rung"
+    judged: str = ""
 
     @property
     def line(self) -> str:
@@ -151,13 +152,15 @@ class About:
 @dataclass(frozen=True, eq=False)
 class Model(EqualByDigest):
     """A trained network with its contract. ``history`` is a list of one dict per epoch (or per penalty), ``rungs`` the
-    ladder that led to it."""
+    ladder that led to it. ``held_out``, of a model that was just made of folds: what it says of patients of training and
+    tuning, each by networks that have not seen him, with the column ``fold``; not saved with it."""
 
     network: nn.Module
     about: About
     mean_image: NDArray[np.float32] | None = None
     history: tuple[dict[str, Any], ...] = field(default=())
     rungs: tuple[Rung, ...] = ()
+    held_out: Predictions | None = None
 
     @property
     def target(self) -> Target:

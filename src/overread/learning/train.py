@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from overread.learning import auto
 from overread.learning.checkpoint import digest_of, forget
 from overread.learning.device import choose_threads, pick_device
 from overread.learning.fit import refuse_unfit
-from overread.learning.ladder import Candidate, climb
+from overread.learning.ladder import Candidate, Climb, Means, climb
 from overread.learning.linear_probe import search_features
 from overread.learning.loader import TrainingData, arranged, decode
 from overread.learning.model import Decision, Model
@@ -65,6 +65,8 @@ def train(
     device: str = "",
     threads: int = 0,
     network: nn.Module | bool = True,
+    predicted: int = 0,
+    pairs: Sequence[tuple[str, str, str]] = (),
     progress: Progress = silent,
     say: Say = unheard,
 ) -> Model:
@@ -76,34 +78,10 @@ def train(
     address, where an audit has read them already; a file that has changed since is refused. ``clock``: bounds the
     seconds, of which ``reserve`` are left for what follows. ``network``: one's own, any module that maps images
     (B, C, H, W) to (B, outputs), of which a copy is trained from the weights that it brings; or whether weights may be
-    fetched. ``say`` hears what is decided, before anything is trained. Raises :class:`UnsoundError` if a class has no training case,
-    :class:`UnavailableError` without weights.
+    fetched. ``predicted``: images that the model will be asked about within the same ``clock``. ``pairs``: cases that an
+    audit found alike (:attr:`Audit.pairs`), which stay in one fold. ``say`` hears what is decided, before anything is
+    trained. Raises :class:`UnsoundError` if a class has no training case, :class:`UnavailableError` without weights.
     """
-    return learn(cases, split, recipe, weights=weights, folder=folder, cache=cache, digests=digests, clock=clock, reserve=reserve, device=device,
-                 threads=threads, network=network, progress=progress, say=say).model  # fmt: skip
-
-
-@checked
-def learn(
-    cases: Cases,
-    split: Split,
-    recipe: Recipe = AUTO,
-    *,
-    weights: str | Path | None = None,
-    folder: str | Path | None = None,
-    cache: str | Path | None = None,
-    digests: dict[str, str] | None = None,
-    clock: Clock | None = None,
-    reserve: float = 0.0,
-    device: str = "",
-    threads: int = 0,
-    network: bool | nn.Module = True,
-    predicted: int = 0,
-    progress: Progress = silent,
-    say: Say = unheard,
-) -> Learned:
-    """As :func:`train`; where the model is made of folds, with what it says of training and tuning patients, each asked
-    of networks that have not seen him. ``predicted``: images that it will be asked about within the same ``clock``."""
     cases, training, tuning, shown = _shown(*_rows(cases, split), recipe)
     refuse_unfit(cases, recipe)
     checkpoints, cache = Path(folder) if folder else None, Path(cache) if cache else cache_folder()
@@ -134,7 +112,7 @@ def learn(
         step = auto.make_probe(facts, device)(recipe.backbone, recipe.image_size, 8, "float32")
         return step / 8 / 3 * max(recipe.views, 1)  # forwards alone is a third of a step of training
 
-    key = fingerprint([plain(recipe), cases.taught, training.tolist(), clock.limit, str(weights)])
+    key = fingerprint([plain(recipe), cases.taught, training.tolist(), clock.limit, str(weights), pairs])
     if own is not None:
         key = fingerprint([key, own_name(own), digest_of(own.state_dict())])
     settled = _resumed_plan(checkpoints, key, clock)
@@ -160,32 +138,26 @@ def learn(
         expected = settled.folds * sum(auto.expected_seconds(each.recipe, facts, probe) for each in moving)
         say(f"  time: about {auto.duration(expected)} for training")
     for candidate in moving or settled.candidates[:1] if fresh else ():
-        looked = rehearse(
-            decoded(auto.preprocess_of(candidate.recipe, facts)), candidate.recipe, weights=candidate.weights, network=own, device=device,
-            threads=workers, left=(clock.left - reserve) / settled.folds,
-        )  # fmt: skip
+        data, left = decoded(auto.preprocess_of(candidate.recipe, facts)), (clock.left - reserve) / settled.folds
+        looked = rehearse(data, candidate.recipe, weights=candidate.weights, network=own, device=device, threads=workers, left=left)  # fmt: skip
         for line in looked.lines:
             say(line)
         looked.require_sound()
-    found = climb(settled.candidates, lambda recipe: decoded(auto.preprocess_of(recipe, facts)), folds=settled.folds, decisions=settled.decisions, network=own,
-                  folder=checkpoints, cache=cache, clock=clock, reserve=reserve, device=device, threads=workers, prepare=prepare, passing=passing, predicted=predicted, progress=progress, say=say)  # fmt: skip
-    if found.held_out is None:
-        return Learned(found.model)
-    values = np.full((len(cases), cases.target.outputs), np.nan, np.float32)
-    task = cases.target.task
-    values[found.rows] = task.probabilities(torch.from_numpy(found.held_out)).numpy()
-    told = replace(cases, table=cases.table.assign(fold=(found.fold + 1).astype(str)))
-    return Learned(
-        found.model, tabulate(task.unscaled(values, found.model.about.scale), told, cases.target, "held-out")
+    means = Means(checkpoints, cache, clock, reserve, device, workers, own, prepare, passing, predicted, progress, say)
+    found = climb(settled.candidates, lambda recipe: decoded(auto.preprocess_of(recipe, facts)), means, folds=settled.folds,
+                  decisions=settled.decisions, pairs=pairs)  # fmt: skip
+    return found.model if settled.folds == 1 else replace(found.model, held_out=_held_out(cases, found))
+
+
+def _held_out(cases: Cases, found: Climb) -> Predictions:
+    """What the networks of folds say of the cases of the jury, none of a patient that it has seen."""
+    task, jury = cases.target.task, found.jury
+    values = np.full((len(cases), task.outputs), np.nan, np.float32)
+    values[jury.rows] = task.probabilities(torch.from_numpy(found.outputs)).numpy()
+    table = cases.table.assign(fold=(jury.fold + 1).astype(str))
+    return tabulate(
+        task.unscaled(values, found.model.about.scale), replace(cases, table=table), cases.target, "held-out"
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """A model, and, where it is made of folds, its predictions of each patient by networks that have not seen him."""
-
-    model: Model
-    held_out: Predictions | None = None
 
 
 @checked

@@ -290,7 +290,7 @@ def _write_excluded(context: RunContext, rows: list[tuple[str, str]]) -> None:
 @checked
 def train(context: RunContext) -> None:
     """``model/``: train by the recipe, within the budget."""
-    from overread.learning.train import learn
+    from overread.learning.train import train as train_model
 
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     recipe = recipe_of(study)
@@ -300,14 +300,18 @@ def train(context: RunContext) -> None:
         return
     began = context.clock.elapsed
     prints = _prints(context, cases)  # from the cache of the audit
-    learned = learn(cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
-                        digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=context.clock, reserve=_closing(context, cases, parts), predicted=len(cases) - len(parts.rows(cases, "train")),
-                        device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
+    asked = len(cases) - len(parts.rows(cases, "train"))
+    model = train_model(
+        cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
+        digests=dict(zip(paths(cases), prints["digest"], strict=True)), pairs=Audit.load(context.folder / "audit.json").pairs,
+        clock=context.clock, reserve=_closing(context, cases, parts), predicted=asked, device=study.resources.device,
+        threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say,
+    )  # fmt: skip
     held_out = context.folder / HELD_OUT
     held_out.unlink(missing_ok=True)
-    if learned.held_out is not None:
-        learned.held_out.save(held_out)
-    learned.model.save(context.folder / "model")
+    if model.held_out is not None:
+        model.held_out.save(held_out)
+    model.save(context.folder / "model")
     context.note("model", key, context.clock.elapsed - began)
 
 
