@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from overread import Recipe, read_cases, split, train
 from overread.core.files import sha256_file
-from overread.learning import auto, device, loop, train as training
+from overread.learning import auto, device, fit as fitting, ladder, loop, train as training
 
 table, home, names = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 torch.set_num_threads(1)
@@ -29,6 +29,7 @@ auto.time_step = lambda network, x, precision: (measured(network, x, precision),
 cases = read_cases(table, image="image", label="diagnosis", patient="patient", source="microscope")
 parts = split(cases, test=0.2, tuning=0.2, seed=1)
 recipe = Recipe(method="scratch", backbone="resnet_tiny", epochs=2, image_size=24, batch_size=16, seed=3)
+climbing = Recipe(backbone="lenet5", epochs=2, image_size=28, batch_size=16, members=2, seed=3)
 
 
 def die():
@@ -56,19 +57,26 @@ POINTS = {
     "within the probe of precision": lambda: killed(auto, "time_step", 2),
     "after the plan is kept": lambda: killed(training, "_keep_plan"),
     "after decoding": lambda: killed(training, "decode"),
-    "with the first weights": lambda: killed(training, "initial_network"),
+    "with the first weights": lambda: killed(fitting, "initial_network"),
     "before the first checkpoint": lambda: killed(loop, "save_checkpoint", late=False),
     "after the first checkpoint": lambda: killed(loop, "save_checkpoint"),
-    "in the first step": lambda: killed(loop, "_backward"),
+    "in the first step": lambda: killed(loop, "backward"),
     "when the second epoch is judged": lambda: killed(loop, "_remember", 2),
     "before the last checkpoint": lambda: killed(loop, "save_checkpoint", 3, late=False),
+    "a ladder nowhere": lambda: None,
+    "a ladder when its heads are found": lambda: killed(training, "_frozen"),
+    "a ladder after its first rung": lambda: killed(ladder, "_stand"),
+    "a ladder in a step of its second fold": lambda: killed(loop, "backward", 12),
+    "a ladder while a fold is judged": lambda: killed(ladder, "outputs_on", 4, late=False),
+    "a ladder when its members are chosen": lambda: killed(ladder, "choose_members", late=False),
 }
 
 
 def child(name, point):
     if os.fork() == 0:
         point()
-        model = train(cases, parts, recipe, threads=1, cache=home / "cache", folder=home / name / "checkpoints", network=False)
+        wanted = climbing if name.startswith("a ladder") else recipe
+        model = train(cases, parts, wanted, threads=1, cache=home / "cache", folder=home / name / "checkpoints", network=False)
         model.save(home / name / "model")
         os._exit(0)
     return os.wait()[1]
@@ -87,17 +95,26 @@ print(json.dumps(found))
 SOON = ("before the first checkpoint",)
 LATER = ("within the probe of precision", "after the probe of precision", "after the plan is kept", "after decoding", "with the first weights", "after the first checkpoint",
          "in the first step", "when the second epoch is judged", "before the last checkpoint")  # fmt: skip
+LADDER = ("a ladder when its heads are found", "a ladder after its first rung", "a ladder in a step of its second fold",
+          "a ladder while a fold is judged", "a ladder when its members are chosen")  # fmt: skip
 
 
-@pytest.mark.parametrize("names", [SOON, pytest.param(LATER, marks=pytest.mark.slow)], ids=["soon", "later"])
-def test_a_training_killed_anywhere_ends_byte_for_byte_like_an_unbroken_one(phantom, tmp_path, names) -> None:
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("whole", "names"),
+    [("nowhere", SOON), pytest.param("nowhere", LATER, marks=SLOW), pytest.param("a ladder nowhere", LADDER, marks=SLOW)],
+    ids=["soon", "later", "ladder"],
+)
+def test_a_training_killed_anywhere_ends_byte_for_byte_like_an_unbroken_one(phantom, tmp_path, whole, names) -> None:
     """Once the probe trained the network itself, moved its averages, and a resumed training began from others."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    made = subprocess.run([sys.executable, "-c", DRIVER, str(phantom), str(tmp_path), "nowhere", *names], capture_output=True, text=True,
+    made = subprocess.run([sys.executable, "-c", DRIVER, str(phantom), str(tmp_path), whole, *names], capture_output=True, text=True,
                           timeout=500, env=environment)  # fmt: skip
     assert made.returncode == 0, made.stderr[-2000:]
     found = json.loads(made.stdout.strip().splitlines()[-1])
-    ended, _, weights, _ = found.pop("nowhere")
+    ended, _, weights, _ = found.pop(whole)
     assert (ended, bool(weights)) == (0, True)
     assert set(found) == set(names)
     for name, (killed, resumed, same, _) in found.items():

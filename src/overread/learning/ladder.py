@@ -253,7 +253,7 @@ def _shareable(one: _Stand, other: _Stand) -> bool:
 
 def _ensemble(stands: Sequence[_Stand], best: int, jury: Jury) -> _Stand | None:
     """The ensemble of the best and others whose images can be made of the same; None where the best alone was chosen."""
-    near = [each for each in stands if _shareable(each, stands[best])]
+    near = [each for i, each in enumerate(stands) if i == best or _shareable(each, stands[best])]
     chosen = choose_members([each.outputs for each in near], jury.task, jury.labels, near.index(stands[best]))
     held = [(each, share) for each, share in zip(near, chosen, strict=True) if share > 0]
     if len(held) < 2:
