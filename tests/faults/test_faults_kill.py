@@ -104,7 +104,11 @@ SLOW = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("whole", "names"),
-    [("nowhere", SOON), pytest.param("nowhere", LATER, marks=SLOW), pytest.param("a ladder nowhere", LADDER, marks=SLOW)],
+    [
+        ("nowhere", SOON),
+        pytest.param("nowhere", LATER, marks=SLOW),
+        pytest.param("a ladder nowhere", LADDER, marks=SLOW),
+    ],
     ids=["soon", "later", "ladder"],
 )
 def test_a_training_killed_anywhere_ends_byte_for_byte_like_an_unbroken_one(phantom, tmp_path, whole, names) -> None:

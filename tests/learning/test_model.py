@@ -19,7 +19,7 @@ from overread.tasks.target import Target
 def _model(layers=(), mean_image=None) -> Model:
     normalise = "channel mean and std" if mean_image is None else "mean image"
     preprocess = Preprocess(size=(28, 28), channels=1, normalise=normalise, mean=(0.4,), std=(0.2,))
-    about = About(Recipe(method="scratch", layers=layers), preprocess, Target("binary", ("n", "p"), ("p",)), Origin("resnet_small", 1),
+    about = About(Recipe(method="features" if layers else "scratch", layers=layers), preprocess, Target("binary", ("n", "p"), ("p",)), Origin("resnet_small", 1),
                   seen=tuple(hashed(["zebulon", "bob"], "salt")), salt="salt", decisions=(Decision("a", "b", "c"),))  # fmt: skip
     with seeded(0, 0, 0, "test"):
         network = make_network(about)

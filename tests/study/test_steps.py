@@ -293,6 +293,12 @@ def test_despite_a_leak_a_study_goes_on_without_the_patients_that_leak(leaking, 
         _split(leaking.changed(despite=("shortcut",)), tmp_path / "run")
 
 
+def test_a_rule_that_the_labels_do_not_fit_is_refused_before_anything_is_made(phantom, tmp_path) -> None:
+    with pytest.raises(InputError, match="a decision rule is for one label of several classes"):
+        run(_study(phantom, decide="prior"), tmp_path / "run", network=False)
+    assert not (tmp_path / "run" / "audit.json").exists()
+
+
 def test_an_unknown_error_cannot_be_passed_over(phantom) -> None:
     with pytest.raises(InputError, match="Did you mean 'leak'"):
         _study(phantom, despite=("leaks",))

@@ -35,6 +35,7 @@ from overread.stats.multiclass_rules import (
     smallest_change,
 )
 from overread.stats.proportions import patient_freedom
+from overread.tasks.target import Target
 
 DECISIONS = ("auto", "argmax", "prior", "thresholds", "cost")
 #: A table of costs in the forms that it may be given in.
@@ -116,9 +117,7 @@ class _Tuning:
     def of(cls, tuning: Predictions, level: float, seed: int) -> _Tuning:
         facts = ScoredCases.of(tuning)
         rows = np.flatnonzero(facts.known)
-        rows = rows[
-            np.argsort(tuning.table["case"].to_numpy()[rows], kind="stable")
-        ]  # folds whatever the table's order
+        rows = rows[np.argsort(tuning.table["case"].to_numpy()[rows], kind="stable")]  # folds whatever the rows' order
         codes = patient_codes(tuning.patients[rows], len(rows))
         why = not_finite(facts.scores[rows], name="scores") if len(rows) else ""
         return cls(facts.target.names, facts.scores[rows], facts.truth[rows], codes, why or facts.no_chances, level, seed)  # fmt: skip
