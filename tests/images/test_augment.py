@@ -245,6 +245,18 @@ def test_planes_of_a_volume_come_in_reverse() -> None:
     assert (apply(flat, drawn) == flat).all()  # an image has no depth
 
 
+def test_planes_of_a_cubic_volume_are_laid_across_its_rows_or_columns() -> None:
+    volumes = np.random.default_rng(0).integers(0, 256, (30, 6, 6, 6, 1)).astype(np.uint8)
+    drawn = _drawn(Augmentation(turn_depth=0.7), 30, (6, 6))
+    assert set(drawn.turn_depth.tolist()) == {0, 1, 2}
+    for volume, result, axis in zip(volumes, apply(volumes, drawn), drawn.turn_depth, strict=True):
+        expected = {0: volume, 1: volume.transpose(1, 0, 2, 3)[::-1], 2: volume.transpose(2, 1, 0, 3)[::-1]}[axis]
+        assert (result == expected).all()  # a turn: transposed and mirrored
+    flat, long = volumes[:, 0], volumes[:, :4]
+    assert (apply(flat, drawn) == flat).all()
+    assert (apply(long, drawn) == long).all()
+
+
 @pytest.mark.parametrize("size", [(40, 40), (30, 50), (50, 30)])
 def test_nothing_comes_in_from_outside_of_the_inscribed_rectangle_which_is_the_largest(size) -> None:
     """White images under a black border stay white; magnified by less they would not."""

@@ -183,7 +183,7 @@ def test_looking_decodes_each_image_once_and_counts_the_teachers(tmp_path, monke
                           "label": ["x", "y", "y"] * 20})  # fmt: skip
     facts = look(Cases(table, Target("binary", ("x", "y"), ("y",)), tmp_path), np.arange(40))
     assert len(opened) == len(set(opened)) == 50
-    assert facts == Facts(images=40, patients=20, fewest=14, side=30, bits=8, volume=False, colour=True, cases=40)
+    assert facts == Facts(images=40, patients=20, fewest=14, side=30, bits=8, volume=False, colour=True, cases=40, held=20)
 
 
 @pytest.mark.parametrize("changes", [{}, {"volume": True, "side": 28, "colour": False}, {"side": 600}])
@@ -196,24 +196,24 @@ def test_descriptors_need_no_weights_and_no_network(changes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "wanted"), [(0.01, (5, "resnet3d_small")), (0.2, (5, "resnet3d_tiny")), (3.0, (1, "resnet3d_small"))]
+    ("step", "wanted"), [(0.01, (5, "resnet_small")), (0.4, (5, "resnet_tiny")), (4.0, (1, "resnet_small"))]
 )
 def test_several_small_networks_where_there_is_time_for_one_larger(step, wanted) -> None:
     """A probe by which the smaller network takes a tenth of the time."""
-    facts = Facts(1200, 1200, 300, 28, volume=True)
+    facts = Facts(4800, 1200, 300, 28)
 
     def probe(backbone: str, side: int, batch: int, precision: str) -> float:
         return step / 10 if backbone.endswith("tiny") else step
 
     made, folds, decisions = network_rung(AUTO, facts, (), "", device="cpu", seconds=300.0, probe=probe)
     assert (folds, made.backbone) == wanted
-    assert ("smaller network" in str(decisions)) == (wanted[1] == "resnet3d_tiny")
+    assert ("smaller network" in str(decisions)) == (wanted[1] == "resnet_tiny")
     asked, folds, _ = network_rung(Recipe(members=4), facts, (), "", device="cpu", seconds=3000.0, probe=probe)
-    assert (asked.backbone, folds) == ("resnet3d_small", 4)
+    assert (asked.backbone, folds) == ("resnet_small", 4)
     asked, _, _ = network_rung(
-        Recipe(backbone="resnet3d_small"), facts, (), "", device="cpu", seconds=300.0, probe=probe
+        Recipe(backbone="resnet_small"), facts, (), "", device="cpu", seconds=300.0, probe=probe
     )
-    assert asked.backbone == "resnet3d_small"
+    assert asked.backbone == "resnet_small"
 
 
 def test_frozen_features_are_made_smaller_until_they_fit_into_the_time() -> None:

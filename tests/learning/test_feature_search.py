@@ -187,9 +187,9 @@ def test_with_little_time_some_patients_are_tried_and_it_is_said(weights, monkey
     monkeypatch.setattr(linear_probe, "_forward", forward)
     monkeypatch.setattr(linear_probe.time, "monotonic", lambda: sum(clock))
     monkeypatch.setattr(linear_probe, "Clock", lambda limit: _Clock(limit, clock))
-    rungs = search_features(data, RECIPE, weights, seconds=25.0, say=said.append)
+    rungs = search_features(data, RECIPE, weights, seconds=5.0, say=said.append)
     some = [rung for rung in rungs if not rung.recipe.backbone]
-    assert 0 < len(some[0].rows) < len(data.training)  # 72 images take 3.6 s, a tenth is 2.5 s
+    assert 0 < len(some[0].rows) < len(data.training)  # 72 images take 3.6 s, half of the time is 2.5 s
     assert set(some[0].rows) < set(data.training)
     assert all(len(rung.outputs) == len(rung.rows) for rung in rungs)
     counts = [len(rung.rows) for rung in rungs]

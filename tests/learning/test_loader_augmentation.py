@@ -25,13 +25,14 @@ def _pictures(shape: tuple[int, ...]) -> np.ndarray:
         Augmentation(brightness=0.2, contrast=0.3, saturation=0.4, hue=0.1),
         Augmentation(blur=2.0),
         Augmentation(flip_depth=0.5, turn=0.7),
+        Augmentation(flip_depth=0.5, turn_depth=0.7),
         Augmentation(rotate=180, inscribed=True),
         Augmentation(gamma=1.0),
         Augmentation(erase=0.7),
     ],
-    ids=["flips", "affine", "zero border", "colours", "blur", "turns", "inscribed", "gamma", "erasing"],
+    ids=["flips", "affine", "zero border", "colours", "blur", "turns", "turns of depth", "inscribed", "gamma", "erasing"],
 )
-@pytest.mark.parametrize("shape", [(6, 40, 50, 3), (6, 33, 33, 1), (4, 3, 24, 24, 1)], ids=["colour", "grey", "volume"])
+@pytest.mark.parametrize("shape", [(6, 40, 50, 3), (6, 33, 33, 1), (4, 3, 24, 24, 1), (4, 24, 24, 24, 1)], ids=["colour", "grey", "volume", "cube"])
 def test_the_same_parameters_give_the_same_images_as_opencv(augmentation, shape) -> None:
     images = _pictures(shape)
     drawn = draw(augmentation, seed=1, epoch=2, samples=np.arange(len(images)), size=shape[-3:-1], channels=shape[-1])

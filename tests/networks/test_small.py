@@ -51,6 +51,7 @@ def test_volumes_go_through() -> None:
     x = noise(2, 1, 28, 28, 28)
     assert network(x).shape == (2, 3)
     assert network.maps(x).shape == (2, 128, 4, 4, 4)
+    assert seeded("cnn3d_small", outputs=3).eval().maps(x).shape == (2, 128, 1, 1, 1)
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -91,12 +92,12 @@ def test_dropout_stands_before_the_head_only() -> None:
     assert 0.02 < float((dropped != 0).float().mean()) < 0.3
 
 
-@pytest.mark.parametrize("name", ["cnn_small", "resnet_tiny", "resnet3d_tiny", "resnet3d_small"])
+@pytest.mark.parametrize("name", ["cnn_small", "resnet_tiny", "cnn3d_small", "resnet3d_small"])
 def test_they_learn_which_half_is_bright(name: str) -> None:
     """A network that cannot overfit 16 images is broken."""
     volume = "3d" in name
     truth = torch.arange(16) % 2
-    x = noise(16, 1, *(8, 8, 8) if volume else (12, 12))
+    x = noise(16, 1, *(16, 16, 16) if volume else (12, 12))
     x[truth == 1, ..., : x.shape[-1] // 2] += 1.0
     network = seeded(name)
     optimiser = torch.optim.AdamW(network.parameters(), lr=0.01)

@@ -67,5 +67,5 @@ def test_volumes_train_a_three_dimensional_network(shared, tmp_path) -> None:
         np.sort(np.concatenate([np.flatnonzero(cases.table["split"] == p)[:24] for p in ("train", "tuning", "test")]))
     )
     model = train(few, split(few, seed=0), Recipe(epochs=1, batch_size=8), network=False, cache=tmp_path)
-    assert any("resnet3d_small" in rung.what for rung in model.rungs)
+    assert any("cnn3d_small" in rung.what for rung in model.rungs)
     assert np.isfinite(predict(model, few.take(np.arange(4))).scores).all()

@@ -38,14 +38,15 @@ class Augmentation:
     """Ranges from which parameters are drawn for training images; everything is off by default.
 
     ``flip_horizontal``, ``flip_vertical``, ``flip_depth`` (the planes of a volume), ``clahe``: probabilities; ``turn``:
-    that of a turn by 90, 180 or 270° in the plane, ``erase``: that of a grey rectangle of 2 to 20 % of the image (Zhong
-    2020, arXiv:1708.04896). ``rotate``: ± degrees; ``inscribed``: of what was turned only the largest upright part of
-    the image's shape is kept, so that nothing comes in from outside (Esteva 2017). ``gamma``: the exponent of the grey
-    levels lies within 1 + gamma and its inverse. ``scale``: the range of the
-    magnification, drawn on the log scale. ``shift``: ± fraction of the side. ``brightness``: ± fraction of full scale,
-    added. ``contrast``: ± relative, about mid-grey. ``saturation``: ± relative, ``hue``: ± fraction of the circle
-    (colour only). ``noise``: largest standard deviation, fraction of full scale. ``blur``: largest sigma, pixels.
-    ``border``: what comes in from outside, ``reflect`` (about the edge pixels) or ``zero``.
+    that of a turn by 90, 180 or 270° in the plane, ``turn_depth``: that of one by 90° which lays the planes of a cubic
+    volume across its rows or its columns (a volume of unequal sides stays), ``erase``: that of a grey rectangle of 2 to
+    20 % of the image (Zhong 2020, arXiv:1708.04896). ``rotate``: ± degrees; ``inscribed``: of what was turned only the
+    largest upright part of the image's shape is kept, so that nothing comes in from outside (Esteva 2017). ``gamma``:
+    the exponent of the grey levels lies within 1 + gamma and its inverse. ``scale``: the range of the magnification,
+    drawn on the log scale. ``shift``: ± fraction of the side. ``brightness``: ± fraction of full scale, added.
+    ``contrast``: ± relative, about mid-grey. ``saturation``: ± relative, ``hue``: ± fraction of the circle (colour
+    only). ``noise``: largest standard deviation, fraction of full scale. ``blur``: largest sigma, pixels. ``border``:
+    what comes in from outside, ``reflect`` (about the edge pixels) or ``zero``.
     """
 
     flip_horizontal: float = 0.0
@@ -63,6 +64,7 @@ class Augmentation:
     border: str = "reflect"
     flip_depth: float = 0.0
     turn: float = 0.0
+    turn_depth: float = 0.0
     inscribed: bool = False
     gamma: float = 0.0
     erase: float = 0.0
@@ -86,7 +88,8 @@ class Drawn:
     ``cv2.warpAffine`` takes with ``WARP_INVERSE_MAP``. ``colours``: (B, C, C+1), the affine map of the channels on the
     scale 0 … 1 that stands for hue, saturation, contrast and brightness. ``noise``: (B,) standard deviations on the
     scale 0 … 1; ``blur``: (B,) sigmas in pixels; ``clahe``, ``flip_depth``: (B,) bool. ``turn``: (B,) quarter turns, in the
-    matrices already. ``gamma``: (B,) exponents. ``erased``: (B, 4), from row to row and from column to column, empty
+    matrices already. ``turn_depth``: (B,) the axis that the planes are laid across: 1 rows, 2 columns, 0 none.
+    ``gamma``: (B,) exponents. ``erased``: (B, 4), from row to row and from column to column, empty
     where nothing is. The arrays ``flip_horizontal`` … ``hue`` (B,)
     are what the maps were made of. ``seed``, ``epoch``, ``samples`` (B,) key the noise.
     """
@@ -107,6 +110,7 @@ class Drawn:
     clahe: NDArray[np.bool_]
     flip_depth: NDArray[np.bool_]
     turn: NDArray[np.int64]
+    turn_depth: NDArray[np.int64]
     gamma: NDArray[np.float64]
     erased: NDArray[np.int64]
     border: str
@@ -161,6 +165,7 @@ def draw(
         "clahe": happens("clahe", a.clahe),
         "flip_depth": happens("flip depth", a.flip_depth),
         "turn": happens("turn", a.turn) * (1 + random.integers(seed, epoch, rows, "quarter turns", 3)),
+        "turn_depth": happens("turn depth", a.turn_depth) * (1 + random.integers(seed, epoch, rows, "axis of depth", 2)),
         "gamma": np.exp(spread("gamma", float(np.log1p(a.gamma)))),
     }
     values["erased"] = _rectangles(happens("erase", a.erase), rows, seed, epoch, size)
@@ -279,6 +284,9 @@ def _apply_part(images: NDArray, rows: NDArray, plan: _Plan, out: NDArray, part:
     for i in part:
         planes = images[rows[i]]
         planes = planes[::-1] if plan.drawn.flip_depth[i] and len(planes) > 1 else planes
+        axis = int(plan.drawn.turn_depth[i])
+        if axis and len(planes) == planes.shape[axis]:
+            planes = np.ascontiguousarray(np.rot90(planes, axes=(0, axis)))
         for plane, (pixels, place) in enumerate(zip(planes, out[i])):
             _apply_one(pixels, place, plan, i, plane)
 

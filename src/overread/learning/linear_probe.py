@@ -229,7 +229,7 @@ def search_features(
 
     ``recipe``: where the rungs start from: its seed, folds, penalties, ``balance``, ``views`` and ``normalise``; the
     images are those of ``data``. ``seconds`` bound the search: a source whose features would take too long is tried on
-    some of the patients, the first so that its answer is there after about a tenth of them, or left out, and ``say``
+    some of the patients, the first so that its answer is there after about half of them, or left out, and ``say``
     hears of it. With a ``cache``, :func:`fit_head` finds the features of a rung there. The tuning rows are not looked
     at. Raises :class:`UnsoundError` for fewer patients than folds.
     """
@@ -250,7 +250,7 @@ def search_features(
 
 
 #: The share of the time in which the first rung is there, and that of a network's share which its features may take.
-_FIRST, _FEATURES = 0.1, 0.5
+_FIRST, _FEATURES = 0.5, 0.5
 #: Below so many patients in a fold nothing is learned about a network.
 _FEWEST_PATIENTS = 5
 #: Images by which the time of a source's features is foretold.

@@ -371,11 +371,21 @@ def augment(images: Tensor, drawn: Drawn) -> Tensor:
     depth = planes.shape[1]
     turned = torch.as_tensor(drawn.flip_depth, device=images.device)[:, None, None, None, None]
     planes = torch.where(turned, planes.flip(1), planes) if drawn.flip_depth.any() else planes
+    planes = _across(planes, drawn)
     flat = planes.reshape(-1, *planes.shape[2:])
     flat = _colour(_blur(_warp(flat, drawn, depth), drawn, depth), drawn, depth)
     flat = _erase(_noise(_bend(flat, drawn, depth), drawn, depth), drawn, depth)
     made = flat.reshape(planes.shape)
     return made.movedim(1, 2) if images.ndim == 5 else made[:, 0]
+
+
+def _across(planes: Tensor, drawn: Drawn) -> Tensor:
+    """Volumes (B, D, C, H, W) whose planes lie across their rows or columns, where that was drawn and the sides are equal."""
+    for axis in (1, 2):
+        chosen = torch.as_tensor(drawn.turn_depth == axis, device=planes.device)[:, None, None, None, None]
+        if bool(chosen.any()) and planes.shape[1] == planes.shape[axis + 2]:
+            planes = torch.where(chosen, planes.rot90(dims=(1, axis + 2)), planes)
+    return planes
 
 
 def _each(values: np.ndarray, like: Tensor, depth: int) -> Tensor:

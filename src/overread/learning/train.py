@@ -122,7 +122,7 @@ def train(
             made, decisions = auto.plan_own(recipe, facts, own)
             settled = SettledPlan(facts, (Candidate("network", made),), 1, (*shown, *decisions))
         else:
-            small = "resnet3d_small" if facts.volume else "resnet_small"
+            small = auto.usual_small(facts.volume)
             prepare(recipe.changed(method="scratch", backbone=small, image_size=32))
             seconds = None if clock.limit is None else clock.left - reserve
             settled = _settle(

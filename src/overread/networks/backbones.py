@@ -129,9 +129,13 @@ _OURS: tuple[tuple[Any, ...], ...] = (
     ("cnn_small", 94_186, 28, "overread", 8, "relu3", 2),
     ("resnet_tiny", 77_754, 28, _RESNET, 8, "block3", 2),
     ("resnet_small", 308_074, 28, _RESNET, 8, "block3", 2),
-    ("resnet3d_tiny", 225_498, 28, "Hara 2017, arXiv:1708.07632", 8, "block3", 3),
+    ("cnn3d_small", 285_362, 28, "overread", 16, "relu4", 3),
     ("resnet3d_small", 898_474, 28, "Hara 2017, arXiv:1708.07632", 8, "block3", 3),
 )
+
+
+#: Channels of the plain ones after each convolution.
+_PLAIN = {"cnn_small": (32, 64, 128), "cnn3d_small": (8, 32, 64, 128)}
 
 
 def _rows() -> list[Backbone]:
@@ -201,9 +205,11 @@ def build(name: str, *, outputs: int, channels: int = 3, dropout: float = 0.0) -
 def _ours(name: str, *, outputs: int, channels: int, dropout: float) -> overread.networks.small.Network:
     from overread.networks import small
 
-    if name in ("lenet5", "cnn_small"):
-        return getattr(small, name)(outputs=outputs, channels=channels, dropout=dropout)
+    if name == "lenet5":
+        return small.lenet5(outputs=outputs, channels=channels, dropout=dropout)
     dimensions = BACKBONES[name].dimensions
+    if name in _PLAIN:
+        return small.plain(name, outputs=outputs, channels=channels, dropout=dropout, widths=_PLAIN[name], dimensions=dimensions)  # fmt: skip
     widths = (16, 32, 64) if name.endswith("_tiny") else (32, 64, 128)
     return small.residual(name, outputs=outputs, channels=channels, dropout=dropout, widths=widths,
                           dimensions=dimensions, stride=dimensions - 1)  # fmt: skip

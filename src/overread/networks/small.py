@@ -16,6 +16,7 @@ from overread.core.errors import checked, require
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_LARGEST = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _POOL = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
 
@@ -192,19 +193,22 @@ def global_pool(dimensions: int = 2) -> nn.Sequential:
 
 
 @checked
-def cnn_small(*, outputs: int, channels: int, dropout: float) -> Network:
-    """Three convolutions (32, 64, 128) with batch norm, ReLU, max pooling, for images up to 64 pixels."""
+def plain(
+    name: str, *, outputs: int, channels: int, dropout: float, widths: tuple[int, ...], dimensions: int = 2
+) -> Network:
+    """A convolution for each width with batch norm and ReLU, each followed by max pooling, which halves the side."""
     trunk = nn.Sequential()
     inputs = channels
-    for number, width in enumerate((32, 64, 128), start=1):
-        trunk.add_module(f"conv{number}", nn.Conv2d(inputs, width, 3, padding=1, bias=False))
-        trunk.add_module(f"norm{number}", nn.BatchNorm2d(width))
+    for number, width in enumerate(widths, start=1):
+        trunk.add_module(f"conv{number}", _CONV[dimensions](inputs, width, 3, padding=1, bias=False))
+        trunk.add_module(f"norm{number}", _NORM[dimensions](width))
         trunk.add_module(f"relu{number}", nn.ReLU(inplace=True))
-        trunk.add_module(f"pool{number}", nn.MaxPool2d(2))
+        trunk.add_module(f"pool{number}", _LARGEST[dimensions](2))
         inputs = width
     network = Network(
-        "cnn_small", trunk, global_pool(), width=inputs, outputs=outputs, channels=channels, dropout=dropout
-    )
+        name, trunk, global_pool(dimensions), width=inputs, outputs=outputs, channels=channels, dropout=dropout,
+        dimensions=dimensions,
+    )  # fmt: skip
     initialise(network.trunk)
     return network
 
