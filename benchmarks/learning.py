@@ -17,11 +17,13 @@ from pathlib import Path
 HAM = ["--image", "file", "--label", "dx", "--patient", "lesion_id", "--source", "dataset", "--names", "keep"]
 #: The published splits hold some images twice.
 LEAKS = ["--despite", "leak", "--despite", "near-leak"]
+#: What is published of them is accuracy, so the threshold is the one of highest accuracy on tuning data.
+ACCURACY = ["--rule", "accuracy"]
 #: Each set: its table, the flags of the study, and its budget.
 SETS = {
     "ham10000": ("ham10000/metadata.csv", HAM, "30m"),
-    "pneumoniamnist": ("pneumoniamnist/pneumoniamnist.npz", LEAKS, "15m"),
-    "adrenalmnist3d": ("adrenalmnist3d/adrenalmnist3d.npz", LEAKS, "15m"),
+    "pneumoniamnist": ("pneumoniamnist/pneumoniamnist.npz", [*LEAKS, *ACCURACY], "15m"),
+    "adrenalmnist3d": ("adrenalmnist3d/adrenalmnist3d.npz", [*LEAKS, *ACCURACY], "15m"),
 }
 TOLD = ("macro auc", "auc", "accuracy", "top accuracy", "balanced accuracy", "top balanced accuracy", "ece")
 
