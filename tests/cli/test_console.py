@@ -33,6 +33,20 @@ def test_lines_tell_the_rate_and_the_time_left(clock: list[float], capsys: pytes
     ]
 
 
+def test_what_is_done_twice_is_timed_anew_and_from_where_it_goes_on(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with console.bars() as progress:
+        progress("judging", 0, 100)
+        clock[0] += 5.0
+        progress("judging", 100, 100)
+        clock[0] += 900.0
+        progress("judging", 50, 100)  # it goes on where it was stopped
+        clock[0] += 25.0
+        progress("judging", 75, 100)
+    assert capsys.readouterr().err.splitlines() == ["  judging: 75 of 100, about 25 s left"]
+
+
 def test_bars_tell_the_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 

@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from overread.cli.main import app
 from overread.core.errors import InputError
+from overread.study.question import Study
+from overread.study.steps import RunContext, open_study, predict, set_up, train
 
 
 def table(skill, split=""):
@@ -61,8 +63,38 @@ def test_tuning_predictions_cost_no_look(tmp_path):
 
 
 def test_what_is_no_system_is_refused(three, tmp_path):
-    for words in ([three[0]], [three[0], tmp_path / "mine.toml"]):
-        with pytest.raises(InputError, match="two or more runs or tables"):
-            call(*words)
+    (tmp_path / "mine.toml").write_text("epochs = 1")
+    with pytest.raises(InputError, match="two or more runs, recipes or tables"):
+        call(three[0])
+    with pytest.raises(InputError, match="on the table and the split of a run"):
+        call(three[0], tmp_path / "mine.toml")
+    (tmp_path / "mine.toml").write_text("epoch = 1")
+    with pytest.raises(InputError, match="epochs"):
+        call(three[0], tmp_path / "mine.toml")
+    assert not (tmp_path / "board").exists()
     with pytest.raises(InputError, match="given twice"):
         call(three[0], three[0], "-o", tmp_path / "board")
+
+
+def test_recipes_are_trained_on_the_split_of_a_run_without_a_look_and_again_at_once(phantom, tmp_path):
+    recipe = {"method": "scratch", "backbone": "cnn_small", "epochs": 1, "image_size": 32, "batch_size": 16}
+    study = Study.from_flat(table=str(phantom), image="image", label="diagnosis", patient="patient", source="microscope", seed=3, threads=1,
+                            recipe=recipe)  # fmt: skip
+    run, board = tmp_path / "first", tmp_path / "board"
+    study, cases = open_study(study, run)
+    context = RunContext(study, run, table=cases)
+    for step in (lambda context: set_up(context, cases), train, predict):
+        step(context)
+    (tmp_path / "quick.toml").write_text('method = "scratch"\nbackbone = "lenet5"\nepochs = 1\nimage_size = 32')
+    words = (run, tmp_path / "quick.toml", "-o", board, "--offline")
+    found = call(*words)
+    assert found.exit_code == 0, found.output
+    held = json.loads((board / "leaderboard.json").read_text())
+    assert set(held["systems"]) == {"first", "quick"}
+    made = board / "runs" / "quick"
+    assert (made / "split.csv").read_bytes() == (run / "split.csv").read_bytes()
+    assert "lenet5" in (made / "model" / "model.json").read_text()
+    assert not (made / "ledger.jsonl").exists()
+    weights = (made / "model" / "model.safetensors").stat().st_mtime_ns
+    assert call(*words).exit_code == 0
+    assert (made / "model" / "model.safetensors").stat().st_mtime_ns == weights

@@ -183,7 +183,9 @@ def test_looking_decodes_each_image_once_and_counts_the_teachers(tmp_path, monke
                           "label": ["x", "y", "y"] * 20})  # fmt: skip
     facts = look(Cases(table, Target("binary", ("x", "y"), ("y",)), tmp_path), np.arange(40))
     assert len(opened) == len(set(opened)) == 50
-    assert facts == Facts(images=40, patients=20, fewest=14, side=30, bits=8, volume=False, colour=True, cases=40, held=20)
+    assert facts == Facts(
+        images=40, patients=20, fewest=14, side=30, bits=8, volume=False, colour=True, cases=40, held=20
+    )
 
 
 @pytest.mark.parametrize("changes", [{}, {"volume": True, "side": 28, "colour": False}, {"side": 600}])
@@ -210,9 +212,7 @@ def test_several_small_networks_where_there_is_time_for_one_larger(step, wanted)
     assert ("smaller network" in str(decisions)) == (wanted[1] == "resnet_tiny")
     asked, folds, _ = network_rung(Recipe(members=4), facts, (), "", device="cpu", seconds=3000.0, probe=probe)
     assert (asked.backbone, folds) == ("resnet_small", 4)
-    asked, _, _ = network_rung(
-        Recipe(backbone="resnet_small"), facts, (), "", device="cpu", seconds=300.0, probe=probe
-    )
+    asked, _, _ = network_rung(Recipe(backbone="resnet_small"), facts, (), "", device="cpu", seconds=300.0, probe=probe)
     assert asked.backbone == "resnet_small"
 
 

@@ -30,9 +30,24 @@ def _pictures(shape: tuple[int, ...]) -> np.ndarray:
         Augmentation(gamma=1.0),
         Augmentation(erase=0.7),
     ],
-    ids=["flips", "affine", "zero border", "colours", "blur", "turns", "turns of depth", "inscribed", "gamma", "erasing"],
+    ids=[
+        "flips",
+        "affine",
+        "zero border",
+        "colours",
+        "blur",
+        "turns",
+        "turns of depth",
+        "inscribed",
+        "gamma",
+        "erasing",
+    ],
 )
-@pytest.mark.parametrize("shape", [(6, 40, 50, 3), (6, 33, 33, 1), (4, 3, 24, 24, 1), (4, 24, 24, 24, 1)], ids=["colour", "grey", "volume", "cube"])
+@pytest.mark.parametrize(
+    "shape",
+    [(6, 40, 50, 3), (6, 33, 33, 1), (4, 3, 24, 24, 1), (4, 24, 24, 24, 1)],
+    ids=["colour", "grey", "volume", "cube"],
+)
 def test_the_same_parameters_give_the_same_images_as_opencv(augmentation, shape) -> None:
     images = _pictures(shape)
     drawn = draw(augmentation, seed=1, epoch=2, samples=np.arange(len(images)), size=shape[-3:-1], channels=shape[-1])

@@ -150,8 +150,12 @@ class Simulated(Clock):
         return self.now
 
 
-def _simulate(make_training, seconds, *, limit: float, judging: float = 1.0, **fields):
-    """A training on a machine whose step number k takes ``seconds(k)``; the rates of all steps, and where it ended."""
+def _simulate(make_training, seconds, *, limit: float, judging: float = 1.0, retuned: list | None = None, **fields):
+    """A training on a machine whose step number k takes ``seconds(k)``; the rates of all steps, and where it ended.
+
+    ``retuned`` gets the steps after which the threads are chosen anew.
+    """
+    retuned = [] if retuned is None else retuned
     clock, rates, latest = Simulated(limit), [], [0.0]
     training = make_training(**{"epochs": 12, "patience": 99.0, "clock": clock, **fields})
     loss, judge = training["loss"], training["judge"]
@@ -175,7 +179,9 @@ def _simulate(make_training, seconds, *, limit: float, judging: float = 1.0, **f
         patch.setattr(loop, "_rate", rate)
         patch.setattr(loop, "_row", lambda *arguments: {"epoch": 1, "train loss": 0, "tuning loss": 0, "tuning score": 0,
                                                          "learning rate": 0})  # fmt: skip
-        _, state = optimise(**{**training, "loss": timed, "judge": judged})
+        _, state = optimise(
+            **{**training, "loss": timed, "judge": judged, "retune": lambda: retuned.append(len(rates))}
+        )
     return rates, state, clock
 
 
@@ -188,6 +194,21 @@ PACES = {
     "uneven": lambda k: 0.5 + 1.5 * (k % 3),
     "a slow first step": lambda k: 6.0 if k == 0 else 1.0,
 }
+
+
+def test_threads_are_chosen_anew_when_the_machine_becomes_busier_or_freer(make_training) -> None:
+    asked = {"epochs": 12, "batch_size": 4}  # 192 steps
+    for seconds, wanted in ((lambda k: 1.0, 0), (lambda k: 1.0 + 0.4 * (k % 2), 0), (lambda k: 1.0 if k < 60 else 3.0, 1),
+                            (lambda k: 3.0 if k < 60 else 1.0, 1), (lambda k: 3.0 if 60 <= k < 120 else 1.0, 2)):  # fmt: skip
+        retuned: list[int] = []
+        _simulate(make_training, seconds, limit=2000.0, retuned=retuned, **asked)
+        begun = [step for i, step in enumerate(retuned) if i == 0 or step - retuned[i - 1] > 45]
+        assert len(begun) == wanted, retuned
+        assert all(60 < step < 80 or 120 < step < 140 for step in begun)
+        assert len(retuned) <= 2 * wanted  # an average follows in two steps of half as much again
+    retuned = []
+    _simulate(make_training, lambda k: 1.0 if k < 60 else 3.0, limit=None, retuned=retuned, **asked)
+    assert not retuned  # without a budget nothing is chosen by the time that it takes
 
 
 @pytest.mark.parametrize("pace", PACES)

@@ -89,18 +89,22 @@ def _rate(what: str, speed: float) -> str:
 
 def _lines(every: float = 20.0) -> Progress:
     """Progress as plain lines for a log: one per step at its start, then one in ``every`` seconds."""
-    began: dict[str, float] = {}
+    began: dict[str, tuple[float, int]] = {}
     told: dict[str, float] = {}
 
     def progress(what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        start = began.setdefault(what, now)
-        if done >= total or now - told.setdefault(what, start) < every:
+        if done >= total:  # the next of this name begins anew
+            began.pop(what, None)
+            told.pop(what, None)
+            return
+        start, first = began.setdefault(what, (now, done))
+        if now - told.setdefault(what, start) < every:
             return
         told[what] = now
-        speed = done / (now - start)
+        speed = (done - first) / (now - start)
         rate = _rate(what, speed)
-        left = (total - done) / speed if done else 0.0
+        left = (total - done) / speed if speed else 0.0
         say(f"  {what}: {done:,} of {total:,}{f', {rate}' if rate else ''}, about {left:.0f} s left")
 
     return progress

@@ -103,9 +103,7 @@ def rehearse_study(study: Study, machine: Machine, *, quiet: bool) -> Preflight:
         with bars() as progress:
             study, cases = steps.open_study(study, folder, progress)
         with open_run(study, folder, machine.cache, offline=machine.offline, quiet=quiet, table=cases) as context:
-            steps.begin(context, cases)
-            for step in (steps.audit, steps.tell_findings, steps.split):
-                step(context)
+            steps.set_up(context, cases)
             return steps.rehearse(context)
 
 

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import PointChoice, System, end, json_with_metrics, output_folder
-from overread.cli.options import AllowSeen, AsJson, BootstrapSeed, Level, PredictionTable
+from overread.cli.console import PointChoice, System, bars, end, json_with_metrics, open_run, output_folder, say
+from overread.cli.options import AllowSeen, AsJson, BootstrapSeed, Level, Machine, PredictionTable, RecipeChoice
+from overread.cli.run import recipe_changes
 from overread.core.errors import InputError, one_of
+from overread.study.question import Study
 
 
 def leaderboard(
-    systems: Annotated[list[Path], typer.Argument(help="runs' folders, or predictions .csv: two or more")],
-    form: PredictionTable,
+    systems: Annotated[list[Path], typer.Argument(help="runs' folders, predictions .csv, or recipes .toml, which are trained on the table and the split of the first run")],
+    form: PredictionTable, machine: Machine,
     part: Annotated[str, typer.Option(help="of a run: tuning (no look at the test set), or test (a look in each run's ledger)")] = "tuning",
     metric: Annotated[str, typer.Option(help="what to rank by; auc, macro auc or mae if not given")] = "",
     against: Annotated[str, typer.Option(help="what each is compared with: best, first, or one by its name")] = "best",
@@ -22,9 +24,9 @@ def leaderboard(
     output: Annotated[str, typer.Option("-o", "--output", help="folder; leaderboard/ here if not given")] = "leaderboard",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Rank runs or tables of predictions on the same cases: each metric with its interval, each difference with its own.
+    """Rank runs, recipes or tables of predictions on the same cases: each metric with its interval, each difference too.
 
-    Writes leaderboard.json, leaderboard.csv, metrics.json and leaderboard.html.
+    Writes leaderboard.json, leaderboard.csv, metrics.json, leaderboard.html, and a run for each recipe.
     """
     from overread.core.files import write_csv
     from overread.evaluation.comparison.leaderboard import leaderboard as rank
@@ -33,11 +35,18 @@ def leaderboard(
     from overread.reporting.pages.leaderboard import leaderboard_page
 
     one_of(part, ("tuning", "test"), "part")
-    if len(systems) < 2 or any(path.suffix == ".toml" for path in systems):
-        raise InputError("a leaderboard ranks two or more runs or tables of predictions", given=" ".join(map(str, systems)),
-                         todo="train each recipe first: overread run TABLE --recipe mine.toml -o runs/mine")  # fmt: skip
-    folder = output_folder(output, Path("leaderboard"))
+    if len(systems) < 2:
+        raise InputError(
+            "a leaderboard ranks two or more runs, recipes or tables of predictions", given=" ".join(map(str, systems))
+        )
+    recipes, first = _recipes(systems), next((path for path in systems if path.is_dir()), None)
+    if recipes and first is None:
+        raise InputError("recipes are trained on the table and the split of a run, and none is given", given=" ".join(map(str, recipes)),
+                         todo="name a run too: overread run TABLE -o runs/mine")  # fmt: skip
     names = _names(systems)
+    folder = output_folder(output, Path("leaderboard"))
+    trained = {path: _trained(path, first, folder / "runs" / path.stem, machine) for path in recipes if first}
+    systems = [trained.get(path, path) for path in systems]
     found = {name: _system(path, part, form) for name, path in zip(names, systems, strict=True)}
     tables = {name: system.test for name, system in found.items()}
     tuned = {name: part == "tuning" and path.is_dir() for name, path in zip(names, systems, strict=True)}
@@ -53,6 +62,37 @@ def leaderboard(
         return
     typer.echo(board.table())
     end([folder / "leaderboard.csv", folder / "leaderboard.json", page], f"open {page}")
+
+
+def _recipes(systems: list[Path]) -> list[Path]:
+    """The recipes among the systems; all can be read before the first is trained."""
+    found = [path for path in systems if path.suffix == ".toml"]
+    for path in found:
+        recipe_changes(RecipeChoice(recipe=str(path)))
+    if len({path.stem for path in found}) < len(found):
+        raise InputError(
+            "recipes need names of their own", given=" ".join(map(str, found)), todo="rename one of the files"
+        )
+    return found
+
+
+def _trained(recipe: Path, like: Path, folder: Path, machine: Machine) -> Path:
+    """The run of a recipe on the table and the split of the run ``like``, up to its predictions: no look at its test part."""
+    from overread.study import steps
+
+    study = Study.load(like / "study.toml").changed(recipe=recipe_changes(RecipeChoice(recipe=str(recipe))))
+    steps.require_trainable(study, not machine.offline)
+    say(f"{recipe} on the table and the split of {like}:")
+    with bars() as progress:
+        study, cases = steps.open_study(study, folder, progress)
+    with open_run(study, folder, machine.cache, offline=machine.offline, table=cases) as context:
+        steps.set_up(context, cases)
+        if (folder / "split.csv").read_bytes() != (like / "split.csv").read_bytes():
+            raise InputError("the table has changed since the run was made: it is split otherwise now", given=str(like),
+                             todo="make the run anew, in another folder")  # fmt: skip
+        steps.train(context)
+        steps.predict(context)
+    return folder
 
 
 def _system(path: Path, part: str, form: PredictionTable) -> System:

@@ -48,7 +48,7 @@ def study_of(
     """The question of a ``study.toml``, or of a table with its options."""
     if Path(table).suffix == ".toml":
         return Study.load(table, say).seen_from(Path(table).parent)
-    training = replace(training, recipe=_changes(recipe))
+    training = replace(training, recipe=recipe_changes(recipe))
     return Study(table, columns, images, split, operating_point, training, resources, layout).seen_from(Path())
 
 
@@ -70,7 +70,7 @@ def demo(
     columns = Columns(
         image="image", label="diagnosis", patient="patient", source="microscope", subgroups=("sex", "age"), names="keep"
     )
-    training = Training(seed=seed, recipe=_changes(RecipeChoice()))
+    training = Training(seed=seed, recipe=recipe_changes(RecipeChoice()))
     study = Study(str(table.absolute()), columns, training=training, resources=Resources(budget=budget))
     with bars() as progress:
         page = steps.run(study, output, network=False, progress=progress, say=say, verbose=verbose)
@@ -123,7 +123,7 @@ def train(
     from overread.study import steps
 
     weights = str(Path(training.weights).absolute()) if training.weights else ""
-    changes = {"recipe": _changes(recipe), "weights": weights, **vars(resources)}
+    changes = {"recipe": recipe_changes(recipe), "weights": weights, **vars(resources)}
     study = _amended(folder, changes if seed is None else {**changes, "seed": seed})
     steps.require_trainable(study, not machine.offline)
     with open_run(study, folder, machine.cache, offline=machine.offline) as context:
@@ -233,7 +233,7 @@ def _show_result(folder: Path, verbose: bool) -> None:
         typer.echo(line)
 
 
-def _changes(choice: RecipeChoice) -> dict[str, Any]:
+def recipe_changes(choice: RecipeChoice) -> dict[str, Any]:
     """The recipe's fields that differ from the defaults."""
     from overread.core.files import plain
     from overread.learning.recipe import Recipe, override

@@ -38,9 +38,7 @@ def search(
         study, output, machine.cache, offline=machine.offline, quiet=as_json, table=cases, wait=SETTING_UP
     ) as context:
         if not (output / "split.csv").exists():
-            steps.begin(context, cases)
-            for step in (steps.audit, steps.tell_findings, steps.split):
-                step(context)
+            steps.set_up(context, cases)
     with bars() as progress:
         found = search_recipes(context.usable(), Split.load(output / "split.csv"), space, folder=output, recipe=asked, trials=trials, folds=search_folds,
                                seed=study.training.seed, weights=study.training.weights or None, cache=context.cache, clock=context.clock,

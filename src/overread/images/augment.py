@@ -165,7 +165,8 @@ def draw(
         "clahe": happens("clahe", a.clahe),
         "flip_depth": happens("flip depth", a.flip_depth),
         "turn": happens("turn", a.turn) * (1 + random.integers(seed, epoch, rows, "quarter turns", 3)),
-        "turn_depth": happens("turn depth", a.turn_depth) * (1 + random.integers(seed, epoch, rows, "axis of depth", 2)),
+        "turn_depth": happens("turn depth", a.turn_depth)
+        * (1 + random.integers(seed, epoch, rows, "axis of depth", 2)),
         "gamma": np.exp(spread("gamma", float(np.log1p(a.gamma)))),
     }
     values["erased"] = _rectangles(happens("erase", a.erase), rows, seed, epoch, size)

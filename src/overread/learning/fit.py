@@ -7,7 +7,7 @@ often as they like, on the same decoded images.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -50,6 +50,7 @@ def fit(
     reserve: float = 0.0,
     device: str = "cpu",
     threads: int = 0,
+    retune: Callable[[], None] = lambda: None,
     progress: Progress = silent,
     say: Say = unheard,
 ) -> Model:
@@ -59,7 +60,7 @@ def fit(
     fields, as :func:`overread.learning.auto.plan` gives it; ``weights``: file of the initial weights, None for random
     ones; ``network``: one's own in place of the recipe's backbone, which learns from the weights that it brings; a copy of it
     is trained. ``decisions`` are kept in the model. ``folder``: for checkpoints of this one training, from which it resumes;
-    ``cache``: for features of frozen networks. Call it with ``data.on(training, tuning)`` for a fold or a member of an
+    ``cache``: for features of frozen networks; ``retune``: as in :func:`optimise`. Call it with ``data.on(training, tuning)`` for a fold or a member of an
     ensemble: rows are images, so keep those of a case and of a patient together. Raises :class:`ArgumentError` for a
     recipe with open fields, :class:`UnavailableError` for ``features`` or ``finetune`` without weights,
     :class:`UnsoundError` for a class without training images or a loss that is not finite.
@@ -80,7 +81,19 @@ def fit(
         say(decision.line)
     about = _about(data, recipe, preprocess, origin, [*decisions, *unused], samples.views)
     job = _Fitting(
-        data, recipe, preprocess, mean_image, about, cache, clock or Clock(), reserve, device, threads, progress, say
+        data,
+        recipe,
+        preprocess,
+        mean_image,
+        about,
+        cache,
+        clock or Clock(),
+        reserve,
+        device,
+        threads,
+        retune,
+        progress,
+        say,
     )
     network = layout(built, device)
     if recipe.fusion == "stacked":
@@ -107,6 +120,7 @@ class _Fitting:
     reserve: float
     device: str
     threads: int
+    retune: Callable[[], None]
     progress: Progress
     say: Say
 
@@ -156,7 +170,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
         cases=samples.cases,
     )
     network, state = optimise(network, batches, loss, judge, recipe, clock=job.clock, reserve=job.reserve, folder=folder,
-                              fitted=origin.pretrained, shares=source_shares(data, recipe, samples), progress=job.progress)  # fmt: skip
+                              fitted=origin.pretrained, shares=source_shares(data, recipe, samples), retune=job.retune, progress=job.progress)  # fmt: skip
     return _Fitted(network, tuple(state.history), tuple(_decisions(state)))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Means:
 
     ``folder``: for checkpoints; with the same one a ladder goes on where it was stopped. ``network``: one's own, ``cache``,
     ``clock``, ``reserve``, ``device`` and ``threads`` as in :func:`overread.learning.fit.fit`. ``prepare`` hears of each fit
-    before it begins. ``predicted``: how many images the model will be asked about afterwards, each for
+    before it begins, and again where the machine has become quicker or slower. ``predicted``: how many images the model will be asked about afterwards, each for
     ``passing(recipe)`` seconds, which are kept besides the ``reserve``.
     """
 
@@ -189,9 +190,10 @@ def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -
             clock.left - means.reserve
         )  # of what is left for this candidate, each fold gets as much as those after it
         kept = left * (1 - 1 / (jury.folds - k)) if np.isfinite(left) and left > 0 else 0.0
-        means.prepare(changed)
+        retune = partial(means.prepare, changed)
+        retune()
         model = fit(part, changed, weights=candidate.weights or None, network=means.network, folder=folder, cache=means.cache, clock=clock,
-                    reserve=means.reserve + kept, device=means.device, threads=means.threads, progress=progress,
+                    reserve=means.reserve + kept, device=means.device, threads=means.threads, retune=retune, progress=progress,
                     say=means.say if k == 0 else unheard)  # fmt: skip
         models.append(_on_the_scale(model, jury.scale))
         mine = jury.fold[jury.rows] == k

@@ -30,6 +30,8 @@ Judge = Callable[[nn.Module], dict[str, float]]
 CHECKPOINT_SECONDS = 30.0
 #: How much the last step counts in the pace that is expected of those to come.
 _LATEST = 0.1
+#: A step takes another time where it is so many times longer or shorter, after so many steps that are looked at.
+_FACTOR, _SETTLING = 1.5, 10
 #: Labels of a batch, and how much each row of it counts by them (None: 1).
 Answer = tuple[Tensor, Tensor | None]
 
@@ -78,13 +80,15 @@ def optimise(
     folder: Path | None = None,
     fitted: bool = False,
     shares: Tensor | None = None,
+    retune: Callable[[], None] = lambda: None,
     progress: Progress = silent,
 ) -> tuple[nn.Module, LoopState]:
     """Train, and return the network with the best snapshot on tuning data, and where the loop ended.
 
     ``clock`` bounds the seconds, of which ``reserve`` are kept for what follows. ``folder``: for checkpoints, from
-    which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. ``shares`` (N,): how much each row of the pack counts in the loss. Raises
-    :class:`UnsoundError` if the loss is not finite, naming the rows of the batch, and if the time ends within the first
+    which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. ``shares``
+    (N,): how much each row of the pack counts in the loss. ``retune`` is called where a step takes much longer or
+    shorter than it did, under a clock that ends. Raises :class:`UnsoundError` if the loss is not finite, naming the rows of the batch, and if the time ends within the first
     epoch of a network that cannot; :class:`UnavailableError` if the memory does not suffice for two images.
     """
     average = copy.deepcopy(network).eval()
@@ -110,6 +114,9 @@ def optimise(
                 state.step, state.total = state.step + 1, state.total + value
                 progress("training", state.epoch * steps + state.step, state.epochs * steps)
                 pace.step()
+                if clock.limit is not None and pace.changed():
+                    retune()
+                    pace.last = clock.elapsed
                 state.end = pace.end(state, clock.left - reserve)
                 if clock.left < reserve or state.epoch * steps + state.step >= state.end * steps:
                     _refuse_fragment(state, steps, fitted)
@@ -394,6 +401,7 @@ class Pace:
 
     def __init__(self, clock: Clock, steps: int) -> None:
         self.clock, self.steps, self.seen = clock, steps, 0
+        self.noted, self.settled = 0.0, _SETTLING  # seconds of a step to compare with, and the step from which on
         self.begin()
         self.seconds = self.judging = self.epoch = 0.0  # of a step, of judging, of a whole epoch at the last one's pace
 
@@ -407,6 +415,16 @@ class Pace:
         now, latest = self.clock.elapsed, max(_LATEST, 1 / max(self.seen, 1))  # the very first is slow: not counted
         self.seconds += latest * (now - self.last - self.seconds)
         self.last, self.done, self.seen = now, self.done + 1, self.seen + 1
+
+    def changed(self) -> bool:
+        """Whether a step takes half as long again, or two thirds of, what it took when this was last true."""
+        if self.seen < self.settled:
+            return False
+        self.noted = self.noted or self.seconds
+        if self.noted / _FACTOR < self.seconds < self.noted * _FACTOR:
+            return False
+        self.noted, self.settled = 0.0, self.seen + _SETTLING
+        return True
 
     def judged(self) -> None:
         """The network was judged; what is written after it counts with the next step."""

@@ -89,6 +89,7 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     workers, own = threads or cores(), None if isinstance(network, bool) else network
+    used = workers
 
     @lru_cache
     def decoded(preprocess: Preprocess) -> TrainingData:
@@ -98,12 +99,14 @@ def train(
 
     def prepare(recipe: Recipe) -> None:
         """With a budget, as many threads as are quickest while the machine does what else it does."""
+        nonlocal used
         if clock.limit is None or threads or device != "cpu" or not recipe.backbone or own is not None:
             return
         probe = auto.make_probe(facts, device)
-        used = choose_threads(lambda: probe(recipe.backbone, recipe.image_size, 8, "float32"), workers)
-        if used < workers:
-            say(f"  threads: {used} of {workers} — the quicker at present: the machine does other work, too")
+        before, used = used, choose_threads(lambda: probe(recipe.backbone, recipe.image_size, 8, "float32"), workers)
+        if used != before:
+            why = "the machine does other work, too" if used < workers else "the machine is free again"
+            say(f"  threads: {used} of {workers} — the quicker at present: {why}")
 
     def passing(recipe: Recipe) -> float:
         """Seconds that an image takes through a network in all of its orientations; 0 where time does not matter."""

@@ -470,6 +470,14 @@ def report(context: RunContext) -> None:
     write_report(context.folder, case_names=bool(context.study.columns.salt))
 
 
+@checked
+def set_up(context: RunContext, cases: Cases) -> None:
+    """What comes before a training: the study written down, its table audited, and split."""
+    begin(context, cases)
+    for step in (audit, tell_findings, split):
+        step(context)
+
+
 STEPS: tuple[Callable[[RunContext], None], ...] = (
     audit,
     tell_findings,
