@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "read_cases": "overread.cases.sources.read_cases",
+    "write_dataset": "overread.cases.sources.dataset",
     "Cases": "overread.cases.cases",
     "Target": "overread.tasks.target",
     "audit": "overread.cases.audit.audit",

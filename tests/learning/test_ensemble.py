@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
 from overread.core.errors import ArgumentError
 from overread.images.preprocess import Preprocess
 from overread.learning.device import standardise
-from overread.learning.ensemble import choose_members, rescale, shared_preprocess, temperature_of
+from overread.learning.ensemble import OFFSETS, calibration_of, choose_members, rescale, shared_preprocess
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.recipe import Recipe
 from overread.tasks.classes import Binary, Classes
@@ -107,7 +108,10 @@ def test_a_temperature_is_found_again(true) -> None:
     logits = rng.normal(0, 1.5, (20_000, 3))
     chance = softmax(logits, axis=1)
     labels = (rng.random(20_000)[:, None] > chance.cumsum(axis=1)).sum(axis=1)
-    assert temperature_of(Classes(("a", "b", "c")), logits * true, labels, np.zeros(3)) == pytest.approx(true, rel=0.05)
+    offsets = np.array([0.4, -0.5, 0.1])
+    found, moved = calibration_of(Classes(("a", "b", "c")), (logits - offsets) * true, labels, np.zeros(3))
+    assert found == pytest.approx(true, rel=0.05)
+    assert moved == pytest.approx(offsets, abs=0.07)
 
 
 def test_the_temperature_minimises_the_likelihood_of_findings_with_a_shift_and_blanks() -> None:
@@ -116,22 +120,36 @@ def test_the_temperature_minimises_the_likelihood_of_findings_with_a_shift_and_b
     shift = np.array([1.0, -0.5])
     labels = (rng.random((4000, 2)) < expit(outputs / 2 + shift)).astype(float)
     labels[::3, 0] = np.nan
-    found = temperature_of(Findings(("x", "y")), outputs, labels, shift)
+    found, offsets = calibration_of(Findings(("x", "y")), outputs, labels, shift)
 
-    def loss(t):
-        p = expit(outputs / t + shift)
-        return np.nanmean(-np.where(np.isnan(labels), np.nan, labels * np.log(p) + (1 - labels) * np.log(1 - p)))
+    def loss(parameters):
+        p = expit(outputs / parameters[0] + shift + parameters[1:])
+        each = -np.where(np.isnan(labels), np.nan, labels * np.log(p) + (1 - labels) * np.log(1 - p))
+        return np.nanmean(each) + (np.square(parameters[1:]).sum()) / (2 * OFFSETS**2 * len(labels))
 
-    grid = np.linspace(1, 4, 601)
-    assert found == pytest.approx(grid[np.argmin([loss(t) for t in grid])], abs=0.02)
+    slow = minimize(loss, [1.0, 0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-10})
+    assert [found, *offsets] == pytest.approx(slow.x, abs=0.01)
+
+
+def test_the_offset_of_a_rare_class_hardly_moves_and_that_of_an_absent_one_stays_finite() -> None:
+    """Thirty cases of three classes, of which one has a single case and one none: chances as common as they are."""
+    labels = np.array([0] * 29 + [1])
+    temperature, offsets = calibration_of(Classes(("a", "b", "c")), np.zeros((30, 3)), labels, np.zeros(3))
+    assert np.isfinite([temperature, *offsets]).all()
+    assert offsets[0] > offsets[1] > offsets[2] > -3 * OFFSETS
+    assert np.abs(offsets.sum()) < 0.05
+    aside = np.array([[0.0, np.log(3)]] * 400)  # a training under weights: 75 % where 40 % are ill
+    ill = np.arange(400) % 5 < 2
+    temperature, offsets = calibration_of(Binary(("no", "yes")), aside, ill.astype(int), np.zeros(2))
+    chance = softmax(aside[0] / temperature + offsets)[1]
+    assert chance == pytest.approx(0.4, abs=0.01)
 
 
 @pytest.mark.parametrize("labels", [np.zeros(200, int), np.arange(10) % 2, np.full(100, -1)])
 def test_too_little_is_known_for_a_temperature(labels) -> None:
-    assert (
-        temperature_of(Binary(("a", "b")), np.random.default_rng(0).normal(size=(len(labels), 2)), labels, np.zeros(2))
-        == 1.0
-    )
+    outputs = np.random.default_rng(0).normal(size=(len(labels), 2))
+    temperature, offsets = calibration_of(Binary(("a", "b")), outputs, labels, np.zeros(2))
+    assert (temperature, offsets.tolist()) == (1.0, [0.0, 0.0])
 
 
 def test_a_rescaled_model_says_what_was_asked_alone_and_in_an_ensemble() -> None:

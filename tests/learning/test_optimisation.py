@@ -1,13 +1,14 @@
 """Optimisers, schedules, stages and the pace of a machine, against torch's own and slow restatements."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from overread.core.errors import ArgumentError
+from overread.core.errors import ArgumentError, UnavailableError
 from overread.core.progress import Clock
 from overread.learning import loop
 from overread.learning.loader import Mixture, draw_mixture
@@ -394,3 +395,23 @@ def test_every_field_is_set_from_the_command_line() -> None:
     assert made.finding_weights == {"mass": 2.0}
     assert made.source_weights == {"site b": 0.5}
     assert (made.loss, made.milestones, made.unfreeze, made.frozen_norms) == ("focal", (0.3, 0.6), (1, 2), True)
+
+
+def test_what_cannot_be_compiled_here_is_said(make_training, monkeypatch) -> None:
+    def broken(*_: object, **__: object):
+        raise RuntimeError("no C++ compiler\nand a long story")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(UnavailableError, match=r"cannot compile on this machine \(given: no C\+\+ compiler\)"):
+        optimise(**make_training(compile=True))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler is installed")
+def test_a_compiled_network_learns_the_same_and_is_saved_under_the_same_names(make_training) -> None:
+    plain, before = optimise(**make_training(epochs=2))
+    compiled, after = optimise(**make_training(epochs=2, compile=True))
+    assert list(plain.state_dict()) == list(compiled.state_dict())
+    for one, other in zip(plain.state_dict().values(), compiled.state_dict().values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3)
+    assert after.history[-1]["train loss"] == pytest.approx(before.history[-1]["train loss"], rel=1e-3)

@@ -88,7 +88,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGINT, _stop)
     try:
-        app()
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            app()
+        else:
+            _one_of_several()
     except OverreadError as error:
         if "--debug" in sys.argv:
             raise
@@ -103,6 +106,17 @@ def main() -> None:
     except _Stopped:
         say("overread: stopped. What was done is kept: run the same command again to go on.")
         sys.exit(130)
+
+
+def _one_of_several() -> None:
+    """The command, in the first of the processes that ``torchrun`` started; the others help it to train."""
+    from overread.learning.replicas import follow, leads, process_group
+
+    with process_group():
+        if leads():
+            app()
+        else:
+            follow()
 
 
 if __name__ == "__main__":

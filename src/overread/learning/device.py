@@ -213,6 +213,20 @@ def time_step(network: torch.nn.Module, x: Tensor, precision: str) -> float:
 
 
 @checked
+def compile_in_place(network: torch.nn.Module) -> None:
+    """Let :func:`torch.compile` make the network's passes; its weights and their names stay what they are.
+
+    Raises :class:`UnavailableError` where nothing can be compiled on this machine.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
+    except Exception as error:
+        raise UnavailableError("torch cannot compile on this machine", given=str(error).partition("\n")[0][:200],
+                               todo="install a C++ compiler (gcc or clang), or leave out --set compile=true") from error  # fmt: skip
+    network.compile()
+
+
+@checked
 def choose_threads(seconds: Callable[[], float], most: int) -> int:
     """Set torch to as many threads as take the fewest ``seconds()``: all of ``most``, half of them …, one; gives it.
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,6 +27,8 @@ from overread.tasks.task import Task
 FEWEST_TO_CALIBRATE = 20
 #: The temperatures that are looked at.
 COLDEST, HOTTEST = 0.05, 20.0
+#: How far the offset of an output is expected to lie from 0, in log odds.
+OFFSETS = 1.0
 #: How often the greedy choice of members may take one.
 MOST_DRAWS = 20
 
@@ -160,18 +162,33 @@ def mean_loss(task: Task, outputs: NDArray[np.float64], labels: NDArray[Any]) ->
 
 
 @checked
-def temperature_of(task: Task, outputs: NDArray[np.float64], labels: NDArray[Any], shift: NDArray[np.float64]) -> float:
-    """The T at which softmax or sigmoid of ``outputs / T + shift`` has the least loss on held-out cases.
+def calibration_of(
+    task: Task, outputs: NDArray[np.float64], labels: NDArray[Any], shift: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """The T and b (K,) at which softmax or sigmoid of ``outputs / T + shift + b`` has the least loss on held-out cases.
 
-    Guo 2017, "On calibration of modern neural networks", section 4.2. ``outputs`` (N, K); ``shift`` (K,) is added to
-    every case. 1 where fewer than 20 cases or fewer than two answers are known.
+    ``outputs`` (N, K); ``shift`` (K,) is added to every case. One temperature (Guo 2017, "On calibration of modern neural
+    networks", section 4.2) and, as a network that is trained under weights is seldom sure of how common a class is, an
+    offset for each output, which is drawn towards 0 by as much as one of a standard deviation of :data:`OFFSETS` log
+    odds is to be expected: the few cases of a rare class hardly move theirs. (1, 0) where fewer than 20 cases or fewer
+    than two answers are known.
     """
     known = task.known(labels)
     if task.continuous or known.sum() < FEWEST_TO_CALIBRATE or task.distinct(labels) < 2:
-        return 1.0
-    found = minimize_scalar(lambda t: mean_loss(task, outputs[known] / np.exp(t) + shift, labels[known]),
-                            bounds=np.log([COLDEST, HOTTEST]), method="bounded")  # fmt: skip
-    return float(np.exp(found.x))
+        return 1.0, np.zeros(task.outputs)
+    loss = task.loss(np.ones(task.outputs, np.float32), 0.0)
+    given, truth = torch.from_numpy(outputs[known] + 0.0), torch.from_numpy(np.asarray(labels[known]))
+    moved, many = torch.from_numpy(shift + 0.0), int(known.sum())
+
+    def penalised(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        t = torch.tensor(parameters, dtype=torch.float64, requires_grad=True)
+        value = loss(given * torch.exp(-t[0]) + moved + t[1:], truth) + (t[1:] ** 2).sum() / (2 * OFFSETS**2 * many)
+        value.backward()
+        return value.item(), cast("Tensor", t.grad).numpy()
+
+    limits = [tuple(np.log([COLDEST, HOTTEST])), *[(None, None)] * task.outputs]
+    found = minimize(penalised, np.zeros(1 + task.outputs), jac=True, method="L-BFGS-B", bounds=limits)
+    return float(np.exp(found.x[0])), np.asarray(found.x[1:])
 
 
 @checked

@@ -25,12 +25,13 @@ from overread.core.identifiers import marks
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess
 from overread.learning.device import layout
-from overread.learning.linear_probe import cross_validate, fit_head, set_head, tried
+from overread.learning.linear_probe import cross_validate, feature_key, fit_head, set_head, tried
 from overread.learning.loader import Batches, Samples, TrainingData, normalisation, samples_of
-from overread.learning.loop import LoopState, optimise
+from overread.learning.loop import Gradients, LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network, own_network
 from overread.learning.predict import judge_on, pixels_of
 from overread.learning.recipe import AUTO, Recipe
+from overread.learning.replicas import Replicas, processes
 from overread.networks.fusion import Fused
 from overread.networks.stages import stages
 from overread.tasks.task import Loss, Task
@@ -94,6 +95,7 @@ def fit(
         retune,
         progress,
         say,
+        own=network is not None,
     )
     network = layout(built, device)
     if recipe.fusion == "stacked":
@@ -123,6 +125,7 @@ class _Fitting:
     retune: Callable[[], None]
     progress: Progress
     say: Say
+    own: bool = False
 
     def labels(self, samples: Samples) -> torch.Tensor:
         """The labels of samples as the loss wants them."""
@@ -152,7 +155,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
     task, origin, labels = data.cases.target.task, job.about.backbone, job.labels(samples)
     history: tuple[dict[str, Any], ...] = ()
     if origin.pretrained or recipe.method == "features":
-        key = [origin, *recipe.taps, data.digests, *([recipe.fresh, recipe.seed] if recipe.fresh else [])]
+        key = feature_key(origin, recipe, data.digests)
         history = fit_head(network, data, recipe, preprocess, labels, job.head_weights(samples), samples=samples, key=key, cache=job.cache,
                            device=job.device, mean_image=mean_image, progress=job.progress, say=job.say)  # fmt: skip
     if recipe.method == "features":
@@ -169,9 +172,23 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
         device=job.device,
         cases=samples.cases,
     )
-    network, state = optimise(network, batches, loss, judge, recipe, clock=job.clock, reserve=job.reserve, folder=folder,
+    gradients = _replicated(job, network, samples) if processes() > 1 else None
+    network, state = optimise(network, batches, loss, judge, recipe, gradients=gradients, clock=job.clock, reserve=job.reserve, folder=folder,
                               fitted=origin.pretrained, shares=source_shares(data, recipe, samples), retune=job.retune, progress=job.progress)  # fmt: skip
     return _Fitted(network, tuple(state.history), tuple(_decisions(state)))
+
+
+def _replicated(job: _Fitting, network: torch.nn.Module, samples: Samples) -> Gradients | None:
+    """The gradients of a batch by all processes of this training; None where another could not make the network."""
+    if job.own:
+        job.say("  processes: 1 — the others do not have your network")
+        return None
+    job.say(
+        f"  processes: {processes()} — each finds the gradients of its part of a batch, which is all that its batch norms see"
+    )
+    task, recipe = job.data.cases.target.task, job.recipe
+    model = Model(network, job.about, job.mean_image)
+    return Replicas(model, _weights_of(recipe, task, job.taught(samples)))
 
 
 def _fit_stacked(job: _Fitting, network: torch.nn.Module, samples: Samples, folder: Path | None) -> _Fitted:
@@ -240,9 +257,13 @@ def batches_of(
 
 def loss_of(recipe: Recipe, task: Task, taught: NDArray[Any], device: str = "cpu") -> Loss:
     """The loss by which a recipe learns from these labels: what is drawn alike is not weighed besides."""
-    weights = task.class_weights(taught, 0.0 if recipe.sampling == "balanced" else recipe.balance)
     return task.loss(
-        weights, recipe.label_smoothing, device, name=recipe.loss, gamma=recipe.gamma, heads=recipe.finding_weights
+        _weights_of(recipe, task, taught),
+        recipe.label_smoothing,
+        device,
+        name=recipe.loss,
+        gamma=recipe.gamma,
+        heads=recipe.finding_weights,
     )
 
 
@@ -251,6 +272,10 @@ def _refuse_missing_classes(data: TrainingData) -> None:
     if target.task.exclusive and len(np.unique(labels)) < 2:
         raise UnsoundError("the training part has one class only", given=", ".join(target.names),
                            todo="check the label column and the split")  # fmt: skip
+
+
+def _weights_of(recipe: Recipe, task: Task, taught: NDArray[Any]) -> NDArray[np.float32]:
+    return task.class_weights(taught, 0.0 if recipe.sampling == "balanced" else recipe.balance)
 
 
 @checked
@@ -279,7 +304,7 @@ def _refuse_too_many_stages(network: nn.Module, recipe: Recipe) -> None:
 #: What is learned by steps, and no plan fills in; a linear head on a frozen network is fitted without.
 _OF_STEPS = ("loss", "gamma", "label_smoothing", "finding_weights", "source_weights", "optimizer", "momentum", "weight_decay",
              "body_rate", "schedule", "warmup", "milestones", "factor", "plateau", "patience", "average", "gradient_clip",
-             "dropout", "mix", "mix_alpha", "frozen", "unfreeze", "layer_decay", "frozen_norms")  # fmt: skip
+             "dropout", "compile", "mix", "mix_alpha", "frozen", "unfreeze", "layer_decay", "frozen_norms")  # fmt: skip
 
 
 def _unused(recipe: Recipe) -> list[Decision]:

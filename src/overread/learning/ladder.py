@@ -27,8 +27,9 @@ from overread.core.errors import OverreadError, checked
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.learning.device import layout
-from overread.learning.ensemble import choose_members, mean_loss, rescale, shared_preprocess, temperature_of
+from overread.learning.ensemble import calibration_of, choose_members, mean_loss, rescale, shared_preprocess
 from overread.learning.fit import fit
+from overread.learning.linear_probe import feature_key, kept_features
 from overread.learning.loader import TrainingData, samples_of
 from overread.learning.model import Decision, Model, Rung
 from overread.learning.predict import outputs_of, pixels_of
@@ -197,7 +198,9 @@ def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -
                     say=means.say if k == 0 else unheard)  # fmt: skip
         models.append(_on_the_scale(model, jury.scale))
         mine = jury.fold[jury.rows] == k
-        outputs[mine] = outputs_on(models[-1], data, jury.rows[mine], device=means.device, progress=progress)
+        outputs[mine] = outputs_on(
+            models[-1], data, jury.rows[mine], cache=means.cache, device=means.device, progress=progress
+        )
     taught = data.cases.labels[np.concatenate([data.training, data.tuning])]
     shares = (1 / len(models),) * len(models)
     stand = _Stand(candidate.name, _described(recipe, jury.folds), tuple(models), shares, outputs)
@@ -220,12 +223,19 @@ def _on_the_scale(model: Model, scale: tuple[float, float]) -> Model:
 
 @checked
 def outputs_on(
-    model: Model, data: TrainingData, rows: NDArray[np.int64], *, device: str = "cpu", progress: Progress = silent
-) -> NDArray[np.float64]:
+    model: Model, data: TrainingData, rows: NDArray[np.int64], *, cache: Path | None = None, device: str = "cpu",
+    progress: Progress = silent,
+) -> NDArray[np.float64]:  # fmt: skip
     """The outputs (n, K) of a model on rows of decoded images, over its orientations; on the cases that they belong to,
-    where it sees the images of a case together."""
+    where it sees the images of a case together. Frozen features that the ``cache`` has are not made again."""
     network, about = layout(model.network, device).eval(), model.about
     samples = samples_of(data, about.recipe)
+    if not about.members and samples.cases is None:
+        key = feature_key(about.backbone, about.recipe, data.digests)
+        features = kept_features(network, data, about.recipe, about.preprocess, key, cache)
+        if features is not None:
+            with torch.inference_mode():
+                return network.head(features[torch.from_numpy(rows)].to(device)).cpu().double().numpy()  # type: ignore[operator, union-attr]
     which, back, each = rows, np.arange(len(rows)), _BATCH
     if samples.cases is not None:
         owner = np.full(len(data.cases), -1)
@@ -267,23 +277,22 @@ def _ensemble(stands: Sequence[_Stand], best: int, jury: Jury) -> _Stand | None:
 
 
 def _calibrated(stand: _Stand, jury: Jury, shift: NDArray[np.float64] | None = None) -> _Stand:
-    """Undo the weights of the classes by a ``shift`` (K,), if there were any; then one temperature by the cases that judge."""
+    """Undo the weights of the classes by a ``shift`` (K,), if there were any; the rest by the cases that judge."""
     shift = np.zeros(jury.task.outputs) if shift is None else shift
-    temperature = temperature_of(jury.task, stand.outputs, jury.labels, shift)
-    if temperature == 1 and not shift.any():
+    temperature, offsets = calibration_of(jury.task, stand.outputs, jury.labels, shift)
+    if temperature == 1 and not shift.any() and not offsets.any():
         return stand
     try:
         for model in stand.models:
-            rescale(model.network, temperature, shift)
+            rescale(model.network, temperature, shift + offsets)
     except OverreadError as error:
         return replace(stand, calibration=(Decision("calibration", "none", str(error)),))
-    outputs = stand.outputs / temperature + shift
+    outputs = stand.outputs / temperature + shift + offsets
     before, after = (mean_loss(jury.task, each, jury.labels) for each in (stand.outputs, outputs))
     undone = "the weights of the classes are undone; " if shift.any() else ""
     why = f"{undone}the loss of its probabilities on {jury.words} went from {before:.3f} to {after:.3f}"
-    return replace(
-        stand, outputs=outputs, calibration=(Decision("calibration", f"temperature {temperature:.2f}", why),)
-    )
+    choice = f"temperature {temperature:.2f}, offsets {offsets.min():+.2f} to {offsets.max():+.2f}"
+    return replace(stand, outputs=outputs, calibration=(Decision("calibration", choice, why),))
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------

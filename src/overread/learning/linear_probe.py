@@ -26,7 +26,7 @@ from overread.images.preprocess import Preprocess
 from overread.learning.checkpoint import digest_of
 from overread.learning.device import layout, mean_over, to_tensor
 from overread.learning.loader import Samples, TrainingData, normalisation
-from overread.learning.model import initial_network
+from overread.learning.model import Origin, initial_network
 from overread.learning.recipe import Recipe
 from overread.networks.backbones import HEADS
 from overread.networks.fusion import ByView, Fused, spread
@@ -35,7 +35,18 @@ from overread.networks.state_dict import read_tensors, write_tensors
 from overread.networks.taps import Tapped, layers_to_tap
 from overread.tasks.task import Task
 
-__all__ = ["FeatureRung", "Probe", "cross_validate", "extract", "fit_head", "search_features", "set_head", "tried"]
+__all__ = [
+    "FeatureRung",
+    "Probe",
+    "cross_validate",
+    "extract",
+    "feature_key",
+    "fit_head",
+    "kept_features",
+    "search_features",
+    "set_head",
+    "tried",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +145,7 @@ def fit_head(
     """
     views = recipe.views if recipe.method == "features" else 1
     body = network.body if isinstance(network, Fused) else network
-    features = _found_by_the_search(body, data, recipe, preprocess, key, cache)
+    features = kept_features(body, data, recipe, preprocess, key, cache)
     if features is None:
         features = extract(body, data.images, preprocess, key=key, views=views, cache=cache, device=device,
                            mean_image=mean_image, progress=progress, say=say)  # fmt: skip
@@ -160,6 +171,25 @@ def fit_head(
     with torch.inference_mode():
         fused = network.fuse(spread(shown, there.to(device)), there.to(device)).float().cpu()
     return tried(recipe, set_head(network, fitted(fused, rows)))
+
+
+@checked
+def feature_key(origin: Origin, recipe: Recipe, digests: tuple[str, ...]) -> list[Any]:
+    """What names the features that a recipe reads of a frozen network, for :func:`extract`."""
+    return [origin, *recipe.taps, digests, *([recipe.fresh, recipe.seed] if recipe.fresh else [])]
+
+
+@checked
+def kept_features(
+    network: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, key: list[Any], cache: Path | None
+) -> Tensor | None:
+    """The features (N, F) of a recipe of frozen features, from the cache; None where they are not there."""
+    if cache is None or recipe.method != "features":
+        return None
+    path = _entry(cache, key, preprocess, recipe.views)
+    if path.exists() and (found := _cached(path, len(data.images))) is not None:
+        return found
+    return _found_by_the_search(network, data, recipe, preprocess, key, cache)
 
 
 @checked
@@ -385,10 +415,10 @@ _ALL_LAYERS = "all layers"
 
 
 def _found_by_the_search(
-    network: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, key: list[Any], cache: Path | None
+    network: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, key: list[Any], cache: Path
 ) -> Tensor | None:
     """The features (N, F) of a recipe as columns of what a search has kept of its network; None where it has not."""
-    if cache is None or recipe.method != "features" or not recipe.backbone or recipe.descriptors:
+    if not recipe.backbone or recipe.descriptors:
         return None
     path = _entry(cache, [key[0], _ALL_LAYERS, key[-1]], preprocess, recipe.views)
     if not path.exists() or (features := _cached(path, len(data.images))) is None:

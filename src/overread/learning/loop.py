@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from overread.core.errors import UnsoundError, checked
 from overread.core.progress import Clock, Progress, silent
 from overread.learning.checkpoint import load_checkpoint, save_checkpoint
-from overread.learning.device import autocast, free_memory, no_memory, out_of_memory, seeded
+from overread.learning.device import autocast, compile_in_place, free_memory, no_memory, out_of_memory, seeded
 from overread.learning.loader import Batches, Mixture
 from overread.learning.recipe import MOST_EPOCHS, Recipe
 from overread.networks.stages import stage_of, stages
@@ -32,6 +32,8 @@ CHECKPOINT_SECONDS = 30.0
 _LATEST = 0.1
 #: A step takes another time where it is so many times longer or shorter, after so many steps that are looked at.
 _FACTOR, _SETTLING = 1.5, 10
+#: ``(network, loss, recipe, state, x, answers)`` to the loss of a batch; its gradients are left in the network.
+Gradients = Callable[[nn.Module, Loss, Recipe, "LoopState", Tensor, "list[Answer]"], float]
 #: Labels of a batch, and how much each row of it counts by them (None: 1).
 Answer = tuple[Tensor, Tensor | None]
 
@@ -80,6 +82,7 @@ def optimise(
     folder: Path | None = None,
     fitted: bool = False,
     shares: Tensor | None = None,
+    gradients: Gradients | None = None,
     retune: Callable[[], None] = lambda: None,
     progress: Progress = silent,
 ) -> tuple[nn.Module, LoopState]:
@@ -87,12 +90,14 @@ def optimise(
 
     ``clock`` bounds the seconds, of which ``reserve`` are kept for what follows. ``folder``: for checkpoints, from
     which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. ``shares``
-    (N,): how much each row of the pack counts in the loss. ``retune`` is called where a step takes much longer or
+    (N,): how much each row of the pack counts in the loss. ``gradients`` in place of :func:`backward`. ``retune`` is called where a step takes much longer or
     shorter than it did, under a clock that ends. Raises :class:`UnsoundError` if the loss is not finite, naming the rows of the batch, and if the time ends within the first
     epoch of a network that cannot; :class:`UnavailableError` if the memory does not suffice for two images.
     """
     average = copy.deepcopy(network).eval()
     best = {name: tensor.detach().clone() for name, tensor in average.state_dict().items()}
+    if recipe.compile:
+        compile_in_place(network)
     learner = Learner(network, average, make_optimizer(network, recipe), best)
     state, steps = LoopState(epochs=recipe.epochs), len(batches)
     if not _resume(folder, learner, state, clock):
@@ -108,7 +113,7 @@ def optimise(
             for rows, x, y in batches.epoch(state.epoch, state.step):
                 parts = state.parts
                 answers = answers_of(y, rows, batches.mixture(rows, state.epoch), shares)
-                value = _step(learner, loss, recipe, state, steps, x, answers)
+                value = _step(learner, loss, recipe, state, steps, x, answers, gradients or backward)
                 if not math.isfinite(value):
                     raise _not_finite(value, rows, state)
                 state.step, state.total = state.step + 1, state.total + value
@@ -155,8 +160,9 @@ def answers_of(y: Tensor, rows: Any, mixture: Mixture | None, shares: Tensor | N
 
 
 def _step(
-    learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps: int, x: Tensor, answers: list[Answer]
-) -> float:
+    learner: Learner, loss: Loss, recipe: Recipe, state: LoopState, steps: int, x: Tensor, answers: list[Answer],
+    gradients: Gradients,
+) -> float:  # fmt: skip
     """One step of the optimiser; nothing moves if the loss is not finite.
 
     Where the memory does not suffice for the batch, it is taken in twice as many parts and the step is made again, as
@@ -169,7 +175,7 @@ def _step(
     while True:
         optimizer.zero_grad(set_to_none=True)
         try:
-            value = backward(network, loss, recipe, state, x, answers)
+            value = gradients(network, loss, recipe, state, x, answers)
             break
         except (RuntimeError, MemoryError) as error:
             _take_in_more_parts(error, network, state, len(x))
@@ -186,13 +192,14 @@ def _step(
 
 @checked
 def backward(
-    network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, answers: list[Answer]
+    network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, answers: list[Answer], known: int = 0
 ) -> float:
     """The loss of a batch; its gradients are added up over the parts that it is taken in.
 
-    A loss is the mean over the known labels, so each part counts by its share of them.
+    A loss is the mean over the known labels, so each part counts by its share of them: of those of the batch, or of as
+    many as are ``known`` of a larger one that this is a part of.
     """
-    value, known = 0.0, _known(answers[0][0])
+    value, known = 0.0, known or known_labels(answers[0][0])
     parts = max(1, min(state.parts, len(x) // 2))
     with seeded(recipe.seed, state.epoch, state.step, "dropout"):
         for place in torch.arange(len(x), device=x.device).tensor_split(parts):
@@ -202,7 +209,7 @@ def backward(
             means = []
             for labels, shares in answers:
                 one = loss(outputs, labels[rows]) if shares is None else loss(outputs, labels[rows], shares[rows])
-                means.append(one * (_known(labels[rows]) / max(known, 1)))
+                means.append(one * (known_labels(labels[rows]) / max(known, 1)))
             mean = functools.reduce(torch.add, means)
             value += mean.item()
             if not math.isfinite(value):
@@ -211,7 +218,8 @@ def backward(
     return value
 
 
-def _known(labels: Tensor) -> int:
+def known_labels(labels: Tensor) -> int:
+    """How many labels of a batch are known."""
     return int((~torch.isnan(labels)).sum())
 
 

@@ -48,7 +48,8 @@ class Recipe:
     after which training stops. ``views`` orientations of an image are averaged at prediction (1; 2 with its mirror image;
     4 also upside down; 8 also turned by 90°; 0: chosen by the plan). ``snapshot``: the epoch whose weights are kept, the
     ``best`` on tuning data or the ``last``. ``members``: how many networks answer together, each trained without one
-    fold of the patients (0: chosen by the plan, 1: a single one).
+    fold of the patients (0: chosen by the plan, 1: a single one). ``compile``: the network is compiled by
+    ``torch.compile`` before it is trained, which takes a minute and a C++ compiler on a CPU.
 
     ``loss``: one of the task's own (:attr:`Task.losses`, blank: the first), ``gamma`` that of the focal loss;
     ``finding_weights``: how much each finding counts, ``source_weights``: each source, in training alone (1 where none is
@@ -101,6 +102,7 @@ class Recipe:
     augment_by: str = "case"
     images_per_case: int = 0
     precision: str = "auto"
+    compile: bool = False
     layers: tuple[str, ...] = ()
     pooling: str = "mean"
     descriptors: tuple[str, ...] = ()

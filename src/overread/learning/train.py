@@ -5,11 +5,10 @@ It looks at the data once, plans, and climbs the ladder of :mod:`overread.learni
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, cache_folder, cores, fingerprint, plain, read_fields, write_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
-from overread.images.descriptors import DESCRIPTORS
+from overread.images.descriptors import DESCRIPTORS, describe
 from overread.images.preprocess import Preprocess
 from overread.learning import auto
 from overread.learning.checkpoint import digest_of, forget
@@ -110,8 +109,12 @@ def train(
 
     def passing(recipe: Recipe) -> float:
         """Seconds that an image takes through a network in all of its orientations; 0 where time does not matter."""
-        if clock.limit is None or not recipe.backbone or own is not None:
+        if clock.limit is None or own is not None:
             return 0.0
+        if recipe.described:
+            some, began = decoded(auto.preprocess_of(recipe, facts)).images[:8], time.monotonic()
+            describe(some, recipe.descriptors)
+            return (time.monotonic() - began) / max(len(some), 1) * max(recipe.views, 1)
         step = auto.make_probe(facts, device)(recipe.backbone, recipe.image_size, 8, "float32")
         return step / 8 / 3 * max(recipe.views, 1)  # forwards alone is a third of a step of training
 
@@ -288,15 +291,19 @@ def _frozen(
     seconds: float | None, probe: auto.Probe, cache: Path, progress: Progress, say: Say,
 ) -> list[Candidate]:  # fmt: skip
     """The best ways to read frozen features, one a network and one of descriptors, the best first."""
-    some = "" if facts.volume else next(iter(pretrained), "")
-    asked = recipe.changed(method="features", backbone=some, descriptors=() if some else tuple(DESCRIPTORS))
-    base, _ = auto.plan(asked, facts, pretrained=(some,), device=device, probe=probe)
-    limit = math.inf if seconds is None else SEARCHED * seconds
-    base = auto.within_seconds(base, recipe, facts, limit / 2, probe)
+    clock = Clock(None if seconds is None else SEARCHED * seconds)
+    heads = HEADS if clock.left > UNHURRIED else ("logistic",)  # besides ridge, by which layers are chosen
+    asked = recipe.changed(method="features", backbone="", descriptors=tuple(DESCRIPTORS))
+    base, _ = auto.plan(asked, facts, device=device, probe=probe)
     data = decoded(auto.preprocess_of(base, facts))
-    tried = dict(list(pretrained.items())[:MOST_NETWORKS]) if seconds is not None else pretrained
-    heads = HEADS if limit > UNHURRIED else ("logistic",)  # besides ridge, by which layers are chosen
-    rungs = search_features(data, base, {} if facts.volume else tried, heads=heads, seconds=limit, cache=cache, device=device, progress=progress, say=say)  # fmt: skip
+    search = partial(search_features, heads=heads, cache=cache, device=device, progress=progress, say=say)
+    rungs = search(data, base, {}, seconds=clock.left)
+    if pretrained and not facts.volume:
+        some = tuple(pretrained)[: MOST_NETWORKS if seconds is not None else None]
+        base, _ = auto.plan(recipe.changed(method="features", backbone=some[0]), facts, pretrained=some, device=device, probe=probe)  # fmt: skip
+        base = auto.within_seconds(base, recipe, facts, clock.left / 2, probe)
+        rungs += search(decoded(auto.preprocess_of(base, facts)), base, {name: pretrained[name] for name in some}, descriptors=False, seconds=clock.left)  # fmt: skip
+        rungs.sort(key=lambda rung: (-len(rung.rows), -rung.score))
     each: dict[str, Candidate] = {}
     for rung in rungs:  # the best first; what was tried on a part of the patients has all of its time still before it
         name = f"frozen {rung.recipe.backbone}" if rung.recipe.backbone else "descriptors"

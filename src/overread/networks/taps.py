@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.core.errors import checked, one_of, require
@@ -157,4 +159,10 @@ class Tapped(nn.Module):
         )
         pixels = ((x.detach().float().cpu() * std + mean) * preprocess.full).round().clamp(0, preprocess.full)
         images = pixels.movedim(1, -1).numpy().astype(preprocess.dtype)
-        return torch.from_numpy(describe(images, self.descriptors, threads=cores())).to(x.device)
+        found = _described_batch(images.tobytes(), images.shape, images.dtype.name, self.descriptors)
+        return torch.from_numpy(found.copy()).to(x.device)
+
+
+@lru_cache(maxsize=1)  # the members of an ensemble are asked about the same images, one after the other
+def _described_batch(pixels: bytes, shape: tuple[int, ...], kind: str, names: tuple[str, ...]) -> NDArray[np.float32]:
+    return describe(np.frombuffer(pixels, kind).reshape(shape), names, threads=cores())
