@@ -19,7 +19,7 @@ from overread.images.preprocess import Preprocess
 from overread.learning.fit import fit, refuse_unfit
 from overread.learning.loader import TrainingData
 from overread.learning.model import initial_network
-from overread.learning.range_test import half_fallen, range_test
+from overread.learning.preflight.range_test import half_fallen, range_test
 from overread.learning.recipe import Recipe
 from overread.networks.stages import stage_of, stages
 

@@ -36,8 +36,8 @@ from overread.learning.loader import TrainingData, arranged, decode
 from overread.learning.model import Decision, Model
 from overread.learning.predict import tabulate
 from overread.learning.preflight.faults import Preflight
+from overread.learning.preflight.range_test import RangeTest, range_test
 from overread.learning.preflight.rehearsal import rehearse
-from overread.learning.range_test import RangeTest, range_test
 from overread.learning.recipe import AUTO, Recipe
 from overread.networks.backbones import HEADS
 from overread.networks.own import own_name
