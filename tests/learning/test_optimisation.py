@@ -202,7 +202,7 @@ def test_threads_are_chosen_anew_when_the_machine_becomes_busier_or_freer(make_t
     for seconds, wanted in ((lambda k: 1.0, 0), (lambda k: 1.0 + 0.4 * (k % 2), 0), (lambda k: 1.0 if k < 60 else 3.0, 1),
                             (lambda k: 3.0 if k < 60 else 1.0, 1), (lambda k: 3.0 if 60 <= k < 120 else 1.0, 2)):  # fmt: skip
         retuned: list[int] = []
-        _simulate(make_training, seconds, limit=2000.0, retuned=retuned, **asked)
+        _simulate(make_training, seconds, limit=330.0, retuned=retuned, **asked)
         begun = [step for i, step in enumerate(retuned) if i == 0 or step - retuned[i - 1] > 45]
         assert len(begun) == wanted, retuned
         assert all(60 < step < 80 or 120 < step < 140 for step in begun)

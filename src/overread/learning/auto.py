@@ -44,7 +44,7 @@ FEWEST_EPOCHS = 10
 DESCRIBED_SIDE, DESCRIBED_SECONDS = 128, 0.015
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}
 #: The fewest epochs of each of several networks that answer together.
-_FOLD_EPOCHS = {"scratch": 15, "finetune": 8}
+_FOLD_EPOCHS = {"scratch": 10, "finetune": 8}
 #: Of our own networks the smaller ones, of which several answer together where there is time for one larger.
 _LIGHTER = {"resnet_small": "resnet_tiny"}
 #: The penalties that are tried for the head from which a ladder's fine-tuning starts: it is about to be learned on.

@@ -220,7 +220,7 @@ def compile_in_place(network: torch.nn.Module) -> None:
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
-    except Exception as error:
+    except (RuntimeError, ImportError, OSError) as error:
         raise UnavailableError("torch cannot compile on this machine", given=str(error).partition("\n")[0][:200],
                                todo="install a C++ compiler (gcc or clang), or leave out --set compile=true") from error  # fmt: skip
     network.compile()

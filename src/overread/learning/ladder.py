@@ -291,7 +291,8 @@ def _calibrated(stand: _Stand, jury: Jury, shift: NDArray[np.float64] | None = N
     before, after = (mean_loss(jury.task, each, jury.labels) for each in (stand.outputs, outputs))
     undone = "the weights of the classes are undone; " if shift.any() else ""
     why = f"{undone}the loss of its probabilities on {jury.words} went from {before:.3f} to {after:.3f}"
-    choice = f"temperature {temperature:.2f}, offsets {offsets.min():+.2f} to {offsets.max():+.2f}"
+    moved = f", offsets {offsets.min():+.2f} to {offsets.max():+.2f}" if offsets.any() else ""
+    choice = f"temperature {temperature:.2f}{moved}"
     return replace(stand, outputs=outputs, calibration=(Decision("calibration", choice, why),))
 
 

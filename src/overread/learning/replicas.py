@@ -65,6 +65,7 @@ def process_group() -> Iterator[None]:
     finally:
         if leads():
             _tell({"do": "stop"})
+            dist.barrier()
         dist.destroy_process_group()
 
 
@@ -119,6 +120,7 @@ def follow() -> None:
         network.zero_grad(set_to_none=True)
         mine = dist.get_rank() < told["processes"]
         _together(network, partial(_part, network, loss, recipe, told, device) if mine else lambda: 0.0)
+    dist.barrier()
 
 
 def _nothing(*_: object) -> Tensor:

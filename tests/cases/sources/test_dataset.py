@@ -36,7 +36,7 @@ def test_each_image_comes_back_with_its_row(tmp_path, monkeypatch) -> None:
     own = Own()
     path = ov.write_dataset(own, tmp_path / "own")
     assert own.asked == list(range(8))
-    cases = ov.read_cases(path, label="dx", patient="who", names="keep")
+    cases = ov.read_cases(path, label="dx", patient="who", positive=["mel"], names="keep")
     assert cases.table["label"].tolist() == [own[i][1]["dx"] for i in range(8)]
     assert cases.table["patient"].tolist() == [own[i][1]["who"] for i in range(8)]
     for i, address in enumerate(paths(cases)):
@@ -48,7 +48,7 @@ def test_each_image_comes_back_with_its_row(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_volumes_and_sixteen_bits(tmp_path, kind) -> None:
     volume = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (6, 7, 8)).astype(kind)
-    cases = ov.read_cases(ov.write_dataset(Own(4, volume), tmp_path), label="dx", patient="who")
+    cases = ov.read_cases(ov.write_dataset(Own(4, volume), tmp_path), label="dx", patient="who", positive=["mel"])
     image = read_image(paths(cases)[0])
     assert image.mode == "volume"
     assert (image.pixels[..., 0] == volume).all()

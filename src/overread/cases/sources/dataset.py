@@ -6,7 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ _MOST_ROWS, _MOST_BYTES = 1024, 64 << 20
 _FIX = "give the pixels as they were acquired, uint8 or uint16: scaling and normalisation are kept with the model"
 
 
+@runtime_checkable
 class ImageRows(Protocol):
     """What a map-style ``torch.utils.data.Dataset`` is: a length, and by a number ``(image, row)``."""
 
