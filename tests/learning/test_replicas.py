@@ -99,7 +99,7 @@ def test_processes_on_several_machines_are_refused(monkeypatch, changed, words) 
     from overread.core.errors import UnavailableError
     from overread.learning.replicas import process_group
 
-    for name, value in ({"WORLD_SIZE": "2", "RANK": "0"} | changed).items():
+    for name, value in ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"} | changed).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UnavailableError, match=words), process_group():
         pass

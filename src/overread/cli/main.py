@@ -88,10 +88,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGINT, _stop)
     try:
-        if os.environ.get("WORLD_SIZE", "1") == "1":
-            app()
-        else:
+        if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:  # torchrun's
             _one_of_several()
+        else:
+            app()
     except OverreadError as error:
         if "--debug" in sys.argv:
             raise
@@ -110,8 +110,10 @@ def main() -> None:
 
 def _one_of_several() -> None:
     """The command, in the first of the processes that ``torchrun`` started; the others help it to train."""
-    from overread.learning.replicas import follow, leads, process_group
+    from overread.learning.replicas import follow, leads, process_group, processes
 
+    if processes() == 1:
+        return app()
     with process_group():
         if leads():
             app()

@@ -31,7 +31,7 @@ from overread.learning.loop import Gradients, LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network, own_network
 from overread.learning.predict import judge_on, pixels_of
 from overread.learning.recipe import AUTO, Recipe
-from overread.learning.replicas import Replicas, processes
+from overread.learning.replicas import Replicas, processes, reach
 from overread.networks.fusion import Fused
 from overread.networks.stages import stages
 from overread.tasks.task import Loss, Task
@@ -180,8 +180,8 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
 
 def _replicated(job: _Fitting, network: torch.nn.Module, samples: Samples) -> Gradients | None:
     """The gradients of a batch by all processes of this training; None where another could not make the network."""
-    if job.own:
-        job.say("  processes: 1 — the others do not have your network")
+    if job.own or not reach(job.device):
+        job.say(f"  processes: 1 — {'the others do not have your network' if job.own else f'the others do not work on the device {job.device}'}")
         return None
     job.say(
         f"  processes: {processes()} — each finds the gradients of its part of a batch, which is all that its batch norms see"

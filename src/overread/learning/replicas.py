@@ -35,7 +35,7 @@ from overread.tasks.task import Loss
 
 def processes() -> int:
     """How many processes ``torchrun`` has started for this training; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return int(os.environ["WORLD_SIZE"]) if {"WORLD_SIZE", "RANK", "MASTER_ADDR"} <= os.environ.keys() else 1
 
 
 def leads() -> bool:
@@ -67,6 +67,11 @@ def process_group() -> Iterator[None]:
             _tell({"do": "stop"})
             dist.barrier()
         dist.destroy_process_group()
+
+
+def reach(device: str) -> bool:
+    """Whether the processes can help a network on this device."""
+    return device.startswith("cuda") == (dist.get_backend() == "nccl")
 
 
 class Replicas:
