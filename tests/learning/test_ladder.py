@@ -239,3 +239,10 @@ def test_cases_of_several_images_are_judged_together_in_folds(fusion) -> None:
     each = [outputs_on(Model(member.network, about), found, made.jury.rows)
             for member, about in zip(made.model.network.members, made.model.about.members, strict=True)]  # fmt: skip
     np.testing.assert_allclose(whole, np.mean(each, axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "undone"), [("", True), ("focal", False)])
+def test_weights_of_the_classes_are_undone_of_a_proper_loss_only(loss, undone) -> None:
+    model = climbed(data(), Candidate("network", RECIPE.changed(loss=loss, epochs=1))).model
+    told = next(each for each in model.about.decisions if each.what == "calibration")
+    assert ("weights of the classes are undone" in told.why) == undone

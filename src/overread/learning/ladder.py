@@ -187,9 +187,7 @@ def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -
             changed = recipe.changed(seed=recipe.seed + k, snapshot="last")
             folder = folder / f"fold-{k + 1}" if folder else None
             progress = _named(progress, f"fold {k + 1} of {jury.folds}: ")
-        left = (
-            clock.left - means.reserve
-        )  # of what is left for this candidate, each fold gets as much as those after it
+        left = clock.left - means.reserve  # each fold gets as much of it as those after it
         kept = left * (1 - 1 / (jury.folds - k)) if np.isfinite(left) and left > 0 else 0.0
         retune = partial(means.prepare, changed)
         retune()
@@ -201,10 +199,12 @@ def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -
         outputs[mine] = outputs_on(
             models[-1], data, jury.rows[mine], cache=means.cache, device=means.device, progress=progress
         )
-    taught = data.cases.labels[np.concatenate([data.training, data.tuning])]
+    taught = data.cases.labels[data.training if jury.folds == 1 else np.concatenate([data.training, data.tuning])]
     shares = (1 / len(models),) * len(models)
     stand = _Stand(candidate.name, _described(recipe, jury.folds), tuple(models), shares, outputs)
-    return _calibrated(stand, jury, np.asarray(jury.task.prior_shift(taught, recipe.balance, recipe.sampling)))
+    if recipe.method == "features":
+        return _calibrated(stand, jury, jury.task.prior_shift(taught, recipe.head_balance))
+    return _calibrated(stand, jury, jury.task.prior_shift(taught, recipe.balance, recipe.sampling, recipe.loss))
 
 
 def _named(progress: Progress, name: str) -> Progress:
