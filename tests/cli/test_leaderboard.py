@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from overread.cli.main import app
-from overread.core.errors import InputError
+from overread.core.errors import InputError, OverreadError
 from overread.study.question import Study
 from overread.study.steps import RunContext, open_study, predict, set_up, train
 
@@ -71,7 +71,12 @@ def test_what_is_no_system_is_refused(three, tmp_path):
     (tmp_path / "mine.toml").write_text("epoch = 1")
     with pytest.raises(InputError, match="epochs"):
         call(three[0], tmp_path / "mine.toml")
-    assert not (tmp_path / "board").exists()
+    (tmp_path / "mine.toml").write_text("epochs = 1")
+    with pytest.raises(OverreadError, match="accuracy"):
+        call(three[0], three[1], "--metric", "acuracy", "-o", tmp_path / "board")
+    with pytest.raises(OverreadError, match="against"):
+        call(three[0], three[1], "--against", "me", "-o", tmp_path / "board")
+    assert not (tmp_path / "board").exists() or not list((tmp_path / "board").iterdir())
     with pytest.raises(InputError, match="given twice"):
         call(three[0], three[0], "-o", tmp_path / "board")
 

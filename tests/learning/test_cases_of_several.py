@@ -251,6 +251,14 @@ def test_the_second_stage_weighs_classes_as_every_linear_head_does(views, cache,
     assert weighed[0] != weighed[1]
 
 
+@pytest.mark.parametrize("fusion", ["mean", "concat", "attention"])
+def test_an_open_recipe_with_a_fusion_is_planned_without_what_sees_each_image_alone(views, cache, fusion) -> None:
+    asked = Recipe(fusion=fusion, image_size=16, epochs=1, batch_size=8, backbone="cnn_small")
+    model = train(*views, asked, cache=cache, threads=1, network=False)
+    assert model.about.recipe.fusion == fusion
+    assert model.about.recipe.method == "scratch"
+
+
 # -- found by the right fusion, missed by others ------------------------------------------------------------------
 
 

@@ -125,7 +125,7 @@ def test_the_temperature_minimises_the_likelihood_of_findings_with_a_shift_and_b
     def loss(parameters):
         p = expit(outputs / parameters[0] + shift + parameters[1:])
         each = -np.where(np.isnan(labels), np.nan, labels * np.log(p) + (1 - labels) * np.log(1 - p))
-        return np.nanmean(each) + (np.square(parameters[1:]).sum()) / (2 * OFFSETS**2 * len(labels))
+        return np.nanmean(each) + (np.square(parameters[1:]).sum()) / (2 * OFFSETS**2 * (~np.isnan(labels)).sum())
 
     slow = minimize(loss, [1.0, 0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-10})
     assert [found, *offsets] == pytest.approx(slow.x, abs=0.01)

@@ -15,7 +15,9 @@ from overread.cases.cases import Cases
 from overread.cases.split import folds
 from overread.images.descriptors import describe
 from overread.images.preprocess import Preprocess
+from overread.learning.ensemble import rescale
 from overread.learning.fit import fit
+from overread.learning.ladder import outputs_on
 from overread.learning.linear_probe import FeatureRung, search_features
 from overread.learning.loader import TrainingData
 from overread.learning.model import Model
@@ -217,3 +219,23 @@ def test_a_model_finds_the_features_of_the_search(weights, tmp_path, monkeypatch
     monkeypatch.setattr(linear_probe, "_forward", lambda *_: pytest.fail("the search has kept these features"))
     for rung, model in zip(some, fresh):
         assert fit(data, rung.recipe, weights=rung.weights, cache=tmp_path).digest == model.digest
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_model_is_judged_by_its_kept_features_as_by_its_images(weights, rungs, tmp_path, views) -> None:
+    data, rung = _data(), next(rung for rung in rungs if rung.recipe.layers)
+    model = fit(data, rung.recipe.changed(views=views), weights=rung.weights, cache=tmp_path)
+    rescale(model.network, 1.7, np.full(model.target.outputs, 0.3))
+    kept = outputs_on(model, data, data.tuning, cache=tmp_path)
+    np.testing.assert_allclose(kept, outputs_on(model, data, data.tuning), atol=1e-4)
+    blank = replace(data, images=np.zeros_like(data.images))  # nothing but the features is looked at
+    np.testing.assert_array_equal(outputs_on(model, blank, data.tuning, cache=tmp_path), kept)
+
+
+def test_features_less_a_mean_image_are_not_kept(weights, tmp_path) -> None:
+    """Two splits of the same images have two mean images, which no key tells apart."""
+    data = _data()
+    data = replace(data, preprocess=replace(data.preprocess, normalise="mean image"))
+    recipe = RECIPE.changed(backbone="squeezenet1_1", normalise="mean image")
+    fit(data, recipe, weights=weights["squeezenet1_1"], cache=tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))

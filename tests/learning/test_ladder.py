@@ -246,3 +246,14 @@ def test_weights_of_the_classes_are_undone_of_a_proper_loss_only(loss, undone) -
     model = climbed(data(), Candidate("network", RECIPE.changed(loss=loss, epochs=1))).model
     told = next(each for each in model.about.decisions if each.what == "calibration")
     assert ("weights of the classes are undone" in told.why) == undone
+
+
+def test_a_source_of_few_patients_judges_though_some_folds_have_none_of_it() -> None:
+    found = data()
+    table = found.cases.table
+    few = table["patient"].isin(["p0", "p55"])  # one of each class
+    cases = replace(found.cases, table=table.assign(source=np.where(few, "here", "there")))
+    tuning = np.flatnonzero(few.to_numpy())
+    made = climbed(replace(found, cases=cases, training=np.flatnonzero(~few.to_numpy()), tuning=tuning), folds=3)
+    assert len(made.outputs) == 4
+    assert len(made.model.about.members) == 3

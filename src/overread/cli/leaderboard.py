@@ -31,6 +31,7 @@ def leaderboard(
     from overread.core.files import write_csv
     from overread.evaluation.comparison.leaderboard import leaderboard as rank
     from overread.evaluation.ledger import ledger_beside
+    from overread.evaluation.metrics import METRICS
     from overread.evaluation.operating_point import SEEN
     from overread.reporting.pages.leaderboard import leaderboard_page
 
@@ -44,10 +45,16 @@ def leaderboard(
         raise InputError("recipes are trained on the table and the split of a run, and none is given", given=" ".join(map(str, recipes)),
                          todo="name a run too: overread run TABLE -o runs/mine")  # fmt: skip
     names = _names(systems)
+    one_of(against, ("best", "first", *names), "against")
     folder = output_folder(output, Path("leaderboard"))
+    given = {
+        path: _system(path, part, form) for path in systems if path not in recipes
+    }  # all that can be wrong, before
+    if metric:  # anything is trained
+        one_of(metric.partition(":")[0].strip(), dict.fromkeys(each.name for each in METRICS), "metric")
     trained = {path: _trained(path, first, folder / "runs" / path.stem, machine) for path in recipes if first}
+    found = {name: given[path] if path in given else _system(trained[path], part, form) for name, path in zip(names, systems, strict=True)}  # fmt: skip
     systems = [trained.get(path, path) for path in systems]
-    found = {name: _system(path, part, form) for name, path in zip(names, systems, strict=True)}
     tables = {name: system.test for name, system in found.items()}
     tuned = {name: part == "tuning" and path.is_dir() for name, path in zip(names, systems, strict=True)}
     ledgers = {name: ledger_beside(path) for name, path in zip(names, systems, strict=True)

@@ -43,15 +43,17 @@ FEWEST_EPOCHS = 10
 #: Sides in pixels at which images are described without a network, and about the seconds that one takes.
 DESCRIBED_SIDE, DESCRIBED_SECONDS = 128, 0.015
 _USUAL_EPOCHS = {"scratch": 30, "finetune": 10, "features": 0}
-#: The fewest epochs of each of several networks that answer together.
+#: The fewest epochs of each of several networks that answer together, and from random weights the fewest steps: five
+#: smaller networks of fewer, or three of half of them, told less than one on radiographs of 28 pixels.
 _FOLD_EPOCHS = {"scratch": 10, "finetune": 8}
-#: Of our own networks the smaller ones, of which several answer together where there is time for one larger.
-_LIGHTER = {"resnet_small": "resnet_tiny"}
+_FOLD_STEPS = 600
 #: The penalties that are tried for the head from which a ladder's fine-tuning starts: it is about to be learned on.
 HEAD_PENALTIES = (1e-3, 1e-2, 1e-1)
 #: Numbers of folds whose networks answer together, the best first.
 FOLDS = (5, 3)
 _SIDES = (224, 192, 160, 128, 96)
+#: Up to this side in voxels a volume is small.
+_SMALL_VOLUME = 48
 #: Sides in voxels that a volume is made smaller to, where there is no time for its own.
 _VOLUME_SIDES = (96, 64, 48, 32)
 #: ``(backbone, side, batch, precision) -> seconds`` of one training step on this machine.
@@ -278,20 +280,20 @@ def _backbone(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...], device:
     if name:
         return recipe, [Decision("backbone", name, "asked for")]
     if recipe.method == "scratch":
-        name = usual_small(facts.volume)
+        name = usual_small(facts.volume, facts.side)
         reason = "a small network for training from random weights"
     else:
         name, reason = pretrained[0], f"the first choice on a {device} among the weights at hand"
     return recipe.changed(backbone=name), [Decision("backbone", name, reason)]
 
 
-def usual_small(volume: bool) -> str:
+def usual_small(volume: bool, side: int) -> str:
     """Our own network that is trained from random weights.
 
-    Of volumes a plain one, whose first convolution sees every voxel: on those of 28 voxels it told more in as much time
-    than residual ones, which begin by halving the side.
+    Of small volumes a plain one, whose first convolution sees every voxel: on those of 28 voxels it told more in as much
+    time than a residual one, which begins by halving the side, as is needed of larger ones.
     """
-    return "cnn3d_small" if volume else "resnet_small"
+    return "resnet_small" if not volume else "cnn3d_small" if side <= _SMALL_VOLUME else "resnet3d_small"
 
 
 def _no_weights(recipe: Recipe) -> UnavailableError:
@@ -384,11 +386,7 @@ def network_rung(
         method.append(Decision("backbone", best, "its frozen features told most of the training patients"))
     choose = functools.partial(plan, facts=facts, pretrained=pretrained, device=device, probe=probe)
     made, _ = choose(settled, seconds=None)
-    folds = recipe.members or _folds_within(made, facts, seconds, probe)
-    lighter = _LIGHTER.get(made.backbone, "") if folds == 1 and not recipe.backbone and not recipe.members else ""
-    if lighter and (many := _folds_within(made.changed(backbone=lighter), facts, seconds, probe)) > 1:
-        settled, folds = settled.changed(backbone=lighter), many
-        method.append(Decision("backbone", lighter, f"a smaller network, of which {many} can be trained in the time that one larger takes"))  # fmt: skip
+    folds = recipe.members or _folds_within(made, facts, seconds, probe, recipe.epochs)
     made, decisions = choose(settled, seconds=None if seconds is None else seconds / folds)
     reason = "asked for" if recipe.members else \
         "the time allows it: each judges patients it has not seen, and all answer together" if folds > 1 else \
@@ -399,13 +397,18 @@ def network_rung(
     return made, folds, [*told.values(), Decision("networks", str(folds), reason)]
 
 
-def _folds_within(recipe: Recipe, facts: Facts, seconds: float | None, probe: Probe) -> int:
-    """As many folds as can be trained for enough epochs within the seconds, judging and saving included."""
+def _folds_within(recipe: Recipe, facts: Facts, seconds: float | None, probe: Probe, epochs: int) -> int:
+    """As many folds as can be trained for ``epochs``, or enough of them, within the seconds, judging and saving included."""
     if seconds is None or facts.fewest < FOLDS[0]:
         return 1
     step = probe(recipe.backbone, recipe.image_size, recipe.batch_size, "float32")
-    epoch = 1.1 * step * (facts.images + facts.held) / recipe.batch_size  # of all; a fold leaves its own share out
-    return next((k for k in FOLDS if (k - 1) * epoch * _FOLD_EPOCHS[recipe.method] <= seconds), 1)
+    for k in FOLDS:
+        steps = (1 - 1 / k) * (facts.images + facts.held) / recipe.batch_size
+        enough = _FOLD_STEPS / steps if recipe.method == "scratch" else 0.0
+        least = epochs or min(max(_FOLD_EPOCHS[recipe.method], enough), MOST_EPOCHS[recipe.method])
+        if k * 1.1 * step * steps * least <= seconds:
+            return k
+    return 1
 
 
 @checked

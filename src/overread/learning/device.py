@@ -219,10 +219,10 @@ def compile_in_place(network: torch.nn.Module) -> None:
     Raises :class:`UnavailableError` where nothing can be compiled on this machine.
     """
     try:
-        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8))
+        torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=next(network.parameters()).device))
     except (RuntimeError, ImportError, OSError) as error:
         raise UnavailableError("torch cannot compile on this machine", given=str(error).partition("\n")[0][:200],
-                               todo="install a C++ compiler (gcc or clang), or leave out --set compile=true") from error  # fmt: skip
+                               todo="install a C++ compiler (gcc or clang; Triton for a graphics card), or leave out --set compile=true") from error  # fmt: skip
     network.compile()
 
 

@@ -169,8 +169,8 @@ def calibration_of(
 
     ``outputs`` (N, K); ``shift`` (K,) is added to every case. One temperature (Guo 2017, "On calibration of modern neural
     networks", section 4.2) and, as a network that is trained under weights is seldom sure of how common a class is, an
-    offset for each output, which is drawn towards 0 by as much as one of a standard deviation of :data:`OFFSETS` log
-    odds is to be expected: the few cases of a rare class hardly move theirs. (1, 0) where fewer than 20 cases or fewer
+    offset for each output, under a normal prior with the standard deviation :data:`OFFSETS` log odds: the few cases of a
+    rare class hardly move theirs. (1, 0) where fewer than 20 cases or fewer
     than two answers are known.
     """
     known = task.known(labels)
@@ -178,7 +178,7 @@ def calibration_of(
         return 1.0, np.zeros(task.outputs)
     loss = task.loss(np.ones(task.outputs, np.float32), 0.0)
     given, truth = torch.from_numpy(outputs[known] + 0.0), torch.from_numpy(np.asarray(labels[known]))
-    moved, many = torch.from_numpy(shift + 0.0), int(known.sum())
+    moved, many = torch.from_numpy(shift + 0.0), int((~torch.isnan(truth)).sum())
 
     def penalised(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         t = torch.tensor(parameters, dtype=torch.float64, requires_grad=True)

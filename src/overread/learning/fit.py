@@ -31,7 +31,7 @@ from overread.learning.loop import Gradients, LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network, own_network
 from overread.learning.predict import judge_on, pixels_of
 from overread.learning.recipe import AUTO, Recipe
-from overread.learning.replicas import Replicas, processes, reach
+from overread.learning.replicas import Replicas, joined, reach
 from overread.networks.fusion import Fused
 from overread.networks.stages import stages
 from overread.tasks.task import Loss, Task
@@ -172,7 +172,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
         device=job.device,
         cases=samples.cases,
     )
-    gradients = _replicated(job, network, samples) if processes() > 1 else None
+    gradients = _replicated(job, network, samples) if joined() > 1 else None
     network, state = optimise(network, batches, loss, judge, recipe, gradients=gradients, clock=job.clock, reserve=job.reserve, folder=folder,
                               fitted=origin.pretrained, shares=source_shares(data, recipe, samples), retune=job.retune, progress=job.progress)  # fmt: skip
     return _Fitted(network, tuple(state.history), tuple(_decisions(state)))
@@ -180,11 +180,19 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
 
 def _replicated(job: _Fitting, network: torch.nn.Module, samples: Samples) -> Gradients | None:
     """The gradients of a batch by all processes of this training; None where another could not make the network."""
-    if job.own or not reach(job.device):
-        job.say(f"  processes: 1 — {'the others do not have your network' if job.own else f'the others do not work on the device {job.device}'}")
+    alone = (
+        "your network is here only"
+        if job.own
+        else "one classifier a view comes first"
+        if job.recipe.fusion == "stacked"
+        else ""
+    )
+    alone = alone or ("" if reach(job.device) else f"the device {job.device} is here only")
+    if alone:
+        job.say(f"  processes: 1 — {alone}")
         return None
     job.say(
-        f"  processes: {processes()} — each finds the gradients of its part of a batch, which is all that its batch norms see"
+        f"  processes: {joined()} — each finds the gradients of its part of a batch; batch norms see that part alone"
     )
     task, recipe = job.data.cases.target.task, job.recipe
     model = Model(network, job.about, job.mean_image)

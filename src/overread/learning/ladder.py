@@ -196,9 +196,8 @@ def _stand(candidate: Candidate, data: TrainingData, jury: Jury, means: Means) -
                     say=means.say if k == 0 else unheard)  # fmt: skip
         models.append(_on_the_scale(model, jury.scale))
         mine = jury.fold[jury.rows] == k
-        outputs[mine] = outputs_on(
-            models[-1], data, jury.rows[mine], cache=means.cache, device=means.device, progress=progress
-        )
+        if mine.any():  # a source of few patients, which alone judges, has none in some folds
+            outputs[mine] = outputs_on(models[-1], data, jury.rows[mine], cache=means.cache, device=means.device, progress=progress)  # fmt: skip
     taught = data.cases.labels[data.training if jury.folds == 1 else np.concatenate([data.training, data.tuning])]
     shares = (1 / len(models),) * len(models)
     stand = _Stand(candidate.name, _described(recipe, jury.folds), tuple(models), shares, outputs)
@@ -228,14 +227,15 @@ def outputs_on(
 ) -> NDArray[np.float64]:  # fmt: skip
     """The outputs (n, K) of a model on rows of decoded images, over its orientations; on the cases that they belong to,
     where it sees the images of a case together. Frozen features that the ``cache`` has are not made again."""
-    network, about = layout(model.network, device).eval(), model.about
+    about = model.about
     samples = samples_of(data, about.recipe)
     if not about.members and samples.cases is None:
         key = feature_key(about.backbone, about.recipe, data.digests)
-        features = kept_features(network, data, about.recipe, about.preprocess, key, cache)
+        features = kept_features(model.network, data, about.recipe, about.preprocess, key, cache)
         if features is not None:
             with torch.inference_mode():
-                return network.head(features[torch.from_numpy(rows)].to(device)).cpu().double().numpy()  # type: ignore[operator, union-attr]
+                return model.network.head(features[torch.from_numpy(rows)]).double().numpy()  # type: ignore[operator, union-attr, no-any-return]
+    network = layout(model.network, device).eval()
     which, back, each = rows, np.arange(len(rows)), _BATCH
     if samples.cases is not None:
         owner = np.full(len(data.cases), -1)
@@ -344,6 +344,8 @@ class Jury:
         everyone = np.arange(len(self.rows))
         value, *before = (self._score(each, everyone) for each in pair)
         many = np.array([[self._score(each, rows) for each in pair] for rows in self._resamples()])
+        if value >= 0 and (scored := (many >= 0).all(axis=1)).any():  # a draw without an AUC has minus a loss
+            many = many[scored]
         low, high = np.quantile(many[:, 0], _ENDS)
         rung = Rung(
             new.name,

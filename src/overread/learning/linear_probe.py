@@ -147,7 +147,7 @@ def fit_head(
     body = network.body if isinstance(network, Fused) else network
     features = kept_features(body, data, recipe, preprocess, key, cache)
     if features is None:
-        features = extract(body, data.images, preprocess, key=key, views=views, cache=cache, device=device,
+        features = extract(body, data.images, preprocess, key=key, views=views, cache=None if mean_image is not None else cache, device=device,
                            mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     rows, members = samples.training, samples.cases
 
@@ -184,7 +184,9 @@ def kept_features(
     network: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, key: list[Any], cache: Path | None
 ) -> Tensor | None:
     """The features (N, F) of a recipe of frozen features, from the cache; None where they are not there."""
-    if cache is None or recipe.method != "features":
+    if (
+        cache is None or recipe.method != "features" or preprocess.normalise == "mean image"
+    ):  # which the key does not tell
         return None
     path = _entry(cache, key, preprocess, recipe.views)
     if path.exists() and (found := _cached(path, len(data.images))) is not None:
@@ -269,7 +271,7 @@ def search_features(
         limit = min(clock.left, _FIRST * seconds if not rungs else _FEATURES * clock.left / (len(sources) - place))
         rows = data.training
         if limit < float("inf"):
-            rows = _affordable(data, recipe, name, file, limit, device, say, anyway=not rungs and not place)
+            rows = _affordable(data, recipe, name, file, limit, device, say, anyway=descriptors and not place)
             if not len(rows):
                 continue
         found = list(_source_rungs(data, rows, recipe, name, file, heads, clock, cache, device, progress, say))
@@ -405,7 +407,7 @@ def _all_features(
         choices = list(_choices(recipe, found, network.width))  # type: ignore[arg-type]
         network = Tapped(network, everything, preprocess, data.cases.target.outputs, pooling="both")
     key = [origin, _ALL_LAYERS, digests] if recipe.backbone else [origin, *recipe.taps, digests]
-    features = extract(layout(network, device), images, preprocess, key=key, views=recipe.views, cache=cache, device=device,
+    features = extract(layout(network, device), images, preprocess, key=key, views=recipe.views, cache=None if mean_image is not None else cache, device=device,
                        mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     return features[torch.from_numpy(rows)] if whole else features, choices
 

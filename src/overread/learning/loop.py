@@ -121,7 +121,7 @@ def optimise(
                 pace.step()
                 if clock.limit is not None and pace.changed():
                     retune()
-                    pace.last = clock.elapsed
+                    pace.rest()
                 state.end = pace.end(state, clock.left - reserve)
                 if clock.left < reserve or state.epoch * steps + state.step >= state.end * steps:
                     _refuse_fragment(state, steps, fitted)
@@ -192,16 +192,17 @@ def _step(
 
 @checked
 def backward(
-    network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, answers: list[Answer], known: int = 0
-) -> float:
+    network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, answers: list[Answer], known: int = 0,
+    part: int = 0,
+) -> float:  # fmt: skip
     """The loss of a batch; its gradients are added up over the parts that it is taken in.
 
     A loss is the mean over the known labels, so each part counts by its share of them: of those of the batch, or of as
-    many as are ``known`` of a larger one that this is a part of.
+    many as are ``known`` of a larger one that this is a ``part`` of, with a dropout of its own.
     """
     value, known = 0.0, known or known_labels(answers[0][0])
     parts = max(1, min(state.parts, len(x) // 2))
-    with seeded(recipe.seed, state.epoch, state.step, "dropout"):
+    with seeded(recipe.seed, state.epoch, state.step, f"dropout of part {part}" if part else "dropout"):
         for place in torch.arange(len(x), device=x.device).tensor_split(parts):
             rows = slice(int(place[0]), int(place[-1]) + 1)
             with autocast(x.device.type, recipe.precision):
@@ -423,6 +424,11 @@ class Pace:
         now, latest = self.clock.elapsed, max(_LATEST, 1 / max(self.seen, 1))  # the very first is slow: not counted
         self.seconds += latest * (now - self.last - self.seconds)
         self.last, self.done, self.seen = now, self.done + 1, self.seen + 1
+
+    def rest(self) -> None:
+        """What happened since the last step belongs to no step and no epoch."""
+        now = self.clock.elapsed
+        self.began, self.last = self.began + now - self.last, now
 
     def changed(self) -> bool:
         """Whether a step takes half as long again, or two thirds of, what it took when this was last true."""

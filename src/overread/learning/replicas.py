@@ -3,8 +3,8 @@
 The first process does what a single one would do: it reads, plans, augments, keeps the budget, writes checkpoints and
 judges. Of each batch it sends every other process its part; each finds the gradient of its part, and their sum moves the
 weights of the first, which it sends with the next batch. So the order of the data is that of one process, and so is the
-result, but for the order in which numbers are added, for dropout, which each part draws for itself, and for batch norms
-on a CPU, which see their part alone.
+result, but for the order in which numbers are added, for dropout, which each part draws for itself, and for batch norms,
+which see their part alone. Where a process fails, it leaves at once, and ``torchrun`` ends the others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from overread.core.errors import UnavailableError
+from overread.core.errors import OverreadError, UnavailableError
 from overread.learning.device import free_memory, layout, out_of_memory
 from overread.learning.loop import Answer, LoopState, backward, hold_still, known_labels
 from overread.learning.model import Model
@@ -62,16 +62,28 @@ def process_group() -> Iterator[None]:
     dist.init_process_group("nccl" if cards else "gloo", timeout=timedelta(days=30))  # while the first reads and judges
     try:
         yield
-    finally:
-        if leads():
-            _tell({"do": "stop"})
-            dist.barrier()
-        dist.destroy_process_group()
+    except (OverreadError, SystemExit):  # between two steps; after any other error the others may wait for one's end
+        _dismiss()
+        raise
+    _dismiss()
+    dist.destroy_process_group()
+
+
+def _dismiss() -> None:
+    """Tell the others to stop."""
+    if leads():
+        _tell({"do": "stop"})
+        dist.barrier()
+
+
+def joined() -> int:
+    """How many processes train together in this one's :func:`process_group`; 1 outside of one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def reach(device: str) -> bool:
-    """Whether the processes can help a network on this device."""
-    return device.startswith("cuda") == (dist.get_backend() == "nccl")
+    """Whether the processes can help a network on this device: each has the one of its own number."""
+    return device in ("cuda", "cuda:0") if dist.get_backend() == "nccl" else device == "cpu"
 
 
 class Replicas:
@@ -88,19 +100,17 @@ class Replicas:
         self, network: nn.Module, loss: Loss, recipe: Recipe, state: LoopState, x: Tensor, answers: list[Answer]
     ) -> float:
         """The loss of a batch, as :func:`.loop.backward` gives it, its gradients found by all processes together."""
-        many = max(1, min(processes(), len(x) // 2))
+        many = max(1, min(joined(), len(x) // 2))
         rows = torch.arange(len(x), device=x.device).tensor_split(many)
+        parts = [[x[some], *(one[some] for answer in answers for one in answer if one is not None)] for some in rows]
         known = known_labels(answers[0][0])
         _tell({"do": "step", "epoch": state.epoch, "step": state.step, "parts": state.parts, "known": known, "processes": many,
                "shares": [counted is not None for _, counted in answers]})  # fmt: skip
         for tensor in network.state_dict().values():
             dist.broadcast(tensor.data, 0)
-        for rank in range(1, many):
-            _send(x[rows[rank]], rank)
-            for labels, counted in answers:
-                _send(labels[rows[rank]], rank)
-                if counted is not None:
-                    _send(counted[rows[rank]], rank)
+        for rank, part in enumerate(parts[1:], 1):
+            for tensor in part:
+                _send(tensor, rank)
         own = [(labels[rows[0]], None if counted is None else counted[rows[0]]) for labels, counted in answers]
         return _together(network, partial(backward, network, loss, recipe, state, x[rows[0]], own, known))
 
@@ -137,7 +147,7 @@ def _part(network: nn.Module, loss: Loss, recipe: Recipe, told: dict[str, Any], 
     x = _receive(device)
     answers = [(_receive(device), _receive(device) if counted else None) for counted in told["shares"]]
     state = LoopState(epochs=1, epoch=told["epoch"], step=told["step"], parts=told["parts"])
-    return backward(network, loss, recipe, state, x, answers, told["known"])
+    return backward(network, loss, recipe, state, x, answers, told["known"], dist.get_rank())
 
 
 def _together(network: nn.Module, gradients: Callable[[], float]) -> float:
@@ -153,15 +163,17 @@ def _together(network: nn.Module, gradients: Callable[[], float]) -> float:
             raise
         failed = error
         free_memory()
-    moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in moving])
-    both = torch.cat([flat.float(), flat.new_tensor([value, float(failed is not None)]).float()])
-    dist.all_reduce(both)
-    if both[-1] and leads():
-        raise failed or MemoryError("out of memory in another process of this training")
-    for parameter, part in zip(moving, both[:-2].split([p.numel() for p in moving]), strict=True):
-        parameter.grad = part.view_as(parameter).to(parameter.dtype)
-    return float(both[-2])
+    told = torch.tensor([value, float(failed is not None)], dtype=torch.float64, device=_device())
+    dist.all_reduce(told)
+    if told[1]:
+        if leads():
+            raise failed or MemoryError("out of memory in another process of this training")
+        return 0.0
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
+            dist.all_reduce(parameter.grad)
+    return float(told[0])
 
 
 # -- messages: JSON and tensors, so that nothing is unpickled ----------------------------------------------------------

@@ -128,7 +128,7 @@ def train(
             made, decisions = auto.plan_own(recipe, facts, own)
             settled = SettledPlan(facts, (Candidate("network", made),), 1, (*shown, *decisions))
         else:
-            small = auto.usual_small(facts.volume)
+            small = auto.usual_small(facts.volume, facts.side)
             prepare(recipe.changed(method="scratch", backbone=small, image_size=32))
             seconds = None if clock.limit is None else clock.left - reserve
             settled = _settle(
@@ -256,7 +256,7 @@ def _settle(
 ) -> SettledPlan:  # fmt: skip
     found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
     probe, names = auto.make_probe(facts, device), tuple(found)
-    if recipe.method != "auto":
+    if recipe.method != "auto" or recipe.fusion != "single":  # a ladder's first rungs see each image on its own
         folds = max(recipe.members, 1)
         fits = folds * (recipe.folds + 1 if recipe.fusion == "stacked" and recipe.method != "features" else 1)
         made, decisions = auto.plan(
@@ -293,15 +293,18 @@ def _frozen(
     """The best ways to read frozen features, one a network and one of descriptors, the best first."""
     clock = Clock(None if seconds is None else SEARCHED * seconds)
     heads = HEADS if clock.left > UNHURRIED else ("logistic",)  # besides ridge, by which layers are chosen
+    some = () if facts.volume else tuple(pretrained)[: MOST_NETWORKS if seconds is not None else None]
     asked = recipe.changed(method="features", backbone="", descriptors=tuple(DESCRIPTORS))
-    base, _ = auto.plan(asked, facts, device=device, probe=probe)
-    data = decoded(auto.preprocess_of(base, facts))
-    search = partial(search_features, heads=heads, cache=cache, device=device, progress=progress, say=say)
-    rungs = search(data, base, {}, seconds=clock.left)
-    if pretrained and not facts.volume:
-        some = tuple(pretrained)[: MOST_NETWORKS if seconds is not None else None]
+    if some:
         base, _ = auto.plan(recipe.changed(method="features", backbone=some[0]), facts, pretrained=some, device=device, probe=probe)  # fmt: skip
         base = auto.within_seconds(base, recipe, facts, clock.left / 2, probe)
+        if facts.side > auto.SMALL_SIDE:  # of the size that those are judged at which they may answer with
+            asked = asked.changed(image_size=base.image_size)
+    described, _ = auto.plan(asked, facts, device=device, probe=probe)
+    data = decoded(auto.preprocess_of(described, facts))
+    search = partial(search_features, heads=heads, cache=cache, device=device, progress=progress, say=say)
+    rungs = search(data, described, {}, seconds=clock.left)
+    if some:
         rungs += search(decoded(auto.preprocess_of(base, facts)), base, {name: pretrained[name] for name in some}, descriptors=False, seconds=clock.left)  # fmt: skip
         rungs.sort(key=lambda rung: (-len(rung.rows), -rung.score))
     each: dict[str, Candidate] = {}

@@ -209,7 +209,7 @@ def _ours(name: str, *, outputs: int, channels: int, dropout: float) -> overread
         return small.lenet5(outputs=outputs, channels=channels, dropout=dropout)
     dimensions = BACKBONES[name].dimensions
     if name in _PLAIN:
-        return small.plain(name, outputs=outputs, channels=channels, dropout=dropout, widths=_PLAIN[name], dimensions=dimensions)  # fmt: skip
+        return small.plain_cnn(name, outputs=outputs, channels=channels, dropout=dropout, widths=_PLAIN[name], dimensions=dimensions)  # fmt: skip
     widths = (16, 32, 64) if name.endswith("_tiny") else (32, 64, 128)
     return small.residual(name, outputs=outputs, channels=channels, dropout=dropout, widths=widths,
                           dimensions=dimensions, stride=dimensions - 1)  # fmt: skip

@@ -193,7 +193,7 @@ def global_pool(dimensions: int = 2) -> nn.Sequential:
 
 
 @checked
-def plain(
+def plain_cnn(
     name: str, *, outputs: int, channels: int, dropout: float, widths: tuple[int, ...], dimensions: int = 2
 ) -> Network:
     """A convolution for each width with batch norm and ReLU, each followed by max pooling, which halves the side."""

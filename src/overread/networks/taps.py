@@ -87,7 +87,8 @@ def layers_to_tap(network: nn.Module, preprocess: Preprocess) -> dict[str, int]:
     hooks = [module.register_forward_hook(note) for module in names]
     try:
         with torch.inference_mode():
-            network.eval()(torch.zeros(1, preprocess.channels, *preprocess.size))
+            blank = torch.zeros(1, preprocess.channels, *preprocess.size, device=next(network.parameters()).device)
+            network.eval()(blank)
     finally:
         for hook in hooks:
             hook.remove()
@@ -159,8 +160,13 @@ class Tapped(nn.Module):
         )
         pixels = ((x.detach().float().cpu() * std + mean) * preprocess.full).round().clamp(0, preprocess.full)
         images = pixels.movedim(1, -1).numpy().astype(preprocess.dtype)
-        found = _described_batch(images.tobytes(), images.shape, images.dtype.name, self.descriptors)
+        make = _described_batch if images.nbytes <= _MOST_KEPT else _described_batch.__wrapped__
+        found = make(images.tobytes(), images.shape, images.dtype.name, self.descriptors)
         return torch.from_numpy(found.copy()).to(x.device)
+
+
+#: Bytes of a batch that are kept with its descriptors.
+_MOST_KEPT = 32 << 20
 
 
 @lru_cache(maxsize=1)  # the members of an ensemble are asked about the same images, one after the other

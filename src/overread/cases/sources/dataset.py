@@ -41,6 +41,7 @@ def write_dataset(dataset: ImageRows, folder: str | os.PathLike[str], *, progres
     the number of the item.
     """
     folder = Path(folder)
+    (folder / "table.csv").unlink(missing_ok=True)  # an old table must not point into new images
     require(len(dataset) > 0, "the dataset is empty")
     rows: list[dict[str, Any]] = []
     with publish(folder / "images.npz") as beside, zipfile.ZipFile(beside, "w") as archive:
@@ -77,10 +78,16 @@ def _checked_item(dataset: ImageRows, index: int) -> tuple[NDArray[Any], dict[st
     if not isinstance(item, tuple) or len(item) != 2 or not isinstance(item[1], Mapping):
         raise InputError("an item of the dataset is no pair of an image and its row", given=f"item {index}: {type(item).__name__}",
                          todo='return (pixels, {"label": …, "patient": …})')  # fmt: skip
-    pixels, row = np.asarray(item[0]), {str(name): value for name, value in item[1].items()}
+    pixels, row = np.array(item[0]), {str(name): value for name, value in item[1].items()}
     if pixels.dtype not in (np.uint8, np.uint16):
         raise InputError("the pixels of a dataset are whole numbers of 8 or 16 bits", given=f"item {index}: {pixels.dtype}", todo=_FIX)  # fmt: skip
-    if pixels.ndim not in (2, 3) or not pixels.size:
+    channels_first = pixels.ndim == 3 and pixels.shape[0] in (1, 3) and min(pixels.shape[1:]) > 3
+    if (
+        pixels.ndim not in (2, 3)
+        or not pixels.size
+        or channels_first
+        or (pixels.ndim == 3 and pixels.shape[2] in (1, 2, 4))
+    ):
         raise InputError("an image of a dataset is (H, W), (H, W, 3) or, a volume, (D, H, W)", given=f"item {index}: shape {pixels.shape}")  # fmt: skip
     if "image" in row:
         raise InputError(
