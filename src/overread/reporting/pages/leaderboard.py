@@ -18,7 +18,7 @@ def leaderboard_page(found: Leaderboard, folder: str | os.PathLike[str]) -> Path
     """Write ``leaderboard.html`` into ``folder``, and give its path."""
     size, leader = words.size(found.images, found.patients), words.name(found.systems[0], 60)
     best = found.value(found.systems[0], found.metric, found.of)
-    led = f"{leader} leads with a {_title(found.metric, found.of)} of {words.value(best)}."
+    led = f"{leader} leads: {_title(found.metric, found.of)} {words.value(best)}."
     summary = [f"{len(found.systems)} systems on the same cases: {size}. {led} Every other system "
                f"is compared with {words.name(found.reference, 60)} case by case; p after Holm's correction over all of them and all metrics."]  # fmt: skip
     tables = [_table(found, metric, of) for metric, of in found.metrics]
