@@ -140,7 +140,7 @@ def test_a_new_field_is_a_new_option() -> None:
 
 def test_a_recipe_holds_what_differs_from_the_defaults() -> None:
     choice = RecipeChoice("scratch", epochs=3, settings=("augmentation.rotate=20",))
-    made = run._changes(choice)
+    made = run.recipe_changes(choice)
     assert made["epochs"] == 3
     assert made["augmentation"]["rotate"] == 20
     assert made["augment"] == "given"
