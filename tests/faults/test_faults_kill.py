@@ -66,7 +66,7 @@ POINTS = {
     "a ladder nowhere": lambda: None,
     "a ladder when its heads are found": lambda: killed(training, "_frozen"),
     "a ladder after its first rung": lambda: killed(ladder, "_stand"),
-    "a ladder in a step of its second fold": lambda: killed(loop, "backward", 12),
+    "a ladder in a step of its second fold": lambda: killed(loop, "backward", 6),
     "a ladder while a fold is judged": lambda: killed(ladder, "outputs_on", 4, late=False),
     "a ladder when its members are chosen": lambda: killed(ladder, "choose_members", late=False),
 }
