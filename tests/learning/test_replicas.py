@@ -48,33 +48,27 @@ def fitted(backbone: str) -> dict[str, np.ndarray]:
     return {"outputs": outputs_on(model, found, found.tuning), "losses": np.array(losses), "said": np.array(said)}
 
 
-def run(folder: Path, backbone: str, processes: int) -> dict[str, np.ndarray]:
+def started(command: list[str], processes: int) -> list[int]:
+    """The exit codes of a command in so many processes, told of each other as ``torchrun`` does."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port = str(free.getsockname()[1])
+    shared = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    several = {
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} | several if processes > 1 else {} for rank in range(processes)]
+    running = [subprocess.Popen([sys.executable, *command], env=shared | each) for each in own]
+    return [process.wait(timeout=120) for process in running]
+
+
+def run(folder: Path, backbone: str, processes: int) -> dict[str, np.ndarray]:
     (folder / "script.py").write_text(SCRIPT)
-    started = []
-    for rank in range(processes):
-        env = os.environ | {
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]),
-            "OMP_NUM_THREADS": "1",
-        }
-        if processes > 1:
-            env |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "RANK": str(rank), "LOCAL_RANK": str(rank),
-                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
-        started.append(
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    str(folder / "script.py"),
-                    str(folder / f"{processes}.npz"),
-                    backbone,
-                    str(Path(__file__).parent),
-                ],
-                env=env,
-            )
-        )
-    assert [process.wait(timeout=120) for process in started] == [0] * processes
+    command = [str(folder / "script.py"), str(folder / f"{processes}.npz"), backbone, str(Path(__file__).parent)]
+    assert started(command, processes) == [0] * processes
     with np.load(folder / f"{processes}.npz") as held:
         return dict(held)
 
@@ -88,10 +82,22 @@ def test_two_processes_give_the_predictions_of_one_within_a_ten_thousandth(tmp_p
     assert not any("processes" in line for line in one["said"])
 
 
+@pytest.mark.slow
 def test_with_batch_norms_more_processes_than_a_small_batch_has_pairs_still_learn(tmp_path) -> None:
     three = run(tmp_path, "cnn_small", 3)
     assert np.isfinite(three["outputs"]).all()
     assert three["losses"][-1] < three["losses"][0]
+
+
+@pytest.mark.slow
+def test_the_command_runs_in_several_processes_and_ends_all_of_them_after_an_error(phantom, tmp_path) -> None:
+    command = ["-m", "overread.cli.main", "run", str(phantom), "--image", "image", "--label", "diagnosis", "--patient", "patient", "--offline",
+               "--recipe", "scratch", "--backbone", "lenet5", "--epochs", "1", "--image-size", "32", "-o", str(tmp_path / "run")]  # fmt: skip
+    assert started(command, 2) == [0, 0]
+    assert (tmp_path / "run" / "report.html").exists()
+    assert len((tmp_path / "run" / "ledger.jsonl").read_text().splitlines()) == 1
+    command[3] = str(tmp_path / "nothing.csv")
+    assert started(command, 2) == [2, 0]
 
 
 @pytest.mark.parametrize(("changed", "words"), [({"LOCAL_WORLD_SIZE": "1"}, "devices of one machine")])
