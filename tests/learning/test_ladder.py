@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from overread.cases.cases import Cases
-from overread.core.errors import UnsoundError
+from overread.core import files
+from overread.core.errors import UnavailableError, UnsoundError
 from overread.core.progress import Clock
 from overread.images.preprocess import Preprocess
 from overread.learning.ladder import Candidate, Jury, Means, _Stand, climb, outputs_on
@@ -257,3 +259,21 @@ def test_a_source_of_few_patients_judges_though_some_folds_have_none_of_it() -> 
     made = climbed(replace(found, cases=cases, training=np.flatnonzero(~few.to_numpy()), tuning=tuning), folds=3)
     assert len(made.outputs) == 4
     assert len(made.model.about.members) == 3
+
+
+@pytest.mark.parametrize("write", [2, 7, 12])
+def test_a_full_disk_ends_a_ladder_with_its_reason_and_the_next_call_goes_on(tmp_path, monkeypatch, write) -> None:
+    found, real, writes = data(), files._sync, []
+    whole = climbed(found, WORSE, BETTER, folds=2, folder=tmp_path / "whole" / "checkpoints")
+
+    def full(path: Path) -> None:
+        writes.append(path)
+        if len(writes) == write:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(path)
+
+    monkeypatch.setattr(files, "_sync", full)
+    with pytest.raises(UnavailableError, match="No space left"):
+        climbed(found, WORSE, BETTER, folds=2, folder=tmp_path / "cut" / "checkpoints")
+    again = climbed(found, WORSE, BETTER, folds=2, folder=tmp_path / "cut" / "checkpoints")
+    assert again.model.digest == whole.model.digest

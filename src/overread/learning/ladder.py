@@ -113,7 +113,7 @@ def climb(
     the training rows and judges on the tuning rows; k ≥ 2 trains k networks of each candidate on both, each without one
     fold of the patients, and judges each case by those that have not seen it. ``decisions`` are kept in the model;
     ``pairs``: cases that are alike, as :func:`overread.cases.split.folds` takes them. Raises what :func:`fit` does of the
-    last candidate, where none could be fitted.
+    last candidate, where none could be fitted, and :class:`UnavailableError` for a full disk.
     """
     jury: Jury | None = None
     stands: list[_Stand] = []
@@ -129,7 +129,8 @@ def climb(
         try:
             stand = _stand(candidate, data, jury, replace(means, folder=folder, reserve=kept))
         except OverreadError as error:
-            if not stands and i == len(candidates) - 1:
+            of_the_machine = isinstance(error.__cause__, OSError)  # a full disk: no fault of this way to learn
+            if of_the_machine or (not stands and i == len(candidates) - 1):
                 raise
             means.say(f"  {candidate.name}: left out — {error}")
             continue
