@@ -303,7 +303,7 @@ def _frozen(
     described, _ = auto.plan(asked, facts, device=device, probe=probe)
     data = decoded(auto.preprocess_of(described, facts))
     search = partial(search_features, heads=heads, cache=cache, device=device, progress=progress, say=say)
-    rungs = search(data, described, {}, seconds=clock.left)
+    rungs = search(data, described, {}, seconds=clock.left / 2 if some else clock.left)  # networks tell more
     if some:
         rungs += search(decoded(auto.preprocess_of(base, facts)), base, {name: pretrained[name] for name in some}, descriptors=False, seconds=clock.left)  # fmt: skip
         rungs.sort(key=lambda rung: (-len(rung.rows), -rung.score))
