@@ -196,3 +196,27 @@ def test_a_model_of_ours_takes_no_network(data, tmp_path) -> None:
     fit(data, SCRATCH, threads=1).save(tmp_path)
     with pytest.raises(InputError, match="no network of your own"):
         Model.load(tmp_path, network=Mine())
+
+
+def test_the_first_loss_of_a_fine_tuning_is_no_fault_for_its_head_is_fitted_first(data, monkeypatch) -> None:
+    """A head of large weights, as one that is drawn on features that were never normalised behaves."""
+    real = rehearsal.initial_network
+
+    def loud(recipe, *others, **named):
+        network, origin = real(recipe.changed(method="scratch"), *others, **named | {"weights": None})
+        with torch.no_grad():
+            network.head.weight.mul_(3000)
+        return network, origin
+
+    monkeypatch.setattr(rehearsal, "initial_network", loud)
+    kinds = {
+        method: {
+            fault.kind
+            for fault in rehearse(
+                data, SCRATCH.changed(method=method, backbone="squeezenet1_1"), threads=1, seconds=30
+            ).faults
+        }
+        for method in ("scratch", "finetune")
+    }
+    assert "first-loss" in kinds["scratch"]
+    assert "first-loss" not in kinds["finetune"]

@@ -62,7 +62,10 @@ def rehearse(
         if not _steps(recipe):
             return Preflight(worst_first([*faults, *of_images(stage.bench.x)]), measured)
         bench = replace(stage.bench, until=time.monotonic() + seconds)
-        faults += [*of_bench(bench, measured), *_of_batch_size(stage)]
+        found = of_bench(bench, measured)
+        if recipe.method == "finetune":  # whose head is fitted before the first step, and here it is not
+            found = (fault for fault in found if fault.kind != "first-loss")
+        faults += [*found, *_of_batch_size(stage)]
         forecast = None
         if not any(fault.severity == "error" for fault in faults):
             forecast, more = _forecast(stage, left)
