@@ -47,10 +47,8 @@ def leaderboard(
     names = _names(systems)
     one_of(against, ("best", "first", *names), "against")
     folder = output_folder(output, Path("leaderboard"))
-    given = {
-        path: _system(path, part, form) for path in systems if path not in recipes
-    }  # all that can be wrong, before
-    if metric:  # anything is trained
+    given = {path: _system(path, part, form) for path in systems if path not in recipes}  # what is wrong is said now
+    if metric:
         one_of(metric.partition(":")[0].strip(), dict.fromkeys(each.name for each in METRICS), "metric")
     trained = {path: _trained(path, first, folder / "runs" / path.stem, machine) for path in recipes if first}
     found = {name: given[path] if path in given else _system(trained[path], part, form) for name, path in zip(names, systems, strict=True)}  # fmt: skip

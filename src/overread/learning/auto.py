@@ -474,7 +474,11 @@ def _precision(recipe: Recipe, device: str, probe: Probe) -> tuple[Recipe, list[
 
 
 def standard(colour: bool, volume: bool = False) -> Augmentation:
-    """The usual augmentation: photographs and microscopy turn and flip, volumes flip along each axis and turn about it, radiographs only shift, scale and tilt."""
+    """The usual augmentation of training images.
+
+    Photographs and microscopy turn and flip, volumes flip along each axis and turn about it, radiographs only shift,
+    scale and tilt.
+    """
     if colour:
         return Augmentation(flip_horizontal=0.5, flip_vertical=0.5, rotate=180.0, scale=(0.8, 1.2), shift=0.05,
                             brightness=0.1, contrast=0.2, saturation=0.2, hue=0.02)  # fmt: skip

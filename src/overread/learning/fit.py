@@ -59,12 +59,13 @@ def fit(
 
     The same arguments give the same model, but for a ``clock`` that ends the training early. ``recipe`` without open
     fields, as :func:`overread.learning.auto.plan` gives it; ``weights``: file of the initial weights, None for random
-    ones; ``network``: one's own in place of the recipe's backbone, which learns from the weights that it brings; a copy of it
-    is trained. ``decisions`` are kept in the model. ``folder``: for checkpoints of this one training, from which it resumes;
-    ``cache``: for features of frozen networks; ``retune``: as in :func:`optimise`. Call it with ``data.on(training, tuning)`` for a fold or a member of an
-    ensemble: rows are images, so keep those of a case and of a patient together. Raises :class:`ArgumentError` for a
-    recipe with open fields, :class:`UnavailableError` for ``features`` or ``finetune`` without weights,
-    :class:`UnsoundError` for a class without training images or a loss that is not finite.
+    ones; ``network``: one's own in place of the recipe's backbone, which learns from the weights that it brings; a copy
+    of it is trained. ``decisions`` are kept in the model. ``folder``: for checkpoints of this one training, from which
+    it resumes; ``cache``: for features of frozen networks; ``retune``: as in :func:`optimise`. Call it with
+    ``data.on(training, tuning)`` for a fold or a member of an ensemble: rows are images, so keep those of a case and of
+    a patient together. Raises :class:`ArgumentError` for a recipe with open fields, :class:`UnavailableError` for
+    ``features`` or ``finetune`` without weights, :class:`UnsoundError` for a class without training images or a loss
+    that is not finite.
     """
     left = [name for name in recipe.open_fields if network is None or name != "backbone"]
     require(not left, "the recipe leaves fields open", given=", ".join(left), todo="settle it with plan() or give them")
@@ -81,22 +82,8 @@ def fit(
     for decision in (unused := _unused(recipe)):
         say(decision.line)
     about = _about(data, recipe, preprocess, origin, [*decisions, *unused], samples.views)
-    job = _Fitting(
-        data,
-        recipe,
-        preprocess,
-        mean_image,
-        about,
-        cache,
-        clock or Clock(),
-        reserve,
-        device,
-        threads,
-        retune,
-        progress,
-        say,
-        own=network is not None,
-    )
+    job = _Fitting(data=data, recipe=recipe, preprocess=preprocess, mean_image=mean_image, about=about, cache=cache, clock=clock or Clock(),
+                   reserve=reserve, device=device, threads=threads, retune=retune, own=network is not None, progress=progress, say=say)  # fmt: skip
     network = layout(built, device)
     if recipe.fusion == "stacked":
         fitted = _fit_stacked(job, network, samples, folder)
@@ -123,9 +110,9 @@ class _Fitting:
     device: str
     threads: int
     retune: Callable[[], None]
+    own: bool
     progress: Progress
     say: Say
-    own: bool = False
 
     def labels(self, samples: Samples) -> torch.Tensor:
         """The labels of samples as the loss wants them."""
@@ -180,15 +167,9 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
 
 def _replicated(job: _Fitting, network: torch.nn.Module, samples: Samples) -> Gradients | None:
     """The gradients of a batch by all processes of this training; None where another could not make the network."""
-    alone = (
-        "your network is here only"
-        if job.own
-        else "one classifier a view comes first"
-        if job.recipe.fusion == "stacked"
-        else ""
-    )
-    alone = alone or ("" if reach(job.device) else f"the device {job.device} is here only")
-    if alone:
+    reasons = {"your network is here only": job.own, "one classifier a view comes first": job.recipe.fusion == "stacked",
+               f"the device {job.device} is here only": not reach(job.device)}  # fmt: skip
+    if alone := next((reason for reason, holds in reasons.items() if holds), ""):
         job.say(f"  processes: 1 — {alone}")
         return None
     job.say(

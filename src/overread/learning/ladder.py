@@ -55,10 +55,11 @@ class Candidate:
 class Means:
     """With what a ladder is climbed, and who hears of it.
 
-    ``folder``: for checkpoints; with the same one a ladder goes on where it was stopped. ``network``: one's own, ``cache``,
-    ``clock``, ``reserve``, ``device`` and ``threads`` as in :func:`overread.learning.fit.fit`. ``prepare`` hears of each fit
-    before it begins, and again where the machine has become quicker or slower. ``predicted``: how many images the model will be asked about afterwards, each for
-    ``passing(recipe)`` seconds, which are kept besides the ``reserve``.
+    ``folder``: for checkpoints; with the same one a ladder goes on where it was stopped. ``network``: one's own,
+    ``cache``, ``clock``, ``reserve``, ``device`` and ``threads`` as in :func:`overread.learning.fit.fit`. ``prepare``
+    hears of each fit before it begins, and again where the machine has become quicker or slower. ``predicted``: how
+    many images the model will be asked about afterwards, each for ``passing(recipe)`` seconds, which are kept besides
+    the ``reserve``.
     """
 
     folder: Path | None = None
@@ -348,16 +349,7 @@ class Jury:
         if value >= 0 and (scored := (many >= 0).all(axis=1)).any():  # a draw without an AUC has minus a loss
             many = many[scored]
         low, high = np.quantile(many[:, 0], _ENDS)
-        rung = Rung(
-            new.name,
-            new.what,
-            round(began, 1),
-            round(clock.elapsed - began, 1),
-            value,
-            float(low),
-            float(high),
-            judged=self.words,
-        )
+        rung = Rung(new.name, new.what, round(began, 1), round(clock.elapsed - began, 1), value, float(low), float(high), judged=self.words)  # fmt: skip
         if not before:
             return rung
         gain, differences = value - before[0], many[:, 0] - many[:, 1]

@@ -147,7 +147,7 @@ def fit_head(
     body = network.body if isinstance(network, Fused) else network
     features = kept_features(body, data, recipe, preprocess, key, cache)
     if features is None:
-        features = extract(body, data.images, preprocess, key=key, views=views, cache=None if mean_image is not None else cache, device=device,
+        features = extract(body, data.images, preprocess, key=key, views=views, cache=cache, device=device,
                            mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     rows, members = samples.training, samples.cases
 
@@ -184,9 +184,7 @@ def kept_features(
     network: nn.Module, data: TrainingData, recipe: Recipe, preprocess: Preprocess, key: list[Any], cache: Path | None
 ) -> Tensor | None:
     """The features (N, F) of a recipe of frozen features, from the cache; None where they are not there."""
-    if (
-        cache is None or recipe.method != "features" or preprocess.normalise == "mean image"
-    ):  # which the key does not tell
+    if cache is None or recipe.method != "features" or preprocess.normalise == "mean image":  # no key tells that one
         return None
     path = _entry(cache, key, preprocess, recipe.views)
     if path.exists() and (found := _cached(path, len(data.images))) is not None:
@@ -407,7 +405,7 @@ def _all_features(
         choices = list(_choices(recipe, found, network.width))  # type: ignore[arg-type]
         network = Tapped(network, everything, preprocess, data.cases.target.outputs, pooling="both")
     key = [origin, _ALL_LAYERS, digests] if recipe.backbone else [origin, *recipe.taps, digests]
-    features = extract(layout(network, device), images, preprocess, key=key, views=recipe.views, cache=None if mean_image is not None else cache, device=device,
+    features = extract(layout(network, device), images, preprocess, key=key, views=recipe.views, cache=cache, device=device,
                        mean_image=mean_image, progress=progress, say=say)  # fmt: skip
     return features[torch.from_numpy(rows)] if whole else features, choices
 
@@ -477,9 +475,9 @@ def extract(
     """Pooled features (N, F) float32 of packed images, the mean over ``views``.
 
     ``key``: plain data that names weights, layers and images; equal keys share a cache entry, which carries a checksum:
-    a damaged one is made anew, and ``say`` hears of it.
+    a damaged one is made anew, and ``say`` hears of it. Features less a ``mean_image``, which no key names, are not kept.
     """
-    path = _entry(cache, key, preprocess, views) if cache else None
+    path = _entry(cache, key, preprocess, views) if cache and mean_image is None else None
     if path and path.exists():
         if (found := _cached(path, len(images))) is not None:
             return found

@@ -89,9 +89,10 @@ def optimise(
     """Train, and return the network with the best snapshot on tuning data, and where the loop ended.
 
     ``clock`` bounds the seconds, of which ``reserve`` are kept for what follows. ``folder``: for checkpoints, from
-    which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. ``shares``
-    (N,): how much each row of the pack counts in the loss. ``gradients`` in place of :func:`backward`. ``retune`` is called where a step takes much longer or
-    shorter than it did, under a clock that ends. Raises :class:`UnsoundError` if the loss is not finite, naming the rows of the batch, and if the time ends within the first
+    which it resumes. ``fitted``: the network can predict already, so that it is the first snapshot. ``shares`` (N,): how
+    much each row of the pack counts in the loss. ``gradients`` in place of :func:`backward`. ``retune`` is called where a
+    step takes much longer or shorter than it did, under a clock that ends. Raises :class:`UnsoundError` if the loss is
+    not finite, naming the rows of the batch, and if the time ends within the first
     epoch of a network that cannot; :class:`UnavailableError` if the memory does not suffice for two images.
     """
     average = copy.deepcopy(network).eval()

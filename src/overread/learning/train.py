@@ -149,7 +149,8 @@ def train(
         for line in looked.lines:
             say(line)
         looked.require_sound()
-    means = Means(checkpoints, cache, clock, reserve, device, workers, own, prepare, passing, predicted, progress, say)
+    means = Means(folder=checkpoints, cache=cache, clock=clock, reserve=reserve, device=device, threads=workers, network=own, prepare=prepare,
+                  passing=passing, predicted=predicted, progress=progress, say=say)  # fmt: skip
     found = climb(settled.candidates, lambda recipe: decoded(auto.preprocess_of(recipe, facts)), means, folds=settled.folds,
                   decisions=settled.decisions, pairs=pairs)  # fmt: skip
     return found.model if settled.folds == 1 else replace(found.model, held_out=_held_out(cases, found))
