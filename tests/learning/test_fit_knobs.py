@@ -16,11 +16,11 @@ from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_cases
 from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.images.preprocess import Preprocess
-from overread.learning.fit import fit, refuse_unfit
+from overread.learning.fit import fit
 from overread.learning.loader import TrainingData
 from overread.learning.model import initial_network
 from overread.learning.preflight.range_test import half_fallen, range_test
-from overread.learning.recipe import Recipe
+from overread.learning.recipe import Recipe, refuse_unfit
 from overread.networks.stages import stage_of, stages
 
 RECIPE = Recipe(method="scratch", backbone="lenet5", image_size=28, epochs=2, batch_size=8, learning_rate=2e-3, views=1,

@@ -16,7 +16,7 @@ import pytest
 import tomli_w
 
 from overread.cases.split import Split
-from overread.core.errors import InputError, UnavailableError, UnsoundError
+from overread.core.errors import ArgumentError, InputError, UnavailableError, UnsoundError
 from overread.core.files import folder_lock
 from overread.evaluation.evaluate import Evaluation
 from overread.learning.model import Model
@@ -296,6 +296,8 @@ def test_despite_a_leak_a_study_goes_on_without_the_patients_that_leak(leaking, 
 def test_a_rule_that_the_labels_do_not_fit_is_refused_before_anything_is_made(phantom, tmp_path) -> None:
     with pytest.raises(InputError, match="a decision rule is for one label of several classes"):
         run(_study(phantom, decide="prior"), tmp_path / "run", network=False)
+    with pytest.raises(ArgumentError, match="the loss of binary label is not known"):
+        run(_study(phantom, recipe={**RECIPE, "loss": "huber"}), tmp_path / "run", network=False)
     assert not (tmp_path / "run" / "audit.json").exists()
 
 

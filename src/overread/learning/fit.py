@@ -17,9 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from overread.cases.cases import Cases
 from overread.cases.split import folds as folds_of
-from overread.core.errors import InputError, UnsoundError, checked, one_of, require
+from overread.core.errors import UnsoundError, checked, require
 from overread.core.files import sha256
 from overread.core.identifiers import marks
 from overread.core.progress import Clock, Progress, Say, silent, unheard
@@ -30,7 +29,7 @@ from overread.learning.loader import Batches, Samples, TrainingData, normalisati
 from overread.learning.loop import Gradients, LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network, own_network
 from overread.learning.predict import judge_on, pixels_of
-from overread.learning.recipe import AUTO, Recipe
+from overread.learning.recipe import AUTO, Recipe, refuse_unfit
 from overread.learning.replicas import Replicas, joined, reach
 from overread.networks.fusion import Fused
 from overread.networks.stages import stages
@@ -265,23 +264,6 @@ def _refuse_missing_classes(data: TrainingData) -> None:
 
 def _weights_of(recipe: Recipe, task: Task, taught: NDArray[Any]) -> NDArray[np.float32]:
     return task.class_weights(taught, 0.0 if recipe.sampling == "balanced" else recipe.balance)
-
-
-@checked
-def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
-    """Refuse fields that do not go with what is asked of the cases, or that name a source or finding they do not have.
-
-    Raises :class:`ArgumentError`, :class:`InputError`.
-    """
-    task = cases.target.task
-    task.loss_name(recipe.loss)
-    task.finding_weights(recipe.finding_weights)
-    if recipe.mix != "none" and task.unmixable:
-        raise InputError(f"images of {task.summary} cannot be mixed", given=f"mix = {recipe.mix}: {task.unmixable}",
-                         todo="leave mix out")  # fmt: skip
-    sources = sorted(set(cases.table["source"].astype(str))) if "source" in cases.table else []
-    for name in recipe.source_weights:
-        one_of(name, sources, "the source of source_weights")
 
 
 def _refuse_too_many_stages(network: nn.Module, recipe: Recipe) -> None:

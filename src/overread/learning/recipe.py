@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from overread.cases.arrange import FUSIONS
+from overread.cases.cases import Cases
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import build, load, plain, save
 from overread.images.augment import Augmentation
@@ -215,6 +216,23 @@ class Recipe:
         3
         """
         return replace(self, **fields)
+
+
+@checked
+def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
+    """Refuse fields that do not go with what is asked of the cases, or that name a source or finding they do not have.
+
+    Raises :class:`ArgumentError`, :class:`InputError`.
+    """
+    task = cases.target.task
+    task.loss_name(recipe.loss)
+    task.finding_weights(recipe.finding_weights)
+    if recipe.mix != "none" and task.unmixable:
+        raise InputError(f"images of {task.summary} cannot be mixed", given=f"mix = {recipe.mix}: {task.unmixable}",
+                         todo="leave mix out")  # fmt: skip
+    sources = sorted(set(cases.table["source"].astype(str))) if "source" in cases.table else []
+    for name in recipe.source_weights:
+        one_of(name, sources, "the source of source_weights")
 
 
 #: What the words of a field may be.

@@ -29,7 +29,6 @@ from overread.images.preprocess import Preprocess
 from overread.learning import auto
 from overread.learning.checkpoint import digest_of, forget
 from overread.learning.device import choose_threads, pick_device
-from overread.learning.fit import refuse_unfit
 from overread.learning.ladder import Candidate, Climb, Means, climb
 from overread.learning.linear_probe import search_features
 from overread.learning.loader import TrainingData, arranged, decode
@@ -38,7 +37,7 @@ from overread.learning.predict import tabulate
 from overread.learning.preflight.faults import Preflight
 from overread.learning.preflight.range_test import RangeTest, range_test
 from overread.learning.preflight.rehearsal import rehearse
-from overread.learning.recipe import AUTO, Recipe
+from overread.learning.recipe import AUTO, Recipe, refuse_unfit
 from overread.networks.backbones import HEADS
 from overread.networks.own import own_name
 from overread.predictions import Predictions

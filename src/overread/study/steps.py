@@ -497,12 +497,16 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
 def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple[Study, Cases]:
     """The study and its table. The salt is the one that the folder knows, else that of the table: rows that are added
     later leave the codes of the others as they are. Raises :class:`InputError` for a table that is wrong, and for a
-    rule of calling that its classes do not fit."""
+    rule of calling or a recipe that its labels do not fit."""
     path, rule = folder / "study.toml", study.operating_point
     if not study.columns.salt and path.exists():
         study = study.changed(salt=Study.load(path).columns.salt)
     cases = cases_of(study, progress)
     require_decidable(cases.target, rule=rule.decide, costs=rule.cost_matrix or None)
+    if study.training.recipe:
+        from overread.learning.recipe import refuse_unfit
+
+        refuse_unfit(cases, recipe_of(study))
     return study.changed(salt=cases.salt), cases
 
 
