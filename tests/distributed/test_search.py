@@ -97,6 +97,20 @@ def test_the_best_trial_wins_and_the_table_says_all(cohort, tmp_path, scored) ->
     assert {epochs for _, epochs in scored} == {1, 3, 9}
 
 
+def test_epochs_that_are_searched_stand_beside_those_that_were_trained(cohort, tmp_path, scored) -> None:
+    from overread.reporting.pages.search import search_page
+
+    space = {"epochs": [3, 9], "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+    found = search(*cohort, space, recipe=BASE, trials=8, folder=tmp_path, cache=tmp_path, seed=3)
+    assert set(found.trials["epochs"]) == {3, 9}
+    assert (found.trials["trained epochs"] <= found.trials["epochs"]).all()
+    assert found.recipe.epochs == found.trials["epochs"].iloc[0]
+    page = search_page(found.trials, found.importance, tmp_path)[0].read_text("utf-8")
+    chosen = page[page.index("The best trial") : page.index("What each trial took")]
+    assert "epochs" in chosen
+    assert "learning_rate" in chosen
+
+
 def test_the_same_seed_asks_the_same_and_an_interrupted_search_goes_on_as_if_it_had_not_been(cohort, tmp_path, scored) -> None:  # fmt: skip
     cases, parts = cohort
     tables = []

@@ -416,7 +416,7 @@ def _found(optuna: Any, study: Any, recipe: Recipe, dimensions: Sequence[Dimensi
         d.field: json.loads if d.choices else lambda value: value for d in dimensions
     }
     rows = [{"trial": trial.number, "state": STATES[trial.state.name], "score": trial.value if trial.value is not None else np.nan,
-             "epochs": trial.user_attrs.get("epochs", 0), "seconds": round(trial.duration.total_seconds(), 1),
+             "trained epochs": trial.user_attrs.get("epochs", 0), "seconds": round(trial.duration.total_seconds(), 1),
              **{field: read[field](trial.params[field]) for field in read}} for trial in held]  # fmt: skip
     table = pd.DataFrame(rows)
     finished = [trial for trial in held if trial.state.name == "COMPLETE"]

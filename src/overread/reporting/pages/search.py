@@ -21,7 +21,7 @@ from overread.reporting.words import Table
 #: Trials in the table of the page; all of them are in trials.csv.
 SHOWN = 20
 #: Columns of the trials that are no field of a recipe.
-ABOUT = ("trial", "state", "score", "epochs", "seconds")
+ABOUT = ("trial", "state", "score", "trained epochs", "seconds")
 
 
 @checked
@@ -56,10 +56,10 @@ def _chosen(finished: pd.DataFrame) -> Table:
 
 def _table(trials: pd.DataFrame) -> Table:
     fields = _fields(trials)
-    rows = tuple((str(row["trial"]), str(row["state"]), words.number(float(row["score"])), str(row["epochs"]), *(_said(row[field]) for field in fields))
+    rows = tuple((str(row["trial"]), str(row["state"]), words.number(float(row["score"])), str(row["trained epochs"]), *(_said(row[field]) for field in fields))
                  for _, row in trials.head(SHOWN).iterrows())  # fmt: skip
     more = f"; {len(trials) - SHOWN} more are in trials.csv" if len(trials) > SHOWN else ""
-    return Table(f"Trials, the best first{more}", ("Trial", "State", "Score", "Epochs", *fields), rows, 2)
+    return Table(f"Trials, the best first{more}", ("Trial", "State", "Score", "Trained epochs", *fields), rows, 2)
 
 
 def _bars(importance: dict[str, float]) -> Figure | None:
