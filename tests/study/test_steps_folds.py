@@ -60,6 +60,11 @@ def test_the_report_shows_them(done) -> None:
     page = (done / "report.html").read_text("utf-8")
     assert "Cross-validation" in page
     assert "Fold 2" in page
+    table = page[page.index("Cross-validation: each patient") :]
+    table = table[: table.index("</table>")]
+    assert "AUC" in table
+    assert "Sensitivity" not in table  # there is no threshold that these patients did not choose
+    assert "the last, whatever its tuning score" in page
     assert any(
         "2 networks are averaged" in path.read_text("utf-8")
         for path in (done / "checklists").iterdir()

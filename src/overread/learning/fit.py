@@ -161,7 +161,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
     gradients = _replicated(job, network, samples) if joined() > 1 else None
     network, state = optimise(network, batches, loss, judge, recipe, gradients=gradients, clock=job.clock, reserve=job.reserve, folder=folder,
                               fitted=origin.pretrained, shares=source_shares(data, recipe, samples), retune=job.retune, progress=job.progress)  # fmt: skip
-    return _Fitted(network, tuple(state.history), tuple(_decisions(state)))
+    return _Fitted(network, tuple(state.history), tuple(_decisions(state, recipe)))
 
 
 def _replicated(job: _Fitting, network: torch.nn.Module, samples: Samples) -> Gradients | None:
@@ -310,8 +310,9 @@ def _about(
                  tuple(decisions), cases.identifiers)  # fmt: skip
 
 
-def _decisions(state: LoopState) -> list[Decision]:
+def _decisions(state: LoopState, recipe: Recipe) -> list[Decision]:
     snapshot = f"epoch {state.best_epoch + 1}" if state.best_epoch >= 0 else "the linear head before fine-tuning"
     stopped = f"; stopped because {state.stopped}" if state.stopped else ""
-    reason = f"the best tuning score ({state.best:.3f}){stopped}"
+    what = "the best tuning score" if recipe.snapshot == "best" else "the last, whatever its tuning score"
+    reason = f"{what} ({state.best:.3f}){stopped}"
     return [*(Decision(**decision) for decision in state.decisions), Decision("snapshot", snapshot, reason)]

@@ -72,13 +72,16 @@ def overall(run: Run) -> list[Table]:
 
 @checked
 def folds(run: Run) -> Table | None:
-    """Cross-validation: the metrics of the held-out predictions of all folds as one test, and fold by fold."""
+    """Cross-validation: the metrics of the held-out predictions of all folds as one test, and fold by fold.
+
+    Those of learning curves: a threshold is chosen on these very predictions, and none is frozen for them.
+    """
     whole = {(e.metric, e.of): e for e in run.folds if not e.where}
     names = sorted({e.where["fold"] for e in run.folds if set(e.where) == {"fold"}}, key=lambda name: (len(name), name))
     each = {(e.metric, e.of, e.where["fold"]): e for e in run.folds if set(e.where) == {"fold"}}
     first = run.names[0] if run.task.continuous and run.names else run.primary
     rows = []
-    for metric in dict.fromkeys(metric for metric, _, _ in each):
+    for metric in dict.fromkeys(m.name for m in shown("curve")):
         of = next((of for of in (first, "") if (metric, of) in whole), None)
         if of is not None:
             found = [each.get((metric, of, name)) for name in names]
