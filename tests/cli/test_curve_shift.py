@@ -122,7 +122,7 @@ def test_a_curve_of_a_run_leaves_the_test_set_closed_and_goes_on(done, monkeypat
     page = (done / "curve" / "curve.html").read_text("utf-8")
     assert "chose the snapshot" in page
     assert not any(name in page for name in tuning["case"]), "no case is named"
-    monkeypatch.setattr("overread.learning.repeated.train", None)
+    monkeypatch.setattr("overread.distributed.repeated.train", None)
     again = call("curve", done, "--sizes", "50%,100%", "--repeats", "1", "--offline")
     assert again.exit_code == 0, again.exception
     assert "kept from before" in again.output

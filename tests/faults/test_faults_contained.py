@@ -15,7 +15,6 @@ import pytest
 
 from overread.cases.audit.audit import audit
 from overread.cases.audit.fingerprints import take_fingerprints
-from overread.cases.cases import paths
 from overread.cases.sources.read_cases import read_cases
 from overread.core import sandbox
 from overread.core.sandbox import Lost, contained_call
@@ -96,7 +95,7 @@ def test_the_run_goes_on_without_what_crashes(table: Path, traps: None, tmp_path
     assert excluded["reason"].str.startswith("unreadable").sum() == 3
     cases = read_cases(table, label="diagnosis", patient="patient")
     model = Model.load(tmp_path / "run/model")
-    values, errors = predict_images(model, paths(cases))
+    values, errors = predict_images(model, cases)
     assert sorted(errors) == [3, 20, 41]
     assert np.isnan(values[[3, 20, 41]]).all()
     assert np.isfinite(np.delete(values, [3, 20, 41], axis=0)).all()

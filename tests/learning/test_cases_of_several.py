@@ -317,7 +317,7 @@ def test_the_images_themselves_say_nothing_of_asymmetry(tmp_path) -> None:
 
 def test_a_model_of_single_images_sees_them_as_before(views, cache) -> None:
     model, test = trained(views, cache, "single"), views[0].only(views[1], "test")
-    values, _ = predict_images(model, [f"{test.root}/{image}" for image in test.table["image"]])
+    values, _ = predict_images(model, test)
     mean = {case: values[test.table["case"] == case].mean(axis=0) for case in set(test.table["case"])}
     made = predict(model, test, threads=1)
     assert all(np.allclose(score, mean[case], atol=1e-6) for case, score in zip(made.table["case"], made.scores))

@@ -42,7 +42,7 @@ def cases(tmp_path) -> Cases:
 
 
 def test_a_case_gets_the_mean_of_its_images(model, cases) -> None:
-    values, errors = predict_images(model, [f"{cases.root}/{i}.png" for i in range(5)])
+    values, errors = predict_images(model, cases)
     assert not errors
     assert np.allclose(values.sum(axis=1), 1, atol=1e-6)
     made = predict(model, cases, part="test")
@@ -62,12 +62,12 @@ def test_threads_and_company_change_nothing(model, cases) -> None:
 @pytest.mark.parametrize("views", [1, 2])
 def test_a_memory_for_two_images_gives_the_same_answers(model, cases, views, monkeypatch) -> None:
     model = replace(model, about=replace(model.about, recipe=model.about.recipe.changed(views=views)))
-    network, addresses = type(model.network), [f"{cases.root}/{i}.png" for i in range(5)]
+    network = type(model.network)
     images = np.stack([np.full((28, 28, 1), 40 * i, np.uint8) for i in range(5)])
 
     def answers():
         features = extract(model.network, images, model.about.preprocess, key="", views=views)
-        return predict_images(model, addresses)[0], features.numpy()
+        return predict_images(model, cases)[0], features.numpy()
 
     def short(whole):
         def forward(self, x):
@@ -86,7 +86,7 @@ def test_a_memory_for_two_images_gives_the_same_answers(model, cases, views, mon
 
 def test_an_unreadable_image_is_left_out_and_counted(model, cases, tmp_path) -> None:
     (tmp_path / "2.png").write_bytes(b"broken")
-    values, errors = predict_images(model, [f"{tmp_path}/{i}.png" for i in range(5)])
+    values, errors = predict_images(model, cases)
     assert list(errors) == [2]
     assert np.isnan(values[2]).all()
     assert list(predict(model, cases).table["case"]) == ["a", "c", "d"]
@@ -101,8 +101,10 @@ def test_two_views_are_the_mean_over_the_mirror_image(model, cases, tmp_path) ->
     for i in range(5):
         with Image.open(tmp_path / f"{i}.png") as image:
             image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / f"mirrored{i}.png")
-    here, _ = predict_images(both, [f"{tmp_path}/{i}.png" for i in range(5)])
-    there, _ = predict_images(both, [f"{tmp_path}/mirrored{i}.png" for i in range(5)])
+    here, _ = predict_images(both, cases)
+    there, _ = predict_images(
+        both, replace(cases, table=cases.table.assign(image=[f"mirrored{i}.png" for i in range(5)]))
+    )
     assert np.allclose(here, there, atol=1e-4)
 
 

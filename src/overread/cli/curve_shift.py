@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from overread.cases.annotators import Grades
     from overread.cases.cases import Cases
     from overread.cases.split import Split
+    from overread.distributed.repeated import Training, Trainings
     from overread.learning.recipe import Recipe
-    from overread.learning.repeated import Training, Trainings
     from overread.predictions import Predictions
     from overread.study.steps import RunContext
 
@@ -61,7 +61,7 @@ def curve(
                                ledger=ledger_beside(what[0]))  # fmt: skip
         _write(found, folder, "curve", curve_page(folder, found), as_json)
         return
-    from overread.learning.repeated import trainings_by_grades, trainings_by_size
+    from overread.distributed.repeated import trainings_by_grades, trainings_by_size
 
     run, folder = what[0], Path(output) if output else what[0] / "curve"
     with _opened(run, part, metric, cache, offline, as_json) as (context, cases, split):
@@ -100,7 +100,7 @@ def shift(
         found = shift_matrix(results, trained=trained, metric=metric, seed=seed, ledger=ledger_beside(what))
         _write(found, folder, "shift", shift_page(folder, found), as_json)
         return
-    from overread.learning.repeated import trainings_by_source
+    from overread.distributed.repeated import trainings_by_source
 
     folder = Path(output) if output else what / "shift"
     with _opened(what, part, metric, cache, offline, as_json) as (context, cases, split):
@@ -203,8 +203,8 @@ def _train(
     context: RunContext, trainings: Trainings, folder: Path
 ) -> tuple[list[tuple[Training, Predictions, str]], tuple[str, ...]]:
     """Every training's predictions, after its cost was told, and what to be careful about."""
+    from overread.distributed.repeated import recipe_again, train_each
     from overread.learning.predict import load_model
-    from overread.learning.repeated import recipe_again, train_each
     from overread.study.steps import recipe_of
 
     about, study = load_model(context.folder).about, context.study

@@ -1,11 +1,8 @@
-"""Prediction: images in, one row of probabilities per case out. Images are decoded once, in order, where they can do no harm."""
+"""Prediction: images in, one row of probabilities per case out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
-from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from overread.cases.arrange import arrange
-from overread.cases.cases import Cases, paths
-from overread.core.errors import ImageError, InputError, UnsoundError, checked
-from overread.core.files import cores
-from overread.core.phrases import count
+from overread.cases.cases import Cases
+from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.progress import Progress, Say, silent, unheard
-from overread.core.sandbox import contained
-from overread.images.preprocess import Preprocess, geometry, load
+from overread.images.preprocess import Preprocess
 from overread.learning.device import autocast, layout, mean_over, pick_device, to_tensor
 from overread.learning.ensemble import sides_of
-from overread.learning.loader import ahead, side_by_side
+from overread.learning.inputs import inputs
+from overread.learning.loader import side_by_side
 from overread.learning.loop import Judge
 from overread.learning.model import Model
 from overread.predictions import Predictions
 from overread.tasks.target import Target
 from overread.tasks.task import Task
-
-_BATCH = 32
 
 
 @checked
@@ -51,10 +43,7 @@ def predict(
     tuned on, and with them goes what the model says of itself: who judges them is told. Images that cannot be read are
     left out; raises :class:`InputError` if none can. Columns that are no roles are carried along as subgroups.
     """
-    if model.about.recipe.fusion == "single" or not len(cases):
-        values, errors = predict_images(model, paths(cases), device=device, threads=threads, progress=progress)
-    else:
-        cases, values, errors = _predict_together(model, cases, device, threads, progress, say)
+    values, errors = predict_images(model, cases, device=device, threads=threads, progress=progress, say=say)
     if np.isnan(values).any(axis=1).all():
         raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
     made = tabulate(values, cases, model.target, part)
@@ -67,65 +56,24 @@ def predict(
 
 @checked
 def predict_images(
-    model: Model, addresses: Sequence[str], *, device: str = "", threads: int = 0, progress: Progress = silent
+    model: Model, cases: Cases, *, device: str = "", threads: int = 0, progress: Progress = silent, say: Say = unheard
 ) -> tuple[NDArray[np.float32], dict[int, str]]:
-    """Probabilities (N, outputs) of images, NaN where one cannot be read, and the errors by position."""
-    device = pick_device(device)
+    """Probabilities (N, outputs) of the N images of a table, and by its row why one cannot be read.
+
+    Of a model that sees the images of a case together its answer stands in the first row of the case. NaN elsewhere.
+    """
+    device, together = pick_device(device), model.about.recipe.fusion != "single"
     network = layout(model.network, device).eval()
-    values = np.full((len(addresses), model.target.outputs), np.nan, np.float32)
-    errors: dict[int, str] = {}
-    sizes = repeat(_BATCH, -(-len(addresses) // _BATCH))
-    for rows, pixels in ahead(_decoded(addresses, sizes, model.about.preprocess, threads or cores(), errors)):
-        if len(rows):
-            x = to_tensor(pixels, model.about.preprocess, model.mean_image, device)
-            values[rows] = _answers(model, network, x, rows)
-        progress("predicting", min(len(addresses), int(rows[-1]) + 1 if len(rows) else 0), len(addresses))
-    progress("predicting", len(addresses), len(addresses))
+    names = cases.table["case"].astype(str)
+    first = dict(zip(names[::-1], range(len(names))[::-1], strict=True))
+    values, errors = np.full((len(cases.table), model.target.outputs), np.nan, np.float32), dict[int, str]()
+    for batch in inputs(model, cases, device=device, threads=threads, errors=errors, progress=progress, say=say, doing="predicting"):  # fmt: skip
+        outputs = outputs_of(network, batch.x, model.about.recipe.views, batch.x.device.type)
+        made = model.target.task.probabilities(outputs).cpu().numpy()
+        rows = np.array([first[case] for case in batch.cases]) if together else batch.rows[:, 0]
+        _require_finite(made, rows)
+        values[rows] = made
     return model.target.task.unscaled(values, model.about.scale), errors
-
-
-def _answers(model: Model, network: nn.Module, x: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Probabilities (B, outputs) of what a network sees; ``rows`` (B,) say in an error which they are."""
-    outputs = outputs_of(network, x, model.about.recipe.views, x.device.type)
-    made = model.target.task.probabilities(outputs).cpu().numpy()
-    _require_finite(made, rows)
-    return made
-
-
-def _predict_together(
-    model: Model, cases: Cases, device: str, threads: int, progress: Progress, say: Say
-) -> tuple[Cases, NDArray[np.float32], dict[int, str]]:
-    """Each case once, probabilities (cases, outputs), NaN where none of its images can be read, and the errors."""
-    about, device = model.about, pick_device(device)
-    found = arrange(cases, about.recipe.fusion, views=about.views, most=about.recipe.images_per_case)
-    network = layout(model.network, device).eval()
-    values = np.full((len(found), model.target.outputs), np.nan, np.float32)
-    parts = [
-        np.arange(len(found))[i : i + size]
-        for size in [max(1, _BATCH // found.rows.shape[1])]
-        for i in range(0, len(found), size)
-    ]
-    place = np.full(found.rows.shape, -1)
-    place[found.present] = np.arange(found.present.sum())  # in the order of decoding: case by case
-    addresses, errors = paths(cases), dict[int, str]()
-    wanted, sizes = (
-        [addresses[row] for row in found.rows[found.present]],
-        [int(found.present[part].sum()) for part in parts],
-    )
-    decoded = ahead(_decoded(wanted, sizes, about.preprocess, threads or cores(), errors))
-    for part, (rows, pixels) in zip(parts, decoded, strict=True):
-        there = np.isin(place[part], rows)
-        readable = there.any(axis=1)
-        if len(rows):
-            x = side_by_side(to_tensor(pixels, about.preprocess, model.mean_image, device), there)
-            values[part[readable]] = _answers(model, network, x[torch.from_numpy(readable).to(device)], part[readable])
-        progress("predicting", int(part[-1]) + 1, len(found))
-    for note in found.notes:
-        say(f"  {note}")
-    if errors:
-        dark = count(len({int(np.flatnonzero((place == image).any(axis=1))[0]) for image in errors}), "case")
-        say(f"  {count(len(errors), 'image')} of {dark} cannot be read and count as missing")
-    return cases.take(found.first), model.target.task.unscaled(values, about.scale), errors
 
 
 def _require_finite(values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
@@ -134,23 +82,6 @@ def _require_finite(values: NDArray[np.float32], rows: NDArray[np.int64]) -> Non
     if len(wrong):
         given = f"{len(wrong)} of {len(rows)} images, first image {wrong[0] + 1}"
         raise UnsoundError("the model's answers are not finite numbers", given=given, todo="train it again")
-
-
-def _decoded(
-    addresses: Sequence[str], sizes: Iterable[int], preprocess: Preprocess, workers: int, errors: dict[int, str]
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """``(rows, images)`` in batches of these sizes; what cannot be read goes to ``errors``, without the name of its file."""
-    tasks = ((address,) for address in addresses)
-    with closing(contained(load, tasks, common=(geometry(preprocess),), workers=workers)) as found:
-        start = 0
-        for size in sizes:
-            made = list(islice(found, size))
-            wrong = {i: item.reason or str(item) for i, item in enumerate(made) if isinstance(item, ImageError)}
-            errors.update({start + i: reason for i, reason in wrong.items()})
-            good = [i for i in range(len(made)) if i not in wrong]
-            images = np.stack([made[i] for i in good]) if good else np.empty(0)
-            yield np.array([start + i for i in good], np.int64), images
-            start += size
 
 
 @torch.inference_mode()
