@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from overread.cli.main import app
 from overread.core.errors import InputError, OverreadError
+from overread.study.context import RunContext
 from overread.study.question import Study
-from overread.study.steps import RunContext, open_study, predict, set_up, train
+from overread.study.steps import open_study, predict, set_up, train
 
 
 def table(skill, split=""):

@@ -22,8 +22,9 @@ from overread.evaluation.evaluate import Evaluation
 from overread.learning.model import Model
 from overread.predictions import Predictions
 from overread.study import steps
+from overread.study.context import RunContext
 from overread.study.question import Study
-from overread.study.steps import RunContext, predict, run, split
+from overread.study.steps import predict, run, split
 
 RECIPE = {"method": "scratch", "backbone": "cnn_small", "epochs": 2, "image_size": 32, "batch_size": 16}
 

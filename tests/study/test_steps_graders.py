@@ -13,8 +13,9 @@ from phantom_readers import draw_readings
 from overread.core.errors import InputError
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.ledger import verify
+from overread.study.context import RunContext
 from overread.study.question import Study
-from overread.study.steps import RunContext, audit, begin, evaluate, open_study, predict, run, split, train
+from overread.study.steps import audit, begin, evaluate, open_study, predict, run, split, train
 from overread.synthetic.cohort import draw_cohort
 
 RECIPE = {"method": "scratch", "backbone": "cnn_small", "epochs": 1, "image_size": 32, "batch_size": 16}

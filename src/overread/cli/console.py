@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from overread.cli.options import PredictionTable
     from overread.evaluation.decision.class_decision import Frozen
     from overread.predictions import Predictions
+    from overread.study.context import RunContext
     from overread.study.question import Study
-    from overread.study.steps import RunContext
 
 _DRAW = 0.05  # seconds between two changes of a bar
 
@@ -121,7 +121,8 @@ def open_run(
     """The context of one stage on a run's folder, which is locked meanwhile; ``wait``: seconds for another to leave it."""
     from overread.core.files import folder_lock
     from overread.core.progress import Clock
-    from overread.study.steps import RunContext, sweep
+    from overread.study.context import RunContext
+    from overread.study.steps import sweep
 
     with folder_lock(folder, wait=wait), bars() as progress:
         context = RunContext(study, folder, Path(cache) if cache else None, not offline, Clock(study.resources.limit), progress,
@@ -204,7 +205,7 @@ def pair_of(first: Path, tuning: str, form: PredictionTable, name: str, output: 
         ledger_beside(first),
     )
     if first.is_dir():
-        from overread.study.steps import predictions_of
+        from overread.study.context import predictions_of
 
         test, tuned = (predictions_of(first, part) for part in ("test", "tuning"))
         record = read_json(first / "record.json") if (first / "record.json").exists() else {}
@@ -272,8 +273,9 @@ class PointChoice:
 def _run(folder: Path, at: str) -> System:
     from overread.cases.cases import Cases
     from overread.evaluation.decision.class_decision import load_frozen
+    from overread.study.context import predictions_of
     from overread.study.question import Study
-    from overread.study.steps import frozen_by, predictions_of
+    from overread.study.steps import frozen_by
 
     test, study = predictions_of(folder, "test"), Study.load(folder / "study.toml")
     answer = Cases.load(folder / "cases.csv").identifiers

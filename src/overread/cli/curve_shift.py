@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from overread.distributed.repeated import Training, Trainings
     from overread.learning.recipe import Recipe
     from overread.predictions import Predictions
-    from overread.study.steps import RunContext
+    from overread.study.context import RunContext
 
 Metric = Annotated[
     str, typer.Option(help="auc, macro auc, average precision, accuracy, brier, mae, rmse or r2; chosen if not given")

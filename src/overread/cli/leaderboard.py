@@ -102,7 +102,7 @@ def _trained(recipe: Path, like: Path, folder: Path, machine: Machine) -> Path:
 
 def _system(path: Path, part: str, form: PredictionTable) -> System:
     """Of a run its part: the test part at what it has frozen, the tuning part at nothing, for that was chosen there."""
-    from overread.study.steps import predictions_of
+    from overread.study.context import predictions_of
 
     if path.is_dir() and part == "tuning":
         return System(predictions_of(path, "tuning"), ())

@@ -6,8 +6,7 @@ from __future__ import annotations
 import datetime
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of
 from overread.cases.privacy import codes, patient_codes
-from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import Split, leaked, without
 from overread.cases.split import split as split_cases
 from overread.core.errors import InputError, UnsoundError, checked
@@ -33,7 +31,6 @@ from overread.core.files import (
     plain,
     read_json,
     remove_strays,
-    unguarded,
     versions,
     write_csv,
     write_json,
@@ -52,6 +49,7 @@ from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.learning.preflight.faults import Preflight
 from overread.predictions import Predictions
+from overread.study.context import RunContext, cases_of, predictions_at, predictions_of
 from overread.study.question import DESPITE, OperatingRule, Study
 
 if TYPE_CHECKING:
@@ -90,61 +88,6 @@ def run(
             step(context)
         _close_record(context)
     return folder / "report.html"
-
-
-@dataclass(frozen=True, eq=False)
-class RunContext:
-    """What each step works with: the question, the folder, and ways to speak."""
-
-    study: Study
-    folder: Path
-    cache: Path | None = None
-    network: bool = True
-    clock: Clock = field(default_factory=Clock)
-    progress: Progress = silent
-    say: Say = unheard
-    table: Cases | None = None
-    verbose: bool = False
-
-    def cases(self) -> Cases:
-        """All cases of the table. Where ``cases.csv`` does not say all of it, the table is read again."""
-        return self.table or self._cases
-
-    @cached_property
-    def _cases(self) -> Cases:
-        saved = Cases.load(self.folder / "cases.csv")
-        if not saved.salt and not self.study.columns.graders:  # the readers' answers are in no file of the run
-            return saved
-        cases = cases_of(self.study, self.progress)
-        if list(cases.table["case"]) != list(saved.table["case"]):
-            raise InputError("the table has changed since the study began", given=self.study.table,
-                             todo="start again from `overread audit`, in this folder or another")  # fmt: skip
-        return cases
-
-    def usable(self) -> Cases:
-        """The cases without those that the audit or the split set aside."""
-        excluded = unguarded(pd.read_csv(self.folder / "excluded.csv", dtype=str, keep_default_na=False))
-        return self.cases().drop(excluded["case"])
-
-    def predictions(self, part: str) -> Predictions:
-        """The predictions of one part."""
-        return predictions_of(self.folder, part)
-
-    def done(self, step: str, key: str, *files: str) -> bool:
-        """Whether this step was done with these inputs and its files are still there."""
-        same = self.record().get("steps", {}).get(step, {}).get("key") == key
-        return same and all((self.folder / file).exists() for file in files)
-
-    def record(self) -> dict[str, Any]:
-        """What ``record.json`` holds; an empty dict before the first step."""
-        path = self.folder / "record.json"
-        return read_json(path) if path.exists() else {}
-
-    def note(self, step: str, key: str, took: float) -> None:
-        """Write down that a step was done."""
-        record = self.record()
-        steps = {**record.get("steps", {}), step: {"key": key, "seconds": round(took, 1)}}
-        write_json(self.folder / "record.json", {**record, "steps": steps})
 
 
 @checked
@@ -511,19 +454,6 @@ def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple
 
 
 @checked
-def cases_of(study: Study, progress: Progress = silent) -> Cases:
-    """The table of a study as cases. Raises :class:`InputError` naming what is wrong with it."""
-    c = study.columns
-    return read_cases(
-        study.table, image=c.image or None, label=c.label or None, labels=list(c.labels) or None, value=c.value or None,
-        patient=c.patient or None, case=c.case or None, source=c.source or None, view=c.view or None, time=c.time or None,
-        keep=list(c.keep_columns), queries=[study.split.deploy_to], split=c.split or None, positive=list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
-        labels_from=c.labels_from or None, key=c.key, planes=study.images.planes, progress=progress, graders=c.readers, consensus=c.consensus,
-        layout=study.layout,
-    )  # fmt: skip
-
-
-@checked
 def frozen_by(rule: OperatingRule, tuning: Predictions, seed: int = 0) -> tuple[Frozen, ...]:
     """The points at which sensitivity and specificity are told, and of several classes the decision rule, chosen on
     tuning predictions."""
@@ -532,23 +462,6 @@ def frozen_by(rule: OperatingRule, tuning: Predictions, seed: int = 0) -> tuple[
     if not (tuning.target.task.multiclass or rule.decide != "auto" or rule.cost_matrix):
         return points
     return (*points, choose_decision(tuning, rule=rule.decide, costs=rule.cost_matrix or None, seed=seed))
-
-
-@checked
-def predictions_of(folder: Path, part: str) -> Predictions:
-    """A run's predictions of one part, with the target that its table was prepared with."""
-    return predictions_at(folder, folder / "predictions" / f"{part}.csv", part)
-
-
-def predictions_at(folder: Path, path: Path, part: str = "tuning") -> Predictions:
-    """The predictions in a file of a run's folder, with the target that its table was prepared with."""
-    if not (folder / "cases.csv").exists():
-        raise InputError("this folder is no run: it has no cases.csv", given=str(folder),
-                         todo="give a run's folder, or a table of predictions")  # fmt: skip
-    if not path.exists():
-        raise InputError(f"the run has no predictions of its {part} part yet", given=str(folder),
-                         todo=f"overread predict {folder}")  # fmt: skip
-    return replace(Predictions.read(path), target=Cases.load(folder / "cases.csv").target)
 
 
 def _shortcut(folder: Path) -> Predictions | None:

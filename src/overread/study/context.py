@@ -1,0 +1,103 @@
+"""What each step of a run works with: the question, the folder with what stands in it, and ways to speak."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from overread.cases.cases import Cases
+from overread.cases.sources.read_cases import read_cases
+from overread.core.errors import InputError, checked
+from overread.core.files import read_json, unguarded, write_json
+from overread.core.progress import Clock, Progress, Say, silent, unheard
+from overread.predictions import Predictions
+from overread.study.question import Study
+
+
+@dataclass(frozen=True, eq=False)
+class RunContext:
+    """What each step works with: the question, the folder, and ways to speak."""
+
+    study: Study
+    folder: Path
+    cache: Path | None = None
+    network: bool = True
+    clock: Clock = field(default_factory=Clock)
+    progress: Progress = silent
+    say: Say = unheard
+    table: Cases | None = None
+    verbose: bool = False
+
+    def cases(self) -> Cases:
+        """All cases of the table. Where ``cases.csv`` does not say all of it, the table is read again."""
+        return self.table or self._cases
+
+    @cached_property
+    def _cases(self) -> Cases:
+        saved = Cases.load(self.folder / "cases.csv")
+        if not saved.salt and not self.study.columns.graders:  # the readers' answers are in no file of the run
+            return saved
+        cases = cases_of(self.study, self.progress)
+        if list(cases.table["case"]) != list(saved.table["case"]):
+            raise InputError("the table has changed since the study began", given=self.study.table,
+                             todo="start again from `overread audit`, in this folder or another")  # fmt: skip
+        return cases
+
+    def usable(self) -> Cases:
+        """The cases without those that the audit or the split set aside."""
+        excluded = unguarded(pd.read_csv(self.folder / "excluded.csv", dtype=str, keep_default_na=False))
+        return self.cases().drop(excluded["case"])
+
+    def predictions(self, part: str) -> Predictions:
+        """The predictions of one part."""
+        return predictions_of(self.folder, part)
+
+    def done(self, step: str, key: str, *files: str) -> bool:
+        """Whether this step was done with these inputs and its files are still there."""
+        same = self.record().get("steps", {}).get(step, {}).get("key") == key
+        return same and all((self.folder / file).exists() for file in files)
+
+    def record(self) -> dict[str, Any]:
+        """What ``record.json`` holds; an empty dict before the first step."""
+        path = self.folder / "record.json"
+        return read_json(path) if path.exists() else {}
+
+    def note(self, step: str, key: str, took: float) -> None:
+        """Write down that a step was done."""
+        record = self.record()
+        steps = {**record.get("steps", {}), step: {"key": key, "seconds": round(took, 1)}}
+        write_json(self.folder / "record.json", {**record, "steps": steps})
+
+
+@checked
+def cases_of(study: Study, progress: Progress = silent) -> Cases:
+    """The table of a study as cases. Raises :class:`InputError` naming what is wrong with it."""
+    c = study.columns
+    return read_cases(
+        study.table, image=c.image or None, label=c.label or None, labels=list(c.labels) or None, value=c.value or None,
+        patient=c.patient or None, case=c.case or None, source=c.source or None, view=c.view or None, time=c.time or None,
+        keep=list(c.keep_columns), queries=[study.split.deploy_to], split=c.split or None, positive=list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
+        labels_from=c.labels_from or None, key=c.key, planes=study.images.planes, progress=progress, graders=c.readers, consensus=c.consensus,
+        layout=study.layout,
+    )  # fmt: skip
+
+
+@checked
+def predictions_of(folder: Path, part: str) -> Predictions:
+    """A run's predictions of one part, with the target that its table was prepared with."""
+    return predictions_at(folder, folder / "predictions" / f"{part}.csv", part)
+
+
+def predictions_at(folder: Path, path: Path, part: str = "tuning") -> Predictions:
+    """The predictions in a file of a run's folder, with the target that its table was prepared with."""
+    if not (folder / "cases.csv").exists():
+        raise InputError("this folder is no run: it has no cases.csv", given=str(folder),
+                         todo="give a run's folder, or a table of predictions")  # fmt: skip
+    if not path.exists():
+        raise InputError(f"the run has no predictions of its {part} part yet", given=str(folder),
+                         todo=f"overread predict {folder}")  # fmt: skip
+    return replace(Predictions.read(path), target=Cases.load(folder / "cases.csv").target)
