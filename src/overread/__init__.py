@@ -39,6 +39,7 @@ _HOMES = {
     "Preflight": "overread.learning.preflight.faults",
     "search": "overread.distributed.search",
     "Search": "overread.distributed.search",
+    "open_reader": "overread.study.opinion",
     "report": "overread.reporting.page",
     "run": "overread.study.steps",
     "Study": "overread.study.question",

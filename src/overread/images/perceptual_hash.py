@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, checked
 from overread.images.crop import brightest, surroundings, text_boxes
-from overread.images.read import read_image
+from overread.images.read import Image, read_image
 
 #: Side of the likeness that near-duplicates are confirmed on.
 THUMB = 32
@@ -35,9 +35,14 @@ def describe(address: str) -> dict[str, Any]:
     field; ``text``: burned-in text boxes, of a volume in that of some planes which has most.
     """
     try:
-        image = read_image(address)
+        return description(read_image(address))
     except ImageError as error:
         return NOTHING | {"error": error.reason or str(error)}
+
+
+@checked
+def description(image: Image) -> dict[str, Any]:
+    """What :func:`describe` tells, of an image that has been read."""
     pixels = image.pixels
     scale = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
     grey = flat(pixels)

@@ -112,9 +112,15 @@ def _load(source: Any, preprocess: Preprocess, limits: Limits) -> tuple[NDArray[
     height, width = preprocess.size[-2:]
     at_least = (height, width) if len(preprocess.size) == 2 and preprocess.crop == "none" else None
     image = read_image(source, limits=limits, at_least=at_least, window=preprocess.window)
+    return prepared(image, preprocess), image.digest
+
+
+@checked
+def prepared(image: Image, preprocess: Preprocess) -> NDArray[Any]:
+    """What :func:`load` gives, of an image that has been read in the window of ``preprocess``: cropped and resized."""
     if preprocess.crop != "none" and image.mode != "volume":
-        return resize(crop(image.pixels, preprocess.crop)[0], preprocess), image.digest
-    return resize(image, preprocess), image.digest
+        return resize(crop(image.pixels, preprocess.crop)[0], preprocess)
+    return resize(image, preprocess)
 
 
 @checked

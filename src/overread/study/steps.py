@@ -15,6 +15,7 @@ import pandas as pd
 from overread.cases.audit.audit import Audit
 from overread.cases.audit.audit import audit as audit_cases
 from overread.cases.audit.fingerprints import take_fingerprints
+from overread.cases.audit.image_checks import TrainingImages
 from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of
@@ -255,6 +256,7 @@ def train(context: RunContext) -> None:
     if model.held_out is not None:
         model.held_out.save(held_out)
     model.save(context.folder / "model")
+    TrainingImages.of(prints, cases.table, *(parts.rows(cases, part) for part in ("train", "tuning"))).save(context.folder / "model")  # fmt: skip
     context.note("model", key, context.clock.elapsed - began)
 
 

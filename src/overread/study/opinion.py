@@ -1,0 +1,411 @@
+"""A trained model that is asked about new images: opened once with all that was decided about it, then one opinion a case."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from overread.cases.arrange import BY_VIEW, arrange
+from overread.cases.audit.audit import Finding
+from overread.cases.audit.image_checks import FILE, TrainingImages, image_findings, unchecked
+from overread.cases.cases import ROLES, Cases, paths
+from overread.cases.privacy import patient_codes
+from overread.core.errors import ImageError, InputError, checked, require
+from overread.core.files import cores, read_json
+from overread.core.phrases import command_of, count
+from overread.core.progress import Progress, Say, silent, unheard
+from overread.core.sandbox import contained
+from overread.evaluation.decision.single_case import Novelty, Opinion, Standards, answers_of, certainty_of
+from overread.evaluation.recalibrate import Recalibration, fit_recalibration, recalibrate
+from overread.images.examine import examine
+from overread.images.preprocess import geometry
+from overread.images.read import shown
+from overread.learning.device import layout, mean_over, pick_device, to_tensor
+from overread.learning.ensemble import FEWEST_TO_CALIBRATE, Committee, sides_of
+from overread.learning.loader import side_by_side
+from overread.learning.model import Model
+from overread.learning.predict import load_model, outputs_of, tabulate
+from overread.reporting.run import Run, read_run
+from overread.study.steps import predictions_of
+
+#: An image as it may be given: a path or an address, the bytes of a file, or pixels (H, W) or (H, W, 3).
+Source: TypeAlias = str | os.PathLike | bytes | NDArray
+
+_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A model with its points, its decision rule, what its training images were, and the facts to say of it.
+
+    ``recalibration`` mends the probabilities that are told, None tells the model's own; ``calibration`` says so in
+    words. Calls are made on the model's own, which the points were chosen on.
+    """
+
+    model: Model
+    standards: Standards
+    training: TrainingImages
+    facts: tuple[str, ...]
+    calibration: str
+    recalibration: Recalibration | None = None
+    device: str = "cpu"
+    threads: int = 0
+    folder: Path = Path()
+
+    @checked
+    def opinion(
+        self, images: Source | Sequence[Source], *, case: str = "", views: Sequence[str] = (), times: Sequence[str] = (), patient: str = ""
+    ) -> Opinion:  # fmt: skip
+        """What the model says of one case, of one image or several.
+
+        ``images``: paths or addresses, bytes of files, or arrays (H, W) or (H, W, 3) of uint8 or uint16. ``case``: how
+        to call it, by default as its first image. ``views`` and ``times``: of each image, where the model tells images
+        of a case apart by them; what DICOM says of views is taken where none is given. ``patient``: the identifier, to
+        say whether training has seen him; where DICOM names one it need not be given. No identifier is in the opinion.
+
+        Raises :class:`ImageError` for an image that cannot be read, :class:`InputError` where images cannot be told
+        apart as the model needs.
+        """
+        given = [images] if isinstance(images, (str, bytes, os.PathLike, np.ndarray)) else list(images)
+        require(len(given) > 0, "there is no image to give an opinion on")
+        for name, each in (("view", views), ("time", times)):
+            require(
+                len(each) in (0, len(given)),
+                f"each image needs its {name}",
+                given=f"{len(each)} for {count(len(given), 'image')}",
+            )
+        sources = [_encoded(one) if isinstance(one, np.ndarray) else one for one in given]
+        names = [
+            f"image {place + 1}" if isinstance(one, bytes) else shown(os.fspath(one))
+            for place, one in enumerate(sources)
+        ]
+        case = case or names[0]
+        table = pd.DataFrame({"image": names, "case": case, "patient": patient, "source": "", "split": "",
+                              "view": list(views) or "", "time": list(times) or ""})  # fmt: skip
+        (found,) = self._opinions(self._cases(table), sources, strict=True)
+        return found
+
+    @checked
+    def opinions(self, cases: Cases, *, progress: Progress = silent, say: Say = unheard) -> Iterator[Opinion]:
+        """One opinion after the other, in the order of the cases; those of which no image can be read are left out.
+
+        ``say`` hears of each image that cannot be read, by its name, and why. Raises :class:`InputError` if none can.
+        """
+        yield from self._opinions(cases, list(paths(cases)), progress=progress, say=say)
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _cases(self, table: pd.DataFrame) -> Cases:
+        task = self.model.target.task
+        blank = dict.fromkeys(task.label_columns, task.unknown)
+        return Cases(table.assign(**blank)[[*ROLES, *task.label_columns]], self.model.target)
+
+    def _opinions(
+        self,
+        cases: Cases,
+        sources: Sequence[Any],
+        *,
+        strict: bool = False,
+        progress: Progress = silent,
+        say: Say = unheard,
+    ) -> Iterator[Opinion]:
+        seen = _Seen(self, cases, sources, strict, progress, say)
+        made = tabulate(seen.values, seen.units, self.model.target)
+        mended = made if self.recalibration is None else recalibrate(made, self.recalibration)
+        members = [tabulate(one, seen.units, self.model.target).scores for one in seen.members]
+        for row, case in enumerate(made.table["case"]):
+            yield self._opinion(
+                seen, case, made.scores[row], mended.scores[row], np.array([one[row] for one in members])
+            )
+
+    def _opinion(
+        self, seen: _Seen, case: str, own: NDArray[np.float64], told: NDArray[np.float64], members: NDArray[np.float64]
+    ) -> Opinion:
+        target, standards = self.model.target, self.standards
+        calls = standards.calls(own)
+        called, rule = standards.called(own, calls)
+        known = seen.known(case)
+        return Opinion(
+            case, seen.images(case), target.kind, answers_of(target, told, members), called, rule, calls, certainty_of(target, told),
+            self.novelty(), seen.findings(case), known, (*unchecked(self.training), *seen.doubts(case)),
+            standards.ruled_in(own), standards.coverage, self.calibration, self.facts, target.positive,
+        )  # fmt: skip
+
+    def novelty(self) -> Novelty:
+        """Whether a case is unlike those of training."""
+        return Novelty(why=f"there is no index of the training images; make it with `{command_of(['overread', 'similar', self.folder])}`")  # fmt: skip
+
+
+# -- opening ------------------------------------------------------------------------------------------------------
+
+
+@checked
+def open_reader(
+    folder: str | os.PathLike[str], *, device: str = "", threads: int = 0, as_trained: bool = False
+) -> Reader:
+    """A run, or a model's folder, ready to be asked: the model, its frozen points, its decision, its training images.
+
+    Probabilities are calibrated: by ``RUN/calibration`` where `overread calibrate RUN` has made one for this model, else
+    inside the model, where training did so, else on the run's tuning predictions; ``as_trained`` tells the model's own.
+    Raises :class:`InputError` for a folder without a model, or with a damaged file.
+    """
+    folder = Path(folder)
+    model = load_model(folder)
+    run = read_run(folder if (folder / "model").is_dir() else folder.parent if folder.name == "model" else folder)
+    device = pick_device(device)
+    layout(model.network, device).eval()
+    recalibration, calibration = (
+        (None, "probabilities as the model gives them, as you asked") if as_trained else _calibration(run, model)
+    )
+    return Reader(model, _standards(run, model), _training_images(run, folder), _facts(run, model), calibration, recalibration, device,
+                  threads or cores(), run.folder)  # fmt: skip
+
+
+def _calibration(run: Run, model: Model) -> tuple[Recalibration | None, str]:
+    """The one place that decides which probabilities are told."""
+    stored, made = run.folder / "calibration" / "recalibration.json", None
+    tuning = run.folder / "predictions" / "tuning.csv"
+    predictions = (
+        predictions_of(run.folder, "tuning") if tuning.exists() and (run.folder / "cases.csv").exists() else None
+    )
+    note = ""
+    if stored.exists():
+        made = Recalibration.load(stored)
+        if predictions is not None and made.salt == predictions.digest:
+            return made, f"probabilities mended by {made} (calibration/recalibration.json; --as-trained leaves it out)"
+        note = "; calibration/recalibration.json was fitted on other predictions and is left out"
+    if model.target.task.continuous:
+        return None, ""
+    inside = next((d for d in model.about.decisions if d.what == "calibration" and d.choice != "none"), None)
+    if inside is not None:
+        return None, f"probabilities calibrated in training: {inside.choice}{note}"
+    if predictions is not None and int(predictions.known.sum()) >= FEWEST_TO_CALIBRATE:
+        fitted = fit_recalibration(predictions, method="auto")
+        return fitted, f"probabilities mended by {fitted} (the training calibrated nothing; --as-trained leaves it out){note}"  # fmt: skip
+    return None, f"probabilities as the model gives them: NOT calibrated, since there are no tuning predictions to do so{note}"  # fmt: skip
+
+
+def _standards(run: Run, model: Model) -> Standards:
+    sets, coverage = _sets(run, model)
+    found = run.evaluation
+    return Standards(model.target, found.operating, found.decision, found.estimates, sets, coverage)
+
+
+def _sets(run: Run, model: Model) -> tuple[tuple[tuple[str, tuple[tuple[str, float], ...]], ...], float]:
+    """The conformal sets that the evaluation fitted on tuning data, where they hold for all cases alike."""
+    held = run.evaluation.more.get("conformal") or {}
+    made = [row for row in held.get("thresholds", ()) if row.get("group") == "all"]
+    simple = "LAC" in str(held.get("method", "")) or model.target.task.continuous
+    if not made or not simple or any(value is None for row in made for value in _bounds(row).values()):
+        return (), float("nan")
+    return tuple((str(row["of"]), tuple(_bounds(row).items())) for row in made), float(held["level"])
+
+
+def _bounds(row: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(row["score"]) if "score" in row else {"half width": row["half width"]}
+
+
+def _training_images(run: Run, folder: Path) -> TrainingImages:
+    home = next((path for path in (run.folder / "model", folder) if (path / FILE).exists()), None)
+    if home is not None:
+        return TrainingImages.load(home)
+    audit = run.folder / "audit.json"
+    counts = read_json(audit).get("counts") if audit.exists() else None
+    return TrainingImages.of_counts(counts or {})
+
+
+def _facts(run: Run, model: Model) -> tuple[str, ...]:
+    """What a reader of an opinion has to know of the model, a line each."""
+    about, part = model.about, run.split.proof.parts.get("train")
+    names = ", ".join(model.target.names[:8]) + (" …" if len(model.target.names) > 8 else "")
+    lines = [f"model: {about.backbone.name}, made to tell {model.target.task.question} of an image: {names}"]
+    if part is not None:
+        where = [name for name, tally in run.audit.counts.sources.items() if tally.images]
+        of = f" of {', '.join(where[:5])}{' …' if len(where) > 5 else ''}" if where else ""
+        lines.append(f"trained on {count(part.images, 'image')} of {count(part.patients, 'patient')}{of}")
+    if run.judged:
+        counts = run.evaluation.counts
+        lines.append(
+            f"judged on {count(counts.images, 'image')} of {count(counts.patients, 'patient')} that it had not seen"
+        )
+    else:
+        lines.append(f"not judged yet: there are no frozen points; `{command_of(['overread', 'evaluate', run.folder])}` chooses and judges them")  # fmt: skip
+    return tuple(lines)
+
+
+# -- what a model sees of cases ------------------------------------------------------------------------------------
+
+
+class _Seen:
+    """Every image examined once where it can do no harm, and what the network says of the cases.
+
+    ``units``: the cases, a row for each thing that the network answers (an image, or a case of several); ``values``
+    (units, K) and ``members`` (M, units, K) its answers, NaN where nothing could be read.
+    """
+
+    def __init__(self, reader: Reader, cases: Cases, sources: Sequence[Any], strict: bool, progress: Progress, say: Say) -> None:  # fmt: skip
+        self.reader, self.cases = reader, cases
+        self._findings: dict[int, tuple[Finding, ...]] = {}
+        self._hits: set[int] = set()
+        self._patients: dict[int, str] = {}
+        self._rows = cases.table.groupby("case", sort=False).indices
+        about, total = reader.model.about, len(sources)
+        self._unread: dict[int, str] = {}
+        together = about.recipe.fusion != "single"
+        if together and about.recipe.fusion in BY_VIEW and strict:
+            self.cases = cases = self._with_views(cases, sources)
+        found = (
+            arrange(cases, about.recipe.fusion, views=about.views, most=about.recipe.images_per_case)
+            if together
+            else None
+        )
+        rows = np.arange(len(cases))[:, None] if found is None else found.rows
+        for note in () if found is None else found.notes:
+            say(f"  {note}")
+        self.units = cases if found is None else cases.take(found.first)
+        self.values = np.full((len(rows), reader.model.target.outputs), np.nan, np.float32)
+        network = reader.model.network
+        many = len(network.members) if isinstance(network, Committee) else 0
+        self.members = np.full((many, *self.values.shape), np.nan, np.float32)
+        order = rows[rows >= 0]
+        tasks = ((sources[row],) for row in order)
+        with closing(
+            contained(examine, tasks, common=(geometry(about.preprocess),), workers=min(reader.threads, total))
+        ) as examined:
+            for start in range(0, len(rows), size := max(1, _BATCH // rows.shape[1])):
+                part = rows[start : start + size]
+                self._answer(slice(start, start + len(part)), part, examined, strict, say)
+                progress("reading images", min(total, int((rows[: start + size] >= 0).sum())), total)
+        progress("reading images", total, total)
+        if np.isnan(self.values).any(axis=1).all():
+            raise InputError("none of the images can be read", given=next(iter(self._unread.values()), "no image"))
+
+    def _answer(self, place: slice, part: NDArray[np.int64], examined: Iterator[Any], strict: bool, say: Say) -> None:
+        """The answers of a few units, whose images stand in the rows ``part`` (B, V) of the table."""
+        there, pixels = np.zeros(part.shape, bool), []
+        for unit, slot in np.argwhere(part >= 0):
+            row = int(part[unit, slot])
+            (image,) = islice(examined, 1)
+            if isinstance(image, ImageError):
+                if strict:
+                    raise ImageError(
+                        f"{self.cases.table['image'].iloc[row]}: {image.reason or image.what}",
+                        given=image.given,
+                        todo=image.todo,
+                    )
+                self._unread[row] = image.reason or str(image)
+                say(f"  set aside: {self.cases.table['image'].iloc[row]}: {self._unread[row]}")
+                continue
+            there[unit, slot] = True
+            pixels.append(image[0])
+            self._note(row, image[1], image[2])
+        readable = there.any(axis=1)
+        if not pixels:
+            return
+        model = self.reader.model
+        x = to_tensor(np.stack(pixels), model.about.preprocess, model.mean_image, self.reader.device)
+        if model.about.recipe.fusion != "single":
+            x = side_by_side(x, there)[torch.from_numpy(readable).to(x.device)]
+        values, members = _probabilities(model, x)
+        self.values[place][readable] = values
+        self.members[:, place][:, readable] = members
+
+    def _note(self, row: int, image: Mapping[str, Any], header: Mapping[str, str]) -> None:
+        training = self.reader.training
+        self._findings[row] = image_findings(image, header, training)
+        if training.has_seen(image["pixels"]):
+            self._hits.add(row)
+        self._patients[row] = header.get("patient", "")
+
+    def _with_views(self, cases: Cases, sources: Sequence[Any]) -> Cases:
+        """Views of DICOM headers where none was given."""
+        if (cases.table["view"] != "").any():
+            return cases
+        with closing(
+            contained(examine, ((one,) for one in sources), common=(geometry(self.reader.model.about.preprocess),))
+        ) as found:
+            views = ["" if isinstance(one, ImageError) else one[2].get("view", "") for one in found]
+        return replace(cases, table=cases.table.assign(view=views))
+
+    # -- what is told of a case ---------------------------------------------------------------------------------
+
+    def images(self, case: str) -> tuple[str, ...]:
+        return tuple(self.cases.table["image"].iloc[self._rows[case]])
+
+    def findings(self, case: str) -> tuple[Finding, ...]:
+        """Those of each image; of several images with the name of each behind them."""
+        rows = [int(row) for row in self._rows[case]]
+        several = len(rows) > 1
+        found = [replace(one, message=f"{one.message} ({self.cases.table['image'].iloc[row]})" if several else one.message)
+                 for row in rows for one in self._findings.get(row, ())]  # fmt: skip
+        lost = [Finding("unreadable", "error", f"{self.cases.table['image'].iloc[row]} cannot be read and counts as missing: {self._unread[row]}", "", 1)
+                for row in rows if row in self._unread]  # fmt: skip
+        return tuple(sorted((*lost, *found), key=lambda one: ("error", "warning", "note").index(one.severity)))
+
+    def known(self, case: str) -> str:
+        """How training has seen a case; blank if it has not as far as can be told."""
+        rows = [int(row) for row in self._rows[case]]
+        told = []
+        if hits := sum(row in self._hits for row in rows):
+            told.append("the very image" if hits == 1 else f"{hits} of these very images")
+        if (self.reader.model.saw(self._identifiers(rows))).any():
+            told.append("the patient")
+        return " and ".join(told)
+
+    def doubts(self, case: str) -> tuple[str, ...]:
+        """What cannot be looked at for want of an identifier."""
+        if self._identifiers([int(row) for row in self._rows[case]]):
+            return ()
+        return ("whether training has seen the patient: no patient is named",)
+
+    def _identifiers(self, rows: Sequence[int]) -> list[str]:
+        """The patients of these rows as the model knows them."""
+        about = self.reader.model.about
+        given = [str(self.cases.table["patient"].iloc[row]) for row in rows]
+        names = sorted({name or self._patients.get(row, "") for name, row in zip(given, rows, strict=True)} - {""})
+        coded = not about.names_salt or bool(self.cases.salt)
+        return names if coded else patient_codes(names, about.names_salt, about.identifiers)
+
+
+@torch.inference_mode()
+def _probabilities(model: Model, x: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a model says of its input, (B, K), and what each member of an ensemble says, (M, B, K), M = 0 of none."""
+    network, task, views = model.network, model.target.task, model.about.recipe.views
+    each = [mean_over(member, x, views, sides_of(network)) for member in _members(network)]
+    shares = network.shares if isinstance(network, Committee) else ()
+    whole = torch.stack([s * one for s, one in zip(shares, each, strict=True)]).sum(0) if each else outputs_of(network, x, views, x.device.type)  # fmt: skip
+    told = [task.unscaled(task.probabilities(one).cpu().numpy(), model.about.scale) for one in (whole, *each)]
+    if not np.isfinite(told[0]).all():
+        raise InputError("the model's answers are not finite numbers", todo="train it again")
+    return told[0], np.stack(told[1:]) if each else np.empty((0, *told[0].shape), np.float32)
+
+
+def _members(network: nn.Module) -> list[nn.Module]:
+    return list(network.members) if isinstance(network, Committee) else []
+
+
+def _encoded(pixels: NDArray[Any]) -> bytes:
+    """An array as the bytes of a PNG, which loses nothing."""
+    sound = pixels.dtype in (np.uint8, np.uint16) and (
+        pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (1, 3))
+    )
+    require(
+        sound and pixels.size > 0,
+        "an image is (H, W) or (H, W, 3) of uint8 or uint16",
+        given=f"{pixels.dtype} {pixels.shape}",
+    )
+    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels[..., ::-1] if pixels.ndim == 3 else pixels))
+    require(done, "the image cannot be encoded", given=pixels.shape)
+    return bytes(data.tobytes())

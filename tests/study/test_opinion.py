@@ -1,0 +1,229 @@
+"""What is said of one case equals what `predict` says of it, and what is wrong with an image is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from trained_run import first_images, make_run
+
+from overread.cases.audit.image_checks import FILE
+from overread.core.errors import ImageError, InputError
+from overread.evaluation.recalibrate import fit_recalibration, recalibrate
+from overread.predictions import Predictions
+from overread.study.opinion import open_reader
+from overread.study.steps import predictions_of
+from overread.tasks.target import Target
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, phantom):
+    return make_run(tmp_path_factory.mktemp("opinion") / "run", phantom, image="image", label="diagnosis", patient="patient",
+                    source="microscope", names="keep", sensitivity=0.9)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reader(run):
+    return open_reader(run)
+
+
+def kinds(opinion) -> list[str]:
+    return [finding.kind for finding in opinion.findings]
+
+
+def test_an_opinion_says_what_predict_says(run, reader, phantom):
+    test = predictions_of(run, "test")
+    names = first_images(run, "test")
+    said = {name: reader.opinion(phantom.parent / name) for name in names}
+    for name, case in zip(names, first_images(run, "test", "case"), strict=True):
+        told = np.array([answer.value for answer in said[name].answers])
+        assert told == pytest.approx(test.scores[list(test.table["case"]).index(case)], abs=1e-6)
+    assert reader.opinion((phantom.parent / names[0]).read_bytes()).answers == said[names[0]].answers
+
+
+def test_calls_are_those_of_the_frozen_point_with_what_it_had_on_the_test(run, reader, phantom):
+    (point,) = reader.standards.points
+    rows, positive, score = [], [], []
+    for name in first_images(run, "test"):
+        (call,) = (opinion := reader.opinion(phantom.parent / name)).calls
+        assert call.positive == (call.score >= point.threshold)
+        assert call.at == "at 90 % sensitivity"
+        assert opinion.called == ("malignant" if call.positive else "benign")
+        rows.append(name)
+        positive.append(call.positive)
+        score.append(call.score)
+    assert call.sensitivity.value == pytest.approx(_value(run, "sensitivity"))
+    assert call.specificity.value == pytest.approx(_value(run, "specificity"))
+    assert 0 < call.sensitivity.low <= call.sensitivity.value <= call.sensitivity.high
+
+
+def _value(run, metric):
+    held = json.loads((run / "evaluation" / "metrics.json").read_text())
+    return next(e["value"] for e in held if (e["metric"], e["of"], e["where"]) == (metric, "malignant", {}))
+
+
+def test_a_fit_image_of_the_test_part_has_no_failed_check(run, reader, phantom):
+    for name in first_images(run, "test")[:10]:
+        opinion = reader.opinion(phantom.parent / name)
+        assert (kinds(opinion), opinion.seen, opinion.trusted) == ([], "", True)
+
+
+def test_an_image_or_a_patient_of_training_is_known_again(run, reader, phantom, tmp_path):
+    name = first_images(run, "train")[0]
+    patient = first_images(run, "train", "patient")[0]
+    assert reader.opinion(phantom.parent / name).seen == "the very image"
+    copy = tmp_path / "copy.bmp"  # the same pixels in another file
+    Image.open(phantom.parent / name).save(copy)
+    assert reader.opinion(copy).seen == "the very image"
+    other = phantom.parent / first_images(run, "test")[0]
+    assert reader.opinion(other, patient=patient).seen == "the patient"
+    stranger = reader.opinion(other, patient="P-NOBODY")
+    assert stranger.seen == ""
+    assert not any("patient" in reason for reason in stranger.unchecked)
+    assert any("no patient is named" in reason for reason in reader.opinion(other).unchecked)
+
+
+FAULTS = {
+    "blank": lambda x: np.full_like(x, 128),
+    "size": lambda x: np.kron(x, np.ones((3, 3, 1), np.uint8)),
+    "shape": lambda x: x[:, :20],
+    "colour": lambda x: x[..., 0],
+    "brightness": lambda x: (200 + x // 5).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_told(kind, run, reader, phantom):
+    pixels = np.asarray(Image.open(phantom.parent / first_images(run, "test")[0]).convert("RGB"))
+    opinion = reader.opinion(np.ascontiguousarray(FAULTS[kind](pixels)))
+    assert kind in kinds(opinion)
+    assert not opinion.trusted
+    assert len(opinion.warnings) == len(opinion.findings)
+
+
+def test_several_images_of_a_case_count_alike(run, reader, phantom):
+    first, second = (phantom.parent / name for name in first_images(run, "test")[:2])
+    both = reader.opinion([first, second], case="both")
+    apart = [np.array([answer.value for answer in reader.opinion(one).answers]) for one in (first, second)]
+    assert np.array([answer.value for answer in both.answers]) == pytest.approx(np.mean(apart, axis=0), abs=1e-6)
+    assert (both.case, len(both.images)) == ("both", 2)
+
+
+def test_an_image_that_cannot_be_read_is_named_and_nothing_is_said_of_it(reader, phantom, run, tmp_path):
+    cut = tmp_path / "cut.png"
+    cut.write_bytes((phantom.parent / first_images(run, "test")[0]).read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"cut\.png"):
+        reader.opinion(cut)
+    with pytest.raises(InputError, match="no image"):
+        reader.opinion([])
+
+
+def test_json_holds_every_field(run, reader, phantom):
+    opinion = reader.opinion(phantom.parent / first_images(run, "test")[0])
+    held = json.loads(opinion.to_json())
+    assert held["answers"][0]["name"] == "benign"
+    assert held["calls"][0]["sensitivity"]["metric"] == "sensitivity"
+    assert held["trusted"] is True
+    assert held["novelty"]["distance"] is None
+
+
+# -- which probability is told ------------------------------------------------------------------------------------
+
+
+def test_a_model_that_training_did_not_calibrate_is_calibrated_on_tuning_data(run, reader, phantom, tmp_path):
+    bare = make_run(tmp_path / "bare", phantom, decisions=(), tuning=0.4, image="image", label="diagnosis", patient="patient", source="microscope", names="keep")  # fmt: skip
+    image = phantom.parent / first_images(bare, "test")[0]
+    mended = open_reader(bare)
+    fitted = fit_recalibration(predictions_of(bare, "tuning"), method="auto")
+    own = open_reader(bare, as_trained=True).opinion(image)
+    wanted = recalibrate(_one(own), fitted).scores[0]
+    assert [answer.value for answer in mended.opinion(image).answers] == pytest.approx(wanted, abs=1e-6)
+    assert fitted.method in mended.calibration
+    assert "as you asked" in own.calibration
+    assert own.calls == mended.opinion(image).calls  # points are of the model's own probabilities
+    assert "calibrated in training" in reader.calibration
+
+
+def test_what_calibrate_made_is_taken_if_it_is_of_this_model(run, phantom, tmp_path):
+    tuning = predictions_of(run, "tuning")
+    made = fit_recalibration(tuning, method="temperature")
+    stored = run / "calibration" / "recalibration.json"
+    try:
+        made.save(stored)
+        image = phantom.parent / first_images(run, "test")[0]
+        own = open_reader(run, as_trained=True).opinion(image)
+        told = open_reader(run).opinion(image)
+        assert [a.value for a in told.answers] == pytest.approx(recalibrate(_one(own), made).scores[0], abs=1e-6)
+        replace(made, salt="of others").save(stored)
+        other = open_reader(run)
+        assert other.recalibration is None
+        assert "left out" in other.calibration
+    finally:
+        stored.unlink()
+
+
+def _one(opinion) -> Predictions:
+    row = {
+        "case": "a",
+        "patient": "a",
+        "split": "",
+        "source": "",
+        "label": "",
+        **{f"p:{a.name}": a.value for a in opinion.answers},
+    }
+    return Predictions(pd.DataFrame([row]), Target("binary", ("benign", "malignant"), ("malignant",)))
+
+
+# -- other tasks, other models ------------------------------------------------------------------------------------
+
+
+def test_members_of_an_ensemble_say_how_far_they_are_apart(phantom, tmp_path):
+    run = make_run(
+        tmp_path / "run", phantom, members=2, image="image", label="diagnosis", patient="patient", names="keep"
+    )
+    name, case = first_images(run, "test")[0], first_images(run, "test", "case")[0]
+    opinion = open_reader(run).opinion(phantom.parent / name)
+    for answer in opinion.answers:
+        assert answer.low <= answer.value <= answer.high
+    assert opinion.answers[0].low < opinion.answers[0].high
+    test = predictions_of(run, "test")
+    wanted = test.scores[list(test.table["case"]).index(case)]
+    assert [answer.value for answer in opinion.answers] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("fields", [{"labels": ("mass", "fluid")}, {"value": "amount"}], ids=["findings", "quantity"])
+def test_findings_and_quantities_too(fields, phantom, tmp_path):
+    table = pd.read_csv(phantom)
+    rng = np.random.default_rng(0)
+    ill = (table["diagnosis"] == "malignant").astype(int)
+    table = table.assign(mass=ill, fluid=rng.integers(0, 2, len(table)), amount=ill + rng.normal(size=len(table)), image=[str(phantom.parent / i) for i in table["image"]])  # fmt: skip
+    table.drop(columns="diagnosis").to_csv(tmp_path / "t.csv", index=False)
+    run = make_run(
+        tmp_path / "run", tmp_path / "t.csv", image="image", patient="patient", names="keep", tuning=0.4, **fields
+    )
+    reader, test = open_reader(run), predictions_of(run, "test")
+    name, case = first_images(run, "test")[0], first_images(run, "test", "case")[0]
+    opinion = reader.opinion(tmp_path / name)
+    wanted = test.scores[list(test.table["case"]).index(case)]
+    assert [answer.value for answer in opinion.answers] == pytest.approx(wanted, abs=1e-5)
+    assert str(opinion)
+    if "labels" in fields:
+        assert {call.of for call in opinion.calls} == {"mass", "fluid"}
+        assert opinion.certainty.of in ("mass", "fluid")
+    else:
+        assert (opinion.called, opinion.certainty.word) == ("", "")
+        assert "to" in opinion.not_ruled_out
+
+
+def test_a_model_without_its_run_answers_and_says_what_is_missing(run, phantom, tmp_path):
+    shutil.copytree(run / "model", tmp_path / "alone" / "model")
+    (tmp_path / "alone" / "model" / FILE).unlink()
+    opinion = open_reader(tmp_path / "alone").opinion(phantom.parent / first_images(run, "test")[0])
+    assert opinion.calls == ()
+    assert opinion.called in ("benign", "malignant")
+    assert any("training images" in reason for reason in opinion.unchecked)
