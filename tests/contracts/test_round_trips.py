@@ -219,10 +219,18 @@ def a_localisation():
     return judge_marks(marks, resamples=50)
 
 
+def some_training_images():
+    from overread.cases.audit.image_checks import TrainingImages
+
+    return TrainingImages(4, (28.0, 30.0), (30.0, 64.0), (1.0, 1.0), (0.5, 1.0), (0.2, 0.8), 0.1, {"grey, 8 bit": 4}, {"CR": 4}, {}, 1, 0,
+                          tuple(range(256)) * 4, 0.6, ("a1", "b2"), "salt")  # fmt: skip
+
+
 EXAMPLES: dict[str, tuple[Callable[[], object], ...]] = {
     "Cases": (a_cases, some_findings),
     "Predictions": (some_predictions,),
     "Audit": (an_audit,),
+    "TrainingImages": (some_training_images,),
     "Split": (a_split,),
     "OperatingPoint": (a_point,),
     "ClassDecision": (a_decision,),

@@ -87,8 +87,12 @@ class Committee(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The mean outputs (B, K)."""
-        outputs = [share * member(x).float() for share, member in zip(self.shares, self.members, strict=True)]
-        return torch.stack(outputs).sum(dim=0)
+        return self.pooled([member(x).float() for member in self.members], self.shares)
+
+    @staticmethod
+    def pooled(outputs: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+        """The mean of the members' outputs (B, K), each by its share."""
+        return torch.stack([share * each for share, each in zip(shares, outputs, strict=True)]).sum(dim=0)
 
 
 def sides_of(network: nn.Module) -> int:

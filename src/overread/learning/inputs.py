@@ -5,11 +5,11 @@ Everything that asks a trained network, a prediction, a saliency map, an embeddi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,16 @@ from overread.core.files import cores
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
+from overread.images.examine import examine
 from overread.images.preprocess import Preprocess, geometry, load
 from overread.learning.device import pick_device, to_tensor
 from overread.learning.loader import ahead, side_by_side
 from overread.learning.model import Model
 
 _BATCH = 32
+
+#: Hears of an image: its row, its description, and its header.
+Note: TypeAlias = Callable[[int, Mapping[str, Any], Mapping[str, str]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,38 +56,42 @@ class Inputs:
 @checked
 def inputs(
     model: Model, cases: Cases, *, device: str = "", threads: int = 0, batch: int = _BATCH, errors: dict[int, str] | None = None,
-    progress: Progress = silent, say: Say = unheard, doing: str = "reading",
+    progress: Progress = silent, say: Say = unheard, doing: str = "reading", sources: Sequence[str | bytes] = (),
+    note: Note | None = None,
 ) -> Iterator[Inputs]:  # fmt: skip
     """Batches of what the model sees of ``cases``, on its device; cases of which nothing can be read are left out.
 
     ``errors`` takes the reason for each row of the table that cannot be read, without the name of its file. ``batch``:
     images at a time, at most. ``say`` hears what a limit leaves out or a case lacks; ``progress`` what is done of all.
-    Raises :class:`InputError` where images cannot be told apart as the model's fusion needs.
+    ``sources``: the address or the bytes of each row, in place of the table's addresses. ``note`` hears of each image
+    that was read its row, its description and its header, see :func:`overread.images.examine.examine`. Raises :class:`InputError` where images cannot be told apart as the model's fusion needs.
     """
     about, found = model.about, np.arange(len(cases.table))[:, None]
     if about.recipe.fusion != "single" and len(found):
         arranged = arrange(cases, about.recipe.fusion, views=about.views, most=about.recipe.images_per_case)
         found = arranged.rows
-        for note in arranged.notes:
-            say(f"  {note}")
+        for line in arranged.notes:
+            say(f"  {line}")
     wrong = {} if errors is None else errors
     yield from _batches(
-        model, cases, found, pick_device(device), threads or cores(), batch, wrong, progress, say, doing
-    )
+        model, cases, found, pick_device(device), threads or cores(), batch, wrong, progress, say, doing,
+        sources or paths(cases), note,
+    )  # fmt: skip
 
 
 def _batches(
     model: Model, cases: Cases, found: NDArray[np.int64], device: str, threads: int, batch: int, errors: dict[int, str],
-    progress: Progress, say: Say, doing: str,
+    progress: Progress, say: Say, doing: str, sources: Sequence[str | bytes], note: Note | None,
 ) -> Iterator[Inputs]:  # fmt: skip
     """The batches of cases whose images stand in the rows ``found`` (M, V) of the table, −1 where there is none."""
-    together, addresses, names = model.about.recipe.fusion != "single", paths(cases), cases.table["case"].to_numpy()
+    together, names = model.about.recipe.fusion != "single", cases.table["case"].to_numpy()
     size = max(1, batch // found.shape[1])
     parts = [found[i : i + size] for i in range(0, len(found), size)]
     wanted = [int(row) for part in parts for row in part[part >= 0]]
     counts = [int((part >= 0).sum()) for part in parts]
     done, wrong = 0, dict[int, str]()
-    decoded = _decoded([addresses[row] for row in wanted], counts, model.about.preprocess, threads, wrong)
+    heard = None if note is None else (lambda i, image, header: note(wanted[i], image, header))
+    decoded = _decoded([sources[row] for row in wanted], counts, model.about.preprocess, threads, wrong, heard)
     for part, (which, pixels) in zip(parts, ahead(decoded), strict=True):
         read = np.array([wanted[i] for i in which], np.int64)
         rows = np.where(np.isin(part, read), part, -1)
@@ -105,17 +113,26 @@ def _batches(
 
 
 def _decoded(
-    addresses: Sequence[str], sizes: Iterable[int], preprocess: Preprocess, workers: int, errors: dict[int, str]
+    sources: Sequence[str | bytes],
+    sizes: Iterable[int],
+    preprocess: Preprocess,
+    workers: int,
+    errors: dict[int, str],
+    note: Note | None = None,
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """``(rows, images)`` in batches of these sizes; what cannot be read goes to ``errors``, without the name of its file."""
-    tasks = ((address,) for address in addresses)
-    with closing(contained(load, tasks, common=(geometry(preprocess),), workers=workers)) as found:
+    tasks, function = ((source,) for source in sources), load if note is None else examine
+    with closing(contained(function, tasks, common=(geometry(preprocess),), workers=workers)) as found:
         start = 0
         for size in sizes:
             made = list(islice(found, size))
             wrong = {i: item.reason or str(item) for i, item in enumerate(made) if isinstance(item, ImageError)}
             errors.update({start + i: reason for i, reason in wrong.items()})
             good = [i for i in range(len(made)) if i not in wrong]
+            if note is not None:
+                for i in good:
+                    made[i], image, header = made[i]
+                    note(start + i, image, header)
             images = np.stack([made[i] for i in good]) if good else np.empty(0)
             yield np.array([start + i for i in good], np.int64), images
             start += size

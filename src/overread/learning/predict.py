@@ -17,7 +17,7 @@ from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess
 from overread.learning.device import autocast, layout, mean_over, pick_device, to_tensor
-from overread.learning.ensemble import sides_of
+from overread.learning.ensemble import Committee, sides_of
 from overread.learning.inputs import inputs
 from overread.learning.loader import side_by_side
 from overread.learning.loop import Judge
@@ -74,6 +74,22 @@ def predict_images(
         _require_finite(made, rows)
         values[rows] = made
     return model.target.task.unscaled(values, model.about.scale), errors
+
+
+@checked
+def answers(model: Model, x: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What a model says of its input x, probabilities or a quantity (B, K); and what each member of an ensemble says,
+    (M, B, K), with M = 0 of a single network. See :class:`~overread.learning.inputs.Inputs`.
+    """
+    network, task, views = layout(model.network, str(x.device)).eval(), model.target.task, model.about.recipe.views
+    members = list(network.members) if isinstance(network, Committee) else []
+    with torch.inference_mode():
+        each = [mean_over(member, x, views, sides_of(network)) for member in members]
+        whole = Committee.pooled(each, network.shares) if isinstance(network, Committee) else outputs_of(network, x, views, x.device.type)  # fmt: skip
+        told = [task.probabilities(outputs).cpu().numpy() for outputs in (whole, *each)]
+    _require_finite(told[0], np.arange(len(x)))
+    told = [task.unscaled(one, model.about.scale) for one in told]
+    return told[0], np.stack(told[1:]) if members else np.empty((0, *told[0].shape), np.float32)
 
 
 def _require_finite(values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:

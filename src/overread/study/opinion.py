@@ -6,21 +6,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from overread.cases.arrange import BY_VIEW, arrange
+from overread.cases.arrange import BY_VIEW
 from overread.cases.audit.audit import Finding
 from overread.cases.audit.image_checks import FILE, TrainingImages, image_findings, unchecked
-from overread.cases.cases import ROLES, Cases, paths
+from overread.cases.cases import Cases, paths
 from overread.cases.privacy import patient_codes
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.files import cores, read_json
@@ -32,18 +29,16 @@ from overread.evaluation.recalibrate import Recalibration, fit_recalibration, re
 from overread.images.examine import examine
 from overread.images.preprocess import geometry
 from overread.images.read import shown
-from overread.learning.device import layout, mean_over, pick_device, to_tensor
-from overread.learning.ensemble import FEWEST_TO_CALIBRATE, Committee, sides_of
-from overread.learning.loader import side_by_side
+from overread.learning.device import pick_device
+from overread.learning.ensemble import FEWEST_TO_CALIBRATE
+from overread.learning.inputs import inputs
 from overread.learning.model import Model
-from overread.learning.predict import load_model, outputs_of, tabulate
+from overread.learning.predict import answers, load_model, tabulate
 from overread.reporting.run import Run, read_run
 from overread.study.steps import predictions_of
 
 #: An image as it may be given: a path or an address, the bytes of a file, or pixels (H, W) or (H, W, 3).
 Source: TypeAlias = str | os.PathLike | bytes | NDArray
-
-_BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +86,13 @@ class Reader:
             f"image {place + 1}" if isinstance(one, bytes) else shown(os.fspath(one))
             for place, one in enumerate(sources)
         ]
-        case = case or names[0]
-        table = pd.DataFrame({"image": names, "case": case, "patient": patient, "source": "", "split": "",
-                              "view": list(views) or "", "time": list(times) or ""})  # fmt: skip
-        (found,) = self._opinions(self._cases(table), sources, strict=True)
+        table = pd.DataFrame({"image": names, "case": case or names[0], "patient": patient, "source": "", "split": "",
+                              "view": list(views) or self._views(sources), "time": list(times) or ""})  # fmt: skip
+        task = self.model.target.task
+        cases = Cases(table.assign(**dict.fromkeys(task.label_columns, task.unknown)), self.model.target)
+        (found,) = self._opinions(
+            cases, [one if isinstance(one, bytes) else os.fspath(one) for one in sources], strict=True
+        )
         return found
 
     @checked
@@ -103,28 +101,32 @@ class Reader:
 
         ``say`` hears of each image that cannot be read, by its name, and why. Raises :class:`InputError` if none can.
         """
-        yield from self._opinions(cases, list(paths(cases)), progress=progress, say=say)
+        yield from self._opinions(cases, paths(cases), progress=progress, say=say)
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _cases(self, table: pd.DataFrame) -> Cases:
-        task = self.model.target.task
-        blank = dict.fromkeys(task.label_columns, task.unknown)
-        return Cases(table.assign(**blank)[[*ROLES, *task.label_columns]], self.model.target)
+    def _views(self, sources: Sequence[Any]) -> str | list[str]:
+        """What DICOM says of the views, where the model tells images of a case apart by them."""
+        if self.model.about.recipe.fusion not in BY_VIEW:
+            return ""
+        common = (geometry(self.model.about.preprocess),)
+        with closing(contained(examine, ((one,) for one in sources), common=common, workers=self.threads)) as found:
+            return ["" if isinstance(one, ImageError) else one[2].get("view", "") for one in found]
 
     def _opinions(
-        self,
-        cases: Cases,
-        sources: Sequence[Any],
-        *,
-        strict: bool = False,
-        progress: Progress = silent,
-        say: Say = unheard,
-    ) -> Iterator[Opinion]:
-        seen = _Seen(self, cases, sources, strict, progress, say)
-        made = tabulate(seen.values, seen.units, self.model.target)
+        self, cases: Cases, sources: Sequence[str | bytes], *, strict: bool = False, progress: Progress = silent, say: Say = unheard
+    ) -> Iterator[Opinion]:  # fmt: skip
+        """``strict``: an image that cannot be read is an error."""
+        seen, names = _Seen(self, cases, sources, progress, say), cases.table["image"].tolist()
+        for row, reason in sorted(seen.unread.items()):
+            if strict:
+                raise ImageError(f"{names[row]}: {reason}")
+            say(f"  set aside: {names[row]}: {reason}")
+        if np.isnan(seen.values).any(axis=1).all():
+            raise InputError("none of the images can be read", given=next(iter(seen.unread.values()), "no image"))
+        made = tabulate(seen.values, cases, self.model.target)
         mended = made if self.recalibration is None else recalibrate(made, self.recalibration)
-        members = [tabulate(one, seen.units, self.model.target).scores for one in seen.members]
+        members = [tabulate(one, cases, self.model.target).scores for one in seen.members]
         for row, case in enumerate(made.table["case"]):
             yield self._opinion(
                 seen, case, made.scores[row], mended.scores[row], np.array([one[row] for one in members])
@@ -165,7 +167,6 @@ def open_reader(
     model = load_model(folder)
     run = read_run(folder if (folder / "model").is_dir() else folder.parent if folder.name == "model" else folder)
     device = pick_device(device)
-    layout(model.network, device).eval()
     recalibration, calibration = (
         (None, "probabilities as the model gives them, as you asked") if as_trained else _calibration(run, model)
     )
@@ -251,76 +252,30 @@ def _facts(run: Run, model: Model) -> tuple[str, ...]:
 class _Seen:
     """Every image examined once where it can do no harm, and what the network says of the cases.
 
-    ``units``: the cases, a row for each thing that the network answers (an image, or a case of several); ``values``
-    (units, K) and ``members`` (M, units, K) its answers, NaN where nothing could be read.
+    ``values`` (images, K) and ``members`` (M, images, K) its answers, in the row of each image, or in the first row of a
+    case whose images are seen together; NaN elsewhere, and where nothing could be read.
     """
 
-    def __init__(self, reader: Reader, cases: Cases, sources: Sequence[Any], strict: bool, progress: Progress, say: Say) -> None:  # fmt: skip
+    def __init__(self, reader: Reader, cases: Cases, sources: Sequence[Any], progress: Progress, say: Say) -> None:
         self.reader, self.cases = reader, cases
+        self.rows = {
+            str(case): np.asarray(rows) for case, rows in cases.table.groupby("case", sort=False).indices.items()
+        }
+        self.unread: dict[int, str] = {}
         self._findings: dict[int, tuple[Finding, ...]] = {}
         self._hits: set[int] = set()
         self._patients: dict[int, str] = {}
-        self._rows = cases.table.groupby("case", sort=False).indices
-        about, total = reader.model.about, len(sources)
-        self._unread: dict[int, str] = {}
-        together = about.recipe.fusion != "single"
-        if together and about.recipe.fusion in BY_VIEW and strict:
-            self.cases = cases = self._with_views(cases, sources)
-        found = (
-            arrange(cases, about.recipe.fusion, views=about.views, most=about.recipe.images_per_case)
-            if together
-            else None
-        )
-        rows = np.arange(len(cases))[:, None] if found is None else found.rows
-        for note in () if found is None else found.notes:
-            say(f"  {note}")
-        self.units = cases if found is None else cases.take(found.first)
-        self.values = np.full((len(rows), reader.model.target.outputs), np.nan, np.float32)
-        network = reader.model.network
-        many = len(network.members) if isinstance(network, Committee) else 0
-        self.members = np.full((many, *self.values.shape), np.nan, np.float32)
-        order = rows[rows >= 0]
-        tasks = ((sources[row],) for row in order)
-        with closing(
-            contained(examine, tasks, common=(geometry(about.preprocess),), workers=min(reader.threads, total))
-        ) as examined:
-            for start in range(0, len(rows), size := max(1, _BATCH // rows.shape[1])):
-                part = rows[start : start + size]
-                self._answer(slice(start, start + len(part)), part, examined, strict, say)
-                progress("reading images", min(total, int((rows[: start + size] >= 0).sum())), total)
-        progress("reading images", total, total)
-        if np.isnan(self.values).any(axis=1).all():
-            raise InputError("none of the images can be read", given=next(iter(self._unread.values()), "no image"))
-
-    def _answer(self, place: slice, part: NDArray[np.int64], examined: Iterator[Any], strict: bool, say: Say) -> None:
-        """The answers of a few units, whose images stand in the rows ``part`` (B, V) of the table."""
-        there, pixels = np.zeros(part.shape, bool), []
-        for unit, slot in np.argwhere(part >= 0):
-            row = int(part[unit, slot])
-            (image,) = islice(examined, 1)
-            if isinstance(image, ImageError):
-                if strict:
-                    raise ImageError(
-                        f"{self.cases.table['image'].iloc[row]}: {image.reason or image.what}",
-                        given=image.given,
-                        todo=image.todo,
-                    )
-                self._unread[row] = image.reason or str(image)
-                say(f"  set aside: {self.cases.table['image'].iloc[row]}: {self._unread[row]}")
-                continue
-            there[unit, slot] = True
-            pixels.append(image[0])
-            self._note(row, image[1], image[2])
-        readable = there.any(axis=1)
-        if not pixels:
-            return
-        model = self.reader.model
-        x = to_tensor(np.stack(pixels), model.about.preprocess, model.mean_image, self.reader.device)
-        if model.about.recipe.fusion != "single":
-            x = side_by_side(x, there)[torch.from_numpy(readable).to(x.device)]
-        values, members = _probabilities(model, x)
-        self.values[place][readable] = values
-        self.members[:, place][:, readable] = members
+        model, members = reader.model, []
+        together = model.about.recipe.fusion != "single"
+        self.values = np.full((len(cases), model.target.outputs), np.nan, np.float32)
+        for batch in inputs(model, cases, device=reader.device, threads=reader.threads, errors=self.unread, progress=progress, say=say,
+                            doing="reading images", sources=sources, note=self._note):  # fmt: skip
+            rows = np.array([self.rows[case][0] for case in batch.cases]) if together else batch.rows[:, 0]
+            self.values[rows], each = answers(model, batch.x)
+            members.append((rows, each))
+        self.members = np.full((members[0][1].shape[0] if members else 0, *self.values.shape), np.nan, np.float32)
+        for rows, each in members:
+            self.members[:, rows] = each
 
     def _note(self, row: int, image: Mapping[str, Any], header: Mapping[str, str]) -> None:
         training = self.reader.training
@@ -329,34 +284,25 @@ class _Seen:
             self._hits.add(row)
         self._patients[row] = header.get("patient", "")
 
-    def _with_views(self, cases: Cases, sources: Sequence[Any]) -> Cases:
-        """Views of DICOM headers where none was given."""
-        if (cases.table["view"] != "").any():
-            return cases
-        with closing(
-            contained(examine, ((one,) for one in sources), common=(geometry(self.reader.model.about.preprocess),))
-        ) as found:
-            views = ["" if isinstance(one, ImageError) else one[2].get("view", "") for one in found]
-        return replace(cases, table=cases.table.assign(view=views))
-
     # -- what is told of a case ---------------------------------------------------------------------------------
 
     def images(self, case: str) -> tuple[str, ...]:
-        return tuple(self.cases.table["image"].iloc[self._rows[case]])
+        """The names of its images."""
+        return tuple(self.cases.table["image"].iloc[self.rows[case]])
 
     def findings(self, case: str) -> tuple[Finding, ...]:
         """Those of each image; of several images with the name of each behind them."""
-        rows = [int(row) for row in self._rows[case]]
+        rows = [int(row) for row in self.rows[case]]
         several = len(rows) > 1
         found = [replace(one, message=f"{one.message} ({self.cases.table['image'].iloc[row]})" if several else one.message)
                  for row in rows for one in self._findings.get(row, ())]  # fmt: skip
-        lost = [Finding("unreadable", "error", f"{self.cases.table['image'].iloc[row]} cannot be read and counts as missing: {self._unread[row]}", "", 1)
-                for row in rows if row in self._unread]  # fmt: skip
+        lost = [Finding("unreadable", "error", f"{self.cases.table['image'].iloc[row]} cannot be read and counts as missing: {self.unread[row]}", "", 1)
+                for row in rows if row in self.unread]  # fmt: skip
         return tuple(sorted((*lost, *found), key=lambda one: ("error", "warning", "note").index(one.severity)))
 
     def known(self, case: str) -> str:
         """How training has seen a case; blank if it has not as far as can be told."""
-        rows = [int(row) for row in self._rows[case]]
+        rows = [int(row) for row in self.rows[case]]
         told = []
         if hits := sum(row in self._hits for row in rows):
             told.append("the very image" if hits == 1 else f"{hits} of these very images")
@@ -366,7 +312,7 @@ class _Seen:
 
     def doubts(self, case: str) -> tuple[str, ...]:
         """What cannot be looked at for want of an identifier."""
-        if self._identifiers([int(row) for row in self._rows[case]]):
+        if self._identifiers([int(row) for row in self.rows[case]]):
             return ()
         return ("whether training has seen the patient: no patient is named",)
 
@@ -377,23 +323,6 @@ class _Seen:
         names = sorted({name or self._patients.get(row, "") for name, row in zip(given, rows, strict=True)} - {""})
         coded = not about.names_salt or bool(self.cases.salt)
         return names if coded else patient_codes(names, about.names_salt, about.identifiers)
-
-
-@torch.inference_mode()
-def _probabilities(model: Model, x: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What a model says of its input, (B, K), and what each member of an ensemble says, (M, B, K), M = 0 of none."""
-    network, task, views = model.network, model.target.task, model.about.recipe.views
-    each = [mean_over(member, x, views, sides_of(network)) for member in _members(network)]
-    shares = network.shares if isinstance(network, Committee) else ()
-    whole = torch.stack([s * one for s, one in zip(shares, each, strict=True)]).sum(0) if each else outputs_of(network, x, views, x.device.type)  # fmt: skip
-    told = [task.unscaled(task.probabilities(one).cpu().numpy(), model.about.scale) for one in (whole, *each)]
-    if not np.isfinite(told[0]).all():
-        raise InputError("the model's answers are not finite numbers", todo="train it again")
-    return told[0], np.stack(told[1:]) if each else np.empty((0, *told[0].shape), np.float32)
-
-
-def _members(network: nn.Module) -> list[nn.Module]:
-    return list(network.members) if isinstance(network, Committee) else []
 
 
 def _encoded(pixels: NDArray[Any]) -> bytes:
