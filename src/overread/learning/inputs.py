@@ -64,7 +64,8 @@ def inputs(
     ``errors`` takes the reason for each row of the table that cannot be read, without the name of its file. ``batch``:
     images at a time, at most. ``say`` hears what a limit leaves out or a case lacks; ``progress`` what is done of all.
     ``sources``: the address or the bytes of each row, in place of the table's addresses. ``note`` hears of each image
-    that was read its row, its description and its header, see :func:`overread.images.examine.examine`. Raises :class:`InputError` where images cannot be told apart as the model's fusion needs.
+    that was read its row, its description and its header, see :func:`overread.images.examine.examine`.
+    Raises :class:`InputError` where images cannot be told apart as the model's fusion needs.
     """
     about, found = model.about, np.arange(len(cases.table))[:, None]
     if about.recipe.fusion != "single" and len(found):
@@ -73,7 +74,7 @@ def inputs(
         for line in arranged.notes:
             say(f"  {line}")
     wrong = {} if errors is None else errors
-    yield from _batches(
+    return _batches(
         model, cases, found, pick_device(device), threads or cores(), batch, wrong, progress, say, doing,
         sources or paths(cases), note,
     )  # fmt: skip
