@@ -95,6 +95,7 @@ class Committee(nn.Module):
         return torch.stack([share * each for share, each in zip(shares, outputs, strict=True)]).sum(dim=0)
 
 
+@checked
 def sides_of(network: nn.Module) -> int:
     """2 of a network that sees cases of several images together, 3 of one that sees several volumes, else 0."""
     if isinstance(network, Committee):

@@ -1,0 +1,81 @@
+"""A small network that has learned to find a planted lesion, another training of it, and Grad-CAM by captum."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+
+SIDE = 28
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Images (N, 1, 28, 28), whether they hold a lesion, and where, (N, 28, 28)."""
+
+    x: Tensor
+    label: Tensor
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class World:
+    """Two trainings on one question, and images that they have not seen, all with a lesion."""
+
+    network: nn.Module
+    other: nn.Module
+    cases: Planted
+
+
+def draw(count: int, seed: int, lesions: float = 0.5) -> Planted:
+    """Noise with bars, which are edges and no news; and in some a bright disc, which is the lesion."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 1, SIDE, SIDE, generator=generator) * 0.15
+    label = (torch.rand(count, generator=generator) < lesions).long()
+    mask = np.zeros((count, SIDE, SIDE), bool)
+    rows, columns = np.ogrid[:SIDE, :SIDE]
+    for i in range(count):
+        bar = int(torch.randint(2, SIDE - 4, (), generator=generator))
+        x[i, 0, bar : bar + 2] += 0.8
+        row, column = (int(each) for each in torch.randint(5, SIDE - 5, (2,), generator=generator))
+        if label[i]:
+            mask[i] = (rows - row) ** 2 + (columns - column) ** 2 <= 9
+            x[i, 0][torch.from_numpy(mask[i])] += 1.0
+    return Planted(x, label, mask)
+
+
+def untrained(seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(OrderedDict(
+            c1=nn.Conv2d(1, 6, 5, padding=2), b1=nn.BatchNorm2d(6), r1=nn.ReLU(), p1=nn.MaxPool2d(2),
+            c2=nn.Conv2d(6, 12, 5, padding=2), r2=nn.ReLU(), pool=nn.AdaptiveMaxPool2d(1), flat=nn.Flatten(),
+            head=nn.Linear(12, 2),
+        )).eval()  # fmt: skip
+
+
+def trained(seed: int) -> nn.Sequential:
+    network, data = untrained(seed).train(), draw(256, 100 + seed)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for step in range(60):
+        some = torch.arange(32) + 32 * (step % 8)
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(data.x[some]), data.label[some]).backward()
+        optimiser.step()
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World(trained(1), trained(2), draw(12, 7, lesions=1.0))
+
+
+def grad_cam(network: nn.Module, x: Tensor) -> Tensor:
+    """Grad-CAM of the lesion, by captum, enlarged to the image."""
+    found = LayerGradCam(network, network.c2).attribute(x, target=1, relu_attributions=True)
+    return nn.functional.interpolate(found, size=x.shape[-2:], mode="bilinear")[:, 0].detach()
