@@ -154,5 +154,9 @@ def _gallery(folder: Path, test: Predictions) -> None:
         )
         names = test.target.names
         entries.append({"case": str(test.table["case"][i]), "truth": names[0], "predicted": names[-1], "probability": 0.97 - i / 50,
-                        "thumbnail": f"explanations/errors/{i}.png"})  # fmt: skip
+                        "thumbnail": f"explanations/errors/{i}.png", "correct": i > 2, "beside": entries[i - 3]["case"] if i > 2 else ""})  # fmt: skip
     write_json(folder / "explanations" / "gallery.json", entries)
+    copies = {"kind": "near-duplicate", "words": "the same but for compression, of one patient", "cases": ["secret-1", "secret-2"],
+              "labels": [names[0], names[-1]], "thumbnails": ["explanations/errors/0.png", "explanations/errors/1.png"]}  # fmt: skip
+    written = {"kind": "burned-in", "words": "writing in the pixels, covered here", "cases": ["secret-3"], "labels": [names[0]], "thumbnails": [""]}  # fmt: skip
+    write_json(folder / "explanations" / "audit.json", [copies, written])

@@ -9,7 +9,8 @@ import pytest
 
 from overread.core.errors import InputError, OverreadError
 from overread.core.files import write_json
-from overread.reporting.checklist import FACTS, OPEN, STANDARDS, facts, fill_in, standard, write_checklists
+from overread.reporting.checklist import FACTS, OPEN, STANDARDS, facts, fill_in, standard
+from overread.reporting.pages.checklists import write_checklists
 from overread.reporting.run import read_run
 from overread.stats.estimate import rounded
 from overread.tasks.target import Target

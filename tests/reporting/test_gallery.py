@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from overread.cases.audit.audit import Audit, Finding
 from overread.cases.cases import Cases
 from overread.core.errors import ArgumentError
 from overread.core.files import read_json
 from overread.predictions import Predictions
-from overread.reporting.gallery import THUMBNAIL, confident_errors, write_gallery
+from overread.reporting.gallery import confident_errors, errors_beside_correct, write_audit_pictures, write_gallery
+from overread.reporting.thumbnails import THUMBNAIL, UNREADABLE
 from overread.synthetic import draw_cohort
 from overread.tasks.target import Target
 
@@ -70,15 +72,59 @@ def test_count_must_be_positive():
         confident_errors(predictions(Target("quantity", ("age",)), value=[1.0], predicted=[2.0]), count=0)
 
 
+def test_beside_each_error_stands_the_surest_correct_case_of_its_truth():
+    target = Target("classes", ("a", "b"))
+    made = predictions(target, label=["a", "a", "a", "b", "b", "a"], p__a=[0.1, 0.7, 0.9, 0.8, 0.6, 0.3], p__b=[0.9, 0.3, 0.1, 0.2, 0.4, 0.7])  # fmt: skip
+    found = errors_beside_correct(made)
+    errors, right = found[~found["correct"]], found[found["correct"]]
+    assert list(errors["case"]) == ["c0", "c3", "c5", "c4"]
+    assert dict(zip(right["beside"], right["case"], strict=True)) == {"c0": "c2", "c5": "c1"}  # of b none was right
+    assert (right["truth"] == right["predicted"]).all()
+
+
+def test_beside_the_worst_quantity_stands_a_near_one_of_that_size():
+    made = predictions(Target("quantity", ("age",)), value=[50.0, 52.0, 80.0, 81.0, 20.0], predicted=[90.0, 52.5, 80.0, 82.0, 60.0])  # fmt: skip
+    found = errors_beside_correct(made, count=2)
+    assert list(found["case"]) == ["c0", "c4", "c1", "c2"]
+    assert list(found["beside"]) == ["", "", "c0", "c4"]
+
+
+def cohort_cases(folder, table, **more):
+    target = Target("binary", ("benign", "malignant"), ("malignant",))
+    roles = {"source": table["microscope"], "view": "", "time": "", "split": "", "label": table["diagnosis"], **more}
+    return Cases(table.assign(**roles), target, str(folder))
+
+
+def test_the_audit_keeps_pictures_of_copies_and_covers_writing(tmp_path):
+    table = pd.read_csv(draw_cohort(tmp_path, patients=8, size=128))
+    names, files = list(table["case"]), list(table["image"])
+    written = cv2.imread(str(tmp_path / files[0]))
+    cv2.putText(written, "ANNA SMITH 1961", (4, 60), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1)
+    cv2.imwrite(str(tmp_path / files[0]), written)
+    pairs = ((names[1], names[2], "near"), *((names[i], names[i + 1], "exact") for i in range(3, 12, 2)))
+    found = Audit((Finding("burned-in", "warning", "", "", 1, (names[0],)),), pairs=pairs)
+    entries = read_json(write_audit_pictures(tmp_path / "run", cohort_cases(tmp_path, table), found))
+    kinds = [entry["kind"] for entry in entries]
+    assert kinds == ["exact-duplicate"] * 4 + ["near-duplicate", "burned-in"]
+    patient = dict(zip(table["case"], table["patient"], strict=True))
+    two = [patient[a] != patient[b] for a, b in (entry["cases"] for entry in entries[:4])]
+    assert two == sorted(two, reverse=True)
+    assert entries[4]["labels"] == [table["diagnosis"][1], table["diagnosis"][2]]
+    for entry in entries:
+        sides = [max(cv2.imread(str(tmp_path / "run" / path)).shape) for path in entry["thumbnails"]]
+        assert sides == [128 // 4] if entry["kind"] == "burned-in" else [THUMBNAIL] * 2
+    covered = cv2.imread(str(tmp_path / "run" / entries[-1]["thumbnails"][0]))
+    assert max(covered.shape) <= UNREADABLE
+    assert (covered.reshape(-1, 3) == 128).all(axis=1).mean() > 0.05  # the boxes
+
+
 def test_thumbnails_are_written_small(tmp_path):
     table = pd.read_csv(draw_cohort(tmp_path, patients=8, size=32, unreadable=1))
     deep = (np.arange(40 * 300, dtype=np.uint16) * 5).reshape(40, 300)
     cv2.imwrite(str(tmp_path / "images/deep.png"), deep)
     table.loc[0, "image"] = "images/deep.png"
     truth = read_json(tmp_path / "truth.json")
-    target = Target("binary", ("benign", "malignant"), ("malignant",))
-    roles = {"source": table["microscope"], "view": "", "time": "", "split": "", "label": table["diagnosis"]}
-    cases = Cases(table.assign(**roles), target, str(tmp_path))
+    cases, target = cohort_cases(tmp_path, table), Target("binary", ("benign", "malignant"), ("malignant",))
     sick = (table["diagnosis"] == "malignant").to_numpy()
     wrong = np.where(sick, 0.1, 0.9)
     made = Predictions(pd.DataFrame({"case": table["case"], "patient": table["patient"], "split": "test", "source": "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -16,24 +18,11 @@ import pytest
 from overread.core.errors import InputError
 from overread.core.files import read_json, write_bytes, write_json, write_text
 from overread.reporting import card, draw_all, page, report
-from overread.reporting.page import figures
+from overread.reporting.page import SECTIONS, figures
 from overread.reporting.run import read_run
 from overread.stats.estimate import rounded
 from overread.tasks.target import Target
 
-SECTIONS = (
-    "question",
-    "cases",
-    "audit",
-    "split",
-    "training",
-    "results",
-    "subgroups",
-    "errors",
-    "next",
-    "limits",
-    "record",
-)
 VOID = {"meta", "link", "br", "img", "hr", "input", "path", "use", "rect"}
 
 
@@ -154,15 +143,62 @@ def test_the_same_run_gives_the_same_bytes(run):
     assert report(run).read_bytes() == report(run).read_bytes()
 
 
+def test_the_sections_stand_in_a_clinicians_order(run):
+    text = words(read(run))
+    order = ["Can it be trusted?", "Telling malignant from the rest", "What another threshold would do", "Results by subgroup", "truth: benign",
+             "What it found, in pictures", "not a medical device, has not been", "How it was trained" , "Proof that the parts", "chain of hashes", "STARD-AI"]  # fmt: skip
+    places = [text.index(said, text.index("This was the first look") if i else 0) for i, said in enumerate(order)]
+    assert places == sorted(places)
+
+
+def test_maps_and_neighbours_stand_beside_the_cases(quick):
+    case = read_json(quick / "explanations/gallery.json")[0]["case"]
+    text = words(read(quick))
+    for command in ("overread explain", "overread similar"):
+        assert command in text
+    map_row = {"case": case, "target": "malignant", "method": "grad-cam", "layer": "layer4", "image": "explanations/errors/0.png", "map": "explanations/errors/1.png",
+               "probability": 0.9, "verdict": "this map is no better than an edge detector", "nothing": False, "checks": {"deletion": 0.4}}  # fmt: skip
+    near = {"case": "train00001", "label": "benign", "source": "B", "distance": 0.125, "thumbnail": "explanations/errors/2.png"}  # fmt: skip
+    write_json(quick / "explanations/maps.json", [map_row, {**map_row, "method": "occlusion", "nothing": True}])
+    write_json(quick / "index/neighbours.json", [{"case": case, "neighbours": [near] * 9}])
+    write_json(quick / "explanations/methods.json", [{"method": "grad-cam", "criterion": "randomisation", "value": 0.25, "low": 0.1, "high": 0.4, "cases": 32,
+                                                      "baseline": 0.3, "passed": False, "words": "no better than an edge detector"}])  # fmt: skip
+    report(quick)
+    text, raw = words(read(quick)), (quick / "report.html").read_text(encoding="utf-8")
+    assert "grad-cam for malignant, layer layer4. This map is no better than an edge detector." in text
+    assert "This map says nothing: no part of the image speaks for malignant." in text
+    assert text.count("B, at 0.125") == 5
+    assert "overread explain" not in text
+    assert "train00001" not in raw
+    assert "0.25 (0.10 – 0.40)" in text
+
+
+def test_a_case_whose_picture_is_kept_back_shows_no_map(quick):
+    entry = {**read_json(quick / "explanations/gallery.json")[0], "thumbnail": "", "withheld": True}
+    write_json(quick / "explanations/gallery.json", [entry])
+    (quick / "explanations/audit.json").unlink()
+    write_json(
+        quick / "explanations/maps.json", [{"case": entry["case"], "method": "grad-cam", "map": "explanations/errors/1.png"}]
+    )  # fmt: skip
+    report(quick)
+    assert read(quick).of("img") == []
+    assert "kept back" in words(read(quick))
+
+
 # -- what must not be there --------------------------------------------------------------------------------------------
 
 
-def test_no_network_no_script(each):
+def test_no_network_and_no_script_but_ours(each):
     page = read(each)
     tags = Counter(tag for tag, _ in page.elements)
-    assert not {"script", "iframe", "object", "embed", "link", "form", "base"} & set(tags)
+    assert not {"iframe", "object", "embed", "link", "form", "base"} & set(tags)
     policy = next(a["content"] for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
+    raw = (each / "report.html").read_text(encoding="utf-8")
+    scripts = re.findall(r"<script>(.*?)</script>", raw, re.DOTALL)
+    assert len(scripts) == tags["script"] == bool(page.of("input"))
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert re.findall(r"script-src ([^;]*)", policy) == [f"'sha256-{digest}'" for digest in digests]
     for _, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "xlink:href"):
@@ -175,7 +211,8 @@ def test_no_network_no_script(each):
 def test_names_from_the_data_are_escaped(finished):
     folder = finished("nasty")
     raw = (folder / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in raw
+    assert raw.count("<script") == 1  # ours
+    assert "<script>alert" not in raw
     assert "<img src=x" not in raw
     assert "\x00" not in raw
     assert "&lt;script&gt;" in raw
@@ -192,8 +229,9 @@ def test_no_patient_and_no_case_is_named(each, kind, drawn):
 def test_cases_stand_under_keys_that_a_file_resolves(quick):
     keys = read_json(quick / "explanations/keys.json")
     gallery = [entry["case"] for entry in read_json(quick / "explanations/gallery.json")]
+    audited = [case for entry in read_json(quick / "explanations/audit.json") for case in entry["cases"]]
     text = words(read(quick))
-    assert sorted(keys.values()) == sorted(gallery)
+    assert sorted(keys.values()) == sorted({*gallery, *audited})
     assert all(key in text for key in keys)
     report(quick, case_names=True)
     assert all(case in words(read(quick)) for case in gallery)
@@ -292,7 +330,7 @@ def test_unsound_runs_say_so_at_the_top(tmp_path, make):
     make(tmp_path / "run", Target("binary", ("benign", "malignant"), ("malignant",)), patients=40, sound=False)
     report(tmp_path / "run")
     text = words(read(tmp_path / "run"))
-    top = text[: text.index("The question")]
+    top = text[: text.index("Results on the test set")]
     assert "Can it be trusted? Not to be trusted" in top
     for said in ("3 patients stand in training and in the test set", "shares 3 patients", "source, image size or brightness",
                  "had been looked at once before", "3 patients stand on both sides"):  # fmt: skip
@@ -320,6 +358,7 @@ def test_only_small_pictures_of_the_run_are_shown(quick, address, data):
         quick / "explanations/gallery.json",
         [{"case": "c", "truth": "a", "predicted": "b", "probability": 0.9, "thumbnail": address}],
     )
+    (quick / "explanations/audit.json").unlink()
     report(quick)
     page = read(quick)
     assert page.of("img") == []

@@ -204,8 +204,9 @@ def checklist(
     standard: Annotated[list[str], typer.Option(help="claim, stard-ai or tripod-ai; may be repeated; all three if not given")] = [],
 ) -> None:  # fmt: skip
     """CLAIM, STARD-AI and TRIPOD+AI, filled in from a run; what only people know is marked."""
-    from overread.reporting.checklist import STANDARDS, fill_in, write_checklists
+    from overread.reporting.checklist import STANDARDS, fill_in
     from overread.reporting.checklist import standard as read
+    from overread.reporting.pages.checklists import write_checklists
     from overread.reporting.run import read_run
 
     names = standard or list(STANDARDS)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from overread.reporting.checklist import write_checklists
     from overread.reporting.gallery import write_gallery
     from overread.reporting.model_card import card
     from overread.reporting.page import draw_all, report
+    from overread.reporting.pages.checklists import write_checklists
 
 __all__ = ["card", "draw_all", "report", "write_checklists", "write_gallery"]
 
 #: What is slow to load (matplotlib, decoders of images) is loaded when it is asked for.
-_LATER = {"card": "model_card", "draw_all": "page", "report": "page", "write_checklists": "checklist", "write_gallery": "gallery"}  # fmt: skip
+_LATER = {"card": "model_card", "draw_all": "page", "report": "page", "write_checklists": "pages.checklists", "write_gallery": "gallery"}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -6,21 +6,17 @@ A fact is what a run can say to one question of a standard: a sentence, from its
 from __future__ import annotations
 
 import math
-import os
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from overread.core.errors import InputError, checked, one_of
-from overread.core.files import build, write_csv, write_text
+from overread.core.files import build
 from overread.core.phrases import count
 from overread.reporting import advice, main_results, sections, words
-from overread.reporting.page import Section, write_page
-from overread.reporting.run import Run, compared_metrics, read_run, shown_metrics, subgroups
+from overread.reporting.run import Run, compared_metrics, shown_metrics, subgroups
 from overread.reporting.words import Table
 from overread.stats.estimate import Estimate, p_said
 
@@ -29,7 +25,7 @@ STANDARDS = ("claim", "stard_ai", "tripod_ai")
 #: What stands where the run has no answer.
 OPEN = "To be completed by the authors."
 _HOME = Path(__file__).parent / "checklists"
-_HEAD = ("Item", "Section", "What it asks, in our words", "What the run says")
+HEAD = ("Item", "Section", "What it asks, in our words", "What the run says")
 
 
 @dataclass(frozen=True)
@@ -95,42 +91,17 @@ def fill_in(run: Run, to: Standard) -> tuple[Answer, ...]:
 
 
 @checked
-def write_checklists(folder: str | os.PathLike[str], names: Sequence[str] = STANDARDS) -> list[Path]:
-    """Write ``checklists/<standard>.md`` and ``.csv``, and ``checklists/checklists.html``, into a run folder.
-
-    The CSV has the columns item, section, what is asked, what the run says and ``page``, which stays empty for the
-    authors. Raises InputError if the folder holds no study or one of its files is damaged.
-    """
-    run = read_run(folder)
-    if not (run.study or run.audit or run.estimates):
-        raise InputError(
-            "the folder holds no run to report", given=run.place, todo="start with `overread run TABLE -o FOLDER`"
-        )
-    home, filled = run.folder / "checklists", [(each, fill_in(run, each)) for each in map(standard, names)]
-    written = []
-    for each, answers in filled:
-        stem = each.name.lower().replace("+", "_").replace("-", "_")
-        table = pd.DataFrame([(*a.row, "") for a in answers], columns=["item", "section", "asks", "found in the run", "page"])  # fmt: skip
-        written += [write_text(home / f"{stem}.md", _markdown(run, each, answers)), write_csv(home / f"{stem}.csv", table)]  # fmt: skip
-    lines = [f"{each.name}: {_count(answers)}." for each, answers in filled]
-    page = write_page(home / "checklists.html", f"Reporting checklists: {sections.title(run)}", lines, [_section(*both) for both in filled],
-                      cautions=["A filled-in item is a beginning of an answer: read it, correct it, and add the page of the paper."])  # fmt: skip
-    return [*written, page]
-
-
-def _count(answers: Sequence[Answer]) -> str:
-    known = sum(bool(a.found) for a in answers)
-    return f"the run answers {known} of {len(answers)} items, at least in part; {len(answers) - known} only the authors can"
-
-
-def _section(of: Standard, answers: Sequence[Answer]) -> Section:
-    table = Table(of.edition, _HEAD, tuple(a.row for a in answers), 4)
-    return Section(of.name, (of.about, _count(answers).capitalize() + "."), (table,))
-
-
-def _markdown(run: Run, of: Standard, answers: Sequence[Answer]) -> str:
-    table, safe = words.markdown_table(_HEAD, [a.row for a in answers]), words.markdown
-    return f"# {of.name}: {safe(sections.title(run))}\n\n{safe(of.about)}\n\n{_count(answers).capitalize()}.\n\n{table}\n"  # fmt: skip
+def answered(run: Run) -> Table | None:
+    """How many items of each standard have an answer in the run; None where there is no run."""
+    if not run.study:
+        return None
+    rows = []
+    for each in map(standard, STANDARDS):
+        answers = fill_in(run, each)
+        known = sum(bool(a.found) for a in answers)
+        rows.append((each.name, each.edition, f"{known} of {len(answers)}", f"{len(answers) - known}"))
+    head = ("Standard", "Edition", "Answered by the run", "Only the authors can")
+    return Table("Reporting checklists", head, tuple(rows), 2)
 
 
 # -- facts of the data: cases, reference standard, parts, and what was intended -----------------------------------
@@ -455,7 +426,7 @@ FACTS: dict[str, Callable[[Run], str]] = {
     "protocol": lambda run: "the file study.toml holds every choice of this run; a protocol only the authors have" if run.study else "",
     "blind": lambda run: "the model is given the image alone: no clinical information, nothing of the reference standard, and no input that a person assesses" if run.model else "",
     "bad_input": lambda run: "files that cannot be decoded, are too large or too small are refused by name and reason, never predicted" if run.model else "",
-    "errors": lambda run: f"the {len(run.gallery)} most confident errors are shown in report.html" if run.gallery else "",
+    "errors": lambda run: f"the {len(run.errors)} most confident errors are shown in report.html" if run.errors else "",
     "flow": lambda run: f"{_exclusions(run)}; the diagram stands in report.html and evaluation/figures/flow.svg" if run.audit else "",
     "size": lambda run: f"tested on {run.size}; how the number was arrived at only the authors know (`overread plan` computes one)" if run.judged else "",
     "technology": lambda run: f"deep learning: a neural network ({words.name(run.model.backbone.name)}) on images" if run.model.backbone.name else "",

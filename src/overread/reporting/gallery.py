@@ -1,27 +1,27 @@
-"""The most confident errors, with small pictures: where a reader's eye is worth most."""
+"""Errors beside correct cases, and what the audit found, as small pictures: where a reader's eye is worth most."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.audit.audit import Audit
 from overread.cases.cases import Cases, paths
-from overread.core.errors import ImageError, checked, require
+from overread.core.errors import checked, require
 from overread.core.files import write_bytes, write_json
-from overread.core.sandbox import contained_call
 from overread.evaluation.decision.class_decision import ClassDecision
 from overread.evaluation.questions import ScoredCases
-from overread.images.read import Image, read_image
 from overread.predictions import Predictions
+from overread.reporting.thumbnails import thumbnails
 
-THUMBNAIL = 176  # pixels, the longer side
+#: Of a kind of finding of the audit, so many are kept as pictures.
+OF_A_KIND = 4
 
 
 @checked
@@ -34,31 +34,69 @@ def confident_errors(predictions: Predictions, *, count: int = 12, positive: tup
     distance of a quantity. Unlabelled cases are left out. Raises ArgumentError for a count below 1.
     """
     require(count >= 1, "count must be at least 1", given=count)
+    judged = _judged(predictions, positive, threshold, decision)
+    return _surest(judged[~judged["correct"]]).head(count)[_SHOWN].reset_index(drop=True)
+
+
+@checked
+def errors_beside_correct(predictions: Predictions, *, count: int = 12, positive: tuple[str, ...] = (),
+                          threshold: float | None = None, decision: ClassDecision | None = None) -> pd.DataFrame:  # fmt: skip
+    """The same, then for each the surest correct case of the same truth: also ``correct``, and ``beside`` the case of which.
+
+    Of a quantity, whose every case is an error, a correct case is one of the nearer half; the nearest of that truth stands
+    beside. No case stands beside two; an error for which none is left stands alone.
+    """
+    judged = _judged(predictions, positive, threshold, decision)
+    errors = confident_errors(predictions, count=count, positive=positive, threshold=threshold, decision=decision)
+    right = _surest(judged[judged["correct"] & ~judged["case"].isin(errors["case"])])
+    taken: list[int] = []
+    for error in errors.to_dict("records"):
+        left = right[~right.index.isin(taken)]
+        if predictions.target.task.continuous:
+            left = left.iloc[np.argsort(np.abs(left["truth"].astype(float) - float(error["truth"])), kind="stable")]
+        else:
+            left = left[left["truth"] == error["truth"]]
+        taken.append(left.index[0] if len(left) else -1)
+    found = [i for i in taken if i >= 0]
+    beside = [case for case, i in zip(errors["case"], taken, strict=True) if i >= 0]
+    correct = right.loc[found, _SHOWN].assign(correct=True, beside=beside)
+    return pd.concat([errors.assign(correct=False, beside=""), correct], ignore_index=True)
+
+
+_SHOWN = ["case", "truth", "predicted", "probability"]
+
+
+def _surest(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a case, the surest first."""
+    return rows.sort_values(["surprise", "case"], ascending=[False, True], kind="stable").drop_duplicates("case")
+
+
+def _judged(
+    predictions: Predictions, positive: tuple[str, ...], threshold: float | None, decision: ClassDecision | None
+) -> pd.DataFrame:
+    """Every labelled case, whether it was called right, and how surely (``surprise``, of errors how surely wrong)."""
     task = predictions.target.task
     if task.multilabel:
-        rows = _findings(predictions)
-    elif task.continuous:
-        rows = _quantity(predictions)
-    elif positive and threshold is not None:
-        rows = _detection(predictions, positive, threshold)
-    else:
-        rows = _classes(predictions, decision)
-    order = rows.sort_values(["surprise", "case"], ascending=[False, True], kind="stable")
-    return order.drop_duplicates("case").head(count).drop(columns="surprise").reset_index(drop=True)
+        return _findings(predictions)
+    if task.continuous:
+        return _quantity(predictions)
+    if positive and threshold is not None:
+        return _detection(predictions, positive, threshold)
+    return _classes(predictions, decision)
 
 
-def _rows(predictions: Predictions, chosen: NDArray[np.bool_], truth: Any, predicted: Any, probability: NDArray[Any],
-          surprise: NDArray[Any] | None = None) -> pd.DataFrame:  # fmt: skip
+def _rows(predictions: Predictions, known: NDArray[np.bool_], correct: NDArray[np.bool_], truth: Any, predicted: Any,
+          probability: NDArray[Any], surprise: NDArray[Any]) -> pd.DataFrame:  # fmt: skip
     table = pd.DataFrame({"case": predictions.table["case"].to_numpy(), "truth": truth, "predicted": predicted,
-                          "probability": probability, "surprise": probability if surprise is None else surprise})  # fmt: skip
-    return table[chosen]
+                          "probability": probability, "surprise": surprise, "correct": correct})  # fmt: skip
+    return table[known]
 
 
 def _classes(predictions: Predictions, decision: ClassDecision | None) -> pd.DataFrame:
     names, facts = np.array(predictions.target.names, dtype=object), ScoredCases.of(predictions, decision)
     truth, predicted = facts.truth, facts.called
     chance = np.take_along_axis(predictions.scores, predicted[:, None], axis=1)[:, 0]
-    return _rows(predictions, (truth >= 0) & (predicted != truth), names[truth], names[predicted], chance)
+    return _rows(predictions, truth >= 0, predicted == truth, names[truth], names[predicted], chance, chance)
 
 
 def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: float) -> pd.DataFrame:
@@ -69,26 +107,34 @@ def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: f
     group = " or ".join(positive)
     predicted = np.where(flagged, group, f"not {group}")
     surprise = np.where(flagged, score - threshold, threshold - score)
-    wrong = (truth >= 0) & (flagged != diseased)
-    return _rows(predictions, wrong, np.array(names, dtype=object)[truth], predicted, score, surprise)
+    truths = np.array(names, dtype=object)[truth]
+    return _rows(predictions, truth >= 0, flagged == diseased, truths, predicted, score, surprise)
 
 
 def _findings(predictions: Predictions) -> pd.DataFrame:
     truth, score = predictions.truth, predictions.scores
-    tables = [
-        _rows(predictions, ~np.isnan(truth[:, i]) & ((score[:, i] >= 0.5) != (truth[:, i] == 1)),
-              np.where(truth[:, i] == 1, name, f"no {name}"), np.where(score[:, i] >= 0.5, name, f"no {name}"),
-              score[:, i], np.abs(score[:, i] - np.nan_to_num(truth[:, i])))
-        for i, name in enumerate(predictions.target.names)
-    ]  # fmt: skip
+    tables = []
+    for i, name in enumerate(predictions.target.names):
+        has, flagged = truth[:, i] == 1, score[:, i] >= 0.5
+        off = np.abs(score[:, i] - np.nan_to_num(truth[:, i]))
+        said = [np.where(yes, name, f"no {name}") for yes in (has, flagged)]
+        right = has == flagged
+        tables.append(
+            _rows(
+                predictions, ~np.isnan(truth[:, i]), right, said[0], said[1], score[:, i], np.where(right, 1 - off, off)
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 
 def _quantity(predictions: Predictions) -> pd.DataFrame:
     truth, predicted = predictions.truth, predictions.scores[:, 0]
-    text = [[f"{v:.4g}" for v in column] for column in (truth, predicted)]
-    nothing = np.full(len(predicted), np.nan)
-    return _rows(predictions, ~np.isnan(truth), text[0], text[1], nothing, np.abs(predicted - truth))
+    text, nothing, off = [[f"{v:.4g}" for v in column] for column in (truth, predicted)], np.full(len(truth), np.nan), np.abs(predicted - truth)  # fmt: skip
+    known, every = ~np.isnan(truth), np.zeros(len(truth), bool)
+    near = off <= np.median(off[known]) if known.any() else every
+    wrong = _rows(predictions, known, every, text[0], text[1], nothing, off)
+    right = _rows(predictions, known & near, ~every, text[0], text[1], nothing, -off)
+    return pd.concat([wrong, right], ignore_index=True)
 
 
 @checked
@@ -96,41 +142,83 @@ def write_gallery(folder: str | os.PathLike[str], cases: Cases, predictions: Pre
                   positive: tuple[str, ...] = (), threshold: float | None = None, decision: ClassDecision | None = None, unseen: Collection[str] = ()) -> Path:  # fmt: skip
     """Write ``gallery.json`` and its thumbnails under ``folder/explanations``; gives the path of the list.
 
-    See :func:`confident_errors` for what counts as an error. An image that cannot be read gets no thumbnail, and neither
+    See :func:`errors_beside_correct` for what stands there. An image that cannot be read gets no thumbnail, and neither
     do the ``unseen`` cases, whose pixels may name a patient.
     """
-    home = Path(folder)
-    errors = confident_errors(predictions, count=count, positive=positive, threshold=threshold, decision=decision)
-    images = dict(zip(cases.table["case"][::-1], paths(cases)[::-1], strict=True))  # a case's first image
-    entries = []
-    for number, error in enumerate(errors.to_dict("records"), start=1):
-        address = None if error["case"] in unseen else images.get(error["case"])
-        thumbnail = _thumbnail(address, home, f"explanations/errors/{number:02d}.png")
-        entries.append({**error, "thumbnail": thumbnail})
-    return write_json(home / "explanations" / "gallery.json", entries)
+    home, first = Path(folder), _first_images(cases)
+    table = errors_beside_correct(predictions, count=count, positive=positive, threshold=threshold, decision=decision)
+    withheld = table["case"].isin(list(unseen))
+    shown = table["case"][~withheld & table["case"].isin(list(first))].tolist()
+    pictures = dict(zip(shown, _kept(home, "cases", [first[case] for case in shown]), strict=True))
+    table = table.assign(thumbnail=table["case"].map(pictures).fillna(""), withheld=withheld)
+    return write_json(home / "explanations" / "gallery.json", table.to_dict("records"))
 
 
-def _thumbnail(address: str | None, home: Path, relative: str) -> str:
-    if address is None:
-        return ""
-    try:
-        pixels = _small(contained_call(read_image, address))
-    except ImageError:
-        return ""
-    done, data = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
-    if done:
-        write_bytes(home / relative, data.tobytes())
-    return relative if done else ""
+@checked
+def write_audit_pictures(folder: str | os.PathLike[str], cases: Cases, found: Audit) -> Path:
+    """Write ``audit.json`` and its thumbnails under ``folder/explanations``: copies side by side, and images with writing.
+
+    At most :data:`OF_A_KIND` of each; pairs of two patients come first. Writing in the pixels lies under boxes, in a picture too
+    small to read what a box misses. A blank image and one that cannot be read stand without a picture.
+    """
+    home, first, truth = Path(folder), _first_images(cases), truths(cases)
+    written = {case for finding in found.all("burned-in") for case in finding.cases}
+    patient = dict(zip(cases.table["case"], cases.table["patient"], strict=True))
+    rows = [*_pairs(found, patient), *(("burned-in", "writing in the pixels, covered here", (case,)) for case in sorted(written)[:OF_A_KIND])]  # fmt: skip
+    wanted = {case for _, _, these in rows for case in these if case in first}
+    pictures: dict[str, str] = {}
+    for name, these, covered in (("audit", wanted - written, False), ("audit-covered", wanted & written, True)):
+        ordered = sorted(these)
+        pictures |= zip(ordered, _kept(home, name, [first[case] for case in ordered], covered=covered), strict=True)
+    entries = [
+        {"kind": kind, "words": said, "cases": these, "labels": [truth.get(case, "") for case in these],
+         "thumbnails": [pictures.get(case, "") for case in these]}
+        for kind, said, these in rows
+    ]  # fmt: skip
+    return write_json(home / "explanations" / "audit.json", entries)
 
 
-def _small(image: Image) -> NDArray[np.uint8]:
-    """(h, w) or (h, w, 3) uint8 of at most :data:`THUMBNAIL` pixels; a volume by its middle slice."""
-    pixels = image.pixels[len(image.pixels) // 2] if image.mode == "volume" else image.pixels
-    pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3]
-    if pixels.dtype != np.uint8:
-        low, high = np.percentile(pixels, (0.5, 99.5))
-        pixels = np.clip((pixels - low) / max(float(high - low), 1e-6) * 255, 0, 255).astype(np.uint8)
-    scale = THUMBNAIL / max(pixels.shape[:2])
-    shape = tuple(max(1, round(side * scale)) for side in pixels.shape[1::-1])
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if scale > 3 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(np.ascontiguousarray(pixels), shape, interpolation=how), np.uint8)
+_COPIES = {
+    "exact": "pixel for pixel the same",
+    "near": "the same but for compression, brightness, size or a small shift",
+}
+
+
+def _pairs(found: Audit, patient: dict[str, str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Kind, words and cases of some pairs of copies, those of two patients first."""
+    for kind, said in _COPIES.items():
+        pairs = [(a, b) for a, b, how in found.pairs if how == kind]
+        pairs.sort(key=lambda pair: patient.get(pair[0]) == patient.get(pair[1]))
+        for a, b in pairs[:OF_A_KIND]:
+            whose = "of one patient" if patient.get(a) == patient.get(b) else "under two patients"
+            yield f"{kind}-duplicate", f"{said}, {whose}", (a, b)
+
+
+@checked
+def truths(cases: Cases) -> dict[str, str]:
+    """What the table says of each case, in words: its label, its value, or the findings that are there."""
+    columns = cases.target.columns
+    table = cases.table.drop_duplicates("case").set_index("case")[list(columns)]
+    if len(columns) == 1:
+        return {str(case): str(said) for case, said in table.iloc[:, 0].items()}
+    has = table.apply(pd.to_numeric, errors="coerce") == 1
+    names = np.array([column.removeprefix("label:") for column in columns], object)
+    return {str(case): ", ".join(names[row]) or "none" for case, row in zip(table.index, has.to_numpy(), strict=True)}
+
+
+def _first_images(cases: Cases) -> dict[str, str]:
+    return dict(zip(cases.table["case"][::-1], paths(cases)[::-1], strict=True))
+
+
+def _kept(home: Path, name: str, addresses: Sequence[str], *, covered: bool = False) -> list[str]:
+    """Write small pictures into ``explanations/name``, in the place of earlier ones; where each lies, "" of an unreadable one."""
+    folder = Path("explanations") / name
+    for old in (home / folder).glob("*.png"):
+        old.unlink()
+    written = []
+    for number, data in enumerate(thumbnails(addresses, covered=covered), start=1):
+        relative = (folder / f"{number:02d}.png").as_posix() if data else ""
+        if data:
+            write_bytes(home / relative, data)
+        written.append(relative)
+    return written

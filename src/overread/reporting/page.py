@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,22 +15,37 @@ from markupsafe import Markup
 
 import overread
 from overread.core.errors import checked
-from overread.core.files import fingerprint, write_json, write_text
+from overread.core.files import write_text
 from overread.core.phrases import command_of
 from overread.reporting import advice, main_results, sections, words
+from overread.reporting.checklist import answered
 from overread.reporting.figures.calibration import abstention, calibration, conformal, decision, scores
-from overread.reporting.figures.canvas import Figure, save_figures
+from overread.reporting.figures.canvas import Figure, save_figures, themed
 from overread.reporting.figures.cohort import confusion, confusions, flow
 from overread.reporting.figures.curves import ladder, precision_recall, roc, scatter, training
 from overread.reporting.figures.groups import forest, gaps
 from overread.reporting.main_results import KeyNumber
-from overread.reporting.run import GalleryEntry, Run, read_evaluation, read_run
+from overread.reporting.run import Run, read_evaluation, read_run
+from overread.reporting.shown_cases import Names, audit_pictures, errors_and_correct, methods, who
+from overread.reporting.threshold import as_json, sliders
 from overread.reporting.words import Table
 from overread.tasks.target import Target
 
-_PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
-_LARGEST = 512 * 1024  # bytes of a thumbnail
-_WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
+#: The sections of the report in a reader's order: what came out and why to believe it, then how it was made.
+SECTIONS = {
+    "results": "Results on the test set",
+    "subgroups": "Subgroups and sources",
+    "errors": "Errors beside correct cases",
+    "audit": "Audit of the data",
+    "limits": "Limits",
+    "next": "What to do next",
+    "question": "The question",
+    "cases": "Flow of cases",
+    "training": "How it was trained",
+    "split": "The split and its proof",
+    "ledger": "Looks at the test set",
+    "record": "Checklists and record",
+}
 
 
 @checked
@@ -47,19 +63,21 @@ def report(folder: str | os.PathLike[str], *, case_names: bool = False) -> Path:
 
 def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
-    results, trust = main_results, advice.trust(run)
+    results, trust, names, tried = main_results, advice.trust(run), Names.of(run, case_names), sliders(run)
+    names.keep(run)
     return {
         "run": run, "place": command_of([run.place]), "title": sections.title(run), "started": _date(run),
+        "parts": {id: (number, text) for number, (id, text) in enumerate(SECTIONS.items(), start=1)},
         "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "trust": trust, "trust_numbers": results.trust_numbers(trust.numbers),
         "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
-        "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run),
-        "findings": sorted(run.audit.findings, key=lambda f: _WORST_FIRST.get(f.severity, 3)), "whole": sections.whole, "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
-        "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": sections.decisions(run), "rungs": sections.rungs(run), "folds": results.folds(run),
-        "training_facts": sections.training_facts(run), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),
-        "each": results.each(run), "points": results.points(run), "looks": results.looks(run),
+        "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run), "sliders": tried, "sliders_json": as_json(tried),
+        "findings": sections.findings(run), "pictures": audit_pictures(run, names), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
+        "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": Table("Decisions taken for this study, and why", ("Decision", "Choice", "Why"), sections.decisions(run), 3), "rungs": sections.rungs(run), "folds": results.folds(run),
+        "training_facts": Table("The model", ("", ""), sections.training_facts(run), 2), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),
+        "each": results.each(run), "points": results.points(run), "looks": results.looks(run), "ledger": sections.ledger(run),
         "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
         "graders": results.graders_words(run), "graders_table": results.graders_table(run), "unsure": results.unsure(run), "beside": _beside(run),
-        "elsewhere": advice.elsewhere(run), "gallery": _gallery(run, case_names), "who": _who(run, case_names),
+        "elsewhere": advice.elsewhere(run), "gallery": errors_and_correct(run, names), "who": who(run, names), "methods": methods(run), "checklists": answered(run),
         "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
     }  # fmt: skip
 
@@ -100,41 +118,6 @@ def _beside(run: Run) -> list[tuple[str, str]]:
 
 def _date(run: Run) -> str:
     return words.name(run.record.started, 40).replace("T", " ").split(".")[0].split("+")[0][:16]
-
-
-def _gallery(run: Run, case_names: bool) -> list[dict[str, str]]:
-    salt = run.model.salt or fingerprint(run.split)
-    keys = {entry.case: words.case_key(entry.case, salt) for entry in run.gallery}
-    if keys and not case_names:
-        write_json(run.folder / "explanations" / "keys.json", {key: case for case, key in keys.items()})
-    return [_entry(run, e, words.name(e.case) if case_names else keys[e.case]) for e in run.gallery]
-
-
-def _who(run: Run, case_names: bool) -> str:
-    """Where to look up which case an entry of the gallery is."""
-    if not case_names:
-        return "Each stands under a key that explanations/keys.json in the run folder resolves."
-    if run.study.names == "keep":
-        return ""
-    return f"Each stands under its code; `{command_of(['overread', 'key', run.place])}` tells who still has the table which case that is."
-
-
-def _entry(run: Run, entry: GalleryEntry, name: str) -> dict[str, str]:
-    return {
-        "name": name, "truth": words.name(entry.truth), "predicted": words.name(entry.predicted),
-        "probability": words.number(entry.probability, 2), "picture": _picture(run.folder, entry.thumbnail),
-    }  # fmt: skip
-
-
-def _picture(folder: Path, relative: str) -> str:
-    """A thumbnail as a data address; ``""`` if it lies outside the run folder, is too large, or is no PNG or JPEG."""
-    path = (folder / relative).resolve()
-    inside = relative and path.is_relative_to(folder.resolve()) and path.is_file()
-    if not inside or path.stat().st_size > _LARGEST:
-        return ""
-    data = path.read_bytes()
-    kind = next((kind for start, kind in _PICTURES.items() if data.startswith(start)), "")
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
 
 
 # -- figures from stored numbers: each takes what a file of the run holds and computes nothing of its own ---------
@@ -201,13 +184,23 @@ def figures(run: Run) -> dict[str, Figure | None]:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A small picture: its data address, what it shows in words, and the lines under it."""
+
+    address: str
+    alt: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Section:
-    """A section of a page: its title, then sentences, tables and figures in this order."""
+    """A section of a page: its title, then sentences, tables, pictures and figures in this order."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
     @classmethod
     def of(cls, title: str, paragraphs: Iterable[str] = (), *content: Table | Figure | None) -> Section:
@@ -232,7 +225,9 @@ def write_page(
     most four numbers in large type. Sections without content are left out. All texts are escaped; figures stand in the
     page as SVG, the wide ones in a row of their own. Equal input gives equal bytes.
     """
-    shown = [section for section in sections if section.paragraphs or section.tables or section.figures]
+    shown = [
+        section for section in sections if any((section.paragraphs, section.tables, section.figures, section.pictures))
+    ]
     page = environment().get_template("page.html.j2")
     return write_text(path, page.render(title=title, summary=summary, cautions=cautions, sections=shown, keys=keys))
 
@@ -253,10 +248,21 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def environment() -> Environment:
-    """Templates with the style sheet; a figure's SVG is the only text set as it stands."""
+    """Templates with the style sheet; a figure's SVG and our own script are the only texts set as they stand."""
     found = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
                         trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    found.globals["css"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    found.globals["Markup"] = Markup
+    found.globals["css"] = _as_it_stands("report.css")
+    found.globals["script"] = _as_it_stands("threshold.js")
+    found.filters["themed"] = lambda svg: Markup(themed(svg))
+    found.filters["digest"] = _digest
     found.globals["version"] = overread.__version__
     return found
+
+
+def _as_it_stands(name: str) -> Markup:
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _digest(script: str) -> str:
+    """What a content security policy calls a script by: the only one that a browser may run in the page."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

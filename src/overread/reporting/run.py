@@ -250,13 +250,93 @@ class RungRow:
 
 @dataclass(frozen=True)
 class GalleryEntry:
-    """One of the most confident errors."""
+    """A confident error, or where ``correct`` the correct case that stands ``beside`` the case of one.
+
+    ``withheld``: no picture is kept, because its pixels may name a patient.
+    """
 
     case: str = ""
     truth: str = ""
     predicted: str = ""
     probability: float = math.nan
     thumbnail: str = ""
+    correct: bool = False
+    beside: str = ""
+    withheld: bool = False
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """A map of ``explanations/maps.json``: where a network looked in a case, as the picture it saw and one overlaid.
+
+    ``nothing``: no part of it speaks for the ``target``. ``verdict``: what its checks say it is worth, "" if unchecked.
+    """
+
+    case: str = ""
+    target: str = ""
+    method: str = ""
+    layer: str = ""
+    image: str = ""
+    map: str = ""
+    probability: float = math.nan
+    verdict: str = ""
+    nothing: bool = False
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """What ``explanations/methods.json`` says of a method by one criterion, over a sample of cases."""
+
+    method: str = ""
+    criterion: str = ""
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    cases: int | None = None
+    baseline: float = math.nan
+    passed: bool | None = None
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A known case that is near to one, by the distance of the index."""
+
+    case: str = ""
+    label: str = ""
+    source: str = ""
+    distance: float = math.nan
+    thumbnail: str = ""
+
+
+@dataclass(frozen=True)
+class NeighbourRow:
+    """The known cases nearest to a ``case``, the nearest first, of ``index/neighbours.json``."""
+
+    case: str = ""
+    neighbours: tuple[Neighbour, ...] = ()
+
+
+@dataclass(frozen=True)
+class AuditPicture:
+    """What a finding of the audit is about, as small pictures of one case or of two side by side."""
+
+    kind: str = ""
+    words: str = ""
+    cases: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    thumbnails: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """A look at the test set, or a declaration, of ``ledger.jsonl``."""
+
+    entry: int | None = None
+    when: str = ""
+    kind: str = "look"
+    model: str = ""
+    predictions: str = ""
 
 
 @dataclass(frozen=True)
@@ -294,7 +374,12 @@ class Run:
     rungs: tuple[RungRow, ...] = ()
     folds: tuple[Estimate, ...] = ()  # of the cross-validation, all of it and each fold
     gallery: tuple[GalleryEntry, ...] = ()
-    looks: int | None = None  # entries of the ledger
+    maps: tuple[MapRow, ...] = ()
+    methods: tuple[MethodRow, ...] = ()
+    neighbours: tuple[NeighbourRow, ...] = ()
+    audit_pictures: tuple[AuditPicture, ...] = ()
+    ledger: tuple[LedgerEntry, ...] = ()
+    looks: int | None = None  # of the ledger's entries
     broken_ledger: str = ""  # why it cannot be trusted
 
     @property
@@ -311,6 +396,11 @@ class Run:
         """The stored estimate, unless it is undefined."""
         found = self.estimate(metric, of)
         return None if found is None or found.undefined else found
+
+    @property
+    def errors(self) -> tuple[GalleryEntry, ...]:
+        """The most confident errors of the gallery."""
+        return tuple(entry for entry in self.gallery if not entry.correct)
 
     @property
     def operating(self) -> tuple[OperatingPoint, ...]:
@@ -433,7 +523,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     cases = _table(folder / "cases.target.json")
     target = build(Target, cases["target"], where="the target of the run") if "target" in cases else model.target
     audit = _typed(AuditFile, folder / "audit.json")
-    looks, broken = _looks(folder / "ledger.jsonl")
+    ledger, looks, broken = _looks(folder / "ledger.jsonl")
     return Run(
         folder, target, _evaluation(folder / "evaluation"), _study(folder / "study.toml"),
         _typed(RecordFile, folder / "record.json"), tuple(map(str, cases.get("notes", ()))), audit,
@@ -441,7 +531,9 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         _characteristics(folder / "characteristics.json"), _typed(AgreementFile, folder / "agreement.json"), model,
         _rows(TrainingRow, folder / "model/history.json"), _rows(RungRow, folder / "model/ladder.json"),
         _evaluation(folder / "evaluation/folds").estimates, _rows(GalleryEntry, folder / "explanations/gallery.json"),
-        looks, broken,
+        _rows(MapRow, folder / "explanations/maps.json"), _rows(MethodRow, folder / "explanations/methods.json"),
+        _rows(NeighbourRow, folder / "index/neighbours.json"), _rows(AuditPicture, folder / "explanations/audit.json"),
+        ledger, looks, broken,
     )  # fmt: skip
 
 
@@ -497,10 +589,14 @@ def _excluded(path: Path, audit: AuditFile) -> tuple[tuple[str, int], ...]:
     return tuple(Counter(reason.split(":")[0].strip() for reason in reasons).most_common())
 
 
-def _looks(path: Path) -> tuple[int | None, str]:
+def _looks(path: Path) -> tuple[tuple[LedgerEntry, ...], int | None, str]:
+    """The entries of a ledger, how many of them are looks, and why it cannot be trusted."""
     if not path.exists():
-        return None, ""
+        return (), None, ""
     try:
-        return sum(not is_declaration(entry) for entry in verify(path)), ""
+        entries = verify(path)
     except UnsoundError as error:
-        return sum(map(bool, map(str.strip, path.read_text("utf-8", "replace").splitlines()))), str(error)
+        lines = path.read_text("utf-8", "replace").splitlines()
+        return (), sum(map(bool, map(str.strip, lines))), str(error)
+    held = tuple(from_file_form(LedgerEntry, entry, where=path.name) for entry in entries)
+    return held, sum(not is_declaration(entry) for entry in entries), ""

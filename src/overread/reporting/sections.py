@@ -183,6 +183,20 @@ def whole(number: int | None) -> str:
 # -- audit and split -----------------------------------------------------------------------------------------------
 
 
+_WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
+
+
+def findings(run: Run) -> Table | None:
+    """What the audit found, the most serious first; None where it found nothing."""
+    found = sorted(run.audit.findings, key=lambda f: _WORST_FIRST.get(f.severity, 3))
+    rows = tuple(
+        (f.severity if f.severity in _WORST_FIRST else "note", f"{words.sentence(f.message)} {words.sentence(f.advice)}".strip(), whole(f.count))
+        for f in found
+    )  # fmt: skip
+    caption = "What was found before training, the most serious first; the cases concerned are listed in audit.json"
+    return Table(caption, ("Severity", "Finding", "Count"), rows, 2, marks=0) if rows else None
+
+
 def shortcut(run: Run) -> Table:
     """How well the label can be told without looking."""
     held = run.audit.shortcut
@@ -225,18 +239,24 @@ def split_table(run: Run) -> Table | None:
     return Table("Parts of the split; classes in images", head, rows)
 
 
-def proof(run: Run) -> tuple[tuple[str, str, bool | None], ...]:
-    """What was checked about the split: (what, found, sound or not)."""
+def proof(run: Run) -> Table:
+    """What was checked about the split, what was found, and whether that is sound."""
     held = run.split.proof
     patients, groups = held.patients_shared, held.duplicate_groups_shared
-    return (
-        ("Patients in more than one part", whole(patients), patients == 0),
-        ("Groups of duplicates or near-duplicates in more than one part", whole(groups), groups == 0),
-        ("Groups that must stay together (patients joined by duplicates)", whole(held.groups), None),
-        ("Images in the largest group", whole(held.largest_group), None),
-        ("How it was checked", words.name(held.checked or words.NOTHING, 300), None),
-        ("Digest of the split", words.name(held.digest or words.NOTHING), None),
+    rows = (
+        ("Patients in more than one part", whole(patients), _sound(patients)),
+        ("Groups of duplicates or near-duplicates in more than one part", whole(groups), _sound(groups)),
+        ("Groups that must stay together (patients joined by duplicates)", whole(held.groups), ""),
+        ("Images in the largest group", whole(held.largest_group), ""),
+        ("How it was checked", words.name(held.checked or words.NOTHING, 300), ""),
+        ("Digest of the split", words.name(held.digest or words.NOTHING), ""),
     )
+    caption = "Proof that the parts are disjoint, computed from the written split"
+    return Table(caption, ("", "", ""), rows, 3, marks=2)
+
+
+def _sound(shared: int | None) -> str:
+    return "sound" if shared == 0 else "not sound"
 
 
 # -- training ------------------------------------------------------------------------------------------------------
@@ -280,7 +300,21 @@ def recipe(run: Run) -> Table | None:
     return Table("The recipe, every field", ("Field", "Value"), tuple(rows), 2) if rows else None
 
 
-# -- provenance ----------------------------------------------------------------------------------------------------
+# -- the ledger, the checklists and provenance ----------------------------------------------------------------------------------------------------
+
+
+def ledger(run: Run) -> Table | None:
+    """Each look at the test set, and each declaration, as the ledger holds them; None where it cannot be trusted."""
+    rows = tuple(
+        (whole(e.entry), words.name(e.when, 16).replace("T", " ")[:16], words.name(e.kind), words.name(e.model or words.NOTHING, 16), words.name(e.predictions or words.NOTHING, 16))
+        for e in run.ledger[-_LOOKS:]
+    )  # fmt: skip
+    left = f", the last {_LOOKS} of {len(run.ledger):,}" if len(run.ledger) > _LOOKS else ""
+    caption = f"The ledger, a chain of hashes in ledger.jsonl{left}"
+    return Table(caption, ("Entry", "When (UTC)", "What", "Model", "Predictions"), rows, 9) if rows else None
+
+
+_LOOKS = 20
 
 
 def provenance(run: Run) -> Table:

@@ -184,7 +184,8 @@ def duration(seconds: float | None) -> str:
 class Table:
     """A table of texts. The columns from ``numbers_from`` on are set as numbers, to the right.
 
-    ``kind``: ``"results"`` (measure, value, interval, then words), ``"pairs"`` (what and which), or ``""``.
+    ``kind``: ``"results"`` (measure, value, interval, then words), ``"pairs"`` (what and which), or ``""``. ``marks``: the
+    column whose cells stand as marks (error, warning, note, sound, not sound).
     """
 
     caption: str
@@ -192,6 +193,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     numbers_from: int = 1
     kind: str = ""
+    marks: int = -1
 
 
 def markdown(text: object, limit: int = 1500) -> str:

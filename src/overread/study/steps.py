@@ -142,6 +142,8 @@ def _close_record(context: RunContext) -> None:
 @checked
 def audit(context: RunContext) -> None:
     """``audit.json`` and ``excluded.csv``: what is wrong with the images and the table."""
+    from overread.reporting.gallery import write_audit_pictures
+
     began, cases = context.clock.elapsed, context.cases()
     prints = _prints(context, cases)
     found = audit_cases(cases, fingerprints=prints, threads=context.study.resources.threads, progress=context.progress)
@@ -151,6 +153,7 @@ def audit(context: RunContext) -> None:
             (case, undecided.get(case, reason) if reason == "no label" else reason) for case, reason in found.excluded))  # fmt: skip
         _write_agreement(context, cases)
     found.save(context.folder / "audit.json")
+    write_audit_pictures(context.folder, cases, found)
     _write_excluded(context, list(found.excluded))
     context.note("audit", cases.digest, context.clock.elapsed - began)
 

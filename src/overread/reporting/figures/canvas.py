@@ -40,6 +40,11 @@ from overread.stats.estimate import Estimate
 BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, "#000000", "#7A7A7A")
 INK, SOFT, FAINT = "#1f2933", "#5b6770", "#d5dbe1"
+#: Of texts on a coloured field, which stays as it is on a dark page: on a light one, and on a dark one.
+ON_LIGHT, ON_DARK = "#16202a", "#fbfcfd"
+#: What a page replaces by its own colours, so that figures can be read on a dark one too.
+_THEME = {INK: "ink", "#000000": "ink", SOFT: "soft", FAINT: "rule", "#0072b2": "blue", "#ffffff": "page", "#8895a1": "edge",
+          "#f6f7f9": "wash", "#fdf3ec": "wash", "#edf5fa": "wash"}  # fmt: skip
 
 _STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "overread", "text.parse_math": False, "font.family": "DejaVu Sans",
@@ -154,6 +159,12 @@ def label(svg: str, name: str, title: str, alt: str) -> str:
     head = re.sub(r' (?:width|height)="[^"]*pt"', "", head)
     about = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(alt)}</desc>'
     return f'{head} role="img" aria-labelledby="{name}-title {name}-desc">{about}{rest}'
+
+
+@checked
+def themed(svg: str) -> str:
+    """An SVG whose ink, lines and paper are those of the page that it stands in."""
+    return re.sub(r"#[0-9a-f]{6}\b(?=[;\"])", lambda found: f"var(--{_THEME[found[0]]})" if found[0] in _THEME else found[0], svg)  # fmt: skip
 
 
 def unit_square(axes: Axes, across: str, up: str) -> None:

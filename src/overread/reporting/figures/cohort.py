@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Sheet
 
 from overread.core.errors import checked
 from overread.reporting import words
-from overread.reporting.figures.canvas import INK, SOFT, Figure, finish, label, percent_axis, sheet
+from overread.reporting.figures.canvas import ON_DARK, ON_LIGHT, SOFT, Figure, finish, label, percent_axis, sheet
 from overread.reporting.run import AuditCounts, PartCounts, Run
 from overread.reporting.sections import PARTS
 
@@ -225,7 +225,7 @@ def _cells(axes: Axes, counts: np.ndarray, share: np.ndarray, size: float) -> No
     if len(counts) > _CELLS:
         return
     for (i, j), number in np.ndenumerate(counts):
-        colour, shares = "white" if share[i, j] > 0.75 else INK, len(counts) <= 8
+        colour, shares = ON_DARK if share[i, j] > 0.75 else ON_LIGHT, len(counts) <= 8
         how: dict[str, Any] = {"ha": "center", "fontsize": size, "color": colour}
         # two texts of one line each: only these stay centred in the reader's own font
         axes.text(j + 0.5, i + 0.5, f"{int(number):,}", va="bottom" if shares else "center", **how)

@@ -14,7 +14,18 @@ from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
 from overread.evaluation.readers.reader_study import ReaderCurves, Reading, shown
 from overread.reporting import words
 from overread.reporting.figures import canvas
-from overread.reporting.figures.canvas import BLUE, COLOURS, FAINT, INK, SOFT, STROKES, VERMILION, Figure, ForestRow
+from overread.reporting.figures.canvas import (
+    BLUE,
+    COLOURS,
+    FAINT,
+    ON_DARK,
+    ON_LIGHT,
+    SOFT,
+    STROKES,
+    VERMILION,
+    Figure,
+    ForestRow,
+)
 from overread.stats.estimate import p_said
 
 #: Rows of one forest, and readers' curves in one figure, at most.
@@ -148,7 +159,7 @@ def agreement_figure(found: Reading, modality: str = "") -> Figure | None:
         axes = drawing.subplots()
         drawn = axes.imshow(np.clip(value, 0, 1), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for i, j in np.argwhere(np.isfinite(value)):
-            axes.text(j, i, words.number(value[i, j], 2), ha="center", va="center", color="white" if value[i, j] > _WHITE else INK)  # fmt: skip
+            axes.text(j, i, words.number(value[i, j], 2), ha="center", va="center", color=ON_DARK if value[i, j] > _WHITE else ON_LIGHT)  # fmt: skip
         axes.set_xticks(range(many), names, rotation=35, ha="right")
         axes.set_yticks(range(many), names)
         axes.tick_params(length=0)

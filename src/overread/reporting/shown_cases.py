@@ -1,0 +1,169 @@
+"""The cases that the report shows: errors beside correct ones, where the model looked, what is alike, and copies."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from overread.core.files import fingerprint, write_json
+from overread.core.phrases import command_of
+from overread.reporting import words
+from overread.reporting.run import AuditPicture, GalleryEntry, MapRow, MethodRow, Neighbour, Run
+from overread.reporting.words import Table
+from overread.stats.estimate import Estimate
+
+_PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_LARGEST = 512 * 1024  # bytes of a picture
+_MAPS, _NEAREST = 2, 5  # of a case
+
+
+@dataclass(frozen=True)
+class ShownMap:
+    """A map as a page shows it: ``seen`` is what the network saw, ``alt`` and ``words`` say what it is and is worth."""
+
+    picture: str
+    seen: str
+    title: str
+    alt: str
+    words: str
+
+
+@dataclass(frozen=True)
+class ShownNeighbour:
+    """A known case beside one."""
+
+    picture: str
+    alt: str
+    label: str
+    source: str
+    distance: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ShownCase:
+    """A case of the test part with all that is known of it."""
+
+    name: str
+    truth: str
+    predicted: str
+    probability: str
+    picture: str
+    correct: bool
+    withheld: bool
+    maps: tuple[ShownMap, ...] = ()
+    neighbours: tuple[ShownNeighbour, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShownFinding:
+    """A finding of the audit in pictures: (picture, alt, name, label) of each of its cases."""
+
+    kind: str
+    words: str
+    pictures: tuple[tuple[str, str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Names:
+    """How cases are called: by their names, or by short keys that ``explanations/keys.json`` resolves."""
+
+    plain: bool
+    salt: str
+
+    @classmethod
+    def of(cls, run: Run, case_names: bool) -> Names:
+        return cls(case_names, run.model.salt or fingerprint(run.split))
+
+    def __getitem__(self, case: str) -> str:
+        return words.name(case) if self.plain else words.case_key(case, self.salt)
+
+    def keep(self, run: Run) -> None:
+        """Write the list that resolves the keys; nothing where there are none."""
+        cases = [entry.case for entry in run.gallery]
+        cases += [case for entry in run.audit_pictures for case in entry.cases]
+        cases += [near.case for row in run.neighbours for near in row.neighbours[:_NEAREST] if near.case]
+        if cases and not self.plain:
+            write_json(run.folder / "explanations" / "keys.json", {self[case]: case for case in cases})
+
+
+def errors_and_correct(run: Run, names: Names) -> tuple[tuple[ShownCase, ShownCase | None], ...]:
+    """Each error with the correct case of the same truth that stands beside it."""
+    beside = {entry.beside: entry for entry in run.gallery if entry.correct}
+    errors = [entry for entry in run.gallery if not entry.correct]
+    return tuple(
+        (_case(run, e, names), _case(run, beside[e.case], names) if e.case in beside else None) for e in errors
+    )
+
+
+def _case(run: Run, entry: GalleryEntry, names: Names) -> ShownCase:
+    hidden = entry.withheld  # also in a map would stand what may name a patient
+    maps = [] if hidden else [row for row in run.maps if row.case == entry.case][:_MAPS]
+    nearest = next((row.neighbours for row in run.neighbours if row.case == entry.case), ())[:_NEAREST]
+    return ShownCase(
+        names[entry.case], words.name(entry.truth), words.name(entry.predicted), words.number(entry.probability, 2),
+        picture(run.folder, entry.thumbnail), entry.correct, hidden,
+        tuple(_map(run, row, names[entry.case]) for row in maps), tuple(_neighbour(run, near, names) for near in nearest),
+    )  # fmt: skip
+
+
+def _map(run: Run, row: MapRow, name: str) -> ShownMap:
+    target = words.name(row.target) or "the call"
+    layer = f", layer {words.name(row.layer)}" if row.layer else ""
+    said = f"This map says nothing: no part of the image speaks for {target}." if row.nothing else words.sentence(row.verdict) or "Not checked: it may be no better than an edge detector."  # fmt: skip
+    return ShownMap(picture(run.folder, row.map), picture(run.folder, row.image), f"{words.name(row.method)} for {target}{layer}",
+                    f"Map of case {name}: {words.name(row.method)} for {target}", said)  # fmt: skip
+
+
+def _neighbour(run: Run, near: Neighbour, names: Names) -> ShownNeighbour:
+    label, source = words.name(near.label) or "no label", words.name(near.source)
+    return ShownNeighbour(picture(run.folder, near.thumbnail), f"Known case {names[near.case]}: {label}", label, source,
+                          f"{near.distance:.3g}", names[near.case])  # fmt: skip
+
+
+def methods(run: Run) -> Table | None:
+    """What the methods of the maps are worth, by the criteria that they were held against."""
+    rows = tuple(_method(row) for row in run.methods)
+    head = ("Method", "Criterion", "Value (interval)", "Without a model", "Cases", "What it says")
+    return Table("What the maps are worth, over a sample of cases", head, rows, 2, "all") if rows else None
+
+
+def _method(row: MethodRow) -> tuple[str, ...]:
+    held = Estimate(row.criterion, row.value, row.low, row.high)
+    said = words.sentence(row.words) or ("" if row.passed is None else "Passed." if row.passed else "Not passed.")
+    return (words.name(row.method), words.name(row.criterion), words.cell(held), words.number(row.baseline, 2),
+            words.NOTHING if row.cases is None else f"{row.cases:,}", said)  # fmt: skip
+
+
+def audit_pictures(run: Run, names: Names) -> tuple[ShownFinding, ...]:
+    """What the audit found, in pictures."""
+    return tuple(_finding(run, entry, names) for entry in run.audit_pictures)
+
+
+def _finding(run: Run, entry: AuditPicture, names: Names) -> ShownFinding:
+    rows = zip(entry.cases, entry.labels, entry.thumbnails, strict=False)
+    pictures = [(picture(run.folder, path), f"{words.sentence(entry.words)} Case {names[case]}", names[case], words.name(label)) for case, label, path in rows]  # fmt: skip
+    return ShownFinding(words.name(entry.kind).replace("-", " "), words.sentence(entry.words), tuple(pictures))
+
+
+def who(run: Run, names: Names) -> str:
+    """Where to look up which case stands under a name."""
+    if not names.plain:
+        return "Each stands under a key that explanations/keys.json in the run folder resolves."
+    if run.study.names == "keep":
+        return ""
+    return f"Each stands under its code; `{command_of(['overread', 'key', run.place])}` tells who still has the table which case that is."
+
+
+def picture(folder: Path, relative: str) -> str:
+    """A picture as a data address; ``""`` if it lies outside the run folder, is too large, or is no PNG or JPEG."""
+    path = (folder / relative).resolve()
+    inside = relative and path.is_relative_to(folder.resolve()) and path.is_file()
+    return "" if not inside or path.stat().st_size > _LARGEST else as_address(path.read_bytes())
+
+
+def as_address(data: bytes) -> str:
+    """The bytes of a PNG or JPEG as a data address; ``""`` of anything else."""
+    kind = next((kind for start, kind in _PICTURES.items() if data.startswith(start)), "")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
