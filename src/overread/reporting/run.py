@@ -21,6 +21,7 @@ from overread.evaluation.metrics import shown
 from overread.evaluation.operating_point import OperatingPoint
 from overread.evaluation.results import Content, from_file_form
 from overread.reporting import words
+from overread.reporting.case_rows import AuditPicture, GalleryEntry, MapRow, MethodRow, NeighbourRow
 from overread.stats.estimate import Estimate
 from overread.tasks.classes import Classes
 from overread.tasks.target import Target
@@ -246,86 +247,6 @@ class RungRow:
     taken: bool = False
     why: str = ""
     judged: str = ""
-
-
-@dataclass(frozen=True)
-class GalleryEntry:
-    """A confident error, or where ``correct`` the correct case that stands ``beside`` the case of one.
-
-    ``withheld``: no picture is kept, because its pixels may name a patient.
-    """
-
-    case: str = ""
-    truth: str = ""
-    predicted: str = ""
-    probability: float = math.nan
-    thumbnail: str = ""
-    correct: bool = False
-    beside: str = ""
-    withheld: bool = False
-
-
-@dataclass(frozen=True)
-class MapRow:
-    """A map of ``explanations/maps.json``: where a network looked in a case, as the picture it saw and one overlaid.
-
-    ``nothing``: no part of it speaks for the ``target``. ``verdict``: what its checks say it is worth, "" if unchecked.
-    """
-
-    case: str = ""
-    target: str = ""
-    method: str = ""
-    layer: str = ""
-    image: str = ""
-    map: str = ""
-    probability: float = math.nan
-    verdict: str = ""
-    nothing: bool = False
-
-
-@dataclass(frozen=True)
-class MethodRow:
-    """What ``explanations/methods.json`` says of a method by one criterion, over a sample of cases."""
-
-    method: str = ""
-    criterion: str = ""
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    cases: int | None = None
-    baseline: float = math.nan
-    passed: bool | None = None
-    words: str = ""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A known case that is near to one, by the distance of the index."""
-
-    case: str = ""
-    label: str = ""
-    source: str = ""
-    distance: float = math.nan
-    thumbnail: str = ""
-
-
-@dataclass(frozen=True)
-class NeighbourRow:
-    """The known cases nearest to a ``case``, the nearest first, of ``index/neighbours.json``."""
-
-    case: str = ""
-    neighbours: tuple[Neighbour, ...] = ()
-
-
-@dataclass(frozen=True)
-class AuditPicture:
-    """What a finding of the audit is about, as small pictures of one case or of two side by side."""
-
-    kind: str = ""
-    words: str = ""
-    cases: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    thumbnails: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from overread.core.files import fingerprint, write_json
 from overread.core.phrases import command_of
 from overread.reporting import words
-from overread.reporting.run import AuditPicture, GalleryEntry, MapRow, MethodRow, Neighbour, Run
+from overread.reporting.case_rows import AuditPicture, GalleryEntry, MapRow, MethodRow, Neighbour
+from overread.reporting.run import Run
 from overread.reporting.words import Table
 from overread.stats.estimate import Estimate
 

@@ -145,8 +145,7 @@ def audit(context: RunContext) -> None:
     from overread.reporting.gallery import write_audit_pictures
 
     began, cases = context.clock.elapsed, context.cases()
-    prints = _prints(context, cases)
-    found = audit_cases(cases, fingerprints=prints, threads=context.study.resources.threads, progress=context.progress)
+    found = audit_cases(cases, fingerprints=_prints(context, cases), threads=context.study.resources.threads, progress=context.progress)  # fmt: skip
     if isinstance(cases, GradedCases):
         undecided = cases.undecided()
         found = replace(found, excluded=tuple(
