@@ -37,6 +37,8 @@ _HOMES = {
     "predict": "overread.learning.predict",
     "check": "overread.learning.preflight.check",
     "Preflight": "overread.learning.preflight.faults",
+    "explain": "overread.explanation.explain",
+    "Explanation": "overread.explanation.explanation",
     "search": "overread.distributed.search",
     "Search": "overread.distributed.search",
     "open_reader": "overread.study.opinion",

@@ -1,15 +1,30 @@
-"""A small network that has learned to find a planted lesion, another training of it, and Grad-CAM by captum."""
+"""A small network that has learned to find a planted lesion, another training of it, and Grad-CAM by captum.
+
+And models with random weights: what a map is does not depend on how good the network is.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from PIL import Image
 from torch import Tensor, nn
+
+from overread.cases.cases import Cases
+from overread.images.preprocess import Preprocess
+from overread.learning.device import seeded
+from overread.learning.model import About, Model, Origin, make_network
+from overread.learning.recipe import Recipe
+from overread.networks.backbones import build
+from overread.tasks.target import Target
 
 SIDE = 28
 
@@ -79,3 +94,63 @@ def grad_cam(network: nn.Module, x: Tensor) -> Tensor:
     """Grad-CAM of the lesion, by captum, enlarged to the image."""
     found = LayerGradCam(network, network.c2).attribute(x, target=1, relu_attributions=True)
     return nn.functional.interpolate(found, size=x.shape[-2:], mode="bilinear")[:, 0].detach()
+
+
+# -- random weights ----------------------------------------------------------------------------------------------------
+
+TARGET = Target("binary", ("n", "p"), ("p",))
+
+
+def _livelier(network: nn.Module) -> nn.Module:
+    """Heads of any size, so that nothing is near 0 by chance."""
+    for part in network.modules():
+        if isinstance(head := getattr(part, "head", None), nn.Linear):
+            nn.init.normal_(head.weight, std=0.5)
+    return network.eval()
+
+
+@pytest.fixture
+def network() -> Callable[..., nn.Module]:
+    """``network(name, outputs=3, channels=3)`` with random weights."""
+
+    def make(name: str, outputs: int = 3, channels: int = 3) -> nn.Module:
+        with seeded(0, 0, 0, "test"):
+            return _livelier(build(name, outputs=outputs, channels=channels))
+
+    return make
+
+
+@pytest.fixture
+def images() -> Callable[..., torch.Tensor]:
+    """``images(4, 3, 28, 28)``: reproducible noise."""
+
+    def make(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+
+    return make
+
+
+@pytest.fixture
+def model() -> Callable[..., Model]:
+    """``model(backbone="cnn_small", target=…, **recipe)``: a model of images of 28 pixels with random weights."""
+
+    def make(backbone: str = "cnn_small", target: Target = TARGET, channels: int = 1, **recipe: object) -> Model:
+        views = ("left", "right") if recipe.get("fusion") in ("concat", "stacked") else ()
+        filled = Recipe(**{"method": "scratch", "backbone": backbone, "views": 1, **recipe})
+        preprocess = Preprocess((28, 28), channels, mean=(0.4,) * channels, std=(0.2,) * channels)
+        about = About(filled, preprocess, target, Origin(backbone or "descriptors", 1), views=views)
+        with seeded(0, 0, 0, "test"):
+            return Model(_livelier(make_network(about)), about)
+
+    return make
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> Cases:
+    """Three cases: of two views, of the right one alone, and of two of which the second cannot be read."""
+    for i in range(5):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 30), np.uint8)).save(tmp_path / f"{i}.png")
+    (tmp_path / "4.png").write_bytes(b"broken")
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(5)], "case": list("aabcc"), "patient": list("ppqrr"), "source": "x",
+                          "view": ["left", "right", "right", "left", "right"], "time": "", "split": "", "label": list("nnppp")})  # fmt: skip
+    return Cases(table, TARGET, str(tmp_path))

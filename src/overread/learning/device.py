@@ -131,6 +131,10 @@ def oriented(x: Tensor, views: int, sides: int = 0) -> Iterator[Tensor]:
     2: and mirrored left to right. 4: each also upside down. 8: each also with rows and columns exchanged, so that all
     eight orientations of a square are there; of volumes, each also along the depth.
     """
+    return _orientations(x, views, sides)
+
+
+def _orientations(x: Tensor, views: int, sides: int) -> Iterator[Tensor]:
     for mirrored in (x, x.flip(-1))[: 2 if views >= 2 else 1]:
         for turned in (mirrored, mirrored.flip(-2))[: 2 if views >= 4 else 1]:
             yield turned
@@ -249,6 +253,7 @@ def autocast(device: str, precision: str) -> torch.autocast:
     return torch.autocast(device.partition(":")[0], dtype=getattr(torch, precision), enabled=precision != "float32")
 
 
+@checked
 def layout(network: torch.nn.Module, device: str) -> torch.nn.Module:
     """The network on its device, channels last in memory."""
     solid = any(isinstance(part, torch.nn.Conv3d) for part in network.modules())

@@ -100,6 +100,7 @@ def _require_finite(values: NDArray[np.float32], rows: NDArray[np.int64]) -> Non
         raise UnsoundError("the model's answers are not finite numbers", given=given, todo="train it again")
 
 
+@checked
 @torch.inference_mode()
 def outputs_of(network: nn.Module, x: Tensor, views: int, device: str = "cpu", precision: str = "float32") -> Tensor:
     """Outputs (B, K) in float32, the mean over ``views`` orientations of the images."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -40,7 +40,7 @@ def tap(network: nn.Module, layers: Sequence[str], x: Tensor, *, pooling: str = 
     kept: dict[int, Tensor] = {}
 
     def keep(module: nn.Module, _: Any, output: Tensor) -> None:
-        kept[id(module)] = _pooled(output, pooling, channels_last=_channels_last(network, module, output.ndim))
+        kept[id(module)] = _pooled(output, pooling, channels_last=channels_last(network, module, output.ndim))
 
     hooks = [module.register_forward_hook(keep) for module in dict.fromkeys(found)]
     try:
@@ -61,7 +61,8 @@ def _pooled(output: Tensor, pooling: str, *, channels_last: bool) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _channels_last(network: nn.Module, module: nn.Module, dimensions: int) -> bool:
+@checked
+def channels_last(network: nn.Module, module: nn.Module, dimensions: int) -> bool:
     """Whether a layer of ``network`` gives (B, …, C): tokens, dense layers over maps, and all of Swin's but convolutions."""
     if dimensions == 3 or type(module) in (nn.Linear, nn.LayerNorm):
         return True
@@ -76,11 +77,11 @@ def layers_to_tap(network: nn.Module, preprocess: Preprocess) -> dict[str, int]:
     that keeps one resolution, as a ViT's, they are the last parts of its quarters. Found by one forward pass of zeros.
     """
     ran: list[tuple[str, tuple[int, ...], int]] = []
-    names = {module: name for name, module in _chain(network.get_submodule("trunk"), "trunk")}
+    names = {module: name for name, module in chain(network.get_submodule("trunk"), "trunk")}
 
     def note(module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim > 2:
-            last = _channels_last(network, module, output.ndim)
+            last = channels_last(network, module, output.ndim)
             shape = tuple(output.shape[1:-1] if last else output.shape[2:])
             ran.append((names[module], shape, output.shape[-1 if last else 1]))
 
@@ -100,13 +101,14 @@ def layers_to_tap(network: nn.Module, preprocess: Preprocess) -> dict[str, int]:
     return {name.removeprefix("trunk."): channels for name, _, channels in ends}
 
 
-def _chain(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
+@checked
+def chain(module: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
     """The parts that run one after the other: the children, and those of a child that is a mere sequence."""
+    found: list[tuple[str, nn.Module]] = []
     for key, child in module.named_children():
-        if type(child) is nn.Sequential:
-            yield from _chain(child, f"{name}.{key}")
-        else:
-            yield f"{name}.{key}", child
+        path = f"{name}.{key}"
+        found += chain(child, path) if type(child) is nn.Sequential else [(path, child)]
+    return found
 
 
 class Tapped(nn.Module):

@@ -1,0 +1,155 @@
+"""Where a model looked: maps of cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn, tensor
+
+from overread.cases.cases import Cases
+from overread.core.errors import InputError, checked, one_of, require
+from overread.core.phrases import count
+from overread.core.progress import Progress, Say, silent, unheard
+from overread.explanation.attribute import attributions, layer_of
+from overread.explanation.explanation import Explanation
+from overread.explanation.methods import Method, method_of
+from overread.learning.device import layout
+from overread.learning.ensemble import Committee
+from overread.learning.inputs import Inputs, inputs
+from overread.learning.model import Model
+from overread.learning.predict import outputs_of
+from overread.networks.fusion import Fused
+from overread.networks.taps import Tapped
+from overread.tasks.target import Target
+
+#: Images that are read, answered and explained together.
+BATCH = 8
+
+
+@checked
+def explain(
+    model: Model, cases: Cases, *, target: str | Mapping[str, str] = "", method: str = "grad-cam", layer: str = "", views: int = 1,
+    seed: int = 0, device: str = "", threads: int = 0, progress: Progress = silent, say: Say = unheard,
+) -> Explanation | tuple[Explanation, ...]:  # fmt: skip
+    """A map of each case, or of each image where the model sees images one by one; of one, it alone.
+
+    ``target``: a class or finding, or one for each case by its name; where there is none, the most probable one, and the
+    notes say so; of a quantity its value. ``method``: of :data:`overread.explanation.methods.METHODS`. ``layer``: chosen
+    where blank (:func:`overread.explanation.layers.default_layer`). ``views``: 2, 4 or 8 to average maps over
+    orientations, as the model's recipe may average its answers. ``seed``: of SmoothGrad's noise.
+
+    Raises :class:`ArgumentError` for an unknown target, method or layer, :class:`UnavailableError` for a method that the
+    network has nothing for, :class:`InputError` where no image can be read.
+    """
+    errors: dict[int, str] = {}
+    found = tuple(explanations(model, cases, targets=target, methods=(method,), layer=layer, views=views, seed=seed, device=device,
+                               threads=threads, errors=errors, progress=progress, say=say))  # fmt: skip
+    if not found:
+        raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
+    return found[0] if len(found) == 1 else found
+
+
+@checked
+def explanations(
+    model: Model, cases: Cases, *, targets: str | Mapping[str, str] = "", methods: Sequence[str] = ("grad-cam",), layer: str = "",
+    views: int = 1, seed: int = 0, device: str = "", threads: int = 0, errors: dict[int, str] | None = None,
+    progress: Progress = silent, say: Say = unheard,
+) -> Iterator[Explanation]:  # fmt: skip
+    """The same by several methods, one case after the other and all methods of each; images are read once.
+
+    ``errors`` takes the reason for each row of the table whose image cannot be read.
+    """
+    abouts = [method_of(each) for each in methods]
+    require(len(abouts) > 0, "name at least one method")
+    for name in {targets} if isinstance(targets, str) else set(targets.values()):
+        index_of(model.target, name)
+    found = inputs(model, cases, device=device, threads=threads, batch=BATCH, errors=errors, progress=progress, say=say, doing="explaining")  # fmt: skip
+    return _explained(model, cases, found, targets, abouts, layer, views, seed)
+
+
+def _explained(
+    model: Model, cases: Cases, found: Iterator[Inputs], targets: str | Mapping[str, str], abouts: Sequence[Method], layer: str,
+    views: int, seed: int,
+) -> Iterator[Explanation]:  # fmt: skip
+    for batch in found:
+        network = layout(model.network, str(batch.x.device)).eval()
+        answers = _answers(model, network, batch.x)
+        wanted = [targets if isinstance(targets, str) else targets.get(case, "") for case in batch.cases]
+        chosen = [index_of(model.target, name, row) for name, row in zip(wanted, answers, strict=True)]
+        index = tensor(chosen, device=batch.x.device)
+        made = []
+        for about in abouts:
+            used = layer_of(network, batch.x, about.name, layer)
+            maps = attributions(network, batch.x, index, about.name, used, views=views, seed=seed).cpu().numpy()
+            made.append((about, used, maps, notes_on(model, about, views)))
+        for row in range(len(batch)):
+            said = () if wanted[row] or model.target.task.continuous else (_default(model.target),)
+            names, images = _shown(model, cases, batch, row)
+            for about, used, maps, notes in made:
+                values = np.asarray(maps[row], np.float32).reshape(images.shape[:-1])
+                yield Explanation(batch.cases[row], model.target.names[chosen[row]], about.name, used, values, images,
+                                  float(answers[row, chosen[row]]), names, (*said, *notes))  # fmt: skip
+
+
+def _answers(model: Model, network: nn.Module, x: Tensor) -> NDArray[np.float32]:
+    """Probabilities (B, outputs) as ``predict`` gives them, of a quantity its value."""
+    made = model.target.task.probabilities(outputs_of(network, x, model.about.recipe.views, x.device.type))
+    return np.asarray(model.target.task.unscaled(made.cpu().numpy(), model.about.scale), np.float32)
+
+
+@checked
+def index_of(target: Target, name: str, answers: NDArray | None = None) -> int:
+    """The output that a target's name stands for; of a blank name the largest of ``answers`` (outputs,), else the first.
+
+    Raises :class:`ArgumentError` with the nearest name for one that the model does not know.
+    """
+    if name:
+        return list(target.names).index(one_of(name, target.names, "the target"))
+    return 0 if answers is None else int(np.argmax(answers))
+
+
+def _default(target: Target) -> str:
+    what = "finding" if target.task.multilabel else "class"
+    return f"Target: the most probable {what}, since none was named."
+
+
+def _shown(model: Model, cases: Cases, batch: Inputs, row: int) -> tuple[tuple[str, ...], NDArray]:
+    """What the images of a case are called, and these (V, …, C), 0 where one is missing."""
+    pixels = batch.pixels[row]
+    there = next(image for image in pixels if image is not None)
+    images = np.stack([np.zeros_like(there) if image is None else image for image in pixels])
+    table = cases.table
+    alone = len(pixels) == 1 and int((table["case"] == batch.cases[row]).sum()) == 1
+    if alone:
+        return ("",), images
+    if model.about.views and len(model.about.views) == len(pixels):
+        return tuple(model.about.views), images
+    names = []
+    for place, at in enumerate(batch.rows[row]):
+        view, time = (str(table[column].iloc[int(at)]) if at >= 0 and column in table else "" for column in ("view", "time"))  # fmt: skip
+        names.append(" ".join(filter(None, (view, time))) or f"image {place + 1 if len(pixels) > 1 else int(at) + 1}")
+    return tuple(names), images
+
+
+@checked
+def notes_on(model: Model, about: Method, views: int = 1) -> tuple[str, ...]:
+    """What a map of this model by this method leaves out or averages, a sentence each."""
+    network, recipe, notes = model.network, model.about.recipe, []
+    parts = [each.network for each in network.members] if isinstance(network, Committee) else [network]  # type: ignore[union-attr]
+    parts = [part.body if isinstance(part, Fused) else part for part in parts]
+    heads = [part for part in parts if isinstance(part, Tapped)]
+    if not about.of_target:
+        notes.append("The map is the same for every target.")
+    if isinstance(network, Committee) and (about.layered or not about.of_target):
+        notes.append(f"Mean of the maps of {count(len(network.members), 'network')} by their shares, each divided by its largest value.")  # fmt: skip
+    if about.layered and any(len(part.layers) > 1 for part in heads):
+        notes.append("The answer is read from several layers; the map is of the last of them.")
+    if about.kind != "occlusion" and any(part.descriptors for part in heads):
+        notes.append("The answer is also read from descriptors of the whole image (colour, size, texture), which no such map shows; occlusion does.")  # fmt: skip
+    if recipe.views > 1 and views == 1:
+        notes.append(f"The answer is the mean over {recipe.views} orientations of the image; the map is of the image as it lies.")  # fmt: skip
+    if views > 1:
+        notes.append(f"Mean of the maps of {views} orientations of the image.")
+    return tuple(notes)

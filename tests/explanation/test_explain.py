@@ -1,0 +1,165 @@
+"""Maps of cases: what they say of themselves, what is shown, and that they save themselves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import overread as ov
+from overread.core.errors import ArgumentError, InputError, UnavailableError
+from overread.explanation.attribute import attributions
+from overread.explanation.explain import explain, explanations
+from overread.explanation.explanation import NOTHING, Explanation, stem_of
+from overread.explanation.overlay import MOST_BYTES, grey_or_colour, overlay, picture
+from overread.learning.inputs import inputs
+from overread.learning.predict import predict
+from overread.tasks.target import Target
+
+
+def test_one_case_gives_one_map_with_what_it_is_a_map_of(model, cases) -> None:
+    made = ov.explain(model(), cases["b"], target="p")
+    assert (made.case, made.target, made.method, made.layer) == ("b", "p", "grad-cam", "relu3")
+    assert made.map.shape == (28, 28)
+    assert made.image.shape == (28, 28, 1)
+    assert made.notes == ()
+    assert made.title == "Grad-CAM at relu3, for p"
+    (batch,) = inputs(model(), cases["b"])
+    np.testing.assert_allclose(made.map, attributions(model().network, batch.x, 1)[0], rtol=1e-5)
+    assert made.probability == pytest.approx(predict(model(), cases["b"]).scores[0, 1], abs=1e-6)
+
+
+def test_several_images_that_are_seen_one_by_one_get_a_map_each(model, cases) -> None:
+    errors: dict[int, str] = {}
+    made = list(explanations(model(), cases, methods=("grad-cam", "gradient"), errors=errors))
+    assert [(each.case, each.views, each.method) for each in made[::2]] == [
+        ("a", ("left",), "grad-cam"), ("a", ("right",), "grad-cam"), ("b", ("",), "grad-cam"), ("c", ("left",), "grad-cam")]  # fmt: skip
+    assert {each.method for each in made[1::2]} == {"gradient"}
+    assert list(errors) == [4]
+    assert len({stem_of(each) for each in made}) == 8
+    assert all("most probable class" in each.notes[0] for each in made)
+
+
+def test_images_that_are_seen_together_get_one_map_over_all(model, cases) -> None:
+    together = model(fusion="concat")
+    made = explain(together, cases, target={"a": "n", "b": "p"})
+    assert [each.target for each in made[:2]] == ["n", "p"]
+    assert made[2].notes[0].startswith("Target: the most probable class")
+    assert made[0].maps.shape == (2, 28, 28)
+    assert made[0].views == ("left", "right")
+    assert np.isnan(made[1].map[0]).all()
+    assert not made[1].image[0].any()
+    assert [name for name, *_ in made[1].panels] == ["right"]
+
+
+def test_what_a_map_leaves_out_is_said(model, cases) -> None:
+    one = cases["b"]
+    assert "8 orientations of the image; the map is of the image as it lies" in explain(model(views=8), one, target="p").notes[0]  # fmt: skip
+    assert explain(model(views=8), one, target="p", views=8).notes == ("Mean of the maps of 8 orientations of the image.",)  # fmt: skip
+    tapped = model(method="features", layers=("relu1", "relu2"), descriptors=("lbp",))
+    notes = " ".join(explain(tapped, one, target="p").notes)
+    assert "several layers" in notes
+    assert "descriptors of the whole image" in notes
+    assert "descriptors" not in " ".join(explain(tapped, one, target="p", method="occlusion").notes)
+    bare = model(backbone="", method="features", descriptors=("lbp",))
+    with pytest.raises(UnavailableError, match="occlusion"):
+        explain(bare, one)
+    assert explain(bare, one, method="occlusion").layer == ""
+    single = model()
+    group = type(single).of_members([single, model("resnet_tiny")], (0.5, 0.5), single.about)
+    made = explain(group, one, target="p")
+    assert "2 networks by their shares, each divided by its largest value" in made.notes[0]
+    assert made.layer == "relu3 + block3"
+
+
+def test_a_quantity_is_explained_by_its_value_in_its_unit(model, cases) -> None:
+    target = Target("quantity", ("age",))
+    measured = model(target=target)
+    measured = type(measured)(measured.network, replace(measured.about, scale=(50.0, 10.0)))
+    aged = replace(cases, target=target, table=cases.table.drop(columns="label").assign(value=1.0))
+    made = explain(measured, aged["b"])
+    assert made.target == "age"
+    assert made.notes == ()
+    assert made.probability == pytest.approx(predict(measured, aged["b"]).scores[0, 0], abs=1e-4)
+
+
+def test_wrong_wishes_are_refused_before_an_image_is_read(model, cases) -> None:
+    gone = replace(cases, root="nowhere")
+    for wish, answer in ({"target": "q"}, "q"), ({"method": "gradcam"}, "grad-cam"):
+        with pytest.raises(ArgumentError, match=answer):
+            explain(model(), gone, **wish)
+    with pytest.raises(InputError, match="none of the images can be read"):
+        explain(model(), gone)
+
+
+def test_a_map_without_a_value_above_0_says_nothing(model, cases) -> None:
+    dark = model()
+    with torch.no_grad():
+        dark.network.head.weight.zero_()
+    made = explain(dark, cases["b"], target="p")
+    assert made.nothing
+    assert NOTHING in str(made)
+    assert not explain(model(), cases["b"], target="p", method="gradient").nothing
+
+
+def test_an_explanation_comes_back_from_its_files(model, cases, tmp_path) -> None:
+    made = explain(model(fusion="mean"), cases["a"]).judged("No better than an edge detector.", {"gap": 0.5})
+    path = made.save(tmp_path / "maps", "one")
+    found = Explanation.load(path)
+    assert found == made
+    assert hash(found) == hash(made)
+    assert found.verdict.startswith("No better")
+    other = replace(made, maps=made.maps + 1)
+    assert other != made
+    assert cv2.imread(str(path.with_suffix(".png"))).shape[0] >= 200
+    path.with_name("one.maps.npy").write_bytes(b"broken")
+    with pytest.raises(InputError, match="cannot be read"):
+        Explanation.load(path)
+
+
+def test_the_figure_names_target_layer_and_verdict(model, cases) -> None:
+    made = explain(model(), cases["b"], target="p").judged("Do not trust it.", {})
+    drawn = made.plot()
+    title = drawn.get_suptitle()
+    assert "b\nGrad-CAM at relu3, for p" in title
+    assert "Do not trust it." in title
+    drawn.canvas.draw()
+
+
+def test_a_volume_is_shown_by_three_slices_through_its_strongest_place() -> None:
+    maps, images = np.zeros((1, 6, 7, 8), np.float32), np.arange(336, dtype=np.uint16).reshape(1, 6, 7, 8, 1)
+    maps[0, 4, 2, 5] = 3
+    made = Explanation("v", "p", "grad-cam", "relu4", maps, images, 0.5)
+    assert [name for name, *_ in made.panels] == ["slice 5 of 6", "row 3 of 7", "column 6 of 8"]
+    for (_, image, values), axis, at in zip(made.panels, range(3), (4, 2, 5), strict=True):
+        np.testing.assert_array_equal(image, images[0].take(at, axis=axis))
+        assert values.max() == 3
+    assert made.picture().startswith(b"\x89PNG")
+    assert made.plot().axes
+
+
+def test_colours_stand_for_values() -> None:
+    image = np.full((2, 3, 1), 128, np.uint8)
+    values = np.array([[0, 1, -1], [np.nan, 0.5, 0]])
+    signed = overlay(image, values, signed=True).astype(int)
+    assert (signed[0, 0] == 128).all()
+    assert (signed[1, 0] == 128).all()
+    assert signed[0, 1][0] > signed[0, 1][2], "red for the target"
+    assert signed[0, 2][2] > signed[0, 2][0], "blue against it"
+    assert (overlay(image, -np.ones((2, 3))) == 128).all(), "of maps that are 0 or above nothing below 0 is drawn"
+    half = overlay(image, values, scale=2.0).astype(int)
+    assert np.abs(half[0, 1] - 128).sum() < np.abs(overlay(image, values).astype(int)[0, 1] - 128).sum()
+    deep = grey_or_colour(np.linspace(0, 60000, 64).reshape(8, 8, 1).astype(np.uint16))
+    assert (deep.min(), deep.max()) == (0, 255)
+
+
+def test_a_picture_is_never_too_large_for_a_page() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 900, 3), np.uint8)
+    data = picture(noise)
+    assert len(data) <= MOST_BYTES
+    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert back.shape[0] / back.shape[1] == pytest.approx(1500 / 900, rel=0.02)
+    assert cv2.imdecode(np.frombuffer(picture(noise[:28, :28]), np.uint8), 1).shape == (224, 224, 3)
