@@ -43,6 +43,8 @@ _HOMES = {
     "Search": "overread.distributed.search",
     "open_reader": "overread.study.opinion",
     "report": "overread.reporting.page",
+    "plot": "overread.reporting.plot",
+    "plots": "overread.reporting.plot",
     "run": "overread.study.steps",
     "Study": "overread.study.question",
     "OverreadError": "overread.core.errors",

@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.cases import labels_panel
 from overread.cases.sources.labels import meant, refuse_variants, renamed, shown_pair
+from overread.core.display import Overview, Shown, panel_of
 from overread.core.errors import InputError, checked, nearest
 from overread.core.files import (
     FORMAT,
@@ -58,7 +60,7 @@ class PredictedBy:
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions(EqualByDigest):
+class Predictions(EqualByDigest, Shown):
     """One row a case. ``table`` has the columns of the module's docstring; ``target`` says how to read them.
 
     Cases and patients stand in their one written form (:func:`overread.core.identifiers.identifiers`), labels under the
@@ -158,6 +160,20 @@ class Predictions(EqualByDigest):
         return f"predictions for {count(len(self), 'case')} of {count(self.table['patient'].nunique(), 'patient')}"
 
     __repr__ = __str__
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a case, in the columns of the module's docstring: :meth:`from_frame` takes it back."""
+        return self.table.copy()
+
+    def overview(self) -> Overview:
+        """What is predicted, how often the truth is known, and the first rows without the patients."""
+        shown = [c for c in self.table.columns if c != "patient" and not (self.table[c].astype(str) == "").all()]
+        unknown = f", {count(int((~self.known).sum()), 'case')} of unknown truth" if not self.known.all() else ""
+        panels = (
+            labels_panel(self.target, self.truth, self.table["patient"]),
+            panel_of(self.table[shown], "The first rows", most=5),
+        )
+        return Overview(f"{self}{unknown}", panels, self.notes)
 
     def take(self, rows: NDArray[Any]) -> Predictions:
         """The rows at these positions, or where a boolean mask is true."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from overread.evaluation.evaluate import Tally
+from overread.evaluation.results import Tally
 from overread.reporting import advice
 from overread.reporting.run import AuditFinding, RecipeDecision, Run, Shortcut, StudyFile, TrainingRow, read_run
 from overread.stats.estimate import Estimate

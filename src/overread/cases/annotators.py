@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from overread.cases.privacy import codes, patient_codes
 from overread.cases.sources.labels import natural, refuse_variants, renamed
 from overread.cases.sources.tables import find, guess, known, read_table
+from overread.core.display import Overview, Shown, panel_of
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.core.identifiers import identifiers
 from overread.stats.agreement.consensus import LatentClasses, dawid_skene, majority, median_label
@@ -31,7 +32,7 @@ _ALIKE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Grades:
+class Grades(Shown):
     """What readers answered.
 
     ``table``: a row for each answer, with the columns ``case``, ``reader``, ``modality`` (blank where there is none),
@@ -50,6 +51,15 @@ class Grades:
         return f"{len(self.readers):,} readers of {len(self.cases):,} cases"
 
     __repr__ = __str__
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an answer, as :attr:`table`."""
+        return self.table.copy()
+
+    def overview(self) -> Overview:
+        """Readers, cases and answers of each modality; readers' names are personal data, and not shown."""
+        answers = self.table.groupby("modality", sort=False).agg(readers=("reader", "nunique"), cases=("case", "nunique"), answers=("case", "size"))  # fmt: skip
+        return Overview(str(self), (panel_of(answers.reset_index(), "By modality"),))
 
     @cached_property
     def readers(self) -> tuple[str, ...]:

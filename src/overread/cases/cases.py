@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.privacy import IDENTIFIERS, NAMES, codes, identifying, patient_codes, salt_of
+from overread.core.display import Overview, Panel, Shown, panel_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import EqualByDigest, fingerprint, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.phrases import count
@@ -49,7 +50,7 @@ WHOLE = Planes()
 
 
 @dataclass(frozen=True, eq=False)
-class Cases(EqualByDigest):
+class Cases(EqualByDigest, Shown):
     """A table of images with roles.
 
     ``table`` has a row per image and the columns ``image`` (path relative to ``root``, or ``file.npz#array/row``),
@@ -101,6 +102,25 @@ class Cases(EqualByDigest):
         return sha256(
             self.table[columns].to_csv(index=False, lineterminator="\n").encode() + fingerprint(self.target).encode()
         )[:16]
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an image, as :attr:`table`, with full paths of the images where they are known: ``read_cases`` takes it."""
+        kept = not (self.table["image"] == "").all()
+        return self.table.assign(image=paths(self)) if kept else self.table.copy()
+
+    def overview(self) -> Overview:
+        """Images and patients of every class, of every source, and the first rows without patients and paths."""
+        table, labels = self.table, labels_panel(self.target, self.labels, self.table["patient"])
+        by = table[table["source"] != ""].groupby("source")["patient"]
+        sources = Panel(("source", "images", "patients"), tuple((n, len(p), p.nunique()) for n, p in by), "Sources")
+        hidden = {"image", "patient", "split"} if self.salt else {"patient"}
+        filled = [c for c in table.columns if c not in hidden and not (table[c].astype(str) == "").all()]
+        panels = [
+            labels,
+            *([sources] if len(sources.rows) > 1 else []),
+            panel_of(table[filled], "The first rows", most=5),
+        ]
+        return Overview(str(self), tuple(panels), self.notes)
 
     def __getitem__(self, case: str) -> Cases:
         """The case of that name, or of that code: ``cases["ISIC_0027419"]``."""
@@ -212,6 +232,15 @@ class Cases(EqualByDigest):
     def drop(self, cases: Iterable[str]) -> Cases:
         """Without the images of these cases."""
         return self.take(~self.table["case"].isin(list(cases)).to_numpy())
+
+
+@checked
+def labels_panel(target: Target, labels: NDArray[Any], patient: pd.Series) -> Panel:
+    """Images and patients of each class or finding (N,), or the range of a quantity."""
+    (told,) = target.task.count(labels, patient).values()
+    by_name = told if all(isinstance(held, dict) for held in told.values()) else {target.names[0]: told}
+    head = next(iter(by_name.values()))
+    return Panel(("label", *head), tuple((name, *held.values()) for name, held in by_name.items()), most=20)
 
 
 def typed(column: pd.Series) -> pd.Series:

@@ -19,14 +19,18 @@ from overread.cases.cases import PARTS, Cases, times
 from overread.cases.query import matching
 from overread.cases.sources.tables import find
 from overread.cases.stratify import stratify
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import InputError, UnsoundError, checked, nearest, require
 from overread.core.files import FORMAT, EqualByDigest, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.phrases import count as counted
 from overread.core.random import by_name
 
+#: What of the proof a person looks at first.
+PROVED = ("patients shared", "duplicate groups shared", "checked")
+
 
 @dataclass(frozen=True, eq=False)
-class Split(EqualByDigest):
+class Split(EqualByDigest, Shown):
     """The part of every case. ``table``: ``case``, ``patient``, ``part``, sorted by case; ``proof`` as in the file."""
 
     table: pd.DataFrame
@@ -44,6 +48,22 @@ class Split(EqualByDigest):
         by_part = self.table.groupby("part")
         found = pd.DataFrame({"cases": by_part.size(), "patients": by_part["patient"].nunique()})
         return {p: {c: int(found[c].get(p, 0)) for c in ("cases", "patients")} for p in PARTS}
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a case: ``case``, ``patient``, ``part``."""
+        return self.table.copy()
+
+    def overview(self) -> Overview:
+        """Cases and patients of each part, its classes, and the proof that nobody is in two."""
+        counts, parts = self.counts(), self.proof.get("parts", {})
+        rows = tuple((p, counts[p]["cases"], counts[p]["patients"]) for p in PARTS)
+        names = list(dict.fromkeys(name for p in PARTS for name in parts.get(p, {}).get("classes", {})))
+        classes = tuple((name, *(parts.get(p, {}).get("classes", {}).get(name, 0) for p in PARTS)) for name in names)
+        proof = tuple((name, self.proof[name]) for name in PROVED if name in self.proof)
+        panels = (Panel(("part", "cases", "patients"), rows), Panel(("class", *PARTS), classes, "Patients by class"),
+                  Panel(("proof", "found"), proof, "Nobody is in two parts"))  # fmt: skip
+        left = tuple(f"left out: {n:,} ({why})" for why, n in self.proof.get("left out", {}).items())
+        return Overview(f"Split {self.method}", panels, (*self.proof.get("warnings", ()), *left))
 
     @property
     def digest(self) -> str:

@@ -60,7 +60,7 @@ def leaderboard(
     board = rank(tables, at={name: system.points for name, system in found.items()}, metric=metric, against=against,
                  level=level, seed=seed, ledgers=ledgers, allow_seen=allow_seen or any(tuned.values()))  # fmt: skip
     board.save(folder)
-    write_csv(folder / "leaderboard.csv", board.rows())
+    write_csv(folder / "leaderboard.csv", board.to_frame())
     page = leaderboard_page(board, folder)
     if as_json:
         typer.echo(json_with_metrics(folder / "leaderboard.json"))

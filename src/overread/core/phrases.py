@@ -47,3 +47,18 @@ def without_folders(word: str) -> str:
 
 
 _PATH = re.compile(r"(?s)(?P<flag>--[\w-]+=)?[^=<>()'\"]*[/\\](?P<name>[^=<>()'\"/\\]+)[/\\]?")
+
+
+@checked
+def aligned(rows: Sequence[tuple[str, ...]], right: int = 0) -> list[str]:
+    """Rows of texts as lines, each column as wide as its widest cell; the last ``right`` stand to the right.
+
+    >>> aligned([("metric", "n"), ("auc", "10")], right=1)
+    ['metric   n', 'auc     10']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    last = len(widths) - right
+    return [
+        "  ".join(c.rjust(w) if i >= last else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths))).rstrip()
+        for row in rows
+    ]

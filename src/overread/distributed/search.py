@@ -24,6 +24,7 @@ from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.cases.split import folds as folds_of
 from overread.core import random
+from overread.core.display import Overview, Panel, Shown, panel_of
 from overread.core.errors import InputError, OverreadError, UnavailableError, UnsoundError, checked, nearest, require
 from overread.core.files import cache_folder, cores, fingerprint, folder_lock, plain, read_fields, write_csv, write_json
 from overread.core.phrases import count
@@ -81,7 +82,7 @@ class Dimension:
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class Search(Shown):
     """What a search found. ``trials``: a row each, the best first; ``recipe``: that of the best finished one.
 
     Its ``score`` is the best of many on the same patients, so it is too good; ``importance``: of each field, if told.
@@ -92,6 +93,20 @@ class Search:
     score: float
     importance: dict[str, float]
     folder: Path
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a trial, the best first: ``trial``, ``state``, ``score``, ``trained epochs``, ``seconds``, then the fields."""
+        return self.trials.copy()
+
+    def overview(self) -> Overview:
+        """The best trials, and how much each field mattered."""
+        mattered = tuple(sorted(self.importance.items(), key=lambda item: -item[1]))
+        note = "the best of many on the same patients is too good: judge the trained model on the test part"
+        panels = (
+            panel_of(self.trials, "Trials, the best first"),
+            Panel(("field", "importance"), mattered, "Which fields mattered"),
+        )
+        return Overview(str(self), panels, (note,))
 
     def __str__(self) -> str:
         states = ", ".join(f"{n} {state}" for state, n in self.trials["state"].value_counts().items())

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from overread.cases.sources.labels import natural
 from overread.cases.sources.tables import find, guess, known, read_table
+from overread.core.display import Shown
 from overread.core.errors import InputError, checked, require
 from overread.core.files import fingerprint, plain, sha256
 from overread.core.identifiers import identifiers
@@ -57,7 +58,8 @@ class Localisation(Result):
 
     def table(self) -> str:
         """The results as aligned text for a terminal."""
-        from overread.evaluation.comparison.compare import aligned, counted
+        from overread.core.phrases import aligned
+        from overread.evaluation.comparison.compare import counted
 
         c = self.counts
         head = (
@@ -159,7 +161,7 @@ _AXES = ("x", "y", "z")
 
 
 @dataclass(frozen=True, eq=False)
-class Marks:
+class Marks(Shown):
     """Marks and lesions on N images, ready to be counted.
 
     ``lesion_image`` (L,), ``patients`` (N,) numbers; ``marks``: a row for each mark, with the columns ``reader``,
@@ -173,6 +175,10 @@ class Marks:
     marks: pd.DataFrame
     rule: str
     digest: str
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a mark: ``reader``, ``image``, ``score``, ``hit``."""
+        return self.marks.copy()
 
     @property
     def readers(self) -> tuple[str, ...]:

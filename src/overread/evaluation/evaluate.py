@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.core.display import Overview, Panel
 from overread.core.errors import InputError, checked
 from overread.core.files import plain, write_json
-from overread.core.phrases import count
+from overread.core.phrases import aligned, count
 from overread.evaluation.curves import Confusion, Curves, Scatter, confusion_of, curves_of, scatter_of
 from overread.evaluation.decision.class_decision import (  # fmt: skip
     LARGEST,
@@ -26,10 +27,19 @@ from overread.evaluation.decision.class_decision import (  # fmt: skip
 )
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import verify, write_look
-from overread.evaluation.metrics import Endpoint, endpoint_of, judge, metric_named, shown
+from overread.evaluation.metrics import Endpoint, defined, endpoint_of, judge, metric_named, shown
 from overread.evaluation.operating_point import OperatingPoint, refuse_training
 from overread.evaluation.questions import Question, ScoredCases, largest, questions
-from overread.evaluation.results import Content, Result, lookup, to_file_form
+from overread.evaluation.results import (
+    Cohort,
+    LedgerEntry,
+    Result,
+    Tally,
+    estimates_panel,
+    groups_panel,
+    lookup,
+    to_file_form,
+)
 from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, not_finite
@@ -37,32 +47,6 @@ from overread.stats.calibration.reliability import PARTS, null_estimate, reliabi
 from overread.stats.discrimination.stratified import UNKNOWN, mean_stratified_auc, strata_of, stratified_auc
 from overread.stats.estimate import Estimate, p_text, rounded, undefined
 from overread.stats.resample import resamples_for
-
-
-@dataclass(frozen=True)
-class Tally:
-    """How many images of how many patients."""
-
-    images: int = 0
-    patients: int = 0
-
-
-@dataclass(frozen=True)
-class Cohort(Tally):
-    """Who was judged: images and patients, all, by class (or with the finding); images by source."""
-
-    unlabelled: int = 0
-    patients_with_several_images: int = 0
-    per_class: dict[str, Tally] = field(default_factory=dict, hash=False)
-    sources: dict[str, int] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class LedgerEntry(Content):
-    """Which entry of the ledger a look at the test set is, and its hash."""
-
-    entry: int = 0
-    hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class Provenance:
     in reading.
     """
 
-    ledger: LedgerEntry = LedgerEntry()
+    ledger: LedgerEntry = LedgerEntry()  # noqa: RUF009
     model: str = ""
     predictions: str = ""
     level: float = 0.95
@@ -105,7 +89,7 @@ class Evaluation(Result):
     confusion: Confusion = Confusion()  # noqa: RUF009
     operating: tuple[OperatingPoint, ...] = ()
     decision: ClassDecision | None = None
-    counts: Cohort = Cohort()
+    counts: Cohort = Cohort()  # noqa: RUF009
     looks: int = 0
     primary: str = ""
     scatter: Scatter = Scatter()  # noqa: RUF009
@@ -162,6 +146,34 @@ class Evaluation(Result):
 
     def __repr__(self) -> str:
         return f"evaluation of {count(self.counts.images, 'image')}, {count(len(self.estimates), 'estimate')}"
+
+    def overview(self) -> Overview:
+        """The main numbers over all cases, then a row for each number of a class, and of a subgroup."""
+        calls = {m.name for m in shown("calls")}
+        whole = [e for e in self.estimates if not e.where and e.metric not in calls]
+        main, brief = ({m.name for place in places for m in shown(place)} for places in (("top", "main"), ("brief",)))
+        about = ("", self.primary)
+        panels = (
+            estimates_panel([e for e in whole if e.of in about and e.metric in main]),
+            estimates_panel([e for e in whole if e.of not in about and e.metric in brief], "By class"),
+            estimates_panel(
+                [e for e in self.estimates if e.where and e.of in about and e.metric in brief], "In subgroups"
+            ),
+        )
+        said = (
+            *self.cautions,
+            *([str(self.decision)] if self.decision else map(str, self.operating)),
+            *self.about.notes,
+        )
+        return Overview(
+            f"Evaluation of {count(self.counts.images, 'image')} of {count(self.counts.patients, 'patient')}",
+            panels,
+            said,
+        )
+
+    def asked(self) -> tuple[Panel, ...]:
+        """Its metrics with their definitions, and its groups."""
+        return defined(self.estimates), groups_panel(self.estimates)
 
     def table(self) -> str:
         """The results as aligned text for a terminal; subgroups by their main metrics."""
@@ -507,24 +519,24 @@ def as_text(found: Evaluation) -> str:
     lines += [f"caution: {caution}" for caution in found.cautions]
     if found.decision:
         lines.append(str(found.decision))
-    lines += _aligned(
-        [("metric", "of", f"value ({level})", "n/N", "patients"), *(_row(e, found.about) for e in overall)]
+    lines += aligned(
+        [("metric", "of", f"value ({level})", "n/N", "patients"), *(_row(e, found.about) for e in overall)], 2
     )
     lines += [f"undefined ({reason}): {names}" for reason, names in _reasons(overall).items()]
     if told := _calls(found):
-        lines += ["", *_aligned(told)]
+        lines += ["", *aligned(told, 2)]
     brief = {m.name for m in shown("brief")}
     groups = [e for e in found.estimates if e.where and e.of in ("", primary) and e.metric in brief]
     head: tuple[str, ...]
     if groups:
         head = ("subgroup", "metric", "of", f"value ({level})", "n/N", "patients")
         rows = [(", ".join(f"{k} {v}" for k, v in e.where.items()), *_row(e, found.about)) for e in groups]
-        lines += ["", *_aligned([head, *rows])]
+        lines += ["", *aligned([head, *rows], 2)]
         lines += [f"undefined ({reason}): {names}" for reason, names in _reasons(groups).items()]
     largest = _largest_gaps([g for g in found.gaps if g.of in ("", primary)])
     if largest:
         head = ("largest gap", "subgroup", "minus", f"value ({level})", "p after Holm")
-        lines += ["", *_aligned([head, *largest])]
+        lines += ["", *aligned([head, *largest], 2)]
     return "\n".join(lines)
 
 
@@ -580,14 +592,3 @@ def _row(e: Estimate, about: Provenance) -> tuple[str, ...]:
     value = "undefined" if e.undefined else str(e)
     share = f"{e.images:,}" if e.count is None or e.undefined else f"{e.count:,}/{e.images:,}"
     return name, e.of, value, share, f"{e.patients:,}"
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    last = len(widths) - 2  # the counts stand to the right
-    return [
-        "  ".join(
-            cell.rjust(w) if i >= last else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]

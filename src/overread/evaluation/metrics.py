@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.core.display import Panel
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.evaluation import estimators as of
 from overread.evaluation import group_values as groups
@@ -16,7 +17,7 @@ from overread.evaluation.estimators import Estimator, Intervals, Measures, Paire
 from overread.evaluation.group_values import GapEstimator
 from overread.evaluation.operating_point import positives
 from overread.evaluation.questions import Question, Sample, ScoredCases, Subject, ask, sample_of, samples
-from overread.evaluation.results import Content
+from overread.evaluation.results import Content, metrics_panel
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, patient_codes
 from overread.stats.estimate import Estimate
@@ -310,6 +311,17 @@ def metric_named(name: str) -> Metric:
         of = metric_named(base)
         return replace(of, name=name, label=f"{of.label}, {ending}", definition=ENDINGS[ending], shown={})
     return Metric(name, "other", name, "", {})
+
+
+@checked
+def defined(found: Iterable[Estimate]) -> Panel:
+    """The metrics of a result by which it can be asked, with what each means."""
+
+    def meaning(name: str) -> str:
+        record = metric_named(name)
+        return f"{record.label}: {record.definition}" if record.definition else record.label
+
+    return metrics_panel(found, meaning)
 
 
 #: Of one name, that of all classes before that of one question: its words hold for both.

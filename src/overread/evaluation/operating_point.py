@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import ArgumentError, InputError, UnsoundError, checked, nearest, one_of, require
 from overread.core.files import build, read_json, write_json
 from overread.core.identifiers import among, in_doubt, marks
@@ -45,7 +46,7 @@ class Scored(Protocol):
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
+class OperatingPoint(Shown):
     """Call a case positive when its score is at least ``threshold``.
 
     The score is the sum of the probabilities of the ``positive`` classes (of the finding, for findings).
@@ -69,6 +70,17 @@ class OperatingPoint:
     def of(self) -> str:
         """The name under which its results stand: the positive classes joined by ``+``."""
         return "+".join(self.positive)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row: ``of``, ``threshold``, ``rule``, ``sensitivity``, ``specificity`` (on tuning data), ``chosen on``."""
+        held = {"of": self.of, "threshold": self.threshold, "rule": self.rule, "sensitivity": self.sensitivity,
+                "specificity": self.specificity, "chosen on": self.chosen_on}  # fmt: skip
+        return pd.DataFrame([held])
+
+    def overview(self) -> Overview:
+        """The threshold, the rule that chose it, and what it reaches on tuning data."""
+        note = f"frozen: refused on the {count(len(self.seen), 'patient')} that it was chosen on"
+        return Overview(str(self), (Panel(("field", "value"), tuple(self.to_frame().iloc[0].items())),), (note,))
 
     def __str__(self) -> str:
         return (

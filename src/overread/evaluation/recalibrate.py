@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.core.display import Shown
 from overread.core.errors import InputError, UnsoundError, checked, nearest, one_of, require
 from overread.core.files import build, read_json, write_json
 from overread.core.identifiers import marks
@@ -39,7 +40,7 @@ FEW = 20
 
 
 @dataclass(frozen=True)
-class Recalibration:
+class Recalibration(Shown):
     """How probabilities are to be changed, and whose images it was learned from.
 
     ``steps``: per finding (``""`` for one label) the fields of :class:`Temperature` and so on, one list for each class

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Union, cast, get_args, get_origin
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import InputError, checked, nearest
 from overread.core.files import EqualByDigest, build, field_types, read_json, write_json
-from overread.stats.estimate import Estimate
+from overread.stats.estimate import Estimate, estimates_frame, level_text
 
 #: Points of a stored curve, at most.
 POINTS = 500
@@ -21,7 +23,34 @@ POINTS = 500
 T = TypeVar("T")
 
 
-class Result(EqualByDigest):
+class Estimated(Shown):
+    """What was found in numbers shows itself by them.
+
+    A subclass has ``estimates``, as a field or made from its fields.
+    """
+
+    if TYPE_CHECKING:
+
+        @property
+        def estimates(self) -> tuple[Estimate, ...]:
+            """The numbers that were found."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an estimate, in the columns of :func:`overread.stats.estimate.estimates_frame`."""
+        return estimates_frame(self.estimates)
+
+    def overview(self) -> Overview:
+        """The estimates over all cases, then those of the subgroups; what must be known before they are believed."""
+        whole, groups = ([e for e in self.estimates if bool(e.where) == inside] for inside in (False, True))
+        panels = [estimates_panel(whole), estimates_panel(groups, "In subgroups")]
+        return Overview(repr(self), tuple(p for p in panels if p.rows), tuple(getattr(self, "cautions", ())))
+
+    def asked(self) -> tuple[Panel, ...]:
+        """Its metrics, as keys, with what each is of, and its groups."""
+        return (metrics_panel(self.estimates), groups_panel(self.estimates))
+
+
+class Result(EqualByDigest, Estimated):
     """What a stage of judging found: a frozen dataclass that prints, compares, and saves itself in one file beside its
     estimates.
 
@@ -31,12 +60,6 @@ class Result(EqualByDigest):
 
     #: The file in which everything but the estimates stands, as ``comparison.json``.
     file: ClassVar[str]
-
-    if TYPE_CHECKING:
-
-        @property
-        def estimates(self) -> tuple[Estimate, ...]:
-            """The numbers that were found."""
 
     def __str__(self) -> str:
         return self.table()
@@ -84,6 +107,43 @@ class Result(EqualByDigest):
 
 
 @checked
+def estimates_panel(found: Sequence[Estimate], caption: str = "") -> Panel:
+    """Estimates as a table: what, of whom, the value with its interval, and from how many."""
+    groups = any(e.where for e in found)
+    head = (*(["subgroup"] if groups else []), "metric", "of", f"value ({level_text(found)})", "images", "patients")
+    rows = tuple(
+        (*([", ".join(f"{k} {v}" for k, v in e.where.items())] if groups else []), e.metric, e.of, str(e), e.images, e.patients)
+        for e in found
+    )  # fmt: skip
+    return Panel(head, rows, caption)
+
+
+@checked
+def metrics_panel(found: Iterable[Estimate], meaning: Callable[[str], str] | None = None) -> Panel:
+    """The metrics by which a result can be asked, a row each: the key, its ``meaning`` where it is known, what it is of."""
+    by_metric: dict[str, list[Estimate]] = {}
+    for e in found:
+        by_metric.setdefault(e.metric, []).append(e)
+    rows = []
+    for metric, held in by_metric.items():
+        of = list(dict.fromkeys(e.of for e in held if e.of))
+        key = f'["{metric}", "{of[0]}"]' if of else f'["{metric}"]'
+        rows.append((key, *([meaning(metric)] if meaning else []), ", ".join(of[:20]) or "all cases"))
+    head = ("ask", *(["what it is"] if meaning else []), "of")
+    return Panel(head, tuple(rows), "Metrics", most=10**6)
+
+
+@checked
+def groups_panel(found: Iterable[Estimate]) -> Panel:
+    """The columns of subgroups, with their values."""
+    by_column: dict[str, dict[str, None]] = {}
+    for e in found:
+        for column, value in e.where.items():
+            by_column.setdefault(column, {})[value] = None
+    return Panel(("column", "groups"), tuple((c, ", ".join(v)) for c, v in by_column.items()), "Subgroups", most=10**6)
+
+
+@checked
 def lookup(found: Iterable[tuple[str, str, T]], key: str | tuple[str, ...], order: Sequence[str] = ()) -> T:
     """The item under ``metric`` or ``(metric, name)`` among (metric, name, item).
 
@@ -107,6 +167,14 @@ def lookup(found: Iterable[tuple[str, str, T]], key: str | tuple[str, ...], orde
 
 
 @dataclass(frozen=True)
+class Tally:
+    """How many images of how many patients."""
+
+    images: int = 0
+    patients: int = 0
+
+
+@dataclass(frozen=True)
 class Content:
     """What a file holds under some key; false where nothing is there, or where ``undefined`` says why."""
 
@@ -126,6 +194,24 @@ class Content:
         return not self.undefined and [getattr(self, f.name) for f in fields(self)] != [
             getattr(empty, f.name) for f in fields(self)
         ]
+
+
+@dataclass(frozen=True)
+class Cohort(Tally):
+    """Who was judged: images and patients, all, by class (or with the finding); images by source."""
+
+    unlabelled: int = 0
+    patients_with_several_images: int = 0
+    per_class: dict[str, Tally] = field(default_factory=dict, hash=False)
+    sources: dict[str, int] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class LedgerEntry(Content):
+    """Which entry of the ledger a look at the test set is, and its hash."""
+
+    entry: int = 0
+    hash: str = ""
 
 
 @checked

@@ -17,7 +17,7 @@ from overread.core.files import plain, write_json
 from overread.evaluation.curves import AbstentionCurve
 from overread.evaluation.operating_point import refuse_shared
 from overread.evaluation.questions import largest
-from overread.evaluation.results import lookup, to_file_form
+from overread.evaluation.results import Estimated, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, bands
 from overread.predictions import Predictions
 from overread.stats.arrays import patient_codes
@@ -44,7 +44,7 @@ LARGE, RESAMPLES = 200_000, 100
 
 
 @dataclass(frozen=True, eq=False)
-class Uncertainty:
+class Uncertainty(Estimated):
     """Coverage and size of conformal sets with their intervals, and what figures are drawn from.
 
     ``more``: ``conformal`` and ``abstention`` for ``curves.json``; ``fitted``: the thresholds by finding (``""``

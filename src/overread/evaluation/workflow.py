@@ -21,7 +21,7 @@ from overread.core.files import write_json
 from overread.evaluation.curves import Numbers
 from overread.evaluation.ledger import record_look, verify
 from overread.evaluation.operating_point import OperatingPoint, positives, question, refuse_seen, refuse_training
-from overread.evaluation.results import Content, lookup, to_file_form
+from overread.evaluation.results import Content, Estimated, lookup, to_file_form
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, no_ranking, normal_quantile, patient_codes
 from overread.stats.classification import at_threshold
@@ -188,7 +188,7 @@ COSTS = ("read", "miss", "alarm")
 
 
 @dataclass(frozen=True, eq=False)
-class Workflow:
+class Workflow(Estimated):
     """One way through the reading room: what happens on it, its estimates, and differences from other ways.
 
     ``differences``: by the name of the other way, such as ``reader alone``; on the same readers and cases, paired.
@@ -243,7 +243,7 @@ class TriageCurve(Content):
 
 
 @dataclass(frozen=True, eq=False)
-class Simulation:
+class Simulation(Estimated):
     """Workflows side by side, the triage curve, the order of the worklist, and what it was made from."""
 
     workflows: tuple[Workflow, ...]

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import WHOLE, Planes
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import InputError, UnavailableError, checked, one_of, require
 from overread.core.files import (
     FORMAT,
@@ -150,7 +152,7 @@ class About:
 
 
 @dataclass(frozen=True, eq=False)
-class Model(EqualByDigest):
+class Model(EqualByDigest, Shown):
     """A trained network with its contract. ``history`` is a list of one dict per epoch (or per penalty), ``rungs`` the
     ladder that led to it. ``held_out``, of a model that was just made of folds: what it says of patients of training and
     tuning, each by networks that have not seen him, with the column ``fold``; not saved with it."""
@@ -171,6 +173,27 @@ class Model(EqualByDigest):
     def digest(self) -> str:
         """Hash of weights and contract."""
         return fingerprint([digest_of(self.network.state_dict()), plain(self.about)])
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an epoch (or a penalty), in the columns of ``history.json``."""
+        return pd.DataFrame(list(self.history))
+
+    def overview(self) -> Overview:
+        """What it is, what it was trained with and on, what was decided, and the ladder that led to it."""
+        about, origin = self.about, self.about.backbone
+        facts = (
+            ("network", origin.name), ("parameters", origin.parameters), ("method", about.recipe.method),
+            ("initial weights", origin.weights_source or ("none" if not origin.pretrained else "pretrained")),
+            ("licence of these", origin.licence), ("predicts", ", ".join(about.target.names[:20])),
+            ("image size", " × ".join(map(str, about.preprocess.size))), ("members", len(about.members) or 1),
+            ("patients seen", len(about.seen)), ("hash", self.digest),
+        )  # fmt: skip
+        rungs = tuple((r.name, f"{r.score:.3f} ({r.low:.3f}–{r.high:.3f})", r.taken, r.why) for r in self.rungs)
+        decisions = tuple((d.what, d.choice, d.why) for d in about.decisions)
+        panels = (Panel(("fact", "value"), tuple(row for row in facts if row[1] != "")),
+                  Panel(("rung", "on held-out cases", "kept", "why"), rungs, "Ladder"),
+                  Panel(("what", "choice", "why"), decisions, "Decided for you"))  # fmt: skip
+        return Overview(str(self), panels, origin.notes)
 
     def __str__(self) -> str:
         origin = self.about.backbone

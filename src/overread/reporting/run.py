@@ -15,11 +15,11 @@ from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, read_fields, read_json
 from overread.evaluation.curves import AbstentionCurve, ConformalCoverage, Curves, ReaderPoint
 from overread.evaluation.decision.class_decision import load_frozen
-from overread.evaluation.evaluate import Evaluation, Tally
+from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.ledger import is_declaration, verify
 from overread.evaluation.metrics import shown
 from overread.evaluation.operating_point import OperatingPoint
-from overread.evaluation.results import Content, from_file_form
+from overread.evaluation.results import Content, Tally, from_file_form
 from overread.reporting import words
 from overread.reporting.case_rows import AuditPicture, GalleryEntry, MapRow, MethodRow, NeighbourRow
 from overread.stats.estimate import Estimate

@@ -10,7 +10,7 @@ from typing import Any
 
 from overread.core.identifiers import counted
 from overread.core.phrases import without_folders
-from overread.evaluation.evaluate import Tally
+from overread.evaluation.results import Tally
 from overread.reporting import words
 from overread.reporting.run import Run, ShortcutArea, StudyFile
 from overread.reporting.words import Table

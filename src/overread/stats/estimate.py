@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from overread.core.errors import checked, require
+from overread.core.display import Overview, Panel, Shown
+from overread.core.errors import InputError, checked, nearest, require
 from overread.stats.arrays import TINY, normal_quantile, t_quantile
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(Shown):
     """One number of a report.
 
     ``value``, ``low``, ``high`` are NaN where undefined, and then ``undefined`` says why. ``level`` is the confidence
     of the interval. ``of`` is the class or finding, ``where`` the subgroup. ``count``: where the value is the share of
-    ``images`` that are so, how many are, the n of n/N; else None.
+    ``images`` that are so, how many are, the n of n/N; else None. ``float(estimate)`` is its value; ``<`` and ``>``
+    compare values, with those of others or with numbers, ``==`` everything; ``f"{estimate:.3f}"`` writes the value
+    alone, ``f"{estimate}"`` the value with its interval.
     """
 
     metric: str
@@ -35,13 +40,55 @@ class Estimate:
     undefined: str = ""
     count: int | None = None
 
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def __lt__(self, other: Estimate | float) -> bool:
+        return float(self) < float(other)
+
+    def __le__(self, other: Estimate | float) -> bool:
+        return float(self) <= float(other)
+
+    def __gt__(self, other: Estimate | float) -> bool:
+        return float(self) > float(other)
+
+    def __ge__(self, other: Estimate | float) -> bool:
+        return float(self) >= float(other)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high), NaN where there is none."""
+        return self.low, self.high
+
+    @property
+    def name(self) -> str:
+        """What it is an estimate of, in words: ``auc of mel where sex female``."""
+        where = ", ".join(f"{column} {value}" for column, value in self.where.items())
+        return " ".join(filter(None, (self.metric, self.of and f"of {self.of}", where and f"where {where}")))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row, in the columns of :func:`estimates_frame`."""
+        return estimates_frame([self])
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> tuple[Estimate, ...]:
+        """The estimates of a DataFrame that ``to_frame`` made, in order. Raises :class:`InputError` for other columns."""
+        return _from_frame(frame)
+
+    def overview(self) -> Overview:
+        """The value with its interval, how it was made, and from how many."""
+        return Overview(f"{self.name}: {self}", (Panel(("value", level_text((self,)), "images", "patients", "method"), ((
+            rounded(self.value) if not self.undefined else "–", interval_text(self), self.images, self.patients, self.method),)),))  # fmt: skip
+
     def __str__(self) -> str:
         if self.undefined:
             return f"undefined ({self.undefined})"
         if math.isnan(self.low):
             return f"{rounded(self.value)} (no interval)"
-        joint = "–" if self.low >= 0 else " to "  # no dash before a minus
-        return f"{rounded(self.value)} ({rounded(self.low)}{joint}{rounded(self.high)})"
+        return f"{rounded(self.value)} ({interval_text(self)})"
 
 
 @checked
@@ -53,6 +100,39 @@ def undefined(metric: str, reason: str, *, of: str = "", images: int = 0, patien
     """
     require(bool(reason), "an undefined estimate needs its reason")
     return Estimate(metric, math.nan, of=of, images=images, patients=patients, undefined=reason)
+
+
+#: The columns of an estimate in a DataFrame; between ``of`` and ``value`` one more, ``where:<column>``, for each column
+#: of subgroups.
+FRAME = ("metric", "of", "value", "low", "high", "level", "method", "images", "patients", "count", "undefined")
+
+
+@checked
+def estimates_frame(estimates: Iterable[Estimate]) -> pd.DataFrame:
+    """A row an estimate: :data:`FRAME`, and a column ``where:<column>`` for each column of subgroups, blank outside."""
+    held = list(estimates)
+    groups = dict.fromkeys(column for e in held for column in e.where)
+    columns = [*FRAME[:2], *(f"where:{column}" for column in groups), *FRAME[2:]]
+    rows = [{**{f.name: getattr(e, f.name) for f in fields(e) if f.name != "where"},
+             **{f"where:{column}": e.where.get(column, "") for column in groups}} for e in held]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns).astype({"count": "Int64"})
+
+
+def _from_frame(frame: pd.DataFrame) -> tuple[Estimate, ...]:
+    strange = [str(c) for c in frame.columns if c not in FRAME and not str(c).startswith("where:")]
+    lacking = [name for name in FRAME[:3] if name not in frame]
+    if strange or lacking:
+        raise InputError("the DataFrame is not one of estimates", given=f"columns {', '.join(map(str, frame.columns))}",
+                         todo=nearest((strange or lacking)[0], FRAME))  # fmt: skip
+
+    def estimate(row: dict[str, Any]) -> Estimate:
+        where = {name[6:]: str(row.pop(name)) for name in list(row) if name.startswith("where:")}
+        numbers: dict[str, Any] = {name: int(row.pop(name)) for name in ("images", "patients") if name in row}
+        number = row.pop("count", None)
+        known = None if pd.isna(number) else int(number)
+        return Estimate(**row, **numbers, where={k: v for k, v in where.items() if v}, count=known)
+
+    return tuple(estimate({str(name): value for name, value in row.items()}) for row in frame.to_dict("records"))
 
 
 # -- how numbers are written: what is not exactly none or all is not told as if it were ----------------------------
@@ -83,6 +163,26 @@ def rounded(value: float, digits: int = 3, most: float = 1.0) -> str:
     step = 10.0 ** -(digits + MORE)
     inside = near + math.copysign(step, value - near)
     return f"{'<' if value < inside else '>'}{inside:,.{digits + MORE}f}"
+
+
+@checked
+def interval_text(estimate: Estimate) -> str:
+    """The ends of an interval; ``"–"`` where there is none.
+
+    >>> interval_text(Estimate("auc", 0.9, 0.85, 0.94)), interval_text(Estimate("change", 0.1, -0.1, 0.3))
+    ('0.850–0.940', '-0.100 to 0.300')
+    """
+    if math.isnan(estimate.low):
+        return "–"
+    joint = "–" if estimate.low >= 0 else " to "  # no dash before a minus
+    return f"{rounded(estimate.low)}{joint}{rounded(estimate.high)}"
+
+
+@checked
+def level_text(estimates: Iterable[Estimate]) -> str:
+    """What the intervals are: ``95 % interval``; without their level where there are several."""
+    levels = {e.level for e in estimates if not e.undefined}
+    return f"{100 * levels.pop():g} % interval" if len(levels) == 1 else "interval"
 
 
 @checked
@@ -117,7 +217,7 @@ def p_said(p: float) -> str:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Shown):
     """``first`` − ``second``, with the test of no difference.
 
     ``error`` is the standard error (for an interval that is not symmetric, that of its side towards 0),
@@ -135,8 +235,34 @@ class Difference:
         if self.p == 0 and math.isnan(self.statistic):  # from a file: JSON has no infinity
             object.__setattr__(self, "statistic", math.copysign(math.inf, self.difference.value))
 
+    def __float__(self) -> float:
+        return float(self.difference.value)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row, in the columns of :func:`differences_frame`."""
+        return differences_frame([self])
+
+    def overview(self) -> Overview:
+        """Both values, their difference with its interval, and p."""
+        return Overview(f"{self.difference.name}: {self}", (Panel(("first", "second", "difference", "p"), ((
+            str(self.first), str(self.second), str(self.difference), p_text(self.p)),)),))  # fmt: skip
+
     def __str__(self) -> str:
         return str(self.difference) if math.isnan(self.p) else f"{self.difference}, {p_said(self.p)}"
+
+
+@checked
+def differences_frame(differences: Iterable[Difference], adjusted: Sequence[float] = ()) -> pd.DataFrame:
+    """A row a difference: ``metric``, ``of``, ``where:<column>``, ``first``, ``second``, ``difference``, ``low``, ``high``,
+    ``level``, ``p``, and ``p holm`` where it is given as ``adjusted``."""
+    held = list(differences)
+    frame = estimates_frame([d.first for d in held]).drop(columns=[*FRAME[2:]])
+    frame = frame.assign(
+        first=[d.first.value for d in held], second=[d.second.value for d in held],
+        **{name: [float(getattr(d.difference, name)) for d in held] for name in ("value", "low", "high", "level")},
+        p=[float(d.p) for d in held],
+    ).rename(columns={"value": "difference"})  # fmt: skip
+    return frame.assign(**{"p holm": list(adjusted)}) if len(adjusted) else frame
 
 
 @checked

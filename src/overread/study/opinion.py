@@ -19,6 +19,7 @@ from overread.cases.audit.audit import Finding
 from overread.cases.audit.image_checks import FILE, TrainingImages, image_findings, unchecked
 from overread.cases.cases import Cases, paths
 from overread.cases.privacy import patient_codes
+from overread.core.display import Shown
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.files import cores, read_json
 from overread.core.phrases import command_of, count
@@ -42,7 +43,7 @@ Source: TypeAlias = str | os.PathLike | bytes | NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class Reader(Shown):
     """A model with its points, its decision rule, what its training images were, and the facts to say of it.
 
     ``recalibration`` mends the probabilities that are told, None tells the model's own; ``calibration`` says so in

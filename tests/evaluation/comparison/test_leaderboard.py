@@ -113,7 +113,7 @@ def test_each_ledger_gets_one_look_and_none_where_nothing_could_be_ranked(three,
 
 def test_rows_hold_every_number_once(three):
     board = leaderboard(three(patients=80), resamples=50)
-    rows = board.rows()
+    rows = board.to_frame()
     assert len(rows) == 3 * len(board.metrics)
     assert rows.loc[rows["system"] == "best", "p holm"].isna().all()
     assert "minus best" in str(board)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from overread.cases.audit.fingerprints import BLANK, components, exact, group, longest, similar, take_fingerprints
 from overread.cases.audit.shortcut import shortcut
 from overread.cases.cases import PARTS, Cases
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import InputError, UnsoundError, checked, require
 from overread.core.files import FORMAT, build, fingerprint, read_json, write_json
 from overread.core.phrases import count as counted
@@ -27,7 +28,7 @@ _WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Shown):
     """One thing the audit found: what, how bad, in how many cases, and what to do. ``cases``: the first 1,000 names."""
 
     kind: str
@@ -42,7 +43,7 @@ class Finding:
 
 
 @dataclass(frozen=True, eq=False)
-class Audit:
+class Audit(Shown):
     """What was found, worst first; ``counts`` and ``shortcut`` as in ``audit.json``.
 
     ``pairs``: (case, case, "exact" or "near"); ``excluded``: (case, reason) of cases that cannot be used.
@@ -61,6 +62,30 @@ class Audit:
     def all(self, kind: str) -> tuple[Finding, ...]:
         """Every finding of a kind: there can be a leak of images and one of patients."""
         return tuple(f for f in self.findings if f.kind == kind)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a finding, worst first: ``kind``, ``severity``, ``count``, ``message``, ``advice``."""
+        columns = ("kind", "severity", "count", "message", "advice")
+        return pd.DataFrame([{c: getattr(f, c) for c in columns} for f in self.findings], columns=list(columns))
+
+    def overview(self) -> Overview:
+        """The findings, worst first, and what to do."""
+        rows = tuple((f.severity, f.kind, f.message, f.advice) for f in self.findings)
+        return Overview(
+            str(self).splitlines()[0],
+            (Panel(("severity", "kind", "what was found", "what to do"), rows, of=len(rows)),),
+        )
+
+    def asked(self) -> tuple[Panel, ...]:
+        """The kinds of findings that are there."""
+        kinds = dict.fromkeys(f.kind for f in self.findings)
+        return (
+            Panel(
+                ("ask", "finds"),
+                tuple((f'.all("{kind}")', f"{len(self.all(kind))} of this kind") for kind in kinds),
+                "Findings",
+            ),
+        )
 
     def require_none(self, *kinds: str) -> None:
         """Raise :class:`UnsoundError` if there is a finding of one of these kinds."""

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.core.display import Overview, Panel
 from overread.core.errors import checked, require
 from overread.core.files import build, plain
+from overread.core.phrases import aligned
 from overread.evaluation.comparison.claims import Declaration, Ledgers, Verdict, look, met, paths_of, subject
 from overread.evaluation.comparison.differences import contrast, paired_differences, unpaired_differences
 from overread.evaluation.comparison.paired_cases import Pair, PairedQuestion, half_and_chosen, pair, paired_questions
@@ -20,13 +22,13 @@ from overread.evaluation.decision.class_decision import Frozen, parted, refuse_t
 from overread.evaluation.estimators import Intervals, missing_difference, relabelled
 from overread.evaluation.evaluate import FEW_EVENTS
 from overread.evaluation.ledger import looked, truth_hash, verify
-from overread.evaluation.metrics import Endpoint, endpoint_of, shown
+from overread.evaluation.metrics import Endpoint, defined, endpoint_of, shown
 from overread.evaluation.operating_point import OperatingPoint, positives, refuse_training
-from overread.evaluation.results import Result, estimates, from_file_form, lookup, to_file_form
+from overread.evaluation.results import Result, estimates, from_file_form, groups_panel, lookup, to_file_form
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile, patient_codes
-from overread.stats.estimate import Difference, Estimate, p_text, rounded
+from overread.stats.estimate import Difference, Estimate, differences_frame, p_text, rounded
 from overread.stats.hypotheses import holm
 
 #: Rows (N,) of the first and of the second table.
@@ -304,6 +306,25 @@ class Comparison(Result):
     def __repr__(self) -> str:
         return f"comparison of {' with '.join(self.names)}, {len(self.differences):,} differences"
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row a difference, in the columns of :func:`overread.stats.estimate.differences_frame`."""
+        return differences_frame(self.differences, self.adjusted)
+
+    def overview(self) -> Overview:
+        """Both values, their difference and its p, over all cases; then in subgroups."""
+        level = f"difference ({100 * self.about.get('level', 0.95):g} % interval)"
+        head = ("metric", "of", *self.names, level, "p", "p (Holm)")
+        told = [(d.first, _row(d, p)) for d, p in zip(self.differences, self.adjusted)]
+        groups = tuple((", ".join(f"{k} {v}" for k, v in e.where.items()), *row) for e, row in told if e.where)
+        whole = Panel(head, tuple(row for e, row in told if not e.where))
+        panels = (whole, *([Panel(("subgroup", *head), groups, "In subgroups")] if groups else []))
+        said = (*([str(self.verdict)] if self.verdict else []), *self.cautions)
+        return Overview(f"{' minus '.join(self.names)}: {len(self.differences):,} differences on {counted(self.counts['images'], 'image')} of {counted(self.counts['patients'], 'patient')}", panels, said)  # fmt: skip
+
+    def asked(self) -> tuple[Panel, ...]:
+        """The metrics that are compared, with their definitions, and the groups."""
+        return defined(d.first for d in self.differences), groups_panel(d.first for d in self.differences)
+
     def table(self) -> str:
         """The results as aligned text for a terminal."""
 
@@ -417,9 +438,3 @@ def counted(number: int, thing: str) -> str:
     ('1 image', '1,200 images')
     """
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
-def aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows of texts as lines, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths)).rstrip() for row in rows]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import pandas as pd
 
+from overread.core.display import Overview, Panel
 from overread.core.errors import InputError, checked, one_of, require
-from overread.core.phrases import count
-from overread.evaluation.comparison.compare import Comparison, aligned, compare
+from overread.core.phrases import aligned, count
+from overread.evaluation.comparison.compare import Comparison, compare
 from overread.evaluation.decision.class_decision import Frozen, thresholds_of
 from overread.evaluation.ledger import record_look, verify
-from overread.evaluation.metrics import Endpoint, endpoint_of, metric_for, metric_named
+from overread.evaluation.metrics import Endpoint, defined, endpoint_of, metric_for, metric_named
 from overread.evaluation.results import Result
 from overread.predictions import Predictions
 from overread.stats.estimate import Difference, Estimate, p_text
@@ -79,7 +80,20 @@ class Leaderboard(Result):
             raise InputError(f"the leaderboard has no {metric} of {where[SYSTEM]!r}", todo=", ".join(m for m, _ in self.metrics))  # fmt: skip
         return found
 
-    def rows(self) -> pd.DataFrame:
+    def overview(self) -> Overview:
+        """A row a system, the best first: its value, how far it is from the reference, and p."""
+        panels = tuple(Panel(head, rows) for head, rows in self._tables())
+        return Overview(f"{count(len(self.systems), 'system')} on the same {count(self.images, 'image')} of {count(self.patients, 'patient')}",
+                        panels, self.cautions)  # fmt: skip
+
+    def asked(self) -> tuple[Panel, ...]:
+        """The metrics that are compared, with their definitions, and the systems."""
+        places = tuple(enumerate(self.systems, start=1))
+        return defined(e for e in self.estimates if AGAINST not in e.where), Panel(
+            ("place", "system"), places, "Systems", most=10**6
+        )
+
+    def to_frame(self) -> pd.DataFrame:
         """One row for each system and metric, the best system first: for a spreadsheet."""
         tests = {(s.system, s.metric, s.of): s for s in self.standings}
         rows = []
@@ -99,6 +113,12 @@ class Leaderboard(Result):
         """A line for each system and metric, as aligned text for a terminal."""
         lines = [f"{count(len(self.systems), 'system')} on the same {count(self.images, 'image')} of {count(self.patients, 'patient')}"]  # fmt: skip
         lines += [f"caution: {caution}" for caution in self.cautions]
+        for head, rows in self._tables():
+            lines += ["", *aligned([head, *rows])]
+        return "\n".join(lines)
+
+    def _tables(self) -> Iterator[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]]:
+        """The head and the rows of the table of each metric."""
         tests = {(s.system, s.metric, s.of): s for s in self.standings}
         for metric, of in self.metrics:
             level = f"{100 * self.value(self.systems[0], metric, of).level:g} % interval"
@@ -108,8 +128,7 @@ class Leaderboard(Result):
                 test = tests.get((system, metric, of))
                 gap = (str(self.difference(system, metric, of)), p_text(test.adjusted)) if test else ("–", "–")
                 body.append((system, str(self.value(system, metric, of)), *gap))
-            lines += ["", *aligned([head, *body])]
-        return "\n".join(lines)
+            yield head, tuple(body)
 
 
 @checked

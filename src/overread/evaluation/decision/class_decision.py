@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import InputError, checked, require
 from overread.core.files import build, read_json, write_json
 from overread.evaluation.operating_point import OperatingPoint, refuse_seen
@@ -36,7 +38,7 @@ class TriedRule:
 
 
 @dataclass(frozen=True)
-class ClassDecision:
+class ClassDecision(Shown):
     """Call a case with the probabilities p the class j with the largest Σ_k p_k ``gains[k][j]``, of equals the first.
 
     ``names`` are the classes, rows and columns of ``gains`` in their order. ``rule``: ``argmax``, ``prior``,
@@ -61,6 +63,17 @@ class ClassDecision:
         square = len(self.gains) == size and all(len(row) == size for row in self.gains)
         require(square and bool(np.isfinite(np.array(self.gains)).all()),
                 "the gains of a decision rule must be a number for each pair of classes", given=f"{size} classes")  # fmt: skip
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a rule that was tried, argmax first: ``rule``, ``said``, ``score`` and ``gain`` with ``gain low``, ``gain high``."""
+        rows = [{"rule": t.rule, "said": t.said, "score": t.score.value, "gain": t.gain.value, "gain low": t.gain.low,
+                 "gain high": t.gain.high} for t in self.tried]  # fmt: skip
+        return pd.DataFrame(rows, columns=["rule", "said", "score", "gain", "gain low", "gain high"])
+
+    def overview(self) -> Overview:
+        """The rule, why it was chosen, and what every rule reached that was tried."""
+        rows = tuple((t.said, str(t.score), str(t.gain)) for t in self.tried)
+        return Overview(str(self), (Panel(("rule", "on tuning data", "above argmax"), rows),))
 
     @property
     def moves(self) -> bool:

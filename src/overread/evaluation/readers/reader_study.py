@@ -14,9 +14,9 @@ import pandas as pd
 from overread.cases.annotators import Grades, in_order
 from overread.core.errors import InputError, checked, require
 from overread.core.files import plain, sha256
-from overread.core.phrases import count
+from overread.core.phrases import aligned, count
 from overread.evaluation.comparison.claims import NOT_ASKED, Declaration, Standing, Verdict, look
-from overread.evaluation.comparison.compare import aligned, counted
+from overread.evaluation.comparison.compare import counted
 from overread.evaluation.curves import Range, ReaderPoint, RocCurve
 from overread.evaluation.decision.class_decision import Frozen, parted, refuse_tuned
 from overread.evaluation.estimators import Intervals

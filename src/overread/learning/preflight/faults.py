@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import pandas as pd
+
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import UnsoundError
 from overread.core.phrases import count
 
@@ -62,7 +65,7 @@ class Forecast:
 
 
 @dataclass(frozen=True)
-class Preflight:
+class Preflight(Shown):
     """What a check found, worst first, and what it measured, by name. Prints, iterates, and never raises by itself."""
 
     faults: tuple[Fault, ...]
@@ -74,6 +77,19 @@ class Preflight:
 
     def __len__(self) -> int:
         return len(self.faults)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a fault, worst first: ``kind``, ``severity``, ``what``, ``found``, ``fix``."""
+        names = ["kind", "severity", "what", "found", "fix"]
+        return pd.DataFrame([[getattr(fault, name) for name in names] for fault in self.faults], columns=names)
+
+    def overview(self) -> Overview:
+        """What was found, and what was measured."""
+        rows = tuple((f.severity, f.what, f.found, f.fix) for f in self.faults)
+        measured = tuple(self.measured.items())
+        forecast = [str(self.forecast)] if self.forecast else []
+        return Overview(str(self).splitlines()[0], (Panel(("severity", "what", "found", "what to do"), rows),
+                                                    Panel(("measured", "value"), measured, "Measured")), tuple(forecast))  # fmt: skip
 
     @property
     def sound(self) -> bool:

@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure as Sheet
+from matplotlib.figure import Figure as Canvas
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
@@ -60,6 +60,8 @@ _STYLE = {
 _FONTS = "'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
+#: Points of a screen that an inch takes in a notebook.
+INCH = 96
 #: Dots per inch of a PNG: journals ask for 200 and more of a drawing at the width it is printed in.
 DPI = 220
 
@@ -122,6 +124,14 @@ def _styled() -> Iterator[None]:
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's browser has other fonts
         yield
+
+
+class Sheet(Canvas):
+    """A figure of matplotlib that a notebook shows without pyplot."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        width, height = (round(INCH * inches) for inches in self.get_size_inches())
+        return png_of(self), {"width": width, "height": height}
 
 
 @contextmanager

@@ -34,8 +34,8 @@ def search_page(trials: pd.DataFrame, importance: dict[str, float], folder: str 
     summary = [f"{words.count(len(trials), 'trial')}, of which {len(finished)} went through all epochs; the best reached {finished['score'].iloc[0]:.3f}."]  # fmt: skip
     cautions = ["Each score is of training patients who did not teach that trial. The best of many is too good: judge the model that is trained by the chosen recipe on the tuning and the test part, which no trial has seen."]  # fmt: skip
     sections = [
-        Section.of("What was chosen", (), _chosen(finished), _coordinates(trials)),
-        Section.of("Which fields mattered", (), _bars(importance)),
+        Section.of("What was chosen", (), _chosen(finished), coordinates(trials)),
+        Section.of("Which fields mattered", (), importance_bars(importance)),
         Section.of("The trials", (), _table(trials)),
     ]
     return write_page_and_figures(Path(folder) / "search.html", "Search of a recipe", summary, sections, cautions=cautions)  # fmt: skip
@@ -62,7 +62,9 @@ def _table(trials: pd.DataFrame) -> Table:
     return Table(f"Trials, the best first{more}", ("Trial", "State", "Score", "Trained epochs", *fields), rows, 2)
 
 
-def _bars(importance: dict[str, float]) -> Figure | None:
+@checked
+def importance_bars(importance: dict[str, float]) -> Figure | None:
+    """How much of the scores' variance each field explains; None where that was not told."""
     if not importance:
         return None
     names = sorted(importance, key=lambda name: importance[name])
@@ -77,7 +79,8 @@ def _bars(importance: dict[str, float]) -> Figure | None:
         return canvas.finish(drawing, "importance", "Which fields mattered", alt, "Of the scores after the first rung, which all trials reached alike (fANOVA, Hutter 2014).")  # fmt: skip
 
 
-def _coordinates(trials: pd.DataFrame) -> Figure | None:
+@checked
+def coordinates(trials: pd.DataFrame) -> Figure | None:
     """Parallel coordinates: a line a trial, an axis a field, the score last; the best is drawn on top."""
     scored = trials[trials["score"].notna()]
     if len(scored) < 2:
