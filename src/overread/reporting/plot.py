@@ -97,7 +97,7 @@ def plot(result: Shown, kind: str = "") -> Any:
     if kind and kind not in known:
         one_of(kind, [*known, *metrics], f"the kind of figure of {what}")
     drawn = {kind: known[kind]} if kind in known else {} if kind in metrics else known
-    found = next(filter(None, (figure.draw(_readable(result)) for figure in drawn.values())), None)
+    found: Any = next(filter(None, (figure.draw(_readable(result)) for figure in drawn.values())), None)
     if found is None and metrics and kind not in known:
         found = _forest(result, kind or metrics[0])
     figure = found[0] if isinstance(found, list) else found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from overread.cases.audit.audit import Audit
 from overread.cases.cases import PARTS, Cases
@@ -66,7 +67,7 @@ def findings(audit: Audit) -> Figure | None:
 
 
 def _bars(
-    held: dict[str, tuple[int, ...]], names: Sequence[str], name: str, title: str, size: str, of: int
+    held: Mapping[str, tuple[int, ...]], names: Sequence[str], name: str, title: str, size: str, of: int
 ) -> Figure | None:
     """A row a key, in it a bar a name with its number."""
     rows = list(held.items())[:MOST]
@@ -83,7 +84,7 @@ def _bars(
                 axes.annotate(f"{number:,}", (number, y), (3, 0), textcoords="offset points", va="center", fontsize=7.5)
         canvas.plain_rows(axes, [words.name(key, 34) for key, _ in rows], [False] * len(rows))
         axes.set(xlim=(0, 1.14 * most), xlabel=names[0].capitalize() if len(names) == 1 else "")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(words.name(size, 90))
         if len(names) > 1:
             drawing.legend(loc="outside lower center", ncols=len(names))

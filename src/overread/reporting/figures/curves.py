@@ -9,13 +9,12 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Sheet
 
 from overread.core.errors import checked
 from overread.evaluation.curves import Curves, PrecisionRecallCurve
 from overread.reporting import words
 from overread.reporting.figures import canvas
-from overread.reporting.figures.canvas import BLUE, COLOURS, INK, SOFT, STROKES, THIN, VERMILION, Figure
+from overread.reporting.figures.canvas import BLUE, COLOURS, INK, SOFT, STROKES, THIN, VERMILION, Figure, Sheet
 from overread.reporting.run import Run, TrainingRow
 
 SQUARE = (4.3, 4.15)
