@@ -27,8 +27,9 @@ from overread.cli.leaderboard import leaderboard
 from overread.cli.lr_find import lr_find
 from overread.cli.options import Commands, HelpWithHeadings, expanded
 from overread.cli.plan import plan
+from overread.cli.predict import predict
 from overread.cli.readers import readers
-from overread.cli.run import audit, checklist, demo, predict, report, run, split, train
+from overread.cli.run import audit, checklist, demo, report, run, split, train
 from overread.cli.scan import key, scan
 from overread.cli.search import search
 from overread.cli.simulate import simulate

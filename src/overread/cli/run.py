@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,16 +14,6 @@ from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, Rec
 from overread.core.errors import InputError
 from overread.core.phrases import command_of, count
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
-
-if TYPE_CHECKING:
-    from overread.learning.model import Model
-
-#: The roles of a table that is to be predicted.
-PREDICTED = ("image", "label", "patient", "case", "source", "view", "time")
-#: What of its layout counts then.
-LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding", "rename_label", "identifiers")
-#: Columns of it that go along into the predictions.
-CARRIED = ("subgroups", "keep_columns")
 
 
 def run(
@@ -129,60 +119,6 @@ def train(
     with open_run(study, folder, machine.cache, offline=machine.offline) as context:
         steps.train(context)
     end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], ["overread", "predict", folder])
-
-
-def predict(
-    model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
-    columns: Annotated[Columns, Only((*PREDICTED, *CARRIED))],
-    layout: Annotated[Layout, Only(LAID_OUT)],
-    resources: Annotated[Resources, Only(("device", "threads"))],
-    table: Annotated[str, typer.Argument(help="a table of new images; without it, the run's tuning and test parts")] = "",
-    output: Annotated[Path, typer.Option("-o", "--output", help="the predictions of a new table")] = Path("predictions.csv"),
-    names: Annotated[str, typer.Option(help="hash or keep; as when the model was trained if not given")] = "",
-) -> None:  # fmt: skip
-    """Predict the run's tuning and test parts, or the images of a new table."""
-    from overread.study import steps
-
-    if not table:
-        with open_run(Study.load(model / "study.toml"), model) as context:
-            steps.predict(context)
-        end([model / "predictions" / "tuning.csv", model / "predictions" / "test.csv"], ["overread", "evaluate", model])
-        return
-    from overread.learning.predict import load_model
-
-    _predict_table(load_model(model), table, columns, layout, names, resources, output)
-
-
-def _predict_table(
-    model: Model, table: str, columns: Columns, layout: Layout, names: str, resources: Resources, output: Path
-) -> None:
-    from overread.cases.sources.read_cases import read_images
-    from overread.learning.predict import predict as predict_cases
-
-    about = model.about
-    roles: dict[str, Any] = {name: getattr(columns, name) or None for name in PREDICTED}
-    answer = layout.identifiers
-    if about.names_salt and about.identifiers and answer not in ("ask", about.identifiers):
-        raise InputError("the model knows patients by codes, and takes identifiers otherwise", given=f"{answer}, the model's: {about.identifiers}",
-                         todo="train with the same --identifiers, or with --names keep")  # fmt: skip
-    layout = replace(layout, identifiers=about.identifiers or answer) if answer == "ask" else layout
-    with bars() as progress:
-        cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
-                            planes=about.planes, progress=progress, layout=layout, keep=(*columns.subgroups, *columns.keep_columns),
-                            **roles)  # fmt: skip
-        made = predict_cases(
-            model, cases, device=resources.device, threads=resources.threads, progress=progress, say=say
-        )
-    for note in cases.notes:
-        say(f"  {note}")
-    if left_out := cases.table["case"].nunique() - len(made):
-        say(f"{count(left_out, 'case')} left out: the images cannot be read")
-    if many := made.table["patient"][made.table["split"] == "seen"].nunique():
-        say(
-            f"{many:,} of {made.table['patient'].nunique():,} patients trained or tuned the model (split: seen): what is said of them is no test of it"
-        )
-    made.save(output)
-    end([output], ["overread", "evaluate", output] if columns.label else "")
 
 
 def report(folder: Folder) -> None:

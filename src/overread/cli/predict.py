@@ -1,0 +1,378 @@
+"""What a model says: of a run's own parts, of a table, of one case for people, or of a folder as a page."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overread.cases.sources.layout import Layout
+from overread.cases.sources.tables import ENDINGS
+from overread.cli.console import bars, end, open_run, say
+from overread.cli.options import AsJson, Only, listed
+from overread.core.errors import ImageError, InputError
+from overread.core.phrases import command_of, count
+from overread.study.question import Columns, Resources, Study
+
+if TYPE_CHECKING:
+    from overread.cases.cases import Cases
+    from overread.evaluation.decision.single_case import Opinion
+    from overread.learning.model import Model
+    from overread.study.opinion import Reader
+
+#: The roles of a table that is to be predicted; of images given one by one what they say of them.
+PREDICTED = ("image", "label", "patient", "case", "source", "view", "time")
+#: What of its layout counts then.
+LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding", "rename_label", "identifiers")
+#: Columns of it that go along into the predictions.
+CARRIED = ("subgroups", "keep_columns")
+_DICOM = (".dcm", ".dicom")
+#: Where predictions of new images go by default.
+USUAL = "predictions.csv"
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
+    columns: Annotated[Columns, Only((*PREDICTED, *CARRIED))],
+    layout: Annotated[Layout, Only(LAID_OUT)],
+    resources: Annotated[Resources, Only(("device", "threads"))],
+    images: Annotated[list[str], typer.Argument(help="images (one: printed for people; several, a folder, a zip or \"*.dcm\": a row each and a page), or a table; without any, the run's tuning and test parts")] = [],
+    output: Annotated[str, typer.Option("-o", "--output", help=f"the predictions; {USUAL} if not given")] = "",
+    names: Annotated[str, typer.Option(help="hash or keep: whether files stand under their names; keep if not given, of a table as when the model was trained")] = "",
+    together: Annotated[bool | None, typer.Option("--one-case/--each-a-case", help="several images are those of one case (with --view or --time a value for each, behind commas), or a case each")] = None,
+    as_trained: Annotated[bool, typer.Option("--as-trained", help="the model's own probabilities, without calibration by tuning data")] = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Predict the run's tuning and test parts, the images of a table, or new images: for people, with what to think of it."""
+    given = _expanded(images)
+    if not given:
+        _predict_parts(model)
+    elif len(given) == 1 and (columns.label or not _holds_images(given[0])):
+        _predict_table(model, given[0], columns, layout, names, resources, Path(output or USUAL))
+    else:
+        _refuse_columns(columns)
+        from overread.study.opinion import open_reader
+
+        reader = open_reader(model, device=resources.device, threads=resources.threads, as_trained=as_trained)
+        if _is_one(reader, given, columns, together):
+            _predict_case(reader, given, columns, output, names, as_json)
+        else:
+            _predict_each(reader, given, columns, layout, names, Path(output or USUAL), as_json)
+
+
+# -- the run's own parts, and tables ------------------------------------------------------------------------------
+
+
+def _predict_parts(folder: Path) -> None:
+    from overread.study import steps
+
+    with open_run(Study.load(folder / "study.toml"), folder) as context:
+        steps.predict(context)
+    written = [folder / "predictions" / f"{part}.csv" for part in ("tuning", "test")]
+    end(written, ["overread", "evaluate", folder])
+
+
+def _predict_table(
+    folder: Path, table: str, columns: Columns, layout: Layout, names: str, resources: Resources, output: Path
+) -> None:
+    from overread.cases.sources.read_cases import read_images
+    from overread.learning.predict import load_model
+    from overread.learning.predict import predict as predict_cases
+
+    model = load_model(folder)
+    about = model.about
+    roles: dict[str, Any] = {name: getattr(columns, name) or None for name in PREDICTED}
+    with bars() as progress:
+        cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
+                            planes=about.planes, progress=progress, layout=_layout(model, layout), keep=(*columns.subgroups, *columns.keep_columns),
+                            **roles)  # fmt: skip
+        made = predict_cases(
+            model, cases, device=resources.device, threads=resources.threads, progress=progress, say=say
+        )
+    for note in cases.notes:
+        say(f"  {note}")
+    if left_out := cases.table["case"].nunique() - len(made):
+        say(f"{count(left_out, 'case')} left out: the images cannot be read")
+    if many := made.table["patient"][made.table["split"] == "seen"].nunique():
+        say(
+            f"{many:,} of {made.table['patient'].nunique():,} patients trained or tuned the model (split: seen): what is said of them is no test of it"
+        )
+    made.save(output)
+    end([output], ["overread", "evaluate", output] if columns.label else "")
+
+
+def _layout(model: Model, layout: Layout) -> Layout:
+    """The layout with the model's answer to who is the same patient."""
+    about, answer = model.about, layout.identifiers
+    if about.names_salt and about.identifiers and answer not in ("ask", about.identifiers):
+        raise InputError("the model knows patients by codes, and takes identifiers otherwise", given=f"{answer}, the model's: {about.identifiers}",
+                         todo="train with the same --identifiers, or with --names keep")  # fmt: skip
+    return replace(layout, identifiers=about.identifiers or answer) if answer == "ask" else layout
+
+
+# -- what was given ------------------------------------------------------------------------------------------------
+
+
+def _expanded(given: Sequence[str]) -> list[str]:
+    """Paths, with the files that patterns such as ``scans/*.dcm`` stand for where the shell has left them as they are."""
+    found: list[str] = []
+    for text in given:
+        some = [text] if _file(text).exists() or not glob.has_magic(text) else sorted(glob.glob(text, recursive=True))
+        if not some:
+            raise InputError("no file fits the pattern", given=text, todo="check the path")
+        found += some
+    return found
+
+
+def _file(text: str) -> Path:
+    """The file of a path or of an address."""
+    from overread.images.address import file_of
+
+    return Path(text) if Path(text).exists() else Path(file_of(text))
+
+
+def _holds_images(text: str) -> bool:
+    """Whether it is an image, or holds images: not a table."""
+    from overread.cases.sources.dicom_export import is_tree
+    from overread.images.dicom.header import is_dicom_file
+
+    file = _file(text)
+    if not file.exists():
+        raise InputError("the folder or file does not exist", given=text, todo="check the path")
+    image = file.name.lower().endswith(ENDINGS) or is_dicom_file(file) if file.is_file() else False
+    return image or file.is_dir() or is_tree(file)
+
+
+def _is_image(text: str) -> bool:
+    file = _file(text)
+    return file.is_file() and not file.name.lower().endswith(".zip") and not _is_directory(file)
+
+
+def _is_directory(file: Path) -> bool:
+    from overread.cases.sources.dicom_export import is_directory
+
+    return is_directory(file)
+
+
+def _refuse_columns(columns: Columns) -> None:
+    for name in ("image", "label", "source", *CARRIED):
+        if getattr(columns, name):
+            raise InputError(f"--{name.replace('_', '-').removesuffix('s')} names a column, and there is no table", given=str(getattr(columns, name)),
+                             todo="give a table of the images, or leave it out")  # fmt: skip
+
+
+def _is_one(reader: Reader, given: Sequence[str], columns: Columns, together: bool | None) -> bool:
+    """Whether the images are those of one case; asked where a guess could be wrong."""
+    if len(given) == 1 and _is_image(given[0]):
+        return True
+    if not all(map(_is_image, given)):
+        if together:
+            raise InputError(
+                "the images of one case are given one by one", given=", ".join(given)[:200], todo="name its files"
+            )
+        return False
+    if together is None and reader.model.about.recipe.fusion != "single" and not (columns.view or columns.time):
+        raise InputError("the model sees the images of a case together, and nobody says whether these are of one", given=count(len(given), "image"),
+                         todo="say --one-case, with --view A,B where it tells views apart, or --each-a-case")  # fmt: skip
+    return bool(columns.view or columns.time) if together is None else together
+
+
+# -- one case ------------------------------------------------------------------------------------------------------
+
+
+def _predict_case(
+    reader: Reader, given: Sequence[str], columns: Columns, output: str, names: str, as_json: bool
+) -> None:
+    opinion = reader.opinion(given, case=columns.case, views=listed(columns.view), times=listed(columns.time), patient=columns.patient)  # fmt: skip
+    if names == "hash":
+        (opinion,) = _under_codes(reader, [opinion])
+    typer.echo(opinion.to_json() if as_json else str(opinion))
+    if output:
+        end([_save(reader, [opinion], {}, Path(output))], "")
+
+
+# -- many ----------------------------------------------------------------------------------------------------------
+
+
+def _predict_each(
+    reader: Reader, given: Sequence[str], columns: Columns, layout: Layout, names: str, output: Path, as_json: bool
+) -> None:
+    from overread.core.errors import one_of
+
+    hide = one_of(names or "keep", ("keep", "hash"), "names") == "hash"
+    aside: list[str] = []
+    with bars() as progress:
+        cases = _cases_of(reader.model, given, columns, _layout(reader.model, layout))
+        for note in cases.notes:
+            say(f"  {note}")
+        found = list(reader.opinions(cases, progress=progress, say=aside.append))
+        places = _places(cases)
+        patients = _patients(reader.model, cases)
+    for line in () if hide else aside[:10]:
+        say(line)
+    left = cases.table["case"].nunique() - len(found)
+    if left:
+        say(f"{count(left, 'case')} set aside: the images cannot be read")
+    if hide:
+        found, places, patients = _coded(reader, found, places, patients)
+    written = _save(reader, found, patients, output)
+    page = _page(reader, found, places, left, output.with_suffix(".html"))
+    if as_json:
+        typer.echo(json.dumps([opinion.plain() for opinion in found], indent=2, ensure_ascii=False))
+    for line in _summary(found):
+        say(line)
+    end([written, page], ["open", page])
+
+
+def _cases_of(model: Model, given: Sequence[str], columns: Columns, layout: Layout) -> Cases:
+    """The images as cases: each its own, unless the model sees those of a case together and their headers say whose they are."""
+    from overread.cases.sources.read_cases import read_images
+
+    if len(given) > 1 or _members(given[0]):
+        read = _listed(model, given)
+    else:
+        read = read_images(given[0], model.target, names="keep", planes=model.about.planes, layout=layout)
+        read = _with_flat_images(read, Path(given[0]), layout)
+    table = read.table
+    bare = table["patient"] == table["image"]
+    alone = model.about.recipe.fusion == "single" and model.about.planes.how == "whole"
+    return replace(read, table=table.assign(patient=table["patient"].mask(bare, ""), case=table["image"] if alone else table["case"]))  # fmt: skip
+
+
+def _with_flat_images(read: Cases, folder: Path, layout: Layout) -> Cases:
+    """With the images beside the DICOM files of a folder."""
+    import pandas as pd
+
+    from overread.cases.sources.dicom_export import is_tree
+    from overread.cases.sources.folders import images_below
+
+    if not (folder.is_dir() and is_tree(folder)):
+        return read
+    names, notes = images_below(folder, layout)
+    names = [name for name in names if not name.lower().endswith(_DICOM)]
+    if not names:
+        return read
+    blank = {name: "" for name in read.table.columns} | dict.fromkeys(read.target.columns, read.target.task.unknown)
+    more = pd.DataFrame(blank, index=range(len(names))).assign(**dict.fromkeys(("image", "case", "patient"), names))
+    told = f"folder: {count(len(read), 'DICOM image')} and {count(len(names), 'other image')}"
+    return replace(read, table=pd.concat([read.table, more], ignore_index=True), notes=(told, *read.notes, *notes))
+
+
+def _members(text: str) -> list[str]:
+    """The flat images in a zip archive that is no DICOM export, as addresses."""
+    from overread.images.address import Address
+    from overread.images.formats import archives
+
+    file = _file(text)
+    if not (file.is_file() and archives.is_archive(file)):
+        return []
+    flat = tuple(ending for ending in ENDINGS if ending not in _DICOM)
+    return [str(Address(str(file), name)) for name in archives.members(file) if name.lower().endswith(flat)]
+
+
+def _listed(model: Model, given: Sequence[str]) -> Cases:
+    """Images named one by one, or those in an archive, each a case."""
+    import os
+
+    import pandas as pd
+
+    from overread.cases.cases import ROLES, Cases
+
+    files = _members(given[0]) if len(given) == 1 else list(given)
+    if wrong := next((text for text in files if len(given) > 1 and not _is_image(text)), ""):
+        raise InputError(
+            "folders and archives are given one at a time", given=wrong, todo="give it alone, or its images one by one"
+        )
+    where = (
+        os.path.dirname(files[0])
+        if len(files) == 1
+        else os.path.commonpath([os.path.dirname(os.path.abspath(f)) for f in files])
+    )
+    short = [os.path.relpath(os.path.abspath(file), where or ".") for file in files]
+    blank = dict.fromkeys(ROLES, "") | dict.fromkeys(model.target.columns, model.target.task.unknown)
+    table = pd.DataFrame(blank, index=range(len(files))).assign(**dict.fromkeys(("image", "case", "patient"), short))
+    return Cases(table.drop_duplicates("image"), model.target, os.path.abspath(where or "."))
+
+
+def _places(cases: Cases) -> dict[str, str]:
+    """The address of the first image of each case."""
+    from overread.cases.cases import paths
+
+    return dict(zip(cases.table["case"][::-1], paths(cases)[::-1], strict=True))
+
+
+def _patients(model: Model, cases: Cases) -> dict[str, str]:
+    """A code for the patient of each case: what DICOM names is in no file of ours. A case without one is its own."""
+    from overread.cases.privacy import patient_codes, salt_of
+
+    one = cases.table.drop_duplicates("case")
+    coded = patient_codes(one["patient"], model.about.names_salt or salt_of(cases.table), model.about.identifiers)
+    return {case: code or case for case, code in zip(one["case"], coded, strict=True)}
+
+
+def _under_codes(reader: Reader, found: Iterable[Opinion]) -> list[Opinion]:
+    """The opinions under codes in place of the names of files."""
+    from overread.cases.privacy import codes
+
+    opinions, salt = list(found), reader.model.about.names_salt or reader.model.digest
+    made = codes([opinion.case for opinion in opinions], salt)
+    return [opinion.renamed(code, codes(opinion.images, salt)) for opinion, code in zip(opinions, made, strict=True)]
+
+
+def _coded(
+    reader: Reader, found: list[Opinion], places: dict[str, str], patients: dict[str, str]
+) -> tuple[list[Opinion], dict[str, str], dict[str, str]]:
+    made = _under_codes(reader, found)
+    new = {old.case: fresh.case for old, fresh in zip(found, made, strict=True)}
+    whose = {new[case]: new.get(who, who) for case, who in patients.items() if case in new}
+    return made, {new[case]: place for case, place in places.items() if case in new}, whose
+
+
+def _save(reader: Reader, found: Sequence[Opinion], patients: dict[str, str], output: Path) -> Path:
+    """The table of predictions, which every command that judges reads."""
+    import pandas as pd
+
+    from overread.predictions import Predictions
+
+    target = reader.model.target
+    rows = []
+    for opinion in found:
+        values = dict(zip(target.task.prediction_columns, (answer.value for answer in opinion.answers), strict=True))
+        who = {"case": opinion.case, "patient": patients.get(opinion.case, opinion.case), "split": "seen" if opinion.seen else "", "source": ""}  # fmt: skip
+        rows.append({**who, **opinion.row(), **dict.fromkeys(target.columns, target.task.unknown), **values})
+    made = Predictions(pd.DataFrame(rows), target, by=reader.model.facts, identifiers="as-written")
+    return made.save(output)
+
+
+def _page(reader: Reader, found: Sequence[Opinion], places: dict[str, str], left: int, path: Path) -> Path:
+    from contextlib import closing
+
+    from overread.core.sandbox import contained
+    from overread.images.examine import picture
+    from overread.reporting.pages.predict import SHOWN, SIDE, by_urgency, predictions_page
+
+    shown = [opinion for opinion in by_urgency(found)[:SHOWN] if "burned-in" not in {f.kind for f in opinion.findings}]
+    with closing(contained(picture, ((places[opinion.case],) for opinion in shown), common=(SIDE,), workers=reader.threads)) as made:  # fmt: skip
+        pictures = {o.case: b"" if isinstance(one, ImageError) else one for o, one in zip(shown, made, strict=True)}
+    return predictions_page(path, found, pictures, set_aside=left)
+
+
+def _summary(found: Sequence[Opinion]) -> list[str]:
+    """How many are called what, and how many are not to be relied on."""
+    from collections import Counter
+
+    called = Counter(opinion.called for opinion in found if opinion.called)
+    lines = [f"{count(len(found), 'case')}: " + ", ".join(f"{many:,} called {name}" for name, many in called.most_common(8))] if called else []  # fmt: skip
+    doubtful = sum(not opinion.trusted for opinion in found)
+    if doubtful:
+        lines.append(f"{count(doubtful, 'case')} with a warning: unlike the training data, or a failed check of the image (columns unlike and failed_checks)")  # fmt: skip
+    if seen := sum(bool(opinion.seen) for opinion in found):
+        lines.append(
+            f"{count(seen, 'case')} of the training (split: seen): what is said of them is no test of the model"
+        )
+    return [*lines, *([found[0].calibration] if found[0].calibration else []), f"more of one of them: {command_of(['overread', 'predict', 'RUN', 'IMAGE'])}"]  # fmt: skip
