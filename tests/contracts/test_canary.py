@@ -215,7 +215,7 @@ def test_an_export_of_dicom_files(export, tmp_path, overread) -> None:
 
 
 def test_new_images_of_a_model(done, export, tmp_path, overread) -> None:
-    said = overread("predict", done[0] / "run", export[0], "-o", tmp_path / "new.csv")
+    said = overread("predict", done[0] / "run", export[0], "--names", "hash", "-o", tmp_path / "new.csv")
     _assert_clean(tmp_path, said)
 
 

@@ -15,7 +15,7 @@ from overread.cases.sources.layout import Layout
 from overread.cases.sources.tables import ENDINGS
 from overread.cli.console import bars, end, open_run, say
 from overread.cli.options import AsJson, Only, listed
-from overread.core.errors import ImageError, InputError
+from overread.core.errors import InputError
 from overread.core.phrases import command_of, count
 from overread.study.question import Columns, Resources, Study
 
@@ -62,7 +62,7 @@ def predict(
         if _is_one(reader, given, columns, together):
             _predict_case(reader, given, columns, output, names, as_json)
         else:
-            _predict_each(reader, given, columns, layout, names, Path(output or USUAL), as_json)
+            _predict_each(reader, given, layout, names, Path(output or USUAL), as_json)
 
 
 # -- the run's own parts, and tables ------------------------------------------------------------------------------
@@ -145,12 +145,13 @@ def _holds_images(text: str) -> bool:
     if not file.exists():
         raise InputError("the folder or file does not exist", given=text, todo="check the path")
     image = file.name.lower().endswith(ENDINGS) or is_dicom_file(file) if file.is_file() else False
-    return image or file.is_dir() or is_tree(file)
+    return image or file.is_dir() or is_tree(file) or bool(_members(file))
 
 
 def _is_image(text: str) -> bool:
     file = _file(text)
-    return file.is_file() and not file.name.lower().endswith(".zip") and not _is_directory(file)
+    archive = file.name.lower().endswith(".zip") and text == str(file)
+    return file.is_file() and not archive and not _is_directory(file)
 
 
 def _is_directory(file: Path) -> bool:
@@ -200,14 +201,15 @@ def _predict_case(
 
 
 def _predict_each(
-    reader: Reader, given: Sequence[str], columns: Columns, layout: Layout, names: str, output: Path, as_json: bool
+    reader: Reader, given: Sequence[str], layout: Layout, names: str, output: Path, as_json: bool
 ) -> None:
     from overread.core.errors import one_of
+    from overread.reporting.pages.predict import predictions_page
 
     hide = one_of(names or "keep", ("keep", "hash"), "names") == "hash"
     aside: list[str] = []
     with bars() as progress:
-        cases = _cases_of(reader.model, given, columns, _layout(reader.model, layout))
+        cases = _cases_of(reader.model, given, _layout(reader.model, layout))
         for note in cases.notes:
             say(f"  {note}")
         found = list(reader.opinions(cases, progress=progress, say=aside.append))
@@ -221,7 +223,7 @@ def _predict_each(
     if hide:
         found, places, patients = _coded(reader, found, places, patients)
     written = _save(reader, found, patients, output)
-    page = _page(reader, found, places, left, output.with_suffix(".html"))
+    page = predictions_page(output.with_suffix(".html"), found, places, set_aside=left)
     if as_json:
         typer.echo(json.dumps([opinion.plain() for opinion in found], indent=2, ensure_ascii=False))
     for line in _summary(found):
@@ -229,74 +231,66 @@ def _predict_each(
     end([written, page], ["open", page])
 
 
-def _cases_of(model: Model, given: Sequence[str], columns: Columns, layout: Layout) -> Cases:
+def _cases_of(model: Model, given: Sequence[str], layout: Layout) -> Cases:
     """The images as cases: each its own, unless the model sees those of a case together and their headers say whose they are."""
+    from overread.cases.sources.dicom_export import is_tree
     from overread.cases.sources.read_cases import read_images
 
-    if len(given) > 1 or _members(given[0]):
-        read = _listed(model, given)
+    first = Path(given[0])
+    flat = _members(first) if len(given) == 1 and not is_tree(first) else []
+    if flat or len(given) > 1:
+        read = _listed(model, [str(first.parent / name) for name in flat] or given)
     else:
-        read = read_images(given[0], model.target, names="keep", planes=model.about.planes, layout=layout)
-        read = _with_flat_images(read, Path(given[0]), layout)
+        read = read_images(first, model.target, names="keep", planes=model.about.planes, layout=layout)
+        read = _with_flat_images(read, first, layout) if is_tree(first) else read
     table = read.table
     bare = table["patient"] == table["image"]
     alone = model.about.recipe.fusion == "single" and model.about.planes.how == "whole"
     return replace(read, table=table.assign(patient=table["patient"].mask(bare, ""), case=table["image"] if alone else table["case"]))  # fmt: skip
 
 
-def _with_flat_images(read: Cases, folder: Path, layout: Layout) -> Cases:
-    """With the images beside the DICOM files of a folder."""
+def _with_flat_images(read: Cases, place: Path, layout: Layout) -> Cases:
+    """With the images beside the DICOM files of a folder or an archive."""
     import pandas as pd
 
-    from overread.cases.sources.dicom_export import is_tree
     from overread.cases.sources.folders import images_below
 
-    if not (folder.is_dir() and is_tree(folder)):
-        return read
-    names, notes = images_below(folder, layout)
+    names, notes = images_below(place, layout) if place.is_dir() else (_members(place), [])
     names = [name for name in names if not name.lower().endswith(_DICOM)]
     if not names:
         return read
-    blank = {name: "" for name in read.table.columns} | dict.fromkeys(read.target.columns, read.target.task.unknown)
+    blank = dict.fromkeys(read.table.columns, "") | dict.fromkeys(read.target.columns, read.target.task.unknown)
     more = pd.DataFrame(blank, index=range(len(names))).assign(**dict.fromkeys(("image", "case", "patient"), names))
-    told = f"folder: {count(len(read), 'DICOM image')} and {count(len(names), 'other image')}"
+    told = f"{count(len(read), 'DICOM image')} and {count(len(names), 'other image')}"
     return replace(read, table=pd.concat([read.table, more], ignore_index=True), notes=(told, *read.notes, *notes))
 
 
-def _members(text: str) -> list[str]:
-    """The flat images in a zip archive that is no DICOM export, as addresses."""
+def _members(file: Path) -> list[str]:
+    """The flat images in a zip archive, as addresses relative to its folder; none of anything else."""
     from overread.images.address import Address
     from overread.images.formats import archives
 
-    file = _file(text)
     if not (file.is_file() and archives.is_archive(file)):
         return []
     flat = tuple(ending for ending in ENDINGS if ending not in _DICOM)
-    return [str(Address(str(file), name)) for name in archives.members(file) if name.lower().endswith(flat)]
+    return [str(Address(file.name, name)) for name in archives.members(file) if name.lower().endswith(flat)]
 
 
-def _listed(model: Model, given: Sequence[str]) -> Cases:
-    """Images named one by one, or those in an archive, each a case."""
+def _listed(model: Model, files: Sequence[str]) -> Cases:
+    """Images named one by one, each a case. Raises :class:`InputError` for folders and archives among them."""
     import os
 
     import pandas as pd
 
     from overread.cases.cases import ROLES, Cases
 
-    files = _members(given[0]) if len(given) == 1 else list(given)
-    if wrong := next((text for text in files if len(given) > 1 and not _is_image(text)), ""):
-        raise InputError(
-            "folders and archives are given one at a time", given=wrong, todo="give it alone, or its images one by one"
-        )
-    where = (
-        os.path.dirname(files[0])
-        if len(files) == 1
-        else os.path.commonpath([os.path.dirname(os.path.abspath(f)) for f in files])
-    )
-    short = [os.path.relpath(os.path.abspath(file), where or ".") for file in files]
+    if wrong := next((text for text in files if not _is_image(text)), ""):
+        raise InputError("folders and archives are given one at a time", given=wrong, todo="give it alone, or its images one by one")  # fmt: skip
+    where = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
+    short = [os.path.relpath(os.path.abspath(file), where) for file in files]
     blank = dict.fromkeys(ROLES, "") | dict.fromkeys(model.target.columns, model.target.task.unknown)
     table = pd.DataFrame(blank, index=range(len(files))).assign(**dict.fromkeys(("image", "case", "patient"), short))
-    return Cases(table.drop_duplicates("image"), model.target, os.path.abspath(where or "."))
+    return Cases(table.drop_duplicates("image"), model.target, where)
 
 
 def _places(cases: Cases) -> dict[str, str]:
@@ -347,19 +341,6 @@ def _save(reader: Reader, found: Sequence[Opinion], patients: dict[str, str], ou
         rows.append({**who, **opinion.row(), **dict.fromkeys(target.columns, target.task.unknown), **values})
     made = Predictions(pd.DataFrame(rows), target, by=reader.model.facts, identifiers="as-written")
     return made.save(output)
-
-
-def _page(reader: Reader, found: Sequence[Opinion], places: dict[str, str], left: int, path: Path) -> Path:
-    from contextlib import closing
-
-    from overread.core.sandbox import contained
-    from overread.images.examine import picture
-    from overread.reporting.pages.predict import SHOWN, SIDE, by_urgency, predictions_page
-
-    shown = [opinion for opinion in by_urgency(found)[:SHOWN] if "burned-in" not in {f.kind for f in opinion.findings}]
-    with closing(contained(picture, ((places[opinion.case],) for opinion in shown), common=(SIDE,), workers=reader.threads)) as made:  # fmt: skip
-        pictures = {o.case: b"" if isinstance(one, ImageError) else one for o, one in zip(shown, made, strict=True)}
-    return predictions_page(path, found, pictures, set_aside=left)
 
 
 def _summary(found: Sequence[Opinion]) -> list[str]:

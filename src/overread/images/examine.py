@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import cv2
-import numpy as np
-
 from overread.core.errors import ImageError, checked
 from overread.images.address import parse
 from overread.images.dicom.header import DicomHeader, read_header
@@ -50,21 +47,3 @@ def _bytes_of(text: str) -> bytes | str:
         return text
     address = parse(text)
     return address_bytes(address, LIMITS) if address.entry else address.path
-
-
-@checked
-def picture(source: str | os.PathLike[str] | bytes, side: int) -> bytes:
-    """A PNG of an image for people, its longer side ``side`` pixels; deeper than 8 bits from the 0.5th to the 99.5th
-    percentile, a volume by its middle slice. Made to be run by :func:`overread.core.sandbox.contained`. Raises
-    :class:`ImageError`.
-    """
-    image = read_image(source)
-    pixels = image.pixels[len(image.pixels) // 2] if image.mode == "volume" else image.pixels
-    if pixels.dtype != np.uint8:
-        low, high = np.percentile(pixels, (0.5, 99.5))
-        pixels = np.clip((pixels - low) / max(float(high - low), 1e-6) * 255, 0, 255).astype(np.uint8)
-    scale = side / max(pixels.shape[:2])
-    shape = tuple(max(1, round(length * scale)) for length in pixels.shape[1::-1])
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if scale > 3 else cv2.INTER_CUBIC
-    small = cv2.resize(np.ascontiguousarray(pixels[..., ::-1]), shape, interpolation=how)
-    return bytes(cv2.imencode(".png", small)[1].tobytes())

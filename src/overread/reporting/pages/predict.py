@@ -14,6 +14,7 @@ from overread.core.phrases import count
 from overread.evaluation.decision.single_case import PURPOSE, Opinion
 from overread.reporting import words
 from overread.reporting.page import environment
+from overread.reporting.thumbnails import thumbnails
 from overread.stats.estimate import rounded
 
 #: Cases on the page, the most urgent; the others stand in the table beside it.
@@ -40,14 +41,15 @@ class _Card:
 
 @checked
 def predictions_page(
-    path: str | os.PathLike[str], found: Sequence[Opinion], pictures: Mapping[str, bytes], *, set_aside: int = 0
+    path: str | os.PathLike[str], found: Sequence[Opinion], places: Mapping[str, str], *, set_aside: int = 0
 ) -> Path:
     """Write one HTML file that needs no network, and give its path.
 
-    ``pictures``: a PNG of each case by its name, without those that must not be shown; ``set_aside``: cases whose images
-    could not be read.
+    ``places``: the address of an image of each case by the case's name; of images with writing in them a small picture is
+    shown with the writing covered. ``set_aside``: cases whose images could not be read.
     """
     ordered = by_urgency(found)
+    pictures = _pictures(ordered[:SHOWN], places)
     cards = [_card(opinion, pictures) for opinion in ordered[:SHOWN]]
     page = environment().get_template("predictions.html.j2")
     shown = {"cards": cards, "summary": _summary(found, set_aside), "more": len(ordered) - len(cards), "order": _order(found),
@@ -59,6 +61,15 @@ def predictions_page(
 def by_urgency(found: Sequence[Opinion]) -> list[Opinion]:
     """The most urgent first; of equals in the order given. See :attr:`Opinion.urgency`."""
     return sorted(found, key=lambda opinion: -opinion.urgency)
+
+
+def _pictures(shown: Sequence[Opinion], places: Mapping[str, str]) -> dict[str, bytes]:
+    """A PNG of each case by its name, nothing of an image that cannot be read."""
+    made: dict[str, bytes] = {}
+    for covered in (False, True):
+        some = [opinion.case for opinion in shown if any(f.kind == "burned-in" for f in opinion.findings) == covered]
+        made |= dict(zip(some, thumbnails([places[case] for case in some], side=SIDE, covered=covered), strict=True))
+    return made
 
 
 def _card(opinion: Opinion, pictures: Mapping[str, bytes]) -> _Card:
