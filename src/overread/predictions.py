@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import labels_panel
 from overread.cases.sources.labels import meant, refuse_variants, renamed, shown_pair
+from overread.cases.sources.tables import as_text
 from overread.core.display import Overview, Shown, panel_of
 from overread.core.errors import InputError, checked, nearest
 from overread.core.files import (
@@ -204,6 +205,26 @@ class Predictions(EqualByDigest, Shown):
         return write_csv(path, self.table, float_format="%.9g")
 
     @classmethod
+    def from_frame(
+        cls, frame: pd.DataFrame, positive: tuple[str, ...] = (), *, rename: Mapping[str, str] = MappingProxyType({}), identifiers: str = "ask",
+    ) -> Predictions:  # fmt: skip
+        """As :meth:`read`, from a DataFrame in the same columns; without a column ``case`` its rows are numbered."""
+        table = frame.reset_index(drop=True).copy()
+        if "case" not in table:
+            table.insert(0, "case", [f"case {i + 1}" for i in range(len(table))])
+        table = table.assign(**{c: as_text(table[c]) for c in (*_FIRST, "label") if c in table})
+        return cls._of(table, positive, rename, identifiers, "the DataFrame", None)
+
+    @classmethod
+    def _of(
+        cls, table: pd.DataFrame, positive: tuple[str, ...], rename: Mapping[str, str], answer: str, where: str, by: PredictedBy | None
+    ) -> Predictions:  # fmt: skip
+        table, notes = _with_labels(_with_plain_names(table), rename)
+        table, more = _with_people(_with_both_classes(table), answer)
+        target, said = _target_of(list(map(str, table.columns)), positive, where, by)
+        return cls(table, target, (*notes, *more, *said), by, answer)
+
+    @classmethod
     def read(
         cls, path: str | Path, positive: tuple[str, ...] = (), *, rename: Mapping[str, str] = MappingProxyType({}),
         identifiers: str = "",
@@ -228,10 +249,7 @@ class Predictions(EqualByDigest, Shown):
         except (OSError, ValueError) as error:
             raise InputError("the predictions cannot be read", given=f"{path}: {error}") from error
         table = unguarded(table) if _has_apostrophes(table) else table
-        table, notes = _with_labels(_with_plain_names(table), rename)
-        table, more = _with_people(_with_both_classes(table), answer)
-        target, said = _target_of(list(map(str, table.columns)), positive, str(path), by)
-        return cls(table, target, (*notes, *more, *said), by, answer)
+        return cls._of(table, positive, rename, answer, str(path), by)
 
 
 @checked

@@ -20,6 +20,7 @@ FLOORS = (
     {"tasks"},
     {"cases", "synthetic", "deidentify"},
     {"predictions"},
+    {"given_arrays"},
     {"evaluation", "networks"},
     {"learning"},
     {"explanation", "retrieval", "cells", "slides", "distributed"},
@@ -27,7 +28,18 @@ FLOORS = (
     {"study"},
     {"serving", "cli"},
 )
-TORCH_FREE = ("core", "stats", "images", "tasks", "cases", "synthetic", "predictions", "evaluation", "reporting")
+TORCH_FREE = (
+    "core",
+    "stats",
+    "images",
+    "tasks",
+    "cases",
+    "synthetic",
+    "predictions",
+    "given_arrays",
+    "evaluation",
+    "reporting",
+)
 TORCH = ("torch", "torchvision", "timm")
 
 

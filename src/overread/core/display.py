@@ -7,12 +7,16 @@ bounds, light and dark, help and errors for wrong names are here.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import functools
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -231,6 +235,34 @@ def _member(kind: type, name: str) -> tuple[object, ...] | None:
     names = [p for p in inspect.signature(getattr(kind, name)).parameters if p not in ("self", "cls")]
     owner = kind.__name__ if isinstance(member, (classmethod, staticmethod)) else ""
     return f"{owner}.{name}({', '.join(names)})", sentence
+
+
+@checked
+def help() -> Overview:
+    """What there is to call, in the order of the path: the verbs, then the nouns that they give. Raises nothing.
+
+    >>> help().panels[0].rows[0][0]
+    'ov.read_cases(…)'
+    """
+    import overread
+
+    told: dict[str, list[tuple[object, ...]]] = {"FunctionDef": [], "ClassDef": []}
+    for name, home in overread._HOMES.items():
+        found = importlib.util.find_spec(home)
+        tree = _parsed(found.origin if found and found.origin else "")
+        node = next((n for n in tree.body if getattr(n, "name", "") == name), None)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            call = f"ov.{name}(…)" if isinstance(node, ast.FunctionDef) else f"ov.{name}"
+            told[type(node).__name__].append((call, first_sentence(ast.get_docstring(node) or "")))
+    verbs, nouns = (Panel(("ask", "what it does"), tuple(rows), most=10**6) for rows in told.values())
+    return Overview("import overread as ov: the verbs in the order of the path, then what they give",
+                    (verbs, nouns), ("Each result says what it can be asked: result.help()",))  # fmt: skip
+
+
+@functools.cache
+def _parsed(path: str) -> ast.Module:
+    """The source of a module, unread by Python: to import all of them takes seconds."""
+    return ast.parse(Path(path).read_text(encoding="utf-8") if path else "")
 
 
 @checked

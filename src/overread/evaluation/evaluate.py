@@ -40,12 +40,13 @@ from overread.evaluation.results import (
     lookup,
     to_file_form,
 )
-from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, subgroups
+from overread.evaluation.subgroups import FEWEST, GroupGap, GroupTest, gap_estimates, gaps_of, largest_gaps, subgroups
+from overread.given_arrays import Values, judged_by
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, not_finite
 from overread.stats.calibration.reliability import PARTS, null_estimate, reliability
 from overread.stats.discrimination.stratified import UNKNOWN, mean_stratified_auc, strata_of, stratified_auc
-from overread.stats.estimate import Estimate, p_text, rounded, undefined
+from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import resamples_for
 
 
@@ -210,10 +211,14 @@ _NAMED = ("primary", "counts", "looks", "confusion", "scatter", "curves", "gaps"
 
 @checked
 def evaluate(
-    test: Predictions,
+    test: Predictions | Values,
+    scores: Values | None = None,
     *,
+    patient: Values | None = None,
+    classes: Sequence[str] = (),
+    positive: str | Sequence[str] = (),
     at: Frozen | Sequence[Frozen] | None = None,
-    by: Sequence[str] = (),
+    by: Sequence[str] | Mapping[str, Values] = (),
     level: float = 0.95,
     seed: int = 0,
     ledger: str | Path | None = None,
@@ -226,8 +231,10 @@ def evaluate(
     allow_seen: bool = False,
     pending: bool = False,
 ) -> Evaluation:
-    """Judge predictions whose truth is known, with intervals by patient.
+    """Judge predictions whose truth is known, with intervals by patient; or arrays: ``evaluate(y, p, patient=…)``.
 
+    Of arrays ``test`` is the truth, and ``scores``, ``patient``, ``classes`` and ``positive`` are as in
+    :func:`.predictions_of`; there ``by`` may hold the columns themselves, ``{"sex": sex}``.
     ``at``: operating points frozen on tuning data, and the decision rule of several classes; without one, .5 and the
     largest probability are used, and that is said. ``by``: columns to report by, besides the source where there are
     several. ``level`` of the intervals, ``seed`` and number of the bootstrap ``resamples`` (by default from the number
@@ -241,6 +248,10 @@ def evaluate(
     a patient was seen by the model or when a threshold was chosen, or the ledger was cut; :class:`InputError` for an
     empty table, an unknown class or column.
     """
+    test = judged_by(
+        test, scores, patient=patient, classes=classes, positive=positive, groups=by if isinstance(by, Mapping) else {}
+    )
+    by = list(by)
     points, decision = parted(at)
     how = Intervals(level, seed, resamples or 0, prevalence, fixed, net_benefit_at)
     facts = _known_facts(test, decision)
@@ -533,7 +544,7 @@ def as_text(found: Evaluation) -> str:
         rows = [(", ".join(f"{k} {v}" for k, v in e.where.items()), *_row(e, found.about)) for e in groups]
         lines += ["", *aligned([head, *rows], 2)]
         lines += [f"undefined ({reason}): {names}" for reason, names in _reasons(groups).items()]
-    largest = _largest_gaps([g for g in found.gaps if g.of in ("", primary)])
+    largest = largest_gaps([g for g in found.gaps if g.of in ("", primary)])
     if largest:
         head = ("largest gap", "subgroup", "minus", f"value ({level})", "p after Holm")
         lines += ["", *aligned([head, *largest], 2)]
@@ -565,21 +576,6 @@ def _number(e: Estimate | None) -> str:
     if e is None:
         return "–"
     return f"{e.value:,.0f}" if metric_named(e.metric).unit == "images" else f"{e.value:.4g}"
-
-
-def _largest_gaps(gaps: Sequence[GroupGap]) -> list[tuple[str, ...]]:
-    """Of each metric the gap with the smallest p, of equals the widest."""
-    found: dict[str, GroupGap] = {}
-    for gap in sorted((gap for gap in gaps if not math.isnan(gap.p)), key=lambda gap: (gap.p, -abs(gap.value))):
-        found.setdefault(gap.metric, gap)
-    order = dict.fromkeys(gap.metric for gap in gaps if gap.metric in found)
-    return [_gap_row(found[metric]) for metric in order]
-
-
-def _gap_row(gap: GroupGap) -> tuple[str, ...]:
-    groups = ", ".join(f"{k} {v}" for k, v in gap.where.items())
-    value, low, high = (f"{'' if x < 0 else '+'}{rounded(x)}" for x in (gap.value, gap.low, gap.high))
-    return f"{gap.metric} gap", groups, gap.reference, f"{value} ({low} to {high})", p_text(gap.adjusted)
 
 
 #: Which number that was asked for a metric is told at, by its name in :class:`Provenance`.

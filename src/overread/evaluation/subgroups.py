@@ -29,6 +29,8 @@ from overread.stats.estimate import (
     chi_square_tail,
     implied,
     influence_correlation,
+    p_text,
+    rounded,
     square_and_add,
     undefined,
     without,
@@ -422,3 +424,19 @@ def _least_squares(values: Sequence[GroupValue], scale: Scale) -> Heterogeneity:
     mean = (precision @ centre).sum() / precision.sum()
     statistic, freedom = float((centre - mean) @ precision @ (centre - mean)), len(known) - 1
     return Heterogeneity(statistic, freedom, chi_square_tail(statistic, freedom), len(known))
+
+
+@checked
+def largest_gaps(gaps: Sequence[GroupGap]) -> list[tuple[str, ...]]:
+    """Of each metric the gap with the smallest p, of equals the widest, as a row of texts."""
+    found: dict[str, GroupGap] = {}
+    for gap in sorted((gap for gap in gaps if not math.isnan(gap.p)), key=lambda gap: (gap.p, -abs(gap.value))):
+        found.setdefault(gap.metric, gap)
+    order = dict.fromkeys(gap.metric for gap in gaps if gap.metric in found)
+    return [_gap_row(found[metric]) for metric in order]
+
+
+def _gap_row(gap: GroupGap) -> tuple[str, ...]:
+    groups = ", ".join(f"{k} {v}" for k, v in gap.where.items())
+    value, low, high = (f"{'' if x < 0 else '+'}{rounded(x)}" for x in (gap.value, gap.low, gap.high))
+    return f"{gap.metric} gap", groups, gap.reference, f"{value} ({low} to {high})", p_text(gap.adjusted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,17 +38,19 @@ from overread.cases.sources.labels import (
 from overread.cases.sources.layout import Layout
 from overread.cases.sources.tables import (
     ENDINGS,
-    PART_NAMES,
     PLAIN,
     Roles,
     find,
+    given_parts,
     guess,
     is_split,
     known,
     missing,
     numbered,
+    open_frame,
     open_table,
     parts,
+    stems,
 )
 from overread.cases.volumes import cut
 from overread.core.errors import InputError, checked, nearest, one_of, require
@@ -65,7 +66,7 @@ NO_PATIENT = "patient: no column says who the patient is, so each image counts a
 
 @checked
 def read_cases(
-    path: str | os.PathLike[str], *, image: str | None = None, label: str | None = None, patient: str | None = None,
+    path: str | os.PathLike[str] | pd.DataFrame, *, image: str | None = None, label: str | None = None, patient: str | None = None,
     case: str | None = None, source: str | None = None, view: str | None = None, time: str | None = None,
     split: str | None = None, labels: Sequence[str] | None = None, value: str | None = None,
     positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None, names: str = "hash", salt: str = "",
@@ -73,14 +74,14 @@ def read_cases(
     graders: Asked | None = None, consensus: str = "majority", layout: Layout = PLAIN, keep: Sequence[str] = (),
     queries: Sequence[str] = (),
 ) -> Cases:  # fmt: skip
-    """Read a table of cases: a CSV, TSV, Parquet or Excel file, a folder of class folders, a MedMNIST ``.npz``, or an
-    export of DICOM files (a folder, a DICOMDIR, a zip).
+    """Read a table of cases: a CSV, TSV, Parquet or Excel file, a DataFrame, a folder of class folders, a MedMNIST
+    ``.npz``, or an export of DICOM files (a folder, a DICOMDIR, a zip).
 
     The names are columns of the table. One of ``label`` (class names), ``labels`` (a column of 1, 0 or blank per
     finding) and ``value`` (a number) says what is to be learned. What is not named is guessed where a column's name
     leaves no doubt, and ``Cases.notes`` says so. ``positive``: classes that count as disease. ``subgroups``: columns
     that must be there for later. ``where``: a query for the rows to take, such as ``modality == 'DX' and age >= 18``.
-    Paths of images are relative to the table. ``labels_from``: for DICOM, a table of labels, joined by the identifier
+    Paths of images are relative to the table, of a DataFrame to the working folder. ``labels_from``: for DICOM, a table of labels, joined by the identifier
     ``key`` (``patient``, ``study``, ``series``, ``instance``, ``accession`` or ``file``; found out if not given).
     ``graders``: a table of several readers' answers (see :func:`.read_grades`), or columns of this one, a reader each;
     their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the column ``agreement`` says
@@ -93,7 +94,7 @@ def read_cases(
     Raises :class:`InputError` for a missing file, an unknown column (naming the nearest), an empty table, labels that
     cannot be read, a case that stands twice, or images that are not there.
     """
-    path = Path(os.path.abspath(path))
+    frame, path = (path, Path.cwd()) if isinstance(path, pd.DataFrame) else (None, Path(os.path.abspath(path)))
     named = {"image": image, "case": case, "patient": patient, "source": source, "view": view, "time": time, "split": split}  # fmt: skip
     given = (label, labels, value, graders, layout.one_hot or None)
     require(sum(x is not None for x in given) <= 1, "give one of label, labels, value, graders and one_hot")
@@ -103,7 +104,18 @@ def read_cases(
     task, readers = TASKS[kind] if kind else None, "graders" if graders else None
     wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus, layout)
     no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers}
-    if labels_from is not None or dicom_export.is_tree(path):
+    if frame is not None:
+        require(
+            labels_from is None,
+            "labels_from is for DICOM files",
+            given="a DataFrame",
+            todo="join the labels with frame.merge(…)",
+        )
+        asked = [*named.values(), label, value, *(labels or ()), *subgroups]
+        table, notes = open_frame(frame, [name for name in asked if name])
+        read = _from_table(table, path, named, wanted)
+        read = replace(read, notes=(*notes, *read.notes))
+    elif labels_from is not None or dicom_export.is_tree(path):
         read = _from_tree(path, named, wanted, labels_from, key, progress)
     elif path.is_dir():
         read = _from_folder(path, positive, named | no_columns, layout)
@@ -121,7 +133,10 @@ def read_cases(
         find(list(read.table.columns), name, "keep-column")
     named_later = [column for query in queries for column in columns_of(query)]
     kept = (*subgroups, *planes.point, *keep, *named_later)
-    return cut(read.hidden(names=names, salt=salt, keep=kept, known=_known_of(path)), planes)
+    return cut(
+        read.hidden(names=names, salt=salt, keep=kept, known=("sex", "age") if frame is not None else _known_of(path)),
+        planes,
+    )
 
 
 def _known_of(path: Path) -> tuple[str, ...]:
@@ -230,7 +245,7 @@ def _named_like_files(roles: Roles, root: Path, layout: Layout) -> str | None:
     """The column whose cells are names of the images that lie beside the table; None where there is none."""
     base = Path(layout.images_in) if layout.images_in else root
     files = images_below(base, layout)[0] if base.is_dir() else []
-    names = {form for file in files for form in (file.rsplit("/", 1)[-1].lower(), _stems(pd.Series([file]))[0].lower())}
+    names = {form for file in files for form in (file.rsplit("/", 1)[-1].lower(), stems(pd.Series([file]))[0].lower())}
 
     def share(column: str) -> float:
         cells = roles.table[column][roles.table[column] != ""].drop_duplicates().head(50).str.lower()
@@ -353,9 +368,9 @@ def _identify(
         masks, more = masks_among(made["image"].tolist(), root)
         made, found = made[~made["image"].isin(masks)].copy(), [*found, *more]
     if layout.split_from:
-        made["split"], more = _given_parts(written[made.index], root, layout.split_from)
+        made["split"], more = given_parts(written[made.index], root, layout.split_from)
         found = [*found, *more]
-    case = identifiers(made["case"]) if columns["case"] else _stems(made["image"])
+    case = identifiers(made["case"]) if columns["case"] else stems(made["image"])
     roles.notes += [rewritten(made["case"], case, "case")] if columns["case"] else []
     made["case"] = case.where(case != "", made["image"])
     if columns["patient"] is None:
@@ -380,42 +395,6 @@ def _identify(
     made["split"] = parts(made["split"])
     _refuse_twice(made)
     return made, found
-
-
-def _given_parts(images: pd.Series, root: Path, files: Sequence[str]) -> tuple[pd.Series, list[str]]:
-    """The part of each image from text files that list them, and notes; blank for an image that none lists."""
-    part, lines = pd.Series("", index=images.index), 0
-    names = images.str.replace(r"^.*/", "", regex=True)
-    notes = []
-    for file in files:
-        path = Path(file) if Path(file).is_absolute() or Path(file).exists() else root / file
-        words = [word for word in re.findall("[a-z]+", path.stem.lower()) if word in PART_NAMES]
-        if not words:
-            raise InputError(
-                "the name of a list says no part", given=path.name, todo="call it after train, val or test"
-            )
-        try:
-            listed = {line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()}
-        except (OSError, UnicodeDecodeError) as error:
-            raise (
-                missing(path) if not path.exists() else InputError("the list cannot be read", given=str(path))
-            ) from error
-        hit = images.isin(listed) | names.isin(listed) | _stems(images).isin(listed)
-        if (both := hit & (part != "")).any():
-            raise InputError("an image is in two lists", given=f"{int(both.sum()):,} images, first {numbered(both)}", todo="correct the lists of --split-from")  # fmt: skip
-        which = "train" if "train" in words else PART_NAMES[words[0]]
-        part, lines = part.mask(hit, which), lines + len(listed)
-        notes.append(f"split: {path.name} lists {len(listed):,} images, {int(hit.sum()):,} of them here: {which}")
-    if rest := int((part == "").sum()):
-        notes.append(f"split: {rest:,} images are in no list")
-    return part, notes
-
-
-def _stems(images: pd.Series) -> pd.Series:
-    """File names without folder and ending where these are enough, else whole paths."""
-    names = images.str.replace(r"^.*/", "", regex=True)
-    stems = identifiers(names.str.replace(r"(\.nii\.gz|\.jp2|\.j2k|\.[A-Za-z]+)$", "", regex=True))
-    return stems if stems.is_unique else images
 
 
 def _refuse_twice(made: pd.DataFrame) -> None:
@@ -480,9 +459,9 @@ def _refuse_columns(named: dict[str, str | None], what: str) -> None:
 def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | None], layout: Layout) -> Cases:
     _refuse_columns(named, "a folder of class folders")
     table, notes = read_folder(folder, layout)
-    made = table.assign(case=_stems(table["image"]), source="", view="", time="")
+    made = table.assign(case=stems(table["image"]), source="", view="", time="")
     if layout.split_from:
-        made["split"], more = _given_parts(made["image"], folder, layout.split_from)
+        made["split"], more = given_parts(made["image"], folder, layout.split_from)
         notes += more
     blank = int((made["patient"] == "").sum())
     if blank == len(made):

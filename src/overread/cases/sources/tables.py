@@ -16,7 +16,7 @@ import pandas as pd
 from overread.cases.sources.layout import Layout
 from overread.cases.sources.workbook import OLD, is_workbook, read_sheet
 from overread.core.errors import InputError, checked, nearest
-from overread.core.identifiers import MISSING
+from overread.core.identifiers import MISSING, identifiers
 
 #: Nothing is said of the layout: everything is found out.
 PLAIN = Layout()
@@ -59,6 +59,60 @@ def open_table(path: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[s
     if table.empty:
         raise InputError("the table holds no rows", given=str(path), todo="check that the file was exported completely")
     return table.apply(lambda column: column.str.strip()), notes
+
+
+@checked
+def open_frame(frame: pd.DataFrame, asked: Sequence[str] = ()) -> tuple[pd.DataFrame, list[str]]:
+    """As :func:`open_table`, of a DataFrame, which is not changed; its index is no column.
+
+    ``asked``: columns that will be needed. Columns whose cells hold more than one value are left out, and that is said;
+    of those that are asked for it is an error, as is an asked name that is the index's.
+    """
+    if frame.columns.nlevels > 1:
+        raise InputError("the columns of the DataFrame have several levels", given=f"{frame.columns.nlevels} levels",
+                         todo="join them: frame.columns = ['_'.join(names) for names in frame.columns]")  # fmt: skip
+    if strange := [name for name in asked if name in frame.index.names and name not in frame.columns]:
+        raise InputError(
+            f"{strange[0]!r} is the index of the DataFrame and not a column", todo="give frame.reset_index()"
+        )
+    many = [place for place, name in enumerate(frame.columns) if _holds_many(frame.iloc[:, place])]
+    if refused := [str(frame.columns[place]) for place in many if frame.columns[place] in asked]:
+        raise InputError(f"the cells of the column {refused[0]!r} hold more than one value each", given="lists, arrays or tables",
+                         todo="give one number or text a cell; images as paths to files")  # fmt: skip
+    kept = [place for place in range(frame.shape[1]) if place not in many]
+    cells = pd.DataFrame({i: as_text(frame.iloc[:, place]) for i, place in enumerate(kept)}, dtype=object)
+    names = [str(frame.columns[place]) for place in kept]
+    if len(names) > MAX_COLUMNS:
+        raise InputError(
+            "the table has too many columns", given=f"{len(names):,} columns", todo=f"at most {MAX_COLUMNS:,} are read"
+        )
+    if cells.empty:
+        raise InputError("the DataFrame holds no rows", given=f"{len(frame):,} rows and {len(names):,} columns")
+    table, notes = _from_cells(names, cells.reset_index(drop=True), Path("DataFrame"))
+    if many:
+        notes.append(
+            f"table: {len(many):,} columns whose cells hold several values are left out, first {frame.columns[many[0]]}"
+        )
+    if named := [str(name) for name in frame.index.names if name is not None]:
+        notes.append(f"table: the DataFrame's index ({', '.join(named)}) is not read; reset_index() makes it a column")
+    return table.apply(lambda column: column.str.strip()), notes
+
+
+def _holds_many(column: pd.Series) -> bool:
+    return column.dtype.kind == "O" and any(pd.api.types.is_list_like(cell) for cell in column.dropna().head(20))
+
+
+@checked
+def as_text(column: pd.Series) -> pd.Series:
+    """The cells as a file would hold them: blank where nothing stands, whole numbers without a point.
+
+    >>> as_text(pd.Series([1.0, None, 3.0])).tolist(), as_text(pd.Series([0.5, 2.0])).tolist()
+    (['1', '', '3'], ['0.5', '2.0'])
+    """
+    known = column.notna()
+    if column.dtype.kind == "f" and (column[known] % 1 == 0).all():
+        return column.where(known, 0).astype("int64").astype(str).where(known, "").astype(object)
+    return column.astype(object).where(known, "").astype(str).astype(object)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -320,6 +374,44 @@ def is_split(values: pd.Series) -> bool:
     """Whether a column holds words for parts and nothing else, two of them at least."""
     words = set(values.str.lower().unique()) - MISSING
     return len(words) > 1 and words <= set(PART_NAMES)
+
+
+@checked
+def given_parts(images: pd.Series, root: Path, files: Sequence[str]) -> tuple[pd.Series, list[str]]:
+    """The part of each image from text files that list them, and notes; blank for an image that none lists."""
+    part, lines = pd.Series("", index=images.index), 0
+    names = images.str.replace(r"^.*/", "", regex=True)
+    notes = []
+    for file in files:
+        path = Path(file) if Path(file).is_absolute() or Path(file).exists() else root / file
+        words = [word for word in re.findall("[a-z]+", path.stem.lower()) if word in PART_NAMES]
+        if not words:
+            raise InputError(
+                "the name of a list says no part", given=path.name, todo="call it after train, val or test"
+            )
+        try:
+            listed = {line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()}
+        except (OSError, UnicodeDecodeError) as error:
+            raise (
+                missing(path) if not path.exists() else InputError("the list cannot be read", given=str(path))
+            ) from error
+        hit = images.isin(listed) | names.isin(listed) | stems(images).isin(listed)
+        if (both := hit & (part != "")).any():
+            raise InputError("an image is in two lists", given=f"{int(both.sum()):,} images, first {numbered(both)}", todo="correct the lists of --split-from")  # fmt: skip
+        which = "train" if "train" in words else PART_NAMES[words[0]]
+        part, lines = part.mask(hit, which), lines + len(listed)
+        notes.append(f"split: {path.name} lists {len(listed):,} images, {int(hit.sum()):,} of them here: {which}")
+    if rest := int((part == "").sum()):
+        notes.append(f"split: {rest:,} images are in no list")
+    return part, notes
+
+
+@checked
+def stems(images: pd.Series) -> pd.Series:
+    """File names without folder and ending where these are enough, else whole paths."""
+    names = images.str.replace(r"^.*/", "", regex=True)
+    stems = identifiers(names.str.replace(r"(\.nii\.gz|\.jp2|\.j2k|\.[A-Za-z]+)$", "", regex=True))
+    return stems if stems.is_unique else images
 
 
 class Roles:
