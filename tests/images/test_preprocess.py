@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from overread.core.errors import ArgumentError, ImageError
-from overread.images.preprocess import NORMALISATIONS, Preprocess, fit_normalisation, geometry, normalise, resize
+from overread.images.preprocess import (
+    NORMALISATIONS,
+    Preprocess,
+    fit_normalisation,
+    geometry,
+    load,
+    load_mask,
+    normalise,
+    resize,
+)
 
 RNG = np.random.default_rng(2)
 RAMP = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], (48, 64, 1)).copy()
@@ -154,3 +163,45 @@ def test_arguments() -> None:
         normalise(fake.images, start)
     with pytest.raises(ArgumentError, match="bits"):
         normalise(fake.images, replace(start, bits=16))
+
+
+class TestMasks:
+    """A mask goes where its image goes: cropped, padded, resized."""
+
+    def saved(self, folder, name, pixels):
+        Pillow.fromarray(pixels).save(folder / name)
+        return folder / name
+
+    def test_lies_over_the_image_whatever_is_done_to_it(self, tmp_path):
+        pixels = np.zeros((120, 200), np.uint8)
+        pixels[10:110, 40:170] = 90
+        pixels[30:60, 60:100] = 250
+        image, mask = (
+            self.saved(tmp_path, "i.png", pixels),
+            self.saved(tmp_path, "m.png", (pixels > 200).astype(np.uint8)),
+        )
+        for fit in ("squash", "crop", "pad"):
+            for cut in ("none", "border"):
+                preprocess = Preprocess((64, 64), 1, fit, crop=cut)
+                seen, where = load(image, preprocess)[..., 0], load_mask(mask, image, preprocess)
+                assert (where != (seen > 170)).mean() < 0.01
+                assert where.any()
+
+    def test_of_a_round_field_is_cut_as_the_field_is(self, tmp_path):
+        rows, columns = np.ogrid[:200, :260]
+        pixels = np.where((rows - 100) ** 2 + (columns - 120) ** 2 < 80**2, 120, 0).astype(np.uint8)
+        pixels[80:100, 130:150] = 250
+        image, mask = (
+            self.saved(tmp_path, "i.png", pixels),
+            self.saved(tmp_path, "m.png", (pixels > 200).astype(np.uint8)),
+        )
+        preprocess = Preprocess((80, 80), 1, crop="field")
+        assert (load_mask(mask, image, preprocess) != (load(image, preprocess)[..., 0] > 185)).mean() < 0.01
+
+    def test_of_another_size_covers_the_whole(self, tmp_path):
+        image = self.saved(tmp_path, "i.png", np.full((100, 100), 90, np.uint8))
+        small = np.zeros((10, 10), np.uint8)
+        small[:, 5:] = 1
+        found = load_mask(self.saved(tmp_path, "m.png", small), image, Preprocess((20, 20), 1))
+        assert found[:, 10:].all()
+        assert not found[:, :10].any()

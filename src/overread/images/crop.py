@@ -118,13 +118,36 @@ def crop(pixels: NDArray[Any], how: str) -> tuple[NDArray[Any], str]:
 
 def _within(pixels: NDArray[Any], circle: Circle) -> NDArray[Any]:
     """The square around a circle, black outside of the circle."""
-    height, width = pixels.shape[:2]
-    top, left = max(0, round(circle.row - circle.radius)), max(0, round(circle.column - circle.radius))
-    bottom = min(height, round(circle.row + circle.radius) + 1)
-    right = min(width, round(circle.column + circle.radius) + 1)
-    rows, columns = np.ogrid[top:bottom, left:right]
+    rows, columns = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
     inside = (rows - circle.row) ** 2 + (columns - circle.column) ** 2 <= circle.radius**2
-    return pixels[top:bottom, left:right] * inside[..., None].astype(pixels.dtype)
+    box = _around(circle, pixels.shape)
+    return pixels[box.slices] * inside[box.slices][..., None].astype(pixels.dtype)
+
+
+def _around(circle: Circle, shape: tuple[int, ...]) -> Box:
+    """The square around a circle, as far as it lies in the image."""
+    return Box(
+        max(0, round(circle.row - circle.radius)), max(0, round(circle.column - circle.radius)),
+        min(shape[0], round(circle.row + circle.radius) + 1), min(shape[1], round(circle.column + circle.radius) + 1),
+    )  # fmt: skip
+
+
+@checked
+def crop_alike(mask: NDArray[Any], pixels: NDArray[Any], how: str) -> NDArray[Any]:
+    """A mask (H, W, …) of an image cut as :func:`crop` cuts the image's ``pixels`` (H, W, C).
+
+    >>> pixels = np.zeros((100, 200, 1), np.uint8)
+    >>> pixels[10:90, 30:160] = 200
+    >>> crop_alike(pixels > 0, pixels, "border").shape
+    (80, 130, 1)
+    """
+    one_of(how, ("none", "border", "field"), "crop")
+    require(
+        mask.shape[:2] == pixels.shape[:2], "mask and image must have one size", given=f"{mask.shape}, {pixels.shape}"
+    )
+    circle = circular_field(pixels) if how == "field" else None
+    box = _around(circle, pixels.shape) if circle else black_border(pixels) if how != "none" else None
+    return mask[box.slices] if box else mask
 
 
 def _without_dark(pixels: NDArray[Any], side: int) -> NDArray[np.bool_] | None:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import ImageError, checked, one_of, require
 from overread.images.conversions import parse_window
-from overread.images.crop import crop
+from overread.images.crop import crop, crop_alike
 from overread.images.read import LIMITS, Image, Limits, read_image
 
 
@@ -121,6 +121,24 @@ def prepared(image: Image, preprocess: Preprocess) -> NDArray[Any]:
     if preprocess.crop != "none" and image.mode != "volume":
         return resize(crop(image.pixels, preprocess.crop)[0], preprocess)
     return resize(image, preprocess)
+
+
+@checked
+def load_mask(
+    source: str | PathLike[str] | bytes, image: str | PathLike[str] | bytes, preprocess: Preprocess, *, limits: Limits = LIMITS
+) -> NDArray[np.bool_]:  # fmt: skip
+    """The mask of an image, (H, W) or (D, H, W), cropped and resized as :func:`load` does the image: where it is not 0.
+
+    A mask of another size than its image is taken to cover the whole of it. Raises :class:`ImageError`.
+    """
+    found = read_image(source, limits=limits)
+    marked = (found.pixels.max(axis=-1, keepdims=True) > 0).astype(np.uint8) * np.uint8(255)
+    if preprocess.crop != "none" and found.mode != "volume":
+        pixels = read_image(image, limits=limits, window=preprocess.window).pixels
+        if marked.shape[:2] != pixels.shape[:2]:
+            marked = cv2.resize(marked, pixels.shape[1::-1], interpolation=cv2.INTER_NEAREST)[..., None]
+        marked = np.ascontiguousarray(crop_alike(marked, pixels, preprocess.crop))
+    return np.asarray(resize(marked, replace(geometry(preprocess), channels=1, bits=8))[..., 0] > 127)
 
 
 @checked
