@@ -13,18 +13,9 @@ from tests.explanation.conftest import grad_cam, untrained
 from tests.explanation.test_randomisation import committee_of
 from torch import nn
 
-from overread.core.errors import ArgumentError
 from overread.explanation.randomisation import edges, likeness
-from overread.explanation.sanity import Sampled, agreement, between_patients, check, check_methods, completeness_gap
-from overread.explanation.verdict import (
-    CRITERIA,
-    Checks,
-    judge_method,
-    methods_lines,
-    read_methods,
-    verdict,
-    write_methods,
-)
+from overread.explanation.sanity import agreement, check, completeness_gap
+from overread.explanation.verdict import Checks, verdict
 
 RNG = np.random.Generator(np.random.Philox(key=8))
 
@@ -147,67 +138,6 @@ class TestAgreement:
         assert math.isfinite(found.repeated)
         assert math.isfinite(found.reproduced)
         assert found.repeated > found.reproduced
-
-
-class TestMethods:
-    def test_the_trained_network_passes_by_patient_and_the_table_returns(self, world, tmp_path):
-        checks = [of(world, i, others=[world.network, world.other]) for i in range(12)]
-        patients = [f"p{i // 2}" for i in range(12)]
-        maps = [grad_cam(world.network, world.cases.x[i : i + 1])[0].numpy() for i in range(12)]
-        rows = judge_method("grad-cam", checks, patients, between=between_patients(maps, patients))
-        found = {row.criterion: row for row in rows}
-        assert tuple(found) == CRITERIA
-        assert found["localisation"].passed
-        assert found["faithfulness"].passed
-        assert found["localisation"].cases == 12
-        assert found["localisation"].low > 0
-        assert not found["reproducibility"].passed
-        assert math.isnan(found["reproducibility"].value)
-        path = write_methods(tmp_path / "methods.json", rows)
-        assert str(read_methods(path)) == str(rows)
-        assert any("grad-cam, localisation: passed" in line for line in methods_lines(rows))
-
-    def test_of_several_methods_each_has_its_rows(self, world):
-        cases = [Sampled(world.cases.x[i : i + 1], f"p{i}", 1, world.cases.mask[i]) for i in range(3)]
-        methods = {"grad-cam": lambda _: grad_cam, "edges": lambda _: edge_map}
-        rows = check_methods(methods, world.network, cases, insertion_steps=4)
-        assert [row.method for row in rows] == ["grad-cam"] * 6 + ["edges"] * 6
-        found = {(row.method, row.criterion): row for row in rows}
-        cam, edge = (found[name, "weight randomisation"] for name in methods)
-        assert edge.value == pytest.approx(1)
-        assert cam.value < 0.5
-        assert not edge.passed
-        with pytest.raises(ArgumentError, match="no cases"):
-            check_methods(methods, world.network, [])
-
-    def test_the_mean_is_that_of_the_cases(self):
-        checks = [Checks(ssim=value, rank=0.1) for value in (0.1, 0.2, 0.6, 0.3)]
-        row = judge_method("m", checks, ["a", "a", "b", "c"], between=0.9)[1]
-        assert row.value == pytest.approx(0.3)
-        assert row.low < 0.3 < row.high
-        assert row.passed
-
-    def test_copies_of_a_patient_do_not_narrow_the_interval(self):
-        checks = [Checks(ssim=value) for value in RNG.uniform(size=30)]
-        patients = [str(i) for i in range(30)]
-        once = judge_method("m", checks, patients)[1]
-        thrice = judge_method("m", checks * 3, patients * 3)[1]
-        assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=1e-9)
-
-    def test_a_map_that_says_nothing_counts_as_chance_where_a_place_is_asked_for(self):
-        good = Checks(auprc=0.8, auprc_random=0.2, auprc_centre=0.3, hit=1.0)
-        silent = Checks(blank=True, nothing=True, auprc=0.1, auprc_random=0.1, hit=0.0)
-        row = judge_method("m", [good, silent], ["a", "b"])[0]
-        assert row.value == pytest.approx(0.25)
-        assert "1 map said nothing" in row.words
-        assert "1 of 2" in row.words
-
-    def test_maps_of_different_patients_are_paired_and_never_those_of_one(self):
-        one, other = RNG.uniform(size=(2, 10, 10))
-        assert between_patients([one, other, one], ["a", "b", "a"]) == pytest.approx(likeness(one, other).ssim)
-        assert math.isnan(between_patients([one, one], ["a", "a"]))
-        many = [one, other] * 120
-        assert between_patients(many, ["a", "b"] * 120) == pytest.approx(likeness(one, other).ssim)
 
 
 def test_an_edge_that_changes_is_no_fault_by_itself():

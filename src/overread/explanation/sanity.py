@@ -8,19 +8,18 @@ al. 2017 (completeness) and Arun et al. 2021 (place, repeatability, reproducibil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import Tensor, nn
 
-from overread.core import random
 from overread.core.errors import checked, require
-from overread.core.progress import Progress, silent
 from overread.explanation.faithfulness import (
     Curves,
     Score,
@@ -31,10 +30,8 @@ from overread.explanation.faithfulness import (
     random_maps,
 )
 from overread.explanation.randomisation import Likeness, Method, as_maps, cascade, edge_likeness, is_blank, likeness
-from overread.explanation.verdict import PAIRS, Checks, Criterion, judge_method
-from overread.learning.ensemble import Committee, sides_of
-
-__all__ = ["Sampled", "agreement", "between_patients", "check", "check_methods", "completeness_gap", "probability_of"]
+from overread.explanation.verdict import Checks
+from overread.learning.ensemble import Committee, Member, sides_of
 
 #: Random maps that a map has to be better than, each of them.
 RANDOM_MAPS = 3
@@ -129,55 +126,6 @@ def completeness_gap(network: nn.Module, x: Tensor, baseline: Tensor, values: ND
     return abs(float(values.sum()) - change) / abs(change) if change else math.nan
 
 
-# -- a method, over a sample of cases ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class Sampled:
-    """A case of the sample that methods are judged on: what the network sees, (1, …), and whose it is.
-
-    ``target``: the output that is explained. ``mask``: where the finding is, where that is known. ``baseline``: what maps
-    that add up start from.
-    """
-
-    x: Tensor
-    patient: str
-    target: int = 0
-    mask: NDArray[np.bool_] | None = None
-    baseline: Tensor | None = None
-
-
-@checked
-def check_methods(
-    methods: Mapping[str, Callable[[int], Method]], network: nn.Module, cases: Iterable[Sampled], *, score: Callable[[int], Score]
-    = probability_of, complete: Sequence[str] = (), steps: int = 4, draws: int = 1, insertion_steps: int = 14, seed: int = 0,
-    progress: Progress = silent, total: int = 0,
-) -> tuple[Criterion, ...]:  # fmt: skip
-    """The table of criteria (Arun 2021, and two more) of several methods over a sample of cases, with intervals by patient.
-
-    ``methods``: by name, from an output to the method that explains it. ``score``: from an output to what its number is.
-    ``complete``: the methods that promise that their maps add up. The rest as :func:`check` takes it; ``total`` is how many
-    cases there are, for the progress. Cases are held one at a time, their maps as single precision.
-    """
-    checks: dict[str, list[Checks]] = {name: [] for name in methods}
-    maps: dict[str, list[NDArray[np.float32]]] = {name: [] for name in methods}
-    patients: list[str] = []
-    for done, case in enumerate(cases, start=1):
-        patients.append(case.patient)
-        for name, make in methods.items():
-            method = make(case.target)
-            made = method(network, case.x)
-            maps[name].append(as_maps(made)[0].astype(np.float32))
-            checks[name].append(check(
-                method, network, case.x, target=case.target, score=score(case.target), made=made, mask=case.mask, steps=steps,
-                baseline=case.baseline if name in complete else None, draws=draws, insertion_steps=insertion_steps, seed=seed,
-            ))  # fmt: skip
-        progress("checking methods", done, max(total, done))
-    require(bool(patients), "there are no cases to judge the methods on")
-    return tuple(row for name in methods
-                 for row in judge_method(name, checks[name], patients, between=between_patients(maps[name], patients, seed=seed)))  # fmt: skip
-
-
 # -- two trainings ----------------------------------------------------------------------------------------------------
 
 
@@ -187,9 +135,20 @@ def agreement(method: Method, networks: Sequence[nn.Module], x: Tensor) -> list[
 
     ``x`` (1, …) is one case; a pair with a blank map is left out.
     """
-    made = [(_kind(each), as_maps(method(each, x))[0]) for each in networks]
+    made = [(_kind(each), _own_map(method, each, x)) for each in networks]
     found = [(a[0] == b[0], likeness(a[1], b[1])) for a, b in combinations(made, 2)]
     return [(same, alike) for same, alike in found if math.isfinite(alike.rank)]
+
+
+def _own_map(method: Method, network: nn.Module, x: Tensor) -> NDArray[np.float64]:
+    """The map of one network; of an ensemble's member at the size of the ensemble's images."""
+    if not isinstance(network, Member):
+        return as_maps(method(network, x))[0]
+    own = network.prepared(x)
+    made = as_maps(method(network.network, own))[0]
+    wanted = np.array(x.shape[-len(network.size) :]) / own.shape[-len(network.size) :]
+    scale = [1.0] * (made.ndim - len(wanted)) + wanted.tolist()
+    return made if (wanted == 1).all() else ndimage.zoom(made, scale, order=1, mode="nearest", grid_mode=True)
 
 
 def _with_agreement(
@@ -216,22 +175,3 @@ def _kind(network: nn.Module) -> str:
     while isinstance(getattr(inner, "network", None) or getattr(inner, "body", None), nn.Module):
         inner = getattr(inner, "network", None) or inner.body
     return str(getattr(inner, "name", type(inner).__name__))
-
-
-@checked
-def between_patients(maps: Sequence[NDArray[Any]], patients: Sequence[str], *, seed: int = 0) -> float:
-    """The mean SSIM of at most :data:`PAIRS` pairs of a network's maps of different patients: how alike maps are anyway.
-
-    Arun 2021, figure 3: what maps of random weights must fall below. NaN where there is no such pair.
-    """
-    require(len(maps) == len(patients), "each map needs its patient", given=f"{len(maps)}, {len(patients)}")
-    pairs = (
-        [(i, j) for i, j in combinations(range(len(maps)), 2) if patients[i] != patients[j]] if len(maps) < 200 else []
-    )
-    if len(maps) >= 200:  # too many pairs to list
-        drawn = random.integers(seed, np.arange(2)[:, None], np.arange(20 * PAIRS), "pairs of patients", len(maps))
-        pairs = [(int(i), int(j)) for i, j in drawn.T if patients[i] != patients[j]]
-    order = random.permutation(seed, 0, len(pairs), "pairs of patients")[:PAIRS]
-    found = [likeness(maps[pairs[k][0]], maps[pairs[k][1]]).ssim for k in order]
-    held = [value for value in found if math.isfinite(value)]
-    return float(np.mean(held)) if held else math.nan

@@ -1,0 +1,180 @@
+"""The table of criteria over a sample of cases."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tests.explanation.conftest import grad_cam
+from tests.explanation.test_sanity import edge_map, of
+
+from overread.cases.cases import Cases
+from overread.core.errors import ArgumentError, InputError
+from overread.explanation.criteria import Sampled, between_patients, check_methods, judge_methods, sample_cases
+from overread.explanation.randomisation import likeness
+from overread.explanation.regions import EDGE, LESION
+from overread.explanation.verdict import CRITERIA, Checks, judge_method, methods_lines, read_methods, write_methods
+from overread.images.preprocess import Preprocess
+from overread.learning.model import About, Model, Origin, make_network
+from overread.learning.recipe import Recipe
+from overread.tasks.target import Target
+
+RNG = np.random.Generator(np.random.Philox(key=18))
+
+
+class TestMethods:
+    def test_the_trained_network_passes_by_patient_and_the_table_returns(self, world, tmp_path):
+        checks = [of(world, i, others=[world.network, world.other]) for i in range(12)]
+        patients = [f"p{i // 2}" for i in range(12)]
+        maps = [grad_cam(world.network, world.cases.x[i : i + 1])[0].numpy() for i in range(12)]
+        rows = judge_method("grad-cam", checks, patients, between=between_patients(maps, patients))
+        found = {row.criterion: row for row in rows}
+        assert tuple(found) == CRITERIA
+        assert found["localisation"].passed
+        assert found["faithfulness"].passed
+        assert found["localisation"].cases == 12
+        assert found["localisation"].low > 0
+        assert not found["reproducibility"].passed
+        assert math.isnan(found["reproducibility"].value)
+        path = write_methods(tmp_path / "methods.json", rows)
+        assert str(read_methods(path)) == str(rows)
+        assert any("grad-cam, localisation: passed" in line for line in methods_lines(rows))
+
+    def test_of_several_methods_each_has_its_rows(self, world):
+        cases = [Sampled(world.cases.x[i : i + 1], f"p{i}", 1, world.cases.mask[i]) for i in range(3)]
+        methods = {"grad-cam": lambda _: grad_cam, "edges": lambda _: edge_map}
+        rows, regions = check_methods(methods, world.network, cases, insertion_steps=4)
+        assert regions == ()
+        assert [row.method for row in rows] == ["grad-cam"] * 6 + ["edges"] * 6
+        found = {(row.method, row.criterion): row for row in rows}
+        cam, edge = (found[name, "weight randomisation"] for name in methods)
+        assert edge.value == pytest.approx(1)
+        assert cam.value < 0.5
+        assert not edge.passed
+        with pytest.raises(ArgumentError, match="no cases"):
+            check_methods(methods, world.network, [])
+
+    def test_the_mean_is_that_of_the_cases(self):
+        checks = [Checks(ssim=value, rank=0.1) for value in (0.1, 0.2, 0.6, 0.3)]
+        row = judge_method("m", checks, ["a", "a", "b", "c"], between=0.9)[1]
+        assert row.value == pytest.approx(0.3)
+        assert row.low < 0.3 < row.high
+        assert row.passed
+
+    def test_copies_of_a_patient_do_not_narrow_the_interval(self):
+        checks = [Checks(ssim=value) for value in RNG.uniform(size=30)]
+        patients = [str(i) for i in range(30)]
+        once = judge_method("m", checks, patients)[1]
+        thrice = judge_method("m", checks * 3, patients * 3)[1]
+        assert (thrice.low, thrice.high) == pytest.approx((once.low, once.high), abs=1e-9)
+
+    def test_a_map_that_says_nothing_counts_as_chance_where_a_place_is_asked_for(self):
+        good = Checks(auprc=0.8, auprc_random=0.2, auprc_centre=0.3, hit=1.0)
+        silent = Checks(blank=True, nothing=True, auprc=0.1, auprc_random=0.1, hit=0.0)
+        row = judge_method("m", [good, silent], ["a", "b"])[0]
+        assert row.value == pytest.approx(0.25)
+        assert "1 map said nothing" in row.words
+        assert "1 of 2" in row.words
+
+    def test_maps_of_different_patients_are_paired_and_never_those_of_one(self):
+        one, other = RNG.uniform(size=(2, 10, 10))
+        assert between_patients([one, other, one], ["a", "b", "a"]) == pytest.approx(likeness(one, other).ssim)
+        assert math.isnan(between_patients([one, one], ["a", "a"]))
+        many = [one, other] * 120
+        assert between_patients(many, ["a", "b"] * 120) == pytest.approx(likeness(one, other).ssim)
+
+
+# -- of a model and a table -------------------------------------------------------------------------------------------
+
+TARGET = Target("binary", ("n", "p"), ("p",))
+
+
+def model_of(**recipe: object) -> Model:
+    views = ("left", "right") if recipe.get("fusion") == "concat" else ()
+    about = About(
+        Recipe(method="scratch", backbone="lenet5", **recipe), Preprocess((28, 28), 1, mean=(0.4,), std=(0.2,)), TARGET,
+        Origin("lenet5", 1), views=views,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = make_network(about).eval()
+        torch.nn.init.normal_(network.head.weight, std=1.0)
+    return Model(network, about)
+
+
+@pytest.fixture
+def cases(tmp_path) -> Cases:
+    """Six images of four patients, with masks of three."""
+    for i in range(6):
+        pixels = RNG.integers(0, 120, (40, 30)).astype(np.uint8)
+        pixels[8:20, 5:15] = 250
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        Image.fromarray((pixels == 250).astype(np.uint8) * 255).save(tmp_path / f"m{i}.png")
+    masks = ["m0.png", "m1.png", "m2.png", "", "nowhere.png", ""]
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(6)], "case": list("abcdef"), "patient": list("ppqrrs"), "source": "x",
+                          "view": ["left", "right"] * 3, "time": "", "split": "", "label": list("npnpnp"), "mask": masks})  # fmt: skip
+    return Cases(table, TARGET, str(tmp_path))
+
+
+class TestSample:
+    def test_takes_one_of_each_patient_first_and_says_how_many(self, cases):
+        said = []
+        found = list(sample_cases(model_of(), cases, most=4, say=said.append))
+        assert sorted(each.patient for each in found) == list("pqrs")
+        assert said == ["  judged on 4 cases of 4 patients, of 6 cases in all"]
+        again = list(sample_cases(model_of(), cases, most=4))
+        assert [each.case for each in found] == [each.case for each in again]
+        assert {each.case for each in sample_cases(model_of(), cases, most=99)} == set("abcdef")
+
+    def test_masks_lie_over_their_images_and_missing_ones_are_counted(self, cases):
+        said = []
+        found = {each.case: each for each in sample_cases(model_of(), cases, masks="mask", say=said.append)}
+        assert {case for case, each in found.items() if each.mask is not None} == set("abc")
+        assert said[-1] == "  3 cases without a mask, or with one that cannot be read"
+        seen = found["a"].pixels[0][..., 0]
+        assert (found["a"].mask != (seen > 185)).mean() < 0.01
+
+    def test_the_most_probable_answer_is_explained_or_the_one_that_is_named(self, cases):
+        model = model_of()
+        with torch.inference_mode():
+            each = {s.case: (s.target, int(model.network(s.x).argmax())) for s in sample_cases(model, cases)}
+        assert all(one == other for one, other in each.values())
+        assert {s.target for s in sample_cases(model, cases, target="p")} == {1}
+
+    def test_unknown_names_are_refused_with_the_nearest(self, cases):
+        for named, says in (({"target": "pp"}, "Did you mean .p."), ({"masks": "masks"}, "Did you mean .mask.")):
+            with pytest.raises(InputError, match=says):
+                next(iter(sample_cases(model_of(), cases, **named)))
+
+    def test_of_cases_of_several_images_each_image_has_its_mask(self, cases):
+        table = cases.table.assign(case=list("aabbcc"), patient=list("ppqqrr"))
+        found = {s.case: s for s in sample_cases(model_of(fusion="concat"), replace(cases, table=table), masks="mask")}
+        assert found["a"].x.shape[:2] == (1, 2)
+        assert found["b"].mask.any(axis=(1, 2)).tolist() == [True, False]
+        assert found["c"].mask is None
+
+
+def test_methods_of_a_model_are_judged_with_their_masks_and_regions(cases):
+    heard = []
+    rows, regions = judge_methods(model_of(), cases, methods=("grad-cam", "integrated-gradients"), masks="mask",
+                                  insertion_steps=3, progress=lambda *a: heard.append(a))  # fmt: skip
+    found = {(row.method, row.criterion): row for row in rows}
+    assert found["grad-cam", "localisation"].cases <= 3
+    assert "no sum" in found["grad-cam", "completeness"].words
+    assert found["integrated-gradients", "completeness"].value < 0.05
+    assert {(r.method, r.region) for r in regions} >= {("grad-cam", EDGE), ("integrated-gradients", LESION)}
+    assert heard[-1][1:] == (6, 6)
+
+
+def test_of_cases_of_several_images_methods_are_judged_too(cases):
+    table = cases.table.assign(case=list("aabbcc"), patient=list("ppqqrr"))
+    rows, regions = judge_methods(
+        model_of(fusion="concat"), replace(cases, table=table), masks="mask", insertion_steps=3
+    )
+    assert next(row for row in rows if row.criterion == "faithfulness").cases >= 1
+    assert {r.region for r in regions} >= {EDGE}
