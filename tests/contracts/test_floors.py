@@ -23,7 +23,7 @@ FLOORS = (
     {"given_arrays"},
     {"evaluation", "networks"},
     {"learning"},
-    {"explanation", "retrieval", "cells", "slides", "distributed"},
+    {"explanation", "retrieval", "export", "cells", "slides", "distributed"},
     {"reporting"},
     {"study"},
     {"serving", "cli"},

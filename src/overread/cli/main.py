@@ -21,6 +21,7 @@ from overread.cli.curve_shift import curve, shift
 from overread.cli.deidentify import deidentify
 from overread.cli.doctor import doctor
 from overread.cli.evaluate import evaluate
+from overread.cli.export import export
 from overread.cli.froc import froc
 from overread.cli.inventory import data_app, recipes, weights_app
 from overread.cli.leaderboard import leaderboard
@@ -51,7 +52,7 @@ def _root(
 
 
 for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, compare, leaderboard, readers, froc, plan, calibrate, simulate,
-                 curve, shift, search, checklist, scan, deidentify, key, recipes, doctor):  # fmt: skip
+                 curve, shift, search, checklist, scan, export, deidentify, key, recipes, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
