@@ -43,7 +43,7 @@ class Whole(nn.Module):
         together = self.sides > 0
         flat = pixels.flatten(0, 1) if together else pixels
         x = standardise.__wrapped__(flat, self.images, self.mean_image)  # type: ignore[attr-defined]
-        x = x.unflatten(0, (-1, pixels.shape[1])) if together else x
+        x = x.unflatten(0, (-1, int(pixels.shape[1]))) if together else x
         outputs = torch.stack([self.network(turned) for turned in oriented(x, self.views, self.sides)]).mean(dim=0)
         return self.task.unscaled(self.task.probabilities(outputs), self.scale)  # type: ignore[arg-type, return-value]
 
@@ -95,8 +95,8 @@ class _PortableCase(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mask = ~x.flatten(2)[..., 0].isnan()  # (B, V)
-        images = torch.where(x.isnan(), torch.zeros_like(x), x)
-        features = self.fused.body.features(images.flatten(0, 1)).unflatten(0, (-1, x.shape[1]))
+        images = torch.where(x.isnan(), 0.0, x)
+        features = self.fused.body.features(images.flatten(0, 1)).unflatten(0, (-1, int(x.shape[1])))
         features = features * mask[..., None].to(features.dtype)
         return self.fused.head(self.fused.fuse(features, mask))
 

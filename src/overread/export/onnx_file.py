@@ -99,7 +99,9 @@ def session_of(data: bytes) -> Callable[[NDArray[np.float32]], NDArray[np.float3
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 

@@ -194,7 +194,8 @@ class Recurrent(nn.Module):
         self.gru = nn.GRU(width, self.width, batch_first=True)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        place = torch.where(mask, mask.cumsum(1), mask.sum(1, keepdim=True) + (~mask).cumsum(1))
+        there, gone = mask.long(), (~mask).long()
+        place = torch.where(mask, there.cumsum(1), there.sum(1, keepdim=True) + gone.cumsum(1))
         order = place.argsort(dim=1)  # those that are there first, in their order
         ordered = self.norm(features).gather(1, order[..., None].expand_as(features))
         states, _ = self.gru(ordered)  # (B, V, width)
