@@ -28,7 +28,11 @@ def test_places_that_would_be_spoiled_are_refused(make_model, tmp_path) -> None:
     make_model().save(run / "model")
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
-    for place, said in ((run, "apart from the run"), (run / "model", "apart from the run"), (other, "no export has written")):
+    for place, said in (
+        (run, "apart from the run"),
+        (run / "model", "apart from the run"),
+        (other, "no export has written"),
+    ):
         with pytest.raises(InputError, match=said):
             export(run, onnx=True, output=str(place))
     with pytest.raises(InputError, match="--images"):
@@ -43,5 +47,11 @@ def test_too_few_images_are_refused_and_fewer_can_be_asked_for(make_model, files
     assert not (tmp_path / "out").exists()
     export(tmp_path / "model", onnx=True, output=str(tmp_path / "out"), images=str(files / "benign"), fewest=10)
     compared = json.loads((tmp_path / "out" / "export.json").read_text())["compared"]
-    assert compared["images"] == 18 and compared["preparation"] == {"images": 18, "grey_levels": 0.0, "probability": pytest.approx(0, abs=1e-5)}
-    export(tmp_path / "model", onnx=True, output=str(tmp_path / "out"), images=str(files / "benign"), fewest=10)  # again
+    assert compared["images"] == 18 and compared["preparation"] == {
+        "images": 18,
+        "grey_levels": 0.0,
+        "probability": pytest.approx(0, abs=1e-5),
+    }
+    export(
+        tmp_path / "model", onnx=True, output=str(tmp_path / "out"), images=str(files / "benign"), fewest=10
+    )  # again

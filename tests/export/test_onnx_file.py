@@ -13,18 +13,20 @@ import torch
 from torch import nn
 
 from overread.core.errors import InputError, UnavailableError, UnsoundError
+from overread.evaluation.operating_point import OperatingPoint
 from overread.export import onnx_file
 from overread.export.onnx_file import export_onnx
 from overread.export.specimens import specimens
 from overread.learning.model import Model
-from overread.networks.backbones import BACKBONES
-from overread.evaluation.operating_point import OperatingPoint
 from overread.learning.predict import predict_images
+from overread.networks.backbones import BACKBONES
 from overread.tasks.target import Target
 
 FINDINGS = Target("findings", ("nodule", "effusion", "mass"))
 QUANTITY = Target("quantity", ("age",))
-POINT = OperatingPoint(0.4, ("malignant",), "at 95 % sensitivity", "tuning", 0.95, 0.5, seen=("a1b2",), salt="secret", cases=("c3d4",))
+POINT = OperatingPoint(
+    0.4, ("malignant",), "at 95 % sensitivity", "tuning", 0.95, 0.5, seen=("a1b2",), salt="secret", cases=("c3d4",)
+)
 
 
 def said(folder, pixels: np.ndarray) -> np.ndarray:
@@ -61,7 +63,11 @@ def test_cases_of_several_images_some_missing(make_model, pairs, tmp_path, fusio
 
 
 def test_an_ensemble_of_two_sizes_and_normalisations(make_model, cases, tmp_path) -> None:
-    members = [make_model(seed=1), make_model(seed=2, size=(20, 20), mean=0.3), make_model(seed=3, backbone="resnet_tiny")]
+    members = [
+        make_model(seed=1),
+        make_model(seed=2, size=(20, 20), mean=0.3),
+        make_model(seed=3, backbone="resnet_tiny"),
+    ]
     model = Model.of_members(members, (0.5, 0.25, 0.25), members[0].about)
     held = specimens(model, cases, threads=1)
     export_onnx(model, held, tmp_path / "out")
@@ -91,7 +97,9 @@ def test_a_mean_image_is_inside(make_model, cases, tmp_path) -> None:
 
 def test_the_file_names_itself_and_no_patient(make_model, cases, tmp_path) -> None:
     model = make_model()
-    written = export_onnx(model, specimens(model, cases, threads=1), tmp_path / "out", frozen=(POINT,), card="# The card")
+    written = export_onnx(
+        model, specimens(model, cases, threads=1), tmp_path / "out", frozen=(POINT,), card="# The card"
+    )
     held = {entry.key: entry.value for entry in onnx.load(tmp_path / "out" / "model.onnx").metadata_props}
     assert json.loads(held["outputs"]) == ["benign", "malignant"]
     assert held["digest"] == model.digest and held["licence"] == "Apache-2.0" and "Not a medical device" in held["use"]
@@ -99,10 +107,11 @@ def test_the_file_names_itself_and_no_patient(make_model, cases, tmp_path) -> No
     assert json.loads(held["compared"])["images"] >= 32
     assert (tmp_path / "out" / "model_card.md").read_text() == "# The card"
     for path in written:
-        assert not any(secret in path.read_bytes() for secret in (b"a1b2", b"secret", b"c3d4", str(cases.folder).encode())), path
+        assert not any(secret in path.read_bytes() for secret in (b"a1b2", b"secret", b"c3d4", b"/files")), path
 
 
-def test_nothing_is_written_where_the_file_says_something_else(make_model, cases, tmp_path) -> None:
+def test_nothing_is_written_where_the_file_says_something_else(make_model, cases, tmp_path, monkeypatch) -> None:
+    monkeypatch.delitem(onnx_file._EXPORTERS, "dynamo")
     model = make_model()
     held = specimens(model, cases, threads=1)
     wrong = replace(held, probabilities=held.probabilities + np.float32(2e-4))
@@ -121,7 +130,10 @@ def test_the_second_exporter_is_tried_once_and_named(make_model, cases, tmp_path
     held = specimens(model, cases, threads=1)
     export_onnx(model, held, tmp_path / "out", say=said_lines.append)
     how = json.loads((tmp_path / "out" / "export.json").read_text())["how"]
-    assert "`dynamo`, as the other failed: the exporter torchscript failed: no such operator" in how and len(said_lines) == 1
+    assert (
+        "`dynamo`, as the other failed: the exporter torchscript failed: no such operator" in how
+        and len(said_lines) == 1
+    )
     assert np.abs(said(tmp_path / "out", held.pixels[:3].numpy()) - held.probabilities[:3]).max() < 1e-4
 
 

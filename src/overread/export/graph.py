@@ -145,7 +145,9 @@ class _FixedPool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         last = self.sides + 1  # counted from the front: the tracer writes negative ones as they are
         for axis in range(self.sides):
-            x = (x.transpose(2 + axis, last) @ self.get_buffer(f"shares{axis}").transpose(0, 1)).transpose(2 + axis, last)
+            x = (x.transpose(2 + axis, last) @ self.get_buffer(f"shares{axis}").transpose(0, 1)).transpose(
+                2 + axis, last
+            )
         return x
 
 

@@ -198,7 +198,8 @@ class Recurrent(nn.Module):
         place = torch.where(mask, there.cumsum(1), there.sum(1, keepdim=True) + gone.cumsum(1))
         order = place.argsort(dim=1)  # those that are there first, in their order
         ordered = self.norm(features).gather(1, order[..., None].expand_as(features))
-        states, _ = self.gru(ordered)  # (B, V, width)
+        start = (ordered[:, 0, : self.width] * 0)[None]  # a tracer would freeze the batch of one that is left out
+        states, _ = self.gru(ordered, start)  # (B, V, width)
         many = mask.sum(1)
         last = (many - 1).clamp(min=0)[:, None, None].expand(-1, 1, self.width)
         return states.gather(1, last)[:, 0] * (many > 0)[:, None]
