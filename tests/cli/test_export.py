@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from tiny_models import files, make_model  # noqa: F401 (fixtures)
 
 from overread.cli.export import export
 from overread.core.errors import InputError
@@ -47,11 +46,8 @@ def test_too_few_images_are_refused_and_fewer_can_be_asked_for(make_model, files
     assert not (tmp_path / "out").exists()
     export(tmp_path / "model", onnx=True, output=str(tmp_path / "out"), images=str(files / "benign"), fewest=10)
     compared = json.loads((tmp_path / "out" / "export.json").read_text())["compared"]
-    assert compared["images"] == 18 and compared["preparation"] == {
-        "images": 18,
-        "grey_levels": 0.0,
-        "probability": pytest.approx(0, abs=1e-5),
-    }
+    assert compared["images"] == 18
+    assert compared["preparation"] == {"images": 18, "grey_levels": 0.0, "probability": pytest.approx(0, abs=1e-5)}
     export(
         tmp_path / "model", onnx=True, output=str(tmp_path / "out"), images=str(files / "benign"), fewest=10
     )  # again

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from overread.core.errors import InputError, checked
 from overread.images.preprocess import Preprocess
-from overread.learning.device import oriented, standardise
+from overread.learning.device import mean_over, standardise
 from overread.learning.ensemble import Committee, Member, sides_of
 from overread.learning.model import Model
 from overread.networks.fusion import Fused
@@ -42,9 +42,9 @@ class Whole(nn.Module):
         """Probabilities (B, K) of images (B, C, H, W), volumes (B, C, D, H, W) or cases (B, V, C, …) from 0 to 1."""
         together = self.sides > 0
         flat = pixels.flatten(0, 1) if together else pixels
-        x = standardise.__wrapped__(flat, self.images, self.mean_image)  # type: ignore[attr-defined]
+        x = standardise(flat, self.images, self.mean_image)
         x = x.unflatten(0, (-1, int(pixels.shape[1]))) if together else x
-        outputs = torch.stack([self.network(turned) for turned in oriented(x, self.views, self.sides)]).mean(dim=0)
+        outputs = mean_over(self.network, x, self.views, self.sides)
         return self.task.unscaled(self.task.probabilities(outputs), self.scale)  # type: ignore[arg-type, return-value]
 
 

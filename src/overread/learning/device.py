@@ -142,6 +142,7 @@ def _orientations(x: Tensor, views: int, sides: int) -> Iterator[Tensor]:
                 yield turned.flip(-3) if (sides or x.ndim - 2) == 3 else turned.transpose(-1, -2)
 
 
+@checked
 def mean_over(forward: Callable[[Tensor], Tensor], x: Tensor, views: int, sides: int = 0) -> Tensor:
     """The mean of ``forward`` over the orientations of :func:`oriented`, in float32."""
     memory = torch.contiguous_format if sides else _memory(x)  # the images of cases are laid out when taken apart

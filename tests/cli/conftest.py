@@ -1,0 +1,5 @@
+"""Fixtures of commands that a model is asked for."""
+
+from tiny_models import files, make_model
+
+__all__ = ["files", "make_model"]
