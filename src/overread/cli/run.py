@@ -10,7 +10,18 @@ import typer
 
 from overread.cases.sources.layout import Layout
 from overread.cli.console import bars, end, open_run, say
-from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, RecipeChoice, Table, Verbose
+from overread.cli.options import (
+    AsJson,
+    Budget,
+    Folder,
+    Machine,
+    Only,
+    Out,
+    PredictionTable,
+    RecipeChoice,
+    Table,
+    Verbose,
+)
 from overread.core.errors import InputError
 from overread.core.phrases import command_of, count
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
@@ -121,8 +132,23 @@ def train(
     end([folder / "model" / "model.safetensors", folder / "model" / "model.json"], ["overread", "predict", folder])
 
 
-def report(folder: Folder) -> None:
-    """Write report.html, model_card.md and the figures from what the run's folder holds."""
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="a run's folder, such as runs/skin; with --compare several")],
+    compare: Annotated[bool, typer.Option("--compare", help="one page that ranks several runs, as `overread leaderboard` does")] = False,
+    part: Annotated[str, typer.Option(help="with --compare: tuning (no look at the test set), or test (a look in each run's ledger)")] = "tuning",
+    output: Annotated[str, typer.Option("-o", "--output", help="with --compare: folder; leaderboard/ here if not given")] = "leaderboard",
+) -> None:  # fmt: skip
+    """Write report.html, model_card.md and the figures from what the run's folder holds; or one page that ranks several."""
+    if compare:
+        from overread.cli.leaderboard import leaderboard
+
+        return leaderboard(folders, PredictionTable(), Machine(), part=part, output=output)
+    if len(folders) > 1:
+        raise InputError("a report is of one run", given=" ".join(map(str, folders)), todo="add --compare to rank them on one page")  # fmt: skip
+    return _report(folders[0])
+
+
+def _report(folder: Path) -> None:
     from overread.study import steps
 
     with open_run(Study.load(folder / "study.toml"), folder) as context:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from overread.core.files import write_bytes, write_json
 from overread.evaluation.decision.class_decision import ClassDecision
 from overread.evaluation.questions import ScoredCases
 from overread.predictions import Predictions
-from overread.reporting.thumbnails import thumbnails
+from overread.reporting.thumbnails import covered, png, thumbnails
 
 #: Of a kind of finding of the audit, so many are kept as pictures.
 OF_A_KIND = 4
@@ -149,7 +149,7 @@ def write_gallery(folder: str | os.PathLike[str], cases: Cases, predictions: Pre
     table = errors_beside_correct(predictions, count=count, positive=positive, threshold=threshold, decision=decision)
     withheld = table["case"].isin(list(unseen))
     shown = table["case"][~withheld & table["case"].isin(list(first))].tolist()
-    pictures = dict(zip(shown, _kept(home, "cases", [first[case] for case in shown]), strict=True))
+    pictures = dict(zip(shown, _kept(home, "cases", thumbnails([first[case] for case in shown])), strict=True))
     table = table.assign(thumbnail=table["case"].map(pictures).fillna(""), withheld=withheld)
     return write_json(home / "explanations" / "gallery.json", table.to_dict("records"))
 
@@ -166,10 +166,10 @@ def write_audit_pictures(folder: str | os.PathLike[str], cases: Cases, found: Au
     patient = dict(zip(cases.table["case"], cases.table["patient"], strict=True))
     rows = [*_pairs(found, patient), *(("burned-in", "writing in the pixels, covered here", (case,)) for case in sorted(written)[:OF_A_KIND])]  # fmt: skip
     wanted = {case for _, _, these in rows for case in these if case in first}
-    pictures: dict[str, str] = {}
-    for name, these, covered in (("audit", wanted - written, False), ("audit-covered", wanted & written, True)):
-        ordered = sorted(these)
-        pictures |= zip(ordered, _kept(home, name, [first[case] for case in ordered], covered=covered), strict=True)
+    clear, hidden = sorted(wanted - written), sorted(wanted & written)
+    pictures = dict(zip(clear, _kept(home, "audit", thumbnails([first[case] for case in clear])), strict=True))
+    boxed = (b"" if pixels is None else png(pixels) for pixels in covered([first[case] for case in hidden]))
+    pictures |= zip(hidden, _kept(home, "audit-covered", boxed), strict=True)
     entries = [
         {"kind": kind, "words": said, "cases": these, "labels": [truth.get(case, "") for case in these],
          "thumbnails": [pictures.get(case, "") for case in these]}
@@ -210,13 +210,13 @@ def _first_images(cases: Cases) -> dict[str, str]:
     return dict(zip(cases.table["case"][::-1], paths(cases)[::-1], strict=True))
 
 
-def _kept(home: Path, name: str, addresses: Sequence[str], *, covered: bool = False) -> list[str]:
+def _kept(home: Path, name: str, pictures: Iterable[bytes]) -> list[str]:
     """Write small pictures into ``explanations/name``, in the place of earlier ones; where each lies, "" of an unreadable one."""
     folder = Path("explanations") / name
     for old in (home / folder).glob("*.png"):
         old.unlink()
     written = []
-    for number, data in enumerate(thumbnails(addresses, covered=covered), start=1):
+    for number, data in enumerate(pictures, start=1):
         relative = (folder / f"{number:02d}.png").as_posix() if data else ""
         if data:
             write_bytes(home / relative, data)

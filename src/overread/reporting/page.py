@@ -185,11 +185,12 @@ def figures(run: Run) -> dict[str, Figure | None]:
 
 @dataclass(frozen=True)
 class Picture:
-    """A small picture: its data address, what it shows in words, and the lines under it."""
+    """A small picture: its data address, what it shows in words, the lines under it, and how many stand side by side in it."""
 
     address: str
     alt: str
     lines: tuple[str, ...] = ()
+    across: int = 1
 
 
 @dataclass(frozen=True)

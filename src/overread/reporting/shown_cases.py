@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
+from overread.core.errors import checked
 from overread.core.files import fingerprint, write_json
 from overread.core.phrases import command_of
 from overread.reporting import words
@@ -164,6 +165,7 @@ def picture(folder: Path, relative: str) -> str:
     return "" if not inside or path.stat().st_size > _LARGEST else as_address(path.read_bytes())
 
 
+@checked
 def as_address(data: bytes) -> str:
     """The bytes of a PNG or JPEG as a data address; ``""`` of anything else."""
     kind = next((kind for start, kind in _PICTURES.items() if data.startswith(start)), "")

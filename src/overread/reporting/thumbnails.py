@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -24,15 +24,35 @@ _COVER = 128  # grey, of the boxes over writing
 
 
 @checked
-def thumbnails(addresses: Sequence[str], *, side: int = THUMBNAIL, covered: bool = False) -> Iterator[bytes]:
-    """A PNG of each image, in their order; ``b""`` of one that cannot be read.
+def thumbnails(addresses: Sequence[str], *, side: int = THUMBNAIL) -> Iterator[bytes]:
+    """A PNG of each image, in their order, of ``side`` pixels at its longer side; ``b""`` of one that cannot be read."""
+    for image in _read(addresses):
+        yield png(small(flat(image), side)) if image else b""
 
-    ``side``: pixels of the longer side. ``covered``: rows of writing lie under grey boxes, and the picture is so small that
-    a row that was not found cannot be read.
+
+@checked
+def covered(addresses: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
+    """Each image (h, w, C) with grey boxes over rows of writing, so small that a row which was not found cannot be read.
+
+    None of one that cannot be read.
     """
+    for image in _read(addresses):
+        if image is None:
+            yield None
+            continue
+        pixels = np.array(flat(image))
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        for box in text_boxes(pixels):
+            more = (box.bottom - box.top) // 2
+            pixels[max(0, box.top - more) : box.bottom + more, max(0, box.left - more) : box.right + more] = _COVER
+        tiny = small(pixels, max(1, min(UNREADABLE, max(pixels.shape[:2]) // SHRUNK)))
+        yield tiny if tiny.ndim == 3 else tiny[..., None]
+
+
+def _read(addresses: Sequence[str]) -> Iterator[Image | None]:
     with closing(contained(read_image, ((address,) for address in addresses), workers=1)) as found:
         for image in found:
-            yield png(_unread(image) if covered else small(flat(image), side)) if isinstance(image, Image) else b""
+            yield image if isinstance(image, Image) else None
 
 
 @checked
@@ -63,15 +83,7 @@ def small(pixels: NDArray[np.uint8], side: int = THUMBNAIL) -> NDArray[np.uint8]
 
 @checked
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """The bytes of a PNG of (h, w) or RGB (h, w, 3)."""
-    return bytes(cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].tobytes())
-
-
-def _unread(image: Image) -> NDArray[np.uint8]:
-    pixels = np.array(flat(image))
-    boxes: Iterable[Any] = text_boxes(pixels[..., None] if pixels.ndim == 2 else pixels)
-    for box in boxes:
-        more = round((box.bottom - box.top) / 2)
-        rows = slice(max(0, round(box.top) - more), round(box.bottom) + more)
-        pixels[rows, max(0, round(box.left) - more) : round(box.right) + more] = _COVER
-    return small(pixels, max(1, min(UNREADABLE, max(pixels.shape[:2]) // SHRUNK)))
+    """The bytes of a PNG of (h, w), (h, w, 1) or RGB (h, w, 3)."""
+    return bytes(
+        cv2.imencode(".png", pixels[..., ::-1] if pixels.shape[-1] == 3 and pixels.ndim == 3 else pixels)[1].tobytes()
+    )

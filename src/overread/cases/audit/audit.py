@@ -193,6 +193,7 @@ def _finding(seen: Seen, kind: str, severity: Severity, message: str, advice: st
 # -- what cannot be used -----------------------------------------------------------------------------------------
 
 
+@checked
 def refuse_unreadable(prints: pd.DataFrame) -> None:
     """Raise :class:`InputError` if not one image can be read."""
     if len(prints) and (prints["error"] != "").all():
@@ -466,12 +467,14 @@ def count(cases: Cases, prints: pd.DataFrame, excluded: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@checked
 def sizes(prints: pd.DataFrame) -> pd.Series:
     """``224×224`` or ``28×28×28`` for each image."""
     flat = prints["height"].astype(str) + "×" + prints["width"].astype(str)
     return flat.where(prints["depth"] <= 1, prints["depth"].astype(str) + "×" + flat)
 
 
+@checked
 def modes(prints: pd.DataFrame) -> pd.Series:
     """``colour, 8 bit`` for each image."""
     return prints["mode"] + ", " + prints["bits"].astype(str) + " bit"

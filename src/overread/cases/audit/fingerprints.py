@@ -196,6 +196,7 @@ def _count_bits(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
     return _BITS[words.view(np.uint16)].reshape(*words.shape, 4).sum(-1, dtype=np.uint8)
 
 
+@checked
 def similar(table: pd.DataFrame, *, distance: int = 12, threads: int = 0) -> NDArray[np.int64]:
     """Confirmed near-duplicates (P, 2) of a fingerprint table, as positions i < j; one of several equal images stands
     for all.
@@ -287,6 +288,7 @@ def _warp(image: NDArray[np.float32], move: NDArray[np.float64]) -> NDArray[np.f
     return warped.astype(np.float32, copy=False)
 
 
+@checked
 def exact(table: pd.DataFrame) -> NDArray[np.int64]:
     """Pairs (P, 2) of equal decoded pixels: each copy with the first that is equal; blank images are left out."""
     rows = np.flatnonzero((table["error"] == "") & (table["std"] > BLANK))
