@@ -473,6 +473,7 @@ def _precision(recipe: Recipe, device: str, probe: Probe) -> tuple[Recipe, list[
     return recipe.changed(precision=precision), [Decision("precision", precision, reason)]
 
 
+@checked
 def standard(colour: bool, volume: bool = False) -> Augmentation:
     """The usual augmentation of training images.
 

@@ -26,8 +26,7 @@ _COVER = 128  # grey, of the boxes over writing
 @checked
 def thumbnails(addresses: Sequence[str], *, side: int = THUMBNAIL) -> Iterator[bytes]:
     """A PNG of each image, in their order, of ``side`` pixels at its longer side; ``b""`` of one that cannot be read."""
-    for image in _read(addresses):
-        yield png(small(flat(image), side)) if image else b""
+    return (png(small(flat(image), side)) if image else b"" for image in _read(addresses))
 
 
 @checked
@@ -36,17 +35,17 @@ def covered(addresses: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
 
     None of one that cannot be read.
     """
-    for image in _read(addresses):
-        if image is None:
-            yield None
-            continue
-        pixels = np.array(flat(image))
-        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-        for box in text_boxes(pixels):
-            more = (box.bottom - box.top) // 2
-            pixels[max(0, box.top - more) : box.bottom + more, max(0, box.left - more) : box.right + more] = _COVER
-        tiny = small(pixels, max(1, min(UNREADABLE, max(pixels.shape[:2]) // SHRUNK)))
-        yield tiny if tiny.ndim == 3 else tiny[..., None]
+    return (_without_text(image) if image else None for image in _read(addresses))
+
+
+def _without_text(image: Image) -> NDArray[np.uint8]:
+    pixels = np.array(flat(image))
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    for box in text_boxes(pixels):
+        more = (box.bottom - box.top) // 2
+        pixels[max(0, box.top - more) : box.bottom + more, max(0, box.left - more) : box.right + more] = _COVER
+    tiny = small(pixels, max(1, min(UNREADABLE, max(pixels.shape[:2]) // SHRUNK)))
+    return tiny if tiny.ndim == 3 else tiny[..., None]
 
 
 def _read(addresses: Sequence[str]) -> Iterator[Image | None]:

@@ -49,6 +49,7 @@ def number(value: float | None, digits: int = 3, most: float = 1.0) -> str:
     return rounded(value, digits, most).replace("-", "−")
 
 
+@checked
 def percent(value: float | None, digits: int = 0) -> str:
     """A share as a percentage.
 
@@ -118,6 +119,7 @@ def size(images: int | None, patients: int | None) -> str:
     return f"{count(images, 'image')} of {count(patients, 'patient')}"
 
 
+@checked
 def name(text: object, limit: int = 40) -> str:
     """A name from the data, fit to be shown: no control characters, not too long.
 
