@@ -34,6 +34,7 @@ from overread.cli.run import audit, checklist, demo, report, run, split, train
 from overread.cli.scan import key, scan
 from overread.cli.search import search
 from overread.cli.show import show
+from overread.cli.serve import serve
 from overread.cli.simulate import simulate
 from overread.core.errors import OverreadError, UnavailableError
 
@@ -53,11 +54,7 @@ def _root(
 
 
 for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, compare, leaderboard, readers, froc, plan, calibrate, simulate,
-<<<<<<< HEAD
-                 curve, shift, search, checklist, scan, export, deidentify, key, recipes, doctor):  # fmt: skip
-=======
-                 curve, shift, search, checklist, scan, show, deidentify, key, recipes, doctor):  # fmt: skip
->>>>>>> 576271c (Add overread show, a contact sheet before training, and report --compare)
+                 curve, shift, search, serve, checklist, scan, show, export, deidentify, key, recipes, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")

@@ -1,0 +1,75 @@
+"""What a run can be asked about images that lie on this machine: an opinion, a map, the nearest known cases.
+
+Blocking functions of addresses; who may ask, how often and how much is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from overread import __version__
+from overread.learning.model import Model
+from overread.serving.answers import About, OpinionAnswer, picked
+from overread.serving.policy import ServingSettings
+from overread.serving.slots import Call
+from overread.serving.uploads import images_of, one_case, require_pixels
+
+
+@runtime_checkable
+class Opinionated(Protocol):
+    """What is asked of an opinion here."""
+
+    def plain(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What is asked of a reader here: :class:`overread.study.opinion.Reader` is one."""
+
+    @property
+    def model(self) -> Model: ...
+
+    def opinion(self, images: Any, *, case: str = "") -> Opinionated: ...
+
+
+class ReadingRoom:
+    """A reader, and what is served of it."""
+
+    def __init__(self, reader: Reader, settings: ServingSettings) -> None:
+        self._reader, self._settings = reader, settings
+        self._limits = settings.limits
+        self._salt = secrets.token_hex(16)
+
+    @property
+    def volume(self) -> bool:
+        """Whether the network sees volumes."""
+        return len(self._reader.model.about.preprocess.size) == 3
+
+    def about(self, *, report: bool, model_card: bool) -> About:
+        """What can be asked here."""
+        target, limits = self._reader.model.target, self._limits
+        held = {"upload_megabytes": limits.upload, "files": limits.parts, "megapixels": limits.megapixels, "images_a_minute": limits.rate,
+                "digits": limits.digits, "seconds": limits.body_seconds}  # fmt: skip
+        return About(__version__, target.task.question, list(target.names), self.volume, [], False, report, model_card,
+                     bool(self._settings.address.token), held, self._reader.model.about.recipe.fusion != "single")  # fmt: skip
+
+    def cases(self, files: Sequence[Path]) -> list[list[str]]:
+        """Every file, and every file in an archive, as a case of its own; of volumes every upload is one."""
+        if self.volume:
+            return [one_case(images_of([file], self._limits), volume=True) for file in files]
+        return [[address] for address in images_of(files, self._limits)]
+
+    def predict(self, files: Sequence[Path], call: Call) -> OpinionAnswer:
+        """The opinion on the one case that all files are."""
+        return self.opinion(self._case(files))
+
+    def opinion(self, case: Sequence[str]) -> OpinionAnswer:
+        """The opinion on images at these addresses. Raises :class:`ImageError` where one is too large or cannot be read."""
+        require_pixels(case, self._limits)
+        return picked(OpinionAnswer, self._reader.opinion(list(case), case="case").plain(), self._limits.digits)
+
+    def _case(self, files: Sequence[Path]) -> list[str]:
+        return one_case(images_of(files, self._limits), volume=self.volume)

@@ -1,0 +1,217 @@
+"""The server: a socket, uvicorn around the application, and an end that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h11
+import torch
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.supervisors import Multiprocess
+
+from overread.core.errors import UnavailableError, checked
+from overread.core.files import cores
+from overread.core.phrases import count
+from overread.core.progress import Say
+from overread.serving.application import application, log_path
+from overread.serving.policy import Address, ServingSettings, bracketed
+from overread.serving.private_folder import PrivateFolder
+from overread.study.opinion import open_reader
+
+#: Seconds for requests under way when the server ends.
+_GRACE = 10
+#: Connections that a worker holds at a time; one more is answered 503.
+_CONNECTIONS = 512
+
+
+@checked
+def serve(folder: Path, settings: ServingSettings, *, say: Say, ready: Callable[[str], None]) -> None:
+    """Serve a run until SIGINT or SIGTERM; ``ready`` hears the address once it answers.
+
+    Raises :class:`UnavailableError` where the port is taken, and what opening the run raises, before anything is served.
+    """
+    threads = settings.operation.threads or max(1, cores() // settings.operation.workers)
+    with listening(settings.address) as door:
+        url = f"http://{bracketed(_name(settings.address))}:{door.getsockname()[1]}{settings.address.root_path}/"
+        if settings.operation.workers == 1:
+            app = _made(folder, settings, threads, None)
+            _tell(say, folder, settings, threads)
+            _Server(_config(app, settings), ready=partial(ready, url)).run(sockets=[door])
+        else:
+            _made(folder, settings, threads, None, keep=False)  # what is wrong with the run is said here, once
+            _tell(say, folder, settings, threads)
+            _serve_together(folder, settings, threads, door, partial(ready, url))
+    say("the reading room is closed; no upload was kept")
+
+
+@checked
+@contextmanager
+def listening(address: Address) -> Iterator[socket.socket]:
+    """A socket that listens where ``address`` says. Raises :class:`UnavailableError` where it cannot."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        door = socket.create_server((address.host.strip("[]"), address.port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        what = "the port is taken" if taken else "the server cannot listen there"
+        raise UnavailableError(what, given=f"{address.host} port {address.port}{'' if taken else f': {error}'}",
+                               todo="choose another with --port; --port 0 takes a free one") from error  # fmt: skip
+    door.set_inheritable(True)
+    with door:
+        yield door
+
+
+def _name(address: Address) -> str:
+    """How a browser here calls it."""
+    return next(iter(address.allow_host)) if address.everywhere else address.host
+
+
+def _made(
+    folder: Path, settings: ServingSettings, threads: int, counts: Path | None, *, keep: bool = True
+) -> FastAPI | None:
+    torch.set_num_threads(threads)
+    reader = open_reader(folder, device=settings.operation.device, threads=threads)
+    if keep:
+        return application(reader, settings, run=folder, counts=counts)
+    del reader
+    gc.collect()
+    return None
+
+
+def _tell(say: Say, folder: Path, settings: ServingSettings, threads: int) -> None:
+    operation, address = settings.operation, settings.address
+    workers, each = operation.workers, _megabytes()
+    size = f"; each takes about {each:,.0f} MB, together {workers * each:,.0f} MB" if each else ""
+    say(f"  {count(workers, 'worker')} of {count(threads, 'thread')}{size}")
+    log = log_path(settings, folder)
+    say(f"  audit log, of codes only: {log}" if log else "  no audit log is kept")
+    say(
+        "  only this machine can reach it"
+        if address.local and not address.token
+        else "  every request must bring the token"
+    )
+    say("  nothing is sent anywhere: images are read here, and go with their request")
+
+
+def _megabytes() -> float:
+    """What this process took at most, 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _config(app: Any, settings: ServingSettings, *, factory: bool = False) -> _Config:
+    return _Config(
+        app, factory=factory, workers=settings.operation.workers, http=_Protocol, ws="none", loop="asyncio", lifespan="on",
+        log_config=None, access_log=False,  # it holds query strings, and ours holds codes
+        server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=5,
+        timeout_graceful_shutdown=_GRACE, h11_max_incomplete_event_size=settings.limits.header_bytes,
+        header_seconds=settings.limits.header_seconds,
+    )  # fmt: skip
+
+
+class _Config(uvicorn.Config):
+    """As uvicorn's, with the seconds within which the head of a request must have arrived."""
+
+    def __init__(self, app: Any, *, header_seconds: float, **rest: Any) -> None:
+        super().__init__(app, **rest)
+        self.header_seconds = header_seconds
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that closes a connection whose next head does not arrive in time, first byte or not."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if self._late is not None:
+            self._late.cancel()
+
+    def _watch(self) -> None:
+        if self.conn.their_state is h11.IDLE:
+            if self._late is None:
+                self._late = self.loop.call_later(self.config.header_seconds, self.transport.close)  # type: ignore[attr-defined]
+        elif self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+class _Server(uvicorn.Server):
+    """A server that ends at a signal and then lets the program go on, and that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self.handle_exit) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+# -- several workers ------------------------------------------------------------------------------------------------
+
+
+def _serve_together(
+    folder: Path, settings: ServingSettings, threads: int, door: socket.socket, ready: Callable[[], None]
+) -> None:
+    shared = PrivateFolder()
+    try:
+        config = _config(partial(worker, folder, settings, threads, shared.path), settings, factory=True)
+        threading.Timer(0.5, ready).start()
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        Multiprocess(config, sockets=[door]).run()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    finally:
+        shared.close()
+
+
+@checked
+def worker(folder: Path, settings: ServingSettings, threads: int, counts: Path) -> FastAPI | None:
+    """The application of one of several workers, which ends when the process that started it does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    return _made(folder, settings, threads, counts)
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,180 @@
+"""From the body of a request to addresses of images: into a private folder, under numbers, archives checked whole.
+
+The names that a browser sends may hold a patient's; none is kept. Of a name only its ending stays, since some formats
+of volumes are known by it; what a file is, its content says.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from anyio import to_thread
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from overread.cases.sources.labels import natural
+from overread.core.errors import ImageError, checked, nearest
+from overread.core.sandbox import contained, contained_call
+from overread.images.address import Address, parse
+from overread.images.dicom.header import is_dicom_file
+from overread.images.formats.archives import ArchiveLimits, is_archive, members
+from overread.images.image import Limits
+from overread.images.read import read_image
+from overread.serving.policy import ServingLimits
+from overread.serving.refusal import Refusal
+
+#: The field of a form that holds files; it may stand any number of times.
+FILES = "file"
+_ENDING = re.compile(r"\.(?:nii\.gz|[A-Za-z0-9]{1,8})\Z")
+#: What a system puts into an archive beside the files: no image, and no harm.
+_LITTER = re.compile(r"(?:^|/)(?:__MACOSX/|\.DS_Store$|\._|Thumbs\.db$|desktop\.ini$|DICOMDIR$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a request holds: ``files`` on the disk in the order they came, and the other fields."""
+
+    files: tuple[Path, ...]
+    fields: dict[str, str]
+
+
+async def received(request: Request, folder: Path, limits: ServingLimits, fields: Collection[str] = ()) -> Form:
+    """The files of a request, stored in ``folder`` as 00000.png, 00001.dcm …, and its other ``fields``.
+
+    Raises :class:`Refusal`: 413 beyond a limit, 415 for another kind of body, 422 for unknown fields and for text where
+    a file belongs, which is never taken for an address to fetch.
+    """
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise Refusal(415, "the body is no form", f"send files as multipart/form-data, in the field {FILES}")
+    parser = MultiPartParser(request.headers, request.stream(), max_files=limits.parts, max_fields=limits.fields)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if error.message.startswith(("Too many", "Part exceeded")):
+            raise Refusal(413, "the request has more parts than the limit, or too large a field",
+                          f"the limits are {limits.parts} files and {limits.fields} fields (--parts, --fields)", code="too-many-parts") from error  # fmt: skip
+        raise Refusal(400, "the form cannot be read", "send it as multipart/form-data with a boundary") from error
+    try:
+        return await _stored(form.multi_items(), folder, fields)
+    finally:
+        await form.close()
+
+
+async def _stored(items: Sequence[tuple[str, UploadFile | str]], folder: Path, known: Collection[str]) -> Form:
+    files: list[Path] = []
+    fields: dict[str, str] = {}
+    for name, value in items:
+        if name not in (FILES, *known):
+            raise Refusal(422, "the form has a field that is not known", nearest(name[:40], (FILES, *known)))
+        if isinstance(value, UploadFile):
+            if name != FILES:
+                raise Refusal(422, "a field that holds text holds a file", f"send files in the field {FILES}")
+            path = folder / f"{len(files):05}{_ending(value.filename or '')}"
+            await to_thread.run_sync(_copy, value.file, path)
+            files.append(path)
+        elif name == FILES:
+            raise Refusal(
+                422, "the field for files holds text", "send the file itself; an address is never fetched from here"
+            )
+        elif name in fields:
+            raise Refusal(422, "a field stands twice in the form", name)
+        else:
+            fields[name] = value
+    if not files:
+        raise Refusal(422, "there is no file in the form", f"send one or several in the field {FILES}")
+    return Form(tuple(files), fields)
+
+
+def _copy(source: BinaryIO, path: Path) -> None:
+    with open(path, "xb") as target:
+        shutil.copyfileobj(source, target)
+
+
+def _ending(name: str) -> str:
+    match = _ENDING.search(name)
+    return match[0].lower() if match else ""
+
+
+# -- which images there are in them ---------------------------------------------------------------------------------
+
+
+@checked
+def images_of(files: Sequence[Path], limits: ServingLimits) -> list[str]:
+    """The addresses of all images in ``files``, members of archives among them, each within the limit of pixels.
+
+    Read in a process of its own. Raises :class:`ImageError` where an archive is not plain or an image is too large, and
+    :class:`Refusal`, 413, where an archive holds more files than a request may.
+    """
+    found: list[str] = []
+    for file in files:
+        if not is_archive(file):
+            found.append(str(file))
+            continue
+        inside = sorted(contained_call(listed, str(file), limits.inflated_bytes, limits.parts), key=natural)
+        found += [str(Address(str(file), entry=name)) for name in inside if not _LITTER.search(name)]
+    if not found:
+        raise ImageError("the archive holds no file")
+    if len(found) > limits.parts:
+        raise Refusal(
+            413, "there are more files than the limit", f"the limit is {limits.parts} (--parts)", code="too-many-parts"
+        )
+    return found
+
+
+@checked
+def listed(path: str, total: int, count: int) -> list[str]:
+    """The members of an archive that inflates to at most ``total`` bytes in at most ``count`` members."""
+    return members(path, limits=ArchiveLimits(members=count, total_bytes=total, member_bytes=total))
+
+
+@checked
+def require_pixels(addresses: Sequence[str], limits: ServingLimits) -> None:
+    """Raise :class:`ImageError` for the first image that is larger than the limit, or whose head cannot be read.
+
+    Heads are read in a process of their own, and nothing is decoded.
+    """
+    for outcome in contained(within, ((address,) for address in addresses), common=(limits.pixels,), workers=1):
+        if isinstance(outcome, ImageError):
+            raise outcome
+
+
+@checked
+def within(address: str, pixels: int) -> bool:
+    """Whether the head of an image says that it has at most ``pixels``. Raises :class:`ImageError` if not."""
+    with suppress(_Enough):
+        read_image(address, limits=_HeadOnly(pixels=pixels))
+    return True
+
+
+class _Enough(BaseException):
+    """The head was read, and the size allowed: nothing is decoded. No ``Exception``, which readers take for damage."""
+
+
+class _HeadOnly(Limits):
+    """Limits that stop a reader where it has asked whether the image may be decoded."""
+
+    def check(self, height: int, width: int, frames: int = 1, *, each: int = 1) -> None:
+        """As :meth:`Limits.check`, and then no further."""
+        super().check(height, width, frames, each=each)
+        raise _Enough
+
+
+@checked
+def one_case(addresses: Sequence[str], *, volume: bool) -> list[str]:
+    """The addresses of one case: of a network that sees volumes several DICOM files are the slices of one series.
+
+    Raises :class:`Refusal` where several files cannot be one volume.
+    """
+    if not volume or len(addresses) == 1:
+        return list(addresses)
+    first = parse(addresses[0])
+    if first.entry == "" and not is_dicom_file(first.path):
+        raise Refusal(422, "several files are not one volume", "send one file, or the DICOM files of one series")
+    return [str(Address(first.path, entry=first.entry, series=True))]
