@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,9 +34,11 @@ from overread.serving.refusal import Refusal
 from overread.serving.slots import Call, Slots
 from overread.serving.uploads import Form, received
 
+#: What any route may answer instead; the schema stands once in OpenAPI, where a route names it as a model.
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 401, 403, 404, 405, 408, 413, 415, 416, 421, 422, 429, 431, 500, 503)
-}
+    status: {"description": HTTPStatus(status).phrase, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for status in (400, 401, 403, 404, 405, 408, 413, 415, 416, 421, 422, 429, 431, 500)
+}  # fmt: skip
 _JSON = "application/json"
 
 
@@ -219,7 +222,7 @@ def _add_about(app: FastAPI, desk: _Desk, run: Path | None, counters: Counters) 
             {"x-frame-options": "SAMEORIGIN"},
         )
 
-    @app.get("/healthz", response_model=Health)
+    @app.get("/healthz", response_model=Health, responses={503: {"model": Problem}})
     async def healthz() -> Response:
         """Whether the server answers; needs no token."""
         return Response(as_json(Health()), media_type=_JSON)
@@ -249,15 +252,15 @@ def _add_about(app: FastAPI, desk: _Desk, run: Path | None, counters: Counters) 
 def _add_page(app: FastAPI) -> None:
     files = page_files()
 
-    def answering(file: PageFile) -> Callable[[], Any]:
-        async def answer() -> Response:
+    def answering(file: PageFile) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
             return _served(file)
 
         return answer
 
     for name, file in files.items():
-        app.add_api_route(f"/page/{name}", answering(file), methods=["GET"], include_in_schema=False)
-    app.add_api_route("/", answering(files["index.html"]), methods=["GET"], include_in_schema=False)
+        app.add_route(f"/page/{name}", answering(file), include_in_schema=False)
+    app.add_route("/", answering(files["index.html"]), include_in_schema=False)
 
 
 def _served(file: PageFile, headers: dict[str, str] | None = None) -> Response:
