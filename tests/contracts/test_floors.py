@@ -26,7 +26,8 @@ FLOORS = (
     {"explanation", "retrieval", "export", "cells", "slides", "distributed"},
     {"reporting"},
     {"study"},
-    {"serving", "cli"},
+    {"serving"},
+    {"cli"},
 )
 TORCH_FREE = (
     "core",

@@ -52,7 +52,11 @@ def test_nothing_is_left_of_uploads(opened, tmp_path):
 
 
 def test_what_can_be_asked_is_told(opened):
-    about = opened(token="a token of some length", headers={"Authorization": "Bearer a token of some length"}).get("/about").json()
+    about = (
+        opened(token="a token of some length", headers={"Authorization": "Bearer a token of some length"})
+        .get("/about")
+        .json()
+    )
     assert about["outcomes"] == list(CLASSES)
     assert about["token"] is True
     assert about["report"] is False

@@ -17,8 +17,8 @@ import anyio
 import numpy as np
 import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 from httpx import Response
+from pydicom.data import get_testdata_file
 from served import files, png, zipped
 
 from overread.core.errors import InputError
@@ -59,7 +59,9 @@ def test_37_every_way_out_is_the_same_404(opened, root, tmp_path):
     answers += [raw(client, f"/{root}{path}") for path in TRAVERSALS if path not in ("", ".")]
     known = [answer for answer in answers if answer.status_code != 404]
     assert all(answer.status_code == 200 and answer.headers["content-type"].startswith("text/html") for answer in known)
-    bodies = {tuple(sorted((k, v) for k, v in problem(a, 404).items() if k != "id")) for a in answers if a.status_code == 404}
+    bodies = {
+        tuple(sorted((k, v) for k, v in problem(a, 404).items() if k != "id")) for a in answers if a.status_code == 404
+    }
     assert len(bodies) == 1
 
 
@@ -69,7 +71,9 @@ def raw(client, path, method="GET", headers=(), chunks=(b"",)):
 
     async def receive():
         part = next(parts, None)
-        return {"type": "http.disconnect"} if part is None else {"type": "http.request", "body": part, "more_body": True}
+        return (
+            {"type": "http.disconnect"} if part is None else {"type": "http.request", "body": part, "more_body": True}
+        )
 
     async def send(message):
         if message["type"] == "http.response.start":
@@ -109,7 +113,19 @@ def test_38_an_address_is_never_fetched(opened, monkeypatch):
 # -- 39, 40, 41 -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "127.0.0.1.evil.example", "localhost@evil.example", "", "[::ffff:1.2.3.4]", "127.0.0.2", "a b"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8765",
+        "127.0.0.1.evil.example",
+        "localhost@evil.example",
+        "",
+        "[::ffff:1.2.3.4]",
+        "127.0.0.2",
+        "a b",
+    ],
+)
 def test_39_a_host_that_is_not_ours(opened, host):
     client = opened()
     problem(client.get("/about", headers={"Host": host}), 421, "host")
@@ -141,7 +157,9 @@ def test_40_a_post_from_our_own_page(opened):
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "reader.hospital.example", "8.8.8.8", "", "127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "10.0.0.7", "reader.hospital.example", "8.8.8.8", "", "127.0.0.1.evil.example"]
+)
 def test_41_a_public_address_without_a_token_is_refused(host):
     with pytest.raises(InputError, match="demands a token"):
         Address(host=host)
@@ -161,7 +179,11 @@ def test_41_nothing_of_the_run_is_told_without_the_token(opened, tmp_path):
     for path in ("/about", "/metrics", "/report", "/openapi.json", "/nothing"):
         problem(client.get(path), 401, "token")
     for wrong in ("", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Basic {TOKEN}", f"bearer{TOKEN}", "Bearer \xff"):
-        problem(client.post("/predict", files=files(png()), headers={"Authorization": wrong.encode("latin-1")}), 401, "token")
+        problem(
+            client.post("/predict", files=files(png()), headers={"Authorization": wrong.encode("latin-1")}),
+            401,
+            "token",
+        )
     problem(client.get(f"/about?token={TOKEN}"), 401)
     assert client.get("/about", headers=right).status_code == 200
     assert client.get("/healthz").status_code == client.get("/").status_code == 200
@@ -254,7 +276,9 @@ def test_44_every_answer_is_strict(opened, path):
     policy = dict(part.strip().partition(" ")[::2] for part in headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
     assert policy["frame-ancestors"] == "'none'"
-    assert not {"'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:"} & set(headers["content-security-policy"].replace(";", " ").split())
+    assert not {"'unsafe-inline'", "'unsafe-eval'", "*", "http:", "https:"} & set(
+        headers["content-security-policy"].replace(";", " ").split()
+    )
     wanted = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cross-origin-opener-policy": "same-origin",
               "cross-origin-resource-policy": "same-origin", "x-frame-options": "DENY"}  # fmt: skip
     assert wanted.items() <= dict(headers).items()
@@ -285,9 +309,20 @@ def test_45_errors_and_answers_name_no_patient(opened, tmp_path):
     answer = client.post("/predict", files=files(named, name=f"{CANARY}.dcm"))
     assert answer.status_code == 200, answer.text
     assert CANARY not in answer.text
-    for data in (named[:5000], named[:1500], CANARY.encode(), b"", dicom(PatientName=CANARY, Rows=60_000, Columns=60_000)):
+    for data in (
+        named[:5000],
+        named[:1500],
+        CANARY.encode(),
+        b"",
+        dicom(PatientName=CANARY, Rows=60_000, Columns=60_000),
+    ):
         problem(client.post("/predict", files=files(data, name=f"{CANARY}/{CANARY}.dcm")), 422, "unreadable")
-    problem(client.post("/predict", files=files(zipped({f"{CANARY}.png": b"x", f"{CANARY}/../../b.png": b"y"}), name="c.zip")), 422)
+    problem(
+        client.post(
+            "/predict", files=files(zipped({f"{CANARY}.png": b"x", f"{CANARY}/../../b.png": b"y"}), name="c.zip")
+        ),
+        422,
+    )
     problem(client.get(f"/{CANARY}"), 404)
     with client.stream("POST", "/batch", files=files(named, b"x", name=f"{CANARY}.dcm")) as stream:
         assert CANARY not in stream.read().decode()
@@ -345,7 +380,14 @@ def test_48_no_loss_of_a_case_is_served(opened, tmp_path):
     assert "loss" not in client.post("/predict", files=files(png())).text
     assert "loss" not in client.get("/openapi.json").text.replace("lossless", "")
     (tmp_path / "model").mkdir()
-    for name in ("history.json", "model/history.json", "model/model.json", "predictions/tuning.csv", "cases.csv", "audit.json"):
+    for name in (
+        "history.json",
+        "model/history.json",
+        "model/model.json",
+        "predictions/tuning.csv",
+        "cases.csv",
+        "audit.json",
+    ):
         problem(client.get(f"/{name}"), 404)
 
 
@@ -392,7 +434,9 @@ def test_26_an_archive_beyond_our_own_limits(opened):
     client = opened(parts=5, inflated=0.01)
     problem(client.post("/predict", files=files(zipped({f"{i}.png": png() for i in range(6)}))), 422, "unreadable")
     problem(client.post("/predict", files=files(zipped({"a.bmp": bytes(20_000)}))), 422, "unreadable")
-    problem(client.post("/batch", files=files(*[zipped({f"{i}.png": b"x" for i in range(4)})] * 2)), 413, "too-many-parts")
+    problem(
+        client.post("/batch", files=files(*[zipped({f"{i}.png": b"x" for i in range(4)})] * 2)), 413, "too-many-parts"
+    )
 
 
 def test_an_image_of_more_pixels_than_the_limit_is_refused_from_its_head(opened):
@@ -406,6 +450,11 @@ def test_an_image_of_more_pixels_than_the_limit_is_refused_from_its_head(opened)
 
 def test_a_decoder_that_crashes_costs_one_request(opened):
     client = opened()
-    for data in (b"\x89PNG\r\n\x1a\n" + bytes(40), b"II*\0" + b"\xff" * 64, b"\xff\xd8\xff" + b"\0" * 50, np.zeros(9).tobytes()):
+    for data in (
+        b"\x89PNG\r\n\x1a\n" + bytes(40),
+        b"II*\0" + b"\xff" * 64,
+        b"\xff\xd8\xff" + b"\0" * 50,
+        np.zeros(9).tobytes(),
+    ):
         problem(client.post("/predict", files=files(data)), 422, "unreadable")
     assert client.post("/predict", files=files(png())).status_code == 200

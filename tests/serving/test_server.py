@@ -51,7 +51,16 @@ def running(tmp_path_factory) -> Iterator[SimpleNamespace]:
 
 
 def uploads(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("overread-serve-*/*/*")]
+    return list(folder.glob("overread-serve-*/*/*"))
+
+
+def ask(url: str) -> httpx.Response:
+    return httpx.post(f"{url}predict", files=files(png()), timeout=60)
+
+
+def unanswered(url: str) -> None:
+    with pytest.raises(httpx.HTTPError):
+        ask(url)
 
 
 def within(seconds: float, wanted) -> bool:
@@ -65,7 +74,7 @@ def within(seconds: float, wanted) -> bool:
 
 
 def test_it_answers_and_names_no_software(running):
-    answer = httpx.post(f"{running.url}predict", files=files(png()))
+    answer = ask(running.url)
     assert answer.status_code == 200, answer.text
     assert "server" not in answer.headers
 
@@ -73,7 +82,9 @@ def test_it_answers_and_names_no_software(running):
 def test_a_body_that_trickles_ends_in_408(running):
     """Fault 42: a slow body; the connection is closed after it."""
     with socket.create_connection(("127.0.0.1", running.port)) as client:
-        client.sendall(b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 9999\r\n\r\n--b")
+        client.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 9999\r\n\r\n--b"
+        )
         began = time.monotonic()
         client.settimeout(10)
         said = b""
@@ -101,12 +112,16 @@ def test_a_head_that_is_too_large_is_refused(running):
 def test_a_client_that_goes_frees_its_slot(tmp_path):
     with server(tmp_path, seconds=1.0, queue=1) as found:
         with socket.create_connection(("127.0.0.1", found.port)) as client:
-            body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + png() + b"\r\n--b--\r\n"
+            body = (
+                b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+                + png()
+                + b"\r\n--b--\r\n"
+            )
             head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body)
             assert within(10, lambda: uploads(tmp_path))
         began = time.monotonic()
-        said = [httpx.post(f"{found.url}predict", files=files(png()), timeout=30).status_code for _ in range(2)]
+        said = [ask(found.url).status_code for _ in range(2)]
         assert said == [200, 200]
         assert time.monotonic() - began < 15
         assert not uploads(tmp_path)
@@ -115,7 +130,7 @@ def test_a_client_that_goes_frees_its_slot(tmp_path):
 def test_no_upload_survives_a_kill(tmp_path):
     """Killed in the middle of a request, the server can do nothing more: the process beside it removes what it left."""
     with server(tmp_path, seconds=30.0) as found:
-        asking = threading.Thread(target=lambda: pytest.raises(httpx.HTTPError, httpx.post, f"{found.url}predict", files=files(png()), timeout=60))
+        asking = threading.Thread(target=unanswered, args=(found.url,))
         asking.start()
         assert within(20, lambda: uploads(tmp_path)), "the upload lies in a folder while it is read"
         folder = next(tmp_path.glob("overread-serve-*"))
@@ -128,7 +143,9 @@ def test_no_upload_survives_a_kill(tmp_path):
 def test_what_both_left_is_swept_by_the_next(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    left, living, other = (tmp_path / f"overread-serve-{name}" for name in (f"{gone.pid}-abc", f"{os.getpid()}-abc", "notes"))
+    left, living, other = (
+        tmp_path / f"overread-serve-{name}" for name in (f"{gone.pid}-abc", f"{os.getpid()}-abc", "notes")
+    )
     for path in (left, living, other):
         (path / "request").mkdir(parents=True)
         (path / "request" / "00000.dcm").write_bytes(b"patient")
@@ -146,7 +163,7 @@ def test_what_both_left_is_swept_by_the_next(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_cleanly(tmp_path, number):
     with server(tmp_path) as found:
-        assert httpx.post(f"{found.url}predict", files=files(png())).status_code == 200
+        assert ask(found.url).status_code == 200
         found.process.send_signal(number)
         assert found.process.wait(20) == 0
         said = found.process.stderr.read()
@@ -156,7 +173,10 @@ def test_it_ends_cleanly(tmp_path, number):
 
 
 def test_a_taken_port_is_told_in_one_line(running, tmp_path):
-    with pytest.raises(UnavailableError, match="the port is taken") as caught, listening(settings_of(tmp_path, port=running.port).address):
+    with (
+        pytest.raises(UnavailableError, match="the port is taken") as caught,
+        listening(settings_of(tmp_path, port=running.port).address),
+    ):
         pass
     assert "--port 0" in str(caught.value)
 
@@ -180,10 +200,13 @@ def test_several_workers_answer_count_together_and_end_together(tmp_path):
                     break
                 except httpx.HTTPError:
                     time.sleep(0.2)
-        said = [httpx.post(f"{found.url}predict", files=files(png()), timeout=60).status_code for _ in range(wanted)]
+        said = [ask(found.url).status_code for _ in range(wanted)]
         assert said == [200] * wanted
         for _ in range(4):
-            assert f'overread_requests_total{{action="predict",status="2xx"}} {wanted}' in httpx.get(f"{found.url}metrics").text
+            assert (
+                f'overread_requests_total{{action="predict",status="2xx"}} {wanted}'
+                in httpx.get(f"{found.url}metrics").text
+            )
         found.process.send_signal(signal.SIGTERM)
         assert found.process.wait(30) == 0
         assert within(10, lambda: not list(tmp_path.glob("overread-serve-*")))

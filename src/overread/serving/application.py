@@ -1,6 +1,6 @@
 """The application: routes of the reading room, each a few lines around what the room can do. Made without a port.
 
-Behind :class:`~overread.serving.gate.Gate` a request takes a place in the queue before its body is read, stores its
+Behind :class:`~overread.serving.admission.gate.Gate` a request takes a place in the queue before its body is read, stores its
 files in a folder that goes with it, waits for the slot, and gives both up when whoever asked has gone.
 """
 
@@ -20,18 +20,18 @@ from starlette.responses import Response, StreamingResponse
 
 from overread import __version__
 from overread.core.errors import OverreadError, checked
-from overread.serving.access import COOKIE, SESSION, session
-from overread.serving.answers import About, Health, Line, OpinionAnswer, Problem, Session, as_json
-from overread.serving.audit_log import AuditLog
-from overread.serving.counters import Counters
-from overread.serving.gate import STRICT, Gate, Visit, told
+from overread.serving.admission.access import COOKIE, SESSION, session
+from overread.serving.admission.audit_log import AuditLog
+from overread.serving.admission.counters import Counters
+from overread.serving.admission.gate import STRICT, Gate, Visit, told
+from overread.serving.admission.rate_limit import RateLimit
+from overread.serving.admission.refusal import Refusal
+from overread.serving.admission.slots import Call, Slots
 from overread.serving.page_files import PageFile, page_files, report_page
 from overread.serving.policy import NO_LOG, ServingSettings
 from overread.serving.private_folder import PrivateFolder
-from overread.serving.rate_limit import RateLimit
 from overread.serving.reading_room import Reader, ReadingRoom
-from overread.serving.refusal import Refusal
-from overread.serving.slots import Call, Slots
+from overread.serving.rest import About, Health, Line, OpinionAnswer, Problem, Session, as_json
 from overread.serving.uploads import Form, received
 
 #: What any route may answer instead; the schema stands once in OpenAPI, where a route names it as a model.
@@ -60,8 +60,10 @@ def application(
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        folder.close()
+        try:
+            yield
+        finally:
+            folder.close()
 
     app = FastAPI(title="overread", version=__version__, summary="The reading room of a run.", lifespan=life, docs_url=None,
                   redoc_url=None, redirect_slashes=False,

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import cv2
+import numpy as np
+
 from overread import __version__
+from overread.core.errors import OverreadError, checked
 from overread.learning.model import Model
-from overread.serving.answers import About, OpinionAnswer, picked
+from overread.serving.admission.slots import Call
 from overread.serving.policy import ServingSettings
-from overread.serving.slots import Call
+from overread.serving.rest import About, OpinionAnswer, picked
 from overread.serving.uploads import images_of, one_case, require_pixels
 
 
@@ -33,6 +38,14 @@ class Reader(Protocol):
     def model(self) -> Model: ...
 
     def opinion(self, images: Any, *, case: str = "") -> Opinionated: ...
+
+
+@checked
+def warm_up(reader: Reader) -> None:
+    """Have everything loaded that the first question would wait for: processes that decode, and the network."""
+    grey = bytes(cv2.imencode(".png", np.full((64, 64), 128, np.uint8))[1])
+    with suppress(OverreadError):  # of a network that sees volumes, or several views
+        reader.opinion([grey], case="warm-up")
 
 
 class ReadingRoom:

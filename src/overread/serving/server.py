@@ -31,6 +31,7 @@ from overread.core.progress import Say
 from overread.serving.application import application, log_path
 from overread.serving.policy import Address, ServingSettings, bracketed
 from overread.serving.private_folder import PrivateFolder
+from overread.serving.reading_room import warm_up
 from overread.study.opinion import open_reader
 
 #: Seconds for requests under way when the server ends.
@@ -87,6 +88,7 @@ def _made(
     torch.set_num_threads(threads)
     reader = open_reader(folder, device=settings.operation.device, threads=threads)
     if keep:
+        warm_up(reader)
         return application(reader, settings, run=folder, counts=counts)
     del reader
     gc.collect()

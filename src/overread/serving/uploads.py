@@ -27,8 +27,8 @@ from overread.images.dicom.header import is_dicom_file
 from overread.images.formats.archives import ArchiveLimits, is_archive, members
 from overread.images.image import Limits
 from overread.images.read import read_image
+from overread.serving.admission.refusal import Refusal
 from overread.serving.policy import ServingLimits
-from overread.serving.refusal import Refusal
 
 #: The field of a form that holds files; it may stand any number of times.
 FILES = "file"

@@ -11,8 +11,8 @@ import anyio
 from anyio import to_thread
 
 from overread.core.progress import Progress
-from overread.serving.counters import Counters
-from overread.serving.refusal import Refusal
+from overread.serving.admission.counters import Counters
+from overread.serving.admission.refusal import Refusal
 
 T = TypeVar("T")
 

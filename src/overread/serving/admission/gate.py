@@ -18,12 +18,12 @@ import anyio
 
 from overread.core.errors import OverreadError
 from overread.core.files import hashed
-from overread.serving.access import allowed_host, authorised, same_origin
-from overread.serving.audit_log import AuditLog, Entry
-from overread.serving.counters import ACTIONS, Counters
+from overread.serving.admission.access import allowed_host, authorised, same_origin
+from overread.serving.admission.audit_log import AuditLog, Entry
+from overread.serving.admission.counters import ACTIONS, Counters
+from overread.serving.admission.rate_limit import RateLimit
+from overread.serving.admission.refusal import Refusal, refusal_of
 from overread.serving.policy import ServingSettings
-from overread.serving.rate_limit import RateLimit
-from overread.serving.refusal import Refusal, refusal_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
