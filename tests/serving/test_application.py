@@ -6,14 +6,20 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from served import CLASSES, files, png, zipped
 
-from overread.learning.predict import predict_images
+from overread.images.preprocess import load
+from overread.learning.device import to_tensor
 
 
 def test_an_image_is_answered_with_what_the_model_says_of_it(opened, reader, tmp_path):
     (tmp_path / "same.png").write_bytes(png(3))
-    wanted, _ = predict_images(reader.model, [str(tmp_path / "same.png")])
+    model = reader.model
+    pixels = load(tmp_path / "same.png", model.about.preprocess)
+    with torch.inference_mode():
+        outputs = model.network(to_tensor(pixels[None], model.about.preprocess, model.mean_image, "cpu"))
+    wanted = model.target.task.probabilities(outputs).numpy()
     answer = opened(digits=8).post("/predict", files=files(png(3)))
     assert answer.status_code == 200, answer.text
     said = {row["name"]: row["value"] for row in answer.json()["answers"]}

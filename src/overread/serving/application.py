@@ -56,7 +56,7 @@ def application(
     counters, rate = Counters(counts), RateLimit(limits.rate / operation.workers)
     log = AuditLog(log_path(settings, run), int(operation.log_mb * 1e6))
     folder = PrivateFolder(operation.scratch, room=limits.upload_bytes * 2)
-    desk = _Desk(ReadingRoom(reader, settings), settings, Slots(limits.queue, counters), folder, rate)
+    desk = _Desk(ReadingRoom(reader, settings, run), settings, Slots(limits.queue, counters), folder, rate)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ import numpy as np
 from overread import __version__
 from overread.core.errors import OverreadError, checked
 from overread.learning.model import Model
+from overread.serving.admission.refusal import without_paths
 from overread.serving.admission.slots import Call
 from overread.serving.policy import ServingSettings
 from overread.serving.rest import About, OpinionAnswer, picked
@@ -51,8 +52,8 @@ def warm_up(reader: Reader) -> None:
 class ReadingRoom:
     """A reader, and what is served of it."""
 
-    def __init__(self, reader: Reader, settings: ServingSettings) -> None:
-        self._reader, self._settings = reader, settings
+    def __init__(self, reader: Reader, settings: ServingSettings, run: Path | None = None) -> None:
+        self._reader, self._settings, self._run = reader, settings, run
         self._limits = settings.limits
         self._salt = secrets.token_hex(16)
 
@@ -82,7 +83,16 @@ class ReadingRoom:
     def opinion(self, case: Sequence[str]) -> OpinionAnswer:
         """The opinion on images at these addresses. Raises :class:`ImageError` where one is too large or cannot be read."""
         require_pixels(case, self._limits)
-        return picked(OpinionAnswer, self._reader.opinion(list(case), case="case").plain(), self._limits.digits)
+        told = self._reader.opinion(list(case), case="case").plain()
+        return picked(OpinionAnswer, self._placeless(told), self._limits.digits)
+
+    def _placeless(self, value: Any) -> Any:
+        """``value`` without a path in any of its texts: an opinion may name a command, and that the run's folder."""
+        if isinstance(value, str):
+            return without_paths(value.replace(str(self._run), "RUN") if self._run is not None else value)
+        if isinstance(value, dict):
+            return {key: self._placeless(item) for key, item in value.items()}
+        return [self._placeless(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     def _case(self, files: Sequence[Path]) -> list[str]:
         return one_case(images_of(files, self._limits), volume=self.volume)

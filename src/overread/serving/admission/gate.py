@@ -22,7 +22,7 @@ from overread.serving.admission.access import allowed_host, authorised, same_ori
 from overread.serving.admission.audit_log import AuditLog, Entry
 from overread.serving.admission.counters import ACTIONS, Counters
 from overread.serving.admission.rate_limit import RateLimit
-from overread.serving.admission.refusal import Refusal, refusal_of
+from overread.serving.admission.refusal import ASK, SLIP, Refusal, refusal_of
 from overread.serving.policy import ServingSettings
 
 Scope = MutableMapping[str, Any]
@@ -214,12 +214,7 @@ def told(error: Exception) -> Refusal:
         return error
     if isinstance(error, OverreadError):
         return refusal_of(error)
-    return Refusal(
-        500,
-        "something went wrong here, not with the request",
-        "tell the operator the id of this answer",
-        code=f"error:{type(error).__name__}",
-    )
+    return Refusal(500, SLIP, ASK, code=f"error:{type(error).__name__}")
 
 
 class _Door:

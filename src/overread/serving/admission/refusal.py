@@ -7,11 +7,16 @@ import re
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from overread.core.errors import ImageError, OverreadError, UnavailableError, UnsoundError, checked
+from overread.core.errors import ArgumentError, ImageError, OverreadError, UnavailableError, UnsoundError, checked
 
 #: Codes by status, for what has no code of its own; the audit log holds them.
 _CODES = {status.value: status.phrase.lower().replace(" ", "-").replace("'", "") for status in HTTPStatus}
-_PATH = re.compile(r"""(?:[A-Za-z]:[\\/]|[\\/])[^\s'",;:()]*""")
+#: From a root on, of either kind of system; ``and/or`` and ``docs/how-to`` are none.
+_PATH = re.compile(r"""(?<![\w.])(?:[A-Za-z]:(?=[\\/]))?[\\/][^\s'"`,;()\[\]<>]*""")
+
+
+#: Of what is our fault.
+SLIP, ASK = "something went wrong here, not with the request", "tell the operator the id of this answer"
 
 
 class Refusal(Exception):
@@ -38,6 +43,8 @@ def refusal_of(error: OverreadError) -> Refusal:
     >>> refusal_of(OverreadError("the file /srv/runs/skin/model.json is damaged", given="/srv", todo="train again")).what
     'the file … is damaged'
     """
+    if isinstance(error, ArgumentError):  # a slip of ours, and it quotes values
+        return Refusal(500, SLIP, ASK, code="error:ArgumentError")
     told = error.reason if isinstance(error, ImageError) and error.reason else error.what
     status = 503 if isinstance(error, UnavailableError) else 500 if isinstance(error, UnsoundError) else 422
     code = "unreadable" if isinstance(error, ImageError) else ""
@@ -46,9 +53,9 @@ def refusal_of(error: OverreadError) -> Refusal:
 
 @checked
 def without_paths(text: str) -> str:
-    """``text`` with every word that begins as an absolute path does replaced.
+    """``text`` with every absolute path replaced.
 
-    >>> without_paths("see /etc/passwd (or C:\\\\x) and docs/how-to"), without_paths("a/b")
-    ('see … (or …) and docs/how-to', 'a/b')
+    >>> without_paths("see /etc/passwd (or C:\\\\x), ['/tmp/a.png'] and docs/how-to")
+    "see … (or …), ['…'] and docs/how-to"
     """
-    return " ".join(_PATH.sub("…", word) if _PATH.match(word.lstrip("('\"")) else word for word in text.split(" "))
+    return _PATH.sub("…", text)
