@@ -38,18 +38,12 @@ _HOMES = {
     "plot": "overread.reporting.plot",
     "plots": "overread.reporting.plot",
     "run": "overread.study.steps",
-<<<<<<< HEAD
-=======
     "Study": "overread.study.question",
     "show": "overread.study.contact_sheet",
     "OverreadError": "overread.core.errors",
-    "read_grades": "overread.cases.annotators",
     "Grades": "overread.cases.annotators",
-    "consensus": "overread.cases.annotators",
-    "compare": "overread.evaluation.comparison.compare",
     "Comparison": "overread.evaluation.comparison.compare",
     "Declaration": "overread.evaluation.comparison.claims",
->>>>>>> 576271c (Add overread show, a contact sheet before training, and report --compare)
     "declare": "overread.evaluation.comparison.claims",
     "plan": "overread.evaluation.sample_size",
     "judge_readers": "overread.evaluation.readers.reader_study",
@@ -75,11 +69,6 @@ _HOMES = {
     "Preflight": "overread.learning.preflight.faults",
     "Explanation": "overread.explanation.explanation",
     "Search": "overread.distributed.search",
-    "Study": "overread.study.question",
-    "OverreadError": "overread.core.errors",
-    "Grades": "overread.cases.annotators",
-    "Comparison": "overread.evaluation.comparison.compare",
-    "Declaration": "overread.evaluation.comparison.claims",
     "Difference": "overread.stats.estimate",
 }
 

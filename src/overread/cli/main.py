@@ -33,8 +33,8 @@ from overread.cli.readers import readers
 from overread.cli.run import audit, checklist, demo, report, run, split, train
 from overread.cli.scan import key, scan
 from overread.cli.search import search
-from overread.cli.show import show
 from overread.cli.serve import serve
+from overread.cli.show import show
 from overread.cli.simulate import simulate
 from overread.core.errors import OverreadError, UnavailableError
 
