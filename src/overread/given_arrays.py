@@ -42,7 +42,7 @@ def judged_by(
         return test
     if scores is None and isinstance(test, pd.DataFrame):
         chosen = (positive,) if isinstance(positive, str) else tuple(positive)
-        return Predictions.from_frame(test.assign(**groups), positive=chosen)
+        return Predictions.from_frame(test.assign(**dict[str, Any](groups)), positive=chosen)
     if scores is None:
         raise ArgumentError(
             "there is a truth and nothing to judge",

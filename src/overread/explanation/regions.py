@@ -47,7 +47,9 @@ def regions_of(pixels: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> d
     """
     shape = pixels.shape[:-1]
     require(
-        mask is None or mask.shape == shape, "mask and image must have one size", given=f"{np.shape(mask)}, {shape}"
+        mask is None or mask.shape == shape,
+        "mask and image must have one size",
+        given=f"{None if mask is None else mask.shape}, {shape}",
     )
     found = {EDGE: _border(shape)}
     circle = circular_field(pixels) if len(shape) == 2 else None

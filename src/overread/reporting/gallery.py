@@ -18,7 +18,7 @@ from overread.core.files import write_bytes, write_json
 from overread.evaluation.decision.class_decision import ClassDecision
 from overread.evaluation.questions import ScoredCases
 from overread.predictions import Predictions
-from overread.reporting.thumbnails import covered, png, thumbnails
+from overread.reporting.thumbnails import thumbnails
 
 #: Of a kind of finding of the audit, so many are kept as pictures.
 OF_A_KIND = 4
@@ -168,7 +168,7 @@ def write_audit_pictures(folder: str | os.PathLike[str], cases: Cases, found: Au
     wanted = {case for _, _, these in rows for case in these if case in first}
     clear, hidden = sorted(wanted - written), sorted(wanted & written)
     pictures = dict(zip(clear, _kept(home, "audit", thumbnails([first[case] for case in clear])), strict=True))
-    boxed = (b"" if pixels is None else png(pixels) for pixels in covered([first[case] for case in hidden]))
+    boxed = thumbnails([first[case] for case in hidden], covered=True)
     pictures |= zip(hidden, _kept(home, "audit-covered", boxed), strict=True)
     entries = [
         {"kind": kind, "words": said, "cases": these, "labels": [truth.get(case, "") for case in these],

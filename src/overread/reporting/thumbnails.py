@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -24,34 +24,27 @@ _COVER = 128  # grey, of the boxes over writing
 
 
 @checked
-def thumbnails(addresses: Sequence[str], *, side: int = THUMBNAIL) -> Iterator[bytes]:
-    """A PNG of each image, in their order, of ``side`` pixels at its longer side; ``b""`` of one that cannot be read."""
-    return (png(small(flat(image), side)) if image else b"" for image in _read(addresses))
+def thumbnails(addresses: Sequence[str], *, side: int = THUMBNAIL, covered: bool = False) -> Iterator[bytes]:
+    """A PNG of each image, in their order; ``b""`` of one that cannot be read.
+
+    ``side``: pixels of the longer side. ``covered``: rows of writing lie under grey boxes, and the picture is so small that
+    a row that was not found cannot be read.
+    """
+    for image in _read(addresses):
+        yield b"" if image is None else png(_unread(image) if covered else small(flat(image), side))
 
 
 @checked
 def covered(addresses: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
-    """Each image (h, w, C) with grey boxes over rows of writing, so small that a row which was not found cannot be read.
-
-    None of one that cannot be read.
-    """
-    return (_without_text(image) if image else None for image in _read(addresses))
-
-
-def _without_text(image: Image) -> NDArray[np.uint8]:
-    pixels = np.array(flat(image))
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    for box in text_boxes(pixels):
-        more = (box.bottom - box.top) // 2
-        pixels[max(0, box.top - more) : box.bottom + more, max(0, box.left - more) : box.right + more] = _COVER
-    tiny = small(pixels, max(1, min(UNREADABLE, max(pixels.shape[:2]) // SHRUNK)))
-    return tiny if tiny.ndim == 3 else tiny[..., None]
+    """Each image (h, w, C) as :func:`thumbnails` covers it; None of one that cannot be read."""
+    for image in _read(addresses):
+        pixels = None if image is None else _unread(image)
+        yield pixels[..., None] if pixels is not None and pixels.ndim == 2 else pixels
 
 
 def _read(addresses: Sequence[str]) -> Iterator[Image | None]:
     with closing(contained(read_image, ((address,) for address in addresses), workers=1)) as found:
-        for image in found:
-            yield image if isinstance(image, Image) else None
+        yield from (image if isinstance(image, Image) else None for image in found)
 
 
 @checked
@@ -82,7 +75,15 @@ def small(pixels: NDArray[np.uint8], side: int = THUMBNAIL) -> NDArray[np.uint8]
 
 @checked
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """The bytes of a PNG of (h, w), (h, w, 1) or RGB (h, w, 3)."""
-    return bytes(
-        cv2.imencode(".png", pixels[..., ::-1] if pixels.shape[-1] == 3 and pixels.ndim == 3 else pixels)[1].tobytes()
-    )
+    """The bytes of a PNG of (h, w) or RGB (h, w, 3)."""
+    return bytes(cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)[1].tobytes())
+
+
+def _unread(image: Image) -> NDArray[np.uint8]:
+    pixels = np.array(flat(image))
+    boxes: Iterable[Any] = text_boxes(pixels[..., None] if pixels.ndim == 2 else pixels)
+    for box in boxes:
+        more = round((box.bottom - box.top) / 2)
+        rows = slice(max(0, round(box.top) - more), round(box.bottom) + more)
+        pixels[rows, max(0, round(box.left) - more) : round(box.right) + more] = _COVER
+    return small(pixels, max(1, min(UNREADABLE, max(pixels.shape[:2]) // SHRUNK)))

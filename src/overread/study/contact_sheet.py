@@ -294,7 +294,7 @@ def _augmented(made: Recipe, preprocess: Preprocess, classes: Sequence[Group], p
     pictures = []
     for row in rows:
         drawn = augment.draw(augmentation, seed=seed, epoch=0, samples=np.arange(TIMES) + TIMES * row,
-                             size=preprocess.size[-2:], channels=preprocess.channels)  # fmt: skip
+                             size=(preprocess.size[-2], preprocess.size[-1]), channels=preprocess.channels)  # fmt: skip
         made_of = augment.apply(np.repeat(prepared[row][None], TIMES, axis=0), drawn)
         data = png(side_by_side([shown(prepared[row]), *map(shown, made_of)]))
         pictures.append(Picture(as_address(data), f"An image and {TIMES} augmented versions of it", (), TIMES + 1))
