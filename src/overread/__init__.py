@@ -34,6 +34,7 @@ _HOMES = {
     "write_dataset": "overread.cases.sources.dataset",
     "explain": "overread.explanation.explain",
     "open_reader": "overread.study.opinion",
+    "Index": "overread.retrieval.index",
     "report": "overread.reporting.page",
     "plot": "overread.reporting.plot",
     "plots": "overread.reporting.plot",

@@ -34,6 +34,12 @@ def tap(network: nn.Module, layers: Sequence[str], x: Tensor, *, pooling: str = 
     >>> tap(build("lenet5", outputs=2), ["c1", "f6"], torch.zeros(4, 3, 32, 32)).shape
     torch.Size([4, 90])
     """
+    return torch.cat(taps(network, layers, x, pooling=pooling), dim=1)
+
+
+@checked
+def taps(network: nn.Module, layers: Sequence[str], x: Tensor, *, pooling: str = "mean") -> list[Tensor]:
+    """The same, of each layer on its own: (B, its channels), from one forward pass."""
     require(len(layers) > 0, "name at least one layer")
     one_of(pooling, POOLINGS, "the pooling")
     found = [layer(network, name) for name in layers]
@@ -48,7 +54,7 @@ def tap(network: nn.Module, layers: Sequence[str], x: Tensor, *, pooling: str = 
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat([kept[id(module)] for module in found], dim=1)
+    return [kept[id(module)] for module in found]
 
 
 def _pooled(output: Tensor, pooling: str, *, channels_last: bool) -> Tensor:

@@ -176,15 +176,36 @@ def near_duplicates(
 
 def _pairs_from(phash: NDArray[np.uint64], start: int, distance: int) -> NDArray[np.int64]:
     """Pairs (n, 3) whose first image is one of ``_ROWS`` from ``start``."""
-    mine = phash[start : start + _ROWS, None]
+    found = _crossing(phash[start : start + _ROWS], phash[start:], distance) + np.array([start, start, 0])
+    return found[found[:, 0] < found[:, 1]]
+
+
+def _crossing(mine: NDArray[np.uint64], others: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
+    """(n, 3): i, j and the bits in which ``mine[i]`` and ``others[j]`` differ, at most ``distance``."""
     found, tile = [np.empty((0, 3), np.int64)], np.empty((len(mine), _COLUMNS), np.uint64)
-    for left in range(start, len(phash), _COLUMNS):
-        others = phash[left : left + _COLUMNS]
-        bits = _count_bits(np.bitwise_xor(mine, others, out=tile[:, : len(others)]))
-        i, j = np.divmod(np.flatnonzero(bits <= distance), len(others))
-        later = i + start < j + left
-        found.append(np.stack([i + start, j + left, bits[i, j]], 1)[later])
+    for left in range(0, len(others), _COLUMNS):
+        some = others[left : left + _COLUMNS]
+        bits = _count_bits(np.bitwise_xor(mine[:, None], some, out=tile[:, : len(some)]))
+        i, j = np.divmod(np.flatnonzero(bits <= distance), len(some))
+        found.append(np.stack([i, j + left, bits[i, j]], 1))
     return np.concatenate(found)
+
+
+@checked
+def near_pairs(
+    one: NDArray[np.uint64], other: NDArray[np.uint64], *, distance: int = 12, threads: int = 0
+) -> NDArray[np.int64]:
+    """Pairs (P, 2), of ``one`` (N,) and of ``other`` (M,), of hashes that differ in at most ``distance`` bits.
+
+    >>> near_pairs(np.array([0, 255], np.uint64), np.array([1, 7], np.uint64), distance=1).tolist()
+    [[0, 0]]
+    """
+    starts = range(0, len(one), _ROWS)
+    with ThreadPoolExecutor(threads or cores()) as pool:
+        found = pool.map(
+            lambda start: _crossing(one[start : start + _ROWS], other, distance) + np.array([start, 0, 0]), starts
+        )
+        return np.concatenate([np.empty((0, 3), np.int64), *found])[:, :2]
 
 
 _BITS = np.array([bin(i).count("1") for i in range(1 << 16)], np.uint8)
@@ -213,6 +234,7 @@ def similar(table: pd.DataFrame, *, distance: int = 12, threads: int = 0) -> NDA
 BLANK = 0.004
 
 
+@checked
 def unexplained(thumb: NDArray, pairs: NDArray[np.int64], *, threads: int = 0) -> NDArray[np.float64]:
     """Share of variance of each pair's second likeness that its first cannot explain, shape (P,).
 

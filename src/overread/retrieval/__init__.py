@@ -1,0 +1,1 @@
+"""What is alike: embeddings of cases, exact search among them, and how far its answers can be trusted."""
