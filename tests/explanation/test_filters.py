@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.explanation.checks.test_randomisation import committee_of
 from tests.explanation.conftest import untrained
-from tests.explanation.test_randomisation import committee_of
 from torch import nn
 
 from overread.core.errors import ArgumentError, InputError, UnavailableError

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients
+from tests.explanation.checks.test_randomisation import committee_of
 from tests.explanation.conftest import grad_cam, untrained
-from tests.explanation.test_randomisation import committee_of
 from torch import nn
 
-from overread.explanation.randomisation import edges, likeness
+from overread.explanation.checks.randomisation import edges, likeness
 from overread.explanation.sanity import agreement, check, completeness_gap
 from overread.explanation.verdict import Checks, verdict
 
@@ -37,7 +37,7 @@ class TestVerdict:
     def test_with_random_weights_it_is_said_to_fail(self, world):
         found = [of(world, i, network=untrained(4)) for i in range(6)]
         assert not any("passed" in each.verdict for each in found)
-        assert all("faithfulness" in each.failed or each.nothing or each.span < 0.05 for each in found)
+        assert all("faithfulness" in each.failed or each.nothing or each.span < 0.1 for each in found)
         assert sum("localisation" in each.failed or each.nothing for each in found) >= 2
 
     def test_an_edge_detector_is_called_one(self, world):
@@ -70,7 +70,7 @@ class TestVerdict:
         flat[-1].weight.data *= 1e-4
         found = check(lambda network, x: torch.rand(1, 28, 28, generator=torch.Generator().manual_seed(hash(network) % 99)),
                       flat, world.cases.x[:1], target=1)  # fmt: skip
-        assert abs(found.span) < 0.05
+        assert abs(found.span) < 0.1
         assert "little to explain" in found.verdict
 
     def test_is_one_sentence_whatever_fails(self):

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from overread.core import random
 from overread.core.errors import checked, require
-from overread.explanation.faithfulness import (
+from overread.explanation.checks.faithfulness import (
     Curves,
     Score,
     centred,
@@ -29,20 +30,28 @@ from overread.explanation.faithfulness import (
     precision_recall_area,
     random_maps,
 )
-from overread.explanation.randomisation import Likeness, Method, as_maps, cascade, edge_likeness, is_blank, likeness
-from overread.explanation.verdict import Checks
+from overread.explanation.checks.randomisation import (
+    Likeness,
+    Method,
+    as_maps,
+    cascade,
+    edge_likeness,
+    is_blank,
+    likeness,
+)
+from overread.explanation.verdict import PAIRS, Checks
 from overread.learning.ensemble import Committee, Member, sides_of
 
 #: Random maps that a map has to be better than, each of them.
-RANDOM_MAPS = 3
+RANDOM_MAPS = 2
 
 
 @checked
 def check(
     method: Method, network: nn.Module, x: Tensor, *, target: int = 0, score: Score | None = None,
     made: Tensor | None = None, baseline: Tensor | None = None, mask: NDArray[np.bool_] | None = None,
-    others: Sequence[nn.Module] | None = None, steps: int = 4, draws: int = 3, insertion_steps: int = 14, cell: int = 0,
-    fill: str = "blurred", batch: int = 32, seed: int = 0,
+    others: Sequence[nn.Module] | None = None, steps: int = 4, draws: int = 3, insertion_steps: int = 8, cell: int = 0,
+    fill: str = "blurred", batch: int = 32, seed: int = 0, blind: Curves | None = None,
 ) -> Checks:  # fmt: skip
     """Every check of the map of one case ``x`` (1, [V,] C, [D,] H, W) for the output ``target``.
 
@@ -51,9 +60,10 @@ def check(
     single output sigmoid). ``baseline``: of a method that promises that its map adds up, the image that it starts from.
     ``mask``: where the finding is, of the map's shape without the batch. ``others``: networks trained on the same question
     that see the same images, by default the members of an ensemble; NaN where there is but one. ``steps`` and ``draws`` of
-    the random weights, see :func:`~overread.explanation.randomisation.cascade` (``steps=0`` leaves it out);
+    the random weights, see :func:`~overread.explanation.checks.randomisation.cascade` (``steps=0`` leaves it out);
     ``insertion_steps``, ``cell``, ``fill`` and ``batch``, see
-    :func:`~overread.explanation.faithfulness.insertion_deletion` (0 steps leave it out).
+    :func:`~overread.explanation.checks.faithfulness.insertion_deletion` (0 steps leave it out). ``blind``: the curves of :func:`blind_curves` for this case with the same settings, which
+    do not hang on the method and take most of the time.
     """
     require(len(x) == 1, "one case at a time is checked", given=tuple(x.shape))
     maps = method(network, x) if made is None else made
@@ -70,24 +80,41 @@ def check(
     if steps:
         last = cascade(method, network, x, maps=maps, steps=steps, draws=draws, seed=seed)[0][-1]
         checks = replace(checks, rank=last.rank, signed=last.signed, ssim=last.ssim)
-    blind = np.concatenate([centred(values.shape, sides)[None], random_maps(values.shape, RANDOM_MAPS, seed, sides)])
     if insertion_steps:
-        curves = insertion_deletion(network, x, np.concatenate([values[None], blind]), score or probability_of(target),
-                                    steps=insertion_steps, cell=cell, fill=fill, batch=batch, seed=seed)  # fmt: skip
-        checks = _with_curves(checks, curves)
+        settings = {"steps": insertion_steps, "cell": cell, "fill": fill, "batch": batch, "seed": seed}
+        score = score or probability_of(target)
+        blind = blind or blind_curves(network, x, score, values.shape, **settings)  # type: ignore[arg-type]
+        curves = insertion_deletion(network, x, values[None], score, **settings)  # type: ignore[arg-type]
+        checks = _with_curves(checks, curves, blind)
     if mask is not None:
-        areas = [precision_recall_area(each, mask) for each in (values, *blind)]
+        areas = [precision_recall_area(each, mask) for each in (values, *_blind_maps(values.shape, sides, seed))]
         checks = replace(checks, auprc=areas[0], auprc_centre=areas[1], auprc_random=max(areas[2:]), hit=points_at(values, mask))  # fmt: skip
     return _with_agreement(checks, method, network, x, others)
 
 
-def _with_curves(checks: Checks, curves: Curves) -> Checks:
-    """With the areas of the map, of the spot, and of the random map with the largest effect: the first, second and rest."""
-    inserted, deleted = curves.inserted.tolist(), curves.deleted.tolist()
-    best = max(range(2, len(inserted)), key=lambda i: inserted[i] - deleted[i])
+@checked
+def blind_curves(
+    network: nn.Module, x: Tensor, score: Score, shape: tuple[int, ...], *, steps: int = 8, cell: int = 0, fill: str = "blurred",
+    batch: int = 32, seed: int = 0,
+) -> Curves:  # fmt: skip
+    """The curves of the maps that know nothing, a spot in the centre first, for one case whose maps have this shape."""
+    maps = _blind_maps(shape, sides_of(network) or x.ndim - 2, seed)
+    return insertion_deletion(network, x, maps, score, steps=steps, cell=cell, fill=fill, batch=batch, seed=seed)
+
+
+def _blind_maps(shape: tuple[int, ...], sides: int, seed: int) -> NDArray[np.float64]:
+    """A spot in the centre, then the random maps."""
+    return np.concatenate([centred(shape, sides)[None], random_maps(shape, RANDOM_MAPS, seed, sides)])
+
+
+def _with_curves(checks: Checks, own: Curves, blind: Curves) -> Checks:
+    """With the areas of the map, of the spot, and of the random map with the largest effect."""
+    inserted, deleted = blind.inserted.tolist(), blind.deleted.tolist()
+    best = max(range(1, len(inserted)), key=lambda i: inserted[i] - deleted[i])
     return replace(
-        checks, span=curves.span, insertion=inserted[0], deletion=deleted[0], insertion_centre=inserted[1],
-        deletion_centre=deleted[1], insertion_random=inserted[best], deletion_random=deleted[best],
+        checks, span=max(own.highest, blind.highest) - min(own.lowest, blind.lowest), insertion=float(own.inserted[0]),
+        deletion=float(own.deleted[0]), insertion_centre=inserted[0], deletion_centre=deleted[0],
+        insertion_random=inserted[best], deletion_random=deleted[best],
     )  # fmt: skip
 
 
@@ -175,3 +202,22 @@ def _kind(network: nn.Module) -> str:
     while isinstance(getattr(inner, "network", None) or getattr(inner, "body", None), nn.Module):
         inner = getattr(inner, "network", None) or inner.body
     return str(getattr(inner, "name", type(inner).__name__))
+
+
+@checked
+def between_patients(maps: Sequence[NDArray[Any]], patients: Sequence[str], *, seed: int = 0) -> float:
+    """The mean SSIM of at most :data:`PAIRS` pairs of a network's maps of different patients: how alike maps are anyway.
+
+    Arun 2021, figure 3: what maps of random weights must fall below. NaN where there is no such pair.
+    """
+    require(len(maps) == len(patients), "each map needs its patient", given=f"{len(maps)}, {len(patients)}")
+    pairs = (
+        [(i, j) for i, j in combinations(range(len(maps)), 2) if patients[i] != patients[j]] if len(maps) < 200 else []
+    )
+    if len(maps) >= 200:  # too many pairs to list
+        drawn = random.integers(seed, np.arange(2)[:, None], np.arange(20 * PAIRS), "pairs of patients", len(maps))
+        pairs = [(int(i), int(j)) for i, j in drawn.T if patients[i] != patients[j]]
+    order = random.permutation(seed, 0, len(pairs), "pairs of patients")[:PAIRS]
+    found = [likeness(maps[pairs[k][0]], maps[pairs[k][1]]).ssim for k in order]
+    held = [value for value in found if math.isfinite(value)]
+    return float(np.mean(held)) if held else math.nan

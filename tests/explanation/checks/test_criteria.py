@@ -15,9 +15,10 @@ from tests.explanation.test_sanity import edge_map, of
 
 from overread.cases.cases import Cases
 from overread.core.errors import ArgumentError, InputError
-from overread.explanation.criteria import Sampled, between_patients, check_methods, judge_methods, sample_cases
-from overread.explanation.randomisation import likeness
-from overread.explanation.regions import EDGE, LESION
+from overread.explanation.checks.criteria import Sampled, check_methods, judge_methods, sample_cases
+from overread.explanation.checks.randomisation import likeness
+from overread.explanation.checks.regions import EDGE, LESION
+from overread.explanation.sanity import between_patients
 from overread.explanation.verdict import CRITERIA, Checks, judge_method, methods_lines, read_methods, write_methods
 from overread.images.preprocess import Preprocess
 from overread.learning.model import About, Model, Origin, make_network

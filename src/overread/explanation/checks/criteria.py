@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,18 @@ from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
 from overread.explanation.attribute import attributions
-from overread.explanation.faithfulness import Score
+from overread.explanation.checks.faithfulness import Curves, Score
+from overread.explanation.checks.randomisation import Method, as_maps
+from overread.explanation.checks.regions import RegionShare, region_shares, regions_of, shares
 from overread.explanation.methods import method_of
-from overread.explanation.randomisation import Method, as_maps, likeness
-from overread.explanation.regions import RegionShare, region_shares, regions_of, shares
-from overread.explanation.sanity import check, probability_of
-from overread.explanation.verdict import PAIRS, Checks, Criterion, judge_method
+from overread.explanation.sanity import between_patients, blind_curves, check, probability_of
+from overread.explanation.verdict import Checks, Criterion, judge_method
 from overread.images.preprocess import geometry, load_mask
 from overread.learning.inputs import Inputs, inputs
 from overread.learning.model import Model
 from overread.learning.predict import outputs_of
 
-__all__ = ["Sampled", "between_patients", "check_methods", "judge_methods", "sample_cases"]
+__all__ = ["Sampled", "check_methods", "judge_methods", "sample_cases"]
 
 #: Cases that methods are judged on by default.
 SAMPLE = 50
@@ -58,7 +56,7 @@ class Sampled:
 @checked
 def judge_methods(
     model: Model, cases: Cases, *, methods: Sequence[str] = ("grad-cam",), target: str = "", masks: str = "", most: int = SAMPLE,
-    steps: int = 4, draws: int = 1, insertion_steps: int = 14, seed: int = 0, device: str = "", threads: int = 0,
+    steps: int = 4, draws: int = 1, insertion_steps: int = 8, seed: int = 0, device: str = "", threads: int = 0,
     progress: Progress = silent, say: Say = unheard,
 ) -> tuple[tuple[Criterion, ...], tuple[RegionShare, ...]]:  # fmt: skip
     """The criteria of several methods over a sample of ``cases``, and in which regions their maps lie.
@@ -90,11 +88,11 @@ def judge_methods(
 @checked
 def check_methods(
     methods: Mapping[str, Callable[[int], Method]], network: nn.Module, cases: Iterable[Sampled], *, score: Callable[[int], Score]
-    = probability_of, complete: Sequence[str] = (), steps: int = 4, draws: int = 1, insertion_steps: int = 14, seed: int = 0,
+    = probability_of, complete: Sequence[str] = (), steps: int = 4, draws: int = 1, insertion_steps: int = 8, seed: int = 0,
     progress: Progress = silent, total: int = 0,
 ) -> tuple[tuple[Criterion, ...], tuple[RegionShare, ...]]:  # fmt: skip
     """The table of criteria (Arun 2021, and two more) of several methods over a sample of cases, and where their maps
-    lie (:mod:`overread.explanation.regions`), with intervals by patient.
+    lie (:mod:`overread.explanation.checks.regions`), with intervals by patient.
 
     ``methods``: by name, from an output to the method that explains it. ``score``: from an output to what its number is.
     ``complete``: the methods that promise that their maps add up to the change from an image of zeros. The rest as
@@ -107,14 +105,19 @@ def check_methods(
     for done, case in enumerate(cases, start=1):
         patients.append(case.patient)
         places = _places(case)
+        blind: Curves | None = None
         for name, make in methods.items():
             method = make(case.target)
             made = method(network, case.x)
+            if insertion_steps and blind is None:
+                shape = tuple(made.shape[1:])
+                blind = blind_curves(network, case.x, score(case.target), shape, steps=insertion_steps, seed=seed)
             maps[name].append(as_maps(made)[0].astype(np.float32))
             lying[name].append(shares(maps[name][-1], places))
             checks[name].append(check(
                 method, network, case.x, target=case.target, score=score(case.target), made=made, mask=case.mask, steps=steps,
-                baseline=torch.zeros_like(case.x) if name in complete else None, draws=draws, insertion_steps=insertion_steps, seed=seed,
+                baseline=torch.zeros_like(case.x) if name in complete else None, draws=draws, insertion_steps=insertion_steps,
+                seed=seed, blind=blind,
             ))  # fmt: skip
         progress("checking methods", done, max(total, done))
     require(bool(patients), "there are no cases to judge the methods on")
@@ -138,25 +141,6 @@ def _places(case: Sampled) -> dict[str, NDArray[np.bool_]]:
     shape = next(image for image in case.pixels if image is not None).shape[:-1]
     names = dict.fromkeys(name for found in each for name in found)
     return {name: np.stack([found.get(name, np.zeros(shape, bool)) for found in each]) for name in names}
-
-
-@checked
-def between_patients(maps: Sequence[NDArray[Any]], patients: Sequence[str], *, seed: int = 0) -> float:
-    """The mean SSIM of at most :data:`PAIRS` pairs of a network's maps of different patients: how alike maps are anyway.
-
-    Arun 2021, figure 3: what maps of random weights must fall below. NaN where there is no such pair.
-    """
-    require(len(maps) == len(patients), "each map needs its patient", given=f"{len(maps)}, {len(patients)}")
-    pairs = (
-        [(i, j) for i, j in combinations(range(len(maps)), 2) if patients[i] != patients[j]] if len(maps) < 200 else []
-    )
-    if len(maps) >= 200:  # too many pairs to list
-        drawn = random.integers(seed, np.arange(2)[:, None], np.arange(20 * PAIRS), "pairs of patients", len(maps))
-        pairs = [(int(i), int(j)) for i, j in drawn.T if patients[i] != patients[j]]
-    order = random.permutation(seed, 0, len(pairs), "pairs of patients")[:PAIRS]
-    found = [likeness(maps[pairs[k][0]], maps[pairs[k][1]]).ssim for k in order]
-    held = [value for value in found if math.isfinite(value)]
-    return float(np.mean(held)) if held else math.nan
 
 
 # -- the sample -------------------------------------------------------------------------------------------------------

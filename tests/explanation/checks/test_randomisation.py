@@ -12,7 +12,7 @@ from tests.explanation.conftest import grad_cam, untrained
 from torch import nn
 
 from overread.core.errors import ArgumentError
-from overread.explanation.randomisation import (
+from overread.explanation.checks.randomisation import (
     as_maps,
     cascade,
     depths_of,

@@ -56,12 +56,14 @@ class Curves:
         return _area(self.deletion)
 
     @property
-    def span(self) -> float:
-        """Between the least and the largest score on any curve.
+    def lowest(self) -> float:
+        """The least score on any curve: half a lesion may look less like one than none."""
+        return float(min(self.insertion.min(), self.deletion.min()))
 
-        Not that between the image and the blank one: half a lesion may look less like one than either.
-        """
-        return float(np.ptp([self.insertion, self.deletion]))
+    @property
+    def highest(self) -> float:
+        """The largest score on any curve."""
+        return float(max(self.insertion.max(), self.deletion.max()))
 
 
 def _area(curves: Floats) -> Floats:
@@ -70,7 +72,7 @@ def _area(curves: Floats) -> Floats:
 
 @checked
 def insertion_deletion(
-    network: nn.Module, x: Tensor, maps: NDArray[Any], score: Score, *, steps: int = 14, cell: int = 0,
+    network: nn.Module, x: Tensor, maps: NDArray[Any], score: Score, *, steps: int = 8, cell: int = 0,
     fill: str = "blurred", batch: int = 32, seed: int = 0,
 ) -> Curves:  # fmt: skip
     """Insertion and deletion of one case ``x`` (1, [V,] C, [D,] H, W) by each of M ``maps`` (M, [V,] [D,] H, W).

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from overread.core.errors import ArgumentError
-from overread.explanation.regions import (
+from overread.explanation.checks.regions import (
     BODY,
     EDGE,
     FIELD,

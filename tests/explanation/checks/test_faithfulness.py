@@ -9,7 +9,7 @@ from sklearn.metrics import auc, precision_recall_curve
 from torch import nn
 
 from overread.core.errors import ArgumentError
-from overread.explanation.faithfulness import (
+from overread.explanation.checks.faithfulness import (
     blanked,
     centred,
     insertion_deletion,
@@ -64,7 +64,7 @@ def test_agrees_with_a_slow_restatement(shape, fill):
         assert found.deletion[i] == pytest.approx(deletion, abs=1e-5)
         assert found.inserted[i] == pytest.approx(auc(np.linspace(0, 1, 6), insertion), abs=1e-5)
     every = np.concatenate([found.insertion, found.deletion])
-    assert found.span == every.max() - every.min()
+    assert (found.lowest, found.highest) == (every.min(), every.max())
 
 
 def test_squares_go_by_their_mean_and_all_pixels_of_one_together():
