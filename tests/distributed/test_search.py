@@ -203,6 +203,7 @@ def test_rungs_are_whole_schedules_of_a_ninth_a_third_and_all() -> None:
 COMMAND = "from overread.cli.main import main; main()"
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_kill_9_in_the_midst_of_a_trial(phantom, tmp_path) -> None:
     space = tmp_path / "space.toml"
     space.write_text("learning_rate = [0.001, 0.003, 0.01]\ndropout = {low = 0.0, high = 0.5}\n")

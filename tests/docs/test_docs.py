@@ -64,6 +64,7 @@ def command_lines(page: Path) -> list[tuple[int, list[str]]]:
 # -- they run -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS, ids=name)
 def test_the_tutorial_runs(page, tmp_path, monkeypatch):
     """Blocks in order, Python in one namespace, shell lines with the environment's own ``overread``."""

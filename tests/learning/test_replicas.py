@@ -73,6 +73,7 @@ def run(folder: Path, backbone: str, processes: int) -> dict[str, np.ndarray]:
         return dict(held)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_predictions_of_one_within_a_ten_thousandth(tmp_path) -> None:
     """Without batch norms and dropout the parts of a batch are the batch, but for the order of sums."""
     one, two = (run(tmp_path, "lenet5", many) for many in (1, 2))
