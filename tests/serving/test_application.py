@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from served import CLASSES, files, png, zipped
 
+from overread.explanation.explain import explain
+from overread.explanation.verdict import Criterion, write_methods
 from overread.images.preprocess import load
 from overread.learning.device import to_tensor
+from overread.serving.reading_room import case_of
 
 
 def test_an_image_is_answered_with_what_the_model_says_of_it(opened, reader, tmp_path):
@@ -119,3 +125,54 @@ def test_a_full_queue_says_when_to_come_again(opened, model_held):
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.json()["error"] == "queue-full"
     assert client.post("/predict", files=files(png())).status_code == 200
+
+
+def pixels_of(data_url: str) -> np.ndarray:
+    kind, _, data = data_url.partition(",")
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+
+
+@pytest.mark.parametrize(("method", "signed"), [("grad-cam", False), ("gradient-x-input", True)])
+def test_a_map_is_that_of_the_method_as_bytes_and_as_an_overlay(opened, reader, tmp_path, method, signed):
+    (tmp_path / "same.png").write_bytes(png(3))
+    wanted = explain(reader.model, case_of(reader.model, [str(tmp_path / "same.png")]), target="ill", method=method)
+    answer = opened().post("/explain", files=files(png(3)), data={"method": method, "target": "ill"})
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    (panel,) = told["panels"]
+    values = (
+        np.frombuffer(base64.b64decode(panel["map"]), np.uint8).reshape(panel["height"], panel["width"]).astype(float)
+    )
+    share = (values - 128) / 127 if signed else values / 255
+    np.testing.assert_allclose(share * panel["strongest"], np.nan_to_num(wanted.map), atol=panel["strongest"] / 200)
+    assert pixels_of(panel["overlay"]).shape == pixels_of(panel["image"]).shape
+    assert told["target"] == "ill"
+    assert told["method"]["signed"] is signed
+    assert told["nothing"] is wanted.nothing
+
+
+def test_each_image_of_a_case_has_its_map(opened):
+    told = opened().post("/explain", files=files(png(0), png(1))).json()
+    assert [panel["name"] for panel in told["panels"]] == ["image 1", "image 2"]
+    assert told["target"] in CLASSES
+
+
+@pytest.mark.parametrize(
+    "field", [{"method": "grad-cat"}, {"target": "il"}, {"layer": "nowhere"}, {"method": "attention-rollout"}], ids=str
+)
+def test_what_cannot_be_explained_is_said(opened, field):
+    answer = opened().post("/explain", files=files(png()), data=field)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["todo"]
+
+
+def test_what_a_method_was_found_to_be_worth_stands_with_it(opened, tmp_path):
+    row = Criterion("grad-cam", "faithfulness", 0.1, 0.05, 0.15, 30, 0.2, False, "no better than a spot in the centre")
+    (tmp_path / "explanations").mkdir()
+    write_methods(tmp_path / "explanations" / "methods.json", [row])
+    client = opened(run=tmp_path, log="none")
+    told = client.post("/explain", files=files(png())).json()["method"]
+    assert told["criteria"] == [{"criterion": "faithfulness", "passed": False, "words": row.words, "value": 0.1, "low": 0.05, "high": 0.15,
+                                 "baseline": 0.2, "cases": 30}]  # fmt: skip
+    assert client.get("/about").json()["methods"][0] == told

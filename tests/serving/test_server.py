@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,28 +19,11 @@ import httpx
 import pytest
 import served
 from served import files, png, settings_of
+from server_process import SOURCE, server
 
 from overread.core.errors import UnavailableError
 from overread.serving.private_folder import PrivateFolder, sweep
 from overread.serving.server import listening
-
-SOURCE = Path(served.__file__).parents[2] / "src"
-
-
-@contextmanager
-def server(folder: Path, *, seconds: float = 0.0, before: tuple[str, ...] = (), **given) -> Iterator[SimpleNamespace]:
-    """A running server, its address, and what it says."""
-    path = os.pathsep.join([str(SOURCE), str(Path(served.__file__).parent)])
-    process = subprocess.Popen([*before, sys.executable, "-m", "served", json.dumps({"port": 0, **given}), str(seconds), str(folder)],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})  # fmt: skip
-    try:
-        url = process.stdout.readline().strip()
-        if not url:
-            pytest.fail(process.stderr.read())
-        yield SimpleNamespace(process=process, url=url, port=httpx.URL(url).port)
-    finally:
-        process.kill()
-        process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +101,12 @@ def test_a_client_that_goes_frees_its_slot(tmp_path):
             )
             head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body)
-            assert within(10, lambda: uploads(tmp_path))
+            assert within(60, lambda: uploads(tmp_path))
         began = time.monotonic()
         said = [ask(found.url).status_code for _ in range(2)]
         assert said == [200, 200]
-        assert time.monotonic() - began < 15
-        assert not uploads(tmp_path)
+        assert time.monotonic() - began < 60
+        assert within(20, lambda: not uploads(tmp_path))
 
 
 def test_no_upload_survives_a_kill(tmp_path):
@@ -132,7 +114,7 @@ def test_no_upload_survives_a_kill(tmp_path):
     with server(tmp_path, seconds=30.0) as found:
         asking = threading.Thread(target=unanswered, args=(found.url,))
         asking.start()
-        assert within(20, lambda: uploads(tmp_path)), "the upload lies in a folder while it is read"
+        assert within(60, lambda: uploads(tmp_path)), "the upload lies in a folder while it is read"
         folder = next(tmp_path.glob("overread-serve-*"))
         assert folder.stat().st_mode & 0o777 == 0o700
         os.kill(found.process.pid, signal.SIGKILL)

@@ -26,12 +26,12 @@ from overread.serving.admission.counters import Counters
 from overread.serving.admission.gate import STRICT, Gate, Visit, told
 from overread.serving.admission.rate_limit import RateLimit
 from overread.serving.admission.refusal import Refusal
-from overread.serving.admission.slots import Call, Slots
+from overread.serving.admission.slots import Call, Slots, gone
 from overread.serving.page_files import PageFile, page_files, report_page
 from overread.serving.policy import NO_LOG, ServingSettings
 from overread.serving.private_folder import PrivateFolder
 from overread.serving.reading_room import Reader, ReadingRoom
-from overread.serving.rest import About, Health, Line, OpinionAnswer, Problem, Session, as_json
+from overread.serving.rest import About, ExplainAnswer, Health, Line, OpinionAnswer, Problem, Session, as_json
 from overread.serving.uploads import Form, received
 
 #: What any route may answer instead; the schema stands once in OpenAPI, where a route names it as a model.
@@ -130,7 +130,7 @@ class _Desk:
             found.append(await self.slots.run(lambda: work(call)))
             group.cancel_scope.cancel()
         if not found:
-            raise Refusal(499, "whoever asked has gone", code="gone")
+            raise gone()
         return found[0]
 
     def charge(self, request: Request, images: int) -> None:
@@ -155,6 +155,12 @@ def _add_reading(app: FastAPI, desk: _Desk) -> None:
     async def predict(request: Request) -> Response:
         """The opinion on one case: one file, several files of the case, a DICOM series, or a zip of them."""
         return await desk.answer(request, (), lambda form, call: room.predict(form.files, call))
+
+    @app.post("/explain", response_model=ExplainAnswer, openapi_extra=_form("method", "target", "layer"))
+    async def explain(request: Request) -> Response:
+        """Where the network looked: a map as an overlay and as 8-bit values, and what such maps are worth on this run."""
+        wanted = ("method", "target", "layer")
+        return await desk.answer(request, wanted, lambda form, call: room.explain(form.files, form.fields, call))
 
     @app.post("/batch", responses={200: {"model": Line, "content": {"application/x-ndjson": {}}}}, response_class=StreamingResponse,
               openapi_extra=_form())  # fmt: skip

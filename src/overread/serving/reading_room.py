@@ -5,22 +5,25 @@ Blocking functions of addresses; who may ask, how often and how much is decided 
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from overread import __version__
-from overread.core.errors import OverreadError, checked
+from overread.cases.cases import ROLES, Cases
+from overread.core.errors import OverreadError, UnavailableError, checked, nearest
+from overread.explanation.explain import explain
 from overread.learning.model import Model
-from overread.serving.admission.refusal import without_paths
+from overread.serving.admission.refusal import Refusal, without_paths
 from overread.serving.admission.slots import Call
+from overread.serving.maps import explain_answer, methods_of
 from overread.serving.policy import ServingSettings
-from overread.serving.rest import About, OpinionAnswer, picked
+from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, picked
 from overread.serving.uploads import images_of, one_case, require_pixels
 
 
@@ -42,6 +45,15 @@ class Reader(Protocol):
 
 
 @checked
+def case_of(model: Model, addresses: Sequence[str]) -> Cases:
+    """One case of which nothing is known but where its images are."""
+    task = model.target.task
+    table = pd.DataFrame({"image": list(addresses), **dict.fromkeys([role for role in ROLES if role != "image"], "")})
+    table = table.assign(case="case", **dict.fromkeys(task.label_columns, task.unknown))
+    return Cases(table[[*ROLES, *task.label_columns]], model.target)
+
+
+@checked
 def warm_up(reader: Reader) -> None:
     """Have everything loaded that the first question would wait for: processes that decode, and the network."""
     grey = bytes(cv2.imencode(".png", np.full((64, 64), 128, np.uint8))[1])
@@ -55,7 +67,7 @@ class ReadingRoom:
     def __init__(self, reader: Reader, settings: ServingSettings, run: Path | None = None) -> None:
         self._reader, self._settings, self._run = reader, settings, run
         self._limits = settings.limits
-        self._salt = secrets.token_hex(16)
+        self.methods = methods_of(run, settings.limits.digits)
 
     @property
     def volume(self) -> bool:
@@ -67,7 +79,7 @@ class ReadingRoom:
         target, limits = self._reader.model.target, self._limits
         held = {"upload_megabytes": limits.upload, "files": limits.parts, "megapixels": limits.megapixels, "images_a_minute": limits.rate,
                 "digits": limits.digits, "seconds": limits.body_seconds}  # fmt: skip
-        return About(__version__, target.task.question, list(target.names), self.volume, [], False, report, model_card,
+        return About(__version__, target.task.question, list(target.names), self.volume, self.methods, False, report, model_card,
                      bool(self._settings.address.token), held, self._reader.model.about.recipe.fusion != "single")  # fmt: skip
 
     def cases(self, files: Sequence[Path]) -> list[list[str]]:
@@ -93,6 +105,32 @@ class ReadingRoom:
         if isinstance(value, dict):
             return {key: self._placeless(item) for key, item in value.items()}
         return [self._placeless(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    def explain(self, files: Sequence[Path], fields: Mapping[str, str], call: Call) -> ExplainAnswer:
+        """Where the network looked on the one case that all files are: by ``method``, for ``target``, at ``layer``."""
+        model = self._reader.model
+        name, target = fields.get("method") or "grad-cam", fields.get("target", "")
+        method = next((each for each in self.methods if each.name == name), None)
+        if method is None:
+            raise Refusal(
+                422, "the method is not known", nearest(name[:40], [each.name for each in self.methods]), code="method"
+            )
+        if target not in ("", *model.target.names):
+            raise Refusal(422, "the target is not known", nearest(target[:40], model.target.names), code="target")
+        addresses = self._case(files)
+        require_pixels(addresses, self._limits)
+        try:
+            found = explain(
+                model,
+                case_of(model, addresses),
+                target=target,
+                method=name,
+                layer=fields.get("layer", ""),
+                progress=call.progress,
+            )
+        except UnavailableError as error:
+            raise Refusal(422, without_paths(error.what), without_paths(error.todo), code="method") from error
+        return explain_answer(found if isinstance(found, tuple) else (found,), method, self._limits.digits)
 
     def _case(self, files: Sequence[Path]) -> list[str]:
         return one_case(images_of(files, self._limits), volume=self.volume)

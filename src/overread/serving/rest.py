@@ -113,6 +113,64 @@ class OpinionAnswer:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """An image of the case, or a slice of it, as the network sees it, with its map.
+
+    ``image`` and ``overlay``: PNG as data URLs. ``map``: ``height`` × ``width`` bytes in base 64, row by row: 0 to 255 is 0 to
+    ``strongest``; of a ``signed`` method 128 is 0, 255 is ``strongest`` and 1 is its negative.
+    """
+
+    name: str
+    width: int
+    height: int
+    image: str
+    overlay: str
+    map: str
+    strongest: float | None = None
+
+
+@dataclass(frozen=True)
+class CriterionOf:
+    """How a method did by one criterion on a sample of cases of this run; ``passed`` only where the interval says so."""
+
+    criterion: str
+    passed: bool
+    words: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    baseline: float | None = None
+    cases: int = 0
+
+
+@dataclass(frozen=True)
+class MethodOf:
+    """A method of explanation: how it is called, what it shows, its source, and what it was found to be worth here."""
+
+    name: str
+    title: str
+    words: str
+    source: str
+    signed: bool = False
+    criteria: list[CriterionOf] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ExplainAnswer:
+    """Where the network looked, by one method; ``nothing``: the map says nothing for the target."""
+
+    target: str
+    probability: float | None
+    method: MethodOf
+    layer: str
+    title: str
+    nothing: bool
+    verdict: str
+    notes: list[str]
+    panels: list[Panel]
+
+
+@dataclass(frozen=True)
 class About:
     """What can be asked here: the task, its outcomes in order, methods of explanation, whether neighbours are shown."""
 
@@ -120,7 +178,7 @@ class About:
     task: str
     outcomes: list[str]
     volume: bool
-    methods: list[str]
+    methods: list[MethodOf]
     neighbours: bool
     report: bool
     model_card: bool

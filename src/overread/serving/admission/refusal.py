@@ -43,7 +43,7 @@ def refusal_of(error: OverreadError) -> Refusal:
     >>> refusal_of(OverreadError("the file /srv/runs/skin/model.json is damaged", given="/srv", todo="train again")).what
     'the file … is damaged'
     """
-    if isinstance(error, ArgumentError):  # a slip of ours, and it quotes values
+    if isinstance(error, ArgumentError) and type(error) is not ArgumentError:  # a slip of ours, and it quotes values
         return Refusal(500, SLIP, ASK, code="error:ArgumentError")
     told = error.reason if isinstance(error, ImageError) and error.reason else error.what
     status = 503 if isinstance(error, UnavailableError) else 500 if isinstance(error, UnsoundError) else 422

@@ -17,10 +17,6 @@ from overread.serving.admission.refusal import Refusal
 T = TypeVar("T")
 
 
-class Gone(Exception):
-    """Raised inside the work for somebody who no longer waits for it."""
-
-
 class Call:
     """What is done for one request, until it is no longer wanted."""
 
@@ -33,9 +29,14 @@ class Call:
 
         def progress(what: str, done: int, total: int) -> None:
             if self.unwanted.is_set():
-                raise Gone
+                raise gone()
 
         return progress
+
+
+def gone() -> Refusal:
+    """What is written down of a request whose answer nobody waits for."""
+    return Refusal(499, "whoever asked has gone", code="gone")
 
 
 class Slots:
