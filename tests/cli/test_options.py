@@ -53,7 +53,16 @@ def test_run_has_an_option_for_each_field_and_no_other() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_option_says_what_its_field_says(stage) -> None:
     about = {flag(kind, name): entry for kind in GROUPS for name, entry in settings(kind).items() if entry.offered}
-    own = {"--output", "-o", "--json", "--seed", "--names", "--verbose"}  # of the command itself in some stages
+    own = {
+        "--output",
+        "-o",
+        "--json",
+        "--seed",
+        "--names",
+        "--verbose",
+        "--one-case",
+        "--as-trained",
+    }  # of the command itself in some stages
     wrong = [name for name, option in options(stage).items() if name not in own and
              (option.help, option.min, option.max, option.envvar or "") != (about[name].help, about[name].least, about[name].most, about[name].env)]  # fmt: skip
     assert not wrong

@@ -78,6 +78,7 @@ def _code(name: str, key: bytes) -> str:
     return "k" + hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=key, digest_size=6).hexdigest()
 
 
+@checked
 def salt_of(table: pd.DataFrame) -> str:
     """The salt of a study: a hash of its images, cases and patients in any order. Other tables, other codes."""
     who = ["image", "case", "patient"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cases.sources.layout import Layout
-from overread.cases.sources.tables import ENDINGS
 from overread.cli.console import bars, end, open_run, say
 from overread.cli.options import AsJson, Only, listed
 from overread.core.errors import InputError
@@ -31,7 +29,6 @@ PREDICTED = ("image", "label", "patient", "case", "source", "view", "time")
 LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding", "rename_label", "identifiers")
 #: Columns of it that go along into the predictions.
 CARRIED = ("subgroups", "keep_columns")
-_DICOM = (".dcm", ".dicom")
 #: Where predictions of new images go by default.
 USUAL = "predictions.csv"
 
@@ -49,10 +46,12 @@ def predict(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Predict the run's tuning and test parts, the images of a table, or new images: for people, with what to think of it."""
-    given = _expanded(images)
+    from overread.cases.sources.new_images import expanded, holds_images
+
+    given = expanded(images)
     if not given:
         _predict_parts(model)
-    elif len(given) == 1 and (columns.label or not _holds_images(given[0])):
+    elif len(given) == 1 and (columns.label or not holds_images(given[0])):
         _predict_table(model, given[0], columns, layout, names, resources, Path(output or USUAL))
     else:
         _refuse_columns(columns)
@@ -118,48 +117,6 @@ def _layout(model: Model, layout: Layout) -> Layout:
 # -- what was given ------------------------------------------------------------------------------------------------
 
 
-def _expanded(given: Sequence[str]) -> list[str]:
-    """Paths, with the files that patterns such as ``scans/*.dcm`` stand for where the shell has left them as they are."""
-    found: list[str] = []
-    for text in given:
-        some = [text] if _file(text).exists() or not glob.has_magic(text) else sorted(glob.glob(text, recursive=True))
-        if not some:
-            raise InputError("no file fits the pattern", given=text, todo="check the path")
-        found += some
-    return found
-
-
-def _file(text: str) -> Path:
-    """The file of a path or of an address."""
-    from overread.images.address import file_of
-
-    return Path(text) if Path(text).exists() else Path(file_of(text))
-
-
-def _holds_images(text: str) -> bool:
-    """Whether it is an image, or holds images: not a table."""
-    from overread.cases.sources.dicom_export import is_tree
-    from overread.images.dicom.header import is_dicom_file
-
-    file = _file(text)
-    if not file.exists():
-        raise InputError("the folder or file does not exist", given=text, todo="check the path")
-    image = file.name.lower().endswith(ENDINGS) or is_dicom_file(file) if file.is_file() else False
-    return image or file.is_dir() or is_tree(file) or bool(_members(file))
-
-
-def _is_image(text: str) -> bool:
-    file = _file(text)
-    archive = file.name.lower().endswith(".zip") and text == str(file)
-    return file.is_file() and not archive and not _is_directory(file)
-
-
-def _is_directory(file: Path) -> bool:
-    from overread.cases.sources.dicom_export import is_directory
-
-    return is_directory(file)
-
-
 def _refuse_columns(columns: Columns) -> None:
     for name in ("image", "label", "source", *CARRIED):
         if getattr(columns, name):
@@ -169,9 +126,11 @@ def _refuse_columns(columns: Columns) -> None:
 
 def _is_one(reader: Reader, given: Sequence[str], columns: Columns, together: bool | None) -> bool:
     """Whether the images are those of one case; asked where a guess could be wrong."""
-    if len(given) == 1 and _is_image(given[0]):
+    from overread.cases.sources.new_images import is_image
+
+    if len(given) == 1 and is_image(given[0]):
         return True
-    if not all(map(_is_image, given)):
+    if not all(map(is_image, given)):
         if together:
             raise InputError(
                 "the images of one case are given one by one", given=", ".join(given)[:200], todo="name its files"
@@ -203,13 +162,18 @@ def _predict_case(
 def _predict_each(
     reader: Reader, given: Sequence[str], layout: Layout, names: str, output: Path, as_json: bool
 ) -> None:
+    from overread.cases.sources.new_images import image_cases
     from overread.core.errors import one_of
     from overread.reporting.pages.predict import predictions_page
 
     hide = one_of(names or "keep", ("keep", "hash"), "names") == "hash"
     aside: list[str] = []
     with bars() as progress:
-        cases = _cases_of(reader.model, given, _layout(reader.model, layout))
+        about = reader.model.about
+        alone = about.recipe.fusion == "single" and about.planes.how == "whole"
+        cases = image_cases(
+            given, reader.model.target, alone=alone, planes=about.planes, layout=_layout(reader.model, layout)
+        )
         for note in cases.notes:
             say(f"  {note}")
         found = list(reader.opinions(cases, progress=progress, say=aside.append))
@@ -229,68 +193,6 @@ def _predict_each(
     for line in _summary(found):
         say(line)
     end([written, page], ["open", page])
-
-
-def _cases_of(model: Model, given: Sequence[str], layout: Layout) -> Cases:
-    """The images as cases: each its own, unless the model sees those of a case together and their headers say whose they are."""
-    from overread.cases.sources.dicom_export import is_tree
-    from overread.cases.sources.read_cases import read_images
-
-    first = Path(given[0])
-    flat = _members(first) if len(given) == 1 and not is_tree(first) else []
-    if flat or len(given) > 1:
-        read = _listed(model, [str(first.parent / name) for name in flat] or given)
-    else:
-        read = read_images(first, model.target, names="keep", planes=model.about.planes, layout=layout)
-        read = _with_flat_images(read, first, layout) if is_tree(first) else read
-    table = read.table
-    bare = table["patient"] == table["image"]
-    alone = model.about.recipe.fusion == "single" and model.about.planes.how == "whole"
-    return replace(read, table=table.assign(patient=table["patient"].mask(bare, ""), case=table["image"] if alone else table["case"]))  # fmt: skip
-
-
-def _with_flat_images(read: Cases, place: Path, layout: Layout) -> Cases:
-    """With the images beside the DICOM files of a folder or an archive."""
-    import pandas as pd
-
-    from overread.cases.sources.folders import images_below
-
-    names, notes = images_below(place, layout) if place.is_dir() else (_members(place), [])
-    names = [name for name in names if not name.lower().endswith(_DICOM)]
-    if not names:
-        return read
-    blank = dict.fromkeys(read.table.columns, "") | dict.fromkeys(read.target.columns, read.target.task.unknown)
-    more = pd.DataFrame(blank, index=range(len(names))).assign(**dict.fromkeys(("image", "case", "patient"), names))
-    told = f"{count(len(read), 'DICOM image')} and {count(len(names), 'other image')}"
-    return replace(read, table=pd.concat([read.table, more], ignore_index=True), notes=(told, *read.notes, *notes))
-
-
-def _members(file: Path) -> list[str]:
-    """The flat images in a zip archive, as addresses relative to its folder; none of anything else."""
-    from overread.images.address import Address
-    from overread.images.formats import archives
-
-    if not (file.is_file() and archives.is_archive(file)):
-        return []
-    flat = tuple(ending for ending in ENDINGS if ending not in _DICOM)
-    return [str(Address(file.name, name)) for name in archives.members(file) if name.lower().endswith(flat)]
-
-
-def _listed(model: Model, files: Sequence[str]) -> Cases:
-    """Images named one by one, each a case. Raises :class:`InputError` for folders and archives among them."""
-    import os
-
-    import pandas as pd
-
-    from overread.cases.cases import ROLES, Cases
-
-    if wrong := next((text for text in files if not _is_image(text)), ""):
-        raise InputError("folders and archives are given one at a time", given=wrong, todo="give it alone, or its images one by one")  # fmt: skip
-    where = os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files])
-    short = [os.path.relpath(os.path.abspath(file), where) for file in files]
-    blank = dict.fromkeys(ROLES, "") | dict.fromkeys(model.target.columns, model.target.task.unknown)
-    table = pd.DataFrame(blank, index=range(len(files))).assign(**dict.fromkeys(("image", "case", "patient"), short))
-    return Cases(table.drop_duplicates("image"), model.target, where)
 
 
 def _places(cases: Cases) -> dict[str, str]:
