@@ -116,7 +116,7 @@ def _listed(files: Sequence[str], target: Target) -> Cases:
 
 def _bare(names: list[str], target: Target, columns: Sequence[str]) -> pd.DataFrame:
     """A row for each image, of which nothing else is known."""
-    blank = dict.fromkeys(columns, "") | dict.fromkeys(target.columns, target.task.unknown)
-    return pd.DataFrame(blank, index=range(len(names))).assign(
-        **dict.fromkeys(("image", "case", "patient"), list(names))
+    table = pd.DataFrame("", index=range(len(names)), columns=list(columns)).assign(
+        image=names, case=names, patient=names
     )
+    return table.assign(**{name: target.task.unknown for name in target.columns})
