@@ -119,4 +119,6 @@ def _bare(names: list[str], target: Target, columns: Sequence[str]) -> pd.DataFr
     table = pd.DataFrame("", index=range(len(names)), columns=list(columns)).assign(
         image=names, case=names, patient=names
     )
-    return table.assign(**{name: target.task.unknown for name in target.columns})
+    for name in target.columns:
+        table[name] = target.task.unknown
+    return table
