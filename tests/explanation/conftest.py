@@ -154,3 +154,34 @@ def cases(tmp_path: Path) -> Cases:
     table = pd.DataFrame({"image": [f"{i}.png" for i in range(5)], "case": list("aabcc"), "patient": list("ppqrr"), "source": "x",
                           "view": ["left", "right", "right", "left", "right"], "time": "", "split": "", "label": list("nnppp")})  # fmt: skip
     return Cases(table, TARGET, str(tmp_path))
+
+
+TARGET = Target("binary", ("n", "p"), ("p",))
+
+
+def model_of(**recipe: object) -> Model:
+    views = ("left", "right") if recipe.get("fusion") == "concat" else ()
+    about = About(
+        Recipe(method="scratch", backbone="lenet5", **recipe), Preprocess((28, 28), 1, mean=(0.4,), std=(0.2,)), TARGET,
+        Origin("lenet5", 1), views=views,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        network = make_network(about).eval()
+        torch.nn.init.normal_(network.head.weight, std=1.0)
+    return Model(network, about)
+
+
+@pytest.fixture
+def masked(tmp_path) -> Cases:
+    """Six images of four patients, with masks of three."""
+    generator = np.random.Generator(np.random.Philox(key=18))
+    for i in range(6):
+        pixels = generator.integers(0, 120, (40, 30)).astype(np.uint8)
+        pixels[8:20, 5:15] = 250
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        Image.fromarray((pixels == 250).astype(np.uint8) * 255).save(tmp_path / f"m{i}.png")
+    masks = ["m0.png", "m1.png", "m2.png", "", "nowhere.png", ""]
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(6)], "case": list("abcdef"), "patient": list("ppqrrs"), "source": "x",
+                          "view": ["left", "right"] * 3, "time": "", "split": "", "label": list("npnpnp"), "mask": masks})  # fmt: skip
+    return Cases(table, TARGET, str(tmp_path))

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tests.explanation.checks.test_randomisation import committee_of
-from tests.explanation.conftest import untrained
+from tests.explanation.conftest import model_of, untrained
 from torch import nn
 
 from overread.core.errors import ArgumentError, InputError, UnavailableError
-from overread.explanation.filters import Batch, contact_sheet, exciting_patches, first_filters, strongest_units
+from overread.core.files import read_json
+from overread.explanation.filters import (
+    Batch,
+    contact_sheet,
+    exciting_patches,
+    first_filters,
+    show_filters,
+    strongest_units,
+)
 from overread.networks.backbones import build
 
 
@@ -113,3 +124,22 @@ def test_filters_are_stretched_each_for_itself_and_deep_images_shown_by_their_up
     sheet = contact_sheet([[np.linspace(-0.1, 0.1, 9).reshape(3, 3, 1), np.zeros((3, 3, 5))]], alone=True)
     assert (sheet[2, 2, 0], sheet[57, 57, 0], sheet[20, 80, 0]) == (0, 255, 127)
     assert contact_sheet([[np.full((4, 4, 1), 0x8123, np.uint16)]])[9, 9, 0] == 0x81
+
+
+@pytest.mark.parametrize("fusion", ["single", "concat"])
+def test_of_a_model_the_sheets_and_the_list_are_written(masked, tmp_path, fusion):
+    said = []
+    if fusion == "concat":
+        masked = replace(masked, table=masked.table.assign(case=list("aabbcc"), patient=list("ppqqrr")))
+    made = show_filters(model_of(fusion=fusion), masked, tmp_path / "filters", layer="c1", top=2, say=said.append)
+    assert [path.name for path in made] == ["first.png", "patches.png", "patches.json"]
+    assert Image.open(made[0]).size[0] > 100
+    told = read_json(made[2])
+    assert told["layer"] == "c1"
+    assert 1 <= max(len(unit["patches"]) for unit in told["units"]) <= 2
+    assert said[0] == "  6 filters of trunk.c1"
+
+
+def test_of_a_model_units_are_refused_that_are_not_there(masked, tmp_path):
+    with pytest.raises(ArgumentError, match="no such unit"):
+        show_filters(model_of(), masked, tmp_path, layer="c1", units=(99,))

@@ -7,8 +7,10 @@ that its receptive field covers where it answers most, one of a patient at most.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,15 +19,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from overread.cases.cases import Cases
 from overread.core.errors import ArgumentError, InputError, UnavailableError, checked, require
+from overread.core.files import plain, write_bytes, write_json
+from overread.core.phrases import count
+from overread.core.progress import Progress, Say, silent, unheard
+from overread.explanation.layers import default_layer
+from overread.explanation.overlay import picture
 from overread.images.image import Box
+from overread.learning.device import layout
 from overread.learning.ensemble import Committee, Member
+from overread.learning.inputs import inputs
+from overread.learning.model import Model
 from overread.networks.backbones import layer as layer_of
 from overread.networks.fusion import Fused
 from overread.networks.own import OwnNetwork
 from overread.networks.taps import channels_last
 
-__all__ = ["Batch", "Patch", "contact_sheet", "exciting_patches", "first_filters", "strongest_units"]
+__all__ = ["Batch", "Patch", "contact_sheet", "exciting_patches", "first_filters", "show_filters", "strongest_units"]
 
 #: Sides of a tile of a sheet, and the white lines between, in pixels.
 _TILE, _LINE = 56, 2
@@ -87,14 +98,14 @@ def _single(network: nn.Module) -> nn.Module:
 
 
 @checked
-def strongest_units(network: nn.Module, name: str, x: Tensor, count: int = 8) -> tuple[int, ...]:
+def strongest_units(network: nn.Module, name: str, x: Tensor, most: int = 8) -> tuple[int, ...]:
     """The channels of a layer that vary most from image to image of ``x`` (B, C, H, W), the most varied first."""
     body = _single(network)
     with _Kept(body, name) as kept, torch.inference_mode():
         body(x)
-    most = kept.maps().flatten(2).amax(dim=2)  # (B, C)
-    spread = most.std(dim=0, correction=0)
-    return tuple(spread.argsort(descending=True, stable=True)[:count].tolist())
+    peaks = kept.maps().flatten(2).amax(dim=2)  # (B, C)
+    spread = peaks.std(dim=0, correction=0)
+    return tuple(spread.argsort(descending=True, stable=True)[:most].tolist())
 
 
 @checked
@@ -215,6 +226,63 @@ class _Kept:
             raise ArgumentError("the layer has no units with a place in the image", given=f"{self.name}: {shape}",
                                 todo="choose a convolution's --layer")  # fmt: skip
         return self.output.movedim(-1, 1) if channels_last(self.body, self.module, 4) else self.output
+
+
+# -- of a model, to files ---------------------------------------------------------------------------------------------
+
+
+@checked
+def show_filters(
+    model: Model, cases: Cases, folder: str | Path, *, layer: str = "", units: Sequence[int] = (), top: int = 9, device: str = "",
+    threads: int = 0, progress: Progress = silent, say: Say = unheard,
+) -> list[Path]:  # fmt: skip
+    """Write what a model's network looks for: ``first.png``, ``patches.png`` and ``patches.json`` in ``folder``.
+
+    ``cases``: the images that patches are taken from, best those of the training. ``layer``: by default the one that maps are
+    made of; of an ensemble that of its first member. ``units``: channels of it, by default the eight that vary most over the
+    first images. ``top``: patches of a unit. Raises :class:`UnavailableError` for a network without convolutions,
+    :class:`ArgumentError` for a layer or unit that is not there, :class:`InputError` where no image can be read.
+    """
+    folder, network = Path(folder), model.network.eval()
+    name, filters = first_filters(network)
+    made = [write_bytes(folder / "first.png", picture(contact_sheet(_in_rows(list(filters)), alone=True)))]
+    say(f"  {count(len(filters), 'filter')} of {name}")
+    batches = _batches(model, cases, device, threads, progress)
+    first = next(batches, None)
+    if first is None:
+        raise InputError("none of the images can be read", given=count(len(cases), "image"))
+    body = _single(layout(network, str(first.x.device)))
+    layer = layer or default_layer(body, first.x[:1])
+    chosen = tuple(units) or tuple(sorted(strongest_units(body, layer, first.x)))
+    found = exciting_patches(body, layer, chosen, chain([first], batches), top=top)
+    dark = [unit for unit in chosen if not found[unit]]
+    if dark:
+        say(f"  no image excites {count(len(dark), 'unit')}: {', '.join(map(str, dark))}")
+    rows = [[patch.pixels for patch in found[unit]] for unit in chosen if found[unit]]
+    if rows:
+        made.append(write_bytes(folder / "patches.png", picture(contact_sheet(rows))))
+    told = [{"unit": unit, "patches": [{"case": each.case, "value": each.value, "box": plain(each.box)} for each in found[unit]]}
+            for unit in chosen]  # fmt: skip
+    made.append(write_json(folder / "patches.json", {"layer": layer, "units": told}))
+    return made
+
+
+def _in_rows(tiles: list[NDArray[Any]]) -> list[list[NDArray[Any]]]:
+    wide = max(1, round(len(tiles) ** 0.5))
+    return [tiles[i : i + wide] for i in range(0, len(tiles), wide)]
+
+
+def _batches(model: Model, cases: Cases, device: str, threads: int, progress: Progress) -> Iterator[Batch]:
+    """The images of cases one by one, also of a network that sees those of a case together."""
+    patients = cases.table["patient"].astype(str).tolist()
+    for each in inputs(model, cases, device=device, threads=threads, progress=progress, doing="looking for patches"):
+        x = each.x.flatten(0, 1) if each.x.ndim > len(model.about.preprocess.size) + 2 else each.x
+        rows = each.rows.ravel().tolist()
+        images = [image for case in each.pixels for image in case]
+        names = [case for case, group in zip(each.cases, each.pixels, strict=True) for _ in group]
+        there = [i for i, image in enumerate(images) if image is not None]
+        yield Batch(x[there], [image for image in images if image is not None], [names[i] for i in there],
+                    [patients[rows[i]] for i in there], [rows[i] for i in there])  # fmt: skip
 
 
 @checked

@@ -6,24 +6,17 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
-from tests.explanation.conftest import grad_cam
+from tests.explanation.conftest import grad_cam, model_of
 from tests.explanation.test_sanity import edge_map, of
 
-from overread.cases.cases import Cases
 from overread.core.errors import ArgumentError, InputError
 from overread.explanation.checks.criteria import Sampled, check_methods, judge_methods, sample_cases
 from overread.explanation.checks.randomisation import likeness
 from overread.explanation.checks.regions import EDGE, LESION
 from overread.explanation.sanity import between_patients
 from overread.explanation.verdict import CRITERIA, Checks, judge_method, methods_lines, read_methods, write_methods
-from overread.images.preprocess import Preprocess
-from overread.learning.model import About, Model, Origin, make_network
-from overread.learning.recipe import Recipe
-from overread.tasks.target import Target
 
 RNG = np.random.Generator(np.random.Philox(key=18))
 
@@ -92,77 +85,48 @@ class TestMethods:
 
 # -- of a model and a table -------------------------------------------------------------------------------------------
 
-TARGET = Target("binary", ("n", "p"), ("p",))
-
-
-def model_of(**recipe: object) -> Model:
-    views = ("left", "right") if recipe.get("fusion") == "concat" else ()
-    about = About(
-        Recipe(method="scratch", backbone="lenet5", **recipe), Preprocess((28, 28), 1, mean=(0.4,), std=(0.2,)), TARGET,
-        Origin("lenet5", 1), views=views,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        network = make_network(about).eval()
-        torch.nn.init.normal_(network.head.weight, std=1.0)
-    return Model(network, about)
-
-
-@pytest.fixture
-def cases(tmp_path) -> Cases:
-    """Six images of four patients, with masks of three."""
-    for i in range(6):
-        pixels = RNG.integers(0, 120, (40, 30)).astype(np.uint8)
-        pixels[8:20, 5:15] = 250
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        Image.fromarray((pixels == 250).astype(np.uint8) * 255).save(tmp_path / f"m{i}.png")
-    masks = ["m0.png", "m1.png", "m2.png", "", "nowhere.png", ""]
-    table = pd.DataFrame({"image": [f"{i}.png" for i in range(6)], "case": list("abcdef"), "patient": list("ppqrrs"), "source": "x",
-                          "view": ["left", "right"] * 3, "time": "", "split": "", "label": list("npnpnp"), "mask": masks})  # fmt: skip
-    return Cases(table, TARGET, str(tmp_path))
-
 
 class TestSample:
-    def test_takes_one_of_each_patient_first_and_says_how_many(self, cases):
+    def test_takes_one_of_each_patient_first_and_says_how_many(self, masked):
         said = []
-        found = list(sample_cases(model_of(), cases, most=4, say=said.append))
+        found = list(sample_cases(model_of(), masked, most=4, say=said.append))
         assert sorted(each.patient for each in found) == list("pqrs")
         assert said == ["  judged on 4 cases of 4 patients, of 6 cases in all"]
-        again = list(sample_cases(model_of(), cases, most=4))
+        again = list(sample_cases(model_of(), masked, most=4))
         assert [each.case for each in found] == [each.case for each in again]
-        assert {each.case for each in sample_cases(model_of(), cases, most=99)} == set("abcdef")
+        assert {each.case for each in sample_cases(model_of(), masked, most=99)} == set("abcdef")
 
-    def test_masks_lie_over_their_images_and_missing_ones_are_counted(self, cases):
+    def test_masks_lie_over_their_images_and_missing_ones_are_counted(self, masked):
         said = []
-        found = {each.case: each for each in sample_cases(model_of(), cases, masks="mask", say=said.append)}
+        found = {each.case: each for each in sample_cases(model_of(), masked, masks="mask", say=said.append)}
         assert {case for case, each in found.items() if each.mask is not None} == set("abc")
         assert said[-1] == "  3 cases without a mask, or with one that cannot be read"
         seen = found["a"].pixels[0][..., 0]
         assert (found["a"].mask != (seen > 185)).mean() < 0.01
 
-    def test_the_most_probable_answer_is_explained_or_the_one_that_is_named(self, cases):
+    def test_the_most_probable_answer_is_explained_or_the_one_that_is_named(self, masked):
         model = model_of()
         with torch.inference_mode():
-            each = {s.case: (s.target, int(model.network(s.x).argmax())) for s in sample_cases(model, cases)}
+            each = {s.case: (s.target, int(model.network(s.x).argmax())) for s in sample_cases(model, masked)}
         assert all(one == other for one, other in each.values())
-        assert {s.target for s in sample_cases(model, cases, target="p")} == {1}
+        assert {s.target for s in sample_cases(model, masked, target="p")} == {1}
 
-    def test_unknown_names_are_refused_with_the_nearest(self, cases):
+    def test_unknown_names_are_refused_with_the_nearest(self, masked):
         for named, says in (({"target": "pp"}, "Did you mean .p."), ({"masks": "masks"}, "Did you mean .mask.")):
             with pytest.raises(InputError, match=says):
-                next(iter(sample_cases(model_of(), cases, **named)))
+                next(iter(sample_cases(model_of(), masked, **named)))
 
-    def test_of_cases_of_several_images_each_image_has_its_mask(self, cases):
-        table = cases.table.assign(case=list("aabbcc"), patient=list("ppqqrr"))
-        found = {s.case: s for s in sample_cases(model_of(fusion="concat"), replace(cases, table=table), masks="mask")}
+    def test_of_cases_of_several_images_each_image_has_its_mask(self, masked):
+        table = masked.table.assign(case=list("aabbcc"), patient=list("ppqqrr"))
+        found = {s.case: s for s in sample_cases(model_of(fusion="concat"), replace(masked, table=table), masks="mask")}
         assert found["a"].x.shape[:2] == (1, 2)
         assert found["b"].mask.any(axis=(1, 2)).tolist() == [True, False]
         assert found["c"].mask is None
 
 
-def test_methods_of_a_model_are_judged_with_their_masks_and_regions(cases):
+def test_methods_of_a_model_are_judged_with_their_masks_and_regions(masked):
     heard = []
-    rows, regions = judge_methods(model_of(), cases, methods=("grad-cam", "integrated-gradients"), masks="mask",
+    rows, regions = judge_methods(model_of(), masked, methods=("grad-cam", "integrated-gradients"), masks="mask",
                                   insertion_steps=3, progress=lambda *a: heard.append(a))  # fmt: skip
     found = {(row.method, row.criterion): row for row in rows}
     assert found["grad-cam", "localisation"].cases <= 3
@@ -172,10 +136,10 @@ def test_methods_of_a_model_are_judged_with_their_masks_and_regions(cases):
     assert heard[-1][1:] == (6, 6)
 
 
-def test_of_cases_of_several_images_methods_are_judged_too(cases):
-    table = cases.table.assign(case=list("aabbcc"), patient=list("ppqqrr"))
+def test_of_cases_of_several_images_methods_are_judged_too(masked):
+    table = masked.table.assign(case=list("aabbcc"), patient=list("ppqqrr"))
     rows, regions = judge_methods(
-        model_of(fusion="concat"), replace(cases, table=table), masks="mask", insertion_steps=3
+        model_of(fusion="concat"), replace(masked, table=table), masks="mask", insertion_steps=3
     )
     assert next(row for row in rows if row.criterion == "faithfulness").cases >= 1
     assert {r.region for r in regions} >= {EDGE}
