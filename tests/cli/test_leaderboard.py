@@ -104,3 +104,20 @@ def test_recipes_are_trained_on_the_split_of_a_run_without_a_look_and_again_at_o
     weights = (made / "model" / "model.safetensors").stat().st_mtime_ns
     assert call(*words).exit_code == 0
     assert (made / "model" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_a_report_compares_by_the_same_door(tmp_path):
+    doors = (("report", "--compare"), ("leaderboard",))
+    for number, words in enumerate(doors):
+        home = tmp_path / str(number)
+        home.mkdir()
+        for name, skill in (("a", 0.5), ("b", 2.0)):
+            renamed = table(skill).replace({"label": {"mel": "malignant", "nv": "benign"}})
+            renamed.rename(columns={"p:mel": "p:malignant", "p:nv": "p:benign"}).to_csv(home / f"{name}.csv", index=False)  # fmt: skip
+        systems = [str(home / "a.csv"), str(home / "b.csv")]
+        found = CliRunner().invoke(app, [*words, *systems, "-o", str(home / "board")], catch_exceptions=False)
+        assert found.exit_code == 0, found.output
+    for name in ("leaderboard.json", "leaderboard.html", "leaderboard.csv"):
+        assert (tmp_path / "0/board" / name).read_bytes() == (tmp_path / "1/board" / name).read_bytes()
+    with pytest.raises(InputError, match="a report is of one run"):
+        CliRunner().invoke(app, ["report", *systems], catch_exceptions=False)

@@ -105,6 +105,14 @@ def test_it_can_be_printed(opened, report):
         assert page.pdf().startswith(b"%PDF")
 
 
+def test_a_telephones_layout_is_not_printed(opened, report):
+    with page_at(opened, report, width=680) as page:  # A4 within its margins
+        page.emulate_media(media="print")
+        columns = page.evaluate("getComputedStyle(document.querySelector('.figures')).gridTemplateColumns")
+        assert len(columns.split()) == 2
+        assert page.evaluate("document.documentElement.scrollWidth") <= 680
+
+
 def test_several_findings_can_be_chosen(opened, finished):
     run = read_run(finished("findings"))
     with page_at(opened, (run.folder / "report.html").as_uri()) as page:

@@ -173,16 +173,18 @@ def test_maps_and_neighbours_stand_beside_the_cases(quick):
     assert "0.25 (0.10 – 0.40)" in text
 
 
-def test_a_case_whose_picture_is_kept_back_shows_no_map(quick):
+def test_a_case_whose_picture_is_kept_back_shows_no_map_but_one_on_grey(quick):
     entry = {**read_json(quick / "explanations/gallery.json")[0], "thumbnail": "", "withheld": True}
     write_json(quick / "explanations/gallery.json", [entry])
     (quick / "explanations/audit.json").unlink()
-    write_json(
-        quick / "explanations/maps.json", [{"case": entry["case"], "method": "grad-cam", "map": "explanations/errors/1.png"}]
-    )  # fmt: skip
+    drawn_over = {"case": entry["case"], "method": "grad-cam", "image": "explanations/errors/0.png", "map": "explanations/errors/1.png"}  # fmt: skip
+    write_json(quick / "explanations/maps.json", [drawn_over])
     report(quick)
     assert read(quick).of("img") == []
     assert "kept back" in words(read(quick))
+    write_json(quick / "explanations/maps.json", [{**drawn_over, "image": ""}])
+    report(quick)
+    assert len(read(quick).of("img")) == 1
 
 
 # -- what must not be there --------------------------------------------------------------------------------------------

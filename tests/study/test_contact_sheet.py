@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from browser import browser, page_at, violations
 
 from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases, paths
@@ -95,6 +96,15 @@ def test_each_section_tells_what_it_is_of(cases, page):
     assert "Every image was looked at." in page
     assert "No two of them are copies" not in page
     assert "<script" not in page
+
+
+def test_everybody_can_read_it(page, tmp_path):
+    (tmp_path / "show.html").write_text(page, encoding="utf-8")
+    with browser() as opened:
+        for width, scheme in ((1200, "light"), (360, "dark")):
+            with page_at(opened, (tmp_path / "show.html").as_uri(), width=width, scheme=scheme) as seen:
+                assert violations(seen) == []
+                assert seen.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_augmented_ones_stand_beside_their_image(page):

@@ -100,8 +100,8 @@ def errors_and_correct(run: Run, names: Names) -> tuple[tuple[ShownCase, ShownCa
 
 
 def _case(run: Run, entry: GalleryEntry, names: Names) -> ShownCase:
-    hidden = entry.withheld  # also in a map would stand what may name a patient
-    maps = [] if hidden else [row for row in run.maps if row.case == entry.case][:_MAPS]
+    hidden = entry.withheld  # then only maps on grey are shown, which have no image
+    maps = [row for row in run.maps if row.case == entry.case and not (hidden and row.image)][:_MAPS]
     nearest = next((row.neighbours for row in run.neighbours if row.case == entry.case), ())[:_NEAREST]
     return ShownCase(
         names[entry.case], words.name(entry.truth), words.name(entry.predicted), words.number(entry.probability, 2),
