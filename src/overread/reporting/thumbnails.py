@@ -30,16 +30,13 @@ def thumbnails(addresses: Sequence[str], *, side: int = THUMBNAIL, covered: bool
     ``side``: pixels of the longer side. ``covered``: rows of writing lie under grey boxes, and the picture is so small that
     a row that was not found cannot be read.
     """
-    for image in _read(addresses):
-        yield b"" if image is None else png(_unread(image) if covered else small(flat(image), side))
+    return (b"" if image is None else png(_unread(image) if covered else small(flat(image), side)) for image in _read(addresses))  # fmt: skip
 
 
 @checked
 def covered(addresses: Sequence[str]) -> Iterator[NDArray[np.uint8] | None]:
     """Each image (h, w, C) as :func:`thumbnails` covers it; None of one that cannot be read."""
-    for image in _read(addresses):
-        pixels = None if image is None else _unread(image)
-        yield pixels[..., None] if pixels is not None and pixels.ndim == 2 else pixels
+    return (None if image is None else np.atleast_3d(_unread(image)) for image in _read(addresses))
 
 
 def _read(addresses: Sequence[str]) -> Iterator[Image | None]:

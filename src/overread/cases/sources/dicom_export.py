@@ -572,6 +572,7 @@ def _leads_out(folder: Path, parts: tuple[str, ...]) -> bool:
     return os.path.lexists(path) and not _within(os.path.realpath(path), root)
 
 
+@checked
 def is_directory(path: Path) -> bool:
     """Whether a file is a DICOMDIR by its content."""
     try:

@@ -283,6 +283,7 @@ def _leading(images: pd.Series, tokens: int) -> str:
 # -- which files lie in a folder: without runs of ours, without masks -------------------------------------------------
 
 
+@checked
 def images_below(folder: Path, layout: Layout = PLAIN) -> tuple[list[str], list[str]]:
     """The images in a folder and all folders below it, sorted, relative to it; and what was left out, with numbers."""
     left: Counter[str] = Counter()
