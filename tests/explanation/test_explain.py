@@ -15,13 +15,14 @@ from overread.explanation.attribute import attributions
 from overread.explanation.explain import explain, explanations
 from overread.explanation.explanation import NOTHING, Explanation, stem_of
 from overread.explanation.overlay import MOST_BYTES, grey_or_colour, overlay, picture
+from overread.explanation.verdict import Checks
 from overread.learning.inputs import inputs
 from overread.learning.predict import predict
 from overread.tasks.target import Target
 
 
 def test_one_case_gives_one_map_with_what_it_is_a_map_of(model, cases) -> None:
-    made = ov.explain(model(), cases["b"], target="p")
+    made = ov.explain(model(), cases["b"], target="p", checks=False)
     assert (made.case, made.target, made.method, made.layer) == ("b", "p", "grad-cam", "relu3")
     assert made.map.shape == (28, 28)
     assert made.image.shape == (28, 28, 1)
@@ -34,7 +35,7 @@ def test_one_case_gives_one_map_with_what_it_is_a_map_of(model, cases) -> None:
 
 def test_several_images_that_are_seen_one_by_one_get_a_map_each(model, cases) -> None:
     errors: dict[int, str] = {}
-    made = list(explanations(model(), cases, methods=("grad-cam", "gradient"), errors=errors))
+    made = list(explanations(model(), cases, methods=("grad-cam", "gradient"), checks=False, errors=errors))
     assert [(each.case, each.views, each.method) for each in made[::2]] == [
         ("a", ("left",), "grad-cam"), ("a", ("right",), "grad-cam"), ("b", ("",), "grad-cam"), ("c", ("left",), "grad-cam")]  # fmt: skip
     assert {each.method for each in made[1::2]} == {"gradient"}
@@ -45,7 +46,7 @@ def test_several_images_that_are_seen_one_by_one_get_a_map_each(model, cases) ->
 
 def test_images_that_are_seen_together_get_one_map_over_all(model, cases) -> None:
     together = model(fusion="concat")
-    made = explain(together, cases, target={"a": "n", "b": "p"})
+    made = explain(together, cases, target={"a": "n", "b": "p"}, checks=False)
     assert [each.target for each in made[:2]] == ["n", "p"]
     assert made[2].notes[0].startswith("Target: the most probable class")
     assert made[0].maps.shape == (2, 28, 28)
@@ -57,20 +58,20 @@ def test_images_that_are_seen_together_get_one_map_over_all(model, cases) -> Non
 
 def test_what_a_map_leaves_out_is_said(model, cases) -> None:
     one = cases["b"]
-    assert "8 orientations of the image; the map is of the image as it lies" in explain(model(views=8), one, target="p").notes[0]  # fmt: skip
-    assert explain(model(views=8), one, target="p", views=8).notes == ("Mean of the maps of 8 orientations of the image.",)  # fmt: skip
+    assert "8 orientations of the image; the map is of the image as it lies" in explain(model(views=8), one, target="p", checks=False).notes[0]  # fmt: skip
+    assert explain(model(views=8), one, target="p", views=8, checks=False).notes == ("Mean of the maps of 8 orientations of the image.",)  # fmt: skip
     tapped = model(method="features", layers=("relu1", "relu2"), descriptors=("lbp",))
-    notes = " ".join(explain(tapped, one, target="p").notes)
+    notes = " ".join(explain(tapped, one, target="p", checks=False).notes)
     assert "several layers" in notes
     assert "descriptors of the whole image" in notes
-    assert "descriptors" not in " ".join(explain(tapped, one, target="p", method="occlusion").notes)
+    assert "descriptors" not in " ".join(explain(tapped, one, target="p", method="occlusion", checks=False).notes)
     bare = model(backbone="", method="features", descriptors=("lbp",))
     with pytest.raises(UnavailableError, match="occlusion"):
-        explain(bare, one)
-    assert explain(bare, one, method="occlusion").layer == ""
+        explain(bare, one, checks=False)
+    assert explain(bare, one, method="occlusion", checks=False).layer == ""
     single = model()
     group = type(single).of_members([single, model("resnet_tiny")], (0.5, 0.5), single.about)
-    made = explain(group, one, target="p")
+    made = explain(group, one, target="p", checks=False)
     assert "2 networks by their shares, each divided by its largest value" in made.notes[0]
     assert made.layer == "relu3 + block3"
 
@@ -80,7 +81,7 @@ def test_a_quantity_is_explained_by_its_value_in_its_unit(model, cases) -> None:
     measured = model(target=target)
     measured = type(measured)(measured.network, replace(measured.about, scale=(50.0, 10.0)))
     aged = replace(cases, target=target, table=cases.table.drop(columns="label").assign(value=1.0))
-    made = explain(measured, aged["b"])
+    made = explain(measured, aged["b"], checks=False)
     assert made.target == "age"
     assert made.notes == ()
     assert made.probability == pytest.approx(predict(measured, aged["b"]).scores[0, 0], abs=1e-4)
@@ -90,28 +91,28 @@ def test_wrong_wishes_are_refused_before_an_image_is_read(model, cases) -> None:
     gone = replace(cases, root="nowhere")
     for wish, answer in ({"target": "q"}, "q"), ({"method": "gradcam"}, "grad-cam"):
         with pytest.raises(ArgumentError, match=answer):
-            explain(model(), gone, **wish)
+            explain(model(), gone, **wish, checks=False)
     with pytest.raises(InputError, match="none of the images can be read"):
-        explain(model(), gone)
+        explain(model(), gone, checks=False)
 
 
 def test_a_map_without_a_value_above_0_says_nothing(model, cases) -> None:
     dark = model()
     with torch.no_grad():
         dark.network.head.weight.zero_()
-    made = explain(dark, cases["b"], target="p")
+    made = explain(dark, cases["b"], target="p", checks=False)
     assert made.nothing
     assert NOTHING in str(made)
-    assert not explain(model(), cases["b"], target="p", method="gradient").nothing
+    assert not explain(model(), cases["b"], target="p", method="gradient", checks=False).nothing
 
 
 def test_an_explanation_comes_back_from_its_files(model, cases, tmp_path) -> None:
-    made = explain(model(fusion="mean"), cases["a"]).judged("No better than an edge detector.", {"gap": 0.5})
+    made = explain(model(fusion="mean"), cases["a"], checks=False).judged(Checks(rank=0.9, ssim=0.9, edges=0.8))
     path = made.save(tmp_path / "maps", "one")
     found = Explanation.load(path)
     assert found == made
     assert hash(found) == hash(made)
-    assert found.verdict.startswith("No better")
+    assert found.verdict.startswith("This map is no better than an edge detector")
     other = replace(made, maps=made.maps + 1)
     assert other != made
     assert cv2.imread(str(path.with_suffix(".png"))).shape[0] >= 200
@@ -121,11 +122,11 @@ def test_an_explanation_comes_back_from_its_files(model, cases, tmp_path) -> Non
 
 
 def test_the_figure_names_target_layer_and_verdict(model, cases) -> None:
-    made = explain(model(), cases["b"], target="p").judged("Do not trust it.", {})
+    made = explain(model(), cases["b"], target="p", checks=False).judged(Checks(blank=True))
     drawn = made.plot()
     title = drawn.get_suptitle()
     assert "b\nGrad-CAM at relu3, for p" in title
-    assert "Do not trust it." in title
+    assert "it is the same everywhere" in title
     drawn.canvas.draw()
 
 
@@ -163,3 +164,24 @@ def test_a_picture_is_never_too_large_for_a_page() -> None:
     back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert back.shape[0] / back.shape[1] == pytest.approx(1500 / 900, rel=0.02)
     assert cv2.imdecode(np.frombuffer(picture(noise[:28, :28]), np.uint8), 1).shape == (224, 224, 3)
+
+
+def test_every_map_carries_its_checks(model, cases) -> None:
+    made = ov.explain(model(), cases["b"], target="p", method="integrated-gradients")
+    assert made.checks.completeness < 0.05
+    assert np.isfinite([made.checks.rank, made.checks.ssim, made.checks.edges, made.checks.insertion]).all()
+    assert made.verdict in str(made)
+    assert made.verdict.startswith(("This map", "Of this map"))
+    again = ov.explain(model(), cases["b"], target="p", method="integrated-gradients")
+    assert again == made, "same seed, same numbers"
+
+
+def test_members_of_an_ensemble_are_compared_with_one_another(model, cases) -> None:
+    one = model("resnet_tiny")
+    group = type(one).of_members([one, model("resnet_tiny"), model()], (0.4, 0.3, 0.3), one.about)
+    made = explain(group, cases["a"], target="p", method="gradient")[0]
+    assert made.checks.repeated == pytest.approx(1), "two equal networks"
+    assert made.checks.reproduced < 1
+    layered = explain(group, cases["b"], target="p")
+    assert layered.layer == "block3 + block3 + relu3"
+    assert layered.checks.repeated == pytest.approx(1)

@@ -22,6 +22,7 @@ from overread.cli.deidentify import deidentify
 from overread.cli.doctor import doctor
 from overread.cli.evaluate import evaluate
 from overread.cli.export import export
+from overread.cli.explain import explain
 from overread.cli.froc import froc
 from overread.cli.inventory import data_app, recipes, weights_app
 from overread.cli.leaderboard import leaderboard
@@ -53,7 +54,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, compare, leaderboard, readers, froc, plan, calibrate, simulate,
+for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, leaderboard, readers, froc, plan, calibrate, simulate,
                  curve, shift, search, serve, checklist, scan, show, export, deidentify, key, recipes, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(data_app, name="data")

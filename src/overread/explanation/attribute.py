@@ -43,6 +43,9 @@ def attributions(
     torch.Size([4, 32, 32])
     """
     about, sides = method_of(method), _sides(network, x)
+    if isinstance(network, Member):
+        own = attributions(network.network, network.prepared(x), target, method, layer, views=views, seed=seed)
+        return _resized(own.reshape(len(x), -1, *own.shape[-sides:]), x.shape[-sides:]).reshape(len(x), *x.shape[1 : x.ndim - sides - 1], *x.shape[-sides:])  # fmt: skip
     wanted = torch.as_tensor(target, device=x.device).expand(len(x)) if len(x) else x.new_zeros(0, dtype=torch.int64)
     network.eval()
     size = _ENDS if about.kind in ("cam", "tokens") else _GRAPHS
@@ -67,6 +70,8 @@ def layer_of(network: nn.Module, x: Tensor, method: str, layer: str = "") -> str
     if not method_of(method).layered:
         return ""
     last = method == "cam"
+    if isinstance(network, Member):
+        return layer_of(network.network, network.prepared(x[:1]), method, layer)
     if not isinstance(network, Committee):
         return layer or default_layer(network, x, last=last)
     own = [(_member(each).network, _member(each).prepared(x[:1])) for each in network.members]
@@ -80,7 +85,7 @@ def _member(module: nn.Module) -> Member:
 
 def _sides(network: nn.Module, x: Tensor) -> int:
     """2 of images, 3 of volumes."""
-    sides = sides_of(network) or x.ndim - 2
+    sides = sides_of(network.network if isinstance(network, Member) else network) or x.ndim - 2
     require(sides in (2, 3) and x.ndim - sides in (2, 3), "these are no images, volumes or cases of several", given=tuple(x.shape))  # fmt: skip
     return sides
 

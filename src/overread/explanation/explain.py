@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from overread.core.progress import Progress, Say, silent, unheard
 from overread.explanation.attribute import attributions, layer_of
 from overread.explanation.explanation import Explanation
 from overread.explanation.methods import Method, method_of
+from overread.explanation.sanity import check
 from overread.learning.device import layout
 from overread.learning.ensemble import Committee
 from overread.learning.inputs import Inputs, inputs
@@ -31,20 +33,22 @@ BATCH = 8
 @checked
 def explain(
     model: Model, cases: Cases, *, target: str | Mapping[str, str] = "", method: str = "grad-cam", layer: str = "", views: int = 1,
-    seed: int = 0, device: str = "", threads: int = 0, progress: Progress = silent, say: Say = unheard,
+    checks: bool = True, seed: int = 0, device: str = "", threads: int = 0, progress: Progress = silent, say: Say = unheard,
 ) -> Explanation | tuple[Explanation, ...]:  # fmt: skip
     """A map of each case, or of each image where the model sees images one by one; of one, it alone.
 
     ``target``: a class or finding, or one for each case by its name; where there is none, the most probable one, and the
     notes say so; of a quantity its value. ``method``: of :data:`overread.explanation.methods.METHODS`. ``layer``: chosen
     where blank (:func:`overread.explanation.layers.default_layer`). ``views``: 2, 4 or 8 to average maps over
-    orientations, as the model's recipe may average its answers. ``seed``: of SmoothGrad's noise.
+    orientations, as the model's recipe may average its answers. ``checks``: whether each map is held against maps that know
+    nothing of the network (:func:`overread.explanation.sanity.check`), which takes some hundred passes, and gets a verdict.
+    ``seed``: of SmoothGrad's noise and of the checks.
 
     Raises :class:`ArgumentError` for an unknown target, method or layer, :class:`UnavailableError` for a method that the
     network has nothing for, :class:`InputError` where no image can be read.
     """
     errors: dict[int, str] = {}
-    found = tuple(explanations(model, cases, targets=target, methods=(method,), layer=layer, views=views, seed=seed, device=device,
+    found = tuple(explanations(model, cases, targets=target, methods=(method,), layer=layer, views=views, checks=checks, seed=seed, device=device,
                                threads=threads, errors=errors, progress=progress, say=say))  # fmt: skip
     if not found:
         raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
@@ -54,7 +58,7 @@ def explain(
 @checked
 def explanations(
     model: Model, cases: Cases, *, targets: str | Mapping[str, str] = "", methods: Sequence[str] = ("grad-cam",), layer: str = "",
-    views: int = 1, seed: int = 0, device: str = "", threads: int = 0, errors: dict[int, str] | None = None,
+    views: int = 1, checks: bool = True, seed: int = 0, device: str = "", threads: int = 0, errors: dict[int, str] | None = None,
     progress: Progress = silent, say: Say = unheard,
 ) -> Iterator[Explanation]:  # fmt: skip
     """The same by several methods, one case after the other and all methods of each; images are read once.
@@ -66,12 +70,21 @@ def explanations(
     for name in {targets} if isinstance(targets, str) else set(targets.values()):
         index_of(model.target, name)
     found = inputs(model, cases, device=device, threads=threads, batch=BATCH, errors=errors, progress=progress, say=say, doing="explaining")  # fmt: skip
-    return _explained(model, cases, found, targets, abouts, layer, views, seed)
+    return _explained(model, cases, found, targets, abouts, _Wish(layer, views, checks, seed))
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked of every map."""
+
+    layer: str
+    views: int
+    checks: bool
+    seed: int
 
 
 def _explained(
-    model: Model, cases: Cases, found: Iterator[Inputs], targets: str | Mapping[str, str], abouts: Sequence[Method], layer: str,
-    views: int, seed: int,
+    model: Model, cases: Cases, found: Iterator[Inputs], targets: str | Mapping[str, str], abouts: Sequence[Method], wish: _Wish
 ) -> Iterator[Explanation]:  # fmt: skip
     for batch in found:
         network = layout(model.network, str(batch.x.device)).eval()
@@ -81,16 +94,37 @@ def _explained(
         index = tensor(chosen, device=batch.x.device)
         made = []
         for about in abouts:
-            used = layer_of(network, batch.x, about.name, layer)
-            maps = attributions(network, batch.x, index, about.name, used, views=views, seed=seed).cpu().numpy()
-            made.append((about, used, maps, notes_on(model, about, views)))
+            used = layer_of(network, batch.x, about.name, wish.layer)
+            maps = attributions(network, batch.x, index, about.name, used, views=wish.views, seed=wish.seed)
+            made.append((about, used, maps, notes_on(model, about, wish.views)))
         for row in range(len(batch)):
             said = () if wanted[row] or model.target.task.continuous else (_default(model.target),)
             names, images = _shown(model, cases, batch, row)
             for about, used, maps, notes in made:
-                values = np.asarray(maps[row], np.float32).reshape(images.shape[:-1])
-                yield Explanation(batch.cases[row], model.target.names[chosen[row]], about.name, used, values, images,
+                values = np.asarray(maps[row].cpu().numpy(), np.float32).reshape(images.shape[:-1])
+                one = Explanation(batch.cases[row], model.target.names[chosen[row]], about.name, used, values, images,
                                   float(answers[row, chosen[row]]), names, (*said, *notes))  # fmt: skip
+                yield _checked(model, network, batch.x[row : row + 1], chosen[row], about, used, maps[row : row + 1], wish, one) if wish.checks else one  # fmt: skip
+
+
+def _checked(
+    model: Model, network: nn.Module, x: Tensor, target: int, about: Method, used: str, made: Tensor, wish: _Wish, one: Explanation
+) -> Explanation:  # fmt: skip
+    """The explanation with what the checks of its map say."""
+    names = dict.fromkeys(used.split(" + "))
+    alone = (
+        next(iter(names)) if len(names) == 1 else ""
+    )  # of one member, whose own layer is another than its neighbour's
+
+    def again(other: nn.Module, images: Tensor) -> Tensor:
+        layer = used if isinstance(other, type(network)) else alone
+        return attributions(other, images, target, about.name, layer, views=wish.views, seed=wish.seed)
+
+    def score(outputs: Tensor) -> Tensor:
+        return model.target.task.probabilities(outputs)[:, target]
+
+    found = check(again, network, x, target=target, score=score, made=made, baseline=x * 0 if about.complete else None, draws=1, seed=wish.seed)  # fmt: skip
+    return one.judged(found)
 
 
 def _answers(model: Model, network: nn.Module, x: Tensor) -> NDArray[np.float32]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +14,7 @@ from overread.core.errors import InputError, checked, require
 from overread.core.files import EqualByDigest, build, fingerprint, publish, read_json, sha256, write_bytes, write_json
 from overread.explanation.methods import Method, method_of
 from overread.explanation.overlay import DIVERGING, EVEN, grey_or_colour, overlay, picture, strongest
+from overread.explanation.verdict import Checks
 
 #: What a map is that has no value above 0.
 NOTHING = "All values are 0 or below: this map says nothing for the target."
@@ -27,8 +27,8 @@ class Explanation(EqualByDigest):
     ``maps`` (V, H, W) or of volumes (V, D, H, W), float32 at the size of what the network sees, NaN for an image that the
     case lacks; ``images`` (V, …, C) those images before normalisation. ``views``: what each of the V is called, blank where
     it stands alone. ``target``: the class, finding or quantity; ``probability``: the model's, of a quantity the value.
-    ``layer``: blank where the method looks at none. ``notes``: what was chosen or left out. ``verdict`` and ``checks``:
-    whether the map is worth anything (:mod:`overread.explanation.sanity`), empty where that was not asked.
+    ``layer``: blank where the method looks at none. ``notes``: what was chosen or left out. ``checks``: whether the map
+    is worth anything (:mod:`overread.explanation.sanity`), None where that was not asked.
     """
 
     case: str
@@ -40,8 +40,7 @@ class Explanation(EqualByDigest):
     probability: float
     views: tuple[str, ...] = ("",)
     notes: tuple[str, ...] = ()
-    verdict: str = ""
-    checks: Mapping[str, float] = field(default_factory=dict)
+    checks: Checks | None = None
 
     def __post_init__(self) -> None:
         method_of(self.method)
@@ -93,9 +92,18 @@ class Explanation(EqualByDigest):
 
     __repr__ = __str__
 
-    def judged(self, verdict: str, checks: Mapping[str, float]) -> Self:
-        """The same with the verdict on it."""
-        return replace(self, verdict=verdict, checks=dict(checks))
+    @property
+    def verdict(self) -> str:
+        """What the checks come to, in a sentence; blank where there are none."""
+        return self.checks.verdict if self.checks else ""
+
+    def judged(self, checks: Checks) -> Self:
+        """The same with its checks."""
+        return replace(self, checks=checks)
+
+    def on_grey(self) -> Self:
+        """The same with grey in the place of the images: for those whose pixels may name a patient."""
+        return replace(self, images=np.full_like(self.images, np.iinfo(self.images.dtype).max // 2))
 
     # -- to look at ---------------------------------------------------------------------------------------------------
 
@@ -189,8 +197,7 @@ class _Words:
     probability: float
     views: tuple[str, ...]
     notes: tuple[str, ...]
-    verdict: str
-    checks: dict[str, float]
+    checks: Checks | None
 
 
 def _side_by_side(drawn: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

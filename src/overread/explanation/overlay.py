@@ -57,6 +57,8 @@ def grey_or_colour(image: NDArray) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels
     low, high = np.percentile(pixels, (0.5, 99.5))
+    if low == high:  # the same everywhere: nothing to stretch
+        return np.asarray(pixels // (np.iinfo(pixels.dtype).max // 255), np.uint8)
     return np.asarray(np.clip((pixels - low) / max(float(high - low), 1e-6) * 255, 0, 255), np.uint8)
 
 

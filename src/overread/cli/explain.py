@@ -1,0 +1,101 @@
+"""Where a model looked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from overread.cli.console import end, open_run, output_folder, say
+from overread.cli.options import AsJson, Folder, Only
+from overread.core.errors import one_of
+from overread.core.phrases import count
+from overread.study.question import Resources, Study
+
+if TYPE_CHECKING:
+    from overread.explanation.map_files import MapEntry
+    from overread.reporting.run import Run
+
+SAMPLED = "Where no case is named"
+
+
+def explain(
+    folder: Folder,
+    resources: Annotated[Resources, Only(("device", "threads"))],
+    cases: Annotated[list[str], typer.Argument(help="cases of the run, by name or code, or paths of images that are not in it; if not given, errors and correct cases beside them")] = [],
+    method: Annotated[list[str], typer.Option(help="grad-cam, grad-cam++, cam, gradient, gradient-x-input, integrated-gradients, smoothgrad, occlusion, token-gradients, attention-rollout; may be repeated; grad-cam and gradient if not given")] = [],
+    target: Annotated[str, typer.Option(help="class or finding to explain; the one that each case was called if not given")] = "",
+    layer: Annotated[str, typer.Option(help="of the network; the last one with more than one place along each side if not given")] = "",
+    views: Annotated[int, typer.Option(help="average maps over so many orientations of the image: 1, 2, 4 or 8")] = 1,
+    checks: Annotated[bool, typer.Option("--checks/--no-checks", help="hold each map against maps that know nothing of the model; some hundred passes a map")] = True,
+    sample: Annotated[int, typer.Option(min=1, help="cases, half of them the surest errors", rich_help_panel=SAMPLED)] = 8,
+    part: Annotated[str, typer.Option(help="test or tuning", rich_help_panel=SAMPLED)] = "test",
+    seed: Annotated[int, typer.Option(min=0, help="of noise and of the checks")] = 0,
+    output: Annotated[str, typer.Option("-o", "--output", help="folder for explanations/ and explanations.html; the run's if not given")] = "",
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Maps of where the model looked, each with what it is worth, side by side on a page.
+
+    Writes explanations/maps.json, methods.json and the pictures, and explanations.html. Maps of the test part are no look at
+    it: the errors that the report shows are shown; before the test part is judged, cases of the tuning part.
+    """
+    from overread.explanation.methods import method_of
+    from overread.explanation.verdict import methods_lines
+    from overread.reporting.pages.explain import explanations_page
+    from overread.reporting.run import read_run
+    from overread.study.explained import METHODS, Wish, explain_run
+
+    one_of(str(views), ("1", "2", "4", "8"), "the number of orientations")
+    methods = tuple(dict.fromkeys(method_of(each).name for each in method)) or METHODS
+    wish = Wish(tuple(cases), methods, target, layer, sample, part, views, checks, seed)
+    home = output_folder(output, folder)
+    with open_run(Study.load(folder / "study.toml").changed(device=resources.device, threads=resources.threads), folder, quiet=as_json) as context:  # fmt: skip
+        found = explain_run(context, wish, home)
+    run = read_run(folder)
+    page = explanations_page(home, found.maps, found.methods, names=_names(run, home, found.maps), facts=_facts(run))
+    if as_json:
+        from overread.core.files import plain
+
+        typer.echo(
+            json.dumps({"maps": plain(found.maps), "methods": plain(found.methods)}, indent=2, ensure_ascii=False)
+        )
+        return
+    for entry in found.maps:
+        typer.echo(_line(entry))
+    for line in methods_lines(found.methods):
+        typer.echo(line)
+    if empty := sum(entry.nothing for entry in found.maps):
+        say(f"{count(empty, 'map')} of {len(found.maps)} say nothing: no value is above 0")
+    end([home / "explanations" / "maps.json", page], ["open", page])
+
+
+def _line(entry: MapEntry) -> str:
+    from overread.explanation.explanation import NOTHING
+
+    layer = f" at {entry.layer}" if entry.layer else ""
+    said = NOTHING if entry.nothing else entry.verdict or "Not checked."
+    return f"{entry.case}: {entry.method}{layer} for {entry.target} ({entry.probability:.2f}). {said}"
+
+
+def _names(run: Run, home: Path, entries: tuple[MapEntry, ...]) -> dict[str, str]:
+    """How the page calls each case: by its code where the study has codes, else by a key that ``keys.json`` resolves."""
+    from overread.core.files import read_json, write_json
+    from overread.reporting.shown_cases import Names
+
+    names = Names.of(run, run.study.names != "keep")
+    path = home / "explanations" / "keys.json"
+    shown = {entry.case: names[entry.case] for entry in entries}
+    if not names.plain:
+        known = read_json(path) if path.exists() else {}
+        write_json(path, {**known, **{key: case for case, key in shown.items()}})
+    return shown
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What the run says of the cases that its report shows."""
+    from overread.reporting import words
+
+    return {row.case: f"{'Correct' if row.correct else 'Error'}: {words.name(row.truth)}, called {words.name(row.predicted)}."
+            for row in run.gallery}  # fmt: skip

@@ -1,0 +1,196 @@
+"""Where the model of a run looked: which of its cases are shown, by which methods, and the files of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from overread.cases.cases import Cases
+from overread.cases.sources.read_cases import read_images
+from overread.core.errors import InputError, checked, require
+from overread.core.phrases import count
+from overread.explanation.explain import explanations
+from overread.explanation.map_files import LIST, MapEntry, keep_map, read_entries, write_entries
+from overread.explanation.sanity import between_patients
+from overread.explanation.verdict import Checks, Criterion, judge_method, read_methods, write_methods
+from overread.learning.model import Model
+from overread.learning.predict import load_model
+from overread.reporting.gallery import errors_beside_correct
+from overread.reporting.run import read_run
+from overread.study.context import RunContext
+from overread.tasks.target import Target
+
+#: The methods of a run that names none: the one that most people know, and the plainest one.
+METHODS = ("grad-cam", "gradient")
+#: Cases that are shown where none is named.
+SAMPLE = 8
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What maps are asked for.
+
+    ``named``: cases of the run, or paths of images that are not in it; without them ``sample`` cases of a ``part``, of
+    which half are the surest errors and half correct ones beside them. ``checks``: see
+    :func:`overread.explanation.explain.explain`.
+    """
+
+    named: tuple[str, ...] = ()
+    methods: tuple[str, ...] = METHODS
+    target: str = ""
+    layer: str = ""
+    sample: int = SAMPLE
+    part: str = "test"
+    views: int = 1
+    checks: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.sample >= 1, "at least one case is shown", given=self.sample)
+        require(self.part in ("test", "tuning"), "cases are shown of the part test or tuning", given=repr(self.part))
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The maps that were made, in the order of the cases, and what the methods are worth over them."""
+
+    maps: tuple[MapEntry, ...]
+    methods: tuple[Criterion, ...]
+
+
+@checked
+def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Explained:
+    """Make maps of a run's cases and write ``explanations/maps.json``, their pictures, and ``methods.json``.
+
+    They are written into ``home``, by default the run's folder.
+
+    Maps of an earlier call stay beside the new ones while the model is the same. To show cases of the test part is no look
+    at it: the errors that the report shows are shown, and where the test part was not judged yet, cases of the tuning part.
+    Raises :class:`InputError` for a case that is not there, and where no image can be read.
+    """
+    began, model, home = context.clock.elapsed, load_model(context.folder), home or context.folder
+    cases, targets = _chosen(context, model, wish)
+    written = _written(context, cases)
+    errors: dict[int, str] = {}
+    made, checks, shown, patients = (
+        list[MapEntry](),
+        dict[str, list[Checks]](),
+        dict[str, list[np.ndarray]](),
+        list[str](),
+    )
+    patient_of = dict(zip(cases.table["case"], cases.table["patient"], strict=True))
+    for found in explanations(model, cases, targets=wish.target or targets, methods=wish.methods, layer=wish.layer, views=wish.views,
+                              checks=wish.checks, seed=wish.seed, device=context.study.resources.device,
+                              threads=context.study.resources.threads, errors=errors, progress=context.progress, say=context.say):  # fmt: skip
+        made.append(keep_map(found, home, withheld=found.case in written))
+        if found.checks is not None:
+            checks.setdefault(found.method, []).append(found.checks)
+            shown.setdefault(found.method, []).append(np.nan_to_num(found.maps))
+            if found.method == wish.methods[0]:
+                patients.append(str(patient_of[found.case]))
+    _tell(context, cases, errors, written)
+    if not made:
+        raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
+    same = home != context.folder or context.done("maps", model.digest, LIST)
+    kept, new = (read_entries(home) if same else ()), {entry.key for entry in made}
+    write_entries(home, [*made, *(entry for entry in kept if entry.key not in new)])
+    judged = tuple(row for method, each in checks.items()
+                   for row in judge_method(method, each, patients, between=between_patients(shown[method], patients, seed=wish.seed)))  # fmt: skip
+    if judged and not wish.named:  # a handful of cases that somebody picked says nothing of a method
+        path = home / "explanations" / "methods.json"
+        before = read_methods(path) if path.exists() and same else ()
+        write_methods(path, [*judged, *(row for row in before if row.method not in checks)])
+    if home == context.folder:
+        context.note("maps", model.digest, context.clock.elapsed - began)
+    return Explained(tuple(made), judged)
+
+
+def _chosen(context: RunContext, model: Model, wish: Wish) -> tuple[Cases, dict[str, str]]:
+    """The cases to show, and the class that each was called where that is known."""
+    if wish.named:
+        return _named(context, model, wish.named), {}
+    gallery = read_run(context.folder).gallery
+    if wish.part == "test" and gallery:
+        rows = pd.DataFrame([asdict(entry) for entry in gallery])
+    else:
+        if wish.part == "test":
+            context.say("  the test part was not judged yet, and stays closed: maps of cases of the tuning part")
+        rows = errors_beside_correct(context.predictions("tuning"), count=wish.sample)
+    if rows.empty:
+        raise InputError("there is no case to show: no labelled case was predicted", given=wish.part, todo="name cases: overread explain RUN CASE")  # fmt: skip
+    taken = _errors_and_correct(rows, wish.sample)
+    if len(taken) < wish.sample and len(rows) <= len(taken):
+        context.say(f"  {count(len(taken), 'case')}: as many as the report shows" if wish.part == "test" else f"  {count(len(taken), 'case')}")  # fmt: skip
+    usable = context.usable()
+    order = {case: place for place, case in enumerate(taken["case"])}
+    where = usable.table["case"].map(order)
+    cases = usable.take(np.argsort(where.fillna(len(order)).to_numpy(), kind="stable")[: int(where.notna().sum())])
+    called = {row["case"]: called_of(model.target, str(row["predicted"])) for row in taken.to_dict("records")}
+    return cases, called
+
+
+def _errors_and_correct(rows: pd.DataFrame, many: int) -> pd.DataFrame:
+    """The first ``many`` of the errors and the correct cases in turn."""
+    correct = rows["correct"].astype(bool)
+    rank = correct.groupby(correct).cumcount()
+    return rows.assign(_rank=rank, _late=correct).sort_values(["_rank", "_late"], kind="stable").head(many)
+
+
+@checked
+def called_of(target: Target, predicted: str) -> str:
+    """The class or finding that a call names, in the words of the gallery; of two classes ``not p`` is the other one.
+
+    Blank where no single one is named: of several positive classes, and of a quantity.
+
+    >>> called_of(Target("binary", ("n", "p"), ("p",)), "not p")
+    'n'
+    """
+    if predicted in target.names:
+        return predicted
+    denied = next((word for word in ("not ", "no ") if predicted.startswith(word)), "")
+    named = predicted.removeprefix(denied)
+    if not denied or named not in target.names:
+        return ""
+    if target.task.multilabel:
+        return named
+    others = [name for name in target.names if name != named]
+    return others[0] if len(others) == 1 else ""
+
+
+def _named(context: RunContext, model: Model, named: Sequence[str]) -> Cases:
+    """Cases of the run by their names or codes, and images elsewhere by their paths; all of one kind."""
+    paths = [name for name in named if Path(name).exists()]
+    if not paths:
+        cases = context.cases()
+        found = [cases[name] for name in named]
+        return replace(cases, table=pd.concat([each.table for each in found], ignore_index=True))
+    if len(paths) < len(named):
+        other = next(name for name in named if name not in paths)
+        raise InputError("paths of images and cases of the run are explained apart", given=f"{other} is no path", todo="call it twice")  # fmt: skip
+    about = model.about
+    parts = [read_images(path, model.target, names="hash" if about.names_salt else "keep", salt=about.names_salt, planes=about.planes,
+                         progress=context.progress) for path in paths]  # fmt: skip
+    table = pd.concat([part.table.assign(image=[str(Path(part.root) / image) for image in part.table["image"]]) for part in parts],
+                      ignore_index=True)  # fmt: skip
+    return replace(parts[0], table=table, root="")
+
+
+def _written(context: RunContext, cases: Cases) -> frozenset[str]:
+    """Cases whose pixels hold writing, which may name a patient."""
+    from overread.cases.audit.fingerprints import take_fingerprints
+
+    text = take_fingerprints(cases, threads=context.study.resources.threads, progress=context.progress, cache=context.cache)["text"]  # fmt: skip
+    return frozenset(cases.table["case"][(text > 0).to_numpy()])
+
+
+def _tell(context: RunContext, cases: Cases, errors: dict[int, str], written: frozenset[str]) -> None:
+    for row, reason in list(errors.items())[:3]:
+        context.say(f"  {cases.table['case'].iloc[row]}: an image cannot be read ({reason})")
+    if len(errors) > 3:
+        context.say(f"  and {count(len(errors) - 3, 'image')} more")
+    if written:
+        context.say(f"  {count(len(written), 'case')} with writing in the pixels, which may name a patient: their maps stand on grey")  # fmt: skip

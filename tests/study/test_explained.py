@@ -1,0 +1,185 @@
+"""Which cases of a run are shown, and what stands in its folder afterwards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from overread.cases.cases import Cases
+from overread.cli.main import app
+from overread.core.errors import InputError
+from overread.core.files import write_json
+from overread.explanation.map_files import MapEntry, read_entries
+from overread.explanation.methods import METHODS
+from overread.images.preprocess import Preprocess
+from overread.learning.device import seeded
+from overread.learning.model import About, Model, Origin, make_network
+from overread.learning.predict import predict
+from overread.learning.recipe import Recipe
+from overread.study.context import RunContext
+from overread.study.explained import Wish, called_of, explain_run
+from overread.study.question import Study
+from overread.tasks.target import Target
+
+TARGET = Target("binary", ("n", "p"), ("p",))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """The folder of a run of random weights: what its steps would have left."""
+    home = tmp_path_factory.mktemp("run")
+    for i in range(8):
+        Image.fromarray(np.random.default_rng(i).integers(0, 200, (30, 30), np.uint8)).save(home / f"{i}.png")
+    names = [f"case{i}" for i in range(8)]
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(8)], "case": names, "patient": [f"pat{i}" for i in range(8)], "source": "x",
+                          "view": "", "time": "", "split": "", "label": list("nnppnnpp")})  # fmt: skip
+    table.to_csv(home / "table.csv", index=False)
+    cases = Cases(table, TARGET, str(home))
+    run = home / "run"
+    cases.save(run / "cases.csv")
+    study = Study.load(_study(home))
+    study.save(run / "study.toml")
+    (run / "excluded.csv").write_text("case,reason\n", encoding="utf-8")
+    write_json(run / "record.json", {"steps": {}})
+    about = About(Recipe(method="scratch", backbone="cnn_small", views=1), Preprocess((28, 28), 1, mean=(0.4,), std=(0.2,)), TARGET, Origin("cnn_small", 1))  # fmt: skip
+    with seeded(1, 0, 0, "test"):
+        model = Model(make_network(about).eval(), about)
+    model.save(run / "model")
+    predict(model, cases.take(range(6)), part="tuning").save(run / "predictions" / "tuning.csv")
+    predict(model, cases.take([6, 7]), part="test").save(run / "predictions" / "test.csv")
+    return run
+
+
+def _study(home: Path) -> Path:
+    text = f'table = "{home}/table.csv"\n[columns]\nimage = "image"\nlabel = "label"\npatient = "patient"\ncase = "case"\nnames = "keep"\npositive = ["p"]\n'
+    (home / "asked.toml").write_text(text, encoding="utf-8")
+    return home / "asked.toml"
+
+
+@pytest.fixture
+def run(made, tmp_path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "run"))
+
+
+def context_of(run: Path, said: list[str] | None = None) -> RunContext:
+    return RunContext(Study.load(run / "study.toml"), run, say=(said if said is not None else []).append)
+
+
+QUICK = Wish(methods=("grad-cam",), checks=False, sample=4)
+
+
+def test_before_the_test_part_is_judged_cases_of_the_tuning_part_are_shown(run) -> None:
+    said: list[str] = []
+    found = explain_run(context_of(run, said), QUICK)
+    assert any("stays closed" in line for line in said)
+    assert len(found.maps) == 4
+    assert {entry.case for entry in found.maps} <= {f"case{i}" for i in range(6)}
+    assert not (run / "ledger.jsonl").exists()
+    for entry in found.maps:
+        assert (run / entry.image).read_bytes().startswith(b"\x89PNG")
+        assert np.load((run / entry.map).with_suffix(".npy")).shape == (1, 28, 28)
+    assert read_entries(run) == found.maps
+    assert not found.methods
+
+
+def test_then_those_that_the_report_shows_an_error_and_a_correct_one_in_turn(run) -> None:
+    rows = [
+        ("case6", "p", "n", False),
+        ("case1", "n", "p", False),
+        ("case7", "p", "p", True),
+        ("case0", "n", "n", True),
+    ]
+    write_json(run / "explanations" / "gallery.json", [{"case": c, "truth": t, "predicted": p, "probability": 0.5, "correct": ok} for c, t, p, ok in rows])  # fmt: skip
+    found = explain_run(context_of(run), replace(QUICK, sample=3))
+    assert [(entry.case, entry.target) for entry in found.maps] == [("case6", "n"), ("case7", "p"), ("case1", "p")]
+
+
+def test_maps_of_an_earlier_call_stay_while_the_model_is_the_same(run) -> None:
+    first = explain_run(context_of(run), replace(QUICK, named=("case1",)))
+    explain_run(context_of(run), replace(QUICK, named=("case2", "case1"), methods=("gradient",)))
+    assert [(entry.case, entry.method) for entry in read_entries(run)] == [
+        ("case2", "gradient"), ("case1", "gradient"), ("case1", "grad-cam")]  # fmt: skip
+    assert (run / first.maps[0].map).exists()
+    again = explain_run(context_of(run), replace(QUICK, named=("case1",)))
+    assert again.maps == first.maps, "same seed, same bytes"
+    assert len(read_entries(run)) == 3
+    about = json.loads((run / "model" / "model.json").read_text(encoding="utf-8"))
+    (run / "model" / "model.json").write_text(json.dumps({**about, "names_salt": "other"}), encoding="utf-8")
+    explain_run(context_of(run), replace(QUICK, named=("case3",)))
+    assert [entry.case for entry in read_entries(run)] == ["case3"]
+    assert not (run / first.maps[0].map).exists(), "another model's map is no longer shown"
+
+
+def test_an_image_that_is_not_in_the_run_is_explained_by_its_path(run, tmp_path) -> None:
+    Image.fromarray(np.full((40, 40), 90, np.uint8)).save(tmp_path / "new.png")
+    (entry,) = explain_run(context_of(run), replace(QUICK, named=(str(tmp_path / "new.png"),), target="p")).maps
+    assert entry.target == "p"
+    with pytest.raises(InputError, match="explained apart"):
+        explain_run(context_of(run), replace(QUICK, named=(str(tmp_path / "new.png"), "case1")))
+    with pytest.raises(InputError, match="no such case"):
+        explain_run(context_of(run), replace(QUICK, named=("case99",)))
+
+
+def test_an_image_with_writing_is_shown_nowhere(run, monkeypatch) -> None:
+    monkeypatch.setattr("overread.study.explained._written", lambda context, cases: frozenset({"case1"}))
+    said: list[str] = []
+    hidden, shown = explain_run(context_of(run, said), replace(QUICK, named=("case1", "case2"))).maps
+    assert hidden.image == ""
+    assert (run / hidden.map).exists()
+    assert shown.image
+    assert any("writing in the pixels" in line for line in said)
+
+
+def test_a_call_in_the_words_of_the_gallery_names_a_class() -> None:
+    three, findings = Target("classes", ("a", "b", "c")), Target("findings", ("x", "y"))
+    assert [called_of(three, word) for word in ("b", "not b", "a or b")] == ["b", "", ""]
+    assert [called_of(TARGET, word) for word in ("p", "not p")] == ["p", "n"]
+    assert [called_of(findings, word) for word in ("x", "no y")] == ["x", "y"]
+    assert called_of(Target("quantity", ("age",)), "41.2") == ""
+
+
+def test_the_command_names_files_and_says_what_the_maps_are_worth(run) -> None:
+    done = CliRunner().invoke(
+        app, ["explain", str(run), "case1", "--method", "gradient", "--method", "occlusion", "--no-checks"]
+    )
+    assert done.exit_code == 0, done.exception
+    assert "case1: gradient for" in done.stdout
+    assert "Not checked." in done.stdout
+    assert "wrote" in done.stderr
+    assert "explanations.html" in done.stderr
+    page = (run / "explanations.html").read_text(encoding="utf-8")
+    assert "case1" not in page, "a name that was kept stands under a key"
+    assert "Occlusion for" in page
+    assert json.loads((run / "explanations" / "keys.json").read_text(encoding="utf-8"))
+    answered = CliRunner().invoke(app, ["explain", str(run), "case1", "--method", "grad-cam", "--json"])
+    held = json.loads(answered.stdout)
+    assert held["maps"][0]["verdict"]
+    assert held["maps"][0]["checks"]["SSIM at random weights"] <= 1
+    assert set(held["maps"][0]) == set(MapEntry.__dataclass_fields__)
+    wrong = CliRunner().invoke(app, ["explain", str(run), "case1", "--method", "gradcam"])
+    assert "grad-cam" in str(wrong.exception)
+
+
+def test_the_help_names_every_method() -> None:
+    text = CliRunner().invoke(app, ["explain", "--help"], env={"COLUMNS": "400", "TERMINAL_WIDTH": "400"}).output
+    assert not [
+        name
+        for name in METHODS
+        if name not in "".join(letter for letter in text if letter in "-+," or letter.isalnum())
+    ]
+
+
+def test_the_folder_of_the_results_can_be_another(run, tmp_path) -> None:
+    done = CliRunner().invoke(app, ["explain", str(run), "--sample", "2", "--method", "gradient", "-o", str(tmp_path / "away"), "--no-checks"])  # fmt: skip
+    assert done.exit_code == 0, done.exception
+    assert not (run / "explanations").exists()
+    assert len(read_entries(tmp_path / "away")) == 2
+    assert (tmp_path / "away" / "explanations.html").exists()
