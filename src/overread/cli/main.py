@@ -21,8 +21,8 @@ from overread.cli.curve_shift import curve, shift
 from overread.cli.deidentify import deidentify
 from overread.cli.doctor import doctor
 from overread.cli.evaluate import evaluate
-from overread.cli.export import export
 from overread.cli.explain import explain
+from overread.cli.export import export
 from overread.cli.froc import froc
 from overread.cli.inventory import data_app, recipes, weights_app
 from overread.cli.leaderboard import leaderboard

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,13 @@ from overread.core.errors import InputError, checked, one_of, require
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.explanation.attribute import attributions, layer_of
+from overread.explanation.checks.faithfulness import Curves
 from overread.explanation.explanation import Explanation
 from overread.explanation.methods import Method, method_of
-from overread.explanation.sanity import check
+from overread.explanation.sanity import blind_curves, check
+from overread.explanation.verdict import Checks
 from overread.learning.device import layout
-from overread.learning.ensemble import Committee
+from overread.learning.ensemble import Committee, sides_of
 from overread.learning.inputs import Inputs, inputs
 from overread.learning.model import Model
 from overread.learning.predict import outputs_of
@@ -100,31 +103,51 @@ def _explained(
         for row in range(len(batch)):
             said = () if wanted[row] or model.target.task.continuous else (_default(model.target),)
             names, images = _shown(model, cases, batch, row)
+            checker = _Checker(model, network, batch.x[row : row + 1], chosen[row], wish)
             for about, used, maps, notes in made:
                 values = np.asarray(maps[row].cpu().numpy(), np.float32).reshape(images.shape[:-1])
                 one = Explanation(batch.cases[row], model.target.names[chosen[row]], about.name, used, values, images,
                                   float(answers[row, chosen[row]]), names, (*said, *notes))  # fmt: skip
-                yield _checked(model, network, batch.x[row : row + 1], chosen[row], about, used, maps[row : row + 1], wish, one) if wish.checks else one  # fmt: skip
+                yield one.judged(checker.checks(about, used, maps[row : row + 1])) if wish.checks else one
 
 
-def _checked(
-    model: Model, network: nn.Module, x: Tensor, target: int, about: Method, used: str, made: Tensor, wish: _Wish, one: Explanation
-) -> Explanation:  # fmt: skip
-    """The explanation with what the checks of its map say."""
-    names = dict.fromkeys(used.split(" + "))
-    alone = (
-        next(iter(names)) if len(names) == 1 else ""
-    )  # of one member, whose own layer is another than its neighbour's
+@dataclass(frozen=True, eq=False)
+class _Checker:
+    """The checks of the maps of one case ``x`` (1, …), for one output."""
 
-    def again(other: nn.Module, images: Tensor) -> Tensor:
-        layer = used if isinstance(other, type(network)) else alone
-        return attributions(other, images, target, about.name, layer, views=wish.views, seed=wish.seed)
+    model: Model
+    network: nn.Module
+    x: Tensor
+    target: int
+    wish: _Wish
 
-    def score(outputs: Tensor) -> Tensor:
-        return model.target.task.probabilities(outputs)[:, target]
+    def score(self, outputs: Tensor) -> Tensor:
+        """The probability of the target."""
+        return self.model.target.task.probabilities(outputs)[:, self.target]
 
-    found = check(again, network, x, target=target, score=score, made=made, baseline=x * 0 if about.complete else None, draws=1, seed=wish.seed)  # fmt: skip
-    return one.judged(found)
+    @cached_property
+    def blind(self) -> Curves:
+        """What maps do to the probability that know nothing: the same for all methods."""
+        sides = sides_of(self.network) or self.x.ndim - 2
+        shape = (*self.x.shape[1 : self.x.ndim - sides - 1], *self.x.shape[-sides:])
+        return blind_curves(self.network, self.x, self.score, shape, seed=self.wish.seed)
+
+    def checks(self, about: Method, used: str, made: Tensor) -> Checks:
+        """Those of the map ``made`` (1, …) by one method, at the layer ``used``."""
+        names = dict.fromkeys(used.split(" + "))
+        alone = (
+            next(iter(names)) if len(names) == 1 else ""
+        )  # of one member, whose layer may differ from the next one's
+
+        def again(other: nn.Module, images: Tensor) -> Tensor:
+            layer = used if isinstance(other, type(self.network)) else alone
+            return attributions(
+                other, images, self.target, about.name, layer, views=self.wish.views, seed=self.wish.seed
+            )
+
+        nothing = not bool((made.nan_to_num() > 0).any())  # then no curve is drawn
+        return check(again, self.network, self.x, target=self.target, score=self.score, made=made, draws=1, seed=self.wish.seed,
+                     baseline=self.x * 0 if about.complete else None, blind=None if nothing else self.blind)  # fmt: skip
 
 
 def _answers(model: Model, network: nn.Module, x: Tensor) -> NDArray[np.float32]:

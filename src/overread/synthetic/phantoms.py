@@ -160,9 +160,24 @@ def _ellipse(y: NDArray, x: NDArray, at_y: float, at_x: float, half_y: float, ha
 
 
 def _opacity(u: NDArray[np.float64], y: NDArray, x: NDArray, signal: float) -> NDArray[np.float64]:
+    return 0.42 * severity(signal) * _bump(u, y, x)
+
+
+def _bump(u: NDArray[np.float64], y: NDArray, x: NDArray) -> NDArray[np.float64]:
     side = 1.0 if u[10] < 0.5 else -1.0
     at_y, at_x, width = 0.05 + 0.3 * u[11], side * (0.32 + 0.14 * u[12]), 0.16 + 0.12 * u[13]
-    return 0.42 * severity(signal) * np.exp(-((y - at_y) ** 2 + (x - at_x) ** 2) / (2 * width**2))
+    return np.asarray(np.exp(-((y - at_y) ** 2 + (x - at_x) ** 2) / (2 * width**2)))
+
+
+@checked
+def chest_opacity(seed: int, key: int, *, size: int = 64) -> NDArray[np.bool_]:
+    """Where :func:`draw_chest` plants the opacity, (size, size): what is at least half as dense as its middle.
+
+    >>> bool(0.01 < chest_opacity(0, 1).mean() < 0.2)
+    True
+    """
+    u = random.uniform(seed, key, np.arange(16), "chest")
+    return np.asarray(_bump(u, *_body_axes(u, size)) >= 0.5)
 
 
 def _expose(shadow: NDArray, seed: int, key: int, u: NDArray[np.float64], device: int) -> NDArray[np.uint8]:

@@ -22,6 +22,8 @@ from overread.reporting.page import Picture, Section, write_page
 from overread.reporting.shown_cases import picture
 from overread.reporting.words import Table
 
+#: A picture of a map is as wide as so many of a contact sheet.
+_ACROSS = 2
 _UNCHECKED = "Not checked: it may be no better than an edge detector."
 
 
@@ -75,9 +77,8 @@ def _map(home: Path, entry: MapEntry, name: str) -> Picture:
     answer = f"{words.name(entry.target)}: {words.number(entry.probability, 2)}" if math.isfinite(entry.probability) else words.name(entry.target)  # fmt: skip
     said = NOTHING if entry.nothing else entry.verdict or _UNCHECKED
     lines = (f"{about.title} for {answer}{layer}", f"Strongest colour: {_largest(home, entry)}", said)
-    return Picture(
-        picture(home, entry.map), f"{about.title} of case {name} for {words.name(entry.target)}. {said}", lines
-    )
+    alt = f"{about.title} of case {name} for {words.name(entry.target)}. {said}"
+    return Picture(picture(home, entry.map), alt, lines, _ACROSS)
 
 
 def _largest(home: Path, entry: MapEntry) -> str:
