@@ -19,6 +19,7 @@ from overread.evaluation.decision.class_decision import Frozen
 from overread.export.contract import contract, require_place, write_folder
 from overread.export.graph import Whole, whole
 from overread.export.specimens import Specimens, judge_preparation, largest_difference, require_equal
+from overread.export.torch_code import failing_as
 from overread.learning.model import Model
 
 Exporter = Callable[[Whole, torch.Tensor], bytes]
@@ -74,11 +75,9 @@ def export_onnx(
 
 def _attempt(name: str, export: Exporter, graph: Whole, held: Specimens) -> tuple[bytes, float]:
     """The file of one exporter and its largest difference; raises where there is none, or it says something else."""
-    try:
+    with failing_as(f"the exporter {name} failed"):
         data = export(graph, held.pixels[:2])
         worst = largest_difference(session_of(data), held)
-    except Exception as error:  # exporters raise errors of every kind, and onnxruntime its own
-        raise UnavailableError(f"the exporter {name} failed", given=" ".join(str(error).split())[:160]) from error
     require_equal(worst, LIMIT, held, f"the file of the exporter {name}")
     return data, worst
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from overread.core.errors import UnavailableError, checked
+from overread.core.errors import OverreadError, UnavailableError, checked
 
 #: What a line of the page may call beside the operators of torch.ops.aten: arithmetic of whole numbers.
 _ARITHMETIC = {operator.getitem: "{}[{}]", operator.add: "{} + {}", operator.mul: "{} * {}", operator.sub: "{} - {}",
@@ -26,11 +27,8 @@ def written(network: nn.Module, example: Tensor, head: str) -> tuple[str, dict[s
 
     The batch of ``example`` may be any; raises :class:`UnavailableError` where torch cannot trace the network.
     """
-    try:
+    with failing_as("torch cannot write this network as a list of operators", "try --onnx"):
         traced = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    except Exception as error:  # the tracer raises errors of a dozen kinds
-        what = "torch cannot write this network as a list of operators"
-        raise UnavailableError(what, given=" ".join(str(error).split())[:300], todo="try --onnx") from error
     held = {**traced.state_dict, **traced.constants}
     signature = traced.graph_signature
     named = {
@@ -42,6 +40,18 @@ def written(network: nn.Module, example: Tensor, head: str) -> tuple[str, dict[s
     lines = "\n".join(f"    {line}" for line in _lines(traced.graph, named))
     body = f'def predict(pixels, weights):\n    """Probabilities (batch, classes) of pixels from 0 to 1."""\n{lines}\n'
     return f"{head}\nimport torch\n\n\n{body}", _apart(tensors)
+
+
+class failing_as(AbstractContextManager[None]):
+    """What another library raises becomes an :class:`UnavailableError` that says ``what``: tracers and exporters raise
+    errors of a dozen kinds, and what they could not do is all that a person needs."""
+
+    def __init__(self, what: str, todo: str = "") -> None:
+        self._what, self._todo = what, todo
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, OverreadError):
+            raise UnavailableError(self._what, given=" ".join(str(error).split())[:200], todo=self._todo) from error
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
