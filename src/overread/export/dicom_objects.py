@@ -154,7 +154,7 @@ def picture_of(source: Any, shown: NDArray[np.uint8], opinion: Opinion, algorith
         series_description=WARNING.title(), manufacturer_model_name=algorithm.name[:64], software_versions=__version__,
         device_serial_number=algorithm.digest, transfer_syntax_uid="1.2.840.10008.1.2.1",
     )  # fmt: skip
-    made.PatientOrientation = None  # of a picture with text around it there is none to be given
+    made["PatientOrientation"].value, made.Laterality = "", ""  # of a picture with text around it there is none
     made.DerivationDescription = "What the network saw, and a map of where it looked, by overread"
     made.BurnedInAnnotation = "NO"  # none that names the patient (PS3.3 C.7.6.1.1.2)
     reference = _reference(source)
