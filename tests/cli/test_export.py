@@ -11,9 +11,9 @@ from overread.core.errors import InputError
 
 
 def test_something_must_be_asked_for(tmp_path) -> None:
-    with pytest.raises(InputError, match="--onnx and --torch"):
+    with pytest.raises(InputError, match="--onnx, --torch and --dicom"):
         export(tmp_path)
-    with pytest.raises(InputError, match="one folder for two"):
+    with pytest.raises(InputError, match="one folder for several"):
         export(tmp_path, onnx=True, torch=True, output="out")
 
 

@@ -29,8 +29,14 @@ def doctor(
     training: Training, resources: Resources, machine: Machine,
     table: Annotated[str, typer.Argument(help="a study.toml, or a table as for `overread run`; without it, the machine alone")] = "",
     as_json: AsJson = False,
+    sbom: Annotated[bool, typer.Option("--sbom", help="print what overread is made of, a software bill of materials (CycloneDX JSON), and stop")] = False,
 ) -> None:  # fmt: skip
     """Is this machine sound, and this study on it? Trains nothing, opens no test, leaves nothing behind."""
+    if sbom:
+        from overread.core.bill_of_materials import bill_of_materials
+
+        typer.echo(json.dumps(bill_of_materials(), indent=2))
+        return
     unsound, found = look_at_machine(training.weights, machine.cache)
     if not table:
         typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(f"{k:24} {v}" for k, v in found.items()))

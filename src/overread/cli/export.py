@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from overread import __version__
 from overread.cli.console import bars, end, require_room, say
 from overread.cli.options import Threads
 from overread.core.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from overread.cases.cases import Cases
     from overread.core.progress import Progress
     from overread.evaluation.decision.class_decision import Frozen
+    from overread.explanation.explanation import Explanation
     from overread.learning.model import Model
 
 
@@ -22,25 +27,37 @@ def export(
     model: Annotated[Path, typer.Argument(help="a run's folder, or its model/")],
     onnx: Annotated[bool, typer.Option("--onnx", help="one ONNX file; needs overread[export]")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="a folder that a few lines of plain torch load")] = False,
+    dicom: Annotated[list[str], typer.Option("--dicom", help="a DICOM image or a folder of them: a structured report and a picture with the map for each case; may be repeated; needs overread[export]")] = [],
     output: Annotated[str, typer.Option("-o", "--output", help="the folder to write; beside the run if not given")] = "",
+    deidentified: Annotated[bool, typer.Option("--deidentified", help="DICOM results without the patient, by the basic profile; they carry patient and study as your PACS needs them if not given")] = False,
+    no_map: Annotated[bool, typer.Option("--no-map", help="DICOM results without the picture")] = False,
     images: Annotated[str, typer.Option(help="images to compare on: a folder or a table; the run's own, but for its test part, if not given")] = "",
     fewest: Annotated[int, typer.Option(min=1, help="images that must be compared")] = 32,
     threads: Threads = 0,
 ) -> None:  # fmt: skip
     """A model for other programs, compared with the model itself before anything is written."""
-    wanted = [kind for kind, asked in (("onnx", onnx), ("torch", torch)) if asked]
+    wanted = [kind for kind, asked in (("onnx", onnx), ("torch", torch), ("dicom", dicom)) if asked]
     if not wanted:
-        raise InputError("nothing is asked for", todo="give one of --onnx and --torch")
+        raise InputError("nothing is asked for", todo="give one of --onnx, --torch and --dicom IMAGE")
     if output and len(wanted) > 1:
-        raise InputError("one folder for two exports", given=output, todo="give -o with one of them, or leave it out")
-    from overread.learning.predict import load_model
-
+        raise InputError(
+            "one folder for several exports", given=output, todo="give -o with one of them, or leave it out"
+        )
     run = model.parent if model.name == "model" and (model.parent / "study.toml").exists() else model
-    loaded, frozen, card = load_model(model), _frozen(run), run / "model_card.md"
     places = {
         kind: Path(output) if output else run.resolve().with_name(f"{run.resolve().name}-{kind}") for kind in wanted
     }
     _require_places(places, run)
+    if dicom:
+        _export_dicom(model, dicom, places["dicom"], threads, deidentified=deidentified, with_map=not no_map)
+    if onnx or torch:
+        _export_model(model, run, places, images, fewest, threads)
+
+
+def _export_model(model: Path, run: Path, places: dict[str, Path], images: str, fewest: int, threads: int) -> None:
+    from overread.learning.predict import load_model
+
+    loaded, frozen, card = load_model(model), _frozen(run), run / "model_card.md"
     from overread.export.onnx_file import export_onnx
     from overread.export.specimens import specimens
     from overread.export.torch_folder import export_torch
@@ -51,22 +68,26 @@ def export(
             loaded, _cases(loaded, run, images, progress), fewest=fewest, threads=threads, progress=progress, say=say
         )
         text = card.read_text("utf-8") if card.is_file() else ""
-        if onnx:
+        if "onnx" in places:
             written += export_onnx(loaded, held, places["onnx"], frozen=frozen, card=text, progress=progress, say=say)
-        if torch:
+        if "torch" in places:
             written += export_torch(loaded, held, places["torch"], frozen=frozen, card=text, progress=progress)
-    for place in places.values():
-        _tell(place)
+    for kind in ("onnx", "torch"):
+        if kind in places:
+            _tell(places[kind])
     end(written, f"read {written[0].parent / 'README.md'}: the lines that use it")
 
 
 def _require_places(places: dict[str, Path], run: Path) -> None:
     """Refuse before anything is calculated what could not be written in the end."""
     from overread.export.contract import require_place
+    from overread.export.dicom_objects import require_highdicom
     from overread.export.onnx_file import require_libraries
 
     if "onnx" in places:
         require_libraries()
+    if "dicom" in places:
+        require_highdicom()
     for place in places.values():
         require_place(place, run)
         require_room(place.parent)
@@ -119,3 +140,66 @@ def _tell(place: Path) -> None:
         )
     else:
         say("  prepare.py (numpy and Pillow) does not read these files: export.json says how their pixels are prepared")
+
+
+def _export_dicom(
+    model: Path, wanted: list[str], place: Path, threads: int, *, deidentified: bool, with_map: bool
+) -> None:
+    """For each case of the images a structured report and a picture, as new files of ``place``."""
+    from overread.cases.cases import paths
+    from overread.cases.sources.read_cases import read_images
+    from overread.deidentify.rules import Rules, new_salt
+    from overread.explanation.explain import explanations
+    from overread.export.dicom_objects import Algorithm, picture_of, read_source, report_of, write_object
+    from overread.images.address import parse
+    from overread.study.opinion import open_reader
+
+    reader, rules, written = (
+        open_reader(model, threads=threads),
+        Rules(new_salt()) if deidentified else None,
+        list[Path](),
+    )
+    about = reader.model.about
+    algorithm = Algorithm(f"overread {about.backbone.name}", __version__, reader.model.digest)
+    with bars() as progress:
+        for source in wanted:
+            cases = read_images(source, reader.model.target, names="hash" if about.names_salt else "keep", salt=about.names_salt,
+                                planes=about.planes, progress=progress)  # fmt: skip
+            found = {one.case: one for one in reader.opinions(cases, progress=progress, say=say)}
+            maps = (
+                {
+                    one.case: one
+                    for one in explanations(reader.model, cases, threads=threads, progress=progress, say=say)
+                }
+                if with_map
+                else {}
+            )
+            addresses, names = paths(cases), cases.table["case"].astype(str)
+            for case, opinion in found.items():
+                images = [addresses[row] for row in (names == case).to_numpy().nonzero()[0]]
+                headers = [read_source(image, rules) for image in images]
+                frames = [parse(image).frame for image in images]
+                start = place / f"{len(written) // (1 + with_map) + 1:04}"
+                written.append(write_object(report_of(headers, opinion, algorithm, frames), f"{start}-report.dcm"))
+                if with_map:
+                    shown = _shown(maps[case])
+                    written.append(write_object(picture_of(headers[0], shown, opinion, algorithm), f"{start}-map.dcm"))
+    if not deidentified:
+        say("these files name the patient and the study, as your PACS needs them; --deidentified leaves both out")
+    end(written, "look at them in your viewer before they are sent anywhere; nothing was sent")
+
+
+def _shown(found: Explanation) -> NDArray[np.uint8]:
+    """What the network saw and its map over it, side by side, each image of the case under the one before."""
+    import numpy as np
+
+    from overread.explanation.overlay import grey_or_colour, overlay, strongest
+
+    scale, signed = max(map(strongest, found.maps)), found.about.signed
+    rows = []
+    for image, values in zip(found.images, found.maps, strict=True):
+        if values.ndim == 3:  # of a volume the plane with the strongest value
+            plane = int(np.nan_to_num(np.abs(values)).max(axis=(1, 2)).argmax())
+            image, values = image[plane], values[plane]
+        rows.append(np.concatenate([grey_or_colour(image), overlay(image, values, signed=signed, scale=scale)], axis=1))
+    return np.concatenate(rows)

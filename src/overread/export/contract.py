@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import platform
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from overread import __version__
-from overread.core.errors import InputError, checked
+from overread.core.errors import InputError, UnavailableError, checked
 from overread.core.files import plain, sha256, write_bytes, write_json, write_text
 from overread.evaluation.decision.class_decision import Frozen
 from overread.export import prepare
@@ -113,6 +114,16 @@ def _point(frozen: Frozen) -> dict[str, Any]:
     """A frozen point or rule without the patients and cases that it was chosen on."""
     hidden = ("seen", "salt", "cases")
     return {name: value for name, value in plain(frozen).items() if name not in hidden}
+
+
+@checked
+def require_installed(*names: str) -> None:
+    """Raise :class:`UnavailableError` with the command that installs it for a library of the extra that is not there."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UnavailableError(f"{name} is not installed", todo="run: pip install 'overread[export]'") from error
 
 
 # -- the folder -------------------------------------------------------------------------------------------------------

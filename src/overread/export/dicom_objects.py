@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread import __version__
-from overread.core.errors import ImageError, InputError, UnavailableError, checked
+from overread.core.errors import ImageError, InputError, checked
 from overread.core.files import sha256, write_bytes
 from overread.deidentify.clean import clean
 from overread.deidentify.rules import Rules
 from overread.evaluation.decision.single_case import Opinion
+from overread.export.contract import require_installed
 from overread.images.address import parse
+from overread.images.image import broken_as
 
 #: What stands on the picture, in both series, and in the parameters of the algorithm.
 WARNING = "NOT FOR DIAGNOSTIC USE - AI RESULT"
@@ -34,6 +36,8 @@ SCHEME = "99OVERREAD"
 #: Blank where the image lacks them: what DICOM wants to be there, if only empty (type 2 of the patient and study modules).
 _BLANK = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime",
           "ReferringPhysicianName")  # fmt: skip
+#: Kinds of image that have one frame by definition, whatever a file holds (PS3.3 A.2 to A.8, A.21): CR, CT, MR, US, SC, PET.
+_SINGLE = tuple(f"1.2.840.10008.5.1.4.1.1.{kind}" for kind in ("1", "2", "4", "6.1", "7", "128"))
 _SIDE, _MARGIN = 512, 12
 
 
@@ -57,10 +61,7 @@ def _discreet() -> Iterator[None]:
 @checked
 def require_highdicom() -> None:
     """Raise :class:`UnavailableError` unless ``highdicom`` is installed."""
-    try:
-        __import__("highdicom")
-    except ImportError as error:
-        raise UnavailableError("highdicom is not installed", todo="run: pip install 'overread[export]'") from error
+    require_installed("highdicom")
 
 
 @checked
@@ -71,18 +72,25 @@ def read_source(address: str, deidentify: Rules | None = None) -> Any:
     :class:`ImageError` for what is no DICOM image, or has no study that the new objects could belong to.
     """
     import pydicom
-    from pydicom.errors import InvalidDicomError
 
-    try:
-        source = pydicom.dcmread(parse(address).path, stop_before_pixels=deidentify is None)
-    except (OSError, InvalidDicomError) as error:
-        raise ImageError(
-            "this is no DICOM file, so no result can be filed beside it", given=Path(parse(address).path).name
-        ) from error
-    source = clean(source, deidentify) if deidentify else source
-    for keyword in _BLANK:
-        if keyword not in source:
-            setattr(source, keyword, "")
+    place = parse(address)
+    if place.series or place.plane or place.entry:
+        raise InputError("only a DICOM file of its own has a result filed beside it", given="a series, or a file inside an archive",
+                         todo="unpack the archive, or give the images one by one")  # fmt: skip
+    with broken_as(f"{Path(place.path).name} is no DICOM image, so no result can be filed beside it"):
+        source = pydicom.dcmread(place.path, stop_before_pixels=deidentify is None, force=True)
+        source = clean(source, deidentify) if deidentify else source
+        for keyword in _BLANK:  # ACR-NEMA wrote 1997.08.24 and 14:04:38
+            value = str(source.get(keyword, "") or "")
+            setattr(
+                source,
+                keyword,
+                value.replace(".", "")
+                if keyword == "StudyDate"
+                else value.replace(":", "")
+                if keyword == "StudyTime"
+                else value,
+            )
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         if not source.get(keyword):
             raise ImageError("the DICOM file does not say which image of which study it is", given=f"no {keyword}")
@@ -91,17 +99,24 @@ def read_source(address: str, deidentify: Rules | None = None) -> Any:
 
 @checked
 @_discreet()
-def report_of(source: Any, opinion: Opinion, algorithm: Algorithm, frame: int | None = None) -> Any:
+def report_of(sources: Sequence[Any], opinion: Opinion, algorithm: Algorithm, frames: Sequence[int | None] = ()) -> Any:
     """A ``highdicom.sr.ComprehensiveSR`` after TID 1500: each answer as a measurement, each call as an evaluation.
 
-    ``frame``: of a file of several, counted from 0.
+    ``sources``: the images of the case, of one patient and study. ``frames``: which frame of each, counted from 0, None for all.
+    Raises :class:`InputError` for images of several studies.
     """
     from highdicom import UID, sr
     from pydicom.sr.codedict import codes
     from pydicom.sr.coding import Code
 
-    frames = [frame + 1] if frame is not None else None
-    image = sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID, frames)
+    if len({source.StudyInstanceUID for source in sources}) > 1:
+        raise InputError(
+            "the images of the case belong to several studies, and a report to one", given=f"{len(sources)} images"
+        )
+    images = [
+        sr.SourceImageForMeasurementGroup(source.SOPClassUID, source.SOPInstanceUID, _numbers(source, frame))
+        for source, frame in zip(sources, frames or [None] * len(sources), strict=True)
+    ]
     parameters = [
         f"model digest {algorithm.digest}",
         WARNING,
@@ -125,7 +140,7 @@ def report_of(source: Any, opinion: Opinion, algorithm: Algorithm, frame: int | 
         evaluated.append(sr.QualitativeEvaluation(_code("Called by the model", "C"), _code(opinion.called, "F")))
     group = sr.MeasurementsAndQualitativeEvaluations(
         sr.TrackingIdentifier(UID(), "overread"), finding_type=_code("Answer of an image classifier", "F"),
-        algorithm_id=identified, measurements=measured, qualitative_evaluations=evaluated, source_images=[image],
+        algorithm_id=identified, measurements=measured, qualitative_evaluations=evaluated, source_images=images,
     )  # fmt: skip
     device = sr.DeviceObserverIdentifyingAttributes(
         _device(algorithm), name="overread", manufacturer_name="overread", model_name=algorithm.name[:64]
@@ -135,11 +150,11 @@ def report_of(source: Any, opinion: Opinion, algorithm: Algorithm, frame: int | 
         context, Code("363679005", "SCT", "Imaging procedure"), [group], title=codes.DCM.ImagingMeasurementReport
     )
     made = sr.ComprehensiveSR(
-        evidence=[source], content=content, series_instance_uid=UID(), series_number=9001, sop_instance_uid=UID(), instance_number=1,
+        evidence=list(sources), content=content, series_instance_uid=UID(), series_number=9001, sop_instance_uid=UID(), instance_number=1,
         manufacturer="overread", is_complete=True, series_description=WARNING.title(), manufacturer_model_name=algorithm.name[:64],
         software_versions=__version__, device_serial_number=algorithm.digest,
     )  # fmt: skip
-    return _filed(made, source)
+    return _filed(made, sources[0])
 
 
 @checked
@@ -211,6 +226,11 @@ def write_object(made: Any, path: str | Path) -> Path:
 
 
 # -- parts --------------------------------------------------------------------------------------------------------------
+
+
+def _numbers(source: Any, frame: int | None) -> list[int] | None:
+    """The frame as a report counts it, from 1; none where the kind of image has one frame by its definition."""
+    return None if frame is None or source.SOPClassUID in _SINGLE else [frame + 1]
 
 
 def _asked(opinion: Opinion, name: str) -> str:

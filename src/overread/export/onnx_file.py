@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from overread.core.errors import OverreadError, UnavailableError, UnsoundError, checked
+from overread.core.errors import OverreadError, UnsoundError, checked
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.evaluation.decision.class_decision import Frozen
-from overread.export.contract import contract, require_place, write_folder
+from overread.export.contract import contract, require_installed, require_place, write_folder
 from overread.export.graph import Whole, whole
 from overread.export.specimens import Specimens, judge_preparation, largest_difference, require_equal
 from overread.export.torch_code import failing_as
@@ -85,11 +85,7 @@ def _attempt(name: str, export: Exporter, graph: Whole, held: Specimens) -> tupl
 @checked
 def require_libraries() -> None:
     """Raise :class:`UnavailableError` unless ``onnx`` and ``onnxruntime`` are installed."""
-    for name in ("onnx", "onnxruntime"):
-        try:
-            __import__(name)
-        except ImportError as error:
-            raise UnavailableError(f"{name} is not installed", todo="run: pip install 'overread[export]'") from error
+    require_installed("onnx", "onnxruntime")
 
 
 @checked
