@@ -183,10 +183,21 @@ def _export_dicom(
                 written.append(write_object(report_of(headers, opinion, algorithm, frames), f"{start}-report.dcm"))
                 if with_map:
                     shown = _shown(maps[case])
-                    written.append(write_object(picture_of(headers[0], shown, opinion, algorithm), f"{start}-map.dcm"))
+                    written.append(
+                        write_object(
+                            picture_of(headers[0], shown, opinion, algorithm, _caption(maps[case])), f"{start}-map.dcm"
+                        )
+                    )
     if not deidentified:
         say("these files name the patient and the study, as your PACS needs them; --deidentified leaves both out")
     end(written, "look at them in your viewer before they are sent anywhere; nothing was sent")
+
+
+def _caption(found: Explanation) -> str:
+    """Of what and by what the map is, and what its checks say where they were made."""
+    layer = f", layer {found.layer}" if found.layer else ""
+    verdict = "it says nothing for the target" if found.nothing else found.verdict or "its checks were not made"
+    return f"right: {found.method} for {found.target}{layer}: {verdict}"
 
 
 def _shown(found: Explanation) -> NDArray[np.uint8]:

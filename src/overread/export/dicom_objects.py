@@ -159,11 +159,11 @@ def report_of(sources: Sequence[Any], opinion: Opinion, algorithm: Algorithm, fr
 
 @checked
 @_discreet()
-def picture_of(source: Any, shown: NDArray[np.uint8], opinion: Opinion, algorithm: Algorithm) -> Any:
+def picture_of(source: Any, shown: NDArray[np.uint8], opinion: Opinion, algorithm: Algorithm, caption: str = "") -> Any:
     """A secondary capture (``highdicom.sc.SCImage``) of ``shown`` (H, W, 3), with the result and the warning burnt in."""
     import highdicom
 
-    pixels = burnt_in(shown, opinion, algorithm)
+    pixels = burnt_in(shown, opinion, algorithm, caption)
     made = highdicom.sc.SCImage.from_ref_dataset(
         source, pixels, "RGB", 8, "PATIENT", highdicom.UID(), 9002, highdicom.UID(), 1, "overread", patient_orientation=("L", "P"),
         series_description=WARNING.title(), manufacturer_model_name=algorithm.name[:64], software_versions=__version__,
@@ -178,8 +178,8 @@ def picture_of(source: Any, shown: NDArray[np.uint8], opinion: Opinion, algorith
 
 
 @checked
-def burnt_in(shown: NDArray[np.uint8], opinion: Opinion, algorithm: Algorithm) -> NDArray[np.uint8]:
-    """The picture (H, W, 3), enlarged where it is small, above it the warning and under it the answers."""
+def burnt_in(shown: NDArray[np.uint8], opinion: Opinion, algorithm: Algorithm, caption: str = "") -> NDArray[np.uint8]:
+    """The picture (H, W, 3), enlarged where it is small, above it the warning, under it the ``caption`` of the map and the answers."""
     from PIL import Image, ImageDraw, ImageFont
 
     factor = max(1.0, _SIDE / shown.shape[0])
@@ -189,6 +189,7 @@ def burnt_in(shown: NDArray[np.uint8], opinion: Opinion, algorithm: Algorithm) -
     answers = [f"{answer.name}: {answer.value:.3g}" for answer in opinion.answers[:6]]
     more = [f"and {len(opinion.answers) - 6} more"] if len(opinion.answers) > 6 else []
     lines = [
+        *([caption] if caption else []),
         *answers,
         *more,
         *map(str, opinion.calls[:3]),
