@@ -171,6 +171,7 @@ def test_it_listens_on_loopback_only(running):
         socket.create_connection((own, running.port), timeout=2)
 
 
+@pytest.mark.slow
 def test_several_workers_answer_count_together_and_end_together(tmp_path):
     with server(tmp_path, workers=2) as found:
         wanted = 12

@@ -31,7 +31,17 @@ from overread.serving.page_files import PageFile, page_files, report_page
 from overread.serving.policy import NO_LOG, ServingSettings
 from overread.serving.private_folder import PrivateFolder
 from overread.serving.reading_room import Reader, ReadingRoom
-from overread.serving.rest import About, ExplainAnswer, Health, Line, OpinionAnswer, Problem, Session, as_json
+from overread.serving.rest import (
+    About,
+    ExplainAnswer,
+    Health,
+    Line,
+    OpinionAnswer,
+    Problem,
+    Session,
+    SimilarAnswer,
+    as_json,
+)
 from overread.serving.uploads import Form, received
 
 #: What any route may answer instead; the schema stands once in OpenAPI, where a route names it as a model.
@@ -161,6 +171,11 @@ def _add_reading(app: FastAPI, desk: _Desk) -> None:
         """Where the network looked: a map as an overlay and as 8-bit values, and what such maps are worth on this run."""
         wanted = ("method", "target", "layer")
         return await desk.answer(request, wanted, lambda form, call: room.explain(form.files, form.fields, call))
+
+    @app.post("/similar", response_model=SimilarAnswer, openapi_extra=_form("k"))
+    async def similar(request: Request) -> Response:
+        """The nearest known cases, with their labels, and how reliable such neighbours are."""
+        return await desk.answer(request, ("k",), lambda form, call: room.similar(form.files, form.fields, call))
 
     @app.post("/batch", responses={200: {"model": Line, "content": {"application/x-ndjson": {}}}}, response_class=StreamingResponse,
               openapi_extra=_form())  # fmt: skip

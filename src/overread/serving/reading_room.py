@@ -21,10 +21,14 @@ from overread.explanation.explain import explain
 from overread.learning.model import Model
 from overread.serving.admission.refusal import Refusal, without_paths
 from overread.serving.admission.slots import Call
+from overread.serving.known_cases import known_cases
 from overread.serving.maps import explain_answer, methods_of
 from overread.serving.policy import ServingSettings
-from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, picked
+from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, SimilarAnswer, picked
 from overread.serving.uploads import images_of, one_case, require_pixels
+
+#: Neighbours that are shown at most.
+MOST_NEIGHBOURS = 50
 
 
 @runtime_checkable
@@ -68,6 +72,9 @@ class ReadingRoom:
         self._reader, self._settings, self._run = reader, settings, run
         self._limits = settings.limits
         self.methods = methods_of(run, settings.limits.digits)
+        self._known, self._why = known_cases(run, reader.model)
+        if settings.operation.no_neighbours:
+            self._known, self._why = None, "this server does not show training images"
 
     @property
     def volume(self) -> bool:
@@ -79,7 +86,7 @@ class ReadingRoom:
         target, limits = self._reader.model.target, self._limits
         held = {"upload_megabytes": limits.upload, "files": limits.parts, "megapixels": limits.megapixels, "images_a_minute": limits.rate,
                 "digits": limits.digits, "seconds": limits.body_seconds}  # fmt: skip
-        return About(__version__, target.task.question, list(target.names), self.volume, self.methods, False, report, model_card,
+        return About(__version__, target.task.question, list(target.names), self.volume, self.methods, self._known is not None, report, model_card,
                      bool(self._settings.address.token), held, self._reader.model.about.recipe.fusion != "single")  # fmt: skip
 
     def cases(self, files: Sequence[Path]) -> list[list[str]]:
@@ -131,6 +138,18 @@ class ReadingRoom:
         except UnavailableError as error:
             raise Refusal(422, without_paths(error.what), without_paths(error.todo), code="method") from error
         return explain_answer(found if isinstance(found, tuple) else (found,), method, self._limits.digits)
+
+    def similar(self, files: Sequence[Path], fields: Mapping[str, str], call: Call) -> SimilarAnswer:
+        """The ``k`` nearest known cases of the one that all files are."""
+        k = fields.get("k") or "5"
+        if not (k.isascii() and k.isdecimal() and 1 <= int(k[:4]) <= MOST_NEIGHBOURS and len(k) < 4):
+            raise Refusal(422, "k is no number of neighbours", f"give one from 1 to {MOST_NEIGHBOURS}", code="k")
+        if self._known is None:
+            raise Refusal(404, "no known cases can be shown", self._why, code="no-index")
+        addresses = self._case(files)
+        require_pixels(addresses, self._limits)
+        asked = case_of(self._reader.model, addresses)
+        return self._known.similar(asked, int(k), self._limits.digits, files[0].parent / "fingerprints", call.progress)
 
     def _case(self, files: Sequence[Path]) -> list[str]:
         return one_case(images_of(files, self._limits), volume=self.volume)

@@ -171,6 +171,47 @@ class ExplainAnswer:
 
 
 @dataclass(frozen=True)
+class Neighbour:
+    """A known case that is alike: its label and source, how far it is, and a small picture (PNG as a data URL, or blank)."""
+
+    rank: int
+    label: str
+    source: str = ""
+    distance: float | None = None
+    thumbnail: str = ""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often such neighbours had the right label, on tuning patients; beside it that of a shuffled index, and the share of
+    the class among the known cases."""
+
+    metric: str
+    of: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class SimilarAnswer:
+    """The nearest known cases, nearest first, and how reliable such neighbours are.
+
+    ``distance``: how far the case is from what is known, beside the ``limit`` within which 95 % of tuning patients lie.
+    """
+
+    layer: str
+    measure: str
+    cases: int
+    patients: int
+    neighbours: list[Neighbour]
+    reliability: list[Reliability]
+    distance: float | None = None
+    limit: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class About:
     """What can be asked here: the task, its outcomes in order, methods of explanation, whether neighbours are shown."""
 

@@ -36,6 +36,8 @@ from overread.study.opinion import open_reader
 
 #: Seconds for requests under way when the server ends.
 _GRACE = 10
+#: Seconds for a worker to answer that it lives: on a busy machine it takes that long to load torch.
+_START = 30
 #: Connections that a worker holds at a time; one more is answered 503.
 _CONNECTIONS = 512
 
@@ -124,7 +126,7 @@ def _config(app: Any, settings: ServingSettings, *, factory: bool = False) -> _C
         app, factory=factory, workers=settings.operation.workers, http=_Protocol, ws="none", loop="asyncio", lifespan="on",
         log_config=None, access_log=False,  # it holds query strings, and ours holds codes
         server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=5,
-        timeout_graceful_shutdown=_GRACE, h11_max_incomplete_event_size=settings.limits.header_bytes,
+        timeout_graceful_shutdown=_GRACE, timeout_worker_healthcheck=_START, h11_max_incomplete_event_size=settings.limits.header_bytes,
         header_seconds=settings.limits.header_seconds,
     )  # fmt: skip
 
