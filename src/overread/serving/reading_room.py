@@ -17,10 +17,12 @@ import pandas as pd
 from overread import __version__
 from overread.cases.cases import ROLES, Cases
 from overread.core.errors import OverreadError, UnavailableError, checked, nearest
+from overread.core.sandbox import contained_call
 from overread.explanation.explain import explain
 from overread.learning.model import Model
 from overread.serving.admission.refusal import Refusal, without_paths
 from overread.serving.admission.slots import Call
+from overread.serving.heads import within
 from overread.serving.known_cases import known_cases
 from overread.serving.maps import explain_answer, methods_of
 from overread.serving.policy import ServingSettings
@@ -60,7 +62,9 @@ def case_of(model: Model, addresses: Sequence[str]) -> Cases:
 @checked
 def warm_up(reader: Reader) -> None:
     """Have everything loaded that the first question would wait for: processes that decode, and the network."""
-    grey = bytes(cv2.imencode(".png", np.full((64, 64), 128, np.uint8))[1])
+    side = 64
+    grey = bytes(cv2.imencode(".png", np.full((side, side), 128, np.uint8))[1])
+    contained_call(within, grey, side**2)
     with suppress(OverreadError):  # of a network that sees volumes, or several views
         reader.opinion([grey], case="warm-up")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -24,10 +23,9 @@ from overread.core.errors import ImageError, checked, nearest
 from overread.core.sandbox import contained, contained_call
 from overread.images.address import Address, parse
 from overread.images.dicom.header import is_dicom_file
-from overread.images.formats.archives import ArchiveLimits, is_archive, members
-from overread.images.image import Limits
-from overread.images.read import read_image
+from overread.images.formats.archives import is_archive
 from overread.serving.admission.refusal import Refusal
+from overread.serving.heads import listed, within
 from overread.serving.policy import ServingLimits
 
 #: The field of a form that holds files; it may stand any number of times.
@@ -129,12 +127,6 @@ def images_of(files: Sequence[Path], limits: ServingLimits) -> list[str]:
 
 
 @checked
-def listed(path: str, total: int, count: int) -> list[str]:
-    """The members of an archive that inflates to at most ``total`` bytes in at most ``count`` members."""
-    return members(path, limits=ArchiveLimits(members=count, total_bytes=total, member_bytes=total))
-
-
-@checked
 def require_pixels(addresses: Sequence[str], limits: ServingLimits) -> None:
     """Raise :class:`ImageError` for the first image that is larger than the limit, or whose head cannot be read.
 
@@ -143,27 +135,6 @@ def require_pixels(addresses: Sequence[str], limits: ServingLimits) -> None:
     for outcome in contained(within, ((address,) for address in addresses), common=(limits.pixels,), workers=1):
         if isinstance(outcome, ImageError):
             raise outcome
-
-
-@checked
-def within(address: str, pixels: int) -> bool:
-    """Whether the head of an image says that it has at most ``pixels``. Raises :class:`ImageError` if not."""
-    with suppress(_Enough):
-        read_image(address, limits=_HeadOnly(pixels=pixels))
-    return True
-
-
-class _Enough(BaseException):
-    """The head was read, and the size allowed: nothing is decoded. No ``Exception``, which readers take for damage."""
-
-
-class _HeadOnly(Limits):
-    """Limits that stop a reader where it has asked whether the image may be decoded."""
-
-    def check(self, height: int, width: int, frames: int = 1, *, each: int = 1) -> None:
-        """As :meth:`Limits.check`, and then no further."""
-        super().check(height, width, frames, each=each)
-        raise _Enough
 
 
 @checked
