@@ -1,11 +1,12 @@
 """Do maps point at the lesion? AUPRC and the pointing game against lesion masks, beside a random map and a spot in the centre.
 
-    python benchmarks/maps_and_masks.py runs/skin --data data/ham10000
+python benchmarks/maps_and_masks.py runs/skin --data data/ham10000
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,10 @@ def lesions(model: Model, data: Path) -> tuple[Cases, np.ndarray]:
     return Cases(table, model.target, str(folder)), ~np.asarray(model.saw(patients))
 
 
+def _held(made: torch.Tensor, *_: object) -> torch.Tensor:
+    return made
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
@@ -50,14 +55,17 @@ def main() -> None:
         who.append((case.patient, bool(new[case.case])))
         for name, checks in found.items():
             made = attributions(model.network, case.x, case.target, name)
-            checks.append(check(lambda *_: made, model.network, case.x, made=made, mask=case.mask, steps=0, insertion_steps=0))
+            held = partial(_held, made)
+            checks.append(check(held, model.network, case.x, made=made, mask=case.mask, steps=0, insertion_steps=0))
     print(f"{'':<24}{'AUPRC':>8}{'random':>8}{'spot':>8}   above the better of both{'hits':>14}")
     for title, kept in (("all", [True] * len(who)), ("not known to be seen", [is_new for _, is_new in who])):
         print(f"{title}: {sum(kept)} images")
         for name, checks in found.items():
             some = [each for each, keep in zip(checks, kept) if keep]
             row = judge_method(name, some, [patient for (patient, _), keep in zip(who, kept) if keep])[0]
-            means = (np.nanmean([getattr(c, field) for c in some]) for field in ("auprc", "auprc_random", "auprc_centre"))
+            means = (
+                np.nanmean([getattr(c, field) for c in some]) for field in ("auprc", "auprc_random", "auprc_centre")
+            )
             print(f"  {name:<22}" + "".join(f"{mean:>8.3f}" for mean in means) + f"   {row.value:+.3f} ({row.low:+.3f} to "
                   f"{row.high:+.3f}){sum(c.hit for c in some):>8.0f} of {len(some)}")  # fmt: skip
 
