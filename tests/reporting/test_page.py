@@ -110,6 +110,7 @@ def test_the_numbers_are_those_of_the_files(run):
     assert "5 pairs of images are nearly equal." in text
     assert "1,004 images of 502 patients" in (run / "report.html").read_text(encoding="utf-8")
     assert "first look" in text
+    assert json.loads((run / "ledger.jsonl").read_text("utf-8").splitlines()[0])["when"][:16].replace("T", " ") in text
 
 
 def test_the_point_that_was_frozen_is_told(run):

@@ -306,7 +306,7 @@ def recipe(run: Run) -> Table | None:
 def ledger(run: Run) -> Table | None:
     """Each look at the test set, and each declaration, as the ledger holds them; None where it cannot be trusted."""
     rows = tuple(
-        (whole(e.entry), words.name(e.when, 16).replace("T", " ")[:16], words.name(e.kind), words.name(e.model or words.NOTHING, 16), words.name(e.predictions or words.NOTHING, 16))
+        (whole(e.entry), words.name(e.when).replace("T", " ")[:16], words.name(e.kind), words.name(e.model or words.NOTHING, 16), words.name(e.predictions or words.NOTHING, 16))
         for e in run.ledger[-_LOOKS:]
     )  # fmt: skip
     left = f", the last {_LOOKS} of {len(run.ledger):,}" if len(run.ledger) > _LOOKS else ""
