@@ -35,7 +35,7 @@ class Whole(nn.Module):
         self.network = portable(model.network, about.preprocess)
         self.task, self.scale = about.target.task, about.scale
         self.views, self.sides = about.recipe.views, sides_of(model.network)
-        self.images = about.preprocess
+        self.images, self.axes = about.preprocess, len(about.preprocess.size)
         self.mean_image: NDArray[Any] | None = model.mean_image
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Whole(nn.Module):
         flat = pixels.flatten(0, 1) if together else pixels
         x = standardise(flat, self.images, self.mean_image)
         x = x.unflatten(0, (-1, int(pixels.shape[1]))) if together else x
-        outputs = mean_over(self.network, x, self.views, self.sides)
+        outputs = mean_over(self.network, x, self.views, self.axes)  # which lays them out plainly, as tracers want
         return self.task.unscaled(self.task.probabilities(outputs), self.scale)  # type: ignore[arg-type, return-value]
 
 
