@@ -158,6 +158,11 @@ def test_what_is_wrong_is_said_in_a_paragraph(words, wanted, run, folder, overre
     assert out == ""
 
 
+def test_a_blank_path_is_not_the_folder_where_one_stands(run, overread):
+    code, _, said = overread("predict", run, "")
+    assert (code, "a path is blank" in said) == (2, True)
+
+
 def test_images_of_which_none_can_be_read_are_an_error(run, folder, overread, tmp_path):
     (tmp_path / "bad").mkdir()
     shutil.copy(folder / "cut.png", tmp_path / "bad")

@@ -13,11 +13,16 @@ from PIL import Image
 from trained_run import first_images, make_run
 
 from overread.cases.audit.image_checks import FILE
+from overread.cases.cases import Cases
+from overread.cases.split import Split
 from overread.core.errors import ImageError, InputError
 from overread.evaluation.recalibrate import fit_recalibration, recalibrate
+from overread.learning.predict import load_model
 from overread.predictions import Predictions
+from overread.retrieval.embed import embed
+from overread.retrieval.index import Index
+from overread.study.context import predictions_of
 from overread.study.opinion import open_reader
-from overread.study.steps import predictions_of
 from overread.tasks.target import Target
 
 
@@ -130,6 +135,38 @@ def test_json_holds_every_field(run, reader, phantom):
     assert held["calls"][0]["sensitivity"]["metric"] == "sensitivity"
     assert held["trusted"] is True
     assert held["novelty"]["distance"] is None
+
+
+# -- unlike the training data -------------------------------------------------------------------------------------
+
+
+def test_what_is_unlike_the_training_data_is_told_by_the_index(run, reader, phantom):
+    assert "overread similar" in reader.opinion(phantom.parent / first_images(run, "test")[0]).novelty.why
+    cases, parts, model = Cases.load(run / "cases.csv"), Split.load(run / "split.csv"), load_model(run)
+    index = Index.build(model, cases.only(parts, "train"), tuning=cases.only(parts, "tuning"))
+    try:
+        index.save(run / "index")
+        asked = open_reader(run)
+        strange = np.indices((32, 32)).sum(0) % 2 * 255
+        far = asked.opinion(np.repeat(strange[..., None], 3, 2).astype(np.uint8))
+        assert far.novelty.unlike is True
+        assert not far.trusted
+        assert "UNLIKE" in str(far)
+        near = asked.opinion(phantom.parent / first_images(run, "train")[0])
+        assert near.novelty.unlike is False
+        name, case = first_images(run, "test")[0], first_images(run, "test", "case")[0]
+        told = asked.opinion(phantom.parent / name).novelty
+        vector = embed(model, cases[case], [index.about.layer]).vectors[index.about.layer]
+        assert len(cases[case]) == 1
+        assert told.distance == pytest.approx(float(index.novelty(vector)[0]), abs=1e-5)
+        assert told.limit == index.novelty_limit
+        changed = (run / "index" / "vectors.npy").read_bytes()
+        (run / "index" / "vectors.npy").write_bytes(changed[:-1] + bytes([changed[-1] ^ 1]))
+        broken = open_reader(run)
+        assert broken.index is None
+        assert "damaged" in broken.no_index
+    finally:
+        shutil.rmtree(run / "index")
 
 
 # -- which probability is told ------------------------------------------------------------------------------------

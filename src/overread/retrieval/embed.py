@@ -95,6 +95,14 @@ def embed(
 
 
 @checked
+def vectors_of(model: Model, x: Tensor, layer: str = FEATURES) -> NDArray[np.float32]:
+    """What a layer says of a model's input x, (B, F); see :class:`overread.learning.inputs.Inputs`."""
+    with torch.inference_mode():
+        made = _said(layout(model.network, str(x.device)).eval(), x, [layer])[layer]
+    return np.asarray(made.float().cpu().numpy(), np.float32)
+
+
+@checked
 def layers_of(model: Model) -> tuple[str, ...]:
     """The layers that are worth a try: ``features``, then the last of each resolution, nearest to the head first."""
     network, preprocess = _inner(model)

@@ -36,7 +36,9 @@ from overread.learning.inputs import inputs
 from overread.learning.model import Model
 from overread.learning.predict import answers, load_model, tabulate
 from overread.reporting.run import Run, read_run
-from overread.study.steps import predictions_of
+from overread.retrieval.embed import vectors_of
+from overread.retrieval.index import Index
+from overread.study.context import predictions_of
 
 #: An image as it may be given: a path or an address, the bytes of a file, or pixels (H, W) or (H, W, 3).
 Source: TypeAlias = str | os.PathLike | bytes | NDArray
@@ -47,7 +49,8 @@ class Reader(Shown):
     """A model with its points, its decision rule, what its training images were, and the facts to say of it.
 
     ``recalibration`` mends the probabilities that are told, None tells the model's own; ``calibration`` says so in
-    words. Calls are made on the model's own, which the points were chosen on.
+    words. Calls are made on the model's own, which the points were chosen on. ``index``: of the training images, by
+    which a case is told to be unlike them; ``no_index`` why there is none.
     """
 
     model: Model
@@ -59,6 +62,8 @@ class Reader(Shown):
     device: str = "cpu"
     threads: int = 0
     folder: Path = Path()
+    index: Index | None = None
+    no_index: str = "there is no index of the training images"
 
     @checked
     def opinion(
@@ -142,13 +147,22 @@ class Reader(Shown):
         known = seen.known(case)
         return Opinion(
             case, seen.images(case), target.kind, answers_of(target, told, members), called, rule, calls, certainty_of(target, told),
-            self.novelty(), seen.findings(case), known, (*unchecked(self.training), *seen.doubts(case)),
+            self._novelty(seen.vector(case)), seen.findings(case), known, (*unchecked(self.training), *seen.doubts(case)),
             standards.ruled_in(own), standards.coverage, self.calibration, self.facts, target.positive,
         )  # fmt: skip
 
-    def novelty(self) -> Novelty:
-        """Whether a case is unlike those of training."""
-        return Novelty(why=f"there is no index of the training images; make it with `{command_of(['overread', 'similar', self.folder])}`")  # fmt: skip
+    def _novelty(self, vector: NDArray[np.float32] | None) -> Novelty:
+        """Whether a case is unlike those of training, by what the index's layer says of it (F,)."""
+        if self.index is None or vector is None:
+            return Novelty(why=self.no_index)
+        distance, limit = float(self.index.novelty(vector[None])[0]), self.index.novelty_limit
+        known = self.index.about.novelty
+        if not (np.isfinite(limit) and np.isfinite(distance)):
+            return Novelty(
+                None, distance, limit, "the index has no limit, since there were no tuning patients to choose one"
+            )
+        why = f"{known.share:.0%} of {count(known.patients, 'tuning patient')} stay below it"
+        return Novelty(distance > limit, distance, limit, why)
 
 
 # -- opening ------------------------------------------------------------------------------------------------------
@@ -171,8 +185,20 @@ def open_reader(
     recalibration, calibration = (
         (None, "probabilities as the model gives them, as you asked") if as_trained else _calibration(run, model)
     )
+    index, no_index = _index(run, model)
     return Reader(model, _standards(run, model), _training_images(run, folder), _facts(run, model), calibration, recalibration, device,
-                  threads or cores(), run.folder)  # fmt: skip
+                  threads or cores(), run.folder, index, no_index)  # fmt: skip
+
+
+def _index(run: Run, model: Model) -> tuple[Index | None, str]:
+    """The index of the training images, or why there is none that can be used."""
+    make = f"make it with `{command_of(['overread', 'similar', run.folder, '--build-only'])}`"
+    if not (run.folder / "index" / "index.json").exists():
+        return None, f"there is no index of the training images; {make}"
+    try:
+        return Index.load(run.folder / "index", model), ""
+    except InputError as error:
+        return None, str(error)
 
 
 def _calibration(run: Run, model: Model) -> tuple[Recalibration | None, str]:
@@ -266,6 +292,7 @@ class _Seen:
         self._findings: dict[int, tuple[Finding, ...]] = {}
         self._hits: set[int] = set()
         self._patients: dict[int, str] = {}
+        self._vectors: dict[str, list[NDArray[np.float32]]] = {}
         model, members = reader.model, []
         together = model.about.recipe.fusion != "single"
         self.values = np.full((len(cases), model.target.outputs), np.nan, np.float32)
@@ -273,6 +300,9 @@ class _Seen:
                             doing="reading images", sources=sources, note=self._note):  # fmt: skip
             rows = np.array([self.rows[case][0] for case in batch.cases]) if together else batch.rows[:, 0]
             self.values[rows], each = answers(model, batch.x)
+            if reader.index is not None:
+                for case, vector in zip(batch.cases, vectors_of(model, batch.x, reader.index.about.layer), strict=True):
+                    self._vectors.setdefault(case, []).append(vector)
             members.append((rows, each))
         self.members = np.full((members[0][1].shape[0] if members else 0, *self.values.shape), np.nan, np.float32)
         for rows, each in members:
@@ -290,6 +320,11 @@ class _Seen:
     def images(self, case: str) -> tuple[str, ...]:
         """The names of its images."""
         return tuple(self.cases.table["image"].iloc[self.rows[case]])
+
+    def vector(self, case: str) -> NDArray[np.float32] | None:
+        """The mean over its images of what the index's layer says, (F,); None where there is no index."""
+        held = self._vectors.get(case)
+        return None if held is None else np.asarray(np.mean(held, axis=0), np.float32)
 
     def findings(self, case: str) -> tuple[Finding, ...]:
         """Those of each image; of several images with the name of each behind them."""

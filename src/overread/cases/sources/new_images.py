@@ -53,10 +53,12 @@ def image_cases(
 def expanded(given: Sequence[str]) -> list[str]:
     """Paths, with the files that patterns such as ``scans/*.dcm`` stand for where the shell has left them as they are.
 
-    Raises :class:`InputError` for a pattern that no file fits.
+    Raises :class:`InputError` for a pattern that no file fits, and for a blank path.
     """
     found: list[str] = []
     for text in given:
+        if not text.strip():
+            raise InputError("a path is blank", todo="name an image, a folder or a table")
         some = [text] if _file(text).exists() or not glob.has_magic(text) else sorted(glob.glob(text, recursive=True))
         if not some:
             raise InputError("no file fits the pattern", given=text, todo="check the path")
