@@ -36,6 +36,7 @@ from overread.cli.scan import key, scan
 from overread.cli.search import search
 from overread.cli.serve import serve
 from overread.cli.show import show
+from overread.cli.similar import similar
 from overread.cli.simulate import simulate
 from overread.core.errors import OverreadError, UnavailableError
 
@@ -55,7 +56,7 @@ def _root(
 
 
 for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, leaderboard, readers, froc, plan, calibrate, simulate,
-                 curve, shift, search, serve, checklist, scan, show, export, deidentify, key, recipes, doctor):  # fmt: skip
+                 curve, shift, search, similar, serve, checklist, scan, show, export, deidentify, key, recipes, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")

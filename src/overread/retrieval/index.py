@@ -359,6 +359,15 @@ class Asked:
         blank = np.full(len(vectors), "", object)
         return cls(vectors, np.array([str(i + 1) for i in range(len(vectors))], object), blank, blank)
 
+    def take(self, some: NDArray[np.int64]) -> Asked:
+        """The queries at these positions, in that order."""
+        place = np.full(len(self.vectors), -1)
+        place[some] = np.arange(len(some))
+        held = self.copies[place[self.copies[:, 0]] >= 0]
+        pairs = np.stack([place[held[:, 0]], held[:, 1]], 1)
+        labels = None if self.labels is None else self.labels[some]
+        return Asked(self.vectors[some], self.cases[some], self.patients[some], self.sources[some], pairs, labels)
+
 
 @checked
 def patient_hashes(model: Model, cases: Cases) -> list[str]:
