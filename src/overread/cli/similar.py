@@ -40,7 +40,7 @@ def similar(
     """
     from overread.learning.predict import load_model
     from overread.reporting.pages.similar import similar_page
-    from overread.study.known_cases import write_neighbours
+    from overread.study.run_index import write_neighbours
 
     if build_only and cases:
         raise InputError("--build-only asks nothing", given=" ".join(cases), todo="leave out the cases, or the flag")
@@ -71,7 +71,7 @@ def _index(
 ) -> tuple[Index, Cases, dict[str, Cases]]:
     """The run's index, built where it is not there, of another model, damaged, or asked for otherwise; and its cases."""
     from overread.cases.split import Split
-    from overread.study.known_cases import build_index, open_index
+    from overread.study.run_index import build_index, open_index
 
     table = context.usable()
     split = Split.load(context.folder / "split.csv")
@@ -128,7 +128,7 @@ def _told(index: Index, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _lines(index: Index, rows: list[dict[str, Any]], asked: list[str]) -> list[str]:
-    from overread.study.known_cases import reliability
+    from overread.study.run_index import reliability
 
     lines = [f"index: {index}"]
     for row, name in zip(rows, asked, strict=True):

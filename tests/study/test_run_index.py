@@ -24,8 +24,8 @@ from overread.learning.predict import predict
 from overread.learning.recipe import Recipe
 from overread.networks.backbones import build
 from overread.reporting.figures.cases_map import cases_map
-from overread.study.known_cases import build_index, open_index, reliability
 from overread.study.question import Columns, Study
+from overread.study.run_index import build_index, open_index, reliability
 from overread.synthetic.cohort import draw_cohort
 
 
