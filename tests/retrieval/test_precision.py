@@ -43,7 +43,7 @@ def test_against_a_slow_restatement() -> None:
         assert found[f"macro precision@{k}", ""].value == pytest.approx(np.mean(means))
         if k == 5:
             assert macro(rows, asked, held, CLASSES) == pytest.approx(np.mean(means))
-    assert found["index prevalence", "b"].value == pytest.approx((held == 1).sum() / (held >= 0).sum())
+    assert found["prevalence", "b"].value == pytest.approx((held == 1).sum() / (held >= 0).sum())
     assert found["shuffled macro precision@10", ""].value == pytest.approx(1 / 3, abs=0.1)
 
 

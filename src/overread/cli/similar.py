@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from overread.cases.cases import Cases
     from overread.learning.model import Model
     from overread.retrieval.index import Index
-    from overread.study.steps import RunContext
+    from overread.study.context import RunContext
 
 
 def similar(

@@ -167,7 +167,7 @@ def _prevalence(held: NDArray[Any], task: Task) -> list[Estimate]:
         if len(known):
             made.append(
                 Estimate(
-                    "index prevalence",
+                    "prevalence",
                     float(known.mean()),
                     method="share of the index",
                     images=len(known),

@@ -202,7 +202,7 @@ def reliability(index: Index, labels: set[str] | None = None) -> list[str]:
     mine = [each for each in found if each.where.get("part") == part]
     by = {(each.metric, each.of): each for each in mine}
     lines = [
-        f"of the five nearest to a case of {of}, {each} are {of} ({part} part, {count(each.patients, 'patient')}; of the index {by['index prevalence', of].value:.3f})"
+        f"of the five nearest to a case of {of}, {each} are {of} ({part} part, {count(each.patients, 'patient')}; of the index {by['prevalence', of].value:.3f})"
         for (metric, of), each in by.items()
         if metric == "precision@5" and (not labels or of in labels or not labels & set(index.model.target.names))
     ]

@@ -88,7 +88,7 @@ def _trust(found: Sequence[Estimate]) -> Section:
         by = {(each.metric, each.of): each for each in found if each.where.get("part") == part}
         names = list(dict.fromkeys(of for metric, of in by if metric == "precision@5"))
         rows = [(words.name(of, 40), *(_cell(by.get((f"precision@{k}", of))) for k in (1, 5, 10)), _cell(by.get(("shuffled precision@5", of))),
-                 _cell(by.get(("index prevalence", of))), str(by["precision@5", of].patients)) for of in names]  # fmt: skip
+                 _cell(by.get(("prevalence", of))), str(by["precision@5", of].patients)) for of in names]  # fmt: skip
         if ("macro precision@5", "") in by:
             mean = [_cell(by.get((f"macro precision@{k}", ""))) for k in (1, 5, 10)]
             rows.append(("mean over classes", *mean, _cell(by.get(("shuffled macro precision@5", ""))), words.NOTHING, str(by["macro precision@5", ""].patients)))  # fmt: skip
