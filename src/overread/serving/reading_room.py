@@ -22,11 +22,11 @@ from overread.explanation.explain import explain
 from overread.learning.model import Model
 from overread.serving.admission.refusal import Refusal, without_paths
 from overread.serving.admission.slots import Call
-from overread.serving.heads import within
 from overread.serving.known_cases import known_cases
 from overread.serving.maps import explain_answer, methods_of
 from overread.serving.policy import ServingSettings
 from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, SimilarAnswer, picked
+from overread.serving.undecoded import within
 from overread.serving.uploads import images_of, one_case, require_pixels
 
 #: Neighbours that are shown at most.

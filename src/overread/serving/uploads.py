@@ -25,8 +25,8 @@ from overread.images.address import Address, parse
 from overread.images.dicom.header import is_dicom_file
 from overread.images.formats.archives import is_archive
 from overread.serving.admission.refusal import Refusal
-from overread.serving.heads import listed, within
 from overread.serving.policy import ServingLimits
+from overread.serving.undecoded import listed, within
 
 #: The field of a form that holds files; it may stand any number of times.
 FILES = "file"
