@@ -26,6 +26,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import cv2
 import numpy as np
 import torch
 from torch.nn import functional
@@ -41,7 +42,6 @@ from overread.learning.model import Model, make_network
 from overread.learning.predict import load_model
 from overread.networks.backbones import BACKBONES, build, layer
 from overread.synthetic.cohort import draw_cohort
-from overread.synthetic.phantoms import chest_opacity
 
 BARS = {"grad-cam": 3.5, "captum": 1.2}
 
@@ -135,14 +135,16 @@ def phantoms(patients: int, epochs: int) -> bool:
             blank = Model(make_network(model.about).eval(), model.about)
         auc = ov.evaluate(ov.predict(model, test, part="test"))["auc"]
         print(f"trained on {len(cases.only(split, 'train'))} phantoms, AUC {auc}")
-        return play("trained", model, ill, 3, least=0.8) & play("random weights", blank, ill, 3)
+        return play("trained", model, ill, Path(folder) / "masks", least=0.8) & play(
+            "random weights", blank, ill, Path(folder) / "masks"
+        )
 
 
-def play(name: str, model: Model, cases: ov.Cases, seed: int, *, least: float | None = None) -> bool:
+def play(name: str, model: Model, cases: ov.Cases, folder: Path, *, least: float | None = None) -> bool:
     """The share of maps whose largest value lies in the planted opacity, and what their verdicts say."""
     hits, chance, words = [], [], []
     for found in explanations(model, cases, targets="malignant", methods=("grad-cam",), checks=True):
-        mask = chest_opacity(seed, int(found.case.lstrip("c")), size=found.map.shape[0])
+        mask = cv2.imread(str(folder / f"{found.case}.png"), cv2.IMREAD_GRAYSCALE) > 127
         hits.append(0.0 if found.nothing else points_at(found.map.astype(float), mask))
         chance.append(mask.mean())
         words.append(found.verdict)

@@ -69,6 +69,12 @@ def run(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "run"))
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_written(monkeypatch) -> None:
+    """Noise of 30 pixels may look like writing."""
+    monkeypatch.setattr("overread.study.explained._written", lambda context, cases: frozenset())
+
+
 def context_of(run: Path, said: list[str] | None = None) -> RunContext:
     return RunContext(Study.load(run / "study.toml"), run, say=(said if said is not None else []).append)
 

@@ -18,7 +18,7 @@ from overread.core import random
 from overread.core.errors import checked, require
 from overread.core.files import publish, write_csv, write_json
 from overread.core.progress import Progress, silent
-from overread.synthetic.phantoms import draw_chest, draw_microscope, draw_volume
+from overread.synthetic.phantoms import chest_opacity, draw_chest, draw_microscope, draw_volume
 
 Drawer = Callable[..., NDArray[np.uint8]]
 Names = tuple[str, ...]
@@ -38,8 +38,8 @@ def draw_cohort(
 
     Writes ``images/*.png`` (``size`` pixels a side), ``metadata.csv`` (case, image, patient, diagnosis, microscope,
     sex, age, and ``split`` when it is given or ``leaks`` are planted), ``readers.csv`` when there are ``readers``, and
-    ``truth.json``: what was planted, with the rows of the table (from 0). ``kind="volume"`` writes ``volumes.npz`` in
-    the layout of MedMNIST instead (size³ voxels, a split by patient) and gives its path.
+    ``truth.json``: what was planted, with the rows of the table (from 0). Of chests also ``masks/*.png``: where the opacity is.
+    ``kind="volume"`` writes ``volumes.npz`` in the layout of MedMNIST instead (size³ voxels, a split by patient) and gives its path.
 
     ``classes``: benign and malignant, or also atypical between them; ``prevalence`` is the last one's share of the
     patients. ``shortcut``: share of images that betray their label by brightness and a corner mark. ``gap``: share of
@@ -65,6 +65,8 @@ def draw_cohort(
     plan = make_plan(seed, patients, images_per_patient, sources, classes, prevalence, faults)
     write = _write_volumes if kind == "volume" else _write_images
     table = write(Path(folder), plan, seed, size, DRAWERS[kind], progress)
+    if kind == "chest":
+        _write_opacities(Path(folder), plan, seed, size)
     write_json(Path(folder) / "truth.json", {"kind": kind, "size": size, **plan.truth})
     return table
 
@@ -77,6 +79,14 @@ def _write_images(folder: Path, plan: Plan, seed: int, size: int, drawer: Callab
         (folder / "images" / f"{row.case}.png").write_bytes(data[:keep])
         progress("drawing images", done, len(plan.table))
     return _write_table(folder, plan)
+
+
+def _write_opacities(folder: Path, plan: Plan, seed: int, size: int) -> None:
+    """``masks/<case>.png``: white where the opacity of a chest is, or in the healthy would be."""
+    (folder / "masks").mkdir(exist_ok=True)
+    for row in plan.table.itertuples(index=False):
+        mask = chest_opacity(seed, int(row.key), size=size)
+        (folder / "masks" / f"{row.case}.png").write_bytes(_encode(mask.astype(np.uint8) * 255, level=6))
 
 
 def _write_table(folder: Path, plan: Plan) -> Path:
