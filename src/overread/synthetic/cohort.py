@@ -84,9 +84,9 @@ def _write_images(folder: Path, plan: Plan, seed: int, size: int, drawer: Callab
 def _write_opacities(folder: Path, plan: Plan, seed: int, size: int) -> None:
     """``masks/<case>.png``: white where the opacity of a chest is, or in the healthy would be."""
     (folder / "masks").mkdir(exist_ok=True)
-    for row in plan.table.itertuples(index=False):
-        mask = chest_opacity(seed, int(row.key), size=size)
-        (folder / "masks" / f"{row.case}.png").write_bytes(_encode(mask.astype(np.uint8) * 255, level=6))
+    for case, key in zip(plan.table["case"], plan.table["key"].tolist(), strict=True):
+        mask = chest_opacity(seed, int(key), size=size)
+        (folder / "masks" / f"{case}.png").write_bytes(_encode(mask.astype(np.uint8) * 255, level=6))
 
 
 def _write_table(folder: Path, plan: Plan) -> Path:
