@@ -14,18 +14,21 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from overread.cases.cases import Cases
+from overread.cases.split import Split
 from overread.cli.main import app
 from overread.core.errors import InputError
 from overread.core.files import write_json
+from overread.explanation.checks.regions import EDGE
 from overread.explanation.map_files import MapEntry, read_entries
 from overread.explanation.methods import METHODS
+from overread.explanation.verdict import read_methods
 from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
 from overread.learning.model import About, Model, Origin, make_network
 from overread.learning.predict import predict
 from overread.learning.recipe import Recipe
 from overread.study.context import RunContext
-from overread.study.explained import Wish, called_of, explain_run
+from overread.study.explained import Wish, called_of, explain_run, judge_run
 from overread.study.question import Study
 from overread.tasks.target import Target
 
@@ -189,3 +192,32 @@ def test_the_folder_of_the_results_can_be_another(run, tmp_path) -> None:
     assert not (run / "explanations").exists()
     assert len(read_entries(tmp_path / "away")) == 2
     assert (tmp_path / "away" / "explanations.html").exists()
+
+
+def test_methods_are_judged_on_tuning_cases_and_those_known_before_stay(run) -> None:
+    first, regions = judge_run(context_of(run), replace(QUICK, methods=("gradient",)), 3)
+    judge_run(context_of(run), QUICK, 3)
+    held = read_methods(run / "explanations" / "methods.json")
+    assert [row.method for row in held] == ["grad-cam"] * 6 + ["gradient"] * 6
+    assert max(row.cases for row in first) <= 3
+    assert {row.region for row in regions} >= {EDGE}
+    wrong = CliRunner().invoke(app, ["explain", str(run), "--judge", "2", "--masks", "lesion"])
+    assert "no column of masks" in str(wrong.exception)
+
+
+def test_filters_come_from_training_images_and_none_with_writing(run, monkeypatch) -> None:
+    names, parts = [f"case{i}" for i in range(8)], ["train"] * 5 + ["tuning"] * 2 + ["test"]
+    table = pd.DataFrame({"case": names, "patient": [f"pat{i}" for i in range(8)], "part": parts})
+    found = Split(table, "given", 0)
+    replace(found, proof={"digest": found.digest}).save(run / "split.csv")
+    monkeypatch.setattr("overread.study.explained._written", lambda context, cases: frozenset({"case1"}))
+    done = CliRunner().invoke(app, ["explain", str(run), "--filters", "--unit", "0", "--unit", "2"])
+    assert done.exit_code == 0, done.output
+    told = json.loads((run / "explanations" / "filters" / "patches.json").read_text(encoding="utf-8"))
+    assert [unit["unit"] for unit in told["units"]] == [0, 2]
+    assert {patch["case"] for unit in told["units"] for patch in unit["patches"]} <= {
+        "case0",
+        "case2",
+        "case3",
+        "case4",
+    }

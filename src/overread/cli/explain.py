@@ -15,10 +15,12 @@ from overread.core.phrases import count
 from overread.study.question import Resources, Study
 
 if TYPE_CHECKING:
+    from overread.explanation.checks.regions import RegionShare
     from overread.explanation.map_files import MapEntry
+    from overread.explanation.verdict import Criterion
     from overread.reporting.run import Run
 
-SAMPLED = "Where no case is named"
+SAMPLED, JUDGED, FILTERS = "Where no case is named", "The methods, over many cases", "What the network looks for"
 
 
 def explain(
@@ -32,6 +34,10 @@ def explain(
     checks: Annotated[bool, typer.Option("--checks/--no-checks", help="hold each map against maps that know nothing of the model; some hundred passes a map")] = True,
     sample: Annotated[int, typer.Option(min=1, help="cases, half of them the surest errors", rich_help_panel=SAMPLED)] = 8,
     part: Annotated[str, typer.Option(help="test or tuning", rich_help_panel=SAMPLED)] = "test",
+    judge: Annotated[int, typer.Option(min=0, help="judge the methods on so many tuning cases, instead of showing maps", rich_help_panel=JUDGED)] = 0,
+    masks: Annotated[str, typer.Option(help="column of the table with the addresses of masks, of a study that keeps it", rich_help_panel=JUDGED)] = "",
+    filters: Annotated[bool, typer.Option("--filters", help="the first filters and the patches that excite units of --layer most, instead of maps", rich_help_panel=FILTERS)] = False,
+    unit: Annotated[list[int], typer.Option(min=0, help="a channel of the layer; may be repeated; the eight that vary most if not given", rich_help_panel=FILTERS)] = [],
     seed: Annotated[int, typer.Option(min=0, help="of noise and of the checks")] = 0,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for explanations/ and explanations.html; the run's if not given")] = "",
     as_json: AsJson = False,
@@ -45,14 +51,26 @@ def explain(
     from overread.explanation.verdict import methods_lines
     from overread.reporting.pages.explain import explanations_page
     from overread.reporting.run import read_run
-    from overread.study.explained import METHODS, Wish, explain_run
+    from overread.study.explained import METHODS, Wish, explain_run, filters_of_run, judge_run
 
     one_of(str(views), ("1", "2", "4", "8"), "the number of orientations")
     methods = tuple(dict.fromkeys(method_of(each).name for each in method)) or METHODS
     wish = Wish(tuple(cases), methods, target, layer, sample, part, views, checks, seed)
     home = output_folder(output, folder)
     with open_run(Study.load(folder / "study.toml").changed(device=resources.device, threads=resources.threads), folder, quiet=as_json) as context:  # fmt: skip
-        found = explain_run(context, wish, home)
+        if filters:
+            made = filters_of_run(context, layer, tuple(unit), home)
+        elif judge:
+            rows, regions = judge_run(context, wish, judge, masks, home)
+        else:
+            found = explain_run(context, wish, home)
+    if filters:
+        end(made, ["open", made[0]])
+        return
+    if judge:
+        _tell_methods(rows, regions, as_json)
+        end([home / "explanations" / name for name in ("methods.json", "regions.json")], "")
+        return
     run = read_run(folder)
     page = explanations_page(home, found.maps, found.methods, names=_names(run, home, found.maps), facts=_facts(run))
     if as_json:
@@ -69,6 +87,18 @@ def explain(
     if empty := sum(entry.nothing for entry in found.maps):
         say(f"{count(empty, 'map')} of {len(found.maps)} say nothing: no value is above 0")
     end([home / "explanations" / "maps.json", page], ["open", page])
+
+
+def _tell_methods(rows: tuple[Criterion, ...], regions: tuple[RegionShare, ...], as_json: bool) -> None:
+    from overread.core.files import plain
+    from overread.explanation.checks.regions import region_lines
+    from overread.explanation.verdict import methods_lines
+
+    if as_json:
+        typer.echo(json.dumps({"methods": plain(rows), "regions": plain(regions)}, indent=2, ensure_ascii=False))
+        return
+    for line in (*methods_lines(rows), *region_lines(regions)):
+        typer.echo(line)
 
 
 def _line(entry: MapEntry) -> str:

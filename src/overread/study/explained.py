@@ -11,9 +11,13 @@ import pandas as pd
 
 from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_images
+from overread.cases.split import Split
 from overread.core.errors import InputError, checked, require
 from overread.core.phrases import count
+from overread.explanation.checks.criteria import judge_methods
+from overread.explanation.checks.regions import RegionShare, read_regions, write_regions
 from overread.explanation.explain import explanations
+from overread.explanation.filters import show_filters
 from overread.explanation.map_files import LIST, MapEntry, keep_map, read_entries, write_entries
 from overread.explanation.sanity import between_patients
 from overread.explanation.verdict import Checks, Criterion, judge_method, read_methods, write_methods
@@ -107,6 +111,51 @@ def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Ex
     if home == context.folder:
         context.note("maps", model.digest, context.clock.elapsed - began)
     return Explained(tuple(made), judged)
+
+
+@checked
+def judge_run(
+    context: RunContext, wish: Wish, most: int, masks: str = "", home: Path | None = None
+) -> tuple[tuple[Criterion, ...], tuple[RegionShare, ...]]:
+    """Judge methods on at most ``most`` tuning cases, one of each patient first: ``methods.json`` and ``regions.json``.
+
+    Tuning cases, because who reads the table chooses a method by it. ``masks``: see
+    :func:`overread.explanation.checks.criteria.sample_cases`. What was known of other methods stays.
+    """
+    folder, model, resources = (
+        (home or context.folder) / "explanations",
+        load_model(context.folder),
+        context.study.resources,
+    )
+    usable = context.usable()
+    tuning = set(context.predictions("tuning").table["case"])
+    cases = usable.take(np.flatnonzero(usable.table["case"].isin(tuning)))
+    criteria, regions = judge_methods(
+        model, cases, methods=wish.methods, target=wish.target, masks=masks, most=most, seed=wish.seed,
+        device=resources.device, threads=resources.threads, progress=context.progress, say=context.say,
+    )  # fmt: skip
+    before = read_methods(folder / "methods.json") if (folder / "methods.json").exists() else ()
+    write_methods(folder / "methods.json", [*criteria, *(row for row in before if row.method not in wish.methods)])
+    known = read_regions(folder / "regions.json") if (folder / "regions.json").exists() else ()
+    write_regions(folder / "regions.json", [*regions, *(row for row in known if row.method not in wish.methods)])
+    return criteria, regions
+
+
+@checked
+def filters_of_run(
+    context: RunContext, layer: str = "", units: tuple[int, ...] = (), home: Path | None = None
+) -> list[Path]:
+    """Write the filters of a run's model, and the patches of its training images that excite its units most."""
+    cases, resources = context.usable(), context.study.resources
+    training = cases.only(Split.load(context.folder / "split.csv"), "train")
+    written = _written(context, training)
+    if written:
+        context.say(f"  {count(len(written), 'case')} with writing burned in are left out: no patch shows a name")
+        training = training.take(np.flatnonzero(~training.table["case"].isin(written)))
+    return show_filters(
+        load_model(context.folder), training, (home or context.folder) / "explanations" / "filters", layer=layer, units=units,
+        device=resources.device, threads=resources.threads, progress=context.progress, say=context.say,
+    )  # fmt: skip
 
 
 def _chosen(context: RunContext, model: Model, wish: Wish) -> tuple[Cases, dict[str, str]]:
