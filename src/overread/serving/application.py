@@ -177,6 +177,17 @@ def _add_reading(app: FastAPI, desk: _Desk) -> None:
         """The nearest known cases, with their labels, and how reliable such neighbours are."""
         return await desk.answer(request, ("k",), lambda form, call: room.similar(form.files, form.fields, call))
 
+    @app.post(
+        "/view",
+        response_class=Response,
+        responses={200: {"content": {"application/octet-stream": {}}}},
+        openapi_extra=_form(),
+    )
+    async def view(request: Request) -> Response:
+        """The pixels of one case for a viewer: a line of JSON that describes its images, then their bytes."""
+        async with desk.form(request, ()) as form:
+            return Response(await desk.slots.run(lambda: room.view(form.files)), media_type="application/octet-stream")
+
     @app.post("/batch", responses={200: {"model": Line, "content": {"application/x-ndjson": {}}}}, response_class=StreamingResponse,
               openapi_extra=_form())  # fmt: skip
     async def batch(request: Request) -> Response:

@@ -60,7 +60,7 @@ class KnownCases:
             for rank, label, source, distance, picture in zip(table["rank"], table["label"], table["source"], table["distance"], pictures, strict=True)
         ]  # fmt: skip
         told = [picked(Reliability, plain(each), digits) for each in about.precision
-                if each.metric.endswith(f"@{FIRST}") or each.metric == "prevalence"]  # fmt: skip
+                if each.metric.endswith(f"@{FIRST}") or each.metric == "index prevalence"]  # fmt: skip
         far = {"distance": float(self.index.novelty_of(query)[0]), "limit": self.index.novelty_limit}
         return picked(SimilarAnswer, {"layer": about.layer, "measure": about.distance, "cases": len(self.index), "patients": about.patients,
                                       "neighbours": plain(neighbours), "reliability": plain(told), "notes": [*about.notes, *([] if self.addresses else [NO_PICTURES])], **far}, digits)  # fmt: skip

@@ -28,6 +28,7 @@ from overread.serving.policy import ServingSettings
 from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, SimilarAnswer, picked
 from overread.serving.undecoded import within
 from overread.serving.uploads import images_of, one_case, require_pixels
+from overread.serving.viewed import viewed
 
 #: Neighbours that are shown at most.
 MOST_NEIGHBOURS = 50
@@ -87,11 +88,12 @@ class ReadingRoom:
 
     def about(self, *, report: bool, model_card: bool) -> About:
         """What can be asked here."""
-        target, limits = self._reader.model.target, self._limits
+        target, limits, about = self._reader.model.target, self._limits, self._reader.model.about
+        whole = about.preprocess.fit == "squash" and about.preprocess.crop == "none"
         held = {"upload_megabytes": limits.upload, "files": limits.parts, "megapixels": limits.megapixels, "images_a_minute": limits.rate,
                 "digits": limits.digits, "seconds": limits.body_seconds}  # fmt: skip
         return About(__version__, target.task.question, list(target.names), self.volume, self.methods, self._known is not None, report, model_card,
-                     bool(self._settings.address.token), held, self._reader.model.about.recipe.fusion != "single")  # fmt: skip
+                     bool(self._settings.address.token), held, about.recipe.fusion != "single", whole)  # fmt: skip
 
     def cases(self, files: Sequence[Path]) -> list[list[str]]:
         """Every file, and every file in an archive, as a case of its own; of volumes every upload is one."""
@@ -154,6 +156,12 @@ class ReadingRoom:
         require_pixels(addresses, self._limits)
         asked = case_of(self._reader.model, addresses)
         return self._known.similar(asked, int(k), self._limits.digits, files[0].parent / "fingerprints", call.progress)
+
+    def view(self, files: Sequence[Path]) -> bytes:
+        """The pixels of the one case that all files are: see :func:`overread.serving.viewed.viewed`."""
+        addresses = self._case(files)
+        require_pixels(addresses, self._limits)
+        return viewed(addresses, self._limits)
 
     def _case(self, files: Sequence[Path]) -> list[str]:
         return one_case(images_of(files, self._limits), volume=self.volume)

@@ -213,7 +213,10 @@ class SimilarAnswer:
 
 @dataclass(frozen=True)
 class About:
-    """What can be asked here: the task, its outcomes in order, methods of explanation, whether neighbours are shown."""
+    """What can be asked here: the task, its outcomes in order, methods of explanation, whether neighbours are shown.
+
+    ``whole``: the network sees all of an image, whatever its shape, so that a map lies over all of it.
+    """
 
     version: str
     task: str
@@ -226,6 +229,7 @@ class About:
     token: bool
     limits: dict[str, float]
     images_seen_together: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,13 @@ const drawnIn = (tag, values) => {
   return made;
 };
 
-export const percent = (value, digits = 1) => (value === null || value === undefined ? "–" : `${(100 * value).toFixed(digits)} %`);
+/** A share; what is neither 0 nor 1 is not rounded to it. */
+export function percent(value, digits = 1) {
+  if (value === null || value === undefined) return "–";
+  const least = 0.5 * 10 ** (-2 - digits), unit = (10 ** -digits).toFixed(digits);
+  if (value < least) return `< ${unit} %`;
+  return value > 1 - least ? `> ${(100 - unit).toFixed(digits)} %` : `${(100 * value).toFixed(digits)} %`;
+}
 export const number = (value) => (value === null || value === undefined ? "–" : Number(value.toPrecision(4)).toString());
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 const list = (items, name = "") => make("ul", name, ...items.map((item) => make("li", "", item)));
@@ -41,7 +47,7 @@ export function answer(opinion) {
   const head = make("div", "block",
     make("p", "headline", first.name, first.value === null ? "" : make("span", "p", ` ${first.quantity ? number(first.value) : percent(first.value)}`)),
     opinion.called_by && make("p", "under", `Called by ${opinion.called_by}`),
-    make("p", "", make("span", opinion.trusted ? "chip sound" : "chip doubt", opinion.trusted ? "Nothing found that speaks against it" : "Not to be relied on, see below")));
+    make("p", "", make("span", opinion.trusted ? "chip sound" : "chip doubt", opinion.trusted ? "Nothing found that speaks against it" : "Not to be relied on: see below")));
   parts.append(head);
   if (!first.quantity) parts.append(bars(opinion));
   else if (opinion.answers[0].low !== null) parts.append(make("p", "under", `The members of the ensemble say ${number(opinion.answers[0].low)} to ${number(opinion.answers[0].high)}.`));
@@ -83,7 +89,8 @@ function sure({ certainty, ruled_in: ruled, coverage, novelty }) {
 }
 
 function doubts({ trusted, warnings, findings, seen, novelty, unchecked }) {
-  const said = [...new Set([...warnings, ...findings.map(({ message }) => message), ...(seen ? [seen] : [])])];
+  const said = warnings.map((line) => line.replace(/^(?:warning|error|note): /i, ""));
+  for (const line of [...findings.map(({ message }) => message), seen].filter(Boolean)) if (!said.some((known) => known.includes(line))) said.push(line);
   if (novelty.unlike && !said.some((line) => /unlike/i.test(line))) said.unshift(`The image is unlike those of training (distance ${number(novelty.distance)}, limit ${number(novelty.limit)})`);
   const missing = [...unchecked, ...(novelty.unlike === null && novelty.why && !unchecked.includes(novelty.why) ? [novelty.why] : [])];
   const parts = make("div", "block");
@@ -96,10 +103,12 @@ function doubts({ trusted, warnings, findings, seen, novelty, unchecked }) {
 
 /** What a method was found to be worth on this run, in one sentence. */
 export function worth({ criteria }) {
-  if (!criteria.length) return "Not checked on this run: overread explain checks it.";
-  const passed = criteria.filter((each) => each.passed).length;
-  return `Passed ${passed} of ${criteria.length} checks on a sample of this run’s cases.`;
+  const made = criteria.filter(isMade), passed = made.filter((each) => each.passed).length;
+  if (!made.length) return "Not checked on this run: do not read a map as evidence before overread explain has.";
+  return `Passed ${passed} of ${made.length} checks on a sample of this run’s cases.`;
 }
+
+const isMade = ({ value }) => value !== null;
 
 /** What is to be known before a map is believed. */
 export function verdict(map) {
@@ -113,7 +122,10 @@ export function verdict(map) {
 
 function criteria(method) {
   if (!method.criteria.length) return "";
-  return make("ul", "criteria", ...method.criteria.map((each) => make("li", each.passed ? "passed" : "", make("span", "", make("span", "hidden", each.passed ? "passed: " : "failed: "), each.words))));
+  return make("ul", "criteria", ...method.criteria.map((each) => {
+    const outcome = !isMade(each) ? "unmade" : each.passed ? "passed" : "failed";
+    return make("li", outcome, make("span", "", make("span", "hidden", outcome === "unmade" ? "" : `${outcome}: `), `${capital(each.criterion)}: ${each.words}`));
+  }));
 }
 
 export function methodList(methods) {

@@ -266,7 +266,7 @@ function pick(kept, image) {
 /** The picture that a panel lies over: where the network saw all of it, whatever its shape; else what it saw. */
 function covering(kept, panel, image) {
   const picture = kept.pictures?.[image];
-  return picture?.whole && picture.slices === 1 && kept.pictures.length === shownMap(kept).panels.length ? picture : null;
+  return state.about.whole && picture?.slices === 1 && kept.pictures.length === shownMap(kept).panels.length ? picture : null;
 }
 
 const shownMap = (kept) => kept.maps.get(keyOf(kept)) ?? null;
@@ -343,7 +343,7 @@ async function alike(kept) {
   }
   if (state.shown !== kept) return;
   at("near").hidden = false;
-  put("neighbours", neighbours(kept.near, (near) => beside(kept, near)));
+  put("neighbours", neighbours(kept.near, kept.opinion.called || kept.target, (near) => beside(kept, near)));
 }
 
 /** A known case beside this one, large. */
@@ -366,8 +366,8 @@ function told() {
   const { picture, map } = viewer;
   at("stage-words").textContent = picture ? [
     `${picture.width} × ${picture.height}${picture.slices > 1 ? ` × ${picture.slices}` : ""}`, `${Math.round(100 * viewer.zoom)} %`,
-    `level ${number(viewer.level)}, window ${number(viewer.width)}`, viewer.inverted ? "inverted" : "",
-    picture.shrunk > 1 ? `shown smaller by ${picture.shrunk.toFixed(1)}` : "", map && !picture.files ? (shownOwn() ? "" : "as the network saw it") : "",
+    `level ${number(viewer.level)}, window ${number(viewer.width)}${picture.unit ? ` ${picture.unit}` : ""}`, viewer.inverted ? "inverted" : "",
+    picture.shrunk > 1 ? `shown smaller by ${picture.shrunk.toFixed(1)}` : "", map && !shownOwn() ? "as the network saw it" : "",
   ].filter(Boolean).join(" · ") : "";
   at("canvas").setAttribute("aria-label", picture ? `Image of ${state.shown?.name ?? "the case"}${map ? ", with the map over it" : ""}` : "No image yet");
   for (const [id, value] of [["level", viewer.level], ["width", viewer.width]]) if (document.activeElement !== at(id)) at(id).value = picture ? number(value) : "";
@@ -393,7 +393,8 @@ async function ready() {
   if (state.about) return;
   state.about = await get("about");
   const { task, methods, report, model_card: card, images_seen_together: seen, volume } = state.about;
-  at("task").textContent = task;
+  const { outcomes } = state.about;
+  at("task").textContent = outcomes.length > 1 && outcomes.length <= 12 ? `${task}: ${outcomes.join(", ")}` : task;
   at("to-report").hidden = !report;
   at("to-card").hidden = !card;
   document.querySelector(`input[name=together][value=${seen || volume ? "one" : "each"}]`).checked = true;
@@ -451,7 +452,7 @@ const PRESSED = Object.assign({}, ...KEYS.map(([, , does]) => does));
 
 function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.target.matches("input:not([type=range], [type=radio], [type=checkbox]), select, textarea") || !at("single").checked) return;
+  if (event.target.matches("input:not([type=range], [type=radio], [type=checkbox], [type=file]), select, textarea") || !at("single").checked) return;
   const does = PRESSED[event.key];
   if (!does) return;
   event.preventDefault();

@@ -2,7 +2,7 @@
 
 export class Problem extends Error {
   constructor(status, { error = "", what = "", todo = "", id = "" } = {}, wait = 0) {
-    super([what, todo].filter(Boolean).map(sentence).join(" "));
+    super([what, what.includes(todo) ? "" : todo].filter(Boolean).map(sentence).join(" "));
     Object.assign(this, { status, code: error, id, wait });
   }
 }

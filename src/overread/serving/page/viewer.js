@@ -59,7 +59,7 @@ export class Viewer {
   }
   fit() { Object.assign(this, { scale: 1, x: 0, y: 0 }); this.#changed(); }
   reset(tell = true) {
-    Object.assign(this, { scale: 1, x: 0, y: 0, inverted: false, slice: Math.floor((this.picture?.slices ?? 1) / 2) });
+    Object.assign(this, { scale: 1, x: 0, y: 0, inverted: this.picture?.inverted ?? false, slice: Math.floor((this.picture?.slices ?? 1) / 2) });
     this.#rewindow();
     if (tell) this.#changed();
   }
@@ -118,8 +118,8 @@ export class Viewer {
     const dx = event.clientX - touch.x, dy = event.clientY - touch.y;
     if (this.touches.size === 2) this.#pinch(event, touch);
     else if (touch.window) {
-      const step = (this.picture.most - this.picture.least) / 400;
-      this.setWindow(this.level - dy * step, Math.max(step / 10, this.width + dx * step));
+      const step = (this.picture.high - this.picture.low) / 250;
+      this.setWindow(this.level - dy * step, Math.max(step, this.width + dx * step));
     } else {
       this.x += dx;
       this.y += dy;
