@@ -17,7 +17,8 @@ import tomli_w
 
 from overread.cases.split import Split
 from overread.core.errors import ArgumentError, InputError, UnavailableError, UnsoundError
-from overread.core.files import folder_lock
+from overread.core.files import folder_lock, read_json
+from overread.core.progress import Clock
 from overread.evaluation.evaluate import Evaluation
 from overread.learning.model import Model
 from overread.predictions import Predictions
@@ -55,12 +56,30 @@ def test_a_run_leaves_the_files_of_the_design(done) -> None:
     for name in ("study.toml", "record.json", "cases.csv", "excluded.csv", "audit.json", "split.csv", "split.proof.json",
                  "model/model.safetensors", "model/model.json", "checkpoints/last.safetensors", "predictions/tuning.csv",
                  "predictions/test.csv", "evaluation/metrics.json", "evaluation/operating.json", "ledger.jsonl", "report.html",
-                 "model_card.md"):  # fmt: skip
+                 "model_card.md", "explanations/gallery.json", "explanations/maps.json"):  # fmt: skip
         assert (done / name).stat().st_size > 0, name
     assert list((done / "tensorboard").iterdir())
     assert list((done / "evaluation" / "figures").glob("*.svg"))
     assert not list(done.rglob("*.part"))
     assert Study.load(done / "study.toml").training.seed == 3
+
+
+def test_the_cases_that_the_report_shows_have_a_map(done) -> None:
+    shown = [row["case"] for row in read_json(done / "explanations" / "gallery.json")]
+    maps = {row["case"]: row for row in read_json(done / "explanations" / "maps.json")}
+    assert set(shown) == set(maps)
+    assert {(row["method"], row["nothing"]) for row in maps.values()} <= {("grad-cam", False), ("grad-cam", True)}
+    for row in maps.values():
+        assert not row["map"] or (done / row["map"]).stat().st_size > 0
+
+
+def test_at_the_end_of_a_budget_maps_are_left_to_their_command(done, phantom, tmp_path) -> None:
+    folder, said = tmp_path / "run", []
+    shutil.copytree(done, folder)
+    (folder / "explanations" / "maps.json").unlink()
+    steps.explain(RunContext(_study(phantom), folder, clock=Clock(limit=1.0), say=said.append))
+    assert not (folder / "explanations" / "maps.json").exists()
+    assert "overread explain" in said[-1]
 
 
 def test_the_parts_share_no_patient_and_the_model_knows_whom_it_saw(done) -> None:

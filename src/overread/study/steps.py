@@ -22,7 +22,7 @@ from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_o
 from overread.cases.privacy import codes, patient_codes
 from overread.cases.split import Split, leaked, without
 from overread.cases.split import split as split_cases
-from overread.core.errors import InputError, UnsoundError, checked
+from overread.core.errors import InputError, UnavailableError, UnsoundError, checked
 from overread.core.files import (
     build,
     cache_folder,
@@ -36,7 +36,7 @@ from overread.core.files import (
     write_csv,
     write_json,
 )
-from overread.core.phrases import count, without_folders
+from overread.core.phrases import command_of, count, without_folders
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.evaluation.comparison.claims import Declaration, declare
 from overread.evaluation.comparison.paired_cases import beside_baseline
@@ -63,6 +63,8 @@ JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "co
 HELD_OUT = "predictions/held-out.csv"
 #: Seconds kept at the end of a budget for evaluation and report.
 CLOSING_SECONDS = 25.0
+#: Of a budget the seconds without which what a report may show beside its numbers is left to commands of their own.
+SHOWING_SECONDS = 15.0
 
 
 @checked
@@ -404,6 +406,35 @@ def show_errors(context: RunContext) -> None:
 
 
 @checked
+def explain(context: RunContext) -> None:
+    """``explanations/maps.json``: where the model looked in the cases that the report shows.
+
+    It is said where there are none: a model without such maps, or a budget at its end.
+    """
+    from overread.explanation.map_files import LIST, read_entries
+    from overread.learning.predict import load_model
+    from overread.study.explained import Wish, explain_run
+
+    folder = context.folder
+    path = folder / "explanations" / "gallery.json"
+    shown = {row["case"] for row in read_json(path)} if path.exists() else set()
+    known = {entry.case for entry in read_entries(folder)} if (folder / LIST).exists() else set()
+    if not shown or (shown <= known and context.done("maps", load_model(folder).digest, LIST)):
+        return
+    if context.clock.left < SHOWING_SECONDS:
+        context.say(f"  no maps of where the model looked: the budget is at its end. {_makes('explain', folder)}")
+        return
+    try:
+        explain_run(context, Wish(methods=("grad-cam",), sample=len(shown), checks=False))
+    except UnavailableError as error:
+        context.say(f"  no maps of where the model looked: {error}")
+
+
+def _makes(command: str, folder: Path) -> str:
+    return f"`{command_of(['overread', command, folder])}` makes them"
+
+
+@checked
 def report(context: RunContext) -> None:
     """``report.html``, ``model_card.md``, the figures and the checklists."""
     from overread.reporting import card, draw_all, write_checklists
@@ -433,6 +464,7 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
     predict,
     evaluate,
     show_errors,
+    explain,
     report,
 )
 
