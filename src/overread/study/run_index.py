@@ -31,14 +31,14 @@ _MAP_SHARE = 0.3
 @checked
 def build_index(
     model: Model, parts: Mapping[str, Cases], folder: str | Path, *, layer: str = "", distance: str = "", clock: Clock | None = None,
-    cache: str | Path | None = None, device: str = "", threads: int = 0, seed: int = 0, progress: Progress = silent,
-    say: Say = unheard,
+    cache: str | Path | None = None, device: str = "", threads: int = 0, seed: int = 0, look: bool = True,
+    progress: Progress = silent, say: Say = unheard,
 ) -> Index:  # fmt: skip
     """Every file of ``folder/index``: the index of the ``train`` cases, chosen and judged on ``tuning``, the map, and the
     neighbours of the cases that the report shows.
 
-    The ``test`` cases are judged only where the run has been evaluated; then this is a look, written into the ledger
-    unless the same one stands there. Without, the map is of the tuning part. Raises as :meth:`Index.build` does.
+    The ``test`` cases are judged only where the run has been evaluated and ``look`` allows it; then this is a look, written
+    into the ledger unless the same one stands there. Of a run that was not evaluated the map is of the tuning part. Raises as :meth:`Index.build` does.
     """
     folder, clock = Path(folder), clock or Clock()
     work: dict[str, Any] = {"device": device, "threads": threads, "cache": cache, "progress": progress, "say": say}
@@ -53,7 +53,7 @@ def build_index(
             "  the test part stays closed, since the run has not been evaluated: neighbours are judged on tuning patients only"
         )
     asked = index.asked(shown, **work) if shown is not None and len(shown) else None
-    if asked is not None and predictions is not None:
+    if asked is not None and predictions is not None and look:
         judged = index.judge(asked, "test", seed=seed)
         _write_look(folder, index, predictions, judged)
         index = replace(index, about=replace(index.about, precision=(*index.about.precision, *judged)))
@@ -76,7 +76,7 @@ def build_index(
         )
     for note in index.about.notes:
         say(f"  {note}")
-    say(f"  index: {index}, tried on {part} patients")
+    say(f"  index: {index}, tried on {part if look else 'tuning'} patients")
     return index
 
 

@@ -61,10 +61,12 @@ JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "co
                      "device", "threads"})  # fmt: skip
 #: What a model made of folds says of training and tuning patients, each by networks that have not seen him.
 HELD_OUT = "predictions/held-out.csv"
-#: Seconds kept at the end of a budget for evaluation and report.
-CLOSING_SECONDS = 25.0
+#: Seconds kept at the end of a budget for evaluation, maps, an index and the report.
+CLOSING_SECONDS = 40.0
 #: Of a budget the seconds without which what a report may show beside its numbers is left to commands of their own.
 SHOWING_SECONDS = 15.0
+#: How much longer an index takes than predicting the same images, at most: layers are chosen, and a map is drawn.
+INDEX_TIMES = 2.0
 
 
 @checked
@@ -422,7 +424,7 @@ def explain(context: RunContext) -> None:
     if not shown or (shown <= known and context.done("maps", load_model(folder).digest, LIST)):
         return
     if context.clock.left < SHOWING_SECONDS:
-        context.say(f"  no maps of where the model looked: the budget is at its end. {_makes('explain', folder)}")
+        context.say(f"  no maps of where the model looked: the budget is at its end ({_later('explain', folder)})")
         return
     try:
         explain_run(context, Wish(methods=("grad-cam",), sample=len(shown), checks=False))
@@ -430,8 +432,34 @@ def explain(context: RunContext) -> None:
         context.say(f"  no maps of where the model looked: {error}")
 
 
-def _makes(command: str, folder: Path) -> str:
-    return f"`{command_of(['overread', command, folder])}` makes them"
+@checked
+def index(context: RunContext) -> None:
+    """``index/``: the training cases by what the model sees in them, and those nearest to the cases that the report shows.
+
+    It takes as long as predicting every case; where the budget has no time for it, that is said.
+    """
+    from overread.learning.predict import load_model
+    from overread.study.run_index import build_index
+
+    folder, resources = context.folder, context.study.resources
+    parts, model, cases = Split.load(folder / "split.csv"), load_model(folder), context.usable()
+    key = fingerprint([model.digest, cases.digest])
+    if context.done("index", key, "index/index.json"):
+        return
+    taken = context.record().get("steps", {}).get("predictions", {}).get("seconds", 0.0)
+    needed = INDEX_TIMES * taken * len(cases.table) / max(1, len(parts.rows(cases, "test")))
+    if context.clock.left < SHOWING_SECONDS + needed:
+        context.say(f"  no index of similar cases: the budget is at its end, and about {needed:.0f} s are needed ({_later('similar', folder)})")  # fmt: skip
+        return
+    began = context.clock.elapsed
+    of_part = {part: cases.only(parts, part) for part in ("train", "tuning", "test")}
+    build_index(model, of_part, folder, clock=context.clock, cache=context.cache, device=resources.device, threads=resources.threads,
+                seed=context.study.training.seed, look=False, progress=context.progress, say=context.say)  # fmt: skip
+    context.note("index", key, context.clock.elapsed - began)
+
+
+def _later(command: str, folder: Path) -> str:
+    return f"later: {command_of(['overread', command, folder])}"
 
 
 @checked
@@ -465,6 +493,7 @@ STEPS: tuple[Callable[[RunContext], None], ...] = (
     evaluate,
     show_errors,
     explain,
+    index,
     report,
 )
 
