@@ -31,7 +31,8 @@ from overread.cli.options import Commands, HelpWithHeadings, expanded
 from overread.cli.plan import plan
 from overread.cli.predict import predict
 from overread.cli.readers import readers
-from overread.cli.run import audit, checklist, demo, report, run, split, train
+from overread.cli.report import checklist, report
+from overread.cli.run import audit, demo, run, split, train
 from overread.cli.scan import key, scan
 from overread.cli.search import search
 from overread.cli.serve import serve
