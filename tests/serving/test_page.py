@@ -17,7 +17,8 @@ from browser import browser, page_at, violations
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 
-from reading_page import HOSTILE, hostile_run, reading_page
+from reading_page import HOSTILE, hostile_run, reading_page, served_page
+from served import StandIn, a_volume_model
 
 WAIT = 30_000
 TOKEN = "a token of the test, long enough"
@@ -153,12 +154,14 @@ def test_a_neighbour_opens_beside_the_case(page, images):
 
 
 def test_a_keyboard_leads_from_the_start_to_the_result(page, images):
+    until(page, "document.getElementById('task').textContent !== ''")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     for _ in range(12):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "files":
             break
+    assert page.evaluate("document.activeElement.id") == "files"
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Enter")
     chooser.value.set_files(str(images[0]))
@@ -250,6 +253,28 @@ def test_sixteen_bits_are_seen_in_their_values(page):
     page.fill("#opacity", "0")
     assert float(page.input_value("#level")) == pytest.approx((low + high) / 2, rel=1e-3)
     assert float(page.input_value("#width")) == pytest.approx(high - low, rel=1e-3)
+
+
+def test_a_volume_is_turned_slice_by_slice(opened, tmp_path):
+    voxels = np.arange(6 * 10 * 12, dtype="<i2").reshape(6, 10, 12)
+    head = "NRRD0004\ntype: int16\ndimension: 3\nsizes: 12 10 6\nencoding: raw\nendian: little\n\n"
+    with served_page(StandIn(a_volume_model()), tmp_path) as url, page_at(opened, url) as page:
+        page.set_default_timeout(WAIT)
+        page.set_input_files("#files", {"name": "v.nrrd", "mimeType": "", "buffer": head.encode() + voxels.tobytes()})
+        page.wait_for_selector("#verdict p")
+        page.click("#which button:has-text('Picture')")
+        assert page.inner_text("#slice-words") == "4 of 6"
+        before = seen(page)
+        page.focus("#canvas")
+        page.keyboard.press("PageDown")
+        assert page.inner_text("#slice-words") == "5 of 6"
+        assert seen(page) != before
+        page.locator("#canvas").hover()
+        page.mouse.wheel(0, -100)
+        until(page, "document.getElementById('slice-words').textContent === '4 of 6'")
+        assert seen(page) == before
+        page.fill("#slice", "1")
+        assert page.inner_text("#slice-words") == "1 of 6"
 
 
 def test_names_are_text(page, images):

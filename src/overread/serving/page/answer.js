@@ -46,7 +46,7 @@ export function answer(opinion) {
   const first = headline(opinion), parts = document.createDocumentFragment();
   const head = make("div", "block",
     make("p", "headline", first.name, first.value === null ? "" : make("span", "p", ` ${first.quantity ? number(first.value) : percent(first.value)}`)),
-    opinion.called_by && make("p", "under", `Called by ${opinion.called_by}`),
+    opinion.called_by && make("p", "under", `Called by ${opinion.called_by}.${lesser(opinion)}`),
     make("p", "", make("span", opinion.trusted ? "chip sound" : "chip doubt", opinion.trusted ? "Nothing found that speaks against it" : "Not to be relied on: see below")));
   parts.append(head);
   if (!first.quantity) parts.append(bars(opinion));
@@ -55,6 +55,12 @@ export function answer(opinion) {
   parts.append(sure(opinion), doubts(opinion));
   if (opinion.facts.length) parts.append(make("details", "", make("summary", "", "About this model"), list(opinion.facts)));
   return parts;
+}
+
+/** What is said where the class called is not the most probable one: rules may weigh classes. */
+function lesser({ answers, called }) {
+  const own = answers.find(({ name }) => name === called), most = answers.reduce((best, each) => ((each.value ?? -1) > (best.value ?? -1) ? each : best), answers[0]);
+  return own && most.value > own.value ? ` More probable is ${most.name}, ${percent(most.value)}: the rule weighs the classes.` : "";
 }
 
 function bars({ answers, called, calibration }) {
@@ -82,7 +88,7 @@ function calls(rows) {
 
 function sure({ certainty, ruled_in: ruled, coverage, novelty }) {
   const lines = [];
-  if (certainty.word) lines.push(make("p", "", make("strong", "", capital(certainty.word)), certainty.margin === null ? "" : `; ahead of the next by ${percent(certainty.margin)}`));
+  if (certainty.word) lines.push(make("p", "", make("strong", "", capital(certainty.word)), certainty.margin === null ? "" : `; the first two answers are ${(100 * certainty.margin).toFixed(0)} points apart`));
   if (ruled.length) lines.push(make("p", "", `Cannot be ruled out: ${ruled.join(", ")}`, coverage === null ? "" : make("span", "under", ` (sets like this hold the truth of ${percent(coverage, 0)} of cases)`)));
   if (novelty.unlike === false) lines.push(make("p", "", "Like the images of training", novelty.limit === null ? "" : make("span", "under", ` (distance ${number(novelty.distance)}, limit ${number(novelty.limit)})`)));
   return lines.length ? make("div", "block", make("h3", "", "How sure"), ...lines) : "";
@@ -104,8 +110,8 @@ function doubts({ trusted, warnings, findings, seen, novelty, unchecked }) {
 /** What a method was found to be worth on this run, in one sentence. */
 export function worth({ criteria }) {
   const made = criteria.filter(isMade), passed = made.filter((each) => each.passed).length;
-  if (!made.length) return "Not checked on this run: do not read a map as evidence before overread explain has.";
-  return `Passed ${passed} of ${made.length} checks on a sample of this run’s cases.`;
+  if (!made.length) return "not checked on a sample of this run’s cases.";
+  return `passed ${passed} of ${made.length} checks on a sample of this run’s cases.`;
 }
 
 const isMade = ({ value }) => value !== null;
@@ -115,7 +121,7 @@ export function verdict(map) {
   const parts = document.createDocumentFragment();
   if (map.nothing) parts.append(make("p", "nothing", `This map says nothing for ${map.target}: no value is above 0.`));
   if (map.verdict) parts.append(make("p", "said", map.verdict));
-  parts.append(make("p", map.verdict ? "" : "said", `${map.method.title}: ${worth(map.method)}`), criteria(map.method));
+  parts.append(make("p", map.verdict ? "under" : "said", `${map.method.title}: ${worth(map.method)}`), criteria(map.method));
   parts.append(...map.notes.map((note) => make("p", "under", note)));
   return parts;
 }
@@ -130,5 +136,5 @@ function criteria(method) {
 
 export function methodList(methods) {
   return methods.flatMap((method) => [make("dt", "", method.title),
-    make("dd", "", make("p", "", method.words), make("p", "", worth(method)), criteria(method), method.source && make("p", "small", method.source))]);
+    make("dd", "", make("p", "", method.words), make("p", "", capital(worth(method))), criteria(method), method.source && make("p", "small", method.source))]);
 }

@@ -8,6 +8,7 @@ export function neighbours(found, called, open) {
   const agree = found.neighbours.filter(({ label }) => label === called).length;
   if (!found.neighbours.length) parts.append(make("p", "", "None: what is alike is of the same patient, or a copy."));
   else if (called) parts.append(make("p", "", `${agree} of ${found.neighbours.length} bear the label ${called}.`));
+  if (found.limit !== null && found.distance > found.limit) parts.append(make("p", "far", `Unlike what is known: at a distance of ${number(found.distance)}, while 95 % of patients kept for tuning lie within ${number(found.limit)}.`));
   parts.append(make("ol", "near", ...found.neighbours.map((near) => make("li", "", card(near, open)))));
   parts.append(reliability(found, called));
   const where = `Among ${found.cases.toLocaleString("en")} cases of ${found.patients.toLocaleString("en")} patients, by ${found.measure} distance in the layer ${found.layer}; never the same patient, nor a copy.`;

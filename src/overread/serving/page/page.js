@@ -51,6 +51,7 @@ async function readOne(files) {
     kept.opinion = await waiting(() => post("predict", form(files)));
   } catch (error) { kept.problem = error.message; throw error; } finally { update(kept); }
   say(spoken(kept));
+  if (window.matchMedia("(max-width: 52rem)").matches) at("result").scrollIntoView();
 }
 
 async function readEach(files) {
@@ -215,7 +216,7 @@ function answered(kept) {
 
 /** The picture itself. */
 async function looked(kept) {
-  kept.image = 0;
+  kept.view = 0;
   viewer.show(null);
   put("which");
   if (!kept.pictures) {
@@ -227,8 +228,7 @@ async function looked(kept) {
       return;
     }
   }
-  if (state.shown !== kept) return;
-  pick(kept, 0);
+  if (state.shown === kept) pick(kept, kept.view);
 }
 
 /** What comes after the probability: where it looked, then what is alike. */
@@ -242,31 +242,31 @@ async function beyond(kept) {
   if (state.about.neighbours) await alike(kept);
 }
 
-/** An image of the case, with the map of it where there is one. */
-function pick(kept, image) {
-  kept.image = image;
-  const map = shownMap(kept), panels = map?.panels ?? [];
-  const names = panels.length ? panels.map((panel, each) => panel.name || `image ${each + 1}`) : (kept.pictures ?? []).map((picture, each) => picture.name || `image ${each + 1}`);
-  at("which").hidden = names.length < 2;
-  put("which", ...names.map((name, each) => {
-    const button = make("button", "", name);
-    button.type = "button";
-    button.setAttribute("aria-pressed", String(each === image));
-    button.addEventListener("click", () => pick(kept, each));
-    return button;
-  }));
-  const panel = panels[image];
-  if (!panel) return viewer.show(kept.pictures?.[image] ?? null);
-  const own = covering(kept, panel, image);
-  if (own) viewer.show(own, { keep: viewer.picture === own });
-  else viewer.show(panel.picture, { keep: false });
-  viewer.lay(map.nothing ? null : panel, map.method.signed);
+/** What can be looked at of a case: its pictures, and what of them the network saw, each with the map of it. */
+function views(kept) {
+  const own = kept.pictures ?? [], panels = shownMap(kept)?.panels ?? [];
+  const name = (each, at, of) => each.name || (of > 1 ? `image ${at + 1}` : "");
+  const covered = state.about.whole && own.length === panels.length && own.every(({ slices }) => slices === 1);
+  if (covered) return own.map((picture, at) => ({ name: name(picture, at, own.length) || "Picture", picture, panel: panels[at] }));
+  return [...panels.map((panel, at) => ({ name: `Map${name(panel, at, panels.length) ? `: ${name(panel, at, panels.length)}` : ""}`, picture: panel.picture, panel })),
+    ...own.map((picture, at) => ({ name: name(picture, at, own.length) || "Picture", picture, panel: null }))];
 }
 
-/** The picture that a panel lies over: where the network saw all of it, whatever its shape; else what it saw. */
-function covering(kept, panel, image) {
-  const picture = kept.pictures?.[image];
-  return state.about.whole && picture?.slices === 1 && kept.pictures.length === shownMap(kept).panels.length ? picture : null;
+/** Show one of the views of a case. */
+function pick(kept, chosen) {
+  const all = views(kept), map = shownMap(kept);
+  kept.view = Math.max(0, Math.min(chosen, all.length - 1));
+  at("which").hidden = all.length < 2;
+  put("which", ...all.map(({ name }, each) => {
+    const button = make("button", "", name);
+    button.type = "button";
+    button.setAttribute("aria-pressed", String(each === kept.view));
+    button.addEventListener("click", () => { pick(kept, each); at("which").children[each].focus(); });
+    return button;
+  }));
+  const view = all[kept.view];
+  viewer.show(view?.picture ?? null, { keep: viewer.picture === view?.picture });
+  if (view?.panel && !map.nothing) viewer.lay(view.panel, map.method.signed);
 }
 
 const shownMap = (kept) => kept.maps.get(keyOf(kept)) ?? null;
@@ -304,7 +304,7 @@ async function explain(kept) {
   const map = kept.maps.get(key);
   put("verdict", verdict(map));
   signs(map);
-  pick(kept, Math.min(kept.image ?? 0, map.panels.length - 1));
+  pick(kept, kept.view ?? 0);
   return undefined;
 }
 
