@@ -122,12 +122,11 @@ class _Desk:
     async def answer(self, request: Request, fields: Collection[str], work: Callable[[Form, Call], Any]) -> Response:
         """What ``work`` makes of the form, as JSON."""
         async with self.form(request, fields) as form:
-            self.charge(request, len(form.files) - 1)
             return Response(as_json(await self._while_wanted(request, lambda call: work(form, call))), media_type=_JSON)
 
     async def _while_wanted(self, request: Request, work: Callable[[Call], Any]) -> Any:
         """The result of ``work`` in its turn. Raises :class:`Refusal` if whoever asked has gone: nobody hears it."""
-        call, found = Call(), list[Any]()
+        call, found = self.call(request), list[Any]()
 
         async def watch(scope: anyio.CancelScope) -> None:
             while (await request.receive())["type"] != "http.disconnect":
@@ -143,11 +142,15 @@ class _Desk:
             raise gone()
         return found[0]
 
-    def charge(self, request: Request, images: int) -> None:
-        """Count further images of a request."""
+    def call(self, request: Request) -> Call:
+        """The work for a request, whose images are counted; the gate has asked for the first of them."""
         visit: Visit = request.scope["overread"]
-        visit.images += images
-        self._rate.take(visit.who, images)
+
+        def count(images: int) -> None:
+            visit.images += images
+            self._rate.charge(visit.who, images - 1)
+
+        return Call(count)
 
 
 def _form(*fields: str) -> dict[str, Any]:
@@ -186,7 +189,8 @@ def _add_reading(app: FastAPI, desk: _Desk) -> None:
     async def view(request: Request) -> Response:
         """The pixels of one case for a viewer: a line of JSON that describes its images, then their bytes."""
         async with desk.form(request, ()) as form:
-            return Response(await desk.slots.run(lambda: room.view(form.files)), media_type="application/octet-stream")
+            pixels = await desk.slots.run(lambda: room.view(form.files, desk.call(request)))
+            return Response(pixels, media_type="application/octet-stream")
 
     @app.post("/batch", responses={200: {"model": Line, "content": {"application/x-ndjson": {}}}}, response_class=StreamingResponse,
               openapi_extra=_form())  # fmt: skip
@@ -194,8 +198,7 @@ def _add_reading(app: FastAPI, desk: _Desk) -> None:
         """The opinion on every file, and every file in a zip, each a case: a line of JSON as soon as it is read."""
         async with AsyncExitStack() as stack:
             form = await stack.enter_async_context(desk.form(request, ()))
-            cases = await desk.slots.run(lambda: room.cases(form.files))
-            desk.charge(request, len(cases) - 1)
+            cases = await desk.slots.run(lambda: room.cases(form.files, desk.call(request)))
             return _Stream(_lines(desk, cases), stack.pop_all())
 
 

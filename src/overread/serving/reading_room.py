@@ -95,15 +95,17 @@ class ReadingRoom:
         return About(__version__, target.task.question, list(target.names), self.volume, self.methods, self._known is not None, report, model_card,
                      bool(self._settings.address.token), held, about.recipe.fusion != "single", whole)  # fmt: skip
 
-    def cases(self, files: Sequence[Path]) -> list[list[str]]:
+    def cases(self, files: Sequence[Path], call: Call) -> list[list[str]]:
         """Every file, and every file in an archive, as a case of its own; of volumes every upload is one."""
-        if self.volume:
-            return [one_case(images_of([file], self._limits), volume=True) for file in files]
-        return [[address] for address in images_of(files, self._limits)]
+        if not self.volume:
+            return [[address] for address in self._images(files, call)]
+        found = [images_of([file], self._limits) for file in files]
+        call.count(sum(map(len, found)))
+        return [one_case(images, volume=True) for images in found]
 
     def predict(self, files: Sequence[Path], call: Call) -> OpinionAnswer:
         """The opinion on the one case that all files are."""
-        return self.opinion(self._case(files))
+        return self.opinion(self._case(files, call))
 
     def opinion(self, case: Sequence[str]) -> OpinionAnswer:
         """The opinion on images at these addresses. Raises :class:`ImageError` where one is too large or cannot be read."""
@@ -130,7 +132,7 @@ class ReadingRoom:
             )
         if target not in ("", *model.target.names):
             raise Refusal(422, "the target is not known", nearest(target[:40], model.target.names), code="target")
-        addresses = self._case(files)
+        addresses = self._case(files, call)
         require_pixels(addresses, self._limits)
         try:
             found = explain(
@@ -152,16 +154,21 @@ class ReadingRoom:
             raise Refusal(422, "k is no number of neighbours", f"give one from 1 to {MOST_NEIGHBOURS}", code="k")
         if self._known is None:
             raise Refusal(404, "no known cases can be shown", self._why, code="no-index")
-        addresses = self._case(files)
+        addresses = self._case(files, call)
         require_pixels(addresses, self._limits)
         asked = case_of(self._reader.model, addresses)
         return self._known.similar(asked, int(k), self._limits.digits, files[0].parent / "fingerprints", call.progress)
 
-    def view(self, files: Sequence[Path]) -> bytes:
+    def view(self, files: Sequence[Path], call: Call) -> bytes:
         """The pixels of the one case that all files are: see :func:`overread.serving.viewed.viewed`."""
-        addresses = self._case(files)
+        addresses = self._case(files, call)
         require_pixels(addresses, self._limits)
         return viewed(addresses, self._limits)
 
-    def _case(self, files: Sequence[Path]) -> list[str]:
-        return one_case(images_of(files, self._limits), volume=self.volume)
+    def _images(self, files: Sequence[Path], call: Call) -> list[str]:
+        found = images_of(files, self._limits)
+        call.count(len(found))
+        return found
+
+    def _case(self, files: Sequence[Path], call: Call) -> list[str]:
+        return one_case(self._images(files, call), volume=self.volume)

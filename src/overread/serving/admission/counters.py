@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-ACTIONS = ("predict", "explain", "similar", "batch", "session", "page", "about", "report", "model-card", "metrics", "healthz",
+#: What reads images.
+READING = ("predict", "explain", "similar", "view", "batch")
+ACTIONS = (*READING, "session", "page", "about", "report", "model-card", "metrics", "healthz",
            "openapi.json", "other")  # fmt: skip
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 #: Upper ends of the histogram of seconds.
@@ -68,7 +70,7 @@ class Counters:
             lines += [f'overread_request_seconds_sum{{action="{action}"}} {row[-4]:.6f}',
                       f'overread_request_seconds_count{{action="{action}"}} {buckets[-1]:.0f}']  # fmt: skip
         for name, at, told in (("received_bytes", -3, "Bytes of requests."), ("sent_bytes", -2, "Bytes of answers."),
-                               ("images", -1, "Images read.")):  # fmt: skip
+                               ("images", -1, "Images taken in to be read.")):  # fmt: skip
             lines += [
                 *_head(f"overread_{name}_total", "counter", told),
                 f"overread_{name}_total {total[:, at].sum():.0f}",

@@ -20,7 +20,7 @@ from overread.core.errors import OverreadError
 from overread.core.files import hashed
 from overread.serving.admission.access import allowed_host, authorised, same_origin
 from overread.serving.admission.audit_log import AuditLog, Entry
-from overread.serving.admission.counters import ACTIONS, Counters
+from overread.serving.admission.counters import ACTIONS, READING, Counters
 from overread.serving.admission.rate_limit import RateLimit
 from overread.serving.admission.refusal import ASK, SLIP, Refusal, refusal_of
 from overread.serving.policy import ServingSettings
@@ -52,7 +52,7 @@ class Visit:
     def __init__(self, scope: Scope, root: str) -> None:
         self.id = secrets.token_hex(8)
         self.started = time.monotonic()
-        self.status, self.outcome, self.images = 500, "", 1 if scope["method"] == "POST" else 0
+        self.status, self.outcome, self.images = 500, "", 0
         self.received, self.sent = 0, 0
         path = scope["path"].removeprefix(root).strip("/")
         first = path.partition("/")[0] or "page"
@@ -135,11 +135,7 @@ class Gate:
             raise Refusal(
                 416, "the Range header names more ranges than the limit", f"the limit is {limits.ranges} (--ranges)"
             )
-        if (
-            visit.action in ("predict", "explain", "similar", "batch")
-            and scope["method"] == "POST"
-            and (wait := self._rate.take(visit.who))
-        ):
+        if visit.action in READING and scope["method"] == "POST" and (wait := self._rate.take(visit.who)):
             raise Refusal(
                 429,
                 "more images a minute than the limit",

@@ -18,10 +18,11 @@ T = TypeVar("T")
 
 
 class Call:
-    """What is done for one request, until it is no longer wanted."""
+    """What is done for one request, until it is no longer wanted; ``count`` hears how many images it turns out to hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: Callable[[int], None]) -> None:
         self.unwanted = threading.Event()
+        self.count = count
 
     @property
     def progress(self) -> Progress:
