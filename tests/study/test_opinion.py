@@ -119,6 +119,19 @@ def test_several_images_of_a_case_count_alike(run, reader, phantom):
     assert (both.case, len(both.images)) == ("both", 2)
 
 
+def test_findings_of_several_images_say_which_by_place_and_name_no_file(run, reader, phantom, tmp_path):
+    whole = phantom.parent / first_images(run, "test")[0]
+    grey, cut = tmp_path / "DOE_JOHN.png", tmp_path / "DOE_JANE.png"
+    Image.open(whole).convert("L").save(grey)
+    cut.write_bytes(whole.read_bytes()[:200])
+    table = pd.DataFrame({"image": [str(whole), str(grey), str(cut)], "case": "a", "patient": "", "source": "", "split": "", "view": "", "time": "", "label": ""})  # fmt: skip
+    (found,) = reader.opinions(Cases(table, reader.model.target))
+    said = found.renamed("k1", ("k2", "k3", "k4")).to_json() + str(found.renamed("k1", ("k2", "k3", "k4")))
+    assert "DOE" not in said
+    assert "(image 2 of 3)" in said
+    assert "image 3 of 3 cannot be read and counts as missing" in said
+
+
 def test_an_image_that_cannot_be_read_is_named_and_nothing_is_said_of_it(reader, phantom, run, tmp_path):
     cut = tmp_path / "cut.png"
     cut.write_bytes((phantom.parent / first_images(run, "test")[0]).read_bytes()[:200])

@@ -327,12 +327,12 @@ class _Seen:
         return None if held is None else np.asarray(np.mean(held, axis=0), np.float32)
 
     def findings(self, case: str) -> tuple[Finding, ...]:
-        """Those of each image; of several images with the name of each behind them."""
+        """Those of each image; of several images with the place of each, since names of files may name patients."""
         rows = [int(row) for row in self.rows[case]]
-        several = len(rows) > 1
-        found = [replace(one, message=f"{one.message} ({self.cases.table['image'].iloc[row]})" if several else one.message)
+        places = {row: f"image {place} of {len(rows)}" for place, row in enumerate(rows, start=1)}
+        found = [replace(one, message=f"{one.message} ({places[row]})" if len(rows) > 1 else one.message)
                  for row in rows for one in self._findings.get(row, ())]  # fmt: skip
-        lost = [Finding("unreadable", "error", f"{self.cases.table['image'].iloc[row]} cannot be read and counts as missing: {self.unread[row]}", "", 1)
+        lost = [Finding("unreadable", "error", f"{places[row]} cannot be read and counts as missing: {self.unread[row]}", "", 1)
                 for row in rows if row in self.unread]  # fmt: skip
         return tuple(sorted((*lost, *found), key=lambda one: ("error", "warning", "note").index(one.severity)))
 
