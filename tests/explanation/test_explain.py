@@ -17,7 +17,7 @@ from overread.explanation.explanation import NOTHING, Explanation, stem_of
 from overread.explanation.overlay import MOST_BYTES, grey_or_colour, overlay, picture
 from overread.explanation.verdict import Checks
 from overread.learning.inputs import inputs
-from overread.learning.predict import predict
+from overread.learning.predict import predict, predict_images
 from overread.tasks.target import Target
 
 
@@ -42,6 +42,25 @@ def test_several_images_that_are_seen_one_by_one_get_a_map_each(model, cases) ->
     assert list(errors) == [4]
     assert len({stem_of(each) for each in made}) == 8
     assert all("most probable class" in each.notes[0] for each in made)
+
+
+@pytest.mark.parametrize("towards", [-0.3, 0.3])
+@pytest.mark.parametrize("together", [1, 8])
+def test_images_of_a_case_are_explained_for_the_class_of_the_case(model, cases, monkeypatch, towards, together) -> None:
+    """Each by itself is of another class, and they may lie in other batches."""
+    monkeypatch.setattr("overread.explanation.explain.BATCH", together)
+    torn, case = model(), cases["a"]
+    said, _ = predict_images(torn, case)
+    odds = np.log(said[:, 1] / said[:, 0])
+    with torch.no_grad():
+        torn.network.head.bias[1] -= odds.mean() + towards * np.ptp(odds)
+    alone, _ = predict_images(torn, case)
+    assert set(alone.argmax(1)) == {0, 1}
+    wanted = predict(torn, case).scores[0].argmax()
+    for made in (explain(torn, case, checks=False), explain(torn, case, target={"a": ""}, checks=False)):
+        assert [each.target for each in made] == [torn.target.names[wanted]] * 2
+        assert [each.probability for each in made] == pytest.approx(alone[:, wanted], abs=1e-6)
+        assert all("most probable class" in each.notes[0] for each in made)
 
 
 def test_images_that_are_seen_together_get_one_map_over_all(model, cases) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,3 +107,16 @@ def test_a_damaged_index_is_said_and_the_rest_is_served(opened, run, tmp_path):
     client = opened(run=tmp_path / "run", log="none")
     assert "vectors.npy" in client.post("/similar", files=files(pixels(run, 0))).json()["todo"]
     assert client.post("/predict", files=files(pixels(run, 0))).status_code == 200
+
+
+def test_the_device_and_the_threads_of_the_reader_are_used(opened, reader, run, monkeypatch):
+    used = []
+
+    def asked(self, cases, *, device="", threads=0, **rest):
+        used.append((device, threads))
+        raise RuntimeError
+
+    monkeypatch.setattr(Index, "asked", asked)
+    client = opened(reader=replace(reader, device="cuda:1", threads=3), run=run, log="none")
+    client.post("/similar", files=files(pixels(run, 0)))
+    assert used == [("cuda:1", 3)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor, nn, tensor
 
@@ -24,7 +26,7 @@ from overread.learning.device import layout
 from overread.learning.ensemble import Committee, sides_of
 from overread.learning.inputs import Inputs, inputs
 from overread.learning.model import Model
-from overread.learning.predict import outputs_of
+from overread.learning.predict import outputs_of, predict_images
 from overread.networks.fusion import Fused
 from overread.networks.taps import Tapped
 from overread.tasks.target import Target
@@ -41,7 +43,7 @@ def explain(
     """A map of each case, or of each image where the model sees images one by one; of one, it alone.
 
     ``target``: a class or finding, or one for each case by its name; where there is none, the most probable one, and the
-    notes say so; of a quantity its value. ``method``: of :data:`overread.explanation.methods.METHODS`. ``layer``: chosen
+    notes say so: of a case it is one, of all of its images together; of a quantity its value. ``method``: of :data:`overread.explanation.methods.METHODS`. ``layer``: chosen
     where blank (:func:`overread.explanation.layers.default_layer`). ``views``: 2, 4 or 8 to average maps over
     orientations, as the model's recipe may average its answers. ``checks``: whether each map is held against maps that know
     nothing of the network (:func:`overread.explanation.sanity.check`), which takes some hundred passes, and gets a verdict.
@@ -73,7 +75,29 @@ def explanations(
     for name in {targets} if isinstance(targets, str) else set(targets.values()):
         index_of(model.target, name)
     found = inputs(model, cases, device=device, threads=threads, batch=BATCH, errors=errors, progress=progress, say=say, doing="explaining")  # fmt: skip
-    return _explained(model, cases, found, targets, abouts, _Wish(layer, views, checks, seed))
+    probable = _most_probable(model, cases, targets, device=device, threads=threads, progress=progress)
+    return _explained(model, cases, found, targets, probable, abouts, _Wish(layer, views, checks, seed))
+
+
+def _most_probable(model: Model, cases: Cases, targets: str | Mapping[str, str], **work: Any) -> dict[str, str]:
+    """The target of each case that none was named for, where its images are seen one by one and are several: by the mean
+    of what is said of them, as ``predict`` has it, so that their maps are of one class."""
+    names, target = cases.table["case"].astype(str), model.target
+    named = [] if isinstance(targets, str) else [case for case, name in targets.items() if name]
+    open_ = names.duplicated(keep=False) & ~names.isin(named)
+    if (
+        (isinstance(targets, str) and targets)
+        or target.outputs == 1
+        or model.about.recipe.fusion != "single"
+        or not open_.any()
+    ):
+        return {}
+    values, _ = predict_images(model, cases.take(np.flatnonzero(open_)), **work)
+    means = pd.DataFrame(values).groupby(names[open_].to_numpy(), sort=False).mean().dropna()
+    return {
+        str(case): target.names[index_of(target, "", row)]
+        for case, row in zip(means.index, means.to_numpy(), strict=True)
+    }
 
 
 @dataclass(frozen=True)
@@ -87,13 +111,15 @@ class _Wish:
 
 
 def _explained(
-    model: Model, cases: Cases, found: Iterator[Inputs], targets: str | Mapping[str, str], abouts: Sequence[Method], wish: _Wish
+    model: Model, cases: Cases, found: Iterator[Inputs], targets: str | Mapping[str, str], probable: Mapping[str, str],
+    abouts: Sequence[Method], wish: _Wish,
 ) -> Iterator[Explanation]:  # fmt: skip
     for batch in found:
         network = layout(model.network, str(batch.x.device)).eval()
         answers = _answers(model, network, batch.x)
         wanted = [targets if isinstance(targets, str) else targets.get(case, "") for case in batch.cases]
-        chosen = [index_of(model.target, name, row) for name, row in zip(wanted, answers, strict=True)]
+        chosen = [index_of(model.target, name or probable.get(case, ""), row)
+                  for name, case, row in zip(wanted, batch.cases, answers, strict=True)]  # fmt: skip
         index = tensor(chosen, device=batch.x.device)
         made = []
         for about in abouts:

@@ -6,12 +6,11 @@ import base64
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from overread.cases.cases import Cases, paths
 from overread.core.errors import InputError, OverreadError, checked
 from overread.core.files import plain
-from overread.core.progress import Progress
 from overread.learning.model import Model
 from overread.reporting.thumbnails import thumbnails
 from overread.retrieval.index import Index
@@ -45,12 +44,13 @@ class KnownCases:
         return cls(index, addresses)
 
     @checked
-    def similar(self, asked: Cases, k: int, digits: int, scratch: Path, progress: Progress) -> SimilarAnswer:
+    def similar(self, asked: Cases, k: int, digits: int, **work: Any) -> SimilarAnswer:
         """The ``k`` nearest known cases of the one that is asked about; never the same patient, nor a copy.
 
-        ``scratch``: where fingerprints of what was sent are kept for the moment, since nothing of it may stay.
+        ``work``: as :meth:`overread.retrieval.index.Index.asked` takes it; fingerprints of what was sent are kept in its
+        ``cache``, which goes with the request.
         """
-        query = self.index.asked(asked, cache=scratch, progress=progress)
+        query = self.index.asked(asked, **work)
         found = self.index.search_asked(query, k)
         table, about = found.table, self.index.about
         pictures = thumbnails([self.addresses.get(case, "") for case in table["neighbour"]], covered=True)

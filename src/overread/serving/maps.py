@@ -47,7 +47,19 @@ def explain_answer(found: Sequence[Explanation], method: MethodOf, digits: int) 
     notes = list(dict.fromkeys(note for each in found for note in each.notes))
     probability = float(np.mean([each.probability for each in found]))
     return ExplainAnswer(first.target, round(probability, digits), method, first.layer, first.title, all(each.nothing for each in found),
-                         next((each.verdict for each in found if each.verdict), ""), notes, panels)  # fmt: skip
+                         _verdict(found), notes, panels)  # fmt: skip
+
+
+def _verdict(found: Sequence[Explanation]) -> str:
+    """What is said of the maps: once where it is the same of all, else of each image by its name."""
+    said = [each.verdict for each in found]
+    if len(set(said)) == 1:
+        return said[0]
+    return " ".join(
+        f"{each.views[0] or f'image {number}'}: {each.verdict}"
+        for number, each in enumerate(found, start=1)
+        if each.verdict
+    )
 
 
 def _panel(name: str, image: NDArray[Any], values: NDArray[np.float32], signed: bool, digits: int) -> Panel:

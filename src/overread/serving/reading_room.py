@@ -32,6 +32,8 @@ from overread.serving.viewed import viewed
 
 #: Neighbours that are shown at most.
 MOST_NEIGHBOURS = 50
+#: What an opinion says in sentences; its other texts are names of classes, findings and points, and stay as they are.
+_SENTENCES = ("calibration", "novelty", "facts", "warnings", "findings", "unchecked")
 
 
 @runtime_checkable
@@ -47,6 +49,12 @@ class Reader(Protocol):
 
     @property
     def model(self) -> Model: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def threads(self) -> int: ...
 
     def opinion(self, images: Any, *, case: str = "") -> Opinionated: ...
 
@@ -111,12 +119,14 @@ class ReadingRoom:
         """The opinion on images at these addresses. Raises :class:`ImageError` where one is too large or cannot be read."""
         require_pixels(case, self._limits)
         told = self._reader.opinion(list(case), case="case").plain()
-        return picked(OpinionAnswer, self._placeless(told), self._limits.digits)
+        clean = {name: self._placeless(told[name]) for name in _SENTENCES if name in told}
+        return picked(OpinionAnswer, {**told, **clean}, self._limits.digits)
 
     def _placeless(self, value: Any) -> Any:
         """``value`` without a path in any of its texts: an opinion may name a command, and that the run's folder."""
         if isinstance(value, str):
-            return without_paths(value.replace(str(self._run), "RUN") if self._run is not None else value)
+            named = self._run is not None and self._run.is_absolute()
+            return without_paths(value.replace(str(self._run), "RUN") if named else value)
         if isinstance(value, dict):
             return {key: self._placeless(item) for key, item in value.items()}
         return [self._placeless(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -141,6 +151,8 @@ class ReadingRoom:
                 target=target,
                 method=name,
                 layer=fields.get("layer", ""),
+                device=self._reader.device,
+                threads=self._reader.threads,
                 progress=call.progress,
             )
         except UnavailableError as error:
@@ -157,7 +169,8 @@ class ReadingRoom:
         addresses = self._case(files, call)
         require_pixels(addresses, self._limits)
         asked = case_of(self._reader.model, addresses)
-        return self._known.similar(asked, int(k), self._limits.digits, files[0].parent / "fingerprints", call.progress)
+        return self._known.similar(asked, int(k), self._limits.digits, cache=files[0].parent / "fingerprints",
+                                   device=self._reader.device, threads=self._reader.threads, progress=call.progress)  # fmt: skip
 
     def view(self, files: Sequence[Path], call: Call) -> bytes:
         """The pixels of the one case that all files are: see :func:`overread.serving.viewed.viewed`."""

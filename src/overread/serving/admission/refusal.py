@@ -11,8 +11,8 @@ from overread.core.errors import ArgumentError, ImageError, OverreadError, Unava
 
 #: Codes by status, for what has no code of its own; the audit log holds them.
 _CODES = {status.value: status.phrase.lower().replace(" ", "-").replace("'", "") for status in HTTPStatus}
-#: From a root on, of either kind of system; ``and/or`` and ``docs/how-to`` are none.
-_PATH = re.compile(r"""(?<![\w.])(?:[A-Za-z]:(?=[\\/]))?[\\/][^\s'"`,;()\[\]<>]*""")
+#: From a root on, of either kind of system; ``and/or``, ``mole / naevus`` and ``docs/how-to`` are none.
+_PATH = re.compile(r"""(?<![\w.])(?:[A-Za-z]:(?=[\\/]))?[\\/][^\s'"`,;()\[\]<>]+""")
 
 
 #: Of what is our fault.
