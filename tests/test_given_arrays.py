@@ -49,6 +49,13 @@ def test_two_classes_give_the_numbers_of_the_table(two):
     )
 
 
+def test_the_score_is_of_the_second_of_the_classes_that_were_named(two):
+    _, y, p, who = two
+    usual = ov.evaluate(y, p, patient=who, resamples=50)["auc"].value
+    turned = ov.evaluate(y, 1 - p, patient=who, classes=["1", "0"], resamples=50)["auc"].value
+    assert turned == pytest.approx(usual)
+
+
 def test_several_classes_give_the_numbers_of_the_table_whatever_the_order_of_columns():
     test = some_classes()
     table = ov.evaluate(test, resamples=50)

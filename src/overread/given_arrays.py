@@ -175,7 +175,7 @@ def _both_classes(
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """The two columns of one probability: that of the positive class, which is the second of ``classes``."""
     known = names or tuple(found)
-    if set(known) <= {"0", "1"}:
+    if not names and set(known) <= {"0", "1"}:
         known = ("0", "1")
     require(len(known) == 2, "one probability a case needs a truth of two classes", given=f"{len(known)} classes: {', '.join(known[:10])}",
             todo="give the probability of each class, (N, classes), or name both with classes=[…]")  # fmt: skip

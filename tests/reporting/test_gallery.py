@@ -103,7 +103,7 @@ def test_the_audit_keeps_pictures_of_copies_and_covers_writing(tmp_path):
     cv2.imwrite(str(tmp_path / files[0]), written)
     pairs = ((names[1], names[2], "near"), *((names[i], names[i + 1], "exact") for i in range(3, 12, 2)))
     found = Audit((Finding("burned-in", "warning", "", "", 1, (names[0],)),), pairs=pairs)
-    entries = read_json(write_audit_pictures(tmp_path / "run", cohort_cases(tmp_path, table), found))
+    entries = read_json(write_audit_pictures(tmp_path / "run", cohort_cases(tmp_path, table), found, written=names[:1]))
     kinds = [entry["kind"] for entry in entries]
     assert kinds == ["exact-duplicate"] * 4 + ["near-duplicate", "burned-in"]
     patient = dict(zip(table["case"], table["patient"], strict=True))
@@ -116,6 +116,17 @@ def test_the_audit_keeps_pictures_of_copies_and_covers_writing(tmp_path):
     covered = cv2.imread(str(tmp_path / "run" / entries[-1]["thumbnails"][0]))
     assert max(covered.shape) <= UNREADABLE
     assert (covered.reshape(-1, 3) == 128).all(axis=1).mean() > 0.05  # the boxes
+
+
+def test_writing_is_covered_in_copies_that_no_finding_names(tmp_path):
+    """A finding names its first cases only."""
+    table = pd.read_csv(draw_cohort(tmp_path, patients=8, size=128))
+    names = list(table["case"])
+    found = Audit((Finding("burned-in", "warning", "", "", 2, (names[0],)),), pairs=((names[3], names[4], "exact"),))
+    write_audit_pictures(tmp_path / "run", cohort_cases(tmp_path, table), found, written=[names[0], names[4]])
+    entry = next(row for row in read_json(tmp_path / "run/explanations/audit.json") if row["kind"] == "exact-duplicate")
+    sides = [max(cv2.imread(str(tmp_path / "run" / path)).shape) for path in entry["thumbnails"]]
+    assert sides == [THUMBNAIL, 128 // 4]
 
 
 def test_thumbnails_are_written_small(tmp_path):

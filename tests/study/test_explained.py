@@ -75,7 +75,7 @@ def run(made, tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def _nothing_is_written(monkeypatch) -> None:
     """Noise of 30 pixels may look like writing."""
-    monkeypatch.setattr("overread.study.explained._written", lambda context, cases: frozenset())
+    monkeypatch.setattr("overread.study.context.RunContext.written", lambda context, cases: frozenset())
 
 
 def context_of(run: Path, said: list[str] | None = None) -> RunContext:
@@ -138,7 +138,7 @@ def test_an_image_that_is_not_in_the_run_is_explained_by_its_path(run, tmp_path)
 
 
 def test_an_image_with_writing_is_shown_nowhere(run, monkeypatch) -> None:
-    monkeypatch.setattr("overread.study.explained._written", lambda context, cases: frozenset({"case1"}))
+    monkeypatch.setattr("overread.study.context.RunContext.written", lambda context, cases: frozenset({"case1"}))
     said: list[str] = []
     hidden, shown = explain_run(context_of(run, said), replace(QUICK, named=("case1", "case2"))).maps
     assert hidden.image == ""
@@ -210,7 +210,7 @@ def test_filters_come_from_training_images_and_none_with_writing(run, monkeypatc
     table = pd.DataFrame({"case": names, "patient": [f"pat{i}" for i in range(8)], "part": parts})
     found = Split(table, "given", 0)
     replace(found, proof={"digest": found.digest}).save(run / "split.csv")
-    monkeypatch.setattr("overread.study.explained._written", lambda context, cases: frozenset({"case1"}))
+    monkeypatch.setattr("overread.study.context.RunContext.written", lambda context, cases: frozenset({"case1"}))
     done = CliRunner().invoke(app, ["explain", str(run), "--filters", "--unit", "0", "--unit", "2"])
     assert done.exit_code == 0, done.output
     told = json.loads((run / "explanations" / "filters" / "patches.json").read_text(encoding="utf-8"))

@@ -100,6 +100,38 @@ def test_the_command_builds_asks_and_tells(run, cache) -> None:
     assert len(read(run / "index" / "neighbours.json")) == 2  # what was asked before stays
 
 
+def test_where_nothing_known_may_answer_it_is_said(run, cache) -> None:
+    table = pd.read_csv(run / "cases.csv", dtype=str)
+    table.assign(source="A").to_csv(run / "cases.csv", index=False)
+    test = parts_of(run)["test"]
+    names = [str(name) for name in test.table["case"].iloc[:2]]
+    found = ask(run, cache, *names, "--other-source")
+    assert found.exit_code == 0, found.output
+    assert found.output.count("nothing known may answer") == 2
+    assert [row["neighbours"] for row in read(run / "index" / "neighbours.json")] == [[], []]
+
+
+def test_the_page_calls_cases_by_keys_where_names_were_kept(run, cache) -> None:
+    write_json(run / "explanations" / "keys.json", {"k0": "before"})
+    case = str(parts_of(run)["test"].table["case"].iloc[0])
+    assert ask(run, cache, case).exit_code == 0
+    page = (run / "index" / "similar.html").read_text("utf-8")
+    keys = read(run / "explanations" / "keys.json")
+    assert keys["k0"] == "before"
+    assert {key for key, name in keys.items() if name == case} <= {key for key in keys if key in page}
+    assert not [
+        name for name in pd.read_csv(run / "cases.csv", dtype=str)["case"] if f">{name}<" in page or f"({name})" in page
+    ]
+
+
+def test_without_a_look_the_test_part_is_shown_and_not_judged(run, cache) -> None:
+    write_json(run / "evaluation" / "metrics.json", [])
+    index = build_index(Model.load(run / "model"), parts_of(run), run, cache=cache, threads=1, look=False)
+    assert not (run / "ledger.jsonl").exists()
+    assert {each.where["part"] for each in index.about.precision} == {"tuning"}
+    assert set(pd.read_csv(run / "index" / "map.csv")["case"]) == set(parts_of(run)["test"].table["case"])
+
+
 def test_the_test_part_stays_closed_until_it_was_evaluated_and_a_look_counts_once(run, cache) -> None:
     model, said = Model.load(run / "model"), []
     index = build_index(model, parts_of(run), run, cache=cache, threads=1, say=said.append)

@@ -111,16 +111,11 @@ def _line(entry: MapEntry) -> str:
 
 def _names(run: Run, home: Path, entries: tuple[MapEntry, ...]) -> dict[str, str]:
     """How the page calls each case: by its code where the study has codes, else by a key that ``keys.json`` resolves."""
-    from overread.core.files import read_json, write_json
     from overread.reporting.shown_cases import Names
 
     names = Names.of(run, run.study.names != "keep")
-    path = home / "explanations" / "keys.json"
-    shown = {entry.case: names[entry.case] for entry in entries}
-    if not names.plain:
-        known = read_json(path) if path.exists() else {}
-        write_json(path, {**known, **{key: case for case, key in shown.items()}})
-    return shown
+    names.keep(home, (entry.case for entry in entries))
+    return {entry.case: names[entry.case] for entry in entries}
 
 
 def _facts(run: Run) -> dict[str, str]:

@@ -52,16 +52,25 @@ def similar(
             work: dict[str, Any] = {"device": resources.device, "threads": resources.threads, "cache": context.cache}
             asked = index.asked(query, **work)
             found = index.search_asked(asked, k, other_source=other_source, engine="faiss" if faiss else "")
-            far = float(index.novelty_of(asked)[0])
+            far = dict(zip(asked.cases, map(float, index.novelty_of(asked)), strict=True))
+            said = _answers(model, query, resources)
             for row in write_neighbours(
-                folder, index, found, parts["train"], query, cache=context.cache, threads=resources.threads
+                folder,
+                index,
+                found,
+                parts["train"],
+                query,
+                asked.cases.tolist(),
+                cache=context.cache,
+                threads=resources.threads,
             ):
-                rows.append(row | {"novelty": far, "limit": index.novelty_limit, **_answers(model, query, resources)})
+                case = row["case"]
+                rows.append(row | {"novelty": far[case], "limit": index.novelty_limit, "answers": said[case]})
         page = similar_page(folder, [row["case"] for row in rows])
     if as_json:
         typer.echo(json.dumps(_told(index, rows), indent=2, ensure_ascii=False))
         return
-    for line in _lines(index, rows, cases):
+    for line in _lines(index, rows):
         typer.echo(line)
     end([folder / "index" / "index.json", page], ["open", page])
 
@@ -113,12 +122,13 @@ def _query(name: str, table: Cases, model: Model, context: RunContext) -> Cases:
         ) from error
 
 
-def _answers(model: Model, query: Cases, resources: Resources) -> dict[str, Any]:
-    """What the model itself says: it comes first (Tschandl 2020, doi:10.1038/s41591-020-0942-0)."""
+def _answers(model: Model, query: Cases, resources: Resources) -> dict[str, dict[str, float]]:
+    """What the model itself says of each case: it comes first (Tschandl 2020, doi:10.1038/s41591-020-0942-0)."""
     from overread.learning.predict import predict
 
     made = predict(model, query, device=resources.device, threads=resources.threads)
-    return {"answers": dict(zip(model.target.names, map(float, made.scores[0]), strict=True))}
+    return {case: dict(zip(model.target.names, map(float, scores), strict=True))
+            for case, scores in zip(made.table["case"].astype(str), made.scores, strict=True)}  # fmt: skip
 
 
 def _told(index: Index, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -127,13 +137,13 @@ def _told(index: Index, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"index": plain(index.about), "cases": plain(rows)}
 
 
-def _lines(index: Index, rows: list[dict[str, Any]], asked: list[str]) -> list[str]:
+def _lines(index: Index, rows: list[dict[str, Any]]) -> list[str]:
     from overread.study.run_index import reliability
 
     lines = [f"index: {index}"]
-    for row, name in zip(rows, asked, strict=True):
+    for row in rows:
         answers = sorted(row["answers"].items(), key=lambda each: -each[1])[:3]
-        lines += ["", f"{name}: the model says {', '.join(f'{n} {p:.2f}' for n, p in answers)}"]
+        lines += ["", f"{row['case']}: the model says {', '.join(f'{n} {p:.2f}' for n, p in answers)}"]
         if row["novelty"] > row["limit"]:
             lines.append(
                 f"  unlike the training data: {row['novelty']:.3g} away, and 95 % of tuning patients stay below {row['limit']:.3g}"

@@ -34,7 +34,7 @@ from overread.learning.model import Model
 from overread.networks.backbones import layer as layer_of
 from overread.networks.fusion import Fused
 from overread.networks.own import OwnNetwork
-from overread.networks.taps import channels_last
+from overread.networks.taps import Tapped, channels_last
 
 __all__ = ["Batch", "Patch", "contact_sheet", "exciting_patches", "first_filters", "show_filters", "strongest_units"]
 
@@ -91,7 +91,7 @@ def _single(network: nn.Module) -> nn.Module:
             network = network.members[0]
         elif isinstance(network, Member | OwnNetwork):
             network = network.network  # type: ignore[assignment]
-        elif isinstance(network, Fused):
+        elif isinstance(network, Fused | Tapped) and network.body is not None:
             network = network.body
         else:
             return network

@@ -155,14 +155,17 @@ def write_gallery(folder: str | os.PathLike[str], cases: Cases, predictions: Pre
 
 
 @checked
-def write_audit_pictures(folder: str | os.PathLike[str], cases: Cases, found: Audit) -> Path:
+def write_audit_pictures(
+    folder: str | os.PathLike[str], cases: Cases, found: Audit, *, written: Collection[str]
+) -> Path:
     """Write ``audit.json`` and its thumbnails under ``folder/explanations``: copies side by side, and images with writing.
 
-    At most :data:`OF_A_KIND` of each; pairs of two patients come first. Writing in the pixels lies under boxes, in a picture too
+    ``written``: all cases with writing in their pixels, of which a finding names the first only. At most :data:`OF_A_KIND` of
+    each; pairs of two patients come first. Writing in the pixels lies under boxes, in a picture too
     small to read what a box misses. A blank image and one that cannot be read stand without a picture.
     """
     home, first, truth = Path(folder), _first_images(cases), truths(cases)
-    written = {case for finding in found.all("burned-in") for case in finding.cases}
+    written = set(written)
     patient = dict(zip(cases.table["case"], cases.table["patient"], strict=True))
     rows = [*_pairs(found, patient), *(("burned-in", "writing in the pixels, covered here", (case,)) for case in sorted(written)[:OF_A_KIND])]  # fmt: skip
     wanted = {case for _, _, these in rows for case in these if case in first}

@@ -26,7 +26,7 @@ from overread.reporting.figures.curves import ladder, precision_recall, roc, sca
 from overread.reporting.figures.groups import forest, gaps
 from overread.reporting.main_results import KeyNumber
 from overread.reporting.run import Run, read_evaluation, read_run
-from overread.reporting.shown_cases import Names, audit_pictures, errors_and_correct, methods, who
+from overread.reporting.shown_cases import Names, audit_pictures, cases_shown, errors_and_correct, methods, who
 from overread.reporting.threshold import as_json, sliders
 from overread.reporting.words import Table
 from overread.tasks.target import Target
@@ -64,7 +64,7 @@ def report(folder: str | os.PathLike[str], *, case_names: bool = False) -> Path:
 def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
     results, trust, names, tried = main_results, advice.trust(run), Names.of(run, case_names), sliders(run)
-    names.keep(run)
+    names.keep(run.folder, cases_shown(run))
     return {
         "run": run, "place": command_of([run.place]), "title": sections.title(run), "started": _date(run),
         "parts": {id: (number, text) for number, (id, text) in enumerate(SECTIONS.items(), start=1)},

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from overread.core.errors import checked
-from overread.core.files import fingerprint, write_json
+from overread.core.files import fingerprint, read_json, write_json
 from overread.core.phrases import command_of
 from overread.reporting import words
 from overread.reporting.case_rows import AuditPicture, GalleryEntry, MapRow, MethodRow, Neighbour
@@ -81,13 +82,19 @@ class Names:
     def __getitem__(self, case: str) -> str:
         return words.name(case) if self.plain else words.case_key(case, self.salt)
 
-    def keep(self, run: Run) -> None:
-        """Write the list that resolves the keys; nothing where there are none."""
-        cases = [entry.case for entry in run.gallery]
-        cases += [case for entry in run.audit_pictures for case in entry.cases]
-        cases += [near.case for row in run.neighbours for near in row.neighbours[:_NEAREST] if near.case]
-        if cases and not self.plain:
-            write_json(run.folder / "explanations" / "keys.json", {self[case]: case for case in cases})
+    def keep(self, folder: Path, cases: Iterable[str]) -> None:
+        """Add these cases to the list of a run's folder that resolves keys; nothing where names are plain."""
+        path, added = folder / "explanations" / "keys.json", {self[case]: case for case in cases if case}
+        if added and not self.plain:
+            known = read_json(path) if path.exists() else {}
+            write_json(path, {**known, **added})
+
+
+def cases_shown(run: Run) -> Iterator[str]:
+    """Every case that the report shows."""
+    yield from (entry.case for entry in run.gallery)
+    yield from (case for entry in run.audit_pictures for case in entry.cases)
+    yield from (near.case for row in run.neighbours for near in row.neighbours[:_NEAREST])
 
 
 def errors_and_correct(run: Run, names: Names) -> tuple[tuple[ShownCase, ShownCase | None], ...]:

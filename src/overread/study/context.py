@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_cases
 from overread.core.errors import InputError, checked
-from overread.core.files import read_json, unguarded, write_json
+from overread.core.files import cache_folder, read_json, unguarded, write_json
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.predictions import Predictions
 from overread.study.question import Study
@@ -55,6 +56,14 @@ class RunContext:
     def predictions(self, part: str) -> Predictions:
         """The predictions of one part."""
         return predictions_of(self.folder, part)
+
+    def prints(self, cases: Cases) -> pd.DataFrame:
+        """Fingerprints of the images; each file is read once, then known by path, size and time of change."""
+        return take_fingerprints(cases, threads=self.study.resources.threads, progress=self.progress, cache=self.cache or cache_folder())  # fmt: skip
+
+    def written(self, cases: Cases) -> frozenset[str]:
+        """The cases with writing in their pixels, which may name a patient."""
+        return frozenset(cases.table["case"][(self.prints(cases)["text"] > 0).to_numpy()])
 
     def done(self, step: str, key: str, *files: str) -> bool:
         """Whether this step was done with these inputs and its files are still there."""

@@ -19,8 +19,7 @@ from overread.explanation.checks.regions import RegionShare, read_regions, write
 from overread.explanation.explain import explanations
 from overread.explanation.filters import show_filters
 from overread.explanation.map_files import LIST, MapEntry, keep_map, read_entries, write_entries
-from overread.explanation.sanity import between_patients
-from overread.explanation.verdict import Checks, Criterion, judge_method, read_methods, write_methods
+from overread.explanation.verdict import Criterion, read_methods, write_methods
 from overread.learning.model import Model
 from overread.learning.predict import load_model
 from overread.reporting.gallery import errors_beside_correct
@@ -60,7 +59,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Explained:
-    """The maps that were made, in the order of the cases, and what the methods are worth over them."""
+    """The maps that were made, in the order of the cases, and what the methods were found to be worth on tuning cases."""
 
     maps: tuple[MapEntry, ...]
     methods: tuple[Criterion, ...]
@@ -68,7 +67,7 @@ class Explained:
 
 @checked
 def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Explained:
-    """Make maps of a run's cases and write ``explanations/maps.json``, their pictures, and ``methods.json``.
+    """Make maps of a run's cases and write ``explanations/maps.json`` and their pictures.
 
     They are written into ``home``, by default the run's folder.
 
@@ -78,39 +77,23 @@ def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Ex
     """
     began, model, home = context.clock.elapsed, load_model(context.folder), home or context.folder
     cases, targets = _chosen(context, model, wish)
-    written = _written(context, cases)
+    written = context.written(cases)
     errors: dict[int, str] = {}
-    made, checks, shown, patients = (
-        list[MapEntry](),
-        dict[str, list[Checks]](),
-        dict[str, list[np.ndarray]](),
-        list[str](),
-    )
-    patient_of = dict(zip(cases.table["case"], cases.table["patient"], strict=True))
+    made: list[MapEntry] = []
     for found in explanations(model, cases, targets=wish.target or targets, methods=wish.methods, layer=wish.layer, views=wish.views,
                               checks=wish.checks, seed=wish.seed, device=context.study.resources.device,
                               threads=context.study.resources.threads, errors=errors, progress=context.progress, say=context.say):  # fmt: skip
         made.append(keep_map(found, home, withheld=found.case in written))
-        if found.checks is not None:
-            checks.setdefault(found.method, []).append(found.checks)
-            shown.setdefault(found.method, []).append(np.nan_to_num(found.maps))
-            if found.method == wish.methods[0]:
-                patients.append(str(patient_of[found.case]))
     _tell(context, cases, errors, written)
     if not made:
         raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
     same = home != context.folder or context.done("maps", model.digest, LIST)
     kept, new = (read_entries(home) if same else ()), {entry.key for entry in made}
     write_entries(home, [*made, *(entry for entry in kept if entry.key not in new)])
-    judged = tuple(row for method, each in checks.items()
-                   for row in judge_method(method, each, patients, between=between_patients(shown[method], patients, seed=wish.seed)))  # fmt: skip
-    if judged and not wish.named:  # a handful of cases that somebody picked says nothing of a method
-        path = home / "explanations" / "methods.json"
-        before = read_methods(path) if path.exists() and same else ()
-        write_methods(path, [*judged, *(row for row in before if row.method not in checks)])
     if home == context.folder:
         context.note("maps", model.digest, context.clock.elapsed - began)
-    return Explained(tuple(made), judged)
+    path = home / "explanations" / "methods.json"
+    return Explained(tuple(made), read_methods(path) if path.exists() else ())
 
 
 @checked
@@ -148,7 +131,7 @@ def filters_of_run(
     """Write the filters of a run's model, and the patches of its training images that excite its units most."""
     cases, resources = context.usable(), context.study.resources
     training = cases.only(Split.load(context.folder / "split.csv"), "train")
-    written = _written(context, training)
+    written = context.written(training)
     if written:
         context.say(f"  {count(len(written), 'case')} with writing burned in are left out: no patch shows a name")
         training = training.take(np.flatnonzero(~training.table["case"].isin(written)))
@@ -226,14 +209,6 @@ def _named(context: RunContext, model: Model, named: Sequence[str]) -> Cases:
     table = pd.concat([part.table.assign(image=[str(Path(part.root) / image) for image in part.table["image"]]) for part in parts],
                       ignore_index=True)  # fmt: skip
     return replace(parts[0], table=table, root="")
-
-
-def _written(context: RunContext, cases: Cases) -> frozenset[str]:
-    """Cases whose pixels hold writing, which may name a patient."""
-    from overread.cases.audit.fingerprints import take_fingerprints
-
-    text = take_fingerprints(cases, threads=context.study.resources.threads, progress=context.progress, cache=context.cache)["text"]  # fmt: skip
-    return frozenset(cases.table["case"][(text > 0).to_numpy()])
 
 
 def _tell(context: RunContext, cases: Cases, errors: dict[int, str], written: frozenset[str]) -> None:

@@ -72,7 +72,14 @@ def build_index(
         wanted = _shown_in_report(folder)
         some = np.flatnonzero(np.isin(asked.cases, sorted(wanted)))
         write_neighbours(
-            folder, index, index.search_asked(asked.take(some)), train, shown, cache=cache, threads=threads
+            folder,
+            index,
+            index.search_asked(asked.take(some)),
+            train,
+            shown,
+            asked.cases[some].tolist(),
+            cache=cache,
+            threads=threads,
         )
     for note in index.about.notes:
         say(f"  {note}")
@@ -149,16 +156,16 @@ def _said(predictions: Predictions) -> list[str]:
 
 @checked
 def write_neighbours(
-    folder: str | Path, index: Index, found: Neighbours, known: Cases, asked: Cases, *, cache: str | Path | None = None,
+    folder: str | Path, index: Index, found: Neighbours, known: Cases, asked: Cases, names: Sequence[str], *, cache: str | Path | None = None,
     threads: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Put the neighbours of some cases into ``index/neighbours.json``, with a small picture of each; gives their rows.
+    """Put the neighbours of some cases into ``index/neighbours.json``, with a small picture of each; gives a row for each.
 
-    ``known`` are the cases of the index, ``asked`` those that were asked about. What the file says of other cases stays.
+    ``known`` are the cases of the index, ``asked`` those that were asked about, of which ``names`` have been answered. What the file says of other cases stays.
     Writing in a picture is covered.
     """
     folder = Path(folder)
-    names = list(dict.fromkeys(found.table["case"]))
+    names = list(dict.fromkeys(map(str, names)))
     wanted = [
         *((name, asked) for name in names),
         *((str(name), known) for name in dict.fromkeys(found.table["neighbour"])),
@@ -167,7 +174,7 @@ def write_neighbours(
     rows = [
         {"case": name, "thumbnail": pictures[name],
          "neighbours": [{"case": row["neighbour"], "label": row["label"], "source": row["source"], "distance": row["distance"],
-                         "thumbnail": pictures[row["neighbour"]]} for row in found.of(name).to_dict("records")]}
+                         "thumbnail": pictures[row["neighbour"]]} for row in found.table[found.table["case"] == name].to_dict("records")]}
         for name in names
     ]  # fmt: skip
     path = folder / "index" / "neighbours.json"

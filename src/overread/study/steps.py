@@ -14,7 +14,6 @@ import pandas as pd
 
 from overread.cases.audit.audit import Audit
 from overread.cases.audit.audit import audit as audit_cases
-from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.audit.image_checks import TrainingImages
 from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
@@ -149,14 +148,14 @@ def audit(context: RunContext) -> None:
     from overread.reporting.gallery import write_audit_pictures
 
     began, cases = context.clock.elapsed, context.cases()
-    found = audit_cases(cases, fingerprints=_prints(context, cases), threads=context.study.resources.threads, progress=context.progress)  # fmt: skip
+    found = audit_cases(cases, fingerprints=context.prints(cases), threads=context.study.resources.threads, progress=context.progress)  # fmt: skip
     if isinstance(cases, GradedCases):
         undecided = cases.undecided()
         found = replace(found, excluded=tuple(
             (case, undecided.get(case, reason) if reason == "no label" else reason) for case, reason in found.excluded))  # fmt: skip
         _write_agreement(context, cases)
     found.save(context.folder / "audit.json")
-    write_audit_pictures(context.folder, cases, found)
+    write_audit_pictures(context.folder, cases, found, written=context.written(cases))
     _write_excluded(context, list(found.excluded))
     context.note("audit", cases.digest, context.clock.elapsed - began)
 
@@ -181,12 +180,6 @@ def _write_agreement(context: RunContext, cases: GradedCases) -> None:
     write_json(context.folder / "agreement.json", found)
     for line in agreement_in_words(found):
         context.say(f"  {line}")
-
-
-def _prints(context: RunContext, cases: Cases) -> pd.DataFrame:
-    """Fingerprints of the images; each file is read once, then known by path, size and time of change."""
-    cache = context.cache or cache_folder()
-    return take_fingerprints(cases, threads=context.study.resources.threads, progress=context.progress, cache=cache)
 
 
 @checked
@@ -249,7 +242,7 @@ def train(context: RunContext) -> None:
         context.say("the model is there already")
         return
     began = context.clock.elapsed
-    prints = _prints(context, cases)  # from the cache of the audit
+    prints = context.prints(cases)  # from the cache of the audit
     asked = len(cases) - len(parts.rows(cases, "train"))
     model = train_model(
         cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
@@ -272,7 +265,7 @@ def rehearse(context: RunContext) -> Preflight:
     from overread.learning.train import rehearse_training
 
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
-    digests = dict(zip(paths(cases), _prints(context, cases)["digest"], strict=True))
+    digests = dict(zip(paths(cases), context.prints(cases)["digest"], strict=True))
     return rehearse_training(cases, parts, recipe_of(study), weights=study.training.weights or None, cache=context.cache, digests=digests,
                              clock=context.clock, reserve=_closing(context, cases, parts), device=study.resources.device,
                              threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
@@ -315,7 +308,7 @@ def predict(context: RunContext) -> None:
 def _baseline(context: RunContext, cases: Cases, parts: Split) -> Predictions:
     """The test predictions of a baseline that knows source, size, brightness and frame of the images, and no more."""
     test, rows = context.predictions("test"), parts.rows(cases, "test")
-    told = shortcut_scores(cases, _prints(context, cases), parts.rows(cases, "train"), rows)
+    told = shortcut_scores(cases, context.prints(cases), parts.rows(cases, "train"), rows)
     of_case = pd.DataFrame(told).groupby(cases.table["case"].iloc[rows].to_numpy()).mean().loc[test.table["case"]]
     return test.with_scores(of_case.to_numpy())
 
@@ -402,9 +395,8 @@ def show_errors(context: RunContext) -> None:
     points = list(judged.operating)
     single = points[0] if len(points) == 1 else None
     cases = context.usable()
-    written = frozenset(cases.table["case"][(_prints(context, cases)["text"] > 0).to_numpy()])
     write_gallery(context.folder, cases, context.predictions("test"), positive=single.positive if single else (),
-                  threshold=single.threshold if single else None, decision=judged.decision, unseen=written)  # fmt: skip
+                  threshold=single.threshold if single else None, decision=judged.decision, unseen=context.written(cases))  # fmt: skip
 
 
 @checked

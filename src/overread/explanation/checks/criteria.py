@@ -27,6 +27,7 @@ from overread.explanation.methods import method_of
 from overread.explanation.sanity import between_patients, blind_curves, check, probability_of
 from overread.explanation.verdict import Checks, Criterion, judge_method
 from overread.images.preprocess import geometry, load_mask
+from overread.learning.device import layout, pick_device
 from overread.learning.inputs import Inputs, inputs
 from overread.learning.model import Model
 from overread.learning.predict import outputs_of
@@ -70,7 +71,7 @@ def judge_methods(
     found = sample_cases(
         model, cases, target=target, masks=masks, most=most, seed=seed, device=device, threads=threads, say=say
     )
-    task = model.target.task
+    task, network = model.target.task, layout(model.network, pick_device(device)).eval()
 
     def explained(name: str) -> Callable[[int], Method]:
         return lambda index: lambda network, x: attributions(network, x, index, name, seed=seed)
@@ -79,7 +80,7 @@ def judge_methods(
         return lambda outputs: task.probabilities(outputs)[:, index]
 
     return check_methods(
-        {about.name: explained(about.name) for about in abouts}, model.network.eval(), found, score=probability,
+        {about.name: explained(about.name) for about in abouts}, network, found, score=probability,
         complete=[about.name for about in abouts if about.complete], steps=steps, draws=draws, insertion_steps=insertion_steps,
         seed=seed, progress=progress, total=min(most, cases.table["case"].nunique()),
     )  # fmt: skip
@@ -170,13 +171,11 @@ def sample_cases(
     say(f"  judged on {count(len(held), 'case')} of {count(held['patient'].nunique(), 'patient')}, of"
         f" {count(table['case'].nunique(), 'case')} in all")  # fmt: skip
     patient = dict(zip(held["case"].astype(str), held["patient"].astype(str), strict=True))
-    unread = 0
+    unread, network = 0, layout(model.network, pick_device(device)).eval()
     for batch in inputs(model, kept, device=device, threads=threads, batch=8, progress=progress, say=say):
         made = _masks(model, kept, masks, batch, threads)
         unread += sum(each is None for each in made) if masks else 0
-        outputs = (
-            model.target.task.probabilities(outputs_of(model.network, batch.x, 1, batch.x.device.type)).cpu().numpy()
-        )
+        outputs = model.target.task.probabilities(outputs_of(network, batch.x, 1, batch.x.device.type)).cpu().numpy()
         for i, case in enumerate(batch.cases):
             index = names.index(target) if target else int(np.argmax(outputs[i]))
             yield Sampled(batch.x[i : i + 1], patient[case], index, made[i], batch.pixels[i], case)

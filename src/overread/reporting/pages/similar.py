@@ -16,6 +16,8 @@ from overread.evaluation.results import estimates
 from overread.reporting import words
 from overread.reporting.figures.cases_map import cases_map
 from overread.reporting.page import Picture, Section, write_page
+from overread.reporting.run import read_run
+from overread.reporting.shown_cases import Names
 from overread.reporting.words import Table
 from overread.stats.estimate import Estimate, rounded
 
@@ -35,18 +37,20 @@ def similar_page(folder: str | os.PathLike[str], cases: Sequence[str] = ()) -> P
     about, rows = read_json(home / "index.json"), _rows(home / "neighbours.json")
     if not isinstance(about, dict):
         raise InputError("index.json does not hold a table of fields", given=type(about).__name__)
-    found = estimates(about.get("precision", []), "index.json")
+    found, run = estimates(about.get("precision", []), "index.json"), read_run(folder)
+    names = Names.of(run, run.study.names != "keep")
     by_case = {row["case"]: row for row in rows}
     wanted = [by_case[case] for case in cases if case in by_case] or rows[:SHOWN]
     summary = [f"{about['cases']:,} cases of {about['patients']:,} patients of the training part, by the layer {words.name(str(about['layer']))} "
                f"({about['width']:,} numbers, {about['distance']} distance). Never the same patient, never a copy."]  # fmt: skip
     cautions = ["Neighbours show what the model has seen, not what a case is. Read the probability first.", *map(words.sentence, about.get("notes", []))]  # fmt: skip
     sections = [
-        *(_asked(Path(folder), row) for row in wanted[:SHOWN]),
+        *(_asked(Path(folder), row, names) for row in wanted[:SHOWN]),
         _trust(found),
         _tried(about.get("tried", [])),
-        _maps(home / "map.csv"),
+        _maps(home / "map.csv", names),
     ]
+    names.keep(Path(folder), (each["case"] for row in wanted[:SHOWN] for each in (row, *row.get("neighbours", []))))
     return write_page(home / "similar.html", "What is alike", summary, sections, cautions=cautions)
 
 
@@ -55,16 +59,16 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [row for row in held if isinstance(row, dict) and "case" in row]
 
 
-def _asked(folder: Path, row: dict[str, Any]) -> Section:
+def _asked(folder: Path, row: dict[str, Any], names: Names) -> Section:
     """One case: its picture, then its neighbours, nearest first."""
-    name = words.name(str(row["case"]), 60)
+    name = names[str(row["case"])]
     near = row.get("neighbours", [])
     pictures = [Picture(_address(folder, row.get("thumbnail", "")), f"the case {name}", ("asked about", name)), *(
-        Picture(_address(folder, each["thumbnail"]), f"{rank}. {each['label']}", (f"{rank}. {words.name(each['label'], 40)}", f"distance {rounded(each['distance'])}", words.name(each["source"], 40), words.name(each["case"], 40)))
+        Picture(_address(folder, each["thumbnail"]), f"{rank}. {each['label']}", (f"{rank}. {words.name(each['label'], 40)}", f"distance {rounded(each['distance'])}", words.name(each["source"], 40), names[each["case"]]))
         for rank, each in enumerate(near, 1))]  # fmt: skip
     shown = tuple(picture for picture in pictures if picture.address)
     lines = () if near else ("Nothing known may answer.",)
-    rows = tuple((str(rank), words.name(each["label"], 60), rounded(each["distance"]), words.name(each["source"], 40), words.name(each["case"], 60)) for rank, each in enumerate(near, 1))  # fmt: skip
+    rows = tuple((str(rank), words.name(each["label"], 60), rounded(each["distance"]), words.name(each["source"], 40), names[each["case"]]) for rank, each in enumerate(near, 1))  # fmt: skip
     table = (
         (Table("", ("", "Label", "Distance", "Source", "Case"), rows, 1),) if rows and len(shown) <= len(rows) else ()
     )
@@ -115,11 +119,12 @@ def _tried(held: Sequence[dict[str, Any]]) -> Section:
     return Section.of("How the layer was chosen", (), Table("By the mean P@5 over classes on tuning patients", ("Layer", "Distance", "Numbers", "Mean P@5", ""), rows, 2))  # fmt: skip
 
 
-def _maps(path: Path) -> Section:
+def _maps(path: Path, names: Names) -> Section:
     if not path.exists():
         return Section("Map")
     text = dict.fromkeys(("case", "label", "predicted", "source"), str)
     table = unguarded(pd.read_csv(path, dtype=text, keep_default_na=False, na_values={each: [""] for each in ("x", "y", "pca_x", "pca_y")}))  # fmt: skip
+    table = table.assign(case=table["case"].map(names.__getitem__))
     near = cases_map(table, "x", "y", "map-tsne", "Map by neighbourhood (t-SNE)", "Near points are alike; how far apart groups lie means nothing. Hold the pointer over a point to read it.")  # fmt: skip
     flat = cases_map(table, "pca_x", "pca_y", "map-pca", "Map by principal components", "The two directions in which the vectors differ most.")  # fmt: skip
     return Section.of("Map", ("Judge nothing by a map: it is drawn without looking at the labels, and shows neighbourhoods only.",), near, flat)  # fmt: skip
