@@ -296,8 +296,9 @@ def test_what_the_server_refuses_is_said_in_its_words(refused, images):
 
 def test_about_tells_what_it_was_trained_on(page):
     page.click("#to-about")
-    page.wait_for_selector("#trained pre")
-    assert page.inner_text("#trained pre") == "Phantoms <b>only</b>."
+    page.wait_for_selector("#trained a")
+    assert page.locator("#trained p").first.inner_text() == "Phantoms <b>only</b>."
+    assert page.locator("#trained td").all_inner_texts() == ["Training", "1 | <i>"]
     assert "Not a medical device" in page.inner_text("#about")
     assert HOSTILE in page.inner_text("#facts")
     with page.expect_popup() as popup:
@@ -315,7 +316,12 @@ def test_everybody_can_use_it(opened, address, images, width, scheme):
         for closed in page.locator("summary").all():
             closed.click()
         assert violations(page) == []
+        assert not re.search(r"\b(false|true|null|undefined|NaN)\b", page.inner_text("main"))
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.click("#to-about")
+        page.wait_for_selector("#trained a")
+        assert violations(page) == []
+        page.keyboard.press("Escape")
         page.click("#to-keys")
         assert violations(page) == []
 

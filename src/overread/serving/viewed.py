@@ -130,7 +130,9 @@ def _windowed(values: NDArray[Any], shown: NDArray[Any], unit: str) -> Viewed:
     scale = 65_535 / (most - least) if most > least else 0.0
     if np.issubdtype(values.dtype, np.integer) and most - least <= 65_535:
         scale, most = 1.0, least + 65_535  # each value as it is
-    stored = np.clip(np.rint((values.astype(np.float64) - least) * scale), 0, 65_535).astype(np.uint16)
+    stored = np.empty(values.shape, np.uint16)
+    for plane, own in zip(stored, values, strict=True):  # a whole volume in float64 would be eight times its size
+        plane[:] = np.clip(np.rint((own.astype(np.float64) - least) * scale), 0, 65_535)
     return Viewed(stored[..., None], least, most, min(low, high), max(low, high), low > high, unit)
 
 

@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 export function make(tag, name = "", ...children) {
   const made = document.createElement(tag);
   if (name) made.className = name;
-  made.append(...children.filter((child) => child !== "" && child !== null && child !== undefined));
+  made.append(...children.filter((child) => child || child === 0));
   return made;
 }
 
@@ -46,13 +46,13 @@ export function answer(opinion) {
   const first = headline(opinion), parts = document.createDocumentFragment();
   const head = make("div", "block",
     make("p", "headline", first.name, first.value === null ? "" : make("span", "p", ` ${first.quantity ? number(first.value) : percent(first.value)}`)),
-    opinion.called_by && make("p", "under", `Called by ${opinion.called_by}.${lesser(opinion)}`),
+    opinion.called_by && make("p", "under", `Called by the rule ${opinion.called_by}.${lesser(opinion)}`),
     make("p", "", make("span", opinion.trusted ? "chip sound" : "chip doubt", opinion.trusted ? "Nothing found that speaks against it" : "Not to be relied on: see below")));
   parts.append(head);
   if (!first.quantity) parts.append(bars(opinion));
   else if (opinion.answers[0].low !== null) parts.append(make("p", "under", `The members of the ensemble say ${number(opinion.answers[0].low)} to ${number(opinion.answers[0].high)}.`));
   if (opinion.calls.length) parts.append(calls(opinion.calls));
-  parts.append(sure(opinion), doubts(opinion));
+  parts.append(...[sure(opinion), doubts(opinion)].filter(Boolean));
   if (opinion.facts.length) parts.append(make("details", "", make("summary", "", "About this model"), list(opinion.facts)));
   return parts;
 }
@@ -121,14 +121,14 @@ export function verdict(map) {
   const parts = document.createDocumentFragment();
   if (map.nothing) parts.append(make("p", "nothing", `This map says nothing for ${map.target}: no value is above 0.`));
   if (map.verdict) parts.append(make("p", "said", map.verdict));
-  parts.append(make("p", map.verdict ? "under" : "said", `${map.method.title}: ${worth(map.method)}`), criteria(map.method));
+  parts.append(...[make("p", map.verdict ? "under" : "said", `${map.method.title}: ${worth(map.method)}`), criteria(map.method, isMade)].filter(Boolean));
   parts.append(...map.notes.map((note) => make("p", "under", note)));
   return parts;
 }
 
-function criteria(method) {
-  if (!method.criteria.length) return "";
-  return make("ul", "criteria", ...method.criteria.map((each) => {
+function criteria(method, kept = () => true) {
+  const rows = method.criteria.filter(kept);
+  return rows.length && make("ul", "criteria", ...rows.map((each) => {
     const outcome = !isMade(each) ? "unmade" : each.passed ? "passed" : "failed";
     return make("li", outcome, make("span", "", make("span", "hidden", outcome === "unmade" ? "" : `${outcome}: `), `${capital(each.criterion)}: ${each.words}`));
   }));

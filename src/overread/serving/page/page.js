@@ -4,6 +4,7 @@ import { answer, inWords, make, methodList, number, percent, verdict } from "./a
 import { isZip, unzipped } from "./archive.js";
 import { legend } from "./colours.js";
 import { neighbours } from "./neighbours.js";
+import { rendered, section } from "./markdown.js";
 import { decoded, pictures, thumbnail } from "./picture.js";
 import { Problem, alive, form, get, lines, onToken, open, post, text } from "./server.js";
 import { Viewer } from "./viewer.js";
@@ -413,15 +414,8 @@ async function about() {
     const trained = card ? section(await text("model-card"), "Data") : "";
     const link = make("a", "", "The whole model card (opens in a new tab)");
     Object.assign(link, { href: "model-card", target: "_blank", rel: "noopener" });
-    put("trained", ...(card ? [trained ? make("pre", "", trained) : "", link].filter(Boolean) : [make("p", "", "This run has no model card.")]));
-    at("trained").querySelector("pre")?.setAttribute("tabindex", "0");
+    put("trained", ...(card ? [...rendered(trained), link] : [make("p", "", "This run has no model card.")]));
   } catch (error) { put("trained", make("p", "", error.message)); }
-}
-
-/** A section of a model card, as it stands. */
-function section(card, name) {
-  const found = card.split(/^## /m).find((part) => part.startsWith(`${name}\n`));
-  return found ? found.slice(name.length).trim() : "";
 }
 
 const step = (by) => {
