@@ -189,7 +189,6 @@ def _add_reading(app: FastAPI, desk: _Desk) -> None:
     async def view(request: Request) -> Response:
         """The pixels of one case for a viewer: a line of JSON that describes its images, then their bytes."""
         async with desk.form(request, ()) as form:
-            desk.charge(request, len(form.files) - 1)
             pixels = await desk.slots.run(lambda: room.view(form.files, desk.call(request)))
             return Response(pixels, media_type="application/octet-stream")
 
