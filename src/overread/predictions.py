@@ -237,7 +237,7 @@ class Predictions(EqualByDigest, Shown):
         one (``same``, which holds for cases too); blank: what the model knows, else ``ask``. Raises :class:`InputError`
         for a missing file, missing columns, a case that stands twice, or a label that is no class.
         """
-        by = _read_by(_beside(path))
+        by = made_by(path)
         answer = identifiers or (by.identifiers if by else "") or "ask"
         try:
             head = pd.read_csv(path, nrows=0).columns
@@ -261,6 +261,13 @@ def predicted_by(path: str | Path) -> tuple[PredictedBy, str]:
     return build(PredictedBy, {"model": fingerprint(held), **known}, where=Path(path).name), str(
         held.get("names_salt", "")
     )
+
+
+@checked
+def made_by(path: str | Path) -> PredictedBy | None:
+    """What the model says of itself that made the predictions in a file; None where it is not told."""
+    beside = _beside(path)
+    return build(PredictedBy, read_json(beside), where=beside.name) if beside.exists() else None
 
 
 #: Agreement of the truth, beyond chance, below which two tables have other cases under the same names (numbers, say).
@@ -287,10 +294,6 @@ def shared_cases(these: Iterable[str], those: Iterable[str]) -> int:
 
 def _beside(path: str | Path) -> Path:
     return Path(path).with_suffix(".model.json")
-
-
-def _read_by(path: Path) -> PredictedBy | None:
-    return build(PredictedBy, read_json(path), where=path.name) if path.exists() else None
 
 
 def _has_apostrophes(table: pd.DataFrame) -> bool:

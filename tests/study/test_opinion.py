@@ -16,7 +16,9 @@ from overread.cases.audit.image_checks import FILE
 from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.core.errors import ImageError, InputError
+from overread.evaluation.decision.class_decision import LARGEST
 from overread.evaluation.recalibrate import fit_recalibration, recalibrate
+from overread.learning.model import Model
 from overread.learning.predict import load_model
 from overread.predictions import Predictions
 from overread.retrieval.embed import embed
@@ -215,6 +217,33 @@ def test_what_calibrate_made_is_taken_if_it_is_of_this_model(run, phantom, tmp_p
         assert "left out" in other.calibration
     finally:
         stored.unlink()
+
+
+def test_a_model_that_was_trained_again_has_nothing_of_the_one_before(run, phantom, tmp_path):
+    again, image = tmp_path / "again", phantom.parent / first_images(run, "test")[0]
+    shutil.copytree(run, again)
+    model = load_model(run)
+    Model(model.network, replace(model.about, decisions=(), recipe=model.about.recipe.changed(seed=7))).save(again / "model")  # fmt: skip
+    opinion = open_reader(again).opinion(image)
+    assert (opinion.calls, opinion.called_by, opinion.not_ruled_out) == ((), LARGEST, "")
+    assert "NOT calibrated, since the tuning predictions are another model's" in opinion.calibration
+    assert not any(line.startswith("judged on") for line in opinion.facts)
+    assert any("of another model, trained before, and are left out" in line for line in opinion.facts)
+    model.save(again / "model")  # the one of before has all of it again
+    assert len(open_reader(again).opinion(image).calls) == 1
+    held = json.loads((again / "evaluation" / "curves.json").read_text())
+    held["model"] = "0" * 16  # predictions were made anew, and not judged
+    (again / "evaluation" / "curves.json").write_text(json.dumps(held))
+    assert open_reader(again).opinion(image).calls == ()
+
+
+def test_tuning_cases_of_one_class_calibrate_nothing_and_that_is_said(phantom, tmp_path):
+    bare = make_run(tmp_path / "bare", phantom, decisions=(), tuning=0.4, image="image", label="diagnosis", patient="patient", names="keep")  # fmt: skip
+    tuning = Predictions.read(bare / "predictions" / "tuning.csv")
+    replace(tuning, table=tuning.table.assign(label="benign")).save(bare / "predictions" / "tuning.csv")
+    reader = open_reader(bare)
+    assert reader.recalibration is None
+    assert "NOT calibrated, since recalibration needs tuning cases of at least two classes" in reader.calibration
 
 
 def _one(opinion) -> Predictions:

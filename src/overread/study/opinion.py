@@ -20,7 +20,7 @@ from overread.cases.audit.image_checks import FILE, TrainingImages, image_findin
 from overread.cases.cases import Cases, paths
 from overread.cases.privacy import patient_codes
 from overread.core.display import Shown
-from overread.core.errors import ImageError, InputError, checked, require
+from overread.core.errors import ImageError, InputError, UnsoundError, checked, require
 from overread.core.files import cores, read_json
 from overread.core.phrases import command_of, count
 from overread.core.progress import Progress, Say, silent, unheard
@@ -35,7 +35,8 @@ from overread.learning.ensemble import FEWEST_TO_CALIBRATE
 from overread.learning.inputs import inputs
 from overread.learning.model import Model
 from overread.learning.predict import answers, load_model, tabulate
-from overread.reporting.run import Run, read_run
+from overread.predictions import made_by
+from overread.reporting.run import NOT_JUDGED, Run, Step, read_run
 from overread.retrieval.embed import vectors_of
 from overread.retrieval.index import Index
 from overread.study.context import predictions_of
@@ -176,11 +177,14 @@ def open_reader(
 
     Probabilities are calibrated: by ``RUN/calibration`` where `overread calibrate RUN` has made one for this model, else
     inside the model, where training did so, else on the run's tuning predictions; ``as_trained`` tells the model's own.
-    Raises :class:`InputError` for a folder without a model, or with a damaged file.
+    Points, calibration and test results that are of another model, since the run was trained again, are left out, and the
+    facts say so. Raises :class:`InputError` for a folder without a model, or with a damaged file.
     """
     folder = Path(folder)
     model = load_model(folder)
     run = read_run(folder if (folder / "model").is_dir() else folder.parent if folder.name == "model" else folder)
+    if not _is_judged(run, model):
+        run = replace(run, evaluation=NOT_JUDGED)
     device = pick_device(device)
     recalibration, calibration = (
         (None, "probabilities as the model gives them, as you asked") if as_trained else _calibration(run, model)
@@ -208,7 +212,10 @@ def _calibration(run: Run, model: Model) -> tuple[Recalibration | None, str]:
     predictions = (
         predictions_of(run.folder, "tuning") if tuning.exists() and (run.folder / "cases.csv").exists() else None
     )
-    note = ""
+    lack, note = "there are no tuning predictions to do so", ""
+    if predictions is not None and predictions.by and predictions.by.model != model.digest:
+        predictions = None
+        lack = f"the tuning predictions are another model's: make them with `{command_of(['overread', 'predict', run.folder])}`"
     if stored.exists():
         made = Recalibration.load(stored)
         if predictions is not None and made.salt == predictions.digest:
@@ -219,10 +226,27 @@ def _calibration(run: Run, model: Model) -> tuple[Recalibration | None, str]:
     inside = next((d for d in model.about.decisions if d.what == "calibration" and d.choice != "none"), None)
     if inside is not None:
         return None, f"probabilities calibrated in training: {inside.choice}{note}"
-    if predictions is not None and int(predictions.known.sum()) >= FEWEST_TO_CALIBRATE:
-        fitted = fit_recalibration(predictions, method="auto")
-        return fitted, f"probabilities mended by {fitted} (the training calibrated nothing; --as-trained leaves it out){note}"  # fmt: skip
-    return None, f"probabilities as the model gives them: NOT calibrated, since there are no tuning predictions to do so{note}"  # fmt: skip
+    if predictions is not None:
+        lack = f"that takes {FEWEST_TO_CALIBRATE} tuning cases with a known answer"
+        if int(predictions.known.sum()) >= FEWEST_TO_CALIBRATE:
+            try:
+                fitted = fit_recalibration(predictions, method="auto")
+            except UnsoundError as error:  # of one class only, say
+                lack = str(error)
+            else:
+                return fitted, f"probabilities mended by {fitted} (the training calibrated nothing; --as-trained leaves it out){note}"  # fmt: skip
+    return None, f"probabilities as the model gives them: NOT calibrated, since {lack}{note}"
+
+
+def _is_judged(run: Run, model: Model) -> bool:
+    """Whether the run's points and test results are of this model: it may have been trained again since.
+
+    A training that the run's record knows stands in an evaluation under the key of its step, another under its digest.
+    """
+    trained = run.record.steps.get("model", Step()).key or model.digest
+    return run.evaluation.about.model in ("", trained, model.digest) and all(
+        by is None or by.model == model.digest for by in (made_by(run.folder / "predictions" / f"{part}.csv") for part in ("tuning", "test"))
+    )  # fmt: skip
 
 
 def _standards(run: Run, model: Model) -> Standards:
@@ -268,6 +292,9 @@ def _facts(run: Run, model: Model) -> tuple[str, ...]:
         lines.append(
             f"judged on {count(counts.images, 'image')} of {count(counts.patients, 'patient')} that it had not seen"
         )
+    elif (run.folder / "evaluation" / "metrics.json").exists():
+        again = [f"`{command_of(['overread', step, run.folder])}`" for step in ("predict", "evaluate")]
+        lines.append(f"NOT judged: the points and the test results in this folder are of another model, trained before, and are left out; {' and '.join(again)} choose and judge anew")  # fmt: skip
     else:
         lines.append(f"not judged yet: there are no frozen points; `{command_of(['overread', 'evaluate', run.folder])}` chooses and judges them")  # fmt: skip
     return tuple(lines)
