@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import socket
 import stat
@@ -11,6 +12,7 @@ import tracemalloc
 import unicodedata
 import warnings
 import zipfile
+from dataclasses import replace
 from urllib.parse import unquote
 
 import anyio
@@ -22,6 +24,7 @@ from pydicom.data import get_testdata_file
 from served import files, png, zipped
 
 from overread.core.errors import InputError
+from overread.evaluation.decision.single_case import Novelty
 from overread.serving.policy import Address
 
 CANARY = "KANARIENVOGEL"
@@ -389,6 +392,28 @@ def test_48_no_loss_of_a_case_is_served(opened, tmp_path):
         "audit.json",
     ):
         problem(client.get(f"/{name}"), 404)
+
+
+@pytest.mark.parametrize("tell", [False, True])
+def test_48_a_stranger_does_not_learn_who_was_in_the_training(opened, reader, tell):
+    """Neither by a word nor by how near the image is to those of training, unless the operator wants it said."""
+    known = replace(reader, seen="the very image", novelty=Novelty(False, 0.0, 0.4, "95% stay below it"))
+    client = opened(reader=known, tell_seen=tell)
+    told = client.post("/predict", files=files(png())).json()
+    lines = [json.loads(line)["opinion"] for line in client.post("/batch", files=files(png())).text.splitlines()]
+    assert lines == [told]
+    assert told["novelty"]["unlike"] is False
+    assert (told["seen"] == "the very image") is tell
+    assert any("in the training" in line for line in told["warnings"]) is tell
+    assert (told["novelty"]["distance"] == 0.0) is tell
+    assert (
+        "whether training has seen this image or its patient: that is not told here" in told["unchecked"]
+    ) is not tell
+
+
+def test_48_how_far_an_unlike_image_is_may_be_told(opened, reader):
+    client = opened(reader=replace(reader, novelty=Novelty(True, 0.9, 0.4, "")))
+    assert client.post("/predict", files=files(png())).json()["novelty"]["distance"] == 0.9
 
 
 # -- 24 to 27 ---------------------------------------------------------------------------------------------------------

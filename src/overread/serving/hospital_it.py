@@ -41,6 +41,7 @@ def hospital_it(settings: ServingSettings, run: Path | None = None) -> list[Answ
         Answer("hosts", "Under which names does it answer?", f"{', '.join(sorted(address.hosts))}; any other Host header is refused"),
         Answer("uploads", "Where do uploads go?", f"{operation.scratch or 'into memory (/dev/shm) where it has room, else into the folder of temporary files'}; removed with the request, and after a crash or a kill at once"),
         Answer("retention", "What is kept?", "no image and no answer; only the audit log"),
+        Answer("membership", "Does it tell who was in the training data?", "yes (--tell-seen)" if operation.tell_seen else "no: an answer does not say whether training has seen an image or its patient (--tell-seen does)"),
         Answer("logs", "What is logged?", f"codes only: time, action, random id, status, sizes, seconds; no name, no file name, no address, no pixel. Where: {log}; turned over at {operation.log_mb:g} MB, five old ones kept"),
         Answer("limits", "What is refused?", f"requests over {limits.upload:g} MB or {limits.parts} files or {limits.body_seconds:g} s, archives over {limits.inflated:g} MB inflated, images over {limits.megapixels:g} megapixels, "
                f"more than {limits.rate} images a minute from one address, more than {limits.queue} waiting"),
@@ -49,7 +50,7 @@ def hospital_it(settings: ServingSettings, run: Path | None = None) -> list[Answ
         Answer("decoders", "What if an image is malicious?", "images are decoded in separate processes with limits of time and memory; archives are listed, never extracted, and refused whole where anything in them is not plain"),
         Answer("browser", "What runs in the browser?", "our own script and style, under a strict content security policy; no cookie but one for the token, no storage, no third party"),
         Answer("updates", "How is it updated?", "pip install --upgrade, from a mirror or from wheels on a disk; it never updates itself"),
-        Answer("sbom", "What is it made of?", "Python packages, each with its reason in docs/decisions/dependencies.md; `pip freeze` or any SBOM tool lists what is installed"),
+        Answer("sbom", "What is it made of?", "`overread doctor --sbom` prints CycloneDX JSON of what is installed, with versions and licences; why each is there stands in docs/decisions/dependencies.md"),
         Answer("checksums", "How do I know that nothing was changed?", "the model's weights bear their SHA-256, which is checked when they are loaded; pip checks wheels with --require-hashes"),
         Answer("purpose", "Is it a medical device?", "no: for research; it has no certificate, and a doctor decides"),
     ]  # fmt: skip

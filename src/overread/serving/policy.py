@@ -123,6 +123,10 @@ class Operation:
         "", "folder for uploads while they are read; in memory where that has room, if not given", path=True
     )
     no_neighbours: bool = setting(False, "never show training images")
+    tell_seen: bool = setting(
+        False,
+        "say of an image whether training has seen it or its patient: whoever holds one learns who was in the data",
+    )
     salt: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def __post_init__(self) -> None:

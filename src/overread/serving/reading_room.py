@@ -42,6 +42,8 @@ class Opinionated(Protocol):
 
     def plain(self) -> dict[str, Any]: ...
 
+    def discreet(self) -> Opinionated: ...
+
 
 @runtime_checkable
 class Reader(Protocol):
@@ -118,7 +120,8 @@ class ReadingRoom:
     def opinion(self, case: Sequence[str]) -> OpinionAnswer:
         """The opinion on images at these addresses. Raises :class:`ImageError` where one is too large or cannot be read."""
         require_pixels(case, self._limits)
-        told = self._reader.opinion(list(case), case="case").plain()
+        said = self._reader.opinion(list(case), case="case")
+        told = (said if self._settings.operation.tell_seen else said.discreet()).plain()
         clean = {name: self._placeless(told[name]) for name in _SENTENCES if name in told}
         return picked(OpinionAnswer, {**told, **clean}, self._limits.digits)
 

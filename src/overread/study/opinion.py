@@ -25,7 +25,7 @@ from overread.core.files import cores, read_json
 from overread.core.phrases import command_of, count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
-from overread.evaluation.decision.single_case import Novelty, Opinion, Standards, answers_of, certainty_of
+from overread.evaluation.decision.single_case import WHETHER_SEEN, Novelty, Opinion, Standards, answers_of, certainty_of
 from overread.evaluation.recalibrate import Recalibration, fit_recalibration, recalibrate
 from overread.images.examine import examine
 from overread.images.preprocess import geometry
@@ -377,7 +377,7 @@ class _Seen:
         """What cannot be looked at for want of an identifier."""
         if self._identifiers([int(row) for row in self.rows[case]]):
             return ()
-        return ("whether training has seen the patient: no patient is named",)
+        return (f"{WHETHER_SEEN} the patient: no patient is named",)
 
     def _identifiers(self, rows: Sequence[int]) -> list[str]:
         """The patients of these rows as the model knows them."""

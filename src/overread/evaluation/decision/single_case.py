@@ -110,6 +110,8 @@ class Novelty:
 
 
 NOT_CHECKED = Novelty(why="there is no index")
+#: How what cannot be said of a case and its training begins.
+WHETHER_SEEN = "whether training has seen"
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,14 @@ class Opinion:
     def renamed(self, case: str, images: Sequence[str]) -> Opinion:
         """The same under other names."""
         return replace(self, case=case, images=tuple(images))
+
+    def discreet(self) -> Opinion:
+        """The same for a stranger, who must not learn whose images the model was trained on: without ``seen``, and without the
+        distance to the training images, which is least for these, unless it is beyond the limit."""
+        novelty = self.novelty if self.novelty.unlike else replace(self.novelty, distance=math.nan, limit=math.nan)
+        others = [line for line in self.unchecked if not line.startswith(WHETHER_SEEN)]
+        told = f"{WHETHER_SEEN} this image or its patient: that is not told here"
+        return replace(self, seen="", novelty=novelty, unchecked=(*others, told))
 
     def _sorted(self) -> list[Answer]:
         exclusive = self.kind in ("binary", "classes")
