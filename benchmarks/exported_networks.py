@@ -49,7 +49,9 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(BACKBONES))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| network | image | exporter | largest difference | spread | seconds |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        "| network | image | exporter | largest difference | spread | seconds |\n|---|---|---|---|---|---|", flush=True
+    )
     for name in options.only.split(","):
         model, size, began = model_of(name), size_of(name), time.monotonic()
         pixels = torch.rand(8, model.about.preprocess.channels, *size, generator=torch.Generator().manual_seed(0))
@@ -65,7 +67,10 @@ def main() -> None:
                 continue
             told = json.loads((Path(folder) / "out" / "export.json").read_text("utf-8"))
         exporter, worst = told["how"].split("`")[1], told["compared"]["largest difference"]
-        print(f"| `{name}` | {shown} | `{exporter}` | {worst:.0e} | {float(truth[:, 0].std()):.0e} | {time.monotonic() - began:.0f} |", flush=True)
+        print(
+            f"| `{name}` | {shown} | `{exporter}` | {worst:.0e} | {float(truth[:, 0].std()):.0e} | {time.monotonic() - began:.0f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
