@@ -11,21 +11,20 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from examples import EXAMPLES, some_classes, some_grades, some_predictions
+from examples import EXAMPLES, HOSTILE, a_model, an_index, some_classes, some_grades, some_predictions
 
 import overread
 from overread.core.display import Shown
 
-HOSTILE = "<img src=x onerror=alert(1)>"
-
 
 def returned() -> dict[str, type]:
-    """Our classes that public functions return, and what these give when they are indexed."""
+    """Our classes that public functions return, and what these give when they are indexed; an overview is what they show."""
     verbs = [getattr(overread, name) for name in overread.__all__ if inspect.isfunction(getattr(overread, name))]
     found = {kind for verb in verbs for kind in classes(typing.get_type_hints(inspect.unwrap(verb)).get("return"))}
     for kind in list(found):
         if hasattr(kind, "__getitem__"):
             found |= set(classes(typing.get_type_hints(kind.__getitem__).get("return")))
+    found = {kind for kind in found if kind.__module__ != Shown.__module__}
     return {kind.__name__: kind for kind in sorted(found, key=lambda kind: kind.__name__)}
 
 
@@ -53,28 +52,22 @@ def test_every_result_says_what_its_frame_holds():
 # -- each of them, shown ------------------------------------------------------------------------------------
 
 
-def a_model():
-    from overread.images.preprocess import Preprocess
-    from overread.learning.model import About, Decision, Model, Origin, Rung, make_network
-    from overread.learning.recipe import Recipe
-    from overread.tasks.target import Target
-
-    about = About(Recipe(backbone="lenet5", image_size=28), Preprocess(size=(28, 28), channels=1, mean=(0.5,), std=(0.25,)),
-                  Target("binary", ("no", "yes"), ("yes",)), Origin("lenet5", 1), decisions=(Decision(HOSTILE, "a", "b"),))  # fmt: skip
-    history = [
-        {"epoch": e, "train_loss": 1 / (e + 1), "tuning_loss": 0.5, "tuning_score": 0.5 + e / 10} for e in range(4)
-    ]
-    rungs = (
-        Rung("frozen", "heads", 0, 2, 0.7, 0.6, 0.8, judged="folds"),
-        Rung("tuned", "all", 2, 9, 0.8, 0.7, 0.9, judged="folds"),
-    )
-    return Model(make_network(about), about, None, tuple(history), rungs)
-
-
 def a_reader():
     from overread.study.opinion import Reader
 
     return Reader(made("Model"), None, None, (HOSTILE,), "as the model says")
+
+
+def an_opinion():
+    from overread.evaluation.decision.single_case import Answer, Call, Certainty, Opinion
+
+    answers = (Answer("no", 0.3, 0.2, 0.5), Answer("yes", 0.7, 0.5, 0.8))
+    return Opinion(HOSTILE, ("a.png",), "binary", answers, "yes", "score ≥ 0.4", (Call("yes", True, 0.7, 0.4, "at 95 % sensitivity"),),
+                   Certainty("unsure", 0.4, 0.88), seen="its patient", positive=("yes",))  # fmt: skip
+
+
+def some_neighbours():
+    return an_index().search(np.eye(3, dtype=np.float32)[:2], k=3)
 
 
 def a_search():
@@ -126,6 +119,9 @@ MORE = {
     "Difference": lambda: made("Comparison")["auc"],
     "Model": a_model,
     "Reader": a_reader,
+    "Opinion": an_opinion,
+    "Index": an_index,
+    "Neighbours": some_neighbours,
     "Search": a_search,
     "Preflight": a_preflight,
     "Marks": some_marks,
@@ -137,7 +133,7 @@ MORE = {
 }  # fmt: skip
 ALL = {name: make for name, (make, *_) in EXAMPLES.items() if name in returned()} | MORE
 #: What has no figure of its own.
-NO_FIGURE = {"ClassDecision", "Recalibration", "Grades", "Marks", "Preflight", "Reader"}
+NO_FIGURE = {"ClassDecision", "Recalibration", "Grades", "Marks", "Preflight", "Reader", "Opinion", "Neighbours"}
 
 
 def test_every_result_has_an_example():

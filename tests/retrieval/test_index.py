@@ -54,7 +54,7 @@ def test_a_copy_under_another_name_never_comes(cohort, index, cache, tmp_path) -
     cv2.imwrite(str(tmp_path / "copy.png"), np.clip(pixels * 0.98 + 2, 0, 255).astype(np.uint8))
     row = one.table.assign(image="copy.png", case="new", patient="new", source="Z")
     copy, original = replace(one, root=str(tmp_path), table=row), one.table["case"].iloc[0]
-    asked = index.asked(copy, cache=cache, threads=1)
+    asked = index.ask(copy, cache=cache, threads=1)
     assert index.search_asked(replace(asked, copies=asked.copies[:0]), 1).table["neighbour"].tolist() == [original]
     assert original not in set(index.search(copy, len(train), cache=cache, threads=1).table["neighbour"])
 
@@ -163,7 +163,7 @@ def test_vectors_are_those_of_the_network(cohort, model, cache) -> None:
 
 def test_what_is_far_from_everything_is_novel(cohort, index, cache) -> None:
     cases, parts = cohort
-    tuning = index.asked(cases.only(parts, "tuning"), cache=cache, threads=1)
+    tuning = index.ask(cases.only(parts, "tuning"), cache=cache, threads=1)
     below, owners = index.novelty_of(tuning) <= index.novelty_limit, tuning.patients
     assert 0.95 <= np.mean([below[owners == patient].mean() for patient in set(owners)]) <= 1
     away = -1000 * index.vectors.mean(axis=0, keepdims=True)

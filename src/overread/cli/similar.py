@@ -50,7 +50,7 @@ def similar(
         rows: list[dict[str, Any]] = []
         for query in (_query(name, table, model, context) for name in cases):
             work: dict[str, Any] = {"device": resources.device, "threads": resources.threads, "cache": context.cache}
-            asked = index.asked(query, **work)
+            asked = index.ask(query, **work)
             found = index.search_asked(asked, k, other_source=other_source, engine="faiss" if faiss else "")
             far = dict(zip(asked.cases, map(float, index.novelty_of(asked)), strict=True))
             said = _answers(model, query, resources)

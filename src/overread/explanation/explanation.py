@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from matplotlib.figure import Figure
+import pandas as pd
 from numpy.typing import NDArray
 
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import InputError, checked, require
 from overread.core.files import EqualByDigest, build, fingerprint, publish, read_json, sha256, write_bytes, write_json
 from overread.explanation.methods import Method, method_of
-from overread.explanation.overlay import DIVERGING, EVEN, grey_or_colour, overlay, picture, strongest
+from overread.explanation.overlay import grey_or_colour, overlay, picture, strongest
 from overread.explanation.verdict import Checks
 
 #: What a map is that has no value above 0.
@@ -21,7 +22,7 @@ NOTHING = "All values are 0 or below: this map says nothing for the target."
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation(EqualByDigest):
+class Explanation(EqualByDigest, Shown):
     """Where a model looked when it answered, by one method.
 
     ``maps`` (V, H, W) or of volumes (V, D, H, W), float32 at the size of what the network sees, NaN for an image that the
@@ -139,25 +140,32 @@ class Explanation(EqualByDigest):
                  for _, image, values in self.panels]  # fmt: skip
         return picture(_side_by_side(drawn))
 
-    def plot(self) -> Figure:
-        """A figure: the images, the map over them, a colour bar with its numbers, and what it is a map of."""
-        panels, signed, scale = self.panels, self.about.signed, self.scale or 1.0
-        sheet = Figure(figsize=(2.4 * len(panels) + 1.4, 5.4), layout="constrained")
-        axes = np.atleast_2d(sheet.subplots(2, len(panels), squeeze=False))
-        for column, (name, image, values) in enumerate(panels):
-            axes[0, column].imshow(grey_or_colour(image))
-            axes[0, column].set_title(name, fontsize=8)
-            axes[1, column].imshow(overlay(image, values, signed=signed, scale=scale))
-        for each in axes.flat:
-            each.set_axis_off()
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import Normalize
+    def to_frame(self) -> pd.DataFrame:
+        """A row an image of the case: ``strongest`` the largest value, its place from 0 (``slice`` of a volume, ``row``,
+        ``column``), ``above`` the share of the image where the map is above 0, then the numbers of the checks.
 
-        colours = ScalarMappable(Normalize(-scale if signed else 0, scale), DIVERGING if signed else EVEN)
-        bar = sheet.colorbar(colours, ax=axes[1, :].tolist(), shrink=0.9)
-        bar.set_label("against the target … for it" if signed else "for the target" if self.about.kind == "cam" else "strength", fontsize=8)  # fmt: skip
-        sheet.suptitle("\n".join([self.case, self.title, *self.said]), fontsize=9, parse_math=False)
-        return sheet
+        Of an image that the case lacks these are NaN. The values themselves are in :attr:`map`.
+        """
+        axes = ("slice", "row", "column")[-(self.maps.ndim - 1) :]
+        said = {"case": self.case, "target": self.target, "probability": self.probability, "method": self.method, "layer": self.layer}  # fmt: skip
+        checked = self.checks.numbers if self.checks else {}
+        rows = []
+        for view, values in zip(self.views, self.maps, strict=True):
+            found: dict[str, Any] = dict.fromkeys(("strongest", *axes, "above"), np.nan)
+            if not np.isnan(values).all():
+                place = np.unravel_index(int(np.nanargmax(values)), values.shape)
+                found = {"strongest": float(values[place]), **dict(zip(axes, map(int, place), strict=True)), "above": float((values > 0).mean())}  # fmt: skip
+            rows.append({"case": self.case, "view": view, **said, **found, **checked})
+        return pd.DataFrame(rows)
+
+    def overview(self) -> Overview:
+        """What it is a map of, where it is strongest, and what its checks found."""
+        frame = self.to_frame()
+        checked = self.checks.numbers if self.checks else {}
+        shown = [name for name in ("view", "strongest", "slice", "row", "column", "above") if name in frame and not (frame[name] == "").all()]  # fmt: skip
+        where = Panel(tuple(shown), tuple(frame[shown].astype(object).itertuples(index=False, name=None)), "The strongest place of each image")  # fmt: skip
+        panels = (where, Panel(("check", "value"), tuple(checked.items()), "Checks of the map"))
+        return Overview(f"{self.case}: {self.title} ({self.probability:.3g})", panels, (*self.said, *self.notes))
 
     # -- files --------------------------------------------------------------------------------------------------------
 

@@ -235,7 +235,7 @@ def _numbers(source: Any, frame: int | None) -> list[int] | None:
 
 
 def _asked(opinion: Opinion, name: str) -> str:
-    return name if opinion.kind == "quantity" else f"Probability of {name}"
+    return name if opinion.task.continuous else f"Probability of {name}"
 
 
 @cache

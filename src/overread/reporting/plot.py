@@ -75,6 +75,8 @@ FIGURES: dict[str, dict[str, Drawn]] = {
     "Simulation": {"workflows": Drawn("pages.simulate:draw_simulation")},
     "Localisation": {"froc": Drawn("pages.froc:froc_figure")},
     "CalibrationChange": {"calibration": Drawn("pages.calibrate:draw_calibration")},
+    "Explanation": {"map": Drawn("figures.explain:map_figure")},
+    "Index": {"precision": Drawn("figures.answers:forest", "precision")},
     "Cases": {"labels": Drawn("figures.counts:labels"), "sources": Drawn("figures.counts:sources")},
     "Split": {"parts": Drawn("figures.counts:parts")},
     "Audit": {"findings": Drawn("figures.counts:findings")},

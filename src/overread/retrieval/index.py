@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases
 from overread.cases.privacy import patient_codes
+from overread.core.display import Overview, Shown, panel_of
 from overread.core.errors import InputError, checked, one_of, require
 from overread.core.files import (
     FORMAT,
@@ -65,13 +66,13 @@ class AboutIndex:
     tried: tuple[Tried, ...] = ()
     precision: tuple[Estimate, ...] = ()
     novelty: Limit = field(default_factory=Limit)
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict, compare=False)  # of where it lies, not of what it is
     notes: tuple[str, ...] = ()
     format: int = FORMAT
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbours:
+class Neighbours(Shown):
     """The nearest known cases of each query, nearest first.
 
     ``table``: a row each with ``case`` (the query), ``rank``, ``neighbour``, ``label``, ``source``, ``distance``.
@@ -90,6 +91,17 @@ class Neighbours:
 
     __repr__ = __str__
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row a neighbour, as in ``table``."""
+        return self.table.copy()
+
+    def overview(self) -> Overview:
+        """The first queries with what is nearest to them."""
+        fewer = sum(int((row < 0).any()) for row in self.rows)
+        notes = (f"{count(fewer, 'query', 'queries')} with fewer neighbours than asked for",) if fewer else ()
+        title = f"the nearest known cases of {count(len(self), 'query', 'queries')}"
+        return Overview(title, (panel_of(self.table, "Nearest first"),), notes)
+
     def of(self, case: str) -> pd.DataFrame:
         """The neighbours of one query. Raises :class:`InputError` for one that was not asked about."""
         found = self.table[self.table["case"] == case]
@@ -99,7 +111,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True, eq=False)
-class Index:
+class Index(Shown):
     """Vectors (N, F) of known cases, searched for what is alike: exactly, and never the same patient nor a copy.
 
     ``rows``: a row a vector, with ``case``, ``patient`` (hashed as in the model), ``source``, ``split`` and the label
@@ -122,6 +134,26 @@ class Index:
         return f"{count(len(self), 'case')} of {count(about.patients, 'patient')} by {about.layer} ({about.width} numbers, {about.distance} distance)"
 
     __repr__ = __str__
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a case of the index: its name, patient (hashed), source, split and labels; the vectors are in ``vectors``."""
+        return self.rows.copy()
+
+    def overview(self) -> Overview:
+        """What is indexed by which layer, how far neighbours are of the case's class, and the first rows without patients."""
+        shown = [name for name in self.rows if name != "patient" and not (self.rows[name].astype(str) == "").all()]
+        judged = pd.DataFrame(
+            [{"measure": e.metric, "of": e.of, **e.where, "estimate": str(e)} for e in self.precision]
+        )
+        tried = pd.DataFrame([{"layer": t.layer, "distance": t.distance, "precision@5": t.score, "chosen": t.chosen} for t in self.about.tried])  # fmt: skip
+        panels = (panel_of(judged, "Whether neighbours are of the same class"), panel_of(tried, "Layers tried on tuning cases"),
+                  panel_of(self.rows[shown], "The first cases", most=5))  # fmt: skip
+        return Overview(str(self), tuple(panel for panel in panels if panel.rows), self.about.notes)
+
+    @property
+    def precision(self) -> tuple[Estimate, ...]:
+        """How far the neighbours of tuning cases were of their class; none of an index that was built without them."""
+        return self.about.precision
 
     # -- made, saved and opened -------------------------------------------------------------------------------
 
@@ -174,7 +206,7 @@ class Index:
 
     def _with_tuning(self, tuning: Cases, *, seed: int, **work: Any) -> Index:
         """With the precision on tuning cases and the limit of novelty."""
-        asked = self.asked(tuning, **work)
+        asked = self.ask(tuning, **work)
         limit = limit_of(self._nearest(asked, K)[1], asked.patients)
         about = replace(self.about, precision=self.judge(asked, "tuning", seed=seed), novelty=limit)
         return replace(self, about=about)
@@ -246,7 +278,7 @@ class Index:
         Raises :class:`InputError` if no image can be read, or a source is asked for and none is known.
         """
         if isinstance(query, Cases):
-            asked = self.asked(query, device=device, threads=threads, cache=cache, progress=progress, say=say)
+            asked = self.ask(query, device=device, threads=threads, cache=cache, progress=progress, say=say)
         else:
             require(query.ndim == 2 and query.shape[1] == self.about.width, "vectors must be (Q, F) of the index's layer",
                     given=f"{query.shape}, F {self.about.width}")  # fmt: skip
@@ -273,7 +305,7 @@ class Index:
         return Neighbours(table, rows, distances)
 
     @checked
-    def asked(
+    def ask(
         self, cases: Cases, *, device: str = "", threads: int = 0, cache: str | Path | None = None, progress: Progress = silent,
         say: Say = unheard,
     ) -> Asked:  # fmt: skip

@@ -47,10 +47,10 @@ class KnownCases:
     def similar(self, asked: Cases, k: int, digits: int, **work: Any) -> SimilarAnswer:
         """The ``k`` nearest known cases of the one that is asked about; never the same patient, nor a copy.
 
-        ``work``: as :meth:`overread.retrieval.index.Index.asked` takes it; fingerprints of what was sent are kept in its
+        ``work``: as :meth:`overread.retrieval.index.Index.ask` takes it; fingerprints of what was sent are kept in its
         ``cache``, which goes with the request.
         """
-        query = self.index.asked(asked, **work)
+        query = self.index.ask(asked, **work)
         found = self.index.search_asked(query, k)
         table, about = found.table, self.index.about
         pictures = thumbnails([self.addresses.get(case, "") for case in table["neighbour"]], covered=True)

@@ -52,7 +52,7 @@ def build_index(
         say(
             "  the test part stays closed, since the run has not been evaluated: neighbours are judged on tuning patients only"
         )
-    asked = index.asked(shown, **work) if shown is not None and len(shown) else None
+    asked = index.ask(shown, **work) if shown is not None and len(shown) else None
     if asked is not None and predictions is not None and look:
         judged = index.judge(asked, "test", seed=seed)
         _write_look(folder, index, predictions, judged)

@@ -6,18 +6,22 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.audit.audit import Finding
+from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import checked
 from overread.core.files import plain
 from overread.evaluation.decision.class_decision import LARGEST, ClassDecision
 from overread.evaluation.operating_point import OperatingPoint, settled
 from overread.stats.estimate import Estimate, rounded
-from overread.tasks.target import Target
+from overread.tasks.target import Kind, Target
+from overread.tasks.task import Task
 
 #: From which margin on the word holds: the probability of the likeliest answer less that of the next.
 CERTAINTY = ((0.8, "sure"), (0.5, "fairly sure"), (0.2, "unsure"), (0.0, "undecided"))
@@ -115,7 +119,7 @@ WHETHER_SEEN = "whether training has seen"
 
 
 @dataclass(frozen=True)
-class Opinion:
+class Opinion(Shown):
     """What a model says of one case.
 
     ``case``: its name; ``images``: theirs. ``answers`` in the order of the target. ``called``: the class, the findings
@@ -128,7 +132,7 @@ class Opinion:
 
     case: str
     images: tuple[str, ...]
-    kind: str
+    kind: Kind
     answers: tuple[Answer, ...]
     called: str = ""
     called_by: str = ""
@@ -144,6 +148,11 @@ class Opinion:
     facts: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
 
+    @cached_property
+    def task(self) -> Task:
+        """What was asked."""
+        return Target(self.kind, tuple(answer.name for answer in self.answers), self.positive).task
+
     @property
     def trusted(self) -> bool:
         """Whether nothing speaks against the answer: not unlike the training data, no failed check above a note."""
@@ -158,7 +167,7 @@ class Opinion:
             return max(call.score for call in self.calls)
         if self.positive:
             return sum(answer.value for answer in self.answers if answer.name in self.positive)
-        if self.kind in ("findings", "quantity"):
+        if not self.task.exclusive:
             return max(answer.value for answer in self.answers)
         return 1 - self.certainty.margin
 
@@ -196,6 +205,25 @@ class Opinion:
 
     __repr__ = __str__
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row a class, finding or quantity: ``value`` its probability, or the number, with what the members of an ensemble
+        say at least and at most; then what every row of ``predictions.csv`` says of the case."""
+        answers = [
+            {"case": self.case, "name": a.name, "value": a.value, "low": a.low, "high": a.high} for a in self.answers
+        ]
+        return pd.DataFrame([{**answer, **self.row()} for answer in answers])
+
+    def overview(self) -> Overview:
+        """The answers, the calls, and what speaks against relying on them."""
+        answers = tuple((answer.name, self._number(answer)) for answer in self._sorted())
+        calls = tuple((call.of, call.at, "positive" if call.positive else "negative", call.score, call.threshold) for call in self.calls)  # fmt: skip
+        panels = (Panel(("answer", "value" if self.task.continuous else "probability"), answers),
+                  Panel(("of", "point", "call", "score", "threshold"), calls, "Calls at the frozen points"))  # fmt: skip
+        certainty = str(self.certainty) if self.certainty.word else ""
+        said = (*self.warnings, *self.unchecked, certainty, self.not_ruled_out, self.calibration, PURPOSE)
+        title = f"{self.case}: {self.called} ({self.called_by})" if self.called else self.case
+        return Overview(title, panels, tuple(filter(None, said)))
+
     def to_json(self) -> str:
         """Every field as JSON; NaN becomes null."""
         return json.dumps(self.plain(), indent=2, ensure_ascii=False)
@@ -227,11 +255,10 @@ class Opinion:
         return replace(self, seen="", novelty=novelty, unchecked=(*others, told))
 
     def _sorted(self) -> list[Answer]:
-        exclusive = self.kind in ("binary", "classes")
-        return sorted(self.answers, key=lambda answer: -answer.value) if exclusive else list(self.answers)
+        return sorted(self.answers, key=lambda answer: -answer.value) if self.task.exclusive else list(self.answers)
 
     def _number(self, answer: Answer) -> str:
-        if self.kind == "quantity":
+        if self.task.continuous:
             told, ends = f"{answer.value:.4g}", (f"{answer.low:.4g}", f"{answer.high:.4g}")
         else:
             told, ends = rounded(answer.value), (rounded(answer.low), rounded(answer.high))

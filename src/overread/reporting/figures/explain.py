@@ -1,11 +1,15 @@
-"""What the colours of maps stand for."""
+"""A map over its images, and what the colours of maps stand for."""
 
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
 from overread.core.errors import checked
-from overread.explanation.overlay import DIVERGING, EVEN
+from overread.explanation.explanation import Explanation
+from overread.explanation.overlay import DIVERGING, EVEN, grey_or_colour, overlay
+from overread.reporting import words
 from overread.reporting.figures.canvas import Figure, finish, sheet
 
 _WORDS = {
@@ -40,3 +44,26 @@ def colours_figure(*, signed: bool, unsigned: bool) -> Figure:
             alt,
             "The stronger a value, the less of the image is seen through its colour.",
         )
+
+
+@checked
+def map_figure(found: Explanation) -> Figure | None:
+    """The images of a case, the map over them, a bar of colours with its numbers, and what it is a map of; None where the
+    case has no image."""
+    panels, signed, scale = found.panels, found.about.signed, found.scale or 1.0
+    if not panels:
+        return None
+    with sheet(2.4 * len(panels) + 1.4, 5.4) as drawing:
+        axes = drawing.subplots(2, len(panels), squeeze=False)
+        for (above, below), (name, image, values) in zip(axes.T, panels, strict=True):
+            above.imshow(grey_or_colour(image))
+            above.set_title(words.name(name))
+            below.imshow(overlay(image, values, signed=signed, scale=scale))
+        for each in axes.flat:
+            each.set_axis_off()
+        colours = ScalarMappable(Normalize(-scale if signed else 0, scale), DIVERGING if signed else EVEN)
+        bar = drawing.colorbar(colours, ax=axes[1, :].tolist(), shrink=0.9)
+        bar.set_label("against the target … for it" if signed else "for the target" if found.about.kind == "cam" else "strength")  # fmt: skip
+        title = "\n".join([words.name(found.case), words.name(found.title, 120), *found.said])
+        drawing.suptitle(title, fontsize=9)
+        return finish(drawing, "map", found.title, f"{title}.", " ".join((*found.said, *found.notes)))

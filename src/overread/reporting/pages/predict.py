@@ -76,7 +76,7 @@ def _card(opinion: Opinion, pictures: Mapping[str, bytes]) -> _Card:
     data = pictures.get(opinion.case, b"")
     picture = f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}" if data else ""
     ordered = sorted(opinion.answers, key=lambda answer: -answer.value)[:MOST_ANSWERS]
-    number = (lambda value: f"{value:.4g}") if opinion.kind == "quantity" else rounded
+    number = (lambda value: f"{value:.4g}") if opinion.task.continuous else rounded
     answers = tuple(f"{words.name(answer.name)} {number(answer.value)}" for answer in ordered)
     calls = tuple(f"{call.at}: {'positive' if call.positive else 'negative'}{', near the threshold' if call.near else ''}" for call in opinion.calls)  # fmt: skip
     return _Card(words.name(opinion.case, 80), picture, words.name(opinion.called, 60), answers, calls, opinion.certainty.word,
@@ -102,8 +102,8 @@ def _order(found: Sequence[Opinion]) -> str:
     if one.calls or one.positive:
         of = " or ".join(dict.fromkeys(call.of for call in one.calls)) or " or ".join(one.positive)
         return f"Sorted by the probability of {words.name(of, 120)}, the largest first."
-    if one.kind == "quantity":
+    if one.task.continuous:
         return f"Sorted by {words.name(one.answers[0].name)}, the largest first."
-    if one.kind == "findings":
+    if one.task.multilabel:
         return "Sorted by the largest probability of a finding."
     return "No class counts as disease here, so the least certain stand first (--positive says in training which one does)."
