@@ -113,8 +113,9 @@ class TrainingImages:
         return frozenset(self.seen)
 
     def save(self, folder: str | Path) -> Path:
-        """Write :data:`FILE` into ``folder``."""
-        return write_json(Path(folder) / FILE, self)
+        """Write :data:`FILE` into ``folder``, and give the folder."""
+        write_json(Path(folder) / FILE, self)
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> TrainingImages:

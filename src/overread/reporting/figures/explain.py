@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -53,7 +55,9 @@ def map_figure(found: Explanation) -> Figure | None:
     panels, signed, scale = found.panels, found.about.signed, found.scale or 1.0
     if not panels:
         return None
-    with sheet(2.4 * len(panels) + 1.4, 5.4) as drawing:
+    wide = max(4.2, 2.4 * len(panels) + 1.4)
+    title = [words.name(found.case), words.name(found.title, 120), *found.said]
+    with sheet(wide, 6.0) as drawing:
         axes = drawing.subplots(2, len(panels), squeeze=False)
         for (above, below), (name, image, values) in zip(axes.T, panels, strict=True):
             above.imshow(grey_or_colour(image))
@@ -62,8 +66,7 @@ def map_figure(found: Explanation) -> Figure | None:
         for each in axes.flat:
             each.set_axis_off()
         colours = ScalarMappable(Normalize(-scale if signed else 0, scale), DIVERGING if signed else EVEN)
-        bar = drawing.colorbar(colours, ax=axes[1, :].tolist(), shrink=0.9)
+        bar = drawing.colorbar(colours, ax=axes.ravel().tolist(), shrink=0.6)
         bar.set_label("against the target … for it" if signed else "for the target" if found.about.kind == "cam" else "strength")  # fmt: skip
-        title = "\n".join([words.name(found.case), words.name(found.title, 120), *found.said])
-        drawing.suptitle(title, fontsize=9)
-        return finish(drawing, "map", found.title, f"{title}.", " ".join((*found.said, *found.notes)))
+        drawing.suptitle("\n".join(fill(line, round(15 * wide)) for line in title), fontsize=8.5)
+        return finish(drawing, "map", found.title, " ".join(map(words.sentence, title)), " ".join(found.notes))
