@@ -8,8 +8,7 @@ maps to 1e-4 of their largest value.
 The pointing game: is the largest value of the map within the opacity? Bars: at least 80 % trained, and at most chance + 10 %
 with random weights; chance is the opacity's share of the image.
 
-``masks --run RUN --lesions FOLDER``: AUPRC of maps of a run's model against masks of lesions (``masks/<case>.png``), with the same of a random map
-and of a spot in the centre, over the cases of the run that have one; and of how many the model has seen in training.
+Whether maps lie on lesions with masks: `benchmarks/maps_and_masks.py`.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,14 +30,11 @@ import torch
 from torch.nn import functional
 
 import overread as ov
-from overread.cases.sources.read_cases import read_images
 from overread.explanation.attribute import attributions
-from overread.explanation.checks.faithfulness import centred, points_at, precision_recall_area, random_maps
-from overread.explanation.explain import explanations, index_of
-from overread.images.preprocess import load
+from overread.explanation.checks.faithfulness import points_at
+from overread.explanation.explain import explanations
 from overread.learning.device import layout, seeded
 from overread.learning.model import Model, make_network
-from overread.learning.predict import load_model
 from overread.networks.backbones import BACKBONES, build, layer
 from overread.synthetic.cohort import draw_cohort
 
@@ -57,14 +52,15 @@ def quickest(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
     return found
 
 
-def speed(backbones: list[str], batch: int, repeats: int) -> bool:
+def speed(backbones: list[str], batch: int, repeats: int, *, same: bool) -> bool:
     torch.set_num_threads(1)
-    good = [compared(name, batch, repeats) for name in backbones]
-    return all(good)
+    good = [compared(name, batch, repeats, same=same) for name in backbones]
+    return same or all(good)
 
 
-def compared(name: str, batch: int, repeats: int) -> bool:
-    """Each as its users meet it: ours with the layout that ``explain`` gives a network, the others with the default one."""
+def compared(name: str, batch: int, repeats: int, *, same: bool) -> bool:
+    """Each as its users meet it: ours with the layout that ``explain`` gives a network, the others with the default one;
+    with ``same`` all with ours."""
     from captum.attr import LayerGradCam
 
     with seeded(0, 0, 0, "bench"):
@@ -74,6 +70,8 @@ def compared(name: str, batch: int, repeats: int) -> bool:
     x = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     target, tap = torch.arange(batch) % 7, layer(network, at)
     ours, own = layout(copy.deepcopy(network), "cpu"), x.contiguous(memory_format=torch.channels_last)
+    if same:
+        network, x, tap = ours, own, layer(ours, at)
     captum = LayerGradCam(network, tap)
 
     def by_captum() -> torch.Tensor:
@@ -155,39 +153,9 @@ def play(name: str, model: Model, cases: ov.Cases, folder: Path, *, least: float
     return rate >= least if least else rate <= luck + 0.1
 
 
-def masks(run: Path, folder: Path, methods: list[str], images: Path) -> bool:
-    """AUPRC against masks with both baselines, mean and interval by patient."""
-    model = load_model(run)
-    cases = read_images(images, model.target, names="keep")
-    stems = [Path(each).stem for each in cases.table["image"]]
-    known = ov.Cases.load(run / "cases.csv")
-    label = dict(zip(known.table["case"], known.table["label"], strict=True))
-    patient = dict(zip(known.table["case"], known.table["patient"], strict=True))
-    cases = replace(cases, table=cases.table.assign(case=stems, patient=[patient.get(each, each) for each in stems]))
-    seen = model.saw(cases.table["patient"].tolist())
-    targets = {case: label[case] for case in stems if case in label}
-    for name in targets.values():
-        index_of(model.target, name)
-    rows: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in methods}
-    for found in explanations(model, cases, targets=targets, methods=methods, checks=False):
-        mask = load(folder / f"{found.case}.png", model.about.preprocess)[..., 0] > 127
-        blind = [centred(mask.shape, 2), random_maps(mask.shape, 1, 0, 2)[0]]
-        area = [precision_recall_area(each, mask) for each in (found.map.astype(float), *blind)]
-        rows[found.method].append((*area, 0.0 if found.nothing else points_at(found.map.astype(float), mask)))
-    print(
-        f"{len(cases)} lesions, of which the model has seen the patients of {int(seen.sum())}; target: the true class"
-    )
-    for name, each in rows.items():
-        values = np.array(each)
-        spread = values.std(axis=0, ddof=1) / np.sqrt(len(values)) * 1.96
-        mean = values.mean(axis=0)
-        print(f"{name:22} AUPRC {mean[0]:.3f} ± {spread[0]:.3f}; a spot in the centre {mean[1]:.3f}, a random map {mean[2]:.3f}; pointing game {mean[3]:.1%}")  # fmt: skip
-    return True
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "phantoms", "masks"])
+    parser.add_argument("what", nargs="?", default="speed", choices=["speed", "phantoms"])
     parser.add_argument(
         "--backbone", nargs="+", default=["resnet18", "resnet50", "mobilenet_v2", "squeezenet1_0", "densenet121"]
     )
@@ -195,12 +163,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--patients", type=int, default=400)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--run", type=Path, help="of masks: the run")
-    parser.add_argument("--lesions", type=Path, help="of masks: a folder with images/ and masks/")
-    parser.add_argument("--method", nargs="+", default=["grad-cam", "gradient", "smoothgrad"])
+    parser.add_argument("--same-layout", action="store_true", help="of speed: channels last for all, no bars")
     asked = parser.parse_args()
-    good = {"speed": lambda: speed(asked.backbone, asked.batch, asked.repeats), "phantoms": lambda: phantoms(asked.patients, asked.epochs),
-            "masks": lambda: masks(asked.run, asked.lesions / "masks", asked.method, asked.lesions / "images")}[asked.what]()  # fmt: skip
+    by_speed = asked.what == "speed"
+    good = speed(asked.backbone, asked.batch, asked.repeats, same=asked.same_layout) if by_speed else phantoms(asked.patients, asked.epochs)  # fmt: skip
     raise SystemExit(0 if good else 1)
 
 
