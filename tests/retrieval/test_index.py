@@ -22,7 +22,7 @@ def test_neighbours_are_the_nearest_of_other_patients(cohort, index, cache) -> N
     """Every query lies in the index itself, beside images of the same patient: they would be nearest."""
     cases, parts = cohort
     train = cases.only(parts, "train")
-    found, asked = (ask(train, cache=cache, threads=1) for ask in (index.search, index.asked))
+    found, asked = (ask(train, cache=cache, threads=1) for ask in (index.search, index.ask))
     owner = dict(zip(cases.table["case"], cases.table["patient"], strict=True))
     assert len(found) == len(train)
     assert all(owner[row.case] != owner[row.neighbour] for row in found.table.itertuples())
