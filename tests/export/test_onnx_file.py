@@ -34,12 +34,16 @@ def said(folder, pixels: np.ndarray) -> np.ndarray:
     return session.run(None, {"pixels": pixels})[0]
 
 
+def _slow(*values: object):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(("name", "target", "fields"), [
     ("classes", None, {}),
-    ("findings, turned", FINDINGS, {"views": 8}),
-    ("quantity", QUANTITY, {"scale": (54.0, 12.0)}),
-    ("a network of several resolutions", None, {"backbone": "resnet_tiny", "fit": "pad"}),
-    ("layers of a frozen network", None, {"method": "features", "layers": ("c1", "f6"), "pooling": "both"}),
+    _slow("findings, turned", FINDINGS, {"views": 8}),
+    _slow("quantity", QUANTITY, {"scale": (54.0, 12.0)}),
+    _slow("a network of several resolutions", None, {"backbone": "resnet_tiny", "fit": "pad"}),
+    _slow("layers of a frozen network", None, {"method": "features", "layers": ("c1", "f6"), "pooling": "both"}),
 ])  # fmt: skip
 def test_a_file_says_what_predict_says(make_model, cases, tmp_path, name, target, fields) -> None:
     model = make_model(**({"target": target} if target else {}), **fields)
@@ -52,6 +56,7 @@ def test_a_file_says_what_predict_says(make_model, cases, tmp_path, name, target
     assert made.std(axis=0).max() > 1e-3  # a constant would be equal too
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["mean", "concat", "stacked", "recurrent", "attention"])
 def test_cases_of_several_images_some_missing(make_model, pairs, tmp_path, fusion) -> None:
     places = ("left", "right") if fusion in ("concat", "stacked") else ()
@@ -63,6 +68,7 @@ def test_cases_of_several_images_some_missing(make_model, pairs, tmp_path, fusio
     assert json.loads((tmp_path / "out" / "export.json").read_text())["input"]["missing"].startswith("NaN")
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_two_sizes_and_normalisations(make_model, cases, tmp_path) -> None:
     members = [
         make_model(seed=1),
@@ -75,6 +81,7 @@ def test_an_ensemble_of_two_sizes_and_normalisations(make_model, cases, tmp_path
     assert np.abs(said(tmp_path / "out", held.pixels[:7].numpy()) - held.probabilities[:7]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_volume_goes_through_at_any_batch(make_model, tmp_path) -> None:
     from overread.export.specimens import Specimens
 
@@ -86,6 +93,7 @@ def test_a_volume_goes_through_at_any_batch(make_model, tmp_path) -> None:
     assert np.abs(said(tmp_path / "out", pixels[:3].numpy()) - truth[:3]).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_mean_image_is_inside(make_model, cases, tmp_path) -> None:
     model = make_model()
     image = np.random.default_rng(0).random((28, 28, 3), np.float32)
@@ -122,6 +130,7 @@ def test_nothing_is_written_where_the_file_says_something_else(make_model, cases
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_second_exporter_is_tried_once_and_named(make_model, cases, tmp_path, monkeypatch) -> None:
     model, said_lines = make_model(), list[str]()
 
