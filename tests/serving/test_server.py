@@ -91,6 +91,7 @@ def test_a_head_that_is_too_large_is_refused(running):
         assert client.recv(64).startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
 
 
+@pytest.mark.slow
 def test_a_client_that_goes_frees_its_slot(tmp_path):
     with server(tmp_path, seconds=1.0, queue=1) as found:
         with socket.create_connection(("127.0.0.1", found.port)) as client:
@@ -109,6 +110,7 @@ def test_a_client_that_goes_frees_its_slot(tmp_path):
         assert within(20, lambda: not uploads(tmp_path))
 
 
+@pytest.mark.slow
 def test_no_upload_survives_a_kill(tmp_path):
     """Killed in the middle of a request, the server can do nothing more: the process beside it removes what it left."""
     with server(tmp_path, seconds=30.0) as found:
@@ -142,6 +144,7 @@ def test_what_both_left_is_swept_by_the_next(tmp_path):
     assert sweep(tmp_path) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_cleanly(tmp_path, number):
     with server(tmp_path) as found:
@@ -175,14 +178,6 @@ def test_it_listens_on_loopback_only(running):
 def test_several_workers_answer_count_together_and_end_together(tmp_path):
     with server(tmp_path, workers=2) as found:
         wanted = 12
-        with httpx.Client(timeout=60) as client:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline:
-                try:
-                    client.get(f"{found.url}healthz")
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.2)
         said = [ask(found.url).status_code for _ in range(wanted)]
         assert said == [200] * wanted
         for _ in range(4):
@@ -203,6 +198,7 @@ def unshared() -> bool:
     return tools and subprocess.run(["unshare", "-rnm", "true"], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not unshared(), reason="a process may not have a network of its own here")
 def test_38_a_name_server_that_records_hears_nothing(tmp_path):
     """The whole server in a network of its own, whose name server and web server write down who asks."""

@@ -23,6 +23,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors.multiprocess import Process
 
 from overread.core.errors import UnavailableError, checked
 from overread.core.files import cores
@@ -36,8 +37,8 @@ from overread.study.opinion import open_reader
 
 #: Seconds for requests under way when the server ends.
 _GRACE = 10
-#: Seconds for a worker to answer that it lives: on a busy machine it takes that long to load torch.
-_START = 30
+#: Seconds for a worker that has loaded to answer that it lives, before it is replaced.
+_ALIVE = 30
 #: Connections that a worker holds at a time; one more is answered 503.
 _CONNECTIONS = 512
 
@@ -127,7 +128,7 @@ def _config(app: Any, settings: ServingSettings, *, factory: bool = False) -> _C
         app, factory=factory, workers=settings.operation.workers, http=_Protocol, ws="none", loop="asyncio", lifespan="on",
         log_config=None, access_log=False,  # it holds query strings, and ours holds codes
         server_header=False, proxy_headers=False, limit_concurrency=_CONNECTIONS, timeout_keep_alive=5,
-        timeout_graceful_shutdown=_GRACE, timeout_worker_healthcheck=_START, h11_max_incomplete_event_size=settings.limits.header_bytes,
+        timeout_graceful_shutdown=_GRACE, timeout_worker_healthcheck=_ALIVE, h11_max_incomplete_event_size=settings.limits.header_bytes,
         header_seconds=settings.limits.header_seconds,
     )  # fmt: skip
 
@@ -199,13 +200,43 @@ def _serve_together(
     shared = PrivateFolder()
     try:
         config = _config(partial(worker, folder, settings, threads, shared.path), settings, factory=True)
-        threading.Timer(0.5, ready).start()
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        Multiprocess(config, sockets=[door]).run()
+        _Workers(config, door, shared.path, ready).run()
         for number, handler in before.items():
             signal.signal(number, handler)
     finally:
         shared.close()
+
+
+class _Workers(Multiprocess):
+    """Servers at one socket, which says that it answers once all do.
+
+    uvicorn asks a worker whether it lives from the start, and kills one that is silent; but a worker is silent while it
+    imports torch, for minutes on a busy machine, and would be started and killed for ever. So it is asked once its
+    application is there, which shows by its file of counts, and before that only an ended process is replaced.
+    """
+
+    def __init__(self, config: uvicorn.Config, door: socket.socket, counts: Path, ready: Callable[[], None]) -> None:
+        super().__init__(config, sockets=[door])
+        self._counts, self._ready, self._told = counts, ready, False
+
+    def keep_subprocess_alive(self) -> None:
+        if any(self._loads(process) for process in self.processes):
+            return
+        if not self._told and all(process.process.is_alive() for process in self.processes):
+            self._told = True
+            self._ready()
+        super().keep_subprocess_alive()
+
+    def terminate_all(self) -> None:
+        super().terminate_all()
+        for process in self.processes:
+            process.process.join(_GRACE + 5)
+            if process.process.is_alive():
+                process.process.kill()
+
+    def _loads(self, process: Process) -> bool:
+        return process.process.is_alive() and not (self._counts / f"counts-{process.pid}").exists()
 
 
 @checked
