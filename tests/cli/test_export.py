@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 
 from overread.cli.export import export
 from overread.core.errors import InputError
@@ -51,3 +55,47 @@ def test_too_few_images_are_refused_and_fewer_can_be_asked_for(make_model, files
     export(
         tmp_path / "model", onnx=True, output=str(tmp_path / "out"), images=str(files / "benign"), fewest=10
     )  # again
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """A folder of DICOM files: a study of two images, and one whose header says that text is burned in."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("one", "two", "text"), start=1):
+        held = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        held.SOPInstanceUID = held.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.{number}"
+        held.StudyInstanceUID = f"1.2.826.0.1.3680043.8.498.9.{number == 3:d}"
+        held.PixelData = rng.integers(0, 2000, (128, 128), dtype=np.int16).tobytes()
+        held.BurnedInAnnotation = "YES" if name == "text" else "NO"
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        held.save_as(tmp_path / "scans" / f"{name}.dcm")
+    return tmp_path / "scans"
+
+
+def pictures(folder: Path) -> dict[str, pydicom.Dataset]:
+    """The pictures by the last number of the image that each shows."""
+    made = [pydicom.dcmread(path) for path in sorted(folder.glob("*-map*.dcm"))]
+    return {one.SourceImageSequence[0].ReferencedSOPInstanceUID[-1]: one for one in made}
+
+
+def test_each_image_of_a_case_has_its_own_picture_which_names_it(make_model, scans, tmp_path) -> None:
+    make_model().save(tmp_path / "run" / "model")
+    export(tmp_path / "run", dicom=[str(scans)], output=str(tmp_path / "out"))
+    made = pictures(tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*-report.dcm"))) == 2
+    assert sorted(made) == ["1", "2", "3"]
+    assert made["1"].pixel_array.tobytes() != made["2"].pixel_array.tobytes()
+
+
+def test_an_image_that_may_hold_text_is_not_in_its_picture(make_model, scans, tmp_path, capsys) -> None:
+    make_model().save(tmp_path / "run" / "model")
+    left = slice(40, 500), slice(20, 440)  # where the image stands, beside its map
+    export(tmp_path / "run", dicom=[str(scans)], output=str(tmp_path / "out"))
+    made = pictures(tmp_path / "out")
+    assert made["1"].pixel_array[left].std() > 5
+    assert np.ptp(made["3"].pixel_array[left]) == 0
+    assert made["3"].BurnedInAnnotation == "NO"
+    assert "1 picture without the image" in capsys.readouterr().err
+    export(tmp_path / "run", dicom=[str(scans / "text.dcm")], output=str(tmp_path / "nobody"), deidentified=True)
+    (path,) = (tmp_path / "nobody").glob("*-map.dcm")
+    assert np.ptp(pydicom.dcmread(path).pixel_array[left]) == 0

@@ -47,7 +47,7 @@ def shown() -> np.ndarray:
 def written(source, shown, folder: Path) -> tuple[Path, Path]:
     frames = [0 if int(source.get("NumberOfFrames", 1) or 1) > 1 else None]
     return (write_object(report_of([source], OPINION, ALGORITHM, frames), folder / "report.dcm"),
-            write_object(picture_of(source, shown, OPINION, ALGORITHM), folder / "map.dcm"))  # fmt: skip
+            write_object(picture_of([source], shown, OPINION, ALGORITHM), folder / "map.dcm"))  # fmt: skip
 
 
 @pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy (Debian's dicom3tools) is not installed")

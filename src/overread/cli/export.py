@@ -11,6 +11,7 @@ from overread import __version__
 from overread.cli.console import bars, end, require_room, say
 from overread.cli.options import Threads
 from overread.core.errors import InputError
+from overread.core.phrases import count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from overread.cases.cases import Cases
     from overread.core.progress import Progress
     from overread.evaluation.decision.class_decision import Frozen
+    from overread.evaluation.decision.single_case import Opinion
     from overread.explanation.explanation import Explanation
     from overread.learning.model import Model
+    from overread.study.opinion import Reader
 
 
 def export(
@@ -149,48 +152,75 @@ def _export_dicom(
     from overread.cases.cases import paths
     from overread.cases.sources.read_cases import read_images
     from overread.deidentify.rules import Rules, new_salt
-    from overread.explanation.explain import explanations
-    from overread.export.dicom_objects import Algorithm, picture_of, read_source, report_of, write_object
+    from overread.export.dicom_objects import (
+        Algorithm,
+        may_name_patient,
+        picture_of,
+        read_source,
+        report_of,
+        write_object,
+    )
     from overread.images.address import parse
     from overread.study.opinion import open_reader
 
-    reader, rules, written = (
-        open_reader(model, threads=threads),
-        Rules(new_salt()) if deidentified else None,
-        list[Path](),
-    )
-    about = reader.model.about
+    reader, rules = open_reader(model, threads=threads), Rules(new_salt()) if deidentified else None
+    about, written, reports, covered = reader.model.about, list[Path](), 0, 0
     algorithm = Algorithm(f"overread {about.backbone.name}", __version__, reader.model.digest)
     with bars() as progress:
         for source in wanted:
             cases = read_images(source, reader.model.target, names="hash" if about.names_salt else "keep", salt=about.names_salt,
                                 planes=about.planes, progress=progress)  # fmt: skip
             found = {one.case: one for one in reader.opinions(cases, progress=progress, say=say)}
-            maps = (
-                {
-                    one.case: one
-                    for one in explanations(reader.model, cases, threads=threads, progress=progress, say=say)
-                }
-                if with_map
-                else {}
-            )
+            maps = _maps(reader, cases, found, progress) if with_map else {}
             addresses, names = paths(cases), cases.table["case"].astype(str)
             for case, opinion in found.items():
-                images = [addresses[row] for row in (names == case).to_numpy().nonzero()[0]]
-                headers = [read_source(image, rules) for image in images]
-                frames = [parse(image).frame for image in images]
-                start = place / f"{len(written) // (1 + with_map) + 1:04}"
-                written.append(write_object(report_of(headers, opinion, algorithm, frames), f"{start}-report.dcm"))
-                if with_map:
-                    shown = _shown(maps[case])
+                reports += 1
+                rows = (names == case).to_numpy().nonzero()[0].tolist()
+                headers = {row: read_source(addresses[row], rules) for row in rows}
+                frames = [parse(addresses[row]).frame for row in rows]
+                start = place / f"{reports:04}"
+                written.append(
+                    write_object(report_of([*headers.values()], opinion, algorithm, frames), f"{start}-report.dcm")
+                )
+                hide = with_map and (
+                    any(finding.kind == "burned-in" for finding in opinion.findings)
+                    or any(may_name_patient(addresses[row]) for row in rows)
+                )
+                for number, (shows, one) in enumerate(maps.get(case, ()), start=1):
+                    which = f"image {rows.index(shows[0]) + 1} of {len(rows)}; " if len(shows) < len(rows) else ""
+                    picture = picture_of([headers[row] for row in shows], _shown(one.on_grey() if hide else one), opinion, algorithm,
+                                         which + _caption(one))  # fmt: skip
                     written.append(
-                        write_object(
-                            picture_of(headers[0], shown, opinion, algorithm, _caption(maps[case])), f"{start}-map.dcm"
-                        )
+                        write_object(picture, f"{start}-map{f'-{number}' if len(maps[case]) > 1 else ''}.dcm")
                     )
+                    covered += hide
+    if covered:
+        say(f"{count(covered, 'picture')} without the image, the map on grey: its pixels may hold text that names the patient")  # fmt: skip
     if not deidentified:
         say("these files name the patient and the study, as your PACS needs them; --deidentified leaves both out")
     end(written, "look at them in your viewer before they are sent anywhere; nothing was sent")
+
+
+def _maps(
+    reader: Reader, cases: Cases, found: dict[str, Opinion], progress: Progress
+) -> dict[str, list[tuple[list[int], Explanation]]]:
+    """Of each case its maps for what is called, else for the largest answer: the rows of the images that each shows, and it."""
+    from overread.explanation.explain import explanations
+
+    names, known, unread = cases.table["case"].astype(str).to_numpy(), reader.model.target.names, dict[int, str]()
+    targets = {case: one.called if one.called in known else max(one.answers, key=lambda answer: answer.value).name
+               for case, one in found.items()}  # fmt: skip
+    made: dict[str, list[Explanation]] = {}
+    for one in explanations(
+        reader.model, cases, targets=targets, threads=reader.threads, errors=unread, progress=progress, say=say
+    ):
+        made.setdefault(one.case, []).append(one)
+    together = reader.model.about.recipe.fusion != "single"
+    shown = {}
+    for case, each in made.items():
+        rows = [int(row) for row in (names == case).nonzero()[0] if row not in unread]
+        shown[case] = [(rows if together else [row], one) for row, one in zip(rows, each, strict=not together)]
+    return shown
 
 
 def _caption(found: Explanation) -> str:

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from overread import __version__
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.files import sha256, write_bytes
-from overread.deidentify.clean import clean
+from overread.deidentify.clean import burned_in, clean
 from overread.deidentify.rules import Rules
 from overread.evaluation.decision.single_case import Opinion
 from overread.export.contract import require_installed
 from overread.images.address import parse
-from overread.images.image import broken_as
+from overread.images.image import LIMITS, broken_as
 
 #: What stands on the picture, in both series, and in the parameters of the algorithm.
 WARNING = "NOT FOR DIAGNOSTIC USE - AI RESULT"
@@ -99,6 +99,17 @@ def read_source(address: str, deidentify: Rules | None = None) -> Any:
 
 @checked
 @_discreet()
+def may_name_patient(address: str) -> bool:
+    """Whether the pixels of a DICOM file may name the patient: its header says so, or they seem to hold text."""
+    import pydicom
+
+    data = Path(parse(address).path).read_bytes()
+    with broken_as("the DICOM file cannot be searched for text in its pixels"):
+        return burned_in(pydicom.dcmread(io.BytesIO(data), force=True), data, LIMITS) != ""
+
+
+@checked
+@_discreet()
 def report_of(sources: Sequence[Any], opinion: Opinion, algorithm: Algorithm, frames: Sequence[int | None] = ()) -> Any:
     """A ``highdicom.sr.ComprehensiveSR`` after TID 1500: each answer as a measurement, each call as an evaluation.
 
@@ -159,10 +170,17 @@ def report_of(sources: Sequence[Any], opinion: Opinion, algorithm: Algorithm, fr
 
 @checked
 @_discreet()
-def picture_of(source: Any, shown: NDArray[np.uint8], opinion: Opinion, algorithm: Algorithm, caption: str = "") -> Any:
-    """A secondary capture (``highdicom.sc.SCImage``) of ``shown`` (H, W, 3), with the result and the warning burnt in."""
+def picture_of(
+    sources: Sequence[Any], shown: NDArray[np.uint8], opinion: Opinion, algorithm: Algorithm, caption: str = ""
+) -> Any:
+    """A secondary capture (``highdicom.sc.SCImage``) of ``shown`` (H, W, 3), with the result and the warning burnt in.
+
+    ``sources``: the images that are shown. What of them names the patient must not be in ``shown``: see
+    :func:`may_name_patient`.
+    """
     import highdicom
 
+    source = sources[0]
     pixels = burnt_in(shown, opinion, algorithm, caption)
     made = highdicom.sc.SCImage.from_ref_dataset(
         source, pixels, "RGB", 8, "PATIENT", highdicom.UID(), 9002, highdicom.UID(), 1, "overread", patient_orientation=("L", "P"),
@@ -172,8 +190,7 @@ def picture_of(source: Any, shown: NDArray[np.uint8], opinion: Opinion, algorith
     made["PatientOrientation"].value, made.Laterality = "", ""  # of a picture with text around it there is none
     made.DerivationDescription = "What the network saw, and a map of where it looked, by overread"
     made.BurnedInAnnotation = "NO"  # none that names the patient (PS3.3 C.7.6.1.1.2)
-    reference = _reference(source)
-    made.SourceImageSequence = [reference]
+    made.SourceImageSequence = [_reference(each) for each in sources]
     return _filed(made, source)
 
 

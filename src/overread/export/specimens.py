@@ -35,11 +35,13 @@ Other = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 @dataclass(frozen=True, eq=False)
 class Specimens:
     """``pixels`` from 0 to 1 as the exported model takes them, NaN where an image is missing; ``probabilities`` (N, K) that
-    overread itself gives; ``addresses``: of the image of each row, where a row is one image."""
+    overread itself gives, of a quantity its value; ``addresses``: of the image of each row, where a row is one image.
+    ``scale``: what a difference is divided by before it is judged: of a quantity the deviation in training."""
 
     pixels: Tensor
     probabilities: NDArray[np.float32]
     addresses: tuple[str, ...]
+    scale: float = 1.0
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -74,7 +76,7 @@ def specimens(
     if many < fewest:
         raise InputError("too few images can be read to compare the exported model with the model itself",
                          given=f"{many}, at least {fewest} are needed", todo="name more: --images FOLDER, or --fewest for a smaller number")  # fmt: skip
-    return Specimens(torch.cat(pixels), np.concatenate(answers), tuple(addresses))
+    return Specimens(torch.cat(pixels), np.concatenate(answers), tuple(addresses), about.scale[1])
 
 
 def _unit(pixels: tuple[tuple[NDArray | None, ...], ...], x: Tensor, preprocess: Preprocess) -> Tensor:
@@ -97,8 +99,8 @@ def largest_difference(other: Other, held: Specimens) -> float:
 
 @checked
 def difference(said: NDArray[np.float32], held: Specimens) -> float:
-    """The largest difference of probabilities (N, K); what is no number differs by infinity."""
-    apart = np.abs(said - held.probabilities)
+    """The largest difference of probabilities (N, K), of a quantity in its deviations; what is no number differs by infinity."""
+    apart = np.abs(said - held.probabilities) / held.scale
     return float(np.where(np.isnan(apart), np.inf, apart).max())
 
 
@@ -140,4 +142,4 @@ def judge_preparation(model: Model, held: Specimens) -> Preparation:
     levels = (pixels - held.pixels[kept]).abs().max().item() * preprocess.full
     with torch.inference_mode():
         said = torch.cat([whole(model)(part) for part in pixels.split(8)]).numpy()
-    return Preparation(len(kept), round(levels, 3), float(np.abs(said - held.probabilities[kept]).max()))
+    return Preparation(len(kept), round(levels, 3), float(np.abs(said - held.probabilities[kept]).max() / held.scale))
