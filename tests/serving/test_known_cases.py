@@ -7,9 +7,11 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
-from served import CLASSES, a_model, files
+from pydicom.data import get_testdata_file
+from served import CLASSES, StandIn, a_model, files
 
 from overread.core.files import cache_folder
 from overread.retrieval.index import Index
@@ -120,3 +122,26 @@ def test_the_device_and_the_threads_of_the_reader_are_used(opened, reader, run, 
     client = opened(reader=replace(reader, device="cuda:1", threads=3), run=run, log="none")
     client.post("/similar", files=files(pixels(run, 0)))
     assert used == [("cuda:1", 3)]
+
+
+def test_a_patient_that_dicom_names_is_no_neighbour_of_himself(opened, run, tmp_path):
+    """Of a run that knows its patients by codes, as runs do."""
+    cases, made = cases_of(Study.load(run / "study.toml")), a_model()
+    model = replace(made, about=replace(made.about, names_salt=cases.salt, identifiers=cases.identifiers))
+    index = Index.build(model, cases, layer="features", distance="cosine", threads=1, cache=tmp_path / "cache")
+    index.save(tmp_path / "index")
+
+    def distances(patient: str) -> list[float]:
+        image, sent = pydicom.dcmread(get_testdata_file("CT_small.dcm")), io.BytesIO()
+        image.PatientID = patient
+        image.save_as(sent)
+        answer = opened(reader=StandIn(model), run=tmp_path, log="none").post(
+            "/similar", files=files(sent.getvalue()), data={"k": "12"}
+        )
+        assert CANARY not in answer.text
+        return [row["distance"] for row in answer.json()["neighbours"]]
+
+    unknown, known = distances("somebody else"), distances(f"{CANARY}-p3")
+    assert len(unknown) == 12
+    assert len(known) == 11
+    assert set(known) < set(unknown)

@@ -45,7 +45,7 @@ class KnownCases:
 
     @checked
     def similar(self, asked: Cases, k: int, digits: int, **work: Any) -> SimilarAnswer:
-        """The ``k`` nearest known cases of the one that is asked about; never the same patient, nor a copy.
+        """The ``k`` nearest known cases of the one that is asked about; never the same patient, where DICOM names one, nor a copy.
 
         ``work``: as :meth:`overread.retrieval.index.Index.ask` takes it; fingerprints of what was sent are kept in its
         ``cache``, which goes with the request.

@@ -27,7 +27,7 @@ from overread.serving.maps import explain_answer, methods_of
 from overread.serving.policy import ServingSettings
 from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, SimilarAnswer, picked
 from overread.serving.undecoded import within
-from overread.serving.uploads import images_of, one_case, require_pixels
+from overread.serving.uploads import images_of, one_case, patient_of, require_pixels
 from overread.serving.viewed import viewed
 
 #: Neighbours that are shown at most.
@@ -62,11 +62,11 @@ class Reader(Protocol):
 
 
 @checked
-def case_of(model: Model, addresses: Sequence[str]) -> Cases:
-    """One case of which nothing is known but where its images are."""
+def case_of(model: Model, addresses: Sequence[str], patient: str = "") -> Cases:
+    """One case of which nothing is known but where its images are, and perhaps whose."""
     task = model.target.task
     table = pd.DataFrame({"image": list(addresses), **dict.fromkeys([role for role in ROLES if role != "image"], "")})
-    table = table.assign(case="case", **dict.fromkeys(task.label_columns, task.unknown))
+    table = table.assign(case="case", patient=patient, **dict.fromkeys(task.label_columns, task.unknown))
     return Cases(table[[*ROLES, *task.label_columns]], model.target)
 
 
@@ -171,7 +171,7 @@ class ReadingRoom:
             raise Refusal(404, "no known cases can be shown", self._why, code="no-index")
         addresses = self._case(files, call)
         require_pixels(addresses, self._limits)
-        asked = case_of(self._reader.model, addresses)
+        asked = case_of(self._reader.model, addresses, patient_of(addresses))
         return self._known.similar(asked, int(k), self._limits.digits, cache=files[0].parent / "fingerprints",
                                    device=self._reader.device, threads=self._reader.threads, progress=call.progress)  # fmt: skip
 

@@ -51,6 +51,7 @@ def serve(folder: Path, settings: ServingSettings, *, say: Say, ready: Callable[
     """
     threads = settings.operation.threads or max(1, cores() // settings.operation.workers)
     folder = folder.resolve()  # so that it is known where sentences name it, and left out of them
+    folder = folder.resolve()  # so that it is known where sentences name it, and left out of them
     with listening(settings.address) as door:
         url = f"http://{bracketed(_name(settings.address))}:{door.getsockname()[1]}{settings.address.root_path}/"
         if settings.operation.workers == 1:

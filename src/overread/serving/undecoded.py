@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from overread.core.errors import checked
-from overread.images.formats.archives import ArchiveLimits, members
+from overread.images.address import parse
+from overread.images.dicom.header import header_of, read_header
+from overread.images.formats.archives import ArchiveLimits, members, open_member
 from overread.images.image import Limits
 from overread.images.read import read_image
 
@@ -22,6 +24,18 @@ def within(source: str | bytes, pixels: int) -> bool:
     with suppress(_Enough):
         read_image(source, limits=_HeadOnly(pixels=pixels))
     return True
+
+
+@checked
+def identity(address: str) -> list[str]:
+    """The series and the patient that a DICOM header names, blank where it does not. Raises :class:`ImageError` for other files."""
+    at = parse(address)
+    if not at.entry:
+        header = read_header(at.path)
+    else:
+        with open_member(at.path, at.entry) as handle:
+            header = header_of(handle)
+    return [header.series, header.patient]
 
 
 class _Enough(BaseException):

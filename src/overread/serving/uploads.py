@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO
 
 from anyio import to_thread
 from starlette.datastructures import UploadFile
@@ -22,11 +23,10 @@ from overread.cases.sources.labels import natural
 from overread.core.errors import ImageError, checked, nearest
 from overread.core.sandbox import contained, contained_call
 from overread.images.address import Address, parse
-from overread.images.dicom.header import is_dicom_file
 from overread.images.formats.archives import is_archive
 from overread.serving.admission.refusal import Refusal
 from overread.serving.policy import ServingLimits
-from overread.serving.undecoded import listed, within
+from overread.serving.undecoded import identity, listed, within
 
 #: The field of a form that holds files; it may stand any number of times.
 FILES = "file"
@@ -51,7 +51,7 @@ async def received(request: Request, folder: Path, limits: ServingLimits, fields
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refusal(415, "the body is no form", f"send files as multipart/form-data, in the field {FILES}")
-    parser = MultiPartParser(request.headers, request.stream(), max_files=limits.parts, max_fields=limits.fields)
+    parser = _Parser(request.headers, request.stream(), folder=folder, max_files=limits.parts, max_fields=limits.fields)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -63,6 +63,22 @@ async def received(request: Request, folder: Path, limits: ServingLimits, fields
         return await _stored(form.multi_items(), folder, fields)
     finally:
         await form.close()
+
+
+class _Parser(MultiPartParser):
+    """A parser whose large parts lie in ``folder`` while they arrive, and nowhere else on the disk."""
+
+    def __init__(self, *given: Any, folder: Path, **limits: Any) -> None:
+        super().__init__(*given, **limits)
+        self._folder = folder
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if (upload := self._current_part.file) is not None:
+            upload.file.close()
+            spool = SpooledTemporaryFile(self.spool_max_size, dir=self._folder)  # noqa: SIM115 - closed with the form
+            self._files_to_close_on_error.append(spool)
+            upload.file = spool  # type: ignore[assignment]
 
 
 async def _stored(items: Sequence[tuple[str, UploadFile | str]], folder: Path, known: Collection[str]) -> Form:
@@ -138,14 +154,35 @@ def require_pixels(addresses: Sequence[str], limits: ServingLimits) -> None:
 
 
 @checked
+def patient_of(addresses: Sequence[str]) -> str:
+    """The patient that DICOM headers of one case name; blank where none does.
+
+    Raises :class:`Refusal` where they name several.
+    """
+    found = contained(identity, ((address,) for address in addresses), workers=1)
+    names = {each[1] for each in found if not isinstance(each, ImageError)} - {""}
+    if len(names) > 1:
+        raise Refusal(422, f"the files are of {len(names)} patients", "send the images of one case", code="patients")
+    return names.pop() if names else ""
+
+
+@checked
 def one_case(addresses: Sequence[str], *, volume: bool) -> list[str]:
     """The addresses of one case: of a network that sees volumes several DICOM files are the slices of one series.
 
-    Raises :class:`Refusal` where several files cannot be one volume.
+    Raises :class:`Refusal` where several files cannot be one volume: nothing that was sent is left out.
     """
     if not volume or len(addresses) == 1:
         return list(addresses)
-    first = parse(addresses[0])
-    if first.entry == "" and not is_dicom_file(first.path):
-        raise Refusal(422, "several files are not one volume", "send one file, or the DICOM files of one series")
+    parsed = [parse(address) for address in addresses]
+    found = list(contained(identity, ((address,) for address in addresses), workers=1))
+    series = {"" if isinstance(each, ImageError) else each[0] for each in found}
+    todo = "send one file, or the DICOM files of one series"
+    if "" in series:
+        raise Refusal(422, "several files are not one volume", todo, code="not-one-volume")
+    if len(series) > 1:
+        raise Refusal(422, f"the files are of {len(series)} series", todo, code="not-one-volume")
+    first, places = parsed[0], {(Path(each.path).parent, each.entry.rpartition("/")[0]) for each in parsed}
+    if len(places) > 1 or len({each.path for each in parsed if each.entry}) > 1:
+        raise Refusal(422, "the files of the series do not lie in one folder", todo, code="not-one-volume")
     return [str(Address(first.path, entry=first.entry, series=True))]
