@@ -118,7 +118,7 @@ def test_the_device_and_the_threads_of_the_reader_are_used(opened, reader, run, 
         used.append((device, threads))
         raise RuntimeError
 
-    monkeypatch.setattr(Index, "asked", asked)
+    monkeypatch.setattr(Index, "ask", asked)
     client = opened(reader=replace(reader, device="cuda:1", threads=3), run=run, log="none")
     client.post("/similar", files=files(pixels(run, 0)))
     assert used == [("cuda:1", 3)]
