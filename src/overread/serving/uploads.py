@@ -76,7 +76,7 @@ class _Parser(MultiPartParser):
         super().on_headers_finished()
         if (upload := self._current_part.file) is not None:
             upload.file.close()
-            spool = SpooledTemporaryFile(self.spool_max_size, dir=self._folder)  # noqa: SIM115 - closed with the form
+            spool = SpooledTemporaryFile(self.spool_max_size, dir=str(self._folder))  # noqa: SIM115 - closed with the form
             self._files_to_close_on_error.append(spool)
             upload.file = spool  # type: ignore[assignment]
 
