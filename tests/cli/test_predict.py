@@ -158,6 +158,23 @@ def test_what_is_wrong_is_said_in_a_paragraph(words, wanted, run, folder, overre
     assert out == ""
 
 
+def test_what_means_nothing_for_a_table_or_the_own_parts_is_refused(run, phantom, overread):
+    before = (run / "predictions" / "test.csv").read_bytes()
+    for words in (["-o", "x.csv"], ["--as-trained"], ["--json"], ["--names", "hash"], ["--label", "x"], ["--threads", "1"]):  # fmt: skip
+        code, _, said = overread("predict", run, *words)
+        assert (code, "means nothing there" in said) == (2, True), words
+    for words in (["--json"], ["--one-case"]):
+        code, _, said = overread("predict", run, phantom, "--label", "diagnosis", *words)
+        assert (code, words[0] in said) == (2, True), words
+    assert (run / "predictions" / "test.csv").read_bytes() == before
+
+
+def test_a_table_is_told_to_have_the_models_own_probabilities(run, phantom, overread):
+    code, _, said = overread("predict", run, phantom, "--label", "diagnosis", "--patient", "patient")
+    assert code == 0, said
+    assert "probabilities are the model's own" in said
+
+
 def test_a_blank_path_is_not_the_folder_where_one_stands(run, overread):
     code, _, said = overread("predict", run, "")
     assert (code, "a path is blank" in said) == (2, True)

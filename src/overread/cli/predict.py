@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -49,9 +49,18 @@ def predict(
     from overread.cases.sources.new_images import expanded, holds_images
 
     given = expanded(images)
+    told: dict[str, object] = {"--one-case or --each-a-case": together is not None, "--json": as_json}
     if not given:
+        told |= {"--output": output, "--names": names, "--as-trained": as_trained, "a column": columns != Columns(),
+                 "a layout": layout != Layout(), "--device or --threads": resources != Resources()}  # fmt: skip
+        _refuse_unused(told, "the run's own parts are predicted as its study.toml says")
         _predict_parts(model)
     elif len(given) == 1 and (columns.label or not holds_images(given[0])):
+        _refuse_unused(told, "a table's predictions are a table")
+        if not as_trained:
+            say(
+                "probabilities are the model's own, as with --as-trained: those that `overread calibrate` or the tuning part would mend are told of images only"
+            )
         _predict_table(model, given[0], columns, layout, names, resources, Path(output or USUAL))
     else:
         _refuse_columns(columns)
@@ -115,6 +124,13 @@ def _layout(model: Model, layout: Layout) -> Layout:
 
 
 # -- what was given ------------------------------------------------------------------------------------------------
+
+
+def _refuse_unused(told: Mapping[str, object], why: str) -> None:
+    """Raise :class:`InputError` for options that say nothing here: none is left out in silence."""
+    if unused := [option for option, given in told.items() if given]:
+        raise InputError(f"{why}, and an option that was given means nothing there", given=", ".join(unused),
+                         todo="leave it out, or give images: files, a folder, a zip")  # fmt: skip
 
 
 def _refuse_columns(columns: Columns) -> None:
