@@ -175,6 +175,13 @@ def test_what_is_unlike_the_training_data_is_told_by_the_index(run, reader, phan
         assert len(cases[case]) == 1
         assert told.distance == pytest.approx(float(index.novelty(vector)[0]), abs=1e-5)
         assert told.limit == index.novelty_limit
+        searches, search = [], Index.novelty
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                Index, "novelty", lambda self, vectors: searches.append(len(vectors)) or search(self, vectors)
+            )
+            list(asked.opinions(cases.only(parts, "test")))
+        assert searches == [len(first_images(run, "test"))]  # the index is searched once for all cases
         changed = (run / "index" / "vectors.npy").read_bytes()
         (run / "index" / "vectors.npy").write_bytes(changed[:-1] + bytes([changed[-1] ^ 1]))
         broken = open_reader(run)

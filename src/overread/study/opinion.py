@@ -148,15 +148,15 @@ class Reader(Shown):
         known = seen.known(case)
         return Opinion(
             case, seen.images(case), target.kind, answers_of(target, told, members), called, rule, calls, certainty_of(target, told),
-            self._novelty(seen.vector(case)), seen.findings(case), known, (*unchecked(self.training), *seen.doubts(case)),
+            self._novelty(seen.distances.get(case)), seen.findings(case), known, (*unchecked(self.training), *seen.doubts(case)),
             standards.ruled_in(own), standards.coverage, self.calibration, self.facts, target.positive,
         )  # fmt: skip
 
-    def _novelty(self, vector: NDArray[np.float32] | None) -> Novelty:
-        """Whether a case is unlike those of training, by what the index's layer says of it (F,)."""
-        if self.index is None or vector is None:
+    def _novelty(self, distance: float | None) -> Novelty:
+        """Whether a case is unlike those of training, by its distance to them."""
+        if self.index is None or distance is None:
             return Novelty(why=self.no_index)
-        distance, limit = float(self.index.novelty(vector[None])[0]), self.index.novelty_limit
+        limit = self.index.novelty_limit
         known = self.index.about.novelty
         if not (np.isfinite(limit) and np.isfinite(distance)):
             return Novelty(
@@ -319,7 +319,7 @@ class _Seen:
         self._findings: dict[int, tuple[Finding, ...]] = {}
         self._hits: set[int] = set()
         self._patients: dict[int, str] = {}
-        self._vectors: dict[str, list[NDArray[np.float32]]] = {}
+        vectors: dict[str, list[NDArray[np.float32]]] = {}
         model, members = reader.model, []
         together = model.about.recipe.fusion != "single"
         self.values = np.full((len(cases), model.target.outputs), np.nan, np.float32)
@@ -329,11 +329,15 @@ class _Seen:
             self.values[rows], each = answers(model, batch.x)
             if reader.index is not None:
                 for case, vector in zip(batch.cases, vectors_of(model, batch.x, reader.index.about.layer), strict=True):
-                    self._vectors.setdefault(case, []).append(vector)
+                    vectors.setdefault(case, []).append(vector)
             members.append((rows, each))
         self.members = np.full((members[0][1].shape[0] if members else 0, *self.values.shape), np.nan, np.float32)
         for rows, each in members:
             self.members[:, rows] = each
+        self.distances: dict[str, float] = {}
+        if reader.index is not None and vectors:  # all at once: each search reads the whole index
+            means = np.stack([np.asarray(np.mean(held, axis=0), np.float32) for held in vectors.values()])
+            self.distances = dict(zip(vectors, reader.index.novelty(means).tolist(), strict=True))
 
     def _note(self, row: int, image: Mapping[str, Any], header: Mapping[str, str]) -> None:
         training = self.reader.training
@@ -347,11 +351,6 @@ class _Seen:
     def images(self, case: str) -> tuple[str, ...]:
         """The names of its images."""
         return tuple(self.cases.table["image"].iloc[self.rows[case]])
-
-    def vector(self, case: str) -> NDArray[np.float32] | None:
-        """The mean over its images of what the index's layer says, (F,); None where there is no index."""
-        held = self._vectors.get(case)
-        return None if held is None else np.asarray(np.mean(held, axis=0), np.float32)
 
     def findings(self, case: str) -> tuple[Finding, ...]:
         """Those of each image; of several images with the place of each, since names of files may name patients."""
