@@ -30,6 +30,7 @@ def hits(model: Model, cases: ov.Cases, masks: Path) -> tuple[float, float]:
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="the network learns too little of this cohort, see docs/reference/measured.md")
 def test_the_planted_opacity_is_hit_by_a_trained_network_alone(tmp_path) -> None:
     table = draw_cohort(
         tmp_path, patients=300, images_per_patient=(1, 1), size=SIDE, seed=SEED, kind="chest", prevalence=0.5
