@@ -13,6 +13,7 @@ from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import Split, split
 from overread.core.errors import InputError, UnsoundError
+from overread.distributed import repeated
 from overread.distributed.repeated import (
     Trainings,
     recipe_again,
@@ -21,7 +22,6 @@ from overread.distributed.repeated import (
     trainings_by_size,
     trainings_by_source,
 )
-from overread.learning import repeated
 from overread.learning.recipe import AUTO, Recipe
 
 RECIPE = Recipe(method="scratch", backbone="cnn_small", epochs=1, image_size=32, batch_size=16, views=1)

@@ -360,6 +360,7 @@ _NOT_SEARCHED = "burned-in annotation: the pixels cannot be searched for text"
 _HEAD = re.compile(r"HEAD|BRAIN|SKULL|FACE|FACIAL|NECK|ORBIT|SINUS|CRANI|JAW|MANDIB|MAXILL|EAR|IAC|EYE|WHOLEBODY")
 
 
+@checked
 def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
     """Why the pixels of a file may name the patient, in a few words; "" where nothing mentions for it.
 
