@@ -65,7 +65,7 @@ CLOSING_SECONDS = 40.0
 #: Of a budget the seconds without which what a report may show beside its numbers is left to commands of their own.
 SHOWING_SECONDS = 15.0
 #: How much longer an index takes than predicting the same images, at most: layers are chosen, and a map is drawn.
-INDEX_TIMES = 2.0
+INDEX_TIMES = 1.5
 
 
 @checked
@@ -439,7 +439,8 @@ def index(context: RunContext) -> None:
     if context.done("index", key, "index/index.json"):
         return
     taken = context.record().get("steps", {}).get("predictions", {}).get("seconds", 0.0)
-    needed = INDEX_TIMES * taken * len(cases.table) / max(1, len(parts.rows(cases, "test")))
+    predicted = sum(len(parts.rows(cases, part)) for part in ("tuning", "test"))
+    needed = INDEX_TIMES * taken * len(cases.table) / max(1, predicted)
     if context.clock.left < SHOWING_SECONDS + needed:
         context.say(f"  no index of similar cases: the budget is at its end, and about {needed:.0f} s are needed ({_later('similar', folder)})")  # fmt: skip
         return
