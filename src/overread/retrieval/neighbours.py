@@ -86,6 +86,8 @@ def nearest(
     require(queries.ndim == vectors.ndim == 2 and queries.shape[1] == vectors.shape[1],
             "queries and vectors must be (Q, F) and (N, F)", given=f"{queries.shape} and {vectors.shape}")  # fmt: skip
     require(bool(np.isfinite(queries).all()), "a query holds a number that is none")
+    longest = float(_lengths(queries).max(initial=0)) if distance == "cosine" else 0
+    require(longest < 1.001, "of cosine distance vectors are of length 1", given=f"{longest:.3g}", todo="unit(vectors)")
     search = _by_faiss if engine_for(len(vectors), engine) == "faiss" else _by_products
     found = [_Nearest.none(min(QUERIES, len(queries) - start), k) for start in range(0, len(queries), QUERIES)]
     for part, start in zip(found, range(0, len(queries), QUERIES), strict=True):
@@ -147,11 +149,13 @@ def _measured(queries: Vectors, vectors: Vectors, query: Codes, row: Codes, dist
     """(n,) the distances of pairs, by their definition, in float64."""
     made, size = np.empty(len(query)), max(1, _MEASURED // queries.shape[1])
     for some in (slice(start, start + size) for start in range(0, len(query), size)):
-        q, v = queries[query[some]].astype(np.float64), vectors[row[some]].astype(np.float64)
+        q, v = queries[query[some]].astype(np.float64), vectors[row[some]]
         if distance == "cosine":
-            made[some] = np.maximum(1 - (q * v).sum(axis=1), 0)
+            q *= v
+            made[some] = np.maximum(1 - q.sum(axis=1), 0)
         else:
-            made[some] = np.sqrt(np.square(q - v).sum(axis=1))
+            q -= v
+            made[some] = np.sqrt(np.square(q, out=q).sum(axis=1))
     return made
 
 
@@ -216,9 +220,17 @@ def _below(scores: torch.Tensor, limit: NDArray[np.float64]) -> Iterator[tuple[C
     inside = (scores <= torch.from_numpy(rounded)[:, None]).numpy()
     at_once = max(1, _MEASURED // scores.shape[1])
     for start in range(0, len(inside), at_once):
-        query, row = np.nonzero(inside[start : start + at_once])
+        query, row = np.divmod(_places(inside[start : start + at_once].ravel()), scores.shape[1])
         if len(query):
             yield query + start, row
+
+
+def _places(flags: NDArray[np.bool_]) -> Codes:
+    """Where the few flags (n,) are, ascending: eight are looked at together, which takes an eighth of numpy's time."""
+    whole = len(flags) // 8 * 8
+    eights = np.flatnonzero(flags[:whole].view(np.uint64))
+    some = np.concatenate([(eights[:, None] * 8 + np.arange(8)).ravel(), np.arange(whole, len(flags))])
+    return some[flags[some]]
 
 
 # -- by faiss --------------------------------------------------------------------------------------------------------
