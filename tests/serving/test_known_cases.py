@@ -23,24 +23,29 @@ CANARY = "KANARIENVOGEL"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run's folder with an index of twelve cases whose names must not be told."""
+    """A run's folder with an index of twelve cases whose names must not be told, judged on six of tuning and four of test."""
     folder = tmp_path_factory.mktemp("run")
-    rng = np.random.default_rng(0)
-    rows = ["image,label,patient,case,source"]
-    for i in range(12):
-        name = f"{CANARY}-{i}.png"
-        Image.fromarray(rng.integers(0, 120 + 120 * (i % 2), (40, 40), np.uint8)).save(folder / name)
-        rows.append(f"{name},{CLASSES[i % 2]},{CANARY}-p{i},{CANARY}-c{i},site {i % 3}")
-    (folder / "table.csv").write_text("\n".join(rows), "utf-8")
-    columns = Columns(image="image", label="label", patient="patient", case="case", source="source", positive=("ill",))
-    study = Study(table=str(folder / "table.csv"), columns=columns)
+    study = drawn(folder, "table", range(12))
     study.save(folder / "study.toml")
-    cases = cases_of(Study.load(folder / "study.toml"))
+    cases, tuning, test = (cases_of(each) for each in (study, drawn(folder, "tuning", range(12, 18)), drawn(folder, "test", range(18, 22))))  # fmt: skip
     cases.save(folder / "cases.csv")
-    Index.build(a_model(), cases, layer="features", distance="cosine", threads=1, cache=folder / "cache").save(
-        folder / "index"
-    )
+    work = {"threads": 1, "cache": folder / "cache"}
+    index = Index.build(a_model(), cases, layer="features", distance="cosine", tuning=tuning, **work)
+    judged = (*index.about.precision, *index.judge(index.ask(test, **work), "test"))
+    replace(index, about=replace(index.about, precision=judged)).save(folder / "index")
     return folder
+
+
+def drawn(folder, name, numbers):
+    """The study of a table of cases, every second one ill and brighter."""
+    rows = ["image,label,patient,case,source"]
+    for i in numbers:
+        image = np.random.default_rng(i).integers(0, 120 + 120 * (i % 2), (40, 40), np.uint8)
+        Image.fromarray(image).save(folder / f"{CANARY}-{i}.png")
+        rows.append(f"{CANARY}-{i}.png,{CLASSES[i % 2]},{CANARY}-p{i},{CANARY}-c{i},site {i % 3}")
+    (folder / f"{name}.csv").write_text("\n".join(rows), "utf-8")
+    columns = Columns(image="image", label="label", patient="patient", case="case", source="source", positive=("ill",))
+    return Study(table=str(folder / f"{name}.csv"), columns=columns)
 
 
 def pixels(run, number):
@@ -73,6 +78,20 @@ def test_neighbours_are_those_of_the_index_without_their_names(opened, run):
         "nothing of what was sent stays in the cache"
     )
     assert client.get("/about").json()["neighbours"] is True
+
+
+def test_it_is_told_how_reliable_neighbours_are_and_on_whom(opened, run):
+    told = opened(run=run, log="none", digits=6).post("/similar", files=files(changed(run, 3))).json()["reliability"]
+    parts = [row["part"] for row in told]
+    assert parts == sorted(parts), "test first"
+    held = {(row["part"], row["metric"], row["of"]): row["value"] for row in told}
+    kept = Index.load(run / "index", a_model()).about.precision
+    for part in ("test", "tuning"):
+        for of in CLASSES:
+            assert held[part, "prevalence", of] == 0.5, "six of twelve"
+            (own,) = (each for each in kept if (each.where["part"], each.metric, each.of) == (part, "precision@5", of))
+            assert held[part, "precision@5", of] == pytest.approx(own.value, abs=1e-6)
+            assert (part, "shuffled precision@5", of) in held
 
 
 def test_a_copy_is_no_neighbour(opened, run):

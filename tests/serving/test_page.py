@@ -144,7 +144,10 @@ def test_a_method_that_the_network_has_nothing_for_says_so(refused, images):
 
 def test_a_neighbour_opens_beside_the_case(page, images):
     read(page, images[0])
-    assert "How reliable neighbours are" in page.inner_text("#neighbours")
+    assert "How reliable neighbours are here, measured on patients kept for tuning" in page.inner_text("#neighbours")
+    by_chance = page.locator("#neighbours .reliable tbody td:last-child").all_inner_texts()
+    assert by_chance
+    assert all(re.fullmatch(r"(> |< )?\d+ %", cell) for cell in by_chance), by_chance
     page.click("#neighbours li:nth-child(2) button")
     assert page.is_visible("#neighbour")
     assert "Distance" in page.inner_text("#neighbour-facts")

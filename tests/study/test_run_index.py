@@ -148,6 +148,9 @@ def test_the_test_part_stays_closed_until_it_was_evaluated_and_a_look_counts_onc
     assert set(table["case"]) == set(parts_of(run)["test"].table["case"])
     assert set(table["predicted"]) <= set(model.target.names)
     assert "(test part" in reliability(index)[0]
+    (dealt,) = (each for each in index.about.precision if (each.metric, each.of, each.where["part"]) == ("shuffled precision@5", "benign", "test"))  # fmt: skip
+    (line,) = (line for line in reliability(index) if " a case of benign," in line)
+    assert f"of a shuffled index {dealt.value:.3f}" in line
     assert open_index(run, model).about.layer == index.about.layer
 
 

@@ -21,6 +21,8 @@ from overread.tasks.task import Task
 KS = (1, 5, 10)
 #: By which a layer and a distance are chosen, and what a page shows first.
 FIRST = 5
+#: The metric of the share of a class in the index.
+PREVALENCE = "prevalence"
 
 Floats = NDArray[np.float64]
 
@@ -167,7 +169,7 @@ def _prevalence(held: NDArray[Any], task: Task) -> list[Estimate]:
         if len(known):
             made.append(
                 Estimate(
-                    "prevalence",
+                    PREVALENCE,
                     float(known.mean()),
                     method="share of the index",
                     images=len(known),

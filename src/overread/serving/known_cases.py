@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from overread.core.files import plain
 from overread.learning.model import Model
 from overread.reporting.thumbnails import thumbnails
 from overread.retrieval.index import Index
-from overread.retrieval.precision import FIRST
+from overread.retrieval.precision import FIRST, PREVALENCE
 from overread.serving.rest import Neighbour, Reliability, SimilarAnswer, picked
+from overread.stats.estimate import Estimate
 from overread.study.context import RunContext
 from overread.study.question import Study
 
@@ -59,11 +61,16 @@ class KnownCases:
                                "thumbnail": _url(picture)}, digits)
             for rank, label, source, distance, picture in zip(table["rank"], table["label"], table["source"], table["distance"], pictures, strict=True)
         ]  # fmt: skip
-        told = [picked(Reliability, plain(each), digits) for each in about.precision
-                if each.metric.endswith(f"@{FIRST}") or each.metric == "index prevalence"]  # fmt: skip
+        told = [picked(Reliability, {**plain(each), "part": each.where.get("part", "")}, digits) for each in _test_first(about.precision)
+                if each.metric.endswith(f"@{FIRST}") or each.metric == PREVALENCE]  # fmt: skip
         far = {"distance": float(self.index.novelty_of(query)[0]), "limit": self.index.novelty_limit}
         return picked(SimilarAnswer, {"layer": about.layer, "measure": about.distance, "cases": len(self.index), "patients": about.patients,
                                       "neighbours": plain(neighbours), "reliability": plain(told), "notes": [*about.notes, *([] if self.addresses else [NO_PICTURES])], **far}, digits)  # fmt: skip
+
+
+def _test_first(judged: Sequence[Estimate]) -> list[Estimate]:
+    """Those of the test part, which chose nothing, before those of the tuning part."""
+    return sorted(judged, key=lambda each: each.where.get("part") != "test")
 
 
 def _url(picture: bytes) -> str:

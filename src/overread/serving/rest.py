@@ -183,11 +183,12 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often such neighbours had the right label, on tuning patients; beside it that of a shuffled index, and the share of
-    the class among the known cases."""
+    """How often such neighbours had the right label, on patients of the ``part`` ("test", first where it was judged, or
+    "tuning"); beside it that of a shuffled index, and the share of the class among the known cases."""
 
     metric: str
     of: str = ""
+    part: str = ""
     value: float | None = None
     low: float | None = None
     high: float | None = None

@@ -202,16 +202,22 @@ def _picture(folder: Path, name: str, cases: Cases, cache: str | Path | None, th
 def reliability(index: Index, labels: set[str] | None = None) -> list[str]:
     """How far neighbours can be trusted, a line a class: those of ``labels``, all where none is given.
 
-    By the test part where it was judged, else by tuning patients.
+    By the test part where it was judged, else by tuning patients; beside it the same of an index whose labels are dealt anew.
     """
     found = index.about.precision
     part = "test" if any(each.where.get("part") == "test" for each in found) else "tuning"
     mine = [each for each in found if each.where.get("part") == part]
     by = {(each.metric, each.of): each for each in mine}
     lines = [
-        f"of the five nearest to a case of {of}, {each} are {of} ({part} part, {count(each.patients, 'patient')}; of the index {by['prevalence', of].value:.3f})"
+        f"of the five nearest to a case of {of}, {each} are {of} ({part} part, {count(each.patients, 'patient')}; "
+        f"of a shuffled index {by['shuffled precision@5', of].value:.3f}, of the whole index {by['prevalence', of].value:.3f})"
         for (metric, of), each in by.items()
         if metric == "precision@5" and (not labels or of in labels or not labels & set(index.model.target.names))
     ]
     error = by.get(("neighbour error@5", ""))
-    return [*lines, *([f"the five nearest are off by {error} on the mean ({part} part)"] if error else [])]
+    if error is not None:
+        dealt = by["shuffled neighbour error@5", ""].value
+        lines.append(
+            f"the five nearest are off by {error} on the mean ({part} part; of a shuffled index by {dealt:.4g})"
+        )
+    return lines

@@ -25,10 +25,10 @@ function card(near, open) {
   return button;
 }
 
-/** Of the classes in sight: how often the neighbours of a tuning case have its label, beside chance. */
+/** Of the classes in sight: how often the neighbours of a case have its label, beside chance; of the test part where it was judged. */
 function reliability({ reliability: rows, neighbours: found }, called) {
   const shown = [...new Set([called, ...found.map(({ label }) => label)])].filter(Boolean);
-  const one = (of, plain) => rows.find((row) => row.of === of && (plain ? /^precision@/ : /prevalence$/).test(row.metric));
+  const part = rows[0]?.part, one = (of, plain) => rows.find((row) => row.part === part && row.of === of && (plain ? /^precision@/ : /^prevalence$/).test(row.metric));
   const known = shown.filter((of) => one(of, true));
   if (!known.length) return make("p", "", make("strong", "", "How reliable neighbours are was not measured on this run."));
   const head = make("tr", "", ...["Of a case that is", "its nearest are the same in", "by chance"].map((words) => Object.assign(make("th", "", words), { scope: "col" })));
@@ -37,5 +37,5 @@ function reliability({ reliability: rows, neighbours: found }, called) {
     const range = low === null || high === null ? "" : make("span", "soft", ` (${percent(low, 0)} to ${percent(high, 0)})`);
     return make("tr", "", Object.assign(make("th", "", of), { scope: "row" }), make("td", "", percent(value, 0), range), make("td", "", chance ? percent(chance.value, 0) : "–"));
   });
-  return make("table", "reliable", make("caption", "", "How reliable neighbours are here, measured on patients kept for tuning"), make("thead", "", head), make("tbody", "", ...body));
+  return make("table", "reliable", make("caption", "", `How reliable neighbours are here, measured on patients ${part === "test" ? "of the test part" : "kept for tuning"}`), make("thead", "", head), make("tbody", "", ...body));
 }
