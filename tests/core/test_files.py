@@ -279,6 +279,24 @@ def test_an_unknown_key_further_in_is_refused_too():
         files.build(Outer, {"name": "x", "inner": {"sise": [1, 2]}})
 
 
+def test_rows_come_back_and_what_is_no_row_is_named(tmp_path):
+    path = tmp_path / "rows.json"
+    assert files.read_rows(Outer, path) == ()
+    files.write_rows(path, [Outer("a", math.nan), Outer("b", 1.0, inner=Inner((3, 4)))])
+    first, second = files.read_rows(Outer, path)
+    assert math.isnan(first.rate)
+    assert second == Outer("b", 1.0, inner=Inner((3, 4)))
+    files.write_json(path, [{"name": "a", "colour": "red"}])
+    with pytest.raises(InputError, match=r"rows\.json has an unknown key 'colour'"):
+        files.read_rows(Outer, path)
+    assert files.read_rows(Outer, path, by=lambda kind, row, where: kind(f"{row['name']} of {where}")) == (
+        Outer("a of rows.json"),
+    )
+    files.write_json(path, {"name": "a"})
+    with pytest.raises(InputError, match="does not hold a list"):
+        files.read_rows(Outer, path)
+
+
 def test_broken_toml_is_named(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text("name = 'x'\nname = 'y'\n")

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from served import CLASSES, files, png, zipped
 
+from overread.core.files import write_rows
 from overread.explanation.explain import explain
-from overread.explanation.verdict import Criterion, write_methods
+from overread.explanation.verdict import Criterion
 from overread.images.preprocess import load
 from overread.learning.device import to_tensor
 from overread.serving.reading_room import case_of
@@ -170,7 +171,7 @@ def test_what_cannot_be_explained_is_said(opened, field):
 def test_what_a_method_was_found_to_be_worth_stands_with_it(opened, tmp_path):
     row = Criterion("grad-cam", "faithfulness", 0.1, 0.05, 0.15, 30, 0.2, False, "no better than a spot in the centre")
     (tmp_path / "explanations").mkdir()
-    write_methods(tmp_path / "explanations" / "methods.json", [row])
+    write_rows(tmp_path / "explanations" / "methods.json", [row])
     client = opened(run=tmp_path, log="none")
     told = client.post("/explain", files=files(png())).json()["method"]
     assert told["criteria"] == [{"criterion": "faithfulness", "passed": False, "words": row.words, "value": 0.1, "low": 0.05, "high": 0.15,

@@ -18,11 +18,11 @@ from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.cli.main import app
 from overread.core.errors import InputError
-from overread.core.files import write_json
+from overread.core.files import read_rows, write_json
 from overread.explanation.checks.regions import EDGE
 from overread.explanation.map_files import MapEntry, read_entries
 from overread.explanation.methods import METHODS
-from overread.explanation.verdict import read_methods
+from overread.explanation.verdict import Criterion
 from overread.images.preprocess import Preprocess
 from overread.learning.device import seeded
 from overread.learning.model import About, Model, Origin, make_network
@@ -199,7 +199,7 @@ def test_the_folder_of_the_results_can_be_another(run, tmp_path) -> None:
 def test_methods_are_judged_on_tuning_cases_and_those_known_before_stay(run) -> None:
     first, regions = judge_run(context_of(run), replace(QUICK, methods=("gradient",)), 3)
     judge_run(context_of(run), QUICK, 3)
-    held = read_methods(run / "explanations" / "methods.json")
+    held = read_rows(Criterion, run / "explanations" / "methods.json")
     assert [row.method for row in held] == ["grad-cam"] * 6 + ["gradient"] * 6
     assert max(row.cases for row in first) <= 3
     assert {row.region for row in regions} >= {EDGE}

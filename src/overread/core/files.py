@@ -19,9 +19,9 @@ import stat
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -305,6 +305,27 @@ def build(kind: type, value: Any, *, where: str = "input", null_is_nan: bool = F
         raise InputError(
             f"{where}: {field} is wrong: {first['msg'].lower()}", given=repr(first.get("input"))[:80]
         ) from error
+
+
+@checked
+def write_rows(path: str | os.PathLike[str], rows: Sequence[object]) -> Path:
+    """Write dataclasses of one kind as a JSON list of objects, atomically; :func:`read_rows` reads it."""
+    return write_json(path, list(rows))
+
+
+@checked
+def read_rows(kind: type, path: str | os.PathLike[str], *, by: Callable[..., Any] | None = None) -> tuple[Any, ...]:
+    """Dataclasses ``kind`` from a JSON list of objects, where null in a number is NaN; none where there is no such file.
+
+    ``by``: what makes one of an object, called as ``by(kind, object, where=name)``; by default :func:`build`, which
+    refuses unknown keys. Raises :class:`InputError` for what is no list, and for a row that does not fit.
+    """
+    path = Path(path)
+    held = read_json(path) if path.exists() else []
+    if not isinstance(held, list):
+        raise InputError(f"{path.name} does not hold a list of tables", given=type(held).__name__)
+    made = by or partial(build, null_is_nan=True)
+    return tuple(made(kind, row, where=path.name) for row in held)
 
 
 @cache

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from overread.core.errors import InputError, checked
-from overread.core.files import build, plain, publish, read_json, sha256, write_bytes, write_json
+from overread.core.files import publish, read_rows, sha256, write_bytes, write_rows
 from overread.explanation.explanation import Explanation, stem_of
 
 #: Where the pictures lie, in the run's folder, and the list of them.
@@ -70,7 +69,7 @@ def keep_map(found: Explanation, folder: str | os.PathLike[str], *, withheld: bo
 def write_entries(folder: str | os.PathLike[str], entries: Sequence[MapEntry]) -> Path:
     """Write the list of a run's maps, and remove the pictures that it no longer names."""
     home = Path(folder)
-    path = write_json(home / LIST, [plain(entry) for entry in entries])
+    path = write_rows(home / LIST, entries)
     named = {Path(each).stem for entry in entries for each in (entry.image, entry.map)}
     for old in (home / FOLDER).glob("*"):
         if old.suffix in (".png", ".npy") and old.stem not in named:
@@ -82,11 +81,8 @@ def write_entries(folder: str | os.PathLike[str], entries: Sequence[MapEntry]) -
 @checked
 def read_entries(folder: str | os.PathLike[str]) -> tuple[MapEntry, ...]:
     """The maps of a run; none where it has no such list. Raises :class:`InputError` where it is damaged."""
-    path = Path(folder) / LIST
-    if not path.exists():
-        return ()
-    held: Any = read_json(path)
-    known = {each.name for each in fields(MapEntry)}
-    if not isinstance(held, list) or not all(isinstance(row, dict) and known >= set(row) for row in held):
-        raise InputError("maps.json does not hold a list of maps", given=str(path), todo="make them again: overread explain")  # fmt: skip
-    return tuple(build(MapEntry, row, where=path.name, null_is_nan=True) for row in held)
+    try:
+        return read_rows(MapEntry, Path(folder) / LIST)
+    except InputError as error:
+        raise InputError("maps.json does not hold a list of maps", given=f"{Path(folder) / LIST}: {error.what}",
+                         todo="make them again: overread explain") from error  # fmt: skip

@@ -8,18 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from overread.core.errors import checked, require
-from overread.core.files import build, plain, read_json, write_json
 from overread.core.phrases import count
 from overread.stats.estimate import Estimate
 from overread.stats.resample import bootstrapped, mean_statistic
 
-__all__ = ["Checks", "Criterion", "judge_method", "methods_lines", "read_methods", "verdict", "write_methods"]
+__all__ = ["Checks", "Criterion", "judge_method", "methods_lines", "verdict"]
 
 #: A completeness gap up to this is rounding of the path (Sundararajan, Taly & Yan 2017, section 5: "within 5%").
 COMPLETE = 0.05
@@ -305,20 +302,6 @@ def judge_method(
 def _mean(values: Sequence[float]) -> float:
     held = [value for value in values if math.isfinite(value)]
     return sum(held) / len(held) if held else math.nan
-
-
-@checked
-def write_methods(path: str | Path, rows: Sequence[Criterion]) -> Path:
-    """Write ``methods.json``."""
-    return write_json(path, [plain(row) for row in rows])
-
-
-@checked
-def read_methods(path: str | Path) -> tuple[Criterion, ...]:
-    """Read what :func:`write_methods` wrote; raises :class:`InputError` where it does not fit."""
-    held: Any = read_json(path)
-    require(isinstance(held, list), "methods.json does not hold a list", given=type(held).__name__)
-    return tuple(build(Criterion, row, where="methods.json", null_is_nan=True) for row in held)
 
 
 @checked

@@ -26,6 +26,7 @@ from overread.core.files import (
     publish,
     read_fields,
     read_json,
+    read_rows,
     require_file,
     write_json,
 )
@@ -332,9 +333,7 @@ def _history(folder: Path) -> tuple[dict[str, Any], ...]:
 
 def _rungs(folder: Path) -> tuple[Rung, ...]:
     path = folder / "ladder.json"
-    held = read_json(_small(path)) if path.exists() else []
-    require(isinstance(held, list), "ladder.json does not hold a list of rungs", given=type(held).__name__)
-    return tuple(build(Rung, row, where=path.name, null_is_nan=True) for row in held)
+    return read_rows(Rung, _small(path)) if path.exists() else ()
 
 
 def _refuse_broken(tensors: dict[str, Tensor]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from overread.core.errors import InputError, UnsoundError, checked
-from overread.core.files import build, read_fields, read_json
+from overread.core.files import build, read_fields, read_json, read_rows
 from overread.evaluation.curves import AbstentionCurve, ConformalCoverage, Curves, ReaderPoint
 from overread.evaluation.decision.class_decision import load_frozen
 from overread.evaluation.evaluate import Evaluation
@@ -471,7 +471,7 @@ def _typed(kind: type, path: Path) -> Any:
 
 
 def _rows(kind: type, path: Path) -> tuple[Any, ...]:
-    return tuple(from_file_form(kind, row, where=path.name) for row in _list(path))
+    return read_rows(kind, path, by=from_file_form)
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked
-from overread.core.files import plain
+from overread.core.files import plain, read_rows
 from overread.explanation.explanation import Explanation
 from overread.explanation.methods import METHODS
 from overread.explanation.overlay import grey_or_colour, overlay, picture, strongest
-from overread.explanation.verdict import Criterion, read_methods
+from overread.explanation.verdict import Criterion
 from overread.serving.rest import CriterionOf, ExplainAnswer, MethodOf, Panel, picked
 
 
@@ -23,9 +23,9 @@ from overread.serving.rest import CriterionOf, ExplainAnswer, MethodOf, Panel, p
 def methods_of(run: Path | None, digits: int) -> list[MethodOf]:
     """Every method, with the criteria that ``explanations/methods.json`` of the run holds."""
     rows: Sequence[Criterion] = ()
-    if run is not None and (run / "explanations" / "methods.json").is_file():
+    if run is not None:
         try:
-            rows = read_methods(run / "explanations" / "methods.json")
+            rows = read_rows(Criterion, run / "explanations" / "methods.json")
         except InputError:  # of another version: the maps are served without it
             rows = ()
     return [

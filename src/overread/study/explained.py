@@ -13,13 +13,14 @@ from overread.cases.cases import Cases
 from overread.cases.sources.read_cases import read_images
 from overread.cases.split import Split
 from overread.core.errors import InputError, checked, require
+from overread.core.files import read_rows, write_rows
 from overread.core.phrases import count
 from overread.explanation.checks.criteria import judge_methods
-from overread.explanation.checks.regions import RegionShare, read_regions, write_regions
+from overread.explanation.checks.regions import RegionShare
 from overread.explanation.explain import explanations
 from overread.explanation.filters import show_filters
 from overread.explanation.map_files import LIST, MapEntry, keep_map, read_entries, write_entries
-from overread.explanation.verdict import Criterion, read_methods, write_methods
+from overread.explanation.verdict import Criterion
 from overread.learning.model import Model
 from overread.learning.predict import load_model
 from overread.reporting.gallery import errors_beside_correct
@@ -92,8 +93,7 @@ def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Ex
     write_entries(home, [*made, *(entry for entry in kept if entry.key not in new)])
     if home == context.folder:
         context.note("maps", model.digest, context.clock.elapsed - began)
-    path = home / "explanations" / "methods.json"
-    return Explained(tuple(made), read_methods(path) if path.exists() else ())
+    return Explained(tuple(made), read_rows(Criterion, home / "explanations" / "methods.json"))
 
 
 @checked
@@ -117,10 +117,9 @@ def judge_run(
         model, cases, methods=wish.methods, target=wish.target, masks=masks, most=most, seed=wish.seed,
         device=resources.device, threads=resources.threads, progress=context.progress, say=context.say,
     )  # fmt: skip
-    before = read_methods(folder / "methods.json") if (folder / "methods.json").exists() else ()
-    write_methods(folder / "methods.json", [*criteria, *(row for row in before if row.method not in wish.methods)])
-    known = read_regions(folder / "regions.json") if (folder / "regions.json").exists() else ()
-    write_regions(folder / "regions.json", [*regions, *(row for row in known if row.method not in wish.methods)])
+    for name, kind, rows in (("methods.json", Criterion, criteria), ("regions.json", RegionShare, regions)):
+        before = read_rows(kind, folder / name)
+        write_rows(folder / name, [*rows, *(row for row in before if row.method not in wish.methods)])
     return criteria, regions
 
 

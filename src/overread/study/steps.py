@@ -412,7 +412,7 @@ def explain(context: RunContext) -> None:
     folder = context.folder
     path = folder / "explanations" / "gallery.json"
     shown = {row["case"] for row in read_json(path)} if path.exists() else set()
-    known = {entry.case for entry in read_entries(folder)} if (folder / LIST).exists() else set()
+    known = {entry.case for entry in read_entries(folder)}
     if not shown or (shown <= known and context.done("maps", load_model(folder).digest, LIST)):
         return
     if context.clock.left < SHOWING_SECONDS:

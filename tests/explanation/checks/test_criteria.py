@@ -12,11 +12,12 @@ from tests.explanation.conftest import grad_cam, model_of
 from tests.explanation.test_sanity import edge_map, of
 
 from overread.core.errors import ArgumentError, InputError
+from overread.core.files import read_rows, write_rows
 from overread.explanation.checks.criteria import Sampled, check_methods, judge_methods, sample_cases
 from overread.explanation.checks.randomisation import likeness
 from overread.explanation.checks.regions import EDGE, LESION
 from overread.explanation.sanity import between_patients
-from overread.explanation.verdict import CRITERIA, Checks, judge_method, methods_lines, read_methods, write_methods
+from overread.explanation.verdict import CRITERIA, Checks, Criterion, judge_method, methods_lines
 
 RNG = np.random.Generator(np.random.Philox(key=18))
 
@@ -35,8 +36,8 @@ class TestMethods:
         assert found["localisation"].low > 0
         assert not found["reproducibility"].passed
         assert math.isnan(found["reproducibility"].value)
-        path = write_methods(tmp_path / "methods.json", rows)
-        assert str(read_methods(path)) == str(rows)
+        path = write_rows(tmp_path / "methods.json", rows)
+        assert str(read_rows(Criterion, path)) == str(rows)
         assert any("grad-cam, localisation: passed" in line for line in methods_lines(rows))
 
     def test_of_several_methods_each_has_its_rows(self, world):

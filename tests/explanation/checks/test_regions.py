@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from overread.core.errors import ArgumentError
+from overread.core.files import read_rows, write_rows
 from overread.explanation.checks.regions import (
     BODY,
     EDGE,
     FIELD,
     LESION,
     TEXT,
-    read_regions,
+    RegionShare,
     region_lines,
     region_shares,
     regions_of,
     shares,
-    write_regions,
 )
 
 RNG = np.random.Generator(np.random.Philox(key=9))
@@ -92,7 +92,7 @@ class TestShares:
         assert not edge.finding
         assert text.low < text.share < text.high
         assert edge.low < 0.19 < edge.high
-        assert read_regions(write_regions(tmp_path / "regions.json", rows)) == rows
+        assert read_rows(RegionShare, write_rows(tmp_path / "regions.json", rows)) == rows
         assert any("on burned-in text" in line for line in region_lines(rows))
 
     def test_the_difference_counts_case_by_case(self):

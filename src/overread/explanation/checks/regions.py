@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from overread.core.errors import checked, require
-from overread.core.files import build, plain, read_json, write_json
 from overread.core.phrases import count
 from overread.images.burned_in_text import text_boxes
 from overread.images.crop import DARK, brightest, circular_field
 from overread.stats.resample import bootstrapped, mean_statistic
 
-__all__ = ["RegionShare", "read_regions", "region_lines", "region_shares", "regions_of", "shares", "write_regions"]
+__all__ = ["RegionShare", "region_lines", "region_shares", "regions_of", "shares"]
 
 #: The border is this part of the side, at each end.
 BORDER = 0.05
@@ -150,20 +148,6 @@ def _finding(region: str, share: float, low: float, high: float, area: float, ca
     few = f", of {count(patients, 'patient')} only" if patients < FEW else ""
     return (f"The model looks {region} more than by chance: {share:.0%} of the attribution ({low:.0%} to {high:.0%}) lies on"
             f" {area:.0%} of the area, in {count(cases, 'case')}{few}.")  # fmt: skip
-
-
-@checked
-def write_regions(path: str | Path, rows: Sequence[RegionShare]) -> Path:
-    """Write ``regions.json``."""
-    return write_json(path, [plain(row) for row in rows])
-
-
-@checked
-def read_regions(path: str | Path) -> tuple[RegionShare, ...]:
-    """Read what :func:`write_regions` wrote; raises :class:`InputError` where it does not fit."""
-    held: Any = read_json(path)
-    require(isinstance(held, list), "regions.json does not hold a list", given=type(held).__name__)
-    return tuple(build(RegionShare, row, where="regions.json", null_is_nan=True) for row in held)
 
 
 @checked
