@@ -178,7 +178,7 @@ def test_a_case_whose_picture_is_kept_back_shows_no_map_but_one_on_grey(quick):
     entry = {**read_json(quick / "explanations/gallery.json")[0], "thumbnail": "", "withheld": True}
     write_json(quick / "explanations/gallery.json", [entry])
     (quick / "explanations/audit.json").unlink()
-    drawn_over = {"case": entry["case"], "method": "grad-cam", "image": "explanations/errors/0.png", "map": "explanations/errors/1.png"}  # fmt: skip
+    drawn_over = {"case": entry["case"], "target": "malignant", "method": "grad-cam", "image": "explanations/errors/0.png", "map": "explanations/errors/1.png"}  # fmt: skip
     write_json(quick / "explanations/maps.json", [drawn_over])
     report(quick)
     assert read(quick).of("img") == []

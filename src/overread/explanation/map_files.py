@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -29,12 +30,12 @@ class MapEntry:
     case: str
     target: str
     method: str
-    layer: str
-    image: str
-    map: str
-    probability: float
-    verdict: str
-    nothing: bool
+    layer: str = ""
+    image: str = ""
+    map: str = ""
+    probability: float = math.nan
+    verdict: str = ""
+    nothing: bool = False
     checks: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -7,7 +7,6 @@ it). How opaque a colour is grows with the value, so that where a map says nothi
 from __future__ import annotations
 
 import cv2
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,10 +30,12 @@ def overlay(image: NDArray, values: NDArray, *, signed: bool = False, scale: flo
     >>> overlay(np.zeros((8, 8, 1), np.uint8), np.eye(8)).shape
     (8, 8, 3)
     """
+    from matplotlib import colormaps  # slow to load, and not wanted where stored maps are only read
+
     require(values.shape == image.shape[:2], "the map has another size than the image", given=f"{values.shape}, {image.shape[:2]}")  # fmt: skip
     share = np.nan_to_num(values.astype(np.float64)) / (scale or strongest(values) or 1.0)
     share = np.clip(share, -1 if signed else 0, 1)
-    colours = matplotlib.colormaps[DIVERGING](0.5 + share / 2) if signed else matplotlib.colormaps[EVEN](share)
+    colours = colormaps[DIVERGING](0.5 + share / 2) if signed else colormaps[EVEN](share)
     opaque = OPAQUE * np.sqrt(np.abs(share))[..., None]
     mixed = colours[..., :3] * 255 * opaque + grey_or_colour(image) * (1 - opaque)
     return np.asarray(mixed.round(), np.uint8)

@@ -1,4 +1,4 @@
-"""What a run keeps of single cases for a reader's eye, as typed rows: errors, maps, nearest cases, pictures of the audit."""
+"""What a run keeps of single cases for a reader's eye, as typed rows: errors, nearest cases, pictures of the audit."""
 
 from __future__ import annotations
 
@@ -21,39 +21,6 @@ class GalleryEntry:
     correct: bool = False
     beside: str = ""
     withheld: bool = False
-
-
-@dataclass(frozen=True)
-class MapRow:
-    """A map of ``explanations/maps.json``: where a network looked in a case, as the picture it saw and one overlaid.
-
-    ``nothing``: no part of it speaks for the ``target``. ``verdict``: what its checks say it is worth, "" if unchecked.
-    """
-
-    case: str = ""
-    target: str = ""
-    method: str = ""
-    layer: str = ""
-    image: str = ""
-    map: str = ""
-    probability: float = math.nan
-    verdict: str = ""
-    nothing: bool = False
-
-
-@dataclass(frozen=True)
-class MethodRow:
-    """What ``explanations/methods.json`` says of a method by one criterion, over a sample of cases."""
-
-    method: str = ""
-    criterion: str = ""
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    cases: int | None = None
-    baseline: float = math.nan
-    passed: bool | None = None
-    words: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,10 @@ from overread.evaluation.ledger import is_declaration, verify
 from overread.evaluation.metrics import shown
 from overread.evaluation.operating_point import OperatingPoint
 from overread.evaluation.results import Content, Tally, from_file_form
+from overread.explanation.map_files import LIST, MapEntry
+from overread.explanation.verdict import Criterion
 from overread.reporting import words
-from overread.reporting.case_rows import AuditPicture, GalleryEntry, MapRow, MethodRow, NeighbourRow
+from overread.reporting.case_rows import AuditPicture, GalleryEntry, NeighbourRow
 from overread.stats.estimate import Estimate
 from overread.tasks.classes import Classes
 from overread.tasks.target import Target
@@ -295,8 +297,8 @@ class Run:
     rungs: tuple[RungRow, ...] = ()
     folds: tuple[Estimate, ...] = ()  # of the cross-validation, all of it and each fold
     gallery: tuple[GalleryEntry, ...] = ()
-    maps: tuple[MapRow, ...] = ()
-    methods: tuple[MethodRow, ...] = ()
+    maps: tuple[MapEntry, ...] = ()
+    methods: tuple[Criterion, ...] = ()
     neighbours: tuple[NeighbourRow, ...] = ()
     audit_pictures: tuple[AuditPicture, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
@@ -452,7 +454,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         _characteristics(folder / "characteristics.json"), _typed(AgreementFile, folder / "agreement.json"), model,
         _rows(TrainingRow, folder / "model/history.json"), _rows(RungRow, folder / "model/ladder.json"),
         _evaluation(folder / "evaluation/folds").estimates, _rows(GalleryEntry, folder / "explanations/gallery.json"),
-        _rows(MapRow, folder / "explanations/maps.json"), _rows(MethodRow, folder / "explanations/methods.json"),
+        _rows(MapEntry, folder / LIST), _rows(Criterion, folder / "explanations/methods.json"),
         _rows(NeighbourRow, folder / "index/neighbours.json"), _rows(AuditPicture, folder / "explanations/audit.json"),
         ledger, looks, broken,
     )  # fmt: skip

@@ -10,8 +10,10 @@ from pathlib import Path
 from overread.core.errors import checked
 from overread.core.files import fingerprint, read_json, write_json
 from overread.core.phrases import command_of
+from overread.explanation.map_files import MapEntry
+from overread.explanation.verdict import Criterion
 from overread.reporting import words
-from overread.reporting.case_rows import AuditPicture, GalleryEntry, MapRow, MethodRow, Neighbour
+from overread.reporting.case_rows import AuditPicture, GalleryEntry, Neighbour
 from overread.reporting.run import Run
 from overread.reporting.words import Table
 from overread.stats.estimate import Estimate
@@ -117,7 +119,7 @@ def _case(run: Run, entry: GalleryEntry, names: Names) -> ShownCase:
     )  # fmt: skip
 
 
-def _map(run: Run, row: MapRow, name: str) -> ShownMap:
+def _map(run: Run, row: MapEntry, name: str) -> ShownMap:
     target = words.name(row.target) or "the call"
     layer = f", layer {words.name(row.layer)}" if row.layer else ""
     said = f"This map says nothing: no part of the image speaks for {target}." if row.nothing else words.sentence(row.verdict) or "Not checked: it may be no better than an edge detector."  # fmt: skip
@@ -138,11 +140,11 @@ def methods(run: Run) -> Table | None:
     return Table("What the maps are worth, over a sample of cases", head, rows, 2, "all") if rows else None
 
 
-def _method(row: MethodRow) -> tuple[str, ...]:
+def _method(row: Criterion) -> tuple[str, ...]:
     held = Estimate(row.criterion, row.value, row.low, row.high)
-    said = words.sentence(row.words) or ("" if row.passed is None else "Passed." if row.passed else "Not passed.")
+    said = words.sentence(row.words) or ("Passed." if row.passed else "Not passed.")
     return (words.name(row.method), words.name(row.criterion), words.cell(held), words.number(row.baseline, 2),
-            words.NOTHING if row.cases is None else f"{row.cases:,}", said)  # fmt: skip
+            f"{row.cases:,}", said)  # fmt: skip
 
 
 def audit_pictures(run: Run, names: Names) -> tuple[ShownFinding, ...]:
