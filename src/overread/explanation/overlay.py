@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import checked, require
+from overread.images.conversions import eight_bits
 
 #: The most opaque that a colour gets.
 OPAQUE = 0.65
@@ -55,12 +56,7 @@ def grey_or_colour(image: NDArray) -> NDArray[np.uint8]:
     Of channels that are neither one nor three the first is shown.
     """
     pixels = image if image.shape[-1] == 3 else np.repeat(image[..., :1], 3, axis=-1)
-    if pixels.dtype == np.uint8:
-        return pixels
-    low, high = np.percentile(pixels, (0.5, 99.5))
-    if low == high:  # the same everywhere: nothing to stretch
-        return np.asarray(pixels // (np.iinfo(pixels.dtype).max // 255), np.uint8)
-    return np.asarray(np.clip((pixels - low) / max(float(high - low), 1e-6) * 255, 0, 255), np.uint8)
+    return eight_bits(pixels)
 
 
 @checked

@@ -241,3 +241,23 @@ def exif_orientation(block: bytes) -> int:
         if tag == 274 and kind == 3:
             return value if 1 <= value <= 8 else 1
     return 1
+
+
+# -- as a screen shows it ----------------------------------------------------------------------------------
+
+
+@checked
+def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """The same shape in 8 bits: deeper pixels from their 0.5th to their 99.5th percentile, for the eye and no network.
+
+    Whole numbers that are the same nearly everywhere, where there is nothing to stretch, keep their share of the range.
+
+    >>> eight_bits(np.array([[0, 30_000, 60_000]], np.uint16)).tolist(), eight_bits(np.full((1, 2), 32_768, np.uint16)).tolist()
+    ([[0, 127, 255]], [[127, 127]])
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    low, high = np.percentile(pixels, (0.5, 99.5))
+    if low == high and pixels.dtype.kind in "iu":
+        return np.asarray(pixels // (np.iinfo(pixels.dtype).max // 255), np.uint8)
+    return np.asarray(np.clip((pixels - low) / max(float(high - low), 1e-6) * 255, 0, 255), np.uint8)

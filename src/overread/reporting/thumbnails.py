@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from overread.core.errors import checked
 from overread.core.sandbox import contained
 from overread.images.burned_in_text import text_boxes
+from overread.images.conversions import eight_bits
 from overread.images.image import Image
 from overread.images.read import read_image
 
@@ -50,15 +51,6 @@ def flat(image: Image) -> NDArray[np.uint8]:
     pixels = image.pixels[len(image.pixels) // 2] if image.mode == "volume" else image.pixels
     pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3]
     return eight_bits(pixels)
-
-
-@checked
-def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """The same shape in 8 bits: deeper images from their 0.5th to their 99.5th percentile."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    low, high = np.percentile(pixels, (0.5, 99.5))
-    return np.clip((pixels - low) / max(float(high - low), 1e-6) * 255, 0, 255).astype(np.uint8)
 
 
 @checked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from overread.cases.cases import Cases, paths
 from overread.core.errors import InputError, OverreadError, checked
 from overread.core.files import plain
 from overread.learning.model import Model
+from overread.reporting.shown_cases import as_address
 from overread.reporting.thumbnails import thumbnails
 from overread.retrieval.index import Index
 from overread.retrieval.precision import FIRST, PREVALENCE
@@ -58,7 +58,7 @@ class KnownCases:
         pictures = thumbnails([self.addresses.get(case, "") for case in table["neighbour"]], covered=True)
         neighbours = [
             picked(Neighbour, {"rank": int(rank), "label": str(label), "source": str(source), "distance": float(distance),
-                               "thumbnail": _url(picture)}, digits)
+                               "thumbnail": as_address(picture)}, digits)
             for rank, label, source, distance, picture in zip(table["rank"], table["label"], table["source"], table["distance"], pictures, strict=True)
         ]  # fmt: skip
         told = [picked(Reliability, {**plain(each), "part": each.where.get("part", "")}, digits) for each in _test_first(about.precision)
@@ -71,10 +71,6 @@ class KnownCases:
 def _test_first(judged: Sequence[Estimate]) -> list[Estimate]:
     """Those of the test part, which chose nothing, before those of the tuning part."""
     return sorted(judged, key=lambda each: each.where.get("part") != "test")
-
-
-def _url(picture: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture).decode()}" if picture else ""
 
 
 @checked

@@ -16,6 +16,7 @@ from overread.explanation.explanation import Explanation
 from overread.explanation.methods import METHODS
 from overread.explanation.overlay import grey_or_colour, overlay, picture, strongest
 from overread.explanation.verdict import Criterion
+from overread.reporting.shown_cases import as_address
 from overread.serving.rest import CriterionOf, ExplainAnswer, MethodOf, Panel, picked
 
 
@@ -64,7 +65,7 @@ def _verdict(found: Sequence[Explanation]) -> str:
 
 def _panel(name: str, image: NDArray[Any], values: NDArray[np.float32], signed: bool, digits: int) -> Panel:
     most = strongest(values)
-    return Panel(name, values.shape[1], values.shape[0], _png(grey_or_colour(image)), _png(overlay(image, values, signed=signed)),
+    return Panel(name, values.shape[1], values.shape[0], as_address(picture(grey_or_colour(image))), as_address(picture(overlay(image, values, signed=signed))),
                  base64.b64encode(as_bytes(values, signed=signed).tobytes()).decode(), round(most, max(digits, 6)))  # fmt: skip
 
 
@@ -78,7 +79,3 @@ def as_bytes(values: NDArray[Any], *, signed: bool) -> NDArray[np.uint8]:
     share = np.nan_to_num(values.astype(np.float64)) / (strongest(values) or 1.0)
     scaled = 128 + 127 * np.clip(share, -1, 1) if signed else 255 * np.clip(share, 0, 1)
     return np.asarray(scaled.round(), np.uint8)
-
-
-def _png(pixels: NDArray[np.uint8]) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture(pixels)).decode()

@@ -24,6 +24,7 @@ from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
 from overread.images import augment
 from overread.images.augment import Augmentation
+from overread.images.conversions import eight_bits
 from overread.images.preprocess import Preprocess, load
 from overread.learning import auto
 from overread.learning.model import Decision
@@ -32,7 +33,7 @@ from overread.reporting import words
 from overread.reporting.gallery import truths
 from overread.reporting.page import Picture, Section, write_page
 from overread.reporting.shown_cases import as_address
-from overread.reporting.thumbnails import covered, eight_bits, png, small
+from overread.reporting.thumbnails import covered, png, small
 from overread.reporting.words import Table
 
 #: Pictures of each extreme, of a source, pairs of copies, cases with several images, rows of the table of unreadable ones.

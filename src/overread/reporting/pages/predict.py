@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from overread.core.phrases import count
 from overread.evaluation.decision.single_case import PURPOSE, Opinion
 from overread.reporting import words
 from overread.reporting.page import environment
+from overread.reporting.shown_cases import as_address
 from overread.reporting.thumbnails import thumbnails
 from overread.stats.estimate import rounded
 
@@ -73,8 +73,7 @@ def _pictures(shown: Sequence[Opinion], places: Mapping[str, str]) -> dict[str, 
 
 
 def _card(opinion: Opinion, pictures: Mapping[str, bytes]) -> _Card:
-    data = pictures.get(opinion.case, b"")
-    picture = f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}" if data else ""
+    picture = as_address(pictures.get(opinion.case, b""))
     ordered = sorted(opinion.answers, key=lambda answer: -answer.value)[:MOST_ANSWERS]
     number = (lambda value: f"{value:.4g}") if opinion.task.continuous else rounded
     answers = tuple(f"{words.name(answer.name)} {number(answer.value)}" for answer in ordered)

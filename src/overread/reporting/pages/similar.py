@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,12 @@ from overread.reporting import words
 from overread.reporting.figures.cases_map import cases_map
 from overread.reporting.page import Picture, Section, write_page
 from overread.reporting.run import read_run
-from overread.reporting.shown_cases import Names
+from overread.reporting.shown_cases import Names, picture
 from overread.reporting.words import Table
 from overread.stats.estimate import Estimate, rounded
 
 #: Queries on the page.
 SHOWN = 24
-_LARGEST = 512 * 1024
 
 
 @checked
@@ -63,23 +61,16 @@ def _asked(folder: Path, row: dict[str, Any], names: Names) -> Section:
     """One case: its picture, then its neighbours, nearest first."""
     name = names[str(row["case"])]
     near = row.get("neighbours", [])
-    pictures = [Picture(_address(folder, row.get("thumbnail", "")), f"the case {name}", ("asked about", name)), *(
-        Picture(_address(folder, each["thumbnail"]), f"{rank}. {each['label']}", (f"{rank}. {words.name(each['label'], 40)}", f"distance {rounded(each['distance'])}", words.name(each["source"], 40), names[each["case"]]))
+    pictures = [Picture(picture(folder, row.get("thumbnail", "")), f"the case {name}", ("asked about", name)), *(
+        Picture(picture(folder, each["thumbnail"]), f"{rank}. {each['label']}", (f"{rank}. {words.name(each['label'], 40)}", f"distance {rounded(each['distance'])}", words.name(each["source"], 40), names[each["case"]]))
         for rank, each in enumerate(near, 1))]  # fmt: skip
-    shown = tuple(picture for picture in pictures if picture.address)
+    shown = tuple(each for each in pictures if each.address)
     lines = () if near else ("Nothing known may answer.",)
     rows = tuple((str(rank), words.name(each["label"], 60), rounded(each["distance"]), words.name(each["source"], 40), names[each["case"]]) for rank, each in enumerate(near, 1))  # fmt: skip
     table = (
         (Table("", ("", "Label", "Distance", "Source", "Case"), rows, 1),) if rows and len(shown) <= len(rows) else ()
     )
     return Section(f"Nearest to {name}", lines, table, (), shown)
-
-
-def _address(folder: Path, relative: str) -> str:
-    path = (folder / relative).resolve()
-    inside = relative and path.is_relative_to(folder.resolve()) and path.is_file() and path.stat().st_size <= _LARGEST
-    data = path.read_bytes() if inside else b""
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}" if data.startswith(b"\x89PNG") else ""
 
 
 def _trust(found: Sequence[Estimate]) -> Section:
