@@ -18,8 +18,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import served
-from served import files, png, settings_of
-from server_process import SOURCE, server
+from served import FAILS, STARTED, files, png, settings_of
+from server_process import SOURCE, server, started
 
 from overread.core.errors import UnavailableError
 from overread.serving.private_folder import PrivateFolder, sweep
@@ -190,6 +190,25 @@ def test_several_workers_answer_count_together_and_end_together(tmp_path):
         assert within(10, lambda: not list(tmp_path.glob("overread-serve-*")))
         with pytest.raises(httpx.HTTPError):
             httpx.get(f"{found.url}healthz", timeout=2)
+
+
+@pytest.mark.slow
+def test_workers_that_fail_before_they_answer_are_not_started_for_ever(tmp_path):
+    """The run opens in the first process, so that only workers fail, which says why in one sentence."""
+    (tmp_path / FAILS).write_text("the graphics memory is full")
+    process = started(tmp_path, workers=2)
+    try:
+        told, said = process.communicate(timeout=150)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert told == "", "it never said that it answers"
+    (line,) = (line for line in said.splitlines() if line.startswith("overread.core.errors.UnavailableError: "))
+    assert "the workers end before they can answer" in line
+    assert "the graphics memory is full" in line
+    assert "--workers" in line
+    assert len((tmp_path / STARTED).read_text().splitlines()) in (3, 4), "two at once, and each again"
+    assert not list(tmp_path.glob("overread-serve-*"))
 
 
 def unshared() -> bool:

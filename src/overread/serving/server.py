@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,12 +22,13 @@ import h11
 import torch
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
-from overread.core.errors import UnavailableError, checked
-from overread.core.files import cores
+from overread.core.errors import OverreadError, UnavailableError, checked
+from overread.core.files import cores, write_text
 from overread.core.phrases import count
 from overread.core.progress import Say
 from overread.serving.application import application, log_path
@@ -39,6 +41,8 @@ from overread.study.opinion import open_reader
 _GRACE = 10
 #: Seconds for a worker that has loaded to answer that it lives, before it is replaced.
 _ALIVE = 30
+#: Workers that may end before their application is there, within so many seconds, until no more are started.
+_FAILURES, _WITHIN = 3, 1800
 #: Connections that a worker holds at a time; one more is answered 503.
 _CONNECTIONS = 512
 
@@ -47,10 +51,10 @@ _CONNECTIONS = 512
 def serve(folder: Path, settings: ServingSettings, *, say: Say, ready: Callable[[str], None]) -> None:
     """Serve a run until SIGINT or SIGTERM; ``ready`` hears the address once it answers.
 
-    Raises :class:`UnavailableError` where the port is taken, and what opening the run raises, before anything is served.
+    Raises :class:`UnavailableError` where the port is taken or workers end again and again before they can answer, and
+    what opening the run raises, before anything is served.
     """
     threads = settings.operation.threads or max(1, cores() // settings.operation.workers)
-    folder = folder.resolve()  # so that it is known where sentences name it, and left out of them
     folder = folder.resolve()  # so that it is known where sentences name it, and left out of them
     with listening(settings.address) as door:
         url = f"http://{bracketed(_name(settings.address))}:{door.getsockname()[1]}{settings.address.root_path}/"
@@ -202,9 +206,13 @@ def _serve_together(
     try:
         config = _config(partial(worker, folder, settings, threads, shared.path), settings, factory=True)
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        _Workers(config, door, shared.path, ready).run()
+        workers = _Workers(config, door, shared.path, ready)
+        workers.run()
         for number, handler in before.items():
             signal.signal(number, handler)
+        if workers.failure:
+            raise UnavailableError("the workers end before they can answer, so no more are started", given=workers.failure,
+                                   todo="mend that, or serve with fewer --workers where memory is short")  # fmt: skip
     finally:
         shared.close()
 
@@ -214,15 +222,18 @@ class _Workers(Multiprocess):
 
     uvicorn asks a worker whether it lives from the start, and kills one that is silent; but a worker is silent while it
     imports torch, for minutes on a busy machine, and would be started and killed for ever. So it is asked once its
-    application is there, which shows by its file of counts, and before that only an ended process is replaced.
+    application is there, which shows by its file of counts, and before that only an ended process is replaced, a few times:
+    ``failure`` then says how they ended, and the others are told to end.
     """
 
     def __init__(self, config: uvicorn.Config, door: socket.socket, counts: Path, ready: Callable[[], None]) -> None:
         super().__init__(config, sockets=[door])
         self._counts, self._ready, self._told = counts, ready, False
+        self._failed: dict[int | None, float] = {}
+        self.failure = ""
 
     def keep_subprocess_alive(self) -> None:
-        if any(self._loads(process) for process in self.processes):
+        if self._give_up() or any(self._loads(process) for process in self.processes):
             return
         if not self._told and all(process.process.is_alive() for process in self.processes):
             self._told = True
@@ -237,7 +248,32 @@ class _Workers(Multiprocess):
                 process.process.kill()
 
     def _loads(self, process: Process) -> bool:
-        return process.process.is_alive() and not (self._counts / f"counts-{process.pid}").exists()
+        return process.process.is_alive() and not self._opened(process)
+
+    def _opened(self, process: Process) -> bool:
+        return (self._counts / f"counts-{process.pid}").exists()
+
+    def _give_up(self) -> bool:
+        """Count the workers that ended before their application was there; whether they are too many."""
+        for process in self.processes:
+            if process.process.is_alive():
+                continue
+            hopeless = process.exitcode == STARTUP_FAILURE  # uvicorn's: it would fail the same way again
+            if hopeless or not self._opened(process):
+                now = time.monotonic()
+                self._failed.setdefault(process.pid, now)
+                self._failed = {pid: at for pid, at in self._failed.items() if now - at < _WITHIN}
+                if hopeless or len(self._failed) >= _FAILURES:
+                    self.failure = f"{count(len(self._failed), 'start')}, the last: {self._end_of(process)}"
+                    self.should_exit.set()
+                    return True
+        return False
+
+    def _end_of(self, process: Process) -> str:
+        said, code = self._counts / f"failed-{process.pid}", process.exitcode or 0
+        if said.exists():
+            return said.read_text("utf-8")
+        return f"ended by signal {-code}" if code < 0 else f"exit code {code}"
 
 
 @checked
@@ -246,7 +282,11 @@ def worker(folder: Path, settings: ServingSettings, threads: int, counts: Path) 
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    return _made(folder, settings, threads, counts)
+    try:
+        return _made(folder, settings, threads, counts)
+    except OverreadError as error:  # the process that started this one says it, once
+        write_text(counts / f"failed-{os.getpid()}", str(error))
+        sys.exit(1)
 
 
 def _end_with(parent: Any) -> None:
