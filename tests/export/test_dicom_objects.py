@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from highdicom.sr import srread
+from installed import program
 
 from overread.core.errors import ImageError, InputError
 from overread.deidentify.rules import Rules
@@ -50,20 +50,20 @@ def written(source, shown, folder: Path) -> tuple[Path, Path]:
             write_object(picture_of([source], shown, OPINION, ALGORITHM), folder / "map.dcm"))  # fmt: skip
 
 
-@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy (Debian's dicom3tools) is not installed")
 @pytest.mark.parametrize("rules", [None, RULES], ids=["patient", "nobody"])
 @pytest.mark.parametrize("name", FILES)
 def test_dciodvfy_finds_no_error(dicom, shown, tmp_path, name, rules) -> None:
+    dciodvfy = program("dciodvfy", "dicom3tools")
     for path in written(read_source(str(dicom / name), rules), shown, tmp_path):
-        done = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
+        done = subprocess.run([dciodvfy, str(path)], capture_output=True, text=True)
         errors = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
         assert not errors, f"{path.name}: {errors}"
 
 
-@pytest.mark.skipif(not shutil.which("dsrdump"), reason="dsrdump (Debian's dcmtk) is not installed")
 def test_dcmtk_reads_the_report(dicom, shown, tmp_path) -> None:
+    dsrdump = program("dsrdump", "dcmtk")
     report, _ = written(read_source(str(dicom / "CT_small.dcm")), shown, tmp_path)
-    done = subprocess.run(["dsrdump", str(report)], capture_output=True, text=True)
+    done = subprocess.run([dsrdump, str(report)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Probability of malignant" in done.stdout
     assert "0.87" in done.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 import served
+from installed import program
 from served import FAILS, STARTED, files, png, settings_of
 from server_process import SOURCE, server, started
 
@@ -211,18 +211,19 @@ def test_workers_that_fail_before_they_answer_are_not_started_for_ever(tmp_path)
     assert not list(tmp_path.glob("overread-serve-*"))
 
 
-def unshared() -> bool:
-    """Whether a process here may have a network and mounts of its own."""
-    tools = all(shutil.which(name) for name in ("unshare", "mount", "ip"))
-    return tools and subprocess.run(["unshare", "-rnm", "true"], capture_output=True).returncode == 0
+def unshare() -> list[str]:
+    """The start of a command line that gives a process a network and mounts of its own."""
+    found, *_ = (program(name, package) for name, package in (("unshare", "util-linux"), ("mount", "mount"), ("ip", "iproute2")))  # fmt: skip
+    if subprocess.run([found, "-rnm", "true"], capture_output=True).returncode:
+        pytest.skip("the system lets no process here have a network of its own")  # which no package mends
+    return [found, "-rnm"]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not unshared(), reason="a process may not have a network of its own here")
 def test_38_a_name_server_that_records_hears_nothing(tmp_path):
     """The whole server in a network of its own, whose name server and web server write down who asks."""
     path = os.pathsep.join([str(SOURCE), str(Path(served.__file__).parent)])
-    done = subprocess.run(["unshare", "-rnm", sys.executable, "-m", "name_server", str(tmp_path)], capture_output=True, text=True,
+    done = subprocess.run([*unshare(), sys.executable, "-m", "name_server", str(tmp_path)], capture_output=True, text=True,
                           timeout=120, env={**os.environ, "PYTHONPATH": path})  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
