@@ -164,6 +164,9 @@ def test_maps_and_neighbours_stand_beside_the_cases(quick):
     write_json(quick / "index/neighbours.json", [{"case": case, "neighbours": [near] * 9}])
     write_json(quick / "explanations/methods.json", [{"method": "grad-cam", "criterion": "randomisation", "value": 0.25, "low": 0.1, "high": 0.4, "cases": 32,
                                                       "baseline": 0.3, "passed": False, "words": "no better than an edge detector"}])  # fmt: skip
+    share = {"method": "grad-cam", "region": "outside the body", "share": 0.5, "low": 0.4, "high": 0.61, "area": 0.25, "cases": 32, "patients": 30}  # fmt: skip
+    looks = "The model looks outside the body more than by chance: 50% of the attribution lies on 25% of the area."
+    write_json(quick / "explanations/regions.json", [{**share, "finding": looks}, {**share, "method": "later", "region": "along the border", "low": None, "high": None}])  # fmt: skip
     report(quick)
     text, raw = words(read(quick)), (quick / "report.html").read_text(encoding="utf-8")
     assert "grad-cam for malignant, layer layer4. This map is no better than an edge detector." in text
@@ -172,6 +175,9 @@ def test_maps_and_neighbours_stand_beside_the_cases(quick):
     assert "overread explain" not in text
     assert "train00001" not in raw
     assert "0.25 (0.10 – 0.40)" in text
+    assert f"Grad-CAM: {looks}" in text
+    assert "Grad-CAMoutside the body50.0 % (40.0 % to 61.0 %)25.0 %3230" in text
+    assert "lateralong the border50.0 %25.0 %" in text
 
 
 def test_a_case_whose_picture_is_kept_back_shows_no_map_but_one_on_grey(quick):

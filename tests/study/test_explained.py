@@ -18,8 +18,8 @@ from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.cli.main import app
 from overread.core.errors import InputError
-from overread.core.files import read_rows, write_json
-from overread.explanation.checks.regions import EDGE
+from overread.core.files import read_rows, write_json, write_rows
+from overread.explanation.checks.regions import EDGE, LESION, RegionShare
 from overread.explanation.map_files import MapEntry, read_entries
 from overread.explanation.methods import METHODS
 from overread.explanation.verdict import Criterion
@@ -203,6 +203,20 @@ def test_methods_are_judged_on_tuning_cases_and_those_known_before_stay(run) -> 
     assert [row.method for row in held] == ["grad-cam"] * 6 + ["gradient"] * 6
     assert max(row.cases for row in first) <= 3
     assert {row.region for row in regions} >= {EDGE}
+    share = RegionShare(
+        "grad-cam", LESION, 0.75, 0.6, 0.9, 0.5, 3, 3, "The model looks outside the lesion more than by chance."
+    )
+    write_rows(run / "explanations" / "regions.json", [share])
+    told = CliRunner().invoke(app, ["explain", str(run), "case1", "--method", "gradient", "--no-checks"])
+    assert "outside the lesion: 75.0% of the attribution (60.0% to 90.0%)" in told.stdout
+    page = (run / "explanations.html").read_text(encoding="utf-8").replace("\xa0", " ")
+    assert "Grad-CAM: The model looks outside the lesion more than by chance." in page
+    assert "75.0 % (60.0 % to 90.0 %)" in page
+    write_rows(run / "explanations" / "regions.json", [replace(share, finding="")])
+    assert CliRunner().invoke(app, ["explain", str(run), "case1", "--method", "gradient", "--no-checks"]).exit_code == 0
+    assert "is more of the attribution shown to lie than by chance" in (run / "explanations.html").read_text(
+        encoding="utf-8"
+    )
     wrong = CliRunner().invoke(app, ["explain", str(run), "--judge", "2", "--masks", "lesion"])
     assert "no column of masks" in str(wrong.exception)
 

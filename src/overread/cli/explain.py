@@ -47,6 +47,7 @@ def explain(
     Writes explanations/maps.json, methods.json and the pictures, and explanations.html. Maps of the test part are no look at
     it: the errors that the report shows are shown; before the test part is judged, cases of the tuning part.
     """
+    from overread.explanation.checks.regions import region_lines
     from overread.explanation.methods import method_of
     from overread.explanation.verdict import methods_lines
     from overread.reporting.pages.explain import explanations_page
@@ -72,17 +73,23 @@ def explain(
         end([home / "explanations" / name for name in ("methods.json", "regions.json")], "")
         return
     run = read_run(folder)
-    page = explanations_page(home, found.maps, found.methods, names=_names(run, home, found.maps), facts=_facts(run))
+    page = explanations_page(
+        home, found.maps, found.methods, found.regions, names=_names(run, home, found.maps), facts=_facts(run)
+    )
     if as_json:
         from overread.core.files import plain
 
         typer.echo(
-            json.dumps({"maps": plain(found.maps), "methods": plain(found.methods)}, indent=2, ensure_ascii=False)
+            json.dumps(
+                {"maps": plain(found.maps), "methods": plain(found.methods), "regions": plain(found.regions)},
+                indent=2,
+                ensure_ascii=False,
+            )
         )
         return
     for entry in found.maps:
         typer.echo(_line(entry))
-    for line in methods_lines(found.methods):
+    for line in (*methods_lines(found.methods), *region_lines(found.regions)):
         typer.echo(line)
     if empty := sum(entry.nothing for entry in found.maps):
         say(f"{count(empty, 'map')} of {len(found.maps)} say nothing: no value is above 0")

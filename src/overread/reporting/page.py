@@ -26,7 +26,16 @@ from overread.reporting.figures.curves import ladder, precision_recall, roc, sca
 from overread.reporting.figures.groups import forest, gaps
 from overread.reporting.main_results import KeyNumber
 from overread.reporting.run import Run, read_evaluation, read_run
-from overread.reporting.shown_cases import Names, audit_pictures, cases_shown, errors_and_correct, methods, who
+from overread.reporting.shown_cases import (
+    Names,
+    audit_pictures,
+    cases_shown,
+    errors_and_correct,
+    methods,
+    region_findings,
+    regions,
+    who,
+)
 from overread.reporting.threshold import as_json, sliders
 from overread.reporting.words import Table
 from overread.tasks.target import Target
@@ -77,7 +86,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run), "ledger": sections.ledger(run),
         "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
         "graders": results.graders_words(run), "graders_table": results.graders_table(run), "unsure": results.unsure(run), "beside": _beside(run),
-        "elsewhere": advice.elsewhere(run), "gallery": errors_and_correct(run, names), "who": who(run, names), "methods": methods(run), "checklists": answered(run),
+        "elsewhere": advice.elsewhere(run), "gallery": errors_and_correct(run, names), "who": who(run, names), "methods": methods(run), "regions": regions(run.regions), "region_findings": region_findings(run.regions), "checklists": answered(run),
         "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
     }  # fmt: skip
 

@@ -20,6 +20,7 @@ from overread.evaluation.ledger import is_declaration, verify
 from overread.evaluation.metrics import shown
 from overread.evaluation.operating_point import OperatingPoint
 from overread.evaluation.results import Content, Tally, from_file_form
+from overread.explanation.checks.regions import RegionShare
 from overread.explanation.map_files import LIST, MapEntry
 from overread.explanation.verdict import Criterion
 from overread.reporting import words
@@ -299,6 +300,7 @@ class Run:
     gallery: tuple[GalleryEntry, ...] = ()
     maps: tuple[MapEntry, ...] = ()
     methods: tuple[Criterion, ...] = ()
+    regions: tuple[RegionShare, ...] = ()
     neighbours: tuple[NeighbourRow, ...] = ()
     audit_pictures: tuple[AuditPicture, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
@@ -455,6 +457,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         _rows(TrainingRow, folder / "model/history.json"), _rows(RungRow, folder / "model/ladder.json"),
         _evaluation(folder / "evaluation/folds").estimates, _rows(GalleryEntry, folder / "explanations/gallery.json"),
         _rows(MapEntry, folder / LIST), _rows(Criterion, folder / "explanations/methods.json"),
+        _rows(RegionShare, folder / "explanations/regions.json"),
         _rows(NeighbourRow, folder / "index/neighbours.json"), _rows(AuditPicture, folder / "explanations/audit.json"),
         ledger, looks, broken,
     )  # fmt: skip

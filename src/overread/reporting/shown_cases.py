@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from overread.core.errors import checked
 from overread.core.files import fingerprint, read_json, write_json
 from overread.core.phrases import command_of
+from overread.explanation.checks.regions import RegionShare
 from overread.explanation.map_files import MapEntry
+from overread.explanation.methods import METHODS
 from overread.explanation.verdict import Criterion
 from overread.reporting import words
 from overread.reporting.case_rows import AuditPicture, GalleryEntry, Neighbour
@@ -145,6 +148,36 @@ def _method(row: Criterion) -> tuple[str, ...]:
     said = words.sentence(row.words) or ("Passed." if row.passed else "Not passed.")
     return (words.name(row.method), words.name(row.criterion), words.cell(held), words.number(row.baseline, 2),
             f"{row.cases:,}", said)  # fmt: skip
+
+
+def regions(rows: Sequence[RegionShare]) -> Table | None:
+    """How much of the maps lies where no finding can be, beside the share of the area there."""
+    head = ("Method", "Where", "Of the attribution (interval)", "Of the area", "Cases", "Patients")
+    held = tuple(
+        (_method_called(row), words.name(row.region), _between(row), words.percent(row.area, 1), f"{row.cases:,}", f"{row.patients:,}")
+        for row in rows
+    )  # fmt: skip
+    return (
+        Table("How much of the maps lies where no finding can be, over a sample of cases", head, held, 2)
+        if held
+        else None
+    )
+
+
+def region_findings(rows: Sequence[RegionShare]) -> tuple[str, ...]:
+    """A sentence of each share that lies above that of the area with its whole interval, or one that none does."""
+    found = tuple(f"{_method_called(row)}: {words.sentence(row.finding)}" for row in rows if row.finding)
+    none = "In none of these places is more of the attribution shown to lie than by chance."
+    return found or ((none,) if rows else ())
+
+
+def _method_called(row: RegionShare) -> str:
+    return METHODS[row.method].title if row.method in METHODS else words.name(row.method)
+
+
+def _between(row: RegionShare) -> str:
+    ends = f" ({words.percent(row.low, 1)} to {words.percent(row.high, 1)})" if math.isfinite(row.low) else ""
+    return f"{words.percent(row.share, 1)}{ends}"
 
 
 def audit_pictures(run: Run, names: Names) -> tuple[ShownFinding, ...]:

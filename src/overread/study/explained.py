@@ -60,10 +60,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Explained:
-    """The maps that were made, in the order of the cases, and what the methods were found to be worth on tuning cases."""
+    """The maps that were made, in the order of the cases, and what was found on tuning cases, where methods were judged.
+
+    ``methods``: what they are worth; ``regions``: how much of their maps lies where no finding can be.
+    """
 
     maps: tuple[MapEntry, ...]
-    methods: tuple[Criterion, ...]
+    methods: tuple[Criterion, ...] = ()
+    regions: tuple[RegionShare, ...] = ()
 
 
 @checked
@@ -93,7 +97,10 @@ def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Ex
     write_entries(home, [*made, *(entry for entry in kept if entry.key not in new)])
     if home == context.folder:
         context.note("maps", model.digest, context.clock.elapsed - began)
-    return Explained(tuple(made), read_rows(Criterion, home / "explanations" / "methods.json"))
+    judged = home / "explanations"
+    return Explained(
+        tuple(made), read_rows(Criterion, judged / "methods.json"), read_rows(RegionShare, judged / "regions.json")
+    )
 
 
 @checked

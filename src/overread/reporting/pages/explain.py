@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from overread.core.errors import checked
+from overread.explanation.checks.regions import RegionShare
 from overread.explanation.explanation import NOTHING
 from overread.explanation.map_files import MapEntry
 from overread.explanation.methods import method_of
@@ -19,7 +20,7 @@ from overread.explanation.verdict import Criterion
 from overread.reporting import words
 from overread.reporting.figures.explain import colours_figure
 from overread.reporting.page import Picture, Section, write_page
-from overread.reporting.shown_cases import picture
+from overread.reporting.shown_cases import picture, region_findings, regions
 from overread.reporting.words import Table
 
 #: A picture of a map is as wide as so many of a contact sheet.
@@ -32,12 +33,14 @@ def explanations_page(
     folder: str | os.PathLike[str],
     entries: Sequence[MapEntry],
     criteria: Sequence[Criterion] = (),
+    shares: Sequence[RegionShare] = (),
     *,
     names: Mapping[str, str],
     facts: Mapping[str, str],
 ) -> Path:
     """Write ``explanations.html`` into ``folder``, where the pictures of ``entries`` lie; gives its path.
 
+    ``criteria`` and ``shares``: what the methods were found to be worth, and how much of their maps lies where no finding can be.
     ``names``: how each case is called on the page. ``facts``: what is known of some of them, a sentence each.
     """
     home = Path(folder)
@@ -46,6 +49,7 @@ def explanations_page(
     sections = [
         *(_case(home, maps, names, facts) for maps in cases),
         Section.of("What the methods are worth", _judged(criteria), _criteria(criteria)),
+        Section.of("Whether the maps lie where no finding can be", region_findings(shares), regions(shares)),
         Section.of("How to read the maps", _how(entries), colours_figure(signed=True in kinds, unsigned=False in kinds)),
     ]  # fmt: skip
     summary = [
