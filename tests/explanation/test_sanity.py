@@ -40,6 +40,14 @@ class TestVerdict:
         assert all("faithfulness" in each.failed or each.nothing or each.span < 0.1 for each in found)
         assert sum("localisation" in each.failed or each.nothing for each in found) >= 2
 
+    def test_every_step_of_the_cascade_is_told(self, world):
+        found = of(world, 0)
+        assert len(found.cascade) == 4
+        assert found.cascade[-1] == found.rank
+        assert {f"rank correlation at step {i} of 4 from the head down" for i in (1, 2, 3)} <= set(found.numbers)
+        steady = of(world, 0, edge_map)
+        assert steady.cascade == pytest.approx((1.0,) * 4)
+
     def test_an_edge_detector_is_called_one(self, world):
         found = of(world, 0, edge_map)
         assert found.verdict.startswith("This map is no better than an edge detector")

@@ -69,6 +69,7 @@ def test_the_cases_that_the_report_shows_have_a_map(done) -> None:
     maps = {row["case"]: row for row in read_json(done / "explanations" / "maps.json")}
     assert set(shown) == set(maps)
     assert {(row["method"], row["nothing"]) for row in maps.values()} <= {("grad-cam", False), ("grad-cam", True)}
+    assert sum(bool(row["verdict"]) for row in maps.values()) == min(steps.CHECKED, len(shown))
     for row in maps.values():
         assert not row["map"] or (done / row["map"]).stat().st_size > 0
 

@@ -44,7 +44,7 @@ def explain(
 ) -> None:  # fmt: skip
     """Maps of where the model looked, each with what it is worth, side by side on a page.
 
-    Writes explanations/maps.json, methods.json and the pictures, and explanations.html. Maps of the test part are no look at
+    Writes explanations/maps.json with its pictures, and explanations.html; with --judge methods.json and regions.json. Maps of the test part are no look at
     it: the errors that the report shows are shown; before the test part is judged, cases of the tuning part.
     """
     from overread.explanation.checks.regions import region_lines

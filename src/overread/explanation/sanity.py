@@ -78,8 +78,11 @@ def check(
     if baseline is not None:
         checks = replace(checks, completeness=completeness_gap(network, x, baseline, values, target))
     if steps:
-        last = cascade(method, network, x, maps=maps, steps=steps, draws=draws, seed=seed)[0][-1]
-        checks = replace(checks, rank=last.rank, signed=last.signed, ssim=last.ssim)
+        depths = cascade(method, network, x, maps=maps, steps=steps, draws=draws, seed=seed)[0]
+        last = depths[-1]
+        checks = replace(
+            checks, rank=last.rank, signed=last.signed, ssim=last.ssim, cascade=tuple(step.rank for step in depths)
+        )
     if insertion_steps:
         settings = {"steps": insertion_steps, "cell": cell, "fill": fill, "batch": batch, "seed": seed}
         score = score or probability_of(target)

@@ -36,7 +36,8 @@ class Checks:
 
     ``blank``: the map is the same everywhere or not finite; ``nothing``: nowhere above 0. ``completeness``: the gap
     between the sum of the map and what it should add up to, as a share of the latter. ``rank``, ``signed``, ``ssim``:
-    likeness to the map of a network whose weights are all random; ``edges``: rank correlation with the image's edges.
+    likeness to the map of a network whose weights are all random; ``cascade``: the rank correlation after each step from the head
+    down, the last of which has ``rank``; ``edges``: rank correlation with the image's edges.
     ``span``: between the least and the largest probability seen while parts were put in and taken away. ``insertion`` and ``deletion`` with those of
     the best of the random maps and of a spot in the centre. ``repeated`` and ``reproduced``: rank correlation and SSIM of
     trainings of one network, and of different networks. ``auprc`` against the mask with the same two baselines, ``hit``:
@@ -65,12 +66,16 @@ class Checks:
     auprc_random: float = math.nan
     auprc_centre: float = math.nan
     hit: float = math.nan
+    cascade: tuple[float, ...] = ()
 
     @property
     def numbers(self) -> dict[str, float]:
         """Every number that was found, under the name that people read."""
-        return {NAMES[f.name]: value for f in fields(self)
-                if f.name in NAMES and math.isfinite(value := getattr(self, f.name))}  # fmt: skip
+        many = len(self.cascade)
+        steps = {f"rank correlation at step {i} of {many} from the head down": value
+                 for i, value in enumerate(self.cascade[:-1], 1)}  # fmt: skip
+        found = {NAMES[f.name]: getattr(self, f.name) for f in fields(self) if f.name in NAMES}
+        return {name: value for name, value in {**steps, **found}.items() if math.isfinite(value)}
 
     @property
     def effect(self) -> float:

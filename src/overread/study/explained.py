@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ class Wish:
 
     ``named``: cases of the run, or paths of images that are not in it; without them ``sample`` cases of a ``part``, of
     which half are the surest errors and half correct ones beside them. ``checks``: see
-    :func:`overread.explanation.explain.explain`.
+    :func:`overread.explanation.explain.explain`; of the first ``checked`` cases, 0 for all.
     """
 
     named: tuple[str, ...] = ()
@@ -52,6 +53,7 @@ class Wish:
     views: int = 1
     checks: bool = True
     seed: int = 0
+    checked: int = 0
 
     def __post_init__(self) -> None:
         require(self.sample >= 1, "at least one case is shown", given=self.sample)
@@ -85,10 +87,16 @@ def explain_run(context: RunContext, wish: Wish, home: Path | None = None) -> Ex
     written = context.written(cases)
     errors: dict[int, str] = {}
     made: list[MapEntry] = []
-    for found in explanations(model, cases, targets=wish.target or targets, methods=wish.methods, layer=wish.layer, views=wish.views,
-                              checks=wish.checks, seed=wish.seed, device=context.study.resources.device,
-                              threads=context.study.resources.threads, errors=errors, progress=context.progress, say=context.say):  # fmt: skip
-        made.append(keep_map(found, home, withheld=found.case in written))
+    settings: dict[str, Any] = {"targets": wish.target or targets, "methods": wish.methods, "layer": wish.layer, "views": wish.views, "seed": wish.seed,
+                                "device": context.study.resources.device, "threads": context.study.resources.threads,
+                                "progress": context.progress, "say": context.say}  # fmt: skip
+    names = cases.table["case"]
+    held = names.isin(names.drop_duplicates().head(wish.checked or len(names)) if wish.checks else ()).to_numpy()
+    for checks, rows in ((True, np.flatnonzero(held)), (False, np.flatnonzero(~held))):
+        unread: dict[int, str] = {}
+        maps = explanations(model, cases.take(rows), checks=checks, errors=unread, **settings) if len(rows) else ()
+        made += [keep_map(found, home, withheld=found.case in written) for found in maps]
+        errors.update({int(rows[row]): reason for row, reason in unread.items()})
     _tell(context, cases, errors, written)
     if not made:
         raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))

@@ -64,6 +64,9 @@ HELD_OUT = "predictions/held-out.csv"
 CLOSING_SECONDS = 40.0
 #: Of a budget the seconds without which what a report may show beside its numbers is left to commands of their own.
 SHOWING_SECONDS = 15.0
+#: Of the maps that a report shows those that are held against their checks, which take some hundred passes each; and the
+#: seconds that a budget must have left for them.
+CHECKED, CHECKING_SECONDS = 4, 60.0
 #: How much longer an index takes than predicting the same images, at most: layers are chosen, and a map is drawn.
 INDEX_TIMES = 1.5
 
@@ -419,7 +422,8 @@ def explain(context: RunContext) -> None:
         context.say(f"  no maps of where the model looked: the budget is at its end ({_later('explain', folder)})")
         return
     try:
-        explain_run(context, Wish(methods=("grad-cam",), sample=len(shown), checks=False))
+        time = context.clock.left >= CHECKING_SECONDS
+        explain_run(context, Wish(methods=("grad-cam",), sample=len(shown), checks=time, checked=CHECKED))
     except UnavailableError as error:
         context.say(f"  no maps of where the model looked: {error}")
 
