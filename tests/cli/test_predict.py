@@ -92,7 +92,7 @@ def test_a_folder_becomes_a_table_that_names_its_files_and_a_page(run, folder, o
     assert "colour" in table.loc["scan.dcm", "failed_checks"]
     assert len(Predictions.read(tmp_path / "predictions.csv")) == 6, "whoever judges can read it"
     page = (tmp_path / "predictions.html").read_text()
-    names = re.findall(r'<span class="who">(.*?)</span>', page)
+    names = re.findall(r"<figcaption><span>(.*?)</span>", page)
     assert names == list(table.sort_values("p:malignant", ascending=False, kind="stable").index)
     assert page.count("data:image/png;base64,") == 6
     assert "http://" not in page

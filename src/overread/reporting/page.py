@@ -228,18 +228,22 @@ def write_page(
     *,
     cautions: Sequence[str] = (),
     keys: Sequence[KeyNumber] = (),
+    names: str = "holds no patient identifiers",
 ) -> Path:
     """Write one HTML file that needs no network, and give its path.
 
     ``summary``: paragraphs at the top. ``cautions``: what a reader must know before believing the numbers. ``keys``: at
-    most four numbers in large type. Sections without content are left out. All texts are escaped; figures stand in the
-    page as SVG, the wide ones in a row of their own. Equal input gives equal bytes.
+    most four numbers in large type. ``names``: what the foot says of names in the page. Sections without content are
+    left out. All texts are escaped; figures stand in the page as SVG, the wide ones in a row of their own. Equal input
+    gives equal bytes.
     """
     shown = [
         section for section in sections if any((section.paragraphs, section.tables, section.figures, section.pictures))
     ]
     page = environment().get_template("page.html.j2")
-    return write_text(path, page.render(title=title, summary=summary, cautions=cautions, sections=shown, keys=keys))
+    return write_text(
+        path, page.render(title=title, summary=summary, cautions=cautions, sections=shown, keys=keys, names=names)
+    )
 
 
 @checked

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from overread.core.errors import checked
-from overread.core.files import write_text
 from overread.core.phrases import count
 from overread.evaluation.decision.single_case import PURPOSE, Opinion
 from overread.reporting import words
-from overread.reporting.page import environment
+from overread.reporting.page import Picture, Section, write_page
 from overread.reporting.shown_cases import as_address
 from overread.reporting.thumbnails import thumbnails
 from overread.stats.estimate import rounded
@@ -25,20 +23,6 @@ SIDE = 176
 MOST_ANSWERS = 4
 
 
-@dataclass(frozen=True)
-class _Card:
-    """A case on the page."""
-
-    name: str
-    picture: str
-    called: str
-    answers: tuple[str, ...]
-    calls: tuple[str, ...]
-    certainty: str
-    warnings: tuple[str, ...]
-    unlike: bool
-
-
 @checked
 def predictions_page(
     path: str | os.PathLike[str], found: Sequence[Opinion], places: Mapping[str, str], *, set_aside: int = 0
@@ -49,12 +33,29 @@ def predictions_page(
     shown with the writing covered. ``set_aside``: cases whose images could not be read.
     """
     ordered = by_urgency(found)
-    pictures = _pictures(ordered[:SHOWN], places)
-    cards = [_card(opinion, pictures) for opinion in ordered[:SHOWN]]
-    page = environment().get_template("predictions.html.j2")
-    shown = {"cards": cards, "summary": _summary(found, set_aside), "more": len(ordered) - len(cards), "order": _order(found),
-             "facts": [*found[0].facts, found[0].calibration] if found else [], "unchecked": found[0].unchecked if found else (), "purpose": PURPOSE}  # fmt: skip
-    return write_text(path, page.render(title="Predictions", **shown))
+    shown = ordered[:SHOWN]
+    pictures = _pictures(shown, places)
+    more = len(ordered) - len(shown)
+    order = [
+        _order(found),
+        f"{count(more, 'further case')} stand{'s' * (more == 1)} in the table beside this page." if more else "",
+    ]
+    facts = (
+        [*found[0].facts, found[0].calibration, *(f"Not checked: {line}" for line in found[0].unchecked)]
+        if found
+        else []
+    )
+    told = "A picture with writing in it is small and the writing covered: it may name the patient."
+    sections = [Section("Cases", tuple(filter(None, order)), pictures=tuple(_picture(one, pictures) for one in shown)),
+                Section("The model", tuple(words.sentence(line, 400) for line in (*filter(None, facts), told)))]  # fmt: skip
+    return write_page(
+        path,
+        "Predictions",
+        _summary(found, set_aside),
+        sections,
+        cautions=(words.sentence(PURPOSE),),
+        names="names the files as they were given",
+    )
 
 
 @checked
@@ -72,14 +73,20 @@ def _pictures(shown: Sequence[Opinion], places: Mapping[str, str]) -> dict[str, 
     return made
 
 
-def _card(opinion: Opinion, pictures: Mapping[str, bytes]) -> _Card:
-    picture = as_address(pictures.get(opinion.case, b""))
+def _picture(opinion: Opinion, pictures: Mapping[str, bytes]) -> Picture:
+    """A case: its picture, what it was called and how sure, its answers and calls, and what speaks against relying on them."""
+    address = as_address(pictures.get(opinion.case, b""))
+    name, called = words.name(opinion.case, 80), words.name(opinion.called, 60)
     ordered = sorted(opinion.answers, key=lambda answer: -answer.value)[:MOST_ANSWERS]
     number = (lambda value: f"{value:.4g}") if opinion.task.continuous else rounded
-    answers = tuple(f"{words.name(answer.name)} {number(answer.value)}" for answer in ordered)
-    calls = tuple(f"{call.at}: {'positive' if call.positive else 'negative'}{', near the threshold' if call.near else ''}" for call in opinion.calls)  # fmt: skip
-    return _Card(words.name(opinion.case, 80), picture, words.name(opinion.called, 60), answers, calls, opinion.certainty.word,
-                 tuple(words.sentence(line, 300) for line in opinion.warnings), opinion.novelty.unlike is True)  # fmt: skip
+    answers = (f"{words.name(answer.name)} {number(answer.value)}" for answer in ordered)
+    calls = (f"{call.at}: {'positive' if call.positive else 'negative'}{', near the threshold' if call.near else ''}" for call in opinion.calls)  # fmt: skip
+    certain = f" ({opinion.certainty.word})" if opinion.certainty.word else ""
+    head = (f"{called}{certain}",) if called else ()
+    against = (words.sentence(f"Look first: {line}", 300) for line in opinion.warnings)
+    return Picture(
+        address, f"{name}{f', called {called}' if called else ''}", (name, *head, *answers, *calls, *against)
+    )
 
 
 def _summary(found: Sequence[Opinion], set_aside: int) -> list[str]:
