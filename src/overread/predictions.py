@@ -9,7 +9,7 @@ one of our models made lies ``<name>.model.json``: see :class:`PredictedBy`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.cases import labels_panel
+from overread.cases.derived import Rule, chance_of, derived
 from overread.cases.sources.labels import meant, refuse_variants, renamed, shown_pair
 from overread.cases.sources.tables import as_text
 from overread.core.display import Overview, Shown, panel_of
@@ -188,6 +189,40 @@ class Predictions(EqualByDigest, Shown):
                 [scores if name in self.target.positive else 1 - scores for name in self.target.names]
             )
         return replace(self, table=self.table.assign(**dict(zip(names, scores.T, strict=True))))
+
+    def derive(self, rules: Sequence[Rule], how: str = "max") -> Predictions:
+        """With more findings, which follow from those that there are by rules such as ``referable = moderate or oedema``.
+
+        The label is the rule's in three-valued logic, the probability that of the findings it names, combined by
+        ``how``: see :class:`overread.cases.derived.Chances`. A later rule may name an earlier one. Raises
+        :class:`InputError` where there are no findings, for a finding that is not there, and for one that is there
+        already.
+        """
+        if not self.target.task.multilabel:
+            raise InputError("outputs are derived from findings", given=self.target.task.summary,
+                             todo="of classes say which count as disease: --positive a,b sums their probabilities")  # fmt: skip
+        made = self
+        for rule in rules:
+            names = made.target.names
+            if rule.name in names:
+                raise InputError(
+                    f"there is an output {rule.name!r} already",
+                    given=", ".join(names),
+                    todo="give the derived one another name",
+                )
+            chance = chance_of(rule, made.scores, names, how)
+            truth = pd.DataFrame(made.truth, columns=list(names), index=made.table.index)
+            label, notes = derived(truth, [rule])
+            table = made.table.copy()
+            table[f"label:{rule.name}"], table[f"p:{rule.name}"] = label[rule.name], chance
+            ways = f"; its probability from theirs by {how}"
+            made = replace(
+                made,
+                table=table,
+                target=replace(made.target, names=(*names, rule.name)),
+                notes=(*made.notes, *(note + ways for note in notes)),
+            )
+        return made
 
     def in_order_of(self, other: Predictions) -> Predictions:
         """With the target of ``other`` where it has the same names: columns may stand in another order."""

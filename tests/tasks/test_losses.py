@@ -165,3 +165,22 @@ def test_a_loss_of_another_task_is_refused_by_name() -> None:
         FINDINGS.loss(np.ones(3), 0.0, heads={"q": 2.0})
     with pytest.raises(ArgumentError, match="negative"):
         FINDINGS.loss(np.ones(3), 0.0, heads={"x": -1.0})
+
+
+def test_balanced_cross_entropy_of_findings_by_the_papers_formula() -> None:
+    """Rajpurkar 2017, section 2.1: −w₊ y log p − w₋ (1 − y) log (1 − p), w₊ = N/(P + N), w₋ = P/(P + N)."""
+    torch.manual_seed(0)
+    labels = (torch.rand(60, 3) < torch.tensor([0.05, 0.3, 0.5])).float()
+    labels[:1] = 1
+    labels[5:9, 1] = torch.nan
+    outputs, task = torch.randn(60, 3), Target("findings", ("a", "b", "c")).task
+    loss = task.loss(task.class_weights(labels.numpy(), 1.0), 0.0, name="balanced cross-entropy")(outputs, labels)
+    total, many = 0.0, 0
+    for k in range(3):
+        known = ~torch.isnan(labels[:, k])
+        y, p = labels[known, k], outputs[known, k].sigmoid()
+        positive, negative = float((y == 1).sum()), float((y == 0).sum())
+        first, second = negative / (positive + negative), positive / (positive + negative)
+        total += float((-first * y * p.log() - second * (1 - y) * (1 - p).log()).sum())
+        many += int(known.sum())
+    assert float(loss) == pytest.approx(total / many, rel=1e-5)

@@ -4,6 +4,9 @@ query  = every { "or" every }          every = term { "and" term }
 term   = "not" term | "(" query ")" | column op value | column ["not"] "in" "(" value { "," value } ")"
 op     = == | = | != | < | <= | > | >=
 column = a word, or anything between backticks;   value = a number, a word, or a text in quotes
+
+What a query gives depends on the :class:`Logic` that it is read in: true or false of each row, or also unknown where a
+cell is blank, or a chance. In the last two a column may stand alone as a term: what it holds is 1, 0 or blank, or a chance.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -26,6 +30,57 @@ _OPS: dict[str, Callable] = {"==": operator.eq, "=": operator.eq, "!=": operator
 _LONGEST = 2_000
 
 Mask = NDArray[np.bool_]
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Logic(Protocol[T]):
+    """What comparisons and their connections are worth, a value for all rows of a table."""
+
+    def either(self, first: T, second: T, /) -> T:
+        """``first or second``."""
+        ...
+
+    def both(self, first: T, second: T, /) -> T:
+        """``first and second``."""
+        ...
+
+    def no(self, value: T, /) -> T:
+        """``not value``."""
+        ...
+
+    def compare(self, column: pd.Series, op: str, value: str, /) -> T:
+        """``column op value``."""
+        ...
+
+    def alone(self, column: pd.Series, /) -> T | None:
+        """A column without a comparison; None where that says nothing."""
+        ...
+
+
+class TwoValued:
+    """True or false; a blank cell is a text like another, and no number fulfils a comparison that it lacks."""
+
+    def either(self, first: Mask, second: Mask) -> Mask:
+        return first | second
+
+    def both(self, first: Mask, second: Mask) -> Mask:
+        return first & second
+
+    def no(self, value: Mask) -> Mask:
+        return ~value
+
+    def compare(self, column: pd.Series, op: str, value: str) -> Mask:
+        return _compare(column, op, value)
+
+    def alone(self, column: pd.Series) -> None:
+        return None
+
+
+@checked
+def read_query(table: pd.DataFrame, query: str, logic: Logic[T]) -> T:
+    """What a query gives of a table in a logic. Raises :class:`InputError` as :func:`matching`."""
+    return _Reader(table, query, logic).read()
 
 
 @checked
@@ -37,7 +92,7 @@ def matching(table: pd.DataFrame, query: str) -> NDArray[np.bool_]:
     >>> matching(pd.DataFrame({"site": ["a", "b"], "age": [30, 50]}), "site == 'b' and age > 40").tolist()
     [False, True]
     """
-    return _Reader(table, query).read()
+    return read_query(table, query, TwoValued())
 
 
 @checked
@@ -52,13 +107,13 @@ def columns_of(query: str) -> list[str]:
     return [name for name in dict.fromkeys(found) if not name[0].isdigit()]
 
 
-class _Reader:
+class _Reader(Generic[T]):
     """Reads one query from left to right."""
 
-    def __init__(self, table: pd.DataFrame, query: str) -> None:
+    def __init__(self, table: pd.DataFrame, query: str, logic: Logic[T]) -> None:
         if len(query) > _LONGEST:
             raise InputError("the query is too long", given=f"{len(query):,} characters", todo=f"at most {_LONGEST:,}")
-        self.table, self.query, self.at = table, query, 0
+        self.table, self.query, self.logic, self.at = table, query, logic, 0
         self.tokens = [*self._split(query.rstrip()), ("end", "")]
 
     def _split(self, query: str) -> Iterator[tuple[str, str]]:
@@ -93,30 +148,30 @@ class _Reader:
         if not self._takes("op", ")"):
             raise self._wrong("a ')' is missing")
 
-    def read(self) -> Mask:
+    def read(self) -> T:
         found = self._either(0)
         kind, text = self.tokens[self.at]
         if kind != "end":
             raise self._wrong(f"{text!r} is unexpected")
         return found
 
-    def _either(self, depth: int) -> Mask:
+    def _either(self, depth: int) -> T:
         found = self._every(depth)
         while self._takes("word", "or"):
-            found = found | self._every(depth)
+            found = self.logic.either(found, self._every(depth))
         return found
 
-    def _every(self, depth: int) -> Mask:
+    def _every(self, depth: int) -> T:
         found = self._term(depth)
         while self._takes("word", "and"):
-            found = found & self._term(depth)
+            found = self.logic.both(found, self._term(depth))
         return found
 
-    def _term(self, depth: int) -> Mask:
+    def _term(self, depth: int) -> T:
         if depth > 50:
             raise self._wrong("it is nested too deeply")
         if self._takes("word", "not"):
-            return ~self._term(depth + 1)
+            return self.logic.no(self._term(depth + 1))
         if self._takes("op", "("):
             found = self._either(depth + 1)
             self._closes()
@@ -130,22 +185,27 @@ class _Reader:
             raise InputError(what, given=repr(self.query[:200]), todo=todo)
         return self.table[name]
 
-    def _comparison(self, column: pd.Series) -> Mask:
+    def _comparison(self, column: pd.Series) -> T:
         turned = self._takes("word", "not")
         if self._takes("word", "in"):
-            return self._among(column) ^ turned
+            found = self._among(column)
+            return self.logic.no(found) if turned else found
         kind, op = self.tokens[self.at]
+        if not turned and (kind == "end" or op in (")", ",") or op.lower() in ("and", "or")):
+            alone = self.logic.alone(column)
+            if alone is not None:
+                return alone
         if turned or kind != "op" or op not in _OPS:
             raise self._wrong(f"one of {' '.join(_OPS)} is expected, not {op!r}")
         self.at += 1
-        return _compare(column, op, self._value())
+        return self.logic.compare(column, op, self._value())
 
-    def _among(self, column: pd.Series) -> Mask:
+    def _among(self, column: pd.Series) -> T:
         if not self._takes("op", "("):
             raise self._wrong("'(' is expected after 'in'")
-        found = _compare(column, "==", self._value())
+        found = self.logic.compare(column, "==", self._value())
         while self._takes("op", ","):
-            found = found | _compare(column, "==", self._value())
+            found = self.logic.either(found, self.logic.compare(column, "==", self._value()))
         self._closes()
         return found
 

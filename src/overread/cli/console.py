@@ -207,6 +207,7 @@ def pair_of(first: Path, tuning: str, form: PredictionTable, name: str, output: 
     if first.is_dir():
         from overread.study.context import predictions_of
 
+        _refuse_derived(first, form)
         test, tuned = (predictions_of(first, part) for part in ("test", "tuning"))
         record = read_json(first / "record.json") if (first / "record.json").exists() else {}
         model = record.get("steps", {}).get("model", {}).get("key", "") if isinstance(record, dict) else ""
@@ -259,6 +260,7 @@ class PointChoice:
             kept = "a file of operating points" if at else "a run, whose operating points are frozen"
             raise InputError(f"tuning predictions beside {kept}", given=tuning, todo="give one of them")
         if path.is_dir():
+            _refuse_derived(path, self.form)
             return _run(path, at)
         test = self.form.read(path)
         if at or not tuning:
@@ -268,6 +270,12 @@ class PointChoice:
 
         rule = OperatingRule(sensitivity=self.sensitivity, specificity=self.specificity)
         return System(test, frozen_by(rule, self.form.read(tuning).in_order_of(test)))
+
+
+def _refuse_derived(folder: Path, form: PredictionTable) -> None:
+    if form.derive:
+        raise InputError("a run has frozen its points for the findings that it has", given=f"--derive and {folder}",
+                         todo=f"give its tables: {folder}/predictions/test.csv with --tuning {folder}/predictions/tuning.csv")  # fmt: skip
 
 
 def _run(folder: Path, at: str) -> System:

@@ -63,6 +63,7 @@ def evaluate(
             "--positive": form.positive,
             "--rename-label": form.rename_label,
             "--identifiers": form.identifiers,
+            "--derive": form.derive,
             "--model": model,
             "--allow-seen": allow_seen,
             "--ledger": ledger,

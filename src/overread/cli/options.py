@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from overread.cases.sources.layout import pairs_of
-from overread.core.settings import Setting, setting, settings
+from overread.core.settings import Setting, require_allowed, setting, settings
 from overread.study.question import Columns, OperatingRule, Resources, Study, Training
 
 if TYPE_CHECKING:
@@ -81,6 +81,19 @@ class PredictionTable:
     identifiers: str = setting(
         "", "cases and patients that differ only in capitals, leading zeros or separators: same or as-written (two)"
     )
+    derive: tuple[str, ...] = setting(
+        (),
+        'a finding that follows from others by a rule, such as "referable = moderate or oedema"; may be repeated',
+        repeated=True,
+    )
+    derive_by: str = setting(
+        "max",
+        "the probability of a derived finding: max (of those joined by or), or noisy-or (as if they were independent)",
+        choices=("max", "noisy-or"),
+    )
+
+    def __post_init__(self) -> None:
+        require_allowed(self)
 
     @property
     def how(self) -> dict[str, Any]:
@@ -89,11 +102,13 @@ class PredictionTable:
 
     def read(self, path: str | Path) -> Predictions:
         """The table; of several an error says which."""
+        from overread.cases.derived import rules_of
         from overread.core.errors import OverreadError
         from overread.predictions import Predictions
 
         try:
-            return Predictions.read(path, **self.how)
+            read = Predictions.read(path, **self.how)
+            return read.derive(rules_of(self.derive), self.derive_by) if self.derive else read
         except OverreadError as error:
             name = Path(path).name
             what = error.what if name in str(error) else f"{name}: {error.what}"

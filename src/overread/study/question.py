@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from overread.cases.sources.layout import Layout
+from overread.cases.sources.layout import Layout, file_and_part
 from overread.core.errors import ArgumentError, InputError, checked, nearest, one_of, require
 from overread.core.settings import require_allowed, setting, settings
 
@@ -47,6 +47,7 @@ class Columns:
     labels_from: str = setting("", "for DICOM files: a table of labels to join", path=True)
     key: str = setting("", "column of --labels-from to join by: patient, study, series, instance, accession or file; found out if not given")
     graders: str = setting("", "several readers' answers: a table of case, reader and label, or columns of the table, separated by commas", path=True)
+    derive: tuple[str, ...] = setting((), "a finding that follows from columns by a rule, such as \"referable = grade >= 2 or oedema == 1\"; may be repeated", repeated=True)
     consensus: str = setting("majority", "one label of several readers: majority, median (of ordered classes) or dawid-skene", choices=("majority", "median", "dawid-skene"))
     names: str = setting("hash", "hash: codes in place of cases and patients; keep: as they stand, for data whose names identify nobody")
     salt: str = setting("", "what the codes are made with; that of the table if not given", offered=False)
@@ -258,8 +259,10 @@ class Study:
         table = Path(self.table) if self.table else folder
 
         def absolute(text: str) -> str:
-            beside = (folder / table).parent / text  # people also write paths as seen from the table
-            return str((beside if beside.exists() and not (folder / text).exists() else folder / text).absolute())
+            file, part = file_and_part(text)
+            beside = (folder / table).parent / file  # people also write paths as seen from the table
+            found = beside if beside.exists() and not (folder / file).exists() else folder / file
+            return f"{found.absolute()}{part and '=' + part}"
 
         moved = {
             name: tuple(map(absolute, text)) if isinstance(text, tuple) else absolute(text)

@@ -23,8 +23,8 @@ class Findings(Task):
     multilabel: ClassVar[bool] = True
     plural: ClassVar[str] = "findings"
     metrics_of: ClassVar[tuple[str, ...]] = ("findings",)
-    losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "focal")
-    proper_losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
+    losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "focal", "balanced cross-entropy")
+    proper_losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "balanced cross-entropy")
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -105,12 +105,15 @@ class Findings(Task):
     ) -> Loss:  # fmt: skip
         """Binary cross-entropy over the known labels, positives weighted; ``focal``: (1 − p)^γ times it.
 
-        p is the probability of the label (Lin 2017, equation 4), of a smoothed one the mean of the two.
+        p is the probability of the label (Lin 2017, equation 4), of a smoothed one the mean of the two. ``balanced
+        cross-entropy``: the weights of a finding's positives and negatives add up to 1, N/(P + N) and P/(P + N) where
+        ``weights`` are N/P (Rajpurkar 2017, "CheXNet", section 2.1); so that a rare finding does not weigh more than a
+        common one, as it does where negatives weigh 1.
         """
         import torch
         from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-        focal = self.loss_name(name) == "focal"
+        focal, balanced = (self.loss_name(name) == kind for kind in ("focal", "balanced cross-entropy"))
         scale, head = (
             torch.as_tensor(weights, device=device),
             torch.as_tensor(self.finding_weights(heads), device=device),
@@ -127,6 +130,8 @@ class Findings(Task):
             known = ~torch.isnan(labels)
             aim = torch.where(known, labels, 0.0) * (1 - smoothing) + smoothing / 2
             each = each_finding(outputs, aim) * known
+            if balanced:
+                each = each / (1 + scale)
             if heads:
                 each = each * head
             each = each if shares is None else each * shares[:, None]

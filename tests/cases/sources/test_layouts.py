@@ -225,3 +225,21 @@ def test_one_thing_is_said_in_one_way(tmp_path):
     with pytest.raises(InputError, match="--blank negative"):
         read(path, layout=Layout(blank="negative"))
     assert read(path, layout=Layout(patient_from="[ab]|[cd]")).patients == 4
+
+
+def test_further_tables_are_parts_as_chexpert_publishes_them(tmp_path):
+    first = lay(tmp_path, {"Path": ["train/p1/a", "train/p2/a"], "Patient": ["1", "2"], "Edema": ["1.0", "-1.0"], "Mass": ["", "0.0"]}, name="train.csv")  # fmt: skip
+    lay(tmp_path, {"Path": ["valid/p3/a", "valid/p4/a", "valid/p5/a"], "Patient": ["3", "4", "5"], "Edema": 0, "Mass": 1}, name="valid.csv")  # fmt: skip
+    asked = {"labels": ["Edema", "Mass"], "image": "Path", "patient": "Patient"}
+    cases = read(first, layout=Layout(add_table=("valid.csv=test",)), **asked)
+    assert cases.table["split"].tolist() == ["train"] * 2 + ["test"] * 3
+    assert pd.isna(cases.labels[1, 0])
+    assert "table: 3 rows of valid.csv are for test; 2 of train.csv" in cases.notes
+    assert set(read(first, layout=Layout(add_table=("valid.csv",)), **asked).table["split"]) == {""}
+    with pytest.raises(InputError, match="for no part"):
+        read(first, layout=Layout(add_table=("valid.csv=later",)), **asked)
+    with pytest.raises(InputError, match=r"valid2\.csv"):
+        read(first, layout=Layout(add_table=("valid2.csv=test",)), **asked)
+    (tmp_path / "valid.csv").write_text("Path,Edema\nvalid/p3/a,1\n")
+    with pytest.raises(InputError, match="different columns"):
+        read(first, layout=Layout(add_table=("valid.csv=test",)), **asked)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
+from overread.cases.derived import Rule, derived
 from overread.cases.sources.tables import known, numbered
 from overread.core.errors import InputError, checked, nearest
 from overread.core.identifiers import MISSING, alike, identifiers, rewritten
@@ -193,6 +194,28 @@ def several_findings(
     _positive([*found, ""], tuple(positive))
     target = Target("findings", tuple(found), tuple(positive))
     return pd.DataFrame(found).add_prefix("label:"), target, notes
+
+
+@checked
+def derived_findings(
+    table: pd.DataFrame, columns: Sequence[str], rules: Sequence[Rule], positive: Sequence[str], blank: str = "unknown"
+) -> tuple[pd.DataFrame, Target, list[str]]:
+    """The findings in ``columns``, and those that follow by ``rules``, as :func:`several_findings` gives them."""
+    plain, notes = pd.DataFrame(index=table.index), list[str]()
+    if columns:
+        plain, _, notes = several_findings(table, columns, (), blank)
+    plain = plain.rename(columns=lambda name: name.removeprefix("label:"))
+    if both := sorted({rule.name for rule in rules} & set(plain)):
+        raise InputError(
+            "a finding is both a column and derived",
+            given=", ".join(both),
+            todo="name it in one of --labels and --derive",
+        )
+    made, more = derived(table.assign(**plain), rules, blank)
+    names = [*plain, *made]
+    _positive([*names, ""], tuple(positive))
+    target = Target("findings", tuple(names), tuple(positive))
+    return pd.concat([plain, made], axis=1).add_prefix("label:"), target, [*notes, *more]
 
 
 # -- other ways to write labels: classes in columns of 1 and 0, several findings in a cell, several rows an image --

@@ -26,6 +26,7 @@ class Layout:
     repeated: str = setting("refuse", "an image on several rows with different labels: refuse; findings: all of them are present", choices=("refuse", "findings"))
     blank: str = setting("unknown", "what a blank cell of a finding means: unknown or negative", choices=("unknown", "negative"))
     split_from: tuple[str, ...] = setting((), "text files that list the images of a part each, such as train_list.txt,test_list.txt", path=True)
+    add_table: tuple[str, ...] = setting((), "a further table of the same columns, and the part of its rows, such as valid.csv=test (the first table is then for training); may be repeated", repeated=True, path=True)
     masks: str = setting("set-aside", "masks that lie among the images: set-aside or keep", choices=("set-aside", "keep"))
     sheet: str = setting("", "sheet of an Excel workbook; the first, and said, if not given")
     encoding: str = setting("", "encoding of a text table, such as cp1250; found out, and said, if not given")
@@ -49,6 +50,17 @@ class Layout:
     def renamed(self) -> dict[str, str]:
         """Labels by the names that they are to have: see :func:`pairs_of`."""
         return pairs_of(self.rename_label)
+
+
+@checked
+def file_and_part(text: str) -> tuple[str, str]:
+    """The file and the part of ``file=part``; the part blank where none is given.
+
+    >>> file_and_part("valid.csv=test"), file_and_part("a=b/more.csv")
+    (('valid.csv', 'test'), ('a=b/more.csv', ''))
+    """
+    file, equals, part = text.rpartition("=")
+    return (file, part) if equals and re.fullmatch(r"\w+", part) else (text, "")
 
 
 @checked

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from overread.cases.cases import ROLES, WHOLE, Cases, Planes, typed
+from overread.cases.derived import Rule, columns_used, rules_of
 from overread.cases.graded_cases import Asked, GradedCases, judged
 from overread.cases.query import columns_of, matching
 from overread.cases.sources import dicom_export
@@ -25,6 +26,7 @@ from overread.cases.sources.folders import (
     read_folder,
 )
 from overread.cases.sources.labels import (
+    derived_findings,
     findings_in,
     from_one_hot,
     join_labels,
@@ -49,6 +51,7 @@ from overread.cases.sources.tables import (
     numbered,
     open_frame,
     open_table,
+    open_tables,
     parts,
     stems,
 )
@@ -72,7 +75,7 @@ def read_cases(
     positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None, names: str = "hash", salt: str = "",
     where: str = "", labels_from: str | os.PathLike[str] | None = None, key: str = "", planes: Planes = WHOLE, progress: Progress = silent,
     graders: Asked | None = None, consensus: str = "majority", layout: Layout = PLAIN, keep: Sequence[str] = (),
-    queries: Sequence[str] = (),
+    queries: Sequence[str] = (), derive: Sequence[str] = (),
 ) -> Cases:  # fmt: skip
     """Read a table of cases: a CSV, TSV, Parquet or Excel file, a DataFrame, a folder of class folders, a MedMNIST
     ``.npz``, or an export of DICOM files (a folder, a DICOMDIR, a zip).
@@ -85,7 +88,8 @@ def read_cases(
     ``key`` (``patient``, ``study``, ``series``, ``instance``, ``accession`` or ``file``; found out if not given).
     ``graders``: a table of several readers' answers (see :func:`.read_grades`), or columns of this one, a reader each;
     their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the column ``agreement`` says
-    how many gave it. ``layout``: how the table and its images are laid out, where that cannot be found out
+    how many gave it. ``derive``: findings that follow from other columns by a rule, ``referable = grade >= 2 or oedema
+    == 1``, besides ``labels`` or alone (:mod:`.derived`). ``layout``: how the table and its images are laid out, where that cannot be found out
     (:class:`.Layout`). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place of cases and
     patients, by ``salt`` where the study has one, and leaves out the columns that are no role, no label, no subgroup,
     not among those to ``keep`` and in none of the ``queries`` that will be asked of the cases (see :mod:`.privacy`);
@@ -102,8 +106,18 @@ def read_cases(
         require(not (column and getattr(layout, f"{role}_from")), f"the {role} comes from one place", given=f"{role} and {role}_from",
                 todo="give one of them")  # fmt: skip
     task, readers = TASKS[kind] if kind else None, "graders" if graders else None
-    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus, layout)
-    no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers}
+    wanted = Wanted(
+        label, labels, value, positive, subgroups, task, where, graders, consensus, layout, rules_of(derive)
+    )
+    require(not derive or (label is value is None and not layout.one_hot), "derived targets are findings, beside which there is no other label",
+            given=", ".join(rule.name for rule in wanted.derive), todo="name columns of findings with labels, or leave label, value and one_hot out")  # fmt: skip
+    no_columns: dict[str, str | None] = {
+        "label": label,
+        "value": value,
+        "where": where or None,
+        "graders": readers,
+        "derive": "derive" if derive else None,
+    }
     if frame is not None:
         require(
             labels_from is None,
@@ -126,7 +140,7 @@ def read_cases(
     elif path.with_suffix(".target.json").exists() and label is labels is value is graders is None:
         return Cases.load(path)
     else:
-        table, notes = open_table(path, layout)
+        table, notes = open_tables(path, layout)
         read = _from_table(table, path.parent, named, wanted)
         read = replace(read, notes=(*notes, *read.notes))
     for name in keep:
@@ -158,6 +172,7 @@ class Wanted:
     graders: Asked | None = None
     consensus: str = "majority"
     layout: Layout = PLAIN
+    derive: tuple[Rule, ...] = ()
 
 
 # -- a table -----------------------------------------------------------------------------------------------------
@@ -264,7 +279,7 @@ def _label_columns(roles: Roles, want: Wanted) -> list[str]:
     labels, task, layout = want.labels, want.task, want.layout
     if layout.one_hot:
         columns = [find(roles.columns, name, "one-hot") for name in layout.one_hot]
-    elif labels is want.label is want.value is None and layout.label_from:
+    elif labels is want.label is want.value is None and (layout.label_from or want.derive):
         return []
     else:
         if labels is want.label is want.value is None and (task is None or task.multilabel):
@@ -293,6 +308,7 @@ def _one_row_each(
     of
     what they say, if that was asked for."""
     table, image = roles.table, columns["image"]
+    labels = [*labels, *(c for c in columns_used(want.derive, roles.columns) if c not in labels)]
     twice = table[image].duplicated(keep=False) & (table[image] != "")
     if not twice.any():
         return table, None
@@ -337,6 +353,8 @@ def _target(
         values, notes = from_one_hot(table, labels)
         made, target, more = one_label(values, want.positive, task, "one-hot", labels)
         return made, target, notes + more
+    if want.derive:
+        return derived_findings(table, labels, want.derive, want.positive, layout.blank)
     if not labels:
         image = next(column for column, role in roles.taken.items() if role == "image")
         values, notes = by_pattern(table[image], layout.label_from, "label")

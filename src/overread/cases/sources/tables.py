@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from overread.cases.sources.layout import Layout
+from overread.cases.sources.layout import Layout, file_and_part
 from overread.cases.sources.workbook import OLD, is_workbook, read_sheet
 from overread.core.errors import InputError, checked, nearest
 from overread.core.identifiers import MISSING, identifiers
@@ -59,6 +59,43 @@ def open_table(path: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[s
     if table.empty:
         raise InputError("the table holds no rows", given=str(path), todo="check that the file was exported completely")
     return table.apply(lambda column: column.str.strip()), notes
+
+
+@checked
+def open_tables(path: Path, layout: Layout = PLAIN) -> tuple[pd.DataFrame, list[str]]:
+    """As :func:`open_table`, with the rows of the further tables of ``layout.add_table`` below, each with its part.
+
+    Raises :class:`InputError` where the columns of two tables differ, or a part is none.
+    """
+    table, notes = open_table(path, layout)
+    given = [file_and_part(text) for text in layout.add_table]
+    if not given:
+        return table, notes
+    parted = any(part for _, part in given)
+    if parted and "split" in table:
+        raise InputError("the table brings a split, and so do the further tables", given="a column 'split'",
+                         todo="leave the parts of --add-table out")  # fmt: skip
+    several = [table.assign(split="train") if parted else table]
+    for file, part in given:
+        where = Path(file) if Path(file).is_absolute() or Path(file).exists() else path.parent / file
+        if not where.exists():
+            raise missing(where)
+        if part and part.lower() not in PART_NAMES:
+            raise InputError(
+                "a further table is for no part",
+                given=part,
+                todo="write --add-table valid.csv=tuning, or =test, or =train",
+            )
+        more, found = open_table(where, layout)
+        if apart := sorted(set(map(str, more)) ^ set(map(str, table))):
+            raise InputError("two tables of a study have different columns", given=f"{where.name}: {', '.join(apart[:8])}",
+                             todo="give tables with the same columns")  # fmt: skip
+        several.append(more.assign(split=PART_NAMES[part.lower()] if part else "") if parted else more)
+        notes += [
+            *found,
+            f"table: {len(more):,} rows of {where.name}{f' are for {PART_NAMES[part.lower()]}' if part else ''}; {len(table):,} of {path.name}",
+        ]
+    return pd.concat([each[several[0].columns] for each in several], ignore_index=True), notes
 
 
 @checked
