@@ -338,3 +338,42 @@ def test_of_two_classes_without_a_name_for_the_disease_the_positive_one_is_asked
         evaluate(Predictions(table, Target("binary", ("nv", "bkl"))), resamples=20)
     found = evaluate(Predictions(table, Target("binary", ("nv", "bkl"), ("nv",))), resamples=20)
     assert found.primary == "nv"
+
+
+def test_a_sensitivity_and_a_specificity_are_two_points_and_both_are_told(predictions, tmp_path):
+    from overread.evaluation.evaluate import Evaluation
+
+    tuning, other = predictions(), predictions(seed=1)
+    apart = {name: "t" + other.table[name] for name in ("case", "patient")}
+    test = replace(other, table=other.table.assign(**apart))
+    points = choose_thresholds(tuning, sensitivity=0.95, specificity=0.9)
+    alone = (choose_threshold(tuning, sensitivity=0.95), choose_threshold(tuning, specificity=0.9))
+    assert [p.name for p in points] == ["high sensitivity", "high specificity"]
+    assert [replace(p, name="") for p in points] == list(alone)
+    found = evaluate(test, at=points)
+    for point in points:
+        wanted = rates(test, point)
+        told = [found.at_point(metric, point.of, point.name) for metric in ("sensitivity", "specificity")]
+        assert [e.value for e in told] == pytest.approx(wanted)
+        assert all(e.low < e.value < e.high for e in told)
+    assert found["sensitivity", points[0].of].value == pytest.approx(
+        rates(test, points[0])[0]
+    )  # calls are of the first
+    assert "high specificity" in found.table()
+    found.save(tmp_path)
+    again = Evaluation.load(tmp_path)
+    assert [p.name for p in again.operating] == ["high sensitivity", "high specificity"]
+    with pytest.raises(ArgumentError, match="do not tell them apart"):
+        evaluate(test, at=alone)
+    compared = compare(test, test.with_scores(test.scores[:, ::-1]), at=points, other_at=alone[0])
+    assert any("first: high sensitivity" in caution for caution in compared.cautions)
+
+
+def test_every_finding_has_both_points(predictions):
+    made = predictions()
+    table = made.table.drop(columns=["label", *made.outputs])
+    for name, column in (("a", 0), ("b", 1)):
+        table[f"label:{name}"], table[f"p:{name}"] = (made.truth == column).astype(float), made.scores[:, column]
+    findings = Predictions(table, Target("findings", ("a", "b")))
+    points = choose_thresholds(findings, sensitivity=0.9, specificity=0.9)
+    assert [(p.of, p.name) for p in points] == [("a", "high sensitivity"), ("a", "high specificity"), ("b", "high sensitivity"), ("b", "high specificity")]  # fmt: skip

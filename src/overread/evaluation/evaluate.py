@@ -28,8 +28,8 @@ from overread.evaluation.decision.class_decision import (  # fmt: skip
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import verify, write_look
 from overread.evaluation.metrics import Endpoint, defined, endpoint_of, judge, metric_named, shown
-from overread.evaluation.operating_point import OperatingPoint, refuse_training
-from overread.evaluation.questions import Question, ScoredCases, largest, questions
+from overread.evaluation.operating_point import AT_POINT, OperatingPoint, refuse_training
+from overread.evaluation.questions import Question, ScoredCases, further_questions, largest, questions
 from overread.evaluation.results import (
     Cohort,
     LedgerEntry,
@@ -45,6 +45,7 @@ from overread.given_arrays import Values, judged_by
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, not_finite
 from overread.stats.calibration.reliability import PARTS, null_estimate, reliability
+from overread.stats.classification import at_threshold
 from overread.stats.discrimination.stratified import UNKNOWN, mean_stratified_auc, strata_of, stratified_auc
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import resamples_for
@@ -115,6 +116,11 @@ class Evaluation(Result):
         """The estimates of the subgroups of a column."""
         return tuple(e for e in self.estimates if column in e.where)
 
+    def at_point(self, metric: str, of: str, name: str) -> Estimate | None:
+        """What was found at the point of that ``name`` where ``of`` has several; None where there is no such point."""
+        wanted = (metric, of, {AT_POINT: name})
+        return next((e for e in self.estimates if (e.metric, e.of, e.where) == wanted), None)
+
     @property
     def frozen(self) -> tuple[Frozen, ...]:
         """The operating points, then the decision rule if there is one: what ``operating.json`` holds."""
@@ -158,8 +164,14 @@ class Evaluation(Result):
             estimates_panel([e for e in whole if e.of in about and e.metric in main]),
             estimates_panel([e for e in whole if e.of not in about and e.metric in brief], "By class"),
             estimates_panel(
-                [e for e in self.estimates if e.where and e.of in about and e.metric in brief], "In subgroups"
+                [
+                    e
+                    for e in self.estimates
+                    if e.where and AT_POINT not in e.where and e.of in about and e.metric in brief
+                ],
+                "In subgroups",
             ),
+            estimates_panel([e for e in self.estimates if AT_POINT in e.where], "At each operating point"),
         )
         said = (
             *self.cautions,
@@ -266,6 +278,7 @@ def evaluate(
     found = _beside(_beside(found, nulls, "ece"), within_sources(test, asked, codes, level), "auc", "macro auc")
     for where, rows in groups:
         found += _within(facts, asked, codes, rows, how, where, found)
+    found += _at_each(further_questions(facts, points), codes, level)
     gaps, mixed = gaps_of(facts, asked, codes, groups, how)
     matters = primary_of(test, asked)
     endpoint = endpoint_of(primary, ((e.metric, e.of) for e in found if not e.where), matters)
@@ -287,6 +300,15 @@ def evaluate(
         tuple(mixed),
     )  # fmt: skip
     return result if ledger is None else _looked(result, test, ledger, by, pending)
+
+
+def _at_each(asked: Sequence[tuple[str, Question]], codes: NDArray[np.int64], level: float) -> list[Estimate]:
+    """Sensitivity, specificity, predictive values and accuracy at each of several points of the same classes."""
+    return [
+        replace(e, where={AT_POINT: name})
+        for name, q in asked
+        for e in at_threshold(q.truth, q.flagged, codes[q.rows], level=level, of=q.of, note=q.rule)
+    ]
 
 
 def _known_facts(test: Predictions, decision: ClassDecision | None) -> ScoredCases:
@@ -537,8 +559,15 @@ def as_text(found: Evaluation) -> str:
     if told := _calls(found):
         lines += ["", *aligned(told, 2)]
     brief = {m.name for m in shown("brief")}
-    groups = [e for e in found.estimates if e.where and e.of in ("", primary) and e.metric in brief]
+    groups = [
+        e
+        for e in found.estimates
+        if e.where and AT_POINT not in e.where and e.of in ("", primary) and e.metric in brief
+    ]
     head: tuple[str, ...]
+    if at := [e for e in found.estimates if AT_POINT in e.where]:
+        head = (AT_POINT, "metric", "of", f"value ({level})", "n/N", "patients")
+        lines += ["", *aligned([head, *((e.where[AT_POINT], *_row(e, found.about)) for e in at)], 2)]
     if groups:
         head = ("subgroup", "metric", "of", f"value ({level})", "n/N", "patients")
         rows = [(", ".join(f"{k} {v}" for k, v in e.where.items()), *_row(e, found.about)) for e in groups]

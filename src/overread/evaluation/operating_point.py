@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,11 @@ from overread.stats.estimate import Estimate, rounded
 from overread.stats.resample import draws, resamples_for
 from overread.tasks.classes import disease_of
 from overread.tasks.target import Target
+
+#: Under which ``where`` the numbers at one of several points of the same classes stand, by the name of the point.
+AT_POINT = "operating point"
+#: The names of the two points of a screening and of a decision (Gulshan 2016): a sensitivity is kept, or a specificity.
+BOTH = ("high sensitivity", "high specificity")
 
 #: What the rounding of 32-bit numbers leaves in the sum of some probabilities.
 ROUNDING = 1e-6
@@ -52,7 +57,8 @@ class OperatingPoint(Shown):
     The score is the sum of the probabilities of the ``positive`` classes (of the finding, for findings).
     ``sensitivity`` and ``specificity`` are those on the tuning data, ``seen`` the salted hashes of its patients,
     ``cases`` those of its cases, with their labels. ``rule`` says in words how it was chosen, ``criterion`` what was
-    searched for: ``("slope", m)`` of the ROC curve, ``("sensitivity", s)`` or ``("specificity", s)``.
+    searched for: ``("slope", m)`` of the ROC curve, ``("sensitivity", s)`` or ``("specificity", s)``. ``name`` tells
+    several points of the same classes apart; the first of them is the one that cases are called by.
     """
 
     threshold: float
@@ -65,6 +71,7 @@ class OperatingPoint(Shown):
     salt: str = ""
     criterion: tuple[str, float] | None = None
     cases: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def of(self) -> str:
@@ -73,7 +80,7 @@ class OperatingPoint(Shown):
 
     def to_frame(self) -> pd.DataFrame:
         """One row: ``of``, ``threshold``, ``rule``, ``sensitivity``, ``specificity`` (on tuning data), ``chosen on``."""
-        held = {"of": self.of, "threshold": self.threshold, "rule": self.rule, "sensitivity": self.sensitivity,
+        held = {"of": self.of, **({"name": self.name} if self.name else {}), "threshold": self.threshold, "rule": self.rule, "sensitivity": self.sensitivity,
                 "specificity": self.specificity, "chosen on": self.chosen_on}  # fmt: skip
         return pd.DataFrame([held])
 
@@ -84,7 +91,7 @@ class OperatingPoint(Shown):
 
     def __str__(self) -> str:
         return (
-            f"{self.of}: score ≥ {self.threshold:.3g} ({self.rule}; sensitivity {rounded(self.sensitivity)}, "
+            f"{self.of}{self.name and f', {self.name}'}: score ≥ {self.threshold:.3g} ({self.rule}; sensitivity {rounded(self.sensitivity)}, "
             f"specificity {rounded(self.specificity)} on tuning data)"
         )
 
@@ -228,9 +235,19 @@ def choose_thresholds(
 ) -> tuple[OperatingPoint, ...]:
     """The operating points a study needs: one for the positive classes, or one per finding that has both answers.
 
-    None for a quantity, nor for classes of which none is declared positive. Arguments as :func:`choose_threshold`.
+    None for a quantity, nor for classes of which none is declared positive. Arguments as :func:`choose_threshold`;
+    with both a ``sensitivity`` and a ``specificity`` there are two points for each, called by :data:`BOTH`.
     """
     target = tuning.target
+    if sensitivity is not None and specificity is not None:
+        require(cost is None, "give a sensitivity, a specificity or a cost", given="cost and two points")
+        first, second = (choose_thresholds(tuning, rule=rule, prevalence=prevalence, **{kind: goal})
+                         for kind, goal in (("sensitivity", sensitivity), ("specificity", specificity)))  # fmt: skip
+        return tuple(
+            replace(point, name=name)
+            for pair in zip(first, second, strict=True)
+            for point, name in zip(pair, BOTH, strict=True)
+        )
     wanted = threshold_rule(rule, sensitivity, specificity, cost, prevalence, None, "specificity")
     if target.task.continuous or (target.task.multiclass and not target.positive):
         return ()

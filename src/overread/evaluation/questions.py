@@ -153,14 +153,33 @@ def questions(test: Predictions | ScoredCases, points: Sequence[OperatingPoint])
 
 
 def _by_classes(test: ScoredCases, points: Sequence[OperatingPoint]) -> dict[tuple[str, ...], OperatingPoint]:
-    """Each point under its positive classes, in the order in which the target declares them."""
-    declared, found = test.target.positive, {}
+    """The first point of each positive classes under these, in the order in which the target declares them."""
+    return {names: held[0] for names, held in points_by_classes(test, points).items()}
+
+
+def points_by_classes(
+    test: ScoredCases, points: Sequence[OperatingPoint]
+) -> dict[tuple[str, ...], list[OperatingPoint]]:
+    """The points of each positive classes, in the order in which the target declares these; of several each has a name."""
+    declared = test.target.positive
+    found: dict[tuple[str, ...], list[OperatingPoint]] = {}
     for point in points:
         names = positives(test, point.positive, None)
         names = declared if set(names) == set(declared) else names
-        require(names not in found, "two operating points are for the same classes", given=point.of)
-        found[names] = point
+        found.setdefault(names, []).append(point)
+    for held in found.values():
+        called = [point.name for point in held]
+        apart = len(set(called)) == len(called) and (all(called) or len(called) == 1)
+        require(apart, "two operating points are for the same classes, and their names do not tell them apart",
+                given=f"{held[0].of}: {', '.join(name or 'no name' for name in called)}")  # fmt: skip
     return found
+
+
+def further_questions(test: Predictions | ScoredCases, points: Sequence[OperatingPoint]) -> list[tuple[str, Question]]:
+    """Where classes have several points, the question at each of them by the point's name, the first too."""
+    facts = ScoredCases.of(test)
+    several = {names: held for names, held in points_by_classes(facts, points).items() if len(held) > 1}
+    return [(point.name, ask(facts, names, {names: point})) for names, held in several.items() for point in held]
 
 
 def ask(

@@ -315,8 +315,10 @@ def _threshold(run: Run) -> str:
         return "none: the output is a number"
     points = run.operating
     if len(points) > 1:
-        several = ", ".join(f"{run.called(p.of)} {words.number(p.threshold)}" for p in points)
-        return f"one for each label, by the rule {words.name(points[0].rule, 60)!r} on tuning data{main_results.when_chosen(run)}: {words.name(several, 600)}"
+        several = ", ".join(f"{run.called(p.of)}{p.name and f', {p.name}'} {words.number(p.threshold)}" for p in points)
+        rules = " and ".join(dict.fromkeys(p.rule for p in points))
+        of = "two for each label" if points[0].name else "one for each label"
+        return f"{of}, by the rule {words.name(rules, 120)!r} on tuning data{main_results.when_chosen(run)}: {words.name(several, 600)}"
     default = run.curve.point.rule
     other = f"not prespecified: {words.name(default, 80)}" if default else "none: the most probable answer counts"
     return " ".join(main_results.points(run)) or other

@@ -194,8 +194,20 @@ def points_table(run: Run) -> Table | None:
     """Several frozen operating points, one a row."""
     head = ("Label", "Threshold", "Rule", "Sensitivity on tuning data", "Specificity on tuning data")
     caption = f"Operating points, chosen on tuning data{when_chosen(run)}"
-    names = [run.called(point.of) for point in run.operating]
+    names = [run.called(point.of) + (f", {point.name}" if point.name else "") for point in run.operating]
     return words.points_table(run.operating, names, head, caption, digits=0) if len(names) > 1 else None
+
+
+@checked
+def tested_points(run: Run) -> Table | None:
+    """What each of several points of the same label reached on the test part; None where each label has one."""
+    metrics = ("sensitivity", "specificity", "ppv", "npv")
+    rows = tuple(
+        (f"{run.called(point.of)}, {point.name}", *(words.cell(e) if (e := run.evaluation.at_point(m, point.of, point.name)) else words.NOTHING for m in metrics))
+        for point in run.operating if point.name
+    )  # fmt: skip
+    caption = "At each operating point, on the test part; cases are called by the first of each label"
+    return Table(caption, ("Label and point", *map(words.label, metrics)), rows) if rows else None
 
 
 @checked

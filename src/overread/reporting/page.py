@@ -79,7 +79,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "parts": {id: (number, text) for number, (id, text) in enumerate(SECTIONS.items(), start=1)},
         "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "trust": trust, "trust_numbers": results.trust_numbers(trust.numbers),
         "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
-        "points_table": results.points_table(run), "reading": _reading(run), "cases": sections.cases(run), "sliders": tried, "sliders_json": as_json(tried),
+        "points_table": results.points_table(run), "tested_points": results.tested_points(run), "reading": _reading(run), "cases": sections.cases(run), "sliders": tried, "sliders_json": as_json(tried),
         "findings": sections.findings(run), "pictures": audit_pictures(run, names), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": Table("Decisions taken for this study, and why", ("Decision", "Choice", "Why"), sections.decisions(run), 3), "rungs": sections.rungs(run), "folds": results.folds(run),
         "training_facts": Table("The model", ("", ""), sections.training_facts(run), 2), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),

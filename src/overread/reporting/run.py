@@ -18,7 +18,7 @@ from overread.evaluation.decision.class_decision import load_frozen
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.ledger import is_declaration, verify
 from overread.evaluation.metrics import shown
-from overread.evaluation.operating_point import OperatingPoint
+from overread.evaluation.operating_point import AT_POINT, OperatingPoint
 from overread.evaluation.results import Content, Tally, from_file_form
 from overread.explanation.checks.regions import RegionShare
 from overread.explanation.map_files import LIST, MapEntry
@@ -414,7 +414,8 @@ def shown_metrics(run: Run) -> list[tuple[str, str]]:
 @checked
 def subgroups(run: Run) -> list[tuple[str, str]]:
     """(column, value) of every subgroup for which something is stored, in the order of the file."""
-    found = [next(iter(e.where.items())) for e in run.estimates if len(e.where) == 1 and not e.metric.endswith(" gap")]
+    found = [next(iter(e.where.items())) for e in run.estimates
+             if len(e.where) == 1 and AT_POINT not in e.where and not e.metric.endswith(" gap")]  # fmt: skip
     return list(dict.fromkeys(found))
 
 

@@ -125,7 +125,7 @@ class OperatingRule:
     # fmt: off
     rule: str = setting("youden", "the operating point where none of --sensitivity, --specificity and --cost is given: youden (largest sum of the two), or accuracy (most cases called right)", choices=("youden", "accuracy", "sensitivity", "specificity", "cost"))
     sensitivity: float = setting(0.0, "choose the operating point for this sensitivity", least=0, most=1, first=True)
-    specificity: float = setting(0.0, "choose the operating point for this specificity", least=0, most=1)
+    specificity: float = setting(0.0, "choose the operating point for this specificity; with --sensitivity there are two points, the first for the calls", least=0, most=1)
     cost: float = setting(0.0, "how much worse a missed case is than a false alarm: chooses the operating point", least=0)
     decide: str = setting("auto", "how one of several classes is called: auto (the best on tuning data), argmax (the most probable), prior (adjusted for how common each is), thresholds (a weight for each), or cost", choices=("auto", "argmax", "prior", "thresholds", "cost"))
     cost_matrix: str = setting("", "table of what each call (columns) costs for each true class (rows): classes are called at the smallest expected cost", path=True)
@@ -146,9 +146,9 @@ class OperatingRule:
         meaning = "cost says how much worse a missed case is than a false alarm: a number"
         require(self.cost < float("inf"), meaning, given=self.cost)
         fixed = [name for name in ("sensitivity", "specificity", "cost") if getattr(self, name)]
-        require(len(fixed) < 2, "the operating point is chosen in one way", given=" and ".join(fixed),
-                todo="give one of sensitivity, specificity and cost")  # fmt: skip
-        require(not fixed or self.rule in ("youden", fixed[0]), "the operating point is chosen in one way",
+        require(not self.cost or len(fixed) < 2, "the operating point is chosen in one way", given=" and ".join(fixed),
+                todo="give one of sensitivity, specificity and cost; a sensitivity and a specificity make two points")  # fmt: skip
+        require(not fixed or self.rule in ("youden", fixed[0] if len(fixed) == 1 else ""), "the operating point is chosen in one way",
                 given=f"rule {self.rule} and {' and '.join(fixed)}", todo="leave out --rule, or the other")  # fmt: skip
         require(bool(self.cost_matrix) or self.decide != "cost", "the smallest expected cost needs the costs", given="decide cost",
                 todo="give a table: --cost-matrix costs.csv, with the true classes in rows and the called ones in columns")  # fmt: skip

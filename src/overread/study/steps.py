@@ -396,7 +396,7 @@ def show_errors(context: RunContext) -> None:
         return
     judged = Evaluation.load(context.folder / "evaluation")
     points = list(judged.operating)
-    single = points[0] if len(points) == 1 else None
+    single = points[0] if len({point.positive for point in points}) == 1 else None
     cases = context.usable()
     write_gallery(context.folder, cases, context.predictions("test"), positive=single.positive if single else (),
                   threshold=single.threshold if single else None, decision=judged.decision, unseen=context.written(cases))  # fmt: skip

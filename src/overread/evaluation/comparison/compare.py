@@ -102,7 +102,7 @@ def compare(
                          predictions=f"{first.digest} {second.digest}")  # fmt: skip
     found = Comparison(
         tuple(differences), _adjusted(differences, endpoint), names, joined.paired, None, kept, _counts(joined, asked), looks,
-        matters, _cautions(joined, asked, names, differences, seen),
+        matters, (*_cautions(joined, asked, names, differences, seen), *_first_of_several(names, points, others)),
         {"level": level, "seed": seed, "predictions": [first.digest, second.digest],
          "kind": first.target.kind, "points": plain([points, others]), "called by": [side.rule for side in joined.facts] if joined.first.target.task.multiclass else []},
         endpoint.after(looks, kept=bool(paths_of(ledger))) if endpoint else endpoint,
@@ -207,6 +207,16 @@ def _counts(joined: Pair, asked: Sequence[PairedQuestion]) -> dict[str, Any]:
         whole = {key: first[key] + second[key] for key in whole}
     left = dict(zip(("only in first", "only in second"), joined.left_out))
     return {**whole, **left, "first": first, "second": second}
+
+
+def _first_of_several(names: tuple[str, str], *points: Sequence[OperatingPoint]) -> list[str]:
+    """That of several points of the same classes the first is compared."""
+    first = [next((p.name for p in held if p.name), "") for held in points]
+    return [
+        f"{name} has several operating points, and is compared at the first: {point}"
+        for name, point in zip(names, first)
+        if point
+    ]
 
 
 def _cautions(

@@ -18,7 +18,7 @@ from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import checked
 from overread.core.files import plain
 from overread.evaluation.decision.class_decision import LARGEST, ClassDecision
-from overread.evaluation.operating_point import OperatingPoint, settled
+from overread.evaluation.operating_point import AT_POINT, OperatingPoint, settled
 from overread.stats.estimate import Estimate, rounded
 from overread.tasks.target import Kind, Target
 from overread.tasks.task import Task
@@ -234,7 +234,11 @@ class Opinion(Shown):
 
     def row(self) -> dict[str, Any]:
         """What a row of ``predictions.csv`` holds beside the probabilities."""
-        calls = {f"call:{call.of}": "positive" if call.positive else "negative" for call in self.calls}
+        several = len({call.of for call in self.calls}) < len(self.calls)
+        calls = {
+            f"call:{call.of}{f' {call.at}' * several}": "positive" if call.positive else "negative"
+            for call in self.calls
+        }
         unlike = {None: "", True: "yes", False: "no"}[self.novelty.unlike]
         return {
             "called": self.called, **calls, "certainty": self.certainty.word, "margin": self.certainty.margin, "unlike": unlike,
@@ -286,7 +290,7 @@ class Standards:
         found = []
         for point in self.points:
             score = float(settled(np.array([scores[[names.index(name) for name in point.positive]].sum()]))[0])
-            told = [self._tested(metric, point.of) for metric in ("sensitivity", "specificity")]
+            told = [self._tested(metric, point.of, point.name) for metric in ("sensitivity", "specificity")]
             near = abs(score - point.threshold) < NEAR
             found.append(
                 Call(point.of, score >= point.threshold, score, point.threshold, point_in_words(point), near, *told)
@@ -301,10 +305,14 @@ class Standards:
         if task.multilabel:
             if not calls:
                 return "", ""
-            found = [call.of for call in calls if call.positive]
-            return ", ".join(found) or "none of the findings", "each at its frozen point"
-        if task.binary and len(calls) == 1:
-            (call,) = calls
+            first = {call.of: call for call in reversed(calls)}  # the first point of each is what it is called by
+            found = [of for of, call in reversed(first.items()) if call.positive]
+            which = (
+                "each at its frozen point" if len(first) == len(calls) else f"each at its first point, {calls[0].at}"
+            )
+            return ", ".join(found) or "none of the findings", which
+        if task.binary and len({call.of for call in calls}) == 1:
+            call = calls[0]
             name = call.of if call.positive else next(name for name in names if name != call.of)
             return name, f"score ≥ {call.threshold:.4g}, frozen on tuning data"
         if self.decision is not None:
@@ -322,8 +330,10 @@ class Standards:
             held += [f"{of} {name}" if of else name for name, most in bounds if 1 - values[name] <= most + 1e-9]
         return tuple(held)
 
-    def _tested(self, metric: str, of: str) -> Estimate | None:
-        found = (e for e in self.estimates if (e.metric, e.of) == (metric, of) and not e.where and not e.undefined)
+    def _tested(self, metric: str, of: str, name: str) -> Estimate | None:
+        """On the test part, at the point of that name where there are several."""
+        where = {AT_POINT: name} if name else {}
+        found = (e for e in self.estimates if (e.metric, e.of, e.where) == (metric, of, where) and not e.undefined)
         return next(found, None)
 
 

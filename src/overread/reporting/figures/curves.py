@@ -82,7 +82,22 @@ def _point(axes: Axes, run: Run, of: str, curve: Curves) -> str:
         note = f"Shaded: their joint {words.percent(region.level)} region. {note}"
     sensitivity, specificity = run.estimate("sensitivity", of), run.estimate("specificity", of)
     canvas.cross(axes, (point.fpr, point.tpr), sensitivity, specificity, VERMILION)
-    axes.plot(point.fpr, point.tpr, "o", color=VERMILION, markersize=6, zorder=5, label="Operating point")
+    several = [held for held in run.operating if held.of == of and held.name]
+    label = f"Operating point{several[0].name and f', {several[0].name}'}" if several else "Operating point"
+    axes.plot(point.fpr, point.tpr, "o", color=VERMILION, markersize=6, zorder=5, label=label)
+    for held in several[1:]:
+        up, across = (run.evaluation.at_point(metric, of, held.name) for metric in ("sensitivity", "specificity"))
+        if up and across and not (up.undefined or across.undefined):
+            canvas.cross(axes, (1 - across.value, up.value), up, across, VERMILION)
+            axes.plot(
+                1 - across.value,
+                up.value,
+                "s",
+                color=VERMILION,
+                markersize=6,
+                zorder=5,
+                label=f"Operating point, {held.name}",
+            )
     return f"Cross: the operating point with the {words.percent(run.level)} intervals of sensitivity and specificity. {note}"
 
 
