@@ -53,11 +53,13 @@ class RecipeChoice:
         least=0,
         most=50,
     )
-    window: str = setting("", "lung, bone, soft tissue, brain …, or centre/width; the file's own if not given")
+    window: str = setting(
+        "", "lung, bone, soft tissue, brain …, or centre/width, or low:high (-1000:400); the file's own if not given"
+    )
     crop: str = setting("none", "none, border (black borders), or field (the circle of a fundus photograph)")
     fusion: str = setting(
         "",
-        "mean, concat, stacked, recurrent or attention: the images of a case are seen together; single, each on its own, if not given",
+        "mean, late, concat, stacked, recurrent or attention: the images of a case are seen together; single, each on its own, if not given",
     )
     settings: tuple[str, ...] = setting(
         (), "any other field of the recipe: key=value; may be repeated", option="--set", repeated=True

@@ -75,7 +75,8 @@ def fit(
     preprocess, mean_image = normalisation(data, recipe)
     samples = samples_of(data, recipe)
     built, origin = own_network(network) if network is not None else initial_network(
-        recipe, preprocess, data.cases.target.outputs, weights=weights, places=len(samples.views)
+        recipe, preprocess, data.cases.target.outputs, weights=weights, places=len(samples.views),
+        pool=data.cases.target.task.pooled,
     )  # fmt: skip
     _refuse_too_many_stages(built, recipe)
     for decision in (unused := _unused(recipe)):
@@ -87,7 +88,8 @@ def fit(
     if recipe.fusion == "stacked":
         fitted = _fit_stacked(job, network, samples, folder)
     else:
-        fitted = _fit_network(job, network, samples, folder)
+        taught = samples.one_by_one(samples.training) if recipe.fusion == "late" else samples
+        fitted = _fit_network(job, network, taught, folder)
     for decision in fitted.decisions:
         say(decision.line)
     about = replace(about, decisions=(*about.decisions, *fitted.decisions))
@@ -166,7 +168,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
 
 def _replicated(job: _Fitting, network: torch.nn.Module, samples: Samples) -> Gradients | None:
     """The gradients of a batch by all processes of this training; None where another could not make the network."""
-    reasons = {"your network is here only": job.own, "one classifier a view comes first": job.recipe.fusion == "stacked",
+    reasons = {"your network is here only": job.own, "one classifier a view comes first": job.recipe.fusion in ("late", "stacked"),
                f"the device {job.device} is here only": not reach(job.device)}  # fmt: skip
     if alone := next((reason for reason, holds in reasons.items() if holds), ""):
         job.say(f"  processes: 1 — {alone}")

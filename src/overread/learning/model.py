@@ -38,7 +38,7 @@ from overread.learning.ensemble import Committee, Member, shared_preprocess
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
-from overread.networks.fusion import Fused
+from overread.networks.fusion import Fused, Pool
 from overread.networks.own import OwnNetwork, own_name
 from overread.networks.small import Network
 from overread.networks.stages import stage_of, stages
@@ -361,16 +361,25 @@ def _refuse_wrong_normalisation(preprocess: Preprocess, mean_image: Tensor | Non
 
 @checked
 def initial_network(
-    recipe: Recipe, preprocess: Preprocess, outputs: int, *, weights: str | Path | None = None, places: int = 0
+    recipe: Recipe,
+    preprocess: Preprocess,
+    outputs: int,
+    *,
+    weights: str | Path | None = None,
+    places: int = 0,
+    pool: Pool | None = None,
 ) -> tuple[nn.Module, Origin]:
     """The network of a recipe with its initial weights: drawn from the seed, or pretrained ones from a file.
 
     With ``layers``, ``pooling`` or ``descriptors``, the method ``features`` gets a head on these; without a backbone, on
-    descriptors alone. ``places``: views that have their place in a fusion. Raises :class:`UnavailableError` where
+    descriptors alone. ``places``: views that have their place in a fusion; ``pool``: the task's own
+    :meth:`~overread.tasks.task.Task.pooled`, for the fusion ``late``. Raises :class:`UnavailableError` where
     ``features`` or ``finetune`` would work on random weights.
     """
     if not recipe.backbone:
-        return _fused(_with_taps(None, recipe, preprocess, outputs), recipe, outputs, places), Origin(NO_BACKBONE, 0)
+        return _fused(_with_taps(None, recipe, preprocess, outputs), recipe, outputs, places, pool), Origin(
+            NO_BACKBONE, 0
+        )
     found = stores.find(recipe.backbone, folder=weights) if weights else None
     if found is None and recipe.method != "scratch":
         raise UnavailableError(f"{recipe.method} needs pretrained weights of {recipe.backbone}", given=repr(weights),
@@ -384,7 +393,7 @@ def initial_network(
         _redraw(network, drawn, recipe.fresh)
         origin = Origin(origin.name, origin.parameters, True, loaded.licence, loaded.source, loaded.sha256, tuple(loaded.notes))  # fmt: skip
     with seeded(recipe.seed, 0, 0, "initial weights of the fusion"):
-        return _fused(_with_taps(network, recipe, preprocess, outputs), recipe, outputs, places), origin
+        return _fused(_with_taps(network, recipe, preprocess, outputs), recipe, outputs, places, pool), origin
 
 
 def _redraw(network: nn.Module, drawn: dict[str, Tensor], fresh: int) -> None:
@@ -410,16 +419,17 @@ def make_network(about: About) -> nn.Module:
         members = [Member(make_network(each), each.preprocess, about.preprocess) for each in about.members]
         return Committee(members, about.shares)
     outputs, recipe, name = about.target.outputs, about.recipe, about.backbone.name
+    places, pool = len(about.views), about.target.task.pooled
     if name == NO_BACKBONE:
-        return _fused(_with_taps(None, recipe, about.preprocess, outputs), recipe, outputs, len(about.views))
+        return _fused(_with_taps(None, recipe, about.preprocess, outputs), recipe, outputs, places, pool)
     sides = backbones.BACKBONES[one_of(name, backbones.BACKBONES, "the backbone")].dimensions
     if len(about.preprocess.size) != sides:
         raise InputError(f"the backbone {name} does not take images of this size", given=about.preprocess.size)
     network = _built(name, recipe, about.preprocess, outputs)
-    return _fused(_with_taps(network, recipe, about.preprocess, outputs), recipe, outputs, len(about.views))
+    return _fused(_with_taps(network, recipe, about.preprocess, outputs), recipe, outputs, places, pool)
 
 
-def _fused(network: nn.Module, recipe: Recipe, outputs: int, places: int) -> nn.Module:
+def _fused(network: nn.Module, recipe: Recipe, outputs: int, places: int, pool: Pool | None) -> nn.Module:
     """The network under the recipe's fusion; as it is where each image is seen on its own."""
     if recipe.fusion == "single":
         return network
@@ -430,6 +440,7 @@ def _fused(network: nn.Module, recipe: Recipe, outputs: int, places: int) -> nn.
         places=places,
         dropout=recipe.dropout,
         learned=recipe.method != "features",
+        pool=pool,
     )
 
 

@@ -64,8 +64,8 @@ class Recipe:
     that of the next nearer to the head; ``frozen_norms``: batch norms keep their statistics and weights.
 
     ``fusion`` says how the images of a case are seen: ``single`` each on its own, the case being the mean of their
-    probabilities; ``mean`` and ``concat`` average their features or put those of each view in its place; ``stacked``
-    teaches one classifier a view and a second one from their out-of-fold outputs; ``recurrent`` follows them in time;
+    probabilities; ``mean`` and ``concat`` average their features or put those of each view in its place; ``late``
+    teaches one classifier a view and takes the mean of their probabilities; ``stacked`` teaches one a view and a second one from their out-of-fold outputs; ``recurrent`` follows them in time;
     ``attention`` weighs them. ``augment_by`` draws augmentation once per ``case`` or anew for each ``image`` of it;
     ``images_per_case`` is the most that a case shows, evenly spaced (0 all).
 
@@ -270,7 +270,7 @@ _TOGETHER: tuple[tuple[Callable[[Recipe], bool], str, tuple[str, ...], str], ...
     (lambda r: not r.descriptors or r.normalise != "mean image", "descriptors do not go with a mean image",
      ("descriptors", "normalise"), "leave normalise out"),
     (lambda r: r.method != "features" or r.fusion not in LEARNED_FUSIONS, "frozen features learn a linear head only",
-     ("method", "fusion"), "choose mean, concat or stacked, or the method finetune or scratch"),
+     ("method", "fusion"), "choose mean, late, concat or stacked, or the method finetune or scratch"),
     (lambda r: r.mix == "none" or r.fusion == "single", "cases of several images cannot be mixed", ("mix", "fusion"),
      "leave out mix or fusion"),
     (lambda r: r.method != "scratch" or not (r.frozen or r.fresh or r.unfreeze or r.frozen_norms),

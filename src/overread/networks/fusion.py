@@ -7,13 +7,15 @@ missing label is: it can be cut, flipped and moved like any batch. The body sees
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from overread.core.errors import checked, require
 
+#: Outputs (B, V, K) and which views are there (B, V) → (B, K).
+Pool: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 #: Widths of what is learned above the features, at most.
 _HIDDEN = 128
 #: Images that the body sees at a time where it has no state of a batch.
@@ -24,13 +26,23 @@ class Fused(nn.Module):
     """A body that all images of a case share, a fusion of their features, and a linear head.
 
     ``body``: a :class:`~overread.networks.small.Network`, or anything with ``features`` (n, F), ``width`` and ``head``;
-    its own head is taken away. ``places``: views that have a place of their own (``concat``, ``stacked``). ``learned``:
-    whether more than the head will be learned, so that ``concat`` may look at pairs of views. Like a network it has
+    its own head is taken away. ``places``: views that have a place of their own (``late``, ``concat``, ``stacked``). ``learned``:
+    whether more than the head will be learned, so that ``concat`` may look at pairs of views. ``pool``: outputs (B, V, K)
+    and which views are there (B, V) → the outputs (B, K) of their mean probabilities, for ``late``
+    (:meth:`overread.tasks.task.Task.pooled`). Like a network it has
     ``features``, ``head``, ``forward``, ``width`` and ``outputs``.
     """
 
     def __init__(
-        self, body: Any, fusion: str, *, outputs: int, places: int = 0, dropout: float = 0.0, learned: bool = True
+        self,
+        body: Any,
+        fusion: str,
+        *,
+        outputs: int,
+        places: int = 0,
+        dropout: float = 0.0,
+        learned: bool = True,
+        pool: Pool | None = None,
     ) -> None:
         super().__init__()
         require(0 <= dropout < 1, "dropout must lie in [0, 1)", given=dropout)
@@ -39,6 +51,7 @@ class Fused(nn.Module):
         makers: dict[str, Callable[[], Any]] = {
             "mean": lambda: Mean(body.width),
             "concat": lambda: SideBySide(body.width, places, learned=learned),
+            "late": lambda: Late(body.width, places, outputs, pool),
             "stacked": lambda: ByView(body.width, places, outputs),
             "recurrent": lambda: Recurrent(body.width),
             "attention": lambda: Attention(body.width),
@@ -49,6 +62,9 @@ class Fused(nn.Module):
         head = nn.Linear(self.fuse.width, outputs)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
+        if fusion == "late":  # the answer is there; a head that changes nothing, until it is calibrated
+            nn.init.eye_(head.weight)
+            head.requires_grad_(False)
         self.head: nn.Module = head
 
     def present(self, x: Tensor) -> Tensor:
@@ -157,8 +173,12 @@ class ByView(nn.Module):
             "each view needs its place",
             given=f"{features.shape[1]} for {self.places}",
         )
-        outputs = torch.einsum("bvf,vkf->bvk", features, self.weight) + self.bias
+        outputs = self.answers(features)
         return torch.cat([(outputs * mask[..., None]).flatten(1), mask.to(outputs.dtype)], 1)
+
+    def answers(self, features: Tensor) -> Tensor:
+        """What the classifier of each view says (B, V, outputs) of the features of its view (B, V, F)."""
+        return torch.einsum("bvf,vkf->bvk", features, self.weight) + self.bias
 
     def set_classifier(self, place: int, weight: Tensor, bias: Tensor) -> None:
         """Make ``weight`` (F, outputs) and ``bias`` (outputs,) the classifier of the view at ``place``."""
@@ -169,6 +189,24 @@ class ByView(nn.Module):
     def summed(self) -> nn.Module:
         """A head that adds up what the classifiers say, and learns nothing."""
         return _Summed(self.places, self.outputs)
+
+
+class Late(ByView):
+    """The mean of the probabilities that one classifier a view gives to its view, as outputs before softmax or sigmoid.
+
+    Nothing is learned above the classifiers; a missing view has no say. Setio 2016 (doi:10.1109/TMI.2016.2536809) calls
+    that committee fusion, and late fusion what is ``concat`` here.
+    """
+
+    def __init__(self, width: int, places: int, outputs: int, pool: Pool | None) -> None:
+        super().__init__(width, places, outputs)
+        require(pool is not None, "the fusion late needs to know what probabilities are", todo="give pool=task.pooled")
+        self.pool, self.width = pool, outputs
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        require(features.shape[1] == self.places, "each view needs its place", given=f"{features.shape[1]} for {self.places}")  # fmt: skip
+        assert self.pool is not None  # by __init__
+        return self.pool(self.answers(features), mask)
 
 
 class _Summed(nn.Module):
