@@ -57,7 +57,10 @@ def test_the_satellite_stands_in_one_view_of_its_class_and_in_none_of_the_other(
 
 def test_the_audit_counts_squares_that_reach_beyond_their_volume(folder) -> None:
     few = np.arange(9)  # three nodules
-    found = {finding.kind: finding for finding in audit(read(folder, Planes("views", ("x", "y", "z"), 26.0)).take(few)).findings}
+    found = {
+        finding.kind: finding
+        for finding in audit(read(folder, Planes("views", ("x", "y", "z"), 26.0)).take(few)).findings
+    }
     assert "padded-squares" not in found
     wide = read(folder, Planes("views", ("x", "y", "z"), 40.0))
     found = {finding.kind: finding for finding in audit(wide.take(few)).findings}

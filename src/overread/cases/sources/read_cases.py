@@ -107,7 +107,18 @@ def read_cases(
                 todo="give one of them")  # fmt: skip
     task, readers = TASKS[kind] if kind else None, "graders" if graders else None
     wanted = Wanted(
-        label, labels, value, positive, subgroups, task, where, graders, consensus, layout, rules_of(derive), planes.point,
+        label,
+        labels,
+        value,
+        positive,
+        subgroups,
+        task,
+        where,
+        graders,
+        consensus,
+        layout,
+        rules_of(derive),
+        planes.point,
     )
     require(not derive or (label is value is None and not layout.one_hot), "derived targets are findings, beside which there is no other label",
             given=", ".join(rule.name for rule in wanted.derive), todo="name columns of findings with labels, or leave label, value and one_hot out")  # fmt: skip
