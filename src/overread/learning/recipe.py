@@ -16,7 +16,7 @@ from typing import Any
 from overread.cases.arrange import FUSIONS
 from overread.cases.cases import Cases
 from overread.core.errors import InputError, checked, nearest, one_of, require
-from overread.core.files import build, load, plain, save
+from overread.core.files import build, plain, read_fields, save
 from overread.images.augment import Augmentation
 from overread.images.conversions import parse_window
 from overread.images.descriptors import DESCRIPTORS
@@ -32,6 +32,8 @@ SCHEDULES = ("cosine", "one-cycle", "steps", "plateau", "constant")
 #: Fusions that learn more than a head, so that frozen features are not enough.
 LEARNED_FUSIONS = ("recurrent", "attention")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+#: What the file of a published system holds beside the fields of its recipe; see :mod:`overread.study.published`.
+SYSTEM_SECTIONS = ("paper", "study", "needs", "vary", "then", "published", "sections", "reduced")
 #: More epochs than these were never seen to help; a larger budget is left unused.
 MOST_EPOCHS = {"scratch": 80, "finetune": 25, "features": 0}
 
@@ -201,13 +203,10 @@ class Recipe:
 
         Raises :class:`InputError` for an unknown name or key, naming the nearest.
         """
-        if str(path) in bundled():
-            text = (importlib.resources.files("overread") / "recipes" / f"{path}.toml").read_text("utf-8")
-            return build(cls, tomllib.loads(text), where=f"{path}.toml")
-        if Path(path).suffix not in (".toml", ".json"):
-            raise InputError("there is no such recipe", given=str(path),
-                             todo=nearest(str(path), bundled()) + " or give a .toml file")  # fmt: skip
-        return load(cls, path)
+        held = read_fields(recipe_file(path))
+        published = {number["what"]: float(number["value"]) for number in held.get("published", [])} if "paper" in held else held.get("published", {})  # fmt: skip
+        fields = {name: value for name, value in held.items() if name not in SYSTEM_SECTIONS or "paper" not in held}
+        return build(cls, {**fields, "published": published}, where=Path(path).name)
 
     def changed(self, **fields: Any) -> Recipe:
         """The same recipe with other values of some fields.
@@ -290,6 +289,19 @@ def bundled() -> list[str]:
     """
     folder = importlib.resources.files("overread") / "recipes"
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+@checked
+def recipe_file(choice: str | Path) -> Path:
+    """The file of a recipe: of one that comes with overread by its name, or any ``.toml`` or ``.json`` file.
+
+    Raises :class:`InputError` for an unknown name, with the nearest.
+    """
+    if str(choice) in bundled():
+        return Path(str(importlib.resources.files("overread") / "recipes" / f"{choice}.toml"))
+    if Path(choice).suffix not in (".toml", ".json"):
+        raise InputError("there is no such recipe", given=str(choice), todo=nearest(str(choice), bundled()) + " or give a .toml file")  # fmt: skip
+    return Path(choice)
 
 
 @checked

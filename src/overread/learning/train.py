@@ -128,7 +128,7 @@ def train(
             settled = SettledPlan(facts, (Candidate("network", made),), 1, (*shown, *decisions))
         else:
             small = auto.usual_small(facts.volume, facts.side)
-            prepare(recipe.changed(method="scratch", backbone=small, image_size=32, layers=(), descriptors=()))
+            prepare(AUTO.changed(method="scratch", backbone=small, image_size=32))
             seconds = None if clock.limit is None else clock.left - reserve
             settled = _settle(
                 recipe, facts, decoded, weights, device, seconds, bool(network), shown, cache, progress, say
