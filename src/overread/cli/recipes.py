@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from overread.cli.console import end, say, table
@@ -17,6 +16,9 @@ from overread.core.phrases import command_of
 
 if TYPE_CHECKING:
     from overread.study.published import PublishedSystem
+
+#: How typer says that a call is wrong; its class is told apart by one of those that it offers.
+_WrongCall: type[Exception] = typer.BadParameter.__bases__[0]
 
 recipes_app = typer.Typer(
     cls=Commands,
@@ -99,12 +101,7 @@ def show(
 
 
 def follow(
-    program: click.Command,
-    system: PublishedSystem,
-    folder: Path,
-    places: dict[str, str],
-    *,
-    reduced: tuple[str, ...] = (),
+    program: Any, system: PublishedSystem, folder: Path, places: dict[str, str], *, reduced: tuple[str, ...] = ()
 ) -> None:
     """Run the commands of ``program`` that follow a published system's run, and print the paper's table with the run's
     numbers beside it.
@@ -126,16 +123,16 @@ def follow(
     end([page, page.with_suffix(".json")], ["open", page])
 
 
-def _run(program: click.Command, words: list[str]) -> str:
+def _run(program: Any, words: list[str]) -> str:
     """Run one command of this program; why it did not end well, blank where it did."""
     try:
         code = program.main(words, prog_name="overread", standalone_mode=False)
     except OverreadError as error:
         say(f"  left out: {error}")
         return str(error)
-    except click.UsageError as error:
+    except _WrongCall as error:
         given = command_of(["overread", *words])
-        raise InputError("a command of the recipe is wrong", given=given, todo=error.format_message()) from error
+        raise InputError("a command of the recipe is wrong", given=given, todo=str(error)) from error
     return f"it ended with code {code}" if isinstance(code, int) and code else ""
 
 
