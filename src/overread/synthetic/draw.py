@@ -19,6 +19,7 @@ from overread.synthetic.several_images import draw_cases
 PHANTOMS: dict[str, Callable[..., Path]] = {
     **dict.fromkeys(DRAWERS, draw_cohort),
     **dict.fromkeys(OF_SEVERAL, draw_cases),
+    "nodules": draw_nodules,
 }
 
 
