@@ -67,6 +67,11 @@ class RecipeChoice:
         "",
         "mean, late, concat, stacked, recurrent or attention: the images of a case are seen together; single, each on its own, if not given",
     )
+    extra_inputs: tuple[str, ...] = setting(
+        (),
+        "numeric columns that the network is shown beside the pixels of each image, such as displacement",
+        option="--inputs",
+    )
     settings: tuple[str, ...] = setting(
         (), "any other field of the recipe: key=value; may be repeated", option="--set", repeated=True
     )

@@ -202,7 +202,7 @@ def recipe_changes(choice: RecipeChoice) -> dict[str, Any]:
     from overread.learning.recipe import Recipe, override
 
     chosen = {name: value for name, value in vars(choice).items() if value and name not in ("recipe", "settings")}
-    recipe = override(Recipe.load(choice.recipe), list(choice.settings)).changed(**chosen)
+    recipe = override(Recipe.load(choice.recipe).changed(**chosen), list(choice.settings))
     usual = plain(Recipe())
     return {name: value for name, value in plain(recipe).items() if value != usual[name] and name != "seed"}
 

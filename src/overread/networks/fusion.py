@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from overread.core.errors import checked, require
+from overread.core.errors import checked, one_of, require
 
 #: Outputs (B, V, K) and which views are there (B, V) → (B, K).
 Pool: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -29,7 +29,7 @@ class Fused(nn.Module):
     its own head is taken away. ``places``: views that have a place of their own (``late``, ``concat``, ``stacked``). ``learned``:
     whether more than the head will be learned, so that ``concat`` may look at pairs of views. ``pool``: outputs (B, V, K)
     and which views are there (B, V) → the outputs (B, K) of their mean probabilities, for ``late``
-    (:meth:`overread.tasks.task.Task.pooled`). Like a network it has
+    (:meth:`overread.tasks.task.Task.pooled`). ``units``: those of ``recurrent``. Like a network it has
     ``features``, ``head``, ``forward``, ``width`` and ``outputs``.
     """
 
@@ -43,6 +43,7 @@ class Fused(nn.Module):
         dropout: float = 0.0,
         learned: bool = True,
         pool: Pool | None = None,
+        units: str = "gru",
     ) -> None:
         super().__init__()
         require(0 <= dropout < 1, "dropout must lie in [0, 1)", given=dropout)
@@ -53,7 +54,7 @@ class Fused(nn.Module):
             "concat": lambda: SideBySide(body.width, places, learned=learned),
             "late": lambda: Late(body.width, places, outputs, pool),
             "stacked": lambda: ByView(body.width, places, outputs),
-            "recurrent": lambda: Recurrent(body.width),
+            "recurrent": lambda: Recurrent(body.width, units),
             "attention": lambda: Attention(body.width),
         }
         self.fuse: Any = makers[fusion]()
@@ -219,27 +220,42 @@ class _Summed(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """The last state of a gated recurrent unit (Cho 2014, arXiv:1406.1078) over the images, first to last.
+    """The last state of recurrent ``units`` over the images, first to last; of ``bi-`` units also last to first.
 
-    After Buggenthin 2017 (doi:10.1038/nmeth.4182), who follow cells by a recurrent network over the features of a
-    convolutional one. A missing image is passed over.
+    After Buggenthin 2017 (doi:10.1038/nmeth.4182), who follow cells by a bidirectional network of long short-term memory
+    over the features of a convolutional one. ``gru``: Cho 2014, arXiv:1406.1078; ``lstm``: Hochreiter and Schmidhuber 1997
+    (doi:10.1162/neco.1997.9.8.1735). A missing image is passed over.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, units: str = "gru") -> None:
         super().__init__()
-        self.width = min(_HIDDEN, width)
+        kind = {"gru": nn.GRU, "lstm": nn.LSTM}[
+            one_of(units.removeprefix("bi-"), ("gru", "lstm"), "the recurrent units")
+        ]
+        both = units.startswith("bi-")
+        hidden = min(_HIDDEN, width)
+        self.width, self.hidden = hidden * (1 + both), hidden
         self.norm = nn.LayerNorm(width)
-        self.gru = nn.GRU(width, self.width, batch_first=True)
+        self.gru = kind(width, hidden, batch_first=True)
+        self.back = kind(width, hidden, batch_first=True) if both else None
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         there, gone = mask.long(), (~mask).long()
-        place = torch.where(mask, there.cumsum(1), there.sum(1, keepdim=True) + gone.cumsum(1))
+        behind = there.sum(1, keepdim=True) + gone.cumsum(1)
+        seen, many = self.norm(features), mask.sum(1)
+        made = self._last(self.gru, seen, torch.where(mask, there.cumsum(1), behind), many)
+        if self.back is None:
+            return made
+        turned = torch.where(mask, there.sum(1, keepdim=True) - there.cumsum(1) + 1, behind)
+        return torch.cat([made, self._last(self.back, seen, turned, many)], 1)
+
+    def _last(self, units: nn.Module, seen: Tensor, place: Tensor, many: Tensor) -> Tensor:
+        """The state (B, hidden) after the last image that is there, taken in the order of their ``place`` (B, V)."""
         order = place.argsort(dim=1)  # those that are there first, in their order
-        ordered = self.norm(features).gather(1, order[..., None].expand_as(features))
-        start = (ordered[:, 0, : self.width] * 0)[None]  # a tracer would freeze the batch of one that is left out
-        states, _ = self.gru(ordered, start)  # (B, V, width)
-        many = mask.sum(1)
-        last = (many - 1).clamp(min=0)[:, None, None].expand(-1, 1, self.width)
+        ordered = seen.gather(1, order[..., None].expand_as(seen))
+        start = (ordered[:, 0, : self.hidden] * 0)[None]  # a tracer would freeze the batch of one that is left out
+        states, _ = units(ordered, (start, start) if isinstance(units, nn.LSTM) else start)  # (B, V, hidden)
+        last = (many - 1).clamp(min=0)[:, None, None].expand(-1, 1, self.hidden)
         return states.gather(1, last)[:, 0] * (many > 0)[:, None]
 
 

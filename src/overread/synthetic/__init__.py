@@ -4,5 +4,6 @@ from overread.synthetic.cohort import draw_cohort
 from overread.synthetic.draw import draw
 from overread.synthetic.nodules import draw_nodules
 from overread.synthetic.several_images import draw_cases
+from overread.synthetic.tracks import draw_tracks
 
-__all__ = ["draw", "draw_cases", "draw_cohort", "draw_nodules"]
+__all__ = ["draw", "draw_cases", "draw_cohort", "draw_nodules", "draw_tracks"]
