@@ -118,6 +118,8 @@ def follow(
         if reason:
             left_out.append(f"{said}: {reason}")
     found = write_beside(system, folder, left_out=left_out, reduced=reduced)
+    if (folder / "report.html").exists():
+        _run(program, ["report", str(folder)])  # it names the pages that lie beside it now
     typer.echo("\n" + found.table())
     page = folder / TABLE_FOLDER / "published.html"
     end([page, page.with_suffix(".json")], ["open", page])
