@@ -353,7 +353,8 @@ def test_a_sensitivity_and_a_specificity_are_two_points_and_both_are_told(predic
     found = evaluate(test, at=points)
     for point in points:
         wanted = rates(test, point)
-        told = [found.at_point(metric, point.of, point.name) for metric in ("sensitivity", "specificity")]
+        at = {e.metric: e for e in found.estimates if e.where == {"operating point": point.name}}
+        told = [at[metric] for metric in ("sensitivity", "specificity")]
         assert [e.value for e in told] == pytest.approx(wanted)
         assert all(e.low < e.value < e.high for e in told)
     assert found["sensitivity", points[0].of].value == pytest.approx(

@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cli.console import end, open_run, output_folder, say
-from overread.cli.options import (
-    AllowSeen,
-    AsJson,
-    BootstrapSeed,
-    Level,
-    Only,
-    PredictionTable,
-    Subgroups,
-    given_options,
-)
+from overread.cli.options import AllowSeen, AsJson, BootstrapSeed, Level, Only, PredictionTable, Subgroups
 from overread.core.errors import InputError
 from overread.core.phrases import command_of
 from overread.study.question import OperatingRule
@@ -65,8 +56,7 @@ def evaluate(
 
     Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
     """
-    typed = given_options(context)
-    asked = [name for name in RULE if name in typed]
+    asked = [name for name in RULE if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"]
     if predictions.is_dir():
         brought = {
             "--tuning": tuning,

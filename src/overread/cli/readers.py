@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cli.console import PointChoice, System, end, json_with_metrics, number, output_folder, say
-from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, PredictionTable
-from overread.core.errors import one_of
+from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, PredictionTable, listed
+from overread.core.errors import InputError, one_of
 from overread.core.phrases import count
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def readers(
     names: Annotated[str, typer.Option(help="hash: numbers in place of the readers' names; keep: as they stand", rich_help_panel="Columns of the readers' table")] = "hash",
     case: Named = "case", reader: Named = "reader", label: Named = "label",
     score: Named = "score", modality: Named = "modality",
+    questions: Annotated[str, typer.Option(help="of a table with several questions those that are findings, separated by commas; all if not given", rich_help_panel="Columns of the readers' table")] = "",
     level: Level = 0.95, seed: BootstrapSeed = 0,
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else the run's own, or evaluation/ledger.jsonl beside the predictions (the readers' table)")] = "",
     output: Annotated[str, typer.Option("-o", "--output", help="folder for what is written; readers/ beside the table")] = "",
@@ -43,9 +44,12 @@ def readers(
     """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch."""
     from overread.cases.annotators import RULES, nameless, read_grades
     from overread.cases.privacy import NAMES
+    from overread.cases.several_questions import read_questions
     from overread.evaluation.ledger import ledger_beside
     from overread.evaluation.readers.answers import read_truth
+    from overread.evaluation.readers.findings_study import judge_findings
     from overread.evaluation.readers.reader_study import judge_readers
+    from overread.reporting.pages.findings_readers import findings_page
     from overread.reporting.pages.readers import readers_page
 
     one_of(consensus, RULES, "--consensus")
@@ -53,6 +57,27 @@ def readers(
     wanted = PointChoice(form, sensitivity, specificity)
     wanted.require_tuning(tuning)
     side = wanted.system(predictions, tuning, "") if predictions else None
+    if _several(readers, side, questions, case, reader, modality):
+        brought = {"--truth": truth, "--cut": cut, "--margin": margin}
+        if refused := [flag for flag, given in brought.items() if given]:
+            raise InputError("several findings are judged without this", given=", ".join(refused), todo="leave it out; truths stand in the columns label:<finding> of the predictions")  # fmt: skip
+        asked = read_questions(
+            readers, listed(questions), case=case, reader=reader, modality=modality, rename=form.how["rename"]
+        )
+        asked = {name: _coded(held if names == "keep" else nameless(held), side) for name, held in asked.items()}
+        folder = output_folder(output, readers.parent / "readers")
+        seen = Path(ledger) if ledger else ledger_beside(predictions or readers)
+        several = judge_findings(asked, side.test if side else None, at=side.points if side else None, rule=consensus,
+                                 reference="consensus" if reference == "auto" else against, level=level, seed=seed, ledger=seen,
+                                 model=str(predictions.name) if predictions else "")  # fmt: skip
+        several.save(folder)
+        written = findings_page(several, folder)
+        if as_json:
+            typer.echo(json_with_metrics(folder / "readers.json", "estimates"))
+            return
+        typer.echo(several.table())
+        end([folder / "metrics.json", folder / "readers.json", written[0]], f"open {written[0]}")
+        return
     grades = read_grades(
         readers, case=case, reader=reader, label=label, score=score, modality=modality, rename=form.how["rename"]
     )
@@ -75,6 +100,15 @@ def readers(
         return
     typer.echo(found.table())
     end([folder / "metrics.json", folder / "readers.json", pages[0]], f"open {pages[0]}")
+
+
+def _several(readers: Path, side: System | None, questions: str, case: str, reader: str, modality: str) -> bool:
+    """Whether the readers answered several questions: so many were named, or the table and the model have findings."""
+    from overread.cases.several_questions import asks_several
+
+    if questions:
+        return True
+    return (side is None or side.test.target.task.multilabel) and asks_several(readers, case, reader, modality)
 
 
 def _coded(grades: Grades, side: System | None) -> Grades:

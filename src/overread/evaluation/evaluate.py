@@ -29,7 +29,7 @@ from overread.evaluation.estimators import Intervals
 from overread.evaluation.ledger import verify, write_look
 from overread.evaluation.metrics import Endpoint, defined, endpoint_of, judge, metric_named, shown
 from overread.evaluation.operating_point import AT_POINT, OperatingPoint, refuse_training
-from overread.evaluation.questions import Question, ScoredCases, further_questions, largest, questions
+from overread.evaluation.questions import Question, ScoredCases, at_each_point, largest, questions
 from overread.evaluation.results import (
     Cohort,
     LedgerEntry,
@@ -45,7 +45,6 @@ from overread.given_arrays import Values, judged_by
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, not_finite
 from overread.stats.calibration.reliability import PARTS, null_estimate, reliability
-from overread.stats.classification import at_threshold
 from overread.stats.discrimination.stratified import UNKNOWN, mean_stratified_auc, strata_of, stratified_auc
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.resample import resamples_for
@@ -116,11 +115,6 @@ class Evaluation(Result):
         """The estimates of the subgroups of a column."""
         return tuple(e for e in self.estimates if column in e.where)
 
-    def at_point(self, metric: str, of: str, name: str) -> Estimate | None:
-        """What was found at the point of that ``name`` where ``of`` has several; None where there is no such point."""
-        wanted = (metric, of, {AT_POINT: name})
-        return next((e for e in self.estimates if (e.metric, e.of, e.where) == wanted), None)
-
     @property
     def frozen(self) -> tuple[Frozen, ...]:
         """The operating points, then the decision rule if there is one: what ``operating.json`` holds."""
@@ -160,17 +154,13 @@ class Evaluation(Result):
         whole = [e for e in self.estimates if not e.where and e.metric not in calls]
         main, brief = ({m.name for place in places for m in shown(place)} for places in (("top", "main"), ("brief",)))
         about = ("", self.primary)
+        groups = [
+            e for e in self.estimates if e.where and AT_POINT not in e.where and e.of in about and e.metric in brief
+        ]
         panels = (
             estimates_panel([e for e in whole if e.of in about and e.metric in main]),
             estimates_panel([e for e in whole if e.of not in about and e.metric in brief], "By class"),
-            estimates_panel(
-                [
-                    e
-                    for e in self.estimates
-                    if e.where and AT_POINT not in e.where and e.of in about and e.metric in brief
-                ],
-                "In subgroups",
-            ),
+            estimates_panel(groups, "In subgroups"),
             estimates_panel([e for e in self.estimates if AT_POINT in e.where], "At each operating point"),
         )
         said = (
@@ -278,7 +268,7 @@ def evaluate(
     found = _beside(_beside(found, nulls, "ece"), within_sources(test, asked, codes, level), "auc", "macro auc")
     for where, rows in groups:
         found += _within(facts, asked, codes, rows, how, where, found)
-    found += _at_each(further_questions(facts, points), codes, level)
+    found += at_each_point(facts, points, codes, level)
     gaps, mixed = gaps_of(facts, asked, codes, groups, how)
     matters = primary_of(test, asked)
     endpoint = endpoint_of(primary, ((e.metric, e.of) for e in found if not e.where), matters)
@@ -300,15 +290,6 @@ def evaluate(
         tuple(mixed),
     )  # fmt: skip
     return result if ledger is None else _looked(result, test, ledger, by, pending)
-
-
-def _at_each(asked: Sequence[tuple[str, Question]], codes: NDArray[np.int64], level: float) -> list[Estimate]:
-    """Sensitivity, specificity, predictive values and accuracy at each of several points of the same classes."""
-    return [
-        replace(e, where={AT_POINT: name})
-        for name, q in asked
-        for e in at_threshold(q.truth, q.flagged, codes[q.rows], level=level, of=q.of, note=q.rule)
-    ]
 
 
 def _known_facts(test: Predictions, decision: ClassDecision | None) -> ScoredCases:

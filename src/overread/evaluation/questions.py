@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from overread.core.errors import require
 from overread.evaluation.decision.class_decision import LARGEST, ClassDecision
-from overread.evaluation.operating_point import OperatingPoint, positives, question, settled
+from overread.evaluation.operating_point import AT_POINT, OperatingPoint, positives, question, settled
 from overread.predictions import Predictions
 from overread.stats.arrays import no_ranking, not_finite
 from overread.stats.calibration.reliability import not_probabilities
+from overread.stats.classification import at_threshold
+from overread.stats.estimate import Estimate
 from overread.tasks.target import Target
 
 #: The threshold where none was chosen: the more probable of yes and no.
@@ -175,11 +177,23 @@ def points_by_classes(
     return found
 
 
-def further_questions(test: Predictions | ScoredCases, points: Sequence[OperatingPoint]) -> list[tuple[str, Question]]:
-    """Where classes have several points, the question at each of them by the point's name, the first too."""
+def at_each_point(
+    test: Predictions | ScoredCases, points: Sequence[OperatingPoint], codes: Codes, level: float
+) -> list[Estimate]:
+    """Sensitivity, specificity, predictive values and accuracy at each of several points of the same classes.
+
+    ``where`` says at which, by its name; nothing where each has one point. ``codes`` (N,) number the patients.
+    """
     facts = ScoredCases.of(test)
-    several = {names: held for names, held in points_by_classes(facts, points).items() if len(held) > 1}
-    return [(point.name, ask(facts, names, {names: point})) for names, held in several.items() for point in held]
+    several = [
+        (names, point) for names, held in points_by_classes(facts, points).items() if len(held) > 1 for point in held
+    ]
+    asked = [(point.name, ask(facts, names, {names: point})) for names, point in several]
+    return [
+        replace(e, where={AT_POINT: name})
+        for name, q in asked
+        for e in at_threshold(q.truth, q.flagged, codes[q.rows], level=level, of=q.of, note=q.rule)
+    ]
 
 
 def ask(

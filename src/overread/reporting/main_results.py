@@ -10,7 +10,7 @@ from overread.core.errors import checked
 from overread.evaluation.curves import AbstentionCurve, SetCoverage
 from overread.evaluation.decision.class_decision import ClassDecision
 from overread.evaluation.metrics import metric_named, shown
-from overread.evaluation.operating_point import OperatingPoint
+from overread.evaluation.operating_point import AT_POINT, OperatingPoint
 from overread.evaluation.questions import Subject
 from overread.evaluation.subgroups import GroupTest
 from overread.reporting import words
@@ -203,7 +203,7 @@ def tested_points(run: Run) -> Table | None:
     """What each of several points of the same label reached on the test part; None where each label has one."""
     metrics = ("sensitivity", "specificity", "ppv", "npv")
     rows = tuple(
-        (f"{run.called(point.of)}, {point.name}", *(words.cell(e) if (e := run.evaluation.at_point(m, point.of, point.name)) else words.NOTHING for m in metrics))
+        (f"{run.called(point.of)}, {point.name}", *(words.cell(e) if (e := run.estimate(m, point.of, {AT_POINT: point.name})) else words.NOTHING for m in metrics))
         for point in run.operating if point.name
     )  # fmt: skip
     caption = "At each operating point, on the test part; cases are called by the first of each label"

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from overread.core.errors import checked
 from overread.evaluation.curves import Curves, PrecisionRecallCurve
+from overread.evaluation.operating_point import AT_POINT
 from overread.reporting import words
 from overread.reporting.figures import canvas
 from overread.reporting.figures.canvas import BLUE, COLOURS, INK, SOFT, STROKES, THIN, VERMILION, Figure, Sheet
@@ -86,7 +87,7 @@ def _point(axes: Axes, run: Run, of: str, curve: Curves) -> str:
     label = f"Operating point{several[0].name and f', {several[0].name}'}" if several else "Operating point"
     axes.plot(point.fpr, point.tpr, "o", color=VERMILION, markersize=6, zorder=5, label=label)
     for held in several[1:]:
-        up, across = (run.evaluation.at_point(metric, of, held.name) for metric in ("sensitivity", "specificity"))
+        up, across = (run.estimate(metric, of, {AT_POINT: held.name}) for metric in ("sensitivity", "specificity"))
         if up and across and not (up.undefined or across.undefined):
             canvas.cross(axes, (1 - across.value, up.value), up, across, VERMILION)
             axes.plot(
