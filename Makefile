@@ -6,6 +6,7 @@
 #                       GPU say  make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #   ARGS="-k auc -x"    more arguments for pytest
 #   JOBS=2              processes that run the tests, each with one thread; 0: all in one
+#   RECIPES="bar2015"   which published systems `make recipes` runs; all if not given
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,6 +14,7 @@ BENCH_VENV ?= .venv-bench
 TORCH_INDEX ?=
 ARGS ?=
 JOBS ?= 2
+RECIPES ?=
 
 ifeq ($(OS),Windows_NT)
   BIN := Scripts
@@ -31,7 +33,8 @@ CODE := src tests benchmarks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow test-all lint format types docs bench bench-peers clean clean-all
+
+.PHONY: help install demo recipes test test-slow test-all lint format types docs bench bench-peers clean clean-all
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +79,9 @@ install: $(VENV)/.installed-run  ## make .venv and install overread into it
 
 demo: $(VENV)/.installed-run  ## the whole path on a phantom cohort; ends with runs/demo/report.html
 	$(VENV)/$(BIN)/overread$(EXE) demo -o runs/demo
+
+recipes: $(VENV)/.installed-run  ## every published system on phantoms, made smaller; ends with runs/recipes/published.md
+	$(PY) -m benchmarks.recipes $(RECIPES) -o runs/recipes
 
 # -- checking ---------------------------------------------------------------------------------------------------
 

@@ -110,7 +110,8 @@ def test_commands_and_options_exist(page):
         command = root
         while words and words[0] in getattr(command, "commands", {}):
             command, words = command.commands[words[0]], words[1:]
-        assert not hasattr(command, "commands"), f"{name(page)}:{line}: no such command: {words[:1]}"
+        alone = getattr(command, "invoke_without_command", False)
+        assert alone or not hasattr(command, "commands"), f"{name(page)}:{line}: no such command: {words[:1]}"
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         unknown = [w for w in words if w.startswith("-") and w.split("=")[0] not in {*known, "--help"}]
         assert not unknown, f"{name(page)}:{line}: {command.name} has no option {unknown}"

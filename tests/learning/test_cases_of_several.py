@@ -52,7 +52,7 @@ def trained(cohort, cache, fusion: str, **fields) -> Model:
 
 
 def test_one_prediction_a_case_and_the_model_comes_back_whole(views, track, cache, tmp_path) -> None:
-    for fusion in ("mean", "concat", "stacked", "recurrent", "attention"):
+    for fusion in ("mean", "late", "concat", "stacked", "recurrent", "attention"):
         cohort = track if fusion == "recurrent" else views
         model, test = trained(cohort, cache, fusion), cohort[0].only(cohort[1], "test")
         made = predict(model, test, threads=1)
@@ -64,6 +64,14 @@ def test_one_prediction_a_case_and_the_model_comes_back_whole(views, track, cach
         if fusion == "concat":
             assert trained(cohort, cache, fusion) == model  # byte for byte
             assert model.about.views == ("left", "right")
+
+
+@pytest.mark.slow
+def test_an_ensemble_of_late_fusions_is_calibrated_as_any_other(views, cache) -> None:
+    model = trained(views, cache, "late", members=2)
+    made = predict(model, views[0].only(views[1], "test"), threads=1)
+    assert len(model.about.members) == 2
+    assert np.allclose(made.scores.sum(axis=1), 1, atol=1e-6)
 
 
 def test_missing_and_unreadable_images_are_the_same_and_both_are_said(views, cache, tmp_path) -> None:

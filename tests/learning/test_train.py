@@ -53,6 +53,13 @@ def test_only_training_rows_teach_and_normalise(cohort, tmp_path) -> None:
     )
 
 
+def test_descriptors_alone_are_trained_on_as_the_recipe_asks(cohort, tmp_path) -> None:
+    cases, parts = cohort
+    recipe = Recipe(method="features", descriptors=("lbp", "colour"), image_size=24, penalties=(1e-2,))
+    model = train(cases, parts, recipe, threads=1, cache=tmp_path)
+    assert model.about.recipe.descriptors == ("lbp", "colour")
+
+
 @pytest.mark.slow
 def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
     cases, parts = cohort

@@ -10,14 +10,16 @@ import torch
 from overread.core.errors import ArgumentError
 from overread.networks.backbones import build
 from overread.networks.fusion import Attention, Fused, Mean, Recurrent, SideBySide, spread
+from overread.tasks.target import Target
 
-KINDS = ("mean", "concat", "stacked", "recurrent", "attention")
+KINDS = ("mean", "late", "concat", "stacked", "recurrent", "attention")
+POOL = Target("classes", ("a", "b")).task.pooled
 
 
 def fused(kind: str, name: str = "lenet5", places: int = 3, **options) -> Fused:
     torch.manual_seed(0)
     body = build(name, outputs=2, channels=1)
-    network = Fused(body, kind, outputs=2, places=places, **options)
+    network = Fused(body, kind, outputs=2, places=places, pool=POOL, **options)
     for part in network.fuse.parameters():  # nothing at its first value, so that everything counts
         torch.nn.init.normal_(part, std=0.3)
     return network.eval()
@@ -147,7 +149,24 @@ def test_features_are_spread_to_their_places() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_weights_are_all_that_it_is(kind) -> None:
     first, x = fused(kind, dropout=0.5), images(2, 3, 1, 28, 28)
-    other = Fused(build("lenet5", outputs=2, channels=1), kind, outputs=2, places=3).eval()
+    other = Fused(build("lenet5", outputs=2, channels=1), kind, outputs=2, places=3, pool=POOL).eval()
     other.load_state_dict(first.state_dict())
     assert torch.equal(first(x), other(x))
     assert torch.equal(copy.deepcopy(first)(x), first(x))
+
+
+def test_late_is_the_mean_of_the_probabilities_of_one_classifier_a_view() -> None:
+    network, x = fused("late"), images(4, 3, 1, 28, 28)
+    x[1, 2] = torch.nan
+    made = network(x).softmax(1)
+    for case in range(4):  # slowly: each view by its own classifier, then the mean
+        views = [v for v in range(3) if not x[case, v].isnan().any()]
+        alone = [
+            (network.body.features(x[case, v][None]) @ network.fuse.weight[v].T + network.fuse.bias[v]).softmax(1)
+            for v in views
+        ]
+        assert torch.allclose(made[case], torch.stack(alone).mean(0)[0], atol=1e-6)
+    assert network.head.weight.tolist() == [[1, 0], [0, 1]]
+    assert not network.head.weight.requires_grad
+    with pytest.raises(ArgumentError, match="what probabilities are"):
+        Fused(build("lenet5", outputs=2, channels=1), "late", outputs=2, places=3)

@@ -231,3 +231,17 @@ def test_filters_come_from_training_images_and_none_with_writing(run) -> None:
     told = json.loads((run / "explanations" / "filters" / "patches.json").read_text(encoding="utf-8"))
     assert [unit["unit"] for unit in told["units"]] == [0, 2]
     assert {patch["case"] for unit in told["units"] for patch in unit["patches"]} <= {f"case{i}" for i in range(5)}
+
+
+def test_two_images_of_one_name_are_two_cases(made, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(made, run)
+    for place, source in (("a", "0.png"), ("b", "3.png")):
+        (tmp_path / place).mkdir()
+        shutil.copy(made.parent / source, tmp_path / place / "x.png")
+    answer = CliRunner().invoke(
+        app, ["explain", str(run), str(tmp_path / "a" / "x.png"), str(tmp_path / "b" / "x.png"), "--no-checks"]
+    )
+    assert answer.exit_code == 0, answer.output
+    entries = read_entries(run)
+    assert {entry.case for entry in entries} == {"x.png", "x.png (2)"}

@@ -232,3 +232,15 @@ def test_columns_and_words_of_each_task() -> None:
     assert CLASSES.prediction_columns == ("p:a", "p:b", "p:c")
     assert QUANTITY.prediction_columns == ("predicted",)
     assert [t.summary for t in (BINARY, CLASSES, FINDINGS, QUANTITY)] == ["binary label", "3 classes", "2 findings", "a quantity"]  # fmt: skip
+
+
+@pytest.mark.parametrize("task", [CLASSES, BINARY, FINDINGS, QUANTITY])
+def test_pooled_outputs_have_the_mean_probabilities_of_the_views_that_are_there(task) -> None:
+    outputs = torch.randn(5, 4, task.outputs, generator=torch.Generator().manual_seed(0)) * 20
+    there = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0], [1, 1, 0, 1]]).bool()
+    made = task.probabilities(task.pooled(outputs, there)).numpy()
+    for case in (0, 1, 2, 4):
+        alone = [task.probabilities(outputs[case, view][None])[0].numpy() for view in range(4) if there[case, view]]
+        assert np.allclose(made[case], np.mean(alone, axis=0), atol=1e-5)
+    assert np.isfinite(made[3]).all()  # nobody says anything
+    assert np.ptp(made[3]) == 0

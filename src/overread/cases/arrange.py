@@ -1,7 +1,7 @@
 """Which images of a case a network sees together, and in which place: by view, by time, or in the order of the table.
 
-A row of an arrangement is a case, a column a place. What a place means depends on the fusion: for ``concat`` and
-``stacked`` it is a view, the same for all cases; for ``recurrent`` the places run in the order of time; for ``mean`` and
+A row of an arrangement is a case, a column a place. What a place means depends on the fusion: for ``late``, ``concat``
+and ``stacked`` it is a view, the same for all cases; for ``recurrent`` the places run in the order of time; for ``mean`` and
 ``attention`` the order says nothing.
 """
 
@@ -19,9 +19,9 @@ from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.phrases import count
 
 #: How the images of a case are seen: each on its own, or together (see :mod:`overread.networks.fusion`).
-FUSIONS = ("single", "mean", "concat", "stacked", "recurrent", "attention")
+FUSIONS = ("single", "mean", "late", "concat", "stacked", "recurrent", "attention")
 #: Those with a place of its own for each view.
-BY_VIEW = ("concat", "stacked")
+BY_VIEW = ("late", "concat", "stacked")
 #: Views that are told apart at most: more are slices, which have no place of their own.
 MOST_VIEWS = 32
 

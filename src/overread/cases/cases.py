@@ -29,6 +29,7 @@ class Planes:
 
     The three planes go through the middle, or through the ``point``: the names of three columns (x, y, z in mm, RAS),
     or of the one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
+    ``pixel`` in mm of that square's pixels; 0 for the finest spacing of each volume.
     ``nan``: what voxels are that are NaN, ``refuse`` or ``lowest`` (the lowest value of the volume).
     """
 
@@ -36,6 +37,7 @@ class Planes:
     point: tuple[str, ...] = ()
     side: float = 0.0
     nan: str = "refuse"
+    pixel: float = 0.0
 
     def __post_init__(self) -> None:
         one_of(self.nan, ("refuse", "lowest"), "nan")
@@ -44,6 +46,8 @@ class Planes:
         require(not self.point or self.how == "views", "only three planes go through a point", given=self.how,
                 todo="say --volumes views")  # fmt: skip
         require(self.side == 0 or bool(self.point), "the side of a square needs a point", given=self.side)
+        require(self.pixel == 0 or self.side > 0, "pixels in mm need the side of a square", given=self.pixel,
+                todo="say --side")  # fmt: skip
 
 
 WHOLE = Planes()

@@ -57,7 +57,7 @@ def as_planes(cases: Cases, planes: Planes = _THREE) -> Cases:
 
     They go through the middle, or where ``planes.point`` says: three columns x, y, z in mm (RAS), or one column with a
     mask, relative to ``cases.root``, of which the centre of the largest piece is taken. ``planes.side``: mm of the
-    square around the point. A volume without a point is cut through its middle.
+    square around the point, ``planes.pixel``: mm of its pixels. A volume without a point is cut through its middle.
 
     Raises :class:`InputError` for a missing column or a point that is none, :class:`ImageError` for a bad mask.
     """
@@ -75,9 +75,9 @@ def as_planes(cases: Cases, planes: Planes = _THREE) -> Cases:
             what = f"{error.what}, in row {number:,}"
             raise type(error)(what, given=error.given, todo=error.todo) from error
         middle += point is None
-        side = planes.side if point else 0.0
+        side, pixel = (planes.side, planes.pixel) if point else (0.0, 0.0)
         for name in PLANES:
-            cut = replace(parse(row["image"]), plane=name, point=point, side=side)
+            cut = replace(parse(row["image"]), plane=name, point=point, side=side, pixel=pixel)
             rows.append(_as(row, cut, name))
     notes = (f"point: {middle} volumes have none and are cut through their middle",) if planes.point and middle else ()
     return _made(cases, rows, planes, notes)

@@ -248,7 +248,7 @@ def _tell_cost(context: RunContext, trainings: Trainings, recipe: Recipe, *, qui
 
     took = context.record().get("steps", {}).get("model", {}).get("seconds")
     own = len(Split.load(context.folder / "split.csv").rows(context.usable(), "train"))
-    how = f"{len(trainings.all)} models to train ({recipe.method}, {recipe.backbone})"
+    how = f"{len(trainings.all)} models to train ({recipe.method}, {recipe.backbone or ' + '.join(recipe.descriptors)})"
     if quick:
         how += "; frozen features in the place of fine-tuning, which is quicker"
     about = f", about {duration(took * trainings.images / own)} in all" if took and own and not quick else ""

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overread.cli.console import end, open_run, output_folder, say
-from overread.cli.options import AllowSeen, AsJson, BootstrapSeed, Level, Only, PredictionTable, Subgroups
+from overread.cli.options import (
+    AllowSeen,
+    AsJson,
+    BootstrapSeed,
+    Level,
+    Only,
+    PredictionTable,
+    Subgroups,
+    given_options,
+)
 from overread.core.errors import InputError
 from overread.core.phrases import command_of
 from overread.study.question import OperatingRule
@@ -56,7 +65,8 @@ def evaluate(
 
     Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
     """
-    asked = [name for name in RULE if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"]
+    typed = given_options(context)
+    asked = [name for name in RULE if name in typed]
     if predictions.is_dir():
         brought = {
             "--tuning": tuning,

@@ -1,4 +1,4 @@
-"""Commands that tell what there is: recipes, this machine, public data, weights."""
+"""Commands that tell what there is: public data and weights."""
 
 from __future__ import annotations
 
@@ -15,24 +15,6 @@ data_app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Openly licensed public data sets: the only command that downloads images."
 )
 weights_app = typer.Typer(cls=Commands, no_args_is_help=True, help="Pretrained weights kept on this machine.")
-
-
-def recipes(as_json: AsJson = False) -> None:
-    """Recipes and backbones that can be asked for."""
-    from dataclasses import asdict
-
-    from overread.learning.recipe import Recipe, bundled
-    from overread.networks.backbones import BACKBONES
-
-    if as_json:
-        typer.echo(json.dumps({"recipes": bundled(), "backbones": [asdict(b) for b in BACKBONES.values()]}, indent=2))
-        return
-    typer.echo("recipes: " + ", ".join(bundled()) + "\nfields for --set: " + ", ".join(Recipe.__dataclass_fields__))
-    rows = [
-        (b.name, f"{b.parameters:,}", f"{b.top1:.1f}" if b.top1 else "–", str(b.size), b.licence, b.source)
-        for b in BACKBONES.values()
-    ]
-    table(("backbone", "parameters", "top-1 %", "input", "licence", "paper"), rows)
 
 
 @data_app.command("list")

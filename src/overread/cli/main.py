@@ -24,13 +24,14 @@ from overread.cli.evaluate import evaluate
 from overread.cli.explain import explain
 from overread.cli.export import export
 from overread.cli.froc import froc
-from overread.cli.inventory import data_app, recipes, weights_app
+from overread.cli.inventory import data_app, weights_app
 from overread.cli.leaderboard import leaderboard
 from overread.cli.lr_find import lr_find
 from overread.cli.options import Commands, HelpWithHeadings, expanded
 from overread.cli.plan import plan
 from overread.cli.predict import predict
 from overread.cli.readers import readers
+from overread.cli.recipes import recipes_app
 from overread.cli.report import checklist, report
 from overread.cli.run import audit, demo, run, split, train
 from overread.cli.scan import key, scan
@@ -57,8 +58,9 @@ def _root(
 
 
 for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, leaderboard, readers, froc, plan, calibrate, simulate,
-                 curve, shift, search, similar, serve, checklist, scan, show, export, deidentify, key, recipes, doctor):  # fmt: skip
+                 curve, shift, search, similar, serve, checklist, scan, show, export, deidentify, key, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
+app.add_typer(recipes_app, name="recipes")
 app.add_typer(data_app, name="data")
 app.add_typer(weights_app, name="weights")
 

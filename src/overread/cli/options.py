@@ -41,7 +41,11 @@ class Only:
 class RecipeChoice:
     """How to train: the recipe, and the most asked-for of its fields."""
 
-    recipe: str = setting("auto", "auto, features, finetune, scratch, or a .toml file", first=True)
+    recipe: str = setting(
+        "auto",
+        "auto, features, finetune, scratch, a published system of `overread recipes`, or a .toml file",
+        first=True,
+    )
     epochs: int = setting(0, "passes over the training images; 0: chosen", least=0)
     backbone: str = setting("", "the network, see `overread recipes`")
     image_size: int = setting(0, "side in pixels; 0: chosen", least=0)
@@ -53,11 +57,20 @@ class RecipeChoice:
         least=0,
         most=50,
     )
-    window: str = setting("", "lung, bone, soft tissue, brain …, or centre/width; the file's own if not given")
-    crop: str = setting("none", "none, border (black borders), or field (the circle of a fundus photograph)")
+    window: str = setting(
+        "", "lung, bone, soft tissue, brain …, or centre/width, or low:high (-1000:400); the file's own if not given"
+    )
+    crop: str = setting(
+        "", "none, border (black borders), or field (the circle of a fundus photograph); none if not given"
+    )
     fusion: str = setting(
         "",
-        "mean, concat, stacked, recurrent or attention: the images of a case are seen together; single, each on its own, if not given",
+        "mean, late, concat, stacked, recurrent or attention: the images of a case are seen together; single, each on its own, if not given",
+    )
+    extra_inputs: tuple[str, ...] = setting(
+        (),
+        "numeric columns that the network is shown beside the pixels of each image, such as displacement",
+        option="--inputs",
     )
     settings: tuple[str, ...] = setting(
         (), "any other field of the recipe: key=value; may be repeated", option="--set", repeated=True
@@ -220,6 +233,12 @@ Cache = Annotated[str, option_of(Machine, "cache")]
 Offline = Annotated[bool, option_of(Machine, "offline")]
 NetBenefitAt = Annotated[float, option_of(OperatingRule, "net_benefit_at")]
 Margin = Annotated[float, option_of(OperatingRule, "margin")]
+
+
+def given_options(context: typer.Context) -> frozenset[str]:
+    """The names of the parameters that whoever called the command has said, on the command line or by a variable."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source is not None and source.name != "DEFAULT")
 
 
 # -- how help shows them --------------------------------------------------------------------------------------------

@@ -4,31 +4,68 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overread.cases.sources.layout import Layout
 from overread.cli.console import bars, end, open_run, say
-from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, RecipeChoice, Table, Verbose
+from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, RecipeChoice, Table, Verbose, given_options
 from overread.core.errors import InputError
-from overread.core.phrases import command_of, count
+from overread.core.phrases import count
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
+
+if TYPE_CHECKING:
+    from overread.study.published import PublishedSystem
 
 
 def run(
-    table: Table, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
-    training: Training, resources: Resources, machine: Machine, output: Out = Path("runs/study"), verbose: Verbose = False,
+    context: typer.Context, table: Table, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule,
+    recipe: RecipeChoice, training: Training, resources: Resources, machine: Machine, output: Out = Path("runs/study"), verbose: Verbose = False,
+    readers: Annotated[str, typer.Option(help="of a published system: the readers' answers to the test part; readers.csv beside the table if not given", rich_help_panel="How to train")] = "",
 ) -> None:  # fmt: skip
-    """From a table of images to report.html; called again, it goes on where it was stopped."""
-    from overread.study import steps
+    """From a table of images to report.html; called again, it goes on where it was stopped.
+
+    With the recipe of a published system (see `overread recipes`) the commands of the paper follow, and its own table
+    with this run's numbers beside it.
+    """
+    from overread.study.published import COPY, as_published, keep_copy, load_system
 
     study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources)
+    again = Path(table).suffix == ".toml"
+    choice = Path(table).with_name(COPY) if again else Path(recipe.recipe)
+    system = load_system(choice) if choice.exists() or not again else None
+    if system is None:
+        if readers:
+            raise InputError("readers follow a published system only", given=f"--readers {readers}", todo="see overread recipes, or call: overread readers")  # fmt: skip
+        return _run(study, machine, output, verbose)
+    study = study if again else as_published(study, system, given_options(context))
+    keep_copy(choice, output)
+    _run_system(context, system, study, machine, output, verbose, readers)
+
+
+def _run(study: Study, machine: Machine, output: Path, verbose: bool) -> None:
+    from overread.study import steps
+
     cache, network = machine.cache or None, not machine.offline
     with bars() as progress:
         page = steps.run(study, output, cache=cache, network=network, progress=progress, say=say, verbose=verbose)
     _show_result(output, verbose)
     end([page, output / "model", output / "evaluation" / "metrics.json"], ["open", page])
+
+
+def _run_system(
+    context: typer.Context, system: PublishedSystem, study: Study, machine: Machine, output: Path, verbose: bool, readers: str = "", reduced: tuple[str, ...] = ()
+) -> None:  # fmt: skip
+    """A published system: its run, the commands that follow, the paper's table with ours beside it."""
+    from overread.cli.recipes import follow, readers_beside
+
+    places = {"table": study.table, "readers": readers_beside(study.table, readers)}
+    say(f"{system.name}: {system.paper.title} ({system.paper.citation})")
+    for line in reduced:
+        say(f"  reduced: {line}")
+    _run(study, machine, output, verbose)
+    follow(context.find_root().command, system, output, places, reduced=reduced)
 
 
 def study_of(
@@ -43,16 +80,19 @@ def study_of(
 
 
 def demo(
+    context: typer.Context,
     output: Out = Path("runs/demo"),
     patients: Annotated[int, typer.Option(min=40, help="patients of the phantom cohort")] = 240,
     seed: Annotated[int, typer.Option(min=0, help="of the cohort and of the training")] = 0,
     budget: Budget = "2m",
+    recipe: Annotated[str, typer.Option(help="a published system of `overread recipes`, on phantoms and made smaller, as its file says")] = "",
     verbose: Verbose = False,
-) -> None:
+) -> None:  # fmt: skip
     """The whole path on a phantom cohort: CPU, no network, about two minutes."""
-    from overread.study import steps
     from overread.synthetic.cohort import draw_cohort
 
+    if recipe:
+        return _demo_system(context, recipe, output, seed, verbose)
     table = output / "cohort" / "metadata.csv"
     if not table.exists():
         say(f"drawing a phantom cohort of {count(patients, 'patient')} under three microscopes")
@@ -62,10 +102,29 @@ def demo(
     )
     training = Training(seed=seed, recipe=recipe_changes(RecipeChoice()))
     study = Study(str(table.absolute()), columns, training=training, resources=Resources(budget=budget))
-    with bars() as progress:
-        page = steps.run(study, output, network=False, progress=progress, say=say, verbose=verbose)
-    _show_result(output, verbose)
-    end([page], f"{command_of(['open', page])}, then try your own table: overread run TABLE -o runs/mine")
+    _run(study, Machine(offline=True), output, verbose)
+    say("next: try your own table: overread run TABLE -o runs/mine")
+
+
+def _demo_system(context: typer.Context, recipe: str, output: Path, seed: int, verbose: bool) -> None:
+    """A published system on its phantom, made smaller as its file says."""
+    from overread.study.published import keep_copy, load_system
+    from overread.synthetic import draw
+
+    system = load_system(recipe)
+    if system is None or not system.reduced.phantom:
+        raise InputError("the recipe is no published system with a phantom", given=recipe, todo="see overread recipes")
+    phantom = dict(system.reduced.phantom)
+    table = output / "cohort" / "metadata.csv"
+    if not table.exists():
+        say(f"drawing phantoms: {', '.join(f'{name} {value}' for name, value in phantom.items())}")
+        with bars() as progress:
+            table = draw(output / "cohort", phantom.pop("kind"), phantom, seed=seed, progress=progress)
+    small = system.smaller()
+    fields = {name: value for name, value in small.recipe.items() if name != "seed"}
+    study = Study.from_flat(table=str(table.absolute()), **small.options, recipe=fields, seed=seed)
+    keep_copy(recipe, output)
+    _run_system(context, small, study, Machine(offline=True), output, verbose, reduced=system.differences())
 
 
 # -- one stage each -----------------------------------------------------------------------------------------------
@@ -143,7 +202,7 @@ def recipe_changes(choice: RecipeChoice) -> dict[str, Any]:
     from overread.learning.recipe import Recipe, override
 
     chosen = {name: value for name, value in vars(choice).items() if value and name not in ("recipe", "settings")}
-    recipe = override(Recipe.load(choice.recipe), list(choice.settings)).changed(**chosen)
+    recipe = override(Recipe.load(choice.recipe).changed(**chosen), list(choice.settings))
     usual = plain(Recipe())
     return {name: value for name, value in plain(recipe).items() if value != usual[name] and name != "seed"}
 

@@ -16,6 +16,7 @@ from overread.explanation.tokens import attention_rollout, token_map
 from overread.learning.device import oriented
 from overread.learning.ensemble import Committee, Member, sides_of
 from overread.networks.fusion import Fused, Recurrent, spread
+from overread.networks.numeric_inputs import require_pixels_alone
 
 #: Images whose whole graph is held at a time, and such of which the end is enough.
 _GRAPHS, _ENDS = 8, 32
@@ -93,6 +94,10 @@ def _sides(network: nn.Module, x: Tensor) -> int:
 def _attributed(
     network: nn.Module, x: Tensor, target: Tensor, method: Method, layer: str, sides: int, seed: int
 ) -> Tensor:
+    if method.kind in ("occlusion", "gradients"):
+        require_pixels_alone(
+            network, f"a map by {method.name}", "ask for a method that looks at a layer: --method grad-cam"
+        )
     if method.kind == "occlusion":
         return occlusion_map(network, x, target, sides=sides)
     if method.kind == "gradients":

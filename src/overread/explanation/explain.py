@@ -28,6 +28,7 @@ from overread.learning.inputs import Inputs, inputs
 from overread.learning.model import Model
 from overread.learning.predict import outputs_of, predict_images
 from overread.networks.fusion import Fused
+from overread.networks.numeric_inputs import WithNumbers
 from overread.networks.taps import Tapped
 from overread.tasks.target import Target
 
@@ -223,6 +224,7 @@ def notes_on(model: Model, about: Method, views: int = 1) -> tuple[str, ...]:
     network, recipe, notes = model.network, model.about.recipe, []
     parts = [each.network for each in network.members] if isinstance(network, Committee) else [network]  # type: ignore[union-attr]
     parts = [part.body if isinstance(part, Fused) else part for part in parts]
+    parts = [part.body if isinstance(part, WithNumbers) else part for part in parts]
     heads = [part for part in parts if isinstance(part, Tapped)]
     if not about.of_target:
         notes.append("The map is the same for every target.")
@@ -232,6 +234,8 @@ def notes_on(model: Model, about: Method, views: int = 1) -> tuple[str, ...]:
         notes.append("The answer is read from several layers; the map is of the last of them.")
     if about.kind != "occlusion" and any(part.descriptors for part in heads):
         notes.append("The answer is also read from descriptors of the whole image (colour, size, texture), which no such map shows; occlusion does.")  # fmt: skip
+    if model.about.extra_inputs:
+        notes.append(f"The answer is also read from numbers beside the pixels ({', '.join(each.column for each in model.about.extra_inputs)}), which no map shows.")  # fmt: skip
     if recipe.views > 1 and views == 1:
         notes.append(f"The answer is the mean over {recipe.views} orientations of the image; the map is of the image as it lies.")  # fmt: skip
     if views > 1:

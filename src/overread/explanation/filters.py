@@ -33,6 +33,7 @@ from overread.learning.inputs import inputs
 from overread.learning.model import Model
 from overread.networks.backbones import layer as layer_of
 from overread.networks.fusion import Fused
+from overread.networks.numeric_inputs import WithNumbers
 from overread.networks.own import OwnNetwork
 from overread.networks.taps import Tapped, channels_last
 
@@ -91,7 +92,7 @@ def _single(network: nn.Module) -> nn.Module:
             network = network.members[0]
         elif isinstance(network, Member | OwnNetwork):
             network = network.network  # type: ignore[assignment]
-        elif isinstance(network, Fused | Tapped) and network.body is not None:
+        elif isinstance(network, Fused | WithNumbers | Tapped) and network.body is not None:
             network = network.body
         else:
             return network
@@ -281,7 +282,7 @@ def _batches(model: Model, cases: Cases, device: str, threads: int, progress: Pr
         images = [image for case in each.pixels for image in case]
         names = [case for case, group in zip(each.cases, each.pixels, strict=True) for _ in group]
         there = [i for i, image in enumerate(images) if image is not None]
-        yield Batch(x[there], [image for image in images if image is not None], [names[i] for i in there],
+        yield Batch(x[there][:, : model.about.preprocess.channels], [image for image in images if image is not None], [names[i] for i in there],
                     [patients[rows[i]] for i in there], [rows[i] for i in there])  # fmt: skip
 
 

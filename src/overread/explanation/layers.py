@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from overread.core.errors import ArgumentError, UnavailableError, checked
 from overread.networks.backbones import BACKBONES, layer
 from overread.networks.fusion import Fused
+from overread.networks.numeric_inputs import WithNumbers
 from overread.networks.own import OwnNetwork
 from overread.networks.small import Network
 from overread.networks.taps import Tapped, chain, channels_last
@@ -111,7 +112,7 @@ def inner(network: nn.Module) -> nn.Module:
 
     Raises :class:`UnavailableError` where there is none, and nothing but descriptors of the image.
     """
-    while isinstance(network, (Fused, Tapped, OwnNetwork)):
+    while isinstance(network, (Fused, WithNumbers, Tapped, OwnNetwork)):
         if network.body is None:
             raise UnavailableError("the model sees descriptors of the whole image, and has no layer or gradient that a map could be made of",
                                    todo="ask for --method occlusion, which works for every model")  # fmt: skip

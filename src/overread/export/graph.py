@@ -23,6 +23,7 @@ from overread.learning.device import mean_over, standardise
 from overread.learning.ensemble import Committee, Member, sides_of
 from overread.learning.model import Model
 from overread.networks.fusion import Fused
+from overread.networks.numeric_inputs import require_pixels_alone
 from overread.networks.taps import Tapped
 
 
@@ -63,7 +64,9 @@ def whole(model: Model) -> Whole:
 
 @checked
 def require_exportable(network: nn.Module) -> None:
-    """Raise :class:`InputError` for what is calculated outside torch: descriptors of the image."""
+    """Raise :class:`InputError` for what is calculated outside torch: descriptors of the image; and
+    :class:`UnavailableError` for numbers beside the pixels."""
+    require_pixels_alone(network, "a graph for other programs", "train without --inputs to take the model elsewhere")
     names = sorted({name for part in network.modules() if isinstance(part, Tapped) for name in part.descriptors})
     if names:
         raise InputError("the descriptors of this model are calculated by OpenCV and numpy, and cannot stand in a graph",

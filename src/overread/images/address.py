@@ -16,7 +16,7 @@ from overread.core.errors import ImageError, checked, one_of, require
 #: The planes through a volume.
 PLANES = ("axial", "coronal", "sagittal")
 
-_PART = r"(?:series|(?:entry|frame|plane|at|point|side|nan)=[^&#]*)"
+_PART = r"(?:series|(?:entry|frame|plane|at|point|side|pixel|nan)=[^&#]*)"
 _FRAGMENT = re.compile(rf"(?s)(.+)#({_PART}(?:&{_PART})*)\Z")
 
 
@@ -27,7 +27,7 @@ class Address:
     ``entry``: member of a zip archive. ``frame``: of a film, from 0. ``series``: the file and all of its series in
     the same folder, as a volume. ``plane`` of a volume: the middle one, or the one numbered ``at`` (from the
     inferior, posterior or left side, from 0), or the one through ``point`` (x, y, z in mm, RAS), there cut to a
-    square with a ``side`` in mm where that is above 0. ``nan``: ``lowest`` takes voxels of a volume that are NaN for its
+    square with a ``side`` in mm where that is above 0, its pixels of ``pixel`` mm (0: the finest spacing). ``nan``: ``lowest`` takes voxels of a volume that are NaN for its
     lowest value; blank refuses them.
     """
 
@@ -39,6 +39,7 @@ class Address:
     at: int | None = None
     point: tuple[float, float, float] | None = None
     side: float = 0.0
+    pixel: float = 0.0
     nan: str = ""
 
     def __post_init__(self) -> None:
@@ -50,6 +51,8 @@ class Address:
         require(self.at is None or self.point is None, "give at or point, not both", given=self.at)
         require(self.side >= 0, "side must not be negative", given=self.side)
         require(self.side == 0 or self.point is not None, "side needs a point", given=self.side)
+        require(self.pixel >= 0, "pixel must not be negative", given=self.pixel)
+        require(self.pixel == 0 or self.side > 0, "pixel needs a side", given=self.pixel)
 
     def __str__(self) -> str:
         parts = [f"entry={quote(self.entry, safe='/')}"] if self.entry else []
@@ -59,6 +62,7 @@ class Address:
         parts += [f"at={self.at}"] if self.at is not None else []
         parts += ["point=" + ",".join(f"{x:.6g}" for x in self.point)] if self.point is not None else []
         parts += [f"side={self.side:.6g}"] if self.side else []
+        parts += [f"pixel={self.pixel:.6g}"] if self.pixel else []
         parts += [f"nan={self.nan}"] if self.nan else []
         return f"{self.path}#{'&'.join(parts)}" if parts else self.path
 
@@ -68,7 +72,7 @@ def parse(text: str) -> Address:
     """The address that ``text`` is. Raises :class:`ImageError` for numbers that are none.
 
     >>> parse("lung.nii.gz#plane=axial&at=40")
-    Address(path='lung.nii.gz', entry='', frame=None, series=False, plane='axial', at=40, point=None, side=0.0, nan='')
+    Address(path='lung.nii.gz', entry='', frame=None, series=False, plane='axial', at=40, point=None, side=0.0, pixel=0.0, nan='')
     >>> parse("a#b.png").path
     'a#b.png'
     """
@@ -83,7 +87,7 @@ def parse(text: str) -> Address:
         return Address(
             match[1], unquote(values.get("entry", "")), _whole(values, "frame"), "series" in values,
             values.get("plane", ""), _whole(values, "at"), point, float(values.get("side", 0)),
-            values.get("nan", ""),
+            float(values.get("pixel", 0)), values.get("nan", ""),
         )  # fmt: skip
     except ValueError as error:
         raise ImageError("the address of the image cannot be read", given=match[2][:80], todo=str(error)) from error

@@ -64,12 +64,14 @@ PRESETS: dict[str, Window] = {
 
 @checked
 def parse_window(text: str) -> Window | None:
-    """The window that ``text`` names: a preset, ``centre/width``, ``full``, or None for what the file says.
+    """The window that ``text`` names: a preset, ``centre/width``, ``low:high``, ``full``, or None for what the file says.
 
     Case, ``-`` and ``_`` between words do not matter. Raises :class:`InputError` that names the nearest preset.
 
     >>> parse_window("lung"), parse_window("Soft_Tissue"), parse_window("-600/1500")
     (Window(centre=-600, width=1500), Window(centre=40, width=400), Window(centre=-600.0, width=1500.0))
+    >>> parse_window("-1000:400")
+    Window(centre=-300.0, width=1400.0)
     >>> parse_window("") is None, parse_window("stored") is None, parse_window("full") is FULL
     (True, True, True)
     """
@@ -80,19 +82,21 @@ def parse_window(text: str) -> Window | None:
         return FULL
     if name in PRESETS:
         return PRESETS[name]
-    return _centre_and_width(text)
+    return _in_numbers(text)
 
 
-def _centre_and_width(text: str) -> Window:
+def _in_numbers(text: str) -> Window:
     given = repr(text[:40])
     try:
-        centre, width = (float(part) for part in text.split("/"))
+        ends = ":" in text
+        first, second = (float(part) for part in text.split(":" if ends else "/"))
+        centre, width = ((first + second) / 2, second - first) if ends else (first, second)
     except ValueError as error:
-        what = "the window is no name that is known, nor centre/width such as -600/1500"
+        what = "the window is no name that is known, nor centre/width such as -600/1500, nor low:high such as -1000:400"
         raise InputError(what, given=given, todo=nearest(text[:40], [*PRESETS, "stored", "full"])) from error
     if not math.isfinite(centre) or not math.isfinite(width) or width <= 0:
-        what = "a window needs a finite centre and a width above 0"
-        raise InputError(what, given=given, todo="give -600/1500, say")
+        what = "a window needs finite ends, the upper one above the lower"
+        raise InputError(what, given=given, todo="give centre/width, such as -600/1500, or low:high, such as -1350:150")
     return Window(centre, width)
 
 

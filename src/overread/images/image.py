@@ -58,6 +58,8 @@ class Limits:
 
 #: What a note begins with that says of a doubtful reading: the audit reports it.
 DOUBT = "doubtful: "
+#: How a note begins that says how much of a square around a point lies outside of its volume.
+BEYOND = "beyond the volume: "
 #: The limits where none are given.
 LIMITS = Limits()
 

@@ -46,7 +46,7 @@ class Preprocess:
     centre, or ``pad`` with black; along the depth of volumes always squash. ``normalise``: one of the five
     names; ``mean`` and ``std`` on the scale 0 … 1, one per channel, are filled in by
     :func:`fit_normalisation`. ``bits`` of the pack: 8 or 16. ``window`` for DICOM and volumes: ``""`` for that
-    of the file, a preset's name, or ``centre/width`` (see :func:`.parse_window`). ``crop`` before resizing: ``none``,
+    of the file, a preset's name, ``centre/width`` or ``low:high`` (see :func:`.parse_window`). ``crop`` before resizing: ``none``,
     the black ``border``, or to the circular ``field`` of a fundus photograph (see :func:`.circular_field`).
     """
 

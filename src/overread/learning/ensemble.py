@@ -21,6 +21,7 @@ from torch.nn import functional
 from overread.core.errors import checked, require
 from overread.images.preprocess import Preprocess
 from overread.networks.fusion import Fused
+from overread.networks.numeric_inputs import extra_of
 from overread.tasks.task import Task
 
 #: Fewer held-out cases than these say nothing of how sure a model may be.
@@ -54,7 +55,10 @@ class Member(nn.Module):
         if self.same:
             return x
         shape = (-1, *([1] * sides))
-        return x * self.get_buffer("scale").view(shape) + self.get_buffer("shift").view(shape)
+        scale, shift = self.get_buffer("scale"), self.get_buffer("shift")
+        planes = extra_of(self.network)  # the numbers beside the pixels are as the table has them
+        scale, shift = torch.cat([scale, scale.new_ones(planes)]), torch.cat([shift, shift.new_zeros(planes)])
+        return x * scale.view(shape) + shift.view(shape)
 
     def features(self, x: Tensor) -> Tensor:
         """The pooled features (B, F) that its head sees."""

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from overread.cases.extra_inputs import ExtraInput, extra_missing
 from overread.cases.split import folds as folds_of
 from overread.core.errors import UnsoundError, checked, require
 from overread.core.files import sha256
@@ -68,26 +69,31 @@ def fit(
     """
     left = [name for name in recipe.open_fields if network is None or name != "backbone"]
     require(not left, "the recipe leaves fields open", given=", ".join(left), todo="settle it with plan() or give them")
+    require(network is None or not recipe.extra_inputs, "a network of your own sees the pixels alone", given="extra_inputs " + ", ".join(recipe.extra_inputs),
+            todo="leave extra_inputs out of the recipe")  # fmt: skip
     require(network is None or recipe.fusion == "single", "a network of your own sees each image on its own", given=f"fusion {recipe.fusion}",
             todo="leave fusion out of the recipe")  # fmt: skip
     _refuse_missing_classes(data)
     refuse_unfit(data.cases, recipe)
     preprocess, mean_image = normalisation(data, recipe)
-    samples = samples_of(data, recipe)
+    samples, extra = samples_of(data, recipe), data.extra(recipe)
     built, origin = own_network(network) if network is not None else initial_network(
-        recipe, preprocess, data.cases.target.outputs, weights=weights, places=len(samples.views)
+        recipe, preprocess, data.cases.target.outputs, weights=weights, places=len(samples.views),
+        pool=data.cases.target.task.pooled, extra=extra,
     )  # fmt: skip
     _refuse_too_many_stages(built, recipe)
-    for decision in (unused := _unused(recipe)):
+    unused = [*_beside_pixels(data, extra), *_unused(recipe)]
+    for decision in unused:
         say(decision.line)
-    about = _about(data, recipe, preprocess, origin, [*decisions, *unused], samples.views)
+    about = replace(_about(data, recipe, preprocess, origin, [*decisions, *unused], samples.views), extra_inputs=extra)
     job = _Fitting(data=data, recipe=recipe, preprocess=preprocess, mean_image=mean_image, about=about, cache=cache, clock=clock or Clock(),
                    reserve=reserve, device=device, threads=threads, retune=retune, own=network is not None, progress=progress, say=say)  # fmt: skip
     network = layout(built, device)
     if recipe.fusion == "stacked":
         fitted = _fit_stacked(job, network, samples, folder)
     else:
-        fitted = _fit_network(job, network, samples, folder)
+        taught = samples.one_by_one(samples.training) if recipe.fusion == "late" else samples
+        fitted = _fit_network(job, network, taught, folder)
     for decision in fitted.decisions:
         say(decision.line)
     about = replace(about, decisions=(*about.decisions, *fitted.decisions))
@@ -157,6 +163,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
         mean_image=mean_image,
         device=job.device,
         cases=samples.cases,
+        numbers=data.numbers(recipe),
     )
     gradients = _replicated(job, network, samples) if joined() > 1 else None
     network, state = optimise(network, batches, loss, judge, recipe, gradients=gradients, clock=job.clock, reserve=job.reserve, folder=folder,
@@ -166,7 +173,7 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
 
 def _replicated(job: _Fitting, network: torch.nn.Module, samples: Samples) -> Gradients | None:
     """The gradients of a batch by all processes of this training; None where another could not make the network."""
-    reasons = {"your network is here only": job.own, "one classifier a view comes first": job.recipe.fusion == "stacked",
+    reasons = {"your network is here only": job.own, "one classifier a view comes first": job.recipe.fusion in ("late", "stacked"),
                f"the device {job.device} is here only": not reach(job.device)}  # fmt: skip
     if alone := next((reason for reason, holds in reasons.items() if holds), ""):
         job.say(f"  processes: 1 — {alone}")
@@ -223,7 +230,8 @@ def _share(job: _Fitting, fits: int) -> _Fitting:
 def _said_by_views(job: _Fitting, network: torch.nn.Module, samples: Samples, some: NDArray[np.int64]) -> torch.Tensor:
     """What the classifier of each view says of these cases, and which views there are: (n, V · (outputs + 1))."""
     network.eval()
-    seen = (pixels_of(job.data.images, some[i : i + 16], job.preprocess, job.mean_image, job.device, samples.cases)
+    numbers = job.data.numbers(job.recipe)
+    seen = (pixels_of(job.data.images, some[i : i + 16], job.preprocess, job.mean_image, job.device, samples.cases, numbers)
             for i in range(0, len(some), 16))  # fmt: skip
     return torch.cat([network.features(x).float().cpu() for x in seen])  # type: ignore[operator]
 
@@ -240,7 +248,7 @@ def batches_of(
     taught = data.cases.labels[samples.first[samples.training]]
     strata = data.cases.target.task.strata(taught) if recipe.sampling == "balanced" else None
     return Batches(data.images, samples.training, labels, recipe.batch_size, preprocess, recipe.augmentation, mean_image, recipe.seed,
-                   device, threads, strata, recipe.mix, recipe.mix_alpha, samples.cases, recipe.augment_by)  # fmt: skip
+                   device, threads, strata, recipe.mix, recipe.mix_alpha, samples.cases, recipe.augment_by, data.numbers(recipe))  # fmt: skip
 
 
 def loss_of(recipe: Recipe, task: Task, taught: NDArray[Any], device: str = "cpu") -> Loss:
@@ -270,6 +278,19 @@ def _refuse_too_many_stages(network: nn.Module, recipe: Recipe) -> None:
     found = stages(network)
     require(recipe.frozen + recipe.fresh <= len(found), "the network has fewer stages than are to be held still and drawn anew",
             given=f"frozen={recipe.frozen}, fresh={recipe.fresh} of {len(found)}: " + ", ".join(stage.name for stage in found))  # fmt: skip
+
+
+def _beside_pixels(data: TrainingData, extra: Sequence[ExtraInput]) -> list[Decision]:
+    """What is shown beside the pixels, how it is scaled, and how much of it is missing."""
+    if not extra:
+        return []
+    taught = data.cases.take(data.training)
+    scaled = "; ".join(f"{each.column} by {each.mean:.4g} ± {each.std:.4g} of the training rows" for each in extra)
+    lacking = extra_missing(taught, [each.column for each in extra])
+    why = f"asked for; standardised: {scaled}" + (
+        f"; missing, and masked: {lacking}" if lacking else "; none is missing"
+    )
+    return [Decision("beside the pixels", ", ".join(each.column for each in extra), why)]
 
 
 #: What is learned by steps, and no plan fills in; a linear head on a frozen network is fitted without.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from overread.cases.arrange import arrange
 from overread.cases.cases import Cases, paths
+from overread.cases.extra_inputs import extra_values
 from overread.core.errors import ImageError, checked
 from overread.core.files import cores
 from overread.core.phrases import count
@@ -27,6 +28,7 @@ from overread.images.preprocess import Preprocess, geometry, load
 from overread.learning.device import pick_device, to_tensor
 from overread.learning.loader import ahead, side_by_side
 from overread.learning.model import Model
+from overread.networks.numeric_inputs import with_planes
 
 _BATCH = 32
 
@@ -39,7 +41,8 @@ class Inputs:
     """What a model sees of B cases.
 
     ``x``: normalised, (B, C, [D,] H, W) of a model that sees images one by one, (B, V, C, [D,] H, W) with NaN for missing
-    images of one that sees those of a case together. ``rows`` (B, V): the rows of the table that the images stand in, −1
+    images of one that sees those of a case together; after the channels a plane for each number that the model is shown
+    beside the pixels. ``rows`` (B, V): the rows of the table that the images stand in, −1
     where one is missing or cannot be read; V = 1 of images one by one, of which a case may have several. ``cases``: their
     names, (B,). ``pixels``: the images of each before normalisation, ([D,] H, W, C), None where one is missing.
     """
@@ -65,9 +68,12 @@ def inputs(
     images at a time, at most. ``say`` hears what a limit leaves out or a case lacks; ``progress`` what is done of all.
     ``sources``: the address or the bytes of each row, in place of the table's addresses. ``note`` hears of each image
     that was read its row, its description and its header, see :func:`overread.images.examine.examine`.
-    Raises :class:`InputError` where images cannot be told apart as the model's fusion needs.
+    Raises :class:`InputError` where images cannot be told apart as the model's fusion needs, or where the table lacks a
+    number that the model is shown beside the pixels.
     """
     about, found = model.about, np.arange(len(cases.table))[:, None]
+    extra = [each.column for each in about.extra_inputs]
+    numbers = extra_values(cases, extra) if extra else None
     if about.recipe.fusion != "single" and len(found):
         arranged = arrange(cases, about.recipe.fusion, views=about.views, most=about.recipe.images_per_case)
         found = arranged.rows
@@ -76,13 +82,14 @@ def inputs(
     wrong = {} if errors is None else errors
     return _batches(
         model, cases, found, pick_device(device), threads or cores(), batch, wrong, progress, say, doing,
-        sources or paths(cases), note,
+        sources or paths(cases), note, numbers,
     )  # fmt: skip
 
 
 def _batches(
     model: Model, cases: Cases, found: NDArray[np.int64], device: str, threads: int, batch: int, errors: dict[int, str],
     progress: Progress, say: Say, doing: str, sources: Sequence[str | bytes], note: Note | None,
+    numbers: NDArray[np.float32] | None,
 ) -> Iterator[Inputs]:  # fmt: skip
     """The batches of cases whose images stand in the rows ``found`` (M, V) of the table, −1 where there is none."""
     together, names = model.about.recipe.fusion != "single", cases.table["case"].to_numpy()
@@ -101,6 +108,7 @@ def _batches(
             rows = rows[some]
             place = {int(row): i for i, row in enumerate(read)}
             x = to_tensor(pixels, model.about.preprocess, model.mean_image, device)
+            x = with_planes(x, None if numbers is None else numbers[read])
             x = side_by_side(x, rows >= 0) if together else x
             images = tuple(tuple(pixels[place[int(row)]] if row >= 0 else None for row in case) for case in rows)
             yield Inputs(tuple(map(str, names[rows.max(axis=1)])), rows, x, images)

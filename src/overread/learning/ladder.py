@@ -231,7 +231,7 @@ def outputs_on(
     where it sees the images of a case together. Frozen features that the ``cache`` has are not made again."""
     about = model.about
     samples = samples_of(data, about.recipe)
-    if not about.members and samples.cases is None:
+    if not about.members and samples.cases is None and not about.extra_inputs:
         key = feature_key(about.backbone, about.recipe, data.digests)
         features = kept_features(model.network, data, about.recipe, about.preprocess, key, cache)
         if features is not None:
@@ -247,7 +247,13 @@ def outputs_on(
     found = []
     for start in range(0, len(which), each):
         x = pixels_of(
-            data.images, which[start : start + each], about.preprocess, model.mean_image, device, samples.cases
+            data.images,
+            which[start : start + each],
+            about.preprocess,
+            model.mean_image,
+            device,
+            samples.cases,
+            data.numbers(about.recipe),
         )
         found.append(outputs_of(network, x, about.recipe.views, device).cpu())
         progress("judging", min(start + each, len(which)), len(which))

@@ -31,6 +31,7 @@ from overread.learning.recipe import Recipe
 from overread.networks.backbones import HEADS
 from overread.networks.fusion import ByView, Fused, spread
 from overread.networks.heads import Heads, calibrate, fit_heads
+from overread.networks.numeric_inputs import WithNumbers
 from overread.networks.state_dict import read_tensors, write_tensors
 from overread.networks.taps import Tapped, layers_to_tap
 from overread.tasks.task import Task
@@ -144,11 +145,15 @@ def fit_head(
     each penalty, and which was chosen; of one classifier a view, those of each.
     """
     views = recipe.views if recipe.method == "features" else 1
-    body = network.body if isinstance(network, Fused) else network
+    inner: Any = network.body if isinstance(network, Fused) else network
+    body = inner.body if isinstance(inner, WithNumbers) else inner
     features = kept_features(body, data, recipe, preprocess, key, cache)
     if features is None:
         features = extract(body, data.images, preprocess, key=key, views=views, cache=cache, device=device,
                            mean_image=mean_image, progress=progress, say=say)  # fmt: skip
+    if isinstance(inner, WithNumbers):
+        numbers = torch.from_numpy(np.asarray(data.numbers(recipe))).to(device)
+        features = torch.cat([features, inner.encoded(numbers).cpu()], 1)
     rows, members = samples.training, samples.cases
 
     def fitted(features: Tensor, some: NDArray[np.int64]) -> Probe:

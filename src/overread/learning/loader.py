@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from overread.cases.arrange import Arrangement, arrange
 from overread.cases.cases import Cases, paths
+from overread.cases.extra_inputs import ExtraInput, extra_values, fit_extra_inputs
 from overread.core import random
 from overread.core.errors import InputError, checked, require
 from overread.core.phrases import count
@@ -28,6 +29,7 @@ from overread.images.store import pack
 from overread.learning.device import standardise, to_unit
 from overread.learning.recipe import Recipe
 from overread.networks.backbones import BACKBONES
+from overread.networks.numeric_inputs import with_planes
 
 T = TypeVar("T")
 
@@ -63,6 +65,14 @@ class TrainingData:
     def on(self, training: NDArray[np.int64], tuning: NDArray[np.int64]) -> TrainingData:
         """The same images with other rows: a fold, a member of an ensemble, fewer patients. Nothing is decoded again."""
         return replace(self, training=np.sort(training), tuning=np.sort(tuning))
+
+    def extra(self, recipe: Recipe) -> tuple[ExtraInput, ...]:
+        """The columns that the recipe shows beside the pixels, with their mean and deviation in the training rows."""
+        return fit_extra_inputs(self.cases.take(self.training), recipe.extra_inputs) if recipe.extra_inputs else ()
+
+    def numbers(self, recipe: Recipe) -> NDArray[np.float32] | None:
+        """What the recipe shows beside the pixels of each image, (N, E), as the table has it; None where nothing is."""
+        return extra_values(self.cases, recipe.extra_inputs) if recipe.extra_inputs else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +202,7 @@ class Batches:
     rows, to be drawn alike; None: every row once an epoch. ``mix``, ``mix_alpha``: as in the recipe. With ``cases`` (M,
     V), the rows of the images of each case and −1 for what it lacks, a row is a case: ``rows`` and ``labels`` are of the
     M cases, and their images come together. ``augment_by``: whether the images of a case are augmented alike (``case``)
-    or each anew (``image``); the noise is always each image's own.
+    or each anew (``image``); the noise is always each image's own. ``numbers`` (N, E): what is shown beside the pixels.
     """
 
     images: NDArray[Any]
@@ -210,6 +220,7 @@ class Batches:
     mix_alpha: float = 0.2
     cases: NDArray[np.int64] | None = None
     augment_by: str = "case"
+    numbers: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Steps in an epoch. Batches differ by at most one image, so none is too small for batch normalisation."""
@@ -254,7 +265,8 @@ class Batches:
         drawn = draw(self.augmentation, seed=self.seed, epoch=epoch, samples=keys, size=tuple(size), channels=channels)
         if self.cases is not None:
             drawn = replace(drawn, samples=keys // len(self.images) * len(self.images) + rows)  # which key the noise
-        return standardise(self._augmented(rows, drawn), self.preprocess, self.mean_image)
+        x = standardise(self._augmented(rows, drawn), self.preprocess, self.mean_image)
+        return with_planes(x, None if self.numbers is None else self.numbers[rows])
 
     def _augmented(self, rows: NDArray[np.int64], drawn: Drawn) -> Tensor:
         """On the CPU by OpenCV, four to ten times quicker there; on another device by torch, but for CLAHE."""

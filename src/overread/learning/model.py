@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import WHOLE, Planes
+from overread.cases.extra_inputs import ExtraInput
 from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import InputError, UnavailableError, checked, one_of, require
 from overread.core.files import (
@@ -38,7 +39,8 @@ from overread.learning.ensemble import Committee, Member, shared_preprocess
 from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
-from overread.networks.fusion import Fused
+from overread.networks.fusion import Fused, Pool
+from overread.networks.numeric_inputs import WithNumbers
 from overread.networks.own import OwnNetwork, own_name
 from overread.networks.small import Network
 from overread.networks.stages import stage_of, stages
@@ -122,6 +124,7 @@ class About:
     where they have places. ``identifiers``: whether two forms of one are the same patient, see
     :mod:`overread.core.identifiers`; blank: of before this was asked. ``members`` and ``shares`` of an ensemble: what
     each of its networks is, and how much it counts; the patients that any of them has seen stand in ``seen``.
+    ``extra_inputs``: the columns that it is shown beside the pixels, in their order, as the training rows scaled them.
     """
 
     recipe: Recipe
@@ -138,6 +141,7 @@ class About:
     identifiers: str = ""
     members: tuple[About, ...] = ()
     shares: tuple[float, ...] = ()
+    extra_inputs: tuple[ExtraInput, ...] = ()
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -361,16 +365,26 @@ def _refuse_wrong_normalisation(preprocess: Preprocess, mean_image: Tensor | Non
 
 @checked
 def initial_network(
-    recipe: Recipe, preprocess: Preprocess, outputs: int, *, weights: str | Path | None = None, places: int = 0
+    recipe: Recipe,
+    preprocess: Preprocess,
+    outputs: int,
+    *,
+    weights: str | Path | None = None,
+    places: int = 0,
+    pool: Pool | None = None,
+    extra: Sequence[ExtraInput] = (),
 ) -> tuple[nn.Module, Origin]:
     """The network of a recipe with its initial weights: drawn from the seed, or pretrained ones from a file.
 
     With ``layers``, ``pooling`` or ``descriptors``, the method ``features`` gets a head on these; without a backbone, on
-    descriptors alone. ``places``: views that have their place in a fusion. Raises :class:`UnavailableError` where
-    ``features`` or ``finetune`` would work on random weights.
+    descriptors alone. ``places``: views that have their place in a fusion; ``pool``: the task's own
+    :meth:`~overread.tasks.task.Task.pooled`, for the fusion ``late``; ``extra``: what is shown beside the pixels. Raises
+    :class:`UnavailableError` where ``features`` or ``finetune`` would work on random weights.
     """
     if not recipe.backbone:
-        return _fused(_with_taps(None, recipe, preprocess, outputs), recipe, outputs, places), Origin(NO_BACKBONE, 0)
+        return _whole(_with_taps(None, recipe, preprocess, outputs), recipe, outputs, places, pool, extra), Origin(
+            NO_BACKBONE, 0
+        )
     found = stores.find(recipe.backbone, folder=weights) if weights else None
     if found is None and recipe.method != "scratch":
         raise UnavailableError(f"{recipe.method} needs pretrained weights of {recipe.backbone}", given=repr(weights),
@@ -384,7 +398,7 @@ def initial_network(
         _redraw(network, drawn, recipe.fresh)
         origin = Origin(origin.name, origin.parameters, True, loaded.licence, loaded.source, loaded.sha256, tuple(loaded.notes))  # fmt: skip
     with seeded(recipe.seed, 0, 0, "initial weights of the fusion"):
-        return _fused(_with_taps(network, recipe, preprocess, outputs), recipe, outputs, places), origin
+        return _whole(_with_taps(network, recipe, preprocess, outputs), recipe, outputs, places, pool, extra), origin
 
 
 def _redraw(network: nn.Module, drawn: dict[str, Tensor], fresh: int) -> None:
@@ -410,17 +424,25 @@ def make_network(about: About) -> nn.Module:
         members = [Member(make_network(each), each.preprocess, about.preprocess) for each in about.members]
         return Committee(members, about.shares)
     outputs, recipe, name = about.target.outputs, about.recipe, about.backbone.name
+    places, pool = len(about.views), about.target.task.pooled
     if name == NO_BACKBONE:
-        return _fused(_with_taps(None, recipe, about.preprocess, outputs), recipe, outputs, len(about.views))
+        tapped = _with_taps(None, recipe, about.preprocess, outputs)
+        return _whole(tapped, recipe, outputs, places, pool, about.extra_inputs)
     sides = backbones.BACKBONES[one_of(name, backbones.BACKBONES, "the backbone")].dimensions
     if len(about.preprocess.size) != sides:
         raise InputError(f"the backbone {name} does not take images of this size", given=about.preprocess.size)
     network = _built(name, recipe, about.preprocess, outputs)
-    return _fused(_with_taps(network, recipe, about.preprocess, outputs), recipe, outputs, len(about.views))
+    tapped = _with_taps(network, recipe, about.preprocess, outputs)
+    return _whole(tapped, recipe, outputs, places, pool, about.extra_inputs)
 
 
-def _fused(network: nn.Module, recipe: Recipe, outputs: int, places: int) -> nn.Module:
-    """The network under the recipe's fusion; as it is where each image is seen on its own."""
+def _whole(
+    network: nn.Module, recipe: Recipe, outputs: int, places: int, pool: Pool | None, extra: Sequence[ExtraInput]
+) -> nn.Module:
+    """The network with the numbers beside the pixels, under the recipe's fusion; as it is where it has neither."""
+    if extra:
+        scales = [(each.mean, each.std) for each in extra]
+        network = WithNumbers(network, scales, outputs=outputs, dropout=recipe.dropout)
     if recipe.fusion == "single":
         return network
     return Fused(
@@ -430,6 +452,8 @@ def _fused(network: nn.Module, recipe: Recipe, outputs: int, places: int) -> nn.
         places=places,
         dropout=recipe.dropout,
         learned=recipe.method != "features",
+        pool=pool,
+        units=recipe.recurrent,
     )
 
 

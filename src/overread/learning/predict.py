@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from overread.cases.cases import Cases
+from overread.cases.extra_inputs import extra_missing
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess
@@ -22,6 +23,7 @@ from overread.learning.inputs import inputs
 from overread.learning.loader import side_by_side
 from overread.learning.loop import Judge
 from overread.learning.model import Model
+from overread.networks.numeric_inputs import with_planes
 from overread.predictions import Predictions
 from overread.tasks.target import Target
 from overread.tasks.task import Task
@@ -43,6 +45,8 @@ def predict(
     tuned on, and with them goes what the model says of itself: who judges them is told. Images that cannot be read are
     left out; raises :class:`InputError` if none can. Columns that are no roles are carried along as subgroups.
     """
+    if lacking := extra_missing(cases, [each.column for each in model.about.extra_inputs]):
+        say(f"  numbers beside the pixels that are missing, and masked: {lacking}")
     values, errors = predict_images(model, cases, device=device, threads=threads, progress=progress, say=say)
     if np.isnan(values).any(axis=1).all():
         raise InputError("none of the images can be read", given=next(iter(errors.values()), "an empty table"))
@@ -142,10 +146,12 @@ _TUNING_BATCH = 64
 def judge_on(
     images: NDArray[Any], rows: NDArray[np.int64], labels: Tensor, task: Task, preprocess: Preprocess,
     *, mean_image: NDArray | None = None, device: str = "cpu", cases: NDArray[np.int64] | None = None,
+    numbers: NDArray[np.float32] | None = None,
 ) -> Judge:  # fmt: skip
     """A function that judges a network on these rows of a pack, without augmentation or mirror images.
 
-    ``cases``: as in :class:`~overread.learning.loader.Batches`; then ``rows`` and ``labels`` are of cases.
+    ``cases`` and ``numbers``: as in :class:`~overread.learning.loader.Batches`; with ``cases``,
+    ``rows`` and ``labels`` are of cases.
     """
     truth = labels[torch.from_numpy(rows)]
     loss = task.loss(np.ones(task.outputs, np.float32), 0.0)
@@ -154,7 +160,7 @@ def judge_on(
     def judge(network: nn.Module) -> dict[str, float]:
         network.eval()
         batches = (
-            pixels_of(images, rows[i : i + size], preprocess, mean_image, device, cases)
+            pixels_of(images, rows[i : i + size], preprocess, mean_image, device, cases, numbers)
             for i in range(0, len(rows), size)
         )
         outputs = torch.cat([outputs_of(network, x, 1, device).cpu() for x in batches])
@@ -167,10 +173,12 @@ def judge_on(
 @checked
 def pixels_of(
     images: NDArray[Any], rows: NDArray[np.int64], preprocess: Preprocess, mean_image: NDArray | None, device: str,
-    cases: NDArray[np.int64] | None = None,
+    cases: NDArray[np.int64] | None = None, numbers: NDArray[np.float32] | None = None,
 ) -> Tensor:  # fmt: skip
-    """What a network sees of these rows of a pack: images (B, C, H, W), or of ``cases`` (M, V) theirs together."""
-    if cases is None:
-        return to_tensor(images[rows], preprocess, mean_image, device)
-    members = cases[rows]
-    return side_by_side(to_tensor(images[members[members >= 0]], preprocess, mean_image, device), members >= 0)
+    """What a network sees of these rows of a pack: images (B, C, H, W), or of ``cases`` (M, V) theirs together; with the
+    ``numbers`` (N, E) of each image beside its pixels."""
+    members = rows[:, None] if cases is None else cases[rows]
+    shown = members[members >= 0]
+    x = to_tensor(images[shown], preprocess, mean_image, device)
+    x = with_planes(x, None if numbers is None else numbers[shown])
+    return x if cases is None else side_by_side(x, members >= 0)

@@ -15,8 +15,9 @@ from typing import Any
 
 from overread.cases.arrange import FUSIONS
 from overread.cases.cases import Cases
+from overread.cases.extra_inputs import extra_values
 from overread.core.errors import InputError, checked, nearest, one_of, require
-from overread.core.files import build, load, plain, save
+from overread.core.files import build, plain, read_fields, save
 from overread.images.augment import Augmentation
 from overread.images.conversions import parse_window
 from overread.images.descriptors import DESCRIPTORS
@@ -31,7 +32,11 @@ OPTIMIZERS = ("adamw", "adam", "rmsprop", "momentum", "sgd")
 SCHEDULES = ("cosine", "one-cycle", "steps", "plateau", "constant")
 #: Fusions that learn more than a head, so that frozen features are not enough.
 LEARNED_FUSIONS = ("recurrent", "attention")
+#: Recurrent units, first to last or both ways.
+UNITS = ("gru", "lstm", "bi-gru", "bi-lstm")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+#: What the file of a published system holds beside the fields of its recipe; see :mod:`overread.study.published`.
+SYSTEM_SECTIONS = ("paper", "study", "needs", "vary", "then", "published", "sections", "reduced")
 #: More epochs than these were never seen to help; a larger budget is left unused.
 MOST_EPOCHS = {"scratch": 80, "finetune": 25, "features": 0}
 
@@ -64,10 +69,12 @@ class Recipe:
     that of the next nearer to the head; ``frozen_norms``: batch norms keep their statistics and weights.
 
     ``fusion`` says how the images of a case are seen: ``single`` each on its own, the case being the mean of their
-    probabilities; ``mean`` and ``concat`` average their features or put those of each view in its place; ``stacked``
-    teaches one classifier a view and a second one from their out-of-fold outputs; ``recurrent`` follows them in time;
+    probabilities; ``mean`` and ``concat`` average their features or put those of each view in its place; ``late``
+    teaches one classifier a view and takes the mean of their probabilities; ``stacked`` teaches one a view and a second one from their out-of-fold outputs; ``recurrent`` follows them in time;
     ``attention`` weighs them. ``augment_by`` draws augmentation once per ``case`` or anew for each ``image`` of it;
-    ``images_per_case`` is the most that a case shows, evenly spaced (0 all).
+    ``images_per_case`` is the most that a case shows, evenly spaced (0 all). ``recurrent``: the units of that fusion,
+    ``gru`` or ``lstm``, first to last, or both ways (``bi-gru``, ``bi-lstm``). ``extra_inputs``: numeric columns of the
+    table that the network sees beside the pixels of each image, standardised on training rows.
 
     ``layers``, ``pooling`` (``mean``, ``max``, ``both`` over space),
     ``descriptors`` (classical ones beside the network, or alone where ``backbone`` is blank), ``head`` and ``penalties``
@@ -102,6 +109,8 @@ class Recipe:
     fusion: str = "single"
     augment_by: str = "case"
     images_per_case: int = 0
+    recurrent: str = "gru"
+    extra_inputs: tuple[str, ...] = ()
     precision: str = "auto"
     compile: bool = False
     layers: tuple[str, ...] = ()
@@ -201,13 +210,10 @@ class Recipe:
 
         Raises :class:`InputError` for an unknown name or key, naming the nearest.
         """
-        if str(path) in bundled():
-            text = (importlib.resources.files("overread") / "recipes" / f"{path}.toml").read_text("utf-8")
-            return build(cls, tomllib.loads(text), where=f"{path}.toml")
-        if Path(path).suffix not in (".toml", ".json"):
-            raise InputError("there is no such recipe", given=str(path),
-                             todo=nearest(str(path), bundled()) + " or give a .toml file")  # fmt: skip
-        return load(cls, path)
+        held = read_fields(recipe_file(path))
+        published = {number["what"]: float(number["value"]) for number in held.get("published", [])} if "paper" in held else held.get("published", {})  # fmt: skip
+        fields = {name: value for name, value in held.items() if name not in SYSTEM_SECTIONS or "paper" not in held}
+        return build(cls, {**fields, "published": published}, where=Path(path).name)
 
     def changed(self, **fields: Any) -> Recipe:
         """The same recipe with other values of some fields.
@@ -222,11 +228,13 @@ class Recipe:
 def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
     """Refuse fields that do not go with what is asked of the cases, or that name a source or finding they do not have.
 
-    Raises :class:`ArgumentError`, :class:`InputError`.
+    Raises :class:`ArgumentError`, :class:`InputError`, so too for extra inputs that are not there or no numbers.
     """
     task = cases.target.task
     task.loss_name(recipe.loss)
     task.finding_weights(recipe.finding_weights)
+    if recipe.extra_inputs:
+        extra_values(cases, recipe.extra_inputs)
     if recipe.mix != "none" and task.unmixable:
         raise InputError(f"images of {task.summary} cannot be mixed", given=f"mix = {recipe.mix}: {task.unmixable}",
                          todo="leave mix out")  # fmt: skip
@@ -240,7 +248,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "method": METHODS, "fit": FITS, "crop": CROPS, "normalise": NORMALISATIONS, "precision": PRECISIONS, "pooling": POOLINGS,
     "head": HEADS, "fusion": FUSIONS, "augment_by": ("case", "image"), "augment": ("standard", "none", "given"),
     "loss": ("", *LOSSES), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampling": ("shuffle", "balanced"),
-    "mix": ("none", "mixup", "cutmix"), "snapshot": ("best", "last"),
+    "mix": ("none", "mixup", "cutmix"), "recurrent": UNITS, "snapshot": ("best", "last"),
 }  # fmt: skip
 #: Of which fields each value must satisfy what, and how that is said after the name.
 _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -259,7 +267,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("milestones", "unfreeze"), lambda values: list(values) == sorted(set(values)), "must rise"),
     (("milestones",), lambda values: all(0 < done < 1 for done in values), "must lie between 0 and 1"),
     (("unfreeze",), lambda values: all(epoch >= 1 for epoch in values), "counts epochs from 1"),
-    (("layers", "descriptors"), lambda names: len(set(names)) == len(names), "must name each thing once, not twice"),
+    (("layers", "descriptors", "extra_inputs"), lambda names: len(set(names)) == len(names), "must name each thing once, not twice"),
 )  # fmt: skip
 #: What must hold of several fields together, how its lack is said, the fields to be shown, and what to do.
 _TOGETHER: tuple[tuple[Callable[[Recipe], bool], str, tuple[str, ...], str], ...] = (
@@ -270,9 +278,13 @@ _TOGETHER: tuple[tuple[Callable[[Recipe], bool], str, tuple[str, ...], str], ...
     (lambda r: not r.descriptors or r.normalise != "mean image", "descriptors do not go with a mean image",
      ("descriptors", "normalise"), "leave normalise out"),
     (lambda r: r.method != "features" or r.fusion not in LEARNED_FUSIONS, "frozen features learn a linear head only",
-     ("method", "fusion"), "choose mean, concat or stacked, or the method finetune or scratch"),
+     ("method", "fusion"), "choose mean, late, concat or stacked, or the method finetune or scratch"),
     (lambda r: r.mix == "none" or r.fusion == "single", "cases of several images cannot be mixed", ("mix", "fusion"),
      "leave out mix or fusion"),
+    (lambda r: r.mix == "none" or not r.extra_inputs, "images with numbers beside them cannot be mixed",
+     ("mix", "extra_inputs"), "leave out mix or extra_inputs"),
+    (lambda r: r.recurrent == "gru" or r.fusion == "recurrent", "recurrent units belong to the fusion recurrent",
+     ("recurrent", "fusion"), "say --fusion recurrent"),
     (lambda r: r.method != "scratch" or not (r.frozen or r.fresh or r.unfreeze or r.frozen_norms),
      "a network from random weights has nothing to be held still or kept", ("frozen", "fresh", "unfreeze", "frozen_norms"),
      "use them with --recipe finetune"),
@@ -290,6 +302,19 @@ def bundled() -> list[str]:
     """
     folder = importlib.resources.files("overread") / "recipes"
     return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+@checked
+def recipe_file(choice: str | Path) -> Path:
+    """The file of a recipe: of one that comes with overread by its name, or any ``.toml`` or ``.json`` file.
+
+    Raises :class:`InputError` for an unknown name, with the nearest.
+    """
+    if str(choice) in bundled():
+        return Path(str(importlib.resources.files("overread") / "recipes" / f"{choice}.toml"))
+    if Path(choice).suffix not in (".toml", ".json"):
+        raise InputError("there is no such recipe", given=str(choice), todo=nearest(str(choice), bundled()) + " or give a .toml file")  # fmt: skip
+    return Path(choice)
 
 
 @checked

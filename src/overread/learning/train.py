@@ -19,6 +19,7 @@ from torch import nn
 
 from overread.cases.arrange import MOST_VIEWS
 from overread.cases.cases import Cases
+from overread.cases.extra_inputs import taught_with
 from overread.cases.split import Split
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, cache_folder, cores, fingerprint, plain, read_fields, write_json
@@ -117,7 +118,9 @@ def train(
         step = auto.make_probe(facts, device)(recipe.backbone, recipe.image_size, 8, "float32")
         return step / 8 / 3 * max(recipe.views, 1)  # forwards alone is a third of a step of training
 
-    key = fingerprint([plain(recipe), cases.taught, training.tolist(), clock.limit, str(weights), pairs])
+    key = fingerprint(
+        [plain(recipe), taught_with(cases, recipe.extra_inputs), training.tolist(), clock.limit, str(weights), pairs]
+    )
     if own is not None:
         key = fingerprint([key, own_name(own), digest_of(own.state_dict())])
     settled = _resumed_plan(checkpoints, key, clock)
@@ -128,7 +131,7 @@ def train(
             settled = SettledPlan(facts, (Candidate("network", made),), 1, (*shown, *decisions))
         else:
             small = auto.usual_small(facts.volume, facts.side)
-            prepare(recipe.changed(method="scratch", backbone=small, image_size=32))
+            prepare(AUTO.changed(method="scratch", backbone=small, image_size=32))
             seconds = None if clock.limit is None else clock.left - reserve
             settled = _settle(
                 recipe, facts, decoded, weights, device, seconds, bool(network), shown, cache, progress, say
@@ -256,7 +259,7 @@ def _settle(
 ) -> SettledPlan:  # fmt: skip
     found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
     probe, names = auto.make_probe(facts, device), tuple(found)
-    if recipe.method != "auto" or recipe.fusion != "single":  # a ladder's first rungs see each image on its own
+    if recipe.method != "auto" or recipe.fusion != "single" or recipe.extra_inputs:  # the first rungs see images alone
         folds = max(recipe.members, 1)
         fits = folds * (recipe.folds + 1 if recipe.fusion == "stacked" and recipe.method != "features" else 1)
         made, decisions = auto.plan(

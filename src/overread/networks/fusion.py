@@ -7,13 +7,15 @@ missing label is: it can be cut, flipped and moved like any batch. The body sees
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from overread.core.errors import checked, require
+from overread.core.errors import checked, one_of, require
 
+#: Outputs (B, V, K) and which views are there (B, V) → (B, K).
+Pool: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 #: Widths of what is learned above the features, at most.
 _HIDDEN = 128
 #: Images that the body sees at a time where it has no state of a batch.
@@ -24,13 +26,24 @@ class Fused(nn.Module):
     """A body that all images of a case share, a fusion of their features, and a linear head.
 
     ``body``: a :class:`~overread.networks.small.Network`, or anything with ``features`` (n, F), ``width`` and ``head``;
-    its own head is taken away. ``places``: views that have a place of their own (``concat``, ``stacked``). ``learned``:
-    whether more than the head will be learned, so that ``concat`` may look at pairs of views. Like a network it has
+    its own head is taken away. ``places``: views that have a place of their own (``late``, ``concat``, ``stacked``). ``learned``:
+    whether more than the head will be learned, so that ``concat`` may look at pairs of views. ``pool``: outputs (B, V, K)
+    and which views are there (B, V) → the outputs (B, K) of their mean probabilities, for ``late``
+    (:meth:`overread.tasks.task.Task.pooled`). ``units``: those of ``recurrent``. Like a network it has
     ``features``, ``head``, ``forward``, ``width`` and ``outputs``.
     """
 
     def __init__(
-        self, body: Any, fusion: str, *, outputs: int, places: int = 0, dropout: float = 0.0, learned: bool = True
+        self,
+        body: Any,
+        fusion: str,
+        *,
+        outputs: int,
+        places: int = 0,
+        dropout: float = 0.0,
+        learned: bool = True,
+        pool: Pool | None = None,
+        units: str = "gru",
     ) -> None:
         super().__init__()
         require(0 <= dropout < 1, "dropout must lie in [0, 1)", given=dropout)
@@ -39,8 +52,9 @@ class Fused(nn.Module):
         makers: dict[str, Callable[[], Any]] = {
             "mean": lambda: Mean(body.width),
             "concat": lambda: SideBySide(body.width, places, learned=learned),
+            "late": lambda: Late(body.width, places, outputs, pool),
             "stacked": lambda: ByView(body.width, places, outputs),
-            "recurrent": lambda: Recurrent(body.width),
+            "recurrent": lambda: Recurrent(body.width, units),
             "attention": lambda: Attention(body.width),
         }
         self.fuse: Any = makers[fusion]()
@@ -49,6 +63,9 @@ class Fused(nn.Module):
         head = nn.Linear(self.fuse.width, outputs)
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
+        if fusion == "late":  # the answer is there; a head that changes nothing, until it is calibrated
+            nn.init.eye_(head.weight)
+            head.requires_grad_(False)
         self.head: nn.Module = head
 
     def present(self, x: Tensor) -> Tensor:
@@ -157,8 +174,12 @@ class ByView(nn.Module):
             "each view needs its place",
             given=f"{features.shape[1]} for {self.places}",
         )
-        outputs = torch.einsum("bvf,vkf->bvk", features, self.weight) + self.bias
+        outputs = self.answers(features)
         return torch.cat([(outputs * mask[..., None]).flatten(1), mask.to(outputs.dtype)], 1)
+
+    def answers(self, features: Tensor) -> Tensor:
+        """What the classifier of each view says (B, V, outputs) of the features of its view (B, V, F)."""
+        return torch.einsum("bvf,vkf->bvk", features, self.weight) + self.bias
 
     def set_classifier(self, place: int, weight: Tensor, bias: Tensor) -> None:
         """Make ``weight`` (F, outputs) and ``bias`` (outputs,) the classifier of the view at ``place``."""
@@ -171,6 +192,24 @@ class ByView(nn.Module):
         return _Summed(self.places, self.outputs)
 
 
+class Late(ByView):
+    """The mean of the probabilities that one classifier a view gives to its view, as outputs before softmax or sigmoid.
+
+    Nothing is learned above the classifiers; a missing view has no say. Setio 2016 (doi:10.1109/TMI.2016.2536809) calls
+    that committee fusion, and late fusion what is ``concat`` here.
+    """
+
+    def __init__(self, width: int, places: int, outputs: int, pool: Pool | None) -> None:
+        super().__init__(width, places, outputs)
+        require(pool is not None, "the fusion late needs to know what probabilities are", todo="give pool=task.pooled")
+        self.pool, self.width = pool, outputs
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        require(features.shape[1] == self.places, "each view needs its place", given=f"{features.shape[1]} for {self.places}")  # fmt: skip
+        assert self.pool is not None  # by __init__
+        return self.pool(self.answers(features), mask)
+
+
 class _Summed(nn.Module):
     def __init__(self, places: int, outputs: int) -> None:
         super().__init__()
@@ -181,27 +220,42 @@ class _Summed(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """The last state of a gated recurrent unit (Cho 2014, arXiv:1406.1078) over the images, first to last.
+    """The last state of recurrent ``units`` over the images, first to last; of ``bi-`` units also last to first.
 
-    After Buggenthin 2017 (doi:10.1038/nmeth.4182), who follow cells by a recurrent network over the features of a
-    convolutional one. A missing image is passed over.
+    After Buggenthin 2017 (doi:10.1038/nmeth.4182), who follow cells by a bidirectional network of long short-term memory
+    over the features of a convolutional one. ``gru``: Cho 2014, arXiv:1406.1078; ``lstm``: Hochreiter and Schmidhuber 1997
+    (doi:10.1162/neco.1997.9.8.1735). A missing image is passed over.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, units: str = "gru") -> None:
         super().__init__()
-        self.width = min(_HIDDEN, width)
+        kind = {"gru": nn.GRU, "lstm": nn.LSTM}[
+            one_of(units.removeprefix("bi-"), ("gru", "lstm"), "the recurrent units")
+        ]
+        both = units.startswith("bi-")
+        hidden = min(_HIDDEN, width)
+        self.width, self.hidden = hidden * (1 + both), hidden
         self.norm = nn.LayerNorm(width)
-        self.gru = nn.GRU(width, self.width, batch_first=True)
+        self.gru = kind(width, hidden, batch_first=True)
+        self.back = kind(width, hidden, batch_first=True) if both else None
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         there, gone = mask.long(), (~mask).long()
-        place = torch.where(mask, there.cumsum(1), there.sum(1, keepdim=True) + gone.cumsum(1))
+        behind = there.sum(1, keepdim=True) + gone.cumsum(1)
+        seen, many = self.norm(features), mask.sum(1)
+        made = self._last(self.gru, seen, torch.where(mask, there.cumsum(1), behind), many)
+        if self.back is None:
+            return made
+        turned = torch.where(mask, there.sum(1, keepdim=True) - there.cumsum(1) + 1, behind)
+        return torch.cat([made, self._last(self.back, seen, turned, many)], 1)
+
+    def _last(self, units: nn.Module, seen: Tensor, place: Tensor, many: Tensor) -> Tensor:
+        """The state (B, hidden) after the last image that is there, taken in the order of their ``place`` (B, V)."""
         order = place.argsort(dim=1)  # those that are there first, in their order
-        ordered = self.norm(features).gather(1, order[..., None].expand_as(features))
-        start = (ordered[:, 0, : self.width] * 0)[None]  # a tracer would freeze the batch of one that is left out
-        states, _ = self.gru(ordered, start)  # (B, V, width)
-        many = mask.sum(1)
-        last = (many - 1).clamp(min=0)[:, None, None].expand(-1, 1, self.width)
+        ordered = seen.gather(1, order[..., None].expand_as(seen))
+        start = (ordered[:, 0, : self.hidden] * 0)[None]  # a tracer would freeze the batch of one that is left out
+        states, _ = units(ordered, (start, start) if isinstance(units, nn.LSTM) else start)  # (B, V, hidden)
+        last = (many - 1).clamp(min=0)[:, None, None].expand(-1, 1, self.hidden)
         return states.gather(1, last)[:, 0] * (many > 0)[:, None]
 
 

@@ -120,8 +120,15 @@ def _called_by(run: Run) -> str:
 
 def _beside(run: Run) -> list[tuple[str, str]]:
     """Pages that lie beside this one, and what they are."""
-    checklists = "the reporting checklists CLAIM, STARD-AI and TRIPOD+AI, filled in as far as the run knows"
-    known = {"checklists/checklists.html": checklists, "model_card.md": "the model card"}
+    known = {
+        "published/published.html": "the table of the paper that this recipe follows, with this run's numbers beside it",
+        "curve/curve.html": "what more images would gain",
+        "shift/shift.html": "what is lost at another site",
+        "readers/readers.html": "the readers, and the model beside them",
+        "simulation/simulation.html": "what would have happened with the model in the reading room",
+        "checklists/checklists.html": "the reporting checklists CLAIM, STARD-AI and TRIPOD+AI, filled in as far as the run knows",
+        "model_card.md": "the model card",
+    }
     return [(path, what) for path, what in known.items() if (run.folder / path).exists()]
 
 

@@ -23,6 +23,7 @@ from overread.learning.inputs import inputs
 from overread.learning.model import Model
 from overread.networks.backbones import layer as layer_named
 from overread.networks.fusion import Fused, spread
+from overread.networks.numeric_inputs import WithNumbers
 from overread.networks.stages import stages
 from overread.networks.taps import Tapped, layers_to_tap, taps
 
@@ -121,6 +122,8 @@ def _inner(model: Model) -> tuple[Any, Preprocess]:
         network, preprocess = network.members[which].network, model.about.members[which].preprocess  # type: ignore[assignment]
     if isinstance(network, Fused):
         network = network.body
+    if isinstance(network, WithNumbers):
+        network = network.body
     return (network.body if isinstance(network, Tapped) else network), preprocess
 
 
@@ -169,6 +172,8 @@ def _tapped(network: Any, x: Tensor, names: list[str]) -> dict[str, Tensor]:
         share = (mask / mask.sum(1, keepdim=True).clamp(min=1))[..., None]
         made = _tapped(network.body, x[mask], names)
         return {name: (spread(vectors.float(), mask) * share).sum(1) for name, vectors in made.items()}
+    if isinstance(network, WithNumbers):
+        return _tapped(network.body, x[:, : -network.extra], names)
     if isinstance(network, Tapped):
         return _tapped(network.body, x, names)
     return dict(zip(names, taps(network, names, x), strict=True))

@@ -89,7 +89,7 @@ def cases_of(study: Study, progress: Progress = silent) -> Cases:
     return read_cases(
         study.table, image=c.image or None, label=c.label or None, labels=list(c.labels) or None, value=c.value or None,
         patient=c.patient or None, case=c.case or None, source=c.source or None, view=c.view or None, time=c.time or None,
-        keep=list(c.keep_columns), queries=[study.split.deploy_to], split=c.split or None, positive=list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
+        keep=[*c.keep_columns, *study.training.recipe.get("extra_inputs", ())], queries=[study.split.deploy_to], split=c.split or None, positive=list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
         labels_from=c.labels_from or None, key=c.key, planes=study.images.planes, progress=progress, graders=c.readers, consensus=c.consensus,
         layout=study.layout, derive=c.derive,
     )  # fmt: skip

@@ -220,9 +220,14 @@ def _named(context: RunContext, model: Model, named: Sequence[str]) -> Cases:
     about = model.about
     parts = [read_images(path, model.target, names="hash" if about.names_salt else "keep", salt=about.names_salt, planes=about.planes,
                          progress=context.progress) for path in paths]  # fmt: skip
-    table = pd.concat([part.table.assign(image=[str(Path(part.root) / image) for image in part.table["image"]]) for part in parts],
-                      ignore_index=True)  # fmt: skip
-    return replace(parts[0], table=table, root="")
+    tables, known = [], set[str]()
+    for place, part in enumerate(parts, start=1):
+        table = part.table.assign(image=[str(Path(part.root) / image) for image in part.table["image"]])
+        if known & set(table["case"]):  # a/x.png and b/x.png are two
+            table = table.assign(case=table["case"] + f" ({place})", patient=table["patient"] + f" ({place})")
+        known |= set(table["case"])
+        tables.append(table)
+    return replace(parts[0], table=pd.concat(tables, ignore_index=True), root="")
 
 
 def _tell(context: RunContext, cases: Cases, errors: dict[int, str], written: frozenset[str]) -> None:

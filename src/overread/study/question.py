@@ -79,6 +79,7 @@ class Images:
     volumes: str = setting("whole", "whole: each volume as it is; views: three orthogonal views; slices: its axial slices, as images of one case")
     point: tuple[str, ...] = setting((), "columns x,y,z of a point in mm (RAS), or the column of a mask, that the views go through")
     side: float = setting(0.0, "side in mm of the square around that point; 0: the whole plane", least=0)
+    pixel: float = setting(0.0, "side in mm of a pixel of that square; 0: the finest spacing of each volume", least=0)
     nan_voxels: str = setting("refuse", "what voxels are that are NaN, as outside of a brain: refuse, or lowest (the lowest value of the volume)", choices=("refuse", "lowest"))
     # fmt: on
 
@@ -88,10 +89,10 @@ class Images:
 
     @property
     def planes(self) -> Planes:
-        """The same as the cases carry it. Raises :class:`ArgumentError` where the three do not fit each other."""
+        """The same as the cases carry it. Raises :class:`ArgumentError` where they do not fit each other."""
         from overread.cases.cases import Planes
 
-        return Planes(self.volumes, self.point, self.side, self.nan_voxels)
+        return Planes(self.volumes, self.point, self.side, self.nan_voxels, self.pixel)
 
 
 @dataclass(frozen=True)

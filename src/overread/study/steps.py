@@ -17,6 +17,7 @@ from overread.cases.audit.audit import audit as audit_cases
 from overread.cases.audit.image_checks import TrainingImages
 from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
+from overread.cases.extra_inputs import taught_with
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of
 from overread.cases.privacy import codes, patient_codes
 from overread.cases.split import Split, leaked, without
@@ -240,7 +241,8 @@ def train(context: RunContext) -> None:
 
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     recipe = recipe_of(study)
-    key = fingerprint([cases.taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.limit])
+    taught = taught_with(cases, recipe.extra_inputs)
+    key = fingerprint([taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.limit])
     if context.done("model", key, "model/model.json"):
         context.say("the model is there already")
         return

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from overread.core.errors import checked
 from overread.tasks.costs import class_costs
-from overread.tasks.task import Loss, Task, mean_auc, squared_hinge
+from overread.tasks.task import UNSAID, Loss, Task, mean_auc, squared_hinge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,6 +137,11 @@ class Classes(Task):
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Softmax over the classes."""
         return outputs.softmax(dim=1)
+
+    def pooled(self, outputs: Tensor, there: Tensor) -> Tensor:
+        """The logarithm of the mean softmax over the views that are there."""
+        told = outputs.float().log_softmax(dim=2).masked_fill(~there[..., None], UNSAID)
+        return told.logsumexp(dim=1) - there.sum(dim=1, keepdim=True).clamp(min=1).log()
 
     def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:
         """The mean AUC of the classes, each against the others."""

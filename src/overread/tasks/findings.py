@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.tasks.task import Loss, Task, mean_auc, squared_hinge
+from overread.tasks.task import UNSAID, Loss, Task, mean_auc, squared_hinge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,6 +172,13 @@ class Findings(Task):
     def probabilities(self, outputs: Tensor) -> Tensor:
         """A sigmoid per finding."""
         return outputs.sigmoid()
+
+    def pooled(self, outputs: Tensor, there: Tensor) -> Tensor:
+        """The log odds of the mean sigmoid over the views that are there."""
+        from torch.nn.functional import logsigmoid
+
+        yes, no = (logsigmoid(sign * outputs.float()).masked_fill(~there[..., None], UNSAID) for sign in (1, -1))
+        return yes.logsumexp(dim=1) - no.logsumexp(dim=1)
 
     def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:
         """The mean AUC of the findings, each over the rows where it is known."""

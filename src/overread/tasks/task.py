@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+#: The log probability of what a missing view says: below that of any view that is there, and finite.
+UNSAID = -1e4
+
+
 @runtime_checkable
 class Loss(Protocol):
     """``(outputs (B, K), labels (B,) or (B, K), shares (B,)) -> scalar``; ``shares``: how much each row counts, else 1."""
@@ -215,6 +219,13 @@ class Task(ABC):
     def probabilities(self, outputs: Tensor) -> Tensor:
         """A network's outputs (B, K) as what is predicted: probabilities; a quantity as it is."""
         return outputs
+
+    def pooled(self, outputs: Tensor, there: Tensor) -> Tensor:
+        """The outputs (B, K) whose probabilities are the mean of those of outputs (B, V, K), over the views that are ``there``
+        (B, V); of a quantity their mean. Where there is none: no view says more for one answer than for another.
+        """
+        share = there / there.sum(dim=1, keepdim=True).clamp(min=1)
+        return (outputs * share[..., None]).sum(dim=1)
 
     @abstractmethod
     def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:

@@ -21,7 +21,7 @@ from overread.core.errors import InputError, UnsoundError, checked, require
 from overread.core.files import FORMAT, build, fingerprint, read_json, write_json
 from overread.core.phrases import count as counted
 from overread.core.progress import Progress, silent
-from overread.images.image import DOUBT
+from overread.images.image import BEYOND, DOUBT
 
 Severity = Literal["error", "warning", "note"]
 _WORST_FIRST = {"error": 0, "warning": 1, "note": 2}
@@ -409,6 +409,15 @@ def doubtful(seen: Seen) -> list[Finding]:
                     "See that they look as they should; the column notes of the fingerprints says what was decided for each.", notes.index.unique())  # fmt: skip
 
 
+def padded(seen: Seen) -> list[Finding]:
+    """Squares around points that reach beyond their volumes, and how far the worst does."""
+    notes = seen.prints["notes"].str.split("; ").explode()
+    notes = notes[notes.str.startswith(BEYOND)].str.removeprefix(BEYOND)
+    most = notes.str.extract(r"(\d+)%")[0].astype(float).max() if len(notes) else 0
+    return _finding(seen, "padded-squares", "note", f"{counted(notes.index.nunique(), 'square')} around a point reach beyond the volume, by up to {most:.0f} % of the square, which is filled with the lowest value",
+                    "See that the border does not tell the label; a smaller --side cuts less.", notes.index.unique())  # fmt: skip
+
+
 #: The part of an image that may be black border before it is reported.
 BORDER = 0.1
 
@@ -445,7 +454,7 @@ def shortcut_risk(found: dict[str, Any]) -> list[Finding]:
 
 CHECKS: tuple[Callable[[Seen], list[Finding]], ...] = (
     unreadable, missing_label, leaks, near_leaks, exact_duplicates, near_duplicates, chains, conflicting_labels, patients,
-    classes, sources, blank, mixtures, doubtful, burned_in, frames,
+    classes, sources, blank, mixtures, doubtful, padded, burned_in, frames,
 )  # fmt: skip
 
 

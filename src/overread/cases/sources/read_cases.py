@@ -107,7 +107,18 @@ def read_cases(
                 todo="give one of them")  # fmt: skip
     task, readers = TASKS[kind] if kind else None, "graders" if graders else None
     wanted = Wanted(
-        label, labels, value, positive, subgroups, task, where, graders, consensus, layout, rules_of(derive)
+        label,
+        labels,
+        value,
+        positive,
+        subgroups,
+        task,
+        where,
+        graders,
+        consensus,
+        layout,
+        rules_of(derive),
+        planes.point,
     )
     require(not derive or (label is value is None and not layout.one_hot), "derived targets are findings, beside which there is no other label",
             given=", ".join(rule.name for rule in wanted.derive), todo="name columns of findings with labels, or leave label, value and one_hot out")  # fmt: skip
@@ -173,6 +184,7 @@ class Wanted:
     consensus: str = "majority"
     layout: Layout = PLAIN
     derive: tuple[Rule, ...] = ()
+    point: tuple[str, ...] = ()
 
 
 # -- a table -----------------------------------------------------------------------------------------------------
@@ -312,6 +324,10 @@ def _one_row_each(
     twice = table[image].duplicated(keep=False) & (table[image] != "")
     if not twice.any():
         return table, None
+    point = [column for column in want.point if column in table.columns]
+    if point and columns["case"] is None and table[twice].groupby(image)[point].nunique().gt(1).any(axis=None):
+        raise InputError("volumes stand on several rows with different points", given=f"{count(table[image][twice].nunique(), 'volume')}, first {numbered(twice)}",
+                         todo="if each row is a finding of its own, name the column that tells them apart with --case")  # fmt: skip
     asked = [column for column in columns.values() if column]
     alike = table.duplicated(list(dict.fromkeys([*asked, *labels])))
     others = [

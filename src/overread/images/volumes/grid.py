@@ -4,7 +4,7 @@ RAS: x grows to the patient's right, y to the anterior, z to the superior side. 
 y the other way round (LPS, PS3.3 C.7.6.2.1.1). Voxels are only permuted and flipped to get there, never
 interpolated, so the affine of an oblique scan stays oblique. Planes and cubes follow the voxel axes; there every
 interpolation is linear along one axis after the other; where it shrinks, the weights widen with the step, so that each
-voxel counts. Outside of the volume stands its smallest value.
+voxel counts. Outside of the volume stands its smallest value (:func:`beyond` says of how much).
 """
 
 from __future__ import annotations
@@ -243,25 +243,31 @@ def _weights(have: int, at: NDArray[np.floating[Any]], width: float) -> NDArray[
 
 @checked
 def plane(
-    volume: Volume, name: Plane, at: int | None = None, point: Point | None = None, side: float = 0.0
+    volume: Volume,
+    name: Plane,
+    at: int | None = None,
+    point: Point | None = None,
+    side: float = 0.0,
+    pixel: float = 0.0,
 ) -> NDArray[Any]:
     """One plane (H, W), as a radiologist sees it, with square pixels of the finer of its two spacings.
 
     ``axial``: anterior on top; ``coronal``: superior on top; both with the patient's right on the left; ``sagittal``:
     superior on top, anterior on the left. ``at``: its number from the inferior, posterior or left side, from 0; or the
-    plane through ``point`` (x, y, z in mm, RAS), there cut to a square with a ``side`` in mm where that is above 0;
-    or the middle one. Values as in the volume where pixels were square already, else float32.
+    plane through ``point`` (x, y, z in mm, RAS), there cut to a square with a ``side`` in mm where that is above 0, of
+    pixels of ``pixel`` mm where that is above 0; or the middle one. Values as in the volume where pixels were square already, else float32.
 
     Raises :class:`ImageError` for a plane or a point outside of the volume.
     """
     require(at is None or point is None, "give at or point, not both", given=at)
     require(side >= 0 and (side == 0 or point is not None), "a side is not negative and needs a point", given=side)
+    require(pixel >= 0 and (pixel == 0 or side > 0), "a pixel is not negative and needs a side", given=pixel)
     axis = _AXIS[name]
     places = None if point is None else _place(volume, point)
     flat = np.take(volume.voxels, _number(volume, name, at, places), axis)
     rest = [other for other in range(3) if other != axis]
     spacing = [volume.spacing[other] for other in rest]
-    pixel = _pixel(flat.shape, spacing, side)
+    pixel = _pixel(flat.shape, spacing, side, pixel)
     middle = [(n - 1) / 2 for n in flat.shape] if side == 0 or places is None else [places[other] for other in rest]
     for row, (step, centre) in enumerate(zip((pixel / old for old in spacing), middle)):
         have = flat.shape[row]
@@ -271,12 +277,24 @@ def plane(
     return flat[::-1, ::-1]
 
 
-def _pixel(shape: Sequence[int], spacing: Sequence[float], side: float) -> float:
-    """Side of a pixel in mm: the finer spacing, or coarser where the plane would be too long."""
-    fine = min(spacing)
+def _pixel(shape: Sequence[int], spacing: Sequence[float], side: float, asked: float) -> float:
+    """Side of a pixel in mm: as asked for, else the finer spacing, or coarser where the plane would be too long."""
+    fine = asked or min(spacing)
     if side > LONGEST * fine:
         raise ImageError("the square is too large", given=f"side {side:.6g} mm, pixels of {fine:.4g} mm")
     return max(fine, max(n * mm for n, mm in zip(shape, spacing)) / LONGEST) if side == 0 else fine
+
+
+@checked
+def beyond(volume: Volume, name: Plane, point: Point, side: float) -> float:
+    """The share of the square around ``point`` in this plane that lies outside of the volume, 0 … 1."""
+    places = _place(volume, point)
+    within = 1.0
+    for axis in (other for other in range(3) if other != _AXIS[name]):
+        have, half = volume.voxels.shape[axis], side / volume.spacing[axis] / 2
+        low, high = max(places[axis] - half, -0.5), min(places[axis] + half, have - 0.5)
+        within *= (high - low) / (2 * half)
+    return 0.0 if within > 1 - _TINY else 1 - within
 
 
 def _number(volume: Volume, name: Plane, at: int | None, places: Sequence[float] | None) -> int:

@@ -26,7 +26,7 @@ from overread.images.address import Address, file_of, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes, neighbour_bytes
 from overread.images.formats.signatures import sniff, start_of
-from overread.images.image import LIMITS, Limits, broken_as, file_key
+from overread.images.image import BEYOND, LIMITS, Limits, broken_as, file_key
 from overread.images.volumes import grid, stack
 from overread.images.volumes.grid import FLAT, Volume
 from overread.images.volumes.volume_headers import HEAD, NIFTI_HEAD, Plan, decoded, meta_plan, nifti_plan, nrrd_plan
@@ -229,14 +229,22 @@ def read_image_of(
     digest = _of_plane(volume.digest, address)
     about: tuple[str, ...] = ()
     if address.plane:
-        seen = grid.plane(volume, address.plane, address.at, address.point, address.side)  # type: ignore[arg-type]
-        about = (f"{address.plane} plane",)
+        seen = grid.plane(volume, address.plane, address.at, address.point, address.side, address.pixel)  # type: ignore[arg-type]
+        about = (f"{address.plane} plane", *_beyond(volume, address))
     elif FLAT in volume.notes:  # an image, in whatever plane it lies
         seen = np.take(volume.voxels, 0, volume.voxels.shape.index(1))[::-1, ::-1]
     else:
         seen = volume.voxels[:, ::-1, ::-1]
     pixels, note = grid.grey(volume, seen, window, ends)
     return np.ascontiguousarray(pixels)[..., None], (*volume.notes, *about, note), digest, kind
+
+
+def _beyond(volume: Volume, address: Address) -> tuple[str, ...]:
+    """A note of how much of a square lies outside of the volume; nothing where it does not."""
+    if address.point is None or not address.side:
+        return ()
+    share = grid.beyond(volume, address.plane, address.point, address.side)  # type: ignore[arg-type]
+    return (f"{BEYOND}{max(share, 0.01):.0%} of the square, filled with its lowest value",) if share else ()
 
 
 _Entry = tuple[Volume, str, tuple[float, float] | None]

@@ -21,6 +21,7 @@ from overread.learning.preflight.labelled_images import KeptGenerator, drawn_fro
 from overread.learning.preflight.losses import of_first_loss, of_labels, of_last_activation, usual_loss
 from overread.learning.preflight.shapes import of_trace, trace_of
 from overread.learning.preflight.trial import FEW_IMAGES, Bench, moved_to, of_eval, of_learning, rate_of, twin_of
+from overread.networks.numeric_inputs import extra_of
 
 #: Optimisers whose steps do not grow with the gradient, so that a rate of 1 moves every weight by about 1.
 _OF_UNIT_STEPS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.NAdam, torch.optim.RAdam, torch.optim.Adamax,
@@ -67,7 +68,9 @@ def check(
 
 def of_bench(bench: Bench, measured: dict[str, str]) -> Iterator[Fault]:
     """All that is found with one batch; ends where nothing further can be said."""
-    faults = [*of_images(bench.x), *_of_answers(bench.y), *_of_weights(bench), *_of_optimizer(bench)]
+    extra = extra_of(bench.network)  # numbers beside the pixels, which have any scale
+    pixels = bench.x[:, :-extra] if extra else bench.x
+    faults = [*of_images(pixels), *_of_answers(bench.y), *_of_weights(bench), *_of_optimizer(bench)]
     yield from faults
     twin = twin_of(bench.network)
     if twin is None:

@@ -62,8 +62,14 @@ def range_test(
     require(0 < low < high and steps >= 10, "the rates must rise over at least 10 steps", given=f"{low:g} … {high:g} in {steps}")  # fmt: skip
     preprocess, mean_image = normalisation(data, recipe)
     samples = samples_of(data, recipe)
+    samples = samples.one_by_one(samples.training) if recipe.fusion == "late" else samples
     network, _ = initial_network(
-        recipe, preprocess, data.cases.target.outputs, weights=weights, places=len(samples.views)
+        recipe,
+        preprocess,
+        data.cases.target.outputs,
+        weights=weights,
+        places=len(samples.views),
+        pool=data.cases.target.task.pooled,
     )
     network = layout(network, device).train()
     task = data.cases.target.task

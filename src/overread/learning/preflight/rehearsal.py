@@ -22,7 +22,7 @@ from overread.learning.fit import loss_of
 from overread.learning.loader import Batches, TrainingData, normalisation
 from overread.learning.loop import make_optimizer
 from overread.learning.model import initial_network
-from overread.learning.predict import judge_on
+from overread.learning.predict import judge_on, pixels_of
 from overread.learning.preflight.check import of_bench, of_images, of_patients
 from overread.learning.preflight.faults import Attempt, Fault, Forecast, Preflight, bytes_in_words, worst_first
 from overread.learning.preflight.trial import FEW_IMAGES, Bench
@@ -99,19 +99,23 @@ def _prepare(
         made = (
             OwnNetwork(own)
             if own is not None
-            else initial_network(recipe, preprocess, task.outputs, weights=weights)[0]
+            else initial_network(recipe, preprocess, task.outputs, weights=weights, extra=data.extra(recipe))[0]
         )
     network = layout(made, device).train()
     scale = task.label_scale(data.cases.labels[data.training])
     labels = torch.from_numpy(np.array(task.scaled(data.cases.labels, scale)))
     rows = _few_rows(data)
-    x, y = to_tensor(data.images[rows], preprocess, mean_image, device), labels[torch.from_numpy(rows)].to(device)
+    numbers = data.numbers(recipe)
+    x = pixels_of(data.images, rows, preprocess, mean_image, device, numbers=numbers if stepping else None)
+    y = labels[torch.from_numpy(rows)].to(device)
     batches = Batches(data.images, data.training, labels, recipe.batch_size if stepping else FEW_IMAGES, preprocess, recipe.augmentation, mean_image,
-                      recipe.seed, device, threads)  # fmt: skip
+                      recipe.seed, device, threads, numbers=numbers)  # fmt: skip
     bench = Bench(network, x, y, loss_of(recipe, task, data.cases.labels[data.training], device), make_optimizer(network, recipe) if stepping else None,
                   task.outputs, precision=recipe.precision if stepping else "float32")  # fmt: skip
     tuning = data.tuning[:FEW_IMAGES]
-    judge = judge_on(data.images, tuning, labels, task, preprocess, mean_image=mean_image, device=device)
+    judge = judge_on(
+        data.images, tuning, labels, task, preprocess, mean_image=mean_image, device=device, numbers=numbers
+    )
     return Stage(data, recipe, batches, labels, judge, bench, device, threads)
 
 
@@ -131,7 +135,7 @@ def _of_order(stage: Stage) -> Iterator[Fault]:
     batches = replace(stage.batches, augmentation=Augmentation(), mix="none", size=FEW_IMAGES, threads=1)
     rows, x, y = next(batches.epoch(0))
     images = to_tensor(stage.data.images[rows], batches.preprocess, batches.mean_image, stage.device)
-    apart = (x - images).abs().flatten(1).mean(1) > 0.1
+    apart = (x[:, : images.shape[1]] - images).abs().flatten(1).mean(1) > 0.1
     labels = stage.labels[torch.from_numpy(rows)].to(y)
     wrong = int(apart.sum()), int((~torch.isclose(labels, y, equal_nan=True)).sum())
     if any(wrong):

@@ -1,0 +1,244 @@
+"""Published systems: a study without its table, written down so that a reader can hold it beside the paper.
+
+A file of ``recipes/`` with a ``[paper]`` holds the fields of a recipe and, in sections of its own, what else the paper
+fixes: the options of the study, the factors of a grid, what the table must hold, the commands that follow, the paper's own
+numbers, and for each field the section of the paper it comes from. There is no code behind a published system: what it
+needs is a capability with an option of its own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from overread.core.errors import InputError, checked, nearest, one_of, require
+from overread.core.files import build, plain, read_fields, write_text
+from overread.core.phrases import count
+from overread.core.settings import settings
+from overread.evaluation.comparison.beside_paper import BesidePaper, PublishedNumber, beside_paper
+from overread.learning.recipe import SYSTEM_SECTIONS, Recipe, bundled, recipe_file
+from overread.study.question import Columns, Study
+
+#: Commands that may follow a run: they judge, compare and show, and touch nothing beyond the folder of the run.
+AFTER = ("run", "evaluate", "compare", "leaderboard", "readers", "simulate", "curve", "shift", "explain", "similar", "calibrate",
+         "time", "froc")  # fmt: skip
+#: Columns that are found out where nobody names them.
+GUESSED = ("image", "label", "patient", "source")
+#: What stands in for a path in those commands.
+PLACES = ("run", "table", "readers")
+#: The copy of the recipe's file in the folder of its run, and the folder of the paper's table.
+COPY, TABLE_FOLDER = "published.toml", "published"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What was published: ``data`` is what the authors had, ``asks`` what is asked of an image, in a sentence."""
+
+    title: str
+    authors: str
+    year: int
+    doi: str
+    data: str
+    asks: str
+
+    @property
+    def citation(self) -> str:
+        """The paper in short, as it is cited: first author and year.
+
+        >>> Paper("A title", "Gulshan V, Peng L", 2016, "10.1001/x", "photographs", "Referable?").citation
+        'Gulshan 2016'
+        """
+        return f"{self.authors.split(',')[0].split()[0]} {self.year}"
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The same on a laptop in minutes: the ``phantom`` (:func:`overread.synthetic.draw`'s kind and options), and the fields
+    of the recipe, the options of the study, the factors and the commands that stand in place of the paper's, and ``why``."""
+
+    phantom: dict[str, Any] = field(default_factory=dict, hash=False)
+    recipe: dict[str, Any] = field(default_factory=dict, hash=False)
+    study: dict[str, Any] = field(default_factory=dict, hash=False)
+    vary: dict[str, list[Any]] = field(default_factory=dict, hash=False)
+    then: tuple[str, ...] | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedSystem:
+    """A paper as a study without its table.
+
+    ``recipe``: fields that differ from the defaults. ``study``: options of :class:`Study` by their own names. ``needs``:
+    what the table must hold, by column or file. ``vary``: the factors of a grid, empty for a single run. ``then``: the
+    commands after the run. ``published``: the paper's numbers. ``sections``: where the paper says it, by field, and how
+    this differs. Raises :class:`InputError` for fields that do not exist, and :class:`ArgumentError` for their values.
+    """
+
+    name: str
+    recipe: dict[str, Any] = field(hash=False)
+    paper: Paper
+    study: dict[str, Any] = field(default_factory=dict, hash=False)
+    needs: dict[str, str] = field(default_factory=dict, hash=False)
+    vary: dict[str, list[Any]] = field(default_factory=dict, hash=False)
+    then: tuple[str, ...] = ()
+    published: tuple[PublishedNumber, ...] = ()
+    sections: dict[str, str] = field(default_factory=dict, hash=False)
+    reduced: Reduced = field(default_factory=Reduced)
+
+    def __post_init__(self) -> None:
+        for fields, study, vary in (
+            (self.recipe, self.study, self.vary),
+            (self.recipe | self.reduced.recipe, self.reduced.study, self.reduced.vary),
+        ):
+            build(Recipe, fields, where=self.name)
+            Study.from_flat(table="table.csv", **_as_given(study))
+            require(all(values for values in vary.values()), "a factor needs values", given=self.name)
+        for line in (*self.then, *(self.reduced.then or ())):
+            _command(line, {})
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """Of what the table must hold the columns that have to be named: those that are guessed need not be."""
+        return tuple(name for name in self.needs if name in settings(Columns) and name not in GUESSED)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """:attr:`study` as :meth:`Study.from_flat` takes it."""
+        return _as_given(self.study)
+
+    def smaller(self) -> PublishedSystem:
+        """The same system as :attr:`reduced` has it: for a laptop, in minutes."""
+        small = self.reduced
+        then = self.then if small.then is None else small.then
+        return PublishedSystem(self.name, self.recipe | small.recipe, self.paper, self.study | small.study, self.needs,
+                               {**self.vary, **small.vary} if self.vary else small.vary, then, self.published, self.sections, small)  # fmt: skip
+
+    def differences(self) -> tuple[str, ...]:
+        """What :attr:`reduced` changes, a line each: the field, this value and the paper's."""
+        usual = plain(Recipe())
+        recipe = [f"{name} {_shown(value)} in place of {_shown(self.recipe.get(name, usual[name]))}" for name, value in self.reduced.recipe.items()]  # fmt: skip
+        vary = [f"{name}: {', '.join(map(_shown, values))} in place of {', '.join(map(_shown, self.vary.get(name, [])))}" for name, values in self.reduced.vary.items()]  # fmt: skip
+        phantom = ", ".join(f"{name} {_shown(value)}" for name, value in self.reduced.phantom.items())
+        return (*([f"a phantom in place of {self.paper.data} ({phantom})"] if phantom else []), *recipe, *vary)
+
+
+@checked
+def load_system(choice: str | Path) -> PublishedSystem | None:
+    """The published system of a recipe's name or file; None of a recipe that has no ``[paper]``.
+
+    Raises :class:`InputError` for an unknown name, an unknown section or field (the nearest is named) and a broken file.
+    """
+    held = read_fields(recipe_file(choice))
+    if "paper" not in held:
+        return None
+    recipe = {name: value for name, value in held.items() if name not in SYSTEM_SECTIONS}
+    sections = {name: value for name, value in held.items() if name in SYSTEM_SECTIONS}
+    return build(
+        PublishedSystem,
+        {"name": recipe.get("name", Path(choice).stem), "recipe": recipe, **sections},
+        where=Path(choice).name,
+    )  # type: ignore[no-any-return]
+
+
+@checked
+def systems() -> dict[str, PublishedSystem]:
+    """The published systems that come with overread, by name."""
+    found = ((name, load_system(name)) for name in bundled())
+    return {name: system for name, system in found if system is not None}
+
+
+@checked
+def as_published(study: Study, system: PublishedSystem, given: Collection[str]) -> Study:
+    """The study with what the paper fixes, except what was ``given`` by whoever asks.
+
+    Raises :class:`InputError` where the table's columns that the system needs were not named.
+    """
+    fixed = {name: value for name, value in system.options.items() if name not in given}
+    study = study.changed(**fixed)
+    flat = study.flat()
+    missing = [name for name in system.needed_columns if not flat[name]]
+    if missing:
+        needed = "; ".join(f"{name}: {system.needs[name]}" for name in missing)
+        raise InputError(f"{system.name} needs {count(len(missing), 'more column')} of the table", given=needed,
+                         todo="name " + " and ".join(f"--{name.replace('_', '-')} COLUMN" for name in missing))  # fmt: skip
+    return study
+
+
+@checked
+def commands(system: PublishedSystem, places: Mapping[str, str]) -> list[tuple[list[str], str]]:
+    """The commands that follow the run, as words, each with the reason why it cannot be run (blank where it can).
+
+    ``places``: what stands for ``{run}``, ``{table}``, ``{readers}``; a blank one is not there.
+    """
+    return [_command(line, places) for line in system.then]
+
+
+def _command(line: str, places: Mapping[str, str]) -> tuple[list[str], str]:
+    words = shlex.split(line)
+    one_of(words[0] if words else "", AFTER, "a command that follows a run")
+    made, missing = [], ""
+    for word in words:
+        for place in PLACES:
+            mark = "{" + place + "}"
+            if mark in word:
+                missing = missing or (
+                    "" if places.get(place, "-") else f"there is no table of {place}: give --{place} FILE"
+                )
+                word = word.replace(mark, places.get(place, ""))
+        made.append(word)
+        if "{" in word and "}" in word:
+            raise InputError("a command that follows a run has an unknown place", given=word,
+                             todo=nearest(word.strip("{}"), PLACES))  # fmt: skip
+    return made, missing
+
+
+@checked
+def keep_copy(choice: str | Path, folder: Path) -> Path:
+    """Write the recipe's file into the run's ``folder``, where it is found when the run goes on."""
+    return write_text(folder / COPY, Path(recipe_file(choice)).read_text("utf-8"))
+
+
+@checked
+def write_beside(
+    system: PublishedSystem, folder: Path, *, left_out: Sequence[str] = (), reduced: Sequence[str] = ()
+) -> BesidePaper:
+    """``published/``: the paper's table with the run's numbers beside it, as JSON and as a page.
+
+    ``left_out``: commands of the recipe that were not run, with their reasons; ``reduced``: what was made smaller.
+    """
+    from overread.reporting.pages.published import published_page
+
+    found = beside_paper(
+        folder, system.published, system=system.name, paper=system.paper.citation, left_out=left_out, reduced=reduced
+    )
+    home = found.save(folder / TABLE_FOLDER)
+    published_page(found, home, title=system.paper.title, source=f"{system.paper.authors}: {system.paper.title} ({system.paper.year}), doi:{system.paper.doi}",
+                   sections=system.sections)  # fmt: skip
+    return found
+
+
+@checked
+def explained(system: PublishedSystem) -> list[tuple[str, str, str]]:
+    """Every field of a system: its name, its value, and what the paper says of it; in the order of the file."""
+    rows = [(name, value) for name, value in system.recipe.items()]
+    rows += list(system.study.items()) + [(name, values) for name, values in system.vary.items()]
+    rows += [("then", line) for line in system.then]
+    known = {name for name, _ in rows}
+    told = [(name, _shown(value), system.sections.get(name, "")) for name, value in rows]
+    return told + [(name, "", text) for name, text in system.sections.items() if name not in known]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_shown, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _as_given(study: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists of TOML as the tuples that a study has."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in study.items()}

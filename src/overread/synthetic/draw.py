@@ -1,0 +1,41 @@
+"""Any phantom by its kind: what ``overread demo --recipe`` and ``make recipes`` draw."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from overread.core.errors import InputError, checked, nearest, one_of
+from overread.core.progress import Progress, silent
+from overread.synthetic.cohort import DRAWERS, draw_cohort
+from overread.synthetic.nodules import draw_nodules
+from overread.synthetic.several_images import KINDS as OF_SEVERAL
+from overread.synthetic.several_images import draw_cases
+
+#: Who draws each kind; all take a folder, a seed and how to tell progress, and give the path of the table.
+PHANTOMS: dict[str, Callable[..., Path]] = {
+    **dict.fromkeys(DRAWERS, draw_cohort),
+    **dict.fromkeys(OF_SEVERAL, draw_cases),
+    "nodules": draw_nodules,
+}
+
+
+@checked
+def draw(
+    folder: str | os.PathLike[str], kind: str, options: Mapping[str, Any], *, seed: int = 0, progress: Progress = silent
+) -> Path:
+    """Draw phantoms of a ``kind`` into ``folder``, with the ``options`` of its drawer, and give the path of their table.
+
+    Raises :class:`InputError` for an option that the drawer of this kind does not have, naming the nearest.
+    """
+    drawer = PHANTOMS[one_of(kind, PHANTOMS, "the kind of phantom")]
+    known = inspect.signature(drawer).parameters
+    for name in options:
+        if name not in known or name in ("folder", "seed", "progress"):
+            raise InputError(f"a phantom of kind {kind} has no option {name!r}", todo=nearest(name, known))
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    own_kind = {"kind": kind} if "kind" in known else {}
+    return drawer(folder, **own_kind, **given, seed=seed, progress=progress)

@@ -1,0 +1,121 @@
+"""Tracks with an event: the order of the frames and a number beside the pixels, each needed by its phantom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from overread import Recipe, evaluate, explain, predict, read_cases, split, train
+from overread.cases.cases import Cases
+from overread.cases.split import Split
+from overread.core.errors import ArgumentError, InputError, UnavailableError
+from overread.learning.ladder import outputs_on
+from overread.learning.loader import decode
+from overread.learning.model import Model
+from overread.retrieval.embed import embed
+from overread.synthetic import draw_tracks
+
+TINY = Recipe(method="scratch", backbone="lenet5", image_size=28, epochs=1, batch_size=8, learning_rate=2e-3, folds=2,
+              precision="float32", seed=1, augment="none", fusion="recurrent", extra_inputs=("displacement",))  # fmt: skip
+
+
+def read(table: Path, **more) -> Cases:
+    return read_cases(table, image="image", label="lineage", patient="patient", case="track", time="time", names="keep",
+                      positive=["erythroid"], keep=["displacement", "event_time", "marker_time"], **more)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> tuple[Cases, Split, Path]:
+    folder = tmp_path_factory.mktemp("tracks")
+    cases = read(draw_tracks(folder, patients=10, seed=3))
+    return cases, split(cases, test=0.3, tuning=0.2, seed=1), folder / "cache"
+
+
+@pytest.mark.parametrize("fields", [{}, {"fusion": "single"}, {"members": 2, "recurrent": "bi-lstm"}])
+def test_the_numbers_go_with_the_model_and_a_table_without_them_is_refused(cohort, tmp_path, fields) -> None:
+    cases, parts, cache = cohort
+    said: list[str] = []
+    model = train(cases, parts, TINY.changed(**fields), cache=cache, threads=1, say=said.append)
+    assert any(line.startswith("  beside the pixels: displacement") and "missing, and masked" in line for line in said)
+    again, test = Model.load(model.save(tmp_path)), cases.only(parts, "test")
+    assert again == model
+    heard: list[str] = []
+    made = predict(again, test, threads=1, say=heard.append)
+    assert any("missing, and masked: displacement" in line for line in heard)
+    assert made == predict(model, test, threads=1)
+    table = test.table.assign(displacement=test.table["displacement"] * 3)
+    moved = predict(model, Cases(table, test.target, test.root), threads=1)
+    assert not np.allclose(moved.scores, made.scores)
+    lacking = Cases(test.table.drop(columns="displacement"), test.target, test.root)
+    with pytest.raises(InputError, match="has none of this name"):
+        predict(model, lacking, threads=1)
+    about = model.about.members[0] if model.about.members else model.about
+    (scale,) = about.extra_inputs
+    if not fields.get("members"):
+        known = cases.only(parts, "train").table["displacement"]
+        assert (scale.mean, scale.std) == pytest.approx((known.mean(), known.std(ddof=0)))
+    assert len(embed(model, test, ["features"], threads=1).rows) == test.table["case"].nunique()
+
+
+def test_the_same_answers_from_decoded_images_and_from_files(cohort) -> None:
+    cases, parts, cache = cohort
+    model = train(cases, parts, TINY, cache=cache, threads=1)
+    rows = {part: parts.rows(cases, part) for part in ("train", "tuning")}
+    data = decode(cases, rows["train"], rows["tuning"], model.about.preprocess, cache, threads=1)
+    outputs = outputs_on(model, data, rows["tuning"])
+    said = predict(model, cases.only(parts, "tuning"), threads=1)
+    of_rows = said.table.set_index("case").loc[
+        cases.table["case"].iloc[rows["tuning"]], said.target.task.prediction_columns
+    ]
+    exp = np.exp(outputs - outputs.max(1, keepdims=True))
+    assert np.allclose(exp / exp.sum(1, keepdims=True), of_rows.to_numpy(), atol=1e-5)
+
+
+def test_maps_of_a_layer_are_had_and_those_of_the_input_are_refused_in_words(cohort) -> None:
+    cases, parts, cache = cohort
+    model = train(cases, parts, TINY, cache=cache, threads=1)
+    one = cases[cases.only(parts, "test").table["case"].iloc[0]]
+    found = explain(model, one, method="grad-cam", threads=1)
+    assert any("numbers beside the pixels (displacement)" in note for note in found.notes)
+    with pytest.raises(UnavailableError, match="--method grad-cam"):
+        explain(model, one, method="gradient", threads=1)
+
+
+def test_fields_that_do_not_go_together_are_refused(cohort) -> None:
+    cases, parts, cache = cohort
+    with pytest.raises(ArgumentError, match="recurrent units belong"):
+        Recipe(recurrent="lstm")
+    with pytest.raises(ArgumentError, match="cannot be mixed"):
+        Recipe(extra_inputs=("a",), mix="mixup", method="scratch")
+    with pytest.raises(InputError, match="has none of this name"):
+        train(cases, parts, TINY.changed(extra_inputs=("speed",)), cache=cache, threads=1)
+
+
+def area(folder: Path, kind: str, *, shuffled: bool = False, **fields) -> float:
+    """AUC of the test part, of tracks as they are or with their times shuffled within each track."""
+    table = draw_tracks(folder, kind=kind, patients=150)
+    if shuffled:
+        rows = pd.read_csv(table)
+        drawn = np.random.default_rng(0)
+        rows["time"] = rows.groupby("track")["time"].transform(lambda times: drawn.permutation(times))
+        rows.to_csv(table, index=False)
+    cases = read(table)
+    parts = split(cases, test=0.35, tuning=0.15, seed=1)
+    recipe = TINY.changed(backbone="cnn_small", epochs=10, batch_size=8, **fields)
+    model = train(cases, parts, recipe, threads=1, cache=folder / "cache")
+    return evaluate(predict(model, cases.only(parts, "test"), threads=1))["auc"].value
+
+
+@pytest.mark.slow
+def test_a_trend_is_found_in_frames_in_their_order_and_not_in_shuffled_ones(tmp_path) -> None:
+    assert area(tmp_path, "trend", extra_inputs=()) >= 0.9
+    assert area(tmp_path, "trend", extra_inputs=(), shuffled=True) <= 0.7
+
+
+@pytest.mark.slow
+def test_a_movement_is_found_with_its_column_and_not_without(tmp_path) -> None:
+    assert area(tmp_path, "movement") >= 0.7
+    assert area(tmp_path, "movement", extra_inputs=()) <= 0.62
