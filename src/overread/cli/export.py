@@ -106,11 +106,9 @@ def _frozen(run: Path) -> tuple[Frozen, ...]:
 def _cases(model: Model, run: Path, images: str, progress: Progress) -> Cases:
     """The images to compare on: those that were named, or the run's own of its tuning and training parts."""
     if images:
-        from overread.cases.sources.read_cases import read_images
+        from overread.learning.inputs import new_cases
 
-        about = model.about
-        return read_images(images, model.target, names="hash" if about.names_salt else "keep", salt=about.names_salt,
-                           planes=about.planes, progress=progress)  # fmt: skip
+        return new_cases(model, images, progress=progress)
     if not (run / "study.toml").exists():
         raise InputError(
             "the folder is no run, so there are no images to compare the exported model on",
@@ -150,7 +148,6 @@ def _export_dicom(
 ) -> None:
     """For each case of the images a structured report and a picture, as new files of ``place``."""
     from overread.cases.cases import paths
-    from overread.cases.sources.read_cases import read_images
     from overread.deidentify.rules import Rules, new_salt
     from overread.export.dicom_objects import (
         Algorithm,
@@ -161,6 +158,7 @@ def _export_dicom(
         write_object,
     )
     from overread.images.address import parse
+    from overread.learning.inputs import new_cases
     from overread.study.opinion import open_reader
 
     reader, rules = open_reader(model, threads=threads), Rules(new_salt()) if deidentified else None
@@ -168,8 +166,7 @@ def _export_dicom(
     algorithm = Algorithm(f"overread {about.backbone.name}", __version__, reader.model.digest)
     with bars() as progress:
         for source in wanted:
-            cases = read_images(source, reader.model.target, names="hash" if about.names_salt else "keep", salt=about.names_salt,
-                                planes=about.planes, progress=progress)  # fmt: skip
+            cases = new_cases(reader.model, source, progress=progress)
             found = {one.case: one for one in reader.opinions(cases, progress=progress, say=say)}
             maps = _maps(reader, cases, found, progress) if with_map else {}
             addresses, names = paths(cases), cases.table["case"].astype(str)

@@ -88,17 +88,15 @@ def _predict_parts(folder: Path) -> None:
 def _predict_table(
     folder: Path, table: str, columns: Columns, layout: Layout, names: str, resources: Resources, output: Path
 ) -> None:
-    from overread.cases.sources.read_cases import read_images
+    from overread.learning.inputs import new_cases
     from overread.learning.predict import load_model
     from overread.learning.predict import predict as predict_cases
 
     model = load_model(folder)
-    about = model.about
-    roles: dict[str, Any] = {name: getattr(columns, name) or None for name in PREDICTED}
+    roles: dict[str, str | None] = {name: getattr(columns, name) or None for name in PREDICTED}
     with bars() as progress:
-        cases = read_images(table, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt,
-                            planes=about.planes, progress=progress, layout=_layout(model, layout), keep=(*columns.subgroups, *columns.keep_columns),
-                            **roles)  # fmt: skip
+        cases = new_cases(model, table, names=names, roles=roles, layout=_layout(model, layout), keep=(*columns.subgroups, *columns.keep_columns),
+                          progress=progress)  # fmt: skip
         made = predict_cases(
             model, cases, device=resources.device, threads=resources.threads, progress=progress, say=say
         )

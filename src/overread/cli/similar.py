@@ -106,12 +106,11 @@ def _index(
 
 def _query(name: str, table: Cases, model: Model, context: RunContext) -> Cases:
     """A case of the run, or the image at a path."""
-    from overread.cases.sources.read_cases import read_images
+    from overread.learning.inputs import new_cases
 
     if Path(name).is_file():
-        salt = model.about.names_salt
-        query = read_images(name, model.target, names="hash" if salt else "keep", salt=salt, planes=model.about.planes)
-        if salt:
+        query = new_cases(model, name)
+        if model.about.names_salt:
             context.say(f"  {Path(name).name} stands under the code {query.table['case'].iloc[0]}")
         return query
     try:

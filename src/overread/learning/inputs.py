@@ -5,6 +5,7 @@ Everything that asks a trained network, a prediction, a saliency map, an embeddi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from torch import Tensor
 from overread.cases.arrange import arrange
 from overread.cases.cases import Cases, paths
 from overread.cases.extra_inputs import extra_values
+from overread.cases.sources.layout import Layout
+from overread.cases.sources.read_cases import read_images
+from overread.cases.sources.tables import PLAIN
 from overread.core.errors import ImageError, checked
 from overread.core.files import cores
 from overread.core.phrases import count
@@ -54,6 +58,23 @@ class Inputs:
 
     def __len__(self) -> int:
         return len(self.cases)
+
+
+@checked
+def new_cases(
+    model: Model, path: str | os.PathLike[str], *, names: str = "", roles: Mapping[str, str | None] | None = None,
+    layout: Layout = PLAIN, keep: Sequence[str] = (), progress: Progress = silent,
+) -> Cases:  # fmt: skip
+    """An image, a folder, an export of DICOM files or a table, as cases of what the model was taught: in its planes, under
+    its codes, so that its patients are known again.
+
+    ``names``: ``hash`` or ``keep``, as the model was made if blank. ``roles``: columns of a table by what they hold
+    (``image``, ``patient``, ``label`` …). Raises as :func:`overread.cases.sources.read_cases.read_images`.
+    """
+    about = model.about
+    given = {role: column for role, column in (roles or {}).items() if column}
+    return read_images(path, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt, planes=about.planes,
+                       progress=progress, layout=layout, keep=keep, **given)  # fmt: skip
 
 
 @checked

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from overread.cases.cases import Cases
-from overread.cases.sources.read_cases import read_images
 from overread.cases.split import Split
 from overread.core.errors import InputError, checked, require
 from overread.core.files import read_rows, write_rows
@@ -22,6 +21,7 @@ from overread.explanation.explain import explanations
 from overread.explanation.filters import show_filters
 from overread.explanation.map_files import LIST, MapEntry, keep_map, read_entries, write_entries
 from overread.explanation.verdict import Criterion
+from overread.learning.inputs import new_cases
 from overread.learning.model import Model
 from overread.learning.predict import load_model
 from overread.reporting.gallery import errors_beside_correct
@@ -217,9 +217,7 @@ def _named(context: RunContext, model: Model, named: Sequence[str]) -> Cases:
     if len(paths) < len(named):
         other = next(name for name in named if name not in paths)
         raise InputError("paths of images and cases of the run are explained apart", given=f"{other} is no path", todo="call it twice")  # fmt: skip
-    about = model.about
-    parts = [read_images(path, model.target, names="hash" if about.names_salt else "keep", salt=about.names_salt, planes=about.planes,
-                         progress=context.progress) for path in paths]  # fmt: skip
+    parts = [new_cases(model, path, progress=context.progress) for path in paths]
     tables, known = [], set[str]()
     for place, part in enumerate(parts, start=1):
         table = part.table.assign(image=[str(Path(part.root) / image) for image in part.table["image"]])
