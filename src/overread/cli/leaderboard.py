@@ -84,6 +84,7 @@ def _recipes(systems: list[Path]) -> list[Path]:
 def _trained(recipe: Path, like: Path, folder: Path, machine: Machine) -> Path:
     """The run of a recipe on the table and the split of the run ``like``, up to its predictions: no look at its test part."""
     from overread.study import steps
+    from overread.study.run_like import run_like
 
     study = Study.load(like / "study.toml").changed(recipe=recipe_changes(RecipeChoice(recipe=str(recipe))))
     steps.require_trainable(study, not machine.offline)
@@ -91,12 +92,7 @@ def _trained(recipe: Path, like: Path, folder: Path, machine: Machine) -> Path:
     with bars() as progress:
         study, cases = steps.open_study(study, folder, progress)
     with open_run(study, folder, machine.cache, offline=machine.offline, table=cases) as context:
-        steps.set_up(context, cases)
-        if (folder / "split.csv").read_bytes() != (like / "split.csv").read_bytes():
-            raise InputError("the table has changed since the run was made: it is split otherwise now", given=str(like),
-                             todo="make the run anew, in another folder")  # fmt: skip
-        steps.train(context)
-        steps.predict(context)
+        run_like(context, cases, like)
     return folder
 
 

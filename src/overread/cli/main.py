@@ -24,6 +24,7 @@ from overread.cli.evaluate import evaluate
 from overread.cli.explain import explain
 from overread.cli.export import export
 from overread.cli.froc import froc
+from overread.cli.grid import grid
 from overread.cli.inventory import data_app, weights_app
 from overread.cli.leaderboard import leaderboard
 from overread.cli.lr_find import lr_find
@@ -57,7 +58,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, leaderboard, readers, froc, plan, calibrate, simulate,
+for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, leaderboard, grid, readers, froc, plan, calibrate, simulate,
                  curve, shift, search, similar, serve, checklist, scan, show, export, deidentify, key, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(recipes_app, name="recipes")

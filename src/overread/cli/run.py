@@ -198,13 +198,10 @@ def _show_result(folder: Path, verbose: bool) -> None:
 
 def recipe_changes(choice: RecipeChoice) -> dict[str, Any]:
     """The recipe's fields that differ from the defaults."""
-    from overread.core.files import plain
-    from overread.learning.recipe import Recipe, override
+    from overread.learning.recipe import Recipe, differing, override
 
     chosen = {name: value for name, value in vars(choice).items() if value and name not in ("recipe", "settings")}
-    recipe = override(Recipe.load(choice.recipe).changed(**chosen), list(choice.settings))
-    usual = plain(Recipe())
-    return {name: value for name, value in plain(recipe).items() if value != usual[name] and name != "seed"}
+    return differing(override(Recipe.load(choice.recipe).changed(**chosen), list(choice.settings)))
 
 
 def _amended(folder: Path, changes: dict[str, Any]) -> Study:

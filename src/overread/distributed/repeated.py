@@ -19,7 +19,7 @@ from overread.cases.stratify import beginning, nested_order
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import fingerprint, read_json, write_json
 from overread.core.phrases import count
-from overread.core.progress import Progress, silent
+from overread.core.progress import Clock, Progress, silent
 from overread.evaluation.generalisation.learning_curve import Size
 from overread.evaluation.generalisation.site_transfer import ALL_BUT
 from overread.evaluation.subgroups import FEWEST
@@ -38,7 +38,8 @@ STOPPING = 0.1
 class Training:
     """One model to train: on the cases ``train``, its snapshot chosen on ``tuning``, for the cases ``judged``.
 
-    ``name`` says what it is; ``size`` its place on a curve; ``sources`` it is trained on, for shifts.
+    ``name`` says what it is; ``size`` its place on a curve; ``sources`` it is trained on, for shifts. ``tuned``: among
+    the judged cases are those of ``tuning``, on which a threshold will be chosen for the others.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Training:
     repeat: int = 0
     size: Size = field(default_factory=lambda: Size(1.0))
     sources: tuple[str, ...] = ()
+    tuned: bool = False
 
     @property
     def digest(self) -> str:
@@ -230,16 +232,18 @@ def train_each(
     device: str = "",
     threads: int = 0,
     network: bool = True,
+    seconds: float | None = None,
     progress: Progress = silent,
     done: Callable[[Training, bool], Any] = lambda training, new: None,
 ) -> list[tuple[Training, Predictions, str]]:
     """Train each model and predict its judged cases: the training, its predictions, and the hash of its model.
 
     Each is kept in ``folder`` under a key of its images, labels and recipe; called again, only what is missing is
-    trained, a stopped training goes on. ``done`` hears of each training, and whether it was new. Raises
+    trained, a stopped training goes on. ``seconds``: what all of them together may take, each an equal part of what is
+    left. ``done`` hears of each training, and whether it was new. Raises
     :class:`UnsoundError` should a judged patient be among those trained on.
     """
-    found = []
+    found, whole = [], Clock(seconds)
     for i, training in enumerate(trainings.all):
         progress("training models", i, len(trainings.all))
         key = fingerprint([training.digest, recipe, str(weights or "")])
@@ -253,7 +257,8 @@ def train_each(
 
             model = train(*_with_split(training), recipe.changed(seed=recipe.seed + training.repeat), weights=weights,
                           folder=folder / key / "checkpoints", cache=cache, device=device, threads=threads,
-                          network=network, progress=heard)  # fmt: skip
+                          network=network, progress=heard, predicted=len(training.judged),
+                          clock=None if seconds is None else Clock(whole.left / (len(trainings.all) - i)))  # fmt: skip
             predict(model, training.judged, device=device, threads=threads, part=training.part, progress=heard).save(
                 table
             )
@@ -267,7 +272,7 @@ def train_each(
 
 
 def _refuse_overlap(training: Training) -> None:
-    tuned = training.tuning.digest == training.judged.digest  # tuning patients may be judged: they choose only
+    tuned = training.tuned or training.tuning.digest == training.judged.digest  # they choose only, and may be judged
     known = [training.train.table["patient"], *([] if tuned else [training.tuning.table["patient"]])]
     seen = len(set().union(*known) & set(training.judged.table["patient"]))
     if seen:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from overread.core.errors import checked, require
+from overread.evaluation.comparison.opinion_pool import greedy_shares
 from overread.images.preprocess import Preprocess
 from overread.networks.fusion import Fused
 from overread.networks.numeric_inputs import extra_of
@@ -30,8 +31,6 @@ FEWEST_TO_CALIBRATE = 20
 COLDEST, HOTTEST = 0.05, 20.0
 #: How far the offset of an output is expected to lie from 0, in log odds.
 OFFSETS = 1.0
-#: How often the greedy choice of members may take one.
-MOST_DRAWS = 20
 
 
 class Member(nn.Module):
@@ -135,29 +134,14 @@ def choose_members(
 ) -> tuple[float, ...]:
     """The share of each of M models, by their outputs (N, K) on cases that none has seen: greedy, with replacement.
 
-    From ``first`` on, whichever model raises the snapshot score most is added, again and again, until none does
-    (Caruana 2004, "Ensemble selection from libraries of models", section 2.1 and 2.3). Not chosen: 0.
+    By the snapshot score, as :func:`overread.evaluation.comparison.opinion_pool.greedy_shares`. Not chosen: 0.
 
     >>> from overread.tasks.classes import Binary
     >>> good = np.array([[2.0, 0], [1, 0], [0, 1], [0, 2]])
     >>> choose_members([good, -good], Binary(("no", "yes")), np.array([0, 0, 1, 1]))
     (1.0, 0.0)
     """
-
-    def score(total: NDArray[np.float64], count: int) -> float:
-        mean = total / count
-        return task.snapshot_score(mean, labels, mean_loss(task, mean, labels))
-
-    counts = np.zeros(len(outputs), int)
-    counts[first] = 1
-    total, best = outputs[first].astype(np.float64), score(outputs[first].astype(np.float64), 1)
-    while counts.sum() < MOST_DRAWS:
-        tried = [score(total + each, int(counts.sum()) + 1) for each in outputs]
-        which = int(np.argmax(tried))
-        if tried[which] <= best + 1e-6:
-            break
-        total, best, counts[which] = total + outputs[which], tried[which], counts[which] + 1
-    return tuple(float(count) / float(counts.sum()) for count in counts)
+    return greedy_shares(outputs, lambda mean: task.snapshot_score(mean, labels, mean_loss(task, mean, labels)), first)
 
 
 @checked

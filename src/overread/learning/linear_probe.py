@@ -44,6 +44,7 @@ __all__ = [
     "feature_key",
     "fit_head",
     "kept_features",
+    "penalties_of",
     "search_features",
     "set_head",
     "tried",
@@ -159,7 +160,7 @@ def fit_head(
     def fitted(features: Tensor, some: NDArray[np.int64]) -> Probe:
         folds = folds_of(data.cases.take(samples.first[some]), k=recipe.folds, seed=recipe.seed)
         return cross_validate(features, labels[torch.from_numpy(some)], data.cases.target.task, head=recipe.head, weights=weights,
-                              refit=True, folds=folds, penalties=_penalties(recipe), progress=progress)  # fmt: skip
+                              refit=True, folds=folds, penalties=penalties_of(recipe), progress=progress)  # fmt: skip
 
     if not isinstance(network, Fused) or members is None:
         return tried(recipe, set_head(network, fitted(features[torch.from_numpy(rows)], rows)))
@@ -211,10 +212,11 @@ def set_head(network: nn.Module, probe: Probe) -> Probe:
 def tried(recipe: Recipe, probe: Probe) -> tuple[dict[str, Any], ...]:
     """The held-out loss of each penalty of a recipe, and which was chosen."""
     return tuple({"penalty": penalty, "held-out loss": loss, "chosen": penalty == probe.penalty}
-                 for penalty, loss in zip(_penalties(recipe), probe.losses))  # fmt: skip
+                 for penalty, loss in zip(penalties_of(recipe), probe.losses))  # fmt: skip
 
 
-def _penalties(recipe: Recipe) -> tuple[float, ...]:
+@checked
+def penalties_of(recipe: Recipe) -> tuple[float, ...]:
     """Those of the recipe; the closed forms, which shrink all directions alike, are tried at larger ones too."""
     more = (10.0, 100.0, 1000.0) if len(recipe.penalties) > 1 and recipe.head in ("ridge", "nearest-mean") else ()
     return (*recipe.penalties, *(factor * max(recipe.penalties) for factor in more))
@@ -348,7 +350,7 @@ def _source_rungs(
     def judged(changed: Recipe, columns: Tensor, head: str) -> FeatureRung:
         begin = time.monotonic()
         probe = cross_validate(features[:, columns], truth, task, head=head, weights=weights, folds=folds,
-                               penalties=_penalties(recipe.changed(head=head)), progress=progress)  # fmt: skip
+                               penalties=penalties_of(recipe.changed(head=head)), progress=progress)  # fmt: skip
         outputs = probe.outputs.numpy()
         score = task.snapshot_score(outputs, np.array(labels), min(probe.losses))
         settled = changed.changed(head=head, penalties=(probe.penalty,))

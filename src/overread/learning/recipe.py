@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.resources
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -324,17 +324,48 @@ def override(recipe: Recipe, settings: list[str]) -> Recipe:
     >>> override(Recipe(), ["epochs=3", "augmentation.rotate=20"]).augmentation.rotate
     20.0
     """
-    values = plain(recipe)
+    changes: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         require(bool(equals), "a setting must read key=value", given=setting)
-        _place(values, key.strip(), _toml_value(text.strip()))
-        if key.strip().startswith("augmentation."):
-            values["augment"] = "given"
-    return build(Recipe, values, where="--set")
+        changes[key.strip()] = toml_value(text.strip())
+    return amended(recipe, changes, where="--set")
 
 
-def _toml_value(text: str) -> Any:
+@checked
+def amended(recipe: Recipe, changes: Mapping[str, Any], *, where: str = "the recipe") -> Recipe:
+    """The recipe with other plain values: ``augmentation.rotate``, or a table ``augmentation``, reaches inside.
+
+    What is said of the augmentation holds as it stands, unless ``augment`` says otherwise. Raises :class:`InputError`
+    for an unknown field, naming the nearest.
+
+    >>> amended(Recipe(), {"augmentation": {"clahe": 0.5}}).augment
+    'given'
+    """
+    values = plain(recipe)
+    for key, value in changes.items():
+        group = isinstance(value, Mapping) and key not in _TABLES and isinstance(values.get(key), dict)
+        inside = {f"{key}.{name}": each for name, each in value.items()} if group else {key: value}
+        for name, each in inside.items():
+            _place(values, name, each)
+            if name.startswith("augmentation.") and "augment" not in changes:
+                values["augment"] = "given"
+    return build(Recipe, values, where=where)
+
+
+@checked
+def differing(recipe: Recipe) -> dict[str, Any]:
+    """The plain fields of a recipe that differ from the defaults, without the seed, which is the study's.
+
+    >>> differing(Recipe(epochs=3, seed=7))
+    {'epochs': 3}
+    """
+    usual = plain(AUTO)
+    return {name: value for name, value in plain(recipe).items() if value != usual[name] and name != "seed"}
+
+
+def toml_value(text: str) -> Any:
+    """What a text says as a value of TOML; the text itself where it is none."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

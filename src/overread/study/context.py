@@ -18,10 +18,16 @@ from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.predictions import Predictions
 from overread.study.question import Study
 
+#: Seconds kept at the end of a budget for evaluation, maps, an index and the report.
+CLOSING_SECONDS = 40.0
+
 
 @dataclass(frozen=True, eq=False)
 class RunContext:
-    """What each step works with: the question, the folder, and ways to speak."""
+    """What each step works with: the question, the folder, and ways to speak.
+
+    ``closing``: the seconds of a budget that are kept for what comes after the predictions.
+    """
 
     study: Study
     folder: Path
@@ -32,6 +38,7 @@ class RunContext:
     say: Say = unheard
     table: Cases | None = None
     verbose: bool = False
+    closing: float = CLOSING_SECONDS
 
     def cases(self) -> Cases:
         """All cases of the table. Where ``cases.csv`` does not say all of it, the table is read again."""

@@ -45,7 +45,7 @@ from overread.evaluation.decision.class_decision import Frozen
 from overread.evaluation.evaluate import Evaluation
 from overread.evaluation.evaluate import evaluate as evaluate_predictions
 from overread.evaluation.ledger import require_entry_of, settle
-from overread.evaluation.operating_point import choose_thresholds
+from overread.evaluation.operating_point import OperatingPoint, choose_thresholds
 from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.learning.preflight.faults import Preflight
@@ -61,8 +61,6 @@ JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "co
                      "device", "threads"})  # fmt: skip
 #: What a model made of folds says of training and tuning patients, each by networks that have not seen him.
 HELD_OUT = "predictions/held-out.csv"
-#: Seconds kept at the end of a budget for evaluation, maps, an index and the report.
-CLOSING_SECONDS = 40.0
 #: Of a budget the seconds without which what a report may show beside its numbers is left to commands of their own.
 SHOWING_SECONDS = 15.0
 #: Of the maps that a report shows those that are held against their checks, which take some hundred passes each; and the
@@ -190,7 +188,7 @@ def _write_agreement(context: RunContext, cases: GradedCases) -> None:
 def split(context: RunContext) -> None:
     """``split.csv`` with its proof: who trains, who tunes, who tests."""
     study, rule, found = context.study, context.study.split, Audit.load(context.folder / "audit.json")
-    _refuse_errors(found, rule.despite)
+    refuse_errors(found, rule.despite)
     _write_excluded(context, list(found.excluded))
     usable = context.usable()
     usable = usable.take(usable.labelled)
@@ -209,7 +207,8 @@ def split(context: RunContext) -> None:
     context.say(str(parts))
 
 
-def _refuse_errors(found: Audit, despite: tuple[str, ...]) -> None:
+@checked
+def refuse_errors(found: Audit, despite: tuple[str, ...]) -> None:
     """Stop at an error of the audit, unless it is of a kind that was named: nothing that follows could be trusted."""
     errors = [f for f in found.findings if f.severity == "error"]
     left = [f for f in errors if f.kind not in despite]
@@ -279,7 +278,7 @@ def rehearse(context: RunContext) -> Preflight:
 def _closing(context: RunContext, cases: Cases, parts: Split) -> float:
     """Seconds for predicting, judging and reporting: a share of the budget that grows with the images to predict."""
     share = 1 - len(parts.rows(cases, "train")) / max(len(cases), 1)
-    return CLOSING_SECONDS + 0.1 * share * (context.clock.limit or 0.0)
+    return context.closing + 0.1 * share * (context.clock.limit or 0.0)
 
 
 @checked
@@ -521,11 +520,17 @@ def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple
 def frozen_by(rule: OperatingRule, tuning: Predictions, seed: int = 0) -> tuple[Frozen, ...]:
     """The points at which sensitivity and specificity are told, and of several classes the decision rule, chosen on
     tuning predictions."""
-    points = choose_thresholds(tuning, rule=rule.rule, sensitivity=rule.sensitivity or None, specificity=rule.specificity or None,
-                               cost=rule.cost or None, prevalence=rule.prevalence or None if rule.cost else None)  # fmt: skip
+    points = thresholds_by(rule, tuning)
     if not (tuning.target.task.multiclass or rule.decide != "auto" or rule.cost_matrix):
         return points
     return (*points, choose_decision(tuning, rule=rule.decide, costs=rule.cost_matrix or None, seed=seed))
+
+
+@checked
+def thresholds_by(rule: OperatingRule, tuning: Predictions) -> tuple[OperatingPoint, ...]:
+    """The points at which sensitivity and specificity are told, chosen on tuning predictions."""
+    return choose_thresholds(tuning, rule=rule.rule, sensitivity=rule.sensitivity or None, specificity=rule.specificity or None,
+                             cost=rule.cost or None, prevalence=rule.prevalence or None if rule.cost else None)  # fmt: skip
 
 
 def _shortcut(folder: Path) -> Predictions | None:

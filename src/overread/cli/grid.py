@@ -1,0 +1,101 @@
+"""The factorial of recipe settings on one table, and cross-validation of one recipe or many."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from overread.cases.sources.layout import Layout
+from overread.cli.console import bars, end, json_with_metrics, output_folder, say
+from overread.cli.options import AsJson, Level, Machine, Only, Out, RecipeChoice, Table
+from overread.cli.run import study_of
+from overread.core.errors import InputError
+from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
+
+if TYPE_CHECKING:
+    from overread.study.factorial import Readers
+
+#: Of the recipe all but the folds of an ensemble: here they are those of cross-validation.
+_RECIPE = Only(("recipe", "epochs", "backbone", "image_size", "batch_size", "window", "crop", "fusion", "settings"))
+
+
+def grid(
+    table: Table, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: Annotated[RecipeChoice, _RECIPE],
+    training: Training, resources: Resources, machine: Machine,
+    vary: Annotated[list[str], typer.Option(help="a factor: setting=value,value, or an array of TOML, 'augmentation=[{name=\"none\"}, {name=\"extra\", augmentation={turn=0.75}}]'; may be repeated")] = [],
+    folds: Annotated[str, typer.Option(help="judge by cross-validation over all cases instead of a split: a number, or leave-one-out (by patient)")] = "",
+    part: Annotated[str, typer.Option(help="tuning (no look at the test set), or test (a look in the ledgers)")] = "tuning",
+    readers: Annotated[str, typer.Option(help="table of readers' calls who decide where two systems disagree: case, reader, label (or score); perfect: one who is never wrong")] = "",
+    disagree: Annotated[list[str], typer.Option(help="a system of that rule, by its name in the table, given twice; the best two on tuning data if not given")] = [],
+    reader_threshold: Annotated[float | None, typer.Option(help="least score of a reader that counts as positive")] = None,
+    modality: Annotated[str, typer.Option(help="which modality of the readers' table")] = "",
+    metric: Annotated[str, typer.Option(help="what to rank by; auc, macro auc or mae if not given")] = "",
+    against: Annotated[str, typer.Option(help="what each is compared with: best, first, or one by its name")] = "best",
+    level: Level = 0.95, output: Out = Path("runs/grid"), as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Train every combination of settings on one table and one split, and judge all; called again, it goes on.
+
+    Writes grid.json, grid.csv, metrics.json, grid.html, a run for each cell below cells/, and disagreement/ for the rule.
+    TABLE may be the folder of a grid: it is judged again, and what is missing is trained.
+    """
+    from overread.study.cross_validation import number_of
+    from overread.study.factorial import factors_of, parse_vary
+    from overread.study.factorial import grid as train_grid
+
+    if folds:
+        number_of(folds)
+    if again := (Path(table) / "vary.json").exists():
+        study, varied, folds = _reopened(Path(table), vary, folds)
+        output = Path(table)
+    else:
+        study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources)
+        varied = parse_vary(vary)
+    factors_of(varied)
+    output_folder(str(output), output)
+    asked = _readers(readers, disagree, reader_threshold, modality)
+    with bars() as progress:
+        found = train_grid(study, varied, output, part=part, folds=folds or 0, readers=asked, metric=metric, against=against, level=level,
+                           cache=machine.cache or None, network=not machine.offline, progress=progress, say=say)  # fmt: skip
+    if as_json:
+        typer.echo(json_with_metrics(output / "grid.json"))
+        return
+    typer.echo(found.table())
+    if asked:
+        from overread.evaluation.comparison.disagreement import Disagreement
+
+        typer.echo("\n" + Disagreement.load(output / "disagreement").table())
+    page = output / "grid.html"
+    more = "" if part == "test" or found.folds or again else f"; overread grid {output} --part test opens the test set"
+    end([output / "grid.csv", output / "grid.json", page], f"open {page}{more}")
+
+
+def _reopened(folder: Path, vary: list[str], folds: str) -> tuple[Study, dict[str, Any], str]:
+    """The study and the factors of a grid that is there, with the levels that are given besides."""
+    from overread.core.files import read_json
+    from overread.study.factorial import parse_vary
+
+    held = read_json(folder / "vary.json")
+    kept = {
+        name: [{"name": level, **fields} for level, fields in levels.items()] for name, levels in held["vary"].items()
+    }
+    for name, values in parse_vary(vary).items():
+        if name not in kept:
+            raise InputError("a grid that is there can have more levels, and no more factors", given=name,
+                             todo="make another grid: -o FOLDER")  # fmt: skip
+        known = {each["name"] for each in kept[name]}
+        kept[name] += [value for value in values if str(value) not in known]
+    before = str(held["folds"] or "")
+    if folds and folds != before:
+        raise InputError("the grid was judged otherwise", given=f"--folds {folds}; before: {before or 'one split'}",
+                         todo="make another grid: -o FOLDER")  # fmt: skip
+    return Study.load(folder / "study.toml"), kept, before
+
+
+def _readers(table: str, systems: list[str], threshold: float | None, modality: str) -> Readers | None:
+    from overread.study.factorial import Readers
+
+    if not table and not systems:
+        return None
+    return Readers("" if table == "perfect" else table, tuple(systems), threshold, modality)

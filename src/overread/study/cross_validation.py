@@ -1,0 +1,252 @@
+"""Cross-validation as a study: every patient is judged once, by what was learned without him.
+
+Of each fold, everything is learned from the other folds: normalisation, standardisation, penalties, weights of the
+classes, networks and their snapshots. The threshold of a fold is chosen on cases that lie outside of it, by models that
+have seen neither these cases nor the fold: of frozen features inner folds of the other folds say what they say; of a
+network that is trained, a tuning part is cut from the other folds, which chooses the snapshot too. So a case is called by a
+threshold which nothing of its own fold has moved. Weights of an ensemble are chosen in the same way, anew in each fold.
+
+The predictions are pooled in one table with a column ``fold``. Its intervals are by patient; they tell how the pooled result
+would vary with other patients under these very models. That the models of the folds share most of their training
+patients, and would be other models with others, no interval of a single cross-validation covers (Bengio & Grandvalet 2004:
+there is no unbiased estimate of that variance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread.cases.audit.audit import Audit
+from overread.cases.audit.fingerprints import group
+from overread.cases.cases import Cases, paths
+from overread.cases.split import folds as folds_of
+from overread.core.errors import InputError, UnsoundError, checked
+from overread.core.files import fingerprint, unguarded, write_csv
+from overread.core.phrases import count
+from overread.distributed.repeated import Training, Trainings, train_each
+from overread.evaluation.comparison.grid_table import Called, called_at, joined_calls
+from overread.evaluation.comparison.opinion_pool import choose_shares, pooled
+from overread.evaluation.subgroups import FEWEST
+from overread.predictions import Predictions
+from overread.study.context import RunContext, predictions_at
+from overread.study.question import Study
+from overread.study.run_like import begin_like
+from overread.study.steps import recipe_of, refuse_errors, thresholds_by
+
+LEAVE_ONE_OUT = "leave-one-out"
+HELD_OUT, TUNED = "predictions/folds.csv", "predictions/folds-tuning.csv"
+#: A threshold of its own for each fold, in words.
+NOTE = "a threshold for each fold, chosen outside of it"
+
+
+@dataclass(frozen=True, eq=False)
+class Dealt:
+    """Who is judged in which fold: ``table`` with ``case``, ``patient``, ``fold`` (from 1 on), ``count`` of them."""
+
+    table: pd.DataFrame
+    count: int
+
+    @property
+    def digest(self) -> str:
+        """Hash of who is where."""
+        return fingerprint(self.table.to_csv(index=False))
+
+    def of(self, cases: Cases) -> NDArray[np.int64]:
+        """The fold (N,) of each image."""
+        return (
+            cases.table["case"].map(dict(zip(self.table["case"], self.table["fold"], strict=True))).to_numpy(np.int64)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """Out-of-fold predictions of all cases with their ``fold``, and of each fold those on which its threshold is chosen."""
+
+    held_out: Predictions
+    tuning: dict[str, Predictions]
+
+
+@checked
+def deal(context: RunContext, folds: int | str) -> Dealt:
+    """Deal the patients of an audited study into folds: ``folds.csv``.
+
+    By patient, duplicates kept together, stratified by label and source; ``leave-one-out``: each patient, with whoever
+    shares an image with her, is a fold. Raises :class:`UnsoundError` for errors of the audit or too few patients,
+    :class:`InputError` for a rule of splitting that has no folds.
+    """
+    rule, found = context.study.split, Audit.load(context.folder / "audit.json")
+    asked = [name for name in ("deploy_to", "leave_out", "by_time") if getattr(rule, name)]
+    if asked:
+        raise InputError("cross-validation judges every case, at random by patient", given=", ".join(asked),
+                         todo="leave them out, or compare on a split: without --folds")  # fmt: skip
+    refuse_errors(found, rule.despite)
+    cases = _judged(context)
+    if cases.patients < FEWEST and "few-patients" not in rule.despite:
+        raise UnsoundError(
+            f"there are {count(cases.patients, 'patient')}, and nothing is judged below {FEWEST}", todo="add patients"
+        )
+    if rule.keep_given and (cases.table["split"] != "").any():
+        context.say("  the split that the table brings along is not used: cross-validation judges every case")
+    if folds == LEAVE_ONE_OUT:
+        fold = group(cases.table, "patient", found.pairs).of
+    else:
+        fold = folds_of(cases, k=number_of(folds), seed=context.study.training.seed, audit=found)
+    table = (
+        cases.table[["case", "patient"]]
+        .assign(fold=fold + 1)
+        .drop_duplicates("case")
+        .sort_values("case", ignore_index=True)
+    )
+    write_csv(context.folder / "folds.csv", table)
+    many = int(table["fold"].nunique())
+    context.say(
+        f"{count(many, 'fold')} of {count(len(table), 'case')} of {count(cases.patients, 'patient')}, by patient"
+    )
+    return Dealt(table, many)
+
+
+@checked
+def number_of(folds: int | str) -> int:
+    """How many folds a text asks for, 0 for ``leave-one-out``. Raises :class:`InputError` for anything else.
+
+    >>> number_of("10"), number_of("leave-one-out")
+    (10, 0)
+    """
+    if folds == LEAVE_ONE_OUT:
+        return 0
+    try:
+        many = int(folds)
+    except ValueError:
+        many = -1
+    if many < 2:
+        raise InputError(
+            "folds are a number from 2 on", given=repr(folds), todo=f"--folds 10 or --folds {LEAVE_ONE_OUT}"
+        )
+    return many
+
+
+def _judged(context: RunContext) -> Cases:
+    usable = context.usable()
+    return usable.take(usable.labelled)
+
+
+@checked
+def cross_validate_cell(context: RunContext, cases: Cases, dealt: Dealt, like: Path) -> Folded:
+    """The out-of-fold predictions of one recipe, kept in its folder; called again, what is there is read.
+
+    Raises what training does, and :class:`InputError` where the table is no longer that of ``like``.
+    """
+    from overread.learning.out_of_fold import learns_inside
+
+    begin_like(context, cases, like)
+    study, recipe = context.study, recipe_of(context.study)
+    key = fingerprint([cases.taught, dealt.digest, recipe, study.training.weights])
+    if not context.done("folds", key, HELD_OUT, TUNED):
+        began, judged = context.clock.elapsed, _judged(context)
+        held_out, tuned = (_frozen if learns_inside(recipe) else _trained)(context, judged, dealt)
+        held_out.save(context.folder / HELD_OUT)
+        names = ["fold", "case", *held_out.outputs]
+        write_csv(context.folder / TUNED, pd.concat([each.table.assign(fold=fold)[names] for fold, each in tuned.items()]), float_format="%.9g")  # fmt: skip
+        context.note("folds", key, context.clock.elapsed - began)
+    return read_folds(context.folder)
+
+
+@checked
+def read_folds(folder: Path) -> Folded:
+    """The out-of-fold predictions in a cell's folder."""
+    held_out = predictions_at(folder, folder / HELD_OUT)
+    held_out = replace(held_out, table=held_out.table.assign(fold=held_out.table["fold"].astype(str)))
+    told = unguarded(pd.read_csv(folder / TUNED, dtype={"fold": str, "case": str}, keep_default_na=False))
+    place = pd.Index(held_out.table["case"])
+    tuning = {}
+    for fold, rows in told.groupby("fold", sort=False):
+        found = held_out.take(place.get_indexer(pd.Index(rows["case"])))
+        tuning[str(fold)] = found.with_scores(rows[list(held_out.outputs)].to_numpy(np.float64))
+    return Folded(held_out, tuning)
+
+
+def _frozen(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Predictions, dict[str, Predictions]]:
+    """Of features that are made once, with heads of each fold."""
+    from overread.learning.out_of_fold import judge_frozen
+    from overread.learning.predict import tabulate
+
+    study, resources = context.study, context.study.resources
+    found, prints = Audit.load(context.folder / "audit.json"), context.prints(cases)
+    told = judge_frozen(cases, dealt.of(cases), recipe_of(study), weights=study.training.weights or None, cache=context.cache,
+                        digests=dict(zip(paths(cases), prints["digest"], strict=True)), pairs=found.pairs, device=resources.device,
+                        threads=resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
+    named = replace(cases, table=cases.table.assign(fold=dealt.of(cases).astype(str)))
+    held_out = tabulate(told.held_out, named, cases.target, "held-out")
+    return held_out, {
+        str(fold): tabulate(values, cases, cases.target, "held-out") for fold, values in told.inner.items()
+    }
+
+
+def _trained(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Predictions, dict[str, Predictions]]:
+    """Of networks, one trained for each fold; each is kept until all are there."""
+    study, fold, found = context.study, dealt.of(cases), Audit.load(context.folder / "audit.json")
+    share = study.split.tuning / (1 - study.split.test)
+    trainings = []
+    for number in range(1, dealt.count + 1):
+        rest = cases.take(fold != number)
+        tunes = folds_of(rest, k=max(2, round(1 / share)), seed=study.training.seed, audit=found) == 0
+        judged = cases.take((fold == number) | cases.table["case"].isin(rest.table["case"][tunes]).to_numpy())
+        trainings.append(
+            Training(f"fold {number}", rest.take(~tunes), rest.take(tunes), judged, "held-out", tuned=True)
+        )
+    learned = train_each(
+        Trainings(tuple(trainings)), recipe_of(study), context.folder / "folds", weights=study.training.weights or None, cache=context.cache,
+        device=study.resources.device, threads=study.resources.threads, network=context.network,
+        seconds=None if context.clock.limit is None else context.clock.left, progress=context.progress,
+        done=lambda training, new: context.say(f"{training.name} of {dealt.count}{'' if new else ', kept from before'}"),
+    )  # fmt: skip
+    of_case = dict(zip(dealt.table["case"], dealt.table["fold"], strict=True))
+    parts, tuning = [], {}
+    for number, (_, told, _) in enumerate(learned, start=1):
+        own = told.table["case"].map(of_case).to_numpy() == number
+        parts.append(told.take(own).table.assign(fold=str(number)))
+        tuning[str(number)] = replace(told.take(~own), by=None)
+    whole = pd.concat(parts, ignore_index=True)
+    order = pd.Index(whole["case"]).get_indexer(pd.Index(cases.table["case"].drop_duplicates()))
+    return Predictions(
+        whole.iloc[order[order >= 0]].reset_index(drop=True), cases.target, identifiers=cases.identifiers
+    ), tuning
+
+
+# -- thresholds and weights of each fold ------------------------------------------------------------------------------
+
+
+@checked
+def called_by_fold(study: Study, folded: Folded) -> tuple[Called, ...]:
+    """What is called positive in each fold at the points chosen on its own tuning predictions, as one."""
+    table = folded.held_out.table
+    each: list[Sequence[Called]] = []
+    for fold, tuning in folded.tuning.items():
+        points = thresholds_by(study.operating_point, tuning)
+        each.append(called_at(folded.held_out.take((table["fold"] == fold).to_numpy()), points, NOTE))
+    return joined_calls(each, NOTE)
+
+
+@checked
+def pooled_folds(cells: Mapping[str, Folded]) -> tuple[Folded, dict[str, float]]:
+    """The weighted mean of several cells, its weights chosen anew for each fold outside of it; and the weights' mean."""
+    first = next(iter(cells.values()))
+    parts, tuning, shares = [], {}, list[dict[str, float]]()
+    for fold in first.tuning:
+        outside = {name: each.tuning[fold] for name, each in cells.items()}
+        shares.append(choose_shares(outside))
+        tuning[fold] = pooled(outside, shares[-1])
+        inside = {name: each.held_out.take((each.held_out.table["fold"] == fold).to_numpy()) for name, each in cells.items()}  # fmt: skip
+        parts.append(pooled(inside, shares[-1]).table)
+    whole = (
+        pd.concat(parts).set_index("case", drop=False).loc[list(first.held_out.table["case"])].reset_index(drop=True)
+    )
+    mean: dict[str, Any] = {name: float(np.mean([each[name] for each in shares])) for name in cells}
+    return Folded(replace(first.held_out, table=whole), tuning), mean

@@ -1,0 +1,476 @@
+"""A factorial of recipe settings on one table, audit and split: every cell a run, and one table of what each reaches."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from overread.cases.annotators import coded, read_grades
+from overread.cases.cases import Cases
+from overread.core.errors import InputError, OverreadError, UnavailableError, checked, one_of
+from overread.core.files import fingerprint, folder_lock, read_fields, read_json, write_csv, write_json
+from overread.core.phrases import count
+from overread.core.progress import Clock, Progress, Say, silent, unheard
+from overread.evaluation.comparison.disagreement import Disagreement, disagreement
+from overread.evaluation.comparison.grid_table import ENSEMBLE, Called, Grid, LeftOut, called_at, judge_grid
+from overread.evaluation.comparison.opinion_pool import choose_shares, pooled
+from overread.evaluation.decision.class_decision import Frozen, thresholds_of
+from overread.evaluation.ledger import record_look
+from overread.evaluation.operating_point import OperatingPoint
+from overread.predictions import Predictions
+from overread.study.context import RunContext, predictions_of
+from overread.study.cross_validation import Dealt, Folded, called_by_fold, cross_validate_cell, deal, pooled_folds
+from overread.study.question import Study
+from overread.study.run_like import run_like
+from overread.study.steps import (
+    audit,
+    begin,
+    frozen_by,
+    open_study,
+    recipe_of,
+    require_trainable,
+    split,
+    sweep,
+    tell_findings,
+)
+
+#: Parts that cells are judged on besides their folds.
+PARTS = ("tuning", "test")
+#: The least share of a budget that a cell is given, in seconds.
+LEAST_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Who decides where two systems disagree: a table of their calls (blank: one who is never wrong), and which two.
+
+    ``threshold``: the least score of theirs that counts as positive; ``modality``: which one of their table.
+    """
+
+    table: str = ""
+    systems: tuple[str, ...] = ()
+    threshold: float | None = None
+    modality: str = ""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of a factor: its name, and the fields of the recipe that it sets."""
+
+    name: str
+    changes: dict[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What is varied: its name and its levels."""
+
+    name: str
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination of levels, with the study that it is: ``name`` for people, ``place`` its folder below ``cells/``."""
+
+    name: str
+    place: str
+    levels: tuple[str, ...]
+    study: Study
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a finished cell, or the ensemble, is judged by: its table, what it froze, and what it calls positive."""
+
+    table: Predictions
+    called: tuple[Called, ...] = ()
+    frozen: tuple[Frozen, ...] = ()
+    ledger: Path | None = None
+
+
+@checked
+def grid(
+    study: Study, vary: Mapping[str, Sequence[Any]], folder: str | Path, *, part: str = "tuning", folds: int | str = 0, readers: Readers | None = None,
+    metric: str = "", against: str = "best", level: float = 0.95, cache: str | Path | None = None, network: bool = True,
+    progress: Progress = silent, say: Say = unheard,
+) -> Grid:  # fmt: skip
+    """Train every combination of the levels of ``vary``, judge all on the same cases, and write the table into ``folder``.
+
+    ``vary``: the values of each factor by its name, as :func:`factors_of` reads them; without factors, the study's own
+    recipe is the only cell. The table is audited and split once; each cell is a run's folder below ``cells/``, up to
+    its predictions. Called again, what is trained is left alone, so a stopped grid goes on, and levels may be added. The
+    study's budget is shared: each cell may use an equal part of what is left. A cell that cannot be trained (no weights
+    at hand, a size too small for its network) is left out with its reason.
+
+    ``part``: ``tuning`` (no look at the test set: sensitivity and specificity are then those on the data that chose the
+    points, which flatters a little) or ``test`` (a look, in the ledgers of the cells and of the grid). ``folds``: a
+    number, or ``leave-one-out``: every cell is judged by cross-validation over all cases instead, and there is no test
+    part (:mod:`overread.study.cross_validation`). ``readers``: who decides where two systems disagree, the two that are
+    best on tuning data unless they are named; None where the rule is not asked for. ``metric``, ``against``, ``level``: as
+    in :func:`overread.evaluation.comparison.leaderboard.leaderboard`.
+
+    Writes ``grid.json``, ``metrics.json``, ``grid.csv``, ``grid.html`` and ``vary.json``; ``disagreement/`` for the rule.
+    Raises :class:`InputError` for a factor, a level or a table that is wrong, :class:`UnsoundError` where the study
+    cannot be trusted, and the first cell's error where none could be trained.
+    """
+    from overread.reporting.pages.grid import grid_page
+
+    one_of(part, PARTS, "part")
+    folder, clock, factors = Path(folder), Clock(study.resources.limit), factors_of(vary)
+    cells, lost = _trainable(*cells_of(study, factors), network)
+    study, cases = open_study(study, folder, progress)
+    say(
+        f"{count(len(cells), 'cell')}: "
+        + "; ".join(f"{f.name}: {', '.join(x.name for x in f.levels)}" for f in factors)
+    )
+    with folder_lock(folder):
+        context = RunContext(study, folder, Path(cache) if cache else None, network, clock, progress, say, cases)
+        dealt = _set_up(context, cases, factors, folds)
+        made, more = _trained(context, cases, cells, dealt)
+        lost = (*lost, *more)
+        part = "folds" if dealt is not None else part
+        found = _judged(context, made, part)
+        shares: dict[str, float] = {}
+        if len(made) > 1:
+            found[ENSEMBLE], shares = _ensemble(context, made, found, part)
+        board = _table(context, found, part, metric=metric, against=against, level=level)
+        board = replace(
+            board, part=part, factors={f.name: tuple(x.name for x in f.levels) for f in factors},
+            levels={cell.name: cell.levels for cell in made}, left_out=lost, shares=shares, folds=dealt.count if dealt else 0,
+            cautions=(*board.cautions, *_cautions(part, bool(shares))),
+        )  # fmt: skip
+        routed = _routed(context, found, readers, part, level) if readers else None
+        board.save(folder)
+        write_csv(folder / "grid.csv", board.to_frame())
+        if routed:
+            routed.save(folder / "disagreement")
+        grid_page(board, folder, routed)
+    return board
+
+
+# -- the design: factors, levels, cells -------------------------------------------------------------------------------
+
+
+@checked
+def factors_of(vary: Mapping[str, Any]) -> tuple[Factor, ...]:
+    """The factors of ``{"backbone": ["alexnet", "googlenet"], …}``.
+
+    A value is one of the field of that name (``augmentation.rotate`` reaches inside); or a table of fields that change
+    together, ``{"name": "extra", "augmentation": {"turn": 0.75, "clahe": 0.5}}``, and then the factor may have any
+    name; or the path of a ``.toml`` file with such fields. Raises :class:`InputError` for a factor without levels or
+    with two of one name.
+
+    >>> [level.name for level in factors_of({"epochs": [1, 2]})[0].levels]
+    ['1', '2']
+    """
+    found = []
+    for name, values in vary.items():
+        values = list(values) if isinstance(values, (list, tuple)) else [values]
+        levels = tuple(_level(name, value, place) for place, value in enumerate(values, start=1))
+        names = [level.name for level in levels]
+        if not levels or len(set(names)) < len(names):
+            raise InputError(f"the factor {name} needs levels of different names", given=", ".join(names) or "none",
+                             todo="give each value once; a table of fields says its name: {name = \"extra\", …}")  # fmt: skip
+        found.append(Factor(name, levels))
+    return tuple(found)
+
+
+def _level(factor: str, value: Any, place: int) -> Level:
+    if isinstance(value, str) and value.endswith(".toml"):
+        held = read_fields(Path(value))
+        return Level(str(held.pop("name", Path(value).stem)), held)
+    if isinstance(value, Mapping):
+        fields = {key: each for key, each in value.items() if key != "name"}
+        return Level(str(value.get("name", f"{factor} {place}")), fields)
+    plain = list(value) if isinstance(value, tuple) else value
+    text = (
+        " + ".join(map(str, plain))
+        if isinstance(plain, list)
+        else str(plain).lower()
+        if isinstance(plain, bool)
+        else str(plain)
+    )
+    return Level(text or "none", {factor: plain})
+
+
+@checked
+def parse_vary(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Factors from ``name=value,value`` as they are typed; a value in brackets is an array of TOML.
+
+    >>> parse_vary(["backbone=lenet5,cnn_small", "epochs=1,2"])
+    {'backbone': ['lenet5', 'cnn_small'], 'epochs': [1, 2]}
+    """
+    from overread.learning.recipe import toml_value
+
+    found: dict[str, list[Any]] = {}
+    for text in texts:
+        name, equals, values = (each.strip() for each in text.partition("="))
+        if not equals or not name or not values:
+            raise InputError(
+                "what is varied reads name=value,value", given=repr(text), todo="--vary backbone=alexnet,googlenet"
+            )
+        if name in found:
+            raise InputError(
+                "a factor is given twice", given=name, todo=f"give all its values at once: --vary {name}=a,b"
+            )
+        if values.startswith("["):
+            read = toml_value(values)
+            if not isinstance(read, list):
+                raise InputError("the values of a factor are no array of TOML", given=repr(text)[:200],
+                                 todo="write --vary 'augmentation=[{name=\"none\"}, {name=\"extra\", augmentation={turn=0.75}}]'")  # fmt: skip
+            found[name] = read
+        else:
+            found[name] = [toml_value(value.strip()) for value in values.split(",") if value.strip()]
+    return found
+
+
+@checked
+def cells_of(study: Study, factors: Sequence[Factor]) -> tuple[list[Cell], list[LeftOut]]:
+    """Every combination of the levels as a study, and the combinations that contradict themselves, with the reason.
+
+    A level that is wrong in all of its combinations (a network that does not exist) raises its error.
+    """
+    cells, lost, errors, sound = list[Cell](), list[LeftOut](), dict[str, OverreadError](), set[str]()
+    for levels in itertools.product(*(factor.levels for factor in factors)):
+        name = ", ".join(level.name for level in levels) or str(study.training.recipe.get("name", "recipe"))
+        marks = {f"{factor.name}={level.name}" for factor, level in zip(factors, levels, strict=True)}
+        try:
+            changed = _changed(study, levels, name)
+        except OverreadError as error:
+            lost.append(LeftOut(name, str(error)))
+            errors |= dict.fromkeys(marks, error)
+            continue
+        sound |= marks
+        place = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "cell"
+        taken = {cell.place for cell in cells}
+        place = place if place not in taken else f"{place}-{len(cells) + 1}"
+        cells.append(Cell(name, place, tuple(level.name for level in levels), changed))
+    if never := next((errors[mark] for mark in errors if mark not in sound), None):
+        raise never
+    return cells, lost
+
+
+def _changed(study: Study, levels: Sequence[Level], name: str) -> Study:
+    from overread.learning.recipe import amended, differing
+
+    recipe, seed = recipe_of(study), study.training.seed
+    for level in levels:
+        changes = dict(level.changes)
+        if "seed" in changes:
+            seed = int(changes.pop("seed"))
+        recipe = amended(recipe, changes, where=f"the level {level.name!r}")
+    return study.changed(recipe=differing(recipe), seed=seed)
+
+
+def _trainable(cells: list[Cell], lost: list[LeftOut], network: bool) -> tuple[list[Cell], tuple[LeftOut, ...]]:
+    """The cells whose weights can come from somewhere; raises the first reason where there is none."""
+    kept, first = [], None
+    for cell in cells:
+        try:
+            require_trainable(cell.study, network)
+        except UnavailableError as error:
+            first = first or error
+            lost = [*lost, LeftOut(cell.name, str(error))]
+            continue
+        kept.append(cell)
+    if first is not None and not kept:
+        raise first
+    return kept, tuple(lost)
+
+
+# -- the cells, trained one after the other -----------------------------------------------------------------------------
+
+
+def _set_up(context: RunContext, cases: Cases, factors: Sequence[Factor], folds: int | str) -> Dealt | None:
+    """Audit, and split or deal into folds; None, or the folds."""
+    folder = context.folder
+    held = {"vary": {f.name: {level.name: level.changes for level in f.levels} for f in factors}, "folds": folds}
+    begin(context, cases)
+    write_json(folder / "vary.json", held)
+    audit(context)
+    tell_findings(context)
+    if folds:
+        return deal(context, folds)
+    split(context)
+    return None
+
+
+def _trained(
+    context: RunContext, cases: Cases, cells: Sequence[Cell], dealt: Dealt | None
+) -> tuple[dict[Cell, Folded | None], tuple[LeftOut, ...]]:
+    """Each cell that could be trained, in order, with its folds where there are any; and those that failed."""
+    made: dict[Cell, Folded | None] = {}
+    lost, first = list[LeftOut](), None
+    context.clock.credit(sum(_taken(context.folder / "cells" / cell.place) for cell in cells))
+    for place, cell in enumerate(cells):
+        context.progress("training cells", place, len(cells))
+        own = _context_of(context, cell, len(cells) - place)
+        began = time.monotonic()
+        try:
+            with folder_lock(own.folder):
+                sweep(own)
+                if dealt is None:
+                    run_like(own, cases, context.folder)
+                    made[cell] = None
+                else:
+                    made[cell] = cross_validate_cell(own, cases, dealt, context.folder)
+        except (OverreadError, RuntimeError, MemoryError) as error:
+            if _of_all_cells(error):
+                raise
+            first = first or error
+            lost.append(LeftOut(cell.name, str(error) or type(error).__name__))
+            context.say(f"  {cell.name}: left out — {lost[-1].reason}")
+            continue
+        context.say(f"  {cell.name}: done after {time.monotonic() - began:.0f} s ({place + 1} of {len(cells)})")
+    context.progress("training cells", len(cells), len(cells))
+    if first is not None and not made:
+        raise first
+    return made, tuple(lost)
+
+
+def _of_all_cells(error: BaseException) -> bool:
+    """Whether the next cell would meet it too: a full disk, another process, another study in the folder."""
+    return isinstance(error.__cause__, OSError) or "another" in str(error).partition(":")[0]
+
+
+def _context_of(context: RunContext, cell: Cell, left: int) -> RunContext:
+    """The context of one cell, whose budget is an equal part of what is left; one that has begun keeps its own."""
+    folder, study = context.folder / "cells" / cell.place, cell.study.changed(salt=context.study.columns.salt)
+    known = folder / "study.toml"
+    if context.clock.limit is not None:
+        budget = f"{max(LEAST_SECONDS, context.clock.left / left):.0f}s"
+        budget = Study.load(known).resources.budget if known.exists() else budget
+        study = study.changed(budget=budget, preset="")
+    whole = context.progress
+
+    def progress(what: str, done: int, total: int) -> None:
+        whole(f"{cell.name}: {what}", done, total)
+
+    return replace(context, study=study, folder=folder, clock=Clock(study.resources.limit), progress=progress, closing=0.0,
+                   say=lambda line: context.say(f"  {line}"))  # fmt: skip
+
+
+def _taken(folder: Path) -> float:
+    """Seconds that a cell has used already."""
+    path = folder / "record.json"
+    steps = read_json(path).get("steps", {}) if path.exists() else {}
+    return float(sum(steps.get(step, {}).get("seconds", 0.0) for step in ("model", "predictions", "folds")))
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------
+
+
+def _judged(context: RunContext, made: Mapping[Cell, Folded | None], part: str) -> dict[str, Judged]:
+    """What each cell is judged by."""
+    found = {}
+    for cell, folded in made.items():
+        home = context.folder / "cells" / cell.place
+        if folded is not None:
+            found[cell.name] = Judged(folded.held_out, called_by_fold(context.study, folded))
+        else:
+            tables = (predictions_of(home, "tuning"), predictions_of(home, part))
+            found[cell.name] = _at_points(context.study, *tables, part, home / "ledger.jsonl")
+    return found
+
+
+def _at_points(study: Study, tuning: Predictions, table: Predictions, part: str, ledger: Path) -> Judged:
+    """A table at what is frozen on tuning predictions."""
+    frozen = frozen_by(study.operating_point, tuning, seed=study.training.seed)
+    note = "at the threshold from tuning data" if part == "test" else "at the threshold chosen on these cases"
+    return Judged(table, called_at(table, frozen, note), frozen, ledger)
+
+
+def _ensemble(
+    context: RunContext, made: Mapping[Cell, Folded | None], found: Mapping[str, Judged], part: str
+) -> tuple[Judged, dict[str, float]]:
+    """The weighted mean of all cells, its weights and its points from tuning data alone; with folds, anew in each."""
+    folded = {cell.name: folds for cell, folds in made.items() if folds is not None}
+    if folded:
+        whole, shares = pooled_folds(folded)
+        whole.held_out.save(context.folder / "predictions" / "folds.csv")
+        return Judged(whole.held_out, called_by_fold(context.study, whole)), shares
+    tuning = {cell.name: predictions_of(context.folder / "cells" / cell.place, "tuning") for cell in made}
+    shares = choose_shares(tuning)
+    tables = {
+        "tuning": pooled(tuning, shares),
+        part: pooled({name: each.table for name, each in found.items()}, shares),
+    }
+    for name, table in tables.items():
+        table.save(context.folder / "predictions" / f"{name}.csv")
+    return _at_points(context.study, tables["tuning"], tables[part], part, context.folder / "ledger.jsonl"), shares
+
+
+def _table(context: RunContext, found: Mapping[str, Judged], part: str, **how: Any) -> Grid:
+    """The table of all systems, and the look that it is, written down where it is one."""
+    tables = {name: each.table for name, each in found.items()}
+    how |= {"seed": context.study.training.seed}
+    if part == "test":
+        return judge_grid(tables, at={name: each.frozen for name, each in found.items()},
+                          ledgers={name: each.ledger for name, each in found.items() if each.ledger}, **how)  # fmt: skip
+    board = judge_grid(tables, called={name: each.called for name, each in found.items()}, allow_seen=True, **how)
+    board = replace(board, cautions=tuple(c for c in board.cautions if "in training or tuning" not in c))
+    if part == "tuning":
+        return board
+    first = next(iter(tables.values()))
+    looks = record_look(context.folder / "ledger.jsonl", fingerprint([t.digest for t in tables.values()]), None, first.digest, test=first)  # fmt: skip
+    again = f"these cases have been judged {count(looks, 'time')} before in this folder: settings chosen by what came out are flattered"
+    return replace(board, cautions=(*board.cautions, *([again] if looks else [])))
+
+
+def _cautions(part: str, ensemble: bool) -> list[str]:
+    """What a reader of the table must know."""
+    told = {
+        "tuning": "judged on the tuning part, which chose snapshots and thresholds: all values flatter; --part test opens the test set",
+        "folds": "intervals are by patient, and do not cover that the folds share most of their training patients: with others, the models would be others",
+    }  # fmt: skip
+    found = [told[part]] if part in told else []
+    if ensemble and part == "tuning":
+        found.append("the weights of the ensemble were chosen on these very cases")
+    return found
+
+
+def _routed(
+    context: RunContext, found: Mapping[str, Judged], readers: Readers, part: str, level: float
+) -> Disagreement | None:
+    """What comes of it where two systems that disagree ask a reader; None where nothing is called positive."""
+    study = context.study
+    having = {name: each for name, each in found.items() if each.called}
+    for name in readers.systems:
+        one_of(name, tuple(having), "the system that may disagree")
+    names = readers.systems or tuple(_best_two(context, {n: each for n, each in having.items() if n != ENSEMBLE}))
+    if len(names) != 2 or names[0] == names[1]:
+        raise InputError(
+            "the rule of disagreement is for two systems",
+            given=", ".join(names) or "none",
+            todo="name two: --disagree A --disagree B",
+        )
+    grades = read_grades(readers.table) if readers.table else None
+    if grades is not None and study.columns.salt:
+        grades = coded(grades, study.columns.salt, context.cases().identifiers)
+    routed = disagreement({n: having[n].table for n in names}, {n: having[n].called[0] for n in names}, grades,
+                          reader_threshold=readers.threshold, modality=readers.modality, level=level, seed=study.training.seed)  # fmt: skip
+    if part == "test":
+        record_look(context.folder / "ledger.jsonl", fingerprint(list(names)), thresholds_of([f for n in names for f in having[n].frozen]),
+                    having[names[0]].table.digest, test=having[names[0]].table)  # fmt: skip
+    return routed
+
+
+def _best_two(context: RunContext, found: Mapping[str, Judged]) -> list[str]:
+    """The two cells with the largest sum of sensitivity and specificity on the tuning data of their points."""
+
+    def youden(name: str) -> float:
+        points = [p for p in found[name].frozen if isinstance(p, OperatingPoint)]
+        return points[0].sensitivity + points[0].specificity if points else 0.0
+
+    return sorted(found, key=youden, reverse=True)[:2]
+
+
+def _say_lost(say: Say, lost: Sequence[LeftOut]) -> None:
+    for each in lost:
+        say(f"  left out: {each.name} — {each.reason}")

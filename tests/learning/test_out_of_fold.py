@@ -1,0 +1,80 @@
+"""Nothing that is learned in a fold has seen it: shown by moving the held-out fold far away, and against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from overread.cases.cases import Cases
+from overread.core.errors import UnsoundError
+from overread.learning.out_of_fold import learns_inside, out_of_fold
+from overread.learning.recipe import Recipe
+from overread.tasks.target import Target
+
+N = 90
+RNG = np.random.default_rng(0)
+ILL = np.arange(N) % 2 == 1
+FEATURES = RNG.normal(size=(N, 12)) + 1.2 * ILL[:, None] * (np.arange(12) < 3)
+FOLD = (np.arange(N) // 6) % 5
+
+
+def cases() -> Cases:
+    table = pd.DataFrame({"image": [f"{i}.png" for i in range(N)], "case": [f"c{i:03}" for i in range(N)], "patient": [f"p{i // 2:03}" for i in range(N)],
+                          "source": "", "view": "", "time": "", "split": "", "label": np.where(ILL, "ill", "well")})  # fmt: skip
+    return Cases(table, Target("binary", ("well", "ill"), ("ill",)))
+
+
+def judged(features: np.ndarray, recipe: Recipe):
+    return out_of_fold(torch.from_numpy(features.astype(np.float32)), cases(), FOLD, recipe)
+
+
+RECIPE = Recipe(method="features", head="svm", penalties=(1e-3, 1e-1, 10.0), folds=3, seed=1)
+
+
+@pytest.mark.parametrize("head", ["svm", "logistic", "ridge"])
+def test_what_was_held_out_moves_nothing_that_judges_it(head):
+    """A leak of standardisation, penalty, head, calibration or inner folds would show: the fold is a thousand times as large."""
+    recipe = RECIPE.changed(head=head)
+    before = judged(FEATURES, recipe)
+    inside = FOLD == 2
+    moved = FEATURES.copy()
+    moved[inside] = 1000 * moved[inside][::-1] + 500
+    after = judged(moved, recipe)
+    place = list(np.unique(FOLD)).index(2)
+    assert before.penalties[place] == after.penalties[place]
+    assert np.array_equal(before.inner[2][~inside], after.inner[2][~inside])
+    assert np.isnan(before.inner[2][inside]).all()
+    whole = judged(np.where(inside[:, None], FEATURES, moved), recipe)
+    assert np.array_equal(before.held_out[inside], whole.held_out[inside])
+    outside = FOLD == 1
+    assert not np.array_equal(before.held_out[outside], after.held_out[outside]), "it does teach the others"
+
+
+def test_heads_are_those_of_scikit_learn_fitted_in_each_fold():
+    recipe = RECIPE.changed(head="logistic", penalties=(0.05,), balance=0.0)
+    found = judged(FEATURES, recipe).held_out[:, 1]
+    ranks = []
+    for k in range(5):
+        inside = k == FOLD
+        scaler = StandardScaler().fit(FEATURES[~inside])
+        model = LogisticRegression(C=1 / (0.05 * (~inside).sum() / 2), tol=1e-8, max_iter=1000)
+        model.fit(scaler.transform(FEATURES[~inside]), ILL[~inside])
+        theirs = model.decision_function(scaler.transform(FEATURES[inside]))
+        ranks.append(np.corrcoef(np.log(found[inside] / (1 - found[inside])), theirs)[0, 1])
+    assert min(ranks) > 0.999
+
+
+def test_a_fold_that_leaves_one_class_is_refused():
+    with pytest.raises(UnsoundError, match="one class"):
+        out_of_fold(torch.from_numpy(FEATURES.astype(np.float32)), cases(), ILL.astype(int), RECIPE)
+
+
+def test_what_learns_more_than_a_head_is_trained_anew():
+    assert learns_inside(Recipe(method="features", backbone="resnet18"))
+    assert not learns_inside(Recipe(method="features", backbone="resnet18", normalise="z-score"))
+    assert not learns_inside(Recipe(method="features", backbone="resnet18", fusion="concat"))
+    assert not learns_inside(Recipe(method="scratch"))

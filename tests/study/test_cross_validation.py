@@ -1,0 +1,118 @@
+"""Cross-validation as a study: who is judged by whom, thresholds from outside of the fold, and what is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from overread.core.errors import InputError
+from overread.evaluation.comparison.grid_table import ENSEMBLE, FOLDS
+from overread.study.cross_validation import called_by_fold, number_of, pooled_folds, read_folds
+from overread.study.factorial import grid
+from overread.study.question import Study
+
+VARY = {"descriptors": [["lbp"], ["intensity"]]}
+
+
+def question(phantom, recipe, **more) -> Study:
+    return Study.from_flat(
+        table=str(phantom),
+        image="image",
+        label="diagnosis",
+        patient="patient",
+        source="microscope",
+        seed=3,
+        threads=1,
+        recipe=recipe,
+        **more,
+    )
+
+
+FEATURES = {"method": "features", "image_size": 32, "head": "svm", "penalties": [0.001, 0.1]}
+
+
+@pytest.fixture(scope="module")
+def made(phantom, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("folds") / "g"
+    study = question(phantom, FEATURES)
+    return folder, grid(study, VARY, folder, folds=4, network=False), study
+
+
+def test_each_patient_is_judged_once_in_a_fold_of_his_own(made):
+    folder, board, _ = made
+    dealt = pd.read_csv(folder / "folds.csv", dtype=str)
+    assert set(dealt["fold"]) == {"1", "2", "3", "4"}
+    assert dealt.groupby("patient")["fold"].nunique().max() == 1
+    told = read_folds(folder / "cells" / "lbp")
+    assert told.held_out.table["case"].is_unique
+    assert dict(zip(told.held_out.table["case"], told.held_out.table["fold"], strict=True)) == dict(
+        zip(dealt["case"], dealt["fold"], strict=True)
+    )
+    assert board.part == "folds"
+    assert (board.folds, board.images) == (4, len(dealt))
+    assert board.told("intensity", FOLDS, "malignant") is not None
+
+
+def test_thresholds_and_weights_of_a_fold_come_from_outside_of_it(made):
+    folder, _, study = made
+    cells = {name: read_folds(folder / "cells" / name) for name in ("lbp", "intensity")}
+    for each in cells.values():
+        for fold, tuning in each.tuning.items():
+            inside = set(each.held_out.table["patient"][each.held_out.table["fold"] == fold])
+            assert not inside & set(tuning.table["patient"])
+    told = cells["lbp"]
+    turned = told.held_out.table["fold"] == "1"
+    upside = told.held_out.scores.copy()
+    upside[turned.to_numpy()] = upside[turned.to_numpy()][:, ::-1]
+    other = type(told)(told.held_out.with_scores(upside), told.tuning)
+    before, after = (called_by_fold(study, each)[0].flagged for each in (told, other))
+    outside = told.held_out.table["case"][~turned]
+    assert all(before[case] == after[case] for case in outside), "what a fold says moves no other call"
+    assert any(before[case] != after[case] for case in told.held_out.table["case"][turned])
+    _, shares = pooled_folds(cells)
+    _, again = pooled_folds({**cells, "lbp": other})
+    assert shares == again, "what is said of held-out cases chooses no weights"
+
+
+def test_it_is_kept_and_read_again(made, phantom):
+    folder, board, study = made
+    kept = folder / "cells" / "lbp" / "predictions" / "folds.csv"
+    before = kept.stat().st_mtime_ns
+    again = grid(study, VARY, folder, folds=4, network=False)
+    assert kept.stat().st_mtime_ns == before
+    assert again.told("lbp", "auc", "malignant") == board.told("lbp", "auc", "malignant")
+    assert ENSEMBLE in again.systems
+    assert any("judged 1 time before" in caution for caution in again.cautions)
+    assert any("share most of their training patients" in caution for caution in board.cautions)
+
+
+def test_leave_one_out_is_by_patient_with_whoever_shares_an_image(phantom, tmp_path):
+    study = question(phantom, {**FEATURES, "penalties": [0.01], "descriptors": ["intensity"], "head": "ridge"})
+    board = grid(study, {}, tmp_path / "g", folds="leave-one-out", network=False)
+    dealt = pd.read_csv(tmp_path / "g" / "folds.csv", dtype=str)
+    assert dealt.groupby("patient")["fold"].nunique().max() == 1
+    assert board.folds == dealt["fold"].nunique() >= 0.9 * dealt["patient"].nunique()
+    assert len(board.systems) == 1
+
+
+def test_networks_are_trained_once_a_fold_and_tuned_on_others(phantom, tmp_path):
+    recipe = {"method": "scratch", "backbone": "lenet5", "epochs": 1, "image_size": 32, "batch_size": 16}
+    study = question(phantom, recipe, tuning=0.2)
+    board = grid(study, {}, tmp_path / "g", folds=2, network=False)
+    cell = next((tmp_path / "g" / "cells").iterdir())
+    told = read_folds(cell)
+    for fold, tuning in told.tuning.items():
+        inside = set(told.held_out.table["patient"][told.held_out.table["fold"] == fold])
+        assert not inside & set(tuning.table["patient"])
+        assert 0 < len(tuning) < len(told.held_out)
+    assert np.isfinite(board.told(board.systems[0], "auc", "malignant").value)
+    assert len(list((cell / "folds").glob("*.csv"))) == 2
+
+
+def test_what_folds_cannot_be_is_refused(phantom, tmp_path):
+    for wrong in ("1", "many", "-3", "2.5"):
+        with pytest.raises(InputError, match="folds are a number"):
+            number_of(wrong)
+    with pytest.raises(InputError, match="at random by patient"):
+        grid(question(phantom, FEATURES, by_time=True), VARY, tmp_path / "g", folds=3, network=False)
