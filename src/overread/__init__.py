@@ -69,7 +69,7 @@ _HOMES = {
     "OperatingPoint": "overread.evaluation.operating_point",
     "ClassDecision": "overread.evaluation.decision.class_decision",
     "Leaderboard": "overread.evaluation.comparison.leaderboard",
-    "Grid": "overread.evaluation.comparison.grid_table",
+    "Grid": "overread.evaluation.comparison.grid_result",
     "Recipe": "overread.learning.recipe",
     "Model": "overread.learning.model",
     "Preflight": "overread.learning.preflight.faults",

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from overread.core.errors import InputError
-from overread.evaluation.comparison.grid_table import ENSEMBLE, FOLDS
-from overread.study.cross_validation import called_by_fold, number_of, pooled_folds, read_folds
+from overread.evaluation.comparison.grid_result import ENSEMBLE, FOLDS
+from overread.study.cross_validation import called_by_fold, pooled_folds, read_folds
 from overread.study.factorial import grid
-from overread.study.question import Study
+from overread.study.question import Study, number_of
 
 VARY = {"descriptors": [["lbp"], ["intensity"]]}
 
@@ -35,8 +35,8 @@ FEATURES = {"method": "features", "image_size": 32, "head": "svm", "penalties": 
 @pytest.fixture(scope="module")
 def made(phantom, tmp_path_factory):
     folder = tmp_path_factory.mktemp("folds") / "g"
-    study = question(phantom, FEATURES)
-    return folder, grid(study, VARY, folder, folds=4, network=False), study
+    study = question(phantom, FEATURES, folds="4")
+    return folder, grid(study, VARY, folder, network=False), study
 
 
 def test_each_patient_is_judged_once_in_a_fold_of_his_own(made):
@@ -79,7 +79,7 @@ def test_it_is_kept_and_read_again(made, phantom):
     folder, board, study = made
     kept = folder / "cells" / "lbp" / "predictions" / "folds.csv"
     before = kept.stat().st_mtime_ns
-    again = grid(study, VARY, folder, folds=4, network=False)
+    again = grid(study, VARY, folder, network=False)
     assert kept.stat().st_mtime_ns == before
     assert again.told("lbp", "auc", "malignant") == board.told("lbp", "auc", "malignant")
     assert ENSEMBLE in again.systems
@@ -88,8 +88,10 @@ def test_it_is_kept_and_read_again(made, phantom):
 
 
 def test_leave_one_out_is_by_patient_with_whoever_shares_an_image(phantom, tmp_path):
-    study = question(phantom, {**FEATURES, "penalties": [0.01], "descriptors": ["intensity"], "head": "ridge"})
-    board = grid(study, {}, tmp_path / "g", folds="leave-one-out", network=False)
+    study = question(
+        phantom, {**FEATURES, "penalties": [0.01], "descriptors": ["intensity"], "head": "ridge"}, folds="leave-one-out"
+    )
+    board = grid(study, {}, tmp_path / "g", network=False)
     dealt = pd.read_csv(tmp_path / "g" / "folds.csv", dtype=str)
     assert dealt.groupby("patient")["fold"].nunique().max() == 1
     assert board.folds == dealt["fold"].nunique() >= 0.9 * dealt["patient"].nunique()
@@ -98,8 +100,8 @@ def test_leave_one_out_is_by_patient_with_whoever_shares_an_image(phantom, tmp_p
 
 def test_networks_are_trained_once_a_fold_and_tuned_on_others(phantom, tmp_path):
     recipe = {"method": "scratch", "backbone": "lenet5", "epochs": 1, "image_size": 32, "batch_size": 16}
-    study = question(phantom, recipe, tuning=0.2)
-    board = grid(study, {}, tmp_path / "g", folds=2, network=False)
+    study = question(phantom, recipe, tuning=0.2, folds="2")
+    board = grid(study, {}, tmp_path / "g", network=False)
     cell = next((tmp_path / "g" / "cells").iterdir())
     told = read_folds(cell)
     for fold, tuning in told.tuning.items():
@@ -115,4 +117,4 @@ def test_what_folds_cannot_be_is_refused(phantom, tmp_path):
         with pytest.raises(InputError, match="folds are a number"):
             number_of(wrong)
     with pytest.raises(InputError, match="at random by patient"):
-        grid(question(phantom, FEATURES, by_time=True), VARY, tmp_path / "g", folds=3, network=False)
+        grid(question(phantom, FEATURES, by_time=True, folds="3"), VARY, tmp_path / "g", network=False)

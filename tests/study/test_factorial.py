@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from overread.core.errors import ArgumentError, InputError, OverreadError, UnavailableError
-from overread.evaluation.comparison.grid_table import ENSEMBLE, Grid
+from overread.evaluation.comparison.grid_result import ENSEMBLE, Grid
 from overread.predictions import Predictions
 from overread.study.factorial import Readers, cells_of, factors_of, grid, parse_vary
 from overread.study.question import Study

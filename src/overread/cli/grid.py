@@ -9,7 +9,7 @@ import typer
 
 from overread.cases.sources.layout import Layout
 from overread.cli.console import bars, end, json_with_metrics, output_folder, say
-from overread.cli.options import AsJson, Level, Machine, Only, Out, RecipeChoice, Table
+from overread.cli.options import AsJson, Level, Machine, Only, Out, RecipeChoice, Table, given_options
 from overread.cli.run import study_of
 from overread.core.errors import InputError
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
@@ -22,7 +22,7 @@ _RECIPE = Only(("recipe", "epochs", "backbone", "image_size", "batch_size", "win
 
 
 def grid(
-    table: Table, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: Annotated[RecipeChoice, _RECIPE],
+    context: typer.Context, table: Table, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: Annotated[RecipeChoice, _RECIPE],
     training: Training, resources: Resources, machine: Machine,
     vary: Annotated[list[str], typer.Option(help="a factor: setting=value,value, or an array of TOML, 'augmentation=[{name=\"none\"}, {name=\"extra\", augmentation={turn=0.75}}]'; may be repeated")] = [],
     folds: Annotated[str, typer.Option(help="judge by cross-validation over all cases instead of a split: a number, or leave-one-out (by patient)")] = "",
@@ -40,23 +40,24 @@ def grid(
     Writes grid.json, grid.csv, metrics.json, grid.html, a run for each cell below cells/, and disagreement/ for the rule.
     TABLE may be the folder of a grid: it is judged again, and what is missing is trained.
     """
-    from overread.study.cross_validation import number_of
     from overread.study.factorial import factors_of, parse_vary
     from overread.study.factorial import grid as train_grid
+    from overread.study.published import as_published, load_system
 
-    if folds:
-        number_of(folds)
     if again := (Path(table) / "vary.json").exists():
-        study, varied, folds = _reopened(Path(table), vary, folds)
+        study, varied = _reopened(Path(table), vary, folds)
         output = Path(table)
     else:
         study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources)
-        varied = parse_vary(vary)
+        system, varied = load_system(recipe.recipe), parse_vary(vary)
+        if system is not None:
+            study, varied = as_published(study, system, given_options(context)), varied or dict(system.vary)
+        study = study.changed(folds=folds) if folds else study
     factors_of(varied)
     output_folder(str(output), output)
     asked = _readers(readers, disagree, reader_threshold, modality)
     with bars() as progress:
-        found = train_grid(study, varied, output, part=part, folds=folds or 0, readers=asked, metric=metric, against=against, level=level,
+        found = train_grid(study, varied, output, part=part, readers=asked, metric=metric, against=against, level=level,
                            cache=machine.cache or None, network=not machine.offline, progress=progress, say=say)  # fmt: skip
     if as_json:
         typer.echo(json_with_metrics(output / "grid.json"))
@@ -71,26 +72,23 @@ def grid(
     end([output / "grid.csv", output / "grid.json", page], f"open {page}{more}")
 
 
-def _reopened(folder: Path, vary: list[str], folds: str) -> tuple[Study, dict[str, Any], str]:
+def _reopened(folder: Path, vary: list[str], folds: str) -> tuple[Study, dict[str, Any]]:
     """The study and the factors of a grid that is there, with the levels that are given besides."""
     from overread.core.files import read_json
     from overread.study.factorial import parse_vary
 
-    held = read_json(folder / "vary.json")
-    kept = {
-        name: [{"name": level, **fields} for level, fields in levels.items()] for name, levels in held["vary"].items()
-    }
+    held, study = read_json(folder / "vary.json"), Study.load(folder / "study.toml")
+    kept = {name: [{"name": level, **fields} for level, fields in levels.items()] for name, levels in held.items()}
     for name, values in parse_vary(vary).items():
         if name not in kept:
             raise InputError("a grid that is there can have more levels, and no more factors", given=name,
                              todo="make another grid: -o FOLDER")  # fmt: skip
         known = {each["name"] for each in kept[name]}
         kept[name] += [value for value in values if str(value) not in known]
-    before = str(held["folds"] or "")
-    if folds and folds != before:
-        raise InputError("the grid was judged otherwise", given=f"--folds {folds}; before: {before or 'one split'}",
+    if folds and folds != study.split.folds:
+        raise InputError("the grid was judged otherwise", given=f"--folds {folds}; before: {study.split.folds or 'one split'}",
                          todo="make another grid: -o FOLDER")  # fmt: skip
-    return Study.load(folder / "study.toml"), kept, before
+    return study, kept
 
 
 def _readers(table: str, systems: list[str], threshold: float | None, modality: str) -> Readers | None:

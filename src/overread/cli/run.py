@@ -36,6 +36,8 @@ def run(
     choice = Path(table).with_name(COPY) if again else Path(recipe.recipe)
     system = load_system(choice) if choice.exists() or not again else None
     if system is None:
+        if study.split.folds:
+            return _run_grid(study, {}, machine, output)
         if readers:
             raise InputError("readers follow a published system only", given=f"--readers {readers}", todo="see overread recipes, or call: overread readers")  # fmt: skip
         return _run(study, machine, output, verbose)
@@ -54,6 +56,17 @@ def _run(study: Study, machine: Machine, output: Path, verbose: bool) -> None:
     end([page, output / "model", output / "evaluation" / "metrics.json"], ["open", page])
 
 
+def _run_grid(study: Study, vary: dict[str, list[Any]], machine: Machine, output: Path, readers: str = "") -> None:
+    """Every cell of a factorial, judged on the test part or, where the study has folds, by cross-validation."""
+    from overread.study.factorial import Readers, grid
+
+    asked = None if study.split.folds else Readers(readers)
+    with bars() as progress:
+        found = grid(study, vary, output, part="test", readers=asked, cache=machine.cache or None, network=not machine.offline, progress=progress, say=say)  # fmt: skip
+    typer.echo(found.table())
+    end([output / "grid.html", output / "grid.csv"], ["open", output / "grid.html"])
+
+
 def _run_system(
     context: typer.Context, system: PublishedSystem, study: Study, machine: Machine, output: Path, verbose: bool, readers: str = "", reduced: tuple[str, ...] = ()
 ) -> None:  # fmt: skip
@@ -64,7 +77,10 @@ def _run_system(
     say(f"{system.name}: {system.paper.title} ({system.paper.citation})")
     for line in reduced:
         say(f"  reduced: {line}")
-    _run(study, machine, output, verbose)
+    if system.vary or study.split.folds:
+        _run_grid(study, system.vary, machine, output, places["readers"])
+    else:
+        _run(study, machine, output, verbose)
     follow(context.find_root().command, system, output, places, reduced=reduced)
 
 

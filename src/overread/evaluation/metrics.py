@@ -82,8 +82,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("auc", "question", "AUC", "chance that a case with the disease scores higher than one without",
            shown={"top": 1, "main": 1, "each class": 1, "subgroups": 1, "brief": 2, "comparison": 2, "brief comparison": 2, "margin": 1, "curve": 1, "gaps": 1},
            estimator=of.area, difference=of.area_difference, gap=groups.group_area, resampled=of.area_resampled),
-    Metric("auc within folds", "other", "AUC within folds", "the same among pairs of cases of one fold of a cross-validation, which one model scored",
-           shown={"grid": 1}),
     Metric("auc within sources", "question", "AUC within sources", "the same among pairs of cases of one source: what it is worth where the source tells nothing",
            shown={"further": 2}),
     Metric("macro auc within sources", "all", "Macro AUC within sources", "the same among pairs of cases of one source: what it is worth where the source tells nothing",
@@ -240,6 +238,7 @@ METRICS: tuple[Metric, ...] = (
 
 #: What other results tell, under the same words.
 OTHER_METRICS: tuple[Metric, ...] = (
+    Metric("auc within folds", "other", "AUC within folds", "AUC among pairs of cases of one fold of a cross-validation, which one model scored", {"grid": 1}),
     Metric("shortcut auc", "other", "AUC without looking", "AUC of source, image size, brightness and frame alone, on the same test cases", {"trust": 1}),
     Metric("auc beyond shortcut", "other", "AUC beyond that", "AUC of the model minus the AUC of source, image size, brightness and frame alone", {"trust": 2}),
     Metric("kappa", "other", "Cohen's kappa", "agreement of two readers beyond chance; 1 is perfect", {"readers": 1}),

@@ -364,6 +364,7 @@ def differing(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in plain(recipe).items() if value != usual[name] and name != "seed"}
 
 
+@checked
 def toml_value(text: str) -> Any:
     """What a text says as a value of TOML; the text itself where it is none."""
     try:

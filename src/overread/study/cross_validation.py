@@ -31,16 +31,15 @@ from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import fingerprint, unguarded, write_csv
 from overread.core.phrases import count
 from overread.distributed.repeated import Training, Trainings, train_each
-from overread.evaluation.comparison.grid_table import Called, called_at, joined_calls
+from overread.evaluation.comparison.grid_result import Called, called_at, joined_calls
 from overread.evaluation.comparison.opinion_pool import choose_shares, pooled
 from overread.evaluation.subgroups import FEWEST
 from overread.predictions import Predictions
 from overread.study.context import RunContext, predictions_at
-from overread.study.question import Study
+from overread.study.question import LEAVE_ONE_OUT, Study, number_of
 from overread.study.run_like import begin_like
 from overread.study.steps import recipe_of, refuse_errors, thresholds_by
 
-LEAVE_ONE_OUT = "leave-one-out"
 HELD_OUT, TUNED = "predictions/folds.csv", "predictions/folds-tuning.csv"
 #: A threshold of its own for each fold, in words.
 NOTE = "a threshold for each fold, chosen outside of it"
@@ -74,7 +73,7 @@ class Folded:
 
 
 @checked
-def deal(context: RunContext, folds: int | str) -> Dealt:
+def deal(context: RunContext) -> Dealt:
     """Deal the patients of an audited study into folds: ``folds.csv``.
 
     By patient, duplicates kept together, stratified by label and source; ``leave-one-out``: each patient, with whoever
@@ -94,10 +93,10 @@ def deal(context: RunContext, folds: int | str) -> Dealt:
         )
     if rule.keep_given and (cases.table["split"] != "").any():
         context.say("  the split that the table brings along is not used: cross-validation judges every case")
-    if folds == LEAVE_ONE_OUT:
+    if rule.folds == LEAVE_ONE_OUT:
         fold = group(cases.table, "patient", found.pairs).of
     else:
-        fold = folds_of(cases, k=number_of(folds), seed=context.study.training.seed, audit=found)
+        fold = folds_of(cases, k=number_of(rule.folds), seed=context.study.training.seed, audit=found)
     table = (
         cases.table[["case", "patient"]]
         .assign(fold=fold + 1)
@@ -112,26 +111,6 @@ def deal(context: RunContext, folds: int | str) -> Dealt:
     return Dealt(table, many)
 
 
-@checked
-def number_of(folds: int | str) -> int:
-    """How many folds a text asks for, 0 for ``leave-one-out``. Raises :class:`InputError` for anything else.
-
-    >>> number_of("10"), number_of("leave-one-out")
-    (10, 0)
-    """
-    if folds == LEAVE_ONE_OUT:
-        return 0
-    try:
-        many = int(folds)
-    except ValueError:
-        many = -1
-    if many < 2:
-        raise InputError(
-            "folds are a number from 2 on", given=repr(folds), todo=f"--folds 10 or --folds {LEAVE_ONE_OUT}"
-        )
-    return many
-
-
 def _judged(context: RunContext) -> Cases:
     usable = context.usable()
     return usable.take(usable.labelled)
@@ -143,7 +122,7 @@ def cross_validate_cell(context: RunContext, cases: Cases, dealt: Dealt, like: P
 
     Raises what training does, and :class:`InputError` where the table is no longer that of ``like``.
     """
-    from overread.learning.out_of_fold import learns_inside
+    from overread.distributed.out_of_fold import learns_inside
 
     begin_like(context, cases, like)
     study, recipe = context.study, recipe_of(context.study)
@@ -174,7 +153,7 @@ def read_folds(folder: Path) -> Folded:
 
 def _frozen(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Predictions, dict[str, Predictions]]:
     """Of features that are made once, with heads of each fold."""
-    from overread.learning.out_of_fold import judge_frozen
+    from overread.distributed.out_of_fold import judge_frozen
     from overread.learning.predict import tabulate
 
     study, resources = context.study, context.study.resources

@@ -17,7 +17,7 @@ from overread.core.files import fingerprint, folder_lock, read_fields, read_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.evaluation.comparison.disagreement import Disagreement, disagreement
-from overread.evaluation.comparison.grid_table import ENSEMBLE, Called, Grid, LeftOut, called_at, judge_grid
+from overread.evaluation.comparison.grid_result import ENSEMBLE, Called, Grid, LeftOut, called_at, judge_grid
 from overread.evaluation.comparison.opinion_pool import choose_shares, pooled
 from overread.evaluation.decision.class_decision import Frozen, thresholds_of
 from overread.evaluation.ledger import record_look
@@ -96,7 +96,7 @@ class Judged:
 
 @checked
 def grid(
-    study: Study, vary: Mapping[str, Sequence[Any]], folder: str | Path, *, part: str = "tuning", folds: int | str = 0, readers: Readers | None = None,
+    study: Study, vary: Mapping[str, Sequence[Any]], folder: str | Path, *, part: str = "tuning", readers: Readers | None = None,
     metric: str = "", against: str = "best", level: float = 0.95, cache: str | Path | None = None, network: bool = True,
     progress: Progress = silent, say: Say = unheard,
 ) -> Grid:  # fmt: skip
@@ -109,9 +109,9 @@ def grid(
     at hand, a size too small for its network) is left out with its reason.
 
     ``part``: ``tuning`` (no look at the test set: sensitivity and specificity are then those on the data that chose the
-    points, which flatters a little) or ``test`` (a look, in the ledgers of the cells and of the grid). ``folds``: a
-    number, or ``leave-one-out``: every cell is judged by cross-validation over all cases instead, and there is no test
-    part (:mod:`overread.study.cross_validation`). ``readers``: who decides where two systems disagree, the two that are
+    points, which flatters a little) or ``test`` (a look, in the ledgers of the cells and of the grid). Where the study has
+    ``folds``, every cell is judged by cross-validation over all cases instead, and there is no test part
+    (:mod:`overread.study.cross_validation`). ``readers``: who decides where two systems disagree, the two that are
     best on tuning data unless they are named; None where the rule is not asked for. ``metric``, ``against``, ``level``: as
     in :func:`overread.evaluation.comparison.leaderboard.leaderboard`.
 
@@ -119,7 +119,7 @@ def grid(
     Raises :class:`InputError` for a factor, a level or a table that is wrong, :class:`UnsoundError` where the study
     cannot be trusted, and the first cell's error where none could be trained.
     """
-    from overread.reporting.pages.grid import grid_page
+    from overread.reporting.pages.leaderboard import grid_page
 
     one_of(part, PARTS, "part")
     folder, clock, factors = Path(folder), Clock(study.resources.limit), factors_of(vary)
@@ -131,7 +131,7 @@ def grid(
     )
     with folder_lock(folder):
         context = RunContext(study, folder, Path(cache) if cache else None, network, clock, progress, say, cases)
-        dealt = _set_up(context, cases, factors, folds)
+        dealt = _set_up(context, cases, factors)
         made, more = _trained(context, cases, cells, dealt)
         lost = (*lost, *more)
         part = "folds" if dealt is not None else part
@@ -287,16 +287,15 @@ def _trainable(cells: list[Cell], lost: list[LeftOut], network: bool) -> tuple[l
 # -- the cells, trained one after the other -----------------------------------------------------------------------------
 
 
-def _set_up(context: RunContext, cases: Cases, factors: Sequence[Factor], folds: int | str) -> Dealt | None:
+def _set_up(context: RunContext, cases: Cases, factors: Sequence[Factor]) -> Dealt | None:
     """Audit, and split or deal into folds; None, or the folds."""
     folder = context.folder
-    held = {"vary": {f.name: {level.name: level.changes for level in f.levels} for f in factors}, "folds": folds}
     begin(context, cases)
-    write_json(folder / "vary.json", held)
+    write_json(folder / "vary.json", {f.name: {level.name: level.changes for level in f.levels} for f in factors})
     audit(context)
     tell_findings(context)
-    if folds:
-        return deal(context, folds)
+    if context.study.split.folds:
+        return deal(context)
     split(context)
     return None
 

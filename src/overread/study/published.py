@@ -24,7 +24,7 @@ from overread.study.question import Columns, Study
 
 #: Commands that may follow a run: they judge, compare and show, and touch nothing beyond the folder of the run.
 AFTER = ("run", "evaluate", "compare", "leaderboard", "readers", "simulate", "curve", "shift", "explain", "similar", "calibrate",
-         "time", "froc")  # fmt: skip
+         "grid", "time", "froc")  # fmt: skip
 #: Columns that are found out where nobody names them.
 GUESSED = ("image", "label", "patient", "source")
 #: What stands in for a path in those commands.

@@ -105,6 +105,9 @@ class SplitRule:
     leave_out: str = setting("", "a source that is kept for the test alone")
     by_time: bool = setting(False, "train on the past, test on the latest")
     keep_given: bool = setting(True, "split anew even if the table brings a split", option="--resplit")
+    folds: str = setting(
+        "", "judge by cross-validation over all cases instead: a number, or leave-one-out", offered=False
+    )
     despite: tuple[str, ...] = setting(
         (),
         f"go on despite an error of the audit, and say so in the report: {', '.join(DESPITE)}; may be repeated",
@@ -117,6 +120,27 @@ class SplitRule:
                 todo="write 0.2 for a fifth of the patients")  # fmt: skip
         for kind in self.despite:
             one_of(kind, DESPITE, "despite")
+        number_of(self.folds)
+
+
+#: Each patient is a fold.
+LEAVE_ONE_OUT = "leave-one-out"
+
+
+@checked
+def number_of(folds: str) -> int:
+    """How many folds a text asks for, 0 for ``leave-one-out`` and for none. Raises :class:`InputError` for anything else.
+
+    >>> number_of("10"), number_of("leave-one-out")
+    (10, 0)
+    """
+    if folds in ("", LEAVE_ONE_OUT):
+        return 0
+    if not folds.isdecimal() or int(folds) < 2:
+        raise InputError(
+            "folds are a number from 2 on", given=repr(folds), todo=f"--folds 10 or --folds {LEAVE_ONE_OUT}"
+        )
+    return int(folds)
 
 
 @dataclass(frozen=True)

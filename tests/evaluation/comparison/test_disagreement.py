@@ -9,7 +9,7 @@ import pytest
 from overread.cases.annotators import Grades, read_grades
 from overread.core.errors import InputError
 from overread.evaluation.comparison.disagreement import READER, ROUTED, Disagreement, disagreement
-from overread.evaluation.comparison.grid_table import Called
+from overread.evaluation.comparison.grid_result import Called
 from overread.predictions import Predictions
 
 N = 120

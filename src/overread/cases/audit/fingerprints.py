@@ -353,6 +353,7 @@ class Groups:
         return np.bincount(self.of, minlength=len(self.names))
 
 
+@checked
 def group(table: pd.DataFrame, by: str, pairs: Iterable[tuple[str, str, str]] = ()) -> Groups:
     """Groups of the rows of a table of cases by patient, tied together by the column ``by`` and by duplicates.
 

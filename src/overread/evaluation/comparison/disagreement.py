@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from overread.cases.annotators import Grades
 from overread.core.errors import InputError, checked, require
 from overread.core.phrases import aligned, count
-from overread.evaluation.comparison.grid_table import Called
+from overread.evaluation.comparison.grid_result import Called
 from overread.evaluation.comparison.opinion_pool import on_shared_cases
 from overread.evaluation.operating_point import question
 from overread.evaluation.results import Result
@@ -140,8 +140,17 @@ def _readings(
     """Every case with every reader: ``first`` and ``model`` are what the systems call, ``second`` what the reader does."""
     many = answers.shape[1]
     blank = np.full(many * len(truth), np.nan)
-    each = [np.tile(column, many) for column in (truth, score, second, second, first)]
-    return CaseReadings(*each, answers.T.reshape(-1), blank, np.tile(codes, many))  # type: ignore[arg-type]
+    one, other = np.tile(first, many), np.tile(second, many)
+    return CaseReadings(
+        np.tile(truth, many),
+        np.tile(score, many),
+        other,
+        other,
+        one,
+        answers.T.reshape(-1),
+        blank,
+        np.tile(codes, many),
+    )
 
 
 def _ways(r: CaseReadings, names: tuple[str, ...], *, alone: bool) -> list[Route]:

@@ -87,7 +87,7 @@ def pooled(systems: Mapping[str, Predictions], shares: Mapping[str, float]) -> P
     """The weighted mean of the probabilities (or quantities) of several systems on the cases that stand in every table.
 
     The linear opinion pool (Stone 1961); of a quantity the mean of the values. ``shares`` add up to 1; a system without
-    one counts nothing.
+    one counts nothing. Raises :class:`ArgumentError` for other shares, and what :func:`on_shared_cases` does.
     """
     given = [name for name in systems if shares.get(name, 0.0) > 0]
     require(len(given) > 0, "no system has a share")

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from overread.cases.cases import Cases
 from overread.core.errors import UnsoundError
-from overread.learning.out_of_fold import learns_inside, out_of_fold
+from overread.distributed.out_of_fold import learns_inside, out_of_fold
 from overread.learning.recipe import Recipe
 from overread.tasks.target import Target
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from overread.evaluation.comparison.grid_table import FOLDS, Called, Grid, called_at, joined_calls, judge_grid
+from overread.evaluation.comparison.grid_result import FOLDS, Called, Grid, called_at, joined_calls, judge_grid
 from overread.evaluation.operating_point import choose_thresholds
 from overread.predictions import Predictions
 from overread.stats.proportions import paired_proportions
