@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "read_cases": "overread.cases.sources.read_cases",
     "read_grades": "overread.cases.annotators",
+    "read_taxonomy": "overread.tasks.taxonomy",
+    "partition": "overread.tasks.taxonomy",
     "consensus": "overread.cases.annotators",
     "audit": "overread.cases.audit.audit",
     "split": "overread.cases.split",
@@ -60,6 +62,7 @@ _HOMES = {
     "help": "overread.core.display",
     "Cases": "overread.cases.cases",
     "Target": "overread.tasks.target",
+    "Taxonomy": "overread.tasks.taxonomy",
     "Audit": "overread.cases.audit.audit",
     "Finding": "overread.cases.audit.audit",
     "Split": "overread.cases.split",

@@ -41,6 +41,7 @@ from overread.core.identifiers import identifiers as written
 from overread.core.phrases import count
 from overread.tasks.classes import disease_of
 from overread.tasks.target import Target
+from overread.tasks.taxonomy import TABLE_LABEL, Taxonomy, positive_of, require_one_label
 
 _FIRST = ("case", "patient", "split", "source")
 
@@ -143,7 +144,7 @@ class Predictions(EqualByDigest, Shown):
     def case_marks(self, salt: str) -> tuple[str, ...]:
         """Salted hashes of the cases, each with a mark of its truth behind a colon; sorted. See :func:`shared_cases`."""
         truth = pd.Series("", self.table.index, dtype=object)
-        for name in self.target.columns:
+        for name in (TABLE_LABEL,) if TABLE_LABEL in self.table else self.target.columns:  # at any level the same truth
             truth = truth + "|" + self.table[name].astype(str)
         which, kinds = pd.factorize(truth)
         mark = np.array([code[:4] for code in hashed(list(kinds), salt)], dtype=object)[which]
@@ -230,6 +231,40 @@ class Predictions(EqualByDigest, Shown):
         same = len(kinds) == 1 and set(self.target.names) == set(other.target.names)
         return replace(self, target=other.target) if same else self
 
+    def at_level(self, taxonomy: Taxonomy, level: str, positive: tuple[str, ...] = ()) -> Predictions:
+        """The same cases judged at a coarser level: the probability of a class is the sum over those below it.
+
+        The truth is the class at that level of the column ``table label`` where there is one, else of ``label``;
+        unknown where it lies above the level. ``positive``: nodes under which, or at which, a class counts as disease;
+        of two classes that which names tell where none is given. Raises :class:`InputError` for several findings or a quantity, a class that the taxonomy does
+        not have or that lies above the level, and a level at which there is one class only.
+
+        >>> tree = Taxonomy(("all", "ill", "mel", "bcc", "well"), ("", "all", "ill", "ill", "all"))
+        >>> frame = pd.DataFrame({"label": ["mel", "well"], "p:mel": [0.4, 0.1], "p:bcc": [0.3, 0.2], "p:well": [0.3, 0.7]})
+        >>> coarse = Predictions.from_frame(frame).at_level(tree, "level-1", positive=("ill",))
+        >>> coarse.target.names, coarse.scores.round(6).tolist()
+        (('ill', 'well'), [[0.7, 0.3], [0.3, 0.7]])
+        """
+        require_one_label(self.target.task)
+        fine, truth = self.target.names, self.table["label" if TABLE_LABEL not in self.table else TABLE_LABEL]
+        taxonomy.require_labels(fine, "the predictions")
+        taxonomy.require_labels(truth.unique())
+        over, above = taxonomy.coarse(fine, level), taxonomy.at(level)
+        label = truth.map({"": "", **above})
+        met = {*over.values(), *label}
+        names = tuple(node for node in taxonomy.nodes_at(level) if node in met)
+        if len(names) < 2:
+            raise InputError(f"there is one class only at the level {level!r}", given=", ".join(names), todo="judge at a finer level")  # fmt: skip
+        lost, never = int(((truth != "") & (label == "")).sum()), [n for n in names if n not in over.values()]
+        notes = [f"{count(lost, 'case')} labelled above the level {level!r}, so not judged at it"] if lost else []
+        notes += [f"classes at the level {level!r} that no training class lies under have the probability 0: {', '.join(never)}"] if never else []  # fmt: skip
+        sums = {f"p:{n}": self.scores[:, [over[f] == n for f in fine]].sum(axis=1).clip(max=1.0) for n in names}
+        target = Target("binary" if len(names) == 2 else "classes", names, positive_of(taxonomy, names, positive))
+        kept = self.table.drop(columns=[*self.outputs, "label"]).assign(**{TABLE_LABEL: truth})
+        table = pd.concat([kept.assign(label=label), pd.DataFrame(sums, self.table.index)], axis=1)
+        by = self.by and replace(self.by, target=target)
+        return Predictions(table, target, (*self.notes, *notes), by, self.identifiers)
+
     def save(self, path: str | Path) -> Path:
         """Write as CSV with 9 significant digits, which a float32 survives; beside it what the model says of itself."""
         beside = _beside(path)
@@ -247,7 +282,7 @@ class Predictions(EqualByDigest, Shown):
         table = frame.reset_index(drop=True).copy()
         if "case" not in table:
             table.insert(0, "case", [f"case {i + 1}" for i in range(len(table))])
-        table = table.assign(**{c: as_text(table[c]) for c in (*_FIRST, "label") if c in table})
+        table = table.assign(**{c: as_text(table[c]) for c in (*_FIRST, "label", TABLE_LABEL) if c in table})
         return cls._of(table, positive, rename, identifiers, "the DataFrame", None)
 
     @classmethod
@@ -276,7 +311,7 @@ class Predictions(EqualByDigest, Shown):
         answer = identifiers or (by.identifiers if by else "") or "ask"
         try:
             head = pd.read_csv(path, nrows=0).columns
-            text = {c: str for c in (*_FIRST, "label") if c in head}
+            text = {c: str for c in (*_FIRST, "label", TABLE_LABEL) if c in head}
             table = pd.read_csv(path, dtype=text, keep_default_na=False,
                                 na_values={c: [""] for c in head if c.startswith(("p:", "label:")) or c in ("value", "predicted")})  # fmt: skip
         except FileNotFoundError as error:

@@ -366,13 +366,16 @@ def leaked(cases: Cases, split: Split, audit: Audit | None = None) -> frozenset[
 
 
 @checked
-def without(cases: Cases, split: Split, drop: Collection[str], audit: Audit | None = None) -> Split:
-    """The split without these cases, and its proof made anew."""
+def without(
+    cases: Cases, split: Split, drop: Collection[str], audit: Audit | None = None,
+    reason: str = "also in a later part of the given split",
+) -> Split:  # fmt: skip
+    """The split without these cases, for a ``reason`` that its proof tells, and the proof made anew."""
     table = split.table[~split.table["case"].isin(list(drop))].reset_index(drop=True)
     gone = len(split.table) - len(table)
     left_out = dict(split.proof.get("left out", {}))
     if gone:
-        left_out["also in a later part of the given split"] = gone
+        left_out[reason] = gone
     kept = [w for w in split.proof.get("warnings", []) if not w.startswith("no patient with ")]
     return _finish(replace(split, table=table), cases, audit, left_out, kept, bool(split.proof.get("given")))
 

@@ -208,7 +208,7 @@ def pair_of(first: Path, tuning: str, form: PredictionTable, name: str, output: 
         from overread.study.context import predictions_of
 
         _refuse_derived(first, form)
-        test, tuned = (predictions_of(first, part) for part in ("test", "tuning"))
+        test, tuned = (at_level(first, predictions_of(first, part), form) for part in ("test", "tuning"))
         record = read_json(first / "record.json") if (first / "record.json").exists() else {}
         model = record.get("steps", {}).get("model", {}).get("key", "") if isinstance(record, dict) else ""
         return Pair(tuned, test, folder, ledger, model)
@@ -261,7 +261,7 @@ class PointChoice:
             raise InputError(f"tuning predictions beside {kept}", given=tuning, todo="give one of them")
         if path.is_dir():
             _refuse_derived(path, self.form)
-            return _run(path, at)
+            return _run(path, at, self.form)
         test = self.form.read(path)
         if at or not tuning:
             return System(test, load_frozen(at) if at else ())
@@ -278,17 +278,32 @@ def _refuse_derived(folder: Path, form: PredictionTable) -> None:
                          todo=f"give its tables: {folder}/predictions/test.csv with --tuning {folder}/predictions/tuning.csv")  # fmt: skip
 
 
-def _run(folder: Path, at: str) -> System:
+def at_level(folder: Path, part: Predictions, form: PredictionTable) -> Predictions:
+    """A run's predictions, at the level that was asked for if one was."""
+    if not form.judge_at:
+        if form.taxonomy:
+            form.coarse(part)  # says what is missing
+        return part
+    from overread.study.class_levels import coarse_run
+    from overread.study.question import Study
+
+    positive = form.positive or Study.load(folder / "study.toml").columns.positive
+    return coarse_run(folder, part, form.judge_at, form.taxonomy, positive)
+
+
+def _run(folder: Path, at: str, form: PredictionTable) -> System:
     from overread.cases.cases import Cases
     from overread.evaluation.decision.class_decision import load_frozen
+    from overread.study.class_levels import LEVELS, level_folder
     from overread.study.context import predictions_of
     from overread.study.question import Study
     from overread.study.steps import frozen_by
 
-    test, study = predictions_of(folder, "test"), Study.load(folder / "study.toml")
+    test, study = at_level(folder, predictions_of(folder, "test"), form), Study.load(folder / "study.toml")
     answer = Cases.load(folder / "cases.csv").identifiers
-    frozen = Path(at) if at else folder / "evaluation" / "operating.json"
+    home = folder / LEVELS / level_folder(form.judge_at) if form.judge_at else folder / "evaluation"
+    frozen = Path(at) if at else home / "operating.json"
     if frozen.exists() or at:
         return System(test, load_frozen(frozen), study, answer)
-    chosen = frozen_by(study.operating_point, predictions_of(folder, "tuning"), study.training.seed)
-    return System(test, chosen, study, answer)
+    tuned = at_level(folder, predictions_of(folder, "tuning"), form)
+    return System(test, frozen_by(study.operating_point, tuned, study.training.seed), study, answer)

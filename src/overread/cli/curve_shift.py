@@ -63,6 +63,7 @@ def curve(
         return
     from overread.distributed.repeated import trainings_by_grades, trainings_by_size
 
+    _refuse_level(form, "a run is trained anew, and its metric is of the classes that it learns")
     run, folder = what[0], Path(output) if output else what[0] / "curve"
     with _opened(run, part, metric, cache, offline, as_json) as (context, cases, split):
         if grades:
@@ -102,6 +103,7 @@ def shift(
         return
     from overread.distributed.repeated import trainings_by_source
 
+    _refuse_level(form, "a run is trained anew, and its metric is of the classes that it learns")
     folder = Path(output) if output else what / "shift"
     with _opened(what, part, metric, cache, offline, as_json) as (context, cases, split):
         trainings = trainings_by_source(cases, split, part=part, seed=seed)
@@ -114,6 +116,11 @@ def shift(
                              ledger=what / "ledger.jsonl" if part == "test" else None)  # fmt: skip
         pages = shift_page(folder, found, notes=trainings.notes, cautions=cautions)
     _write(found, folder, "shift", pages, as_json, "overread curve " + str(what))
+
+
+def _refuse_level(form: PredictionTable, why: str) -> None:
+    if form.judge_at or form.taxonomy:
+        raise InputError(f"no level can be judged at here: {why}", given=f"--judge-at {form.judge_at}", todo="leave --taxonomy and --judge-at out")  # fmt: skip
 
 
 def _write(found: Any, folder: Path, name: str, pages: list[Path], as_json: bool, then: str = "") -> None:
@@ -134,6 +141,7 @@ def _from_table(path: Path, trained_on: str, source: str, form: PredictionTable)
     columns = list(read_table(path).columns)
     column = trained_on or "trained_on"
     if column in columns:
+        _refuse_level(form, "of several trainings in one table each is judged at its own classes")
         return read_shift(path, trained_on=column, source=source, **form.how)
     if not trained_on:
         raise InputError("nothing says which site the model was trained on", given=", ".join(map(str, columns))[:200],

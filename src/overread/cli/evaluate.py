@@ -19,6 +19,7 @@ from overread.cli.options import (
     PredictionTable,
     Subgroups,
     given_options,
+    listed,
 )
 from overread.core.errors import InputError
 from overread.core.phrases import command_of
@@ -27,6 +28,7 @@ from overread.study.question import OperatingRule
 if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
     from overread.predictions import Predictions
+    from overread.study.question import Study
 
 #: What of its rule a run may be judged by anew.
 RULE = (
@@ -83,7 +85,7 @@ def evaluate(
         }
         folder, test = (
             predictions / "evaluation",
-            _run(predictions, rule, asked, subgroup, [flag for flag, given in brought.items() if given]),
+            _run(predictions, rule, asked, subgroup, [flag for flag, given in brought.items() if given], form),
         )
     else:
         from overread.evaluation.ledger import ledger_beside, require_entry_of, settle
@@ -133,8 +135,8 @@ def _of_model(test: Predictions, path: Path, model: str) -> Predictions:
 
 
 def _run(
-    folder: Path, rule: OperatingRule, named: Iterable[str], subgroup: list[str], brought: list[str]
-) -> Predictions:
+    folder: Path, rule: OperatingRule, named: Iterable[str], subgroup: list[str], brought: list[str], form: PredictionTable
+) -> Predictions:  # fmt: skip
     """Judge the test part of a run, and give it; by what was ``named`` here in place of what its study asked for."""
     from overread.study.question import Study
     from overread.study.steps import carry
@@ -151,6 +153,10 @@ def _run(
             asked = {name: getattr(usual, name) for name in together} | asked
     if "cost_matrix" in asked:
         asked["cost_matrix"] = str(Path(rule.cost_matrix).absolute()) if rule.cost_matrix else ""
+    if form.judge_at:
+        asked["judge_at"] = listed(form.judge_at)
+    if form.taxonomy:
+        asked["taxonomy"] = _tree_for(study, form.taxonomy)
     by = tuple(dict.fromkeys((*study.columns.subgroups, *subgroup)))
     study = study.changed(subgroups=by, **asked)
     with open_run(study, folder) as context:
@@ -158,6 +164,13 @@ def _run(
         judge(context)
         study.save(folder / "study.toml")  # it is the question now
         return context.predictions("test")
+
+
+def _tree_for(study: Study, taxonomy: str) -> str:
+    """The path of a tree for a run that has none; its training classes were not cut from another."""
+    if study.class_tree.taxonomy:
+        raise InputError("the run's classes stand in a tree of their own", given=f"--taxonomy {taxonomy}", todo="leave it out")  # fmt: skip
+    return str(Path(taxonomy).absolute())
 
 
 def _judge(test: Predictions, tuned: Predictions | None, rule: OperatingRule, how: dict[str, Any]) -> Evaluation:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import PointChoice, System, bars, end, json_with_metrics, open_run, output_folder, say
+from overread.cli.console import PointChoice, System, at_level, bars, end, json_with_metrics, open_run, output_folder, say
 from overread.cli.options import AllowSeen, AsJson, BootstrapSeed, Level, Machine, PredictionTable, RecipeChoice
 from overread.cli.run import recipe_changes
 from overread.core.errors import InputError, one_of
@@ -101,7 +101,7 @@ def _system(path: Path, part: str, form: PredictionTable) -> System:
     from overread.study.context import predictions_of
 
     if path.is_dir() and part == "tuning":
-        return System(predictions_of(path, "tuning"), ())
+        return System(at_level(path, predictions_of(path, "tuning"), form), ())
     return PointChoice(form).system(path, "", "")
 
 

@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from overread.cases.sources.layout import pairs_of
+from overread.core.errors import InputError
 from overread.core.settings import Setting, require_allowed, setting, settings
 from overread.study.question import Columns, OperatingRule, Resources, Study, Training
 
@@ -104,14 +105,28 @@ class PredictionTable:
         "the probability of a derived finding: max (of those joined by or), or noisy-or (as if they were independent)",
         choices=("max", "noisy-or"),
     )
+    taxonomy: str = setting("", "table of child and parent: the tree that the classes stand in; a run's own if not given")
+    judge_at: str = setting(
+        "", "the level of the tree to judge at: a class has the sum of the probabilities below it; of a run several, separated by commas"
+    )
 
     def __post_init__(self) -> None:
         require_allowed(self)
 
+    def coarse(self, predictions: Predictions) -> Predictions:
+        """The predictions at the level that was asked for, if one was."""
+        from overread.tasks.taxonomy import read_taxonomy
+
+        if bool(self.taxonomy) != bool(self.judge_at):
+            raise InputError("a level is one of a tree", given=f"--judge-at {self.judge_at}" if self.judge_at else f"--taxonomy {self.taxonomy}",
+                             todo="give both: --taxonomy tree.csv --judge-at LEVEL")  # fmt: skip
+        return predictions.at_level(read_taxonomy(self.taxonomy), self.judge_at, self.positive) if self.judge_at else predictions
+
     @property
     def how(self) -> dict[str, Any]:
         """As ``Predictions.read`` takes it."""
-        return {"positive": self.positive, "rename": pairs_of(self.rename_label), "identifiers": self.identifiers}
+        positive = () if self.judge_at else self.positive
+        return {"positive": positive, "rename": pairs_of(self.rename_label), "identifiers": self.identifiers}
 
     def read(self, path: str | Path) -> Predictions:
         """The table; of several an error says which."""
@@ -121,7 +136,7 @@ class PredictionTable:
 
         try:
             read = Predictions.read(path, **self.how)
-            return read.derive(rules_of(self.derive), self.derive_by) if self.derive else read
+            return self.coarse(read.derive(rules_of(self.derive), self.derive_by) if self.derive else read)
         except OverreadError as error:
             name = Path(path).name
             what = error.what if name in str(error) else f"{name}: {error.what}"

@@ -13,7 +13,7 @@ from overread.cli.console import bars, end, open_run, say
 from overread.cli.options import AsJson, Budget, Folder, Machine, Only, Out, RecipeChoice, Table, Verbose, given_options
 from overread.core.errors import InputError
 from overread.core.phrases import count
-from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
+from overread.study.question import ClassTree, Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
 
 if TYPE_CHECKING:
     from overread.study.published import PublishedSystem
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def run(
     context: typer.Context, table: Table, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule,
-    recipe: RecipeChoice, training: Training, resources: Resources, machine: Machine, output: Out = Path("runs/study"), verbose: Verbose = False,
+    recipe: RecipeChoice, training: Training, resources: Resources, machine: Machine, class_tree: ClassTree, output: Out = Path("runs/study"),
+    verbose: Verbose = False,
     readers: Annotated[str, typer.Option(help="of a published system: the readers' answers to the test part; readers.csv beside the table if not given", rich_help_panel="How to train")] = "",
 ) -> None:  # fmt: skip
     """From a table of images to report.html; called again, it goes on where it was stopped.
@@ -31,7 +32,7 @@ def run(
     """
     from overread.study.published import COPY, as_published, keep_copy, load_system
 
-    study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources)
+    study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources, class_tree)
     again = Path(table).suffix == ".toml"
     choice = Path(table).with_name(COPY) if again else Path(recipe.recipe)
     system = load_system(choice) if choice.exists() or not again else None
@@ -86,13 +87,13 @@ def _run_system(
 
 def study_of(
     table: str, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
-    training: Training, resources: Resources,
+    training: Training, resources: Resources, class_tree: ClassTree = ClassTree(),  # noqa: B008, frozen
 ) -> Study:  # fmt: skip
     """The question of a ``study.toml``, or of a table with its options."""
     if Path(table).suffix == ".toml":
         return Study.load(table, say).seen_from(Path(table).parent)
     training = replace(training, recipe=recipe_changes(recipe))
-    return Study(table, columns, images, split, operating_point, training, resources, layout).seen_from(Path())
+    return Study(table, columns, images, split, operating_point, training, resources, layout, class_tree).seen_from(Path())
 
 
 def demo(
@@ -148,13 +149,13 @@ def _demo_system(context: typer.Context, recipe: str, output: Path, seed: int, v
 
 def audit(
     table: Table, columns: Columns, layout: Layout, images: Images, resources: Annotated[Resources, Only(("threads",))],
-    machine: Annotated[Machine, Only(("cache",))], output: Out = Path("runs/study"), as_json: AsJson = False,
+    machine: Annotated[Machine, Only(("cache",))], class_tree: ClassTree, output: Out = Path("runs/study"), as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Is the table sound? Writes cases.csv, excluded.csv and audit.json; exit code 1 if there are errors."""
     from overread.cases.audit.audit import Audit
     from overread.study import steps
 
-    study = Study(table, columns, images, resources=resources, layout=layout).seen_from(Path())
+    study = Study(table, columns, images, resources=resources, layout=layout, class_tree=class_tree).seen_from(Path())
     with bars() as progress:
         study, cases = steps.open_study(study, output, progress)
     with open_run(study, output, machine.cache, quiet=as_json, table=cases) as context:

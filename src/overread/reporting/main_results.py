@@ -99,6 +99,35 @@ def folds(run: Run) -> Table | None:
 
 
 @checked
+def levels(run: Run) -> Table | None:
+    """The same predictions at the levels of a tree, the classes that were learned first; None where no level was asked for."""
+    rows = [
+        (name, f"{len(at.names):,}", *(words.cell(e) if e else words.NOTHING for e in (at.estimate("accuracy"), at.estimate("balanced accuracy"), _area(at))))
+        for name, at in (("the classes that were learned", run), *((words.name(level, 40), at) for level, at in run.levels))
+    ]  # fmt: skip
+    caption = f"At levels of the tree: the probability of a class is the sum over those below it; {run.size} of the test set"
+    head = ("Level", "Classes", "Accuracy", "Balanced accuracy", "AUC (mean of more than two classes)")
+    return Table(caption, head, tuple(rows)) if run.levels else None
+
+
+def _area(run: Run) -> Estimate | None:
+    return run.estimate("auc", run.primary) if run.task.binary else run.estimate("macro auc")
+
+
+@checked
+def training_classes(run: Run) -> Table | None:
+    """The training classes that were cut from a tree; None where labels were learned as they stand."""
+    if not run.partition:
+        return None
+    rows = [(c.name, ", ".join(words.name(label, 40) for label in c.labels), f"{c.images:,}", f"{c.patients:,}") for c in run.partition.classes]  # fmt: skip
+    rows += [(f"no class: {c.name}", "labelled above every training class", f"{c.images:,}", f"{c.patients:,}") for c in run.partition.inner]  # fmt: skip
+    rows += [(f"no class: {name}", "no training image", "0", "0") for name in run.partition.absent]
+    how = f"at most {run.partition.limit:,} training images a class" if run.partition.limit else f"the level {run.partition.level}"
+    named = tuple((words.name(name, 60), *rest) for name, *rest in rows)
+    return Table(f"Training classes out of the tree: {how}", ("Class", "Labels", "Training images", "Patients"), named, 2)
+
+
+@checked
 def rest(run: Run) -> Table | None:
     """Further measures of telling the primary group; None where there is no such group."""
     table = _results("Further measures", run, "further", "question", (run.primary, "")) if run.primary else None

@@ -20,7 +20,7 @@ from overread.core.phrases import command_of
 from overread.reporting import advice, main_results, sections, words
 from overread.reporting.checklist import answered
 from overread.reporting.figures.calibration import abstention, calibration, conformal, decision, scores
-from overread.reporting.figures.canvas import Figure, save_figures, themed
+from overread.reporting.figures.canvas import Figure, renamed, save_figures, themed
 from overread.reporting.figures.cohort import confusion, confusions, flow
 from overread.reporting.figures.curves import ladder, precision_recall, roc, scatter, training
 from overread.reporting.figures.groups import forest, gaps
@@ -82,6 +82,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "points_table": results.points_table(run), "tested_points": results.tested_points(run), "reading": _reading(run), "cases": sections.cases(run), "sliders": tried, "sliders_json": as_json(tried),
         "findings": sections.findings(run), "pictures": audit_pictures(run, names), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": Table("Decisions taken for this study, and why", ("Decision", "Choice", "Why"), sections.decisions(run), 3), "rungs": sections.rungs(run), "folds": results.folds(run),
+        "levels": results.levels(run), "level_figures": _level_figures(run), "training_classes": results.training_classes(run),
         "training_facts": Table("The model", ("", ""), sections.training_facts(run), 2), "recipe": sections.recipe(run), "overall": results.overall(run), "rest": results.rest(run),
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run), "ledger": sections.ledger(run),
         "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
@@ -111,6 +112,12 @@ def _reading(run: Run) -> list[tuple[str, str]]:
         *([("Errors when it may stay silent", "To the left it answers only where it is surest. A curve that falls to the left: its confidence is worth something.")] if run.evaluation.more.get("abstention") else []),
     ]  # fmt: skip
     return [(f"{name}.", how) for name, how in rows]
+
+
+def _level_figures(run: Run) -> list[Figure]:
+    """The ROC curves at each level of a tree."""
+    drawn = ((level, roc(at)) for level, at in run.levels)
+    return [renamed(figure, f"roc-level-{place}", f"{figure.title} at the level {words.name(level, 40)}") for place, (level, figure) in enumerate(drawn, 1) if figure]  # fmt: skip
 
 
 def _called_by(run: Run) -> str:

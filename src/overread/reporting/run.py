@@ -29,6 +29,7 @@ from overread.stats.estimate import Estimate
 from overread.tasks.classes import Classes
 from overread.tasks.target import Target
 from overread.tasks.task import Task
+from overread.tasks.taxonomy import Partition
 
 # -- what the files of the stages hold, as far as pages tell it ---------------------------------------------------
 
@@ -264,6 +265,14 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True)
+class LevelFile(Content):
+    """``level.json`` of a folder of ``evaluation/levels/``."""
+
+    level: str = ""
+    target: Target | None = None
+
+
+@dataclass(frozen=True)
 class PatientGroup:
     """Who of a group is in each part of the split."""
 
@@ -297,6 +306,8 @@ class Run:
     history: tuple[TrainingRow, ...] = ()
     rungs: tuple[RungRow, ...] = ()
     folds: tuple[Estimate, ...] = ()  # of the cross-validation, all of it and each fold
+    partition: Partition | None = None  # training classes out of a tree
+    levels: tuple[tuple[str, Run], ...] = ()  # the same predictions at coarser levels of it, the finest first
     gallery: tuple[GalleryEntry, ...] = ()
     maps: tuple[MapEntry, ...] = ()
     methods: tuple[Criterion, ...] = ()
@@ -456,7 +467,7 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         _excluded(folder / "excluded.csv", audit), _typed(SplitFile, folder / "split.proof.json"),
         _characteristics(folder / "characteristics.json"), _typed(AgreementFile, folder / "agreement.json"), model,
         _rows(TrainingRow, folder / "model/history.json"), _rows(RungRow, folder / "model/ladder.json"),
-        _evaluation(folder / "evaluation/folds").estimates, _rows(GalleryEntry, folder / "explanations/gallery.json"),
+        _evaluation(folder / "evaluation/folds").estimates, _partition(folder / "partition.json"), _levels(folder / "evaluation/levels"), _rows(GalleryEntry, folder / "explanations/gallery.json"),
         _rows(MapEntry, folder / LIST), _rows(Criterion, folder / "explanations/methods.json"),
         _rows(RegionShare, folder / "explanations/regions.json"),
         _rows(NeighbourRow, folder / "index/neighbours.json"), _rows(AuditPicture, folder / "explanations/audit.json"),
@@ -470,6 +481,17 @@ def _evaluation(folder: Path) -> Evaluation:
     metrics = _list(path)
     found = Evaluation.restored(_table(folder / "curves.json"), metrics)
     return found.at(load_frozen(points)) if points.exists() else found
+
+
+def _levels(home: Path) -> tuple[tuple[str, Run], ...]:
+    """The evaluations at levels of a tree; those of many classes first."""
+    files = [(_typed(LevelFile, path), path.parent) for path in sorted(home.glob("*/level.json"))]
+    found = [(file.level, read_evaluation(folder, file.target)) for file, folder in files if file.target]
+    return tuple(sorted(found, key=lambda each: (-len(each[1].names), each[0])))
+
+
+def _partition(path: Path) -> Partition | None:
+    return from_file_form(Partition, _table(path), where=path.name) if path.exists() else None
 
 
 def _typed(kind: type, path: Path) -> Any:

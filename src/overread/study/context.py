@@ -11,12 +11,19 @@ import pandas as pd
 
 from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases
+from overread.cases.class_tree import in_tree, with_classes
 from overread.cases.sources.read_cases import read_cases
 from overread.core.errors import InputError, checked
-from overread.core.files import cache_folder, read_json, unguarded, write_json
+from overread.core.files import build, cache_folder, read_json, unguarded, write_json
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.predictions import Predictions
 from overread.study.question import Study
+from overread.tasks.taxonomy import Partition, Taxonomy, read_taxonomy
+
+#: The training classes that were made of a study's labels.
+PARTITION = "partition.json"
+#: The tree that the classes of a run stand in.
+TAXONOMY = "taxonomy.csv"
 
 #: Seconds kept at the end of a budget for evaluation, maps, an index and the report.
 CLOSING_SECONDS = 40.0
@@ -41,13 +48,22 @@ class RunContext:
     closing: float = CLOSING_SECONDS
 
     def cases(self) -> Cases:
-        """All cases of the table. Where ``cases.csv`` does not say all of it, the table is read again."""
+        """All cases under the classes that are learned: those of ``partition.json`` where the labels were cut."""
+        found, path, tree = self.labelled(), self.folder / PARTITION, self.study.class_tree
+        if not tree.cuts or not path.exists():
+            return found
+        made = build(Partition, read_json(path), where=path.name)
+        return with_classes(found, tree_of(self.study), made, self.study.columns.positive)
+
+    def labelled(self) -> Cases:
+        """All cases as the table labels them. Where ``cases.csv`` does not say all of it, the table is read again."""
         return self.table or self._cases
 
     @cached_property
     def _cases(self) -> Cases:
         saved = Cases.load(self.folder / "cases.csv")
-        if not saved.salt and not self.study.columns.graders:  # the readers' answers are in no file of the run
+        # the readers' answers are in no file of the run, and labels may stand there under their training classes
+        if not (saved.salt or self.study.columns.graders or self.study.class_tree.cuts):
             return saved
         cases = cases_of(self.study, self.progress)
         if list(cases.table["case"]) != list(saved.table["case"]):
@@ -57,8 +73,14 @@ class RunContext:
 
     def usable(self) -> Cases:
         """The cases without those that the audit or the split set aside."""
-        excluded = unguarded(pd.read_csv(self.folder / "excluded.csv", dtype=str, keep_default_na=False))
-        return self.cases().drop(excluded["case"])
+        return self.cases().drop(self._excluded())
+
+    def usable_as_labelled(self) -> Cases:
+        """The same, as the table labels them."""
+        return self.labelled().drop(self._excluded())
+
+    def _excluded(self) -> list[str]:
+        return unguarded(pd.read_csv(self.folder / "excluded.csv", dtype=str, keep_default_na=False))["case"].tolist()
 
     def predictions(self, part: str) -> Predictions:
         """The predictions of one part."""
@@ -92,14 +114,27 @@ class RunContext:
 @checked
 def cases_of(study: Study, progress: Progress = silent) -> Cases:
     """The table of a study as cases. Raises :class:`InputError` naming what is wrong with it."""
-    c = study.columns
-    return read_cases(
+    c, tree = study.columns, study.class_tree
+    taxonomy = tree_of(study) if tree.taxonomy else None
+    for level in filter(None, (*tree.judge_at, tree.label_at)):
+        if taxonomy:
+            taxonomy.nodes_at(level)
+    cases = read_cases(
         study.table, image=c.image or None, label=c.label or None, labels=list(c.labels) or None, value=c.value or None,
         patient=c.patient or None, case=c.case or None, source=c.source or None, view=c.view or None, time=c.time or None,
-        keep=[*c.keep_columns, *study.training.recipe.get("extra_inputs", ())], queries=[study.split.deploy_to], split=c.split or None, positive=list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
+        keep=[*c.keep_columns, *study.training.recipe.get("extra_inputs", ())], queries=[study.split.deploy_to], split=c.split or None, positive=[] if taxonomy else list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
         labels_from=c.labels_from or None, key=c.key, planes=study.images.planes, progress=progress, graders=c.readers, consensus=c.consensus,
         layout=study.layout, derive=c.derive,
     )  # fmt: skip
+    return in_tree(cases, taxonomy, positive=c.positive, cut=tree.cuts) if taxonomy else cases
+
+
+@checked
+def tree_of(study: Study) -> Taxonomy:
+    """The tree that a study's classes stand in; its file may lie beside the table. Raises :class:`InputError` where it is none."""
+    path = Path(study.class_tree.taxonomy)
+    beside = Path(study.table).parent / path
+    return read_taxonomy(beside if beside.exists() and not path.exists() else path)
 
 
 @checked

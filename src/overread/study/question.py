@@ -72,6 +72,31 @@ class Columns:
 
 
 @dataclass(frozen=True)
+class ClassTree:
+    """A tree of classes."""
+
+    # fmt: off
+    taxonomy: str = setting("", "table of child and parent (and level): the tree that the classes stand in", path=True)
+    max_class_size: int = setting(0, "cut the tree into training classes of at most so many training images (Esteva 2017); 0: train on the labels as they stand", least=0)
+    label_at: str = setting("", "train on the classes at this level of the tree: level-1, level-2 …, or a name in its column level")
+    judge_at: tuple[str, ...] = setting((), "judge at these levels of the tree too, separated by commas: a class has the sum of the probabilities below it")
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        require_allowed(self)
+        given = [name for name in ("max_class_size", "label_at", "judge_at") if getattr(self, name)]
+        require(bool(self.taxonomy) or not given, "levels and sizes of classes are those of a tree, and there is none", given=" and ".join(given),
+                todo="give one: --taxonomy tree.csv, with the columns child,parent")  # fmt: skip
+        require(not (self.max_class_size and self.label_at), "classes are cut from the tree in one way", given="max_class_size and label_at",
+                todo="give one of them")  # fmt: skip
+
+    @property
+    def cuts(self) -> bool:
+        """Whether training classes stand in the place of labels."""
+        return bool(self.max_class_size or self.label_at)
+
+
+@dataclass(frozen=True)
 class Images:
     """What to look at in volumes."""
 
@@ -248,6 +273,7 @@ class Study:
     training: Training = field(default_factory=Training)
     resources: Resources = field(default_factory=Resources)
     layout: Layout = field(default_factory=Layout)
+    class_tree: ClassTree = field(default_factory=ClassTree)
 
     def __new__(cls, *given: object, **fields: object) -> Study:
         old = [name for name, value in fields.items() if name in _GROUP_OF and not dataclasses.is_dataclass(value)]
@@ -326,7 +352,7 @@ class Study:
 
 #: The groups of a study by the names of its fields.
 _GROUPS: dict[str, type] = {"columns": Columns, "images": Images, "split": SplitRule, "operating_point": OperatingRule,
-                            "training": Training, "resources": Resources, "layout": Layout}  # fmt: skip
+                            "training": Training, "resources": Resources, "layout": Layout, "class_tree": ClassTree}  # fmt: skip
 #: The group of each field. No two groups share a name.
 _GROUP_OF = {name: group for group, kind in _GROUPS.items() for name in settings(kind)}
 _PATHS = {name for kind in _GROUPS.values() for name, about in settings(kind).items() if about.path}

@@ -50,6 +50,7 @@ from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.learning.preflight.faults import Preflight
 from overread.predictions import Predictions
+from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels
 from overread.study.context import RunContext, cases_of, predictions_at, predictions_of
 from overread.study.question import DESPITE, OperatingRule, Study
 
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from overread.learning.model import Model
 
 #: What may change when a model is there: how it is judged, and with what means it is computed.
-JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite",
+JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite", "judge_at",
                      "device", "threads"})  # fmt: skip
 #: What a model made of folds says of training and tuning patients, each by networks that have not seen him.
 HELD_OUT = "predictions/held-out.csv"
@@ -120,12 +121,13 @@ def begin(context: RunContext, cases: Cases) -> None:
     """Write ``study.toml``, ``cases.csv`` and ``record.json``; refuse a folder where another study has trained."""
     path, folder = context.folder / "study.toml", context.folder
     before = plain((Study.load(path, context.say) if path.exists() else context.study).flat())
-    names = [k for k, v in plain(context.study.flat()).items() if v != before[k] and k not in JUDGING]
+    judging = JUDGING if context.study.class_tree.cuts else JUDGING | {"taxonomy"}
+    names = [k for k, v in plain(context.study.flat()).items() if v != before[k] and k not in judging]
     if names and (folder / "checkpoints" / "plan.json").exists():
         raise InputError("the folder holds the training of another study", given=f"{folder}; different: {', '.join(names)}",
                          todo="choose another folder with -o, or delete this one")  # fmt: skip
     context.study.save(path)
-    cases.save(folder / "cases.csv")
+    context.cases().save(folder / "cases.csv")
     if not (folder / "record.json").exists():
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         write_json(folder / "record.json", {"started": started, "seed": context.study.training.seed, "versions": versions(), "hardware": hardware(),
@@ -149,8 +151,9 @@ def audit(context: RunContext) -> None:
     """``audit.json`` and ``excluded.csv``: what is wrong with the images and the table."""
     from overread.reporting.gallery import write_audit_pictures
 
-    began, cases = context.clock.elapsed, context.cases()
-    found = audit_cases(cases, fingerprints=context.prints(cases), threads=context.study.resources.threads, progress=context.progress)  # fmt: skip
+    began, cases = context.clock.elapsed, context.labelled()
+    found = audit_cases(cases, fingerprints=context.prints(cases), threads=context.study.resources.threads, progress=context.progress,
+                        merged=context.study.class_tree.cuts)  # fmt: skip
     if isinstance(cases, GradedCases):
         undecided = cases.undecided()
         found = replace(found, excluded=tuple(
@@ -190,16 +193,21 @@ def split(context: RunContext) -> None:
     study, rule, found = context.study, context.study.split, Audit.load(context.folder / "audit.json")
     refuse_errors(found, rule.despite)
     _write_excluded(context, list(found.excluded))
-    usable = context.usable()
+    usable = context.usable_as_labelled()
     usable = usable.take(usable.labelled)
     parts = split_cases(usable, test=rule.test, tuning=rule.tuning, deploy_to=rule.deploy_to or None, leave_out=rule.leave_out or None,
                         by_time=rule.by_time, seed=study.training.seed, audit=found, keep_given=rule.keep_given)  # fmt: skip
-    dropped = leaked(usable, parts, found)
+    dropped, excluded = leaked(usable, parts, found), list(found.excluded)
     if dropped:
         parts = without(usable, parts, dropped, found)
         reason = "the same patient or image is in a later part of the given split"
-        _write_excluded(context, [*found.excluded, *((case, reason) for case in sorted(dropped))])
+        excluded += [(case, reason) for case in sorted(dropped)]
         context.say(f"  {count(len(dropped), 'case')} left out of training or tuning: {reason}")
+    cut = cut_classes(context, usable, parts)
+    if cut:
+        parts = without(usable, parts, cut, found, NO_CLASS)
+        excluded += [(case, NO_CLASS) for case in sorted(cut)]
+    _write_excluded(context, excluded)
     if "few-patients" not in rule.despite:
         _refuse_few(parts)
     parts.save(context.folder / "split.csv")
@@ -341,6 +349,7 @@ def evaluate(context: RunContext) -> None:
         costs = read_costs(rule.cost_matrix, tuning.target.names).tolist() if rule.cost_matrix else []
         chosen += [rule.decide, costs]
     baseline = _shortcut(context.folder)
+    chosen += [*study.class_tree.judge_at]
     key = fingerprint([tuning.digest, test.digest, *chosen, subgroups, agreed, baseline.digest if baseline else ""])
     if context.done("evaluation", key, "evaluation/metrics.json"):
         return
@@ -356,6 +365,7 @@ def evaluate(context: RunContext) -> None:
     result.extended(estimates=(*beside, *doubt.estimates), more={**doubt.more, **agreed}).save(
         context.folder / "evaluation"
     )
+    judge_levels(context, tuning, test, result, frozen_by)
     _judge_folds(context)
     context.note("evaluation", key, context.clock.elapsed - began)
     settle(context.folder / "ledger.jsonl")

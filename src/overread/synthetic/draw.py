@@ -11,6 +11,7 @@ from typing import Any
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.core.progress import Progress, silent
 from overread.synthetic.cohort import DRAWERS, draw_cohort
+from overread.synthetic.disease_tree import draw_disease_tree
 from overread.synthetic.nodules import draw_nodules
 from overread.synthetic.several_images import KINDS as OF_SEVERAL
 from overread.synthetic.several_images import draw_cases
@@ -20,6 +21,7 @@ PHANTOMS: dict[str, Callable[..., Path]] = {
     **dict.fromkeys(DRAWERS, draw_cohort),
     **dict.fromkeys(OF_SEVERAL, draw_cases),
     "nodules": draw_nodules,
+    "disease tree": draw_disease_tree,
 }
 
 

@@ -124,11 +124,12 @@ class Audit(Shown):
 @checked
 def audit(
     cases: Cases, *, fingerprints: pd.DataFrame | None = None, threads: int = 0, progress: Progress = silent,
-    cache: str | os.PathLike[str] | None = None, seed: int = 0,
+    cache: str | os.PathLike[str] | None = None, seed: int = 0, merged: bool = False,
 ) -> Audit:  # fmt: skip
     """Look at every image and every row once and say what is wrong, how bad it is, and what to do.
 
     Reads all images (or takes ``fingerprints`` made before); ``cache`` is a folder that makes a second audit quick.
+    ``merged``: labels are merged into training classes later, so that one of fewer than three patients is no error.
     Raises :class:`InputError` if no image at all can be read.
     """
     if fingerprints is None:
@@ -137,7 +138,7 @@ def audit(
     require(len(prints) == len(cases), "the fingerprints belong to other cases", given=counts)
     refuse_unreadable(prints)
     progress("looking for duplicates", 0, 1)
-    seen = Seen(cases, prints, exact(prints), similar(prints, threads=threads))
+    seen = Seen(cases, prints, exact(prints), similar(prints, threads=threads), merged)
     progress("looking for duplicates", 1, 1)
     shortcuts = shortcut(cases, prints, seed=seed)
     findings = [finding for check in CHECKS for finding in check(seen)] + shortcut_risk(shortcuts)
@@ -164,6 +165,7 @@ class Seen:
     prints: pd.DataFrame
     exact: NDArray[np.int64]
     near: NDArray[np.int64]
+    merged: bool = False
 
     @property
     def names(self) -> NDArray:
@@ -338,7 +340,7 @@ def classes(seen: Seen) -> list[Finding]:
                         "There is nothing to learn: add cases of another class.", 1)]  # fmt: skip
     has = task.known(labels)[:, None] if task.continuous else task.presence(labels)
     counts = {name: len(set(seen.patients[has[:, i]])) for i, name in enumerate(task.names)}
-    return [*_few(counts), *_apart(counts)]
+    return [*_few(counts, seen.merged), *_apart(counts)]
 
 
 #: From how many patients to fewer than how many, how bad that is, what is said before the classes and after, and
@@ -353,9 +355,11 @@ _AMOUNTS: tuple[tuple[int, int, Severity, str, str, str], ...] = (
 )  # fmt: skip
 
 
-def _few(counts: dict[str, int]) -> list[Finding]:
+def _few(counts: dict[str, int], merged: bool) -> list[Finding]:
     found = []
     for least, below, severity, before, after, advice in _AMOUNTS:
+        if merged and severity == "error":
+            severity, after, advice = "warning", "", "See into which training classes they are merged."
         listed = [f"{name} ({count})" for name, count in counts.items() if least <= count < below]
         if listed:
             shown = ", ".join(listed[:8]) + (" …" if len(listed) > 8 else "")

@@ -163,6 +163,12 @@ def _tidy(svg: str, name: str) -> str:
     return re.sub(r"[ \t]+\n", "\n", svg).strip()
 
 
+def renamed(figure: Figure, name: str, title: str) -> Figure:
+    """The same figure under another name, so that two of a kind can live in one page."""
+    svg = re.sub(rf'(?<=["#( ]){figure.name}-', f"{name}-", figure.svg).replace(figure.title, title)
+    return Figure(name, title, figure.alt, figure.caption, svg, figure.wide, figure.drawing)
+
+
 def label(svg: str, name: str, title: str, alt: str) -> str:
     """Give an svg element its role, title and description."""
     head, rest = svg.split(">", 1)
