@@ -257,19 +257,55 @@ def test_planes_of_a_cubic_volume_are_laid_across_its_rows_or_columns() -> None:
     assert (apply(long, drawn) == long).all()
 
 
-@pytest.mark.parametrize("size", [(40, 40), (30, 50), (50, 30)])
-def test_nothing_comes_in_from_outside_of_the_inscribed_rectangle_which_is_the_largest(size) -> None:
-    """White images under a black border stay white; magnified by less they would not."""
+@pytest.mark.parametrize("size", [(40, 40), (30, 50), (50, 30), (299, 299)])
+@pytest.mark.parametrize("turn", [0.0, 1.0])
+def test_nothing_comes_in_from_outside_of_the_inscribed_rectangle_which_is_the_largest(size, turn) -> None:
+    """White images under a black border stay white to their last pixel; magnified by less they would not."""
     white = np.full((60, *size, 1), 255, np.uint8)
-    drawn = _drawn(Augmentation(rotate=180, inscribed=True, border="zero"), 60, size)
-    made = apply(white, drawn)
-    assert (made[:, 1:-1, 1:-1] == 255).all()
+    drawn = _drawn(Augmentation(rotate=180, flip_vertical=0.5, turn=turn, inscribed=True, border="zero"), 60, size)
+    assert (apply(white, drawn) == 255).all()
     corners = np.array([[x, y, 1] for x in (0, size[1] - 1) for y in (0, size[0] - 1)], float)
     reached = np.einsum("bij,kj->bki", drawn.matrices, corners)  # where the corners look into the image
     limits = np.array([size[1] - 1, size[0] - 1])
     beyond = np.maximum(-reached, reached - limits).max(axis=(1, 2))
-    assert beyond.max() < 0.51
-    assert beyond.min() > -1.0  # the edge is reached
+    assert np.abs(beyond).max() < 1e-9, "the edge is reached, and none looks over it"
+    without = _drawn(Augmentation(rotate=180, border="zero"), 60, size)
+    assert (apply(white, without) == 0).any(), "without it the corners are black"
+
+
+def _largest_upright_area(width: float, height: float, angle: float) -> float:
+    """Of a rectangle that was turned: the area of the largest upright one in it, by its two cases."""
+    sine, cosine = abs(np.sin(angle)), abs(np.cos(angle))
+    long, short = max(width, height), min(width, height)
+    if short <= 2 * sine * cosine * long or abs(sine - cosine) < 1e-12:  # two corners touch the longer sides
+        half = 0.5 * short
+        return half / sine * half / cosine
+    double = cosine**2 - sine**2
+    return (width * cosine - height * sine) / double * (height * cosine - width * sine) / double
+
+
+def test_of_a_square_the_inscribed_part_is_the_largest_upright_rectangle_of_all() -> None:
+    drawn = _drawn(Augmentation(rotate=180, inscribed=True), 200, (101, 101))
+    linear = drawn.matrices[:, :, :2]
+    shown = 100.0**2 * np.abs(np.linalg.det(linear))  # what of the image the output covers
+    wanted = [_largest_upright_area(100, 100, np.deg2rad(angle)) for angle in drawn.rotate]
+    np.testing.assert_allclose(shown, wanted, rtol=1e-9)
+    assert shown.min() == pytest.approx(100**2 / 2, rel=0.01), "half of the area at 45°"
+    assert np.ptp(drawn.rotate) > 350, "every angle"
+
+
+def test_of_another_shape_it_is_the_largest_of_that_shape_by_search() -> None:
+    size = (31, 61)
+    drawn = _drawn(Augmentation(rotate=180, inscribed=True), 40, size)
+    for angle, linear in zip(np.deg2rad(drawn.rotate), drawn.matrices[:, :, :2], strict=True):
+        low, high = 0.0, 1.0
+        for _ in range(50):
+            share = (low + high) / 2
+            corners = np.array([[x, y] for x in (-30, 30) for y in (-15, 15)]) * share
+            turned = corners @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            inside = (np.abs(turned) <= np.array([30, 15]) + 1e-12).all()
+            low, high = (share, high) if inside else (low, share)
+        assert np.sqrt(abs(np.linalg.det(linear))) == pytest.approx(low, rel=1e-6)
 
 
 def test_gamma_against_numpy() -> None:

@@ -195,8 +195,9 @@ def _rectangles(
 def _matrices(drawn: dict[str, NDArray], size: tuple[int, int], *, inscribed: bool) -> NDArray[np.float64]:
     """(B, 2, 3) from output to input: x_in = R(−θ) F (x_out − centre − shift) / scale + centre."""
     angle, scale = np.deg2rad(drawn["rotate"] + 90.0 * drawn["turn"]), drawn["scale"]
-    if inscribed:  # a rectangle w × h of this shape lies in the turned image if w |cos| + h |sin| ≤ W, and so across
-        long = max(size) / min(size)
+    if inscribed:  # a rectangle w × h of this shape lies in the turned image if w |cos| + h |sin| ≤ W, and so across;
+        # counted between centres of pixels, so that those at its corners look at none outside
+        long = (max(size) - 1) / max(min(size) - 1, 1)
         scale = scale * (np.abs(np.cos(angle)) + long * np.abs(np.sin(angle)))
     cosine, sine = np.cos(angle) / scale, np.sin(angle) / scale
     across = np.where(drawn["flip_horizontal"], -1.0, 1.0)
