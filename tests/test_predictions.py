@@ -259,15 +259,21 @@ def test_a_coarse_class_has_the_sum_over_those_below_it():
     frame = pd.DataFrame({"case": [f"c{i}" for i in range(50)], "label": chance.choice([*names, ""], 50), "sex": "f"})
     fine = Predictions.from_frame(frame.assign(**{f"p:{n}": shares[:, i] for i, n in enumerate(names)}))
     coarse = fine.at_level(TREE, "health", positive=("ill",))
-    assert coarse.target == Target("binary", ("ill", "well"), ("ill",)) and coarse.subgroups == ("sex", "table label")
+    assert coarse.target == Target("binary", ("ill", "well"), ("ill",))
+    assert coarse.subgroups == ("sex", "table label")
     assert shared_cases(fine.case_marks("s"), coarse.case_marks("s")) == 50, "the same test set at any level"
     for row in range(50):
         said = sum(shares[row, names.index(name)] for name in ("mel", "bcc"))
-        assert coarse.scores[row, 0] == pytest.approx(said) and coarse.scores[row].sum() == pytest.approx(1)
+        assert coarse.scores[row, 0] == pytest.approx(said)
+        assert coarse.scores[row].sum() == pytest.approx(1)
         label = frame["label"][row]
         assert coarse.table["label"][row] == {"mel": "ill", "bcc": "ill", "": ""}.get(label, "well")
-    assert fine.at_level(TREE, "level-2").scores.tolist() == fine.scores[:, [1, 3, 2, 0]].tolist(), "the leaves, in the tree's order"
-    assert coarse.at_level(TREE, "level-1", positive=("ill",)).scores.tolist() == coarse.scores.tolist(), "of a coarse model too"
+    assert fine.at_level(TREE, "level-2").scores.tolist() == fine.scores[:, [1, 3, 2, 0]].tolist(), (
+        "the leaves, in the tree's order"
+    )
+    assert coarse.at_level(TREE, "level-1", positive=("ill",)).scores.tolist() == coarse.scores.tolist(), (
+        "of a coarse model too"
+    )
 
 
 def test_the_label_of_the_study_judges_what_no_training_class_has():
@@ -278,7 +284,8 @@ def test_the_label_of_the_study_judges_what_no_training_class_has():
     assert coarse.table["label"].tolist() == ["ill", "ill", "well", ""]
     assert any("1 case labelled above the level 'health'" in note for note in coarse.notes)
     three = Predictions.from_frame(frame).at_level(TREE, "level-2")
-    assert three.target.names == ("mel", "bcc", "nv") and not three.scores[:, 1].any()
+    assert three.target.names == ("mel", "bcc", "nv")
+    assert not three.scores[:, 1].any()
     assert any("have the probability 0: bcc" in note for note in three.notes)
 
 
@@ -286,11 +293,15 @@ def test_what_cannot_be_judged_at_a_level_is_refused():
     made = Predictions.from_frame(pd.DataFrame({"label": ["well", "mel"], "p:well": [0.6, 0.5], "p:mel": [0.4, 0.5]}))
     with pytest.raises(InputError, match="lies above the level 'level-2'"):
         made.at_level(TREE, "level-2")
-    only = Predictions.from_frame(pd.DataFrame({"label": ["bcc", "mel"], "p:bcc": [0.6, 0.5], "p:mel": [0.4, 0.5]}), positive=("mel",))
+    only = Predictions.from_frame(
+        pd.DataFrame({"label": ["bcc", "mel"], "p:bcc": [0.6, 0.5], "p:mel": [0.4, 0.5]}), positive=("mel",)
+    )
     with pytest.raises(InputError, match="one class only"):
         only.at_level(TREE, "health")
     with pytest.raises(InputError, match="lacks 1 label of the predictions"):
-        Predictions.from_frame(pd.DataFrame({"label": ["Nv", "mel"], "p:Nv": [0.6, 0.5], "p:mel": [0.4, 0.5]})).at_level(TREE, "health")
+        Predictions.from_frame(
+            pd.DataFrame({"label": ["Nv", "mel"], "p:Nv": [0.6, 0.5], "p:mel": [0.4, 0.5]})
+        ).at_level(TREE, "health")
     with pytest.raises(InputError, match="of which a case has one"):
         Predictions.from_frame(pd.DataFrame({"label:mel": [1, 0], "p:mel": [0.4, 0.5]})).at_level(TREE, "health")
 
@@ -301,4 +312,5 @@ def test_coarse_predictions_survive_a_file_with_what_the_model_says(tmp_path):
     coarse = replace(Predictions.from_frame(frame), by=by).at_level(TREE, "health", positive=("ill",))
     coarse.save(tmp_path / "coarse.csv")
     again = Predictions.read(tmp_path / "coarse.csv")
-    assert again.target == coarse.target and again.by.seen == by.seen
+    assert again.target == coarse.target
+    assert again.by.seen == by.seen

@@ -30,7 +30,9 @@ def tables(tmp_path_factory):
             logits = chance.normal(size=(120, 4)) + strength * (truth[:, None] == np.arange(4))
             shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
             cases = {"case": [f"{part}{i}" for i in range(120)], "patient": [f"{part}{i}" for i in range(120)]}
-            made = pd.DataFrame({**cases, "label": names[truth], **{f"p:{n}": shares[:, i] for i, n in enumerate(names)}})
+            made = pd.DataFrame(
+                {**cases, "label": names[truth], **{f"p:{n}": shares[:, i] for i, n in enumerate(names)}}
+            )
             made.to_csv(folder / f"{system}-{part}.csv", index=False)
     return folder
 
@@ -49,8 +51,12 @@ def test_anybodys_table_is_judged_at_a_level_as_its_sums_are(tables, tmp_path) -
                             "p:malignant": made["p:mel"] + made["p:bcc"], "p:benign": made["p:nv"] + made["p:bkl"]})  # fmt: skip
     by_hand.to_csv(tmp_path / "sums.csv", index=False)
     same = json.loads(_called("evaluate", tmp_path / "sums.csv", "--no-figures", "--json", "-o", tmp_path / "y"))
-    auc = [next(e["value"] for e in each if (e["metric"], e["of"], e["where"]) == ("auc", "malignant", {})) for each in (found, same)]
-    assert auc[0] == pytest.approx(auc[1]) and auc[0] > 0.8
+    auc = [
+        next(e["value"] for e in each if (e["metric"], e["of"], e["where"]) == ("auc", "malignant", {}))
+        for each in (found, same)
+    ]
+    assert auc[0] == pytest.approx(auc[1])
+    assert auc[0] > 0.8
     assert json.loads((tmp_path / "x" / "operating.json").read_text())[0]["positive"] == ["malignant"]
 
 
@@ -65,4 +71,5 @@ def test_two_systems_are_compared_at_a_level_with_a_margin(tables, tmp_path) -> 
 @pytest.mark.parametrize("words", [("--judge-at", "level-1"), ("--taxonomy", "tree.csv")])
 def test_a_level_needs_a_tree_and_a_tree_a_level(tables, words) -> None:
     answer = CliRunner().invoke(app, ["evaluate", str(tables / "a-test.csv"), *words])
-    assert answer.exit_code and "give both" in str(answer.exception or answer.output).lower()
+    assert answer.exit_code
+    assert "give both" in str(answer.exception or answer.output).lower()

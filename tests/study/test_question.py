@@ -12,7 +12,17 @@ from overread.cases.annotators import RULES
 from overread.cases.sources.layout import Layout
 from overread.core.errors import ArgumentError, InputError
 from overread.core.settings import settings
-from overread.study.question import ClassTree, Columns, Images, OperatingRule, Resources, SplitRule, Study, Training, seconds
+from overread.study.question import (
+    ClassTree,
+    Columns,
+    Images,
+    OperatingRule,
+    Resources,
+    SplitRule,
+    Study,
+    Training,
+    seconds,
+)
 
 GROUPS = {"columns": Columns, "images": Images, "split": SplitRule, "operating_point": OperatingRule, "training": Training,
           "resources": Resources, "layout": Layout, "class_tree": ClassTree}  # fmt: skip

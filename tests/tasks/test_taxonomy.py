@@ -38,14 +38,16 @@ def test_the_tree_is_what_the_file_says(skin):
     assert skin.nodes_at("level-3") == ("mel", "bcc", "nv", "bkl"), "a leaf that ends before stands for itself"
     assert skin.at("level-2") == {"lesion": "", "malignant": "", "benign": "", "pigmented": "pigmented",
                                   "mel": "pigmented", "bcc": "bcc", "nv": "nv", "bkl": "bkl"}  # fmt: skip
-    assert "malignancy (2)" in str(skin) and "level-3 (4)" in str(skin)
+    assert "malignancy (2)" in str(skin)
+    assert "level-3 (4)" in str(skin)
 
 
 def test_it_survives_a_file_and_a_row_that_stands_twice_is_said(skin, tmp_path):
     skin.save(tmp_path / "again.csv")
     assert read_taxonomy(tmp_path / "again.csv") == skin
     twice = _read(tmp_path, SKIN + "mel,pigmented,\n lesion ,,\n")
-    assert set(twice.nodes) == set(skin.nodes) and "1 row says again" in twice.notes[0]
+    assert set(twice.nodes) == set(skin.nodes)
+    assert "1 row says again" in twice.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -98,14 +100,18 @@ def test_a_subtree_within_the_limit_is_one_class_else_its_children_are_tried(ski
     assert made.absent == ("lesion",)
     assert dict(made.class_of) == {"lesion": "", "bkl": "bkl", "mel": "malignant", "bcc": "malignant", "nv": "nv", "benign": ""}  # fmt: skip
     said = "\n".join(made.notes)
-    assert "without a child to be cut into: nv (30)" in said and "benign (3 images)" in said and "lesion" in said
+    assert "without a child to be cut into: nv (30)" in said
+    assert "benign (3 images)" in said
+    assert "lesion" in said
     assert build(Partition, plain(made), where="a file") == made
-    assert "malignant" in str(made) and "3 training classes" in str(made)
+    assert "malignant" in str(made)
+    assert "3 training classes" in str(made)
 
 
 def test_classes_of_a_level_and_what_has_no_training_image(skin):
     made = partition(skin, ["mel", "nv", "nv"], ["a", "b", "c"], level="level-2", names=("mel", "bcc", "nv", "benign"))
-    assert made.names == ("pigmented", "nv") and made.absent == ("bcc", "benign")
+    assert made.names == ("pigmented", "nv")
+    assert made.absent == ("bcc", "benign")
     assert "fewer than 3 training patients: pigmented (1), nv (2)" in "\n".join(made.notes)
     with pytest.raises(InputError, match="not cut into two classes"):
         partition(skin, ["mel", "nv"], ["a", "b"], max_class_size=5)
@@ -114,7 +120,9 @@ def test_classes_of_a_level_and_what_has_no_training_image(skin):
     for wrong in ({}, {"max_class_size": 5, "level": "malignancy"}):
         with pytest.raises(ArgumentError, match="in one way"):
             partition(skin, ["mel"], ["a"], **wrong)
-    assert ov.partition is partition and ov.read_taxonomy is read_taxonomy and ov.Taxonomy is Taxonomy
+    assert ov.partition is partition
+    assert ov.read_taxonomy is read_taxonomy
+    assert ov.Taxonomy is Taxonomy
 
 
 def test_the_partition_is_the_slow_restatement_of_the_paper_on_random_trees():
@@ -132,7 +140,8 @@ def test_the_partition_is_the_slow_restatement_of_the_paper_on_random_trees():
         if len(wanted) < 2:
             continue
         made = partition(tree, labels, labels, max_class_size=limit)
-        assert made.names == tuple(wanted) and [c.images for c in made.classes] == [images[n] for n in wanted]
+        assert made.names == tuple(wanted)
+        assert [c.images for c in made.classes] == [images[n] for n in wanted]
         assert sum(c.images for c in made.classes) + sum(c.images for c in made.inner) == 60, "every image is counted"
 
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import PointChoice, System, at_level, bars, end, json_with_metrics, open_run, output_folder, say
+from overread.cli.console import (
+    PointChoice,
+    System,
+    at_level,
+    bars,
+    end,
+    json_with_metrics,
+    open_run,
+    output_folder,
+    say,
+)
 from overread.cli.options import AllowSeen, AsJson, BootstrapSeed, Level, Machine, PredictionTable, RecipeChoice
 from overread.cli.run import recipe_changes
 from overread.core.errors import InputError, one_of

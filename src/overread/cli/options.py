@@ -105,9 +105,12 @@ class PredictionTable:
         "the probability of a derived finding: max (of those joined by or), or noisy-or (as if they were independent)",
         choices=("max", "noisy-or"),
     )
-    taxonomy: str = setting("", "table of child and parent: the tree that the classes stand in; a run's own if not given")
+    taxonomy: str = setting(
+        "", "table of child and parent: the tree that the classes stand in; a run's own if not given"
+    )
     judge_at: str = setting(
-        "", "the level of the tree to judge at: a class has the sum of the probabilities below it; of a run several, separated by commas"
+        "",
+        "the level of the tree to judge at: a class has the sum of the probabilities below it; of a run several, separated by commas",
     )
 
     def __post_init__(self) -> None:
@@ -120,7 +123,11 @@ class PredictionTable:
         if bool(self.taxonomy) != bool(self.judge_at):
             raise InputError("a level is one of a tree", given=f"--judge-at {self.judge_at}" if self.judge_at else f"--taxonomy {self.taxonomy}",
                              todo="give both: --taxonomy tree.csv --judge-at LEVEL")  # fmt: skip
-        return predictions.at_level(read_taxonomy(self.taxonomy), self.judge_at, self.positive) if self.judge_at else predictions
+        return (
+            predictions.at_level(read_taxonomy(self.taxonomy), self.judge_at, self.positive)
+            if self.judge_at
+            else predictions
+        )
 
     @property
     def how(self) -> dict[str, Any]:

@@ -93,7 +93,9 @@ def study_of(
     if Path(table).suffix == ".toml":
         return Study.load(table, say).seen_from(Path(table).parent)
     training = replace(training, recipe=recipe_changes(recipe))
-    return Study(table, columns, images, split, operating_point, training, resources, layout, class_tree).seen_from(Path())
+    return Study(table, columns, images, split, operating_point, training, resources, layout, class_tree).seen_from(
+        Path()
+    )
 
 
 def demo(

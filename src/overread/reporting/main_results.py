@@ -105,7 +105,9 @@ def levels(run: Run) -> Table | None:
         (name, f"{len(at.names):,}", *(words.cell(e) if e else words.NOTHING for e in (at.estimate("accuracy"), at.estimate("balanced accuracy"), _area(at))))
         for name, at in (("the classes that were learned", run), *((words.name(level, 40), at) for level, at in run.levels))
     ]  # fmt: skip
-    caption = f"At levels of the tree: the probability of a class is the sum over those below it; {run.size} of the test set"
+    caption = (
+        f"At levels of the tree: the probability of a class is the sum over those below it; {run.size} of the test set"
+    )
     head = ("Level", "Classes", "Accuracy", "Balanced accuracy", "AUC (mean of more than two classes)")
     return Table(caption, head, tuple(rows)) if run.levels else None
 
@@ -122,9 +124,15 @@ def training_classes(run: Run) -> Table | None:
     rows = [(c.name, ", ".join(words.name(label, 40) for label in c.labels), f"{c.images:,}", f"{c.patients:,}") for c in run.partition.classes]  # fmt: skip
     rows += [(f"no class: {c.name}", "labelled above every training class", f"{c.images:,}", f"{c.patients:,}") for c in run.partition.inner]  # fmt: skip
     rows += [(f"no class: {name}", "no training image", "0", "0") for name in run.partition.absent]
-    how = f"at most {run.partition.limit:,} training images a class" if run.partition.limit else f"the level {run.partition.level}"
+    how = (
+        f"at most {run.partition.limit:,} training images a class"
+        if run.partition.limit
+        else f"the level {run.partition.level}"
+    )
     named = tuple((words.name(name, 60), *rest) for name, *rest in rows)
-    return Table(f"Training classes out of the tree: {how}", ("Class", "Labels", "Training images", "Patients"), named, 2)
+    return Table(
+        f"Training classes out of the tree: {how}", ("Class", "Labels", "Training images", "Patients"), named, 2
+    )
 
 
 @checked

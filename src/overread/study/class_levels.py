@@ -85,7 +85,9 @@ def judge_levels(
     if not study.class_tree.judge_at:
         return
     rule, seed = study.operating_point, study.training.seed
-    costless = replace(rule, cost_matrix="", decide="auto") if rule.cost_matrix else rule  # costs are of the fine classes
+    costless = (
+        replace(rule, cost_matrix="", decide="auto") if rule.cost_matrix else rule
+    )  # costs are of the fine classes
     kept = context.folder / TAXONOMY
     taxonomy = read_taxonomy(kept if kept.exists() else tree_of(study).save(kept))
     for level in study.class_tree.judge_at:
@@ -111,7 +113,9 @@ def level_folder(level: str) -> str:
 
 
 @checked
-def coarse_run(folder: Path, part: Predictions, level: str, taxonomy: str = "", positive: tuple[str, ...] = ()) -> Predictions:
+def coarse_run(
+    folder: Path, part: Predictions, level: str, taxonomy: str = "", positive: tuple[str, ...] = ()
+) -> Predictions:
     """Predictions of a run at a level of its own tree, or of a ``taxonomy`` file where it has none.
 
     Raises :class:`InputError` where there is no tree.
@@ -120,5 +124,3 @@ def coarse_run(folder: Path, part: Predictions, level: str, taxonomy: str = "", 
     if not (own.exists() or taxonomy):
         raise InputError("the run's classes stand in no tree", given=folder.name, todo="give one: --taxonomy tree.csv")
     return part.at_level(read_taxonomy(own if own.exists() else taxonomy), level, positive)
-
-

@@ -34,7 +34,16 @@ SIGNALS = {"inflamed": -1.0, "benign growth": 1.0, "malignant growth": 3.0}
 RARE = "signet ring"
 TREE = Taxonomy(
     ("lesion", "benign", "malignant", *SIGNALS, "glandular", *KINDS),
-    ("", "lesion", "lesion", "benign", "benign", "malignant", "malignant growth", *(over for over, _ in KINDS.values())),
+    (
+        "",
+        "lesion",
+        "lesion",
+        "benign",
+        "benign",
+        "malignant",
+        "malignant growth",
+        *(over for over, _ in KINDS.values()),
+    ),
     ("", "danger", "danger", *["group"] * 3, "", *["kind"] * len(KINDS)),
 )
 _IMAGE_SPREAD = 0.4
@@ -97,7 +106,8 @@ def _readings(table: pd.DataFrame, readers: int, seed: int) -> pd.DataFrame:
     """Readers see the signal through a noise of their own, and call malignant what lies above half way between the groups."""
     cases = np.arange(len(table))
     seen: list[NDArray[np.float64]] = [
-        table["signal"].to_numpy() + 0.8 * random.normal(seed, reader, cases, "reader's eye") for reader in range(readers)
+        table["signal"].to_numpy() + 0.8 * random.normal(seed, reader, cases, "reader's eye")
+        for reader in range(readers)
     ]
     half = (SIGNALS["benign growth"] + SIGNALS["malignant growth"]) / 2
     read = [pd.DataFrame({"case": table["case"], "reader": f"R{number + 1}", "label": np.where(saw > half, "malignant", "benign")})
