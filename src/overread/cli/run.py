@@ -87,7 +87,7 @@ def _run_system(
 
 def study_of(
     table: str, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
-    training: Training, resources: Resources, class_tree: ClassTree = ClassTree(),  # noqa: B008, frozen
+    training: Training, resources: Resources, class_tree: ClassTree = ClassTree(),
 ) -> Study:  # fmt: skip
     """The question of a ``study.toml``, or of a table with its options."""
     if Path(table).suffix == ".toml":

@@ -183,7 +183,7 @@ def read_taxonomy(path: str | Path) -> Taxonomy:
         twice += child in parent
         parent[child], level[child] = over, called
     roots = [over for over in dict.fromkeys(parent.values()) if over and over not in parent]
-    nodes = {**{over: "" for over in roots}, **parent}
+    nodes = {**dict.fromkeys(roots, ""), **parent}
     _refuse_variants(nodes)
     notes = (f"taxonomy: {count(twice, 'row says', 'rows say')} again what stands before",) if twice else ()
     return Taxonomy(tuple(nodes), tuple(nodes.values()), tuple(level.get(node, "") for node in nodes), notes)
