@@ -19,6 +19,7 @@ from overread.cli.compare import compare
 from overread.cli.console import say
 from overread.cli.curve_shift import curve, shift
 from overread.cli.deidentify import deidentify
+from overread.cli.direct import direct
 from overread.cli.doctor import doctor
 from overread.cli.evaluate import evaluate
 from overread.cli.explain import explain
@@ -58,7 +59,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, leaderboard, grid, readers, froc, plan, calibrate, simulate,
+for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, direct, leaderboard, grid, readers, froc, plan, calibrate, simulate,
                  curve, shift, search, similar, serve, checklist, scan, show, export, deidentify, key, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(recipes_app, name="recipes")

@@ -124,3 +124,15 @@ def coarse_run(
     if not (own.exists() or taxonomy):
         raise InputError("the run's classes stand in no tree", given=folder.name, todo="give one: --taxonomy tree.csv")
     return part.at_level(read_taxonomy(own if own.exists() else taxonomy), level, positive)
+
+
+@checked
+def require_same_split(first: Path, second: Path) -> None:
+    """Raise :class:`InputError` unless two runs train, tune and test on the same patients, but for cases of no class."""
+    one, other = (Split.load(folder / "split.csv").table.groupby("part")["case"].agg(set) for folder in (first, second))
+    for part, told in (("test", "tested"), ("train", "trained")):
+        ours, theirs = one.get(part, set()), other.get(part, set())
+        apart = ours ^ theirs if part == "test" else (ours & other.get("test", set())) | (theirs & one.get("test", set()))
+        if apart:
+            raise InputError(f"the two runs were not {told} on the same patients", given=count(len(apart), "case"),
+                             todo="the table has changed since the first was made: make both anew")  # fmt: skip
