@@ -49,7 +49,9 @@ def compare(
     if study and not margin:
         margin, margin_of = study.operating_point.margin, margin_of or study.operating_point.margin_of
     if study:
-        primary = primary or ("" if form.judge_at else study.operating_point.primary)  # that is of the run's own classes
+        primary = primary or (
+            "" if form.judge_at else study.operating_point.primary
+        )  # that is of the run's own classes
         net_benefit_at = net_benefit_at or study.operating_point.net_benefit_at
     home = first if study else first.parent
     ledgers = [Path(ledger)] if ledger else [ledger_beside(path) for path in (first, second)]

@@ -40,7 +40,15 @@ def direct(
     with bars() as progress:
         steps.run(asked, home, cache=machine.cache or None, network=not machine.offline, progress=progress, say=say)
     require_same_split(folder, home)
-    compare(folder, home, PredictionTable(judge_at=level), margin=margin, margin_of=margin_of, output=str(home / "comparison"), as_json=as_json)
+    compare(
+        folder,
+        home,
+        PredictionTable(judge_at=level),
+        margin=margin,
+        margin_of=margin_of,
+        output=str(home / "comparison"),
+        as_json=as_json,
+    )
 
 
 def _only(levels: tuple[str, ...], folder: Path) -> str:

@@ -132,7 +132,9 @@ def require_same_split(first: Path, second: Path) -> None:
     one, other = (Split.load(folder / "split.csv").table.groupby("part")["case"].agg(set) for folder in (first, second))
     for part, told in (("test", "tested"), ("train", "trained")):
         ours, theirs = one.get(part, set()), other.get(part, set())
-        apart = ours ^ theirs if part == "test" else (ours & other.get("test", set())) | (theirs & one.get("test", set()))
+        apart = (
+            ours ^ theirs if part == "test" else (ours & other.get("test", set())) | (theirs & one.get("test", set()))
+        )
         if apart:
             raise InputError(f"the two runs were not {told} on the same patients", given=count(len(apart), "case"),
                              todo="the table has changed since the first was made: make both anew")  # fmt: skip
