@@ -42,6 +42,7 @@ from overread.cli.serve import serve
 from overread.cli.show import show
 from overread.cli.similar import similar
 from overread.cli.simulate import simulate
+from overread.cli.time import time
 from overread.core.errors import OverreadError, UnavailableError
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -60,7 +61,7 @@ def _root(
 
 
 for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, direct, leaderboard, grid, readers, froc, plan, calibrate, simulate,
-                 curve, shift, search, similar, serve, checklist, scan, show, export, deidentify, key, doctor):  # fmt: skip
+                 curve, shift, time, search, similar, serve, checklist, scan, show, export, deidentify, key, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(data_app, name="data")

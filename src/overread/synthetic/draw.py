@@ -15,6 +15,8 @@ from overread.synthetic.disease_tree import draw_disease_tree
 from overread.synthetic.nodules import draw_nodules
 from overread.synthetic.several_images import KINDS as OF_SEVERAL
 from overread.synthetic.several_images import draw_cases
+from overread.synthetic.tracks import KINDS as OF_TRACKS
+from overread.synthetic.tracks import draw_tracks
 
 #: Who draws each kind; all take a folder, a seed and how to tell progress, and give the path of the table.
 PHANTOMS: dict[str, Callable[..., Path]] = {
@@ -22,6 +24,7 @@ PHANTOMS: dict[str, Callable[..., Path]] = {
     **dict.fromkeys(OF_SEVERAL, draw_cases),
     "nodules": draw_nodules,
     "disease tree": draw_disease_tree,
+    **dict.fromkeys(OF_TRACKS, draw_tracks),
 }
 
 

@@ -1,7 +1,7 @@
 """Phantom tracks: cells that are followed until they become one of two kinds, after Buggenthin 2017 (doi:10.1038/nmeth.4182).
 
 No frame tells the kind by itself: what tells is how a cell changes (``trend``: one kind grows and turns coarse, the other
-the reverse) and how fast it moves (``movement``, a column of the table and not in the pixels), or ``both``. A marker shows
+the reverse) and how fast it moves (``movement``, a column of the table and not in the pixels), or both (``tracks``). A marker shows
 the kind only shortly before the event that ends the track.
 """
 
@@ -22,7 +22,7 @@ from overread.core.files import write_csv
 from overread.core.progress import Progress, silent
 from overread.synthetic.phantoms import smooth_noise
 
-KINDS = ("both", "trend", "movement")
+KINDS = ("tracks", "trend", "movement")
 LINEAGES = ("granulocytic", "erythroid")
 #: Time between frames; how early a track begins before its event; how early the marker shows, at most.
 STEP, BEGINS, MARKER = 0.1, (0.6, 1.6), 0.2
@@ -36,7 +36,7 @@ _TRACKS = 3  # tracks of a patient, at most
 
 @checked
 def draw_tracks(
-    folder: str | os.PathLike[str], *, kind: Literal["both", "trend", "movement"] = "both", patients: int = 100, size: int = 28,
+    folder: str | os.PathLike[str], *, kind: Literal["tracks", "trend", "movement"] = "tracks", patients: int = 100, size: int = 28,
     seed: int = 0, progress: Progress = silent,
 ) -> Path:  # fmt: skip
     """Draw tracks of cells into ``folder`` and give the path of their table.
