@@ -136,13 +136,13 @@ def _moments(column: pd.Series, name: str, dated: bool) -> NDArray[np.float64]:
     blank = _blank(column)
     if dated and not blank.all() and not _numeric(column):
         dates = pd.to_datetime(column.mask(blank), errors="coerce", utc=True, format="ISO8601")
-        made: NDArray[np.float64] = ((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy(np.float64)
+        made = ((dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy()
     elif dated and not blank.all():
         raise InputError(f"the times of the images are dates, and the column {name!r} holds numbers", given=str(column[~blank].iloc[0]),
                          todo="write both as dates, or both as numbers of one unit")  # fmt: skip
     else:
-        made = pd.to_numeric(column.mask(blank), errors="coerce").to_numpy(np.float64)
-    wrong = (np.isnan(made) | np.isinf(made)) & ~blank.to_numpy()
+        made = pd.to_numeric(column.mask(blank), errors="coerce").to_numpy()
+    wrong = ~np.isfinite(made.astype(np.float64)) & ~blank.to_numpy()
     if wrong.any():
         raise InputError(f"the column {name!r} holds what is no time", given=repr(str(column[wrong].iloc[0])),
                          todo="write " + ("dates as 2024-05-31" if dated else "numbers in the unit of the images' times"))  # fmt: skip

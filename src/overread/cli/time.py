@@ -38,7 +38,7 @@ def time(
     from overread.cases.split import Split
     from overread.evaluation.generalisation.lead_time import lead_time
     from overread.learning.predict import load_model
-    from overread.reporting.pages.time import time_page
+    from overread.reporting.pages.curve_shift import time_page
     from overread.study.early_answers import early_answers, rival_of, with_columns
 
     one_of(part, ("tuning", "test"), "--part")
