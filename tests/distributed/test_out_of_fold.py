@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 
 from overread.cases.cases import Cases
 from overread.core.errors import UnsoundError
 from overread.distributed.out_of_fold import learns_inside, out_of_fold
 from overread.learning.recipe import Recipe
+from overread.networks.codes import CodedLinear
 from overread.tasks.target import Target
 
 N = 90
@@ -78,3 +81,35 @@ def test_what_learns_more_than_a_head_is_trained_anew():
     assert not learns_inside(Recipe(method="features", backbone="resnet18", normalise="z-score"))
     assert not learns_inside(Recipe(method="features", backbone="resnet18", fusion="concat"))
     assert not learns_inside(Recipe(method="scratch"))
+
+
+def test_planes_of_codes_are_learned_in_each_fold():
+    recipe = RECIPE.changed(descriptors=("gist",), codes="itq", bits=6)
+    features = torch.from_numpy(FEATURES.astype(np.float32))
+    moved = features.clone()
+    moved[FOLD == 2] += 50
+    told = [
+        out_of_fold(each, cases(), FOLD, recipe, codes=CodedLinear(4, 8, 2, bits=6, kind="itq"))
+        for each in (features, moved)
+    ]
+    outside = FOLD != 2
+    assert np.array_equal(told[0].inner[2][outside], told[1].inner[2][outside])
+    assert not np.array_equal(told[0].inner[1][FOLD == 3], told[1].inner[1][FOLD == 3])
+
+
+@pytest.mark.filterwarnings("ignore:Liblinear failed")
+def test_without_standardisation_a_large_nuisance_hides_what_is_planted():
+    """The mechanism of Bar 2015: every feature at variance 1 inside the fold. Taken away, the same classifier fails."""
+    features = FEATURES.copy()
+    features[:, 5] *= 1e4
+    ours = judged(features, RECIPE.changed(penalties=(0.01,))).held_out[:, 1]
+    raw = np.zeros(N)
+    for k in range(5):
+        inside = k == FOLD
+        raw[inside] = (
+            LinearSVC(C=1 / (0.01 * (~inside).sum()), max_iter=2000)
+            .fit(features[~inside], ILL[~inside])
+            .decision_function(features[inside])
+        )
+    assert roc_auc_score(ILL, ours) > 0.75
+    assert roc_auc_score(ILL, raw) < roc_auc_score(ILL, ours) - 0.1

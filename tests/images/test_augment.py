@@ -7,9 +7,11 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage, stats
+from skimage import exposure
 
 from overread.core.errors import ArgumentError
 from overread.images.augment import LUMINANCE, Augmentation, apply, draw
@@ -335,3 +337,29 @@ def test_what_is_off_draws_what_was_drawn_before() -> None:
     before, after = _drawn(plain, 30, (20, 20)), _drawn(replace(plain, turn=0.5, erase=0.5, gamma=0.3), 30, (20, 20))
     assert (before.rotate == after.rotate).all()
     assert (before.matrices[after.turn == 0] == after.matrices[after.turn == 0]).all()
+
+
+@pytest.mark.parametrize(("clip", "tiles"), [(2.0, 8), (4.0, 4)])
+def test_clahe_is_opencvs_and_looks_like_scikit_images(clip: float, tiles: int) -> None:
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.normal(size=(64, 64)), (0, 0), 4)
+    plane = np.uint8(110 + 30 * (smooth - smooth.min()) / np.ptp(smooth))
+    images = plane[None, ..., None]
+    found = apply(images, drawn_for(Augmentation(clahe=1.0, clahe_clip=clip, clahe_tiles=tiles), images))[0, ..., 0]
+    assert np.array_equal(found, cv2.createCLAHE(clip, (tiles, tiles)).apply(plane))
+    theirs = exposure.equalize_adapthist(plane, kernel_size=64 // tiles, clip_limit=clip / 256)
+    assert np.corrcoef(found.ravel().astype(float), theirs.ravel())[0, 1] > 0.8
+    assert found.std() > 1.3 * plane.std()
+
+
+def test_a_random_crop_is_a_part_of_the_image_enlarged_and_lies_anywhere() -> None:
+    ramp = np.tile(np.arange(0, 200, 2, dtype=np.uint8), (100, 1))[None, ..., None].repeat(300, 0)
+    found = apply(ramp, drawn_for(Augmentation(random_crop=0.5), ramp)).astype(float)[..., 0]
+    step = np.diff(found[:, 50], axis=1)[:, 20:80].mean()
+    assert step == pytest.approx(1.0, abs=0.02), "half of the side on the whole of it"
+    left, right = found[:, 50, 0] / 2, found[:, 50, -1] / 2
+    assert left.min() >= 0
+    assert right.max() <= 99
+    assert left.min() < 3
+    assert left.max() > 46, "from one edge to the other"
+    assert np.allclose(right - left, 49.5, atol=1)

@@ -9,12 +9,13 @@ import pytest
 
 from overread.core.errors import ArgumentError, InputError, OverreadError, UnavailableError
 from overread.evaluation.comparison.grid_result import ENSEMBLE, Grid
+from overread.learning.predict import load_model
 from overread.predictions import Predictions
 from overread.study.factorial import Readers, cells_of, factors_of, grid, parse_vary
 from overread.study.question import Study
 
 VARY = {
-    "features": [{"name": "LBP", "descriptors": ["lbp"]}, {"name": "histogram", "descriptors": ["intensity"]}, {"name": "no weights", "backbone": "resnet18"}],
+    "features": [{"name": "LBP", "descriptors": ["lbp"]}, {"name": "bits", "descriptors": ["intensity"], "codes": "hyperplanes", "bits": 64}, {"name": "no weights", "backbone": "resnet18"}],
     "head": ["svm", "ridge"],
 }  # fmt: skip
 
@@ -34,10 +35,12 @@ def made(phantom, tmp_path_factory):
 def test_every_cell_is_a_run_on_one_split_and_a_row_of_the_table(made):
     folder, board, _ = made
     cells = sorted(path.name for path in (folder / "cells").iterdir())
-    assert cells == ["histogram-ridge", "histogram-svm", "lbp-ridge", "lbp-svm"]
+    assert cells == ["bits-ridge", "bits-svm", "lbp-ridge", "lbp-svm"]
+    head = load_model(folder / "cells" / "bits-svm").network.get_submodule("head")
+    assert (head.raw, head.bits, head.in_features) == (19 + 2 * 19, 64, 64)
     splits = {(folder / "cells" / cell / "split.csv").read_bytes() for cell in cells}
     assert splits == {(folder / "split.csv").read_bytes()}
-    assert set(board.systems) == {"LBP, svm", "LBP, ridge", "histogram, svm", "histogram, ridge", ENSEMBLE}
+    assert set(board.systems) == {"LBP, svm", "LBP, ridge", "bits, svm", "bits, ridge", ENSEMBLE}
     assert board.levels["LBP, svm"] == ("LBP", "svm")
     assert board.told("LBP, svm", "sensitivity", "malignant") is not None
     assert not list(folder.rglob("ledger.jsonl")), "the tuning part is no look at the test"
@@ -58,12 +61,7 @@ def test_the_ensemble_is_the_mean_of_its_members_by_weights_from_tuning(made):
     folder, board, _ = made
     assert sum(board.shares.values()) == pytest.approx(1)
     mixed = Predictions.read(folder / "predictions" / "tuning.csv").table["p:malignant"]
-    places = {
-        "LBP, svm": "lbp-svm",
-        "LBP, ridge": "lbp-ridge",
-        "histogram, svm": "histogram-svm",
-        "histogram, ridge": "histogram-ridge",
-    }
+    places = {"LBP, svm": "lbp-svm", "LBP, ridge": "lbp-ridge", "bits, svm": "bits-svm", "bits, ridge": "bits-ridge"}
     wanted = sum(share * Predictions.read(folder / "cells" / places[name] / "predictions/tuning.csv").table["p:malignant"]
                  for name, share in board.shares.items())  # fmt: skip
     assert mixed.to_numpy() == pytest.approx(wanted.to_numpy(), abs=1e-8)
@@ -86,7 +84,7 @@ def test_the_test_part_is_opened_through_the_ledgers(made, phantom):
     folder, _, _ = made
     board = grid(question(phantom), VARY, folder, part="test", network=False)
     looks = {path.parent.name: len(path.read_text().splitlines()) for path in folder.rglob("ledger.jsonl")}
-    assert looks == {"lbp-svm": 1, "lbp-ridge": 1, "histogram-svm": 1, "histogram-ridge": 1, "g": 1}
+    assert looks == {"lbp-svm": 1, "lbp-ridge": 1, "bits-svm": 1, "bits-ridge": 1, "g": 1}
     assert board.part == "test"
     assert board.images == len(Predictions.read(folder / "cells/lbp-svm/predictions/test.csv"))
     point = json.loads((folder / "grid.json").read_text())

@@ -24,6 +24,7 @@ from overread.learning.loader import TrainingData, decode, normalisation
 from overread.learning.model import initial_network
 from overread.learning.recipe import Recipe, refuse_unfit
 from overread.networks.backbones import BACKBONES
+from overread.networks.codes import CodedLinear
 from overread.tasks.task import Task
 
 
@@ -62,7 +63,7 @@ def judge_frozen(
     """Cross-validate a recipe of frozen features on all images of ``cases``, whose ``fold`` (N,) keeps patients whole.
 
     The features are made once and kept in the ``cache``; they depend on the image alone. Inside each fold, from the
-    images outside of it and nothing else: the standardisation, the penalty (by ``recipe.folds`` inner folds of patients,
+    images outside of it and nothing else: the planes of binary codes, the standardisation, the penalty (by ``recipe.folds`` inner folds of patients,
     ``pairs`` of like cases kept together), the weights of the classes, the head, and the calibration of what it says.
     What is chosen before, of all images: their size and how many orientations are averaged, by the images' own size.
     Raises :class:`UnsoundError` where a fold leaves one class to learn from, :class:`UnavailableError` without weights.
@@ -79,38 +80,44 @@ def judge_frozen(
     outside = [np.flatnonzero(fold != number) for number in np.unique(fold)]
     data = decode(cases, outside[0], np.setdiff1d(every, outside[0]), auto.preprocess_of(settled, facts), Path(cache) if cache else cache_folder(),
                   digests=digests, threads=threads or cores(), progress=progress, say=say)  # fmt: skip
-    features = _features(
+    features, codes = _features(
         data, settled, found.get(settled.backbone, ""), Path(cache) if cache else cache_folder(), device, progress, say
     )
-    return out_of_fold(features, cases, fold, settled, pairs=pairs, progress=progress)
+    return out_of_fold(features, cases, fold, settled, codes=codes, pairs=pairs, progress=progress)
 
 
 def _features(
     data: TrainingData, recipe: Recipe, file: str, cache: Path, device: str, progress: Progress, say: Say
-) -> Tensor:
+) -> tuple[Tensor, CodedLinear | None]:
+    """The features (N, F) of every image, and what makes bits of them, if something does."""
     preprocess, mean_image = normalisation(data, recipe)
     network, origin = initial_network(recipe, preprocess, data.cases.target.outputs, weights=file or None)
     key = feature_key(origin, recipe, data.digests)
     kept = kept_features(network, data, recipe, preprocess, key, cache)
+    codes = head if isinstance(head := getattr(network, "head", None), CodedLinear) else None
     if kept is not None:
-        return kept
+        return kept, codes
     return extract(layout(network, device), data.images, preprocess, key=key, views=recipe.views, cache=cache, device=device,
-                   mean_image=mean_image, progress=progress, say=say)  # fmt: skip
+                   mean_image=mean_image, progress=progress, say=say), codes  # fmt: skip
 
 
 @checked
 def out_of_fold(
-    features: Tensor, cases: Cases, fold: NDArray[np.int64], recipe: Recipe, *, pairs: tuple[tuple[str, str, str], ...] = (),
-    progress: Progress = silent,
+    features: Tensor, cases: Cases, fold: NDArray[np.int64], recipe: Recipe, *, codes: CodedLinear | None = None,
+    pairs: tuple[tuple[str, str, str], ...] = (), progress: Progress = silent,
 ) -> OutOfFold:  # fmt: skip
-    """The same of ``features`` (N, F), a row for each image of ``cases``."""
+    """The same of ``features`` (N, F), a row for each image of ``cases``; ``codes`` learns its planes in each fold."""
     task, numbers = cases.target.task, np.unique(fold)
     held_out = np.full((len(cases), task.outputs), np.nan, np.float32)
     inner, penalties = {}, []
     for place, number in enumerate(numbers):
         progress("judging folds", place, len(numbers))
         rows = np.flatnonzero(fold != number)
-        chosen, own, others = _one_fold(features, cases, rows, np.flatnonzero(fold == number), recipe, pairs)
+        seen = features
+        if codes is not None:
+            codes.learn(features[torch.from_numpy(rows)], recipe.seed)
+            seen = codes.coded(features)
+        chosen, own, others = _one_fold(seen, cases, rows, np.flatnonzero(fold == number), recipe, pairs)
         held_out[fold == number] = own
         inner[int(number)] = np.full_like(held_out, np.nan)
         inner[int(number)][rows] = others

@@ -46,7 +46,10 @@ class Augmentation:
     drawn on the log scale. ``shift``: ± fraction of the side. ``brightness``: ± fraction of full scale, added.
     ``contrast``: ± relative, about mid-grey. ``saturation``: ± relative, ``hue``: ± fraction of the circle (colour
     only). ``noise``: largest standard deviation, fraction of full scale. ``blur``: largest sigma, pixels. ``border``:
-    what comes in from outside, ``reflect`` (about the edge pixels) or ``zero``.
+    what comes in from outside, ``reflect`` (about the edge pixels) or ``zero``. ``random_crop``: the share of the side
+    that is kept, of a part which lies anywhere and is enlarged to the whole (227 of 256 pixels: 0.887; 1: off).
+    ``clahe_clip``: the most that a grey level may count in a tile, in multiples of an even histogram; ``clahe_tiles``: tiles
+    along a side.
     """
 
     flip_horizontal: float = 0.0
@@ -68,15 +71,23 @@ class Augmentation:
     inscribed: bool = False
     gamma: float = 0.0
     erase: float = 0.0
+    random_crop: float = 1.0
+    clahe_clip: float = CLAHE_CLIP
+    clahe_tiles: int = CLAHE_TILES
 
     def __post_init__(self) -> None:
         limits = {"rotate": 180.0, "hue": 0.5, "blur": 100.0}
         for field in fields(self):
-            if field.name not in ("scale", "border", "inscribed"):
+            if field.name not in ("scale", "border", "inscribed", "random_crop", "clahe_clip", "clahe_tiles"):
                 value, top = getattr(self, field.name), limits.get(field.name, 1.0)
                 require(0 <= value <= top, f"{field.name} must lie within 0 … {top:g}", given=value)
         low, high = self.scale
         require(0.05 <= low <= high <= 20, "scale must be (low, high) within 0.05 … 20", given=self.scale)
+        require(
+            0.05 <= self.random_crop <= 1, "random_crop is a share of the side within 0.05 … 1", given=self.random_crop
+        )
+        require(0 < self.clahe_clip <= 100, "clahe_clip must lie above 0 and up to 100", given=self.clahe_clip)
+        require(1 <= self.clahe_tiles <= 64, "clahe_tiles must lie within 1 … 64", given=self.clahe_tiles)
         one_of(self.border, BORDERS, "border")
 
 
@@ -114,6 +125,8 @@ class Drawn:
     gamma: NDArray[np.float64]
     erased: NDArray[np.int64]
     border: str
+    clahe_clip: float
+    clahe_tiles: int
     seed: int
     epoch: int
     samples: NDArray[np.int64]
@@ -169,10 +182,24 @@ def draw(
         * (1 + random.integers(seed, epoch, rows, "axis of depth", 2)),
         "gamma": np.exp(spread("gamma", float(np.log1p(a.gamma)))),
     }
+    if a.random_crop < 1:
+        values["scale"] = values["scale"] / a.random_crop
+        margin = (1 / a.random_crop - 1) / 2
+        values["shift"] = values["shift"] + np.stack([spread("crop x", margin), spread("crop y", margin)], axis=1)
     values["erased"] = _rectangles(happens("erase", a.erase), rows, seed, epoch, size)
     matrices = _matrices(values, size, inscribed=a.inscribed)
     colours = _colours(values, channels)
-    return Drawn(matrices, colours, **values, border=a.border, seed=seed, epoch=epoch, samples=rows)
+    return Drawn(
+        matrices,
+        colours,
+        **values,
+        border=a.border,
+        clahe_clip=a.clahe_clip,
+        clahe_tiles=a.clahe_tiles,
+        seed=seed,
+        epoch=epoch,
+        samples=rows,
+    )
 
 
 def _rectangles(
@@ -331,7 +358,7 @@ def _blur_and_clahe(place: NDArray, plan: _Plan, i: int) -> None:
     if sigma > 0.05:
         cv2.GaussianBlur(place, (0, 0), sigma, place, borderType=cv2.BORDER_REFLECT_101)
     if plan.drawn.clahe[i]:
-        clahe = cv2.createCLAHE(CLAHE_CLIP, (CLAHE_TILES, CLAHE_TILES))
+        clahe = cv2.createCLAHE(plan.drawn.clahe_clip, (plan.drawn.clahe_tiles,) * 2)
         if place.shape[-1] == 1:
             place[..., 0] = clahe.apply(place[..., 0])
         else:  # on the luminance; the colours move along

@@ -461,7 +461,7 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
 def _usual_views(recipe: Recipe, facts: Facts) -> int:
     """Orientations to average over: those under which the augmentation leaves a label as it is."""
     if recipe.method == "features":
-        return 2 if facts.colour else 1
+        return 2 if facts.colour and recipe.codes == "none" else 1
     return 4 if facts.colour else 8 if facts.volume else 1
 
 

@@ -29,6 +29,7 @@ from overread.learning.loader import Samples, TrainingData, normalisation
 from overread.learning.model import Origin, initial_network
 from overread.learning.recipe import Recipe
 from overread.networks.backbones import HEADS
+from overread.networks.codes import CodedLinear
 from overread.networks.fusion import ByView, Fused, spread
 from overread.networks.heads import Heads, calibrate, fit_heads
 from overread.networks.numeric_inputs import WithNumbers
@@ -156,6 +157,9 @@ def fit_head(
         numbers = torch.from_numpy(np.asarray(data.numbers(recipe))).to(device)
         features = torch.cat([features, inner.encoded(numbers).cpu()], 1)
     rows, members = samples.training, samples.cases
+    if isinstance(head := getattr(body, "head", None), CodedLinear):
+        head.learn(features[torch.from_numpy(rows)], recipe.seed)
+        features = head.coded(features)
 
     def fitted(features: Tensor, some: NDArray[np.int64]) -> Probe:
         folds = folds_of(data.cases.take(samples.first[some]), k=recipe.folds, seed=recipe.seed)

@@ -465,7 +465,8 @@ def _with_taps(network: Network | None, recipe: Recipe, preprocess: Preprocess, 
     """``network``, or what a recipe of frozen features wants to see of it and of the image, under one head."""
     if network is not None and (recipe.method != "features" or not recipe.taps_more):
         return network
-    return Tapped(network, recipe.layers, preprocess, outputs, pooling=recipe.pooling, descriptors=recipe.descriptors)
+    return Tapped(network, recipe.layers, preprocess, outputs, pooling=recipe.pooling, descriptors=recipe.descriptors,
+                  codes=recipe.codes, bits=recipe.bits)  # fmt: skip
 
 
 def _refuse_misfits(network: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:

@@ -23,6 +23,7 @@ from overread.images.conversions import parse_window
 from overread.images.descriptors import DESCRIPTORS
 from overread.images.preprocess import CROPS, FITS
 from overread.networks.backbones import BACKBONES, HEADS, POOLINGS
+from overread.networks.codes import CODES
 from overread.tasks.target import TASKS
 
 METHODS = ("auto", "features", "finetune", "scratch")
@@ -76,8 +77,9 @@ class Recipe:
     ``gru`` or ``lstm``, first to last, or both ways (``bi-gru``, ``bi-lstm``). ``extra_inputs``: numeric columns of the
     table that the network sees beside the pixels of each image, standardised on training rows.
 
-    ``layers``, ``pooling`` (``mean``, ``max``, ``both`` over space),
-    ``descriptors`` (classical ones beside the network, or alone where ``backbone`` is blank), ``head`` and ``penalties``
+    ``layers``, ``pooling`` (``mean``, ``max``, ``both`` over space, ``flat`` every value in its place),
+    ``descriptors`` (classical ones beside the network, or alone where ``backbone`` is blank), ``codes`` (``bits`` in
+    place of the descriptors: :mod:`overread.networks.codes`), ``head`` and ``penalties``
     belong to ``features``: layers to tap (empty: the last), the kind of linear head, and L2 penalties to choose from by
     ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
     recipes of papers.
@@ -116,6 +118,8 @@ class Recipe:
     layers: tuple[str, ...] = ()
     pooling: str = "mean"
     descriptors: tuple[str, ...] = ()
+    codes: str = "none"
+    bits: int = 256
     head: str = "logistic"
     penalties: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     folds: int = 5
@@ -246,7 +250,7 @@ def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
 #: What the words of a field may be.
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "method": METHODS, "fit": FITS, "crop": CROPS, "normalise": NORMALISATIONS, "precision": PRECISIONS, "pooling": POOLINGS,
-    "head": HEADS, "fusion": FUSIONS, "augment_by": ("case", "image"), "augment": ("standard", "none", "given"),
+    "head": HEADS, "codes": CODES, "fusion": FUSIONS, "augment_by": ("case", "image"), "augment": ("standard", "none", "given"),
     "loss": ("", *LOSSES), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampling": ("shuffle", "balanced"),
     "mix": ("none", "mixup", "cutmix"), "recurrent": UNITS, "snapshot": ("best", "last"),
 }  # fmt: skip
@@ -262,7 +266,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("learning_rate",), lambda value: value <= 10, "is far too high; use between 1e-5 and 1e-1"),
     (("views",), lambda value: value in (0, 1, 2, 4, 8), "must be 1, 2, 4 or 8, or 0 for the plan to choose"),
     (("members",), lambda value: 0 <= value <= 50, "must lie in 0 … 50"),
-    (("folds",), lambda value: value >= 2, "must be at least 2"),
+    (("folds", "bits"), lambda value: value >= 2, "must be at least 2"),
     (("plateau",), lambda value: value >= 1, "must be at least 1 epoch"),
     (("milestones", "unfreeze"), lambda values: list(values) == sorted(set(values)), "must rise"),
     (("milestones",), lambda values: all(0 < done < 1 for done in values), "must lie between 0 and 1"),
@@ -275,6 +279,12 @@ _TOGETHER: tuple[tuple[Callable[[Recipe], bool], str, tuple[str, ...], str], ...
      ("method", "layers"), "use --recipe features"),
     (lambda r: not r.descriptors or r.method == "features", "descriptors go with frozen features only",
      ("method", "descriptors"), "use --recipe features"),
+    (lambda r: r.codes == "none" or bool(r.descriptors), "codes are made of descriptors", ("codes", "descriptors"),
+     'name some: --set descriptors=["gist", "hog"]'),
+    (lambda r: r.codes == "none" or r.fusion == "single", "codes are of single images", ("codes", "fusion"),
+     "leave fusion out"),
+    (lambda r: r.codes == "none" or r.views in (0, 1), "codes of one orientation cannot be averaged", ("codes", "views"),
+     "leave views out"),
     (lambda r: not r.descriptors or r.normalise != "mean image", "descriptors do not go with a mean image",
      ("descriptors", "normalise"), "leave normalise out"),
     (lambda r: r.method != "features" or r.fusion not in LEARNED_FUSIONS, "frozen features learn a linear head only",

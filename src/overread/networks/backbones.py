@@ -165,7 +165,7 @@ PREFERRED = {
 
 
 #: How the activations of a frozen layer become numbers: the mean over space, the largest, or both.
-POOLINGS = ("mean", "max", "both")
+POOLINGS = ("mean", "max", "both", "flat")
 #: The linear heads on frozen features, see :mod:`overread.networks.heads`.
 HEADS = ("logistic", "svm", "ridge", "nearest-mean")
 

@@ -17,6 +17,7 @@ from overread.core.files import cores
 from overread.images.descriptors import describe
 from overread.images.preprocess import Preprocess
 from overread.networks.backbones import POOLINGS, layer
+from overread.networks.codes import CodedLinear
 
 #: A network with fewer resolutions than the first is cut into as many parts as the second says.
 _FEWEST_RESOLUTIONS, _PARTS = 3, 4
@@ -26,7 +27,7 @@ _FEWEST_RESOLUTIONS, _PARTS = 3, 4
 def tap(network: nn.Module, layers: Sequence[str], x: Tensor, *, pooling: str = "mean") -> Tensor:
     """The activations of named layers, pooled over space and concatenated, (B, sum of their channels).
 
-    ``both`` gives a layer's means and then its largest. Tokens (B, N, C) are pooled over all N. Where a layer runs more
+    ``both`` gives a layer's means and then its largest; ``flat`` all of its values, each in its place. Tokens (B, N, C) are pooled over all N. Where a layer runs more
     than once, its last activation counts. Hooks live inside the call only; training mode and gradients are the caller's.
     Raises :class:`ArgumentError` for an unknown layer. After Bar 2015 (layers 5, 6, 7).
 
@@ -60,6 +61,8 @@ def taps(network: nn.Module, layers: Sequence[str], x: Tensor, *, pooling: str =
 def _pooled(output: Tensor, pooling: str, *, channels_last: bool) -> Tensor:
     if output.ndim <= 2:
         return output.clone()
+    if pooling == "flat":
+        return output.flatten(1).clone()
     space = tuple(range(1, output.ndim - 1) if channels_last else range(2, output.ndim))
     parts = ([output.mean(dim=space)] if pooling != "max" else []) + (
         [output.amax(dim=space)] if pooling != "mean" else []
@@ -121,18 +124,22 @@ class Tapped(nn.Module):
     """Pooled activations of a frozen network's layers, and descriptors of the image, under one linear head.
 
     ``body`` None: descriptors alone. Without ``layers``, what the body's own head would see. ``preprocess`` undoes the
-    normalisation for the descriptors, which are calculated from the pixels that stood in the pack.
+    normalisation for the descriptors, which are calculated from the pixels that stood in the pack. With ``codes`` the
+    head sees ``bits`` of the descriptors in their place (:mod:`overread.networks.codes`).
     """
 
     def __init__(
         self, body: nn.Module | None, layers: tuple[str, ...], preprocess: Preprocess, outputs: int,
-        *, pooling: str = "mean", descriptors: tuple[str, ...] = (),
+        *, pooling: str = "mean", descriptors: tuple[str, ...] = (), codes: str = "none", bits: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.body, self.layers, self.pooling = body, layers, pooling
         self.preprocess, self.descriptors, self.dimensions = preprocess, descriptors, len(preprocess.size)
-        self.width = self._found_width()
-        self.head = nn.Linear(self.width, outputs)
+        plain, described = self._found_widths()
+        self.width = plain + described
+        self.head: nn.Linear = nn.Linear(self.width, outputs)
+        if codes != "none" and described:
+            self.head = CodedLinear(plain, described, outputs, bits=bits, kind=codes)
 
     def features(self, x: Tensor) -> Tensor:
         """Pooled activations and descriptors (B, F)."""
@@ -150,15 +157,15 @@ class Tapped(nn.Module):
             return self.body.features(x)  # type: ignore[operator, union-attr]
         return _pooled(self.body.maps(x), self.pooling, channels_last=False)  # type: ignore[operator, union-attr]
 
-    def _found_width(self) -> int:
-        """By one forward pass of zeros, which may be made on the device ``meta``; descriptors are made without torch."""
+    def _found_widths(self) -> tuple[int, int]:
+        """Of what is tapped, and of the descriptors: by one forward pass of zeros, which may be made on the device ``meta``; descriptors are made without torch."""
         self.eval()
         width, shape = 0, (1, *self.preprocess.size, self.preprocess.channels)
         if self.body is not None:
             with torch.inference_mode():
                 width = self._tapped(torch.zeros(1, self.preprocess.channels, *self.preprocess.size)).shape[1]
         blank = np.zeros(shape, self.preprocess.dtype)
-        return width + (describe(blank, self.descriptors).shape[1] if self.descriptors else 0)
+        return width, describe(blank, self.descriptors).shape[1] if self.descriptors else 0
 
     def _described(self, x: Tensor) -> Tensor:
         shape = (1, -1, *[1] * (x.ndim - 2))

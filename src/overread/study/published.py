@@ -120,7 +120,7 @@ class PublishedSystem:
         """What :attr:`reduced` changes, a line each: the field, this value and the paper's."""
         usual = plain(Recipe())
         recipe = [f"{name} {_shown(value)} in place of {_shown(self.recipe.get(name, usual[name]))}" for name, value in self.reduced.recipe.items()]  # fmt: skip
-        vary = [f"{name}: {', '.join(map(_shown, values))} in place of {', '.join(map(_shown, self.vary.get(name, [])))}" for name, values in self.reduced.vary.items()]  # fmt: skip
+        vary = [f"{name}: {_levels(values)} in place of {_levels(self.vary.get(name, []))}" for name, values in self.reduced.vary.items()]  # fmt: skip
         phantom = ", ".join(f"{name} {_shown(value)}" for name, value in self.reduced.phantom.items())
         return (*([f"a phantom in place of {self.paper.data} ({phantom})"] if phantom else []), *recipe, *vary)
 
@@ -229,6 +229,11 @@ def explained(system: PublishedSystem) -> list[tuple[str, str, str]]:
     known = {name for name, _ in rows}
     told = [(name, _shown(value), system.sections.get(name, "")) for name, value in rows]
     return told + [(name, "", text) for name, text in system.sections.items() if name not in known]
+
+
+def _levels(values: Sequence[Any]) -> str:
+    """The levels of a factor: of one that has a name that alone."""
+    return ", ".join(_shown(v.get("name", v)) if isinstance(v, Mapping) else _shown(v) for v in values) or "none"
 
 
 def _shown(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.core.progress import Progress, silent
+from overread.synthetic.chest import draw_chest
 from overread.synthetic.cohort import DRAWERS, draw_cohort
 from overread.synthetic.disease_tree import draw_disease_tree
 from overread.synthetic.nodules import draw_nodules
@@ -22,6 +23,7 @@ from overread.synthetic.tracks import draw_tracks
 PHANTOMS: dict[str, Callable[..., Path]] = {
     **dict.fromkeys(DRAWERS, draw_cohort),
     **dict.fromkeys(OF_SEVERAL, draw_cases),
+    "chest": draw_chest,
     "nodules": draw_nodules,
     "disease tree": draw_disease_tree,
     **dict.fromkeys(OF_TRACKS, draw_tracks),
