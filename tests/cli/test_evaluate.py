@@ -70,12 +70,15 @@ def evaluate(folder: Path, test: pd.DataFrame, *options: str, tuning: pd.DataFra
     return CliRunner().invoke(app, ["evaluate", str(folder / "test.csv"), "-o", str(folder / "out"), *options])
 
 
+EVERYTHING = ("--positive", NASTY, "--subgroup", "sex", "--prevalence", "0.05", "--sensitivity", "0.9")
+
+
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def judged(tmp_path_factory, print_form):
     """A binary table with everything asked for, judged once."""
     folder = tmp_path_factory.mktemp("judged")
-    said = evaluate(folder, binary(240, ill=NASTY), "--positive", NASTY, "--subgroup", "sex", "--prevalence", "0.05",
-                    "--sensitivity", "0.9", tuning=binary(200, 1, "q", NASTY))  # fmt: skip
+    with print_form():
+        said = evaluate(folder, binary(240, ill=NASTY), *EVERYTHING, tuning=binary(200, 1, "q", NASTY))
     assert said.exit_code == 0, said.output
     return folder / "out", said
 
@@ -127,10 +130,10 @@ def test_every_figure_says_its_n(judged):
         assert "240 images of 120 patients" in path.read_text("utf-8"), path.name
 
 
-def test_equal_input_gives_equal_bytes(judged, tmp_path):
+def test_equal_input_gives_equal_bytes(judged, tmp_path, print_form):
     folder, _ = judged
-    again = evaluate(tmp_path, binary(240, ill=NASTY), "--positive", NASTY, "--subgroup", "sex", "--prevalence", "0.05",
-                     "--sensitivity", "0.9", tuning=binary(200, 1, "q", NASTY))  # fmt: skip
+    with print_form():
+        again = evaluate(tmp_path, binary(240, ill=NASTY), *EVERYTHING, tuning=binary(200, 1, "q", NASTY))
     assert again.exit_code == 0
     for path in sorted((folder / "figures").iterdir()):
         assert path.read_bytes() == (tmp_path / "out/figures" / path.name).read_bytes(), path.name
@@ -181,11 +184,12 @@ def test_json_is_only_json_and_figures_can_be_left_out(tmp_path):
     assert not (tmp_path / "evaluation/figures").exists()
 
 
-def test_the_same_numbers_give_the_same_figures(judged):
+def test_the_same_numbers_give_the_same_figures(judged, print_form):
     folder, _ = judged
     target = Target("binary", (NASTY, "well"), (NASTY,))
     before = {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
-    assert {figure.name for figure in draw_evaluation(folder, target)} >= {"roc", "forest"}
+    with print_form():
+        assert {figure.name for figure in draw_evaluation(folder, target)} >= {"roc", "forest"}
     assert before == {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
 
 

@@ -6,11 +6,12 @@ import gzip
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,38 +108,47 @@ def _dicom(path: Path, number: int, who: dict[str, str], pixels: np.ndarray) -> 
     data.save_as(path, enforce_file_format=True)
 
 
+@contextmanager
+def _heard(path: Path) -> Iterator[None]:
+    """What this process and its children say goes into a file: also what C code says, and a decoder."""
+    before = [os.dup(number) for number in (1, 2)]
+    with path.open("wb") as file, pytest.MonkeyPatch.context() as patch:
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(file.fileno(), number)
+            patch.setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
+        try:
+            yield
+        finally:
+            sys.stdout.flush(), sys.stderr.flush()
+            for number, held in zip((1, 2), before, strict=True):
+                os.dup2(held, number)
+                os.close(held)
+
+
 def _overread(*arguments: object, home: Path) -> str:
-    """What a command in a process of its own said; its cache and its data lie in ``home``."""
-    env = {
-        **os.environ,
-        "OVERREAD_CACHE": str(home / "cache"),
-        "XDG_DATA_HOME": str(home / "data"),
-        "OMP_NUM_THREADS": "1",
-    }
-    done = subprocess.run([sys.executable, "-m", "overread.cli.main", *map(str, arguments)], capture_output=True, text=True, env=env, timeout=300)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    """What a command said, which is called in this process: to start one takes as long as it does; its cache and data lie in ``home``."""
+    said, stopped = home / "said.txt", signal.getsignal(signal.SIGINT)
+    with _heard(said), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OVERREAD_CACHE", str(home / "cache"))
+        patch.setenv("XDG_DATA_HOME", str(home / "data"))
+        patch.setattr(sys, "argv", ["overread", *map(str, arguments)])
+        try:
+            main.main()
+            code = None
+        except SystemExit as stop:
+            code = stop.code
+        finally:
+            signal.signal(signal.SIGINT, stopped)
+    text = said.read_text("utf-8")
+    said.unlink()
+    assert not code, text
+    return text
 
 
 @pytest.fixture
-def overread(tmp_path, monkeypatch, capfd):
-    """``overread("predict", …)`` → what the command said, in this process; its cache and its data lie in ``tmp_path``."""
-    monkeypatch.setenv("OVERREAD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-
-    def call(*arguments: object) -> str:
-        monkeypatch.setattr(sys, "argv", ["overread", *map(str, arguments)])
-        before = signal.getsignal(signal.SIGINT)
-        try:
-            with pytest.raises(SystemExit) as stop:
-                main.main()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        said = capfd.readouterr()
-        assert not stop.value.code, said.err
-        return said.out + said.err
-
-    return call
+def overread(tmp_path) -> Callable[..., str]:
+    """``overread("predict", …)`` → what the command said; its cache and its data lie in ``tmp_path``."""
+    return partial(_overread, home=tmp_path)
 
 
 def _bytes(folder: Path) -> Iterator[tuple[str, bytes]]:

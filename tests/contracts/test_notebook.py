@@ -17,6 +17,7 @@ import overread
 from overread.core.display import Shown
 
 
+@cache
 def returned() -> dict[str, type]:
     """Our classes that public functions return, and what these give when they are indexed; an overview is what they show."""
     verbs = [getattr(overread, name) for name in overread.__all__ if inspect.isfunction(getattr(overread, name))]
@@ -192,13 +193,14 @@ def test_a_result_is_a_safe_page_a_frame_and_a_help(name):
 
 
 @pytest.mark.parametrize("name", sorted({*ALL} - NO_FIGURE))
-def test_a_result_draws_itself(name):
+def test_a_result_draws_itself(name, print_form):
     from matplotlib.figure import Figure
 
     drawn = made(name).plot()
     assert isinstance(drawn, Figure)
     assert drawn.axes
-    png, size = drawn._repr_png_()
+    with print_form():
+        png, size = drawn._repr_png_()
     assert png.startswith(b"\x89PNG")
     assert size["width"] > 200
     with pytest.raises(overread.OverreadError, match=f"the kind of figure of {type(made(name)).__name__} is not known"):

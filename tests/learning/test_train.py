@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -80,17 +81,27 @@ def test_a_plan_is_kept_when_training_resumes(cohort, tmp_path) -> None:
     assert 0.25 in {each.recipe.label_smoothing for each in (model.about, *model.about.members)}
 
 
-@pytest.mark.parametrize("damage", ["{}", "", '{"key": "x", "plan"', "[]", "a flipped bit", "another value", "FIFO"])
-def test_a_damaged_plan_is_refused_and_its_checkpoints_stay(cohort, tmp_path, damage) -> None:
-    """A checkpoint would go on by another plan. Once: a KeyError, or another training in silence."""
+@pytest.fixture(scope="module")
+def go_on(cohort, tmp_path_factory):
+    """``go_on(folder)`` trains, or goes on where a training in the folder stopped."""
     cases, parts = cohort
     recipe = Recipe(seed=1, backbone="cnn_small", epochs=1, method="scratch", image_size=24)
-    folder = tmp_path / "checkpoints"
+    cache = tmp_path_factory.mktemp("cache")
+    return lambda folder: train(cases, parts, recipe, threads=1, cache=cache, folder=folder, network=False)
 
-    def trained():
-        return train(cases, parts, recipe, threads=1, cache=tmp_path / "cache", folder=folder, network=False)
 
-    trained()
+@pytest.fixture(scope="module")
+def checkpoints(go_on, tmp_path_factory):
+    """The checkpoints of a training, to copy."""
+    folder = tmp_path_factory.mktemp("trained") / "checkpoints"
+    go_on(folder)
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["{}", "", '{"key": "x", "plan"', "[]", "a flipped bit", "another value", "FIFO"])
+def test_a_damaged_plan_is_refused_and_its_checkpoints_stay(go_on, checkpoints, tmp_path, damage) -> None:
+    """A checkpoint would go on by another plan. Once: a KeyError, or another training in silence."""
+    folder = shutil.copytree(checkpoints, tmp_path / "checkpoints")
     before = (folder / "last.safetensors").read_bytes()
     text = (folder / "plan.json").read_text()
     (folder / "plan.json").unlink()
@@ -104,14 +115,14 @@ def test_a_damaged_plan_is_refused_and_its_checkpoints_stay(cohort, tmp_path, da
         (folder / "plan.json").write_text(changed.get(damage, damage))
         assert changed.get(damage, damage) != text
     with pytest.raises(InputError, match="Delete the folder"):
-        trained()
+        go_on(folder)
     assert (folder / "last.safetensors").read_bytes() == before
 
 
 def test_decisions_and_time_are_said_before_anything_is_trained(cohort, tmp_path, monkeypatch) -> None:
     said = []
     monkeypatch.setattr(
-        "overread.learning.ladder.fit", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("now it trains"))
+        "overread.learning.train.climb", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("now it trains"))
     )
     with pytest.raises(RuntimeError, match="now it trains"):
         train(*cohort, Recipe(epochs=2), cache=tmp_path, threads=1, network=False, say=said.append)

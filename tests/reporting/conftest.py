@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from overread.reporting import page, report
-from overread.reporting.page import figures, replace_figures
-from overread.reporting.run import read_run
+from overread.reporting import report
 from overread.tasks.target import Target
 
 
@@ -45,19 +43,10 @@ def finished(tmp_path_factory):
     def get(kind: str) -> Path:
         if kind not in made:
             made[kind] = runs.make_run(tmp_path_factory.mktemp("runs") / kind, TARGETS[kind], patients=60)
-            _draw_once(made[kind])
+            report(made[kind], files=True)
         return made[kind]
 
     return get
-
-
-def _draw_once(folder: Path) -> None:
-    """The report and the files of the figures from one drawing: what takes longest here."""
-    once = figures(read_run(folder))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(page, "figures", lambda run: once)
-        report(folder)
-    replace_figures(once, folder / "evaluation" / "figures", png=False)
 
 
 @pytest.fixture(scope="session")

@@ -58,19 +58,23 @@ SECTIONS = {
 
 
 @checked
-def report(folder: str | os.PathLike[str], *, case_names: bool = False) -> Path:
+def report(folder: str | os.PathLike[str], *, case_names: bool = False, files: bool = False) -> Path:
     """Write ``report.html`` into a run folder, from its files only, and give its path.
 
     Stages that have not run are left out with the command that makes them. Cases stand under short keys, which
     ``explanations/keys.json`` resolves; ``case_names`` shows their names instead, where these identify nobody.
+    ``files``: the figures are written as :func:`draw_all` does too, from the same drawing, as SVG and PNG.
     Raises InputError if the folder does not exist or one of its files is damaged.
     """
     run = read_run(folder)
-    page = environment().get_template("report.html.j2").render(**content(run, case_names=case_names))
+    drawn = figures(run)
+    if files:
+        replace_figures(drawn, run.folder / "evaluation" / "figures")
+    page = environment().get_template("report.html.j2").render(**content(run, drawn, case_names=case_names))
     return write_text(run.folder / "report.html", page)
 
 
-def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
+def content(run: Run, drawn: dict[str, Figure | None], *, case_names: bool = False) -> dict[str, Any]:
     """Everything the template sets."""
     results, trust, names, tried = main_results, advice.trust(run), Names.of(run, case_names), sliders(run)
     names.keep(run.folder, cases_shown(run))
@@ -78,7 +82,7 @@ def content(run: Run, *, case_names: bool = False) -> dict[str, Any]:
         "run": run, "place": command_of([run.place]), "title": sections.title(run), "started": _date(run),
         "parts": {id: (number, text) for number, (id, text) in enumerate(SECTIONS.items(), start=1)},
         "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "trust": trust, "trust_numbers": results.trust_numbers(trust.numbers),
-        "figures": figures(run), "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
+        "figures": drawn, "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
         "points_table": results.points_table(run), "tested_points": results.tested_points(run), "reading": _reading(run), "cases": sections.cases(run), "sliders": tried, "sliders_json": as_json(tried),
         "findings": sections.findings(run), "pictures": audit_pictures(run, names), "shortcut": sections.shortcut(run), "shortcut_words": sections.shortcut_words(run),
         "split_table": sections.split_table(run), "proof": sections.proof(run), "decisions": Table("Decisions taken for this study, and why", ("Decision", "Choice", "Why"), sections.decisions(run), 3), "rungs": sections.rungs(run), "folds": results.folds(run),

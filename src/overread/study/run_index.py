@@ -166,11 +166,8 @@ def write_neighbours(
     """
     folder = Path(folder)
     names = list(dict.fromkeys(map(str, names)))
-    wanted = [
-        *((name, asked) for name in names),
-        *((str(name), known) for name in dict.fromkeys(found.table["neighbour"])),
-    ]
-    pictures = {name: _picture(folder, name, cases, cache, threads) for name, cases in wanted}
+    near = list(dict.fromkeys(map(str, found.table["neighbour"])))
+    pictures = _pictures(folder, names, asked, cache, threads) | _pictures(folder, near, known, cache, threads)
     rows = [
         {"case": name, "thumbnail": pictures[name],
          "neighbours": [{"case": row["neighbour"], "label": row["label"], "source": row["source"], "distance": row["distance"],
@@ -183,19 +180,24 @@ def write_neighbours(
     return rows
 
 
-def _picture(folder: Path, name: str, cases: Cases, cache: str | Path | None, threads: int) -> str:
-    """The path of a case's first image as a small PNG, relative to the run's folder; blank where it cannot be read."""
-    one = cases.take(np.flatnonzero((cases.table["case"].astype(str) == name).to_numpy())[:1])
-    if not len(one):
-        return ""
-    relative = f"index/thumbnails/{fingerprint([name, paths(one)])}.png"
-    if (folder / relative).exists():
-        return relative
-    written = int(take_fingerprints(one, threads=threads, cache=cache or cache_folder())["text"].iloc[0]) > 0
-    data = next(iter(thumbnails(paths(one), covered=written)))
-    if data:
-        write_bytes(folder / relative, data)
-    return relative if data else ""
+def _pictures(folder: Path, names: Sequence[str], cases: Cases, cache: str | Path | None, threads: int) -> dict[str, str]:
+    """The paths of the cases' first images as small PNGs, relative to the run's folder; blank where one cannot be read."""
+    first = cases.table["case"].astype(str).reset_index(drop=True).drop_duplicates()
+    rows = first.index[first.isin(names)].to_numpy()
+    found = dict.fromkeys(names, "")
+    found |= {name: f"index/thumbnails/{fingerprint([name, [address]])}.png" for name, address in zip(first[rows], paths(cases.take(rows)), strict=True)}  # fmt: skip
+    missing = rows[[not (folder / found[name]).exists() for name in first[rows]]]
+    if not len(missing):
+        return found
+    written = take_fingerprints(cases.take(missing), threads=threads, cache=cache or cache_folder())["text"].to_numpy() > 0
+    for covered in (False, True):
+        some = missing[written == covered]
+        for name, data in zip(first[some], thumbnails(paths(cases.take(some)), covered=covered), strict=True):
+            if data:
+                write_bytes(folder / found[name], data)
+            else:
+                found[name] = ""
+    return found
 
 
 @checked

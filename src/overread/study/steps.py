@@ -473,15 +473,14 @@ def _later(command: str, folder: Path) -> str:
 @checked
 def report(context: RunContext) -> None:
     """``report.html``, ``model_card.md``, the figures and the checklists."""
-    from overread.reporting import card, draw_all, write_checklists
+    from overread.reporting import card, write_checklists
     from overread.reporting import report as write_report
 
     _close_record(context)
-    draw_all(context.folder, png=True)
     card(context.folder)
     write_checklists(context.folder)
     # codes name nobody, and `overread key` knows them
-    write_report(context.folder, case_names=bool(context.study.columns.salt))
+    write_report(context.folder, case_names=bool(context.study.columns.salt), files=True)
 
 
 @checked

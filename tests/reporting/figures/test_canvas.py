@@ -107,9 +107,10 @@ def test_the_figure_tells_whether_it_is_wide():
     assert one().wide is False
 
 
-def test_png_is_white_printable_and_equal(tmp_path):
+def test_png_is_white_printable_and_equal(tmp_path, print_form):
     figures = [one(), forest()]
-    written = save_figures(figures, tmp_path / "a")
+    with print_form():
+        written = save_figures(figures, tmp_path / "a")
     assert [p.name for p in written] == ["roc.svg", "roc.png", "gaps.svg", "gaps.png"]
     data = (tmp_path / "a/roc.png").read_bytes()
     picture = Image.open(io.BytesIO(data))
@@ -120,7 +121,8 @@ def test_png_is_white_printable_and_equal(tmp_path):
     assert np.asarray(picture).std() > 10  # something is drawn
     at = data.index(b"pHYs") + 4
     assert struct.unpack(">II", data[at : at + 8])[0] == pytest.approx(DPI / 0.0254, abs=1)
-    again = save_figures([one(), forest()], tmp_path / "b")
+    with print_form():
+        again = save_figures([one(), forest()], tmp_path / "b")
     assert [p.read_bytes() for p in again] == [p.read_bytes() for p in written]
 
 
