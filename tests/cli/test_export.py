@@ -43,6 +43,13 @@ def test_places_that_would_be_spoiled_are_refused(make_model, tmp_path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_an_image_that_is_no_dicom_file_is_refused_before_a_model_is_opened(files, tmp_path) -> None:
+    image = next(files.rglob("*.png"))
+    with pytest.raises(InputError, match=rf"{image.name} is no DICOM file.*overread predict"):
+        export(tmp_path, dicom=[str(image)], output=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_too_few_images_are_refused_and_fewer_can_be_asked_for(make_model, files, tmp_path) -> None:
     make_model().save(tmp_path / "model")
     with pytest.raises(InputError, match="18, at least 32"):

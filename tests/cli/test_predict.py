@@ -148,7 +148,8 @@ def test_a_patient_of_training_is_known_again(run, phantom, folder, overread):
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [(("cut.png",), "cut off"), (("nothing.png",), "does not exist"), (("*.gif",), "no file fits"), ((".", "--label", "x"), "label"),
-     (("c0*.png", "--source", "x"), "names a column"), (("scan.dcm", "--device", "abacus"), "device")],
+     (("c0*.png", "--source", "x"), "names a column"), (("scan.dcm", "--view", "CC"), "apart by their view"),
+     (("scan.dcm", "--time", "1"), "apart by their time"), (("scan.dcm", "--device", "abacus"), "device")],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_a_paragraph(words, wanted, run, folder, overread):
     code, out, said = overread("predict", run, folder / words[0], *words[1:])

@@ -167,6 +167,9 @@ def test_what_is_asked_wrongly_is_refused_and_a_damaged_index_is_built_again(run
     assert isinstance(unknown.exception, InputError)
     assert "no such case" in str(unknown.exception)
     assert isinstance(ask(run, cache, "a", "--build-only").exception, InputError)
+    nowhere = ask(run, cache, "--distance", "manhattan")
+    assert "euclidean" in str(nowhere.exception)
+    assert "building" not in nowhere.output
     vectors = run / "index" / "vectors.npy"
     vectors.write_bytes(vectors.read_bytes()[:-1] + b"\x01")
     assert "building the index" in ask(run, cache).output

@@ -22,6 +22,8 @@ from overread.core.phrases import count
 FUSIONS = ("single", "mean", "late", "concat", "stacked", "recurrent", "attention")
 #: Those with a place of its own for each view.
 BY_VIEW = ("late", "concat", "stacked")
+#: Those for which the order in time counts.
+BY_TIME = ("recurrent",)
 #: Views that are told apart at most: more are slices, which have no place of their own.
 MOST_VIEWS = 32
 
@@ -93,7 +95,7 @@ def arrange(cases: Cases, fusion: str, *, views: Sequence[str] = (), most: int =
         place, names = _views(cases, fusion, tuple(views))
         _refuse_two_of_a_view(cases, code, place, names)
         return Arrangement(_placed(code, place, len(names)), per_case, names)
-    order = _by_time(cases, code) if fusion == "recurrent" else pd.Series(code).groupby(code).cumcount()
+    order = _by_time(cases, code) if fusion in BY_TIME else pd.Series(code).groupby(code).cumcount()
     rows = _placed(code, np.asarray(order, np.int64), int(per_case.max()))
     if not most or per_case.max() <= most:
         return Arrangement(rows, per_case)

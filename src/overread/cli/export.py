@@ -148,6 +148,7 @@ def _export_dicom(
 ) -> None:
     """For each case of the images a structured report and a picture, as new files of ``place``."""
     from overread.cases.cases import paths
+    from overread.cases.sources.new_images import holds_images, is_image
     from overread.deidentify.rules import Rules, new_salt
     from overread.export.dicom_objects import (
         Algorithm,
@@ -158,8 +159,14 @@ def _export_dicom(
         write_object,
     )
     from overread.images.address import parse
+    from overread.images.dicom.header import is_dicom_file
     from overread.learning.inputs import new_cases
     from overread.study.opinion import open_reader
+
+    for source in wanted:
+        if is_image(source) and holds_images(source) and not is_dicom_file(parse(source).path):
+            raise InputError(f"{Path(source).name} is no DICOM file, and results are filed beside DICOM images only", given=source,
+                             todo="give a DICOM file, or a folder of them; `overread predict` and `overread explain` take other images")  # fmt: skip
 
     reader, rules = open_reader(model, threads=threads), Rules(new_salt()) if deidentified else None
     about, written, reports, covered = reader.model.about, list[Path](), 0, 0

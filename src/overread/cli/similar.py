@@ -10,7 +10,7 @@ import typer
 
 from overread.cli.console import end, open_run
 from overread.cli.options import AsJson, Cache, Folder, Only
-from overread.core.errors import InputError
+from overread.core.errors import InputError, one_of
 from overread.study.question import Resources, Study
 
 if TYPE_CHECKING:
@@ -40,10 +40,13 @@ def similar(
     """
     from overread.learning.predict import load_model
     from overread.reporting.pages.similar import similar_page
+    from overread.retrieval.neighbours import DISTANCES
     from overread.study.run_index import write_neighbours
 
     if build_only and cases:
         raise InputError("--build-only asks nothing", given=" ".join(cases), todo="leave out the cases, or the flag")
+    if distance:
+        one_of(distance, DISTANCES, "distance")
     model = load_model(folder)
     with open_run(Study.load(folder / "study.toml"), folder, cache, quiet=as_json) as context:
         index, table, parts = _index(context, model, layer, distance, resources, build_only)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.arrange import BY_VIEW
+from overread.cases.arrange import BY_TIME, BY_VIEW
 from overread.cases.audit.audit import Finding
 from overread.cases.audit.image_checks import FILE, TrainingImages, image_findings, unchecked
 from overread.cases.cases import Cases, paths
@@ -82,7 +82,10 @@ class Reader(Shown):
         """
         given = [images] if isinstance(images, (str, bytes, os.PathLike, np.ndarray)) else list(images)
         require(len(given) > 0, "there is no image to give an opinion on")
-        for name, each in (("view", views), ("time", times)):
+        fusion = self.model.about.recipe.fusion
+        for name, each, used in (("view", views, fusion in BY_VIEW), ("time", times, fusion in BY_TIME)):
+            require(not each or used, f"this model does not tell the images of a case apart by their {name}, so that it would change nothing",
+                    given=", ".join(map(str, each)), todo=f"leave the {name} out; --one-case says that several images are of one")  # fmt: skip
             require(
                 len(each) in (0, len(given)),
                 f"each image needs its {name}",
