@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import shutil
 import signal
@@ -115,7 +116,8 @@ def _heard(path: Path) -> Iterator[None]:
     with path.open("wb") as file, pytest.MonkeyPatch.context() as patch:
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(file.fileno(), number)
-            patch.setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
+            raw = io.BufferedWriter(io.FileIO(number, "w", closefd=False))
+            patch.setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8"))
         try:
             yield
         finally:
