@@ -46,7 +46,7 @@ def test_places_that_would_be_spoiled_are_refused(make_model, tmp_path) -> None:
 def test_an_image_that_is_no_dicom_file_is_refused_before_a_model_is_opened(files, tmp_path) -> None:
     image = next(files.rglob("*.png"))
     with pytest.raises(InputError, match=rf"{image.name} is no DICOM file.*overread predict"):
-        export(tmp_path, dicom=[str(image)], output=str(tmp_path / "out"))
+        export(tmp_path / "run", dicom=[str(image)], output=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

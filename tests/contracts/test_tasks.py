@@ -24,6 +24,37 @@ def branches(module) -> Iterator[tuple[int, str]]:
             yield node.pattern.lineno, ast.unparse(node.pattern)
 
 
+#: What a task is, by its traits: to ask for one is a question, to ask for two is to ask which kind it is.
+TRAITS = {"binary", "multiclass", "exclusive", "multilabel", "continuous"}
+#: Functions that still ask for several; each may only leave. The first two decide which kind a table holds.
+SEVERAL = {
+    "read_cases._from_table",
+    "read_cases._target",
+    "predictions.__post_init__",
+    "operating_point.positives",
+    "operating_point.choose_thresholds",
+    "questions.questions",
+    "evaluate.primary_of",
+    "compare._primary",
+    "main_results.overall",
+}
+
+
+def kinds_by_traits(module) -> Iterator[tuple[int, str]]:
+    """A function branches on two traits of a task: a kind under other names."""
+    for node in module.nodes:
+        if isinstance(node, ast.FunctionDef):
+            tests = [inner.test for inner in ast.walk(node) if isinstance(inner, ast.If | ast.IfExp)]
+            asked = {trait for test in tests for trait in _traits(test)}
+            if len(asked) > 1:
+                yield node.lineno, f"{module.name.rpartition('.')[2]}.{node.name} asks for {', '.join(sorted(asked))}"
+
+
+def _traits(test: ast.AST) -> set[str]:
+    asked = [node for node in ast.walk(test) if isinstance(node, ast.Attribute) and node.attr in TRAITS]
+    return {node.attr for node in asked if getattr(node.value, "attr", getattr(node.value, "id", "")) == "task"}
+
+
 def _is_kind(node: ast.AST) -> bool:
     return getattr(node, "attr", getattr(node, "id", "")) == "kind"
 
@@ -40,6 +71,20 @@ def _is_word(node: ast.AST | None) -> bool:
 def test_no_module_branches_on_a_kind(package, offenders):
     asking = [m for m in package.values() if not m.name.startswith("overread.tasks")]
     assert not offenders(branches, asking), branches.__doc__
+
+
+def test_no_function_tells_kinds_by_their_traits(package, offenders):
+    asking = [m for m in package.values() if not m.name.startswith("overread.tasks")]
+    found = {line.split(" ")[1] for line in offenders(kinds_by_traits, asking)}
+    assert not found - SEVERAL, "add a method to Task"
+    assert not SEVERAL - found, "take these off the list"
+
+
+def test_a_kind_told_by_traits_is_found(snippet):
+    chain = "def f(task):\n    if task.continuous:\n        return 1\n    return 2 if {} else 3"
+    assert list(kinds_by_traits(snippet(chain.format("run.task.multilabel"))))
+    for text in ("task.continuous", "other.binary", "task.names"):
+        assert not list(kinds_by_traits(snippet(chain.format(text)))), text
 
 
 def test_a_branch_on_a_kind_is_found(snippet):

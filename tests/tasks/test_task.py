@@ -244,3 +244,48 @@ def test_pooled_outputs_have_the_mean_probabilities_of_the_views_that_are_there(
         assert np.allclose(made[case], np.mean(alone, axis=0), atol=1e-5)
     assert np.isfinite(made[3]).all()  # nobody says anything
     assert np.ptp(made[3]) == 0
+
+
+def test_labels_and_answers_are_told_as_people_read_them() -> None:
+    assert CLASSES.label_words(np.array([2, -1])) == ["c", ""]
+    assert BINARY.answer_words(np.array([[0.4, 0.6], [0.5, 0.5]])) == ["p", "n"]
+    findings = np.array([[1, 0], [1, 1], [0, 0], [np.nan, 0], [np.nan, np.nan]])
+    assert FINDINGS.label_words(findings) == ["x", "x, y", "none", "none", ""]
+    assert FINDINGS.answer_words(np.array([[0.5, 0.4], [0.1, 0.2]])) == ["x", "none"]
+    assert QUANTITY.label_words(np.array([61.23456, np.nan])) == ["61.23", ""]
+    assert QUANTITY.answer_words(np.array([[0.5]])) == ["0.5"]
+    assert [task.number_words(0.12345) for task in (CLASSES, QUANTITY)] == ["0.123", "0.1235"]
+    assert [task.asked_of("v") for task in (FINDINGS, QUANTITY)] == ["Probability of v", "v"]
+    assert [task.most_probable for task in (BINARY, FINDINGS, QUANTITY)] == [
+        "the most probable class",
+        "the most probable finding",
+        "",
+    ]
+
+
+def test_what_a_case_has_and_what_excludes_each_other() -> None:
+    np.testing.assert_array_equal(CLASSES.holds(np.array([1, -1])), [[0, 1, 0], [np.nan] * 3])
+    np.testing.assert_array_equal(FINDINGS.holds(np.array([[1, np.nan]])), [[1, np.nan]])
+    assert QUANTITY.holds(np.zeros(4)).shape == (4, 0)
+    scores = np.array([0.2, 0.8])
+    assert BINARY.alternatives(scores).tolist() == [[0.2, 0.8]]
+    np.testing.assert_allclose(FINDINGS.alternatives(scores), [[0.8, 0.2], [0.2, 0.8]])
+    assert len(QUANTITY.alternatives(scores[:1])) == 0
+
+
+def test_answers_are_right_or_wrong_and_how_surely() -> None:
+    """By hand: the surprise of an error is how surely it was said."""
+    scores = np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1], [0.3, 0.3, 0.4]])
+    found = CLASSES.judged(np.array([2, 1, -1]), scores)
+    assert found[["row", "truth", "predicted", "correct"]].values.tolist() == [
+        [0, "c", "c", True],
+        [1, "b", "a", False],
+    ]
+    assert found["surprise"].tolist() == [0.7, 0.6]
+    assert CLASSES.judged(np.array([2, 1, -1]), scores, np.array([1, 1, 0]))["correct"].tolist() == [False, True]
+    found = FINDINGS.judged(np.array([[1, np.nan], [0, 1]]), np.array([[0.9, 0.9], [0.7, 0.2]]))
+    assert found[["row", "truth", "predicted"]].values.tolist() == [[0, "x", "x"], [1, "no x", "x"], [1, "y", "no y"]]
+    np.testing.assert_allclose(found["surprise"], [0.9, 0.7, 0.8])
+    found = QUANTITY.judged(np.array([10.0, np.nan, 20.0, 30.0]), np.array([[11.0], [5.0], [20.5], [36.0]]))
+    assert found[~found["correct"]]["row"].tolist() == [0, 2, 3]
+    assert found[found["correct"]]["row"].tolist() == [0, 2]  # the nearer half

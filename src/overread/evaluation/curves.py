@@ -376,15 +376,15 @@ class Scatter(Content):
 def confusion_of(test: ScoredCases, asked: list[Question]) -> Confusion:
     """Counts with rows for the truth, of the class called or at the threshold; empty for other targets."""
     names = test.target.names
-    if test.target.task.multiclass:
+    if not test.target.task.exclusive:
+        return Confusion()
+    if len(names) > 2:
         rows = np.flatnonzero(test.known)
         counts = confusion(test.truth[rows], test.called[rows], len(names)).tolist()
         return Confusion(names, tuple(map(tuple, counts)), rule=test.rule)
-    if test.target.task.binary:
-        q = asked[0]
-        last = tuple(sorted(names, key=lambda name: name == q.of))  # the positive one
-        return Confusion() if q.no_calls else Confusion(last, counts_of(q), rule=q.rule)
-    return Confusion()
+    q = asked[0]
+    last = tuple(sorted(names, key=lambda name: name == q.of))  # the positive one
+    return Confusion() if q.no_calls else Confusion(last, counts_of(q), rule=q.rule)
 
 
 @checked

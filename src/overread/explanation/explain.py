@@ -128,7 +128,8 @@ def _explained(
             maps = attributions(network, batch.x, index, about.name, used, views=wish.views, seed=wish.seed)
             made.append((about, used, maps, notes_on(model, about, wish.views)))
         for row in range(len(batch)):
-            said = () if wanted[row] or model.target.task.continuous else (_default(model.target),)
+            usual = model.target.task.most_probable
+            said = (f"Target: {usual}, since none was named.",) if usual and not wanted[row] else ()
             names, images = _shown(model, cases, batch, row)
             checker = _Checker(model, network, batch.x[row : row + 1], chosen[row], wish)
             for about, used, maps, notes in made:
@@ -193,11 +194,6 @@ def index_of(target: Target, name: str, answers: NDArray | None = None) -> int:
     if name:
         return list(target.names).index(one_of(name, target.names, "the target"))
     return 0 if answers is None else int(np.argmax(answers))
-
-
-def _default(target: Target) -> str:
-    what = "finding" if target.task.multilabel else "class"
-    return f"Target: the most probable {what}, since none was named."
 
 
 def _shown(model: Model, cases: Cases, batch: Inputs, row: int) -> tuple[tuple[str, ...], NDArray]:

@@ -252,7 +252,7 @@ def _numbers(source: Any, frame: int | None) -> list[int] | None:
 
 
 def _asked(opinion: Opinion, name: str) -> str:
-    return name if opinion.task.continuous else f"Probability of {name}"
+    return opinion.task.asked_of(name)
 
 
 @cache

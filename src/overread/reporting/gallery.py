@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from overread.cases.audit.audit import Audit
 from overread.cases.cases import Cases, paths
@@ -76,27 +74,11 @@ def _judged(
 ) -> pd.DataFrame:
     """Every labelled case, whether it was called right, and how surely (``surprise``, of errors how surely wrong)."""
     task = predictions.target.task
-    if task.multilabel:
-        return _findings(predictions)
-    if task.continuous:
-        return _quantity(predictions)
     if positive and threshold is not None:
         return _detection(predictions, positive, threshold)
-    return _classes(predictions, decision)
-
-
-def _rows(predictions: Predictions, known: NDArray[np.bool_], correct: NDArray[np.bool_], truth: Any, predicted: Any,
-          probability: NDArray[Any], surprise: NDArray[Any]) -> pd.DataFrame:  # fmt: skip
-    table = pd.DataFrame({"case": predictions.table["case"].to_numpy(), "truth": truth, "predicted": predicted,
-                          "probability": probability, "surprise": surprise, "correct": correct})  # fmt: skip
-    return table[known]
-
-
-def _classes(predictions: Predictions, decision: ClassDecision | None) -> pd.DataFrame:
-    names, facts = np.array(predictions.target.names, dtype=object), ScoredCases.of(predictions, decision)
-    truth, predicted = facts.truth, facts.called
-    chance = np.take_along_axis(predictions.scores, predicted[:, None], axis=1)[:, 0]
-    return _rows(predictions, truth >= 0, predicted == truth, names[truth], names[predicted], chance, chance)
+    called = ScoredCases.of(predictions, decision).called if task.exclusive else None
+    found = task.judged(predictions.truth, predictions.scores, called)
+    return found.assign(case=predictions.table["case"].to_numpy()[found.pop("row")])
 
 
 def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: float) -> pd.DataFrame:
@@ -108,33 +90,9 @@ def _detection(predictions: Predictions, positive: tuple[str, ...], threshold: f
     predicted = np.where(flagged, group, f"not {group}")
     surprise = np.where(flagged, score - threshold, threshold - score)
     truths = np.array(names, dtype=object)[truth]
-    return _rows(predictions, truth >= 0, flagged == diseased, truths, predicted, score, surprise)
-
-
-def _findings(predictions: Predictions) -> pd.DataFrame:
-    truth, score = predictions.truth, predictions.scores
-    tables = []
-    for i, name in enumerate(predictions.target.names):
-        has, flagged = truth[:, i] == 1, score[:, i] >= 0.5
-        off = np.abs(score[:, i] - np.nan_to_num(truth[:, i]))
-        said = [np.where(yes, name, f"no {name}") for yes in (has, flagged)]
-        right = has == flagged
-        tables.append(
-            _rows(
-                predictions, ~np.isnan(truth[:, i]), right, said[0], said[1], score[:, i], np.where(right, 1 - off, off)
-            )
-        )
-    return pd.concat(tables, ignore_index=True)
-
-
-def _quantity(predictions: Predictions) -> pd.DataFrame:
-    truth, predicted = predictions.truth, predictions.scores[:, 0]
-    text, nothing, off = [[f"{v:.4g}" for v in column] for column in (truth, predicted)], np.full(len(truth), np.nan), np.abs(predicted - truth)  # fmt: skip
-    known, every = ~np.isnan(truth), np.zeros(len(truth), bool)
-    near = off <= np.median(off[known]) if known.any() else every
-    wrong = _rows(predictions, known, every, text[0], text[1], nothing, off)
-    right = _rows(predictions, known & near, ~every, text[0], text[1], nothing, -off)
-    return pd.concat([wrong, right], ignore_index=True)
+    table = pd.DataFrame({"case": predictions.table["case"].to_numpy(), "truth": truths, "predicted": predicted, "probability": score,
+                          "surprise": surprise, "correct": flagged == diseased})  # fmt: skip
+    return table[truth >= 0]
 
 
 @checked

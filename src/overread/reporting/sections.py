@@ -29,16 +29,7 @@ def part_name(part: str) -> str:
 def title(run: Run) -> str:
     """What the study is about, by its target."""
     names = [words.name(name) for name in run.names]
-    if run.task.continuous:
-        return f"Estimating {names[0]} from images"
-    if run.task.multilabel:
-        return f"Detecting {words.count(len(names), 'finding')} on images"
-    if run.task.positive:
-        rest = [name for name in run.names if name not in run.task.positive]
-        others = run.called("+".join(rest)) if 1 <= len(rest) <= 4 else "the rest"
-        return f"Telling {run.called('+'.join(run.task.positive))} from {others}"
-    classes = words.count(len(names), "class", "classes")
-    return f"Telling {classes} apart on images" if names else "Study of medical images"
+    return run.task.title(names, run.called)
 
 
 def question(run: Run) -> Table:

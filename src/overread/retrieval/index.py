@@ -425,16 +425,7 @@ def patient_hashes(model: Model, cases: Cases) -> list[str]:
 def label_words(table: pd.DataFrame, model: Model) -> NDArray[np.object_]:
     """(N,) labels as people read them: the class, the findings that are there (``none``), the number; blank where unknown."""
     task = model.target.task
-    labels, known = task.read_labels(table), task.known(task.read_labels(table))
-    if task.multilabel:
-        words = [
-            ", ".join(name for name, has in zip(task.names, row, strict=True) if has == 1) or "none" for row in labels
-        ]
-    elif task.continuous:
-        words = [f"{value:.4g}" for value in labels]
-    else:
-        words = [task.names[int(label)] for label in labels]
-    return np.where(known, np.array(words, dtype=object), "")
+    return np.array(task.label_words(task.read_labels(table)), dtype=object)
 
 
 def _mapped(path: Path) -> NDArray[Any]:

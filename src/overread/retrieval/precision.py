@@ -88,17 +88,8 @@ def macro(rows: NDArray[np.int64], asked: NDArray[Any], held: NDArray[Any], task
 
 def _questions(asked: NDArray[Any], held: NDArray[Any], task: Task) -> list[tuple[str, NDArray[np.bool_], Floats]]:
     """(class or finding, which queries have it (Q,), which vectors have it (N,): 1, 0, or NaN where unknown)."""
-    if task.continuous:
-        return []
-    mine, theirs = _has(asked, task), _has(held, task)
-    return [(name, mine[:, i] == 1, theirs[:, i]) for i, name in enumerate(task.names)]
-
-
-def _has(labels: NDArray[Any], task: Task) -> Floats:
-    """(N, names) 1 of what a case has, 0 of what it has not, NaN where that is unknown."""
-    if task.multilabel:
-        return labels.astype(np.float64)
-    return np.where(task.known(labels)[:, None], task.presence(labels), np.nan)
+    mine, theirs = task.holds(asked), task.holds(held)
+    return [(name, has == 1, have) for name, has, have in zip(task.names, mine.T, theirs.T)]  # of a quantity none
 
 
 def _statistics(

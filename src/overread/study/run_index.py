@@ -133,22 +133,16 @@ def write_map(
     if len(plane.rows) < len(asked.vectors):
         say(f"  the map shows {len(plane.rows):,} of {count(len(asked.vectors), 'case')}, drawn at random")
     one = cases.table.drop_duplicates("case").set_index("case").loc[asked.cases[plane.rows].tolist()].reset_index()
-    predicted = {} if predictions is None else dict(zip(predictions.table["case"], _said(predictions), strict=True))
+    predicted = (
+        {}
+        if predictions is None
+        else dict(zip(predictions.table["case"], predictions.target.task.answer_words(predictions.scores), strict=True))
+    )
     table = pd.DataFrame({
         "case": one["case"], "x": plane.neighbourhoods[:, 0], "y": plane.neighbourhoods[:, 1], "label": label_words(one, index.model),
         "predicted": [predicted.get(case, "") for case in one["case"]], "source": one["source"], "pca_x": plane.components[:, 0], "pca_y": plane.components[:, 1],
     })  # fmt: skip
     return write_csv(path, table)
-
-
-def _said(predictions: Predictions) -> list[str]:
-    """What is most probable of each case, in words."""
-    task, scores = predictions.target.task, predictions.scores
-    if task.continuous:
-        return [f"{value:.4g}" for value in scores[:, 0]]
-    if task.multilabel:
-        return [", ".join(n for n, p in zip(task.names, row, strict=True) if p >= 0.5) or "none" for row in scores]
-    return [task.names[place] for place in scores.argmax(axis=1)]
 
 
 # -- neighbours as files ----------------------------------------------------------------------------------------------
@@ -180,7 +174,9 @@ def write_neighbours(
     return rows
 
 
-def _pictures(folder: Path, names: Sequence[str], cases: Cases, cache: str | Path | None, threads: int) -> dict[str, str]:
+def _pictures(
+    folder: Path, names: Sequence[str], cases: Cases, cache: str | Path | None, threads: int
+) -> dict[str, str]:
     """The paths of the cases' first images as small PNGs, relative to the run's folder; blank where one cannot be read."""
     first = cases.table["case"].astype(str).reset_index(drop=True).drop_duplicates()
     rows = first.index[first.isin(names)].to_numpy()
@@ -189,7 +185,9 @@ def _pictures(folder: Path, names: Sequence[str], cases: Cases, cache: str | Pat
     missing = rows[[not (folder / found[name]).exists() for name in first[rows]]]
     if not len(missing):
         return found
-    written = take_fingerprints(cases.take(missing), threads=threads, cache=cache or cache_folder())["text"].to_numpy() > 0
+    written = (
+        take_fingerprints(cases.take(missing), threads=threads, cache=cache or cache_folder())["text"].to_numpy() > 0
+    )
     for covered in (False, True):
         some = missing[written == covered]
         for name, data in zip(first[some], thumbnails(paths(cases.take(some)), covered=covered), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import checked
+from overread.core.phrases import count
 from overread.tasks.costs import class_costs
-from overread.tasks.task import UNSAID, Loss, Task, mean_auc, squared_hinge
+from overread.tasks.task import UNSAID, Loss, Task, judged_rows, mean_auc, squared_hinge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,49 @@ class Classes(Task):
     def fewest_patients(self, labels: NDArray[Any], patient: NDArray[Any]) -> int:
         """Patients of the rarest class."""
         return min(len(np.unique(patient[labels == k])) for k in range(len(self.names)))
+
+    def holds(self, labels: NDArray[Any]) -> NDArray[np.float64]:
+        """The class."""
+        return np.where(self.known(labels)[:, None], self.presence(labels), np.nan)
+
+    def label_words(self, labels: NDArray[Any]) -> list[str]:
+        """The class."""
+        return [self.names[int(label)] if label >= 0 else "" for label in labels]
+
+    def answer_words(self, scores: NDArray[Any]) -> list[str]:
+        """The most probable class."""
+        return [self.names[place] for place in scores.argmax(axis=1)]
+
+    @property
+    def most_probable(self) -> str:
+        """``the most probable class``."""
+        return "the most probable class"
+
+    def order_words(self, names: Sequence[str]) -> str:
+        """The least certain first: no class is worse than another."""
+        return "No class counts as disease here, so the least certain stand first (--positive says in training which one does)."
+
+    def title(self, names: Sequence[str], called: Callable[[str], str]) -> str:
+        """``Telling melanoma from naevus``; without a class that counts as disease how many are told apart."""
+        if self.positive:
+            rest = [name for name in self.names if name not in self.positive]
+            others = called("+".join(rest)) if 1 <= len(rest) <= 4 else "the rest"
+            return f"Telling {called('+'.join(self.positive))} from {others}"
+        return (
+            f"Telling {count(len(names), 'class', 'classes')} apart on images" if names else "Study of medical images"
+        )
+
+    def alternatives(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(1, K) the classes."""
+        return scores[None]
+
+    def judged(
+        self, truth: NDArray[Any], scores: NDArray[Any], called: NDArray[np.int64] | None = None
+    ) -> pd.DataFrame:
+        """A row a case, by the class that it is called."""
+        said, names = scores.argmax(axis=1) if called is None else called, np.array(self.names, dtype=object)
+        chance = np.take_along_axis(scores, said[:, None], axis=1)[:, 0]
+        return judged_rows(truth >= 0, truth=names[truth], predicted=names[said], probability=chance, surprise=chance, correct=said == truth)  # fmt: skip
 
     def class_weights(self, labels: NDArray[Any], balance: float) -> NDArray[np.float32]:
         """(classes,)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.tasks.task import UNSAID, Loss, Task, mean_auc, squared_hinge
+from overread.core.phrases import count
+from overread.tasks.task import UNSAID, Loss, Task, judged_rows, mean_auc, squared_hinge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +77,51 @@ class Findings(Task):
         """Patients of the rarer answer of the rarest finding."""
         answers = [(k, value) for k in range(labels.shape[1]) for value in (0, 1)]
         return min(len(np.unique(patient[labels[:, k] == value])) for k, value in answers)
+
+    def holds(self, labels: NDArray[Any]) -> NDArray[np.float64]:
+        """The findings as they are."""
+        return labels.astype(np.float64)
+
+    def label_words(self, labels: NDArray[Any]) -> list[str]:
+        """The findings that are there."""
+        return [self._present(row == 1) if known else "" for row, known in zip(labels, self.known(labels), strict=True)]
+
+    def answer_words(self, scores: NDArray[Any]) -> list[str]:
+        """The findings that are more probable than not."""
+        return [self._present(row >= 0.5) for row in scores]
+
+    def _present(self, there: NDArray[np.bool_]) -> str:
+        return ", ".join(name for name, has in zip(self.names, there, strict=True) if has) or "none"
+
+    @property
+    def most_probable(self) -> str:
+        """``the most probable finding``."""
+        return "the most probable finding"
+
+    def order_words(self, names: Sequence[str]) -> str:
+        """By the largest."""
+        return "Sorted by the largest probability of a finding."
+
+    def title(self, names: Sequence[str], called: Callable[[str], str]) -> str:
+        """``Detecting 14 findings on images``."""
+        return f"Detecting {count(len(names), 'finding')} on images"
+
+    def alternatives(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(K, 2) absent and present."""
+        return np.stack([1 - scores, scores], axis=1)
+
+    def judged(
+        self, truth: NDArray[Any], scores: NDArray[Any], called: NDArray[np.int64] | None = None
+    ) -> pd.DataFrame:
+        """A row a case and finding; a finding is said to be present from .5 on."""
+        tables = []
+        for i, name in enumerate(self.names):
+            has, flagged = truth[:, i] == 1, scores[:, i] >= 0.5
+            off = np.abs(scores[:, i] - np.nan_to_num(truth[:, i]))
+            said, right = [np.where(yes, name, f"no {name}") for yes in (has, flagged)], has == flagged
+            tables.append(judged_rows(~np.isnan(truth[:, i]), truth=said[0], predicted=said[1], probability=scores[:, i],
+                                      surprise=np.where(right, 1 - off, off), correct=right))  # fmt: skip
+        return pd.concat(tables, ignore_index=True)
 
     def class_weights(self, labels: NDArray[Any], balance: float) -> NDArray[np.float32]:
         """(findings,) the weight of a positive where a negative weighs 1; 1 for what all or none have."""

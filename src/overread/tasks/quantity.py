@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.tasks.task import Loss, Task
+from overread.tasks.task import Loss, Task, judged_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +78,50 @@ class Quantity(Task):
         functions = (("min", np.min), ("median", np.median), ("max", np.max), ("mean", np.mean))
         described = {name: float(function(known)) for name, function in functions} if known.size else {}
         return {"value": {"images": int(known.size), **described}}
+
+    def holds(self, labels: NDArray[Any]) -> NDArray[np.float64]:
+        """(N, 0): a number has no names."""
+        return np.empty((len(labels), 0))
+
+    def label_words(self, labels: NDArray[Any]) -> list[str]:
+        """The number."""
+        return ["" if math.isnan(value) else self.number_words(value) for value in labels]
+
+    def answer_words(self, scores: NDArray[Any]) -> list[str]:
+        """The number."""
+        return [self.number_words(value) for value in scores[:, 0]]
+
+    def number_words(self, value: float) -> str:
+        """With four digits, in the unit of the table."""
+        return f"{value:.4g}"
+
+    def asked_of(self, name: str) -> str:
+        """The quantity itself."""
+        return name
+
+    def order_words(self, names: Sequence[str]) -> str:
+        """By the number."""
+        return f"Sorted by {names[0]}, the largest first."
+
+    def title(self, names: Sequence[str], called: Callable[[str], str]) -> str:
+        """``Estimating age from images``."""
+        return f"Estimating {names[0]} from images"
+
+    def alternatives(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """None."""
+        return np.empty((0, 0))
+
+    def judged(
+        self, truth: NDArray[Any], scores: NDArray[Any], called: NDArray[np.int64] | None = None
+    ) -> pd.DataFrame:
+        """Each case as an error by how far it is off, and the nearer half as correct too."""
+        predicted, nothing = scores[:, 0], np.full(len(truth), np.nan)
+        off, known, every = np.abs(predicted - truth), ~np.isnan(truth), np.zeros(len(truth), bool)
+        near = off <= np.median(off[known]) if known.any() else every
+        said = {"truth": [self.number_words(v) for v in truth], "predicted": [self.number_words(v) for v in predicted]}
+        wrong = judged_rows(known, **said, probability=nothing, surprise=off, correct=every)
+        right = judged_rows(known & near, **said, probability=nothing, surprise=-off, correct=~every)
+        return pd.concat([wrong, right], ignore_index=True)
 
     def loss(
         self, weights: NDArray[Any], smoothing: float, device: str = "cpu", *, name: str = "", gamma: float = 2.0,

@@ -7,7 +7,7 @@ a class index (−1 unknown), or 1, 0 and NaN per finding, or a number (NaN unkn
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import one_of, require
+from overread.stats.estimate import rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,6 +141,56 @@ class Task(ABC):
     def count(self, labels: NDArray[Any], patient: pd.Series) -> dict[str, Any]:
         """Images and patients of each class or finding, or the range of the quantity; for a summary of a table."""
 
+    @abstractmethod
+    def holds(self, labels: NDArray[Any]) -> NDArray[np.float64]:
+        """(N, K) 1 of the names that a case has, 0 of those it has not, NaN where that is unknown; of a quantity K = 0."""
+
+    # -- words: what people read of a case --------------------------------------------------------------------------
+
+    @abstractmethod
+    def label_words(self, labels: NDArray[Any]) -> list[str]:
+        """(N,) labels: the class, the findings that are there (``none``), the number; blank where unknown."""
+
+    @abstractmethod
+    def answer_words(self, scores: NDArray[Any]) -> list[str]:
+        """(N,) what is most probable by scores (N, K): the class, the findings from .5 on (``none``), the number."""
+
+    def number_words(self, value: float) -> str:
+        """One answer as a number: a probability with three digits."""
+        return rounded(value)
+
+    def asked_of(self, name: str) -> str:
+        """What the number of a name says: ``Probability of`` it."""
+        return f"Probability of {name}"
+
+    @property
+    def most_probable(self) -> str:
+        """What is shown where none of the names was chosen: ``the most probable class``; empty where there is one number."""
+        return ""
+
+    @abstractmethod
+    def order_words(self, names: Sequence[str]) -> str:
+        """By what cases are sorted where no name counts as disease, in a sentence; ``names`` as a page writes them."""
+
+    @abstractmethod
+    def title(self, names: Sequence[str], called: Callable[[str], str]) -> str:
+        """What a study is about; ``names`` as a page writes them, ``called`` writes classes that are joined by ``+``."""
+
+    @abstractmethod
+    def alternatives(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, answers) the probabilities of what excludes each other, of one case (K,); n = 0 where there are none."""
+
+    @abstractmethod
+    def judged(
+        self, truth: NDArray[Any], scores: NDArray[Any], called: NDArray[np.int64] | None = None
+    ) -> pd.DataFrame:
+        """A row an answer whose truth is known: ``row``, ``truth`` and ``predicted`` in words, ``probability``, ``correct``,
+        and ``surprise``: how surely it was said, of errors how surely wrong.
+
+        ``truth``: labels, ``scores``: (N, K). ``called``: (N,) the classes, where these are chosen otherwise than by the
+        largest score. Of a quantity every answer is an error, and those nearer than the median error are correct as well.
+        """
+
     # -- learning: torch is imported where it is called -----------------------------------------------------------
 
     def class_weights(self, labels: NDArray[Any], balance: float) -> NDArray[np.float32]:
@@ -245,6 +296,11 @@ class Task(ABC):
     def unscaled(self, values: NDArray[Any], scale: tuple[float, float]) -> NDArray[Any]:
         """What a network says, in the unit of the labels."""
         return values
+
+
+def judged_rows(known: NDArray[np.bool_], **columns: Any) -> pd.DataFrame:
+    """What :meth:`Task.judged` gives of the known rows of a column each (N,)."""
+    return pd.DataFrame({"row": np.arange(len(known)), **columns})[known]
 
 
 def squared_hinge(outputs: Tensor, aims: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

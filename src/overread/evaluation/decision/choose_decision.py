@@ -98,7 +98,7 @@ def _require_several(target: Target) -> None:
     if not task.multiclass:
         todo = "choose its threshold: --sensitivity, --specificity or --cost, in Python ov.choose_threshold"
         raise InputError("a decision rule is for one label of several classes", given=task.question,
-                         todo="" if task.continuous else todo)  # fmt: skip
+                         todo=todo if task.plural else "")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -262,11 +262,8 @@ class Opinion(Shown):
         return sorted(self.answers, key=lambda answer: -answer.value) if self.task.exclusive else list(self.answers)
 
     def _number(self, answer: Answer) -> str:
-        if self.task.continuous:
-            told, ends = f"{answer.value:.4g}", (f"{answer.low:.4g}", f"{answer.high:.4g}")
-        else:
-            told, ends = rounded(answer.value), (rounded(answer.low), rounded(answer.high))
-        return told if math.isnan(answer.low) else f"{told} (members of the ensemble say {ends[0]} to {ends[1]})"
+        told, low, high = map(self.task.number_words, (answer.value, answer.low, answer.high))
+        return told if math.isnan(answer.low) else f"{told} (members of the ensemble say {low} to {high})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,10 +296,8 @@ class Standards:
 
     def called(self, scores: NDArray[np.float64], calls: Sequence[Call]) -> tuple[str, str]:
         """What is called, and by which rule."""
-        task, names = self.target.task, self.target.names
-        if task.continuous:
-            return "", ""
-        if task.multilabel:
+        names = self.target.names
+        if not self.target.task.exclusive:  # a quantity has no points, and no finding is called without
             if not calls:
                 return "", ""
             first = {call.of: call for call in reversed(calls)}  # the first point of each is what it is called by
@@ -311,7 +306,7 @@ class Standards:
                 "each at its frozen point" if len(first) == len(calls) else f"each at its first point, {calls[0].at}"
             )
             return ", ".join(found) or "none of the findings", which
-        if task.binary and len({call.of for call in calls}) == 1:
+        if len(names) == 2 and len({call.of for call in calls}) == 1:
             call = calls[0]
             name = call.of if call.positive else next(name for name in names if name != call.of)
             return name, f"score ≥ {call.threshold:.4g}, frozen on tuning data"
@@ -359,9 +354,9 @@ def certainty_of(target: Target, scores: NDArray[np.float64]) -> Certainty:
     >>> certainty_of(Target("binary", ("no", "yes"), ("yes",)), np.array([0.05, 0.95])).word
     'sure'
     """
-    if target.task.continuous:
+    rows = target.task.alternatives(scores)  # (n, answers)
+    if not len(rows):
         return Certainty()
-    rows = np.stack([1 - scores, scores], axis=1) if target.task.multilabel else scores[None]  # (n, answers)
     ordered = np.sort(rows, axis=1)[:, ::-1]
     margins = ordered[:, 0] - ordered[:, 1]
     least = int(margins.argmin())
@@ -369,8 +364,7 @@ def certainty_of(target: Target, scores: NDArray[np.float64]) -> Certainty:
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = float(np.nansum(-rows * np.log(rows), axis=1).mean() / math.log(rows.shape[1]))
     word = next(word for bound, word in CERTAINTY if margin >= bound - 1e-12)
-    several = target.task.multilabel and len(target.names) > 1
-    return Certainty(word, margin, entropy, target.names[least] if several else "")
+    return Certainty(word, margin, entropy, target.names[least] if len(rows) > 1 else "")
 
 
 @checked

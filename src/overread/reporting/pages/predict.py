@@ -13,7 +13,6 @@ from overread.reporting import words
 from overread.reporting.page import Picture, Section, write_page
 from overread.reporting.shown_cases import as_address
 from overread.reporting.thumbnails import thumbnails
-from overread.stats.estimate import rounded
 
 #: Cases on the page, the most urgent; the others stand in the table beside it.
 SHOWN = 300
@@ -78,8 +77,7 @@ def _picture(opinion: Opinion, pictures: Mapping[str, bytes]) -> Picture:
     address = as_address(pictures.get(opinion.case, b""))
     name, called = words.name(opinion.case, 80), words.name(opinion.called, 60)
     ordered = sorted(opinion.answers, key=lambda answer: -answer.value)[:MOST_ANSWERS]
-    number = (lambda value: f"{value:.4g}") if opinion.task.continuous else rounded
-    answers = (f"{words.name(answer.name)} {number(answer.value)}" for answer in ordered)
+    answers = (f"{words.name(answer.name)} {opinion.task.number_words(answer.value)}" for answer in ordered)
     calls = (f"{call.at}: {'positive' if call.positive else 'negative'}{', near the threshold' if call.near else ''}" for call in opinion.calls)  # fmt: skip
     certain = f" ({opinion.certainty.word})" if opinion.certainty.word else ""
     head = (f"{called}{certain}",) if called else ()
@@ -108,8 +106,4 @@ def _order(found: Sequence[Opinion]) -> str:
     if one.calls or one.positive:
         of = " or ".join(dict.fromkeys(call.of for call in one.calls)) or " or ".join(one.positive)
         return f"Sorted by the probability of {words.name(of, 120)}, the largest first."
-    if one.task.continuous:
-        return f"Sorted by {words.name(one.answers[0].name)}, the largest first."
-    if one.task.multilabel:
-        return "Sorted by the largest probability of a finding."
-    return "No class counts as disease here, so the least certain stand first (--positive says in training which one does)."
+    return one.task.order_words([words.name(answer.name) for answer in one.answers])
