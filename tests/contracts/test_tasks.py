@@ -37,6 +37,9 @@ SEVERAL = {
     "evaluate.primary_of",
     "compare._primary",
     "main_results.overall",
+    "lead_time.lead_time",
+    "opinion_pool.choose_shares",
+    "opinion_pool.score",
 }
 
 
