@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from overread.cases.cases import Cases
+from overread.cli.main import app
 from overread.core.errors import ArgumentError, InputError, UnsoundError
 from overread.core.progress import unheard
 from overread.evaluation.evaluate import Evaluation
@@ -29,7 +31,7 @@ def cohort(tmp_path_factory) -> Path:
     """Seventy patients; six images are labelled by their group alone, as where no biopsy was taken."""
     path = draw_disease_tree(tmp_path_factory.mktemp("tree"), patients=70, size=28, images_per_patient=2, seed=4)
     table = pd.read_csv(path)
-    grown = table.index[table["diagnosis"] == "wart"][:12:2]
+    grown = table.index[table["diagnosis"] == "cyst"][:12:2]
     table.loc[grown, "diagnosis"] = "benign growth"
     table.to_csv(path, index=False)
     return path
@@ -37,7 +39,7 @@ def cohort(tmp_path_factory) -> Path:
 
 def _study(cohort: Path, **more) -> Study:
     given = {
-        "judge_at": ("danger", "group"),
+        "judge_at": ("danger", "three-way"),
         "max_class_size": 20,
         "taxonomy": str(cohort.with_name("taxonomy.csv")),
     } | more
@@ -86,13 +88,13 @@ def test_images_labelled_above_every_class_teach_nothing_and_are_judged_where_th
     assert excluded["reason"].str.contains("no training class of the taxonomy").all()
     assert json.loads((done / "split.proof.json").read_text())["proof"]["left out"]["the label lies under no training class of the taxonomy"] == len(excluded)  # fmt: skip
     test = Predictions.read(done / "predictions" / "test.csv")
-    fine, coarse = (Evaluation.load(done / "evaluation" / where) for where in ("", "levels/group"))
+    fine, coarse = (Evaluation.load(done / "evaluation" / where) for where in ("", "levels/three-way"))
     assert coarse["accuracy"].images == len(test) == fine["accuracy"].images + len(tested)
 
 
 def test_each_level_is_the_sum_below_it_at_a_threshold_from_tuning_data(done) -> None:
     test = Predictions.read(done / "predictions" / "test.csv")
-    for level in ("danger", "group"):
+    for level in ("danger", "three-way"):
         over, found = TREE.at(level), Evaluation.load(done / "evaluation" / "levels" / level)
         sums = {n: sum(test.table[f"p:{f}"] for f in test.target.names if over[f] == n) for n in TREE.nodes_at(level)}
         truth = test.table["table label"].map(over)
@@ -133,7 +135,7 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(cohort, tmp_path) 
     with pytest.raises(ArgumentError, match="there is none"):
         _study(cohort, taxonomy="")
     with pytest.raises(ArgumentError, match="in one way"):
-        _study(cohort, label_at="group")
+        _study(cohort, label_at="three-way")
     findings = Study.from_flat(
         table=str(cohort), image="image", value="sex", taxonomy=str(cohort.with_name("taxonomy.csv"))
     )
@@ -143,14 +145,23 @@ def test_what_cannot_be_is_refused_before_anything_is_trained(cohort, tmp_path) 
 
 def test_a_class_too_rare_by_itself_needs_the_tree(cohort, tmp_path) -> None:
     table = pd.read_csv(cohort)
-    table["diagnosis"] = table["diagnosis"].replace("benign growth", "wart")
+    table["diagnosis"] = table["diagnosis"].replace("benign growth", "cyst")
     table.to_csv(tmp_path / "metadata.csv", index=False)
     (tmp_path / "images").symlink_to(cohort.parent / "images")
     alone = replace(_study(cohort, max_class_size=0), table=str(tmp_path / "metadata.csv"))
-    with pytest.raises(UnsoundError, match="fewer than 3 patients with signet ring"):
+    with pytest.raises(UnsoundError, match="fewer than 3 patients with .*signet ring"):
         run(alone, tmp_path / "run", network=False)
 
 
 def test_positive_nodes_stand_for_all_classes_below_them(cohort) -> None:
     made = cases_of(_study(cohort, positive=("malignant",)))
     assert set(made.target.positive) == {"spindle", "clear cell", "solid", "papillary", "signet ring"}
+
+
+def test_a_new_table_is_predicted_under_the_training_classes_and_judged_at_a_level(done, cohort, tmp_path) -> None:
+    said = CliRunner().invoke(app, ["predict", str(done), str(cohort), "--image", "image", "--label", "diagnosis", "--patient", "patient", "-o", str(tmp_path / "new.csv")])  # fmt: skip
+    assert said.exit_code == 0, said.output
+    made = Predictions.read(tmp_path / "new.csv")
+    assert len(made) == 140
+    assert set(made.table["label"][made.table["table label"] == "papillary"]) == {"glandular"}
+    assert made.at_level(TREE, "danger", ("malignant",)).known.all()

@@ -44,14 +44,18 @@ def in_tree(cases: Labelled, taxonomy: Taxonomy, *, positive: Sequence[str] = ()
 def with_classes(cases: Labelled, taxonomy: Taxonomy, made: Partition, positive: Sequence[str] = ()) -> Labelled:
     """The cases under their training classes; what the table called them stands in the column ``table label``.
 
-    A label without a training class is unknown. Raises :class:`InputError` where a class holds a ``positive`` node
+    A label without a training class is unknown. Raises :class:`InputError` for a label that is no node, where a class holds a ``positive`` node
     beside others, and where nobody says which of two classes is the disease.
     """
     for node in positive:
         if mixed := [name for name in made.names if node != name and name in taxonomy.path(node)]:
             raise InputError(f"the training class {mixed[0]!r} holds the positive class {node!r} beside others", given=f"at most {made.limit:,} images a class" if made.limit else f"the level {made.level}",
                              todo="choose smaller classes, or another positive class")  # fmt: skip
-    of = {"": "", **dict(made.class_of)}
+    taxonomy.require_labels(cases.table["label"].unique())
+    those = set(made.names)
+    of = {"": ""} | {
+        node: next((above for above in taxonomy.path(node) if above in those), "") for node in taxonomy.nodes
+    }
     ill = positive_of(taxonomy, made.names, positive)
     target = Target("binary" if len(made.names) == 2 else "classes", made.names, ill)
     if target.task.binary and len(ill) != 1:

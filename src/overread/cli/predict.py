@@ -91,12 +91,13 @@ def _predict_table(
     from overread.learning.inputs import new_cases
     from overread.learning.predict import load_model
     from overread.learning.predict import predict as predict_cases
+    from overread.study.class_levels import as_learned
 
     model = load_model(folder)
     roles: dict[str, str | None] = {name: getattr(columns, name) or None for name in PREDICTED}
     with bars() as progress:
         cases = new_cases(model, table, names=names, roles=roles, layout=_layout(model, layout), keep=(*columns.subgroups, *columns.keep_columns),
-                          progress=progress)  # fmt: skip
+                          progress=progress, learned=as_learned(folder))  # fmt: skip
         made = predict_cases(
             model, cases, device=resources.device, threads=resources.threads, progress=progress, say=say
         )

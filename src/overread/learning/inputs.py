@@ -63,18 +63,18 @@ class Inputs:
 @checked
 def new_cases(
     model: Model, path: str | os.PathLike[str], *, names: str = "", roles: Mapping[str, str | None] | None = None,
-    layout: Layout = PLAIN, keep: Sequence[str] = (), progress: Progress = silent,
+    layout: Layout = PLAIN, keep: Sequence[str] = (), progress: Progress = silent, learned: Callable[[Cases], Cases] | None = None,
 ) -> Cases:  # fmt: skip
     """An image, a folder, an export of DICOM files or a table, as cases of what the model was taught: in its planes, under
     its codes, so that its patients are known again.
 
     ``names``: ``hash`` or ``keep``, as the model was made if blank. ``roles``: columns of a table by what they hold
-    (``image``, ``patient``, ``label`` …). Raises as :func:`overread.cases.sources.read_cases.read_images`.
+    (``image``, ``patient``, ``label`` …). ``learned``: labels under the classes that the model learned. Raises as :func:`overread.cases.sources.read_cases.read_images`.
     """
     about = model.about
     given = {role: column for role, column in (roles or {}).items() if column}
     return read_images(path, model.target, names=names or ("hash" if about.names_salt else "keep"), salt=about.names_salt, planes=about.planes,
-                       progress=progress, layout=layout, keep=keep, **given)  # fmt: skip
+                       progress=progress, layout=layout, keep=keep, learned=learned, **given)  # fmt: skip
 
 
 @checked

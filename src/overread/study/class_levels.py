@@ -12,7 +12,7 @@ from overread.cases.cases import Cases
 from overread.cases.class_tree import with_classes
 from overread.cases.split import Split
 from overread.core.errors import InputError, checked
-from overread.core.files import write_json
+from overread.core.files import build, read_json, write_json
 from overread.core.phrases import count
 from overread.evaluation.decision.class_decision import Frozen
 from overread.evaluation.evaluate import Evaluation
@@ -20,8 +20,8 @@ from overread.evaluation.evaluate import evaluate as evaluate_predictions
 from overread.evaluation.uncertainty import uncertainty
 from overread.predictions import Predictions
 from overread.study.context import PARTITION, TAXONOMY, RunContext, tree_of
-from overread.study.question import OperatingRule
-from overread.tasks.taxonomy import Taxonomy, partition, positive_of, read_taxonomy
+from overread.study.question import OperatingRule, Study
+from overread.tasks.taxonomy import Partition, Taxonomy, partition, positive_of, read_taxonomy
 
 #: Why a case teaches and tunes nothing.
 NO_CLASS = "the label lies under no training class of the taxonomy"
@@ -124,6 +124,17 @@ def coarse_run(
     if not (own.exists() or taxonomy):
         raise InputError("the run's classes stand in no tree", given=folder.name, todo="give one: --taxonomy tree.csv")
     return part.at_level(read_taxonomy(own if own.exists() else taxonomy), level, positive)
+
+
+@checked
+def as_learned(folder: Path) -> Callable[[Cases], Cases] | None:
+    """What puts the labels of another table under the training classes of the run in ``folder``; None where it learned
+    the labels themselves, or ``folder`` holds a model alone."""
+    if not (folder / PARTITION).exists():
+        return None
+    made = build(Partition, read_json(folder / PARTITION), where=PARTITION)
+    tree, positive = read_taxonomy(folder / TAXONOMY), Study.load(folder / "study.toml").columns.positive
+    return lambda cases: with_classes(cases, tree, made, positive)
 
 
 @checked

@@ -91,7 +91,7 @@ class PublishedSystem:
     def __post_init__(self) -> None:
         for fields, study, vary in (
             (self.recipe, self.study, self.vary),
-            (self.recipe | self.reduced.recipe, self.reduced.study, self.reduced.vary),
+            (self.recipe | self.reduced.recipe, self.study | self.reduced.study, self.reduced.vary),
         ):
             build(Recipe, fields, where=self.name)
             Study.from_flat(table="table.csv", **_as_given(study))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from overread.predictions import Predictions
 from overread.reporting.thumbnails import thumbnails
 from overread.retrieval.index import Asked, Index, Neighbours, label_words
 from overread.retrieval.projection import project
+from overread.study.context import TAXONOMY
+from overread.study.question import Study
+from overread.tasks.taxonomy import TABLE_LABEL, read_taxonomy
 
 #: Seconds that a map may always take, and the share of what is left of a budget.
 _MAP_SHARE = 0.3
@@ -65,6 +69,7 @@ def build_index(
             shown,
             predictions,
             folder / "index" / "map.csv",
+            levels=_classes_at(folder),
             seconds=_MAP_SHARE * clock.left,
             seed=seed,
             say=say,
@@ -118,15 +123,22 @@ def _shown_in_report(folder: Path) -> set[str]:
     return found
 
 
+def _classes_at(folder: Path) -> dict[str, dict[str, str]]:
+    """Of each level that the run is judged at the class of each node of its tree."""
+    asked = Study.load(folder / "study.toml").class_tree.judge_at if (folder / TAXONOMY).exists() else ()
+    return {level: read_taxonomy(folder / TAXONOMY).at(level) for level in asked}
+
+
 # -- the map ----------------------------------------------------------------------------------------------------------
 
 
 @checked
 def write_map(
     index: Index, asked: Asked, cases: Cases, predictions: Predictions | None, path: Path, *, seconds: float = math.inf, seed: int = 0,
-    say: Say = unheard,
+    say: Say = unheard, levels: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> Path:  # fmt: skip
-    """``map.csv``: ``x, y`` by t-SNE, ``pca_x, pca_y`` by principal components, with label, prediction and source of each case."""
+    """``map.csv``: ``x, y`` by t-SNE, ``pca_x, pca_y`` by principal components, with label, prediction and source of each
+    case; ``levels``: of each level of a tree the class of each label, a column ``at:<level>``."""
     plane = project(asked.vectors, seed=seed, seconds=seconds)
     if plane.why:
         say(f"  the map has no t-SNE: {plane.why}")
@@ -142,6 +154,8 @@ def write_map(
         "case": one["case"], "x": plane.neighbourhoods[:, 0], "y": plane.neighbourhoods[:, 1], "label": label_words(one, index.model),
         "predicted": [predicted.get(case, "") for case in one["case"]], "source": one["source"], "pca_x": plane.components[:, 0], "pca_y": plane.components[:, 1],
     })  # fmt: skip
+    truth = one[TABLE_LABEL if TABLE_LABEL in one else "label"] if levels else one["case"]
+    table = table.assign(**{f"at:{level}": truth.map(over).fillna("") for level, over in levels.items()})
     return write_csv(path, table)
 
 

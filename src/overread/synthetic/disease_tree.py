@@ -1,8 +1,9 @@
 """Phantom patients whose diseases stand in a tree: nine kinds of nuclei under three groups, benign or malignant.
 
 The kinds of one group look alike to anybody, as subtypes do that only a gene tells apart: no model can say which of them
-an image shows, only of which group they are. So the most probable kind is a poor answer to which group it is (four kinds
-share what their group has), and the sum over a group is a good one; and one kind is too rare to be learned by itself.
+an image shows, only of which group they are. So the most probable kind says little of which group it is (four of the
+malignant kinds share what their group has, nearly all of the benign growths are cysts), and the sum over a group says it;
+and one kind is too rare to be learned by itself.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from overread.tasks.taxonomy import Taxonomy
 
 #: Kind, the node above it, and its share of the patients beside the rare one.
 KINDS = {
-    "reactive": ("inflamed", 0.25), "infected": ("inflamed", 0.08),
-    "cyst": ("benign growth", 0.17), "wart": ("benign growth", 0.17),
-    "spindle": ("malignant growth", 0.07), "clear cell": ("malignant growth", 0.07), "solid": ("malignant growth", 0.12),
-    "papillary": ("glandular", 0.07), "signet ring": ("glandular", 0.0),
+    "reactive": ("inflamed", 0.17), "infected": ("inflamed", 0.03),
+    "cyst": ("benign growth", 0.28), "wart": ("benign growth", 0.04),
+    "spindle": ("malignant growth", 0.12), "clear cell": ("malignant growth", 0.12), "solid": ("malignant growth", 0.12),
+    "papillary": ("glandular", 0.12), "signet ring": ("glandular", 0.0),
 }  # fmt: skip
 #: Groups by how far their nuclei have gone from benign to malignant, in standard deviations of a patient.
-SIGNALS = {"inflamed": -1.0, "benign growth": 1.0, "malignant growth": 3.0}
+SIGNALS = {"inflamed": -0.8, "benign growth": 0.8, "malignant growth": 2.4}
 RARE = "signet ring"
 TREE = Taxonomy(
     ("lesion", "benign", "malignant", *SIGNALS, "glandular", *KINDS),
@@ -44,7 +45,7 @@ TREE = Taxonomy(
         "malignant growth",
         *(over for over, _ in KINDS.values()),
     ),
-    ("", "danger", "danger", *["group"] * 3, "", *["kind"] * len(KINDS)),
+    ("", "danger", "danger", *["three-way"] * 3, "", *["kind"] * len(KINDS)),
 )
 _IMAGE_SPREAD = 0.4
 
@@ -57,7 +58,7 @@ def draw_disease_tree(
     """Draw patients with one of nine kinds of nuclei into ``folder`` and give the path of their table.
 
     Writes ``images/*.png`` (``size`` pixels a side), ``metadata.csv`` (case, image, patient, diagnosis, sex),
-    ``taxonomy.csv`` (levels danger, group and kind; ``signet ring`` has ``rare`` patients, and lies with ``papillary``
+    ``taxonomy.csv`` (levels danger, three-way and kind; ``signet ring`` has ``rare`` patients, and lies with ``papillary``
     under ``glandular``), ``readers.csv`` where there
     are ``readers`` (case, reader, label: ``benign`` or ``malignant``) and ``truth.json``. The same seed gives the same
     bytes. Raises ArgumentError for values out of range.
@@ -76,7 +77,7 @@ def draw_disease_tree(
     kinds = _kinds(patients, rare, seed)
     rows = []
     for patient, kind in enumerate(kinds):
-        group, sex = TREE.at("group")[kind], random.uniform(seed, 0, patient, "sex") < 0.5
+        group, sex = TREE.at("three-way")[kind], random.uniform(seed, 0, patient, "sex") < 0.5
         typical = SIGNALS[group] + float(random.normal(seed, 0, patient, "signal"))
         for number in range(images_per_patient):
             key = patient * 16 + number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -538,14 +538,14 @@ def read_images(
     path: str | os.PathLike[str], target: Target, *, image: str | None = None, label: str | None = None,
     patient: str | None = None, case: str | None = None, source: str | None = None, names: str = "hash", salt: str = "",
     planes: Planes = WHOLE, progress: Progress = silent, layout: Layout = PLAIN, keep: Sequence[str] = (),
-    view: str | None = None, time: str | None = None,
+    view: str | None = None, time: str | None = None, learned: Callable[[Cases], Cases] | None = None,
 ) -> Cases:  # fmt: skip
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
     ``label`` names a column of classes where they are known, so that the predictions can be judged. ``names``,
     ``salt``, ``keep``, ``planes`` and ``layout`` as in :func:`read_cases`; with the salt of a model its patients are
-    known again. Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does
-    not know.
+    known again. ``learned`` puts labels under the classes that the model learned, where it did not learn the labels.
+    Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
     """
     path = Path(os.path.abspath(path))
     named = {"image": image, "patient": patient, "case": case, "source": source, "view": view, "time": time}
@@ -553,7 +553,7 @@ def read_images(
         kind: Kind | None = "classes" if target.task.exclusive else None  # the model says which class is the disease
         read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, view=view, time=time, names=names, salt=salt,
                           planes=planes, progress=progress, kind=kind, layout=layout, keep=keep)  # fmt: skip
-        return _labelled(read, target)
+        return _labelled(learned(read) if learned else read, target)
     read = _unlabelled(path, named, target, progress, layout)
     for name in keep:
         find(list(read.table.columns), name, "keep-column")

@@ -15,6 +15,8 @@ _SIDE, _GAP, _TOP, _ROW = 300, 20, 26, 16
 #: Kinds that have a colour of their own; the rest are grey.
 _MOST = len(COLOURS) - 1
 _PANELS = (("label", "By label"), ("predicted", "By prediction"), ("source", "By source"))
+#: What the columns of classes at a level of a tree begin with.
+AT_LEVEL = "at:"
 
 
 @checked
@@ -32,7 +34,14 @@ def cases_map(table: pd.DataFrame, x: str, y: str, name: str, title: str, captio
     low, high = places.min(axis=0), places.max(axis=0)
     at = (places - low) / np.maximum(high - low, 1e-9) * (_SIDE - 12) + 6
     at[:, 1] = _SIDE - at[:, 1]
-    panels = [(column, head) for column, head in _PANELS if table[column].astype(str).ne("").any()]
+    levels = [
+        (column, f"By {words.name(column.removeprefix(AT_LEVEL), 30)}")
+        for column in table
+        if column.startswith(AT_LEVEL)
+    ]
+    panels = [
+        (column, head) for column, head in (_PANELS[0], *levels, *_PANELS[1:]) if table[column].astype(str).ne("").any()
+    ]
     told = [escape("; ".join(f"{what}: {row[key]}" for key, what in (("label", "label"), ("predicted", "predicted"), ("source", "source"))
                              if str(row[key])) + f" ({row['case']})") for row in table.to_dict("records")]  # fmt: skip
     drawn, tallest = [], 0
