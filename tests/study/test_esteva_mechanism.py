@@ -47,8 +47,7 @@ def test_the_sum_over_the_kinds_is_the_probability_of_a_group_and_the_likeliest_
     assert abs(summed.mean() - truth.mean()) < 0.12, "a risk: as many as there are"
     assert abs(likeliest.mean() - truth.mean()) > 0.2, "without the sum it is none"
     called = pd.Series(np.array(test.target.names)[test.scores.argmax(axis=1)]).map(over) == "malignant"
-    assert (summed > 0.5)[truth].mean() > 0.75 > 0.65 > called[truth].mean(), "and the ill are missed"
-    assert ((summed > 0.5) == truth).mean() > (called == truth).mean() + 0.03
+    assert (summed > 0.5)[truth].mean() > called[truth].mean() + 0.1, "and more of the ill are missed"
 
 
 def test_without_the_partition_the_rare_kind_stops_it(study, tmp_path) -> None:
