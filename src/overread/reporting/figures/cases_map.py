@@ -36,7 +36,7 @@ def cases_map(table: pd.DataFrame, x: str, y: str, name: str, title: str, captio
     at[:, 1] = _SIDE - at[:, 1]
     levels = [
         (column, f"By {words.name(column.removeprefix(AT_LEVEL), 30)}")
-        for column in table
+        for column in map(str, table)
         if column.startswith(AT_LEVEL)
     ]
     panels = [
