@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
 
 from overread.core.errors import checked, nearest, require
 from overread.networks.backbones import BACKBONES, build
-
-if TYPE_CHECKING:
-    import torch
 
 
 @checked
@@ -72,7 +71,7 @@ def dense_parameters(inputs: int, outputs: int, *, bias: bool = True) -> int:
 
 
 @checked
-def count_parameters(network: str | torch.nn.Module, *, outputs: int = 0, channels: int = 3) -> int:
+def count_parameters(network: str | nn.Module, *, outputs: int = 0, channels: int = 3) -> int:
     """How many numbers a network learns: any module's own, or a backbone's by its name.
 
     With its published head by default (1,000 classes; ten and one channel of our own); with ``outputs`` that of a head for
@@ -88,7 +87,5 @@ def count_parameters(network: str | torch.nn.Module, *, outputs: int = 0, channe
     )
     if not outputs:
         return BACKBONES[network].parameters
-    import torch
-
     with torch.device("meta"):  # without weights, whatever its size
         return count_parameters(build(network, outputs=outputs, channels=channels))
