@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Self
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from overread.cases.annotators import Grades, coded, consensus, grades_of, in_order, latent_classes, read_grades, wide
 from overread.cases.cases import Cases
-from overread.cases.sources.labels import file_forms, one_label
+from overread.cases.derived import Rule, columns_used, derived
+from overread.cases.sources.labels import derived_findings, file_forms, natural, one_label, several_findings
+from overread.cases.sources.tables import find
 from overread.core.errors import InputError, checked, require
 from overread.core.phrases import count
 from overread.core.random import by_name
@@ -29,30 +31,37 @@ from overread.tasks.task import Task
 Asked = str | os.PathLike[str] | Sequence[str]
 _NAMED = "readers: the names of their columns stand in study.toml and in the recorded command; rename them if they are people's names"
 _TIED, _SILENT = "the readers are tied", "no reader answered"
+_OPEN = "the readers are tied, or silent on what the label needs"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GradedCases(Cases):
     """Cases whose labels are the consensus of readers, by ``rule``; their column ``agreement`` is the share of a
-    case's answers that gave its label. ``grades`` are the answers to these cases, under the names that the cases have.
+    case's answers that gave its label. ``grades`` are the answers to these cases, under the names that the cases have;
+    ``questions`` those to each of several questions, in their place.
     """
 
     grades: Grades | None = None
     rule: str = "majority"
+    questions: dict[str, Grades] = field(default_factory=dict)
 
     def hidden(
         self, *, names: str = "hash", salt: str = "", keep: Sequence[str] = (), known: Sequence[str] = ()
     ) -> Self:
         """As :meth:`.Cases.hidden`, with the answers under the same codes."""
         hidden = super().hidden(names=names, salt=salt, keep=keep, known=(*known, "agreement"))
-        if hidden is self or not self.grades:
+        if hidden is self:
             return hidden
-        return replace(hidden, grades=coded(self.grades, hidden.salt, self.identifiers))
+        asked = {name: coded(held, hidden.salt, self.identifiers) for name, held in self.questions.items()}
+        one = coded(self.grades, hidden.salt, self.identifiers) if self.grades else None
+        return replace(hidden, grades=one, questions=asked)
 
     def undecided(self) -> dict[str, str]:
         """The cases that got no label, and the reason."""
         if self.grades is None:
-            return {}
+            read = {case for held in self.questions.values() for case in held.table["case"][held.table["label"] != ""]}
+            unknown = self.table["case"][~self.labelled] if self.questions else ()
+            return {case: _OPEN if case in read else _SILENT for case in unknown}
         made = consensus(self.grades, rule=self.rule)
         tied = set(made["case"][made["tied"]])
         silent = self.table["case"][(self.table["label"] == "").to_numpy()]
@@ -61,7 +70,7 @@ class GradedCases(Cases):
 
 @checked
 def judged(
-    made: pd.DataFrame, table: pd.DataFrame, asked: Asked, *, rule: str = "majority", positive: Sequence[str] = (),
+    made: pd.DataFrame, table: pd.DataFrame, asked: Asked | Grades, *, rule: str = "majority", positive: Sequence[str] = (),
     task: type[Task] | None = None, case: str = "", rename: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[pd.DataFrame, Target, list[str], Grades]:  # fmt: skip
     """The consensus of readers as ``label`` of each row of ``made``, and its ``agreement``; target, notes and answers.
@@ -71,7 +80,9 @@ def judged(
     ``case``: the column of cases in that table, if it is called as in the other. Raises :class:`InputError` as
     :func:`read_grades`, and where the answers do not fit the cases.
     """
-    if isinstance(asked, (str, os.PathLike)):
+    if isinstance(asked, Grades):
+        keys, grades, notes = _joined(made, asked)
+    elif isinstance(asked, (str, os.PathLike)):
         keys, grades, notes = _joined(made, read_grades(asked, case=case or "case", rename=rename))
     else:
         rows = table.assign(case=made["case"], modality="").drop(columns="patient", errors="ignore")
@@ -91,6 +102,36 @@ def judged(
     blank = int((wanted["label"] == "").sum())
     note = f"label: {rule} of {count(len(grades.readers), 'reader')}; {len(made) - blank:,} of {len(made):,} images have a label"  # fmt: skip
     return wanted, target, [note, *notes, *more], _known(grades, keys, made)
+
+
+@checked
+def judged_questions(
+    made: pd.DataFrame, table: pd.DataFrame, answers: Mapping[str, Grades], labels: Sequence[str], rules: Sequence[Rule], *,
+    rule: str = "majority", positive: Sequence[str] = (), blank: str = "unknown",
+) -> tuple[pd.DataFrame, Target, list[str], dict[str, Grades]]:  # fmt: skip
+    """The consensus of readers on several questions as findings: ``labels`` are questions of yes or no, ``rules`` derive
+    others from any of them and from columns of ``table``; ``agreement`` is the mean over the questions.
+
+    A question on which readers are tied, or that nobody answered for an image, is unknown there. Otherwise as
+    :func:`judged`, and raises as it does.
+    """
+    wanted = list(dict.fromkeys([*labels, *columns_used(rules, list(answers))]))
+    frame, kept, notes, shares = table.copy(), {}, list[str](), []
+    for name in wanted:
+        keys, grades, more = _joined(made, answers[find(list(answers), name, "labels")])
+        one = consensus(grades, rule=rule).set_index("case")
+        frame[name] = keys.map(one["label"]).fillna("")
+        shares.append(keys.map(one["share"]).astype(float))
+        tied, silent = int(keys.map(one["tied"]).eq(True).sum()), int((~keys.isin(one.index[one["answers"] > 0])).sum())
+        known = int((frame[name] != "").sum())
+        notes += [
+            f"{name}: {rule} of {count(len(grades.readers), 'reader')}; {known:,} of {len(made):,} images decided, {tied:,} tied, {silent:,} without an answer"
+        ]
+        notes += [note for note in more if note not in notes]
+        kept[name] = _known(grades, keys, made)
+    found, target, more = derived_findings(frame, list(labels), rules, positive, blank)
+    found["agreement"] = np.round(pd.concat(shares, axis=1).mean(axis=1), 4) if shares else np.nan
+    return found, target, [*notes, *more], kept
 
 
 def _joined(made: pd.DataFrame, grades: Grades) -> tuple[pd.Series, Grades, list[str]]:
@@ -193,8 +234,29 @@ def _model(grades: Grades) -> dict[str, Any]:
 
 
 @checked
+def panels_of(
+    questions: Mapping[str, Grades], *, rule: str = "majority", level: float = 0.95, seed: int = 0
+) -> dict[str, Any]:
+    """:func:`panel_of` of several questions together: its counts summed, the measures over all readers ``of`` each."""
+    each = {name: panel_of(grades, rule=rule, level=level, seed=seed) for name, grades in questions.items()}
+    estimates = [replace(e, of=name) for name, held in each.items() for e in held["estimates"] if not e.of]
+    readers = sorted({reader for held in each.values() for reader in held["readers"]}, key=natural)
+    tied, silent = (sum(held["undecided"][why] for held in each.values()) for why in ("tied", "no answer"))
+    return {
+        "readers": readers, "cases": max(held["cases"] for held in each.values()), "answers": sum(held["answers"] for held in each.values()),
+        "rule": rule, "questions": list(each), "undecided": {"tied": tied, "no answer": silent}, "estimates": estimates,
+    }  # fmt: skip
+
+
+@checked
 def agreement_in_words(found: dict[str, Any]) -> list[str]:
-    """What :func:`panel_of` found, in two lines at most."""
+    """What :func:`panel_of` found, in two lines at most; of several questions a line each."""
+    if found.get("questions"):
+        of = {(e.metric, e.of): e for e in found["estimates"]}
+        return [
+            f"{name}: two readers agree in {of['agreement', name]}, Fleiss' kappa {of['fleiss kappa', name]}"
+            for name in found["questions"]
+        ]
     by_name = {estimate.metric: estimate for estimate in found["estimates"] if not estimate.of}
     lines = [f"{count(len(found['readers']), 'reader')} of {count(found['cases'], 'case')}: two agree in {by_name['agreement']}, Fleiss' kappa {by_name['fleiss kappa']}"]  # fmt: skip
     best, panel = by_name["ceiling"], by_name["panel accuracy"]
@@ -219,6 +281,40 @@ def fewer_grades(grades: Grades, many: int, *, seed: int = 0, repeat: int = 0) -
     drawn = table.assign(_chance=by_name(seed, names, f"grades/{repeat}")).sort_values(["case", "_chance"])
     kept = drawn[drawn.groupby("case").cumcount() < many]
     return replace(grades, table=kept.drop(columns="_chance").reset_index(drop=True))
+
+
+@checked
+def regraded(
+    cases: Cases, questions: Mapping[str, Grades], rules: Sequence[Rule], rule: str = "majority"
+) -> tuple[Cases, int]:
+    """Cases whose findings come from the consensus of their answers to ``questions`` by ``rule``, by ``rules`` where these derive them;
+    and how many answers had a tie, which goes to the reader who was drawn first.
+
+    Findings that are neither asked nor derived stay as they are. Raises :class:`InputError` where nothing of the target
+    follows from the questions.
+    """
+    frame, ties = pd.DataFrame(index=cases.table.index), 0
+    own = set(cases.table["case"])
+    for name, grades in questions.items():
+        found = consensus(grades, rule=rule)
+        first = grades.table[grades.table["label"] != ""].drop_duplicates("case").set_index("case")["label"]
+        label = found["label"].where(found["label"] != "", found["case"].map(first))
+        frame[name] = cases.table["case"].map(dict(zip(found["case"], label, strict=True))).fillna("")
+        ties += int(found["tied"][found["case"].isin(own)].sum())
+    known = [*questions]
+    followed = list[Rule]()
+    for one in rules:  # those that hang on the questions alone; the others' findings stay as they are
+        if set(columns_used([one], [*known, *map(str, cases.table.columns)])) <= set(known):
+            followed.append(one)
+            known.append(one.name)
+    made, _ = derived(frame, followed)
+    asked = [name for name in cases.target.names if name in frame and name not in made]
+    made = made.assign(**{name: several_findings(frame, [name], ())[0][f"label:{name}"] for name in asked})
+    new = {f"label:{name}": made[name] for name in cases.target.names if name in made}
+    if not new:
+        raise InputError("no finding of the study follows from the readers' questions", given=", ".join(questions),
+                         todo="give the answers to the questions that the labels were made of")  # fmt: skip
+    return replace(cases, table=cases.table.assign(**new)), ties
 
 
 @checked

@@ -66,6 +66,26 @@ def read_questions(
 
 
 @checked
+def questions_of(
+    asked: str | os.PathLike[str] | Sequence[str], rename: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Grades]:
+    """The answers to all questions of a table; :class:`InputError` for columns, in which readers answered one question."""
+    if not isinstance(asked, (str, os.PathLike)):
+        raise InputError("readers in columns of the table answered one question", given=", ".join(asked),
+                         todo="give a table of answers with a column for each question: --graders readers.csv")  # fmt: skip
+    return read_questions(asked, rename=rename)
+
+
+@checked
+def the_question(
+    asked: str | os.PathLike[str] | Sequence[str], name: str, rename: Mapping[str, str] = MappingProxyType({})
+) -> Grades:
+    """The answers to the one question of that name."""
+    answers = questions_of(asked, rename)
+    return answers[find(list(answers), name, "label")]
+
+
+@checked
 def yes_or_no(grades: Grades, name: str) -> Grades:
     """The answers to a yes-or-no question as ``1`` and ``0``; uncertain ones (−1) are none. Raises :class:`InputError`
     for any other answer."""

@@ -11,7 +11,7 @@ import typer
 
 from overread.cli.console import end, open_run, say
 from overread.cli.options import AsJson, Cache, Offline, PredictionTable, listed
-from overread.core.errors import InputError
+from overread.core.errors import InputError, one_of
 from overread.core.phrases import count
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ def curve(
     part: Part = "tuning",
     grades: Annotated[str, typer.Option(help="several graders' answers to the training images: a curve over grades per image")] = "",
     per_image: Annotated[str, typer.Option(help="numbers of grades per image, with --grades")] = "1,2,3",
-    unit: Annotated[str, typer.Option(help="of the sizes of tables: images, patients, or grades per image")] = "images",
+    grades_of: Annotated[str, typer.Option(help="whose grades are fewer, with --grades: training (models are trained), or judged (the run's model is judged by labels of fewer grades)")] = "training",
+    unit: Annotated[str, typer.Option(help="of the sizes of tables: images, patients, grades per image, or grades per judged image")] = "images",
     metric: Metric = "", seed: Seed = 0, output: Given = "", cache: Cache = "", offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """What more training images, or more grades per image, gained and would gain. Of tables without torch."""
-    from overread.evaluation.generalisation.learning_curve import learning_curve
+    from overread.evaluation.generalisation.learning_curve import JUDGED, learning_curve
     from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.curve_shift import curve_page
 
@@ -61,14 +62,48 @@ def curve(
                                ledger=ledger_beside(what[0]))  # fmt: skip
         _write(found, folder, "curve", curve_page(folder, found), as_json)
         return
-    from overread.distributed.repeated import trainings_by_grades, trainings_by_size
+    from overread.cases.derived import rules_of
+    from overread.distributed.repeated import judged_by_grades, trainings_by_grades, trainings_by_size
 
     _refuse_level(form, "a run is trained anew, and its metric is of the classes that it learns")
     run, folder = what[0], Path(output) if output else what[0] / "curve"
     with _opened(run, part, metric, cache, offline, as_json) as (context, cases, split):
+        asked, rules, many = _grades(grades, cases, context), rules_of(context.study.columns.derive), _whole(per_image)
+        rule = (
+            "median" if context.study.columns.consensus == "median" else "majority"
+        )  # two graders are too few for a model of them
+        if grades and one_of(grades_of, ("training", "judged"), "--grades-of") == "judged":
+            steps, notes = judged_by_grades(
+                context.predictions(part),
+                cases.only(split, part),
+                asked,
+                many,
+                repeats=repeats,
+                seed=seed,
+                rules=rules,
+                rule=rule,
+            )
+            found = learning_curve(
+                steps,
+                metric=metric,
+                seed=seed,
+                part=part,
+                unit=JUDGED,
+                ledger=run / "ledger.jsonl" if part == "test" else None,
+            )
+            _write(
+                found,
+                folder,
+                "curve",
+                curve_page(folder, found, notes=tuple(notes)),
+                as_json,
+                "overread shift " + str(run),
+            )
+            return
         if grades:
-            asked, many = _grades(grades, cases), _whole(per_image)
-            trainings = trainings_by_grades(cases, split, asked, many, repeats=repeats, part=part, seed=seed)
+            trainings = trainings_by_grades(
+                cases, split, asked, many, repeats=repeats, part=part, seed=seed, rules=rules, rule=rule
+            )
         else:
             shares = listed(sizes) or ("12.5%", "25%", "50%", "100%")
             trainings = trainings_by_size(cases, split, shares, repeats=repeats, part=part, seed=seed)
@@ -193,11 +228,24 @@ def _blank(cases: Cases) -> Predictions:
     return Predictions(pd.DataFrame(columns=columns), cases.target)
 
 
-def _grades(path: str, cases: Cases) -> Grades:
+def _grades(path: str, cases: Cases, context: RunContext) -> dict[str, Grades]:
+    """The answers to each question that the labels are made of; to the one label under a blank name."""
     from overread.cases.annotators import coded, read_grades
+    from overread.cases.derived import columns_used, rules_of
+    from overread.cases.several_questions import read_questions
 
-    grades = read_grades(path)
-    return coded(grades, cases.salt, cases.identifiers) if cases.salt else grades
+    if not path:
+        return {}
+    if cases.target.task.multilabel:
+        every = read_questions(path)
+        wanted = {*cases.target.names, *columns_used(rules_of(context.study.columns.derive), list(every))}
+        asked = {name: grades for name, grades in every.items() if name in wanted}
+    else:
+        label = context.study.columns.label
+        asked = {"": read_grades(path, label=label) if label and context.study.columns.graders else read_grades(path)}
+    return {
+        name: coded(grades, cases.salt, cases.identifiers) if cases.salt else grades for name, grades in asked.items()
+    }
 
 
 def _whole(text: str) -> list[int]:

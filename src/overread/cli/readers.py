@@ -49,8 +49,7 @@ def readers(
     from overread.evaluation.readers.answers import read_truth
     from overread.evaluation.readers.findings_study import judge_findings
     from overread.evaluation.readers.reader_study import judge_readers
-    from overread.reporting.pages.findings_readers import findings_page
-    from overread.reporting.pages.readers import readers_page
+    from overread.reporting.pages.readers import findings_page, readers_page
 
     one_of(consensus, RULES, "--consensus")
     against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ import pandas as pd
 
 from overread.cases.annotators import Grades
 from overread.cases.cases import Cases
-from overread.cases.graded_cases import fewer_grades, graded
+from overread.cases.derived import Rule
+from overread.cases.graded_cases import fewer_grades, graded, regraded
 from overread.cases.split import Split
 from overread.cases.stratify import beginning, nested_order
 from overread.core.errors import InputError, UnsoundError, checked
@@ -122,20 +123,20 @@ def _size(text: str) -> tuple[float, int]:
 
 @checked
 def trainings_by_grades(
-    cases: Cases, split: Split, grades: Grades, per_image: Sequence[int], *, repeats: int = 3, part: str = "tuning",
-    seed: int = 0,
+    cases: Cases, split: Split, grades: Grades | Mapping[str, Grades], per_image: Sequence[int], *, repeats: int = 3,
+    part: str = "tuning", seed: int = 0, rules: Sequence[Rule] = (), rule: str = "majority",
 ) -> Trainings:  # fmt: skip
     """A training for each number of grades per image, whose majority labels the training images.
 
-    The labels of tuning and test stay as they are. Raises :class:`InputError` where cases have no grade, or fewer
+    ``grades``: of one label, or of each of several questions, from which ``rules`` derive findings. The labels of tuning and test stay as they are. Raises :class:`InputError` where cases have no grade, or fewer
     than two different numbers are asked for.
     """
     pool, tuning, judged = (_part(cases, split, p) for p in ("train", "tuning", part))
     if len(set(per_image)) < 2:
         raise InputError("a curve over grades needs two numbers of grades", given=list(per_image), todo="--per-image 1,3")  # fmt: skip
-    mine = grades.table["case"].isin(set(pool.table["case"]))
-    own = replace(grades, table=grades.table[mine].reset_index(drop=True))
-    answered = own.table[own.table["label"] != ""].groupby("case").size()
+    own = {name: _of(held, pool) for name, held in (grades.items() if isinstance(grades, Mapping) else [("", grades)])}
+    first = next(iter(own.values())).table
+    answered = first[first["label"] != ""].groupby("case").size()
     found, notes = [], []
     for k in sorted(set(per_image)):
         short = int((answered < k).sum())
@@ -143,12 +144,65 @@ def trainings_by_grades(
             few = f"{short:,} of {len(answered):,} training cases have fewer than {k} grades"
             notes.append(f"{few}: they keep all they have")
         for r in range(repeats):
-            labelled, ties = graded(pool, fewer_grades(own, k, seed=seed, repeat=r))
+            labelled, ties = with_fewer_grades(pool, own, k, rules, seed=seed, repeat=r, rule=rule)
             size = Size(float(k), len(labelled), labelled.patients)
             found.append(Training(f"{k} grades, repeat {r + 1}", labelled, tuning, judged, part, r, size))
             if ties and not r:
                 notes.append(f"{k} grades per image: {ties:,} ties, which go to the grader who was drawn first")
     return Trainings(tuple(found), tuple(notes))
+
+
+def _of(grades: Grades, cases: Cases) -> Grades:
+    mine = grades.table["case"].isin(set(cases.table["case"]))
+    return replace(grades, table=grades.table[mine].reset_index(drop=True))
+
+
+@checked
+def with_fewer_grades(
+    cases: Cases,
+    grades: Mapping[str, Grades],
+    many: int,
+    rules: Sequence[Rule] = (),
+    *,
+    seed: int = 0,
+    repeat: int = 0,
+    rule: str = "majority",
+) -> tuple[Cases, int]:
+    """Cases with the labels that ``many`` of their graders would have given, the same for every question; and the ties.
+
+    ``grades`` by question, of which the consensus is by ``rule``, or one under a blank name for a label with classes, by majority."""
+    fewer = {name: fewer_grades(held, many, seed=seed, repeat=repeat) for name, held in grades.items()}
+    return graded(cases, fewer[""]) if set(fewer) == {""} else regraded(cases, fewer, rules, rule)
+
+
+@checked
+def judged_by_grades(
+    predictions: Predictions, cases: Cases, grades: Mapping[str, Grades], per_image: Sequence[int], *, repeats: int = 3,
+    seed: int = 0, rules: Sequence[Rule] = (), rule: str = "majority",
+) -> tuple[list[tuple[Size, Predictions]], list[str]]:  # fmt: skip
+    """The same predictions under the labels of so many grades per judged image, for :func:`.learning_curve`; and notes.
+
+    ``cases``: those that were predicted. Raises :class:`InputError` where fewer than two different numbers are asked for.
+    """
+    if len(set(per_image)) < 2:
+        raise InputError(
+            "a curve over grades needs two numbers of grades", given=list(per_image), todo="--per-image 1,3"
+        )
+    one = cases.table["case"].duplicated()
+    alone, own = cases.take(~one.to_numpy()), {name: _of(held, cases) for name, held in grades.items()}
+    found, notes = [], []
+    for k in sorted(set(per_image)):
+        for r in range(repeats):
+            labelled, ties = with_fewer_grades(alone, own, k, rules, seed=seed, repeat=r, rule=rule)
+            columns = list(cases.target.columns)
+            new = labelled.table.set_index("case").loc[predictions.table["case"], columns].reset_index(drop=True)
+            table = predictions.table.assign(**{name: new[name].to_numpy() for name in columns})
+            found.append(
+                (Size(float(k), len(table), predictions.table["patient"].nunique()), replace(predictions, table=table))
+            )
+            if ties and not r:
+                notes.append(f"{k} grades per judged image: {ties:,} ties, which go to the grader who was drawn first")
+    return found, notes
 
 
 @checked

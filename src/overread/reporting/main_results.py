@@ -384,7 +384,8 @@ def graders_words(run: Run) -> list[str]:
         return []
     rule = _RULES.get(held.rule, words.name(held.rule or "a consensus", 40))
     answers, cases = words.count(held.answers, "answer"), words.count(held.cases, "case")
-    readers = f"{words.count(len(held.readers), 'reader')} gave {answers} on {cases}; the label is {rule}."
+    asked = f" to {words.count(len(held.questions), 'question')}" if held.questions else ""
+    readers = f"{words.count(len(held.readers), 'reader')} gave {answers}{asked} on {cases}; the label is {rule}."
     return [f"{readers}{_undecided(held)}{_agreement(every)}", *_ceiling(every)]
 
 
@@ -392,7 +393,8 @@ def _undecided(held: AgreementFile) -> str:
     tied, silent = held.undecided.tied, held.undecided.no_answer
     if not tied + silent:
         return ""
-    return f" {words.count(tied + silent, 'case')} got no label: {tied:,} tied, {silent:,} without an answer."
+    what = "answer" if held.questions else "case"
+    return f" {words.count(tied + silent, what)} got no label: {tied:,} tied, {silent:,} without an answer."
 
 
 def _agreement(every: dict[str, Estimate]) -> str:

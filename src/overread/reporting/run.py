@@ -183,6 +183,7 @@ class AgreementFile(Content):
     cases: int = 0
     answers: int = 0
     rule: str = ""
+    questions: tuple[str, ...] = ()
     undecided: Undecided = Undecided()
     estimates: tuple[Estimate, ...] = ()
 

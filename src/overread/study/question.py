@@ -55,9 +55,19 @@ class Columns:
 
     def __post_init__(self) -> None:
         require_allowed(self)
-        given = [name for name in ("label", "labels", "value", "graders") if getattr(self, name)]
-        require(len(given) < 2, "labels come from one place", given=" and ".join(given),
-                todo="give one of label, labels, value and graders")  # fmt: skip
+        given = [name for name in ("label", "labels", "value") if getattr(self, name)]
+        require(
+            len(given) < 2,
+            "labels come from one place",
+            given=" and ".join(given),
+            todo="give one of label, labels and value",
+        )
+        require(
+            not (self.graders and self.value),
+            "graders give labels, not numbers",
+            given="graders and value",
+            todo="give one of them",
+        )
 
     @property
     def readers(self) -> str | tuple[str, ...] | None:

@@ -18,7 +18,7 @@ from overread.cases.audit.image_checks import TrainingImages
 from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
 from overread.cases.extra_inputs import taught_with
-from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of
+from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of, panels_of
 from overread.cases.privacy import codes, patient_codes
 from overread.cases.split import Split, leaked, without
 from overread.cases.split import split as split_cases
@@ -178,10 +178,17 @@ def tell_findings(context: RunContext) -> None:
 
 def _write_agreement(context: RunContext, cases: GradedCases) -> None:
     """``graders.csv`` and ``agreement.json``: the readers' answers, under codes, and how far they agree."""
-    if cases.grades is None:
+    seed = context.study.training.seed
+    if cases.questions:
+        found = panels_of(cases.questions, rule=cases.rule, seed=seed)
+        answers = pd.concat(
+            [held.table.assign(question=name) for name, held in cases.questions.items()], ignore_index=True
+        )
+    elif cases.grades is not None:
+        found, answers = panel_of(cases.grades, rule=cases.rule, seed=seed), cases.grades.table
+    else:
         return
-    found = panel_of(cases.grades, rule=cases.rule, seed=context.study.training.seed)
-    write_csv(context.folder / "graders.csv", cases.grades.table)
+    write_csv(context.folder / "graders.csv", answers)
     write_json(context.folder / "agreement.json", found)
     for line in agreement_in_words(found):
         context.say(f"  {line}")

@@ -11,8 +11,10 @@ from typing import Any
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.core.progress import Progress, silent
 from overread.synthetic.chest import draw_chest
+from overread.synthetic.chest_findings import draw_chest_findings
 from overread.synthetic.cohort import DRAWERS, draw_cohort
 from overread.synthetic.disease_tree import draw_disease_tree
+from overread.synthetic.graded_fundus import draw_fundus
 from overread.synthetic.nodules import draw_nodules
 from overread.synthetic.several_images import KINDS as OF_SEVERAL
 from overread.synthetic.several_images import draw_cases
@@ -27,6 +29,8 @@ PHANTOMS: dict[str, Callable[..., Path]] = {
     "nodules": draw_nodules,
     "disease tree": draw_disease_tree,
     **dict.fromkeys(OF_TRACKS, draw_tracks),
+    "fundus": draw_fundus,
+    "chest findings": draw_chest_findings,
 }
 
 

@@ -579,3 +579,9 @@ def is_directory(path: Path) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode) and dicom_header.read_header(path).is_directory
     except (ImageError, OSError):
         return False
+
+
+@checked
+def settled_columns(path: Path) -> tuple[str, ...]:
+    """The columns whose meaning is settled: those made from the headers of DICOM files; of a table sex and age."""
+    return COLUMNS if is_tree(path) else ("sex", "age")

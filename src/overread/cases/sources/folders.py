@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from overread.cases.sources.layout import Layout
-from overread.cases.sources.tables import ENDINGS, PART_NAMES, PLAIN, numbered
+from overread.cases.sources.tables import ENDINGS, PART_NAMES, PLAIN, Roles, numbered, stems
 from overread.core.errors import InputError, OverreadError, checked
 from overread.images.address import file_of
 from overread.images.read import read_image
@@ -518,3 +518,22 @@ def _count(
         first = f"first that of row {row:,}; the audit sets them aside"
         notes = [*notes, f"image: {len(absent):,} of {len(made):,} files are not there, {first}"]
     return made, notes
+
+
+@checked
+def named_like_files(roles: Roles, root: Path, layout: Layout) -> str | None:
+    """The column whose cells are names of the images that lie beside the table; None where there is none."""
+    base = Path(layout.images_in) if layout.images_in else root
+    files = images_below(base, layout)[0] if base.is_dir() else []
+    names = {form for file in files for form in (file.rsplit("/", 1)[-1].lower(), stems(pd.Series([file]))[0].lower())}
+
+    def share(column: str) -> float:
+        cells = roles.table[column][roles.table[column] != ""].drop_duplicates().head(50).str.lower()
+        return float(cells.str.replace(r"^.*[/\\]", "", regex=True).isin(names).mean()) if len(cells) > 1 else 0.0
+
+    best = max(roles.columns, key=share)
+    if share(best) < 0.5:
+        return None
+    roles.notes.append(f"image: guessed column {best!r}, whose cells are names of files; override with --image")
+    roles.taken.setdefault(best, "image")
+    return best

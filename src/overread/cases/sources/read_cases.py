@@ -11,8 +11,9 @@ import pandas as pd
 
 from overread.cases.cases import ROLES, WHOLE, Cases, Planes, typed
 from overread.cases.derived import Rule, columns_used, rules_of
-from overread.cases.graded_cases import Asked, GradedCases, judged
+from overread.cases.graded_cases import Asked, GradedCases, judged, judged_questions
 from overread.cases.query import columns_of, matching
+from overread.cases.several_questions import questions_of, the_question
 from overread.cases.sources import dicom_export
 from overread.cases.sources.catalogue import class_names, read_archive
 from overread.cases.sources.folders import (
@@ -21,6 +22,7 @@ from overread.cases.sources.folders import (
     images_below,
     locate,
     masks_among,
+    named_like_files,
     offered_patient,
     patient_folders,
     read_folder,
@@ -53,6 +55,7 @@ from overread.cases.sources.tables import (
     open_table,
     open_tables,
     parts,
+    refuse_twice,
     stems,
 )
 from overread.cases.volumes import cut
@@ -87,7 +90,8 @@ def read_cases(
     Paths of images are relative to the table, of a DataFrame to the working folder. ``labels_from``: for DICOM, a table of labels, joined by the identifier
     ``key`` (``patient``, ``study``, ``series``, ``instance``, ``accession`` or ``file``; found out if not given).
     ``graders``: a table of several readers' answers (see :func:`.read_grades`), or columns of this one, a reader each;
-    their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``), and the column ``agreement`` says
+    their ``consensus`` is the label (``majority``, ``median`` or ``dawid-skene``); of a table with several questions
+    ``label`` names the one, or ``labels`` and ``derive`` those that become findings; and the column ``agreement`` says
     how many gave it. ``derive``: findings that follow from other columns by a rule, ``referable = grade >= 2 or oedema
     == 1``, besides ``labels`` or alone (:mod:`.derived`). ``layout``: how the table and its images are laid out, where that cannot be found out
     (:class:`.Layout`). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place of cases and
@@ -100,8 +104,10 @@ def read_cases(
     """
     frame, path = (path, Path.cwd()) if isinstance(path, pd.DataFrame) else (None, Path(os.path.abspath(path)))
     named = {"image": image, "case": case, "patient": patient, "source": source, "view": view, "time": time, "split": split}  # fmt: skip
-    given = (label, labels, value, graders, layout.one_hot or None)
-    require(sum(x is not None for x in given) <= 1, "give one of label, labels, value, graders and one_hot")
+    given = (label, labels, value, layout.one_hot or None)
+    require(sum(x is not None for x in given) <= 1, "give one of label, labels, value and one_hot")
+    apart = graders is None or (value is None and not layout.one_hot)
+    require(apart, "graders answer questions, which label or labels name", given="graders beside value or one_hot")
     for role, column in (("patient", patient), ("label", label), ("split", split)):
         require(not (column and getattr(layout, f"{role}_from")), f"the {role} comes from one place", given=f"{role} and {role}_from",
                 todo="give one of them")  # fmt: skip
@@ -159,14 +165,14 @@ def read_cases(
     named_later = [column for query in queries for column in columns_of(query)]
     kept = (*subgroups, *planes.point, *keep, *named_later)
     return cut(
-        read.hidden(names=names, salt=salt, keep=kept, known=("sex", "age") if frame is not None else _known_of(path)),
+        read.hidden(
+            names=names,
+            salt=salt,
+            keep=kept,
+            known=("sex", "age") if frame is not None else dicom_export.settled_columns(path),
+        ),
         planes,
     )
-
-
-def _known_of(path: Path) -> tuple[str, ...]:
-    """The columns whose meaning is settled: those that we made from the headers of DICOM files; of a table sex and age."""
-    return dicom_export.COLUMNS if dicom_export.is_tree(path) else ("sex", "age")
 
 
 @dataclass(frozen=True)
@@ -215,10 +221,12 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
         roles.taken.update(dict.fromkeys(graders, "grader"))
     made, found = _identify(table, root, roles, columns, want.layout)
     rule = want.consensus
+    if want.labels or want.derive:
+        return replace(_of_questions(made, found, table, graders, roles, taken, want), root=str(root))
     wanted, target, notes, grades = judged(
         made,
         table.loc[made.index],
-        graders,
+        the_question(graders, want.label, want.layout.renamed) if want.label else graders,
         rule=rule,
         positive=want.positive,
         task=want.task,
@@ -227,6 +235,19 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     joined, notes = _joined(made, wanted, roles, want), [*taken, *roles.notes, *notes, *found]
     answer = _answer(made, want.layout)
     return GradedCases(joined, target, str(root), tuple(notes), identifiers=answer, grades=grades, rule=rule)
+
+
+def _of_questions(
+    made: pd.DataFrame, found: list[str], table: pd.DataFrame, graders: Asked, roles: Roles, taken: list[str], want: Wanted
+) -> GradedCases:  # fmt: skip
+    """Cases whose findings are the consensus on several questions, and what follows from it by rules."""
+    rule, labels = want.consensus, [name.removeprefix("label:") for name in want.labels or ()]
+    wanted, target, notes, answers = judged_questions(made, table.loc[made.index], questions_of(graders, want.layout.renamed), labels, want.derive,
+                                                      rule=rule, positive=want.positive, blank=want.layout.blank)  # fmt: skip
+    joined, notes = _joined(made, wanted, roles, want), [*taken, *roles.notes, *notes, *found]
+    return GradedCases(
+        joined, target, "", tuple(notes), identifiers=_answer(made, want.layout), rule=rule, questions=answers
+    )
 
 
 def _answer(made: pd.DataFrame, layout: Layout) -> str:
@@ -258,7 +279,7 @@ def _columns(roles: Roles, named: dict[str, str | None], root: Path, layout: Lay
         fits = {"split": is_split, "case": lambda column: column.is_unique}.get(role)
         columns[role] = roles.take(role, named[role], fits)
     if columns["image"] is None:
-        columns["image"] = _named_like_files(roles, root, layout)
+        columns["image"] = named_like_files(roles, root, layout)
     if columns["image"] is None:
         raise InputError("no column names the images", given=f"columns {', '.join(roles.columns[:30])}",
                          todo=f"name it with --image; {nearest('image', roles.columns)}")  # fmt: skip
@@ -266,24 +287,6 @@ def _columns(roles: Roles, named: dict[str, str | None], root: Path, layout: Lay
         roles.notes = [note for note in roles.notes if not note.startswith("patient: guessed")]
         columns["patient"] = None
     return columns
-
-
-def _named_like_files(roles: Roles, root: Path, layout: Layout) -> str | None:
-    """The column whose cells are names of the images that lie beside the table; None where there is none."""
-    base = Path(layout.images_in) if layout.images_in else root
-    files = images_below(base, layout)[0] if base.is_dir() else []
-    names = {form for file in files for form in (file.rsplit("/", 1)[-1].lower(), stems(pd.Series([file]))[0].lower())}
-
-    def share(column: str) -> float:
-        cells = roles.table[column][roles.table[column] != ""].drop_duplicates().head(50).str.lower()
-        return float(cells.str.replace(r"^.*[/\\]", "", regex=True).isin(names).mean()) if len(cells) > 1 else 0.0
-
-    best = max(roles.columns, key=share)
-    if share(best) < 0.5:
-        return None
-    roles.notes.append(f"image: guessed column {best!r}, whose cells are names of files; override with --image")
-    roles.taken.setdefault(best, "image")
-    return best
 
 
 def _label_columns(roles: Roles, want: Wanted) -> list[str]:
@@ -427,21 +430,8 @@ def _identify(
         roles.notes.append(f"patient: {count(blank, 'image')} without one, each a patient of its own")
     made["patient"] = patient.where(patient != "", "case " + made["case"] if named else made["case"])
     made["split"] = parts(made["split"])
-    _refuse_twice(made)
+    refuse_twice(made)
     return made, found
-
-
-def _refuse_twice(made: pd.DataFrame) -> None:
-    twice = made.duplicated(["case", "view", "time"], keep=False)
-    if twice.any():
-        raise InputError(
-            "a case stands on more than one row", given=f"{count(int(twice.sum()), 'row')}, first {numbered(twice)}",
-            todo="remove the repeated rows, choose another column with --case, or tell the images of one case apart with --view",
-        )  # fmt: skip
-    torn = made.groupby("case")["patient"].transform("nunique") > 1
-    if torn.any():
-        raise InputError("a case belongs to two patients", given=f"{count(made['case'][torn].nunique(), 'case')}, first {numbered(torn)}",
-                         todo="correct the table, or choose another column with --case")  # fmt: skip
 
 
 # -- an export of DICOM files -----------------------------------------------------------------------------------
@@ -505,7 +495,7 @@ def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | N
     alone = made["case"] if blank == len(made) else "case " + made["case"]
     made["patient"] = made["patient"].where(made["patient"] != "", alone)
     wanted, target, more = one_label(made.pop("label"), positive, None, "label", rename=layout.renamed)
-    _refuse_twice(made)
+    refuse_twice(made)
     return Cases(pd.concat([made, wanted], axis=1), target, str(folder), (*notes, *more))
 
 
@@ -557,7 +547,10 @@ def read_images(
     read = _unlabelled(path, named, target, progress, layout)
     for name in keep:
         find(list(read.table.columns), name, "keep-column")
-    return cut(read.hidden(names=names, salt=salt, keep=(*planes.point, *keep), known=_known_of(path)), planes)
+    return cut(
+        read.hidden(names=names, salt=salt, keep=(*planes.point, *keep), known=dicom_export.settled_columns(path)),
+        planes,
+    )
 
 
 def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress, layout: Layout) -> Cases:

@@ -17,6 +17,7 @@ from overread.cases.sources.layout import Layout, file_and_part
 from overread.cases.sources.workbook import OLD, is_workbook, read_sheet
 from overread.core.errors import InputError, checked, nearest
 from overread.core.identifiers import MISSING, identifiers
+from overread.core.phrases import count
 
 #: Nothing is said of the layout: everything is found out.
 PLAIN = Layout()
@@ -299,7 +300,7 @@ def _from_cells(header: list[str], cells: pd.DataFrame, path: Path) -> tuple[pd.
 
 def _once(table: pd.DataFrame, path: Path, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """Without columns that say the same under the same name; refused if they differ."""
-    for name in [name for name, count in Counter(table.columns).items() if count > 1]:
+    for name in [name for name, many in Counter(table.columns).items() if many > 1]:
         first, *others = table.loc[:, table.columns == name].to_numpy().T
         if differ := sum(int((first != other).sum()) for other in others):
             raise InputError(f"the column {name!r} stands twice in the header", given=f"{path}: {differ:,} cells differ",
@@ -449,6 +450,21 @@ def stems(images: pd.Series) -> pd.Series:
     names = images.str.replace(r"^.*/", "", regex=True)
     stems = identifiers(names.str.replace(r"(\.nii\.gz|\.jp2|\.j2k|\.[A-Za-z]+)$", "", regex=True))
     return stems if stems.is_unique else images
+
+
+@checked
+def refuse_twice(made: pd.DataFrame) -> None:
+    """Raise :class:`InputError` for a case on several rows of one view and time, or of two patients."""
+    twice = made.duplicated(["case", "view", "time"], keep=False)
+    if twice.any():
+        raise InputError(
+            "a case stands on more than one row", given=f"{count(int(twice.sum()), 'row')}, first {numbered(twice)}",
+            todo="remove the repeated rows, choose another column with --case, or tell the images of one case apart with --view",
+        )  # fmt: skip
+    torn = made.groupby("case")["patient"].transform("nunique") > 1
+    if torn.any():
+        raise InputError("a case belongs to two patients", given=f"{count(made['case'][torn].nunique(), 'case')}, first {numbered(torn)}",
+                         todo="correct the table, or choose another column with --case")  # fmt: skip
 
 
 class Roles:

@@ -31,7 +31,9 @@ from overread.stats.hypotheses import holm
 from overread.stats.power import FEWEST_SIZES, power_laws
 from overread.stats.resample import Statistic, Weights, bootstrap, replicate, resamples_for
 
-UNITS = ("images", "patients", "grades per image")
+#: The unit of a curve whose sizes are the grades that the judged cases have; the model is the same, the labels are not.
+JUDGED = "grades per judged image"
+UNITS = ("images", "patients", "grades per image", JUDGED)
 _TWICE = (1.85, 2.15)
 
 
@@ -88,7 +90,8 @@ def learning_curve(
 
     ``steps``: the size of each model's training set and its predictions of the same test cases; several of one size
     are repeats, of which the mean is told. ``metric``: see :func:`metric_for`; by default the AUC. ``unit``: of the
-    sizes. Intervals are over the test patients: DeLong's for one AUC, paired for the gains, else a bootstrap. The
+    sizes; ``grades per judged image``: the labels of the cases come from so many grades each, and the predictions are the
+    same, so that what rises is how well labels tell what a model can. Intervals are over the test patients: DeLong's for one AUC, paired for the gains, else a bootstrap. The
     law's is a bootstrap of the same patients at all sizes, with the spread between repeats added where there are
     repeats; it goes to twice the largest size, no further. ``part``: what the test cases are called; where they are a
     test set, give ``ledger`` and the hashes ``models``. Raises :class:`InputError` for fewer than two sizes or other
@@ -96,13 +99,15 @@ def learning_curve(
     """
     require(unit in UNITS, "the unit of the sizes is not known", given=unit, todo=f"choose from {', '.join(UNITS)}")
     normal_quantile(level)
-    groups = by_size(steps)
+    groups = by_size(steps, labels=unit != JUDGED)
     one = next(iter(groups.values()))[0]
     metric = metric_for(one, metric)
     every = [p for found in groups.values() for p in found]
     names = list(models) or [""] * len(every)
     looks = look_at(one, ledger, [(name, p.digest) for name, p in zip(names, every, strict=True)])
-    data = CurveData(groups, metric, group_of(one, metric), level, seed, resamples or resamples_for(len(one)))
+    data = CurveData(
+        groups, metric, group_of(one, metric), level, seed, resamples or resamples_for(len(one)), unit == JUDGED
+    )
     found, gained = measured(data)
     rows = tuple(
         Step(size, estimate, values, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan)
@@ -158,7 +163,7 @@ def said(curve: LearningCurve) -> tuple[str, ...]:
         lines.append(f"{opening} ({span}): undefined, {last.difference.undefined}.")
     else:
         anew = "" if last.anew.undefined else (
-            f"; had other patients taught, {_signed(last.anew.low)} to {_signed(last.anew.high)}")  # fmt: skip
+            f"; had {'others graded' if curve.unit == JUDGED else 'other patients taught'}, {_signed(last.anew.low)} to {_signed(last.anew.high)}")  # fmt: skip
         lines.append(f"{opening} ({span}) changed the {name} by {_between(last.difference)}{anew}.")
     law = curve.law
     if law.undefined:
@@ -315,8 +320,8 @@ class Gain:
     anew: Estimate
 
 
-def by_size(steps: Sequence[tuple[float | Size, Predictions]]) -> dict[Size, list[Predictions]]:
-    """The repeats of each size, from the smallest on, their cases in one order."""
+def by_size(steps: Sequence[tuple[float | Size, Predictions]], labels: bool = True) -> dict[Size, list[Predictions]]:
+    """The repeats of each size, from the smallest on, their cases in one order, and their ``labels`` alike."""
     sized = [(s if isinstance(s, Size) else Size(float(s)), p) for s, p in steps]
     require(all(math.isfinite(s.value) and s.value > 0 for s, _ in sized), "sizes must be above 0",
             given=[s.value for s, _ in sized])  # fmt: skip
@@ -325,7 +330,7 @@ def by_size(steps: Sequence[tuple[float | Size, Predictions]]) -> dict[Size, lis
         raise InputError("a learning curve needs two sizes at least", given=f"{len(values)}",
                          todo="give predictions of models that were taught with more, or less")  # fmt: skip
     first = _sorted(sized[0][1])
-    ready = [(s, _alike(_sorted(p), first)) for s, p in sized]
+    ready = [(s, _alike(_sorted(p), first, labels)) for s, p in sized]
     return {next(s for s, _ in ready if s.value == v): [p for s, p in ready if s.value == v] for v in values}
 
 
@@ -333,8 +338,8 @@ def _sorted(p: Predictions) -> Predictions:
     return p.take(np.argsort(p.table["case"].to_numpy(str), kind="stable"))
 
 
-def _alike(p: Predictions, first: Predictions) -> Predictions:
-    columns = ["case", "patient", *first.target.columns]
+def _alike(p: Predictions, first: Predictions, labels: bool = True) -> Predictions:
+    columns = ["case", "patient", *(first.target.columns if labels else ())]
     same = p.target.names == first.target.names and list(p.target.columns) == list(first.target.columns)
     if not same or not p.table[columns].astype(str).equals(first.table[columns].astype(str)):
         shared = len(set(p.table["case"]) & set(first.table["case"]))
@@ -356,6 +361,7 @@ class CurveData:
     level: float
     seed: int
     resamples: int
+    relabelled: bool = False
 
     @property
     def one(self) -> Predictions:
@@ -407,7 +413,7 @@ def _noted(estimate: Estimate, repeats: int) -> Estimate:
 
 def measured(data: CurveData) -> tuple[list[Estimate], list[Difference]]:
     """The metric at every size, the mean over its repeats, and each step's paired difference."""
-    return (_areas if data.metric == "auc" else _resampled)(data)
+    return (_areas if data.metric == "auc" and not data.relabelled else _resampled)(data)
 
 
 def _areas(data: CurveData) -> tuple[list[Estimate], list[Difference]]:
