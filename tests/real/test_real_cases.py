@@ -10,6 +10,7 @@ import pytest
 import overread as ov
 from overread.cases.audit.fingerprints import similar, take_fingerprints
 from overread.cases.cases import paths
+from overread.cases.class_tree import in_tree
 from overread.cases.split import leaked, without
 from overread.images.read import read_image
 
@@ -144,3 +145,12 @@ def test_planted_near_duplicates_of_real_images(skin, tmp_path, change):
     planted = {(10 * k, 300 + k) for k in range(30)}
     assert len(found & planted) >= 27
     assert len(found - planted) <= 1
+
+
+def test_training_classes_are_cut_from_the_tree_of_seven_skin_lesions(skin):
+    tree = ov.Taxonomy(("lesion", "malignant", "benign", "mel", "bcc", "akiec", "nv", "bkl", "df", "vasc"),
+                       ("", "lesion", "lesion", *["malignant"] * 3, *["benign"] * 4))  # fmt: skip
+    made = ov.partition(tree, skin.table["label"], skin.table["patient"], max_class_size=1000)
+    assert [(c.name, c.images) for c in made.classes] == [("malignant", 938), ("nv", 4323), ("bkl", 583), ("df", 60), ("vasc", 80)]
+    assert any("nv (4,323)" in note for note in made.notes)
+    assert in_tree(skin, tree, positive=("malignant",)).target.positive == ("akiec", "bcc", "mel")
