@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,3 +166,37 @@ def test_a_new_table_is_predicted_under_the_training_classes_and_judged_at_a_lev
     assert len(made) == 140
     assert set(made.table["label"][made.table["table label"] == "papillary"]) == {"glandular"}
     assert made.at_level(TREE, "danger", ("malignant",)).known.all()
+
+
+def test_a_run_is_judged_at_another_level_later(done, tmp_path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(done, copy)
+    said = CliRunner().invoke(app, ["evaluate", str(copy), "--judge-at", "level-1", "--no-figures"])
+    assert said.exit_code == 0, said.output
+    assert [path.name for path in (copy / "evaluation" / "levels").iterdir()] == ["level-1"]
+    again = Evaluation.load(copy / "evaluation" / "levels" / "level-1")
+    assert again["auc", "malignant"].value == Evaluation.load(done / "evaluation" / "levels" / "danger")["auc", "malignant"].value
+    assert again.looks == 1, "this is another look"
+
+
+def test_the_direct_model_needs_one_level(done) -> None:
+    said = CliRunner().invoke(app, ["direct", str(done)])
+    assert said.exit_code
+    assert "nobody says at which level" in str(said.exception)
+
+
+@pytest.mark.slow
+def test_what_fine_classes_sum_to_is_compared_with_the_direct_model(done, tmp_path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(done, copy)
+    said = CliRunner().invoke(app, ["direct", str(copy), "--judge-at", "danger", "--margin", "0.02", "--offline"])
+    assert said.exit_code == 0, said.output
+    home = copy / "direct" / "danger"
+    fine, coarse = (Predictions.read(folder / "predictions" / "test.csv") for folder in (copy, home))
+    assert set(fine.table["case"]) == set(coarse.table["case"])
+    assert coarse.target.names == ("benign", "malignant")
+    found = json.loads((home / "comparison" / "metrics.json").read_text())
+    auc = next(e["value"] for e in found if (e["metric"], e["of"]) == ("auc difference", "malignant"))
+    one, other = (Evaluation.load(f)["auc", "malignant"].value for f in (copy / "evaluation/levels/danger", home / "evaluation"))
+    assert auc == pytest.approx(one - other)
+    assert "margin 0.02" in said.output
