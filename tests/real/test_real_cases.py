@@ -151,6 +151,12 @@ def test_training_classes_are_cut_from_the_tree_of_seven_skin_lesions(skin):
     tree = ov.Taxonomy(("lesion", "malignant", "benign", "mel", "bcc", "akiec", "nv", "bkl", "df", "vasc"),
                        ("", "lesion", "lesion", *["malignant"] * 3, *["benign"] * 4))  # fmt: skip
     made = ov.partition(tree, skin.table["label"], skin.table["patient"], max_class_size=1000)
-    assert [(c.name, c.images) for c in made.classes] == [("malignant", 938), ("nv", 4323), ("bkl", 583), ("df", 60), ("vasc", 80)]
+    assert [(c.name, c.images) for c in made.classes] == [
+        ("malignant", 938),
+        ("nv", 4323),
+        ("bkl", 583),
+        ("df", 60),
+        ("vasc", 80),
+    ]
     assert any("nv (4,323)" in note for note in made.notes)
     assert in_tree(skin, tree, positive=("malignant",)).target.positive == ("akiec", "bcc", "mel")

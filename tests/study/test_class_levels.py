@@ -175,7 +175,10 @@ def test_a_run_is_judged_at_another_level_later(done, tmp_path) -> None:
     assert said.exit_code == 0, said.output
     assert [path.name for path in (copy / "evaluation" / "levels").iterdir()] == ["level-1"]
     again = Evaluation.load(copy / "evaluation" / "levels" / "level-1")
-    assert again["auc", "malignant"].value == Evaluation.load(done / "evaluation" / "levels" / "danger")["auc", "malignant"].value
+    assert (
+        again["auc", "malignant"].value
+        == Evaluation.load(done / "evaluation" / "levels" / "danger")["auc", "malignant"].value
+    )
     assert again.looks == 1, "this is another look"
 
 
@@ -197,6 +200,8 @@ def test_what_fine_classes_sum_to_is_compared_with_the_direct_model(done, tmp_pa
     assert coarse.target.names == ("benign", "malignant")
     found = json.loads((home / "comparison" / "metrics.json").read_text())
     auc = next(e["value"] for e in found if (e["metric"], e["of"]) == ("auc difference", "malignant"))
-    one, other = (Evaluation.load(f)["auc", "malignant"].value for f in (copy / "evaluation/levels/danger", home / "evaluation"))
+    one, other = (
+        Evaluation.load(f)["auc", "malignant"].value for f in (copy / "evaluation/levels/danger", home / "evaluation")
+    )
     assert auc == pytest.approx(one - other)
     assert "margin 0.02" in said.output
