@@ -89,7 +89,7 @@ def test_what_cannot_follow_is_left_out_with_its_reason(file, tmp_path, capsys) 
     follow(Program(), load_system(file), tmp_path / "run", {"table": "t.csv", "readers": ""})
     said = capsys.readouterr().out
     assert "0.800 (0.700–0.900)" in said
-    assert "left out: overread readers" in said
+    assert "left out: overread readers {readers} {run}" in said
     assert "there is no table of readers: give --readers FILE" in said
     assert "these are no predictions" in said
     assert "not made: fleiss kappa in readers/metrics.json" in said

@@ -394,3 +394,21 @@ def test_numbers_are_written_as_asked(tmp_path):
 def test_unguarding_undoes_guarding(cells):
     table = pd.DataFrame({"a": cells})
     assert list(files.unguarded(files.guarded(table))["a"]) == cells
+
+
+def test_a_later_field_counts_only_where_it_differs() -> None:
+    """What was made before there was such a field is still the same."""
+
+    @dataclass(frozen=True)
+    class Before:
+        epochs: int = 3
+
+    @dataclass(frozen=True)
+    class After:
+        epochs: int = 3
+        codes: str = files.later("none")
+
+    old, new = files.fingerprint([Before(), {"of": Before(4)}]), files.fingerprint([After(), {"of": After(4)}])
+    assert old == new
+    assert files.fingerprint(After(codes="itq")) != files.fingerprint(After())
+    assert After().codes == "none"

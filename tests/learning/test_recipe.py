@@ -1,7 +1,11 @@
 import pytest
 
 from overread.core.errors import ArgumentError, InputError
+from overread.core.files import fingerprint
+from overread.images.preprocess import Preprocess
+from overread.learning.model import About, Origin
 from overread.learning.recipe import Recipe, bundled, override
+from overread.tasks.target import Target
 
 
 def test_every_bundled_recipe_loads_and_bears_its_name() -> None:
@@ -68,3 +72,9 @@ def test_what_no_network_can_be_is_refused_when_it_is_written(fields, words) -> 
 def test_what_is_read_of_frozen_features_is_checked(fields, words) -> None:
     with pytest.raises(ArgumentError, match=words):
         Recipe(**{"method": "features", **fields})
+
+
+def test_recipes_and_models_of_before_are_still_the_same() -> None:
+    """A new field of a recipe or of a model's contract is `later`, else every model is trained again, and no index fits."""
+    blank = About(Recipe(), Preprocess((8, 8), 3, mean=(0.5,) * 3, std=(0.5,) * 3), Target("binary", ("n", "p"), ("p",)), Origin("lenet5", 1))  # fmt: skip
+    assert (fingerprint(Recipe()), fingerprint(blank)) == ("32eb19236b645628", "63873a97e42227d1")

@@ -5,8 +5,19 @@ from __future__ import annotations
 import pytest
 
 from overread.core.errors import InputError, OverreadError
+from overread.core.files import write_json
 from overread.learning.recipe import Recipe
-from overread.study.published import PLACES, as_published, commands, explained, load_system, systems
+from overread.study.published import (
+    PLACES,
+    as_published,
+    commands,
+    copy_in,
+    explained,
+    judged_by,
+    kept_copy,
+    load_system,
+    systems,
+)
 from overread.study.question import Study
 
 FILE = """
@@ -100,6 +111,33 @@ def test_what_is_wrong_in_a_file_is_named(file, old, new, said) -> None:
     file.write_text(FILE.replace(old, new))
     with pytest.raises(OverreadError, match=said):
         load_system(file)
+
+
+def test_the_folder_of_a_run_keeps_the_file_in_its_form(file, tmp_path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(InputError, match="no such table"), kept_copy(file, folder):
+        raise InputError("there is no such table")
+    assert not folder.exists(), "a run that cannot begin leaves nothing behind"
+    with kept_copy(file, folder, reduced=True):
+        (folder / "study.toml").write_text("")
+    system, kept, reduced = copy_in(folder)
+    assert (system.recipe["image_size"], kept.name) == (32, "published-reduced.toml")
+    assert "image_size 32 in place of 64" in reduced
+    with pytest.raises(InputError, match="another form"), kept_copy(file, folder):
+        pass
+    assert copy_in(tmp_path) is None
+
+
+def test_commands_are_run_again_where_what_they_depend_on_has_changed(file, tmp_path) -> None:
+    system, readers = load_system(file), tmp_path / "readers.csv"
+    places = {"readers": str(readers), "table": ""}
+    known = {judged_by(system, tmp_path, places)}
+    readers.write_text("case,reader,label")
+    known.add(judged_by(system, tmp_path, places))
+    write_json(tmp_path / "evaluation" / "metrics.json", [])
+    known.add(judged_by(system, tmp_path, places))
+    assert len(known) == 3
+    assert judged_by(system, tmp_path, places) in known
 
 
 def test_a_plain_recipe_is_no_published_system() -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from overread.cases.privacy import IDENTIFIERS, NAMES, codes, identifying, patient_codes, salt_of
 from overread.core.display import Overview, Panel, Shown, panel_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
-from overread.core.files import EqualByDigest, fingerprint, read_json, sha256, unguarded, write_csv, write_json
+from overread.core.files import EqualByDigest, fingerprint, later, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.phrases import count
 from overread.tasks.target import Target
 
@@ -37,7 +37,7 @@ class Planes:
     point: tuple[str, ...] = ()
     side: float = 0.0
     nan: str = "refuse"
-    pixel: float = 0.0
+    pixel: float = later(0.0)
 
     def __post_init__(self) -> None:
         one_of(self.nan, ("refuse", "lowest"), "nan")

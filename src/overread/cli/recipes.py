@@ -34,6 +34,7 @@ def recipes(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Recipes that can be asked for: the general ones, and the published systems with what they need."""
+    from overread.core.files import plain
     from overread.learning.recipe import Recipe, bundled
     from overread.networks.backbones import BACKBONES
     from overread.study.published import systems
@@ -44,7 +45,7 @@ def recipes(
     if as_json:
         held = {"recipes": bundled(), "published": {name: asdict(system) for name, system in published.items()},
                 "backbones": [asdict(b) for b in BACKBONES.values()], "fields": list(Recipe.__dataclass_fields__)}  # fmt: skip
-        typer.echo(json.dumps(held, indent=2))
+        typer.echo(json.dumps(plain(held), indent=2))
         return
     if networks:
         rows = [
@@ -108,20 +109,27 @@ def follow(
 
     A command that cannot be run is left out with its reason, which stands in the table.
     """
-    from overread.study.published import TABLE_FOLDER, commands, write_beside
+    from overread.core.files import read_json, write_json
+    from overread.evaluation.comparison.beside_paper import BesidePaper
+    from overread.study.published import TABLE_FOLDER, commands, judged_by, write_beside
 
-    left_out = []
-    for words, reason in commands(system, {**places, "run": str(folder)}):
-        said = command_of(["overread", *words])
-        say(f"\n{said}" + (f"\n  left out: {reason}" if reason else ""))
-        reason = reason or _run(program, words)
-        if reason:
-            left_out.append(f"{said}: {reason}")
-    found = write_beside(system, folder, left_out=left_out, reduced=reduced)
-    if (folder / "report.html").exists():
-        _run(program, ["report", str(folder)])  # it names the pages that lie beside it now
+    key, done, page = judged_by(system, folder, places), folder / TABLE_FOLDER / "judged.json", folder / TABLE_FOLDER / "published.html"  # fmt: skip
+    if (
+        done.exists() and page.exists() and read_json(done) == key
+    ):  # another look at the test set would tell nothing new
+        found = BesidePaper.load(folder / TABLE_FOLDER)
+    else:
+        left_out = []
+        for line, (words, reason) in zip(system.then, commands(system, {**places, "run": str(folder)}), strict=True):
+            say(f"\n{command_of(['overread', *words])}" + (f"\n  left out: {reason}" if reason else ""))
+            reason = reason or _run(program, words)
+            if reason:
+                left_out.append(f"overread {line}: {reason}")  # as the recipe has it: paths may name people
+        found = write_beside(system, folder, left_out=left_out, reduced=reduced)
+        write_json(done, key)
+        if (folder / "report.html").exists():
+            _run(program, ["report", str(folder)])  # it names the pages that lie beside it now
     typer.echo("\n" + found.table())
-    page = folder / TABLE_FOLDER / "published.html"
     end([page, page.with_suffix(".json")], ["open", page])
 
 
@@ -131,7 +139,7 @@ def _run(program: Any, words: list[str]) -> str:
         code = program.main(words, prog_name="overread", standalone_mode=False)
     except OverreadError as error:
         say(f"  left out: {error}")
-        return str(error)
+        return error.what
     except _WrongCall as error:
         given = command_of(["overread", *words])
         raise InputError("a command of the recipe is wrong", given=given, todo=str(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -30,21 +30,24 @@ def run(
     With the recipe of a published system (see `overread recipes`) the commands of the paper follow, and its own table
     with this run's numbers beside it.
     """
-    from overread.study.published import COPY, as_published, keep_copy, load_system
+    from overread.study.published import as_published, copy_in, kept_copy, load_system
 
     study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources, class_tree)
-    again = Path(table).suffix == ".toml"
-    choice = Path(table).with_name(COPY) if again else Path(recipe.recipe)
-    system = load_system(choice) if choice.exists() or not again else None
-    if system is None:
+    again = copy_in(Path(table).parent) if Path(table).suffix == ".toml" else None
+    fresh = load_system(recipe.recipe) if Path(table).suffix != ".toml" else None
+    if again is None and fresh is None:
         if study.split.folds:
             return _run_grid(study, {}, machine, output)
         if readers:
             raise InputError("readers follow a published system only", given=f"--readers {readers}", todo="see overread recipes, or call: overread readers")  # fmt: skip
         return _run(study, machine, output, verbose)
-    study = study if again else as_published(study, system, given_options(context))
-    keep_copy(choice, output)
-    _run_system(context, system, study, machine, output, verbose, readers)
+    if again is not None:
+        system, file, reduced = again
+    else:
+        system, file, reduced = cast("PublishedSystem", fresh), Path(recipe.recipe), ()
+        study = as_published(study, system, given_options(context))
+    with kept_copy(file, output, reduced=bool(reduced)):
+        _run_system(context, system, study, machine, output, verbose, readers, reduced)
 
 
 def _run(study: Study, machine: Machine, output: Path, verbose: bool) -> None:
@@ -111,7 +114,8 @@ def demo(
     from overread.synthetic.cohort import draw_cohort
 
     if recipe:
-        return _demo_system(context, recipe, output, seed, verbose)
+        home = output if "output" in given_options(context) else Path("runs") / Path(recipe).stem
+        return _demo_system(context, recipe, home, seed, verbose)
     table = output / "cohort" / "metadata.csv"
     if not table.exists():
         say(f"drawing a phantom cohort of {count(patients, 'patient')} under three microscopes")
@@ -127,23 +131,28 @@ def demo(
 
 def _demo_system(context: typer.Context, recipe: str, output: Path, seed: int, verbose: bool) -> None:
     """A published system on its phantom, made smaller as its file says."""
-    from overread.study.published import keep_copy, load_system
+    from overread.core.files import plain, read_json, write_json
+    from overread.study.published import kept_copy, load_system
     from overread.synthetic import draw
 
     system = load_system(recipe)
     if system is None or not system.reduced.phantom:
         raise InputError("the recipe is no published system with a phantom", given=recipe, todo="see overread recipes")
     phantom = dict(system.reduced.phantom)
-    table = output / "cohort" / "metadata.csv"
+    table, told = output / "cohort" / "metadata.csv", output / "cohort" / "drawn.json"
+    drawn = plain({"phantom": phantom, "seed": seed})
+    if table.exists() and (not told.exists() or read_json(told) != drawn):
+        raise InputError("the folder holds another cohort", given=str(output / "cohort"), todo="choose another folder with -o, or delete this one")  # fmt: skip
     if not table.exists():
         say(f"drawing phantoms: {', '.join(f'{name} {value}' for name, value in phantom.items())}")
         with bars() as progress:
             table = draw(output / "cohort", phantom.pop("kind"), phantom, seed=seed, progress=progress)
+        write_json(told, drawn)
     small = system.smaller()
     fields = {name: value for name, value in small.recipe.items() if name != "seed"}
     study = Study.from_flat(table=str(table.absolute()), **small.options, recipe=fields, seed=seed)
-    keep_copy(recipe, output)
-    _run_system(context, small, study, Machine(offline=True), output, verbose, reduced=system.differences())
+    with kept_copy(recipe, output, reduced=True):
+        _run_system(context, small, study, Machine(offline=True), output, verbose, reduced=system.differences())
 
 
 # -- one stage each -----------------------------------------------------------------------------------------------

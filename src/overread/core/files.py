@@ -417,8 +417,29 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 @checked
 def fingerprint(value: object) -> str:
-    """A short hash (16 hexadecimal digits) of plain data or a dataclass, equal for equal content."""
-    return sha256(json.dumps(plain(value), sort_keys=True, ensure_ascii=False).encode())[:16]
+    """A short hash (16 hexadecimal digits) of plain data or a dataclass, equal for equal content.
+
+    A field that is :func:`later` counts only where it differs from its default, so that what was made before there was
+    such a field is still the same.
+    """
+    return sha256(json.dumps(_counted(value), sort_keys=True, ensure_ascii=False).encode())[:16]
+
+
+def later(default: Any) -> Any:
+    """The default of a dataclass's field that came after files of its kind had been written; see :func:`fingerprint`."""
+    return dataclasses.field(default=default, metadata={"later": True})
+
+
+def _counted(value: Any) -> Any:
+    """``value`` as :func:`plain` makes it, without the later fields that are at their defaults."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        held = {f: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {f.name: _counted(v) for f, v in held.items() if not ("later" in f.metadata and v == f.default)}
+    if isinstance(value, dict):
+        return {str(key): _counted(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_counted(item) for item in value]
+    return plain(value)
 
 
 class EqualByDigest:

@@ -169,9 +169,7 @@ def search(
     some = some.take(some.labelled)
     if threads:
         torch.set_num_threads(threads)
-    study = _open(
-        optuna, folder, fingerprint([plain(recipe), [plain(d) for d in dimensions], some.taught, folds, seed]), seed
-    )
+    study = _open(optuna, folder, fingerprint([recipe, dimensions, some.taught, folds, seed]), seed)
     fold = folds_of(some, k=folds if folds > 1 else QUARTERS, seed=seed)
     trainer = Trainer(some, auto.look(some, np.flatnonzero(fold != 0)), recipe, fold, folds, folder, weights,
                       Path(cache) if cache else cache_folder(), digests or {}, pick_device(device), threads or cores(), network, progress)  # fmt: skip

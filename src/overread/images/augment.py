@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from overread.core import random
 from overread.core.errors import checked, one_of, require
-from overread.core.files import cores
+from overread.core.files import cores, later
 
 BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "zero": cv2.BORDER_CONSTANT}
 #: Weights of red, green and blue in the luminance (ITU-R BT.601).
@@ -71,9 +71,9 @@ class Augmentation:
     inscribed: bool = False
     gamma: float = 0.0
     erase: float = 0.0
-    random_crop: float = 1.0
-    clahe_clip: float = CLAHE_CLIP
-    clahe_tiles: int = CLAHE_TILES
+    random_crop: float = later(1.0)
+    clahe_clip: float = later(CLAHE_CLIP)
+    clahe_tiles: int = later(CLAHE_TILES)
 
     def __post_init__(self) -> None:
         limits = {"rotate": 180.0, "hue": 0.5, "blur": 100.0}

@@ -23,6 +23,7 @@ from overread.core.files import (
     EqualByDigest,
     build,
     fingerprint,
+    later,
     plain,
     publish,
     read_fields,
@@ -141,7 +142,7 @@ class About:
     identifiers: str = ""
     members: tuple[About, ...] = ()
     shares: tuple[float, ...] = ()
-    extra_inputs: tuple[ExtraInput, ...] = ()
+    extra_inputs: tuple[ExtraInput, ...] = later(())
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -177,7 +178,7 @@ class Model(EqualByDigest, Shown):
     @property
     def digest(self) -> str:
         """Hash of weights and contract."""
-        return fingerprint([digest_of(self.network.state_dict()), plain(self.about)])
+        return fingerprint([digest_of(self.network.state_dict()), self.about])
 
     def to_frame(self) -> pd.DataFrame:
         """A row an epoch (or a penalty), in the columns of ``history.json``."""

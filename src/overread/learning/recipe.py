@@ -17,7 +17,7 @@ from overread.cases.arrange import FUSIONS
 from overread.cases.cases import Cases
 from overread.cases.extra_inputs import extra_values
 from overread.core.errors import InputError, checked, nearest, one_of, require
-from overread.core.files import build, plain, read_fields, save
+from overread.core.files import build, later, plain, read_fields, save
 from overread.images.augment import Augmentation
 from overread.images.conversions import parse_window
 from overread.images.descriptors import DESCRIPTORS
@@ -111,15 +111,15 @@ class Recipe:
     fusion: str = "single"
     augment_by: str = "case"
     images_per_case: int = 0
-    recurrent: str = "gru"
-    extra_inputs: tuple[str, ...] = ()
+    recurrent: str = later("gru")
+    extra_inputs: tuple[str, ...] = later(())
     precision: str = "auto"
     compile: bool = False
     layers: tuple[str, ...] = ()
     pooling: str = "mean"
     descriptors: tuple[str, ...] = ()
-    codes: str = "none"
-    bits: int = 256
+    codes: str = later("none")
+    bits: int = later(256)
     head: str = "logistic"
     penalties: tuple[float, ...] = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
     folds: int = 5

@@ -119,7 +119,7 @@ def train(
         return step / 8 / 3 * max(recipe.views, 1)  # forwards alone is a third of a step of training
 
     key = fingerprint(
-        [plain(recipe), taught_with(cases, recipe.extra_inputs), training.tolist(), clock.limit, str(weights), pairs]
+        [recipe, taught_with(cases, recipe.extra_inputs), training.tolist(), clock.limit, str(weights), pairs]
     )
     if own is not None:
         key = fingerprint([key, own_name(own), digest_of(own.state_dict())])

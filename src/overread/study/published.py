@@ -9,13 +9,14 @@ needs is a capability with an option of its own.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from overread.core.errors import InputError, checked, nearest, one_of, require
-from overread.core.files import build, plain, read_fields, write_text
+from overread.core.errors import InputError, OverreadError, checked, nearest, one_of, require
+from overread.core.files import build, fingerprint, plain, read_fields, sha256_file, write_text
 from overread.core.phrases import count
 from overread.core.settings import settings
 from overread.evaluation.comparison.beside_paper import BesidePaper, PublishedNumber, beside_paper
@@ -29,8 +30,8 @@ AFTER = ("run", "evaluate", "compare", "direct", "leaderboard", "readers", "simu
 GUESSED = ("image", "label", "patient", "source")
 #: What stands in for a path in those commands.
 PLACES = ("run", "table", "readers")
-#: The copy of the recipe's file in the folder of its run, and the folder of the paper's table.
-COPY, TABLE_FOLDER = "published.toml", "published"
+#: The copy of the recipe's file in the folder of its run, of a run in its reduced form, and the folder of the paper's table.
+COPY, REDUCED_COPY, TABLE_FOLDER = "published.toml", "published-reduced.toml", "published"
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,13 @@ def commands(system: PublishedSystem, places: Mapping[str, str]) -> list[tuple[l
     return [_command(line, places) for line in system.then]
 
 
+@checked
+def judged_by(system: PublishedSystem, folder: Path, places: Mapping[str, str]) -> str:
+    """A hash of all that the commands after the run depend on: while it stays the same, they need not be run again."""
+    found = [folder / "evaluation" / "metrics.json", folder / "grid.json", *(Path(places[name]) for name in ("table", "readers") if places.get(name))]  # fmt: skip
+    return fingerprint([system.then, [sha256_file(path) for path in found if path.is_file()]])
+
+
 def _command(line: str, places: Mapping[str, str]) -> tuple[list[str], str]:
     words = shlex.split(line)
     one_of(words[0] if words else "", AFTER, "a command that follows a run")
@@ -196,9 +204,39 @@ def _command(line: str, places: Mapping[str, str]) -> tuple[list[str], str]:
 
 
 @checked
-def keep_copy(choice: str | Path, folder: Path) -> Path:
-    """Write the recipe's file into the run's ``folder``, where it is found when the run goes on."""
-    return write_text(folder / COPY, Path(recipe_file(choice)).read_text("utf-8"))
+@contextmanager
+def kept_copy(choice: str | Path, folder: Path, *, reduced: bool = False) -> Iterator[None]:
+    """Have the recipe's file in the run's ``folder`` while the run is made and afterwards, where it is found when the run
+    goes on; a run that cannot begin leaves none behind.
+
+    Raises :class:`InputError` for a folder that holds the run of another system, or of this one in its other form.
+    """
+    text, path = Path(recipe_file(choice)).read_text("utf-8"), folder / (REDUCED_COPY if reduced else COPY)
+    other = folder / (COPY if reduced else REDUCED_COPY)
+    begun = (folder / "study.toml").exists() or (folder / "vary.json").exists()
+    if begun and (other.exists() or (path.exists() and path.read_text("utf-8") != text)):
+        raise InputError("the folder holds the run of another published system, or of this one in another form", given=str(folder),
+                         todo="choose another folder with -o, or delete this one")  # fmt: skip
+    home, there = folder.exists(), path.exists()
+    write_text(path, text)
+    try:
+        yield
+    except OverreadError:
+        if not ((folder / "study.toml").exists() or (folder / "vary.json").exists() or there):
+            path.unlink()
+            if not home:
+                folder.rmdir()
+        raise
+
+
+@checked
+def copy_in(folder: Path) -> tuple[PublishedSystem, Path, tuple[str, ...]] | None:
+    """The system whose run lies in ``folder``, its file, and what was made smaller; None where it is no system's."""
+    for name, reduced in ((COPY, False), (REDUCED_COPY, True)):
+        system = load_system(folder / name) if (folder / name).exists() else None
+        if system is not None:
+            return (system.smaller(), folder / name, system.differences()) if reduced else (system, folder / name, ())
+    return None
 
 
 @checked
