@@ -150,7 +150,7 @@ def _demo_system(context: typer.Context, recipe: str, output: Path, seed: int, v
         write_json(told, drawn)
     small = system.smaller()
     fields = {name: value for name, value in small.recipe.items() if name != "seed"}
-    study = Study.from_flat(table=str(table.absolute()), **small.options, recipe=fields, seed=seed)
+    study = Study.from_flat(table=str(table.absolute()), **small.options, recipe=fields, seed=seed).seen_from(Path())
     with kept_copy(recipe, output, reduced=True):
         _run_system(context, small, study, Machine(offline=True), output, verbose, reduced=system.differences())
 
