@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from overread import Recipe, evaluate, explain, predict, read_cases, split, train
+from overread.cases.before_event import followed
 from overread.cases.cases import Cases
 from overread.cases.split import Split
 from overread.core.errors import ArgumentError, InputError, UnavailableError
@@ -94,28 +95,54 @@ def test_fields_that_do_not_go_together_are_refused(cohort) -> None:
         train(cases, parts, TINY.changed(extra_inputs=("speed",)), cache=cache, threads=1)
 
 
-def area(folder: Path, kind: str, *, shuffled: bool = False, **fields) -> float:
+def taught(folder: Path, table: Path, **fields) -> tuple[Model, Cases]:
+    """A model of tracks, and the cases of the test part."""
+    cases = read(table)
+    parts = split(cases, test=0.35, tuning=0.15, seed=1)
+    recipe = TINY.changed(**({"backbone": "cnn_small", "epochs": 14, "batch_size": 8} | fields))
+    return train(cases, parts, recipe, threads=1, cache=folder / "cache"), cases.only(parts, "test")
+
+
+def area(folder: Path, kind: str, *, patients: int = 150, shuffled: bool = False, **fields) -> float:
     """AUC of the test part, of tracks as they are or with their times shuffled within each track."""
-    table = draw_tracks(folder, kind=kind, patients=150)
+    table = draw_tracks(folder, kind=kind, patients=patients)
     if shuffled:
         rows = pd.read_csv(table)
         drawn = np.random.default_rng(0)
         rows["time"] = rows.groupby("track")["time"].transform(lambda times: drawn.permutation(times))
         rows.to_csv(table, index=False)
-    cases = read(table)
-    parts = split(cases, test=0.35, tuning=0.15, seed=1)
-    recipe = TINY.changed(backbone="cnn_small", epochs=10, batch_size=8, **fields)
-    model = train(cases, parts, recipe, threads=1, cache=folder / "cache")
-    return evaluate(predict(model, cases.only(parts, "test"), threads=1))["auc"].value
+    model, test = taught(folder, table, **fields)
+    return evaluate(predict(model, test, threads=1))["auc"].value
 
 
 @pytest.mark.slow
 def test_a_trend_is_found_in_frames_in_their_order_and_not_in_shuffled_ones(tmp_path) -> None:
-    assert area(tmp_path, "trend", extra_inputs=()) >= 0.9
-    assert area(tmp_path, "trend", extra_inputs=(), shuffled=True) <= 0.7
+    assert area(tmp_path, "trend", extra_inputs=(), recurrent="bi-lstm") >= 0.9
+    assert area(tmp_path, "trend", extra_inputs=(), recurrent="bi-lstm", shuffled=True) <= 0.65
 
 
 @pytest.mark.slow
 def test_a_movement_is_found_with_its_column_and_not_without(tmp_path) -> None:
-    assert area(tmp_path, "movement") >= 0.7
-    assert area(tmp_path, "movement", extra_inputs=()) <= 0.62
+    """The mean displacement itself, which nothing has to learn, reaches .84 on these tracks."""
+    small = {
+        "patients": 300,
+        "backbone": "lenet5",
+        "epochs": 10,
+        "batch_size": 16,
+    }  # fewer teach the noise of the frames
+    assert area(tmp_path, "movement", **small) >= 0.74
+    assert area(tmp_path, "movement", **small, extra_inputs=()) <= 0.6
+
+
+@pytest.mark.slow
+def test_a_track_tells_its_outcome_before_the_event_where_a_single_frame_does_not(tmp_path) -> None:
+    """The bar: .3 before the event, and before the marker shows, at least .80 by the track and at most .65 by its last frame."""
+    table = draw_tracks(tmp_path, patients=150)
+    model, test = taught(tmp_path, table, recurrent="bi-lstm")
+    found = followed(test, "event_time", "marker_time")
+    shown = found.until(0.3)
+    assert evaluate(predict(model, shown, threads=1))["auc"].value >= 0.80
+    assert np.nanmax([found.marked[case] for case in shown.table["case"]]) < 0.3
+    alone, _ = taught(tmp_path, table, fusion="single", extra_inputs=(), batch_size=64)
+    last = shown.table["time"].astype(float).groupby(shown.table["case"]).idxmax().to_numpy()
+    assert evaluate(predict(alone, shown.take(np.sort(last)), threads=1))["auc"].value <= 0.65
