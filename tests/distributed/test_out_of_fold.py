@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,6 +83,26 @@ def test_what_learns_more_than_a_head_is_trained_anew():
     assert not learns_inside(Recipe(method="features", backbone="resnet18", normalise="z-score"))
     assert not learns_inside(Recipe(method="features", backbone="resnet18", fusion="concat"))
     assert not learns_inside(Recipe(method="scratch"))
+
+
+def test_numbers_beside_the_pixels_are_read_and_standardised_in_each_fold():
+    """The pixels are noise, the column knows; what is held out moves neither its mean nor its deviation."""
+    recipe = RECIPE.changed(head="logistic", extra_inputs=("speed",))
+    noise, speed = np.random.default_rng(4).normal(size=(N, 3)).astype(np.float32), 5.0 + 3 * ILL + RNG.normal(size=N)
+    speed[3] = np.nan
+
+    def told(speed: np.ndarray, recipe: Recipe = recipe):
+        held = cases()
+        held = replace(held, table=held.table.assign(speed=speed))
+        return out_of_fold(torch.from_numpy(noise), held, FOLD, recipe)
+
+    found, blind = told(speed), told(speed, recipe.changed(extra_inputs=()))
+    assert roc_auc_score(ILL, found.held_out[:, 1]) > 0.9
+    assert roc_auc_score(ILL, blind.held_out[:, 1]) < 0.75
+    inside = FOLD == 2
+    moved = told(np.where(inside, 1000 * speed, speed))
+    assert np.array_equal(found.inner[2][~inside], moved.inner[2][~inside])
+    assert not np.array_equal(found.held_out[FOLD == 1], moved.held_out[FOLD == 1]), "it does teach the others"
 
 
 def test_planes_of_codes_are_learned_in_each_fold():

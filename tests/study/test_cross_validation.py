@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from overread.core.errors import InputError
 from overread.evaluation.comparison.grid_result import ENSEMBLE, FOLDS
-from overread.study.cross_validation import called_by_fold, pooled_folds, read_folds
-from overread.study.factorial import grid
+from overread.study.context import cases_of
+from overread.study.cross_validation import Dealt, _key_of, called_by_fold, pooled_folds, read_folds
+from overread.study.factorial import _at_points, _in_folds, grid
 from overread.study.question import Study, number_of
 
 VARY = {"descriptors": [["lbp"], ["intensity"]]}
@@ -73,6 +76,40 @@ def test_thresholds_and_weights_of_a_fold_come_from_outside_of_it(made):
     _, shares = pooled_folds(cells)
     _, again = pooled_folds({**cells, "lbp": other})
     assert shares == again, "what is said of held-out cases chooses no weights"
+
+
+def test_what_is_kept_is_made_anew_where_what_made_it_changes(phantom):
+    """The shares of the split deal the tuning part of a trained network; numbers beside the pixels teach."""
+    dealt, trained = Dealt(pd.DataFrame({"case": ["a"], "patient": ["a"], "fold": [1]}), 1), {"method": "scratch"}
+    seen = {**FEATURES, "extra_inputs": ["age"]}
+
+    def key(recipe, cases=None, **more) -> str:
+        study = question(phantom, recipe, folds="4", **more)
+        return _key_of(study, cases or cases_of(study), dealt)
+
+    assert key(trained, tuning=0.2) == key(trained, tuning=0.2)
+    assert key(trained, tuning=0.2) != key(trained, tuning=0.4)
+    assert key(trained, test=0.2) != key(trained, test=0.6)
+    assert key(FEATURES, tuning=0.2) == key(FEATURES, tuning=0.4), "frozen features have no tuning part"
+    cases = cases_of(question(phantom, FEATURES))
+    young, old = (replace(cases, table=cases.table.assign(age=start + np.arange(len(cases)))) for start in (20.0, 60.0))
+    assert key(seen, young) != key(seen, old)
+    assert key(FEATURES, young) == key(FEATURES, old)
+
+
+def test_a_question_without_a_threshold_in_one_fold_is_left_out_with_its_reason(made):
+    folder, _, study = made
+    told, heard = read_folds(folder / "cells" / "lbp"), []
+    tuning = dict(told.tuning)
+    assert called_by_fold(study, told, heard.append)
+    assert not heard
+    tuning["2"] = tuning["2"].take((tuning["2"].table["label"] == "benign").to_numpy())
+    assert called_by_fold(study, replace(told, tuning=tuning), heard.append) == ()
+    assert "fold 2" in heard[0]
+    assert _in_folds(study, replace(told, tuning=tuning)).lost == tuple(heard)
+    alone = _at_points(study, tuning["2"], told.held_out, "tuning", folder / "ledger.jsonl")
+    assert alone.called == alone.frozen == ()
+    assert "no sensitivity and specificity" in alone.lost[0]
 
 
 def test_it_is_kept_and_read_again(made, phantom):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from overread.cases.cases import Cases
+from overread.cases.extra_inputs import extra_values, fit_extra_inputs
 from overread.cases.split import folds as folds_of
 from overread.core.errors import UnsoundError, checked
 from overread.core.files import cache_folder, cores
@@ -25,6 +26,7 @@ from overread.learning.model import initial_network
 from overread.learning.recipe import Recipe, refuse_unfit
 from overread.networks.backbones import BACKBONES
 from overread.networks.codes import CodedLinear
+from overread.networks.numeric_inputs import encode_numbers
 from overread.tasks.task import Task
 
 
@@ -63,7 +65,7 @@ def judge_frozen(
     """Cross-validate a recipe of frozen features on all images of ``cases``, whose ``fold`` (N,) keeps patients whole.
 
     The features are made once and kept in the ``cache``; they depend on the image alone. Inside each fold, from the
-    images outside of it and nothing else: the planes of binary codes, the standardisation, the penalty (by ``recipe.folds`` inner folds of patients,
+    images outside of it and nothing else: the planes of binary codes, the standardisation, also of numbers beside the pixels, the penalty (by ``recipe.folds`` inner folds of patients,
     ``pairs`` of like cases kept together), the weights of the classes, the head, and the calibration of what it says.
     What is chosen before, of all images: their size and how many orientations are averaged, by the images' own size.
     Raises :class:`UnsoundError` where a fold leaves one class to learn from, :class:`UnavailableError` without weights.
@@ -106,7 +108,10 @@ def out_of_fold(
     features: Tensor, cases: Cases, fold: NDArray[np.int64], recipe: Recipe, *, codes: CodedLinear | None = None,
     pairs: tuple[tuple[str, str, str], ...] = (), progress: Progress = silent,
 ) -> OutOfFold:  # fmt: skip
-    """The same of ``features`` (N, F), a row for each image of ``cases``; ``codes`` learns its planes in each fold."""
+    """The same of ``features`` (N, F), a row for each image of ``cases``; ``codes`` learns its planes in each fold.
+
+    The recipe's ``extra_inputs`` stand beside them, standardised by the images outside of each fold.
+    """
     task, numbers = cases.target.task, np.unique(fold)
     held_out = np.full((len(cases), task.outputs), np.nan, np.float32)
     inner, penalties = {}, []
@@ -117,6 +122,8 @@ def out_of_fold(
         if codes is not None:
             codes.learn(features[torch.from_numpy(rows)], recipe.seed)
             seen = codes.coded(features)
+        if recipe.extra_inputs:
+            seen = torch.cat([seen, _numbers(cases, rows, recipe.extra_inputs).to(seen)], 1)
         chosen, own, others = _one_fold(seen, cases, rows, np.flatnonzero(fold == number), recipe, pairs)
         held_out[fold == number] = own
         inner[int(number)] = np.full_like(held_out, np.nan)
@@ -124,6 +131,12 @@ def out_of_fold(
         penalties.append(chosen)
     progress("judging folds", len(numbers), len(numbers))
     return OutOfFold(held_out, inner, tuple(penalties))
+
+
+def _numbers(cases: Cases, rows: NDArray[np.int64], columns: tuple[str, ...]) -> Tensor:
+    """(N, 2 E) what a head sees of the numbers of every image, by mean and deviation of the ``rows``."""
+    scales = torch.tensor([(each.mean, each.std) for each in fit_extra_inputs(cases.take(rows), columns)])
+    return encode_numbers(torch.from_numpy(extra_values(cases, columns)), *scales.float().T)
 
 
 def _one_fold(

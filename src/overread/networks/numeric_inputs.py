@@ -43,9 +43,7 @@ class WithNumbers(nn.Module):
 
     def encoded(self, numbers: Tensor) -> Tensor:
         """(n, 2 E) what the head sees of numbers (n, E): standardised, then which are missing."""
-        missing = numbers.isnan()
-        apart = (numbers.float() - self.get_buffer("mean")) / self.get_buffer("std")
-        return torch.cat([apart.masked_fill(missing, 0.0), missing.float()], 1)
+        return encode_numbers(numbers, self.get_buffer("mean"), self.get_buffer("std"))
 
     def features(self, x: Tensor) -> Tensor:
         """The features (n, F + 2 E) that the head sees, of images (n, C + E, H, W)."""
@@ -57,6 +55,17 @@ class WithNumbers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The outputs before softmax or sigmoid, (n, outputs)."""
         return self.head(self.dropout(self.features(x)))
+
+
+@checked
+def encode_numbers(numbers: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(n, 2 E) what a head sees of numbers (n, E): in standard deviations from the mean, 0 where NaN; then 1 where NaN.
+
+    >>> encode_numbers(torch.tensor([[7.0, torch.nan]]), torch.tensor([5.0, 0.0]), torch.tensor([2.0, 1.0])).tolist()
+    [[1.0, 0.0, 0.0, 1.0]]
+    """
+    missing = numbers.isnan()
+    return torch.cat([((numbers.float() - mean) / std).masked_fill(missing, 0.0), missing.float()], 1)
 
 
 @checked

@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 from overread.cases.audit.audit import Audit
 from overread.cases.audit.fingerprints import group
 from overread.cases.cases import Cases, paths
+from overread.cases.extra_inputs import taught_with
 from overread.cases.split import folds as folds_of
 from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import fingerprint, unguarded, write_csv
 from overread.core.phrases import count
+from overread.core.progress import Say, unheard
 from overread.distributed.repeated import Training, Trainings, train_each
 from overread.evaluation.comparison.grid_result import Called, called_at, joined_calls
 from overread.evaluation.comparison.opinion_pool import choose_shares, pooled
@@ -126,7 +128,7 @@ def cross_validate_cell(context: RunContext, cases: Cases, dealt: Dealt, like: P
 
     begin_like(context, cases, like)
     study, recipe = context.study, recipe_of(context.study)
-    key = fingerprint([cases.taught, dealt.digest, recipe, study.training.weights])
+    key = _key_of(study, cases, dealt)
     if not context.done("folds", key, HELD_OUT, TUNED):
         began, judged = context.clock.elapsed, _judged(context)
         held_out, tuned = (_frozen if learns_inside(recipe) else _trained)(context, judged, dealt)
@@ -135,6 +137,20 @@ def cross_validate_cell(context: RunContext, cases: Cases, dealt: Dealt, like: P
         write_csv(context.folder / TUNED, pd.concat([each.table.assign(fold=fold)[names] for fold, each in tuned.items()]), float_format="%.9g")  # fmt: skip
         context.note("folds", key, context.clock.elapsed - began)
     return read_folds(context.folder)
+
+
+def _key_of(study: Study, cases: Cases, dealt: Dealt) -> str:
+    """Hash of everything that out-of-fold predictions are made of."""
+    from overread.distributed.out_of_fold import learns_inside
+
+    recipe = recipe_of(study)
+    tuned = 0 if learns_inside(recipe) else _tuning_folds(study)
+    return fingerprint([taught_with(cases, recipe.extra_inputs), dealt.digest, recipe, study.training.weights, tuned])
+
+
+def _tuning_folds(study: Study) -> int:
+    """Into how many parts what lies outside of a fold is dealt, one of which tunes: by the shares of the study's split."""
+    return max(2, round((1 - study.split.test) / study.split.tuning))
 
 
 @checked
@@ -171,11 +187,10 @@ def _frozen(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Prediction
 def _trained(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Predictions, dict[str, Predictions]]:
     """Of networks, one trained for each fold; each is kept until all are there."""
     study, fold, found = context.study, dealt.of(cases), Audit.load(context.folder / "audit.json")
-    share = study.split.tuning / (1 - study.split.test)
     trainings = []
     for number in range(1, dealt.count + 1):
         rest = cases.take(fold != number)
-        tunes = folds_of(rest, k=max(2, round(1 / share)), seed=study.training.seed, audit=found) == 0
+        tunes = folds_of(rest, k=_tuning_folds(study), seed=study.training.seed, audit=found) == 0
         judged = cases.take((fold == number) | cases.table["case"].isin(rest.table["case"][tunes]).to_numpy())
         trainings.append(
             Training(f"fold {number}", rest.take(~tunes), rest.take(tunes), judged, "held-out", tuned=True)
@@ -203,13 +218,26 @@ def _trained(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Predictio
 
 
 @checked
-def called_by_fold(study: Study, folded: Folded) -> tuple[Called, ...]:
-    """What is called positive in each fold at the points chosen on its own tuning predictions, as one."""
+def called_by_fold(study: Study, folded: Folded, say: Say = unheard) -> tuple[Called, ...]:
+    """What is called positive in each fold at the points chosen on its own tuning predictions, as one.
+
+    A question without a point in one of the folds, for want of one of its answers there, has no calls; ``say`` hears why.
+    """
     table = folded.held_out.table
     each: list[Sequence[Called]] = []
     for fold, tuning in folded.tuning.items():
-        points = thresholds_by(study.operating_point, tuning)
+        try:
+            points = thresholds_by(study.operating_point, tuning)
+        except UnsoundError as error:
+            say(f"no sensitivity and specificity: no threshold can be chosen for fold {fold}: {error}")
+            return ()
         each.append(called_at(folded.held_out.take((table["fold"] == fold).to_numpy()), points, NOTE))
+    everywhere = set.intersection(*({called.of for called in some} for some in each)) if each else set()
+    lost = dict.fromkeys(called.of for some in each for called in some if called.of not in everywhere)
+    if lost:
+        say(
+            f"no sensitivity and specificity of {', '.join(lost)}: what a threshold is chosen on has one answer in a fold"
+        )
     return joined_calls(each, NOTE)
 
 

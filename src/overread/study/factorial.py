@@ -12,7 +12,7 @@ from typing import Any
 
 from overread.cases.annotators import coded, read_grades
 from overread.cases.cases import Cases
-from overread.core.errors import InputError, OverreadError, UnavailableError, checked, one_of
+from overread.core.errors import InputError, OverreadError, UnavailableError, UnsoundError, checked, one_of
 from overread.core.files import fingerprint, folder_lock, read_fields, read_json, write_csv, write_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
@@ -26,7 +26,7 @@ from overread.predictions import Predictions
 from overread.study.context import RunContext, predictions_of
 from overread.study.cross_validation import Dealt, Folded, called_by_fold, cross_validate_cell, deal, pooled_folds
 from overread.study.question import Study
-from overread.study.run_like import run_like
+from overread.study.run_like import carrying_inputs, refuse_unjudged_levels, run_like
 from overread.study.steps import (
     audit,
     begin,
@@ -86,12 +86,14 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """What a finished cell, or the ensemble, is judged by: its table, what it froze, and what it calls positive."""
+    """What a finished cell, or the ensemble, is judged by: its table, what it froze, and what it calls positive; ``lost``
+    says of which question nothing is called, and why."""
 
     table: Predictions
     called: tuple[Called, ...] = ()
     frozen: tuple[Frozen, ...] = ()
     ledger: Path | None = None
+    lost: tuple[str, ...] = ()
 
 
 @checked
@@ -122,9 +124,10 @@ def grid(
     from overread.reporting.pages.leaderboard import grid_page
 
     one_of(part, PARTS, "part")
+    refuse_unjudged_levels(study)
     folder, clock, factors = Path(folder), Clock(study.resources.limit), factors_of(vary)
     cells, lost = _trainable(*cells_of(study, factors), network)
-    study, cases = open_study(study, folder, progress)
+    study, cases = open_study(carrying_inputs(study, [cell.study for cell in cells]), folder, progress)
     say(
         f"{count(len(cells), 'cell')}: "
         + "; ".join(f"{f.name}: {', '.join(x.name for x in f.levels)}" for f in factors)
@@ -143,7 +146,7 @@ def grid(
         board = replace(
             board, part=part, factors={f.name: tuple(x.name for x in f.levels) for f in factors},
             levels={cell.name: cell.levels for cell in made}, left_out=lost, shares=shares, folds=dealt.count if dealt else 0,
-            cautions=(*board.cautions, *_cautions(part, bool(shares))),
+            cautions=(*board.cautions, *_cautions(part, bool(shares)), *(f"{name}: {line}" for name, each in found.items() for line in each.lost)),
         )  # fmt: skip
         routed = _routed(context, found, readers, part, level) if readers else None
         board.save(folder)
@@ -371,7 +374,7 @@ def _judged(context: RunContext, made: Mapping[Cell, Folded | None], part: str) 
     for cell, folded in made.items():
         home = context.folder / "cells" / cell.place
         if folded is not None:
-            found[cell.name] = Judged(folded.held_out, called_by_fold(context.study, folded))
+            found[cell.name] = _in_folds(context.study, folded)
         else:
             tables = (predictions_of(home, "tuning"), predictions_of(home, part))
             found[cell.name] = _at_points(context.study, *tables, part, home / "ledger.jsonl")
@@ -379,10 +382,20 @@ def _judged(context: RunContext, made: Mapping[Cell, Folded | None], part: str) 
 
 
 def _at_points(study: Study, tuning: Predictions, table: Predictions, part: str, ledger: Path) -> Judged:
-    """A table at what is frozen on tuning predictions."""
-    frozen = frozen_by(study.operating_point, tuning, seed=study.training.seed)
+    """A table at what is frozen on tuning predictions; at nothing where these have one of the two answers only."""
+    try:
+        frozen = frozen_by(study.operating_point, tuning, seed=study.training.seed)
+    except UnsoundError as error:
+        return Judged(table, ledger=ledger, lost=(f"no sensitivity and specificity: {error}",))
     note = "at the threshold from tuning data" if part == "test" else "at the threshold chosen on these cases"
     return Judged(table, called_at(table, frozen, note), frozen, ledger)
+
+
+def _in_folds(study: Study, folded: Folded) -> Judged:
+    """Out-of-fold predictions at the points of each fold."""
+    lost: list[str] = []
+    called = called_by_fold(study, folded, lost.append)
+    return Judged(folded.held_out, called, lost=tuple(lost))
 
 
 def _ensemble(
@@ -393,7 +406,7 @@ def _ensemble(
     if folded:
         whole, shares = pooled_folds(folded)
         whole.held_out.save(context.folder / "predictions" / "folds.csv")
-        return Judged(whole.held_out, called_by_fold(context.study, whole)), shares
+        return _in_folds(context.study, whole), shares
     tuning = {cell.name: predictions_of(context.folder / "cells" / cell.place, "tuning") for cell in made}
     shares = choose_shares(tuning)
     tables = {

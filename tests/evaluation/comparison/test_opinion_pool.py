@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from overread.core.errors import InputError, OverreadError, UnsoundError
+from overread.core.identifiers import marks
 from overread.evaluation.comparison.opinion_pool import choose_shares, on_shared_cases, pooled
-from overread.predictions import Predictions
+from overread.evaluation.operating_point import refuse_training
+from overread.predictions import PredictedBy, Predictions
 
 ILL = np.random.default_rng(7).random(160) < 0.4
 
@@ -50,6 +53,24 @@ def test_the_pool_is_the_weighted_mean_of_the_probabilities():
         column = f"p:{name}"
         wanted = 0.25 * SYSTEMS["a"].table[column] + 0.75 * SYSTEMS["b"].table[column]
         assert np.allclose(found.table[column], wanted)
+
+
+def test_a_patient_whom_any_member_has_seen_is_refused():
+    """Each model hashes whom it has seen with a salt of its own; another table says it in its column ``split``."""
+    first, other = SYSTEMS["a"], SYSTEMS["b"]
+    by = {
+        salt: PredictedBy("m", first.target, tuple(marks([who], salt)), salt) for salt, who in (("s", "x"), ("t", "c7"))
+    }
+    a, b = replace(first, by=by["s"]), replace(other, by=by["t"])
+    share = {"a": 0.5, "b": 0.5}
+    assert refuse_training(a) == 0
+    assert refuse_training(pooled({"a": a, "b": replace(other, by=by["s"])}, share)) == 0
+    with pytest.raises(UnsoundError, match="1 patient"):
+        refuse_training(pooled({"a": a, "b": b}, share))
+    assert refuse_training(pooled({"a": a, "b": b}, {"a": 1.0, "b": 0.0})) == 0, "a system without a share adds nothing"
+    told = replace(other, table=other.table.assign(split=np.where(other.table["case"] == "c9", "train", "")))
+    with pytest.raises(UnsoundError, match="1 patient"):
+        refuse_training(pooled({"a": first, "b": told}, share))
 
 
 def test_only_shared_cases_count_and_contradictions_are_refused():

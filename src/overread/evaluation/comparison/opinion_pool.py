@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, UnsoundError, checked, require
 from overread.core.files import fingerprint
-from overread.evaluation.operating_point import settled
+from overread.core.identifiers import among
+from overread.evaluation.operating_point import SEEN, settled
 from overread.predictions import Predictions
 
 #: How often the greedy choice of members may take one.
@@ -87,7 +88,7 @@ def pooled(systems: Mapping[str, Predictions], shares: Mapping[str, float]) -> P
     """The weighted mean of the probabilities (or quantities) of several systems on the cases that stand in every table.
 
     The linear opinion pool (Stone 1961); of a quantity the mean of the values. ``shares`` add up to 1; a system without
-    one counts nothing. Raises :class:`ArgumentError` for other shares, and what :func:`on_shared_cases` does.
+    one counts nothing. A patient whom any member has seen is ``seen`` in the column ``split``. Raises :class:`ArgumentError` for other shares, and what :func:`on_shared_cases` does.
     """
     given = [name for name in systems if shares.get(name, 0.0) > 0]
     require(len(given) > 0, "no system has a share")
@@ -97,10 +98,26 @@ def pooled(systems: Mapping[str, Predictions], shares: Mapping[str, float]) -> P
     first = tables[given[0]]
     mean = np.sum([shares[name] * tables[name].scores for name in given], axis=0)
     made = first.with_scores(mean if first.target.task.continuous else settled(mean))
+    made = replace(made, table=made.table.assign(split=_seen_by_any([tables[name] for name in given])))
     if first.by is None:
         return made
     models = [[name, shares[name], by.model if (by := tables[name].by) else ""] for name in given]
     return replace(made, by=replace(first.by, model=fingerprint(models)))
+
+
+def _seen_by_any(tables: Sequence[Predictions]) -> pd.Series:
+    """The column ``split`` of the first table, ``seen`` where another says, or its model knows, that it has seen the patient.
+
+    The models hash whom they have seen each with a salt of its own, so that their lists cannot be joined; a patient who may
+    be one of them counts too.
+    """
+    split = tables[0].table["split"]
+    for table in tables:
+        seen = table.table["split"].isin(SEEN).to_numpy()
+        if table.by is not None:
+            seen = seen | (among(table.patients, table.by.seen, table.by.salt, table.identifiers) != "").to_numpy()
+        split = split.mask(seen & ~split.isin(SEEN).to_numpy(), "seen")
+    return split
 
 
 @checked
