@@ -47,7 +47,7 @@ def compare(
     mine, other = _coded(mine, other), _coded(other, mine)
     study = mine.study
     if study and not margin:
-        margin, margin_of = study.operating_point.margin, margin_of or study.operating_point.margin_of
+        margin, margin_of = study.operating_point.margin, margin_of or study.operating_point.margin_metrics[0]
     if study:
         primary = primary or (
             "" if form.judge_at else study.operating_point.primary

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from overread.core.phrases import command_of
 from overread.core.progress import Progress
 
 if TYPE_CHECKING:
+    from overread.cases.annotators import Grades
     from overread.cases.cases import Cases
     from overread.cli.options import PredictionTable
     from overread.evaluation.decision.class_decision import Frozen
@@ -217,6 +218,17 @@ def pair_of(first: Path, tuning: str, form: PredictionTable, name: str, output: 
                          todo="give a table of other patients, on which thresholds are chosen: --tuning tuning.csv")  # fmt: skip
     test = form.read(first)
     return Pair(form.read(tuning).in_order_of(test), test, folder, ledger)
+
+
+def coded_for(run: Path, grades: Grades, test: Predictions) -> Grades:
+    """Readers' answers by the names of cases, under the codes that a run gave them; as they are beside a table."""
+    from overread.cases.privacy import codes
+    from overread.study.question import Study
+
+    if not run.is_dir() or set(grades.cases) & set(test.table["case"]):
+        return grades
+    salt = Study.load(run / "study.toml").columns.salt
+    return replace(grades, table=grades.table.assign(case=codes(grades.table["case"], salt))) if salt else grades
 
 
 @dataclass(frozen=True, eq=False)

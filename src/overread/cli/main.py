@@ -38,6 +38,7 @@ from overread.cli.report import checklist, report
 from overread.cli.run import audit, demo, run, split, train
 from overread.cli.scan import key, scan
 from overread.cli.search import search
+from overread.cli.second_reader import second_reader
 from overread.cli.serve import serve
 from overread.cli.show import show
 from overread.cli.similar import similar
@@ -60,7 +61,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, direct, leaderboard, grid, readers, froc, plan, calibrate, simulate,
+for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, direct, leaderboard, grid, readers, froc, plan, calibrate, simulate, second_reader,
                  curve, shift, time, search, similar, serve, checklist, scan, show, export, deidentify, key, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(recipes_app, name="recipes")

@@ -32,6 +32,7 @@ def readers(
     specificity: Annotated[float, typer.Option(min=0, max=1, help="of the model on tuning data, in place of a sensitivity")] = 0.0,
     margin: Margin = 0.0,
     margin_of: Annotated[str, typer.Option(help="auc (of scores), sensitivity or specificity; of the model minus the mean reader")] = "",
+    leave_out: Annotated[str, typer.Option(help="readers who are not among those that are judged, separated by commas: a consensus, say")] = "",
     names: Annotated[str, typer.Option(help="hash: numbers in place of the readers' names; keep: as they stand", rich_help_panel="Columns of the readers' table")] = "hash",
     case: Named = "case", reader: Named = "reader", label: Named = "label",
     score: Named = "score", modality: Named = "modality",
@@ -63,7 +64,8 @@ def readers(
         asked = read_questions(
             readers, listed(questions), case=case, reader=reader, modality=modality, rename=form.how["rename"]
         )
-        asked = {name: _coded(held if names == "keep" else nameless(held), side) for name, held in asked.items()}
+        chosen = {name: _without(held, listed(leave_out)) for name, held in asked.items()}
+        asked = {name: _coded(held if names == "keep" else nameless(held), side) for name, held in chosen.items()}
         folder = output_folder(output, readers.parent / "readers")
         seen = Path(ledger) if ledger else ledger_beside(predictions or readers)
         several = judge_findings(asked, side.test if side else None, at=side.points if side else None, rule=consensus,
@@ -80,6 +82,7 @@ def readers(
     grades = read_grades(
         readers, case=case, reader=reader, label=label, score=score, modality=modality, rename=form.how["rename"]
     )
+    grades = _without(grades, listed(leave_out))
     grades = _coded(grades if one_of(names, NAMES, "--names") == "keep" else nameless(grades), side)
     if names != "keep":
         say(f"{count(len(grades.readers), 'reader')} under numbers, in the order of the table (--names keep: by name)")
@@ -108,6 +111,17 @@ def _several(readers: Path, side: System | None, questions: str, case: str, read
     if questions:
         return True
     return (side is None or side.test.target.task.multilabel) and asks_several(readers, case, reader, modality)
+
+
+def _without(grades: Grades, names: tuple[str, ...]) -> Grades:
+    """The answers of all readers but these; how many stay is said."""
+    for name in names:
+        one_of(name, grades.readers, "the reader of --leave-out")
+    if not names:
+        return grades
+    left = replace(grades, table=grades.table[~grades.table["reader"].isin(names)].reset_index(drop=True))
+    say(f"left out: {count(len(names), 'reader')}; {count(len(left.readers), 'reader')} stay")
+    return left
 
 
 def _coded(grades: Grades, side: System | None) -> Grades:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import bars, end, pair_of, say, table
+from overread.cli.console import bars, coded_for, end, pair_of, say, table
 from overread.cli.options import AsJson, PredictionTable, listed
 from overread.core.errors import InputError
 
@@ -41,7 +41,7 @@ def simulate(
     which = finding or None
     triage = choose_threshold(pair.tuning, sensitivity=sensitivity, finding=which)
     at = choose_threshold(pair.tuning, specificity=specificity or None, finding=which)
-    grades = read_grades(readers, rename=form.how["rename"]) if readers else None
+    grades = coded_for(predictions, read_grades(readers, rename=form.how["rename"]), pair.test) if readers else None
     with bars() as progress:
         progress("simulating workflows", 0, 1)
         found = simulated(pair.test, grades, at=at, triage=triage, reader_threshold=reader_threshold,

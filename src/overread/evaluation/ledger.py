@@ -96,7 +96,7 @@ def _unshown(path: Path, entries: list[dict[str, Any]]) -> dict[str, Any] | None
 
 @checked
 def record_declaration(path: str | Path, declaration: dict[str, Any]) -> bool:
-    """Write down what a study sets out to show; False, and nothing written, if the last one said the same.
+    """Write down what a study sets out to show; False, and nothing written, if the last one of the same metric and class said the same.
 
     Raises :class:`UnsoundError` if the ledger has been cut or edited.
     """
@@ -104,7 +104,10 @@ def record_declaration(path: str | Path, declaration: dict[str, Any]) -> bool:
     with folder_lock(path.parent, wait=30, name=_lock(path)):
         entries = verify(path)
         before = [e["declaration"] for e in entries if is_declaration(e)]
-        if before and before[-1] == declaration:
+        of_the_same = [
+            d for d in before if (d.get("metric"), d.get("of")) == (declaration.get("metric"), declaration.get("of"))
+        ]
+        if of_the_same and of_the_same[-1] == declaration:
             return False
         _append(path, entries, {"kind": "declaration", "declaration": declaration})
     return True

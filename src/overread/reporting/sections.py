@@ -79,10 +79,12 @@ def claim(study: StudyFile) -> str:
     """The margin that was declared; nothing where none was."""
     if not study.margin:
         return words.NOTHING
-    shares = words.is_percentage(study.margin_of)
+    metrics = [part.strip() for part in study.margin_of.split(",")]
+    shares = words.is_percentage(metrics[0])
     size = f"{100 * study.margin:.3g} percentage points" if shares else f"{study.margin:.3g}"
-    metric = words.label(study.margin_of)
-    return f"non-inferiority in {metric} by a margin of {size}, declared in the study and its ledger; `overread compare` judges it"
+    judge = "`overread compare` judges it" if len(metrics) == 1 else "`overread second-reader` judges both"
+    metric = " and ".join(map(words.label, metrics))
+    return f"non-inferiority in {metric} by a margin of {size}, declared in the study and its ledger; {judge}"
 
 
 def study_file(run: Run) -> Table | None:

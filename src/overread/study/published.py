@@ -24,7 +24,7 @@ from overread.learning.recipe import SYSTEM_SECTIONS, Recipe, bundled, recipe_fi
 from overread.study.question import Columns, Study
 
 #: Commands that may follow a run: they judge, compare and show, and touch nothing beyond the folder of the run.
-AFTER = ("run", "evaluate", "compare", "direct", "leaderboard", "readers", "simulate", "curve", "shift", "explain", "similar", "calibrate",
+AFTER = ("run", "evaluate", "compare", "direct", "leaderboard", "readers", "simulate", "second-reader", "curve", "shift", "explain", "similar", "calibrate",
          "grid", "time", "froc")  # fmt: skip
 #: Columns that are found out where nobody names them.
 GUESSED = ("image", "label", "patient", "source")

@@ -194,7 +194,7 @@ class OperatingRule:
     fixed: float = setting(0.9, "the sensitivity at which specificity is told, and the specificity at which sensitivity is", least=0, most=1)
     primary: str = setting("", "the primary endpoint: auc, sensitivity …; of one class: auc:CLASS")
     margin: float = setting(0.0, "margin of non-inferiority, written down before the test set is opened", least=0, most=1)
-    margin_of: str = setting("auc", "what the margin is of: auc, sensitivity or specificity; of one class: sensitivity:CLASS")
+    margin_of: str = setting("auc", "what the margin is of: auc, sensitivity or specificity, or several behind commas; of one class: sensitivity:CLASS")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -215,7 +215,17 @@ class OperatingRule:
         require(not self.cost_matrix or self.decide in ("auto", "cost"), "costs have no part in this decision", given=f"decide {self.decide} and a table of costs",
                 todo="leave out --cost-matrix, or choose --decide cost")  # fmt: skip
         require(self.fixed > 0, "fixed must lie between 0 and 1", given=self.fixed)
-        Declaration.read(self.margin or 0.1, self.margin_of)
+        for metric in self.margin_metrics:
+            Declaration.read(self.margin or 0.1, metric)
+
+    @property
+    def margin_metrics(self) -> tuple[str, ...]:
+        """What the margin is of, each metric by itself.
+
+        >>> OperatingRule(margin=0.05, margin_of="sensitivity, specificity").margin_metrics
+        ('sensitivity', 'specificity')
+        """
+        return tuple(part.strip() for part in self.margin_of.split(","))
 
 
 @dataclass(frozen=True)

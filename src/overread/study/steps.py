@@ -555,10 +555,10 @@ def _shortcut(folder: Path) -> Predictions | None:
 
 @checked
 def declare_margin(study: Study, ledger: Path) -> None:
-    """Write the study's margin to the ledger, once; nothing where it has none."""
+    """Write the study's margin to the ledger, once for each metric that it is of; nothing where it has none."""
     rule = study.operating_point
-    if rule.margin:
-        declare(ledger, Declaration.read(rule.margin, rule.margin_of))
+    for metric in rule.margin_metrics if rule.margin else ():
+        declare(ledger, Declaration.read(rule.margin, metric))
 
 
 @checked

@@ -15,6 +15,7 @@ from overread.synthetic.chest_findings import draw_chest_findings
 from overread.synthetic.cohort import DRAWERS, draw_cohort
 from overread.synthetic.disease_tree import draw_disease_tree
 from overread.synthetic.graded_fundus import draw_fundus
+from overread.synthetic.mammograms import draw_mammograms
 from overread.synthetic.nodules import draw_nodules
 from overread.synthetic.several_images import KINDS as OF_SEVERAL
 from overread.synthetic.several_images import draw_cases
@@ -31,6 +32,7 @@ PHANTOMS: dict[str, Callable[..., Path]] = {
     **dict.fromkeys(OF_TRACKS, draw_tracks),
     "fundus": draw_fundus,
     "chest findings": draw_chest_findings,
+    "mammograms": draw_mammograms,
 }
 
 

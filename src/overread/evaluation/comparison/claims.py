@@ -78,7 +78,7 @@ class Verdict:
 def declare(ledger: str | Path, declaration: Declaration) -> bool:
     """Write down, before the test set is opened, what is to be shown.
 
-    False, and nothing written, if the last declaration was the same. Raises :class:`UnsoundError` if the ledger
+    False, and nothing written, if the last declaration of the same metric and class was the same. Raises :class:`UnsoundError` if the ledger
     has been cut or edited.
     """
     return record_declaration(ledger, plain(declaration))

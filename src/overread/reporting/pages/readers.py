@@ -1,4 +1,4 @@
-"""A reader study, as a page with its figures."""
+"""A reader study, and a model in the place of the second reader, each as a page with its figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from overread.core.errors import checked
 from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
 from overread.evaluation.readers.findings_study import METRICS, FindingsReading
 from overread.evaluation.readers.reader_study import SHOWN, Reading, shown
+from overread.evaluation.readers.second_reader import ERRORS, RATES, DoubleReading, ReaderContrast
 from overread.reporting import words
 from overread.reporting.figures import canvas
 from overread.reporting.figures.canvas import Figure, ForestRow
@@ -242,3 +243,109 @@ def findings_figure(found: FindingsReading) -> Figure | None:
     size = f"{words.count(counts['images'], 'case')} of {words.count(counts['patients'], 'patient')}"
     return canvas.forest_rows(rows, name="readers-f1", title="F1 of the model minus the mean reader", across="F1, model minus mean reader (right: the model does better)",
                               size=size, line=0.0, caption="n: cases that count. Diamond: the mean over findings.")  # fmt: skip
+
+
+# -- a model in the place of the second reader ----------------------------------------------------------------------
+
+
+@checked
+def second_reader_page(found: DoubleReading, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write ``figures/*`` and ``second_reader.html`` into ``folder``; gives the paths, the page first."""
+    head = ("Used", "Threshold", "Rule", "Sensitivity", "Specificity")
+    points = words.points_table((found.point,), ("as a reader",), head, "Sensitivity and specificity on tuning data")
+    sections = [
+        Section.of("The model against each reader", (), contrasts_table(found), _figure(found)),
+        Section.of("What is claimed", (), claims_table(found)),
+        Section.of("The model as the second reader", _saved(found), workflow_table(found)),
+        Section.of("The operating point, frozen on tuning data", (), points),
+    ]
+    return write_page_and_figures(Path(folder) / "second_reader.html", "A model in a double reading", second_reader_summary(found), sections,
+                                  cautions=list(found.cautions))  # fmt: skip
+
+
+@checked
+def second_reader_summary(found: DoubleReading) -> list[str]:
+    """How many cases, what is shown, and how often the test set was looked at."""
+    verdict = "is shown" if found.keeps else "is not shown"
+    lines = [f"{words.size(found.cases, found.patients)} that all of these readers have read. Where the model reads second, double reading {verdict} "
+             f"to be no worse, by a margin of {words.percent(found.margin)} in sensitivity and in specificity."]  # fmt: skip
+    return [*lines, *([f"This test set was looked at {words.times(found.looks)} before."] if found.looks else [])]
+
+
+@checked
+def contrasts_table(found: DoubleReading) -> Table:
+    """By how much the model lowers the errors of each reader, over all sites and at each."""
+    head = ("Against", "Site", "Sensitivity: reader", "model", "Fewer false negatives", "Specificity: reader", "model", "Fewer false positives")  # fmt: skip
+    rows = []
+    for contrast in found.contrasts:
+        cells = []
+        for d in contrast.differences:
+            cells += [_share(d.second), _share(d.first), _points(d.difference)]
+        rows.append((contrast.reader, contrast.source or "all", *cells))
+    return Table("Absolute reductions in percentage points, each with its interval; more is better", head, tuple(rows), 2)  # fmt: skip
+
+
+@checked
+def claims_table(found: DoubleReading) -> Table | None:
+    """Non-inferiority and superiority against each reader, and of double reading with the model; None without claims."""
+    rows = []
+    for contrast in (*found.contrasts, *((found.in_place,) if found.in_place else ())):
+        for metric, (verdict, better) in zip(RATES, contrast.claims):
+            rows.append((contrast.reader, metric, _said(verdict.claim.shown, verdict.claim.p, verdict.claim.undefined),
+                         _said(better.shown and verdict.claim.shown, better.p, better.undefined), verdict.status))  # fmt: skip
+    caption = f"One-sided at 2.5 %; no worse: by a margin of {words.percent(found.margin)}; better: looked at only after that"  # fmt: skip
+    return Table(caption, ("Against", "Of", "No worse", "Better", "Margin"), tuple(rows), 5) if rows else None
+
+
+@checked
+def workflow_table(found: DoubleReading) -> Table:
+    """Sensitivity, specificity and reads per case of both ways, and their difference."""
+    rows = [(name, *(_share(e) if e.metric in RATES else _plain(e) for e in held)) for name, held in found.workflow.items()]  # fmt: skip
+    if found.in_place:
+        rows.append(("difference, percentage points", *(_points(d.difference) for d in found.in_place.differences), words.NOTHING))  # fmt: skip
+    return Table("Where the model agrees with the first reader nobody else reads; elsewhere what was recorded decides",
+                 ("Way", "Sensitivity", "Specificity", "Reads per case"), tuple(rows))  # fmt: skip
+
+
+def _saved(found: DoubleReading) -> list[str]:
+    if not found.saved or found.saved.undefined:
+        return []
+    return [f"Second reads saved: {_share(found.saved)}, where the model and the first reader agree."]
+
+
+def _figure(found: DoubleReading) -> Figure:
+    rows = []
+    for metric, place in zip(RATES, range(len(RATES))):
+        rows.append(ForestRow(f"fewer {ERRORS[metric]}"))
+        rows += [ForestRow(_named(c), c.differences[place].difference, whole=not c.source) for c in found.contrasts]
+    return canvas.forest_rows(
+        rows, name="second-reader", title="What the model changes against each reader", across="Difference, model minus reader",
+        size=words.size(found.cases, found.patients), line=0.0, caption="Diamond: all sites. Right of the line the model makes fewer errors.",
+    )  # fmt: skip
+
+
+def _named(contrast: ReaderContrast) -> str:
+    return f"{contrast.reader}, {contrast.source}" if contrast.source else contrast.reader
+
+
+def _said(shown: bool, p: float, undefined: str) -> str:
+    return undefined or f"{'shown' if shown else 'not shown'}, {p_said(p)}"
+
+
+def _interval(e: Estimate, factor: float, digits: int) -> str:
+    if e.undefined:
+        return e.undefined
+    value, low, high = (words.number(factor * x, digits) for x in (e.value, e.low, e.high))
+    return value if words.NOTHING in (low, high) else f"{value} ({low} to {high})"
+
+
+def _share(e: Estimate) -> str:
+    return _interval(e, 100, 1) + ("" if e.undefined else words.PERCENT)
+
+
+def _points(e: Estimate) -> str:
+    return _interval(e, 100, 1)
+
+
+def _plain(e: Estimate) -> str:
+    return _interval(e, 1, 2)
