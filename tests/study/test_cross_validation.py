@@ -11,7 +11,7 @@ import pytest
 from overread.core.errors import InputError
 from overread.evaluation.comparison.grid_result import ENSEMBLE, FOLDS
 from overread.study.context import cases_of
-from overread.study.cross_validation import Dealt, _key_of, called_by_fold, pooled_folds, read_folds
+from overread.study.cross_validation import Dealt, TablesByFold, _key_of, called_by_fold, pooled_folds, read_folds
 from overread.study.factorial import _at_points, _in_folds, grid
 from overread.study.question import Study, number_of
 
@@ -95,6 +95,31 @@ def test_what_is_kept_is_made_anew_where_what_made_it_changes(phantom):
     young, old = (replace(cases, table=cases.table.assign(age=start + np.arange(len(cases)))) for start in (20.0, 60.0))
     assert key(seen, young) != key(seen, old)
     assert key(FEATURES, young) == key(FEATURES, old)
+
+
+def test_tables_of_the_folds_are_made_when_asked_for_and_hold_fold_case_and_scores(made):
+    """With leave-one-out all of them at once would be patients times cases rows with every column."""
+    folder, board, _ = made
+    cell = folder / "cells" / "lbp"
+    assert list(pd.read_csv(cell / "predictions" / "folds-tuning.csv", nrows=1).columns[:2]) == ["fold", "case"]
+    told = read_folds(cell)
+    asked = list[str]()
+
+    def table(fold: str):
+        asked.append(fold)
+        return told.tuning[fold]
+
+    counted = replace(told, tuning=TablesByFold(tuple(told.tuning), table))
+    assert len(counted.tuning) == 4
+    assert not asked
+    assert counted.tuning["3"].digest == told.tuning["3"].digest
+    assert asked == ["3"]
+    with pytest.raises(KeyError):
+        counted.tuning["5"]
+    whole, _ = pooled_folds({"one": counted, "other": told})
+    assert asked == ["3", *told.tuning], "each is made once for its weights, and none is kept"
+    assert set(whole.tuning["2"].table["case"]) == set(told.tuning["2"].table["case"])
+    assert any("auc within folds compares cases of one model" in caution for caution in board.cautions)
 
 
 def test_a_question_without_a_threshold_in_one_fold_is_left_out_with_its_reason(made):

@@ -14,7 +14,7 @@ there is no unbiased estimate of that variance).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from overread.cases.cases import Cases, paths
 from overread.cases.extra_inputs import taught_with
 from overread.cases.split import folds as folds_of
 from overread.core.errors import InputError, UnsoundError, checked
-from overread.core.files import fingerprint, unguarded, write_csv
+from overread.core.files import fingerprint, guarded, publish, unguarded, write_csv
 from overread.core.phrases import count
 from overread.core.progress import Say, unheard
 from overread.distributed.repeated import Training, Trainings, train_each
@@ -71,7 +71,27 @@ class Folded:
     """Out-of-fold predictions of all cases with their ``fold``, and of each fold those on which its threshold is chosen."""
 
     held_out: Predictions
-    tuning: dict[str, Predictions]
+    tuning: Mapping[str, Predictions]
+
+
+@dataclass(frozen=True, eq=False)
+class TablesByFold(Mapping[str, Predictions]):
+    """A table for each of the ``folds``, made when it is asked for: with leave-one-out there are as many as patients, and
+    each holds nearly all cases."""
+
+    folds: tuple[str, ...]
+    make: Callable[[str], Predictions]
+
+    def __getitem__(self, fold: str) -> Predictions:
+        if fold not in self.folds:
+            raise KeyError(fold)
+        return self.make(fold)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.folds)
+
+    def __len__(self) -> int:
+        return len(self.folds)
 
 
 @checked
@@ -133,8 +153,7 @@ def cross_validate_cell(context: RunContext, cases: Cases, dealt: Dealt, like: P
         began, judged = context.clock.elapsed, _judged(context)
         held_out, tuned = (_frozen if learns_inside(recipe) else _trained)(context, judged, dealt)
         held_out.save(context.folder / HELD_OUT)
-        names = ["fold", "case", *held_out.outputs]
-        write_csv(context.folder / TUNED, pd.concat([each.table.assign(fold=fold)[names] for fold, each in tuned.items()]), float_format="%.9g")  # fmt: skip
+        _write_tuning(context.folder / TUNED, tuned)
         context.note("folds", key, context.clock.elapsed - began)
     return read_folds(context.folder)
 
@@ -158,16 +177,27 @@ def read_folds(folder: Path) -> Folded:
     """The out-of-fold predictions in a cell's folder."""
     held_out = predictions_at(folder, folder / HELD_OUT)
     held_out = replace(held_out, table=held_out.table.assign(fold=held_out.table["fold"].astype(str)))
-    told = unguarded(pd.read_csv(folder / TUNED, dtype={"fold": str, "case": str}, keep_default_na=False))
-    place = pd.Index(held_out.table["case"])
-    tuning = {}
-    for fold, rows in told.groupby("fold", sort=False):
-        found = held_out.take(place.get_indexer(pd.Index(rows["case"])))
-        tuning[str(fold)] = found.with_scores(rows[list(held_out.outputs)].to_numpy(np.float64))
-    return Folded(held_out, tuning)
+    told = pd.read_csv(folder / TUNED, dtype={"fold": str, "case": str}, keep_default_na=False)
+    which, named = pd.factorize(told["case"])  # a case stands in nearly every fold
+    known = unguarded(pd.DataFrame({"case": np.asarray(named, object)}))["case"]
+    place = pd.Index(held_out.table["case"]).get_indexer(pd.Index(known))[which]
+    scores, rows = told[list(held_out.outputs)].to_numpy(np.float64), told.groupby("fold").indices
+
+    def made(fold: str) -> Predictions:
+        return held_out.take(place[rows[fold]]).with_scores(scores[rows[fold]])
+
+    return Folded(held_out, TablesByFold(tuple(map(str, told["fold"].unique())), made))
 
 
-def _frozen(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Predictions, dict[str, Predictions]]:
+def _write_tuning(path: Path, tuning: Mapping[str, Predictions]) -> None:
+    """Fold, case and scores, one fold after the other."""
+    with publish(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        for place, (fold, each) in enumerate(tuning.items()):
+            rows = guarded(each.table.assign(fold=fold)[["fold", "case", *each.outputs]])
+            rows.to_csv(file, index=False, header=not place, float_format="%.9g", lineterminator="\n")
+
+
+def _frozen(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Predictions, Mapping[str, Predictions]]:
     """Of features that are made once, with heads of each fold."""
     from overread.distributed.out_of_fold import judge_frozen
     from overread.learning.predict import tabulate
@@ -179,9 +209,11 @@ def _frozen(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Prediction
                         threads=resources.threads, network=context.network, progress=context.progress, say=context.say)  # fmt: skip
     named = replace(cases, table=cases.table.assign(fold=dealt.of(cases).astype(str)))
     held_out = tabulate(told.held_out, named, cases.target, "held-out")
-    return held_out, {
-        str(fold): tabulate(values, cases, cases.target, "held-out") for fold, values in told.inner.items()
-    }
+
+    def made(fold: str) -> Predictions:
+        return tabulate(told.inner[int(fold)], cases, cases.target, "held-out")
+
+    return held_out, TablesByFold(tuple(map(str, told.inner)), made)
 
 
 def _trained(context: RunContext, cases: Cases, dealt: Dealt) -> tuple[Predictions, dict[str, Predictions]]:
@@ -245,15 +277,18 @@ def called_by_fold(study: Study, folded: Folded, say: Say = unheard) -> tuple[Ca
 def pooled_folds(cells: Mapping[str, Folded]) -> tuple[Folded, dict[str, float]]:
     """The weighted mean of several cells, its weights chosen anew for each fold outside of it; and the weights' mean."""
     first = next(iter(cells.values()))
-    parts, tuning, shares = [], {}, list[dict[str, float]]()
+    parts, shares = [], dict[str, dict[str, float]]()
+
+    def outside(fold: str) -> dict[str, Predictions]:
+        return {name: each.tuning[fold] for name, each in cells.items()}
+
     for fold in first.tuning:
-        outside = {name: each.tuning[fold] for name, each in cells.items()}
-        shares.append(choose_shares(outside))
-        tuning[fold] = pooled(outside, shares[-1])
+        shares[fold] = choose_shares(outside(fold))
         inside = {name: each.held_out.take((each.held_out.table["fold"] == fold).to_numpy()) for name, each in cells.items()}  # fmt: skip
-        parts.append(pooled(inside, shares[-1]).table)
+        parts.append(pooled(inside, shares[fold]).table)
     whole = (
         pd.concat(parts).set_index("case", drop=False).loc[list(first.held_out.table["case"])].reset_index(drop=True)
     )
-    mean: dict[str, Any] = {name: float(np.mean([each[name] for each in shares])) for name in cells}
+    mean: dict[str, Any] = {name: float(np.mean([each[name] for each in shares.values()])) for name in cells}
+    tuning = TablesByFold(tuple(shares), lambda fold: pooled(outside(fold), shares[fold]))
     return Folded(replace(first.held_out, table=whole), tuning), mean

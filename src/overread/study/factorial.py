@@ -439,7 +439,7 @@ def _cautions(part: str, ensemble: bool) -> list[str]:
     """What a reader of the table must know."""
     told = {
         "tuning": "judged on the tuning part, which chose snapshots and thresholds: all values flatter; --part test opens the test set",
-        "folds": "intervals are by patient, and do not cover that the folds share most of their training patients: with others, the models would be others",
+        "folds": "intervals are by patient, and do not cover that the folds share most of their training patients: with others, the models would be others; auc, its differences and p are of the scores of all folds pooled, which come from different models: auc within folds compares cases of one model",
     }  # fmt: skip
     found = [told[part]] if part in told else []
     if ensemble and part == "tuning":
