@@ -69,13 +69,12 @@ def curve(
     run, folder = what[0], Path(output) if output else what[0] / "curve"
     with _opened(run, part, metric, cache, offline, as_json) as (context, cases, split):
         asked, rules, many = _grades(grades, cases, context), rules_of(context.study.columns.derive), _whole(per_image)
-        rule = (
-            "median" if context.study.columns.consensus == "median" else "majority"
-        )  # two graders are too few for a model of them
+        ordered = context.study.columns.consensus == "median"
+        rule = "median" if ordered else "majority"  # a model of the graders needs more of them
         if grades and one_of(grades_of, ("training", "judged"), "--grades-of") == "judged":
             steps, notes = judged_by_grades(
                 context.predictions(part),
-                cases.only(split, part),
+                cases,
                 asked,
                 many,
                 repeats=repeats,

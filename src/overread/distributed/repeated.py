@@ -182,14 +182,16 @@ def judged_by_grades(
 ) -> tuple[list[tuple[Size, Predictions]], list[str]]:  # fmt: skip
     """The same predictions under the labels of so many grades per judged image, for :func:`.learning_curve`; and notes.
 
-    ``cases``: those that were predicted. Raises :class:`InputError` where fewer than two different numbers are asked for.
+    ``cases``: the study's, of which those that were predicted count: where networks were trained without a fold each, the tuning
+    predictions are of all patients that some network has not seen. Raises :class:`InputError` where fewer than two different numbers are asked for.
     """
     if len(set(per_image)) < 2:
         raise InputError(
             "a curve over grades needs two numbers of grades", given=list(per_image), todo="--per-image 1,3"
         )
-    one = cases.table["case"].duplicated()
-    alone, own = cases.take(~one.to_numpy()), {name: _of(held, cases) for name, held in grades.items()}
+    told = cases.table["case"].isin(set(predictions.table["case"])) & ~cases.table["case"].duplicated()
+    alone = cases.take(told.to_numpy())
+    own = {name: _of(held, alone) for name, held in grades.items()}
     found, notes = [], []
     for k in sorted(set(per_image)):
         for r in range(repeats):
