@@ -73,14 +73,7 @@ def curve(
         rule = "median" if ordered else "majority"  # a model of the graders needs more of them
         if grades and one_of(grades_of, ("training", "judged"), "--grades-of") == "judged":
             steps, notes = judged_by_grades(
-                context.predictions(part),
-                cases,
-                asked,
-                many,
-                repeats=repeats,
-                seed=seed,
-                rules=rules,
-                rule=rule,
+                context.predictions(part), cases, asked, many, repeats=repeats, seed=seed, rules=rules, rule=rule
             )
             found = learning_curve(
                 steps,
