@@ -15,7 +15,7 @@ from overread.study.factorial import Readers, cells_of, factors_of, grid, parse_
 from overread.study.question import Study
 
 VARY = {
-    "features": [{"name": "LBP", "descriptors": ["lbp"]}, {"name": "bits", "descriptors": ["intensity"], "codes": "hyperplanes", "bits": 64}, {"name": "no weights", "backbone": "resnet18"}],
+    "features": [{"name": "lbp", "descriptors": ["lbp"]}, {"name": "bits", "descriptors": ["intensity"], "codes": "hyperplanes", "bits": 64}, {"name": "no weights", "backbone": "resnet18"}],
     "head": ["svm", "ridge"],
 }  # fmt: skip
 
@@ -40,9 +40,9 @@ def test_every_cell_is_a_run_on_one_split_and_a_row_of_the_table(made):
     assert (head.raw, head.bits, head.in_features) == (19 + 2 * 19, 64, 64)
     splits = {(folder / "cells" / cell / "split.csv").read_bytes() for cell in cells}
     assert splits == {(folder / "split.csv").read_bytes()}
-    assert set(board.systems) == {"LBP, svm", "LBP, ridge", "bits, svm", "bits, ridge", ENSEMBLE}
-    assert board.levels["LBP, svm"] == ("LBP", "svm")
-    assert board.told("LBP, svm", "sensitivity", "malignant") is not None
+    assert set(board.systems) == {"lbp, svm", "lbp, ridge", "bits, svm", "bits, ridge", ENSEMBLE}
+    assert board.levels["lbp, svm"] == ("lbp", "svm")
+    assert board.told("lbp, svm", "sensitivity", "malignant") is not None
     assert not list(folder.rglob("ledger.jsonl")), "the tuning part is no look at the test"
     for name in ("grid.json", "grid.csv", "metrics.json", "grid.html", "disagreement/disagreement.json"):
         assert (folder / name).exists(), name
@@ -61,7 +61,7 @@ def test_the_ensemble_is_the_mean_of_its_members_by_weights_from_tuning(made):
     folder, board, _ = made
     assert sum(board.shares.values()) == pytest.approx(1)
     mixed = Predictions.read(folder / "predictions" / "tuning.csv").table["p:malignant"]
-    places = {"LBP, svm": "lbp-svm", "LBP, ridge": "lbp-ridge", "bits, svm": "bits-svm", "bits, ridge": "bits-ridge"}
+    places = {"lbp, svm": "lbp-svm", "lbp, ridge": "lbp-ridge", "bits, svm": "bits-svm", "bits, ridge": "bits-ridge"}
     wanted = sum(share * Predictions.read(folder / "cells" / places[name] / "predictions/tuning.csv").table["p:malignant"]
                  for name, share in board.shares.items())  # fmt: skip
     assert mixed.to_numpy() == pytest.approx(wanted.to_numpy(), abs=1e-8)
@@ -77,7 +77,7 @@ def test_called_again_nothing_is_trained_and_a_new_level_is_added(made, phantom)
     again = grid(question(phantom), more, folder, network=False)
     assert {path: path.stat().st_mtime_ns for path in weights} == weights
     assert len(list(folder.rglob("model.safetensors"))) == 6
-    assert again.told("LBP, svm", "auc", "malignant") == board.told("LBP, svm", "auc", "malignant")
+    assert again.told("lbp, svm", "auc", "malignant") == board.told("lbp, svm", "auc", "malignant")
 
 
 def test_the_test_part_is_opened_through_the_ledgers(made, phantom):

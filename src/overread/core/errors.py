@@ -31,12 +31,25 @@ class OverreadError(Exception):
 
     def __init__(self, what: str, *, given: object = None, todo: str = "") -> None:
         self.what, self.given, self.todo = what, given, todo
-        text = what if given is None else f"{what} (given: {_shortened(str(given))})"
-        if todo:
-            end = "" if todo.endswith(("?", ".")) else "."
-            text = f"{text.rstrip('.')}. {todo[0].upper()}{todo[1:]}{end}"
-        text = _LINE_ENDS.sub(" ", text)
-        super().__init__("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
+        super().__init__(_worded(what if given is None else f"{what} (given: {_shortened(str(given))})", todo))
+
+    @property
+    def in_general(self) -> str:
+        """The message without what was given, which may be a path or a cell of the table: for files that are handed on.
+
+        >>> InputError("there is no column 'dx'", given="columns of /home/anna/t.csv", todo="use --label").in_general
+        "there is no column 'dx'. Use --label."
+        """
+        return _worded(self.what, self.todo)
+
+
+def _worded(text: str, todo: str) -> str:
+    """One printable paragraph."""
+    if todo:
+        end = "" if todo.endswith(("?", ".")) else "."
+        text = f"{text.rstrip('.')}. {todo[0].upper()}{todo[1:]}{end}"
+    text = _LINE_ENDS.sub(" ", text)
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _shortened(text: str) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from overread.cases.annotators import coded, read_grades
+import numpy as np
+
+from overread.cases.annotators import Grades, coded, read_grades
 from overread.cases.cases import Cases
 from overread.core.errors import InputError, OverreadError, UnavailableError, UnsoundError, checked, one_of
 from overread.core.files import fingerprint, folder_lock, read_fields, read_json, write_csv, write_json
@@ -25,7 +27,7 @@ from overread.evaluation.operating_point import OperatingPoint
 from overread.predictions import Predictions
 from overread.study.context import RunContext, predictions_of
 from overread.study.cross_validation import Dealt, Folded, called_by_fold, cross_validate_cell, deal, pooled_folds
-from overread.study.question import Study
+from overread.study.question import OperatingRule, Study
 from overread.study.run_like import carrying_inputs, refuse_unjudged_levels, run_like
 from overread.study.steps import (
     audit,
@@ -37,6 +39,7 @@ from overread.study.steps import (
     split,
     sweep,
     tell_findings,
+    thresholds_by,
 )
 
 #: Parts that cells are judged on besides their folds.
@@ -49,13 +52,15 @@ LEAST_SECONDS = 1.0
 class Readers:
     """Who decides where two systems disagree: a table of their calls (blank: one who is never wrong), and which two.
 
-    ``threshold``: the least score of theirs that counts as positive; ``modality``: which one of their table.
+    ``threshold``: the least score of theirs that counts as positive; ``modality``: which one of their table; ``finding``:
+    what they are asked for, where there are several questions: the first if not given, and that is said.
     """
 
     table: str = ""
     systems: tuple[str, ...] = ()
     threshold: float | None = None
     modality: str = ""
+    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,8 +119,10 @@ def grid(
     points, which flatters a little) or ``test`` (a look, in the ledgers of the cells and of the grid). Where the study has
     ``folds``, every cell is judged by cross-validation over all cases instead, and there is no test part
     (:mod:`overread.study.cross_validation`). ``readers``: who decides where two systems disagree, the two that are
-    best on tuning data unless they are named; None where the rule is not asked for. ``metric``, ``against``, ``level``: as
-    in :func:`overread.evaluation.comparison.leaderboard.leaderboard`.
+    best on tuning data unless they are named; None where the rule is not asked for. Where there is nothing to ask (no two
+    cells with an operating point), the table stands without the rule, and says so. ``metric``, ``against``, ``level``: as
+    in :func:`overread.evaluation.comparison.leaderboard.leaderboard`; the study's primary endpoint where no metric is
+    given.
 
     Writes ``grid.json``, ``metrics.json``, ``grid.csv``, ``grid.html`` and ``vary.json``; ``disagreement/`` for the rule.
     Raises :class:`InputError` for a factor, a level or a table that is wrong, :class:`UnsoundError` where the study
@@ -125,6 +132,7 @@ def grid(
 
     one_of(part, PARTS, "part")
     refuse_unjudged_levels(study)
+    _refuse_untold(study)
     folder, clock, factors = Path(folder), Clock(study.resources.limit), factors_of(vary)
     cells, lost = _trainable(*cells_of(study, factors), network)
     study, cases = open_study(carrying_inputs(study, [cell.study for cell in cells]), folder, progress)
@@ -142,17 +150,26 @@ def grid(
         shares: dict[str, float] = {}
         if len(made) > 1:
             found[ENSEMBLE], shares = _ensemble(context, made, found, part)
-        board = _table(context, found, part, metric=metric, against=against, level=level)
+        # all that may fail comes before the look at the test set is written down
+        asked, unasked = _asked(context, made, found, readers) if readers else (None, [])
+        routed = _routed(context, found, asked, level) if asked else None
+        board = _table(
+            context, found, part, metric=metric or study.operating_point.primary, against=against, level=level
+        )
         board = replace(
             board, part=part, factors={f.name: tuple(x.name for x in f.levels) for f in factors},
             levels={cell.name: cell.levels for cell in made}, left_out=lost, shares=shares, folds=dealt.count if dealt else 0,
-            cautions=(*board.cautions, *_cautions(part, bool(shares)), *(f"{name}: {line}" for name, each in found.items() for line in each.lost)),
+            cautions=(*board.cautions, *_cautions(study, part, bool(shares)), *unasked,
+                      *(f"{name}: {line}" for name, each in found.items() for line in each.lost)),
         )  # fmt: skip
-        routed = _routed(context, found, readers, part, level) if readers else None
         board.save(folder)
         write_csv(folder / "grid.csv", board.to_frame())
-        if routed:
+        if routed and asked:
+            _record_rule(context, found, asked, part)
             routed.save(folder / "disagreement")
+        elif readers:
+            for path in (folder / "disagreement").glob("*.json"):
+                path.unlink()  # of another part or other systems
         grid_page(board, folder, routed)
     return board
 
@@ -246,17 +263,24 @@ def cells_of(study: Study, factors: Sequence[Factor]) -> tuple[list[Cell], list[
         try:
             changed = _changed(study, levels, name)
         except OverreadError as error:
-            lost.append(LeftOut(name, str(error)))
+            lost.append(LeftOut(name, _reason(error)))
             errors |= dict.fromkeys(marks, error)
             continue
         sound |= marks
-        place = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:80] or "cell"
-        taken = {cell.place for cell in cells}
-        place = place if place not in taken else f"{place}-{len(cells) + 1}"
-        cells.append(Cell(name, place, tuple(level.name for level in levels), changed))
+        own = tuple(level.name for level in levels)
+        cells.append(Cell(name, _place(own, name), own, changed))
     if never := next((errors[mark] for mark in errors if mark not in sound), None):
         raise never
     return cells, lost
+
+
+def _place(levels: tuple[str, ...], name: str) -> str:
+    """A folder's name that depends on the levels alone, not on which other cells there are: where letters were changed
+    or left out, so that another cell might have the same, a hash of the levels follows."""
+    place = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.")[:80].strip("-.")
+    if "-".join(levels) == place and not any("-" in level for level in levels):
+        return place
+    return f"{place or 'cell'}-{fingerprint(list(levels))[:8]}" if levels else place or "cell"
 
 
 def _changed(study: Study, levels: Sequence[Level], name: str) -> Study:
@@ -279,7 +303,7 @@ def _trainable(cells: list[Cell], lost: list[LeftOut], network: bool) -> tuple[l
             require_trainable(cell.study, network)
         except UnavailableError as error:
             first = first or error
-            lost = [*lost, LeftOut(cell.name, str(error))]
+            lost = [*lost, LeftOut(cell.name, _reason(error))]
             continue
         kept.append(cell)
     if first is not None and not kept:
@@ -326,14 +350,25 @@ def _trained(
             if _of_all_cells(error):
                 raise
             first = first or error
-            lost.append(LeftOut(cell.name, str(error) or type(error).__name__))
-            context.say(f"  {cell.name}: left out — {lost[-1].reason}")
+            lost.append(LeftOut(cell.name, _reason(error)))
+            context.say(f"  {cell.name}: left out — {str(error) or type(error).__name__}")
             continue
         context.say(f"  {cell.name}: done after {time.monotonic() - began:.0f} s ({place + 1} of {len(cells)})")
     context.progress("training cells", len(cells), len(cells))
     if first is not None and not made:
         raise first
     return made, tuple(lost)
+
+
+def _reason(error: BaseException) -> str:
+    """Why there is no result, for files that are handed on: without what was given, and of others' errors their kind."""
+    if isinstance(error, OverreadError):
+        return error.in_general
+    return (
+        "there is not enough memory"
+        if isinstance(error, MemoryError)
+        else f"the training failed ({type(error).__name__}); the message is in the terminal"
+    )
 
 
 def _of_all_cells(error: BaseException) -> bool:
@@ -435,7 +470,17 @@ def _table(context: RunContext, found: Mapping[str, Judged], part: str, **how: A
     return replace(board, cautions=(*board.cautions, *([again] if looks else [])))
 
 
-def _cautions(part: str, ensemble: bool) -> list[str]:
+def _refuse_untold(study: Study) -> None:
+    """Refuse what a grid cannot tell; nothing is ignored in silence."""
+    rule, usual = study.operating_point, OperatingRule()
+    names = ["net_benefit_at", "fixed", *(["prevalence"] if not rule.cost else [])]
+    names += ["decide", "cost_matrix"] if study.split.folds else []
+    if given := [name for name in names if getattr(rule, name) != getattr(usual, name)]:
+        raise InputError("a grid does not tell this", given=" and ".join(f"{name} {getattr(rule, name)}" for name in given),
+                         todo="leave it out, and judge a cell by itself afterwards: overread evaluate")  # fmt: skip
+
+
+def _cautions(study: Study, part: str, ensemble: bool) -> list[str]:
     """What a reader of the table must know."""
     told = {
         "tuning": "judged on the tuning part, which chose snapshots and thresholds: all values flatter; --part test opens the test set",
@@ -444,45 +489,96 @@ def _cautions(part: str, ensemble: bool) -> list[str]:
     found = [told[part]] if part in told else []
     if ensemble and part == "tuning":
         found.append("the weights of the ensemble were chosen on these very cases")
+    rule = study.operating_point
+    if part == "tuning" and (rule.decide != "auto" or rule.cost_matrix):
+        how = f"decide {rule.decide}" + (" by the table of costs" if rule.cost_matrix else "")
+        found.append(
+            f"classes are called by the most probable here: {how} is chosen on these very cases, and holds on the test part"
+        )
+    if study.columns.subgroups:
+        found.append(
+            f"not told by {', '.join(study.columns.subgroups)}: the cells' predictions carry these columns, for overread evaluate"
+        )
     return found
 
 
-def _routed(
-    context: RunContext, found: Mapping[str, Judged], readers: Readers, part: str, level: float
-) -> Disagreement | None:
-    """What comes of it where two systems that disagree ask a reader; None where nothing is called positive."""
-    study = context.study
-    having = {name: each for name, each in found.items() if each.called}
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Two systems, the question that they are asked, what each calls positive, and the readers who decide."""
+
+    readers: Readers
+    called: dict[str, Called]
+    grades: Grades | None
+
+
+def _asked(
+    context: RunContext, made: Mapping[Cell, Folded | None], found: Mapping[str, Judged], readers: Readers
+) -> tuple[_Asked | None, list[str]]:
+    """Whom the rule of disagreement is for; None, with the reason, where there are no two to ask.
+
+    Raises :class:`InputError` for systems or a finding that do not exist, and for a table of readers that is wrong.
+    """
+    if readers.systems and (len(readers.systems) != 2 or readers.systems[0] == readers.systems[1]):
+        raise InputError("the rule of disagreement is for two systems", given=", ".join(readers.systems),
+                         todo="name two: --disagree A --disagree B")  # fmt: skip
     for name in readers.systems:
-        one_of(name, tuple(having), "the system that may disagree")
-    names = readers.systems or tuple(_best_two(context, {n: each for n, each in having.items() if n != ENSEMBLE}))
-    if len(names) != 2 or names[0] == names[1]:
-        raise InputError(
-            "the rule of disagreement is for two systems",
-            given=", ".join(names) or "none",
-            todo="name two: --disagree A --disagree B",
+        one_of(name, tuple(found), "the system that may disagree")
+    questions = tuple(dict.fromkeys(called.of for each in found.values() for called in each.called))
+    if readers.finding:
+        one_of(readers.finding, questions, "the finding that two systems may disagree on")
+    for of in (readers.finding,) if readers.finding else questions:
+        having = {
+            n: next(c for c in each.called if c.of == of)
+            for n, each in found.items()
+            if of in {c.of for c in each.called}
+        }
+        names = readers.systems or tuple(
+            _best_two(context.study, made, found, [n for n in having if n != ENSEMBLE], of)
         )
+        if len(names) == 2 and set(names) <= set(having):
+            break
+    else:
+        why = (
+            "no two of the systems have an operating point (several classes need --positive)"
+            if len(found) > 1
+            else "there is one system"
+        )
+        return None, [f"no rule of disagreement: {why}"]
     grades = read_grades(readers.table) if readers.table else None
-    if grades is not None and study.columns.salt:
-        grades = coded(grades, study.columns.salt, context.cases().identifiers)
-    routed = disagreement({n: having[n].table for n in names}, {n: having[n].called[0] for n in names}, grades,
-                          reader_threshold=readers.threshold, modality=readers.modality, level=level, seed=study.training.seed)  # fmt: skip
+    if grades is not None and context.study.columns.salt:
+        grades = coded(grades, context.study.columns.salt, context.cases().identifiers)
+    others = [each for each in questions if each != of]
+    told = f"the rule of disagreement is told of {of} alone, the first of {len(questions)} questions; --finding names another"
+    return _Asked(readers, {n: having[n] for n in names}, grades), [told] if others and not readers.finding else []
+
+
+def _routed(context: RunContext, found: Mapping[str, Judged], asked: _Asked, level: float) -> Disagreement:
+    """What comes of it where two systems that disagree ask a reader."""
+    return disagreement({n: found[n].table for n in asked.called}, asked.called, asked.grades, reader_threshold=asked.readers.threshold,
+                        modality=asked.readers.modality, level=level, seed=context.study.training.seed)  # fmt: skip
+
+
+def _record_rule(context: RunContext, found: Mapping[str, Judged], asked: _Asked, part: str) -> None:
+    """The look at the test set that the rule is."""
     if part == "test":
-        record_look(context.folder / "ledger.jsonl", fingerprint(list(names)), thresholds_of([f for n in names for f in having[n].frozen]),
-                    having[names[0]].table.digest, test=having[names[0]].table)  # fmt: skip
-    return routed
+        names, first = list(asked.called), found[next(iter(asked.called))].table
+        record_look(context.folder / "ledger.jsonl", fingerprint(names), thresholds_of([f for n in names for f in found[n].frozen]),
+                    first.digest, test=first)  # fmt: skip
 
 
-def _best_two(context: RunContext, found: Mapping[str, Judged]) -> list[str]:
-    """The two cells with the largest sum of sensitivity and specificity on the tuning data of their points."""
+def _best_two(
+    study: Study, made: Mapping[Cell, Folded | None], found: Mapping[str, Judged], names: Sequence[str], of: str
+) -> list[str]:
+    """The two cells with the largest sum of sensitivity and specificity on the tuning data of their points; with folds,
+    the largest mean of it over the folds."""
+    folds = {cell.name: folded for cell, folded in made.items() if folded is not None}
 
     def youden(name: str) -> float:
-        points = [p for p in found[name].frozen if isinstance(p, OperatingPoint)]
-        return points[0].sensitivity + points[0].specificity if points else 0.0
+        if name in folds:
+            each = [thresholds_by(study.operating_point, tuning) for tuning in folds[name].tuning.values()]
+        else:
+            each = [[p for p in found[name].frozen if isinstance(p, OperatingPoint)]]
+        first = [next((p for p in points if p.of == of), None) for points in each]
+        return float(np.mean([p.sensitivity + p.specificity if p else 0.0 for p in first]))
 
-    return sorted(found, key=youden, reverse=True)[:2]
-
-
-def _say_lost(say: Say, lost: Sequence[LeftOut]) -> None:
-    for each in lost:
-        say(f"  left out: {each.name} — {each.reason}")
+    return sorted(names, key=youden, reverse=True)[:2]

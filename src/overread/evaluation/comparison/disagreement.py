@@ -33,7 +33,8 @@ class Disagreement(Result):
     ``estimates``: sensitivity, specificity, reads per case and share called positive of each way, ``where`` naming it
     under ``rule``; then the differences of the combined way from each other one, ``against`` naming that. ``names`` of
     the two systems. ``counts``: cases, patients, readers, cases on which the two disagree, and those of them that nobody
-    read. ``perfect``: no readers were given, and one who is never wrong decides: an upper bound.
+    read. ``perfect``: no readers were given, and one who is never wrong decides: an upper bound. ``of``: the positive
+    classes, or the finding, that both were asked for.
     """
 
     file: ClassVar[str] = "disagreement.json"
@@ -43,6 +44,7 @@ class Disagreement(Result):
     counts: dict[str, int] = field(default_factory=dict)
     perfect: bool = False
     cautions: tuple[str, ...] = ()
+    of: str = ""
 
     def value(self, rule: str, metric: str) -> Estimate:
         """A way's number. Raises :class:`InputError` where there is none."""
@@ -71,7 +73,7 @@ class Disagreement(Result):
     def table(self) -> str:
         """A line for each way, as aligned text for a terminal."""
         c = self.counts
-        lines = [f"where {' and '.join(self.names)} disagree ({c['disagreements']:,} of {count(c['images'], 'case')}), "
+        lines = [f"where {' and '.join(self.names)} disagree{f' on {self.of}' if self.of else ''} ({c['disagreements']:,} of {count(c['images'], 'case')}), "
                  + ("one who is never wrong decides" if self.perfect else f"a reader decides ({count(c['readers'], 'reader')}, each in turn)")]  # fmt: skip
         lines += [f"caution: {caution}" for caution in self.cautions]
         return "\n".join([*lines, *aligned([("rule", "sensitivity", "specificity", "reads per case"), *self.rows()])])
@@ -115,7 +117,9 @@ def disagreement(
     unread = int((disputed[:, None] & np.isnan(answers)).sum())
     counts = {"images": len(rows), "patients": distinct(table.codes[rows]), "readers": 0 if grades is None else answers.shape[1],
               "positives": int(truth.sum()), "disagreements": int(disputed.sum()), "disputed and not read": unread}  # fmt: skip
-    return Disagreement(tuple(found), (names[0], names[1]), counts, grades is None, _cautions(grades is None, counts))
+    return Disagreement(
+        tuple(found), (names[0], names[1]), counts, grades is None, _cautions(grades is None, counts), one.of
+    )
 
 
 def _answers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -38,16 +38,23 @@ FOLDS = "auc within folds"
 
 @dataclass(frozen=True, eq=False)
 class Called:
-    """Which cases a system calls positive, at points chosen without them; ``flagged`` by case, ``note`` says how chosen."""
+    """Which cases a system calls positive, at points chosen without them; ``flagged`` by case, ``note`` says how chosen.
+
+    ``name`` tells several points of the same classes apart, as that of an operating point does.
+    """
 
     positive: tuple[str, ...]
     flagged: dict[str, bool]
     note: str
+    name: str = ""
 
     @property
     def of(self) -> str:
         """The name under which its results stand."""
         return "+".join(self.positive)
+
+
+P = TypeVar("P", Called, OperatingPoint)
 
 
 @dataclass(frozen=True)
@@ -144,20 +151,39 @@ def judge_grid(
     """The table of one or more systems on the cases that all of them predicted, as :func:`.leaderboard` ranks them.
 
     ``at``: what was frozen on tuning data, for a test that was not seen; or ``called``: what each calls positive, where
-    the point differs from fold to fold, or was chosen on these very cases. A column ``fold`` in the tables gives the AUC
-    within folds too. Intervals by patient: DeLong for the AUC, Wilson for sensitivity and specificity, Tango for their
+    the point differs from fold to fold, or was chosen on these very cases. Of several points of the same classes the first
+    counts, and a caution names the others. A column ``fold`` in the tables gives the AUC within folds too. Intervals by patient: DeLong for the AUC, Wilson for sensitivity and specificity, Tango for their
     differences; p of McNemar, after Holm's correction over systems and metrics. Raises what :func:`.leaderboard` does.
     """
     systems = on_shared_cases(systems) if len(systems) > 1 else dict(systems)
     at = {} if called else dict(at or {})
+    first, others = _first_of_each(called or {})
     if len(systems) > 1:
         board = leaderboard(systems, at=at, metric=metric, against=against, level=level, seed=seed, resamples=resamples,
                             ledgers=ledgers, allow_seen=allow_seen)  # fmt: skip
     else:
         board = _alone(systems, at, metric, level, seed, resamples, ledgers or {}, allow_seen)
     if called or any("fold" in table.table for table in systems.values()):
-        board = _with_calls(board, systems, called or {}, level)
+        board = _with_calls(board, systems, first, level)
+    points = {name: [p for p in each if isinstance(p, OperatingPoint)] for name, each in at.items()}
+    others = others or _first_of_each(points)[1]
+    if others:
+        told = f"calls are those at the first operating point of the same classes; not told here: {', '.join(others)} (evaluate a cell by itself for these)"
+        board = replace(board, cautions=(*board.cautions, told))
     return Grid(**{f.name: getattr(board, f.name) for f in fields(Leaderboard)})
+
+
+def _first_of_each(points: Mapping[str, Sequence[P]]) -> tuple[dict[str, list[P]], list[str]]:
+    """Of each system the first point of each group of classes; and what the points are called that come after it."""
+    first: dict[str, list[P]] = {}
+    later: dict[str, None] = {}
+    for name, each in points.items():
+        kept: dict[str, P] = {}
+        for point in each:
+            if kept.setdefault(point.of, point) is not point:
+                later[f"{point.of}, {point.name or 'another point'}"] = None
+        first[name] = list(kept.values())
+    return first, list(later)
 
 
 def _alone(
@@ -172,8 +198,13 @@ def _alone(
     main = found[(wanted.strip(), of.strip())] if of else found[wanted.strip()]
     whole = [e for e in found.estimates if not e.where and e.of in {"", main.of, found.primary}]
     whole = [e for e in whole if e.metric in {m.name for m in METRICS if "comparison" in m.shown}]
+    before = (
+        [f"looks at these test cases before: {found.looks:,} in the ledger of {name}"]
+        if ledgers and found.looks
+        else []
+    )
     return Leaderboard(tuple(replace(e, where={SYSTEM: name}) for e in whole), (name,), name, main.metric, main.of, len(test),
-                       int(test.table["patient"].nunique()), looks=(found.looks,) if ledgers else ())  # fmt: skip
+                       int(test.table["patient"].nunique()), cautions=(*before, *found.cautions), looks=(found.looks,) if ledgers else ())  # fmt: skip
 
 
 def _with_calls(
@@ -181,14 +212,19 @@ def _with_calls(
 ) -> Leaderboard:
     """With sensitivity and specificity of what was called, in the place of those at .5, and the AUC within folds."""
     task = next(iter(systems.values())).target.task
-    drop = CALLED if called and not task.multiclass else frozenset()
-    kept = [e for e in board.estimates if e.metric.removesuffix(" difference") not in drop]
-    tests = [s for s in board.standings if s.metric not in drop]
     names = {of: positive for each in called.values() for c in each for of, positive in [(c.of, c.positive)]}
+
+    def replaced(metric: str, of: str) -> bool:
+        """Of several classes only the groups that have a point are called by it; the others by the decision rule."""
+        return bool(called) and metric in CALLED and (of in names or not task.multiclass)
+
+    kept = [e for e in board.estimates if not replaced(e.metric.removesuffix(" difference"), e.of)]
+    tests = [s for s in board.standings if not replaced(s.metric, s.of)]
     made: dict[str, list[Estimate]] = {name: [] for name in board.systems}
     more: list[tuple[str, Difference]] = []
     for name in board.systems:
-        made[name] += _within_folds(systems[name], board.of or next(iter(names), ""), level)
+        for of in dict.fromkeys([board.of, *names]):
+            made[name] += _within_folds(systems[name], of, level)
     for of, positive in names.items():
         having = {name: c for name, each in called.items() for c in each if c.of == of}
         for name in board.systems:
@@ -247,19 +283,19 @@ def called_at(table: Predictions, points: Sequence[Frozen], note: str) -> tuple[
             columns = [table.target.names.index(name) for name in point.positive]
             score = table.scores[:, columns].sum(axis=1)
             flagged = dict(zip(table.table["case"], (score >= point.threshold).tolist(), strict=True))
-            found.append(Called(point.positive, flagged, note))
+            found.append(Called(point.positive, flagged, note, point.name))
     return tuple(found)
 
 
 @checked
 def joined_calls(each: Sequence[Sequence[Called]], note: str) -> tuple[Called, ...]:
-    """The calls of several folds as one: a question counts where every fold has a point for it."""
-    by_of: dict[str, list[Called]] = {}
+    """The calls of several folds as one, point by point: one counts where every fold has it."""
+    by_point: dict[tuple[str, str], list[Called]] = {}
     for fold in each:
         for called in fold:
-            by_of.setdefault(called.of, []).append(called)
+            by_point.setdefault((called.of, called.name), []).append(called)
     return tuple(
-        Called(found[0].positive, {case: flag for c in found for case, flag in c.flagged.items()}, note)
-        for found in by_of.values()
+        Called(found[0].positive, {case: flag for c in found for case, flag in c.flagged.items()}, note, found[0].name)
+        for found in by_point.values()
         if len(found) == len(each)
     )

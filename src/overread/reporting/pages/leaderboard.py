@@ -128,9 +128,7 @@ def _rule(routed: Disagreement | None) -> Table | None:
         if routed.perfect
         else f"a reader ({words.count(routed.counts['readers'], 'reader')}, each in turn)"
     )
-    caption = (
-        f"{routed.counts['disagreements']:,} of {words.count(routed.counts['images'], 'case')} in dispute go to {who}"
-    )
+    caption = f"{routed.counts['disagreements']:,} of {words.count(routed.counts['images'], 'case')} in dispute{f' on {words.name(routed.of, 60)}' if routed.of else ''} go to {who}"
     metrics = ("sensitivity", "specificity", "reads per case")
     rows = tuple((words.name(way, 60), *(words.cell(routed.value(way, metric), 3) for metric in metrics)) for way in routed.ways)  # fmt: skip
     return Table(caption, ("Rule", *map(words.label, metrics)), rows, 1)
