@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from overread.cli.grid import _is_known
 from overread.cli.main import app
 from overread.core.errors import InputError, OverreadError
+from overread.study.question import Study
 
 
 def call(*words):
@@ -52,12 +54,26 @@ def test_a_grid_is_made_opened_again_and_asked_for_the_readers(phantom, tmp_path
     assert told["part"] == "tuning"
     more = call(out, "--vary", "head=ridge,nearest-mean", "--offline")
     assert "lbp, nearest-mean" in more.stdout
+    for typed, match in (("--seed", "--seed"), ("--set", "--settings"), ("-o", "--output")):
+        with pytest.raises(InputError, match=match):
+            call(out, typed, {"--seed": 4, "--set": "epochs=3", "-o": tmp_path / "other"}[typed], "--offline")
+    known = call(out, "--vary", 'descriptors=[["lbp"]]', "--sensitivity", ".95", "--offline")
+    assert Study.load(out / "study.toml").operating_point.sensitivity == 0.95
+    assert known.stdout != more.stdout, "the point of a new rule"
     with pytest.raises(InputError, match="no more factors"):
         call(out, "--vary", "epochs=1,2")
     with pytest.raises(InputError, match="judged otherwise"):
         call(out, "--folds", "5")
     with pytest.raises(OverreadError, match="that may disagree"):
         call(out, "--disagree", "lbp", "--disagree", "intensity", "--offline")
+
+
+def test_a_level_that_is_there_is_known_whatever_its_kind():
+    kept = [{"name": "true", "f": True}, {"name": "lbp + hog", "f": ["lbp", "hog"]}, {"name": "f 3", "a": 1}]
+    for value in (True, ["lbp", "hog"], {"a": 1}, {"name": "f 3", "a": 1}):
+        assert _is_known("f", value, kept), value
+    for value in (False, ["hog"], {"a": 2}, {"name": "f 3", "a": 2}):
+        assert not _is_known("f", value, kept), value
 
 
 def test_wrong_words_leave_nothing_behind(phantom, tmp_path):

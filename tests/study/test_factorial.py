@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from overread.core.errors import ArgumentError, InputError, OverreadError, UnavailableError
-from overread.evaluation.comparison.grid_result import ENSEMBLE, Grid
+from overread.evaluation.comparison.grid_result import ENSEMBLE, Grid, called_at
+from overread.evaluation.comparison.opinion_pool import choose_shares
+from overread.evaluation.operating_point import choose_thresholds
 from overread.learning.predict import load_model
 from overread.predictions import Predictions
-from overread.study.factorial import Readers, cells_of, factors_of, grid, parse_vary
+from overread.study.context import RunContext
+from overread.study.cross_validation import Folded, called_by_fold
+from overread.study.factorial import Cell, Judged, Readers, _asked, _reason, cells_of, factors_of, grid, parse_vary
 from overread.study.question import Study
 
 VARY = {
@@ -65,8 +73,8 @@ def test_the_ensemble_is_the_mean_of_its_members_by_weights_from_tuning(made):
     wanted = sum(share * Predictions.read(folder / "cells" / places[name] / "predictions/tuning.csv").table["p:malignant"]
                  for name, share in board.shares.items())  # fmt: skip
     assert mixed.to_numpy() == pytest.approx(wanted.to_numpy(), abs=1e-8)
-    own = [board.told(name, "auc", "malignant").value for name in places]
-    assert board.told(ENSEMBLE, "auc", "malignant").value >= max(own), "on the data that chose the weights"
+    alone = choose_shares({name: Predictions.read(folder / "cells" / at / "predictions/tuning.csv") for name, at in places.items()})  # fmt: skip
+    assert board.shares == alone, "the tuning tables alone choose them"
 
 
 def test_called_again_nothing_is_trained_and_a_new_level_is_added(made, phantom):
@@ -78,6 +86,33 @@ def test_called_again_nothing_is_trained_and_a_new_level_is_added(made, phantom)
     assert {path: path.stat().st_mtime_ns for path in weights} == weights
     assert len(list(folder.rglob("model.safetensors"))) == 6
     assert again.told("lbp, svm", "auc", "malignant") == board.told("lbp, svm", "auc", "malignant")
+
+
+def test_a_rule_that_cannot_be_told_costs_no_look_and_no_result(made, phantom, tmp_path):
+    folder, _, _ = made
+    readers = tmp_path / "readers.csv"
+    readers.write_text("case,reader,label\nnobody,r,1\n")
+    wrong = (
+        (Readers(systems=("lbp, svm", "lpb, ridge")), "that may disagree"),
+        (Readers(systems=("lbp, svm",)), "two systems"),
+        (Readers(finding="benin"), "finding that two"),
+        (Readers(str(readers)), "no reader has read"),
+        (Readers(str(tmp_path / "none.csv")), "none.csv"),
+    )
+    for asked, match in wrong:
+        with pytest.raises(OverreadError, match=match):
+            grid(question(phantom), VARY, folder, part="test", network=False, readers=asked)
+    assert not list(folder.rglob("ledger.jsonl"))
+
+
+def test_one_cell_has_its_table_though_there_is_nobody_to_disagree(made, phantom, tmp_path):
+    folder, _, _ = made
+    shutil.copytree(folder, tmp_path / "g")
+    board = grid(question(phantom), {"features": VARY["features"][:1], "head": ["svm"]}, tmp_path / "g", part="test", network=False, readers=Readers())  # fmt: skip
+    assert board.systems == ("lbp, svm",)
+    assert "no rule of disagreement" in " ".join(board.cautions)
+    assert Grid.load(tmp_path / "g").part == "test"
+    assert not (tmp_path / "g" / "disagreement" / "disagreement.json").exists(), "not that of another part"
 
 
 def test_the_test_part_is_opened_through_the_ledgers(made, phantom):
@@ -140,6 +175,91 @@ def test_a_level_that_is_wrong_everywhere_is_an_error_and_a_contradiction_is_lef
     assert [cell.levels for cell in cells] == [("scratch", "0"), ("finetune", "0"), ("finetune", "2")]
     assert [each.name for each in lost] == ["scratch, 2"]
     assert "held still" in lost[0].reason
+
+
+def test_a_cell_has_one_folder_whatever_the_others_are():
+    def places(names):
+        levels = [{"name": name, "epochs": k + 1} for k, name in enumerate(names)]
+        return {c.name: c.place for c in cells_of(Study.from_flat(table="t.csv"), factors_of({"length": levels}))[0]}
+
+    together = places(["β", "γ", "long one", "long-one", "Long one", "plain"])
+    assert len({place.lower() for place in together.values()}) == 6
+    assert together["plain"] == "plain"
+    assert places(["γ"])["γ"] == together["γ"]
+    assert places(["γ", "β"]) == {name: together[name] for name in ("γ", "β")}
+
+
+def test_what_is_left_out_names_no_file_and_no_cell_of_the_table():
+    error = InputError("the file cannot be read", given="/home/anna/smith.png", todo="look at it")
+    assert _reason(error) == "the file cannot be read. Look at it."
+    assert "anna" not in _reason(RuntimeError("cannot open /home/anna/smith.png"))
+
+
+def test_what_a_grid_does_not_tell_is_refused_by_name(tmp_path):
+    for field, more in (("net_benefit_at", {}), ("fixed", {}), ("prevalence", {}), ("decide", {"folds": "3"})):
+        study = Study.from_flat(table="t.csv", **{field: "prior" if field == "decide" else 0.2}, **more)
+        with pytest.raises(InputError, match=field):
+            grid(study, {}, tmp_path / "g")
+    assert not (tmp_path / "g").exists()
+
+
+# -- whom the rule of disagreement is for, on tables -------------------------------------------------------------------
+
+
+def scored(skill: float, seed: int, names=("ill",)) -> Predictions:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "case": [f"c{i}" for i in range(90)],
+            "patient": [f"p{i}" for i in range(90)],
+            "fold": [str(i % 3) for i in range(90)],
+        }
+    )
+    for k, name in enumerate(names):
+        ill = np.arange(90) // 3 % 2 == k % 2
+        frame[f"y:{name}"], frame[f"p:{name}"] = ill.astype(int), 1 / (1 + np.exp(-skill * ill - rng.normal(size=90)))
+    if len(names) == 1:
+        frame = frame.rename(columns={"y:ill": "label"}).replace({"label": {1: "ill", 0: "well"}})
+    return Predictions.from_frame(frame, names, **({"task": "multilabel"} if len(names) > 1 else {}))
+
+
+def asked_of(skills, readers=Readers(), names=("ill",), folds=False):
+    study, made, found = Study.from_flat(table="t.csv"), {}, {}
+    context = RunContext(study, Path("none"))
+    for place, (name, skill) in enumerate(skills.items()):
+        table = scored(skill, place, names)
+        cell = Cell(name, name, (name,), study)
+        if folds:
+            tuning = {str(k): scored(skill, 10 * place + k, names) for k in range(3)}
+            made[cell] = Folded(table, tuning)
+            found[name] = Judged(table, called_by_fold(study, made[cell]))
+        else:
+            made[cell], points = None, choose_thresholds(table)
+            found[name] = Judged(table, called_at(table, points, ""), points)
+    return _asked(context, made, found, readers)
+
+
+def test_the_best_two_on_tuning_data_are_asked_with_folds_too():
+    for folds in (False, True):
+        asked, told = asked_of({"poor": 0.1, "good": 3.0, "fair": 1.5}, folds=folds)
+        assert list(asked.called) == ["good", "fair"]
+        assert told == []
+
+
+def test_of_several_findings_the_one_that_is_told_is_named():
+    asked, told = asked_of({"a": 1.0, "b": 2.0}, names=("mass", "fluid"))
+    assert {c.of for c in asked.called.values()} == {"mass"}
+    assert "mass alone" in told[0]
+    other, none = asked_of({"a": 1.0, "b": 2.0}, Readers(finding="fluid"), names=("mass", "fluid"))
+    assert {c.of for c in other.called.values()} == {"fluid"}
+    assert none == []
+
+
+def test_without_a_positive_class_there_is_nobody_to_ask():
+    found = {name: Judged(scored(1.0, k)) for k, name in enumerate(("a", "b"))}
+    asked, told = _asked(RunContext(Study.from_flat(table="t.csv"), Path("none")), {}, found, Readers())
+    assert asked is None
+    assert "--positive" in told[0]
 
 
 def test_the_seed_can_be_varied_without_another_split():
