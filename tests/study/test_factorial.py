@@ -92,14 +92,10 @@ def test_a_rule_that_cannot_be_told_costs_no_look_and_no_result(made, phantom, t
     folder, _, _ = made
     readers = tmp_path / "readers.csv"
     readers.write_text("case,reader,label\nnobody,r,1\n")
-    wrong = (
+    for asked, match in (
         (Readers(systems=("lbp, svm", "lpb, ridge")), "that may disagree"),
-        (Readers(systems=("lbp, svm",)), "two systems"),
-        (Readers(finding="benin"), "finding that two"),
         (Readers(str(readers)), "no reader has read"),
-        (Readers(str(tmp_path / "none.csv")), "none.csv"),
-    )
-    for asked, match in wrong:
+    ):
         with pytest.raises(OverreadError, match=match):
             grid(question(phantom), VARY, folder, part="test", network=False, readers=asked)
     assert not list(folder.rglob("ledger.jsonl"))
@@ -206,6 +202,9 @@ def test_what_a_grid_does_not_tell_is_refused_by_name(tmp_path):
 # -- whom the rule of disagreement is for, on tables -------------------------------------------------------------------
 
 
+PERFECT = Readers()
+
+
 def scored(skill: float, seed: int, names=("ill",)) -> Predictions:
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame(
@@ -217,13 +216,16 @@ def scored(skill: float, seed: int, names=("ill",)) -> Predictions:
     )
     for k, name in enumerate(names):
         ill = np.arange(90) // 3 % 2 == k % 2
-        frame[f"y:{name}"], frame[f"p:{name}"] = ill.astype(int), 1 / (1 + np.exp(-skill * ill - rng.normal(size=90)))
+        frame[f"label:{name}"], frame[f"p:{name}"] = (
+            ill.astype(int),
+            1 / (1 + np.exp(-skill * ill - rng.normal(size=90))),
+        )
     if len(names) == 1:
-        frame = frame.rename(columns={"y:ill": "label"}).replace({"label": {1: "ill", 0: "well"}})
-    return Predictions.from_frame(frame, names, **({"task": "multilabel"} if len(names) > 1 else {}))
+        frame = frame.rename(columns={"label:ill": "label"}).replace({"label": {1: "ill", 0: "well"}})
+    return Predictions.from_frame(frame, names if len(names) == 1 else ())
 
 
-def asked_of(skills, readers=Readers(), names=("ill",), folds=False):
+def asked_of(skills, readers=PERFECT, names=("ill",), folds=False):
     study, made, found = Study.from_flat(table="t.csv"), {}, {}
     context = RunContext(study, Path("none"))
     for place, (name, skill) in enumerate(skills.items()):
@@ -253,6 +255,17 @@ def test_of_several_findings_the_one_that_is_told_is_named():
     other, none = asked_of({"a": 1.0, "b": 2.0}, Readers(finding="fluid"), names=("mass", "fluid"))
     assert {c.of for c in other.called.values()} == {"fluid"}
     assert none == []
+
+
+def test_wrong_words_of_the_rule_are_refused(tmp_path):
+    wrong = (
+        (Readers(systems=("a",)), "two systems"),
+        (Readers(finding="benin"), "finding that two"),
+        (Readers(str(tmp_path / "none.csv")), "none.csv"),
+    )
+    for readers, match in wrong:
+        with pytest.raises(OverreadError, match=match):
+            asked_of({"a": 1.0, "b": 2.0}, readers)
 
 
 def test_without_a_positive_class_there_is_nobody_to_ask():

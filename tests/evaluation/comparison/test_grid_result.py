@@ -112,7 +112,7 @@ def graded(seed: int, positive=("mild", "severe")) -> Predictions:
             **{f"p:{g}": p[:, k] for k, g in enumerate(GRADES)},
         }
     )
-    return Predictions.from_frame(frame, GRADES, positive=positive)
+    return Predictions.from_frame(frame, positive)
 
 
 def test_of_several_classes_with_a_positive_group_the_rates_are_those_of_the_calls_alone():
@@ -139,8 +139,8 @@ def test_every_finding_has_its_auc_within_folds():
     truth = rng.integers(0, 2, (N, 2))
     frame = pd.DataFrame({"case": [f"c{i}" for i in range(N)], "fold": [str(i % 4) for i in range(N)]})
     for k, name in enumerate(("mass", "fluid")):
-        frame[f"y:{name}"], frame[f"p:{name}"] = truth[:, k], 1 / (1 + np.exp(-rng.normal(size=N) - truth[:, k]))
-    table = Predictions.from_frame(frame, ("mass", "fluid"), task="multilabel")
+        frame[f"label:{name}"], frame[f"p:{name}"] = truth[:, k], 1 / (1 + np.exp(-rng.normal(size=N) - truth[:, k]))
+    table = Predictions.from_frame(frame)
     found = judge_grid({"a": table}, called={"a": called_at(table, choose_thresholds(table), "")}, resamples=50)
     assert {e.of for e in found.estimates if e.metric == FOLDS} == {"mass", "fluid"}
 
