@@ -577,7 +577,7 @@ def _best_two(
         if name in folds:
             each = [thresholds_by(study.operating_point, tuning) for tuning in folds[name].tuning.values()]
         else:
-            each = [[p for p in found[name].frozen if isinstance(p, OperatingPoint)]]
+            each = [tuple(p for p in found[name].frozen if isinstance(p, OperatingPoint))]
         first = [next((p for p in points if p.of == of), None) for points in each]
         return float(np.mean([p.sensitivity + p.specificity if p else 0.0 for p in first]))
 
