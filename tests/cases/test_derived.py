@@ -56,6 +56,28 @@ def test_minus_one_is_unknown_to_rules_and_said() -> None:
     assert absent["wet"].fillna(-9).tolist() == [1, -9, 0, 0]
 
 
+@pytest.mark.parametrize("as_type", ["float64", "int64", "Int64", "int8"])
+def test_minus_one_is_unknown_in_a_column_of_numbers_too(as_type: str) -> None:
+    table = pd.DataFrame({"Edema": pd.Series([1, -1, 0], dtype=as_type), "grade": [3, -1, 0]})
+    made, notes = derived(table, rules_of(["wet = Edema == 1", "dry = not Edema", "low = grade < 0"]))
+    assert made["wet"].fillna(-9).tolist() == [1, -9, 0]
+    assert made["dry"].fillna(-9).tolist() == [0, -9, 1]
+    assert made["low"].tolist() == [0, 1, 0], "−1 is a number like another where there are others"
+    assert notes[0] == "Edema: 1 cells of −1 are unknown to the rules"
+    truth, _ = derived(pd.DataFrame({"a": [True, False]}), [Rule("x", "a")])
+    assert truth["x"].tolist() == [1, 0]
+
+
+def test_a_column_in_which_nothing_is_known_is_unknown_to_every_rule() -> None:
+    table = pd.DataFrame({"grade": ["", "nan", ""], "none": [np.nan] * 3, "a": ["1", "0", ""]})
+    made, _ = derived(table, rules_of(["x = grade >= 2", "y = none", "z = grade or a", "w = grade == 'bad'"]))
+    assert made[["x", "y", "w"]].isna().all(axis=None)
+    assert made["z"].fillna(-9).tolist() == [1, -9, -9]
+    absent, notes = derived(table, [Rule("x", "none or a")], blank="negative")
+    assert absent["x"].tolist() == [1, 0, 0]
+    assert notes[0] == "none: 3 blank cells are taken for absent by the rules"
+
+
 @pytest.mark.parametrize(
     ("rule", "what"),
     [("x = word >= 2", "words, which have no order"), ("x = grade", "no yes or no"), ("x = grad >= 2", "no column 'grad'"),

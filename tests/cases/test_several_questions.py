@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 import overread as ov
+from overread.cases.annotators import coded, nameless, reader_numbers
 from overread.cases.derived import rules_of
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panels_of, regraded
+from overread.cases.several_questions import read_questions
 from overread.core.errors import ArgumentError, InputError
 
 RULES = ("moderate = grade >= 2", "referable = moderate or oedema")
@@ -68,6 +70,34 @@ def test_names_are_coded_with_the_answers_under_the_same_codes(tmp_path: Path) -
     for grades in cases.questions.values():
         assert set(grades.table["case"]) <= set(cases.table["case"])
         assert set(grades.table["reader"]) == {"reader 1", "reader 2", "reader 3"}
+
+
+def test_a_reader_has_one_number_in_all_questions(tmp_path: Path) -> None:
+    """Bob answers the second question first: he stays who he is in the first."""
+    rows = [
+        ("a", "Ann", "A", 1),
+        ("a", "Bob", "A", 0),
+        ("a", "Bob", "B", 0),
+        ("a", "Ann", "B", 1),
+        ("a", "Cem", "B", 1),
+    ]
+    pd.DataFrame(rows, columns=["case", "reader", "question", "answer"]).to_csv(tmp_path / "long.csv", index=False)
+    asked = read_questions(tmp_path / "long.csv")
+    numbers = reader_numbers(asked.values())
+    assert numbers == {"Ann": "reader 1", "Bob": "reader 2", "Cem": "reader 3"}
+    for held in (
+        *(nameless(g, numbers) for g in asked.values()),
+        *(coded(g, "s", "as-written", numbers) for g in asked.values()),
+    ):
+        said = dict(zip(held.table["reader"], held.table["label"], strict=True))
+        assert (said["reader 1"], said["reader 2"]) == ("1", "0")
+
+
+def test_rules_beside_readers_in_columns_are_refused_and_never_dropped(tmp_path: Path) -> None:
+    table, _ = _written(tmp_path)
+    pd.read_csv(table).assign(one=1, two=0).to_csv(table, index=False)
+    with pytest.raises(InputError, match="readers in columns of the table answered one question"):
+        ov.read_cases(table, patient="patient", graders=["one", "two"], derive=["ill = one == 1"], names="keep")
 
 
 def test_agreement_is_told_of_each_question(tmp_path: Path) -> None:

@@ -154,3 +154,23 @@ def test_readers_stand_under_numbers_unless_their_names_are_kept(folder, undrawn
     assert "reader 2" in written
     kept = run(folder / "named.csv", folder / "predictions.csv", "-o", folder / "kept", "--names", "keep")
     assert "Dr Anna Smith" in kept.stdout
+
+
+def test_a_reader_of_several_findings_has_one_number(tmp_path):
+    """Bob answers first about the mass; Ann, who always says yes, is reader 1 of both findings."""
+    rng = np.random.default_rng(3)
+    noisy = {name: np.where(rng.random(60) < 0.3, 1 - TRUTH, TRUTH) for name in ("Bob", "Cem")}
+    rows = [(case, who, what, 1 if who == "Ann" else noisy[who][i]) for what, order in (("nodule", ("Ann", "Bob", "Cem")), ("mass", ("Bob", "Cem", "Ann")))
+            for who in order for i, case in enumerate(CASES)]  # fmt: skip
+    pd.DataFrame(rows, columns=["case", "reader", "question", "answer"]).to_csv(tmp_path / "long.csv", index=False)
+    found = run(tmp_path / "long.csv", "--questions", "nodule,mass", "-o", tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    assert "3 readers under numbers" in found.output
+    held = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    sure = {
+        (e["of"], e["where"]["reader"])
+        for e in held
+        if e["metric"] == "sensitivity" and e["value"] == 1 and "reader" in e["where"]
+    }
+    assert {(what, "reader 1") for what in ("nodule", "mass")} <= sure
+    assert not {who for _, who in sure} - {"reader 1"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,18 +54,19 @@ def refused(*words: object) -> str:
 
 
 def test_the_curve_of_a_run_whose_events_were_not_carried_along(run, tmp_path) -> None:
+    rival = shutil.copytree(run, run.parent / "rival")
     said = asked(run, "--event-time", "event_time", "--marker", "marker_time", "--before-event", "0.9,0,0.3", "--part", "test",
-                 "--against", run, "--cache", run.parent / "cache")  # fmt: skip
+                 "--against", rival, "--cache", run.parent / "cache")  # fmt: skip
     assert "before the event" in said
     found = LeadTime.load(run / "time")
     assert [m.lead for m in found.moments] == [0.0, 0.3, 0.9]
     assert found.moments[0].auc.images > found.moments[2].auc.images
-    assert all(m.difference.value == 0 and m.p == 1 for m in found.moments)  # the run against itself
+    assert all(m.difference.value == 0 and m.p == 1 for m in found.moments)  # the run against its copy
     assert found.moments[0].marked.value > 0.5
     assert found.moments[2].marked.value == 0
     whole = json.loads((run / "time" / "metrics.json").read_text())
     assert {e["where"][WHERE] for e in whole if WHERE in e["where"]} == {"0", "0.3", "0.9"}
-    assert len(verify(run / "ledger.jsonl")) == 1
+    assert [e["kind"] for home in (run, rival) for e in verify(home / "ledger.jsonl")] == ["look", "look"]
     page = (run / "time" / "time.html").read_text()
     assert "once for the whole curve" in page
     assert "auc-before-event" in page

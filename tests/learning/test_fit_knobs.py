@@ -206,6 +206,13 @@ def test_the_suggested_rate_learns_and_its_neighbours_by_thousands_do_not(classe
     assert found.losses[0] == pytest.approx(np.log(3), rel=0.3)
 
 
+def test_numbers_beside_the_pixels_are_shown_in_the_range_test(tmp_path) -> None:
+    columns = {"label": ["a", "b", "c"] * 16, "age": [float(i) for i in range(48)]}
+    data = make_data(make_cases(tmp_path, columns, label="label", keep=["age"]))
+    found = range_test(data, RECIPE.changed(extra_inputs=("age",)), threads=1, steps=12)
+    assert found.losses != range_test(data, RECIPE, threads=1, steps=12).losses
+
+
 def test_the_smoothed_loss_is_the_weighted_mean_of_those_before(classes) -> None:
     found = range_test(classes, RECIPE, threads=1, steps=12)
     for step, value in enumerate(found.smoothed):

@@ -99,13 +99,14 @@ def test_each_level_is_the_sum_below_it_at_a_threshold_from_tuning_data(done) ->
         over, found = TREE.at(level), Evaluation.load(done / "evaluation" / "levels" / level)
         sums = {n: sum(test.table[f"p:{f}"] for f in test.target.names if over[f] == n) for n in TREE.nodes_at(level)}
         truth = test.table["table label"].map(over)
-        right = np.array(list(sums))[np.argmax(np.stack(list(sums.values()), 1), 1)] == truth.to_numpy()
         if level == "danger":
             threshold = found.operating[0].threshold
-            right = np.where(sums["malignant"] >= threshold, "malignant", "benign") == truth.to_numpy()
-        elif found.decision.rule != "argmax":
-            continue
-        assert found["accuracy"].value == pytest.approx(right.mean())
+            called = np.where(sums["malignant"] >= threshold, "malignant", "benign")
+        else:  # whatever rule was chosen: the class with the largest gain
+            names = np.array(found.decision.names)
+            chances = np.stack([sums[name] for name in names], 1)
+            called = names[np.argmax(chances @ np.array(found.decision.gains), 1)]
+        assert found["accuracy"].value == pytest.approx((called == truth.to_numpy()).mean())
     danger = Evaluation.load(done / "evaluation" / "levels" / "danger")
     positive = (test.table["table label"].map(TREE.at("danger")) == "malignant").to_numpy()
     score = sum(test.table[f"p:{f}"] for f in test.target.names if TREE.at("danger")[f] == "malignant").to_numpy()
@@ -115,12 +116,48 @@ def test_each_level_is_the_sum_below_it_at_a_threshold_from_tuning_data(done) ->
     assert danger.about.ledger.entry == 1
 
 
-def test_called_again_nothing_is_done_anew_and_another_level_is_another_judgement(done, cohort) -> None:
+def test_called_again_nothing_is_done_anew_and_another_level_is_another_judgement(done, cohort, tmp_path) -> None:
     before = {p: (done / p).stat().st_mtime_ns for p in ("model/model.json", "evaluation/metrics.json")}
     said: list[str] = []
     _judged(_study(cohort), done, said.append)
     assert {p: (done / p).stat().st_mtime_ns for p in before} == before
     assert "the model is there already" in said
+    copy = tmp_path / "run"
+    shutil.copytree(done, copy)
+    _judged(_study(cohort, judge_at=("danger",)), copy, said.append)
+    assert (copy / "model" / "model.json").read_bytes() == (done / "model" / "model.json").read_bytes()
+    assert [path.name for path in (copy / "evaluation" / "levels").iterdir()] == ["danger"]
+    assert Evaluation.load(copy / "evaluation").looks == 1
+
+
+def test_another_tree_under_the_same_names_of_levels_is_another_judgement(done, cohort, tmp_path) -> None:
+    copy, study = tmp_path / "run", _study(cohort)
+    shutil.copytree(done, copy)
+    context = RunContext(study, copy, network=False, table=cases_of(study))
+    evaluate(context)
+    assert len((copy / "ledger.jsonl").read_text().splitlines()) == 1
+    moved = pd.read_csv(copy / "taxonomy.csv", keep_default_na=False)
+    moved.loc[moved["child"] == "spindle", "parent"] = "benign growth"
+    moved.to_csv(copy / "taxonomy.csv", index=False)
+    evaluate(context)
+    assert len((copy / "ledger.jsonl").read_text().splitlines()) == 2
+    before, after = (Evaluation.load(run / "evaluation" / "levels" / "danger")["auc", "malignant"] for run in (done, copy))  # fmt: skip
+    assert before.value != after.value
+
+
+def test_a_run_with_a_tree_of_its_own_is_judged_in_no_other(done, cohort, tmp_path) -> None:
+    copy = shutil.copytree(done, tmp_path / "run")
+    for command in ("compare", "leaderboard"):
+        said = CliRunner().invoke(app, [command, str(copy), str(done), "--taxonomy", str(cohort.with_name("taxonomy.csv")), "--judge-at", "danger"])  # fmt: skip
+        assert said.exit_code
+        assert "a tree of their own" in str(said.exception or said.output), command
+
+
+def test_levels_that_would_lie_in_one_folder_are_refused(cohort) -> None:
+    with pytest.raises(ArgumentError, match="in one folder.*'a/b' and 'a-b'"):
+        _study(cohort, judge_at=("a/b", "danger", "a-b"))
+    with pytest.raises(ArgumentError, match="'Danger' and 'danger'"):
+        _study(cohort, judge_at=("Danger", "danger"))
 
 
 def test_what_cannot_be_is_refused_before_anything_is_trained(cohort, tmp_path) -> None:

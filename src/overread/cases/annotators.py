@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -195,19 +195,25 @@ def grades_of(
 
 
 @checked
-def nameless(grades: Grades) -> Grades:
-    """With ``reader 1``, ``reader 2`` … in place of the readers' names, in the order in which these first appear."""
-    place = {name: f"reader {i + 1}" for i, name in enumerate(grades.table["reader"].unique())}
+def reader_numbers(questions: Iterable[Grades]) -> dict[str, str]:
+    """``reader 1``, ``reader 2`` … for each name, in the order in which these first appear; a reader of several questions
+    has one number in all of them."""
+    names = dict.fromkeys(name for grades in questions for name in grades.table["reader"].unique())
+    return {name: f"reader {i + 1}" for i, name in enumerate(names)}
+
+
+@checked
+def nameless(grades: Grades, numbers: Mapping[str, str] | None = None) -> Grades:
+    """With ``reader 1``, ``reader 2`` … in place of the readers' names; ``numbers``: of all questions, as
+    :func:`reader_numbers` gives them, where these answers are to one of several."""
+    place = reader_numbers([grades]) if numbers is None else dict(numbers)
     return replace(grades, table=grades.table.assign(reader=grades.table["reader"].map(place)))
 
 
 @checked
-def coded(grades: Grades, salt: str, answer: str) -> Grades:
-    """With codes for cases and patients, and ``reader 1``, ``reader 2`` … in the order in which readers first appear.
-
-    ``answer`` as in :func:`.patient_codes`.
-    """
-    table = nameless(grades).table
+def coded(grades: Grades, salt: str, answer: str, numbers: Mapping[str, str] | None = None) -> Grades:
+    """With codes for cases and patients, and readers as in :func:`nameless`. ``answer`` as in :func:`.patient_codes`."""
+    table = nameless(grades, numbers).table
     made = table.assign(case=codes(table["case"], salt))
     if "patient" in made:
         made["patient"] = patient_codes(table["patient"], salt, answer)

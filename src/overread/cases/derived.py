@@ -99,18 +99,22 @@ def _tally(values: Floats) -> dict[str, int]:
 
 def _readable(values: pd.Series, name: str, blank: str) -> tuple[pd.Series, list[str]]:
     """A column as rules read it: numbers where it holds numbers, NaN or blank where a cell is unknown."""
-    if pd.api.types.is_numeric_dtype(values):
+    if pd.api.types.is_numeric_dtype(values) and not set(values.dropna()) <= {1, 0, -1}:
         return values, []
-    text = values.fillna("").astype(str).str.strip()
+    text = values.astype(object).where(values.notna(), "").map(_as_cell)
     text = text.mask(text.str.lower().isin(MISSING), "")
-    if set(text) - {""} and set(text) <= _MARKS | {""}:
+    if set(text) <= _MARKS | {""}:  # also where nothing is known of anybody
         unsure, empty = text.isin(_UNSURE), text == ""
         notes = [f"{name}: {int(unsure.sum()):,} cells of −1 are unknown to the rules"] if unsure.any() else []
         if blank == "negative" and empty.any():
             text = text.mask(empty, "0")
             notes.append(f"{name}: {int(empty.sum()):,} blank cells are taken for absent by the rules")
-        return typed(text.mask(unsure, "")), notes
+        return pd.to_numeric(text.mask(unsure | (text == ""))).astype(np.float64), notes
     return typed(text), []
+
+
+def _as_cell(value: object) -> str:
+    return str(int(value)) if isinstance(value, (bool, np.bool_)) else str(value).strip()
 
 
 class Kleene:

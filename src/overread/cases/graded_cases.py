@@ -13,7 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.cases.annotators import Grades, coded, consensus, grades_of, in_order, latent_classes, read_grades, wide
+from overread.cases.annotators import (
+    Grades,
+    coded,
+    consensus,
+    grades_of,
+    in_order,
+    latent_classes,
+    read_grades,
+    reader_numbers,
+    wide,
+)
 from overread.cases.cases import Cases
 from overread.cases.derived import Rule, columns_used, derived
 from overread.cases.sources.labels import derived_findings, file_forms, natural, one_label, several_findings
@@ -52,7 +62,8 @@ class GradedCases(Cases):
         hidden = super().hidden(names=names, salt=salt, keep=keep, known=(*known, "agreement"))
         if hidden is self:
             return hidden
-        asked = {name: coded(held, hidden.salt, self.identifiers) for name, held in self.questions.items()}
+        numbers = reader_numbers(self.questions.values())
+        asked = {name: coded(held, hidden.salt, self.identifiers, numbers) for name, held in self.questions.items()}
         one = coded(self.grades, hidden.salt, self.identifiers) if self.grades else None
         return replace(hidden, grades=one, questions=asked)
 

@@ -217,5 +217,5 @@ def _compare(column: pd.Series, op: str, value: str) -> Mask:
     number = pd.to_numeric(pd.Series([value]), errors="coerce").iloc[0]
     if pd.api.types.is_numeric_dtype(column) and not np.isnan(number):
         return np.asarray(_OPS[op](column.to_numpy(np.float64), float(number)), bool)
-    text = column.fillna("").astype(str).to_numpy(object)
+    text = column.astype(object).where(column.notna(), "").astype(str).to_numpy(object)
     return np.asarray(_OPS[op](text, value), bool)

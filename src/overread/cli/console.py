@@ -306,9 +306,9 @@ def at_level(folder: Path, part: Predictions, form: PredictionTable) -> Predicti
 def _run(folder: Path, at: str, form: PredictionTable) -> System:
     from overread.cases.cases import Cases
     from overread.evaluation.decision.class_decision import load_frozen
-    from overread.study.class_levels import LEVELS, level_folder
+    from overread.study.class_levels import LEVELS
     from overread.study.context import predictions_of
-    from overread.study.question import Study
+    from overread.study.question import Study, level_folder
     from overread.study.steps import frozen_by
 
     test, study = at_level(folder, predictions_of(folder, "test"), form), Study.load(folder / "study.toml")

@@ -222,7 +222,7 @@ def _blank(cases: Cases) -> Predictions:
 
 def _grades(path: str, cases: Cases, context: RunContext) -> dict[str, Grades]:
     """The answers to each question that the labels are made of; to the one label under a blank name."""
-    from overread.cases.annotators import coded, read_grades
+    from overread.cases.annotators import coded, read_grades, reader_numbers
     from overread.cases.derived import columns_used, rules_of
     from overread.cases.several_questions import read_questions
 
@@ -235,9 +235,10 @@ def _grades(path: str, cases: Cases, context: RunContext) -> dict[str, Grades]:
     else:
         label = context.study.columns.label
         asked = {"": read_grades(path, label=label) if label and context.study.columns.graders else read_grades(path)}
-    return {
-        name: coded(grades, cases.salt, cases.identifiers) if cases.salt else grades for name, grades in asked.items()
-    }
+    if not cases.salt:
+        return asked
+    numbers = reader_numbers(asked.values())
+    return {name: coded(grades, cases.salt, cases.identifiers, numbers) for name, grades in asked.items()}
 
 
 def _whole(text: str) -> list[int]:

@@ -27,8 +27,8 @@ def direct(
     The same table, split and recipe; only the labels differ. Called again, it goes on where it was stopped.
     """
     from overread.study import steps
-    from overread.study.class_levels import level_folder, require_same_split
-    from overread.study.question import Study
+    from overread.study.class_levels import require_same_split
+    from overread.study.question import Study, level_folder
 
     study = Study.load(folder / "study.toml", say)
     level = judge_at or _only(study.class_tree.judge_at, folder)

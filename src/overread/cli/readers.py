@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from overread.cases.annotators import Grades
 
 Named = Annotated[str, typer.Option(help="column of that name", rich_help_panel="Columns of the readers' table")]
+_UNDER_NUMBERS = "{} under numbers, in the order of the table (--names keep: by name)"
 
 
 def readers(
@@ -43,7 +44,7 @@ def readers(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch."""
-    from overread.cases.annotators import RULES, nameless, read_grades
+    from overread.cases.annotators import RULES, nameless, read_grades, reader_numbers
     from overread.cases.privacy import NAMES
     from overread.cases.several_questions import read_questions
     from overread.evaluation.ledger import ledger_beside
@@ -53,6 +54,7 @@ def readers(
     from overread.reporting.pages.readers import findings_page, readers_page
 
     one_of(consensus, RULES, "--consensus")
+    one_of(names, NAMES, "--names")
     against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")
     wanted = PointChoice(form, sensitivity, specificity)
     wanted.require_tuning(tuning)
@@ -64,8 +66,11 @@ def readers(
         asked = read_questions(
             readers, listed(questions), case=case, reader=reader, modality=modality, rename=form.how["rename"]
         )
-        chosen = {name: _without(held, listed(leave_out)) for name, held in asked.items()}
-        asked = {name: _coded(held if names == "keep" else nameless(held), side) for name, held in chosen.items()}
+        asked = {name: _without(held, listed(leave_out)) for name, held in asked.items()}
+        numbers = None if names == "keep" else reader_numbers(asked.values())  # the same in all questions
+        asked = {name: _coded(nameless(held, numbers) if numbers else held, side) for name, held in asked.items()}
+        if numbers:
+            say(_UNDER_NUMBERS.format(count(len(numbers), "reader")))
         folder = output_folder(output, readers.parent / "readers")
         seen = Path(ledger) if ledger else ledger_beside(predictions or readers)
         several = judge_findings(asked, side.test if side else None, at=side.points if side else None, rule=consensus,
@@ -83,9 +88,9 @@ def readers(
         readers, case=case, reader=reader, label=label, score=score, modality=modality, rename=form.how["rename"]
     )
     grades = _without(grades, listed(leave_out))
-    grades = _coded(grades if one_of(names, NAMES, "--names") == "keep" else nameless(grades), side)
+    grades = _coded(grades if names == "keep" else nameless(grades), side)
     if names != "keep":
-        say(f"{count(len(grades.readers), 'reader')} under numbers, in the order of the table (--names keep: by name)")
+        say(_UNDER_NUMBERS.format(count(len(grades.readers), "reader")))
     folder = output_folder(output, readers.parent / "readers")
     if len(grades) > 100_000:
         say(f"judging {len(grades):,} answers")

@@ -11,6 +11,7 @@ from overread.cli.console import end, open_run, say
 from overread.cli.options import AsJson, Cache, Level, listed
 from overread.core.errors import InputError, one_of
 from overread.core.phrases import count
+from overread.evaluation.ledger import ledger_beside
 from overread.study.question import Study
 
 #: Fewer patients than this, and the curve says little: the page tells so.
@@ -55,7 +56,8 @@ def time(
         found = followed(with_columns(context, cases, [event, marker, *extra]), event_time, marker)
         moments = asked_moments(listed(before_event), found)
         if part == "test":
-            say("  this opens the test set: the ledger writes it down, once for the whole curve")
+            where = "the ledgers of both runs write" if against else "the ledger writes"
+            say(f"  this opens the test set: {where} it down, once for the whole curve")
         steps = early_answers(context, model, found, moments, part=part, latest=latest)
         others = (
             early_answers(context, rival, found, [lead for lead, _ in steps], part=part, latest=latest) if rival else []
@@ -64,7 +66,8 @@ def time(
         known = found.names[found.before == found.before]
         result = lead_time(steps, cases=len(set(known)), unit=found.unit, marker=marker, marked=found.marked, against=others,
                            rival=Path(against).name if against else "", above=above, level=level, part=part,
-                           ledger=run / "ledger.jsonl" if part == "test" else None, model=model.digest, notes=notes)  # fmt: skip
+                           ledger=_ledgers(run, against) if part == "test" else None, model=model.digest,
+                           rival_model=rival.digest if rival else "", notes=notes)  # fmt: skip
         cautions = []
         if part == "tuning":
             cautions.append("The tuning cases also chose the model's snapshot, so the values are on the optimistic side: publish those of --part test.")  # fmt: skip
@@ -77,6 +80,11 @@ def time(
         for caution in cautions:
             say(caution)
         end([folder / "time.json", folder / "metrics.json", *pages], ["open", pages[-1]])
+
+
+def _ledgers(run: Path, against: str) -> list[Path]:
+    """Where a look at the test set is written down: the models of both runs are judged on it."""
+    return [ledger_beside(Path(folder)) for folder in (run, against) if folder]
 
 
 def _is_number(text: str) -> bool:

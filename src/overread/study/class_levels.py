@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from overread.evaluation.evaluate import evaluate as evaluate_predictions
 from overread.evaluation.uncertainty import uncertainty
 from overread.predictions import Predictions
 from overread.study.context import PARTITION, TAXONOMY, RunContext, tree_of
-from overread.study.question import OperatingRule, Study
+from overread.study.question import OperatingRule, Study, level_folder
 from overread.tasks.taxonomy import Partition, Taxonomy, partition, positive_of, read_taxonomy
 
 #: Why a case teaches and tunes nothing.
@@ -88,8 +87,9 @@ def judge_levels(
     costless = (
         replace(rule, cost_matrix="", decide="auto") if rule.cost_matrix else rule
     )  # costs are of the fine classes
-    kept = context.folder / TAXONOMY
-    taxonomy = read_taxonomy(kept if kept.exists() else tree_of(study).save(kept))
+    taxonomy, kept = tree_judged_by(context), context.folder / TAXONOMY
+    if not kept.exists():
+        taxonomy.save(kept)
     for level in study.class_tree.judge_at:
         tuned, seen = (part.at_level(taxonomy, level, study.columns.positive) for part in (tuning, test))
         tuned = tuned.in_order_of(seen)
@@ -103,13 +103,10 @@ def judge_levels(
 
 
 @checked
-def level_folder(level: str) -> str:
-    """The name of a level as a folder may have it.
-
-    >>> level_folder("level-1"), level_folder("benign / malignant")
-    ('level-1', 'benign-malignant')
-    """
-    return re.sub(r"[^\w.-]+", "-", level).strip(".-") or "level"
+def tree_judged_by(context: RunContext) -> Taxonomy:
+    """The tree that levels are judged in: the run's own copy, or the study's file where it has none yet."""
+    kept = context.folder / TAXONOMY
+    return read_taxonomy(kept) if kept.exists() else tree_of(context.study)
 
 
 @checked
@@ -118,9 +115,12 @@ def coarse_run(
 ) -> Predictions:
     """Predictions of a run at a level of its own tree, or of a ``taxonomy`` file where it has none.
 
-    Raises :class:`InputError` where there is no tree.
+    Raises :class:`InputError` where there is no tree, and where there are two.
     """
     own = folder / TAXONOMY
+    if own.exists() and taxonomy:
+        raise InputError("the run's classes stand in a tree of their own", given=f"{folder.name} and --taxonomy {taxonomy}",
+                         todo=f"leave --taxonomy out, or give the run's table: {folder / 'predictions' / 'test.csv'}")  # fmt: skip
     if not (own.exists() or taxonomy):
         raise InputError("the run's classes stand in no tree", given=folder.name, todo="give one: --taxonomy tree.csv")
     return part.at_level(read_taxonomy(own if own.exists() else taxonomy), level, positive)

@@ -247,7 +247,7 @@ def write_beside(
 
     ``left_out``: commands of the recipe that were not run, with their reasons; ``reduced``: what was made smaller.
     """
-    from overread.reporting.pages.published import published_page
+    from overread.reporting.pages.compare import published_page
 
     found = beside_paper(
         folder, system.published, system=system.name, paper=system.paper.citation, left_out=left_out, reduced=reduced

@@ -81,6 +81,16 @@ class Columns:
         return tuple(name.strip() for name in self.graders.split(",") if name.strip())
 
 
+@checked
+def level_folder(level: str) -> str:
+    """The name of a level as a folder may have it.
+
+    >>> level_folder("level-1"), level_folder("benign / malignant")
+    ('level-1', 'benign-malignant')
+    """
+    return re.sub(r"[^\w.-]+", "-", level).strip(".-") or "level"
+
+
 @dataclass(frozen=True)
 class ClassTree:
     """A tree of classes."""
@@ -99,6 +109,12 @@ class ClassTree:
                 todo="give one: --taxonomy tree.csv, with the columns child,parent")  # fmt: skip
         require(not (self.max_class_size and self.label_at), "classes are cut from the tree in one way", given="max_class_size and label_at",
                 todo="give one of them")  # fmt: skip
+        places: dict[str, list[str]] = {}
+        for level in dict.fromkeys(self.judge_at):
+            places.setdefault(level_folder(level).casefold(), []).append(level)
+        alike = next((levels for levels in places.values() if len(levels) > 1), [])
+        require(not alike, "what holds at two levels would lie in one folder", given=" and ".join(map(repr, alike)),
+                todo="judge at one of them, or rename one in the tree's column level")  # fmt: skip
 
     @property
     def cuts(self) -> bool:

@@ -50,7 +50,7 @@ from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.learning.preflight.faults import Preflight
 from overread.predictions import Predictions
-from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels
+from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels, tree_judged_by
 from overread.study.context import RunContext, cases_of, predictions_at, predictions_of
 from overread.study.question import DESPITE, OperatingRule, Study
 
@@ -356,7 +356,7 @@ def evaluate(context: RunContext) -> None:
         costs = read_costs(rule.cost_matrix, tuning.target.names).tolist() if rule.cost_matrix else []
         chosen += [rule.decide, costs]
     baseline = _shortcut(context.folder)
-    chosen += [*study.class_tree.judge_at]
+    chosen += [*study.class_tree.judge_at, tree_judged_by(context)] if study.class_tree.judge_at else []
     key = fingerprint([tuning.digest, test.digest, *chosen, subgroups, agreed, baseline.digest if baseline else ""])
     if context.done("evaluation", key, "evaluation/metrics.json"):
         return

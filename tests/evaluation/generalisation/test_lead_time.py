@@ -107,6 +107,31 @@ def test_the_ledger_holds_one_look_for_the_whole_curve(tmp_path) -> None:
     assert lead_time(steps[:2], ledger=ledger, model="m", part="test").looks == 1
 
 
+def test_a_rival_is_written_into_both_ledgers_with_its_hash(tmp_path) -> None:
+    ledgers = [
+        tmp_path / "a" / "ledger.jsonl",
+        tmp_path / "b" / "ledger.jsonl",
+        tmp_path / "b" / ".." / "b" / "ledger.jsonl",
+    ]
+    steps, others = ([(lead, step(lead, seed=seed)) for lead in LEADS[:2]] for seed in (0, 5))
+    lead_time(steps, against=others, rival="x", ledger=ledgers, model="m", rival_model="r", part="test")
+    assert [[e["model"] for e in verify(path)] for path in ledgers[:2]] == [["m against r"], ["m against r"]]
+    assert lead_time(others, ledger=ledgers[1], model="r", part="test").looks == 1
+
+
+def test_the_share_before_the_marker_counts_that_the_time_was_chosen_on_the_same_cases() -> None:
+    """The farther of two times is known by a hair: half of the resamples stop at the nearer, where half show the marker."""
+    steps = [(lead, step(lead)) for lead in (0.3, 0.6)]
+    marks = {f"c{i}": 0.45 if i % 6 < 3 else math.nan for i in range(120)} | {"c0": 0.7}
+    far = lead_time(steps, marker="m", marked=marks).sooner
+    hair = lead_time(steps).moments[1].auc.low - 1e-4
+    near = lead_time(steps, marker="m", marked=marks, above=hair).sooner
+    assert near.value == far.value == pytest.approx(107 / 108)
+    assert near.high - near.low > 3 * (far.high - far.low)
+    assert near.low < 0.5 < 0.9 < far.low
+    assert "found in each resample" in near.method
+
+
 def test_few_patients_are_counted_and_not_judged_and_wrong_calls_are_refused() -> None:
     few = lead_time([(0.0, step(0.0, cases=24))])
     assert few.moments[0].auc.undefined == "fewer than 10 patients"

@@ -112,36 +112,12 @@ def read_cases(
         require(not (column and getattr(layout, f"{role}_from")), f"the {role} comes from one place", given=f"{role} and {role}_from",
                 todo="give one of them")  # fmt: skip
     task, readers = TASKS[kind] if kind else None, "graders" if graders else None
-    wanted = Wanted(
-        label,
-        labels,
-        value,
-        positive,
-        subgroups,
-        task,
-        where,
-        graders,
-        consensus,
-        layout,
-        rules_of(derive),
-        planes.point,
-    )
+    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus, layout, rules_of(derive), planes.point)  # fmt: skip
     require(not derive or (label is value is None and not layout.one_hot), "derived targets are findings, beside which there is no other label",
             given=", ".join(rule.name for rule in wanted.derive), todo="name columns of findings with labels, or leave label, value and one_hot out")  # fmt: skip
-    no_columns: dict[str, str | None] = {
-        "label": label,
-        "value": value,
-        "where": where or None,
-        "graders": readers,
-        "derive": "derive" if derive else None,
-    }
+    no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers, "derive": "derive" if derive else None}  # fmt: skip
     if frame is not None:
-        require(
-            labels_from is None,
-            "labels_from is for DICOM files",
-            given="a DataFrame",
-            todo="join the labels with frame.merge(…)",
-        )
+        require(labels_from is None, "labels_from is for DICOM files", given="a DataFrame", todo="join the labels with frame.merge(…)")  # fmt: skip
         asked = [*named.values(), label, value, *(labels or ()), *subgroups]
         table, notes = open_frame(frame, [name for name in asked if name])
         read = _from_table(table, path, named, wanted)
@@ -320,8 +296,7 @@ def _one_row_each(
     roles: Roles, columns: dict[str, str | None], labels: list[str], want: Wanted
 ) -> tuple[pd.DataFrame, pd.Series | None]:
     """One row an image where several say the same of it (a row for each box); where they differ in the label, the lists
-    of
-    what they say, if that was asked for."""
+    of what they say, if that was asked for."""
     table, image = roles.table, columns["image"]
     labels = [*labels, *(c for c in columns_used(want.derive, roles.columns) if c not in labels)]
     twice = table[image].duplicated(keep=False) & (table[image] != "")
@@ -528,7 +503,7 @@ def read_images(
     path: str | os.PathLike[str], target: Target, *, image: str | None = None, label: str | None = None,
     patient: str | None = None, case: str | None = None, source: str | None = None, names: str = "hash", salt: str = "",
     planes: Planes = WHOLE, progress: Progress = silent, layout: Layout = PLAIN, keep: Sequence[str] = (),
-    view: str | None = None, time: str | None = None, learned: Callable[[Cases], Cases] | None = None,
+    view: str | None = None, time: str | None = None, learned: Callable[[Cases], Cases] | None = None
 ) -> Cases:  # fmt: skip
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from itertools import chain, takewhile
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from overread.core.errors import InputError, checked, require
 from overread.core.files import fingerprint
 from overread.core.phrases import aligned, count
+from overread.evaluation.comparison.claims import Ledgers, paths_of
 from overread.evaluation.ledger import look_at
 from overread.evaluation.metrics import group_of
 from overread.evaluation.operating_point import positives, question
@@ -21,13 +23,15 @@ from overread.evaluation.subgroups import FEWEST
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile, patient_codes
 from overread.stats.discrimination.delong import auc_difference
-from overread.stats.discrimination.roc import auc
+from overread.stats.discrimination.roc import Areas, auc, rank
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.hypotheses import holm
 from overread.stats.proportions import proportion
+from overread.stats.resample import Column, Statistic, Weights, bootstrap, per_patient
 
 #: The subgroup under which the estimates of a moment stand.
 WHERE = "time before event"
+_SOONER = "earlier than the marker"
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class LeadTime(Result):
     ``earliest``: the longest time before the event at which the lower end of the AUC's interval lies above ``above``, as
     it does at every moment nearer to the event (a fixed sequence of tests, from the event backwards, that stops at the
     first that fails: all of them together keep the level of one, Maurer 1995); NaN where it does not even at the nearest.
-    ``sooner``: the share of cases whose marker showed later than that, or never; ``gain``: the median of how much later,
+    ``sooner``: the share of cases whose marker showed later than that, or never; since the same cases say when the model
+    knows, its interval is by a bootstrap of patients that finds ``earliest`` anew in each resample. ``gain``: the median of how much later,
     with the range in which half of the cases lie. ``cases``: those with an event.
     """
 
@@ -117,8 +122,9 @@ def lead_time(
     above: float = 0.5,
     level: float = 0.95,
     part: str = "",
-    ledger: Any = None,
+    ledger: Ledgers = None,
     model: str = "",
+    rival_model: str = "",
     notes: Sequence[str] = (),
 ) -> LeadTime:
     """AUC of a model given only what was there some time before the event, at each of several times.
@@ -127,8 +133,8 @@ def lead_time(
     any are not among them. ``cases``: all that have an event. ``marked``: how long before its event the ``marker`` of a case
     showed, NaN or missing where it never did. ``against``: predictions of another model, ``rival``, at the same times.
     ``above``: the AUC that the lower end of an interval has to exceed. Intervals are DeLong's, clustered by patient; a
-    moment with fewer than ten patients is counted and not judged. ``ledger`` and the hash ``model``: where the cases are
-    a test set, which is opened once for the whole curve. Raises :class:`InputError` for no time, for a time twice, for
+    moment with fewer than ten patients is counted and not judged. ``ledger`` and the hashes ``model`` and ``rival_model``:
+    where the cases are a test set, which is opened once for the whole curve; of several ledgers each gets the look. Raises :class:`InputError` for no time, for a time twice, for
     cases whose label changes, and for a target without classes or findings.
     """
     normal_quantile(level)
@@ -149,9 +155,11 @@ def lead_time(
     moments = tuple(replace(m, adjusted=float(q)) for m, q in zip(found, corrected, strict=True))
     everyone = max((p for _, p in ordered), key=len)
     earliest = _earliest(moments, above)
-    sooner, gain = _sooner(everyone, earliest, shown, bool(marker), level)
+    known = [(moment, p) for moment, (_, p) in zip(moments, ordered, strict=True)]
+    sooner, gain = _sooner(everyone, known, chosen, above, shown, bool(marker), level)
     digest = fingerprint([p.digest for _, p in (*ordered, *sorted(against, key=lambda step: step[0]))])
-    looks = look_at(everyone, ledger, [(model, digest)])
+    judged = f"{model} against {rival_model}" if others else model
+    looks = max((look_at(everyone, path, [(judged, digest)]) for path in paths_of(ledger)), default=0)
     return LeadTime(moments, of, unit, level, above, earliest, sooner, gain, cases or len(everyone),
                     int(everyone.table["patient"].nunique()), marker, rival, part, looks, tuple(notes))  # fmt: skip
 
@@ -216,20 +224,52 @@ def _earliest(moments: Sequence[Moment], above: float) -> float:
 
 
 def _sooner(
-    p: Predictions, earliest: float, marked: Mapping[str, float], with_marker: bool, level: float
-) -> tuple[Estimate, tuple[float, float, float]]:
+    p: Predictions, steps: Sequence[tuple[Moment, Predictions]], positive: tuple[str, ...], above: float,
+    marked: Mapping[str, float], with_marker: bool, level: float,
+) -> tuple[Estimate, tuple[float, float, float]]:  # fmt: skip
     """The share of cases whose marker shows later than the model knows, and how much later it shows in those that show it."""
     nothing = (math.nan, math.nan, math.nan)
     if not with_marker:
-        return undefined("earlier than the marker", "no marker was named"), nothing
+        return undefined(_SOONER, "no marker was named"), nothing
+    earliest = _earliest([moment for moment, _ in steps], above)
     if math.isnan(earliest):
         why = "the model does not know at any of these times"
-        return undefined("earlier than the marker", why, images=len(p), patients=int(p.table["patient"].nunique())), nothing  # fmt: skip
-    leads = np.array([marked.get(name, math.nan) for name in p.table["case"].astype(str)])
-    share = proportion(~(leads >= earliest), p.table["patient"].to_numpy(str), level=level, metric="earlier than the marker")  # fmt: skip
-    seen = earliest - leads[~np.isnan(leads)]
+        return undefined(_SOONER, why, images=len(p), patients=int(p.table["patient"].nunique())), nothing
+    shown = np.array([marked.get(name, math.nan) for name in p.table["case"].astype(str)])
+    seen = earliest - shown[~np.isnan(shown)]
     gain = tuple(map(float, np.quantile(seen, (0.5, 0.25, 0.75)))) if len(seen) else nothing
-    return share, (gain[0], gain[1], gain[2])
+    statistic, patients = _share_sooner(p, steps, positive, above, shown)
+    return bootstrap([statistic], patients, images=len(p), level=level)[0], (gain[0], gain[1], gain[2])
+
+
+def _share_sooner(
+    p: Predictions, steps: Sequence[tuple[Moment, Predictions]], positive: tuple[str, ...], above: float, shown: NDArray[np.float64]
+) -> tuple[Statistic, int]:  # fmt: skip
+    """The share of cases (N,) whose marker, ``shown`` so long before the event, shows later than the model knows; and of
+    how many patients. When it knows is found anew in each resample: there the lower end lies as far below the AUC as it
+    does in all cases. A resample in which the model knows at no time counts none."""
+    usable = list(takewhile(lambda step: not step[0].auc.undefined, steps))
+    place = {name: i for i, name in enumerate(dict.fromkeys(chain(p.patients, *(held.patients for _, held in usable))))}
+    areas = []
+    for moment, held in usable:
+        rows, truth, score = question(held, positive)
+        areas.append((Areas.of(rank(truth, score), np.array([place[who] for who in held.patients[rows]])), moment.auc.value - moment.auc.low))  # fmt: skip
+    whose = np.array([place[who] for who in p.patients])
+    later = [~(shown >= moment.lead) for moment, _ in usable]
+    cells = per_patient(whose, len(place), np.ones(len(p)), *later).astype(np.float64)  # (P, 1 + moments)
+
+    def share(weights: Weights) -> NDArray[np.float64]:
+        reached, going = np.zeros(len(weights), np.int64), np.ones(len(weights), bool)
+        for number, (area, margin) in enumerate(areas, 1):
+            going &= area.auc(weights) - margin > above
+            reached[going] = number
+        total = weights @ cells
+        counted = np.where(reached > 0, total[np.arange(len(weights)), reached], 0.0)
+        return (counted / total[:, 0])[:, None]
+
+    patients = int(p.table["patient"].nunique())
+    note = "the time at which the model knows is found in each resample"
+    return Statistic((Column(_SOONER, "", len(p), patients, effective=patients, note=note),), share), len(place)
 
 
 # -- in words -------------------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ def range_test(
         weights=weights,
         places=len(samples.views),
         pool=data.cases.target.task.pooled,
+        extra=data.extra(recipe),
     )
     network = layout(network, device).train()
     task = data.cases.target.task
