@@ -61,6 +61,23 @@ def test_the_numbers_go_with_the_model_and_a_table_without_them_is_refused(cohor
     assert len(embed(model, test, ["features"], threads=1).rows) == test.table["case"].nunique()
 
 
+@pytest.mark.parametrize("fusion", ["single", "mean"])
+def test_a_linear_head_on_frozen_features_learns_from_the_numbers_too(cohort, tmp_path, fusion) -> None:
+    """The number is the label itself, which texture alone does not tell."""
+    cases, parts, cache = cohort
+    told = (cases.table["label"] == "erythroid").astype(float)
+    told = Cases(cases.table.assign(displacement=told), cases.target, cases.root)
+    recipe = Recipe(
+        method="features", descriptors=("lbp",), image_size=28, folds=2, fusion=fusion, extra_inputs=("displacement",)
+    )
+    model = train(told, parts, recipe, cache=cache, threads=1)
+    test = told.only(parts, "test")
+    made = predict(Model.load(model.save(tmp_path)), test, threads=1)
+    assert ((made.table["p:erythroid"] > 0.5) == (made.table["label"] == "erythroid")).all()
+    blind = train(told, parts, recipe.changed(extra_inputs=()), cache=cache, threads=1)
+    assert not np.allclose(predict(blind, test, threads=1).scores, made.scores)
+
+
 def test_the_same_answers_from_decoded_images_and_from_files(cohort) -> None:
     cases, parts, cache = cohort
     model = train(cases, parts, TINY, cache=cache, threads=1)
