@@ -18,7 +18,7 @@ from overread.core.progress import Progress, silent
 #: How common each finding is.
 SHARES = {"effusion": 0.35, "enlarged heart": 0.35, "tuberculosis": 0.5}
 #: The heart's width over that of the chest, and its spread: not enlarged, enlarged.
-RATIOS = ((0.44, 0.03), (0.60, 0.03))
+RATIOS = ((0.45, 0.04), (0.57, 0.05))
 
 
 @checked
@@ -93,17 +93,20 @@ def radiograph(
     ratio, spread = RATIOS[enlarged_heart]
     heart = drawn("heart", ratio, spread) * 2 * (wide + 0.035)
     image = np.maximum(image, 0.62 * _within(x, y, across + 0.12 * heart, down + 0.6 * high, heart / 1.6, 0.42 * high))
+    for side, lung in enumerate(lungs):  # haze over the bases, which is nothing
+        haze = _smooth((y - down - high * drawn(f"haze {side}", 0.75, 0.3)) * 20)
+        image += drawn(f"density {side}", 0.06, 0.06) * haze * lung
     if effusion:
-        level = down + high * drawn("level", 0.45, 0.15) - 0.25 * (across - x) * (x < across)
+        level = down + high * drawn("level", 0.72, 0.22) - 0.25 * (across - x) * (x < across)
         fluid = lungs[0] * _smooth((y - level) * size / 2)
-        image = np.maximum(image, 0.6 * fluid)
+        image = np.maximum(image, 0.5 * fluid)
     if tuberculosis:
         side = 1 if drawn("side", 0, 1) > 0 else -1
         for focus in range(3):
             at_x = across + side * (wide + 0.035) + wide * drawn(f"focus {focus} across", 0, 0.5)
             at_y = down - high * drawn(f"focus {focus} down", 0.5, 0.2)
-            image += 0.22 * np.exp(
-                -((x - at_x) ** 2 + (y - at_y) ** 2) / (2 * drawn(f"focus {focus}", 0.028, 0.006) ** 2)
+            image += 0.3 * np.exp(
+                -((x - at_x) ** 2 + (y - at_y) ** 2) / (2 * drawn(f"focus {focus}", 0.036, 0.006) ** 2)
             )
     gain, offset = drawn("gain", 1.0, 0.15), drawn("offset", 0.06, 0.04)
     noise = 0.02 * random.normal(seed, number, np.arange(size * size), "noise").reshape(size, size)
