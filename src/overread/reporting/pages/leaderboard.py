@@ -78,7 +78,7 @@ def _grid_summary(found: Grid) -> list[str]:
     leader, best = words.name(found.systems[0], 60), found.value(found.systems[0], found.metric, found.of)
     how = f"cross-validation, {words.count(found.folds, 'fold')}" if found.folds else _JUDGED[found.part]
     told = f"{words.count(len(found.levels), 'cell')} on one table, judged on {_JUDGED[found.part]}: {size}."
-    led = f"{leader} leads: {words.label(found.metric)} {words.value(best)}."
+    led = f"The best is {leader}: {words.label(found.metric)} {words.value(best)}."
     compared = f"Every other system is compared with {words.name(found.reference, 60)} case by case; p after Holm's correction." if len(found.systems) > 1 else ""  # fmt: skip
     return [" ".join(filter(None, (told if not found.folds else told.replace("judged on", f"{how}:"), led, compared)))]
 
@@ -98,8 +98,11 @@ def paper_table(found: Grid) -> Table:
     several = len({of for _, of in columns}) > 1
     head = [words.label(m) + (f" of {words.name(of, 30)}" if of and several else "") for m, of in columns]
     names = [words.name(name, 40).capitalize() for name in factors] or ["Recipe"]
-    more = (f"{words.label(found.metric)} minus {words.name(found.reference, 40)}", "p (Holm)") if compared else ()
-    return Table(f"{words.label(found.metric)}, sensitivity and specificity of every cell", (*names, *head, *more), tuple(rows), len(names))  # fmt: skip
+    more = ("Difference", "p (Holm)") if compared else ()
+    caption = f"{words.label(found.metric)}, sensitivity and specificity of every cell"
+    if compared:
+        caption += f"; difference of the {words.label(found.metric)} from that of {words.name(found.reference, 60)}"
+    return Table(caption, (*names, *head, *more), tuple(rows), len(names))  # fmt: skip
 
 
 def _forest(found: Grid) -> Figure | None:
