@@ -13,7 +13,7 @@ import overread as ov
 from overread.cases.annotators import grades_of, read_grades
 from overread.cases.graded_cases import GradedCases, agreement, agreement_in_words, panel_of
 from overread.cases.volumes import cut
-from overread.core.errors import ArgumentError, InputError
+from overread.core.errors import InputError
 
 ROWS = {
     "image": ["img/a1.png", "img/a2.png", "img/b1.png", "img/c1.png"],
@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused(table, tmp_path):
     pd.DataFrame({"case": ROWS["image"], "x": [0.5] * 4, "y": [0.25] * 4}).to_csv(tmp_path / "s.csv", index=False)  # fmt: skip
     with pytest.raises(InputError, match="readers gave scores"):
         ov.read_cases(path, graders=tmp_path / "s.csv")
-    with pytest.raises(ArgumentError, match="one of label"):
+    with pytest.raises(InputError, match="column that names the reader"):
         ov.read_cases(path, graders=tmp_path / "s.csv", label="sex")
     (tmp_path / "folder" / "a").mkdir(parents=True)
     with pytest.raises(InputError, match="--graders"):

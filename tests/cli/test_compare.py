@@ -58,8 +58,9 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("overread.reporting.pages.compare.draw_comparison", lambda found: [])
 
 
-def test_two_tables_end_with_numbers_figures_and_a_page(two):
-    found = call(two / "a.csv", two / "b.csv", "--positive", "mel", "--subgroup", "sex", "--tuning", two / "ta.csv",
+def test_two_tables_end_with_numbers_figures_and_a_page(two, print_form):
+    with print_form():
+        found = call(two / "a.csv", two / "b.csv", "--positive", "mel", "--subgroup", "sex", "--tuning", two / "ta.csv",
                  "--other-tuning", two / "tb.csv", "--margin", 0.05)  # fmt: skip
     folder = two / "comparison"
     assert all((folder / name).stat().st_size > 500 for name in (*FILES, "figures/subgroups.svg", "figures/claim.svg"))

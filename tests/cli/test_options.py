@@ -18,9 +18,9 @@ from overread.cli.main import app
 from overread.cli.options import Machine, RecipeChoice, expanded
 from overread.core.settings import setting, settings
 from overread.learning.recipe import Recipe
-from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Training
+from overread.study.question import ClassTree, Columns, Images, OperatingRule, Resources, SplitRule, Training
 
-GROUPS = (Columns, Layout, Images, SplitRule, OperatingRule, RecipeChoice, Training, Resources, Machine)
+GROUPS = (Columns, Layout, Images, SplitRule, OperatingRule, RecipeChoice, Training, Resources, Machine, ClassTree)
 STAGES = ("run", "audit", "split", "train", "predict")
 
 
@@ -47,7 +47,7 @@ def options(name: str) -> dict[str, object]:
 
 def test_run_has_an_option_for_each_field_and_no_other() -> None:
     wanted = {flag(kind, name) for kind in GROUPS for name, about in settings(kind).items() if about.offered}
-    assert set(options("run")) == wanted | {"-o", "--output", "--verbose"}
+    assert set(options("run")) == wanted | {"-o", "--output", "--verbose", "--readers"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -62,6 +62,7 @@ def test_an_option_says_what_its_field_says(stage) -> None:
         "--verbose",
         "--one-case",
         "--as-trained",
+        "--readers",
     }  # of the command itself in some stages
     wrong = [name for name, option in options(stage).items() if name not in own and
              (option.help, option.min, option.max, option.envvar or "") != (about[name].help, about[name].least, about[name].most, about[name].env)]  # fmt: skip

@@ -24,8 +24,9 @@ def _here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_example_of_the_guide(tmp_path):
-    found = call("--sensitivity", 0.9, "--width", 0.05, "--prevalence", 0.1)
+def test_the_example_of_the_guide(tmp_path, print_form):
+    with print_form():
+        found = call("--sensitivity", 0.9, "--width", 0.05, "--prevalence", 0.1)
     need = plan(sensitivity=0.9, width=0.05, prevalence=0.1).needed
     assert f"{need.patients:,} patients: {need.positives:,} with and {need.negatives:,} without" in found.stdout
     assert Plan.load(tmp_path / "plan").needed == need

@@ -11,7 +11,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from examples import EXAMPLES, HOSTILE, a_model, an_index, some_classes, some_grades, some_predictions
+from examples import (
+    EXAMPLES,
+    HOSTILE,
+    a_model,
+    a_partition,
+    a_taxonomy,
+    an_index,
+    some_classes,
+    some_grades,
+    some_predictions,
+)
 
 import overread
 from overread.core.display import Shown
@@ -119,6 +129,8 @@ MORE = {
     "Estimate": lambda: made("Evaluation")["auc"],
     "Difference": lambda: made("Comparison")["auc"],
     "Model": a_model,
+    "Taxonomy": a_taxonomy,
+    "Partition": a_partition,
     "Reader": a_reader,
     "Opinion": an_opinion,
     "Index": an_index,
@@ -134,7 +146,7 @@ MORE = {
 }  # fmt: skip
 ALL = {name: make for name, (make, *_) in EXAMPLES.items() if name in returned()} | MORE
 #: What has no figure of its own.
-NO_FIGURE = {"ClassDecision", "Recalibration", "Grades", "Marks", "Preflight", "Reader", "Opinion", "Neighbours"}
+NO_FIGURE = {"Taxonomy", "Partition", "ClassDecision", "Recalibration", "Grades", "Marks", "Preflight", "Reader", "Opinion", "Neighbours"}
 
 
 def test_every_result_has_an_example():

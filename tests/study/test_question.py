@@ -135,7 +135,7 @@ def test_the_rules_of_consensus_are_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     "values",
     [{"cost": -1.0}, {"cost": float("nan")}, {"cost": float("inf")}, {"prevalence": 1.0}, {"prevalence": -0.1}, {"margin": 1.0},
-     {"margin_of": "acc"}, {"consensus": "mean"}, {"cost": 2.0, "sensitivity": 0.9}, {"graders": "a.csv", "label": "dx"},
+     {"margin_of": "acc"}, {"consensus": "mean"}, {"cost": 2.0, "sensitivity": 0.9}, {"graders": "a.csv", "value": "age"},
      {"sensitivity": 1.5}, {"seed": -1}, {"threads": -1}, {"test": 0.9, "tuning": 0.2}, {"test": 0.0}, {"volumes": "half"},
      {"volumes": "slices", "point": ("x", "y", "z")}, {"side": 20.0}],
     ids=str,

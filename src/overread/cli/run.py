@@ -90,15 +90,15 @@ def _run_system(
 
 def study_of(
     table: str, columns: Columns, layout: Layout, images: Images, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
-    training: Training, resources: Resources, class_tree: ClassTree = ClassTree(),
+    training: Training, resources: Resources, class_tree: ClassTree | None = None,
 ) -> Study:  # fmt: skip
     """The question of a ``study.toml``, or of a table with its options."""
     if Path(table).suffix == ".toml":
         return Study.load(table, say).seen_from(Path(table).parent)
     training = replace(training, recipe=recipe_changes(recipe))
-    return Study(table, columns, images, split, operating_point, training, resources, layout, class_tree).seen_from(
-        Path()
-    )
+    return Study(
+        table, columns, images, split, operating_point, training, resources, layout, class_tree or ClassTree()
+    ).seen_from(Path())
 
 
 def demo(

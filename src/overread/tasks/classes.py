@@ -112,7 +112,7 @@ class Classes(Task):
         """A row a case, by the class that it is called."""
         said, names = scores.argmax(axis=1) if called is None else called, np.array(self.names, dtype=object)
         chance = np.take_along_axis(scores, said[:, None], axis=1)[:, 0]
-        return judged_rows(truth >= 0, truth=names[truth], predicted=names[said], probability=chance, surprise=chance, correct=said == truth)  # fmt: skip
+        return judged_rows(truth >= 0, {"truth": names[truth], "predicted": names[said], "probability": chance, "surprise": chance, "correct": said == truth})  # fmt: skip
 
     def class_weights(self, labels: NDArray[Any], balance: float) -> NDArray[np.float32]:
         """(classes,)."""

@@ -119,8 +119,8 @@ class Findings(Task):
             has, flagged = truth[:, i] == 1, scores[:, i] >= 0.5
             off = np.abs(scores[:, i] - np.nan_to_num(truth[:, i]))
             said, right = [np.where(yes, name, f"no {name}") for yes in (has, flagged)], has == flagged
-            tables.append(judged_rows(~np.isnan(truth[:, i]), truth=said[0], predicted=said[1], probability=scores[:, i],
-                                      surprise=np.where(right, 1 - off, off), correct=right))  # fmt: skip
+            tables.append(judged_rows(~np.isnan(truth[:, i]), {"truth": said[0], "predicted": said[1], "probability": scores[:, i],
+                                                              "surprise": np.where(right, 1 - off, off), "correct": right}))  # fmt: skip
         return pd.concat(tables, ignore_index=True)
 
     def class_weights(self, labels: NDArray[Any], balance: float) -> NDArray[np.float32]:

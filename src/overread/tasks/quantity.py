@@ -119,8 +119,8 @@ class Quantity(Task):
         off, known, every = np.abs(predicted - truth), ~np.isnan(truth), np.zeros(len(truth), bool)
         near = off <= np.median(off[known]) if known.any() else every
         said = {"truth": [self.number_words(v) for v in truth], "predicted": [self.number_words(v) for v in predicted]}
-        wrong = judged_rows(known, **said, probability=nothing, surprise=off, correct=every)
-        right = judged_rows(known & near, **said, probability=nothing, surprise=-off, correct=~every)
+        wrong = judged_rows(known, {**said, "probability": nothing, "surprise": off, "correct": every})
+        right = judged_rows(known & near, {**said, "probability": nothing, "surprise": -off, "correct": ~every})
         return pd.concat([wrong, right], ignore_index=True)
 
     def loss(

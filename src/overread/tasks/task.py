@@ -298,8 +298,8 @@ class Task(ABC):
         return values
 
 
-def judged_rows(known: NDArray[np.bool_], **columns: Any) -> pd.DataFrame:
-    """What :meth:`Task.judged` gives of the known rows of a column each (N,)."""
+def judged_rows(known: NDArray[np.bool_], columns: Mapping[str, Any]) -> pd.DataFrame:
+    """What :meth:`Task.judged` gives of the known rows of ``columns`` (N,)."""
     return pd.DataFrame({"row": np.arange(len(known)), **columns})[known]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from overread.core.display import Shown
 from overread.core.errors import InputError, checked, nearest, require
 from overread.core.files import unguarded, write_csv
 from overread.core.phrases import aligned, count
@@ -25,7 +26,7 @@ _BY_DEPTH = re.compile(r"level-(\d+)")
 
 
 @dataclass(frozen=True)
-class Taxonomy:
+class Taxonomy(Shown):
     """A tree of classes. ``nodes`` in the order of their file, the parent of each (``""`` of the root alone), and what
     the level of each is called (``""`` where nobody says).
 
@@ -126,9 +127,13 @@ class Taxonomy:
             raise InputError(f"the label {over!r} is an inner node of the taxonomy, with the label {name!r} below it", given=f"{count(len(above), 'such label')}: {', '.join(list(above)[:10])}",
                              todo=f"cut training classes from the tree (--max-class-size 1000, or --label-at LEVEL), or leave such cases without a label (--rename-label {over}=)")  # fmt: skip
 
+    def to_frame(self) -> pd.DataFrame:
+        """A row a node: ``child``, ``parent`` (blank of the root), ``level`` (blank where nobody says)."""
+        return pd.DataFrame({"child": self.nodes, "parent": self.parents, "level": self.levels})
+
     def save(self, path: str | Path) -> Path:
         """Write as CSV in the form that :func:`read_taxonomy` takes."""
-        table = pd.DataFrame({"child": self.nodes, "parent": self.parents, "level": self.levels})
+        table = self.to_frame()
         return write_csv(path, table if self.named_levels else table.drop(columns="level"))
 
     def coarse(self, names: Sequence[str], level: str) -> dict[str, str]:
@@ -273,7 +278,7 @@ class TrainingClass:
 
 
 @dataclass(frozen=True)
-class Partition:
+class Partition(Shown):
     """Training classes out of a tree.
 
     ``limit``: the most images of a class, 0 where the classes are those of ``level``. ``inner``: labels of nodes above
@@ -309,6 +314,11 @@ class Partition:
         if few:
             said.append(f"fewer than 3 training patients: {', '.join(few)}; a larger --max-class-size merges more")
         return tuple(said)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a training class: ``name``, ``labels``, ``images``, ``patients``."""
+        rows = [(each.name, _short(each.labels), each.images, each.patients) for each in self.classes]
+        return pd.DataFrame(rows, columns=["name", "labels", "images", "patients"])
 
     def __str__(self) -> str:
         how = f"at most {count(self.limit, 'training image')} each" if self.limit else f"those of {self.level}"
