@@ -146,7 +146,18 @@ MORE = {
 }  # fmt: skip
 ALL = {name: make for name, (make, *_) in EXAMPLES.items() if name in returned()} | MORE
 #: What has no figure of its own.
-NO_FIGURE = {"Taxonomy", "Partition", "ClassDecision", "Recalibration", "Grades", "Marks", "Preflight", "Reader", "Opinion", "Neighbours"}
+NO_FIGURE = {
+    "Taxonomy",
+    "Partition",
+    "ClassDecision",
+    "Recalibration",
+    "Grades",
+    "Marks",
+    "Preflight",
+    "Reader",
+    "Opinion",
+    "Neighbours",
+}
 
 
 def test_every_result_has_an_example():

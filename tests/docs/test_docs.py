@@ -50,12 +50,18 @@ def name(page: Path) -> str:
 
 
 def command_lines(page: Path) -> list[tuple[int, list[str]]]:
-    """Every ``overread …`` line of the page's shell blocks, continuation lines joined, comments left out."""
+    """Every ``overread …`` line of the page's shell blocks, continuation lines and quoted texts joined, comments left out."""
     found = []
     for block in blocks(page):
         if block.language.split()[:1] == ["bash"]:
+            rest = ""
             for line in block.text.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
+                rest += line + "\n"
+                try:
+                    words = shlex.split(rest, comments=True)
+                except ValueError:  # a quoted text goes on in the next line
+                    continue
+                rest = ""
                 if words[:1] == ["overread"]:
                     found.append((block.line, words[1:]))
     return found
