@@ -16,9 +16,8 @@ def test_each_finding_changes_the_part_where_it_lies():
         plain = radiograph(0, number, 64).astype(float)
         half, lower = 32, slice(32, 60)
         fluid = radiograph(0, number, 64, effusion=True) - plain
-        assert fluid[lower, :half].mean() > 5 * max(abs(fluid[lower, half:].mean()), 0.2), (
-            "the right lung, left in the image"
-        )
+        right, left = fluid[lower, :half].mean(), abs(fluid[lower, half:].mean())
+        assert right > max(0.5, 5 * left), "the right lung, left in the image"
         foci = radiograph(0, number, 64, tuberculosis=True) - plain
         assert foci[:32].sum() > 5 * abs(foci[40:].sum())
         heart = radiograph(0, number, 64, enlarged_heart=True) - plain

@@ -11,7 +11,6 @@ from overread.cli.console import end, open_run, say
 from overread.cli.options import AsJson, Cache, Level, listed
 from overread.core.errors import InputError, one_of
 from overread.core.phrases import count
-from overread.evaluation.ledger import ledger_beside
 from overread.study.question import Study
 
 #: Fewer patients than this, and the curve says little: the page tells so.
@@ -84,6 +83,8 @@ def time(
 
 def _ledgers(run: Path, against: str) -> list[Path]:
     """Where a look at the test set is written down: the models of both runs are judged on it."""
+    from overread.evaluation.ledger import ledger_beside
+
     return [ledger_beside(Path(folder)) for folder in (run, against) if folder]
 
 
