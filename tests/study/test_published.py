@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from overread.core.errors import InputError, OverreadError
@@ -158,3 +160,15 @@ def test_every_system_that_comes_along_can_be_read_line_by_line(name) -> None:
     assert set(system.needs) <= {*Study("t.csv").flat(), *PLACES}, "what is needed is named by its option"
     made = Study.from_flat(table="t.csv", **system.smaller().options)
     assert made.columns.names == "keep", "names of phantoms identify nobody"
+
+
+@pytest.mark.parametrize("name", sorted(systems()))
+def test_the_page_of_published_systems_tells_the_numbers_of_the_files(name) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "published.md").read_text("utf-8")
+    part = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    missing = [
+        number.what
+        for number in systems()[name].published
+        if f"| {number.what} ({number.where}) | {number} |" not in part
+    ]
+    assert not missing, "make the page anew: make recipes"

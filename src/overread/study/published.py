@@ -28,6 +28,8 @@ AFTER = ("run", "evaluate", "compare", "direct", "leaderboard", "readers", "simu
          "grid", "time", "froc")  # fmt: skip
 #: Columns that are found out where nobody names them.
 GUESSED = ("image", "label", "patient", "source")
+#: What a field is where neither the paper nor anybody else fixes it.
+CHOSEN = "what the plan chooses"
 #: What stands in for a path in those commands.
 PLACES = ("run", "table", "readers")
 #: The copy of the recipe's file in the folder of its run, of a run in its reduced form, and the folder of the paper's table.
@@ -120,7 +122,7 @@ class PublishedSystem:
     def differences(self) -> tuple[str, ...]:
         """What :attr:`reduced` changes, a line each: the field, this value and the paper's."""
         usual = plain(Recipe())
-        recipe = [f"{name} {_shown(value)} in place of {_shown(self.recipe.get(name, usual[name]))}" for name, value in self.reduced.recipe.items()]  # fmt: skip
+        recipe = [f"{name} {_shown(value)} in place of {_shown(self.recipe.get(name, usual[name]) or CHOSEN)}" for name, value in self.reduced.recipe.items()]  # fmt: skip
         vary = [f"{name}: {_levels(values)} in place of {_levels(self.vary.get(name, []))}" for name, values in self.reduced.vary.items()]  # fmt: skip
         phantom = ", ".join(f"{name} {_shown(value)}" for name, value in self.reduced.phantom.items())
         return (*([f"a phantom in place of {self.paper.data} ({phantom})"] if phantom else []), *recipe, *vary)
