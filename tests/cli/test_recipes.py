@@ -95,6 +95,22 @@ def test_what_cannot_follow_is_left_out_with_its_reason(file, tmp_path, capsys) 
     assert "not made: fleiss kappa in readers/metrics.json" in said
 
 
+def test_what_failed_is_tried_again_and_what_ended_well_is_not(file, tmp_path, capsys) -> None:
+    places = {"table": "t.csv", "readers": ""}
+    file.write_text(FILE.replace(', "leaderboard {run} {table}"', ""))  # the readers alone are left out: there are none
+    for program in (Program(), None, None):  # whoever has ended well is not asked again
+        follow(program, load_system(file), tmp_path / "well", places)
+    file.write_text(FILE)
+    follow(Program(), load_system(file), tmp_path / "ill", places)
+    with pytest.raises(AttributeError):
+        follow(None, load_system(file), tmp_path / "ill", places)
+
+
+def test_a_demo_of_a_system_refuses_what_its_file_decides(file) -> None:
+    with pytest.raises(InputError, match="--patients"):
+        CliRunner().invoke(app, ["demo", "--recipe", str(file), "--patients", "60"], catch_exceptions=False)
+
+
 @pytest.mark.slow
 def test_a_demo_ends_in_the_papers_table(file, tmp_path) -> None:
     code, said = call("demo", "--recipe", file, "-o", tmp_path / "run")

@@ -79,7 +79,7 @@ def test_what_was_given_stands_over_what_the_paper_fixes(file) -> None:
 
 
 def test_a_column_that_the_paper_needs_is_asked_for(file) -> None:
-    with pytest.raises(InputError, match=r"needs 1 more column.*two views of each case.*--view COLUMN"):
+    with pytest.raises(InputError, match=r"needs to know more.*two views of each case.*--view COLUMN"):
         as_published(Study("t.csv"), load_system(file), given=())
 
 
@@ -89,6 +89,16 @@ def test_the_reduced_form_says_what_it_changes(file) -> None:
     assert (small.recipe["image_size"], small.study["image"], small.study["test"]) == (32, "image", 0.3)
     assert "image_size 32 in place of 64" in system.differences()
     assert any("a phantom in place of 93 films" in line for line in system.differences())
+    file.write_text(
+        FILE.replace(
+            'study = { image = "image" }',
+            'study = { image = "image", sensitivity = 0.8 }\nthen = ["curve {run} --sizes 50%,100%"]',
+        )
+    )
+    told = load_system(file).differences()
+    assert "sensitivity 0.8 in place of 0.9" in told
+    assert "without `overread simulate {run} --readers {readers}`" in told
+    assert not any(line.startswith("image ") for line in told), "a column's name is no reduction"
 
 
 def test_commands_that_follow_know_their_places(file) -> None:
@@ -102,6 +112,9 @@ def test_commands_that_follow_know_their_places(file) -> None:
     [
         ("curve {run}", "serve {run}", "a command that follows a run"),
         ("curve {run}", "curve {rum}", "id you mean 'run'"),
+        ("curve {run}", "curve {run} -o elsewhere", "writes into its folder"),
+        ("curve {run}", "curve {run} --output={run}/../x", "writes into its folder"),
+        ("curve {run}", "run other.csv", "a command that follows a run"),
         ("test = 0.3", "tset = 0.3", "id you mean 'test'"),
         ("image_size = 64", "image_siz = 64", "image_siz"),
         ('where = "Table 1"', 'were = "Table 1"', "were"),

@@ -95,7 +95,7 @@ def show(
             for first, text in rows:
                 typer.echo(f"  {first}" + (f"\n      {text}" if text and first else text))
     typer.echo("")
-    needed = "".join(f" --{column} COLUMN" for column in system.needed_columns)
+    needed = "".join(f" {option}" for option in system.needed_options)
     typer.echo(
         f"run it: overread run TABLE --recipe {name}{needed} -o runs/{system.name}\non phantoms: overread demo --recipe {name}"
     )
@@ -113,20 +113,21 @@ def follow(
     from overread.evaluation.comparison.beside_paper import BesidePaper
     from overread.study.published import TABLE_FOLDER, commands, judged_by, write_beside
 
-    key, done, page = judged_by(system, folder, places), folder / TABLE_FOLDER / "judged.json", folder / TABLE_FOLDER / "published.html"  # fmt: skip
+    done, page = folder / TABLE_FOLDER / "judged.json", folder / TABLE_FOLDER / "published.html"
     if (
-        done.exists() and page.exists() and read_json(done) == key
+        done.exists() and page.exists() and read_json(done) == judged_by(system, folder, places)
     ):  # another look at the test set would tell nothing new
         found = BesidePaper.load(folder / TABLE_FOLDER)
     else:
-        left_out = []
+        left_out, failed = [], False
         for line, (words, reason) in zip(system.then, commands(system, {**places, "run": str(folder)}), strict=True):
             say(f"\n{command_of(['overread', *words])}" + (f"\n  left out: {reason}" if reason else ""))
-            reason = reason or _run(program, words)
+            if not reason and (reason := _run(program, words)):
+                failed = True  # what was in its way may be gone the next time
             if reason:
                 left_out.append(f"overread {line}: {reason}")  # as the recipe has it: paths may name people
         found = write_beside(system, folder, left_out=left_out, reduced=reduced)
-        write_json(done, key)
+        write_json(done, "" if failed else judged_by(system, folder, places))
         if (folder / "report.html").exists():
             _run(program, ["report", str(folder)])  # it names the pages that lie beside it now
     typer.echo("\n" + found.table())

@@ -114,7 +114,11 @@ def demo(
     from overread.synthetic.cohort import draw_cohort
 
     if recipe:
-        home = output if "output" in given_options(context) else Path("runs") / Path(recipe).stem
+        given = given_options(context)
+        if unused := [f"--{name}" for name in ("patients", "budget") if name in given]:
+            raise InputError("the file of a published system says how large its demo is", given=" and ".join(unused),
+                             todo="leave them out, or copy the file, change its [reduced] and give its path to --recipe")  # fmt: skip
+        home = output if "output" in given else Path("runs") / Path(recipe).stem
         return _demo_system(context, recipe, home, seed, verbose)
     table = output / "cohort" / "metadata.csv"
     if not table.exists():

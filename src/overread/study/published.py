@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from overread.core.errors import InputError, OverreadError, checked, nearest, one_of, require
 from overread.core.files import build, fingerprint, plain, read_fields, sha256_file, write_text
-from overread.core.phrases import count
 from overread.core.settings import settings
 from overread.evaluation.comparison.beside_paper import BesidePaper, PublishedNumber, beside_paper
 from overread.learning.recipe import SYSTEM_SECTIONS, Recipe, bundled, recipe_file
 from overread.study.question import Columns, Study
 
-#: Commands that may follow a run: they judge, compare and show, and touch nothing beyond the folder of the run.
-AFTER = ("run", "evaluate", "compare", "direct", "leaderboard", "readers", "simulate", "second-reader", "curve", "shift", "explain", "similar", "calibrate",
-         "grid", "time", "froc")  # fmt: skip
+#: Commands that may follow a run: they judge, compare and show, and write into the folder of the run.
+AFTER = ("evaluate", "compare", "direct", "leaderboard", "readers", "simulate", "second-reader", "curve", "shift", "explain", "similar", "calibrate",
+         "time", "froc")  # fmt: skip
+#: How those commands are told where to write.
+OUTPUT = ("-o", "--output")
 #: Columns that are found out where nobody names them.
 GUESSED = ("image", "label", "patient", "source")
 #: What a field is where neither the paper nor anybody else fixes it.
@@ -108,6 +110,14 @@ class PublishedSystem:
         return tuple(name for name in self.needs if name in settings(Columns) and name not in GUESSED)
 
     @property
+    def needed_options(self) -> tuple[str, ...]:
+        """:attr:`needed_columns` as they are named on the command line."""
+        about = settings(Columns)
+        return tuple(
+            f"--{name.replace('_', '-')} {'FILE' if about[name].path else 'COLUMN'}" for name in self.needed_columns
+        )
+
+    @property
     def options(self) -> dict[str, Any]:
         """:attr:`study` as :meth:`Study.from_flat` takes it."""
         return _as_given(self.study)
@@ -120,12 +130,23 @@ class PublishedSystem:
                                {**self.vary, **small.vary} if self.vary else small.vary, then, self.published, self.sections, small)  # fmt: skip
 
     def differences(self) -> tuple[str, ...]:
-        """What :attr:`reduced` changes, a line each: the field, this value and the paper's."""
-        usual = plain(Recipe())
-        recipe = [f"{name} {_shown(value)} in place of {_shown(self.recipe.get(name, usual[name]) or CHOSEN)}" for name, value in self.reduced.recipe.items()]  # fmt: skip
+        """What :attr:`reduced` changes, a line each: the field, this value and the paper's; names of columns are no change."""
+        small, usual, asked = self.reduced, plain(Recipe()), plain(Study("table.csv").flat())
+        recipe = [_changed(name, value, self.recipe.get(name, usual[name])) for name, value in small.recipe.items()]
+        study = [_changed(name, value, self.study.get(name, asked[name]), "nothing") for name, value in small.study.items()
+                 if name not in settings(Columns) and plain(value) != plain(self.study.get(name, asked[name]))]  # fmt: skip
+        then = [f"without `overread {line}`" for line in self.then if small.then is not None and line not in small.then]
+        added = [f"`overread {line}`" for line in small.then or () if line not in self.then]
         vary = [f"{name}: {_levels(values)} in place of {_levels(self.vary.get(name, []))}" for name, values in self.reduced.vary.items()]  # fmt: skip
         phantom = ", ".join(f"{name} {_shown(value)}" for name, value in self.reduced.phantom.items())
-        return (*([f"a phantom in place of {self.paper.data} ({phantom})"] if phantom else []), *recipe, *vary)
+        return (
+            *([f"a phantom in place of {self.paper.data} ({phantom})"] if phantom else []),
+            *recipe,
+            *study,
+            *vary,
+            *then,
+            *added,
+        )
 
 
 @checked
@@ -165,8 +186,10 @@ def as_published(study: Study, system: PublishedSystem, given: Collection[str]) 
     missing = [name for name in system.needed_columns if not flat[name]]
     if missing:
         needed = "; ".join(f"{name}: {system.needs[name]}" for name in missing)
-        raise InputError(f"{system.name} needs {count(len(missing), 'more column')} of the table", given=needed,
-                         todo="name " + " and ".join(f"--{name.replace('_', '-')} COLUMN" for name in missing))  # fmt: skip
+        options = [option for name, option in zip(system.needed_columns, system.needed_options) if name in missing]
+        raise InputError(
+            f"{system.name} needs to know more of the table", given=needed, todo="name " + " and ".join(options)
+        )
     return study
 
 
@@ -189,6 +212,12 @@ def judged_by(system: PublishedSystem, folder: Path, places: Mapping[str, str]) 
 def _command(line: str, places: Mapping[str, str]) -> tuple[list[str], str]:
     words = shlex.split(line)
     one_of(words[0] if words else "", AFTER, "a command that follows a run")
+    for flag, after in pairwise([*words, ""]):
+        place = after if flag in OUTPUT else flag.partition("=")[2] if flag.partition("=")[0] in OUTPUT else None
+        if place is not None and (not place.startswith("{run}/") or ".." in Path(place).parts):
+            raise InputError(
+                "a command that follows a run writes into its folder", given=line, todo="write -o {run}/NAME"
+            )
     made, missing = [], ""
     for word in words:
         for place in PLACES:
@@ -226,8 +255,9 @@ def kept_copy(choice: str | Path, folder: Path, *, reduced: bool = False) -> Ite
     except OverreadError:
         if not ((folder / "study.toml").exists() or (folder / "vary.json").exists() or there):
             path.unlink()
-            if not home:
-                folder.rmdir()
+            with suppress(OSError):  # somebody else's, or with files that say more
+                if not home:
+                    folder.rmdir()
         raise
 
 
@@ -269,6 +299,10 @@ def explained(system: PublishedSystem) -> list[tuple[str, str, str]]:
     known = {name for name, _ in rows}
     told = [(name, _shown(value), system.sections.get(name, "")) for name, value in rows]
     return told + [(name, "", text) for name, text in system.sections.items() if name not in known]
+
+
+def _changed(name: str, value: Any, paper: Any, blank: str = CHOSEN) -> str:
+    return f"{name} {_shown(value) if value else blank} in place of {_shown(paper) if paper else blank}"
 
 
 def _levels(values: Sequence[Any]) -> str:
