@@ -21,6 +21,8 @@ from overread.tasks.target import Target
 #: Columns with a meaning. Every other column is carried along and can be a subgroup.
 ROLES = ("image", "case", "patient", "source", "view", "time", "split")
 PARTS = ("train", "tuning", "test")
+#: What stands for the address of a mask in cases that are saved without paths.
+HIDDEN = "there is one"
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,11 @@ class Cases(EqualByDigest, Shown):
     ``case`` (what gets one prediction), ``patient`` (what is independent), ``source`` (site, scanner, microscope;
     ``""`` where unknown), ``view``, ``time``, ``split`` (as given by the data's makers, ``""`` otherwise), then the
     label columns of ``target`` (``label``: a class name, ``""`` where unknown; ``label:<finding>``: 1, 0 or NaN;
-    ``value``: a number or NaN), then any others as they were read. ``notes`` says what was guessed. ``salt``: where
+    ``value``: a number or NaN; ``mask``: the address of the objects' outlines, ``""`` where there are none), then any others as they were read. ``notes`` says what was guessed. ``salt``: where
     cases and patients are codes, what the codes were made with (see :mod:`.privacy`); then :meth:`save` leaves out
     where the images lie, since paths hold names. ``planes``: what the rows show of volumes.
     ``identifiers``: whether patients are one who differ in writing only (see :mod:`overread.core.identifiers`).
+    ``masks``: whether the column ``mask`` holds the addresses of masks, as it does where outlines are to be learned.
     """
 
     table: pd.DataFrame
@@ -74,8 +77,11 @@ class Cases(EqualByDigest, Shown):
     salt: str = ""
     planes: Planes = WHOLE
     identifiers: str = "ask"
+    masks: bool = False
 
     def __post_init__(self) -> None:
+        if self.target.task.dense:
+            object.__setattr__(self, "masks", True)
         wanted = [*ROLES, *self.target.columns]
         for column in wanted:
             require(column in self.table.columns, f"the table of cases lacks the column {column!r}",
@@ -109,15 +115,17 @@ class Cases(EqualByDigest, Shown):
 
     def to_frame(self) -> pd.DataFrame:
         """A row an image, as :attr:`table`, with full paths of the images where they are known: ``read_cases`` takes it."""
-        kept = not (self.table["image"] == "").all()
-        return self.table.assign(image=paths(self)) if kept else self.table.copy()
+        if (self.table["image"] == "").all():
+            return self.table.copy()
+        table = self.table.assign(image=paths(self))
+        return table.assign(mask=mask_paths(self)) if self.masks else table
 
     def overview(self) -> Overview:
         """Images and patients of every class, of every source, and the first rows without patients and paths."""
         table, labels = self.table, labels_panel(self.target, self.labels, self.table["patient"])
         by = table[table["source"] != ""].groupby("source")["patient"]
         sources = Panel(("source", "images", "patients"), tuple((n, len(p), p.nunique()) for n, p in by), "Sources")
-        hidden = {"image", "patient", "split"} if self.salt else {"patient"}
+        hidden = {"image", "mask", "patient", "split"} if self.salt else {"patient"}
         filled = [c for c in table.columns if c not in hidden and not (table[c].astype(str) == "").all()]
         panels = [
             labels,
@@ -140,10 +148,12 @@ class Cases(EqualByDigest, Shown):
         """Write ``path`` (CSV) and, beside it, ``<name>.target.json``."""
         path = Path(path)
         table = self.table.assign(image="") if self.salt else self.table
+        if self.salt and self.masks:
+            table = table.assign(mask=table["mask"].where(table["mask"] == "", HIDDEN))
         write_csv(path, table)
         root = "" if self.salt else str(self.root)
         about = {"target": self.target, "root": root, "notes": self.notes, "salt": self.salt, "planes": self.planes,
-                 "identifiers": self.identifiers}  # fmt: skip
+                 "identifiers": self.identifiers} | ({"masks": True} if self.masks else {})  # fmt: skip
         write_json(path.with_suffix(".target.json"), about)
         return path
 
@@ -159,11 +169,15 @@ class Cases(EqualByDigest, Shown):
             table = unguarded(pd.read_csv(path, dtype=str, keep_default_na=False))
         except (OSError, ValueError) as error:
             raise InputError("the table of cases cannot be read", given=f"{path}: {error}") from error
-        text = {*ROLES, *(target.columns if target.task.exclusive else ())}
+        text = {
+            *ROLES,
+            *(target.columns if target.task.unknown == "" else ()),
+            *(["mask"] if about.get("masks") else []),
+        }
         table = table.apply(lambda column: column if column.name in text else typed(column))
         planes = build(Planes, about.get("planes", {}), where=path.name)
         return cls(table, target, about["root"], tuple(about["notes"]), about.get("salt", ""), planes,
-                   about.get("identifiers", "ask"))  # fmt: skip
+                   about.get("identifiers", "ask"), bool(about.get("masks", False)))  # fmt: skip
 
     # -- questions --------------------------------------------------------------------------------------------
 
@@ -177,7 +191,8 @@ class Cases(EqualByDigest, Shown):
         """What is to be learned, one row an image.
 
         ``binary``/``classes``: int64 (N,), the index in ``target.names``, −1 where unknown. ``findings``: float32
-        (N, findings), NaN where unknown. ``quantity``: float32 (N,), NaN where unknown.
+        (N, findings), NaN where unknown. ``quantity``: float32 (N,), NaN where unknown. ``segmentation``: float32
+        (N,), 1 where there is a mask, else NaN.
         """
         labels = self.target.task.read_labels(self.table)
         return labels if labels.dtype == np.int64 else labels.astype(np.float32)
@@ -220,7 +235,9 @@ class Cases(EqualByDigest, Shown):
         table = self.table.assign(
             case=codes(self.table["case"], salt), patient=patient_codes(self.table["patient"], salt, self.identifiers)
         )
-        extra = table.drop(columns=[c for c in (*ROLES, *self.target.columns, *keep) if c in table])
+        extra = table.drop(
+            columns=[c for c in (*ROLES, *self.target.columns, *(["mask"] if self.masks else []), *keep) if c in table]
+        )
         left = [
             str(c) for c in extra if c not in known or c in IDENTIFIERS or c in identifying(extra[[c]], self.patients)
         ]
@@ -284,3 +301,18 @@ def paths(cases: Cases) -> list[str]:
         raise InputError("these cases were saved without the paths of their images",
                          todo="read the table again, or keep names that identify nobody with --names keep")  # fmt: skip
     return [str(root / image) for image in cases.table["image"]]
+
+
+@checked
+def mask_paths(cases: Cases) -> list[str]:
+    """Full addresses of the masks, as :func:`paths` gives them of images; blank where an image has none.
+
+    Raises :class:`InputError` for cases without a column of masks, and for those that were saved without their paths.
+    """
+    if not cases.masks:
+        raise InputError("these cases have no masks", given=str(cases), todo="name their column, file or folder with --mask")  # fmt: skip
+    root, masks = Path(cases.root), cases.table["mask"]
+    if (masks == HIDDEN).any():
+        raise InputError("these cases were saved without the paths of their masks",
+                         todo="read the table again, or keep names that identify nobody with --names keep")  # fmt: skip
+    return [str(root / mask) if mask else "" for mask in masks]

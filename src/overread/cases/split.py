@@ -232,7 +232,7 @@ def _usable(cases: Cases, audit: Audit | None) -> tuple[Cases, dict[str, int]]:
     reasons = dict(audit.excluded) if audit else {}
     names = cases.table["case"]
     for name in names[~cases.labelled]:
-        reasons.setdefault(name, "no label")
+        reasons.setdefault(name, "no mask" if cases.target.task.dense else "no label")
     here = set(names)
     left_out = Counter(reason.split(":", 1)[0] for case, reason in reasons.items() if case in here)
     kept = cases.drop(reasons)

@@ -46,7 +46,7 @@ def read_image(
     an allowed format. The message names the file, never its folder or the patient; ``error.reason`` is the
     message without the name.
     """
-    with _naming(source):
+    with naming(source):
         if isinstance(source, bytes):
             return _decode(source, _NOWHERE, limits, at_least, window)
         return _read(os.fspath(source), limits, at_least, window)
@@ -55,7 +55,7 @@ def read_image(
 @checked
 def content_digest(address: str | os.PathLike[str], *, limits: Limits = LIMITS) -> str:
     """The digest that :func:`read_image` would report, without decoding. Raises :class:`ImageError` as it does."""
-    with _naming(address):
+    with naming(address):
         return _digest(os.fspath(address), limits)
 
 
@@ -76,8 +76,9 @@ def shown(text: str) -> str:
     return printable(str(short_one))
 
 
+@checked
 @contextmanager
-def _naming(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
+def naming(source: str | os.PathLike[str] | bytes) -> Iterator[None]:
     """Give errors the name of their source; a file may have put anything into what is told of it."""
     try:
         with broken_as("the image is damaged"):

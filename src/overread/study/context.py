@@ -124,7 +124,7 @@ def cases_of(study: Study, progress: Progress = silent) -> Cases:
         patient=c.patient or None, case=c.case or None, source=c.source or None, view=c.view or None, time=c.time or None,
         keep=[*c.keep_columns, *study.training.recipe.get("extra_inputs", ())], queries=[study.split.deploy_to], split=c.split or None, positive=[] if taxonomy else list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
         labels_from=c.labels_from or None, key=c.key, planes=study.images.planes, progress=progress, graders=c.readers, consensus=c.consensus,
-        layout=study.layout, derive=c.derive,
+        layout=study.layout, derive=c.derive, mask=c.mask or None, pixel_size=c.pixel_size,
     )  # fmt: skip
     return in_tree(cases, taxonomy, positive=c.positive, cut=tree.cuts) if taxonomy else cases
 

@@ -34,6 +34,8 @@ class Columns:
     label: str = setting("", "column of the class; guessed, and said, if not given", first=True)
     labels: tuple[str, ...] = setting((), "columns of several findings, separated by commas (blank cells = unknown)")
     value: str = setting("", "column of a number to be predicted")
+    mask: str = setting("", "outlines of objects to be learned: a column of masks, a file of outlines (COCO, boxes or run lengths), or a folder of masks named like the images", path=True)
+    pixel_size: str = setting("", "microns of a pixel: a number, or a column of numbers; that of the file, where it says one, if not given")
     patient: str = setting("", "column of the patient, who is what is independent; guessed, and said, if not given", first=True)
     case: str = setting("", "column of what gets one prediction; each image if not given")
     source: str = setting("", "column of the site, scanner or microscope; guessed, and said, if not given", first=True)
@@ -56,6 +58,8 @@ class Columns:
     def __post_init__(self) -> None:
         require_allowed(self)
         given = [name for name in ("label", "labels", "value") if getattr(self, name)]
+        require(not (self.mask and (self.graders or self.labels or self.value)), "outlines are learned beside no findings, number or readers", given="mask",
+                todo="leave labels, value and graders out; --label beside --mask is for what the image as a whole shows")  # fmt: skip
         require(
             len(given) < 2,
             "labels come from one place",
@@ -357,6 +361,8 @@ class Study:
         }
         if "," in self.columns.graders and not Path(str(moved["graders"])).exists():
             moved["graders"] = self.columns.graders  # columns of the table
+        if self.columns.mask and not Path(str(moved["mask"]).partition("#")[0]).exists():
+            moved["mask"] = self.columns.mask  # the same
         return replace(self, table=str((folder / self.table).absolute())).changed(**moved)
 
     def save(self, path: str | Path) -> Path:

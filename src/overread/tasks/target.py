@@ -10,12 +10,14 @@ from overread.core.errors import nearest, require
 from overread.tasks.classes import Binary, Classes
 from overread.tasks.findings import Findings
 from overread.tasks.quantity import Quantity
+from overread.tasks.segmentation import Segmentation
 from overread.tasks.task import Task
 
-Kind = Literal["binary", "classes", "findings", "quantity"]
+Kind = Literal["binary", "classes", "findings", "quantity", "segmentation"]
 
 #: Every task by the word for it in files. A new task is a module and its row here.
-TASKS: dict[str, type[Task]] = {"binary": Binary, "classes": Classes, "findings": Findings, "quantity": Quantity}
+TASKS: dict[str, type[Task]] = {"binary": Binary, "classes": Classes, "findings": Findings, "quantity": Quantity,
+                                "segmentation": Segmentation}  # fmt: skip
 
 
 #: More classes or findings than any study has: a table of a hundred million cells for a thousand images.
@@ -27,7 +29,8 @@ class Target:
     """What is to be learned.
 
     ``kind``: ``binary`` and ``classes`` have one label per case, the classes are ``names``; ``findings`` has a yes,
-    no or unknown per finding in ``names``; ``quantity`` is a number called ``names[0]``. ``positive`` are the classes
+    no or unknown per finding in ``names``; ``quantity`` is a number called ``names[0]``; ``segmentation`` outlines objects
+    of the classes in ``names`` (``object`` where there is one). ``positive`` are the classes
     that count as disease when sensitivity and specificity are asked for (for ``binary`` exactly one of the two).
     Who needs to know what a kind means asks its :attr:`task`.
     """

@@ -1,7 +1,7 @@
 """What a task owes the rest of the program: labels, outputs, loss, strata, columns of predictions, and words.
 
 A task is bound to its names (classes, findings, or the one quantity). Labels are an array with a row an image or case:
-a class index (−1 unknown), or 1, 0 and NaN per finding, or a number (NaN unknown).
+a class index (−1 unknown), or 1, 0 and NaN per finding, or a number (NaN unknown), or 1 where there is a mask (else NaN).
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class Task(ABC):
     multilabel: ClassVar[bool] = False
     #: Whether a number is predicted in place of probabilities; then there is no operating point.
     continuous: ClassVar[bool] = False
+    #: Whether the answer is an image in which objects are outlined.
+    dense: ClassVar[bool] = False
     #: The cell of a label that is not known.
     unknown: ClassVar[Any] = np.nan
     #: What several names are called: ``classes``, ``findings``; empty where there is one number.

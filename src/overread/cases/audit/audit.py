@@ -212,8 +212,9 @@ def unreadable(seen: Seen) -> list[Finding]:
 
 def missing_label(seen: Seen) -> list[Finding]:
     rows = np.flatnonzero(~seen.cases.labelled)
-    return _finding(seen, "missing-label", "warning", f"{counted(len(rows), 'image')} without a label {'is' if len(rows) == 1 else 'are'} set aside",
-                    "Add the labels, or remove these rows.", rows)  # fmt: skip
+    what, more = ("mask", "masks") if seen.cases.target.task.dense else ("label", "labels")
+    return _finding(seen, f"missing-{what}", "warning", f"{counted(len(rows), 'image')} without a {what} {'is' if len(rows) == 1 else 'are'} set aside",
+                    f"Add the {more}, or remove these rows.", rows)  # fmt: skip
 
 
 def excluded(seen: Seen) -> tuple[tuple[str, str], ...]:
@@ -221,7 +222,7 @@ def excluded(seen: Seen) -> tuple[tuple[str, str], ...]:
     errors = seen.prints["error"].to_numpy(object)
     found = {seen.names[i]: f"unreadable: {errors[i]}" for i in np.flatnonzero(errors != "")}
     for i in np.flatnonzero(~seen.cases.labelled):
-        found.setdefault(seen.names[i], "no label")
+        found.setdefault(seen.names[i], "no mask" if seen.cases.target.task.dense else "no label")
     return tuple(sorted(found.items()))
 
 
@@ -278,6 +279,8 @@ def chains(seen: Seen) -> list[Finding]:
 
 
 def conflicting_labels(seen: Seen) -> list[Finding]:
+    if seen.cases.target.task.dense:  # two addresses may hold one mask: what they hold is compared elsewhere
+        return []
     sets = _sets(seen, seen.exact)
     labels = seen.cases.table.loc[sets["row"], list(seen.cases.target.columns)].reset_index(drop=True)
     labels = labels.mask(labels == "")
@@ -338,6 +341,8 @@ def classes(seen: Seen) -> list[Finding]:
     if task.distinct(labels) < 2:
         return [Finding("one-class", "error", f"all {int(seen.cases.labelled.sum()):,} labelled images have the same label",
                         "There is nothing to learn: add cases of another class.", 1)]  # fmt: skip
+    if task.dense:
+        return []
     has = task.known(labels)[:, None] if task.continuous else task.presence(labels)
     counts = {name: len(set(seen.patients[has[:, i]])) for i, name in enumerate(task.names)}
     return [*_few(counts, seen.merged), *_apart(counts)]

@@ -40,6 +40,7 @@ from overread.cases.sources.labels import (
     ways_to_label,
 )
 from overread.cases.sources.layout import Layout
+from overread.cases.sources.mask_files import find_masks, microns
 from overread.cases.sources.tables import (
     ENDINGS,
     PLAIN,
@@ -78,7 +79,7 @@ def read_cases(
     positive: Sequence[str] = (), subgroups: Sequence[str] = (), kind: Kind | None = None, names: str = "hash", salt: str = "",
     where: str = "", labels_from: str | os.PathLike[str] | None = None, key: str = "", planes: Planes = WHOLE, progress: Progress = silent,
     graders: Asked | None = None, consensus: str = "majority", layout: Layout = PLAIN, keep: Sequence[str] = (),
-    queries: Sequence[str] = (), derive: Sequence[str] = (),
+    queries: Sequence[str] = (), derive: Sequence[str] = (), mask: str | None = None, pixel_size: str = "",
 ) -> Cases:  # fmt: skip
     """Read a table of cases: a CSV, TSV, Parquet or Excel file, a DataFrame, a folder of class folders, a MedMNIST
     ``.npz``, or an export of DICOM files (a folder, a DICOMDIR, a zip).
@@ -94,7 +95,9 @@ def read_cases(
     ``label`` names the one, or ``labels`` and ``derive`` those that become findings; and the column ``agreement`` says
     how many gave it. ``derive``: findings that follow from other columns by a rule, ``referable = grade >= 2 or oedema
     == 1``, besides ``labels`` or alone (:mod:`.derived`). ``layout``: how the table and its images are laid out, where that cannot be found out
-    (:class:`.Layout`). ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place of cases and
+    (:class:`.Layout`). ``mask``: a column of masks, or a folder of masks named like the images: the objects that they outline are what is to be
+    learned, unless ``label`` says what the image as a whole shows (then masks are carried along). ``pixel_size``: microns of a pixel, a number or a
+    column. ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place of cases and
     patients, by ``salt`` where the study has one, and leaves out the columns that are no role, no label, no subgroup,
     not among those to ``keep`` and in none of the ``queries`` that will be asked of the cases (see :mod:`.privacy`);
     ``names="keep"`` leaves all as it is, for data whose names identify nobody.
@@ -112,10 +115,12 @@ def read_cases(
         require(not (column and getattr(layout, f"{role}_from")), f"the {role} comes from one place", given=f"{role} and {role}_from",
                 todo="give one of them")  # fmt: skip
     task, readers = TASKS[kind] if kind else None, "graders" if graders else None
-    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus, layout, rules_of(derive), planes.point)  # fmt: skip
+    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus, layout, rules_of(derive), planes.point, mask, pixel_size)  # fmt: skip
+    require(mask is None or (labels is value is graders is None and not derive and not layout.one_hot), "outlines are learned beside no findings, number or readers",
+            given="mask", todo="leave labels, value, derive, one_hot and graders out")  # fmt: skip
     require(not derive or (label is value is None and not layout.one_hot), "derived targets are findings, beside which there is no other label",
             given=", ".join(rule.name for rule in wanted.derive), todo="name columns of findings with labels, or leave label, value and one_hot out")  # fmt: skip
-    no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers, "derive": "derive" if derive else None}  # fmt: skip
+    no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers, "derive": "derive" if derive else None, "mask": mask, "pixel_size": pixel_size or None}  # fmt: skip
     if frame is not None:
         require(labels_from is None, "labels_from is for DICOM files", given="a DataFrame", todo="join the labels with frame.merge(…)")  # fmt: skip
         asked = [*named.values(), label, value, *(labels or ()), *subgroups]
@@ -130,7 +135,7 @@ def read_cases(
         return cut(_from_archive(path, positive, task, named | no_columns), planes)
     elif not path.exists():
         raise missing(path)
-    elif path.with_suffix(".target.json").exists() and label is labels is value is graders is None:
+    elif path.with_suffix(".target.json").exists() and label is labels is value is graders is mask is None:
         return Cases.load(path)
     else:
         table, notes = open_tables(path, layout)
@@ -139,16 +144,9 @@ def read_cases(
     for name in keep:
         find(list(read.table.columns), name, "keep-column")
     named_later = [column for query in queries for column in columns_of(query)]
-    kept = (*subgroups, *planes.point, *keep, *named_later)
-    return cut(
-        read.hidden(
-            names=names,
-            salt=salt,
-            keep=kept,
-            known=("sex", "age") if frame is not None else dicom_export.settled_columns(path),
-        ),
-        planes,
-    )
+    kept = (*subgroups, *planes.point, *keep, *named_later, *(["pixel_size"] if pixel_size else []))
+    settled = ("sex", "age") if frame is not None else dicom_export.settled_columns(path)
+    return cut(read.hidden(names=names, salt=salt, keep=kept, known=settled), planes)
 
 
 @dataclass(frozen=True)
@@ -167,6 +165,8 @@ class Wanted:
     layout: Layout = PLAIN
     derive: tuple[Rule, ...] = ()
     point: tuple[str, ...] = ()
+    mask: str | None = None
+    pixel_size: str = ""
 
 
 # -- a table -----------------------------------------------------------------------------------------------------
@@ -178,6 +178,8 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     for name in want.subgroups:
         find([*roles.columns, *(["agreement"] if want.graders else [])], name, "subgroup")
     columns = _columns(roles, named, root, want.layout)
+    if want.mask is not None and want.label is None:
+        return _outlined(root, roles, columns, taken, want)
     if not want.graders:
         labels = _label_columns(roles, want)
         roles.table, lists = _one_row_each(roles, columns, labels, want)
@@ -190,7 +192,12 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
                              todo="leave --rename-label out, or name one column with --label")  # fmt: skip
         made, found = _identify(roles.table, root, roles, columns, want.layout)
         joined, notes = _joined(made, wanted.loc[made.index], roles, want), [*taken, *roles.notes, *notes, *found]
-        return Cases(joined, target, str(root), tuple(notes), identifiers=_answer(made, want.layout))
+        if want.mask is not None:
+            masks = find_masks(want.mask, roles.table, made["image"], root)
+            joined, notes = joined.assign(mask=masks.addresses), [*notes, *masks.notes]
+        return Cases(
+            joined, target, str(root), tuple(notes), identifiers=_answer(made, want.layout), masks=want.mask is not None
+        )
     graders = want.graders
     if not isinstance(graders, (str, os.PathLike)):  # these columns are left behind, since they name people
         graders = [find(roles.columns, name, "graders") for name in graders]
@@ -211,6 +218,19 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     joined, notes = _joined(made, wanted, roles, want), [*taken, *roles.notes, *notes, *found]
     answer = _answer(made, want.layout)
     return GradedCases(joined, target, str(root), tuple(notes), identifiers=answer, grades=grades, rule=rule)
+
+
+def _outlined(root: Path, roles: Roles, columns: dict[str, str | None], taken: list[str], want: Wanted) -> Cases:
+    """Cases whose objects are outlined by masks."""
+    asked = str(want.mask)
+    label = [asked] if asked in roles.columns else []
+    roles.taken.update(dict.fromkeys(label, "mask"))
+    roles.table, _ = _one_row_each(roles, columns, label, want)
+    made, found = _identify(roles.table, root, roles, columns, want.layout)
+    masks = find_masks(asked, roles.table, made["image"], root)
+    joined = _joined(made, pd.DataFrame({"mask": masks.addresses}), roles, want)
+    notes = (*taken, *roles.notes, *found, *masks.notes)
+    return Cases(joined, Target("segmentation", masks.names), str(root), notes, identifiers=_answer(made, want.layout))
 
 
 def _of_questions(
@@ -235,6 +255,8 @@ def _joined(made: pd.DataFrame, wanted: pd.DataFrame, roles: Roles, want: Wanted
     """With every other column; one that a role has taken is carried too if it is a subgroup of another name."""
     used, taken = {*made.columns, *wanted.columns}, roles.taken.keys() - set(want.subgroups)
     extra = {c: typed(roles.table.loc[made.index, c]) for c in roles.columns if c not in used | taken}
+    if want.pixel_size:
+        extra["pixel_size"] = microns(want.pixel_size, roles.table.loc[made.index])
     return pd.concat([made, wanted, pd.DataFrame(extra, index=made.index)], axis=1)
 
 

@@ -58,6 +58,31 @@ def decode_tiff(data: bytes, check: Callable[..., None], *, most: int = 4096, fr
         return pixels, notes + many
 
 
+@checked
+def decode_numbers(data: bytes, check: Callable[..., None]) -> Pixels:
+    """The samples (H, W, C) of the one page of a TIFF as they are stored, for label images, and notes.
+
+    ``check(height, width)`` is asked before decoding. Raises :class:`ImageError` for several pages of one size.
+    """
+    import tifffile
+
+    require_directories(data, 4096)
+    with tifffile.TiffFile(BytesIO(data), is_ndpi=False, is_lsm=False, is_scanimage=False) as file:
+        every: list[Any] = list(file.pages)
+        pages = [page for page in every if not int(page.subfiletype) & (_REDUCED | _MASK)] or every
+        page = pages[0]
+        if len({(p.imagelength, p.imagewidth) for p in pages}) < len(pages):
+            raise ImageError("a label image is one page", given=f"{len(pages)} pages", todo="save each page as a file")
+        colours = _require_known(page)
+        check(page.imagelength, page.imagewidth, each=_work(page))
+        _require_whole(page, data, check)
+        pixels = page.asarray()
+        pixels = np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else with_channels(pixels)
+        pixels = pixels.astype(bool) if int(page.bitspersample) == 1 else pixels[..., :colours]
+        tag = page.tags.get(274)
+        return upright(pixels, int(tag.value) if tag is not None and tag.value in range(1, 9) else 1, ())
+
+
 def _one(pages: list[Any], frame: int, data: bytes, check: Callable[..., None]) -> Pixels:
     if frame >= len(pages):
         raise ImageError(f"there is no frame {frame}", given=f"{len(pages)} pages, counted from 0")

@@ -1,0 +1,117 @@
+"""Masks of a table's images: a column, or a folder of files named like the images."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from overread.cases.audit.audit import audit
+from overread.cases.cases import Cases, mask_paths
+from overread.cases.sources.read_cases import read_cases
+from overread.cases.split import split
+from overread.core.errors import ArgumentError, InputError
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Twelve images of three microscopes with label images, in two folders and a table."""
+    rows = []
+    for i in range(12):
+        random = np.random.default_rng(i)
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / f"images/c{i}.png"), random.integers(0, 255, (40, 50), np.uint8))
+        labels = np.zeros((40, 50), np.uint8)
+        labels[5:15, 5 : 15 + i], labels[20:30, 5:15] = 1, 2
+        cv2.imwrite(str(tmp_path / f"labels/c{i}.png"), labels)
+        rows.append({"image": f"images/c{i}.png", "mask": f"labels/c{i}.png", "microscope": "ABC"[i % 3], "size": "0.5"})  # fmt: skip
+    pd.DataFrame(rows).to_csv(tmp_path / "index.csv", index=False)
+    return tmp_path
+
+
+def test_a_table_with_masks_needs_no_label(cohort):
+    cases = read_cases(cohort / "index.csv", mask="mask", source="microscope", names="keep")
+    assert str(cases) == "12 images of 12 patients, outlines of objects"
+    assert cases.target.names == ("object",)
+    assert cases.labelled.all()
+    assert mask_paths(cases)[3] == str(cohort / "labels/c3.png")
+
+
+def test_audit_and_split_work_and_masks_that_are_missing_are_set_aside(cohort):
+    table = pd.read_csv(cohort / "index.csv", dtype=str)
+    table.loc[[2, 5], "mask"] = ""
+    table.to_csv(cohort / "index.csv", index=False)
+    cases = read_cases(cohort / "index.csv", mask="mask", source="microscope", names="keep")
+    assert "mask: 2 images without one can neither train nor be judged" in cases.notes
+    found = audit(cases, threads=1)
+    assert dict(found.excluded) == {"c2": "no mask", "c5": "no mask"}
+    assert found.of("missing-mask").count == 2
+    assert found.of("one-class") is None
+    made = split(cases, audit=found, test=0.3, tuning=0.2, seed=1)
+    assert set(made.table["case"]) == set(cases.table["case"]) - {"c2", "c5"}
+    assert made.proof["left out"] == {"no mask": 2}
+
+
+def test_a_folder_of_masks_is_matched_by_name(cohort):
+    by_column = read_cases(cohort / "index.csv", mask="mask", names="keep")
+    by_folder = read_cases(cohort / "index.csv", mask="labels", names="keep")
+    assert mask_paths(by_folder) == mask_paths(by_column)
+    for i in range(12):
+        (cohort / f"labels/c{i}.png").rename(cohort / f"labels/C{i}_mask.png")
+    (cohort / "labels/c3_mask_old.png").write_bytes((cohort / "labels/C3_mask.png").read_bytes())
+    found = read_cases(cohort / "index.csv", mask=str(cohort / "labels"), names="keep")
+    assert found.labelled.all()
+    assert "mask: 1 file of labels is named like no image, and not used" in found.notes
+    (cohort / "labels/c3.tif").write_bytes(b"x")
+    with pytest.raises(InputError, match="two masks fit one image"):
+        read_cases(cohort / "index.csv", mask="labels", names="keep")
+
+
+def test_a_run_holds_no_path_of_a_mask(cohort, tmp_path):
+    cases = read_cases(cohort / "index.csv", mask="mask", salt="s")
+    saved = Cases.load(cases.save(tmp_path / "cases.csv"))
+    assert "labels/" not in (tmp_path / "cases.csv").read_text()
+    assert saved.labelled.all()
+    with pytest.raises(InputError, match="saved without the paths of their masks"):
+        mask_paths(saved)
+    kept = read_cases(cohort / "index.csv", mask="mask", names="keep")
+    assert Cases.load(kept.save(tmp_path / "kept.csv")) == kept
+    assert (read_cases(kept.to_frame(), mask="mask", names="keep").table["mask"] == mask_paths(kept)).all()
+
+
+def test_beside_a_label_masks_are_carried_along(cohort):
+    table = pd.read_csv(cohort / "index.csv", dtype=str).assign(cancer=["yes", "no"] * 6)
+    table.to_csv(cohort / "index.csv", index=False)
+    cases = read_cases(cohort / "index.csv", label="cancer", mask="mask", salt="s")
+    assert cases.target.task.binary
+    assert mask_paths(cases)[0].endswith("labels/c0.png")
+    assert not cases.target.task.dense
+    saved = Cases.load(cases.save(cohort / "cases.csv"))
+    assert saved.masks
+    assert "labels/" not in (cohort / "cases.csv").read_text()
+    with pytest.raises(ArgumentError, match="beside no findings"):
+        read_cases(cohort / "index.csv", mask="mask", value="size")
+    with pytest.raises(InputError, match="have no masks"):
+        mask_paths(read_cases(cohort / "index.csv", label="cancer"))
+
+
+def test_microns_of_a_pixel_are_a_number_or_a_column(cohort):
+    for asked, size in (("0.25", 0.25), ("size", 0.5)):
+        cases = read_cases(cohort / "index.csv", mask="mask", pixel_size=asked)
+        assert (cases.table["pixel_size"] == size).all()
+    for wrong, words in (("-1", "above 0"), ("microscope", "number of microns"), ("nothing", "no column")):
+        with pytest.raises(InputError, match=words):
+            read_cases(cohort / "index.csv", mask="mask", pixel_size=wrong)
+
+
+def test_masks_that_are_not_there_are_refused_or_told(cohort):
+    table = pd.read_csv(cohort / "index.csv", dtype=str)
+    (cohort / "labels/c4.png").unlink()
+    assert any("1 of 12 files are not there" in note for note in read_cases(table.set_index(table.index).assign(image=str(cohort) + "/" + table["image"], mask=str(cohort) + "/" + table["mask"]), mask="mask", names="keep").notes)  # fmt: skip
+    table.assign(mask="nowhere/" + table["mask"]).to_csv(cohort / "index.csv", index=False)
+    with pytest.raises(InputError, match="12 of 12 masks are not there"):
+        read_cases(cohort / "index.csv", mask="mask")
+    with pytest.raises(InputError, match="no column 'maks'"):
+        read_cases(cohort / "index.csv", mask="maks")
