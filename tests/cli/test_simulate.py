@@ -70,3 +70,28 @@ def test_what_is_refused(tables, words, message):
     assert result.exit_code != 0
     assert isinstance(result.exception, OverreadError)
     assert message in str(result.exception)
+
+
+def test_what_an_accuracy_against_one_reader_can_mean(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("--single-reader-truth", "--reader-accuracy", 0.97)
+    assert result.exit_code == 0, result.output
+    assert "A perfect model would show 97.0 %" in result.output
+    assert {"single_reader.json", "metrics.json", "single_reader.html"} <= {
+        p.name for p in (tmp_path / "single-reader").iterdir()
+    }
+    held = json.loads(run("--single-reader-truth", "--reader-sensitivity", 0.9, "--reader-specificity", 0.95, "--prevalence", 0.2, "--panel", 5, "--json", "-o", "o").stdout)  # fmt: skip
+    assert held["terms"]["prevalence"] == 0.2
+    assert held["settles"] > 1
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("--single-reader-truth",), "how often such a reader is right"),
+    (("test.csv", "--single-reader-truth", "--reader-accuracy", 0.9), "looks at no cases"),
+    (("--single-reader-truth", "--reader-accuracy", 0.9, "--readers", "readers.csv"), "looks at no cases"),
+    ((), "no predictions"),
+])  # fmt: skip
+def test_the_calculator_looks_at_no_cases(tables, words, message):
+    result = run(*words)
+    assert isinstance(result.exception, OverreadError)
+    assert message in str(result.exception)

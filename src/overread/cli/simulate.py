@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from overread.cli.console import bars, coded_for, end, pair_of, say, table
-from overread.cli.options import AsJson, PredictionTable, listed
+from overread.cli.console import bars, coded_for, end, output_folder, pair_of, say, table
+from overread.cli.options import AsJson, PredictionTable, given_options, listed
 from overread.core.errors import InputError
 
 if TYPE_CHECKING:
+    from overread.evaluation.readers.single_reader_truth import SingleReaderTruth
     from overread.evaluation.workflow import Simulation
+
+#: The heading of the calculator's options, and options of the other form that mean nothing to it.
+CALCULATOR = "99 % against 97 %: what an accuracy against one reader can mean (--single-reader-truth)"
+OF_CASES = ("readers", "tuning", "finding", "modality", "costs", "reader_threshold")
 
 
 def simulate(
-    predictions: Annotated[Path, typer.Argument(help="predictions of the test part (.csv), or a run's folder")],
+    context: typer.Context,
     form: PredictionTable,
+    predictions: Annotated[Path | None, typer.Argument(help="predictions of the test part (.csv), or a run's folder; none with --single-reader-truth")] = None,
     readers: Annotated[str, typer.Option(help="table of readers' calls: case, reader, label (or score); without it reading is perfect")] = "",
     tuning: Annotated[str, typer.Option(help="predictions of the tuning part, on which both thresholds are chosen")] = "",
     sensitivity: Annotated[float, typer.Option(help="of the triage threshold, on tuning data", min=0, max=1)] = 0.95,
@@ -29,9 +35,36 @@ def simulate(
     costs: Annotated[str, typer.Option(help="of a read, a miss and a false alarm, such as read=1,miss=50,alarm=2")] = "",
     seed: Annotated[int, typer.Option(help="of the resamples", min=0)] = 0,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for the results; beside the predictions if not given")] = "",
+    single_reader: Annotated[bool, typer.Option("--single-reader-truth", help="what an accuracy against one reader's labels can mean: a calculator, without cases", rich_help_panel=CALCULATOR)] = False,
+    accuracy: Annotated[float, typer.Option(help="that the first model showed against the labels", min=0, max=1, rich_help_panel=CALCULATOR)] = 0.99,
+    other: Annotated[float, typer.Option(help="that the second model showed", min=0, max=1, rich_help_panel=CALCULATOR)] = 0.97,
+    cases: Annotated[int, typer.Option(help="on which both were measured", min=1, rich_help_panel=CALCULATOR)] = 1000,
+    reader_accuracy: Annotated[float | None, typer.Option(help="how often such a reader is right", min=0, max=1, rich_help_panel=CALCULATOR)] = None,
+    reader_sensitivity: Annotated[float | None, typer.Option(help="of such a reader, with --reader-specificity in place of --reader-accuracy", min=0, max=1, rich_help_panel=CALCULATOR)] = None,
+    reader_specificity: Annotated[float | None, typer.Option(help="of such a reader", min=0, max=1, rich_help_panel=CALCULATOR)] = None,
+    panel: Annotated[int, typer.Option(help="readers whose majority is looked at as well, an odd number", min=1, max=101, rich_help_panel=CALCULATOR)] = 3,
+    readers_alike: Annotated[float, typer.Option(help="correlation of the readers' errors on a case, from 0 up to 1", min=0, max=0.99, rich_help_panel=CALCULATOR)] = 0.0,
+    shared_errors: Annotated[float, typer.Option(help="how many errors a model shares with the labels: 0 by chance alone, 1 as many as can be", min=0, max=1, rich_help_panel=CALCULATOR)] = 0.0,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Double reading, triage, disagreements to a reader: what would have happened on these cases."""
+    """Double reading, triage, disagreements to a reader: what would have happened on these cases. Or what an accuracy
+    against one reader can mean."""
+    if single_reader:
+        strange = [f"--{name.replace('_', '-')}" for name in OF_CASES if name in given_options(context)]
+        if predictions is not None or strange:
+            raise InputError("--single-reader-truth is a calculator: it looks at no cases", given=", ".join(strange) or "predictions",
+                             todo="leave them out, and say what was measured with --accuracy, --other and --cases")  # fmt: skip
+        from overread.evaluation.readers.single_reader_truth import single_reader_truth
+
+        truth = single_reader_truth(accuracy=accuracy, other=other, cases=cases, reader_accuracy=reader_accuracy, reader_sensitivity=reader_sensitivity,
+                                    reader_specificity=reader_specificity, prevalence=0.5 if prevalence is None else prevalence, panel=panel,
+                                    alike=readers_alike, shared=shared_errors)  # fmt: skip
+        return _calculate(truth, output, as_json=as_json)
+    if predictions is None:
+        raise InputError(
+            "there are no predictions to simulate with",
+            todo="give a table of predictions or a run's folder; or --single-reader-truth",
+        )
     from overread.cases.annotators import read_grades
     from overread.evaluation.operating_point import choose_threshold
     from overread.evaluation.workflow import simulate as simulated
@@ -56,6 +89,21 @@ def simulate(
     say(f"triage: {triage}")
     _show(found)
     end([folder / "metrics.json", folder / "simulation.json", files[0]], "")
+
+
+def _calculate(found: SingleReaderTruth, output: str, *, as_json: bool) -> None:
+    from overread.reporting.pages.single_reader import reader_rows, single_reader_page
+
+    folder = found.save(output_folder(output, Path("single-reader")))
+    files = single_reader_page(found, folder)
+    if as_json:
+        typer.echo((folder / "single_reader.json").read_text("utf-8"))
+        return
+    typer.echo(f"{found}\n")
+    shown = reader_rows(found)
+    table(shown.head, shown.rows)
+    typer.echo("\n" + "\n".join(found.cautions))
+    end([folder / "single_reader.json", folder / "metrics.json", files[0]], ["open", files[0]])
 
 
 def _costs(text: str) -> dict[str, float] | None:

@@ -259,6 +259,8 @@ OTHER_METRICS: tuple[Metric, ...] = (
     Metric("icc(2,1)", "other", "Intraclass correlation, ICC(2,1)", "share of the variance of one reader's scores that belongs to the cases; absolute agreement", {"readers": 1}),
     Metric("icc(3,1)", "other", "Intraclass correlation, ICC(3,1)", "the same, where readers may differ by a constant", {"readers": 1}),
     Metric("ceiling", "other", "Highest possible accuracy against one reader", "what no classifier can pass, given how readers disagree", {"readers": 1}, unit="%"),
+    Metric("lowest true accuracy", "other", "Lowest true accuracy", "that fits what was measured against labels that are wrong now and then", {"single reader": 1}, unit="%"),
+    Metric("highest true accuracy", "other", "Highest true accuracy", "that fits what was measured against labels that are wrong now and then", {"single reader": 2}, unit="%"),
     Metric("panel accuracy", "other", "Accuracy of the panel against one reader", "what the majority of the readers reaches", {"readers": 1}, unit="%"),
     Metric("afroc area", "other", "AFROC area", "chance that a lesion outscores the worst false alarm of an image without lesions", {"marks": 1}),
     Metric("weighted afroc area", "other", "AFROC area, weighted", "the same, where each image with lesions weighs alike", {"marks": 1}),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from markupsafe import Markup
 
 import overread
 from overread.core.errors import checked
-from overread.core.files import write_text
+from overread.core.files import plain, write_text
 from overread.core.phrases import command_of
 from overread.reporting import advice, main_results, sections, words
 from overread.reporting.checklist import answered
@@ -221,6 +222,22 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Calculator:
+    """What a reader of a page can move: the ``name`` of its template and of its script, and the data that both are given.
+
+    The script is the only one that the page may run; without it the page shows the numbers that it was written with.
+    """
+
+    name: str
+    data: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def json(self) -> str:
+        """The data for the script."""
+        return json.dumps(plain(self.data), separators=(",", ":"))
+
+
+@dataclass(frozen=True)
 class Section:
     """A section of a page: its title, then sentences, tables, pictures and figures in this order."""
 
@@ -247,12 +264,13 @@ def write_page(
     cautions: Sequence[str] = (),
     keys: Sequence[KeyNumber] = (),
     names: str = "holds no patient identifiers",
+    calculator: Calculator | None = None,
 ) -> Path:
     """Write one HTML file that needs no network, and give its path.
 
     ``summary``: paragraphs at the top. ``cautions``: what a reader must know before believing the numbers. ``keys``: at
-    most four numbers in large type. ``names``: what the foot says of names in the page. Sections without content are
-    left out. All texts are escaped; figures stand in the page as SVG, the wide ones in a row of their own. Equal input
+    most four numbers in large type. ``names``: what the foot says of names in the page. ``calculator``: stands before the
+    sections. Sections without content are left out. All texts are escaped; figures stand in the page as SVG, the wide ones in a row of their own. Equal input
     gives equal bytes.
     """
     shown = [
@@ -260,17 +278,27 @@ def write_page(
     ]
     page = environment().get_template("page.html.j2")
     return write_text(
-        path, page.render(title=title, summary=summary, cautions=cautions, sections=shown, keys=keys, names=names)
+        path,
+        page.render(
+            title=title,
+            summary=summary,
+            cautions=cautions,
+            sections=shown,
+            keys=keys,
+            names=names,
+            calculator=calculator,
+        ),
     )
 
 
 @checked
 def write_page_and_figures(
-    path: Path, title: str, summary: Sequence[str], sections: Sequence[Section], *, cautions: Sequence[str] = ()
-) -> list[Path]:
+    path: Path, title: str, summary: Sequence[str], sections: Sequence[Section], *, cautions: Sequence[str] = (),
+    calculator: Calculator | None = None,
+) -> list[Path]:  # fmt: skip
     """The same, and its figures as ``figures/*.svg`` and ``*.png`` beside it; gives the paths, the page first."""
     drawn = save_figures([figure for section in sections for figure in section.figures], path.parent / "figures")
-    return [write_page(path, title, summary, sections, cautions=cautions), *drawn]
+    return [write_page(path, title, summary, sections, cautions=cautions, calculator=calculator), *drawn]
 
 
 # -- what every page is printed on: the templates, which escape everything and refuse what is not there -----------
@@ -285,6 +313,7 @@ def environment() -> Environment:
                         trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     found.globals["css"] = _as_it_stands("report.css")
     found.globals["script"] = _as_it_stands("threshold.js")
+    found.globals["script_of"] = lambda name: _as_it_stands(f"{name}.js")
     found.filters["themed"] = lambda svg: Markup(themed(svg))
     found.filters["digest"] = _digest
     found.globals["version"] = overread.__version__
