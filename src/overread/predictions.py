@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,48 @@ from overread.tasks.target import Target
 from overread.tasks.taxonomy import TABLE_LABEL, Taxonomy, positive_of, require_one_label
 
 _FIRST = ("case", "patient", "split", "source")
+
+
+@runtime_checkable
+class GroupedTable(Protocol):
+    """A table with a row an image or case, and the columns that it can be reported by."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The rows, with the columns ``case``, ``patient``, ``split`` and ``source``."""
+
+    @property
+    def subgroups(self) -> tuple[str, ...]:
+        """Columns that are neither roles nor labels nor outputs."""
+
+
+@runtime_checkable
+class PredictedTable(GroupedTable, Protocol):
+    """What somebody predicted, in one form or another: who the patients are, and what the model says of itself."""
+
+    @property
+    def by(self) -> PredictedBy | None:
+        """What the model says of itself."""
+
+    @property
+    def identifiers(self) -> str:
+        """Whether two forms of a name are one."""
+
+    @property
+    def patients(self) -> NDArray[Any]:
+        """The patient of each row."""
+
+
+@runtime_checkable
+class KnownTruth(Protocol):
+    """A test set: its cases with their truth."""
+
+    @property
+    def truth_table(self) -> pd.DataFrame:
+        """A row a case: its name, and its truth."""
+
+    def case_marks(self, salt: str) -> tuple[str, ...]:
+        """Salted hashes of the cases, each with a mark of its truth behind a colon; sorted. See :func:`shared_cases`."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +173,11 @@ class Predictions(EqualByDigest, Shown):
         """Columns that are neither roles nor labels nor outputs."""
         known = {*_FIRST, *self.target.columns, *self.outputs}
         return tuple(c for c in self.table.columns if c not in known)
+
+    @property
+    def truth_table(self) -> pd.DataFrame:
+        """Cases and their truth, whoever predicted them."""
+        return self.table.loc[:, ["case", *self.target.columns]]
 
     @property
     def digest(self) -> str:
@@ -290,7 +337,7 @@ class Predictions(EqualByDigest, Shown):
         cls, table: pd.DataFrame, positive: tuple[str, ...], rename: Mapping[str, str], answer: str, where: str, by: PredictedBy | None
     ) -> Predictions:  # fmt: skip
         table, notes = _with_labels(_with_plain_names(table), rename)
-        table, more = _with_people(_with_both_classes(table), answer)
+        table, more = with_people(_with_both_classes(table), answer)
         target, said = _target_of(list(map(str, table.columns)), positive, where, by)
         return cls(table, target, (*notes, *more, *said), by, answer)
 
@@ -392,7 +439,8 @@ def _require_numbers(column: pd.Series) -> None:
                          given=f"{count(int(bad.sum()), 'row')} that do not, the first {column[bad].iloc[0]!r}"[:200])  # fmt: skip
 
 
-def _with_people(table: pd.DataFrame, answer: str) -> tuple[pd.DataFrame, list[str]]:
+@checked
+def with_people(table: pd.DataFrame, answer: str) -> tuple[pd.DataFrame, list[str]]:
     """Columns that a stranger's table may lack (each case its own patient, no split, no source), and who is who."""
     if "case" not in table:
         return table, []

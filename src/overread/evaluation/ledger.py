@@ -16,7 +16,7 @@ from typing import Any
 
 from overread.core.errors import UnsoundError, checked
 from overread.core.files import folder_lock, plain, read_json, sha256, write_json, write_text
-from overread.predictions import Predictions, shared_cases
+from overread.predictions import KnownTruth, shared_cases
 
 _START = "0" * 64
 _KEPT = 1_000  # hashes of the cases of a test set
@@ -26,7 +26,7 @@ _TRIES = 20  # readings, until no other process writes between the two files
 @checked
 def record_look(
     path: str | Path, model: str, threshold: float | Sequence[float | str] | None, predictions: str, *,
-    test: str | Predictions = "", asked: dict[str, Any] | None = None,
+    test: str | KnownTruth = "", asked: dict[str, Any] | None = None,
 ) -> int:  # fmt: skip
     """Write down a look, as :func:`write_look`, and return how many looks at this test set came before."""
     return int(write_look(path, model, threshold, predictions, test=test, asked=asked)["looks before"])
@@ -39,7 +39,7 @@ def write_look(
     threshold: float | Sequence[float | str] | None,
     predictions: str,
     *,
-    test: str | Predictions = "",
+    test: str | KnownTruth = "",
     asked: dict[str, Any] | None = None,
     by: Sequence[str] = (),
     pending: bool = False,
@@ -120,7 +120,7 @@ def is_declaration(entry: dict[str, Any]) -> bool:
 
 
 @checked
-def looks_at(entries: list[dict[str, Any]], test: str | Predictions) -> list[dict[str, Any]]:
+def looks_at(entries: list[dict[str, Any]], test: str | KnownTruth) -> list[dict[str, Any]]:
     """The looks at one test set; of a table, also those at other sets that share cases with it."""
     looks = [e for e in entries if not is_declaration(e)]
     if isinstance(test, str):
@@ -160,13 +160,13 @@ def looked(looks: int) -> str:
 
 
 @checked
-def truth_hash(test: Predictions) -> str:
+def truth_hash(test: KnownTruth) -> str:
     """The hash of cases and truth: the same for every model's predictions of one test set."""
-    truth = test.table.loc[:, ["case", *test.target.columns]].sort_values("case")
+    truth = test.truth_table.sort_values("case")
     return sha256(truth.to_csv(index=False, lineterminator="\n").encode())[:16]
 
 
-def _cases(entries: list[dict[str, Any]], test: str | Predictions, look: dict[str, Any]) -> dict[str, Any]:
+def _cases(entries: list[dict[str, Any]], test: str | KnownTruth, look: dict[str, Any]) -> dict[str, Any]:
     """The hashes of the cases, once for each test set: the smallest, which tell how far two sets overlap (Broder 1997)."""
     if isinstance(test, str) or any(e.get("test") == look["test"] and "cases" in e for e in entries):
         return {}
@@ -294,7 +294,7 @@ def _lock(path: Path) -> str:
 
 
 @checked
-def look_at(test: Predictions, ledger: str | Path | None, models: Sequence[tuple[str, str]]) -> int:
+def look_at(test: KnownTruth, ledger: str | Path | None, models: Sequence[tuple[str, str]]) -> int:
     """Write down that ``models`` (their hashes, and those of their predictions) are judged on a test set.
 
     Returns how many looks came before the first; 0 without a ledger.

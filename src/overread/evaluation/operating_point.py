@@ -17,7 +17,7 @@ from overread.core.errors import ArgumentError, InputError, UnsoundError, checke
 from overread.core.files import build, read_json, write_json
 from overread.core.identifiers import among, in_doubt, marks
 from overread.core.phrases import count
-from overread.predictions import Predictions, shared_cases
+from overread.predictions import PredictedTable, Predictions, shared_cases
 from overread.stats.agreement.mrmc import ReaderPoint
 from overread.stats.arrays import patient_codes
 from overread.stats.classification import at_threshold
@@ -320,7 +320,7 @@ _ROWS, _SHARE = 10, 0.8
 
 
 @checked
-def refuse_training(test: Predictions, allow: bool | None = None) -> int:
+def refuse_training(test: PredictedTable, allow: bool | None = None) -> int:
     """How many patients of ``test`` the model has seen in training or tuning: what ``split`` says, and what the model
     says
     of itself. Raises :class:`UnsoundError` if there are any, unless they are allowed (None: nobody may)."""
@@ -340,7 +340,7 @@ def refuse_training(test: Predictions, allow: bool | None = None) -> int:
 
 
 @checked
-def patients_in(test: Predictions, rows: NDArray[np.bool_]) -> int:
+def patients_in(test: PredictedTable, rows: NDArray[np.bool_]) -> int:
     """The patients of these rows."""
     return int(test.table["patient"][rows].nunique())
 
@@ -385,7 +385,7 @@ def _equal_rows(tuning: Predictions, test: Predictions) -> int:
     return equal if equal >= _ROWS and equal >= _SHARE * len(second) else 0
 
 
-def _refuse(same: int, doubt: int, test: Predictions, what: str, otherwise: str = "") -> None:
+def _refuse(same: int, doubt: int, test: PredictedTable, what: str, otherwise: str = "") -> None:
     if same:
         todo = f"judge on patients that nothing has seen{otherwise}"
         raise UnsoundError(

@@ -21,7 +21,7 @@ from overread.evaluation.estimators import Intervals
 from overread.evaluation.group_values import GroupValue
 from overread.evaluation.metrics import Metric, shown
 from overread.evaluation.questions import Codes, Question, Sample, ScoredCases, samples
-from overread.predictions import Predictions
+from overread.predictions import GroupedTable
 from overread.stats.arrays import distinct
 from overread.stats.estimate import (
     Difference,
@@ -109,7 +109,7 @@ def _names(cuts: list[float], whole: bool) -> list[str]:
 
 
 @checked
-def subgroups(test: Predictions, by: Sequence[str]) -> Iterator[tuple[dict[str, str], NDArray[np.bool_]]]:
+def subgroups(test: GroupedTable, by: Sequence[str]) -> Iterator[tuple[dict[str, str], NDArray[np.bool_]]]:
     """``{column: group}`` and the rows (N,) of every group of every column, in order of their names.
 
     Raises :class:`InputError` for a column that is not there, or has more than 50 groups.
@@ -303,11 +303,39 @@ def gaps_of(
     of all columns, for each metric. Groups of fewer than ten patients are not judged.
     """
     columns = [_Column.of(name, groups, codes, test.known) for name in dict.fromkeys(n for w, _ in groups for n in w)]
+    measured = [
+        (metric, [_measured(metric, sample, column, how.level) for column in columns])
+        for metric, sample in _with_gaps(test, asked, codes)
+    ]
+    return _gaps(measured, columns)
+
+
+@checked
+def gaps_of_rows(
+    measures: Sequence[tuple[Metric, Callable[[NDArray[np.bool_]], GroupValue]]], codes: Codes, groups: Groups
+) -> tuple[list[GroupGap], list[GroupTest]]:
+    """As :func:`gaps_of`, of metrics that are a function of rows: each with what gives its value in the rows (N,)."""
+    columns = [_Column.of(name, groups, codes, np.ones(len(codes), bool)) for name in dict.fromkeys(n for w, _ in groups for n in w)]  # fmt: skip
+    measured = [(metric, [_of_regions(value, column) for column in columns]) for metric, value in measures]
+    return _gaps(measured, columns)
+
+
+def _of_regions(value: Callable[[NDArray[np.bool_]], GroupValue], column: _Column) -> Measured:
+    @cache
+    def of(region: int) -> GroupValue:
+        return value(column.regions[region])
+
+    return lambda region, beside: of(region)
+
+
+def _gaps(
+    measured: Sequence[tuple[Metric, Sequence[Measured]]], columns: Sequence[_Column]
+) -> tuple[list[GroupGap], list[GroupTest]]:
+    """Of every metric, with what measures it in each column: its gaps and its heterogeneity."""
     found, mixed = [], []
-    for metric, sample in _with_gaps(test, asked, codes):
+    for metric, of_columns in measured:
         family, tests = [], {}
-        for column in columns:
-            value = _measured(metric, sample, column, how.level)
+        for column, value in zip(columns, of_columns):
             of = value(0, (0,)).estimate.of
             family += [_gap(metric, of, column, value, *pair) for pair in column.pairs]
             if len(column.groups) > 2:

@@ -1,0 +1,1 @@
+"""Outlines of objects, judged: which were found, missed, merged and split, with intervals by patient."""
