@@ -29,6 +29,7 @@ ELSEWHERE = {
 ENDINGS = {
     "Cases": ".csv",
     "Predictions": ".csv",
+    "PredictedOutlines": ".csv",
     "Split": ".csv",
     "Audit": ".json",
     "OperatingPoint": ".json",

@@ -21,7 +21,7 @@ from overread.evaluation.estimators import Intervals
 from overread.evaluation.group_values import GroupValue
 from overread.evaluation.instances.outline_counts import AT, HITS, NONE, OutlineCounts, counted_outlines
 from overread.evaluation.instances.outline_statistics import AT_IOU, LayerStatistics, image_ap, left_empty
-from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+from overread.evaluation.instances.predicted_outlines import PIXEL_SIZE, PredictedOutlines
 from overread.evaluation.ledger import verify, write_look
 from overread.evaluation.metrics import defined, metric_named, shown
 from overread.evaluation.operating_point import refuse_training
@@ -48,6 +48,17 @@ from overread.stats.arrays import Integers, distinct, normal_quantile, patient_c
 from overread.stats.estimate import Estimate, undefined
 from overread.stats.overlap import TWENTIETHS
 from overread.stats.resample import resamples_for
+
+__all__ = [
+    "ApCurve",
+    "ClassConfusion",
+    "InstanceEvaluation",
+    "OutlineCohort",
+    "OutlineProvenance",
+    "evaluate_outlines",
+    "image_table",
+    "judged_rows",
+]
 
 #: IoU of the points of a curve.
 IOUS = tuple(t / 20 for t in TWENTIETHS)
@@ -125,8 +136,8 @@ class InstanceEvaluation(Result):
 
     estimates: tuple[Estimate, ...]
     curves: dict[str, ApCurve] = field(default_factory=dict)
-    confusion: ClassConfusion = ClassConfusion()  # noqa: RUF009
-    counts: OutlineCohort = OutlineCohort()  # noqa: RUF009
+    confusion: ClassConfusion = ClassConfusion()
+    counts: OutlineCohort = OutlineCohort()
     looks: int = 0
     about: OutlineProvenance = OutlineProvenance()
     gaps: tuple[GroupGap, ...] = ()
@@ -193,9 +204,16 @@ def _images(path: Path) -> pd.DataFrame:
     try:
         head = pd.read_csv(path, nrows=0).columns
         text = {c: str for c in head if c in ("case", "patient", "split", "source")}
-        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={c: [""] for c in head if c in IMAGE_NUMBERS})
+        table = pd.read_csv(
+            path,
+            dtype=text,
+            keep_default_na=False,
+            na_values={c: [""] for c in head if c in (PIXEL_SIZE, *IMAGE_NUMBERS)},
+        )
     except (OSError, ValueError) as error:
-        raise InputError("images.csv is missing or damaged", given=path.name, todo="run the command that made it again") from error
+        raise InputError(
+            "images.csv is missing or damaged", given=path.name, todo="run the command that made it again"
+        ) from error
     if "case" not in table or "true" not in table:
         raise InputError("images.csv is damaged", given=path.name, todo="run the command that made it again")
     return unguarded(table)
@@ -251,7 +269,9 @@ def evaluate_outlines(
     if ledger is None:
         return result
     line = write_look(ledger, about.model, None, about.predictions, test=counts, by=list(by), pending=pending)
-    return replace(result, looks=line["looks before"], about=replace(about, ledger=LedgerEntry(line["entry"], line["hash"])))
+    return replace(
+        result, looks=line["looks before"], about=replace(about, ledger=LedgerEntry(line["entry"], line["hash"]))
+    )
 
 
 @checked
@@ -265,7 +285,9 @@ def judged_rows(
     for of in ("", *counts.names):
         points = [e for e in every if e.of == of and e.metric in AT_IOU]
         if points and not all(e.undefined for e in points):
-            curves[of] = ApCurve(IOUS, *(tuple(float(getattr(e, end)) for e in points) for end in ("value", "low", "high")))
+            curves[of] = ApCurve(
+                IOUS, *(tuple(float(getattr(e, end)) for e in points) for end in ("value", "low", "high"))
+            )
     told = [e for e in every if e.metric not in AT_IOU[1:]]
     return [*told, *left_empty(counts, rows, how.level)], curves
 
@@ -293,7 +315,9 @@ def _gaps(
     def value(name: str, rows: NDArray[np.bool_]) -> GroupValue:
         key = rows.tobytes()
         if key not in kept:
-            kept[key] = LayerStatistics.of(counts, codes, rows, (0,)).group_values(how, every, [m.name for m in metrics])
+            kept[key] = LayerStatistics.of(counts, codes, rows, (0,)).group_values(
+                how, every, [m.name for m in metrics]
+            )
         return kept[key][name]
 
     def of(name: str):  # type: ignore[no-untyped-def]
@@ -347,7 +371,7 @@ def image_table(counts: OutlineCounts) -> pd.DataFrame:
             s["shared"] / (pixels - s["shared"]), np.exp(s["log size"] / hit), s["distance"] / hit, s["far"] / hit,
         )  # fmt: skip
     made = pd.DataFrame(dict(zip(IMAGE_NUMBERS, values)))
-    whole = {name: np.int64 for name in IMAGE_NUMBERS[:8]}
+    whole = dict.fromkeys(IMAGE_NUMBERS[:8], np.int64)
     return pd.concat([counts.table.reset_index(drop=True), made.astype(whole)], axis=1)
 
 
@@ -358,21 +382,29 @@ def _cautions(found: InstanceEvaluation) -> list[str]:
     """In the order of harm."""
     counts, told = found.counts, []
     if found.about.seen:
-        told.append(f"this is no test of the model: it has seen {found.about.seen:,} of these patients in training or tuning")
+        told.append(
+            f"this is no test of the model: it has seen {found.about.seen:,} of these patients in training or tuning"
+        )
     if found.looks:
         times = "once" if found.looks == 1 else f"{found.looks:,} times"
         told.append(f"this test set had been looked at {times} before this result")
     if counts.patients < FEW:
         told.append(f"only {count(counts.patients, 'patient')}: the intervals and not the values are the result")
     if counts.unknown:
-        told.append(f"{count(counts.unknown, 'image')} without a prediction or a truth {'was' if counts.unknown == 1 else 'were'} left out")
+        told.append(
+            f"{count(counts.unknown, 'image')} without a prediction or a truth {'was' if counts.unknown == 1 else 'were'} left out"
+        )
     if counts.empty:
         told.append(f"{count(counts.empty, 'image')} without a true object: what is drawn there is false; in {counts.left_empty:,} nothing is, "
                     "which adds nothing to pooled numbers")  # fmt: skip
     if counts.unclassed:
-        told.append(f"{count(counts.unclassed, 'object')} of no known class: counted among all objects, not in the numbers of a class")
+        told.append(
+            f"{count(counts.unclassed, 'object')} of no known class: counted among all objects, not in the numbers of a class"
+        )
     if 0 < counts.sized < counts.images:
-        told.append(f"microns are of the {count(counts.sized, 'image')} of known pixel size, pixels of all {counts.images:,}")
+        told.append(
+            f"microns are of the {count(counts.sized, 'image')} of known pixel size, pixels of all {counts.images:,}"
+        )
     told += [f"in reading: {note}" for note in found.about.notes]
     lost = sorted({e.undefined for e in found.estimates if e.undefined and not e.where})
     if lost:

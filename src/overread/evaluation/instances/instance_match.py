@@ -20,6 +20,8 @@ from overread.images.outlines.outlines import Outlines
 from overread.stats.arrays import Floats, Integers
 from overread.stats.overlap import Instances
 
+__all__ = ["CentreMatch", "InstanceMatch", "assigned", "centres", "match_centres", "match_instances", "matched"]
+
 TrueStatus = Literal["hit", "miss", "merged", "split"]
 PredictedStatus = Literal["hit", "false", "merge", "split"]
 
@@ -178,7 +180,9 @@ def assigned(rows: Integers, columns: Integers, gain: Floats) -> Integers:
         return np.empty(0, np.int64)
     width = int(rows.max()) + 1
     nodes = width + int(columns.max()) + 1
-    _, group = connected_components(coo_array((np.ones(len(rows)), (rows, columns + width)), (nodes, nodes)), directed=False)
+    _, group = connected_components(
+        coo_array((np.ones(len(rows)), (rows, columns + width)), (nodes, nodes)), directed=False
+    )
     of = group[rows]
     order = np.argsort(of, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(of[order]) != 0))
@@ -277,7 +281,9 @@ def match_centres(truth: ArrayLike, predicted: ArrayLike, distance: float) -> Ce
 def _points(given: ArrayLike, name: str) -> Floats:
     points = np.asarray(given, np.float64)
     points = points.reshape(0, 2) if not points.size else points
-    require(points.ndim == 2 and bool(np.isfinite(points).all()), f"{name} must be finite points (N, D)", given=points.shape)
+    require(
+        points.ndim == 2 and bool(np.isfinite(points).all()), f"{name} must be finite points (N, D)", given=points.shape
+    )
     return points
 
 
@@ -294,4 +300,3 @@ def centres(labels: NDArray[Any]) -> Floats:
     many = np.bincount(which)
     sums = [np.bincount(which, axis) for axis in where]
     return np.column_stack(sums) / many[:, None] if len(many) else np.empty((0, labels.ndim))
-

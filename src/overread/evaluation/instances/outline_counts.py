@@ -113,7 +113,9 @@ def counted_outlines(
     told: dict[str, int] = {}
     for note in (note for part in parts for note in dict.fromkeys(part.notes)):
         told[note] = told.get(note, 0) + 1
-    notes = tuple(f"{count(many, 'image')}: {note}" for note, many in sorted(told.items(), key=lambda pair: -pair[1])[:6])
+    notes = tuple(
+        f"{count(many, 'image')}: {note}" for note, many in sorted(told.items(), key=lambda pair: -pair[1])[:6]
+    )
     cells = np.stack([part.cells for part in parts]).astype(np.float64)
     confusion = np.sum([part.confusion for part in parts], axis=0).astype(np.int64)
     return OutlineCounts(table, classes, cells, tuple(part.truth for part in parts), confusion, notes)
@@ -147,7 +149,12 @@ def _here(tasks: Sequence[tuple[Any, ...]]) -> Iterator[CountedImage | ImageErro
 
 @checked
 def counted_files(
-    truth: str, predicted: str, true_classes: list[str], predicted_classes: list[str], names: list[str], pixel_size: float
+    truth: str,
+    predicted: str,
+    true_classes: list[str],
+    predicted_classes: list[str],
+    names: list[str],
+    pixel_size: float,
 ) -> CountedImage:
     """What is counted of two label images; ``pixel_size`` 0 where it is not known. Raises :class:`ImageError`."""
     a, b = read_labels(truth, true_classes), read_labels(predicted, predicted_classes)
@@ -158,10 +165,12 @@ def counted_files(
 
 
 @checked
-def counted_pair(truth: Outlines, predicted: Outlines, names: tuple[str, ...] = (), pixel_size: float = 0.0) -> CountedImage:
+def counted_pair(
+    truth: Outlines, predicted: Outlines, names: tuple[str, ...] = (), pixel_size: float = 0.0
+) -> CountedImage:
     """What is counted of the outlines of one image: see :data:`FIELDS`."""
     found = Instances.of(truth.labels, predicted.labels)
-    kinds = tuple(np.array(held, object) for held in (truth.classes, predicted.classes))
+    kinds = np.array(truth.classes, object), np.array(predicted.classes, object)
     whole = matched(found)
     near = _distances(truth, predicted, whole)
     rows = [_layer(found, whole.pairs, near, pixel_size)]

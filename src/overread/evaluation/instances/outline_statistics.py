@@ -20,6 +20,16 @@ from overread.stats.overlap import TWENTIETHS
 from overread.stats.proportions import proportion, wilson
 from overread.stats.resample import Column, Scale, Statistic, bootstrap, influence, of_sums, per_patient
 
+__all__ = [
+    "AT_IOU",
+    "LayerStatistics",
+    "image_ap",
+    "judge_centres",
+    "left_empty",
+    "outline_statistic",
+    "with_open_ends",
+]
+
 #: Beside the fields of an image: images, AP of the image and whether it has one, error of the count, and its square.
 _EXTRA = ("images", "ap", "has ap", "error", "error²")
 _PLACE = AT | {name: len(FIELDS) + i for i, name in enumerate(_EXTRA)}
@@ -81,7 +91,9 @@ def outline_statistic(
         people = distinct(codes[inside]) if inside.any() else 0
         column = Column(name, of, len(cells), distinct(codes), scale, max(people, 1) if scale == "share" else 1,
                         max(people - 1, 0), reason)  # fmt: skip
-        columns.append(replace(column, closed=_none_seen(cells, column, people)) if name in ("merges", "splits") else column)
+        columns.append(
+            replace(column, closed=_none_seen(cells, column, people)) if name in ("merges", "splits") else column
+        )
 
     def compute(sums: Floats) -> Floats:
         found = _of_sums(sums)
@@ -169,7 +181,9 @@ class LayerStatistics:
     people: Integers  # (patients,) the number of each among all patients
 
     @classmethod
-    def of(cls, counts: OutlineCounts, codes: Integers, rows: NDArray[np.bool_], layers: Sequence[int]) -> LayerStatistics:
+    def of(
+        cls, counts: OutlineCounts, codes: Integers, rows: NDArray[np.bool_], layers: Sequence[int]
+    ) -> LayerStatistics:
         """Of the rows (N,) that are true; ``codes`` (N,) number all patients."""
         people, local = np.unique(codes[rows], return_inverse=True)
         names, cells = ("", *counts.names), counts.cells[rows]
@@ -238,10 +252,14 @@ def judge_centres(
     """
     codes = patient_codes(patients, len(matches))
     if not len(matches):
-        return [Estimate(f"centre {name}", math.nan, of=of, undefined="no image") for name in ("precision", "recall", "f1")]
+        return [
+            Estimate(f"centre {name}", math.nan, of=of, undefined="no image") for name in ("precision", "recall", "f1")
+        ]
     counts = np.array([(m.hits, m.predicted, m.true) for m in matches], np.float64)
     people = [distinct(codes[inside]) if inside.any() else 0 for inside in (counts[:, 1] > 0, counts[:, 2] > 0, counts[:, 1:].sum(axis=1) > 0)]  # fmt: skip
-    told = zip(("precision", "recall", "f1"), people, ("no predicted point", "no true point", "no point, true or predicted"))
+    told = zip(
+        ("precision", "recall", "f1"), people, ("no predicted point", "no true point", "no point, true or predicted")
+    )
     columns = tuple(Column(f"centre {name}", of, len(matches), distinct(codes), "share", max(many, 1), max(many - 1, 0), reason)
                     for name, many, reason in told)  # fmt: skip
 

@@ -34,6 +34,8 @@ from overread.images.outlines.outlines import Outlines, outlines_of
 from overread.images.outlines.raster import components_of
 from overread.predictions import PredictedBy, made_by, with_people
 
+__all__ = ["PredictedOutlines", "are_outlines", "read_labels"]
+
 FIRST = ("case", "patient", "split", "source")
 #: The two columns of paths.
 SIDES = ("predicted", "truth")
@@ -56,7 +58,7 @@ class PredictedOutlines(EqualByDigest, Shown):
     """
 
     table: pd.DataFrame
-    folder: str
+    folder: str = field(compare=False)
     objects: pd.DataFrame = field(default_factory=lambda: _no_objects())
     notes: tuple[str, ...] = field(default=(), compare=False)
     by: PredictedBy | None = None
@@ -175,7 +177,9 @@ class PredictedOutlines(EqualByDigest, Shown):
     def overview(self) -> Overview:
         """How many images are known, and the first rows without the patients."""
         shown = [c for c in self.table.columns if c != "patient" and not (self.table[c].astype(str) == "").all()]
-        known = f", {count(int((~self.known).sum()), 'image')} without truth or prediction" if not self.known.all() else ""
+        known = (
+            f", {count(int((~self.known).sum()), 'image')} without truth or prediction" if not self.known.all() else ""
+        )
         return Overview(f"{self}{known}", (panel_of(self.table[shown], "The first rows", most=5),), self.notes)
 
     def only(self, rows: NDArray[Any]) -> PredictedOutlines:
@@ -216,7 +220,7 @@ class PredictedOutlines(EqualByDigest, Shown):
             table = table.assign(case=[str(n) for n in range(1, len(table) + 1)])
             table["patient"] = table["case"]
             for column in ("split", "source"):
-                table[column] = table[column] if column in table else ""
+                table[column] = table.get(column, "")
             notes = [*notes, "case: no column names the images, so they are numbered"]
         return cls(table, str(path.parent), held, tuple(notes), by, answer)
 
