@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import optimize
 from scipy import stats as scipy_stats
+from scipy.special import xlog1py, xlogy
 from sklearn import metrics as sk
 
 from overread.stats.calibration.reliability import observed_to_expected
@@ -51,6 +53,34 @@ def test_an_empty_cell_keeps_its_interval(cells):
     if not minus.undefined:
         assert 0 <= minus.low <= minus.value <= minus.high
         assert minus.high > 0
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [(10, 0, 50, 950), (60, 0, 40, 0), (9, 1, 50, 950), (4, 0, 1, 1999), (1, 29, 10, 0), (2, 28, 3, 37), (30, 0, 30, 1)],
+)
+def test_the_ends_are_where_the_likeliest_shares_of_that_ratio_are_refused(cells):
+    """Koopman 1984, restated: Pearson's χ² from the shares that a search finds likeliest is z² at both ends."""
+    tp, fn, fp, tn = cells
+    z = scipy_stats.norm.ppf(0.975)
+    found = likelihood_ratios(*cases(*cells))[0]
+    assert "Koopman" in found.method
+    for ratio in (found.low, found.high):
+
+        def unlikely(log_second):
+            second = math.exp(log_second)
+            shares = ((tp, fn, min(1.0, ratio * second)), (fp, tn, second))
+            return -sum(xlogy(a, p) + xlog1py(b, -p) for a, b, p in shares)
+
+        most = min(0.0, -math.log(ratio))  # neither share above 1
+        best = optimize.minimize_scalar(
+            unlikely, bounds=(most - 12, most), method="bounded", options={"xatol": 1e-12, "maxiter": 2000}
+        ).x
+        best = min((best, most), key=unlikely)
+        away = 0.0
+        for a, b, p in ((tp, fn, min(1.0, ratio * math.exp(best))), (fp, tn, math.exp(best))):
+            away += (a - (a + b) * p) ** 2 / ((a + b) * p * (1 - p)) if 0 < p < 1 else 0.0
+        assert away == pytest.approx(z * z, rel=1e-4), ratio
 
 
 def test_they_are_what_moves_the_prior_odds():

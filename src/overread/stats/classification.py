@@ -347,18 +347,33 @@ def _effective(good: Booleans, codes: Integers, level: float) -> float:
 
 def _koopman(shares: tuple[float, float], counts: tuple[float, float], z: float, value: float) -> tuple[float, float]:
     """The logarithms of the ratios that the data refuse at z: Koopman 1984."""
-    (m, n), (x, y) = counts, (shares[0] * counts[0], shares[1] * counts[1])
+    of_ill, of_well = zip(shares, counts, strict=True)
 
     def excess(log_ratio: float) -> float:
-        ratio = math.exp(log_ratio)
-        linear = m * ratio + x + n + y * ratio
-        root = math.sqrt(max(0.0, linear**2 - 4 * (m + n) * ratio * (x + y)))
-        first = 2 * ratio * (x + y) / (linear + root)  # the first share, were the ratio this
-        if not 0 < first < 1:
-            return -1.0
-        skew = 1 + m * (ratio - first) / (n * (1 - first))
-        return (x - m * first) ** 2 / (m * first * (1 - first)) * skew - z * z
+        first, second = (of_ill, of_well) if log_ratio >= 0 else (of_well, of_ill)
+        return _distance(*first, *second, math.exp(abs(log_ratio))) - z * z
 
     inside = min(FAR, max(-FAR, value))
     low = bisect(excess, -FAR, inside) if shares[0] else -math.inf
     return low, bisect(excess, FAR, inside) if shares[1] else math.inf
+
+
+def _distance(share: float, m: float, other: float, n: float, ratio: float) -> float:
+    """Pearson's χ² of two shares, of ``m`` and ``n`` cases, from the likeliest pair whose ``ratio`` (1 or more) is given.
+
+    The larger share of that pair is 1 where all of the m are called and the ratio is large: there Koopman's equation
+    (3.4), which divides by what the share lacks of 1, is left for the sum of the two terms that it was made of.
+    """
+    linear = m * (ratio + share) + n * (1 + other * ratio)
+    called = m * share + n * other
+    first = 2 * ratio * called / (linear + math.sqrt(max(0.0, linear**2 - 4 * (m + n) * ratio * called)))
+    half, missed = linear / 2 - (m + n), m * (1 - share) * (ratio - 1)  # of the same quadratic in what is lacking
+    root = math.hypot(half, math.sqrt((m + n) * missed))
+    lacking = missed / (half + root) if half > 0 else (root - half) / (m + n)
+    return _term(share - first, m, first, lacking) + _term(other - first / ratio, n, first / ratio, 1 - first / ratio)
+
+
+def _term(away: float, count: float, share: float, lacking: float) -> float:
+    """A term of χ²: how far a share is from the expected one, over its variance."""
+    variance = share * lacking / count
+    return away**2 / variance if variance > 0 else 0.0
