@@ -167,12 +167,24 @@ def test_other_kinds(tmp_path, make, options, drawn):
 
 @pytest.mark.parametrize("rows", [binary(12), binary(1), binary(40).assign(label="well")], ids=["12 images", "1 image", "one class"])  # fmt: skip
 def test_little_is_no_exception(tmp_path, rows):
-    said = evaluate(tmp_path, rows, "--positive", "ill", "--subgroup", "sex")
+    said = evaluate(tmp_path, rows, "--positive", "ill", "--subgroup", "sex", "--allow-few")
     assert said.exit_code == 0, said.output
     page = (tmp_path / "out/evaluation.html").read_text("utf-8")
     assert "Before relying on these numbers" in page
     assert "AUC of –" not in page
     assert ">nan<" not in page
+
+
+def test_fewer_than_ten_patients_are_judged_only_if_asked(tmp_path):
+    rows = binary(60).assign(patient=[f"p{i % 10}" for i in range(60)])
+    unknown = rows.assign(label=rows["label"].where(rows["patient"] != "p9", ""))  # nine with a known truth
+    said = evaluate(tmp_path, unknown, "--positive", "ill", "--no-figures")
+    assert said.exit_code == 1
+    assert "9 patients with a known truth" in str(said.exception)
+    assert "--allow-few" in str(said.exception)
+    assert not [*tmp_path.rglob("ledger.jsonl"), *tmp_path.rglob("metrics.json")]
+    for table, options in ((unknown, ["--allow-few"]), (rows, [])):
+        assert evaluate(tmp_path, table, "--positive", "ill", "--no-figures", *options).exit_code == 0, options
 
 
 def test_json_is_only_json_and_figures_can_be_left_out(tmp_path):

@@ -57,7 +57,15 @@ def test_an_empty_cell_keeps_its_interval(cells):
 
 @pytest.mark.parametrize(
     "cells",
-    [(10, 0, 50, 950), (60, 0, 40, 0), (9, 1, 50, 950), (4, 0, 1, 1999), (1, 29, 10, 0), (2, 28, 3, 37), (30, 0, 30, 1)],
+    [
+        (10, 0, 50, 950),
+        (60, 0, 40, 0),
+        (9, 1, 50, 950),
+        (4, 0, 1, 1999),
+        (1, 29, 10, 0),
+        (2, 28, 3, 37),
+        (30, 0, 30, 1),
+    ],
 )
 def test_the_ends_are_where_the_likeliest_shares_of_that_ratio_are_refused(cells):
     """Koopman 1984, restated: Pearson's χ² from the shares that a search finds likeliest is z² at both ends."""

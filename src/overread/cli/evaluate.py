@@ -21,8 +21,8 @@ from overread.cli.options import (
     given_options,
     listed,
 )
-from overread.core.errors import InputError
-from overread.core.phrases import command_of
+from overread.core.errors import InputError, UnsoundError
+from overread.core.phrases import command_of, count
 from overread.study.question import OperatingRule
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def evaluate(
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the table")] = "",
     model: Annotated[str, typer.Option(help="the run (its folder) whose model made these predictions: its training patients are refused, as in a table that `overread predict` wrote")] = "",
     allow_seen: AllowSeen = False,
+    allow_few: Annotated[bool, typer.Option("--allow-few", help="judge a table of fewer than ten patients all the same")] = False,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for metrics.json, figures and evaluation.html; beside the predictions if not given")] = "",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -78,6 +79,7 @@ def evaluate(
             "--derive": form.derive,
             "--model": model,
             "--allow-seen": allow_seen,
+            "--allow-few": allow_few,
             "--ledger": ledger,
             "-o": output,
             "--level": level != 0.95,
@@ -95,6 +97,8 @@ def evaluate(
         tuned = replace(form, positive=test.target.positive).read(tuning).in_order_of(test) if tuning else None
         for line in test.notes:
             say(f"  {line}")
+        if not allow_few:
+            _require_patients(test)
         looks = Path(ledger) if ledger else ledger_beside(predictions)
         if not ledger:
             require_entry_of(folder, looks)
@@ -111,6 +115,19 @@ def evaluate(
         written += _page(folder, test, predictions.name)
     if not as_json:
         end(written, f"overread report {predictions}" if predictions.is_dir() else "")
+
+
+def _require_patients(test: Predictions) -> None:
+    """Stop, before the look is written down, where too few patients have a known truth."""
+    from overread.evaluation.subgroups import FEWEST
+
+    patients = len(set(test.patients[test.known]))
+    if 0 < patients < FEWEST:
+        raise UnsoundError(
+            f"the table has {count(patients, 'patient')} with a known truth, and nothing is judged below {FEWEST}",
+            given=f"predictions for {count(len(test), 'case')}",
+            todo="add patients; --allow-few judges them all the same",
+        )
 
 
 def _of_model(test: Predictions, path: Path, model: str) -> Predictions:
