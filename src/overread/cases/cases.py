@@ -16,6 +16,7 @@ from overread.core.display import Overview, Panel, Shown, panel_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import EqualByDigest, fingerprint, later, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.phrases import count
+from overread.images.outlines.mask_address import several
 from overread.tasks.target import Target
 
 #: Columns with a meaning. Every other column is carried along and can be a subgroup.
@@ -315,4 +316,4 @@ def mask_paths(cases: Cases) -> list[str]:
     if (masks == HIDDEN).any():
         raise InputError("these cases were saved without the paths of their masks",
                          todo="read the table again, or keep names that identify nobody with --names keep")  # fmt: skip
-    return [str(root / mask) if mask else "" for mask in masks]
+    return ["|".join(str(root / one) for one in several(mask)) for mask in masks]

@@ -8,10 +8,14 @@ import pandas as pd
 import pytest
 
 from overread.cases.audit.audit import audit
-from overread.cases.cases import Cases, mask_paths
+from overread.cases.cases import Cases, mask_paths, paths
 from overread.cases.sources.read_cases import read_cases
 from overread.cases.split import split
 from overread.core.errors import ArgumentError, InputError
+from overread.images.outlines.outlines import read_outlines
+from overread.images.read import read_image
+
+from ..conftest import picture, write
 
 
 @pytest.fixture
@@ -115,3 +119,72 @@ def test_masks_that_are_not_there_are_refused_or_told(cohort):
         read_cases(cohort / "index.csv", mask="mask")
     with pytest.raises(InputError, match="no column 'maks'"):
         read_cases(cohort / "index.csv", mask="maks")
+
+
+def objects(cases):
+    """How many objects each case has, by case."""
+    sizes = [read_image(path).pixels.shape[:2] for path in paths(cases)]
+    many = [len(read_outlines(mask, size=size)) for mask, size in zip(mask_paths(cases), sizes, strict=True)]
+    return dict(zip(cases.table["case"], many, strict=True))
+
+
+def test_a_file_of_annotations_holds_the_masks_of_all_images(cohort):
+    lines = ["file,cell,xmin,ymin,xmax,ymax"] + [f"c{i}.png,{'red' if i % 2 else 'white'},5,5,15,15" for i in range(11)]
+    (cohort / "boxes.csv").write_text("\n".join([*lines, "c3.png,red,20,20,30,30", "other.png,red,1,1,2,2"]))
+    cases = read_cases(cohort / "index.csv", mask="boxes.csv", names="keep")
+    assert cases.target.names == ("red", "white")
+    assert "mask: boxes.csv holds 11 images of the table" in cases.notes
+    assert "mask: 1 image of boxes.csv is not in the table" in cases.notes
+    assert cases.labelled.sum() == 11
+    labelled = cases.take(cases.labelled)
+    assert objects(labelled)["c3"] == 2
+    outlined = read_outlines(mask_paths(labelled)[3], size=(40, 50), classes=cases.target.names)
+    assert outlined.classes == ("red", "red")
+    (cohort / "none.csv").write_text("file,xmin,ymin,xmax,ymax\nx.png,1,1,2,2\n")
+    with pytest.raises(InputError, match="holds none of the images"):
+        read_cases(cohort / "index.csv", mask="none.csv", names="keep")
+
+
+def test_a_column_of_class_masks_says_what_numbers_mean(cohort):
+    cases = read_cases(cohort / "index.csv", mask="mask#classes=1:red,2:white", names="keep")
+    assert cases.target.names == ("red", "white")
+    assert read_outlines(mask_paths(cases)[0]).classes == ("red", "white")
+    with pytest.raises(InputError, match="numbers above 0 with names"):
+        read_cases(cohort / "index.csv", mask="mask#classes=x:red", names="keep")
+
+
+def test_masks_beside_the_images_of_a_folder_as_of_busi(tmp_path):
+    for name in ("benign (1)", "benign (10)", "normal (1)"):
+        write(tmp_path / f"ward/{name}.png", picture(len(name)))
+        mask = np.zeros((48, 48), np.uint8)
+        mask[10:20, 10:20] = 0 if "normal" in name else 255
+        write(tmp_path / f"ward/{name}_mask.png", mask)
+    second = np.zeros((48, 48), np.uint8)
+    second[30:40, 30:40] = 255
+    write(tmp_path / "ward/benign (1)_mask_1.png", second)
+    cases = read_cases(tmp_path, mask="beside", names="keep")
+    assert objects(cases) == {"benign (1)": 2, "benign (10)": 1, "normal (1)": 0}
+    assert "mask: 3 images have masks beside them, 1 several" in cases.notes
+    by_pattern = read_cases(tmp_path, mask="{folder}/{stem}_mask*.png", names="keep")
+    assert objects(by_pattern) == objects(cases)
+
+
+@pytest.mark.parametrize("asked", ["beside", "{folder}/../masks", "{root}"])
+def test_a_folder_of_masks_for_each_image_as_of_the_data_science_bowl(tmp_path, asked):
+    for image, many in (("aa", 3), ("bb", 1), ("cc", 2)):
+        write(tmp_path / f"{image}/images/{image}.png", picture(many))
+        for place in range(many):
+            mask = np.zeros((48, 48), np.uint8)
+            mask[5 + 10 * place : 15 + 10 * place, 20:30] = 255
+            write(tmp_path / f"{image}/masks/{place}{image}.png", mask)
+    cases = read_cases(tmp_path, mask=asked.replace("{root}", str(tmp_path)), names="keep")
+    assert objects(cases) == {"aa": 3, "bb": 1, "cc": 2}
+
+
+def test_nothing_beside_an_image_and_patterns_that_find_nothing_are_told(cohort):
+    with pytest.raises(InputError, match="finds none"):
+        read_cases(cohort / "index.csv", mask="{folder}/{stem}_mask.png", names="keep")
+    found = read_cases(cohort / "index.csv", mask="beside", names="keep")  # labels/ lies beside images/
+    assert found.labelled.all()
+    with pytest.raises(InputError, match="one file, and no annotations"):
+        read_cases(cohort / "index.csv", mask="labels/c1.png", names="keep")

@@ -40,7 +40,7 @@ from overread.cases.sources.labels import (
     ways_to_label,
 )
 from overread.cases.sources.layout import Layout
-from overread.cases.sources.mask_files import find_masks, microns
+from overread.cases.sources.mask_files import find_masks, microns, without_masks
 from overread.cases.sources.tables import (
     ENDINGS,
     PLAIN,
@@ -95,7 +95,7 @@ def read_cases(
     ``label`` names the one, or ``labels`` and ``derive`` those that become findings; and the column ``agreement`` says
     how many gave it. ``derive``: findings that follow from other columns by a rule, ``referable = grade >= 2 or oedema
     == 1``, besides ``labels`` or alone (:mod:`.derived`). ``layout``: how the table and its images are laid out, where that cannot be found out
-    (:class:`.Layout`). ``mask``: a column of masks, or a folder of masks named like the images: the objects that they outline are what is to be
+    (:class:`.Layout`). ``mask``: masks (see :func:`.find_masks`): the objects that they outline are what is to be
     learned, unless ``label`` says what the image as a whole shows (then masks are carried along). ``pixel_size``: microns of a pixel, a number or a
     column. ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place of cases and
     patients, by ``salt`` where the study has one, and leaves out the columns that are no role, no label, no subgroup,
@@ -129,6 +129,10 @@ def read_cases(
         read = replace(read, notes=(*notes, *read.notes))
     elif labels_from is not None or dicom_export.is_tree(path):
         read = _from_tree(path, named, wanted, labels_from, key, progress)
+    elif path.is_dir() and mask is not None:
+        files, notes = images_below(path, replace(layout, masks="keep"))
+        read = _from_table(pd.DataFrame({"image": without_masks(mask, files, path)}), path, named, wanted)
+        read = replace(read, notes=(*notes, *read.notes))
     elif path.is_dir():
         read = _from_folder(path, positive, named | no_columns, layout)
     elif path.suffix.lower() == ".npz":  # rows have numbers, not names

@@ -39,6 +39,17 @@ def read_label_image(data: bytes, names: Mapping[int, str] | None = None, *, lim
     object for each colour but black. Raises :class:`ImageError` for what is damaged, beyond the limits, or no labels.
     """
     values, notes = numbers(data, limits)
+    return raster_of_numbers(values, names, notes)
+
+
+@checked
+def raster_of_numbers(
+    values: NDArray[Any], names: Mapping[int, str] | None = None, notes: tuple[str, ...] = ()
+) -> Raster:
+    """The objects of numbers (H, W), or (H, W, C) of colours, as :func:`read_label_image` understands them."""
+    if values.ndim == 3:
+        values = _plane(values)
+    values, notes = _whole(values, notes)
     if names:
         return components_of_classes(values, dict(names), notes)
     if values.dtype == bool:
@@ -64,7 +75,7 @@ def _is_smooth_mask(values: NDArray[Any], held: NDArray[Any]) -> bool:
 def numbers(data: bytes, limits: Limits = LIMITS) -> tuple[NDArray[Any], tuple[str, ...]]:
     """The numbers (H, W) that an image stores, bool where it has one bit a pixel, and notes; colours are numbered.
 
-    Raises :class:`ImageError` for what is damaged, beyond the limits, of a format that is not read, or not whole numbers.
+    Raises :class:`ImageError` for what is damaged, beyond the limits, or of a format that is not read.
     """
     kind = sniff(data)
     if kind in VOLUMES or kind == "DICOM":
@@ -78,7 +89,7 @@ def numbers(data: bytes, limits: Limits = LIMITS) -> tuple[NDArray[Any], tuple[s
         pixels, notes = image.pixels, image.notes
         if kind == "JPEG":
             return _of_jpeg(pixels, notes)
-    return _whole(_plane(pixels), notes)
+    return _plane(pixels), notes
 
 
 def _of_jpeg(pixels: NDArray[Any], notes: tuple[str, ...]) -> tuple[NDArray[np.bool_], tuple[str, ...]]:

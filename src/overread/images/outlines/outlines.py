@@ -13,13 +13,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.core.errors import ImageError, checked, require
+from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.files import EqualByDigest, publish, sha256
 from overread.core.phrases import count
 from overread.images.address import parse
 from overread.images.formats.archives import address_bytes
+from overread.images.formats.npz import is_address, read_row
 from overread.images.image import LIMITS, Limits
-from overread.images.outlines.label_image import read_label_image
+from overread.images.outlines.annotation_file import is_annotation, open_annotations, raster_of
+from overread.images.outlines.label_image import raster_of_numbers, read_label_image
+from overread.images.outlines.mask_address import mask_file, parse_mask, several
+from overread.images.outlines.mask_folder import read_mask_folder
+from overread.images.outlines.raster import Raster, joined
 from overread.images.read import naming
 
 #: What the rooms above read and write masks with.
@@ -35,7 +40,7 @@ class Outlines(EqualByDigest):
 
     ``labels``: int32 (H, W), 0 the background, 1 … K the objects without a gap. ``classes``: (K,) the class of each
     object, ``""`` where it has none. ``notes``: what was done in reading. ``digest``: SHA-256 of the bytes that they
-    were read from, or of the labels. ``overlapped``: pixels that two objects claimed; the later one has them.
+    were read from, or of the labels. ``overlapped``: pixels that two objects claimed; the smaller one has them.
     """
 
     labels: NDArray[np.int32]
@@ -87,20 +92,47 @@ def read_outlines(
     """The objects that a mask outlines, from its address (:mod:`.mask_address`).
 
     ``size``: height and width of the image, which a label image must have and shapes are drawn into. ``classes``: the
-    names of classes that are known; with one name objects have no class.
+    classes that are known, none: any.
 
-    Raises :class:`ImageError` for what is missing, damaged, larger than the limits, of another size than the image, or
-    of no form that is read. The message names the file, never its folder.
+    Raises :class:`ImageError` for what is missing, damaged, larger than the limits, of another size than the image, of
+    a class that is not known, or of no form that is read. The message names the file, never its folder.
     """
-    with naming(address):
-        text = os.fspath(address)
-        data = address_bytes(parse(text), limits)
-        raster = read_label_image(data, limits=limits)
-        found = outlines_of(raster.labels, classes=raster.classes, notes=raster.notes, digest=sha256(data), overlapped=raster.overlapped)  # fmt: skip
+    addresses = several(os.fspath(address))
+    if not addresses:
+        raise ImageError("there is no mask", given="a blank address")
+    read = []
+    for text in addresses:
+        with naming(mask_file(text)):
+            read.append(_raster(text, size, limits))
+    with naming(mask_file(addresses[0])):
+        raster, digest = joined([each for each, _ in read]), sha256("".join(each for _, each in read).encode())
+        digest = read[0][1] if len(read) == 1 else digest
+        found = outlines_of(raster.labels, classes=raster.classes, notes=raster.notes, digest=digest, overlapped=raster.overlapped)  # fmt: skip
         if size is not None and found.size != tuple(size):
             raise ImageError("the mask has another size than its image", given=f"{found.size[1]} × {found.size[0]} for {size[1]} × {size[0]} pixels",
                              todo="save masks at the size of their images, without a resize")  # fmt: skip
+        strange = sorted(set(found.classes) - {"", *classes}) if classes else []
+        if strange:
+            raise ImageError("an object is of a class that is not asked for", given=", ".join(strange[:5]), todo=f"the classes are {', '.join(classes)}")  # fmt: skip
         return found
+
+
+def _raster(text: str, size: tuple[int, int] | None, limits: Limits) -> tuple[Raster, str]:
+    """The objects of one address, and the digest of the bytes that they were read from, or of what a file says of the image."""
+    address = parse_mask(text)
+    if os.path.isdir(address.path):
+        return read_mask_folder(address.path, limits)
+    if is_annotation(address.path):
+        try:
+            shapes = open_annotations(address.path).shapes(address.image)
+        except InputError as error:
+            raise ImageError(error.what, given=error.given, todo=error.todo) from error
+        raster = raster_of(shapes, size, rows={"": None, "rows": True, "columns": False}[address.order], limits=limits)
+        return raster, sha256(repr((raster.labels.shape, raster.classes)).encode() + raster.labels.tobytes())
+    if is_address(address.path):
+        return raster_of_numbers(read_row(address.path, limits.pixels), dict(address.classes)), sha256(text.encode())
+    data = address_bytes(parse(address.path), limits)
+    return read_label_image(data, dict(address.classes), limits=limits), sha256(data)
 
 
 @checked
