@@ -10,6 +10,8 @@ from typing import Any
 
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.core.progress import Progress, silent
+from overread.synthetic.cells.calcium import draw_calcium
+from overread.synthetic.cells.tomogram import draw_tomogram
 from overread.synthetic.chest import draw_chest
 from overread.synthetic.chest_findings import draw_chest_findings
 from overread.synthetic.cohort import DRAWERS, draw_cohort
@@ -33,6 +35,8 @@ PHANTOMS: dict[str, Callable[..., Path]] = {
     "fundus": draw_fundus,
     "chest findings": draw_chest_findings,
     "mammograms": draw_mammograms,
+    "calcium": draw_calcium,
+    "tomogram": draw_tomogram,
 }
 
 

@@ -1,0 +1,1 @@
+"""Phantoms of cells and of what is in them, outlined: films of neurons, slices of tomograms."""
