@@ -16,6 +16,7 @@ from overread.core.display import Overview, Panel, Shown, panel_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import EqualByDigest, fingerprint, later, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.phrases import count
+from overread.images.frames import frame_view
 from overread.images.outlines.mask_address import several
 from overread.tasks.target import Target
 
@@ -33,7 +34,8 @@ class Planes:
     The three planes go through the middle, or through the ``point``: the names of three columns (x, y, z in mm, RAS),
     or of the one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
     ``pixel`` in mm of that square's pixels; 0 for the finest spacing of each volume.
-    ``nan``: what voxels are that are NaN, ``refuse`` or ``lowest`` (the lowest value of the volume).
+    ``nan``: what voxels are that are NaN, ``refuse`` or ``lowest`` (the lowest value of the volume). ``frames``: how stacks of
+    frames are seen as single images (see :mod:`overread.images.frames`); blank leaves them volumes.
     """
 
     how: str = "whole"
@@ -41,8 +43,13 @@ class Planes:
     side: float = 0.0
     nan: str = "refuse"
     pixel: float = later(0.0)
+    frames: str = later("")
 
     def __post_init__(self) -> None:
+        if self.frames:
+            frame_view(self.frames)
+            require(self.how == "whole", "a stack is seen in one way", given=f"volumes {self.how} and frames {self.frames}",
+                    todo="leave out one of them")  # fmt: skip
         one_of(self.nan, ("refuse", "lowest"), "nan")
         one_of(self.how, ("whole", "views", "slices"), "volumes")
         require(len(self.point) in (0, 1, 3), "a point is three columns, or one of masks", given=", ".join(self.point))

@@ -142,7 +142,7 @@ def cut(cases: Cases, planes: Planes) -> Cases:
     Where ``planes`` say what NaN is, the addresses of the volumes do, too. Raises :class:`InputError` if there is no
     volume among them.
     """
-    if planes == WHOLE:
+    if replace(planes, frames="") == WHOLE:
         return cases
     if not any(is_volume(image, cases.root) for image in cases.table["image"]):
         raise InputError(f"there are no volumes to take {planes.how} of", given=f"{len(cases):,} images",

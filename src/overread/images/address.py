@@ -1,7 +1,7 @@
 """Addresses: which image within a file, as text that fits into a cell of a table.
 
 ``scan.dcm#frame=3``, ``study.zip#entry=IM/0001``, ``series/first.dcm#series``, ``lung.nii.gz#plane=axial&at=40``,
-``lung.nii.gz#plane=coronal&point=12.5,-40,88&side=60``, ``brain.nii.gz#nan=lowest``, and ``file.npz#array/row`` (see :mod:`.npz`). Text
+``lung.nii.gz#plane=coronal&point=12.5,-40,88&side=60``, ``brain.nii.gz#nan=lowest``, ``film.tif#frames=projections``, and ``file.npz#array/row`` (see :mod:`.npz`). Text
 behind a ``#`` that is none of these belongs to the file's name.
 """
 
@@ -16,7 +16,7 @@ from overread.core.errors import ImageError, checked, one_of, require
 #: The planes through a volume.
 PLANES = ("axial", "coronal", "sagittal")
 
-_PART = r"(?:series|(?:entry|frame|plane|at|point|side|pixel|nan)=[^&#]*)"
+_PART = r"(?:series|frames=(?:projections|channels(?::\d{1,3})?)|(?:entry|frame|plane|at|point|side|pixel|nan)=[^&#]*)"
 _FRAGMENT = re.compile(rf"(?s)(.+)#({_PART}(?:&{_PART})*)\Z")
 
 
@@ -28,7 +28,7 @@ class Address:
     the same folder, as a volume. ``plane`` of a volume: the middle one, or the one numbered ``at`` (from the
     inferior, posterior or left side, from 0), or the one through ``point`` (x, y, z in mm, RAS), there cut to a
     square with a ``side`` in mm where that is above 0, its pixels of ``pixel`` mm (0: the finest spacing). ``nan``: ``lowest`` takes voxels of a volume that are NaN for its
-    lowest value; blank refuses them.
+    lowest value; blank refuses them. ``frames``: how a stack is seen as one image (see :mod:`.frames`).
     """
 
     path: str
@@ -41,6 +41,7 @@ class Address:
     side: float = 0.0
     pixel: float = 0.0
     nan: str = ""
+    frames: str = ""
 
     def __post_init__(self) -> None:
         if self.plane:
@@ -52,6 +53,11 @@ class Address:
         require(self.side >= 0, "side must not be negative", given=self.side)
         require(self.side == 0 or self.point is not None, "side needs a point", given=self.side)
         require(self.pixel >= 0, "pixel must not be negative", given=self.pixel)
+        require(
+            not self.frames or self.frame is None,
+            "an image is one frame, or made of all",
+            given=f"frame {self.frame} and frames {self.frames}",
+        )
         require(self.pixel == 0 or self.side > 0, "pixel needs a side", given=self.pixel)
 
     def __str__(self) -> str:
@@ -64,6 +70,7 @@ class Address:
         parts += [f"side={self.side:.6g}"] if self.side else []
         parts += [f"pixel={self.pixel:.6g}"] if self.pixel else []
         parts += [f"nan={self.nan}"] if self.nan else []
+        parts += [f"frames={self.frames}"] if self.frames else []
         return f"{self.path}#{'&'.join(parts)}" if parts else self.path
 
 
@@ -72,7 +79,9 @@ def parse(text: str) -> Address:
     """The address that ``text`` is. Raises :class:`ImageError` for numbers that are none.
 
     >>> parse("lung.nii.gz#plane=axial&at=40")
-    Address(path='lung.nii.gz', entry='', frame=None, series=False, plane='axial', at=40, point=None, side=0.0, pixel=0.0, nan='')
+    Address(path='lung.nii.gz', entry='', frame=None, series=False, plane='axial', at=40, point=None, side=0.0, pixel=0.0, nan='', frames='')
+    >>> parse("film.tif#frames=channels:8").frames
+    'channels:8'
     >>> parse("a#b.png").path
     'a#b.png'
     """
@@ -87,7 +96,7 @@ def parse(text: str) -> Address:
         return Address(
             match[1], unquote(values.get("entry", "")), _whole(values, "frame"), "series" in values,
             values.get("plane", ""), _whole(values, "at"), point, float(values.get("side", 0)),
-            float(values.get("pixel", 0)), values.get("nan", ""),
+            float(values.get("pixel", 0)), values.get("nan", ""), values.get("frames", ""),
         )  # fmt: skip
     except ValueError as error:
         raise ImageError("the address of the image cannot be read", given=match[2][:80], todo=str(error)) from error

@@ -68,8 +68,8 @@ LIMITS = Limits()
 class Image:
     """Decoded pixels and where they came from.
 
-    ``pixels``: (H, W, C) with C 1 (grey) or 3 (RGB), or (D, H, W, 1) for volumes; uint8, uint16 or float32.
-    ``mode``: ``grey``, ``colour`` or ``volume``; ``bits``: 8, 16 or 32; ``format``: PNG, JPEG, JPEG 2000, TIFF,
+    ``pixels``: (H, W, C) with C 1 (grey) or 3 (RGB), or another number for frames as channels, or (D, H, W, 1) for
+    volumes; uint8, uint16 or float32. ``mode``: ``grey``, ``colour``, ``frames`` or ``volume``; ``bits``: 8, 16 or 32; ``format``: PNG, JPEG, JPEG 2000, TIFF,
     WebP, BMP, DICOM, NIfTI, NRRD, MetaImage or array; ``digest``: SHA-256 of the bytes decoded (of a frame or a
     plane: with its number); ``notes``: which conversions were made.
     """
@@ -119,7 +119,7 @@ def image_of(pixels: NDArray[Any], kind: str, digest: str, notes: tuple[str, ...
             pixels = finite(pixels.astype(np.float32))
     if not pixels.size:
         raise ImageError("the image has no pixels", given=f"shape {pixels.shape}")
-    mode = "volume" if pixels.ndim == 4 else ("colour" if pixels.shape[-1] == 3 else "grey")
+    mode = "volume" if pixels.ndim == 4 else {1: "grey", 3: "colour"}.get(pixels.shape[-1], "frames")
     return Image(np.ascontiguousarray(pixels), mode, pixels.dtype.itemsize * 8, kind, digest, notes)
 
 

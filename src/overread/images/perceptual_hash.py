@@ -83,6 +83,8 @@ def flat(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """One grey plane (H, W) of pixels (H, W, C) or (D, H, W, 1): luminance, or the mean over the depth."""
     if pixels.ndim == 4:
         return pixels[..., 0].mean(0, dtype=np.float32)
+    if pixels.shape[-1] not in (1, 3):  # frames as channels
+        return pixels.mean(-1, dtype=np.float32)
     plane = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.shape[-1] == 3 else pixels[..., 0]
     return plane.astype(np.float32)
 

@@ -42,7 +42,7 @@ class Preprocess:
     """How pixels become network input.
 
     ``size``: (height, width), or (depth, height, width) for volumes, in pixels. ``channels``: 3 (grey is
-    repeated) or 1 (colour becomes luminance, ITU-R BT.601). ``fit``: ``squash`` to the size, ``crop`` the
+    repeated) or 1 (colour becomes luminance, ITU-R BT.601; frames as channels become their mean). ``fit``: ``squash`` to the size, ``crop`` the
     centre, or ``pad`` with black; along the depth of volumes always squash. ``normalise``: one of the five
     names; ``mean`` and ``std`` on the scale 0 … 1, one per channel, are filled in by
     :func:`fit_normalisation`. ``bits`` of the pack: 8 or 16. ``window`` for DICOM and volumes: ``""`` for that
@@ -180,7 +180,9 @@ def _as_bits(pixels: NDArray[Any], preprocess: Preprocess) -> NDArray[Any]:
 
 
 def _as_channels(pixels: NDArray[Any], channels: int, *, late: bool) -> NDArray[Any]:
-    """Colour to luminance before resizing, grey to three after it: the cheap side of each."""
+    """Colour to luminance before resizing, grey to three after it: the cheap side of each; of more channels their mean."""
+    if pixels.shape[-1] not in (1, 3, channels):
+        pixels = np.rint(pixels.mean(axis=-1, keepdims=True)).astype(pixels.dtype)
     if pixels.shape[-1] == 3 and channels == 1:
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY))[..., None]
     if late and pixels.shape[-1] == 1 and channels == 3:

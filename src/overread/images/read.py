@@ -19,6 +19,7 @@ from overread.images.address import Address, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes
 from overread.images.formats.signatures import FORMATS, VOLUMES, sniff
+from overread.images.frames import frames_digest, read_frames
 from overread.images.image import LIMITS, Image, Limits, broken_as, image_of, printable, read_bytes
 
 _NOWHERE = Address("")
@@ -95,6 +96,9 @@ def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: s
     if npz.is_address(text):
         return _from_array(text, limits)
     address = _parsed(text)
+    if address.frames:
+        pixels, notes, digest, kind = read_frames(address, limits, window)
+        return image_of(pixels, kind, digest, notes)
     if _is_volume(address):
         return _volume(address, limits, window)
     return _decode(address_bytes(address, limits), address, limits, at_least, window)
@@ -104,6 +108,8 @@ def _digest(text: str, limits: Limits) -> str:
     if npz.is_address(text):
         return npz.digest(npz.read_row(text, limits.pixels))
     address = _parsed(text)
+    if address.frames:
+        return frames_digest(address, limits)
     if not _is_volume(address):
         data = address_bytes(address, limits)
         if sniff(data) not in VOLUMES:

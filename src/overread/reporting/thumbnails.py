@@ -47,8 +47,11 @@ def _read(addresses: Sequence[str]) -> Iterator[Image | None]:
 
 @checked
 def flat(image: Image) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) in 8 bits, from the 0.5th to the 99.5th percentile of deeper images; a volume by its middle slice."""
+    """(H, W) or (H, W, 3) in 8 bits, from the 0.5th to the 99.5th percentile of deeper images; a volume by its middle slice,
+    frames as channels by their mean."""
     pixels = image.pixels[len(image.pixels) // 2] if image.mode == "volume" else image.pixels
+    if image.mode == "frames":
+        pixels = np.rint(pixels.mean(axis=-1, keepdims=True)).astype(pixels.dtype)
     pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., :3]
     return eight_bits(pixels)
 

@@ -128,7 +128,7 @@ class ClassTree:
 
 @dataclass(frozen=True)
 class Images:
-    """What to look at in volumes."""
+    """What to look at in volumes and in stacks of frames."""
 
     # fmt: off
     volumes: str = setting("whole", "whole: each volume as it is; views: three orthogonal views; slices: its axial slices, as images of one case")
@@ -136,6 +136,7 @@ class Images:
     side: float = setting(0.0, "side in mm of the square around that point; 0: the whole plane", least=0)
     pixel: float = setting(0.0, "side in mm of a pixel of that square; 0: the finest spacing of each volume", least=0)
     nan_voxels: str = setting("refuse", "what voxels are that are NaN, as outside of a brain: refuse, or lowest (the lowest value of the volume)", choices=("refuse", "lowest"))
+    frames: str = setting("volume", "how a stack of frames is seen (a TIFF of several pages, a film, a folder of images, the rows of a case in time): volume, as it is; projections, its mean, maximum and correlation with neighbours over time as three channels; channels or channels:N, N equal spans of time as channels")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -147,7 +148,14 @@ class Images:
         """The same as the cases carry it. Raises :class:`ArgumentError` where they do not fit each other."""
         from overread.cases.cases import Planes
 
-        return Planes(self.volumes, self.point, self.side, self.nan_voxels, self.pixel)
+        return Planes(
+            self.volumes,
+            self.point,
+            self.side,
+            self.nan_voxels,
+            self.pixel,
+            "" if self.frames == "volume" else self.frames,
+        )
 
 
 @dataclass(frozen=True)

@@ -496,7 +496,7 @@ def _refuse_addresses(images: pd.Series) -> None:
 
 def _exists(root: Path, image: str) -> bool:
     try:
-        return os.path.isfile(root / file_of(image))
+        return os.path.isfile(root / file_of(image)) or os.path.isdir(root / file_of(image))  # of frames
     except ValueError:  # a null byte in the name
         return False
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from overread.cases.cases import ROLES, WHOLE, Cases, Planes, typed
 from overread.cases.derived import Rule, columns_used, rules_of
+from overread.cases.frame_stacks import arranged
 from overread.cases.graded_cases import Asked, GradedCases, judged, judged_questions
 from overread.cases.query import columns_of, matching
 from overread.cases.several_questions import questions_of, the_question
@@ -59,7 +60,6 @@ from overread.cases.sources.tables import (
     refuse_twice,
     stems,
 )
-from overread.cases.volumes import cut
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.identifiers import distinct, identifiers, rewritten
 from overread.core.phrases import count
@@ -136,7 +136,7 @@ def read_cases(
     elif path.is_dir():
         read = _from_folder(path, positive, named | no_columns, layout)
     elif path.suffix.lower() == ".npz":  # rows have numbers, not names
-        return cut(_from_archive(path, positive, task, named | no_columns), planes)
+        return arranged(_from_archive(path, positive, task, named | no_columns), planes)
     elif not path.exists():
         raise missing(path)
     elif path.with_suffix(".target.json").exists() and label is labels is value is graders is mask is None:
@@ -150,7 +150,7 @@ def read_cases(
     named_later = [column for query in queries for column in columns_of(query)]
     kept = (*subgroups, *planes.point, *keep, *named_later, *(["pixel_size"] if pixel_size else []))
     settled = ("sex", "age") if frame is not None else dicom_export.settled_columns(path)
-    return cut(read.hidden(names=names, salt=salt, keep=kept, known=settled), planes)
+    return arranged(read.hidden(names=names, salt=salt, keep=kept, known=settled), planes)
 
 
 @dataclass(frozen=True)
@@ -548,7 +548,7 @@ def read_images(
     read = _unlabelled(path, named, target, progress, layout)
     for name in keep:
         find(list(read.table.columns), name, "keep-column")
-    return cut(
+    return arranged(
         read.hidden(names=names, salt=salt, keep=(*planes.point, *keep), known=dicom_export.settled_columns(path)),
         planes,
     )

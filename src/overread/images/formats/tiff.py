@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from math import prod
 from typing import Any
@@ -56,6 +56,29 @@ def decode_tiff(data: bytes, check: Callable[..., None], *, most: int = 4096, fr
         pixels, notes = _one(pages, 0, data, check)
         many = (f"first of {len(pages)} {'unlike ' * (len(kinds) > 1)}pages",) if len(pages) > 1 else ()
         return pixels, notes + many
+
+
+@checked
+def stack_pages(
+    data: bytes, check: Callable[..., None], *, most: int = 4096, decode: bool = True
+) -> Iterator[NDArray[Any]]:
+    """The pages (H, W, C) of a TIFF one by one, at most ``most`` of them; without ``decode`` only nothing for each.
+
+    ``check(height, width)`` is asked of each page before it is decoded. Raises :class:`ImageError`.
+    """
+    import tifffile
+
+    require_directories(data, most)
+    with tifffile.TiffFile(BytesIO(data), is_ndpi=False, is_lsm=False, is_scanimage=False) as file:
+        for page in file.pages:
+            held: Any = page
+            if int(held.subfiletype) & (_REDUCED | _MASK):
+                continue
+            if not decode:
+                yield np.empty(0)
+                continue
+            check(held.imagelength, held.imagewidth, each=_work(held))
+            yield _page(held, data, check)[0]
 
 
 @checked

@@ -55,7 +55,7 @@ def draw_tomogram(
     require(1 <= annotated < slices, "some slices are annotated, and others judged", given=f"{annotated} of {slices}")
     require(size >= 2 * PATCH, f"a slice has at least {2 * PATCH} pixels a side", given=size)
     require(patches >= 2, "a feature needs at least 2 patches", given=patches)
-    home, rows = Path(folder), []
+    home, rows = Path(folder), list[list[object]]()
     drawn: list[Slice] = []
     for number in range(slices):
         name, made = f"S{number + 1:03d}", draw_slice(seed, number, size=size)
@@ -84,7 +84,7 @@ def _png(mask: NDArray[np.bool_]) -> bytes:
 
 def _marked(seed: int, home: Path, drawn: list[Slice], feature: str, at: int, patches: int) -> list[list[object]]:
     """Rows of marked patches: with the feature near their centre, and squares that hold none of it."""
-    size, half, rows = drawn[0].pixels.shape[0], PATCH // 2, []
+    size, half, rows = drawn[0].pixels.shape[0], PATCH // 2, list[list[object]]()
     inside = slice(half, size - half)
     for present in (True, False):
         places = []
@@ -92,8 +92,8 @@ def _marked(seed: int, home: Path, drawn: list[Slice], feature: str, at: int, pa
             mask = made.features[feature]
             reach = cv2.boxFilter(mask.astype(np.float32), -1, (PATCH, PATCH), normalize=False)
             fit = mask[inside, inside] if present else reach[inside, inside] < 0.5
-            y, x = np.nonzero(fit)
-            places.append(np.column_stack([np.full(len(y), number), y + half, x + half]))
+            rows_fit, columns_fit = np.nonzero(fit)
+            places.append(np.column_stack([np.full(len(rows_fit), number), rows_fit + half, columns_fit + half]))
         every = np.concatenate(places)
         order = random.permutation(seed, at, len(every), f"marked {present}")
         kept: list[NDArray[np.int64]] = []
@@ -103,14 +103,14 @@ def _marked(seed: int, home: Path, drawn: list[Slice], feature: str, at: int, pa
             if len(kept) == patches:
                 break
         for place in kept:
-            number, y, x = map(int, place)
+            at_slice, y, x = (int(value) for value in place)
             painted = ""
             if present:
                 painted = f"marked/{feature}-{len(rows) + 1:02d}.png"
                 write_bytes(
-                    home / painted, _png(drawn[number].features[feature][y - half : y + half, x - half : x + half])
+                    home / painted, _png(drawn[at_slice].features[feature][y - half : y + half, x - half : x + half])
                 )
-            rows.append([f"slices/S{number + 1:03d}.tif", x, y, PATCH, feature, int(present), painted])
+            rows.append([f"slices/S{at_slice + 1:03d}.tif", x, y, PATCH, feature, int(present), painted])
     return rows
 
 
@@ -122,8 +122,8 @@ def draw_slice(seed: int, key: int, *, size: int = 384) -> Slice:
     ['membrane', 'ribosome', 'vesicle']
     """
     masks = {name: np.zeros((size, size), bool) for name in FEATURES}
-    dense = 0.25 * smooth_noise(seed, key, "ice", size, cells=max(4, size // 48))
-    y, x = np.mgrid[:size, :size].astype(np.float32)
+    dense: NDArray[np.float64] = 0.25 * smooth_noise(seed, key, "ice", size, cells=max(4, size // 48))
+    y, x = np.mgrid[:size, :size].astype(np.float64)
     area = (size / 384) ** 2
     for k in range(max(1, round(3 * area))):  # membranes: two leaflets along a wavy line
         u = random.uniform(seed, key, k * 16 + np.arange(16), "membrane")
@@ -150,8 +150,8 @@ def draw_slice(seed: int, key: int, *, size: int = 384) -> Slice:
         masks["ribosome"] |= distance <= radius
         taken |= distance <= radius + 2
     seen = cv2.GaussianBlur(dense, (0, 0), sigmaX=0.6, sigmaY=1.6)  # the tilts that are missing
-    noise = random.normal(seed, key, np.arange(size * size), "noise").reshape(size, size)
-    noise = cv2.GaussianBlur(noise, (0, 0), 0.8)
+    counted = random.normal(seed, key, np.arange(size * size), "noise").reshape(size, size)
+    noise = cv2.GaussianBlur(counted, (0, 0), 0.8)
     seen = seen + NOISE * noise / noise.std()
     return Slice(np.clip(np.rint(140 - 34 * seen), 0, 255).astype(np.uint8), masks)
 
