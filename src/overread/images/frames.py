@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from overread.core.files import sha256
 from overread.images.address import Address
 from overread.images.conversions import between
 from overread.images.formats.archives import address_bytes
-from overread.images.formats.signatures import FORMATS, VOLUMES, sniff
+from overread.images.formats.signatures import FORMATS, sniff
 from overread.images.formats.tiff import stack_pages
 from overread.images.image import Limits, read_bytes
 
@@ -79,15 +79,18 @@ def frame_view(text: str) -> FrameView:
 
 
 @checked
-def read_frames(address: Address, limits: Limits, window: str = "") -> tuple[NDArray[Any], tuple[str, ...], str, str]:
+def read_frames(
+    address: Address, limits: Limits, decode: Callable[[str], NDArray[Any]]
+) -> tuple[NDArray[Any], tuple[str, ...], str, str]:
     """Pixels (H, W, C) uint16, notes, digest and format of a stack that is seen as ``address.frames`` says.
 
     Projections: :data:`PROJECTIONS` as three channels, the first two stretched between percentiles, the third from 0 to 1. Channels:
-    the means of equal spans of time, stretched together. Raises :class:`ImageError` for a stack of one frame, or of
+    the means of equal spans of time, stretched together. ``decode`` gives the pixels of an address that is one image, or a
+    film or volume (D, H, W, 1). Raises :class:`ImageError` for a stack of one frame, or of
     fewer than channels, for frames of unlike sizes or in colour, and as reading an image does.
     """
     view = _viewed(address)
-    stack = _Stack(replace(address, frames=""), limits, window)
+    stack = _Stack(replace(address, frames=""), limits, decode)
     pixels = _projections(stack) if view.how == "projections" else _spans(stack, view.channels)
     told = ", ".join(PROJECTIONS) if view.how == "projections" else f"{view.channels} spans of time"
     return pixels, (f"{stack.count} frames as {told}",), frames_digest(address, limits), stack.kind
@@ -145,8 +148,9 @@ def numbered(name: str) -> list[tuple[int, str]]:
 class _Stack:
     """The frames (H, W) of a stack one by one, as often as they are asked for; how many, and the format."""
 
-    def __init__(self, address: Address, limits: Limits, window: str) -> None:
-        self._limits, self._window, self._pixels = limits, window, None
+    def __init__(self, address: Address, limits: Limits, decode: Callable[[str], NDArray[Any]]) -> None:
+        self._limits, self._decode = limits, decode
+        self._pixels: NDArray[Any] | None = None
         self._files: Sequence[str] = ()
         self._data = b""
         if _is_folder(address.path):
@@ -158,7 +162,8 @@ class _Stack:
             if self.kind == "TIFF":
                 self.count = sum(1 for _ in stack_pages(self._data, limits.check, most=limits.frames, decode=False))
             else:
-                self._pixels = self._decoded(address)
+                pixels = decode(str(address))
+                self._pixels = pixels[..., 0] if pixels.ndim == 4 else pixels[None, ..., 0]
                 self.count = len(self._pixels)
         if self.count < 2:
             raise ImageError(
@@ -172,17 +177,6 @@ class _Stack:
                 given=f"{self.count:,}",
                 todo=f"read it with Limits(frames=…), now {limits.frames:,}",
             )
-
-    def _decoded(self, address: Address) -> NDArray[Any]:
-        """A film or a volume, which is decoded as a whole: (D, H, W)."""
-        from overread.images.read import read_image
-        from overread.images.volumes import volume
-
-        if self.kind in VOLUMES or address.series:
-            pixels = volume.read_image_of(address, self._limits, self._window)[0]
-        else:
-            pixels = read_image(str(address), limits=self._limits, window=self._window).pixels
-        return pixels[..., 0] if pixels.ndim == 4 else pixels[None, ..., 0]
 
     def __iter__(self) -> Iterator[Floats]:
         size: tuple[int, ...] | None = None
@@ -203,10 +197,8 @@ class _Stack:
         if self._pixels is not None:
             yield from self._pixels
         elif self._files:
-            from overread.images.read import read_image
-
             for file in self._files:
-                pixels = read_image(file, limits=self._limits, window=self._window).pixels
+                pixels = self._decode(file)
                 yield pixels[..., 0] if pixels.shape[-1] == 1 else pixels
         else:
             for pixels in stack_pages(self._data, self._limits.check, most=self._limits.frames):

@@ -97,7 +97,7 @@ def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: s
         return _from_array(text, limits)
     address = _parsed(text)
     if address.frames:
-        pixels, notes, digest, kind = read_frames(address, limits, window)
+        pixels, notes, digest, kind = read_frames(address, limits, lambda one: _read(one, limits, None, window).pixels)
         return image_of(pixels, kind, digest, notes)
     if _is_volume(address):
         return _volume(address, limits, window)
