@@ -75,7 +75,7 @@ def test_the_ends_are_where_the_likeliest_shares_of_that_ratio_are_refused(cells
     assert "Koopman" in found.method
     for ratio in (found.low, found.high):
 
-        def unlikely(log_second):
+        def unlikely(log_second, ratio=ratio):
             second = math.exp(log_second)
             shares = ((tp, fn, min(1.0, ratio * second)), (fp, tn, second))
             return -sum(xlogy(a, p) + xlog1py(b, -p) for a, b, p in shares)
