@@ -16,7 +16,7 @@ from overread.core.display import Overview, Panel, Shown, panel_of
 from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import EqualByDigest, fingerprint, later, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.phrases import count
-from overread.images.frames import frame_view
+from overread.images.frame_view import frame_view
 from overread.images.outlines.mask_address import several
 from overread.tasks.target import Target
 
@@ -35,7 +35,7 @@ class Planes:
     or of the one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
     ``pixel`` in mm of that square's pixels; 0 for the finest spacing of each volume.
     ``nan``: what voxels are that are NaN, ``refuse`` or ``lowest`` (the lowest value of the volume). ``frames``: how stacks of
-    frames are seen as single images (see :mod:`overread.images.frames`); blank leaves them volumes.
+    frames are seen as single images (see :mod:`overread.images.frame_view`); blank leaves them volumes.
     """
 
     how: str = "whole"

@@ -16,7 +16,7 @@ from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.images.address import Address, parse
 from overread.images.formats import npz
-from overread.images.frames import folder_frames, frame_view
+from overread.images.frame_view import folder_frames, frame_view
 
 #: Endings of files that may hold several frames.
 ENDINGS = (".tif", ".tiff", ".dcm")
@@ -33,7 +33,7 @@ def arranged(cases: Cases, planes: Planes) -> Cases:
 
 @checked
 def as_frames(cases: Cases, how: str) -> Cases:
-    """``cases`` whose stacks are seen as ``how`` says (see :mod:`overread.images.frames`).
+    """``cases`` whose stacks are seen as ``how`` says (see :mod:`overread.images.frame_view`).
 
     A stack is a TIFF, a film, a volume or a folder of images, which are all the images of a row. Where a case has several rows
     with a ``time``, they are its frames: they must be all the images of one folder, named in the order of their times, and

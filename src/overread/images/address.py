@@ -28,7 +28,7 @@ class Address:
     the same folder, as a volume. ``plane`` of a volume: the middle one, or the one numbered ``at`` (from the
     inferior, posterior or left side, from 0), or the one through ``point`` (x, y, z in mm, RAS), there cut to a
     square with a ``side`` in mm where that is above 0, its pixels of ``pixel`` mm (0: the finest spacing). ``nan``: ``lowest`` takes voxels of a volume that are NaN for its
-    lowest value; blank refuses them. ``frames``: how a stack is seen as one image (see :mod:`.frames`).
+    lowest value; blank refuses them. ``frames``: how a stack is seen as one image (see :mod:`.frame_view`).
     """
 
     path: str

@@ -19,7 +19,7 @@ from overread.images.address import Address, parse
 from overread.images.formats import npz
 from overread.images.formats.archives import address_bytes, head_bytes
 from overread.images.formats.signatures import FORMATS, VOLUMES, sniff
-from overread.images.frames import frames_digest, read_frames
+from overread.images.frame_view import frames_digest, read_frames
 from overread.images.image import LIMITS, Image, Limits, broken_as, image_of, printable, read_bytes
 
 _NOWHERE = Address("")

@@ -4,7 +4,7 @@ Grey images that are stored in 8 bits without rescale, window or table stay as t
 black to white by the table or the first window of the file, by a window that the user names, or from the smallest to
 the largest value. Padding becomes black. A window that the user gives is one of physical values (Hounsfield units for
 CT), whatever the file has of its own; 8-bit samples without rescale are no physical values and keep theirs. Nothing but
-pixels leaves this module: no tag, no name. See :mod:`.elements` and :mod:`.frames` for the steps before.
+pixels leaves this module: no tag, no name. See :mod:`.elements` and :mod:`.frame_view` for the steps before.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from overread.core.errors import ArgumentError, ImageError
-from overread.images.frames import folder_frames, frame_view
+from overread.images.frame_view import folder_frames, frame_view
 from overread.images.perceptual_hash import describe
 from overread.images.preprocess import Preprocess, load
 from overread.images.read import content_digest, read_image
