@@ -1,0 +1,74 @@
+"""Images with the outlines of their objects, read one at a time in processes that a malicious file may crash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.cases.cases import Cases, mask_paths, paths
+from overread.core.errors import ImageError, checked, require
+from overread.core.progress import Progress, silent
+from overread.core.sandbox import contained
+from overread.images.outlines.outlines import Outlines, read_outlines
+from overread.images.read import read_image
+
+
+@checked
+def read_marked(image: str, mask: str, names: Sequence[str] = ()) -> list[Any]:
+    """``[pixels (H, W, C), labels (H, W), classes, notes]`` of an image and its mask; either may be blank.
+
+    Without an image the pixels are (0, 0, 0), without a mask there is no object. Raises :class:`ImageError` for what
+    cannot be read, for a mask of another size, and for volumes.
+    """
+    pixels = read_image(image).pixels if image else np.zeros((0, 0, 0), np.uint8)
+    if pixels.ndim != 3:
+        raise ImageError("objects are outlined in flat images", given=f"a volume of shape {pixels.shape}")
+    size = (pixels.shape[0], pixels.shape[1]) if image else None
+    found = read_outlines(mask, size=size, classes=tuple(names)) if mask else Outlines(np.zeros(pixels.shape[:2], np.int32))
+    return [pixels, found.labels, list(found.classes), list(found.notes)]
+
+
+@checked
+def marked_images(
+    images: Sequence[str], masks: Sequence[str], *, names: Sequence[str] = (), threads: int = 0, errors: dict[int, str] | None = None,
+    doing: str = "", progress: Progress = silent,
+) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
+    """``(row, pixels or None, outlines)`` of each image and its mask, by their addresses (N,), blank where there is none.
+
+    ``names``: the classes of objects that are known. ``errors`` takes why a row cannot be read; such rows are left out.
+    ``doing``: what the bar calls it, blank for no bar.
+    """
+    require(len(images) == len(masks), "each image has an address and one of its mask", given=(len(images), len(masks)))
+    tasks = [(image, mask) for image, mask in zip(images, masks, strict=True)]
+    with closing(contained(read_marked, tasks, common=(list(names),), workers=threads)) as found:
+        for row, made in enumerate(found):
+            if doing:
+                progress(doing, row, len(tasks))
+            if isinstance(made, ImageError):
+                if errors is not None:
+                    errors[row] = made.reason or str(made)
+                continue
+            pixels, labels, classes, notes = made
+            labels = np.ascontiguousarray(labels, np.int32)
+            yield row, pixels if images[row] else None, Outlines(labels, tuple(classes), tuple(notes))
+    if doing:
+        progress(doing, len(tasks), len(tasks))
+
+
+@checked
+def truly_marked(
+    cases: Cases, *, names: Sequence[str] = (), threads: int = 0, errors: dict[int, str] | None = None, pixels: bool = True,
+    doing: str = "", progress: Progress = silent,
+) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
+    """The same of the images of ``cases`` that have a mask; ``row`` is that of their table. ``pixels``: whether they are read."""
+    held = [(row, image, mask) for row, (image, mask) in enumerate(zip(paths(cases), mask_paths(cases), strict=True)) if mask]
+    wrong: dict[int, str] = {}
+    images = [image if pixels else "" for _, image, _ in held]
+    for place, read, outlines in marked_images(images, [mask for *_, mask in held], names=names, threads=threads, errors=wrong, doing=doing, progress=progress):  # fmt: skip
+        yield held[place][0], read, outlines
+    if errors is not None:
+        errors.update({held[place][0]: reason for place, reason in wrong.items()})
