@@ -28,7 +28,9 @@ def read_marked(image: str, mask: str, names: Sequence[str] = ()) -> list[Any]:
     if pixels.ndim != 3:
         raise ImageError("objects are outlined in flat images", given=f"a volume of shape {pixels.shape}")
     size = (pixels.shape[0], pixels.shape[1]) if image else None
-    found = read_outlines(mask, size=size, classes=tuple(names)) if mask else Outlines(np.zeros(pixels.shape[:2], np.int32))
+    found = (
+        read_outlines(mask, size=size, classes=tuple(names)) if mask else Outlines(np.zeros(pixels.shape[:2], np.int32))
+    )
     return [pixels, found.labels, list(found.classes), list(found.notes)]
 
 
@@ -65,7 +67,11 @@ def truly_marked(
     doing: str = "", progress: Progress = silent,
 ) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
     """The same of the images of ``cases`` that have a mask; ``row`` is that of their table. ``pixels``: whether they are read."""
-    held = [(row, image, mask) for row, (image, mask) in enumerate(zip(paths(cases), mask_paths(cases), strict=True)) if mask]
+    held = [
+        (row, image, mask)
+        for row, (image, mask) in enumerate(zip(paths(cases), mask_paths(cases), strict=True))
+        if mask
+    ]
     wrong: dict[int, str] = {}
     images = [image if pixels else "" for _, image, _ in held]
     for place, read, outlines in marked_images(images, [mask for *_, mask in held], names=names, threads=threads, errors=wrong, doing=doing, progress=progress):  # fmt: skip

@@ -29,6 +29,7 @@ from overread.cli.grid import grid
 from overread.cli.inventory import data_app, weights_app
 from overread.cli.leaderboard import leaderboard
 from overread.cli.lr_find import lr_find
+from overread.cli.measure import measure
 from overread.cli.options import Commands, HelpWithHeadings, expanded
 from overread.cli.plan import plan
 from overread.cli.predict import predict
@@ -62,7 +63,7 @@ def _root(
 
 
 for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, direct, leaderboard, grid, readers, froc, plan, calibrate, simulate, second_reader,
-                 curve, shift, time, search, similar, serve, checklist, scan, show, export, deidentify, key, doctor):  # fmt: skip
+                 curve, shift, time, search, similar, serve, checklist, scan, show, measure, export, deidentify, key, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(data_app, name="data")

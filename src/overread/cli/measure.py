@@ -70,7 +70,11 @@ def _marked(what: Path, columns: Columns, truth: bool, part: str, progress: Prog
             say(line)
         return marked_cases(cases)
     if not are_outlines(what):
-        raise InputError("the table holds neither outlines nor masks", given=what.name, todo="name its masks: --mask COLUMN or FOLDER")
+        raise InputError(
+            "the table holds neither outlines nor masks",
+            given=what.name,
+            todo="name its masks: --mask COLUMN or FOLDER",
+        )
     held, size = PredictedOutlines.read(what), _microns(columns.pixel_size)
     return marked_outlines(held, images_of(held, columns.image, what.parent), truth=truth, sizes=dict.fromkeys(held.table["case"], size))  # fmt: skip
 

@@ -59,7 +59,9 @@ def measure_marked(
     errors: dict[int, str] = {}
     known = np.isfinite(marked.sizes)
     if known.any() and not known.all():
-        say(f"  {count(int((~known).sum()), 'image')} of {len(marked):,} without a pixel size: their lengths in microns are blank")
+        say(
+            f"  {count(int((~known).sum()), 'image')} of {len(marked):,} without a pixel size: their lengths in microns are blank"
+        )
     if not known.any():
         say("  lengths are in pixels: nobody says how large a pixel is (--pixel-size MICRONS)")
     if not any(marked.images):
@@ -128,7 +130,9 @@ def _stem(file: str) -> str:
 def _named_like(names: Sequence[str], folder: str) -> list[str]:
     """The image of each name, with any ending."""
     if not Path(folder).is_dir():
-        raise InputError("there is no such folder of images", given=Path(folder).name, todo="name the folder: --image FOLDER")
+        raise InputError(
+            "there is no such folder of images", given=Path(folder).name, todo="name the folder: --image FOLDER"
+        )
     by_name = {str(Path(file).with_suffix("")).lower(): str(Path(folder) / file) for file in images_below(Path(folder), _ALL)[0]}  # fmt: skip
     lacking = [name for name in names if name.lower() not in by_name]
     if lacking:
@@ -179,7 +183,9 @@ def marked_run(run: str | Path, part: str = "test", *, truth: bool = False, pixe
     if not study.columns.mask or study.columns.label:
         raise InputError("the run outlines no objects", given=run.name, todo="give a run that was made with --mask, or a table with --mask")  # fmt: skip
     if not path.exists():
-        raise InputError(f"the run has no predictions of its {part} part yet", given=run.name, todo=f"overread predict {run}")
+        raise InputError(
+            f"the run has no predictions of its {part} part yet", given=run.name, todo=f"overread predict {run}"
+        )
     if pixel_size and not study.columns.pixel_size:
         study = study.changed(pixel_size=pixel_size)
     cases = cases_of(study, progress)
