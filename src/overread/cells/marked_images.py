@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.cases.cases import Cases, mask_paths, paths
 from overread.core.errors import ImageError, checked, require
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
@@ -45,8 +44,13 @@ def marked_images(
     ``doing``: what the bar calls it, blank for no bar.
     """
     require(len(images) == len(masks), "each image has an address and one of its mask", given=(len(images), len(masks)))
-    tasks = [(image, mask) for image, mask in zip(images, masks, strict=True)]
-    with closing(contained(read_marked, tasks, common=(list(names),), workers=threads)) as found:
+    return _read(list(zip(images, masks, strict=True)), list(names), threads, errors, doing, progress)
+
+
+def _read(
+    tasks: list[tuple[str, str]], names: list[str], threads: int, errors: dict[int, str] | None, doing: str, progress: Progress
+) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
+    with closing(contained(read_marked, tasks, common=(names,), workers=threads)) as found:
         for row, made in enumerate(found):
             if doing:
                 progress(doing, row, len(tasks))
@@ -56,25 +60,6 @@ def marked_images(
                 continue
             pixels, labels, classes, notes = made
             labels = np.ascontiguousarray(labels, np.int32)
-            yield row, pixels if images[row] else None, Outlines(labels, tuple(classes), tuple(notes))
+            yield row, pixels if tasks[row][0] else None, Outlines(labels, tuple(classes), tuple(notes))
     if doing:
         progress(doing, len(tasks), len(tasks))
-
-
-@checked
-def truly_marked(
-    cases: Cases, *, names: Sequence[str] = (), threads: int = 0, errors: dict[int, str] | None = None, pixels: bool = True,
-    doing: str = "", progress: Progress = silent,
-) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
-    """The same of the images of ``cases`` that have a mask; ``row`` is that of their table. ``pixels``: whether they are read."""
-    held = [
-        (row, image, mask)
-        for row, (image, mask) in enumerate(zip(paths(cases), mask_paths(cases), strict=True))
-        if mask
-    ]
-    wrong: dict[int, str] = {}
-    images = [image if pixels else "" for _, image, _ in held]
-    for place, read, outlines in marked_images(images, [mask for *_, mask in held], names=names, threads=threads, errors=wrong, doing=doing, progress=progress):  # fmt: skip
-        yield held[place][0], read, outlines
-    if errors is not None:
-        errors.update({held[place][0]: reason for place, reason in wrong.items()})

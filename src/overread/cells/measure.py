@@ -67,7 +67,7 @@ def measure(
         for region in regionprops(labels)
     ]  # fmt: skip
     made = pd.DataFrame(rows) if rows else _empty(planes, grey is not None)
-    made.insert(made.columns.get_loc("neighbours"), "nearest", _nearest(made[["y", "x"]].to_numpy(np.float64)))
+    made.insert(list(made).index("neighbours"), "nearest", _nearest(made[["y", "x"]].to_numpy(np.float64)))
     return _with_microns(made, pixel_size) if pixel_size else made
 
 
@@ -91,7 +91,7 @@ def _empty(planes: NDArray[Any] | None, texture: bool) -> pd.DataFrame:
 def _with_microns(made: pd.DataFrame, size: float) -> pd.DataFrame:
     for name in (AREA, *LENGTHS):
         power, unit = (2, "um2") if name == AREA else (1, "um")
-        made.insert(made.columns.get_loc(name) + 1, f"{name} {unit}", made[name] * size**power)
+        made.insert(list(made).index(name) + 1, f"{name} {unit}", made[name] * size**power)
     return made
 
 

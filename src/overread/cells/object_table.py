@@ -103,7 +103,7 @@ def write_objects(
     if not rows:
         raise InputError("there is no image to measure", todo="check the table and the folder of masks")
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_csv(Path(folder) / IMAGES, table.drop(columns=[name for name in table if name.startswith("sum ")]))
+    write_csv(Path(folder) / IMAGES, table.drop(columns=[name for name in COLUMNS if name.startswith("sum ")]))
     return _summary(table, microns, level, seed, adapter.notes)
 
 
@@ -111,7 +111,7 @@ def _measured(image: MarkedImage, pixels: NDArray[Any] | None, size: float, reac
     if not math.isnan(size):
         return measure(image.outlines, pixels, pixel_size=size, reach=reach, texture=texture)
     made = measure(image.outlines, pixels, pixel_size=1.0, reach=reach, texture=texture)
-    return made.assign(**{name: np.nan for name in made if name.endswith((" um", " um2"))})
+    return made.assign(**{name: np.nan for name in map(str, made) if name.endswith((" um", " um2"))})
 
 
 class _Adapter:
@@ -152,7 +152,7 @@ COLUMNS = ("case", "patient", "source", "part", "class", "objects", "touching", 
 
 def _sums(made: pd.DataFrame, image: MarkedImage, microns: bool) -> list[tuple[Any, ...]]:
     """A row of the image as a whole, and one a class: how many objects, and sums over those that are whole."""
-    made = made.assign(**{"intensity mean": made[[name for name in made if name.startswith("intensity mean")]].mean(axis=1)})  # fmt: skip
+    made = made.assign(**{"intensity mean": made[[name for name in map(str, made) if name.startswith("intensity mean")]].mean(axis=1)})  # fmt: skip
     found = []
     for name in ("", *sorted(set(made["class"]) - {""})):
         of = made if not name else made[made["class"] == name]

@@ -161,6 +161,7 @@ def _lbp(planes: _Floats) -> _Floats:
                                      for plane in planes]) for circle in _CIRCLES], axis=1)  # fmt: skip
 
 
+@checked
 def uniform_patterns(plane: NDArray[np.float32], points: int, radius: float) -> NDArray[np.uint8]:
     """The pattern (h, w) of each pixel: LBP riu2 of Ojala 2002, equation 9.
 
