@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from overread.cases.cases import Cases, mask_paths, paths
 from overread.cases.sources.folders import images_below
 from overread.cases.sources.layout import Layout
-from overread.cases.sources.mask_files import ENDINGS_OF_MASKS
 from overread.cells.marked_images import marked_images
 from overread.cells.measure import REACH
 from overread.cells.object_table import MarkedImage, ObjectSummary, write_objects
@@ -26,6 +26,8 @@ from overread.study.context import cases_of
 from overread.study.question import Study
 
 _ALL = Layout(masks="keep")
+#: What says behind a name that it is that of a mask.
+_MASK = re.compile(r"[_\- ](masks?|labels?|seg|segmentation|gt|outlines)\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +125,7 @@ def marked_files(masks: str | Path, images: str = "", *, pixel_size: float = mat
 
 
 def _stem(file: str) -> str:
-    stem = str(Path(file).with_suffix(""))
-    return next((stem.removesuffix(end) for end in ENDINGS_OF_MASKS if stem.lower().endswith(end)), stem)
+    return _MASK.sub("", str(Path(file).with_suffix("")))
 
 
 def _named_like(names: Sequence[str], folder: str) -> list[str]:
