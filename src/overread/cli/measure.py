@@ -37,7 +37,7 @@ def measure(
     Of predictions or a folder of masks, --image names the folder of the images, without which nothing is said of
     intensity; --pixel-size the microns of a pixel, which are asked for and never guessed. Works in the memory of one image.
     """
-    from overread.cells.object_table import IMAGES, OBJECTS
+    from overread.cells.object_summary import IMAGES, OBJECTS
     from overread.study.cells.measured_objects import measure_marked
 
     folder = output_folder(output, (what if what.is_dir() else what.parent) / "measures")

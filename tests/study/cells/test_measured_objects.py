@@ -12,7 +12,7 @@ import pytest
 from skimage.draw import disk
 from typer.testing import CliRunner
 
-from overread.cells.object_table import IMAGES, OBJECTS, ObjectSummary
+from overread.cells.object_summary import IMAGES, OBJECTS, ObjectSummary
 from overread.cli.main import app
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.study.cells.measured_objects import marked_files, marked_run

@@ -17,7 +17,7 @@ from overread.cases.sources.folders import images_below
 from overread.cases.sources.layout import Layout
 from overread.cells.marked_images import marked_images
 from overread.cells.measure import REACH
-from overread.cells.object_table import MarkedImage, ObjectSummary, write_objects
+from overread.cells.object_summary import MarkedImage, ObjectSummary, write_objects
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from skimage.draw import disk
 
-from overread.cells.object_table import IMAGES, OBJECTS, MarkedImage, ObjectSummary, write_objects
+from overread.cells.object_summary import IMAGES, OBJECTS, MarkedImage, ObjectSummary, write_objects
 from overread.core.errors import InputError
 from overread.images.outlines.outlines import outlines_of
 
