@@ -11,7 +11,7 @@ from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.files import plain
 from overread.evaluation.ledger import is_declaration, looks_at, record_declaration, record_look, verify
 from overread.evaluation.metrics import shown
-from overread.predictions import Predictions
+from overread.predictions import KnownTruth
 from overread.stats.estimate import Estimate
 from overread.stats.hypotheses import Claim, equivalence, non_inferiority, superiority
 
@@ -85,7 +85,7 @@ def declare(ledger: str | Path, declaration: Declaration) -> bool:
 
 
 @checked
-def declared_at_first(ledgers: Ledgers, tests: Sequence[str | Predictions], declaration: Declaration) -> bool:
+def declared_at_first(ledgers: Ledgers, tests: Sequence[str | KnownTruth], declaration: Declaration) -> bool:
     """Declare now, in the first ledger, if nobody has looked at any of ``tests`` yet; False once somebody has."""
     paths = paths_of(ledgers)
     looked = any(looks_at(verify(path), test) for path in paths for test in tests)
@@ -101,7 +101,7 @@ def paths_of(ledgers: Ledgers) -> tuple[Path, ...]:
 
 @checked
 def look(
-    ledgers: Ledgers, tests: Sequence[str | Predictions], wanted: Declaration | None, *, model: str,
+    ledgers: Ledgers, tests: Sequence[str | KnownTruth], wanted: Declaration | None, *, model: str,
     threshold: float | Sequence[float | str] | None, predictions: str,
 ) -> tuple[int, Standing]:  # fmt: skip
     """Write a look at ``tests`` (tables or hashes) into every ledger: how many came before, and how the claim stands.
@@ -119,7 +119,7 @@ def look(
 
 
 @checked
-def standing(ledgers: Ledgers, tests: Sequence[str | Predictions], declaration: Declaration) -> Standing:
+def standing(ledgers: Ledgers, tests: Sequence[str | KnownTruth], declaration: Declaration) -> Standing:
     """Whether a claim was declared before the first look at any of ``tests``, why, and what else was claimed.
 
     The declaration that counts is the last one in the first ledger before that look, for the same metric and class;

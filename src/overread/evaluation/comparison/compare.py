@@ -101,7 +101,7 @@ def compare(
                          threshold=thresholds_of([*points, *others, *filter(None, (mine, theirs))]),
                          predictions=f"{first.digest} {second.digest}")  # fmt: skip
     found = Comparison(
-        tuple(differences), _adjusted(differences, endpoint), names, joined.paired, None, kept, _counts(joined, asked), looks,
+        tuple(differences), adjusted_p(differences, endpoint), names, joined.paired, None, kept, _counts(joined, asked), looks,
         matters, (*_cautions(joined, asked, names, differences, seen), *_first_of_several(names, points, others)),
         {"level": level, "seed": seed, "predictions": [first.digest, second.digest],
          "kind": first.target.kind, "points": plain([points, others]), "called by": [side.rule for side in joined.facts] if joined.first.target.task.multiclass else []},
@@ -169,7 +169,8 @@ def _stacked(joined: Pair) -> Predictions:
     return replace(joined.first, table=pd.concat([joined.first.table, joined.second.table], ignore_index=True))
 
 
-def _adjusted(differences: Sequence[Difference], endpoint: Endpoint) -> tuple[float, ...]:
+@checked
+def adjusted_p(differences: Sequence[Difference], endpoint: Endpoint) -> tuple[float, ...]:
     """After Holm's correction within each family; the primary endpoint is a family of its own."""
     families = [
         next(iter(d.first.where), endpoint if endpoint and (d.first.metric, d.first.of) == endpoint.key else "")

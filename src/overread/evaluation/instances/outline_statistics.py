@@ -67,12 +67,14 @@ LIMITS_OF_AGREEMENT = 1.96
 
 @checked
 def outline_statistic(
-    cells: Floats, codes: Integers, patients: int, *, of: str = "", physical: bool = False, classed: bool = False
-) -> Statistic:
+    cells: Floats, codes: Integers, patients: int, *, of: str = "", physical: bool = False, classed: bool = False,
+    bounds: bool = True,
+) -> Statistic:  # fmt: skip
     """Every metric of one layer of images, and AP at each IoU: see :data:`.outline_counts.FIELDS`.
 
     ``cells`` (N, fields), ``codes`` (N,) the patient of each image, 0 … ``patients`` − 1. ``physical``: also in microns;
-    ``classed``: also the share of hits of the right class. An image with no object on either side adds nothing to a
+    ``classed``: also the share of hits of the right class; ``bounds``: merges of which none was seen have a bound. An image
+    with no object on either side adds nothing to a
     pooled number, and has no AP of its own.
     """
     rows = np.column_stack((cells, _extra(cells)))
@@ -91,9 +93,8 @@ def outline_statistic(
         people = distinct(codes[inside]) if inside.any() else 0
         column = Column(name, of, len(cells), distinct(codes), scale, max(people, 1) if scale == "share" else 1,
                         max(people - 1, 0), reason)  # fmt: skip
-        columns.append(
-            replace(column, closed=_none_seen(cells, column, people)) if name in ("merges", "splits") else column
-        )
+        none_seen = bounds and name in ("merges", "splits")
+        columns.append(replace(column, closed=_none_seen(cells, column, people)) if none_seen else column)
 
     def compute(sums: Floats) -> Floats:
         found = _of_sums(sums)
@@ -182,15 +183,21 @@ class LayerStatistics:
 
     @classmethod
     def of(
-        cls, counts: OutlineCounts, codes: Integers, rows: NDArray[np.bool_], layers: Sequence[int]
+        cls,
+        counts: OutlineCounts,
+        codes: Integers,
+        rows: NDArray[np.bool_],
+        layers: Sequence[int],
+        *,
+        bounds: bool = True,
     ) -> LayerStatistics:
-        """Of the rows (N,) that are true; ``codes`` (N,) number all patients."""
+        """Of the rows (N,) that are true; ``codes`` (N,) number all patients; ``bounds`` as :func:`outline_statistic`."""
         people, local = np.unique(codes[rows], return_inverse=True)
         names, cells = ("", *counts.names), counts.cells[rows]
         sized = bool(cells[:, 0, AT["sized"]].any())
         made = tuple(
             outline_statistic(cells[:, layer], local.astype(np.int64), len(people), of=names[layer], physical=sized,
-                              classed=layer == 0 and bool(counts.names))
+                              classed=layer == 0 and bool(counts.names), bounds=bounds)
             for layer in layers
         )  # fmt: skip
         return cls(made, len(people), int(rows.sum()), people.astype(np.int64))
