@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from overread.cli.console import PointChoice, System, end, json_with_metrics, output_folder, say
+from overread.cli.console import PointChoice, System, bars, end, json_with_metrics, output_folder, say
 from overread.cli.options import AllowSeen, AsJson, Level, NetBenefitAt, PredictionTable, Subgroups
+from overread.core.errors import InputError
 from overread.core.phrases import count
 
 CLAIM = "A claim, written down before the test set is opened"
@@ -36,11 +37,31 @@ def compare(
     output: Annotated[str, typer.Option("-o", "--output", help="folder; comparison/ in the run, or beside the first")] = "",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Two tables of predictions on the same or on different patients: every difference with its interval."""
+    """Two tables of predictions on the same or on different patients: every difference with its interval.
+
+    Two tables of outlines (columns predicted and truth) on the same images.
+    """
     from overread.evaluation.comparison.compare import compare as judge
+    from overread.evaluation.instances.predicted_outlines import are_outlines
     from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.compare import comparison_page
 
+    tables = [path / "predictions" / "test.csv" if path.is_dir() else path for path in (first, second)]
+    drawn = [are_outlines(path) for path in tables]
+    if any(drawn):
+        if not all(drawn):
+            raise InputError("outlines are compared with outlines", given=f"{first.name}, {second.name}", todo="give two tables with the columns predicted and truth")  # fmt: skip
+        unfit = {"--tuning": tuning, "--other-tuning": other_tuning, "--at": at, "--other-at": other_at, "--sensitivity": sensitivity, "--specificity": specificity,
+                 "--margin": margin, "--margin-of": margin_of, "--net-benefit-at": net_benefit_at, "--positive": form.positive, "--rename-label": form.rename_label,
+                 "--derive": form.derive, "--taxonomy": form.taxonomy, "--judge-at": form.judge_at}  # fmt: skip
+        if given := [flag for flag, held in unfit.items() if held]:
+            raise InputError(
+                "outlines are compared without this", given=" ".join(given), todo="leave it out: it is of scores"
+            )
+        _compare_outlines(
+            (first, second), tables, form.identifiers, subgroup, level, ledger, primary, allow_seen, output, as_json
+        )
+        return
     wanted = PointChoice(form, sensitivity, specificity)
     wanted.require_tuning(tuning, other_tuning)
     mine, other = wanted.system(first, tuning, at), wanted.system(second, other_tuning, other_at)
@@ -68,6 +89,30 @@ def compare(
         return
     typer.echo(found.table())
     end([folder / "metrics.json", folder / "comparison.json", *pages], f"open {pages[0]}")
+
+
+def _compare_outlines(
+    given: tuple[Path, Path], tables: list[Path], identifiers: str, by: list[str], level: float, ledger: str, primary: str,
+    allow_seen: bool, output: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Compare two tables of outlines, or those of two runs."""
+    from overread.evaluation.instances.compare_outlines import compare_outlines
+    from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+    from overread.evaluation.ledger import ledger_beside
+
+    first, second = given
+    ledgers = [Path(ledger)] if ledger else list(dict.fromkeys(ledger_beside(path) for path in given))
+    folder = output_folder(output, (first if first.is_dir() else first.parent) / "comparison")
+    sides = [PredictedOutlines.read(path, identifiers=identifiers) for path in tables]
+    with bars() as progress:
+        found = compare_outlines(*sides, by=by, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
+                                 allow_seen=allow_seen, workers=0, progress=progress)  # fmt: skip
+    found.save(folder)
+    if as_json:
+        typer.echo(json_with_metrics(folder / "comparison.json", "curves"))
+        return
+    typer.echo(found.table())
+    end([folder / "metrics.json", folder / "comparison.json"], "")
 
 
 def _coded(table: System, run: System) -> System:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from overread.cli.console import end, open_run, output_folder, say
+from overread.cli.console import bars, end, open_run, output_folder, say
 from overread.cli.options import (
     AllowSeen,
     AsJson,
@@ -27,8 +27,12 @@ from overread.study.question import OperatingRule
 
 if TYPE_CHECKING:
     from overread.evaluation.evaluate import Evaluation
+    from overread.evaluation.instances.predicted_outlines import PredictedOutlines
     from overread.predictions import Predictions
     from overread.study.question import Study
+
+#: A table of predictions in one form or the other.
+Judged = TypeVar("Judged", "Predictions", "PredictedOutlines")
 
 #: What of its rule a run may be judged by anew.
 RULE = (
@@ -66,10 +70,23 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Judge predictions: every number with its interval, at a point frozen on tuning data. Needs no torch.
 
-    Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html.
+    Writes metrics.json, operating.json, curves.json, figures (SVG and PNG) and evaluation.html. Of a table of outlines
+    (columns predicted and truth: label images beside it) metrics.json, instances.json and images.csv.
     """
+    from overread.evaluation.instances.predicted_outlines import are_outlines
+
     typed = given_options(context)
     asked = [name for name in RULE if name in typed]
+    if not predictions.is_dir() and are_outlines(predictions):
+        unfit = [
+            *asked,
+            *(["tuning"] if tuning else []),
+            *(name for name in OF_SCORES if getattr(form, name) and name in typed),
+        ]
+        _judge_outlines(
+            predictions, unfit, form.identifiers, subgroup, level, seed, ledger, model, (allow_seen, allow_few), output, as_json
+        )  # fmt: skip
+        return
     if predictions.is_dir():
         brought = {
             "--tuning": tuning,
@@ -117,7 +134,7 @@ def evaluate(
         end(written, f"overread report {predictions}" if predictions.is_dir() else "")
 
 
-def _require_patients(test: Predictions) -> None:
+def _require_patients(test: Predictions | PredictedOutlines) -> None:
     """Stop, before the look is written down, where too few patients have a known truth."""
     from overread.evaluation.subgroups import FEWEST
 
@@ -130,7 +147,44 @@ def _require_patients(test: Predictions) -> None:
         )
 
 
-def _of_model(test: Predictions, path: Path, model: str) -> Predictions:
+#: What of the form of predictions is of scores alone.
+OF_SCORES = ("positive", "rename_label", "derive", "taxonomy", "judge_at")
+
+
+def _judge_outlines(
+    path: Path, unfit: list[str], identifiers: str, by: list[str], level: float, seed: int, ledger: str, model: str,
+    allow: tuple[bool, bool], output: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Judge a table of outlines; ``unfit``: what was given that is of scores; ``allow``: patients seen, and few of them."""
+    from overread.evaluation.instances.evaluate_outlines import evaluate_outlines
+    from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+    from overread.evaluation.ledger import ledger_beside, require_entry_of, settle
+
+    if unfit:
+        flags = " ".join("--" + name.replace("_", "-") for name in unfit)
+        raise InputError("outlines are judged without this", given=flags, todo="leave it out: it is of scores")
+    folder = output_folder(output, path.parent / "evaluation")
+    test = _of_model(PredictedOutlines.read(path, identifiers=identifiers), path, model)
+    if not allow[1]:
+        _require_patients(test)
+    for line in test.notes:
+        say(f"  {line}")
+    looks = Path(ledger) if ledger else ledger_beside(path)
+    if not ledger:
+        require_entry_of(folder, looks)
+    with bars() as progress:
+        found = evaluate_outlines(test, by=by, level=level, seed=seed, ledger=looks, allow_seen=allow[0], pending=True,
+                                  workers=0, progress=progress)  # fmt: skip
+    found.save(folder)
+    settle(looks)
+    if as_json:
+        typer.echo((folder / "metrics.json").read_text("utf-8"))
+        return
+    typer.echo(found.table())
+    end([folder / name for name in ("metrics.json", "instances.json", "images.csv")], "")
+
+
+def _of_model(test: Judged, path: Path, model: str) -> Judged:
     """With what the model of a run says of itself, by the codes that it knows patients by: ``model``, or that of the
     run in whose ``predictions/`` the table lies."""
     from overread.cases.privacy import are_codes, patient_codes

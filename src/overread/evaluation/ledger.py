@@ -228,18 +228,26 @@ def require_entry_of(folder: str | Path, ledger: str | Path) -> None:
 
     So a ledger that was cut is noticed also where its head was cut with it.
     """
-    entries, path = verify(ledger), Path(folder) / "curves.json"
-    held = read_json(path) if path.exists() else {}
-    told = held.get("ledger") if isinstance(held, dict) else None
-    if not isinstance(told, dict) or not told.get("entry"):
-        return
-    number, code = told["entry"], told.get("hash")
-    intact = isinstance(number, int) and 0 < number <= len(entries) and entries[number - 1]["hash"] == code
-    _require(
-        intact,
-        "the ledger of looks at the test set was cut",
-        f"{len(entries)} entries, and a result that lies here was entry {number}",
-    )
+    entries = verify(ledger)
+    for path in (Path(folder) / name for name in ("curves.json", "instances.json")):
+        held = read_json(path) if path.exists() else {}
+        told = _entry_of(held) if isinstance(held, dict) else {}
+        if not told.get("entry"):
+            continue
+        number, code = told["entry"], told.get("hash")
+        intact = isinstance(number, int) and 0 < number <= len(entries) and entries[number - 1]["hash"] == code
+        _require(
+            intact,
+            "the ledger of looks at the test set was cut",
+            f"{len(entries)} entries, and a result that lies here was entry {number}",
+        )
+
+
+def _entry_of(held: dict[str, Any]) -> dict[str, Any]:
+    """What a result says of its entry, at its top or with the rest of what it is about."""
+    about = held.get("about")
+    told = held.get("ledger") or (about.get("ledger") if isinstance(about, dict) else None)
+    return told if isinstance(told, dict) else {}
 
 
 def _both(path: Path) -> tuple[dict[str, Any], list[bytes] | None]:

@@ -227,15 +227,15 @@ class PredictedOutlines(EqualByDigest, Shown):
 
 @checked
 def are_outlines(path: str | Path) -> bool:
-    """Whether a table is one of outlines: it has a column ``predicted`` that names files, not numbers.
-
-    Raises :class:`InputError` for a file that is missing or cannot be read.
-    """
-    head = _table(Path(path), SIDES, rows=50)
+    """Whether a table is one of outlines: its column ``predicted`` names files, not numbers. No table is none."""
+    try:
+        head = _table(Path(path), SIDES, rows=50)
+    except InputError:
+        return False
     if "predicted" not in head or "value" in head:
         return False
     named = head["predicted"].astype(str).str.strip()
-    return "truth" in head or bool((pd.to_numeric(named[named != ""], errors="coerce").isna()).any())
+    return "truth" in head or bool(pd.to_numeric(named[named != ""], errors="coerce").isna().any())
 
 
 @checked
