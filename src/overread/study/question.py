@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 #: Errors of the audit that a study may go on despite; after the others there is nothing to learn or to judge.
-DESPITE = ("leak", "near-leak", "shortcut", "few-patients", "unreadable")
+DESPITE = ("leak", "near-leak", "shortcut", "few-patients", "unreadable", "unreadable-mask", "mask-size")
 
 
 @dataclass(frozen=True)

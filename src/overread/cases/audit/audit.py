@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.audit.fingerprints import BLANK, components, exact, group, longest, similar, take_fingerprints
+from overread.cases.audit.mask_checks import Masks, check_masks, describe_masks, objects_by_source, unusable
 from overread.cases.audit.shortcut import shortcut
 from overread.cases.cases import PARTS, Cases
 from overread.core.display import Overview, Panel, Shown
@@ -134,17 +135,26 @@ def audit(
     """
     if fingerprints is None:
         fingerprints = take_fingerprints(cases, threads=threads, progress=progress, cache=cache)
-    prints, counts = fingerprints.reset_index(drop=True), f"{len(fingerprints):,} for {len(cases):,} images"
-    require(len(prints) == len(cases), "the fingerprints belong to other cases", given=counts)
+    prints, given = fingerprints.reset_index(drop=True), f"{len(fingerprints):,} for {len(cases):,} images"
+    require(len(prints) == len(cases), "the fingerprints belong to other cases", given=given)
     refuse_unreadable(prints)
     progress("looking for duplicates", 0, 1)
     seen = Seen(cases, prints, exact(prints), similar(prints, threads=threads), merged)
     progress("looking for duplicates", 1, 1)
     shortcuts = shortcut(cases, prints, seed=seed)
     findings = [finding for check in CHECKS for finding in check(seen)] + shortcut_risk(shortcuts)
+    left_out, counts = excluded(seen), {}
+    if cases.masks:
+        masks = Masks(
+            cases,
+            describe_masks(cases, (prints["error"] == "").to_numpy(), threads=threads, progress=progress),
+            seen.exact,
+        )
+        findings += [found for one in check_masks(masks) for found in _finding(seen, *one)]
+        counts["objects"] = objects_by_source(masks)
+        left_out = tuple(sorted((unusable(masks) | dict(left_out)).items())) if cases.target.task.dense else left_out
     findings.sort(key=lambda finding: _WORST_FIRST[finding.severity])
-    left_out = excluded(seen)
-    return Audit(tuple(findings), count(cases, prints, len(left_out)), shortcuts, pairs(seen), left_out)
+    return Audit(tuple(findings), count(cases, prints, len(left_out)) | counts, shortcuts, pairs(seen), left_out)
 
 
 # -- the checks of the audit, one function each: from what was seen to findings -----------------------------------
