@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from drawn_outlines import disks, written
 from typer.testing import CliRunner
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from overread.cli.main import app
 from overread.core.errors import InputError, UnsoundError
 from overread.evaluation.instances.evaluate_outlines import InstanceEvaluation
+from overread.evaluation.instances.outline_readers import OutlineReading
 from overread.evaluation.ledger import verify
 
 
@@ -67,3 +69,26 @@ def test_what_is_of_scores_is_refused(tables, tmp_path):
         assert flag in str(refused.exception)
     (tmp_path / "scores.csv").write_text("case,label,p:a,p:b\n1,a,0.4,0.6\n")
     assert "outlines are compared with outlines" in str(run("compare", tables[0], tmp_path / "scores.csv").exception)
+
+
+def test_readers_outline_beside_a_model(tmp_path):
+    rng = np.random.default_rng(1)
+    images = [disks(rng, 5, wobble=0.5) for _ in range(12)]
+    model = written(tmp_path, images, "model").save(tmp_path / "model.csv")
+    rows = []
+    for name in ("zoe", "adam", "carl"):
+        table = written(tmp_path, [(t, np.roll(t, rng.integers(-1, 2))) for t, _ in images], name).table
+        rows.append(table.assign(reader=name)[["case", "reader", "predicted"]])
+    pd.concat(rows).to_csv(tmp_path / "readers.csv", index=False)
+    done = run("readers", tmp_path / "readers.csv", model, "--reference", "consensus")
+    assert done.exit_code == 0, done.exception
+    assert "reader 1 and reader 2" in done.output
+    assert "zoe" not in done.output
+    found = OutlineReading.load(tmp_path / "readers")
+    assert found.within() in ("within", "above", "below")
+    assert len(pd.read_csv(tmp_path / "readers/consensus.csv")) == 12
+    assert "--margin" in str(run("readers", tmp_path / "readers.csv", model, "--margin", 0.1).exception)
+    kept = run(
+        "readers", tmp_path / "readers.csv", "--names", "keep", "--leave-out", "carl", "-o", tmp_path / "two", "--json"
+    )
+    assert json.loads(kept.stdout)["readers"] == ["adam", "zoe"]

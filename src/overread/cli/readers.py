@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overread.cli.console import PointChoice, System, end, json_with_metrics, number, output_folder, say
+from overread.cli.console import PointChoice, System, bars, end, json_with_metrics, number, output_folder, say
 from overread.cli.options import AsJson, BootstrapSeed, Level, Margin, PredictionTable, listed
 from overread.core.errors import InputError, one_of
 from overread.core.phrases import count
@@ -43,10 +44,15 @@ def readers(
     output: Annotated[str, typer.Option("-o", "--output", help="folder for what is written; readers/ beside the table")] = "",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch."""
+    """Readers among themselves, and a model beside them: agreement, MRMC, every reader on the ROC. Needs no torch.
+
+    Of outlines (columns case, reader, predicted: a label image beside the table): how far they agree, each and the model
+    against the consensus of the others, and the consensus of all, as masks.
+    """
     from overread.cases.annotators import RULES, nameless, read_grades, reader_numbers
     from overread.cases.privacy import NAMES
     from overread.cases.several_questions import read_questions
+    from overread.evaluation.instances.predicted_outlines import are_outlines
     from overread.evaluation.ledger import ledger_beside
     from overread.evaluation.readers.answers import read_truth
     from overread.evaluation.readers.findings_study import judge_findings
@@ -56,6 +62,15 @@ def readers(
     one_of(consensus, RULES, "--consensus")
     one_of(names, NAMES, "--names")
     against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")
+    if are_outlines(readers):
+        unfit = {"--truth": truth, "--tuning": tuning, "--cut": cut, "--sensitivity": sensitivity, "--specificity": specificity, "--margin": margin,
+                 "--margin-of": margin_of, "--questions": questions, "--positive": form.positive, "--consensus": consensus != "majority"}  # fmt: skip
+        if refused := [flag for flag, given in unfit.items() if given]:
+            raise InputError("outlines are judged without this", given=" ".join(refused), todo="leave it out; a truth stands in the column truth of the predictions")  # fmt: skip
+        _judge_outlines(
+            readers, predictions, reference, listed(leave_out), names == "keep", level, seed, ledger, output, as_json
+        )
+        return
     wanted = PointChoice(form, sensitivity, specificity)
     wanted.require_tuning(tuning)
     side = wanted.system(predictions, tuning, "") if predictions else None
@@ -107,6 +122,41 @@ def readers(
         return
     typer.echo(found.table())
     end([folder / "metrics.json", folder / "readers.json", pages[0]], f"open {pages[0]}")
+
+
+def _judge_outlines(
+    path: Path, predictions: Path | None, reference: str, leave_out: Sequence[str], keep: bool, level: float, seed: int, ledger: str,
+    output: str, as_json: bool,
+) -> None:  # fmt: skip
+    """Readers who outlined, and the outlines of a model (a table, or a run) beside them."""
+    from overread.cases.sources.labels import natural
+    from overread.evaluation.instances.outline_readers import read_readings, study_outlines, write_consensus
+    from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+    from overread.evaluation.ledger import ledger_beside
+
+    readings = read_readings(path)
+    unknown = [name for name in leave_out if name not in readings]
+    if unknown:
+        raise InputError(
+            "there is no such reader to leave out", given=", ".join(unknown), todo=f"choose from {', '.join(readings)}"
+        )
+    told = sorted((name for name in readings if name not in leave_out), key=natural)
+    readings = {name if keep else f"reader {number}": readings[name] for number, name in enumerate(told, 1)}
+    if not keep:
+        say(_UNDER_NUMBERS.format(count(len(readings), "reader")))
+    table = predictions / "predictions" / "test.csv" if predictions and predictions.is_dir() else predictions
+    folder = output_folder(output, path.parent / "readers")
+    looks = Path(ledger) if ledger else ledger_beside(predictions or path)
+    with bars() as progress:
+        found = study_outlines(readings, PredictedOutlines.read(table) if table else None, reference=reference, level=level, seed=seed,
+                               ledger=looks, name=str(predictions.name) if predictions else "", progress=progress)  # fmt: skip
+    found.save(folder)
+    consensus = write_consensus(readings, folder)
+    if as_json:
+        typer.echo(json_with_metrics(folder / "readers.json", "estimates"))
+        return
+    typer.echo(found.table())
+    end([folder / "metrics.json", folder / "readers.json", consensus], "")
 
 
 def _several(readers: Path, side: System | None, questions: str, case: str, reader: str, modality: str) -> bool:

@@ -22,11 +22,14 @@ from overread.stats.resample import Column, Scale, Statistic, bootstrap, influen
 
 __all__ = [
     "AT_IOU",
+    "METRIC_SCALES",
     "LayerStatistics",
     "image_ap",
     "judge_centres",
     "left_empty",
+    "metrics_of_sums",
     "outline_statistic",
+    "with_extras",
     "with_open_ends",
 ]
 
@@ -59,6 +62,8 @@ _PHYSICAL: tuple[tuple[str, Scale, str], ...] = (
     ("boundary distance 95 % µm", "positive", "no hit in an image of known pixel size"),
 )
 _CLASSED: tuple[tuple[str, Scale, str], ...] = (("class agreement", "share", "no hit of a known class"),)
+#: The scale of the interval of each metric.
+METRIC_SCALES: dict[str, Scale] = {name: scale for name, scale, _ in (*_METRICS, *_PHYSICAL, *_CLASSED)}
 #: AP at each IoU, for the curve.
 AT_IOU = tuple(f"ap@{t / 20:g}" for t in TWENTIETHS)
 #: Standard deviations between the limits of agreement and the bias (Bland & Altman 1986).
@@ -77,7 +82,7 @@ def outline_statistic(
     with no object on either side adds nothing to a
     pooled number, and has no AP of its own.
     """
-    rows = np.column_stack((cells, _extra(cells)))
+    rows = with_extras(cells)
     told = (*_METRICS, *(_PHYSICAL if physical else ()), *(_CLASSED if classed else ()))
     there = {
         "no object, true or predicted": cells[:, AT["true"]] + cells[:, AT["predicted"]] > 0,
@@ -97,18 +102,19 @@ def outline_statistic(
         columns.append(replace(column, closed=_none_seen(cells, column, people)) if none_seen else column)
 
     def compute(sums: Floats) -> Floats:
-        found = _of_sums(sums)
+        found = metrics_of_sums(sums)
         return np.column_stack([found[c.metric] for c in columns])
 
     return of_sums(tuple(columns), per_patient(codes, patients, *rows.T), compute)
 
 
-def _extra(cells: Floats) -> Floats:
-    """(N, 5) of :data:`_EXTRA`."""
+@checked
+def with_extras(cells: Floats) -> Floats:
+    """(N, fields) with what else is summed of an image: one, its AP and whether it has one, its error and the square."""
     true, predicted = cells[:, AT["true"]], cells[:, AT["predicted"]]
     own = image_ap(cells)
     error = predicted - true
-    return np.column_stack((np.ones(len(cells)), np.nan_to_num(own), np.isfinite(own), error, error**2))
+    return np.column_stack((cells, np.ones(len(cells)), np.nan_to_num(own), np.isfinite(own), error, error**2))
 
 
 @checked
@@ -120,8 +126,9 @@ def image_ap(cells: Floats) -> Floats:
         return np.asarray((hits / every).mean(axis=1), np.float64)
 
 
-def _of_sums(sums: Floats) -> dict[str, Floats]:
-    """Every metric of sums (B, fields and extras), by its name."""
+@checked
+def metrics_of_sums(sums: Floats) -> dict[str, Floats]:
+    """Every metric of sums (B, fields and extras) of :func:`with_extras`, by its name: (B,) each."""
     s = {name: sums[:, place] for name, place in _PLACE.items()}
     hits, objects = sums[:, HITS], s["true"] + s["predicted"]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -214,8 +214,8 @@ class PredictedOutlines(EqualByDigest, Shown):
         """
         path, by = Path(path), made_by(path)
         answer = identifiers or (by.identifiers if by else "") or "ask"
-        table, notes = with_people(_table(path, (*FIRST, *SIDES)), answer)
-        held = _table(_beside(path), OBJECTS[:4]) if _beside(path).exists() else _no_objects()
+        table, notes = with_people(table_of(path, (*FIRST, *SIDES)), answer)
+        held = table_of(_beside(path), OBJECTS[:4]) if _beside(path).exists() else _no_objects()
         if "case" not in table:
             table = table.assign(case=[str(n) for n in range(1, len(table) + 1)])
             table["patient"] = table["case"]
@@ -229,7 +229,7 @@ class PredictedOutlines(EqualByDigest, Shown):
 def are_outlines(path: str | Path) -> bool:
     """Whether a table is one of outlines: its column ``predicted`` names files, not numbers. No table is none."""
     try:
-        head = _table(Path(path), SIDES, rows=50)
+        head = table_of(Path(path), SIDES, rows=50)
     except InputError:
         return False
     if "predicted" not in head or "value" in head:
@@ -260,7 +260,9 @@ def read_labels(path: str | Path, classes: Sequence[str] = ()) -> Outlines:
     return replace(outlines_of(values, classes=named), notes=notes)  # that numbers have gaps is nothing to tell
 
 
-def _table(path: Path, text: Sequence[str], rows: int | None = None) -> pd.DataFrame:
+@checked
+def table_of(path: Path, text: Sequence[str], rows: int | None = None) -> pd.DataFrame:
+    """A CSV of outlines, the columns ``text`` as text; the first ``rows``. Raises :class:`InputError` for none."""
     try:
         head = pd.read_csv(path, nrows=0).columns
         held = pd.read_csv(path, dtype={c: str for c in text if c in head}, keep_default_na=False, nrows=rows,
