@@ -69,26 +69,28 @@ def test_an_empty_cell_keeps_its_interval(cells):
 )
 def test_the_ends_are_where_the_likeliest_shares_of_that_ratio_are_refused(cells):
     """Koopman 1984, restated: Pearson's χ² from the shares that a search finds likeliest is z² at both ends."""
-    tp, fn, fp, tn = cells
     z = scipy_stats.norm.ppf(0.975)
     found = likelihood_ratios(*cases(*cells))[0]
     assert "Koopman" in found.method
     for ratio in (found.low, found.high):
+        assert away_from_the_likeliest(cells, ratio) == pytest.approx(z * z, rel=1e-4), ratio
 
-        def unlikely(log_second, ratio=ratio):
-            second = math.exp(log_second)
-            shares = ((tp, fn, min(1.0, ratio * second)), (fp, tn, second))
-            return -sum(xlogy(a, p) + xlog1py(b, -p) for a, b, p in shares)
 
-        most = min(0.0, -math.log(ratio))  # neither share above 1
-        best = optimize.minimize_scalar(
-            unlikely, bounds=(most - 12, most), method="bounded", options={"xatol": 1e-12, "maxiter": 2000}
-        ).x
-        best = min((best, most), key=unlikely)
-        away = 0.0
-        for a, b, p in ((tp, fn, min(1.0, ratio * math.exp(best))), (fp, tn, math.exp(best))):
-            away += (a - (a + b) * p) ** 2 / ((a + b) * p * (1 - p)) if 0 < p < 1 else 0.0
-        assert away == pytest.approx(z * z, rel=1e-4), ratio
+def away_from_the_likeliest(cells, ratio):
+    """Pearson's χ² of the cells from the likeliest two shares, the first of them ``ratio`` times the second."""
+    tp, fn, fp, tn = cells
+
+    def shares(log_second):
+        return (tp, fn, min(1.0, ratio * math.exp(log_second))), (fp, tn, math.exp(log_second))
+
+    def unlikely(log_second):
+        return -sum(xlogy(a, p) + xlog1py(b, -p) for a, b, p in shares(log_second))
+
+    most = min(0.0, -math.log(ratio))  # neither share above 1
+    options = {"xatol": 1e-12, "maxiter": 2000}
+    inside = optimize.minimize_scalar(unlikely, bounds=(most - 12, most), method="bounded", options=options).x
+    likeliest = shares(min((inside, most), key=unlikely))
+    return sum((a - (a + b) * p) ** 2 / ((a + b) * p * (1 - p)) for a, b, p in likeliest if 0 < p < 1)
 
 
 def test_they_are_what_moves_the_prior_odds():
