@@ -133,10 +133,9 @@ class Predictions(EqualByDigest, Shown):
         if self.target.task.exclusive:
             changed["label"], told = _under_names(table["label"], self.target.names)
             notes.append(told)
-        if self.target.task.multilabel:
-            for column in self.target.columns:
-                changed[column], told = _yes_or_no(table[column])
-                notes.append(told)
+        for column in self.target.columns if self.target.task.label_values else ():
+            changed[column], told = _yes_or_no(table[column])
+            notes.append(told)
         twice = changed["case"].duplicated()
         if twice.any():
             raise InputError("a case has more than one prediction", given=f"{count(int(twice.sum()), 'row')} too many")

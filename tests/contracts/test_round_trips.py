@@ -23,6 +23,7 @@ from overread.core.identifiers import identifiers
 #: Tested where they are made, because an example needs training: the class and the test that does it.
 ELSEWHERE = {
     "Result": "every subclass above",
+    "OfReaders": "both subclasses above",
     "Model": "tests/learning",
     "GradedCases": "tests/cases/test_graders_labels.py",
 }

@@ -26,21 +26,8 @@ def branches(module) -> Iterator[tuple[int, str]]:
 
 #: What a task is, by its traits: to ask for one is a question, to ask for two is to ask which kind it is.
 TRAITS = {"binary", "multiclass", "exclusive", "multilabel", "continuous"}
-#: Functions that still ask for several; each may only leave. The first two decide which kind a table holds.
-SEVERAL = {
-    "read_cases._from_table",
-    "read_cases._target",
-    "predictions.__post_init__",
-    "operating_point.positives",
-    "operating_point.choose_thresholds",
-    "questions.questions",
-    "evaluate.primary_of",
-    "compare._primary",
-    "main_results.overall",
-    "lead_time.lead_time",
-    "opinion_pool.choose_shares",
-    "opinion_pool.score",
-}
+#: Functions that ask for several; each may only leave. These decide which kind a table holds.
+SEVERAL = {"read_cases._from_table", "read_cases._target"}
 
 
 def kinds_by_traits(module) -> Iterator[tuple[int, str]]:

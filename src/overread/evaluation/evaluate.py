@@ -425,8 +425,6 @@ def patients_of(codes: NDArray[np.int64]) -> int:
 
 def primary_of(test: Predictions, asked: list[Question]) -> str:
     """The class or group of classes that matters most; empty if none is declared."""
-    if test.target.task.binary:
-        return asked[0].of
     full = [q.of for q in asked if q.full]
     return full[0] if test.target.task.exclusive and full else ""
 

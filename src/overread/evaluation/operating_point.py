@@ -24,7 +24,6 @@ from overread.stats.classification import at_threshold
 from overread.stats.discrimination.roc import rank, roc_curve
 from overread.stats.estimate import Estimate, rounded
 from overread.stats.resample import draws, resamples_for
-from overread.tasks.classes import disease_of
 from overread.tasks.target import Target
 
 #: Under which ``where`` the numbers at one of several points of the same classes stand, by the name of the point.
@@ -113,7 +112,7 @@ def positives(predictions: Scored, positive: str | Sequence[str] | None, finding
     chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
     names = predictions.target.names
     if not chosen and predictions.target.task.binary:
-        chosen = (disease_of(names),)
+        chosen = (predictions.target.task.usual_positive,)
         todo = f"say which: --positive {names[0]} or --positive {names[1]}, in Python positive=…"
         require(
             bool(chosen[0]),
@@ -127,11 +126,7 @@ def positives(predictions: Scored, positive: str | Sequence[str] | None, finding
     todo = "say which classes count as disease: --positive a,b, in Python positive=…"
     require(len(chosen) > 0, "an operating point needs a positive class", given=", ".join(names), todo=todo)
     require(len(set(chosen)) == len(chosen), "a positive class stands twice", given=", ".join(chosen))
-    if predictions.target.task.multilabel:
-        require(
-            len(chosen) == 1, "findings have one operating point each", given=", ".join(chosen), todo="name one finding"
-        )
-    return chosen
+    return predictions.target.task.sharing_a_point(chosen)
 
 
 def question(
@@ -249,13 +244,10 @@ def choose_thresholds(
             for point, name in zip(pair, BOTH, strict=True)
         )
     wanted = threshold_rule(rule, sensitivity, specificity, cost, prevalence, None, "specificity")
-    if target.task.continuous or (target.task.multiclass and not target.positive):
-        return ()
-    salt = tuning.digest
-    if not target.task.multilabel:
-        return (_choose(tuning, positives(tuning, None, None), wanted, salt),)
-    truths = ((name, question(tuning, (name,))[1]) for name in target.names)
-    return tuple(_choose(tuning, (name,), wanted, salt) for name, truth in truths if truth.any() and not truth.all())
+    groups = [positives(tuning, group or None, None) for group in target.task.pointed]
+    if target.task.multilabel:  # of a finding with one answer there is nothing to choose by
+        groups = [group for group in groups if len(set(question(tuning, group)[1].tolist())) == 2]
+    return tuple(_choose(tuning, group, wanted, tuning.digest) for group in groups)
 
 
 @checked

@@ -137,21 +137,15 @@ class Question:
 def questions(test: Predictions | ScoredCases, points: Sequence[OperatingPoint]) -> list[Question]:
     """What is asked: one question for a binary label, one per finding, or per class and group of classes."""
     test = ScoredCases.of(test)
-    target = test.target
-    if target.task.continuous:
-        require(not points, "a quantity has no operating point", given=len(points))
-        return []
+    task = test.target.task
+    require(not (task.continuous and points), "a quantity has no operating point", given=len(points))
     at = _by_classes(test, points)
-    if target.task.binary:
-        require(len(at) < 2, "a binary label has one operating point", given=len(at))
-        return [ask(test, next(iter(at), positives(test, None, None)), at)]
-    if target.task.multilabel:
-        return [ask(test, (name,), at) for name in target.names]
-    groups = dict.fromkeys((target.positive, *at))
-    single = [
-        ask(test, (name,), at) if (name,) in groups else _one_of_several(test, i) for i, name in enumerate(target.names)
+    return [
+        ask(test, names or positives(test, None, None), at)
+        if full
+        else _one_of_several(test, task.names.index(names[0]))
+        for names, full in task.asked(tuple(at))
     ]
-    return [*(ask(test, group, at) for group in groups if len(group) > 1), *single]
 
 
 def _by_classes(test: ScoredCases, points: Sequence[OperatingPoint]) -> dict[tuple[str, ...], OperatingPoint]:

@@ -177,6 +177,23 @@ def calls_of(
     return np.where(np.isnan(numbers), np.nan, table[np.nan_to_num(numbers).astype(np.int64)])
 
 
+@checked
+def calls_about(
+    test: Predictions,
+    rows: NDArray[np.int64],
+    positive: Sequence[str],
+    grades: Grades,
+    *,
+    threshold: float | None = None,
+    modality: str = "",
+) -> Floats:
+    """(N, R) what each reader called the cases in ``rows`` of a table: :func:`calls_of`, by the names of its classes."""
+    cases = [str(case) for case in test.table["case"].to_numpy()[rows]]
+    return calls_of(
+        grades, cases, positive, test.target.task.answers_about(positive), threshold=threshold, modality=modality
+    )
+
+
 def _meant(label: str, positive: Sequence[str], names: Sequence[str]) -> bool | None:
     if label in names:
         return label in positive
@@ -337,7 +354,7 @@ def simulate(
         refuse_seen(test, seen, salt, "to choose the threshold", cases)
     names = positives(test, at.positive, None)
     rows, truth, score = question(test, names)
-    calls = _calls(test, rows, names, grades, reader_threshold, modality)
+    calls = calls_about(test, rows, names, grades, threshold=reader_threshold, modality=modality) if grades else None
     terms = Conditions(level, seed, resamples, prevalence, _costs(costs), at.of)
     codes = patient_codes(test.patients[rows], len(rows))
     reading = readings(truth, score, calls, codes, at.threshold, triage.threshold)
@@ -364,21 +381,6 @@ def _nothing(cases: int, known: int) -> InputError:
         return InputError("no case has a known truth", given=f"{cases:,} cases", todo="fill in the column of the label")
     return InputError("no case has a known truth and a reader's call", given=f"{known:,} cases with a truth",
                       todo="the column case must hold the same names in both tables")  # fmt: skip
-
-
-def _calls(
-    test: Predictions,
-    rows: NDArray[np.int64],
-    names: tuple[str, ...],
-    grades: Grades | None,
-    threshold: float | None,
-    modality: str,
-) -> NDArray[np.float64] | None:
-    if grades is None:
-        return None
-    cases = [str(case) for case in test.table["case"].to_numpy()[rows]]
-    every = names if test.target.task.multilabel else test.target.names
-    return calls_of(grades, cases, names, every, threshold=threshold, modality=modality)
 
 
 def _costs(costs: Mapping[str, float] | None) -> tuple[float, float, float] | None:
@@ -523,16 +525,29 @@ def apart(reading: CaseReadings, way: Route, other: Route, terms: Conditions) ->
     """``way`` minus ``other`` on the rows where both can be followed."""
     rows = way.known & other.known
     truth, codes = reading.truth[rows], patient_codes(reading.codes[rows], int(rows.sum()))
-    found = []
-    for metric, among in (("sensitivity", truth), ("specificity", ~truth)):
-        first, second = ((w.called[rows] == truth)[among] for w in (way, other))
-        pair = paired_proportions(first, second, codes[among], level=terms.level, metric=metric, of=terms.of)
-        why = f"0 {'positives' if metric == 'sensitivity' else 'negatives'}"
-        found.append(pair if among.any() else replace(pair, difference=replace(pair.difference, undefined=why)))
+    found = paired_rates(truth, way.called[rows], other.called[rows], codes, terms)
     ours, theirs = (_rates(reading, w, rows, codes, terms) for w in (way, other))
     rates = bootstrap_difference(ours, theirs, int(codes.max()) + 1, **terms.intervals(len(truth)))
     steady = len(np.unique((way.reads - other.reads)[rows])) == 1
     return [*found, *(_fixed(d) if steady and d.first.metric == "reads per case" else d for d in rates)]
+
+
+@checked
+def paired_rates(
+    truth: NDArray[np.bool_],
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    codes: NDArray[np.int64],
+    terms: Conditions,
+) -> list[Difference]:
+    """Sensitivity and specificity of the ``first`` calls minus those of the ``second`` on the same N cases, by patient."""
+    found = []
+    for metric, among in (("sensitivity", truth), ("specificity", ~truth)):
+        right, other = ((calls == truth)[among] for calls in (first, second))
+        pair = paired_proportions(right, other, codes[among], level=terms.level, metric=metric, of=terms.of)
+        why = f"0 {'positives' if metric == 'sensitivity' else 'negatives'}"
+        found.append(pair if among.any() else replace(pair, difference=replace(pair.difference, undefined=why)))
+    return found
 
 
 def _fixed(d: Difference) -> Difference:

@@ -60,13 +60,14 @@ def _key_number(e: Estimate) -> KeyNumber:
 
 def overall(run: Run) -> list[Table]:
     """The tables of the main results."""
-    if run.task.continuous:
-        tables = [_results("Prediction of the quantity", run, "main", "quantity", run.names[:1])]
-    else:
-        primary, several = f"Telling {run.called(run.primary)} from the rest", f"All {run.task.plural} together"
-        names = (run.primary, "") if run.task.binary else (run.primary,)
-        tables = [_results(primary, run, "main", "question", names)] if run.primary else []
-        tables += [] if run.task.binary else [_results(several, run, "main", "all", ("",))]
+    primary, several = f"Telling {run.called(run.primary)} from the rest", f"All {run.task.plural} together"
+    names = (run.primary, "") if run.task.binary else (run.primary,)
+    told = (
+        ("quantity", _results("Prediction of the quantity", run, "main", "quantity", run.names[:1])),
+        *([("question", _results(primary, run, "main", "question", names))] if run.primary else []),
+        ("all", _results(several, run, "main", "all", ("",))),
+    )
+    tables = [table for of, table in told if of in run.task.subjects]
     return [table for table in tables if table.rows]
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core import random
 from overread.core.errors import checked, require
-from overread.core.files import publish, write_csv
+from overread.core.files import write_csv
 from overread.core.progress import Progress, silent
+from overread.synthetic.picture import write_png
 
 #: How common each finding is.
 SHARES = {"effusion": 0.35, "enlarged heart": 0.35, "tuberculosis": 0.5}
@@ -57,8 +57,7 @@ def draw_chest(
         )
         pixels = np.rot90(pixels, int(turns[number])) if film[number] else pixels
         name = f"images/C{number + 1:05d}.png"
-        with publish(Path(folder) / name) as beside:
-            beside.write_bytes(cv2.imencode(".png", np.ascontiguousarray(pixels))[1].tobytes())
+        write_png(Path(folder) / name, pixels)
         abnormal = has["effusion"][number] or has["enlarged heart"][number]
         said = {**{key: found[number] for key, found in has.items()}, "abnormal": abnormal}
         rows.append({"image": name, "patient": f"P{number + 1:05d}", "source": "film" if film[number] else "digital",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from overread.core.errors import checked, require
 from overread.core.files import write_csv, write_json
 from overread.core.progress import Progress, silent
 from overread.synthetic.phantoms import draw_chest
+from overread.synthetic.picture import eight_bits, places, write_png
 
 #: The findings of ChestX-ray14 and how common each is here.
 FINDINGS = {
@@ -59,7 +59,7 @@ def draw_chest_findings(
     truth = _present(seed, who, len(who), names)
     for k in key:
         pixels = _draw(seed, int(k), truth[k], size)
-        (images / f"x{k + 1:05d}.png").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+        write_png(images / f"x{k + 1:05d}.png", pixels)
         progress("drawing images", int(k) + 1, len(key))
     order = random.by_name(seed, [f"P{w + 1:04d}" for w in who], "part")
     part = np.where(order < 0.2, "test", np.where(order < 0.3, "tuning", "train"))
@@ -110,8 +110,7 @@ def _readings(
 def _draw(seed: int, key: int, present: NDArray[np.bool_], size: int) -> NDArray[np.uint8]:
     """A chest without an opacity, and at the place of each present finding a density of its shape."""
     grey = draw_chest(seed, key, -9.0, size=size).astype(np.float64) / 255
-    line = (np.arange(size) + 0.5) / size * 2 - 1
-    y, x = np.meshgrid(line, line, indexing="ij")
+    y, x = places(size)
     for k in np.flatnonzero(present):
         u = random.uniform(seed, key, np.arange(4) + 8 * k, "sign")
         side = 1.0 if k % 2 else -1.0
@@ -119,4 +118,4 @@ def _draw(seed: int, key: int, present: NDArray[np.bool_], size: int) -> NDArray
         tall, broad = ((0.07, 0.07), (0.05, 0.16), (0.16, 0.05))[k % 3]
         strength = (0.2 + 0.1 * u[2]) * (-1 if k % 5 == 4 else 1)  # air is darker: some findings are
         grey += strength * np.exp(-(((y - at_y) / tall) ** 2 + ((x - at_x) / broad) ** 2) / 2)
-    return np.clip(np.rint(255 * grey), 0, 255).astype(np.uint8)
+    return eight_bits(grey)

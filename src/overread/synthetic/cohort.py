@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from overread.core.errors import checked, require
 from overread.core.files import publish, write_csv, write_json
 from overread.core.progress import Progress, silent
 from overread.synthetic.phantoms import chest_opacity, draw_chest, draw_microscope, draw_volume
+from overread.synthetic.picture import png, write_png
 
 Drawer = Callable[..., NDArray[np.uint8]]
 Names = tuple[str, ...]
@@ -74,7 +74,7 @@ def draw_cohort(
 def _write_images(folder: Path, plan: Plan, seed: int, size: int, drawer: Callable, progress: Progress) -> Path:
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for done, row in enumerate(plan.table.itertuples(index=False), start=1):
-        data = _encode(_pixels(row, plan, seed, size, drawer), level=6 if row.copy == "exact" else 1)
+        data = png(_pixels(row, plan, seed, size, drawer), level=6 if row.copy == "exact" else 1)
         keep = len(data) // 2 if row.state == "unreadable" else len(data)
         (folder / "images" / f"{row.case}.png").write_bytes(data[:keep])
         progress("drawing images", done, len(plan.table))
@@ -86,7 +86,7 @@ def _write_opacities(folder: Path, plan: Plan, seed: int, size: int) -> None:
     (folder / "masks").mkdir(exist_ok=True)
     for case, key in zip(plan.table["case"], plan.table["key"].tolist(), strict=True):
         mask = chest_opacity(seed, int(key), size=size)
-        (folder / "masks" / f"{case}.png").write_bytes(_encode(mask.astype(np.uint8) * 255, level=6))
+        write_png(folder / "masks" / f"{case}.png", mask.astype(np.uint8) * 255, level=6)
 
 
 def _write_table(folder: Path, plan: Plan) -> Path:
@@ -134,14 +134,6 @@ def _touch(pixels: NDArray[np.uint8], seed: int, key: int) -> NDArray[np.uint8]:
     """A near-duplicate: slightly brighter, with one grey level of noise, as after another export."""
     noise = random.integers(seed, key, np.arange(pixels.size), "touch", 3).reshape(pixels.shape) - 1
     return np.clip(np.rint(pixels * 1.03) + 2 + noise, 0, 255).astype(np.uint8)
-
-
-def _encode(pixels: NDArray[np.uint8], level: int) -> bytes:
-    """PNG bytes; another ``level`` gives other bytes of the same pixels."""
-    bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-    done, data = cv2.imencode(".png", np.ascontiguousarray(bgr), [cv2.IMWRITE_PNG_COMPRESSION, level])
-    require(bool(done), "the image cannot be written as PNG", given=pixels.shape)
-    return data.tobytes()
 
 
 # -- who is in a phantom cohort and what is wrong with it, before a pixel is drawn --------------------------------

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from overread.core.errors import checked, require
 from overread.core.files import write_csv, write_json
 from overread.core.progress import Progress, silent
 from overread.synthetic.phantoms import draw_microscope
+from overread.synthetic.picture import write_png
 from overread.tasks.taxonomy import Taxonomy
 
 #: Kind, the node above it, and its share of the patients beside the rare one.
@@ -84,7 +84,7 @@ def draw_disease_tree(
             signal = typical + _IMAGE_SPREAD * float(random.normal(seed, 0, key, "image signal"))
             pixels = draw_microscope(seed, key, signal, size=size)
             name = f"{patient + 1:04d}-{number + 1:02d}"
-            (folder / "images" / f"{name}.png").write_bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+            write_png(folder / "images" / f"{name}.png", pixels)
             rows.append([name, f"images/{name}.png", f"P{patient + 1:04d}", kind, "female" if sex else "male", signal])
         progress("drawing images", patient + 1, patients)
     table = pd.DataFrame(rows, columns=["case", "image", "patient", "diagnosis", "sex", "signal"])

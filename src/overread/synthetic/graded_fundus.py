@@ -15,7 +15,7 @@ from overread.core import random
 from overread.core.errors import checked, require
 from overread.core.files import write_csv, write_json
 from overread.core.progress import Progress, silent
-from overread.synthetic.phantoms import smooth_noise
+from overread.synthetic.picture import camera_noise, eight_bits, smooth_noise, write_png
 
 #: Shares of the patients with each grade of retinopathy, 0 … 4; of those with oedema by grade; of images that are blurred.
 GRADES, OEDEMA, UNGRADABLE = (0.38, 0.2, 0.18, 0.14, 0.1), (0.02, 0.08, 0.3, 0.5, 0.6), 0.1
@@ -56,7 +56,7 @@ def draw_fundus(
     each: Any = truth.itertuples(index=False)
     for done, row in enumerate(each, start=1):
         pixels = _draw(seed, int(row.key), int(row.grade), bool(row.oedema), bool(row.gradable), size, varying_field)
-        (images / f"{row.case}.png").write_bytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+        write_png(images / f"{row.case}.png", pixels)
         progress("drawing images", done, len(truth))
     table = truth.assign(image="images/" + truth["case"] + ".png")
     write_csv(Path(folder) / "readers.csv", _read(seed, truth, readers, low, high))
@@ -119,8 +119,8 @@ def _draw(seed: int, key: int, grade: int, oedema: bool, gradable: bool, size: i
     picture = np.clip(base, 0, 1) * inside[..., None]
     if not gradable:
         picture = cv2.GaussianBlur(picture, (0, 0), 0.16 * radius) * inside[..., None]
-    noise = random.normal(seed, key, np.arange(size * size), "noise").reshape(size, size)
-    return np.clip(np.rint(255 * (picture + 0.015 * noise[..., None] * inside[..., None])), 0, 255).astype(np.uint8)
+    noise = camera_noise(seed, key, (size, size))
+    return eight_bits(picture + 0.015 * noise[..., None] * inside[..., None])
 
 
 def _blob(y: NDArray, x: NDArray, at_y: float, at_x: float, width: float) -> NDArray[np.float64]:

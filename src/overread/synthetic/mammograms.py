@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from overread.core import random
 from overread.core.errors import checked, require
 from overread.core.files import write_csv
 from overread.core.progress import Progress, silent
-from overread.synthetic.phantoms import smooth_noise
+from overread.synthetic.picture import camera_noise, eight_bits, inside, places, smooth_noise, write_png
 
 VIEWS = ("L-CC", "L-MLO", "R-CC", "R-MLO")
 SITES = ("UK", "US")
@@ -75,7 +74,7 @@ def draw_mammograms(
             mass = bool(ill[woman]) and affected[woman] == place
             pixels = _draw_view(seed, woman, place, mass, int(density[woman]), CAMERAS[site[woman]], size)
             name = f"images/{woman + 1:04d}-{view}.png"
-            (Path(folder) / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+            write_png(Path(folder) / name, pixels)
             rows.append([name, f"C{woman + 1:04d}", f"P{woman + 1:04d}", view, SITES[site[woman]], DENSITIES[density[woman]],
                          CLASSES[int(ill[woman])]])  # fmt: skip
         progress("drawing images", woman + 1, patients)
@@ -98,25 +97,22 @@ def _draw_view(
 ) -> NDArray[np.uint8]:
     """One view, (size, size): the breast against a dark background, the chest wall at the side of the other breast."""
     contrast, gamma, noise, dark = camera
-    line = (np.arange(size) + 0.5) / size * 2 - 1
-    y, x = np.meshgrid(line, line, indexing="ij")
+    y, x = places(size)
     tilt = 0.25 * y if place % 2 else 0.0  # oblique views lean
     edge = np.hypot(y / 0.9, (x + 1 + tilt) / 1.6) - 1
-    breast = 1 / (1 + np.exp(np.clip(edge * size / 3, -40, 40)))
+    breast = inside(-edge * size / 3)
     gland = 0.35 + (0.08 + 0.03 * density) * smooth_noise(seed, woman, f"gland {place % 2}", size, cells=5)
     gland = gland + 0.04 * density
     if mass:
         drawn = random.uniform(seed, woman, np.arange(2), "mass")
         distance = np.hypot(y - 0.9 * (drawn[0] - 0.5), x + 0.75 - 0.8 * drawn[1])
-        gland = gland + (0.55 - 0.03 * density) / (1 + np.exp(np.clip((distance - 0.28) * size / 3, -40, 40)))
+        gland = gland + (0.55 - 0.03 * density) * inside((0.28 - distance) * size / 3)
     grey = np.clip(contrast * gland, 0, 1) ** gamma
     grey = breast * (0.9 - grey if dark else grey)
-    grey = grey + noise * random.normal(seed, woman * len(VIEWS) + place, np.arange(size * size), "noise").reshape(
-        size, size
-    )
+    grey = grey + noise * camera_noise(seed, woman * len(VIEWS) + place, (size, size))
     if place >= 2:  # the right breast is the mirror image of the left
         grey = grey[:, ::-1]
-    return np.clip(np.rint(255 * grey), 0, 255).astype(np.uint8)
+    return eight_bits(grey)
 
 
 def _readers(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from overread.core import random
 from overread.core.errors import checked, require
+from overread.synthetic.picture import camera_noise, eight_bits, inside, places, smooth_noise
 
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.07, 0.99, 0.11])
@@ -97,14 +98,7 @@ def _outline(drawn: NDArray[np.float64], radius: NDArray[np.float64], strength: 
     angle = np.arctan2(across, along)
     bumps = sum(np.cos(k * angle + 2 * np.pi * drawn[:, 6 + k, None, None]) / np.sqrt(k) for k in (2, 3, 5))
     edge = radius[:, None, None] * (1 + (0.03 + 0.22 * strength) * bumps)
-    return 1 / (1 + np.exp(np.clip((distance - edge) / 0.6, -40, 40)))
-
-
-@checked
-def smooth_noise(seed: int, key: int, name: str, size: int, *, cells: int) -> NDArray[np.float64]:
-    """A smooth random surface of mean 0 and range about ±1, (size, size): ``cells`` bumps along a side."""
-    coarse = random.uniform(seed, key, np.arange(cells * cells), name, -1.0, 1.0).reshape(cells, cells)
-    return np.asarray(cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC), np.float64)
+    return inside((edge - distance) / 0.6)
 
 
 @checked
@@ -115,8 +109,7 @@ def photograph(light: NDArray, seed: int, key: int, camera: Camera) -> NDArray[n
     light = exposure + (light - light.mean()) * (contrast / light.mean(axis=2).std())
     light = light * np.array(camera.gain)
     light = cv2.GaussianBlur(np.clip(light, 0, 1) ** camera.gamma, (0, 0), camera.blur)
-    noise = random.normal(seed, key, np.arange(light.size), "noise").reshape(light.shape)
-    return np.clip(np.rint(255 * (light + camera.noise * noise)), 0, 255).astype(np.uint8)
+    return eight_bits(light + camera.noise * camera_noise(seed, key, light.shape))
 
 
 # -- chest-like grey phantoms: two lungs, ribs, a heart, and an opacity that grows with the signal ----------------
@@ -147,8 +140,7 @@ def draw_chest(seed: int, key: int, signal: float, *, device: int = 0, size: int
 
 
 def _body_axes(u: NDArray[np.float64], size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    line = (np.arange(size) + 0.5) / size * 2 - 1
-    y, x = np.meshgrid(line, line, indexing="ij")
+    y, x = places(size)
     turn, scale = 0.16 * (u[0] - 0.5), 0.88 + 0.2 * u[1]
     y, x = y - 0.24 * (u[2] - 0.5), x - 0.24 * (u[3] - 0.5)
     return (y * np.cos(turn) + x * np.sin(turn)) / scale, (x * np.cos(turn) - y * np.sin(turn)) / scale
@@ -156,7 +148,7 @@ def _body_axes(u: NDArray[np.float64], size: int) -> tuple[NDArray[np.float64], 
 
 def _ellipse(y: NDArray, x: NDArray, at_y: float, at_x: float, half_y: float, half_x: float) -> NDArray[np.float64]:
     distance = np.hypot((y - at_y) / half_y, (x - at_x) / half_x)
-    return 1 / (1 + np.exp(np.clip((distance - 1) * 14, -40, 40)))
+    return inside((1 - distance) * 14)
 
 
 def _opacity(u: NDArray[np.float64], y: NDArray, x: NDArray, signal: float) -> NDArray[np.float64]:
@@ -184,8 +176,7 @@ def _expose(shadow: NDArray, seed: int, key: int, u: NDArray[np.float64], device
     contrast, blur, noise = DETECTORS[device % len(DETECTORS)]
     grey = contrast * (shadow - shadow.mean()) + 0.42 + 0.12 * u[14]
     grey = cv2.GaussianBlur(grey, (0, 0), blur)
-    grey += noise * random.normal(seed, key, np.arange(grey.size), "noise").reshape(grey.shape)
-    return np.clip(np.rint(255 * grey), 0, 255).astype(np.uint8)
+    return eight_bits(grey + noise * camera_noise(seed, key, grey.shape))
 
 
 # -- small volumes: a gland of three lobes whose surface swells and roughens with the signal ----------------------
@@ -202,10 +193,8 @@ def draw_volume(seed: int, key: int, signal: float, *, device: int = 0, size: in
     u = random.uniform(seed, key, np.arange(40), "gland")
     line = ((np.arange(size) + 0.5) / size * 2 - 1).astype(np.float32)
     grid = np.stack(np.meshgrid(line, line, line, indexing="ij"))  # (3, D, H, W)
-    inside = np.maximum.reduce([_lobe(grid, u[9 * lobe : 9 * lobe + 9], severity(signal)) for lobe in range(3)])
-    noise = random.normal(seed, key, np.arange(size**3), "noise").reshape(inside.shape)
-    grey = 0.15 + 0.55 * inside + (0.05 + 0.02 * (device % 3)) * noise
-    return np.clip(np.rint(255 * grey), 0, 255).astype(np.uint8)
+    gland = np.maximum.reduce([_lobe(grid, u[9 * lobe : 9 * lobe + 9], severity(signal)) for lobe in range(3)])
+    return eight_bits(0.15 + 0.55 * gland + (0.05 + 0.02 * (device % 3)) * camera_noise(seed, key, gland.shape))
 
 
 def _lobe(grid: NDArray[np.float32], u: NDArray[np.float64], strength: float) -> NDArray[np.float32]:
@@ -217,4 +206,4 @@ def _lobe(grid: NDArray[np.float32], u: NDArray[np.float64], strength: float) ->
     swelling = (0.13 + 0.13 * strength) * (0.9 + 0.2 * u[6])
     bumps = 1 + (0.05 + 0.3 * strength) * np.sin(9 * along + 6.28 * u[7]) * np.cos(7 * across + 6.28 * u[8])
     distance = np.sqrt((along / 0.55) ** 2 + (across / (swelling * bumps)) ** 2)
-    return (1 / (1 + np.exp(np.clip((distance - 1) * 8, -40, 40)))).astype(np.float32)
+    return inside((1 - distance) * 8).astype(np.float32)

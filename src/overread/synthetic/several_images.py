@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from overread.core import random
 from overread.core.errors import checked, one_of, require
 from overread.core.files import write_csv
 from overread.core.progress import Progress, silent
-from overread.synthetic.phantoms import smooth_noise
+from overread.synthetic.picture import camera_noise, eight_bits, inside, places, smooth_noise, write_png
 
 KINDS = ("asymmetry", "growth", "lesion")
 #: Times at which growth is seen; slices of a case with a lesion or without, fewest and most.
@@ -59,7 +58,7 @@ def draw_cases(
             key = patient * _MOST + int(number)
             pixels = _draw_mass(seed, key, float(sizes[number]), size)
             name = f"{patient + 1:04d}-{number + 1:02d}.png"
-            (images / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+            write_png(images / name, pixels)
             rows.append([f"images/{name}", f"C{patient + 1:04d}", f"P{patient + 1:04d}", *_named(kind, seed, patient, int(number)),
                          "diseased" if diseased[patient] else "healthy"])  # fmt: skip
         progress("drawing images", patient + 1, patients)
@@ -96,12 +95,10 @@ def _named(kind: str, seed: int, patient: int, number: int) -> tuple[str, str]:
 def _draw_mass(seed: int, key: int, large: float, size: int) -> NDArray[np.uint8]:
     """Tissue with a round mass somewhere in its middle, (size, size); the camera sets the exposure by itself."""
     place = random.uniform(seed, key, np.arange(3), "place")
-    line = (np.arange(size) + 0.5) / size * 2 - 1
-    y, x = np.meshgrid(line, line, indexing="ij")
+    y, x = places(size)
     grey = 0.06 * smooth_noise(seed, key, "tissue", size, cells=6)
     if large >= 0:
         distance = np.hypot(y - 0.5 * (place[0] - 0.5), x - 0.5 * (place[1] - 0.5))
-        grey = grey + 0.45 / (1 + np.exp(np.clip((distance - 0.15 - 0.5 * large) * size / 2, -40, 40)))
+        grey = grey + 0.45 * inside((0.15 + 0.5 * large - distance) * size / 2)
     grey = grey - grey.mean() + 0.4 + 0.1 * place[2]
-    noise = random.normal(seed, key, np.arange(size * size), "noise").reshape(size, size)
-    return np.clip(np.rint(255 * (grey + 0.03 * noise)), 0, 255).astype(np.uint8)
+    return eight_bits(grey + 0.03 * camera_noise(seed, key, (size, size)))

@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -20,7 +19,7 @@ from overread.core import random
 from overread.core.errors import checked, one_of, require
 from overread.core.files import write_csv
 from overread.core.progress import Progress, silent
-from overread.synthetic.phantoms import smooth_noise
+from overread.synthetic.picture import camera_noise, eight_bits, inside, places, smooth_noise, write_png
 
 KINDS = ("tracks", "trend", "movement")
 LINEAGES = ("granulocytic", "erythroid")
@@ -72,9 +71,7 @@ def draw_tracks(
             key, lead = track * _MOST + int(number), float(before[number])
             change = sign * GROWTH * (ALIKE - lead) if kind != "movement" else 0.0
             name = f"{track + 1:04d}-{number + 1:02d}.png"
-            (images / name).write_bytes(
-                cv2.imencode(".png", _draw_cell(seed, key, drawn[3] + change, change, size))[1].tobytes()
-            )
+            write_png(images / name, _draw_cell(seed, key, drawn[3] + change, change, size))
             rows.append([f"images/{name}", f"T{track + 1:04d}", f"P{patient + 1:04d}", f"{event - lead:.3f}",
                          _displacement(seed, key, drawn[4], sign * (kind != "trend")) if number else "",
                          f"{event:.3f}", marker, LINEAGES[int(grows)]])  # fmt: skip
@@ -103,14 +100,12 @@ def _displacement(seed: int, key: int, own: float, sign: int) -> str:
 def _draw_cell(seed: int, key: int, large: float, coarse: float, size: int) -> NDArray[np.uint8]:
     """A round cell in a bright field, (size, size); ``large`` about 0 … 1, ``coarse`` about −.3 … .3."""
     place = random.uniform(seed, key, np.arange(3), "place")
-    line = (np.arange(size) + 0.5) / size * 2 - 1
-    y, x = np.meshgrid(line, line, indexing="ij")
+    y, x = places(size)
     large += 0.02 * float(random.normal(seed, key, 1, "size of the frame"))
     distance = np.hypot(y - 0.2 * (place[0] - 0.5), x - 0.2 * (place[1] - 0.5))
-    inside = 1 / (1 + np.exp(np.clip((distance - max(0.1, 0.18 + 0.42 * large)) * size / 2, -40, 40)))
-    grey = 0.04 * smooth_noise(seed, key, "field", size, cells=5) + inside * (
+    cell = inside((max(0.1, 0.18 + 0.42 * large) - distance) * size / 2)
+    grey = 0.04 * smooth_noise(seed, key, "field", size, cells=5) + cell * (
         0.3 + (0.06 + 0.1 * coarse) * smooth_noise(seed, key, "granules", size, cells=9)
     )
     grey = grey - grey.mean() + 0.4 + 0.1 * place[2]
-    noise = random.normal(seed, key, np.arange(size * size), "noise").reshape(size, size)
-    return np.clip(np.rint(255 * (grey + 0.03 * noise)), 0, 255).astype(np.uint8)
+    return eight_bits(grey + 0.03 * camera_noise(seed, key, (size, size)))

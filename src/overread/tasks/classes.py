@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.core.errors import checked
+from overread.core.errors import checked, require
 from overread.core.phrases import count
 from overread.tasks.costs import class_costs
 from overread.tasks.task import UNSAID, Loss, Task, judged_rows, mean_auc, squared_hinge
@@ -200,7 +200,23 @@ class Binary(Classes):
     """One class of two: one question, asked of the positive class."""
 
     binary: ClassVar[bool] = True
+    subjects: ClassVar[tuple[str, ...]] = ("question",)
     metrics_of: ClassVar[tuple[str, ...]] = ("binary",)
+
+    @property
+    def usual_positive(self) -> str:
+        """The class that its name tells to be the disease."""
+        return disease_of(self.names)
+
+    @property
+    def pointed(self) -> tuple[tuple[str, ...], ...]:
+        """The positive class."""
+        return (self.positive,)
+
+    def asked(self, pointed: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[str, ...], bool], ...]:
+        """One question; blank names: the positive class."""
+        require(len(pointed) < 2, "a binary label has one operating point", given=len(pointed))
+        return ((next(iter(pointed), ()), True),)
 
     @property
     def summary(self) -> str:

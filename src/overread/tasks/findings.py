@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.core.errors import require
 from overread.core.phrases import count
-from overread.tasks.task import UNSAID, Loss, Task, judged_rows, mean_auc, squared_hinge
+from overread.tasks.task import LEAST, UNSAID, Loss, Task, judged_rows, mean_auc, squared_hinge
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,7 @@ class Findings(Task):
     """A yes, no or unknown per finding: a sigmoid each, binary cross-entropy, unknowns masked."""
 
     multilabel: ClassVar[bool] = True
+    label_values: ClassVar[tuple[float, ...]] = (0.0, 1.0)
     plural: ClassVar[str] = "findings"
     metrics_of: ClassVar[tuple[str, ...]] = ("findings",)
     losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "focal", "balanced cross-entropy")
@@ -77,6 +79,24 @@ class Findings(Task):
         """Patients of the rarer answer of the rarest finding."""
         answers = [(k, value) for k in range(labels.shape[1]) for value in (0, 1)]
         return min(len(np.unique(patient[labels[:, k] == value])) for k, value in answers)
+
+    @property
+    def pointed(self) -> tuple[tuple[str, ...], ...]:
+        """Each finding."""
+        return tuple((name,) for name in self.names)
+
+    def sharing_a_point(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Each finding stands alone."""
+        require(len(names) == 1, "findings have one operating point each", given=", ".join(names), todo="name one finding")  # fmt: skip
+        return tuple(names)
+
+    def asked(self, pointed: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[str, ...], bool], ...]:
+        """Each finding, in full."""
+        return tuple((group, True) for group in self.pointed)
+
+    def answers_about(self, positive: Sequence[str]) -> tuple[str, ...]:
+        """The findings asked about, each yes or no."""
+        return tuple(positive)
 
     def holds(self, labels: NDArray[Any]) -> NDArray[np.float64]:
         """The findings as they are."""
@@ -225,6 +245,10 @@ class Findings(Task):
 
         yes, no = (logsigmoid(sign * outputs.float()).masked_fill(~there[..., None], UNSAID) for sign in (1, -1))
         return yes.logsumexp(dim=1) - no.logsumexp(dim=1)
+
+    def _as_outputs(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Log odds."""
+        return np.asarray(super()._as_outputs(answers) - np.log(np.clip(1 - answers, LEAST, 1)))
 
     def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:
         """The mean AUC of the findings, each over the rows where it is known."""

@@ -25,6 +25,7 @@ class Quantity(Task):
     """One number, learned standardised by squared error."""
 
     continuous: ClassVar[bool] = True
+    subjects: ClassVar[tuple[str, ...]] = ("quantity",)
     metrics_of: ClassVar[tuple[str, ...]] = ("quantity",)
     losses: ClassVar[tuple[str, ...]] = ("mse", "huber")
     unmixable: ClassVar[str] = "the quantity of two images laid over each other is not the mean of their quantities"
@@ -53,6 +54,20 @@ class Quantity(Task):
     def answer(self) -> str:
         """``a number``."""
         return "a number"
+
+    @property
+    def only_name(self) -> str:
+        """The quantity."""
+        return self.names[0]
+
+    @property
+    def pointed(self) -> tuple[tuple[str, ...], ...]:
+        """None."""
+        return ()
+
+    def asked(self, pointed: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[str, ...], bool], ...]:
+        """No question: a number is neither right nor wrong."""
+        return ()
 
     def read_labels(self, table: pd.DataFrame) -> NDArray[Any]:
         """float64 (N,), NaN where unknown."""
@@ -156,6 +171,10 @@ class Quantity(Task):
         import torch
 
         return labels[:, None], torch.ones_like(labels)[:, None]
+
+    def answer_score(self, answers: NDArray[np.float64], labels: NDArray[Any]) -> float:
+        """Minus the mean squared error."""
+        return -float(np.mean((answers[:, 0] - labels) ** 2))
 
     def snapshot_score(self, outputs: NDArray[Any], labels: NDArray[Any], loss: float) -> float:
         """Minus the squared error."""

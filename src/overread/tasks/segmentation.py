@@ -30,6 +30,7 @@ class Segmentation(Task):
     """Objects, outlined pixel by pixel."""
 
     dense: ClassVar[bool] = True
+    subjects: ClassVar[tuple[str, ...]] = ()
     unknown: ClassVar[Any] = ""
     plural: ClassVar[str] = "classes of objects"
     metrics_of: ClassVar[tuple[str, ...]] = ("segmentation",)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: The log probability of what a missing view says: below that of any view that is there, and finite.
 UNSAID = -1e4
+#: The least probability of which a logarithm is taken.
+LEAST = 1e-12
 
 
 @runtime_checkable
@@ -57,6 +59,10 @@ class Task(ABC):
     dense: ClassVar[bool] = False
     #: The cell of a label that is not known.
     unknown: ClassVar[Any] = np.nan
+    #: The only numbers that a label may be; empty where it may be any, or is a name.
+    label_values: ClassVar[tuple[float, ...]] = ()
+    #: Of what the metrics are that lead its results: a ``question``, ``all`` names together, a ``quantity``.
+    subjects: ClassVar[tuple[str, ...]] = ("question", "all")
     #: What several names are called: ``classes``, ``findings``; empty where there is one number.
     plural: ClassVar[str] = ""
     #: The words under which the table of metrics names this task's: its own, or those of a task that it is a kind of.
@@ -146,6 +152,36 @@ class Task(ABC):
     @abstractmethod
     def holds(self, labels: NDArray[Any]) -> NDArray[np.float64]:
         """(N, K) 1 of the names that a case has, 0 of those it has not, NaN where that is unknown; of a quantity K = 0."""
+
+    @property
+    def only_name(self) -> str:
+        """The one name of a task that has no others; blank where names are classes or findings."""
+        return ""
+
+    @property
+    def usual_positive(self) -> str:
+        """The class that counts as disease where nobody says which: what the names of two tell, else blank."""
+        return ""
+
+    @property
+    def pointed(self) -> tuple[tuple[str, ...], ...]:
+        """The groups of names that have an operating point each; blank where :attr:`usual_positive` is asked for."""
+        return (self.positive,) if self.positive else ()
+
+    def sharing_a_point(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The names; raises :class:`ArgumentError` for those that cannot share one operating point."""
+        return tuple(names)
+
+    def asked(self, pointed: Sequence[tuple[str, ...]]) -> tuple[tuple[tuple[str, ...], bool], ...]:
+        """What is asked where the groups ``pointed`` have an operating point: the names of each question, and whether it is
+        judged in full, at a threshold. Raises :class:`ArgumentError` for points that this task cannot have."""
+        groups = dict.fromkeys((self.positive, *pointed))
+        each = (((name,), (name,) in groups) for name in self.names)
+        return (*((group, True) for group in groups if len(group) > 1), *each)
+
+    def answers_about(self, positive: Sequence[str]) -> tuple[str, ...]:
+        """Among which names a reader chooses who is asked about ``positive``: all; of a finding it is the only one."""
+        return self.names
 
     # -- words: what people read of a case --------------------------------------------------------------------------
 
@@ -286,6 +322,14 @@ class Task(ABC):
 
         The mean AUC over classes or findings with both answers present; minus the loss where there is none.
         """
+
+    def answer_score(self, answers: NDArray[np.float64], labels: NDArray[Any]) -> float:
+        """The snapshot score of answers (N, K) themselves: probabilities, or the quantity."""
+        return self.snapshot_score(self._as_outputs(answers), labels, 1.0)
+
+    def _as_outputs(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Outputs whose :meth:`probabilities` are ``answers``."""
+        return np.asarray(np.log(np.clip(answers, LEAST, 1)))
 
     def label_scale(self, labels: NDArray[Any]) -> tuple[float, float]:
         """Mean and deviation by which labels are standardised for a network; (0, 1) where they are not."""

@@ -184,11 +184,8 @@ def adjusted_p(differences: Sequence[Difference], endpoint: Endpoint) -> tuple[f
 
 
 def _primary(joined: Pair, asked: Sequence[PairedQuestion]) -> str:
-    target = joined.first.target
-    if target.task.continuous:
-        return target.names[0]
-    full = [q.of for q in asked if q.first.full]
-    return full[0] if target.task.exclusive and full else ""
+    task, full = joined.first.target.task, [q.of for q in asked if q.first.full]
+    return full[0] if task.exclusive and full else task.only_name
 
 
 def _counts(joined: Pair, asked: Sequence[PairedQuestion]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from overread.evaluation.comparison.grid_result import Called
 from overread.evaluation.comparison.opinion_pool import on_shared_cases
 from overread.evaluation.operating_point import question
 from overread.evaluation.results import Result
-from overread.evaluation.workflow import CaseReadings, Conditions, Route, apart, calls_of, judged
+from overread.evaluation.workflow import CaseReadings, Conditions, Route, apart, calls_about, judged
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct
 from overread.stats.estimate import Estimate
@@ -103,7 +103,7 @@ def disagreement(
         raise InputError("no case has a known truth", given=f"{count(len(table), 'case')}", todo="fill in the column of the label")  # fmt: skip
     cases = [str(case) for case in table.table["case"].to_numpy()[rows]]
     first, second = (np.array([c.flagged[case] for case in cases], bool) for c in (one, other))
-    answers = _answers(grades, cases, table, one.positive, truth, reader_threshold, modality)
+    answers = _answers(grades, table, rows, one.positive, truth, reader_threshold, modality)
     reading = _readings(truth, score, first, second, answers, np.unique(table.codes[rows], return_inverse=True)[1])
     ways = _ways(reading, names, alone=grades is not None)
     terms = Conditions(level, seed, resamples, None, None, one.of)
@@ -123,16 +123,15 @@ def disagreement(
 
 
 def _answers(
-    grades: Grades | None, cases: list[str], table: Predictions, positive: tuple[str, ...], truth: NDArray[np.bool_],
+    grades: Grades | None, table: Predictions, rows: NDArray[np.int64], positive: tuple[str, ...], truth: NDArray[np.bool_],
     threshold: float | None, modality: str,
 ) -> NDArray[np.float64]:  # fmt: skip
     """(N, R) the readers' calls; without readers the truth."""
     if grades is None:
         return truth.astype(np.float64)[:, None]
-    every = positive if table.target.task.multilabel else table.target.names
-    found = calls_of(grades, cases, positive, every, threshold=threshold, modality=modality)
+    found = calls_about(table, rows, positive, grades, threshold=threshold, modality=modality)
     if np.isnan(found).all():
-        raise InputError("no reader has read any of these cases", given=f"{count(len(cases), 'case')}",
+        raise InputError("no reader has read any of these cases", given=f"{count(len(rows), 'case')}",
                          todo="the column case must hold the same names in both tables")  # fmt: skip
     return found
 

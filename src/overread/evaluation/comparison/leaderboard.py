@@ -14,6 +14,7 @@ from overread.core.display import Overview, Panel
 from overread.core.errors import InputError, checked, one_of, require
 from overread.core.phrases import aligned, count
 from overread.evaluation.comparison.compare import Comparison, compare
+from overread.evaluation.comparison.opinion_pool import on_shared_cases
 from overread.evaluation.decision.class_decision import Frozen, thresholds_of
 from overread.evaluation.ledger import record_look, verify
 from overread.evaluation.metrics import Endpoint, defined, endpoint_of, metric_for, metric_named
@@ -218,17 +219,10 @@ def _items(frozen: Frozen | Sequence[Frozen] | None) -> list[Frozen]:
 
 def _common(systems: Mapping[str, Predictions]) -> tuple[dict[str, Predictions], list[str]]:
     """Every table's rows of the cases that stand in all, in the order of the first; and what was left out."""
-    shared = set.intersection(*(set(test.table["case"]) for test in systems.values()))
-    if not shared:
-        given = ", ".join(f"{name} {len(test):,}" for name, test in systems.items())
-        raise InputError("the systems have no case in common", given=given, todo="predict the same test cases with each; runs that were split otherwise cannot be ranked")  # fmt: skip
-    first = next(iter(systems.values()))
-    order = [case for case in first.table["case"] if case in shared]
-    tests, notes = {}, []
-    for name, test in systems.items():
-        tests[name] = test.take(pd.Index(test.table["case"]).get_indexer(pd.Index(order)))
-        if left := len(test) - len(order):
-            notes.append(f"{count(left, 'case')} of {name} {'is' if left == 1 else 'are'} not in every table and {'is' if left == 1 else 'are'} left out")  # fmt: skip
+    tests = on_shared_cases(systems)
+    lost = ((name, len(systems[name]) - len(test)) for name, test in tests.items())
+    notes = [f"{count(left, 'case')} of {name} {'is' if left == 1 else 'are'} not in every table and {'is' if left == 1 else 'are'} left out"
+             for name, left in lost if left]  # fmt: skip
     return tests, notes
 
 

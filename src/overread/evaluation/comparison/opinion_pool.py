@@ -17,8 +17,6 @@ from overread.predictions import Predictions
 
 #: How often the greedy choice of members may take one.
 MOST_DRAWS = 20
-#: The least probability of which a logarithm is taken.
-_LEAST = 1e-12
 
 
 @checked
@@ -50,12 +48,7 @@ def choose_shares(tuning: Mapping[str, Predictions]) -> dict[str, float]:
         )
 
     def score(mean: NDArray[np.float64]) -> float:
-        if task.continuous:
-            return -float(np.mean((mean[:, 0] - labels) ** 2))
-        logits = np.log(np.clip(mean, _LEAST, 1))
-        if task.multilabel:
-            logits = logits - np.log(np.clip(1 - mean, _LEAST, 1))
-        return task.snapshot_score(logits, labels, 1.0)
+        return task.answer_score(mean, labels)
 
     best = int(np.argmax([score(each) for each in outputs]))
     return dict(zip(tables, greedy_shares(outputs, score, best), strict=True))

@@ -16,7 +16,6 @@ from overread.core.files import fingerprint
 from overread.core.phrases import aligned, count
 from overread.evaluation.comparison.claims import Ledgers, paths_of
 from overread.evaluation.ledger import look_at
-from overread.evaluation.metrics import group_of
 from overread.evaluation.operating_point import positives, question
 from overread.evaluation.results import Result
 from overread.evaluation.subgroups import FEWEST
@@ -146,7 +145,7 @@ def lead_time(
     if first.target.task.continuous:
         raise InputError("how early a model knows is told by its AUC, and a quantity has none", given=", ".join(first.target.names), todo="ask for classes or findings")  # fmt: skip
     chosen = positives(first, positive, None)
-    of, shown = ", ".join(chosen) if len(chosen) > 1 or not first.target.task.binary else group_of(first, "auc"), marked or {}  # fmt: skip
+    of, shown = ", ".join(chosen), marked or {}
     at_all = set.intersection(*(set(p.table["case"].astype(str)) for _, p in ordered))
     others = dict(against)
     require(not others or set(others) == set(leads), "both models are asked at the same times", given=sorted(others))

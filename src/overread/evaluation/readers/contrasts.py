@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from overread.cases.graded_cases import MOST_PAIRED, agreement
 from overread.core.errors import checked
 from overread.evaluation.estimators import Intervals
 from overread.evaluation.readers.answers import FEWEST_CASES, Answers, CommonCases, Floats
-from overread.evaluation.results import Content
+from overread.evaluation.results import Content, Result, to_file_form
 from overread.stats.agreement.mrmc import Modalities, compare_modalities, compare_with_reader, compare_with_readers
 from overread.stats.agreement.pairs import intraclass_correlation
 from overread.stats.agreement.panel import krippendorff_alpha
@@ -76,6 +76,35 @@ class Contrast:
     def estimate(self) -> Estimate:
         """The difference with its ``where``."""
         return replace(self.gap.difference, where=self.where)
+
+
+class OfReaders(Result):
+    """A result with ``estimates`` of readers and ``contrasts`` between them, which stand in :attr:`file` with their tests
+    and, as estimates, behind the others in ``metrics.json``."""
+
+    #: Fields that stand in the file in the words of their names.
+    in_words: ClassVar[tuple[str, ...]] = ()
+    if TYPE_CHECKING:
+        contrasts: tuple[Contrast, ...]
+
+    @property
+    def all(self) -> tuple[Estimate, ...]:
+        """Every estimate: those of people, then the differences."""
+        return (*self.estimates, *(c.estimate for c in self.contrasts))
+
+    def held(self) -> dict[str, Any]:
+        """Everything but the estimates, of which it says how many are not of differences."""
+        held = super().held()
+        held |= {name: to_file_form(held[name]) for name in self.in_words}
+        return {**held, "estimates": len(self.estimates), "contrasts": list(self.contrasts)}
+
+    @classmethod
+    def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Self:
+        """The reading from what its two files hold."""
+        own, contrasts = held.get("estimates"), held.get("contrasts")
+        if not isinstance(own, int) or not isinstance(contrasts, list) or len(metrics) != own + len(contrasts):
+            raise cls.damaged(cls.file)
+        return super().restored(held, metrics[:own])
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,8 +25,8 @@ from overread.evaluation.decision.class_decision import Frozen, parted, refuse_t
 from overread.evaluation.ledger import looked, verify
 from overread.evaluation.operating_point import refuse_training
 from overread.evaluation.readers.answers import FEWEST_CASES, Reference
-from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast
-from overread.evaluation.results import Result, lookup, to_file_form
+from overread.evaluation.readers.contrasts import MEAN, MODEL, Contrast, OfReaders
+from overread.evaluation.results import lookup
 from overread.predictions import Predictions
 from overread.stats.agreement.panel import fleiss_kappa
 from overread.stats.arrays import distinct, normal_quantile, patient_codes
@@ -42,7 +42,7 @@ _CELLS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class FindingsReading(Result):
+class FindingsReading(OfReaders):
     """What a reader study of several findings found.
 
     ``estimates``: Fleiss' kappa of each finding; then every metric of each reader, of the readers' mean and of the model, of
@@ -79,26 +79,8 @@ class FindingsReading(Result):
             todo=nearest(of, self.findings),
         )
 
-    @property
-    def all(self) -> tuple[Estimate, ...]:
-        """Every estimate: those of people, then the differences."""
-        return (*self.estimates, *(c.estimate for c in self.contrasts))
-
     def __repr__(self) -> str:
         return f"reading of {count(len(self.findings), 'finding')} in {count(self.counts.get('images', 0), 'case')}"
-
-    def held(self) -> dict[str, Any]:
-        """Everything but the estimates, of which it says how many are not of differences."""
-        fields = {name: value for name, value in super().held().items() if name != "contrasts"}
-        return {**to_file_form(fields), "estimates": len(self.estimates), "contrasts": list(self.contrasts)}
-
-    @classmethod
-    def restored(cls, held: dict[str, Any], metrics: list[Any]) -> FindingsReading:
-        """The reading from what its two files hold."""
-        own, contrasts = held.get("estimates"), held.get("contrasts")
-        if not isinstance(own, int) or not isinstance(contrasts, list) or len(metrics) != own + len(contrasts):
-            raise cls.damaged(cls.file)
-        return super().restored(held, metrics[:own])
 
     def table(self) -> str:
         """The paper's table as text: F1 of each reader, their mean, the model, and the difference, a row a finding."""

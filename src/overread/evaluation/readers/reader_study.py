@@ -28,6 +28,7 @@ from overread.evaluation.readers.contrasts import (
     MODEL,
     AgreementMatrix,
     Contrast,
+    OfReaders,
     against_each,
     against_mean,
     against_others,
@@ -36,7 +37,7 @@ from overread.evaluation.readers.contrasts import (
     crossed,
     each,
 )
-from overread.evaluation.results import Content, Result, drawn, lookup, to_file_form
+from overread.evaluation.results import Content, drawn, lookup
 from overread.predictions import Predictions
 from overread.stats.arrays import normal_quantile
 from overread.stats.discrimination.roc import roc_curve
@@ -63,7 +64,7 @@ class ReaderCurves(Content):
 
 
 @dataclass(frozen=True, eq=False)
-class Reading(Result):
+class Reading(OfReaders):
     """What a reader study found.
 
     ``estimates``: agreement, then each reader's and the model's numbers; ``where["reader"]`` says whose (``model``,
@@ -73,6 +74,7 @@ class Reading(Result):
     """
 
     file: ClassVar[str] = "readers.json"
+    in_words: ClassVar[tuple[str, ...]] = ("curves", "matrix")
 
     estimates: tuple[Estimate, ...]
     contrasts: tuple[Contrast, ...] = ()
@@ -97,11 +99,6 @@ class Reading(Result):
             raise InputError(f"there is no difference in {metric} of {who!r}", given=", ".join(dict.fromkeys(c.gap.first.metric for c in self.contrasts)) or "no differences")  # fmt: skip
         return min(found, key=lambda c: len(c.where))
 
-    @property
-    def all(self) -> tuple[Estimate, ...]:
-        """Every estimate: those of people, then the differences."""
-        return (*self.estimates, *(c.estimate for c in self.contrasts))
-
     def __repr__(self) -> str:
         return f"reading of {count(self.counts.get('images', 0), 'case')}, {count(len(self.all), 'estimate')}"
 
@@ -109,20 +106,6 @@ class Reading(Result):
         """The results as aligned text for a terminal."""
 
         return as_text(self)
-
-    def held(self) -> dict[str, Any]:
-        """Everything but the estimates, of which it says how many are not of differences."""
-        fields = {name: value for name, value in super().held().items() if name != "contrasts"}
-        typed = {name: to_file_form(fields[name]) for name in ("curves", "matrix")}
-        return {**fields, **typed, "estimates": len(self.estimates), "contrasts": list(self.contrasts)}
-
-    @classmethod
-    def restored(cls, held: dict[str, Any], metrics: list[Any]) -> Reading:
-        """The reading from what its two files hold."""
-        own, contrasts = held.get("estimates"), held.get("contrasts")
-        if not isinstance(own, int) or not isinstance(contrasts, list) or len(metrics) != own + len(contrasts):
-            raise cls.damaged(cls.file)
-        return super().restored(held, metrics[:own])
 
 
 @checked

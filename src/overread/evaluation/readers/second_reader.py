@@ -25,12 +25,11 @@ from overread.evaluation.comparison.claims import Declaration, Verdict, declared
 from overread.evaluation.ledger import record_look, verify
 from overread.evaluation.operating_point import OperatingPoint, positives, question, refuse_seen, refuse_training
 from overread.evaluation.results import Estimated
-from overread.evaluation.workflow import CaseReadings, Conditions, Route, apart, calls_of, judged
+from overread.evaluation.workflow import CaseReadings, Conditions, Route, apart, calls_about, judged, paired_rates
 from overread.predictions import Predictions
 from overread.stats.arrays import patient_codes
 from overread.stats.estimate import Difference, Estimate
 from overread.stats.hypotheses import Claim, superiority
-from overread.stats.proportions import paired_proportions
 
 ROLES = ("first", "second", "consensus")
 RATES = ("sensitivity", "specificity")
@@ -190,11 +189,8 @@ def judge_second_reader(
     refuse_seen(test, at.seen, at.salt, "to choose the threshold", at.cases)
     names = positives(test, at.positive, None)
     rows, truth, score = question(test, names)
-    every = names if test.target.task.multilabel else test.target.names
-    cases = [str(case) for case in test.table["case"].to_numpy()[rows]]
-    calls = calls_of(grades, cases, names, every, threshold=reader_threshold)[
-        :, [grades.readers.index(r) for r in roles]
-    ]
+    own = [grades.readers.index(role) for role in roles]
+    calls = calls_about(test, rows, names, grades, threshold=reader_threshold)[:, own]
     known = ~np.isnan(calls).any(axis=1) & np.isfinite(score)
     if not known.any():
         raise InputError("no case has a truth, a score and an answer of each of these readers", given=", ".join(roles),
@@ -236,16 +232,10 @@ def _contrasts(found: _Read, sources: NDArray[Any], roles: Sequence[str], terms:
     for place, role in enumerate(roles):
         for site in sites:
             some = (sources == site) if site else np.ones(len(sources), bool)
-            pairs = tuple(_paired(found, found.calls[:, place], some & side, metric, terms)
-                          for metric, side in zip(RATES, (found.truth, ~found.truth)))  # fmt: skip
-            made.append(ReaderContrast(role, site, pairs))
+            sides = found.truth, found.model, found.calls[:, place], found.codes
+            truth, ours, hers, codes = (each[some] for each in sides)
+            made.append(ReaderContrast(role, site, tuple(paired_rates(truth, ours, hers, codes, terms))))
     return made
-
-
-def _paired(found: _Read, reader: Bools, among: Bools, metric: str, terms: Conditions) -> Difference:
-    right, hers = ((calls == found.truth)[among] for calls in (found.model, reader))
-    pair = paired_proportions(right, hers, found.codes[among], level=terms.level, metric=metric, of=terms.of)
-    return pair if among.any() else replace(pair, difference=replace(pair.difference, undefined=f"no case for {metric}"))  # fmt: skip
 
 
 def _in_place(found: _Read, terms: Conditions) -> tuple[dict[str, tuple[Estimate, ...]], ReaderContrast, Estimate]:
@@ -286,13 +276,11 @@ def specificity_on(tuning: Predictions, grades: Grades, reader: str, *, reader_t
     """
     names = positives(tuning, None, None)
     rows, truth, _ = question(tuning, names)
-    every = names if tuning.target.task.multilabel else tuning.target.names
-    cases = [str(case) for case in tuning.table["case"].to_numpy()[rows]]
     if reader not in grades.readers:
         raise InputError(
             "the readers' table has no such reader", given=repr(reader), todo=nearest(reader, grades.readers)
         )
-    calls = calls_of(grades, cases, names, every, threshold=reader_threshold)[:, grades.readers.index(reader)]
+    calls = calls_about(tuning, rows, names, grades, threshold=reader_threshold)[:, grades.readers.index(reader)]
     well = calls[~truth & ~np.isnan(calls)]
     if not len(well):
         raise InputError("the reader has read no tuning case without the disease", given=repr(reader),
