@@ -8,6 +8,7 @@ import pytest
 
 from overread.cases.cases import mask_paths, paths
 from overread.cases.sources.read_cases import read_cases
+from overread.cases.split import split
 from overread.images.outlines.outlines import read_outlines
 from overread.images.read import read_image
 
@@ -45,3 +46,13 @@ def test_the_cells_of_bccd_are_read_from_one_table_of_boxes(shared) -> None:
         assert lost <= 2
         assert set(found.classes) <= set(mine["cell"])
         assert np.median(found.areas) > 500
+
+
+def test_the_rule_of_90_5_5_for_use_on_stained_images(bowl) -> None:
+    cases = read_cases(bowl, mask="mask", source="microscope", names="keep")
+    made = split(cases, test=0.05, tuning=0.05, deploy_to="source == 'stained'", seed=0)
+    source = made.table.merge(cases.table[["case", "source"]], on="case")
+    assert set(source["source"][source["part"] != "train"]) == {"stained"}
+    stained = source["part"][source["source"] == "stained"].value_counts()
+    assert stained["train"] > stained["tuning"] + stained["test"]
+    assert made.counts()["test"]["cases"] == made.counts()["tuning"]["cases"] == 14
