@@ -11,6 +11,8 @@ from typing import Any
 from overread.core.errors import InputError, checked, nearest, one_of
 from overread.core.progress import Progress, silent
 from overread.synthetic.cells.calcium import draw_calcium
+from overread.synthetic.cells.cancer_cells import draw_cancer_cells
+from overread.synthetic.cells.microscopes import draw_microscopes
 from overread.synthetic.cells.tomogram import draw_tomogram
 from overread.synthetic.chest import draw_chest
 from overread.synthetic.chest_findings import draw_chest_findings
@@ -37,6 +39,8 @@ PHANTOMS: dict[str, Callable[..., Path]] = {
     "mammograms": draw_mammograms,
     "calcium": draw_calcium,
     "tomogram": draw_tomogram,
+    "microscopes": draw_microscopes,
+    "cancer cells": draw_cancer_cells,
 }
 
 

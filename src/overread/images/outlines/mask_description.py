@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from overread.core.errors import ImageError, checked
+from overread.core.errors import checked
 from overread.core.files import sha256
 from overread.images.outlines.outlines import Outlines, read_outlines
 from overread.images.outlines.pixel_size import pixel_size_of
@@ -35,7 +35,7 @@ _LOOKED_AT = 200_000
 
 @checked
 def describe_mask(mask: str, image: str, classes: Sequence[str] = ()) -> dict[str, Any]:
-    """Of a mask and its image: the columns of :data:`NO_MASK`.
+    """Of a mask and its image, or stack of frames: the columns of :data:`NO_MASK`.
 
     ``digest``: of the labels; ``areas``: pixels of each object; ``classes``: of each object, behind commas;
     ``overlapped``: pixels claimed twice; ``pieces`` and ``holes``: objects in several pieces, and with holes; ``rims``:
@@ -47,8 +47,8 @@ def describe_mask(mask: str, image: str, classes: Sequence[str] = ()) -> dict[st
     Raises :class:`ImageError` where either cannot be read, or their sizes differ.
     """
     pixels = read_image(image).pixels
-    if pixels.ndim != 3:
-        raise ImageError("outlines are drawn on images, not on volumes", given=f"{len(pixels)} slices")
+    if pixels.ndim == 4:  # a stack of frames under one mask: what is bright in any
+        pixels = pixels.max(axis=0)
     found = read_outlines(
         mask, size=(pixels.shape[0], pixels.shape[1]), classes=classes if tuple(classes) != ("object",) else ()
     )

@@ -1,1 +1,1 @@
-"""Phantoms of cells and of what is in them, outlined: films of neurons, slices of tomograms."""
+"""Phantoms of cells and of what is in them, outlined: films of neurons, slices of tomograms, cells under microscopes."""
