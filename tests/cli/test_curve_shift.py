@@ -144,7 +144,7 @@ def test_the_test_part_goes_through_the_ledger(done) -> None:
 def test_a_curve_over_grades(done, tmp_path) -> None:
     study = Study.load(done / "study.toml")
     named = pd.read_csv(study.table, dtype=str)
-    from overread.study.steps import key_of
+    from overread.study.context import key_of
 
     names = key_of(study)["case"]
     label = named["diagnosis"].to_numpy()

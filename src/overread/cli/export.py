@@ -31,6 +31,9 @@ def export(
     onnx: Annotated[bool, typer.Option("--onnx", help="one ONNX file; needs overread[export]")] = False,
     torch: Annotated[bool, typer.Option("--torch", help="a folder that a few lines of plain torch load")] = False,
     dicom: Annotated[list[str], typer.Option("--dicom", help="a DICOM image or a folder of them: a structured report and a picture with the map for each case; may be repeated; needs overread[export]")] = [],
+    labels: Annotated[bool, typer.Option("--labels", help="of a run that outlines objects: a label TIFF and a table of objects for each image, as napari and Fiji open them")] = False,
+    geojson: Annotated[bool, typer.Option("--geojson", help="of a run that outlines objects: GeoJSON for QuPath")] = False,
+    part: Annotated[str, typer.Option(help="test or tuning, of --labels and --geojson")] = "test",
     output: Annotated[str, typer.Option("-o", "--output", help="the folder to write; beside the run if not given")] = "",
     deidentified: Annotated[bool, typer.Option("--deidentified", help="DICOM results without the patient, by the basic profile; they carry patient and study as your PACS needs them if not given")] = False,
     no_map: Annotated[bool, typer.Option("--no-map", help="DICOM results without the picture")] = False,
@@ -38,10 +41,11 @@ def export(
     fewest: Annotated[int, typer.Option(min=1, help="images that must be compared")] = 32,
     threads: Threads = 0,
 ) -> None:  # fmt: skip
-    """A model for other programs, compared with the model itself before anything is written."""
-    wanted = [kind for kind, asked in (("onnx", onnx), ("torch", torch), ("dicom", dicom)) if asked]
+    """A model for other programs, compared with the model itself before anything is written; or the objects it outlined."""
+    kinds = (("onnx", onnx), ("torch", torch), ("dicom", dicom), ("labels", labels), ("geojson", geojson))
+    wanted = [kind for kind, asked in kinds if asked]
     if not wanted:
-        raise InputError("nothing is asked for", todo="give one of --onnx, --torch and --dicom IMAGE")
+        raise InputError("nothing is asked for", todo="give one of --onnx, --torch and --dicom IMAGE; of outlines --labels and --geojson")  # fmt: skip
     if output and len(wanted) > 1:
         raise InputError(
             "one folder for several exports", given=output, todo="give -o with one of them, or leave it out"
@@ -51,10 +55,33 @@ def export(
         kind: Path(output) if output else run.resolve().with_name(f"{run.resolve().name}-{kind}") for kind in wanted
     }
     _require_places(places, run)
+    for kind in ("labels", "geojson"):
+        if kind in places:
+            _export_objects(run, places[kind], kind, part)
     if dicom:
         _export_dicom(model, dicom, places["dicom"], threads, deidentified=deidentified, with_map=not no_map)
     if onnx or torch:
         _export_model(model, run, places, images, fewest, threads)
+
+
+def _export_objects(run: Path, place: Path, kind: str, part: str) -> None:
+    """The outlined objects of a part of a run, for napari, Fiji and QuPath."""
+    from overread.core.errors import one_of
+    from overread.core.files import write_json
+    from overread.export.contract import CONTRACT
+    from overread.export.object_files import write_geojson, write_label_folder
+    from overread.study.segmentation import exported_images
+
+    images = exported_images(run, one_of(part, ("test", "tuning"), "part"))
+    written = write_geojson(place, images) if kind == "geojson" else write_label_folder(place, images)
+    then = (
+        f"drag one onto the open image in QuPath: {written[0].name}"
+        if kind == "geojson"
+        else f"read {place / 'README.md'}: the line that opens one in napari"
+    )
+    write_json(place / CONTRACT, {"kind": kind, "made_by": f"overread {__version__}", "part": part})
+    say(f"{count(sum(path.suffix in ('.tif', '.geojson') for path in written), 'image')} of the {part} part")
+    end([place], then)
 
 
 def _export_model(model: Path, run: Path, places: dict[str, Path], images: str, fewest: int, threads: int) -> None:

@@ -42,8 +42,8 @@ def key(
 ) -> None:
     """Who the codes of a run are: reads its table again and lists code, case, patient and image. Holds identifiers."""
     from overread.core.files import write_csv
+    from overread.study.context import key_of
     from overread.study.question import Study
-    from overread.study.steps import key_of
 
     if output.resolve().is_relative_to(folder.resolve()):
         todo = "choose a place apart from it"

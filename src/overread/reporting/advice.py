@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from overread.core.errors import checked
 from overread.core.phrases import command_of
 from overread.evaluation.metrics import metric_named, shown
+from overread.evaluation.questions import Subject
 from overread.evaluation.subgroups import FEWEST
 from overread.reporting import words
 from overread.reporting.figures.curves import at_the_end
+from overread.reporting.outlined.outline_results import in_words
 from overread.reporting.run import Run, shown_metrics, subgroups
 from overread.stats.estimate import Estimate
 
@@ -27,7 +29,10 @@ def summary(run: Run) -> str:
     """The result in a paragraph of plain words, with intervals."""
     if not run.estimates:
         return "The model has not been judged on a test set yet; this report shows what is there so far."
-    body = _detection(run) if run.primary else _quantity(run) if run.task.continuous else _several(run)
+    if run.task.dense:
+        body = in_words(run)
+    else:
+        body = _detection(run) if run.primary else _quantity(run) if run.task.continuous else _several(run)
     return f"The model was tested on {run.size}{_apart(run)}. {body}{_calibrated(run)}{_weakest(run)}"
 
 
@@ -182,10 +187,8 @@ def brief(run: Run) -> list[str]:
         return ["The model has not been judged on a test set."]
     found = trust(run)
     of = _main_area(run)[1]
-    names = [
-        m.name
-        for m in shown("top", ("question",) if run.primary else ("quantity",) if run.task.continuous else ("all",))
-    ]
+    place: tuple[Subject, ...] = ("question",) if run.primary else ("quantity",) if run.task.continuous else ("all",)
+    names = [m.name for m in (shown("outlines top") if run.task.dense else shown("top", place))]
     subject = run.names[0] if run.task.continuous else of
     top = [e for name in names if (e := run.known(name, subject))]
     tell = lambda many: "; ".join(f"{words.label(e.metric)} {words.in_sentence(e)}" for e in many)
@@ -360,6 +363,9 @@ def _for_the_model(run: Run) -> Iterator[Advice]:
         yield Advice(f"Look at the errors where {words.name(column)} = {words.name(value) or 'unknown'}, and gather more such patients for training.",
                      f"There the {words.label(estimate.metric)} is {words.in_sentence(estimate)}, its whole interval below the overall value. With many "
                      "subgroups one such finding can be chance: confirm it on new data.")  # fmt: skip
+    if run.overlays:
+        yield Advice("Have a second reader look at the worst images of section 3, without the model’s outlines.",
+                     "Among them true outlines that are wrong are common; correcting them is often worth more than tuning.")  # fmt: skip
     if run.gallery:
         yield Advice("Have a second reader look at the most confident errors of section 8, without the model’s call.",
                      "Among confident errors, wrong labels and unusable images are common; correcting them is often worth more than tuning.")  # fmt: skip
@@ -411,7 +417,9 @@ def _for_its_use(run: Run) -> Iterator[Advice]:
                      "its figures are too good.", _again(run, "sensitive", "--sensitivity", 0.95))  # fmt: skip
     if run.estimates:
         sources = len(run.audit.counts.sources)
+        new = "NEW.csv", "--mask", "mask", "-o", "new"
+        commands = (["overread", "predict", run.place, *new], ["overread", "evaluate", "new/outlines.csv"])
         several = f"Unless the split says otherwise, the test patients come from the same {sources} sources as the training patients."
         yield Advice("Test the frozen model, with its threshold, on patients of another hospital before any use.",
                      several if sources > 1 else "All images come from one source.",
-                     command_of(["overread", "predict", run.place, "NEW.csv", "-o", "new.csv"]) + " && " + command_of(["overread", "evaluate", "new.csv", "--tuning", f"{run.place}/predictions/tuning.csv"]))  # fmt: skip
+                     " && ".join(map(command_of, commands)) if run.task.dense else command_of(["overread", "predict", run.place, "NEW.csv", "-o", "new.csv"]) + " && " + command_of(["overread", "evaluate", "new.csv", "--tuning", f"{run.place}/predictions/tuning.csv"]))  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,53 @@ class AuditPicture:
     cases: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     thumbnails: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OutlineShape:
+    """An object as a page draws it: its ``status`` (hit, miss, false, merge, split, found), its outline as the data of an
+    SVG path in pixels of the picture, and what is ``said`` of it where a pointer rests on it."""
+
+    status: str = ""
+    path: str = ""
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class OverlayEntry:
+    """A test image with its outlines, of ``overlays/overlays.json``; ``why`` it is shown: ``worst`` or ``random``.
+
+    ``picture``: a JPEG in the run's folder, blank where it is ``withheld`` because its pixels may name a patient; of a
+    large image the window of ``width`` × ``height`` pixels with the most errors, from (``left``, ``top``) on. ``brighter``:
+    by how much the picture was brightened. ``counts``: objects of the whole image by status.
+    """
+
+    case: str = ""
+    why: str = ""
+    source: str = ""
+    ap: float = math.nan
+    counts: dict[str, int] = field(default_factory=dict, hash=False)
+    picture: str = ""
+    width: int = 0
+    height: int = 0
+    left: int = 0
+    top: int = 0
+    full: tuple[int, int] = (0, 0)
+    brighter: float = 1.0
+    withheld: bool = False
+    shapes: tuple[OutlineShape, ...] = ()
+
+
+@dataclass(frozen=True)
+class SizeRow:
+    """The areas of the true objects of a ``source`` in the test part, of ``overlays/sizes.json``: how many there are, and
+    the areas in ``unit`` below which 2.5, 25, 50, 75 and 97.5 % of them lie."""
+
+    source: str = ""
+    objects: int = 0
+    low: float = math.nan
+    first: float = math.nan
+    middle: float = math.nan
+    third: float = math.nan
+    high: float = math.nan
+    unit: str = "pixels"

@@ -32,6 +32,8 @@ class KeyNumber:
 
 def key_numbers(run: Run) -> tuple[KeyNumber, ...]:
     """At most four numbers for the top."""
+    if run.task.dense:
+        return tuple(_key_number(e) for m in shown("outlines top") if (e := run.estimate(m.name)))
     subject: Subject = "question" if run.primary else "quantity" if run.task.continuous else "all"
     of = run.primary or (run.names[0] if run.task.continuous else "")
     found = [run.estimate(metric.name, of) for metric in shown("top", (subject,))]
@@ -60,6 +62,9 @@ def _key_number(e: Estimate) -> KeyNumber:
 
 def overall(run: Run) -> list[Table]:
     """The tables of the main results."""
+    if run.task.dense:
+        tables = [_results("Outlines of objects", run, "outlines", "other", ("",))]
+        return [table for table in tables if table.rows]
     primary, several = f"Telling {run.called(run.primary)} from the rest", f"All {run.task.plural} together"
     names = (run.primary, "") if run.task.binary else (run.primary,)
     told = (
@@ -285,6 +290,8 @@ def looks(run: Run) -> str:
 def by_subgroup(run: Run) -> Table | None:
     """Every subgroup and source with the metrics of the forest plot."""
     groups, metrics = subgroups(run), shown_metrics(run)
+    if run.task.dense:  # merges, splits and counts too, which have no gaps
+        metrics = [(m.name, "") for m in shown("outlines subgroups") if run.estimate(m.name)]
     if not groups or not metrics:
         return None
     rows = []

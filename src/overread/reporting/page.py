@@ -26,6 +26,7 @@ from overread.reporting.figures.cohort import confusion, confusions, flow
 from overread.reporting.figures.curves import ladder, precision_recall, roc, scatter, training
 from overread.reporting.figures.groups import forest, gaps
 from overread.reporting.main_results import KeyNumber
+from overread.reporting.outlined import outline_results
 from overread.reporting.run import Run, read_evaluation, read_run
 from overread.reporting.shown_cases import (
     Names,
@@ -58,6 +59,10 @@ SECTIONS = {
 }
 
 
+#: The headings that another task has.
+OUTLINED = {"errors": "Images with their outlines"}
+
+
 @checked
 def report(folder: str | os.PathLike[str], *, case_names: bool = False, files: bool = False) -> Path:
     """Write ``report.html`` into a run folder, from its files only, and give its path.
@@ -79,9 +84,10 @@ def content(run: Run, drawn: dict[str, Figure | None], *, case_names: bool = Fal
     """Everything the template sets."""
     results, trust, names, tried = main_results, advice.trust(run), Names.of(run, case_names), sliders(run)
     names.keep(run.folder, cases_shown(run))
+    headings = SECTIONS | (OUTLINED if run.task.dense else {})
     return {
         "run": run, "place": command_of([run.place]), "title": sections.title(run), "started": _date(run),
-        "parts": {id: (number, text) for number, (id, text) in enumerate(SECTIONS.items(), start=1)},
+        "parts": {id: (number, text) for number, (id, text) in enumerate(headings.items(), start=1)},
         "summary": advice.summary(run), "key_numbers": results.key_numbers(run), "trust": trust, "trust_numbers": results.trust_numbers(trust.numbers),
         "figures": drawn, "question": sections.question(run), "study_file": sections.study_file(run), "soundness": advice.soundness(run),
         "points_table": results.points_table(run), "tested_points": results.tested_points(run), "reading": _reading(run), "cases": sections.cases(run), "sliders": tried, "sliders_json": as_json(tried),
@@ -92,7 +98,9 @@ def content(run: Run, drawn: dict[str, Figure | None], *, case_names: bool = Fal
         "each": results.each(run), "points": results.points(run), "looks": results.looks(run), "ledger": sections.ledger(run),
         "by_subgroup": results.by_subgroup(run), "gaps": results.gaps_table(run), "heterogeneity": results.heterogeneity(run),
         "graders": results.graders_words(run), "graders_table": results.graders_table(run), "unsure": results.unsure(run), "beside": _beside(run),
-        "elsewhere": advice.elsewhere(run), "gallery": errors_and_correct(run, names), "who": who(run, names), "methods": methods(run), "regions": regions(run.regions), "region_findings": region_findings(run.regions), "checklists": answered(run),
+        "elsewhere": advice.elsewhere(run), "gallery": errors_and_correct(run, names), "who": who(run, names), "methods": methods(run), "regions": regions(run.regions), "region_findings": region_findings(run.regions), "checklists": None if run.task.dense else answered(run),
+        "outcome": outline_results.outcome(run), "object_classes": outline_results.classes(run), "confused": outline_results.confused(run),
+        "shown_images": outline_results.shown_images(run, names), "shown_words": outline_results.shown_words(run), "legend": outline_results.outline_legend(run),
         "many_classes": len(run.names) > 4, "next_steps": advice.next_steps(run), "provenance": sections.provenance(run), "names": words.name, "sentence": words.sentence,
     }  # fmt: skip
 
@@ -108,6 +116,8 @@ READING = {
 
 def _reading(run: Run) -> list[tuple[str, str]]:
     """How to read the figures: what fills the grid beside an odd number of them."""
+    if run.task.dense:
+        return outline_results.reading(run)
     if not run.primary:
         return []
     rows = [
@@ -205,6 +215,7 @@ def figures(run: Run) -> dict[str, Figure | None]:
         "training": training(run),
         "ladder": ladder(run),
         **{name: draw(run) for name, draw in DRAWN.items()},
+        **outline_results.outline_figures(run),
     }
 
 

@@ -15,16 +15,17 @@ from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, read_fields, read_json, read_rows
 from overread.evaluation.curves import AbstentionCurve, ConformalCoverage, Curves, ReaderPoint
 from overread.evaluation.decision.class_decision import load_frozen
-from overread.evaluation.evaluate import Evaluation
+from overread.evaluation.evaluate import Evaluation, Provenance
+from overread.evaluation.instances.evaluate_outlines import InstanceEvaluation
 from overread.evaluation.ledger import is_declaration, verify
 from overread.evaluation.metrics import shown
 from overread.evaluation.operating_point import AT_POINT, OperatingPoint
-from overread.evaluation.results import Content, Tally, from_file_form
+from overread.evaluation.results import Cohort, Content, Tally, from_file_form
 from overread.explanation.checks.regions import RegionShare
 from overread.explanation.map_files import LIST, MapEntry
 from overread.explanation.verdict import Criterion
 from overread.reporting import words
-from overread.reporting.case_rows import AuditPicture, GalleryEntry, NeighbourRow
+from overread.reporting.case_rows import AuditPicture, GalleryEntry, NeighbourRow, OverlayEntry, SizeRow
 from overread.stats.estimate import Estimate
 from overread.tasks.classes import Classes
 from overread.tasks.target import Target
@@ -318,6 +319,9 @@ class Run:
     ledger: tuple[LedgerEntry, ...] = ()
     looks: int | None = None  # of the ledger's entries
     broken_ledger: str = ""  # why it cannot be trusted
+    outlines: InstanceEvaluation | None = None  # of objects, where these were outlined
+    overlays: tuple[OverlayEntry, ...] = ()
+    sizes: tuple[SizeRow, ...] = ()
 
     @property
     def estimates(self) -> tuple[Estimate, ...]:
@@ -416,7 +420,9 @@ class Run:
 
 @checked
 def shown_metrics(run: Run) -> list[tuple[str, str]]:
-    """The (metric, of) pairs that stand for the run, at most three."""
+    """The (metric, of) pairs that stand for the run, at most four."""
+    if run.task.dense:
+        return [(m.name, "") for m in shown("outlines top") if run.estimate(m.name)]
     if run.primary and run.estimate("auc", run.primary):
         return [(m.name, run.primary) for m in shown("subgroups", ("question",)) if run.estimate(m.name, run.primary)]
     names = [m.name for m in shown("subgroups", ("all", "quantity"))]
@@ -462,8 +468,9 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
     target = build(Target, cases["target"], where="the target of the run") if "target" in cases else model.target
     audit = _typed(AuditFile, folder / "audit.json")
     ledger, looks, broken = _looks(folder / "ledger.jsonl")
+    outlines = _outlines(folder / "evaluation")
     return Run(
-        folder, target, _evaluation(folder / "evaluation"), _study(folder / "study.toml"),
+        folder, target, _judged_outlines(outlines) if outlines else _evaluation(folder / "evaluation"), _study(folder / "study.toml"),
         _typed(RecordFile, folder / "record.json"), tuple(map(str, cases.get("notes", ()))), audit,
         _excluded(folder / "excluded.csv", audit), _typed(SplitFile, folder / "split.proof.json"),
         _characteristics(folder / "characteristics.json"), _typed(AgreementFile, folder / "agreement.json"), model,
@@ -472,7 +479,22 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
         _rows(MapEntry, folder / LIST), _rows(Criterion, folder / "explanations/methods.json"),
         _rows(RegionShare, folder / "explanations/regions.json"),
         _rows(NeighbourRow, folder / "index/neighbours.json"), _rows(AuditPicture, folder / "explanations/audit.json"),
-        ledger, looks, broken,
+        ledger, looks, broken, outlines, _rows(OverlayEntry, folder / "overlays/overlays.json"), _rows(SizeRow, folder / "overlays/sizes.json"),
+    )  # fmt: skip
+
+
+def _outlines(folder: Path) -> InstanceEvaluation | None:
+    """What is there of an evaluation of outlines."""
+    return InstanceEvaluation.load(folder) if (folder / InstanceEvaluation.file).exists() else None
+
+
+def _judged_outlines(found: InstanceEvaluation) -> Evaluation:
+    """What an evaluation of outlines shares with every other."""
+    about, counts = found.about, found.counts
+    return Evaluation(
+        found.estimates, counts=Cohort(images=counts.images, patients=counts.patients, sources=counts.sources), looks=found.looks,
+        about=Provenance(about.ledger, about.model, about.predictions, about.level, about.seed, about.resamples, seen=about.seen, notes=about.notes),
+        gaps=found.gaps, heterogeneity=found.heterogeneity,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def question(run: Run) -> Table:
             if held.get(key) and key not in _unused(run)
         ),
         ("Parts", "as the table says: its split was kept" if run.split.proof.given else words.NOTHING),
-        ("Operating point", _rule(run.study)),
+        ("Operating point", words.NOTHING if run.task.dense else _rule(run.study)),
         ("Classes are called by", _called_by(run)),
         ("Claim", claim(run.study)),
     ]
@@ -95,6 +95,7 @@ def study_file(run: Run) -> Table | None:
 
 _STUDY = {
     "table": "Table of cases", "label": "Label column", "labels": "Columns of findings", "value": "Column of the quantity",
+    "mask": "Masks", "pixel_size": "Microns a pixel",
     "patient": "Patient column", "source": "Source column", "subgroups": "Judged by", "deploy_to": "Will be used where",
     "leave_out": "Source kept for the test", "by_time": "Tested on the latest", "test": "Share for the test",
     "tuning": "Share for tuning", "budget": "Time allowed", "where": "Rows taken", "labels_from": "Labels from",
@@ -109,7 +110,7 @@ def _shareable(key: str, value: object) -> object:
         return words.share(value)
     if key == "salt":  # who holds it and the codes can test a guess
         return "in study.toml" if value else ""
-    return PurePath(str(value)).name if key in ("table", "weights", "labels_from", "graders") else value
+    return PurePath(str(value)).name if key in ("table", "weights", "labels_from", "graders", "mask") else value
 
 
 def _rule(study: StudyFile) -> str:

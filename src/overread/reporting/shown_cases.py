@@ -98,6 +98,7 @@ class Names:
 def cases_shown(run: Run) -> Iterator[str]:
     """Every case that the report shows."""
     yield from (entry.case for entry in run.gallery)
+    yield from (entry.case for entry in run.overlays)
     yield from (case for entry in run.audit_pictures for case in entry.cases)
     yield from (near.case for row in run.neighbours for near in row.neighbours[:_NEAREST])
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from overread.cases.audit.fingerprints import take_fingerprints
 from overread.cases.cases import Cases
 from overread.cases.class_tree import in_tree, with_classes
+from overread.cases.privacy import codes, patient_codes
 from overread.cases.sources.read_cases import read_cases
-from overread.core.errors import InputError, checked
+from overread.core.errors import InputError, UnsoundError, checked
 from overread.core.files import build, cache_folder, read_json, unguarded, write_json
+from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.predictions import Predictions
 from overread.study.question import Study
 from overread.tasks.taxonomy import Partition, Taxonomy, read_taxonomy
+
+if TYPE_CHECKING:
+    from overread.learning.model import Model
 
 #: The training classes that were made of a study's labels.
 PARTITION = "partition.json"
@@ -70,6 +75,13 @@ class RunContext:
             raise InputError("the table has changed since the study began", given=self.study.table,
                              todo="start again from `overread audit`, in this folder or another")  # fmt: skip
         return cases
+
+    @cached_property
+    def dense(self) -> bool:
+        """Whether the answer is an image in which objects are outlined."""
+        path = self.folder / "cases.csv"
+        known = self.table or (Cases.load(path) if path.exists() else None)
+        return known is not None and known.target.task.dense
 
     def usable(self) -> Cases:
         """The cases without those that the audit or the split set aside."""
@@ -152,3 +164,29 @@ def predictions_at(folder: Path, path: Path, part: str = "tuning") -> Prediction
         raise InputError(f"the run has no predictions of its {part} part yet", given=str(folder),
                          todo=f"overread predict {folder}")  # fmt: skip
     return replace(Predictions.read(path), target=Cases.load(folder / "cases.csv").target)
+
+
+@checked
+def key_of(study: Study, progress: Progress = silent) -> pd.DataFrame:
+    """Who is behind the codes of a study: ``code`` and ``patient code`` beside case, patient and image as named.
+
+    Raises :class:`InputError` where names were kept.
+    """
+    salt = study.columns.salt
+    if not salt:
+        raise InputError("the run has no codes: its names were kept", given=f"names = {study.columns.names!r}")
+    cases = cases_of(study.changed(names="keep", volumes="whole", point=(), side=0.0), progress)
+    named = cases.table
+    made = {
+        "code": codes(named["case"], salt),
+        "patient code": patient_codes(named["patient"], salt, cases.identifiers),
+    }
+    return pd.DataFrame({**made, **{name: named[name].to_numpy() for name in ("case", "patient", "image")}})
+
+
+def refuse_seen(model: Model, test: Cases) -> None:
+    """Raise :class:`UnsoundError` where the model has seen a patient of the test part."""
+    if seen := model.has_seen(list(test.table["patient"].unique())):
+        raise UnsoundError(
+            f"the model has seen {count(seen, 'patient')} of the test part", todo="split again and train again"
+        )

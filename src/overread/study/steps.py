@@ -19,7 +19,6 @@ from overread.cases.audit.shortcut import shortcut_scores
 from overread.cases.cases import Cases, paths
 from overread.cases.extra_inputs import taught_with
 from overread.cases.graded_cases import GradedCases, agreement_in_words, panel_of, panels_of
-from overread.cases.privacy import codes, patient_codes
 from overread.cases.split import Split, leaked, without
 from overread.cases.split import split as split_cases
 from overread.core.errors import InputError, UnavailableError, UnsoundError, checked
@@ -50,12 +49,13 @@ from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.learning.preflight.faults import Preflight
 from overread.predictions import Predictions
+from overread.study import segmentation
 from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels, tree_judged_by
-from overread.study.context import RunContext, cases_of, predictions_at, predictions_of
+from overread.study.context import RunContext, cases_of, predictions_at, predictions_of, refuse_seen
 from overread.study.question import DESPITE, OperatingRule, Study
 
 if TYPE_CHECKING:
-    from overread.learning.model import Model
+    pass
 
 #: What may change when a model is there: how it is judged, and with what means it is computed.
 JUDGING = frozenset({"rule", "sensitivity", "specificity", "cost", "decide", "cost_matrix", "prevalence", "margin", "margin_of", "net_benefit_at", "fixed", "primary", "subgroups", "despite", "judge_at",
@@ -251,9 +251,11 @@ def _write_excluded(context: RunContext, rows: list[tuple[str, str]]) -> None:
 @checked
 def train(context: RunContext) -> None:
     """``model/``: train by the recipe, within the budget."""
-    from overread.learning.train import train as train_model
-
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
+    if cases.target.task.dense:
+        from overread.cells.segmenter import train_segmenter as train_model
+    else:
+        from overread.learning.train import train as train_model
     recipe = recipe_of(study)
     taught = taught_with(cases, recipe.extra_inputs)
     key = fingerprint([taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.limit])
@@ -299,6 +301,8 @@ def _closing(context: RunContext, cases: Cases, parts: Split) -> float:
 @checked
 def predict(context: RunContext) -> None:
     """``predictions/tuning.csv`` and ``test.csv``, and ``shortcut.csv``: what is told of the test without looking."""
+    if context.dense:
+        return segmentation.predict(context)
     from overread.learning.predict import load_model
     from overread.learning.predict import predict as predict_cases
 
@@ -308,7 +312,7 @@ def predict(context: RunContext) -> None:
     if context.done("predictions", key, "predictions/tuning.csv", "predictions/test.csv"):
         return
     began = context.clock.elapsed
-    _refuse_seen(model, cases.only(parts, "test"))
+    refuse_seen(model, cases.only(parts, "test"))
     held_out = context.folder / HELD_OUT
     for part in ("tuning", "test"):
         if (
@@ -332,17 +336,11 @@ def _baseline(context: RunContext, cases: Cases, parts: Split) -> Predictions:
     return test.with_scores(of_case.to_numpy())
 
 
-def _refuse_seen(model: Model, test: Cases) -> None:
-    seen = model.has_seen(list(test.table["patient"].unique()))
-    if seen:
-        raise UnsoundError(
-            f"the model has seen {count(seen, 'patient')} of the test part", todo="split again and train again"
-        )
-
-
 @checked
 def evaluate(context: RunContext) -> None:
     """``evaluation/``: operating points frozen on tuning data, then the test set through its one door."""
+    if context.dense:
+        return segmentation.evaluate(context)
     study, tuning, test = context.study, context.predictions("tuning"), context.predictions("test")
     if (patients := test.table["patient"].nunique()) < FEWEST:
         context.say(f"not judged: the test part has {count(patients, 'patient')}, and nothing is judged below {FEWEST}")
@@ -408,6 +406,8 @@ def carry(context: RunContext, columns: Sequence[str]) -> None:
 @checked
 def show_errors(context: RunContext) -> None:
     """``explanations/gallery.json``: the most confident errors with a small picture of each."""
+    if context.dense:
+        return segmentation.show_outlines(context)
     from overread.reporting.gallery import write_gallery
 
     if not (context.folder / "evaluation" / "metrics.json").exists():
@@ -426,6 +426,8 @@ def explain(context: RunContext) -> None:
 
     It is said where there are none: a model without such maps, or a budget at its end.
     """
+    if context.dense:
+        return
     from overread.explanation.map_files import LIST, read_entries
     from overread.learning.predict import load_model
     from overread.study.explained import Wish, explain_run
@@ -452,6 +454,8 @@ def index(context: RunContext) -> None:
 
     It takes as long as predicting every case; where the budget has no time for it, that is said.
     """
+    if context.dense:
+        return
     from overread.learning.predict import load_model
     from overread.study.run_index import build_index
 
@@ -485,7 +489,8 @@ def report(context: RunContext) -> None:
 
     _close_record(context)
     card(context.folder)
-    write_checklists(context.folder)
+    if not context.dense:  # they ask for the accuracy of one answer a case
+        write_checklists(context.folder)
     # codes name nobody, and `overread key` knows them
     write_report(context.folder, case_names=bool(context.study.columns.salt), files=True)
 
@@ -576,21 +581,3 @@ def command_line() -> str:
         return "Python"
     words = ["overread", *map(without_folders, sys.argv[1:])]
     return " ".join(f'"{word}"' if " " in word else word for word in words)
-
-
-@checked
-def key_of(study: Study, progress: Progress = silent) -> pd.DataFrame:
-    """Who is behind the codes of a study: ``code`` and ``patient code`` beside case, patient and image as named.
-
-    Raises :class:`InputError` where names were kept.
-    """
-    salt = study.columns.salt
-    if not salt:
-        raise InputError("the run has no codes: its names were kept", given=f"names = {study.columns.names!r}")
-    cases = cases_of(study.changed(names="keep", volumes="whole", point=(), side=0.0), progress)
-    named = cases.table
-    made = {
-        "code": codes(named["case"], salt),
-        "patient code": patient_codes(named["patient"], salt, cases.identifiers),
-    }
-    return pd.DataFrame({**made, **{name: named[name].to_numpy() for name in ("case", "patient", "image")}})

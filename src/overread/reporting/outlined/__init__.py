@@ -1,0 +1,1 @@
+"""What is told of images whose objects were outlined."""
