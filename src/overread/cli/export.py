@@ -70,7 +70,7 @@ def _export_objects(run: Path, place: Path, kind: str, part: str) -> None:
     from overread.core.files import write_json
     from overread.export.contract import CONTRACT
     from overread.export.object_files import write_geojson, write_label_folder
-    from overread.study.segmentation import exported_images
+    from overread.study.outline_steps import exported_images
 
     images = exported_images(run, one_of(part, ("test", "tuning"), "part"))
     written = write_geojson(place, images) if kind == "geojson" else write_label_folder(place, images)

@@ -49,7 +49,7 @@ from overread.evaluation.subgroups import FEWEST, characteristics
 from overread.evaluation.uncertainty import uncertainty
 from overread.learning.preflight.faults import Preflight
 from overread.predictions import Predictions
-from overread.study import segmentation
+from overread.study import outline_steps
 from overread.study.class_levels import NO_CLASS, cut_classes, judge_levels, tree_judged_by
 from overread.study.context import RunContext, cases_of, predictions_at, predictions_of, refuse_seen
 from overread.study.question import DESPITE, OperatingRule, Study
@@ -302,7 +302,7 @@ def _closing(context: RunContext, cases: Cases, parts: Split) -> float:
 def predict(context: RunContext) -> None:
     """``predictions/tuning.csv`` and ``test.csv``, and ``shortcut.csv``: what is told of the test without looking."""
     if context.dense:
-        return segmentation.predict(context)
+        return outline_steps.predict(context)
     from overread.learning.predict import load_model
     from overread.learning.predict import predict as predict_cases
 
@@ -340,7 +340,7 @@ def _baseline(context: RunContext, cases: Cases, parts: Split) -> Predictions:
 def evaluate(context: RunContext) -> None:
     """``evaluation/``: operating points frozen on tuning data, then the test set through its one door."""
     if context.dense:
-        return segmentation.evaluate(context)
+        return outline_steps.evaluate(context)
     study, tuning, test = context.study, context.predictions("tuning"), context.predictions("test")
     if (patients := test.table["patient"].nunique()) < FEWEST:
         context.say(f"not judged: the test part has {count(patients, 'patient')}, and nothing is judged below {FEWEST}")
@@ -407,7 +407,7 @@ def carry(context: RunContext, columns: Sequence[str]) -> None:
 def show_errors(context: RunContext) -> None:
     """``explanations/gallery.json``: the most confident errors with a small picture of each."""
     if context.dense:
-        return segmentation.show_outlines(context)
+        return outline_steps.show_outlines(context)
     from overread.reporting.gallery import write_gallery
 
     if not (context.folder / "evaluation" / "metrics.json").exists():

@@ -19,7 +19,7 @@ from overread.images.outlines.outlines import outlines_of, read_outlines, write_
 from overread.learning import predict
 from overread.predictions import PredictedBy
 from overread.reporting.run import read_run
-from overread.study import segmentation, steps
+from overread.study import outline_steps, steps
 from overread.study.question import Study
 from overread.tasks.target import Target
 
@@ -167,7 +167,7 @@ def test_names_of_files_are_safe_and_told_apart():
             "mask": "m.png",
         }
     )
-    made = segmentation.file_names(Cases(table, Target("segmentation", ("object",))))
+    made = outline_steps.file_names(Cases(table, Target("segmentation", ("object",))))
     assert len({name.casefold() for name in made}) == len(names)
     assert all(Path(name).name == name and not name.startswith(".") and name.isascii() for name in made)
     assert made[0] == "a"
@@ -175,6 +175,6 @@ def test_names_of_files_are_safe_and_told_apart():
 
 def test_a_run_without_outlines_says_what_makes_them(context):
     with pytest.raises(InputError, match="its test part yet.*predict"):
-        segmentation.predicted_of(context.folder, "test")
+        outline_steps.predicted_of(context.folder, "test")
     with pytest.raises(InputError, match="no outlines of its tuning part"):
-        segmentation.exported_images(context.folder, "tuning")
+        outline_steps.exported_images(context.folder, "tuning")
