@@ -123,6 +123,7 @@ def test_nothing_of_a_single_answer_is_told(page):
         "overread explain",
     ):
         assert word not in text, word
+    assert "Tuning AP, IoU .5 to .95" in text
     assert "Images with their outlines" in text
     assert "Outlining objects in images" in text
 

@@ -154,7 +154,7 @@ def training(run: Run) -> Figure | None:
         return None
     if math.isfinite(history[0].penalty):
         return _penalties(history)
-    return _epochs(history, "AUC" if not run.task.continuous else "score")
+    return _epochs(history, "AP, IoU .5 to .95" if run.task.dense else "score" if run.task.continuous else "AUC")
 
 
 def _column(history: Sequence[TrainingRow], name: str) -> np.ndarray:
