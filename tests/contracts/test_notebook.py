@@ -105,6 +105,10 @@ def some_marks():
     return Marks(2, np.arange(2), np.arange(2), pd.DataFrame(rows), "the lesion that each mark names", "")
 
 
+def a_match():
+    return overread.match_instances(np.array([[1, 1, 0, 2, 2]]), np.array([[1, 1, 0, 0, 3]]))
+
+
 def an_uncertainty():
     from overread.evaluation.uncertainty import uncertainty
 
@@ -138,6 +142,7 @@ MORE = {
     "Search": a_search,
     "Preflight": a_preflight,
     "Marks": some_marks,
+    "InstanceMatch": a_match,
     "Grades": some_grades,
     "Uncertainty": an_uncertainty,
     "Simulation": a_simulation,
@@ -153,6 +158,7 @@ NO_FIGURE = {
     "Recalibration",
     "Grades",
     "Marks",
+    "InstanceMatch",
     "Preflight",
     "Reader",
     "Opinion",

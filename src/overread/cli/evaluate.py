@@ -64,6 +64,7 @@ def evaluate(
     ledger: Annotated[str, typer.Option(help="file of looks at the test set; else evaluation/ledger.jsonl beside the table")] = "",
     model: Annotated[str, typer.Option(help="the run (its folder) whose model made these predictions: its training patients are refused, as in a table that `overread predict` wrote")] = "",
     allow_seen: AllowSeen = False,
+    centre_distance: Annotated[float, typer.Option(min=0, help="of outlines: match objects also by their centres, at most so many pixels apart")] = 0.0,
     allow_few: Annotated[bool, typer.Option("--allow-few", help="judge a table of fewer than ten patients all the same")] = False,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for metrics.json, figures and evaluation.html; beside the predictions if not given")] = "",
     as_json: AsJson = False,
@@ -84,9 +85,11 @@ def evaluate(
             *(name for name in OF_SCORES if getattr(form, name) and name in typed),
         ]
         _judge_outlines(
-            predictions, unfit, form.identifiers, subgroup, level, seed, ledger, model, (allow_seen, allow_few), output, as_json
+            predictions, unfit, form.identifiers, subgroup, level, seed, ledger, model, (allow_seen, allow_few), centre_distance, output, as_json
         )  # fmt: skip
         return
+    if centre_distance and not predictions.is_dir():
+        raise InputError("centres are those of outlined objects", given=f"--centre-distance {centre_distance:g}", todo="leave it out, or give a table of outlines")  # fmt: skip
     if predictions.is_dir():
         brought = {
             "--tuning": tuning,
@@ -97,6 +100,7 @@ def evaluate(
             "--model": model,
             "--allow-seen": allow_seen,
             "--allow-few": allow_few,
+            "--centre-distance": centre_distance,
             "--ledger": ledger,
             "-o": output,
             "--level": level != 0.95,
@@ -153,7 +157,7 @@ OF_SCORES = ("positive", "rename_label", "derive", "taxonomy", "judge_at")
 
 def _judge_outlines(
     path: Path, unfit: list[str], identifiers: str, by: list[str], level: float, seed: int, ledger: str, model: str,
-    allow: tuple[bool, bool], output: str, as_json: bool,
+    allow: tuple[bool, bool], centre_distance: float, output: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Judge a table of outlines; ``unfit``: what was given that is of scores; ``allow``: patients seen, and few of them."""
     from overread.evaluation.instances.evaluate_outlines import evaluate_outlines
@@ -173,7 +177,7 @@ def _judge_outlines(
     if not ledger:
         require_entry_of(folder, looks)
     with bars() as progress:
-        found = evaluate_outlines(test, by=by, level=level, seed=seed, ledger=looks, allow_seen=allow[0], pending=True,
+        found = evaluate_outlines(test, by=by, level=level, seed=seed, ledger=looks, allow_seen=allow[0], pending=True, centre_distance=centre_distance,
                                   workers=0, progress=progress)  # fmt: skip
     found.save(folder)
     settle(looks)

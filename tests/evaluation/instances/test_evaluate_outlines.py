@@ -15,7 +15,9 @@ from torchmetrics.functional.detection import panoptic_quality
 
 from overread.core.errors import InputError, UnsoundError
 from overread.evaluation.instances.evaluate_outlines import InstanceEvaluation, evaluate_outlines
+from overread.evaluation.instances.instance_match import match_centres
 from overread.evaluation.instances.outline_counts import counted_outlines
+from overread.evaluation.instances.outline_statistics import judge_centres
 from overread.evaluation.ledger import verify
 from overread.evaluation.metrics import metric_named, shown
 
@@ -55,7 +57,7 @@ def restated(images):
             near.append(np.concatenate(apart).mean())
             far.append(max(np.quantile(d, 0.95) for d in apart))
     hit, every = hits[0], sums["t"] + sums["p"]
-    spread = 1.96 * np.std(errors, ddof=1)
+    spread = 1.96 * np.std(errors, ddof=1) if len(errors) > 1 else math.nan
     return {
         "ap@0.5": hit / (every - hit), "ap": np.mean(hits / (every - hits)), "ap per image": np.mean(own),
         "f1@0.5": 2 * hit / every, "precision@0.5": hit / sums["p"], "recall@0.5": hit / sums["t"],
@@ -230,6 +232,23 @@ def test_the_confusion_holds_every_object(classed, images):
     assert table[:, :2].sum() == found.counts.predicted
     assert table[:2, :2].sum() == found.counts.hits
     assert np.trace(table[:2, :2]) / found.counts.hits == pytest.approx(found["class agreement"].value)
+
+
+def test_objects_are_matched_by_their_centres_where_that_is_asked(classed, images):
+    """As sums of :func:`match_centres` of the pixels' means, and as its own estimates."""
+    found = evaluate_outlines(classed, resamples=2000, centre_distance=2.5)
+    for name in ("", "red"):
+        pairs = images if not name else [of_class(pair, name) for pair in images]
+        means = [
+            [np.array([np.argwhere(m).mean(axis=0) for m in objects_of(side)]).reshape(-1, 2) for side in pair]
+            for pair in pairs
+        ]
+        known = judge_centres([match_centres(*both, 2.5) for both in means], resamples=2000)
+        for e in known:
+            assert found[e.metric, name].value == pytest.approx(e.value), (e.metric, name)
+            assert found[e.metric, name].low == pytest.approx(e.low, abs=0.02)
+    assert "centres at most 2.5 pixels apart" in found["centre f1"].method
+    assert "centre f1" not in {e.metric for e in evaluate_outlines(classed, resamples=20).estimates}
 
 
 def test_objects_without_a_class_are_told(tmp_path, images):

@@ -107,6 +107,14 @@ def test_what_became_of_each_object():
     assert (found.hits, found.missed, found.false) == (1, 3, 4)
 
 
+def test_a_row_an_object():
+    frame = match_instances(np.array([[1, 1, 0, 2, 2]]), np.array([[7, 7, 0, 0, 9]])).to_frame()
+    assert frame["status"].tolist() == ["hit", "miss", "hit", "false"]
+    assert frame["object"].tolist() == [1, 2, 7, 9]
+    assert frame["partner"].tolist() == [7, None, 1, None]
+    assert frame["iou"].fillna(0).tolist() == [1, 0, 1, 0]
+
+
 def test_a_hit_of_a_class_has_the_right_one():
     labels = np.array([[1, 1, 0, 2, 2]])
     truth, drawn = outlines_of(labels, classes=("red", "white")), outlines_of(labels, classes=("red", "red"))

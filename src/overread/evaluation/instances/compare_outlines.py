@@ -66,6 +66,7 @@ def compare_outlines(
     names: tuple[str, str] = ("first", "second"),
     primary: str = "",
     allow_seen: bool = False,
+    centre_distance: float = 0.0,
     workers: int = 1,
     progress: Progress = silent,
 ) -> OutlineComparison:
@@ -73,7 +74,7 @@ def compare_outlines(
 
     Paired by image, whatever the order; resampled by patient, with the same resamples for both. ``by``: columns to report
     by, besides the source where there are several. ``primary``: the primary endpoint, ``metric`` or ``metric:class``, not
-    corrected beside the others (Holm). Of several ``ledger`` files each gets the look. Raises :class:`InputError` where no
+    corrected beside the others (Holm). ``centre_distance`` as in :func:`.evaluate_outlines`. Of several ``ledger`` files each gets the look. Raises :class:`InputError` where no
     image is shared, or truth or patients of a shared one differ; :class:`UnsoundError` where a model has seen a patient.
     """
     normal_quantile(level)
@@ -82,7 +83,10 @@ def compare_outlines(
     for path in paths_of(ledger):
         verify(path)
     classes = tuple(sorted({*first.names, *second.names}))
-    sides = [counted_outlines(test, names=classes, workers=workers, progress=progress) for test in (first, second)]
+    sides = [
+        counted_outlines(test, names=classes, centre_distance=centre_distance, workers=workers, progress=progress)
+        for test in (first, second)
+    ]
     pair, left_out, notes = _paired(*sides)
     how = Intervals(level, seed, resamples or 0)
     codes = patient_codes(pair[0].patients, len(pair[0]))

@@ -231,6 +231,7 @@ def evaluate_outlines(
     model: str = "",
     allow_seen: bool = False,
     pending: bool = False,
+    centre_distance: float = 0.0,
     workers: int = 1,
     progress: Progress = silent,
 ) -> InstanceEvaluation:
@@ -239,7 +240,8 @@ def evaluate_outlines(
     Objects are matched where their intersection over union exceeds a threshold, each with one other at most. Pooled
     numbers are ratios of sums over all images; an image with no object on either side adds nothing to them and has no AP
     of its own, and what is drawn in an image without a true object is false. Of a class: true and predicted objects of
-    that class alone, so that a hit has the right one. ``by``: columns to report by, besides the source where there are
+    that class alone, so that a hit has the right one. ``centre_distance`` in pixels: objects are also matched by the distance
+    of their centres, as neurons are. ``by``: columns to report by, besides the source where there are
     several. ``ledger``, ``model``, ``allow_seen`` and ``pending`` as in :func:`.evaluate`; ``workers`` as in
     :func:`.counted_outlines`. Intervals: patient bootstrap, on the logit or logarithmic scale, with Student's t.
     Raises :class:`UnsoundError` if a patient was seen by the model or the ledger was cut; :class:`InputError` where no
@@ -249,7 +251,7 @@ def evaluate_outlines(
     seen = refuse_training(predicted, allow_seen)
     if ledger is not None:
         verify(ledger)
-    counts = counted_outlines(predicted, workers=workers, progress=progress)
+    counts = counted_outlines(predicted, centre_distance=centre_distance, workers=workers, progress=progress)
     several = ["source"] if counts.table["source"].nunique() > 1 else []
     groups = list(subgroups(counts, list(dict.fromkeys((*by, *several)))))
     how = Intervals(level, seed, resamples or 0)

@@ -13,9 +13,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from overread.core.display import Shown
 from overread.core.errors import InputError, checked, require
+from overread.core.phrases import count
 from overread.images.outlines.outlines import Outlines
 from overread.stats.arrays import Floats, Integers
 from overread.stats.overlap import Instances
@@ -27,7 +30,7 @@ PredictedStatus = Literal["hit", "false", "merge", "split"]
 
 
 @dataclass(frozen=True, eq=False)
-class InstanceMatch:
+class InstanceMatch(Shown):
     """The objects of one image, true (T,) and predicted (P,), and which are one.
 
     ``instances``: pixels of each and of each pair that touches; ``pairs`` (M, 2): which true object (its place, from 0)
@@ -41,6 +44,36 @@ class InstanceMatch:
     threshold: float
     true_classes: tuple[str, ...] = field(default=(), compare=False)
     predicted_classes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        return (
+            f"{count(self.hits, 'hit')}, {self.missed:,} missed, {self.false:,} false at IoU above {self.threshold:g}"
+        )
+
+    __repr__ = __str__
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row an object: ``side`` (truth or predicted), ``object`` (its number), ``class``, ``pixels``, ``status``, and of a
+        hit the ``partner`` and the ``iou`` (blank without one)."""
+        found = []
+        for side, place, status, classes in (
+            ("truth", 0, self.true_status, self.true_classes),
+            ("predicted", 1, self.predicted_status, self.predicted_classes),
+        ):
+            names, others = (self.instances.true_names, self.instances.predicted_names)[:: 1 if place == 0 else -1]
+            pixels = (self.instances.true, self.instances.predicted)[place]
+            partner, iou = np.full(len(names), None, object), np.full(len(names), math.nan)
+            partner[self.pairs[:, place]] = others[self.pairs[:, 1 - place]]
+            iou[self.pairs[:, place]] = self.iou
+            held = {
+                "side": side,
+                "object": names,
+                "class": list(classes) or "",
+                "pixels": pixels,
+                "status": list(status),
+            }
+            found.append(pd.DataFrame(held).assign(partner=partner, iou=iou))
+        return pd.concat(found, ignore_index=True)
 
     @property
     def hits(self) -> int:

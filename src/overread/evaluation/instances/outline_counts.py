@@ -22,17 +22,17 @@ from overread.core.files import hashed
 from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
-from overread.evaluation.instances.instance_match import InstanceMatch, matched
+from overread.evaluation.instances.instance_match import InstanceMatch, centres, match_centres, matched
 from overread.evaluation.instances.predicted_outlines import FIRST, PredictedOutlines, read_labels
 from overread.images.outlines.outlines import Outlines
 from overread.stats.arrays import Booleans, Floats, Integers
 from overread.stats.overlap import TWENTIETHS, Instances, border_distances
 
 #: Of an image and a layer, in this order; hits at each IoU of .5, .55 … .95. Distances are sums over the hits, in pixels
-#: and in microns; "sized" are the hits in images of known pixel size.
+#: and in microns; "sized" are the hits in images of known pixel size; "centre hits" by the distance of centres, where asked.
 FIELDS = (
     "true", "predicted", *(f"hits {t}" for t in TWENTIETHS), "iou", "shared", "true pixels", "predicted pixels",
-    "merges", "splits", "log size", "distance", "far", "sized", "distance um", "far um", "classed", "right class",
+    "merges", "splits", "log size", "distance", "far", "sized", "distance um", "far um", "classed", "right class", "centre hits",
 )  # fmt: skip
 AT = {name: place for place, name in enumerate(FIELDS)}
 HITS = slice(AT["hits 10"], AT["hits 19"] + 1)
@@ -44,7 +44,8 @@ NONE = "none"
 class OutlineCounts:
     """N images: ``table`` says who they are (the columns of the waist without paths), ``cells`` (N, 1 + classes, fields)
     what was counted, ``truths`` (N,) a hash of each truth, ``confusion`` (classes + 1, classes + 1) of all objects, the
-    last for objects without a match; ``names`` the classes. ``notes``: how many label images were read with which note."""
+    last for objects without a match; ``names`` the classes. ``notes``: how many label images were read with which note; ``centre_distance`` in
+    pixels, 0 where centres were not matched."""
 
     table: pd.DataFrame
     names: tuple[str, ...]
@@ -52,6 +53,7 @@ class OutlineCounts:
     truths: tuple[str, ...]
     confusion: Integers
     notes: tuple[str, ...] = ()
+    centre_distance: float = 0.0
 
     def __len__(self) -> int:
         return len(self.table)
@@ -84,24 +86,27 @@ class OutlineCounts:
         """The images at these positions, or where a mask is true; the confusion stays that of all."""
         places = np.flatnonzero(rows) if rows.dtype == bool else rows
         return OutlineCounts(self.table.iloc[places].reset_index(drop=True), self.names, self.cells[places],
-                             tuple(self.truths[i] for i in places), self.confusion, self.notes)  # fmt: skip
+                             tuple(self.truths[i] for i in places), self.confusion, self.notes, self.centre_distance)  # fmt: skip
 
 
 @checked
 def counted_outlines(
-    outlines: PredictedOutlines, *, names: Sequence[str] = (), workers: int = 1, progress: Progress = silent
-) -> OutlineCounts:
+    outlines: PredictedOutlines, *, names: Sequence[str] = (), centre_distance: float = 0.0, workers: int = 1,
+    progress: Progress = silent,
+) -> OutlineCounts:  # fmt: skip
     """Read the label images of every row that has both, and count; ``names``: the classes, by default those of the table.
 
+    ``centre_distance``: pixels that the centres of an object and of its match lie apart at most; 0 matches by overlap alone.
     ``workers``: 1 reads in this process, others in so many child processes (0: a core each), which a malicious file may
     crash. Raises :class:`InputError` where no row has both, and where an image cannot be read.
     """
     require(workers >= 0, "workers must not be negative", given=workers)
+    require(0 <= centre_distance < math.inf, "a distance of centres must not be negative", given=centre_distance)
     kept = np.flatnonzero(outlines.known)
     if not len(kept):
         raise InputError("no image has both outlines and their truth", given=str(outlines), todo="fill the columns predicted and truth")  # fmt: skip
     held, classes = outlines.only(kept), tuple(names) or outlines.names
-    tasks = [_task(held, row, classes) for row in range(len(held))]
+    tasks = [(*_task(held, row, classes), float(centre_distance)) for row in range(len(held))]
     found: Iterator[Any] = contained(counted_files, tasks, workers=workers) if workers != 1 else _here(tasks)
     parts: list[CountedImage] = []
     for row, one in enumerate(found):
@@ -118,7 +123,9 @@ def counted_outlines(
     )
     cells = np.stack([part.cells for part in parts]).astype(np.float64)
     confusion = np.sum([part.confusion for part in parts], axis=0).astype(np.int64)
-    return OutlineCounts(table, classes, cells, tuple(part.truth for part in parts), confusion, notes)
+    return OutlineCounts(
+        table, classes, cells, tuple(part.truth for part in parts), confusion, notes, float(centre_distance)
+    )
 
 
 @dataclass(frozen=True)
@@ -155,18 +162,23 @@ def counted_files(
     predicted_classes: list[str],
     names: list[str],
     pixel_size: float,
+    centre_distance: float = 0.0,
 ) -> CountedImage:
     """What is counted of two label images; ``pixel_size`` 0 where it is not known. Raises :class:`ImageError`."""
     a, b = read_labels(truth, true_classes), read_labels(predicted, predicted_classes)
     if a.size != b.size:
         raise ImageError("the outlines and their truth are images of different sizes", given=f"truth {a.size[1]} × {a.size[0]}, predicted {b.size[1]} × {b.size[0]}",
                          todo="write label images in the size of the image")  # fmt: skip
-    return counted_pair(a, b, tuple(names), pixel_size)
+    return counted_pair(a, b, tuple(names), pixel_size, centre_distance)
 
 
 @checked
 def counted_pair(
-    truth: Outlines, predicted: Outlines, names: tuple[str, ...] = (), pixel_size: float = 0.0
+    truth: Outlines,
+    predicted: Outlines,
+    names: tuple[str, ...] = (),
+    pixel_size: float = 0.0,
+    centre_distance: float = 0.0,
 ) -> CountedImage:
     """What is counted of the outlines of one image: see :data:`FIELDS`."""
     found = Instances.of(truth.labels, predicted.labels)
@@ -180,6 +192,12 @@ def counted_pair(
         both = inside[0][whole.pairs[:, 0]] & inside[1][whole.pairs[:, 1]]
         part = found.only(np.asarray(inside[0], bool), np.asarray(inside[1], bool))
         rows.append(_layer(part, matched(part).pairs, near[both], pixel_size))
+    if centre_distance:
+        a, b = centres(truth.labels), centres(predicted.labels)
+        for row, name in zip(rows, ("", *names)):
+            mine, theirs = (np.flatnonzero([not name or k == name for k in held]) + 1 for held in kinds)
+            one, other = a[np.isin(found.true_names, mine)], b[np.isin(found.predicted_names, theirs)]
+            row[AT["centre hits"]] = match_centres(one, other, centre_distance).hits
     said = _truth_code(truth, bool(names))
     return CountedImage(np.stack(rows), _confusion(kinds, whole, names), said, (*truth.notes, *predicted.notes))
 

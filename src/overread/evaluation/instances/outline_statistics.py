@@ -62,8 +62,13 @@ _PHYSICAL: tuple[tuple[str, Scale, str], ...] = (
     ("boundary distance 95 % µm", "positive", "no hit in an image of known pixel size"),
 )
 _CLASSED: tuple[tuple[str, Scale, str], ...] = (("class agreement", "share", "no hit of a known class"),)
+_CENTRED: tuple[tuple[str, Scale, str], ...] = (
+    ("centre precision", "share", "no predicted object"),
+    ("centre recall", "share", "no true object"),
+    ("centre f1", "share", "no object, true or predicted"),
+)
 #: The scale of the interval of each metric.
-METRIC_SCALES: dict[str, Scale] = {name: scale for name, scale, _ in (*_METRICS, *_PHYSICAL, *_CLASSED)}
+METRIC_SCALES: dict[str, Scale] = {name: scale for name, scale, _ in (*_METRICS, *_PHYSICAL, *_CLASSED, *_CENTRED)}
 #: AP at each IoU, for the curve.
 AT_IOU = tuple(f"ap@{t / 20:g}" for t in TWENTIETHS)
 #: Standard deviations between the limits of agreement and the bias (Bland & Altman 1986).
@@ -73,17 +78,22 @@ LIMITS_OF_AGREEMENT = 1.96
 @checked
 def outline_statistic(
     cells: Floats, codes: Integers, patients: int, *, of: str = "", physical: bool = False, classed: bool = False,
-    bounds: bool = True,
+    centre_distance: float = 0.0, bounds: bool = True,
 ) -> Statistic:  # fmt: skip
     """Every metric of one layer of images, and AP at each IoU: see :data:`.outline_counts.FIELDS`.
 
     ``cells`` (N, fields), ``codes`` (N,) the patient of each image, 0 … ``patients`` − 1. ``physical``: also in microns;
-    ``classed``: also the share of hits of the right class; ``bounds``: merges of which none was seen have a bound. An image
+    ``classed``: also the share of hits of the right class; ``centre_distance``: also by that distance of centres; ``bounds``: merges of which none was seen have a bound. An image
     with no object on either side adds nothing to a
     pooled number, and has no AP of its own.
     """
     rows = with_extras(cells)
-    told = (*_METRICS, *(_PHYSICAL if physical else ()), *(_CLASSED if classed else ()))
+    told = (
+        *_METRICS,
+        *(_PHYSICAL if physical else ()),
+        *(_CLASSED if classed else ()),
+        *(_CENTRED if centre_distance else ()),
+    )
     there = {
         "no object, true or predicted": cells[:, AT["true"]] + cells[:, AT["predicted"]] > 0,
         "no predicted object": cells[:, AT["predicted"]] > 0,
@@ -96,8 +106,9 @@ def outline_statistic(
     for name, scale, reason in (*told, *((name, "share", "no object, true or predicted") for name in AT_IOU[1:])):
         inside = there.get(reason, np.ones(len(cells), bool))
         people = distinct(codes[inside]) if inside.any() else 0
+        note = f"centres at most {centre_distance:g} pixels apart" if name.startswith("centre ") else ""
         column = Column(name, of, len(cells), distinct(codes), scale, max(people, 1) if scale == "share" else 1,
-                        max(people - 1, 0), reason)  # fmt: skip
+                        max(people - 1, 0), reason, note)  # fmt: skip
         none_seen = bounds and name in ("merges", "splits")
         columns.append(replace(column, closed=_none_seen(cells, column, people)) if none_seen else column)
 
@@ -159,6 +170,9 @@ def metrics_of_sums(sums: Floats) -> dict[str, Floats]:
             "boundary distance 95 %": s["far"] / hit,
             "boundary distance µm": s["distance um"] / s["sized"],
             "boundary distance 95 % µm": s["far um"] / s["sized"],
+            "centre precision": s["centre hits"] / s["predicted"],
+            "centre recall": s["centre hits"] / s["true"],
+            "centre f1": 2 * s["centre hits"] / objects,
             "class agreement": s["right class"] / s["classed"],
         }
 
@@ -204,7 +218,7 @@ class LayerStatistics:
         sized = bool(cells[:, 0, AT["sized"]].any())
         made = tuple(
             outline_statistic(cells[:, layer], local.astype(np.int64), len(people), of=names[layer], physical=sized,
-                              classed=layer == 0 and bool(counts.names), bounds=bounds)
+                              classed=layer == 0 and bool(counts.names), centre_distance=counts.centre_distance, bounds=bounds)
             for layer in layers
         )  # fmt: skip
         return cls(made, len(people), int(rows.sum()), people.astype(np.int64))
