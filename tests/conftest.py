@@ -6,7 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,10 +73,13 @@ BLANK = bytes.fromhex(
 
 @pytest.fixture(scope="session", autouse=True)
 def print_form() -> Iterator[Callable[[], AbstractContextManager[None]]]:
-    """Figures are drawn once, as SVG: their PNG takes as long again and is a blank, but within ``with print_form():``."""
+    """Figures are drawn once, as SVG: their PNG takes as long again and is a blank, but within ``with print_form():``.
+
+    The first of each kind, made of the same artists, is drawn for print all the same, and must show something.
+    """
     with pytest.MonkeyPatch.context() as patch:
         canvas = pytest.importorskip("overread.reporting.figures.canvas")
-        real = canvas.png_of
+        real, known = canvas.png_of, set()
 
         @contextmanager
         def drawn() -> Iterator[None]:
@@ -81,5 +87,14 @@ def print_form() -> Iterator[Callable[[], AbstractContextManager[None]]]:
                 again.setattr(canvas, "png_of", real)
                 yield
 
-        patch.setattr(canvas, "png_of", lambda drawing: BLANK)
+        def blank(drawing: Any) -> bytes:
+            kind = frozenset(type(artist) for artist in drawing.findobj())
+            if kind not in known:
+                known.add(kind)
+                shown = cv2.imdecode(np.frombuffer(real(drawing), np.uint8), cv2.IMREAD_GRAYSCALE)
+                assert shown.max() == 255, "the paper is not white"
+                assert shown.std() > 1, "nothing is drawn"
+            return BLANK
+
+        patch.setattr(canvas, "png_of", blank)
         yield drawn

@@ -56,13 +56,17 @@ def test_nothing_in_the_folder_is_pickled_and_the_page_imports_torch_alone(made)
     assert set(sums) == {path.name for path in written} - {"export.json"}
 
 
-def test_a_probability_that_differs_is_found(made) -> None:
+def test_a_probability_that_differs_is_found(made, make_model, tmp_path, monkeypatch) -> None:
     held, folder, _ = made
     files = {name: (folder / name).read_bytes() for name in ("network.py", "model.safetensors")}
     off = replace(held, probabilities=held.probabilities + np.float32(2e-5))  # as they were, the fixture has tried them
     assert LIMIT < _tried(files, off) == pytest.approx(2e-5, abs=1e-5)
     with pytest.raises(UnsoundError, match="does not run by itself"):
         _tried({**files, "network.py": b"import overread"}, held)
+    monkeypatch.setattr("overread.export.torch_folder._tried", lambda *_: 1.1 * LIMIT)
+    with pytest.raises(UnsoundError, match=r"network\.py"):
+        export_torch(make_model("resnet_tiny", views=2), held, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

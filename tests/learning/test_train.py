@@ -121,8 +121,9 @@ def test_a_damaged_plan_is_refused_and_its_checkpoints_stay(go_on, checkpoints, 
 
 def test_decisions_and_time_are_said_before_anything_is_trained(cohort, tmp_path, monkeypatch) -> None:
     said = []
+    monkeypatch.setattr(weights, "PACKAGES", ())  # few features to look at
     monkeypatch.setattr(
-        "overread.learning.train.climb", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("now it trains"))
+        "overread.learning.ladder.fit", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("now it trains"))
     )
     with pytest.raises(RuntimeError, match="now it trains"):
         train(*cohort, Recipe(epochs=2), cache=tmp_path, threads=1, network=False, say=said.append)
