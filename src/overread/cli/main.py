@@ -31,6 +31,7 @@ from overread.cli.leaderboard import leaderboard
 from overread.cli.lr_find import lr_find
 from overread.cli.measure import measure
 from overread.cli.options import Commands, HelpWithHeadings, expanded
+from overread.cli.patches import patches
 from overread.cli.plan import plan
 from overread.cli.predict import predict
 from overread.cli.readers import readers
@@ -62,7 +63,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, direct, leaderboard, grid, readers, froc, plan, calibrate, simulate, second_reader,
+for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, direct, leaderboard, grid, readers, froc, patches, plan, calibrate, simulate, second_reader,
                  curve, shift, time, search, similar, serve, checklist, scan, show, measure, export, deidentify, key, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(recipes_app, name="recipes")

@@ -37,7 +37,10 @@ def write_maps(
     require(1 <= len(networks) <= 254, "there are 1 to 254 features", given=len(networks))
     names = list(networks)
     with _all_published([*(paths[name] for name in names), merged]) as places:
-        maps = [tifffile.memmap(place, shape=source.size, dtype=np.uint8, photometric="minisblack", metadata=None) for place in places]
+        maps = [
+            tifffile.memmap(place, shape=source.size, dtype=np.uint8, photometric="minisblack", metadata=None)
+            for place in places
+        ]
         for (top, left), answers in answered(source, networks, tile=tile, device=device, progress=progress):
             window = (slice(top, top + answers.shape[1]), slice(left, left + answers.shape[2]))
             whole = np.rint(answers * 255).astype(np.uint8)
@@ -81,6 +84,9 @@ def answered(
         seen = source.window(top - REACH, left - REACH, rows + rows % 2 + 2 * REACH, columns + columns % 2 + 2 * REACH)
         x = torch.from_numpy(seen)[None, None].to(device)
         with torch.inference_mode():
-            each = [network(x).sigmoid()[0, 0, REACH : REACH + rows, REACH : REACH + columns].float().cpu().numpy() for network in networks.values()]
+            each = [
+                network(x).sigmoid()[0, 0, REACH : REACH + rows, REACH : REACH + columns].float().cpu().numpy()
+                for network in networks.values()
+            ]
         yield (top, left), np.stack(each)
         progress("mapping features in tiles", number, len(places))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from overread.cells.few_patches.marked_patches import MIDDLE, MarkedPatches, painted
+from overread.cells.few_patches.marked_patches import MIDDLE, MarkedPatch, MarkedPatches, framed, painted
 from overread.cells.few_patches.pixel_source import PixelSource
 from overread.core import random
 from overread.core.errors import checked, require
@@ -39,13 +39,21 @@ class FeatureNetwork(nn.Module):
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(1, width, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.first = nn.Sequential(
+            nn.Conv2d(1, width, 5, stride=2, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
         self.wide = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 3, padding=step, dilation=step, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+            nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=step, dilation=step, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            )
             for step in (1, 2, 4, 8, 1)
         )
-        self.fine = nn.Sequential(nn.Conv2d(1, width // 2, 3, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU())
-        self.last = nn.Sequential(nn.Conv2d(width + width // 2, width // 2, 3, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU())
+        self.fine = nn.Sequential(
+            nn.Conv2d(1, width // 2, 3, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+        )
+        self.last = nn.Sequential(
+            nn.Conv2d(width + width // 2, width // 2, 3, padding=1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()
+        )
         self.answer = nn.Conv2d(width // 2, 1, 1)
         initialise(self)
 
@@ -118,12 +126,11 @@ def train_feature(
     return Learned(network, len(yes), len(no), len(hard), strength, float(np.mean(losses[-20:])))
 
 
-def _lessons(marked: MarkedPatches, patch: object, sources: Mapping[str, PixelSource], *, mistaken: bool = False) -> list[Lesson]:
+def _lessons(
+    marked: MarkedPatches, patch: MarkedPatch, sources: Mapping[str, PixelSource], *, mistaken: bool = False
+) -> list[Lesson]:
     """The squares of a patch, :data:`SIDE` pixels wide, with what is known of them. ``mistaken``: of another feature, whose
     painted pixels are none of this one."""
-    from overread.cells.few_patches.marked_patches import MarkedPatch, framed
-
-    assert isinstance(patch, MarkedPatch)
     source = sources[patch.image]
     side = patch.side
     if patch.mask:
@@ -137,7 +144,9 @@ def _lessons(marked: MarkedPatches, patch: object, sources: Mapping[str, PixelSo
         aim, known = np.zeros((side, side), bool), np.ones((side, side), bool)
     if mistaken:
         aim = np.zeros_like(aim)
-    inside = framed(np.ones(source.size, bool), patch.top, patch.left, side, side) if _sticks_out(patch, source) else None
+    inside = (
+        framed(np.ones(source.size, bool), patch.top, patch.left, side, side) if _sticks_out(patch, source) else None
+    )
     known = known if inside is None else known & inside
     starts = [0] if side <= SIDE else [*range(0, side - SIDE, SIDE), side - SIDE]
     found = []
@@ -151,11 +160,13 @@ def _lessons(marked: MarkedPatches, patch: object, sources: Mapping[str, PixelSo
     return found
 
 
-def _sticks_out(patch: object, source: PixelSource) -> bool:
-    from overread.cells.few_patches.marked_patches import MarkedPatch
-
-    assert isinstance(patch, MarkedPatch)
-    return patch.top < 0 or patch.left < 0 or patch.top + patch.side > source.size[0] or patch.left + patch.side > source.size[1]
+def _sticks_out(patch: MarkedPatch, source: PixelSource) -> bool:
+    return (
+        patch.top < 0
+        or patch.left < 0
+        or patch.top + patch.side > source.size[0]
+        or patch.left + patch.side > source.size[1]
+    )
 
 
 @checked
@@ -164,20 +175,23 @@ def mined(network: FeatureNetwork, no: Sequence[Lesson], device: str = "cpu") ->
 
     Of each square known pixels alone count, once around the strongest answer; at most :data:`HARD`, those above :data:`STRONG`.
     """
-    from overread.cells.few_patches.marked_patches import framed
-
     network.eval()
     found: list[tuple[float, Lesson]] = []
     for lesson in no:
         with torch.no_grad():
-            answer = network(torch.from_numpy(lesson.pixels)[None, None].to(device)).sigmoid()[0, 0, RIM:-RIM, RIM:-RIM].cpu().numpy()
+            answer = (
+                network(torch.from_numpy(lesson.pixels)[None, None].to(device))
+                .sigmoid()[0, 0, RIM:-RIM, RIM:-RIM]
+                .cpu()
+                .numpy()
+            )
         answer = np.where(lesson.known, answer, 0)
         while float(answer.max()) >= STRONG:
             y, x = np.unravel_index(int(answer.argmax()), answer.shape)
             near = np.zeros_like(lesson.known)
             near[max(0, y - APART) : y + APART + 1, max(0, x - APART) : x + APART + 1] = True
             found.append((float(answer[y, x]), Lesson(lesson.pixels, np.zeros_like(lesson.aim), lesson.known & near)))
-            answer = np.where(framed(near, 0, 0, *near.shape), 0, answer)
+            answer = np.where(near, 0, answer)
     found.sort(key=lambda pair: -pair[0])
     kept = found[:HARD]
     return [lesson for _, lesson in kept], float(np.mean([strength for strength, _ in kept])) if kept else 0.0

@@ -78,8 +78,13 @@ class MarkedPatches:
         return tuple(patch for patch in self.patches if patch.feature == feature and patch.present == present)
 
     def __str__(self) -> str:
-        told = (f"{name} {len(self.of(name, present=True))} with, {len(self.of(name, present=False))} without" for name in self.features)
-        return f"{count(len(self.patches), 'patch', 'patches')} in {count(len(self.images), 'image')}: {'; '.join(told)}"
+        told = (
+            f"{name} {len(self.of(name, present=True))} with, {len(self.of(name, present=False))} without"
+            for name in self.features
+        )
+        return (
+            f"{count(len(self.patches), 'patch', 'patches')} in {count(len(self.images), 'image')}: {'; '.join(told)}"
+        )
 
 
 @checked
@@ -117,11 +122,15 @@ def _chosen(made: MarkedPatches, features: Sequence[str]) -> MarkedPatches:
     kept = tuple(patch for patch in made.patches if not features or patch.feature in features)
     found = MarkedPatches(kept, made.root)
     if blank := sum(patch.feature == "" or patch.image == "" for patch in kept):
-        raise InputError("patches need an image and a feature", given=count(blank, "row"), todo="fill in the blank cells")
+        raise InputError(
+            "patches need an image and a feature", given=count(blank, "row"), todo="fill in the blank cells"
+        )
     for name in found.features:
         for there, said in ((True, "with"), (False, "without")):
             if not found.of(name, present=there):
-                raise InputError(f"there is no patch {said} the feature", given=name, todo=f"mark about ten squares {said} it")
+                raise InputError(
+                    f"there is no patch {said} the feature", given=name, todo=f"mark about ten squares {said} it"
+                )
     return found
 
 
@@ -166,5 +175,7 @@ def framed(pixels: NDArray, top: int, left: int, height: int, width: int) -> NDA
     rows = slice(max(0, top), max(0, min(pixels.shape[0], top + height)))
     columns = slice(max(0, left), max(0, min(pixels.shape[1], left + width)))
     part = pixels[rows, columns]
-    found[rows.start - top : rows.start - top + part.shape[0], columns.start - left : columns.start - left + part.shape[1]] = part
+    found[
+        rows.start - top : rows.start - top + part.shape[0], columns.start - left : columns.start - left + part.shape[1]
+    ] = part
     return found

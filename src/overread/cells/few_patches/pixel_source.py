@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, checked
 from overread.core.sandbox import contained_call
 from overread.images.formats.tiff import require_directories
-from overread.images.image import LIMITS, read_bytes
+from overread.images.image import read_bytes
 from overread.images.read import naming, read_image
 
 #: Rows that are looked at at once where a whole image is walked through.
@@ -41,7 +41,10 @@ class PixelSource:
 
     def window(self, top: int, left: int, height: int, width: int) -> NDArray[np.float32]:
         """(height, width) in standard deviations from the mean, at most 5; beyond the image lies its mirror image."""
-        rows, columns = (_mirrored(start, length, side) for start, length, side in ((top, height, self.size[0]), (left, width, self.size[1])))
+        rows, columns = (
+            _mirrored(start, length, side)
+            for start, length, side in ((top, height, self.size[0]), (left, width, self.size[1]))
+        )
         block = np.asarray(self.pixels[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
         seen = block[np.ix_(rows - rows.min(), columns - columns.min())].astype(np.float32)
         return np.clip((seen - np.float32(self.mean)) / np.float32(self.std), -5, 5)
@@ -101,7 +104,11 @@ def _decoded(address: str, scratch: Path) -> NDArray[Any]:
         height, width, kind = contained_call(unpack_tiff, address, str(scratch))
         return np.memmap(scratch, np.dtype(kind), "r", shape=(int(height), int(width)))
     if image.pixels.ndim != 3:
-        raise ImageError("patches are marked in flat images", given=f"shape {image.pixels.shape}", todo="save each slice as an image of its own")
+        raise ImageError(
+            "patches are marked in flat images",
+            given=f"shape {image.pixels.shape}",
+            todo="save each slice as an image of its own",
+        )
     if image.pixels.shape[-1] == 3:
         return np.asarray(cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY))
     return np.asarray(image.pixels.mean(-1) if image.pixels.shape[-1] > 1 else image.pixels[..., 0])
@@ -114,20 +121,18 @@ def unpack_tiff(address: str, scratch: str) -> list[Any]:
     """
     import tifffile
 
-    with open(address, "rb") as handle:
-        data = memoryview(handle.read(LIMITS.file_bytes + 1))
-    if len(data) > LIMITS.file_bytes:
-        raise ImageError("the file is larger than the limit", given=f"more than {LIMITS.file_bytes:,} bytes", todo="store it without compression, then it is memory-mapped")  # fmt: skip
-    require_directories(bytes(data[:0]) + data.tobytes(), 4096)
+    require_directories(read_bytes(address), 4096)
     with tifffile.TiffFile(address) as file:
         page: Any = file.pages[0]
         if len(file.pages) != 1 or page.samplesperpixel != 1 or page.dtype is None or page.dtype.kind not in "uif":
-            raise ImageError("a large image is one grey page", given=f"{len(file.pages)} pages of {page.samplesperpixel} samples")
+            raise ImageError(
+                "a large image is one grey page", given=f"{len(file.pages)} pages of {page.samplesperpixel} samples"
+            )
         pixels = np.memmap(scratch, page.dtype, "w+", shape=(page.imagelength, page.imagewidth))
-        for part, index, shape in page.segments(maxworkers=1):
+        for part, index, _ in page.segments(maxworkers=1):
             if part is not None:
                 top, left = int(index[2]), int(index[3])
-                block = part.reshape(part.shape[1:3])[: shape[1], : shape[2]]
+                block = part.reshape(part.shape[1:3])[: page.imagelength - top, : page.imagewidth - left]
                 pixels[top : top + block.shape[0], left : left + block.shape[1]] = block
         pixels.flush()
     return [int(page.imagelength), int(page.imagewidth), page.dtype.str]
