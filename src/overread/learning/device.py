@@ -42,6 +42,7 @@ def pick_device(wanted: str = "") -> str:
     return wanted
 
 
+@checked
 @contextmanager
 def seeded(seed: int, epoch: int, step: int, what: str) -> Iterator[None]:
     """torch's generator set from the counter for what torch draws itself (dropout, initial weights), then restored."""
