@@ -33,7 +33,7 @@ def patches(
     from overread.cells.few_patches.few_patches import images_of_patches, map_features, preview, read_images_to_map
     from overread.cells.few_patches.marked_patches import read_patches
     from overread.core.files import cores
-    from overread.reporting.pages.patches import patches_page
+    from overread.reporting.pages.cells.patches import patches_page
 
     torch.set_num_threads(threads or cores())
     marked = read_patches(table, features=feature)

@@ -1,0 +1,1 @@
+"""Pages of cells and of what is in them."""
