@@ -149,7 +149,7 @@ def _judge_outlines(
     looks = Path(ledger) if ledger else ledger_beside(predictions or path)
     with bars() as progress:
         found = study_outlines(readings, PredictedOutlines.read(table) if table else None, reference=reference, level=level, seed=seed,
-                               ledger=looks, name=str(predictions.name) if predictions else "", progress=progress)  # fmt: skip
+                               ledger=looks, name=str(predictions.name) if predictions else "", workers=0, progress=progress)  # fmt: skip
     found.save(folder)
     consensus = write_consensus(readings, folder)
     if as_json:

@@ -16,10 +16,12 @@ from torchmetrics.functional.detection import panoptic_quality
 from overread.core.errors import InputError, UnsoundError
 from overread.evaluation.instances.evaluate_outlines import InstanceEvaluation, evaluate_outlines
 from overread.evaluation.instances.instance_match import match_centres
-from overread.evaluation.instances.outline_counts import counted_outlines
-from overread.evaluation.instances.outline_statistics import judge_centres
+from overread.evaluation.instances.outline_counts import AT, FIELDS, counted_outlines
+from overread.evaluation.instances.outline_statistics import judge_centres, outline_statistic
 from overread.evaluation.ledger import verify
 from overread.evaluation.metrics import metric_named, shown
+from overread.stats.discrimination.delong import bootstrap_difference
+from overread.stats.resample import bootstrapped
 
 
 @pytest.fixture(scope="module")
@@ -350,52 +352,66 @@ def test_no_truth_at_all(tmp_path, images):
 # -- the intervals hold what they say ---------------------------------------------------------------------------------
 
 
+def simulated(rng, people, each, skill=None, load=None, better=0.0):
+    """Counts of images of patients who differ in difficulty and in the number of objects; the patient of each."""
+    images = people * each
+    skill = rng.normal(1.5, 0.7, people) if skill is None else skill
+    skill = np.repeat(1 / (1 + np.exp(-(skill + better + rng.normal(0, 0.3, people)))), each)
+    true = rng.poisson(np.repeat(rng.gamma(4, 5, people), each)) + 1 if load is None else load
+    cells = np.zeros((images, 1, len(FIELDS)))
+    left = true
+    for t in range(10, 20):
+        left = rng.binomial(left, skill if t == 10 else 0.6 + 0.4 * skill)
+        cells[:, 0, AT[f"hits {t}"]] = left
+    hit = cells[:, 0, AT["hits 10"]]
+    cells[:, 0, AT["true"]], cells[:, 0, AT["predicted"]] = true, hit + rng.poisson(0.15 * true)
+    cells[:, 0, AT["iou"]] = hit * np.clip(rng.normal(0.6 + 0.2 * skill, 0.03), 0.5, 1)
+    cells[:, 0, AT["merges"]] = rng.binomial(true, 0.16 * (1 - skill))
+    cells[:, 0, AT["log size"]] = rng.normal(0.05 * hit, 0.2 * np.sqrt(hit))
+    cells[:, 0, AT["distance"]] = hit * np.exp(rng.normal(0, 0.2, images))
+    cells[:, 0, AT["true pixels"]] = cells[:, 0, AT["predicted pixels"]] = 80 * true
+    cells[:, 0, AT["shared"]] = 80 * true * skill * 0.9
+    return cells, np.repeat(np.arange(people), each)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("patients", "each"), [(15, 1), (40, 1), (25, 2)])
 def test_intervals_hold_the_truth_as_often_as_they_say(patients, each):
-    """Counts of images simulated with images (patients) that differ in difficulty; pooled truth from 200,000 images."""
-    from overread.evaluation.estimators import Intervals
-    from overread.evaluation.instances.outline_counts import AT, FIELDS, OutlineCounts
-    from overread.evaluation.instances.outline_statistics import LayerStatistics
+    """The truth is that of 200,000 images."""
 
-    def simulated(rng, people):
-        images = people * each
-        skill = np.repeat(1 / (1 + np.exp(-rng.normal(1.5, 0.7, people))), each)
-        true = rng.poisson(np.repeat(rng.gamma(4, 5, people), each)) + 1
-        cells = np.zeros((images, 1, len(FIELDS)))
-        left = true
-        for t in range(10, 20):
-            left = rng.binomial(left, skill if t == 10 else 0.6 + 0.4 * skill)
-            cells[:, 0, AT[f"hits {t}"]] = left
-        hit = cells[:, 0, AT["hits 10"]]
-        cells[:, 0, AT["true"]], cells[:, 0, AT["predicted"]] = true, hit + rng.poisson(0.15 * true)
-        cells[:, 0, AT["iou"]] = hit * np.clip(rng.normal(0.6 + 0.2 * skill, 0.03), 0.5, 1)
-        cells[:, 0, AT["merges"]] = rng.binomial(true, 0.08 * (1 - skill) * 2)
-        cells[:, 0, AT["log size"]] = rng.normal(0.05 * hit, 0.2 * np.sqrt(hit))
-        cells[:, 0, AT["distance"]] = hit * np.exp(rng.normal(0, 0.2, images))
-        pixels = 80 * true
-        cells[:, 0, AT["true pixels"]], cells[:, 0, AT["predicted pixels"]] = pixels, pixels
-        cells[:, 0, AT["shared"]] = pixels * skill * 0.9
-        codes = np.repeat(np.arange(people), each)
-        table = pd.DataFrame({"case": np.arange(images), "patient": codes, "split": "", "source": ""})
-        counts = OutlineCounts(table, (), cells, ("",) * images, np.zeros((1, 1), int))
-        return counts, codes
-
-    def estimates(counts, codes, resamples):
-        rows = np.ones(len(codes), bool)
-        found = LayerStatistics.of(counts, codes.astype(np.int64), rows, (0,)).estimates(Intervals(0.95, 0, resamples))
-        return {e.metric: e for e in found}
+    def estimates(cells, codes, resamples):
+        one = outline_statistic(cells[:, 0], codes.astype(np.int64), int(codes.max()) + 1)
+        return {e.metric: e for e in bootstrapped(one, codes.astype(np.int64), resamples=resamples)}
 
     rng = np.random.default_rng(11)
-    true = {name: e.value for name, e in estimates(*simulated(rng, 200_000 // each), 2).items()}
+    true = {name: e.value for name, e in estimates(*simulated(rng, 200_000 // each, each), 2).items()}
     names = ("ap@0.5", "ap", "ap per image", "f1@0.5", "precision@0.5", "recall@0.5", "pq", "dice", "merges", "count error",
              "count error, upper limit", "size bias", "boundary distance")  # fmt: skip
     held, studies = dict.fromkeys(names, 0), 600
     for _ in range(studies):
-        found = estimates(*simulated(rng, patients), 300)
+        found = estimates(*simulated(rng, patients, each), 300)
         for name in names:
             held[name] += found[name].low <= true[name] <= found[name].high
     shares = {name: many / studies for name, many in held.items()}
-    print(patients, each, shares)
     assert all(0.90 <= share <= 0.99 for name, share in shares.items() if "limit" not in name), shares
     assert shares["count error, upper limit"] >= 0.85, shares
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patients", [15, 40])
+def test_intervals_of_differences_hold_the_truth_as_often_as_they_say(patients):
+    """Two segmenters on the same images, as good on average: p below .05 in one study of twenty."""
+    rng, names, studies = np.random.default_rng(3), ("ap@0.5", "ap", "pq", "merges"), 600
+    held, small = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for _ in range(studies):
+        skill = rng.normal(1.5, 0.7, patients)
+        load = rng.poisson(rng.gamma(4, 5, patients)) + 1
+        sides = [outline_statistic(simulated(rng, patients, 1, skill, load)[0][:, 0], np.arange(patients), patients, bounds=False)
+                 for _ in range(2)]  # fmt: skip
+        for d in bootstrap_difference(*sides, patients, images=patients, resamples=300):
+            if d.first.metric in names:
+                held[d.first.metric] += d.difference.low <= 0 <= d.difference.high
+                small[d.first.metric] += d.p < 0.05
+    shares = {name: many / studies for name, many in held.items()}
+    assert all(0.91 <= share <= 0.985 for share in shares.values()), shares
+    assert all(held[name] + small[name] == studies for name in names)

@@ -225,6 +225,15 @@ def test_the_consensus_is_written_as_masks(study, tmp_path):
         assert (read_labels(tmp_path / table["mask"][row]).labels == known.labels).all()
 
 
+def test_child_processes_count_the_same_and_what_differs_in_size_is_refused(study, tmp_path):
+    readings, model = read_readings(study[0]), study[1]
+    one = study_outlines(readings, model, resamples=20)
+    assert study_outlines(readings, model, resamples=20, workers=2) == one
+    cut = [(t, t[:-1]) for t in (model.truth(i).labels for i in range(12))]
+    with pytest.raises(InputError, match=r"image 1 of those read.*differ in size"):
+        study_outlines({**readings, "zed": written(tmp_path, cut)})
+
+
 def test_what_cannot_be_studied(study, tmp_path):
     readings, model = read_readings(study[0]), study[1]
     with pytest.raises(ArgumentError, match="no other readers"):

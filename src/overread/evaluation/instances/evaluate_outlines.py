@@ -346,7 +346,7 @@ def _cohort(predicted: PredictedOutlines, counts: OutlineCounts, codes: Integers
         merges=int(sums[0, AT["merges"]]), splits=int(sums[0, AT["splits"]]), unknown=len(predicted) - len(counts),
         empty=int(empty.sum()), left_empty=int((empty & (counts.of("predicted") == 0)).sum()),
         sized=int((np.isfinite(predicted.pixel_sizes) & predicted.known).sum()), per_class=per_class,
-        unclassed=sum(true_or_drawn for true_or_drawn in (true + drawn - sum(sum(pair) for pair in per_class.values()),) if per_class),
+        unclassed=true + drawn - sum(map(sum, per_class.values())) if per_class else 0,
         sources={str(name): int(many) for name, many in sources.items()},
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ images (as Rajpurkar 2017 does with findings), or all against a known truth.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -17,15 +17,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.core.errors import InputError, checked, nearest, one_of, require
+from overread.core.errors import ImageError, InputError, checked, nearest, one_of, require
 from overread.core.files import plain, sha256, write_csv
 from overread.core.phrases import aligned, count
 from overread.core.progress import Progress, silent
+from overread.core.sandbox import contained
 from overread.evaluation.comparison.claims import look
 from overread.evaluation.instances.outline_consensus import SHAPES, consensus_outlines
 from overread.evaluation.instances.outline_counts import FIELDS, counted_pair
 from overread.evaluation.instances.outline_statistics import METRIC_SCALES, metrics_of_sums, with_extras
-from overread.evaluation.instances.predicted_outlines import FIRST, PredictedOutlines, table_of
+from overread.evaluation.instances.predicted_outlines import FIRST, PredictedOutlines, read_labels, table_of
 from overread.evaluation.ledger import looked, verify
 from overread.evaluation.operating_point import refuse_training
 from overread.evaluation.readers.answers import FEWEST_CASES
@@ -155,7 +156,7 @@ def write_consensus(readings: Mapping[str, PredictedOutlines], folder: str | Pat
     The table has ``case``, ``patient``, ``source``, ``mask`` and ``readers``, how many have outlined the image; another
     run takes it by ``--mask mask``. As :func:`.consensus_outlines`. Returns its path.
     """
-    rows = {name: {case: row for row, case in enumerate(table.table["case"]) if table.table["predicted"].iloc[row]} for name, table in readings.items()}  # fmt: skip
+    rows = _rows(readings)
     made = []
     for number, case in enumerate(dict.fromkeys(case for held in rows.values() for case in held), 1):
         who = [name for name in readings if case in rows[name]]
@@ -203,6 +204,7 @@ def study_outlines(
     resamples: int | None = None,
     ledger: str | Path | None = None,
     name: str = "",
+    workers: int = 1,
     progress: Progress = silent,
 ) -> OutlineReading:
     """Judge readers among themselves, and a model beside them on the same images, with intervals by patient.
@@ -211,7 +213,7 @@ def study_outlines(
     (:func:`.consensus_outlines` in the given ``shape``; no reader is part of his own), the ``truth`` of the model's table,
     or the truth where that knows any (``auto``). The model is judged against each reader's reference on that reader's
     images, and its number is the mean, as theirs is. ``name``: of the model in the ``ledger``, which gets a look where there
-    is a model. Readers of fewer than ten images are counted, not judged. The intervals are for these readers. Raises
+    is a model; ``workers`` as in :func:`.counted_outlines`. Readers of fewer than ten images are counted, not judged. The intervals are for these readers. Raises
     :class:`InputError` for fewer than two readers without a truth, and where no image is shared; :class:`UnsoundError`
     where the model has seen a patient.
     """
@@ -234,7 +236,7 @@ def study_outlines(
         given=", ".join(readings),
     )
     readers = tuple(readings)
-    counted, cautions = _counted(readings, model, known, shape, progress)
+    counted, cautions = _counted(readings, model, known, shape, workers, progress)
     judged = counted.read.sum(axis=0) >= FEWEST_CASES
     require(
         bool(judged.any()),
@@ -289,17 +291,10 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _counted(
-    readings: Mapping[str, PredictedOutlines],
-    model: PredictedOutlines | None,
-    known: bool,
-    shape: str,
-    progress: Progress,
-) -> tuple[_Counted, list[str]]:
+    readings: Mapping[str, PredictedOutlines], model: PredictedOutlines | None, known: bool, shape: str, workers: int, progress: Progress
+) -> tuple[_Counted, list[str]]:  # fmt: skip
     """Read every image of every reader once, make its references, and count."""
-    rows = {
-        name: {case: row for row, case in enumerate(table.table["case"]) if table.table["predicted"].iloc[row]}
-        for name, table in readings.items()
-    }
+    rows = _rows(readings)
     every = list(dict.fromkeys(case for held in rows.values() for case in held))
     own: dict[str, int] = {}
     if model is not None:
@@ -316,38 +311,90 @@ def _counted(
         )
     if more := len(own) - len(cases) if model is not None else 0:
         notes.append(f"{count(more, 'image')} predicted, but not read, and left out")
-    readers, fields = tuple(readings), len(FIELDS)
-    pairs = list(combinations(range(len(readers)), 2))
-    made = _Counted(tuple(cases), np.empty(0, np.int64), np.zeros((len(cases), len(pairs), fields)), np.zeros((len(cases), len(readers), 2, fields)),
-                    np.zeros((len(cases), len(readers)), bool), np.zeros((len(cases), len(pairs)), bool))  # fmt: skip
-    people = []
-    for number, case in enumerate(cases):
-        drawn = {r: readings[n].labels(rows[n][case]) for r, n in enumerate(readers) if case in rows[n]}
-        predicted = model.labels(own[case]) if model is not None else None
-        truth = model.truth(own[case]) if model is not None and known else None
-        sizes = {o.size for o in (*drawn.values(), *(o for o in (predicted, truth) if o is not None))}
-        if len(sizes) > 1:
-            raise InputError("outlines of one image differ in size", given=f"image {number + 1} of those read: {sorted(sizes)}",
-                             todo="write label images in the size of the image")  # fmt: skip
-        for place, (a, b) in enumerate(pairs):
-            if a in drawn and b in drawn:
-                made.pairs[number, place] = _cells(drawn[a], drawn[b])
-                made.both[number, place] = True
-        for r in drawn:
-            others = [drawn[o].labels for o in drawn if o != r]
-            if truth is None and not others:
-                continue
-            against = truth if truth is not None else consensus_outlines(others, shape=shape)
-            made.each[number, r, 0] = _cells(against, drawn[r])
-            if predicted is not None:
-                made.each[number, r, 1] = _cells(against, predicted)
-            made.read[number, r] = True
-        first = readings[readers[min(drawn)]]
-        people.append(
-            model.patients[own[case]] if model is not None else first.patients[rows[readers[min(drawn)]][case]]
+    tasks, people = [], []
+    for case in cases:
+        drawn = [_address(table, rows[name].get(case), "predicted") for name, table in readings.items()]
+        beside = [_address(model, own[case], side) if model is not None else "" for side in ("predicted", "truth")]
+        tasks.append((drawn, beside[0], beside[1] if known else "", shape))
+        first = next(name for name in readings if case in rows[name])
+        people.append(model.patients[own[case]] if model is not None else readings[first].patients[rows[first][case]])
+    found: Iterator[Any] = contained(counted_readings, tasks, workers=workers) if workers != 1 else _here(tasks)
+    parts: list[CountedReadings] = []
+    for number, one in enumerate(found, 1):
+        if isinstance(one, ImageError):
+            raise InputError("outlines cannot be judged", given=f"image {number} of those read: {one}", todo="mend the label image, or leave the image out")  # fmt: skip
+        parts.append(one)
+        progress("comparing readers", number, len(tasks))
+    pairs, each, read, both = (
+        np.stack([getattr(part, name) for part in parts]) for name in ("pairs", "each", "read", "both")
+    )
+    codes = patient_codes(np.array(people, object), len(cases))
+    return _Counted(
+        tuple(cases), codes, pairs.astype(np.float64), each.astype(np.float64), read.astype(bool), both.astype(bool)
+    ), notes
+
+
+def _rows(readings: Mapping[str, PredictedOutlines]) -> dict[str, dict[str, int]]:
+    """Of each reader the row of every image that he has read."""
+    return {
+        name: {case: row for row, (case, path) in enumerate(zip(t.table["case"], t.table["predicted"])) if path}
+        for name, t in readings.items()
+    }
+
+
+def _address(table: PredictedOutlines, row: int | None, side: str) -> str:
+    path = "" if row is None else str(table.table[side].iloc[row])
+    return str(Path(table.folder) / path) if path else ""
+
+
+def _here(tasks: Sequence[tuple[Any, ...]]) -> Iterator[CountedReadings | ImageError]:
+    for task in tasks:
+        try:
+            yield counted_readings(*task)
+        except ImageError as error:
+            yield error
+
+
+@dataclass(frozen=True)
+class CountedReadings:
+    """What is counted of one image: ``pairs`` (pairs, fields), ``each`` (R, 2, fields) reader and model, ``read`` (R,),
+    ``both`` (pairs,)."""
+
+    pairs: NDArray[Any]
+    each: NDArray[Any]
+    read: NDArray[Any]
+    both: NDArray[Any]
+
+
+@checked
+def counted_readings(drawn: list[str], predicted: str, truth: str, shape: str) -> CountedReadings:
+    """Count one image: ``drawn`` the label images of R readers, blank of one who has not read it; of the model and the
+    truth, blank where there is none. Raises :class:`ImageError` for what cannot be read, or differs in size."""
+    held = {r: read_labels(path) for r, path in enumerate(drawn) if path}
+    model, known = (read_labels(path) if path else None for path in (predicted, truth))
+    sizes = {o.size for o in (*held.values(), model, known) if o is not None}
+    if len(sizes) > 1:
+        raise ImageError(
+            "outlines of one image differ in size",
+            given=sorted(sizes),
+            todo="write label images in the size of the image",
         )
-        progress("comparing readers", number + 1, len(cases))
-    return replace(made, codes=patient_codes(np.array(people, object), len(cases))), notes
+    pairs = list(combinations(range(len(drawn)), 2))
+    both = np.array([a in held and b in held for a, b in pairs], bool)
+    between = np.zeros((len(pairs), len(FIELDS)))
+    for place in np.flatnonzero(both):
+        between[place] = _cells(*(held[r] for r in pairs[place]))
+    each, read = np.zeros((len(drawn), 2, len(FIELDS))), np.zeros(len(drawn), bool)
+    for r, mine in held.items():
+        others = [held[o].labels for o in held if o != r]
+        if known is None and not others:
+            continue
+        against = known if known is not None else consensus_outlines(others, shape=shape)
+        each[r, 0] = _cells(against, mine)
+        if model is not None:
+            each[r, 1] = _cells(against, model)
+        read[r] = True
+    return CountedReadings(between, each, read, both)
 
 
 def _cells(truth: Outlines, predicted: Outlines) -> Floats:
