@@ -417,6 +417,7 @@ def digest(table: pd.DataFrame) -> str:
     return sha256(table.to_csv(index=False, lineterminator="\n").encode())[:16]
 
 
+@checked
 def prove(
     table: pd.DataFrame, cases: Cases, audit: Audit | None, left_out: dict[str, int], warnings: list[str], given: bool
 ) -> dict[str, Any]:

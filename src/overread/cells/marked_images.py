@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from overread.cases.cases import Cases, mask_paths, paths
 from overread.core.errors import ImageError, checked, require
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
@@ -63,3 +64,28 @@ def _read(
             yield row, pixels if tasks[row][0] else None, Outlines(labels, tuple(classes), tuple(notes))
     if doing:
         progress(doing, len(tasks), len(tasks))
+
+
+@checked
+def truly_marked(
+    cases: Cases, *, names: Sequence[str] = (), threads: int = 0, errors: dict[int, str] | None = None, pixels: bool = True,
+    doing: str = "", progress: Progress = silent,
+) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
+    """The same of the images of ``cases`` that have a mask; ``row`` is that of their table. ``pixels``: whether they are read."""
+    held = [
+        (row, image, mask)
+        for row, (image, mask) in enumerate(zip(paths(cases), mask_paths(cases), strict=True))
+        if mask
+    ]
+    return _read_held(held, list(names), threads, errors, pixels, doing, progress)
+
+
+def _read_held(
+    held: list[tuple[int, str, str]], names: list[str], threads: int, errors: dict[int, str] | None, pixels: bool, doing: str, progress: Progress
+) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
+    wrong: dict[int, str] = {}
+    tasks = [(image if pixels else "", mask) for _, image, mask in held]
+    for place, read, outlines in _read(tasks, names, threads, wrong, doing, progress):
+        yield held[place][0], read, outlines
+    if errors is not None:
+        errors.update({held[place][0]: reason for place, reason in wrong.items()})

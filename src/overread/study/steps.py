@@ -93,7 +93,7 @@ def run(
         begin(context, cases)
         for step in STEPS:
             step(context)
-        _close_record(context)
+        close_record(context)
     return folder / "report.html"
 
 
@@ -137,7 +137,9 @@ def begin(context: RunContext, cases: Cases) -> None:
         context.say(line)
 
 
-def _close_record(context: RunContext) -> None:
+@checked
+def close_record(context: RunContext) -> None:
+    """Write down in ``record.json`` how long the whole run took, once."""
     record = context.record()
     if "seconds" not in record:
         write_json(context.folder / "record.json", {**record, "seconds": round(context.clock.elapsed, 1)})
@@ -487,7 +489,7 @@ def report(context: RunContext) -> None:
     from overread.reporting import card, write_checklists
     from overread.reporting import report as write_report
 
-    _close_record(context)
+    close_record(context)
     card(context.folder)
     if not context.dense:  # they ask for the accuracy of one answer a case
         write_checklists(context.folder)

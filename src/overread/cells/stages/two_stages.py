@@ -1,0 +1,83 @@
+"""What two stages come to, segment the cells and tell them apart, beside one network that sees the whole image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from overread.cells.stages.ceiling import Ceiling
+from overread.core.errors import checked, one_of
+from overread.core.phrases import aligned
+from overread.evaluation.results import Result, lookup
+from overread.stats.estimate import Difference, Estimate, level_text, p_text
+
+#: How cells become an answer for the case: counted, or weighed by a network.
+POOLS = ("rule", "mean", "attention")
+
+
+@dataclass(frozen=True, eq=False)
+class TwoStages(Result):
+    """Two stages against one on the same images, split and budget.
+
+    ``names``: of the two, the two stages first. ``differences``: first − second, paired by image and clustered by patient.
+    ``pooled``: how cells become the answer, in words; blank where cells themselves are the answer. ``window``: what is cut
+    out of a cell, in words. ``cells``: cells by kind of outlines and part. ``proof``: that no image has cells on two sides.
+    ``seconds``: what each stage took of the shared ``budget`` (0: none). ``ceiling``: what each stage costs on tuning images,
+    where that could be told. ``looks``: how often this test set was looked at before.
+    """
+
+    file: ClassVar[str] = "two_stages.json"
+
+    names: tuple[str, str]
+    differences: tuple[Difference, ...]
+    pooled: str = ""
+    window: str = ""
+    cells: dict[str, int] = field(default_factory=dict, hash=False)
+    proof: str = ""
+    seconds: dict[str, float] = field(default_factory=dict, hash=False)
+    budget: float = 0.0
+    ceiling: Ceiling | None = None
+    looks: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """The differences, then the costs of the stages."""
+        return (*(d.difference for d in self.differences), *(self.ceiling.estimates if self.ceiling else ()))
+
+    def __getitem__(self, key: str | tuple[str, str]) -> Difference:
+        """``["auc"]`` or ``["f1@0.5", "WBC"]``: the difference of a metric."""
+        return lookup([(d.first.metric, d.first.of, d) for d in self.differences if not d.first.where], key)
+
+    def __repr__(self) -> str:
+        return f"{self.names[0]} against {self.names[1]}"
+
+    def table(self) -> str:
+        """A line a difference, then how the stages were made and what they cost."""
+        head = (
+            "metric",
+            "of",
+            *self.names,
+            f"difference ({level_text([d.difference for d in self.differences])})",
+            "p",
+        )
+        rows = [(d.first.metric, d.first.of, str(d.first), str(d.second), str(d.difference), p_text(d.p)) for d in self.differences if not d.first.where]  # fmt: skip
+        told = [line for line in (self.pooled, self.window, self.proof) if line]
+        costs = (
+            ["", f"what each stage costs, on {self.ceiling.part or 'these'} images", self.ceiling.table()]
+            if self.ceiling
+            else []
+        )
+        return "\n".join([repr(self), *aligned([head, *rows]), *told, *costs, *self.notes])
+
+
+@checked
+def shares_of(budget: float, stages: Sequence[str]) -> dict[str, float]:
+    """Seconds of a ``budget`` for each of the stages, in a fixed proportion; what one leaves, the next has.
+
+    >>> shares_of(100.0, ["one stage", "segmentation", "cells"])
+    {'one stage': 40.0, 'segmentation': 35.0, 'cells': 20.0}
+    """
+    wanted = {"one stage": 0.4, "segmentation": 0.35, "cells": 0.2}
+    return {one_of(stage, wanted, "the stage"): round(budget * wanted[stage], 3) for stage in stages}
