@@ -15,12 +15,16 @@ from overread.core.phrases import count
 from overread.study.question import Resources, Study
 
 if TYPE_CHECKING:
+    from overread.explanation.cell_shares import ExplainedCells
     from overread.explanation.checks.regions import RegionShare
     from overread.explanation.map_files import MapEntry
     from overread.explanation.verdict import Criterion
     from overread.reporting.run import Run
+    from overread.study.cells.explained_cells import CellWish
+    from overread.study.context import RunContext
 
 SAMPLED, JUDGED, FILTERS = "Where no case is named", "The methods, over many cases", "What the network looks for"
+CELLS = "Which cells decided"
 
 
 def explain(
@@ -38,13 +42,16 @@ def explain(
     masks: Annotated[str, typer.Option(help="column of the table with the addresses of masks, of a study that keeps it", rich_help_panel=JUDGED)] = "",
     filters: Annotated[bool, typer.Option("--filters", help="the first filters and the patches that excite units of --layer most, instead of maps", rich_help_panel=FILTERS)] = False,
     unit: Annotated[list[int], typer.Option(min=0, help="a channel of the layer; may be repeated; the eight that vary most if not given", rich_help_panel=FILTERS)] = [],
+    cells: Annotated[str, typer.Option(help="rank the cells of each image by their share of the map, instead of showing maps: masks (of the run's table), or a run that outlines cells", rich_help_panel=CELLS)] = "",
+    planted: Annotated[list[str], typer.Option(help="class of cells that are known to matter, by which the ranking is judged; may be repeated", rich_help_panel=CELLS)] = [],
+    every_image: Annotated[bool, typer.Option("--every-image", help="cells of images of any class; of the explained class alone if not given", rich_help_panel=CELLS)] = False,
     seed: Annotated[int, typer.Option(min=0, help="of noise and of the checks")] = 0,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for explanations/ and explanations.html; the run's if not given")] = "",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Maps of where the model looked, each with what it is worth, side by side on a page.
 
-    Writes explanations/maps.json with its pictures, and explanations.html; with --judge methods.json and regions.json. Maps of the test part are no look at
+    Writes explanations/maps.json with its pictures, and explanations.html; with --judge methods.json and regions.json, with --cells cells.csv. Maps of the test part are no look at
     it: the errors that the report shows are shown; before the test part is judged, cases of the tuning part.
     """
     from overread.explanation.checks.regions import region_lines
@@ -52,6 +59,7 @@ def explain(
     from overread.explanation.verdict import methods_lines
     from overread.reporting.pages.explain import explanations_page
     from overread.reporting.run import read_run
+    from overread.study.cells.explained_cells import CellWish
     from overread.study.explained import METHODS, Wish, explain_run, filters_of_run, judge_run
 
     one_of(str(views), ("1", "2", "4", "8"), "the number of orientations")
@@ -59,12 +67,18 @@ def explain(
     wish = Wish(tuple(cases), methods, target, layer, sample, part, views, checks, seed)
     home = output_folder(output, folder)
     with open_run(Study.load(folder / "study.toml").changed(device=resources.device, threads=resources.threads), folder, quiet=as_json) as context:  # fmt: skip
-        if filters:
+        if cells:
+            ranked = _rank_cells(context, CellWish(cells, methods[0] if method else "gradient", target, tuple(planted), part, 0, not every_image, seed), home)  # fmt: skip
+        elif filters:
             made = filters_of_run(context, layer, tuple(unit), home)
         elif judge:
             rows, regions = judge_run(context, wish, judge, masks, home)
         else:
             found = explain_run(context, wish, home)
+    if cells:
+        typer.echo((home / "explanations" / "cells" / ranked[0].file).read_text("utf-8") if as_json else str(ranked[0]))
+        end([home / "explanations" / "cells.csv", ranked[1]], ["open", ranked[1]])
+        return
     if filters:
         end(made, ["open", made[0]])
         return
@@ -94,6 +108,18 @@ def explain(
     if empty := sum(entry.nothing for entry in found.maps):
         say(f"{count(empty, 'map')} of {len(found.maps)} say nothing: no value is above 0")
     end([home / "explanations" / "maps.json", page], ["open", page])
+
+
+def _rank_cells(context: RunContext, wish: CellWish, home: Path) -> tuple[ExplainedCells, Path]:
+    """The cells of the run's images, ranked and judged, and the page of it."""
+    import pandas as pd
+
+    from overread.reporting.pages.two_stage import explained_cells_page
+    from overread.study.cells.explained_cells import RANKED, explain_cells, told_of
+
+    found = explain_cells(context, wish, home)
+    told = told_of(pd.read_csv(home / "explanations" / RANKED))
+    return found, explained_cells_page(found, home / "explanations", tuple(told))[0]
 
 
 def _tell_methods(rows: tuple[Criterion, ...], regions: tuple[RegionShare, ...], as_json: bool) -> None:

@@ -46,6 +46,7 @@ from overread.cli.show import show
 from overread.cli.similar import similar
 from overread.cli.simulate import simulate
 from overread.cli.time import time
+from overread.cli.two_stage import ceiling, two_stage
 from overread.core.errors import OverreadError, UnavailableError
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -64,7 +65,7 @@ def _root(
 
 
 for _command in (run, demo, audit, split, lr_find, train, predict, evaluate, report, explain, compare, direct, leaderboard, grid, readers, froc, patches, plan, calibrate, simulate, second_reader,
-                 curve, shift, time, search, similar, serve, checklist, scan, show, measure, export, deidentify, key, doctor):  # fmt: skip
+                 curve, shift, time, search, similar, serve, checklist, scan, show, measure, two_stage, ceiling, export, deidentify, key, doctor):  # fmt: skip
     app.command(cls=HelpWithHeadings)(expanded(_command))
 app.add_typer(recipes_app, name="recipes")
 app.add_typer(data_app, name="data")

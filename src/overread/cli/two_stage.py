@@ -20,9 +20,9 @@ def two_stage(
     table: Table, columns: Columns, layout: Layout, split: SplitRule, operating_point: OperatingRule, recipe: RecipeChoice,
     training: Training, resources: Resources, machine: Machine, output: Out = Path("runs/two-stages"),
     segmenter: Annotated[str, typer.Option(help="a run that outlines objects, trained already; one is trained here if not given", rich_help_panel=STAGES)] = "",
-    window: Annotated[float, typer.Option(min=0, help="pixels of a side of the window around a cell; 0: what holds 95 % of the training cells", rich_help_panel=STAGES)] = 0.0,
-    window_microns: Annotated[float, typer.Option(min=0, help="the same in microns, for images whose pixel size is known", rich_help_panel=STAGES)] = 0.0,
-    crop_size: Annotated[int, typer.Option(min=4, max=1024, help="pixels of a side of a crop as a network sees it", rich_help_panel=STAGES)] = 64,
+    cell_window: Annotated[float, typer.Option(min=0, help="pixels of a side of the window around a cell; 0: what holds 95 % of the training cells", rich_help_panel=STAGES)] = 0.0,
+    cell_microns: Annotated[float, typer.Option(min=0, help="the same in microns, for images whose pixel size is known", rich_help_panel=STAGES)] = 0.0,
+    cell_size: Annotated[int, typer.Option(min=4, max=1024, help="pixels of a side of a crop as a network sees it", rich_help_panel=STAGES)] = 64,
     masked: Annotated[bool, typer.Option("--masked", help="show nothing of a window but its cell", rich_help_panel=STAGES)] = False,
     pool: Annotated[str, typer.Option(help="how cells become the answer for the image: rule (so many cells called), mean, or attention (learned); the rule where cells have classes, if not given", rich_help_panel=STAGES)] = "",
     count: Annotated[list[str], typer.Option(help="class of cells that counts for the rule; may be repeated; the one called like the positive class if not given", rich_help_panel=STAGES)] = [],
@@ -42,7 +42,7 @@ def two_stage(
     from overread.study.cells.two_stage_run import two_stages
 
     study = study_of(table, columns, layout, Images(), split, operating_point, recipe, training, resources)
-    asked = StageChoice(segmenter, Window(window, window_microns, crop_size, masked), pool, tuple(count), _fields(cell_set), _fields(pool_set), _fields(outline_set))  # fmt: skip
+    asked = StageChoice(segmenter, Window(cell_window, cell_microns, cell_size, masked), pool, tuple(count), _fields(cell_set), _fields(pool_set), _fields(outline_set))  # fmt: skip
     with bars() as progress:
         found = two_stages(
             study, asked, output, cache=machine.cache or None, network=not machine.offline, progress=progress, say=say

@@ -53,7 +53,7 @@ class Window:
     def __post_init__(self) -> None:
         require(self.side >= 0 and self.microns >= 0, "a window has a side above 0", given=(self.side, self.microns))
         require(not (self.side and self.microns), "the side of a window is given in one way", given=f"{self.side:g} pixels and {self.microns:g} microns",
-                todo="give --window or --window-microns")  # fmt: skip
+                todo="give --cell-window or --cell-microns")  # fmt: skip
         require(4 <= self.size <= 1024, "crops are stored with 4 to 1,024 pixels of a side", given=self.size)
 
     def pixels(self, pixel_size: float) -> float:
@@ -62,7 +62,7 @@ class Window:
             return self.side
         if not pixel_size > 0:
             raise InputError("a window in microns needs the pixel size of every image", given=f"{self.microns:g} microns",
-                             todo="give --pixel-size, or the window in pixels: --window")  # fmt: skip
+                             todo="give --pixel-size, or the window in pixels: --cell-window")  # fmt: skip
         return self.microns / pixel_size
 
 
@@ -75,7 +75,7 @@ def window_side(outlines: Iterable[Outlines]) -> float:
     sides = [max(region[0].stop - region[0].start, region[1].stop - region[1].start)
              for each in outlines for region in ndimage.find_objects(each.labels) if region is not None]  # fmt: skip
     if not sides:
-        raise InputError("there is no cell whose size could decide the window", todo="say it: --window PIXELS")
+        raise InputError("there is no cell whose size could decide the window", todo="say it: --cell-window PIXELS")
     return float(2 * math.ceil(max(float(np.quantile(sides, FITS)), LEAST_SIDE) * ROOM / 2))
 
 

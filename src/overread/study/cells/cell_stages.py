@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,12 +36,10 @@ from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.evaluation.instances.instance_match import match_instances
 from overread.images.outlines.outlines import Outlines
+from overread.learning.model import Model
+from overread.learning.recipe import Recipe
 from overread.predictions import Predictions
 from overread.tasks.target import Target
-
-if TYPE_CHECKING:
-    from overread.learning.model import Model
-    from overread.learning.recipe import Recipe
 
 #: The two kinds of outlines that cells are cut by.
 TRUE, PREDICTED = "true", "predicted"
@@ -153,7 +151,6 @@ def teach_pool(tools: StageTools, cut: dict[str, list[CutImage]], recipe: Recipe
 
 
 def _taught(tools: StageTools, cells: Cases, recipe: Recipe, name: str, clock: Clock) -> Model:
-    from overread.learning.model import Model
     from overread.learning.train import train
 
     if not len(cells):
@@ -200,7 +197,7 @@ def told_cells(
     found = predict(model, cells, device=tools.device, threads=tools.threads, part=part, progress=tools.progress, say=tools.say)  # fmt: skip
     found.save(path)
     write_json(of, key)
-    return found
+    return Predictions.read(path)  # as a later call finds it: a file rounds
 
 
 @checked

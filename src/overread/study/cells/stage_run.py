@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,12 @@ from overread.cells.marked_images import marked_images, truly_marked
 from overread.cells.stages.cell_crops import CutImage, Window, window_side
 from overread.cells.stages.two_stages import POOLS, shares_of
 from overread.core.errors import InputError, UnsoundError, checked, one_of
-from overread.core.files import folder_lock, read_json
+from overread.core.files import build, folder_lock, read_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.images.outlines.outlines import Outlines
+from overread.learning.model import Model
 from overread.learning.recipe import Recipe
 from overread.study import steps
 from overread.study.cells.cell_stages import PREDICTED, StageTools, cut_part, same_classes
@@ -28,9 +29,6 @@ from overread.study.context import RunContext
 from overread.study.question import Study
 from overread.tasks.segmentation import OBJECT as ONE_CLASS
 from overread.tasks.target import Target
-
-if TYPE_CHECKING:
-    from overread.learning.model import Model
 
 #: Where the parts of such a study lie in its folder.
 ONE_STAGE, SEGMENTATION, ANSWERS, CHOICE = "one-stage", "segmentation", "two-stages", "choice.json"
@@ -152,7 +150,7 @@ class StageRun:
             side = window_side(
                 outlines for *_, outlines in truly_marked(tools.part("train"), pixels=False, threads=resources.threads)
             )
-            self.say(f"  window of a cell: {side:.0f} pixels of a side hold 95 % of the training cells with room around them; another: --window")  # fmt: skip
+            self.say(f"  window of a cell: {side:.0f} pixels of a side hold 95 % of the training cells with room around them; another: --cell-window")  # fmt: skip
             tools = replace(tools, window=replace(window, side=side))
         return tools
 
@@ -163,7 +161,8 @@ class StageRun:
 
     def recipe(self, fields: dict[str, Any]) -> Recipe:
         """A recipe with the study's seed."""
-        return Recipe(**{"seed": self.study.training.seed, **fields})
+        made: Recipe = build(Recipe, {**fields, "seed": self.study.training.seed}, where="the recipe of a stage")
+        return made
 
 
 @checked

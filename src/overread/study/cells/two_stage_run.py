@@ -14,7 +14,7 @@ from overread.cases.split import Split
 from overread.cells.stages.ceiling import Ceiling
 from overread.cells.stages.two_stages import TwoStages
 from overread.core.errors import InputError, checked, one_of
-from overread.core.files import build, folder_lock, read_json, write_json
+from overread.core.files import build, fingerprint, folder_lock, read_json, write_json
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.evaluation.ledger import record_look
 from overread.study.cells.case_answers import answers_of_cases, ceiling_of_cases, chains_of
@@ -22,6 +22,9 @@ from overread.study.cells.cell_answers import answers_of_cells, ceiling_of_cells
 from overread.study.cells.stage_run import CHOICE, ONE_STAGE, StageChoice, StageRun, one_image_each
 from overread.study.context import RunContext, predictions_of
 from overread.study.question import Resources, Study
+
+#: Which question the result in a folder answers.
+DONE = "done.json"
 
 
 @checked
@@ -40,6 +43,12 @@ def two_stages(
     with folder_lock(folder):
         write_json(folder / CHOICE, asked)
         cases = run.opened()
+        key = {"key": fingerprint([asked, study.changed(salt=cases.salt, threads=0, device="").flat(), cases.digest])}
+        if (folder / DONE).exists() and read_json(
+            folder / DONE
+        ) == key:  # judged once: another look would be written down
+            say("the two stages were judged already")
+            return TwoStages.load(folder)
         dense = cases.target.task.dense
         run.timed("one stage", lambda share: run.runs(study, cases, ONE_STAGE, share))
         parts = Split.load(folder / ONE_STAGE / "split.csv")
@@ -51,6 +60,7 @@ def two_stages(
         )
         found = replace(found, seconds={name: round(took, 1) for name, took in run.seconds.items()}, budget=study.resources.limit or 0.0)  # fmt: skip
         found.save(folder)
+        write_json(folder / DONE, key)
     return found
 
 
