@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from overread.cells.stages.ceiling import Ceiling
+from overread.cells.stages.stage_costs import Ceiling
 from overread.core.errors import checked, one_of
 from overread.core.phrases import aligned
 from overread.evaluation.results import Result, lookup

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.cases.cases import Cases
-from overread.cells.stages.ceiling import Ceiling, ceiling
 from overread.cells.stages.cell_crops import IMAGE_CASE, CutImage, cells_of_cases
 from overread.cells.stages.count_rule import CountRule, case_scores, choose_rule, counted_classes
+from overread.cells.stages.stage_costs import Ceiling, ceiling
 from overread.cells.stages.two_stages import TwoStages
 from overread.core.errors import InputError, checked
 from overread.core.files import write_json

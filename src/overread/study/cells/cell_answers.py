@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from overread.cells.stages.ceiling import Ceiling, ceiling_of_counts
 from overread.cells.stages.cell_crops import IMAGE_CASE, OBJECT
+from overread.cells.stages.stage_costs import Ceiling, ceiling_of_counts
 from overread.cells.stages.two_stages import TwoStages
 from overread.core.errors import InputError, checked
 from overread.core.progress import Clock

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from overread.cases.split import Split
-from overread.cells.stages.ceiling import Ceiling
+from overread.cells.stages.stage_costs import Ceiling
 from overread.cells.stages.two_stages import TwoStages
 from overread.core.errors import InputError, checked, one_of
 from overread.core.files import build, fingerprint, folder_lock, read_json, write_json

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from overread.core.errors import InputError, checked, require
 from overread.core.phrases import aligned
-from overread.evaluation.operating_point import positives, question
 from overread.evaluation.results import Result
 from overread.predictions import Predictions
 from overread.stats.arrays import distinct, patient_codes
@@ -100,10 +99,11 @@ def ceiling(
     """
     require(len(systems) >= 1 and len(stages) == len(systems), "each system has its next stage", given=f"{len(systems)} systems, {len(stages)} stages")  # fmt: skip
     first = systems[0]
-    names = positives(first, None, None)
-    rows, truth, score = question(first, names)
+    names = first.target.positive
+    require(first.target.task.exclusive and bool(names), "a ceiling analysis needs a positive class", given=", ".join(first.target.names), todo="say which: --positive CLASS")  # fmt: skip
+    rows, truth, score = _question(first)
     cases = first.table["case"].iloc[rows].tolist()
-    scores = [score, *(_of_the_same(each, names, cases) for each in systems[1:])]
+    scores = [score, *(_of_the_same(each, cases) for each in systems[1:])]
     patients, of = first.patients[rows], ", ".join(names)
     values = [_named(auc(truth, each, patients, level=level, of=of), "auc", stages, i) for i, each in enumerate(scores)]
     steps = []
@@ -170,9 +170,16 @@ def _named(found: Estimate, metric: str, stages: Sequence[str], right: int) -> E
     return replace(found, metric=metric, where=where)
 
 
-def _of_the_same(system: Predictions, names: tuple[str, ...], cases: Sequence[str]) -> NDArray[np.float64]:
-    rows, _, score = question(system, names)
+def _of_the_same(system: Predictions, cases: Sequence[str]) -> NDArray[np.float64]:
+    rows, _, score = _question(system)
     held = dict(zip(system.table["case"].iloc[rows], score, strict=True))
     if set(held) != set(cases):
         raise InputError("the systems of a ceiling analysis were asked about different cases", given=f"{len(held)} and {len(cases)} cases")  # fmt: skip
     return np.array([held[case] for case in cases])
+
+
+def _question(system: Predictions) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Rows whose class is known, whether it is a positive one, and the sum of the probabilities of these."""
+    positive = [system.target.names.index(name) for name in system.target.positive]
+    rows = np.flatnonzero(system.truth >= 0)
+    return rows, np.isin(system.truth[rows], positive), system.scores[rows][:, positive].sum(axis=1)

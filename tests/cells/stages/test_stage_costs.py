@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from overread.cells.stages.ceiling import Ceiling, ceiling, ceiling_of_counts
+from overread.cells.stages.stage_costs import Ceiling, ceiling, ceiling_of_counts
 from overread.core.errors import InputError
 from overread.predictions import Predictions
 from overread.tasks.target import Target

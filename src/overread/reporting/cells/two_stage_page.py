@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from overread.cells.stages.ceiling import Ceiling
+from overread.cells.stages.stage_costs import Ceiling
 from overread.cells.stages.two_stages import TwoStages
 from overread.core.errors import checked
 from overread.explanation.cell_shares import ExplainedCells

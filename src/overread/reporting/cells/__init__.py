@@ -1,0 +1,1 @@
+"""Pages about cells: two stages against one, and which cells decided."""
