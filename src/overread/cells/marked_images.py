@@ -89,3 +89,17 @@ def _read_held(
         yield held[place][0], read, outlines
     if errors is not None:
         errors.update({held[place][0]: reason for place, reason in wrong.items()})
+
+
+class PixelsInTurn:
+    """The pixels of images by their row, asked for in ascending order: each is read once, and one is held."""
+
+    def __init__(self, images: Sequence[str], threads: int = 0) -> None:
+        self._read = marked_images(images, [""] * len(images), threads=threads)
+        self._held = next(self._read, None)
+
+    def at(self, row: int) -> NDArray[Any] | None:
+        """Those of a row, None where it cannot be read."""
+        while self._held is not None and self._held[0] < row:
+            self._held = next(self._read, None)
+        return self._held[1] if self._held is not None and self._held[0] == row else None

@@ -34,11 +34,11 @@ class Dark(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cut = nn.Parameter(torch.tensor([-1.8]))
+        self.cut = nn.Parameter(torch.tensor([-1.8, 2.4]))
         self.slope = nn.Parameter(torch.tensor([3.0, -2.0]))
 
     def forward(self, x: Tensor) -> Tensor:
-        dark = torch.relu(self.cut - x.mean(dim=1)).square().mean(dim=(1, 2))
+        dark = torch.relu(self.cut[0] - x.mean(dim=1)).square().mean(dim=(1, 2))
         return torch.stack([-dark, dark * self.slope[0]], dim=1)
 
 
@@ -80,7 +80,7 @@ def test_the_planted_cells_are_found(context, monkeypatch) -> None:
     by_name = {score.name: score for score in found.scores}
     assert by_name[MAP].auc.value > 0.95
     assert by_name[MAP].auc.low > 0.65  # eight patients
-    assert by_name[RANDOM].auc.value < by_name[MAP].auc.value or by_name[RANDOM].rank < 1
+    assert not by_name[RANDOM].rank > 0.99, "another network has another order"
     assert {SIZE, INTENSITY} <= set(by_name)
     assert "finds the cells that matter" in found.verdict
     assert ExplainedCells.load(context.folder / "explanations" / "cells") == found

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import Cases, mask_paths, paths
 from overread.cases.split import Split
-from overread.cells.marked_images import marked_images, truly_marked
+from overread.cells.marked_images import PixelsInTurn, truly_marked
 from overread.core.errors import InputError, checked, one_of, require
 from overread.core.files import write_csv
 from overread.core.phrases import count
@@ -175,7 +175,7 @@ def _ranked(context: RunContext, model: Model, cases: Cases, outlined: dict[int,
     )
     kept, tables = cases.take(np.array(rows, np.int64)), []
     random: torch.nn.Module | None = None
-    pixels = {row: image for row, image, _ in marked_images([paths(kept)[i] for i in range(len(rows))], [""] * len(rows)) if image is not None}  # fmt: skip
+    pixels = PixelsInTurn(paths(kept), context.study.resources.threads)
     for batch in inputs(model, kept, device=device, threads=context.study.resources.threads, batch=8, progress=context.progress, say=context.say, doing="explaining"):  # fmt: skip
         if random is None:
             random = redrawn(network, depths_of(network, batch.x[:1], 1), wish.seed)
@@ -183,7 +183,7 @@ def _ranked(context: RunContext, model: Model, cases: Cases, outlined: dict[int,
         blind = attributions(random, batch.x, target, wish.method, seed=wish.seed)
         for place in range(len(batch)):
             row = int(batch.rows[place, 0])
-            image, outlines = pixels.get(row), outlined[rows[row]]
+            image, outlines = pixels.at(row), outlined[rows[row]]
             if image is None or outlines.size != image.shape[:2]:
                 continue
             shown = {

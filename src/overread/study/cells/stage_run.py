@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from overread.cases.cases import Cases, paths
 from overread.cases.split import Split
-from overread.cells.marked_images import marked_images, truly_marked
+from overread.cells.marked_images import PixelsInTurn, truly_marked
 from overread.cells.stages.cell_crops import CutImage, Window, window_side
 from overread.cells.stages.two_stages import POOLS, shares_of
 from overread.core.errors import InputError, UnsoundError, checked, one_of
@@ -184,19 +184,13 @@ def model_in(folder: str | Path) -> Model:
 @checked
 def outlined_cells(run: StageRun, tools: StageTools, part: str, names: tuple[str, ...]) -> list[CutImage]:
     """The cells of a part's images as the segmenter outlines them, each with the class of the true cell that it is."""
-    model, addresses = model_in(run.segmenter), paths(tools.part(part))
+    model, pixels = model_in(run.segmenter), PixelsInTurn(paths(tools.part(part)), tools.threads)
     truth = dict(true_outlines(tools, part, names)) if names else {}
 
     def made() -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:
         for row, outlines in labels_of(run, tools, part):
-            (_, pixels, _), *_ = marked_images([addresses[row]], [""], threads=1)
-            yield (
-                row,
-                pixels,
-                same_classes(truth[row], outlines)
-                if row in truth
-                else Outlines(outlines.labels, ("",) * len(outlines)),
-            )
+            same = same_classes(truth[row], outlines) if row in truth else Outlines(outlines.labels, ("",) * len(outlines))  # fmt: skip
+            yield row, pixels.at(row), same
 
     return cut_part(tools, PREDICTED, part, made(), model.digest, names)
 
@@ -211,9 +205,8 @@ def labels_of(run: StageRun, tools: StageTools, part: str) -> Iterator[tuple[int
         yield from segment(model_in(run.segmenter), images, device=tools.device, threads=tools.threads, progress=tools.progress, say=tools.say)  # fmt: skip
         return
     held, place = PredictedOutlines.read(path), {case: row for row, case in enumerate(images.table["case"])}
-    for row, case in enumerate(held.table["case"]):
-        if case in place:
-            yield place[case], held.labels(row)
+    for case in sorted(set(held.table["case"]) & set(place), key=lambda name: place[name]):
+        yield place[case], held.labels(int(np.flatnonzero(held.table["case"] == case)[0]))
 
 
 @checked
