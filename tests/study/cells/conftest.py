@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +27,7 @@ def segmenter(monkeypatch: pytest.MonkeyPatch):
                 yield row, found.outlines(read_image(address).pixels, row)
 
         model = SimpleNamespace(digest=str(found), about=SimpleNamespace(names_salt=""), target=Target("segmentation", (OBJECT,)), has_seen=lambda patients: 0)  # fmt: skip
-        monkeypatch.setattr("overread.cells.segment.segment", segment)
+        monkeypatch.setitem(sys.modules, "overread.cells.segment", SimpleNamespace(segment=segment))
         for module in ("stage_run", "explained_cells"):
             monkeypatch.setattr(f"overread.study.cells.{module}.model_in", lambda folder: model, raising=False)
 
