@@ -75,7 +75,7 @@ def test_images_without_patients_are_not_called_patients(finished, tmp_path):
 
 
 def test_the_note_that_is_looked_for_is_the_one_that_is_written():
-    from overread.cases.sources.read_cases import NO_PATIENT
+    from overread.cases.sources.tables import NO_PATIENT
 
     assert NO_PATIENT.startswith("patient: no column")
 

@@ -9,11 +9,12 @@ import pytest
 
 from overread.cases.audit.audit import audit
 from overread.cases.cases import Cases, mask_paths, paths
-from overread.cases.sources.read_cases import read_cases
+from overread.cases.sources.read_cases import read_cases, read_images
 from overread.cases.split import split
 from overread.core.errors import ArgumentError, InputError
 from overread.images.outlines.outlines import read_outlines
 from overread.images.read import read_image
+from overread.tasks.target import Target
 
 from ..conftest import picture, write
 
@@ -188,3 +189,28 @@ def test_nothing_beside_an_image_and_patterns_that_find_nothing_are_told(cohort)
     assert found.labelled.all()
     with pytest.raises(InputError, match="one file, and no annotations"):
         read_cases(cohort / "index.csv", mask="labels/c1.png", names="keep")
+
+
+def test_rows_that_name_the_mask_of_one_object_each_are_taken_together(cohort):
+    table = pd.read_csv(cohort / "index.csv", dtype=str)
+    second = table.iloc[[0, 3]].assign(mask=["labels/c7.png", "labels/c8.png"])
+    pd.concat([table, second]).to_csv(cohort / "index.csv", index=False)
+    cases = read_cases(cohort / "index.csv", mask="mask", names="keep")
+    assert len(cases) == 12
+    assert mask_paths(cases)[0] == f"{cohort / 'labels/c0.png'}|{cohort / 'labels/c7.png'}"
+    assert "mask: 4 rows name several masks of 2 images, whose objects are taken together" in cases.notes
+    assert objects(cases)["c0"] == 3  # one of the four lies under a smaller one
+
+
+def test_new_images_with_masks_are_cases_of_a_model_that_outlines(cohort):
+    target = Target("segmentation", ("object",))
+    cases = read_images(cohort / "index.csv", target, mask="mask", names="keep")
+    assert cases.labelled.all()
+    assert cases.target == target
+    bare = read_images(cohort / "images", target, names="keep")
+    assert len(bare) == 12
+    assert not bare.labelled.any()
+    with pytest.raises(InputError, match="classes that the model does not know"):
+        read_images(cohort / "index.csv", target, mask="mask#classes=1:red")
+    with pytest.raises(ArgumentError, match="a model that outlines"):
+        read_images(cohort / "index.csv", Target("quantity", ("size",)), mask="mask")

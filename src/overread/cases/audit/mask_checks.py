@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from overread.cases.audit.fingerprints import components
 from overread.cases.cases import Cases, mask_paths, paths
 from overread.core.errors import checked, require
 from overread.core.files import cores
@@ -140,13 +141,9 @@ def _copies(masks: Masks) -> list[Found]:
     torn = pairs[digest[pairs[:, 0]] != digest[pairs[:, 1]]]
     found = _one("conflicting-mask", "warning", f"{counted(len(torn), 'pair')} of images that are the same, pixel for pixel, have different masks",
                  "Find out which mask is right, or treat them as two readers' (overread readers).", np.unique(torn), len(torn))  # fmt: skip
-    full = pd.Series(digest).where(read & (masks.rows["objects"] > 0).to_numpy())
-    same = np.flatnonzero(full.duplicated(keep=False) & full.notna())
-    alike = {frozenset(pair) for pair in masks.exact.tolist()}
-    groups: dict[str, list[int]] = {}
-    for place in same:
-        groups.setdefault(digest[place], []).append(int(place))
-    rows = np.array([place for group in groups.values() for place in group if not all(frozenset((place, other)) in alike for other in group if other != place)], np.int64)  # fmt: skip
+    full = pd.Series(digest)[read & (masks.rows["objects"] > 0).to_numpy()]
+    images = pd.Series(components(len(digest), masks.exact))[full.index]  # equal images are one
+    rows = full.index[images.groupby(full).transform("nunique") > 1].to_numpy(np.int64)
     return found + _one("mask-copied", "warning", f"{counted(len(rows), 'image shares', 'images share')} a mask with another image",
                         "A mask was copied to the wrong name: restore that of each image.", rows)  # fmt: skip
 

@@ -75,6 +75,18 @@ def find_masks(asked: str, table: pd.DataFrame, images: pd.Series, root: Path) -
     raise AssertionError
 
 
+@checked
+def masks_joined(table: pd.DataFrame, image: str, mask: str) -> tuple[pd.DataFrame, list[str]]:
+    """The table with all masks of an image in each of its rows, where a row names the mask of one object; and notes."""
+    several_ = table[table[mask] != ""].groupby(image)[mask].nunique() > 1
+    if not several_.any():
+        return table, []
+    whole = table[table[mask] != ""].groupby(image)[mask].agg(lambda cells: "|".join(dict.fromkeys(cells)))
+    rows = int(table[image].isin(several_.index[several_]).sum())
+    note = f"mask: {rows:,} rows name several masks of {count(int(several_.sum()), 'image')}, whose objects are taken together"
+    return table.assign(**{mask: table[image].map(whole).fillna("")}), [note]
+
+
 # -- the ways, one function each -----------------------------------------------------------------------------------
 
 

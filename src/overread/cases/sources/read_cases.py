@@ -16,7 +16,7 @@ from overread.cases.graded_cases import Asked, GradedCases, judged, judged_quest
 from overread.cases.query import columns_of, matching
 from overread.cases.several_questions import questions_of, the_question
 from overread.cases.sources import dicom_export
-from overread.cases.sources.catalogue import class_names, read_archive
+from overread.cases.sources.archive_cases import cases_of_archive
 from overread.cases.sources.folders import (
     arrange,
     by_pattern,
@@ -41,9 +41,10 @@ from overread.cases.sources.labels import (
     ways_to_label,
 )
 from overread.cases.sources.layout import Layout
-from overread.cases.sources.mask_files import find_masks, microns, without_masks
+from overread.cases.sources.mask_files import find_masks, masks_joined, microns, without_masks
 from overread.cases.sources.tables import (
     ENDINGS,
+    NO_PATIENT,
     PLAIN,
     Roles,
     find,
@@ -60,15 +61,13 @@ from overread.cases.sources.tables import (
     refuse_twice,
     stems,
 )
-from overread.core.errors import InputError, checked, nearest, one_of, require
+from overread.core.errors import InputError, checked, nearest, require
 from overread.core.identifiers import distinct, identifiers, rewritten
 from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.images.dicom.stacks import DECIDING, preferred_renderings
 from overread.tasks.target import TASKS, Kind, Target
 from overread.tasks.task import Task
-
-NO_PATIENT = "patient: no column says who the patient is, so each image counts as a patient of its own"
 
 
 @checked
@@ -136,7 +135,8 @@ def read_cases(
     elif path.is_dir():
         read = _from_folder(path, positive, named | no_columns, layout)
     elif path.suffix.lower() == ".npz":  # rows have numbers, not names
-        return arranged(_from_archive(path, positive, task, named | no_columns), planes)
+        _refuse_columns(named | no_columns, "an archive")
+        return arranged(cases_of_archive(path, positive, task), planes)
     elif not path.exists():
         raise missing(path)
     elif path.with_suffix(".target.json").exists() and label is labels is value is graders is mask is None:
@@ -229,6 +229,9 @@ def _outlined(root: Path, roles: Roles, columns: dict[str, str | None], taken: l
     asked = str(want.mask)
     label = [asked] if asked in roles.columns else []
     roles.taken.update(dict.fromkeys(label, "mask"))
+    if label and columns["image"]:
+        roles.table, more = masks_joined(roles.table, columns["image"], label[0])
+        roles.notes += more
     roles.table, _ = _one_row_each(roles, columns, label, want)
     made, found = _identify(roles.table, root, roles, columns, want.layout)
     masks = find_masks(asked, roles.table, made["image"], root)
@@ -500,27 +503,6 @@ def _from_folder(folder: Path, positive: Sequence[str], named: dict[str, str | N
     return Cases(pd.concat([made, wanted], axis=1), target, str(folder), (*notes, *more))
 
 
-def _from_archive(path: Path, positive: Sequence[str], task: type[Task] | None, named: dict[str, str | None]) -> Cases:
-    _refuse_columns(named, "an archive")
-    if task is not None:
-        kind = next(word for word, asked in TASKS.items() if asked is task)
-        one_of(kind, [k for k, asked in TASKS.items() if not asked.continuous], "the kind of an archive's labels")
-    table, labels = read_archive(path)
-    notes: list[str] = []
-    names = class_names(path, labels)
-    if names:
-        notes.append("label: the names of the classes are those of the MedMNIST catalogue")
-    made = table.assign(patient=table["case"], source="", view="", time="")
-    if labels.shape[1] > 1:
-        columns = names or [f"finding {i}" for i in range(labels.shape[1])]
-        wanted, target, more = several_findings(pd.DataFrame(labels.astype(str), columns=columns), columns, positive)
-    else:
-        text = pd.Series(labels[:, 0]).astype(str)
-        named_text = text.map({str(i): name for i, name in enumerate(names)}) if names else text
-        wanted, target, more = one_label(named_text, positive, task, "labels", names or ())
-    return Cases(pd.concat([made, wanted], axis=1), target, str(path.parent), (*notes, NO_PATIENT, *more))
-
-
 # -- new images for a model that exists: the labels may be missing, the target is the model's ---------------------
 
 
@@ -529,13 +511,13 @@ def read_images(
     path: str | os.PathLike[str], target: Target, *, image: str | None = None, label: str | None = None,
     patient: str | None = None, case: str | None = None, source: str | None = None, names: str = "hash", salt: str = "",
     planes: Planes = WHOLE, progress: Progress = silent, layout: Layout = PLAIN, keep: Sequence[str] = (),
-    view: str | None = None, time: str | None = None, learned: Callable[[Cases], Cases] | None = None
+    view: str | None = None, time: str | None = None, learned: Callable[[Cases], Cases] | None = None, mask: str | None = None,
 ) -> Cases:  # fmt: skip
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
     ``label`` names a column of classes where they are known, so that the predictions can be judged. ``names``,
     ``salt``, ``keep``, ``planes`` and ``layout`` as in :func:`read_cases`; with the salt of a model its patients are
-    known again. ``learned`` puts labels under the classes that the model learned, where it did not learn the labels.
+    known again. ``mask``: where outlines are learned, the masks (see :func:`.find_masks`), so that they can be judged. ``learned`` puts labels under the classes that the model learned, where it did not learn the labels.
     Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
     """
     path = Path(os.path.abspath(path))
@@ -545,6 +527,16 @@ def read_images(
         read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, view=view, time=time, names=names, salt=salt,
                           planes=planes, progress=progress, kind=kind, layout=layout, keep=keep)  # fmt: skip
         return _labelled(learned(read) if learned else read, target)
+    require(
+        mask is None or target.task.dense,
+        "masks are for a model that outlines objects",
+        given=target.task.summary,
+        todo="leave the mask out",
+    )
+    if mask is not None:
+        read = read_cases(path, image=image, mask=mask, patient=patient, case=case, source=source, view=view, time=time, names=names, salt=salt,
+                          planes=planes, progress=progress, layout=layout, keep=keep)  # fmt: skip
+        return _labelled(read, target)
     read = _unlabelled(path, named, target, progress, layout)
     for name in keep:
         find(list(read.table.columns), name, "keep-column")

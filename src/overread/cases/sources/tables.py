@@ -21,6 +21,8 @@ from overread.core.phrases import count
 
 #: Nothing is said of the layout: everything is found out.
 PLAIN = Layout()
+#: What is said where no patient is named.
+NO_PATIENT = "patient: no column says who the patient is, so each image counts as a patient of its own"
 #: Columns a table may have; more is an attack or a transposed table.
 MAX_COLUMNS = 10_000
 _HEAD = 8 << 20  # characters in which the header, and each cell, must end
