@@ -1,1 +1,1 @@
-"""Cells and other objects: measured, cut out and classified, and what each stage of that costs."""
+"""Cells and other objects: outlined by a network, measured, cut out and classified, and what each stage of that costs."""

@@ -203,6 +203,7 @@ def _cpu_bfloat16() -> bool:
     return bool(capability())
 
 
+@checked
 def time_step(network: torch.nn.Module, x: Tensor, precision: str) -> float:
     """Seconds of one training step, forward and backward: the quickest of three, the first of which warms up."""
 
@@ -250,6 +251,7 @@ def choose_threads(seconds: Callable[[], float], most: int) -> int:
     return best
 
 
+@checked
 def autocast(device: str, precision: str) -> torch.autocast:
     """The context of a forward pass in ``precision``."""
     return torch.autocast(device.partition(":")[0], dtype=getattr(torch, precision), enabled=precision != "float32")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -194,6 +194,23 @@ def normalisation(data: TrainingData, recipe: Recipe) -> tuple[Preprocess, NDArr
     return fit_normalisation(data, data.training, preprocess)
 
 
+@runtime_checkable
+class BatchSource(Protocol):
+    """What a training asks of its data, whatever an answer is."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+        """``(rows, images, labels)`` from step ``start`` on; a pure function of its arguments."""
+        ...
+
+    def mixture(self, rows: NDArray[np.int64], epoch: int) -> Mixture | None:
+        """What a batch of these rows is mixed by; None where nothing is."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Batches:
     """The training images of a pack, batch by batch.
@@ -352,9 +369,13 @@ def side_by_side(images: Tensor, there: NDArray[np.bool_]) -> Tensor:
     return made
 
 
+@checked
 def ahead(items: Iterable[T]) -> Iterator[T]:
-    """Yield ``items``, the next one made in a thread while the present one is used."""
-    iterator = iter(items)
+    """The ``items``, the next one made in a thread while the present one is used."""
+    return _ahead(iter(items))
+
+
+def _ahead(iterator: Iterator[T]) -> Iterator[T]:
     end = object()
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, iterator, end)

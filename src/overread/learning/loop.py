@@ -19,7 +19,7 @@ from overread.core.errors import UnsoundError, checked
 from overread.core.progress import Clock, Progress, silent
 from overread.learning.checkpoint import load_checkpoint, save_checkpoint
 from overread.learning.device import autocast, compile_in_place, free_memory, no_memory, out_of_memory, seeded
-from overread.learning.loader import Batches, Mixture
+from overread.learning.loader import BatchSource, Mixture
 from overread.learning.recipe import MOST_EPOCHS, Recipe
 from overread.networks.stages import stage_of, stages
 from overread.tasks.task import Loss
@@ -70,9 +70,10 @@ class Learner:
     best: dict[str, Tensor]
 
 
+@checked
 def optimise(
     network: nn.Module,
-    batches: Batches,
+    batches: BatchSource,
     loss: Loss,
     judge: Judge,
     recipe: Recipe,

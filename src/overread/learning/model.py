@@ -41,12 +41,14 @@ from overread.learning.recipe import Recipe
 from overread.networks import backbones
 from overread.networks import weights as stores
 from overread.networks.fusion import Fused, Pool
+from overread.networks.instance_heads import Cutting, layout_of
 from overread.networks.numeric_inputs import WithNumbers
 from overread.networks.own import OwnNetwork, own_name
 from overread.networks.small import Network
 from overread.networks.stages import stage_of, stages
 from overread.networks.state_dict import read_tensors, renamed, write_tensors
 from overread.networks.taps import Tapped
+from overread.networks.unet import UNet, build_unet
 from overread.predictions import PredictedBy, Predictions
 from overread.tasks.target import Target
 
@@ -126,6 +128,8 @@ class About:
     :mod:`overread.core.identifiers`; blank: of before this was asked. ``members`` and ``shares`` of an ensemble: what
     each of its networks is, and how much it counts; the patients that any of them has seen stand in ``seen``.
     ``extra_inputs``: the columns that it is shown beside the pixels, in their order, as the training rows scaled them.
+    ``cutting``: how objects are cut out of what it says, of a model that outlines objects; ``pixel_size``: microns a
+    pixel of the images that it learned from, 0 where that is not known.
     """
 
     recipe: Recipe
@@ -143,6 +147,8 @@ class About:
     members: tuple[About, ...] = ()
     shares: tuple[float, ...] = ()
     extra_inputs: tuple[ExtraInput, ...] = later(())
+    cutting: Cutting | None = later(None)  # noqa: RUF009
+    pixel_size: float = later(0.0)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -425,6 +431,8 @@ def make_network(about: About) -> nn.Module:
         members = [Member(make_network(each), each.preprocess, about.preprocess) for each in about.members]
         return Committee(members, about.shares)
     outputs, recipe, name = about.target.outputs, about.recipe, about.backbone.name
+    if about.target.task.dense:
+        return make_unet(recipe, about.preprocess, outputs)
     places, pool = len(about.views), about.target.task.pooled
     if name == NO_BACKBONE:
         tapped = _with_taps(None, recipe, about.preprocess, outputs)
@@ -435,6 +443,16 @@ def make_network(about: About) -> nn.Module:
     network = _built(name, recipe, about.preprocess, outputs)
     tapped = _with_taps(network, recipe, about.preprocess, outputs)
     return _whole(tapped, recipe, outputs, places, pool, about.extra_inputs)
+
+
+@checked
+def make_unet(recipe: Recipe, preprocess: Preprocess, classes: int) -> UNet:
+    """The U-Net of a recipe, with fresh weights, for outlines of objects of so many classes."""
+    asked = recipe.segmentation
+    layout = layout_of(asked, classes)
+    return build_unet(
+        recipe.backbone, outputs=layout.channels, channels=preprocess.channels, depth=asked.depth, stride=asked.stride
+    )
 
 
 def _whole(

@@ -24,6 +24,7 @@ from overread.images.descriptors import DESCRIPTORS
 from overread.images.preprocess import CROPS, FITS
 from overread.networks.backbones import BACKBONES, HEADS, POOLINGS
 from overread.networks.codes import CODES
+from overread.networks.instance_heads import Segmentation
 from overread.tasks.target import TASKS
 
 METHODS = ("auto", "features", "finetune", "scratch")
@@ -82,7 +83,7 @@ class Recipe:
     place of the descriptors: :mod:`overread.networks.codes`), ``head`` and ``penalties``
     belong to ``features``: layers to tap (empty: the last), the kind of linear head, and L2 penalties to choose from by
     ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
-    recipes of papers.
+    recipes of papers. ``segmentation``: how outlines of objects are learned, where these are asked for.
     """
 
     name: str = "auto"
@@ -145,6 +146,7 @@ class Recipe:
     frozen_norms: bool = False
     augment: str = "standard"  # "standard": chosen by the plan · "none" · "given": `augmentation` as it stands
     published: dict[str, float] = field(default_factory=dict, hash=False)
+    segmentation: Segmentation = later(Segmentation())  # noqa: RUF009
 
     def __post_init__(self) -> None:
         for name, options in _OPTIONS.items():

@@ -129,6 +129,7 @@ _OURS: tuple[tuple[Any, ...], ...] = (
     ("cnn_small", 94_186, 28, "overread", 8, "relu3", 2),
     ("resnet_tiny", 77_754, 28, _RESNET, 8, "block3", 2),
     ("resnet_small", 308_074, 28, _RESNET, 8, "block3", 2),
+    ("unet_small", 257_170, 64, "Ronneberger 2015, arXiv:1505.04597", 32, "block4", 2),
     ("cnn3d_small", 285_362, 28, "overread", 16, "relu4", 3),
     ("resnet3d_small", 898_474, 28, "Hara 2017, arXiv:1708.07632", 8, "block3", 3),
 )
@@ -136,6 +137,8 @@ _OURS: tuple[tuple[Any, ...], ...] = (
 
 #: Channels of the plain ones after each convolution.
 _PLAIN = {"cnn_small": (32, 64, 128), "cnn3d_small": (8, 32, 64, 128)}
+#: Channels of those that begin at half the side: the contracting half of a U-Net.
+_CONTRACTING = {"unet_small": (24, 48, 64, 96)}
 
 
 def _rows() -> list[Backbone]:
@@ -210,9 +213,10 @@ def _ours(name: str, *, outputs: int, channels: int, dropout: float) -> overread
     dimensions = BACKBONES[name].dimensions
     if name in _PLAIN:
         return small.plain_cnn(name, outputs=outputs, channels=channels, dropout=dropout, widths=_PLAIN[name], dimensions=dimensions)  # fmt: skip
-    widths = (16, 32, 64) if name.endswith("_tiny") else (32, 64, 128)
+    contracting = name in _CONTRACTING
+    widths = _CONTRACTING.get(name, (16, 32, 64) if name.endswith("_tiny") else (32, 64, 128))
     return small.residual(name, outputs=outputs, channels=channels, dropout=dropout, widths=widths,
-                          dimensions=dimensions, stride=dimensions - 1)  # fmt: skip
+                          dimensions=dimensions, stride=2 if contracting else dimensions - 1)  # fmt: skip
 
 
 def _from_timm(name: str, *, outputs: int, channels: int, dropout: float) -> overread.networks.small.Network:

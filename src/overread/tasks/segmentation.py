@@ -34,7 +34,7 @@ class Segmentation(Task):
     unknown: ClassVar[Any] = ""
     plural: ClassVar[str] = "classes of objects"
     metrics_of: ClassVar[tuple[str, ...]] = ("segmentation",)
-    losses: ClassVar[tuple[str, ...]] = ("cross-entropy",)
+    losses: ClassVar[tuple[str, ...]] = ("cross-entropy", "boundary-weighted", "dice", "focal-tversky")
     unmixable: ClassVar[str] = "the outlines of two images laid over each other are no outlines"
 
     @property
