@@ -13,7 +13,7 @@ from overread.cli.recipes import follow
 from overread.core.errors import InputError
 from overread.core.files import read_json, write_json
 from overread.stats.estimate import Estimate
-from overread.study.published import commands, load_system, systems
+from overread.study.published import commands, load_system, maker, systems
 
 FILE = """
 name = "someone2015"
@@ -59,7 +59,7 @@ def file(tmp_path):
 
 def call(*words: object) -> tuple[int, str]:
     answer = CliRunner().invoke(app, list(map(str, words)))
-    return answer.exit_code, answer.output
+    return answer.exit_code, answer.output or repr(answer.exception)
 
 
 def test_a_published_recipe_is_told_line_by_line(file) -> None:
@@ -136,5 +136,76 @@ def test_the_commands_that_follow_a_system_are_ones_that_exist(name) -> None:
     program = typer.main.get_command(app)
     system = systems()[name]
     for each in (system, system.smaller()):
-        for words, _ in commands(each, dict.fromkeys(("run", "table", "readers"), "x")):
+        made = [words for words, _ in commands(each, dict.fromkeys(("run", "table", "readers"), "x"))]
+        made += [[*maker(each, {"run": "x", "table": "x"}), "--seed", "1"]] if each.command else []
+        for words in made:
             program.commands[words[0]].make_context(words[0], words[1:])  # type: ignore[attr-defined]
+
+
+PATCHES = """
+name = "someone2017"
+command = "patches {table} -o {run} --steps 4"
+[paper]
+title = "A title"
+authors = "Someone A, Other B"
+year = 2017
+doi = "10.1/x"
+data = "tomograms"
+asks = "Where are membranes?"
+[needs]
+table = "marked patches"
+[[published]]
+what = "Dice of ribosomes"
+value = nan
+where = "Table 1"
+ours = { file = "evaluation", metric = "dice", of = "ribosome" }
+[sections]
+command = "Section 2: a network a feature"
+[reduced]
+phantom = { kind = "tomogram", slices = 3, annotated = 1, size = 192, patches = 2 }
+study = { names = "keep" }
+command = "patches {table} -o {run} --steps 2"
+"""
+
+
+def test_a_system_whose_run_another_command_makes_ends_in_the_papers_table(tmp_path) -> None:
+    file = tmp_path / "someone2017.toml"
+    file.write_text(PATCHES)
+    code, said = call("recipes", "show", file)
+    assert code == 0
+    assert "command = patches {table} -o {run} --steps 4\n      Section 2" in said
+    assert "not at hand [Table 1]" in said
+    assert (
+        "`overread patches {table} -o {run} --steps 2` in place of `overread patches {table} -o {run} --steps 4`"
+        in said
+    )
+    for _ in range(2):  # the second time what is there is kept
+        code, said = call("demo", "--recipe", file, "-o", tmp_path / "run", "--seed", 3)
+        assert code == 0, said
+    assert "the network that is there" in said
+    held = read_json(tmp_path / "run/published/published.json")
+    (row,) = held["rows"]
+    assert row["published"]["value"] is None
+    dice = [
+        e for e in read_json(tmp_path / "run/evaluation/metrics.json") if (e["metric"], e["of"]) == ("dice", "ribosome")
+    ]
+    assert row["ours"]["value"] == dice[0]["value"]
+    assert "not at hand" in (tmp_path / "run/published/published.html").read_text()
+    with pytest.raises(InputError, match="another cohort"):
+        CliRunner().invoke(
+            app, ["demo", "--recipe", str(file), "-o", str(tmp_path / "run"), "--seed", "4"], catch_exceptions=False
+        )
+    table = tmp_path / "run/cohort/patches.csv"
+    with pytest.raises(InputError, match="takes other options.*overread patches --help"):
+        CliRunner().invoke(
+            app,
+            ["run", str(table), "--recipe", str(file), "--test", "0.3", "-o", str(tmp_path / "x")],
+            catch_exceptions=False,
+        )
+    code, said = call("run", table, "--recipe", file, "-o", tmp_path / "mine")
+    assert code == 0, said
+    assert (tmp_path / "mine/published.toml").exists()
+    with pytest.raises(InputError, match="another form"):
+        CliRunner().invoke(
+            app, ["run", str(table), "--recipe", str(file), "-o", str(tmp_path / "run")], catch_exceptions=False
+        )

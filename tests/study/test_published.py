@@ -120,6 +120,8 @@ def test_commands_that_follow_know_their_places(file) -> None:
         ('where = "Table 1"', 'were = "Table 1"', "were"),
         ("ours = {", "hours = {", "hours"),
         ("recipe = { image_size = 32 }", "recipe = { image_siez = 32 }", "image_siez"),
+        ("image_size = 64", 'image_size = 64\ncommand = "train {table} -o {run}"', "a command that makes a run"),
+        ("image_size = 64", 'image_size = 64\ncommand = "patches {table} -o elsewhere"', "writes into its folder"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(file, old, new, said) -> None:

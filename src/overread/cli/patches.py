@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from overread.cli.console import bars, end, output_folder, say
-from overread.cli.options import AsJson, Level, Threads
+from overread.cli.options import AsJson, Level
 
 #: Images whose maps the page shows, at most.
 SHOWN = 6
@@ -23,7 +23,7 @@ def patches(
     steps: Annotated[int, typer.Option(help="of training, for each feature", min=2)] = 200,
     seed: Annotated[int, typer.Option(help="same seed: same networks", min=0)] = 0,
     level: Level = 0.95,
-    threads: Threads = 0,
+    threads: Annotated[int, typer.Option(help="threads to use; networks as small as these are hardly quicker with more", min=1)] = 1,
     output: Annotated[str, typer.Option("-o", "--output", help="folder for networks, maps and scores; patches/ beside the table if not given")] = "",
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -32,10 +32,9 @@ def patches(
 
     from overread.cells.few_patches.few_patches import images_of_patches, map_features, preview, read_images_to_map
     from overread.cells.few_patches.marked_patches import read_patches
-    from overread.core.files import cores
     from overread.reporting.pages.cells.patches import patches_page
 
-    torch.set_num_threads(threads or cores())
+    torch.set_num_threads(threads)
     marked = read_patches(table, features=feature)
     beside = [
         table.parent / name for name in ("slices.csv", "images.csv") if not images and (table.parent / name).exists()

@@ -134,13 +134,30 @@ def follow(
     end([page, page.with_suffix(".json")], ["open", page])
 
 
+def make(program: Any, system: PublishedSystem, folder: Path, places: dict[str, str], seed: int) -> None:
+    """Make the run of a system that has a command of its own for it. Raises what that command raises."""
+    from overread.study.published import maker
+
+    words = [*maker(system, {**places, "run": str(folder)}), "--seed", str(seed)]
+    say(command_of(["overread", *words]))
+    if reason := _called(program, words):
+        raise InputError(
+            "the command of the recipe did not end well", given=command_of(["overread", *words]), todo=reason
+        )
+
+
 def _run(program: Any, words: list[str]) -> str:
     """Run one command of this program; why it did not end well, blank where it did."""
     try:
-        code = program.main(words, prog_name="overread", standalone_mode=False)
+        return _called(program, words)
     except OverreadError as error:
         say(f"  left out: {error}")
         return error.what
+
+
+def _called(program: Any, words: list[str]) -> str:
+    try:
+        code = program.main(words, prog_name="overread", standalone_mode=False)
     except _WrongCall as error:
         given = command_of(["overread", *words])
         raise InputError("a command of the recipe is wrong", given=given, todo=str(error)) from error

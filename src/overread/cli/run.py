@@ -45,7 +45,15 @@ def run(
         system, file, reduced = again
     else:
         system, file, reduced = cast("PublishedSystem", fresh), Path(recipe.recipe), ()
-        study = as_published(study, system, given_options(context))
+        given = given_options(context)
+        if system.command and (
+            unused := sorted(
+                given - {"table", "recipe", "output", "seed", "readers", "verbose", "cache", "weights", "offline"}
+            )
+        ):
+            raise InputError("the run of this system is made by another command, which takes other options", given=", ".join(unused),
+                             todo=f"leave them out, or call it yourself: overread {system.command.split()[0]} --help")  # fmt: skip
+        study = as_published(study, system, given)
     with kept_copy(file, output, reduced=bool(reduced)):
         _run_system(context, system, study, machine, output, verbose, readers, reduced)
 
@@ -75,13 +83,15 @@ def _run_system(
     context: typer.Context, system: PublishedSystem, study: Study, machine: Machine, output: Path, verbose: bool, readers: str = "", reduced: tuple[str, ...] = ()
 ) -> None:  # fmt: skip
     """A published system: its run, the commands that follow, the paper's table with ours beside it."""
-    from overread.cli.recipes import follow, readers_beside
+    from overread.cli.recipes import follow, make, readers_beside
 
     places = {"table": study.table, "readers": readers_beside(study.table, readers)}
     say(f"{system.name}: {system.paper.title} ({system.paper.citation})")
     for line in reduced:
         say(f"  reduced: {line}")
-    if system.vary or study.split.folds:
+    if system.command:
+        make(context.find_root().command, system, output, places, study.training.seed)
+    elif system.vary or study.split.folds:
         _run_grid(study, system.vary, machine, output, places["readers"])
     else:
         _run(study, machine, output, verbose)
@@ -143,15 +153,17 @@ def _demo_system(context: typer.Context, recipe: str, output: Path, seed: int, v
     if system is None or not system.reduced.phantom:
         raise InputError("the recipe is no published system with a phantom", given=recipe, todo="see overread recipes")
     phantom = dict(system.reduced.phantom)
-    table, told = output / "cohort" / "metadata.csv", output / "cohort" / "drawn.json"
+    told = output / "cohort" / "drawn.json"
+    held = read_json(told) if told.exists() else {}
+    table = output / "cohort" / held.pop("table", "metadata.csv")
     drawn = plain({"phantom": phantom, "seed": seed})
-    if table.exists() and (not told.exists() or read_json(told) != drawn):
+    if table.exists() and held != drawn:
         raise InputError("the folder holds another cohort", given=str(output / "cohort"), todo="choose another folder with -o, or delete this one")  # fmt: skip
     if not table.exists():
         say(f"drawing phantoms: {', '.join(f'{name} {value}' for name, value in phantom.items())}")
         with bars() as progress:
             table = draw(output / "cohort", phantom.pop("kind"), phantom, seed=seed, progress=progress)
-        write_json(told, drawn)
+        write_json(told, drawn | {"table": table.name})
     small = system.smaller()
     fields = {name: value for name, value in small.recipe.items() if name != "seed"}
     study = Study.from_flat(table=str(table.absolute()), **small.options, recipe=fields, seed=seed).seen_from(Path())

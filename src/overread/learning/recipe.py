@@ -38,7 +38,7 @@ LEARNED_FUSIONS = ("recurrent", "attention")
 UNITS = ("gru", "lstm", "bi-gru", "bi-lstm")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 #: What the file of a published system holds beside the fields of its recipe; see :mod:`overread.study.published`.
-SYSTEM_SECTIONS = ("paper", "study", "needs", "vary", "then", "published", "sections", "reduced")
+SYSTEM_SECTIONS = ("paper", "command", "study", "needs", "vary", "then", "published", "sections", "reduced")
 #: More epochs than these were never seen to help; a larger budget is left unused.
 MOST_EPOCHS = {"scratch": 80, "finetune": 25, "features": 0}
 
@@ -217,7 +217,7 @@ class Recipe:
         Raises :class:`InputError` for an unknown name or key, naming the nearest.
         """
         held = read_fields(recipe_file(path))
-        published = {number["what"]: float(number["value"]) for number in held.get("published", [])} if "paper" in held else held.get("published", {})  # fmt: skip
+        published = {number["what"]: float(number["value"]) for number in held.get("published", []) if number["value"] == number["value"]} if "paper" in held else held.get("published", {})  # fmt: skip
         fields = {name: value for name, value in held.items() if name not in SYSTEM_SECTIONS or "paper" not in held}
         return build(cls, {**fields, "published": published}, where=Path(path).name)
 

@@ -26,6 +26,10 @@ from overread.study.question import Columns, Study
 #: Commands that may follow a run: they judge, compare and show, and write into the folder of the run.
 AFTER = ("evaluate", "compare", "direct", "leaderboard", "readers", "simulate", "second-reader", "curve", "shift", "explain", "similar", "calibrate",
          "time", "froc")  # fmt: skip
+#: Commands that may make the run in place of ``overread run``; they take ``--seed``.
+MAKERS = ("patches",)
+#: What a run has once it has begun, by whichever command.
+BEGUN = ("study.toml", "vary.json", "labels.json")
 #: How those commands are told where to write.
 OUTPUT = ("-o", "--output")
 #: Columns that are found out where nobody names them.
@@ -62,7 +66,8 @@ class Paper:
 @dataclass(frozen=True)
 class Reduced:
     """The same on a laptop in minutes: the ``phantom`` (:func:`overread.synthetic.draw`'s kind and options), and the fields
-    of the recipe, the options of the study, the factors and the commands that stand in place of the paper's, and ``why``."""
+    of the recipe, the options of the study, the factors and the commands that stand in place of the paper's, and ``why``.
+    ``command``: in place of the system's own, where it has one."""
 
     phantom: dict[str, Any] = field(default_factory=dict, hash=False)
     recipe: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -70,12 +75,14 @@ class Reduced:
     vary: dict[str, list[Any]] = field(default_factory=dict, hash=False)
     then: tuple[str, ...] | None = None
     why: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
 class PublishedSystem:
     """A paper as a study without its table.
 
+    ``command``: what makes the run in place of ``overread run``, such as ``patches {table} -o {run}``; blank of most.
     ``recipe``: fields that differ from the defaults. ``study``: options of :class:`Study` by their own names. ``needs``:
     what the table must hold, by column or file. ``vary``: the factors of a grid, empty for a single run. ``then``: the
     commands after the run. ``published``: the paper's numbers. ``sections``: where the paper says it, by field, and how
@@ -92,8 +99,11 @@ class PublishedSystem:
     published: tuple[PublishedNumber, ...] = ()
     sections: dict[str, str] = field(default_factory=dict, hash=False)
     reduced: Reduced = field(default_factory=Reduced)
+    command: str = ""
 
     def __post_init__(self) -> None:
+        for line in filter(None, (self.command, self.reduced.command)):
+            _maker(line, {})
         for fields, study, vary in (
             (self.recipe, self.study, self.vary),
             (self.recipe | self.reduced.recipe, self.study | self.reduced.study, self.reduced.vary),
@@ -127,7 +137,7 @@ class PublishedSystem:
         small = self.reduced
         then = self.then if small.then is None else small.then
         return PublishedSystem(self.name, self.recipe | small.recipe, self.paper, self.study | small.study, self.needs,
-                               {**self.vary, **small.vary} if self.vary else small.vary, then, self.published, self.sections, small)  # fmt: skip
+                               {**self.vary, **small.vary} if self.vary else small.vary, then, self.published, self.sections, small, small.command or self.command)  # fmt: skip
 
     def differences(self) -> tuple[str, ...]:
         """What :attr:`reduced` changes, a line each: the field, this value and the paper's; names of columns are no change."""
@@ -141,6 +151,7 @@ class PublishedSystem:
         phantom = ", ".join(f"{name} {_shown(value)}" for name, value in self.reduced.phantom.items())
         return (
             *([f"a phantom in place of {self.paper.data} ({phantom})"] if phantom else []),
+            *([f"`overread {small.command}` in place of `overread {self.command}`"] if small.command else []),
             *recipe,
             *study,
             *vary,
@@ -203,10 +214,24 @@ def commands(system: PublishedSystem, places: Mapping[str, str]) -> list[tuple[l
 
 
 @checked
+def maker(system: PublishedSystem, places: Mapping[str, str]) -> list[str]:
+    """The words of the command that makes the run of a system whose ``command`` is not blank."""
+    return _maker(system.command, places)
+
+
+@checked
 def judged_by(system: PublishedSystem, folder: Path, places: Mapping[str, str]) -> str:
     """A hash of all that the commands after the run depend on: while it stays the same, they need not be run again."""
     found = [folder / "evaluation" / "metrics.json", folder / "grid.json", *(Path(places[name]) for name in ("table", "readers") if places.get(name))]  # fmt: skip
     return fingerprint([system.then, [sha256_file(path) for path in found if path.is_file()]])
+
+
+def _maker(line: str, places: Mapping[str, str]) -> list[str]:
+    words = shlex.split(line)
+    one_of(words[0] if words else "", MAKERS, "a command that makes a run")
+    if not any(flag in OUTPUT and place == "{run}" for flag, place in pairwise(words)):
+        raise InputError("a command that makes a run writes into its folder", given=line, todo="write -o {run}")
+    return _placed(words, places)[0]
 
 
 def _command(line: str, places: Mapping[str, str]) -> tuple[list[str], str]:
@@ -218,6 +243,11 @@ def _command(line: str, places: Mapping[str, str]) -> tuple[list[str], str]:
             raise InputError(
                 "a command that follows a run writes into its folder", given=line, todo="write -o {run}/NAME"
             )
+    return _placed(words, places)
+
+
+def _placed(words: Sequence[str], places: Mapping[str, str]) -> tuple[list[str], str]:
+    """The words with what stands for their places, and what is missing."""
     made, missing = [], ""
     for word in words:
         for place in PLACES:
@@ -244,7 +274,7 @@ def kept_copy(choice: str | Path, folder: Path, *, reduced: bool = False) -> Ite
     """
     text, path = Path(recipe_file(choice)).read_text("utf-8"), folder / (REDUCED_COPY if reduced else COPY)
     other = folder / (COPY if reduced else REDUCED_COPY)
-    begun = (folder / "study.toml").exists() or (folder / "vary.json").exists()
+    begun = any((folder / name).exists() for name in BEGUN)
     if begun and (other.exists() or (path.exists() and path.read_text("utf-8") != text)):
         raise InputError("the folder holds the run of another published system, or of this one in another form", given=str(folder),
                          todo="choose another folder with -o, or delete this one")  # fmt: skip
@@ -253,7 +283,7 @@ def kept_copy(choice: str | Path, folder: Path, *, reduced: bool = False) -> Ite
     try:
         yield
     except OverreadError:
-        if not ((folder / "study.toml").exists() or (folder / "vary.json").exists() or there):
+        if not (any((folder / name).exists() for name in BEGUN) or there):
             path.unlink()
             with suppress(OSError):  # somebody else's, or with files that say more
                 if not home:
@@ -294,6 +324,7 @@ def write_beside(
 def explained(system: PublishedSystem) -> list[tuple[str, str, str]]:
     """Every field of a system: its name, its value, and what the paper says of it; in the order of the file."""
     rows = [(name, value) for name, value in system.recipe.items()]
+    rows += [("command", system.command)] if system.command else []
     rows += list(system.study.items()) + [(name, values) for name, values in system.vary.items()]
     rows += [("then", line) for line in system.then]
     known = {name for name, _ in rows}

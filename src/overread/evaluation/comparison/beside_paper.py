@@ -54,8 +54,8 @@ class Place:
 
 @dataclass(frozen=True)
 class PublishedNumber:
-    """One number of a paper: ``what`` it is, its ``value`` with its interval as far as the paper gives one (NaN where it
-    does not), ``where`` it stands there, and the place of ``ours``; where nothing of ours compares, ``why``."""
+    """One number of a paper: ``what`` it is, its ``value`` (NaN where the paper was not at hand) with its interval as far as
+    the paper gives one (NaN where it does not), ``where`` it stands there, and the place of ``ours``; where nothing of ours compares, ``why``."""
 
     what: str
     value: float
@@ -156,4 +156,6 @@ def _said(row: BesideRow) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):
+        return "not at hand"
     return rounded(value) if abs(value) <= 1 else f"{value:g}"
