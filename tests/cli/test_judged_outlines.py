@@ -39,6 +39,11 @@ def test_evaluate_judges_outlines_and_writes_down_the_look(tables):
     assert "ap@0.5" in first.output
     found = InstanceEvaluation.load(folder / "evaluation")
     assert found.counts.images == 12
+    page = (folder / "evaluation/evaluation.html").read_text("utf-8")
+    assert "AP at IoU .5" in page
+    assert f"{found['ap@0.5'].value:.3f}" in page
+    assert ">c3<" not in page, "no names of images"
+    assert (folder / "evaluation/figures/ap-over-iou.svg").exists()
     assert len(verify(folder / "evaluation/ledger.jsonl")) == 1
     again = run("evaluate", tables[0], "--json")
     assert {e["metric"] for e in json.loads(again.stdout)} >= {"ap", "pq", "merges", "boundary distance"}
@@ -55,6 +60,8 @@ def test_compare_compares_outlines(tables, tmp_path):
     assert found.exit_code == 0, found.output
     assert "primary endpoint: ap@0.5" in found.output
     assert (tmp_path / "c/comparison.json").exists()
+    assert "AP at IoU .5" in (tmp_path / "c/comparison.html").read_text("utf-8")
+    assert (tmp_path / "c/figures/outline-differences.svg").exists()
     shown = json.loads(run("compare", *tables, "-o", tmp_path / "c", "--ledger", tmp_path / "l.jsonl", "--json").stdout)
     assert shown["looks"] == 1
 
@@ -87,6 +94,7 @@ def test_readers_outline_beside_a_model(tmp_path):
     found = OutlineReading.load(tmp_path / "readers")
     assert found.within() in ("within", "above", "below")
     assert len(pd.read_csv(tmp_path / "readers/consensus.csv")) == 12
+    assert "STAPLE" in (tmp_path / "readers/readers.html").read_text("utf-8")
     assert "--margin" in str(run("readers", tmp_path / "readers.csv", model, "--margin", 0.1).exception)
     kept = run(
         "readers", tmp_path / "readers.csv", "--names", "keep", "--leave-out", "carl", "-o", tmp_path / "two", "--json"

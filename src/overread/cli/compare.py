@@ -99,6 +99,7 @@ def _compare_outlines(
     from overread.evaluation.instances.compare_outlines import compare_outlines
     from overread.evaluation.instances.predicted_outlines import PredictedOutlines
     from overread.evaluation.ledger import ledger_beside
+    from overread.reporting.pages.cells.judged_outlines import outline_comparison_page
 
     first, second = given
     ledgers = [Path(ledger)] if ledger else list(dict.fromkeys(ledger_beside(path) for path in given))
@@ -108,11 +109,12 @@ def _compare_outlines(
         found = compare_outlines(*sides, by=by, level=level, ledger=ledgers, names=_names(first, second), primary=primary,
                                  allow_seen=allow_seen, workers=0, progress=progress)  # fmt: skip
     found.save(folder)
+    pages = outline_comparison_page(found, folder)[:1]
     if as_json:
         typer.echo(json_with_metrics(folder / "comparison.json", "curves"))
         return
     typer.echo(found.table())
-    end([folder / "metrics.json", folder / "comparison.json"], "")
+    end([folder / "metrics.json", folder / "comparison.json", *pages], f"open {pages[0]}")
 
 
 def _coded(table: System, run: System) -> System:

@@ -85,7 +85,7 @@ def evaluate(
             *(name for name in OF_SCORES if getattr(form, name) and name in typed),
         ]
         _judge_outlines(
-            predictions, unfit, form.identifiers, subgroup, level, seed, ledger, model, (allow_seen, allow_few), centre_distance, output, as_json
+            predictions, unfit, form.identifiers, subgroup, level, seed, ledger, model, (allow_seen, allow_few), centre_distance, figures, output, as_json
         )  # fmt: skip
         return
     if centre_distance and not predictions.is_dir():
@@ -157,12 +157,13 @@ OF_SCORES = ("positive", "rename_label", "derive", "taxonomy", "judge_at")
 
 def _judge_outlines(
     path: Path, unfit: list[str], identifiers: str, by: list[str], level: float, seed: int, ledger: str, model: str,
-    allow: tuple[bool, bool], centre_distance: float, output: str, as_json: bool,
+    allow: tuple[bool, bool], centre_distance: float, figures: bool, output: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Judge a table of outlines; ``unfit``: what was given that is of scores; ``allow``: patients seen, and few of them."""
     from overread.evaluation.instances.evaluate_outlines import evaluate_outlines
     from overread.evaluation.instances.predicted_outlines import PredictedOutlines
     from overread.evaluation.ledger import ledger_beside, require_entry_of, settle
+    from overread.reporting.pages.cells.judged_outlines import outlines_page
 
     if unfit:
         flags = " ".join("--" + name.replace("_", "-") for name in unfit)
@@ -181,11 +182,12 @@ def _judge_outlines(
                                   workers=0, progress=progress)  # fmt: skip
     found.save(folder)
     settle(looks)
+    pages = outlines_page(found, folder, f"How good are the outlines of {path.name}?")[:1] if figures else []
     if as_json:
         typer.echo((folder / "metrics.json").read_text("utf-8"))
         return
     typer.echo(found.table())
-    end([folder / name for name in ("metrics.json", "instances.json", "images.csv")], "")
+    end([*(folder / name for name in ("metrics.json", "instances.json", "images.csv")), *pages], "")
 
 
 def _of_model(test: Judged, path: Path, model: str) -> Judged:

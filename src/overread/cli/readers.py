@@ -133,6 +133,7 @@ def _judge_outlines(
     from overread.evaluation.instances.outline_readers import read_readings, study_outlines, write_consensus
     from overread.evaluation.instances.predicted_outlines import PredictedOutlines
     from overread.evaluation.ledger import ledger_beside
+    from overread.reporting.pages.cells.judged_outlines import outline_readers_page
 
     readings = read_readings(path)
     unknown = [name for name in leave_out if name not in readings]
@@ -152,11 +153,12 @@ def _judge_outlines(
                                ledger=looks, name=str(predictions.name) if predictions else "", workers=0, progress=progress)  # fmt: skip
     found.save(folder)
     consensus = write_consensus(readings, folder)
+    pages = outline_readers_page(found, folder)[:1]
     if as_json:
         typer.echo(json_with_metrics(folder / "readers.json", "estimates"))
         return
     typer.echo(found.table())
-    end([folder / "metrics.json", folder / "readers.json", consensus], "")
+    end([folder / "metrics.json", folder / "readers.json", consensus, *pages], f"open {pages[0]}")
 
 
 def _several(readers: Path, side: System | None, questions: str, case: str, reader: str, modality: str) -> bool:

@@ -58,6 +58,15 @@ FIGURES: dict[str, dict[str, Drawn]] = {
         "subgroups": Drawn("figures.comparison:subgroup_forest"),
         "all": Drawn("figures.comparison:draw_comparison"),
     },
+    "InstanceEvaluation": {
+        "ap over iou": Drawn("pages.cells.judged_outlines:ap_figure"),
+        "counts": Drawn("pages.cells.judged_outlines:counts_figure"),
+    },
+    "OutlineComparison": {
+        "differences": Drawn("pages.cells.judged_outlines:outline_differences_figure"),
+        "ap over iou": Drawn("pages.cells.judged_outlines:both_curves_figure"),
+    },
+    "OutlineReading": {"readers": Drawn("pages.cells.judged_outlines:readers_figure")},
     "Model": {"training": Drawn("figures.curves:training"), "ladder": Drawn("figures.curves:ladder")},
     "Search": {
         "trials": Drawn("pages.search:coordinates", "trials"),

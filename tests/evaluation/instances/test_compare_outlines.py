@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from drawn_outlines import disks, written
 
@@ -99,6 +100,15 @@ def test_what_does_not_fit_is_refused(pair, tmp_path):
         compare_outlines(pair[0], written(tmp_path / "c", same, patient=["x", "y", "y"]))
     nameless = written(tmp_path / "d", same, patient=["c0", "c1", "c2"])
     assert "the second table names no patients" in compare_outlines(pair[0], nameless, resamples=20).cautions[0]
+
+
+def test_classes_that_one_table_has_alone_are_not_compared(pair):
+    rows = pd.DataFrame([{"case": "c1", "side": side, "object": 1, "class": "red"} for side in ("truth", "predicted")])
+    classed = [type(table)(table.table, table.folder, rows) for table in pair]
+    assert {d.first.of for d in compare_outlines(*classed, resamples=20).differences} == {"", "red"}
+    found = compare_outlines(classed[0], pair[1], resamples=20)
+    assert {d.first.of for d in found.differences} == {""}
+    assert "disagree about the classes" in "; ".join(found.cautions)
 
 
 def test_a_look_is_written_down_once_in_each_ledger_and_the_endpoint_is_alone(pair, tmp_path):

@@ -20,7 +20,7 @@ from overread.evaluation.comparison.compare import Comparison, adjusted_p
 from overread.evaluation.estimators import Intervals, missing_difference, relabelled
 from overread.evaluation.instances.evaluate_outlines import IOUS, OutlineCohort
 from overread.evaluation.instances.outline_counts import AT, OutlineCounts, counted_outlines
-from overread.evaluation.instances.outline_statistics import AT_IOU, LayerStatistics
+from overread.evaluation.instances.outline_statistics import AT_IOU, LayerStatistics, with_open_ends
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.evaluation.ledger import looked, verify
 from overread.evaluation.metrics import Endpoint, endpoint_of, shown
@@ -28,7 +28,7 @@ from overread.evaluation.operating_point import refuse_training
 from overread.evaluation.subgroups import FEWEST, subgroups
 from overread.stats.arrays import Integers, distinct, normal_quantile, patient_codes
 from overread.stats.discrimination.delong import bootstrap_difference
-from overread.stats.estimate import Difference, p_text, rounded
+from overread.stats.estimate import Difference, p_text, rounded, without
 
 __all__ = ["OutlineComparison", "compare_outlines"]
 
@@ -122,7 +122,8 @@ def _paired(first: OutlineCounts, second: OutlineCounts) -> tuple[tuple[OutlineC
                          todo="name the images alike in the column case of both")  # fmt: skip
     left_out = len(first) - len(rows), len(second) - len(rows)
     a, b = first.take(rows), second.take(place[rows])
-    differ = sum(one != other for one, other in zip(a.truths, b.truths))
+    truths = [tuple(code.partition("/") for code in side.truths) for side in (a, b)]
+    differ = sum(one[0] != other[0] for one, other in zip(*truths))
     if differ:
         raise InputError("the two tables disagree about the truth", given=f"{differ:,} of {count(len(rows), 'shared image')}",
                          todo="a comparison needs one reference standard: give both the same label images in the column truth")  # fmt: skip
@@ -130,6 +131,11 @@ def _paired(first: OutlineCounts, second: OutlineCounts) -> tuple[tuple[OutlineC
     source = a.table["source"].astype(str).to_numpy()
     source = np.where(source == "", b.table["source"].astype(str).to_numpy(), source)
     a, b = (replace(side, table=side.table.assign(patient=patients, source=source)) for side in (a, b))
+    if any(one[2] != other[2] for one, other in zip(*truths)):
+        a, b = (replace(side, names=(), cells=side.cells[:, :1]) for side in (a, b))
+        notes.append(
+            "the two tables disagree about the classes of true objects: objects are compared whatever their class"
+        )
     if len(rows) < FEW * (len(rows) + min(left_out)):
         notes.append("fewer than half of the images of either table stand in both: are these the same test set?")
     return (a, b), left_out, notes
@@ -158,8 +164,9 @@ def _differences(
     order = {m.name: m.shown["outlines comparison"] for m in shown("outlines comparison")}
     for of, one, other in zip(("", *pair[0].names), a.statistics, b.statistics):
         kept = [i for i, c in enumerate(one.columns) if c.metric in order or c.metric in AT_IOU]
-        each = bootstrap_difference(one.only(kept), other.only(kept), max(a.patients, 1), images=a.images, level=how.level,
+        made = bootstrap_difference(one.only(kept), other.only(kept), max(a.patients, 1), images=a.images, level=how.level,
                                     resamples=how.resamples or None, seed=how.seed)  # fmt: skip
+        each = [_with_open_ends(d) for d in made]
         points = [d for d in each if d.first.metric in AT_IOU]
         if not any(d.difference.undefined for d in points):
             curves[of] = {"iou": IOUS, "first": [d.first.value for d in points], "second": [d.second.value for d in points],
@@ -167,6 +174,12 @@ def _differences(
                           "high": [d.difference.high for d in points]}  # fmt: skip
         found += sorted((d for d in each if d.first.metric in order), key=lambda d: order[d.first.metric])
     return found, curves
+
+
+def _with_open_ends(d: Difference) -> Difference:
+    """Without an interval where no resample differs, as where neither has a merge: that proves no equality."""
+    gap = with_open_ends(d.difference)
+    return d if gap is d.difference else without(d.first, d.second, gap)
 
 
 def _within(

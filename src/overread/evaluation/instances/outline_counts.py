@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError, InputError, checked, require
-from overread.core.files import hashed
+from overread.core.files import hashed, sha256
 from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
@@ -198,15 +198,14 @@ def counted_pair(
             mine, theirs = (np.flatnonzero([not name or k == name for k in held]) + 1 for held in kinds)
             one, other = a[np.isin(found.true_names, mine)], b[np.isin(found.predicted_names, theirs)]
             row[AT["centre hits"]] = match_centres(one, other, centre_distance).hits
-    said = _truth_code(truth, bool(names))
+    said = _truth_code(truth)
     return CountedImage(np.stack(rows), _confusion(kinds, whole, names), said, (*truth.notes, *predicted.notes))
 
 
-def _truth_code(truth: Outlines, classed: bool) -> str:
-    from overread.core.files import sha256
-
-    told = repr((truth.labels.shape, truth.classes if classed else ())).encode()
-    return sha256(told + np.ascontiguousarray(truth.labels).tobytes())[:16]
+def _truth_code(truth: Outlines) -> str:
+    """A hash of the labels, and behind a slash one of the classes where any object has one."""
+    labels = sha256(repr(truth.labels.shape).encode() + np.ascontiguousarray(truth.labels).tobytes())[:16]
+    return f"{labels}/{sha256(repr(truth.classes).encode())[:8]}" if any(truth.classes) else labels
 
 
 def _layer(found: Instances, pairs: Integers, near: Floats, pixel_size: float) -> Floats:
