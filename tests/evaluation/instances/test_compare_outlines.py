@@ -72,7 +72,7 @@ def test_to_swap_the_two_turns_the_sign(pair, found):
     other = compare_outlines(*pair[::-1], resamples=400)
     for name in ("ap", "boundary distance", "recall@0.5"):
         a, b = found[name].difference, other[name].difference
-        assert (a.value, a.low, a.high) == pytest.approx((-b.value, -b.high, -b.low), rel=0.02)
+        assert (a.value, a.low, a.high) == pytest.approx((-b.value, -b.high, -b.low), rel=0.05)
 
 
 def test_the_same_outlines_differ_by_nothing(pair):
