@@ -88,7 +88,7 @@ recipes: $(VENV)/.installed-run  ## every published system on phantoms, made sma
 # -- checking ---------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.installed-test  ## every test that is not slow
-	$(QUICK) $(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(QUICK) $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	$(PY) -m pytest -m slow $(ARGS)

@@ -74,9 +74,7 @@ def test_a_column_to_keep_must_be_there(path) -> None:
         lambda: read(path, keep=["sexx"]),
         lambda: read_images(path, read(path).target, image="file", keep=["sexx"]),
     ):
-        with pytest.raises(
-            InputError, match=r"no column 'sexx' for --keep-column.*did you mean 'sex'|Did you mean 'sex'"
-        ):
+        with pytest.raises(InputError, match=r"no column 'sexx' \(.*Did you mean 'sex'"):
             reads()
 
 

@@ -146,7 +146,7 @@ def read_cases(
         read = _from_table(table, path.parent, named, wanted)
         read = replace(read, notes=(*notes, *read.notes))
     for name in keep:
-        find(list(read.table.columns), name, "keep-column")
+        find(list(read.table.columns), name)
     named_later = [column for query in queries for column in columns_of(query)]
     kept = (*subgroups, *planes.point, *keep, *named_later, *(["pixel_size"] if pixel_size else []))
     settled = ("sex", "age") if frame is not None else dicom_export.settled_columns(path)
@@ -539,7 +539,7 @@ def read_images(
         return _labelled(read, target)
     read = _unlabelled(path, named, target, progress, layout)
     for name in keep:
-        find(list(read.table.columns), name, "keep-column")
+        find(list(read.table.columns), name)
     return arranged(
         read.hidden(names=names, salt=salt, keep=(*planes.point, *keep), known=dicom_export.settled_columns(path)),
         planes,

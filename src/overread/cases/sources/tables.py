@@ -380,12 +380,13 @@ def folded(name: str) -> str:
 
 
 @checked
-def find(columns: Sequence[str], name: str, flag: str) -> str:
-    """The column called ``name``; :class:`InputError` names the nearest one and the ``flag`` that was used."""
+def find(columns: Sequence[str], name: str, flag: str = "") -> str:
+    """The column called ``name``; :class:`InputError` names the nearest one and the ``flag``, where only one asks for it."""
     if name in columns:
         return name
     shown = ", ".join(columns[:30]) + (" …" if len(columns) > 30 else "")
-    raise InputError(f"there is no column {name!r} for --{flag}", given=f"columns {shown}", todo=nearest(name, columns))
+    asked = f" for --{flag}" if flag else ""
+    raise InputError(f"there is no column {name!r}{asked}", given=f"columns {shown}", todo=nearest(name, columns))
 
 
 @checked
