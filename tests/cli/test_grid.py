@@ -82,6 +82,8 @@ def test_wrong_words_leave_nothing_behind(phantom, tmp_path):
         (("--vary", "head"), "name=value"),
         (("--folds", "1"), "folds are a number"),
         (("--vary", "head=svn,ridge"), "svm"),
+        (("--vary", "head=svm,ridge", "--readers", tmp_path / "none.csv"), "does not exist"),
+        (("--vary", "head=svm,ridge", "--readers", "perfect", "--disagree", "svm", "--disagree", "ridg"), "ridge"),
     ):
         with pytest.raises(OverreadError, match=match):
             call(*words(phantom, out), *wrong)

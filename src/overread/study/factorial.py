@@ -135,6 +135,8 @@ def grid(
     _refuse_untold(study)
     folder, clock, factors = Path(folder), Clock(study.resources.limit), factors_of(vary)
     cells, lost = _trainable(*cells_of(study, factors), network)
+    if readers:  # before anything is trained
+        _refuse_readers(readers, (*(cell.name for cell in cells), ENSEMBLE))
     study, cases = open_study(carrying_inputs(study, [cell.study for cell in cells]), folder, progress)
     say(
         f"{count(len(cells), 'cell')}: "
@@ -511,6 +513,17 @@ class _Asked:
     grades: Grades | None
 
 
+def _refuse_readers(readers: Readers, systems: tuple[str, ...]) -> None:
+    """Raises :class:`InputError` for systems that do not exist, or are not two, and for a table of readers that is wrong."""
+    if readers.systems and (len(readers.systems) != 2 or readers.systems[0] == readers.systems[1]):
+        raise InputError("the rule of disagreement is for two systems", given=", ".join(readers.systems),
+                         todo="name two: --disagree A --disagree B")  # fmt: skip
+    for name in readers.systems:
+        one_of(name, systems, "the system that may disagree")
+    if readers.table:
+        read_grades(readers.table)
+
+
 def _asked(
     context: RunContext, made: Mapping[Cell, Folded | None], found: Mapping[str, Judged], readers: Readers
 ) -> tuple[_Asked | None, list[str]]:
@@ -518,11 +531,7 @@ def _asked(
 
     Raises :class:`InputError` for systems or a finding that do not exist, and for a table of readers that is wrong.
     """
-    if readers.systems and (len(readers.systems) != 2 or readers.systems[0] == readers.systems[1]):
-        raise InputError("the rule of disagreement is for two systems", given=", ".join(readers.systems),
-                         todo="name two: --disagree A --disagree B")  # fmt: skip
-    for name in readers.systems:
-        one_of(name, tuple(found), "the system that may disagree")
+    _refuse_readers(readers, tuple(found))
     questions = tuple(dict.fromkeys(called.of for each in found.values() for called in each.called))
     if readers.finding:
         one_of(readers.finding, questions, "the finding that two systems may disagree on")
