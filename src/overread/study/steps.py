@@ -155,7 +155,7 @@ def audit(context: RunContext) -> None:
 
     began, cases = context.clock.elapsed, context.labelled()
     found = audit_cases(cases, fingerprints=context.prints(cases), threads=context.study.resources.threads, progress=context.progress,
-                        merged=context.study.class_tree.cuts)  # fmt: skip
+                        merged=context.study.class_tree.cuts, cache=context.cache or cache_folder())  # fmt: skip
     if isinstance(cases, GradedCases):
         undecided = cases.undecided()
         found = replace(found, excluded=tuple(

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from overread.cases.audit.audit import Audit, audit
+from overread.cases.audit.mask_checks import describe_masks
 from overread.cases.sources.read_cases import read_cases
 from overread.images.outlines.mask_description import contrast, describe_mask
 
@@ -164,3 +165,29 @@ def test_touching_objects_and_those_at_the_border_are_counted(tmp_path):
     found = describe_mask(str(tmp_path / "m.png"), str(tmp_path / "i.png"))
     assert (found["objects"], found["touching"], found["border"], found["pieces"], found["rims"]) == (4, 2, 1, 0, 0)
     assert np.frombuffer(found["areas"], np.int32).tolist() == [100, 100, 100, 16]
+
+
+def test_a_second_audit_reads_only_masks_that_changed(cohort, tmp_path):
+    root, write, look = cohort
+    look()
+    cases = read_cases(root / "index.csv", mask="mask", names="keep")
+    readable, told = np.ones(len(cases), bool), []
+    readable[3] = False
+
+    def again() -> pd.DataFrame:
+        told.clear()
+        return describe_masks(
+            cases, readable, threads=1, progress=lambda *what: told.append(what), cache=tmp_path / "cache"
+        )
+
+    first = again()
+    assert len(told) == 29
+    assert first["objects"].tolist() == [9, 9, 9, 0, *[9] * 26]
+    pd.testing.assert_frame_equal(again(), first)
+    assert not told
+    write(5, np.zeros(SIZE, np.uint16))
+    assert again()["objects"][5] == 0
+    assert len(told) == 1
+    (tmp_path / "cache" / "masks.parquet").write_bytes(b"x")
+    assert again()["objects"].sum() == first["objects"].sum() - 9
+    assert len(told) == 29

@@ -129,7 +129,8 @@ def audit(
 ) -> Audit:  # fmt: skip
     """Look at every image and every row once and say what is wrong, how bad it is, and what to do.
 
-    Reads all images (or takes ``fingerprints`` made before); ``cache`` is a folder that makes a second audit quick.
+    Reads all images (or takes ``fingerprints`` made before), and masks where there are any; ``cache`` is a folder that
+    makes a second audit quick.
     ``merged``: labels are merged into training classes later, so that one of fewer than three patients is no error.
     Raises :class:`InputError` if no image at all can be read.
     """
@@ -147,7 +148,7 @@ def audit(
     if cases.masks:
         masks = Masks(
             cases,
-            describe_masks(cases, (prints["error"] == "").to_numpy(), threads=threads, progress=progress),
+            describe_masks(cases, (prints["error"] == "").to_numpy(), threads=threads, progress=progress, cache=cache),
             seen.exact,
         )
         findings += [found for one in check_masks(masks) for found in _finding(seen, *one)]
