@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -72,12 +71,17 @@ class TwoStages(Result):
         return "\n".join([repr(self), *aligned([head, *rows]), *told, *costs, *self.notes])
 
 
-@checked
-def shares_of(budget: float, stages: Sequence[str]) -> dict[str, float]:
-    """Seconds of a ``budget`` for each of the stages, in a fixed proportion; what one leaves, the next has.
+#: How a budget is shared out, and what is kept for comparing and writing; what one stage leaves, the later ones have.
+SHARES = {"one stage": 0.4, "segmentation": 0.35, "cells": 0.2, "the rest": 0.05}
 
-    >>> shares_of(100.0, ["one stage", "segmentation", "cells"])
-    {'one stage': 40.0, 'segmentation': 35.0, 'cells': 20.0}
+
+@checked
+def share_of(stage: str, left: float) -> float:
+    """Seconds of those ``left`` that a stage may take, in proportion to what is still to come.
+
+    >>> share_of("one stage", 100.0), share_of("segmentation", 90.0)
+    (40.0, 52.5)
     """
-    wanted = {"one stage": 0.4, "segmentation": 0.35, "cells": 0.2}
-    return {one_of(stage, wanted, "the stage"): round(budget * wanted[stage], 3) for stage in stages}
+    names = list(SHARES)
+    to_come = sum(SHARES[name] for name in names[names.index(one_of(stage, SHARES, "the stage")) :])
+    return round(max(1.0, left * SHARES[stage] / to_come), 3)

@@ -14,9 +14,9 @@ from overread.cases.cases import Cases, paths
 from overread.cases.split import Split
 from overread.cells.marked_images import PixelsInTurn, truly_marked
 from overread.cells.stages.cell_crops import CutImage, Window, window_side
-from overread.cells.stages.two_stages import POOLS, shares_of
+from overread.cells.stages.two_stages import POOLS, share_of
 from overread.core.errors import InputError, UnsoundError, checked, one_of
-from overread.core.files import build, folder_lock, read_json
+from overread.core.files import build, folder_lock, read_json, write_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
@@ -25,13 +25,15 @@ from overread.learning.model import Model
 from overread.learning.recipe import Recipe
 from overread.study import steps
 from overread.study.cells.cell_stages import PREDICTED, StageTools, cut_part, same_classes
-from overread.study.context import RunContext
+from overread.study.context import CLOSING_SECONDS, RunContext
 from overread.study.question import Study
 from overread.tasks.segmentation import OBJECT as ONE_CLASS
 from overread.tasks.target import Target
 
 #: Where the parts of such a study lie in its folder.
 ONE_STAGE, SEGMENTATION, ANSWERS, CHOICE = "one-stage", "segmentation", "two-stages", "choice.json"
+#: What each stage got of the budget; and the share of it that a run keeps for what comes after its predictions, at most.
+BUDGET, CLOSING = "budget.json", 0.15
 
 
 @dataclass(frozen=True)
@@ -97,21 +99,30 @@ class StageRun:
 
     def timed(self, stage: str, work: Callable[[float], Any]) -> Any:
         """Do the work of a stage within its share of the budget, and say what that is."""
-        limit = self.study.resources.limit
-        share = 0.0
-        if limit is not None:
-            share = max(1.0, min(shares_of(limit, [stage])[stage], self.clock.left))
-            self.say(f"{stage}: {share:.0f} s of the budget of {limit:.0f} s")
+        share = self._share(stage)
+        if share:
+            self.say(f"{stage}: {share:.0f} s of the budget of {self.study.resources.limit:.0f} s")
         began = self.clock.elapsed
         made = work(share)
         self.seconds[stage] = self.clock.elapsed - began
         return made
 
+    def _share(self, stage: str) -> float:
+        """Seconds for a stage, 0 without a budget; the same where it was begun before, or its training would be another."""
+        if self.study.resources.limit is None:
+            return 0.0
+        path = self.folder / BUDGET
+        held: dict[str, float] = read_json(path) if path.exists() else {}
+        if stage not in held:
+            write_json(path, held := {**held, stage: float(round(share_of(stage, self.clock.left)))})
+        return held[stage]
+
     def runs(self, study: Study, cases: Cases, name: str, share: float) -> None:
         """A whole run in a folder of its own, on this table, within its share of the budget."""
         study = study.changed(salt=cases.salt, budget=f"{share:.0f}s" if share else "", preset="")
         with folder_lock(self.folder / name):
-            context = RunContext(study, self.folder / name, self.cache, self.network, Clock(study.resources.limit), self.progress, self.say, cases)  # fmt: skip
+            closing = min(CLOSING_SECONDS, CLOSING * share) if share else CLOSING_SECONDS
+            context = RunContext(study, self.folder / name, self.cache, self.network, Clock(study.resources.limit), self.progress, self.say, cases, closing=closing)  # fmt: skip
             steps.sweep(context)
             steps.begin(context, cases)
             for step in steps.STEPS:
