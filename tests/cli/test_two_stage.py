@@ -25,7 +25,8 @@ def test_from_a_table_to_the_page(tmp_path: Path) -> None:
     common = ["--set", "method=scratch", "--set", "backbone=lenet5", "--set", "epochs=1", "--set", "batch_size=16", "--set", "learning_rate=0.002",
               "--set", "augment=none", "--image-size", "32"]  # fmt: skip
     said = asked("two-stage", table, "--image", "image", "--mask", "mask", "--label", "diagnosis", "--patient", "patient", "--positive", "cancer", "--test", 0.35,
-                 "--tuning", 0.3, *common, "--cell-set", "method=features", "--cell-set", 'descriptors=["intensity", "size"]', "--offline", "--budget", "4m",
+                 "--tuning", 0.3, *common, "--cell-set", "method=features", "--cell-set", 'descriptors=["intensity", "size"]', "--offline", "--outline-set", "method=scratch", "--outline-set", "backbone=unet_small", "--outline-set", "epochs=4",
+                 "--outline-set", "segmentation.tile=96", "--outline-set", "segmentation.tiles=40", "--outline-set", "batch_size=4",
                  "--despite", "shortcut", "--despite", "near-leak", "--threads", 1, "-o", tmp_path / "two")  # fmt: skip
     assert "what each stage costs" in said
     page = (tmp_path / "two" / "two-stages.html").read_text("utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from overread.core.errors import ArgumentError
@@ -128,3 +129,20 @@ def test_it_comes_back_from_its_files(tmp_path) -> None:
     found = explained(judge_cells({MAP: mine, RANDOM: other}, planted, patients))
     found.save(tmp_path)
     assert ExplainedCells.load(tmp_path) == found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("patients", [20, 60])
+def test_intervals_hold_the_truth_as_often_as_they_say(patients: int) -> None:
+    """Patients differ in how well their cells are told apart; the truth is the mean over all patients there could be."""
+    held, runs = 0, 300
+    rng = np.random.default_rng(5)
+    gaps = rng.normal(1.2, 0.5, 200_000)
+    truth = norm.cdf(gaps / np.sqrt(2)).mean()  # the chance that a planted cell outscores another of its image
+    for _ in range(runs):
+        gap = rng.normal(1.2, 0.5, patients)
+        planted = [np.arange(12) < 3 for _ in range(patients)]
+        scores = [rng.normal(size=12) + g * p for g, p in zip(gap, planted, strict=True)]
+        (found,) = judge_cells({MAP: scores}, planted, [f"p{i}" for i in range(patients)])
+        held += found.auc.low <= truth <= found.auc.high
+    assert 0.90 <= held / runs <= 0.99

@@ -83,6 +83,7 @@ def test_the_planted_cells_are_found(context, monkeypatch) -> None:
     assert not by_name[RANDOM].rank > 0.99, "another network has another order"
     assert {SIZE, INTENSITY} <= set(by_name)
     assert "finds the cells that matter" in found.verdict
+    assert "maps held against their checks" in str(found)
     assert ExplainedCells.load(context.folder / "explanations" / "cells") == found
     table = pd.read_csv(context.folder / "explanations" / RANKED)
     assert (table.groupby("case")["rank"].min() == 1).all()

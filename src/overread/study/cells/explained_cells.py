@@ -36,6 +36,7 @@ from overread.explanation.checks.randomisation import depths_of, edges, redrawn
 from overread.explanation.explain import index_of
 from overread.explanation.methods import method_of
 from overread.explanation.sanity import check
+from overread.explanation.verdict import Checks
 from overread.images.outlines.outlines import Outlines
 from overread.images.preprocess import Preprocess
 from overread.learning.device import layout, pick_device
@@ -102,11 +103,7 @@ def explain_cells(context: RunContext, wish: CellWish, home: Path | None = None)
     write_csv(home / "explanations" / RANKED, found.table)
     planted = [np.isin(each, list(wish.planted)) for each in found.classes]
     scores = judge_cells(found.scores, planted, found.patients, seed=wish.seed)
-    verdicts = Counter(found.verdicts)
-    notes = [
-        f"Of {count(len(found.verdicts), 'map')} that were checked: {many} — {said}"
-        for said, many in verdicts.most_common(2)
-    ]
+    notes = [_checked_words(found.checks)]
     if not wish.planted:
         notes.append(
             "No class of cells was named as the one that matters (--planted CLASS): the ranking is not judged, only checked."
@@ -163,7 +160,7 @@ class _Ranked:
     scores: dict[str, list[NDArray[np.float64]]]
     classes: list[NDArray[Any]]
     patients: list[str]
-    verdicts: list[str]
+    checks: list[Checks]
 
 
 def _ranked(context: RunContext, model: Model, cases: Cases, outlined: dict[int, Outlines], wish: CellWish, target: int) -> _Ranked:  # fmt: skip
@@ -197,11 +194,11 @@ def _ranked(context: RunContext, model: Model, cases: Cases, outlined: dict[int,
                 found.scores[name].append(values)
             found.classes.append(np.array(outlines.classes, object))
             found.patients.append(str(kept.table["patient"].iloc[row]))
-            if len(found.verdicts) < CHECKED:
-                found.verdicts.append(_verdict(network, batch, place, target, wish, model))
+            if len(found.checks) < CHECKED:
+                found.checks.append(_checks(network, batch, place, target, wish, model))
     if not tables:
         raise InputError("none of the images can be read", todo="see the audit for the reasons")
-    return _Ranked(pd.concat(tables, ignore_index=True), found.scores, found.classes, found.patients, found.verdicts)
+    return _Ranked(pd.concat(tables, ignore_index=True), found.scores, found.classes, found.patients, found.checks)
 
 
 def _scores(shown: dict[str, torch.Tensor], outlines: Outlines, image: NDArray[Any], preprocess: Preprocess) -> dict[str, NDArray[np.float64]]:  # fmt: skip
@@ -226,8 +223,8 @@ def _rows(cases: Cases, row: int, outlines: Outlines, scores: dict[str, NDArray[
     return made
 
 
-def _verdict(network: torch.nn.Module, batch: Inputs, place: int, target: int, wish: CellWish, model: Model) -> str:
-    """What the checks of the map itself come to, as ``explain`` makes them."""
+def _checks(network: torch.nn.Module, batch: Inputs, place: int, target: int, wish: CellWish, model: Model) -> Checks:
+    """The checks of the map itself, as ``explain`` makes them."""
 
     def method(other: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
         return attributions(other, x, target, wish.method, seed=wish.seed)
@@ -235,9 +232,17 @@ def _verdict(network: torch.nn.Module, batch: Inputs, place: int, target: int, w
     def score(outputs: torch.Tensor) -> torch.Tensor:
         return model.target.task.probabilities(outputs)[:, target]
 
-    return check(
-        method, network, batch.x[place : place + 1], target=target, score=score, draws=1, seed=wish.seed
-    ).verdict
+    return check(method, network, batch.x[place : place + 1], target=target, score=score, draws=1, seed=wish.seed)
+
+
+def _checked_words(checks: Sequence[Checks]) -> str:
+    """How many maps fail which of their checks."""
+    failed = Counter(name for each in checks for name in each.failed)
+    blank = sum(each.blank or each.nothing for each in checks)
+    sound = sum(not each.failed and not (each.blank or each.nothing) for each in checks)
+    told = [f"{many} failed {name}" for name, many in failed.most_common()]
+    said = [f"{blank} said nothing"] if blank else []
+    return f"Of {count(len(checks), 'map')} held against their checks (as overread explain does) {', '.join([*told, *said, f'{sound} failed none'])}."
 
 
 @checked

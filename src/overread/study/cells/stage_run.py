@@ -93,8 +93,6 @@ class StageRun:
         if self.asked.segmenter and not study.columns.salt:
             study = study.changed(salt=model_in(self.asked.segmenter).about.names_salt)
         _, cases = steps.open_study(study, self.folder / ONE_STAGE, self.progress)
-        for line in (str(cases), *(f"  {note}" for note in cases.notes)):
-            self.say(line)
         return cases
 
     def timed(self, stage: str, work: Callable[[float], Any]) -> Any:
