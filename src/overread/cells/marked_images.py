@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,17 @@ from overread.images.read import read_image
 
 
 @checked
-def read_marked(image: str, mask: str, names: Sequence[str] = ()) -> list[Any]:
+def read_marked(image: str, mask: str, names: Sequence[str] = (), seen: bool = True) -> list[Any]:
     """``[pixels (H, W, C), labels (H, W), classes, notes]`` of an image and its mask; either may be blank.
 
-    Without an image the pixels are (0, 0, 0), without a mask there is no object. Raises :class:`ImageError` for what
+    Without an image, and where it need not be ``seen``, the pixels are (0, 0, 0); it is then read only where the mask does
+    not say how large the image is, as boxes do not. Without a mask there is no object. Raises :class:`ImageError` for what
     cannot be read, for a mask of another size, and for volumes.
     """
+    if mask and not seen:
+        with suppress(ImageError):
+            found = read_outlines(mask, classes=tuple(names))
+            return [np.zeros((0, 0, 0), np.uint8), found.labels, list(found.classes), list(found.notes)]
     pixels = read_image(image).pixels if image else np.zeros((0, 0, 0), np.uint8)
     if pixels.ndim != 3:
         raise ImageError("objects are outlined in flat images", given=f"a volume of shape {pixels.shape}")
@@ -45,13 +50,13 @@ def marked_images(
     ``doing``: what the bar calls it, blank for no bar.
     """
     require(len(images) == len(masks), "each image has an address and one of its mask", given=(len(images), len(masks)))
-    return _read(list(zip(images, masks, strict=True)), list(names), threads, errors, doing, progress)
+    return _read(list(zip(images, masks, strict=True)), list(names), True, threads, errors, doing, progress)
 
 
 def _read(
-    tasks: list[tuple[str, str]], names: list[str], threads: int, errors: dict[int, str] | None, doing: str, progress: Progress
+    tasks: list[tuple[str, str]], names: list[str], seen: bool, threads: int, errors: dict[int, str] | None, doing: str, progress: Progress
 ) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
-    with closing(contained(read_marked, tasks, common=(names,), workers=threads)) as found:
+    with closing(contained(read_marked, tasks, common=(names, seen), workers=threads)) as found:
         for row, made in enumerate(found):
             if doing:
                 progress(doing, row, len(tasks))
@@ -61,7 +66,7 @@ def _read(
                 continue
             pixels, labels, classes, notes = made
             labels = np.ascontiguousarray(labels, np.int32)
-            yield row, pixels if tasks[row][0] else None, Outlines(labels, tuple(classes), tuple(notes))
+            yield row, pixels if tasks[row][0] and seen else None, Outlines(labels, tuple(classes), tuple(notes))
     if doing:
         progress(doing, len(tasks), len(tasks))
 
@@ -84,8 +89,8 @@ def _read_held(
     held: list[tuple[int, str, str]], names: list[str], threads: int, errors: dict[int, str] | None, pixels: bool, doing: str, progress: Progress
 ) -> Iterator[tuple[int, NDArray[Any] | None, Outlines]]:  # fmt: skip
     wrong: dict[int, str] = {}
-    tasks = [(image if pixels else "", mask) for _, image, mask in held]
-    for place, read, outlines in _read(tasks, names, threads, wrong, doing, progress):
+    tasks = [(image, mask) for _, image, mask in held]
+    for place, read, outlines in _read(tasks, names, pixels, threads, wrong, doing, progress):
         yield held[place][0], read, outlines
     if errors is not None:
         errors.update({held[place][0]: reason for place, reason in wrong.items()})

@@ -19,7 +19,7 @@ from overread.cases.split import Split
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.files import fingerprint, read_json, sha256, unguarded, write_csv, write_json
 from overread.core.phrases import count
-from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+from overread.evaluation.instances.predicted_outlines import PredictedOutlines, read_labels
 from overread.evaluation.ledger import require_entry_of, settle
 from overread.evaluation.subgroups import FEWEST
 from overread.export.object_files import OutlinedImage
@@ -84,7 +84,7 @@ def _predict_part(context: RunContext, model: Model, cases: Cases, part: str) ->
         if any(outlines.classes):  # first: the label image says that all is there
             write_csv(home / part / f"{name}.csv", _class_rows(outlines))
         write_labels(home / part / f"{name}.png", outlines.labels)
-    _write_truth(context, cases, names)
+    _write_truth(context, cases, names, part)
     _table(model, cases, names, home, part).save(home / f"{part}.csv")
 
 
@@ -110,12 +110,15 @@ def _class_rows(outlines: Outlines) -> pd.DataFrame:
     return pd.DataFrame({"object": np.arange(1, len(outlines) + 1), "class": list(outlines.classes)})
 
 
-def _write_truth(context: RunContext, cases: Cases, names: Sequence[str]) -> None:
-    """The true outlines of the images that have some, as label images beside the predicted ones."""
+def _write_truth(context: RunContext, cases: Cases, names: Sequence[str], part: str) -> None:
+    """The true outlines of the images that have predicted ones, as label images beside these, and of their size."""
     home = context.folder / PREDICTIONS / TRUTH
-    masks = mask_paths(cases)
-    left = [row for row, name in enumerate(names) if masks[row] and not _there(home, name)]
-    read = read_masks([masks[row] for row in left], classes=cases.target.names, workers=context.study.resources.threads)
+    masks, drawn = mask_paths(cases), {name: _there(home.parent / part, name) for name in names}
+    left = [row for row, name in enumerate(names) if masks[row] and drawn[name] and not _there(home, name)]
+    sizes = [
+        read_labels(home.parent / drawn[names[row]]).size for row in left
+    ]  # a box says nothing of its image's size
+    read = read_masks([masks[row] for row in left], sizes=sizes, classes=cases.target.names, workers=context.study.resources.threads)  # fmt: skip
     unread = 0
     for place, (row, found) in enumerate(zip(left, read, strict=True), start=1):
         context.progress("reading masks", place, len(left))

@@ -10,6 +10,7 @@ import pytest
 from drawn_smears import Threshold, draw_smears
 
 from overread.cases.split import Split
+from overread.cells.marked_images import truly_marked
 from overread.cells.stages.cell_crops import Window
 from overread.cells.stages.two_stages import TwoStages
 from overread.core.errors import InputError
@@ -17,6 +18,7 @@ from overread.core.files import read_json
 from overread.study import steps
 from overread.study.cells.stage_run import StageChoice
 from overread.study.cells.two_stage_run import ceiling_of_run, two_stages
+from overread.study.context import cases_of
 from overread.study.question import Study
 
 TINY = {
@@ -153,3 +155,25 @@ def test_what_cannot_be_is_said(table, folder, segmenter) -> None:
         two_stages(study(table), choice(count=("mast",)), folder / "good", cache=folder / "cache", network=False)
     with pytest.raises(InputError, match="no two stages"):
         ceiling_of_run(folder / "nowhere")
+
+
+def test_boxes_are_read_at_the_size_of_their_images(tmp_path) -> None:
+    """A box says nothing of its image's size: the image is asked, and no mask is left out in silence."""
+    table = draw_smears(tmp_path / "smears", patients=4)
+    rows = [
+        (f"s{i}.png", name, 10 + 30 * k, 10, 24 + 30 * k, 28)
+        for i in range(4)
+        for k, name in enumerate(("red", "white"))
+    ]
+    pd.DataFrame(rows, columns=["file", "cell", "xmin", "ymin", "xmax", "ymax"]).to_csv(
+        tmp_path / "boxes.csv", index=False
+    )
+    cases = cases_of(
+        Study.from_flat(table=str(table), image="image", mask=str(tmp_path / "boxes.csv"), patient="patient")
+    )
+    assert cases.target.names == ("red", "white")
+    errors: dict[int, str] = {}
+    found = list(truly_marked(cases, names=cases.target.names, pixels=False, errors=errors))
+    assert not errors
+    assert [outlines.classes for *_, outlines in found] == [("red", "white")] * 4
+    assert all(outlines.size == (96, 96) for *_, outlines in found)

@@ -221,11 +221,15 @@ def labels_of(run: StageRun, tools: StageTools, part: str) -> Iterator[tuple[int
 @checked
 def true_outlines(tools: StageTools, part: str, names: tuple[str, ...]) -> Iterator[tuple[int, Outlines]]:
     """``(row, outlines)`` of the images of a part that have a mask."""
-    known = names if len(names) > 1 else ()
-    return (
-        (row, outlines)
-        for row, _, outlines in truly_marked(tools.part(part), names=known, pixels=False, threads=tools.threads)
-    )
+    return _read_masks(tools, part, names if len(names) > 1 else ())
+
+
+def _read_masks(tools: StageTools, part: str, known: tuple[str, ...]) -> Iterator[tuple[int, Outlines]]:
+    errors: dict[int, str] = {}
+    for row, _, outlines in truly_marked(tools.part(part), names=known, pixels=False, threads=tools.threads, errors=errors):  # fmt: skip
+        yield row, outlines
+    if errors:
+        tools.say(f"  {count(len(errors), 'mask')} of the {part} part cannot be read: {next(iter(errors.values()))}")
 
 
 @checked
