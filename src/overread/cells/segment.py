@@ -34,7 +34,7 @@ def segment(
     ``say`` hears how many cannot be read, and why the first of them cannot. Raises :class:`ArgumentError` for a model
     that does not outline objects.
     """
-    _require_segmenter(model)
+    require_segmenter(model)
     return _each(model, cases, device, threads, progress, say)
 
 
@@ -44,7 +44,7 @@ def _each(
     failed: list[ImageError] = []
     addresses = paths(cases)
     tasks = ((address, model.about.recipe.window) for address in addresses)
-    for row, pixels in enumerate(contained(_pixels, tasks, workers=1)):
+    for row, pixels in enumerate(contained(read_pixels, tasks, workers=1)):
         if isinstance(pixels, ImageError):
             failed.append(pixels)
         else:
@@ -54,7 +54,9 @@ def _each(
         say(f"  images that cannot be read: {len(failed)} of {len(addresses)} — {failed[0].reason or failed[0]}")
 
 
-def _pixels(address: str, window: str) -> NDArray[Any]:
+@checked
+def read_pixels(address: str, window: str) -> NDArray[Any]:
+    """The pixels (H, W, C) of an image as uint8 or uint16, for the sandbox. Raises :class:`ImageError`."""
     pixels = read_image(address, window=window).pixels
     if pixels.ndim != 3:
         raise ImageError("an image whose objects are outlined has 2 sides", given=f"shape {pixels.shape}")
@@ -69,7 +71,7 @@ def segment_image(
 
     Levels are taken from the whole image; what does not fit into a tile is seen in tiles with overlap.
     """
-    _require_segmenter(model)
+    require_segmenter(model)
     require(pixels.ndim == 3 and pixels.shape[2] in (1, 3), "an image is (H, W, 1) or (H, W, 3)", given=pixels.shape)
     pixels = whole_numbers(pixels)
     asked = model.about.recipe.segmentation
@@ -79,14 +81,15 @@ def segment_image(
         made[top : top + len(labels)] = labels
 
     source, levels = Held(pixels), levels_of(histograms(pixels), asked.low, asked.high)
-    numbers, classes = _cut(model, source, levels, write, device, threads, progress)
+    numbers, classes = cut_source(model, source, levels, write, device, threads, progress)
     return Outlines(numbers[made], classes)
 
 
-def _cut(
+@checked
+def cut_source(
     model: Model, source: Source, levels: NDArray[np.float32], write: Any, device: str, threads: int, progress: Progress
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Write the provisional labels of an image; what number each becomes, and the class of each object."""
+    """Write the provisional labels of an image band by band, from top to bottom; what number each becomes, and the class of each object."""
     if threads:
         torch.set_num_threads(threads)
     reading = reading_of(model.network, model.about, pick_device(device))
@@ -108,6 +111,7 @@ def reading_of(network: nn.Module, about: About, device: str) -> Reading:
                    about.preprocess, max(recipe.views, 1), device, recipe.precision if recipe.precision != "auto" else "float32")  # fmt: skip
 
 
-def _require_segmenter(model: Model) -> None:
+@checked
+def require_segmenter(model: Model) -> None:
     require(model.target.task.dense and model.about.cutting is not None, "the model outlines no objects", given=str(model),
             todo="train one on a table with masks: overread run index.csv --image image --mask mask")  # fmt: skip

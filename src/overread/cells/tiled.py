@@ -28,7 +28,7 @@ from overread.learning.device import autocast, free_memory, no_memory, out_of_me
 from overread.networks.instance_heads import Cutting, Layout, Segmentation
 
 #: Pixels of a band that objects are cut out of at once, and rows that a band sees of its neighbours.
-BAND, REACH = 2**24, 192
+BAND, REACH = 2**23, 192
 
 
 @runtime_checkable
@@ -93,15 +93,12 @@ class Reading:
 @torch.inference_mode()
 def read_tile(reading: Reading, pixels: NDArray[Any], levels: NDArray[np.float32]) -> Maps:
     """What the network says of one tile (H, W, C), the mean over the orientations that are asked for."""
-    preprocess, layout = reading.preprocess, reading.layout
+    layout, zoom = reading.layout, reading.segmentation.zoom
     height, width = pixels.shape[:2]
-    mean, std = (np.asarray(numbers, np.float32) for numbers in (preprocess.mean, preprocess.std))
-    zoom = reading.segmentation.zoom
-    seen = scaled(pixels, levels, preprocess.channels)
-    x = ((shrunk(seen, zoom) if zoom > 1 else seen) - mean) / std
-    image = torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None].to(reading.device)
+    image = _standardised(reading, pixels, levels)
     coarse = int(reading.network.coarsest)  # type: ignore[arg-type]
-    image = functional.pad(image, (0, -image.shape[3] % coarse, 0, -image.shape[2] % coarse), mode="replicate")
+    down, right = -image.shape[2] % coarse, -image.shape[3] % coarse
+    image = functional.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
     found: list[tuple[Tensor, Tensor]] = []
     for turn in _TURNS[: reading.views]:
         with autocast(image.device.type, reading.precision):
@@ -115,6 +112,19 @@ def read_tile(reading: Reading, pixels: NDArray[Any], levels: NDArray[np.float32
     step = layout.stride * zoom
     return Maps((said[0, :, :height, :width] * 255).round().to(torch.uint8).cpu().numpy(),
                 places[0, :, : -(-height // step), : -(-width // step)].to(torch.float16).cpu().numpy())  # fmt: skip
+
+
+def _standardised(reading: Reading, pixels: NDArray[Any], levels: NDArray[np.float32]) -> Tensor:
+    """A tile (1, C, H, W) on the scale of its image's levels, less the mean of training, over its deviation."""
+    preprocess, zoom = reading.preprocess, reading.segmentation.zoom
+    grey = pixels.shape[-1] == 1
+    seen = scaled(pixels, levels, 1 if grey else preprocess.channels)
+    seen = shrunk(seen, zoom) if zoom > 1 else seen
+    made = np.empty((1, preprocess.channels, *seen.shape[:2]), np.float32)
+    for channel, (mean, std) in enumerate(zip(preprocess.mean, preprocess.std, strict=True)):
+        np.multiply(seen[..., 0 if grey else channel], np.float32(1 / std), out=made[0, channel])
+        made[0, channel] -= np.float32(mean / std)
+    return torch.from_numpy(made).to(reading.device)
 
 
 #: Mirrored left to right, upside down, rows and columns exchanged: the first 1, 2, 4 or 8.
@@ -306,8 +316,8 @@ def _numbered(
                 known = int(numbers[one]) if one < len(numbers) else 0
                 if known:
                     table[other] = joined.join(known, int(table[other])) if table[other] else joined.root(known)
-    there = np.unique(own)
-    for name in there[there > 0].tolist():
+    there = np.bincount(own.ravel(), minlength=1)
+    for name in (1 + np.flatnonzero(there[1:])).tolist():
         if not table[name]:
             table[name] = len(joined.parent)
             joined.parent.append(len(joined.parent))

@@ -123,7 +123,9 @@ def scaled(pixels: NDArray[Any], levels: NDArray[np.float32], channels: int) -> 
         grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[..., None]
         pixels, levels = grey, levels.mean(axis=0, keepdims=True)
     low, span = levels[:, 0], levels[:, 1] - levels[:, 0]
-    made = np.clip((pixels - low) * (1 / span), DARKEST, BRIGHTEST).astype(np.float32)
+    made = np.subtract(pixels, low, dtype=np.float32)
+    made *= 1 / span
+    np.clip(made, DARKEST, BRIGHTEST, out=made)
     return np.repeat(made, channels, axis=-1) if made.shape[-1] < channels else made
 
 

@@ -1,0 +1,81 @@
+"""Files larger than memory: the same objects as of the image in memory, from every way that a TIFF may lie on disk."""
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from overread.cells.large_image import opened, segment_file
+from overread.cells.segment import segment_image
+from overread.core.errors import ImageError
+from overread.images.preprocess import Preprocess
+from overread.learning.model import About, Model, Origin, make_network
+from overread.learning.recipe import Recipe
+from overread.networks.instance_heads import Cutting, Segmentation
+from overread.tasks.target import Target
+
+
+@pytest.fixture(scope="module")
+def model():
+    asked = Segmentation(head="sigmoid", tile=64, depth=2, zoom=1, margin=32, largest=128)
+    recipe = Recipe(method="scratch", backbone="unet_small", views=1, precision="float32", segmentation=asked)
+    preprocess = Preprocess((64, 64), 3, mean=(0.5,) * 3, std=(0.3,) * 3)
+    about = About(
+        recipe,
+        preprocess,
+        Target("segmentation", ("object",)),
+        Origin("unet_small", 1),
+        cutting=Cutting(foreground=0.5, minimum=4),
+    )
+    torch.manual_seed(3)
+    return Model(make_network(about).eval(), about)
+
+
+def image(kind, channels, seed=0):
+    rng = np.random.default_rng(seed)
+    rough = cv2.resize(rng.random((30, 35, channels)).astype(np.float32), (350, 300), interpolation=cv2.INTER_CUBIC)
+    return (np.clip(rough, 0, 1).reshape(300, 350, channels) * (60_000 if kind == np.uint16 else 255)).astype(kind)
+
+
+WAYS = {
+    "plain": {}, "tiled": {"tile": (64, 96)}, "strips": {"rowsperstrip": 7, "compression": "zlib"},
+    "tiles and zlib": {"tile": (64, 64), "compression": "zlib", "predictor": True}, "big endian": {"byteorder": ">"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("kind", "channels"), [(np.uint16, 1), (np.uint8, 3)])
+def test_rows_of_a_tiff_are_its_pixels(way, kind, channels, tmp_path):
+    pixels = image(kind, channels)
+    tifffile.imwrite(
+        tmp_path / "i.tif",
+        pixels if channels == 3 else pixels[..., 0],
+        photometric="rgb" if channels == 3 else "minisblack",
+        **WAYS[way],
+    )
+    with opened(str(tmp_path / "i.tif"), tmp_path) as source:
+        assert source.size == (300, 350)
+        read = np.concatenate([source.rows(top, min(top + 77, 300)) for top in range(0, 300, 77)])
+    assert read.dtype == kind
+    assert np.array_equal(read, pixels)
+
+
+@pytest.mark.parametrize("ending", ["tif", "png"])
+def test_a_file_has_the_objects_of_the_image_in_memory(model, ending, tmp_path):
+    pixels = image(np.uint16, 1)
+    path = tmp_path / f"i.{ending}"
+    tifffile.imwrite(path, pixels[..., 0]) if ending == "tif" else cv2.imwrite(str(path), pixels)
+    made, held = segment_file(model, path, tmp_path / "labels.tif"), segment_image(model, pixels)
+    labels = tifffile.imread(made.path)
+    assert labels.dtype == np.uint16
+    assert np.array_equal(labels, held.labels)
+    assert made.objects == len(held) > 0
+    assert made.size == (300, 350)
+    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+def test_what_is_no_image_is_refused(model, tmp_path):
+    (tmp_path / "i.tif").write_bytes(b"II*\x00nothing")
+    with pytest.raises(ImageError):
+        segment_file(model, tmp_path / "i.tif", tmp_path / "labels.tif")
