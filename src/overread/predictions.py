@@ -129,7 +129,7 @@ class Predictions(EqualByDigest, Shown):
             _require_numbers(self.table[column])
         table = self.table.reset_index(drop=True)
         changed: dict[str, pd.Series] = {role: written(table[role]) for role in ("case", "patient")}
-        notes = [rewritten(table[role], column, role) for role, column in changed.items()]
+        notes = [rewritten(table[role], new, role) for role, new in changed.items() if not new.equals(table[role])]
         if self.target.task.exclusive:
             changed["label"], told = _under_names(table["label"], self.target.names)
             notes.append(told)
@@ -488,6 +488,10 @@ def _with_labels(table: pd.DataFrame, rename: Mapping[str, str]) -> tuple[pd.Dat
     return table.assign(label=new), [*([before] if before else []), *notes]
 
 
+#: The type of a column of text.
+_TEXT = pd.Series([""]).dtype
+
+
 def _plain_labels(label: pd.Series, names: tuple[str, ...]) -> pd.Series:
     """Labels that are classes as they stand; others without blanks around them, ``1.0`` as ``1``, blank where missing."""
     text = label.astype(object).where(label.notna(), "").map(str)
@@ -499,6 +503,8 @@ def _plain_labels(label: pd.Series, names: tuple[str, ...]) -> pd.Series:
 
 def _under_names(label: pd.Series, names: tuple[str, ...]) -> tuple[pd.Series, str]:
     """Labels as names of classes, and what was changed. Raises :class:`InputError` for one that is no class."""
+    if label.dtype == _TEXT and set(label.unique()) <= {*names, ""}:  # as in every part of a table that was read before
+        return label, ""
     plain = _plain_labels(label, names)
     same = dict(zip(written(pd.Series(names, dtype=object)), names, strict=True))
     strange = [name for name in plain.unique() if name and name not in names and name not in same]
