@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from overread.core.errors import checked
 from overread.core.files import sha256
@@ -62,6 +61,8 @@ def describe_mask(mask: str, image: str, classes: Sequence[str] = ()) -> dict[st
 
 
 def _objects(found: Outlines) -> dict[str, int]:
+    from scipy import ndimage
+
     labels, many = found.labels, len(found)
     if not many:
         return dict.fromkeys(("pieces", "holes", "rims", "suspects", "touching", "border"), 0)
@@ -107,6 +108,8 @@ def _around(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def _is_open(labels: NDArray[np.int32], mine: NDArray[np.uint8]) -> bool:
     """Whether any of what an object encloses is background, and not another object."""
+    from scipy import ndimage
+
     return bool((ndimage.binary_fill_holes(mine) & (mine == 0) & (labels == 0)).any())
 
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from overread.core.errors import ImageError, checked
 from overread.core.phrases import count
@@ -161,6 +160,8 @@ class ImageShapes:
 
 
 def _pieces(pixels: NDArray[np.bool_]) -> int:
+    from scipy import ndimage
+
     return int(ndimage.label(pixels)[1])
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from overread.core.errors import ImageError, checked
 from overread.core.phrases import count
@@ -106,6 +105,8 @@ def joined(rasters: list[Raster]) -> Raster:
 @checked
 def patches_of(raster: Raster) -> list[Patch]:
     """The objects of a label image one by one, in the order of their numbers."""
+    from scipy import ndimage
+
     names, labels = np.unique(raster.labels, return_inverse=True)
     labels = labels.reshape(raster.labels.shape) + int(names[0] != 0)
     names = names[names > 0]
@@ -119,6 +120,8 @@ def patches_of(raster: Raster) -> list[Patch]:
 @checked
 def components_of(mask: NDArray[np.bool_], notes: tuple[str, ...] = ()) -> Raster:
     """The connected components of one mask (H, W) as objects; pixels that touch at a corner are connected."""
+    from scipy import ndimage
+
     labels, found = ndimage.label(mask, structure=EIGHT)
     told = f"one mask, whose {count(found, 'connected component')} count as the objects: touching ones are one"
     return Raster(labels, (), (*notes, told) if found else notes)
@@ -127,6 +130,8 @@ def components_of(mask: NDArray[np.bool_], notes: tuple[str, ...] = ()) -> Raste
 @checked
 def components_of_classes(values: NDArray[Any], names: Mapping[int, str], notes: tuple[str, ...] = ()) -> Raster:
     """The connected components of each value of a class mask (H, W) as objects of its class; other values are background."""
+    from scipy import ndimage
+
     labels, classes = np.zeros(values.shape, np.int64), list[str]()
     for value, name in names.items():
         found, many = ndimage.label(values == value, structure=EIGHT)
