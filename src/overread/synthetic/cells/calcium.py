@@ -49,30 +49,31 @@ class Film:
 @checked
 def draw_calcium(
     folder: str | os.PathLike[str], *, movies: int = 24, frames: int = 64, size: int = 96, neurons: int = 14, specks: int = 10,
-    seed: int = 0, progress: Progress = silent,
+    films_each: int = 2, seed: int = 0, progress: Progress = silent,
 ) -> Path:  # fmt: skip
     """Draw films into ``folder`` and give the path of their table.
 
     Writes ``movies/*.tif`` (16 bits, ``frames`` pages of ``size`` pixels a side), ``masks/*.png`` (a label a neuron),
-    ``neurons.csv`` (movie, neuron, row, column, spikes) and ``metadata.csv``: image, movie, animal (two films each),
+    ``neurons.csv`` (movie, neuron, row, column, spikes) and ``metadata.csv``: image, movie, animal (``films_each`` films each),
     microscope, mask, pixel_size. About ``neurons`` neurons and ``specks`` unchanging specks in each. The same seed gives
     the same bytes. Raises ArgumentError for values out of range.
     """
     import tifffile
 
     require(movies >= 4, "a cohort needs at least 4 films", given=movies)
+    require(films_each >= 1, "an animal has at least one film", given=films_each)
     require(frames >= 8 and size >= 48, "a film has at least 8 frames of 48 pixels", given=(frames, size))
     home, rows, found = Path(folder), [], []
     (home / "movies").mkdir(parents=True, exist_ok=True)
     for movie in range(movies):
-        name, microscope = f"M{movie + 1:03d}", list(MICROSCOPES)[movie // 2 % len(MICROSCOPES)]
+        name, microscope = f"M{movie + 1:03d}", list(MICROSCOPES)[movie // films_each % len(MICROSCOPES)]
         film = draw_film(seed, movie, frames=frames, size=size, neurons=neurons, specks=specks, microscope=microscope)
         with publish(home / "movies" / f"{name}.tif") as temporary:
             tifffile.imwrite(
                 temporary, film.frames, photometric="minisblack", compression="zlib", software="", metadata=None
             )
         mask = write_labels(home / "masks" / f"{name}.png", film.labels)
-        rows.append([f"movies/{name}.tif", name, f"A{movie // 2 + 1:03d}", microscope, f"masks/{mask.name}", PIXEL])
+        rows.append([f"movies/{name}.tif", name, f"A{movie // films_each + 1:03d}", microscope, f"masks/{mask.name}", PIXEL])
         spikes = (np.diff(film.traces, axis=1, prepend=0) > FLASH / 2).sum(1)
         found += [[name, k + 1, *np.round(centre, 2), int(spikes[k])] for k, centre in enumerate(film.centres)]
         progress("drawing films", movie + 1, movies)
