@@ -34,7 +34,7 @@ _HEADER = 1 << 22  # longest line of JSON in bytes: the classes of half a millio
 class Native:
     """An image with the outlines of its objects, memory-mapped.
 
-    ``pixels`` (H, W, C) uint8 or uint16, C 1 or 3. ``labels`` (H, W) uint16 or int32, 0 the background; all 0 where the
+    ``pixels`` (H, W, C) uint8 or uint16, C 1, 3, or the frames of a stack. ``labels`` (H, W) uint16 or int32, 0 the background; all 0 where the
     image has no mask. ``classes`` (K,) of the objects. ``levels`` (C, 2): the two percentiles of each channel.
     """
 

@@ -220,7 +220,7 @@ def _planned(
     def settle(what: str, choice: object, why: str) -> None:
         told.append(Decision(what, str(choice), why))
 
-    recipe = _encoder(recipe, weights, network, settle)
+    recipe = _encoder(_seen_by(recipe, data, settle), weights, network, settle)
     asked = recipe.segmentation
     if not asked.head:
         asked = replace(asked, head=STRONGEST)
@@ -298,7 +298,7 @@ def _paced(
     asked = recipe.segmentation
     with seeded(recipe.seed, 0, 0, "probe"):
         probe = layout(make_unet(recipe, _size_only(recipe, data), data.cases.target.outputs), device).train()
-    x = torch.zeros(recipe.batch_size, _channels(recipe), asked.tile, asked.tile, device=device).contiguous(
+    x = torch.zeros(recipe.batch_size, _channels(data), asked.tile, asked.tile, device=device).contiguous(
         memory_format=torch.channels_last
     )
     most = threads or cores()
@@ -340,18 +340,40 @@ def _refuse_unfit(recipe: Recipe) -> None:
                          todo="leave them out")  # fmt: skip
 
 
-def _channels(recipe: Recipe) -> int:
-    return 3
+def _channels(data: SegmentationData) -> int:
+    """Three, grey or colour; or as many as all images have, of frames as channels."""
+    held = {row.pixels.shape[-1] for row in data.store.rows}
+    if held <= {1, 3}:
+        return 3
+    if len(held) > 1:
+        raise InputError(
+            "images have unlike numbers of channels",
+            given=", ".join(map(str, sorted(held))),
+            todo="see all stacks in one way: --frames channels:N",
+        )
+    return held.pop()
+
+
+def _seen_by(recipe: Recipe, data: SegmentationData, settle: Callable[[str, object, str], None]) -> Recipe:
+    """Images of other channels than grey or colour are learned from scratch: pretrained weights see neither."""
+    channels = _channels(data)
+    if channels == 3 or recipe.method == "scratch":
+        return recipe
+    if recipe.method == "finetune":
+        raise InputError("pretrained weights see grey or colour", given=f"images of {channels} channels",
+                         todo="say --frames projections, or --set method=scratch")  # fmt: skip
+    settle("method", "scratch", f"images of {channels} channels, which pretrained weights do not see")
+    return recipe.changed(method="scratch")
 
 
 def _size_only(recipe: Recipe, data: SegmentationData) -> Preprocess:
     side = recipe.segmentation.tile
-    return Preprocess((side, side), _channels(recipe), bits=8, window=recipe.window)
+    return Preprocess((side, side), _channels(data), bits=8, window=recipe.window)
 
 
 def _preprocess(recipe: Recipe, data: SegmentationData) -> Preprocess:
     """With the mean and deviation of each channel over the training images, on the scale of their levels."""
-    channels = _channels(recipe)
+    channels = _channels(data)
     total, squares, pixels = np.zeros(channels), np.zeros(channels), 0
     for row in data.training:
         native = data.store.rows[row]

@@ -15,7 +15,7 @@ from torch import Tensor
 from overread.cells.native_store import Native, NativeStore
 from overread.cells.targets import targets
 from overread.core import random
-from overread.core.errors import checked
+from overread.core.errors import ImageError, checked
 from overread.images.augment import Augmentation, Drawn, draw
 from overread.images.preprocess import Preprocess
 from overread.learning.loader import Mixture, ahead
@@ -117,8 +117,12 @@ class Tiles:
 def scaled(pixels: NDArray[Any], levels: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     """Pixels (H, W, C) as float32 (H, W, channels): each channel such that its two levels become 0 and 1, clipped.
 
-    Grey becomes three equal channels, colour its luminance where one is asked for.
+    Grey becomes three equal channels, colour its luminance where one is asked for. Raises :class:`ImageError` for another
+    number of channels.
     """
+    if pixels.shape[-1] not in (1, 3, channels) or (pixels.shape[-1] != channels and channels not in (1, 3)):
+        raise ImageError("the image has another number of channels than those that were learned from", given=f"{pixels.shape[-1]}, not {channels}",
+                         todo="see stacks as the model did: --frames")  # fmt: skip
     if pixels.shape[-1] == 3 and channels == 1:
         grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)[..., None]
         pixels, levels = grey, levels.mean(axis=0, keepdims=True)

@@ -141,7 +141,8 @@ def draw(
 ) -> Drawn:
     """Parameters for ``samples`` (the rows of the pack, shape (B,)) in an epoch.
 
-    ``size``: (height, width) in pixels; ``channels``: 1 or 3. A pure function of its arguments.
+    ``size``: (height, width) in pixels; ``channels``: 1, 3 (RGB), or another number, whose hue and
+    saturation stay. A pure function of its arguments.
 
     >>> mild = Augmentation(flip_horizontal=0.5, rotate=15.0, scale=(0.9, 1.1), shift=0.05)
     >>> drawn = draw(mild, seed=1, epoch=0, samples=[4, 7], size=(8, 8), channels=1)
@@ -149,7 +150,7 @@ def draw(
     >>> bool((drawn.matrices[1] == alone.matrices[0]).all())
     True
     """
-    require(channels in (1, 3), "channels must be 1 or 3", given=channels)
+    require(channels >= 1, "an image has at least 1 channel", given=channels)
     rows = np.asarray(samples, dtype=np.int64).ravel()
     a = augmentation
 

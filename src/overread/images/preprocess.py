@@ -32,6 +32,8 @@ class Packed(Protocol):
     def failed(self) -> dict[int, str]: ...
 
 
+#: Frames that may become channels.
+MOST_CHANNELS = 64
 FITS = ("squash", "crop", "pad")
 CROPS = ("none", "border", "field")
 NORMALISATIONS = ("channel mean and std", "min-max", "z-score", "mean image", "channel mean")
@@ -42,7 +44,7 @@ class Preprocess:
     """How pixels become network input.
 
     ``size``: (height, width), or (depth, height, width) for volumes, in pixels. ``channels``: 3 (grey is
-    repeated) or 1 (colour becomes luminance, ITU-R BT.601; frames as channels become their mean). ``fit``: ``squash`` to the size, ``crop`` the
+    repeated) or 1 (colour becomes luminance, ITU-R BT.601; frames as channels become their mean), or as many as images have frames as channels. ``fit``: ``squash`` to the size, ``crop`` the
     centre, or ``pad`` with black; along the depth of volumes always squash. ``normalise``: one of the five
     names; ``mean`` and ``std`` on the scale 0 … 1, one per channel, are filled in by
     :func:`fit_normalisation`. ``bits`` of the pack: 8 or 16. ``window`` for DICOM and volumes: ``""`` for that
@@ -66,7 +68,11 @@ class Preprocess:
         sized = len(self.size) in (2, 3) and all(1 <= side <= 16_384 for side in self.size)
         require(sized, "size must be (height, width) or (depth, height, width)", given=self.size)
         require(prod(self.size) <= 16_384**2, "the size holds more pixels than any image", given=self.size)
-        require(self.channels in (1, 3), "channels must be 1 or 3", given=self.channels)
+        require(
+            1 <= self.channels <= MOST_CHANNELS,
+            f"channels must be 1, 3, or up to {MOST_CHANNELS} of frames",
+            given=self.channels,
+        )
         require(self.channels == 1 or len(self.size) == 2, "volumes have one channel", given=self.channels)
         require(self.bits in (8, 16), "bits must be 8 or 16", given=self.bits)
         one_of(self.fit, FITS, "fit")

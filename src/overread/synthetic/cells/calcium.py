@@ -73,7 +73,9 @@ def draw_calcium(
                 temporary, film.frames, photometric="minisblack", compression="zlib", software="", metadata=None
             )
         mask = write_labels(home / "masks" / f"{name}.png", film.labels)
-        rows.append([f"movies/{name}.tif", name, f"A{movie // films_each + 1:03d}", microscope, f"masks/{mask.name}", PIXEL])
+        rows.append(
+            [f"movies/{name}.tif", name, f"A{movie // films_each + 1:03d}", microscope, f"masks/{mask.name}", PIXEL]
+        )
         spikes = (np.diff(film.traces, axis=1, prepend=0) > FLASH / 2).sum(1)
         found += [[name, k + 1, *np.round(centre, 2), int(spikes[k])] for k, centre in enumerate(film.centres)]
         progress("drawing films", movie + 1, movies)
