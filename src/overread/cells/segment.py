@@ -72,7 +72,9 @@ def segment_image(
     Levels are taken from the whole image; what does not fit into a tile is seen in tiles with overlap.
     """
     require_segmenter(model)
-    require(pixels.ndim == 3 and pixels.shape[2] in (1, 3), "an image is (H, W, 1) or (H, W, 3)", given=pixels.shape)
+    held = model.about.preprocess.channels
+    require(pixels.ndim == 3 and pixels.shape[2] in (held, *((1, 3) if held == 3 else ())), "an image is (H, W, C) of as many channels as were learned from",
+            given=f"{pixels.shape}, {held} channels", todo="see stacks as the model did: --frames")  # fmt: skip
     pixels = whole_numbers(pixels)
     asked = model.about.recipe.segmentation
     made = np.zeros(pixels.shape[:2], np.int32)
