@@ -151,7 +151,7 @@ def test_a_constant_set_does_not_divide_by_nothing() -> None:
 
 
 def test_arguments() -> None:
-    for bad in ({"size": (3,)}, {"channels": 2}, {"fit": "stretch"}, {"normalise": "none"}, {"bits": 12},
+    for bad in ({"size": (3,)}, {"channels": 0}, {"channels": 65}, {"fit": "stretch"}, {"normalise": "none"}, {"bits": 12},
                 {"mean": (0.5,)}, {"size": (4, 4, 4)}):  # fmt: skip
         with pytest.raises(ArgumentError):
             Preprocess(**{"size": (8, 8), "channels": 3, **bad})  # type: ignore[arg-type]

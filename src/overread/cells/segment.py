@@ -67,7 +67,7 @@ def read_pixels(address: str, window: str) -> NDArray[Any]:
 def segment_image(
     model: Model, pixels: NDArray[Any], *, device: str = "", threads: int = 0, progress: Progress = silent
 ) -> Outlines:
-    """The objects in an image (H, W, C) in memory, C 1 or 3, of any whole numbers or floats.
+    """The objects in an image (H, W, C) in memory, C 1 or 3 or as many as were learned from, of any whole numbers or floats.
 
     Levels are taken from the whole image; what does not fit into a tile is seen in tiles with overlap.
     """
