@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import Cases, paths
+from overread.cases.cases import Cases, mask_paths, paths
 from overread.core.errors import InputError
 from overread.core.files import read_json
 from overread.evaluation.ledger import verify
@@ -134,6 +134,32 @@ def test_another_model_outlines_every_image_anew(context, fake):
     fake.digest = "cd" * 32
     steps.predict(context)
     assert len(fake.asked) == 2 * asked
+
+
+def test_masks_that_were_changed_in_their_place_are_told_by_what_they_hold(context, fake, tmp_path):
+    steps.predict(context)
+    asked, before = len(fake.asked), context.mask_digest(context.usable())
+    mask = next(iter(mask_paths(context.usable())))
+    labels = read_outlines(mask).labels
+    labels[0, 0] = labels.max() + 1
+    write_labels(mask, labels)
+    assert context.mask_digest(context.usable()) != before
+    steps.predict(context)
+    assert len(fake.asked) == 2 * asked
+
+
+def test_boxes_are_drawn_into_images_of_their_own_size(context, tmp_path, fake):
+    rows = [(Path(image).name, 5, 5, 25, 25) for image in paths(context.usable())]
+    boxes = tmp_path / "data" / "boxes.csv"
+    pd.DataFrame(rows, columns=["file", "xmin", "ymin", "xmax", "ymax"]).to_csv(boxes, index=False)
+    study = context.study.changed(mask=str(boxes))
+    study, cases = steps.open_study(study, tmp_path / "boxes")
+    other = steps.RunContext(study, tmp_path / "boxes", cache=tmp_path / "cache", table=cases)
+    steps.set_up(other, cases)
+    steps.predict(other)
+    truths = sorted((other.folder / "predictions" / "truth").glob("*.png"))
+    assert len(truths) == len(label_files(other, "test")) + len(label_files(other, "tuning"))
+    assert (cv2.imread(str(truths[0]), -1) > 0).sum() == pytest.approx(np.pi * 100, rel=0.03)
 
 
 def test_the_test_part_is_judged_once_through_the_ledger_and_shown(context):

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from overread.cases.audit.fingerprints import take_fingerprints
+from overread.cases.audit.mask_checks import describe_masks
 from overread.cases.cases import Cases
 from overread.cases.class_tree import in_tree, with_classes
 from overread.cases.privacy import codes, patient_codes
 from overread.cases.sources.read_cases import read_cases
 from overread.core.errors import InputError, UnsoundError, checked
-from overread.core.files import build, cache_folder, read_json, unguarded, write_json
+from overread.core.files import build, cache_folder, fingerprint, read_json, unguarded, write_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.predictions import Predictions
@@ -101,6 +102,14 @@ class RunContext:
     def prints(self, cases: Cases) -> pd.DataFrame:
         """Fingerprints of the images; each file is read once, then known by path, size and time of change."""
         return take_fingerprints(cases, threads=self.study.resources.threads, progress=self.progress, cache=self.cache or cache_folder())  # fmt: skip
+
+    def mask_digest(self, cases: Cases) -> str:
+        """A hash of what the masks of these cases hold, blank where they have none; each is read once, as the images are."""
+        if not cases.masks:
+            return ""
+        readable = (self.prints(cases)["error"] == "").to_numpy()
+        held = describe_masks(cases, readable, threads=self.study.resources.threads, progress=self.progress, cache=self.cache or cache_folder())  # fmt: skip
+        return fingerprint(held["digest"].tolist())
 
     def written(self, cases: Cases) -> frozenset[str]:
         """The cases with writing in their pixels, which may name a patient."""

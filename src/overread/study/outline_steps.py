@@ -50,7 +50,7 @@ def predict(context: RunContext) -> None:
 
     cases, parts = context.usable(), Split.load(context.folder / "split.csv")
     model, home = load_model(context.folder), context.folder / PREDICTIONS
-    key = fingerprint([model.digest, cases.digest])
+    key = fingerprint([model.digest, cases.digest, context.mask_digest(cases)])
     if context.done("predictions", key, "predictions/tuning.csv", "predictions/test.csv"):
         return
     began = context.clock.elapsed

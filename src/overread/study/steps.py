@@ -260,7 +260,8 @@ def train(context: RunContext) -> None:
         from overread.learning.train import train as train_model
     recipe = recipe_of(study)
     taught = taught_with(cases, recipe.extra_inputs)
-    key = fingerprint([taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.limit])
+    masks = [context.mask_digest(cases)] if cases.target.task.dense else []  # the labels lie in their files
+    key = fingerprint([taught, parts.table.to_csv(), recipe, study.training.weights, study.resources.limit, *masks])
     if context.done("model", key, "model/model.json"):
         context.say("the model is there already")
         return
