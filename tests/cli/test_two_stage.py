@@ -34,6 +34,9 @@ def test_from_a_table_to_the_page(tmp_path: Path) -> None:
     assert "0 patients shared" in page
     assert (tmp_path / "two" / "one-stage" / "report.html").exists()
     assert (tmp_path / "two" / "segmentation" / "report.html").exists()
+    assert (tmp_path / "two" / "segmentation" / "evaluation" / "instances.json").exists(), (
+        "masks with classes, of which one is asked"
+    )
     held = json.loads(asked("ceiling", tmp_path / "two", "--json"))
     assert [step["stage"] for step in held["steps"]] == ["segmentation", "classification", "pooling"]
 

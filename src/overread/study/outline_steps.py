@@ -118,14 +118,17 @@ def _write_truth(context: RunContext, cases: Cases, names: Sequence[str], part: 
     sizes = [
         read_labels(home.parent / drawn[names[row]]).size for row in left
     ]  # a box says nothing of its image's size
-    read = read_masks([masks[row] for row in left], sizes=sizes, classes=cases.target.names, workers=context.study.resources.threads)  # fmt: skip
+    names_of = (
+        cases.target.names if len(cases.target.names) > 1 else ()
+    )  # of one, whatever class a mask gives its objects
+    read = read_masks([masks[row] for row in left], sizes=sizes, classes=names_of, workers=context.study.resources.threads)  # fmt: skip
     unread = 0
     for place, (row, found) in enumerate(zip(left, read, strict=True), start=1):
         context.progress("reading masks", place, len(left))
         if isinstance(found, ImageError):
             unread += 1
             continue
-        if any(found.classes):
+        if names_of and any(found.classes):
             write_csv(home / f"{names[row]}.csv", _class_rows(found))
         write_labels(home / f"{names[row]}.png", found.labels)
     if unread:
