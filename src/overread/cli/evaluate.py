@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -75,6 +75,7 @@ def evaluate(
     (columns predicted and truth: label images beside it) metrics.json, instances.json and images.csv.
     """
     from overread.evaluation.instances.predicted_outlines import are_outlines
+    from overread.study.context import outlines_objects
 
     typed = given_options(context)
     asked = [name for name in RULE if name in typed]
@@ -106,6 +107,13 @@ def evaluate(
             "--level": level != 0.95,
             "--seed": seed,
         }
+        if outlines_objects(predictions):
+            unfit = [
+                *asked,
+                *(flag for flag, given in brought.items() if given),
+                *(["--judge-at"] if form.judge_at else []),
+            ]
+            return _outlined_run(predictions, unfit, subgroup, centre_distance, as_json)
         folder, test = (
             predictions / "evaluation",
             _run(predictions, rule, asked, subgroup, [flag for flag, given in brought.items() if given], form),
@@ -241,6 +249,33 @@ def _run(
         judge(context)
         study.save(folder / "study.toml")  # it is the question now
         return context.predictions("test")
+
+
+def _outlined_run(
+    folder: Path, unfit: Sequence[str], subgroup: list[str], centre_distance: float, as_json: bool
+) -> None:
+    """Judge the outlines of the test part of a run."""
+    from overread.study.question import Study
+    from overread.study.steps import evaluate as judge
+
+    if unfit or centre_distance:
+        told = [*unfit, *(["--centre-distance"] if centre_distance else [])]
+        raise InputError("outlines of a run are judged as its study says", given=" ".join(told),
+                         todo=f"judge its table: {command_of(['overread', 'evaluate', folder / 'predictions/test.csv'])}; outlines have no operating point")  # fmt: skip
+    study = Study.load(folder / "study.toml")
+    study = study.changed(subgroups=tuple(dict.fromkeys((*study.columns.subgroups, *subgroup))))
+    with open_run(study, folder) as context:
+        judge(context)
+    home = folder / "evaluation"
+    if not (home / "instances.json").exists():
+        return
+    study.save(folder / "study.toml")  # it is the question now
+    if as_json:
+        return typer.echo((home / "metrics.json").read_text("utf-8"))
+    from overread.evaluation.instances.evaluate_outlines import InstanceEvaluation
+
+    typer.echo(InstanceEvaluation.load(home).table())
+    end([home / "metrics.json", home / "instances.json", home / "images.csv"], ["overread", "report", folder])
 
 
 def _tree_for(study: Study, taxonomy: str) -> str:

@@ -43,6 +43,8 @@ def export(
 ) -> None:  # fmt: skip
     """A model for other programs, compared with the model itself before anything is written; or the objects it outlined."""
     kinds = (("onnx", onnx), ("torch", torch), ("dicom", dicom), ("labels", labels), ("geojson", geojson))
+    from overread.study.context import require_answers
+
     wanted = [kind for kind, asked in kinds if asked]
     if not wanted:
         raise InputError("nothing is asked for", todo="give one of --onnx, --torch and --dicom IMAGE; of outlines --labels and --geojson")  # fmt: skip
@@ -54,6 +56,8 @@ def export(
     places = {
         kind: Path(output) if output else run.resolve().with_name(f"{run.resolve().name}-{kind}") for kind in wanted
     }
+    if onnx or torch or dicom:
+        require_answers(run, "an export as --onnx, --torch or --dicom")
     _require_places(places, run)
     for kind in ("labels", "geojson"):
         if kind in places:

@@ -11,7 +11,7 @@ import typer
 from overread.cases.sources.layout import Layout
 from overread.cli.console import bars, end, json_with_metrics, output_folder, say
 from overread.cli.options import AsJson, Level, Machine, Only, Out, RecipeChoice, Table, given_options
-from overread.cli.run import study_of
+from overread.cli.run import refuse_masks, study_of
 from overread.core.errors import InputError
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Study, Training
 
@@ -73,6 +73,7 @@ def grid(
         output = Path(table)
     else:
         study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources)
+        refuse_masks(study, "a grid of trainings")
         system, varied = load_system(recipe.recipe), parse_vary(vary)
         if system is not None:
             study, varied = as_published(study, system, given_options(context)), varied or dict(system.vary)

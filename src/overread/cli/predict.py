@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,12 +19,15 @@ from overread.study.question import Columns, Resources, Study
 
 if TYPE_CHECKING:
     from overread.cases.cases import Cases
+    from overread.core.progress import Progress
     from overread.evaluation.decision.single_case import Opinion
     from overread.learning.model import Model
     from overread.study.opinion import Reader
 
 #: The roles of a table that is to be predicted; of images given one by one what they say of them.
 PREDICTED = ("image", "label", "patient", "case", "source", "view", "time")
+#: Those of a table whose objects are outlined, and whose outlines may be known.
+OUTLINED = ("mask", "pixel_size")
 #: What of its layout counts then.
 LAID_OUT = ("images_in", "patient_from", "masks", "sheet", "encoding", "rename_label", "identifiers")
 #: Columns of it that go along into the predictions.
@@ -35,11 +38,11 @@ USUAL = "predictions.csv"
 
 def predict(
     model: Annotated[Path, typer.Argument(help="a run's folder, or a model's folder")],
-    columns: Annotated[Columns, Only((*PREDICTED, *CARRIED))],
+    columns: Annotated[Columns, Only((*PREDICTED, *OUTLINED, *CARRIED))],
     layout: Annotated[Layout, Only(LAID_OUT)],
     resources: Annotated[Resources, Only(("device", "threads"))],
     images: Annotated[list[str], typer.Argument(help="images (one: printed for people; several, a folder, a zip or \"*.dcm\": a row each and a page), or a table; without any, the run's tuning and test parts")] = [],
-    output: Annotated[str, typer.Option("-o", "--output", help=f"the predictions; {USUAL} if not given")] = "",
+    output: Annotated[str, typer.Option("-o", "--output", help=f"the predictions, {USUAL} if not given; of outlines a folder, outlines if not given")] = "",
     names: Annotated[str, typer.Option(help="hash or keep: whether files stand under their names; keep if not given, of a table as when the model was trained")] = "",
     together: Annotated[bool | None, typer.Option("--one-case/--each-a-case", help="several images are those of one case (with --view or --time a value for each, behind commas), or a case each")] = None,
     as_trained: Annotated[bool, typer.Option("--as-trained", help="the model's own probabilities, without calibration by tuning data")] = False,
@@ -47,6 +50,7 @@ def predict(
 ) -> None:  # fmt: skip
     """Predict the run's tuning and test parts, the images of a table, or new images: for people, with what to think of it."""
     from overread.cases.sources.new_images import expanded, holds_images
+    from overread.study.context import outlines_objects
 
     given = expanded(images)
     told: dict[str, object] = {"--one-case or --each-a-case": together is not None, "--json": as_json}
@@ -55,6 +59,12 @@ def predict(
                  "a layout": layout != Layout(), "--device or --threads": resources != Resources()}  # fmt: skip
         _refuse_unused(told, "the run's own parts are predicted as its study.toml says")
         _predict_parts(model)
+    elif outlines_objects(model):
+        told |= {"--as-trained": as_trained, "--label": columns.label, "--view or --time": columns.view or columns.time}
+        _refuse_unused(told, "objects are outlined in each image by itself")
+        _outline(model, given, columns, layout, names, resources, Path(output or "outlines"))
+    elif columns.mask or columns.pixel_size:
+        raise InputError("masks and pixel sizes are of models that outline objects, and this one does not", given="--mask or --pixel-size", todo="leave them out")  # fmt: skip
     elif len(given) == 1 and (columns.label or not holds_images(given[0])):
         _refuse_unused(told, "a table's predictions are a table")
         if not as_trained:
@@ -83,6 +93,44 @@ def _predict_parts(folder: Path) -> None:
         steps.predict(context)
     written = [folder / "predictions" / f"{part}.csv" for part in ("tuning", "test")]
     end(written, ["overread", "evaluate", folder])
+
+
+def _outline(
+    folder: Path, given: Sequence[str], columns: Columns, layout: Layout, names: str, resources: Resources, home: Path
+) -> None:
+    """Outline the objects of images, a folder, a zip or a table of them."""
+    from overread.cases.sources.new_images import holds_images, image_cases
+    from overread.cli.console import output_folder
+    from overread.core.errors import one_of
+    from overread.learning.predict import load_model
+    from overread.study.new_outlines import outline_new
+
+    model, hide = load_model(folder), one_of(names or "keep", ("keep", "hash"), "names") == "hash"
+    output_folder(str(home), home)
+    with bars() as progress:
+        if len(given) == 1 and not holds_images(given[0]):
+            cases = _table_of(model, given[0], columns, names, layout, progress)
+        else:
+            _refuse_columns(columns, "mask", "pixel_size")
+            cases = image_cases(given, model.target, layout=layout)
+        for note in cases.notes:
+            say(f"  {note}")
+        made = outline_new(model, cases, home, hide=hide, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
+    say(f"{count(made.objects, 'object')} in {count(made.images, 'image')}")
+    then = ["overread", "evaluate", made.table] if made.judged else ["overread", "measure", made.table]
+    end([made.table, made.page], then)
+
+
+def _table_of(model: Model, table: str, columns: Columns, names: str, layout: Layout, progress: Progress) -> Cases:
+    """A table of images to outline, with its masks where it has some."""
+    from overread.cases.sources.read_cases import read_cases
+    from overread.learning.inputs import new_cases
+
+    kept = (*columns.subgroups, *columns.keep_columns)
+    roles: dict[str, Any] = {role: getattr(columns, role) or None for role in ("image", "patient", "case", "source")}
+    if not columns.mask:
+        return new_cases(model, table, names="keep", roles=roles, layout=layout, keep=kept, progress=progress)
+    return read_cases(table, **roles, mask=columns.mask, pixel_size=columns.pixel_size, names="keep", layout=layout, keep=kept, progress=progress)  # fmt: skip
 
 
 def _predict_table(
@@ -132,8 +180,8 @@ def _refuse_unused(told: Mapping[str, object], why: str) -> None:
                          todo="leave it out, or give images: files, a folder, a zip")  # fmt: skip
 
 
-def _refuse_columns(columns: Columns) -> None:
-    for name in ("image", "label", "source", *CARRIED):
+def _refuse_columns(columns: Columns, *more: str) -> None:
+    for name in ("image", "label", "source", *CARRIED, *more):
         if getattr(columns, name):
             raise InputError(f"--{name.replace('_', '-').removesuffix('s')} names a column, and there is no table", given=str(getattr(columns, name)),
                              todo="give a table of the images, or leave it out")  # fmt: skip

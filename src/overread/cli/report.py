@@ -51,7 +51,9 @@ def checklist(
     from overread.reporting.checklist import standard as read
     from overread.reporting.pages.checklists import write_checklists
     from overread.reporting.run import read_run
+    from overread.study.context import require_answers
 
+    require_answers(folder, "what these checklists ask")
     names = standard or list(STANDARDS)
     run = read_run(folder)
     for each in map(read, names):

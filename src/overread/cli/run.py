@@ -111,6 +111,13 @@ def study_of(
     ).seen_from(Path())
 
 
+def refuse_masks(study: Study, what: str) -> None:
+    """Refuse for outlines of objects what needs one answer a case."""
+    if study.columns.mask:
+        raise InputError(f"{what} is of models that give an answer to each case, and masks ask for outlines", given=f"--mask {study.columns.mask}",
+                         todo="train one recipe after the other: overread run TABLE --mask … -o FOLDER, then overread compare FOLDER FOLDER")  # fmt: skip
+
+
 def demo(
     context: typer.Context,
     output: Out = Path("runs/demo"),
@@ -118,13 +125,19 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="of the cohort and of the training")] = 0,
     budget: Budget = "2m",
     recipe: Annotated[str, typer.Option(help="a published system of `overread recipes`, on phantoms and made smaller, as its file says")] = "",
+    kind: Annotated[str, typer.Option(help="classes: a diagnosis of each image; cells: outlines of touching cells under three microscopes")] = "classes",
     verbose: Verbose = False,
 ) -> None:  # fmt: skip
     """The whole path on a phantom cohort: CPU, no network, about two minutes."""
+    from overread.core.errors import one_of
     from overread.synthetic.cohort import draw_cohort
 
+    given = given_options(context)
+    if one_of(kind, ("classes", "cells"), "the kind of demo") == "cells":
+        if unused := [f"--{name}" for name in ("patients", "recipe") if name in given]:
+            raise InputError("the demo of cells draws its own images and has its own recipe", given=" and ".join(unused), todo="leave it out")  # fmt: skip
+        return _demo_cells(output if "output" in given else Path("runs/cells"), seed, budget, verbose)
     if recipe:
-        given = given_options(context)
         if unused := [f"--{name}" for name in ("patients", "budget") if name in given]:
             raise InputError("the file of a published system says how large its demo is", given=" and ".join(unused),
                              todo="leave them out, or copy the file, change its [reduced] and give its path to --recipe")  # fmt: skip
@@ -141,6 +154,24 @@ def demo(
     study = Study(str(table.absolute()), columns, training=training, resources=Resources(budget=budget))
     _run(study, Machine(offline=True), output, verbose)
     say("next: try your own table: overread run TABLE -o runs/mine")
+
+
+def _demo_cells(output: Path, seed: int, budget: str, verbose: bool) -> None:
+    """Touching cells under three microscopes: outlined, judged by microscope, shown."""
+    from overread.synthetic.cells.microscopes import draw_microscopes
+
+    table = output / "cohort" / "metadata.csv"
+    if not table.exists():
+        say("drawing phantoms of touching cells under three microscopes, with the outline of each cell")
+        with bars() as progress:
+            draw_microscopes(output / "cohort", seed=seed, progress=progress)
+    columns = Columns(
+        image="image", mask="mask", patient="patient", source="microscope", pixel_size="pixel_size", names="keep"
+    )
+    training = Training(seed=seed, recipe=recipe_changes(RecipeChoice()))
+    study = Study(str(table.absolute()), columns, split=SplitRule(test=0.3, tuning=0.15), training=training, resources=Resources(budget=budget))  # fmt: skip
+    _run(study, Machine(offline=True), output, verbose)
+    say("next: try your own table: overread run TABLE --image image --mask mask -o runs/mine")
 
 
 def _demo_system(context: typer.Context, recipe: str, output: Path, seed: int, verbose: bool) -> None:
@@ -235,7 +266,7 @@ def _show_result(folder: Path, verbose: bool) -> None:
 
     run = read_run(folder)
     if verbose and run.estimates:
-        typer.echo(Evaluation.load(folder / "evaluation").table())
+        typer.echo((run.outlines or Evaluation.load(folder / "evaluation")).table())
     for line in brief(run):
         typer.echo(line)
 

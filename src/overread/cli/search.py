@@ -10,7 +10,7 @@ import typer
 from overread.cases.sources.layout import Layout
 from overread.cli.console import bars, end, open_run, say
 from overread.cli.options import AsJson, Machine, Out, RecipeChoice, Table
-from overread.cli.run import study_of
+from overread.cli.run import refuse_masks, study_of
 from overread.study.question import Columns, Images, OperatingRule, Resources, SplitRule, Training
 
 
@@ -30,6 +30,7 @@ def search(
     from overread.study import steps
 
     study = study_of(table, columns, layout, images, split, operating_point, recipe, training, resources)
+    refuse_masks(study, "a search of recipes")
     steps.require_trainable(study, not machine.offline)
     asked = steps.recipe_of(study)
     read_space(space, asked)  # a wrong space leaves nothing behind

@@ -37,6 +37,7 @@ from overread.serving.rest import (
     Health,
     Line,
     OpinionAnswer,
+    OutlineAnswer,
     Problem,
     Session,
     SimilarAnswer,
@@ -168,6 +169,11 @@ def _add_reading(app: FastAPI, desk: _Desk) -> None:
     async def predict(request: Request) -> Response:
         """The opinion on one case: one file, several files of the case, a DICOM series, or a zip of them."""
         return await desk.answer(request, (), lambda form, call: room.predict(form.files, call))
+
+    @app.post("/outline", response_model=OutlineAnswer, openapi_extra=_form())
+    async def outline(request: Request) -> Response:
+        """The objects in one image, of a model that outlines them: polygons and measures."""
+        return await desk.answer(request, (), lambda form, call: room.outline(form.files, call))
 
     @app.post("/explain", response_model=ExplainAnswer, openapi_extra=_form("method", "target", "layer"))
     async def explain(request: Request) -> Response:

@@ -24,8 +24,9 @@ from overread.serving.admission.refusal import Refusal, without_paths
 from overread.serving.admission.slots import Call
 from overread.serving.known_cases import known_cases
 from overread.serving.maps import explain_answer, methods_of
+from overread.serving.outlined_objects import outline_answer
 from overread.serving.policy import ServingSettings
-from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, SimilarAnswer, picked
+from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, OutlineAnswer, SimilarAnswer, picked
 from overread.serving.undecoded import within
 from overread.serving.uploads import images_of, one_case, patient_of, require_pixels
 from overread.serving.viewed import viewed
@@ -77,7 +78,20 @@ def warm_up(reader: Reader) -> None:
     grey = bytes(cv2.imencode(".png", np.full((side, side), 128, np.uint8))[1])
     contained_call(within, grey, side**2)
     with suppress(OverreadError):  # of a network that sees volumes, or several views
-        reader.opinion([grey], case="warm-up")
+        if isinstance(reader, Outliner):
+            reader.outline(grey)
+        else:
+            reader.opinion([grey], case="warm-up")
+
+
+@runtime_checkable
+class Outliner(Reader, Protocol):
+    """A reader that outlines objects: :class:`overread.study.outline_reader.OutlineReader` is one."""
+
+    @property
+    def facts(self) -> tuple[str, ...]: ...
+
+    def outline(self, image: str | bytes) -> Any: ...
 
 
 class ReadingRoom:
@@ -86,8 +100,11 @@ class ReadingRoom:
     def __init__(self, reader: Reader, settings: ServingSettings, run: Path | None = None) -> None:
         self._reader, self._settings, self._run = reader, settings, run
         self._limits = settings.limits
-        self.methods = methods_of(run, settings.limits.digits)
-        self._known, self._why = known_cases(run, reader.model)
+        self.outlines = isinstance(reader, Outliner)
+        self.methods = [] if self.outlines else methods_of(run, settings.limits.digits)
+        self._known, self._why = (
+            (None, "this model outlines objects") if self.outlines else known_cases(run, reader.model)
+        )
         if settings.operation.no_neighbours:
             self._known, self._why = None, "this server does not show training images"
 
@@ -103,10 +120,30 @@ class ReadingRoom:
         held = {"upload_megabytes": limits.upload, "files": limits.parts, "megapixels": limits.megapixels, "images_a_minute": limits.rate,
                 "digits": limits.digits, "seconds": limits.body_seconds}  # fmt: skip
         return About(__version__, target.task.question, list(target.names), self.volume, self.methods, self._known is not None, report, model_card,
-                     bool(self._settings.address.token), held, about.recipe.fusion != "single", whole)  # fmt: skip
+                     bool(self._settings.address.token), held, about.recipe.fusion != "single", whole, self.outlines)  # fmt: skip
+
+    def outline(self, files: Sequence[Path], call: Call) -> OutlineAnswer:
+        """The objects in the one image that was sent. Raises :class:`Refusal` for several, and of a model that outlines none."""
+        if not isinstance(self._reader, Outliner):
+            raise Refusal(404, "this model does not outline objects", "ask /predict", code="no-outlines")
+        addresses = self._images(files, call)
+        if len(addresses) > 1:
+            raise Refusal(422, "objects are outlined in one image at a time", "send one file", code="several")
+        require_pixels(addresses, self._limits)
+        found = self._reader.outline(addresses[0])
+        return outline_answer(
+            found.outlines, found.measures, [self._placeless(fact) for fact in self._reader.facts], self._limits.digits
+        )
+
+    def _require_answers(self) -> None:
+        if self.outlines:
+            raise Refusal(
+                404, "this model outlines objects, and gives no answer to a case", "ask /outline", code="outlines"
+            )
 
     def cases(self, files: Sequence[Path], call: Call) -> list[list[str]]:
         """Every file, and every file in an archive, as a case of its own; of volumes every upload is one."""
+        self._require_answers()
         if not self.volume:
             return [[address] for address in self._images(files, call)]
         found = [images_of([file], self._limits) for file in files]
@@ -115,6 +152,7 @@ class ReadingRoom:
 
     def predict(self, files: Sequence[Path], call: Call) -> OpinionAnswer:
         """The opinion on the one case that all files are."""
+        self._require_answers()
         return self.opinion(self._case(files, call))
 
     def opinion(self, case: Sequence[str]) -> OpinionAnswer:
@@ -136,6 +174,7 @@ class ReadingRoom:
 
     def explain(self, files: Sequence[Path], fields: Mapping[str, str], call: Call) -> ExplainAnswer:
         """Where the network looked on the one case that all files are: by ``method``, for ``target``, at ``layer``."""
+        self._require_answers()
         model = self._reader.model
         name, target = fields.get("method") or "grad-cam", fields.get("target", "")
         method = next((each for each in self.methods if each.name == name), None)
@@ -164,6 +203,7 @@ class ReadingRoom:
 
     def similar(self, files: Sequence[Path], fields: Mapping[str, str], call: Call) -> SimilarAnswer:
         """The ``k`` nearest known cases of the one that all files are."""
+        self._require_answers()
         k = fields.get("k") or "5"
         if not (k.isascii() and k.isdecimal() and 1 <= int(k[:4]) <= MOST_NEIGHBOURS and len(k) < 4):
             raise Refusal(422, "k is no number of neighbours", f"give one from 1 to {MOST_NEIGHBOURS}", code="k")

@@ -213,10 +213,37 @@ class SimilarAnswer:
 
 
 @dataclass(frozen=True)
+class ObjectOf:
+    """An object: its number, its class (blank where it has none), where it lies, what was measured, and its outline.
+
+    ``x`` and ``y``: its centre in pixels, from the upper left corner. ``measures``: as `overread measure` names them, in
+    pixels. ``pieces``: of each piece its rings, the outer one first, then holes; a ring is a list of ``[x, y]`` corners along
+    the edges of pixels, whose last is joined to the first.
+    """
+
+    number: int
+    of: str
+    x: float | None
+    y: float | None
+    measures: dict[str, float]
+    pieces: list[list[list[list[int]]]]
+
+
+@dataclass(frozen=True)
+class OutlineAnswer:
+    """The objects that were outlined in one image of ``width`` × ``height`` pixels; nothing names a case or a file."""
+
+    width: int
+    height: int
+    objects: list[ObjectOf]
+    facts: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class About:
     """What can be asked here: the task, its outcomes in order, methods of explanation, whether neighbours are shown.
 
-    ``whole``: the network sees all of an image, whatever its shape, so that a map lies over all of it.
+    ``outlines``: the model outlines objects, and is asked by ``/outline`` alone. ``whole``: the network sees all of an image, whatever its shape, so that a map lies over all of it.
     """
 
     version: str
@@ -231,6 +258,7 @@ class About:
     limits: dict[str, float]
     images_seen_together: bool = False
     whole: bool = False
+    outlines: bool = False
 
 
 @dataclass(frozen=True)

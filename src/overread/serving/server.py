@@ -35,7 +35,9 @@ from overread.serving.application import application, log_path
 from overread.serving.policy import Address, ServingSettings, bracketed
 from overread.serving.private_folder import PrivateFolder
 from overread.serving.reading_room import warm_up
+from overread.study.context import outlines_objects
 from overread.study.opinion import open_reader
+from overread.study.outline_reader import open_outline_reader
 
 #: Seconds for requests under way when the server ends.
 _GRACE = 10
@@ -95,7 +97,8 @@ def _made(
     folder: Path, settings: ServingSettings, threads: int, counts: Path | None, *, keep: bool = True
 ) -> FastAPI | None:
     torch.set_num_threads(threads)
-    reader = open_reader(folder, device=settings.operation.device, threads=threads)
+    opened = open_outline_reader if outlines_objects(folder) else open_reader
+    reader = opened(folder, device=settings.operation.device, threads=threads)
     if keep:
         warm_up(reader)
         return application(reader, settings, run=folder, counts=counts)

@@ -16,11 +16,12 @@ from overread.cases.class_tree import in_tree, with_classes
 from overread.cases.privacy import codes, patient_codes
 from overread.cases.sources.read_cases import read_cases
 from overread.core.errors import InputError, UnsoundError, checked
-from overread.core.files import build, cache_folder, fingerprint, read_json, unguarded, write_json
+from overread.core.files import build, cache_folder, fingerprint, read_fields, read_json, unguarded, write_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.predictions import Predictions
 from overread.study.question import Study
+from overread.tasks.target import Target
 from overread.tasks.taxonomy import Partition, Taxonomy, read_taxonomy
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def predictions_at(folder: Path, path: Path, part: str = "tuning") -> Prediction
     if not (folder / "cases.csv").exists():
         raise InputError("this folder is no run: it has no cases.csv", given=str(folder),
                          todo="give a run's folder, or a table of predictions")  # fmt: skip
+    require_answers(folder, "what is asked")
     if not path.exists():
         raise InputError(f"the run has no predictions of its {part} part yet", given=str(folder),
                          todo=f"overread predict {folder}")  # fmt: skip
@@ -199,3 +201,21 @@ def refuse_seen(model: Model, test: Cases) -> None:
         raise UnsoundError(
             f"the model has seen {count(seen, 'patient')} of the test part", todo="split again and train again"
         )
+
+
+@checked
+def outlines_objects(folder: Path) -> bool:
+    """Whether a run, or a model, outlines objects; said by its files, without loading it. False where there is none."""
+    for path in (folder / "cases.target.json", folder / "model" / "model.json", folder / "model.json"):
+        if path.exists():
+            held = read_fields(path).get("target")
+            return held is not None and build(Target, held, where=path.name).task.dense
+    return False
+
+
+@checked
+def require_answers(folder: Path, what: str) -> None:
+    """Refuse ``what`` asks for one answer a case, such as ``overread similar``, of a run that outlines objects."""
+    if outlines_objects(folder):
+        raise InputError(f"this run outlines objects in images, and {what} is of models that give an answer to each case", given=folder.name,
+                         todo="of outlines there are: overread predict, evaluate, compare, measure, export --labels, report and serve")  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from overread.export.object_files import OutlinedImage
 from overread.images.outlines.many_masks import read_masks
 from overread.images.outlines.outlines import Outlines, write_labels
 from overread.study.context import RunContext, refuse_seen
+from overread.study.question import OperatingRule
 
 if TYPE_CHECKING:
     from overread.learning.model import Model
@@ -35,6 +37,15 @@ PREDICTIONS, TRUTH = "predictions", "truth"
 #: Of which model and cases the label images are that are there.
 _OF = "of.json"
 _SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
+
+
+@checked
+def refuse_points(rule: OperatingRule) -> None:
+    """Raise :class:`InputError` for a rule of operating points or calls: an object is outlined or not, and nothing is chosen."""
+    usual = OperatingRule()
+    asked = [f"--{f.name.replace('_', '-')}" for f in fields(rule) if getattr(rule, f.name) != getattr(usual, f.name)]
+    if asked:
+        raise InputError("outlines of objects have no operating point and no calls to decide", given=" ".join(asked), todo="leave it out; the thresholds that cut objects are tuned on tuning images")  # fmt: skip
 
 
 # -- predictions ------------------------------------------------------------------------------------------------------

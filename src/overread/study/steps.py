@@ -254,10 +254,6 @@ def _write_excluded(context: RunContext, rows: list[tuple[str, str]]) -> None:
 def train(context: RunContext) -> None:
     """``model/``: train by the recipe, within the budget."""
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
-    if cases.target.task.dense:
-        from overread.cells.segmenter import train_segmenter as train_model
-    else:
-        from overread.learning.train import train as train_model
     recipe = recipe_of(study)
     taught = taught_with(cases, recipe.extra_inputs)
     masks = [context.mask_digest(cases)] if cases.target.task.dense else []  # the labels lie in their files
@@ -267,13 +263,20 @@ def train(context: RunContext) -> None:
         return
     began = context.clock.elapsed
     prints = context.prints(cases)  # from the cache of the audit
-    asked = len(cases) - len(parts.rows(cases, "train"))
-    model = train_model(
-        cases, parts, recipe, weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
-        digests=dict(zip(paths(cases), prints["digest"], strict=True)), pairs=Audit.load(context.folder / "audit.json").pairs,
-        clock=context.clock, reserve=_closing(context, cases, parts), predicted=asked, device=study.resources.device,
-        threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say,
+    how: dict[str, Any] = dict(
+        weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
+        digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=context.clock, reserve=_closing(context, cases, parts),
+        device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say,
     )  # fmt: skip
+    if context.dense:
+        from overread.cells.segmenter import train_segmenter
+
+        model = train_segmenter(cases, parts, recipe, **how)
+    else:
+        from overread.learning.train import train as train_model
+
+        asked = len(cases) - len(parts.rows(cases, "train"))
+        model = train_model(cases, parts, recipe, pairs=Audit.load(context.folder / "audit.json").pairs, predicted=asked, **how)  # fmt: skip
     held_out = context.folder / HELD_OUT
     held_out.unlink(missing_ok=True)
     if model.held_out is not None:
@@ -288,6 +291,8 @@ def rehearse(context: RunContext) -> Preflight:
     """What training would do, looked at in seconds: nothing is trained and the test part stays closed."""
     from overread.learning.train import rehearse_training
 
+    if context.dense:
+        raise InputError("a training that outlines objects is not rehearsed", given="--mask", todo="train for a short while: overread run TABLE … --budget 3m")  # fmt: skip
     study, cases, parts = context.study, context.usable(), Split.load(context.folder / "split.csv")
     digests = dict(zip(paths(cases), context.prints(cases)["digest"], strict=True))
     return rehearse_training(cases, parts, recipe_of(study), weights=study.training.weights or None, cache=context.cache, digests=digests,
@@ -532,6 +537,8 @@ def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple
     if not study.columns.salt and path.exists():
         study = study.changed(salt=Study.load(path).columns.salt)
     cases = cases_of(study, progress)
+    if cases.target.task.dense:
+        outline_steps.refuse_points(rule)
     require_decidable(cases.target, rule=rule.decide, costs=rule.cost_matrix or None)
     if study.training.recipe:
         from overread.learning.recipe import refuse_unfit

@@ -4,6 +4,7 @@ import { answer, inWords, make, methodList, number, percent, verdict } from "./a
 import { isZip, unzipped } from "./archive.js";
 import { legend } from "./colours.js";
 import { neighbours } from "./neighbours.js";
+import * as outlines from "./outlines.js";
 import { rendered, section } from "./markdown.js";
 import { decoded, pictures, thumbnail } from "./picture.js";
 import { Problem, alive, form, get, lines, onToken, open, post, text } from "./server.js";
@@ -49,7 +50,7 @@ async function readOne(files) {
   say(`Reading ${kept.name} …`);
   show(kept);
   try {
-    kept.opinion = await waiting(() => post("predict", form(files)));
+    kept.opinion = await waiting(() => post(state.about.outlines ? "outline" : "predict", form(files)));
   } catch (error) { kept.problem = error.message; throw error; } finally { update(kept); }
   say(spoken(kept));
   if (window.matchMedia("(max-width: 52rem)").matches) at("result").scrollIntoView();
@@ -74,6 +75,7 @@ async function readEach(files) {
 }
 
 async function readSome(kept, from, signal) {
+  if (state.about.outlines) return outlineSome(kept, from, signal);
   const part = kept.slice(from, from + BATCH);
   const ask = async () => {
     for await (const line of lines("batch", form(part.flatMap(({ files }) => files)), signal)) {
@@ -87,6 +89,22 @@ async function readSome(kept, from, signal) {
   };
   progress(from, kept.length);
   await waiting(ask, signal);
+}
+
+/** Outline the objects of some images, one after the other. */
+async function outlineSome(kept, from, signal) {
+  for (const [at, each] of kept.slice(from, from + BATCH).entries()) {
+    progress(from + at, kept.length);
+    try {
+      each.opinion = await waiting(() => post("outline", form(each.files), signal), signal);
+    } catch (error) {
+      if (error.name === "AbortError" || !(error instanceof Problem) || error.status === 0) throw error;
+      each.problem = error.message;
+    }
+    update(each);
+    if (!state.shown) show(each);
+  }
+  progress(Math.min(from + BATCH, kept.length), kept.length);
 }
 
 /** Do what is asked; where the server is busy or asks to wait, wait, say so, and ask again. */
@@ -112,10 +130,12 @@ function progress(done, of) {
 
 const count = (kept) => (kept.length === 1 ? "1 case" : `${kept.length} cases`);
 function summary(kept) {
-  const doubt = kept.filter(({ opinion }) => opinion && !opinion.trusted).length, failed = kept.filter(({ problem, opinion }) => problem && !opinion).length;
+  const doubt = kept.filter(({ opinion }) => opinion && opinion.trusted === false).length, failed = kept.filter(({ problem, opinion }) => problem && !opinion).length;
   return [doubt && `${doubt} not to be relied on.`, failed && `${failed} could not be read.`].filter(Boolean).join(" ");
 }
+const saidOf = (opinion) => (opinion.objects ? outlines.inWords(opinion) : inWords(opinion));
 function spoken({ name, opinion }) {
+  if (opinion.objects) return `${name}: ${outlines.inWords(opinion)}.`;
   return `${name}: ${inWords(opinion)}. ${opinion.trusted ? "Nothing found that speaks against it." : `Not to be relied on: ${opinion.warnings[0] ?? "see the answer"}`}`;
 }
 
@@ -172,8 +192,8 @@ async function small(kept) {
 }
 
 function update(kept) {
-  const what = kept.item.querySelector(".what"), doubt = kept.opinion && !kept.opinion.trusted;
-  what.textContent = kept.opinion ? `${doubt ? "⚠ " : ""}${inWords(kept.opinion)}` : kept.problem || "waiting";
+  const what = kept.item.querySelector(".what"), doubt = kept.opinion?.trusted === false;
+  what.textContent = kept.opinion ? `${doubt ? "⚠ " : ""}${saidOf(kept.opinion)}` : kept.problem || "waiting";
   what.classList.toggle("doubt", Boolean(doubt));
   what.classList.toggle("failed", Boolean(kept.problem && !kept.opinion));
   if (state.shown === kept) { answered(kept); beyond(kept); }
@@ -212,7 +232,7 @@ function show(kept, focus = false) {
 
 function answered(kept) {
   at("answer").setAttribute("aria-busy", String(!kept.opinion && !kept.problem));
-  put("answer", kept.opinion ? answer(kept.opinion) : make("p", kept.problem ? "headline" : "soft", kept.problem ? "No answer" : "Reading …"), ...(kept.problem && !kept.opinion ? [make("p", "", kept.problem)] : []));
+  put("answer", kept.opinion ? (kept.opinion.objects ? outlines.answer(kept.opinion) : answer(kept.opinion)) : make("p", kept.problem ? "headline" : "soft", kept.problem ? "No answer" : "Reading …"), ...(kept.problem && !kept.opinion ? [make("p", "", kept.problem)] : []));
 }
 
 /** The picture itself. */
@@ -235,12 +255,21 @@ async function looked(kept) {
 /** What comes after the probability: where it looked, then what is alike. */
 async function beyond(kept) {
   if (!kept.opinion || state.shown !== kept) return;
+  if (kept.opinion.objects) { outline(kept); return; }
   if (state.about.methods.length) {
     at("map").hidden = false;
     target(kept);
     await explain(kept);
   }
   if (state.about.neighbours) await alike(kept);
+}
+
+/** Lay the outlines of a case over its picture. */
+function outline(kept) {
+  at("outlined").hidden = false;
+  if (!kept.opinion?.objects || !kept.pictures || viewer.picture !== kept.pictures[0]) return;
+  kept.traced ??= outlines.traced(kept.opinion);
+  viewer.outline(kept.traced);
 }
 
 /** What can be looked at of a case: its pictures, and what of them the network saw, each with the map of it. */
@@ -268,6 +297,7 @@ function pick(kept, chosen) {
   const view = all[kept.view];
   viewer.show(view?.picture ?? null, { keep: viewer.picture === view?.picture });
   if (view?.panel && !map.nothing) viewer.lay(view.panel, map.method.signed);
+  if (state.about?.outlines) outline(kept);
 }
 
 const shownMap = (kept) => kept.maps.get(keyOf(kept)) ?? null;
@@ -364,8 +394,8 @@ function beside(kept, near) {
 // -- the view -----------------------------------------------------------------------------------------------------------
 
 function told() {
-  const { picture, map } = viewer;
-  at("stage-words").textContent = picture ? [
+  const { picture, map, marked } = viewer;
+  at("stage-words").textContent = picture ? [ marked ? outlines.told(marked) : "",
     `${picture.width} × ${picture.height}${picture.slices > 1 ? ` × ${picture.slices}` : ""}`, `${Math.round(100 * viewer.zoom)} %`,
     `level ${number(viewer.level)}, window ${number(viewer.width)}${picture.unit ? ` ${picture.unit}` : ""}`, viewer.inverted ? "inverted" : "",
     picture.shrunk > 1 ? `shown smaller by ${picture.shrunk.toFixed(1)}` : "", map && !shownOwn() ? "as the network saw it" : "",
@@ -434,6 +464,7 @@ const KEYS = [
   ["R", "to the result", { r: () => at("result").focus() }],
   ["V", "to the picture", { v: () => at("canvas").focus() }],
   [", .", "less, more of the map", { ",": () => opacity(Number(at("opacity").value) - 10), ".": () => opacity(Number(at("opacity").value) + 10) }],
+  ["U", "outlines on or off", { u: () => { at("outlined-on").checked = !at("outlined-on").checked; viewer.setOutlined(at("outlined-on").checked); } }],
   ["M, N", "next method, method before", { m: () => turn(1), n: () => turn(-1) }],
   ["W, P", "dragging changes the window, moves the picture", { w: () => viewer.setTool("window"), p: () => viewer.setTool("pan") }],
   ["I", "invert", { i: () => viewer.setInverted(!viewer.inverted) }],
@@ -521,6 +552,7 @@ function wire() {
     const [level, width] = ["level", "width"].map((each) => at(each).valueAsNumber);
     if (Number.isFinite(level) && width > 0) viewer.setWindow(level, width);
   });
+  on("outlined-on", "change", () => viewer.setOutlined(at("outlined-on").checked));
   on("opacity", "input", () => opacity(at("opacity").value));
   on("method", "change", () => { at("method").dataset.asked = at("method").value; if (state.shown) explain(state.shown); });
   on("target", "change", () => { if (state.shown) { state.shown.target = at("target").value; explain(state.shown); } });

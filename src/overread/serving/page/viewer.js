@@ -1,13 +1,14 @@
 // The picture: zoom, move, window, slices, invert, and a map over it. Draws on one canvas; knows nothing of cases or servers.
 
 import { coloured } from "./colours.js";
+import { draw as drawOutlines, objectAt } from "./outlines.js";
 import { drawn } from "./picture.js";
 
 const STEP = 1.25, LARGEST = 64;
 
 export class Viewer {
   constructor(canvas, changed) {
-    Object.assign(this, { canvas, changed, picture: null, map: null, opacity: 0.6, tool: "pan", touches: new Map() });
+    Object.assign(this, { canvas, changed, picture: null, map: null, outlines: null, outlined: true, marked: null, opacity: 0.6, tool: "pan", touches: new Map() });
     this.reset(false);
     new ResizeObserver(() => this.draw()).observe(canvas);
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
@@ -23,7 +24,7 @@ export class Viewer {
   show(picture, { keep = false } = {}) {
     const same = keep && this.picture && this.picture.slices === picture?.slices;
     this.picture = picture;
-    this.map = null;
+    this.map = this.outlines = this.marked = null;
     if (same) this.#rewindow();
     else this.reset(false);
     this.#changed();
@@ -34,6 +35,10 @@ export class Viewer {
     this.map = map ? coloured(map, signed) : null;
     this.#changed();
   }
+
+  /** Lay outlined objects over the picture (see outlines.js), or null for none. */
+  outline(traced) { this.outlines = traced; this.marked = null; this.#changed(); }
+  setOutlined(shown) { this.outlined = shown; this.#changed(); }
 
   setOpacity(share) { this.opacity = share; this.#changed(); }
   setTool(tool) { this.tool = tool; this.canvas.classList.toggle("window", tool === "window"); this.#changed(); }
@@ -81,6 +86,7 @@ export class Viewer {
     context.imageSmoothingEnabled = zoom < 4;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.plane, left, top, wide, high);
+    if (this.outlines && this.outlined) drawOutlines(context, this.outlines, left, top, wide / this.outlines.width, ratio, this.marked);
     if (!this.map) return;
     context.globalAlpha = this.opacity;
     context.imageSmoothingEnabled = true;
@@ -112,8 +118,21 @@ export class Viewer {
     this.touches.set(event.pointerId, { x: event.clientX, y: event.clientY, window: this.tool === "window" || event.button === 2 || event.shiftKey });
   }
 
+  /** Mark the object under the pointer. */
+  #hover(event) {
+    if (!this.outlines || !this.outlined || !this.picture) return;
+    const box = this.canvas.getBoundingClientRect(), zoom = (this.zoom * this.picture.width) / this.outlines.width;
+    const x = (event.clientX - box.left - box.width / 2 - this.x) / zoom + this.outlines.width / 2;
+    const y = (event.clientY - box.top - box.height / 2 - this.y) / zoom + this.outlines.height / 2;
+    const found = objectAt(this.canvas.getContext("2d"), this.outlines, x, y);
+    if (found === this.marked) return;
+    this.marked = found;
+    this.#changed();
+  }
+
   #move(event) {
     const touch = this.touches.get(event.pointerId);
+    if (!touch) this.#hover(event);
     if (!touch || !this.picture) return;
     const dx = event.clientX - touch.x, dy = event.clientY - touch.y;
     if (this.touches.size === 2) this.#pinch(event, touch);

@@ -1,0 +1,119 @@
+"""Objects outlined in images that a model has not seen: a label image each, the table that judges and measures read, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from overread.cases.cases import ROLES, Cases, mask_paths, paths
+from overread.cases.privacy import codes, patient_codes, salt_of
+from overread.core.errors import ImageError, InputError, checked
+from overread.core.phrases import count
+from overread.core.progress import Progress, Say, silent, unheard
+from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+from overread.images.outlines.many_masks import read_masks
+from overread.images.outlines.outlines import Outlines, write_labels
+from overread.learning.model import Model
+from overread.reporting.outlined.found_objects import found_page
+from overread.study.outline_steps import file_names
+
+#: The table of what was outlined, its page, and the folders of its label images.
+TABLE, PAGE, FOUND, TRUE = "outlines.csv", "outlines.html", "labels", "truth"
+#: Images on the page; the others stand in the table.
+SHOWN = 60
+
+
+@dataclass(frozen=True)
+class NewOutlines:
+    """What was written: ``table`` and ``page``, ``images`` that were outlined, ``objects`` in them; ``judged``: whether
+    there are true outlines beside."""
+
+    table: Path
+    page: Path
+    images: int
+    objects: int
+    judged: bool
+
+
+@checked
+def outline_new(
+    model: Model, cases: Cases, folder: str | Path, *, hide: bool = False, device: str = "", threads: int = 0,
+    progress: Progress = silent, say: Say = unheard,
+) -> NewOutlines:  # fmt: skip
+    """Outline the objects of each image of ``cases`` and write ``outlines.csv``, its label images and ``outlines.html``.
+
+    ``hide``: codes stand in place of the names of cases. Where the cases have masks, these are written beside, so that
+    `overread evaluate` judges the table. Raises :class:`InputError` where no image can be read.
+    """
+    from overread.cells.segment import segment
+
+    home, addresses, rows, written, many = Path(folder), paths(cases), list[int](), list[str](), 0
+    table = _named(model, cases, hide)
+    files = file_names(Cases(cases.table.assign(case=table["case"]), cases.target, masks=cases.masks))
+    shown, kinds = dict[str, Outlines](), list[pd.DataFrame]()
+    for row, outlines in segment(model, cases, device=device, threads=threads, progress=progress, say=say):
+        path = write_labels(home / FOUND / f"{files[row]}.png", outlines.labels)
+        rows.append(row)
+        written.append(f"{FOUND}/{path.name}")
+        many += len(outlines)
+        kinds += _kinds(table["case"][row], "predicted", outlines)
+        if len(shown) < SHOWN:
+            shown[str(table["case"][row])] = outlines
+    if not rows:
+        raise InputError("none of the images can be read", given=count(len(cases), "image"))
+    truth = _true(cases, rows, files, home, threads, say)
+    for row, (_, outlines) in zip(rows, truth, strict=True):
+        kinds += _kinds(table["case"][row], "truth", outlines) if outlines else []
+    made = table.iloc[rows].assign(predicted=written, truth=[path for path, _ in truth])
+    objects = {"objects": pd.concat(kinds, ignore_index=True)} if kinds else {}
+    PredictedOutlines(made, str(home), by=model.facts, identifiers=cases.identifiers, **objects).save(home / TABLE)
+    where = {str(table["case"][row]): addresses[row] for row in rows}
+    page = found_page(
+        home / PAGE, shown, where, images=len(rows), objects=many, set_aside=len(cases) - len(rows), threads=threads
+    )
+    return NewOutlines(home / TABLE, page, len(rows), many, any(path for path, _ in truth))
+
+
+def _named(model: Model, cases: Cases, hide: bool) -> pd.DataFrame:
+    """Who each image is, and the columns that go along; a patient that training has seen is marked as seen."""
+    salt = model.about.names_salt or salt_of(cases.table)
+    case = cases.table["case"].astype(str)
+    if case.duplicated().any():
+        case = cases.table["image"].astype(str)
+    named = codes(case, salt) if hide else case.tolist()
+    patient = patient_codes(cases.table["patient"], salt, model.about.identifiers) if hide else cases.table["patient"].astype(str).tolist()  # fmt: skip
+    whose = [who or name for who, name in zip(patient, named, strict=True)]
+    seen = model.saw(cases.table["patient"].astype(str).tolist())
+    table = pd.DataFrame({"case": named, "patient": whose, "split": np.where(seen, "seen", ""), "source": cases.table["source"].to_numpy()})  # fmt: skip
+    more = [column for column in cases.table if column not in {*ROLES, *cases.target.columns}]
+    return pd.concat([table, cases.table[more].reset_index(drop=True)], axis=1)
+
+
+def _kinds(case: str, side: str, outlines: Outlines) -> list[pd.DataFrame]:
+    if not any(outlines.classes):
+        return []
+    every = np.arange(1, len(outlines) + 1)
+    return [
+        pd.DataFrame({"case": case, "side": side, "object": every, "class": list(outlines.classes), "score": np.nan})
+    ]
+
+
+def _true(
+    cases: Cases, rows: Sequence[int], files: Sequence[str], home: Path, threads: int, say: Say
+) -> list[tuple[str, Outlines | None]]:
+    """Of each outlined image the file of its true outlines and these; blank where there are none."""
+    masks = mask_paths(cases) if cases.masks else [""] * len(cases)
+    asked = [row for row in rows if masks[row]]
+    found: dict[int, tuple[str, Outlines | None]] = {}
+    for row, one in zip(
+        asked, read_masks([masks[row] for row in asked], classes=cases.target.names, workers=threads), strict=True
+    ):
+        if isinstance(one, ImageError):
+            say(f"  a mask cannot be read, and its image is not judged: {one}")
+            continue
+        found[row] = (f"{TRUE}/{write_labels(home / TRUE / f'{files[row]}.png', one.labels).name}", one)
+    return [found.get(row, ("", None)) for row in rows]
