@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +69,8 @@ def outline_new(
     for row, (_, outlines) in zip(rows, truth, strict=True):
         kinds += _kinds(table["case"][row], "truth", outlines) if outlines else []
     made = table.iloc[rows].assign(predicted=written, truth=[path for path, _ in truth])
-    objects = {"objects": pd.concat(kinds, ignore_index=True)} if kinds else {}
-    PredictedOutlines(made, str(home), by=model.facts, identifiers=cases.identifiers, **objects).save(home / TABLE)
+    saved = PredictedOutlines(made, str(home), by=model.facts, identifiers=cases.identifiers)
+    (replace(saved, objects=pd.concat(kinds, ignore_index=True)) if kinds else saved).save(home / TABLE)
     where = {str(table["case"][row]): addresses[row] for row in rows}
     page = found_page(
         home / PAGE, shown, where, images=len(rows), objects=many, set_aside=len(cases) - len(rows), threads=threads

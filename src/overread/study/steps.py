@@ -263,11 +263,11 @@ def train(context: RunContext) -> None:
         return
     began = context.clock.elapsed
     prints = context.prints(cases)  # from the cache of the audit
-    how: dict[str, Any] = dict(
-        weights=study.training.weights or None, folder=context.folder / "checkpoints", cache=context.cache,
-        digests=dict(zip(paths(cases), prints["digest"], strict=True)), clock=context.clock, reserve=_closing(context, cases, parts),
-        device=study.resources.device, threads=study.resources.threads, network=context.network, progress=context.progress, say=context.say,
-    )  # fmt: skip
+    how: dict[str, Any] = {
+        "weights": study.training.weights or None, "folder": context.folder / "checkpoints", "cache": context.cache,
+        "digests": dict(zip(paths(cases), prints["digest"], strict=True)), "clock": context.clock, "reserve": _closing(context, cases, parts),
+        "device": study.resources.device, "threads": study.resources.threads, "network": context.network, "progress": context.progress, "say": context.say,
+    }  # fmt: skip
     if context.dense:
         from overread.cells.segmenter import train_segmenter
 
