@@ -168,7 +168,10 @@ def _demo_cells(output: Path, seed: int, budget: str, verbose: bool) -> None:
     columns = Columns(
         image="image", mask="mask", patient="patient", source="microscope", pixel_size="pixel_size", names="keep"
     )
-    training = Training(seed=seed, recipe=recipe_changes(RecipeChoice()))
+    small = RecipeChoice(
+        recipe="scratch", settings=("segmentation.tile=128",)
+    )  # the phantoms are small, and the time short
+    training = Training(seed=seed, recipe=recipe_changes(small))
     study = Study(str(table.absolute()), columns, split=SplitRule(test=0.3, tuning=0.15), training=training, resources=Resources(budget=budget))  # fmt: skip
     _run(study, Machine(offline=True), output, verbose)
     say("next: try your own table: overread run TABLE --image image --mask mask -o runs/mine")

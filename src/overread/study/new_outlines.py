@@ -66,8 +66,8 @@ def outline_new(
     if not rows:
         raise InputError("none of the images can be read", given=count(len(cases), "image"))
     truth = _true(cases, rows, files, home, threads, say)
-    for row, (_, outlines) in zip(rows, truth, strict=True):
-        kinds += _kinds(table["case"][row], "truth", outlines) if outlines else []
+    for row, (_, true) in zip(rows, truth, strict=True):
+        kinds += _kinds(table["case"][row], "truth", true) if true is not None else []
     made = table.iloc[rows].assign(predicted=written, truth=[path for path, _ in truth])
     saved = PredictedOutlines(made, str(home), by=model.facts, identifiers=cases.identifiers)
     (replace(saved, objects=pd.concat(kinds, ignore_index=True)) if kinds else saved).save(home / TABLE)

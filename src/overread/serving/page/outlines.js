@@ -66,8 +66,8 @@ export function answer(found) {
       return make("tr", "", make("th", "", of || "objects"), make("td", "", areas.length), make("td", "", at(0.5)), make("td", "", `${at(0.025)} – ${at(0.975)}`));
     });
     const head = make("tr", "", ...["", "Number", "Median area, px", "95 % lie between"].map((word) => make("th", "", word)));
-    parts.append(make("div", "block", make("h3", "", "What was outlined"), make("table", "reliable", make("thead", "", head), make("tbody", "", ...rows))));
+    parts.append(make("div", "block", make("h3", "", "What was outlined"), make("table", "reliable sized", make("thead", "", head), make("tbody", "", ...rows))));
   }
-  if (found.facts.length) parts.append(make("div", "block", make("h3", "", "On its test part"), make("ul", "facts", ...found.facts.map((line) => make("li", "", line)))));
+  if (found.facts.length) parts.append(make("div", "block", make("h3", "", "On its test part"), make("ul", "facts", ...found.facts.map((line) => make("li", "", line.charAt(0).toUpperCase() + line.slice(1))))));
   return parts;
 }

@@ -428,6 +428,7 @@ async function ready() {
   at("task").textContent = outcomes.length > 1 && outcomes.length <= 12 ? `${task}: ${outcomes.join(", ")}` : task;
   at("to-report").hidden = !report;
   at("to-card").hidden = !card;
+  document.querySelector("#ask fieldset").hidden = state.about.outlines; // each image by itself
   document.querySelector(`input[name=together][value=${seen || volume ? "one" : "each"}]`).checked = true;
   put("method", ...methods.map(({ name, title }) => option(name, title, false)));
   put("methods", ...methodList(methods));
