@@ -16,7 +16,7 @@ from overread.cells.measure import measure
 from overread.core.errors import InputError
 from overread.images.outlines.outlines import outlines_of
 from overread.images.read import read_image
-from overread.study.outline_reader import FoundObjects, numbers_of
+from overread.study.cells.outline_reader import FoundObjects, numbers_of
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def _outline(
     from overread.cli.console import output_folder
     from overread.core.errors import one_of
     from overread.learning.predict import load_model
-    from overread.study.new_outlines import outline_new
+    from overread.study.cells.new_outlines import outline_new
 
     model, hide = load_model(folder), one_of(names or "keep", ("keep", "hash"), "names") == "hash"
     output_folder(str(home), home)

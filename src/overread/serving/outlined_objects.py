@@ -10,7 +10,7 @@ from overread.core.errors import checked
 from overread.images.outlines.outlines import Outlines
 from overread.images.outlines.polygons import object_polygons
 from overread.serving.rest import ObjectOf, OutlineAnswer, rounded
-from overread.study.outline_reader import numbers_of
+from overread.study.cells.outline_reader import numbers_of
 
 
 @checked

@@ -86,7 +86,7 @@ def warm_up(reader: Reader) -> None:
 
 @runtime_checkable
 class Outliner(Reader, Protocol):
-    """A reader that outlines objects: :class:`overread.study.outline_reader.OutlineReader` is one."""
+    """A reader that outlines objects: :class:`overread.study.cells.outline_reader.OutlineReader` is one."""
 
     @property
     def facts(self) -> tuple[str, ...]: ...

@@ -20,7 +20,7 @@ from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.images.outlines.outlines import outlines_of, write_labels
 from overread.learning.model import Model
 from overread.predictions import PredictedBy
-from overread.study.new_outlines import outline_new
+from overread.study.cells.new_outlines import outline_new
 from overread.tasks.target import Target
 
 TARGET = Target("segmentation", ("object",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from overread.cases.cases import ROLES, Cases, mask_paths, paths
 from overread.cases.privacy import codes, patient_codes, salt_of
+from overread.cells.large_image import SegmentedFile
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
@@ -60,14 +61,21 @@ def outline_new(
         rows.append(row)
         written.append(f"{FOUND}/{path.name}")
         many += len(outlines)
-        kinds += _kinds(table["case"][row], "predicted", outlines)
+        kinds += _kinds(table["case"][row], "predicted", outlines.classes)
         if len(shown) < SHOWN:
             shown[str(table["case"][row])] = outlines
+    for row, found in _large(
+        model, addresses, rows, [home / FOUND / f"{name}.tif" for name in files], device, threads, progress, say
+    ):
+        rows.append(row)
+        written.append(f"{FOUND}/{found.path.name}")
+        many += found.objects
+        kinds += _kinds(table["case"][row], "predicted", found.classes)
     if not rows:
         raise InputError("none of the images can be read", given=count(len(cases), "image"))
     truth = _true(cases, rows, files, home, threads, say)
     for row, (_, true) in zip(rows, truth, strict=True):
-        kinds += _kinds(table["case"][row], "truth", true) if true is not None else []
+        kinds += _kinds(table["case"][row], "truth", true.classes) if true is not None else []
     made = table.iloc[rows].assign(predicted=written, truth=[path for path, _ in truth])
     saved = PredictedOutlines(made, str(home), by=model.facts, identifiers=cases.identifiers)
     (replace(saved, objects=pd.concat(kinds, ignore_index=True)) if kinds else saved).save(home / TABLE)
@@ -93,13 +101,28 @@ def _named(model: Model, cases: Cases, hide: bool) -> pd.DataFrame:
     return pd.concat([table, cases.table[more].reset_index(drop=True)], axis=1)
 
 
-def _kinds(case: str, side: str, outlines: Outlines) -> list[pd.DataFrame]:
-    if not any(outlines.classes):
+def _kinds(case: str, side: str, classes: Sequence[str]) -> list[pd.DataFrame]:
+    if not any(classes):
         return []
-    every = np.arange(1, len(outlines) + 1)
-    return [
-        pd.DataFrame({"case": case, "side": side, "object": every, "class": list(outlines.classes), "score": np.nan})
-    ]
+    every = np.arange(1, len(classes) + 1)
+    return [pd.DataFrame({"case": case, "side": side, "object": every, "class": list(classes), "score": np.nan})]
+
+
+def _large(
+    model: Model, addresses: Sequence[str], done: Sequence[int], places: Sequence[Path], device: str, threads: int, progress: Progress, say: Say
+) -> Iterator[tuple[int, SegmentedFile]]:  # fmt: skip
+    """The TIFF that were not read whole, which may be larger than the memory: band by band; what cannot be read is left out."""
+    from overread.cells.large_image import segment_file
+
+    for row in sorted(set(range(len(addresses))) - set(done)):
+        if Path(addresses[row]).suffix.lower() in (".tif", ".tiff"):
+            try:
+                yield (
+                    row,
+                    segment_file(model, addresses[row], places[row], device=device, threads=threads, progress=progress),
+                )
+            except ImageError as error:
+                say(f"  set aside: {error}")
 
 
 def _true(
