@@ -23,9 +23,9 @@ _TRIED: dict[str, dict[str, tuple[float, ...]]] = {
         "compactness": (0.0, 0.01, 0.1),
     },
     "offsets": {
-        "centre": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+        "centre": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
         "foreground": (0.35, 0.45, 0.5, 0.55, 0.65),
-        "apart": (1.0, 2.0, 3.0, 4.0),
+        "apart": (1.0, 2.0, 3.0, 4.0, 6.0),
     },
     "stars": {
         "centre": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
@@ -35,7 +35,7 @@ _TRIED: dict[str, dict[str, tuple[float, ...]]] = {
 }
 #: Where the search begins.
 STARTS = {
-    "sigmoid": Cutting(apart=1.0), "boundary": Cutting(centre=0.4, apart=1.0), "offsets": Cutting(centre=0.4, apart=2.0),
+    "sigmoid": Cutting(apart=1.0), "boundary": Cutting(centre=0.4, apart=1.0), "offsets": Cutting(centre=0.3, apart=3.0),
     "stars": Cutting(centre=0.4, apart=0.7),
 }  # fmt: skip
 
@@ -55,6 +55,30 @@ def pooled_precision(pairs: Sequence[Instances], groups: Sequence[str] = ()) -> 
         if total:
             found.append(float((hits / (total - hits)).mean()))
     return float(np.mean(found)) if found else 0.0
+
+
+@checked
+def snapshot_precision(
+    maps: Sequence[Maps], truths: Sequence[NDArray[np.integer]], layout: Layout, *, groups: Sequence[str] = ()
+) -> float:
+    """The best :func:`pooled_precision` over the values of the head's first field, by which snapshots are told apart.
+
+    A network that is young, or averaged over a few epochs, is unsure of everything alike: at one fixed threshold it finds
+    nothing, and the first snapshot that finds something by chance would win.
+    """
+    start = STARTS[layout.head]
+    (name, values), *_ = _TRIED[layout.head].items()
+    tried = [replace(start, **{name: value}) for value in dict.fromkeys((getattr(start, name), *values))]
+    return max(pooled_precision(_pairs(maps, truths, layout, cutting), groups) for cutting in tried)
+
+
+def _pairs(
+    maps: Sequence[Maps], truths: Sequence[NDArray[np.integer]], layout: Layout, cutting: Cutting
+) -> list[Instances]:
+    return [
+        Instances.of(np.asarray(truth, np.int64), cut(each, layout, cutting))
+        for each, truth in zip(maps, truths, strict=True)
+    ]
 
 
 @checked

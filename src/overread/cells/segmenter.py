@@ -14,9 +14,9 @@ from torch import nn
 
 from overread.cases.cases import Cases, mask_paths, paths
 from overread.cases.split import Split
-from overread.cells.cut_search import STARTS, pooled_precision, tune
+from overread.cells.cut_search import snapshot_precision, tune
 from overread.cells.dense_losses import dense_loss
-from overread.cells.instance_cut import Maps, cut
+from overread.cells.instance_cut import Maps
 from overread.cells.native_store import NativeStore, pack_native
 from overread.cells.segment import reading_of
 from overread.cells.tiled import Held, Reading, read_bands
@@ -38,7 +38,6 @@ from overread.networks.backbones import BACKBONES, build
 from overread.networks.instance_heads import STRONGEST, layout_of
 from overread.networks.stages import stage_of, stages
 from overread.networks.unet import UNet, copied_from
-from overread.stats.overlap import Instances
 
 __all__ = ["initial_unet", "train_segmenter"]
 
@@ -489,18 +488,8 @@ def _judge(data: SegmentationData, about: About, boundary: tuple[float, float] |
         with torch.inference_mode():
             for x, y in held:
                 losses.append(float(loss(network(x).float(), y)) * len(x))
-        pairs = []
-        for row, truth in zip(rows, truths, strict=True):
-            native = data.store.rows[row]
-            pairs.append(
-                Instances.of(
-                    truth,
-                    cut(whole_maps(reading, native.pixels, native.levels), reading.shown, STARTS[asked.head]).astype(
-                        np.int64
-                    ),
-                )
-            )
-        score = pooled_precision(pairs, [data.sources[row] for row in rows])
+        maps = [whole_maps(reading, data.store.rows[row].pixels, data.store.rows[row].levels) for row in rows]
+        score = snapshot_precision(maps, truths, reading.shown, groups=[data.sources[row] for row in rows])
         return {"score": score, "loss": sum(losses) / len(rows)}
 
     return judge
