@@ -87,7 +87,7 @@ def chains_of(run: StageRun, tools: StageTools, clock: Clock) -> Chains:
 @checked
 def ceiling_of_cases(chains: Chains, part: str) -> Ceiling:
     """What each stage costs on the cases of a part."""
-    notes = [f"The rule or network that pools is as it was; what it counts was chosen anew on tuning cases for each chain ({chains.told})."] if chains.stages == OF_CASES else []  # fmt: skip
+    notes = [f"How many cells the rule counts was chosen anew on tuning cases for each chain; as it is: {chains.told}."] if chains.stages == OF_CASES else []  # fmt: skip
     tuned = ["On tuning images, by which thresholds and rules were chosen too: what a stage costs elsewhere may be more."] if part == "tuning" else []  # fmt: skip
     return ceiling(chains.at(part), chains.stages, part=part, notes=[*notes, *tuned])
 
