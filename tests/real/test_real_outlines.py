@@ -1,58 +1,56 @@
-"""Masks of real data: label images of the Data Science Bowl 2018, and boxes of BCCD."""
+"""Real nuclei under three microscopes: the command of the study from table to page."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from overread.cases.cases import mask_paths, paths
 from overread.cases.sources.read_cases import read_cases
-from overread.cases.split import split
+from overread.core.files import read_json
 from overread.images.outlines.outlines import read_outlines
-from overread.images.read import read_image
+from overread.study.question import Study
+from overread.study.steps import run
+
+SETTINGS = {
+    "method": "scratch",
+    "backbone": "unet_small",
+    "epochs": 1,
+    "segmentation": {"tile": 128, "tiles": 8, "head": "sigmoid"},
+}
 
 
-@pytest.fixture(scope="module")
-def bowl(shared):
-    if not (shared / "data/dsb2018/index.csv").exists():
-        pytest.skip("no data/dsb2018 in the shared folder")
-    return shared / "data/dsb2018/index.csv"
-
-
-def test_every_nucleus_of_the_bowl_is_read(bowl) -> None:
-    table = pd.read_csv(bowl).iloc[::6]
-    cases = read_cases(bowl, mask="mask", source="microscope", names="keep")
-    assert (len(cases), cases.patients) == (283, 283)
-    masks, images = mask_paths(cases), paths(cases)
-    for row, expected in zip(table.index, table["n_nuclei"], strict=True):
-        size = read_image(images[row]).pixels.shape[:2]
-        assert len(read_outlines(masks[row], size=size)) == expected
-
-
-def test_the_cells_of_bccd_are_read_from_one_table_of_boxes(shared) -> None:
-    folder = shared / "data/bccd"
-    if not (folder / "boxes.csv").exists():
-        pytest.skip("no data/bccd in the shared folder")
-    boxes = pd.read_csv(folder / "boxes.csv")
-    cases = read_cases(folder / "JPEGImages", mask=str(folder / "boxes.csv"), names="keep")
-    assert cases.target.names == ("Platelets", "RBC", "WBC")
-    assert len(cases) == boxes["file"].nunique() == 364
-    for row in range(0, 364, 30):
-        mine = boxes[boxes["file"] == cases.table["case"][row] + ".jpg"]
-        found = read_outlines(mask_paths(cases)[row], size=(480, 640), classes=cases.target.names)
-        lost = sum(int(note.split()[0]) for note in found.notes if "left out" in note)
-        assert len(found) + lost == len(mine)
-        assert lost <= 2
-        assert set(found.classes) <= set(mine["cell"])
-        assert np.median(found.areas) > 500
-
-
-def test_the_rule_of_90_5_5_for_use_on_stained_images(bowl) -> None:
-    cases = read_cases(bowl, mask="mask", source="microscope", names="keep")
-    made = split(cases, test=0.05, tuning=0.05, deploy_to="source == 'stained'", seed=0)
-    source = made.table.merge(cases.table[["case", "source"]], on="case")
-    assert set(source["source"][source["part"] != "train"]) == {"stained"}
-    stained = source["part"][source["source"] == "stained"].value_counts()
-    assert stained["train"] > stained["tuning"] + stained["test"]
-    assert made.counts()["test"]["cases"] == made.counts()["tuning"]["cases"] == 14
+@pytest.mark.slow
+def test_nuclei_of_three_microscopes_from_table_to_page(shared, tmp_path) -> None:
+    home, index = shared / "data/dsb2018", pd.read_csv(shared / "data/dsb2018/index.csv")
+    few = pd.concat(
+        [part.sort_values("width").head(22) for _, part in index[index["width"] <= 360].groupby("microscope")]
+    )
+    few.assign(image=[str(home / p) for p in few["image"]], mask=[str(home / p) for p in few["mask"]]).to_csv(tmp_path / "index.csv", index=False)  # fmt: skip
+    study = Study.from_flat(
+        table=str(tmp_path / "index.csv"), image="image", mask="mask", source="microscope", test=0.4, recipe=SETTINGS
+    )
+    page = run(study, tmp_path / "run", cache=tmp_path / "cache", network=False)
+    test = pd.read_csv(tmp_path / "run/predictions/test.csv")
+    cases = read_cases(
+        tmp_path / "index.csv",
+        image="image",
+        mask="mask",
+        source="microscope",
+        salt=Study.load(tmp_path / "run/study.toml").columns.salt,
+    )
+    masks = dict(zip(cases.table["case"], cases.table["mask"], strict=True))
+    for row in test.to_dict("records"):
+        truth = read_outlines(home / masks[row["case"]])
+        assert np.array_equal(cv2.imread(str(tmp_path / "run/predictions" / row["truth"]), -1), truth.labels)
+        assert cv2.imread(str(tmp_path / "run/predictions" / row["predicted"]), -1).shape == truth.size
+    held = pd.read_csv(tmp_path / "run/evaluation/images.csv")
+    nuclei = {str(path): many for path, many in zip(few["mask"], few["n_nuclei"], strict=True)}
+    told = {case: nuclei[str(masks[case]).replace(f"{home}/", "")] for case in held["case"]}
+    assert held["true"].tolist() == [told[case] for case in held["case"]], (
+        "the nuclei that the makers of the data counted"
+    )
+    metrics = read_json(tmp_path / "run/evaluation/metrics.json")
+    assert {e["where"].get("source") for e in metrics} >= {"fluorescence", "stained", "brightfield"}
+    assert "Images with their outlines" in page.read_text("utf-8")
