@@ -103,3 +103,12 @@ def test_without_a_stack_there_is_nothing_to_see_otherwise(phantom):
         Images(frames="median")
     with pytest.raises(ArgumentError, match="in one way"):
         Images(frames="projections", volumes="slices")
+
+
+def test_new_films_are_seen_as_a_model_did(films):
+    from overread.cases.sources.new_images import image_cases
+    from overread.tasks.target import Target
+
+    for given in ([str(films / "0.tif"), str(films / "1.tif")], [str(films / "0.tif")]):
+        found = image_cases(given, Target("segmentation", ("object",)), planes=VIEW)
+        assert [image.partition("#")[2] for image in found.table["image"]] == ["frames=channels:4"] * len(given)

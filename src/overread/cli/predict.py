@@ -112,7 +112,7 @@ def _outline(
             cases = _table_of(model, given[0], columns, names, layout, progress)
         else:
             _refuse_columns(columns, "mask", "pixel_size")
-            cases = image_cases(given, model.target, layout=layout)
+            cases = image_cases(given, model.target, planes=model.about.planes, layout=layout)
         for note in cases.notes:
             say(f"  {note}")
         made = outline_new(model, cases, home, hide=hide, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
@@ -130,7 +130,7 @@ def _table_of(model: Model, table: str, columns: Columns, names: str, layout: La
     roles: dict[str, Any] = {role: getattr(columns, role) or None for role in ("image", "patient", "case", "source")}
     if not columns.mask:
         return new_cases(model, table, names="keep", roles=roles, layout=layout, keep=kept, progress=progress)
-    return read_cases(table, **roles, mask=columns.mask, pixel_size=columns.pixel_size, names="keep", layout=layout, keep=kept, progress=progress)  # fmt: skip
+    return read_cases(table, **roles, mask=columns.mask, pixel_size=columns.pixel_size, names="keep", planes=model.about.planes, layout=layout, keep=kept, progress=progress)  # fmt: skip
 
 
 def _predict_table(

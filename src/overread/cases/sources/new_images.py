@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from overread.cases.cases import ROLES, WHOLE, Cases, Planes
+from overread.cases.frame_stacks import arranged
 from overread.cases.sources import dicom_export
 from overread.cases.sources.folders import images_below
 from overread.cases.sources.layout import Layout
@@ -40,6 +41,7 @@ def image_cases(
     flat = _members(first) if len(given) == 1 and not dicom_export.is_tree(first) else []
     if flat or len(given) > 1:
         read = _listed([str(first.parent / name) for name in flat] or given, target)
+        read = arranged(read, Planes(frames=planes.frames)) if planes.frames else read
     else:
         read = read_images(first, target, names="keep", planes=planes, layout=layout)
         read = _with_flat_images(read, first, layout) if dicom_export.is_tree(first) else read
