@@ -28,6 +28,7 @@ _HOMES = {
     "search": "overread.distributed.search",
     "train": "overread.learning.train",
     "predict": "overread.learning.predict",
+    "measure": "overread.cells.measure",
     "fit_recalibration": "overread.evaluation.recalibrate",
     "recalibrate": "overread.evaluation.recalibrate",
     "choose_threshold": "overread.evaluation.operating_point",

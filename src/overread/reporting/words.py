@@ -97,6 +97,7 @@ def unit(estimate: Estimate | None) -> str:
     return POINTS if estimate.metric.rpartition(" ")[2] in ENDINGS else PERCENT
 
 
+@checked
 def in_sentence(estimate: Estimate | None) -> str:
     """An estimate within a sentence: ``0.91 (95 % interval 0.86 to 0.95)``."""
     between = interval(estimate, 2, " to ")
