@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from overread.cells.cut_search import STARTS, pooled_precision, tune
+from overread.cells.cut_search import STARTS, pooled_precision, snapshot_precision, tune
 from overread.cells.instance_cut import Maps, cut, kinds_of, surest
 from overread.cells.targets import places_of, targets
 from overread.cells.tiled import cut_bands
@@ -127,3 +127,10 @@ def test_pooled_precision_is_by_hand():
     # IoU .75: found at the thresholds .50 … .70, for a match must exceed; one true object is missed
     assert pooled_precision([pair]) == pytest.approx(5 * (1 / 2) / 10)
     assert pooled_precision([pair, Instances.of(found, found)], ["a", "b"]) == pytest.approx((0.25 + 1) / 2)
+
+
+def test_a_network_that_is_unsure_of_centres_is_judged_by_what_it_knows():
+    labels, layout = touching(), Layout("offsets", 2, 32, 1)
+    maps = truth_as_maps(labels, layout)
+    unsure = Maps(maps.pixels, np.concatenate([maps.places[:1] * np.float16(0.3), maps.places[1:]]))
+    assert snapshot_precision([unsure], [labels], layout) == snapshot_precision([maps], [labels], layout) > 0.8
