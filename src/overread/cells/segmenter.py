@@ -46,6 +46,11 @@ ENCODERS = ("mobilenet_v2", "tf_efficientnet_lite0", "resnet18")
 FROM_SCRATCH = "unet_small"
 #: Where nothing is asked for: epochs, tiles of an epoch, tiles of a step and their side.
 EPOCHS, TILES, BATCH, TILE = 25, 800, 8, 256
+#: Under a budget: at least so many epochs where there is time for as many steps, and no more than so many.
+FEWEST_EPOCHS, MOST_EPOCHS = 6, 60
+#: The share of the time for training that the probed steps may fill; the rest is for judging each epoch, and for a
+#: machine that others use too.
+CERTAIN = 0.7
 #: The share of a budget that training gets; the rest is for cutting objects out of the tuning images.
 TRAINING = 0.9
 #: Objects are seen such that the median one has at most so many pixels across.
@@ -315,11 +320,11 @@ def _paced(
         return recipe.changed(epochs=epochs, segmentation=replace(asked, tiles=tiles or TILES))
     step = time_step(probe, x, precision)
     left = TRAINING * (clock.left - reserve)
-    possible = max(1.0, 0.85 * left / max(step, 1e-6))  # steps, less what judging takes
-    if not tiles:
-        tiles = int(min(TILES, max(recipe.batch_size * 4, possible * recipe.batch_size / epochs)))
+    possible = max(1.0, CERTAIN * left / max(step, 1e-6))
+    if not tiles:  # several epochs, so that a machine that gets slower ends within one of them and not before the first
+        tiles = int(min(TILES, max(recipe.batch_size, possible * recipe.batch_size / (recipe.epochs or FEWEST_EPOCHS))))
     if not recipe.epochs:
-        epochs = int(max(1, min(EPOCHS, possible * recipe.batch_size // tiles)))
+        epochs = int(max(1, min(MOST_EPOCHS, possible * recipe.batch_size // tiles)))
     settle(
         "epochs",
         f"{epochs} of {tiles} tiles",

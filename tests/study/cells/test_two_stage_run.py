@@ -15,9 +15,13 @@ from overread.cells.stages.cell_crops import Window
 from overread.cells.stages.two_stages import TwoStages
 from overread.core.errors import InputError
 from overread.core.files import read_json
+from overread.evaluation.instances.evaluate_outlines import evaluate_outlines
+from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+from overread.evaluation.ledger import record_look
+from overread.images.outlines.outlines import write_labels
 from overread.study import steps
 from overread.study.cells.stage_run import StageChoice
-from overread.study.cells.two_stage_run import ceiling_of_run, two_stages
+from overread.study.cells.two_stage_run import ceiling_of_run, known_test, two_stages
 from overread.study.context import cases_of
 from overread.study.question import Study
 
@@ -103,6 +107,24 @@ def test_the_ceiling_of_the_test_part_is_a_look(table, folder, segmenter) -> Non
     assert (folder / "good" / "ledger.jsonl").read_text("utf-8").count("\n") == lines + 1
     ceiling_of_run(folder / "good", cache=folder / "cache")
     assert (folder / "good" / "ledger.jsonl").read_text("utf-8").count("\n") == lines + 1, "tuning images are no look"
+
+
+def test_outlines_are_known_to_the_ledger_as_their_evaluation_knows_them(tmp_path) -> None:
+    labels = np.zeros((20, 20), np.int32)
+    labels[2:8, 2:8], labels[10:16, 10:16] = 1, 2
+    rows = []
+    for place in range(12):
+        for kind in ("predicted", "truth"):
+            write_labels(tmp_path / "predictions" / kind / f"c{place}.png", labels)
+        rows.append((f"c{place}", f"p{place}", "test", "", f"predicted/c{place}.png", f"truth/c{place}.png"))
+    columns = ["case", "patient", "split", "source", "predicted", "truth"]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "predictions" / "test.csv", index=False)
+    judged = evaluate_outlines(
+        PredictedOutlines.read(tmp_path / "predictions" / "test.csv"), ledger=tmp_path / "ledger.jsonl"
+    )
+    assert judged.looks == 0
+    known = known_test(tmp_path, dense=True)
+    assert record_look(tmp_path / "ledger.jsonl", "ceiling analysis", None, "test", test=known) == 1
 
 
 def test_a_bad_segmentation_is_named(table, folder, segmenter) -> None:

@@ -16,7 +16,10 @@ from overread.cells.stages.two_stages import TwoStages
 from overread.core.errors import InputError, checked, one_of
 from overread.core.files import build, fingerprint, folder_lock, read_json, write_json
 from overread.core.progress import Clock, Progress, Say, silent, unheard
+from overread.evaluation.instances.outline_counts import counted_outlines
+from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.evaluation.ledger import record_look
+from overread.predictions import KnownTruth
 from overread.study.cells.case_answers import answers_of_cases, ceiling_of_cases, chains_of
 from overread.study.cells.cell_answers import answers_of_cells, ceiling_of_cells, told_of_cells
 from overread.study.cells.stage_run import CHOICE, ONE_STAGE, StageChoice, StageRun, one_image_each
@@ -93,11 +96,19 @@ def ceiling_of_run(
         cases, parts = context.cases(), Split.load(folder / ONE_STAGE / "split.csv")
         tools = run.tools(cases.drop(set(cases.table["case"]) - set(parts.table["case"])), parts)
         if part == "test":
-            whole = predictions_of(folder / ONE_STAGE, "test") if not cases.target.task.dense else None
-            record_look(folder / "ledger.jsonl", "ceiling analysis", None, part, test=whole) if whole else None
+            known = known_test(folder / ONE_STAGE, dense=cases.target.task.dense)
+            record_look(folder / "ledger.jsonl", "ceiling analysis", None, part, test=known)
         if cases.target.task.dense:
             found = ceiling_of_cells(run, tools, told_of_cells(run, tools, Clock()), part)
         else:
             found = ceiling_of_cases(chains_of(run, tools, Clock()), part)
         found.save(folder / "ceiling" / part if part == "test" else folder / "ceiling")
     return found
+
+
+@checked
+def known_test(run: Path, *, dense: bool) -> KnownTruth:
+    """What is known of a run's test part, as the ledger knows a test set again: its cases with labels, or with outlines."""
+    if dense:
+        return counted_outlines(PredictedOutlines.read(run / "predictions" / "test.csv"))
+    return predictions_of(run, "test")
