@@ -1,5 +1,8 @@
 """From a table with masks to a model that outlines objects: planned, resumed byte for byte, saved, loaded, asked."""
 
+import json
+import shutil
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -60,6 +63,28 @@ def test_a_training_that_was_broken_off_goes_on_byte_for_byte(study, model, tmp_
     with pytest.raises(KeyboardInterrupt):
         trained(study, tmp_path, progress=stop)
     assert trained(study, tmp_path).digest == model.digest
+
+
+def test_a_stopped_training_does_not_go_on_with_other_masks(study, tmp_path):
+    """The table is the same, the files are not: what was learned of the old masks must not teach the new model."""
+    _, split, folder = study
+    there = tmp_path / "study"
+    shutil.copytree(folder, there)
+    moved = ov.read_cases(there / "index.csv", image="image", mask="mask", patient="patient")
+
+    def stop(what, done, total):
+        if what == "training" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained((moved, split, there), tmp_path / "a", progress=stop)
+    before = json.loads((tmp_path / "a" / "segmentation.json").read_text("utf-8"))["key"]
+    for path in there.glob("m*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::-1])
+    with pytest.raises(KeyboardInterrupt):
+        trained((moved, split, there), tmp_path / "a", progress=stop)
+    after = json.loads((tmp_path / "a" / "segmentation.json").read_text("utf-8"))["key"]
+    assert before != after
 
 
 def test_a_model_is_saved_without_pickle_and_loaded_whole(model, study, tmp_path):

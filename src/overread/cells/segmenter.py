@@ -85,7 +85,7 @@ def train_segmenter(
     key = fingerprint(
         [
             data.cases.taught,
-            [row.digest for row in data.store.rows],
+            data.store.folder.name,  # named by what images and masks hold
             data.training.tolist(),
             recipe,
             str(weights),
