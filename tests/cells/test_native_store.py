@@ -1,10 +1,12 @@
 """Images and masks of any size, kept as they are."""
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
 
-from overread.cells.native_store import histograms, levels_of, pack_native
+from overread.cells.native_store import _mask_digest, histograms, levels_of, pack_native
 from overread.core.errors import InputError
 
 
@@ -57,6 +59,36 @@ def test_what_cannot_be_read_is_counted_and_other_masks_are_another_store(tmp_pa
     (tmp_path / "image1.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="1 image or mask cannot be read"):
         pack_native(images, masks, tmp_path / "cache", threads=1)
+
+
+def test_several_masks_of_an_image_and_a_hash_in_a_name_are_read_as_the_audit_reads_them(tmp_path):
+    images, masks = written(tmp_path)
+    odd = tmp_path / "a#b.png"
+    odd.write_bytes((tmp_path / "mask1.png").read_bytes())
+    ones = [tmp_path / "one.png", tmp_path / "two.png"]
+    for place, path in enumerate(ones):
+        held = np.zeros((40, 30), np.uint8)
+        held[5 + 10 * place : 12 + 10 * place, 3:9] = 255
+        cv2.imwrite(str(path), held)
+    given = ["|".join(map(str, ones)), str(odd), ""]
+    store = pack_native(images, given, tmp_path / "cache", threads=1)
+    assert np.bincount(store.rows[0].labels.ravel()).tolist() == [40 * 30 - 84, 42, 42]
+    assert (store.rows[1].labels == cv2.imread(masks[1], cv2.IMREAD_UNCHANGED)).all()
+    cv2.imwrite(str(ones[1]), np.full((40, 30), 255, np.uint8))
+    assert pack_native(images, given, tmp_path / "cache", threads=1).folder != store.folder
+
+
+def test_a_file_of_many_images_is_hashed_once(tmp_path, monkeypatch):
+    path = tmp_path / "coco.json"
+    path.write_text("{}")
+    hashed = []
+    real = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(1) or real(*given))
+    found = {_mask_digest(f"{path}#image={row}.png") for row in range(5)}
+    assert (len(found), len(hashed)) == (5, 1)
+    path.write_text("{ }")
+    assert _mask_digest(f"{path}#image=0.png") not in found
+    assert len(hashed) == 2
 
 
 def test_levels_are_numpys_percentiles():

@@ -94,6 +94,17 @@ def label_files(context, part: str) -> list[Path]:
     return sorted((context.folder / "predictions" / part).glob("*.png"))
 
 
+def test_a_folder_with_a_trained_segmenter_is_not_taken_by_another_study(context):
+    (context.folder / "checkpoints").mkdir()
+    (context.folder / "checkpoints" / "segmentation.json").write_text("{}")
+    steps.begin(context, context.cases())
+    other = steps.RunContext(
+        context.study.changed(test=0.3), context.folder, cache=context.cache, table=context.cases()
+    )
+    with pytest.raises(InputError, match="the training of another study.*test"):
+        steps.begin(other, context.cases())
+
+
 def test_each_image_gets_a_label_image_under_its_code_beside_the_true_one(context, tmp_path):
     steps.predict(context)
     table = pd.read_csv(context.folder / "predictions" / "test.csv")

@@ -7,6 +7,8 @@ the labels. What a killed process finished stays; a row whose checksum differs i
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import zlib
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ from overread.core.files import cores, fingerprint, folder_lock, publish, sha256
 from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
+from overread.images.outlines.mask_address import mask_file, several
 from overread.images.outlines.outlines import read_outlines
 from overread.images.read import LIMITS, Limits, content_digest, read_image
 
@@ -135,14 +138,30 @@ def _digests(image: str, mask: str, expected: str, limits: Limits) -> list[str]:
 
 
 def _mask_digest(mask: str) -> str:
-    """Of the bytes of the file, or of the files in the folder, and what is named within it."""
-    path, _, part = mask.partition("#")
-    files = sorted(each for each in Path(path).iterdir() if each.is_file()) if Path(path).is_dir() else [Path(path)]
-    try:
-        told = [f"{each.name}:{sha256(each.read_bytes())}" for each in files]
-    except OSError as error:
-        raise ImageError("a mask cannot be opened", given=error.strerror) from error
-    return sha256(" ".join([part, *told]).encode())
+    """Of the bytes of the files that a mask is read from, one or several, or those in a folder, and what is named within them."""
+    told = []
+    for one in several(mask):
+        path = mask_file(one)
+        try:
+            files = (
+                sorted(each for each in Path(path).iterdir() if each.is_file()) if Path(path).is_dir() else [Path(path)]
+            )
+            told += [one[len(path) :].lstrip("#"), *(f"{each.name}:{_file_digest(each)}" for each in files)]
+        except OSError as error:
+            raise ImageError("a mask cannot be opened", given=error.strerror) from error
+    return sha256(" ".join(told).encode("utf-8", "surrogatepass"))
+
+
+def _file_digest(path: Path) -> str:
+    about = path.stat()
+    return _digest_of(str(path), about.st_size, about.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _digest_of(path: str, size: int, changed: int) -> str:
+    """Of the bytes of a file as it was then: one file of annotations holds the outlines of thousands of images."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _write(
