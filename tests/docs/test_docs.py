@@ -181,6 +181,8 @@ def test_every_field_of_the_recipe_is_described():
     described = set(re.findall(r"^\| `([^`]+)`", page, re.M))
     fields = {f.name for f in dataclasses.fields(recipe.Recipe)}
     fields |= {f"augmentation.{f.name}" for f in dataclasses.fields(augment.Augmentation)}
+    heads = importlib.import_module("overread.networks.instance_heads")
+    fields |= {f"segmentation.{f.name}" for f in dataclasses.fields(heads.Segmentation)}
     assert fields == described
 
 

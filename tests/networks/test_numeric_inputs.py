@@ -31,7 +31,9 @@ def test_the_head_sees_the_bodys_features_and_the_standardised_numbers_and_which
     x = with_planes(pixels, np.array([[9, -1], [np.nan, 3]], np.float32))
     assert x.shape == (2, 3, 28, 28)
     features = made.features(x)
-    assert torch.allclose(features[:, :-4], made.body.features(pixels))
+    assert torch.allclose(
+        features[:, :-4], made.body.features(pixels), atol=1e-6
+    )  # the body is shown a part of x: another order of sums
     assert features[:, -4:].tolist() == [[2, -1, 0, 0], [0, 3, 1, 0]]
     assert torch.equal(made(x), made.head(features))
     assert made(x).isfinite().all()

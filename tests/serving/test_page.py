@@ -244,7 +244,9 @@ def test_a_zip_is_read_case_by_case(refused, images):
 def test_several_images_can_be_one_case(page, images):
     page.check("input[value=one]")
     read(page, *images[:2])
-    assert page.inner_text("#case-title") == f"{images[0].name} and 1 more"
+    page.wait_for_function(
+        "text => document.querySelector(`#case-title`).innerText === text", arg=f"{images[0].name} and 1 more"
+    )
     assert page.locator("#cases li").count() == 1
     assert page.locator("#which button").all_inner_texts() == ["image 1", "image 2"]
     page.click("#which button:nth-child(2)")
