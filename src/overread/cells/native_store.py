@@ -25,6 +25,7 @@ from overread.core.files import cores, fingerprint, folder_lock, publish, sha256
 from overread.core.phrases import count
 from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
+from overread.images.image import Image
 from overread.images.outlines.mask_address import mask_file, several
 from overread.images.outlines.outlines import read_outlines
 from overread.images.read import LIMITS, Limits, content_digest, read_image
@@ -193,6 +194,12 @@ def _write(
         out.write(json.dumps(about).encode() + b"\n")
         out.write(body)
     return 0
+
+
+@checked
+def read_in_window(image: str | bytes, window: str) -> Image:
+    """An image in the window that a model learned from, for the sandbox: :func:`.read_image`. Raises :class:`ImageError`."""
+    return read_image(image, window=window)
 
 
 @checked

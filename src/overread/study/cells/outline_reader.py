@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from overread.cells.measure import measure
+from overread.cells.native_store import read_in_window
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.files import cores
 from overread.core.sandbox import contained
 from overread.images.image import Image
 from overread.images.outlines.outlines import Outlines
-from overread.images.read import read_image
 from overread.learning.device import pick_device
 from overread.learning.model import Model
 from overread.learning.predict import load_model
@@ -48,13 +48,17 @@ class OutlineReader:
         """The objects in the image at an address, or in the bytes of one. Raises :class:`ImageError` if it cannot be read."""
         from overread.cells.segment import segment_image
 
-        (read,) = contained(read_image, [(image,)], workers=1)
+        about = self.model.about
+        (read,) = contained(read_in_window, [(image, about.recipe.window)], workers=1)
         if not isinstance(read, Image):
             raise read if isinstance(read, ImageError) else ImageError("the image cannot be read")
         pixels = read.pixels
         if pixels.ndim != 3:
             raise ImageError("objects are outlined in flat images", given=f"{len(pixels)} slices")
-        found = segment_image(self.model, pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1], device=self.device, threads=self.threads)  # fmt: skip
+        shown = pixels
+        if about.preprocess.channels == 3:  # grey or colour; frames are channels, all of which were learned from
+            shown = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1]
+        found = segment_image(self.model, shown, device=self.device, threads=self.threads)
         return FoundObjects(found, measure(found, pixels, texture=False))
 
     def opinion(self, images: Any, *, case: str = "") -> Any:
