@@ -89,10 +89,12 @@ def map_features(
 
     Writes into ``folder``: ``networks/FEATURE.safetensors``, ``maps/IMAGE.FEATURE.tif`` (the answer in 255ths),
     ``maps/IMAGE.labels.tif`` (0 nothing, 1 … the features in their order), ``labels.json``, and ``evaluation/features.json`` with
-    ``metrics.json``. Networks that were made of the same patches are not trained again. Images in which patches were marked
-    are mapped, never judged.
+    ``metrics.json``. Networks that were made of the same patches are not trained again. Images in which patches were marked,
+    and others of what is ``independent`` in one of these, are mapped, never judged. Raises :class:`InputError` for features
+    whose files would have one name.
     """
     home = Path(folder)
+    _refuse_alike(marked.features)
     with ExitStack() as stack:
         sources = {image: stack.enter_context(open_pixels(marked.address(image))) for image in marked.images}
         made = {
@@ -101,6 +103,7 @@ def map_features(
         }
     networks = {name: network for name, (network, _) in made.items()}
     seen = {os.path.realpath(marked.address(image)) for image in marked.images}
+    learned_from = {image.independent for image in images if os.path.realpath(image.address) in seen}
     counts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in marked.features}
     judged: list[str] = []
     for number, image in enumerate(images, 1):
@@ -108,7 +111,8 @@ def map_features(
         merged = home / "maps" / f"{image.name}.labels.tif"
         with open_pixels(image.address) as source:
             write_maps(source, networks, paths, merged, threshold=threshold, device=device)
-        if os.path.realpath(image.address) not in seen and len(image.truth) == len(networks):
+        known = len(image.truth) == len(networks)
+        if known and os.path.realpath(image.address) not in seen and image.independent not in learned_from:
             judged.append(image.independent)
             for place, name in enumerate(networks, 1):
                 counts[name].append(_counted(paths[name], merged, place, image.truth[name]))
@@ -127,11 +131,18 @@ def map_features(
 
 
 def _notes(images: Sequence[MappedImage], seen: set[str], judged: int, networks: Mapping[str, Any]) -> tuple[str, ...]:
-    marked_too = sum(os.path.realpath(image.address) in seen for image in images)
-    notes = [f"{count(marked_too, 'image')} with marked patches mapped, not judged"] if marked_too else []
+    marked_too = [image for image in images if os.path.realpath(image.address) in seen]
+    notes = [f"{count(len(marked_too), 'image')} with marked patches mapped, not judged"] if marked_too else []
+    learned_from = {image.independent for image in marked_too}
+    beside = sum(image.independent in learned_from for image in images) - len(marked_too)
+    notes += [f"{count(beside, 'image')} of the same tomogram, patient or specimen as one with marked patches mapped, not judged"] if beside else []  # fmt: skip
+    absent = len(seen) - len({os.path.realpath(image.address) for image in marked_too})
+    notes += [f"{count(absent, 'image')} with marked patches not in the table of images: whether others are of the same tomogram or patient is not known"] if absent and judged else []  # fmt: skip
     partly = sum(0 < len(image.truth) < len(networks) for image in images)
     notes += [f"{count(partly, 'image')} whose truth is known of some features alone not judged"] if partly else []
-    notes += [] if judged else ["no image is judged: the truth of none is known that holds no marked patch"]
+    notes += (
+        [] if judged else ["no image is judged: the truth of none is known that is independent of the marked patches"]
+    )
     return tuple(notes)
 
 
@@ -162,6 +173,19 @@ def _network(
     with publish(path) as place:
         write_tensors(learned.network.state_dict(), place, {"key": key, **{what: repr(value) if isinstance(value, float) else str(value) for what, value in asdict(told_now).items()}})  # fmt: skip
     return learned.network, told_now
+
+
+def _refuse_alike(features: Sequence[str]) -> None:
+    """Raise :class:`InputError` for features whose files would be one, and for one whose maps would be the merged ones."""
+    taken: dict[str, list[str]] = {"labels": []}
+    for name in features:
+        taken.setdefault(_file(name).casefold(), []).append(name)
+    alike = [names for names in taken.values() if len(names) > 1]
+    if alike:
+        raise InputError("features are called so alike that their files would have one name", given="; ".join(" and ".join(map(repr, names)) for names in alike),
+                         todo="call them by letters and digits that differ, in the table of patches: ER-plus and ER-minus")  # fmt: skip
+    if taken["labels"]:
+        raise InputError("a feature cannot be called as the merged map is", given=repr(taken["labels"][0]), todo="call it otherwise in the table of patches")  # fmt: skip
 
 
 def _file(name: str) -> str:
