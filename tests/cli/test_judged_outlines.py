@@ -70,6 +70,7 @@ def test_what_is_of_scores_is_refused(tables, tmp_path):
     for given, flag in (
         (("evaluate", tables[0], "--sensitivity", 0.9), "--sensitivity"),
         (("compare", *tables, "--margin", 0.1), "--margin"),
+        (("compare", *tables, "--claim", "superiority"), "--claim"),
     ):
         refused = run(*given)
         assert isinstance(refused.exception, InputError)
@@ -96,7 +97,29 @@ def test_readers_outline_beside_a_model(tmp_path):
     assert len(pd.read_csv(tmp_path / "readers/consensus.csv")) == 12
     assert "STAPLE" in (tmp_path / "readers/readers.html").read_text("utf-8")
     assert "--margin" in str(run("readers", tmp_path / "readers.csv", model, "--margin", 0.1).exception)
+    for flag, given in (("--case", "image"), ("--reader", "who"), ("--rename-label", "a=b"), ("--derive", "x = a or b"), ("--taxonomy", "t.csv"), ("--judge-at", "top")):  # fmt: skip
+        refused = run("readers", tmp_path / "readers.csv", model, flag, given).exception
+        assert isinstance(refused, InputError)
+        assert f"given: {flag})" in str(refused)
     kept = run(
         "readers", tmp_path / "readers.csv", "--names", "keep", "--leave-out", "carl", "-o", tmp_path / "two", "--json"
     )
     assert json.loads(kept.stdout)["readers"] == ["adam", "zoe"]
+
+
+def test_readers_say_whether_patients_that_differ_in_zeros_are_the_same(tmp_path):
+    rng = np.random.default_rng(2)
+    images = [disks(rng, 4, wobble=0.5) for _ in range(10)]
+    patients = ["7", "07", *map(str, range(20, 28))]
+    rows = []
+    for name in ("adam", "zoe"):
+        table = written(tmp_path, images, name).table
+        rows.append(table.assign(reader=name, patient=patients)[["case", "patient", "reader", "predicted"]])
+    pd.concat(rows).to_csv(tmp_path / "readers.csv", index=False)
+    model = written(tmp_path, images, "model")
+    model.table.assign(patient=patients).to_csv(tmp_path / "model.csv", index=False)
+    asked = run("readers", tmp_path / "readers.csv", tmp_path / "model.csv")
+    assert "--identifiers" in str(asked.exception)
+    done = run("readers", tmp_path / "readers.csv", tmp_path / "model.csv", "--identifiers", "same")
+    assert done.exit_code == 0, done.exception
+    assert OutlineReading.load(tmp_path / "readers").counts["images"] == 10

@@ -89,6 +89,9 @@ def test_what_an_accuracy_against_one_reader_can_mean(tmp_path, monkeypatch):
     (("--single-reader-truth",), "how often such a reader is right"),
     (("test.csv", "--single-reader-truth", "--reader-accuracy", 0.9), "looks at no cases"),
     (("--single-reader-truth", "--reader-accuracy", 0.9, "--readers", "readers.csv"), "looks at no cases"),
+    (("--single-reader-truth", "--reader-accuracy", 0.9, "--sensitivity", 0.9), "given: --sensitivity"),
+    (("--single-reader-truth", "--reader-accuracy", 0.9, "--specificity", 0.9, "--seed", 1, "--positive", "yes"), "--specificity, --seed, --positive"),
+    (("test.csv", "--tuning", "tuning.csv", "--reader-accuracy", 0.9, "--cases", 500), "--cases, --reader-accuracy"),
     ((), "no predictions"),
 ])  # fmt: skip
 def test_the_calculator_looks_at_no_cases(tables, words, message):

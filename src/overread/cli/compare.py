@@ -52,7 +52,7 @@ def compare(
         if not all(drawn):
             raise InputError("outlines are compared with outlines", given=f"{first.name}, {second.name}", todo="give two tables with the columns predicted and truth")  # fmt: skip
         unfit = {"--tuning": tuning, "--other-tuning": other_tuning, "--at": at, "--other-at": other_at, "--sensitivity": sensitivity, "--specificity": specificity,
-                 "--margin": margin, "--margin-of": margin_of, "--net-benefit-at": net_benefit_at, "--positive": form.positive, "--rename-label": form.rename_label,
+                 "--margin": margin, "--margin-of": margin_of, "--claim": claim != "non-inferiority", "--net-benefit-at": net_benefit_at, "--positive": form.positive, "--rename-label": form.rename_label,
                  "--derive": form.derive, "--taxonomy": form.taxonomy, "--judge-at": form.judge_at}  # fmt: skip
         if given := [flag for flag, held in unfit.items() if held]:
             raise InputError(

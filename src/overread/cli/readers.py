@@ -64,12 +64,14 @@ def readers(
     against: Any = one_of(reference, ("auto", "truth", "consensus"), "--reference")
     if are_outlines(readers):
         unfit = {"--truth": truth, "--tuning": tuning, "--cut": cut, "--sensitivity": sensitivity, "--specificity": specificity, "--margin": margin,
-                 "--margin-of": margin_of, "--questions": questions, "--positive": form.positive, "--consensus": consensus != "majority"}  # fmt: skip
+                 "--margin-of": margin_of, "--questions": questions, "--positive": form.positive, "--consensus": consensus != "majority",
+                 "--case": case != "case", "--reader": reader != "reader", "--label": label != "label", "--score": score != "score", "--modality": modality != "modality",
+                 "--rename-label": form.rename_label, "--derive": form.derive, "--taxonomy": form.taxonomy, "--judge-at": form.judge_at}  # fmt: skip
         if refused := [flag for flag, given in unfit.items() if given]:
-            raise InputError("outlines are judged without this", given=" ".join(refused), todo="leave it out; a truth stands in the column truth of the predictions")  # fmt: skip
+            raise InputError("outlines are judged without this", given=" ".join(refused), todo="leave it out; the columns are case, reader and predicted, and a truth stands in the column truth of the predictions")  # fmt: skip
         _judge_outlines(
-            readers, predictions, reference, listed(leave_out), names == "keep", level, seed, ledger, output, as_json
-        )
+            readers, predictions, reference, form.identifiers, listed(leave_out), names == "keep", level, seed, ledger, output, as_json
+        )  # fmt: skip
         return
     wanted = PointChoice(form, sensitivity, specificity)
     wanted.require_tuning(tuning)
@@ -125,7 +127,7 @@ def readers(
 
 
 def _judge_outlines(
-    path: Path, predictions: Path | None, reference: str, leave_out: Sequence[str], keep: bool, level: float, seed: int, ledger: str,
+    path: Path, predictions: Path | None, reference: str, identifiers: str, leave_out: Sequence[str], keep: bool, level: float, seed: int, ledger: str,
     output: str, as_json: bool,
 ) -> None:  # fmt: skip
     """Readers who outlined, and the outlines of a model (a table, or a run) beside them."""
@@ -135,7 +137,7 @@ def _judge_outlines(
     from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.cells.judged_outlines import outline_readers_page
 
-    readings = read_readings(path)
+    readings = read_readings(path, identifiers=identifiers or "ask")
     unknown = [name for name in leave_out if name not in readings]
     if unknown:
         raise InputError(
@@ -148,8 +150,9 @@ def _judge_outlines(
     table = predictions / "predictions" / "test.csv" if predictions and predictions.is_dir() else predictions
     folder = output_folder(output, path.parent / "readers")
     looks = Path(ledger) if ledger else ledger_beside(predictions or path)
+    drawn = PredictedOutlines.read(table, identifiers=identifiers) if table else None
     with bars() as progress:
-        found = study_outlines(readings, PredictedOutlines.read(table) if table else None, reference=reference, level=level, seed=seed,
+        found = study_outlines(readings, drawn, reference=reference, level=level, seed=seed,
                                ledger=looks, name=str(predictions.name) if predictions else "", workers=0, progress=progress)  # fmt: skip
     found.save(folder)
     consensus = write_consensus(readings, folder)

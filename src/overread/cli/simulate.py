@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from overread.evaluation.readers.single_reader_truth import SingleReaderTruth
     from overread.evaluation.workflow import Simulation
 
-#: The heading of the calculator's options, and options of the other form that mean nothing to it.
+#: The heading of the calculator's options; options of cases, which mean nothing to it, and its own, which mean nothing to cases.
 CALCULATOR = "99 % against 97 %: what an accuracy against one reader can mean (--single-reader-truth)"
-OF_CASES = ("readers", "tuning", "finding", "modality", "costs", "reader_threshold")
+OF_CASES = ("readers", "tuning", "sensitivity", "specificity", "finding", "modality", "costs", "reader_threshold", "seed",
+            "positive", "rename_label", "identifiers", "derive", "derive_by", "taxonomy", "judge_at")  # fmt: skip
+OF_CALCULATOR = ("accuracy", "other", "cases", "reader_accuracy", "reader_sensitivity", "reader_specificity", "panel", "readers_alike", "shared_errors")  # fmt: skip
 
 
 def simulate(
@@ -49,8 +51,9 @@ def simulate(
 ) -> None:  # fmt: skip
     """Double reading, triage, disagreements to a reader: what would have happened on these cases. Or what an accuracy
     against one reader can mean."""
+    said = given_options(context)
+    strange = [f"--{name.replace('_', '-')}" for name in (OF_CASES if single_reader else OF_CALCULATOR) if name in said]
     if single_reader:
-        strange = [f"--{name.replace('_', '-')}" for name in OF_CASES if name in given_options(context)]
         if predictions is not None or strange:
             raise InputError("--single-reader-truth is a calculator: it looks at no cases", given=", ".join(strange) or "predictions",
                              todo="leave them out, and say what was measured with --accuracy, --other and --cases")  # fmt: skip
@@ -65,6 +68,8 @@ def simulate(
             "there are no predictions to simulate with",
             todo="give a table of predictions or a run's folder; or --single-reader-truth",
         )
+    if strange:
+        raise InputError("cases are simulated without this", given=", ".join(strange), todo="leave it out: it is of the calculator, --single-reader-truth, without predictions")  # fmt: skip
     from overread.cases.annotators import read_grades
     from overread.evaluation.operating_point import choose_threshold
     from overread.evaluation.workflow import simulate as simulated

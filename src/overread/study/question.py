@@ -35,7 +35,7 @@ class Columns:
     labels: tuple[str, ...] = setting((), "columns of several findings, separated by commas (blank cells = unknown)")
     value: str = setting("", "column of a number to be predicted")
     mask: str = setting("", "outlines of objects to be learned: a column of masks, a file of outlines (COCO, boxes or run lengths), or a folder of masks named like the images", path=True)
-    pixel_size: str = setting("", "microns of a pixel: a number, or a column of numbers; that of the file, where it says one, if not given")
+    pixel_size: str = setting("", "microns of a pixel: a number, or a column of numbers; what the files say is told by the audit alone")
     patient: str = setting("", "column of the patient, who is what is independent; guessed, and said, if not given", first=True)
     case: str = setting("", "column of what gets one prediction; each image if not given")
     source: str = setting("", "column of the site, scanner or microscope; guessed, and said, if not given", first=True)
