@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from overread.cases.cases import Cases, mask_paths, paths
+from overread.cli.main import app
 from overread.core.errors import InputError
 from overread.core.files import read_json
 from overread.evaluation.ledger import verify
@@ -20,6 +22,7 @@ from overread.learning import predict
 from overread.predictions import PredictedBy
 from overread.reporting.run import read_run
 from overread.study import outline_steps, steps
+from overread.study.context import key_of
 from overread.study.question import Study
 from overread.tasks.target import Target
 
@@ -188,6 +191,24 @@ def test_the_test_part_is_judged_once_through_the_ledger_and_shown(context):
     assert not (context.folder / "index").exists()
     assert not (context.folder / "checklists").exists()
     assert "patient 1" not in (context.folder / "report.html").read_text("utf-8")
+
+
+def test_outlines_are_judged_by_a_column_that_the_run_did_not_ask_for(context, tmp_path):
+    steps.predict(context)
+    table = pd.read_csv(tmp_path / "data" / "table.csv")
+    stain = dict(zip(table["who"], np.where(np.arange(len(table)) % 3, "dark", "pale"), strict=True))
+    table.assign(stain=table["who"].map(stain)).to_csv(tmp_path / "data" / "table.csv", index=False)
+    assert "tint" in str(CliRunner().invoke(app, ["evaluate", str(context.folder), "--subgroup", "tint"]).exception)
+    done = CliRunner().invoke(app, ["evaluate", str(context.folder), "--subgroup", "stain", "--no-figures"])
+    assert done.exit_code == 0, repr(done.exception)
+    stored = read_json(context.folder / "evaluation" / "metrics.json")
+    assert {e["where"].get("stain") for e in stored} >= {"dark", "pale"}
+    assert not (context.folder / "evaluation" / "evaluation.html").exists()
+    held = pd.read_csv(context.folder / "predictions" / "test.csv").set_index("case")["stain"]
+    patients = key_of(context.study).set_index("code")["patient"]
+    assert all(held[case] == stain[patients[case]] for case in held.index)
+    assert CliRunner().invoke(app, ["evaluate", str(context.folder), "--json"]).exit_code == 0
+    assert (context.folder / "evaluation" / "evaluation.html").exists()
 
 
 def test_names_of_files_are_safe_and_told_apart():

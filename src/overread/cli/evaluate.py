@@ -113,7 +113,7 @@ def evaluate(
                 *(flag for flag, given in brought.items() if given),
                 *(["--judge-at"] if form.judge_at else []),
             ]
-            return _outlined_run(predictions, unfit, subgroup, centre_distance, as_json)
+            return _outlined_run(predictions, unfit, subgroup, centre_distance, figures, as_json)
         folder, test = (
             predictions / "evaluation",
             _run(predictions, rule, asked, subgroup, [flag for flag, given in brought.items() if given], form),
@@ -252,10 +252,13 @@ def _run(
 
 
 def _outlined_run(
-    folder: Path, unfit: Sequence[str], subgroup: list[str], centre_distance: float, as_json: bool
+    folder: Path, unfit: Sequence[str], subgroup: list[str], centre_distance: float, figures: bool, as_json: bool
 ) -> None:
     """Judge the outlines of the test part of a run."""
+    from overread.evaluation.instances.evaluate_outlines import InstanceEvaluation
+    from overread.reporting.pages.cells.judged_outlines import outlines_page
     from overread.study.question import Study
+    from overread.study.steps import carry
     from overread.study.steps import evaluate as judge
 
     if unfit or centre_distance:
@@ -263,19 +266,21 @@ def _outlined_run(
         raise InputError("outlines of a run are judged as its study says", given=" ".join(told),
                          todo=f"judge its table: {command_of(['overread', 'evaluate', folder / 'predictions/test.csv'])}; outlines have no operating point")  # fmt: skip
     study = Study.load(folder / "study.toml")
-    study = study.changed(subgroups=tuple(dict.fromkeys((*study.columns.subgroups, *subgroup))))
+    by = tuple(dict.fromkeys((*study.columns.subgroups, *subgroup)))
+    study = study.changed(subgroups=by)
     with open_run(study, folder) as context:
+        carry(context, by)
         judge(context)
     home = folder / "evaluation"
     if not (home / "instances.json").exists():
         return
     study.save(folder / "study.toml")  # it is the question now
+    found = InstanceEvaluation.load(home)
+    pages = outlines_page(found, home, f"How good are the outlines of {folder.name}?")[:1] if figures else []
     if as_json:
         return typer.echo((home / "metrics.json").read_text("utf-8"))
-    from overread.evaluation.instances.evaluate_outlines import InstanceEvaluation
-
-    typer.echo(InstanceEvaluation.load(home).table())
-    end([home / "metrics.json", home / "instances.json", home / "images.csv"], ["overread", "report", folder])
+    typer.echo(found.table())
+    end([home / "metrics.json", home / "instances.json", home / "images.csv", *pages], ["overread", "report", folder])
 
 
 def _tree_for(study: Study, taxonomy: str) -> str:

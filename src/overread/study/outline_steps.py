@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ from overread.evaluation.subgroups import FEWEST
 from overread.export.object_files import OutlinedImage
 from overread.images.outlines.many_masks import read_masks
 from overread.images.outlines.outlines import Outlines, write_labels
-from overread.study.context import RunContext, refuse_seen
+from overread.study.context import RunContext, cases_of, refuse_seen
 from overread.study.question import OperatingRule
 
 if TYPE_CHECKING:
@@ -186,6 +186,24 @@ def evaluate(context: RunContext) -> None:
     found.save(home)
     context.note("evaluation", key, context.clock.elapsed - began)
     settle(ledger)
+
+
+@checked
+def carry(context: RunContext, columns: Sequence[str]) -> None:
+    """Put columns of the study's table into the tables of outlines, for judging by them; nothing is outlined anew.
+
+    Raises :class:`InputError` for a column that is not there, and where the table itself is gone.
+    """
+    parts = {part: predicted_of(context.folder, part) for part in ("tuning", "test")}
+    wanted = [name for name in columns if any(name not in made.table for made in parts.values())]
+    if not wanted:
+        return
+    cases = replace(context, table=cases_of(context.study, context.progress)).usable()
+    split = Split.load(context.folder / "split.csv")
+    for part, made in parts.items():
+        held = cases.only(split, part)
+        told = held.table[wanted].set_axis(_keys(held), axis="index").reindex(made.table["case"])
+        replace(made, table=made.table.assign(**{name: told[name].to_numpy() for name in wanted})).save(context.folder / PREDICTIONS / f"{part}.csv")  # fmt: skip
 
 
 @checked

@@ -401,6 +401,8 @@ def carry(context: RunContext, columns: Sequence[str]) -> None:
 
     Raises :class:`InputError` for a column that is not there, and where the table itself is gone.
     """
+    if context.dense:
+        return outline_steps.carry(context, columns)
     parts = {part: context.predictions(part) for part in ("tuning", "test")}
     wanted = [name for name in columns if any(name not in part.table for part in parts.values())]
     if not wanted:

@@ -415,3 +415,9 @@ def test_intervals_of_differences_hold_the_truth_as_often_as_they_say(patients):
     shares = {name: many / studies for name, many in held.items()}
     assert all(0.91 <= share <= 0.985 for share in shares.values()), shares
     assert all(held[name] + small[name] == studies for name in names)
+
+
+def test_a_column_that_is_not_there_is_said_before_images_are_read(judged, monkeypatch):
+    monkeypatch.setattr("overread.evaluation.instances.evaluate_outlines.counted_outlines", None)
+    with pytest.raises(InputError, match="no column 'stain'"):
+        evaluate_outlines(judged[0], by=["stain"])

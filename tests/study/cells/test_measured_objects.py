@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from overread.cells.object_summary import IMAGES, OBJECTS, ObjectSummary
 from overread.cli.main import app
+from overread.evaluation.instances import predicted_outlines
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.study.cells.measured_objects import marked_files, marked_run
 from overread.study.question import Study
@@ -112,6 +113,22 @@ def test_predictions_and_their_truth(folder, tmp_path) -> None:
     assert np.allclose(table["area um2"], table["area"] / 4)
     asked(path, "--truth", "-o", tmp_path / "b")
     assert len(pd.read_csv(tmp_path / "b" / OBJECTS)) == 12
+
+
+def test_a_damaged_label_image_is_left_out_and_no_file_of_strangers_is_decoded_here(
+    folder, tmp_path, monkeypatch
+) -> None:
+    held = PredictedOutlines.read(predictions(folder))
+    path = held.save(tmp_path / "theirs" / "test.csv")
+    broken = path.parent / "masks" / "s2_mask.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    monkeypatch.setattr(predicted_outlines, "read_labels", None)  # of this process alone
+    monkeypatch.setattr(predicted_outlines, "numbers", None)
+    said = asked(path, "--image", folder / "images", "-o", tmp_path / "a")
+    assert "1 image left out" in said
+    table = pd.read_csv(tmp_path / "a" / OBJECTS)
+    assert sorted(set(table["case"])) == ["s0", "s1", "s3", "s4", "s5"]
+    assert table.loc[table["case"] == "s0", "class"].fillna("").tolist() == ["red", "white", ""]
 
 
 def test_a_run_is_measured_in_the_images_of_its_table(folder, tmp_path) -> None:

@@ -251,6 +251,10 @@ def evaluate_outlines(
     seen = refuse_training(predicted, allow_seen)
     if ledger is not None:
         verify(ledger)
+    if by and predicted.known.any():
+        list(
+            subgroups(predicted.only(predicted.known), by)
+        )  # a column that is not there is said before images are read
     counts = counted_outlines(predicted, centre_distance=centre_distance, workers=workers, progress=progress)
     several = ["source"] if counts.table["source"].nunique() > 1 else []
     groups = list(subgroups(counts, list(dict.fromkeys((*by, *several)))))

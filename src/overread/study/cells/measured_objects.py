@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from overread.cases.sources.layout import Layout
 from overread.cells.marked_images import marked_images
 from overread.cells.measure import REACH
 from overread.cells.object_summary import MarkedImage, ObjectSummary, write_objects
-from overread.core.errors import InputError, checked, nearest, one_of
+from overread.core.errors import ImageError, InputError, checked, nearest, one_of
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
-from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+from overread.core.sandbox import contained
+from overread.evaluation.instances.predicted_outlines import PredictedOutlines, read_labels
 from overread.study.context import cases_of
 from overread.study.question import Study
 
@@ -78,12 +80,26 @@ def measure_marked(
 
 def _images(marked: Marked, names: Sequence[str], threads: int, errors: dict[int, str]) -> Iterator[MarkedImage]:
     masks = [""] * len(marked) if marked.outlined is not None else marked.masks
-    for row, pixels, outlines in marked_images(marked.images, masks, names=names, threads=threads, errors=errors):
-        if marked.outlined is not None:
-            outlines = marked.outlined.truth(row) if marked.truth else marked.outlined.labels(row)
-        about = marked.table.iloc[row]
-        size = float(marked.sizes[row])
-        yield MarkedImage(str(about["case"]), str(about["patient"]), str(about["source"]), outlines, pixels, size if math.isfinite(size) else 0.0, str(about["split"]))  # fmt: skip
+    with closing(contained(read_labels, _label_files(marked), workers=threads)) as read:
+        drawn = enumerate(read)
+        for row, pixels, outlines in marked_images(marked.images, masks, names=names, threads=threads, errors=errors):
+            if marked.outlined is not None:
+                outlines = next(found for place, found in drawn if place == row)
+                if isinstance(outlines, ImageError):
+                    errors[row] = outlines.reason or str(outlines)
+                    continue
+            about = marked.table.iloc[row]
+            size = float(marked.sizes[row])
+            yield MarkedImage(str(about["case"]), str(about["patient"]), str(about["source"]), outlines, pixels, size if math.isfinite(size) else 0.0, str(about["split"]))  # fmt: skip
+
+
+def _label_files(marked: Marked) -> list[tuple[str, list[str]]]:
+    """Of each row of a table of outlines the label image, and the classes of its objects by their numbers."""
+    held, side = marked.outlined, "truth" if marked.truth else "predicted"
+    if held is None:
+        return []
+    rows = zip(held.table["case"], held.table[side], strict=True)
+    return [(str(Path(held.folder) / path), held.classes_of(case, side)) for case, path in rows]
 
 
 # -- where the outlines come from -------------------------------------------------------------------------------------
