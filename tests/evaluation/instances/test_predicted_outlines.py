@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -80,6 +82,39 @@ def test_one_number_in_two_pieces_is_one_object_and_a_mask_is_its_components(tmp
     assert "2 connected components count as the objects" in mask.notes[0]
 
 
+def test_images_without_a_name_are_numbered_and_their_patients_stay(tmp_path, images):
+    made = written(tmp_path, images[:12])
+    table = made.table.drop(columns="case").assign(patient=[f"p{n % 3}" for n in range(12)])
+    table.to_csv(tmp_path / "test.csv", index=False)
+    back = PredictedOutlines.read(tmp_path / "test.csv")
+    assert back.table["case"].tolist() == [str(n) for n in range(1, 13)]
+    assert back.table["patient"].tolist() == [f"p{n % 3}" for n in range(12)]
+    assert "case: no column names the images, so they are numbered" in back.notes
+    table.drop(columns="patient").to_csv(tmp_path / "nobody.csv", index=False)
+    alone = PredictedOutlines.read(tmp_path / "nobody.csv")
+    assert alone.table["patient"].tolist() == alone.table["case"].tolist()
+    assert any("each case counts as a patient of its own" in note for note in alone.notes)
+
+
+def test_the_highest_numbers_take_no_room(tmp_path, images):
+    """A number of a file is looked up, never counted up to."""
+    made = written(tmp_path, images[:1])
+    grey, colour = np.zeros((64, 80), np.uint32), np.zeros((64, 80, 3), np.uint8)
+    grey[2:6, 2:6], grey[10:14, 2:6], grey[20:24, 2:6] = 3, 2**31, 4_000_000_000
+    colour[2:6, 2:6], colour[10:14, 2:6] = (0, 0, 5), (7, 0, 200)  # blue, green, red
+    tifffile.imwrite(tmp_path / "grey.tif", grey)
+    cv2.imwrite(str(tmp_path / "colour.png"), colour)
+    table = made.table.assign(predicted="grey.tif", truth="colour.png")
+    named = [("predicted", 3, "red"), ("predicted", 4_000_000_000, "white"), ("truth", 1, "red")]
+    objects = pd.DataFrame([{"case": "c0", "side": side, "object": n, "class": name} for side, n, name in named])
+    tracemalloc.start()
+    back = PredictedOutlines(table, made.folder, objects)
+    assert back.labels(0).classes == ("red", "", "white")
+    assert back.truth(0).classes == ("", "")
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
 @pytest.mark.parametrize("path", ["../outside.png", "/etc/hostname", "link.png", "a\x00b.png"])
 def test_a_path_out_of_the_folder_is_refused(tmp_path, images, path):
     made = written(tmp_path / "in", images[:2])
@@ -114,6 +149,7 @@ def test_what_cannot_be_read_is_refused(tmp_path, images):
     [
         ({"case": "x", "object": 1, "class": "red"}, "names images that are not in the table"),
         ({"case": "c0", "object": 0, "class": "red"}, "names no object"),
+        ({"case": "c0", "object": 2**32, "class": "red"}, "names no object"),
         ({"case": "c0", "side": "left", "object": 1, "class": "red"}, "names no object"),
         ({"case": "c0", "object": 1}, "lacks the column 'class'"),
     ],

@@ -141,7 +141,7 @@ class CountedImage:
 def _task(held: PredictedOutlines, row: int, names: tuple[str, ...]) -> tuple[Any, ...]:
     line = held.table.iloc[row]
     paths = [str(Path(held.folder) / line[side]) for side in ("truth", "predicted")]
-    classes = [held.classes_of(line["case"], side) for side in ("truth", "predicted")] if names else [[], []]
+    classes = [held.classes_of(line["case"], side) for side in ("truth", "predicted")] if names else [{}, {}]
     size = float(held.pixel_sizes[row])
     return (*paths, *classes, list(names), size if math.isfinite(size) else 0.0)
 
@@ -158,8 +158,8 @@ def _here(tasks: Sequence[tuple[Any, ...]]) -> Iterator[CountedImage | ImageErro
 def counted_files(
     truth: str,
     predicted: str,
-    true_classes: list[str],
-    predicted_classes: list[str],
+    true_classes: dict[int, str],
+    predicted_classes: dict[int, str],
     names: list[str],
     pixel_size: float,
     centre_distance: float = 0.0,

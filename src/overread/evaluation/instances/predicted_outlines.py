@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from overread.core.identifiers import rewritten
 from overread.core.phrases import count
 from overread.images.image import Limits, read_bytes
 from overread.images.outlines.label_image import numbers
-from overread.images.outlines.outlines import Outlines, outlines_of
+from overread.images.outlines.outlines import Outlines, consecutive, outlines_of
 from overread.images.outlines.raster import components_of
 from overread.predictions import PredictedBy, made_by, with_people
 
@@ -41,6 +41,8 @@ FIRST = ("case", "patient", "split", "source")
 SIDES = ("predicted", "truth")
 PIXEL_SIZE = "pixel_size"
 OBJECTS = ("case", "side", "object", "class", "score")
+#: The highest number that a label image of 32 bits can hold.
+HIGHEST = 2**32 - 1
 #: Label images are as large as the images that they were drawn on, also slides.
 LIMITS = Limits(pixels=1_000_000_000, memory=2**34)
 #: A label image that holds one of these alone is one mask, as mask editors save it: its components are the objects.
@@ -138,10 +140,9 @@ class PredictedOutlines(EqualByDigest, Shown):
             raise ImageError(f"{none} for this image", given=f"row {row + 1} of the table")
         return read_labels(Path(self.folder) / path, self.classes_of(case, side))
 
-    def classes_of(self, case: str, side: str) -> list[str]:
-        """The classes of the objects of an image by their numbers, from 1 on; empty where none has one."""
-        named = self._classes.get((case, side), {})
-        return [named.get(number, "") for number in range(1, max(named, default=0) + 1)]
+    def classes_of(self, case: str, side: str) -> dict[int, str]:
+        """The classes of the objects of an image by their numbers; empty where none has one."""
+        return self._classes.get((case, side), {})
 
     @cached_property
     def _classes(self) -> dict[tuple[str, str], dict[int, str]]:
@@ -214,15 +215,13 @@ class PredictedOutlines(EqualByDigest, Shown):
         """
         path, by = Path(path), made_by(path)
         answer = identifiers or (by.identifiers if by else "") or "ask"
-        table, notes = with_people(table_of(path, (*FIRST, *SIDES)), answer)
-        held = table_of(_beside(path), OBJECTS[:4]) if _beside(path).exists() else _no_objects()
-        if "case" not in table:
+        table, unnamed = table_of(path, (*FIRST, *SIDES)), []
+        if "case" not in table:  # who the patients are is another column
             table = table.assign(case=[str(n) for n in range(1, len(table) + 1)])
-            table["patient"] = table["case"]
-            for column in ("split", "source"):
-                table[column] = table.get(column, "")
-            notes = [*notes, "case: no column names the images, so they are numbered"]
-        return cls(table, str(path.parent), held, tuple(notes), by, answer)
+            unnamed = ["case: no column names the images, so they are numbered"]
+        table, notes = with_people(table, answer)
+        held = table_of(_beside(path), OBJECTS[:4]) if _beside(path).exists() else _no_objects()
+        return cls(table, str(path.parent), held, (*notes, *unnamed), by, answer)
 
 
 @checked
@@ -239,7 +238,7 @@ def are_outlines(path: str | Path) -> bool:
 
 
 @checked
-def read_labels(path: str | Path, classes: Sequence[str] = ()) -> Outlines:
+def read_labels(path: str | Path, classes: Mapping[int, str] | None = None) -> Outlines:
     """The objects of a label image, one for each number in it, whatever its pieces; ``classes`` by those numbers.
 
     An image of 0 and 255 (or 65535) alone is one mask, whose connected components are the objects, which is noted.
@@ -255,9 +254,11 @@ def read_labels(path: str | Path, classes: Sequence[str] = ()) -> Outlines:
     if len(found) == 1:
         one = components_of(values > 0, notes)
         return outlines_of(one.labels, notes=one.notes)
-    highest = int(values.max()) if values.size else 0
-    named = [*classes, *[""] * (highest - len(classes))] if classes else []
-    return replace(outlines_of(values, classes=named), notes=notes)  # that numbers have gaps is nothing to tell
+    drawn = outlines_of(values)
+    named = drawn.classes
+    if classes:  # only numbers that are present: the highest may be any that a file can hold
+        named = tuple(classes.get(int(number), "") for number in consecutive(values)[1])
+    return Outlines(drawn.labels, named, notes)  # that numbers have gaps is nothing to tell
 
 
 @checked
@@ -312,10 +313,11 @@ def _objects(given: pd.DataFrame, cases: set[str]) -> pd.DataFrame:
     number = pd.to_numeric(given["object"], errors="coerce")
     made = pd.DataFrame({"case": written(given["case"]), "side": side, "object": number, "class": given["class"].astype(object),
                          "score": pd.to_numeric(given["score"], errors="coerce") if "score" in given else np.nan})  # fmt: skip
-    bad = ~(np.isfinite(number) & (number >= 1) & (number == number.round())) | ~made["side"].isin(SIDES)
+    whole = np.isfinite(number) & (number >= 1) & (number <= HIGHEST) & (number == number.round())
+    bad = ~whole | ~made["side"].isin(SIDES)
     if bad.any():
         raise InputError("a row of the table of objects names no object", given=count(int(bad.sum()), "row"),
-                         todo="give the number of the object in its label image, and predicted or truth as its side")  # fmt: skip
+                         todo=f"give the number of the object in its label image, 1 to {HIGHEST:,}, and predicted or truth as its side")  # fmt: skip
     strange = ~made["case"].isin(cases)
     if strange.any():
         raise InputError("the table of objects names images that are not in the table of outlines", given=count(int(strange.sum()), "row"))  # fmt: skip
