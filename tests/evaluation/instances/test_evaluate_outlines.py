@@ -323,9 +323,11 @@ def test_saved_and_loaded_is_equal(judged, tmp_path):
 
 
 def test_child_processes_count_the_same(images, tmp_path):
-    table = written(tmp_path, images[:6])
+    classes = [{"case": "c1", "side": side, "object": 1, "class": "red"} for side in ("truth", "predicted")]
+    table = written(tmp_path, images[:6], objects=pd.DataFrame(classes))
     one, other = counted_outlines(table), counted_outlines(table, workers=2)
     assert (one.cells == other.cells).all()
+    assert "/" in one.truths[1], "the classes are part of a truth"
     assert one.truths == other.truths
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -196,6 +197,20 @@ def test_all_are_judged_against_a_known_truth(study, tmp_path):
     assert found["pq", "ben"].value == pytest.approx(known["pq"].value)
     alone = study_outlines({"ben": readings["ben"]}, model, resamples=50)
     assert alone["pq", "ben"].value == found["pq", "ben"].value
+
+
+@pytest.mark.parametrize("classes", [(), ("red",)])
+def test_readers_and_an_evaluation_look_at_one_test_set(study, tmp_path, classes):
+    """The truth is the same, whoever is judged against it; a consensus is another."""
+    readings, ledger = read_readings(study[0]), tmp_path / "l.jsonl"
+    rows = [{"case": "c0", "side": "truth", "object": 1, "class": name} for name in classes]
+    model = replace(study[1], objects=pd.DataFrame(rows)) if rows else study[1]
+    assert study_outlines(readings, model, resamples=20, ledger=ledger).looks == 0
+    assert evaluate_outlines(model, resamples=20, ledger=ledger).looks == 1
+    few = {name: held.only(np.arange(11)) for name, held in readings.items()}
+    assert study_outlines(few, model, resamples=20, ledger=ledger).looks == 2
+    assert study_outlines(readings, model, reference="consensus", resamples=20, ledger=ledger).looks == 0
+    assert len({line["test"] for line in verify(ledger)[:2]}) == 1
 
 
 def test_what_is_counted_told_and_written_down(study, tmp_path):

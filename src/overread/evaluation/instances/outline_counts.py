@@ -40,6 +40,25 @@ HITS = slice(AT["hits 10"], AT["hits 19"] + 1)
 NONE = "none"
 
 
+@dataclass(frozen=True)
+class OutlineTruths:
+    """Images by their names and, of each, a hash of its true outlines (:func:`truth_code`): by this a test set is known,
+    whoever drew on it."""
+
+    cases: tuple[str, ...]
+    codes: tuple[str, ...]
+
+    @cached_property
+    def truth_table(self) -> pd.DataFrame:
+        """A row an image: its name, and the hash of its truth."""
+        return pd.DataFrame({"case": self.cases, "truth": self.codes})
+
+    def case_marks(self, salt: str) -> tuple[str, ...]:
+        """As :meth:`.Predictions.case_marks`."""
+        cases, marks = hashed(list(self.cases), salt), hashed(list(self.codes), salt)
+        return tuple(sorted(f"{case}:{mark[:4]}" for case, mark in zip(cases, marks, strict=True)))
+
+
 @dataclass(frozen=True, eq=False)
 class OutlineCounts:
     """N images: ``table`` says who they are (the columns of the waist without paths), ``cells`` (N, 1 + classes, fields)
@@ -74,13 +93,16 @@ class OutlineCounts:
 
     @cached_property
     def truth_table(self) -> pd.DataFrame:
-        """Images and what their truth is: by this a test set is known, whoever drew on it."""
-        return pd.DataFrame({"case": self.table["case"].to_numpy(), "truth": self.truths})
+        """As :attr:`OutlineTruths.truth_table`."""
+        return self._known.truth_table
 
     def case_marks(self, salt: str) -> tuple[str, ...]:
         """As :meth:`.Predictions.case_marks`."""
-        cases, marks = hashed(self.table["case"].tolist(), salt), hashed(list(self.truths), salt)
-        return tuple(sorted(f"{case}:{mark[:4]}" for case, mark in zip(cases, marks, strict=True)))
+        return self._known.case_marks(salt)
+
+    @cached_property
+    def _known(self) -> OutlineTruths:
+        return OutlineTruths(tuple(self.table["case"]), self.truths)
 
     def take(self, rows: NDArray[Any]) -> OutlineCounts:
         """The images at these positions, or where a mask is true; the confusion stays that of all."""
@@ -141,9 +163,15 @@ class CountedImage:
 def _task(held: PredictedOutlines, row: int, names: tuple[str, ...]) -> tuple[Any, ...]:
     line = held.table.iloc[row]
     paths = [str(Path(held.folder) / line[side]) for side in ("truth", "predicted")]
-    classes = [held.classes_of(line["case"], side) for side in ("truth", "predicted")] if names else [{}, {}]
+    classes = [sent_classes(held, line["case"], side) if names else [] for side in ("truth", "predicted")]
     size = float(held.pixel_sizes[row])
     return (*paths, *classes, list(names), size if math.isfinite(size) else 0.0)
+
+
+@checked
+def sent_classes(held: PredictedOutlines, case: str, side: str) -> list[list[Any]]:
+    """The classes of the objects of an image as pairs of number and name: a child process is sent no other keys than words."""
+    return [[number, name] for number, name in held.classes_of(case, side).items()]
 
 
 def _here(tasks: Sequence[tuple[Any, ...]]) -> Iterator[CountedImage | ImageError]:
@@ -158,14 +186,15 @@ def _here(tasks: Sequence[tuple[Any, ...]]) -> Iterator[CountedImage | ImageErro
 def counted_files(
     truth: str,
     predicted: str,
-    true_classes: dict[int, str],
-    predicted_classes: dict[int, str],
+    true_classes: list[list[Any]],
+    predicted_classes: list[list[Any]],
     names: list[str],
     pixel_size: float,
     centre_distance: float = 0.0,
 ) -> CountedImage:
-    """What is counted of two label images; ``pixel_size`` 0 where it is not known. Raises :class:`ImageError`."""
-    a, b = read_labels(truth, true_classes), read_labels(predicted, predicted_classes)
+    """What is counted of two label images; ``pixel_size`` 0 where it is not known; classes as pairs of number and name.
+    Raises :class:`ImageError`."""
+    a, b = read_labels(truth, dict(true_classes)), read_labels(predicted, dict(predicted_classes))
     if a.size != b.size:
         raise ImageError("the outlines and their truth are images of different sizes", given=f"truth {a.size[1]} × {a.size[0]}, predicted {b.size[1]} × {b.size[0]}",
                          todo="write label images in the size of the image")  # fmt: skip
@@ -198,11 +227,13 @@ def counted_pair(
             mine, theirs = (np.flatnonzero([not name or k == name for k in held]) + 1 for held in kinds)
             one, other = a[np.isin(found.true_names, mine)], b[np.isin(found.predicted_names, theirs)]
             row[AT["centre hits"]] = match_centres(one, other, centre_distance).hits
-    said = _truth_code(truth)
-    return CountedImage(np.stack(rows), _confusion(kinds, whole, names), said, (*truth.notes, *predicted.notes))
+    return CountedImage(
+        np.stack(rows), _confusion(kinds, whole, names), truth_code(truth), (*truth.notes, *predicted.notes)
+    )
 
 
-def _truth_code(truth: Outlines) -> str:
+@checked
+def truth_code(truth: Outlines) -> str:
     """A hash of the labels, and behind a slash one of the classes where any object has one."""
     labels = sha256(repr(truth.labels.shape).encode() + np.ascontiguousarray(truth.labels).tobytes())[:16]
     return f"{labels}/{sha256(repr(truth.classes).encode())[:8]}" if any(truth.classes) else labels

@@ -24,7 +24,7 @@ from overread.core.progress import Progress, silent
 from overread.core.sandbox import contained
 from overread.evaluation.comparison.claims import look
 from overread.evaluation.instances.outline_consensus import SHAPES, consensus_outlines
-from overread.evaluation.instances.outline_counts import FIELDS, counted_pair
+from overread.evaluation.instances.outline_counts import FIELDS, OutlineTruths, counted_pair, sent_classes, truth_code
 from overread.evaluation.instances.outline_statistics import METRIC_SCALES, metrics_of_sums, with_extras
 from overread.evaluation.instances.predicted_outlines import FIRST, PredictedOutlines, read_labels, table_of
 from overread.evaluation.ledger import looked, verify
@@ -182,7 +182,8 @@ def write_consensus(readings: Mapping[str, PredictedOutlines], folder: str | Pat
 @dataclass(frozen=True, eq=False)
 class _Counted:
     """N images, R readers: cells of each pair (N, pairs, F), of each reader against his reference, and of the model
-    against the same (N, R, 2, F); ``read`` (N, R) who is judged on which image."""
+    against the same (N, R, 2, F); ``read`` (N, R) who is judged on which image; ``truths`` (N,) the hash of each truth,
+    blank where none is known."""
 
     cases: tuple[str, ...]
     codes: Integers
@@ -190,6 +191,7 @@ class _Counted:
     each: Floats
     read: NDArray[np.bool_]
     both: NDArray[np.bool_]  # (N, pairs)
+    truths: tuple[str, ...]
 
 
 @checked
@@ -261,8 +263,10 @@ def study_outlines(
                         "his own reference, and the intervals are for these readers only")  # fmt: skip
     looks = 0
     if model is not None:
-        held = sha256("\n".join(f"{n} {readings[n].digest}" for n in sorted(readings)).encode())[:16]
-        looks, _ = look(ledger, [held], None, model=name or MODEL, threshold=None, predictions=model.digest)
+        # a truth is the test set of every command; without one it is what the readers drew
+        drawn = sha256("\n".join(f"{n} {readings[n].digest}" for n in sorted(readings)).encode())[:16]
+        test = OutlineTruths(counted.cases, counted.truths) if known else drawn
+        looks, _ = look(ledger, [test], None, model=name or MODEL, threshold=None, predictions=model.digest)
     counts = {"images": len(counted.cases), "patients": distinct(counted.codes), "readers": len(readers),
               "readings": {n: int(many) for n, many in zip(readers, counted.read.sum(axis=0))}}  # fmt: skip
     about = {
@@ -315,7 +319,8 @@ def _counted(
     for case in cases:
         drawn = [_address(table, rows[name].get(case), "predicted") for name, table in readings.items()]
         beside = [_address(model, own[case], side) if model is not None else "" for side in ("predicted", "truth")]
-        tasks.append((drawn, beside[0], beside[1] if known else "", shape))
+        classes = sent_classes(model, case, "truth") if model is not None and known else []
+        tasks.append((drawn, beside[0], beside[1] if known else "", shape, classes))
         first = next(name for name in readings if case in rows[name])
         people.append(model.patients[own[case]] if model is not None else readings[first].patients[rows[first][case]])
     found: Iterator[Any] = contained(counted_readings, tasks, workers=workers) if workers != 1 else _here(tasks)
@@ -330,7 +335,13 @@ def _counted(
     )
     codes = patient_codes(np.array(people, object), len(cases))
     return _Counted(
-        tuple(cases), codes, pairs.astype(np.float64), each.astype(np.float64), read.astype(bool), both.astype(bool)
+        tuple(cases),
+        codes,
+        pairs.astype(np.float64),
+        each.astype(np.float64),
+        read.astype(bool),
+        both.astype(bool),
+        tuple(part.truth for part in parts),
     ), notes
 
 
@@ -358,20 +369,23 @@ def _here(tasks: Sequence[tuple[Any, ...]]) -> Iterator[CountedReadings | ImageE
 @dataclass(frozen=True)
 class CountedReadings:
     """What is counted of one image: ``pairs`` (pairs, fields), ``each`` (R, 2, fields) reader and model, ``read`` (R,),
-    ``both`` (pairs,)."""
+    ``both`` (pairs,), and the hash of the ``truth``."""
 
     pairs: NDArray[Any]
     each: NDArray[Any]
     read: NDArray[Any]
     both: NDArray[Any]
+    truth: str = ""
 
 
 @checked
-def counted_readings(drawn: list[str], predicted: str, truth: str, shape: str) -> CountedReadings:
+def counted_readings(
+    drawn: list[str], predicted: str, truth: str, shape: str, classes: list[list[Any]]
+) -> CountedReadings:
     """Count one image: ``drawn`` the label images of R readers, blank of one who has not read it; of the model and the
-    truth, blank where there is none. Raises :class:`ImageError` for what cannot be read, or differs in size."""
+    truth, blank where there is none; ``classes`` of the truth, pairs of number and name, by which it is known again. Raises :class:`ImageError` for what cannot be read, or differs in size."""
     held = {r: read_labels(path) for r, path in enumerate(drawn) if path}
-    model, known = (read_labels(path) if path else None for path in (predicted, truth))
+    model, known = read_labels(predicted) if predicted else None, read_labels(truth, dict(classes)) if truth else None
     sizes = {o.size for o in (*held.values(), model, known) if o is not None}
     if len(sizes) > 1:
         raise ImageError(
@@ -394,7 +408,7 @@ def counted_readings(drawn: list[str], predicted: str, truth: str, shape: str) -
         if model is not None:
             each[r, 1] = _cells(against, model)
         read[r] = True
-    return CountedReadings(between, each, read, both)
+    return CountedReadings(between, each, read, both, truth_code(known) if known is not None else "")
 
 
 def _cells(truth: Outlines, predicted: Outlines) -> Floats:
