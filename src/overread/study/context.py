@@ -110,7 +110,7 @@ class RunContext:
             return ""
         readable = (self.prints(cases)["error"] == "").to_numpy()
         held = describe_masks(cases, readable, threads=self.study.resources.threads, progress=self.progress, cache=self.cache or cache_folder())  # fmt: skip
-        return fingerprint(held["digest"].tolist())
+        return fingerprint(held[["digest", "classes"]].to_numpy().tolist())
 
     def written(self, cases: Cases) -> frozenset[str]:
         """The cases with writing in their pixels, which may name a patient."""

@@ -20,7 +20,7 @@ from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.evaluation.ledger import record_look
 from overread.images.outlines.outlines import write_labels
 from overread.study import steps
-from overread.study.cells.stage_run import StageChoice
+from overread.study.cells.stage_run import StageChoice, StageRun
 from overread.study.cells.two_stage_run import ceiling_of_run, known_test, two_stages
 from overread.study.context import cases_of
 from overread.study.question import Study
@@ -93,6 +93,22 @@ def test_it_goes_on_where_it_was_stopped(table, folder, segmenter, monkeypatch) 
     found = two_stages(study(table), choice(), folder / "good", cache=folder / "cache", network=False)
     assert read_json(folder / "good" / "two_stages.json")["differences"] == before["differences"]
     assert found == TwoStages.load(folder / "good")
+
+
+def test_it_is_judged_again_after_a_mask_was_corrected(table, folder, segmenter, monkeypatch) -> None:
+    segmenter(Threshold())
+
+    def begun(*_) -> None:
+        raise InputError("it has begun again")
+
+    monkeypatch.setattr(StageRun, "runs", begun)
+    mask = table.parent / "masks" / "s0.png"
+    before = mask.read_bytes()
+    write_labels(mask, np.eye(96, dtype=np.int32))
+    with pytest.raises(InputError, match="begun again"):
+        two_stages(study(table), choice(), folder / "good", cache=folder / "cache", network=False)
+    mask.write_bytes(before)
+    two_stages(study(table), choice(), folder / "good", cache=folder / "cache", network=False)
 
 
 def test_the_ceiling_of_the_test_part_is_a_look(table, folder, segmenter) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from overread.cases.cases import ROLES
 from overread.cells.stages.cell_crops import IMAGE_CASE, OBJECT
 from overread.cells.stages.stage_costs import Ceiling, ceiling_of_counts
 from overread.cells.stages.two_stages import TwoStages
@@ -86,6 +87,9 @@ def _with_classes(run: StageRun, tools: StageTools, part: str, told: Predictions
     score = told.scores.max(axis=1) if len(told) else np.zeros(0)
     rows = told.table[[IMAGE_CASE, OBJECT]].assign(name=[names[i] for i in called], score=score) if len(told) else None
     images, truth = tools.part(part), dict(true_outlines(tools, part, names))
+    more = [
+        name for name in images.table.columns if name not in {*ROLES, *images.target.columns}
+    ]  # subgroups, pixel size
     objects, table = [], []
     for row, outlines in labels_of(run, tools, part):
         case = str(images.table["case"].iloc[row])
@@ -96,12 +100,12 @@ def _with_classes(run: StageRun, tools: StageTools, part: str, told: Predictions
             path = write_labels(home / (part if side == "predicted" else "truth") / f"{row:06d}.png", held.labels)
             place[side] = str(path.relative_to(home))
         about = images.table.iloc[row]
-        table.append({"case": case, "patient": about["patient"], "split": part, "source": about["source"], **place})
+        table.append({"case": case, "patient": about["patient"], "split": part, "source": about["source"], **{name: about[name] for name in more}, **place})  # fmt: skip
         objects += [{"case": case, "side": "truth", "object": k, "class": name, "score": np.nan} for k, name in enumerate(truth[row].classes, 1)]  # fmt: skip
     if rows is not None:
         kept = rows[rows[IMAGE_CASE].isin({each["case"] for each in table})]
         objects += [{"case": str(case), "side": "predicted", "object": int(k), "class": name, "score": p} for case, k, name, p in kept.itertuples(index=False)]  # fmt: skip
-    found = PredictedOutlines(pd.DataFrame(table), str(home), pd.DataFrame(objects))
+    found = PredictedOutlines(pd.DataFrame(table), str(home), pd.DataFrame(objects), identifiers=images.identifiers)
     found.save(home / f"{part}.csv")
     return found
 

@@ -6,8 +6,9 @@ finds its files and goes on.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,15 @@ from overread.tasks.target import Target
 TRUE, PREDICTED = "true", "predicted"
 #: Cells that match a true one by more than this overlap have its class.
 SAME = 0.5
+#: Of which outlines and images the crops in a folder are, or of which crops a network; there only once all of it is.
+OF = "of.json"
 
 
 @dataclass(frozen=True, eq=False)
 class StageTools:
     """What the stages work with: the images with their masks and labels, who is in which part, the folder, and ways to speak.
 
-    ``sizes`` (N,): microns a pixel, NaN where unknown.
+    ``sizes`` (N,): microns a pixel, NaN where unknown. ``held``: of each part a hash of what its images and masks hold.
     """
 
     images: Cases
@@ -67,6 +70,7 @@ class StageTools:
     network: bool = True
     progress: Progress = silent
     say: Say = unheard
+    held: dict[str, str] = field(default_factory=dict)
 
     def part(self, name: str) -> Cases:
         """The images of a part."""
@@ -88,9 +92,10 @@ def cut_part(tools: StageTools, kind: str, part: str, outlined: Iterator[tuple[i
     apart; others are blank. Images in which nothing is outlined have no cells.
     """
     home = tools.folder / "cells" / f"{kind}-{part}"
-    listed, about = home / "cut.json", {"key": fingerprint([key, tools.window, tools.part(part).digest, list(names)])}
-    if listed.exists() and read_json(home / "of.json") == about:
+    listed, about = home / "cut.json", {"key": fingerprint([key, tools.window, tools.part(part).digest, list(names), tools.held.get(part, "")])}  # fmt: skip
+    if listed.exists() and (home / OF).exists() and read_json(home / OF) == about:
         return list(read_rows(CutImage, listed))
+    (home / OF).unlink(missing_ok=True)  # before the first crop: what is left of a cut that was stopped is of two cuts
     rows, made = tools.rows(part), list[CutImage]()
     for row, pixels, outlines in outlined:
         if pixels is None or not len(outlines):
@@ -101,7 +106,7 @@ def cut_part(tools: StageTools, kind: str, part: str, outlined: Iterator[tuple[i
         classes = tuple(name if name in names else "" for name in outlines.classes)
         made.append(CutImage(place, tuple(write_crops(home / f"{place}.npz", crops)), classes))
     write_rows(listed, made)
-    write_json(home / "of.json", about)
+    write_json(home / OF, about)
     tools.say(f"  {kind} cells of the {part} part: {count(sum(len(each.classes) for each in made), 'cell')} in {count(len(made), 'image')}")  # fmt: skip
     return made
 
@@ -139,18 +144,24 @@ def teach_cells(
 
     The split is that of the images, carried over (:func:`.carried_split`).
     """
-    cells = cells_as_cases(tools.images, [*cut["train"], *cut["tuning"]], target)
-    return _taught(tools, cells, recipe, "model", clock)
+    every = [*cut["train"], *cut["tuning"]]
+    return _taught(tools, cells_as_cases(tools.images, every, target), _cut_keys(tools, every), recipe, "model", clock)
 
 
 @checked
 def teach_pool(tools: StageTools, cut: dict[str, list[CutImage]], recipe: Recipe, clock: Clock) -> Model:
     """A network that sees the cells of a case together and learns how to weigh them (Ilse 2018); saved in ``cells/pool``."""
-    bags = cells_of_cases(tools.images, [*cut["train"], *cut["tuning"]])
-    return _taught(tools, bags, recipe, "pool", clock)
+    every = [*cut["train"], *cut["tuning"]]
+    return _taught(tools, cells_of_cases(tools.images, every), _cut_keys(tools, every), recipe, "pool", clock)
 
 
-def _taught(tools: StageTools, cells: Cases, recipe: Recipe, name: str, clock: Clock) -> Model:
+def _cut_keys(tools: StageTools, cut: Sequence[CutImage]) -> list[str]:
+    """The keys by which these cells were cut: other cells may lie in files of the same names."""
+    homes = sorted({Path(address.rpartition("#")[0]).parent.name for each in cut for address in each.addresses})
+    return [read_json(tools.folder / "cells" / home / OF)["key"] for home in homes]
+
+
+def _taught(tools: StageTools, cells: Cases, cut: list[str], recipe: Recipe, name: str, clock: Clock) -> Model:
     from overread.learning.train import train
 
     if not len(cells):
@@ -158,13 +169,17 @@ def _taught(tools: StageTools, cells: Cases, recipe: Recipe, name: str, clock: C
     parts = carried_split(tools.parts, cells)
     home = tools.folder / "cells" / name
     parts.save(home / "split.csv")
-    key = {"key": fingerprint([cells.digest, parts.digest, recipe])}
-    if (home / "model.json").exists() and (home / "of.json").exists() and read_json(home / "of.json") == plain(key):
+    key = {"key": fingerprint([cells.digest, cut, parts.digest, recipe])}
+    if (home / "model.json").exists() and (home / OF).exists() and read_json(home / OF) == plain(key):
         return Model.load(home)
-    model = train(cells, parts, recipe, weights=tools.weights or None, folder=home / "checkpoints", cache=tools.cache, clock=clock, device=tools.device,
+    checkpoints = home / "checkpoints"
+    if checkpoints.exists() and not ((checkpoints / OF).exists() and read_json(checkpoints / OF) == plain(key)):
+        shutil.rmtree(checkpoints)  # of crops that are not there any more; a training knows them by their names alone
+    write_json(checkpoints / OF, key)
+    model = train(cells, parts, recipe, weights=tools.weights or None, folder=checkpoints, cache=tools.cache, clock=clock, device=tools.device,
                   threads=tools.threads, network=tools.network, progress=tools.progress, say=tools.say)  # fmt: skip
     model.save(home)
-    write_json(home / "of.json", key)
+    write_json(home / OF, key)
     return model
 
 
@@ -178,7 +193,7 @@ def told_cells(
     cells = cells_as_cases(tools.images, cut, target)
     path = tools.folder / "cells" / f"{kind}-{part}.csv"
     of = path.with_suffix(".of.json")
-    key = {"key": fingerprint([model.digest, cells.digest])}
+    key = {"key": fingerprint([model.digest, cells.digest, _cut_keys(tools, cut)])}
     if path.exists() and of.exists() and read_json(of) == key:
         return Predictions.read(path)
     if not len(cells):

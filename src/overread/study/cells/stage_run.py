@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.cases.cases import Cases, paths
+from overread.cases.cases import PARTS, Cases, paths
 from overread.cases.split import Split
 from overread.cells.marked_images import PixelsInTurn, truly_marked
 from overread.cells.stages.cell_crops import CutImage, Window, window_side
 from overread.cells.stages.two_stages import POOLS, share_of
 from overread.core.errors import InputError, UnsoundError, checked, one_of
-from overread.core.files import build, folder_lock, read_json, write_json
+from overread.core.files import build, fingerprint, folder_lock, read_json, write_json
 from overread.core.phrases import count
 from overread.core.progress import Clock, Progress, Say
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
@@ -95,6 +95,11 @@ class StageRun:
         _, cases = steps.open_study(study, self.folder / ONE_STAGE, self.progress)
         return cases
 
+    def held(self, cases: Cases) -> str:
+        """A hash of what the images of these cases and their masks hold, whatever their files are called."""
+        context = RunContext(self.study, self.folder / ONE_STAGE, self.cache, progress=self.progress)
+        return fingerprint([context.prints(cases)["digest"].tolist(), context.mask_digest(cases)])
+
     def timed(self, stage: str, work: Callable[[float], Any]) -> Any:
         """Do the work of a stage within its share of the budget, and say what that is."""
         share = self._share(stage)
@@ -155,6 +160,9 @@ class StageRun:
         resources, window = self.study.resources, self.asked.window
         tools = StageTools(images, parts, self.folder, window, sizes, self.study.training.seed, resources.device, resources.threads, self.cache,
                            self.study.training.weights, self.network, self.progress, self.say)  # fmt: skip
+        tools = replace(
+            tools, held={part: self.held(tools.part(part)) for part in PARTS if (parts.table["part"] == part).any()}
+        )
         if not (window.side or window.microns):
             side = window_side(
                 outlines for *_, outlines in truly_marked(tools.part("train"), pixels=False, threads=resources.threads)

@@ -45,8 +45,9 @@ def two_stages(
     run = StageRun(study, asked, folder, Path(cache) if cache else None, network, progress, say, clock, {})
     with folder_lock(folder):
         write_json(folder / CHOICE, asked)
-        cases = run.opened()
-        key = {"key": fingerprint([asked, study.changed(salt=cases.salt, threads=0, device="").flat(), cases.digest])}
+        cases = one_image_each(run.opened())
+        asked_of = study.changed(salt=cases.salt, threads=0, device="").flat()
+        key = {"key": fingerprint([asked, asked_of, cases.digest, run.held(cases)])}
         if (folder / DONE).exists() and read_json(
             folder / DONE
         ) == key:  # judged once: another look would be written down
@@ -55,7 +56,7 @@ def two_stages(
         dense = cases.target.task.dense
         run.timed("one stage", lambda share: run.runs(study, cases, ONE_STAGE, share))
         parts = Split.load(folder / ONE_STAGE / "split.csv")
-        images = one_image_each(cases.drop(set(cases.table["case"]) - set(parts.table["case"])))
+        images = cases.drop(set(cases.table["case"]) - set(parts.table["case"]))
         run.timed("segmentation", lambda share: run.segments(images, parts, share))
         tools = run.tools(images, parts)
         found = run.timed(
