@@ -23,6 +23,9 @@ from overread.networks.instance_heads import Layout, Segmentation
 
 #: Beyond so many times the range of the levels there is nothing to be told apart.
 DARKEST, BRIGHTEST = -1.0, 3.0
+#: Pixels up to which an image is taken whole where a tile reaches over its border. Tiles of a part differ from it in the
+#: last bits, since the library keeps places as 32-bit floats.
+WHOLE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,15 +141,20 @@ def _warped(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The tile of an image and of its labels by one map; beyond the image lies its mirror image."""
     tile, zoom = segmentation.tile, segmentation.zoom
-    box = _box(native.size, matrix, tile, zoom)
+    sides = [len(range(zoom // 2, side, zoom)) for side in native.size]
+    first, last = _seen(native.size, matrix, tile, zoom)
+    rows, columns = (_mirrored(*each) for each in zip(first[::-1], last[::-1], sides, strict=True))
+    box = tuple(slice(each.min() * zoom, (each.max() + 1) * zoom) for each in (rows, columns))
     moved = matrix.copy()
-    moved[:, 2] -= (box[1].start, box[0].start)
+    moved[:, 2] -= first * zoom
     pixels, labels = scaled(np.asarray(native.pixels[box]), native.levels, channels), np.asarray(native.labels[box])
     if zoom > 1:  # averaged first, so that nothing finer than the tile's pixels is left
         pixels, labels = shrunk(pixels, zoom), labels[zoom // 2 :: zoom, zoom // 2 :: zoom]
         pixels = pixels[: labels.shape[0], : labels.shape[1]]
         moved /= zoom
         moved[:, 2] -= (zoom - 1) / 2 / zoom
+    mirrored = np.ix_(rows - rows.min(), columns - columns.min())
+    pixels, labels = pixels[mirrored], labels[mirrored]
     how, border = cv2.WARP_INVERSE_MAP, cv2.BORDER_REFLECT_101
     image = cv2.warpAffine(pixels, moved, (tile, tile), flags=cv2.INTER_LINEAR | how, borderMode=border)
     names = cv2.warpAffine(
@@ -155,14 +163,22 @@ def _warped(
     return np.asarray(image, np.float32).reshape(tile, tile, channels), names.astype(np.int32)
 
 
-def _box(size: tuple[int, int], matrix: NDArray[np.float64], tile: int, zoom: int) -> tuple[slice, slice]:
-    """What a tile sees of an image, in whole pixels of the network; the whole image where it reaches beyond."""
-    corners = np.array([[x, y, 1.0] for x in (0, tile) for y in (0, tile)]) @ matrix.T  # (x, y)
-    first = np.floor(corners.min(axis=0) / zoom).astype(int) * zoom - 2 * zoom
-    last = np.ceil(corners.max(axis=0) / zoom).astype(int) * zoom + 3 * zoom
-    if first.min() < 0 or last[0] > size[1] or last[1] > size[0]:
-        return slice(0, size[0]), slice(0, size[1])
-    return slice(first[1], last[1]), slice(first[0], last[0])
+def _seen(
+    size: tuple[int, int], matrix: NDArray[np.float64], tile: int, zoom: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """From where to where (x, y) a tile sees, in pixels of the network; it may reach beyond an image that is large."""
+    corners = np.array([[x, y, 1.0] for x in (0, tile) for y in (0, tile)]) @ matrix.T
+    first = np.floor(corners.min(axis=0) / zoom).astype(np.int64) - 2
+    last = np.ceil(corners.max(axis=0) / zoom).astype(np.int64) + 3
+    if size[0] * size[1] <= WHOLE and (first.min() < 0 or (last * zoom > size[::-1]).any()):
+        return np.zeros(2, np.int64), np.array([len(range(zoom // 2, side, zoom)) for side in size[::-1]])
+    return first, last
+
+
+def _mirrored(first: int, last: int, side: int) -> NDArray[np.int64]:
+    """Which pixels of a side lie at the places from ``first`` to ``last``: beyond it those of its mirror image, edges once."""
+    places = np.arange(first, last) % max(2 * (side - 1), 1)
+    return np.where(places < side, places, 2 * (side - 1) - places)
 
 
 @checked
