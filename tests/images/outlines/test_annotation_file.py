@@ -185,6 +185,45 @@ def test_regions_of_imagescope_are_read(tmp_path) -> None:
     assert found.classes == ("nucleus",)
 
 
+def region(*boxes, **attributes):
+    corners = "".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in boxes)
+    said = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    return f"<Region{said}><Vertices>{corners}</Vertices></Region>"
+
+
+def test_negative_regions_of_imagescope_are_holes_and_lines_are_none(tmp_path) -> None:
+    box = lambda a, b: [(a, a), (b, a), (b, b), (a, b)]
+    regions = [
+        region(*box(0, 40), Type=0), region(*box(10, 30), Type=1),
+        region(*box(15, 20), Type=0, NegativeROA=1), region(*box(2, 6), NegativeROA=1), region(*box(36, 44), NegativeROA=1),
+        region((1, 1), (9, 9), Type=4), region(*box(1, 9), Type=3), region((1, 1)),
+    ]  # fmt: skip
+    layers = f"<Annotation><Regions>{''.join(regions)}</Regions></Annotation>"
+    (tmp_path / "a.xml").write_text(f"<Annotations>{layers}</Annotations>")
+    shapes = open_annotations(tmp_path / "a.xml").shapes("a")
+    outer, inner = (patch.pixels for patch in shapes.patches((50, 60)))
+    assert (outer.sum(), inner.sum()) == (1600 - 16, 400 - 25)
+    assert not inner[5:10, 5:10].any()
+    assert not outer[2:6, 2:6].any()
+    told = read_outlines(tmp_path / "a.xml", size=(50, 60)).notes
+    assert "3 regions without an area (rulers, arrows, fewer than 3 corners) left out" in told
+    assert "1 negative region that no region encloses left out" in told
+
+
+@pytest.mark.parametrize("encoding", ["GBK", "unheard-of", "utf-7", "base64"])
+def test_xml_of_an_encoding_that_is_not_read_is_refused(tmp_path, encoding) -> None:
+    (tmp_path / "a.xml").write_text(f'<?xml version="1.0" encoding="{encoding}"?>{VOC}')
+    with pytest.raises(ImageError, match=r"a\.xml is not valid XML"):
+        read_outlines(tmp_path / "a.xml", size=(40, 60))
+
+
+@pytest.mark.parametrize("row", [{"segmentation": [[*SQUARE[:-1], 10**400]]}, {"bbox": [1, 1, 10**400, 4]}, {"bbox": [1, 1, 4, 10**400], "segmentation": {"size": [40, 60], "counts": [10**400]}}])  # fmt: skip
+def test_a_number_of_hundreds_of_digits_is_refused(tmp_path, row) -> None:
+    coco(tmp_path / "c.json", annotations=[{"id": 1, "image_id": 1, "category_id": 3, **row}])
+    with pytest.raises(ImageError, match=r"c\.json"):
+        read_outlines(f"{tmp_path / 'c.json'}#image=a.png", size=(40, 60))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_xml_with_entities_is_refused(tmp_path, encoding) -> None:
     secret = tmp_path / "secret.txt"

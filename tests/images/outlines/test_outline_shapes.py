@@ -154,3 +154,10 @@ def test_where_objects_overlap_the_smaller_one_is_kept_and_the_pixels_are_counte
     assert any("1 object wholly under smaller ones" in note for note in raster.notes)
     with pytest.raises(ImageError, match="many times over"):
         painted((Patch(0, 0, np.ones((200, 200), bool)) for _ in range(100)), (200, 200))
+
+
+def test_an_integer_beyond_a_float_is_no_coordinate() -> None:
+    with pytest.raises(ImageError, match="corners of a polygon are numbers"):
+        ring_of([0, 0, 1, 0, 1, 10**400])
+    with pytest.raises(ImageError, match="sides of a box are numbers"):
+        box_of(0, 0, 1, 10**400)

@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
 from overread.core.errors import ImageError, InputError, checked
+from overread.core.phrases import count
 from overread.images.outlines.outline_shapes import ImageShapes, Polygons, Shape, box_of, ring_of
 
 _DEEPEST, _MOST = 32, 20_000_000
+#: What ImageScope calls an arrow and a ruler; 0 is drawn by hand, 1 a rectangle, 2 an ellipse.
+_LINES = ("3", "4")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +55,8 @@ def read_xml(path: Path) -> dict[str, ImageShapes]:
     """
     root = parse_xml(path.read_bytes(), path.name)
     if root.name.lower() == "annotations":
-        return {path.stem: ImageShapes(_regions(root))}
+        shapes, notes = _regions(root)
+        return {path.stem: ImageShapes(shapes, notes=notes)}
     if root.name != "annotation":
         raise InputError(f"{path.name} is no annotation of Pascal VOC or ImageScope", given=f"<{root.name[:40]}>")
     size = next(iter(root.all("size")), None)
@@ -93,7 +101,11 @@ def parse_xml(data: bytes, name: str) -> Element:
     parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
     try:
         parser.Parse(data, True)
-    except expat.ExpatError as error:
+    except (
+        expat.ExpatError,
+        ValueError,
+        LookupError,
+    ) as error:  # also an encoding that is not known, or of several bytes
         raise InputError(f"{name} is not valid XML", given=str(error)[:80]) from error
     return root.inside[0]
 
@@ -123,18 +135,73 @@ def _corners(polygon: Element) -> list[tuple[float, float]]:
     return [(float(sides[f"x{i}"]), float(sides[f"y{i}"])) for i in range(1, many + 1)]
 
 
-def _regions(root: Element) -> tuple[tuple[Shape | ImageError, str], ...]:
-    """Regions of ImageScope: corners as attributes X and Y, the class as the name of their layer."""
+def _regions(root: Element) -> tuple[tuple[tuple[Shape | ImageError, str], ...], tuple[str, ...]]:
+    """Regions of ImageScope: corners as attributes X and Y, the class as the name of their layer; and what was left out.
+
+    A negative region is a hole of the smallest region of its layer that encloses it.
+    """
     found: list[tuple[Shape | ImageError, str]] = []
+    lines = outside = 0
     for layer in root.all("Annotation"):
         name = layer.attributes.get("Name", "").strip()
+        drawn: list[Shape | ImageError] = []
+        holes: list[NDArray[np.float64]] = []
         for region in (each for held in layer.all("Regions") for each in held.all("Region")):
-            corners = [point.attributes for held in region.all("Vertices") for point in held.all("Vertex")]
-            try:
-                shape: Shape | ImageError = Polygons((ring_of([(float(p["X"]), float(p["Y"])) for p in corners]),))
-            except ImageError as error:
-                shape = error
-            except (KeyError, ValueError) as error:
-                shape = ImageError("a region's corners cannot be read", given=str(error)[:80])
-            found.append((shape, name))
-    return tuple(found)
+            shape = _region(region)
+            if shape is None:
+                lines += 1
+            elif isinstance(shape, Polygons) and region.attributes.get("NegativeROA", "").strip() == "1":
+                holes.append(shape.rings[0])
+            else:
+                drawn.append(shape)
+        outside += _cut_out(drawn, holes)
+        found += [(shape, name) for shape in drawn]
+    notes = []
+    if lines:
+        notes.append(f"{count(lines, 'region')} without an area (rulers, arrows, fewer than 3 corners) left out")
+    if outside:
+        notes.append(f"{count(outside, 'negative region')} that no region encloses left out")
+    return tuple(found), tuple(notes)
+
+
+def _region(region: Element) -> Shape | ImageError | None:
+    """The shape of a region, its error where it cannot be read; none where it has no area."""
+    kind = region.attributes.get("Type", "").strip()
+    corners = [point.attributes for held in region.all("Vertices") for point in held.all("Vertex")]
+    if kind in _LINES or len(corners) < 3:
+        return None
+    try:
+        return Polygons((ring_of([(float(p["X"]), float(p["Y"])) for p in corners]),))
+    except ImageError as error:
+        return error
+    except (KeyError, ValueError) as error:
+        return ImageError("a region's corners cannot be read", given=str(error)[:80])
+
+
+def _cut_out(drawn: list[Shape | ImageError], holes: list[NDArray[np.float64]]) -> int:
+    """Put each hole into the smallest region that encloses it; returns how many are in none."""
+    places = [at for at, shape in enumerate(drawn) if isinstance(shape, Polygons)] if holes else []
+    rings = [shape.rings[0] for shape in drawn if isinstance(shape, Polygons)] if holes else []
+    boxes = np.array([(*ring.min(axis=0), *ring.max(axis=0)) for ring in rings]).reshape(-1, 4)
+    areas = np.array([_area(ring) for ring in rings])
+    mine: dict[int, list[NDArray[np.float64]]] = {}
+    for hole in holes:
+        around = (boxes[:, :2] <= hole.min(axis=0)).all(axis=1) & (boxes[:, 2:] >= hole.max(axis=0)).all(axis=1)
+        near = sorted(np.flatnonzero(around).tolist(), key=lambda at: areas[at])
+        inside = next((at for at in near if _encloses(rings[at], hole)), None)
+        if inside is not None:
+            mine.setdefault(inside, []).append(hole)
+    for at, held in mine.items():
+        drawn[places[at]] = Polygons((rings[at],), tuple(held))
+    return len(holes) - sum(map(len, mine.values()))
+
+
+def _area(ring: NDArray[np.float64]) -> float:
+    x, y = (ring - ring[0]).T
+    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+
+
+def _encloses(ring: NDArray[np.float64], hole: NDArray[np.float64]) -> bool:
+    """Whether every corner of a hole lies in a ring or on its border."""
+    contour = (ring - ring[0]).astype(np.float32)  # from its own corner: slides are wide
+    return all(cv2.pointPolygonTest(contour, (float(x), float(y)), False) >= 0 for x, y in hole - ring[0])

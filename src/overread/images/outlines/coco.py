@@ -107,7 +107,7 @@ def _shape(row: dict[str, Any], size: tuple[int, int] | None) -> Shape | ImageEr
         return box_of(left, top, left + width, top + height)
     except ImageError as error:
         return error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:  # an integer may have more digits than a float holds
         return ImageError("an object's outline cannot be read", given=str(error)[:80])
 
 

@@ -181,7 +181,7 @@ def ring_of(corners: Sequence[Any]) -> NDArray[np.float64]:
         raise ImageError("a polygon has too many corners", given=f"{len(corners):,}")
     try:
         found = np.asarray(corners, np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ImageError("the corners of a polygon are numbers", given=str(error)[:80]) from error
     if found.ndim not in (1, 2) or found.size % 2 or (found.ndim == 2 and found.shape[1] != 2):
         raise ImageError("a polygon has an x and a y for each corner", given=f"{found.size:,} numbers")
@@ -202,7 +202,7 @@ def box_of(left: Any, top: Any, right: Any, bottom: Any) -> Box:
     """A box from its sides. Raises :class:`ImageError` for what is no number, or turned round."""
     try:
         sides = [float(value) for value in (left, top, right, bottom)]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ImageError("the sides of a box are numbers", given=str((left, top, right, bottom))[:80]) from error
     _require_near(np.array(sides))
     if sides[2] < sides[0] or sides[3] < sides[1]:
