@@ -98,6 +98,29 @@ def test_what_the_run_cannot_give_is_refused_in_one_sentence(run, table):
     assert not (run.parent / "x" / "model").exists()
 
 
+def test_a_table_of_new_images_stands_under_the_codes_of_the_run(run, table, tmp_path):
+    """Its patients are known again, its names in no file, and microns go along without masks too."""
+    few = table.parent / "few.csv"
+    pd.read_csv(table, dtype=str)[::6].to_csv(few, index=False)
+    done = overread("predict", run, few, "--image", "image", "--patient", "patient", "--pixel-size", "pixel_size", "-o", tmp_path / "new")  # fmt: skip
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    found, parts = pd.read_csv(tmp_path / "new" / "outlines.csv"), pd.read_csv(run / "split.csv")
+    learned = set(parts["patient"][parts["part"] != "test"])
+    assert set(found["patient"]) <= set(parts["patient"])
+    assert list(found["split"] == "seen") == [who in learned for who in found["patient"]]
+    assert 0 < (found["split"] == "seen").sum() < len(found) == 7
+    assert found["pixel_size"].tolist() == pd.read_csv(few)["pixel_size"].tolist()
+    for path in (tmp_path / "new").rglob("*"):
+        assert "A0001" not in path.name
+        assert path.suffix not in (".csv", ".html", ".json") or "A0001" not in path.read_text("utf-8")
+    one = next((table.parent / "images").iterdir())
+    done = overread("predict", run, one, "--pixel-size", "0.5", "-o", tmp_path / "one")
+    assert done.exit_code == 0, done.output + repr(done.exception)
+    assert pd.read_csv(tmp_path / "one" / "outlines.csv")["pixel_size"].tolist() == [0.5]
+    for option in ("--patient", "--case"):
+        assert f"{option} names a column" in str(overread("predict", run, one, option, "anna").exception)
+
+
 def test_new_images_are_outlined_and_objects_leave_for_other_programs(run, table, tmp_path):
     done = overread("predict", run, table.parent / "images", "-o", tmp_path / "new")
     assert done.exit_code == 0, done.output + repr(done.exception)

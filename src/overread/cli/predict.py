@@ -99,30 +99,37 @@ def _outline(
     folder: Path, given: Sequence[str], columns: Columns, layout: Layout, names: str, resources: Resources, home: Path
 ) -> None:
     """Outline the objects of images, a folder, a zip or a table of them."""
+    from overread.cases.sources.mask_files import microns
     from overread.cases.sources.new_images import holds_images, image_cases
     from overread.cli.console import output_folder
     from overread.core.errors import one_of
     from overread.learning.predict import load_model
     from overread.study.cells.new_outlines import outline_new
 
-    model, hide = load_model(folder), one_of(names or "keep", ("keep", "hash"), "names") == "hash"
+    model = load_model(folder)
+    table = len(given) == 1 and not holds_images(given[0])
+    usual = "hash" if table and model.about.names_salt else "keep"
+    hide = one_of(names or usual, ("keep", "hash"), "names") == "hash"
+    layout, kept = _layout(model, layout), (*columns.subgroups, *columns.keep_columns)
     output_folder(str(home), home)
     with bars() as progress:
-        if len(given) == 1 and not holds_images(given[0]):
-            cases = _table_of(model, given[0], columns, names, layout, progress)
+        if table:
+            cases = _table_of(model, given[0], columns, layout, progress)
         else:
-            _refuse_columns(columns, "mask", "pixel_size")
+            _refuse_columns(columns, "mask", "patient", "case")
             cases = image_cases(given, model.target, planes=model.about.planes, layout=layout)
+        if columns.pixel_size and not columns.mask:
+            cases = replace(cases, table=cases.table.assign(pixel_size=microns(columns.pixel_size, cases.table)))
         for note in cases.notes:
             say(f"  {note}")
-        made = outline_new(model, cases, home, hide=hide, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
+        made = outline_new(model, cases, home, hide=hide, keep=kept, device=resources.device, threads=resources.threads, progress=progress, say=say)  # fmt: skip
     say(f"{count(made.objects, 'object')} in {count(made.images, 'image')}")
     then = ["overread", "evaluate", made.table] if made.judged else ["overread", "measure", made.table]
     end([made.table, made.page], then)
 
 
-def _table_of(model: Model, table: str, columns: Columns, names: str, layout: Layout, progress: Progress) -> Cases:
-    """A table of images to outline, with its masks where it has some."""
+def _table_of(model: Model, table: str, columns: Columns, layout: Layout, progress: Progress) -> Cases:
+    """A table of images to outline, with its masks where it has some; names as they stand, for hiding them comes later."""
     from overread.cases.sources.read_cases import read_cases
     from overread.learning.inputs import new_cases
 

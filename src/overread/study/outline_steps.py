@@ -149,7 +149,7 @@ def _write_truth(context: RunContext, cases: Cases, names: Sequence[str], part: 
 def _table(model: Model, cases: Cases, names: Sequence[str], home: Path, part: str) -> PredictedOutlines:
     """The table of a part: who its images are, and where the label images lie; images that could not be read are left out."""
     known = {*ROLES, *cases.target.columns}
-    table = pd.DataFrame({"case": _keys(cases), "patient": cases.table["patient"], "split": part, "source": cases.table["source"]})  # fmt: skip
+    table = pd.DataFrame({"case": image_keys(cases), "patient": cases.table["patient"], "split": part, "source": cases.table["source"]})  # fmt: skip
     table = pd.concat([table, cases.table[[c for c in cases.table.columns if c not in known]]], axis=1)
     table = table.assign(predicted=[_there(home / part, name) for name in names], truth=[_there(home / TRUTH, name) for name in names])  # fmt: skip
     objects = [
@@ -202,7 +202,7 @@ def carry(context: RunContext, columns: Sequence[str]) -> None:
     split = Split.load(context.folder / "split.csv")
     for part, made in parts.items():
         held = cases.only(split, part)
-        told = held.table[wanted].set_axis(_keys(held), axis="index").reindex(made.table["case"])
+        told = held.table[wanted].set_axis(image_keys(held), axis="index").reindex(made.table["case"])
         replace(made, table=made.table.assign(**{name: told[name].to_numpy() for name in wanted})).save(context.folder / PREDICTIONS / f"{part}.csv")  # fmt: skip
 
 
@@ -228,13 +228,14 @@ def show_outlines(context: RunContext) -> None:
         return
     parts, test = Split.load(context.folder / "split.csv"), predicted_of(context.folder, "test")
     cases, judged = context.usable().only(parts, "test"), InstanceEvaluation.load(context.folder / "evaluation")
-    keys, hidden = _keys(cases), context.written(cases)
+    keys, hidden = image_keys(cases), context.written(cases)
     withheld = {key for key, case in zip(keys, cases.table["case"], strict=True) if case in hidden}
     write_overlays(context.folder, dict(zip(keys, paths(cases), strict=True)), test, judged, withheld=withheld,
                    seed=context.study.training.seed, progress=context.progress)  # fmt: skip
 
 
-def _keys(cases: Cases) -> list[str]:
+@checked
+def image_keys(cases: Cases) -> list[str]:
     """What an image of a part stands under in its table: its case, or of several images of a case the name of its files."""
     every = cases.table["case"].astype(str)
     return file_names(cases) if every.duplicated().any() else every.tolist()

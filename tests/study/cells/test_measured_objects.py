@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,11 +13,15 @@ import pytest
 from skimage.draw import disk
 from typer.testing import CliRunner
 
+from overread.cases.split import Split
 from overread.cells.object_summary import IMAGES, OBJECTS, ObjectSummary
 from overread.cli.main import app
+from overread.core.files import write_csv
 from overread.evaluation.instances import predicted_outlines
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.study.cells.measured_objects import marked_files, marked_run
+from overread.study.context import cases_of
+from overread.study.outline_steps import image_keys
 from overread.study.question import Study
 
 
@@ -150,6 +155,24 @@ def test_a_run_is_measured_in_the_images_of_its_table(folder, tmp_path) -> None:
     assert all(Path(image).exists() for image in marked.images)
     asked(run, "--pixel-size", 0.5)
     assert len(pd.read_csv(run / "measures" / OBJECTS)) == 18
+
+
+def test_several_images_of_a_case_are_measured_each_in_its_own(folder, tmp_path) -> None:
+    run = tmp_path / "run"
+    study = Study.from_flat(table=str(folder / "index.csv"), image="image", mask="mask", patient="patient", case="patient", view="microscope", names="keep")  # fmt: skip
+    study.save(run / "study.toml")
+    cases = cases_of(study)
+    parts = pd.DataFrame({"case": ["p0", "p1", "p2"], "patient": ["p0", "p1", "p2"], "part": ["test", "test", "train"]})
+    split = Split(parts, "patients", 0)
+    replace(split, proof={"digest": split.digest}).save(run / "split.csv")
+    write_csv(run / "excluded.csv", pd.DataFrame({"case": ["p1"], "reason": ["blurred"]}))
+    held = cases.drop(["p1"]).only(split, "test")
+    keys = image_keys(held)
+    table = pd.DataFrame({"case": keys, "patient": held.table["patient"], "split": "test", "source": "", "predicted": held.table["mask"], "truth": ""})  # fmt: skip
+    PredictedOutlines(table, str(folder)).save(run / "predictions" / "test.csv")
+    marked = marked_run(run)
+    assert keys == ["p0", "p0-2"]
+    assert [Path(image).name for image in marked.images] == ["s0.png", "s1.png"]
 
 
 def test_what_is_wrong_is_said(folder, tmp_path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from drawn_smears import Threshold, draw_smears
 
+from overread.cases.privacy import codes
 from overread.cases.split import Split
 from overread.cells.marked_images import truly_marked
 from overread.cells.stages.cell_crops import Window
 from overread.cells.stages.two_stages import TwoStages
-from overread.core.errors import InputError
+from overread.core.errors import InputError, UnsoundError
 from overread.core.files import read_json
+from overread.core.progress import Clock, silent, unheard
 from overread.evaluation.instances.evaluate_outlines import evaluate_outlines
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
 from overread.evaluation.ledger import record_look
@@ -193,6 +197,20 @@ def test_what_cannot_be_is_said(table, folder, segmenter) -> None:
         two_stages(study(table), choice(count=("mast",)), folder / "good", cache=folder / "cache", network=False)
     with pytest.raises(InputError, match="no two stages"):
         ceiling_of_run(folder / "nowhere")
+
+
+def test_a_segmenter_that_knows_codes_knows_the_patients_whose_names_are_kept(table, tmp_path, monkeypatch) -> None:
+    seen = set(codes(["p0"], "pepper"))
+    about = SimpleNamespace(names_salt="pepper", identifiers="as-written")
+    model = SimpleNamespace(about=about, has_seen=lambda patients: len(seen & set(patients)))
+    monkeypatch.setattr("overread.study.cells.stage_run.model_in", lambda folder: model)
+    asked = study(table, names="keep")
+    cases = cases_of(asked)
+    images = replace(cases, table=cases.table.assign(patient=[f"p{row}" for row in range(len(cases))]))
+    parts = pd.DataFrame({"case": images.table["case"], "patient": images.table["patient"], "part": "test"})
+    run = StageRun(asked, choice(), tmp_path, None, False, silent, unheard, Clock(None), {})
+    with pytest.raises(UnsoundError, match="seen 1 patient "):
+        run.segments(images, Split(parts, "patients", 0), 0.0)
 
 
 def test_boxes_are_read_at_the_size_of_their_images(tmp_path) -> None:

@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from overread.cases.cases import Cases, mask_paths, paths
 from overread.cases.sources.folders import images_below
 from overread.cases.sources.layout import Layout
+from overread.cases.split import Split
 from overread.cells.marked_images import marked_images
 from overread.cells.measure import REACH
 from overread.cells.object_summary import MarkedImage, ObjectSummary, write_objects
 from overread.core.errors import ImageError, InputError, checked, nearest, one_of
+from overread.core.files import unguarded
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines, read_labels
 from overread.study.context import cases_of
+from overread.study.outline_steps import image_keys
 from overread.study.question import Study
 
 _ALL = Layout(masks="keep")
@@ -206,5 +209,8 @@ def marked_run(run: str | Path, part: str = "test", *, truth: bool = False, pixe
     if pixel_size and not study.columns.pixel_size:
         study = study.changed(pixel_size=pixel_size)
     cases = cases_of(study, progress)
-    names, sizes = cases.table["case"].tolist(), _sizes(cases.table)
+    if cases.table["case"].duplicated().any():  # keys number the images of a case, and are those of the part alone
+        left_out = unguarded(pd.read_csv(run / "excluded.csv", dtype=str, keep_default_na=False))["case"].tolist()
+        cases = cases.drop(left_out).only(Split.load(run / "split.csv"), part)
+    names, sizes = image_keys(cases), _sizes(cases.table)
     return marked_outlines(PredictedOutlines.read(path), dict(zip(names, paths(cases), strict=True)), truth=truth, sizes=dict(zip(names, sizes.tolist(), strict=True)))  # fmt: skip

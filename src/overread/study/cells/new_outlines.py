@@ -15,7 +15,7 @@ from overread.cells.large_image import SegmentedFile
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
-from overread.evaluation.instances.predicted_outlines import PredictedOutlines
+from overread.evaluation.instances.predicted_outlines import PIXEL_SIZE, PredictedOutlines
 from overread.images.outlines.many_masks import read_masks
 from overread.images.outlines.outlines import Outlines, write_labels
 from overread.learning.model import Model
@@ -42,25 +42,27 @@ class NewOutlines:
 
 @checked
 def outline_new(
-    model: Model, cases: Cases, folder: str | Path, *, hide: bool = False, device: str = "", threads: int = 0,
+    model: Model, cases: Cases, folder: str | Path, *, hide: bool = False, keep: Sequence[str] = (), device: str = "", threads: int = 0,
     progress: Progress = silent, say: Say = unheard,
 ) -> NewOutlines:  # fmt: skip
     """Outline the objects of each image of ``cases`` and write ``outlines.csv``, its label images and ``outlines.html``.
 
-    ``hide``: codes stand in place of the names of cases. Where the cases have masks, these are written beside, so that
+    ``hide``: codes stand in place of the names of cases and patients, and of other columns only those to ``keep`` go along.
+    Where the cases have masks, these are written beside, so that
     `overread evaluate` judges the table. Raises :class:`InputError` where no image can be read.
     """
     from overread.cells.segment import segment
 
     home, addresses, rows, written, many = Path(folder), paths(cases), list[int](), list[str](), 0
-    table = _named(model, cases, hide)
+    table = _named(model, cases, hide, keep, say)
     files = file_names(Cases(cases.table.assign(case=table["case"]), cases.target, masks=cases.masks))
-    shown, kinds = dict[str, Outlines](), list[pd.DataFrame]()
+    shown, kinds, sizes = dict[str, Outlines](), list[pd.DataFrame](), dict[int, tuple[int, int]]()
     for row, outlines in segment(model, cases, device=device, threads=threads, progress=progress, say=say):
         path = write_labels(home / FOUND / f"{files[row]}.png", outlines.labels)
         rows.append(row)
         written.append(f"{FOUND}/{path.name}")
         many += len(outlines)
+        sizes[row] = outlines.size
         kinds += _kinds(table["case"][row], "predicted", outlines.classes)
         if len(shown) < SHOWN:
             shown[str(table["case"][row])] = outlines
@@ -70,12 +72,16 @@ def outline_new(
         rows.append(row)
         written.append(f"{FOUND}/{found.path.name}")
         many += found.objects
+        sizes[row] = found.size
         kinds += _kinds(table["case"][row], "predicted", found.classes)
     if not rows:
         raise InputError("none of the images can be read", given=count(len(cases), "image"))
-    truth = _true(cases, rows, files, home, threads, say)
+    classes = (
+        model.target.names if len(model.target.names) > 1 else ()
+    )  # of one, whatever class a mask gives its objects
+    truth = _true(cases, sizes, classes, files, home, threads, say)
     for row, (_, true) in zip(rows, truth, strict=True):
-        kinds += _kinds(table["case"][row], "truth", true.classes) if true is not None else []
+        kinds += _kinds(table["case"][row], "truth", true.classes) if classes and true is not None else []
     made = table.iloc[rows].assign(predicted=written, truth=[path for path, _ in truth])
     saved = PredictedOutlines(made, str(home), by=model.facts, identifiers=cases.identifiers)
     (replace(saved, objects=pd.concat(kinds, ignore_index=True)) if kinds else saved).save(home / TABLE)
@@ -86,18 +92,26 @@ def outline_new(
     return NewOutlines(home / TABLE, page, len(rows), many, any(path for path, _ in truth))
 
 
-def _named(model: Model, cases: Cases, hide: bool) -> pd.DataFrame:
+def _named(model: Model, cases: Cases, hide: bool, keep: Sequence[str], say: Say) -> pd.DataFrame:
     """Who each image is, and the columns that go along; a patient that training has seen is marked as seen."""
-    salt = model.about.names_salt or salt_of(cases.table)
-    case = cases.table["case"].astype(str)
-    if case.duplicated().any():
-        case = cases.table["image"].astype(str)
-    named = codes(case, salt) if hide else case.tolist()
-    patient = patient_codes(cases.table["patient"], salt, model.about.identifiers) if hide else cases.table["patient"].astype(str).tolist()  # fmt: skip
+    about, coded = model.about, bool(cases.salt)
+    salt = cases.salt or about.names_salt or salt_of(cases.table)
+    case, patient = cases.table["case"].astype(str).tolist(), cases.table["patient"].astype(str).tolist()
+    several = len(set(case)) < len(case)
+    named = cases.table["image"].astype(str).tolist() if several else case
+    if (hide and not coded) or (several and coded):
+        named = codes(named, salt)
+    seen = model.saw(
+        patient if coded or not about.names_salt else patient_codes(patient, about.names_salt, about.identifiers)
+    )
+    carried = cases
+    if hide and not coded:
+        patient = patient_codes(patient, salt, about.identifiers)
+        carried = cases.hidden(salt=salt, keep=(*keep, PIXEL_SIZE))
+        say(f"  {carried.notes[-1]}")
     whose = [who or name for who, name in zip(patient, named, strict=True)]
-    seen = model.saw(cases.table["patient"].astype(str).tolist())
     table = pd.DataFrame({"case": named, "patient": whose, "split": np.where(seen, "seen", ""), "source": cases.table["source"].to_numpy()})  # fmt: skip
-    more = [column for column in cases.table if column not in {*ROLES, *cases.target.columns}]
+    more = [column for column in carried.table if column not in {*ROLES, *cases.target.columns}]
     return pd.concat([table, cases.table[more].reset_index(drop=True)], axis=1)
 
 
@@ -126,17 +140,19 @@ def _large(
 
 
 def _true(
-    cases: Cases, rows: Sequence[int], files: Sequence[str], home: Path, threads: int, say: Say
-) -> list[tuple[str, Outlines | None]]:
-    """Of each outlined image the file of its true outlines and these; blank where there are none."""
+    cases: Cases, sizes: dict[int, tuple[int, int]], classes: Sequence[str], files: Sequence[str], home: Path, threads: int, say: Say
+) -> list[tuple[str, Outlines | None]]:  # fmt: skip
+    """Of each outlined image, by row with its size, the file of its true outlines and these; blank where there are none."""
     masks = mask_paths(cases) if cases.masks else [""] * len(cases)
-    asked = [row for row in rows if masks[row]]
+    asked = [row for row in sizes if masks[row]]
     found: dict[int, tuple[str, Outlines | None]] = {}
-    for row, one in zip(
-        asked, read_masks([masks[row] for row in asked], classes=cases.target.names, workers=threads), strict=True
-    ):
+    read = read_masks([masks[row] for row in asked], sizes=[sizes[row] for row in asked], classes=classes, workers=threads)  # fmt: skip
+    wrong: list[ImageError] = []
+    for row, one in zip(asked, read, strict=True):
         if isinstance(one, ImageError):
-            say(f"  a mask cannot be read, and its image is not judged: {one}")
+            wrong.append(one)
             continue
         found[row] = (f"{TRUE}/{write_labels(home / TRUE / f'{files[row]}.png', one.labels).name}", one)
-    return [found.get(row, ("", None)) for row in rows]
+    if wrong:
+        say(f"  {count(len(wrong), 'mask')} of {len(asked):,} left out, and {'its image is' if len(wrong) == 1 else 'their images are'} not judged: {wrong[0].reason or wrong[0]}")  # fmt: skip
+    return [found.get(row, ("", None)) for row in sizes]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.cases.cases import PARTS, Cases, paths
+from overread.cases.privacy import patient_codes
 from overread.cases.split import Split
 from overread.cells.marked_images import PixelsInTurn, truly_marked
 from overread.cells.stages.cell_crops import CutImage, Window, window_side
@@ -136,7 +137,12 @@ class StageRun:
         """The run that outlines cells of whatever class, on the same split; nothing where a trained one was given."""
         if self.asked.segmenter:
             model = model_in(self.asked.segmenter)
-            seen = model.has_seen(images.only(parts, "test").table["patient"].tolist())
+            patients, about = images.only(parts, "test").table["patient"].tolist(), model.about
+            if (
+                about.names_salt and not images.salt
+            ):  # it knows patients by codes, and here they stand under their names
+                patients = patient_codes(patients, about.names_salt, about.identifiers)
+            seen = model.has_seen(patients)
             if seen:
                 raise UnsoundError(f"the segmenter has seen {count(seen, 'patient')} of the test part", given=Path(self.asked.segmenter).name,
                                    todo="train it on the training patients of this split: leave --segmenter out")  # fmt: skip
