@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.core.sandbox import contained
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines, read_labels
+from overread.images.outlines.outlines import Outlines
 from overread.study.context import cases_of
 from overread.study.outline_steps import image_keys
 from overread.study.question import Study
@@ -83,7 +85,7 @@ def measure_marked(
 
 def _images(marked: Marked, names: Sequence[str], threads: int, errors: dict[int, str]) -> Iterator[MarkedImage]:
     masks = [""] * len(marked) if marked.outlined is not None else marked.masks
-    with closing(contained(read_labels, _label_files(marked), workers=threads)) as read:
+    with closing(contained(labels_at, _label_files(marked), workers=threads)) as read:
         drawn = enumerate(read)
         for row, pixels, outlines in marked_images(marked.images, masks, names=names, threads=threads, errors=errors):
             if marked.outlined is not None:
@@ -96,13 +98,19 @@ def _images(marked: Marked, names: Sequence[str], threads: int, errors: dict[int
             yield MarkedImage(str(about["case"]), str(about["patient"]), str(about["source"]), outlines, pixels, size if math.isfinite(size) else 0.0, str(about["split"]))  # fmt: skip
 
 
-def _label_files(marked: Marked) -> list[tuple[str, list[str]]]:
+@checked
+def labels_at(path: str, classes: Sequence[Sequence[Any]]) -> Outlines:
+    """:func:`.read_labels`, as a process of its own is asked: ``classes`` are pairs of an object's number and its class."""
+    return read_labels(path, {int(number): str(name) for number, name in classes})
+
+
+def _label_files(marked: Marked) -> list[tuple[str, list[tuple[int, str]]]]:
     """Of each row of a table of outlines the label image, and the classes of its objects by their numbers."""
     held, side = marked.outlined, "truth" if marked.truth else "predicted"
     if held is None:
         return []
     rows = zip(held.table["case"], held.table[side], strict=True)
-    return [(str(Path(held.folder) / path), held.classes_of(case, side)) for case, path in rows]
+    return [(str(Path(held.folder) / path), list(held.classes_of(case, side).items())) for case, path in rows]
 
 
 # -- where the outlines come from -------------------------------------------------------------------------------------
