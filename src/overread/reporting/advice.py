@@ -14,7 +14,7 @@ from overread.evaluation.questions import Subject
 from overread.evaluation.subgroups import FEWEST
 from overread.reporting import words
 from overread.reporting.figures.curves import at_the_end
-from overread.reporting.outlined.outline_results import in_words
+from overread.reporting.outlined.outline_results import in_words, lost_objects
 from overread.reporting.run import Run, shown_metrics, subgroups
 from overread.stats.estimate import Estimate
 
@@ -278,6 +278,7 @@ def _warned(run: Run) -> Iterator[Reason]:
 
 
 def _weak_evidence(run: Run) -> Iterator[Reason]:
+    yield from ((DOUBTFUL, line) for line in lost_objects(run))
     if run.evaluation.looks > 0:
         yield RESERVED, f"The test set had been looked at {words.times(run.evaluation.looks)} before this result."
     positives = positive_patients(run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 
 from overread.core.files import read_json
 from overread.reporting import card, report
-from overread.reporting.advice import brief
-from overread.reporting.outlined.outline_results import outcome
+from overread.reporting.advice import brief, trust
+from overread.reporting.outlined.outline_results import lost_objects, outcome
 from overread.reporting.run import read_run
 
 
@@ -152,3 +153,19 @@ def test_sizes_are_in_microns_where_every_pixel_size_is_known(tmp_path):
     rows = read_json(made / "overlays/sizes.json")
     assert {row["unit"] for row in rows} == {"µm²"}
     assert sum(row["objects"] for row in rows) == read_json(made / "evaluation/instances.json")["counts"]["true"]
+
+
+def test_a_source_under_which_nothing_was_found_is_no_footnote(folder):
+    """As the demo's microscope of three training patients: the number over all images hides it."""
+    run = read_run(folder)
+    assert not list(lost_objects(run))
+    table = run.outlines.images.copy()
+    table.loc[table["source"] == "C", "hits"] = 0
+    lost = int(table.loc[table["source"] == "C", "true"].sum())
+    blind = replace(run, outlines=replace(run.outlines, images=table))
+    assert list(lost_objects(blind)) == [f"In images of C it found none of the {lost:,} objects."]
+    assert trust(blind).verdict == "Do not rely on it yet."
+    table["hits"] = table["true"] // 3
+    told = list(lost_objects(replace(run, outlines=replace(run.outlines, images=table))))
+    assert [line.split(" it found ")[0] for line in told] == ["Over all images", *(f"In images of {s}" for s in "ABC")]
+    assert all(line.endswith("objects: fewer than half.") for line in told)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from overread.core.errors import checked
 from overread.core.phrases import count
 from overread.evaluation.instances.evaluate_outlines import InstanceEvaluation
@@ -53,6 +55,27 @@ def _counting(run: Run) -> Iterator[str]:
         way = "too many" if bias.value > 0 else "too few"
         yield (f"It counts {words.number(abs(bias.value), 1)} objects an image {way} on average ({words.percent(bias.level)} interval of the difference "
                f"{words.interval(bias, 1, ' to ')}), and in 95 % of images between {_signed(low.value)} and {_signed(high.value)}.")  # fmt: skip
+
+
+@checked
+def lost_objects(run: Run) -> Iterator[str]:
+    """Where fewer than half of the true objects were found: over all images, or under a source of its own."""
+    held = run.outlines
+    if held is None:
+        return
+    for where, images in _by_source(held):
+        true, found = (int(images[column].sum()) for column in ("true", "hits"))
+        if true and 2 * found < true:
+            told = f"none of the {true:,}" if not found else f"{found:,} of {true:,}"
+            yield f"{where} it found {told} objects{': fewer than half' if found else ''}."
+
+
+def _by_source(held: InstanceEvaluation) -> Iterator[tuple[str, pd.DataFrame]]:
+    """All images together, then those of each source, where there are several."""
+    yield "Over all images", held.images
+    sources = held.images["source"].astype(str)
+    for name in sorted(sources.unique()) if sources.nunique() > 1 else ():
+        yield f"In images of {words.name(name or 'no source', 40)}", held.images[sources == name]
 
 
 def _tenths(found: Estimate) -> str:
