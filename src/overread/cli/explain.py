@@ -116,7 +116,7 @@ def _rank_cells(context: RunContext, wish: CellWish, home: Path) -> tuple[Explai
     """The cells of the run's images, ranked and judged, and the page of it."""
     import pandas as pd
 
-    from overread.reporting.cells.two_stage_page import explained_cells_page
+    from overread.reporting.pages.cells.two_stage import explained_cells_page
     from overread.study.cells.explained_cells import RANKED, explain_cells, told_of
 
     found = explain_cells(context, wish, home)

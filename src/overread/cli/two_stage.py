@@ -37,7 +37,7 @@ def two_stage(
     every class. Cells of one image, and of one patient, are never on two sides. Called again, it goes on where it was stopped.
     """
     from overread.cells.stages.cell_crops import Window
-    from overread.reporting.cells.two_stage_page import two_stage_page
+    from overread.reporting.pages.cells.two_stage import two_stage_page
     from overread.study.cells.stage_run import StageChoice
     from overread.study.cells.two_stage_run import two_stages
 

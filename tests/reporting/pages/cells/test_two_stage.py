@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from examples import EXAMPLES, HOSTILE
 
-from overread.reporting.cells.two_stage_page import explained_cells_page, two_stage_page
+from overread.reporting.pages.cells.two_stage import explained_cells_page, two_stage_page
 
 
 def test_the_page_of_two_stages(tmp_path) -> None:

@@ -1,1 +1,0 @@
-"""Pages about cells: two stages against one, and which cells decided."""
