@@ -88,7 +88,7 @@ def test_each_stage_is_a_command_and_a_second_look_is_none(run):
 
 
 def test_what_the_run_cannot_give_is_refused_in_one_sentence(run, table):
-    wrong = (["similar", run], ["explain", run], ["calibrate", run], ["curve", run], ["shift", run], ["checklist", run], ["lr-find", run],
+    wrong = (["similar", run], ["explain", run], ["calibrate", run], ["curve", run], ["checklist", run], ["lr-find", run],
              ["export", run, "--onnx"], ["evaluate", run, "--sensitivity", "0.9"], [*command(table, run.parent / "x"), "--sensitivity", "0.9"])  # fmt: skip
     for words in wrong:
         done = overread(*words)

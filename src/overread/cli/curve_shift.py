@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from overread.cli.console import end, open_run, say
+from overread.cli.console import bars, end, open_run, say
 from overread.cli.options import AsJson, Cache, Offline, PredictionTable, listed
 from overread.core.errors import InputError, one_of
 from overread.core.phrases import count
@@ -121,7 +121,12 @@ def shift(
     from overread.evaluation.generalisation.site_transfer import by_source, shift_matrix
     from overread.evaluation.ledger import ledger_beside
     from overread.reporting.pages.curve_shift import shift_page
+    from overread.study.context import outlines_objects
 
+    if not what.is_dir() and (outlined := _shift_of_outlines(what, trained_on, metric, seed)):
+        folder = Path(output) if output else what.parent / "shift"
+        _write(outlined, folder, "shift", shift_page(folder, outlined), as_json)
+        return
     if not what.is_dir():
         results, trained = _from_table(what, trained_on, source, form)
         folder = Path(output) if output else what.parent / "shift"
@@ -132,8 +137,21 @@ def shift(
 
     _refuse_level(form, "a run is trained anew, and its metric is of the classes that it learns")
     folder = Path(output) if output else what / "shift"
-    with _opened(what, part, metric, cache, offline, as_json) as (context, cases, split):
+    with _opened(what, part, metric, cache, offline, as_json, outlines=outlines_objects(what)) as (
+        context,
+        cases,
+        split,
+    ):
         trainings = trainings_by_source(cases, split, part=part, seed=seed)
+        if cases.target.task.dense:
+            from overread.study.cells.site_matrix import matrix_of_sites
+
+            for note in trainings.notes:
+                context.say(f"  {note}")
+            _tell_time(context, trainings, f"{len(trainings.all)} segmenters to train, each as the run's own was")
+            found = matrix_of_sites(context, trainings, folder / "steps", part=part, metric=metric, seed=seed)
+            _write(found, folder, "shift", shift_page(folder, found, notes=trainings.notes), as_json)
+            return
         learned, cautions = _train(context, trainings, folder)
         results, trained, models = {}, {}, {}
         for training, predictions, model in learned:
@@ -143,6 +161,25 @@ def shift(
                              ledger=what / "ledger.jsonl" if part == "test" else None)  # fmt: skip
         pages = shift_page(folder, found, notes=trainings.notes, cautions=cautions)
     _write(found, folder, "shift", pages, as_json, "overread curve " + str(what))
+
+
+def _shift_of_outlines(path: Path, trained_on: str, metric: str, seed: int) -> Any:
+    """The matrix of a table of outlines with a column of who was trained on what, or of one segmenter; None of any other."""
+    from overread.evaluation.generalisation.site_transfer import teachers
+    from overread.evaluation.instances.outline_matrix import outline_matrix
+    from overread.evaluation.instances.predicted_outlines import PredictedOutlines, are_outlines, table_of
+    from overread.evaluation.ledger import ledger_beside
+    from overread.study.cells.site_matrix import by_training
+
+    if not are_outlines(path):
+        return None
+    held, column = table_of(path, ("source",)), trained_on or "trained_on"
+    sources = sorted(set(held["source"])) if "source" in held else []
+    one = trained_on and column not in held and set(teachers(trained_on, sources)) <= set(sources)
+    results = {trained_on: PredictedOutlines.read(path)} if one else by_training(path, column)
+    trained = {name: teachers(name, sources) for name in results}
+    with bars() as progress:
+        return outline_matrix(results, trained=trained, metric=metric or "ap@0.5", seed=seed, ledger=ledger_beside(path), progress=progress)  # fmt: skip
 
 
 def _refuse_level(form: PredictionTable, why: str) -> None:
@@ -190,7 +227,7 @@ def _number(text: str) -> float:
 
 @contextmanager
 def _opened(
-    run: Path, part: str, metric: str, cache: str, offline: bool, quiet: bool
+    run: Path, part: str, metric: str, cache: str, offline: bool, quiet: bool, *, outlines: bool = False
 ) -> Iterator[tuple[RunContext, Cases, Split]]:
     """A run that has a model, its cases and its split; what is asked wrongly is told before anything is trained."""
     from overread.cases.split import Split
@@ -198,7 +235,8 @@ def _opened(
     from overread.study.context import require_answers
     from overread.study.question import Study
 
-    require_answers(run, "what is trained many times")
+    if not outlines:
+        require_answers(run, "what is trained many times")
     if part not in ("tuning", "test"):
         raise InputError("models are judged on the tuning or the test part", given=repr(part), todo="--part tuning")
     if part == "test":
@@ -208,7 +246,8 @@ def _opened(
                          todo="run it to its end first: overread run")  # fmt: skip
     with open_run(Study.load(run / "study.toml"), run, cache, offline=offline, quiet=quiet) as context:
         cases = context.usable()
-        metric_for(_blank(cases), metric)
+        if not outlines:
+            metric_for(_blank(cases), metric)
         yield context, cases, Split.load(run / "split.csv")
 
 
@@ -294,13 +333,18 @@ def _cautions(trainings: Trainings, recipe: Recipe) -> tuple[str, ...]:
 
 def _tell_cost(context: RunContext, trainings: Trainings, recipe: Recipe, *, quick: bool) -> None:
     """How many trainings, and how long they will take if they go as the run's own did."""
+    how = f"{len(trainings.all)} models to train ({recipe.method}, {recipe.backbone or ' + '.join(recipe.descriptors)})"
+    if quick:
+        how += "; frozen features in the place of fine-tuning, which is quicker"
+    _tell_time(context, trainings, how, known=not quick)
+
+
+def _tell_time(context: RunContext, trainings: Trainings, how: str, *, known: bool = True) -> None:
+    """``how`` many trainings of which kind, and about how long they take, where the run's own is ``known`` to be alike."""
     from overread.cases.split import Split
     from overread.reporting.words import duration
 
     took = context.record().get("steps", {}).get("model", {}).get("seconds")
     own = len(Split.load(context.folder / "split.csv").rows(context.usable(), "train"))
-    how = f"{len(trainings.all)} models to train ({recipe.method}, {recipe.backbone or ' + '.join(recipe.descriptors)})"
-    if quick:
-        how += "; frozen features in the place of fine-tuning, which is quicker"
-    about = f", about {duration(took * trainings.images / own)} in all" if took and own and not quick else ""
+    about = f", about {duration(took * trainings.images / own)} in all" if took and own and known else ""
     context.say(f"  {how}{about}; stop at any time: what is trained is kept")

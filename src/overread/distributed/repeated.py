@@ -260,7 +260,7 @@ def _too_few(train: Cases, tuning: Cases) -> str:
     """The reason against a training; empty where there is none."""
     if train.patients < FEWEST_TRAINING_PATIENTS:
         return f"{train.patients + tuning.patients} training patients are too few"
-    if len(np.unique(train.strata)) < 2:
+    if train.target.task.distinct(train.labels) < 2:
         return "its training patients are of one class"
     return ""
 
@@ -306,12 +306,12 @@ def train_each(
         table, about = folder / f"{key}.csv", folder / f"{key}.json"
         new = not (table.exists() and about.exists())
         if new:
-            _refuse_overlap(training)
+            refuse_overlap(training)
 
             def heard(what: str, done: int, total: int, name: str = training.name) -> None:
                 progress(f"{name}: {what}", done, total)
 
-            model = train(*_with_split(training), recipe.changed(seed=recipe.seed + training.repeat), weights=weights,
+            model = train(*with_split(training), recipe.changed(seed=recipe.seed + training.repeat), weights=weights,
                           folder=folder / key / "checkpoints", cache=cache, device=device, threads=threads,
                           network=network, progress=heard, predicted=len(training.judged),
                           clock=None if seconds is None else Clock(whole.left / (len(trainings.all) - i)))  # fmt: skip
@@ -327,7 +327,9 @@ def train_each(
     return found
 
 
-def _refuse_overlap(training: Training) -> None:
+@checked
+def refuse_overlap(training: Training) -> None:
+    """Raise :class:`UnsoundError` where patients who are judged are among those trained on."""
     tuned = training.tuned or training.tuning.digest == training.judged.digest  # they choose only, and may be judged
     known = [training.train.table["patient"], *([] if tuned else [training.tuning.table["patient"]])]
     seen = len(set().union(*known) & set(training.judged.table["patient"]))
@@ -336,7 +338,8 @@ def _refuse_overlap(training: Training) -> None:
                            todo="split again: overread split")  # fmt: skip
 
 
-def _with_split(training: Training) -> tuple[Cases, Split]:
+@checked
+def with_split(training: Training) -> tuple[Cases, Split]:
     """The cases to train and to tune on as one table, with its split."""
     table = pd.concat([training.train.table, training.tuning.table], ignore_index=True)
     parts = {"train": training.train, "tuning": training.tuning}

@@ -70,7 +70,7 @@ def predict(context: RunContext) -> None:
         _empty(home)
         write_json(home / _OF, {"of": key})
     for part in ("tuning", "test"):
-        _predict_part(context, model, cases.only(parts, part), part)
+        predict_part(context, cases.only(parts, part), part)
     context.note("predictions", key, context.clock.elapsed - began)
 
 
@@ -81,10 +81,14 @@ def _empty(home: Path) -> None:
             path.unlink()
 
 
-def _predict_part(context: RunContext, model: Model, cases: Cases, part: str) -> None:
-    """The label images of a part that are not there yet, the true ones, and the table."""
+@checked
+def predict_part(context: RunContext, cases: Cases, part: str) -> None:
+    """What the model in the context's folder outlines in a part, in ``predictions/`` there: the label images that are not
+    there yet, the true ones, and the table."""
     from overread.cells.segment import segment
+    from overread.learning.predict import load_model
 
+    model = load_model(context.folder)
     home, names, resources = context.folder / PREDICTIONS, file_names(cases), context.study.resources
     left = np.array([row for row, name in enumerate(names) if not _there(home / part, name)], np.int64)
     if len(left) < len(names):

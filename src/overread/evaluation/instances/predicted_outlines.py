@@ -208,14 +208,17 @@ class PredictedOutlines(EqualByDigest, Shown):
         return write_csv(path, self.table, float_format="%.9g")
 
     @classmethod
-    def read(cls, path: str | Path, *, identifiers: str = "") -> PredictedOutlines:
+    def read(cls, path: str | Path, *, identifiers: str = "", only: tuple[str, str] | None = None) -> PredictedOutlines:
         """Read a table and what stands beside it; the label images are found from its folder.
 
-        ``identifiers`` as in :meth:`.Predictions.read`. Raises :class:`InputError` for a missing file and as the class.
+        ``identifiers`` as in :meth:`.Predictions.read`; ``only``: a column and the text in it of the rows to take, where a
+        table holds the outlines of several segmenters. Raises :class:`InputError` for a missing file and as the class.
         """
         path, by = Path(path), made_by(path)
         answer = identifiers or (by.identifiers if by else "") or "ask"
-        table, unnamed = table_of(path, (*FIRST, *SIDES)), []
+        table, unnamed = table_of(path, (*FIRST, *SIDES, *(only or ())[:1])), []
+        if only is not None:
+            table = table[table[only[0]] == only[1]].reset_index(drop=True)
         if "case" not in table:  # who the patients are is another column
             table = table.assign(case=[str(n) for n in range(1, len(table) + 1)])
             unnamed = ["case: no column names the images, so they are numbered"]
