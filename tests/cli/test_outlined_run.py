@@ -70,6 +70,12 @@ def test_the_command_of_the_issue_leaves_what_it_promises(run):
     }
 
 
+def test_a_network_that_no_u_net_is_made_of_is_refused_before_anything_is_read(table, tmp_path):
+    done = overread(*command(table, tmp_path / "run"), "--backbone", "vit_tiny_patch16_224")
+    assert "gives no maps" in str(done.exception)
+    assert not (tmp_path / "run").exists()
+
+
 def test_no_name_and_no_path_is_in_the_run(run, table):
     for path in run.rglob("*"):
         if path.is_file() and path.suffix in (".csv", ".json", ".jsonl", ".html", ".md", ".svg"):

@@ -40,9 +40,11 @@ def measure(
     from overread.cells.object_summary import IMAGES, OBJECTS
     from overread.study.cells.measured_objects import measure_marked
 
-    folder = output_folder(output, (what if what.is_dir() else what.parent) / "measures")
+    if not what.exists():
+        raise InputError("the folder or file does not exist", given=what.name, todo="check the path")
     with bars() as progress:
         marked = _marked(what, columns, truth, part, progress)
+        folder = output_folder(output, (what if what.is_dir() else what.parent) / "measures")
         found = measure_marked(marked, folder, reach=reach, texture=texture, level=level, seed=seed, threads=threads, progress=progress, say=say)  # fmt: skip
     if as_json:
         typer.echo((folder / found.file).read_text("utf-8"))

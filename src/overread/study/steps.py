@@ -547,6 +547,10 @@ def open_study(study: Study, folder: Path, progress: Progress = silent) -> tuple
         from overread.learning.recipe import refuse_unfit
 
         refuse_unfit(cases, recipe_of(study))
+        if cases.target.task.dense and (backbone := recipe_of(study).backbone):
+            from overread.networks.unet import build_unet
+
+            build_unet(backbone, outputs=1)  # says at once where it has no maps to be made a U-Net of
     return study.changed(salt=cases.salt), cases
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from overread.cases.split import Split
 from overread.cells.object_summary import IMAGES, OBJECTS, ObjectSummary
 from overread.cli.main import app
+from overread.core.errors import InputError
 from overread.core.files import write_csv
 from overread.evaluation.instances import predicted_outlines
 from overread.evaluation.instances.predicted_outlines import PredictedOutlines
@@ -183,3 +184,10 @@ def test_what_is_wrong_is_said(folder, tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     assert "no masks" in refused(tmp_path / "empty", "-o", tmp_path)
     assert marked_files(folder / "masks").table["case"].tolist() == [f"s{i}" for i in range(6)]
+
+
+def test_a_path_that_is_not_there_is_told_and_nothing_is_left(tmp_path):
+    done = CliRunner().invoke(app, ["measure", str(tmp_path / "nowhere")])
+    assert isinstance(done.exception, InputError)
+    assert "does not exist" in str(done.exception)
+    assert not list(tmp_path.iterdir())

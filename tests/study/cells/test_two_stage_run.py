@@ -193,6 +193,7 @@ def test_what_cannot_be_is_said(table, folder, segmenter) -> None:
     segmenter(Threshold())
     with pytest.raises(InputError, match="need outlines"):
         two_stages(study(table).changed(mask=""), choice(), folder / "a", cache=folder / "cache", network=False)
+    assert not (folder / "a").exists()
     with pytest.raises(InputError, match="no such class"):
         two_stages(study(table), choice(count=("mast",)), folder / "good", cache=folder / "cache", network=False)
     with pytest.raises(InputError, match="no two stages"):

@@ -43,9 +43,9 @@ def two_stages(
     """
     folder, clock = Path(folder), Clock(study.resources.limit)
     run = StageRun(study, asked, folder, Path(cache) if cache else None, network, progress, say, clock, {})
+    cases = one_image_each(run.opened())  # a wrong table leaves nothing behind
     with folder_lock(folder):
         write_json(folder / CHOICE, asked)
-        cases = one_image_each(run.opened())
         asked_of = study.changed(salt=cases.salt, threads=0, device="").flat()
         key = {"key": fingerprint([asked, asked_of, cases.digest, run.held(cases)])}
         if (folder / DONE).exists() and read_json(
@@ -86,7 +86,7 @@ def ceiling_of_run(
         raise InputError(
             "the folder holds no two stages that were run to their end",
             given=folder.name,
-            todo="overread two-stage TABLE -o FOLDER",
+            todo="run them: overread two-stage TABLE -o FOLDER",
         )
     asked = build(StageChoice, read_json(folder / CHOICE), where=CHOICE)
     study = Study.load(folder / ONE_STAGE / "study.toml").changed(budget="", preset="")
