@@ -183,6 +183,8 @@ def test_every_field_of_the_recipe_is_described():
     fields |= {f"augmentation.{f.name}" for f in dataclasses.fields(augment.Augmentation)}
     heads = importlib.import_module("overread.networks.instance_heads")
     fields |= {f"segmentation.{f.name}" for f in dataclasses.fields(heads.Segmentation)}
+    tiles = importlib.import_module("overread.images.slides.tile_settings")
+    fields |= {f"tiles.{f.name}" for f in dataclasses.fields(tiles.Tiles)}
     assert fields == described
 
 

@@ -22,6 +22,7 @@ from overread.images.augment import Augmentation
 from overread.images.conversions import parse_window
 from overread.images.descriptors import DESCRIPTORS
 from overread.images.preprocess import CROPS, FITS
+from overread.images.slides.tile_settings import Tiles
 from overread.networks.backbones import BACKBONES, HEADS, POOLINGS
 from overread.networks.codes import CODES
 from overread.networks.instance_heads import Segmentation
@@ -83,7 +84,8 @@ class Recipe:
     place of the descriptors: :mod:`overread.networks.codes`), ``head`` and ``penalties``
     belong to ``features``: layers to tap (empty: the last), the kind of linear head, and L2 penalties to choose from by
     ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
-    recipes of papers. ``segmentation``: how outlines of objects are learned, where these are asked for.
+    recipes of papers. ``segmentation``: how outlines of objects are learned, where these are asked for. ``tiles``: how
+    slides are cut into tiles.
     """
 
     name: str = "auto"
@@ -147,6 +149,7 @@ class Recipe:
     augment: str = "standard"  # "standard": chosen by the plan · "none" · "given": `augmentation` as it stands
     published: dict[str, float] = field(default_factory=dict, hash=False)
     segmentation: Segmentation = later(Segmentation())  # noqa: RUF009
+    tiles: Tiles = later(Tiles())  # noqa: RUF009
 
     def __post_init__(self) -> None:
         for name, options in _OPTIONS.items():
