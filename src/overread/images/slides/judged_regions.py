@@ -1,0 +1,124 @@
+"""What counts as one lesion when a search for lesions is judged: the regions of CAMELYON16's own evaluation.
+
+After ``evaluation_FROC.py`` of the challenge (Ehteshami Bejnordi et al. 2017, JAMA 318:2199, supplement): outlines grow by
+37.5 µm to each side (75 µm, about five tumour cells, on their axis), what then touches is one region, its holes are filled,
+and a region whose longer axis is below 275 µm holds isolated tumour cells: fewer than 200 µm before it grew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.core.errors import checked
+from overread.images.outlines.outline_shapes import Polygons
+
+#: Microns of a pixel of the challenge's masks: level 5 of slides of 0.243 µm a pixel.
+JUDGED_MPP = 0.243 * 2**5
+#: Microns by which outlines grow, both sides together, and the axis below which a region is isolated tumour cells.
+GROWTH, ISOLATED = 75.0, 275.0
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedRegion:
+    """One region: its ``mask`` (h, w) in cells of ``JUDGED_MPP``, where it begins (``left``, ``top``, µm), its longer axis
+    ``major`` (µm, grown), the positions of its ``outlines``, and whether it is ``isolated`` tumour cells."""
+
+    left: float
+    top: float
+    mask: NDArray[np.bool_]
+    major: float
+    outlines: tuple[int, ...]
+
+    @property
+    def isolated(self) -> bool:
+        """Whether it is isolated tumour cells, which are not judged."""
+        return self.major < ISOLATED
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """The middle of its cells (x, y), µm."""
+        rows, columns = np.nonzero(self.mask)
+        return self.left + (float(columns.mean()) + 0.5) * JUDGED_MPP, self.top + (float(rows.mean()) + 0.5) * JUDGED_MPP  # fmt: skip
+
+    def holds(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which points (N,), µm, lie in it: (N,)."""
+        column, row = np.floor((x - self.left) / JUDGED_MPP), np.floor((y - self.top) / JUDGED_MPP)
+        found = (row >= 0) & (column >= 0) & (row < self.mask.shape[0]) & (column < self.mask.shape[1])
+        found[found] = self.mask[row[found].astype(np.int64), column[found].astype(np.int64)]
+        return found
+
+
+@checked
+def judged_regions(
+    outlines: Sequence[tuple[NDArray[np.float64], Sequence[NDArray[np.float64]]]],
+) -> tuple[JudgedRegion, ...]:
+    """The regions of outlines, each a ring (P, 2) and its holes in microns; in the order of their first outline.
+
+    Source: ``computeEvaluationMask`` and ``computeITCList`` of CAMELYON16. Every outline is in one region, also one that
+    is smaller than a cell.
+    """
+    if not outlines:
+        return ()
+    margin = GROWTH / 2 + 2 * JUDGED_MPP
+    boxes = np.array([(*ring.min(axis=0) - margin, *ring.max(axis=0) + margin) for ring, _ in outlines])
+    found = [each for near in _near(boxes) for each in _regions(near, boxes, outlines)]
+    return tuple(sorted(found, key=lambda region: region.outlines))
+
+
+def _regions(
+    near: NDArray[np.int64], boxes: NDArray[np.float64], outlines: Sequence[tuple[NDArray[np.float64], Sequence[NDArray[np.float64]]]]
+) -> list[JudgedRegion]:  # fmt: skip
+    """The regions of outlines that lie near each other."""
+    from scipy import ndimage
+    from skimage.measure import label, regionprops
+
+    first = np.floor(boxes[near, :2].min(axis=0) / JUDGED_MPP).astype(np.int64)
+    size = np.ceil(boxes[near, 2:].max(axis=0) / JUDGED_MPP).astype(np.int64) - first
+    mask = np.zeros((int(size[1]), int(size[0])), bool)
+    place: dict[int, tuple[int, int]] = {}
+    for at in near.tolist():
+        ring, holes = outlines[at]
+        patch = Polygons((ring / JUDGED_MPP - first,), tuple(hole / JUDGED_MPP - first for hole in holes)).patch(mask.shape, "")  # fmt: skip
+        mask[patch.slices] |= patch.pixels
+        cells = np.argwhere(patch.pixels)
+        if len(cells):
+            place[at] = int(cells[0][0]) + patch.top, int(cells[0][1]) + patch.left
+        else:  # smaller than a cell: that of its first corner
+            column, row = np.clip(np.floor(ring[0] / JUDGED_MPP).astype(np.int64) - first, 0, size - 1)
+            place[at] = int(row), int(column)
+            mask[place[at]] = True
+    grown = ndimage.distance_transform_edt(~mask) < GROWTH / 2 / JUDGED_MPP
+    labels = label(ndimage.binary_fill_holes(grown), connectivity=2)
+    of = {at: int(labels[row, column]) for at, (row, column) in place.items()}
+    found = []
+    for each in regionprops(labels):
+        mine = tuple(sorted(at for at, number in of.items() if number == each.label))
+        top, left, _, _ = each.bbox
+        corner = (first + (left, top)) * JUDGED_MPP
+        found.append(JudgedRegion(float(corner[0]), float(corner[1]), each.image, float(each.axis_major_length) * JUDGED_MPP, mine))  # fmt: skip
+    return found
+
+
+def _near(boxes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+    """Positions of boxes (left, top, right, bottom) that touch each other, set by set."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    order = np.argsort(boxes[:, 0], kind="stable")
+    sorted_ = boxes[order]
+    beyond = np.searchsorted(sorted_[:, 0], sorted_[:, 2], side="right")
+    ones, twos = [], []
+    for at, last in enumerate(beyond.tolist()):
+        others = np.arange(at + 1, last)
+        touch = others[(sorted_[others, 1] <= sorted_[at, 3]) & (sorted_[others, 3] >= sorted_[at, 1])]
+        ones.append(np.full(len(touch), order[at]))
+        twos.append(order[touch])
+    one, two = np.concatenate(ones), np.concatenate(twos)
+    links = coo_array((np.ones(len(one)), (one, two)), shape=(len(boxes),) * 2)
+    _, of = connected_components(links, directed=False)
+    together = np.argsort(of, kind="stable")
+    return np.split(together, np.flatnonzero(np.diff(of[together])) + 1)
