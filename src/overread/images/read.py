@@ -99,6 +99,11 @@ def _read(text: str, limits: Limits, at_least: tuple[int, int] | None, window: s
     if address.frames:
         pixels, notes, digest, kind = read_frames(address, limits, lambda one: _read(one, limits, None, window).pixels)
         return image_of(pixels, kind, digest, notes)
+    if address.whole_slide:
+        from overread.images.slides import slide
+
+        pixels, notes, digest, kind = slide.read_address(address, limits)
+        return image_of(pixels, kind, digest, notes)
     if _is_volume(address):
         return _volume(address, limits, window)
     return _decode(address_bytes(address, limits), address, limits, at_least, window)
@@ -110,6 +115,10 @@ def _digest(text: str, limits: Limits) -> str:
     address = _parsed(text)
     if address.frames:
         return frames_digest(address, limits)
+    if address.whole_slide:
+        from overread.images.slides import slide
+
+        return slide.address_digest(address)
     if not _is_volume(address):
         data = address_bytes(address, limits)
         if sniff(data) not in VOLUMES:

@@ -8,6 +8,7 @@ tiles is held against the limits, and each strip or tile must lie within the fil
 from __future__ import annotations
 
 import logging
+import mmap
 import struct
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -227,7 +228,7 @@ _BYTES = (1, 2, 6, 7)
 
 
 @checked
-def require_directories(data: bytes, most: int) -> None:
+def require_directories(data: bytes | mmap.mmap, most: int) -> None:
     """Raise :class:`ImageError` if a TIFF has no directory or more than ``most``, if their chain comes back to any of
     them, or if one is cut off or absurd.
     """
@@ -248,7 +249,7 @@ def require_directories(data: bytes, most: int) -> None:
         raise ImageError("the TIFF holds no image")
 
 
-def _after(data: bytes, form: Any, at: int) -> int:
+def _after(data: bytes | mmap.mmap, form: Any, at: int) -> int:
     """Where the directory after the one at ``at`` is; 0 after the last."""
     entries = _number(data, form.tagnoformat, at)
     start = at + form.tagnosize
@@ -263,7 +264,7 @@ def _after(data: bytes, form: Any, at: int) -> int:
     return _number(data, form.offsetformat, end)
 
 
-def _number(data: bytes, code: str, at: int) -> int:
+def _number(data: bytes | mmap.mmap, code: str, at: int) -> int:
     if at + struct.calcsize(code) > len(data):
         raise ImageError("the TIFF is cut off", given=f"{len(data):,} bytes, a directory at {at:,}")
     return int(struct.unpack_from(code, data, at)[0])

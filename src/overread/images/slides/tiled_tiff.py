@@ -1,0 +1,352 @@
+"""Slides as tiled TIFF, pyramidal TIFF and OME-TIFF, read by tifffile a tile at a time: with or without OpenSlide the same.
+
+A level is a page in tiles; those above it are pages or sub-directories marked as reduced copies. Nothing else in the file is read:
+not the label, not the photograph of the whole glass, not a thumbnail. A tile without bytes was never scanned.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import mmap
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from overread.core.errors import ImageError
+from overread.images.formats.tiff import require_directories
+from overread.images.slides.handles import CACHE, SlideHeader
+
+#: First bytes of TIFF and BigTIFF.
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+#: Pixels that one tile may have: more is no tile.
+_TILE = 2**24
+_PAGES = 4096
+_REDUCED = 1  # bit of NewSubfileType
+#: Compressions: none, LZW, deflate, JPEG, PackBits, LZMA, Zstandard, WebP, JPEG XL, JPEG 2000, and as Aperio numbers it.
+_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 33003, 33004, 33005, 34712, 34925, 34933, 50000, 50001, 50002, 52546)
+#: What tifffile reads; the formats of other makers place their tiles in ways of their own.
+READ_HERE = ("aperio", "ome-tiff", "generic-tiff")
+#: Makers of scanners by a tag and what stands in it: description, software, XMP, and a tag of Hamamatsu's.
+_MAKERS = (
+    ("aperio", 270, r"Aperio"), ("ome-tiff", 270, r"<OME[\s>]"), ("leica", 270, r"leica-microsystems\.com/scn"),
+    ("philips-tiff", 305, r"Philips"), ("trestle", 305, r"MedScan"), ("ventana", 700, r"iScan"), ("hamamatsu", 65420, ""),
+)  # fmt: skip
+#: Microns of the units of OME (PhysicalSizeXUnit).
+_MICRONS = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micrometer": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
+#: Microns of the units of TIFF (ResolutionUnit).
+_UNITS = {2: 25_400.0, 3: 10_000.0}
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """The tiles of one page: where each is and how many bytes it has; ``first``: of the samples asked for."""
+
+    page: Any
+    offsets: NDArray[np.uint64]
+    counts: NDArray[np.uint64]
+    first: int = 0
+
+
+class TiledTiff:
+    """A slide opened by tifffile. See :class:`~overread.images.slides.handles.OpenedSlide`."""
+
+    def __init__(self, path: str) -> None:
+        import tifffile
+
+        _quiet()
+        _require_sound(path)
+        self._file = tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False)
+        try:
+            self._size = os.stat(path).st_size
+            first: Any = self._file.pages[0]
+            described = str(first.description or "")
+            kind, levels = _levels(self._file)
+            self._levels = [_placed(planes) for planes in levels]
+            page = levels[0][0][0]
+            notes: tuple[str, ...] = (f"read by tifffile: {kind}",) if kind == "aperio" else ()
+            if len(levels) == 1:
+                notes += (NO_PYRAMID,)
+            self.header = SlideHeader(
+                kind,
+                tuple((int(one[0][0].imagewidth), int(one[0][0].imagelength)) for one in levels),
+                _microns(page, described, kind),
+                objective=_after(described, r"AppMag\s*=\s*([\d.]+)") or _after(described, r'NominalMagnification="([\d.]+)"'),
+                notes=notes,
+            )  # fmt: skip
+        except BaseException:
+            self._file.close()
+            raise
+
+    def read(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+        """(height, width, 3) pixels of a level."""
+        planes = self._levels[level]
+        page = planes[0].page
+        across, down = int(page.tilewidth), int(page.tilelength)
+        pixels = np.empty((height, width, 3), np.uint8)
+        for y in range(top // down * down, top + height, down):
+            for x in range(left // across * across, left + width, across):
+                tile = self._tile(level, x // across, y // down)
+                rows = slice(max(y, top), min(y + down, top + height))
+                columns = slice(max(x, left), min(x + across, left + width))
+                pixels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = tile[
+                    rows.start - y : rows.stop - y, columns.start - x : columns.stop - x
+                ]
+        return pixels
+
+    def close(self) -> None:
+        """Let go of the file and of its decoded tiles."""
+        _DECODED.forget(id(self))
+        self._file.close()
+
+    def _tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        key = (id(self), level, column, row)
+        kept = _DECODED.get(key)
+        if kept is None:
+            planes = self._levels[level]
+            samples = [self._samples(plane, column, row) for plane in planes]
+            kept = samples[0] if len(samples) == 1 else np.concatenate(samples, axis=-1)
+            if kept.shape[-1] == 1:
+                kept = cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
+            _DECODED.put(key, kept)
+        return kept
+
+    def _samples(self, plane: _Plane, column: int, row: int) -> NDArray[np.uint8]:
+        """(H, W, samples) of one tile, in full size; the background where it was never scanned."""
+        page = plane.page
+        index = plane.first + row * math.ceil(page.imagewidth / page.tilewidth) + column
+        at, count = int(plane.offsets[index]), int(plane.counts[index])
+        samples = page.samplesperpixel if page.planarconfig == 1 else 1
+        if count == 0:
+            return np.full((page.tilelength, page.tilewidth, min(samples, 3)), 255, np.uint8)
+        if at + count > self._size:
+            raise ImageError("the slide is cut off", given=f"{self._size:,} bytes, a tile ends at {at + count:,}")
+        self._file.filehandle.seek(at)
+        data = self._file.filehandle.read(count)
+        if len(data) != count:
+            raise ImageError("the slide is cut off", given=f"{len(data):,} of {count:,} bytes of a tile")
+        decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables, _fullsize=True)
+        if decoded is None or decoded.dtype != np.uint8:
+            raise ImageError("a tile of the slide holds no pixels", given=f"{count:,} bytes")
+        return np.ascontiguousarray(decoded[0][..., :3])
+
+
+#: Note on a slide of one level.
+NO_PYRAMID = "no pyramid: what is seen from afar is made from all of its pixels, which takes long"
+
+
+def tiff_slide_kind(path: str) -> str:
+    """The format of a TIFF that is a slide: of a maker of scanners, or in tiles and with a pyramid or large; else ``""``.
+
+    ``aperio``, ``ome-tiff`` and ``generic-tiff`` are read here. Only the headers are read.
+    """
+    import tifffile
+
+    _quiet()
+    try:
+        _require_sound(path)
+        with tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False) as tiff:
+            first: Any = tiff.pages[0]
+            kind = _kind(first)
+            if kind not in READ_HERE:
+                return kind
+            large = max(first.imagewidth, first.imagelength) >= 8192
+            pyramid = bool(first.subifds) or (len(tiff.pages) > 1 and _reduced(tiff.pages[1]))
+            return kind if first.is_tiled and (kind == "aperio" or large or pyramid) else ""
+    except (ImageError, ValueError, LookupError, TypeError, OSError, AttributeError, tifffile.TiffFileError):
+        return ""
+
+
+def _kind(page: Any) -> str:
+    for kind, tag, words in _MAKERS:
+        if tag in page.tags and re.search(words, _text(page.tags[tag].value)[:4096]):
+            return kind
+    return "generic-tiff"
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _require_sound(path: str) -> None:
+    """Walk the directories before any library reads a tag."""
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size < 8 or file.read(4) not in MAGIC:
+            raise ImageError("this is not a TIFF")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            require_directories(data, _PAGES)
+
+
+def _quiet() -> None:
+    log = logging.getLogger("tifffile")
+    if not log.handlers:  # a damaged file is told by our error, not on stderr
+        log.addHandler(logging.NullHandler())
+
+
+# -- which pages are levels -----------------------------------------------------------------------------------------
+
+
+def _levels(tiff: Any) -> tuple[str, list[list[tuple[Any, int]]]]:
+    """The kind, and of each level its planes: a page and the first of its tiles."""
+    kind = _kind(tiff.pages[0])
+    if kind == "ome-tiff":
+        levels = _ome_levels(tiff)
+    else:
+        pages = list(tiff.pages)
+        base = pages[0]
+        more = [page for page in pages[1:] if page.is_tiled and (_reduced(page) or kind == "aperio")]
+        levels = [_planes([page]) for page in (base, *_below(base), *more)]
+    base = levels[0][0][0]
+    kept = [levels[0]]
+    for level in sorted(levels[1:], key=lambda one: -int(one[0][0].imagewidth)):
+        if _is_reduced_copy(base, level[0][0]) and level[0][0].imagewidth < kept[-1][0][0].imagewidth:
+            kept.append(level)
+    for level in kept:
+        for page, _ in level:
+            _require_page(page)
+    return kind, kept
+
+
+def _ome_levels(tiff: Any) -> list[list[tuple[Any, int]]]:
+    """The largest series of an OME-TIFF: others are its label and its photograph."""
+    series = max(tiff.series, key=lambda one: int(np.prod(one.shape)))
+    found = []
+    for level in series.levels:
+        pages = [page.aspage() if hasattr(page, "aspage") else page for page in level.pages if page is not None]
+        many = dict(zip(level.axes, level.shape))
+        if any(many.get(axis, 1) > 1 for axis in "ZTQ") or len(pages) not in (1, 3):
+            given = " x ".join(f"{axis} {count}" for axis, count in many.items())
+            raise ImageError("a slide is one plane in colour or grey", given=given, todo="save it as RGB of 8 bits")
+        found.append(_planes(pages))
+    return found
+
+
+def _planes(pages: Sequence[Any]) -> list[tuple[Any, int]]:
+    if len(pages) == 1 and pages[0].planarconfig == 2 and pages[0].samplesperpixel >= 3:
+        page = pages[0]
+        each = math.ceil(page.imagewidth / page.tilewidth) * math.ceil(page.imagelength / page.tilelength)
+        return [(page, number * each) for number in range(3)]
+    return [(page, 0) for page in pages]
+
+
+def _below(page: Any) -> list[Any]:
+    """The sub-directories of a page."""
+    return [one.aspage() if hasattr(one, "aspage") else one for one in (page.pages or ())] if page.subifds else []
+
+
+def _reduced(page: Any) -> bool:
+    page = page.aspage() if hasattr(page, "aspage") else page
+    return bool(page.is_tiled and int(page.subfiletype) & _REDUCED)
+
+
+def _is_reduced_copy(base: Any, page: Any) -> bool:
+    """Whether a page shows what level 0 shows: of its shape, within the pixels that rounding costs."""
+    if not page.is_tiled or page.imagewidth < 1 or page.imagelength < 1:
+        return False
+    scale = base.imagewidth / page.imagewidth
+    return abs(base.imagelength - page.imagelength * scale) <= 2 * scale + 1
+
+
+def _require_page(page: Any) -> None:
+    if not page.is_tiled:
+        raise ImageError("the slide is not in tiles", given=f"{page.imagewidth} x {page.imagelength} pixels",
+                         todo="convert it to a pyramidal TIFF in tiles")  # fmt: skip
+    if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4) or page.photometric.name == "PALETTE":
+        given = f"{page.samplesperpixel} samples of {page.bitspersample} bits"
+        raise ImageError("a slide is read in colour or grey of 8 bits", given=given, todo="save it as RGB of 8 bits")
+    if int(page.compression) not in _COMPRESSIONS:
+        raise ImageError(
+            "the slide is in a compression that is not read", given=f"TIFF compression {int(page.compression)}"
+        )
+    if not 0 < page.tilewidth * page.tilelength <= _TILE or page.imagedepth != 1:
+        raise ImageError("the tiles of the slide are too large", given=f"{page.tilewidth} x {page.tilelength} pixels")
+
+
+def _placed(level: Sequence[tuple[Any, int]]) -> list[_Plane]:
+    found: dict[int, tuple[NDArray[np.uint64], NDArray[np.uint64]]] = {}
+    for page, first in level:
+        if id(page) not in found:
+            found[id(page)] = np.array(page.dataoffsets, np.uint64), np.array(page.databytecounts, np.uint64)
+        offsets, counts = found[id(page)]
+        wanted = math.ceil(page.imagewidth / page.tilewidth) * math.ceil(page.imagelength / page.tilelength)
+        if min(len(offsets), len(counts)) < first + wanted:
+            raise ImageError("the slide is damaged", given=f"{len(offsets):,} tiles, {first + wanted:,} expected")
+    for page, _ in level:
+        page.dataoffsets, page.databytecounts = (), ()  # tuples of numbers take eight times as much
+    return [_Plane(page, *found[id(page)], first) for page, first in level]
+
+
+# -- microns ------------------------------------------------------------------------------------------------------
+
+
+def _microns(page: Any, described: str, kind: str) -> tuple[float, float]:
+    """Microns of a pixel across and down, 0 where the file does not say."""
+    if kind == "aperio":
+        said = _after(described, r"MPP\s*=\s*([\d.]+)")
+        return said, said
+    if kind == "ome-tiff":
+        found = tuple(_ome_size(described, axis) for axis in "XY")
+        if all(found):
+            return found[0], found[1]
+    unit = page.tags.get(296)
+    each = _UNITS.get(int(unit.value) if unit is not None else 2, 0.0)
+    return _resolution(page, 282, each), _resolution(page, 283, each)
+
+
+def _ome_size(described: str, axis: str) -> float:
+    size = _after(described, rf'PhysicalSize{axis}="([\d.eE+-]+)"')
+    unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', described)
+    return size * _MICRONS.get(unit[1] if unit else "µm", 0.0)
+
+
+def _resolution(page: Any, tag: int, unit: float) -> float:
+    with suppress(AttributeError, TypeError, ValueError, ZeroDivisionError, KeyError):
+        pixels, units = page.tags[tag].value
+        return unit * units / pixels
+    return 0.0
+
+
+def _after(text: str, pattern: str) -> float:
+    with suppress(ValueError):
+        match = re.search(pattern, text)
+        return float(match[1]) if match else 0.0
+    return 0.0
+
+
+# -- tiles that were decoded last -----------------------------------------------------------------------------------
+
+
+class _Decoded(threading.local):
+    """The tiles that this thread decoded last, up to :data:`CACHE` bytes."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Hashable) -> NDArray[np.uint8] | None:
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def put(self, key: Hashable, tile: NDArray[np.uint8]) -> None:
+        self._kept[key] = tile
+        self._bytes += tile.nbytes
+        while self._bytes > CACHE and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+
+    def forget(self, owner: int) -> None:
+        for key in [key for key in self._kept if isinstance(key, tuple) and key[0] == owner]:
+            self._bytes -= self._kept.pop(key).nbytes
+
+
+_DECODED = _Decoded()
