@@ -86,12 +86,6 @@ def dropped(handle: OpenedSlide) -> None:
     handle.close()
 
 
-def close_all() -> None:
-    """Close what this thread has open."""
-    while _POOL.opened:
-        _POOL.opened.popitem()[1].close()
-
-
 def _forked() -> None:
     _OF_THE_PARENT.extend(_POOL.opened.values())
     _POOL.opened.clear()

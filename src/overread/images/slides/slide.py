@@ -34,6 +34,8 @@ from overread.images.slides.handles import OpenedSlide, borrowed, dropped
 from overread.images.slides.tiled_tiff import MAGIC, NO_PYRAMID, READ_HERE, TiledTiff, tiff_slide_kind
 from overread.images.slides.vendor_slide import VendorSlide, has_openslide, vendor_of
 
+__all__ = ["OVERVIEW_MPP", "Level", "Slide", "is_slide", "open_slide", "read_region", "read_tile", "slide_digest"]
+
 #: Microns of a pixel of the overview, which stands for the slide wherever one image of it is asked for.
 OVERVIEW_MPP = 32.0
 #: Microns of a pixel of level 0 that a slide may have; 72 dots per inch would be 352.
