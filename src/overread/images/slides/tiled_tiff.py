@@ -14,7 +14,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,8 @@ class TiledTiff:
         _quiet()
         _require_sound(path)
         self._file = tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False)
-        try:
+        with ExitStack() as unless_whole:
+            unless_whole.callback(self._file.close)
             self._size = os.stat(path).st_size
             first: Any = self._file.pages[0]
             described = str(first.description or "")
@@ -83,9 +84,7 @@ class TiledTiff:
                 objective=_after(described, r"AppMag\s*=\s*([\d.]+)") or _after(described, r'NominalMagnification="([\d.]+)"'),
                 notes=notes,
             )  # fmt: skip
-        except BaseException:
-            self._file.close()
-            raise
+            unless_whole.pop_all()
 
     def read(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
         """(height, width, 3) pixels of a level."""
