@@ -48,7 +48,7 @@ _UNITS = {2: 25_400.0, 3: 10_000.0}
 
 
 @dataclass(frozen=True)
-class _Plane:
+class Plane:
     """The tiles of one page: where each is and how many bytes it has; ``first``: of the samples asked for."""
 
     page: Any
@@ -57,86 +57,130 @@ class _Plane:
     first: int = 0
 
 
-class TiledTiff:
-    """A slide opened by tifffile. See :class:`~overread.images.slides.handles.OpenedSlide`."""
+class TileFile:
+    """A TIFF in tiles that is open, for one thread: its pages, and any window of their samples."""
 
     def __init__(self, path: str) -> None:
         import tifffile
 
         _quiet()
         _require_sound(path)
-        self._file = tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False)
-        with ExitStack() as unless_whole:
-            unless_whole.callback(self._file.close)
-            self._size = os.stat(path).st_size
-            first: Any = self._file.pages[0]
-            described = str(first.description or "")
-            kind, levels = _levels(self._file)
-            self._levels = [_placed(planes) for planes in levels]
-            page = levels[0][0][0]
-            notes: tuple[str, ...] = (f"read by tifffile: {kind}",) if kind == "aperio" else ()
-            if len(levels) == 1:
-                notes += (NO_PYRAMID,)
-            self.header = SlideHeader(
-                kind,
-                tuple((int(one[0][0].imagewidth), int(one[0][0].imagelength)) for one in levels),
-                _microns(page, described, kind),
-                objective=_after(described, r"AppMag\s*=\s*([\d.]+)") or _after(described, r'NominalMagnification="([\d.]+)"'),
-                notes=notes,
-            )  # fmt: skip
-            unless_whole.pop_all()
+        self._size = os.stat(path).st_size
+        self.tiff = tifffile.TiffFile(path, is_ndpi=False, is_lsm=False, is_scanimage=False)
 
-    def read(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
-        """(height, width, 3) pixels of a level."""
-        planes = self._levels[level]
+    @property
+    def pages(self) -> Sequence[Any]:
+        """The pages of the chain, without those below them."""
+        return self.tiff.pages
+
+    def close(self) -> None:
+        """Let go of the file and of its decoded tiles."""
+        _DECODED.forget(id(self))
+        self.tiff.close()
+
+    def placed(self, page: Any, first: int = 0) -> Plane:
+        """A page and where its tiles are. Raises :class:`ImageError` where some are missing."""
+        if not 0 < page.tilewidth * page.tilelength <= _TILE or page.imagedepth != 1:
+            raise ImageError("the tiles are too large", given=f"{page.tilewidth} x {page.tilelength} pixels")
+        offsets, counts = np.array(page.dataoffsets, np.uint64), np.array(page.databytecounts, np.uint64)
+        wanted = math.ceil(page.imagewidth / page.tilewidth) * math.ceil(page.imagelength / page.tilelength)
+        if min(len(offsets), len(counts)) < first + wanted:
+            raise ImageError("tiles are missing", given=f"{len(offsets):,} tiles, {first + wanted:,} expected")
+        return Plane(page, offsets, counts, first)
+
+    @staticmethod
+    def microns(page: Any) -> tuple[float, float]:
+        """Microns of a pixel across and down by the resolution of a page, 0 where it does not say."""
+        unit = page.tags.get(296)
+        each = _UNITS.get(int(unit.value) if unit is not None else 2, 0.0)
+        return _resolution(page, 282, each), _resolution(page, 283, each)
+
+    def window(
+        self, planes: Sequence[Plane], level: int, left: int, top: int, width: int, height: int, blank: int
+    ) -> NDArray[Any]:
+        """(height, width, samples) of a window within a level whose ``planes`` stand behind one another.
+
+        ``blank``: of tiles without bytes.
+        """
         page = planes[0].page
         across, down = int(page.tilewidth), int(page.tilelength)
-        pixels = np.empty((height, width, 3), np.uint8)
+        pixels: NDArray[Any] | None = None
         for y in range(top // down * down, top + height, down):
             for x in range(left // across * across, left + width, across):
-                tile = self._tile(level, x // across, y // down)
+                tile = self._tile(planes, level, x // across, y // down, blank)
+                if pixels is None:
+                    pixels = np.empty((height, width, tile.shape[-1]), tile.dtype)
                 rows = slice(max(y, top), min(y + down, top + height))
                 columns = slice(max(x, left), min(x + across, left + width))
                 pixels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = tile[
                     rows.start - y : rows.stop - y, columns.start - x : columns.stop - x
                 ]
+        assert pixels is not None
         return pixels
 
-    def close(self) -> None:
-        """Let go of the file and of its decoded tiles."""
-        _DECODED.forget(id(self))
-        self._file.close()
-
-    def _tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+    def _tile(self, planes: Sequence[Plane], level: int, column: int, row: int, blank: int) -> NDArray[Any]:
         key = (id(self), level, column, row)
         kept = _DECODED.get(key)
         if kept is None:
-            planes = self._levels[level]
-            samples = [self._samples(plane, column, row) for plane in planes]
+            samples = [self._samples(plane, column, row, blank) for plane in planes]
             kept = samples[0] if len(samples) == 1 else np.concatenate(samples, axis=-1)
-            if kept.shape[-1] == 1:
-                kept = cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
             _DECODED.put(key, kept)
         return kept
 
-    def _samples(self, plane: _Plane, column: int, row: int) -> NDArray[np.uint8]:
-        """(H, W, samples) of one tile, in full size; the background where it was never scanned."""
+    def _samples(self, plane: Plane, column: int, row: int, blank: int) -> NDArray[Any]:
+        """(H, W, samples) of one tile, in full size, without opacity."""
         page = plane.page
         index = plane.first + row * math.ceil(page.imagewidth / page.tilewidth) + column
         at, count = int(plane.offsets[index]), int(plane.counts[index])
         samples = page.samplesperpixel if page.planarconfig == 1 else 1
         if count == 0:
-            return np.full((page.tilelength, page.tilewidth, min(samples, 3)), 255, np.uint8)
+            return np.full((page.tilelength, page.tilewidth, min(samples, 3)), blank, page.dtype)
         if at + count > self._size:
-            raise ImageError("the slide is cut off", given=f"{self._size:,} bytes, a tile ends at {at + count:,}")
-        self._file.filehandle.seek(at)
-        data = self._file.filehandle.read(count)
+            raise ImageError("the file is cut off", given=f"{self._size:,} bytes, a tile ends at {at + count:,}")
+        self.tiff.filehandle.seek(at)
+        data = self.tiff.filehandle.read(count)
         if len(data) != count:
-            raise ImageError("the slide is cut off", given=f"{len(data):,} of {count:,} bytes of a tile")
+            raise ImageError("the file is cut off", given=f"{len(data):,} of {count:,} bytes of a tile")
         decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables, _fullsize=True)
-        if decoded is None or decoded.dtype != np.uint8:
-            raise ImageError("a tile of the slide holds no pixels", given=f"{count:,} bytes")
+        if decoded is None or decoded.dtype != page.dtype:
+            raise ImageError("a tile holds no pixels", given=f"{count:,} bytes")
         return np.ascontiguousarray(decoded[0][..., :3])
+
+
+class TiledTiff:
+    """A slide opened by tifffile. See :class:`~overread.images.slides.handles.OpenedSlide`."""
+
+    def __init__(self, path: str) -> None:
+        self._file = TileFile(path)
+        with ExitStack() as unless_whole:
+            unless_whole.callback(self._file.close)
+            kind, levels = _levels(self._file.tiff)
+            self._levels = [[self._file.placed(page, first) for page, first in planes] for planes in levels]
+            for level in levels:
+                for page, _ in level:
+                    page.dataoffsets, page.databytecounts = (), ()  # tuples of numbers take eight times as much
+            described = str(self._file.pages[0].description or "")
+            notes: tuple[str, ...] = (f"read by tifffile: {kind}",) if kind == "aperio" else ()
+            self.header = SlideHeader(
+                kind,
+                tuple((int(one[0][0].imagewidth), int(one[0][0].imagelength)) for one in levels),
+                _microns(levels[0][0][0], described, kind),
+                objective=_after(described, r"AppMag\s*=\s*([\d.]+)")
+                or _after(described, r'NominalMagnification="([\d.]+)"'),
+                notes=notes + ((NO_PYRAMID,) if len(levels) == 1 else ()),
+            )
+            unless_whole.pop_all()
+
+    def read(self, level: int, left: int, top: int, width: int, height: int) -> NDArray[np.uint8]:
+        """(height, width, 3) pixels of a level; white where nothing was scanned."""
+        pixels = self._file.window(self._levels[level], level, left, top, width, height, 255)
+        if pixels.shape[-1] == 1:
+            return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB).astype(np.uint8, copy=False)
+        return pixels
+
+    def close(self) -> None:
+        """Let go of the file and of its decoded tiles."""
+        self._file.close()
 
 
 #: Note on a slide of one level.
@@ -266,22 +310,6 @@ def _require_page(page: Any) -> None:
         raise ImageError(
             "the slide is in a compression that is not read", given=f"TIFF compression {int(page.compression)}"
         )
-    if not 0 < page.tilewidth * page.tilelength <= _TILE or page.imagedepth != 1:
-        raise ImageError("the tiles of the slide are too large", given=f"{page.tilewidth} x {page.tilelength} pixels")
-
-
-def _placed(level: Sequence[tuple[Any, int]]) -> list[_Plane]:
-    found: dict[int, tuple[NDArray[np.uint64], NDArray[np.uint64]]] = {}
-    for page, first in level:
-        if id(page) not in found:
-            found[id(page)] = np.array(page.dataoffsets, np.uint64), np.array(page.databytecounts, np.uint64)
-        offsets, counts = found[id(page)]
-        wanted = math.ceil(page.imagewidth / page.tilewidth) * math.ceil(page.imagelength / page.tilelength)
-        if min(len(offsets), len(counts)) < first + wanted:
-            raise ImageError("the slide is damaged", given=f"{len(offsets):,} tiles, {first + wanted:,} expected")
-    for page, _ in level:
-        page.dataoffsets, page.databytecounts = (), ()  # tuples of numbers take eight times as much
-    return [_Plane(page, *found[id(page)], first) for page, first in level]
 
 
 # -- microns ------------------------------------------------------------------------------------------------------
@@ -296,9 +324,7 @@ def _microns(page: Any, described: str, kind: str) -> tuple[float, float]:
         found = tuple(_ome_size(described, axis) for axis in "XY")
         if all(found):
             return found[0], found[1]
-    unit = page.tags.get(296)
-    each = _UNITS.get(int(unit.value) if unit is not None else 2, 0.0)
-    return _resolution(page, 282, each), _resolution(page, 283, each)
+    return TileFile.microns(page)
 
 
 def _ome_size(described: str, axis: str) -> float:
