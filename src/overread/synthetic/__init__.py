@@ -6,6 +6,16 @@ from overread.synthetic.draw import draw
 from overread.synthetic.mammograms import draw_mammograms
 from overread.synthetic.nodules import draw_nodules
 from overread.synthetic.several_images import draw_cases
+from overread.synthetic.slides.slide_cohort import draw_slides
 from overread.synthetic.tracks import draw_tracks
 
-__all__ = ["draw", "draw_cases", "draw_cohort", "draw_disease_tree", "draw_mammograms", "draw_nodules", "draw_tracks"]
+__all__ = [
+    "draw",
+    "draw_cases",
+    "draw_cohort",
+    "draw_disease_tree",
+    "draw_mammograms",
+    "draw_nodules",
+    "draw_slides",
+    "draw_tracks",
+]

@@ -23,6 +23,7 @@ from overread.synthetic.mammograms import draw_mammograms
 from overread.synthetic.nodules import draw_nodules
 from overread.synthetic.several_images import KINDS as OF_SEVERAL
 from overread.synthetic.several_images import draw_cases
+from overread.synthetic.slides.slide_cohort import draw_slides
 from overread.synthetic.tracks import KINDS as OF_TRACKS
 from overread.synthetic.tracks import draw_tracks
 
@@ -41,6 +42,7 @@ PHANTOMS: dict[str, Callable[..., Path]] = {
     "tomogram": draw_tomogram,
     "microscopes": draw_microscopes,
     "cancer cells": draw_cancer_cells,
+    "slides": draw_slides,
 }
 
 
