@@ -132,9 +132,27 @@ def test_a_fusion_that_cannot_be_is_refused_before_anything_is_decoded(views, tm
     assert not list(tmp_path.iterdir())
 
 
-def test_frozen_features_cannot_be_followed_in_time() -> None:
-    with pytest.raises(ArgumentError, match="linear head only.*fusion=recurrent"):
-        Recipe(method="features", fusion="recurrent")
+@pytest.mark.parametrize("fusion", ["recurrent", "attention", "gated-attention"])
+def test_a_fusion_is_learned_on_frozen_features_that_are_made_once(track, cache, fusion, tmp_path, monkeypatch) -> None:
+    made: list[int] = []
+    whole = fitting.extract
+    monkeypatch.setattr(fitting, "extract", lambda body, images, *given, **named: made.append(len(images)) or whole(body, images, *given, **named))  # fmt: skip
+    recipe = Recipe(method="features", descriptors=("lbp", "intensity"), image_size=28, fusion=fusion, epochs=4, seed=1)
+    model = train(*track, recipe, cache=tmp_path, folder=tmp_path / "checkpoints", threads=1)
+    assert made == [len(track[0].only(track[1], "train")) + len(track[0].only(track[1], "tuning"))]
+    assert [row["epoch"] for row in model.history] == [1, 2, 3, 4]
+    again = train(*track, recipe, cache=tmp_path, folder=tmp_path / "checkpoints", threads=1)
+    assert again.digest == model.digest
+    assert again.digest == Model.load(model.save(tmp_path / "model")).digest
+    test = track[0].only(track[1], "test")
+    scores = predict(Model.load(tmp_path / "model"), test, threads=1).scores
+    assert np.allclose(scores, predict(model, test, threads=1).scores)
+    assert scores.std() > 0
+
+
+def test_a_fusion_learned_on_frozen_features_sees_pixels_alone() -> None:
+    with pytest.raises(ArgumentError, match="sees pixels alone"):
+        Recipe(method="features", fusion="attention", extra_inputs=("age",))
 
 
 def test_what_is_done_with_several_images_is_said(views, cache) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from overread.core.errors import ArgumentError
 from overread.networks.backbones import build
-from overread.networks.fusion import Attention, Fused, Mean, Recurrent, SideBySide, spread
+from overread.networks.fusion import Attention, Fused, GatedAttention, Mean, Recurrent, SideBySide, spread
 from overread.tasks.target import Target
 
-KINDS = ("mean", "late", "concat", "stacked", "recurrent", "attention")
+KINDS = ("mean", "late", "concat", "stacked", "recurrent", "attention", "gated-attention")
 POOL = Target("classes", ("a", "b")).task.pooled
 
 
@@ -48,7 +49,12 @@ def test_what_is_missing_does_not_count_and_company_changes_nothing(kind) -> Non
     made = network(x)
     assert made.isfinite().all()
     assert torch.allclose(network(x[1:2]), made[1:2], atol=1e-5)
-    if kind in ("mean", "recurrent", "attention"):  # any number of images: without the place it is the same
+    if kind in (
+        "mean",
+        "recurrent",
+        "attention",
+        "gated-attention",
+    ):  # any number of images: without the place it is the same
         assert torch.allclose(network(x[1:2, :2]), made[1:2], atol=1e-5)
         assert torch.allclose(network(x[2:3, 1:]), made[2:3], atol=1e-5)
     else:
@@ -62,7 +68,7 @@ def test_what_is_missing_does_not_count_and_company_changes_nothing(kind) -> Non
 def test_the_order_counts_where_it_should(kind) -> None:
     network, x = fused(kind), images(4, 3, 1, 28, 28)
     same = torch.allclose(network(x), network(x.flip(1)), atol=1e-5)
-    assert same == (kind in ("mean", "attention"))
+    assert same == (kind in ("mean", "attention", "gated-attention"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -170,3 +176,29 @@ def test_late_is_the_mean_of_the_probabilities_of_one_classifier_a_view() -> Non
     assert not network.head.weight.requires_grad
     with pytest.raises(ArgumentError, match="what probabilities are"):
         Fused(build("lenet5", outputs=2, channels=1), "late", outputs=2, places=3)
+
+
+def test_gated_attention_by_its_equation() -> None:
+    """Ilse 2018, equation 9, for each image by itself: a_k ∝ exp(wᵀ (tanh(V h_k) · sigm(U h_k)))."""
+    torch.manual_seed(0)
+    fuse = GatedAttention(6)
+    torch.nn.init.normal_(fuse.weigh.weight)
+    features, mask = torch.randn(2, 5, 6), torch.ones(2, 5, dtype=torch.bool)
+    mask[1, 3:] = False
+    v, u, w = (layer.weight for layer in (fuse.look, fuse.gate, fuse.weigh))
+    for case in range(2):
+        there = features[case, mask[case]]
+        each = [
+            float(w.detach() @ (torch.tanh(v @ h + fuse.look.bias) * torch.sigmoid(u @ h + fuse.gate.bias)).detach())
+            for h in there
+        ]
+        share = np.exp(each) / np.exp(each).sum()
+        assert np.allclose(fuse.weights(features, mask)[case, mask[case]].detach().numpy(), share, atol=1e-6)
+        assert np.allclose(fuse(features, mask)[case].detach().numpy(), share @ there.numpy(), atol=1e-5)
+
+
+def test_what_is_above_the_body_says_what_the_whole_says() -> None:
+    network, x = fused("gated-attention").eval(), images(3, 4, 1, 28, 28)
+    x[1, 2:] = torch.nan
+    features = network.each(x).masked_fill(~network.present(x)[..., None], torch.nan)
+    assert torch.allclose(network.above()(features), network(x), atol=1e-6)

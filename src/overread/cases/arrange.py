@@ -2,7 +2,7 @@
 
 A row of an arrangement is a case, a column a place. What a place means depends on the fusion: for ``late``, ``concat``
 and ``stacked`` it is a view, the same for all cases; for ``recurrent`` the places run in the order of time; for ``mean`` and
-``attention`` the order says nothing.
+``attention`` (``gated-attention``) the order says nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from overread.core.errors import InputError, checked, nearest, one_of, require
 from overread.core.phrases import count
 
 #: How the images of a case are seen: each on its own, or together (see :mod:`overread.networks.fusion`).
-FUSIONS = ("single", "mean", "late", "concat", "stacked", "recurrent", "attention")
+FUSIONS = ("single", "mean", "late", "concat", "stacked", "recurrent", "attention", "gated-attention")
 #: Those with a place of its own for each view.
 BY_VIEW = ("late", "concat", "stacked")
 #: Those for which the order in time counts.

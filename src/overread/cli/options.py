@@ -66,7 +66,7 @@ class RecipeChoice:
     )
     fusion: str = setting(
         "",
-        "mean, late, concat, stacked, recurrent or attention: the images of a case are seen together; single, each on its own, if not given",
+        "mean, late, concat, stacked, recurrent, attention or gated-attention: the images of a case are seen together; single, each on its own, if not given",
     )
     extra_inputs: tuple[str, ...] = setting(
         (),

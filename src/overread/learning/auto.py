@@ -49,6 +49,8 @@ _FOLD_EPOCHS = {"scratch": 10, "finetune": 8}
 _FOLD_STEPS = 600
 #: The penalties that are tried for the head from which a ladder's fine-tuning starts: it is about to be learned on.
 HEAD_PENALTIES = (1e-3, 1e-2, 1e-1)
+#: Epochs and rate of a fusion that is learned on frozen features.
+EPOCHS_ABOVE, RATE_ABOVE = 60, 1e-3
 #: Numbers of folds whose networks answer together, the best first.
 FOLDS = (5, 3)
 _SIDES = (224, 192, 160, 128, 96)
@@ -149,8 +151,8 @@ def require_weights(recipe: Recipe, *, folder: str | Path | None = None, network
 
 
 @checked
-def make_probe(facts: Facts, device: str) -> Probe:
-    """What times training steps on this machine, on black images like those that were looked at.
+def make_probe(facts: Facts, device: str, filters: float = 1.0) -> Probe:
+    """What times training steps on this machine, on black images like those that were looked at; ``filters`` as in the recipe.
 
     It works on a network of its own and draws from a generator of its own: training never notices it.
     """
@@ -159,7 +161,7 @@ def make_probe(facts: Facts, device: str) -> Probe:
         channels = channels_of(backbone, facts)
         try:
             with seeded(0, 0, 0, "probe"):
-                network = layout(build(backbone, outputs=2, channels=channels), device).train()
+                network = layout(build(backbone, outputs=2, channels=channels, filters=filters), device).train()
                 x = torch.zeros(batch, channels, *(side,) * (3 if facts.volume else 2), device=device)
                 x = x if facts.volume else x.contiguous(memory_format=torch.channels_last)
                 return time_step(network, x, precision)
@@ -244,6 +246,8 @@ def plan_own(recipe: Recipe, facts: Facts, network: nn.Module) -> tuple[Recipe, 
 def _method(recipe: Recipe, facts: Facts, pretrained: tuple[str, ...]) -> tuple[Recipe, list[Decision]]:
     if recipe.method != "auto":
         return recipe, [Decision("method", recipe.method, "asked for")]
+    if recipe.filters != 1:
+        return recipe.changed(method="scratch"), [Decision("method", "scratch", "its filters are not those of published weights")]  # fmt: skip
     method, named = "scratch", recipe.backbone
     if facts.volume:
         reason = "the images are volumes, for which no pretrained weights are used"
@@ -312,7 +316,11 @@ def _size_and_epochs(
         size = recipe.image_size or min(facts.side if recipe.described else max(facts.side, 96), usual)
         what = "descriptors look at" if recipe.described else "the network was trained with"
         reason = f"what {what}, unless the images are smaller"
-        return recipe.changed(image_size=size, epochs=0), [Decision("image size", str(size), reason)]
+        told = [Decision("image size", str(size), reason)]
+        if recipe.learns_above:
+            epochs = recipe.epochs or EPOCHS_ABOVE
+            told.append(Decision("epochs", str(epochs), f"of the fusion {recipe.fusion} on frozen features, which are made once"))  # fmt: skip
+        return recipe.changed(image_size=size, epochs=recipe.epochs or EPOCHS_ABOVE if recipe.learns_above else 0), told
     sizes = [recipe.image_size] if recipe.image_size else _sizes(recipe, facts, device)
     if seconds is not None:
         return _within(recipe, facts, seconds, probe, sizes)
@@ -442,7 +450,11 @@ def _sizes(recipe: Recipe, facts: Facts, device: str) -> list[int]:
 
 def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
     pretrained = recipe.method in ("features", "finetune")
-    rate = recipe.learning_rate or {"scratch": 2e-3, "finetune": 5e-4, "features": 1.0}[recipe.method]
+    rate = (
+        recipe.learning_rate
+        or (RATE_ABOVE if recipe.learns_above else 0.0)
+        or {"scratch": 2e-3, "finetune": 5e-4, "features": 1.0}[recipe.method]
+    )
     normalise = recipe.normalise or "channel mean and std"
     views = recipe.views or _usual_views(recipe, facts)
     recipe = recipe.changed(learning_rate=rate, normalise=normalise, views=views)
@@ -461,13 +473,13 @@ def _rest(recipe: Recipe, facts: Facts) -> tuple[Recipe, list[Decision]]:
 def _usual_views(recipe: Recipe, facts: Facts) -> int:
     """Orientations to average over: those under which the augmentation leaves a label as it is."""
     if recipe.method == "features":
-        return 2 if facts.colour and recipe.codes == "none" else 1
+        return 2 if facts.colour and recipe.codes == "none" and not recipe.learns_above else 1
     return 4 if facts.colour else 8 if facts.volume else 1
 
 
 def _precision(recipe: Recipe, device: str, probe: Probe) -> tuple[Recipe, list[Decision]]:
     if recipe.method == "features":
-        return recipe, []
+        return recipe.changed(precision="float32") if recipe.learns_above else recipe, []
     seconds = functools.partial(probe, recipe.backbone, recipe.image_size, 8)
     precision, reason = choose_precision(recipe.precision, device, seconds)
     return recipe.changed(precision=precision), [Decision("precision", precision, reason)]

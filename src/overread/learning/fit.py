@@ -25,8 +25,16 @@ from overread.core.identifiers import marks
 from overread.core.progress import Clock, Progress, Say, silent, unheard
 from overread.images.preprocess import Preprocess
 from overread.learning.device import layout
-from overread.learning.linear_probe import cross_validate, feature_key, fit_head, set_head, tried
-from overread.learning.loader import Batches, Samples, TrainingData, normalisation, samples_of
+from overread.learning.linear_probe import (
+    cross_validate,
+    extract,
+    feature_key,
+    fit_head,
+    kept_features,
+    set_head,
+    tried,
+)
+from overread.learning.loader import Bags, Batches, Samples, TrainingData, normalisation, samples_of
 from overread.learning.loop import Gradients, LoopState, optimise
 from overread.learning.model import About, Decision, Model, Origin, initial_network, own_network
 from overread.learning.predict import judge_on, pixels_of
@@ -146,6 +154,8 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
     data, recipe, preprocess, mean_image = job.data, job.recipe, job.preprocess, job.mean_image
     task, origin, labels = data.cases.target.task, job.about.backbone, job.labels(samples)
     history: tuple[dict[str, Any], ...] = ()
+    if recipe.learns_above:
+        return _fit_above(job, network, samples, labels, folder)
     if origin.pretrained or recipe.method == "features":
         key = feature_key(origin, recipe, data.digests)
         history = fit_head(network, data, recipe, preprocess, labels, job.head_weights(samples), samples=samples, key=key, cache=job.cache,
@@ -168,6 +178,37 @@ def _fit_network(job: _Fitting, network: torch.nn.Module, samples: Samples, fold
     gradients = _replicated(job, network, samples) if joined() > 1 else None
     network, state = optimise(network, batches, loss, judge, recipe, gradients=gradients, clock=job.clock, reserve=job.reserve, folder=folder,
                               fitted=origin.pretrained, shares=source_shares(data, recipe, samples), retune=job.retune, progress=job.progress)  # fmt: skip
+    return _Fitted(network, tuple(state.history), tuple(_decisions(state, recipe)))
+
+
+def _fit_above(
+    job: _Fitting, network: torch.nn.Module, samples: Samples, labels: torch.Tensor, folder: Path | None
+) -> _Fitted:
+    """Fit the fusion and the head by steps, on features of the frozen body that are made once and kept."""
+    data, recipe, task = job.data, job.recipe, job.data.cases.target.task
+    fused = cast("Fused", network)
+    key = feature_key(job.about.backbone, recipe, data.digests)
+    features = kept_features(fused.body, data, recipe, job.preprocess, key, job.cache)
+    if features is None:
+        features = extract(fused.body, data.images, job.preprocess, key=key, views=recipe.views, cache=job.cache, device=job.device,
+                           mean_image=job.mean_image, progress=job.progress, say=job.say)  # fmt: skip
+    taught = job.taught(samples)
+    strata = task.strata(taught) if recipe.sampling == "balanced" else None
+    assert samples.cases is not None  # of one image a case there is nothing to be fused
+    bags = Bags(features, samples.cases, samples.training, labels, recipe.batch_size, recipe.seed, job.device, strata)
+    plain = task.loss(np.ones(task.outputs, np.float32), 0.0)
+    truth = labels[torch.from_numpy(samples.tuning)]
+
+    def judge(above: nn.Module) -> dict[str, float]:
+        with torch.inference_mode():
+            outputs = torch.cat([above.eval()(bags.shown(part)).float().cpu() for part in np.array_split(samples.tuning, -(-len(samples.tuning) // 64))])  # fmt: skip
+        value = float(plain(outputs, truth))
+        return {"score": task.snapshot_score(outputs.numpy(), truth.numpy(), value), "loss": value}
+
+    above, state = optimise(fused.above(), bags, loss_of(recipe, task, taught, job.device), judge, recipe, clock=job.clock, reserve=job.reserve,
+                            folder=folder, shares=source_shares(data, recipe, samples), progress=job.progress)  # fmt: skip
+    fused.fuse.load_state_dict(above.fuse.state_dict())  # type: ignore[union-attr, operator]
+    fused.head.load_state_dict(above.head.state_dict())  # type: ignore[union-attr, operator]
     return _Fitted(network, tuple(state.history), tuple(_decisions(state, recipe)))
 
 
@@ -302,7 +343,7 @@ _OF_STEPS = ("loss", "gamma", "label_smoothing", "finding_weights", "source_weig
 def _unused(recipe: Recipe) -> list[Decision]:
     """Which fields that were given have no effect, told once."""
     named = [name for name in _OF_STEPS if getattr(recipe, name) != getattr(AUTO, name)]
-    if recipe.method != "features" or not named:
+    if recipe.method != "features" or recipe.learns_above or not named:
         return []
     return [Decision("not used", ", ".join(named), "the method features fits a penalised linear head, without steps")]
 

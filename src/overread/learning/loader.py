@@ -292,6 +292,47 @@ class Batches:
         return augment(to_unit(self.images[rows], self.device), drawn)
 
 
+@dataclass(frozen=True, eq=False)
+class Bags:
+    """The features of the images of cases, batch by batch: what a fusion on a frozen network learns from.
+
+    ``features`` (N, F) of all images; ``cases`` (M, V), the rows of those of each case and −1 for what it lacks; ``rows`` the
+    training cases, ``labels`` of all M; ``strata``: as in :class:`Batches`.
+    """
+
+    features: Tensor
+    cases: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    labels: Tensor
+    size: int
+    seed: int = 0
+    device: str = "cpu"
+    strata: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return max(1, round(len(self.rows) / self.size))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[NDArray[np.int64], Tensor, Tensor]]:
+        """``(rows, features (B, V, F), labels)`` from step ``start`` on; missing images are NaN."""
+        if self.strata is None:
+            places = random.permutation(self.seed, epoch, len(self.rows))
+        else:
+            places, _ = balanced(self.strata, seed=self.seed, epoch=epoch)
+        for rows in np.array_split(self.rows[places], len(self))[start:]:
+            yield rows, self.shown(rows), self.labels[torch.from_numpy(rows)].to(self.device)
+
+    def mixture(self, rows: NDArray[np.int64], epoch: int) -> Mixture | None:
+        """Nothing is mixed."""
+        return None
+
+    def shown(self, rows: NDArray[np.int64]) -> Tensor:
+        """The features (B, V, F) of these cases."""
+        members = torch.from_numpy(self.cases[rows])
+        found = self.features[members.clamp(min=0)]
+        return found.masked_fill((members < 0)[..., None], math.nan).to(self.device)
+
+
 @checked
 def balanced(strata: NDArray[np.int64], *, seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The order of an epoch with as many of each stratum: places among the rows (N,), and which copy each is (N,).

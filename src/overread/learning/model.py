@@ -477,7 +477,9 @@ def _whole(
 
 
 def _built(name: str, recipe: Recipe, preprocess: Preprocess, outputs: int) -> Network:
-    return backbones.build(name, outputs=outputs, channels=preprocess.channels, dropout=recipe.dropout)
+    return backbones.build(
+        name, outputs=outputs, channels=preprocess.channels, dropout=recipe.dropout, filters=recipe.filters
+    )
 
 
 def _with_taps(network: Network | None, recipe: Recipe, preprocess: Preprocess, outputs: int) -> nn.Module:

@@ -33,8 +33,8 @@ NORMALISATIONS = ("", "min-max", "z-score", "mean image", "channel mean", "chann
 LOSSES = tuple(dict.fromkeys(name for task in TASKS.values() for name in task.losses))
 OPTIMIZERS = ("adamw", "adam", "rmsprop", "momentum", "sgd")
 SCHEDULES = ("cosine", "one-cycle", "steps", "plateau", "constant")
-#: Fusions that learn more than a head, so that frozen features are not enough.
-LEARNED_FUSIONS = ("recurrent", "attention")
+#: Fusions that learn more than a head, by steps; on frozen features, too.
+LEARNED_FUSIONS = ("recurrent", "attention", "gated-attention")
 #: Recurrent units, first to last or both ways.
 UNITS = ("gru", "lstm", "bi-gru", "bi-lstm")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -74,7 +74,7 @@ class Recipe:
     ``fusion`` says how the images of a case are seen: ``single`` each on its own, the case being the mean of their
     probabilities; ``mean`` and ``concat`` average their features or put those of each view in its place; ``late``
     teaches one classifier a view and takes the mean of their probabilities; ``stacked`` teaches one a view and a second one from their out-of-fold outputs; ``recurrent`` follows them in time;
-    ``attention`` weighs them. ``augment_by`` draws augmentation once per ``case`` or anew for each ``image`` of it;
+    ``attention`` weighs them, ``gated-attention`` by a gate besides. ``augment_by`` draws augmentation once per ``case`` or anew for each ``image`` of it;
     ``images_per_case`` is the most that a case shows, evenly spaced (0 all). ``recurrent``: the units of that fusion,
     ``gru`` or ``lstm``, first to last, or both ways (``bi-gru``, ``bi-lstm``). ``extra_inputs``: numeric columns of the
     table that the network sees beside the pixels of each image, standardised on training rows.
@@ -85,7 +85,8 @@ class Recipe:
     belong to ``features``: layers to tap (empty: the last), the kind of linear head, and L2 penalties to choose from by
     ``folds``-fold cross-validation within the training patients. ``published`` is what the paper reached, for
     recipes of papers. ``segmentation``: how outlines of objects are learned, where these are asked for. ``tiles``: how
-    slides are cut into tiles.
+    slides are cut into tiles. ``filters``: each convolution of the network has so many times its filters
+    (:mod:`overread.networks.fewer_filters`); only from random weights.
     """
 
     name: str = "auto"
@@ -150,6 +151,7 @@ class Recipe:
     published: dict[str, float] = field(default_factory=dict, hash=False)
     segmentation: Segmentation = later(Segmentation())  # noqa: RUF009
     tiles: Tiles = later(Tiles())  # noqa: RUF009
+    filters: float = later(1.0)
 
     def __post_init__(self) -> None:
         for name, options in _OPTIONS.items():
@@ -189,6 +191,15 @@ class Recipe:
         return bool(self.layers or self.descriptors) or self.pooling != "mean"
 
     @property
+    def learns_above(self) -> bool:
+        """Whether a fusion is learned by steps on frozen features.
+
+        >>> Recipe(method="features", fusion="attention").learns_above
+        True
+        """
+        return self.method == "features" and self.fusion in LEARNED_FUSIONS
+
+    @property
     def head_balance(self) -> float:
         """``balance`` of a linear head, which sees all rows at once: 1 where a network would draw as many of each class.
 
@@ -204,7 +215,11 @@ class Recipe:
         >>> Recipe(method="features", backbone="resnet18", normalise="z-score").open_fields
         ('image_size',)
         """
-        steps = () if self.method == "features" else ("epochs", "batch_size", "learning_rate", "precision")
+        steps = (
+            ()
+            if self.method == "features" and not self.learns_above
+            else ("epochs", "batch_size", "learning_rate", "precision")
+        )
         body = () if self.described else ("backbone",)
         names = ("method", *body, "image_size", "normalise", *steps)
         return tuple(name for name in names if getattr(self, name) in (0, "", "auto"))
@@ -242,6 +257,9 @@ def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
     task = cases.target.task
     task.loss_name(recipe.loss)
     task.finding_weights(recipe.finding_weights)
+    if task.dense and recipe.filters != 1:
+        raise InputError("the filters of a network that outlines objects cannot be changed", given=f"filters={recipe.filters:g}",
+                         todo="leave filters out, or choose another backbone")  # fmt: skip
     if recipe.extra_inputs:
         extra_values(cases, recipe.extra_inputs)
     if recipe.mix != "none" and task.unmixable:
@@ -267,6 +285,7 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("label_smoothing", "dropout", "warmup", "momentum"), lambda value: 0 <= value < 1, "must lie in 0 … 1"),
     (("patience", "mix_alpha"), lambda value: value > 0, "must be above 0"),
     (("penalties",), lambda values: bool(values) and min(values) > 0, "must be above 0"),
+    (("filters",), lambda value: 0.01 <= value <= 8, "must lie within 0.01 … 8"),
     (("factor", "layer_decay"), lambda value: 0 < value <= 1, "must be above 0 and at most 1"),
     (("learning_rate",), lambda value: value <= 10, "is far too high; use between 1e-5 and 1e-1"),
     (("views",), lambda value: value in (0, 1, 2, 4, 8), "must be 1, 2, 4 or 8, or 0 for the plan to choose"),
@@ -292,8 +311,8 @@ _TOGETHER: tuple[tuple[Callable[[Recipe], bool], str, tuple[str, ...], str], ...
      "leave views out"),
     (lambda r: not r.descriptors or r.normalise != "mean image", "descriptors do not go with a mean image",
      ("descriptors", "normalise"), "leave normalise out"),
-    (lambda r: r.method != "features" or r.fusion not in LEARNED_FUSIONS, "frozen features learn a linear head only",
-     ("method", "fusion"), "choose mean, late, concat or stacked, or the method finetune or scratch"),
+    (lambda r: not (r.learns_above and r.extra_inputs), "a fusion that is learned on frozen features sees pixels alone",
+     ("fusion", "extra_inputs"), "leave extra_inputs out, or choose the method finetune or scratch"),
     (lambda r: r.mix == "none" or r.fusion == "single", "cases of several images cannot be mixed", ("mix", "fusion"),
      "leave out mix or fusion"),
     (lambda r: r.mix == "none" or not r.extra_inputs, "images with numbers beside them cannot be mixed",
@@ -303,6 +322,8 @@ _TOGETHER: tuple[tuple[Callable[[Recipe], bool], str, tuple[str, ...], str], ...
     (lambda r: r.method != "scratch" or not (r.frozen or r.fresh or r.unfreeze or r.frozen_norms),
      "a network from random weights has nothing to be held still or kept", ("frozen", "fresh", "unfreeze", "frozen_norms"),
      "use them with --recipe finetune"),
+    (lambda r: r.filters == 1 or r.method in ("auto", "scratch"), "published weights are of the network's own filters",
+     ("filters", "method"), "use --recipe scratch, or leave filters out"),
 )  # fmt: skip
 
 #: Everything left open.

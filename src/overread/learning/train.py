@@ -101,7 +101,7 @@ def train(
         nonlocal used
         if clock.limit is None or threads or device != "cpu" or not recipe.backbone or own is not None:
             return
-        probe = auto.make_probe(facts, device)
+        probe = auto.make_probe(facts, device, recipe.filters)
         before, used = used, choose_threads(lambda: probe(recipe.backbone, recipe.image_size, 8, "float32"), workers)
         if used != before:
             why = "the machine does other work, too" if used < workers else "the machine is free again"
@@ -115,7 +115,7 @@ def train(
             some, began = decoded(auto.preprocess_of(recipe, facts)).images[:8], time.monotonic()
             describe(some, recipe.descriptors)
             return (time.monotonic() - began) / max(len(some), 1) * max(recipe.views, 1)
-        step = auto.make_probe(facts, device)(recipe.backbone, recipe.image_size, 8, "float32")
+        step = auto.make_probe(facts, device, recipe.filters)(recipe.backbone, recipe.image_size, 8, "float32")
         return step / 8 / 3 * max(recipe.views, 1)  # forwards alone is a third of a step of training
 
     key = fingerprint(
@@ -142,7 +142,7 @@ def train(
         say(decision.line)
     moving = [candidate for candidate in settled.candidates if candidate.recipe.method != "features"]
     if say is not unheard and own is None and moving:
-        probe = auto.make_probe(facts, device)
+        probe = auto.make_probe(facts, device, recipe.filters)
         expected = settled.folds * sum(auto.expected_seconds(each.recipe, facts, probe) for each in moving)
         say(f"  time: about {auto.duration(expected)} for training")
     for candidate in moving or settled.candidates[:1] if fresh else ():
@@ -231,7 +231,7 @@ def _planned(
     refuse_unfit(cases, recipe)
     facts = auto.look(cases, training)
     found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
-    made, decisions = auto.plan(recipe, facts, pretrained=tuple(found), device=device, seconds=seconds, probe=auto.make_probe(facts, device))  # fmt: skip
+    made, decisions = auto.plan(recipe, facts, pretrained=tuple(found), device=device, seconds=seconds, probe=auto.make_probe(facts, device, recipe.filters))  # fmt: skip
     for decision in (*shown, *decisions):
         say(decision.line)
     data = decode(cases, training, tuning, auto.preprocess_of(made, facts), Path(cache) if cache else cache_folder(),
@@ -258,7 +258,9 @@ def _settle(
     seconds: float | None, network: bool, shown: tuple[Decision, ...], cache: Path, progress: Progress, say: Say,
 ) -> SettledPlan:  # fmt: skip
     found = auto.weights_at_hand(recipe, facts, folder=weights, device=device, network=network)
-    probe, names = auto.make_probe(facts, device), tuple(found)
+    probe, names = auto.make_probe(facts, device, recipe.filters), tuple(found)
+    if recipe.filters != 1 and recipe.method == "auto":  # one network, which no published weights fit
+        recipe = recipe.changed(method="scratch")
     if recipe.method != "auto" or recipe.fusion != "single" or recipe.extra_inputs:  # the first rungs see images alone
         folds = max(recipe.members, 1)
         fits = folds * (recipe.folds + 1 if recipe.fusion == "stacked" and recipe.method != "features" else 1)

@@ -184,15 +184,18 @@ def preferred(device: str) -> tuple[str, ...]:
 
 
 @checked
-def build(name: str, *, outputs: int, channels: int = 3, dropout: float = 0.0) -> overread.networks.small.Network:
+def build(
+    name: str, *, outputs: int, channels: int = 3, dropout: float = 0.0, filters: float = 1.0
+) -> overread.networks.small.Network:
     """A network with fresh weights: features, maps and a linear head of ``outputs``.
 
     Images are (B, channels, H, W), volumes (B, channels, D, H, W), each side at least the table's
     ``minimum``. Weights are drawn from torch's generator: fork and seed it around the call. Auxiliary heads
     are left out and the first convolution takes any number of channels. Activations work in place, as
     published (SqueezeNet's features are a quarter slower otherwise): for gradients with respect to the last
-    maps use ``encode`` and ``pooled``, not hooks. Raises :class:`ArgumentError` for an unknown name,
-    :class:`UnavailableError` if the library is missing or does not fit the torch that is installed.
+    maps use ``encode`` and ``pooled``, not hooks. ``filters``: each convolution has so many times its filters
+    (:mod:`.fewer_filters`). Raises :class:`ArgumentError` for an unknown name, or for ``filters`` of a network that cannot
+    have others, :class:`UnavailableError` if the library is missing or does not fit the torch that is installed.
 
     >>> build("lenet5", outputs=10, channels=1).width
     84
@@ -202,7 +205,12 @@ def build(name: str, *, outputs: int, channels: int = 3, dropout: float = 0.0) -
     require(channels >= 1, "a network needs at least one input channel", given=channels)
     require(0 <= dropout < 1, "dropout must lie in [0, 1)", given=dropout)
     makers = {"overread": _ours, "torchvision": _from_torchvision, "timm": _from_timm}
-    return makers[BACKBONES[name].library](name, outputs=outputs, channels=channels, dropout=dropout)
+    made = makers[BACKBONES[name].library](name, outputs=outputs, channels=channels, dropout=dropout)
+    if filters == 1:
+        return made
+    from overread.networks.fewer_filters import with_filters
+
+    return with_filters(made, filters, side=BACKBONES[name].size)
 
 
 def _ours(name: str, *, outputs: int, channels: int, dropout: float) -> overread.networks.small.Network:

@@ -6,6 +6,7 @@ missing label is: it can be cut, flipped and moved like any batch. The body sees
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -56,6 +57,7 @@ class Fused(nn.Module):
             "stacked": lambda: ByView(body.width, places, outputs),
             "recurrent": lambda: Recurrent(body.width, units),
             "attention": lambda: Attention(body.width),
+            "gated-attention": lambda: GatedAttention(body.width),
         }
         self.fuse: Any = makers[fusion]()
         self.dropout = nn.Dropout(dropout)
@@ -95,6 +97,22 @@ class Fused(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The outputs before softmax or sigmoid, (B, outputs), of cases (B, V, C, H, W)."""
         return self.head(self.features(x))
+
+    def above(self) -> Above:
+        """What is learned above the body, with the same weights: of features of the body, which need not be made again."""
+        return Above(copy.deepcopy(self.fuse), copy.deepcopy(self.dropout), copy.deepcopy(self.head))
+
+
+class Above(nn.Module):
+    """A fusion and a head of features (B, V, F) of the images of cases, NaN where one is missing."""
+
+    def __init__(self, fuse: Any, dropout: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.fuse, self.dropout, self.head = fuse, dropout, head
+
+    def forward(self, features: Tensor) -> Tensor:
+        there = ~features[..., 0].isnan()
+        return self.head(self.fuse(self.dropout(features.nan_to_num()), there))
 
 
 @checked
@@ -271,11 +289,29 @@ class Attention(nn.Module):
         self.weigh = nn.Linear(self.look.out_features, 1, bias=False)
         nn.init.zeros_(self.weigh.weight)
 
+    def scores(self, features: Tensor) -> Tensor:
+        """What the share of each image grows with, (B, V)."""
+        return self.weigh(torch.tanh(self.look(features)))[..., 0]
+
     def weights(self, features: Tensor, mask: Tensor) -> Tensor:
         """The share (B, V) of each image, which add up to 1; 0 where there is none."""
-        score = self.weigh(torch.tanh(self.look(features)))[..., 0].float()
+        score = self.scores(features).float()
         score = score.masked_fill(~mask, torch.finfo(score.dtype).min)  # finite: a case may have no image at all
         return score.softmax(1) * mask
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         return (features * self.weights(features, mask)[..., None].to(features.dtype)).sum(1)
+
+
+class GatedAttention(Attention):
+    """As :class:`Attention`, by wᵀ (tanh(V h) · sigm(U h)): a gate that lets features through, since tanh is all but linear
+    near 0 (Ilse 2018, equation 9).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.gate = nn.Linear(width, self.look.out_features)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """What the share of each image grows with, (B, V)."""
+        return self.weigh(torch.tanh(self.look(features)) * torch.sigmoid(self.gate(features)))[..., 0]
