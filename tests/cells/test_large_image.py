@@ -1,13 +1,17 @@
 """Files larger than memory: the same objects as of the image in memory, from every way that a TIFF may lie on disk."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
 
+import overread as ov
 from overread.cells.large_image import opened, segment_file
-from overread.cells.segment import segment_image
+from overread.cells.segment import segment, segment_image
 from overread.core.errors import ImageError
 from overread.images.preprocess import Preprocess
 from overread.learning.model import About, Model, Origin, make_network
@@ -79,3 +83,24 @@ def test_what_is_no_image_is_refused(model, tmp_path):
     (tmp_path / "i.tif").write_bytes(b"II*\x00nothing")
     with pytest.raises(ImageError):
         segment_file(model, tmp_path / "i.tif", tmp_path / "labels.tif")
+
+
+def test_an_image_of_small_objects_is_enlarged_and_its_labels_come_back_at_its_size(model, tmp_path):
+    """Blobs of about 12 pixels, told by grey levels: from memory and from a file, at twice the size and more, and said."""
+    pixels = image(np.uint16, 1)
+    recipe = model.about.recipe
+    asked = replace(recipe.segmentation, enlarge=3.0)
+    larger = replace(model, about=replace(model.about, recipe=recipe.changed(segmentation=asked)))
+    path = tmp_path / "i.tif"
+    tifffile.imwrite(path, pixels[..., 0])
+    held, as_it_is = segment_image(larger, pixels), segment_image(model, pixels)
+    assert held.labels.shape == as_it_is.labels.shape == (300, 350)
+    assert sorted(np.unique(held.labels)) == list(range(len(held) + 1))
+    assert not np.array_equal(held.labels > 0, as_it_is.labels > 0)
+    assert np.array_equal(tifffile.imread(segment_file(larger, path, tmp_path / "labels.tif").path), held.labels)
+    tifffile.imwrite(tmp_path / "m.tif", as_it_is.labels.astype(np.uint16))
+    pd.DataFrame({"image": ["i.tif"], "mask": ["m.tif"], "patient": ["p"]}).to_csv(tmp_path / "index.csv", index=False)
+    cases, said = ov.read_cases(tmp_path / "index.csv", image="image", mask="mask", patient="patient"), []
+    ((_, outlines),) = segment(larger, cases, threads=1, say=said.append)
+    assert outlines == held
+    assert any("enlarged since their objects are small: 1 of 1" in line for line in said)

@@ -91,12 +91,12 @@ def segment_file(
             levels = levels_of(_counted(source, progress), asked.low, asked.high)
             scratch = Path(folder) / "labels.raw"
             with open(scratch, "wb") as handle:
-                numbers, classes = cut_source(
+                found = cut_source(
                     model, source, levels, lambda top, labels: _append(handle, labels), device, threads, progress
                 )
         with publish(out) as beside:
-            _write_tiff(beside, scratch, source.size, numbers, len(classes))
-    return SegmentedFile(out, source.size, len(classes), classes)
+            _write_tiff(beside, scratch, source.size, found.numbers, len(found.classes))
+    return SegmentedFile(out, source.size, len(found.classes), found.classes)
 
 
 @checked

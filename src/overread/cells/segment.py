@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from overread.cases.cases import Cases, paths
+from overread.cells.enlarged import Enlarged, Middle, magnification, median_across
 from overread.cells.native_store import histograms, levels_of, whole_numbers
 from overread.cells.tiled import Held, Reading, Source, cut_bands, read_bands
 from overread.core.errors import ImageError, checked, require
@@ -20,9 +22,15 @@ from overread.images.outlines.outlines import Outlines
 from overread.images.read import read_image
 from overread.learning.device import layout, pick_device
 from overread.learning.model import About, Model
-from overread.networks.instance_heads import layout_of
+from overread.networks.instance_heads import Cutting, layout_of
 
 __all__ = ["segment", "segment_image"]
+
+#: The side of the middle of an image in which the size of its objects is looked at, how often, and how many times it is
+#: enlarged where nothing is found there.
+LOOKED_AT, LOOKS, UNSEEN = 640, 2, 2.0
+
+Write = Callable[[int, NDArray[np.int32]], None]
 
 
 @checked
@@ -42,14 +50,21 @@ def _each(
     model: Model, cases: Cases, device: str, threads: int, progress: Progress, say: Say
 ) -> Iterator[tuple[int, Outlines]]:
     failed: list[ImageError] = []
+    enlarged: list[float] = []
     addresses = paths(cases)
     tasks = ((address, model.about.recipe.window) for address in addresses)
     for row, pixels in enumerate(contained(read_pixels, tasks, workers=1)):
         if isinstance(pixels, ImageError):
             failed.append(pixels)
         else:
-            yield row, segment_image(model, pixels, device=device, threads=threads)
+            outlines, times = _segmented(model, pixels, device, threads)
+            enlarged += [times] if times > 1 else []
+            yield row, outlines
         progress("outlining objects", row + 1, len(addresses))
+    if enlarged:
+        say(
+            f"  images enlarged since their objects are small: {len(enlarged)} of {len(addresses)}, at most {max(enlarged):g} times (as in training; segmentation.enlarge)"
+        )
     if failed:
         say(f"  images that cannot be read: {len(failed)} of {len(addresses)} — {failed[0].reason or failed[0]}")
 
@@ -69,8 +84,16 @@ def segment_image(
 ) -> Outlines:
     """The objects in an image (H, W, C) in memory, C 1 or 3 or as many as were learned from, of any whole numbers or floats.
 
-    Levels are taken from the whole image; what does not fit into a tile is seen in tiles with overlap.
+    Levels are taken from the whole image; what does not fit into a tile is seen in tiles with overlap. An image of small
+    objects is enlarged as the model's training was (see :mod:`overread.cells.enlarged`).
     """
+    return _segmented(model, pixels, device, threads, progress)[0]
+
+
+def _segmented(
+    model: Model, pixels: NDArray[Any], device: str, threads: int, progress: Progress = silent
+) -> tuple[Outlines, float]:
+    """The objects, and how many times the image was enlarged."""
     require_segmenter(model)
     held = model.about.preprocess.channels
     require(pixels.ndim == 3 and pixels.shape[2] in (held, *((1, 3) if held == 3 else ())), "an image is (H, W, C) of as many channels as were learned from",
@@ -83,26 +106,84 @@ def segment_image(
         made[top : top + len(labels)] = labels
 
     source, levels = Held(pixels), levels_of(histograms(pixels), asked.low, asked.high)
-    numbers, classes = cut_source(model, source, levels, write, device, threads, progress)
-    return Outlines(numbers[made], classes)
+    found = cut_source(model, source, levels, write, device, threads, progress)
+    return Outlines(found.numbers[made], found.classes), found.times
+
+
+@dataclass(frozen=True, eq=False)
+class CutSource:
+    """What number each provisional label of an image becomes, the class of each object, and how many times the image was enlarged."""
+
+    numbers: NDArray[np.int32]
+    classes: tuple[str, ...]
+    times: float
 
 
 @checked
 def cut_source(
-    model: Model, source: Source, levels: NDArray[np.float32], write: Any, device: str, threads: int, progress: Progress
-) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Write the provisional labels of an image band by band, from top to bottom; what number each becomes, and the class of each object."""
+    model: Model,
+    source: Source,
+    levels: NDArray[np.float32],
+    write: Write,
+    device: str,
+    threads: int,
+    progress: Progress,
+) -> CutSource:
+    """Write the provisional labels of an image band by band, ``write(first row, labels)``, from top to bottom."""
     if threads:
         torch.set_num_threads(threads)
     reading = reading_of(model.network, model.about, pick_device(device))
     assert model.about.cutting is not None
-    joined = cut_bands(
-        read_bands(reading, source, levels, progress), source.size, reading.shown, model.about.cutting, write
-    )
+    times = _times(reading, model.about.cutting, source, levels)
+    areas = np.zeros(1, np.int64)
+
+    def counted(top: int, labels: NDArray[np.int32]) -> None:
+        nonlocal areas
+        here = np.bincount(labels.ravel(), minlength=len(areas))
+        here[: len(areas)] += areas
+        areas = here
+        write(top, labels)
+
+    shown = Enlarged(source, times) if times > 1 else source
+    joined = cut_bands(read_bands(reading, shown, levels, progress), shown.size, reading.shown, model.about.cutting,
+                       shown.smaller(counted) if isinstance(shown, Enlarged) else counted)  # fmt: skip
     numbers, votes = joined.numbers()
-    names = model.target.names
+    there = (
+        np.bincount(numbers, weights=np.pad(areas, (0, len(numbers) - len(areas))), minlength=len(votes) + 1)[1:] > 0
+    )
+    order = np.concatenate([[0], np.where(there, np.cumsum(there), 0)]).astype(
+        np.int32
+    )  # none that enlarging alone showed
+    names, votes = model.target.names, votes[there]
     several = len(names) > 1
-    return numbers, tuple(names[int(vote.argmax())] if several else "" for vote in votes)
+    return CutSource(order[numbers], tuple(names[int(vote.argmax())] if several else "" for vote in votes), times)
+
+
+def _times(reading: Reading, cutting: Cutting, source: Source, levels: NDArray[np.float32]) -> float:
+    """How many times an image is enlarged: by the size of the objects that the network finds in its middle as it is,
+    and again in what that size makes of it."""
+    most, times = max(reading.segmentation.enlarge, 1.0), 1.0
+    for _ in range(LOOKS if most > 1 else 0):
+        across = _across(reading, cutting, Middle(source, LOOKED_AT), times, levels)
+        unseen = min(most, UNSEEN) if times == 1 else 1.0  # none is found, perhaps since they are so small
+        wanted = magnification(across, most) if across > 0 else unseen
+        if wanted == times:
+            break
+        times = wanted
+    return times
+
+
+def _across(reading: Reading, cutting: Cutting, source: Source, times: float, levels: NDArray[np.float32]) -> float:
+    """How many of the image's pixels the median object found is across; NaN where none is."""
+    shown = Enlarged(source, times) if times > 1 else source
+    areas = np.zeros(0, np.int64)
+
+    def count(top: int, labels: NDArray[np.int32]) -> None:
+        nonlocal areas
+        areas = np.bincount(labels.ravel())[1:]
+
+    cut_bands(read_bands(reading, shown, levels), shown.size, reading.shown, cutting, count, rows=shown.size[0])
+    return median_across(areas) / times
 
 
 @checked

@@ -16,10 +16,11 @@ from overread.cases.cases import Cases, mask_paths, paths
 from overread.cases.split import Split
 from overread.cells.cut_search import snapshot_precision, tune
 from overread.cells.dense_losses import dense_loss
+from overread.cells.enlarged import ACROSS, MOST, Enlarged, enlarged_labels, magnification, median_across
 from overread.cells.instance_cut import Maps
 from overread.cells.native_store import NativeStore, pack_native
 from overread.cells.segment import reading_of
-from overread.cells.tiled import Held, Reading, read_bands
+from overread.cells.tiled import Held, Reading, Source, read_bands
 from overread.cells.tiles import STANDARD, Tiles, pieces, scaled
 from overread.core.errors import InputError, UnavailableError, UnsoundError, checked, require
 from overread.core.files import build as build_fields
@@ -35,7 +36,7 @@ from overread.learning.model import About, Decision, Model, Origin, make_unet
 from overread.learning.recipe import AUTO, Recipe
 from overread.networks import weights as stores
 from overread.networks.backbones import BACKBONES, build
-from overread.networks.instance_heads import STRONGEST, layout_of
+from overread.networks.instance_heads import STRONGEST, Segmentation, layout_of
 from overread.networks.stages import stage_of, stages
 from overread.networks.unet import UNet, copied_from
 
@@ -108,11 +109,10 @@ def train_segmenter(
     shown = layout_of(recipe.segmentation, cases.target.outputs)
     weighted = recipe.loss == "boundary-weighted"
     boundary = (recipe.segmentation.boundary_weight, recipe.segmentation.boundary_sigma) if weighted else None
-    rows = pieces(
-        data.store, data.training, recipe.segmentation.tile * recipe.segmentation.zoom, recipe.segmentation.tiles
-    )
+    times = _magnifications(data, recipe.segmentation)
+    rows = pieces(data.store, data.training, recipe.segmentation.tile * recipe.segmentation.zoom, recipe.segmentation.tiles, times)  # fmt: skip
     batches = Tiles(data.store, rows, recipe.batch_size, recipe.segmentation, shown, about.preprocess, recipe.augmentation, data.kinds,
-                    boundary, recipe.seed, device)  # fmt: skip
+                    boundary, recipe.seed, device, times)  # fmt: skip
     loss = dense_loss(shown, recipe.loss, smoothing=recipe.label_smoothing)
     shares = _source_shares(data, recipe)
     judge = _judge(data, about, boundary, device)
@@ -211,6 +211,12 @@ def _sizes(data: SegmentationData) -> NDArray[np.float64]:
     return np.sqrt(4 / np.pi * areas[areas > 0])
 
 
+def _magnifications(data: SegmentationData, asked: Segmentation) -> NDArray[np.float64]:
+    """How many times each image of the store is enlarged, by the size of its true objects."""
+    across = [median_across(np.bincount(np.asarray(row.labels).ravel())[1:]) / asked.zoom for row in data.store.rows]
+    return np.array([magnification(each, max(asked.enlarge, 1.0)) for each in across])
+
+
 # -- the plan ----------------------------------------------------------------------------------------------------------
 
 
@@ -234,6 +240,11 @@ def _planned(
         zoom = int(min(8, max(1, 2 ** math.ceil(math.log2(median / SEEN))))) if median > SEEN else 1
         asked = replace(asked, zoom=zoom)
         settle("zoom", f"1/{zoom}" if zoom > 1 else "1", f"the median object is {median:.0f} pixels across")
+    if not asked.enlarge:
+        asked = replace(asked, enlarge=MOST if asked.zoom == 1 else 1.0)
+        small = int((_magnifications(data, asked)[data.training] > 1).sum())
+        settle("enlarge", f"up to {asked.enlarge:g} times" if asked.enlarge > 1 else "never",
+               f"the median object is brought to {ACROSS:.0f} pixels across where it is smaller, as in {small} of {count(len(data.training), 'training image')}")  # fmt: skip
     if not asked.tile:
         asked = replace(asked, tile=TILE)
         settle("tile", f"{TILE} pixels", "seven and more objects across")
@@ -448,7 +459,7 @@ def _source_shares(data: SegmentationData, recipe: Recipe) -> torch.Tensor | Non
     return torch.from_numpy((shares / mean).astype(np.float32))
 
 
-def _some(data: SegmentationData) -> list[int]:
+def _some(data: SegmentationData, asked: Segmentation) -> list[int]:
     """Tuning images, the first of each source in turn, up to :data:`TUNED` pixels."""
     order: list[int] = []
     left = {
@@ -457,29 +468,44 @@ def _some(data: SegmentationData) -> list[int]:
     }
     while any(left.values()):
         order += [rows.pop(0) for rows in left.values() if rows]
-    total = np.cumsum([math.prod(data.store.rows[row].size) for row in order])
+    times = _magnifications(data, asked)
+    total = np.cumsum([math.prod(data.store.rows[row].size) * times[row] ** 2 for row in order])
     return [row for row, pixels in zip(order, total, strict=True) if pixels <= TUNED] or order[:1]
 
 
 @checked
-def whole_maps(reading: Reading, pixels: NDArray, levels: NDArray[np.float32]) -> Maps:
+def whole_maps(reading: Reading, source: Source, levels: NDArray[np.float32]) -> Maps:
     """What the network says of an image in memory."""
-    bands = [maps for _, maps in read_bands(reading, Held(pixels), levels)]
+    bands = [maps for _, maps in read_bands(reading, source, levels)]
     return Maps(
         np.concatenate([band.pixels for band in bands], axis=1), np.concatenate([band.places for band in bands], axis=1)
     )
 
 
+def _maps_of(reading: Reading, data: SegmentationData, row: int, times: NDArray[np.float64]) -> Maps:
+    """What the network says of an image, enlarged as the size of its true objects asks for."""
+    held = Held(data.store.rows[row].pixels)
+    return whole_maps(
+        reading, Enlarged(held, float(times[row])) if times[row] > 1 else held, data.store.rows[row].levels
+    )
+
+
+def _truth_of(data: SegmentationData, row: int, times: NDArray[np.float64]) -> NDArray[np.int64]:
+    return np.asarray(enlarged_labels(np.asarray(data.store.rows[row].labels, np.int64), float(times[row])))
+
+
 def _judge(data: SegmentationData, about: About, boundary: tuple[float, float] | None, device: str) -> Judge:
     """The mean AP over IoU .5–.95 and sources on tuning images, before any tuning; and the loss on their middles."""
-    rows = _some(data)
+    rows = _some(data, about.recipe.segmentation)
     asked, classes = about.recipe.segmentation, about.target.outputs
     shown = layout_of(asked, classes)
     loss = dense_loss(shown, about.recipe.loss)
-    tiles = Tiles(data.store, np.array(rows), len(rows), replace(asked, invert=0.0, grey=0.0), shown, about.preprocess,
-                  type(about.recipe.augmentation)(), data.kinds, boundary, about.recipe.seed, device)  # fmt: skip
+    plain_ones = replace(asked, invert=0.0, grey=0.0, as_it_is=0.0)
+    times = _magnifications(data, asked)
+    tiles = Tiles(data.store, np.array(rows), len(rows), plain_ones, shown, about.preprocess, type(about.recipe.augmentation)(), data.kinds,
+                  boundary, about.recipe.seed, device, times)  # fmt: skip
     held: list[tuple[torch.Tensor, torch.Tensor]] = []
-    truths = [np.asarray(data.store.rows[row].labels, np.int64) for row in rows]
+    truths = [_truth_of(data, row, times) for row in rows]
 
     def judge(network: nn.Module) -> dict[str, float]:
         network.eval()
@@ -493,7 +519,7 @@ def _judge(data: SegmentationData, about: About, boundary: tuple[float, float] |
         with torch.inference_mode():
             for x, y in held:
                 losses.append(float(loss(network(x).float(), y)) * len(x))
-        maps = [whole_maps(reading, data.store.rows[row].pixels, data.store.rows[row].levels) for row in rows]
+        maps = [_maps_of(reading, data, row, times) for row in rows]
         score = snapshot_precision(maps, truths, reading.shown, groups=[data.sources[row] for row in rows])
         return {"score": score, "loss": sum(losses) / len(rows)}
 
@@ -503,10 +529,11 @@ def _judge(data: SegmentationData, about: About, boundary: tuple[float, float] |
 def _tuned(
     network: nn.Module, data: SegmentationData, about: About, device: str, progress: Progress
 ) -> tuple[About, Decision]:
-    rows = _some(data)
+    rows = _some(data, about.recipe.segmentation)
     reading = reading_of(network.eval(), about, device)
-    maps = [whole_maps(reading, data.store.rows[row].pixels, data.store.rows[row].levels) for row in rows]
-    truths = [np.asarray(data.store.rows[row].labels, np.int64) for row in rows]
+    times = _magnifications(data, about.recipe.segmentation)
+    maps = [_maps_of(reading, data, row, times) for row in rows]
+    truths = [_truth_of(data, row, times) for row in rows]
     cutting, score, before = tune(
         maps, truths, reading.shown, groups=[data.sources[row] for row in rows], progress=progress
     )

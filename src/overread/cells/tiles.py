@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +34,8 @@ class Tiles:
     """The training tiles of a store, in the form that :func:`overread.learning.loop.optimise` wants batches.
 
     ``rows``: which images teach, each as often as it stands there in an epoch. ``kinds``: of each image of the store
-    which class each object is. ``boundary``: w0 and σ where the loss weighs what lies between objects.
+    which class each object is. ``boundary``: w0 and σ where the loss weighs what lies between objects. ``times``: how many times each
+    image of the store is enlarged, none where none is given (see :mod:`.enlarged`).
     """
 
     store: NativeStore
@@ -47,6 +49,7 @@ class Tiles:
     boundary: tuple[float, float] | None = None
     seed: int = 0
     device: str = "cpu"
+    times: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -77,15 +80,23 @@ class Tiles:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         row = int(self.rows[entry])
         native = self.store.rows[row]
-        matrix = self._aimed(native.size, entry, epoch, drawn, place)
+        matrix = self._aimed(native.size, self._enlarged(row, entry, epoch), entry, epoch, drawn, place)
         pixels, labels = _warped(native, matrix, self.segmentation, self.preprocess.channels)
         pixels = self._recoloured(pixels, entry, epoch, drawn, place)
         return pixels, targets(labels, self.layout, kinds=self.kinds[row].tolist(), boundary=self.boundary)
 
-    def _aimed(self, size: tuple[int, int], entry: int, epoch: int, drawn: Drawn, place: int) -> NDArray[np.float64]:
+    def _enlarged(self, row: int, entry: int, epoch: int) -> float:
+        if self.times is None or self.times[row] == 1:
+            return 1.0
+        plain = float(random.uniform(self.seed, epoch, entry, "as it is")) < self.segmentation.as_it_is
+        return 1.0 if plain else float(self.times[row])
+
+    def _aimed(
+        self, size: tuple[int, int], times: float, entry: int, epoch: int, drawn: Drawn, place: int
+    ) -> NDArray[np.float64]:
         """The drawn map from tile to image with the middle of the tile at a place drawn within the image."""
-        zoom = self.segmentation.zoom
-        matrix, half = drawn.matrices[place] * zoom, self.segmentation.tile / 2 / drawn.scale[place] * zoom
+        shown = self.segmentation.zoom / times
+        matrix, half = drawn.matrices[place] * shown, self.segmentation.tile / 2 / drawn.scale[place] * shown
         middle = (self.segmentation.tile - 1) / 2
         aims = []
         for axis, side in (("x", size[1]), ("y", size[0])):
@@ -198,13 +209,17 @@ STANDARD = Augmentation(
 
 
 @checked
-def pieces(store: NativeStore, rows: NDArray[np.int64], tile: int, total: int) -> NDArray[np.int64]:
+def pieces(
+    store: NativeStore, rows: NDArray[np.int64], tile: int, total: int, times: NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
     """Which rows an epoch of about ``total`` tiles shows: each as often as the root of its tiles says, at least once.
+
+    ``times``: how many times each image of the store is enlarged.
 
     A large image has more to tell than a small one, but the tiles of one image are alike.
     """
-    share = np.array(
-        [np.sqrt(max(1.0, store.rows[row].pixels.shape[0] * store.rows[row].pixels.shape[1] / tile**2)) for row in rows]
-    )
-    times = np.maximum(1, np.rint(share * (total / share.sum())).astype(np.int64))
-    return np.repeat(rows, times)
+    larger = np.ones(len(store)) if times is None else times
+    areas = np.array([math.prod(store.rows[row].size) * larger[row] ** 2 for row in rows.tolist()])
+    share = np.sqrt(np.maximum(1.0, areas / tile**2))
+    often = np.maximum(1, np.rint(share * (total / share.sum())).astype(np.int64))
+    return np.repeat(rows, often)

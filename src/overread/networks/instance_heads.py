@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from overread.core.errors import checked, one_of, require
+from overread.core.files import later
 
 INSTANCE_HEADS = ("sigmoid", "boundary", "offsets", "stars")
 #: The one that a plan takes; see docs/decisions/cells.md.
@@ -39,7 +40,9 @@ class Segmentation:
     become 0 and 1. ``invert`` and ``grey``: the share of training tiles that are shown as their negative, and without
     their colours. ``margin``: pixels around a tile that are seen and not answered for where an image is taken tile by
     tile; ``largest``: the side of such a tile. ``zoom``: pixels of the image that become one of the network's along a side, so
-    that objects are of a size that it sees whole; tiles, margins and rays are counted in the network's pixels.
+    that objects are of a size that it sees whole; tiles, margins and rays are counted in the network's pixels. ``enlarge``:
+    the most times that an image is shown larger whose objects are small, 1 never; ``as_it_is``: the share of training tiles
+    that are not enlarged, of which the network learns to tell how large the objects of a new image are.
     """
 
     head: str = ""
@@ -57,6 +60,8 @@ class Segmentation:
     margin: int = 64
     largest: int = 640
     zoom: int = 0
+    enlarge: float = later(0.0)
+    as_it_is: float = later(0.25)
 
     def __post_init__(self) -> None:
         one_of(self.head, ("", *INSTANCE_HEADS), "the head")
@@ -85,6 +90,12 @@ class Segmentation:
         require(self.tiles >= 0, "tiles must not be negative", given=self.tiles)
         require(self.margin >= 0 and self.margin % 32 == 0, "margin must be a multiple of 32", given=self.margin)
         require(self.zoom in (0, 1, 2, 4, 8), "zoom must be 1, 2, 4 or 8, or 0 for the plan to choose", given=self.zoom)
+        require(
+            self.enlarge == 0 or 1 <= self.enlarge <= 8,
+            "enlarge must lie within 1 … 8, or be 0 for the plan to choose",
+            given=f"{self.enlarge:g}",
+        )
+        require(0 <= self.as_it_is <= 1, "as_it_is is a share within 0 … 1", given=f"{self.as_it_is:g}")
         fits = self.largest % 32 == 0 and 2 * self.margin < self.largest <= 4096
         require(fits, "largest must be a multiple of 32, above twice the margin and at most 4096", given=self.largest)
 
