@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from overread.core.errors import one_of, require
+from overread.images.slides.tissue import TissueSettings
 
 #: What is pooled: each tile has an answer and the slide's is made of its heat map, or the slide alone has one, of all its
 #: tiles by attention.
@@ -31,7 +32,8 @@ class Tiles:
     ``maximum``, ``mean of 5`` (the highest), or ``auto``, chosen on tuning slides. ``radius`` in µm within which the highest
     place of a heat map stands for a lesion. ``least_tissue``: share of a tile that must be tissue for it to be looked at.
     ``bits`` of a heat map, 8 or 16. ``pooling``: ``tiles``, or ``attention`` where slides have a label and no outlines (Ilse
-    2018, arXiv:1802.04712); ``bag``: tiles of a slide that it weighs at most, evenly spread.
+    2018, arXiv:1802.04712); ``bag``: tiles of a slide that it weighs at most, evenly spread. ``tissue``: how it is told
+    from glass, see :class:`overread.images.slides.tissue.TissueSettings`.
 
     >>> Tiles(mpp=(0.5, 1.0, 2.0)).views
     ('0.5', '1', '2')
@@ -49,9 +51,10 @@ class Tiles:
     score: str = "auto"
     radius: float = 100.0
     least_tissue: float = 0.25
-    bits: int = 8
+    bits: int = 16
     pooling: str = "tiles"
     bag: int = 128
+    tissue: TissueSettings = field(default_factory=TissueSettings)
 
     def __post_init__(self) -> None:
         one_of(self.pooling, POOLINGS_OF_SLIDES, "tiles.pooling")

@@ -1,0 +1,127 @@
+"""From a heat map to lesions: its highest places, each with what lies around it put aside, and the regions above a threshold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from overread.core.errors import checked, require
+
+__all__ = ["COLUMNS", "found_lesions", "lowest_code", "regions_above"]
+
+#: What is told of a lesion that was found: its place and area in microns, and the probability at that place.
+COLUMNS = ("x", "y", "score", "area")
+#: Candidates that are looked at together.
+_TOGETHER = 1 << 16
+#: Cells that touch at a corner are one region.
+_NEIGHBOURS = np.ones((3, 3), np.int8)
+
+
+@checked
+def lowest_code(least: float, bits: int) -> int:
+    """The lowest code of a heat map that stands for a probability of at least ``least``; 1 is the code of 0.
+
+    >>> lowest_code(0.5, 8), lowest_code(0.0, 8), lowest_code(1.0, 16)
+    (128, 1, 65535)
+    """
+    require(0 <= least <= 1, "a threshold of a heat map must lie in 0 … 1", given=least)
+    return 1 + int(np.ceil(least * (2**bits - 2) - 1e-6))
+
+
+@checked
+def found_lesions(
+    codes: NDArray[np.unsignedinteger], *, cell: float, radius: float, least: float, origin: tuple[float, float] = (0.0, 0.0)
+) -> pd.DataFrame:  # fmt: skip
+    """The lesions of a heat map: the highest cell, then the highest of those farther than ``radius`` from it, and so on
+    while they reach ``least`` (Liu 2017, arXiv:1703.02442, section 3, where the radius is 6 cells and ``least`` .5).
+
+    ``codes`` (H, W), uint8 or uint16: 0 where nobody looked, else 1 + p × (2^bits − 2); ``cell`` and ``radius`` in µm, from
+    centre to centre. Of cells with one code that comes first whose neighbourhood holds the most (squares within the radius,
+    :func:`sides_around`: the middle of a plateau), then the upper, then the left one, so that the order is that of places alone. Gives :data:`COLUMNS`, the
+    highest first: ``x``, ``y`` the centre of the cell in µm, ``score`` 0 … 1, and ``area`` in µm² of the region of cells
+    of at least ``least`` that it lies in, which several lesions may share. Memory: some 40 bytes a cell.
+    """
+    require(codes.ndim == 2 and codes.dtype in (np.uint8, np.uint16), "a heat map holds codes of 8 or 16 bits, (H, W)",
+            given=f"{codes.dtype}, {codes.shape}")  # fmt: skip
+    require(
+        cell > 0 and radius >= 0, "the side of a cell must be above 0, and a radius not below", given=(cell, radius)
+    )
+    bits = 8 * codes.dtype.itemsize
+    lowest = lowest_code(least, bits)
+    places = _peaks(codes, lowest, radius / cell)
+    row, column = np.divmod(places, max(1, codes.shape[1]))
+    region, _ = ndimage.label(codes >= lowest, _NEIGHBOURS)
+    cells = np.bincount(region.ravel())[region.ravel()[places]] if len(places) else np.empty(0, np.int64)
+    scores = (codes[row, column].astype(np.float64) - 1) / (2**bits - 2)
+    return pd.DataFrame({"x": origin[0] + (column + 0.5) * cell, "y": origin[1] + (row + 0.5) * cell,
+                         "score": scores, "area": cells * cell**2})  # fmt: skip
+
+
+@checked
+def regions_above(codes: NDArray[np.unsignedinteger], least: float) -> NDArray[np.int32]:
+    """The connected regions (H, W) of cells of at least ``least``, numbered from 1 from the upper left; 0 elsewhere."""
+    region, _ = ndimage.label(codes >= lowest_code(least, 8 * codes.dtype.itemsize), _NEIGHBOURS)
+    return region.astype(np.int32)
+
+
+def _peaks(codes: NDArray[np.unsignedinteger], lowest: int, reach: float) -> NDArray[np.int64]:
+    """The flat places of the peaks, the highest first; ``reach``: the radius in cells."""
+    order = _ranked(codes, lowest, int(reach))
+    height, width = codes.shape
+    gone, disc, found = np.zeros(codes.shape, bool), _disc(reach), list[int]()
+    arm = len(disc) // 2
+    for start in range(0, len(order), _TOGETHER):
+        part = order[start : start + _TOGETHER]
+        for place in part[~gone.ravel()[part]].tolist():
+            row, column = divmod(place, width)
+            if gone[row, column]:
+                continue
+            found.append(place)
+            top, left = max(0, row - arm), max(0, column - arm)
+            bottom, right = min(height, row + arm + 1), min(width, column + arm + 1)
+            at, across = top - row + arm, left - column + arm
+            gone[top:bottom, left:right] |= disc[at : at + bottom - top, across : across + right - left]
+    return np.array(found, np.int64)
+
+
+def _ranked(codes: NDArray[np.unsignedinteger], lowest: int, arm: int) -> NDArray[np.int64]:
+    """The flat places of the cells of at least ``lowest``: by code, then by what their neighbourhood holds, then by place."""
+    places = np.flatnonzero(codes >= lowest)
+    flat = codes.ravel()[places].astype(np.int64)
+    row, column = np.divmod(places, max(1, codes.shape[1]))
+    around = _around(codes, row, column, min(arm, max(codes.shape)))
+    order = np.lexsort((-around, -flat))  # stable: of equal ones in the order of their places
+    return places[order]
+
+
+def _around(codes: NDArray[np.unsignedinteger], row: NDArray[np.int64], column: NDArray[np.int64], arm: int) -> NDArray[np.int64]:  # fmt: skip
+    """What lies around some cells, the nearer the more: the sums of the codes in squares of :func:`sides_around` cells."""
+    height, width = codes.shape
+    total = np.zeros((height + 1, width + 1), np.int64)
+    np.cumsum(codes, axis=0, dtype=np.int64, out=total[1:, 1:])
+    np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
+    found = np.zeros(len(row), np.int64)
+    for each in sides_around(arm):
+        top, bottom = np.maximum(row - each, 0), np.minimum(row + each + 1, height)
+        left, right = np.maximum(column - each, 0), np.minimum(column + each + 1, width)
+        found += total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+    return found
+
+
+@checked
+def sides_around(arm: int) -> list[int]:
+    """How far the squares around a cell reach, in cells each way: up to ``arm``, some eight of them.
+
+    >>> sides_around(3), sides_around(0), sides_around(20)
+    ([1, 2, 3], [], [1, 4, 6, 9, 12, 15, 17, 20])
+    """
+    return np.unique(np.rint(np.linspace(1, arm, min(arm, 8))).astype(np.int64)).tolist() if arm else []
+
+
+def _disc(reach: float) -> NDArray[np.bool_]:
+    """Which cells of a square lie within ``reach`` cells of its middle."""
+    arm = int(reach * (1 + 1e-9))
+    away = np.arange(-arm, arm + 1) ** 2
+    return away[:, None] + away[None] <= (reach * (1 + 1e-9)) ** 2

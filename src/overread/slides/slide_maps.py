@@ -1,0 +1,171 @@
+"""The heat maps of many slides, one after the other: what they take is told before the first, and the time left over all of them.
+
+Several processes, on one machine or several, may map the same slides into the same folder: each takes those that no other
+is at work on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from overread.cases.cases import Cases, paths
+from overread.core.errors import ImageError, UnavailableError, checked, require
+from overread.core.files import cores, fingerprint, read_json, write_json
+from overread.core.phrases import count
+from overread.core.progress import Progress, Say, silent, unheard
+from overread.images.address import parse
+from overread.images.slides.slide import Slide, open_slide, slide_digest
+from overread.images.slides.tissue import Tissue, find_tissue
+from overread.learning.auto import duration
+from overread.learning.device import pick_device
+from overread.learning.model import Model
+from overread.slides.heat_map import HeatMap
+from overread.slides.map_grid import blocks_of, looked_at, read_block
+from overread.slides.map_slide import MOST_WORKERS, MapJob, map_job, map_slide, tiles_of
+from overread.slides.tile_answers import TileAnswers, largest_batch
+
+__all__ = ["SlideMaps", "kept_tissue", "map_slides", "slide_at"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SlideMaps:
+    """Heat maps of the slides of a table, by row; and of rows that have none the reason, without the name of a file."""
+
+    maps: dict[int, HeatMap] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+
+
+@checked
+def map_slides(
+    model: Model, cases: Cases, folder: str | os.PathLike[str], names: Sequence[str], *, threshold: float = math.nan, device: str = "",
+    threads: int = 0, workers: int = 0, progress: Progress = silent, say: Say = unheard,
+) -> SlideMaps:  # fmt: skip
+    """The heat map of each slide of ``cases``: ``NAME.tif`` in ``folder``, and beside it the tissue that was found, ``NAME.tissue.png``.
+
+    ``names`` of the files, one a row, without an ending; the rest as in :func:`overread.slides.map_slide.map_slide`. Slides that
+    cannot be read, or show no tissue, are set aside with their reason. ``say`` hears how many tiles will be read and about how
+    long that takes. What is there of an earlier call is kept.
+    """
+    require(len(names) == len(cases), "there is a name for each slide", given=f"{len(names)} for {len(cases)}")
+    home, addresses, errors = Path(folder), paths(cases), dict[int, str]()
+    wanted = _wanted(model, addresses, home, names, errors, progress)
+    rows = [row for row, places in wanted.items() if places]
+    errors |= {row: "no tissue was found on the slide" for row, places in wanted.items() if not places}
+    total, done, maps, later = sum(wanted.values()), 0, dict[int, HeatMap](), list[int]()
+    if rows:
+        say(
+            _forecast(
+                model, _job(model, addresses[rows[0]], home, names[rows[0]]), total, len(rows), device, threads, workers
+            )
+        )
+    for wait, todo in ((0.0, rows), (-1.0, later)):
+        for row in todo:
+            try:
+                job = _job(model, addresses[row], home, names[row])
+                maps[row] = map_slide(model, job.slide, home / f"{names[row]}.tif", job=job, threshold=threshold, device=device, threads=threads,
+                                      workers=workers, wait=wait, progress=_from(progress, done, total), say=say)  # fmt: skip
+            except ImageError as error:
+                errors[row] = error.reason or error.what
+            except UnavailableError:
+                if wait:
+                    raise
+                later.append(row)  # another process is at it: looked at again when all others are done
+                continue
+            done += wanted[row]
+    progress("mapping slides", total, total)
+    if errors:
+        say(
+            f"  {count(len(errors), 'slide')} of {len(cases):,} {'is' if len(errors) == 1 else 'are'} set aside: {next(iter(errors.values()))}"
+        )
+    return SlideMaps(dict(sorted(maps.items())), dict(sorted(errors.items())))
+
+
+@checked
+def slide_at(address: str) -> Slide:
+    """The slide of an address ``file#slide&mpp=…``; raises :class:`ImageError`."""
+    held = parse(address)
+    return open_slide(held.path, mpp=held.mpp)
+
+
+def _from(progress: Progress, before: int, total: int) -> Progress:
+    """Progress of one slide as of all."""
+
+    def tell(what: str, done: int, of: int) -> None:
+        if before + done < total:  # the last call is the driver's own
+            progress("mapping slides", before + done, total)
+
+    return tell
+
+
+def _wanted(
+    model: Model, addresses: Sequence[str], home: Path, names: Sequence[str], errors: dict[int, str], progress: Progress
+) -> dict[int, int]:  # fmt: skip
+    """Of each slide that can be read how many places are looked at; its tissue lies in the folder then."""
+    found = dict[int, int]()
+    for row, address in enumerate(addresses):
+        try:
+            found[row] = _job(model, address, home, names[row]).wanted
+        except ImageError as error:
+            errors[row] = error.reason or error.what
+        progress("finding tissue", row + 1, len(addresses))
+    return found
+
+
+def _job(model: Model, address: str, home: Path, name: str) -> MapJob:
+    slide = slide_at(address)
+    return map_job(model, slide, kept_tissue(model, slide, home / f"{name}.tissue.png"))
+
+
+@checked
+def kept_tissue(model: Model, slide: Slide, path: Path) -> Tissue:
+    """The tissue of a slide as it lies in ``path``; found and put there where it is that of another slide, other settings, or none."""
+    of, settings = path.with_suffix(".of.json"), tiles_of(model).tissue
+    key = fingerprint([slide_digest(slide.path), slide.mpp, settings])
+    if path.exists() and of.exists() and read_json(of) == {"of": key}:
+        return Tissue.load(path)
+    found = find_tissue(slide, settings)
+    found.save(path)
+    write_json(of, {"of": key})
+    return found
+
+
+# -- how long it will take ------------------------------------------------------------------------------------------
+
+
+def _forecast(model: Model, job: MapJob, places: int, slides: int, device: str, threads: int, workers: int) -> str:
+    """What will be read, and about how long that takes by the first block of the first slide."""
+    device = pick_device(device)
+    band = next(number for number in range(job.grid.bands) if looked_at(job.grid, job.tissue, job.tiles, number).any())
+    block = blocks_of(job.grid, looked_at(job.grid, job.tissue, job.tiles, band), band)[0]
+    try:
+        reading, pixels = _timed(lambda: read_block(job.slide, job.grid, job.tiles, block))
+        which = np.flatnonzero(pixels.read)
+    except ImageError:
+        which = np.empty(0, np.int64)
+    tiles = count(places * len(job.tiles.mpp), "tile")
+    head = f"  {tiles} of {count(slides, 'slide')} will be read"
+    if not len(which):
+        return head
+    answers = TileAnswers.of(model, device, largest_batch(device))
+    some = pixels.tiles(which[: answers.cells])
+    answers(some)  # the first pass of a network is slower
+    computing = _timed(lambda: answers(some))[0] / len(some)
+    workers = (workers or min(cores(), MOST_WORKERS)) if device == "cpu" else 1
+    each = max(reading / len(block) / (threads or 2), computing / workers)
+    return f"{head} at {places:,} places, about {duration(places * each)}"
+
+
+def _timed(work: Callable[[], T]) -> tuple[float, T]:
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found

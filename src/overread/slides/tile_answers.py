@@ -1,0 +1,71 @@
+"""What a model says of the tiles of a slide that are in memory: the probability of a positive class at each place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from overread.core.errors import UnsoundError, checked, require
+from overread.images.crop import crop
+from overread.images.preprocess import resize
+from overread.learning.device import layout, to_tensor
+from overread.learning.model import Model
+from overread.learning.predict import outputs_of
+
+
+@dataclass(frozen=True, eq=False)
+class TileAnswers:
+    """A network that is asked of places of a slide, ``cells`` of them at a time.
+
+    ``order``: which magnification stands in each place of the network. Tiles are prepared as the model's contract says, and
+    turned in as many orientations as its recipe names, whose outputs are averaged, as in prediction.
+    """
+
+    network: nn.Module
+    model: Model
+    device: str
+    cells: int
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: Model, device: str, tiles_at_a_time: int) -> TileAnswers:
+        """``model`` on a device, asked of so many tiles at a time. Raises :class:`ArgumentError` where its views are not the
+        magnifications of its tiles."""
+        views = model.about.recipe.tiles.views
+        known = model.about.views or views
+        require(set(known) <= set(views), "the model's views are not the magnifications of its tiles", given=f"{', '.join(known)}; tiles {', '.join(views)}")  # fmt: skip
+        order = tuple(views.index(view) for view in known)
+        return cls(layout(model.network, device).eval(), model, device, max(1, tiles_at_a_time // len(order)), order)
+
+    def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The probability (n,) of places by their tiles (n, V, size, size, 3), a magnification each, the finest first."""
+        about, task = self.model.about, self.model.target.task
+        shown = tiles[:, list(self.order)]
+        places, views = shown.shape[:2]
+        pixels = np.stack([self._prepared(tile) for tile in shown.reshape(-1, *shown.shape[2:])])
+        x = to_tensor(pixels, about.preprocess, self.model.mean_image, self.device)  # (n V, C, H, W)
+        together = about.recipe.fusion != "single"
+        x = x.unflatten(0, (places, views)) if together else x
+        outputs = outputs_of(self.network, x, about.recipe.views, x.device.type)
+        made = task.probabilities(outputs).cpu().numpy().astype(np.float64)
+        made = made if together else made.reshape(places, views, -1).mean(axis=1)  # as of the images of a case
+        if not np.isfinite(made).all():
+            raise UnsoundError(
+                "the model's answers are not finite numbers", given=f"{places} places of a slide", todo="train it again"
+            )
+        return made[:, [self.model.target.names.index(name) for name in self.model.target.positive]].sum(axis=1)
+
+    def _prepared(self, tile: NDArray[np.uint8]) -> NDArray[Any]:
+        """A tile (size, size, 3) as :func:`overread.images.preprocess.prepared` makes it of an image that was read."""
+        preprocess = self.model.about.preprocess
+        return resize(crop(tile, preprocess.crop)[0] if preprocess.crop != "none" else tile, preprocess)
+
+
+@checked
+def largest_batch(device: str) -> int:
+    """Tiles that a network sees at a time: 16 on a processor, where more are no quicker, 128 elsewhere."""
+    return 16 if device.partition(":")[0] == "cpu" else 128

@@ -1,0 +1,122 @@
+"""Maps of several slides: what is set aside and why, what is told before, and what an earlier call left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from overread.cases.cases import Cases
+from overread.core.files import folder_lock
+from overread.images.slides.slide import open_slide
+from overread.images.slides.tile_settings import Tiles
+from overread.images.slides.tissue import Tissue, TissueSettings
+from overread.slides.map_slide import map_slide
+from overread.slides.slide_maps import map_slides, slide_at
+
+from .conftest import TUMOUR, Redness
+
+TILES = Tiles(size=32, centre=16, stride=32, mpp=(1.0,), tissue=TissueSettings(sharpness=0.0, mpp=4.0))
+
+
+@pytest.fixture
+def cases(make_slide, tmp_path) -> Cases:
+    """Two slides, one of glass alone, one that is none, one that is missing."""
+    files = [
+        make_slide(160, 208, seed=1),
+        make_slide(200, 160, seed=2, mpp=2.0),
+        make_slide(160, 160, glass=True),
+        tmp_path / "none.tif",
+    ]
+    files[3].write_bytes(b"nothing")
+    files.append(tmp_path / "missing.tif")
+    table = pd.DataFrame({"image": [f"{file}#slide" for file in files], "case": [f"c{i}" for i in range(5)]})
+    table = table.assign(
+        patient=table["case"], source="", view="", time="", split="", label=["tumour", "normal"] * 2 + [""]
+    )
+    return Cases(table, TUMOUR)
+
+
+def test_each_slide_has_its_map_or_a_reason(cases, slide_model, tmp_path):
+    model, said, seen = slide_model(Redness(), TILES), list[str](), list[tuple[str, int, int]]()
+    found = map_slides(
+        model,
+        cases,
+        tmp_path / "maps",
+        [f"m{i}" for i in range(5)],
+        progress=lambda *step: seen.append(step),
+        say=said.append,
+    )
+    assert list(found.maps) == [0, 1]
+    assert list(found.errors) == [2, 3, 4]
+    assert found.errors[2] == "no tissue was found on the slide"
+    assert not any(
+        "none.tif" in text or "missing.tif" in text or str(tmp_path) in text for text in found.errors.values()
+    )
+    for row in (0, 1):
+        slide = slide_at(cases.table["image"][row])
+        tissue = Tissue.load(tmp_path / "maps" / f"m{row}.tissue.png")
+        alone = map_slide(model, slide, tmp_path / f"alone{row}.tif", tissue=tissue)
+        assert alone.path.read_bytes() == found.maps[row].path.read_bytes()
+    places = sum(held.about.looked for held in found.maps.values())
+    assert said[0].startswith(f"  {places:,} tiles of 2 slides will be read at {places:,} places, about ")
+    assert said[-1].startswith("  3 slides of 5 are set aside: ")
+    steps = [done for what, done, total in seen if what == "mapping slides"]
+    assert steps == sorted(steps)
+    assert seen[-1] == ("mapping slides", places, places)
+    assert steps.count(places) == 1
+    names = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert not any(name.endswith(".part") for name in names)
+
+
+def test_a_second_call_reads_nothing_again(cases, slide_model, tmp_path, monkeypatch):
+    model, home, names = slide_model(Redness(), TILES), tmp_path / "maps", [f"m{i}" for i in range(5)]
+    first = map_slides(model, cases, home, names)
+    times = {path.name: path.stat().st_mtime_ns for path in home.iterdir()}
+
+    def refuse(*given, **named):
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("overread.slides.slide_maps.find_tissue", refuse)
+    monkeypatch.setattr("overread.slides.map_slide.read_block", refuse)
+    kept = cases.take(np.array([0, 1]))
+    again = map_slides(model, kept, home, names[:2])
+    assert again.maps == first.maps
+    assert {path.name: path.stat().st_mtime_ns for path in home.iterdir()} == times
+
+
+def test_tissue_of_another_slide_is_not_taken(cases, slide_model, tmp_path):
+    model, home = slide_model(Redness(), TILES), tmp_path / "maps"
+    one = map_slides(model, cases.take(np.array([0])), home, ["m"])
+    other = map_slides(model, cases.take(np.array([1])), home, ["m"])
+    assert one.maps[0].about.slide != other.maps[0].about.slide
+    assert Tissue.load(home / "m.tissue.png").kinds.shape == (100, 80)
+    assert json.loads((home / "m.tissue.of.json").read_text(encoding="utf-8"))["of"]
+
+
+def test_a_slide_that_another_process_maps_comes_last(cases, slide_model, tmp_path, monkeypatch):
+    model, home, order = slide_model(Redness(), TILES), tmp_path / "maps", list[str]()
+    waits: list[float] = []
+
+    def watched(model, slide, path: Path, *, wait: float, **named):
+        waits.append(wait)
+        if path.name == "m0.tif" and wait == 0.0:
+            with folder_lock(path.with_name("m0.tif.part")):
+                return map_slide(model, slide, path, wait=wait, **named)
+        order.append(path.name)
+        return map_slide(model, slide, path, wait=wait, **named)
+
+    monkeypatch.setattr("overread.slides.slide_maps.map_slide", watched)
+    found = map_slides(model, cases.take(np.array([0, 1])), home, ["m0", "m1"])
+    assert order == ["m1.tif", "m0.tif"]
+    assert waits == [0.0, 0.0, -1.0]
+    assert list(found.maps) == [0, 1]
+
+
+def test_a_slide_is_opened_with_the_microns_of_its_address(make_slide):
+    path = make_slide(160, 208, seed=1)
+    assert slide_at(f"{path}#slide") == open_slide(path)
+    assert slide_at(f"{path}#slide&mpp=1.001").mpp == pytest.approx(1.0)

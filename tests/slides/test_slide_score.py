@@ -1,0 +1,56 @@
+"""The score of a slide against sorting its cells; the choice among rules against a plain loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from overread.core.errors import ArgumentError, InputError
+from overread.slides.slide_score import SCORES, ScoreChoice, choose_score, slide_score
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("rule", [*SCORES, "mean of 5000"])
+def test_a_score_is_the_mean_of_the_highest_cells(bits, rule):
+    codes = np.random.default_rng(bits).integers(0, 2**bits, (40, 30)).astype(f"uint{bits}")
+    values = np.sort((codes[codes > 0].astype(float) - 1) / (2**bits - 2))[::-1]
+    number = 1 if rule == "maximum" else int(rule.split()[-1])
+    assert slide_score(codes, rule) == pytest.approx(values[:number].mean(), abs=1e-12)
+
+
+def test_a_slide_that_nobody_looked_at_has_no_score():
+    assert math.isnan(slide_score(np.zeros((4, 4), np.uint8), "maximum"))
+    assert slide_score(np.ones((4, 4), np.uint8), "maximum") == 0.0
+
+
+def test_what_is_no_rule_is_refused():
+    for rule in ("highest", "mean of 0", "mean of -3", ""):
+        with pytest.raises(InputError, match="no such score"):
+            slide_score(np.zeros((2, 2), np.uint8), rule)
+        with pytest.raises(InputError, match="no such score"):
+            ScoreChoice(rule, "")
+
+
+def test_the_rule_with_the_best_area_is_chosen():
+    rng = np.random.default_rng(0)
+    truth = np.arange(40) % 2
+    scores = [rng.random(40) + strength * truth for strength in (0.1, 0.3, 1.5, 0.2)]
+    scores[0][3] = math.nan  # a slide that was set aside counts for no rule
+    found = choose_score([each.tolist() for each in scores], truth.tolist())
+    kept = np.arange(40) != 3
+    areas = {rule: roc_auc_score(truth[kept], each[kept]) for rule, each in zip(SCORES, scores, strict=True)}
+    assert found.rule == "mean of 10" == max(areas, key=lambda rule: areas[rule])
+    assert found.areas == pytest.approx(areas)
+    assert found.slides == 39
+    assert "39 tuning slides" in found.line
+
+
+def test_of_equal_rules_the_first_and_of_few_slides_too():
+    scores = [[0.1, 0.2, 0.3, 0.7, 0.8, 0.9]] * 4
+    assert choose_score(scores, [0, 0, 0, 1, 1, 1]).rule == "maximum"
+    assert choose_score(scores[:3] + [[0.9, 0.2, 0.3, 0.7, 0.8, 0.1]], [0, 0, 1, 1, 1, 1]).why.startswith("the tuning part has 4 slides with and 2 without")  # fmt: skip
+    with pytest.raises(ArgumentError, match="a row of scores for each rule"):
+        choose_score(scores[:2], [0, 0, 0, 1, 1, 1])
