@@ -23,6 +23,8 @@ from overread.tasks.target import Target
 #: Columns with a meaning. Every other column is carried along and can be a subgroup.
 ROLES = ("image", "case", "patient", "source", "view", "time", "split")
 PARTS = ("train", "tuning", "test")
+#: The column of the files of the outlines of slides.
+OUTLINES = "outlines"
 #: What stands for the address of a mask in cases that are saved without paths.
 HIDDEN = "there is one"
 
@@ -35,7 +37,9 @@ class Planes:
     or of the one column of a mask. ``side`` in mm of the square around a point that is cut out; 0 for the whole plane.
     ``pixel`` in mm of that square's pixels; 0 for the finest spacing of each volume.
     ``nan``: what voxels are that are NaN, ``refuse`` or ``lowest`` (the lowest value of the volume). ``frames``: how stacks of
-    frames are seen as single images (see :mod:`overread.images.frame_view`); blank leaves them volumes.
+    frames are seen as single images (see :mod:`overread.images.frame_view`); blank leaves them volumes. ``slides``: whether
+    the images are slides, of which overviews and tiles are looked at (see :mod:`overread.cases.slides`); ``tumour``: the groups of
+    their outlines that are lesions, where their names do not tell.
     """
 
     how: str = "whole"
@@ -44,8 +48,13 @@ class Planes:
     nan: str = "refuse"
     pixel: float = later(0.0)
     frames: str = later("")
+    slides: bool = later(False)
+    tumour: tuple[str, ...] = later(())
 
     def __post_init__(self) -> None:
+        require(not self.slides or (self.how == "whole" and not self.frames), "a slide is seen in one way",
+                given=f"slides, volumes {self.how}{self.frames and f', frames {self.frames}'}",
+                todo="leave --volumes and --frames out, or say --slides no")  # fmt: skip
         if self.frames:
             frame_view(self.frames)
             require(self.how == "whole", "a stack is seen in one way", given=f"volumes {self.how} and frames {self.frames}",
@@ -76,6 +85,7 @@ class Cases(EqualByDigest, Shown):
     where the images lie, since paths hold names. ``planes``: what the rows show of volumes.
     ``identifiers``: whether patients are one who differ in writing only (see :mod:`overread.core.identifiers`).
     ``masks``: whether the column ``mask`` holds the addresses of masks, as it does where outlines are to be learned.
+    Where the images are :attr:`slides`, the column ``outlines`` holds the files of their lesions' outlines.
     """
 
     table: pd.DataFrame
@@ -126,6 +136,8 @@ class Cases(EqualByDigest, Shown):
         if (self.table["image"] == "").all():
             return self.table.copy()
         table = self.table.assign(image=paths(self))
+        if self.slides:
+            table = table.assign(**{OUTLINES: outline_paths(self)})
         return table.assign(mask=mask_paths(self)) if self.masks else table
 
     def overview(self) -> Overview:
@@ -133,7 +145,7 @@ class Cases(EqualByDigest, Shown):
         table, labels = self.table, labels_panel(self.target, self.labels, self.table["patient"])
         by = table[table["source"] != ""].groupby("source")["patient"]
         sources = Panel(("source", "images", "patients"), tuple((n, len(p), p.nunique()) for n, p in by), "Sources")
-        hidden = {"image", "mask", "patient", "split"} if self.salt else {"patient"}
+        hidden = {"image", "mask", *self._addresses, "patient", "split"} if self.salt else {"patient"}
         filled = [c for c in table.columns if c not in hidden and not (table[c].astype(str) == "").all()]
         panels = [
             labels,
@@ -156,8 +168,8 @@ class Cases(EqualByDigest, Shown):
         """Write ``path`` (CSV) and, beside it, ``<name>.target.json``."""
         path = Path(path)
         table = self.table.assign(image="") if self.salt else self.table
-        if self.salt and self.masks:
-            table = table.assign(mask=table["mask"].where(table["mask"] == "", HIDDEN))
+        for name in self._addresses if self.salt else ():
+            table = table.assign(**{name: table[name].where(table[name] == "", HIDDEN)})
         write_csv(path, table)
         root = "" if self.salt else str(self.root)
         about = {"target": self.target, "root": root, "notes": self.notes, "salt": self.salt, "planes": self.planes,
@@ -182,12 +194,25 @@ class Cases(EqualByDigest, Shown):
             *(target.columns if target.task.unknown == "" else ()),
             *(["mask"] if about.get("masks") else []),
         }
-        table = table.apply(lambda column: column if column.name in text else typed(column))
         planes = build(Planes, about.get("planes", {}), where=path.name)
+        text |= {OUTLINES} if planes.slides else set()
+        table = table.apply(lambda column: column if column.name in text else typed(column))
         return cls(table, target, about["root"], tuple(about["notes"]), about.get("salt", ""), planes,
                    about.get("identifiers", "ask"), bool(about.get("masks", False)))  # fmt: skip
 
     # -- questions --------------------------------------------------------------------------------------------
+
+    @property
+    def slides(self) -> bool:
+        """Whether the images are overviews or tiles of slides."""
+        return self.planes.slides
+
+    @property
+    def _addresses(self) -> tuple[str, ...]:
+        """The columns beside ``image`` that hold places of files."""
+        return tuple(
+            name for name, there in (("mask", self.masks), (OUTLINES, self.slides)) if there and name in self.table
+        )
 
     @property
     def patients(self) -> int:
@@ -243,9 +268,7 @@ class Cases(EqualByDigest, Shown):
         table = self.table.assign(
             case=codes(self.table["case"], salt), patient=patient_codes(self.table["patient"], salt, self.identifiers)
         )
-        extra = table.drop(
-            columns=[c for c in (*ROLES, *self.target.columns, *(["mask"] if self.masks else []), *keep) if c in table]
-        )
+        extra = table.drop(columns=[c for c in (*ROLES, *self.target.columns, *self._addresses, *keep) if c in table])
         left = [
             str(c) for c in extra if c not in known or c in IDENTIFIERS or c in identifying(extra[[c]], self.patients)
         ]
@@ -324,3 +347,20 @@ def mask_paths(cases: Cases) -> list[str]:
         raise InputError("these cases were saved without the paths of their masks",
                          todo="read the table again, or keep names that identify nobody with --names keep")  # fmt: skip
     return ["|".join(str(root / one) for one in several(mask)) for mask in masks]
+
+
+@checked
+def outline_paths(cases: Cases) -> list[str]:
+    """Full paths of the outlines of slides, as :func:`paths` gives them of images; blank where a slide has none.
+
+    Raises :class:`InputError` for cases that are no slides, and for those that were saved without their paths.
+    """
+    if not cases.slides:
+        raise InputError("these cases are no slides", given=str(cases), todo="outlines of lesions are those of slides; objects in images are outlined by --mask")  # fmt: skip
+    if OUTLINES not in cases.table:
+        return [""] * len(cases)
+    root, files = Path(cases.root), cases.table[OUTLINES]
+    if (files == HIDDEN).any():
+        raise InputError("these cases were saved without the paths of their outlines",
+                         todo="read the table again, or keep names that identify nobody with --names keep")  # fmt: skip
+    return [str(root / file) if file else "" for file in files]

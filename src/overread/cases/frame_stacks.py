@@ -27,6 +27,8 @@ def arranged(cases: Cases, planes: Planes) -> Cases:
     """``cases`` whose volumes and stacks of frames are looked at as ``planes`` say. Raises :class:`InputError` where there
     are none.
     """
+    if cases.slides:
+        return cases
     found = cut(cases, planes)
     return replace(as_frames(found, planes.frames), planes=planes) if planes.frames else found
 

@@ -232,11 +232,11 @@ def _opened(
     """A run that has a model, its cases and its split; what is asked wrongly is told before anything is trained."""
     from overread.cases.split import Split
     from overread.evaluation.metrics import metric_for
-    from overread.study.context import require_answers
+    from overread.study.context import require_images
     from overread.study.question import Study
 
     if not outlines:
-        require_answers(run, "what is trained many times")
+        require_images(run, "what is trained many times")
     if part not in ("tuning", "test"):
         raise InputError("models are judged on the tuning or the test part", given=repr(part), todo="--part tuning")
     if part == "test":

@@ -60,10 +60,10 @@ def explain(
     from overread.reporting.pages.explain import explanations_page
     from overread.reporting.run import read_run
     from overread.study.cells.explained_cells import CellWish
-    from overread.study.context import require_answers
+    from overread.study.context import require_images
     from overread.study.explained import METHODS, Wish, explain_run, filters_of_run, judge_run
 
-    require_answers(folder, "overread explain")
+    require_images(folder, "overread explain")
     one_of(str(views), ("1", "2", "4", "8"), "the number of orientations")
     methods = tuple(dict.fromkeys(method_of(each).name for each in method)) or METHODS
     wish = Wish(tuple(cases), methods, target, layer, sample, part, views, checks, seed)

@@ -43,7 +43,7 @@ def export(
 ) -> None:  # fmt: skip
     """A model for other programs, compared with the model itself before anything is written; or the objects it outlined."""
     kinds = (("onnx", onnx), ("torch", torch), ("dicom", dicom), ("labels", labels), ("geojson", geojson))
-    from overread.study.context import require_answers
+    from overread.study.context import require_images
 
     wanted = [kind for kind, asked in kinds if asked]
     if not wanted:
@@ -57,7 +57,7 @@ def export(
         kind: Path(output) if output else run.resolve().with_name(f"{run.resolve().name}-{kind}") for kind in wanted
     }
     if onnx or torch or dicom:
-        require_answers(run, "an export as --onnx, --torch or --dicom")
+        require_images(run, "an export as --onnx, --torch or --dicom")
     _require_places(places, run)
     for kind in ("labels", "geojson"):
         if kind in places:

@@ -22,10 +22,10 @@ def lr_find(
     from overread.learning.train import find_rate
     from overread.reporting.figures.canvas import save_figures
     from overread.reporting.figures.learning_rate import learning_rate
-    from overread.study.context import require_answers
+    from overread.study.context import require_images
     from overread.study.steps import recipe_of
 
-    require_answers(folder, "overread lr-find")
+    require_images(folder, "overread lr-find")
     study, output = Study.load(folder / "study.toml"), output or folder / "learning-rate"
     with open_run(study, folder, machine.cache, offline=machine.offline) as context:
         found = find_rate(context.usable(), Split.load(folder / "split.csv"), recipe_of(study), weights=study.training.weights or None,

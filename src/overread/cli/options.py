@@ -167,7 +167,8 @@ def option_of(kind: type, name: str, heading: str = "") -> Any:
     about = settings(kind)[name]
     flag = about.option or "--" + name.replace("_", "-")
     limits: dict[str, Any] = {"min": about.least, "max": about.most}
-    return typer.Option(flag, help=about.help, envvar=about.env or None, rich_help_panel=heading or None, **limits)
+    flags = (flag, about.also) if about.also else (flag,)
+    return typer.Option(*flags, help=about.help, envvar=about.env or None, rich_help_panel=heading or None, **limits)
 
 
 def expanded(command: Callable) -> Callable:

@@ -23,6 +23,7 @@ def search(
     output: Out = Path("runs/search"), as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Search a recipe over a declared space; called again, or in several shells at once, it goes on."""
+    from overread.cases.slides import refuse_overviews
     from overread.cases.split import Split
     from overread.distributed.search import read_space
     from overread.distributed.search import search as search_recipes
@@ -35,6 +36,7 @@ def search(
     asked = steps.recipe_of(study)
     read_space(space, asked)  # a wrong space leaves nothing behind
     study, cases = steps.open_study(study, output)
+    refuse_overviews(cases)
     with open_run(
         study, output, machine.cache, offline=machine.offline, quiet=as_json, table=cases, wait=SETTING_UP
     ) as context:

@@ -41,10 +41,10 @@ def similar(
     from overread.learning.predict import load_model
     from overread.reporting.pages.similar import similar_page
     from overread.retrieval.neighbours import DISTANCES
-    from overread.study.context import require_answers
+    from overread.study.context import require_images
     from overread.study.run_index import write_neighbours
 
-    require_answers(folder, "overread similar")
+    require_images(folder, "overread similar")
     if build_only and cases:
         raise InputError("--build-only asks nothing", given=" ".join(cases), todo="leave out the cases, or the flag")
     if distance:

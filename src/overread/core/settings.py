@@ -26,6 +26,7 @@ class Setting:
     ``option``: its name on the command line where that is not the field's; a field that is on by default is switched off
     by it. ``first``: among the options that most people need. ``repeated``: the option may be given several times, where
     others take several values separated by commas. ``path``: of a file or folder, seen from where the study lies.
+    ``also``: a second spelling of the option.
     ``offered``: whether the command line has it at all. ``env``: the environment variable that may say it.
     """
 
@@ -40,14 +41,15 @@ class Setting:
     path: bool = False
     offered: bool = True
     env: str = ""
+    also: str = ""
 
 
 def setting(
     default: Any, help: str, *, least: float | None = None, most: float | None = None, choices: tuple[str, ...] = (), option: str = "",
-    first: bool = False, repeated: bool = False, path: bool = False, offered: bool = True, env: str = "",
+    first: bool = False, repeated: bool = False, path: bool = False, offered: bool = True, env: str = "", also: str = "",
 ) -> Any:  # fmt: skip
     """A field of a dataclass that people set; see :class:`Setting`. An empty dict as ``default`` is made anew each time."""
-    about = Setting(help, default, least, most, choices, option, first, repeated, path, offered, env)
+    about = Setting(help, default, least, most, choices, option, first, repeated, path, offered, env, also)
     if isinstance(default, dict):
         return dataclasses.field(default_factory=dict, hash=False, metadata={"setting": about})
     return dataclasses.field(default=default, metadata={"setting": about})

@@ -20,13 +20,14 @@ from overread.core.errors import InputError, checked, require
 from overread.core.files import fingerprint, plain, sha256
 from overread.core.identifiers import identifiers
 from overread.core.phrases import count
-from overread.evaluation.ledger import looked, record_look, verify
+from overread.evaluation.ledger import looked, verify, write_look
 from overread.evaluation.results import Result, drawn, lookup
+from overread.evaluation.subgroups import FEWEST
 from overread.stats.arrays import distinct, patient_codes
 from overread.stats.estimate import Estimate
 from overread.stats.froc import CAMELYON16, LUNA16, afroc_area, froc, froc_curve
 
-__all__ = ["BAND", "RATES", "Localisation", "Marks", "judge_marks", "read_marks"]
+__all__ = ["BAND", "RATES", "Localisation", "Marks", "judge_marks", "judge_marks_by", "read_marks"]
 
 #: Whose rates of false positives per image the mean sensitivity is taken over.
 RATES = {"camelyon16": CAMELYON16, "luna16": LUNA16}
@@ -77,13 +78,14 @@ class Localisation(Result):
 @checked
 def judge_marks(
     marks: Marks, *, rates: str | Sequence[float] = "camelyon16", level: float = 0.95, seed: int = 0,
-    resamples: int | None = None, ledger: str | Path | None = None,
+    resamples: int | None = None, ledger: str | Path | None = None, pending: bool = False,
 ) -> Localisation:  # fmt: skip
     """FROC of every reader: the sensitivity at ``rates`` of false positives per image, its mean, and the AFROC area.
 
     ``rates``: ``camelyon16`` (¼, ½, 1, 2, 4, 8), ``luna16`` (⅛ too), or numbers. A lesion counts once, with its highest
     mark; further marks on it are neither hits nor false positives. Intervals: patient bootstrap
-    (:mod:`overread.stats.froc`). ``ledger``: where this look at the lesions is written down.
+    (:mod:`overread.stats.froc`). ``ledger``: where this look at the lesions is written down; ``pending``: it has shown nothing
+    until :func:`.settle` says so.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame({"reader": "", "image": [0, 1, 1], "score": [0.9, 0.4, 0.5], "hit": [0, 1, -1]})
@@ -104,10 +106,36 @@ def judge_marks(
              "hits": marks.rule, "test": marks.digest}  # fmt: skip
     estimates = tuple(replace(e, where={"reader": r} if r else {}) for r, (found, _) in parts.items() for e in found)
     # what could not be computed is no look
-    looks = 0 if ledger is None else record_look(ledger, "marks", None, fingerprint(marks.marks.to_dict("list")), test=marks.digest)  # fmt: skip
+    looks = 0
+    if ledger is not None:
+        held = fingerprint(marks.marks.to_dict("list"))
+        looks = int(write_look(ledger, "marks", None, held, test=marks.digest, pending=pending)["looks before"])
     return Localisation(
         estimates, plain({r: curve for r, (_, curve) in parts.items()}), counts, tuple(cautions), looks, about
     )
+
+
+@checked
+def judge_marks_by(
+    marks: Marks, groups: pd.DataFrame, *, rates: str | Sequence[float] = "camelyon16", level: float = 0.95, seed: int = 0,
+    resamples: int | None = None,
+) -> tuple[Estimate, ...]:  # fmt: skip
+    """The sensitivities of :func:`judge_marks` of each group: ``groups`` has a row for each image (N,), a column for each question.
+
+    ``where`` of an estimate names column and value, and the reader where there are several. Images without a value, and groups
+    of fewer than ten patients or without a lesion, are left out.
+    """
+    require(len(groups) == marks.images, "groups have a row for each image", given=f"{len(groups)} for {marks.images}")
+    found: list[Estimate] = []
+    for column in groups:
+        values = groups[column].fillna("").astype(str)
+        for value in sorted(set(values) - {""}, key=natural):
+            part = marks.only((values == value).to_numpy())
+            if distinct(part.patients) < FEWEST or not len(part.lesion_image):
+                continue
+            judged = judge_marks(part, rates=rates, level=level, seed=seed, resamples=resamples).estimates
+            found += [replace(e, where={str(column): value, **e.where}) for e in judged if "sensitivity" in e.metric]
+    return tuple(found)
 
 
 def _rates(rates: str | Sequence[float]) -> tuple[float, ...]:
@@ -175,6 +203,15 @@ class Marks(Shown):
     marks: pd.DataFrame
     rule: str
     digest: str
+
+    def only(self, images: NDArray[np.bool_]) -> Marks:
+        """The marks and lesions on some of the images, a boolean mask (N,)."""
+        image, lesion = np.cumsum(images) - 1, images[self.lesion_image]
+        number = np.append(np.cumsum(lesion) - 1, -1)  # of a lesion that stays; the last: of none
+        own = self.marks[images[self.marks["image"].to_numpy()]]
+        own = own.assign(image=image[own["image"].to_numpy()], hit=number[own["hit"].to_numpy()])
+        people = patient_codes(self.patients[images], int(images.sum()))
+        return replace(self, images=int(images.sum()), lesion_image=image[self.lesion_image[lesion]], patients=people, marks=own.reset_index(drop=True))  # fmt: skip
 
     def to_frame(self) -> pd.DataFrame:
         """A row a mark: ``reader``, ``image``, ``score``, ``hit``."""

@@ -85,6 +85,13 @@ class RunContext:
         known = self.table or (Cases.load(path) if path.exists() else None)
         return known is not None and known.target.task.dense
 
+    @cached_property
+    def slides(self) -> bool:
+        """Whether the images are slides, of which tiles are looked at."""
+        path = self.folder / "cases.csv"
+        known = self.table or (Cases.load(path) if path.exists() else None)
+        return known is not None and known.slides
+
     def usable(self) -> Cases:
         """The cases without those that the audit or the split set aside."""
         return self.cases().drop(self._excluded())
@@ -146,7 +153,7 @@ def cases_of(study: Study, progress: Progress = silent) -> Cases:
         patient=c.patient or None, case=c.case or None, source=c.source or None, view=c.view or None, time=c.time or None,
         keep=[*c.keep_columns, *study.training.recipe.get("extra_inputs", ())], queries=[study.split.deploy_to], split=c.split or None, positive=[] if taxonomy else list(c.positive), subgroups=list(c.subgroups), names=c.names, salt=c.salt, where=c.where,
         labels_from=c.labels_from or None, key=c.key, planes=study.images.planes, progress=progress, graders=c.readers, consensus=c.consensus,
-        layout=study.layout, derive=c.derive, mask=c.mask or None, pixel_size=c.pixel_size,
+        layout=study.layout, derive=c.derive, mask=c.mask or None, pixel_size=c.pixel_size, outlines=c.outlines or None, slides=study.images.slides,
     )  # fmt: skip
     return in_tree(cases, taxonomy, positive=c.positive, cut=tree.cuts) if taxonomy else cases
 
@@ -211,6 +218,24 @@ def outlines_objects(folder: Path) -> bool:
             held = read_fields(path).get("target")
             return held is not None and build(Target, held, where=path.name).task.dense
     return False
+
+
+@checked
+def reads_slides(folder: Path) -> bool:
+    """Whether a run, or a model, is one of slides; said by its files, without loading it. False where there is none."""
+    for path in (folder / "cases.target.json", folder / "model" / "model.json", folder / "model.json"):
+        if path.exists():
+            return bool(read_fields(path).get("planes", {}).get("slides", False))
+    return False
+
+
+@checked
+def require_images(folder: Path, what: str) -> None:
+    """Refuse ``what`` asks for models that see whole images, such as ``overread similar``, of a run that outlines objects and of one of slides."""
+    require_answers(folder, what)
+    if reads_slides(folder):
+        raise InputError(f"this run reads slides tile by tile, and {what} is of models that see whole images", given=folder.name,
+                         todo="of slides there are: overread predict, evaluate, compare, readers, froc, grid, export --geojson, report and serve")  # fmt: skip
 
 
 @checked

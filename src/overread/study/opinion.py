@@ -39,7 +39,7 @@ from overread.predictions import made_by
 from overread.reporting.run import NOT_JUDGED, Run, Step, read_run
 from overread.retrieval.embed import vectors_of
 from overread.retrieval.index import Index
-from overread.study.context import predictions_of, require_answers
+from overread.study.context import predictions_of, require_images
 
 #: An image as it may be given: a path or an address, the bytes of a file, or pixels (H, W) or (H, W, 3).
 Source: TypeAlias = str | os.PathLike | bytes | NDArray
@@ -184,7 +184,7 @@ def open_reader(
     facts say so. Raises :class:`InputError` for a folder without a model, or with a damaged file.
     """
     folder = Path(folder)
-    require_answers(folder, "an opinion on a case")
+    require_images(folder, "an opinion on a case")
     model = load_model(folder)
     run = read_run(folder if (folder / "model").is_dir() else folder.parent if folder.name == "model" else folder)
     if not _is_judged(run, model):

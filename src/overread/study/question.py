@@ -35,7 +35,8 @@ class Columns:
     labels: tuple[str, ...] = setting((), "columns of several findings, separated by commas (blank cells = unknown)")
     value: str = setting("", "column of a number to be predicted")
     mask: str = setting("", "outlines of objects to be learned: a column of masks, a file of outlines (COCO, boxes or run lengths), or a folder of masks named like the images", path=True)
-    pixel_size: str = setting("", "microns of a pixel: a number, or a column of numbers; what the files say is told by the audit alone")
+    pixel_size: str = setting("", "microns of a pixel: a number, or a column of numbers; of slides, pixels of the finest level, where the files do not say it (of other images the audit alone tells what files say)", also="--mpp")
+    outlines: str = setting("", "outlines of lesions on slides: a folder of files named like the slides, a column of files, or one file (ASAP or ImageScope XML, QuPath GeoJSON, label TIFF)", path=True)
     patient: str = setting("", "column of the patient, who is what is independent; guessed, and said, if not given", first=True)
     case: str = setting("", "column of what gets one prediction; each image if not given")
     source: str = setting("", "column of the site, scanner or microscope; guessed, and said, if not given", first=True)
@@ -58,6 +59,7 @@ class Columns:
     def __post_init__(self) -> None:
         require_allowed(self)
         given = [name for name in ("label", "labels", "value") if getattr(self, name)]
+        require(not (self.mask and self.outlines), "objects in images are outlined by masks, lesions on slides by outlines", given="mask and outlines", todo="give one of them")  # fmt: skip
         require(not (self.mask and (self.graders or self.labels or self.value)), "outlines are learned beside no findings, number or readers", given="mask",
                 todo="leave labels, value and graders out; --label beside --mask is for what the image as a whole shows")  # fmt: skip
         require(
@@ -128,7 +130,7 @@ class ClassTree:
 
 @dataclass(frozen=True)
 class Images:
-    """What to look at in volumes and in stacks of frames."""
+    """What to look at in volumes, in stacks of frames and in slides."""
 
     # fmt: off
     volumes: str = setting("whole", "whole: each volume as it is; views: three orthogonal views; slices: its axial slices, as images of one case")
@@ -137,6 +139,8 @@ class Images:
     pixel: float = setting(0.0, "side in mm of a pixel of that square; 0: the finest spacing of each volume", least=0)
     nan_voxels: str = setting("refuse", "what voxels are that are NaN, as outside of a brain: refuse, or lowest (the lowest value of the volume)", choices=("refuse", "lowest"))
     frames: str = setting("volume", "how a stack of frames is seen (a TIFF of several pages, a film, a folder of images, the rows of a case in time): volume, as it is; projections, its mean, maximum and correlation with neighbours over time as three channels; channels or channels:N, N equal spans of time as channels")
+    slides: str = setting("auto", "whether the images are slides, which are read tile by tile: auto (by their content, and said), yes or no", choices=("auto", "yes", "no"))
+    tumour: tuple[str, ...] = setting((), "group of the outlines of slides that is a lesion, where its name does not tell; may be repeated", option="--tumour-group", repeated=True)
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -155,6 +159,7 @@ class Images:
             self.nan_voxels,
             self.pixel,
             "" if self.frames == "volume" else self.frames,
+            tumour=self.tumour,
         )
 
 
@@ -371,6 +376,8 @@ class Study:
             moved["graders"] = self.columns.graders  # columns of the table
         if self.columns.mask and not Path(str(moved["mask"]).partition("#")[0]).exists():
             moved["mask"] = self.columns.mask  # the same
+        if self.columns.outlines and not Path(str(moved["outlines"])).exists():
+            moved["outlines"] = self.columns.outlines  # the same
         return replace(self, table=str((folder / self.table).absolute())).changed(**moved)
 
     def save(self, path: str | Path) -> Path:

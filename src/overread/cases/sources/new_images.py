@@ -12,6 +12,7 @@ import pandas as pd
 
 from overread.cases.cases import ROLES, WHOLE, Cases, Planes
 from overread.cases.frame_stacks import arranged
+from overread.cases.slides import as_slides
 from overread.cases.sources import dicom_export
 from overread.cases.sources.folders import images_below
 from overread.cases.sources.layout import Layout
@@ -41,7 +42,13 @@ def image_cases(
     flat = _members(first) if len(given) == 1 and not dicom_export.is_tree(first) else []
     if flat or len(given) > 1:
         read = _listed([str(first.parent / name) for name in flat] or given, target)
-        read = arranged(read, Planes(frames=planes.frames)) if planes.frames else read
+        read = (
+            as_slides(read)
+            if planes.slides
+            else arranged(read, Planes(frames=planes.frames))
+            if planes.frames
+            else read
+        )
     else:
         read = read_images(first, target, names="keep", planes=planes, layout=layout)
         read = _with_flat_images(read, first, layout) if dicom_export.is_tree(first) else read

@@ -42,6 +42,7 @@ from overread.cases.sources.labels import (
 )
 from overread.cases.sources.layout import Layout
 from overread.cases.sources.mask_files import find_masks, masks_joined, microns, without_masks
+from overread.cases.sources.outline_files import find_outlines, labels_by_outlines, slides_among
 from overread.cases.sources.tables import (
     ENDINGS,
     NO_PATIENT,
@@ -79,6 +80,7 @@ def read_cases(
     where: str = "", labels_from: str | os.PathLike[str] | None = None, key: str = "", planes: Planes = WHOLE, progress: Progress = silent,
     graders: Asked | None = None, consensus: str = "majority", layout: Layout = PLAIN, keep: Sequence[str] = (),
     queries: Sequence[str] = (), derive: Sequence[str] = (), mask: str | None = None, pixel_size: str = "",
+    slides: str = "auto", outlines: str | None = None,
 ) -> Cases:  # fmt: skip
     """Read a table of cases: a CSV, TSV, Parquet or Excel file, a DataFrame, a folder of class folders, a MedMNIST
     ``.npz``, or an export of DICOM files (a folder, a DICOMDIR, a zip).
@@ -96,7 +98,8 @@ def read_cases(
     == 1``, besides ``labels`` or alone (:mod:`.derived`). ``layout``: how the table and its images are laid out, where that cannot be found out
     (:class:`.Layout`). ``mask``: masks (see :func:`.find_masks`): the objects that they outline are what is to be
     learned, unless ``label`` says what the image as a whole shows (then masks are carried along). ``pixel_size``: microns of a pixel, a number or a
-    column. ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place of cases and
+    column. ``slides``: whether the images are slides (``auto``: by their content), whose lesions are outlined by ``outlines`` (see
+    :func:`.find_outlines`); where nothing says what a slide shows, the outlines do. ``planes``: what to look at in volumes. ``names``: ``hash`` puts codes in the place of cases and
     patients, by ``salt`` where the study has one, and leaves out the columns that are no role, no label, no subgroup,
     not among those to ``keep`` and in none of the ``queries`` that will be asked of the cases (see :mod:`.privacy`);
     ``names="keep"`` leaves all as it is, for data whose names identify nobody.
@@ -114,12 +117,12 @@ def read_cases(
         require(not (column and getattr(layout, f"{role}_from")), f"the {role} comes from one place", given=f"{role} and {role}_from",
                 todo="give one of them")  # fmt: skip
     task, readers = TASKS[kind] if kind else None, "graders" if graders else None
-    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus, layout, rules_of(derive), planes.point, mask, pixel_size)  # fmt: skip
+    wanted = Wanted(label, labels, value, positive, subgroups, task, where, graders, consensus, layout, rules_of(derive), planes.point, mask, pixel_size, outlines, planes.tumour)  # fmt: skip
     require(mask is None or (labels is value is graders is None and not derive and not layout.one_hot), "outlines are learned beside no findings, number or readers",
             given="mask", todo="leave labels, value, derive, one_hot and graders out")  # fmt: skip
     require(not derive or (label is value is None and not layout.one_hot), "derived targets are findings, beside which there is no other label",
             given=", ".join(rule.name for rule in wanted.derive), todo="name columns of findings with labels, or leave label, value and one_hot out")  # fmt: skip
-    no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers, "derive": "derive" if derive else None, "mask": mask, "pixel_size": pixel_size or None}  # fmt: skip
+    no_columns: dict[str, str | None] = {"label": label, "value": value, "where": where or None, "graders": readers, "derive": "derive" if derive else None, "mask": mask, "pixel_size": pixel_size or None, "outlines": None}  # fmt: skip
     if frame is not None:
         require(labels_from is None, "labels_from is for DICOM files", given="a DataFrame", todo="join the labels with frame.merge(…)")  # fmt: skip
         asked = [*named.values(), label, value, *(labels or ()), *subgroups]
@@ -149,6 +152,7 @@ def read_cases(
         find(list(read.table.columns), name)
     named_later = [column for query in queries for column in columns_of(query)]
     kept = (*subgroups, *planes.point, *keep, *named_later, *(["pixel_size"] if pixel_size else []))
+    read = slides_among(read, "no" if mask is not None else slides, outlines, planes, bool(pixel_size))
     settled = ("sex", "age") if frame is not None else dicom_export.settled_columns(path)
     return arranged(read.hidden(names=names, salt=salt, keep=kept, known=settled), planes)
 
@@ -171,6 +175,8 @@ class Wanted:
     point: tuple[str, ...] = ()
     mask: str | None = None
     pixel_size: str = ""
+    outlines: str | None = None
+    tumour: tuple[str, ...] = ()
 
 
 # -- a table -----------------------------------------------------------------------------------------------------
@@ -184,6 +190,8 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     columns = _columns(roles, named, root, want.layout)
     if want.mask is not None and want.label is None:
         return _outlined(root, roles, columns, taken, want)
+    if want.outlines is not None and not _says_label(roles, want):
+        return _of_outlines(root, roles, columns, taken, want, want.outlines)
     if not want.graders:
         labels = _label_columns(roles, want)
         roles.table, lists = _one_row_each(roles, columns, labels, want)
@@ -199,9 +207,7 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
         if want.mask is not None:
             masks = find_masks(want.mask, roles.table, made["image"], root)
             joined, notes = joined.assign(mask=masks.addresses), [*notes, *masks.notes]
-        return Cases(
-            joined, target, str(root), tuple(notes), identifiers=_answer(made, want.layout), masks=want.mask is not None
-        )
+        return Cases(joined, target, str(root), tuple(notes), identifiers=_answer(made, want.layout), masks=want.mask is not None)  # fmt: skip
     graders = want.graders
     if not isinstance(graders, (str, os.PathLike)):  # these columns are left behind, since they name people
         graders = [find(roles.columns, name, "graders") for name in graders]
@@ -210,15 +216,9 @@ def _from_table(table: pd.DataFrame, root: Path, named: dict[str, str | None], w
     rule = want.consensus
     if want.labels or want.derive:
         return replace(_of_questions(made, found, table, graders, roles, taken, want), root=str(root))
-    wanted, target, notes, grades = judged(
-        made,
-        table.loc[made.index],
-        the_question(graders, want.label, want.layout.renamed) if want.label else graders,
-        rule=rule,
-        positive=want.positive,
-        task=want.task,
-        rename=want.layout.renamed,
-    )
+    asked = the_question(graders, want.label, want.layout.renamed) if want.label else graders
+    wanted, target, notes, grades = judged(made, table.loc[made.index], asked, rule=rule, positive=want.positive, task=want.task,
+                                           rename=want.layout.renamed)  # fmt: skip
     joined, notes = _joined(made, wanted, roles, want), [*taken, *roles.notes, *notes, *found]
     answer = _answer(made, want.layout)
     return GradedCases(joined, target, str(root), tuple(notes), identifiers=answer, grades=grades, rule=rule)
@@ -240,6 +240,24 @@ def _outlined(root: Path, roles: Roles, columns: dict[str, str | None], taken: l
     return Cases(joined, Target("segmentation", masks.names), str(root), notes, identifiers=_answer(made, want.layout))
 
 
+def _says_label(roles: Roles, want: Wanted) -> bool:
+    """Whether anything says what an image shows, which its outlines would say otherwise."""
+    told = (want.label, want.labels, want.value, want.graders, want.layout.one_hot, want.layout.label_from, want.derive)
+    free = [c for c in roles.columns if c not in roles.taken and c != want.outlines]
+    return any(told) or guess("label", free) is not None or any(c.startswith("label:") for c in free)
+
+
+def _of_outlines(root: Path, roles: Roles, columns: dict[str, str | None], taken: list[str], want: Wanted, asked: str) -> Cases:  # fmt: skip
+    """Cases whose slides are labelled by their outlines: tumour where a lesion is outlined, else normal."""
+    roles.table, _ = _one_row_each(roles, columns, [], want)
+    made, found = _identify(roles.table, root, roles, columns, want.layout)
+    files = find_outlines(asked, roles.table, made["image"], root).files
+    values, more = labels_by_outlines(files, made["image"], root, microns(want.pixel_size, roles.table.loc[made.index]) if want.pixel_size else None, want.tumour)  # fmt: skip
+    wanted, target, notes = one_label(values, want.positive, want.task, "outlines", rename=want.layout.renamed)
+    told = (*taken, *roles.notes, *found, *more, *notes)
+    return Cases(_joined(made, wanted, roles, want), target, str(root), told, identifiers=_answer(made, want.layout))
+
+
 def _of_questions(
     made: pd.DataFrame, found: list[str], table: pd.DataFrame, graders: Asked, roles: Roles, taken: list[str], want: Wanted
 ) -> GradedCases:  # fmt: skip
@@ -248,9 +266,7 @@ def _of_questions(
     wanted, target, notes, answers = judged_questions(made, table.loc[made.index], questions_of(graders, want.layout.renamed), labels, want.derive,
                                                       rule=rule, positive=want.positive, blank=want.layout.blank)  # fmt: skip
     joined, notes = _joined(made, wanted, roles, want), [*taken, *roles.notes, *notes, *found]
-    return GradedCases(
-        joined, target, "", tuple(notes), identifiers=_answer(made, want.layout), rule=rule, questions=answers
-    )
+    return GradedCases(joined, target, "", tuple(notes), identifiers=_answer(made, want.layout), rule=rule, questions=answers)  # fmt: skip
 
 
 def _answer(made: pd.DataFrame, layout: Layout) -> str:
@@ -311,10 +327,7 @@ def _label_columns(roles: Roles, want: Wanted) -> list[str]:
             column = roles.take("value", want.value) if want.value else roles.take("label", want.label)
             if column is None:
                 free = [c for c in roles.columns if c not in roles.taken]
-                todo = (
-                    ways_to_label(roles.table, free)
-                    or "name it with --label, several findings with --labels, a quantity with --value"
-                )
+                todo = ways_to_label(roles.table, free) or "name it with --label, several findings with --labels, a quantity with --value"  # fmt: skip
                 raise InputError("no column says what is to be learned", given=f"columns {', '.join(roles.columns[:30])}", todo=todo)  # fmt: skip
             return [column]
     roles.taken.update(dict.fromkeys(columns, "label"))
@@ -337,9 +350,7 @@ def _one_row_each(
                          todo="if each row is a finding of its own, name the column that tells them apart with --case")  # fmt: skip
     asked = [column for column in columns.values() if column]
     alike = table.duplicated(list(dict.fromkeys([*asked, *labels])))
-    others = [
-        c for c in roles.columns if c not in {*asked, *labels} and table[c].groupby(table[image]).nunique().max() > 1
-    ]
+    others = [c for c in roles.columns if c not in {*asked, *labels} and table[c].groupby(table[image]).nunique().max() > 1]  # fmt: skip
     if alike.any():
         differ = f" (they differ in {', '.join(others[:6])})" if others else ""
         roles.notes.append(
@@ -355,10 +366,8 @@ def _one_row_each(
         raise InputError("an image stands on several rows with different labels", given=f"{table[image][rest].nunique():,} images, first {numbered(rest)}",
                          todo="correct the table, or say --repeated findings if each row names something that was found (all of "
                               f"them are then present){readers}")  # fmt: skip
-    lists = {
-        name: tuple(dict.fromkeys(cell for cell in cells if cell))
-        for name, cells in known(table[labels[0]]).groupby(table[image])
-    }
+    groups = known(table[labels[0]]).groupby(table[image])
+    lists = {name: tuple(dict.fromkeys(cell for cell in cells if cell)) for name, cells in groups}
     first = table[~table[image].duplicated() | (table[image] == "")]
     roles.notes.append(
         f"table: {len(table) - len(first):,} rows add a label to an image that has one; all are findings of it"
@@ -415,11 +424,8 @@ def _identify(
     roles.notes += [rewritten(made["case"], case, "case")] if columns["case"] else []
     made["case"] = case.where(case != "", made["image"])
     if columns["patient"] is None:
-        by_path = (
-            by_pattern(written[made.index], layout.patient_from, "patient")
-            if layout.patient_from
-            else patient_folders(written[made.index])
-        )
+        here = written[made.index]
+        by_path = by_pattern(here, layout.patient_from, "patient") if layout.patient_from else patient_folders(here)
         made["patient"], more = by_path or (
             made["patient"],
             [NO_PATIENT + "; name the column with --patient" + offered_patient(written)],
@@ -479,8 +485,7 @@ def _from_tree(path: Path, named: dict[str, str | None], want: Wanted, labels_fr
 
 
 def _refuse_columns(named: dict[str, str | None], what: str) -> None:
-    given = ", ".join(f"--{role}" for role, column in named.items() if column is not None)
-    if given:
+    if given := ", ".join(f"--{role}" for role, column in named.items() if column is not None):
         raise InputError(f"{what} has no columns to choose from", given=given, todo="leave these out")
 
 
@@ -512,38 +517,35 @@ def read_images(
     patient: str | None = None, case: str | None = None, source: str | None = None, names: str = "hash", salt: str = "",
     planes: Planes = WHOLE, progress: Progress = silent, layout: Layout = PLAIN, keep: Sequence[str] = (),
     view: str | None = None, time: str | None = None, learned: Callable[[Cases], Cases] | None = None, mask: str | None = None,
+    pixel_size: str = "", outlines: str | None = None,
 ) -> Cases:  # fmt: skip
     """One image, a folder of images, an export of DICOM files, or a table of images, as cases of ``target``.
 
     ``label`` names a column of classes where they are known, so that the predictions can be judged. ``names``,
     ``salt``, ``keep``, ``planes`` and ``layout`` as in :func:`read_cases`; with the salt of a model its patients are
-    known again. ``mask``: where outlines are learned, the masks (see :func:`.find_masks`), so that they can be judged. ``learned`` puts labels under the classes that the model learned, where it did not learn the labels.
+    known again. ``mask``: where outlines are learned, the masks (see :func:`.find_masks`), so that they can be judged. ``pixel_size`` and ``outlines``: of slides, as in :func:`read_cases`. ``learned`` puts labels under the classes that the model learned, where it did not learn the labels.
     Raises :class:`InputError` for what is missing, for no image at all, and for labels that the model does not know.
     """
     path = Path(os.path.abspath(path))
     named = {"image": image, "patient": patient, "case": case, "source": source, "view": view, "time": time}
+    slides = "yes" if planes.slides else "no"
     if label is not None:
         kind: Kind | None = "classes" if target.task.exclusive else None  # the model says which class is the disease
         read = read_cases(path, image=image, label=label, patient=patient, case=case, source=source, view=view, time=time, names=names, salt=salt,
-                          planes=planes, progress=progress, kind=kind, layout=layout, keep=keep)  # fmt: skip
+                          planes=planes, progress=progress, kind=kind, layout=layout, keep=keep, slides=slides, outlines=outlines, pixel_size=pixel_size)  # fmt: skip
         return _labelled(learned(read) if learned else read, target)
-    require(
-        mask is None or target.task.dense,
-        "masks are for a model that outlines objects",
-        given=target.task.summary,
-        todo="leave the mask out",
-    )
+    require(mask is None or target.task.dense, "masks are for a model that outlines objects", given=target.task.summary, todo="leave the mask out")  # fmt: skip
     if mask is not None:
         read = read_cases(path, image=image, mask=mask, patient=patient, case=case, source=source, view=view, time=time, names=names, salt=salt,
                           planes=planes, progress=progress, layout=layout, keep=keep)  # fmt: skip
         return _labelled(read, target)
     read = _unlabelled(path, named, target, progress, layout)
-    for name in keep:
-        find(list(read.table.columns), name)
-    return arranged(
-        read.hidden(names=names, salt=salt, keep=(*planes.point, *keep), known=dicom_export.settled_columns(path)),
-        planes,
-    )
+    _ = [find(list(read.table.columns), name) for name in keep]
+    if planes.slides and pixel_size:
+        read = replace(read, table=read.table.assign(pixel_size=microns(pixel_size, read.table)))
+    read = slides_among(read, slides, outlines, planes, bool(pixel_size))
+    settled = dicom_export.settled_columns(path)
+    return arranged(read.hidden(names=names, salt=salt, keep=(*planes.point, *keep), known=settled), planes)
 
 
 def _unlabelled(path: Path, named: dict[str, str | None], target: Target, progress: Progress, layout: Layout) -> Cases:
@@ -577,8 +579,7 @@ def _new_from_table(
 
 
 def _labelled(cases: Cases, target: Target) -> Cases:
-    strange = [name for name in cases.target.names if name not in target.names]
-    if strange:
+    if strange := [name for name in cases.target.names if name not in target.names]:
         raise InputError("the table has classes that the model does not know", given=", ".join(strange[:10]),
                          todo=meant(strange, target.names))  # fmt: skip
     return replace(cases, target=target)

@@ -1,0 +1,104 @@
+"""Slides as images of cases: which images are slides, and the address of the overview of each.
+
+The image of a slide is its overview (``nodes/a.svs#slide``), so that sizes, brightness and near-duplicates are those of
+slides; its tiles are other addresses of the same file. Beside it stands the file of its lesions' outlines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from overread.cases.cases import OUTLINES, Cases, paths
+from overread.cases.sources.tables import SLIDES, numbered
+from overread.core.errors import InputError, checked, one_of
+from overread.core.phrases import count
+from overread.images.address import file_of, parse
+from overread.images.slides.slide import is_slide
+
+#: Whether a table's images are slides: found out by their content, or said.
+WAYS = ("auto", "yes", "no")
+#: Endings of files that may be a slide or an ordinary image, which their content tells.
+_EITHER = (".tif", ".tiff", ".dcm", ".dicom")
+#: Of so many such files the content is looked at before it is decided that a table has no slides.
+_LOOKED_AT = 24
+
+
+@checked
+def are_slides(images: Sequence[str], root: str | Path, how: str = "auto") -> bool:
+    """Whether the images of a table (addresses as seen from ``root``) are slides.
+
+    ``how``: ``yes`` and ``no`` say so; ``auto`` finds out by the content of the files, of TIFF and DICOM of a few first, and
+    only among those whose names let it be. Raises :class:`InputError` where some are slides and others are images that no
+    slide can be.
+    """
+    if one_of(how, WAYS, "slides") == "no":
+        return False
+    files = pd.Series([file_of(image) for image in images], dtype=object)
+    names = files.str.lower()
+    sure = names.str.endswith(SLIDES).to_numpy(bool)
+    either = np.flatnonzero(names.str.endswith(_EITHER).to_numpy(bool))
+    few = either[np.linspace(0, len(either) - 1, min(_LOOKED_AT, len(either))).astype(np.int64)]
+    base = Path(root)
+    if how == "auto" and not sure.any() and not any(is_slide(base / files.iloc[row]) for row in few):
+        return False
+    other = (names != "").to_numpy(bool) & ~sure
+    other[either] = False  # what is no slide among these is told by the audit, and set aside
+    if other.any():
+        what = f"{count(int(other.sum()), 'image')} of {len(files):,} {'is no slide' if other.sum() == 1 else 'are no slides'}"
+        raise InputError("a table holds slides or images, not both", given=f"{what}, first {numbered(pd.Series(other))}",
+                         todo="take some of its rows with --where, or say --slides no to read each slide as one image")  # fmt: skip
+    return True
+
+
+@checked
+def as_slides(cases: Cases, *, sized: bool = False) -> Cases:
+    """``cases`` whose images are the overviews of slides, with a column ``outlines``, blank where none was there.
+
+    ``sized``: the column ``pixel_size`` holds microns of a pixel of level 0, NaN where the file of the slide says it; it goes
+    into the addresses. Raises :class:`InputError` for an address that is a part of a file: a slide is a whole one.
+    """
+    table = cases.table
+    part = table["image"].map(lambda image: parse(image).path != image)
+    if part.any():
+        raise InputError("a slide is a whole file, and some addresses name a part of one", given=numbered(part), todo="write the file alone into the column of the slides")  # fmt: skip
+    sizes = table["pixel_size"].fillna(0.0) if sized else pd.Series(0.0, index=table.index)
+    made = [overview_of(image, float(size)) if image else "" for image, size in zip(table["image"], sizes, strict=True)]
+    table = table.drop(columns=["pixel_size"] if sized else []).assign(image=made)
+    if OUTLINES not in table:
+        table = table.assign(**{OUTLINES: ""})
+    return replace(cases, table=table, planes=replace(cases.planes, slides=True))
+
+
+@checked
+def overview_of(path: str, mpp: float = 0.0) -> str:
+    """The address of the overview of a slide; ``mpp``: microns of a pixel of level 0 where its file does not say.
+
+    >>> overview_of("nodes/a.svs"), overview_of("b.tif", 0.25)
+    ('nodes/a.svs#slide', 'b.tif#slide&mpp=0.25')
+    """
+    return f"{path}#slide{f'&mpp={mpp:.8g}' if mpp else ''}"
+
+
+@checked
+def refuse_overviews(cases: Cases) -> None:
+    """Raise :class:`InputError` for slides as whole images: a network sees their tiles, and not their overviews."""
+    if cases.slides and any(parse(image).slide for image in cases.table["image"].head(1)):
+        raise InputError("slides are learned and read tile by tile, and this asks for whole images", given=str(cases),
+                         todo="of slides there are: overread run, predict, evaluate, compare, readers, froc, grid, report, export --geojson and serve; --slides no reads each as one image")  # fmt: skip
+
+
+@checked
+def slides_of(cases: Cases) -> list[tuple[str, float]]:
+    """The file of each row's slide, and microns of a pixel of its level 0 where the file does not say (else 0).
+
+    Raises :class:`InputError` for cases that are no slides, and for those that were saved without their paths.
+    """
+    if not cases.slides:
+        raise InputError("these cases are no slides", given=str(cases), todo="say --slides yes where they are")
+    found = [parse(address) for address in paths(cases)]
+    return [(address.path, address.mpp) for address in found]
