@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from overread.core.errors import InputError
-from overread.evaluation.detection import Localisation, judge_marks, read_marks
-from overread.evaluation.ledger import verify
+from overread.evaluation.detection import Localisation, judge_marks, judge_marks_by, read_marks
+from overread.evaluation.ledger import settle, verify
 
 
 def write(folder, **tables):
@@ -174,3 +174,53 @@ def test_to_files_and_back_with_one_line_in_the_ledger(tmp_path):
     assert judge_marks(given, ledger=tmp_path / "ledger.jsonl").looks == 1
     assert len(verify(tmp_path / "ledger.jsonl")) == 2
     assert '"a"' not in (tmp_path / "froc.json").read_text() + (tmp_path / "metrics.json").read_text()
+
+
+# -- groups of images ---------------------------------------------------------------------------------------------------
+
+
+def many(tmp_path, seed=0):
+    """Forty images of thirty patients under two scanners, some with lesions; marks on both."""
+    draw = np.random.default_rng(seed)
+    images = pd.DataFrame({"image": [f"i{n}" for n in range(40)], "patient": [f"p{n % 30}" for n in range(40)], "scanner": ["A"] * 25 + ["B"] * 15})  # fmt: skip
+    lesions = pd.DataFrame({"image": [f"i{n}" for n in range(0, 40, 3) for _ in range(2)], "lesion": ["0", "1"] * 14})
+    rows = [(f"i{draw.integers(40)}", draw.random(), "") for _ in range(60)]
+    rows += [(image, draw.random() + 0.3, lesion) for image, lesion in zip(lesions["image"], lesions["lesion"]) if draw.random() < 0.7]  # fmt: skip
+    marks = pd.DataFrame(rows, columns=["image", "score", "lesion"])
+    for name, table in {"images": images, "lesions": lesions, "marks": marks}.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    return images, lesions, marks
+
+
+def test_a_group_is_judged_as_if_it_were_all_there_is(tmp_path):
+    images, lesions, marks = many(tmp_path)
+    whole = read_marks(tmp_path / "marks.csv", tmp_path / "lesions.csv", tmp_path / "images.csv")
+    found = judge_marks_by(whole, images[["scanner"]], resamples=50)
+    for scanner in "AB":
+        here = set(images["image"][images["scanner"] == scanner])
+        for name, table in {"images": images, "lesions": lesions, "marks": marks}.items():
+            table[table["image"].isin(here)].to_csv(tmp_path / f"{scanner}-{name}.csv", index=False)
+        alone = judge_marks(read_marks(*(tmp_path / f"{scanner}-{n}.csv" for n in ("marks", "lesions", "images"))), resamples=50)  # fmt: skip
+        of_group = [e for e in found if e.where == {"scanner": scanner}]
+        assert [(e.metric, e.value, e.images, e.patients) for e in of_group] == [
+            (e.metric, e.value, e.images, e.patients) for e in alone.estimates if "sensitivity" in e.metric
+        ]
+    assert len(found) == 14
+
+
+def test_groups_too_small_to_judge_and_images_of_none_are_left_out(tmp_path):
+    many(tmp_path)
+    whole = read_marks(tmp_path / "marks.csv", tmp_path / "lesions.csv", tmp_path / "images.csv")
+    column = pd.DataFrame({"site": ["few"] * 9 + [""] * 11 + ["many"] * 20})
+    assert {e.where["site"] for e in judge_marks_by(whole, column, resamples=20)} == {"many"}
+    with pytest.raises(InputError, match="a row for each image"):
+        judge_marks_by(whole, column.head(3))
+
+
+def test_a_pending_look_at_lesions_counts_once(tmp_path):
+    given, ledger = read_marks(*write(tmp_path, **PITFALL), 2), tmp_path / "ledger.jsonl"
+    for _ in range(2):  # the first was killed before it showed anything
+        assert judge_marks(given, ledger=ledger, pending=True).looks == 0
+    settle(ledger)
+    assert judge_marks(given, ledger=ledger, pending=True).looks == 1
+    assert len(verify(ledger)) == 2

@@ -38,7 +38,7 @@ class Planes:
     ``pixel`` in mm of that square's pixels; 0 for the finest spacing of each volume.
     ``nan``: what voxels are that are NaN, ``refuse`` or ``lowest`` (the lowest value of the volume). ``frames``: how stacks of
     frames are seen as single images (see :mod:`overread.images.frame_view`); blank leaves them volumes. ``slides``: whether
-    the images are slides, of which overviews and tiles are looked at (see :mod:`overread.cases.slides`); ``tumour``: the groups of
+    the images are slides, of which overviews and tiles are looked at (see :mod:`overread.cases.sources.slides`); ``tumour``: the groups of
     their outlines that are lesions, where their names do not tell.
     """
 

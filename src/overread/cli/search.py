@@ -23,7 +23,7 @@ def search(
     output: Out = Path("runs/search"), as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Search a recipe over a declared space; called again, or in several shells at once, it goes on."""
-    from overread.cases.slides import refuse_overviews
+    from overread.cases.sources.slides import refuse_overviews
     from overread.cases.split import Split
     from overread.distributed.search import read_space
     from overread.distributed.search import search as search_recipes

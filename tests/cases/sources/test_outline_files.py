@@ -10,11 +10,17 @@ import pytest
 from tests.fixtures.drawn_slides import MPP, SIDE, draw_study, slide_pixels, write_outlines, write_slide
 
 from overread.cases.cases import Cases, Planes, outline_paths, paths
-from overread.cases.slides import as_slides, refuse_overviews, slides_of
 from overread.cases.sources.outline_files import find_outlines
 from overread.cases.sources.read_cases import read_cases, read_images
+from overread.cases.sources.slides import as_slides, refuse_overviews
 from overread.core.errors import ArgumentError, InputError
+from overread.images.address import parse
 from overread.images.slides.slide import OVERVIEW_MPP
+
+
+def slides_of(cases):
+    """The file of each slide, and the microns that its address says."""
+    return [(each.path, each.mpp) for each in map(parse, paths(cases))]
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import pandas as pd
 
 from overread.cases.cases import ROLES, WHOLE, Cases, Planes
 from overread.cases.frame_stacks import arranged
-from overread.cases.slides import as_slides
 from overread.cases.sources import dicom_export
 from overread.cases.sources.folders import images_below
 from overread.cases.sources.layout import Layout
 from overread.cases.sources.read_cases import read_images
+from overread.cases.sources.slides import as_slides
 from overread.cases.sources.tables import ENDINGS, PLAIN
 from overread.core.errors import InputError, checked
 from overread.core.phrases import count

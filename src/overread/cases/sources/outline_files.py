@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from overread.cases.cases import OUTLINES, ROLES, Cases, Planes
-from overread.cases.slides import are_slides, as_slides
+from overread.cases.sources.slides import are_slides, as_slides
 from overread.cases.sources.tables import find, numbered
 from overread.core.errors import ImageError, InputError, checked, require
 from overread.core.phrases import count

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from overread.cases.cases import OUTLINES, Cases, paths
+from overread.cases.cases import OUTLINES, Cases
 from overread.cases.sources.tables import SLIDES, numbered
 from overread.core.errors import InputError, checked, one_of
 from overread.core.phrases import count
@@ -90,15 +90,3 @@ def refuse_overviews(cases: Cases) -> None:
     if cases.slides and any(parse(image).slide for image in cases.table["image"].head(1)):
         raise InputError("slides are learned and read tile by tile, and this asks for whole images", given=str(cases),
                          todo="of slides there are: overread run, predict, evaluate, compare, readers, froc, grid, report, export --geojson and serve; --slides no reads each as one image")  # fmt: skip
-
-
-@checked
-def slides_of(cases: Cases) -> list[tuple[str, float]]:
-    """The file of each row's slide, and microns of a pixel of its level 0 where the file does not say (else 0).
-
-    Raises :class:`InputError` for cases that are no slides, and for those that were saved without their paths.
-    """
-    if not cases.slides:
-        raise InputError("these cases are no slides", given=str(cases), todo="say --slides yes where they are")
-    found = [parse(address) for address in paths(cases)]
-    return [(address.path, address.mpp) for address in found]
