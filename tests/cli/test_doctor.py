@@ -32,6 +32,7 @@ def test_doctor_says_that_the_libraries_fit(overread) -> None:
     assert code == 0
     assert "fit each other" in found["networks"]
     assert "JPEG 2000" in found["decoders"]
+    assert "OME-TIFF" in found["slides"]
     assert {"threads", "memory free", "cache, space free"} <= found.keys()
 
 

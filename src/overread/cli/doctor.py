@@ -71,7 +71,7 @@ def look_at_machine(weights: str, cache: str) -> tuple[list[str], dict[str, str]
     found = {**hardware(), "threads": _threads(), "memory free": f"{memory_left('cpu') / 1e9:.1f} GB", "device": pick_device(), "cache": str(folder),
              "cache, space free": f"{free / 1e9:.1f} GB" + (": little; --cache names another folder" if free < LITTLE_SPACE else ""), **versions(),
              "networks": unsound[0] if unsound else "torch, torchvision and timm fit each other",
-             "weights": ", ".join(at_hand) or "none at hand", "decoders": _decoders()}  # fmt: skip
+             "weights": ", ".join(at_hand) or "none at hand", "decoders": _decoders(), "slides": _slides()}  # fmt: skip
     return unsound, found
 
 
@@ -97,6 +97,18 @@ def _decoders() -> str:
     missing = [name for name, here in can.items() if not here]
     told = f"DICOM in {', '.join(name for name, here in can.items() if here)}"
     return told + (f"; not in {', '.join(missing)}: pip install pylibjpeg[all]" if missing else "")
+
+
+def _slides() -> str:
+    """Which whole slides can be read here."""
+    from overread.core.errors import UnavailableError
+    from overread.images.slides.files.vendor_slide import openslide_module
+
+    try:
+        version = openslide_module().__library_version__
+    except UnavailableError:
+        return "tiled TIFF and OME-TIFF; for the formats of scanners: pip install 'overread[slides]'"
+    return f"tiled TIFF, OME-TIFF, and the formats of scanners by OpenSlide {version}"
 
 
 def rehearse_study(study: Study, machine: Machine, *, quiet: bool) -> Preflight:

@@ -15,7 +15,7 @@ import tifffile
 from overread.core.errors import ArgumentError, ImageError
 from overread.images.preprocess import Preprocess
 from overread.images.read import content_digest, read_image
-from overread.images.slides.handles import _POOL, HANDLES
+from overread.images.slides.files.handles import _POOL, HANDLES
 from overread.images.slides.slide import is_slide, open_slide, read_region, read_tile, slide_digest
 from overread.images.store import pack
 

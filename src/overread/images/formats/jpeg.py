@@ -197,6 +197,16 @@ def _is_read(marker: int, bits: int, samples: int) -> bool:
     return marker in _PROCESS and marker < LOSSLESS and (bits, samples) in ((8, 1), (8, 3), (8, 4), (12, 1), (12, 3))
 
 
+@checked
+def require_picture(data: bytes, pixels: NDArray[Any]) -> None:
+    """Raise :class:`ImageError` where a part of a JPEG is missing or damaged (see above) that was decoded to ``pixels`` (H, W, C) by others."""
+    header = jpeg_header(data)
+    if (header.height, header.width) != pixels.shape[:2]:
+        given = f"{header.width} x {header.height} in a place of {pixels.shape[1]} x {pixels.shape[0]}"
+        raise ImageError("the JPEG has another size", given=given)
+    _require_whole(data, header, pixels)
+
+
 # -- is all of it there? -----------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from overread.core.errors import ArgumentError, ImageError, checked, one_of, req
 from overread.core.files import publish
 from overread.core.progress import Progress, silent
 from overread.images.image import broken_as
-from overread.images.slides.tiled_tiff import TileFile
+from overread.images.slides.files.tiled_tiff import TileFile
 
 __all__ = ["PyramidReader", "read_plane", "write_pyramid"]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, checked, require
 from overread.images.address import Address
 from overread.images.image import Limits, broken_as, file_key, printable, read_bytes
-from overread.images.slides.handles import OpenedSlide, borrowed, dropped
-from overread.images.slides.tiled_tiff import MAGIC, NO_PYRAMID, READ_HERE, TiledTiff, tiff_slide_kind
-from overread.images.slides.vendor_slide import VendorSlide, has_openslide, vendor_of
+from overread.images.slides.files.handles import OpenedSlide, borrowed, dropped
+from overread.images.slides.files.tiled_tiff import MAGIC, NO_PYRAMID, READ_HERE, TiledTiff, tiff_slide_kind
+from overread.images.slides.files.vendor_slide import VendorSlide, has_openslide, vendor_of
 
 __all__ = ["OVERVIEW_MPP", "Level", "Slide", "is_slide", "open_slide", "read_region", "read_tile", "slide_digest"]
 
@@ -165,18 +165,18 @@ def slide_digest(path: str | os.PathLike[str]) -> str:
 def slide_of(path: str, mpp: float) -> Slide:
     """As :func:`open_slide`, with errors that do not name the file."""
     require(math.isfinite(mpp) and mpp >= 0, "mpp must be a number of microns, or 0 for what the file says", given=mpp)
-    key = file_key(path, "slide")
+    key = (file_key(path, "slide"), mpp)
     if key not in _KNOWN:
         if len(_KNOWN) >= 4096:
             _KNOWN.clear()
         read_bytes(path, most=16)  # refuses what is no file
-        _KNOWN[key] = _described(path)
-    slide, said = _KNOWN[key]
-    return replace(slide, mpp=_agreed(said, mpp))
+        slide, said = _described(path)
+        _KNOWN[key] = replace(slide, mpp=_agreed(said, mpp))
+    return _KNOWN[key]
 
 
-#: What files said of themselves: a slide without its microns, and what it says of those.
-_KNOWN: dict[Any, tuple[Slide, tuple[float, float]]] = {}
+#: Slides by file and what was told of their microns.
+_KNOWN: dict[Any, Slide] = {}
 
 
 def _described(path: str) -> tuple[Slide, tuple[float, float]]:
@@ -244,30 +244,38 @@ def _opened(path: str) -> OpenedSlide:
     if key not in _OPENERS:
         if len(_OPENERS) >= 4096:
             _OPENERS.clear()
-        _OPENERS[key] = _opener(path)
+        _OPENERS[key] = _opener(path, key)
     with broken_as("the slide cannot be opened"):
-        return borrowed(path, _OPENERS[key])
+        return borrowed(key, path, _OPENERS[key])
 
 
 #: By which of the two each file is opened.
 _OPENERS: dict[Any, Callable[[str], OpenedSlide]] = {}
 
 
-def _opener(path: str) -> Callable[[str], OpenedSlide]:
-    """Formats of scanners by OpenSlide; other TIFF, and what OpenSlide refuses, by tifffile, wherever OpenSlide is installed or not."""
+def _opener(path: str, key: Hashable) -> Callable[[str], OpenedSlide]:
+    """By which of the two a file is opened: other formats by OpenSlide, plain TIFF in tiles by tifffile whether OpenSlide is there or not.
+
+    Aperio's tiles are plain, unless they are in JPEG 2000 or some are missing, which OpenSlide knows to fill.
+    """
     if read_bytes(path, most=4) not in MAGIC:
         if not vendor_of(path):
             raise ImageError("this is not a slide that is read", todo="convert it to a pyramidal TIFF in tiles")
         return VendorSlide
     kind = _tiff_kind(path)
-    if kind not in READ_HERE or (kind == "aperio" and has_openslide()):
+    if kind not in READ_HERE:
+        return VendorSlide
+    if kind == "aperio":
         try:
             with broken_as("the slide cannot be opened"):
-                borrowed(path, VendorSlide)
+                plain = borrowed(key, path, TiledTiff)
+        except ImageError as error:
+            if has_openslide() or "compression" in error.what:
+                return VendorSlide
+            raise
+        if getattr(plain, "has_holes", False):
+            dropped(plain)
             return VendorSlide
-        except ImageError:
-            if kind not in READ_HERE:
-                raise
     return TiledTiff
 
 
@@ -298,7 +306,7 @@ def read_address(address: Address, limits: Limits) -> tuple[NDArray[np.uint8], t
 
 def address_digest(address: Address) -> str:
     """The digest that :func:`read_address` reports: two places of one slide are two images."""
-    part = str(replace(address, path="", entry=""))
+    part = str(address)[len(address.path) :]
     return sha256(f"{digest_of(address.path)}{part}".encode()).hexdigest()
 
 

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import ImageError
+from overread.images.formats.jpeg import require_picture
 from overread.images.formats.tiff import require_directories
-from overread.images.slides.handles import CACHE, SlideHeader
+from overread.images.slides.files.handles import CACHE, SlideHeader
 
 #: First bytes of TIFF and BigTIFF.
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -32,8 +33,9 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TILE = 2**24
 _PAGES = 4096
 _REDUCED = 1  # bit of NewSubfileType
-#: Compressions: none, LZW, deflate, JPEG, PackBits, LZMA, Zstandard, WebP, JPEG XL, JPEG 2000, and as Aperio numbers it.
-_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 33003, 33004, 33005, 34712, 34925, 34933, 50000, 50001, 50002, 52546)
+#: Compressions: none, LZW, deflate, JPEG, PackBits, LZMA, Zstandard, WebP, JPEG XL, JPEG 2000; not as Aperio numbers it.
+_JPEG = 7
+_COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 34712, 34925, 34933, 50000, 50001, 50002, 52546)
 #: What tifffile reads; the formats of other makers place their tiles in ways of their own.
 READ_HERE = ("aperio", "ome-tiff", "generic-tiff")
 #: Makers of scanners by a tag and what stands in it: description, software, XMP, and a tag of Hamamatsu's.
@@ -144,11 +146,14 @@ class TileFile:
         decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables, _fullsize=True)
         if decoded is None or decoded.dtype != page.dtype:
             raise ImageError("a tile holds no pixels", given=f"{count:,} bytes")
+        if int(page.compression) == _JPEG:  # its decoder fills what is missing
+            tables = page.jpegtables
+            require_picture(tables[:-2] + data[2:] if tables else data, decoded[0])
         return np.ascontiguousarray(decoded[0][..., :3])
 
 
 class TiledTiff:
-    """A slide opened by tifffile. See :class:`~overread.images.slides.handles.OpenedSlide`."""
+    """A slide opened by tifffile. See :class:`~overread.images.slides.files.handles.OpenedSlide`."""
 
     def __init__(self, path: str) -> None:
         self._file = TileFile(path)
@@ -160,14 +165,14 @@ class TiledTiff:
                 for page, _ in level:
                     page.dataoffsets, page.databytecounts = (), ()  # tuples of numbers take eight times as much
             described = str(self._file.pages[0].description or "")
-            notes: tuple[str, ...] = (f"read by tifffile: {kind}",) if kind == "aperio" else ()
+            self.has_holes = any((plane.counts == 0).any() for level in self._levels for plane in level)
             self.header = SlideHeader(
                 kind,
                 tuple((int(one[0][0].imagewidth), int(one[0][0].imagelength)) for one in levels),
                 _microns(levels[0][0][0], described, kind),
                 objective=_after(described, r"AppMag\s*=\s*([\d.]+)")
                 or _after(described, r'NominalMagnification="([\d.]+)"'),
-                notes=notes + ((NO_PYRAMID,) if len(levels) == 1 else ()),
+                notes=(NO_PYRAMID,) if len(levels) == 1 else (),
             )
             unless_whole.pop_all()
 
@@ -303,8 +308,9 @@ def _require_page(page: Any) -> None:
     if not page.is_tiled:
         raise ImageError("the slide is not in tiles", given=f"{page.imagewidth} x {page.imagelength} pixels",
                          todo="convert it to a pyramidal TIFF in tiles")  # fmt: skip
-    if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4) or page.photometric.name == "PALETTE":
-        given = f"{page.samplesperpixel} samples of {page.bitspersample} bits"
+    colours = ("MINISBLACK", "RGB", "YCBCR") if int(page.compression) == _JPEG else ("MINISBLACK", "RGB")
+    if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4) or page.photometric.name not in colours:
+        given = f"{page.samplesperpixel} samples of {page.bitspersample} bits, {page.photometric.name}"
         raise ImageError("a slide is read in colour or grey of 8 bits", given=given, todo="save it as RGB of 8 bits")
     if int(page.compression) not in _COMPRESSIONS:
         raise ImageError(

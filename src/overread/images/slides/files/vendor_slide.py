@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overread.core.errors import UnavailableError
-from overread.images.slides.handles import CACHE, SlideHeader
+from overread.images.slides.files.handles import CACHE, SlideHeader
 
 #: Side of the blocks in which a level that is not a whole number of times smaller is read, and in which others are, in their pixels.
 _BLENDED, _PLAIN = 256, 1024
@@ -50,7 +50,7 @@ def vendor_of(path: str) -> str:
 
 
 class VendorSlide:
-    """A slide opened by OpenSlide. See :class:`~overread.images.slides.handles.OpenedSlide`."""
+    """A slide opened by OpenSlide. See :class:`~overread.images.slides.files.handles.OpenedSlide`."""
 
     def __init__(self, path: str) -> None:
         openslide = openslide_module()
@@ -89,7 +89,7 @@ class VendorSlide:
         scale = self._downsamples[level]
         region = self._slide.read_region((round(left * scale), round(top * scale)), level, (width, height))
         rgba = np.asarray(region)
-        if cv2.minMaxLoc(cv2.extractChannel(rgba, 3))[0] == 255:
+        if rgba.view("<u4").min() >= 0xFF000000:  # opaque: the last of four bytes is 255
             return cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB).astype(np.uint8, copy=False)
         opacity = rgba[..., 3:].astype(np.uint32)
         behind = np.array(self.header.background, np.uint32)

@@ -17,8 +17,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from overread.images.image import file_key
-
 #: Slides that a thread keeps open.
 HANDLES = 8
 #: Bytes of decoded tiles that a thread keeps, of all its open slides together.
@@ -63,12 +61,11 @@ _POOL = _Pool()
 _OF_THE_PARENT: list[OpenedSlide] = []
 
 
-def borrowed(path: str, opener: Callable[[str], OpenedSlide], kind: str = "") -> OpenedSlide:
-    """This thread's handle of the file: the one that it has open, or one opened now by ``opener``, named by ``kind``.
+def borrowed(key: Hashable, path: str, opener: Callable[[str], OpenedSlide]) -> OpenedSlide:
+    """This thread's handle of the file that ``key`` stands for: the one that it has open, or one opened now by ``opener``.
 
-    A file that changed is opened anew. Raises as ``opener`` does, and :class:`ImageError` where there is no file.
+    ``key`` changes when the file does. Raises as ``opener`` does.
     """
-    key = (file_key(path, "slide"), kind)
     opened = _POOL.opened
     if key in opened:
         opened.move_to_end(key)

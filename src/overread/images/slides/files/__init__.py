@@ -1,0 +1,1 @@
+"""The files of whole slides: who opens which, and how many stay open."""
