@@ -1,4 +1,5 @@
-"""What overread is made of, as a software bill of materials: CycloneDX 1.5, from the metadata of what is installed."""
+"""What overread is made of, as a software bill of materials: CycloneDX 1.5, from the metadata of what is installed and of what
+lies within the package itself."""
 
 from __future__ import annotations
 
@@ -9,12 +10,17 @@ from typing import Any
 
 from overread.core.errors import checked
 
+#: What others wrote and the package holds as they published it: name, version, licence, SHA-256 of the file.
+WITHIN = (
+    ("openseadragon", "6.1.1", "BSD-3-Clause", "14d587cd3ee7c4861f1a41077ce642029364a21029956ba635bd8fb1202cf9ad"),
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @checked
 def bill_of_materials(root: str = "overread") -> dict[str, Any]:
-    """The package ``root`` and all that it brings and that is installed, each with version, licence and package URL.
+    """The package ``root`` and all that it brings and that is installed, each with version, licence and package URL; of overread
+    also what lies within it (:data:`WITHIN`), each with the hash of its file.
 
     Extras count where they are installed. Nothing of the machine is in it: no path, no name, no serial number.
 
@@ -25,10 +31,16 @@ def bill_of_materials(root: str = "overread") -> dict[str, Any]:
     own = found.pop(_plain(root), None)
     about = {"type": "application", "name": root, "version": own.version if own else "", "bom-ref": _plain(root)}
     needs = {name: sorted({_plain(each) for each in _required(one)} & found.keys()) for name, one in found.items()}
-    needs[_plain(root)] = sorted({_plain(each) for each in _required(own)} & found.keys()) if own else []
+    within = [_held(*each) for each in WITHIN] if own and _plain(root) == "overread" else []
+    needs[_plain(root)] = (
+        sorted({_plain(each) for each in _required(own)} & found.keys() | {each["bom-ref"] for each in within})
+        if own
+        else []
+    )
+    needs |= {each["bom-ref"]: [] for each in within}
     return {
         "bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1, "metadata": {"component": about},
-        "components": [_component(name, found[name]) for name in sorted(found)],
+        "components": [*(_component(name, found[name]) for name in sorted(found)), *within],
         "dependencies": [{"ref": name, "dependsOn": needs[name]} for name in sorted(needs)],
     }  # fmt: skip
 
@@ -56,6 +68,12 @@ def _required(one: Distribution) -> list[str]:
 def _plain(name: str) -> str:
     """A package's name as registries compare it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _held(name: str, version: str, licence: str, digest: str) -> dict[str, Any]:
+    """A file of others that lies within the package."""
+    return {"type": "library", "bom-ref": name, "name": name, "version": version, "purl": f"pkg:npm/{name}@{version}",
+            "licenses": [{"license": {"name": licence}}], "hashes": [{"alg": "SHA-256", "content": digest}]}  # fmt: skip
 
 
 def _component(name: str, one: Distribution) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from overread.serving.rest import (
     SimilarAnswer,
     as_json,
 )
+from overread.serving.slides.slide_routes import AT_ONCE, WAITING, add_slides
 from overread.serving.uploads import Form, received
 
 #: What any route may answer instead; the schema stands once in OpenAPI, where a route names it as a model.
@@ -67,7 +68,8 @@ def application(
     counters, rate = Counters(counts), RateLimit(limits.rate / operation.workers)
     log = AuditLog(log_path(settings, run), int(operation.log_mb * 1e6))
     folder = PrivateFolder(operation.scratch, room=limits.upload_bytes * 2)
-    desk = _Desk(ReadingRoom(reader, settings, run), settings, Slots(limits.queue, counters), folder, rate)
+    room = ReadingRoom(reader, settings, run)
+    desk = _Desk(room, settings, Slots(limits.queue, counters), folder, rate)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -82,7 +84,16 @@ def application(
     app.add_middleware(Gate, settings=settings, counters=counters, log=log, rate=rate)
     _add_reading(app, desk)
     _add_about(app, desk, run, counters)
-    _add_page(app)
+    if room.slides is not None:
+        tiles = Slots(limits.queue * WAITING, counters, AT_ONCE)
+        add_slides(
+            app,
+            room.slides,
+            lambda request, work: desk.while_wanted(request, work, tiles),
+            tiles,
+            RateLimit(limits.tiles / operation.workers),
+        )
+    _add_page(app, "slides.html" if room.slides is not None else "index.html")
     return app
 
 
@@ -123,10 +134,10 @@ class _Desk:
     async def answer(self, request: Request, fields: Collection[str], work: Callable[[Form, Call], Any]) -> Response:
         """What ``work`` makes of the form, as JSON."""
         async with self.form(request, fields) as form:
-            return Response(as_json(await self._while_wanted(request, lambda call: work(form, call))), media_type=_JSON)
+            return Response(as_json(await self.while_wanted(request, lambda call: work(form, call))), media_type=_JSON)
 
-    async def _while_wanted(self, request: Request, work: Callable[[Call], Any]) -> Any:
-        """The result of ``work`` in its turn. Raises :class:`Refusal` if whoever asked has gone: nobody hears it."""
+    async def while_wanted(self, request: Request, work: Callable[[Call], Any], slots: Slots | None = None) -> Any:
+        """The result of ``work`` in its turn, in ``slots`` or those of all images. Raises :class:`Refusal` if whoever asked has gone: nobody hears it."""
         call, found = self.call(request), list[Any]()
 
         async def watch(scope: anyio.CancelScope) -> None:
@@ -137,7 +148,7 @@ class _Desk:
 
         async with anyio.create_task_group() as group:
             group.start_soon(watch, group.cancel_scope)
-            found.append(await self.slots.run(lambda: work(call)))
+            found.append(await (slots or self.slots).run(lambda: work(call)))
             group.cancel_scope.cancel()
         if not found:
             raise gone()
@@ -292,7 +303,7 @@ def _add_about(app: FastAPI, desk: _Desk, run: Path | None, counters: Counters) 
         return answer
 
 
-def _add_page(app: FastAPI) -> None:
+def _add_page(app: FastAPI, home: str) -> None:
     files = page_files()
 
     def answering(file: PageFile) -> Callable[[Request], Any]:
@@ -303,7 +314,7 @@ def _add_page(app: FastAPI) -> None:
 
     for name, file in files.items():
         app.add_route(f"/page/{name}", answering(file), include_in_schema=False)
-    app.add_route("/", answering(files["index.html"]), include_in_schema=False)
+    app.add_route("/", answering(files[home]), include_in_schema=False)
 
 
 def _served(file: PageFile, headers: dict[str, str] | None = None) -> Response:

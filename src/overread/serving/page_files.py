@@ -14,7 +14,9 @@ from overread.core.errors import checked
 PAGE_POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
                "frame-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")  # fmt: skip
 _KINDS = {"html": "text/html; charset=utf-8", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8",
-          "svg": "image/svg+xml", "png": "image/png", "json": "application/json"}  # fmt: skip
+          "svg": "image/svg+xml", "png": "image/png", "json": "application/json", "txt": "text/plain; charset=utf-8"}  # fmt: skip
+#: Where they lie: the page of images, that of slides, and the viewer that it uses, as its authors published it.
+_FOLDERS = (("page",), ("slides", "page"), ("slides", "page", "openseadragon"))
 _SCRIPT = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", re.DOTALL | re.IGNORECASE)
 
 
@@ -31,10 +33,11 @@ class PageFile:
 def page_files() -> dict[str, PageFile]:
     """The files of the page by their names, as the wheel has them."""
     found = {}
-    for file in (resources.files("overread.serving") / "page").iterdir():
-        ending = file.name.rpartition(".")[2]
-        if file.is_file() and ending in _KINDS:
-            found[file.name] = PageFile(file.read_bytes(), _KINDS[ending])
+    for folder in _FOLDERS:
+        for file in resources.files("overread.serving").joinpath(*folder).iterdir():
+            ending = file.name.rpartition(".")[2]
+            if file.is_file() and ending in _KINDS:
+                found[file.name] = PageFile(file.read_bytes(), _KINDS[ending])
     return found
 
 

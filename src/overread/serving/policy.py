@@ -84,6 +84,9 @@ class ServingLimits:
     header_bytes: int = setting(16_384, "of the head of a request", least=1_024, most=1_048_576)
     ranges: int = setting(16, "ranges that a Range header may name; they are not served", least=0, most=1_000)
     rate: int = setting(600, "images a minute from one address; 0: as many as it likes", least=0, most=1_000_000)
+    tiles: int = setting(
+        12_000, "tiles of slides a minute from one address; 0: as many as it likes", least=0, most=1_000_000
+    )
     queue: int = setting(16, "requests of a worker that may wait; one more is told to come again", least=0, most=10_000)
     digits: int = setting(3, "decimals of the numbers that are answered", least=1, most=8)
 

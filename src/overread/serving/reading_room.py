@@ -27,6 +27,7 @@ from overread.serving.maps import explain_answer, methods_of
 from overread.serving.outlined_objects import outline_answer
 from overread.serving.policy import ServingSettings
 from overread.serving.rest import About, ExplainAnswer, OpinionAnswer, OutlineAnswer, SimilarAnswer, picked
+from overread.serving.slides.run_slides import RunSlides, SlidesOfRun
 from overread.serving.undecoded import within
 from overread.serving.uploads import images_of, one_case, patient_of, require_pixels
 from overread.serving.viewed import viewed
@@ -94,6 +95,14 @@ class Outliner(Reader, Protocol):
     def outline(self, image: str | bytes) -> Any: ...
 
 
+@runtime_checkable
+class SlideShower(Reader, Protocol):
+    """A reader of whole slides, which are looked at where they lie rather than sent: :class:`overread.serving.slides.slide_reader.SlideReader` is one."""
+
+    @property
+    def slides(self) -> SlidesOfRun: ...
+
+
 class ReadingRoom:
     """A reader, and what is served of it."""
 
@@ -101,9 +110,15 @@ class ReadingRoom:
         self._reader, self._settings, self._run = reader, settings, run
         self._limits = settings.limits
         self.outlines = isinstance(reader, Outliner)
-        self.methods = [] if self.outlines else methods_of(run, settings.limits.digits)
+        self.slides = (
+            RunSlides(reader.slides, settings.operation.salt, settings.limits.digits)
+            if isinstance(reader, SlideShower)
+            else None
+        )
+        answers = not self.outlines and self.slides is None
+        self.methods = methods_of(run, settings.limits.digits) if answers else []
         self._known, self._why = (
-            (None, "this model outlines objects") if self.outlines else known_cases(run, reader.model)
+            known_cases(run, reader.model) if answers else (None, "this model gives no answer to an image that is sent")
         )
         if settings.operation.no_neighbours:
             self._known, self._why = None, "this server does not show training images"
@@ -120,7 +135,7 @@ class ReadingRoom:
         held = {"upload_megabytes": limits.upload, "files": limits.parts, "megapixels": limits.megapixels, "images_a_minute": limits.rate,
                 "digits": limits.digits, "seconds": limits.body_seconds}  # fmt: skip
         return About(__version__, target.task.question, list(target.names), self.volume, self.methods, self._known is not None, report, model_card,
-                     bool(self._settings.address.token), held, about.recipe.fusion != "single", whole, self.outlines)  # fmt: skip
+                     bool(self._settings.address.token), held, about.recipe.fusion != "single", whole, self.outlines, self.slides is not None)  # fmt: skip
 
     def outline(self, files: Sequence[Path], call: Call) -> OutlineAnswer:
         """The objects in the one image that was sent. Raises :class:`Refusal` for several, and of a model that outlines none."""
@@ -136,6 +151,10 @@ class ReadingRoom:
         )
 
     def _require_answers(self) -> None:
+        if self.slides is not None:
+            raise Refusal(
+                404, "this model reads whole slides, which are looked at where they lie", "ask /slides", code="slides"
+            )
         if self.outlines:
             raise Refusal(
                 404, "this model outlines objects, and gives no answer to a case", "ask /outline", code="outlines"

@@ -243,7 +243,7 @@ class OutlineAnswer:
 class About:
     """What can be asked here: the task, its outcomes in order, methods of explanation, whether neighbours are shown.
 
-    ``outlines``: the model outlines objects, and is asked by ``/outline`` alone. ``whole``: the network sees all of an image, whatever its shape, so that a map lies over all of it.
+    ``outlines``: the model outlines objects, and is asked by ``/outline`` alone. ``slides``: the run is of whole slides, which ``/slides`` lists. ``whole``: the network sees all of an image, whatever its shape, so that a map lies over all of it.
     """
 
     version: str
@@ -259,6 +259,7 @@ class About:
     images_seen_together: bool = False
     whole: bool = False
     outlines: bool = False
+    slides: bool = False
 
 
 @dataclass(frozen=True)

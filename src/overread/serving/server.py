@@ -34,7 +34,8 @@ from overread.core.progress import Say
 from overread.serving.application import application, log_path
 from overread.serving.policy import Address, ServingSettings, bracketed
 from overread.serving.private_folder import PrivateFolder
-from overread.serving.reading_room import warm_up
+from overread.serving.reading_room import Reader, SlideShower, warm_up
+from overread.serving.slides.slide_reader import open_slide_reader, reads_slides
 from overread.study.cells.outline_reader import open_outline_reader
 from overread.study.context import outlines_objects
 from overread.study.opinion import open_reader
@@ -97,10 +98,13 @@ def _made(
     folder: Path, settings: ServingSettings, threads: int, counts: Path | None, *, keep: bool = True
 ) -> FastAPI | None:
     torch.set_num_threads(threads)
-    opened = open_outline_reader if outlines_objects(folder) else open_reader
+    opened: Callable[..., Reader] = (
+        open_slide_reader if reads_slides(folder) else open_outline_reader if outlines_objects(folder) else open_reader
+    )
     reader = opened(folder, device=settings.operation.device, threads=threads)
     if keep:
-        warm_up(reader)
+        if not isinstance(reader, SlideShower):
+            warm_up(reader)
         return application(reader, settings, run=folder, counts=counts)
     del reader
     gc.collect()

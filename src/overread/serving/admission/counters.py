@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: What reads images.
-READING = ("predict", "explain", "similar", "view", "batch")
-ACTIONS = (*READING, "session", "page", "about", "report", "model-card", "metrics", "healthz",
+READING = ("predict", "outline", "explain", "similar", "view", "batch")
+ACTIONS = (*READING, "slides", "slide", "skipped", "tile", "session", "page", "about", "report", "model-card", "metrics", "healthz",
            "openapi.json", "other")  # fmt: skip
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 #: Upper ends of the histogram of seconds.

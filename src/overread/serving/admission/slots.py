@@ -1,4 +1,4 @@
-"""Who may have an image read: one at a time in a process, a bounded number waits, and who has gone gives up the place."""
+"""Who may have an image read: so many at a time in a process, a bounded number waits, and who has gone gives up the place."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def gone() -> Refusal:
 
 
 class Slots:
-    """One image is read at a time, with all threads of this process; ``waiting`` requests more are let in."""
+    """``at_once`` images are read at a time (one: with all threads of this process); ``waiting`` requests more are let in."""
 
-    def __init__(self, waiting: int, counters: Counters) -> None:
-        self._places, self._counters = waiting + 1, counters
+    def __init__(self, waiting: int, counters: Counters, at_once: int = 1) -> None:
+        self._places, self._counters = waiting + at_once, counters
         self._taken = 0
         self._seconds = 1.0  # what the last ones cost, for those who are to come again
-        self._slot = anyio.Semaphore(1)
+        self._slot = anyio.Semaphore(at_once)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:

@@ -1,0 +1,263 @@
+"""The slides of a run that may be looked at: what is told of each, and the tiles of its layers.
+
+Each slide has a key made by chance for this server; a path is never asked for, and never answered. A picture of the label of
+the glass, which may show a name, is in no layer.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from overread import __version__
+from overread.core.errors import OverreadError
+from overread.core.files import hashed
+from overread.images.address import parse
+from overread.images.image import file_key
+from overread.images.slides.lesion_outlines import Lesion, Lesions, read_lesions
+from overread.images.slides.slide import Slide, open_slide, slide_digest
+from overread.images.slides.tissue import Tissue, TissueSettings, find_tissue
+from overread.serving.admission.refusal import Refusal, without_paths
+from overread.serving.rest import rounded
+from overread.serving.slides.slide_answers import (
+    FoundLesion,
+    LayerOf,
+    OutlinedLesion,
+    Skipped,
+    SkippedAnswer,
+    SlideAnswer,
+    SlideLine,
+    SlidesAnswer,
+)
+from overread.serving.slides.tile_grid import TILE, TileGrid
+from overread.serving.slides.tile_pictures import (
+    SKIPPED_COLOURS,
+    cells_of,
+    map_tile,
+    overlay_grid,
+    skipped_tile,
+    slide_grid,
+    slide_tile,
+)
+from overread.slides.heat_map import HeatMap
+from overread.slides.lesions import found_lesions
+
+#: What a tile may show.
+LAYERS = ("slide", "heat-map", "skipped")
+#: What kinds of places are called in words, where their names do not say it all.
+_WORDS = {"edge": "edge of the coverslip", "blur": "out of focus"}
+#: Said of a slide whose file is not where the run's table says.
+MOVED = "its file is not where the run's table says; move it back, or serve the run where its slides lie"
+#: Masks that are kept, of the slides looked at last.
+_MASKS = 4
+#: Heat maps that are kept, and cells of one that are shown at most.
+_MAPS, _CELLS = 4, 2**24
+#: The score of the faintest places that are told as lesions.
+_FAINTEST = 0.1
+#: Lesions that are told of a slide.
+_LESIONS = 1000
+#: Corners of outlines that are told of a slide; beyond, every second corner is left out, and so on.
+_CORNERS = 50_000
+
+
+@dataclass(frozen=True)
+class RunSlide:
+    """A slide of a run: how the run calls it, the ``address`` of its overview, and its files; blank or None for what is not there."""
+
+    name: str
+    part: str
+    address: str
+    label: str = ""
+    score: float = math.nan
+    outlines: str = ""
+    heat_map: Path | None = None
+
+
+@dataclass(frozen=True)
+class SlidesOfRun:
+    """The slides that are shown, and what they share: the class ``positive``, the frozen ``threshold`` of a slide's score and that
+    of the heat map (NaN where none was frozen), the settings of the tissue mask, and the ``radius`` in microns
+    around a lesion within which there is no other."""
+
+    slides: tuple[RunSlide, ...]
+    positive: str = ""
+    threshold: float = math.nan
+    map_threshold: float = math.nan
+    tissue: TissueSettings = field(default_factory=TissueSettings)
+    radius: float = 100.0
+    tumour: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+
+
+class RunSlides:
+    """The slides of a run under keys that ``salt`` makes; numbers rounded to ``digits``."""
+
+    def __init__(self, of: SlidesOfRun, salt: str, digits: int) -> None:
+        keys = hashed([f"{slide.part}\n{slide.name}" for slide in of.slides], salt)
+        self._slides = {f"k{key[:12]}": slide for key, slide in zip(keys, of.slides, strict=True)}
+        self._of, self._salt, self._digits = of, salt, digits
+        self._masks: OrderedDict[str, Tissue] = OrderedDict()
+        self._maps: OrderedDict[Hashable, tuple[NDArray[Any], float, tuple[float, float]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def listed(self) -> SlidesAnswer:
+        """The slides in their order; nothing is opened."""
+        lines = [SlideLine(key, one.name, one.part, one.label, self._number(one.score), _missing(one.address), one.heat_map is not None)
+                 for key, one in self._slides.items()]  # fmt: skip
+        return SlidesAnswer(lines, self._of.positive, self._number(self._of.threshold), list(self._of.facts))
+
+    def about(self, key: str) -> SlideAnswer:
+        """What is told of a slide. Raises :class:`Refusal` for an unknown key, and where the slide cannot be opened."""
+        one = self._known(key)
+        slide = _opened(one)
+        width, height = slide.size
+        layers, facts = [_layer("slide", (0.0, 0.0, width, height), slide_grid(slide))], list(slide.notes)
+        outlines, known = self._outlined(one, slide, facts)
+        lesions: list[FoundLesion] = []
+        cell = None
+        if one.heat_map is not None:
+            codes, cell, (left, top) = self._cells(one.heat_map)
+            rows, columns = codes.shape
+            layers.append(
+                _layer("heat-map", (left, top, left + columns * cell, top + rows * cell), overlay_grid(rows, columns))
+            )
+            lesions = self._lesions(one.heat_map, known, facts)
+        return SlideAnswer(key, one.name, one.part, one.label, self._number(one.score), width, height, slide.mpp, slide.objective or None,
+                           layers, self._number(self._of.map_threshold), cell, lesions, outlines,
+                           [without_paths(fact) for fact in facts])  # fmt: skip
+
+    def skipped(self, key: str) -> SkippedAnswer:
+        """What was not looked at on a slide; its mask takes a moment. Raises as :meth:`about`."""
+        mask = self._mask(key, _opened(self._known(key)))
+        rows, columns = mask.kinds.shape
+        layer = _layer("skipped", (0.0, 0.0, columns * mask.mpp, rows * mask.mpp), overlay_grid(rows, columns))
+        return SkippedAnswer(layer, [Skipped(_WORDS.get(kind, kind), rounded(share, 4), list(SKIPPED_COLOURS[code][:3]))
+                                     for code, (kind, share) in enumerate(mask.shares.items()) if kind != "tissue" and share > 0])  # fmt: skip
+
+    def tag(self, key: str, layer: str, level: int, column: int, row: int, least: int) -> str:
+        """What changes when a tile does, as an entity tag (RFC 9110, 8.8.3). Raises :class:`Refusal` where there is no such slide or layer."""
+        one = self._known(key)
+        path = parse(one.address).path
+        _opened(one)
+        held = {"slide": lambda: slide_digest(path), "skipped": lambda: f"{slide_digest(path)} {self._of.tissue}",
+                "heat-map": lambda: str(file_key(_there(one.heat_map)))}[layer]()  # fmt: skip
+        return f'"{hashed([f"{__version__} {held} {layer} {level} {column} {row} {least}"], self._salt)[0]}"'
+
+    def tile(self, key: str, layer: str, level: int, column: int, row: int, least: int) -> tuple[bytes, str]:
+        """A tile and its media type. Raises :class:`Refusal`, 404, for one that there is not."""
+        one = self._known(key)
+        slide = _opened(one)
+        place = level, column, row
+        if layer == "slide":
+            return slide_tile(slide, _held(slide_grid(slide), place), *place), "image/jpeg"
+        if layer == "heat-map":
+            codes, _, _ = self._cells(_there(one.heat_map))
+            grid = _held(overlay_grid(*codes.shape), place)
+            return map_tile(codes[cells_of(grid, *place)], grid, *place, least), "image/png"
+        kinds = self._mask(key, slide).kinds
+        grid = _held(overlay_grid(*kinds.shape), place)
+        return skipped_tile(kinds[cells_of(grid, *place)], grid, *place), "image/png"
+
+    def _known(self, key: str) -> RunSlide:
+        if key not in self._slides:
+            raise Refusal(404, "there is nothing here")
+        return self._slides[key]
+
+    def _number(self, value: float) -> float | None:
+        return rounded(value, self._digits) if math.isfinite(value) else None
+
+    def _mask(self, key: str, slide: Slide) -> Tissue:
+        with self._lock:  # one is made at a time: it takes seconds, and whoever asks next wants the same one
+            if key not in self._masks:
+                self._masks[key] = find_tissue(slide, self._of.tissue)
+                while len(self._masks) > _MASKS:
+                    self._masks.popitem(last=False)
+            self._masks.move_to_end(key)
+            return self._masks[key]
+
+    def _cells(self, path: Path) -> tuple[NDArray[Any], float, tuple[float, float]]:
+        """The codes of a heat map, microns of a side of its cells, and its upper left corner; of a very large one a level of
+        fewer cells, each the highest of those it covers."""
+        key = file_key(path, "heat map")
+        with self._lock:
+            if key not in self._maps:
+                held = HeatMap.load(path)
+                level = next(at for at, size in enumerate(held.levels) if math.prod(size) <= _CELLS)
+                self._maps[key] = held.cells(level), held.mpp * 2**level, held.origin
+                while len(self._maps) > _MAPS:
+                    self._maps.popitem(last=False)
+            self._maps.move_to_end(key)
+            return self._maps[key]
+
+    def _lesions(self, path: Path, known: Lesions | None, facts: list[str]) -> list[FoundLesion]:
+        """What was found, the highest score first."""
+        codes, cell, origin = self._cells(path)
+        threshold = self._of.map_threshold if math.isfinite(self._of.map_threshold) else 0.5
+        how: dict[str, Any] = {"cell": cell, "radius": self._of.radius, "origin": origin}
+        found = found_lesions(codes, least=threshold, **how)
+        if threshold > _FAINTEST:  # a person may look below the threshold; areas are those of what reaches it
+            fainter = found_lesions(codes, least=_FAINTEST, **how)
+            found = pd.concat([found, fainter.iloc[len(found) :].assign(area=math.nan)])
+        if len(found) > _LESIONS:
+            facts.append(f"of {len(found):,} lesions found those of the {_LESIONS} highest scores are told")
+        found = found.head(_LESIONS)
+        inside = known.at(found["x"].to_numpy(), found["y"].to_numpy()) >= 0 if known is not None else None
+        return [FoundLesion(number + 1, round(x, 1), round(y, 1), self._number(score), rounded(area / 1e6, 4) if math.isfinite(area) else None, None if inside is None else bool(inside[number]))
+                for number, (x, y, score, area) in enumerate(found[["x", "y", "score", "area"]].itertuples(index=False))]  # fmt: skip
+
+    def _outlined(self, one: RunSlide, slide: Slide, facts: list[str]) -> tuple[list[OutlinedLesion], Lesions | None]:
+        if not one.outlines:
+            return [], None
+        try:
+            held = read_lesions(one.outlines, slide, tumour=self._of.tumour)
+        except OverreadError as error:
+            facts.append(f"the outlines cannot be shown: {without_paths(error.what)}")
+            return [], None
+        found = held.lesions
+        facts += held.notes
+        corners = sum(len(ring) for lesion in found for ring in (lesion.polygon, *lesion.holes))
+        step = max(1, math.ceil(corners / _CORNERS))
+        if step > 1:
+            facts.append(f"of the corners of the outlines every {step}th is shown")
+        return [_outlined(lesion, step) for lesion in found], held
+
+
+def _outlined(lesion: Lesion, step: int) -> OutlinedLesion:
+    rings = [np.round(ring[::step], 1).tolist() for ring in (lesion.polygon, *lesion.holes) if len(ring) >= 3]
+    return OutlinedLesion(lesion.group, rings, lesion.excluded, round(float(lesion.longest), 1))
+
+
+def _missing(address: str) -> str:
+    return "" if address and Path(parse(address).path).exists() else MOVED
+
+
+def _opened(one: RunSlide) -> Slide:
+    if missing := _missing(one.address):
+        raise Refusal(404, "the slide cannot be shown", missing, code="moved")
+    where = parse(one.address)
+    return open_slide(where.path, mpp=where.mpp)
+
+
+def _there(path: Path | None) -> Path:
+    if path is None:
+        raise Refusal(404, "there is nothing here")
+    return path
+
+
+def _held(grid: TileGrid, place: tuple[int, int, int]) -> TileGrid:
+    if not grid.has(*place):
+        raise Refusal(404, "there is nothing here")
+    return grid
+
+
+def _layer(name: str, box: tuple[float, float, float, float], grid: TileGrid) -> LayerOf:
+    return LayerOf(name, *box, grid.width, grid.height, TILE, grid.least, grid.most)
