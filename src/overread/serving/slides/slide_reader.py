@@ -82,6 +82,7 @@ def slides_of_run(folder: Path, model: Model) -> SlidesOfRun:
         positive,
         _threshold(folder, positive),
         _map_threshold(shown),
+        tissue=tiles.tissue,
         radius=tiles.radius,
         facts=tuple(facts),
     )

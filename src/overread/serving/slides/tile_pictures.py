@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import matplotlib
 import numpy as np
@@ -103,5 +105,5 @@ def _sized(cells: NDArray[np.unsignedinteger], grid: TileGrid, level: int, colum
     return cells.repeat(times, axis=0).repeat(times, axis=1)[:height, :width]
 
 
-def _encoded(ending: str, pixels: NDArray[np.uint8], how: list[int]) -> bytes:
+def _encoded(ending: str, pixels: NDArray[Any], how: list[int]) -> bytes:
     return bytes(cv2.imencode(ending, pixels, how)[1])
