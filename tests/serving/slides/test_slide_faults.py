@@ -12,7 +12,7 @@ import pytest
 from served import files, png
 from served_slides import ShowsSlides, shown_slides
 
-from overread.images.slides import handles
+from overread.images.slides.files import handles
 from overread.serving.slides import run_slides
 
 CANARY = "KANARIENVOGEL"
