@@ -29,6 +29,7 @@ def _pictures(shape: tuple[int, ...]) -> np.ndarray:
         Augmentation(rotate=180, inscribed=True),
         Augmentation(gamma=1.0),
         Augmentation(erase=0.7),
+        Augmentation(stain=0.2),
     ],
     ids=[
         "flips",
@@ -41,6 +42,7 @@ def _pictures(shape: tuple[int, ...]) -> np.ndarray:
         "inscribed",
         "gamma",
         "erasing",
+        "stain",
     ],
 )
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from overread.core import random
 from overread.core.errors import ImageError, checked
 from overread.images.augment import Augmentation, Drawn, draw
 from overread.images.preprocess import Preprocess
+from overread.images.slides.stain import DARKEST as DARKEST_STAIN
+from overread.images.slides.stain import stain_maps
 from overread.learning.loader import Mixture, ahead
 from overread.networks.instance_heads import Layout, Segmentation
 
@@ -113,6 +115,9 @@ class Tiles:
             pixels = 1 - pixels
         if pixels.shape[-1] > 1 and float(random.uniform(self.seed, epoch, entry, "grey")) < self.segmentation.grey:
             pixels = np.repeat(pixels.mean(axis=-1, keepdims=True), pixels.shape[-1], axis=-1)
+        if (drawn.stain[place] != [[1.0], [0.0]]).any():
+            (density,) = stain_maps(drawn.stain[place : place + 1]).astype(np.float32)
+            pixels = np.exp(np.log(np.maximum(pixels, DARKEST_STAIN)) @ density[:, :-1].T - density[:, -1])
         colours = drawn.colours[place].astype(np.float32)
         pixels = pixels @ colours[:, :-1].T + colours[:, -1]
         if drawn.blur[place] > 0.05:

@@ -104,6 +104,7 @@ def _preparation(preprocess: Preprocess) -> dict[str, Any]:
         "colour to luminance (ITU-R BT.601)" if preprocess.channels == 1 else "grey images: the same value in all three channels",
         f"{preprocess.bits} bits, full scale to full scale",
         f"resize to {side} ({preprocess.fit}): whole boxes, then bilinearly below a factor of two, else by area",
+        *([f"bring the stain of the slide to the usual look ({preprocess.stain}; overread.images.slides.stain)"] if preprocess.stain != "none" else []),
         f"divide by {preprocess.full}",
     ]  # fmt: skip
     return {"size": list(preprocess.size), "channels": preprocess.channels, "fit": preprocess.fit, "crop": preprocess.crop, "bits": preprocess.bits,

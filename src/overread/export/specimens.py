@@ -126,7 +126,13 @@ class Preparation:
 def judge_preparation(model: Model, held: Specimens) -> Preparation:
     """Prepare the specimens once more from their files, as another program would, and compare."""
     preprocess = model.about.preprocess
-    if len(preprocess.size) != 2 or preprocess.crop != "none" or preprocess.bits != 8 or not held.addresses:
+    if (
+        len(preprocess.size) != 2
+        or preprocess.crop != "none"
+        or preprocess.bits != 8
+        or preprocess.stain != "none"
+        or not held.addresses
+    ):
         return Preparation(0, 0.0, 0.0)
     about = {"size": preprocess.size, "channels": preprocess.channels, "fit": preprocess.fit}
     kept, made = [], []

@@ -4,7 +4,7 @@ What is drawn depends on (seed, epoch, sample, operation) only, so an image gets
 batch, on any number of threads, and in a process that resumed. Here the parameters are applied by cv2;
 ``learning`` applies the same ones by torch on a device.
 
-The order: warp (one affine map with bilinear interpolation) → blur → CLAHE → colour (one affine map of the channels:
+The order: warp (one affine map with bilinear interpolation) → stain → blur → CLAHE → colour (one affine map of the channels:
 hue, saturation, contrast, brightness) → gamma → noise → erasing. Every step rounds and clips to the type of the image.
 """
 
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from overread.core import random
 from overread.core.errors import checked, one_of, require
 from overread.core.files import cores, later
+from overread.images.slides.stain import perturb
 
 BORDERS = {"reflect": cv2.BORDER_REFLECT_101, "zero": cv2.BORDER_CONSTANT}
 #: Weights of red, green and blue in the luminance (ITU-R BT.601).
@@ -49,7 +50,8 @@ class Augmentation:
     what comes in from outside, ``reflect`` (about the edge pixels) or ``zero``. ``random_crop``: the share of the side
     that is kept, of a part which lies anywhere and is enlarged to the whole (227 of 256 pixels: 0.887; 1: off).
     ``clahe_clip``: the most that a grey level may count in a tile, in multiples of an even histogram; ``clahe_tiles``: tiles
-    along a side.
+    along a side. ``stain``: of slides in haematoxylin and eosin, ± of the amount of each of three stains, relative and added
+    (colour only; see :func:`.stain.perturb`; Tellez 2018 takes 0.05, Tellez 2019 up to 0.2).
     """
 
     flip_horizontal: float = 0.0
@@ -74,6 +76,7 @@ class Augmentation:
     random_crop: float = later(1.0)
     clahe_clip: float = later(CLAHE_CLIP)
     clahe_tiles: int = later(CLAHE_TILES)
+    stain: float = later(0.0)
 
     def __post_init__(self) -> None:
         limits = {"rotate": 180.0, "hue": 0.5, "blur": 100.0}
@@ -100,7 +103,7 @@ class Drawn:
     scale 0 … 1 that stands for hue, saturation, contrast and brightness. ``noise``: (B,) standard deviations on the
     scale 0 … 1; ``blur``: (B,) sigmas in pixels; ``clahe``, ``flip_depth``: (B,) bool. ``turn``: (B,) quarter turns, in the
     matrices already. ``turn_depth``: (B,) the axis that the planes are laid across: 1 rows, 2 columns, 0 none.
-    ``gamma``: (B,) exponents. ``erased``: (B, 4), from row to row and from column to column, empty
+    ``gamma``: (B,) exponents. ``stain``: (B, 2, 3) by what the amounts of three stains are multiplied, and what is added. ``erased``: (B, 4), from row to row and from column to column, empty
     where nothing is. The arrays ``flip_horizontal`` … ``hue`` (B,)
     are what the maps were made of. ``seed``, ``epoch``, ``samples`` (B,) key the noise.
     """
@@ -123,6 +126,7 @@ class Drawn:
     turn: NDArray[np.int64]
     turn_depth: NDArray[np.int64]
     gamma: NDArray[np.float64]
+    stain: NDArray[np.float64]
     erased: NDArray[np.int64]
     border: str
     clahe_clip: float
@@ -182,7 +186,8 @@ def draw(
         "turn_depth": happens("turn depth", a.turn_depth)
         * (1 + random.integers(seed, epoch, rows, "axis of depth", 2)),
         "gamma": np.exp(spread("gamma", float(np.log1p(a.gamma)))),
-    }
+        "stain": np.stack([[at + spread(f"stain {what} {stain}", a.stain if colour else 0.0) for stain in range(3)] for at, what in ((1.0, "scale"), (0.0, "shift"))]).transpose(2, 0, 1),
+    }  # fmt: skip
     if a.random_crop < 1:
         values["scale"] = values["scale"] / a.random_crop
         margin = (1 / a.random_crop - 1) / 2
@@ -307,6 +312,7 @@ class _Plan:
         self.blurs = ((drawn.blur > 0.05) | drawn.clahe).tolist()
         self.noises = (drawn.noise > 0).tolist()
         self.bends = (np.abs(drawn.gamma - 1) > 1e-9).tolist()
+        self.stains = (np.abs(drawn.stain - [[1.0], [0.0]]).max(axis=(1, 2)) > 1e-9).tolist()
         self.erases = [bool(box.any()) for box in drawn.erased]
 
 
@@ -329,6 +335,8 @@ def _apply_one(pixels: NDArray, place: NDArray, plan: _Plan, i: int, plane: int)
         cv2.warpAffine(pixels, plan.drawn.matrices[i], (width, height), place, how, plan.border)
     else:
         place[...] = pixels
+    if plan.stains[i]:
+        place[...] = perturb(place, *plan.drawn.stain[i])
     if plan.blurs[i]:
         _blur_and_clahe(place, plan, i)
     if plan.recolours[i]:

@@ -27,7 +27,7 @@ def examine(source: str | os.PathLike[str] | bytes, preprocess: Preprocess) -> l
     image = read_image(source)
     # a JPEG may be decoded at a fraction of its size, and a window changes what is seen
     again = image.format.startswith("JPEG") or bool(preprocess.window)
-    pixels = load(source, preprocess) if again else prepared(image, preprocess)
+    pixels = load(source, preprocess) if again else prepared(image, preprocess, source)
     return [pixels, description(image), _header(source) if image.format == "DICOM" else {}]
 
 

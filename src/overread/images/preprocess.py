@@ -16,9 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from overread.core.errors import ImageError, checked, one_of, require
+from overread.core.files import later
+from overread.images.address import Address, parse
 from overread.images.conversions import parse_window
 from overread.images.crop import crop, crop_alike
+from overread.images.formats import npz
 from overread.images.read import LIMITS, Image, Limits, read_image
+from overread.images.slides.stain import STAINS, with_stain
 
 
 @runtime_checkable
@@ -49,7 +53,8 @@ class Preprocess:
     names; ``mean`` and ``std`` on the scale 0 … 1, one per channel, are filled in by
     :func:`fit_normalisation`. ``bits`` of the pack: 8 or 16. ``window`` for DICOM and volumes: ``""`` for that
     of the file, a preset's name, ``centre/width`` or ``low:high`` (see :func:`.parse_window`). ``crop`` before resizing: ``none``,
-    the black ``border``, or to the circular ``field`` of a fundus photograph (see :func:`.circular_field`).
+    the black ``border``, or to the circular ``field`` of a fundus photograph (see :func:`.circular_field`). ``stain``: the look that
+    slides stained with haematoxylin and eosin are brought to (see :func:`.with_stain`): ``none``, ``reinhard`` or ``macenko``.
     """
 
     size: tuple[int, ...]
@@ -61,10 +66,14 @@ class Preprocess:
     bits: int = 8
     window: str = ""
     crop: str = "none"
+    stain: str = later("none")
 
     def __post_init__(self) -> None:
         parse_window(self.window)
         one_of(self.crop, CROPS, "crop")
+        one_of(self.stain, STAINS, "stain")
+        coloured = self.stain == "none" or (self.channels == 3 and self.bits == 8 and len(self.size) == 2)
+        require(coloured, "a stain needs flat images of three channels and 8 bits", given=self.stain)
         sized = len(self.size) in (2, 3) and all(1 <= side <= 16_384 for side in self.size)
         require(sized, "size must be (height, width) or (depth, height, width)", given=self.size)
         require(prod(self.size) <= 16_384**2, "the size holds more pixels than any image", given=self.size)
@@ -100,7 +109,7 @@ class Preprocess:
 
 @checked
 def geometry(preprocess: Preprocess) -> Preprocess:
-    """Only what a pack depends on: size, channels, fit, bits, window, crop; the rest at its defaults."""
+    """Only what a pack depends on: size, channels, fit, bits, window, crop, stain; the rest at its defaults."""
     return replace(preprocess, normalise="channel mean and std", mean=(), std=())
 
 
@@ -118,15 +127,27 @@ def _load(source: Any, preprocess: Preprocess, limits: Limits) -> tuple[NDArray[
     height, width = preprocess.size[-2:]
     at_least = (height, width) if len(preprocess.size) == 2 and preprocess.crop == "none" else None
     image = read_image(source, limits=limits, at_least=at_least, window=preprocess.window)
-    return prepared(image, preprocess), image.digest
+    return prepared(image, preprocess, source), image.digest
 
 
 @checked
-def prepared(image: Image, preprocess: Preprocess) -> NDArray[Any]:
-    """What :func:`load` gives, of an image that has been read in the window of ``preprocess``: cropped and resized."""
+def prepared(image: Image, preprocess: Preprocess, source: str | PathLike[str] | bytes = b"") -> NDArray[Any]:
+    """What :func:`load` gives, of an image that has been read in the window of ``preprocess``: cropped, resized, and with the
+    look of its stain. ``source``: where it was read from, so that a tile is changed as the whole of its slide is."""
     if preprocess.crop != "none" and image.mode != "volume":
-        return resize(crop(image.pixels, preprocess.crop)[0], preprocess)
-    return resize(image, preprocess)
+        pixels = resize(crop(image.pixels, preprocess.crop)[0], preprocess)
+    else:
+        pixels = resize(image, preprocess)
+    if preprocess.stain == "none" or image.mode != "colour":
+        return pixels
+    return with_stain(pixels, preprocess.stain, _address(source))
+
+
+def _address(source: str | PathLike[str] | bytes) -> Address | None:
+    """The address that a source is; none of bytes and arrays."""
+    if isinstance(source, bytes) or npz.is_address(str(source)):
+        return None
+    return parse(str(source))
 
 
 @checked

@@ -519,7 +519,7 @@ def preprocess_of(recipe: Recipe, facts: Facts, network: nn.Module | None = None
     )
     return Preprocess(
         size=(recipe.image_size,) * (3 if facts.volume else 2), channels=channels, fit=recipe.fit,
-        normalise=recipe.normalise, bits=8 if facts.bits <= 8 else 16, window=recipe.window, crop=recipe.crop,
+        normalise=recipe.normalise, bits=8 if facts.bits <= 8 else 16, window=recipe.window, crop=recipe.crop, stain=recipe.stain,
     )  # fmt: skip
 
 

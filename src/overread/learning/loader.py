@@ -25,6 +25,7 @@ from overread.core.phrases import count
 from overread.core.progress import Progress, Say, silent, unheard
 from overread.images.augment import Augmentation, Drawn, apply, draw
 from overread.images.preprocess import Preprocess, fit_normalisation
+from overread.images.slides.stain import DARKEST, stain_maps
 from overread.images.store import pack
 from overread.learning.device import standardise, to_unit
 from overread.learning.recipe import Recipe
@@ -447,7 +448,8 @@ def augment(images: Tensor, drawn: Drawn) -> Tensor:
     planes = torch.where(turned, planes.flip(1), planes) if drawn.flip_depth.any() else planes
     planes = _across(planes, drawn)
     flat = planes.reshape(-1, *planes.shape[2:])
-    flat = _colour(_blur(_warp(flat, drawn, depth), drawn, depth), drawn, depth)
+    flat = _stain(_warp(flat, drawn, depth), drawn, depth)
+    flat = _colour(_blur(flat, drawn, depth), drawn, depth)
     flat = _erase(_noise(_bend(flat, drawn, depth), drawn, depth), drawn, depth)
     made = flat.reshape(planes.shape)
     return made.movedim(1, 2) if images.ndim == 5 else made[:, 0]
@@ -475,6 +477,15 @@ def _warp(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
     theta = (to_unit @ square @ np.linalg.inv(to_unit))[:, :2]
     grid = functional.affine_grid(_each(theta, x, depth), list(x.shape), align_corners=True)
     return functional.grid_sample(x, grid, mode="bilinear", padding_mode=_PADDING[drawn.border], align_corners=True)
+
+
+def _stain(x: Tensor, drawn: Drawn, depth: int) -> Tensor:
+    """Other amounts of stains, by affine maps of the optical densities."""
+    if not (drawn.stain != [[1.0], [0.0]]).any():
+        return x
+    maps = _each(stain_maps(drawn.stain), x, depth)
+    dense = torch.einsum("bij,bjhw->bihw", maps[:, :, :-1], -x.clamp(min=DARKEST).log())
+    return (-(dense + maps[:, :, -1, None, None]).clamp(min=0)).exp()
 
 
 def _blur(x: Tensor, drawn: Drawn, depth: int) -> Tensor:

@@ -22,6 +22,7 @@ from overread.images.augment import Augmentation
 from overread.images.conversions import parse_window
 from overread.images.descriptors import DESCRIPTORS
 from overread.images.preprocess import CROPS, FITS
+from overread.images.slides.stain import STAINS
 from overread.images.slides.tile_settings import Tiles
 from overread.networks.backbones import BACKBONES, HEADS, POOLINGS
 from overread.networks.codes import CODES
@@ -49,7 +50,7 @@ class Recipe:
     """How a model is trained.
 
     ``method``: ``features`` (frozen network, linear head), ``finetune`` (from pretrained weights), ``scratch``, or
-    ``auto``. ``image_size`` in pixels of a side. ``window`` (DICOM, volumes) and ``crop`` as in :class:`Preprocess`.
+    ``auto``. ``image_size`` in pixels of a side. ``window`` (DICOM, volumes), ``crop`` and ``stain`` as in :class:`Preprocess`.
     ``epochs`` passes over the training images. ``learning_rate`` is that of the head; a pretrained body learns at
     ``body_rate`` times it. ``balance`` weighs a class by its frequency to the power −``balance`` (0 none, 1 every class
     alike). ``average`` is the span, in epochs, of the exponential average of the weights (0 none). ``warmup`` is the
@@ -152,6 +153,7 @@ class Recipe:
     segmentation: Segmentation = later(Segmentation())  # noqa: RUF009
     tiles: Tiles = later(Tiles())  # noqa: RUF009
     filters: float = later(1.0)
+    stain: str = later("none")
 
     def __post_init__(self) -> None:
         for name, options in _OPTIONS.items():
@@ -272,7 +274,7 @@ def refuse_unfit(cases: Cases, recipe: Recipe) -> None:
 
 #: What the words of a field may be.
 _OPTIONS: dict[str, tuple[str, ...]] = {
-    "method": METHODS, "fit": FITS, "crop": CROPS, "normalise": NORMALISATIONS, "precision": PRECISIONS, "pooling": POOLINGS,
+    "method": METHODS, "fit": FITS, "crop": CROPS, "stain": STAINS, "normalise": NORMALISATIONS, "precision": PRECISIONS, "pooling": POOLINGS,
     "head": HEADS, "codes": CODES, "fusion": FUSIONS, "augment_by": ("case", "image"), "augment": ("standard", "none", "given"),
     "loss": ("", *LOSSES), "optimizer": OPTIMIZERS, "schedule": SCHEDULES, "sampling": ("shuffle", "balanced"),
     "mix": ("none", "mixup", "cutmix"), "recurrent": UNITS, "snapshot": ("best", "last"),

@@ -13,9 +13,9 @@ from scipy import ndimage
 from skimage import measure
 
 from overread.core.errors import ImageError, InputError
-from overread.images.slides.drawn_outlines import centroid, crosses_itself, inside, longest_chord, overlap
 from overread.images.slides.judged_regions import judged_regions
-from overread.images.slides.label_slide import read_label_slide
+from overread.images.slides.lesion_files.drawn_outlines import centroid, crosses_itself, inside, longest_chord, overlap
+from overread.images.slides.lesion_files.label_slide import read_label_slide
 from overread.images.slides.lesion_outlines import Lesion, Lesions, find_outlines, read_lesions
 from overread.images.slides.square_shares import shares, summed
 

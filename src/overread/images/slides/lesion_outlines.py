@@ -25,8 +25,9 @@ from overread.images.outlines.annotation_xml import parse_xml, read_xml
 from overread.images.outlines.outline_shapes import Polygons
 from overread.images.outlines.polygons import ring_area
 from overread.images.outlines.raster import Patch
-from overread.images.slides.asap_xml import read_asap
-from overread.images.slides.drawn_outlines import (
+from overread.images.slides.judged_regions import JudgedRegion, judged_regions
+from overread.images.slides.lesion_files.asap_xml import read_asap
+from overread.images.slides.lesion_files.drawn_outlines import (
     DrawnOutline,
     DrawnOutlines,
     centroid,
@@ -35,9 +36,8 @@ from overread.images.slides.drawn_outlines import (
     longest_chord,
     overlap,
 )
-from overread.images.slides.judged_regions import JudgedRegion, judged_regions
-from overread.images.slides.label_slide import read_label_slide
-from overread.images.slides.qupath_geojson import read_geojson
+from overread.images.slides.lesion_files.label_slide import read_label_slide
+from overread.images.slides.lesion_files.qupath_geojson import read_geojson
 from overread.images.slides.square_shares import shares, summed
 
 __all__ = ["Lesion", "Lesions", "find_outlines", "read_lesions"]

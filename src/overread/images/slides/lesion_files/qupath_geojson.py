@@ -13,7 +13,7 @@ from typing import Any
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.images.outlines.outline_shapes import ring_of
-from overread.images.slides.drawn_outlines import DrawnOutline, DrawnOutlines
+from overread.images.slides.lesion_files.drawn_outlines import DrawnOutline, DrawnOutlines
 
 #: Outlines that one file may hold; a slide has thousands at most.
 MOST_OUTLINES = 1_000_000

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.images.outlines.polygons import object_polygons
-from overread.images.slides.drawn_outlines import DrawnOutline, DrawnOutlines
+from overread.images.slides.lesion_files.drawn_outlines import DrawnOutline, DrawnOutlines
 
 #: Microns of a pixel at which a label image is looked at, or the next finer level that it holds.
 LABEL_MPP = 4.0

@@ -15,7 +15,7 @@ from overread.core.errors import ImageError, InputError, checked
 from overread.core.phrases import count
 from overread.images.outlines.annotation_xml import Element
 from overread.images.outlines.outline_shapes import ring_of
-from overread.images.slides.drawn_outlines import DrawnOutline, DrawnOutlines
+from overread.images.slides.lesion_files.drawn_outlines import DrawnOutline, DrawnOutlines
 
 #: Outlines have an area; what else ASAP draws has none. A spline is taken by its corners.
 _AREAS = ("polygon", "rectangle", "spline", "")

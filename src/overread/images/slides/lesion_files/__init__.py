@@ -1,0 +1,1 @@
+"""Outlines of lesions as files hold them: ASAP, QuPath, label images."""
