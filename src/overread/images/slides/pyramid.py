@@ -89,6 +89,7 @@ class _Shape:
         )
         self.width, self.height, self.tile, self.channels, self.dtype = width, height, tile, channels, dtype
         self.compression, self.reduction = compression, reduction
+        self._plain: dict[bytes, bytes] = {}  # encoded tiles of one colour, by that colour
 
     @property
     def columns(self) -> int:
@@ -110,10 +111,19 @@ class _Shape:
 
     def encoded(self, pixels: Tile) -> bytes:
         """The bytes of a tile in full size: what is beyond the edge repeats it."""
-        import imagecodecs
-
+        plain = _one_colour(pixels)
+        if plain and plain in self._plain:  # most of a slide is bare glass, most of a heat map not looked at
+            return self._plain[plain]
         missing = [(0, self.tile - side) for side in pixels.shape[:2]] + [(0, 0)] * (pixels.ndim - 2)
         whole = np.ascontiguousarray(np.pad(pixels, missing, mode="edge") if any(b for _, b in missing) else pixels)
+        made = self._compressed(whole)
+        if plain and len(self._plain) < 256:
+            self._plain[plain] = made
+        return made
+
+    def _compressed(self, whole: Tile) -> bytes:
+        import imagecodecs
+
         if self.compression == "deflate":
             return bytes(imagecodecs.deflate_encode(whole.tobytes(), level=_DEFLATE, raw=False))
         if self.channels == 1:
@@ -132,6 +142,13 @@ class _Shape:
             )
         size = even.shape[1] // 2, even.shape[0] // 2
         return cv2.resize(even, size, interpolation=cv2.INTER_AREA).astype(self.dtype, copy=False)
+
+
+def _one_colour(pixels: Tile) -> bytes:
+    """The bytes of its pixel where all are the same, else none."""
+    line = pixels[0].ravel()
+    same = bool((pixels[0] == pixels[0, 0]).all()) and bool((pixels.reshape(len(pixels), -1) == line).all())
+    return bytes(pixels[0, 0].tobytes()) if same else b""
 
 
 class _Level:

@@ -6,29 +6,28 @@ import os
 from pathlib import Path
 from xml.etree import ElementTree
 
-import cv2
 import numpy as np
 import pandas as pd
-import tifffile
+from numpy.typing import NDArray
 
 from overread.core import random
 from overread.core.errors import checked, require
 from overread.core.files import publish, write_csv, write_json
 from overread.core.progress import Progress, silent
+from overread.images.slides.pyramid import write_pyramid
 from overread.synthetic.slides.slide_pixels import draw_tile
 from overread.synthetic.slides.slide_plan import ISLANDS, SlidePlan, plan_slide
 from overread.synthetic.slides.slide_scanners import SCANNERS, Scanner
 
 #: A patient with tumour shows it on so many of the slides, and on one at least.
 SHOWN = 0.7
-TILE = 256
 
 
 @checked
 def draw_slides(
     folder: str | os.PathLike[str], *, slides: int = 60, patients: int = 30, side: float = 2000.0, mpp: float = 0.5, scanners: int = 2,
     prevalence: float = 0.5, isolated: float = 0.1, islands: tuple[str, ...] = tuple(ISLANDS), tissue_share: float = 0.3,
-    artefacts: bool = True, shortcut: float = 0.0, quality: int = 80, seed: int = 0, progress: Progress = silent,
+    artefacts: bool = True, shortcut: float = 0.0, seed: int = 0, progress: Progress = silent,
 ) -> Path:  # fmt: skip
     """Draw phantom slides into ``folder`` and give the path of their table.
 
@@ -62,7 +61,6 @@ def draw_slides(
         "shares lie between 0 and 1",
         given=(prevalence, isolated, shortcut),
     )
-    require(40 <= quality <= 100, "the quality of JPEG lies between 40 and 100", given=quality)
     home, rows, known = Path(folder), list[tuple[str, ...]](), list[tuple[object, ...]]()
     ill = _ill(seed, patients, prevalence)
     scanner_of = _scanners(seed, ill, scanners, shortcut)
@@ -72,7 +70,7 @@ def draw_slides(
         tumour = _tumour(seed, key, bool(ill[patient]), key < patients, isolated)
         plan = plan_slide(seed, key, width=side, height=side, tissue_share=tissue_share, tumour=tumour, islands=islands, artefacts=artefacts)  # fmt: skip
         pixel = round(mpp * scanner.pixel, 4)
-        write_slide(home / "slides" / f"{name}.tif", plan, scanner, mpp=pixel, quality=quality)
+        write_slide(home / "slides" / f"{name}.tif", plan, scanner, mpp=pixel)
         outlines = f"outlines/{name}.xml" if plan.islands else ""
         if outlines:
             write_outlines(home / outlines, plan, mpp=pixel)
@@ -115,27 +113,16 @@ def _tumour(seed: int, key: int, ill: bool, first: bool, isolated: float) -> str
 
 @checked
 def write_slide(
-    path: Path, plan: SlidePlan, scanner: Scanner, *, mpp: float, quality: int = 80, progress: Progress = silent
+    path: Path, plan: SlidePlan, scanner: Scanner, *, mpp: float, tile: int = 256, progress: Progress = silent
 ) -> Path:
-    """Write a slide as pyramidal TIFF, drawn tile by tile."""
-    width, height = round(plan.width / mpp), round(plan.height / mpp)
-    down, across = -(-height // TILE), -(-width // TILE)
-    whole = np.vstack(
-        [np.hstack([draw_tile(plan, scanner, r, c, mpp=mpp, tile=TILE) for c in range(across)]) for r in range(down)]
-    )
-    level = whole[:height, :width]
-    with publish(path) as temporary, tifffile.TiffWriter(temporary) as file:
-        for place in range(8):
-            dots = 1e4 / mpp / 2**place
-            file.write(
-                level, tile=(TILE, TILE), photometric="rgb", compression="jpeg", compressionargs={"level": quality},
-                resolution=(dots, dots), resolutionunit="CENTIMETER", subfiletype=int(place > 0),
-            )  # fmt: skip
-            if min(level.shape[:2]) <= TILE:
-                break
-            small = cv2.resize(level, (level.shape[1] // 2, level.shape[0] // 2), interpolation=cv2.INTER_AREA)
-            level = np.asarray(small, np.uint8)
-    return path
+    """Write a slide as pyramidal TIFF (JPEG), drawn tile by tile, so that memory does not grow with it; give its path."""
+    width, height = max(1, round(plan.width / mpp)), max(1, round(plan.height / mpp))
+
+    def tile_of(row: int, column: int) -> NDArray[np.uint8]:
+        drawn = draw_tile(plan, scanner, row, column, mpp=mpp, tile=tile)
+        return drawn[: height - row * tile, : width - column * tile]
+
+    return write_pyramid(path, tile_of, width=width, height=height, mpp=mpp, tile=tile, compression="jpeg", progress=progress)  # fmt: skip
 
 
 @checked

@@ -118,13 +118,13 @@ def _tissue_light(plan: SlidePlan, scanner: Scanner, frame: _Frame, tissue: list
     thick, hue = (weigh(_value_noise(plan, x, y, cell, name)) for cell, name in ((90.0, "thick"), (240.0, "hue")))
     stain = random.uniform(plan.seed, plan.key, np.arange(4), "slide/stain")
     fibres = _surface_at("fibres", frame, plan, 3.0)
-    eosin = (0.42 + 0.16 * thick + 0.07 * fibres) * np.float32(0.85 + 0.3 * stain[0])
+    eosin: Floats = np.asarray((0.42 + 0.16 * thick + 0.07 * fibres) * (0.85 + 0.3 * float(stain[0])), np.float32)
     dye: Floats = _nuclei(plan, frame, tissue, fat) * np.float32(1.05 * (0.88 + 0.24 * stain[1])) + 0.05 * np.maximum(
         hue, 0
     )
     if fat:
         holes = _fat_cells(plan, frame, fat)
-        eosin, dye = eosin * (1 - holes), np.asarray(dye * (1 - holes), np.float32)
+        eosin, dye = (np.asarray(amount * (1 - holes), np.float32) for amount in (eosin, dye))
     eosin, dye = np.asarray(np.maximum(eosin, 0.02) * there, np.float32), np.asarray(dye * there, np.float32)
     vectors = zip(scanner.haematoxylin, scanner.eosin, strict=True)
     return np.stack([np.exp(np.float32(-1.35 * h) * dye - np.float32(1.35 * e) * eosin) for h, e in vectors])

@@ -64,7 +64,7 @@ class Blob:
         """No point of the curve is farther from its centre."""
         return self.radius * (1 + sum(map(abs, self.heights)))
 
-    def edge(self, angle: Floats) -> Floats:
+    def edge(self, angle: NDArray[np.floating]) -> Floats:
         """The distance of the curve from its centre in directions (…,) in radians."""
         waves = [
             h * np.cos(k * angle + t) for k, (h, t) in enumerate(zip(self.heights, self.turns, strict=True), start=2)
@@ -74,7 +74,7 @@ class Blob:
     def depth(self, x: Floats, y: Floats) -> Floats:
         """How far inside of the curve points lie, along the ray from its centre; negative outside."""
         across, down = x - self.x, y - self.y
-        return np.asarray(self.edge(np.asarray(np.arctan2(down, across), np.float64)) - np.hypot(across, down))
+        return np.asarray(self.edge(np.arctan2(down, across)) - np.hypot(across, down))
 
     def outline(self, points: int = 0) -> Floats:
         """Points (n, 2) of the curve, about 8 µm apart."""
