@@ -6,6 +6,7 @@ from overread.synthetic.draw import draw
 from overread.synthetic.mammograms import draw_mammograms
 from overread.synthetic.nodules import draw_nodules
 from overread.synthetic.several_images import draw_cases
+from overread.synthetic.slides.huge_slide import draw_huge_slide
 from overread.synthetic.slides.slide_cohort import draw_slides
 from overread.synthetic.tracks import draw_tracks
 
@@ -14,6 +15,7 @@ __all__ = [
     "draw_cases",
     "draw_cohort",
     "draw_disease_tree",
+    "draw_huge_slide",
     "draw_mammograms",
     "draw_nodules",
     "draw_slides",

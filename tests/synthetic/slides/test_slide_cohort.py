@@ -75,18 +75,20 @@ def energy(pixels: np.ndarray, microns: float, mpp: float = 0.5) -> float:
     return float(band[inner].var())
 
 
-def test_coarse_chromatin_is_seen_in_detail_alone() -> None:
-    fine, coarse = square(tissue_of("")), square(tissue_of("detail"))
+@pytest.mark.parametrize("scanner", [0, 1, 2])
+def test_coarse_chromatin_is_seen_in_detail_alone(scanner) -> None:
+    fine, coarse = (square(tissue_of(kind), scanner=scanner) for kind in ("", "detail"))
     assert energy(coarse, 1.2) > 4 * energy(fine, 1.2)
     eight = [cv2.resize(pixels, (96, 96), interpolation=cv2.INTER_AREA).astype(float) for pixels in (fine, coarse)]
-    assert abs(eight[0].mean(axis=(0, 1)) - eight[1].mean(axis=(0, 1))).max() < 2
-    assert abs(eight[0].std() - eight[1].std()) < 2
+    assert abs(eight[0].mean(axis=(0, 1)) - eight[1].mean(axis=(0, 1))).max() < 0.25  # of 255
+    assert abs(eight[0].std(axis=(0, 1)) - eight[1].std(axis=(0, 1))).max() < 0.5
 
 
-def test_the_two_chromatins_let_the_same_light_through() -> None:
-    fine, coarse, large = np.exp(-0.8 * nuclei_stamps(0.5)).mean(axis=(2, 3))
-    assert np.abs(fine - coarse).max() < 0.004
-    assert (large < coarse).all()
+def test_grains_take_no_light() -> None:
+    dye, grain = nuclei_stamps(0.5)
+    assert np.abs(grain.mean(axis=(2, 3))).max() < 1e-4
+    assert grain[0].std() > 0.15
+    assert (dye[1].sum(axis=(1, 2)) > 1.3 * dye[0].sum(axis=(1, 2))).all()
 
 
 def test_rings_and_cords_are_locally_alike() -> None:

@@ -26,7 +26,7 @@ SHOWN = 0.7
 @checked
 def draw_slides(
     folder: str | os.PathLike[str], *, slides: int = 60, patients: int = 30, side: float = 2000.0, mpp: float = 0.5, scanners: int = 2,
-    prevalence: float = 0.5, isolated: float = 0.1, islands: tuple[str, ...] = tuple(ISLANDS), tissue_share: float = 0.3,
+    prevalence: float = 0.5, isolated: float = 0.1, islands: tuple[str, ...] = tuple(ISLANDS), tissue_share: float = 0.35,
     artefacts: bool = True, shortcut: float = 0.0, seed: int = 0, progress: Progress = silent,
 ) -> Path:  # fmt: skip
     """Draw phantom slides into ``folder`` and give the path of their table.

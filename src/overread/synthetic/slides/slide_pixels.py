@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from overread.core import random
 from overread.core.errors import checked, require
 from overread.synthetic.slides.slide_plan import Blob, Region, SlidePlan, Stroke
-from overread.synthetic.slides.slide_scanners import KINDS, REACH, SHAPES, Scanner, nuclei_stamps, surface
+from overread.synthetic.slides.slide_scanners import CONTRAST, REACH, SHAPES, Scanner, nuclei_stamps, surface
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -118,46 +118,53 @@ def _tissue_light(plan: SlidePlan, scanner: Scanner, frame: _Frame, tissue: list
     thick, hue = (weigh(_value_noise(plan, x, y, cell, name)) for cell, name in ((90.0, "thick"), (240.0, "hue")))
     stain = random.uniform(plan.seed, plan.key, np.arange(4), "slide/stain")
     fibres = _surface_at("fibres", frame, plan, 3.0)
-    eosin: Floats = np.asarray((0.42 + 0.16 * thick + 0.07 * fibres) * (0.85 + 0.3 * float(stain[0])), np.float32)
-    dye: Floats = _nuclei(plan, frame, tissue, fat) * np.float32(1.05 * (0.88 + 0.24 * stain[1])) + 0.05 * np.maximum(
-        hue, 0
-    )
-    if fat:
-        holes = _fat_cells(plan, frame, fat)
-        eosin, dye = (np.asarray(amount * (1 - holes), np.float32) for amount in (eosin, dye))
-    eosin, dye = np.asarray(np.maximum(eosin, 0.02) * there, np.float32), np.asarray(dye * there, np.float32)
-    vectors = zip(scanner.haematoxylin, scanner.eosin, strict=True)
-    return np.stack([np.exp(np.float32(-1.35 * h) * dye - np.float32(1.35 * e) * eosin) for h, e in vectors])
+    eosin = (0.42 + 0.16 * thick + 0.07 * fibres) * np.float32(0.85 + 0.3 * stain[0])
+    nuclei, grains = _nuclei(plan, frame, tissue, fat)
+    dye = nuclei * np.float32(1.05 * (0.88 + 0.24 * stain[1])) + np.float32(0.05) * np.maximum(hue, 0)
+    cover = there * (1 - _fat_cells(plan, frame, fat)) if fat else there
+    eosin, dye = np.maximum(eosin * cover, 0.02 * there), dye * cover
+    light = np.empty((3, frame.high, frame.wide), np.float32)
+    for plane, blue, pink in zip(light, scanner.haematoxylin, scanner.eosin, strict=True):
+        np.exp(np.float32(-1.35 * blue) * dye - np.float32(1.35 * pink) * eosin, out=plane)
+        if grains is not None:
+            plane *= 1 + np.float32(CONTRAST * min(1.0, blue / scanner.haematoxylin[1])) * grains
+    return light
 
 
-def _nuclei(plan: SlidePlan, frame: _Frame, tissue: list[Blob], fat: list[Blob]) -> Floats:
-    """What nuclei absorb (H, W): stamps at places of a lattice, jittered, as dense as their region is."""
-    stamps = nuclei_stamps(frame.mpp)
-    half = stamps.shape[-1] // 2
+def _nuclei(plan: SlidePlan, frame: _Frame, tissue: list[Blob], fat: list[Blob]) -> tuple[Floats, Floats | None]:
+    """What nuclei absorb (H, W) and their grains, if any: stamps at places of a lattice, jittered, as dense as their region is."""
+    dye, grain = nuclei_stamps(frame.mpp)
+    side, half = dye.shape[-1], dye.shape[-1] // 2
     x, y, own = _lattice(plan, frame, SPACING, REACH + SPACING, "nuclei")
     x, y = x + (own[0] - 0.5) * 0.8 * SPACING, y + (own[1] - 0.5) * 0.8 * SPACING
     share = np.full(len(x), SCATTERED)
-    kind = np.zeros(len(x), np.int64)
+    coarse, large = np.zeros(len(x), bool), np.zeros(len(x), np.int64)
     for region in plan.regions:
         if not frame.near(region.blob, REACH + SPACING):
             continue
         within = np.flatnonzero(region.blob.depth(x, y) > 0)
         share[within] = _share_of_places(region, x[within], y[within])
-        kind[within] = KINDS[region.look.coarse, region.look.large]
+        coarse[within], large[within] = region.look.coarse, region.look.large
     there = np.max([piece.depth(x, y) for piece in tissue], axis=0) > 2
     if fat:
         there &= np.max([blob.depth(x, y) for blob in fat], axis=0) < -4
     some = np.flatnonzero(there & (own[2] < share))
-    canvas = np.zeros((frame.high + 4 * half, frame.wide + 4 * half), np.float32)
     rows = np.floor(y[some] / frame.mpp).astype(np.int64) - frame.top + half
     columns = np.floor(x[some] / frame.mpp).astype(np.int64) - frame.left + half
-    side = stamps.shape[-1]
+    seen = (rows >= 0) & (rows < frame.high + 2 * half) & (columns >= 0) & (columns < frame.wide + 2 * half)
+    some, rows, columns = some[seen], rows[seen], columns[seen]
+    canvas = np.zeros((2 if coarse[some].any() else 1, frame.high + 4 * half, frame.wide + 4 * half), np.float32)
     shapes = (own[3, some] * SHAPES).astype(np.int64)
-    for r, c, k, s in zip(rows.tolist(), columns.tolist(), kind[some].tolist(), shapes.tolist(), strict=True):
-        if 0 <= r < frame.high + 2 * half and 0 <= c < frame.wide + 2 * half:
-            part = canvas[r : r + side, c : c + side]
-            np.maximum(part, stamps[k, s], out=part)
-    return canvas[2 * half : 2 * half + frame.high, 2 * half : 2 * half + frame.wide]
+    every = zip(
+        rows.tolist(), columns.tolist(), large[some].tolist(), shapes.tolist(), coarse[some].tolist(), strict=True
+    )
+    for r, c, size, shape, grainy in every:
+        part = canvas[0, r : r + side, c : c + side]
+        np.maximum(part, dye[size, shape], out=part)
+        if grainy:
+            canvas[1, r : r + side, c : c + side] += grain[size, shape]
+    inner = canvas[:, 2 * half : 2 * half + frame.high, 2 * half : 2 * half + frame.wide]
+    return inner[0], np.clip(inner[1], -1, 1) if len(inner) > 1 else None
 
 
 def _share_of_places(region: Region, x: Doubles, y: Doubles) -> Doubles:

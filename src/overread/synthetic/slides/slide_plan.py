@@ -161,9 +161,12 @@ def plan_slide(
     for kind in islands:
         one_of(kind, ISLANDS, "the kind of an island")
     tissue = _tissue(seed, key, width, height, tissue_share)
-    fat = _fat(seed, key, tissue)
-    harmless = _lookalikes(seed, key, tissue, list(fat))
-    taken = _islands(seed, key, tissue, [*fat, *(region.blob for region in harmless)], tumour, islands)
+    large, small = _sites(
+        seed, key, tissue, islands
+    )  # on every slide, so that the rest lies alike with and without tumour
+    taken = {"no": [], "isolated": small, "yes": [*large, *small]}[tumour]
+    fat = _fat(seed, key, tissue, [site.blob for site in (*large, *small)])
+    harmless = _lookalikes(seed, key, tissue, [*fat, *(site.blob for site in (*large, *small))])
     plan = SlidePlan(seed, key, width, height, tissue, (*harmless, *taken), fat)
     return _with_artefacts(plan) if artefacts else plan
 
@@ -199,11 +202,11 @@ def _room(tissue: tuple[Blob, ...], taken: list[Blob], blob: Blob, apart: float)
     """Whether the curve lies within tissue and clear of others."""
     x, y = blob.outline(24).T
     inside = any(bool((piece.depth(x, y) > 12).all()) for piece in tissue)
-    return inside and all(np.hypot(blob.x - t.x, blob.y - t.y) > blob.reach + t.reach + apart for t in taken)
+    return inside and all(np.hypot(blob.x - t.x, blob.y - t.y) > 1.08 * (blob.radius + t.radius) + apart for t in taken)
 
 
 def _placed(
-    tissue: tuple[Blob, ...], taken: list[Blob], radius: float, u: Floats, *, uneven: float, least: float, apart: float = 30.0
+    tissue: tuple[Blob, ...], taken: list[Blob], radius: float, u: Floats, *, uneven: float, least: float, apart: float = 20.0
 ) -> Blob | None:  # fmt: skip
     """A curve of about this radius where there is room; it shrinks while there is none, down to the least."""
     tries = (len(u) - 8) // 3
@@ -212,53 +215,46 @@ def _placed(
         a, b, c = u[8 + 3 * t : 11 + 3 * t]
         piece = tissue[int(np.searchsorted(sizes, a * sizes[-1], side="right").clip(0, len(tissue) - 1))]
         away, angle = piece.radius * np.sqrt(b) * 0.95, 2 * np.pi * c
-        size = max(least, radius * 0.97**t)
+        size = max(least, radius * 0.975**t)
         blob = _blob(piece.x + away * np.cos(angle), piece.y + away * np.sin(angle), size, u, uneven)
         if _room(tissue, taken, blob, apart):
             return blob
     return None
 
 
-def _islands(
-    seed: int, key: int, tissue: tuple[Blob, ...], taken: list[Blob], tumour: str, kinds: tuple[str, ...]
-) -> list[Region]:
-    """Metastases from 240 µm to 2 mm, spread evenly on a logarithmic axis as room allows, and isolated cells; one at least.
-
-    They are placed last, so that what is harmless lies alike on slides with and without them.
-    """
-    if tumour == "no":
-        return []
-    u = _drawn(seed, key, 4, "tumour")
-    largest = min(1000.0, 0.42 * max(piece.radius for piece in tissue))
-    many = 1 + int(u[0] * 3.999) if tumour == "yes" else 0
-    few = int(u[1] * 2.999) if tumour == "yes" else 1 + int(u[1] * 2.999)
-    found: list[Region] = []
+def _sites(seed: int, key: int, tissue: tuple[Blob, ...], kinds: tuple[str, ...]) -> tuple[list[Region], list[Region]]:
+    """Where tumour would lie: one to four metastases from 240 µm to 2 mm, evenly on a logarithmic axis as room allows, and
+    isolated cells; one of each at least, and where there is no room the smaller."""
+    u = _drawn(seed, key, 2, "tumour")
+    found: tuple[list[Region], list[Region]] = ([], [])
+    largest = 0.42 * max(piece.radius for piece in tissue)
+    many, few = 1 + int(u[0] * 4), 1 + int(u[1] * 3)
     for number in range(many + few):
-        own = _drawn(seed, key, 8 + 3 * 60 + 3, f"island/{number}")
-        kind = kinds[int(own[-1] * len(kinds))]
-        small = number >= many
+        own = _drawn(seed, key, 8 + 3 * 80 + 3, f"island/{number}")
+        kind, small = kinds[int(own[-1] * len(kinds))], number >= many
         if small and kind == "context":  # rings have no room in a few cells
             kind = "detail" if "detail" in kinds else "plain"
         least = 10.0 if small else RING_ROOM if kind == "context" else 120.0
-        top = 75.0 if small else max(largest, least * 1.05)
-        radius = least * (top / least) ** float(own[-2])
-        blob = _placed(tissue, [*taken, *(r.blob for r in found)], radius, own[:-3], uneven=0.1, least=least)
-        if blob is None and number == many + few - 1 and not found:  # no room: in the middle of the largest piece
+        top = 75.0 if small else min(1000.0, max(largest, least * 1.05))
+        taken = [region.blob for region in (*found[0], *found[1])]
+        blob = _placed(tissue, taken, least * (top / least) ** float(own[-2]), own[:-3], uneven=0.1, least=least)
+        if blob is None and not found[small]:
             piece = max(tissue, key=lambda piece: piece.radius)
             blob = _blob(piece.x, piece.y, min(least, 0.6 * piece.radius), own[:8], 0.1)
         if blob is not None:
-            found.append(Region(blob, kind, float(2 * np.pi * own[-3])))
+            found[small].append(Region(blob, kind, float(2 * np.pi * own[-3])))
     return found
 
 
 def _lookalikes(seed: int, key: int, tissue: tuple[Blob, ...], taken: list[Blob]) -> list[Region]:
     """Harmless regions that share a trait with tumour, on every slide."""
     largest = 0.28 * max(piece.radius for piece in tissue)
-    many = 3 + int(_drawn(seed, key, 1, "lookalikes")[0] * 4)
+    first = _drawn(seed, key, 2, "lookalikes")
+    many = 3 + int(first[0] * 3)
     found: list[Region] = []
     for number in range(many):
         own = _drawn(seed, key, 8 + 3 * 40 + 3, f"lookalike/{number}")
-        kind = tuple(LOOKALIKES)[number % len(LOOKALIKES)]
+        kind = tuple(LOOKALIKES)[(number + int(3 * first[1])) % len(LOOKALIKES)]
         radius = 110.0 * (max(largest, 140.0) / 110.0) ** float(own[-2])
         held = [*taken, *(r.blob for r in found)]
         blob = _placed(tissue, held, min(radius, 700.0), own[:-3], uneven=0.1, least=70.0)
@@ -267,8 +263,8 @@ def _lookalikes(seed: int, key: int, tissue: tuple[Blob, ...], taken: list[Blob]
     return found
 
 
-def _fat(seed: int, key: int, tissue: tuple[Blob, ...]) -> tuple[Blob, ...]:
-    """Where tissue is fat: near the rim."""
+def _fat(seed: int, key: int, tissue: tuple[Blob, ...], taken: list[Blob]) -> tuple[Blob, ...]:
+    """Where tissue is fat: near the rim, clear of where tumour would lie."""
     found: list[Blob] = []
     for number in range(1 + int(_drawn(seed, key, 1, "fat")[0] * 3)):
         u = _drawn(seed, key, 12, f"fat/{number}")
@@ -277,7 +273,8 @@ def _fat(seed: int, key: int, tissue: tuple[Blob, ...]) -> tuple[Blob, ...]:
         blob = _blob(
             piece.x + 0.85 * piece.radius * np.cos(angle), piece.y + 0.85 * piece.radius * np.sin(angle), radius, u, 0.2
         )
-        found.append(blob)
+        if all(np.hypot(blob.x - t.x, blob.y - t.y) > blob.reach + t.reach + 40 for t in taken):
+            found.append(blob)
     return tuple(found)
 
 

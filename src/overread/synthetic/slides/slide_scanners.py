@@ -36,54 +36,53 @@ class Scanner:
 
 #: Violet and neutral; blue, sharp and finer; brownish red, warm and a little soft.
 SCANNERS = (
-    Scanner("north", 1.0, (0.65, 0.70, 0.29), (0.09, 0.60, 0.13), (244, 243, 245), 0.25, 1.0, 1.0),
+    Scanner("north", 1.0, (0.65, 0.70, 0.29), (0.09, 0.60, 0.13), (244, 243, 245), 0.22, 1.0, 1.0),
     Scanner("south", 0.9, (0.78, 0.60, 0.22), (0.14, 0.52, 0.24), (238, 241, 247), 0.20, 1.3, 1.15),
-    Scanner("west", 0.96, (0.58, 0.76, 0.40), (0.05, 0.66, 0.20), (248, 244, 236), 0.30, 1.6, 0.9),
+    Scanner("west", 0.96, (0.58, 0.76, 0.40), (0.05, 0.66, 0.20), (248, 244, 236), 0.25, 1.6, 0.9),
 )
 
 #: Nuclei: their radius in microns, large ones, the greatest extent of a stamp, and how many shapes of each kind.
 RADIUS, LARGE, REACH, SHAPES = 3.6, 4.9, 7.0, 32
-#: Kinds of stamps by (coarse, large).
-KINDS = {(False, False): 0, (True, False): 1, (True, True): 2}
-#: Distance of grains in coarse chromatin, in microns, and how strongly they stand out.
-GRAIN, CONTRAST = 1.25, 0.75
+#: Distance of grains in coarse chromatin, in microns, and how much of the light of green they move at most.
+GRAIN, CONTRAST = 1.15, 0.9
 _FINE = 0.1  # microns of a pixel in which stamps are drawn
 
 
 @checked
 @cache
-def nuclei_stamps(mpp: float) -> Floats:
-    """What nuclei absorb, (3 kinds, :data:`SHAPES`, side, side), at ``mpp`` microns a pixel: fine, coarse, coarse and large.
+def nuclei_stamps(mpp: float) -> tuple[Floats, Floats]:
+    """What nuclei absorb and the grains of coarse chromatin, (2 sizes, :data:`SHAPES`, side, side) each, at ``mpp`` microns a pixel.
 
-    Shape by shape, fine and coarse chromatin let the same mean light through, so that only their grain tells them apart.
+    Grains are shares of the light, from −1 to 1 with a mean of 0 over each nucleus: whatever the stain, coarse chromatin lets
+    as much light through as fine, so that only its grain tells it.
     """
     side = 2 * int(np.ceil(REACH / mpp)) + 1
     fine = _fine_stamps()
     room = max(0, round(side * mpp / _FINE) - fine.shape[-1]) // 2
-    made = np.zeros((3, SHAPES, side, side), np.float32)
-    for kind, shape in np.ndindex(3, SHAPES):
-        wide = np.pad(fine[kind, shape], room)
-        made[kind, shape] = cv2.resize(wide, (side, side), interpolation=cv2.INTER_AREA)
-    for shape in range(SHAPES):
-        factor = _equal_light(made[1, shape], made[0, shape])
-        made[1:, shape] *= factor
+    made = np.zeros((2, 2, SHAPES, side, side), np.float32)
+    for place in np.ndindex(2, 2, SHAPES):
+        made[place] = cv2.resize(np.pad(fine[place], room), (side, side), interpolation=cv2.INTER_AREA)
+    dye, grain = made
+    inner = np.minimum(dye, 1)
+    grain -= inner * (grain.sum(axis=(2, 3)) / inner.sum(axis=(2, 3)))[:, :, None, None]
     made.setflags(write=False)
-    return made
+    return dye, grain
 
 
 @cache
 def _fine_stamps() -> Floats:
-    """The stamps at a tenth of a micron a pixel, before light is made equal."""
+    """The stamps (dye or grain, size, shape) at a tenth of a micron a pixel."""
     side = round(2 * (REACH + 0.5) / _FINE)
     line = (np.arange(side) + 0.5) * _FINE - (REACH + 0.5)
     y, x = line[:, None], line[None, :]
-    made = np.zeros((3, SHAPES, side, side), np.float32)
+    made = np.zeros((2, 2, SHAPES, side, side), np.float32)
     for shape in range(SHAPES):
         u = random.uniform(0, shape, np.arange(16), "slide/nucleus")
         pale = (1 + 0.12 * _grains(shape + SHAPES, side, 3.0)) * (0.85 + 0.3 * u[15])
-        coarse = np.clip(1 + CONTRAST * _grains(shape, side), 0.05, 3.0)
-        for kind, radius in enumerate((RADIUS, RADIUS, LARGE)):
-            made[kind, shape] = _nucleus(y, x, radius, u) * pale * (coarse if kind else 1)
+        grains = np.tanh(1.5 * _grains(shape, side))
+        for size, radius in enumerate((RADIUS, LARGE)):
+            nucleus = _nucleus(y, x, radius, u)
+            made[0, size, shape], made[1, size, shape] = nucleus * pale, nucleus * grains
     return made
 
 
@@ -100,20 +99,9 @@ def _nucleus(y: Floats, x: Floats, radius: float, u: NDArray[np.float64]) -> Flo
 def _grains(shape: int, side: int, apart: float = GRAIN) -> Floats:
     """Noise of mean 0 and deviation 1 whose bumps are about so many microns apart."""
     white = random.normal(0, shape, np.arange(side * side), "slide/grain").reshape(side, side)
-    scale = apart / _FINE
-    band = ndimage.gaussian_filter(white, scale / 5, mode="wrap") - ndimage.gaussian_filter(
-        white, scale / 3, mode="wrap"
-    )
-    return np.asarray(band / band.std(), np.float32)
-
-
-def _equal_light(coarse: Floats, mild: Floats, gain: float = 0.8) -> float:
-    """The factor by which coarse chromatin lets as much light through as mild."""
-    aim, low, high = float(np.exp(-gain * mild).mean()), 0.3, 3.0
-    for _ in range(24):
-        middle = (low + high) / 2
-        low, high = (middle, high) if float(np.exp(-gain * middle * coarse).mean()) > aim else (low, middle)
-    return (low + high) / 2
+    for _ in range(2):  # twice, so that little is left of coarser noise
+        white = ndimage.gaussian_filter(white, apart / _FINE / 3.4, mode="wrap") - ndimage.gaussian_filter(white, apart / _FINE / 2.8, mode="wrap")  # fmt: skip
+    return np.asarray(white / white.std(), np.float32)
 
 
 @checked
