@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from overread.cases.audit.fingerprints import BLANK, components, exact, group, longest, similar, take_fingerprints
 from overread.cases.audit.mask_checks import Masks, check_masks, describe_masks, objects_by_source, unusable
 from overread.cases.audit.shortcut import shortcut
+from overread.cases.audit.slide_checks import SlideRows, check_slides, describe_slides, slides_in_short, unusable_slides
 from overread.cases.cases import PARTS, Cases
 from overread.core.display import Overview, Panel, Shown
 from overread.core.errors import InputError, UnsoundError, checked, require
@@ -129,7 +130,7 @@ def audit(
 ) -> Audit:  # fmt: skip
     """Look at every image and every row once and say what is wrong, how bad it is, and what to do.
 
-    Reads all images (or takes ``fingerprints`` made before), and masks where there are any; ``cache`` is a folder that
+    Reads all images (or takes ``fingerprints`` made before), masks where there are any, and of slides tissue, stain and outlines; ``cache`` is a folder that
     makes a second audit quick.
     ``merged``: labels are merged into training classes later, so that one of fewer than three patients is no error.
     Raises :class:`InputError` if no image at all can be read.
@@ -154,6 +155,14 @@ def audit(
         findings += [found for one in check_masks(masks) for found in _finding(seen, *one)]
         counts["objects"] = objects_by_source(masks)
         left_out = tuple(sorted((unusable(masks) | dict(left_out)).items())) if cases.target.task.dense else left_out
+    if cases.slides:
+        slides = SlideRows(
+            cases,
+            describe_slides(cases, (prints["error"] == "").to_numpy(), threads=threads, progress=progress, cache=cache),
+        )
+        findings += [found for one in check_slides(slides) for found in _finding(seen, *one)]
+        counts["slides"] = slides_in_short(slides)
+        left_out = tuple(sorted((unusable_slides(slides) | dict(left_out)).items()))
     findings.sort(key=lambda finding: _WORST_FIRST[finding.severity])
     return Audit(tuple(findings), count(cases, prints, len(left_out)) | counts, shortcuts, pairs(seen), left_out)
 

@@ -1,4 +1,5 @@
-"""How well the label can be told without looking: from source, size, brightness and what frames the picture alone.
+"""How well the label can be told without looking: from source, size, brightness, what frames the picture, and the
+stain of slides alone.
 
 A model takes the easiest way. If the microscope or the size of the image tells the label, a good test result need not
 mean that anything was seen (Zech et al. 2018, PLoS Medicine 15:e1002683).
@@ -28,6 +29,7 @@ FEATURES: dict[str, tuple[str, ...]] = {
     "size": ("height", "width", "depth", "channels", "bits", "format"),
     "intensity": ("mean", "std"),
     "frame": ("border", "circle", "text"),
+    "stain": ("haematoxylin", "eosin"),
 }
 
 
@@ -113,6 +115,10 @@ def _bands(
     """One-hot bands (n, bands) of the columns that vary."""
     every = [np.empty((int(usable.sum()), 0))]
     for column in columns:
+        if (
+            column not in prints and column not in cases.table
+        ):  # fingerprints that were made before there was such a column
+            continue
         values = (prints[column] if column in prints else cases.table[column])[usable].to_numpy()
         codes = _cut(values)
         if codes.max(initial=0) > 0:

@@ -111,6 +111,15 @@ def reinhard(pixels: NDArray[np.uint8]) -> StainColours:
 
 
 @checked
+def mean_density(pixels: NDArray[np.uint8]) -> Triple:
+    """The mean density of red, green and blue of tissue in pixels (H, W, 3), of length 1: of both stains together; 0 of glass."""
+    dense = _tissue(pixels)
+    if not len(dense):
+        return 0.0, 0.0, 0.0
+    return _triple(_unit(dense.mean(axis=0)))
+
+
+@checked
 def measure_stain(pixels: NDArray[np.uint8], how: str) -> StainMatrix | StainColours:
     """What :func:`normalise` needs of pixels (H, W, 3): ``how`` is ``macenko`` or ``reinhard``."""
     one_of(how, STAINS[1:], "stain")
