@@ -70,14 +70,14 @@ def test_what_is_no_heat_map_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         HeatMap.load(path)
     for description in ("", "a slide", "[1]", json.dumps({"kind": "another"}), "[" * 10_000):
-        tifffile.imwrite(path, codes, description=description, metadata=None)
+        tifffile.imwrite(path, codes, description=description, metadata=None, tile=(256, 256))
         with pytest.raises(InputError, match="no heat map of overread"):
             HeatMap.load(path)
     sound = write_map(path, codes, about(codes.shape))
     held = json.loads(tifffile.TiffFile(path).pages[0].description)
     for change, what in [({"shape": [20, 31]}, "does not hold the cells"), ({"bits": 16}, "does not hold the cells"), ({"format": 2}, "later overread"),
                          ({"cell": -1.0}, "no heat map"), ({"cell": "x"}, "cell is wrong"), ({"shape": [2**20, 2**20]}, "no heat map"), ({"new": 1}, "unknown key")]:  # fmt: skip
-        tifffile.imwrite(path, codes, description=json.dumps(held | change), metadata=None)
+        tifffile.imwrite(path, codes, description=json.dumps(held | change), metadata=None, tile=(256, 256))
         with pytest.raises(InputError, match=what):
             HeatMap.load(path)
     with pytest.raises(ArgumentError, match="do not fit"):

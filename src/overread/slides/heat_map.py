@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from overread.core.errors import InputError, checked, require
-from overread.core.files import build, plain, publish, require_file
+from overread.core.errors import ImageError, InputError, checked, require
+from overread.core.files import build, plain, require_file
+from overread.images.slides.pyramid import PyramidReader, write_pyramid
 from overread.slides.lesions import found_lesions
 from overread.slides.slide_score import slide_score
 
@@ -30,7 +31,7 @@ TILE = 256
 #: Longest description in bytes.
 _LONGEST = 1 << 20
 #: Cells of a map at most: of a side of 100,000 µm and more at 4 µm a cell.
-MOST_CELLS = 2**30
+MOST_CELLS = 2**28
 
 
 @dataclass(frozen=True)
@@ -88,22 +89,14 @@ class HeatMap:
     def load(cls, path: str | os.PathLike[str]) -> HeatMap:
         """Open a map. Raises :class:`InputError` for a file that is missing, none, damaged, or of a later overread."""
         file = require_file(path)
-        with _opened(file) as pages:
-            held = _described(file, pages[0])
+        with _opened(file) as reader:
+            held = _described(file, reader.description)
             if isinstance(held.get("format"), int) and held["format"] > 1:
-                raise InputError(
-                    "the heat map was written by a later overread",
-                    given=f"format {held['format']}",
-                    todo="upgrade overread",
-                )
+                raise InputError("the heat map was written by a later overread", given=f"format {held['format']}", todo="upgrade overread")  # fmt: skip
             about = build(MapAbout, held, where=file.name, null_is_nan=True)
-            sizes = tuple((int(page.shape[0]), int(page.shape[1])) for page in pages)
-            fits = sizes == tuple(_sizes(about.shape)) and all(page.dtype == about.dtype for page in pages)
-            require(
-                fits,
-                "the heat map does not hold the cells that it describes",
-                given=f"{sizes[:1]}, described {about.shape}",
-            )
+            sizes = tuple((height, width) for width, height in reader.sizes)
+            fits = sizes == tuple(_sizes(about.shape)) and reader.dtype == about.dtype and reader.channels == 1
+            require(fits, "the heat map does not hold the cells that it describes", given=f"{sizes[:1]}, described {about.shape}")  # fmt: skip
         return cls(file, about, sizes)
 
     @property
@@ -124,8 +117,9 @@ class HeatMap:
     def cells(self, level: int = 0) -> NDArray[Any]:
         """The codes (H, W), uint8 or uint16, of a level; the higher ones hold the highest of 4, 16 … cells."""
         require(0 <= level < len(self.levels), "the heat map has no such level", given=f"{level} of {len(self.levels)}")
-        with _opened(self.path) as pages:
-            return np.asarray(pages[level].asarray())
+        with _opened(self.path) as reader:
+            height, width = self.levels[level]
+            return reader.read(0, 0, width, height, level)
 
     def values(self, level: int = 0) -> NDArray[np.float32]:
         """The probabilities (H, W), NaN where nobody looked."""
@@ -147,18 +141,15 @@ class HeatMap:
 def write_map(path: str | os.PathLike[str], codes: NDArray[np.unsignedinteger], about: MapAbout) -> HeatMap:
     """Write ``codes`` (H, W) as a heat map, atomically; the same bytes for the same codes and description."""
     require(codes.shape == about.shape and codes.dtype == about.dtype, "codes and description do not fit", given=f"{codes.dtype} {codes.shape}")  # fmt: skip
-    import tifffile
+    height, width = about.shape
 
-    levels = _pyramid(codes)
+    def tile_of(row: int, column: int) -> NDArray[Any]:
+        return codes[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+
     description = json.dumps(plain(about), allow_nan=False)
-    how: dict[str, Any] = {"tile": (TILE, TILE), "photometric": "minisblack", "compression": "zlib", "software": "overread",
-                           "metadata": None, "resolutionunit": "CENTIMETER"}  # fmt: skip
-    with publish(path) as beside, tifffile.TiffWriter(beside, bigtiff=codes.nbytes > 2**31) as file:
-        for number, level in enumerate(levels):
-            per_centimetre = 1e4 / (about.cell * 2**number)
-            first: dict[str, Any] = {"description": description, "subifds": len(levels) - 1} if number == 0 else {"subfiletype": 1}  # fmt: skip
-            file.write(level, resolution=(per_centimetre, per_centimetre), **how, **first)
-    return HeatMap(Path(path), about, tuple(level.shape for level in levels))
+    write_pyramid(path, tile_of, width=width, height=height, mpp=about.cell, tile=TILE, channels=1, dtype=about.dtype,
+                  reduction="maximum", description=description)  # fmt: skip
+    return HeatMap(Path(path), about, tuple(_sizes(about.shape)))
 
 
 def _sizes(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
@@ -170,44 +161,20 @@ def _sizes(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
         yield height, width
 
 
-def _pyramid(codes: NDArray[Any]) -> list[NDArray[Any]]:
-    """The codes, and above them the highest of each four."""
-    levels = [codes]
-    for height, width in list(_sizes((codes.shape[0], codes.shape[1])))[1:]:
-        below = levels[-1]
-        padded = np.zeros((2 * height, 2 * width), codes.dtype)
-        padded[: below.shape[0], : below.shape[1]] = below
-        levels.append(padded.reshape(height, 2, width, 2).max(axis=(1, 3)))
-    return levels
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[list[Any]]:
-    """The pages of a map, one a level. What the reader of TIFF raises is our error."""
-    import tifffile
-
+def _opened(path: Path) -> Iterator[PyramidReader]:
+    """The cells of a map."""
     try:
-        with tifffile.TiffFile(path) as file:
-            first: Any = file.pages[0]
-            yield [first, *(first.pages or [])] if first.subifds else [first]
-    except (
-        tifffile.TiffFileError,
-        OSError,
-        ValueError,
-        IndexError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-    ) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError("the heat map cannot be read", given=f"{path.name}: {(str(error) or type(error).__name__)[:120]}", todo="make it again") from error  # fmt: skip
+        with PyramidReader(path) as reader:
+            yield reader
+    except ImageError as error:
+        raise InputError(
+            "the heat map cannot be read", given=f"{path.name}: {str(error)[:120]}", todo="make it again"
+        ) from error
 
 
-def _described(path: Path, page: Any) -> dict[str, Any]:
+def _described(path: Path, text: str) -> dict[str, Any]:
     """The fields of a map's description."""
-    text = str(page.description)
     try:
         held = json.loads(text) if len(text) <= _LONGEST else None
     except (ValueError, RecursionError):
