@@ -2,7 +2,7 @@
 
 Bars: the two peaks within 1.2 times of each other, and both under 2 GB, of the whole process with its children: finding the
 tissue, reading, network, writing. The slides are phantoms of .25 µm a pixel, glass with twenty pieces of tissue of
-1,024 pixels a side, drawn tile by tile; the network is a small one of random weights (`resnet_tiny`), at two magnifications,
+1,024 pixels a side, drawn tile by tile; the network is a small one of random weights (`mobilenet_v3_small`), at two magnifications,
 stride 128. `--gigapixels 1 20`; phantoms of 20 gigapixels take some minutes to write and half a gigabyte of disk.
 """
 
@@ -57,10 +57,10 @@ def model(views: int):
     from overread.tasks.target import Target
 
     tiles = Tiles(size=256, mpp=(MPP, 4 * MPP), stride=128)
-    recipe = Recipe(method="scratch", backbone="resnet_tiny", fusion="concat", views=views, tiles=tiles)
+    recipe = Recipe(method="scratch", backbone="mobilenet_v3_small", fusion="concat", views=views, tiles=tiles)
     preprocess = Preprocess((256, 256), mean=(0.7,) * 3, std=(0.2,) * 3)
     target = Target("binary", ("normal", "tumour"), ("tumour",))
-    about = About(recipe, preprocess, target, Origin("resnet_tiny", 1), views=tiles.views)
+    about = About(recipe, preprocess, target, Origin("mobilenet_v3_small", 1), views=tiles.views)
     with seeded(0, 0, 0, "weights"):
         return Model(make_network(about).eval(), about)
 
