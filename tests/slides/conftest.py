@@ -44,13 +44,19 @@ class Redness(nn.Module):
 def slide_model() -> Callable[..., Model]:
     """``slide_model(network=None, tiles=Tiles(…), **fields of the recipe)``; without a network a small one of random weights."""
 
-    def make(network: nn.Module | None = None, tiles: Tiles | None = None, seed: int = 0, **fields: object) -> Model:
+    def make(
+        network: nn.Module | None = None,
+        tiles: Tiles | None = None,
+        seed: int = 0,
+        stain: str = "none",
+        **fields: object,
+    ) -> Model:
         tiles = tiles or Tiles(size=32, centre=16, stride=16, mpp=(1.0,))
         several = len(tiles.mpp) > 1
         recipe = Recipe(method="scratch", backbone="lenet5", views=1).changed(
             **{"tiles": tiles, "fusion": "concat" if several else "single", **fields}
         )
-        preprocess = Preprocess((tiles.size, tiles.size), mean=(0.0,) * 3, std=(1.0,) * 3)
+        preprocess = Preprocess((tiles.size, tiles.size), mean=(0.0,) * 3, std=(1.0,) * 3, stain=stain)
         views = tiles.views if several else ()
         about = About(recipe, preprocess, TUMOUR, Origin("lenet5", 1, licence="Apache-2.0"), views=views)
         if network is None:

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from overread.core.errors import ImageError, InputError
-from overread.images.preprocess import normalise
+from overread.images.preprocess import load, normalise
 from overread.images.slides.slide import open_slide, read_tile
 from overread.images.slides.tile_settings import Tiles
+from overread.learning.device import to_tensor
+from overread.learning.predict import answers
 from overread.slides.heat_map import HeatMap
 from overread.slides.map_grid import blocks_of, grid_of, looked_at, read_block
 from overread.slides.map_slide import map_job, map_slide
@@ -273,3 +275,28 @@ def test_a_model_that_shows_no_place_is_refused(slide_model, make_slide):
     without = replace(model, about=replace(model.about, target=replace(model.about.target, positive=())))
     with pytest.raises(InputError, match="positive class"):
         map_job(without, open_slide(make_slide()))
+
+
+def test_attention_over_tiles_says_of_a_place_what_it_says_of_that_tile_alone(slide_model, make_slide, tmp_path):
+    model, slide = slide_model(fusion="attention", tiles=Tiles(size=32, centre=16, stride=16, mpp=(1.0,), pooling="attention")), open_slide(make_slide(160, 160))  # fmt: skip
+    tissue = tissue_of(slide)
+    found, expected = (
+        map_slide(model, slide, tmp_path / "map.tif", tissue=tissue).values(),
+        restated(model, slide, tissue),
+    )
+    assert np.nanmax(np.abs(found - expected)) < 1e-4
+    assert np.nanstd(expected) > 0.001
+
+
+@pytest.mark.parametrize("stain", ["reinhard", "macenko"])
+def test_tiles_have_the_look_of_their_slides_stain_as_in_training(stain, slide_model, make_slide, tmp_path):
+    model, slide = slide_model(stain=stain), open_slide(make_slide(160, 208))
+    tissue, tiles = tissue_of(slide), model.about.recipe.tiles
+    found = map_slide(model, slide, tmp_path / "map.tif", tissue=tissue)
+    rows, columns = np.nonzero(found.cells())
+    assert len(rows) > 10
+    for row, column in list(zip(rows.tolist(), columns.tolist(), strict=True))[::7]:
+        x, y = ((place + 0.5) * tiles.step for place in (column, row))
+        read = load(f"{slide.path}#tile={x},{y},{tiles.size},{tiles.mpp[0]}", model.about.preprocess)
+        said = answers(model, to_tensor(read[None], model.about.preprocess))[0][0, 1]
+        assert found.values()[row, column] == pytest.approx(said, abs=1e-4)

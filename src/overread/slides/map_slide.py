@@ -149,7 +149,7 @@ def _made(
     progress: Progress, say: Say,
 ) -> HeatMap:  # fmt: skip
     kind = device.partition(":")[0]
-    answers = TileAnswers.of(model, device, largest_batch(device))
+    answers = TileAnswers.of(model, job.slide, device, largest_batch(device))
     workers = workers or min(cores(), MOST_WORKERS)
     with _rows(part, job, kind) as kept:
         _read_all(job, answers, kept, threads, workers if kind == "cpu" else 1, progress, say)

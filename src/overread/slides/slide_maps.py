@@ -156,7 +156,7 @@ def _forecast(model: Model, job: MapJob, places: int, slides: int, device: str, 
     head = f"  {tiles} of {count(slides, 'slide')} will be read"
     if not len(which):
         return head
-    answers = TileAnswers.of(model, device, largest_batch(device))
+    answers = TileAnswers.of(model, job.slide, device, largest_batch(device))
     some = pixels.tiles(which[: answers.cells])
     answers(some)  # the first pass of a network is slower
     computing = _timed(lambda: answers(some))[0] / len(some)

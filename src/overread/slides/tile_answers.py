@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from overread.core.errors import UnsoundError, checked, require
+from overread.images.address import Address
 from overread.images.crop import crop
 from overread.images.preprocess import resize
+from overread.images.slides.slide import Slide
+from overread.images.slides.stain import with_stain
 from overread.learning.device import layout, to_tensor
 from overread.learning.model import Model
 from overread.learning.predict import outputs_of
@@ -19,7 +22,7 @@ from overread.learning.predict import outputs_of
 
 @dataclass(frozen=True, eq=False)
 class TileAnswers:
-    """A network that is asked of places of a slide, ``cells`` of them at a time.
+    """A network that is asked of places of the slide at ``address``, ``cells`` of them at a time.
 
     ``order``: which magnification stands in each place of the network. Tiles are prepared as the model's contract says, and
     turned in as many orientations as its recipe names, whose outputs are averaged, as in prediction.
@@ -30,16 +33,24 @@ class TileAnswers:
     device: str
     cells: int
     order: tuple[int, ...]
+    address: Address
 
     @classmethod
-    def of(cls, model: Model, device: str, tiles_at_a_time: int) -> TileAnswers:
-        """``model`` on a device, asked of so many tiles at a time. Raises :class:`ArgumentError` where its views are not the
+    def of(cls, model: Model, slide: Slide, device: str, tiles_at_a_time: int) -> TileAnswers:
+        """``model`` on a device, asked of so many tiles of a slide at a time. Raises :class:`ArgumentError` where its views are not the
         magnifications of its tiles."""
         views = model.about.recipe.tiles.views
         known = model.about.views or views
         require(set(known) <= set(views), "the model's views are not the magnifications of its tiles", given=f"{', '.join(known)}; tiles {', '.join(views)}")  # fmt: skip
         order = tuple(views.index(view) for view in known)
-        return cls(layout(model.network, device).eval(), model, device, max(1, tiles_at_a_time // len(order)), order)
+        return cls(
+            layout(model.network, device).eval(),
+            model,
+            device,
+            max(1, tiles_at_a_time // len(order)),
+            order,
+            Address(slide.path, slide=True, mpp=slide.mpp),
+        )
 
     def __call__(self, tiles: NDArray[np.uint8]) -> NDArray[np.float64]:
         """The probability (n,) of places by their tiles (n, V, size, size, 3), a magnification each, the finest first."""
@@ -62,7 +73,8 @@ class TileAnswers:
     def _prepared(self, tile: NDArray[np.uint8]) -> NDArray[Any]:
         """A tile (size, size, 3) as :func:`overread.images.preprocess.prepared` makes it of an image that was read."""
         preprocess = self.model.about.preprocess
-        return resize(crop(tile, preprocess.crop)[0] if preprocess.crop != "none" else tile, preprocess)
+        made = resize(crop(tile, preprocess.crop)[0] if preprocess.crop != "none" else tile, preprocess)
+        return with_stain(made, preprocess.stain, self.address)
 
 
 @checked
