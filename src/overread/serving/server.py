@@ -35,9 +35,9 @@ from overread.serving.application import application, log_path
 from overread.serving.policy import Address, ServingSettings, bracketed
 from overread.serving.private_folder import PrivateFolder
 from overread.serving.reading_room import Reader, SlideShower, warm_up
-from overread.serving.slides.slide_reader import open_slide_reader, reads_slides
+from overread.serving.slides.slide_reader import open_slide_reader
 from overread.study.cells.outline_reader import open_outline_reader
-from overread.study.context import outlines_objects
+from overread.study.context import outlines_objects, reads_slides
 from overread.study.opinion import open_reader
 
 #: Seconds for requests under way when the server ends.

@@ -80,6 +80,7 @@ class RunSlide:
     score: float = math.nan
     outlines: str = ""
     heat_map: Path | None = None
+    tissue: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class RunSlides:
         self._of, self._salt, self._digits = of, salt, digits
         self._masks: OrderedDict[str, Tissue] = OrderedDict()
         self._maps: OrderedDict[Hashable, tuple[NDArray[Any], float, tuple[float, float]]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._of_masks, self._of_maps = threading.Lock(), threading.Lock()
 
     def listed(self) -> SlidesAnswer:
         """The slides in their order; nothing is opened."""
@@ -148,7 +149,7 @@ class RunSlides:
         one = self._known(key)
         path = parse(one.address).path
         _opened(one)
-        held = {"slide": lambda: slide_digest(path), "skipped": lambda: f"{slide_digest(path)} {self._of.tissue}",
+        held = {"slide": lambda: slide_digest(path), "skipped": lambda: f"{slide_digest(path)} {self._of.tissue} {one.tissue and file_key(one.tissue)}",
                 "heat-map": lambda: str(file_key(_there(one.heat_map)))}[layer]()  # fmt: skip
         return f'"{hashed([f"{__version__} {held} {layer} {level} {column} {row} {least}"], self._salt)[0]}"'
 
@@ -176,9 +177,10 @@ class RunSlides:
         return rounded(value, self._digits) if math.isfinite(value) else None
 
     def _mask(self, key: str, slide: Slide) -> Tissue:
-        with self._lock:  # one is made at a time: it takes seconds, and whoever asks next wants the same one
+        with self._of_masks:  # one is made at a time: it takes seconds, and whoever asks next wants the same one
             if key not in self._masks:
-                self._masks[key] = find_tissue(slide, self._of.tissue)
+                kept = self._slides[key].tissue
+                self._masks[key] = Tissue.load(kept) if kept is not None else find_tissue(slide, self._of.tissue)
                 while len(self._masks) > _MASKS:
                     self._masks.popitem(last=False)
             self._masks.move_to_end(key)
@@ -188,7 +190,7 @@ class RunSlides:
         """The codes of a heat map, microns of a side of its cells, and its upper left corner; of a very large one a level of
         fewer cells, each the highest of those it covers."""
         key = file_key(path, "heat map")
-        with self._lock:
+        with self._of_maps:
             if key not in self._maps:
                 held = HeatMap.load(path)
                 level = next(at for at, size in enumerate(held.levels) if math.prod(size) <= _CELLS)

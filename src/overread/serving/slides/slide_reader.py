@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from overread.cases.cases import HIDDEN, Cases, paths
+from overread.cases.cases import Cases, outline_paths, paths
 from overread.cases.split import Split
 from overread.core.errors import InputError, OverreadError, checked
 from overread.core.files import cores, read_fields
@@ -19,8 +17,8 @@ from overread.learning.device import pick_device
 from overread.learning.model import Model
 from overread.learning.predict import load_model
 from overread.serving.slides.run_slides import RunSlide, SlidesOfRun
-from overread.slides.heat_map import HeatMap
-from overread.study.context import RunContext
+from overread.study.context import RunContext, predictions_of, reads_slides
+from overread.study.outline_steps import file_names
 from overread.study.question import Study
 
 #: Whose slides are shown, in this order: those that taught the model would look better than it is.
@@ -42,13 +40,6 @@ class SlideReader:
 
 
 @checked
-def reads_slides(folder: Path) -> bool:
-    """Whether a run is of whole slides; said by its files, without loading it."""
-    path = folder / "cases.target.json"
-    return path.exists() and bool(read_fields(path).get("planes", {}).get("slides", False))
-
-
-@checked
 def open_slide_reader(folder: Path, *, device: str = "", threads: int = 0) -> SlideReader:
     """A run of whole slides. Raises :class:`InputError` for another one, and where it is damaged or not finished."""
     if not reads_slides(folder):
@@ -63,39 +54,31 @@ def slides_of_run(folder: Path, model: Model) -> SlidesOfRun:
 
     Where the table cannot be read again, or has changed, the slides are listed and none can be shown.
     """
-    context = RunContext(Study.load(folder / "study.toml"), folder)
-    saved, facts = Cases.load(folder / "cases.csv"), list[str]()
+    context, split = RunContext(Study.load(folder / "study.toml"), folder), Split.load(folder / "split.csv")
+    facts = list[str]()
     try:
-        cases = context.cases()
-        addresses = paths(cases)
+        cases, there = context.cases(), True
+        paths(cases)
     except OverreadError:
-        cases, addresses = saved, [""] * len(saved)
+        cases, there = Cases.load(folder / "cases.csv"), False
         facts.append("the run's table is not where it was, or has changed, so that no slide can be shown")
-    split, tiles = Split.load(folder / "split.csv").table, model.about.recipe.tiles
     positive, scores = _scores(folder, model)
-    part_of = dict(zip(split["case"].astype(str), split["part"], strict=True))
-    slides = [RunSlide(str(row["case"]), part_of.get(str(row["case"]), ""), address, str(row.get(model.target.task.label_columns[0], "")), scores.get(str(row["case"]), math.nan),
-                       _outlines(cases, row), _map(folder, str(row["case"]))) for row, address in zip(cases.table.to_dict("records"), addresses, strict=True)]  # fmt: skip
-    shown = [slide for part in PARTS for slide in slides if slide.part == part]
-    return SlidesOfRun(
-        tuple(shown),
-        positive,
-        _threshold(folder, positive),
-        _map_threshold(shown),
-        tissue=tiles.tissue,
-        radius=tiles.radius,
-        facts=tuple(facts),
-    )
+    shown = [slide for part in PARTS for slide in _slides(cases.only(split, part), part, folder, scores, there)]
+    tiles = model.about.recipe.tiles
+    return SlidesOfRun(tuple(shown), positive, _threshold(folder, positive), _map_threshold(folder), tiles.tissue, tiles.radius,
+                       cases.planes.tumour, tuple(facts))  # fmt: skip
 
 
-def _outlines(cases: Cases, row: dict[Any, Any]) -> str:
-    held = str(row.get("outlines", ""))
-    return "" if held in ("", HIDDEN) else str(Path(cases.root) / held)
-
-
-def _map(folder: Path, case: str) -> Path | None:
-    path = folder / "predictions" / "maps" / f"{case}.tif"
-    return path if path.parent.is_dir() and path in set(path.parent.iterdir()) else None
+def _slides(cases: Cases, part: str, folder: Path, scores: dict[str, float], there: bool) -> Iterator[RunSlide]:
+    """The slides of a part; ``there``: whether it is known where they lie."""
+    addresses, outlines = (paths(cases), outline_paths(cases)) if there else ([""] * len(cases), [""] * len(cases))
+    maps, label = folder / "predictions" / "maps", cases.target.columns[0]
+    names = file_names(cases)
+    held = {path.name: path for path in maps.iterdir()} if maps.is_dir() else {}
+    for row, case in enumerate(cases.table["case"].astype(str)):
+        score = scores.get(case, math.nan)
+        yield RunSlide(case, part, addresses[row], str(cases.table[label].iloc[row]), score, outlines[row],
+                       held.get(f"{names[row]}.tif"), held.get(f"{names[row]}.tissue.png"))  # fmt: skip
 
 
 def _scores(folder: Path, model: Model) -> tuple[str, dict[str, float]]:
@@ -105,9 +88,8 @@ def _scores(folder: Path, model: Model) -> tuple[str, dict[str, float]]:
     for part in PARTS:
         path = folder / "predictions" / f"{part}.csv"
         if path.exists():
-            held = pd.read_csv(path, dtype={"case": str}, keep_default_na=False, na_values=[""])
-            if f"p:{positive}" in held:
-                found.update(zip(held["case"], held[f"p:{positive}"].astype(float), strict=True))
+            table = predictions_of(folder, part).table
+            found.update(zip(table["case"].astype(str), table[f"p:{positive}"].astype(float), strict=True))
     return positive, found
 
 
@@ -117,12 +99,8 @@ def _threshold(folder: Path, positive: str) -> float:
     return next((point.threshold for point in points if point.of == positive), math.nan)
 
 
-def _map_threshold(slides: list[RunSlide]) -> float:
-    """What tuning slides chose, as the heat maps themselves say it."""
-    return next(_told(slides), math.nan)
-
-
-def _told(slides: list[RunSlide]) -> Iterator[float]:
-    for slide in slides:
-        if slide.heat_map is not None:
-            yield HeatMap.load(slide.heat_map).about.threshold
+def _map_threshold(folder: Path) -> float:
+    """The probability from which a place is called a lesion, as tuning slides chose it."""
+    path = folder / "model" / "slides.json"
+    held = read_fields(path).get("threshold") if path.exists() else None
+    return float(held) if isinstance(held, (int, float)) else math.nan

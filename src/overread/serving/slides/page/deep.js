@@ -162,6 +162,7 @@ export class Deep {
       opacity: name === "heat-map" ? this.opacity : 1,
       success: ({ item }) => {
         item.overreadLayer = name;
+        if (name === "heat-map") item.setOpacity(this.opacity); // which may have changed meanwhile
         if (this.slide !== slide || this.asked[name] !== wanted || !this.shown[name]) { this.viewer.world.removeItem(item); return; }
         if (old && this.viewer.world.getIndexOfItem(old) >= 0) this.viewer.world.removeItem(old);
       },
