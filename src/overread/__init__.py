@@ -61,6 +61,7 @@ _HOMES = {
     "judge_readers": "overread.evaluation.readers.reader_study",
     "read_marks": "overread.evaluation.detection",
     "judge_marks": "overread.evaluation.detection",
+    "compare_marks": "overread.evaluation.comparison.compare_marks",
     "simulate": "overread.evaluation.workflow",
     "learning_curve": "overread.evaluation.generalisation.learning_curve",
     "PredictedOutlines": "overread.evaluation.instances.predicted_outlines",

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from overread.cli.main import app
+from overread.core.errors import InputError
 
 
 @pytest.fixture
@@ -59,3 +60,37 @@ def test_faults_are_told(folder, words, told):
     assert told.lower() in (found.output + str(found.exception)).lower()
     assert found.exit_code != 0
     assert not (folder / "evaluation" / "ledger.jsonl").exists()
+
+
+def test_against_other_marks(folder):
+    (folder / "reader.csv").write_text("image,score,lesion\nMRN-a,.9,1\nMRN-c,.95,\n")
+    found = run(
+        folder, "--images", folder / "images.csv", "--against", folder / "reader.csv", "--primary", "mean sensitivity"
+    )
+    assert found.exit_code == 0, found.output
+    assert "mean sensitivity" in found.stdout
+    held = json.loads((folder / "froc-against" / "comparison.json").read_text())
+    assert held["names"] == ["marks", "reader"]
+    metrics = {
+        (e["metric"], *e["where"].values()): e["value"]
+        for e in json.loads((folder / "froc-against" / "metrics.json").read_text())
+    }
+    sides = [value for (metric, *side), value in metrics.items() if metric == "mean sensitivity" and side]
+    gap = next(
+        value for (metric, *side), value in metrics.items() if metric.startswith("mean sensitivity") and not side
+    )
+    assert gap == pytest.approx(sides[0] - sides[1])
+    assert "MRN" not in found.output
+    assert (folder / "evaluation" / "ledger.jsonl").read_text().count("marks against reader") == 1
+
+
+def test_against_marks_of_other_images(folder):
+    (folder / "reader.csv").write_text("image,score,lesion\nMRN-a,.9,1\nMRN-z,.95,\n")
+    for words, why in (
+        (("--images", folder / "images.csv", "--against", folder / "reader.csv"), "not in the table of images"),
+        (("--images", 3, "--against", folder / "reader.csv"), "same images and lesions"),
+        (("--images", 3, "--against", folder / "marks.csv", "--names", "a"), "--names"),
+    ):
+        found = run(folder, *words)
+        assert isinstance(found.exception, InputError)
+        assert why in str(found.exception)

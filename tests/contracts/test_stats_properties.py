@@ -114,6 +114,9 @@ CALLS: dict[Callable, Callable[[Case], object]] = {
     froc.afroc_area: lambda c: froc.afroc_area(
         np.flatnonzero(c.y), np.arange(c.images), c.s, np.full(c.images, -1), c.images, c.g, **SMALL
     ),
+    froc.froc_difference: lambda c: froc.froc_difference(
+        np.flatnonzero(c.y), *((np.arange(c.images), s, np.full(c.images, -1)) for s in (c.s, c.u)), c.images, c.g, **SMALL
+    ),
     mcnemar.mcnemar: lambda c: mcnemar.mcnemar(c.y, c.z, c.g),
     mcnemar.paired_proportions: lambda c: mcnemar.paired_proportions(c.y, c.z, c.g),
     mcnemar.threshold_differences: lambda c: mcnemar.threshold_differences(c.y, c.z, np.asarray(c.s) > 0, c.g),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from overread.core.errors import ArgumentError
-from overread.stats.froc import CAMELYON16, LUNA16, afroc_area, froc, froc_curve
+from overread.stats.froc import CAMELYON16, LUNA16, afroc_area, froc, froc_curve, froc_difference
 from overread.stats.proportions import wilson
 
 #: True positives .9 and .4, a false positive .5, two images: the lowest threshold finds the second lesion.
@@ -242,3 +242,85 @@ def test_sensitivity_and_area_are_covered(patients, images, share, false, distan
     high = 0.995 if patients == 40 else 0.975
     assert (held / repeats >= 0.925).all(), held / repeats
     assert (held / repeats <= high).all(), held / repeats
+
+
+def two_searches(rng, patients, *, apart=0.0, shared=0.8, images=1):
+    """Two readers of the same lesions, who find what is easy alike; the second sees less by ``apart``."""
+    count, patient = patients * images, np.repeat(np.arange(patients), images)
+    lesions = np.where(np.repeat(rng.random(patients) < 0.6, images), 1 + rng.poisson(0.7, count), 0)
+    where = np.repeat(np.arange(count), lesions)
+    easy = rng.normal(size=len(where))
+    sides = []
+    for distance in (2.0, 2.0 - apart):
+        score = distance + math.sqrt(shared) * easy + math.sqrt(1 - shared) * rng.normal(size=len(where))
+        seen = rng.random(len(where)) < 0.9
+        wrong = np.repeat(np.arange(count), rng.poisson(1.5, count))
+        sides.append((np.concatenate((where[seen], wrong)), np.concatenate((score[seen], rng.normal(size=len(wrong)))),
+                      np.concatenate((np.flatnonzero(seen), np.full(len(wrong), -1)))))  # fmt: skip
+    return where, sides[0], sides[1], count, patient
+
+
+def test_a_difference_is_that_of_a_slow_paired_bootstrap():
+    rng = np.random.default_rng(3)
+    where, first, second, images, patient = two_searches(rng, 40, apart=0.5)
+    found = froc_difference(where, first, second, images, patient)
+    alone = [froc(where, *marks, images, patient)[0] for marks in (first, second)]
+    assert found[0].difference.value == pytest.approx(alone[0].value - alone[1].value)
+    values = []
+    for _ in range(300):
+        drawn = np.random.default_rng(rng.integers(2**32)).integers(0, images, images)
+        sides = []
+        for place, score, hit in (first, second):
+            lesions, places, scores, hits = [], [], [], []
+            for at, image in enumerate(drawn):
+                mine = np.flatnonzero(where == image)
+                number = {-1: -1, **{old: len(lesions) + k for k, old in enumerate(mine)}}
+                lesions += [at] * len(mine)
+                rows = np.flatnonzero(place == image)
+                places, scores = places + [at] * len(rows), scores + score[rows].tolist()
+                hits += [number[h] for h in hit[rows]]
+            curve = froc_curve(lesions, places, scores, hits, images)
+            sides.append(np.mean([slow_height(*curve[:2], rate) for rate in CAMELYON16]))
+        values.append(sides[0] - sides[1])
+    d = found[0].difference
+    assert (d.high - d.low) / 2 / 1.96 == pytest.approx(np.std(values, ddof=1), rel=0.15)
+    unpaired = math.hypot(*((e.high - e.low) / 2 for e in alone))
+    assert (d.high - d.low) / 2 < 0.85 * unpaired  # what is hard for both cancels
+
+
+def test_equal_readers_do_not_differ_and_an_undefined_one_is_said():
+    where, first, _, images, patient = two_searches(np.random.default_rng(0), 20)
+    same = froc_difference(where, first, first, images, patient)
+    assert all(d.difference.value == 0 for d in same)
+    broken = first[0], np.full(len(first[1]), math.nan), first[2]
+    lost = froc_difference(where, first, broken, images, patient)
+    assert "scores are not finite" in lost[0].second.undefined
+    assert lost[0].difference.undefined
+    assert math.isnan(lost[0].p)
+    assert {d.difference.undefined for d in froc_difference([], ([], [], []), ([], [], []), 3)} == {"0 lesions"}
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("patients", [pytest.param(40), pytest.param(120, marks=pytest.mark.slow)])
+def test_the_interval_of_a_difference_covers(patients):
+    """Truth: the mean over many large cohorts, of readers whose marks are as alike as two networks' are."""
+    truth = np.mean([
+        _mean_sensitivities(two_searches(np.random.default_rng([9, k]), 4000, apart=0.6)) for k in range(4)
+    ])  # fmt: skip
+    runs = 100 if patients == 40 else 800
+    inside = 0
+    for k in range(runs):
+        where, first, second, images, patient = two_searches(np.random.default_rng([1, k]), patients, apart=0.6)
+        d = froc_difference(where, first, second, images, patient, resamples=200, seed=k)[0].difference
+        inside += d.low <= truth <= d.high
+    low, high = (0.88, 1.0) if patients == 40 else (0.93, 0.985)
+    assert low <= inside / runs <= high
+
+
+def _mean_sensitivities(searched):
+    where, first, second, images, _ = searched
+    heights = []
+    for marks in (first, second):
+        false, true, _ = froc_curve(where, *marks, images)
+        heights.append(np.mean([true[false <= rate].max() for rate in CAMELYON16]))
+    return heights[0] - heights[1]

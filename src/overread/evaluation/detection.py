@@ -93,7 +93,7 @@ def judge_marks(
     >>> round(found["mean sensitivity"].value, 4)
     0.9167
     """
-    at = _rates(rates)
+    at = rates_of(rates)
     if ledger is not None:
         verify(ledger)
     parts = {reader: _judged(marks, reader, at, level, seed, resamples) for reader in marks.readers}
@@ -138,7 +138,13 @@ def judge_marks_by(
     return tuple(found)
 
 
-def _rates(rates: str | Sequence[float]) -> tuple[float, ...]:
+@checked
+def rates_of(rates: str | Sequence[float]) -> tuple[float, ...]:
+    """Rates of false positives per image: of a name in :data:`RATES`, or as given. Raises ArgumentError for others.
+
+    >>> rates_of("camelyon16")
+    (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+    """
     if isinstance(rates, str):
         todo = f"choose {' or '.join(RATES)}, or give numbers"
         require(rates in RATES, "rates are not known", given=rates, todo=todo)

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 
 from overread.core.errors import checked, require
 from overread.stats.arrays import Booleans, Floats, Integers, Patients, distinct, numbers, patient_codes
+from overread.stats.discrimination.delong import bootstrap_difference
 from overread.stats.discrimination.roc import Ranking, rank
-from overread.stats.estimate import Estimate, undefined
+from overread.stats.estimate import Difference, Estimate, undefined, without
 from overread.stats.resample import Column, Statistic, Weights, bootstrap
 
 #: False positives per image at which CAMELYON16 (Ehteshami Bejnordi et al. 2017) reads the sensitivity.
@@ -142,13 +143,59 @@ def froc(
     >>> round(froc([0, 1], [0, 1, 1], [0.9, 0.4, 0.5], [0, 1, -1], 2)[0].value, 4)
     0.9167
     """
-    require(len(rates) > 0, "there must be at least one rate")
-    require(all(rate > 0 and math.isfinite(rate) for rate in rates), "rates must be positive", given=rates)
+    names = _names(rates)
     found = _search(lesion_image, mark_image, score, hit, images, patients)
-    names = ["froc sensitivity", *(f"sensitivity at {rate:g} false positives per image" for rate in rates)]
     if reason := found.reason or ("" if len(found.best) else "0 lesions"):
         return [found.undefined(name, reason) for name in names]
-    ill = distinct(found.codes[found.lesion_image])
+    statistic, many = _sensitivities(found, names, rates)
+    return bootstrap([statistic], found.patients, images=many, level=level, resamples=resamples, seed=seed)
+
+
+@checked
+def froc_difference(
+    lesion_image: ArrayLike,
+    first: tuple[ArrayLike, ArrayLike, ArrayLike],
+    second: tuple[ArrayLike, ArrayLike, ArrayLike],
+    images: int,
+    patients: Patients = None,
+    *,
+    rates: Sequence[float] = CAMELYON16,
+    level: float = 0.95,
+    resamples: int | None = None,
+    seed: int = 0,
+) -> list[Difference]:
+    """What the sensitivities of :func:`froc` of two readers of the same images differ by, ``first`` − ``second``.
+
+    Each reader: ``mark_image``, ``score``, ``hit`` as in :func:`froc_curve`. The same resamples of the patients are drawn for
+    both, so that what makes a patient hard for both cancels (paired bootstrap; for whole curves as Bandos, Rockette, Song &
+    Gur 2009 resample). Undefined where one of the two is.
+
+    >>> marks = [0, 1, 2], [0.9, 0.8, 0.7], [0, 1, -1]
+    >>> froc_difference([0, 1], marks, marks, 3, resamples=50)[0].difference.value
+    0.0
+    """
+    names = _names(rates)
+    sides = [_search(lesion_image, *marks, images, patients) for marks in (first, second)]
+    if any(found.reason or not len(found.best) for found in sides):
+        a, b = (
+            [found.undefined(name, found.reason or ("" if len(found.best) else "0 lesions") or "the other is undefined") for name in names]
+            for found in sides
+        )  # fmt: skip
+        return [without(*pair, pair[0] if pair[0].undefined else pair[1]) for pair in zip(a, b, strict=True)]
+    made = [_sensitivities(found, names, rates) for found in sides]
+    return bootstrap_difference(made[0][0], made[1][0], sides[0].patients, images=max(many for _, many in made),
+                                level=level, resamples=resamples, seed=seed)  # fmt: skip
+
+
+def _names(rates: Sequence[float]) -> list[str]:
+    require(len(rates) > 0, "there must be at least one rate")
+    require(all(rate > 0 and math.isfinite(rate) for rate in rates), "rates must be positive", given=rates)
+    return ["froc sensitivity", *(f"sensitivity at {rate:g} false positives per image" for rate in rates)]
+
+
+def _sensitivities(found: _Search, names: Sequence[str], rates: Sequence[float]) -> tuple[Statistic, int]:
+    """The mean sensitivity and that at each rate, and how large the sample is for the bootstrap."""
+    ill, images = distinct(found.codes[found.lesion_image]), len(found.codes)
     columns = tuple(Column(n, "", images, distinct(found.codes), effective=ill, reason="0 lesions") for n in names)
     steps, at = _Steps.of(found), np.asarray(rates, np.float64)
 
@@ -159,9 +206,7 @@ def froc(
         heights[lesions == 0] = math.nan
         return np.column_stack((heights.mean(axis=1), heights))
 
-    many = max(images, len(steps.patient))
-    statistic = Statistic(columns, compute)
-    return bootstrap([statistic], found.patients, images=many, level=level, resamples=resamples, seed=seed)
+    return Statistic(columns, compute), max(images, len(steps.patient))
 
 
 def height_at(across: Floats, up: Floats, at: Floats) -> Floats:
