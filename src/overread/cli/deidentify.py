@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def deidentify(
-    source: Annotated[Path, typer.Argument(help="a folder of DICOM files, or one file")],
+    source: Annotated[Path, typer.Argument(help="a folder of DICOM files and slides, or one file")],
     output: Annotated[Path, typer.Option("-o", "--output", help="an empty folder for the cleaned copy")],
     salt: Annotated[str, typer.Option(help="file with the secret that makes the codes; made if it is not there; none: one that is forgotten")] = "",
     key: Annotated[str, typer.Option(help="file for the list of codes and the identifiers behind them; none is written if not given")] = "",
@@ -24,7 +24,7 @@ def deidentify(
     keep_characteristics: Annotated[bool, typer.Option("--keep-characteristics", help="keep age, sex, size and weight")] = False,
     allow_burned_in: Annotated[bool, typer.Option("--allow-burned-in", help="export images that may have names in their pixels, too")] = False,
 ) -> None:  # fmt: skip
-    """A cleaned copy of DICOM files by the basic profile of PS3.15; exit code 1 if images were refused."""
+    """A cleaned copy of DICOM files by the basic profile of PS3.15, and of whole slides without their labels; exit code 1 if images were refused."""
     from overread.deidentify import export as cleaning
 
     one_of(keep_dates, ("", "shifted"), "--keep-dates")
@@ -46,13 +46,17 @@ def _tell(made: Deidentified, *, with_salt: bool) -> None:
     rows = [("written", f"{made.written:,}", f"of {made.patients:,} patients")]
     rows += [("refused", f"{count:,}", reason) for reason, count in made.refused.items()]
     rows += [("left out", f"{count:,}", reason) for reason, count in made.left_out.items()]
-    rows += [("not copied", f"{made.not_dicom:,}", "not DICOM")] * bool(made.not_dicom)
+    rows += [("not copied", f"{made.not_dicom:,}", "neither DICOM nor a slide")] * bool(made.not_dicom)
     rows += [("not copied", f"{made.links:,}", "links, which are not followed")] * bool(made.links)
     table(("files", "", ""), rows)
     methods = "; ".join(made.methods.values())
     say(f"Basic Application Level Confidentiality Profile of DICOM PS3.15 {made.edition}: {methods}")
     if not made.written:
-        say("no DICOM image was written: is this the right folder?")
+        say("no DICOM image and no slide was written: is this the right folder?")
+    if made.slides:
+        say(f"{made.slides:,} whole slides: their tissue alone was copied, without label, photograph of the glass, thumbnail, file name, user and "
+            "date (deidentified.csv says what of each); they name no patient, so each has a code of its own: --key FILE lists "
+            "them by path")  # fmt: skip
     if not with_salt:
         say("without --salt the codes were made with a secret that is now forgotten: a later export cannot be linked to "
             "this one")  # fmt: skip

@@ -380,6 +380,13 @@ def burned_in(dataset: Any, data: bytes, limits: Limits) -> str:
     return _found_text(dataset, data, limits, closely=at_risk(dataset, types))
 
 
+def shows_a_label(dataset: Any) -> bool:
+    """Whether it is the label of a slide, or a photograph that shows it (PS3.3 C.8.12.1.1.1, C.8.12.4.1.4): beside the tissue, and dropped."""
+    types = {str(part).strip().upper() for part in (_values(dataset["ImageType"]) if "ImageType" in dataset else ())}
+    is_slide = str(dataset.get("SOPClassUID", "")) == "1.2.840.10008.5.1.4.1.1.77.1.6"
+    return is_slide and (bool(types & {"LABEL", "OVERVIEW"}) or dataset.get("SpecimenLabelInImage") == "YES")
+
+
 def at_risk(dataset: Any, types: set[str]) -> bool:
     """Whether images of this kind often carry text."""
     kind = str(dataset.get("SOPClassUID", ""))

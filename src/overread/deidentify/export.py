@@ -1,4 +1,4 @@
-"""A cleaned copy of a tree of DICOM files, by the Basic Application Level Confidentiality Profile of PS3.15 Annex E.
+"""A cleaned copy of a tree of DICOM files, by the Basic Application Level Confidentiality Profile of PS3.15 Annex E, and of whole slides.
 
 Each file is read, judged, cleaned and written on its own, atomically, under a name made of codes. What cannot be
 cleaned by its tags is not written but counted: images with text in their pixels, reports, documents, damaged
@@ -15,6 +15,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields, replace
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -33,25 +34,31 @@ from overread.core.files import (
     write_text,
 )
 from overread.core.progress import Progress, silent
-from overread.core.sandbox import contained
-from overread.deidentify.clean import NO_IMAGE, burned_in, clean, elements, may_show_a_face, patient_of
+from overread.core.sandbox import SECONDS, contained
+from overread.deidentify.clean import NO_IMAGE, burned_in, clean, elements, may_show_a_face, patient_of, shows_a_label
 from overread.deidentify.instance import as_bytes, broken
 from overread.deidentify.rules import EDITION, Rules, create_secret, new_salt, read_salt
+from overread.deidentify.slide_file import CANNOT, clean_slide
 from overread.images.dicom.elements import looks_like_dicom, parse
 from overread.images.image import LIMITS, Limits, read_bytes
+from overread.images.slides.files.tiled_tiff import tiff_slide_kind
+from overread.images.slides.slide import is_slide, slide_digest
 
 __all__ = ["Deidentified", "Rules", "clean", "deidentify", "new_salt", "read_salt"]
 
 #: Seconds between two notes of what is done already.
 NOTE_EVERY = 10.0
+#: Bytes of a slide that are copied in a second of the processor, at the very least.
+COPIED_A_SECOND = 10e6
 #: What a row says became of its file.
 WRITTEN, REFUSED, LEFT_OUT = "written", "refused", "left out"
+_LABEL = "the label of a slide, or the photograph that shows it"
 _NOT_CLEANED = "no image: a report, document, plan, signal or index cannot be cleaned by its tags"
 
 #: Files beside the images of a copy.
 TABLE, RECORD, LOCK = "deidentified.csv", "deidentified.json", ".lock"
 _OURS = re.compile(r"(p-[0-9a-f]{16}/(s-[0-9a-f]{16}/)?)?[^/]*")
-_IMAGE = re.compile(r"[0-9a-f]{16}\.dcm")
+_IMAGE = re.compile(r"[0-9a-f]{16}\.(dcm|tif|svs)")
 _KEY_COLUMNS = ("code", "file", "patient", "study", "patient identifier", "study UID", "path")
 
 
@@ -60,7 +67,8 @@ class Deidentified:
     """A cleaned copy: its ``folder``, the ``edition`` of the profile, codes and meanings of the ``methods``, the counts.
 
     ``written``, ``patients`` and ``faces``: files written, their patients, those that may show a face. ``refused``
-    and ``left_out``: files by reason. ``not_dicom`` and ``links``: files that were not looked into.
+    and ``left_out``: files by reason. ``not_dicom`` and ``links``: files that were not looked into. ``slides``: of those written,
+    whole slides that are not DICOM.
     """
 
     folder: Path
@@ -73,6 +81,7 @@ class Deidentified:
     left_out: dict[str, int]
     not_dicom: int
     links: int
+    slides: int = 0
 
     @property
     def files(self) -> list[Path]:
@@ -172,7 +181,10 @@ def _work(
 ) -> int:  # fmt: skip
     """Clean all files; ``rows`` and the ``lines`` of the key grow and are noted now and then. Returns how many are no DICOM."""
     others, noted = 0, time.monotonic()
-    answers = contained(clean_file, ((task,) for task in tasks))  # decoders and parsers meet whatever the tree holds
+    seconds = _seconds(task.path for task in tasks)
+    answers = contained(
+        clean_file, ((task,) for task in tasks), seconds=seconds
+    )  # parsers meet whatever the tree holds
     for number, (task, answer) in enumerate(zip(tasks, answers, strict=True), 1):
         made = _refused(task, b"", "its reader crashed") if isinstance(answer, ImageError) else answer
         if made is None:
@@ -186,6 +198,16 @@ def _work(
         progress("cleaning files", number, len(tasks))
     _note(output, rows, key, lines)
     return others
+
+
+def _seconds(paths: Iterable[str]) -> float:
+    """What one file may take: 0, the usual, but for slides of gigabytes."""
+    largest = 0
+    for path in paths:
+        with suppress(OSError):
+            largest = max(largest, os.path.getsize(path))
+    needed = largest / COPIED_A_SECOND
+    return needed if needed > SECONDS else 0.0
 
 
 def _note(output: Path, rows: dict[str, Row], key: Path | None, lines: dict[str, tuple[str, ...]]) -> None:
@@ -214,7 +236,7 @@ def clean_file(task: Task) -> Original | None:
     try:
         with open(task.path, "rb") as handle:
             if not looks_like_dicom(handle.read(4096)):
-                return None
+                return _slide(task) if is_slide(task.path) else None
         data = read_bytes(task.path, limits=task.limits)
     except (ImageError, OSError):
         return _refused(task, b"", "the file cannot be read")
@@ -245,10 +267,40 @@ def _exported(task: Task, data: bytes) -> Original:
         dataset = pydicom.dcmread(BytesIO(data), force=True)
         new = clean(dataset, task.rules)
         made = _described(task, data, dataset, new)
+        if shows_a_label(dataset):
+            return replace(made, outcome=LEFT_OUT, reason=_LABEL)
         reason = burned_in(dataset, data, task.limits)
         if reason and not task.allow_burned_in:
             return replace(made, outcome=REFUSED, reason=reason)
         return _written(task, made, new, reason)
+
+
+def _slide(task: Task) -> Original:
+    """A whole slide that is not DICOM: its levels without label, photograph, thumbnail, names and dates."""
+    rules = task.rules
+    try:
+        digest = slide_digest(task.path)
+        code, who = rules.code("file", digest), f"p-{rules.code('patient', digest)}"
+        study = f"s-{rules.code('study', digest)}"
+        ending = ".svs" if tiff_slide_kind(task.path) == "aperio" else ".tif"
+        file = f"{who}/{study}/{code}{ending}"
+        made = clean_slide(task.path, Path(task.folder) / file)
+    except ImageError as error:
+        given = f" ({error.given})" if error.what.startswith(CANNOT) else ""
+        return _refused(task, b"", f"{error.what.rpartition(': ')[2]}{given}")
+    counted = Counter(made.dropped)
+    told = ", ".join(name if many == 1 else f"{many} x {name}" for name, many in sorted(counted.items()))
+    return Original(
+        code,
+        WRITTEN,
+        f"not copied of the slide: {told or 'nothing'}",
+        file,
+        who,
+        study,
+        "SM",
+        source=task.source,
+        path=task.path,
+    )
 
 
 def _described(task: Task, data: bytes, dataset: Any, new: Any) -> Original:
@@ -304,7 +356,8 @@ def _counted(output: Path, rules: Rules, rows: Iterable[Row], not_dicom: int, li
     reasons = ([row.reason for row in listed if row.outcome == outcome] for outcome in (REFUSED, LEFT_OUT))
     refused, left_out = (dict(sorted(Counter(found).items())) for found in reasons)
     return Deidentified(output, EDITION, rules.methods, len(written), len({row.patient for row in written}),
-                        sum(row.may_show_a_face for row in written), refused, left_out, not_dicom, links)  # fmt: skip
+                        sum(row.may_show_a_face for row in written), refused, left_out, not_dicom, links,
+                        sum(not row.file.endswith(".dcm") for row in written))  # fmt: skip
 
 
 def _write_record(made: Deidentified, rules: Rules, allow_burned_in: bool, *, finished: bool) -> None:
@@ -314,7 +367,7 @@ def _write_record(made: Deidentified, rules: Rules, allow_burned_in: bool, *, fi
         "methods": made.methods, "dates": rules.dates, "keep_device": rules.keep_device,
         "keep_characteristics": rules.keep_characteristics, "allow_burned_in": allow_burned_in, "finished": finished,
         "written": made.written, "patients": made.patients, "may_show_a_face": made.faces, "refused": made.refused,
-        "left_out": made.left_out, "not_dicom": made.not_dicom, "links": made.links, "check": _check(rules),
+        "left_out": made.left_out, "not_dicom": made.not_dicom, "links": made.links, "slides": made.slides, "check": _check(rules),
         "versions": {name: used[name] for name in ("overread", "python", "pydicom", "numpy", "dicom-anonymizer") if name in used},
     })  # fmt: skip
 

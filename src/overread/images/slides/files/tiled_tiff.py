@@ -34,7 +34,8 @@ _TILE = 2**24
 _PAGES = 4096
 _REDUCED = 1  # bit of NewSubfileType
 #: Compressions: none, LZW, deflate, JPEG, PackBits, LZMA, Zstandard, WebP, JPEG XL, JPEG 2000; not as Aperio numbers it.
-_JPEG = 7
+#: Of JPEG, and of JPEG 2000 as TIFF and as Aperio number it.
+JPEG, JPEG_2000 = 7, (33003, 33004, 33005, 34712)
 _COMPRESSIONS = (1, 5, 7, 8, 32773, 32946, 34712, 34925, 34933, 50000, 50001, 50002, 52546)
 #: What tifffile reads; the formats of other makers place their tiles in ways of their own.
 READ_HERE = ("aperio", "ome-tiff", "generic-tiff")
@@ -90,6 +91,19 @@ class TileFile:
             raise ImageError("tiles are missing", given=f"{len(offsets):,} tiles, {first + wanted:,} expected")
         return Plane(page, offsets, counts, first)
 
+    def raw(self, plane: Plane, index: int) -> bytes:
+        """The coded bytes of a tile, none where it was never scanned. Raises :class:`ImageError` where the file is cut off."""
+        at, count = int(plane.offsets[index]), int(plane.counts[index])
+        if count == 0:
+            return b""
+        if at + count > self._size:
+            raise ImageError("the file is cut off", given=f"{self._size:,} bytes, a tile ends at {at + count:,}")
+        self.tiff.filehandle.seek(at)
+        data = self.tiff.filehandle.read(count)
+        if len(data) != count:
+            raise ImageError("the file is cut off", given=f"{len(data):,} of {count:,} bytes of a tile")
+        return bytes(data)
+
     @staticmethod
     def microns(page: Any) -> tuple[float, float]:
         """Microns of a pixel across and down by the resolution of a page, 0 where it does not say."""
@@ -133,20 +147,14 @@ class TileFile:
         """(H, W, samples) of one tile, in full size, without opacity."""
         page = plane.page
         index = plane.first + row * math.ceil(page.imagewidth / page.tilewidth) + column
-        at, count = int(plane.offsets[index]), int(plane.counts[index])
-        samples = page.samplesperpixel if page.planarconfig == 1 else 1
-        if count == 0:
+        data = self.raw(plane, index)
+        if not data:
+            samples = page.samplesperpixel if page.planarconfig == 1 else 1
             return np.full((page.tilelength, page.tilewidth, min(samples, 3)), blank, page.dtype)
-        if at + count > self._size:
-            raise ImageError("the file is cut off", given=f"{self._size:,} bytes, a tile ends at {at + count:,}")
-        self.tiff.filehandle.seek(at)
-        data = self.tiff.filehandle.read(count)
-        if len(data) != count:
-            raise ImageError("the file is cut off", given=f"{len(data):,} of {count:,} bytes of a tile")
         decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables, _fullsize=True)
         if decoded is None or decoded.dtype != page.dtype:
-            raise ImageError("a tile holds no pixels", given=f"{count:,} bytes")
-        if int(page.compression) == _JPEG:  # its decoder fills what is missing
+            raise ImageError("a tile holds no pixels", given=f"{len(data):,} bytes")
+        if int(page.compression) == JPEG:  # its decoder fills what is missing
             tables = page.jpegtables
             require_picture(tables[:-2] + data[2:] if tables else data, decoded[0])
         return np.ascontiguousarray(decoded[0][..., :3])
@@ -159,7 +167,7 @@ class TiledTiff:
         self._file = TileFile(path)
         with ExitStack() as unless_whole:
             unless_whole.callback(self._file.close)
-            kind, levels = _levels(self._file.tiff)
+            kind, levels = slide_levels(self._file.tiff)
             self._levels = [[self._file.placed(page, first) for page, first in planes] for planes in levels]
             for level in levels:
                 for page, _ in level:
@@ -169,9 +177,8 @@ class TiledTiff:
             self.header = SlideHeader(
                 kind,
                 tuple((int(one[0][0].imagewidth), int(one[0][0].imagelength)) for one in levels),
-                _microns(levels[0][0][0], described, kind),
-                objective=_after(described, r"AppMag\s*=\s*([\d.]+)")
-                or _after(described, r'NominalMagnification="([\d.]+)"'),
+                microns_of(levels[0][0][0], kind),
+                objective=description_numbers(described)[0] or _after(described, r'NominalMagnification="([\d.]+)"'),
                 notes=(NO_PYRAMID,) if len(levels) == 1 else (),
             )
             unless_whole.pop_all()
@@ -243,8 +250,8 @@ def _quiet() -> None:
 # -- which pages are levels -----------------------------------------------------------------------------------------
 
 
-def _levels(tiff: Any) -> tuple[str, list[list[tuple[Any, int]]]]:
-    """The kind, and of each level its planes: a page and the first of its tiles."""
+def slide_levels(tiff: Any, *, decoded: bool = True) -> tuple[str, list[list[tuple[Any, int]]]]:
+    """The kind, and of each level its planes: a page and the first of its tiles; ``decoded``: only what can be decoded here."""
     kind = _kind(tiff.pages[0])
     if kind == "ome-tiff":
         levels = _ome_levels(tiff)
@@ -260,7 +267,8 @@ def _levels(tiff: Any) -> tuple[str, list[list[tuple[Any, int]]]]:
             kept.append(level)
     for level in kept:
         for page, _ in level:
-            _require_page(page)
+            if decoded:
+                _require_page(page)
     return kind, kept
 
 
@@ -308,7 +316,7 @@ def _require_page(page: Any) -> None:
     if not page.is_tiled:
         raise ImageError("the slide is not in tiles", given=f"{page.imagewidth} x {page.imagelength} pixels",
                          todo="convert it to a pyramidal TIFF in tiles")  # fmt: skip
-    colours = ("MINISBLACK", "RGB", "YCBCR") if int(page.compression) == _JPEG else ("MINISBLACK", "RGB")
+    colours = ("MINISBLACK", "RGB", "YCBCR") if int(page.compression) == JPEG else ("MINISBLACK", "RGB")
     if page.dtype != np.uint8 or page.samplesperpixel not in (1, 3, 4) or page.photometric.name not in colours:
         given = f"{page.samplesperpixel} samples of {page.bitspersample} bits, {page.photometric.name}"
         raise ImageError("a slide is read in colour or grey of 8 bits", given=given, todo="save it as RGB of 8 bits")
@@ -321,16 +329,26 @@ def _require_page(page: Any) -> None:
 # -- microns ------------------------------------------------------------------------------------------------------
 
 
-def _microns(page: Any, described: str, kind: str) -> tuple[float, float]:
-    """Microns of a pixel across and down, 0 where the file does not say."""
+def microns_of(page: Any, kind: str) -> tuple[float, float]:
+    """Microns of a pixel of level 0 across and down, 0 where the file does not say."""
+    described = str(page.description or "")
     if kind == "aperio":
-        said = _after(described, r"MPP\s*=\s*([\d.]+)")
+        said = description_numbers(described)[1]
         return said, said
     if kind == "ome-tiff":
         found = tuple(_ome_size(described, axis) for axis in "XY")
         if all(found):
             return found[0], found[1]
     return TileFile.microns(page)
+
+
+def description_numbers(described: str) -> tuple[float, float]:
+    """Magnification and microns of a pixel in a description by Aperio, 0 where it does not say.
+
+    >>> description_numbers("Aperio Image Library v11|AppMag = 20|MPP = 0.4990")
+    (20.0, 0.499)
+    """
+    return _after(described, r"AppMag\s*=\s*([\d.]+)"), _after(described, r"MPP\s*=\s*([\d.]+)")
 
 
 def _ome_size(described: str, axis: str) -> float:
