@@ -46,7 +46,7 @@ def scanned(path: Path, pixels: np.ndarray) -> Path:
     label = np.full((60, 90, 3), 250, np.uint8)
     cv2.putText(label, "NAME", (2, 40), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2)
     about = f"Aperio Image Library v11.2.1 \r\n300x200 (128x128) JPEG/RGB Q=90|AppMag = 20|Filename = {NAME}|User = {NAME}|MPP = 0.5000|Date = 12/29/09"
-    half = cv2.resize(pixels, (150, 100), interpolation=cv2.INTER_AREA)
+    half = cv2.resize(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2), interpolation=cv2.INTER_AREA)
     more = {"metadata": None, "software": NAME, "datetime": "2009:12:29 09:59:15"}
     tiled = {"tile": (128, 128), "photometric": "rgb", "compression": "jpeg", "dtype": np.uint8, **more}
     extra = [(315, 2, len(NAME) + 1, NAME, True), (700, 1, len(NAME), NAME.encode(), True)]
